@@ -1,0 +1,169 @@
+"""Everything sweep raises on purpose, each class with the exit code a command ends with.
+
+::
+
+    SweepError                       1  a sentence and, where there is one, a hint
+    ├── DefinitionError              2  what was asked is wrong; `problems` lists every fault found
+    │   ├── ExperimentError          2  the experiment file
+    │   ├── WorkflowError            2  the workflow or graph file
+    │   ├── PlanError                2  the two do not fit each other or the server's nodes
+    │   └── UsageError               2  the command line
+    ├── ServerError                  3  this server cannot be used (it leaves the pool, the run goes on)
+    │   ├── ServerUnreachableError   3  nobody answers there
+    │   ├── ServerRefusedError       3  401 or 403
+    │   └── ServerUnsupportedError   3  it speaks a version or protocol we do not
+    ├── AttemptError                 1  one attempt at one variation brought no picture
+    │   ├── TransientError           1  the same attempt may succeed later or elsewhere
+    │   │   ├── OverloadedError      1  429 or 503; `retry_after` in seconds where the server said so
+    │   │   └── ItemLostError        1  the server forgot the item or cancelled it unasked
+    │   └── VariationError           1  this variation cannot be rendered (bad value, a node failed)
+    └── RecordError                  4  the results folder could not be written or read
+        ├── DiskFullError            4
+        ├── FolderInUseError         4  another process writes there
+        └── CorruptRecordError       4  what is on disk is not what was written
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class SweepError(Exception):
+    """A fault told in one sentence, with a hint how to mend it where there is one."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}" if self.hint else self.message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One fault of a definition; `line` and `column` count from 1 and are None where there is no text to point at."""
+
+    message: str
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        return self.message if self.line is None else f"{self.line}:{self.column or 1}  {self.message}"
+
+
+class DefinitionError(SweepError):
+    """What was asked cannot be done; all faults found are in `problems`, so that one look mends the file."""
+
+    exit_code = 2
+
+    def __init__(
+        self, message: str, *, problems: Sequence[Problem] = (), source: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.problems = tuple(problems)
+        self.source = source
+
+    @classmethod
+    def of(cls, problems: Sequence[Problem], source: str) -> DefinitionError:
+        """One error for all `problems` found in `source` (a file's name as the user wrote it)."""
+        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        lines = "".join(f"\n  {problem}" for problem in problems)
+        return cls(f"{source}: {count}{lines}", problems=problems, source=source)
+
+
+class ExperimentError(DefinitionError):
+    """The experiment file is wrong."""
+
+
+class WorkflowError(DefinitionError):
+    """The workflow or graph is wrong."""
+
+
+class PlanError(DefinitionError):
+    """Experiment, workflow and server do not fit each other."""
+
+
+class UsageError(DefinitionError):
+    """The command line is wrong."""
+
+
+class ServerError(SweepError):
+    """A server cannot be used."""
+
+    exit_code = 3
+
+
+class ServerUnreachableError(ServerError):
+    """Nobody answers at the address, or the connection broke for good."""
+
+
+class ServerRefusedError(ServerError):
+    """The server wants credentials it was not given, or refused those it was (401, 403)."""
+
+
+class ServerUnsupportedError(ServerError):
+    """The server's version or protocol is not one sweep speaks."""
+
+
+class AttemptError(SweepError):
+    """One attempt at one variation brought no picture; `kind` is the class name to show in the table."""
+
+    def __init__(self, message: str, *, kind: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.kind = kind or type(self).__name__
+
+
+class TransientError(AttemptError):
+    """The same attempt may succeed later or on another server."""
+
+
+class OverloadedError(TransientError):
+    """The server asked for less (429, 503); `retry_after` is in seconds, None where it did not say."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ItemLostError(TransientError):
+    """The server does not know the item any more, or cancelled it without being asked."""
+
+
+class VariationError(AttemptError):
+    """This variation cannot be rendered as it is: a value the node refuses, or a node that failed."""
+
+
+class RecordError(SweepError):
+    """The results folder could not be written or read."""
+
+    exit_code = 4
+
+
+class DiskFullError(RecordError):
+    """No space is left on the device that holds the results folder."""
+
+
+class FolderInUseError(RecordError):
+    """Another process writes to the results folder."""
+
+
+class CorruptRecordError(RecordError):
+    """What is on disk is not what was written."""
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str | None:
+    """The candidate most like `word`, or None where none is near enough to suggest."""
+    found = difflib.get_close_matches(word.lower(), by_lower := {c.lower(): c for c in candidates}, n=1, cutoff=0.6)
+    return by_lower[found[0]] if found else None
+
+
+def did_you_mean(word: str, candidates: Iterable[str]) -> str:
+    """A sentence to append to an error, with a leading space; empty where nothing is near."""
+    near = nearest(word, candidates)
+    return f" Did you mean {near}?" if near else ""

@@ -1,0 +1,184 @@
+"""The seam between the engine and what is kept: `Journal`, a Protocol whose docstrings are the contract.
+
+States of a variation: *pending* (no row) → *intended* → *submitted* → *rendered* → *completed* | *failed* |
+*cancelled*; the last three are outcomes and never change, save that a failed or cancelled one may be tried again.
+Every method that writes returns after the write is durable; many callers at once share one commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, Protocol, TypeAlias
+
+Scalar: TypeAlias = str | int | float | bool | None
+State: TypeAlias = Literal["intended", "submitted", "rendered", "completed", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """What the record keeps of a variation besides its outcome."""
+
+    key: str
+    index: int
+    values: Mapping[str, Scalar]  # by axis, in the order of the definition
+    prompt: str | None
+    model: str | None
+    source: str | None = None  # SHA-256 of the picture it starts from, where there is one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """One attempt, written before its request leaves."""
+
+    key: str
+    number: int  # counts from 1 over all runs of the folder
+    server: str  # the server's name
+    url: str
+    batch_id: str
+    item_id: str | None = None
+    outputs: tuple[str, ...] = ()  # output nodes of this variation in the submitted graph
+    state: State = "intended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendering:
+    """One picture of an outcome, on disk and whole."""
+
+    path: str  # relative to the results folder, with "/"
+    image_name: str  # the server's name for it
+    node: str
+    iteration: int
+    width: int
+    height: int
+    sha256: str  # of the file
+    size: int  # bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """When the server had the item; aware, UTC."""
+
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why an attempt brought no picture: the class, as VariationError.kind, and a sentence."""
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """What a run was, for the record: written when it begins."""
+
+    experiment: str  # the YAML, as run
+    fingerprint: str  # of everything that decides index → key
+    axes: tuple[tuple[str, str], ...]  # (name, kind) in order
+    points: int
+    servers: Sequence[Mapping[str, str]] = ()
+    command: str = ""
+    sweep_version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How many points of the current definition are in which state, and how many rows belong to earlier ones."""
+
+    points: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    open: int = 0
+    former: int = 0
+    axes: tuple[tuple[str, str], ...] = field(default=())
+
+
+class Journal(Protocol):
+    """The durable account of a results folder. One writer; any number of readers."""
+
+    async def begin_run(self, facts: RunFacts) -> int:
+        """A new run; its number counts from 1. Where the fingerprint differs from the last run's, points on record
+        are 'former' until `rebase` or `intend` says that the new definition has them too."""
+        ...
+
+    async def end_run(self, run: int, ending: str) -> None:
+        """How the run ended: completed, failures, interrupted, disk-full, …"""
+        ...
+
+    async def fingerprint(self) -> str | None:
+        """Of the last run, None in a new folder."""
+        ...
+
+    async def known_keys(self) -> dict[str, State]:
+        """The state of every key on record, former ones too."""
+        ...
+
+    async def completed_indices(self) -> Sequence[int]:
+        """Index of every completed point of the current definition, ascending: a resume without computing keys."""
+        ...
+
+    async def rebase(self, points: Iterable[Point] | AsyncIterator[Point]) -> None:
+        """These keys, already on record, belong to the current definition, at these indices, with these values."""
+        ...
+
+    async def seeds(self, axis: str, count: int) -> tuple[int, ...]:
+        """The seeds of an axis given by `count` alone: drawn once, remembered for ever, extended where more are asked."""
+        ...
+
+    async def attempts(self, key: str) -> int:
+        """How many attempts were made at this key, over all runs, since it was last asked to be tried again."""
+        ...
+
+    async def intend(self, point: Point, intent: Intent) -> None:
+        """Before the request leaves."""
+        ...
+
+    async def submitted(self, batch_id: str, item_id: str) -> None:
+        """The server took it."""
+        ...
+
+    async def rendered(self, key: str, times: Times) -> None:
+        """The server is done with it; its pictures are not here yet."""
+        ...
+
+    async def complete(self, key: str, renderings: Sequence[Rendering], times: Times) -> None:
+        """All its pictures are on disk, fsynced. Closes the attempt."""
+        ...
+
+    async def attempt_failed(self, key: str, failure: Failure) -> None:
+        """The attempt is over without a picture; the variation itself stays open."""
+        ...
+
+    async def fail(self, point: Point, failure: Failure) -> None:
+        """The variation is given up. Also for one that was never submitted."""
+        ...
+
+    async def cancel(self, key: str) -> None:
+        """The variation was cancelled by the user."""
+        ...
+
+    async def reopen(self, keys: Iterable[str]) -> int:
+        """Failed and cancelled ones among `keys` are pending again with no attempts counted; how many they were."""
+        ...
+
+    async def open_intents(self) -> list[Intent]:
+        """Attempts whose end is not on record, oldest first: what a crash may have left on a server."""
+        ...
+
+    async def keep_input(self, sha256: str, path: str, name: str, width: int, height: int) -> None:
+        """A source picture was copied into the folder, at this relative path."""
+        ...
+
+    async def counts(self) -> Counts:
+        """For `status` and progress."""
+        ...
+
+    async def aclose(self) -> None:
+        """Flush and let go."""
+        ...

@@ -1,0 +1,163 @@
+"""The seam between the engine and whoever renders: `Server`, a small Protocol whose docstrings are the contract.
+
+Implementations raise only these, whatever the network or the server does (aiohttp's and the socket's own errors
+never leave this layer):
+
+- `ServerError` and its kind: this server cannot be used now, by anybody.
+- `TransientError` (`OverloadedError`, `ItemLostError`): this call may succeed later or elsewhere.
+- `VariationError`: this graph cannot be rendered here or anywhere (refused values, a node that failed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
+
+from sweep.errors import AttemptError
+from sweep.workflow.graph import Graph
+from sweep.workflow.schemas import Model, NodeSchemas
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerInfo:
+    """Who answered. `capacity` is how many items it renders at once (its number of generation devices)."""
+
+    name: str  # short, for rows and progress: host:port, or "sandbox"
+    url: str  # without credentials
+    version: str
+    api: str  # "queue" or "sessions"
+    sandbox: bool = False
+    capacity: int = 1
+    max_pending: int | None = None  # the server's own limit of pending items; None where it does not say
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """One item to render: a graph that names no server, and the nodes whose pictures are wanted."""
+
+    batch_id: str  # ours, chosen before the request leaves, so that a lost answer can be asked about
+    graph: Graph
+    outputs: tuple[str, ...]  # node ids
+    destination: str  # names the run on the server; no "/"
+    images: Mapping[str, Path] = field(default_factory=dict)  # sha256 → file, for every ImageRef in the graph
+    board: str | None = None  # by name; made where it is missing
+    intermediate: bool = False  # keep the pictures out of the server's gallery
+    priority: int = 0  # above 0: ahead of what is pending there, where the server can
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """What the server gave for a submission."""
+
+    batch_id: str
+    item_id: str
+    outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerImage:
+    """A picture on the server. `name` is untrusted: it is data for a request, never part of a path."""
+
+    name: str
+    node: str  # id of the output node in the submitted graph
+    iteration: int = 0  # where a node ran several times (iterate), which of them
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The server has begun to render the item."""
+
+    at: datetime | None = None  # aware, UTC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """One output node is done: its picture may be fetched already, though the item goes on."""
+
+    image: ServerImage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """The item is done with; always the last event. `images` holds every picture of the outputs, also of a failed
+    item's finished branches, ordered by output node and iteration. `error` is None exactly when completed."""
+
+    status: Literal["completed", "failed", "canceled"]
+    images: tuple[ServerImage, ...] = ()
+    error: AttemptError | None = None
+    failed_node: str | None = None  # id of the node in the submitted graph that failed
+    queued_at: datetime | None = None  # aware, UTC, by the server's clock
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+ItemEvent: TypeAlias = Started | Rendered | Ended
+
+
+class Server(Protocol):
+    """One image-generation server. Every method may be called by several tasks at once, between `open` and `aclose`."""
+
+    @property
+    def url(self) -> str:
+        """The address as given, without credentials."""
+        ...
+
+    async def open(self) -> ServerInfo:
+        """Find out who answers, log in, start to listen for events. Raises ServerError. Call once."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of everything; never raises. Items submitted stay on the server."""
+        ...
+
+    async def schemas(self) -> NodeSchemas:
+        """The node types it has. Read once, then remembered."""
+        ...
+
+    async def models(self) -> tuple[Model, ...]:
+        """All models installed, of every type. Asked anew at each call."""
+        ...
+
+    async def check(self, graphs: Sequence[Graph], images: Mapping[str, Path]) -> list[str | None]:
+        """Have the server validate graphs without running them: for each, None or a sentence why it is refused.
+
+        No item results and nothing is left behind. Uploads the pictures the graphs name.
+        """
+        ...
+
+    async def submit(self, submission: Submission) -> Ticket:
+        """Queue one item: exactly one, or an error. A TransientError leaves it open whether the item exists:
+        `find` tells. Each picture is uploaded once per server and content, however many tasks ask for it."""
+        ...
+
+    def hear(self, ticket: Ticket) -> AsyncIterator[ItemEvent]:
+        """What happens to the item, ending with `Ended`; also for an item that ended long ago. A server that does
+        not answer for too long raises TransientError; an item it does not know raises ItemLostError. Use it under
+        `contextlib.aclosing`."""
+        ...
+
+    async def find(self, batch_id: str, outputs: tuple[str, ...] = ()) -> Ticket | None:
+        """The item that was submitted under `batch_id`, whatever its state; None where there never was one."""
+        ...
+
+    async def fetch(self, image: ServerImage, limit: int) -> bytes:
+        """The picture's file. Raises VariationError where it has more than `limit` bytes, TransientError where it
+        arrives incomplete. The content is not verified here."""
+        ...
+
+    async def cancel(self, batch_ids: Sequence[str]) -> None:
+        """Cancel these items, pending or running; ids it does not know are ignored. Touches nothing else."""
+        ...
+
+    async def loaded(self) -> frozenset[str]:
+        """Keys of the models it holds in memory, as far as known: for sending work where its model is."""
+        ...
+
+    async def others_waiting(self, ours: str) -> int:
+        """How many items of other people are pending or running: those whose destination is not `ours`."""
+        ...
