@@ -105,15 +105,6 @@ class RunEnded:
 
 
 Event: TypeAlias = (
-    RunStarted
-    | Submitted
-    | Started
-    | Completed
-    | Failed
-    | Retrying
-    | ServerChanged
-    | Notice
-    | Stopping
-    | RunEnded
+    RunStarted | Submitted | Started | Completed | Failed | Retrying | ServerChanged | Notice | Stopping | RunEnded
 )
 Listener: TypeAlias = Callable[[Event], None]

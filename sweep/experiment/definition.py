@@ -28,7 +28,8 @@ Setting: TypeAlias = "Scalar | list[Any] | dict[str, Any] | InputImage"  # what 
 @dataclass(frozen=True, slots=True)
 class Level:
     """One value of an axis: `value` stands in the results table, `settings` says what it sets (target → setting,
-    a target being a role or a node.field address)."""
+    a target being a role or a node.field address).
+    """
 
     value: Scalar
     settings: Mapping[str, Setting]

@@ -104,7 +104,8 @@ class Journal(Protocol):
 
     async def begin_run(self, facts: RunFacts) -> int:
         """A new run; its number counts from 1. Where the fingerprint differs from the last run's, points on record
-        are 'former' until `rebase` or `intend` says that the new definition has them too."""
+        are 'former' until `rebase` or `intend` says that the new definition has them too.
+        """
         ...
 
     async def end_run(self, run: int, ending: str) -> None:
@@ -128,7 +129,7 @@ class Journal(Protocol):
         ...
 
     async def seeds(self, axis: str, count: int) -> tuple[int, ...]:
-        """The seeds of an axis given by `count` alone: drawn once, remembered for ever, extended where more are asked."""
+        """The seeds of an axis given by `count` alone: drawn once, kept, extended where more are asked."""
         ...
 
     async def attempts(self, key: str) -> int:

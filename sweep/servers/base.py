@@ -85,7 +85,8 @@ class Rendered:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """The item is done with; always the last event. `images` holds every picture of the outputs, also of a failed
-    item's finished branches, ordered by output node and iteration. `error` is None exactly when completed."""
+    item's finished branches, ordered by output node and iteration. `error` is None exactly when completed.
+    """
 
     status: Literal["completed", "failed", "canceled"]
     images: tuple[ServerImage, ...] = ()
@@ -132,13 +133,15 @@ class Server(Protocol):
 
     async def submit(self, submission: Submission) -> Ticket:
         """Queue one item: exactly one, or an error. A TransientError leaves it open whether the item exists:
-        `find` tells. Each picture is uploaded once per server and content, however many tasks ask for it."""
+        `find` tells. Each picture is uploaded once per server and content, however many tasks ask for it.
+        """
         ...
 
     def hear(self, ticket: Ticket) -> AsyncIterator[ItemEvent]:
         """What happens to the item, ending with `Ended`; also for an item that ended long ago. A server that does
         not answer for too long raises TransientError; an item it does not know raises ItemLostError. Use it under
-        `contextlib.aclosing`."""
+        `contextlib.aclosing`.
+        """
         ...
 
     async def find(self, batch_id: str, outputs: tuple[str, ...] = ()) -> Ticket | None:
@@ -147,7 +150,8 @@ class Server(Protocol):
 
     async def fetch(self, image: ServerImage, limit: int) -> bytes:
         """The picture's file. Raises VariationError where it has more than `limit` bytes, TransientError where it
-        arrives incomplete. The content is not verified here."""
+        arrives incomplete. The content is not verified here.
+        """
         ...
 
     async def cancel(self, batch_ids: Sequence[str]) -> None:
