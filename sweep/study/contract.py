@@ -1,0 +1,236 @@
+"""The shape of `Study.to_json()`: what a study says, as plain JSON values, for the report and for anybody's own tools.
+
+Rules that hold everywhere: numbers are finite or null, never NaN; levels keep the type they have in the results table
+(number, text, boolean, null); an interval is always an `Estimate` that names its kind and its n, and where there is
+none `low` and `high` are null and `reason` says why. Nothing is a path of this machine.
+
+Raw points are not repeated: the points of a curve are the rows of `rows` that match its `group`; a line of one seed
+are those of them with that seed. Row numbers (`row`) count from 0 into the columns of `rows`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, TypedDict
+
+Level: TypeAlias = str | int | float | bool | None
+Group: TypeAlias = dict[str, Level]  # axis name → level; empty: all rows
+
+Direction: TypeAlias = Literal["higher", "lower", "neutral"]
+Reference: TypeAlias = Literal["picture", "none", "text", "cell"]
+
+
+class Estimate(TypedDict):
+    """A value with its interval. Shown as "0.45 (0.41–0.49, 95 %, n = 4 seeds)"."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    confidence: float  # 0.95
+    n: int  # units of replication: seeds where there is a seed axis
+    method: str  # how the interval was made, for a footnote: "t over seed means", "bootstrap over seeds", …
+    reason: str | None  # why there is no value or no interval; a clause without a full stop
+
+
+class AxisFacts(TypedDict):
+    name: str
+    kind: str  # integer | number | text | boolean | image | seed | label
+    levels: list[Level]  # ascending where numeric, else in order of appearance
+    numeric: bool  # has response curves
+
+
+class Design(TypedDict):
+    """What was compared with what."""
+
+    axes: list[AxisFacts]
+    rows: int  # of the results table
+    pictures: int  # rows with a picture
+    failed: int
+    cells: int  # points of the crossed grid
+    missing: int  # cells of it without a picture
+    balanced: bool  # every cell has the same number of pictures
+    seed_axis: str | None
+    seeds: int
+    seeds_shared: bool  # the same seeds at every other point
+    replicates: int  # pictures of one cell, 1 where nothing is repeated
+    reference: Literal["source", "baseline", "none"]  # what "picture" metrics compare with
+    baseline: Group  # empty unless reference is "baseline"
+
+
+class MetricFacts(TypedDict):
+    """What a column means. `direction`: whether higher or lower values are nearer to the reference, or neither."""
+
+    name: str  # column name
+    label: str  # for people: "coarse structure"
+    summary: str  # one sentence
+    unit: str
+    version: str
+    direction: Direction
+    range: tuple[float | None, float | None]
+    reference: Reference
+    working_size: int  # px of the longest side it was measured at; 0: not from pictures
+    source: str  # where the formula is from
+    measured: int  # rows with a value
+    failed: int  # rows that should have one and do not
+
+
+class Rows(TypedDict):
+    """The table a study rests on, by columns of equal length; rows in the order of the results table."""
+
+    key: list[str]
+    index: list[int]
+    image_path: list[str | None]  # relative to the results folder
+    axes: dict[str, list[Level]]
+    metrics: dict[str, list[float | None]]
+    reason: list[str | None]  # why a row has no metrics
+
+
+class Sentence(TypedDict):
+    """One finding in words. `kind`: recommendation | share | difference | seed | noise | diversity | limit (something
+    that cannot be said, and why). `headline` sentences belong on top of the page, in order.
+    """
+
+    kind: str
+    text: str
+    headline: bool
+    metric: str | None
+    axis: str | None
+
+
+class CurveWarning(TypedDict):
+    """Something that limits a curve. `low`–`high` is the stretch of the axis it holds for, null: all of it."""
+
+    kind: Literal["saturated", "violated", "flat", "one-seed", "missing"]
+    message: str
+    low: float | None
+    high: float | None
+
+
+class Crossing(TypedDict):
+    """Where the fitted curve passes `threshold` (in units of the metric)."""
+
+    threshold: float
+    at: Estimate
+
+
+class Curve(TypedDict):
+    """The response of a metric to a numeric axis. `x`, `mean`, `low`, `high`, `n` are of equal length: one entry a
+    level, the mean over seeds and the interval of it (null where there is one seed).
+    """
+
+    metric: str
+    axis: str
+    group: Group
+    x: list[float]
+    mean: list[float | None]
+    low: list[float | None]
+    high: list[float | None]
+    n: list[int]  # seeds at this level
+    interval: str  # "95 % t interval over 4 seed means", or why there is none
+    fit_x: list[float]  # the monotone fit (isotonic, then PCHIP) on a fine grid; empty where there is none
+    fit_y: list[float]
+    falling: bool | None  # direction of the fit; None: no fit
+    half: Estimate  # the level at which half of the range of the fit is passed
+    crossings: list[Crossing]
+    warnings: list[CurveWarning]
+
+
+class Share(TypedDict):
+    """The part of a metric's variance that a term explains. One axis: main effect; several: their interaction."""
+
+    axes: list[str]
+    share: Estimate  # of value 0–1
+
+
+class Effects(TypedDict):
+    """The shares of all terms up to pairs, largest first; with `rest` they add to 1 on a balanced grid."""
+
+    metric: str
+    method: Literal["exact", "type II", "none"]
+    shares: list[Share]
+    rest: float | None  # interactions of higher order, and what repeats of one cell differ by
+    variance: float | None
+    n: int  # pictures
+    reason: str | None
+
+
+class Difference(TypedDict):
+    """Level b minus level a of an axis, paired by seed (and averaged over everything else both have)."""
+
+    metric: str
+    axis: str
+    a: Level
+    b: Level
+    difference: Estimate
+    p: float | None  # of a paired t test
+    p_holm: float | None  # after Holm's correction over all pairs of this metric and axis
+    significant: bool | None  # p_holm < 0.05
+
+
+class SeedRow(TypedDict):
+    """How one seed differs from the others on average, in units of the metric. Rank 1 is nearest to the reference
+    (direction "neutral": the highest value).
+    """
+
+    metric: str
+    seed: int
+    mean: float
+    deviation: float  # from the mean of all seeds, everything else equal
+    rank: int
+    n: int
+
+
+class Outlier(TypedDict):
+    """A picture far from what its axes predict (additive model); `score` is in robust standard deviations."""
+
+    metric: str
+    row: int
+    key: str
+    value: float
+    expected: float
+    score: float
+
+
+class Noise(TypedDict):
+    """What a metric does when nothing is changed. `replicate`: standard deviation between pictures of one point.
+    `floor`: the value at the lowest level of the strength axis, i.e. what encoding and decoding alone cost.
+    """
+
+    metric: str
+    replicate: Estimate
+    floor: Estimate
+    floor_at: float | None
+
+
+class Determinism(TypedDict):
+    """Points rendered more than once: how many gave the very same file, and the same pixels."""
+
+    points: int
+    same_pixels: int
+    message: str
+
+
+class DiversityCell(TypedDict):
+    """How different the pictures of one cell are across seeds: mean pairwise distance."""
+
+    metric: str
+    cell: Group
+    value: Estimate
+
+
+class StudyJson(TypedDict):
+    """Everything. `version` changes when a reader of an older shape would misread it."""
+
+    version: Literal[1]
+    name: str | None  # the experiment's
+    design: Design
+    metrics: list[MetricFacts]
+    words: list[Sentence]
+    curves: list[Curve]  # for every numeric axis and metric: all rows first, then by the levels of each other axis
+    effects: list[Effects]
+    differences: list[Difference]
+    seeds: list[SeedRow]
+    outliers: list[Outlier]
+    noise: list[Noise]
+    determinism: Determinism | None
+    diversity: list[DiversityCell]
+    rows: Rows
