@@ -68,7 +68,7 @@ class BoardRef:
 
 
 Ref: TypeAlias = ModelRef | ImageRef | BoardRef
-Value: TypeAlias = Json | Ref | list[Any] | dict[str, Any]  # the containers may hold references, too
+Value: TypeAlias = "Json | Ref | list[Any] | dict[str, Any]"  # the containers may hold references, too
 
 
 def map_refs(value: Value, resolve: Callable[[Ref], Json]) -> Json:
