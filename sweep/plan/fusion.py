@@ -1,0 +1,140 @@
+"""Several variations as one graph: what they have in common is made once, and each keeps a branch of its own.
+
+A server has a fixed cost an item, whatever is in it, so a few small variations sent together come back in a fraction
+of the time. Nodes that would compute the same (their digests are equal: loaders, encoders, pictures to latents) are
+shared. Never shared are the output nodes, so that each key gets its own picture, and whatever does not give the same
+twice or must not: random nodes, and everything of a replicate.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sweep.plan.instance import Instance, with_metadata
+from sweep.workflow.graph import Address, Edge, Graph, Node
+from sweep.workflow.identity import node_digests
+
+RANDOM: Final = frozenset(
+    {"rand_int", "rand_float", "random_range", "dynamic_prompt"}
+)  # other values at each execution
+_DIGITS: Final = 16  # hex digits of a digest that make an id: 64 bits
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """One graph for several keys. `owners` tells which keys a node works for."""
+
+    graph: Graph
+    outputs: Mapping[str, tuple[str, ...]]  # key → its output nodes, in the order of its instance
+    owners: Mapping[str, tuple[str, ...]]  # node id → keys
+
+
+def fuse(instances: Sequence[Instance]) -> Fused:
+    """One graph for these instances, whose keys differ; each branch writes its own key and values into its pictures.
+
+    Ids are made from what a node computes, or from its key where it is not shared: the same instances give the same
+    graph. One instance alone keeps its graph and its ids.
+    """
+    if len(instances) == 1:
+        only = instances[0]
+        owners = dict.fromkeys(only.graph.nodes, (only.key,))
+        return Fused(only.submission(), {only.key: only.outputs}, owners)
+    fusing = _Fusing()
+    outputs = {instance.key: fusing.add(instance) for instance in instances}
+    graph = Graph(fusing.nodes, tuple(fusing.edges))
+    for instance in instances:
+        renamed = dict(zip(instance.outputs, outputs[instance.key], strict=True))
+        tagged = [renamed[output] for output in instance.tagged]
+        graph = with_metadata(graph, tagged, instance.key, instance.variation.values)
+    return Fused(graph, outputs, {node: tuple(keys) for node, keys in fusing.owners.items()})
+
+
+def culprits(fused: Fused, node: str) -> tuple[str, ...]:
+    """The keys that cannot have their pictures when this node fails; all keys where the node is none of the graph's."""
+    if node in fused.owners:
+        return fused.owners[node]
+    return tuple(fused.outputs)
+
+
+class _Fusing:
+    """The graph while it grows, one instance after the other."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.edges: list[Edge] = []
+        self.owners: dict[str, list[str]] = {}
+
+    def add(self, instance: Instance) -> tuple[str, ...]:
+        """Adds what is missing for this instance; its output nodes' new ids."""
+        graph = instance.graph
+        needed = _needed(graph, instance.outputs)
+        names = _names(instance, needed)
+        new = {old for old in needed if names[old] not in self.nodes}
+        for old in graph.nodes:
+            if old in needed:
+                self.owners.setdefault(names[old], []).append(instance.key)
+            if old in new:
+                self.nodes[names[old]] = _copy(graph.nodes[old], names[old], fresh=instance.replicate > 0)
+        for edge in graph.edges:
+            if edge.destination.node in new:
+                source = Address(names[edge.source.node], edge.source.field)
+                self.edges.append(Edge(source, Address(names[edge.destination.node], edge.destination.field)))
+        return tuple(names[output] for output in instance.outputs)
+
+
+def _copy(node: Node, name: str, *, fresh: bool) -> Node:
+    fields = {**node.fields, "use_cache": False} if fresh else node.fields
+    return replace(node, id=name, fields=fields)
+
+
+def _names(instance: Instance, needed: frozenset[str]) -> dict[str, str]:
+    """The id each node gets: by what it computes where it may be shared, by the instance's key where not."""
+    digests = node_digests(instance.graph)
+    private = _private(instance, needed)
+    names: dict[str, str] = {}
+    twins: Counter[bytes] = Counter()  # equal nodes of one instance stay apart: a collection counts them
+    for old in sorted(needed):
+        digest = digests[old]
+        if old in private:
+            names[old] = f"{old}_{instance.key[:_DIGITS]}"
+            continue
+        copy = f"_{twins[digest]}" if twins[digest] else ""
+        twins[digest] += 1
+        names[old] = f"{instance.graph.nodes[old].type}_{digest.hex()[:_DIGITS]}{copy}"
+    return names
+
+
+def _private(instance: Instance, needed: frozenset[str]) -> frozenset[str]:
+    """Nodes not to be shared: the outputs, the random ones, all of a replicate, and what any of them leads to."""
+    if instance.replicate:
+        return needed
+    graph = instance.graph
+    private = {node for node in needed if graph.nodes[node].type in RANDOM}.union(instance.outputs)
+    waiting = list(private)
+    targets: dict[str, list[str]] = {}
+    for edge in graph.edges:
+        targets.setdefault(edge.source.node, []).append(edge.destination.node)
+    while waiting:
+        for target in targets.get(waiting.pop(), ()):
+            if target in needed and target not in private:
+                private.add(target)
+                waiting.append(target)
+    return frozenset(private)
+
+
+def _needed(graph: Graph, outputs: Sequence[str]) -> frozenset[str]:
+    """The outputs and all that leads to them."""
+    sources: dict[str, list[str]] = {}
+    for edge in graph.edges:
+        sources.setdefault(edge.destination.node, []).append(edge.source.node)
+    needed = set(outputs)
+    waiting = list(outputs)
+    while waiting:
+        for source in sources.get(waiting.pop(), ()):
+            if source not in needed:
+                needed.add(source)
+                waiting.append(source)
+    return frozenset(needed)

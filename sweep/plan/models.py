@@ -1,0 +1,105 @@
+"""Which model is meant: from what a person wrote to the one model of the server that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sweep.errors import did_you_mean, nearest
+from sweep.workflow.graph import ModelRef
+from sweep.workflow.schemas import Model
+
+_CALLED = {
+    "main": "model",
+    "lora": "LoRA",
+    "vae": "VAE",
+    "controlnet": "ControlNet",
+    "t5_encoder": "T5 encoder",
+    "clip_embed": "CLIP encoder",
+    "ip_adapter": "IP adapter",
+    "t2i_adapter": "T2I adapter",
+    "embedding": "textual inversion",
+}
+_ANY = "any"  # the base of models that fit every family
+
+
+class ModelFault(Exception):
+    """No model, or more than one, is meant; the sentence says which there are. Becomes a Problem of the plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The models of a server, found by what people call them."""
+
+    installed: tuple[Model, ...]
+
+    @classmethod
+    def of(cls, models: Sequence[Model]) -> Models:
+        return cls(tuple(sorted(models, key=lambda model: (model.type, model.name, model.base))))
+
+    def only_main(self) -> ModelRef:
+        """The server's only main model. Raises ModelFault where it has none or several."""
+        mains = [model for model in self.installed if model.type == "main"]
+        if not mains:
+            raise ModelFault("the server has no main model installed.")
+        if len(mains) > 1:
+            raise ModelFault(f"the server has {len(mains)} main models; name one: {_listed(mains)}.")
+        return _ref(mains[0])
+
+    def find(self, written: object, types: Sequence[str] = ("main",), base: str | None = None) -> ModelRef:
+        """The one model of these types (any, if empty) that `written` names: a name, `name@base`, or a key.
+
+        `base`, where given, is the base of the main model it has to fit. Raises ModelFault.
+        """
+        if isinstance(written, ModelRef):
+            return written
+        if not isinstance(written, str) or not written.strip():
+            raise ModelFault(f"takes the name of a {_called(types)}, not {written!r}.")
+        word = written.strip()
+        named = self._named(word)
+        fitting = [model for model in named if not types or model.type in types]
+        if not fitting:
+            raise ModelFault(self._unknown(word, named, types))
+        based = [model for model in fitting if base is None or model.base in (base, _ANY)]
+        if not based:
+            raise ModelFault(f"{word} is made for {_bases(fitting)}; the model is {base}.")
+        if len({_ref(model) for model in based}) > 1:
+            raise ModelFault(f"{word} names {len(based)} models; write one of {_listed(based)}.")
+        return _ref(based[0])
+
+    def _named(self, word: str) -> list[Model]:
+        by_key = [model for model in self.installed if model.key == word]
+        by_name = [model for model in self.installed if model.name == word]
+        name, at, base = word.rpartition("@")
+        by_both = [model for model in self.installed if at and (model.name, model.base) == (name, base)]
+        return by_key or by_name or by_both
+
+    def _unknown(self, word: str, named: Sequence[Model], types: Sequence[str]) -> str:
+        if named:
+            return f"{word} is a {_called([named[0].type])}, not a {_called(types)}."
+        have = [model for model in self.installed if not types or model.type in types]
+        if not have:
+            return f"the server has no {_called(types)} named {word}, and no other {_called(types)} either."
+        names = [model.name for model in have]
+        others = did_you_mean(word, names) if nearest(word, names) else f" It has {_listed(have)}."
+        return f"the server has no {_called(types)} named {word}.{others}"
+
+
+def _ref(model: Model) -> ModelRef:
+    return ModelRef(name=model.name, base=model.base, type=model.type)
+
+
+def _called(types: Sequence[str]) -> str:
+    return " or ".join(_CALLED.get(kind, kind) for kind in types) or "model"
+
+
+def _bases(models: Iterable[Model]) -> str:
+    return " and ".join(sorted({model.base for model in models}))
+
+
+def _listed(models: Sequence[Model], most: int = 12) -> str:
+    """Their names, with the base where a name stands twice."""
+    names = [model.name for model in models]
+    shown = [model.name if names.count(model.name) == 1 else f"{model.name}@{model.base}" for model in models]
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more
