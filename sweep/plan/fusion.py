@@ -17,9 +17,7 @@ from sweep.plan.instance import Instance, with_metadata
 from sweep.workflow.graph import Address, Edge, Graph, Node
 from sweep.workflow.identity import node_digests
 
-RANDOM: Final = frozenset(
-    {"rand_int", "rand_float", "random_range", "dynamic_prompt"}
-)  # other values at each execution
+RANDOM: Final = frozenset({"rand_int", "rand_float", "random_range", "dynamic_prompt"})  # never twice the same
 _DIGITS: Final = 16  # hex digits of a digest that make an id: 64 bits
 
 

@@ -30,7 +30,7 @@ class Instance:
     replicate: int = 0  # above 0: rendered anew with everything equal, so nothing of it may come from a cache
 
     def submission(self) -> Graph:
-        """The graph to send when it is rendered by itself: its own, with its key and values to be kept in the picture."""
+        """The graph to send when it is rendered by itself: its key and values will stand in the picture's metadata."""
         return with_metadata(self.graph, self.tagged, self.key, self.variation.values)
 
 

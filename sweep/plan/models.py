@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sweep.errors import did_you_mean, nearest
+from sweep.errors import PlanError, did_you_mean, nearest
 from sweep.workflow.graph import ModelRef
 from sweep.workflow.schemas import Model
 
@@ -23,10 +23,6 @@ _CALLED = {
 _ANY = "any"  # the base of models that fit every family
 
 
-class ModelFault(Exception):
-    """No model, or more than one, is meant; the sentence says which there are. Becomes a Problem of the plan."""
-
-
 @dataclass(frozen=True, slots=True)
 class Models:
     """The models of a server, found by what people call them."""
@@ -38,33 +34,33 @@ class Models:
         return cls(tuple(sorted(models, key=lambda model: (model.type, model.name, model.base))))
 
     def only_main(self) -> ModelRef:
-        """The server's only main model. Raises ModelFault where it has none or several."""
+        """The server's only main model. Raises PlanError where it has none or several."""
         mains = [model for model in self.installed if model.type == "main"]
         if not mains:
-            raise ModelFault("the server has no main model installed.")
+            raise PlanError("the server has no main model installed.")
         if len(mains) > 1:
-            raise ModelFault(f"the server has {len(mains)} main models; name one: {_listed(mains)}.")
+            raise PlanError(f"the server has {len(mains)} main models; name one: {_listed(mains)}.")
         return _ref(mains[0])
 
     def find(self, written: object, types: Sequence[str] = ("main",), base: str | None = None) -> ModelRef:
         """The one model of these types (any, if empty) that `written` names: a name, `name@base`, or a key.
 
-        `base`, where given, is the base of the main model it has to fit. Raises ModelFault.
+        `base`, where given, is the base of the main model it has to fit. Raises PlanError.
         """
         if isinstance(written, ModelRef):
             return written
         if not isinstance(written, str) or not written.strip():
-            raise ModelFault(f"takes the name of a {_called(types)}, not {written!r}.")
+            raise PlanError(f"takes the name of a {_called(types)}, not {written!r}.")
         word = written.strip()
         named = self._named(word)
         fitting = [model for model in named if not types or model.type in types]
         if not fitting:
-            raise ModelFault(self._unknown(word, named, types))
+            raise PlanError(self._unknown(word, named, types))
         based = [model for model in fitting if base is None or model.base in (base, _ANY)]
         if not based:
-            raise ModelFault(f"{word} is made for {_bases(fitting)}; the model is {base}.")
+            raise PlanError(f"{word} is made for {_bases(fitting)}; the model is {base}.")
         if len({_ref(model) for model in based}) > 1:
-            raise ModelFault(f"{word} names {len(based)} models; write one of {_listed(based)}.")
+            raise PlanError(f"{word} names {len(based)} models; write one of {_listed(based)}.")
         return _ref(based[0])
 
     def _named(self, word: str) -> list[Model]:

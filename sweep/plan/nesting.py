@@ -70,7 +70,7 @@ def best_nesting(sizes: Sequence[int], stages: Sequence[Stage], cache: int = NOD
 
 
 def work(sizes: Sequence[int], stages: Sequence[Stage], nesting: Sequence[int], cache: int = NODE_CACHE) -> Work:
-    """How often each kind of stage is done when the full grid of `sizes` is rendered in this nesting (slowest first)."""
+    """How often each kind of stage is done for the full grid of `sizes` in this nesting (slowest first)."""
     done = dict.fromkeys(_KINDS, 0)
     overflows = _overflows(sizes, stages, nesting, cache)
     for kind, factors in {(stage.kind, stage.factors) for stage in stages if stage.kind != "other"}:
@@ -115,7 +115,7 @@ def _rank(factor: int, costly: Sequence[Stage]) -> int:
 
 
 def _overflows(sizes: Sequence[int], stages: Sequence[Stage], nesting: Sequence[int], cache: int) -> list[bool]:
-    """For each level of the nesting: whether one cycle of everything inside it makes more entries than the cache holds."""
+    """For each level of the nesting: whether one cycle of all inside it makes more entries than the cache holds."""
     overflows: list[bool] = []
     for level in range(len(nesting)):
         inside = set(nesting[level + 1 :])
