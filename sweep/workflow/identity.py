@@ -1,0 +1,189 @@
+"""What makes two graphs give the same picture: a digest of every node, and the key of what is wanted from a graph.
+
+A node's digest covers its type, its fields that decide a picture, and the digests of what feeds it (a Merkle DAG).
+Node ids, labels and the order of nodes therefore do not matter, and two nodes with equal digests compute the same
+thing, be they in one graph or in two.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from sweep.errors import WorkflowError
+from sweep.workflow.graph import Address, BoardRef, Edge, Graph, ImageRef, ModelRef, Node, Value
+
+UNDECIDING = frozenset({"is_intermediate", "use_cache", "board", "metadata"})  # fields that change no pixel
+_DIGEST_BYTES = 16
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
+_PLAIN = frozenset({str, int, bool, type(None)})
+
+
+def node_digests(graph: Graph) -> Mapping[str, bytes]:
+    """The digest (16 bytes) of every node, by id. Raises WorkflowError for a cycle or an edge from nowhere."""
+    return Digests(graph).by_node
+
+
+def graph_key(graph: Graph, outputs: Iterable[str]) -> str:
+    """32 hex digits that are equal exactly where the pictures of these output nodes are; see `Digests.key`."""
+    return Digests(graph).key(outputs)
+
+
+class Digests:
+    """The digests of one graph's nodes; `with_fields` gives those of a changed graph without starting over."""
+
+    __slots__ = ("_shape", "by_node", "graph")
+
+    def __init__(self, graph: Graph, *, _known: tuple[_Shape, dict[str, bytes]] | None = None) -> None:
+        """Digests every node of `graph`. Raises WorkflowError for a cycle or an edge from a missing node."""
+        self.graph = graph
+        if _known is None:
+            self._shape = _shape(graph)
+            self.by_node: dict[str, bytes] = {}
+            self._compute(self._shape.order)
+        else:
+            self._shape, self.by_node = _known
+
+    def key(self, outputs: Iterable[str]) -> str:
+        """The identity of what these nodes give: nodes that do not lead to them do not count, nor does their order.
+
+        Raises WorkflowError where one of them is not in the graph.
+        """
+        try:
+            wanted = sorted([self.by_node[node] for node in outputs])
+        except KeyError as missing:
+            raise WorkflowError(f"The graph has no node {missing}") from None
+        return blake2b(b"".join(wanted), digest_size=_DIGEST_BYTES).hexdigest()
+
+    def with_fields(self, values: Mapping[Address, Value]) -> Digests:
+        """The digests of `graph.set(values)`: only the nodes named and what lies downstream of them are computed.
+
+        Raises WorkflowError where a node does not exist.
+        """
+        changed = Digests(self.graph.set(values), _known=(self._shape, dict(self.by_node)))
+        changed._compute(self._shape.downstream(frozenset(address.node for address in values)))
+        return changed
+
+    def _compute(self, order: Iterable[str]) -> None:
+        nodes, digests, incoming = self.graph.nodes, self.by_node, self._shape.incoming
+        for name in order:
+            node = nodes[name]
+            feeds = incoming[name]
+            fed = [[field, digests[source].hex(), output] for field, source, output in feeds.edges]
+            text = _encode([node.type, _deciding(node, feeds.fields), fed])
+            digests[name] = blake2b(text.encode("ascii"), digest_size=_DIGEST_BYTES).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Incoming:
+    edges: tuple[tuple[str, str, str], ...]  # (field, source node, source field), by field, else in the graph's order
+    fields: frozenset[str]  # the fields these edges feed, and those that decide nothing: their values do not count
+
+
+class _Shape:
+    """What of a graph stays when only values change: the order of computation and who feeds whom."""
+
+    __slots__ = ("_downstream", "incoming", "order")
+
+    def __init__(self, order: tuple[str, ...], incoming: dict[str, _Incoming]) -> None:
+        self.order = order
+        self.incoming = incoming
+        self._downstream: dict[frozenset[str], tuple[str, ...]] = {}
+
+    def downstream(self, nodes: frozenset[str]) -> tuple[str, ...]:
+        """These nodes and all they lead to, in order of computation; remembered, as a sweep asks the same often."""
+        known = self._downstream.get(nodes)
+        if known is None:
+            reached = set(nodes)
+            for name in self.order:
+                if not reached.isdisjoint([source for _, source, _ in self.incoming[name].edges]):
+                    reached.add(name)
+            known = self._downstream[nodes] = tuple(name for name in self.order if name in reached)
+        return known
+
+
+def _shape(graph: Graph) -> _Shape:
+    into: dict[str, list[Edge]] = {name: [] for name in graph.nodes}
+    for edge in dict.fromkeys(graph.edges):
+        for end in (edge.source, edge.destination):
+            if end.node not in graph.nodes:
+                raise WorkflowError(f"Edge {edge}: the graph has no node {end.node!r}")
+        into[edge.destination.node].append(edge)
+    incoming = {name: _incoming(graph.nodes[name], edges) for name, edges in into.items()}
+    sources = {name: {source for _, source, _ in feeds.edges} for name, feeds in incoming.items()}
+    return _Shape(computation_order(sources), incoming)
+
+
+def _incoming(node: Node, edges: Iterable[Edge]) -> _Incoming:
+    ignored = _undeciding(node.type)
+    feeds = [(e.destination.field, e.source.node, e.source.field) for e in edges if e.destination.field not in ignored]
+    feeds.sort(key=lambda feed: feed[0])  # stable: several edges into one field make a collection, in their order
+    return _Incoming(tuple(feeds), ignored.union(field for field, _, _ in feeds))
+
+
+def _undeciding(kind: str) -> frozenset[str]:
+    """The fields of a node type that decide no picture: some nodes read values back from metadata, there it does."""
+    if "metadata" in kind or kind.endswith("_meta"):
+        return UNDECIDING - {"metadata"}
+    return UNDECIDING
+
+
+def computation_order(sources: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    """Nodes, each after all that feed it. Raises WorkflowError naming the nodes of a cycle."""
+    waiting = {name: len(set(feeding)) for name, feeding in sources.items()}
+    targets: dict[str, list[str]] = {name: [] for name in sources}
+    for name, feeding in sources.items():
+        for source in set(feeding):
+            targets[source].append(name)
+    ready = [name for name, count in waiting.items() if not count]
+    for name in ready:  # grows while it is walked
+        for target in targets[name]:
+            waiting[target] -= 1
+            if not waiting[target]:
+                ready.append(target)
+    if len(ready) < len(waiting):
+        raise WorkflowError(f"The nodes feed each other in a circle: {' → '.join(_cycle(sources, set(ready)))}")
+    return tuple(ready)
+
+
+def _cycle(sources: Mapping[str, Iterable[str]], done: set[str]) -> list[str]:
+    """One circle among the nodes that are not done, its first node repeated at the end."""
+    name = next(node for node in sources if node not in done)
+    path: list[str] = []
+    while name not in path:
+        path.append(name)
+        name = next(source for source in sources[name] if source not in done)
+    return [name, *reversed(path[path.index(name) :])]
+
+
+def _deciding(node: Node, left_out: frozenset[str]) -> dict[str, Any]:
+    return {
+        name: value if type(value) in _PLAIN else canonical(value)
+        for name, value in node.fields.items()
+        if name not in left_out
+    }
+
+
+def canonical(value: Value) -> Any:
+    """The value as JSON in its one spelling: 1.0 is 1 and −0.0 is 0, references are what they name."""
+    kind = type(value)
+    known = _SPELLING.get(kind)
+    return value if known is None else known(value)
+
+
+def _float(value: float) -> float | int:
+    return int(value) if value.is_integer() else value
+
+
+_SPELLING: Mapping[type, Callable[[Any], Any]] = {
+    float: _float,
+    dict: lambda value: {str(name): canonical(item) for name, item in value.items()},
+    list: lambda value: [canonical(item) for item in value],
+    tuple: lambda value: [canonical(item) for item in value],
+    ModelRef: ModelRef.canonical,
+    ImageRef: ImageRef.canonical,
+    BoardRef: BoardRef.canonical,
+}
