@@ -150,9 +150,7 @@ def main(arguments: Sequence[str]) -> None:
     source, target = (Path(argument) for argument in arguments)
     schemas = dump(node_schemas(json.loads(source.read_text("utf-8"))))
     assert isinstance(schemas, dict)
-    lines = ",\n".join(
-        f"{json.dumps(kind)}:{json.dumps(node, separators=(',', ':'))}" for kind, node in schemas.items()
-    )
+    nodes = [f"{json.dumps(kind)}:{json.dumps(node, separators=(',', ':'))}" for kind, node in schemas.items()]
     target.write_text("{\n" + ",\n".join(nodes) + "\n}\n", "utf-8", newline="\n")
 
 
