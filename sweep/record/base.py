@@ -2,6 +2,7 @@
 
 States of a variation: *pending* (no row) → *intended* → *submitted* → *rendered* → *completed* | *failed* |
 *cancelled*; the last three are outcomes and never change, save that a failed or cancelled one may be tried again.
+A step that is not on this way is a RecordError and changes nothing; a step taken twice with the same facts is none.
 Every method that writes returns after the write is durable; many callers at once share one commit.
 """
 
@@ -14,6 +15,18 @@ from typing import Literal, Protocol, TypeAlias
 
 Scalar: TypeAlias = str | int | float | bool | None
 State: TypeAlias = Literal["intended", "submitted", "rendered", "completed", "failed", "cancelled"]
+
+
+class KnownKeys(Protocol):
+    """The state of every key on record; a `dict[str, State]` is one, and so are smaller things at a million keys."""
+
+    def __contains__(self, key: object, /) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+    def get(self, key: str, /) -> State | None:
+        """None where nothing is on record of it, or only attempts that failed while it is still to be rendered."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +53,7 @@ class Intent:
     item_id: str | None = None
     outputs: tuple[str, ...] = ()  # output nodes of this variation in the submitted graph
     state: State = "intended"
+    index: int | None = None  # in the current definition, as read back; None where that does not have it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,16 +130,32 @@ class Journal(Protocol):
         """Of the last run, None in a new folder."""
         ...
 
-    async def known_keys(self) -> dict[str, State]:
-        """The state of every key on record, former ones too."""
+    async def known_keys(self) -> KnownKeys:
+        """The state of every key on record, former ones too; pending ones are not in it."""
         ...
 
     async def completed_indices(self) -> Sequence[int]:
         """Index of every completed point of the current definition, ascending: a resume without computing keys."""
         ...
 
+    async def indices(self, *states: State) -> Sequence[int]:
+        """Index of every point of the current definition in one of these states, ascending."""
+        ...
+
+    async def keys(self, *states: State) -> list[str]:
+        """Key of every point of the current definition in one of these states."""
+        ...
+
+    async def identity(self) -> str:
+        """Hex that tells this folder's work from everybody else's on a shared server; made with its first run."""
+        ...
+
     async def rebase(self, points: Iterable[Point] | AsyncIterator[Point]) -> None:
-        """These keys, already on record, belong to the current definition, at these indices, with these values."""
+        """These keys, already on record, belong to the current definition, at these indices, with these values.
+
+        Two points may have one key (two labels, one picture): both stand in the table, rendered once. A key that is
+        not on record is a RecordError.
+        """
         ...
 
     async def seeds(self, axis: str, count: int) -> tuple[int, ...]:
@@ -141,7 +171,7 @@ class Journal(Protocol):
         ...
 
     async def submitted(self, batch_id: str, item_id: str) -> None:
-        """The server took it."""
+        """The server took it: every open attempt under this batch id (several keys, where graphs were fused)."""
         ...
 
     async def rendered(self, key: str, times: Times) -> None:
@@ -156,6 +186,10 @@ class Journal(Protocol):
         """The attempt is over without a picture; the variation itself stays open."""
         ...
 
+    async def withdraw(self, key: str) -> None:
+        """The open attempt rendered nothing, through no fault of the variation: it is not counted."""
+        ...
+
     async def fail(self, point: Point, failure: Failure) -> None:
         """The variation is given up. Also for one that was never submitted."""
         ...
@@ -166,6 +200,12 @@ class Journal(Protocol):
 
     async def reopen(self, keys: Iterable[str]) -> int:
         """Failed and cancelled ones among `keys` are pending again with no attempts counted; how many they were."""
+        ...
+
+    async def forget(self, keys: Iterable[str]) -> int:
+        """Completed ones among `keys` are pending again, their pictures off the record: for files that were lost or
+        damaged. How many they were.
+        """
         ...
 
     async def open_intents(self) -> list[Intent]:

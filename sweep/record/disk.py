@@ -1,0 +1,81 @@
+"""Bytes that are on the disk when a call returns, and the disk's errors in the record's words."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from sweep.errors import DiskFullError, RecordError
+from sweep.record.checkpoints import Checkpoint, no_checkpoint
+
+PART = ".part"  # the suffix of a file that is being written
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL_HINT = "Free some space and run the same command again: it continues where it stopped."
+
+
+def disk_error(error: OSError, path: Path) -> RecordError:
+    """`error`, met while writing `path`, as DiskFullError or RecordError."""
+    if error.errno in _FULL:
+        return DiskFullError(f"{path.parent}: no space is left on the device.", hint=FULL_HINT)
+    return RecordError(f"{path} could not be written ({error.strerror or error}).")
+
+
+def free_bytes(folder: Path) -> int:
+    """Free space for this user on the device that holds `folder`, which need not exist yet."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` durable. Windows has no such call and needs none."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, checkpoint: Checkpoint = no_checkpoint) -> Iterator[BinaryIO]:
+    """A file to write that becomes `path` whole or not at all: `*.part` beside it, fsync, rename, fsync of the folder.
+
+    On any exception the part is removed and `path` is what it was. Raises DiskFullError or RecordError.
+    """
+    part = path.with_name(f".{uuid.uuid4().hex}{PART}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("xb") as file:
+            yield file
+            file.flush()
+            checkpoint("image.part-written")
+            os.fsync(file.fileno())
+        checkpoint("image.part-synced")
+        part.replace(path)
+        checkpoint("image.renamed")
+        sync_folder(path.parent)
+        checkpoint("image.folder-synced")
+    except OSError as error:
+        raise disk_error(error, path) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path) -> int:
+    """Delete what `replacing` left under `folder` when its process was killed; how many files. Only its own names."""
+    if not folder.is_dir():
+        return 0
+    found = [part for part in folder.rglob(f".*{PART}") if len(part.name) == 1 + 32 + len(PART)]
+    for part in found:
+        part.unlink(missing_ok=True)
+    return len(found)

@@ -1,0 +1,206 @@
+"""The journal of a results folder in SQLite: `SqliteJournal`, which keeps the contract of `base.Journal`."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+from array import array
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Self, TypeVar
+
+import anyio
+from anyio.to_thread import run_sync
+
+from sweep.record import operations, queries
+from sweep.record.base import Counts, Failure, Intent, Point, Rendering, RunFacts, State, Times
+from sweep.record.checkpoints import Checkpoint, no_checkpoint
+from sweep.record.known import CompactKeys
+from sweep.record.schema import JOURNAL, connect_reader, connect_writer, telling
+from sweep.record.writer import Writer
+
+_T = TypeVar("_T")
+_CHUNK = 500  # points a commit when very many are written at once
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _draw() -> int:
+    """A seed as InvokeAI takes them: 0 … 2³² − 1."""
+    return random.SystemRandom().randrange(2**32)
+
+
+class SqliteJournal:
+    """See `base.Journal`. Open it with `open`; it belongs to the event loop it was opened on.
+
+    Writes go through one thread and share commits (WAL, synchronous=FULL); reads have a connection of their own and
+    see every write that was acknowledged. A task cancelled while it waits leaves its write whole: done, or about to be.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        reader: sqlite3.Connection,
+        place: Path,
+        now: Callable[[], datetime],
+        draw: Callable[[], int],
+    ) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._reading = anyio.CapacityLimiter(1)
+        self._place = place
+        self._now = now
+        self._draw = draw
+
+    @classmethod
+    async def open(
+        cls,
+        folder: Path,
+        *,
+        create: bool = True,
+        checkpoint: Checkpoint = no_checkpoint,
+        now: Callable[[], datetime] = _now,
+        draw: Callable[[], int] = _draw,
+    ) -> Self:
+        """The journal of `folder`; made where there is none, unless `create` is False.
+
+        Hold a `FolderLock` on the folder. `now` gives aware times, `draw` seeds in [0, 2³²). Raises
+        CorruptRecordError where the file is damaged, RecordError where it is missing, of a newer format or
+        cannot be opened, DiskFullError.
+        """
+        db, reader = await run_sync(partial(_connect, Path(folder), create=create))
+        place = Path(folder) / JOURNAL
+        return cls(Writer(db, place, checkpoint), reader, place, now, draw)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    @property
+    def commits(self) -> int:
+        """Transactions committed since it was opened: what group commit is measured by."""
+        return self._writer.commits
+
+    async def begin_run(self, facts: RunFacts) -> int:
+        return await self._writer.do("begin_run", partial(operations.begin_run, facts=facts, now=self._now()))
+
+    async def end_run(self, run: int, ending: str) -> None:
+        await self._writer.do("end_run", partial(operations.end_run, run=run, ending=ending, now=self._now()))
+
+    async def fingerprint(self) -> str | None:
+        return await self._read(queries.fingerprint)
+
+    async def known_keys(self) -> CompactKeys:
+        return await self._read(queries.known_keys)
+
+    async def completed_indices(self) -> array[int]:
+        return await self._read(queries.completed_indices)
+
+    async def indices(self, *states: State) -> array[int]:
+        return await self._read(partial(queries.indices, states=states))
+
+    async def keys(self, *states: State) -> list[str]:
+        return await self._read(partial(queries.keys, states=states))
+
+    async def identity(self) -> str:
+        return await self._read(queries.identity)
+
+    async def rebase(self, points: Iterable[Point] | AsyncIterator[Point]) -> None:
+        async for chunk in _chunks(points):
+            await self._writer.do("rebase", partial(operations.rebase, points=chunk))
+
+    async def seeds(self, axis: str, count: int) -> tuple[int, ...]:
+        return await self._writer.do("seeds", partial(operations.seeds, axis=axis, count=count, draw=self._draw))
+
+    async def attempts(self, key: str) -> int:
+        return await self._read(partial(queries.attempts, key=key))
+
+    async def intend(self, point: Point, intent: Intent) -> None:
+        await self._writer.do("intend", partial(operations.intend, point=point, intent=intent, now=self._now()))
+
+    async def submitted(self, batch_id: str, item_id: str) -> None:
+        await self._writer.do("submitted", partial(operations.submitted, batch_id=batch_id, item_id=item_id))
+
+    async def rendered(self, key: str, times: Times) -> None:
+        await self._writer.do("rendered", partial(operations.rendered, key=key, times=times))
+
+    async def complete(self, key: str, renderings: Sequence[Rendering], times: Times) -> None:
+        write = partial(operations.complete, key=key, renderings=tuple(renderings), times=times, now=self._now())
+        await self._writer.do("complete", write)
+
+    async def attempt_failed(self, key: str, failure: Failure) -> None:
+        write = partial(operations.attempt_failed, key=key, failure=failure, now=self._now())
+        await self._writer.do("attempt_failed", write)
+
+    async def withdraw(self, key: str) -> None:
+        await self._writer.do("withdraw", partial(operations.withdraw, key=key))
+
+    async def fail(self, point: Point, failure: Failure) -> None:
+        await self._writer.do("fail", partial(operations.fail, point=point, failure=failure, now=self._now()))
+
+    async def cancel(self, key: str) -> None:
+        await self._writer.do("cancel", partial(operations.cancel, key=key, now=self._now()))
+
+    async def reopen(self, keys: Iterable[str]) -> int:
+        return await self._writer.do("reopen", partial(operations.reopen, keys=tuple(keys)))
+
+    async def forget(self, keys: Iterable[str]) -> int:
+        return await self._writer.do("forget", partial(operations.forget, keys=tuple(keys)))
+
+    async def open_intents(self) -> list[Intent]:
+        return await self._read(queries.open_intents)
+
+    async def keep_input(self, sha256: str, path: str, name: str, width: int, height: int) -> None:
+        write = partial(operations.keep_input, sha256=sha256, path=path, name=name, width=width, height=height)
+        await self._writer.do("keep_input", write)
+
+    async def counts(self) -> Counts:
+        return await self._read(queries.counts)
+
+    async def aclose(self) -> None:
+        """Every write that was asked for is done first, also when the caller is being cancelled."""
+        with anyio.CancelScope(shield=True):
+            await run_sync(self._reader.close, limiter=self._reading)
+            await self._writer.aclose()
+
+    async def _read(self, query: Callable[[sqlite3.Connection], _T]) -> _T:
+        return await run_sync(self._query, query, limiter=self._reading)
+
+    def _query(self, query: Callable[[sqlite3.Connection], _T]) -> _T:
+        with telling(self._place):
+            return query(self._reader)
+
+
+def _connect(folder: Path, *, create: bool) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+    db = connect_writer(folder, create=create)
+    try:
+        with telling(folder / JOURNAL):
+            return db, connect_reader(folder)
+    except BaseException:
+        db.close()
+        raise
+
+
+async def _chunks(points: Iterable[Point] | AsyncIterator[Point]) -> AsyncIterator[list[Point]]:
+    if isinstance(points, AsyncIterator):
+        chunk: list[Point] = []
+        async for point in points:
+            chunk.append(point)
+            if len(chunk) == _CHUNK:
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk
+        return
+    iterator = iter(points)
+    while several := list(islice(iterator, _CHUNK)):
+        yield several
+        await asyncio.sleep(0)  # where the points are computed as they are asked for, others get their turn

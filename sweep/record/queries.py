@@ -1,0 +1,200 @@
+"""What is read from the journal: plain functions of a connection, none of which changes anything."""
+
+# ruff: noqa: S608  what varies in the SQL is column names from schema.py, never a value
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from sweep.record.base import Counts, Intent, RunFacts
+from sweep.record.known import CompactKeys
+from sweep.record.operations import OPEN, OUTCOMES, moment
+from sweep.record.schema import BrokenSealError, sealing
+
+_CURRENT = "(SELECT definition FROM runs ORDER BY number DESC LIMIT 1)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """One run of the folder. `ended_at` and `ending` are None while it is going on, or where it was killed."""
+
+    number: int
+    facts: RunFacts
+    begun_at: datetime
+    ended_at: datetime | None
+    ending: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRecord:
+    """One attempt at a variation, ended or not. `error` names class and reason."""
+
+    number: int
+    run: int
+    server: str
+    batch_id: str
+    item_id: str | None
+    state: str
+    begun_at: datetime
+    ended_at: datetime | None
+    error: str | None
+
+
+def fingerprint(db: sqlite3.Connection) -> str | None:
+    row = db.execute("SELECT fingerprint FROM runs ORDER BY number DESC LIMIT 1").fetchone()
+    return row[0] if row else None
+
+
+def known_keys(db: sqlite3.Connection) -> CompactKeys:
+    return CompactKeys(db.execute("SELECT key, state FROM points WHERE state <> 'pending'"))
+
+
+def completed_indices(db: sqlite3.Connection) -> array[int]:
+    rows = db.execute(f"SELECT idx FROM points WHERE definition = {_CURRENT} AND state = 'completed' ORDER BY idx")
+    return array("q", [index for (index,) in rows])
+
+
+def indices(db: sqlite3.Connection, states: Sequence[State]) -> array[int]:
+    slots = ", ".join("?" * len(states))
+    rows = db.execute(
+        f"SELECT idx FROM points WHERE definition = {_CURRENT} AND state IN ({slots}) ORDER BY idx", tuple(states)
+    )
+    return array("q", [index for (index,) in rows])
+
+
+def keys(db: sqlite3.Connection, states: Sequence[State]) -> list[str]:
+    slots = ", ".join("?" * len(states))
+    rows = db.execute(
+        f"SELECT DISTINCT key FROM points WHERE definition = {_CURRENT} AND state IN ({slots})", tuple(states)
+    )
+    return [key for (key,) in rows]
+
+
+def identity(db: sqlite3.Connection) -> str:
+    row = db.execute("SELECT begun_at, fingerprint FROM runs ORDER BY number LIMIT 1").fetchone()
+    if row is None:
+        raise RecordError("No run has begun in this folder.")
+    return hashlib.blake2b(f"{row[0]} {row[1]}".encode(), digest_size=8).hexdigest()
+
+
+def attempts(db: sqlite3.Connection, key: str) -> int:
+    row = db.execute("SELECT attempts FROM points WHERE key = ? LIMIT 1", (key,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def open_intents(db: sqlite3.Connection) -> list[Intent]:
+    rows = db.execute(
+        "SELECT key, number, server, url, batch_id, item_id, outputs, state FROM attempts"
+        " WHERE ended_at IS NULL ORDER BY id"
+    )
+    return [
+        Intent(
+            key=key,
+            number=number,
+            server=server,
+            url=url,
+            batch_id=batch_id,
+            item_id=item_id,
+            outputs=tuple(json.loads(outputs)),
+            state=state,
+        )
+        for key, number, server, url, batch_id, item_id, outputs, state in rows
+    ]
+
+
+def counts(db: sqlite3.Connection) -> Counts:
+    last = db.execute("SELECT points, axes, definition FROM runs ORDER BY number DESC LIMIT 1").fetchone()
+    if last is None:
+        return Counts()
+    points, axes, definition = last
+    current: dict[str, int] = {}
+    former = 0
+    for is_current, state, number in db.execute(
+        "SELECT definition = ?, state, count(*) FROM points GROUP BY definition = ?, state", (definition, definition)
+    ):
+        if is_current:
+            current[state] = number
+        elif state in OUTCOMES:
+            former += number
+    return Counts(
+        points=points,
+        completed=current.get("completed", 0),
+        failed=current.get("failed", 0),
+        cancelled=current.get("cancelled", 0),
+        open=sum(current.get(state, 0) for state in OPEN),
+        former=former,
+        axes=_axes(axes),
+    )
+
+
+def runs(db: sqlite3.Connection) -> list[RunRecord]:
+    """Oldest first."""
+    rows = db.execute(
+        "SELECT number, fingerprint, experiment, axes, points, servers, command, sweep_version, begun_at, ended_at,"
+        f" ending, seal = {sealing('runs')} FROM runs ORDER BY number"
+    )
+    return [_run(row) for row in rows]
+
+
+def axes_of_definitions(db: sqlite3.Connection) -> Iterator[tuple[int, tuple[tuple[str, str], ...]]]:
+    """(definition, its axes), the current one first."""
+    rows = db.execute("SELECT definition, axes FROM runs GROUP BY definition ORDER BY definition DESC")
+    return ((definition, _axes(axes)) for definition, axes in rows)
+
+
+def history(db: sqlite3.Connection, key: str) -> list[AttemptRecord]:
+    """Every attempt at `key`, oldest first, those before a reopening too."""
+    rows = db.execute(
+        "SELECT number, run, server, batch_id, item_id, state, begun_at, ended_at, kind, message FROM attempts"
+        " WHERE key = ? ORDER BY id",
+        (key,),
+    )
+    return [
+        AttemptRecord(
+            number=number,
+            run=run,
+            server=server,
+            batch_id=batch_id,
+            item_id=item_id,
+            state=state,
+            begun_at=_known(moment(begun)),
+            ended_at=moment(ended),
+            error=None if kind is None else f"{kind}: {message}",
+        )
+        for number, run, server, batch_id, item_id, state, begun, ended, kind, message in rows
+    ]
+
+
+def _run(row: tuple[object, ...]) -> RunRecord:
+    number, fingerprint_, experiment, axes, points, servers, command, version, begun, ended, ending, whole = row
+    if not whole:
+        raise BrokenSealError(f"run {number} is not as it was written")
+    return RunRecord(
+        number=int(str(number)),
+        facts=RunFacts(
+            experiment=str(experiment),
+            fingerprint=str(fingerprint_),
+            axes=_axes(str(axes)),
+            points=int(str(points)),
+            servers=json.loads(str(servers)),
+            command=str(command),
+            sweep_version=str(version),
+        ),
+        begun_at=_known(moment(int(str(begun)))),
+        ended_at=None if ended is None else moment(int(str(ended))),
+        ending=None if ending is None else str(ending),
+    )
+
+
+def _axes(text: str) -> tuple[tuple[str, str], ...]:
+    return tuple((str(name), str(kind)) for name, kind in json.loads(text))
+
+
+def _known(at: datetime | None) -> datetime:
+    assert at is not None
+    return at
