@@ -4,7 +4,7 @@ Implementations raise only these, whatever the network or the server does (aioht
 never leave this layer):
 
 - `ServerError` and its kind: this server cannot be used now, by anybody.
-- `TransientError` (`OverloadedError`, `ItemLostError`): this call may succeed later or elsewhere.
+- `TransientError` (`OverloadedError`, `ItemLostError`, `MissingModelError`): this call may succeed later or elsewhere.
 - `VariationError`: this graph cannot be rendered here or anywhere (refused values, a node that failed).
 """
 
@@ -16,9 +16,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
-from sweep.errors import AttemptError
-from sweep.workflow.graph import Graph
+from sweep.errors import AttemptError, TransientError
+from sweep.workflow.graph import Graph, ModelRef
 from sweep.workflow.schemas import Model, NodeSchemas
+
+
+class MissingModelError(TransientError):
+    """This server has not installed the model `ref`. Another may have: the graph is to be sent elsewhere, and no graph
+    with this model here. The server itself stays usable for everything else.
+    """
+
+    def __init__(self, message: str, *, ref: ModelRef) -> None:
+        super().__init__(message)
+        self.ref = ref
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

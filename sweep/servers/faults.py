@@ -1,0 +1,133 @@
+"""From what a server answered, or failed to, to sweep's own errors: sentences that never echo what was sent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from sweep.errors import (
+    OverloadedError,
+    ServerError,
+    ServerRefusedError,
+    ServerUnreachableError,
+    SweepError,
+    TransientError,
+    VariationError,
+)
+
+SENTENCE_LENGTH = 240
+LONGEST_RETRY_AFTER = 3600.0  # seconds; a server that asks for more is asked again after this
+TOO_MANY = frozenset({429, 503})
+REFUSED = frozenset({401, 403})
+BAD_REQUEST = frozenset({400, 413, 415, 422})
+
+
+def of_status(url: str, status: int, headers: Mapping[str, str], body: Any, what: str) -> SweepError:
+    """The error that an answer with this status is; `what` says what was being done ("submitting an item")."""
+    said = detail(body)
+    tail = f": {said}" if said else ""
+    if status in REFUSED:
+        reason = "wants a login" if status == 401 else "does not allow this account to do that"
+        return ServerRefusedError(
+            f"{url} {reason} ({status} while {what}{tail}).",
+            hint="Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, or give a credentials file.",
+        )
+    if status in TOO_MANY:
+        return OverloadedError(
+            f"{url} is overloaded ({status} while {what}).", retry_after=retry_after(headers.get("Retry-After"))
+        )
+    if status in BAD_REQUEST:
+        return VariationError(said or f"{url} refused the request ({status} while {what}).", kind="Refused")
+    if status >= 500 or status == 409:
+        return TransientError(f"{url} failed ({status} while {what}{tail}).", kind=f"HTTP {status}")
+    if 300 <= status < 400:
+        return ServerError(
+            f"{url} redirects elsewhere.", hint="Give the address it redirects to; sweep does not follow."
+        )
+    return ServerError(f"{url} answered {status} while {what}{tail}.")
+
+
+def detail(body: Any) -> str:
+    """What an error's body says, in one line: the `detail` text, or place and message of each validation error."""
+    found = body.get("detail") if isinstance(body, dict) else None
+    if isinstance(found, str):
+        return shorten(found)
+    if not isinstance(found, list):
+        return ""
+    sentences = [_fault(entry) for entry in found[:3] if isinstance(entry, dict)]
+    more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
+    return shorten("; ".join(sentences)) + more
+
+
+def shorten(text: str) -> str:
+    """The first line of `text`, cut where it is long."""
+    line = next(iter(text.strip().splitlines()), "").strip()
+    return line if len(line) <= SENTENCE_LENGTH else line[: SENTENCE_LENGTH - 1] + "…"
+
+
+def _fault(entry: Mapping[str, Any]) -> str:
+    loc = entry.get("loc")
+    place = [str(part) for part in loc] if isinstance(loc, list) else []
+    if "nodes" in place:
+        inside = place[place.index("nodes") + 1 :]
+        where = ".".join([inside[0], *inside[2:]]) if inside else "graph"
+    else:
+        where = ".".join(part for part in place if part not in ("body", "batch"))
+    context = entry.get("ctx")
+    if entry.get("type") == "union_tag_invalid" and isinstance(context, dict):
+        return f"{where}: this server has no node type {shorten(str(context.get('tag')))!r}"
+    message = str(entry.get("msg", "")).removeprefix("Value error, ")
+    return f"{where}: {shorten(message)}" if where else shorten(message)
+
+
+def retry_after(header: str | None, now: datetime | None = None) -> float | None:
+    """Seconds to wait by a Retry-After header (a number or an HTTP date); None where there is none to read."""
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(header)
+        except ValueError:
+            return None
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        seconds = (moment - (now or datetime.now(UTC))).total_seconds()
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER) if math.isfinite(seconds) else None
+
+
+def unreachable(url: str, reason: str) -> ServerUnreachableError:
+    """Nobody answers at `url` at the start."""
+    return ServerUnreachableError(
+        f"{url} does not answer ({reason}).",
+        hint="Is InvokeAI running there? sweep run without --server uses the sandbox.",
+    )
+
+
+class NoAnswerError(TransientError):
+    """A call that got no whole answer: whether the server did what was asked is not known."""
+
+    def __init__(self, url: str, reason: str, what: str) -> None:
+        super().__init__(f"{url} did not answer while {what} ({reason}).", kind="NoAnswer")
+        self.reason = reason
+
+
+def reason(fault: BaseException) -> str:
+    """Why a connection failed, in a few words without addresses of sockets or memory."""
+    cause = getattr(fault, "os_error", None) or fault
+    if isinstance(fault, TimeoutError):
+        return "no answer in time"
+    if type(fault).__name__ == "ClientConnectorDNSError":
+        return "no such host"
+    if "Certificate" in type(fault).__name__:
+        return "its TLS certificate is not trusted; --ca-file names a private CA"
+    if isinstance(cause, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(cause, ConnectionResetError):
+        return "connection reset"
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror.lower()
+    return {"ServerDisconnectedError": "it closed the connection"}.get(type(fault).__name__, "connection broken")

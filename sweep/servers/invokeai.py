@@ -1,0 +1,275 @@
+"""InvokeAI by its session queue (releases 4 to 6.14, and the sandbox): the client that fulfils `Server`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sweep.errors import ServerUnsupportedError, SweepError, TransientError, VariationError, WorkflowError
+from sweep.servers import faults, graphs, reading
+from sweep.servers.address import Address, path_part
+from sweep.servers.base import Ended, ItemEvent, MissingModelError, ServerImage, ServerInfo, Submission, Ticket
+from sweep.servers.credentials import Credentials
+from sweep.servers.events import Events
+from sweep.servers.http import Http, Timings
+from sweep.servers.queueing import Queue, unsupported
+from sweep.servers.resolving import Boards, Models
+from sweep.servers.uploads import Uploads
+from sweep.servers.watching import Over, Watch
+from sweep.workflow.graph import Graph, ModelRef
+from sweep.workflow.openapi import node_schemas
+from sweep.workflow.schemas import Model, NodeSchemas
+
+CHECKS_AT_ONCE = 4
+MODELS_HELD = 8  # how many of the models loaded last are taken to be in memory still
+
+
+class InvokeAI:
+    """A server that speaks InvokeAI's queue API. `uploads` remembers pictures across processes (hash → name there);
+    `queue_id` is a queue of one's own, run by the same worker as everybody's.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        credentials: Credentials | None = None,
+        ca_file: Path | None = None,
+        queue_id: str = "default",
+        timings: Timings | None = None,
+        uploads: MutableMapping[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._timings = timings or Timings()
+        self._clock = clock
+        self._http = Http(Address.parse(url), credentials=credentials, ca_file=ca_file, timings=self._timings)
+        self._queue = Queue(self._http, queue_id)
+        self._uploads = Uploads(self._http, {} if uploads is None else uploads)
+        self._models = Models(self._http)
+        self._boards = Boards(self._http)
+        self._watch = Watch(self.url, self._queue.states, self._timings, clock)
+        subscription = ("subscribe_queue", {"queue_id": queue_id})
+        self._events = Events(self._http, self._timings, subscription, self._heard, self._line_changed)
+        self._loaded: OrderedDict[str, None] = OrderedDict()
+        self._pictures_of: OrderedDict[str, tuple[str, ...]] = OrderedDict()  # batch → input pictures of it
+        self._schemas: NodeSchemas | None = None
+        self._schemas_lock = asyncio.Lock()
+        self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def url(self) -> str:
+        """The address as given, without credentials."""
+        return self._http.address.url
+
+    async def open(self) -> ServerInfo:
+        """Find out who answers, log in, start to listen. See `Server.open`."""
+        await self._http.open()
+        try:
+            info = await self._introduce()
+        except faults.NoAnswerError as fault:
+            raise faults.unreachable(self.url, fault.reason) from None
+        except (TransientError, VariationError) as fault:
+            raise ServerUnsupportedError(fault.message, hint="Is that an InvokeAI?") from None
+        self._tasks = [asyncio.create_task(self._events.run()), asyncio.create_task(self._watch.run())]
+        return info
+
+    async def aclose(self) -> None:
+        """Let go of everything; never raises. See `Server.aclose`."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._http.aclose()
+
+    async def schemas(self) -> NodeSchemas:
+        """See `Server.schemas`."""
+        async with self._schemas_lock:
+            if self._schemas is None:
+                answer = await self._http.call("GET", "/openapi.json", "reading its node types")
+                try:
+                    self._schemas = await asyncio.to_thread(node_schemas, reading.mapping(answer.body))
+                except WorkflowError as fault:
+                    raise ServerUnsupportedError(f"{self.url}: {fault.message}") from None
+            return self._schemas
+
+    async def models(self) -> tuple[Model, ...]:
+        """See `Server.models`."""
+        return await self._models.all()
+
+    async def check(self, graphs_: Sequence[Graph], images: Mapping[str, Path]) -> list[str | None]:
+        """See `Server.check`. The graphs are posted as batches of no items, which the server validates in full."""
+        return list(await asyncio.gather(*(self._check(graph, images) for graph in graphs_)))
+
+    async def submit(self, submission: Submission) -> Ticket:
+        """See `Server.submit`."""
+        graph, outputs = submission.graph, submission.outputs
+        board = await self._boards.identify(submission.board) if submission.board else None
+        api, models = await self._resolve(graph, submission.images)
+        graphs.mark_outputs(api, outputs, board_id=board, intermediate=submission.intermediate)
+        batch = {"batch_id": submission.batch_id, "graph": api, "destination": submission.destination}
+        self._watch.expect(submission.batch_id, graphs.run_once(graph, outputs))
+        self._pictures_of[submission.batch_id] = graphs.images_of(graphs.references(graph))
+        while len(self._pictures_of) > 1000:
+            self._pictures_of.popitem(last=False)
+        item_id = await self._queue.submit(batch, prepend=submission.priority > 0)
+        for model in models.values():
+            self._hold(model.key)
+        if item_id is None:
+            item_id = await self._queue.find(submission.batch_id)
+        if item_id is None:
+            raise TransientError(f"{self.url} took the item but does not know it.", kind="BadAnswer")
+        return Ticket(batch_id=submission.batch_id, item_id=item_id, outputs=outputs)
+
+    async def hear(self, ticket: Ticket) -> AsyncIterator[ItemEvent]:
+        """See `Server.hear`."""
+        async with self._watch.listening(ticket) as (item, signals):
+            while True:
+                signal = await signals.get()
+                if isinstance(signal, SweepError):
+                    raise signal
+                if isinstance(signal, Over):
+                    yield await self._ended(ticket, asked=item.asked)
+                    return
+                yield signal
+
+    async def find(self, batch_id: str, outputs: tuple[str, ...] = ()) -> Ticket | None:
+        """See `Server.find`."""
+        item_id = await self._queue.find(batch_id)
+        return None if item_id is None else Ticket(batch_id=batch_id, item_id=item_id, outputs=outputs)
+
+    async def fetch(self, image: ServerImage, limit: int) -> bytes:
+        """See `Server.fetch`."""
+        data = await self._http.download(
+            f"/api/v1/images/i/{path_part(image.name)}/full", "downloading a picture", limit
+        )
+        if data is None:
+            raise TransientError(f"{self.url} does not have the picture any more.", kind="PictureGone")
+        return data
+
+    async def cancel(self, batch_ids: Sequence[str]) -> None:
+        """See `Server.cancel`."""
+        if batch_ids:
+            self._watch.asked(batch_ids)
+            await self._queue.cancel(batch_ids)
+            self._watch.look()
+
+    async def loaded(self) -> frozenset[str]:
+        """See `Server.loaded`: the models loaded last, as far as events told and submissions named them."""
+        return frozenset(self._loaded)
+
+    async def others_waiting(self, ours: str) -> int:
+        """See `Server.others_waiting`. Counts the queue that is used."""
+        _, whole = await self._queue.counts()
+        own = await self._queue.counts_of_destination(ours)
+        mine = self._watch.in_flight() if own is None else _unfinished(own)
+        return max(_unfinished(whole) - mine, 0)
+
+    async def _introduce(self) -> ServerInfo:
+        answer = await self._http.call("GET", "/api/v1/app/version", "asking for its version", also=(404,))
+        about = reading.mapping(answer.body)
+        version = reading.text(about.get("version"))
+        if version is None:
+            raise ServerUnsupportedError(f"{self.url} answers, but is no InvokeAI (it has no version).")
+        unfit = unsupported(self.url, version)
+        if unfit is not None:
+            raise unfit
+        await self._authenticate()
+        status, _ = await self._queue.counts(also=(404,))
+        if status == 404:
+            raise ServerUnsupportedError(f"{self.url} is InvokeAI {version} but has no queue.")
+        config = await self._ask("/api/v1/app/runtime_config")
+        settings = reading.mapping(reading.mapping(config).get("config"))
+        return ServerInfo(
+            name=self._http.address.name,
+            url=self.url,
+            version=version,
+            api="queue",
+            sandbox=about.get("sandbox") is True or "sandbox" in version,
+            capacity=_capacity(settings, await self._ask("/api/v1/app/generation_device_options")),
+            max_pending=reading.number(settings.get("max_queue_size")) or None,
+        )
+
+    async def _authenticate(self) -> None:
+        status = reading.mapping(await self._ask("/api/v1/auth/status"))
+        if status.get("multiuser_enabled") is True and self._http.token is None:
+            await self._http.log_in()
+
+    async def _ask(self, path: str) -> Any:
+        """The answer to a question that older servers, or ours without an administrator's rights, do not answer."""
+        answer = await self._http.call("GET", path, "asking what it can do", also=(401, 403, 404, 405))
+        return answer.body if answer.status == 200 else None
+
+    async def _resolve(self, graph: Graph, files: Mapping[str, Path]) -> tuple[dict[str, Any], dict[ModelRef, Model]]:
+        refs = graphs.references(graph)
+        models = await self._models.identify(graphs.models_of(refs))
+        boards = {name: await self._boards.identify(name) for name in graphs.boards_of(refs)}
+        hashes = graphs.images_of(refs)
+        names = await asyncio.gather(*(self._uploads.name(sha256, files.get(sha256)) for sha256 in hashes))
+        return graphs.for_server(graph, models, dict(zip(hashes, names, strict=True)), boards), models
+
+    async def _check(self, graph: Graph, images: Mapping[str, Path]) -> str | None:
+        async with self._checks:
+            try:
+                api, _ = await self._resolve(graph, images)
+                await self._queue.validate(f"check-{uuid.uuid4()}", api)
+            except (VariationError, MissingModelError) as fault:
+                return str(fault)
+        return None
+
+    async def _ended(self, ticket: Ticket, *, asked: bool) -> Ended:
+        """Read what became of an item that is over, however long the server takes to answer (to a point)."""
+        until = self._clock() + self._timings.patience
+        while True:
+            try:
+                item = await self._queue.item(ticket.item_id)
+                if item.get("status") in reading.TERMINAL:
+                    break
+                fault: TransientError = TransientError(f"{self.url} does not end item {ticket.item_id}.")
+            except faults.NoAnswerError as no_answer:
+                fault = no_answer
+            if self._clock() >= until:
+                raise fault
+            await asyncio.sleep(self._timings.poll_deaf)
+        ended = reading.ended(item, ticket.outputs, asked)
+        if ended.error is not None and ended.error.kind in reading.PICTURE_GONE:
+            self._uploads.forget(self._pictures_of.get(ticket.batch_id, ()))
+        return ended
+
+    def _heard(self, event: str, data: Any) -> None:
+        if event in ("model_load_complete", "model_load_completed"):
+            about = reading.mapping(data)
+            key = reading.text(reading.mapping(about.get("config") or about.get("model_config")).get("key"))
+            if key:
+                self._hold(key)
+        else:
+            self._watch.heard(event, data)
+
+    def _line_changed(self, up: bool) -> None:
+        if not up:
+            self._loaded.clear()  # it may be another process that answers next
+        self._watch.line_changed(up)
+
+    def _hold(self, key: str) -> None:
+        self._loaded[key] = None
+        self._loaded.move_to_end(key)
+        while len(self._loaded) > MODELS_HELD:
+            self._loaded.popitem(last=False)
+
+
+def _unfinished(counts: Mapping[str, Any]) -> int:
+    return sum(reading.number(counts.get(name)) for name in ("pending", "in_progress", "waiting"))
+
+
+def _capacity(settings: Mapping[str, Any], devices: Any) -> int:
+    """One worker a generation device: those listed, or all there are unless one is pinned."""
+    chosen = settings.get("generation_devices")
+    if isinstance(chosen, list):
+        return max(len(chosen), 1)
+    if settings.get("device") not in (None, "auto"):
+        return 1
+    return max(len(reading.sequence(devices)), 1)
