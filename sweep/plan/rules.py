@@ -1,0 +1,239 @@
+"""What settings become: each rule computes the fields of a graph that some settings decide together.
+
+A prompt and its variation make one text, a picture and a width make one size, a stack of LoRAs fills several nodes.
+A rule is a pure function of settings, so it serves fixed inputs and axes alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sweep.errors import PlanError
+from sweep.experiment.definition import InputImage, Setting
+from sweep.plan.models import Models
+from sweep.plan.prompts import compose
+from sweep.workflow.graph import Address, BoardRef, ImageRef, ModelRef, Value
+from sweep.workflow.schemas import FieldSchema
+
+Settings: TypeAlias = Mapping[str, Setting]  # by target: a role or a node.field address
+Written: TypeAlias = dict[Address, Value]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """One field a role or address stands for. `encode` turns what the user says into what the field holds."""
+
+    address: Address
+    schema: FieldSchema
+    encode: Callable[[Any], Any] | None = None
+    formula: str = ""  # how encode reads, such as 1 − denoise_strength; empty where it is the setting itself
+
+    def value(self, setting: Any) -> Value:
+        return self.encode(setting) if self.encode is not None else setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """`write` gives the fields for settings that may hold any of `targets`, and raises PlanError with the end of a
+    sentence. `addresses` are all the fields it may write; `derived` those it writes only for want of a setting.
+    """
+
+    targets: tuple[str, ...]
+    addresses: tuple[Address, ...]
+    write: Callable[[Settings], Written]
+    shown: str = ""  # how it reads in the plan: denoise.denoising_start = 1 − denoise_strength
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Turns names into references: models among those installed that fit `base`, pictures, boards."""
+
+    models: Models
+    base: str | None
+
+    def value(self, setting: Any, schema: FieldSchema) -> Value:
+        """The setting as the field holds it. Raises PlanError where no model fits."""
+        if isinstance(setting, InputImage):
+            return ImageRef(setting.sha256)
+        if isinstance(setting, list):
+            return [self.value(item, schema) for item in setting]
+        if schema.type == "ModelIdentifierField" and isinstance(setting, str):
+            return self.model(setting, schema.model_types)
+        if schema.type == "BoardField" and isinstance(setting, str):
+            return BoardRef(setting)
+        return setting
+
+    def model(self, name: Any, types: Sequence[str]) -> ModelRef:
+        """The model of these types that fits. A main model decides the base, so it need not fit one."""
+        return self.models.find(name, types, None if "main" in types else self.base)
+
+
+def plain(target: str, slots: Sequence[Slot], choice: Choice) -> Rule:
+    """One target, whose value goes into each of its fields."""
+
+    def write(settings: Settings) -> Written:
+        if target not in settings:
+            return {}
+        setting = settings[target]
+        return {slot.address: slot.value(choice.value(setting, slot.schema)) for slot in slots}
+
+    return Rule(targets=(target,), addresses=_addresses(slots), write=write, shown=_shown(target, slots))
+
+
+def prompt(slots: Sequence[Slot], original: str) -> Rule:
+    """The prompt with its variation; `original` is what the workflow says where the experiment gives no prompt."""
+
+    def write(settings: Settings) -> Written:
+        if "prompt" not in settings and "variation" not in settings:
+            return {}
+        text = compose(_text(settings, "prompt", original), _text(settings, "variation", ""))
+        return {slot.address: slot.value(text) for slot in slots}
+
+    shown = " · ".join(str(slot.address) for slot in slots)
+    return Rule(targets=("prompt", "variation"), addresses=_addresses(slots), write=write, shown=shown)
+
+
+def _text(settings: Settings, target: str, otherwise: str) -> str:
+    setting = settings.get(target, otherwise)
+    return setting if isinstance(setting, str) else "" if setting is None else str(setting)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizeSlots:
+    """Where width and height go. Sizes that follow a picture are multiples of `multiple` pixels."""
+
+    width: tuple[Slot, ...]
+    height: tuple[Slot, ...]
+    multiple: int
+    follow: bool  # whether a size nobody gives is the picture's
+
+
+def size(slots: SizeSlots) -> Rule:
+    """Width and height: as given; else the picture's, or in its proportions where one of the two is given."""
+
+    def write(settings: Settings) -> Written:
+        width, height = _sides(settings, slots.multiple, follow=slots.follow)
+        written: Written = {}
+        for side, places in ((width, slots.width), (height, slots.height)):
+            if side is not None:
+                written.update({slot.address: slot.value(side) for slot in places})
+        return written
+
+    targets = ("image", "width", "height") if slots.follow else ("width", "height")
+    places = (*slots.width, *slots.height)
+    return Rule(targets=targets, addresses=_addresses(places), write=write, shown=_shown("size", places))
+
+
+def _sides(settings: Settings, multiple: int, *, follow: bool) -> tuple[Any, Any]:
+    width, height, picture = settings.get("width"), settings.get("height"), settings.get("image")
+    if not follow or not isinstance(picture, InputImage):
+        return width, height
+    if width is None and height is None:
+        return _floor(picture.width, multiple), _floor(picture.height, multiple)
+    if width is None and isinstance(height, int):
+        return _floor(height * picture.width / picture.height, multiple), height
+    if height is None and isinstance(width, int):
+        return width, _floor(width * picture.height / picture.width, multiple)
+    return width, height
+
+
+def _floor(pixels: float, multiple: int) -> int:
+    return max(int(pixels + 1e-9) // multiple, 1) * multiple
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSlot:
+    """One LoRA node of a graph."""
+
+    lora: Slot
+    weight: Slot
+
+
+def loras(slots: Sequence[LoraSlot], choice: Choice) -> Rule:
+    """A stack of LoRAs, the first of it in the node nearest the model; as many as there are nodes."""
+
+    def write(settings: Settings) -> Written:
+        stack = lora_stack(settings.get("lora"))
+        if stack and len(stack) != len(slots):
+            raise PlanError(f"names {len(stack)} LoRAs; the workflow has {len(slots)} LoRA nodes.")
+        written: Written = {}
+        common = settings.get("lora_weight")
+        for place, slot in enumerate(slots):
+            name, weight = stack[place] if stack else (None, None)
+            if name is not None:
+                written[slot.lora.address] = choice.model(name, slot.lora.schema.model_types or ("lora",))
+            chosen = common if weight is None else weight
+            if chosen is not None:
+                written[slot.weight.address] = slot.weight.value(chosen)
+        return written
+
+    places = [place for slot in slots for place in (slot.lora, slot.weight)]
+    shown = " · ".join(str(place.address) for place in places)
+    return Rule(targets=("lora", "lora_weight"), addresses=_addresses(places), write=write, shown=shown)
+
+
+def lora_stack(setting: Setting) -> list[tuple[str, float | None]]:
+    """(name, weight or None) of each LoRA a setting names: a name, {name, weight}, a list of these, or none."""
+    items = setting if isinstance(setting, list) else [] if setting is None else [setting]
+    return [
+        (str(item.get("name")), item.get("weight")) if isinstance(item, Mapping) else (str(item), None)
+        for item in items
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlSlot:
+    """One ControlNet node of a graph."""
+
+    model: Slot
+    image: Slot
+    weight: Slot
+    begin: Slot
+    end: Slot
+
+
+def controls(slots: Sequence[ControlSlot], choice: Choice) -> Rule:
+    """ControlNets as a list of {model, image, weight, begin, end}, or one by control_image and control_weight."""
+
+    def write(settings: Settings) -> Written:
+        entries = control_list(settings.get("controls"))
+        if entries and len(entries) != len(slots):
+            raise PlanError(f"names {len(entries)} ControlNets; the workflow has {len(slots)}.")
+        written: Written = {}
+        for place, slot in enumerate(slots):
+            entry = {"image": settings.get("control_image"), "weight": settings.get("control_weight")}
+            entry |= entries[place] if entries else {}
+            written |= _control(slot, entry, choice)
+        return written
+
+    places = [place for slot in slots for place in (slot.model, slot.image, slot.weight, slot.begin, slot.end)]
+    return Rule(
+        targets=("controls", "control_image", "control_weight"),
+        addresses=_addresses(places),
+        write=write,
+        shown=" · ".join(str(slot.image.address) for slot in slots),
+    )
+
+
+def control_list(setting: Setting) -> list[Mapping[str, Any]]:
+    """The entries of a `controls` setting; empty where there are none."""
+    return [entry for entry in setting if isinstance(entry, Mapping)] if isinstance(setting, list) else []
+
+
+def _control(slot: ControlSlot, entry: Mapping[str, Any], choice: Choice) -> Written:
+    parts = {"model": slot.model, "image": slot.image, "weight": slot.weight, "begin": slot.begin, "end": slot.end}
+    return {
+        place.address: place.value(choice.value(entry[name], place.schema))
+        for name, place in parts.items()
+        if entry.get(name) is not None
+    }
+
+
+def _addresses(slots: Sequence[Slot]) -> tuple[Address, ...]:
+    return tuple(slot.address for slot in slots)
+
+
+def _shown(target: str, slots: Sequence[Slot]) -> str:
+    return " · ".join(f"{slot.address} = {slot.formula}" if slot.formula else str(slot.address) for slot in slots)

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from collections import OrderedDict
+from itertools import islice
+from math import prod
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweep.plan.nesting import Stage, StageKind, Work, best_nesting, least_work, walk, work
+
+KINDS: list[StageKind] = ["model", "lora", "prompt", "image", "other"]
+SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=4)
+
+
+def stages_over(count: int) -> st.SearchStrategy[list[Stage]]:
+    factors = st.frozensets(st.integers(0, count - 1))
+    return st.lists(st.builds(Stage, st.sampled_from(KINDS), factors), max_size=5)
+
+
+GRIDS = SIZES.flatmap(lambda sizes: st.tuples(st.just(sizes), stages_over(len(sizes))))
+
+
+@given(SIZES, st.randoms(use_true_random=False))
+def test_a_walk_meets_every_index_once(sizes: list[int], random: object) -> None:
+    nesting = list(range(len(sizes)))
+    random.shuffle(nesting)  # type: ignore[attr-defined]
+    assert sorted(walk(sizes, nesting)) == list(range(prod(sizes)))
+
+
+def test_the_definitions_own_nesting_is_the_definitions_order() -> None:
+    assert list(walk([2, 3, 2], [0, 1, 2])) == list(range(12))
+    assert list(walk([2, 3], [1, 0])) == [0, 3, 1, 4, 2, 5]
+
+
+def test_an_empty_factor_leaves_nothing_and_no_factors_leave_one_point() -> None:
+    assert list(walk([2, 0, 3], [2, 0, 1])) == []
+    assert list(walk([], [])) == [0]
+
+
+def test_a_walk_over_a_huge_grid_starts_at_once() -> None:
+    sizes = [10**6, 10**6, 10**6]
+    assert list(islice(walk(sizes, [2, 1, 0]), 2)) == [0, 10**12]
+
+
+@given(GRIDS)
+def test_the_chosen_nesting_is_a_permutation_and_never_worse_than_the_definitions(
+    grid: tuple[list[int], list[Stage]],
+) -> None:
+    sizes, stages = grid
+    nesting = best_nesting(sizes, stages)
+    assert sorted(nesting) == list(range(len(sizes)))
+    assert work(sizes, stages, nesting).cost <= work(sizes, stages, range(len(sizes))).cost
+    assert least_work(sizes, stages) <= work(sizes, stages, nesting)
+
+
+@given(SIZES, st.permutations(KINDS[:3]), st.data())
+def test_the_lower_bound_is_reached_where_later_stages_build_on_earlier_ones(
+    sizes: list[int], kinds: list[StageKind], data: st.DataObject
+) -> None:
+    """As they do in a graph: what encodes depends on the model, whatever else it depends on."""
+    upto = sorted(data.draw(st.lists(st.integers(0, len(sizes)), min_size=3, max_size=3)))
+    order = data.draw(st.permutations(range(len(sizes))))
+    stages = [
+        Stage(kind, frozenset(order[:count])) for kind, count in zip(["model", "lora", "prompt"], upto, strict=True)
+    ]
+    assert work(sizes, stages, best_nesting(sizes, stages)) == least_work(sizes, stages)
+
+
+def test_models_go_slowest_then_loras_then_prompts_and_the_rest_fastest() -> None:
+    sizes = [10, 4, 3, 20, 2]  # seed, variation, lora, strength, model
+    stages = [
+        Stage("model", frozenset({4})),
+        Stage("lora", frozenset({4, 2})),
+        Stage("prompt", frozenset({4, 2, 1})),
+        Stage("other", frozenset({4, 2, 1, 0, 3})),
+    ]
+    assert best_nesting(sizes, stages) == (4, 2, 1, 0, 3)
+    assert work(sizes, stages, range(5)) == Work(models=10 * 4 * 3 * 20 * 2, loras=10 * 4 * 3 * 20 * 2, prompts=24)
+    assert work(sizes, stages, best_nesting(sizes, stages)) == Work(models=2, loras=6, prompts=24)
+
+
+def test_a_prompt_is_encoded_anew_only_where_the_cache_overflowed() -> None:
+    small = [5, 3, 4]  # strength, variation, seed: one cycle of variation and seed is 12 points
+    stages = [Stage("prompt", frozenset({1})), Stage("other", frozenset({0, 1, 2}))]
+    assert work(small, stages, [0, 1, 2]).prompts == 3
+    large = [5, 3, 400]
+    assert work(large, stages, [0, 1, 2]).prompts == 15
+    assert work(large, stages, [1, 0, 2]).prompts == 3
+
+
+@given(SIZES, st.integers(1, 40), st.data())
+def test_predicted_encodings_are_a_real_caches_when_it_holds_all_or_a_whole_cycle_overflows(
+    sizes: list[int], cache: int, data: st.DataObject
+) -> None:
+    """Against a simulated least-recently-used cache of unlimited size, where prediction has to be exact."""
+    factors = data.draw(st.frozensets(st.integers(0, len(sizes) - 1)))
+    nesting = data.draw(st.permutations(range(len(sizes))))
+    stages = [Stage("prompt", factors), Stage("other", frozenset(range(len(sizes))))]
+    held: OrderedDict[tuple[int, ...], None] = OrderedDict()
+    misses = 0
+    for index in walk(sizes, nesting):
+        at, rest = [], index
+        for size in reversed(sizes):
+            rest, digit = divmod(rest, size)
+            at.append(digit)
+        at.reverse()
+        name = tuple(at[factor] for factor in sorted(factors))
+        misses += name not in held
+        held[name] = None
+    assert work(sizes, stages, nesting, cache=10**9).prompts == misses
+    assert work(sizes, stages, nesting, cache=cache).prompts >= misses
