@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import aiohttp
 from yarl import URL
 
-from sweep.errors import ServerRefusedError, TransientError, UsageError, VariationError
+from sweep.errors import (
+    AttemptError,
+    OverloadedError,
+    ServerRefusedError,
+    ServerUnreachableError,
+    ServerUnsupportedError,
+    TransientError,
+    UsageError,
+    VariationError,
+)
 from sweep.servers import faults, reading
 from sweep.servers.address import Address
 from sweep.servers.credentials import Credentials
@@ -24,6 +33,7 @@ CHUNK = 64 * 1024
 FRESH_TOKEN = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
 NETWORK_FAULTS = (aiohttp.ClientError, OSError, TimeoutError)
 
+T = TypeVar("T")
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 
 
@@ -96,6 +106,23 @@ class Http:
                 total=None, connect=None, sock_connect=self._timings.connect, sock_read=self._timings.read
             ),
         )
+
+    async def introduced(self, introduce: Callable[[], Awaitable[T]]) -> T:
+        """Open, and what the first questions bring; closed again where they fail, and then always with a ServerError
+        (or a UsageError for our own files).
+        """
+        await self.open()
+        try:
+            return await introduce()
+        except BaseException as fault:
+            await self.aclose()
+            if isinstance(fault, faults.NoAnswerError):
+                raise faults.unreachable(self.address.url, fault.reason) from None
+            if isinstance(fault, OverloadedError):
+                raise ServerUnreachableError(fault.message, hint="Try again later.") from None
+            if isinstance(fault, AttemptError):
+                raise ServerUnsupportedError(fault.message, hint="Is that an InvokeAI?") from None
+            raise
 
     async def aclose(self) -> None:
         """Safe to call twice, or without `open`."""

@@ -69,13 +69,7 @@ class InvokeAI:
 
     async def open(self) -> ServerInfo:
         """Find out who answers, log in, start to listen. See `Server.open`."""
-        await self._http.open()
-        try:
-            info = await self._introduce()
-        except faults.NoAnswerError as fault:
-            raise faults.unreachable(self.url, fault.reason) from None
-        except (TransientError, VariationError) as fault:
-            raise ServerUnsupportedError(fault.message, hint="Is that an InvokeAI?") from None
+        info = await self._http.introduced(self._introduce)
         self._tasks = [asyncio.create_task(self._events.run()), asyncio.create_task(self._watch.run())]
         return info
 
