@@ -20,6 +20,7 @@ JOURNAL_OPERATIONS = (
     "rendered",
     "complete",
     "attempt_failed",
+    "withdraw",
     "fail",
     "cancel",
     "reopen",

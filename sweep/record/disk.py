@@ -45,6 +45,14 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """`folder` and those above it exist when this returns, durably. Raises OSError."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
 @contextlib.contextmanager
 def replacing(path: Path, checkpoint: Checkpoint = no_checkpoint) -> Iterator[BinaryIO]:
     """A file to write that becomes `path` whole or not at all: `*.part` beside it, fsync, rename, fsync of the folder.
@@ -53,7 +61,7 @@ def replacing(path: Path, checkpoint: Checkpoint = no_checkpoint) -> Iterator[Bi
     """
     part = path.with_name(f".{uuid.uuid4().hex}{PART}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with part.open("xb") as file:
             yield file
             file.flush()

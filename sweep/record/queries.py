@@ -4,14 +4,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sweep.record.base import Counts, Intent, RunFacts
+from sweep.errors import RecordError
+from sweep.record.base import Counts, Intent, RunFacts, State
 from sweep.record.known import CompactKeys
 from sweep.record.operations import OPEN, OUTCOMES, moment
 from sweep.record.schema import BrokenSealError, sealing
@@ -89,8 +91,9 @@ def attempts(db: sqlite3.Connection, key: str) -> int:
 
 def open_intents(db: sqlite3.Connection) -> list[Intent]:
     rows = db.execute(
-        "SELECT key, number, server, url, batch_id, item_id, outputs, state FROM attempts"
-        " WHERE ended_at IS NULL ORDER BY id"
+        "SELECT key, number, server, url, batch_id, item_id, outputs, state,"
+        f" (SELECT min(idx) FROM points WHERE points.key = attempts.key AND definition = {_CURRENT})"
+        " FROM attempts WHERE ended_at IS NULL ORDER BY id"
     )
     return [
         Intent(
@@ -102,8 +105,9 @@ def open_intents(db: sqlite3.Connection) -> list[Intent]:
             item_id=item_id,
             outputs=tuple(json.loads(outputs)),
             state=state,
+            index=index,
         )
-        for key, number, server, url, batch_id, item_id, outputs, state in rows
+        for key, number, server, url, batch_id, item_id, outputs, state, index in rows
     ]
 
 

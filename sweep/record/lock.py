@@ -1,0 +1,180 @@
+"""One writer a results folder: a lock the operating system drops with its process, and a note of who holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from sweep.errors import FolderInUseError, RecordError
+from sweep.record.disk import disk_error
+
+LOCK = "lock.json"
+_LOCKED_BYTE = 2**30  # Windows forbids others to read what is locked, so the lock lies behind the text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who writes to a folder. `machine` names the running system (changes with each boot), empty where unknown."""
+
+    pid: int
+    host: str
+    machine: str
+    since: str  # local time, to be read by a person
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} (since {self.since})"
+
+
+class FolderLock:
+    """`with FolderLock(folder):` or `async with`; raises FolderInUseError where another process writes there.
+
+    `took_over` is the process that held it before and died without letting go, None after an orderly end.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = Path(folder)
+        self._file: IO[str] | None = None
+        self.took_over: Holder | None = None
+
+    def __enter__(self) -> Self:
+        path = self._folder / LOCK
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise disk_error(error, path) from error
+        try:
+            self._take(file)
+        except BaseException:
+            file.close()
+            raise
+        self._file = file
+        return self
+
+    def _take(self, file: IO[str]) -> None:
+        me = Holder(
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            machine=_machine(),
+            since=datetime.now(UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+        )
+        free = _try_lock(file)
+        former = _read(file)
+        if not free:
+            raise FolderInUseError(f"{self._folder} is in use by {former or 'another process'}.")
+        if former is not None and former.host != me.host and not (me.machine and former.machine == me.machine):
+            raise FolderInUseError(
+                f"{self._folder} is in use by {former}, or was when that machine was last heard of.",
+                hint=f"It cannot be seen from here: if that process is gone, delete {self._folder / LOCK}.",
+            )
+        self.took_over = former
+        try:
+            _write(file, json.dumps(asdict(me)))
+        except OSError as error:
+            raise disk_error(error, self._folder / LOCK) from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            file, self._file = self._file, None
+            with contextlib.suppress(OSError):  # the lock goes with the file all the same
+                _write(file, "")
+            with contextlib.suppress(OSError):
+                file.close()
+
+    async def __aenter__(self) -> Self:
+        from anyio.to_thread import run_sync
+
+        return await run_sync(self.__enter__)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        import anyio
+        from anyio.to_thread import run_sync
+
+        with anyio.CancelScope(shield=True):
+            await run_sync(self.__exit__, kind, value, trace)
+
+
+def holder(folder: Path) -> Holder | None:
+    """Who writes to `folder` now, by the note alone; None where nobody does. For `status` and `stop`.
+
+    A process that was killed stands there until the next run: ask the system whether it lives.
+    """
+    try:
+        with (folder / LOCK).open(encoding="utf-8") as file:
+            return _read(file)
+    except OSError:
+        return None
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process holds the lock of `folder`; takes nothing and leaves nothing behind."""
+    try:
+        with (folder / LOCK).open("r+", encoding="utf-8") as file:
+            return not _try_lock(file)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise RecordError(f"{folder / LOCK} could not be read ({error.strerror}).") from error
+
+
+def _read(file: IO[str]) -> Holder | None:
+    """None where the note is empty, or torn by a crash while it was written."""
+    file.seek(0)
+    try:
+        noted = json.loads(file.read(4096))
+        return Holder(
+            pid=int(noted["pid"]), host=str(noted["host"]), machine=str(noted["machine"]), since=str(noted["since"])
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(file: IO[str], text: str) -> None:
+    file.seek(0)
+    file.truncate()
+    file.write(text)
+    file.flush()
+
+
+def _machine() -> str:
+    """The running system's own id, the same in all its containers."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(file: IO[str]) -> bool:
+        file.seek(_LOCKED_BYTE)
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(file: IO[str]) -> bool:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise RecordError(f"{file.name} cannot be locked ({error.strerror}).") from error
+        return True

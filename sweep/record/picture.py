@@ -1,0 +1,135 @@
+"""Is this a whole picture? PNG, JPEG or WebP of a sane size, decoded to the last pixel before anybody believes it.
+
+What comes from a server is untrusted: the declared size is read from the header before anything is allocated, and
+compressed text chunks are held to Pillow's limits.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from sweep.errors import TransientError
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+Format = Literal["png", "jpg", "webp"]
+MOST_PIXELS = 100_000_000  # 10,000 × 10,000: above what these models paint, below what exhausts memory
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureFacts:
+    """What was found; `format` is also the file's extension."""
+
+    format: Format
+    width: int
+    height: int
+
+
+def verify_picture(data: bytes, *, most_pixels: int = MOST_PIXELS) -> PictureFacts:
+    """Decode `data` fully (milliseconds: call it in a worker thread).
+
+    Raises TransientError of kind BadImage where it is no PNG, JPEG or WebP, is damaged or truncated, or has more
+    than `most_pixels`: it may have been damaged on its way, and the next attempt tells.
+    """
+    try:
+        found = _format(data)
+        width, height = _DECLARED[found](data)
+        if not 0 < width * height <= most_pixels:
+            raise _bad(f"is {width}×{height}, which is more than sweep accepts")
+        size = _decode(found, data)
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        IndexError,
+        KeyError,
+        TypeError,
+        EOFError,
+        zlib.error,
+    ) as error:
+        raise _bad(f"does not decode ({error})") from error
+    if size != (width, height):
+        raise _bad(f"says {width}×{height} but decodes to {size[0]}×{size[1]}")
+    return PictureFacts(format=found, width=width, height=height)
+
+
+def _bad(what: str) -> TransientError:
+    return TransientError(f"The picture received {what}.", kind="BadImage")
+
+
+def _format(data: bytes) -> Format:
+    if data.startswith(_PNG):
+        return "png"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpg"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "webp"
+    start = data[:200].lstrip().lower()
+    seen = "empty" if not data else "HTML" if start.startswith((b"<!doctype", b"<html")) else "not a PNG, JPEG or WebP"
+    raise _bad(f"is {seen}")
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    """Every chunk's checksum is right and the last is IEND, so not a byte was lost."""
+    view, at, kind = memoryview(data), len(_PNG), b""
+    while kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", data, at)
+        (expected,) = struct.unpack_from(">I", data, at + 8 + length)
+        if zlib.crc32(view[at + 4 : at + 8 + length]) != expected:
+            raise ValueError(f"the checksum of chunk {kind!r} is wrong")
+        at += 12 + length
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    if b"\xff\xd9" not in data[-4096:]:
+        raise ValueError("its end is missing")
+    with JpegImageFile(io.BytesIO(data)) as image:  # reads headers only
+        return image.size
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    kind = data[12:16]
+    (length,) = struct.unpack_from("<I", data, 4)
+    if length + 8 > len(data):
+        raise ValueError("its end is missing")
+    if kind == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+_DECLARED = {"png": _png_size, "jpg": _jpeg_size, "webp": _webp_size}
+
+
+def _decode(found: Format, data: bytes) -> tuple[int, int]:
+    with _plugin(found)(io.BytesIO(data)) as image:
+        image.load()
+        return image.size
+
+
+def _plugin(found: Format) -> type[ImageFile]:
+    """By itself, as Image.open warns of large pictures through a process-wide switch."""
+    if found == "png":
+        from PIL.PngImagePlugin import PngImageFile
+
+        return PngImageFile
+    if found == "jpg":
+        from PIL.JpegImagePlugin import JpegImageFile
+
+        return JpegImageFile
+    from PIL.WebPImagePlugin import WebPImageFile
+
+    return WebPImageFile
