@@ -1,0 +1,311 @@
+"""Where each role lies in a scene: the denoising nodes of a graph and what is wired to them.
+
+A finder gives candidates: each a group of fields that belong together (a prompt and its SDXL style). Several
+candidates mean that the role is ambiguous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from sweep.workflow.encodings import IDENTITY, ONE_MINUS, ONE_MINUS_FIFTH_ROOT, Encoding
+from sweep.workflow.graph import Address, Value
+from sweep.workflow.sizes import resizing, size_source
+from sweep.workflow.wiring import PICTURES, Wiring, conditioning, of_type
+
+_POSITIVE = ("positive_conditioning", "positive_text_conditioning")
+_NEGATIVE = ("negative_conditioning", "negative_text_conditioning")
+_WEIGHTS = ("unet", "transformer")
+_REFERENCES = ("ref_image", "reference_latents", "kontext_conditioning", "style_reference", "redux_conditioning")
+_CONTROLS = ("control", "control_lllite")
+_CONTROL_WEIGHTS = ("control_weight", "control_context_scale", "weight")
+_FIFTH_ROOT = ("flux_", "flux2_", "sd3_")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Fields that are set together, all with one encoding."""
+
+    addresses: tuple[Address, ...]
+    encode: Encoding = IDENTITY
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A graph's denoising nodes, in order. Refiners follow the model before them: only prompts reach them."""
+
+    wiring: Wiring
+    denoising: tuple[str, ...]
+    refining: tuple[str, ...]
+    drawing: tuple[str, ...]  # nodes that do everything in one, by asking another service
+    wanted: frozenset[str]  # the nodes that lead to the outputs
+
+    @classmethod
+    def of(cls, wiring: Wiring, outputs: tuple[str, ...]) -> Scene:
+        """Only what leads to the outputs counts, where there are outputs at all."""
+        wanted = wiring.before(outputs or wiring.graph.nodes)
+        nodes = [node for node in wiring.graph.nodes if node in wanted]
+        denoising = [node for node in nodes if _denoises(wiring, node)]
+        refining = [node for node in denoising if _refines(wiring, node)]
+        drawing = [node for node in nodes if wiring.has(node, "prompt") and wiring.has(node, "reference_images")]
+        return cls(
+            wiring,
+            tuple(node for node in denoising if node not in refining),
+            tuple(refining),
+            tuple(node for node in drawing if wiring.has(node, "model")),
+            wanted,
+        )
+
+
+def _denoises(wiring: Wiring, node: str) -> bool:
+    schema = wiring.schema(node)
+    return (
+        schema is not None and "LatentsField" in schema.outputs.values() and _field(wiring, node, _POSITIVE) is not None
+    )
+
+
+def _refines(wiring: Wiring, node: str) -> bool:
+    return any("refiner" in wiring.kind(loader) for loader in _model_path(wiring, node))
+
+
+def _field(wiring: Wiring, node: str, names: tuple[str, ...]) -> Address | None:
+    """The first of these inputs that the node has."""
+    return next((Address(node, name) for name in names if wiring.has(node, name)), None)
+
+
+def _own(scene: Scene, *names: str) -> Iterator[Candidate]:
+    """The first of these fields on each node that denoises or draws."""
+    for node in scene.denoising + scene.drawing:
+        address = _field(scene.wiring, node, names)
+        if address is not None:
+            yield Candidate((address,))
+
+
+def _prompts(scene: Scene) -> Iterator[Candidate]:
+    yield from _texts(scene, _POSITIVE)
+    yield from (Candidate((Address(node, "prompt"),)) for node in scene.drawing)
+
+
+def _negative_prompts(scene: Scene) -> Iterator[Candidate]:
+    positive = {address for candidate in _texts(scene, _POSITIVE) for address in candidate.addresses}
+    for candidate in _texts(scene, _NEGATIVE):
+        if positive.isdisjoint(candidate.addresses):
+            yield candidate
+
+
+def _texts(scene: Scene, side: tuple[str, ...]) -> Iterator[Candidate]:
+    """One candidate a text: encoders that say the same, and the refiner's, are one."""
+    wiring = scene.wiring
+    groups: dict[Value, list[Address]] = {}
+    for node in scene.denoising:
+        for encoder in _encoders(wiring, node, side):
+            fields = _text_fields(wiring, encoder)
+            text = wiring.value(wiring.settle(fields[0])[0])
+            groups.setdefault(text if isinstance(text, str) and text else encoder, []).extend(fields)
+    followers = [f for node in scene.refining for e in _encoders(wiring, node, side) for f in _text_fields(wiring, e)]
+    if len(groups) == 1:
+        groups[next(iter(groups))].extend(followers)
+    yield from (Candidate(tuple(dict.fromkeys(addresses))) for addresses in groups.values())
+
+
+def _encoders(wiring: Wiring, node: str, side: tuple[str, ...]) -> Iterator[str]:
+    start = _field(wiring, node, side)
+    if start is not None:
+        for found in wiring.upstream(start, conditioning, lambda node: _is_encoder(wiring, node)):
+            if _is_encoder(wiring, found):
+                yield found
+
+
+def _is_encoder(wiring: Wiring, node: str) -> bool:
+    return wiring.has(node, "prompt") or wiring.has(node, "style")
+
+
+def _text_fields(wiring: Wiring, encoder: str) -> tuple[Address, ...]:
+    """The prompt and, where it says nothing of its own, the style that SDXL's second encoder reads."""
+    prompt, style = Address(encoder, "prompt"), Address(encoder, "style")
+    if not wiring.has(encoder, "prompt"):
+        return (style,)
+    if not wiring.has(encoder, "style") or wiring.feeding(style):
+        return (prompt,)
+    said = wiring.value(style)
+    return (prompt, style) if not said or said == wiring.value(wiring.settle(prompt)[0]) else (prompt,)
+
+
+def _seeds(scene: Scene) -> Iterator[Candidate]:
+    for node in scene.denoising:
+        noise = list(_noise(scene.wiring, node))
+        if noise:
+            yield from (Candidate((Address(found, "seed"),)) for found in noise)
+        elif scene.wiring.has(node, "seed"):
+            yield Candidate((Address(node, "seed"),))
+    yield from (Candidate((Address(n, "seed"),)) for n in scene.drawing if scene.wiring.has(n, "seed"))
+
+
+def _noise(wiring: Wiring, node: str) -> Iterator[str]:
+    """The nodes that draw the noise a denoising node is given, where it is given any."""
+    for found in wiring.upstream(Address(node, "noise"), of_type("LatentsField"), lambda n: wiring.has(n, "seed")):
+        if wiring.has(found, "seed"):
+            yield found
+
+
+def _guidance(scene: Scene) -> Iterator[Candidate]:
+    """FLUX models are guided by `guidance`; FLUX.2 Klein has that field, but heeds `cfg_scale` only."""
+    for node in scene.denoising:
+        klein = any("klein" in scene.wiring.kind(loader) for loader in _model_path(scene.wiring, node))
+        names = ("cfg_scale", "guidance_scale") if klein else ("guidance", "cfg_scale", "guidance_scale")
+        address = _field(scene.wiring, node, names)
+        if address is not None:
+            yield Candidate((address,))
+
+
+def _strengths(scene: Scene) -> Iterator[Candidate]:
+    """Where denoising begins, of nodes that begin with a picture."""
+    wiring = scene.wiring
+    for node in scene.denoising:
+        start = Address(node, "denoising_start")
+        filled = wiring.feeding(Address(node, "fill_conditioning"))
+        if wiring.has(node, start.field) and wiring.feeding(Address(node, "latents")) and not filled:
+            yield Candidate((start,), strength_encoding(wiring, start))
+
+
+def strength_encoding(wiring: Wiring, start: Address) -> Encoding:
+    """How strength is written into a `denoising_start`: by the node's family, and at most up to where it ends."""
+    root = wiring.kind(start.node).startswith(_FIFTH_ROOT)
+    encode = ONE_MINUS_FIFTH_ROOT if root else ONE_MINUS
+    end = wiring.value(Address(start.node, "denoising_end"))
+    return Encoding(encode.name, float(end)) if isinstance(end, int | float) and end < 1 else encode
+
+
+def _model_path(wiring: Wiring, node: str) -> Iterator[str]:
+    """The loader of a denoising node's weights and all between the two, nearest to the denoising first."""
+    start = _field(wiring, node, _WEIGHTS)
+    schema = wiring.schema(node)
+    if start is not None and schema is not None:
+        yield from wiring.upstream(start, of_type(schema.fields[start.field].type), lambda _: False)
+
+
+def _models(scene: Scene) -> Iterator[Candidate]:
+    for node in scene.denoising:
+        for found in _model_path(scene.wiring, node):
+            if wired := _field(scene.wiring, found, ("model",)):
+                yield Candidate((wired,))
+    yield from (Candidate((Address(node, "model"),)) for node in scene.drawing)
+
+
+def _loras(scene: Scene, field: str) -> Iterator[Candidate]:
+    """The LoRAs on the way from the loader, the loader's side first; collected ones by their selectors."""
+    for node in scene.denoising:
+        for found in reversed(list(_model_path(scene.wiring, node))):
+            if scene.wiring.has(found, "lora"):
+                yield Candidate((Address(found, field),))
+            collected = Address(found, "loras")
+            for chosen in scene.wiring.upstream(collected, of_type("LoRAField"), lambda _: False):
+                if scene.wiring.has(chosen, "lora"):
+                    yield Candidate((Address(chosen, field),))
+
+
+def _pictures(scene: Scene) -> Iterator[Candidate]:
+    """The picture img2img begins with; else one that is referred to; without any denoising, what is worked on."""
+    wiring = scene.wiring
+    starts = [Address(node, "latents") for node in scene.denoising]
+    starts += [Address(node, field) for node in scene.denoising for field in _REFERENCES]
+    for found in (starts[: len(scene.denoising)], starts[len(scene.denoising) :]):
+        sources = [source for start in found for source in _picture_sources(wiring, start)]
+        if sources:
+            yield from (Candidate((source,)) for source in sources)
+            return
+    yield from (Candidate((Address(n, "init_image"),)) for n in scene.drawing if wiring.has(n, "init_image"))
+    if not scene.denoising and not scene.drawing:
+        for node in wiring.graph.nodes:
+            if node in scene.wanted:
+                yield from (Candidate((address,)) for address in _open_pictures(wiring, node))
+
+
+def _picture_sources(wiring: Wiring, start: Address) -> Iterator[Address]:
+    """The picture fields without an edge from which pictures or latents lead to `start`."""
+    passes = of_type(*PICTURES)
+    for node in wiring.upstream(
+        start, lambda f: passes(f) and f.name not in {"noise", "denoise_mask"}, lambda _: False
+    ):
+        yield from _open_pictures(wiring, node)
+
+
+def _open_pictures(wiring: Wiring, node: str) -> Iterator[Address]:
+    schema = wiring.schema(node)
+    for name, field in schema.fields.items() if schema else ():
+        address = Address(node, name)
+        given = field.required or wiring.value(address) is not None
+        if field.type == "ImageField" and given and "mask" not in name and not wiring.feeding(address):
+            yield address
+
+
+def _controls(scene: Scene) -> Iterator[str]:
+    """The ControlNet nodes of all denoising nodes, each once."""
+    wiring = scene.wiring
+    kinds = {schema.outputs["control"] for schema in wiring.schemas.values() if "control" in schema.outputs}
+    seen: dict[str, None] = {}
+    for node in scene.denoising:
+        for field in _CONTROLS:
+            found = wiring.upstream(Address(node, field), of_type(*kinds), lambda n: wiring.has(n, "control_model"))
+            seen.update(dict.fromkeys(n for n in found if wiring.has(n, "control_model")))
+    return iter(seen)
+
+
+def _control_images(scene: Scene) -> Iterator[Candidate]:
+    for node in _controls(scene):
+        image = Address(node, "image")
+        sources = _picture_sources(scene.wiring, image) if scene.wiring.feeding(image) else iter((image,))
+        yield from (Candidate((source,)) for source in sources)
+
+
+def _control_weights(scene: Scene) -> Iterator[Candidate]:
+    for node in _controls(scene):
+        address = _field(scene.wiring, node, _CONTROL_WEIGHTS)
+        if address is not None:
+            yield Candidate((address,))
+
+
+def _sizes(scene: Scene, side: str) -> Iterator[Candidate]:
+    """One side of the picture: where noise is drawn, where the source is resized, and what SDXL is told of it."""
+    wiring = scene.wiring
+    for node in scene.denoising:
+        drawn = [Address(found, side) for found in _noise(wiring, node) if wiring.has(found, side)]
+        if not drawn and wiring.has(node, side):
+            drawn = [Address(node, side)]
+        sources = [source for address in drawn if (source := size_source(wiring, address))]
+        resized = [Address(found, side) for found in resizing(wiring, Address(node, "latents"))]
+        told = [address for address in _told(wiring, node, side) if wiring.value(address) in _values(wiring, sources)]
+        if sources or resized:
+            yield Candidate(tuple(dict.fromkeys([*sources, *resized, *told])))
+    yield from (Candidate((Address(node, side),)) for node in scene.drawing if wiring.has(node, side))
+
+
+def _told(wiring: Wiring, node: str, side: str) -> Iterator[Address]:
+    for encoder in (*_encoders(wiring, node, _POSITIVE), *_encoders(wiring, node, _NEGATIVE)):
+        for field in (f"original_{side}", f"target_{side}"):
+            if wiring.has(encoder, field) and not wiring.feeding(Address(encoder, field)):
+                yield Address(encoder, field)
+
+
+def _values(wiring: Wiring, addresses: list[Address]) -> list[Value]:
+    return [wiring.value(wiring.settle(address)[0]) for address in addresses]
+
+
+FINDERS: Mapping[str, Callable[[Scene], Iterator[Candidate]]] = {
+    "prompt": _prompts,
+    "negative_prompt": _negative_prompts,
+    "denoise_strength": _strengths,
+    "seed": _seeds,
+    "steps": lambda scene: _own(scene, "steps", "num_steps"),
+    "cfg_scale": _guidance,
+    "scheduler": lambda scene: _own(scene, "scheduler"),
+    "model": _models,
+    "image": _pictures,
+    "width": lambda scene: _sizes(scene, "width"),
+    "height": lambda scene: _sizes(scene, "height"),
+    "lora": lambda scene: _loras(scene, "lora"),
+    "lora_weight": lambda scene: _loras(scene, "weight"),
+    "control_image": _control_images,
+    "control_weight": _control_weights,
+}

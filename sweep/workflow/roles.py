@@ -1,0 +1,141 @@
+"""Finds in any graph which fields a person means by prompt, seed, denoise strength …, by following its edges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sweep.errors import WorkflowError, did_you_mean
+from sweep.workflow.encodings import IDENTITY, Encoding
+from sweep.workflow.finding import FINDERS, Candidate, Scene, strength_encoding
+from sweep.workflow.graph import Address, Edge, Graph
+from sweep.workflow.outputs import output_nodes
+from sweep.workflow.schemas import NodeSchemas
+from sweep.workflow.wiring import Wiring
+
+ROLES = tuple(FINDERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One field to write: where, how the value is encoded, and the edges that must go so that it takes effect."""
+
+    address: Address
+    encode: Encoding = IDENTITY
+    cut: tuple[Edge, ...] = ()
+
+    def sets(self, role: str) -> str:
+        """What setting the role does here, as a sentence of a plan."""
+        formula = self.encode.formula(role)
+        said = str(self.address) if formula == role else f"{self.address} = {formula}"
+        return (
+            f"{said} (instead of what {' and '.join(str(edge.source) for edge in self.cut)} gives)"
+            if self.cut
+            else said
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """The roles of one graph. All targets of a role are set together; an ambiguous role has several such groups,
+    of which a person must choose one.
+    """
+
+    targets: Mapping[str, tuple[Target, ...]]
+    ambiguous: Mapping[str, tuple[tuple[Target, ...], ...]]
+
+    def __getitem__(self, role: str) -> tuple[Target, ...]:
+        """The targets of a role. Raises WorkflowError where it is ambiguous or not there."""
+        if role in self.ambiguous:
+            groups = (" + ".join(str(target.address) for target in group) for group in self.ambiguous[role])
+            raise WorkflowError(
+                f"{role} could be any of {', '.join(groups)}.",
+                hint=f"Say which under roles: {role}, or set the address itself.",
+            )
+        if role not in self.targets:
+            near = did_you_mean(role, self.targets)
+            raise WorkflowError(
+                f"The workflow has no {role}.{near}", hint=f"It has {', '.join(self.targets) or 'no roles'}."
+            )
+        return self.targets[role]
+
+    def __contains__(self, role: object) -> bool:
+        return role in self.targets
+
+    def __str__(self) -> str:
+        lines = [f"{role}: {' · '.join(target.sets(role) for target in found)}" for role, found in self.targets.items()]
+        for role, groups in self.ambiguous.items():
+            lines.append(f"{role}: one of {' | '.join(' + '.join(str(t.address) for t in group) for group in groups)}")
+        return "\n".join(lines)
+
+    def having(self, graph: Graph, schemas: NodeSchemas, chosen: Mapping[str, Sequence[Address]]) -> Roles:
+        """These roles with some settled by a person: each of `chosen` sets exactly these addresses.
+
+        Raises WorkflowError for a role nobody knows or an address that is not in the graph.
+        """
+        settled: dict[str, tuple[Target, ...]] = {}
+        for role, addresses in chosen.items():
+            if role not in ROLES:
+                raise WorkflowError(
+                    f"There is no role {role!r}.{did_you_mean(role, ROLES)}", hint=f"Roles: {', '.join(ROLES)}."
+                )
+            settled[role] = tuple(field_target(graph, schemas, address, role) for address in addresses)
+        left = {role: groups for role, groups in self.ambiguous.items() if role not in settled}
+        return Roles({**self.targets, **settled}, left)
+
+
+def find_roles(graph: Graph, schemas: NodeSchemas) -> Roles:
+    """All roles of the graph, whatever family of models it is for and whoever drew it."""
+    wiring = Wiring(graph, schemas)
+    scene = Scene.of(wiring, output_nodes(graph, schemas))
+    candidates = {role: tuple(find(scene)) for role, find in FINDERS.items()}
+    shared = _shared(wiring, candidates)
+    groups: dict[str, list[tuple[Target, ...]]] = {}
+    for role, found in candidates.items():
+        settled = [_targets(wiring, candidate, shared) for candidate in found]
+        groups[role] = list({frozenset(t.address for t in group): group for group in settled if group}.values())
+    images = {target.address for group in groups["image"] for target in group}
+    groups["control_image"] = [g for g in groups["control_image"] if not images.issuperset(t.address for t in g)]
+    return Roles(
+        {role: found[0] for role, found in groups.items() if len(found) == 1},
+        {role: tuple(found) for role, found in groups.items() if len(found) > 1},
+    )
+
+
+def field_target(graph: Graph, schemas: NodeSchemas, address: Address, role: str = "") -> Target:
+    """How one field is set: at its source where a node only holds its value, else with what feeds it cut off.
+
+    Raises WorkflowError where the graph has no such node, or its type no such field.
+    """
+    node = graph.nodes.get(address.node)
+    if node is None:
+        near = did_you_mean(address.node, graph.nodes)
+        raise WorkflowError(f"{address}: the workflow has no node {address.node!r}.{near}")
+    schema = schemas.get(node.type)
+    if schema is not None and schema.field(address.field) is None:
+        near = did_you_mean(address.field, schema.fields)
+        raise WorkflowError(f"{address}: {node.type} has no field {address.field!r}.{near}")
+    wiring = Wiring(graph, schemas)
+    where, cut = wiring.settle(address)
+    encode = strength_encoding(wiring, address) if role == "denoise_strength" else IDENTITY
+    return Target(where, encode, cut)
+
+
+def _shared(wiring: Wiring, candidates: Mapping[str, Sequence[Candidate]]) -> frozenset[Address]:
+    """Nodes that hold one value for fields of different roles (a square's side): there, each role goes its own way."""
+    holders: dict[Address, set[str]] = {}
+    for role, found in candidates.items():
+        for address in (address for candidate in found for address in candidate.addresses):
+            holders.setdefault(wiring.settle(address)[0], set()).add(role)
+    return frozenset(a for a, roles in holders.items() if len(roles) > 1 and roles != {"image", "control_image"})
+
+
+def _targets(wiring: Wiring, candidate: Candidate, shared: frozenset[Address]) -> tuple[Target, ...]:
+    """The targets of a candidate, each field once."""
+    targets: dict[Address, Target] = {}
+    for address in candidate.addresses:
+        where, cut = wiring.settle(address)
+        if where in shared:
+            where, cut = address, wiring.feeding(address)
+        targets.setdefault(where, Target(where, candidate.encode, cut))
+    return tuple(targets.values())
