@@ -1,0 +1,256 @@
+"""Response curves: how a metric answers a numeric axis, where it passes a threshold, and when not to believe it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+from scipy.optimize import isotonic_regression
+
+from sweep.study.contract import Crossing, Curve, CurveWarning, Estimate, Group
+from sweep.study.layout import Floats, Layout
+from sweep.study.replication import (
+    CONFIDENCE,
+    Band,
+    band,
+    few_units,
+    filled,
+    finite,
+    no_estimate,
+    unit_matrix,
+)
+
+FINE = 201  # points of the fitted curve
+SPENT = 0.02  # of the range is left where a metric counts as saturated
+STRETCH = 0.15  # of the axis it must be spent over to be worth a warning
+VIOLATION = 0.05  # of the range by which means may miss the monotone fit where no interval tells better
+INVERTED = "inverted 95 % t band over seed curves"
+Ends: TypeAlias = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """A monotone curve on a fine grid: isotonic regression of the means, then a shape-keeping cubic through them
+    (PCHIP, Fritsch and Carlson 1980, SIAM J. Numer. Anal. 17).
+    """
+
+    x: Floats
+    y: Floats
+    at_levels: Floats
+    falling: bool
+
+    @property
+    def range(self) -> float:
+        """Highest minus lowest value."""
+        return float(abs(self.y[-1] - self.y[0]))
+
+
+def monotone_fit(x: Floats, mean: Floats, weights: Floats) -> Fit | None:
+    """The better of the rising and the falling isotonic fit; None below two levels. `x` ascending, all finite."""
+    if len(x) < 2:
+        return None
+    fits = {falling: isotonic_regression(mean, weights=weights, increasing=not falling).x for falling in (False, True)}
+    misses = {falling: float((weights * (mean - fit) ** 2).sum()) for falling, fit in fits.items()}
+    falling = misses[True] < misses[False]
+    fine = np.linspace(x[0], x[-1], FINE)
+    return Fit(x=fine, y=PchipInterpolator(x, fits[falling])(fine), at_levels=fits[falling], falling=falling)
+
+
+def crossing(fit: Fit, threshold: float) -> float | None:
+    """Where the fit passes the threshold: the middle of a stretch that lies on it; None where it never does."""
+    rest = fit.y - threshold
+    on = np.flatnonzero(np.abs(rest) <= 1e-12 * max(fit.range, 1e-300))
+    if len(on):
+        return float((fit.x[on[0]] + fit.x[on[-1]]) / 2)
+    change = np.flatnonzero(np.diff(np.sign(rest)))
+    if not len(change):
+        return None
+    i = int(change[0])
+    return float(fit.x[i] + (fit.x[i + 1] - fit.x[i]) * rest[i] / (rest[i] - rest[i + 1]))
+
+
+def inverted(x: Floats, curves: Floats, value: float, *, pairwise: bool = False) -> Estimate:
+    """The interval of a crossing of zero at `value`: every level at which the units' curves have a mean that may
+    be zero, i.e. where the t band contains it (test inversion, as in Fieller 1954, J. R. Stat. Soc. B 16).
+
+    `curves` is units × levels. It needs two units, makes no assumption on the curve's shape beyond its
+    interpolation, and cannot fail where single seeds never cross.
+    """
+    n = len(curves)
+    if n < (3 if pairwise else 2):
+        reason = few_units(n)
+        return Estimate(value=value, low=None, high=None, confidence=CONFIDENCE, n=n, method="none", reason=reason)
+    fine = np.linspace(x[0], x[-1], FINE)
+    smooth = band(PchipInterpolator(x, curves, axis=1)(fine), pairwise=pairwise)
+    inside = np.flatnonzero((smooth.low <= 0) & (smooth.high >= 0))
+    low = min(_edge(fine, smooth, int(inside[0]), -1), value) if len(inside) else value
+    high = max(_edge(fine, smooth, int(inside[-1]), 1), value) if len(inside) else value
+    open_end = bool(len(inside)) and (inside[0] == 0 or inside[-1] == FINE - 1)
+    return Estimate(
+        value=value,
+        low=float(low),
+        high=float(high),
+        confidence=CONFIDENCE,
+        n=n,
+        method=INVERTED,
+        reason="the interval reaches the end of the range tested" if open_end else None,
+    )
+
+
+def _edge(fine: Floats, smooth: Band, i: int, step: int) -> float:
+    """The border of the accepted levels, interpolated between grid point i and its neighbour outside."""
+    j = i + step
+    if not 0 <= j < len(fine):
+        return float(fine[i])
+    bound = smooth.low if smooth.low[j] > 0 else smooth.high
+    share = bound[i] / (bound[i] - bound[j]) if bound[i] != bound[j] else 0.0
+    return float(fine[i] + (fine[j] - fine[i]) * min(max(share, 0.0), 1.0))
+
+
+def curve_of(
+    x: Floats, matrix: Floats, *, thresholds: Sequence[float] = (), pairwise: bool = False
+) -> tuple[Band, Fit | None, Estimate, list[Crossing], list[CurveWarning]]:
+    """Everything that can be said of one units × levels matrix: band, fit, half-range level, crossings, warnings."""
+    levels = band(matrix, pairwise=pairwise)
+    known = np.isfinite(levels.mean)
+    if known.sum() < 2:
+        reason = "fewer than two levels were measured"
+        return levels, None, no_estimate(reason), [], [_warning("missing", reason)]
+    inner = x[known]
+    fit = monotone_fit(inner, levels.mean[known], levels.n[known].astype(np.float64))
+    if fit is None:
+        raise AssertionError("two levels give a fit")
+    curves = filled(matrix[:, known])
+    flat = _is_flat(curves, fit)
+    half = _half(inner, curves, fit, flat=flat, pairwise=pairwise)
+    passes = [_crossing(inner, curves, fit, threshold, pairwise=pairwise) for threshold in thresholds]
+    warnings = _warnings(x, levels, fit, len(curves), flat=flat)
+    return levels, fit, half, passes, warnings
+
+
+def _is_flat(curves: Floats, fit: Fit) -> bool:
+    """Whether the ends cannot be told apart: their paired difference has an interval that contains zero."""
+    if fit.range == 0.0:
+        return True
+    if len(curves) < 2:
+        return False
+    ends = band((curves[:, -1] - curves[:, 0])[:, None])
+    return bool(ends.low[0] <= 0 <= ends.high[0])
+
+
+def _half(x: Floats, curves: Floats, fit: Fit, *, flat: bool, pairwise: bool) -> Estimate:
+    if flat:
+        return no_estimate("the metric does not answer this axis measurably", n=len(curves))
+    value = crossing(fit, float(fit.y[0] + fit.y[-1]) / 2)
+    if value is None:
+        return no_estimate("the fit does not pass half of its range", n=len(curves))
+    middle = (curves[:, :1] + curves[:, -1:]) / 2
+    return inverted(x, curves - middle, value, pairwise=pairwise)
+
+
+def _crossing(x: Floats, curves: Floats, fit: Fit, threshold: float, *, pairwise: bool) -> Crossing:
+    value = crossing(fit, threshold)
+    if value is None:
+        side = "above" if min(fit.y) > threshold else "below"
+        at = no_estimate(f"the metric stays {side} {threshold:g} over the range tested", n=len(curves))
+    else:
+        at = inverted(x, curves - threshold, value, pairwise=pairwise)
+    return Crossing(threshold=threshold, at=at)
+
+
+def _warnings(x: Floats, levels: Band, fit: Fit, n: int, *, flat: bool) -> list[CurveWarning]:
+    found: list[CurveWarning] = []
+    if n < 2:
+        found.append(_warning("one-seed", few_units(n)))
+    if not np.isfinite(levels.mean).all():
+        found.append(_warning("missing", f"{int(np.isnan(levels.mean).sum())} of {len(x)} levels were not measured"))
+    if flat:
+        return [*found, _warning("flat", "the ends of the curve cannot be told apart")]
+    return [*found, *_saturation(fit), *_violation(x, levels, fit)]
+
+
+def _saturation(fit: Fit) -> list[CurveWarning]:
+    span = fit.x[-1] - fit.x[0]
+    spent_late = fit.x[np.abs(fit.y - fit.y[-1]) <= SPENT * fit.range][0]
+    spent_early = fit.x[np.abs(fit.y - fit.y[0]) <= SPENT * fit.range][-1]
+    found = []
+    if spent_early - fit.x[0] >= STRETCH * span:
+        found.append(_stretch(float(fit.x[0]), float(spent_early), f"hardly answers up to {spent_early:.3g}"))
+    if fit.x[-1] - spent_late >= STRETCH * span:
+        found.append(_stretch(float(spent_late), float(fit.x[-1]), f"is saturated from {spent_late:.3g} on"))
+    return found
+
+
+def _stretch(low: float, high: float, what: str) -> CurveWarning:
+    message = f"the metric {what}: differences there mean little"
+    return CurveWarning(kind="saturated", message=message, low=low, high=high)
+
+
+def _violation(x: Floats, levels: Band, fit: Fit) -> list[CurveWarning]:
+    known = np.isfinite(levels.mean)
+    misses = np.abs(levels.mean[known] - fit.at_levels)
+    half = (levels.high - levels.low)[known] / 2
+    allowed = np.where(np.isfinite(half), np.maximum(half, SPENT * fit.range), VIOLATION * fit.range)
+    wrong = x[known][misses > allowed]
+    if not len(wrong):
+        return []
+    worst = float(misses.max())
+    message = f"the curve is not monotone: means miss the monotone fit by up to {worst:.3g}"
+    return [CurveWarning(kind="violated", message=message, low=float(wrong[0]), high=float(wrong[-1]))]
+
+
+def _warning(kind: str, message: str) -> CurveWarning:
+    return CurveWarning(kind=kind, message=message, low=None, high=None)  # type: ignore[typeddict-item]
+
+
+def response_curve(
+    layout: Layout, metric: str, axis: str, group: Group, *, thresholds: Sequence[float] = (), pairwise: bool = False
+) -> Curve:
+    """The curve of `metric` along numeric `axis` for the rows of `group`.
+
+    The mean at a level is the mean over seeds of what each seed has there on average over the other axes, its
+    interval a t interval over those seed means. `pairwise` says that the metric is a mean distance to the other
+    pictures of the cell (diversity), whose intervals are wider.
+    """
+    x = np.asarray(layout.axis(axis).levels, dtype=np.float64)
+    matrix = unit_matrix(layout, metric, axis, layout.rows_of(group))
+    if not layout.unit_count:
+        matrix = matrix[:1]
+    levels, fit, half, passes, warnings = curve_of(x, matrix, thresholds=thresholds, pairwise=pairwise)
+    if not layout.unit_count:
+        half, passes, warnings = _unreplicated(half, passes, warnings)
+    seeds = int(levels.n.max(initial=0)) if layout.unit_count else 0
+    enough = seeds >= (3 if pairwise else 2)
+    return Curve(
+        metric=metric,
+        axis=axis,
+        group=group,
+        x=x.tolist(),
+        mean=[finite(v) for v in levels.mean],
+        low=[finite(v) for v in levels.low],
+        high=[finite(v) for v in levels.high],
+        n=[int(v) if layout.unit_count else 0 for v in levels.n],
+        interval=f"95 % t interval over {seeds} seed means" if enough else f"no interval: {few_units(seeds)}",
+        fit_x=fit.x.tolist() if fit else [],
+        fit_y=fit.y.tolist() if fit else [],
+        falling=fit.falling if fit else None,
+        half=half,
+        crossings=passes,
+        warnings=warnings,
+    )
+
+
+def _unreplicated(
+    half: Estimate, passes: list[Crossing], warnings: list[CurveWarning]
+) -> tuple[Estimate, list[Crossing], list[CurveWarning]]:
+    """The same without the one pseudo-seed that a table without a seed axis has."""
+
+    def none(at: Estimate) -> Estimate:
+        reason = few_units(0) if at["value"] is not None else at["reason"]
+        return Estimate(**{**at, "n": 0, "reason": reason})  # type: ignore[typeddict-item]
+
+    said = [_warning("one-seed", few_units(0)) if w["kind"] == "one-seed" else w for w in warnings]
+    return none(half), [Crossing(threshold=c["threshold"], at=none(c["at"])) for c in passes], said

@@ -1,0 +1,73 @@
+"""Is one level of an axis different from another? Paired by seed, corrected for how often was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations, pairwise
+
+import numpy as np
+
+from sweep.study.contract import Difference
+from sweep.study.layout import Floats, Layout
+from sweep.study.replication import estimate, few_units, t_test, unit_matrix
+
+ALL_PAIRS = 8  # levels; with more, only neighbours and the two ends are compared
+LEVEL = 0.05
+PAIRED = "paired t over seeds"
+
+
+def differences_of(layout: Layout, metric: str, axis: str, *, pairwise_metric: bool = False) -> list[Difference]:
+    """Level b minus level a for the pairs of levels of a factor, each seed being its own control.
+
+    Where seeds are the same at both levels, what they have in common cancels: intervals are two to three times
+    narrower than unpaired ones. p values are corrected by Holm's method (1979, Scand. J. Stat. 6) over the pairs
+    of this metric and axis. With one seed there is a difference without an interval.
+    """
+    levels = layout.axis(axis).levels
+    matrix = unit_matrix(layout, metric, axis, np.ones(len(layout.frame), dtype=np.bool_))
+    pairs = _pairs(len(levels), numeric=layout.axis(axis).numeric)
+    steps = [_paired(matrix, a, b) for a, b in pairs]
+    raw = [t_test(step) if layout.unit_count and not pairwise_metric else None for step in steps]
+    corrected = holm(raw)
+    found = []
+    for (a, b), step, p, p_holm in zip(pairs, steps, raw, corrected, strict=True):
+        value = estimate(step, method=PAIRED, pairwise=pairwise_metric)
+        if not layout.unit_count:
+            value.update(n=0, reason=few_units(0) if value["value"] is not None else value["reason"])
+        found.append(
+            Difference(
+                metric=metric,
+                axis=axis,
+                a=levels[a],
+                b=levels[b],
+                difference=value,
+                p=p,
+                p_holm=p_holm,
+                significant=None if p_holm is None else p_holm < LEVEL,
+            )
+        )
+    return found
+
+
+def _pairs(levels: int, *, numeric: bool) -> list[tuple[int, int]]:
+    if levels <= ALL_PAIRS:
+        return list(combinations(range(levels), 2))
+    neighbours = list(pairwise(range(levels))) if numeric else [(0, b) for b in range(1, levels)]
+    ends = [(0, levels - 1)]
+    return neighbours + [pair for pair in ends if pair not in neighbours]
+
+
+def _paired(matrix: Floats, a: int, b: int) -> Floats:
+    steps = matrix[:, b] - matrix[:, a]
+    return steps[np.isfinite(steps)]
+
+
+def holm(raw: Sequence[float | None]) -> list[float | None]:
+    """P values after Holm's step-down correction; None where there was none, which do not count as questions."""
+    order = sorted((i for i, p in enumerate(raw) if p is not None), key=lambda i: raw[i] or 0.0)
+    found: list[float | None] = [None] * len(raw)
+    worst = 0.0
+    for rank, i in enumerate(order):
+        worst = max(worst, min((raw[i] or 0.0) * (len(order) - rank), 1.0))
+        found[i] = worst
+    return found

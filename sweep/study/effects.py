@@ -1,0 +1,171 @@
+"""Which axis explains how much of a metric's variance, alone and together with another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from sweep.study.contract import Effects, Estimate, Share
+from sweep.study.layout import Codes, Floats, Layout
+from sweep.study.replication import CONFIDENCE, few_units, t_quantile
+
+Term: TypeAlias = tuple[int, ...]
+Method: TypeAlias = Literal["exact", "type II", "none"]
+
+MOST_COLUMNS = 600  # of a least-squares design; more, and only main effects are fitted
+MOST_WORK = 2_000_000_000  # rows × columns² of all refits for the intervals of type II shares
+JACKKNIFE = "jackknife over seeds"
+
+
+def effects_of(layout: Layout, metric: str) -> Effects:
+    """The variance shares of every varying axis (the seed is one) and every pair of them.
+
+    On a balanced grid exactly, by functional ANOVA: the mean square of each inclusion–exclusion component of the
+    cell means (Hoeffding 1948; Sobol 1993), which add to the variance. With missing cells by type II sums of squares
+    (Yates 1934, J. Am. Stat. Assoc. 29) over the total. Intervals are t intervals of jackknife pseudo-values over
+    seeds (Tukey 1958): how far the shares would move with other seeds. They need three seeds.
+    """
+    response = layout.response(metric)
+    rows = np.isfinite(response)
+    names = [*layout.factors, *([layout.seed] if layout.seed and layout.unit_count > 1 else [])]
+    y = response[rows]
+    if len(y) < 3 or not names:
+        return _nothing(metric, len(y), "fewer than three pictures" if names else "no axis varies")
+    if float(y.var()) <= 1e-24 * max(1.0, float(np.abs(y).max()) ** 2):
+        return _nothing(metric, len(y), "the metric is the same everywhere")
+    codes = [layout.units[rows] if name == layout.seed else layout.axis(name).codes[rows] for name in names]
+    codes = [np.unique(c, return_inverse=True)[1].astype(np.intp) for c in codes]
+    method, terms, values = _shares(y, codes)
+    intervals = _intervals(y, codes, terms, values, method, seeded=names[-1] == layout.seed)
+    shares = [Share(axes=[names[i] for i in t], share=e) for t, e in zip(terms, intervals, strict=True)]
+    shares.sort(key=lambda share: -(share["share"]["value"] or 0.0))
+    rest = max(1.0 - float(sum(values)), 0.0)
+    reason = None if method == "exact" else "cells are missing or unequal, so shares need not add to 1"
+    return Effects(
+        metric=metric, method=method, shares=shares, rest=rest, variance=float(y.var()), n=len(y), reason=reason
+    )
+
+
+def _nothing(metric: str, n: int, reason: str) -> Effects:
+    return Effects(metric=metric, method="none", shares=[], rest=None, variance=None, n=n, reason=reason)
+
+
+def _terms(factors: int, order: int) -> list[Term]:
+    return [term for size in range(1, order + 1) for term in combinations(range(factors), size)]
+
+
+def _shares(y: Floats, codes: Sequence[Codes]) -> tuple[Method, list[Term], Floats]:
+    sizes = [int(c.max()) + 1 for c in codes]
+    cells = np.ravel_multi_index(tuple(codes), sizes) if np.prod(sizes) <= 4 * len(y) else None
+    if cells is not None:
+        counts = np.bincount(cells, minlength=int(np.prod(sizes)))
+        if counts.min() == counts.max():
+            cube = (np.bincount(cells, y, minlength=counts.size) / counts[0]).reshape(sizes)
+            terms = _terms(len(sizes), 2)
+            return "exact", terms, exact_shares(cube, terms, float(y.var()))
+    terms = _terms(len(sizes), 2)
+    if sum(_columns(sizes, term) for term in terms) > min(MOST_COLUMNS, len(y) // 2):
+        terms = _terms(len(sizes), 1)
+    return "type II", terms, type_two_shares(y, codes, terms)
+
+
+def exact_shares(cube: Floats, terms: Sequence[Term], variance: float) -> Floats:
+    """The share of each term in a full cube of cell means: main effects and pairs."""
+    grand = cube.mean()
+    mains = {i: cube.mean(axis=tuple(k for k in range(cube.ndim) if k != i)) - grand for i in range(cube.ndim)}
+    found = []
+    for term in terms:
+        if len(term) == 1:
+            component = mains[term[0]]
+        else:
+            a, b = term
+            joint = cube.mean(axis=tuple(k for k in range(cube.ndim) if k not in term)) - grand
+            component = joint - mains[a][:, None] - mains[b][None, :]
+        found.append(float((component**2).mean()) / variance)
+    return np.array(found)
+
+
+def _columns(sizes: Sequence[int], term: Term) -> int:
+    return int(np.prod([sizes[i] - 1 for i in term]))
+
+
+def type_two_shares(y: Floats, codes: Sequence[Codes], terms: Sequence[Term]) -> Floats:
+    """Each term's drop in residual sum of squares when it joins all terms that do not contain it, over the total."""
+    blocks = {term: _block(codes, term) for term in terms}
+    centred = y - y.mean()
+    total = float(centred @ centred)
+    found = []
+    for term in terms:
+        base = [other for other in terms if not set(term) <= set(other)]
+        without = _residual(centred, [blocks[other] for other in base])
+        joined = _residual(centred, [*(blocks[other] for other in base), blocks[term]])
+        found.append(max(without - joined, 0.0) / total)
+    return np.array(found)
+
+
+def _block(codes: Sequence[Codes], term: Term) -> Floats:
+    """Effect coding of a term's levels: one column less a level, products for interactions."""
+    block = np.ones((len(codes[0]), 1))
+    for i in term:
+        size = int(codes[i].max()) + 1
+        coded = np.vstack([np.eye(size - 1), -np.ones(size - 1)])[codes[i]]
+        block = (block[:, :, None] * coded[:, None, :]).reshape(len(block), -1)
+    return block
+
+
+def _residual(y: Floats, blocks: Sequence[Floats]) -> float:
+    design = np.hstack([np.ones((len(y), 1)), *blocks])
+    gram = design.T @ design
+    projected = design.T @ y
+    solution = np.linalg.lstsq(gram, projected, rcond=1e-10)[0]
+    rest = y - design @ solution
+    return float(rest @ rest)
+
+
+def _intervals(
+    y: Floats, codes: Sequence[Codes], terms: Sequence[Term], values: Floats, method: Method, *, seeded: bool
+) -> list[Estimate]:
+    seeds = int(codes[-1].max()) + 1 if seeded else 0
+    if seeds < 3:
+        reason = few_units(seeds) if seeds < 2 else "two seeds give no interval of a share"
+        return [_share(v, None, seeds, reason) for v in values]
+    sizes = [int(c.max()) + 1 for c in codes]
+    columns = sum(_columns(sizes, term) for term in terms)
+    if method == "type II" and seeds * len(terms) * len(y) * columns**2 > MOST_WORK:
+        return [_share(v, None, seeds, "the table is too large for intervals with cells missing") for v in values]
+    without = []
+    for left_out in range(seeds):
+        keep = codes[-1] != left_out
+        kept = [np.unique(c[keep], return_inverse=True)[1].astype(np.intp) for c in codes]
+        without.append(_shares_like(y[keep], kept, terms, method))
+    half = _half_widths(values, np.array(without))
+    return [_share(v, h, seeds, None) for v, h in zip(values, half, strict=True)]
+
+
+def _shares_like(y: Floats, codes: Sequence[Codes], terms: Sequence[Term], method: Method) -> Floats:
+    if float(y.var()) == 0.0:
+        return np.zeros(len(terms))
+    if method == "exact":
+        sizes = [int(c.max()) + 1 for c in codes]
+        cells = np.ravel_multi_index(tuple(codes), sizes)
+        counts = np.bincount(cells, minlength=int(np.prod(sizes)))
+        cube = (np.bincount(cells, y, minlength=counts.size) / counts).reshape(sizes)
+        return exact_shares(cube, terms, float(y.var()))
+    return type_two_shares(y, codes, terms)
+
+
+def _half_widths(values: Floats, without: Floats) -> Floats:
+    n = len(without)
+    pseudo = n * values - (n - 1) * without
+    return np.asarray(pseudo.std(axis=0, ddof=1) / n**0.5 * t_quantile(n - 1), dtype=np.float64)
+
+
+def _share(value: float, half: float | None, n: int, reason: str | None) -> Estimate:
+    value = float(min(max(value, 0.0), 1.0))
+    low = None if half is None else float(max(value - half, 0.0))
+    high = None if half is None else float(min(value + half, 1.0))
+    method = "none" if half is None else JACKKNIFE
+    return Estimate(value=value, low=low, high=high, confidence=CONFIDENCE, n=n, method=method, reason=reason)

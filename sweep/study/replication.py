@@ -1,0 +1,158 @@
+"""Means and intervals over units of replication (seeds): the only place where a t interval is made.
+
+A table's rows are not independent: pictures of one seed resemble each other. So every interval is made over seed
+means, never over rows (which covers 77 % where 95 % is promised, by simulation).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtr, stdtrit
+
+from sweep.study.contract import Estimate
+from sweep.study.layout import Codes, Floats, Layout, Mask
+
+CONFIDENCE = 0.95
+ROUNDS = 30  # of backfitting; an additive fit of a grid with a few holes is at rest long before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """Mean and interval at every level; arrays of equal length, NaN where there is none."""
+
+    mean: Floats
+    low: Floats
+    high: Floats
+    n: Codes
+    error: Floats  # standard error
+
+
+def pairwise_factor(n: Floats) -> Floats:
+    """By how much the standard error of a mean pairwise distance exceeds that of a plain mean of the n pictures'
+    mean distances to the others: 2 (n − 1) / (n − 2), the jackknife of a U-statistic of order two
+    (Arvesen 1969, Ann. Math. Stat. 40). Infinite for n < 3.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(n > 2, 2 * (n - 1) / np.where(n > 2, n - 2, 1), np.inf)
+
+
+def band(matrix: Floats, *, pairwise: bool = False) -> Band:
+    """Mean and 95 % t interval down the columns of a units × levels matrix, NaN where a unit is missing."""
+    present = np.isfinite(matrix)
+    n = present.sum(axis=0)
+    safe = np.maximum(n, 1)
+    mean = np.where(n > 0, np.where(present, matrix, 0.0).sum(axis=0) / safe, np.nan)
+    squares = np.where(present, (matrix - mean) ** 2, 0.0).sum(axis=0)
+    error = np.where(n > 1, np.sqrt(squares / np.maximum(n - 1, 1) / safe), np.nan)
+    if pairwise:
+        factor = pairwise_factor(n.astype(np.float64))
+        error = np.where(np.isfinite(factor), error * np.where(np.isfinite(factor), factor, 1.0), np.nan)
+    half = error * t_quantile(n - 1)
+    return Band(mean=mean, low=mean - half, high=mean + half, n=n.astype(np.intp), error=error)
+
+
+def t_quantile(freedom: Codes | int) -> Floats:
+    """The two-sided 95 % quantile of Student's t; NaN below one degree of freedom."""
+    freedom = np.asarray(freedom, dtype=np.float64)
+    return np.where(freedom > 0, stdtrit(np.maximum(freedom, 1.0), 0.5 + CONFIDENCE / 2), np.nan)
+
+
+def t_test(values: Floats) -> float | None:
+    """The two-sided p of the values' mean being zero; None for fewer than two, or where none differs from zero."""
+    n = len(values)
+    if n < 2:
+        return None
+    error = float(values.std(ddof=1)) / n**0.5
+    mean = float(values.mean())
+    if error == 0.0:
+        return None if mean == 0.0 else 0.0
+    return float(2 * stdtr(n - 1, -abs(mean) / error))
+
+
+def estimate(values: Floats, *, method: str, pairwise: bool = False, of: str = "seed") -> Estimate:
+    """The mean of one value a unit, with its t interval."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return no_estimate("nothing was measured", method=method)
+    found = band(values[:, None], pairwise=pairwise)
+    n = len(values)
+    needed = 3 if pairwise else 2
+    return Estimate(
+        value=float(found.mean[0]),
+        low=finite(found.low[0]),
+        high=finite(found.high[0]),
+        confidence=CONFIDENCE,
+        n=n,
+        method=method if n >= needed else "none",
+        reason=None if n >= needed else few_units(n, of=of),
+    )
+
+
+def few_units(n: int, of: str = "seed") -> str:
+    """Why there is no interval."""
+    if n == 0:
+        return f"there is no {of} axis, so nothing is replicated"
+    return f"one {of} gives no interval" if n == 1 else f"{n} {of}s give no interval of a pairwise distance"
+
+
+def no_estimate(reason: str, *, method: str = "none", n: int = 0) -> Estimate:
+    """Nothing could be estimated, and why."""
+    return Estimate(value=None, low=None, high=None, confidence=CONFIDENCE, n=n, method=method, reason=reason)
+
+
+def finite(value: float | np.floating) -> float | None:
+    """A plain float, or None for NaN and infinity."""
+    return float(value) if np.isfinite(value) else None
+
+
+def unit_matrix(layout: Layout, metric: str, axis: str, rows: Mask) -> Floats:
+    """The metric as units × levels of an axis, averaged over all else; NaN where nothing is there.
+
+    Where cells are missing, the other factors' additive effects are taken out first, so that a hole at a difficult
+    prompt does not look like an effect of the axis. Without units the matrix has one row.
+    """
+    response = layout.response(metric)
+    rows = rows & np.isfinite(response)
+    levels = len(layout.axis(axis).levels)
+    units = np.maximum(layout.units[rows], 0)
+    joint = units * levels + layout.axis(axis).codes[rows]
+    others = layout.combined([name for name in layout.factors if name != axis])[rows]
+    height = max(layout.unit_count, 1)
+    return _means(response[rows], joint, others, height * levels).reshape(height, levels)
+
+
+def _means(response: Floats, joint: Codes, others: Codes, size: int) -> Floats:
+    counts = np.bincount(joint, minlength=size)
+    width = int(others.max(initial=0)) + 1
+    shifts = np.zeros(width)
+    weights = np.bincount(others, minlength=width)
+    crossed = np.bincount(joint * width + others, minlength=size * width).reshape(size, width)
+    unequal = bool((crossed[counts > 0] != crossed[counts > 0][:1]).any())
+    for _ in range(ROUNDS if unequal else 0):
+        means = np.bincount(joint, response - shifts[others], minlength=size) / np.maximum(counts, 1)
+        shifts = np.bincount(others, response - means[joint], minlength=width) / np.maximum(weights, 1)
+        shifts -= shifts[weights > 0].mean()
+    totals = np.bincount(joint, response - shifts[others], minlength=size)
+    return np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)
+
+
+def filled(matrix: Floats) -> Floats:
+    """The matrix with missing entries replaced by what unit and level predict additively.
+
+    Units without any entry are left out; levels without any stay NaN.
+    """
+    matrix = matrix[np.isfinite(matrix).any(axis=1)]
+    present = np.isfinite(matrix)
+    if present.all():
+        return matrix
+    shifts = np.zeros(len(matrix))
+    levels = np.full(matrix.shape[1], np.nan)
+    for _ in range(ROUNDS):
+        rest = np.where(present, matrix - shifts[:, None], 0.0)
+        seen = present.sum(axis=0)
+        levels = np.where(seen > 0, rest.sum(axis=0) / np.maximum(seen, 1), np.nan)
+        shifts = np.where(present, matrix - levels, 0.0).sum(axis=1) / np.maximum(present.sum(axis=1), 1)
+        shifts -= shifts.mean()
+    return np.where(present, matrix, levels + shifts[:, None])

@@ -1,0 +1,294 @@
+"""A whole study: from a results table to curves, effects, differences and words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from sweep.study.contract import (
+    Curve,
+    Difference,
+    Group,
+    MetricFacts,
+    Outlier,
+    Rows,
+    SeedRow,
+    Sentence,
+    StudyJson,
+)
+from sweep.study.curves import response_curve
+from sweep.study.differences import differences_of
+from sweep.study.effects import effects_of
+from sweep.study.layout import BOOKKEEPING, Layout, infer_axes, plain, read_layout
+from sweep.study.metrics import known_facts
+from sweep.study.noise import SAME_POINT, determinism_of, noise_of
+from sweep.study.seeds import diversity_of, outliers_of, seeds_of
+from sweep.study.tidy import curves_frame, differences_frame, effects_frame
+from sweep.study.words import (
+    design_limits,
+    difference_text,
+    diversity_text,
+    half_range,
+    main_axis,
+    main_metric,
+    noise_text,
+    recommendation,
+    seed_text,
+    shares_text,
+)
+
+if TYPE_CHECKING:
+    from sweep.study.measuring import Progress, ResultsLike
+    from sweep.study.metrics import Metric
+
+THRESHOLDS: Mapping[str, Sequence[float]] = {"structure_coarse": (0.9,), "structure_middle": (0.5,), "ms_ssim": (0.5,)}
+"""What curves are asked to pass where nothing else is said: above 0.9 the composition is the source's; at 0.5 half of
+the structure of that scale is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """What a study found. `data` is its JSON (see `contract.StudyJson`); the frames are the same, tidy.
+
+    `table` is the results table with one column a metric (and `reason` where a row has none).
+    """
+
+    data: StudyJson
+    table: pd.DataFrame
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """One row a picture: key, index, axes and metrics."""
+        names = [axis["name"] for axis in self.data["design"]["axes"]] + [m["name"] for m in self.data["metrics"]]
+        return self.table[["index", "key", *(name for name in names if name in self.table)]]
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """One row a level of a curve: metric, axis, group, x, mean, low, high, n, fit, half, half_low, half_high."""
+        return curves_frame(self.data["curves"])
+
+    @property
+    def effects(self) -> pd.DataFrame:
+        """One row a term: metric, term, order, share, low, high, n, method."""
+        return effects_frame(self.data["effects"])
+
+    @property
+    def differences(self) -> pd.DataFrame:
+        """One row a pair of levels: metric, axis, a, b, difference, low, high, n, p, p_holm, significant."""
+        return differences_frame(self.data["differences"])
+
+    @property
+    def seeds(self) -> pd.DataFrame:
+        """One row a seed and metric: mean, deviation, rank, n."""
+        return pd.DataFrame(self.data["seeds"], columns=list(SeedRow.__annotations__))
+
+    @property
+    def outliers(self) -> pd.DataFrame:
+        """One row a picture far from what is expected."""
+        return pd.DataFrame(self.data["outliers"], columns=list(Outlier.__annotations__))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The findings as sentences, the headlines first."""
+        return tuple(sentence["text"] for sentence in self.data["words"])
+
+    def to_json(self) -> StudyJson:
+        """Everything as plain JSON values: finite numbers or null, no paths of this machine."""
+        return self.data
+
+    def to_vega_lite(self, metric: str, axis: str | None = None) -> dict[str, Any]:
+        """A Vega-Lite chart of the response of a metric to a numeric axis, for notebooks.
+
+        Raises UsageError where there is no such curve.
+        """
+        from sweep.study.drawing import vega_lite
+
+        return vega_lite(self.data, metric, axis)
+
+    def to_svg(self, metric: str, axis: str | None = None) -> str:
+        """The same as a small SVG, which notebooks show without any other package."""
+        from sweep.study.drawing import svg
+
+        return svg(self.data, metric, axis)
+
+    def save(self, folder: Path) -> tuple[Path, ...]:
+        """`study.json` and the tidy tables as CSV files in `folder`, each replaced whole; the paths written."""
+        from sweep.study.saving import save_study
+
+        return save_study(self, Path(folder))
+
+
+def study(
+    data: pd.DataFrame | ResultsLike | Path | str,
+    *,
+    axes: Sequence[tuple[str, str]] | None = None,
+    metrics: Sequence[str | Metric] = (),
+    baseline: Group | None = None,
+    thresholds: Mapping[str, Sequence[float]] | None = None,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> Study:
+    """Measure a results folder (what is not measured yet) and say what its axes do.
+
+    `data` is a results folder or its `Results`; or a plain table, which is taken as measured: then `metrics` are
+    names of its columns and `axes` (name, kind) are by default all columns that are neither metrics nor bookkeeping.
+    `metrics`: see `metrics.resolve`; none: the standard panel. `baseline`: levels of the cell that pictures are
+    compared with where they have no source (others axes equal). `thresholds` by metric: what curves are asked to
+    pass. `progress(done, total)` counts pictures; `workers`: processes, by default one a core, 0: in this process.
+
+    Works on whatever is there: unfinished, failed or missing pictures make a smaller study that says so. Blocking;
+    from an event loop use `anyio.to_thread.run_sync`.
+
+    Raises UsageError for an unknown metric, axis or baseline level; RecordError where the folder cannot be read.
+    """
+    thresholds = THRESHOLDS if thresholds is None else thresholds
+    if isinstance(data, pd.DataFrame):
+        names = [metric if isinstance(metric, str) else metric.name for metric in metrics] or _numeric_left(data, axes)
+        layout = read_layout(_with_bookkeeping(data), axes or infer_axes(data, names), baseline=baseline)
+        return analyse(layout, known_facts(names, _counts(layout, names)), thresholds=thresholds)
+    from sweep.study.measuring import measured_layout
+
+    layout, facts, name = measured_layout(data, metrics=metrics, baseline=baseline, progress=progress, workers=workers)
+    return analyse(layout, facts, thresholds=thresholds, name=name)
+
+
+def _numeric_left(frame: pd.DataFrame, axes: Sequence[tuple[str, str]] | None) -> list[str]:
+    """Metrics of a table with named axes: what is left and is a real number."""
+    taken = {name for name, _ in axes or ()} | BOOKKEEPING
+    return [
+        str(name)
+        for name in frame.columns
+        if name not in taken and pd.api.types.is_float_dtype(frame[name]) and (axes is not None or name != "seed")
+    ]
+
+
+def _with_bookkeeping(frame: pd.DataFrame) -> pd.DataFrame:
+    frame = frame.reset_index(drop=True)
+    if "index" not in frame:
+        frame.insert(0, "index", np.arange(len(frame)))
+    if "key" not in frame:
+        frame.insert(1, "key", [str(i) for i in frame["index"]])
+    return frame
+
+
+def _counts(layout: Layout, metrics: Sequence[str]) -> dict[str, tuple[int, int]]:
+    pictures = int(layout.pictures.sum())
+    measured = {name: int(np.isfinite(layout.response(name)).sum()) for name in metrics}
+    return {name: (count, pictures - count) for name, count in measured.items()}
+
+
+def analyse(
+    layout: Layout,
+    facts: Sequence[MetricFacts],
+    *,
+    thresholds: Mapping[str, Sequence[float]] = THRESHOLDS,
+    name: str | None = None,
+) -> Study:
+    """Everything that follows from a measured table; pure, and total: it never fails for lack of data."""
+    shown = [fact for fact in facts if fact["name"] != SAME_POINT]
+    measured = [fact for fact in shown if fact["measured"]]
+    curves = [curve for fact in measured for curve in _curves(layout, fact, thresholds.get(fact["name"], ()))]
+    effects = [effects_of(layout, fact["name"]) for fact in measured]
+    differences = [d for fact in measured for d in _differences(layout, fact)]
+    seeds = [row for fact in measured if fact["reference"] != "cell" for row in _seeds(layout, fact)]
+    noise = [noise_of(layout, fact["name"], curves) for fact in measured]
+    diversity = [c for fact in measured if fact["reference"] == "cell" for c in diversity_of(layout, fact["name"])]
+    data = StudyJson(
+        version=1,
+        name=name,
+        design=layout.design(),
+        metrics=list(shown),
+        words=[],
+        curves=curves,
+        effects=effects,
+        differences=differences,
+        seeds=seeds,
+        outliers=[outlier for fact in measured for outlier in outliers_of(layout, fact["name"])],
+        noise=noise,
+        determinism=determinism_of(layout),
+        diversity=diversity,
+        rows=_rows(layout, [fact["name"] for fact in shown]),
+    )
+    data["words"] = _words(layout, data)
+    return Study(data, layout.frame)
+
+
+def _curves(layout: Layout, fact: MetricFacts, thresholds: Sequence[float]) -> list[Curve]:
+    pairwise = fact["reference"] == "cell"
+    return [
+        response_curve(layout, fact["name"], axis, group, thresholds=thresholds, pairwise=pairwise)
+        for axis in layout.numeric
+        for group in layout.groups(axis)
+    ]
+
+
+def _differences(layout: Layout, fact: MetricFacts) -> list[Difference]:
+    pairwise = fact["reference"] == "cell"
+    return [d for axis in layout.factors for d in differences_of(layout, fact["name"], axis, pairwise_metric=pairwise)]
+
+
+def _seeds(layout: Layout, fact: MetricFacts) -> list[SeedRow]:
+    return seeds_of(layout, fact["name"], fact["direction"])
+
+
+def _rows(layout: Layout, metrics: Sequence[str]) -> Rows:
+    frame = layout.frame
+    paths = frame["image_path"].tolist() if "image_path" in frame else [None] * len(frame)
+    reasons = frame["reason"].tolist() if "reason" in frame else [None] * len(frame)
+    return Rows(
+        key=[str(key) for key in frame["key"]],
+        index=[int(index) for index in frame["index"]],
+        image_path=[text if isinstance(text, str) else None for text in paths],
+        axes={axis.name: [axis.levels[code] for code in axis.codes] for axis in layout.axes},
+        metrics={name: [_number(value) for value in layout.response(name)] for name in metrics},
+        reason=[text if isinstance(text, str) else None for text in reasons],
+    )
+
+
+def _number(value: float) -> float | None:
+    found = plain(float(value))
+    return found if isinstance(found, float) else None
+
+
+def _words(layout: Layout, data: StudyJson) -> list[Sentence]:
+    """All sentences: the headlines on the main axis and metric first, then metric by metric, limits last."""
+    facts = {fact["name"]: fact for fact in data["metrics"]}
+    main = main_metric(data["metrics"])
+    axis = main_axis(layout.numeric, data["effects"], main)
+    measured = [facts[name] for name in facts if facts[name]["measured"]]
+    said: list[Sentence] = []
+    for fact in sorted(measured, key=lambda fact: fact["name"] != main):
+        said += _about(fact, data)
+    for sentence in said:
+        sentence["headline"] = sentence["metric"] == main and (
+            sentence["kind"] == "share" or (sentence["kind"] == "recommendation" and sentence["axis"] == axis)
+        )
+    said += diversity_text(data["diversity"], facts)
+    compared = any(fact["reference"] == "picture" for fact in measured)
+    limits = design_limits(data["design"], layout.aliases, measured=bool(measured), compared=compared)
+    for sentence in limits[:1] if not measured else []:
+        sentence["headline"] = True
+    return sorted(_once(said) + limits, key=lambda sentence: not sentence["headline"])
+
+
+def _about(fact: MetricFacts, data: StudyJson) -> list[Sentence]:
+    name = fact["name"]
+    said: list[Sentence] = []
+    for curve in data["curves"]:
+        if curve["metric"] == name and not curve["group"]:
+            said += recommendation(curve, fact) or [half_range(curve, fact)]
+    said += [shares_text(effects, fact) for effects in data["effects"] if effects["metric"] == name]
+    plain_axes = {axis["name"] for axis in data["design"]["axes"] if not axis["numeric"]}
+    pairs = [d for d in data["differences"] if d["metric"] == name and d["axis"] in plain_axes]
+    said += difference_text(pairs, fact)
+    said += seed_text([row for row in data["seeds"] if row["metric"] == name], fact)
+    return said + noise_text(data["noise"], data["determinism"], fact)
+
+
+def _once(said: Sequence[Sentence]) -> list[Sentence]:
+    return list({sentence["text"]: sentence for sentence in reversed(said)}.values())[::-1]

@@ -1,0 +1,93 @@
+"""A study's JSON as tidy tables: one observation a row, one variable a column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from sweep.study.contract import Curve, Difference, Effects, Estimate, Group
+
+CURVE_COLUMNS = [
+    "metric",
+    "axis",
+    "group",
+    "x",
+    "mean",
+    "low",
+    "high",
+    "n",
+    "half",
+    "half_low",
+    "half_high",
+    "falling",
+    "warnings",
+]
+EFFECT_COLUMNS = ["metric", "term", "order", "share", "low", "high", "n", "method"]
+DIFFERENCE_COLUMNS = ["metric", "axis", "a", "b", "difference", "low", "high", "n", "p", "p_holm", "significant"]
+
+
+def _interval(estimate: Estimate, name: str) -> dict[str, Any]:
+    return {name: estimate["value"], "low": estimate["low"], "high": estimate["high"], "n": estimate["n"]}
+
+
+def group_text(group: Group) -> str:
+    """As in "prompt=red, cfg_scale=7"; empty for all rows."""
+    return ", ".join(f"{name}={level}" for name, level in group.items())
+
+
+def curves_frame(curves: Sequence[Curve]) -> pd.DataFrame:
+    """One row a level of a curve."""
+    rows: list[Mapping[str, Any]] = [
+        {
+            "metric": curve["metric"],
+            "axis": curve["axis"],
+            "group": group_text(curve["group"]),
+            "x": x,
+            "mean": curve["mean"][i],
+            "low": curve["low"][i],
+            "high": curve["high"][i],
+            "n": curve["n"][i],
+            "half": curve["half"]["value"],
+            "half_low": curve["half"]["low"],
+            "half_high": curve["half"]["high"],
+            "falling": curve["falling"],
+            "warnings": "; ".join(warning["message"] for warning in curve["warnings"]),
+        }
+        for curve in curves
+        for i, x in enumerate(curve["x"])
+    ]
+    return pd.DataFrame(rows, columns=CURVE_COLUMNS)
+
+
+def effects_frame(effects: Sequence[Effects]) -> pd.DataFrame:
+    """One row a term of a metric; order 1 is a main effect, the term "rest" what no term explains."""
+    rows: list[Mapping[str, Any]] = []
+    for effect in effects:
+        for share in effect["shares"]:
+            term, order = " × ".join(share["axes"]), len(share["axes"])
+            named = {"metric": effect["metric"], "term": term, "order": order, "method": effect["method"]}
+            rows.append(named | _interval(share["share"], "share"))
+        if effect["rest"] is not None:
+            rest = {"metric": effect["metric"], "term": "rest", "order": 0, "share": effect["rest"]}
+            rows.append(rest | {"method": effect["method"]})
+    return pd.DataFrame(rows, columns=EFFECT_COLUMNS)
+
+
+def differences_frame(differences: Sequence[Difference]) -> pd.DataFrame:
+    """One row a pair of levels."""
+    rows = [
+        {
+            "metric": d["metric"],
+            "axis": d["axis"],
+            "a": d["a"],
+            "b": d["b"],
+            "p": d["p"],
+            "p_holm": d["p_holm"],
+            "significant": d["significant"],
+        }
+        | _interval(d["difference"], "difference")
+        for d in differences
+    ]
+    return pd.DataFrame(rows, columns=DIFFERENCE_COLUMNS)
