@@ -11,11 +11,12 @@ Scalar: TypeAlias = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted:
-    """`points` of the definition, of which `done` were rendered before."""
+    """`points` of the definition, of which `done` were rendered before and `failed` are left alone."""
 
     experiment: str
     points: int
     done: int
+    failed: int  # in earlier runs, and not tried again in this one
     former: int  # completed points on record that the definition no longer has
     servers: tuple[str, ...]
     sandbox: bool

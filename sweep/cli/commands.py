@@ -1,0 +1,15 @@
+"""All commands, in the order `sweep --help` shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from sweep.cli.plan import plan
+from sweep.cli.run import run
+from sweep.cli.sandbox import sandbox
+from sweep.cli.schema import schema
+from sweep.cli.status import status
+from sweep.cli.table import table
+
+ALL: Final[tuple[Callable[..., Any], ...]] = (run, plan, status, table, sandbox, schema)

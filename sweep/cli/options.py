@@ -1,0 +1,31 @@
+"""Options that several commands share, each told once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+ExperimentFile: TypeAlias = Annotated[Path, typer.Argument(help="The experiment file (YAML).", show_default=False)]
+Run: TypeAlias = Annotated[
+    str, typer.Argument(help="A results folder, or the name of an experiment in --results.", show_default=False)
+]
+Servers: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--server", "-s", help="Address of a server; give it again for each further one.", metavar="URL"),
+]
+Overrides: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", help='Change a value of the file: --set axes.denoise_strength="[0.2, 0.5]".', metavar="PATH=YAML"),
+]
+ResultsRoot: TypeAlias = Annotated[
+    Path, typer.Option("--results", help="Where results folders are kept.", metavar="FOLDER")
+]
+CaFile: TypeAlias = Annotated[
+    Path | None, typer.Option("--ca-file", help="Certificates of a private authority, for https servers.", metavar="PEM")
+]
+Credentials: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--credentials", help="A file (mode 0600) with token, or email and password.", metavar="FILE"),
+]

@@ -1,0 +1,111 @@
+"""`sweep run`: render what is open of an experiment."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from sweep.cli import options as shared
+
+if TYPE_CHECKING:
+    from sweep.cli.progress import Style
+    from sweep.cli.serving import Access
+    from sweep.engine.options import RunOptions
+    from sweep.engine.summary import RunSummary
+    from sweep.experiment.definition import Experiment
+
+
+def run(
+    file: shared.ExperimentFile,
+    server: shared.Servers = None,
+    set_: shared.Overrides = None,
+    results: shared.ResultsRoot = Path("results"),
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Items at a server at once (default: two a device).", show_default=False)
+    ] = None,
+    attempts: Annotated[int, typer.Option(min=1, help="Attempts at a variation before its row says failed.")] = 4,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try variations again that failed.")] = False,
+    max_failures: Annotated[
+        str | None, typer.Option(help="End the run at so many failures: a count, or a share such as 20%.", metavar="N")
+    ] = None,
+    fuse: Annotated[str, typer.Option(help="Variations sent as one item: auto, off, or a number.")] = "auto",
+    shard: Annotated[
+        str | None, typer.Option(help="Only this part of the grid: 2/5 is the second of five.", metavar="K/N")
+    ] = None,
+    priority: Annotated[
+        bool, typer.Option("--priority", help="Go ahead of what is pending on the server.")
+    ] = False,
+    idle_only: Annotated[
+        bool, typer.Option("--idle-only", help="Wait while other people's items are queued.")
+    ] = False,
+    board: Annotated[
+        str | None, typer.Option(help="Put the pictures on this board of the server; made where it is missing.")
+    ] = None,
+    intermediate: Annotated[
+        bool, typer.Option("--intermediate", help="Keep the pictures out of the server's gallery.")
+    ] = False,
+    progress: Annotated[
+        Literal["auto", "rich", "plain", "json", "none"], typer.Option(help="How progress is shown.")
+    ] = "auto",
+    ca_file: shared.CaFile = None,
+    credentials: shared.Credentials = None,
+) -> int:
+    """Render every point of an experiment that its results folder does not hold yet.
+
+    Without --server the sandbox paints them. Run it again to resume; edit the file and only new points are rendered.
+    """
+    import anyio
+
+    from sweep.cli.serving import Access
+    from sweep.engine.options import FailureLimit, RunOptions, parse_fusion, parse_shard
+    from sweep.experiment.definition import Experiment
+
+    experiment = Experiment.load(file, set_ or ())
+    options = RunOptions(
+        concurrency=concurrency,
+        attempts=attempts,
+        failures=FailureLimit.parse(max_failures) if max_failures else FailureLimit(),
+        retry_failed=retry_failed,
+        priority=int(priority),
+        idle_only=idle_only,
+        board=board or experiment.board,
+        intermediate=intermediate,
+        fuse=parse_fusion(fuse),
+        shard=parse_shard(shard) if shard else None,
+        command=("sweep", *sys.argv[1:]),
+    )
+    access = Access.of(server, ca_file, credentials)
+    summary = anyio.run(_render, experiment, access, options, results, progress)
+    _report(summary, file, quiet=progress in ("json", "none"))
+    return summary.exit_code
+
+
+async def _render(
+    experiment: Experiment, access: Access, options: RunOptions, results: Path, style: Style
+) -> RunSummary:
+    from sweep.cli.progress import progress
+    from sweep.cli.serving import servers_for
+    from sweep.engine.runner import run as render
+    from sweep.engine.stopping import Stop, signals
+
+    stop = Stop()
+    with signals(stop), progress(style) as listener:
+        async with servers_for(access.wanted(experiment), access) as servers:
+            return await render(experiment, servers, options=options, results=results, listener=listener, stop=stop)
+
+
+def _report(summary: RunSummary, file: Path, *, quiet: bool) -> None:
+    """What was done and where it is, on stdout; what a person has to know of failures, too."""
+    from sweep.cli.console import complain, say
+    from sweep.cli.ending import ending_lines, marginal_table
+
+    if not quiet:
+        if summary.rendered:
+            marginal_table(summary.folder)
+        for line in ending_lines(summary, file):
+            say(line)
+    if summary.error is not None:
+        complain(summary.error)

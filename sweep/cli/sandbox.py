@@ -1,0 +1,71 @@
+"""`sweep sandbox`: a server to try things on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from sweep.sandbox.options import Faults
+
+
+def sandbox(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 9091,
+    models: Annotated[str, typer.Option(help="Its models, with commas: sd-1, sdxl, flux, lora, controlnet, …")] = "sd-1",
+    latency: Annotated[float, typer.Option(min=0, help="Seconds each item takes at least.")] = 0.0,
+    step_latency: Annotated[float, typer.Option(min=0, help="Seconds each denoising step takes.")] = 0.0,
+    workers: Annotated[int, typer.Option(min=1, help="Items rendered at once, as with several GPUs.")] = 1,
+    queue_limit: Annotated[int, typer.Option(min=1, help="Most items pending.")] = 10_000,
+    fail_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of items whose rendering fails.")] = 0.0,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(help="A fault and its share: error_503=0.05. Again for more; a wrong name lists them."),
+    ] = None,
+    api: Annotated[Literal["queue", "sessions", "portable"], typer.Option(help="API it speaks.")] = "queue",
+    root: Annotated[
+        Path | None, typer.Option(help="Keep queue and pictures here over a restart.", show_default=False)
+    ] = None,
+) -> None:
+    """Start a server that speaks InvokeAI's protocol and paints pictures instead of diffusing them.
+
+    Ctrl-C ends it.
+    """
+    import anyio
+
+    from sweep.cli.console import say
+    from sweep.sandbox.app import serve
+    from sweep.sandbox.options import SandboxOptions
+
+    chosen = SandboxOptions(
+        port=port,
+        models=tuple(name.strip() for name in models.split(",") if name.strip()),
+        latency=latency,
+        step_latency=step_latency,
+        workers=workers,
+        queue_limit=queue_limit,
+        api=api,
+        root=root,
+        faults=_faults(fail_rate, fault or []),
+    )
+    anyio.run(serve, chosen, say)
+
+
+def _faults(fail_rate: float, given: list[str]) -> Faults:
+    from dataclasses import fields
+
+    from sweep.errors import UsageError, did_you_mean
+    from sweep.sandbox.options import Faults
+
+    names = [field.name for field in fields(Faults) if field.type == "float"]
+    chosen: dict[str, float] = {"fail_rate": fail_rate}
+    for text in given:
+        name, _, share = text.partition("=")
+        if name not in names:
+            raise UsageError(f"There is no fault {name!r}.{did_you_mean(name, names)}", hint=f"Faults: {', '.join(names)}.")
+        try:
+            chosen[name] = float(share)
+        except ValueError:
+            raise UsageError(f"{text!r} gives no share.", hint=f"Write {name}=0.05 for one in twenty.") from None
+    return Faults(**chosen)  # type: ignore[arg-type]

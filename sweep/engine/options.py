@@ -1,0 +1,84 @@
+"""What a run may be told: limits, patience, where pictures go. Plain values; none of them decides a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sweep.engine.retry import Backoff
+from sweep.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureLimit:
+    """When failed variations end the run: at `count` of them, or at `share` of all finished (0 to 1)."""
+
+    count: int | None = None
+    share: float | None = None
+    least: int = 10  # finished variations before a share says anything
+
+    @classmethod
+    def parse(cls, text: str) -> FailureLimit:
+        """From `20` (a count) or `20%` (a share). Raises UsageError."""
+        number = text.strip().removesuffix("%")
+        try:
+            value = float(number)
+        except ValueError:
+            value = -1.0
+        if text.strip().endswith("%") and 0 <= value <= 100:
+            return cls(share=value / 100)
+        if value >= 1 and value == int(value) and not text.strip().endswith("%"):
+            return cls(count=int(value))
+        raise UsageError(f"{text!r} is no limit of failures.", hint="Give a count such as 20, or a share such as 10%.")
+
+    def reached(self, failed: int, finished: int) -> bool:
+        """Whether the run should end, `failed` of `finished` variations having failed in it."""
+        if self.count is not None and failed >= self.count:
+            return True
+        return self.share is not None and finished >= self.least and failed > self.share * finished
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`(2, 5)` from `2/5`: the second of five parts. Raises UsageError."""
+    part, slash, parts = text.partition("/")
+    if slash and part.strip().isdigit() and parts.strip().isdigit() and 1 <= int(part) <= int(parts):
+        return int(part), int(parts)
+    raise UsageError(f"{text!r} is no part of a grid.", hint="Parts are written k/n with k from 1 to n: 2/5.")
+
+
+def parse_fusion(text: str) -> int | None:
+    """Variations an item: None for `auto`, 1 for `off`, else the number. Raises UsageError."""
+    if text == "auto":
+        return None
+    if text == "off":
+        return 1
+    if text.isdigit() and int(text) >= 1:
+        return int(text)
+    raise UsageError(f"{text!r} is no number of variations an item.", hint="Give auto, off, or a number such as 8.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How a run goes about its work.
+
+    `alike` is the number of failures with the same words, and no success between them, after which the cause is
+    taken to be common and the run ends. `patience` is how long, in seconds, a run without any usable server waits
+    for one to come back. `max_image_bytes` bounds a single download.
+    """
+
+    concurrency: int | None = None  # items at a server at once; None: two for each of its devices
+    downloads: int = 8  # pictures fetched and written at once, over all servers
+    attempts: int = 4  # of one variation, over all runs until --retry-failed
+    backoff: Backoff = field(default_factory=Backoff)
+    failures: FailureLimit = field(default_factory=FailureLimit)
+    alike: int = 10
+    patience: float = 900.0
+    retry_failed: bool = False
+    priority: int = 0
+    idle_only: bool = False
+    board: str | None = None
+    intermediate: bool = False
+    max_image_bytes: int = 256 * 1024 * 1024
+    fuse: int | None = 1  # variations an item; None: as many as pay
+    shard: tuple[int, int] | None = None  # (k, n): only the k-th of n parts of the grid, k from 1
+    command: Sequence[str] = ()  # what was typed, for the record

@@ -1,0 +1,56 @@
+"""What is sent for a job: one graph, which of its nodes give whose pictures, and under which id."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweep.plan.fusion import Fused, culprits, fuse
+from sweep.plan.instance import Instance
+from sweep.record.base import Point
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One item: the graph to submit with its input pictures, and whose each output node is."""
+
+    fused: Fused
+    images: Mapping[str, Path]  # SHA-256 → file
+    owners: Mapping[str, str]  # output node → key
+
+    @classmethod
+    def of(cls, instances: Sequence[Instance]) -> Package:
+        """A graph of one variation as it is, or of several with what they have in common made once."""
+        fused = fuse(instances)
+        images = {sha: path for instance in instances for sha, path in instance.images.items()}
+        return cls(fused, images, {node: key for key, nodes in fused.outputs.items() for node in nodes})
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """All output nodes."""
+        return tuple(self.owners)
+
+    def blamed(self, node: str | None) -> frozenset[str]:
+        """Keys of the variations that need the node that failed; all of them where it is not known which did."""
+        return frozenset(self.fused.outputs if node is None else culprits(self.fused, node))
+
+
+def batch_id(destination: str, numbers: Mapping[str, int]) -> str:
+    """The batch id of an attempt: the same for the same results folder, keys and attempt numbers, and nobody else's."""
+    text = "\n".join([destination, *(f"{key} {number}" for key, number in numbers.items())])
+    return str(uuid.UUID(bytes=hashlib.blake2b(text.encode(), digest_size=16).digest()))
+
+
+def point(instance: Instance) -> Point:
+    """What the record keeps of a variation."""
+    return Point(
+        key=instance.key,
+        index=instance.variation.index,
+        values=instance.variation.values,
+        prompt=instance.prompt,
+        model=instance.model,
+        source=instance.source,
+    )

@@ -1,0 +1,128 @@
+"""The servers of a run: who takes work, how much at once, who left and why, and when they are asked again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+import anyio
+
+from sweep.engine.events import Listener, ServerChanged
+from sweep.engine.limits import Limit
+from sweep.engine.retry import Backoff
+from sweep.errors import ServerError, ServerRefusedError, ServerUnsupportedError, TransientError
+from sweep.servers.base import Server, ServerInfo
+
+Readiness = Callable[["Member"], Awaitable[None]]  # raises ServerError where the server cannot serve this plan
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """One server of the run, with its slots. `left` is the reason it takes no work, None while it does."""
+
+    server: Server
+    info: ServerInfo
+    limit: Limit
+    left: ServerError | None = None
+    abandoned: set[str] = field(default_factory=set)  # batch ids given to others while it was away
+    held_until: float = 0.0  # monotonic seconds: no new item before, because the server asked so
+    failures: int = 0  # times in a row that it left
+    slots: anyio.CapacityLimiter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.slots = anyio.CapacityLimiter(self.limit.allowed)
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    def succeeded(self) -> None:
+        """An item went through."""
+        self._adopt(self.limit.succeeded())
+
+    def overloaded(self, retry_after: float | None) -> None:
+        """It asked for less; `retry_after` in seconds."""
+        self._adopt(self.limit.overloaded())
+        if retry_after is not None:
+            self.held_until = max(self.held_until, anyio.current_time() + retry_after)
+
+    async def ready(self) -> None:
+        """Wait until it may be sent something again."""
+        await anyio.sleep(max(0.0, self.held_until - anyio.current_time()))
+
+    def _adopt(self, limit: Limit) -> None:
+        self.limit = limit
+        if self.slots.total_tokens != limit.allowed:
+            self.slots.total_tokens = limit.allowed
+
+
+class Pool:
+    """All members, and the bookkeeping of who is in. A member that leaves for good is never asked again."""
+
+    def __init__(self, members: Iterable[Member], listener: Listener, backoff: Backoff) -> None:
+        self.members = tuple(members)
+        self._listener = listener
+        self._backoff = backoff
+        self._chance = random.Random(0)
+        self._changed = anyio.Event()
+
+    def alive(self) -> frozenset[str]:
+        """Urls of the members that take work."""
+        return frozenset(member.url for member in self.members if member.left is None)
+
+    def hopeless(self) -> bool:
+        """Whether no member takes work or ever will."""
+        return all(member.left is not None and _for_good(member.left) for member in self.members)
+
+    def leave(self, member: Member, reason: ServerError) -> None:
+        """The member takes no work until it answers again. Said once, however many of its items fail together."""
+        if member.left is None:
+            member.left = reason
+            member.failures += 1
+            self._listener(ServerChanged(server=member.name, state="left", reason=reason.message))
+            self._change()
+
+    def back(self, member: Member) -> None:
+        """The member takes work again."""
+        member.left = None
+        self._listener(ServerChanged(server=member.name, state="back"))
+        self._change()
+
+    @property
+    def changed(self) -> anyio.Event:
+        """Set when a member leaves or comes back; a new one each time."""
+        return self._changed
+
+    async def revive(self, member: Member, readiness: Readiness) -> None:
+        """Ask a member that left again and again, with back-off, until it can serve; returns at once if it may not.
+
+        What others took over meanwhile is cancelled there first, so that it is not rendered twice.
+        """
+        tries = member.failures
+        while member.left is not None and not _for_good(member.left):
+            await anyio.sleep(max(0.05, self._backoff.delay(tries, self._chance)))
+            tries += 1
+            try:
+                if member.abandoned:
+                    await member.server.cancel(sorted(member.abandoned))
+                    member.abandoned.clear()
+                await readiness(member)
+            except ServerError as error:
+                member.left = error
+            except TransientError:
+                continue
+            else:
+                self.back(member)
+
+    def _change(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+
+def _for_good(reason: ServerError) -> bool:
+    return isinstance(reason, ServerRefusedError | ServerUnsupportedError)

@@ -1,0 +1,94 @@
+"""Asking a run to end, in stages: from its own terminal by signal, from another one by a file in the results folder.
+
+Stage 1: nothing new is begun, what is in flight is finished. Stage 2: what is ours is cancelled on the servers.
+A third Ctrl-C is the operating system's own: the handler that was there before sweep takes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import anyio
+import anyio.to_thread
+
+REQUEST: Final = "stop-request"
+LOOK_EVERY: Final = 0.5  # seconds between looks at the request file
+
+
+class Stop:
+    """How far a run was asked to stop: 0 not at all, 1 or 2. A stage is never taken back."""
+
+    def __init__(self) -> None:
+        self.stage = 0
+        self._reached = (anyio.Event(), anyio.Event())
+
+    def request(self, stage: int) -> None:
+        """Ask for stage 1 or 2; asking for less than before changes nothing."""
+        self.stage = max(self.stage, min(stage, 2))
+        for event in self._reached[: self.stage]:
+            event.set()
+
+    async def reached(self, stage: int) -> None:
+        """Wait until the run was asked for this stage or a later one."""
+        await self._reached[stage - 1].wait()
+
+
+@contextmanager
+def signals(stop: Stop) -> Iterator[None]:
+    """While inside, Ctrl-C asks for stage 1, then 2, then does what it did before; SIGTERM asks for stage 2.
+
+    Only to be used in the main thread, inside a running event loop.
+    """
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    seen = 0
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal seen
+        seen += 1
+        if number == signal.SIGTERM:
+            loop.call_soon_threadsafe(stop.request, 2)
+        elif seen <= 2:
+            loop.call_soon_threadsafe(stop.request, seen)
+        else:
+            signal.signal(number, before[signal.Signals(number)])
+            signal.raise_signal(number)
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ask(folder: Path, stage: int) -> None:
+    """Ask the run that writes to `folder` for a stage; it looks twice a second."""
+    (folder / REQUEST).write_text(f"{stage}\n", encoding="ascii")
+
+
+def clear(folder: Path) -> None:
+    """Forget requests made to earlier runs."""
+    (folder / REQUEST).unlink(missing_ok=True)
+
+
+async def watch_requests(stop: Stop, folder: Path) -> None:
+    """Pass on what `ask` was called with, until cancelled."""
+    while stop.stage < 2:
+        stop.request(await anyio.to_thread.run_sync(_asked, folder / REQUEST))
+        await anyio.sleep(LOOK_EVERY)
+
+
+def _asked(file: Path) -> int:
+    try:
+        text = file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return 0
+    return int(text) if text in {"1", "2"} else 0

@@ -1,0 +1,147 @@
+"""What is still to do, handed out one job at a time: the grid's open points in the cheapest order, and what came back.
+
+Nothing is made up front: a point becomes an instance when a server with a free slot asks for work. Only jobs in
+flight and jobs that came back are held.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import anyio
+
+from sweep.plan.instance import Instance
+from sweep.record.base import Intent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Variations that go to a server as one item.
+
+    `intents`, where given, were written by an earlier attempt whose end is not known: its server is asked what
+    became of it before anything is submitted.
+    """
+
+    instances: tuple[Instance, ...]
+    attempt: int = 1  # in this run; the record counts over all runs
+    avoid: frozenset[str] = frozenset()  # urls of servers that failed at it
+    intents: tuple[Intent, ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(instance.key for instance in self.instances)
+
+    @property
+    def home(self) -> str | None:
+        """The url of the only server that can tell what became of it."""
+        return self.intents[0].url if self.intents else None
+
+    def again(self, *, avoid: str | None = None) -> Job:
+        """The next attempt at it, anywhere but at `avoid` if there is a choice."""
+        more = frozenset([avoid]) if avoid else frozenset()
+        return replace(self, attempt=self.attempt + 1, avoid=self.avoid | more, intents=())
+
+    def split(self) -> list[Job]:
+        """Each of its variations by itself."""
+        return [replace(self, instances=(instance,), intents=()) for instance in self.instances]
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    not_before: float
+    job: Job
+
+
+class Work:
+    """The source all servers pull from; `alive` gives the urls of those that take work at the moment."""
+
+    def __init__(
+        self,
+        fresh: Iterator[Instance],
+        *,
+        alive: Callable[[], frozenset[str]],
+        clock: Callable[[], float] = anyio.current_time,
+    ) -> None:
+        self._fresh: Iterator[Instance] | None = fresh
+        self._alive = alive
+        self._clock = clock
+        self._waiting: list[_Waiting] = []
+        self._changed = anyio.Event()
+        self._stopped = False
+        self.in_flight = 0  # jobs taken and neither finished nor given back
+
+    def stop(self) -> None:
+        """Hand out nothing more, except what a server already has: that is finished, not begun."""
+        self._stopped = True
+        self._fresh = None
+        self._waiting = [waiting for waiting in self._waiting if waiting.job.home in self._alive()]
+        self.wake()
+
+    def wake(self) -> None:
+        """Something changed (a server left or came back): those who wait look again."""
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def put(self, job: Job, delay: float = 0.0) -> None:
+        """A job to be tried, or tried again, `delay` seconds from now at the earliest.
+
+        Once stopped, only what a living server already has is accepted; the rest stays open on record.
+        """
+        if not self._stopped or job.home in self._alive():
+            self._waiting.append(_Waiting(self._clock() + delay, job))
+        self.wake()
+
+    def finish(self) -> None:
+        """A job taken before is over; put what is left of it first."""
+        self.in_flight -= 1
+        self.wake()
+
+    async def take(self, url: str, most: int = 1) -> Job | None:
+        """The next job for the server at `url`, of up to `most` variations; None when there will be none any more.
+
+        Waits while everything left is in flight elsewhere, since it may come back.
+        """
+        while True:
+            changed = self._changed
+            if url in self._alive() and (job := self._returned(url) or self._next_fresh(most)):
+                self.in_flight += 1
+                return job
+            if self._fresh is None and not self._waiting and not self.in_flight:
+                self.wake()
+                return None
+            await self._sleep(changed)
+
+    async def _sleep(self, changed: anyio.Event) -> None:
+        now = self._clock()
+        later = [waiting.not_before - now for waiting in self._waiting if waiting.not_before > now]
+        with anyio.move_on_after(min(later, default=float("inf"))):
+            await changed.wait()
+
+    def _next_fresh(self, most: int) -> Job | None:
+        if self._fresh is None:
+            return None
+        instances = tuple(itertools.islice(self._fresh, most))
+        if not instances:
+            self._fresh = None
+            return None
+        return Job(instances=instances)
+
+    def _returned(self, url: str) -> Job | None:
+        now, alive = self._clock(), self._alive()
+        due = [waiting for waiting in self._waiting if waiting.not_before <= now and _fits(waiting.job, url, alive)]
+        if not due:
+            return None
+        first = min(due, key=lambda waiting: waiting.not_before)
+        self._waiting.remove(first)
+        return first.job
+
+
+def _fits(job: Job, url: str, alive: frozenset[str]) -> bool:
+    """Whether the server at `url` should take it: its own open jobs, those of the dead, and what failed elsewhere."""
+    if job.home == url:
+        return True
+    if job.home in alive:
+        return False
+    return url not in job.avoid or alive <= job.avoid

@@ -1,0 +1,102 @@
+"""The layers of the house are kept by the imports, and the public face is what it says."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sweep
+from sweep import errors
+
+PACKAGE = Path(sweep.__file__).parent
+MAY_IMPORT = {
+    "experiment": set(),
+    "workflow": set(),
+    "plan": {"experiment", "workflow"},
+    "servers": {"workflow"},
+    "record": set(),
+    "engine": {"plan", "experiment", "workflow", "servers", "record"},
+    "study": {"record"},
+    "report": {"study", "record"},
+    "sandbox": {"workflow"},
+}
+PURE = {"experiment", "workflow", "plan"}  # never asyncio, a network, or pandas
+IMPURE_MODULES = {"asyncio", "anyio", "aiohttp", "socketio", "socket", "pandas", "urllib", "http"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} imports relatively"
+            yield node.module or ""
+
+
+def modules(layer: str) -> list[Path]:
+    return sorted((PACKAGE / layer).rglob("*.py"))
+
+
+@pytest.mark.parametrize("layer", sorted(MAY_IMPORT))
+def test_layer_imports_only_what_it_may(layer: str) -> None:
+    allowed = MAY_IMPORT[layer] | {layer, "errors"}
+    climbing = [
+        f"{path.relative_to(PACKAGE)}: {name}"
+        for path in modules(layer)
+        for name in imports(path)
+        if name.startswith("sweep.") and name.split(".")[1] not in allowed
+    ]
+    assert not climbing
+    assert modules(layer)
+
+
+@pytest.mark.parametrize("layer", sorted(PURE))
+def test_pure_layers_know_no_network_and_no_event_loop(layer: str) -> None:
+    impure = [
+        f"{path.relative_to(PACKAGE)}: {name}"
+        for path in modules(layer)
+        for name in imports(path)
+        if name.split(".")[0] in IMPURE_MODULES and not name.startswith("urllib.parse")
+    ]
+    assert not impure
+
+
+def test_pandas_in_the_record_only_where_the_table_is() -> None:
+    users = {p.name for p in modules("record") if any(name.split(".")[0] == "pandas" for name in imports(p))}
+    assert users <= {"table.py", "export.py"}
+
+
+def test_public_names_are_sorted_and_there() -> None:
+    assert sweep.__all__ == sorted(sweep.__all__)
+    for name in sweep.__all__:
+        assert getattr(sweep, name) is not None
+
+
+def test_unknown_public_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        sweep.nothing  # noqa: B018
+
+
+def test_importing_sweep_imports_nothing_heavy() -> None:
+    code = "import sys, sweep, sweep.cli.app; print([m for m in ('pandas', 'numpy', 'aiohttp', 'PIL') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_every_error_has_the_exit_code_its_tree_shows() -> None:
+    drawn = {
+        parts[0].lstrip("├└│─ "): int(parts[1])
+        for line in (errors.__doc__ or "").splitlines()
+        if "Error" in line and len(parts := line.replace("│", " ").lstrip().lstrip("├└─ ").split()) > 1 and parts[1].isdigit()
+    }
+    classes = {
+        name: value
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.SweepError)
+    }
+    assert drawn == {name: value.exit_code for name, value in classes.items()}
