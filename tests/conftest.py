@@ -15,12 +15,45 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("sweep", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sweep")
 
+_LEFT_OUT = pytest.StashKey[int]()
+
 
 @pytest.fixture(autouse=True)
 def loop_may_not_block() -> Iterator[BlockBuster]:
     """Fails a test in which code of ours blocks the event loop (file, socket, sqlite or sleep calls on it)."""
     with blockbuster_ctx("sweep") as guard:
         yield guard
+
+
+LIVE_TIMEOUT = 300  # seconds a live test may take, the start of its server not counted
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--live` runs the tests that need a real InvokeAI, too."""
+    parser.addoption("--live", action="store_true", help="run the tests that need a real InvokeAI (installs one)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without `--live`, what needs a real InvokeAI is left out, and the summary says how much that was."""
+    for item in items:
+        if "tests/live/" in item.nodeid:
+            item.add_marker("live")
+        if item.get_closest_marker("live") is not None:
+            item.add_marker(pytest.mark.timeout(LIVE_TIMEOUT, func_only=True))
+    if config.getoption("--live"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("live") is not None]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+        config.stash[_LEFT_OUT] = len(left_out)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """One line for what was left out, instead of one a test."""
+    count = config.stash.get(_LEFT_OUT, 0)
+    if count:
+        terminalreporter.write_line(f"left out: {count} tests that need a real InvokeAI (pytest tests/live --live)")
 
 
 class _ResponseOfToday(aiohttp.ClientResponse):
