@@ -21,12 +21,10 @@ from sweep.errors import RecordError
 from sweep.record.base import Scalar
 from sweep.record.checkpoints import Checkpoint, no_checkpoint
 from sweep.record.disk import free_bytes, remove_parts, replacing
-from sweep.record.names import file_stem, slug
+from sweep.record.names import IMAGES, INPUTS, file_stem, slug
 from sweep.record.picture import MOST_PIXELS, verify_picture
 from sweep.record.schema import JOURNAL, reading
 
-IMAGES = "images"
-INPUTS = "inputs"
 _CLAIMS = 8192  # names remembered until the journal surely knows them: far more than can be in flight
 _AT_ONCE = 4  # pictures verified and written at the same time
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 from sweep.record.base import Scalar
 
+IMAGES = "images"  # sub-folders of a results folder
+INPUTS = "inputs"
 LONGEST = 120  # characters of a file's name, suffixes and extension included
 _STEM = LONGEST - 20  # room for _<key8>, _<ordinal> and .webp
 _STEM_BYTES = 200  # of UTF-8: systems allow 255 for a name

@@ -156,14 +156,14 @@ def fail(db: sqlite3.Connection, point: Point, failure: Failure, now: datetime) 
     state = _state(db, point.key)
     if state == "failed":
         kept = db.execute("SELECT kind, message FROM points WHERE key = ?", (point.key,)).fetchone()
-        if kept == (failure.kind, failure.message):
+        if kept == _told(failure):
             return
     if state in OUTCOMES:
         raise RecordError(f"Key {point.key} is {state}; it cannot fail.")
     _place(db, point, definition)
     if state in OPEN:
         _end_attempt(db, point.key, "failed", now, failure)
-    _set(db, point.key, "state = 'failed', kind = ?, message = ?", failure.kind, failure.message)
+    _set(db, point.key, "state = 'failed', kind = ?, message = ?", *_told(failure))
 
 
 def cancel(db: sqlite3.Connection, key: str, now: datetime) -> None:
@@ -267,7 +267,7 @@ def _set_times(db: sqlite3.Connection, key: str, times: Times) -> None:
 
 
 def _end_attempt(db: sqlite3.Connection, key: str, state: str, now: datetime, failure: Failure | None = None) -> None:
-    kind, message = (failure.kind, failure.message) if failure else (None, None)
+    kind, message = _told(failure) if failure else (None, None)
     db.execute(
         "UPDATE attempts SET state = ?, ended_at = ?, kind = ?, message = ? WHERE key = ? AND ended_at IS NULL",
         (state, microseconds(now), kind, message, key),
@@ -283,9 +283,18 @@ def _forget_outcome(db: sqlite3.Connection, key: str) -> None:
     )
 
 
+def _told(failure: Failure) -> tuple[str, str]:
+    return _text(failure.kind), _text(failure.message)
+
+
+def _text(text: str) -> str:
+    """What a server sent, storable: JSON can hold halves of surrogate pairs, UTF-8 cannot."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _image_row(key: str, ordinal: int, rendering: Rendering) -> tuple[object, ...]:
     return (
-        *(key, ordinal, rendering.path, rendering.image_name, rendering.node, rendering.iteration),
+        *(key, ordinal, rendering.path, _text(rendering.image_name), rendering.node, rendering.iteration),
         *(rendering.width, rendering.height, rendering.sha256, rendering.size),
     )
 

@@ -1,0 +1,221 @@
+"""The rows of the results table, streamed from the journal in the order of the grid: no more than a few in memory."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any, Literal, TypeAlias
+
+from sweep.record import queries
+from sweep.record.base import Scalar
+from sweep.record.operations import moment
+from sweep.record.schema import BrokenSealError, sealing
+
+Kind: TypeAlias = Literal["integer", "number", "text", "boolean", "time"]
+Cell: TypeAlias = "Scalar | datetime"
+Row: TypeAlias = "tuple[Cell, ...]"
+Where: TypeAlias = "Callable[[Mapping[str, Cell]], bool]"
+"""Whether a row counts, told from its cells by column."""
+
+_CHUNK = 500
+_OF_AXIS: Mapping[str, Kind] = {"integer": "integer", "seed": "integer", "number": "number", "boolean": "boolean"}
+_STANDARD: Mapping[str, Kind] = {
+    "prompt": "text",
+    "status": "text",
+    "error": "text",
+    "attempts": "integer",
+    "server": "text",
+    "model": "text",
+    "image_path": "text",
+    "image_name": "text",
+    "width": "integer",
+    "height": "integer",
+    "sha256": "text",
+    "queued_at": "time",
+    "started_at": "time",
+    "finished_at": "time",
+    "render_seconds": "number",
+}
+_YIELDING = {"prompt", "model", "width", "height"}
+"""Standard columns that call themselves `rendered_…` where an axis has their name; other names an axis cannot take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the results table."""
+
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """All columns of a results table, and where the axes' values and the metrics stand in it."""
+
+    columns: tuple[Column, ...]
+    axes: tuple[Column, ...]  # by the axis's own name
+    metrics: tuple[str, ...]
+    definitions: tuple[int, ...]  # those whose points are rows, the current one first
+    with_former: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+
+def layout(db: sqlite3.Connection, *, former: bool) -> Layout:
+    """The columns for the current definition, or with `former` for every definition the folder has seen."""
+    definitions = list(queries.axes_of_definitions(db))
+    definitions = definitions if former else definitions[:1]
+    kinds: dict[str, Kind] = {}
+    for _, own_axes in definitions:
+        for name, kind in own_axes:
+            wanted = _OF_AXIS.get(kind, "text")
+            kinds[name] = _common(kinds[name], wanted) if name in kinds else wanted
+    axes = tuple(Column(name, kind) for name, kind in kinds.items())
+    standard = [
+        Column(f"rendered_{name}" if name in kinds and name in _YIELDING else name, kind)
+        for name, kind in _STANDARD.items()
+    ]
+    metrics = tuple(name for (name,) in db.execute("SELECT name FROM metric_names ORDER BY name"))
+    taken = {"index", "key", "former", *(column.name for column in standard)}
+    columns = (
+        Column("index", "integer"),
+        Column("key", "text"),
+        *(Column(f"axis_{axis.name}" if axis.name in taken else axis.name, axis.kind) for axis in axes),
+        *standard,
+        *((Column("former", "boolean"),) if former else ()),
+        *(Column(name, "number") for name in metrics if name not in kinds and name not in taken),
+    )
+    shown = {column.name for column in columns}
+    return Layout(
+        columns=columns,
+        axes=axes,
+        metrics=tuple(name for name in metrics if name in shown and name not in kinds and name not in taken),
+        definitions=tuple(definition for definition, _ in definitions),
+        with_former=former,
+    )
+
+
+def result_rows(db: sqlite3.Connection, table: Layout, where: Where | None = None) -> Iterator[Row]:
+    """One row an image, one for a failed or cancelled variation; current points first, each by index.
+
+    Raises BrokenSealError where a row is not as it was written, sqlite3.Error.
+    """
+    rows = _stored_rows(db, table)
+    names = table.names
+    while chunk := list(islice(rows, _CHUNK)):
+        measured = _with_metrics(db, table, chunk) if table.metrics else (row for row, _, _ in chunk)
+        for row in measured:
+            if where is None or where(dict(zip(names, row, strict=True))):
+                yield row
+
+
+def _stored_rows(db: sqlite3.Connection, table: Layout) -> Iterator[tuple[Row, str | None, str | None]]:
+    """Rows without metrics, each with the hashes of its picture and of the picture it started from."""
+    cells = _Cells(table)
+    for definition in table.definitions:
+        for stored in db.execute(_SELECT, (definition,)):
+            yield cells.row(stored, former=definition != table.definitions[0]), stored[17], stored[10]
+
+
+_SELECT = f"""
+SELECT p.idx, p.key, p.axis_values, p.prompt, p.state, p.kind, p.message, p.attempts, p.server, p.model, p.source,
+    i.ordinal, i.path, i.image_name, i.width, i.height, i.size, i.sha256, p.queued_at, p.started_at, p.finished_at,
+    p.seal = {sealing("points", "p")}, i.key IS NULL OR i.seal = {sealing("images", "i")}
+FROM points AS p INDEXED BY points_by_index LEFT JOIN images AS i ON i.key = p.key AND p.state = 'completed'
+WHERE p.definition = ? AND p.state IN ('completed', 'failed', 'cancelled')
+ORDER BY p.idx, p.id, i.ordinal
+"""  # noqa: S608  column names only
+
+
+class _Cells:
+    """Turns what is stored into what is shown."""
+
+    def __init__(self, table: Layout) -> None:
+        self._axes = [(axis.name, _SHOWN[axis.kind]) for axis in table.axes]
+        self._with_former = table.with_former
+
+    def row(self, stored: Sequence[object], *, former: bool) -> Row:
+        index, key, axis_values, prompt, state, kind, message, attempts, server, model, _, _, path, *rest = stored
+        image_name, width, height, _, sha256, queued, started, finished, whole, image_whole = rest
+        if not (whole and image_whole):
+            raise BrokenSealError(f"the row of point {index} is not as it was written")
+        if state == "completed" and path is None:
+            raise BrokenSealError(f"point {index} is completed without a picture")
+        values = json.loads(str(axis_values))
+        error = None if kind is None else f"{kind}: {message}"
+        seconds = (finished - started) / 1e6 if isinstance(finished, int) and isinstance(started, int) else None
+        cells: tuple[Any, ...] = (
+            *(index, key, *[shown(values.get(name)) for name, shown in self._axes], prompt, state, error, attempts),
+            *(server, model, path, image_name, width, height, sha256, _time(queued), _time(started), _time(finished)),
+            seconds,
+        )
+        return (*cells, former) if self._with_former else cells
+
+
+def _with_metrics(
+    db: sqlite3.Connection, table: Layout, chunk: Sequence[tuple[Row, str | None, str | None]]
+) -> Iterator[Row]:
+    """Of several values of a metric: against the picture it started from, else the one measured last."""
+    found: dict[tuple[str, str], dict[str, float | None]] = {}
+    images = tuple({image for _, image, _ in chunk if image is not None})
+    slots = ", ".join("?" * len(images))
+    for image, reference, metric, value, whole in db.execute(
+        f"SELECT image, reference, metric, value, seal = {sealing('metrics')} FROM metrics"  # noqa: S608
+        f" WHERE image IN ({slots}) ORDER BY put",
+        images,
+    ):
+        if not whole:
+            raise BrokenSealError(f"a value of {metric} is not as it was written")
+        found.setdefault((image, metric), {})[reference] = value
+    for row, image, source in chunk:
+        yield (*row, *(_chosen(found.get((image or "", metric)), source) for metric in table.metrics))
+
+
+def _chosen(by_reference: dict[str, float | None] | None, source: str | None) -> float | None:
+    if not by_reference:
+        return None
+    preferred = source or ""
+    return by_reference[preferred] if preferred in by_reference else list(by_reference.values())[-1]
+
+
+def _common(first: Kind, second: Kind) -> Kind:
+    if first == second:
+        return first
+    return "number" if {first, second} == {"integer", "number"} else "text"
+
+
+def _time(stored: object) -> datetime | None:
+    return moment(stored) if isinstance(stored, int) else None
+
+
+def _as_text(value: Scalar) -> Scalar:
+    return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+def _as_float(value: Scalar) -> Scalar:
+    return None if value is None else float(value)
+
+
+def _unchanged(value: Scalar) -> Scalar:
+    return value
+
+
+_SHOWN: Mapping[Kind, Callable[[Scalar], Scalar]] = {
+    "integer": _unchanged,
+    "number": _as_float,
+    "text": _as_text,
+    "boolean": _unchanged,
+}
+
+
+def chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    """`rows` in lists of `size`, the last one shorter."""
+    iterator = iter(rows)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

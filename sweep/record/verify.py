@@ -1,0 +1,121 @@
+"""Is what the journal says still on the disk? Every file against its hash, every row against its seal."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from sweep.errors import CorruptRecordError, TransientError
+from sweep.record.disk import PART
+from sweep.record.names import IMAGES
+from sweep.record.picture import verify_picture
+from sweep.record.schema import JOURNAL, SEALED, integrity_faults, reading, sealing
+
+Fault: TypeAlias = Literal["missing", "truncated", "changed", "damaged", "orphan", "leftover", "journal"]
+REPAIRABLE: frozenset[Fault] = frozenset({"missing", "truncated", "changed", "damaged"})
+"""Faults of a variation's pictures: rendering it again mends them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is wrong. `path` is relative to the folder; `key` names the variation whose picture it is."""
+
+    fault: Fault
+    path: str
+    message: str
+    key: str | None = None
+
+
+def verify_folder(folder: Path) -> list[Finding]:
+    """See `Results.verify`. Reads every file once; a journal that cannot be read is a finding, too."""
+    try:
+        return list(_findings(folder))
+    except CorruptRecordError as error:
+        return [_journal(str(error))]
+
+
+def damaged_keys(findings: list[Finding]) -> list[str]:
+    """The variations to `forget` and render again, each once."""
+    return list(dict.fromkeys(each.key for each in findings if each.key is not None and each.fault in REPAIRABLE))
+
+
+def _findings(folder: Path) -> Iterator[Finding]:
+    with reading(folder) as db:
+        faults = [*integrity_faults(db), *_broken_seals(db)]
+        yield from map(_journal, faults)
+        known: set[str] = set()
+        for key, path, size, sha256 in db.execute("SELECT key, path, size, sha256 FROM images ORDER BY path"):
+            known.add(path)
+            yield from _check_image(folder, key, path, size, sha256)
+        for path, sha256 in db.execute("SELECT path, sha256 FROM inputs ORDER BY path"):
+            if not (folder / path).is_file() or _hash(folder / path) != sha256:
+                message = f"{path}, a source picture, is missing or changed; the next run copies it again."
+                yield Finding(fault="changed", path=path, message=message)
+    yield from _unknown_files(folder, known)
+
+
+def _broken_seals(db: sqlite3.Connection) -> Iterator[str]:
+    for table in SEALED:
+        (broken,) = db.execute(f"SELECT count(*) FROM {table} WHERE seal <> {sealing(table)}").fetchone()  # noqa: S608
+        if broken:
+            yield f"{broken} row{'s' if broken > 1 else ''} of {table} not as written"
+    (bare,) = db.execute(
+        "SELECT count(*) FROM points AS p WHERE state = 'completed'"
+        " AND NOT EXISTS (SELECT 1 FROM images AS i WHERE i.key = p.key)"
+    ).fetchone()
+    if bare:
+        yield f"{bare} completed point{'s' if bare > 1 else ''} without a picture on record"
+
+
+def _check_image(folder: Path, key: str, path: str, size: int, sha256: str) -> Iterator[Finding]:
+    file = folder / path
+    try:
+        found = file.stat().st_size
+        whole = found == size and _hash(file) == sha256
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        message = f"{path} is missing." if missing else f"{path} could not be read ({error.strerror})."
+        yield Finding(fault="missing" if missing else "damaged", path=path, key=key, message=message)
+        return
+    if found < size:
+        message = f"{path} is truncated: {found} of {size} bytes."
+        yield Finding(fault="truncated", path=path, key=key, message=message)
+    elif not whole and (why := _undecodable(file)) is not None:
+        yield Finding(fault="damaged", path=path, key=key, message=f"{path}: {why}")
+    elif not whole:
+        message = f"{path} is a picture, but not the one that was rendered: its hash differs."
+        yield Finding(fault="changed", path=path, key=key, message=message)
+
+
+def _unknown_files(folder: Path, known: set[str]) -> Iterator[Finding]:
+    for file in sorted((folder / IMAGES).rglob("*")):
+        path = file.relative_to(folder).as_posix()
+        if path in known or not file.is_file():
+            continue
+        if file.name.endswith(PART):
+            yield Finding(
+                fault="leftover", path=path, message=f"{path} was left half-written; the next run removes it."
+            )
+        else:
+            yield Finding(fault="orphan", path=path, message=f"{path} belongs to no row.")
+
+
+def _undecodable(file: Path) -> str | None:
+    try:
+        verify_picture(file.read_bytes())
+    except TransientError as error:
+        return str(error).replace("The picture received ", "The picture ")
+    return None
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _journal(fault: str) -> Finding:
+    return Finding(fault="journal", path=JOURNAL, message=f"{JOURNAL} is damaged: {fault}.")
