@@ -1,0 +1,63 @@
+"""The sandbox as an HTTP server: to embed, or to serve until cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from sweep.errors import UsageError
+from sweep.sandbox import queue_routes, routes
+from sweep.sandbox.http import KEY, answer, sign
+from sweep.sandbox.options import Faults, SandboxOptions
+from sweep.sandbox.service import Sandbox
+
+__all__ = ["Faults", "Sandbox", "SandboxOptions", "sandbox_server", "serve"]
+_LARGEST = 256 * 2**20  # bytes of a request; a batch may carry many values
+
+
+@asynccontextmanager
+async def sandbox_server(options: SandboxOptions | None = None) -> AsyncIterator[Sandbox]:
+    """A sandbox that answers at `sandbox.url` as long as the block lasts, on this event loop.
+
+    Raises UsageError where the port is taken.
+    """
+    sandbox = Sandbox(options or SandboxOptions())
+    await sandbox.start()
+    runner = web.AppRunner(_application(sandbox), access_log=None, shutdown_timeout=1.0)
+    try:
+        await runner.setup()
+        site = web.TCPSite(runner, sandbox.options.host, sandbox.options.port)
+        try:
+            await site.start()
+        except OSError as error:
+            where = f"{sandbox.options.host}:{sandbox.options.port}"
+            raise UsageError(
+                f"Nothing can be served at {where} ({error.strerror}).", hint="Try another --port."
+            ) from error
+        host, port = runner.addresses[0][:2]
+        sandbox.url = f"http://{host}:{port}"
+        yield sandbox
+    finally:
+        await runner.cleanup()
+        await sandbox.stop()
+
+
+async def serve(options: SandboxOptions, announce: Callable[[str], None] = print) -> None:
+    """Serve until cancelled; `announce` is given the URL once it answers."""
+    async with sandbox_server(options) as sandbox:
+        announce(sandbox.url)
+        await asyncio.Event().wait()
+
+
+def _application(sandbox: Sandbox) -> web.Application:
+    app = web.Application(middlewares=[answer], client_max_size=_LARGEST)
+    app[KEY] = sandbox
+    app.on_response_prepare.append(sign)
+    sandbox.events.sio.attach(app, socketio_path="ws/socket.io")
+    app.add_routes(routes.routes)
+    app.add_routes(queue_routes.routes)
+    app.router.add_route("*", "/{anything:.*}", routes.anything_else)
+    return app

@@ -1,0 +1,224 @@
+"""One session: a graph expanded into the nodes that really run, their order, results and errors."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sweep.sandbox.batches import GraphTemplate, Node
+
+Place = Mapping[str, int]  # iterator's node id → which of its items
+
+
+@dataclass(slots=True, kw_only=True)
+class Prepared:
+    """A copy of a node that runs: `place` tells the copies of one node apart, `inputs` are (field, copy, output)."""
+
+    id: str
+    source: str
+    node: Node
+    place: Place
+    inputs: list[tuple[str, Prepared, str]]
+    output: Node | None = None
+
+    @property
+    def path(self) -> tuple[int, ...]:
+        """Position within the iterations around it, outermost first."""
+        return tuple(self.place.values())
+
+
+@dataclass(slots=True)
+class Execution:
+    """Runs through a graph: `next` gives a node with its inputs filled in, `complete` or `fail` takes its fate.
+
+    Nodes become ready when all before them are done. Among ready nodes InvokeAI stays with one class of node until
+    no more of it is ready, then takes the alphabetically first.
+    """
+
+    session_id: str
+    graph: GraphTemplate
+    errors: dict[str, str] = field(default_factory=dict)
+    history: list[str] = field(default_factory=list)
+    results: dict[str, Node] = field(default_factory=dict)
+    copies: dict[str, list[Prepared]] = field(default_factory=dict)
+    _ready: dict[str, list[Prepared]] = field(default_factory=dict)
+    _active: str | None = None
+    _into: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)  # node → (field, source, output)
+    _left: dict[str, set[str]] = field(default_factory=dict)  # node → sources not yet done
+    _graph_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    def __post_init__(self) -> None:
+        self._left = {name: set() for name in self.graph.nodes}
+        for edge in self.graph.edges:
+            start, end = edge["source"], edge["destination"]
+            self._into.setdefault(end["node_id"], []).append((end["field"], start["node_id"], start["field"]))
+            self._left[end["node_id"]].add(start["node_id"])
+        for name in self.graph.nodes:
+            if not self._left[name]:
+                self._prepare(name)
+
+    def next(self) -> Prepared | None:
+        """The node to run now, None when nothing is ready."""
+        if not self._ready.get(self._active or ""):
+            self._active = min((kind for kind, group in self._ready.items() if group), key=_class_name, default=None)
+        if self._active is None:
+            return None
+        prepared = self._ready[self._active].pop(0)
+        self._fill(prepared)
+        return prepared
+
+    def complete(self, prepared: Prepared, output: Node) -> None:
+        """Record a node's output and make ready what waited for it."""
+        prepared.output = self.results[prepared.id] = output
+        if prepared.node["type"] in {"iterate", "collect"}:
+            prepared.node["collection"] = []
+        if all(copy.output is not None for copy in self.copies[prepared.source]):
+            self._source_done(prepared.source)
+
+    def fail(self, prepared: Prepared, kind: str, message: str) -> None:
+        """Record that a node failed."""
+        self.errors[prepared.id] = f"{kind}: {message}"
+
+    def _source_done(self, source: str) -> None:
+        self.history.append(source)
+        for name, left in self._left.items():
+            if source in left:
+                left.discard(source)
+                if not left:
+                    self._prepare(name)
+
+    def _prepare(self, name: str) -> None:
+        node = self.graph.nodes[name]
+        made = list(self._gather(name) if node["type"] == "collect" else self._join(name))
+        if node["type"] == "iterate":
+            made = [copy for parent in made for copy in _iterations(parent, name)]
+        self.copies[name] = made
+        for copy in sorted(made, key=lambda copy: copy.path):
+            self._ready.setdefault(node["type"], []).append(copy)
+        self._ready.get(node["type"], []).sort(key=lambda copy: copy.path)
+        if not made:
+            self._source_done(name)
+
+    def _join(self, name: str) -> Iterator[Prepared]:
+        """One copy for each way in which copies of the sources stand at the same place."""
+        partial: list[tuple[dict[str, int], dict[str, Prepared]]] = [({}, {})]
+        for source in dict.fromkeys(source for _, source, _ in self._into.get(name, ())):
+            partial = [
+                ({**place, **copy.place}, {**chosen, source: copy})
+                for place, chosen in partial
+                for copy in self.copies[source]
+                if all(place.get(axis, index) == index for axis, index in copy.place.items())
+            ]
+        for place, chosen in partial:
+            inputs = [(to, chosen[source], out) for to, source, out in self._into.get(name, ())]
+            yield self._copy(name, place, inputs)
+
+    def _gather(self, name: str) -> Iterator[Prepared]:
+        """One copy for all copies of the sources: what `collect` collects."""
+        inputs = [
+            (to, copy, out)
+            for to, source, out in self._into.get(name, ())
+            for copy in sorted(self.copies[source], key=lambda copy: copy.path)
+        ]
+        yield self._copy(name, {}, inputs)
+
+    def _copy(self, name: str, place: Place, inputs: list[tuple[str, Prepared, str]]) -> Prepared:
+        new = str(uuid.uuid4())
+        return Prepared(id=new, source=name, node={**self.graph.nodes[name], "id": new}, place=place, inputs=inputs)
+
+    def _fill(self, prepared: Prepared) -> None:
+        """Put what the edges bring into the node; of two edges into one field the last wins."""
+        node = prepared.node
+        if node["type"] == "collect":
+            collection = list(node.get("collection") or [])
+            for to, copy, out in prepared.inputs:
+                value = _output(copy, out)
+                collection += value if to == "collection" else [value]
+            node["collection"] = collection
+            return
+        for to, copy, out in prepared.inputs:
+            node[to] = _output(copy, out)
+
+    def to_api(self) -> dict[str, Any]:
+        """The session as it stands, in InvokeAI's shape."""
+        every = [copy for copies in self.copies.values() for copy in copies]
+        executed = [*self.history, *self.results]
+        execution_graph = {
+            "id": self._graph_id,
+            "nodes": {copy.id: copy.node for copy in every},
+            "edges": [
+                {"source": {"node_id": start.id, "field": out}, "destination": {"node_id": copy.id, "field": to}}
+                for copy in every
+                for to, start, out in copy.inputs
+            ],
+        }
+        return {
+            **_session(self.session_id, self.graph),
+            "execution_graph": execution_graph,
+            "executed": executed,
+            "executed_history": self.history,
+            "results": self.results,
+            "errors": self.errors,
+            "prepared_source_mapping": {copy.id: copy.source for copy in every},
+            "source_prepared_mapping": {name: [copy.id for copy in made] for name, made in self.copies.items()},
+            "prepared_iteration_paths": {copy.id: list(copy.path) for copy in every},
+            "indegree": {copy.id: sum(1 for _, start, _ in copy.inputs if start.output is None) for copy in every},
+        }
+
+
+def untouched(session_id: str, graph: GraphTemplate) -> dict[str, Any]:
+    """The session of an item that has not ended: InvokeAI stores nothing in between."""
+    empty = {"id": str(uuid.uuid5(uuid.NAMESPACE_OID, session_id)), "nodes": {}, "edges": []}
+    return {**_session(session_id, graph), "execution_graph": empty}
+
+
+def _session(session_id: str, graph: GraphTemplate) -> dict[str, Any]:
+    return {
+        "id": session_id,
+        "graph": graph.to_api(),
+        "execution_graph": None,
+        "executed": [],
+        "executed_history": [],
+        "results": {},
+        "errors": {},
+        "workflow_call_stack": [],
+        "workflow_call_history": [],
+        "max_workflow_call_depth": 4,
+        "prepared_source_mapping": {},
+        "source_prepared_mapping": {},
+        "prepared_iteration_paths": {},
+        "ready_order": [],
+        "indegree": {},
+    }
+
+
+def _iterations(parent: Prepared, name: str) -> Iterator[Prepared]:
+    collection = parent.node.get("collection") or []
+    for to, copy, out in parent.inputs:
+        if to == "collection":
+            collection = _output(copy, out)
+    for index in range(len(collection)):
+        new = str(uuid.uuid4())
+        node = {**parent.node, "id": new, "index": index}
+        yield Prepared(id=new, source=name, node=node, place={**parent.place, name: index}, inputs=parent.inputs)
+
+
+def _output(copy: Prepared, name: str) -> Any:
+    assert copy.output is not None
+    return copy.output[name]
+
+
+_CLASS_NAMES = {  # where the class's name sorts elsewhere than the type
+    "i2l": "imagetolatents",
+    "l2i": "latentstoimage",
+    "add": "addinvocation",
+    "compel": "compel",
+    "sdxl_compel_prompt": "sdxlcompelprompt",
+    "img_resize": "imageresize",
+}
+
+
+def _class_name(kind: str) -> str:
+    return _CLASS_NAMES.get(kind, kind.replace("_", ""))

@@ -1,0 +1,429 @@
+"""What the nodes do here: cheap bookkeeping on names, and painting where InvokeAI would decode latents."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from sweep.sandbox.models import Record, identifier
+from sweep.sandbox.painting import Control, Painting
+
+Node = dict[str, Any]
+_THINGS = 50_000
+
+
+class NodeError(Exception):
+    """A node failed; `kind` is the class InvokeAI would name."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """What a conditioning name stands for."""
+
+    text: str
+    clip_skip: int = 0
+    loras: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noise:
+    """What a noise name stands for."""
+
+    seed: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latents:
+    """What a latents name stands for: a picture, by name and digest, or a painting over other latents or nothing."""
+
+    width: int
+    height: int
+    image: str | None = None  # the picture's name
+    digest: str | None = None
+    painting: Painting | None = None
+    below: Latents | None = None
+    controls: tuple[str, ...] = ()  # names of the control pictures
+
+    @property
+    def content(self) -> str | None:
+        """A hash of what it shows."""
+        return self.painting.digest() if self.painting else self.digest
+
+
+class PictureFacts(Protocol):
+    """What cheap nodes may know of pictures."""
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Width and height in pixels. Raises NodeError where there is no such picture."""
+        ...
+
+    def digest(self, name: str) -> str:
+        """A hash of the content. Raises NodeError."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Desk:
+    """What nodes work with: the models, the pictures, and what names made earlier stand for."""
+
+    models: Mapping[str, Record]
+    pictures: PictureFacts
+    things: dict[str, Any] = field(default_factory=dict)
+
+    def put(self, prefix: str, thing: Any) -> str:
+        """A new name for a thing. The oldest are forgotten when there are more than any node cache refers to."""
+        name = f"{prefix}_{uuid.uuid4()}"
+        self.things[name] = thing
+        if len(self.things) > _THINGS:
+            del self.things[next(iter(self.things))]
+        return name
+
+    def model(self, reference: Mapping[str, Any] | None, node: str) -> Record:
+        """The record of a model. Raises NodeError as InvokeAI does."""
+        key = (reference or {}).get("key", "")
+        if key not in self.models:
+            if node == "flux_model_loader":
+                raise NodeError("ValueError", f"Unknown model: {key}")
+            raise NodeError("Exception", f"Unknown model {key}")
+        return self.models[key]
+
+
+Run = Callable[[Node, Desk], Node]
+NODES: dict[str, Run] = {}
+
+
+def node(*kinds: str) -> Callable[[Run], Run]:
+    """Registers what these node types do."""
+
+    def register(run: Run) -> Run:
+        NODES.update(dict.fromkeys(kinds, run))
+        return run
+
+    return register
+
+
+@node("main_model_loader", "sdxl_model_loader", "sdxl_refiner_model_loader")
+def load_model(node: Node, desk: Desk) -> Node:
+    """A model's parts."""
+    record = desk.model(node["model"], node["type"])
+    part = lambda name: identifier(record, name)  # noqa: E731 -- four words, used nine times
+    vae = {"vae": part("vae"), "seamless_axes": []}
+    unet = {"unet": part("unet"), "scheduler": part("scheduler"), "loras": [], "seamless_axes": []}
+    unet["freeu_config"] = None
+    clips = [
+        {"tokenizer": part(f"tokenizer{n}"), "text_encoder": part(f"text_encoder{n}"), "skipped_layers": 0, "loras": []}
+        for n in ("", "_2")
+    ]
+    if node["type"] == "main_model_loader":
+        return {"vae": vae, "type": "model_loader_output", "clip": clips[0], "unet": unet}
+    if node["type"] == "sdxl_refiner_model_loader":
+        return {"unet": unet, "clip2": clips[1], "vae": vae, "type": "sdxl_refiner_model_loader_output"}
+    return {"unet": unet, "clip": clips[0], "clip2": clips[1], "vae": vae, "type": "sdxl_model_loader_output"}
+
+
+@node("flux_model_loader")
+def load_flux(node: Node, desk: Desk) -> Node:
+    """A FLUX model's parts, each a model of its own."""
+    main = desk.model(node["model"], node["type"])
+    t5 = desk.model(node["t5_encoder_model"], node["type"])
+    clip = desk.model(node["clip_embed_model"], node["type"])
+    vae = desk.model(node["vae_model"] or node["model"], node["type"])
+    encoder = {"tokenizer": identifier(t5, "tokenizer_2"), "text_encoder": identifier(t5, "text_encoder_2")}
+    clips = {"tokenizer": identifier(clip, "tokenizer"), "text_encoder": identifier(clip, "text_encoder")}
+    return {
+        "transformer": {"transformer": identifier(main, "transformer"), "loras": []},
+        "clip": {**clips, "loras": [], "skipped_layers": 0},
+        "t5_encoder": {**encoder, "loras": []},
+        "vae": {"vae": identifier(vae, "vae"), "seamless_axes": []},
+        "max_seq_len": 256 if main.get("variant") == "schnell" else 512,
+        "type": "flux_model_loader_output",
+    }
+
+
+@node("vae_loader")
+def load_vae(node: Node, desk: Desk) -> Node:
+    """A VAE of its own."""
+    record = desk.model(node["vae_model"], node["type"])
+    return {"vae": {"vae": identifier(record), "seamless_axes": []}, "type": "vae_output"}
+
+
+@node("lora_selector")
+def select_lora(node: Node, desk: Desk) -> Node:
+    """A LoRA and its weight, to be collected."""
+    return {"lora": {"lora": node["lora"], "weight": node["weight"]}, "type": "lora_selector_output"}
+
+
+@node("lora_loader", "sdxl_lora_loader", "flux_lora_loader")
+def load_lora(node: Node, desk: Desk) -> Node:
+    """One LoRA put on everything that comes along."""
+    return _with_loras(node, [{"lora": node["lora"], "weight": node["weight"]}], desk)
+
+
+@node("lora_collection_loader", "sdxl_lora_collection_loader", "flux_lora_collection_loader")
+def load_loras(node: Node, desk: Desk) -> Node:
+    """Several LoRAs put on everything that comes along."""
+    wanted = node["loras"] or []
+    return _with_loras(node, wanted if isinstance(wanted, list) else [wanted], desk)
+
+
+def _with_loras(node: Node, wanted: list[Node], desk: Desk) -> Node:
+    added = []
+    for entry in wanted:
+        record = desk.models.get((entry["lora"] or {}).get("key", ""))
+        if record is None:
+            raise NodeError("Exception", f"Unknown lora: {(entry['lora'] or {}).get('key')}!")
+        added.append({**identifier(record), "weight": entry["weight"]})
+    parts = ("unet", "clip", "clip2", "transformer", "t5_encoder")
+    output = {
+        part: {**node[part], "loras": [*node[part].get("loras", []), *added]} if node.get(part) else None
+        for part in parts
+        if part in node
+    }
+    return {**output, "type": f"{node['type']}_output"}
+
+
+@node("clip_skip")
+def skip_layers(node: Node, desk: Desk) -> Node:
+    """Fewer layers of the text encoder."""
+    clip = node["clip"]
+    skipped = clip["skipped_layers"] + node["skipped_layers"]
+    return {"clip": {**clip, "skipped_layers": skipped}, "type": "clip_skip_output"}
+
+
+@node("compel", "sdxl_compel_prompt", "sdxl_refiner_compel_prompt", "flux_text_encoder")
+def encode_prompt(node: Node, desk: Desk) -> Node:
+    """A prompt, and what of the encoder changes its meaning."""
+    clip = node.get("clip") or node.get("clip2") or {}
+    words = [node.get("prompt") or "", node.get("style") or ""]
+    text = ", ".join(dict.fromkeys(part for part in words if part))
+    loras = tuple((lora["name"], lora["weight"]) for lora in clip.get("loras", []))
+    prompt = Prompt(text=text, clip_skip=clip.get("skipped_layers", 0), loras=loras)
+    name = desk.put("ConditioningFieldData", prompt)
+    return {"conditioning": {"conditioning_name": name, "mask": None}, "type": _CONDITIONINGS[node["type"]]}
+
+
+_CONDITIONINGS = {
+    "compel": "conditioning_output",
+    "sdxl_compel_prompt": "conditioning_output",
+    "sdxl_refiner_compel_prompt": "conditioning_output",
+    "flux_text_encoder": "flux_conditioning_output",
+}
+
+
+@node("noise")
+def make_noise(node: Node, desk: Desk) -> Node:
+    """Noise of a size and a seed."""
+    thing = Noise(seed=node["seed"] % 2**32, width=node["width"], height=node["height"])
+    noise = {"latents_name": desk.put("Tensor", thing), "seed": node["seed"]}
+    return {"noise": noise, "width": thing.width, "height": thing.height, "type": "noise_output"}
+
+
+@node("i2l", "flux_vae_encode")
+def encode_image(node: Node, desk: Desk) -> Node:
+    """A picture as latents: its size is floored to a multiple of 8."""
+    name = node["image"]["image_name"]
+    width, height = desk.pictures.size(name)
+    latents = Latents(width=width // 8 * 8, height=height // 8 * 8, image=name, digest=desk.pictures.digest(name))
+    return _latents(latents, desk)
+
+
+def _latents(latents: Latents, desk: Desk) -> Node:
+    named = {"latents_name": desk.put("Tensor", latents), "seed": None}
+    return {"latents": named, "width": latents.width, "height": latents.height, "type": "latents_output"}
+
+
+@node("controlnet", "flux_controlnet")
+def make_control(node: Node, desk: Desk) -> Node:
+    """A ControlNet with its picture and weight."""
+    desk.pictures.size(node["image"]["image_name"])
+    names = ("image", "control_model", "control_weight", "begin_step_percent", "end_step_percent", "resize_mode")
+    control = {name: node[name] for name in names}
+    if "control_mode" in node:
+        control["control_mode"] = node["control_mode"]
+    kind = "control_output" if node["type"] == "controlnet" else "flux_controlnet_output"
+    return {"control": control, "type": kind}
+
+
+@node("denoise_latents")
+def denoise(node: Node, desk: Desk) -> Node:
+    """A painting, not yet painted: that happens where latents are decoded."""
+    noise: Noise | None = desk.things[node["noise"]["latents_name"]] if node["noise"] else None
+    start: Latents | None = desk.things[node["latents"]["latents_name"]] if node["latents"] else None
+    if noise is None and start is None:
+        raise NodeError("ValueError", "'latents' or 'noise' must be provided!")
+    if noise and start and (noise.width, noise.height) != (start.width, start.height):
+        shapes = [f"torch.Size([1, 4, {it.height // 8}, {it.width // 8}])" for it in (noise, start)]
+        raise NodeError(
+            "Exception", f"Incompatible 'noise' and 'latents' shapes: noise={shapes[0]} latents={shapes[1]}"
+        )
+    unet = node["unet"]["unet"]
+    positive, negative = (_prompt(node[f"{side}_conditioning"], desk) for side in ("positive", "negative"))
+    size = start or noise
+    assert size is not None
+    scale = node["cfg_scale"]
+    painting = Painting(
+        width=size.width,
+        height=size.height,
+        seed=noise.seed if noise else 0,
+        prompt=positive.text,
+        negative=negative.text,
+        model=desk.model(unet, node["type"])["name"],
+        steps=node["steps"],
+        cfg_scale=float(scale[0] if isinstance(scale, list) else scale),
+        scheduler=node["scheduler"],
+        strength=max(0.0, node["denoising_end"] - node["denoising_start"]) if start else 1.0,
+        loras=tuple((lora["name"], lora["weight"]) for lora in node["unet"].get("loras", [])),
+        clip_skip=positive.clip_skip,
+        source=start.content if start else None,
+    )
+    return _latents(_over(start, _controlled(painting, node["control"], desk), node["control"]), desk)
+
+
+@node("flux_denoise")
+def denoise_flux(node: Node, desk: Desk) -> Node:
+    """As `denoise`, where the size and seed are the node's own and strength grows with the fifth power."""
+    start: Latents | None = desk.things[node["latents"]["latents_name"]] if node["latents"] else None
+    width, height = (start.width, start.height) if start else (node["width"], node["height"])
+    painting = Painting(
+        width=width,
+        height=height,
+        seed=node["seed"] % 2**32,
+        prompt=_prompt(node["positive_text_conditioning"], desk).text,
+        negative=_prompt(node["negative_text_conditioning"], desk).text,
+        model=desk.model(node["transformer"]["transformer"], node["type"])["name"],
+        steps=node["num_steps"],
+        cfg_scale=float(node["guidance"]),
+        scheduler=str(node.get("scheduler") or "euler"),
+        strength=max(0.0, node["denoising_end"] - node["denoising_start"]) ** 5 if start else 1.0,
+        loras=tuple((lora["name"], lora["weight"]) for lora in node["transformer"].get("loras", [])),
+        source=start.content if start else None,
+    )
+    return _latents(_over(start, _controlled(painting, node["control"], desk), node["control"]), desk)
+
+
+def _prompt(conditioning: Any, desk: Desk) -> Prompt:
+    several = conditioning if isinstance(conditioning, list) else [conditioning] if conditioning else []
+    prompts = [desk.things[entry["conditioning_name"]] for entry in several]
+    return replace(prompts[0], text=", ".join(prompt.text for prompt in prompts)) if prompts else Prompt(text="")
+
+
+def _controlled(painting: Painting, controls: Any, desk: Desk) -> Painting:
+    several = controls if isinstance(controls, list) else [controls] if controls else []
+    found = []
+    for control in several:
+        record = desk.model(control["control_model"], "controlnet")
+        weight = control["control_weight"]
+        found.append(
+            Control(
+                model=record["name"],
+                image=desk.pictures.digest(control["image"]["image_name"]),
+                weight=float(weight[0] if isinstance(weight, list) else weight),
+                begin=control["begin_step_percent"],
+                end=control["end_step_percent"],
+            )
+        )
+    return replace(painting, controls=tuple(found))
+
+
+def _over(start: Latents | None, painting: Painting, controls: Any) -> Latents:
+    several = controls if isinstance(controls, list) else [controls] if controls else []
+    names = tuple(control["image"]["image_name"] for control in several)
+    return Latents(width=painting.width, height=painting.height, painting=painting, below=start, controls=names)
+
+
+@node("integer", "float", "string", "boolean")
+def primitive(node: Node, desk: Desk) -> Node:
+    """A value."""
+    return {"value": node["value"], "type": f"{node['type']}_output"}
+
+
+@node("rand_int")
+def random_integer(node: Node, desk: Desk) -> Node:
+    """Another number each time, as on the real server."""
+    low, high = sorted((node["low"], node["high"]))
+    return {"value": random.randrange(low, max(high, low + 1)), "type": "integer_output"}  # noqa: S311
+
+
+@node("add", "sub", "mul", "div")
+def arithmetic(node: Node, desk: Desk) -> Node:
+    """Whole numbers."""
+    a, b = node["a"], node["b"]
+    if node["type"] == "div" and b == 0:
+        raise NodeError("ZeroDivisionError", "division by zero")
+    results = {"add": a + b, "sub": a - b, "mul": a * b}
+    return {"value": results[node["type"]] if node["type"] in results else int(a / b), "type": "integer_output"}
+
+
+@node("range")
+def number_range(node: Node, desk: Desk) -> Node:
+    """Whole numbers from start up to stop."""
+    numbers = list(range(node["start"], node["stop"], node["step"] or 1))
+    return {"collection": numbers, "type": "integer_collection_output"}
+
+
+@node("integer_collection", "float_collection", "string_collection", "image_collection")
+def collection(node: Node, desk: Desk) -> Node:
+    """A list, as it is."""
+    return {"collection": node["collection"] or [], "type": f"{node['type']}_output"}
+
+
+@node("iterate")
+def iterate(node: Node, desk: Desk) -> Node:
+    """One item of a list."""
+    items = node["collection"]
+    output = {"item": items[node["index"]], "index": node["index"], "total": len(items)}
+    return {**output, "type": "iterate_output"}
+
+
+@node("collect")
+def collect(node: Node, desk: Desk) -> Node:
+    """What the edges brought together."""
+    return {"collection": node["collection"], "type": "collect_output"}
+
+
+@node("core_metadata")
+def core_metadata(node: Node, desk: Desk) -> Node:
+    """Whatever it is given, extra keys too."""
+    hidden = {"id", "type", "is_intermediate", "use_cache"}
+    kept = {name: value for name, value in node.items() if name not in hidden and value is not None}
+    return {"metadata": {**kept, "app_version": "6.14.2"}, "type": "metadata_output"}
+
+
+@node("metadata_item")
+def metadata_item(node: Node, desk: Desk) -> Node:
+    """One label and value."""
+    label = node["label"]
+    return {"item": {"label": label, "value": node["value"]}, "type": "metadata_item_output"}
+
+
+@node("metadata")
+def metadata(node: Node, desk: Desk) -> Node:
+    """Labels and values together."""
+    items = node["items"] if isinstance(node["items"], list) else [node["items"]]
+    return {"metadata": {item["label"]: item["value"] for item in items}, "type": "metadata_output"}
+
+
+@node("merge_metadata")
+def merge_metadata(node: Node, desk: Desk) -> Node:
+    """Several as one, later ones first."""
+    merged: Node = {}
+    for entry in node["collection"] or []:
+        merged |= entry
+    return {"metadata": merged, "type": "metadata_output"}
+
+
+@node("image")
+def pass_image(node: Node, desk: Desk) -> Node:
+    """A picture that is there already."""
+    width, height = desk.pictures.size(node["image"]["image_name"])
+    return {"image": node["image"], "width": width, "height": height, "type": "image_output"}

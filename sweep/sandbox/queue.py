@@ -1,0 +1,269 @@
+"""The queue in memory: items in every state, who is next, and the counts clients ask for."""
+
+from __future__ import annotations
+
+import json
+import uuid
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from sweep.sandbox.batches import Batch, GraphTemplate, Values
+from sweep.sandbox.requests import NodeTypes
+
+STATUSES = ("pending", "in_progress", "waiting", "completed", "failed", "canceled")
+TERMINAL = frozenset({"completed", "failed", "canceled"})
+_AHEAD = 32  # how far a worker looks for an item whose model it has loaded
+
+
+def now() -> str:
+    """The time as InvokeAI writes it: UTC that does not say so."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+@dataclass(slots=True, kw_only=True)
+class Item:
+    """One queue item. `session` is the final session as compressed JSON, None until it has ended."""
+
+    item_id: int
+    queue_id: str
+    batch_id: str
+    origin: str | None
+    destination: str | None
+    graph: GraphTemplate
+    values: Values
+    workflow: dict[str, Any] | None
+    session_id: str
+    status: str = "pending"
+    status_sequence: int = 0
+    priority: int = 0
+    created_at: str = field(default_factory=now)
+    updated_at: str = field(default_factory=now)
+    started_at: str | None = None
+    completed_at: str | None = None
+    error: tuple[str, str, str] | None = None  # type, message, traceback
+    retried_from: int | None = None
+    device: str | None = None
+    session: bytes | None = None
+
+    def keep_session(self, session: dict[str, Any]) -> None:
+        """Store the session as it ended."""
+        self.session = zlib.compress(json.dumps(session, separators=(",", ":")).encode(), 1)
+
+    def bound(self, types: NodeTypes) -> GraphTemplate:
+        """The graph with this item's values in it. The item must not be poisonous."""
+        nodes = dict(self.graph.nodes)
+        for entry in self.values.fields:
+            changed = {**nodes[entry["node_path"]], entry["field_name"]: entry["value"]}
+            nodes[entry["node_path"]] = types.accept(changed)
+        return GraphTemplate(id=self.graph.id, nodes=nodes, edges=self.graph.edges)
+
+    def facts(self) -> dict[str, Any]:
+        """Everything but session and workflow, as `i/{id}` orders it."""
+        kind, message, trace = self.error or (None, None, None)
+        owner = {"user_id": "system", "user_display_name": "System", "user_email": "system@system.invokeai"}
+        return {
+            "item_id": self.item_id,
+            "status": self.status,
+            "status_sequence": self.status_sequence,
+            "priority": self.priority,
+            "batch_id": self.batch_id,
+            "origin": self.origin,
+            "destination": self.destination,
+            "session_id": self.session_id,
+            "error_type": kind,
+            "error_message": message,
+            "error_traceback": trace,
+            "created_at": self.created_at,
+            "updated_at": self.updated_at,
+            "started_at": self.started_at,
+            "completed_at": self.completed_at,
+            "queue_id": self.queue_id,
+            **owner,
+            "field_values": list(self.values.fields),
+            "retried_from_item_id": self.retried_from,
+            "device": self.device,
+            **dict.fromkeys(_CALLS),
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """What item_summaries_by_ids says of it."""
+        facts = self.facts()
+        return {name: facts[name] for name in _SUMMARY}
+
+
+_CALLS = ("workflow_call_id", "parent_item_id", "parent_session_id", "root_item_id", "workflow_call_depth")
+_SUMMARY = (
+    "item_id",
+    "created_at",
+    "status",
+    "device",
+    "started_at",
+    "completed_at",
+    "origin",
+    "destination",
+    "batch_id",
+    "user_id",
+    "user_display_name",
+    "user_email",
+    "field_values",
+    "parent_item_id",
+)
+
+
+class Queue:
+    """All items of all queue ids. Every method is quick and touches no file; persistence is the caller's."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.items: dict[int, Item] = {}
+        self.max_pending = 0  # the most items that ever waited at once
+        self.last_id = 0
+        self._pending: dict[int, dict[int, Item]] = {}  # priority → item id → item
+        self._running: dict[int, Item] = {}
+        self._counts: dict[tuple[str, ...], Counter[str]] = {}
+        self._of_batch: dict[tuple[str, str], dict[int, Item]] = {}
+
+    def enqueue(self, queue_id: str, batch: Batch, *, prepend: bool) -> list[Item]:
+        """New items, as many as there is room for."""
+        room = self.limit - self.counts("queue", queue_id)["pending"]
+        first = self.peek(queue_id) if prepend else None
+        priority = (first.priority if first else 0) + 1 if prepend else 0
+        frame = batch.frame
+        made = []
+        for values in islice(batch.expand(), max(room, 0)):
+            item = Item(
+                item_id=self._next_id(),
+                queue_id=queue_id,
+                batch_id=frame.batch_id,
+                origin=frame.origin,
+                destination=frame.destination,
+                graph=batch.graph,
+                values=values,
+                workflow=frame.workflow,
+                session_id=str(uuid.uuid4()),
+                priority=priority,
+            )
+            self.add(item)
+            made.append(item)
+        return made
+
+    def retry(self, items: Iterable[Item]) -> list[tuple[Item, Item]]:
+        """Copies of failed and canceled items, each with its original."""
+        made = []
+        for item in items:
+            if item.status in {"failed", "canceled"}:
+                copy = Item(
+                    item_id=self._next_id(),
+                    queue_id=item.queue_id,
+                    batch_id=item.batch_id,
+                    origin=item.origin,
+                    destination=item.destination,
+                    graph=item.graph,
+                    values=item.values,
+                    workflow=item.workflow,
+                    session_id=str(uuid.uuid4()),
+                    priority=item.priority,
+                    retried_from=item.item_id,
+                )
+                self.add(copy)
+                made.append((item, copy))
+        return made
+
+    def _next_id(self) -> int:
+        self.last_id += 1
+        return self.last_id
+
+    def add(self, item: Item) -> None:
+        """Take in an item, new or from an earlier life."""
+        self.last_id = max(self.last_id, item.item_id)
+        self.items[item.item_id] = item
+        self._of_batch.setdefault((item.queue_id, item.batch_id), {})[item.item_id] = item
+        self._count(item, 1)
+        if item.status == "pending":
+            self._pending.setdefault(item.priority, {})[item.item_id] = item
+            self.max_pending = max(self.max_pending, sum(map(len, self._pending.values())))
+
+    def move(self, item: Item, status: str) -> None:
+        """Change an item's status, its times and its sequence number with it."""
+        self._count(item, -1)
+        if item.status == "pending":
+            self._forget_pending(item)
+        self._running.pop(item.item_id, None)
+        item.status, item.status_sequence = status, item.status_sequence + 1
+        item.updated_at = now()
+        if status == "in_progress":
+            item.started_at = item.updated_at
+            self._running[item.item_id] = item
+        elif status in TERMINAL:
+            item.completed_at = item.updated_at
+        self._count(item, 1)
+
+    def remove(self, items: Iterable[Item]) -> list[int]:
+        """Forget items."""
+        gone = []
+        for item in list(items):
+            self._count(item, -1)
+            self._forget_pending(item)
+            self._running.pop(item.item_id, None)
+            del self.items[item.item_id]
+            of_batch = self._of_batch[item.queue_id, item.batch_id]
+            del of_batch[item.item_id]
+            if not of_batch:
+                del self._of_batch[item.queue_id, item.batch_id]
+            gone.append(item.item_id)
+        return gone
+
+    def take(self, prefers: Callable[[Item], bool] | None) -> Item | None:
+        """The next item to render, None where there is none or a poisonous one blocks the way."""
+        priority = max((priority for priority, group in self._pending.items() if group), default=None)
+        if priority is None:
+            return None
+        head = list(islice(self._pending[priority].values(), _AHEAD))
+        if head[0].values.poison:
+            return None
+        wanted = (item for item in head if prefers and not item.values.poison and prefers(item))
+        return next(wanted, head[0])
+
+    def peek(self, queue_id: str) -> Item | None:
+        """The next item of one queue id."""
+        for priority in sorted(self._pending, reverse=True):
+            for item in self._pending[priority].values():
+                if item.queue_id == queue_id:
+                    return item
+        return None
+
+    def of(self, queue_id: str) -> Iterator[Item]:
+        """All items of a queue id, oldest first."""
+        return (item for item in self.items.values() if item.queue_id == queue_id)
+
+    def of_batch(self, queue_id: str, batch_id: str) -> list[Item]:
+        """The items of a batch, oldest first."""
+        return list(self._of_batch.get((queue_id, batch_id), {}).values())
+
+    def current(self, queue_id: str) -> Item | None:
+        """A running item of a queue id."""
+        return next((item for item in self._running.values() if item.queue_id == queue_id), None)
+
+    def counts(self, *of: str) -> dict[str, int]:
+        """Items by status of ("queue", id), ("batch", queue id, id) or ("destination", queue id, name)."""
+        found = self._counts.get(of, Counter())
+        return {**{status: found[status] for status in STATUSES}, "total": sum(found.values())}
+
+    def _count(self, item: Item, by: int) -> None:
+        for of in (
+            ("queue", item.queue_id),
+            ("batch", item.queue_id, item.batch_id),
+            ("destination", item.queue_id, item.destination or ""),
+        ):
+            self._counts.setdefault(of, Counter())[item.status] += by
+
+    def _forget_pending(self, item: Item) -> None:
+        group = self._pending.get(item.priority, {})
+        group.pop(item.item_id, None)
+        if not group:
+            self._pending.pop(item.priority, None)
