@@ -1,0 +1,297 @@
+"""Axes from what a file says of them: one function a kind, each a spec in and levels out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from sweep.errors import ExperimentError
+from sweep.experiment.definition import Axis, AxisKind, Dimension, Level, Scalar, Setting
+from sweep.experiment.levels import (
+    LazyLevels,
+    LinearLevels,
+    ListLevels,
+    LogLevels,
+    Number,
+    ReplacingLevels,
+    UndrawnLevels,
+    fraction,
+)
+from sweep.experiment.vocabulary import IMAGE_TARGETS, SEED_MAX, bounds, role_of, said, value_fault
+
+MAX_LEVELS: Final = 10**9
+MAX_LISTED: Final = 1_000_000
+
+
+class AxisError(ValueError):
+    """What is wrong with an axis, as a whole sentence without its full stop; `part` is where in the axis it is."""
+
+    def __init__(self, message: str, *part: str | int) -> None:
+        super().__init__(message)
+        self.message = message
+        self.part = part
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """What an axis is called, what it sets, and whether equal values may stand in it (zipped axes repeat theirs)."""
+
+    name: str
+    targets: tuple[str, ...]
+    place: str  # how the file is told where: axes.seed
+    repeats: bool = False
+
+
+class SettingReader(Protocol):
+    """Turns a raw value into what `target` is set to (a path into a picture); raises AxisError."""
+
+    def __call__(self, target: str, raw: Any, *part: str | int) -> Setting: ...
+
+
+def kind_of(targets: Sequence[str], values: Iterable[Scalar]) -> AxisKind:
+    """The kind of column an axis makes: what its role says, or else what its values are."""
+    role = role_of(targets[0]) if targets else None
+    if role is not None and role.kind == "integer":
+        return "seed" if targets[0] == "seed" else "integer"
+    if role is not None:
+        return "number" if role.kind == "number" else "image" if role.kind == "image" else "text"
+    types = {type(value) for value in values if value is not None}
+    if types == {bool}:
+        return "boolean"
+    if types == {int}:
+        return "seed" if targets and targets[0].endswith(".seed") else "integer"
+    return "number" if types and types <= {int, float} else "text"
+
+
+def step_axis(naming: Naming, start: Number, stop: Number, step: Number) -> tuple[Axis, list[str]]:
+    """start, start + step, … never past stop; with a notice where stop is not met. Raises AxisError for step 0 or
+    one that leads away.
+    """
+    if step == 0:
+        raise AxisError(f"{naming.place}: step is 0, so stop is never reached", "step")
+    first, last, by = fraction(start), fraction(stop), fraction(step)
+    if (last - first) / by < 0:
+        raise AxisError(f"{naming.place}: step {said(step)} leads away from stop {said(stop)}", "step")
+    count = math.floor((last - first) / by) + 1
+    if count > MAX_LEVELS:
+        raise AxisError(f"{naming.place} has {count:,} values; the most is {MAX_LEVELS:,}", "step")
+    whole = all(isinstance(number, int) for number in (start, stop, step))
+    levels = LinearLevels(first, by, count, naming.targets, whole=_whole(naming, whole, first, by))
+    reached = levels.value(count - 1)
+    notices = []
+    if first + by * (count - 1) != last:
+        notices.append(f"{naming.place} ends at {said(reached)}: steps of {said(step)} do not meet stop {said(stop)}.")
+    return _numeric(naming, levels), notices
+
+
+def _whole(naming: Naming, written_whole: bool, *steps: Any) -> bool:
+    """Whether values are ints: as the role says; without a role, as they are written."""
+    role = role_of(naming.targets[0]) if naming.targets else None
+    if role is None:
+        return written_whole
+    if role.kind == "integer" and any(step.denominator != 1 for step in steps):
+        raise AxisError(f"{naming.place} must be whole numbers; these steps are not")
+    return role.kind == "integer"
+
+
+def num_axis(naming: Naming, start: Number, stop: Number, num: int, scale: str) -> Axis:
+    """`num` values from start to stop. Raises AxisError where a log scale meets 0, or one value two ends."""
+    if num == 1 and start != stop:
+        raise AxisError(f"{naming.place}: one value cannot be both {said(start)} and {said(stop)}", "num")
+    if num > 1 and start == stop:
+        raise AxisError(f"{naming.place}: {num} values between {said(start)} and {said(stop)} are all the same", "num")
+    first, last = fraction(start), fraction(stop)
+    if scale == "linear":
+        step = (last - first) / (num - 1) if num > 1 else fraction(0)
+        whole = first.denominator == 1 and step.denominator == 1 and isinstance(start, int) and isinstance(stop, int)
+        return _numeric(
+            naming, LinearLevels(first, step, num, naming.targets, whole=_whole(naming, whole, first, step))
+        )
+    if first <= 0 or last <= 0:
+        raise AxisError(f"{naming.place}: a log scale needs start and stop above 0", "scale")
+    if num > MAX_LISTED:
+        raise AxisError(f"{naming.place}: a log scale has at most {MAX_LISTED:,} values", "num")
+    trial = LogLevels(start, stop, num, naming.targets, whole=False)
+    steps = [fraction(float(trial.exact(at))) for at in range(num)]
+    written_whole = isinstance(start, int) and isinstance(stop, int) and all(s.denominator == 1 for s in steps)
+    levels = LogLevels(start, stop, num, naming.targets, whole=_whole(naming, written_whole, *steps))
+    return _numeric(naming, levels)
+
+
+def _numeric(naming: Naming, levels: LazyLevels) -> Axis:
+    ends = (levels.value(0), levels.value(len(levels) - 1))
+    for target in naming.targets:
+        role = role_of(target)
+        if role is None:
+            continue
+        if role.kind not in ("number", "integer"):
+            raise AxisError(f"{naming.place} holds numbers, but {target} is set to a text")
+        for end in ends:
+            if value_fault(target, end):
+                raise AxisError(
+                    f"{naming.place} reaches {said(end)}, but {target} must be {bounds(role.low, role.high)}"
+                )
+    return Axis(naming.name, kind_of(naming.targets, ends), levels)
+
+
+def seed_axis(naming: Naming, count: int, start: int | None) -> Axis:
+    """`count` seeds from start on, or still to be drawn where there is no start."""
+    if start is None:
+        return Axis(naming.name, "seed", UndrawnLevels(naming.name, count, naming.targets))
+    if not (start >= 0 and start + count - 1 <= SEED_MAX):
+        raise AxisError(f"{naming.place}: seeds are 0 to {SEED_MAX}; these reach {start + count - 1}", "start")
+    return Axis(naming.name, "seed", LinearLevels(fraction(start), fraction(1), count, naming.targets, whole=True))
+
+
+def list_axis(naming: Naming, values: Sequence[Scalar], read: SettingReader) -> Axis:
+    """The values as written. Raises AxisError for an empty list, a value its role cannot have, one that stands twice
+    (a slip: both would be the same picture).
+    """
+    if not values:
+        raise AxisError(f"{naming.place} is empty; an axis needs at least one value")
+    for at, value in enumerate(values):
+        for target in naming.targets:
+            fault = value_fault(target, value)
+            if fault:
+                raise AxisError(f"{naming.place} {fault}", at)
+    kind = kind_of(naming.targets, values)
+    plain = [float(v) if kind == "number" and isinstance(v, int) else v for v in values]
+    _one_type(naming, plain)
+    if not naming.repeats:
+        _no_twins(naming, plain)
+    if kind == "image" or any(target in IMAGE_TARGETS for target in naming.targets):
+        levels = [_level(naming, value, value, read, at) for at, value in enumerate(plain)]
+        return Axis(naming.name, "image", tuple(levels))
+    return Axis(naming.name, kind, ListLevels(plain, naming.targets))
+
+
+def _level(naming: Naming, value: Scalar, raw: Any, read: SettingReader, *part: str | int) -> Level:
+    return Level(value, {target: read(target, raw, *part) for target in naming.targets})
+
+
+def _one_type(naming: Naming, values: Sequence[Scalar]) -> None:
+    names = {bool: "true or false", int: "numbers", float: "numbers", str: "text"}
+    first = next((v for v in values if v is not None), None)
+    for at, value in enumerate(values):
+        if value is not None and names[type(value)] != names[type(first)]:
+            raise AxisError(
+                f"{naming.place} mixes {names[type(first)]} and {names[type(value)]}: {said(first)}, {said(value)}", at
+            )
+
+
+def _no_twins(naming: Naming, values: Sequence[Scalar]) -> None:
+    seen: dict[Hashable, int] = {}
+    for at, value in enumerate(values):
+        if value in seen:
+            raise AxisError(f"{naming.place}: {said(value)} stands twice (values {seen[value] + 1} and {at + 1})", at)
+        seen[value] = at
+
+
+def listed_axis(naming: Naming, values: Sequence[Scalar], read: SettingReader, origin: str) -> tuple[Axis, list[str]]:
+    """As `list_axis`, for values out of a file or a template: one that comes again is dropped, with a notice, since
+    there it is no slip of this experiment's writer.
+    """
+    kept = list(values) if naming.repeats else list(dict.fromkeys(values))
+    dropped = len(values) - len(kept)
+    notices = [f"{naming.place}: {dropped} of {len(values)} values of {origin} are repeats and left out."]
+    return list_axis(naming, kept, read), notices if dropped else []
+
+
+def replace_axis(naming: Naming, search: str, by: Sequence[str]) -> Axis:
+    """Levels that replace `search` in the text of each target."""
+    if not by:
+        raise AxisError(f"{naming.place}: with is empty; an axis needs at least one value", "with")
+    _no_twins(naming, by)
+    return Axis(naming.name, "text", ReplacingLevels(search, by, naming.targets))
+
+
+def labelled_axis(naming: Naming, values: Mapping[str, Any], read: SettingReader) -> Axis:
+    """Levels named by their labels; a mapping sets each of its targets, anything else the axis's own."""
+    if not values:
+        raise AxisError(f"{naming.place} is empty; an axis needs at least one value", "values")
+    levels = []
+    for label, raw in values.items():
+        if isinstance(raw, Mapping):
+            settings = {target: read(target, part, "values", label, target) for target, part in raw.items()}
+            if not settings:
+                raise AxisError(f"{naming.place}.{label} sets nothing", "values", label)
+        elif naming.targets:
+            settings = {target: read(target, raw, "values", label) for target in naming.targets}
+        else:
+            raise AxisError(
+                f"{naming.place}.{label} does not say what it sets; {naming.name} is not a role or a node.field",
+                "values",
+                label,
+            )
+        levels.append(Level(label, settings))
+    return Axis(naming.name, "label", tuple(levels))
+
+
+def image_axis(naming: Naming, paths: Sequence[str], read: SettingReader) -> Axis:
+    """One level a picture, in the order given; the value is its path as shown."""
+    levels = [_level(naming, shown, {"image": shown}, read) for shown in paths]
+    return Axis(naming.name, "image", tuple(levels))
+
+
+def matching_files(folder: Path, patterns: Sequence[str], place: str) -> list[str]:
+    """Files that match, each once, sorted by name within a pattern, written relative to `folder` with "/".
+    Raises AxisError where a pattern matches nothing.
+    """
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        given = Path(pattern)
+        top = Path(given.anchor) if given.is_absolute() else folder
+        inner = str(given.relative_to(given.anchor)) if given.is_absolute() else pattern
+        try:
+            hits = sorted(path for path in top.glob(inner) if path.is_file())
+        except (ValueError, NotImplementedError) as error:
+            raise AxisError(f"{place}: {pattern} is no pattern of file names ({error})", "images") from error
+        if not hits:
+            raise AxisError(f"{place}: no file matches {pattern}", "images")
+        found |= dict.fromkeys(hit.relative_to(folder).as_posix() if top == folder else hit.as_posix() for hit in hits)
+    return list(found)
+
+
+def zipped(axes: Sequence[Axis], place: str) -> Dimension:
+    """Axes that step together. Raises AxisError where their lengths differ, or a row comes twice."""
+    if len(axes) < 2:
+        raise AxisError(f"{place} needs at least two axes that step together")
+    first = axes[0]
+    for axis in axes[1:]:
+        if len(axis.levels) != len(first.levels):
+            raise AxisError(f"zip: {first.name} has {_count(first)}, {axis.name} has {len(axis.levels)}.")
+    if not any(isinstance(axis.levels, LinearLevels | LogLevels | UndrawnLevels) for axis in axes):
+        rows: dict[tuple[Scalar, ...], int] = {}
+        for at in range(len(first.levels)):
+            row = tuple(axis.levels[at].value for axis in axes)
+            if row in rows:
+                raise AxisError(f"{place}: values {rows[row] + 1} and {at + 1} of all its axes are the same")
+            rows[row] = at
+    return Dimension(tuple(axes))
+
+
+def _count(axis: Axis) -> str:
+    return f"{len(axis.levels)} value{'s' if len(axis.levels) != 1 else ''}"
+
+
+def drawn_dimensions(
+    dimensions: tuple[Dimension, ...], seeds: Mapping[str, tuple[int, ...]], undrawn: Mapping[str, int]
+) -> tuple[Dimension, ...]:
+    """`dimensions` with the seeds of undrawn axes in their place. Raises ExperimentError where they do not fit."""
+    for name, values in seeds.items():
+        if name not in undrawn:
+            raise ExperimentError(f"{name} is not an axis of seeds that are still to be drawn.")
+        if len(values) != undrawn[name] or len(set(values)) != len(values):
+            raise ExperimentError(f"Axis {name} needs {undrawn[name]} different seeds, not {len(values)}.")
+        if not all(0 <= seed <= SEED_MAX for seed in values):
+            raise ExperimentError(f"Seeds are 0 to {SEED_MAX}.")
+
+    def drawn(axis: Axis) -> Axis:
+        if axis.name not in seeds or not isinstance(axis.levels, UndrawnLevels):
+            return axis
+        return replace(axis, levels=ListLevels(seeds[axis.name], axis.levels.targets))
+
+    return tuple(Dimension(tuple(drawn(axis) for axis in dimension.axes)) for dimension in dimensions)

@@ -1,0 +1,337 @@
+"""From the checked shape of a file to an Experiment's axes and inputs, gathering every fault on the way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sweep.errors import did_you_mean
+from sweep.experiment import axes as kinds
+from sweep.experiment import schema
+from sweep.experiment.axes import AxisError, Naming
+from sweep.experiment.definition import Axis, Dimension, Scalar, Setting
+from sweep.experiment.document import Faults, Place, dotted
+from sweep.experiment.levels import ReplacingLevels, UndrawnLevels
+from sweep.experiment.pictures import PictureError, PictureReader
+from sweep.experiment.tables import SourceError, columns_of, lines_of, settings_of, typed
+from sweep.experiment.vocabulary import (
+    IMAGE_TARGETS,
+    INPUT_NAMES,
+    ROLE_NAMES,
+    is_address,
+    role_of,
+    said,
+    value_fault,
+)
+
+
+class Paths:
+    """Resolves what a file says about files, and remembers how to say it from the experiment's own folder."""
+
+    def __init__(self, faults: Faults, folder: Path) -> None:
+        self._faults = faults
+        self.folder = folder
+        self.pictures = PictureReader()
+        self.rewritten: dict[Place, str] = {}  # paths of included files, as seen from `folder`
+
+    def shown(self, place: Place, written: str) -> str:
+        """The path from the experiment's folder, with "/": as written, unless an included file wrote it."""
+        base = self._faults.document.folder_of(place)
+        if base == self.folder or Path(written).is_absolute():
+            return written
+        try:
+            moved = Path(os.path.relpath(base / written, self.folder)).as_posix()
+        except ValueError:  # another drive
+            moved = (base / written).as_posix()
+        self.rewritten[place] = moved
+        return moved
+
+    def path(self, shown: str) -> Path:
+        """Where that is, absolute; also for the tilde of a home."""
+        return Path(os.path.normpath(self.folder / Path(shown).expanduser()))
+
+
+class Settings:
+    """Turns raw values into settings: checked by their role, paths into pictures."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+
+    def read(self, target: str, raw: Any, place: Place) -> Setting:
+        """Raises AxisError with a message that begins after the place's name."""
+        if isinstance(raw, Mapping) and set(raw) == {"image"} and isinstance(raw["image"], str):
+            return self._picture(raw["image"], (*place, "image"))
+        fault = value_fault(target, raw)
+        if fault:
+            raise AxisError(fault)
+        if target in IMAGE_TARGETS and isinstance(raw, str):
+            return self._picture(raw, place)
+        if target == "controls":
+            return [self._control(entry, (*place, at)) for at, entry in enumerate(raw)]
+        setting: Setting = raw
+        return setting
+
+    def _control(self, entry: Mapping[str, Any], place: Place) -> dict[str, Any]:
+        image = entry["image"]
+        if not isinstance(image, str):
+            raise AxisError(f"image must be the path of a picture, not {said(image)}")
+        return {**entry, "image": self._picture(image, (*place, "image"))}
+
+    def _picture(self, written: str, place: Place) -> Setting:
+        shown = self._paths.shown(place, written)
+        try:
+            return self._paths.pictures.read(self._paths.path(shown), shown)
+        except PictureError as error:
+            raise AxisError(f"{shown} {error}") from error
+
+
+class Builder:
+    """Makes inputs and dimensions; faults go to `faults`, and what they concern is left out of the result."""
+
+    def __init__(self, faults: Faults, paths: Paths) -> None:
+        self.faults = faults
+        self.paths = paths
+        self.settings = Settings(paths)
+        self.notices: list[str] = []
+        self.undrawn: dict[str, int] = {}
+
+    def inputs(self, raw: Mapping[str, Any]) -> dict[str, Setting]:
+        """Every input that is known and right."""
+        result: dict[str, Setting] = {}
+        for target, value in raw.items():
+            place = ("inputs", target)
+            if not self.known_target(place, target, INPUT_NAMES):
+                continue
+            try:
+                result[target] = self.settings.read(target, value, place)
+            except AxisError as error:
+                self.faults.value(place, f"{dotted(place)} {error.message}".replace("  ", " "))
+        return result
+
+    def known_target(self, place: Place, target: str, names: Sequence[str]) -> bool:
+        """Whether `target` is a role or has the shape of an address; else a fault at `place`."""
+        if target in names or is_address(target):
+            return True
+        if target == "board":
+            self.faults.key(place, f"{dotted(place)}: the board stands at the top level of the file, as board: …")
+        else:
+            self.faults.key(place, f"{dotted(place)} is not a role or a node.field.{did_you_mean(target, names)}")
+        return False
+
+    def dimensions(self, specs: Mapping[str, Any]) -> tuple[Dimension, ...]:
+        """One dimension for each entry of `axes` that is right."""
+        result = []
+        for name, spec in specs.items():
+            dimension = self._dimension(name, spec, ("axes", name))
+            if dimension is not None:
+                result.append(dimension)
+        self._distinct(result)
+        return tuple(result)
+
+    def _dimension(self, name: str, spec: Any, place: Place) -> Dimension | None:
+        try:
+            if isinstance(spec, schema.Zip):
+                return self._zip(spec, place)
+            if isinstance(spec, schema.CsvColumns) and spec.columns:
+                return self._csv_columns(spec, place)
+            axis = self._axis(name, spec, place, repeats=False)
+            return Dimension((axis,)) if axis else None
+        except AxisError as error:
+            if error.part:
+                self.faults.value((*place, *error.part), error.message)
+            else:
+                self.faults.key(place, error.message)
+            return None
+
+    def _zip(self, spec: schema.Zip, place: Place) -> Dimension | None:
+        axes: list[Axis | None] = []
+        for name, inner in spec.zip.items():
+            inside = (*place, "zip", name) if (*place, "zip", name) in self.faults.document.keys else (*place, name)
+            try:
+                axes.append(self._axis(name, inner, inside, repeats=True))
+            except AxisError as error:
+                self.faults.value((*inside, *error.part), error.message)
+                axes.append(None)
+        right = [axis for axis in axes if axis is not None]
+        return kinds.zipped(right, dotted(place)) if len(right) == len(axes) else None
+
+    def _csv_columns(self, spec: schema.CsvColumns, place: Place) -> Dimension:
+        shown = self.paths.shown((*place, "csv"), spec.csv)
+        try:
+            columns = columns_of(self.paths.path(shown), shown, list(spec.columns.values()))
+        except SourceError as error:
+            raise AxisError(str(error), "csv") from error
+        axes = []
+        for name, cells in zip(spec.columns, columns, strict=True):
+            naming = self._naming(name, (), (*place, "columns"), repeats=True, default="")
+            axes.append(kinds.list_axis(naming, _cells(naming, cells), self._reader(place)))
+        if len(axes) == 1:
+            return Dimension(tuple(axes))
+        return kinds.zipped(axes, dotted(place))
+
+    def _reader(self, place: Place) -> kinds.SettingReader:
+        def read(target: str, raw: Any, *part: str | int) -> Setting:
+            inside = (*place, *part)
+            if not (target in ROLE_NAMES or target == "controls" or is_address(target)):
+                raise AxisError(
+                    f"{dotted(inside)} is not a role or a node.field.{did_you_mean(target, ROLE_NAMES)}", *part
+                )
+            try:
+                return self.settings.read(target, raw, inside)
+            except AxisError as error:
+                raise AxisError(f"{dotted(inside)} {error.message}", *part) from error
+
+        return read
+
+    def _naming(self, name: str, targets: Sequence[str], place: Place, *, repeats: bool, default: str | None) -> Naming:
+        """`default` is what the axis sets where neither its name nor `target` says it; None where it need not."""
+        said_where = dotted(place)
+        for target in targets:
+            if target not in ROLE_NAMES and not is_address(target):
+                raise AxisError(
+                    f"{said_where}: target {target} is not a role or a node.field.{did_you_mean(target, ROLE_NAMES)}",
+                    "target",
+                )
+        if not targets and (name in ROLE_NAMES or is_address(name)):
+            targets = (name,)
+        elif not targets and default is not None:
+            if not default:
+                raise AxisError(
+                    f"{said_where} is not a role or a node.field.{did_you_mean(name, ROLE_NAMES)}"
+                    " An axis under another name says what it sets with target."
+                )
+            targets = (default,)
+        return Naming(name, tuple(targets), said_where, repeats)
+
+    def _axis(self, name: str, spec: Any, place: Place, *, repeats: bool) -> Axis:
+        read = self._reader(place)
+        default = "image" if isinstance(spec, schema.Images) else ""
+        if isinstance(spec, schema.Replace | schema.Dynamic):
+            default = "prompt"
+        labelled = isinstance(spec, schema.SettingsFile) or (
+            isinstance(spec, schema.Labelled) and isinstance(spec.values, dict)
+        )
+        targets = getattr(spec, "target", ())
+        naming = self._naming(name, targets, place, repeats=repeats, default=None if labelled else default)
+        match spec:
+            case list():
+                return kinds.list_axis(naming, spec, read)
+            case schema.StepRange():
+                axis, notices = kinds.step_axis(naming, spec.start, spec.stop, spec.step)
+                self.notices += notices
+                return axis
+            case schema.CountRange():
+                return kinds.num_axis(naming, spec.start, spec.stop, spec.num, spec.scale)
+            case schema.Seeds():
+                return self._seeds(naming, spec)
+            case schema.Labelled(values=dict()):
+                return kinds.labelled_axis(naming, spec.values, read)
+            case schema.Labelled():
+                return kinds.list_axis(naming, spec.values, lambda t, raw, *part: read(t, raw, "values", *part))
+            case schema.Replace():
+                return kinds.replace_axis(naming, spec.replace, spec.with_)
+            case _:
+                return self._from_files(naming, spec, place)
+
+    def _seeds(self, naming: Naming, spec: schema.Seeds) -> Axis:
+        for target in naming.targets:
+            role = role_of(target)
+            if role is not None and target != "seed":
+                raise AxisError(f"{naming.place}: count draws seeds, and {target} is none; a range has start and stop")
+        axis = kinds.seed_axis(naming, spec.count, spec.start)
+        if isinstance(axis.levels, UndrawnLevels):
+            self.undrawn[naming.name] = spec.count
+        return axis
+
+    def _from_files(self, naming: Naming, spec: Any, place: Place) -> Axis:
+        read = self._reader(place)
+        try:
+            match spec:
+                case schema.Lines():
+                    shown = self.paths.shown((*place, "lines"), spec.lines)
+                    return self._listed(naming, lines_of(self.paths.path(shown), shown), place, shown)
+                case schema.CsvColumns():
+                    shown = self.paths.shown((*place, "csv"), spec.csv)
+                    cells = columns_of(self.paths.path(shown), shown, [spec.column or naming.name])[0]
+                    return self._listed(naming, cells, place, shown)
+                case schema.SettingsFile():
+                    shown = self.paths.shown((*place, "settings"), spec.settings)
+                    labels = settings_of(self.paths.path(shown), shown)
+                    return kinds.labelled_axis(naming, labels, read)
+                case schema.Images():
+                    patterns = [self.paths.shown((*place, "images"), pattern) for pattern in spec.images]
+                    found = kinds.matching_files(self.paths.folder, patterns, naming.place)
+                    return kinds.image_axis(naming, found, read)
+                case _:
+                    return self._dynamic(naming, spec, place)
+        except SourceError as error:
+            raise AxisError(f"{naming.place}: {error}", schema.axis_key(spec)) from error
+
+    def _dynamic(self, naming: Naming, spec: schema.Dynamic, place: Place) -> Axis:
+        from sweep.experiment.dynamic import expand
+
+        folder = None
+        if spec.wildcards is not None:
+            folder = self.paths.path(self.paths.shown((*place, "wildcards"), spec.wildcards))
+        return self._listed(naming, expand(spec.dynamic, folder), place, "its templates")
+
+    def _listed(self, naming: Naming, cells: Sequence[str], place: Place, origin: str) -> Axis:
+        axis, notices = kinds.listed_axis(naming, _cells(naming, cells), self._reader(place), origin)
+        self.notices += notices
+        return axis
+
+    def _distinct(self, dimensions: Sequence[Dimension]) -> None:
+        """No two axes of one name, and no two that set one target: which of them would win?"""
+        names: set[str] = set()
+        homes: dict[str, str] = {}
+        for axis in (axis for dimension in dimensions for axis in dimension.axes):
+            place = ("axes", axis.name)
+            if axis.name in names:
+                self.faults.key(place, f"there are two axes named {axis.name}")
+            names.add(axis.name)
+            for target in _targets_of(axis):
+                if target in homes and homes[target] != axis.name:
+                    self.faults.key(place, f"axes {homes[target]} and {axis.name} both set {target}")
+                homes.setdefault(target, axis.name)
+
+
+def _cells(naming: Naming, cells: Sequence[str]) -> Sequence[Scalar]:
+    """Text stays text where the role wants text; else numbers are numbers."""
+    role = role_of(naming.targets[0]) if naming.targets else None
+    return list(cells) if role is not None and role.kind not in ("number", "integer") else list(typed(cells))
+
+
+def _targets_of(axis: Axis) -> set[str]:
+    if isinstance(axis.levels, ReplacingLevels):
+        return set()  # replacements add up
+    if axis.kind == "label":
+        return {target for level in axis.levels for target in level.settings}
+    targets: Any = getattr(axis.levels, "targets", None)
+    return set(targets if targets is not None else axis.levels[0].settings)
+
+
+def check_replacements(faults: Faults, inputs: Mapping[str, Setting], dimensions: Sequence[Dimension]) -> None:
+    """Every replacement finds its text in what it acts on, as far as the file itself says what that is."""
+    axes = [axis for dimension in dimensions for axis in dimension.axes]
+    for axis in axes:
+        if not isinstance(axis.levels, ReplacingLevels):
+            continue
+        for target in axis.levels.targets:
+            texts = _texts_of(target, inputs, axes)
+            missing = next((text for text in texts if axis.levels.search not in text), None)
+            if missing is not None:
+                faults.value(
+                    ("axes", axis.name, "replace"),
+                    f'axes.{axis.name}: "{axis.levels.search}" does not occur in the {target} {said(missing)}',
+                )
+
+
+def _texts_of(target: str, inputs: Mapping[str, Setting], axes: Sequence[Axis]) -> list[str]:
+    setters = [a for a in axes if not isinstance(a.levels, ReplacingLevels) and target in _targets_of(a)]
+    if not setters:
+        fixed = inputs.get(target)
+        return [fixed] if isinstance(fixed, str) else []
+    found = [level.settings.get(target, inputs.get(target)) for level in setters[0].levels]
+    return [text for text in found if isinstance(text, str)]

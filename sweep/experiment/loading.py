@@ -1,0 +1,336 @@
+"""Experiment files: read, layered, checked strictly, every fault told at once with its line and column."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from sweep.errors import ExperimentError, Problem, did_you_mean
+from sweep.experiment.building import Builder, Paths, check_replacements
+from sweep.experiment.conditions import Clause, Condition, ConditionError, NamedAxis, compile_clause
+from sweep.experiment.definition import Axis, AxisKind, Design, Dimension, Experiment, StudyOptions
+from sweep.experiment.document import Document, Faults, Place, dotted, read_file, read_text
+from sweep.experiment.grid import check_size
+from sweep.experiment.layering import override, with_includes
+from sweep.experiment.levels import UndrawnLevels, position
+from sweep.experiment.schema import AXIS_KEYS, ExperimentFile, axis_tag, known_keys, section_keys
+from sweep.experiment.vocabulary import ROLE_NAMES, TEMPLATE_NAMES, is_address, said
+from sweep.experiment.writing import as_run
+
+_NAME = re.compile(r"[^\W_][\w .+-]{0,79}\Z")
+_DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?\Z", re.IGNORECASE)
+MAX_CHECKED_POINTS: Final = 20_000  # a larger grid is not searched for being empty before it is asked for
+
+
+def load_file(path: Path, shown: str, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment in a file; see Experiment.load."""
+    document = read_file(path, shown)
+    return _load(document, path.resolve(), shown, overrides)
+
+
+def load_text(text: str, folder: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment in a text; see Experiment.from_text."""
+    document = read_text(text, folder=folder.resolve(), shown="experiment")
+    return _load(document, folder.resolve() / "experiment.yaml", "experiment", overrides)
+
+
+def load_data(data: Mapping[str, Any], folder: Path) -> Experiment:
+    """The experiment in a mapping; see Experiment.from_dict."""
+    document = Document(data=_plain(data), folder=folder.resolve())
+    return _load(document, folder.resolve() / "experiment.yaml", "experiment", ())
+
+
+def _plain(value: Any) -> Any:
+    """Tuples, ranges and paths as a file would hold them, in containers of our own."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [_plain(part) for part in value]
+    return value.as_posix() if isinstance(value, Path) else value
+
+
+def _load(document: Document, path: Path, shown: str, overrides: Sequence[str]) -> Experiment:
+    if document.data is None:
+        raise ExperimentError(f"{shown} is empty.", source=shown, hint="An experiment has at least a workflow.")
+    if not isinstance(document.data, dict):
+        raise ExperimentError.of([Problem(message="an experiment is a mapping", line=1, column=1)], shown)
+    document = with_includes(document, path, shown)
+    override(document, overrides, section_keys())
+    faults = Faults(document)
+    file = _checked(document, faults)
+    return _Loading(file, document, faults, path, shown).experiment()
+
+
+def _checked(document: Document, faults: Faults) -> ExperimentFile:
+    """The file's shape. Faults of shape are told, and what has them is left out, so that the rest is checked too."""
+    data = document.data
+    try:
+        return ExperimentFile.model_validate(data)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+    pruned = {key: dict(part) if isinstance(part, dict) else part for key, part in data.items()}
+    for problem in problems:
+        place: Place = tuple(part for part in problem["loc"] if not (isinstance(part, str) and part.startswith("<")))
+        _tell(faults, place, problem, data)
+        if not place:
+            continue
+        section = pruned.get(str(place[0]))
+        if len(place) > 1 and isinstance(section, dict):
+            section.pop(str(place[1]), None)
+        else:
+            pruned.pop(str(place[0]), None)
+    pruned.setdefault("workflow", TEMPLATE_NAMES[0])
+    try:
+        return ExperimentFile.model_validate(pruned)
+    except ValidationError:
+        return ExperimentFile(workflow=TEMPLATE_NAMES[0])
+
+
+def _tell(faults: Faults, place: Place, problem: Any, data: Mapping[str, Any]) -> None:
+    kind, raw, name = problem["type"], problem.get("input"), dotted(place)
+    last = str(place[-1]) if place else ""
+    if kind == "extra_forbidden":
+        known = _known_at(place, data)
+        faults.key(place, f"{name} is not known here.{did_you_mean(last, known)}")
+    elif kind == "missing":
+        above = dotted(place[:-1])
+        faults.key(place[:-1], f"{above} needs {last}" if above else f"{last} is missing")
+    elif kind == "union_tag_not_found":
+        faults.key(place, _no_axis(name, raw))
+    elif kind == "value_error":
+        faults.value(place, f"{name} {problem['ctx']['error']}".strip())
+    else:
+        faults.value(place, f"{name} {_sentence(problem)}")
+
+
+def _known_at(place: Place, data: Mapping[str, Any]) -> Sequence[str]:
+    if len(place) == 1:
+        return tuple(ExperimentFile.model_fields)
+    if place[0] == "axes":
+        spec: Any = data
+        for part in place[:-1]:
+            spec = spec.get(str(part)) if isinstance(spec, dict) else None
+        return known_keys(axis_tag(spec))
+    return section_keys().get(str(place[0]), ())
+
+
+def _no_axis(name: str, raw: Any) -> str:
+    if isinstance(raw, dict):
+        if not raw:
+            return f"{name} is empty; an axis needs at least one value"
+        odd = next(iter(raw))
+        return f"{name} is no kind of axis: it has {', '.join(map(str, raw))}.{did_you_mean(str(odd), AXIS_KEYS)}"
+    if raw is None:
+        return f"{name} is empty; an axis needs at least one value"
+    return f"{name} must be a list or a mapping, not {said(raw)}; one fixed value belongs to inputs"
+
+
+def _sentence(problem: Any) -> str:
+    kind, raw, context = problem["type"], problem.get("input"), problem.get("ctx", {})
+    wanted = {
+        "string_type": "text",
+        "int_type": "a whole number",
+        "list_type": "a list",
+        "dict_type": "a mapping",
+        "model_type": "a mapping",
+        "tuple_type": "a list",
+    }.get(kind)
+    if wanted:
+        return f"must be {wanted}, not {said(raw)}"
+    match kind:
+        case "greater_than_equal":
+            return f"is {said(raw)}, but must be at least {context['ge']}"
+        case "less_than_equal":
+            return f"is {said(raw)}, but must be at most {context['le']}"
+        case "literal_error":
+            near = did_you_mean(raw, re.findall(r"'([^']+)'", context["expected"])) if isinstance(raw, str) else ""
+            return f"must be {context['expected'].replace(chr(39), '')}, not {said(raw)}.{near}"
+        case "string_too_short":
+            return "must not be empty"
+    return str(problem["msg"]).lower()
+
+
+class _Loading:
+    """One file on its way to an Experiment."""
+
+    def __init__(self, file: ExperimentFile, document: Document, faults: Faults, path: Path, shown: str) -> None:
+        self.file = file
+        self.document = document
+        self.faults = faults
+        self.path = path
+        self.shown = shown
+        self.folder = (document.folder / Path(file.folder).expanduser()).resolve() if file.folder else document.folder
+        if file.folder:
+            document.folder = self.folder
+        self.paths = Paths(faults, self.folder)
+
+    def experiment(self) -> Experiment:
+        """Raises ExperimentError with every fault found."""
+        builder = Builder(self.faults, self.paths)
+        inputs = builder.inputs(self.file.inputs)
+        dimensions = builder.dimensions(self.file.axes)
+        check_replacements(self.faults, inputs, dimensions)
+        name, workflow_path = self._name(), self._workflow()
+        condition = self._condition(dimensions)
+        design = self._design(dimensions)
+        self._rest(dimensions)
+        self._size(dimensions)
+        self.faults.raise_any(self.shown)
+        result = Experiment(
+            name=name,
+            description=self.file.description,
+            workflow=self.paths.shown(("workflow",), self.file.workflow) if workflow_path else self.file.workflow,
+            workflow_path=workflow_path,
+            folder=self.folder,
+            inputs=inputs,
+            dimensions=dimensions,
+            condition=condition,
+            design=design,
+            roles=dict(self.file.roles),
+            servers=tuple(self.file.servers),
+            board=self.file.board,
+            study=StudyOptions(
+                metrics=tuple(self.file.study.metrics),
+                replicates=self.file.study.replicates,
+                baseline=dict(self.file.study.baseline),
+            ),
+            text=as_run(self.document.data, name, self.folder, self.paths.rewritten),
+            undrawn=builder.undrawn,
+            notices=tuple(builder.notices),
+            marks=_marks(self.document),
+        )
+        self._not_empty(result)
+        return result
+
+    def _name(self) -> str:
+        name = self.file.name if self.file.name is not None else self.path.stem
+        if not _NAME.match(name) or name != name.strip(" .") or _DEVICES.match(name):
+            self.faults.value(
+                ("name",),
+                f"name {said(name)} cannot name a folder everywhere; letters, digits, spaces, - _ + and . are safe, "
+                "at most 80 of them, a letter or digit first",
+            )
+        return name
+
+    def _workflow(self) -> Path | None:
+        written, place = self.file.workflow, ("workflow",)
+        if written in TEMPLATE_NAMES:
+            return None
+        path = self.paths.path(self.paths.shown(place, written))
+        if path.is_file():
+            return path
+        near = did_you_mean(written, TEMPLATE_NAMES)
+        if path.is_dir():
+            self.faults.value(place, f"workflow: {written} is a folder, not a file")
+        elif near or not (path.suffix or "/" in written):
+            known = f" Templates are {', '.join(TEMPLATE_NAMES)}." if not near else ""
+            self.faults.value(place, f"workflow: {written} is neither a template nor a file.{near}{known}")
+        else:
+            self.faults.value(place, f"workflow: {written} does not exist")
+        return None
+
+    def _condition(self, dimensions: Sequence[Dimension]) -> Condition | None:
+        axes = {axis.name: axis for dimension in dimensions for axis in dimension.axes}
+        broken = set(self._written_axes()) - set(axes)
+        known = [_named(axis) for axis in axes.values()] + [NamedAxis(name, "any") for name in broken]
+        clauses: list[Clause] = []
+        for section, texts, wanted in (("where", self.file.where, True), ("exclude", self.file.exclude, False)):
+            listed = isinstance(self.document.data.get(section), list)
+            for at, text in enumerate(texts):
+                place: Place = (section, at) if listed else (section,)
+                try:
+                    clause = compile_clause(text, known, wanted=wanted)
+                except ConditionError as error:
+                    self.faults.value(place, f"{section}: {text.strip()} {_told(error)}")
+                    continue
+                undrawn = [n for n in clause.names if n in axes and isinstance(axes[n].levels, UndrawnLevels)]
+                if undrawn:
+                    self.faults.value(
+                        place, f"{section}: the seeds of {undrawn[0]} are not drawn before the run; give them a start"
+                    )
+                if not broken.intersection(clause.names):
+                    clauses.append(clause)
+        return Condition(tuple(clauses)) if clauses else None
+
+    def _written_axes(self) -> list[str]:
+        """Names of the axes as the file has them, wrong ones too."""
+        names: list[str] = []
+        written = self.document.data.get("axes")
+        for name, raw in written.items() if isinstance(written, dict) else ():
+            inner = raw.get("zip") if isinstance(raw, dict) else None
+            columns = raw.get("columns") if isinstance(raw, dict) else None
+            names += list(inner) if isinstance(inner, dict) else list(columns) if columns else [name]
+        return [name for name in names if isinstance(name, str)]
+
+    def _design(self, dimensions: Sequence[Dimension]) -> Design:
+        spec = self.file.design
+        self._cell(("design", "baseline"), spec.baseline, dimensions)
+        return Design(kind=spec.kind, points=spec.points, seed=spec.seed, baseline=dict(spec.baseline))
+
+    def _cell(self, place: Place, cell: Mapping[str, Any], dimensions: Sequence[Dimension]) -> None:
+        """Every axis named there exists and has that value."""
+        axes = {axis.name: axis for dimension in dimensions for axis in dimension.axes}
+        for name, value in cell.items():
+            axis = axes.get(name)
+            if axis is None:
+                if name not in self._written_axes():
+                    self.faults.key((*place, name), f"there is no axis {name}.{did_you_mean(name, axes)}")
+            elif isinstance(axis.levels, UndrawnLevels):
+                self.faults.value(
+                    (*place, name), f"the seeds of {name} are not drawn before the run; give them a start"
+                )
+            elif position(axis.levels, value) is None:
+                self.faults.value((*place, name), f"axis {name} has no value {said(value)}")
+
+    def _rest(self, dimensions: Sequence[Dimension]) -> None:
+        self._cell(("study", "baseline"), self.file.study.baseline, dimensions)
+        for role, addresses in self.file.roles.items():
+            if role not in ROLE_NAMES:
+                self.faults.key(("roles", role), f"roles.{role} is not a role.{did_you_mean(role, ROLE_NAMES)}")
+            for address in addresses:
+                if not is_address(address):
+                    self.faults.value(("roles", role), f"roles.{role}: {address} is not written node.field")
+        for at, url in enumerate(self.file.servers):
+            if not re.match(r"https?://[^/\s]+", url):
+                self.faults.value(("servers", at), f"{url} is not the URL of a server, as http://host:9090 is")
+
+    def _size(self, dimensions: Sequence[Dimension]) -> None:
+        try:
+            check_size(dimensions)
+        except ExperimentError as error:
+            self.faults.key(("axes",), error.message)
+
+    def _not_empty(self, experiment: Experiment) -> None:
+        """Tells now, where that is quickly known, that the conditions leave nothing."""
+        size = 1
+        for dimension in experiment.dimensions:
+            size *= len(dimension)
+        if experiment.condition is not None and size <= MAX_CHECKED_POINTS and not len(experiment.grid.space):
+            place: Place = ("where",) if self.file.where else ("exclude",)
+            self.faults.key(place, "the conditions leave no point of the grid")
+            self.faults.raise_any(self.shown)
+
+
+def _told(error: ConditionError) -> str:
+    return f"{error.message} (character {error.column})" if error.column > 1 else error.message
+
+
+def _named(axis: Axis) -> NamedAxis:
+    kinds: dict[AxisKind, Any] = {"integer": "number", "number": "number", "seed": "number", "boolean": "boolean"}
+    kind = kinds.get(axis.kind, "text")
+    few = kind == "text" and len(axis.levels) <= 1_000
+    return NamedAxis(axis.name, kind, tuple(level.value for level in axis.levels) if few else ())
+
+
+def _marks(document: Document) -> dict[str, tuple[tuple[int, int], tuple[int, int]]]:
+    """Line and column of every key and value that stands in the file itself."""
+    result = {}
+    for place, mark in document.values.items():
+        key = document.keys.get(place, mark)
+        if mark.source is None and key.source is None and place:
+            result[dotted(place)] = ((key.line, key.column), (mark.line, mark.column))
+    return result

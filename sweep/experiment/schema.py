@@ -1,0 +1,396 @@
+"""The shape of an experiment file, as strict models. Their descriptions are its documentation and its JSON Schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
+
+from sweep.experiment.vocabulary import CONTROLS, INPUT_NAMES, ROLES, TEMPLATE_NAMES, said
+
+
+def _fault(message: str) -> ValueError:
+    """What pydantic takes for a fault of the value."""
+    return ValueError(message)
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _fault(f"must be a number, not {said(value)}")
+    return value
+
+
+def _scalar(value: Any) -> Any:
+    if value is not None and not isinstance(value, str | int | float | bool):
+        raise _fault(f"must be one plain value, not {said(value)}; values with parts get a label: values: {{…}}")
+    return value
+
+
+def _texts(value: Any) -> Any:
+    items = value if isinstance(value, list | tuple) else [value]
+    for item in items:
+        if not isinstance(item, str):
+            raise _fault(f"must be text or a list of texts, not {said(item)}")
+        if not item.strip():
+            raise _fault("must not be empty")
+    return tuple(items)
+
+
+def _labelled(value: Any) -> Any:
+    if not isinstance(value, list | dict):
+        raise _fault(f"must be a mapping of labels or a list of values, not {said(value)}")
+    for item in value if isinstance(value, list) else ():
+        _scalar(item)
+    return value
+
+
+def _columns(value: Any) -> Any:
+    return (
+        {name: name for name in value} if isinstance(value, list) and all(isinstance(n, str) for n in value) else value
+    )
+
+
+def _design(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+_ONE_OR_MORE: Final = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+
+# Where a file may say a thing in two ways, it is brought into one before it is checked: one fault, one message.
+Number: TypeAlias = Annotated[int | float, BeforeValidator(_number), WithJsonSchema({"type": "number"})]
+Scalar: TypeAlias = Annotated[
+    str | int | float | bool | None,
+    BeforeValidator(_scalar),
+    WithJsonSchema({"type": ["string", "number", "boolean", "null"]}),
+]
+Texts: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_texts), WithJsonSchema(_ONE_OR_MORE)]
+Setting: TypeAlias = Any  # judged by what it sets, not by the shape of the file
+
+SCHEMA_FILE: Final = "experiment.schema.json"
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors, and nothing is converted: "20" is not 20."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class AxisSpec(Strict):
+    """What every axis written as a mapping may say."""
+
+    target: Texts = Field(
+        default=(),
+        description="What the values set: a role or a node.field address, or a list of these that all get the same "
+        "value. Needed where the axis's own name is neither.",
+    )
+
+
+class StepRange(AxisSpec):
+    """Numbers from start to stop in steps: {start: 0.2, stop: 0.8, step: 0.2}. Exact in decimals, both ends included
+    where the steps reach them; stop is never passed.
+    """
+
+    start: Number = Field(description="The first value.")
+    stop: Number = Field(description="A bound: the last value, where the steps reach it.")
+    step: Number = Field(description="The distance between values; negative to go down. Not 0.")
+
+
+class CountRange(AxisSpec):
+    """A number of values from start to stop, both included: {start: 1, stop: 16, num: 5, scale: log}."""
+
+    start: Number = Field(description="The first value.")
+    stop: Number = Field(description="The last value.")
+    num: int = Field(ge=1, le=1_000_000_000, description="How many values.")
+    scale: Literal["linear", "log"] = Field(
+        default="linear", description="linear: equal distances. log: equal ratios; start and stop above 0."
+    )
+
+
+class Seeds(AxisSpec):
+    """Seeds, the same at every other point: {start: 42, count: 4} is 42, 43, 44, 45. Without start they are drawn
+    once at random and kept in the results folder.
+    """
+
+    count: int = Field(ge=1, le=1_000_000_000, description="How many seeds.")
+    start: int | None = Field(default=None, description="The first seed; the others follow by one each.")
+
+
+class Labelled(AxisSpec):
+    """Values with names: {values: {soft: {prompt: soft light, cfg_scale: 4}, hard: {prompt: hard light}}}. A mapping
+    under a label sets each of its targets; anything else is set on the axis's own target. A list of plain values may
+    stand instead of the labels.
+    """
+
+    values: Annotated[
+        Any, BeforeValidator(_labelled), WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "array"}]})
+    ] = Field(
+        description="Label → value, or label → mapping of targets (roles or node.field) to values. The label stands "
+        "in the results table."
+    )
+
+
+class Lines(AxisSpec):
+    """One value a line of a text file: {lines: prompts.txt}. Empty lines and lines that begin with # are left out."""
+
+    lines: str = Field(description="Path of the text file, UTF-8.")
+
+
+class CsvColumns(AxisSpec):
+    """Values from a CSV file with a header line: {csv: shots.csv, column: prompt}. Several columns make several axes
+    that step together, named by their columns or as `columns` maps them: {csv: f.csv, columns: {prompt: Text}}.
+    """
+
+    csv: str = Field(description="Path of the CSV file, UTF-8, with a header line.")
+    column: str | None = Field(default=None, description="The column; the axis's name where it is left out.")
+    columns: Annotated[
+        dict[str, str],
+        BeforeValidator(_columns),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "array", "items": {"type": "string"}},
+                    {"type": "object", "additionalProperties": {"type": "string"}},
+                ]
+            }
+        ),
+    ] = Field(default_factory=dict, description="Several columns: a list of names, or axis name → column.")
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> CsvColumns:
+        if self.column is not None and self.columns:
+            raise ValueError("has both column and columns; one of them")
+        return self
+
+
+class Images(AxisSpec):
+    """Pictures by pattern: {images: "shots/*.jpg"}, in the order of their names. Sets `image` unless told otherwise."""
+
+    images: Texts = Field(description="Pattern of file names (*, ?, **), or a list of patterns.")
+
+
+class SettingsFile(AxisSpec):
+    """Settings from a JSON or YAML file: {settings: looks.json}. The file holds a mapping of labels to mappings of
+    targets to values, or a list of such mappings, each with a `label` or numbered from 1.
+    """
+
+    settings: str = Field(description="Path of the JSON or YAML file.")
+
+
+class Replace(AxisSpec):
+    """Search and replace in the prompt: {replace: red, with: [blue, green]}. List the word itself to keep it as one of
+    the values. Acts on `prompt` unless `target` says otherwise; a word that does not occur is an error.
+    """
+
+    replace: str = Field(min_length=1, description="The text to look for, exactly as it is written in the prompt.")
+    with_: list[str] = Field(alias="with", description="What takes its place, one value each.")
+
+
+class Dynamic(AxisSpec):
+    """Prompts in the dynamic-prompts syntax, every combination once: {dynamic: "a {red|blue} __animal__"}. Sets
+    `prompt` unless told otherwise. Needs the extra `dynamic`.
+    """
+
+    dynamic: Texts = Field(description="A template, or several.")
+    wildcards: str | None = Field(
+        default=None, description="Folder of wildcard files: __animal__ stands for each line of animal.txt."
+    )
+
+
+class Zip(AxisSpec):
+    """Axes of equal length that step together: {zip: {prompt: [a, b], seed: [1, 2]}}."""
+
+    zip: dict[str, SingleAxis] = Field(description="Axis name → axis, of any kind that makes one axis.")
+
+
+_KINDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "values": "<labelled>",
+        "zip": "<zip>",
+        "lines": "<lines>",
+        "csv": "<csv>",
+        "images": "<images>",
+        "settings": "<settings>",
+        "replace": "<replace>",
+        "dynamic": "<dynamic>",
+        "count": "<seeds>",
+        "num": "<num>",
+        "step": "<step>",
+        "stop": "<step>",
+        "start": "<step>",
+    }
+)
+AXIS_KEYS: Final = (*_KINDS, "scale", "target", "with", "column", "columns", "wildcards")
+
+
+def axis_tag(value: Any) -> str | None:
+    """Which kind of axis a raw value is written as: by the key that only this kind has. None where it is none."""
+    if isinstance(value, AxisSpec):
+        return _TAG_OF[type(value)]
+    if isinstance(value, list):
+        return "<list>"
+    if isinstance(value, dict):
+        return next((tag for key, tag in _KINDS.items() if key in value), None)
+    return None
+
+
+_Single: TypeAlias = (
+    Annotated[list[Scalar], Tag("<list>")]
+    | Annotated[StepRange, Tag("<step>")]
+    | Annotated[CountRange, Tag("<num>")]
+    | Annotated[Seeds, Tag("<seeds>")]
+    | Annotated[Labelled, Tag("<labelled>")]
+    | Annotated[Lines, Tag("<lines>")]
+    | Annotated[CsvColumns, Tag("<csv>")]
+    | Annotated[Images, Tag("<images>")]
+    | Annotated[SettingsFile, Tag("<settings>")]
+    | Annotated[Replace, Tag("<replace>")]
+    | Annotated[Dynamic, Tag("<dynamic>")]
+)
+SingleAxis: TypeAlias = Annotated[_Single, Discriminator(axis_tag)]
+AnyAxis: TypeAlias = Annotated[_Single | Annotated[Zip, Tag("<zip>")], Discriminator(axis_tag)]
+_TAG_OF: Final[Mapping[type[AxisSpec], str]] = MappingProxyType(
+    {
+        StepRange: "<step>",
+        CountRange: "<num>",
+        Seeds: "<seeds>",
+        Labelled: "<labelled>",
+        Lines: "<lines>",
+        CsvColumns: "<csv>",
+        Images: "<images>",
+        SettingsFile: "<settings>",
+        Replace: "<replace>",
+        Dynamic: "<dynamic>",
+        Zip: "<zip>",
+    }
+)
+
+
+class DesignSpec(Strict):
+    """Which points of the grid are rendered, where not all are."""
+
+    kind: Literal["full", "random", "sobol", "halton", "lhs", "one_at_a_time"] = Field(
+        description="full: every point. random: points drawn without repetition. sobol, halton, lhs: points spread "
+        "evenly over all axes (space-filling). one_at_a_time: the baseline, and from it each axis by itself."
+    )
+    points: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="How many points (random, sobol, halton, lhs)."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the draw: the same seed draws the same points.")
+    baseline: dict[str, Scalar] = Field(
+        default_factory=dict,
+        description="one_at_a_time: axis → value that it has while another varies; its first value where left out.",
+    )
+
+    @model_validator(mode="after")
+    def _points_where_drawn(self) -> DesignSpec:
+        drawn = self.kind in ("random", "sobol", "halton", "lhs")
+        if drawn and self.points is None:
+            raise ValueError(f"{self.kind} needs points: how many")
+        if not drawn and self.points is not None:
+            raise ValueError(f"{self.kind} knows itself how many points it has; leave points out")
+        if self.baseline and self.kind != "one_at_a_time":
+            raise ValueError("baseline belongs to one_at_a_time")
+        return self
+
+
+class StudySpec(Strict):
+    """How the pictures are measured."""
+
+    metrics: list[str] = Field(default_factory=list, description="Names of metrics; the standard panel where empty.")
+    replicates: int = Field(
+        default=1, ge=1, le=1000, description="How often each point is rendered with everything equal (noise floor)."
+    )
+    baseline: dict[str, Scalar] = Field(
+        default_factory=dict, description="axis → value: the cell that txt2img pictures are compared with."
+    )
+
+
+def _inputs_schema(schema: dict[str, Any]) -> None:
+    schema["properties"] = {
+        name: {"description": (CONTROLS if name == "controls" else ROLES[name]).means} for name in INPUT_NAMES
+    }
+    schema["additionalProperties"] = {"description": "A node.field address of the workflow."}
+
+
+class ExperimentFile(Strict):
+    """An experiment: a workflow, what is fixed, what is varied."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, title="sweep experiment")
+
+    name: str | None = Field(
+        default=None, description="Names the results folder; the file's own name where left out. Letters, digits, - _ ."
+    )
+    description: str = Field(default="", description="The question this experiment answers.")
+    include: Texts = Field(
+        default=(),
+        description="Base file(s) that this one is laid over. inputs, axes, roles and study are merged entry by entry "
+        "(an axis set to null is taken out), everything else is replaced. Paths in a base file start from its folder.",
+    )
+    folder: str | None = Field(
+        default=None, description="Where relative paths start from; the file's own folder where left out."
+    )
+    workflow: str = Field(
+        description=f"A built-in template ({', '.join(TEMPLATE_NAMES)}), or the path of a workflow: an editor export, "
+        "an API graph, or a picture with one in it."
+    )
+    inputs: dict[str, Setting] = Field(
+        default_factory=dict,
+        description="What is fixed for the whole experiment: role or node.field → value. An axis wins over an input.",
+        json_schema_extra=_inputs_schema,
+    )
+    axes: dict[str, AnyAxis] = Field(
+        default_factory=dict,
+        description="What is varied: axis → values. The first axis varies slowest. An axis is named by the role or "
+        "node.field it sets; under any other name it says so itself (target, or labelled values).",
+    )
+    where: Texts = Field(
+        default=(),
+        description="Only points for which this holds count, over axis names: denoise_strength < 0.5 or seed == 42. "
+        "A list: all of them. A name with a space stands between backticks.",
+    )
+    exclude: Texts = Field(default=(), description="Points for which this holds do not count. A list: any of them.")
+    design: Annotated[DesignSpec, BeforeValidator(_design)] = Field(
+        default=DesignSpec(kind="full"),
+        description="Which points of the grid are rendered; all of them where left out.",
+    )
+    roles: dict[str, Texts] = Field(
+        default_factory=dict,
+        description="role → node.field address(es), where the workflow alone leaves it open or another is meant.",
+    )
+    servers: list[str] = Field(
+        default_factory=list, description="URLs of servers to render on; --server takes their place."
+    )
+    board: str | None = Field(
+        default=None, description="Board on the server that the pictures go to; created where it is missing."
+    )
+    study: StudySpec = Field(default_factory=StudySpec, description="How the pictures are measured.")
+
+
+def section_keys() -> dict[str, tuple[str, ...]]:
+    """The sections of an experiment file, each with the keys it knows; empty where it is a value or knows any."""
+    keys: dict[str, tuple[str, ...]] = dict.fromkeys(ExperimentFile.model_fields, ())
+    keys["design"] = tuple(DesignSpec.model_fields)
+    keys["study"] = tuple(StudySpec.model_fields)
+    return keys
+
+
+def known_keys(tag: str | None) -> tuple[str, ...]:
+    """The keys that an axis of this kind may have, as written."""
+    model = next((model for model, name in _TAG_OF.items() if name == tag), None)
+    if model is None:
+        return AXIS_KEYS
+    return tuple(field.alias or name for name, field in model.model_fields.items())
+
+
+def experiment_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of an experiment file, for editors and for the documentation."""
+    schema = ExperimentFile.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def axis_key(spec: AxisSpec) -> str:
+    """The key that marks an axis of this kind: lines, csv, …"""
+    tag = axis_tag(spec)
+    return next(key for key, name in _KINDS.items() if name == tag)

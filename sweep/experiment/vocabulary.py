@@ -1,0 +1,185 @@
+"""The words an experiment may use for what it sets: roles and templates, and what is known of their values unseen.
+
+Only what holds for every workflow stands here (a strength lies between 0 and 1). What a node's field allows is the
+server's to say, and the plan's to check.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeAlias
+
+SEED_MAX: Final = 2**32 - 1
+TEMPLATE_NAMES: Final = ("txt2img", "img2img", "controlnet", "lora")
+IMAGE_TARGETS: Final = frozenset({"image", "control_image"})
+
+SettingKind: TypeAlias = Literal["integer", "number", "text", "image", "model", "stack", "controls", "board"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """What a role means, in words for people, and which values make sense for it on any server."""
+
+    kind: SettingKind
+    means: str
+    low: float | None = None
+    high: float | None = None
+    optional: bool = False  # null is a value: none of it
+
+
+ROLES: Final[Mapping[str, Role]] = MappingProxyType(
+    {
+        "prompt": Role(kind="text", means="What the picture should show."),
+        "negative_prompt": Role(kind="text", means="What the picture should not show."),
+        "variation": Role(kind="text", means='Appended to the prompt, as "{prompt}, {variation}".'),
+        "denoise_strength": Role(
+            kind="number", low=0, high=1, means="How far img2img may leave its source: 0 keeps it, 1 ignores it."
+        ),
+        "seed": Role(kind="integer", low=0, high=SEED_MAX, means="Seed of the noise, 0 to 4294967295."),
+        "steps": Role(kind="integer", low=1, means="Denoising steps, at least 1."),
+        "cfg_scale": Role(kind="number", low=0, means="How closely the prompt is followed (classifier-free guidance)."),
+        "scheduler": Role(kind="text", means="Name of the scheduler, as the server calls it (euler, dpmpp_2m_k, …)."),
+        "model": Role(
+            kind="model", means="Main model: a name, name@base where a name is ambiguous, or a server's key."
+        ),
+        "vae": Role(kind="model", optional=True, means="VAE model; null is the main model's own."),
+        "image": Role(kind="image", means="The source picture: path of a file."),
+        "width": Role(kind="integer", low=1, means="Width of the picture in pixels."),
+        "height": Role(kind="integer", low=1, means="Height of the picture in pixels."),
+        "lora": Role(
+            kind="stack",
+            optional=True,
+            means="LoRA model, or a list of them; each a name or {name, weight}. null is none.",
+        ),
+        "lora_weight": Role(kind="number", means="Weight of the LoRA; with several, of each that names none itself."),
+        "control_image": Role(kind="image", means="The picture a ControlNet follows: path of a file."),
+        "control_weight": Role(kind="number", low=-1, high=2, means="How strongly the ControlNet steers, -1 to 2."),
+        "board": Role(kind="board", optional=True, means="Board on the server that the pictures go to, by name."),
+    }
+)
+ROLE_NAMES: Final[tuple[str, ...]] = tuple(ROLES)
+CONTROLS: Final = Role(
+    kind="controls", means="ControlNets: a list of {model, image, weight, begin, end}; begin and end are 0 to 1."
+)
+INPUT_NAMES: Final[tuple[str, ...]] = (*(name for name in ROLE_NAMES if name != "board"), "controls")
+
+_ADDRESS = re.compile(r"\S(.*\S)?\.[A-Za-z_]\w*\Z")
+_CONTROL_KEYS: Final = ("model", "image", "weight", "begin", "end")
+_LORA_KEYS: Final = ("name", "weight")
+
+
+def is_address(text: str) -> bool:
+    """Whether `text` has the shape node.field; the last dot divides, node ids may hold dots."""
+    return _ADDRESS.match(text) is not None
+
+
+def role_of(target: str) -> Role | None:
+    """What is known of `target`; None for a node.field address, which only a workflow can judge."""
+    return CONTROLS if target == "controls" else ROLES.get(target)
+
+
+def said(value: object) -> str:
+    """A value as a person would name it in a sentence."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}"' if len(value) <= 40 else f'"{value[:37]}…"'
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, Sequence):
+        return "a list"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def value_fault(target: str, value: object) -> str | None:
+    """What is wrong with setting `target` to `value`, as the end of a sentence that begins with where it stands;
+    None where nothing is, or where only a workflow can tell.
+    """
+    role = role_of(target)
+    if role is None or (value is None and role.optional):
+        return None
+    match role.kind:
+        case "integer":
+            return _number_fault(role, value, whole=True)
+        case "number":
+            return _number_fault(role, value, whole=False)
+        case "stack":
+            return _stack_fault(value)
+        case "controls":
+            return _controls_fault(value)
+        case "model" if isinstance(value, Mapping):
+            return None if isinstance(value.get("name"), str) else "needs the model's name"
+        case _:
+            return _text_fault(role, value)
+
+
+def _number_fault(role: Role, value: object, *, whole: bool) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f"must be a {'whole number' if whole else 'number'}, not {said(value)}"
+    if whole and not isinstance(value, int):
+        return f"must be a whole number, not {said(value)}"
+    low, high = role.low, role.high
+    if (low is not None and value < low) or (high is not None and value > high):
+        return f"is {said(value)}, but must be {bounds(low, high)}"
+    return None
+
+
+def bounds(low: float | None, high: float | None) -> str:
+    """0 to 1, at least 1, at most 2: a range in words."""
+    if low is not None and high is not None:
+        return f"{low:.10g} to {high:.10g}"
+    return f"at least {low:.10g}" if low is not None else f"at most {high:.10g}"
+
+
+def _text_fault(role: Role, value: object) -> str | None:
+    if isinstance(value, str):
+        return None if value.strip() or role.kind == "text" else "must not be empty"
+    quoted = f'; text that looks like something else needs quotes: "{value}"' if isinstance(value, int | float) else ""
+    return f"must be {'the path of a picture' if role.kind == 'image' else 'text'}, not {said(value)}{quoted}"
+
+
+def _stack_fault(value: object) -> str | None:
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, Mapping):
+            fault = _entry_fault(item, _LORA_KEYS, "name")
+            if fault:
+                return fault
+        elif not isinstance(item, str) or not item.strip():
+            return f"must be a name, {{name, weight}} or a list of these, not {said(item)}"
+    return None
+
+
+def _controls_fault(value: object) -> str | None:
+    if not isinstance(value, list):
+        return f"must be a list of {{{', '.join(_CONTROL_KEYS)}}}, not {said(value)}"
+    for item in value:
+        if not isinstance(item, Mapping):
+            return f"must hold mappings {{{', '.join(_CONTROL_KEYS)}}}, not {said(item)}"
+        fault = _entry_fault(item, _CONTROL_KEYS, "model", "image") or _span_fault(item)
+        if fault:
+            return fault
+    return None
+
+
+def _span_fault(control: Mapping[str, Any]) -> str | None:
+    for key in ("begin", "end"):
+        if not 0 <= control.get(key, 0) <= 1:
+            return f"has {key} {said(control[key])}, but it must be 0 to 1"
+    if control.get("begin", 0) > control.get("end", 1):
+        return "begins after its end"
+    return None
+
+
+def _entry_fault(entry: Mapping[str, Any], keys: Sequence[str], *needed: str) -> str | None:
+    for key, value in entry.items():
+        if key not in keys:
+            return f"has {key}, which is not known there; known are {', '.join(keys)}"
+        if key in ("weight", "begin", "end") and (isinstance(value, bool) or not isinstance(value, int | float)):
+            return f"has {key} {said(value)}, which is no number"
+    missing = [key for key in needed if not entry.get(key)]
+    return f"needs {' and '.join(missing)}" if missing else None
