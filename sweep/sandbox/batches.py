@@ -117,7 +117,8 @@ def read_graph(posted: Any, types: NodeTypes, loc: tuple[str, ...]) -> GraphTemp
     if not isinstance(posted, dict):
         kind, message = ("missing", "Field required") if posted is None else _NO_OBJECT
         raise RefusedError(422, [fault(kind, loc, message, posted)])
-    nodes, faults = _nodes(checked(OBJECT, posted.get("nodes") or {}, *loc, "nodes"), types, (*loc, "nodes"))
+    named: dict[str, Any] = checked(OBJECT, posted.get("nodes") or {}, *loc, "nodes")
+    nodes, faults = _nodes(named, types, (*loc, "nodes"))
     try:
         edges = EDGES.validate_python(posted.get("edges") or [])
     except ValidationError as error:

@@ -29,10 +29,10 @@ class Events:
             self.sio.on(f"subscribe_{name}" if name != "session" else "subscribe", self._subscribe)
             self.sio.on(f"unsubscribe_{name}" if name != "session" else "unsubscribe", self._unsubscribe)
 
-    async def _connected(self, sid: str, environ: Any, auth: Any = None) -> None:
+    async def _connected(self, sid: str, _environ: Any, _auth: Any = None) -> None:
         self._sids.add(sid)
 
-    async def _disconnected(self, sid: str, reason: Any = None) -> None:
+    async def _disconnected(self, sid: str, _reason: Any = None) -> None:
         self._sids.discard(sid)
 
     async def _subscribe(self, sid: str, data: Any) -> None:

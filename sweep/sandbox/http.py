@@ -113,6 +113,6 @@ async def _truncated(request: web.Request, response: web.Response) -> web.Stream
     return half
 
 
-async def sign(request: web.Request, response: web.StreamResponse) -> None:
+async def sign(_request: web.Request, response: web.StreamResponse) -> None:
     """Every answer says that this is no InvokeAI."""
     response.headers.update(HEADERS)

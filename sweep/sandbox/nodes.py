@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,18 +9,9 @@ from typing import Any, Protocol
 
 from sweep.sandbox.models import Record, identifier
 from sweep.sandbox.painting import Control, Painting
+from sweep.sandbox.values import Node, NodeError
 
-Node = dict[str, Any]
 _THINGS = 50_000
-
-
-class NodeError(Exception):
-    """A node failed; `kind` is the class InvokeAI would name."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.message = message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,10 +106,13 @@ def node(*kinds: str) -> Callable[[Run], Run]:
 def load_model(node: Node, desk: Desk) -> Node:
     """A model's parts."""
     record = desk.model(node["model"], node["type"])
-    part = lambda name: identifier(record, name)  # noqa: E731 -- four words, used nine times
+
+    def part(name: str) -> Node:
+        return identifier(record, name)
+
     vae = {"vae": part("vae"), "seamless_axes": []}
-    unet = {"unet": part("unet"), "scheduler": part("scheduler"), "loras": [], "seamless_axes": []}
-    unet["freeu_config"] = None
+    weights = {"unet": part("unet"), "scheduler": part("scheduler")}
+    unet: Node = {**weights, "loras": [], "seamless_axes": [], "freeu_config": None}
     clips = [
         {"tokenizer": part(f"tokenizer{n}"), "text_encoder": part(f"text_encoder{n}"), "skipped_layers": 0, "loras": []}
         for n in ("", "_2")
@@ -157,12 +150,6 @@ def load_vae(node: Node, desk: Desk) -> Node:
     return {"vae": {"vae": identifier(record), "seamless_axes": []}, "type": "vae_output"}
 
 
-@node("lora_selector")
-def select_lora(node: Node, desk: Desk) -> Node:
-    """A LoRA and its weight, to be collected."""
-    return {"lora": {"lora": node["lora"], "weight": node["weight"]}, "type": "lora_selector_output"}
-
-
 @node("lora_loader", "sdxl_lora_loader", "flux_lora_loader")
 def load_lora(node: Node, desk: Desk) -> Node:
     """One LoRA put on everything that comes along."""
@@ -190,14 +177,6 @@ def _with_loras(node: Node, wanted: list[Node], desk: Desk) -> Node:
         if part in node
     }
     return {**output, "type": f"{node['type']}_output"}
-
-
-@node("clip_skip")
-def skip_layers(node: Node, desk: Desk) -> Node:
-    """Fewer layers of the text encoder."""
-    clip = node["clip"]
-    skipped = clip["skipped_layers"] + node["skipped_layers"]
-    return {"clip": {**clip, "skipped_layers": skipped}, "type": "clip_skip_output"}
 
 
 @node("compel", "sdxl_compel_prompt", "sdxl_refiner_compel_prompt", "flux_text_encoder")
@@ -339,87 +318,6 @@ def _over(start: Latents | None, painting: Painting, controls: Any) -> Latents:
     several = controls if isinstance(controls, list) else [controls] if controls else []
     names = tuple(control["image"]["image_name"] for control in several)
     return Latents(width=painting.width, height=painting.height, painting=painting, below=start, controls=names)
-
-
-@node("integer", "float", "string", "boolean")
-def primitive(node: Node, desk: Desk) -> Node:
-    """A value."""
-    return {"value": node["value"], "type": f"{node['type']}_output"}
-
-
-@node("rand_int")
-def random_integer(node: Node, desk: Desk) -> Node:
-    """Another number each time, as on the real server."""
-    low, high = sorted((node["low"], node["high"]))
-    return {"value": random.randrange(low, max(high, low + 1)), "type": "integer_output"}  # noqa: S311
-
-
-@node("add", "sub", "mul", "div")
-def arithmetic(node: Node, desk: Desk) -> Node:
-    """Whole numbers."""
-    a, b = node["a"], node["b"]
-    if node["type"] == "div" and b == 0:
-        raise NodeError("ZeroDivisionError", "division by zero")
-    results = {"add": a + b, "sub": a - b, "mul": a * b}
-    return {"value": results[node["type"]] if node["type"] in results else int(a / b), "type": "integer_output"}
-
-
-@node("range")
-def number_range(node: Node, desk: Desk) -> Node:
-    """Whole numbers from start up to stop."""
-    numbers = list(range(node["start"], node["stop"], node["step"] or 1))
-    return {"collection": numbers, "type": "integer_collection_output"}
-
-
-@node("integer_collection", "float_collection", "string_collection", "image_collection")
-def collection(node: Node, desk: Desk) -> Node:
-    """A list, as it is."""
-    return {"collection": node["collection"] or [], "type": f"{node['type']}_output"}
-
-
-@node("iterate")
-def iterate(node: Node, desk: Desk) -> Node:
-    """One item of a list."""
-    items = node["collection"]
-    output = {"item": items[node["index"]], "index": node["index"], "total": len(items)}
-    return {**output, "type": "iterate_output"}
-
-
-@node("collect")
-def collect(node: Node, desk: Desk) -> Node:
-    """What the edges brought together."""
-    return {"collection": node["collection"], "type": "collect_output"}
-
-
-@node("core_metadata")
-def core_metadata(node: Node, desk: Desk) -> Node:
-    """Whatever it is given, extra keys too."""
-    hidden = {"id", "type", "is_intermediate", "use_cache"}
-    kept = {name: value for name, value in node.items() if name not in hidden and value is not None}
-    return {"metadata": {**kept, "app_version": "6.14.2"}, "type": "metadata_output"}
-
-
-@node("metadata_item")
-def metadata_item(node: Node, desk: Desk) -> Node:
-    """One label and value."""
-    label = node["label"]
-    return {"item": {"label": label, "value": node["value"]}, "type": "metadata_item_output"}
-
-
-@node("metadata")
-def metadata(node: Node, desk: Desk) -> Node:
-    """Labels and values together."""
-    items = node["items"] if isinstance(node["items"], list) else [node["items"]]
-    return {"metadata": {item["label"]: item["value"] for item in items}, "type": "metadata_output"}
-
-
-@node("merge_metadata")
-def merge_metadata(node: Node, desk: Desk) -> Node:
-    """Several as one, later ones first."""
-    merged: Node = {}
-    for entry in node["collection"] or []:
-        merged |= entry
-    return {"metadata": merged, "type": "metadata_output"}
 
 
 @node("image")

@@ -67,7 +67,7 @@ def _field(field: FieldSchema) -> dict[str, Any]:
             kinds.append({"type": "array", "items": _named(field.items)})
     if field.nullable:
         kinds.append({"type": "null"})
-    facts = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+    facts: dict[str, Any] = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
     facts |= {"field_kind": "input", "input": field.input, "orig_required": field.required, "default": field.default}
     facts |= {said: bound for slot, said in _BOUNDS.items() if (bound := getattr(field, slot)) is not None}
     if field.model_types:

@@ -126,7 +126,7 @@ class Pictures:
 
     async def create_board(self, name: str) -> Record:
         """A new board; names need not differ."""
-        board = {
+        board: Record = {
             "board_id": str(uuid.uuid4()),
             "board_name": name,
             "user_id": "system",
@@ -189,8 +189,9 @@ def _record(name: str, width: int, height: int) -> Record:
 
 
 def _as_png(data: bytes) -> bytes:
-    with Image.open(io.BytesIO(data)) as image:
-        image.load()
+    with Image.open(io.BytesIO(data)) as opened:
+        opened.load()
+        image: Image.Image = opened
         if image.mode not in {"RGB", "RGBA", "L", "LA"}:
             image = image.convert("RGBA" if "transparency" in image.info else "RGB")
         buffer = io.BytesIO()

@@ -14,12 +14,13 @@ from sweep.sandbox.events import Events
 from sweep.sandbox.execution import Execution, Prepared
 from sweep.sandbox.faults import FaultDice, share
 from sweep.sandbox.models import Record
-from sweep.sandbox.nodes import NODES, Desk, Node, NodeError
+from sweep.sandbox.nodes import NODES, Desk
 from sweep.sandbox.options import SandboxOptions
 from sweep.sandbox.queue import Item, Queue
 from sweep.sandbox.requests import NodeTypes
 from sweep.sandbox.store import Store
-from sweep.sandbox.studio import IMAGES, Studio, graph_key
+from sweep.sandbox.studio import DECODERS, IMAGES, Studio, graph_key
+from sweep.sandbox.values import VALUES, Node, NodeError
 
 _SAMPLERS = {"denoise_latents": "steps", "flux_denoise": "num_steps"}
 
@@ -133,7 +134,7 @@ class Processor:
         await self._store.save([item])
         await self._events.status_changed(item)
         execution = Execution(item.session_id, item.bound(self._types))
-        await self._stall(self._options.gc_pause, stopped)
+        await self._stall(self._options.gc_pause)
         await self._rest(self._options.latency, stopped, item)
         failed = await self._run(item, worker, execution, stopped)
         item.keep_session(execution.to_api())
@@ -205,7 +206,9 @@ class Processor:
         return node
 
     async def _make(self, item: Item, node: Node, graph: str) -> Node:
-        if node["type"] in IMAGES:
+        if node["type"] in VALUES:
+            return VALUES[node["type"]](node)
+        if node["type"] in IMAGES or node["type"] in DECODERS:
             return await self._studio.make(node, self._desk, item, graph)
         run = NODES.get(node["type"])
         if run is None:
@@ -248,7 +251,7 @@ class Processor:
             swing = 2 * share(self._options.seed, "jitter", item.item_id) - 1
             await _wait(stopped, seconds * (1 + self._options.jitter * swing))
 
-    async def _stall(self, seconds: float, stopped: asyncio.Event) -> None:
+    async def _stall(self, seconds: float) -> None:
         """InvokeAI's garbage collection: nobody is answered meanwhile."""
         if seconds:
             self.stalled.clear()

@@ -149,7 +149,7 @@ def _definition(field: FieldSchema) -> tuple[Any, Any]:
     if field.type in {"integer", "number"}:
         single = Annotated[single, bounds]
     if field.items and field.type != "array":
-        single = single | list[_PYTHON.get(field.items, Any)]
+        single = single | _list_of(field.items)
     if field.nullable or field.default is None:
         single = single | None
     return single, Field(alias=field.name, default=field.default)
@@ -157,10 +157,14 @@ def _definition(field: FieldSchema) -> tuple[Any, Any]:
 
 def _annotation(field: FieldSchema) -> Any:
     if field.type == "array":
-        return list[_PYTHON.get(field.items, Any)]
+        return _list_of(field.items)
     if field.choices:
         return Literal[tuple(int(c) for c in field.choices) if field.type == "integer" else field.choices]
     return _PYTHON.get(field.type, Any)
+
+
+def _list_of(kind: str) -> Any:
+    return list.__class_getitem__(_PYTHON.get(kind, Any))
 
 
 _PYTHON: dict[str, Any] = {

@@ -68,7 +68,7 @@ async def cache_clear(request: web.Request) -> web.Response:
 
 
 @routes.get("/api/v1/auth/status")
-async def auth_status(request: web.Request) -> web.Response:
+async def auth_status(_request: web.Request) -> web.Response:
     off = dict.fromkeys(("setup_required", "multiuser_enabled", "strict_password_checking"), False)
     return reply({**off, "admin_email": None})
 

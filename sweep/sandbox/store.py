@@ -54,7 +54,7 @@ class Store:
     async def delete(self, item_ids: Iterable[int]) -> None:
         """Forget items."""
 
-    async def records(self, kind: str) -> list[dict[str, Any]]:
+    async def records(self, kind: str) -> list[dict[str, Any]]:  # noqa: ARG002 -- there are none of any kind
         """The records of a kind (`image`, `board`), in the order they were made."""
         return []
 

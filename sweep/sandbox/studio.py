@@ -16,11 +16,12 @@ from PIL import Image
 
 from sweep.sandbox import png
 from sweep.sandbox.faults import FaultDice
-from sweep.sandbox.nodes import Desk, Latents, Node, NodeError
+from sweep.sandbox.nodes import Desk, Latents
 from sweep.sandbox.options import BadImage
 from sweep.sandbox.painter import paint
 from sweep.sandbox.pictures import Pictures, UnknownImageError
 from sweep.sandbox.queue import Item
+from sweep.sandbox.values import Node, NodeError
 
 Pixels = NDArray[np.uint8]
 DECODERS = frozenset({"l2i", "flux_vae_decode"})
@@ -59,7 +60,7 @@ class Studio:
         self._plain = plain
 
     async def make(self, node: Node, desk: Desk, item: Item, graph: str) -> Node:
-        """Run a node of `IMAGES`. Raises NodeError."""
+        """Run a node of `IMAGES` or `DECODERS`. Raises NodeError."""
         metadata = node.get("metadata")
         digest, rendered = None, None
         if node["type"] in DECODERS:
@@ -107,13 +108,11 @@ def spoiled(content: bytes, bad: BadImage | None) -> tuple[bytes, str]:
 
 def _make(node: Node, desk: Desk, pictures: Pictures) -> bytes:
     try:
-        return png.encode(IMAGES[node["type"]](node, desk, pictures))
+        if node["type"] in DECODERS:
+            return png.encode(_pixels(desk.things[node["latents"]["latents_name"]], pictures))
+        return png.encode(IMAGES[node["type"]](node, pictures))
     except UnknownImageError:
         raise NodeError("ImageRecordNotFoundException", "Image record not found") from None
-
-
-def _decode(node: Node, desk: Desk, pictures: Pictures) -> Pixels:
-    return _pixels(desk.things[node["latents"]["latents_name"]], pictures)
 
 
 def _pixels(latents: Latents, pictures: Pictures) -> Pixels:
@@ -137,34 +136,33 @@ def _input(node: Node, pictures: Pictures) -> Pixels:
     return pictures.pixels(node["image"]["image_name"])
 
 
-def _blank(node: Node, desk: Desk, pictures: Pictures) -> Pixels:
+def _blank(node: Node, _pictures: Pictures) -> Pixels:
     color = node["color"]
     channels = [color["r"], color["g"], color["b"], color["a"]][: 4 if node["mode"] == "RGBA" else 3]
     return np.broadcast_to(np.array(channels, np.uint8), (node["height"], node["width"], len(channels))).copy()
 
 
-def _resize(node: Node, desk: Desk, pictures: Pictures) -> Pixels:
+def _resize(node: Node, pictures: Pictures) -> Pixels:
     return _fitted(_input(node, pictures), (node["width"], node["height"]))
 
 
-def _same(node: Node, desk: Desk, pictures: Pictures) -> Pixels:
+def _same(node: Node, pictures: Pictures) -> Pixels:
     return _input(node, pictures)
 
 
-def _lerp(node: Node, desk: Desk, pictures: Pictures) -> Pixels:
+def _lerp(node: Node, pictures: Pictures) -> Pixels:
     low, high = node["min"], node["max"]
-    return (low + _input(node, pictures) / 255 * (high - low)).astype(np.uint8)
+    lerped: Pixels = (low + _input(node, pictures) / 255 * (high - low)).astype(np.uint8)
+    return lerped
 
 
-def _edges(node: Node, desk: Desk, pictures: Pictures) -> Pixels:
+def _edges(node: Node, pictures: Pictures) -> Pixels:
     grey = _input(node, pictures).mean(2)
     steep = np.hypot(*np.gradient(grey))
     return np.repeat(((steep > node.get("low_threshold", 100) / 8) * 255).astype(np.uint8)[..., None], 3, 2)
 
 
-IMAGES: dict[str, Callable[[Node, Desk, Pictures], Pixels]] = {
-    "l2i": _decode,
-    "flux_vae_decode": _decode,
+IMAGES: dict[str, Callable[[Node, Pictures], Pixels]] = {
     "blank_image": _blank,
     "img_resize": _resize,
     "save_image": _same,
