@@ -17,13 +17,16 @@ Servers: TypeAlias = Annotated[
 ]
 Overrides: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--set", help='Change a value of the file: --set axes.denoise_strength="[0.2, 0.5]".', metavar="PATH=YAML"),
+    typer.Option(
+        "--set", help='Change a value of the file: --set axes.denoise_strength="[0.2, 0.5]".', metavar="PATH=YAML"
+    ),
 ]
 ResultsRoot: TypeAlias = Annotated[
     Path, typer.Option("--results", help="Where results folders are kept.", metavar="FOLDER")
 ]
 CaFile: TypeAlias = Annotated[
-    Path | None, typer.Option("--ca-file", help="Certificates of a private authority, for https servers.", metavar="PEM")
+    Path | None,
+    typer.Option("--ca-file", help="Certificates of a private authority, for https servers.", metavar="PEM"),
 ]
 Credentials: TypeAlias = Annotated[
     Path | None,

@@ -93,7 +93,11 @@ class Bars(Silence):
         self._tally = Tally()
         self._console = console(stderr=True)
         self._live = Live(
-            console=self._console, refresh_per_second=4, get_renderable=self._table, redirect_stdout=False, transient=True
+            console=self._console,
+            refresh_per_second=4,
+            get_renderable=self._table,
+            redirect_stdout=False,
+            transient=True,
         )
 
     def __enter__(self) -> Self:

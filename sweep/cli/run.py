@@ -35,12 +35,8 @@ def run(
     shard: Annotated[
         str | None, typer.Option(help="Only this part of the grid: 2/5 is the second of five.", metavar="K/N")
     ] = None,
-    priority: Annotated[
-        bool, typer.Option("--priority", help="Go ahead of what is pending on the server.")
-    ] = False,
-    idle_only: Annotated[
-        bool, typer.Option("--idle-only", help="Wait while other people's items are queued.")
-    ] = False,
+    priority: Annotated[bool, typer.Option("--priority", help="Go ahead of what is pending on the server.")] = False,
+    idle_only: Annotated[bool, typer.Option("--idle-only", help="Wait while other people's items are queued.")] = False,
     board: Annotated[
         str | None, typer.Option(help="Put the pictures on this board of the server; made where it is missing.")
     ] = None,

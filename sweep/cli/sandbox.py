@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 def sandbox(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 9091,
-    models: Annotated[str, typer.Option(help="Its models, with commas: sd-1, sdxl, flux, lora, controlnet, …")] = "sd-1",
+    models: Annotated[
+        str, typer.Option(help="Its models, with commas: sd-1, sdxl, flux, lora, controlnet, …")
+    ] = "sd-1",
     latency: Annotated[float, typer.Option(min=0, help="Seconds each item takes at least.")] = 0.0,
     step_latency: Annotated[float, typer.Option(min=0, help="Seconds each denoising step takes.")] = 0.0,
     workers: Annotated[int, typer.Option(min=1, help="Items rendered at once, as with several GPUs.")] = 1,
@@ -63,7 +65,9 @@ def _faults(fail_rate: float, given: list[str]) -> Faults:
     for text in given:
         name, _, share = text.partition("=")
         if name not in names:
-            raise UsageError(f"There is no fault {name!r}.{did_you_mean(name, names)}", hint=f"Faults: {', '.join(names)}.")
+            raise UsageError(
+                f"There is no fault {name!r}.{did_you_mean(name, names)}", hint=f"Faults: {', '.join(names)}."
+            )
         try:
             chosen[name] = float(share)
         except ValueError:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
 from sweep.cli import options as shared
 
+if TYPE_CHECKING:
+    from sweep.record.rows import Where
+    from sweep.record.table import Results
+
+Format: TypeAlias = Literal["csv", "parquet", "json", "md"]
+
 
 def table(
     run: shared.Run,
-    format_: Annotated[
-        Literal["csv", "parquet", "json", "md"], typer.Option("--format", "-f", help="What to write.")
-    ] = "csv",
+    form: Annotated[Format, typer.Option("--format", "-f", help="What to write.")] = "csv",
     where: Annotated[
-        str | None, typer.Option(help="Only rows for which this holds: \"denoise_strength > 0.4 and seed == 42\".")
+        str | None, typer.Option(help='Only rows for which this holds: "denoise_strength > 0.4 and seed == 42".')
     ] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Also points the experiment no longer has.")] = False,
+    former: Annotated[bool, typer.Option("--all", help="Also points the experiment no longer has.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write to this file instead of the terminal.")
+        Path | None,
+        typer.Option("--output", "-o", help="Write to this file, not to the terminal.", show_default=False),
     ] = None,
     results: shared.ResultsRoot = Path("results"),
 ) -> None:
@@ -29,15 +34,35 @@ def table(
 
     from sweep.cli.locating import results_folder
     from sweep.errors import UsageError
-    from sweep.experiment.conditions import row_filter
-    from sweep.record.export import export
     from sweep.record.table import Results
 
     opened = Results.open(results_folder(run, results))
-    rows = row_filter(where) if where else None
-    if output is None and format_ == "parquet":
-        raise UsageError("Parquet is not text.", hint="Give --output FILE.")
-    if output is not None:
-        export(opened, output, format_, where=rows, former=all_)
+    rows = _filter(opened, where, former=former) if where else None
+    if form == "parquet":
+        if output is None:
+            raise UsageError("Parquet is not text.", hint="Give --output FILE.")
+        opened.write_parquet(output, all=former, where=rows)
+    elif output is not None:
+        opened.write_text(output, form, all=former, where=rows)
     else:
-        sys.stdout.write(opened.text(format_, where=rows, former=all_))
+        opened.stream(sys.stdout, form, all=former, where=rows)
+
+
+def _filter(opened: Results, where: str, *, former: bool) -> Where:
+    """`where` as a test of rows. Raises UsageError where it cannot be read."""
+    from sweep.errors import UsageError
+    from sweep.experiment.conditions import ConditionError, NamedAxis, ValueKind, compile_clause
+
+    kinds: dict[str, ValueKind] = {
+        "integer": "number",
+        "number": "number",
+        "text": "text",
+        "boolean": "boolean",
+        "time": "any",
+    }
+    columns = [NamedAxis(column.name, kinds[column.kind]) for column in opened.columns(all=former)]
+    try:
+        clause = compile_clause(where, columns, wanted=True)
+    except ConditionError as error:
+        raise UsageError(f"--where, character {error.column}: {error.message}.") from error
+    return clause.holds

@@ -16,7 +16,14 @@ from sweep.engine.limits import Limit
 from sweep.engine.options import RunOptions
 from sweep.engine.packing import point
 from sweep.engine.pool import Member
-from sweep.errors import PlanError, Problem, ServerError, TransientError
+from sweep.errors import (
+    PlanError,
+    Problem,
+    ServerError,
+    ServerUnreachableError,
+    ServerUnsupportedError,
+    TransientError,
+)
 from sweep.experiment.definition import Experiment
 from sweep.plan.binding import Plan, make_plan
 from sweep.plan.instance import Instance
@@ -77,6 +84,7 @@ async def prepared(
         experiment = experiment.with_seeds(drawn) if drawn else experiment
         first = members[0].server
         plan = make_plan(experiment, await first.schemas(), await first.models())
+        await _drop_unfit(plan, members, listener)
         for note in plan.notes:
             listener(Notice(message=note))
         if not await _nothing_new(plan, journal, options):
@@ -121,11 +129,38 @@ async def _members(
         members.append(Member(server, info, Limit.of(options.concurrency or 2 * info.capacity)))
     if not members:
         raise refusals[0]
-    for error in refusals:
-        listener(Notice(message=f"{error.message} The run goes on without it."))
+    for refusal in refusals:
+        listener(Notice(message=f"{refusal.message} The run goes on without it."))
     for member in members:
         listener(ServerChanged(server=member.name, state="joined"))
     return members
+
+
+async def _drop_unfit(plan: Plan, members: list[Member], listener: Listener) -> None:
+    """Servers that cannot make the same pictures as the first one take no part."""
+    for member in members[1:]:
+        try:
+            await check_models(plan, member, members[0])
+        except ServerError as error:
+            members.remove(member)
+            listener(ServerChanged(server=member.name, state="left", reason=error.message))
+
+
+async def check_models(plan: Plan, member: Member, first: Member) -> None:
+    """Raises ServerError where a server lacks a model of the plan, or has another one under the same name."""
+    try:
+        models = {(model.name, model.base, model.type): model for model in await member.server.models()}
+        wanted = {(model.name, model.base, model.type): model for model in await first.server.models()}
+    except TransientError as error:
+        raise ServerUnreachableError(error.message) from error
+    for ref in plan.models:
+        place = (ref.name, ref.base, ref.type)
+        if place not in models:
+            raise ServerUnsupportedError(f"{member.name} has no {ref.type} model {ref.name} ({ref.base}).")
+        if place in wanted and models[place].hash != wanted[place].hash:
+            raise ServerUnsupportedError(
+                f"{member.name} has another {ref.name} than {first.name}: their hashes differ."
+            )
 
 
 async def check_values(plan: Plan, member: Member) -> None:

@@ -17,13 +17,14 @@ from sweep.engine.desk import Desk, together
 from sweep.engine.options import RunOptions
 from sweep.engine.places import Place, Places
 from sweep.engine.pool import Member, Pool
-from sweep.engine.preparing import Preparation, check_values, fresh_instances, prepared
+from sweep.engine.preparing import Preparation, fresh_instances, prepared
 from sweep.engine.stopping import Stop, watch_requests
 from sweep.engine.summary import Ending, RunSummary
 from sweep.engine.verdict import Verdict
 from sweep.engine.work import Job, Work
-from sweep.errors import ServerError, SweepError
-from sweep.record.base import Intent
+from sweep.errors import RecordError, ServerError, SweepError
+from sweep.record.base import Counts, Intent
+from sweep.record.table import CSV, write_tables
 from sweep.servers.base import Server
 from sweep.servers.connecting import connect
 
@@ -44,9 +45,9 @@ async def run(
 ) -> RunSummary:
     """Render every point of `experiment` that `results/<name>` does not hold yet.
 
-    `servers` are addresses, or servers not opened yet; they are closed at the end. Errors of single variations are rows of the table.
-    Raises DefinitionError before anything is sent, ServerError where no server can be used at the start, and
-    RecordError where the folder cannot be written. What ends a run later is in the summary.
+    `servers` are addresses, or servers not opened yet; they are closed at the end. Errors of single variations are
+    rows of the table. Raises DefinitionError before anything is sent, ServerError where no server can be used at the
+    start, and RecordError where the folder cannot be written. What ends a run later is in the summary.
     """
     stop = stop or Stop()
     options = options or RunOptions()
@@ -128,8 +129,9 @@ class Runner:
 
     async def _idle(self, member: Member) -> None:
         """Wait while other people's items are pending or running at the server."""
+        wait = max(0.05, self._options.backoff.ceiling(3))
         while not self._stop.stage and await member.server.others_waiting(self._desk.destination):
-            await anyio.sleep(max(0.05, self._options.backoff.ceiling(3)))
+            await anyio.sleep(wait)  # noqa: ASYNC110 - what is waited for is on another machine
 
     def _break_off(self, error: SweepError) -> None:
         """End the run now: what is at the servers stays open on record, and the next run takes it up."""
@@ -149,7 +151,7 @@ class Runner:
         self._work.wake()
 
     async def _ready(self, member: Member) -> None:
-        await self._prepared.check_models(member)
+        await check_models(self._prepared.plan, member, self._prepared.members[0])
 
     def _abandon(self, intent: Intent) -> None:
         for member in self._pool.members:
@@ -200,39 +202,57 @@ class Runner:
             await together(*(self._prepared.journal.cancel(point.key) for point in points))
 
     async def _end(self, seconds: float) -> RunSummary:
-        counts = await self._prepared.journal.counts()
-        ending = self._ending(counts.completed + counts.failed < counts.points)
-        summary = RunSummary(
-            folder=self._prepared.folder,
-            ending=ending,
-            points=counts.points,
-            completed=counts.completed,
-            failed=counts.failed,
-            former=counts.former,
-            rendered=self._verdict.succeeded,
-            seconds=seconds,
-            reason=self._verdict.reason or (self._error.message if self._error else ""),
-            error=self._error,
-        )
-        if not self._error or self._error.exit_code != 4:
-            await self._prepared.journal.end_run(self._prepared.run, ending)
+        """The last writes: how the run ended, and the tables. Disk or journal may be what ended it."""
+        journal, verdict = self._prepared.journal, self._verdict
+        hint = ""
+        try:
+            counts = await journal.counts()
+            ending = self._ending(counts)
+            if not isinstance(self._error, RecordError):
+                await journal.end_run(self._prepared.run, ending)
+                hint = await anyio.to_thread.run_sync(_tables, self._prepared.folder, bool(verdict.outcomes))
+        except RecordError as error:
+            self._error = self._error or error
+            counts = self._prepared.before
+            ending = self._ending(counts)
         self._listener(
             events.RunEnded(
                 ending=ending,
                 completed=counts.completed,
                 failed=counts.failed,
                 points=counts.points,
-                rendered=self._verdict.succeeded,
+                rendered=verdict.succeeded,
                 seconds=seconds,
             )
         )
-        return summary
+        return RunSummary(
+            folder=self._prepared.folder,
+            ending=ending,
+            points=counts.points,
+            completed=counts.completed,
+            failed=counts.failed,
+            former=counts.former,
+            rendered=verdict.succeeded,
+            seconds=seconds,
+            reason=verdict.reason or (self._error.message if self._error else ""),
+            error=self._error,
+            hint=hint,
+        )
 
-    def _ending(self, unfinished: bool) -> Ending:
+    def _ending(self, counts: Counts) -> Ending:
+        if isinstance(self._error, RecordError):
+            return "record-broken"
         if self._error is not None:
-            return {3: "no-server", 4: "disk-full"}.get(self._error.exit_code, "record")  # type: ignore[return-value]
-        if self._stop.stage and unfinished:
+            return "no-server"
+        if self._stop.stage and counts.completed + counts.failed < counts.points:
             return "cancelled" if self._stop.stage == 2 else "interrupted"
         if self._verdict.reason:
             return "stopped-by-failures"
-        return "failures" if self._verdict.failed else "completed"
+        return "failures" if counts.failed else "completed"
+
+
+def _tables(folder: Path, changed: bool) -> str:
+    """Derive the tables anew where anything changed or they are gone; a hint if there could be more of them."""
+    if not changed and (folder / CSV).is_file():
+        return ""
+    return write_tables(folder)[1] or ""

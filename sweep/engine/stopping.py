@@ -1,7 +1,7 @@
 """Asking a run to end, in stages: from its own terminal by signal, from another one by a file in the results folder.
 
 Stage 1: nothing new is begun, what is in flight is finished. Stage 2: what is ours is cancelled on the servers.
-A third Ctrl-C is the operating system's own: the handler that was there before sweep takes it.
+A third Ctrl-C is the operating system's own: the process ends at once, and the next run heals what that left.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Stop:
 
 @contextmanager
 def signals(stop: Stop) -> Iterator[None]:
-    """While inside, Ctrl-C asks for stage 1, then 2, then does what it did before; SIGTERM asks for stage 2.
+    """While inside, Ctrl-C asks for stage 1, then 2, then ends the process; SIGTERM asks for stage 2.
 
     Only to be used in the main thread, inside a running event loop.
     """
@@ -49,15 +49,16 @@ def signals(stop: Stop) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     seen = 0
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, _: FrameType | None) -> None:
         nonlocal seen
-        seen += 1
         if number == signal.SIGTERM:
             loop.call_soon_threadsafe(stop.request, 2)
-        elif seen <= 2:
+            return
+        seen += 1
+        if seen <= 2:
             loop.call_soon_threadsafe(stop.request, seen)
         else:
-            signal.signal(number, before[signal.Signals(number)])
+            signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
     for number in before:

@@ -8,7 +8,9 @@ from typing import Final, Literal, TypeAlias
 
 from sweep.errors import SweepError
 
-Ending: TypeAlias = Literal["completed", "failures", "stopped-by-failures", "interrupted", "cancelled", "no-server", "disk-full", "record"]
+Ending: TypeAlias = Literal[
+    "completed", "failures", "stopped-by-failures", "interrupted", "cancelled", "no-server", "record-broken"
+]
 
 INTERRUPTED: Final = 130
 
@@ -27,6 +29,7 @@ class RunSummary:
     seconds: float
     reason: str = ""  # why it ended before its time, in one sentence
     error: SweepError | None = None
+    hint: str = ""  # what else could be had, such as a table in another format
 
     @property
     def exit_code(self) -> int:

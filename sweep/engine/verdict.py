@@ -17,6 +17,11 @@ class Verdict:
         self.failed = 0
         self.reason = ""
 
+    @property
+    def outcomes(self) -> int:
+        """How many variations this run brought to an end."""
+        return self.succeeded + self.failed
+
     def after(self, failure: str | None) -> str:
         """Count one outcome (None: it succeeded); gives `reason` at the moment it becomes true, else nothing."""
         if failure is None:

@@ -1,0 +1,96 @@
+"""Stopping by signal, by another terminal, and the places items hold."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+
+from sweep.engine.places import Places
+from sweep.engine.stopping import REQUEST, Stop, ask, clear, signals, watch_requests
+
+THRICE = """
+import os, signal, anyio
+from sweep.engine.stopping import Stop, signals
+
+async def main():
+    with signals(Stop()):
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+    print("went on")
+
+anyio.run(main)
+"""
+
+
+def test_a_stage_is_never_taken_back() -> None:
+    stop = Stop()
+    stop.request(2)
+    stop.request(1)
+    assert stop.stage == 2
+
+
+async def test_two_interrupts_ask_for_two_stages() -> None:
+    stop = Stop()
+    before = signal.getsignal(signal.SIGINT)
+    with signals(stop):
+        os.kill(os.getpid(), signal.SIGINT)
+        await stop.reached(1)
+        assert stop.stage == 1
+        os.kill(os.getpid(), signal.SIGINT)
+        await stop.reached(2)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_third_interrupt_is_the_systems_own() -> None:
+    child = subprocess.run([sys.executable, "-c", THRICE], capture_output=True, text=True, check=False)
+    assert (child.returncode, child.stdout) == (-signal.SIGINT, "")
+
+
+async def test_sigterm_asks_for_stage_two() -> None:
+    stop = Stop()
+    with signals(stop):
+        os.kill(os.getpid(), signal.SIGTERM)
+        await stop.reached(2)
+    assert stop.stage == 2
+
+
+async def test_another_terminal_asks_through_the_folder(tmp_path: Path) -> None:
+    stop = Stop()
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch_requests, stop, tmp_path)
+        await anyio.to_thread.run_sync(ask, tmp_path, 1)
+        await stop.reached(1)
+        await anyio.to_thread.run_sync(ask, tmp_path, 2)
+        await stop.reached(2)
+    await anyio.to_thread.run_sync(clear, tmp_path)
+    assert not await anyio.Path(tmp_path / REQUEST).exists()
+
+
+async def test_a_torn_request_is_none(tmp_path: Path) -> None:
+    await anyio.Path(tmp_path / REQUEST).write_bytes(b"\xff\x00")
+    stop = Stop()
+    with anyio.move_on_after(0.05):
+        await watch_requests(stop, tmp_path)
+    assert stop.stage == 0
+
+
+async def test_the_slot_goes_back_before_the_place() -> None:
+    places, slots = Places(2), anyio.CapacityLimiter(1)
+    first = await places.enter(slots)
+    first.give_slot_back()
+    first.give_slot_back()
+    second = await places.enter(slots)
+    with anyio.move_on_after(0.01) as waited:
+        await places.enter(anyio.CapacityLimiter(1))
+    assert waited.cancelled_caught
+    first.leave()
+    first.leave()
+    third = await places.enter(anyio.CapacityLimiter(1))
+    second.leave()
+    third.leave()
+    assert slots.borrowed_tokens == 0

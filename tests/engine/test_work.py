@@ -1,0 +1,138 @@
+"""The source that servers pull from: lazy, fair to what came back, and never stuck at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import anyio
+import pytest
+
+from sweep.engine.work import Job, Work
+from sweep.experiment.definition import Variation
+from sweep.plan.instance import Instance
+from sweep.record.base import Intent
+from sweep.workflow.graph import Graph
+
+A, B = "http://a", "http://b"
+
+
+def instance(number: int) -> Instance:
+    return Instance(key=f"k{number}", variation=Variation(number, {}), graph=Graph({}), outputs=("out",))
+
+
+def job(number: int, *, avoid: str | None = None, home: str | None = None) -> Job:
+    intents = (Intent(key=f"k{number}", number=1, server="s", url=home, batch_id="b"),) if home else ()
+    return Job(instances=(instance(number),), avoid=frozenset([avoid] if avoid else []), intents=intents)
+
+
+def work(count: int, alive: frozenset[str] = frozenset([A, B])) -> Work:
+    return Work((instance(number) for number in range(count)), alive=lambda: alive)
+
+
+async def test_points_are_made_only_when_asked_for() -> None:
+    made: list[int] = []
+
+    def fresh() -> Iterator[Instance]:
+        for number in range(1_000_000):
+            made.append(number)
+            yield instance(number)
+
+    source = Work(fresh(), alive=lambda: frozenset([A]))
+    first = await source.take(A)
+    several = await source.take(A, most=3)
+    assert first is not None
+    assert several is not None
+    assert several.keys == ("k1", "k2", "k3")
+    assert made == [0, 1, 2, 3]
+
+
+async def test_none_only_when_nothing_can_come_back() -> None:
+    source = work(1)
+    taken = await source.take(A)
+    assert taken is not None
+    answers: list[Job | None] = []
+
+    async def wait() -> None:
+        answers.append(await source.take(B))
+        answers.append(await source.take(B))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        assert answers == []
+        source.put(taken.again(avoid=A))
+        source.finish()
+        await anyio.wait_all_tasks_blocked()
+        assert [answer.attempt for answer in answers if answer] == [2]
+        source.finish()
+    assert answers[1] is None
+
+
+async def test_what_failed_at_a_server_goes_to_another_if_there_is_one() -> None:
+    source = work(0)
+    source.put(job(1, avoid=A))
+    with anyio.move_on_after(0.01) as waited:
+        await source.take(A)
+    assert waited.cancelled_caught
+    assert await source.take(B) is not None
+
+
+async def test_what_failed_everywhere_goes_anywhere() -> None:
+    source = work(0, frozenset([A]))
+    source.put(job(1, avoid=A))
+    assert await source.take(A) is not None
+
+
+@pytest.mark.parametrize(("alive", "taker", "fits"), [({A, B}, B, False), ({A, B}, A, True), ({B}, B, True)])
+async def test_an_open_item_is_asked_at_its_own_server_while_that_lives(
+    alive: set[str], taker: str, fits: bool
+) -> None:
+    source = work(0, frozenset(alive))
+    source.put(job(1, home=A))
+    taken: Job | None = None
+    with anyio.move_on_after(0.01):
+        taken = await source.take(taker)
+    assert (taken is not None) == fits
+
+
+async def test_a_server_that_left_gets_nothing_until_it_is_back() -> None:
+    alive = {B}
+    source = Work(iter([instance(1)]), alive=lambda: frozenset(alive))
+    with anyio.move_on_after(0.01) as waited:
+        await source.take(A)
+    assert waited.cancelled_caught
+    alive.add(A)
+    assert await source.take(A) is not None
+
+
+async def test_stopped_work_hands_out_only_what_a_living_server_has() -> None:
+    source = work(5, frozenset([A]))
+    source.put(job(7, home=A))
+    source.put(job(8, home=B))
+    source.put(job(9))
+    source.stop()
+    source.put(job(10))
+    taken = await source.take(A)
+    assert taken is not None
+    assert taken.keys == ("k7",)
+    source.finish()
+    assert await source.take(A) is None
+
+
+async def test_a_job_waits_out_its_delay() -> None:
+    now = 100.0
+    source = Work(iter(()), alive=lambda: frozenset([A]), clock=lambda: now)
+    source.put(job(1), delay=0.02)
+    with anyio.move_on_after(0.01) as waited:
+        await source.take(A)
+    assert waited.cancelled_caught
+    now = 100.03
+    assert await source.take(A) is not None
+
+
+def test_a_job_splits_into_jobs_of_one() -> None:
+    both = Job(instances=(instance(1), instance(2)), attempt=3, avoid=frozenset([A]))
+    assert [(part.keys, part.attempt, part.avoid) for part in both.split()] == [
+        (("k1",), 3, frozenset([A])),
+        (("k2",), 3, frozenset([A])),
+    ]
