@@ -133,7 +133,7 @@ def check_graph(graph: Graph, schemas: NodeSchemas) -> list[Problem]:
 
     Missing models and pictures count, as the nodes need them: check after the plan has filled them in.
     """
-    faults = [*_check_nodes(graph, schemas), *_check_edges(graph, schemas), *_check_circle(graph)]
+    faults = [*check_wiring(graph), *_check_nodes(graph, schemas), *_check_edges(graph, schemas)]
     return [Problem(message=fault) for fault in faults]
 
 
@@ -168,7 +168,10 @@ def unknown_type(node: Node, schemas: NodeSchemas) -> str:
     return f"{who} is of type {node.type}, which this server does not have: a custom or removed node?{near}"
 
 
-def _check_edges(graph: Graph, schemas: NodeSchemas) -> Iterator[str]:
+def check_wiring(graph: Graph) -> Iterator[str]:
+    """The faults of a graph that no server's node types are needed to see: edges from or to a missing node, two into
+    one input, nodes that feed each other in a circle.
+    """
     fed: dict[Address, Edge] = {}
     for edge in dict.fromkeys(graph.edges):
         missing = [end.node for end in (edge.source, edge.destination) if end.node not in graph.nodes]
@@ -178,8 +181,13 @@ def _check_edges(graph: Graph, schemas: NodeSchemas) -> Iterator[str]:
         other = fed.setdefault(edge.destination, edge)
         if other is not edge and graph.nodes[edge.destination.node].type != "collect":
             yield f"Two edges lead into {edge.destination}: from {other.source} and from {edge.source}"
-        source = schemas.get(graph.nodes[edge.source.node].type)
-        target = schemas.get(graph.nodes[edge.destination.node].type)
+    yield from _check_circle(graph)
+
+
+def _check_edges(graph: Graph, schemas: NodeSchemas) -> Iterator[str]:
+    for edge in dict.fromkeys(graph.edges):
+        ends = [graph.nodes.get(end.node) for end in (edge.source, edge.destination)]
+        source, target = (schemas.get(node.type) if node else None for node in ends)
         if source is not None and target is not None:
             yield from _check_ends(edge, graph, source, target)
 
