@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
@@ -21,6 +21,7 @@ from sweep.study.replication import (
     finite,
     no_estimate,
     unit_matrix,
+    unreplicated,
 )
 
 FINE = 201  # points of the fitted curve
@@ -28,7 +29,7 @@ SPENT = 0.02  # of the range is left where a metric counts as saturated
 STRETCH = 0.15  # of the axis it must be spent over to be worth a warning
 VIOLATION = 0.05  # of the range by which means may miss the monotone fit where no interval tells better
 INVERTED = "inverted 95 % t band over seed curves"
-Ends: TypeAlias = tuple[float, float]
+Kind: TypeAlias = Literal["saturated", "violated", "flat", "one-seed", "missing"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,8 +203,8 @@ def _violation(x: Floats, levels: Band, fit: Fit) -> list[CurveWarning]:
     return [CurveWarning(kind="violated", message=message, low=float(wrong[0]), high=float(wrong[-1]))]
 
 
-def _warning(kind: str, message: str) -> CurveWarning:
-    return CurveWarning(kind=kind, message=message, low=None, high=None)  # type: ignore[typeddict-item]
+def _warning(kind: Kind, message: str) -> CurveWarning:
+    return CurveWarning(kind=kind, message=message, low=None, high=None)
 
 
 def response_curve(
@@ -247,10 +248,5 @@ def _unreplicated(
     half: Estimate, passes: list[Crossing], warnings: list[CurveWarning]
 ) -> tuple[Estimate, list[Crossing], list[CurveWarning]]:
     """The same without the one pseudo-seed that a table without a seed axis has."""
-
-    def none(at: Estimate) -> Estimate:
-        reason = few_units(0) if at["value"] is not None else at["reason"]
-        return Estimate(**{**at, "n": 0, "reason": reason})  # type: ignore[typeddict-item]
-
     said = [_warning("one-seed", few_units(0)) if w["kind"] == "one-seed" else w for w in warnings]
-    return none(half), [Crossing(threshold=c["threshold"], at=none(c["at"])) for c in passes], said
+    return unreplicated(half), [Crossing(threshold=c["threshold"], at=unreplicated(c["at"])) for c in passes], said

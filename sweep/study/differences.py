@@ -9,7 +9,7 @@ import numpy as np
 
 from sweep.study.contract import Difference
 from sweep.study.layout import Floats, Layout
-from sweep.study.replication import estimate, few_units, t_test, unit_matrix
+from sweep.study.replication import estimate, t_test, unit_matrix, unreplicated
 
 ALL_PAIRS = 8  # levels; with more, only neighbours and the two ends are compared
 LEVEL = 0.05
@@ -33,7 +33,7 @@ def differences_of(layout: Layout, metric: str, axis: str, *, pairwise_metric: b
     for (a, b), step, p, p_holm in zip(pairs, steps, raw, corrected, strict=True):
         value = estimate(step, method=PAIRED, pairwise=pairwise_metric)
         if not layout.unit_count:
-            value.update(n=0, reason=few_units(0) if value["value"] is not None else value["reason"])
+            value = unreplicated(value)
         found.append(
             Difference(
                 metric=metric,

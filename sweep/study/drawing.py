@@ -135,8 +135,8 @@ def _drawn(curve: Curve, scale: _Scale, ink: str) -> list[str]:
         back = [scale.at(x, low) for x, low, _ in reversed(banded)]
         parts.insert(0, f'<polygon points="{" ".join(there + back)}" fill="{ink}" opacity="0.18"/>')
     if (half := curve["half"]["value"]) is not None:
-        low, high = scale.at(half, scale.y0), scale.at(half, scale.y1)
-        parts.append(f'<polyline points="{low} {high}" stroke="{ink}" stroke-dasharray="3 3" fill="none"/>')
+        ends = f"{scale.at(half, scale.y0)} {scale.at(half, scale.y1)}"
+        parts.append(f'<polyline points="{ends}" stroke="{ink}" stroke-dasharray="3 3" fill="none"/>')
     dots = (scale.at(curve["x"][i], curve["mean"][i] or 0.0).split(",") for i in known)
     return parts + [f'<circle cx="{x}" cy="{y}" r="2.5" fill="{ink}"/>' for x, y in dots]
 

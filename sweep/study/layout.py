@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, TypeAlias
 
@@ -67,7 +67,7 @@ class Layout:
 
     def axis(self, name: str) -> LayoutAxis:
         """The axis of that name; KeyError where there is none."""
-        return next(axis for axis in self.axes if axis.name == name) if name in self.names else _no_axis(name)
+        return {axis.name: axis for axis in self.axes}[name]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -89,12 +89,39 @@ class Layout:
         """The cell of each row: a number for every combination of factor levels."""
         return self.combined(self.factors)
 
+    @cached_property
+    def points(self) -> Codes:
+        """The point of each row: everything equal but the repeat."""
+        return self.combined([name for name in self.names if name != REPLICATE])
+
+    @cached_property
+    def repeats(self) -> Codes:
+        """Which rendering of its point a row is, from 0, in the order of the table. Several pictures of one rendering
+        (with one key) have the same number.
+        """
+        keys = pd.factorize(self.frame["key"])[0] if "key" in self.frame else np.arange(len(self.frame))
+        return _rank_within(self.points, keys.astype(np.intp))
+
+    @property
+    def replicates(self) -> int:
+        """How often the most repeated point was rendered; 0 in an empty table."""
+        return int(self.repeats[self.pictures].max(initial=-1)) + 1
+
+    def compared_with(self, reference: Literal["source", "baseline", "none"]) -> Layout:
+        """The same, saying what its pictures are compared with."""
+        return replace(self, reference=reference)
+
+    def with_columns(self, columns: Mapping[str, Floats | pd.Series]) -> Layout:
+        """The same with these columns added to the table."""
+        return replace(self, frame=self.frame.assign(**columns))
+
     def combined(self, names: Iterable[str]) -> Codes:
         """A number for every combination of levels of these axes that occurs, by row; 0 everywhere for none."""
         joint = np.zeros(len(self.frame), dtype=np.intp)
         for name in names:
             axis = self.axis(name)
-            joint = np.unique(joint * len(axis.levels) + axis.codes, return_inverse=True)[1].astype(np.intp)
+            mixed = joint * max(len(axis.levels), 1) + axis.codes
+            joint = np.asarray(np.unique(mixed, return_inverse=True)[1], dtype=np.intp)
         return joint
 
     def response(self, metric: str) -> Floats:
@@ -134,14 +161,10 @@ class Layout:
             seed_axis=self.seed,
             seeds=len(self.axis(self.seed).levels) if self.seed else 0,
             seeds_shared=self.seeds_shared,
-            replicates=len(self.axis(REPLICATE).levels) if REPLICATE in self.names else 1,
+            replicates=max(self.replicates, 1),
             reference=self.reference,
             baseline=self.baseline,
         )
-
-
-def _no_axis(name: str) -> LayoutAxis:
-    raise KeyError(name)
 
 
 def plain(value: object) -> Level:
@@ -193,8 +216,7 @@ def _with_units(layout: Layout, seed: LayoutAxis) -> Layout:
     pairs = np.unique(np.stack([cells, seed.codes]), axis=1).shape[1]
     shared = pairs > SHARED * len(np.unique(cells)) * len(seed.levels)
     units = seed.codes if shared else _rank_within(cells, seed.codes)
-    known = {name: getattr(layout, name) for name in ("frame", "axes", "factors", "aliases", "pictures", "baseline")}
-    return Layout(**known, reference=layout.reference, seed=seed.name, seeds_shared=shared, units=units)
+    return replace(layout, seed=seed.name, seeds_shared=bool(shared), units=units)
 
 
 def _rank_within(cells: Codes, codes: Codes) -> Codes:
@@ -202,7 +224,7 @@ def _rank_within(cells: Codes, codes: Codes) -> Codes:
     pairs, inverse = np.unique(np.stack([cells, codes]), axis=1, return_inverse=True)
     starts = np.searchsorted(pairs[0], pairs[0], side="left")
     ranks = np.arange(pairs.shape[1]) - starts
-    return ranks[inverse.ravel()].astype(np.intp)
+    return np.asarray(ranks[inverse.ravel()], dtype=np.intp)
 
 
 def _pictures(frame: pd.DataFrame) -> Mask:
@@ -221,7 +243,7 @@ def _read_axis(frame: pd.DataFrame, name: str, kind: str) -> LayoutAxis:
         values = tuple(plain(level) for level in levels)
     else:
         numeric = False
-        codes, uniques = pd.factorize(column, use_na_sentinel=False)
+        codes, uniques = pd.factorize(column.astype(object), use_na_sentinel=False)
         values = tuple(plain(level) for level in uniques)
     return LayoutAxis(
         name=name, kind=kind, levels=values, codes=codes.astype(np.intp), numeric=numeric and len(values) > 1

@@ -217,6 +217,6 @@ def known_facts(names: Iterable[str], counts: Mapping[str, tuple[int, int]]) -> 
     for name in names:
         measured, failed = counts[name]
         facts = known.get(name) or plain_facts(name, measured=measured)
-        facts = MetricFacts(**{**facts, "measured": measured, "failed": failed})  # type: ignore[typeddict-item]
+        facts = MetricFacts(**{**facts, "measured": measured, "failed": failed})
         found.append(facts)
     return found

@@ -8,17 +8,12 @@ import numpy as np
 from scipy.special import chdtri
 
 from sweep.study.contract import Curve, Determinism, Estimate, Noise
-from sweep.study.layout import REPLICATE, Codes, Layout
+from sweep.study.layout import Layout
 from sweep.study.replication import CONFIDENCE, no_estimate
 
 STRENGTHS = ("denoise_strength", "denoising_strength", "strength")  # axes whose zero changes nothing
 NEAR_ZERO = 0.05  # the highest strength at which what is seen counts as the floor
 SAME_POINT = "replicate_error"  # the metric against the first repeat of the same point
-
-
-def points_of(layout: Layout) -> Codes:
-    """The point of each row: everything equal but the repeat."""
-    return layout.combined([name for name in layout.names if name != REPLICATE])
 
 
 def noise_of(layout: Layout, metric: str, curves: Sequence[Curve]) -> Noise:
@@ -30,13 +25,13 @@ def noise_of(layout: Layout, metric: str, curves: Sequence[Curve]) -> Noise:
 
 
 def _replicate(layout: Layout, metric: str) -> Estimate:
-    if REPLICATE not in layout.names or not layout.axis(REPLICATE).varies:
+    if layout.replicates < 2:
         return no_estimate("no point was rendered twice (study: {replicates: 2})")
     response = layout.response(metric)
     rows = np.isfinite(response)
     if not rows.any():
         return no_estimate("nothing was measured")
-    points = np.unique(points_of(layout)[rows], return_inverse=True)[1]
+    points = np.unique(layout.points[rows], return_inverse=True)[1]
     counts = np.bincount(points)
     means = np.bincount(points, response[rows]) / counts
     squares = float(((response[rows] - means[points]) ** 2).sum())
@@ -78,13 +73,13 @@ def _floor(metric: str, curves: Sequence[Curve]) -> tuple[Estimate, float | None
 
 def determinism_of(layout: Layout) -> Determinism | None:
     """Whether the server gives the same pixels for the same point; None where that was not asked."""
-    if SAME_POINT not in layout.frame or REPLICATE not in layout.names:
+    if SAME_POINT not in layout.frame:
         return None
     error = layout.response(SAME_POINT)
     rows = np.isfinite(error)
     if not rows.any():
         return None
-    points = np.unique(points_of(layout)[rows], return_inverse=True)[1]
+    points = np.unique(layout.points[rows], return_inverse=True)[1]
     worst = np.zeros(int(points.max()) + 1)
     np.maximum.at(worst, points, error[rows])
     total, same = len(worst), int((worst == 0).sum())

@@ -102,6 +102,15 @@ def no_estimate(reason: str, *, method: str = "none", n: int = 0) -> Estimate:
     return Estimate(value=None, low=None, high=None, confidence=CONFIDENCE, n=n, method=method, reason=reason)
 
 
+def unreplicated(estimate: Estimate) -> Estimate:
+    """The same of a table without a seed axis: no n, no interval, and the reason."""
+    found = estimate.copy()
+    found["n"], found["low"], found["high"], found["method"] = 0, None, None, "none"
+    if found["value"] is not None:
+        found["reason"] = few_units(0)
+    return found
+
+
 def finite(value: float | np.floating) -> float | None:
     """A plain float, or None for NaN and infinity."""
     return float(value) if np.isfinite(value) else None

@@ -6,7 +6,7 @@ import numpy as np
 
 from sweep.study.contract import Direction, DiversityCell, Group, Outlier, SeedRow
 from sweep.study.layout import Codes, Floats, Layout
-from sweep.study.replication import ROUNDS, estimate, few_units
+from sweep.study.replication import ROUNDS, estimate, unreplicated
 
 FAR = 4.0  # robust standard deviations from what is expected
 MOST_OUTLIERS = 20  # of one metric, the farthest first
@@ -108,7 +108,7 @@ def diversity_of(layout: Layout, metric: str) -> list[DiversityCell]:
             axis = layout.axis(name)
             group[name] = axis.levels[int(axis.codes[rows[0]])]
         value = estimate(response[rows], method="jackknife over seeds", pairwise=True)
-        if value["value"] is not None and not layout.unit_count:
-            value.update(n=0, low=None, high=None, method="none", reason=few_units(0))
+        if not layout.unit_count:
+            value = unreplicated(value)
         found.append(DiversityCell(metric=metric, cell=group, value=value))
     return found

@@ -43,7 +43,8 @@ from sweep.study.words import (
 )
 
 if TYPE_CHECKING:
-    from sweep.study.measuring import Progress, ResultsLike
+    from sweep.study.job import ResultsLike
+    from sweep.study.measuring import Progress
     from sweep.study.metrics import Metric
 
 THRESHOLDS: Mapping[str, Sequence[float]] = {"structure_coarse": (0.9,), "structure_middle": (0.5,), "ms_ssim": (0.5,)}

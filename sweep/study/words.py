@@ -186,7 +186,7 @@ def _largest(axis: str, pairs: Sequence[Difference], facts: MetricFacts) -> str:
 
 def _negated(estimate: Estimate) -> Estimate:
     value, low, high = (None if v is None else -v for v in (estimate["value"], estimate["low"], estimate["high"]))
-    return Estimate(**{**estimate, "value": value, "low": high, "high": low})  # type: ignore[typeddict-item]
+    return Estimate(**{**estimate, "value": value, "low": high, "high": low})
 
 
 def seed_text(rows: Sequence[SeedRow], facts: MetricFacts) -> list[Sentence]:
