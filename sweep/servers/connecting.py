@@ -115,7 +115,7 @@ class FamilyServer:
 
 
 async def _api(http: Http, queue_id: str) -> str:
-    """ "queue" or "sessions" by what is there; "" for neither. A refusal is an answer too: there is something."""
+    """`queue` or `sessions` by what is there, empty for neither. A refusal is an answer, too: there is something."""
     also = (401, 403, 404, 405, 422)
     queue = await http.call("GET", f"/api/v1/queue/{queue_id}/status", "asking which API it speaks", also=also)
     if queue.status in (401, 403) or "queue" in reading.mapping(queue.body):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import mimetypes
 from collections.abc import Iterable, MutableMapping
 from pathlib import Path
 
@@ -14,6 +13,8 @@ from sweep.errors import TransientError, VariationError
 from sweep.servers import reading
 from sweep.servers.address import path_part
 from sweep.servers.http import Http
+
+KINDS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif", ".bmp": "image/bmp"}
 
 
 class Uploads:
@@ -67,7 +68,7 @@ class Uploads:
                 f"{path.name}: the input picture was changed after the plan was made", kind="ChangedFile"
             )
         form = aiohttp.FormData()
-        kind = mimetypes.guess_type(path.name)[0] or "image/png"
+        kind = KINDS.get(path.suffix.lower(), "image/png")
         form.add_field("file", content, filename=f"{sha256[:16]}{path.suffix.lower()}", content_type=kind)
         answer = await self._http.post_form(
             "/api/v1/images/upload",

@@ -1,0 +1,340 @@
+"""The contract of `Server` as cases that any implementation can import and run, against whatever stands behind it.
+
+Each case is an async function of a `Subject` that raises AssertionError where the contract is broken::
+
+    @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+    async def test_conforms(case, subject):
+        await case(subject)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeAlias
+
+from sweep.errors import ItemLostError, TransientError, VariationError
+from sweep.servers.base import (
+    Ended,
+    ItemEvent,
+    MissingModelError,
+    Rendered,
+    Server,
+    ServerImage,
+    ServerInfo,
+    Started,
+    Submission,
+    Ticket,
+)
+from sweep.workflow.graph import Graph
+
+LARGE = 64 * 1024 * 1024  # bytes
+SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """A graph to render, the nodes whose pictures are wanted, and the files of its input pictures."""
+
+    graph: Graph
+    outputs: tuple[str, ...]
+    images: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """An open server under test, and scenes for it. Scenes made from different numbers differ in their picture."""
+
+    server: Server
+    info: ServerInfo
+    another: Callable[[], AbstractAsyncContextManager[Server]]  # a second client of the same server, open
+    quick: Callable[[int], Scene]  # one output, as fast as it goes
+    slow: Callable[[int], Scene]  # busy for at least a second
+    pictured: Callable[[int], Scene]  # one output, from an input picture
+    several: Scene  # two outputs at least
+    failing: Scene  # accepted, and fails when it is rendered
+    failing_node: str  # in `failing`
+    refused: Scene  # a value out of its field's range
+    modelless: Scene  # with a model that is not installed
+
+
+Case: TypeAlias = Callable[[Subject], Awaitable[None]]
+
+
+def submission(scene: Scene, destination: str = "conformance", priority: int = 0) -> Submission:
+    """The scene as something to submit, under a batch id of its own."""
+    return Submission(
+        batch_id=str(uuid.uuid4()),
+        graph=scene.graph,
+        outputs=scene.outputs,
+        destination=destination,
+        images=scene.images,
+        priority=priority,
+    )
+
+
+async def told(server: Server, ticket: Ticket) -> list[ItemEvent]:
+    """Everything that is heard of an item."""
+    return [event async for event in server.hear(ticket)]
+
+
+async def rendered(server: Server, scene: Scene) -> Ended:
+    """The scene's end, rendered whole."""
+    return last(await told(server, await server.submit(submission(scene))))
+
+
+def last(events: list[ItemEvent]) -> Ended:
+    """The event all others come before."""
+    end = events[-1] if events else None
+    assert isinstance(end, Ended), f"the last event is {end}"
+    return end
+
+
+async def it_says_who_it_is(subject: Subject) -> None:
+    """Name, address without credentials, at least one device."""
+    info = subject.info
+    assert info.url == subject.server.url
+    assert info.name
+    assert "@" not in info.url
+    assert info.version
+    assert info.capacity >= 1
+
+
+async def it_describes_its_nodes_and_models(subject: Subject) -> None:
+    """Every node type of a scene is described; a model has what it takes to be found by name."""
+    schemas = await subject.server.schemas()
+    scene = subject.quick(0)
+    for node in scene.graph.nodes.values():
+        assert node.type in schemas
+        assert set(node.fields) <= set(schemas[node.type].fields) | {"is_intermediate", "use_cache"}
+    models = await subject.server.models()
+    assert models
+    assert all(model.key and model.name and model.base and model.type for model in models)
+
+
+async def an_item_is_heard_from_start_to_end(subject: Subject) -> None:
+    """Started, then its pictures, then its end, with times in their order."""
+    events = await told(subject.server, await subject.server.submit(submission(subject.quick(1))))
+    end = last(events)
+    assert end.status == "completed"
+    assert end.error is None
+    assert [image.node for image in end.images] == list(subject.quick(1).outputs)
+    assert sum(isinstance(event, Ended) for event in events) == 1
+    started = [event for event in events if isinstance(event, Started)]
+    assert len(started) <= 1
+    early = {event.image.name for event in events if isinstance(event, Rendered)}
+    assert early <= {image.name for image in end.images}
+    times = (end.queued_at, end.started_at, end.finished_at)
+    assert all(time is not None and time.utcoffset() == timedelta(0) for time in times)
+    assert times == tuple(sorted(time for time in times if time is not None))
+
+
+async def a_picture_can_be_fetched(subject: Subject) -> None:
+    """The whole file, and only where it is not larger than allowed."""
+    image = (await rendered(subject.server, subject.quick(2))).images[0]
+    data = await subject.server.fetch(image, LARGE)
+    assert data.startswith(SIGNATURES)
+    assert await subject.server.fetch(image, len(data)) == data
+    await _raises(VariationError, subject.server.fetch(image, len(data) - 1))
+
+
+async def a_picture_that_is_not_there_is_an_error(subject: Subject) -> None:
+    """Whatever its name looks like; nothing else is fetched in its place."""
+    for name in ("00000000-0000-4000-8000-000000000000.png", "../../../etc/passwd", "a/b.png", "nul\0.png", ""):
+        image = ServerImage(name=name, node="x")
+        await _raises((VariationError, TransientError), subject.server.fetch(image, LARGE))
+
+
+async def every_output_has_its_pictures(subject: Subject) -> None:
+    """Several output nodes, each named, in the order asked for."""
+    end = await rendered(subject.server, subject.several)
+    nodes = [image.node for image in end.images]
+    assert set(nodes) == set(subject.several.outputs)
+    assert nodes == sorted(nodes, key=subject.several.outputs.index)
+    assert len({image.name for image in end.images}) == len(end.images)
+
+
+async def an_ended_item_can_be_heard_again(subject: Subject) -> None:
+    """Also by a client that did not submit it, which is how a crashed run goes on."""
+    ticket = await subject.server.submit(submission(subject.quick(3)))
+    first = last(await told(subject.server, ticket))
+    again = last(await told(subject.server, ticket))
+    assert again == first
+    async with subject.another() as other:
+        assert last(await told(other, ticket)) == first
+
+
+async def an_item_is_found_by_its_batch_id(subject: Subject) -> None:
+    """While it is pending and after its end; one that never was is None."""
+    scene = subject.quick(4)
+    sent = submission(scene)
+    ticket = await subject.server.submit(sent)
+    async with subject.another() as other:
+        assert await other.find(sent.batch_id, scene.outputs) == ticket
+        await told(subject.server, ticket)
+        assert await other.find(sent.batch_id, scene.outputs) == ticket
+        assert await other.find(str(uuid.uuid4()), scene.outputs) is None
+
+
+async def many_items_at_once_all_end(subject: Subject) -> None:
+    """Each with a picture of its own."""
+    ends = await asyncio.gather(*(rendered(subject.server, subject.quick(10 + n)) for n in range(5)))
+    assert [end.status for end in ends] == ["completed"] * 5
+    assert len({image.name for end in ends for image in end.images}) == 5
+
+
+async def equal_items_share_no_picture(subject: Subject) -> None:
+    """A server's cache does not make two items name one picture."""
+    ends = await asyncio.gather(*(rendered(subject.server, subject.quick(20)) for _ in range(2)))
+    assert len({end.images[0].name for end in ends}) == 2
+
+
+async def input_pictures_are_brought_along(subject: Subject) -> None:
+    """Several items from one picture at once."""
+    ends = await asyncio.gather(*(rendered(subject.server, subject.pictured(n)) for n in range(3)))
+    assert [end.status for end in ends] == ["completed"] * 3
+
+
+async def a_missing_input_picture_is_the_variations_fault(subject: Subject) -> None:
+    """No file is known for it: no server can mend that."""
+    scene = subject.pictured(0)
+    async with subject.another() as other:
+        await _raises(VariationError, other.submit(submission(Scene(graph=scene.graph, outputs=scene.outputs))))
+
+
+async def graphs_are_checked_without_rendering(subject: Subject) -> None:
+    """A sentence for what is refused, None for what is not, and nothing is left waiting."""
+    good, bad = subject.quick(5), subject.refused
+    answers = await subject.server.check(
+        [good.graph, bad.graph, subject.modelless.graph], {**good.images, **bad.images}
+    )
+    assert answers[0] is None
+    assert all(answers[1:])
+    assert await subject.server.check([], {}) == []
+    assert await subject.server.others_waiting("nobody") == 0
+
+
+async def a_refused_graph_is_the_variations_fault(subject: Subject) -> None:
+    """And leaves no item behind."""
+    sent = submission(subject.refused)
+    await _raises(VariationError, subject.server.submit(sent))
+    assert await subject.server.find(sent.batch_id) is None
+
+
+async def a_model_that_is_not_there_is_said(subject: Subject) -> None:
+    """It may be elsewhere: the variation is not lost for that."""
+    await _raises(MissingModelError, subject.server.submit(submission(subject.modelless)))
+
+
+async def a_failed_item_says_why_and_where(subject: Subject) -> None:
+    """One line, an error class, the node as it was submitted."""
+    end = await rendered(subject.server, subject.failing)
+    assert end.status == "failed"
+    assert isinstance(end.error, VariationError | TransientError)
+    assert end.error.kind
+    assert end.error.message
+    assert "\n" not in end.error.message
+    assert end.failed_node == subject.failing_node
+    assert (await rendered(subject.server, subject.quick(6))).status == "completed"
+
+
+async def what_we_cancel_is_cancelled(subject: Subject) -> None:
+    """Running and pending; unknown ids are ignored; other items go on."""
+    ours = [submission(subject.slow(n)) for n in range(2)]
+    tickets = [await subject.server.submit(one) for one in ours]
+    other = await subject.server.submit(submission(subject.quick(7)))
+    await subject.server.cancel([str(uuid.uuid4()), *(one.batch_id for one in ours)])
+    for ticket in tickets:
+        end = last(await told(subject.server, ticket))
+        assert end.status == "canceled"
+        assert end.error is not None
+        assert not isinstance(end.error, ItemLostError)
+    assert last(await told(subject.server, other)).status == "completed"
+    await subject.server.cancel([])
+
+
+async def what_others_cancel_is_lost(subject: Subject) -> None:
+    """Nobody here asked for it: the item is to be submitted again."""
+    sent = submission(subject.slow(3))
+    ticket = await subject.server.submit(sent)
+    async with subject.another() as other:
+        await other.cancel([sent.batch_id])
+    end = last(await told(subject.server, ticket))
+    assert end.status == "canceled"
+    assert isinstance(end.error, ItemLostError)
+
+
+async def an_item_it_never_had_is_lost(subject: Subject) -> None:
+    """By its item id, and by a batch id that is not the item's."""
+    real = await subject.server.submit(submission(subject.quick(8)))
+    await told(subject.server, real)
+    async with subject.another() as other:
+        unknown = Ticket(batch_id=str(uuid.uuid4()), item_id="999999999", outputs=("x",))
+        await _raises(ItemLostError, told(other, unknown))
+        stranger = Ticket(batch_id=str(uuid.uuid4()), item_id=real.item_id, outputs=("x",))
+        await _raises(ItemLostError, told(other, stranger))
+
+
+async def others_are_counted_apart_from_us(subject: Subject) -> None:
+    """By the name of the run."""
+    sent = submission(subject.slow(4), destination="one-run")
+    ticket = await subject.server.submit(sent)
+    assert await subject.server.others_waiting("another-run") == 1
+    assert await subject.server.others_waiting("one-run") == 0
+    await subject.server.cancel([sent.batch_id])
+    await told(subject.server, ticket)
+
+
+async def it_knows_what_it_has_loaded(subject: Subject) -> None:
+    """As far as known: the keys are those of models it has."""
+    await rendered(subject.server, subject.pictured(9))
+    keys = {model.key for model in await subject.server.models()}
+    assert await subject.server.loaded() <= keys
+
+
+async def giving_up_listening_leaves_the_item(subject: Subject) -> None:
+    """Who stops listening does not stop the item."""
+    ticket = await subject.server.submit(submission(subject.quick(9)))
+    events: AsyncIterator[ItemEvent] = subject.server.hear(ticket)
+    await anext(events)
+    await events.aclose()  # type: ignore[attr-defined]
+    assert last(await told(subject.server, ticket)).status == "completed"
+
+
+async def _raises(kinds: type[Exception] | tuple[type[Exception], ...], call: Awaitable[object]) -> None:
+    try:
+        answer = await call
+    except kinds:
+        return
+    raise AssertionError(f"{answer!r} instead of an error")
+
+
+CASES: tuple[Case, ...] = (
+    it_says_who_it_is,
+    it_describes_its_nodes_and_models,
+    an_item_is_heard_from_start_to_end,
+    a_picture_can_be_fetched,
+    a_picture_that_is_not_there_is_an_error,
+    every_output_has_its_pictures,
+    an_ended_item_can_be_heard_again,
+    an_item_is_found_by_its_batch_id,
+    many_items_at_once_all_end,
+    equal_items_share_no_picture,
+    input_pictures_are_brought_along,
+    a_missing_input_picture_is_the_variations_fault,
+    graphs_are_checked_without_rendering,
+    a_refused_graph_is_the_variations_fault,
+    a_model_that_is_not_there_is_said,
+    a_failed_item_says_why_and_where,
+    what_we_cancel_is_cancelled,
+    what_others_cancel_is_lost,
+    an_item_it_never_had_is_lost,
+    others_are_counted_apart_from_us,
+    it_knows_what_it_has_loaded,
+    giving_up_listening_leaves_the_item,
+)

@@ -1,0 +1,16 @@
+"""The contract of `Server` against a real InvokeAI: the same cases that the sandbox passes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sweep.servers.conformance import CASES, Case
+from tests.live.scenes import subject
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+async def test_the_real_server_conforms(case: Case, live_server: str, tmp_path: Path) -> None:
+    async with subject(live_server, tmp_path) as under_test:
+        await case(under_test)
