@@ -14,6 +14,7 @@ from sweep.workflow.schemas import FieldSchema, NodeSchema, NodeSchemas
 _OPEN_TYPES = frozenset({"core_metadata", "call_saved_workflow"})  # these take fields their schema does not name
 _SCALARS = frozenset({"integer", "number", "string", "boolean"})
 _COERCED = frozenset({("integer", "number"), ("integer", "string"), ("number", "string")})
+_COMMON_WORDS = frozenset({"image", "processor", "to", "from", "and", "loader", "model"})
 _MANY = 12  # choices up to this number are listed in full
 
 
@@ -163,9 +164,16 @@ def _check_nodes(graph: Graph, schemas: NodeSchemas) -> Iterator[str]:
 
 def unknown_type(node: Node, schemas: NodeSchemas) -> str:
     """The sentence for a node type the server does not have."""
-    near = did_you_mean(node.type, schemas)
+    near = did_you_mean(node.type, schemas) or _sharing_words(node.type, schemas)
     who = f"{node.label} ({node.id})" if node.label else node.id
     return f"{who} is of type {node.type}, which this server does not have: a custom or removed node?{near}"
+
+
+def _sharing_words(kind: str, schemas: NodeSchemas) -> str:
+    """Types that do the same under another name share a telling word: canny_image_processor, canny_edge_detection."""
+    words = set(kind.split("_")) - _COMMON_WORDS
+    best = max(schemas, key=lambda other: len(words.intersection(other.split("_"))), default="")
+    return f" Did you mean {best}?" if words.intersection(best.split("_")) else ""
 
 
 def check_wiring(graph: Graph) -> Iterator[str]:

@@ -282,10 +282,12 @@ def _sizes(scene: Scene, side: str) -> Iterator[Candidate]:
 
 
 def _told(wiring: Wiring, node: str, side: str) -> Iterator[Address]:
-    for encoder in (*_encoders(wiring, node, _POSITIVE), *_encoders(wiring, node, _NEGATIVE)):
-        for field in (f"original_{side}", f"target_{side}"):
-            if wiring.has(encoder, field) and not wiring.feeding(Address(encoder, field)):
-                yield Address(encoder, field)
+    """Fields that repeat the picture's size for those who need to know it: SDXL's prompts, encoders of references."""
+    encoders = [*_encoders(wiring, node, _POSITIVE), *_encoders(wiring, node, _NEGATIVE)]
+    told = [Address(encoder, f"{which}_{side}") for encoder in encoders for which in ("original", "target")]
+    for reference in _REFERENCES:
+        told += [Address(edge.source.node, side) for edge in wiring.feeding(Address(node, reference))]
+    return (field for field in told if wiring.has(field.node, field.field) and not wiring.feeding(field))
 
 
 def _values(wiring: Wiring, addresses: list[Address]) -> list[Value]:
