@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sweep.errors import PlanError, did_you_mean, nearest
@@ -49,6 +49,9 @@ class Models:
         """
         if isinstance(written, ModelRef):
             return written
+        if isinstance(written, Mapping):
+            name, of = written.get("name"), written.get("base")
+            written = f"{name}@{of}" if of else name
         if not isinstance(written, str) or not written.strip():
             raise PlanError(f"takes the name of a {_called(types)}, not {written!r}.")
         word = written.strip()

@@ -7,42 +7,58 @@ A rule is a pure function of settings, so it serves fixed inputs and axes alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
 
 from sweep.errors import PlanError
 from sweep.experiment.definition import InputImage, Setting
 from sweep.plan.models import Models
 from sweep.plan.prompts import compose
-from sweep.workflow.graph import Address, BoardRef, ImageRef, ModelRef, Value
+from sweep.workflow.checks import range_of
+from sweep.workflow.encodings import IDENTITY, Encoding
+from sweep.workflow.graph import Address, BoardRef, Edge, ImageRef, ModelRef, Value
 from sweep.workflow.schemas import FieldSchema
 
 Settings: TypeAlias = Mapping[str, Setting]  # by target: a role or a node.field address
 Written: TypeAlias = dict[Address, Value]
+THE_FIELD: Final = "the field "  # begins a fault that is to be told after the value itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """One field a role or address stands for. `encode` turns what the user says into what the field holds."""
+    """One field a role or address stands for, as `encode` turns what the user says into what the field holds.
+
+    `cut` are the edges that must go so that the field's own value takes effect.
+    """
 
     address: Address
     schema: FieldSchema
-    encode: Callable[[Any], Any] | None = None
-    formula: str = ""  # how encode reads, such as 1 − denoise_strength; empty where it is the setting itself
+    target: str  # the role it serves, or its own address
+    encode: Encoding = IDENTITY
+    cut: tuple[Edge, ...] = ()
 
     def value(self, setting: Any) -> Value:
-        return self.encode(setting) if self.encode is not None else setting
+        """What the field holds. Raises PlanError with the end of a sentence where the setting has no encoding."""
+        try:
+            return self.encode(setting)
+        except ValueError as error:
+            if isinstance(setting, bool) or not isinstance(setting, int | float):
+                raise PlanError(f"{error}.") from error
+            bound = "at most 1" if setting > 1 else "at least 0"
+            allowed = range_of(self.schema)
+            raise PlanError(f"{THE_FIELD}{self.address} takes {allowed}, so strength is {bound}.") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """`write` gives the fields for settings that may hold any of `targets`, and raises PlanError with the end of a
-    sentence. `addresses` are all the fields it may write; `derived` those it writes only for want of a setting.
+    sentence. `slots` are all the fields it may write, `defaults` what the workflow itself says for a target.
     """
 
     targets: tuple[str, ...]
-    addresses: tuple[Address, ...]
+    slots: tuple[Slot, ...]
     write: Callable[[Settings], Written]
+    defaults: Settings = field(default_factory=dict)
     shown: str = ""  # how it reads in the plan: denoise.denoising_start = 1 − denoise_strength
 
 
@@ -59,27 +75,29 @@ class Choice:
             return ImageRef(setting.sha256)
         if isinstance(setting, list):
             return [self.value(item, schema) for item in setting]
-        if schema.type == "ModelIdentifierField" and isinstance(setting, str):
+        if schema.type == "ModelIdentifierField" and isinstance(setting, str | Mapping):
             return self.model(setting, schema.model_types)
         if schema.type == "BoardField" and isinstance(setting, str):
             return BoardRef(setting)
-        return setting
+        value: Value = setting
+        return value
 
     def model(self, name: Any, types: Sequence[str]) -> ModelRef:
         """The model of these types that fits. A main model decides the base, so it need not fit one."""
         return self.models.find(name, types, None if "main" in types else self.base)
 
 
-def plain(target: str, slots: Sequence[Slot], choice: Choice) -> Rule:
+def plain(target: str, slots: Sequence[Slot], choice: Choice, default: Value = None) -> Rule:
     """One target, whose value goes into each of its fields."""
 
     def write(settings: Settings) -> Written:
         if target not in settings:
             return {}
         setting = settings[target]
-        return {slot.address: slot.value(choice.value(setting, slot.schema)) for slot in slots}
+        return {slot.address: choice.value(slot.value(setting), slot.schema) for slot in slots}
 
-    return Rule(targets=(target,), addresses=_addresses(slots), write=write, shown=_shown(target, slots))
+    defaults: dict[str, Setting] = {target: default} if isinstance(default, str) else {}
+    return Rule(targets=(target,), slots=tuple(slots), write=write, defaults=defaults, shown=_shown(target, slots))
 
 
 def prompt(slots: Sequence[Slot], original: str) -> Rule:
@@ -92,7 +110,9 @@ def prompt(slots: Sequence[Slot], original: str) -> Rule:
         return {slot.address: slot.value(text) for slot in slots}
 
     shown = " · ".join(str(slot.address) for slot in slots)
-    return Rule(targets=("prompt", "variation"), addresses=_addresses(slots), write=write, shown=shown)
+    return Rule(
+        targets=("prompt", "variation"), slots=tuple(slots), write=write, defaults={"prompt": original}, shown=shown
+    )
 
 
 def _text(settings: Settings, target: str, otherwise: str) -> str:
@@ -123,7 +143,7 @@ def size(slots: SizeSlots) -> Rule:
 
     targets = ("image", "width", "height") if slots.follow else ("width", "height")
     places = (*slots.width, *slots.height)
-    return Rule(targets=targets, addresses=_addresses(places), write=write, shown=_shown("size", places))
+    return Rule(targets=targets, slots=tuple(places), write=write, shown=_shown("size", places))
 
 
 def _sides(settings: Settings, multiple: int, *, follow: bool) -> tuple[Any, Any]:
@@ -152,16 +172,17 @@ class LoraSlot:
 
 
 def loras(slots: Sequence[LoraSlot], choice: Choice) -> Rule:
-    """A stack of LoRAs, the first of it in the node nearest the model; as many as there are nodes."""
+    """A stack of LoRAs, the first of it in the node nearest the model. Nodes that are left over weigh nothing."""
 
     def write(settings: Settings) -> Written:
         stack = lora_stack(settings.get("lora"))
-        if stack and len(stack) != len(slots):
-            raise PlanError(f"names {len(stack)} LoRAs; the workflow has {len(slots)} LoRA nodes.")
+        if len(stack) > len(slots):
+            raise PlanError(f"names {len(stack)} LoRAs; the workflow has room for {len(slots)}.")
         written: Written = {}
         common = settings.get("lora_weight")
         for place, slot in enumerate(slots):
-            name, weight = stack[place] if stack else (None, None)
+            spare = (None, 0 if "lora" in settings else None)
+            name, weight = stack[place] if place < len(stack) else spare
             if name is not None:
                 written[slot.lora.address] = choice.model(name, slot.lora.schema.model_types or ("lora",))
             chosen = common if weight is None else weight
@@ -171,7 +192,7 @@ def loras(slots: Sequence[LoraSlot], choice: Choice) -> Rule:
 
     places = [place for slot in slots for place in (slot.lora, slot.weight)]
     shown = " · ".join(str(place.address) for place in places)
-    return Rule(targets=("lora", "lora_weight"), addresses=_addresses(places), write=write, shown=shown)
+    return Rule(targets=("lora", "lora_weight"), slots=tuple(places), write=write, shown=shown)
 
 
 def lora_stack(setting: Setting) -> list[tuple[str, float | None]]:
@@ -211,7 +232,7 @@ def controls(slots: Sequence[ControlSlot], choice: Choice) -> Rule:
     places = [place for slot in slots for place in (slot.model, slot.image, slot.weight, slot.begin, slot.end)]
     return Rule(
         targets=("controls", "control_image", "control_weight"),
-        addresses=_addresses(places),
+        slots=tuple(places),
         write=write,
         shown=" · ".join(str(slot.image.address) for slot in slots),
     )
@@ -231,9 +252,6 @@ def _control(slot: ControlSlot, entry: Mapping[str, Any], choice: Choice) -> Wri
     }
 
 
-def _addresses(slots: Sequence[Slot]) -> tuple[Address, ...]:
-    return tuple(slot.address for slot in slots)
-
-
 def _shown(target: str, slots: Sequence[Slot]) -> str:
-    return " · ".join(f"{slot.address} = {slot.formula}" if slot.formula else str(slot.address) for slot in slots)
+    turned = [(slot.address, slot.encode.formula(target)) for slot in slots]
+    return " · ".join(str(address) if formula == target else f"{address} = {formula}" for address, formula in turned)

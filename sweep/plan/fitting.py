@@ -1,0 +1,103 @@
+"""Makes a graph fit this server's models: names in the place of installation keys, and what it lacks where one fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sweep.errors import PlanError
+from sweep.plan.models import Models
+from sweep.plan.shapes import model_fields
+from sweep.workflow.graph import Address, Graph, ModelRef, Value
+from sweep.workflow.schemas import Model, NodeSchemas
+
+_ANY: Final = "any"
+_PASSIVE: Final = frozenset({"core_metadata"})  # it describes, it loads nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A graph whose models are references, and what was put in where it named none."""
+
+    graph: Graph
+    filled: Mapping[Address, ModelRef]
+
+
+def fit_models(
+    graph: Graph, schemas: NodeSchemas, models: Models, main: ModelRef | None, fault: Callable[[Address, str], None]
+) -> Fitted:
+    """The graph with every model named as a ModelRef. `main` goes into main model fields that say nothing.
+
+    A field that says nothing gets the only installed model that fits it; a required one for which there is not
+    exactly one is a `fault`, told as the end of a sentence that begins with the address.
+    """
+    values: dict[Address, Value] = {}
+    filled: dict[Address, ModelRef] = {}
+    for address, types in model_fields(graph, schemas):
+        node = graph.nodes[address.node]
+        said = node.fields.get(address.field)
+        if node.type in _PASSIVE or isinstance(said, ModelRef):
+            continue
+        field = schemas[node.type].fields[address.field]
+        bases = field.model_bases or ((main.base,) if main and "main" not in types else ())
+        try:
+            if said:
+                values[address] = _known(said, types, models)
+            elif main and "main" in types and field.required:
+                values[address] = filled[address] = main
+            elif (only := _only(models, types, bases)) is not None:
+                values[address] = filled[address] = only
+            elif field.required:
+                fault(address, _lack(models, types, bases))
+        except PlanError as error:
+            fault(address, error.message)
+    return Fitted(graph.set(values), filled)
+
+
+def own_model(graph: Graph, schemas: NodeSchemas, models: Models) -> ModelRef | None:
+    """The main model a graph names itself, where this server has it."""
+    for address, types in model_fields(graph, schemas):
+        said = graph.nodes[address.node].fields.get(address.field)
+        if "main" in types and said:
+            return said if isinstance(said, ModelRef) else _known(said, types, models)
+    return None
+
+
+def loads_main(graph: Graph, schemas: NodeSchemas) -> bool:
+    """Whether the graph has a main model at all."""
+    return any("main" in types for _, types in model_fields(graph, schemas))
+
+
+def _known(said: Value, types: tuple[str, ...], models: Models) -> ModelRef:
+    """The model that a graph written for some installation names: by its key there or, elsewhere, by its name."""
+    if not isinstance(said, Mapping):
+        return models.find(said, types)
+    key, name, base = (str(said.get(part) or "") for part in ("key", "name", "base"))
+    if any(model.key == key for model in models.installed):
+        return models.find(key, types)
+    if not name:
+        raise PlanError("names a model of another server by its key alone; name it by inputs.model or its address.")
+    return models.find(f"{name}@{base}" if base else name, types)
+
+
+def _fitting(models: Models, types: tuple[str, ...], bases: tuple[str, ...]) -> list[Model]:
+    return [
+        model
+        for model in models.installed
+        if model.type in types and (not bases or model.base in bases or model.base == _ANY)
+    ]
+
+
+def _only(models: Models, types: tuple[str, ...], bases: tuple[str, ...]) -> ModelRef | None:
+    fitting = _fitting(models, types, bases)
+    return ModelRef(fitting[0].name, fitting[0].base, fitting[0].type) if len(fitting) == 1 else None
+
+
+def _lack(models: Models, types: tuple[str, ...], bases: tuple[str, ...]) -> str:
+    kind = " or ".join(types) or "model"
+    fitting = _fitting(models, types, bases)
+    if not fitting:
+        where = f" for {' or '.join(bases)}" if bases else ""
+        return f"needs a {kind} model{where}, and the server has none."
+    return f"needs a {kind} model; the server has {', '.join(model.name for model in fitting)}."

@@ -1,0 +1,104 @@
+"""The graph an experiment needs before any value is in it: its template or file, with as many LoRA nodes as it names.
+
+Values cannot add nodes to a graph, so points whose graphs differ in more than values have different shapes: another
+family of models, another number of LoRAs or ControlNets, a VAE of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Final
+
+from sweep.experiment.definition import Axis, Level, Setting
+from sweep.plan.rules import control_list, lora_stack
+from sweep.plan.settings import Uses
+from sweep.workflow.graph import Address, Edge, Graph, ModelRef, Node
+from sweep.workflow.schemas import NodeSchemas
+from sweep.workflow.templates import TEMPLATES, template
+
+SHAPING: Final = ("model", "lora", "vae", "controls", "control_image", "control_weight")
+_VAE_NODE: Final = "vae"
+_EXTENDED: Final = frozenset({"lora", "controlnet"})  # txt2img with as many LoRAs or ControlNets as the shape has
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What decides which nodes a graph has. `base` is that of the main model, None where the graph has none."""
+
+    base: str | None
+    loras: int = 0
+    controls: int = 0
+    vae: bool = False
+
+
+def shape_of(workflow: str | Graph, settings: Mapping[str, Setting], model: ModelRef | None) -> Shape:
+    """The shape for these settings of the shaping targets."""
+    steered = "control_image" in settings or "control_weight" in settings or workflow == "controlnet"
+    entries = control_list(settings.get("controls"))
+    named = lora_stack(settings.get("lora"))
+    return Shape(
+        base=model.base if model else None,
+        loras=1 if workflow == "lora" and "lora" not in settings else len(named),
+        controls=len(entries) if "controls" in settings else int(steered),
+        vae=settings.get("vae") is not None,
+    )
+
+
+def shaping_axes(uses: Uses) -> tuple[Axis, ...]:
+    """The axes that may change the shape."""
+    found = {axis.name: axis for target in SHAPING for axis in uses.axes.get(target, ()) if target not in _ONE_SHAPE}
+    return tuple(found.values())
+
+
+_ONE_SHAPE: Final = frozenset({"control_image", "control_weight"})  # there is one ControlNet, or a list of them
+
+
+def shaping_levels(axes: tuple[Axis, ...]) -> Iterator[dict[str, Level]]:
+    """Every combination of levels of the axes that shape."""
+    for levels in product(*(axis.levels for axis in axes)):
+        yield {axis.name: level for axis, level in zip(axes, levels, strict=True)}
+
+
+def build(workflow: str | Graph, shape: Shape, schemas: NodeSchemas) -> Graph:
+    """The graph of this shape: the template of that name, or the user's own. Raises WorkflowError."""
+    if isinstance(workflow, Graph):
+        return with_vae(workflow, schemas) if shape.vae else workflow
+    plain = workflow if workflow == "img2img" else "txt2img" if workflow in _EXTENDED else workflow
+    graph = template(plain, shape.base or "", shape.loras, shape.controls)
+    return with_vae(graph, schemas) if shape.vae else graph
+
+
+def with_vae(graph: Graph, schemas: NodeSchemas) -> Graph:
+    """The graph with a VAE loader of its own in the place of the main model's VAE; as it is where it has one."""
+    if any("vae" in taken for _, taken in model_fields(graph, schemas)) or "vae_loader" not in schemas:
+        return graph
+    name = _VAE_NODE
+    while name in graph.nodes:
+        name += "_"
+    moved = tuple(_moved(edge, name) if _gives_vae(graph, edge) else edge for edge in graph.edges)
+    return replace(graph, edges=moved).adding([Node(name, "vae_loader")])
+
+
+def _gives_vae(graph: Graph, edge: Edge) -> bool:
+    return edge.source.field == "vae" and graph.nodes[edge.source.node].type.endswith("model_loader")
+
+
+def _moved(edge: Edge, loader: str) -> Edge:
+    return Edge(Address(loader, "vae"), edge.destination)
+
+
+def model_fields(graph: Graph, schemas: NodeSchemas) -> Iterator[tuple[Address, tuple[str, ...]]]:
+    """Every field of the graph that holds a model and is not fed by an edge, with the types of models it takes."""
+    fed = {edge.destination for edge in graph.edges}
+    for node in graph.nodes.values():
+        schema = schemas.get(node.type)
+        for name, taken in schema.fields.items() if schema else ():
+            if taken.type == "ModelIdentifierField" and Address(node.id, name) not in fed:
+                yield Address(node.id, name), taken.model_types
+
+
+def is_template(workflow: str) -> bool:
+    """Whether the name is a built-in template's."""
+    return workflow in TEMPLATES

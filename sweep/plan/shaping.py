@@ -1,0 +1,49 @@
+"""Which shape of the graph, and which main model, the levels of a variation ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sweep.experiment.definition import Level, Scalar
+from sweep.plan.fitting import loads_main, own_model
+from sweep.plan.models import Models
+from sweep.plan.settings import Uses
+from sweep.plan.shapes import SHAPING, Shape, shape_of, shaping_axes
+from sweep.workflow.graph import Graph, ModelRef
+from sweep.workflow.schemas import NodeSchemas
+
+
+class Shapes:
+    """Shapes by the levels of the few axes that decide them; each combination is worked out once."""
+
+    def __init__(self, workflow: str | Graph, schemas: NodeSchemas, models: Models, uses: Uses) -> None:
+        self._workflow = workflow
+        self._schemas = schemas
+        self._models = models
+        self._uses = uses
+        self.axes = tuple(axis.name for axis in shaping_axes(uses))
+        self._known: dict[tuple[Scalar, ...], Shape] = {}
+
+    def at(self, levels: Mapping[str, Level]) -> Shape:
+        """The shape at these levels. Raises PlanError where the model they name cannot be found."""
+        point = tuple([levels[axis].value for axis in self.axes])
+        shape = self._known.get(point)
+        if shape is None:
+            settings = self._uses.merged(SHAPING, levels, {})
+            shape = self._known[point] = shape_of(self._workflow, settings, self.main(levels))
+        return shape
+
+    def main(self, levels: Mapping[str, Level]) -> ModelRef | None:
+        """The main model at these levels: named, else the workflow's own, else the server's only one; None where the
+        workflow loads none. Raises PlanError.
+        """
+        named = self._uses.merged(("model",), levels, {}).get("model")
+        if named is not None:
+            return self._models.find(named)
+        if isinstance(self._workflow, Graph):
+            if not loads_main(self._workflow, self._schemas):
+                return None
+            own = own_model(self._workflow, self._schemas, self._models)
+            if own is not None:
+                return own
+        return self._models.only_main()
