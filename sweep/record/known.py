@@ -24,12 +24,16 @@ class CompactKeys:
 
     def __init__(self, states: Iterable[tuple[str, str]]) -> None:
         codes: dict[str, bytes] = {name: bytes((code,)) for code, name in enumerate(_STATES)}
-        entries = sorted({_digest(key) + codes[state] for key, state in states})
-        self._digests = b"".join([entry[:_WIDTH] for entry in entries])
-        self._states = b"".join([entry[_WIDTH:] for entry in entries])
-        sizes = [0] * (_BUCKETS + 1)
+        entries = [_digest(key) + codes[state] for key, state in states]
+        entries.sort()
+        digests, marks, sizes, last = bytearray(), bytearray(), [0] * (_BUCKETS + 1), b""
         for entry in entries:
-            sizes[_bucket(entry) + 1] += 1
+            if entry != last:
+                digests += entry[:_WIDTH]
+                marks.append(entry[_WIDTH])
+                sizes[_bucket(entry) + 1] += 1
+                last = entry
+        self._digests, self._states = bytes(digests), bytes(marks)
         self._starts = array("L", accumulate(sizes))
 
     def get(self, key: str, /) -> State | None:

@@ -1,0 +1,352 @@
+"""What every `Journal` must do, to be run against any implementation: `for case in CASES: await case(open_again)`.
+
+`open_again` opens the *same*, at first empty, record anew each time it is called, as the next process would. A case
+raises AssertionError where the contract is broken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from sweep.errors import RecordError
+from sweep.record.base import Failure, Intent, Journal, Point, Rendering, RunFacts, State, Times
+
+OpenAgain: TypeAlias = "Callable[[], Awaitable[Journal]]"
+Case: TypeAlias = "Callable[[OpenAgain], Coroutine[Any, Any, None]]"
+
+FACTS = RunFacts(experiment="name: kit", fingerprint="first", axes=(("seed", "seed"),), points=8)
+TIMES = Times(started_at=datetime(2026, 1, 1, tzinfo=UTC), finished_at=datetime(2026, 1, 1, 0, 0, 2, tzinfo=UTC))
+BAD = Failure(kind="ValueError", message="noise and image sizes differ")
+
+
+def a_point(index: int, key: str | None = None) -> Point:
+    """A point whose key follows from its index, unless another is given."""
+    return Point(key=key or f"{index:032x}", index=index, values={"seed": index}, prompt="a cup", model="tiny")
+
+
+def an_intent(point: Point, number: int = 1, batch: str | None = None) -> Intent:
+    """An attempt at it, under a batch id of its own unless one is given."""
+    return Intent(
+        key=point.key,
+        number=number,
+        server="gpu1",
+        url="http://gpu1",
+        batch_id=batch or f"b{point.index}-{number}",
+        outputs=("decode",),
+    )
+
+
+def a_rendering(point: Point, ordinal: int = 0) -> Rendering:
+    """A picture of it."""
+    return Rendering(
+        path=f"images/{point.key}_{ordinal}.png",
+        image_name=f"{point.key}.png",
+        node="decode",
+        iteration=ordinal,
+        width=64,
+        height=64,
+        sha256=f"{ordinal:064x}",
+        size=1000,
+    )
+
+
+@asynccontextmanager
+async def _opened(open_again: OpenAgain, facts: RunFacts | None = None) -> AsyncIterator[Journal]:
+    journal = await open_again()
+    try:
+        if facts is not None:
+            await journal.begin_run(facts)
+        yield journal
+    finally:
+        await journal.aclose()
+
+
+async def refused(step: Awaitable[object]) -> None:
+    """The step is not on a variation's way."""
+    try:
+        await step
+    except RecordError:
+        return
+    raise AssertionError("an illegal step was accepted")
+
+
+async def _complete(journal: Journal, point: Point, number: int = 1) -> None:
+    await journal.intend(point, an_intent(point, number))
+    await journal.submitted(f"b{point.index}-{number}", f"item{point.index}")
+    await journal.rendered(point.key, TIMES)
+    await journal.complete(point.key, [a_rendering(point)], TIMES)
+
+
+async def _states(journal: Journal, points: Iterable[Point]) -> list[State | None]:
+    known = await journal.known_keys()
+    return [known.get(point.key) for point in points]
+
+
+async def a_new_record_is_empty(open_again: OpenAgain) -> None:
+    async with _opened(open_again) as journal:
+        assert await journal.fingerprint() is None
+        assert len(await journal.known_keys()) == 0
+        assert list(await journal.completed_indices()) == []
+        assert await journal.open_intents() == []
+        assert await journal.attempts("nothing") == 0
+        assert (await journal.counts()).points == 0
+        await refused(journal.identity())
+
+
+async def runs_are_numbered_and_remembered(open_again: OpenAgain) -> None:
+    async with _opened(open_again) as journal:
+        assert await journal.begin_run(FACTS) == 1
+        await journal.end_run(1, "interrupted")
+        identity = await journal.identity()
+    async with _opened(open_again) as journal:
+        assert await journal.fingerprint() == "first"
+        assert await journal.begin_run(replace(FACTS, fingerprint="second")) == 2
+        assert await journal.fingerprint() == "second"
+        assert await journal.identity() == identity
+        assert (await journal.counts()).axes == FACTS.axes
+        await refused(journal.end_run(7, "completed"))
+
+
+async def the_way_of_a_variation_survives_reopening(open_again: OpenAgain) -> None:
+    point = a_point(3)
+    async with _opened(open_again, FACTS) as journal:
+        await journal.intend(point, an_intent(point))
+        assert await _states(journal, [point]) == ["intended"]
+    async with _opened(open_again) as journal:
+        (intent,) = await journal.open_intents()
+        assert intent == replace(an_intent(point), index=3)
+        await journal.submitted("b3-1", "item3")
+        assert await _states(journal, [point]) == ["submitted"]
+    async with _opened(open_again) as journal:
+        (intent,) = await journal.open_intents()
+        assert (intent.item_id, intent.state) == ("item3", "submitted")
+        await journal.rendered(point.key, TIMES)
+        assert await _states(journal, [point]) == ["rendered"]
+        assert (await journal.counts()).open == 1
+    async with _opened(open_again) as journal:
+        await journal.complete(point.key, [a_rendering(point)], Times())
+    async with _opened(open_again) as journal:
+        assert await _states(journal, [point]) == ["completed"]
+        assert await journal.open_intents() == []
+        assert list(await journal.completed_indices()) == [3]
+        assert list(await journal.indices("completed", "failed")) == [3]
+        assert await journal.keys("completed") == [point.key]
+        assert await journal.attempts(point.key) == 1
+
+
+async def an_outcome_is_never_changed(open_again: OpenAgain) -> None:
+    done, bad, gone = a_point(0), a_point(1), a_point(2)
+    async with _opened(open_again, FACTS) as journal:
+        await _complete(journal, done)
+        await journal.fail(bad, BAD)
+        await journal.intend(gone, an_intent(gone))
+        await journal.cancel(gone.key)
+        for point in (done, bad, gone):
+            await refused(journal.intend(point, an_intent(point, 2)))
+            await refused(journal.rendered(point.key, TIMES))
+            await refused(journal.attempt_failed(point.key, BAD))
+            await refused(journal.withdraw(point.key))
+            await refused(journal.complete(point.key, [a_rendering(point, 1)], TIMES))
+            await refused(journal.fail(point, Failure(kind="Other", message="another")))
+        await refused(journal.cancel(done.key))
+        await refused(journal.cancel(bad.key))
+        assert await _states(journal, [done, bad, gone]) == ["completed", "failed", "cancelled"]
+        counts = await journal.counts()
+        assert (counts.completed, counts.failed, counts.cancelled, counts.open) == (1, 1, 1, 0)
+
+
+async def a_step_taken_twice_is_taken_once(open_again: OpenAgain) -> None:
+    done, bad, gone = a_point(0), a_point(1), a_point(2)
+    async with _opened(open_again, FACTS) as journal:
+        await journal.intend(done, an_intent(done))
+        for _ in range(2):
+            await journal.submitted("b0-1", "item0")
+        for _ in range(2):
+            await journal.rendered(done.key, TIMES)
+        await journal.submitted("b0-1", "item0")
+        assert await _states(journal, [done]) == ["rendered"]
+        await journal.intend(gone, an_intent(gone))
+        for _ in range(2):
+            await journal.complete(done.key, [a_rendering(done)], TIMES)
+            await journal.fail(bad, BAD)
+            await journal.cancel(gone.key)
+        assert await _states(journal, [done, bad, gone]) == ["completed", "failed", "cancelled"]
+        assert await journal.attempts(done.key) == 1
+
+
+async def steps_off_the_way_are_refused(open_again: OpenAgain) -> None:
+    point = a_point(0)
+    async with _opened(open_again) as journal:
+        await refused(journal.intend(point, an_intent(point)))
+        await journal.begin_run(FACTS)
+        await refused(journal.submitted("unknown", "item"))
+        await refused(journal.rendered(point.key, TIMES))
+        await refused(journal.complete(point.key, [a_rendering(point)], TIMES))
+        await refused(journal.attempt_failed(point.key, BAD))
+        await refused(journal.cancel(point.key))
+        await refused(journal.rebase([point]))
+        assert len(await journal.known_keys()) == 0
+        await journal.intend(point, an_intent(point))
+        await refused(journal.intend(point, an_intent(point, 2)))
+        await refused(journal.complete(point.key, [], TIMES))
+        assert await _states(journal, [point]) == ["intended"]
+
+
+async def attempts_are_counted_over_restarts(open_again: OpenAgain) -> None:
+    point = a_point(0)
+    for number in (1, 2, 3):
+        async with _opened(open_again, FACTS) as journal:
+            assert await journal.attempts(point.key) == number - 1
+            await journal.intend(point, an_intent(point, number))
+            await journal.attempt_failed(point.key, BAD)
+            assert await _states(journal, [point]) == [None]
+            assert await journal.open_intents() == []
+    async with _opened(open_again) as journal:
+        await journal.intend(point, an_intent(point, 4))
+        await journal.withdraw(point.key)
+        assert await journal.attempts(point.key) == 3
+        await journal.fail(point, BAD)
+        assert await journal.reopen([point.key, "unknown"]) == 1
+        assert await journal.attempts(point.key) == 0
+        await _complete(journal, point)
+        assert await journal.reopen([point.key]) == 0
+
+
+async def what_was_forgotten_is_rendered_again(open_again: OpenAgain) -> None:
+    kept, lost, bad = a_point(0), a_point(1), a_point(2)
+    async with _opened(open_again, FACTS) as journal:
+        await _complete(journal, kept)
+        await _complete(journal, lost)
+        await journal.fail(bad, BAD)
+        assert await journal.forget([lost.key, bad.key, "unknown"]) == 1
+        assert await _states(journal, [kept, lost, bad]) == ["completed", None, "failed"]
+        assert list(await journal.completed_indices()) == [0]
+        assert await journal.attempts(lost.key) == 0
+        await _complete(journal, lost, 2)
+        assert list(await journal.completed_indices()) == [0, 1]
+
+
+async def fused_keys_share_a_batch(open_again: OpenAgain) -> None:
+    points = [a_point(index) for index in range(3)]
+    async with _opened(open_again, FACTS) as journal:
+        for point in points:
+            await journal.intend(point, an_intent(point, batch="fused"))
+        await journal.attempt_failed(points[0].key, BAD)
+        await journal.submitted("fused", "item")
+        assert await _states(journal, points) == [None, "submitted", "submitted"]
+        assert [intent.item_id for intent in await journal.open_intents()] == ["item", "item"]
+        await journal.complete(points[1].key, [a_rendering(points[1])], TIMES)
+        await journal.fail(points[2], BAD)
+        assert await _states(journal, points) == [None, "completed", "failed"]
+        assert await journal.open_intents() == []
+
+
+async def an_edited_definition_keeps_what_it_shares(open_again: OpenAgain) -> None:
+    points = [a_point(index) for index in range(3)]
+    async with _opened(open_again, FACTS) as journal:
+        for point in points:
+            await _complete(journal, point)
+    async with _opened(open_again, replace(FACTS, fingerprint="edited")) as journal:
+        assert list(await journal.completed_indices()) == []
+        assert (await journal.counts()).former == 3
+        assert await _states(journal, points) == ["completed"] * 3
+        await journal.rebase([replace(points[2], index=0)])
+
+        async def later() -> AsyncIterator[Point]:
+            yield replace(points[1], index=5)
+
+        await journal.rebase(later())
+        assert list(await journal.completed_indices()) == [0, 5]
+        counts = await journal.counts()
+        assert (counts.completed, counts.former) == (2, 1)
+    async with _opened(open_again, replace(FACTS, fingerprint="edited")) as journal:
+        assert list(await journal.completed_indices()) == [0, 5]
+
+
+async def two_points_may_share_a_picture(open_again: OpenAgain) -> None:
+    point = a_point(0)
+    twin = a_point(4, point.key)
+    async with _opened(open_again, FACTS) as journal:
+        await journal.intend(point, an_intent(point))
+        await journal.rebase([twin])
+        assert (await journal.counts()).open == 2
+        await journal.complete(point.key, [a_rendering(point)], TIMES)
+        await journal.rebase([twin])
+        assert list(await journal.completed_indices()) == [0, 4]
+        assert len(await journal.known_keys()) == 1
+
+
+async def seeds_are_drawn_once(open_again: OpenAgain) -> None:
+    async with _opened(open_again, FACTS) as journal:
+        four = await journal.seeds("seed", 4)
+        assert len(set(four)) == 4
+        assert all(0 <= seed < 2**32 for seed in four)
+    async with _opened(open_again) as journal:
+        six = await journal.seeds("seed", 6)
+        assert six[:4] == four
+        assert len(set(six)) == 6
+        assert await journal.seeds("seed", 2) == four[:2]
+        assert await journal.seeds("other", 4) != four
+
+
+async def many_at_once_are_all_kept(open_again: OpenAgain) -> None:
+    points = [a_point(index) for index in range(64)]
+    async with _opened(open_again, FACTS) as journal:
+        await asyncio.gather(*(_complete(journal, point) for point in points))
+    async with _opened(open_again) as journal:
+        assert list(await journal.completed_indices()) == list(range(64))
+
+
+async def a_cancelled_caller_halves_nothing(open_again: OpenAgain) -> None:
+    points = [a_point(index) for index in range(16)]
+    async with _opened(open_again, FACTS) as journal:
+        for point in points:
+            await journal.intend(point, an_intent(point))
+        two = [[a_rendering(point), a_rendering(point, 1)] for point in points]
+        tasks = [
+            asyncio.create_task(_as_coroutine(journal.complete(point.key, pictures, TIMES)))
+            for point, pictures in zip(points, two, strict=True)
+        ]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    async with _opened(open_again) as journal:
+        assert set(await _states(journal, points)) <= {"intended", "completed"}
+        for point, pictures in zip(points, two, strict=True):
+            await journal.complete(point.key, pictures, TIMES)
+        assert list(await journal.completed_indices()) == list(range(16))
+
+
+async def _as_coroutine(step: Awaitable[None]) -> None:
+    await step
+
+
+async def inputs_are_kept(open_again: OpenAgain) -> None:
+    async with _opened(open_again, FACTS) as journal:
+        for _ in range(2):
+            await journal.keep_input("ab" * 32, "inputs/cup.png", "cup.png", 512, 384)
+
+
+CASES: tuple[Case, ...] = (
+    a_new_record_is_empty,
+    runs_are_numbered_and_remembered,
+    the_way_of_a_variation_survives_reopening,
+    an_outcome_is_never_changed,
+    a_step_taken_twice_is_taken_once,
+    steps_off_the_way_are_refused,
+    attempts_are_counted_over_restarts,
+    what_was_forgotten_is_rendered_again,
+    fused_keys_share_a_batch,
+    an_edited_definition_keeps_what_it_shares,
+    two_points_may_share_a_picture,
+    seeds_are_drawn_once,
+    many_at_once_are_all_kept,
+    a_cancelled_caller_halves_nothing,
+    inputs_are_kept,
+)

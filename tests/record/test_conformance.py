@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from sweep.record.conformance import CASES, Case, refused
+from sweep.record.journal import SqliteJournal
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+async def test_the_sqlite_journal_keeps_the_contract(case: Case, tmp_path: Path) -> None:
+    await case(partial(SqliteJournal.open, tmp_path / "results of mine"))
+
+
+async def test_the_kit_notices_a_journal_that_accepts_everything(tmp_path: Path) -> None:
+    async def accept() -> None:
+        return
+
+    with pytest.raises(AssertionError):
+        await refused(accept())
