@@ -71,7 +71,7 @@ def _half_up(number: float) -> int:
 
 def _uniform(settings: Mapping[str, Any], whole: bool) -> list[Any]:
     low, high = settings.get("min", 0), settings.get("max", 10 if whole else 1)
-    draw = Random(settings.get("seed") or 0)  # noqa: S311 (nothing here is secret)
+    draw = Random(settings.get("seed") or 0)
     return [draw.randint(low, high) if whole else draw.uniform(low, high) for _ in range(_count(settings))]
 
 
@@ -101,7 +101,7 @@ def _combined(settings: Mapping[str, Any], _whole: bool) -> list[Any]:
 
 def _drawn(settings: Mapping[str, Any], _whole: bool) -> list[Any]:
     everything = _combinations(str(settings.get("input", "")), _MOST)
-    draw = Random(settings.get("seed") or 0)  # noqa: S311 (nothing here is secret)
+    draw = Random(settings.get("seed") or 0)
     return [draw.choice(everything) for _ in range(_count(settings))]
 
 

@@ -1,0 +1,182 @@
+"""Describes a workflow to a person: nodes, fields, values, ranges, the roles found, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from sweep.workflow.checks import check_graph, range_of
+from sweep.workflow.formats import Workflow
+from sweep.workflow.graph import Address, Json, ModelRef, Node, Value, map_refs
+from sweep.workflow.outputs import output_nodes
+from sweep.workflow.roles import Roles, Target, find_roles
+from sweep.workflow.schemas import COMMON, FieldSchema, NodeSchemas
+
+_LISTED = 6  # choices that are shown before the rest is counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One field of one node. `value` is what stands there, or the server's default; None where neither."""
+
+    address: Address
+    node_label: str
+    node_type: str
+    field_label: str
+    value: Value
+    is_set: bool  # whether the workflow sets it, and not the default
+    kind: str  # number, string, ImageField, …; empty for a type the schemas do not know
+    range: str  # 0 to 1, "euler, euler_a, … (31)"
+    choices: tuple[str, ...]
+    fed_by: tuple[Address, ...]
+    exposed: bool  # whether the workflow's author put it on the form
+    roles: tuple[str, ...]  # the roles that set it
+
+    @property
+    def shown(self) -> str:
+        """The value in a few words."""
+        if self.fed_by:
+            return " + ".join(f"← {source}" for source in self.fed_by)
+        if isinstance(self.value, ModelRef):
+            return f"{self.value.name} ({self.value.base})" if self.value.base else self.value.name
+        if isinstance(self.value, Mapping) and "image_name" in self.value:
+            return str(self.value["image_name"])
+        return "" if self.value is None else str(self.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """A workflow laid out: `rows` in the graph's order, `problems` what keeps it from being rendered as it is."""
+
+    name: str
+    kind: str
+    rows: tuple[Row, ...]
+    roles: Roles
+    outputs: tuple[str, ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    batches: tuple[tuple[str, int], ...]  # the workflow's own axes: name and number of values
+
+    def to_json(self) -> dict[str, Json]:
+        """One object with `nodes`, `roles` (role → addresses), `outputs`, and what else there is to say."""
+        nodes: dict[str, dict[str, Json]] = {}
+        for row in self.rows:
+            node = nodes.setdefault(
+                row.address.node,
+                {"id": row.address.node, "type": row.node_type, "label": row.node_label, "fields": []},
+            )
+            fields = node["fields"]
+            assert isinstance(fields, list)
+            fields.append(_field_json(row))
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "nodes": list(nodes.values()),
+            "roles": {role: _addresses(targets) for role, targets in self.roles.targets.items()},
+            "ambiguous": {role: [_addresses(g) for g in groups] for role, groups in self.roles.ambiguous.items()},
+            "cut": {
+                role: [str(edge) for target in targets for edge in target.cut]
+                for role, targets in self.roles.targets.items()
+                if any(target.cut for target in targets)
+            },
+            "outputs": list(self.outputs),
+            "batches": dict(self.batches),
+            "problems": list(self.problems),
+            "notes": list(self.notes),
+        }
+
+
+def describe(workflow: Workflow, schemas: NodeSchemas) -> Description:
+    """The workflow as these node types see it. Never raises for what is wrong inside: that is in `problems`."""
+    graph = workflow.graph
+    roles = find_roles(graph, schemas)
+    setting = _setting(roles)
+    rows = [row for node in graph.nodes.values() for row in _rows(workflow, node, schemas, setting)]
+    return Description(
+        name=workflow.name,
+        kind=workflow.kind,
+        rows=tuple(rows),
+        roles=roles,
+        outputs=output_nodes(graph, schemas),
+        problems=tuple(problem.message for problem in check_graph(graph, schemas)),
+        notes=workflow.notes,
+        batches=tuple((axis.name, len(axis.values)) for axis in workflow.batch_axes),
+    )
+
+
+def _setting(roles: Roles) -> Mapping[Address, tuple[str, ...]]:
+    """Which roles set a field, those among which a person must choose with a question mark."""
+    found: dict[Address, list[str]] = {}
+    for role, targets in roles.targets.items():
+        for target in targets:
+            found.setdefault(target.address, []).append(role)
+    for role, groups in roles.ambiguous.items():
+        for target in (target for group in groups for target in group):
+            found.setdefault(target.address, []).append(f"{role}?")
+    return {address: tuple(dict.fromkeys(names)) for address, names in found.items()}
+
+
+def _rows(
+    workflow: Workflow, node: Node, schemas: NodeSchemas, setting: Mapping[Address, tuple[str, ...]]
+) -> Iterator[Row]:
+    """The fields that are set, fed or could be set; of a node type nobody knows, those that the workflow names."""
+    schema = schemas.get(node.type)
+    edges = workflow.graph.sources(node.id)
+    fed = [edge.destination.field for edge in edges]
+    known = [name for name, field in schema.fields.items() if field.takes_value] if schema else []
+    for name in dict.fromkeys([*node.fields, *fed, *known]):
+        if name in COMMON or (name in {"board", "metadata"} and name not in fed and name not in node.fields):
+            continue
+        field = schema.field(name) if schema else None
+        address = Address(node.id, name)
+        yield Row(
+            address=address,
+            node_label=node.label,
+            node_type=node.type,
+            field_label=workflow.labels.get(address, ""),
+            value=node.fields.get(name, field.default if field else None),
+            is_set=name in node.fields,
+            kind=_kind(field),
+            range=_range(field),
+            choices=field.choices if field else (),
+            fed_by=tuple(edge.source for edge in edges if edge.destination.field == name),
+            exposed=address in workflow.exposed,
+            roles=setting.get(address, ()),
+        )
+
+
+def _kind(field: FieldSchema | None) -> str:
+    if field is None:
+        return ""
+    if field.type == "array":
+        return f"list of {field.items}"
+    return f"{'/'.join(field.model_types)} model" if field.model_types else field.type
+
+
+def _range(field: FieldSchema | None) -> str:
+    if field is None:
+        return ""
+    if not field.choices:
+        return range_of(field)
+    more = f", … ({len(field.choices)})" if len(field.choices) > _LISTED else ""
+    return ", ".join(field.choices[:_LISTED]) + more
+
+
+def _field_json(row: Row) -> dict[str, Json]:
+    return {
+        "name": row.address.field,
+        "address": str(row.address),
+        "label": row.field_label,
+        "value": map_refs(row.value, lambda reference: reference.canonical()),
+        "set": row.is_set,
+        "type": row.kind,
+        "range": row.range,
+        "choices": list(row.choices),
+        "fed_by": [str(source) for source in row.fed_by],
+        "exposed": row.exposed,
+        "roles": list(row.roles),
+    }
+
+
+def _addresses(targets: Sequence[Target]) -> list[Json]:
+    return [str(target.address) for target in targets]
