@@ -252,7 +252,7 @@ class Attempt:
         return [Next(self._job.again(avoid=self._member.url), delay)]
 
     async def _settle(self, instances: Sequence[Instance], error: AttemptError) -> list[Next]:
-        """An attempt brought nothing for these: another one where that may help and some are left, else a failed row."""
+        """An attempt brought nothing for these: another one where that may help, else a failed row."""
         numbers = {intent.key: intent.number for intent in self._intents}
         again: list[Instance] = []
         for instance in instances:

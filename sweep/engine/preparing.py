@@ -33,6 +33,7 @@ from sweep.record.images import ImageStore
 from sweep.record.journal import SqliteJournal
 from sweep.record.lock import FolderLock
 from sweep.servers.base import Server, ServerInfo
+from sweep.workflow.graph import ModelRef, Ref, map_refs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +154,7 @@ async def check_models(plan: Plan, member: Member, first: Member) -> None:
         wanted = {(model.name, model.base, model.type): model for model in await first.server.models()}
     except TransientError as error:
         raise ServerUnreachableError(error.message) from error
-    for ref in plan.models:
+    for ref in model_refs(plan):
         place = (ref.name, ref.base, ref.type)
         if place not in models:
             raise ServerUnsupportedError(f"{member.name} has no {ref.type} model {ref.name} ({ref.base}).")
@@ -161,6 +162,20 @@ async def check_models(plan: Plan, member: Member, first: Member) -> None:
             raise ServerUnsupportedError(
                 f"{member.name} has another {ref.name} than {first.name}: their hashes differ."
             )
+
+
+def model_refs(plan: Plan) -> frozenset[ModelRef]:
+    """Every model, of any type, that a point of the plan may need."""
+    found: set[ModelRef] = set()
+
+    def note(ref: Ref) -> None:
+        if isinstance(ref, ModelRef):
+            found.add(ref)
+
+    for _, graph in plan.probes():
+        for node in graph.nodes.values():
+            map_refs(dict(node.fields), note)
+    return frozenset(found)
 
 
 async def check_values(plan: Plan, member: Member) -> None:

@@ -17,7 +17,7 @@ from sweep.engine.desk import Desk, together
 from sweep.engine.options import RunOptions
 from sweep.engine.places import Place, Places
 from sweep.engine.pool import Member, Pool
-from sweep.engine.preparing import Preparation, fresh_instances, prepared
+from sweep.engine.preparing import Preparation, check_models, fresh_instances, prepared
 from sweep.engine.stopping import Stop, watch_requests
 from sweep.engine.summary import Ending, RunSummary
 from sweep.engine.verdict import Verdict
@@ -130,8 +130,8 @@ class Runner:
     async def _idle(self, member: Member) -> None:
         """Wait while other people's items are pending or running at the server."""
         wait = max(0.05, self._options.backoff.ceiling(3))
-        while not self._stop.stage and await member.server.others_waiting(self._desk.destination):
-            await anyio.sleep(wait)  # noqa: ASYNC110 - what is waited for is on another machine
+        while not self._stop.stage and await member.server.others_waiting(self._desk.destination):  # noqa: ASYNC110
+            await anyio.sleep(wait)
 
     def _break_off(self, error: SweepError) -> None:
         """End the run now: what is at the servers stays open on record, and the next run takes it up."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sweep.errors import UsageError, did_you_mean
+from sweep.workflow.schemas import Model
 
 CATALOGUE: dict[str, tuple[tuple[str, str, str], ...]] = {  # word → (name, base, type)
     "sd-1": (("sandbox-sd15", "sd-1", "main"),),
@@ -92,3 +93,11 @@ def identifier(record: Record, submodel: str | None = None) -> dict[str, Any]:
     """How nodes name a model: five keys, and which part of it."""
     named = {key: record[key] for key in ("key", "hash", "name", "base", "type")}
     return {**named, "submodel_type": submodel}
+
+
+def catalogue(words: Iterable[str]) -> tuple[Model, ...]:
+    """The same models as values: what a plan without a server is made with."""
+    return tuple(
+        Model(key=record["key"], hash=record["hash"], name=record["name"], base=record["base"], type=record["type"])
+        for record in records(words).values()
+    )

@@ -1,0 +1,124 @@
+"""What `sweep plan` prints: a forecast in a dozen lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sweep.cli.console import bytes_text, seconds_text
+
+if TYPE_CHECKING:
+    from sweep.engine.forecast import Forecast
+    from sweep.experiment.definition import Axis
+
+WIDTH = 100
+
+
+def plan_lines(forecast: Forecast) -> list[str]:
+    """Name and question, then one labelled line a fact."""
+    plan = forecast.plan
+    experiment = plan.experiment
+    title = f"{experiment.name} — {experiment.description}" if experiment.description else experiment.name
+    lines = [title, _line("workflow", _workflow(forecast))]
+    for position, image in enumerate(plan.images.values()):
+        lines.append(_line("source" if position == 0 else "", f"{image.shown}  {image.width}×{image.height}"))
+    width = max((len(axis.name) for axis in plan.axes), default=0)
+    for position, axis in enumerate(plan.axes):
+        lines.append(_line("axes" if position == 0 else "", _axis(axis, width, forecast)))
+    lines.append(_line("points", _points(forecast)))
+    if plan.sets:
+        lines += _wrapped("sets", list(plan.sets))
+    lines.append(_line("order", _order(forecast)))
+    lines.append(_line("estimate", _estimate(forecast)))
+    if len(plan):
+        lines.append(_line("first", _point(forecast, 0)))
+        if len(plan) > 1:
+            lines.append(_line("last", _point(forecast, len(plan) - 1)))
+    lines += [_line("note" if position == 0 else "", note) for position, note in enumerate(plan.notes)]
+    return lines
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label:<10} {text}".rstrip()
+
+
+def _wrapped(label: str, parts: list[str]) -> list[str]:
+    """Parts joined by dots, broken between parts."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + len(part) < WIDTH:
+            lines[-1] += f" · {part}"
+        else:
+            lines.append(part)
+    return [_line(label if position == 0 else "", text) for position, text in enumerate(lines)]
+
+
+def _workflow(forecast: Forecast) -> str:
+    plan = forecast.plan
+    models = ", ".join(plan.models[:4]) + (f" and {len(plan.models) - 4} more" if len(plan.models) > 4 else "")
+    where = ", ".join(f"{info.name} ({info.version})" for info in forecast.servers) or "the sandbox"
+    return f"{plan.experiment.workflow}" + (f" with {models}" if models else "") + f" on {where}"
+
+
+def _axis(axis: Axis, width: int, forecast: Forecast) -> str:
+    count = len(axis.levels)
+    if axis.name in forecast.provisional:
+        return f"{axis.name:<{width}}  {count:>4}   drawn by the first run"
+    if count <= 3:
+        shown = [axis.levels[index].value for index in range(count)]
+        text = ("  ·  " if axis.kind in ("text", "label") else ", ").join(map(str, shown))
+    else:
+        text = f"{axis.levels[0].value}, {axis.levels[1].value} … {axis.levels[count - 1].value}"
+    text = " ".join(text.split())
+    room = WIDTH - width - 24
+    return f"{axis.name:<{width}}  {count:>4}   {text if len(text) <= room else text[: room - 1] + '…'}"
+
+
+def _points(forecast: Forecast) -> str:
+    plan = forecast.plan
+    sizes = " × ".join(str(len(dimension)) for dimension in plan.experiment.dimensions)
+    if plan.replicates > 1:
+        sizes += f" × {plan.replicates} replicates"
+    full = plan.experiment.condition is None and plan.experiment.design.kind == "full"
+    product = f"{len(plan):,} = {sizes}" if full else f"{len(plan):,} of {sizes}"
+    rest = f"done {forecast.done:,}     new {forecast.new:,}"
+    if forecast.failed:
+        rest += f"     failed {forecast.failed:,}"
+    if forecast.former:
+        rest += f"     kept from before {forecast.former:,}"
+    return f"{product}     {rest}"
+
+
+def _order(forecast: Forecast) -> str:
+    order = forecast.plan.nesting
+    dimensions = forecast.plan.experiment.dimensions
+    names = [axis.name for factor in order.nesting for axis in dimensions[factor].axes] or ["one point"]
+    work = [
+        f"{count:,} {word}{'s' if count != 1 else ''}"
+        for count, word in (
+            (order.chosen.models, "model load"),
+            (order.chosen.loras, "LoRA load"),
+            (order.chosen.prompts, "prompt encoding"),
+            (order.chosen.images, "image encoding"),
+        )
+        if count
+    ]
+    spared = order.definition.models - order.chosen.models
+    if spared > 0:
+        work.append(f"{spared:,} model loads saved")
+    return f"{', '.join(names)}" + (f" ({', '.join(work)})" if work else "")
+
+
+def _estimate(forecast: Forecast) -> str:
+    if not forecast.new:
+        return "nothing to render"
+    disk = bytes_text(forecast.bytes)
+    if forecast.seconds is None:
+        return f"{disk} of pictures; how long it takes is known after the first ones"
+    count = max(1, len(forecast.servers))
+    servers = "1 server" if count == 1 else f"{count} servers"
+    return f"about {seconds_text(forecast.seconds)} on {servers} (from {forecast.renders} earlier renders) · {disk}"
+
+
+def _point(forecast: Forecast, index: int) -> str:
+    variation = forecast.plan.grid[index]
+    return f"{index}: " + " · ".join(f"{name} {value}" for name, value in variation.values.items())

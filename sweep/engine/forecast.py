@@ -1,0 +1,135 @@
+"""What a run would do, found out without rendering anything: the plan, what is done already, time and disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from anyio.to_thread import run_sync
+
+from sweep.experiment.definition import Experiment
+from sweep.plan.binding import make_plan
+from sweep.plan.estimate import disk_bytes, seconds_left
+from sweep.plan.instance import Instance
+from sweep.plan.plan import Plan
+from sweep.record.past import Past, read_past
+from sweep.servers.base import Server, ServerInfo
+from sweep.workflow.schemas import Model, NodeSchemas
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """`done` and `failed` count points of the plan on record; `seconds` is None where nothing was rendered before."""
+
+    plan: Plan
+    servers: tuple[ServerInfo, ...]
+    done: int
+    failed: int
+    former: int  # completed points on record that the plan does not have
+    renders: int  # earlier renders that the estimate is from
+    seconds: float | None
+    bytes: int
+    provisional: tuple[str, ...]  # seed axes whose seeds are drawn by the first run
+
+    @property
+    def new(self) -> int:
+        """Points a run would render."""
+        return len(self.plan) - self.done - self.failed
+
+    def instance(self, index: int) -> Instance:
+        """The point at `index`, as it would be sent."""
+        return self.plan.instance(self.plan.grid[index])
+
+
+async def foresee(
+    experiment: Experiment,
+    servers: Sequence[Server],
+    results: Path,
+    *,
+    nodes: NodeSchemas | None = None,
+    models: Sequence[Model] = (),
+) -> Forecast:
+    """Ask the servers for what they have, or take `nodes` and `models` where there are none; nothing is queued.
+
+    Raises DefinitionError, ServerError, or RecordError where the results folder is damaged.
+    """
+    past = await run_sync(partial(read_past, results / experiment.name))
+    drawn = {axis: past.seeds_for(axis, count) for axis, count in experiment.undrawn.items()}
+    provisional = tuple(axis for axis in experiment.undrawn if len(past.seeds.get(axis, ())) < experiment.undrawn[axis])
+    bound = experiment.with_seeds(drawn) if drawn else experiment
+    infos: list[ServerInfo] = []
+    async with AsyncExitStack() as held:
+        for server in servers:
+            held.push_async_callback(server.aclose)
+            infos.append(await server.open())
+        if servers:
+            nodes, models = await servers[0].schemas(), await servers[0].models()
+    plan = make_plan(bound, nodes or {}, models)
+    return await run_sync(_forecast, plan, past, tuple(infos), provisional)
+
+
+def _forecast(plan: Plan, past: Past, infos: tuple[ServerInfo, ...], provisional: tuple[str, ...]) -> Forecast:
+    done, failed = _standing(plan, past)
+    new = len(plan) - done - failed
+    width, height = _size(plan, past)
+    return Forecast(
+        plan=plan,
+        servers=infos,
+        done=done,
+        failed=failed,
+        former=past.completed - done,
+        renders=len(past.seconds),
+        seconds=seconds_left(new, past.seconds, max(1, sum(info.capacity for info in infos))),
+        bytes=disk_bytes(new, width, height, past.sizes),
+        provisional=provisional,
+    )
+
+
+def _standing(plan: Plan, past: Past) -> tuple[int, int]:
+    """How many points of the plan are completed and failed on record."""
+    if past.fingerprint == plan.fingerprint:
+        return past.counts.completed, past.counts.failed
+    if not len(past.keys):
+        return 0, 0
+    states = [past.keys.get(key) for _, key in plan.keys(range(len(plan)))]
+    return states.count("completed"), states.count("failed")
+
+
+def _size(plan: Plan, past: Past) -> tuple[int, int]:
+    """Width and height of the pictures in pixels: as the graph says it, else as the source has it."""
+    if past.pixels:
+        return past.pixels, 1
+    sized = [node.fields for node in plan.graph.nodes.values() if {"width", "height"} <= set(node.fields)]
+    for fields in sized:
+        width, height = fields["width"], fields["height"]
+        if isinstance(width, int) and isinstance(height, int):
+            return width, height
+    return next(((image.width, image.height) for image in plan.images.values()), (512, 512))
+
+
+def as_json(forecast: Forecast) -> dict[str, Any]:
+    """The forecast as one JSON object."""
+    plan = forecast.plan
+    order = plan.nesting
+    return {
+        "name": plan.experiment.name,
+        "workflow": plan.experiment.workflow,
+        "models": list(plan.models),
+        "axes": {axis.name: {"kind": axis.kind, "values": len(axis.levels)} for axis in plan.axes},
+        "points": len(plan),
+        "done": forecast.done,
+        "failed": forecast.failed,
+        "new": forecast.new,
+        "former": forecast.former,
+        "sets": list(plan.sets),
+        "order": [axis.name for factor in order.nesting for axis in plan.experiment.dimensions[factor].axes],
+        "model_loads": order.chosen.models,
+        "model_loads_as_defined": order.definition.models,
+        "seconds": forecast.seconds,
+        "bytes": forecast.bytes,
+        "notes": list(plan.notes),
+    }

@@ -1,0 +1,90 @@
+"""A sandbox, an experiment and a run for the engine's end-to-end tests: real sockets, real files, real SQLite."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from PIL import Image
+
+from sweep.engine import events
+from sweep.engine.options import RunOptions
+from sweep.engine.retry import Backoff
+from sweep.engine.runner import run
+from sweep.engine.stopping import Stop
+from sweep.engine.summary import RunSummary
+from sweep.experiment.definition import Experiment
+from sweep.sandbox.app import Sandbox, SandboxOptions, sandbox_server
+
+AT_ONCE = RunOptions(backoff=Backoff(base=0))  # no waiting between attempts
+
+
+class Bench:
+    """Runs experiments in one results root and keeps what the run told."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.told: list[events.Event] = []
+
+    async def experiment(self, **changes: Any) -> Experiment:
+        """Six points over a small photograph: 3 strengths × 2 seeds."""
+        definition: dict[str, Any] = {
+            "name": "small",
+            "workflow": "img2img",
+            "inputs": {"image": "photo.png", "prompt": "a cup", "steps": 4, "width": 64, "height": 64},
+            "axes": {"denoise_strength": [0.2, 0.5, 0.8], "seed": {"start": 42, "count": 2}},
+        }
+        for path, value in changes.items():
+            place = definition
+            *parents, last = path.split("__")
+            for parent in parents:
+                place = place[parent]
+            place[last] = value
+        return await anyio.to_thread.run_sync(Experiment.from_dict, definition, self.root)
+
+    async def run(
+        self, experiment: Experiment, *servers: str, options: RunOptions = AT_ONCE, stop: Stop | None = None
+    ) -> RunSummary:
+        """One run, everything it tells appended to `told`."""
+        return await run(
+            experiment, servers, options=options, results=self.root / "results", listener=self.told.append, stop=stop
+        )
+
+    def of(self, kind: type[events.Event]) -> list[Any]:  # type: ignore[valid-type]
+        """The events of one kind."""
+        return [event for event in self.told if isinstance(event, kind)]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    photo = Image.linear_gradient("L").resize((64, 64)).convert("RGB")
+    photo.save(tmp_path / "photo.png")
+    return Bench(tmp_path)
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with sandbox_server() as server:
+        yield server
+
+
+@pytest.fixture
+def sandbox_with() -> Callable[..., Any]:
+    @asynccontextmanager
+    async def make(**options: Any) -> AsyncIterator[Sandbox]:
+        async with sandbox_server(replace(SandboxOptions(), **options)) as server:
+            yield server
+
+    return make
+
+
+def chunks(path: Path) -> Mapping[str, Any]:
+    """The JSON of a PNG's text chunks."""
+    with Image.open(path) as image:
+        return {name: json.loads(text) for name, text in image.text.items()}  # type: ignore[attr-defined]
