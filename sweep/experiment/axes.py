@@ -24,6 +24,7 @@ from sweep.experiment.vocabulary import IMAGE_TARGETS, SEED_MAX, bounds, role_of
 
 MAX_LEVELS: Final = 10**9
 MAX_LISTED: Final = 1_000_000
+MAX_TOLD: Final = 20  # faults of one axis; who has more has one reason for all
 
 
 class AxisError(ValueError):
@@ -33,6 +34,14 @@ class AxisError(ValueError):
         super().__init__(message)
         self.message = message
         self.part = part
+        self.others: tuple[AxisError, ...] = ()  # further faults of the same axis
+
+    @staticmethod
+    def raise_any(faults: Sequence[AxisError]) -> None:
+        """Raises the first, with the others; returns where there is none."""
+        if faults:
+            faults[0].others = tuple(faults[1:])
+            raise faults[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +138,10 @@ def _numeric(naming: Naming, levels: LazyLevels) -> Axis:
             continue
         if role.kind not in ("number", "integer"):
             raise AxisError(f"{naming.place} holds numbers, but {target} is set to a text")
-        for end in ends:
+        for end, part in zip(ends, ("start", "stop"), strict=True):
             if value_fault(target, end):
-                raise AxisError(
-                    f"{naming.place} reaches {said(end)}, but {target} must be {bounds(role.low, role.high)}"
-                )
+                allowed = bounds(role.low, role.high)
+                raise AxisError(f"{naming.place} reaches {said(end)}, but {target} must be {allowed}", part)
     return Axis(naming.name, kind_of(naming.targets, ends), levels)
 
 
@@ -152,11 +160,13 @@ def list_axis(naming: Naming, values: Sequence[Scalar], read: SettingReader) -> 
     """
     if not values:
         raise AxisError(f"{naming.place} is empty; an axis needs at least one value")
-    for at, value in enumerate(values):
-        for target in naming.targets:
-            fault = value_fault(target, value)
-            if fault:
-                raise AxisError(f"{naming.place} {fault}", at)
+    faults = [
+        AxisError(f"{naming.place} {fault}", at)
+        for at, value in enumerate(values)
+        for fault in {value_fault(target, value) for target in naming.targets}
+        if fault
+    ]
+    AxisError.raise_any(faults[:MAX_TOLD])
     kind = kind_of(naming.targets, values)
     plain = [float(v) if kind == "number" and isinstance(v, int) else v for v in values]
     _one_type(naming, plain)
@@ -212,27 +222,41 @@ def labelled_axis(naming: Naming, values: Mapping[str, Any], read: SettingReader
     """Levels named by their labels; a mapping sets each of its targets, anything else the axis's own."""
     if not values:
         raise AxisError(f"{naming.place} is empty; an axis needs at least one value", "values")
-    levels = []
+    levels: list[Level] = []
+    faults: list[AxisError] = []
     for label, raw in values.items():
-        if isinstance(raw, Mapping):
-            settings = {target: read(target, part, "values", label, target) for target, part in raw.items()}
-            if not settings:
-                raise AxisError(f"{naming.place}.{label} sets nothing", "values", label)
-        elif naming.targets:
-            settings = {target: read(target, raw, "values", label) for target in naming.targets}
-        else:
-            raise AxisError(
-                f"{naming.place}.{label} does not say what it sets; {naming.name} is not a role or a node.field",
-                "values",
-                label,
-            )
-        levels.append(Level(label, settings))
+        try:
+            levels.append(Level(label, _labelled_settings(naming, label, raw, read)))
+        except AxisError as error:
+            faults += [error, *error.others]
+    AxisError.raise_any(faults[:MAX_TOLD])
     return Axis(naming.name, "label", tuple(levels))
+
+
+def _labelled_settings(naming: Naming, label: str, raw: Any, read: SettingReader) -> dict[str, Setting]:
+    part = ("values", label)
+    if not isinstance(raw, Mapping):
+        if not naming.targets:
+            raise AxisError(
+                f"{naming.place}.{label} does not say what it sets; {naming.name} is not a role or a node.field", *part
+            )
+        return {target: read(target, raw, *part) for target in naming.targets}
+    if not raw:
+        raise AxisError(f"{naming.place}.{label} sets nothing", *part)
+    settings: dict[str, Setting] = {}
+    faults: list[AxisError] = []
+    for target, value in raw.items():
+        try:
+            settings[target] = read(target, value, *part, target)
+        except AxisError as error:
+            faults.append(error)
+    AxisError.raise_any(faults)
+    return settings
 
 
 def image_axis(naming: Naming, paths: Sequence[str], read: SettingReader) -> Axis:
     """One level a picture, in the order given; the value is its path as shown."""
-    levels = [_level(naming, shown, {"image": shown}, read) for shown in paths]
+    levels = [_level(naming, shown, {"image": shown}, read, "images") for shown in paths]
     return Axis(naming.name, "image", tuple(levels))
 
 
@@ -262,7 +286,7 @@ def zipped(axes: Sequence[Axis], place: str) -> Dimension:
     first = axes[0]
     for axis in axes[1:]:
         if len(axis.levels) != len(first.levels):
-            raise AxisError(f"zip: {first.name} has {_count(first)}, {axis.name} has {len(axis.levels)}.")
+            raise AxisError(f"zip: {first.name} has {_count(first)}, {axis.name} has {len(axis.levels)}.", axis.name)
     if not any(isinstance(axis.levels, LinearLevels | LogLevels | UndrawnLevels) for axis in axes):
         rows: dict[tuple[Scalar, ...], int] = {}
         for at in range(len(first.levels)):

@@ -9,11 +9,12 @@ from typing import Any
 
 from sweep.errors import did_you_mean
 from sweep.experiment import axes as kinds
-from sweep.experiment import schema
+from sweep.experiment import axis_schema as schema
 from sweep.experiment.axes import AxisError, Naming
+from sweep.experiment.consistency import check_distinct
 from sweep.experiment.definition import Axis, Dimension, Scalar, Setting
 from sweep.experiment.document import Faults, Place, dotted
-from sweep.experiment.levels import ReplacingLevels, UndrawnLevels
+from sweep.experiment.levels import UndrawnLevels
 from sweep.experiment.pictures import PictureError, PictureReader
 from sweep.experiment.tables import SourceError, columns_of, lines_of, settings_of, typed
 from sweep.experiment.vocabulary import (
@@ -127,7 +128,7 @@ class Builder:
             dimension = self._dimension(name, spec, ("axes", name))
             if dimension is not None:
                 result.append(dimension)
-        self._distinct(result)
+        check_distinct(self.faults, result)
         return tuple(result)
 
     def _dimension(self, name: str, spec: Any, place: Place) -> Dimension | None:
@@ -139,11 +140,16 @@ class Builder:
             axis = self._axis(name, spec, place, repeats=False)
             return Dimension((axis,)) if axis else None
         except AxisError as error:
-            if error.part:
-                self.faults.value((*place, *error.part), error.message)
-            else:
-                self.faults.key(place, error.message)
+            self._tell(error, place)
             return None
+
+    def _tell(self, error: AxisError, place: Place) -> None:
+        for fault in (error, *error.others):
+            where = (*place, *fault.part)
+            if fault.part and where in self.faults.document.values:
+                self.faults.value(where, fault.message)
+            else:
+                self.faults.key(where, fault.message)
 
     def _zip(self, spec: schema.Zip, place: Place) -> Dimension | None:
         axes: list[Axis | None] = []
@@ -152,10 +158,17 @@ class Builder:
             try:
                 axes.append(self._axis(name, inner, inside, repeats=True))
             except AxisError as error:
-                self.faults.value((*inside, *error.part), error.message)
+                self._tell(error, inside)
                 axes.append(None)
         right = [axis for axis in axes if axis is not None]
-        return kinds.zipped(right, dotted(place)) if len(right) == len(axes) else None
+        if len(right) < len(axes):
+            return None
+        try:
+            return kinds.zipped(right, dotted(place))
+        except AxisError as error:
+            nested = (*place, "zip", *error.part)
+            self.faults.key(nested if nested in self.faults.document.keys else (*place, *error.part), error.message)
+            return None
 
     def _csv_columns(self, spec: schema.CsvColumns, place: Place) -> Dimension:
         shown = self.paths.shown((*place, "csv"), spec.csv)
@@ -231,6 +244,7 @@ class Builder:
             case schema.Labelled():
                 return kinds.list_axis(naming, spec.values, lambda t, raw, *part: read(t, raw, "values", *part))
             case schema.Replace():
+                self._texts_only(naming, "replace")
                 return kinds.replace_axis(naming, spec.replace, spec.with_)
             case _:
                 return self._from_files(naming, spec, place)
@@ -269,9 +283,16 @@ class Builder:
         except SourceError as error:
             raise AxisError(f"{naming.place}: {error}", schema.axis_key(spec)) from error
 
+    def _texts_only(self, naming: Naming, key: str) -> None:
+        for target in naming.targets:
+            role = role_of(target)
+            if role is not None and role.kind != "text":
+                raise AxisError(f"{naming.place}: {key} makes texts, but {target} is none", key)
+
     def _dynamic(self, naming: Naming, spec: schema.Dynamic, place: Place) -> Axis:
         from sweep.experiment.dynamic import expand
 
+        self._texts_only(naming, "dynamic")
         folder = None
         if spec.wildcards is not None:
             folder = self.paths.path(self.paths.shown((*place, "wildcards"), spec.wildcards))
@@ -282,56 +303,8 @@ class Builder:
         self.notices += notices
         return axis
 
-    def _distinct(self, dimensions: Sequence[Dimension]) -> None:
-        """No two axes of one name, and no two that set one target: which of them would win?"""
-        names: set[str] = set()
-        homes: dict[str, str] = {}
-        for axis in (axis for dimension in dimensions for axis in dimension.axes):
-            place = ("axes", axis.name)
-            if axis.name in names:
-                self.faults.key(place, f"there are two axes named {axis.name}")
-            names.add(axis.name)
-            for target in _targets_of(axis):
-                if target in homes and homes[target] != axis.name:
-                    self.faults.key(place, f"axes {homes[target]} and {axis.name} both set {target}")
-                homes.setdefault(target, axis.name)
-
 
 def _cells(naming: Naming, cells: Sequence[str]) -> Sequence[Scalar]:
     """Text stays text where the role wants text; else numbers are numbers."""
     role = role_of(naming.targets[0]) if naming.targets else None
     return list(cells) if role is not None and role.kind not in ("number", "integer") else list(typed(cells))
-
-
-def _targets_of(axis: Axis) -> set[str]:
-    if isinstance(axis.levels, ReplacingLevels):
-        return set()  # replacements add up
-    if axis.kind == "label":
-        return {target for level in axis.levels for target in level.settings}
-    targets: Any = getattr(axis.levels, "targets", None)
-    return set(targets if targets is not None else axis.levels[0].settings)
-
-
-def check_replacements(faults: Faults, inputs: Mapping[str, Setting], dimensions: Sequence[Dimension]) -> None:
-    """Every replacement finds its text in what it acts on, as far as the file itself says what that is."""
-    axes = [axis for dimension in dimensions for axis in dimension.axes]
-    for axis in axes:
-        if not isinstance(axis.levels, ReplacingLevels):
-            continue
-        for target in axis.levels.targets:
-            texts = _texts_of(target, inputs, axes)
-            missing = next((text for text in texts if axis.levels.search not in text), None)
-            if missing is not None:
-                faults.value(
-                    ("axes", axis.name, "replace"),
-                    f'axes.{axis.name}: "{axis.levels.search}" does not occur in the {target} {said(missing)}',
-                )
-
-
-def _texts_of(target: str, inputs: Mapping[str, Setting], axes: Sequence[Axis]) -> list[str]:
-    setters = [a for a in axes if not isinstance(a.levels, ReplacingLevels) and target in _targets_of(a)]
-    if not setters:
-        fixed = inputs.get(target)
-        return [fixed] if isinstance(fixed, str) else []
-    found = [level.settings.get(target, inputs.get(target)) for level in setters[0].levels]
-    return [text for text in found if isinstance(text, str)]

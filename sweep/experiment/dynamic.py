@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sweep.experiment.tables import SourceError
 
+if TYPE_CHECKING:
+    from dynamicprompts.generators import CombinatorialPromptGenerator
+    from dynamicprompts.wildcards import WildcardManager
+
 MAX_PROMPTS: Final = 100_000
+_WILDCARD = re.compile(r"__([\w*][\w*/. -]*?)__")
 
 
 def expand(templates: Sequence[str], wildcards: Path | None) -> list[str]:
@@ -20,28 +26,40 @@ def expand(templates: Sequence[str], wildcards: Path | None) -> list[str]:
         raise SourceError(f"the wildcards folder {wildcards.name} does not exist")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the library calls its parser by deprecated names
-        return _expanded(templates, wildcards)
-
-
-def _expanded(templates: Sequence[str], wildcards: Path | None) -> list[str]:
-    try:
-        from dynamicprompts.generators import CombinatorialPromptGenerator
-        from dynamicprompts.wildcards import WildcardManager
-    except ImportError as error:
-        raise SourceError('needs dynamicprompts; pip install "sweep-engine[dynamic]" brings it') from error
-    generator = CombinatorialPromptGenerator(wildcard_manager=WildcardManager(wildcards))
-    prompts: list[str] = []
-    for template in templates:
         try:
-            found = generator.generate(template, max_prompts=MAX_PROMPTS + 1)
-        except Exception as error:  # the library documents none of its own
-            raise SourceError(f"the template {template!r} cannot be read ({error})") from error
-        if not found:
-            raise SourceError(f"the template {template!r} makes no prompt")
-        prompts += [str(prompt) for prompt in found]
-        if len(prompts) > MAX_PROMPTS:
-            raise SourceError(f"the templates make more than {MAX_PROMPTS:,} prompts")
-    unknown = next((prompt for prompt in prompts if "__" in prompt), None)
-    if unknown is not None:
-        raise SourceError(f"a wildcard has no file: {unknown!r}")
+            from dynamicprompts.generators import CombinatorialPromptGenerator
+            from dynamicprompts.wildcards import WildcardManager
+        except ImportError as error:
+            raise SourceError('needs dynamicprompts; pip install "sweep-engine[dynamic]" brings it') from error
+        manager = WildcardManager(wildcards)
+        generator = CombinatorialPromptGenerator(wildcard_manager=manager)
+        prompts: list[str] = []
+        for template in templates:
+            _check_wildcards(template, manager)
+            prompts += _expanded(template, generator, MAX_PROMPTS + 1 - len(prompts))
     return prompts
+
+
+def _check_wildcards(text: str, manager: WildcardManager, seen: frozenset[str] = frozenset()) -> None:
+    """Every wildcard has values, also those that its values name; the library would go on for ever without."""
+    for name in _WILDCARD.findall(text):
+        if name in seen:
+            raise SourceError(f"the wildcard {name} leads back to itself")
+        values = manager.get_values(name).string_values
+        if not values:
+            raise SourceError(f"the wildcard {name} has no values; is there a file {name}.txt?")
+        for value in values:
+            _check_wildcards(value, manager, seen | {name})
+
+
+def _expanded(template: str, generator: CombinatorialPromptGenerator, most: int) -> list[str]:
+    try:
+        found = generator.generate(template, max_prompts=most)
+    except Exception as error:  # the library documents none of its own
+        reason = " ".join(str(error).split())
+        raise SourceError(f"the template {template!r} cannot be read ({reason})") from error
+    if not found:
+        raise SourceError(f"the template {template!r} makes no prompt")
+    if len(found) >= most:
+        raise SourceError(f"the templates make more than {MAX_PROMPTS:,} prompts")
+    return [str(prompt) for prompt in found]

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweep.errors import ExperimentError, Problem, UsageError, did_you_mean
-from sweep.experiment.document import Document, Mark, Place, dotted, problem_at, read_file, read_text
+from sweep.experiment.document import Document, Mark, Place, dotted, problem_at
+from sweep.experiment.reading import read_file, read_text
 from sweep.experiment.vocabulary import INPUT_NAMES, ROLE_NAMES, is_address
 
-MERGED: Final = ("inputs", "axes", "roles", "study")  # sections that are merged entry by entry; all else is replaced
+MERGED: Final = ("inputs", "axes", "roles")  # sections that are merged entry by entry; all else is replaced
 MAX_INCLUDES: Final = 20
 
 

@@ -7,17 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
-
 from sweep.errors import ExperimentError, Problem, did_you_mean
-from sweep.experiment.building import Builder, Paths, check_replacements
+from sweep.experiment.building import Builder, Paths
 from sweep.experiment.conditions import Clause, Condition, ConditionError, NamedAxis, compile_clause
+from sweep.experiment.consistency import check_replacements
 from sweep.experiment.definition import Axis, AxisKind, Design, Dimension, Experiment, StudyOptions
-from sweep.experiment.document import Document, Faults, Place, dotted, read_file, read_text
+from sweep.experiment.document import Document, Faults, Place, dotted
 from sweep.experiment.grid import check_size
 from sweep.experiment.layering import override, with_includes
 from sweep.experiment.levels import UndrawnLevels, position
-from sweep.experiment.schema import AXIS_KEYS, ExperimentFile, axis_tag, known_keys, section_keys
+from sweep.experiment.reading import read_file, read_text
+from sweep.experiment.schema import ExperimentFile, section_keys
+from sweep.experiment.shape import checked
 from sweep.experiment.vocabulary import ROLE_NAMES, TEMPLATE_NAMES, is_address, said
 from sweep.experiment.writing import as_run
 
@@ -61,97 +62,8 @@ def _load(document: Document, path: Path, shown: str, overrides: Sequence[str]) 
     document = with_includes(document, path, shown)
     override(document, overrides, section_keys())
     faults = Faults(document)
-    file = _checked(document, faults)
+    file = checked(document, faults)
     return _Loading(file, document, faults, path, shown).experiment()
-
-
-def _checked(document: Document, faults: Faults) -> ExperimentFile:
-    """The file's shape. Faults of shape are told, and what has them is left out, so that the rest is checked too."""
-    data = document.data
-    try:
-        return ExperimentFile.model_validate(data)
-    except ValidationError as error:
-        problems = error.errors(include_url=False)
-    pruned = {key: dict(part) if isinstance(part, dict) else part for key, part in data.items()}
-    for problem in problems:
-        place: Place = tuple(part for part in problem["loc"] if not (isinstance(part, str) and part.startswith("<")))
-        _tell(faults, place, problem, data)
-        if not place:
-            continue
-        section = pruned.get(str(place[0]))
-        if len(place) > 1 and isinstance(section, dict):
-            section.pop(str(place[1]), None)
-        else:
-            pruned.pop(str(place[0]), None)
-    pruned.setdefault("workflow", TEMPLATE_NAMES[0])
-    try:
-        return ExperimentFile.model_validate(pruned)
-    except ValidationError:
-        return ExperimentFile(workflow=TEMPLATE_NAMES[0])
-
-
-def _tell(faults: Faults, place: Place, problem: Any, data: Mapping[str, Any]) -> None:
-    kind, raw, name = problem["type"], problem.get("input"), dotted(place)
-    last = str(place[-1]) if place else ""
-    if kind == "extra_forbidden":
-        known = _known_at(place, data)
-        faults.key(place, f"{name} is not known here.{did_you_mean(last, known)}")
-    elif kind == "missing":
-        above = dotted(place[:-1])
-        faults.key(place[:-1], f"{above} needs {last}" if above else f"{last} is missing")
-    elif kind == "union_tag_not_found":
-        faults.key(place, _no_axis(name, raw))
-    elif kind == "value_error":
-        faults.value(place, f"{name} {problem['ctx']['error']}".strip())
-    else:
-        faults.value(place, f"{name} {_sentence(problem)}")
-
-
-def _known_at(place: Place, data: Mapping[str, Any]) -> Sequence[str]:
-    if len(place) == 1:
-        return tuple(ExperimentFile.model_fields)
-    if place[0] == "axes":
-        spec: Any = data
-        for part in place[:-1]:
-            spec = spec.get(str(part)) if isinstance(spec, dict) else None
-        return known_keys(axis_tag(spec))
-    return section_keys().get(str(place[0]), ())
-
-
-def _no_axis(name: str, raw: Any) -> str:
-    if isinstance(raw, dict):
-        if not raw:
-            return f"{name} is empty; an axis needs at least one value"
-        odd = next(iter(raw))
-        return f"{name} is no kind of axis: it has {', '.join(map(str, raw))}.{did_you_mean(str(odd), AXIS_KEYS)}"
-    if raw is None:
-        return f"{name} is empty; an axis needs at least one value"
-    return f"{name} must be a list or a mapping, not {said(raw)}; one fixed value belongs to inputs"
-
-
-def _sentence(problem: Any) -> str:
-    kind, raw, context = problem["type"], problem.get("input"), problem.get("ctx", {})
-    wanted = {
-        "string_type": "text",
-        "int_type": "a whole number",
-        "list_type": "a list",
-        "dict_type": "a mapping",
-        "model_type": "a mapping",
-        "tuple_type": "a list",
-    }.get(kind)
-    if wanted:
-        return f"must be {wanted}, not {said(raw)}"
-    match kind:
-        case "greater_than_equal":
-            return f"is {said(raw)}, but must be at least {context['ge']}"
-        case "less_than_equal":
-            return f"is {said(raw)}, but must be at most {context['le']}"
-        case "literal_error":
-            near = did_you_mean(raw, re.findall(r"'([^']+)'", context["expected"])) if isinstance(raw, str) else ""
-            return f"must be {context['expected'].replace(chr(39), '')}, not {said(raw)}.{near}"
-        case "string_too_short":
-            return "must not be empty"
-    return str(problem["msg"]).lower()
 
 
 class _Loading:
@@ -245,7 +157,7 @@ class _Loading:
                 try:
                     clause = compile_clause(text, known, wanted=wanted)
                 except ConditionError as error:
-                    self.faults.value(place, f"{section}: {text.strip()} {_told(error)}")
+                    self.faults.value(place, f"{section}: {_told(error)}")
                     continue
                 undrawn = [n for n in clause.names if n in axes and isinstance(axes[n].levels, UndrawnLevels)]
                 if undrawn:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweep.errors import ExperimentError, did_you_mean
-from sweep.experiment.document import read_text
+from sweep.experiment.reading import read_text
 from sweep.experiment.vocabulary import said
 
 MAX_BYTES: Final = 50_000_000

@@ -1,0 +1,113 @@
+"""The shape of a file held against its model; what pydantic says of it, in words for people and with its place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from sweep.errors import did_you_mean
+from sweep.experiment.axis_schema import AXIS_KEYS, AXIS_TAGS, axis_tag, known_keys
+from sweep.experiment.document import Document, Faults, Place, dotted
+from sweep.experiment.layering import MERGED
+from sweep.experiment.schema import ExperimentFile, section_keys
+from sweep.experiment.vocabulary import TEMPLATE_NAMES, said
+
+
+def checked(document: Document, faults: Faults) -> ExperimentFile:
+    """The file's shape. Faults of shape are told, and what has them is left out, so that the rest is checked too."""
+    data = document.data
+    try:
+        return ExperimentFile.model_validate(data)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+    pruned = {key: dict(part) if isinstance(part, dict) else part for key, part in data.items()}
+    for problem in problems:
+        place = _place(problem["loc"], document)
+        _tell(faults, place, problem, data)
+        if not place:
+            continue
+        section = pruned.get(str(place[0]))
+        if len(place) > 1 and place[0] in MERGED and isinstance(section, dict):
+            section.pop(str(place[1]), None)
+        else:
+            pruned.pop(str(place[0]), None)
+    pruned.setdefault("workflow", TEMPLATE_NAMES[0])
+    try:
+        return ExperimentFile.model_validate(pruned)
+    except ValidationError:
+        return ExperimentFile(workflow=TEMPLATE_NAMES[0])
+
+
+def _place(loc: Sequence[str | int], document: Document) -> Place:
+    """Where in the file: pydantic's way without the names of kinds, and without the zip that `axes.zip` spares."""
+    place: Place = tuple(part for part in loc if part not in AXIS_TAGS)
+    if place[:3] == ("axes", "zip", "zip") and place[:3] not in document.keys:
+        return ("axes", *place[2:])
+    return place
+
+
+def _tell(faults: Faults, place: Place, problem: Any, data: Mapping[str, Any]) -> None:
+    kind, raw, name = problem["type"], problem.get("input"), dotted(place)
+    last = str(place[-1]) if place else ""
+    if kind == "extra_forbidden":
+        known = _known_at(place, data)
+        faults.key(place, f"{name} is not known here.{did_you_mean(last, known)}")
+    elif kind == "missing":
+        above = dotted(place[:-1])
+        faults.key(place[:-1], f"{above} needs {last}" if above else f"{last} is missing")
+    elif kind == "union_tag_not_found":
+        faults.key(place, _no_axis(name, raw))
+    elif kind == "value_error":
+        faults.value(place, f"{name} {problem['ctx']['error']}".strip())
+    else:
+        faults.value(place, f"{name} {_sentence(problem)}")
+
+
+def _known_at(place: Place, data: Mapping[str, Any]) -> Sequence[str]:
+    if len(place) == 1:
+        return tuple(ExperimentFile.model_fields)
+    if place[0] == "axes":
+        spec: Any = data
+        for part in place[:-1]:
+            spec = spec.get(str(part)) if isinstance(spec, dict) else None
+        return known_keys(axis_tag(spec))
+    return section_keys().get(str(place[0]), ())
+
+
+def _no_axis(name: str, raw: Any) -> str:
+    if isinstance(raw, dict):
+        if not raw:
+            return f"{name} is empty; an axis needs at least one value"
+        odd = next(iter(raw))
+        return f"{name} is no kind of axis: it has {', '.join(map(str, raw))}.{did_you_mean(str(odd), AXIS_KEYS)}"
+    if raw is None:
+        return f"{name} is empty; an axis needs at least one value"
+    return f"{name} must be a list or a mapping, not {said(raw)}; one fixed value belongs to inputs"
+
+
+def _sentence(problem: Any) -> str:
+    kind, raw, context = problem["type"], problem.get("input"), problem.get("ctx", {})
+    wanted = {
+        "string_type": "text",
+        "int_type": "a whole number",
+        "list_type": "a list",
+        "dict_type": "a mapping",
+        "model_type": "a mapping",
+        "tuple_type": "a list",
+    }.get(kind)
+    if wanted:
+        return f"must be {wanted}, not {said(raw)}"
+    match kind:
+        case "greater_than_equal":
+            return f"is {said(raw)}, but must be at least {context['ge']}"
+        case "less_than_equal":
+            return f"is {said(raw)}, but must be at most {context['le']}"
+        case "literal_error":
+            near = did_you_mean(raw, re.findall(r"'([^']+)'", context["expected"])) if isinstance(raw, str) else ""
+            return f"must be {context['expected'].replace(chr(39), '')}, not {said(raw)}.{near}"
+        case "string_too_short":
+            return "must not be empty"
+    return str(problem["msg"]).lower()
