@@ -23,6 +23,13 @@ class Around:
     levels: Mapping[str, Level]
     ours: Callable[[Mapping[str, Level]], bool]
 
+    def suits(self, levels: Mapping[str, Level]) -> bool:
+        """Whether values at these levels are to fit this graph; of a model nobody has, no graph can tell."""
+        try:
+            return self.ours(levels)
+        except DefinitionError:
+            return False
+
 
 def check_fixed(binding: Binding, faults: Faults) -> None:
     """What inputs alone decide."""
@@ -40,7 +47,7 @@ def check_moved(binding: Binding, axis: Axis, around: Around, faults: Faults) ->
     found: dict[str, tuple[object, str, str]] = {}  # which fault → (value, sentence, place), the furthest of its kind
     for at, level in enumerate(telling_levels(axis)):
         here = {**around.levels, axis.name: level}
-        for slot, fault in _faults(binding, here) if around.ours(here) else ():
+        for slot, fault in _faults(binding, here) if around.suits(here) else ():
             kind = f"{slot.address if slot else ''} {_kind(fault)}" if numeric else str(at)
             sentence = _sentence(place, "reaches" if numeric else "has", level.value, fault)
             if kind not in found or _further(level.value, found[kind][0]):

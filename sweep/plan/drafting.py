@@ -185,7 +185,8 @@ class Draft:
 
     def _missing(self, target: str) -> None:
         place = self.uses.places(target)[0]
-        hint = " Use the template img2img." if target == "image" and self.template else ""
+        wanted = {"image": "img2img", "denoise_strength": "img2img", "control_image": "controlnet"}.get(target)
+        hint = f" Use the template {wanted}." if wanted and self.template else ""
         self.faults.add(place, f"{place}: {self.workflow} has no {target}.{hint}")
 
     def _all(self, role: str) -> list[Slot]:

@@ -21,6 +21,10 @@ class Faults:
         line, column = self._experiment.where_is(place) or (None, None)
         self._found.setdefault(message, Problem(message=message, line=line, column=column))
 
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._found)
+
     @contextmanager
     def at(self, place: str) -> Iterator[None]:
         """Turns a DefinitionError raised inside into a fault at this place."""

@@ -37,7 +37,7 @@ def fit_models(
     for address, types in model_fields(graph, schemas):
         node = graph.nodes[address.node]
         said = node.fields.get(address.field)
-        if node.type in _PASSIVE or isinstance(said, ModelRef):
+        if node.type in _PASSIVE:
             continue
         field = schemas[node.type].fields[address.field]
         bases = field.model_bases or ((main.base,) if main and "main" not in types else ())
@@ -60,7 +60,7 @@ def own_model(graph: Graph, schemas: NodeSchemas, models: Models) -> ModelRef | 
     for address, types in model_fields(graph, schemas):
         said = graph.nodes[address.node].fields.get(address.field)
         if "main" in types and said:
-            return said if isinstance(said, ModelRef) else _known(said, types, models)
+            return _known(said, types, models)
     return None
 
 

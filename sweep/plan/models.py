@@ -33,6 +33,10 @@ class Models:
     def of(cls, models: Sequence[Model]) -> Models:
         return cls(tuple(sorted(models, key=lambda model: (model.type, model.name, model.base))))
 
+    def any_main(self) -> ModelRef | None:
+        """Some main model, to check the rest of an experiment with whose own model is wrong."""
+        return next((_ref(model) for model in self.installed if model.type == "main"), None)
+
     def only_main(self) -> ModelRef:
         """The server's only main model. Raises PlanError where it has none or several."""
         mains = [model for model in self.installed if model.type == "main"]
@@ -48,7 +52,7 @@ class Models:
         `base`, where given, is the base of the main model it has to fit. Raises PlanError.
         """
         if isinstance(written, ModelRef):
-            return written
+            written = f"{written.name}@{written.base}" if written.base else written.name
         if isinstance(written, Mapping):
             name, of = written.get("name"), written.get("base")
             written = f"{name}@{of}" if of else name

@@ -19,7 +19,7 @@ from sweep.plan.probes import probes
 from sweep.plan.replicates import REPLICATE, Replicated, replicate_axis
 from sweep.plan.shapes import Shape
 from sweep.plan.shaping import Shapes
-from sweep.workflow.graph import Graph
+from sweep.workflow.graph import Graph, ModelRef
 from sweep.workflow.schemas import NodeSchemas
 
 
@@ -31,6 +31,8 @@ class Plan:
     bodies: tuple[Body, ...]  # one for each shape its graphs have; most experiments have one
     shapes: Shapes
     schemas: NodeSchemas
+    models: tuple[ModelRef, ...] = ()  # the main models it renders with
+    workflow_notes: tuple[str, ...] = ()  # what reading the workflow's file completed or left out
     salted: tuple[str, ...] = ()  # axes that decide a key, though no picture: boards
 
     @cached_property
@@ -69,19 +71,14 @@ class Plan:
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """What a person should know of how the experiment was bound, each a sentence."""
-        return tuple(dict.fromkeys(note for body in self.bodies for note in body.notes))
+        bound = [note for body in self.bodies for note in body.notes]
+        return tuple(dict.fromkeys((*self.experiment.notices, *self.workflow_notes, *bound)))
 
     @cached_property
     def sets(self) -> tuple[str, ...]:
         """Which fields the axes set, to be read by people: denoise.denoising_start = 1 − denoise_strength."""
         said = [binding.rule.shown for body in self.bodies for binding in body.bindings if binding.rule.shown]
         return tuple(dict.fromkeys(said))
-
-    @cached_property
-    def models(self) -> tuple[str, ...]:
-        """The names of the main models it renders with."""
-        found = [body.model(graph) for body in self.bodies for _, graph in self._probes(body)]
-        return tuple(dict.fromkeys(name for name in found if name))
 
     @cached_property
     def fingerprint(self) -> str:

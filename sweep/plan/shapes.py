@@ -15,6 +15,7 @@ from sweep.experiment.definition import Axis, Level, Setting
 from sweep.plan.rules import control_list, lora_stack
 from sweep.plan.settings import Uses
 from sweep.workflow.graph import Address, Edge, Graph, ModelRef, Node
+from sweep.workflow.loaded import Workflow
 from sweep.workflow.schemas import NodeSchemas
 from sweep.workflow.templates import TEMPLATES, template
 
@@ -33,7 +34,7 @@ class Shape:
     vae: bool = False
 
 
-def shape_of(workflow: str | Graph, settings: Mapping[str, Setting], model: ModelRef | None) -> Shape:
+def shape_of(workflow: str | Workflow, settings: Mapping[str, Setting], model: ModelRef | None) -> Shape:
     """The shape for these settings of the shaping targets."""
     steered = "control_image" in settings or "control_weight" in settings or workflow == "controlnet"
     entries = control_list(settings.get("controls"))
@@ -61,10 +62,11 @@ def shaping_levels(axes: tuple[Axis, ...]) -> Iterator[dict[str, Level]]:
         yield {axis.name: level for axis, level in zip(axes, levels, strict=True)}
 
 
-def build(workflow: str | Graph, shape: Shape, schemas: NodeSchemas) -> Graph:
+def build(workflow: str | Workflow, shape: Shape, schemas: NodeSchemas) -> Graph:
     """The graph of this shape: the template of that name, or the user's own. Raises WorkflowError."""
-    if isinstance(workflow, Graph):
-        return with_vae(workflow, schemas) if shape.vae else workflow
+    if isinstance(workflow, Workflow):
+        graph = workflow.for_base(shape.base or "").graph
+        return with_vae(graph, schemas) if shape.vae else graph
     plain = workflow if workflow == "img2img" else "txt2img" if workflow in _EXTENDED else workflow
     graph = template(plain, shape.base or "", shape.loras, shape.controls)
     return with_vae(graph, schemas) if shape.vae else graph

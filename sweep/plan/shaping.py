@@ -9,14 +9,15 @@ from sweep.plan.fitting import loads_main, own_model
 from sweep.plan.models import Models
 from sweep.plan.settings import Uses
 from sweep.plan.shapes import SHAPING, Shape, shape_of, shaping_axes
-from sweep.workflow.graph import Graph, ModelRef
+from sweep.workflow.graph import ModelRef
+from sweep.workflow.loaded import Workflow
 from sweep.workflow.schemas import NodeSchemas
 
 
 class Shapes:
     """Shapes by the levels of the few axes that decide them; each combination is worked out once."""
 
-    def __init__(self, workflow: str | Graph, schemas: NodeSchemas, models: Models, uses: Uses) -> None:
+    def __init__(self, workflow: str | Workflow, schemas: NodeSchemas, models: Models, uses: Uses) -> None:
         self._workflow = workflow
         self._schemas = schemas
         self._models = models
@@ -29,9 +30,12 @@ class Shapes:
         point = tuple([levels[axis].value for axis in self.axes])
         shape = self._known.get(point)
         if shape is None:
-            settings = self._uses.merged(SHAPING, levels, {})
-            shape = self._known[point] = shape_of(self._workflow, settings, self.main(levels))
+            shape = self._known[point] = self.with_main(levels, self.main(levels))
         return shape
+
+    def with_main(self, levels: Mapping[str, Level], main: ModelRef | None) -> Shape:
+        """The shape these levels would ask for with this main model."""
+        return shape_of(self._workflow, self._uses.merged(SHAPING, levels, {}), main)
 
     def main(self, levels: Mapping[str, Level]) -> ModelRef | None:
         """The main model at these levels: named, else the workflow's own, else the server's only one; None where the
@@ -40,10 +44,11 @@ class Shapes:
         named = self._uses.merged(("model",), levels, {}).get("model")
         if named is not None:
             return self._models.find(named)
-        if isinstance(self._workflow, Graph):
-            if not loads_main(self._workflow, self._schemas):
+        if isinstance(self._workflow, Workflow):
+            graph = self._workflow.graph
+            if not loads_main(graph, self._schemas):
                 return None
-            own = own_model(self._workflow, self._schemas, self._models)
+            own = own_model(graph, self._schemas, self._models)
             if own is not None:
                 return own
         return self._models.only_main()

@@ -1,0 +1,192 @@
+"""Assembles one body: the graph of a shape with its fixed inputs, rules for what axes move, every value checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sweep.errors import DefinitionError, WorkflowError
+from sweep.experiment.definition import Experiment, Level
+from sweep.plan.bodies import Binding, Body
+from sweep.plan.checks import Around, check_fixed, check_moved
+from sweep.plan.drafting import Draft
+from sweep.plan.faults import Faults
+from sweep.plan.fitting import fit_models
+from sweep.plan.fusion import RANDOM
+from sweep.plan.instance import METADATA_INPUT
+from sweep.plan.models import Models
+from sweep.plan.rules import Slot
+from sweep.plan.settings import Uses
+from sweep.plan.shapes import Shape, build
+from sweep.plan.shaping import Shapes
+from sweep.workflow.checks import check_graph
+from sweep.workflow.graph import Address, Graph, ModelRef
+from sweep.workflow.loaded import Workflow
+from sweep.workflow.outputs import output_nodes, pruned
+from sweep.workflow.roles import Roles, find_roles
+from sweep.workflow.schemas import NodeSchemas
+
+_PICTURE_NEEDED: Final = {"img2img": "image", "controlnet": "control_image"}
+
+
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """One shape, the main model that decides it, and the first levels that ask for it."""
+
+    shape: Shape
+    main: ModelRef | None
+    levels: Mapping[str, Level]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """All that bodies are made of. Faults are collected; a body with any is None."""
+
+    experiment: Experiment
+    workflow: str | Workflow  # a template's name, or the user's own
+    schemas: NodeSchemas
+    models: Models
+    uses: Uses
+    shapes: Shapes
+    faults: Faults
+
+    @property
+    def template(self) -> bool:
+        """Whether the workflow is a built-in one."""
+        return isinstance(self.workflow, str)
+
+    def body(self, shaped: Shaped) -> Body | None:
+        """The body of this shape; None, with the faults added, where there cannot be one."""
+        try:
+            graph = build(self.workflow, shaped.shape, self.schemas)
+            outputs = output_nodes(graph, self.schemas)
+            roles = self._roles(graph)
+        except WorkflowError as error:
+            self.faults.add("workflow", f"workflow: {error}")
+            return None
+        if not outputs:
+            self.faults.add("workflow", f"workflow: no node of {self.experiment.workflow} makes a picture.")
+            return None
+        bindings = self._bindings(graph, outputs, roles, shaped)
+        self._need_picture()
+        self._check_values(bindings, shaped)
+        if self.faults:
+            return None
+        body = self._finished(graph, outputs, roles, bindings, shaped)
+        self._check_whole(body)
+        return None if self.faults else body
+
+    def _roles(self, graph: Graph) -> Roles:
+        roles = find_roles(graph, self.schemas)
+        chosen = {role: [Address.parse(text) for text in texts] for role, texts in self.experiment.roles.items()}
+        return roles.having(graph, self.schemas, chosen) if chosen else roles
+
+    def _bindings(self, graph: Graph, outputs: tuple[str, ...], roles: Roles, shaped: Shaped) -> tuple[Binding, ...]:
+        draft = Draft(
+            graph=graph,
+            schemas=self.schemas,
+            roles=roles,
+            outputs=outputs,
+            models=self.models,
+            base=shaped.shape.base,
+            uses=self.uses,
+            faults=self.faults,
+            workflow=self.experiment.workflow,
+            template=self.template,
+        )
+        return tuple(Binding.of(rule, self.uses) for rule in draft.rules())
+
+    def _need_picture(self) -> None:
+        needed = _PICTURE_NEEDED.get(self.experiment.workflow) if self.template else None
+        if needed and needed not in self.uses and not (needed == "control_image" and "controls" in self.uses):
+            self.faults.add("inputs", f"{self.experiment.workflow} needs inputs.{needed}.")
+
+    def _check_values(self, bindings: Sequence[Binding], shaped: Shaped) -> None:
+        around = Around(shaped.levels, lambda levels: self.shapes.at(levels) == shaped.shape)
+        for binding in bindings:
+            if not binding.axes:
+                check_fixed(binding, self.faults)
+            for axis in self.experiment.axes:
+                if axis.name in binding.axes:
+                    check_moved(binding, axis, around, self.faults)
+
+    def _finished(
+        self,
+        graph: Graph,
+        outputs: tuple[str, ...],
+        roles: Roles,
+        bindings: tuple[Binding, ...],
+        shaped: Shaped,
+    ) -> Body:
+        notes: list[str] = []
+        for binding in bindings:
+            if not binding.axes:
+                graph = graph.set(binding.write({}))
+        graph = self._cut(graph, outputs, [slot for binding in bindings for slot in binding.rule.slots], notes)
+        moved = tuple(binding for binding in bindings if binding.axes)
+        graph = self._with_models(graph, moved, shaped.main, notes)
+        notes.extend(self._random(graph))
+        # Outputs always make a picture of their own: a cached node would hand two points the same one.
+        graph = graph.set({Address(output, "use_cache"): False for output in outputs})
+        return Body(
+            shape=shaped.shape,
+            levels=shaped.levels,
+            graph=graph,
+            outputs=outputs,
+            tagged=self._tagged(graph, outputs),
+            bindings=moved,
+            fixed=tuple(binding for binding in bindings if not binding.axes),
+            prompts=_addresses(roles, "prompt"),
+            models=_addresses(roles, "model"),
+            sources=_addresses(roles, "image"),
+            notes=tuple(notes),
+        )
+
+    def _cut(self, graph: Graph, outputs: tuple[str, ...], slots: Sequence[Slot], notes: list[str]) -> Graph:
+        """The graph without the edges that would win over fields that are set, and without what only they led to."""
+        gone = [(slot, edge) for slot in slots for edge in slot.cut]
+        notes.extend(f"{slot.address} is set by {slot.target}, no longer by {edge.source}." for slot, edge in gone)
+        return pruned(graph.without_edges(edge for _, edge in gone), outputs) if gone else graph
+
+    def _with_models(self, graph: Graph, moved: Sequence[Binding], main: ModelRef | None, notes: list[str]) -> Graph:
+        moving = {slot.address for binding in moved for slot in binding.rule.slots}
+
+        def fault(address: Address, message: str) -> None:
+            if address not in moving:
+                self.faults.add("workflow", f"{address} {message}")
+
+        fitted = fit_models(graph, self.schemas, self.models, main, fault)
+        for address, model in fitted.filled.items():
+            if address not in moving and model != main:
+                notes.append(f"{address} is {model.name}: the workflow names none, and no other fits.")
+        return fitted.graph
+
+    def _random(self, graph: Graph) -> Iterator[str]:
+        """Nodes that give another value at each execution: two renders of the same point will differ."""
+        for node in graph.nodes.values():
+            if node.type in RANDOM:
+                yield f"{node.id} ({node.type}) draws anew at each render, so a point does not give one picture only."
+
+    def _tagged(self, graph: Graph, outputs: Sequence[str]) -> tuple[str, ...]:
+        fed = {edge.destination for edge in graph.edges}
+        return tuple(
+            output
+            for output in outputs
+            if METADATA_INPUT in self.schemas[graph.nodes[output].type].fields
+            and Address(output, METADATA_INPUT) not in fed
+        )
+
+    def _check_whole(self, body: Body) -> None:
+        """What no single value tells: fields that stay empty, edges that lead nowhere."""
+        try:
+            graph = body.graph.set(body.values(body.levels))
+        except (DefinitionError, WorkflowError) as error:
+            self.faults.add("workflow", f"workflow: {error.message}")
+            return
+        for problem in check_graph(graph, self.schemas):
+            self.faults.add("workflow", f"workflow: {problem.message}.")
+
+
+def _addresses(roles: Roles, role: str) -> tuple[Address, ...]:
+    return tuple(target.address for target in roles.targets.get(role, ()))
