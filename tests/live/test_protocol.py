@@ -1,0 +1,14 @@
+"""The protocol note, case by case, over the wire of a real InvokeAI."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.live.protocol import PROTOCOL, WireCase
+from tests.live.wire import wire
+
+
+@pytest.mark.parametrize("case", PROTOCOL, ids=lambda case: case.__name__)
+async def test_the_real_server_does(case: WireCase, live_server: str) -> None:
+    async with wire(live_server) as found:
+        await case(found)

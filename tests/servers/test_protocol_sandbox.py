@@ -1,0 +1,16 @@
+"""The protocol note, case by case, over the wire of the sandbox: what a real InvokeAI does, it does."""
+
+from __future__ import annotations
+
+import pytest
+
+from sweep.sandbox.app import SandboxOptions, sandbox_server
+from tests.live.protocol import PROTOCOL, WireCase
+from tests.live.wire import wire
+
+
+@pytest.mark.parametrize("case", PROTOCOL, ids=lambda case: case.__name__)
+async def test_the_sandbox_does(case: WireCase) -> None:
+    options = SandboxOptions(queue_limit=30, step_latency=0.005)
+    async with sandbox_server(options) as sandbox, wire(sandbox.url) as found:
+        await case(found)
