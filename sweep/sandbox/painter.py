@@ -1,23 +1,171 @@
-"""Paints pictures with numpy: deterministic, quick, and answering to its parameters the way a diffusion does."""
+"""Paints pictures with numpy: deterministic, quick, and answering to its parameters the way a diffusion does.
+
+Strength replaces the source from fine to coarse. A seeded warp that grows with strength takes the fine structure
+along first, for a shift of two pixels is much for a hair and nothing for a hill; the prompt's look comes in with it;
+then, band by band from fine to coarse, a picture composed from prompt and seed alone takes over. At 0 the source is
+returned as it is, at 1 it no longer decides anything.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from PIL import Image
 
-from sweep.sandbox.painting import Painting
+from sweep.sandbox.canvas import Floats, Pixels, Rng, clouds, graded, grain, mix, smooth, to_floats, to_pixels
+from sweep.sandbox.landscape import landscape
+from sweep.sandbox.media import worked
+from sweep.sandbox.mood import Look, Mood, chance, mood
+from sweep.sandbox.painting import Control, Painting
+from sweep.sandbox.stilllife import still_life
 
-Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float32]
+_LARGEST = 384  # composed at most this large, then enlarged
+_CELL = 32  # pixels of the warp's mesh
 
 
 def paint(painting: Painting, source: Pixels | None, controls: Sequence[Pixels] = ()) -> Pixels:
     """The picture, height × width × 3. `source` and `controls` are the pictures the painting names."""
-    rng = np.random.default_rng(int(painting.digest()[:8], 16))
-    y, x = np.mgrid[0 : painting.height, 0 : painting.width].astype(np.float32)
-    base = np.stack([x / painting.width, y / painting.height, 0.5 + 0 * x], -1) * rng.random(3, np.float32)
-    if source is not None:
-        base = base * painting.strength + (source / np.float32(255)) * (1 - painting.strength)
-    return (np.clip(base, 0, 1) * 255).astype(np.uint8)
+    if source is not None and painting.strength <= 0:
+        return source
+    height, width = painting.height, painting.width
+    wanted = mood(painting.prompt, painting.negative, painting.model)
+    look = _look(wanted.look, painting)
+    rng = np.random.default_rng([painting.seed, 11])
+    if source is None or painting.strength >= 1:
+        out = _composed(painting, wanted, height, width)
+        amount = 1.0
+    else:
+        out = _replaced(to_floats(source), painting, wanted, rng)
+        amount = float(smooth(painting.strength * 1.45))
+    for control, pixels in zip(painting.controls, controls, strict=False):
+        out = _controlled(out, to_floats(pixels), control)
+    out = worked(out, look, rng, amount)
+    out = graded(out, look, wanted.palette.light, rng, amount)
+    return to_pixels(_settled(out, painting, amount))
+
+
+def _look(look: Look, painting: Painting) -> Look:
+    """The prompt's look as guidance, LoRAs and few steps leave it."""
+    adherence = 1.55 * painting.cfg_scale / (painting.cfg_scale + 4.2)
+    out = look.times(adherence)
+    burnt = max(0.0, painting.cfg_scale - 11) / 9
+    out = out.plus(Look(contrast=0.5, saturation=0.6, sharp=0.4), burnt)
+    for name, weight in painting.loras:
+        out = out.plus(_lora(name), weight)
+    return replace(out, sharp=out.sharp - 0.9 * float(np.exp(-painting.steps / 5)))
+
+
+def _lora(name: str) -> Look:
+    if "ink" in name:
+        return Look(ink=1.0, saturation=-0.55, contrast=0.25)
+    if "glow" in name:
+        return Look(glow=1.1, warmth=0.35, brightness=0.1)
+    signs = {key: 2 * chance(name, key) - 1 for key in ("saturation", "warmth", "contrast", "strokes", "glow", "haze")}
+    return Look(**signs)
+
+
+def _composed(painting: Painting, wanted: Mood, height: int, width: int) -> Floats:
+    """The picture without a source: from prompt, model and seed."""
+    scale = min(1.0, _LARGEST / max(height, width))
+    rows, columns = max(8, round(height * scale)), max(8, round(width * scale))
+    about = painting.prompt.split(",")[0].lower()
+    rng = np.random.default_rng([painting.seed, int(chance(painting.model, about, painting.clip_skip) * 2**32)])
+    subject = chance("front", about)
+    if wanted.scene == "still":
+        out = still_life(rng, rows, columns, wanted.palette, wanted.accent, wanted.look.whiteness)
+    else:
+        out = landscape(rng, rows, columns, wanted.palette, subject)
+    if (rows, columns) != (height, width):
+        image = Image.fromarray(to_pixels(out)).resize((width, height), Image.Resampling.BICUBIC)
+        out = to_floats(np.asarray(image))
+    return out
+
+
+def _replaced(source: Floats, painting: Painting, wanted: Mood, rng: Rng) -> Floats:
+    """The source, warped, with a composed picture coming through from fine to coarse."""
+    strength = painting.strength
+    out = _warped(source, strength, rng)
+    if strength <= 0.5:
+        return out
+    composed = _composed(painting, wanted, *source.shape[1:])
+    return _bands_mixed(out, composed, strength)
+
+
+def _warped(source: Floats, strength: float, rng: Rng) -> Floats:
+    height, width = source.shape[1:]
+    reach = 0.06 * strength**1.9 * min(height, width)
+    rows, columns = max(2, height // _CELL), max(2, width // _CELL)
+    shift = [
+        reach * (0.9 * clouds(rng, rows + 1, columns + 1, 3, 3, 1) + 0.3 * clouds(rng, rows + 1, columns + 1, 6, 6, 1))
+        for _ in range(2)
+    ]
+    y = np.linspace(0, height, rows + 1)
+    x = np.linspace(0, width, columns + 1)
+    mesh: list[Any] = []
+    for i in range(rows):
+        for j in range(columns):
+            corners = [(i, j), (i + 1, j), (i + 1, j + 1), (i, j + 1)]
+            quad = [v for r, c in corners for v in (x[c] + shift[0][r, c], y[r] + shift[1][r, c])]
+            box = (round(x[j]), round(y[i]), round(x[j + 1]), round(y[i + 1]))
+            mesh.append((box, [float(v) for v in quad]))
+    pad = int(reach * 4) + 1
+    image = Image.fromarray(np.pad(to_pixels(source), ((pad, pad), (pad, pad), (0, 0)), mode="reflect"))
+    mesh = [(box, tuple(v + pad for v in quad)) for box, quad in mesh]
+    warped = image.transform((width, height), Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)
+    return to_floats(np.asarray(warped))
+
+
+def _bands_mixed(source: Floats, composed: Floats, strength: float) -> Floats:
+    """Laplacian bands of both, the composed one's share rising first where it is fine."""
+    height, width = source.shape[1:]
+    levels = max(1, int(np.log2(min(height, width))) - 3)
+    a, b = source, composed
+    bands: list[Floats] = []
+    for level in range(levels):
+        share = np.float32(smooth((strength - 0.54 - 0.08 * level / levels) / 0.38))
+        mixed = mix(a, b, share)
+        small_a, small_b = _halved(a), _halved(b)
+        bands.append(mixed - _doubled(mix(small_a, small_b, share), mixed.shape))
+        a, b = small_a, small_b
+    out = mix(a, b, np.float32(smooth((strength - 0.62) / 0.38)))
+    for band in reversed(bands):
+        out = _doubled(out, band.shape) + band
+    return out
+
+
+def _halved(values: Floats) -> Floats:
+    height, width = values.shape[1] // 2 * 2, values.shape[2] // 2 * 2
+    even = values[:, :height, :width]
+    return (even[:, 0::2, 0::2] + even[:, 1::2, 0::2] + even[:, 0::2, 1::2] + even[:, 1::2, 1::2]) * np.float32(0.25)
+
+
+def _doubled(values: Floats, shape: tuple[int, ...]) -> Floats:
+    out = np.empty(shape, np.float32)
+    for channel in range(3):
+        plane = Image.fromarray(np.ascontiguousarray(values[channel]))
+        out[channel] = np.asarray(plane.resize((shape[2], shape[1]), Image.Resampling.BILINEAR))
+    return out
+
+
+def _controlled(values: Floats, control: Floats, how: Control) -> Floats:
+    """The control picture's structure impressed on the picture, as its weight and span say."""
+    grey = control.mean(0)
+    amount = how.weight * max(0.0, how.end - how.begin)
+    if "depth" in how.model:
+        shape = grey - grey.mean()
+    else:
+        rows, columns = np.gradient(grey)
+        shape = -smooth(np.hypot(rows, columns) * 5)
+    return np.asarray(values * (1 + np.float32(0.55 * amount) * shape), np.float32)
+
+
+def _settled(values: Floats, painting: Painting, amount: float) -> Floats:
+    """What the sampler leaves: noise that more steps remove, and each scheduler's own fine grain."""
+    name = painting.scheduler
+    rng = np.random.default_rng([painting.seed, int(chance(name) * 2**32)])
+    left = 0.16 * float(np.exp(-painting.steps / 3.2)) + (0.011 if name.endswith(("_a", "sde", "_sde_k")) else 0.005)
+    noise = grain(rng, *values.shape[1:])
+    return np.asarray(values + np.float32(left * amount) * noise, np.float32)

@@ -1,0 +1,138 @@
+"""The painter's tools: smooth noise, blends, and the grading that turns a look into pixels.
+
+Pictures in the making are 3 × height × width, so that a plane times a colour runs along memory.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from sweep.sandbox.mood import Colour, Look
+
+Floats = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+Rng = np.random.Generator
+
+
+def colour(value: Colour) -> Floats:
+    """A colour to compute with: 3 × 1 × 1."""
+    return np.array(value, np.float32).reshape(3, 1, 1)
+
+
+def smooth(values: Any) -> Any:
+    """0 below 0, 1 above 1, and a soft way between."""
+    t = np.clip(values, 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def mix(a: Any, b: Any, t: Any) -> Any:
+    """`a` at t = 0, `b` at t = 1."""
+    return a + (b - a) * t
+
+
+def resized(values: Floats, height: int, width: int) -> Floats:
+    """A plane at another size, smoothly."""
+    image = Image.fromarray(np.ascontiguousarray(values, np.float32))
+    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def clouds(rng: Rng, height: int, width: int, rows: int, columns: int, octaves: int = 3) -> Floats:
+    """Smooth noise around 0 with about unit spread; `rows` and `columns` are the coarsest octave's cells."""
+    total = np.zeros((1, 1), np.float32)
+    for octave in range(octaves):
+        cells = (min(height, rows * 2**octave + 2), min(width, columns * 2**octave + 2))
+        total = resized(total, *cells) + rng.standard_normal(cells, np.float32) * np.float32(0.55**octave)
+    return resized(total, height, width)
+
+
+def grain(rng: Rng, height: int, width: int) -> Floats:
+    """White noise of unit spread; large planes repeat a tile, which nobody sees."""
+    tile = rng.standard_normal((min(height, 160), min(width, 160)), np.float32)
+    again = (-(-height // tile.shape[0]), -(-width // tile.shape[1]))
+    return np.tile(tile, again)[:height, :width]
+
+
+def line(rng: Rng, width: int, cells: int, octaves: int = 5, roughness: float = 0.5) -> Floats:
+    """A ragged line from about −1 to 1, one value a column."""
+    x = np.linspace(0, 1, width, dtype=np.float32)
+    total = np.zeros(width, np.float32)
+    for octave in range(octaves):
+        count = cells * 2**octave + 2
+        points = rng.uniform(-1, 1, count).astype(np.float32)
+        place = x * (count - 1)
+        left = np.minimum(place.astype(int), count - 2)
+        total += mix(points[left], points[left + 1], smooth(place - left)) * np.float32(roughness**octave)
+    return total
+
+
+@lru_cache(maxsize=8)
+def _grid(height: int, width: int) -> tuple[Floats, Floats]:
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    return y / np.float32(height), x / np.float32(width)
+
+
+def grid(height: int, width: int) -> tuple[Floats, Floats]:
+    """Row and column of each pixel, from 0 to 1. Shared: do not write to them."""
+    return _grid(height, width)
+
+
+def to_pixels(values: Floats) -> Pixels:
+    """3 × height × width floats from 0 to 1 as height × width × 3 bytes."""
+    scaled = np.clip(values, 0, 1) * np.float32(255) + np.float32(0.5)
+    return np.ascontiguousarray(scaled.astype(np.uint8).transpose(1, 2, 0))
+
+
+def to_floats(pixels: Pixels) -> Floats:
+    """Height × width × 3 bytes as 3 × height × width floats from 0 to 1."""
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32) * np.float32(1 / 255)
+
+
+def blurred(values: Floats, radius: float) -> Floats:
+    """A picture softened by `radius` pixels; computed small, as blur needs no detail."""
+    factor = max(1, int(radius / 2))
+    image = Image.fromarray(to_pixels(values))
+    height, width = values.shape[1:]
+    small = image.reduce(factor) if factor > 1 else image
+    soft = small.filter(ImageFilter.BoxBlur(max(1, round(radius / factor))))
+    return to_floats(np.asarray(soft.resize((width, height), Image.Resampling.BICUBIC)))
+
+
+def graded(values: Floats, look: Look, light: Colour, rng: Rng, amount: float = 1.0) -> Floats:
+    """The picture in this look: tone, colour, light; `amount` scales it."""
+    look = look.times(amount)
+    height, width = values.shape[1:]
+    y, x = grid(height, width)
+    out = values
+    if look.sidelight:
+        fall = mix(np.float32(0.62), np.float32(1.22), smooth(1.15 - x - 0.25 * y))
+        out = out * mix(np.float32(1), fall, min(1.0, abs(look.sidelight) * 0.7))
+    if look.brightness:
+        out = out * (1 + np.float32(np.clip(1.15 * look.brightness, -0.8, 1.5)) * (1 - out))
+    if look.contrast:
+        strong = np.float32(np.clip(look.contrast, -0.9, 1.2))
+        out = mix(out, smooth(out), strong)
+    grey = np.float32(0.299) * out[0] + np.float32(0.587) * out[1] + np.float32(0.114) * out[2]
+    if look.saturation:
+        out = mix(grey, out, np.float32(max(0.0, 1 + 0.65 * look.saturation)))
+    if look.warmth:
+        out = out * (1 + np.float32(look.warmth) * colour((0.11, 0.02, -0.16)))
+    if look.fade > 0:
+        sepia = grey * colour((1.04, 0.92, 0.72))
+        out = mix(out, sepia, np.float32(min(0.75, 0.55 * look.fade))) * np.float32(1 - 0.12 * min(1, look.fade))
+        out = out + colour((0.10, 0.085, 0.07)) * np.float32(min(1, look.fade))
+    if look.haze > 0:
+        out = mix(out, colour(light), np.float32(min(0.5, 0.32 * look.haze)) * smooth(1.2 - y))
+    if look.glow > 0.05:
+        soft = blurred(out, height / 42)
+        out = 1 - (1 - np.clip(out, 0, 1)) * (1 - np.float32(min(0.6, 0.42 * look.glow)) * soft**2)
+    if look.vignette:
+        distance = (x - 0.5) ** 2 + (y - 0.5) ** 2
+        out = out * (1 - np.float32(np.clip(look.vignette, -0.3, 1.2)) * smooth(distance * 1.9))
+    if look.grain > 0.02:
+        out = out + grain(rng, height, width) * np.float32(0.045 * min(1.5, look.grain))
+    return np.asarray(out, np.float32)
