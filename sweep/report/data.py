@@ -1,0 +1,250 @@
+"""The results table as the page reads it: by column, axes as level indices, texts by dictionary. Pure."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from sweep.report.material import AxisColumn, Material
+from sweep.report.thumbs import thumb_id
+
+Json: TypeAlias = dict[str, Any]
+Level: TypeAlias = str | int | float | bool | None
+
+_EXACT_ROWS: Final = 20_000  # above, metrics keep 4 digits, which the eye cannot tell from 6
+_SAFE_INTEGER: Final = 2**53 - 1
+_PLAIN_JSON: Final = 200_000  # characters; longer data is packed
+_KEY_DIGITS: Final = 16
+_INFO = {
+    "prompt": "prompt",
+    "rendered_prompt": "prompt",
+    "model": "model",
+    "rendered_model": "model",
+    "server": "server",
+    "attempts": "attempts",
+    "render_seconds": "seconds",
+    "finished_at": "finished",
+    "image_name": "server's name",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """Where the page finds pictures. `prefix`: from the page to the results folder, None where it does not know;
+    `thumbs` the ids that have a thumbnail; `embedded` or files under `thumb_prefix`.
+    """
+
+    prefix: str | None
+    thumbs: frozenset[str]
+    embedded: bool
+    thumb_prefix: str = ""
+    source_ids: Mapping[str, str] = field(default_factory=dict)  # by the source's path in the folder
+
+
+def payload(material: Material, shown: Shown, study: Mapping[str, Any] | None = None) -> Json:
+    """Everything the page shows, as JSON values without NaN (its shape: web/src/payload.ts)."""
+    frame = material.frame
+    axes = [axis_data(axis, frame) for axis in material.axes]
+    if (picture := _picture_axis(frame)) is not None:
+        axes.append(picture)
+    facts = {fact["name"]: fact for fact in (study or {}).get("metrics", ())}
+    digits = 6 if len(frame) <= _EXACT_ROWS else 4
+    return {
+        "version": 1,
+        "id": material.name,
+        "name": material.name,
+        "live": None,
+        "runs": None,
+        "axes": axes,
+        "columns": [
+            *(_metric(name, frame[name], facts.get(name), digits) for name in material.metrics),
+            *_info_columns(material),
+        ],
+        "key": packed(_texts(frame, "key", _KEY_DIGITS)),
+        "status": packed(_texts(frame, "status")),
+        "error": packed(_texts(frame, "error")),
+        "pictures": pictures_data(frame, shown),
+        "others": None,
+        "sources": _sources(material, shown),
+        "thumbs": {"mode": "embedded" if shown.embedded else "files", "prefix": shown.thumb_prefix},
+        "study": None if study is None else _study(study),
+        "experiment": material.experiment,
+    }
+
+
+def axis_data(axis: AxisColumn, frame: pd.DataFrame) -> Json:
+    """Levels (numbers ascending, else in order of appearance, missing last) and each row's index into them."""
+    codes, found = pd.factorize(frame[axis.column], use_na_sentinel=True)
+    levels = [plain(value) for value in found]
+    if levels and all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels):
+        order = sorted(range(len(levels)), key=lambda at: levels[at])  # type: ignore[arg-type,return-value]
+        place = np.empty(len(levels) + 1, dtype=np.int64)
+        place[order] = np.arange(len(levels))
+        levels = [levels[at] for at in order]
+    else:
+        place = np.arange(len(levels) + 1, dtype=np.int64)
+    place[-1] = len(levels)
+    at = place[codes]
+    if bool((codes < 0).any()):
+        levels.append(None)
+    return {"name": axis.name, "kind": axis.kind, "levels": [_safe(level) for level in levels], "at": at.tolist()}
+
+
+def _picture_axis(frame: pd.DataFrame) -> Json | None:
+    """An axis of its own where one point gave several pictures."""
+    if "key" not in frame or "index" not in frame or not frame.duplicated(["index", "key"]).any():
+        return None
+    number = frame.groupby(["index", "key"], sort=False).cumcount()
+    return {
+        "name": "picture",
+        "kind": "integer",
+        "levels": list(range(1, int(number.max()) + 2)),
+        "at": number.tolist(),
+    }
+
+
+def plain(value: object) -> Level:
+    """A cell as a JSON value: numpy and pandas scalars unwrapped, anything missing or not finite None."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, float):
+        return (int(value) if value.is_integer() and abs(value) < 1e15 else value) if math.isfinite(value) else None
+    if isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, pd.Timestamp):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    return str(value)
+
+
+def _safe(value: Level) -> Level:
+    """JavaScript cannot hold integers beyond 2^53: those become text."""
+    return str(value) if isinstance(value, int) and abs(value) > _SAFE_INTEGER else value
+
+
+def packed(values: Sequence[Level]) -> Json:
+    """Plain values, or indices into the distinct ones where that is shorter; missing is index -1."""
+    distinct: dict[tuple[type, Level], int] = {}
+    for value in values:
+        if value is not None:
+            distinct.setdefault((type(value), value), len(distinct))
+    if len(distinct) * 2 > len(values) and len(values) > 1:
+        return {"v": list(values)}
+    at = [-1 if value is None else distinct[type(value), value] for value in values]
+    return {"d": [value for _, value in distinct], "i": at}
+
+
+def _texts(frame: pd.DataFrame, name: str, most: int | None = None) -> list[Level]:
+    if name not in frame:
+        return [None] * len(frame)
+    return [None if (text := plain(value)) is None else str(text)[:most] for value in frame[name]]
+
+
+def rounded(values: pd.Series, digits: int) -> list[Level]:
+    """Numbers to `digits` significant digits, as short as they print; not finite is None."""
+    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    finite = np.isfinite(numbers) & (numbers != 0)
+    places = np.zeros(len(numbers))
+    places[finite] = digits - 1 - np.floor(np.log10(np.abs(numbers[finite])))
+    scale = 10.0 ** np.abs(np.clip(places, -300, 300))
+    with np.errstate(all="ignore"):
+        short = np.where(places >= 0, np.round(numbers * scale) / scale, np.round(numbers / scale) * scale)
+    return [plain(value) for value in short.tolist()]
+
+
+def _metric(name: str, values: pd.Series, fact: Mapping[str, Any] | None, digits: int) -> Json:
+    return {
+        "name": name,
+        "label": (fact or {}).get("label") or name.replace("_", " "),
+        "kind": "metric",
+        "direction": (fact or {}).get("direction") or "neutral",
+        "summary": (fact or {}).get("summary") or "",
+        "values": {"v": rounded(values, digits)},
+    }
+
+
+def _info_columns(material: Material) -> Iterable[Json]:
+    frame = material.frame
+    taken = {axis.column for axis in material.axes}
+    for name, label in _INFO.items():
+        if name not in frame or name in taken or frame[name].isna().all():
+            continue
+        values = rounded(frame[name], 3) if name == "render_seconds" else [plain(value) for value in frame[name]]
+        yield {
+            "name": name,
+            "label": label,
+            "kind": "info",
+            "direction": "neutral",
+            "summary": "",
+            "values": packed(values),
+        }
+
+
+def pictures_data(frame: pd.DataFrame, shown: Shown) -> Json:
+    """Each row's picture: its path in the folder, its thumbnail (None where there is none), its size in px."""
+    width, height = _size_columns(frame)
+    thumbs = [
+        identity if text is not None and (identity := thumb_id(str(text))) in shown.thumbs else None
+        for text in _texts(frame, "sha256")
+    ]
+    return {
+        "prefix": shown.prefix,
+        "path": packed(_texts(frame, "image_path")),
+        "thumb": packed(thumbs),
+        "width": packed([plain(value) for value in frame[width]] if width in frame else [None] * len(frame)),
+        "height": packed([plain(value) for value in frame[height]] if height in frame else [None] * len(frame)),
+    }
+
+
+def _size_columns(frame: pd.DataFrame) -> tuple[str, str]:
+    width = "rendered_width" if "rendered_width" in frame else "width"
+    height = "rendered_height" if "rendered_height" in frame else "height"
+    return width, height
+
+
+def source_name(material: Material, key: str) -> str | None:
+    """The path in the results folder of the picture a variation started from."""
+    source = material.sources.get(key)
+    if source is None:
+        return None
+    return source.relative_to(material.folder).as_posix() if source.is_relative_to(material.folder) else source.name
+
+
+def _sources(material: Material, shown: Shown) -> Json:
+    known: dict[str, int] = {}
+    listed: list[Json] = []
+    at: list[int] = []
+    for key in material.frame["key"] if "key" in material.frame else ():
+        name = source_name(material, key)
+        if name is not None and name not in known:
+            known[name] = len(listed)
+            listed.append({"path": name, "thumb": shown.source_ids.get(name), "label": name.rsplit("/", 1)[-1]})
+        at.append(-1 if name is None else known[name])
+    return {"list": listed, "at": at}
+
+
+def _study(study: Mapping[str, Any]) -> Json:
+    """The part of a study that the page draws; everything else it computes from the rows in sight."""
+    curves = [
+        {name: curve[name] for name in ("metric", "axis", "group", "half")}
+        for curve in study.get("curves", ())
+        if curve["half"]["value"] is not None
+    ]
+    return {"curves": curves, "effects": study.get("effects", []), "words": study.get("words", [])}
+
+
+def written(data: Json) -> tuple[str, bool]:
+    """The payload as text for the page, and whether it is packed (gzip in base64)."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    if len(text) <= _PLAIN_JSON:
+        return text, False
+    return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode(), True

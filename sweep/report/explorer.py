@@ -1,0 +1,138 @@
+"""Writes report.html: one page that opens anywhere, with its pictures inside it, or beside it where they are many."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any, Final
+
+from sweep.report import page
+from sweep.report.data import Shown, payload, source_name
+from sweep.report.facts import page_facts
+from sweep.report.material import Material, read_material
+from sweep.report.thumbs import FOLDER, Thumbnails, thumb_id
+
+if TYPE_CHECKING:
+    from sweep.study.contract import StudyJson
+
+EMBED_UP_TO: Final = 2_000
+FILES: Final = "report-files"
+
+
+def write_report(
+    folder: Path, *, out: Path | None = None, study: StudyJson | None = None, embed_up_to: int = EMBED_UP_TO
+) -> Path:
+    """Writes the report of the results in `folder` to `out` (by default `report.html` in it) and returns its path.
+
+    Up to `embed_up_to` pictures their thumbnails are in the page; above, they are files beside it: `thumbs/` of the
+    results folder, or `report-files/` where the page lies elsewhere. `study` is what `Study.to_json()` gives: its
+    words stand on top. A folder without results, with broken ones or with failures only gives a page that says so.
+
+    Blocking, for up to 20 ms a picture the first time; from an event loop use a thread. Raises OSError where the
+    page cannot be written.
+    """
+    material = with_study_columns(read_material(Path(folder)), study)
+    target = Path(folder) / "report.html" if out is None else Path(out)
+    shown, thumbs = show_pictures(material, target, embed_up_to)
+    data = payload(material, shown, study)
+    embedded = thumbs.embedded(sorted_thumbs(material, shown)) if shown.embedded else {}
+    return write_page(target, data, page_facts(material, study), embedded)
+
+
+def with_study_columns(material: Material, study: Mapping[str, Any] | None) -> Material:
+    """The study's metrics as columns, where the table was read before they were measured."""
+    rows = (study or {}).get("rows")
+    if not rows or material.frame.empty or len(rows["key"]) != len(material.frame):
+        return material
+    frame = material.frame
+    missing = {name: values for name, values in rows["metrics"].items() if name not in frame}
+    if not missing or list(frame["key"]) != list(rows["key"]):
+        return material
+    from dataclasses import replace
+
+    import pandas as pd
+
+    columns = pd.DataFrame({name: pd.Series(values, dtype="float64") for name, values in missing.items()})
+    return replace(material, frame=pd.concat([frame, columns], axis=1))
+
+
+def show_pictures(material: Material, target: Path, embed_up_to: int) -> tuple[Shown, Thumbnails]:
+    """Makes the thumbnails and says where a page at `target` finds them and the pictures."""
+    pictures, sources = picture_files(material)
+    embedded = len(pictures) <= embed_up_to
+    inside = target.resolve().parent == material.folder.resolve()
+    place = None if inside or embedded else target.parent / FILES
+    thumbs = Thumbnails(material.folder, place)
+    wanted = {**pictures, **{identity: material.folder / name for name, identity in sources.items()}}
+    made = thumbs.make(wanted)
+    shown = Shown(
+        prefix=way(target.parent, material.folder),
+        thumbs=frozenset(made),
+        embedded=embedded,
+        thumb_prefix="" if embedded else f"{FOLDER if place is None else FILES}/",
+        source_ids={name: identity for name, identity in sources.items() if identity in made},
+    )
+    return shown, thumbs
+
+
+def picture_files(material: Material) -> tuple[dict[str, Path], dict[str, str]]:
+    """Thumbnail id → file of every picture, in order; and the id of every source by its path in the folder."""
+    frame = material.frame
+    pictures: dict[str, Path] = {}
+    if "sha256" in frame:
+        whole = frame[frame["sha256"].notna() & frame["image_path"].notna()]
+        for sha, path in zip(whole["sha256"], whole["image_path"], strict=True):
+            pictures.setdefault(thumb_id(sha), material.folder / path)
+    sources: dict[str, str] = {}
+    for key in frame["key"] if "key" in frame else ():
+        name = source_name(material, key)
+        if name is not None and name not in sources and (material.folder / name).is_file():
+            sources[name] = thumb_id(_file_hash(material.folder / name))
+    return pictures, sources
+
+
+def _file_hash(path: Path) -> str:
+    import hashlib
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def way(start: Path, folder: Path) -> str | None:
+    """The address of `folder` seen from `start`, ending in "/"; None where it lies too far off to travel along."""
+    try:
+        steps = Path(os.path.relpath(folder.resolve(), start.resolve())).parts
+    except ValueError:
+        return None
+    if steps.count("..") > 1:
+        return None
+    from urllib.parse import quote
+
+    return "".join(f"{quote(step)}/" for step in steps)
+
+
+def sorted_thumbs(material: Material, shown: Shown) -> list[str]:
+    """The ids to embed, sources first: what is seen first arrives first."""
+    pictures, sources = picture_files(material)
+    wanted = dict.fromkeys([*sources.values(), *pictures])
+    return [identity for identity in wanted if identity in shown.thumbs]
+
+
+def write_page(target: Path, data: Mapping[str, Any], facts: Mapping[str, Any], thumbs: Mapping[str, str]) -> Path:
+    """Writes the page whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(
+        "w", dir=target.parent, suffix=".part", delete=False, encoding="utf-8", newline="\n"
+    ) as part:
+        try:
+            page.write(part, page.render(dict(data), facts, thumbs))
+            part.close()
+            Path(part.name).chmod(0o644)
+            Path(part.name).replace(target)
+        except BaseException:
+            part.close()
+            Path(part.name).unlink(missing_ok=True)
+            raise
+    return target

@@ -1,0 +1,88 @@
+"""Thumbnails: 256 px WebP, kept in the results folder by the picture's hash, made on all cores."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from PIL import Image
+
+FOLDER = "thumbs"
+SIZE = 256  # px of the longest side
+_QUALITY = 75
+_MOST_PIXELS = 120_000_000
+_BAD_PICTURE = (
+    *(OSError, ValueError, SyntaxError, MemoryError),
+    *(Image.DecompressionBombError, Image.DecompressionBombWarning),
+)
+"""What Pillow raises for files that are no picture, or not a whole one."""
+
+
+def thumb_id(sha256: str) -> str:
+    """The name of a picture's thumbnail: the first 16 digits of its hash."""
+    return sha256[:16]
+
+
+class Thumbnails:
+    """The thumbnails of one results folder, in `place` (by default its `thumbs/`)."""
+
+    def __init__(self, folder: Path, place: Path | None = None) -> None:
+        self.folder = folder
+        self.place = place or folder / FOLDER
+
+    def path(self, identity: str) -> Path:
+        """Where a thumbnail lies; it need not exist."""
+        return self.place / identity[:2] / f"{identity}.webp"
+
+    def make(self, pictures: Mapping[str, Path]) -> set[str]:
+        """Makes what is missing of `pictures` (thumbnail id → picture file); the ids that now have a thumbnail.
+
+        A picture that is missing or cannot be read has none. Raises OSError where thumbnails cannot be written.
+        """
+        wanted = [(identity, source) for identity, source in pictures.items() if not self.path(identity).is_file()]
+        for head in {identity[:2] for identity, _ in wanted}:
+            (self.place / head).mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="thumbs") as pool:
+            made = dict(zip((name for name, _ in wanted), pool.map(self._one, wanted), strict=True))
+        return {identity for identity in pictures if made.get(identity, True)}
+
+    def one(self, identity: str, picture: Path) -> Path | None:
+        """The thumbnail of one picture, made where it is missing; None where there is no such picture."""
+        return self.path(identity) if identity in self.make({identity: picture}) else None
+
+    def embedded(self, identities: Iterable[str]) -> dict[str, str]:
+        """Thumbnails as base64, for a page that holds them itself."""
+        return {identity: base64.b64encode(self.path(identity).read_bytes()).decode() for identity in identities}
+
+    def _one(self, wanted: tuple[str, Path]) -> bool:
+        identity, source = wanted
+        small = shrunk(source, SIZE)
+        if small is None:
+            return False
+        target = self.path(identity)
+        with NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as part:
+            try:
+                small.save(part, "WEBP", quality=_QUALITY, method=4)
+                part.close()
+                Path(part.name).replace(target)
+            except BaseException:
+                part.close()
+                Path(part.name).unlink(missing_ok=True)
+                raise
+        return True
+
+
+def shrunk(source: Path, size: int) -> Image.Image | None:
+    """The picture in `source`, no longer side above `size` px, as RGB or RGBA; None where it cannot be read."""
+    try:
+        with Image.open(source) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                return None
+            image.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
+            return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    except _BAD_PICTURE:
+        return None

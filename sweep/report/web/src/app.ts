@@ -1,0 +1,100 @@
+// What the parts of the page share: the results, the reader's choices, and what follows from the two.
+
+import { type Filter, compileFilter, passing } from "./filter";
+import { Following, type Layout, list, matrix, partner } from "./layout";
+import { Marks } from "./marks";
+import { type Store, type View } from "./state";
+import type { Table } from "./table";
+import { Thumbs } from "./thumbs";
+
+export interface Shown {
+  thumb: string;
+  full: string | null;
+  label: string;
+}
+
+export class App {
+  readonly thumbs: Thumbs;
+  readonly marks: Marks;
+  readonly following: Following;
+  filter: Filter;
+  mask: Uint8Array;
+  layout: Layout;
+  hover = -1;
+  perLine = 6;
+  stale = true; // the mask and layout no longer say what the view asks for
+  readonly #hoverListeners: (() => void)[] = [];
+
+  constructor(
+    readonly table: Table,
+    readonly store: Store,
+    readonly first: View,
+  ) {
+    this.thumbs = new Thumbs(table, () => store.touch("cursor", "size"));
+    this.marks = new Marks(table, () => store.touch("cursor", "filter"));
+    this.following = new Following(table);
+    this.filter = compileFilter(this.view.filter, table, this.marks);
+    this.mask = passing(this.filter, this.view, table);
+    this.layout = matrix(this.view, table, this.mask, this.following);
+    store.listen((changed) => this.#follow(changed));
+  }
+
+  get view(): View {
+    return this.store.view;
+  }
+
+  #follow(changed: Set<keyof View>): void {
+    const matters = ["filter", "brush", "hidden", "slide", "x", "y", "sx", "sy", "sort", "falling", "blind"] as const;
+    if (matters.some((name) => changed.has(name))) this.relayout();
+  }
+
+  relayout(): void {
+    const { table, view } = this;
+    this.filter = compileFilter(view.filter, table, this.marks);
+    this.mask = passing(this.filter, view, table);
+    this.arrange();
+  }
+
+  arrange(): void {
+    const { table, view } = this;
+    const asList = view.sort !== null || view.blind;
+    this.layout = asList ? list(view, table, this.mask, this.perLine) : matrix(view, table, this.mask, this.following);
+  }
+
+  setHover(row: number): void {
+    if (row === this.hover) return;
+    this.hover = row;
+    for (const listener of this.#hoverListeners) listener();
+  }
+
+  onHover(listener: () => void): void {
+    this.#hoverListeners.push(listener);
+  }
+
+  /** The picture of a row, null where it has none. */
+  picture(row: number): Shown | null {
+    const thumb = this.thumbs.thumb(row);
+    return thumb === null ? null : { thumb, full: this.thumbs.full(row), label: this.view.blind ? "" : this.table.describe(row) };
+  }
+
+  /** What a row is compared with, null where there is nothing. */
+  reference(row: number): Shown | null {
+    const { table, view, thumbs } = this;
+    if (row < 0) return null;
+    if (view.against === "source") return thumbs.source(row);
+    if (view.against === "run" && table.others) {
+      const thumb = thumbs.thumb(row, table.others);
+      return thumb === null ? null : { thumb, full: thumbs.full(row, table.others), label: table.payload.runs?.b ?? "other run" };
+    }
+    const other = partner(row, view, table);
+    return other < 0 ? null : this.picture(other);
+  }
+
+  /** Moves the cursor to a row; axes that are not on the grid follow it, so that it is in sight. */
+  goTo(row: number): void {
+    const slide = { ...this.view.slide };
+    for (const axis of this.layout.sliders) slide[axis.name] = axis.at[row] ?? 0;
+    const moved = this.layout.sliders.some((axis) => slide[axis.name] !== this.view.slide[axis.name]);
+    this.store.set(moved ? { cursor: row, slide } : { cursor: row });
+  }
+}

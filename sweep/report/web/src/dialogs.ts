@@ -1,0 +1,99 @@
+// What is asked for now and then: the list of keys, values to hide, exports.
+
+import type { App } from "./app";
+import { h, replace } from "./dom";
+import { exportCsv, exportExperiment, exportMarks } from "./exports";
+import { count } from "./format";
+import type { Axis } from "./table";
+
+const keyList: [string, string][] = [
+  ["← ↑ → ↓", "move; Home, End, Page Up and Page Down too"],
+  ["space", "blink: show what the picture is compared with (hold or tap)"],
+  ["c", "compare slider, [ and ] move it"],
+  ["d", "difference"],
+  ["f", "full screen"],
+  ["+ − 0", "zoom all pictures, back to fitting; Shift with arrows pans"],
+  ["z", "zoom 1:1"],
+  [", .", "step the first slider; Shift for the second"],
+  ["{ }", "smaller, larger cells"],
+  ["1 2 3 x", "rate with stars, reject (again: take back)"],
+  ["n p", "write a note, pin as the reference"],
+  ["b", "blind mode: nothing says what made a picture"],
+  ["/", "filter"],
+  ["g h t", "grid, charts, table"],
+  ["m", "hide values, export"],
+  ["l", "light or dark"],
+  ["?", "this list; Esc closes what is open"],
+];
+
+function dialog(label: string, ...children: Node[]): HTMLDialogElement {
+  const close = h("button", { class: "tool close", "aria-label": "Close" }, "×");
+  const element = h("dialog", { "aria-label": label }, close, h("h2", {}, label), ...children);
+  close.addEventListener("click", () => element.close());
+  element.addEventListener("close", () => element.remove());
+  element.addEventListener("click", (event) => event.target === element && element.close());
+  document.body.append(element);
+  element.showModal();
+  return element;
+}
+
+export function showKeys(): void {
+  const list = h("dl", { class: "keylist" });
+  for (const [keys, text] of keyList) list.append(h("dt", {}, ...keys.split(" ").map((key) => h("kbd", {}, key))), h("dd", {}, text));
+  dialog("Keys", list, h("p", { class: "dim" }, "With Ctrl and the wheel every picture zooms; in the large one the wheel alone does."));
+}
+
+export function showMenu(app: App): void {
+  const body = h("div", { class: "menu" });
+  const fill = (): void => {
+    const { store } = app;
+    const chosen = app.layout.passing;
+    const experiment = app.table.payload.experiment !== "";
+    replace(
+      body,
+      ...app.table.axes.filter((axis) => axis.levels.length > 1).map((axis) => levelsOf(app, axis)),
+      h("h3", {}, `Take along ${count(chosen, "row")}`),
+      h("p", { class: "dim" }, "What passes the filter now; an experiment file leaves out what you rejected."),
+      h(
+        "div",
+        { class: "row" },
+        h("button", { onclick: () => exportCsv(app) }, "CSV with ratings"),
+        h("button", { onclick: () => exportExperiment(app), disabled: !experiment || chosen === 0 }, "experiment file"),
+        h("button", { onclick: () => exportMarks(app), disabled: app.marks.size === 0 }, "ratings as JSON"),
+      ),
+      h("h3", {}, "Look"),
+      h(
+        "label",
+        { class: "check" },
+        h("input", { type: "checkbox", checked: app.view.blind, onchange: () => store.set({ blind: !app.view.blind }) }),
+        "blind: pictures in no order, nothing says what made them",
+      ),
+    );
+  };
+  app.store.listen(() => body.isConnected && !body.contains(document.activeElement) && fill());
+  fill();
+  dialog("Values, export, blind mode", body);
+}
+
+function levelsOf(app: App, axis: Axis): HTMLElement {
+  const { store } = app;
+  const hidden = new Set(app.view.hidden[axis.name] ?? []);
+  const box = h("div", { class: "levels" });
+  const set = (): void => store.set({ hidden: { ...store.view.hidden, [axis.name]: [...hidden] } });
+  axis.labels.slice(0, 300).forEach((label, at) => {
+    const input = h("input", { type: "checkbox", checked: !hidden.has(at) });
+    input.addEventListener("change", () => {
+      if (input.checked) hidden.delete(at);
+      else hidden.add(at);
+      set();
+    });
+    box.append(h("label", { class: "check" }, input, label));
+  });
+  const all = h("button", { class: "link", type: "button" }, "all");
+  all.addEventListener("click", () => {
+    hidden.clear();
+    set();
+    for (const input of box.querySelectorAll("input")) input.checked = true;
+  });
+  return h("fieldset", {}, h("legend", {}, axis.label, " ", all), box);
+}

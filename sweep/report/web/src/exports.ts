@@ -1,0 +1,104 @@
+// What the reader takes along: the rows in sight as CSV, or as an experiment file that asks for just those.
+
+import type { App } from "./app";
+import { download } from "./dom";
+import type { Level } from "./payload";
+import type { Axis } from "./table";
+
+function selection(app: App): number[] {
+  const rows: number[] = [];
+  for (let row = 0; row < app.table.rows; row += 1) if (app.mask[row]) rows.push(row);
+  return rows;
+}
+
+export function exportCsv(app: App): void {
+  const { table, marks } = app;
+  const names = [...table.axes.map((axis) => axis.name), ...table.columns.map((column) => column.name)];
+  const lines = [["key", ...names, "status", "error", "image_path", "rating", "rejected", "note"].map(csv).join(",")];
+  for (const row of selection(app)) {
+    const mark = marks.of(row);
+    const values = names.map((name) => table.value(row, name));
+    const rest = [table.status[row], table.error[row], table.pictures.path[row], mark.stars || null, mark.rejected || null, mark.note || null];
+    lines.push([table.key[row], ...values, ...rest].map((value) => csv(value ?? null)).join(","));
+  }
+  download(`${fileName(app)}-selection.csv`, "text/csv", `${lines.join("\r\n")}\r\n`);
+}
+
+/** Quoted where needed; text that a spreadsheet would run as a formula gets a leading apostrophe. */
+function csv(value: Level): string {
+  if (value === null) return "";
+  const text = String(value);
+  const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}
+
+export function exportExperiment(app: App): void {
+  download(`${fileName(app)}-selection.yaml`, "application/yaml", experimentOf(app));
+}
+
+/** The experiment as it was run, narrowed by `where:` and `exclude:` clauses that leave just the rows in sight. */
+export function experimentOf(app: App): string {
+  const { table } = app;
+  const rows = selection(app).filter((row) => !app.marks.of(row).rejected);
+  const axes = table.axes.filter((axis) => axis.name !== "picture" && axis.levels.length > 1);
+  const text = (table.payload.experiment || "name: selection\n").replace(/\s*$/, "\n");
+  const renamed = text.replace(/^name:[ \t]*(["']?)([^"'\n#]+?)\1[ \t]*(#.*)?$/m, (_, quote: string, name: string) => `name: ${quote}${name}-selection${quote}`);
+  return withClauses(withClauses(renamed, "where", whereOf(rows, axes)), "exclude", excludeOf(rows, axes, table.rows));
+}
+
+function withClauses(text: string, key: "where" | "exclude", clauses: string[]): string {
+  if (clauses.length === 0) return text;
+  const lines = clauses.map((clause) => `  - ${JSON.stringify(clause)}\n`).join("");
+  const block = new RegExp(`^${key}:[ \\t]*\\n((?:[ \\t]*-.*\\n|[ \\t]+.*\\n|[ \\t]*\\n)*)`, "m").exec(text);
+  if (block) return text.replace(block[0], () => `${key}:\n${lines}${block[1]}`);
+  const single = new RegExp(`^${key}:[ \\t]*(\\S.*)\\n`, "m").exec(text);
+  if (single) return text.replace(single[0], () => `${key}:\n${lines}  - ${single[1]}\n`);
+  return `${text}${key}:\n${lines}`;
+}
+
+/** The smallest box of levels around the rows: one clause for every axis that it narrows. */
+function whereOf(rows: number[], axes: Axis[]): string[] {
+  return axes.flatMap((axis) => {
+    const used = new Set(rows.map((row) => axis.at[row] ?? -1));
+    return used.size === axis.levels.length ? [] : [memberOf(axis, [...used].sort((a, b) => a - b))];
+  });
+}
+
+/** Points within that box which are on record and were not chosen, gathered along the last axis. */
+function excludeOf(rows: number[], axes: Axis[], all: number): string[] {
+  const last = axes.at(-1);
+  if (!last) return [];
+  const box = axes.map((axis) => new Set(rows.map((row) => axis.at[row] ?? -1)));
+  const pointOf = (row: number): string => axes.map((axis) => axis.at[row]).join(",");
+  const chosen = new Set(rows.map(pointOf));
+  const dropped = new Map<string, Set<number>>();
+  for (let row = 0; row < all; row += 1) {
+    if (chosen.has(pointOf(row)) || !axes.every((axis, at) => box[at]?.has(axis.at[row] ?? -1))) continue;
+    const group = axes.slice(0, -1).map((axis) => axis.at[row] ?? -1).join(",");
+    dropped.set(group, (dropped.get(group) ?? new Set()).add(last.at[row] ?? -1));
+  }
+  return [...dropped].map(([group, levels]) => {
+    const places = group === "" ? [] : group.split(",").map(Number);
+    return [...places.map((level, at) => memberOf(axes[at] as Axis, [level])), memberOf(last, [...levels])].join(" and ");
+  });
+}
+
+function memberOf(axis: Axis, levels: number[]): string {
+  const name = /^[A-Za-z_]\w*(\.\w+)*$/.test(axis.name) ? axis.name : `\`${axis.name}\``;
+  const values = levels.map((level) => literal(axis.levels[level] ?? null));
+  return values.length === 1 ? `${name} == ${values[0]}` : `${name} in [${values.join(", ")}]`;
+}
+
+function literal(value: Level): string {
+  return value === null ? "null" : typeof value === "string" ? JSON.stringify(value) : String(value);
+}
+
+export function exportMarks(app: App): void {
+  const rows = selection(app).filter((row) => app.marks.of(row) !== app.marks.of(-1));
+  const marks = Object.fromEntries(rows.map((row) => [app.table.rowName(row), { ...app.marks.of(row), values: Object.fromEntries(app.table.axes.map((axis) => [axis.name, axis.levels[axis.at[row] ?? -1] ?? null])) }]));
+  download(`${fileName(app)}-ratings.json`, "application/json", `${JSON.stringify(marks, null, 2)}\n`);
+}
+
+function fileName(app: App): string {
+  return app.table.payload.name.replace(/[^\p{L}\p{N}_-]+/gu, "-").slice(0, 60) || "sweep";
+}

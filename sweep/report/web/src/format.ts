@@ -1,0 +1,55 @@
+// How values are written for people: true minus signs, no noise digits, no surprise on missing ones.
+
+import type { Level } from "./payload";
+
+export function level(value: Level, kind = ""): string {
+  if (value === null) return "none";
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  if (typeof value === "number") return number(value, kind === "seed" || kind === "integer" ? 0 : 6);
+  return kind === "image" ? (value.split("/").pop() ?? value) : value;
+}
+
+/** `digits` significant digits; 0: an integer as it is. */
+export function number(value: number, digits = 3): string {
+  if (!Number.isFinite(value)) return "–";
+  const text = digits === 0 || Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(digits)));
+  return text.replace("-", "−");
+}
+
+export function percent(value: number): string {
+  const points = value * 100;
+  return `${points > 0 && points < 1 ? points.toFixed(1) : points.toFixed(0)} %`;
+}
+
+export function count(n: number, one: string, many = `${one}s`): string {
+  return `${n.toLocaleString("en").replace(/,/g, "\u2009")} ${n === 1 ? one : many}`;
+}
+
+/** Axis and metric names as words: denoise_strength → denoise strength. */
+export function words(name: string): string {
+  return name.replace(/_/g, " ");
+}
+
+/** The nearest of `candidates` by edit distance, where it is near enough to suggest. */
+export function nearest(word: string, candidates: string[]): string | null {
+  let best: string | null = null;
+  let bestDistance = Math.max(2, Math.floor(word.length / 3)) + 1;
+  for (const candidate of candidates) {
+    const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());
+    if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
+  }
+  return best;
+}
+
+function editDistance(a: string, b: string): number {
+  let previous = Array.from({ length: b.length + 1 }, (_, at) => at);
+  for (let i = 1; i <= a.length; i += 1) {
+    const current = [i];
+    for (let j = 1; j <= b.length; j += 1) {
+      const change = (previous[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      current.push(Math.min(change, (previous[j] ?? 0) + 1, (current[j - 1] ?? 0) + 1));
+    }
+    previous = current;
+  }
+  return previous[b.length] ?? 0;
+}

@@ -1,0 +1,219 @@
+// Which row of the results stands in which cell: a matrix over the axes the reader chose, or a sorted list.
+
+import type { Mode, View } from "./state";
+import type { Axis, Table } from "./table";
+
+export interface Head {
+  label: string;
+  over: string; // the level of the super-axis, "" where there is none
+  group: number; // counts up where the super-axis changes
+}
+
+export interface Layout {
+  kind: "matrix" | "list";
+  rows: Head[];
+  cols: Head[];
+  at: (row: number, col: number) => number; // row of the results; -1: there is none; -2: the filter hides it
+  shown: number; // pictures in the grid
+  passing: number; // rows that pass the filter
+  sliders: Axis[];
+  find: (row: number) => [number, number] | null;
+}
+
+/** For a pair of axes: whether the level of one fixes the level of the other (zipped axes do). */
+export class Following {
+  readonly #known = new Map<string, boolean>();
+
+  constructor(private readonly table: Table) {}
+
+  follows(axis: Axis, leader: Axis): boolean {
+    const name = `${leader.name}\n${axis.name}\n${this.table.rows}`;
+    let known = this.#known.get(name);
+    if (known === undefined) {
+      known = determines(leader, axis, this.table.rows);
+      this.#known.set(name, known);
+    }
+    return known;
+  }
+}
+
+function determines(leader: Axis, axis: Axis, rows: number): boolean {
+  if (rows === 0 || leader.levels.length < axis.levels.length) return false;
+  const seen = new Map<number, number>();
+  for (let row = 0; row < rows; row += 1) {
+    const key = leader.at[row] ?? -1;
+    const value = axis.at[row] ?? -1;
+    const before = seen.get(key);
+    if (before === undefined) seen.set(key, value);
+    else if (before !== value) return false;
+  }
+  return seen.size < rows || rows === 1;
+}
+
+/** Axes that are neither on the grid, nor fixed by one that is, nor constant. */
+export function slidersFor(view: View, table: Table, following: Following): Axis[] {
+  const leaders = [view.x, view.y, view.sx, view.sy].map((name) => table.axis(name)).filter((axis): axis is Axis => axis !== null);
+  const sliders: Axis[] = [];
+  for (const axis of table.axes) {
+    if (axis.levels.length < 2 || leaders.includes(axis)) continue;
+    if (leaders.some((leader) => following.follows(axis, leader))) continue;
+    sliders.push(axis);
+    leaders.push(axis);
+  }
+  return sliders;
+}
+
+export function matrix(view: View, table: Table, mask: Uint8Array, following: Following): Layout {
+  const [x, y, sx, sy] = [view.x, view.y, view.sx, view.sy].map((name) => table.axis(name)) as [Axis | null, Axis | null, Axis | null, Axis | null];
+  const sliders = slidersFor(view, table, following);
+  const cells = new Map<number, number>();
+  const [nx, nsx, ny] = [x?.levels.length ?? 1, sx?.levels.length ?? 1, y?.levels.length ?? 1];
+  const width = nx * nsx;
+  const usedCols = new Set<number>();
+  const usedRows = new Set<number>();
+  let passing = 0;
+  for (let row = 0; row < table.rows; row += 1) {
+    if (mask[row]) passing += 1;
+    if (sliders.some((axis) => (axis.at[row] ?? -1) !== (view.slide[axis.name] ?? 0))) continue;
+    const col = at(sx, row) * nx + at(x, row);
+    const line = at(sy, row) * ny + at(y, row);
+    if (mask[row]) {
+      usedCols.add(col);
+      usedRows.add(line);
+    }
+    const place = line * width + col;
+    const before = cells.get(place);
+    if (before === undefined || (mask[row] && !mask[before])) cells.set(place, row);
+  }
+  const cols = heads(usedCols, x, sx, nx);
+  const rows = heads(usedRows, y, sy, ny);
+  return {
+    kind: "matrix",
+    rows: rows.heads,
+    cols: cols.heads,
+    at: (r, c) => {
+      const row = cells.get((rows.places[r] ?? -1) * width + (cols.places[c] ?? -1));
+      return row === undefined ? -1 : mask[row] ? row : -2;
+    },
+    shown: countShown(cells, mask),
+    passing,
+    sliders,
+    find: (row) => {
+      const r = rows.places.indexOf(at(sy, row) * ny + at(y, row));
+      const c = cols.places.indexOf(at(sx, row) * nx + at(x, row));
+      return r >= 0 && c >= 0 && cells.get((rows.places[r] ?? 0) * width + (cols.places[c] ?? 0)) === row ? [r, c] : null;
+    },
+  };
+}
+
+function at(axis: Axis | null, row: number): number {
+  return axis ? (axis.at[row] ?? 0) : 0;
+}
+
+function countShown(cells: Map<number, number>, mask: Uint8Array): number {
+  let shown = 0;
+  for (const row of cells.values()) shown += mask[row] ?? 0;
+  return shown;
+}
+
+function heads(used: Set<number>, axis: Axis | null, over: Axis | null, levels: number): { heads: Head[]; places: number[] } {
+  const places = [...used].sort((a, b) => a - b);
+  let group = -1;
+  let lastOver = -1;
+  const found = places.map((place) => {
+    const overAt = Math.floor(place / levels);
+    if (overAt !== lastOver) group += 1;
+    lastOver = overAt;
+    return { label: axis?.labels[place % levels] ?? "", over: over?.labels[overAt] ?? "", group };
+  });
+  return { heads: found, places };
+}
+
+/** All rows that pass, wrapped into lines of `perLine`, in the order of a column. */
+export function list(view: View, table: Table, mask: Uint8Array, perLine: number): Layout {
+  const order = sorted(view, table, mask);
+  const rows = Array.from({ length: Math.ceil(order.length / perLine) }, (): Head => ({ label: "", over: "", group: 0 }));
+  const cols = Array.from({ length: Math.min(perLine, order.length) }, (): Head => ({ label: "", over: "", group: 0 }));
+  const places = new Map<number, number>();
+  order.forEach((row, place) => places.set(row, place));
+  return {
+    kind: "list",
+    rows,
+    cols,
+    at: (r, c) => order[r * perLine + c] ?? -1,
+    shown: order.length,
+    passing: order.length,
+    sliders: [],
+    find: (row) => {
+      const place = places.get(row);
+      return place === undefined ? null : [Math.floor(place / perLine), place % perLine];
+    },
+  };
+}
+
+/** Rows that pass, ordered by `view.sort`; blind: in an order that tells nothing but stays the same. */
+export function sorted(view: View, table: Table, mask: Uint8Array): number[] {
+  const order: number[] = [];
+  for (let row = 0; row < table.rows; row += 1) if (mask[row]) order.push(row);
+  if (view.blind) {
+    const ranks = order.map((row) => shuffleRank(String(table.key[row])));
+    const rank = new Map(order.map((row, place) => [row, ranks[place] ?? 0]));
+    return order.sort((a, b) => (rank.get(a) ?? 0) - (rank.get(b) ?? 0));
+  }
+  const name = view.sort;
+  if (!name || name === "index") return view.falling ? order.reverse() : order;
+  const axis = table.axis(name);
+  const sign = view.falling ? -1 : 1;
+  const value = (row: number): string | number | null => {
+    if (axis) return axis.at[row] ?? 0;
+    const found = table.value(row, name);
+    return typeof found === "boolean" ? Number(found) : found;
+  };
+  return order.sort((a, b) => compare(value(a), value(b), sign) || a - b);
+}
+
+function compare(a: string | number | null, b: string | number | null, sign: number): number {
+  if (a === null || b === null) return Number(a === null) - Number(b === null);
+  if (typeof a === "number" && typeof b === "number") return sign * (a - b);
+  return sign * String(a).localeCompare(String(b));
+}
+
+function shuffleRank(text: string): number {
+  let hash = 2166136261;
+  for (let at = 0; at < text.length; at += 1) hash = Math.imul(hash ^ text.charCodeAt(at), 16777619);
+  return hash >>> 0;
+}
+
+/** The row a row is compared with, where that is another row; -1 where it is none. */
+export function partner(row: number, view: View, table: Table): number {
+  if (view.against === "pin") return view.pin;
+  const match = /^axis:(.+?)=(\d+)$/.exec(view.against);
+  if (!match) return -1;
+  const axis = table.axis(match[1] ?? null);
+  const level = Number(match[2]);
+  if (!axis) return -1;
+  return axis.at[row] === level ? row : siblings(table).find(row, axis, level);
+}
+
+interface Siblings {
+  find: (row: number, axis: Axis, level: number) => number;
+}
+
+const siblingsOf = new WeakMap<Table, { rows: number; siblings: Siblings }>();
+
+/** Finds the row with the same levels on every axis but one. */
+function siblings(table: Table): Siblings {
+  const kept = siblingsOf.get(table);
+  if (kept && kept.rows === table.rows) return kept.siblings;
+  const name = (row: number, axis: Axis | null, level: number): string =>
+    table.axes.map((other) => (other === axis ? level : (other.at[row] ?? -1))).join(",");
+  const byName = new Map<string, number>();
+  for (let row = 0; row < table.rows; row += 1) byName.set(name(row, null, 0), row);
+  const siblings: Siblings = { find: (row, axis, level) => byName.get(name(row, axis, level)) ?? -1 };
+  siblingsOf.set(table, { rows: table.rows, siblings });
+  return siblings;
+}
+
+export function needsPartner(mode: Mode, blink: boolean): boolean {
+  return mode !== "plain" || blink;
+}

@@ -1,0 +1,107 @@
+// Puts the page together: reads the data, makes the parts, keeps the address in step with the view.
+
+import { App } from "./app";
+import { SweepCharts } from "./charts";
+import { showKeys, showMenu } from "./dialogs";
+import { h, icon, oncePerFrame } from "./dom";
+import { SweepGrid } from "./grid";
+import { SweepInspector } from "./inspector";
+import { Keys } from "./keys";
+import { follow } from "./live";
+import { readPayload } from "./payload";
+import { firstView, fromHash, type Panel, Store, toHash } from "./state";
+import { Table } from "./table";
+import { SweepTable } from "./tableview";
+import { applyTheme, flipTheme } from "./theme";
+import { SweepToolbar } from "./toolbar";
+
+customElements.define("sweep-grid", SweepGrid);
+customElements.define("sweep-inspector", SweepInspector);
+customElements.define("sweep-charts", SweepCharts);
+customElements.define("sweep-table", SweepTable);
+customElements.define("sweep-toolbar", SweepToolbar);
+
+applyTheme();
+void start();
+
+async function start(): Promise<void> {
+  const mount = document.getElementById("explorer");
+  if (!mount) return;
+  try {
+    const table = new Table(await readPayload());
+    build(mount, table);
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    mount.replaceChildren(h("p", { class: "error", role: "alert" }, `The pictures cannot be shown: ${message}`));
+    console.error(error);
+  }
+}
+
+function build(mount: HTMLElement, table: Table): void {
+  const first = firstView(table);
+  const store = new Store(fromHash(location.hash, first, table));
+  const app = new App(table, store, first);
+  const grid = Object.assign(new SweepGrid(), { app });
+  const charts = Object.assign(new SweepCharts(), { app });
+  const results = Object.assign(new SweepTable(), { app });
+  const inspector = Object.assign(new SweepInspector(), { app });
+  const toolbar = Object.assign(new SweepToolbar(), { app, grid, menu: () => showMenu(app) });
+  const workspace = h("div", { class: "workspace" }, grid, results, charts, inspector);
+  const dress = (): void => dressUp(mount, app);
+  dress();
+  mount.replaceChildren(workspace);
+  mount.prepend(toolbar);
+  store.listen(dress);
+  navigation(app);
+  new Keys(app, { grid, table: results, inspector, toolbar }).listen();
+  keepAddress(app);
+  follow(app);
+  grid.focusGrid();
+  if (app.view.cursor >= 0) store.touch("cursor");
+  performance.mark("sweep-ready");
+}
+
+/** What the stylesheet needs to know of the view. */
+function dressUp(mount: HTMLElement, { view }: App): void {
+  mount.dataset.panel = view.panel;
+  mount.dataset.mode = view.mode;
+  mount.toggleAttribute("data-blink", view.blink);
+  mount.toggleAttribute("data-zoomed", view.zoom > 1);
+  mount.toggleAttribute("data-blind", view.blind);
+  document.documentElement.toggleAttribute("data-blind", view.blind);
+  mount.style.setProperty("--zoom", String(view.zoom));
+  mount.style.setProperty("--pan-x", String(view.panX));
+  mount.style.setProperty("--pan-y", String(view.panY));
+  mount.style.setProperty("--split", String(view.split));
+}
+
+function navigation(app: App): void {
+  const nav = document.getElementById("panels");
+  if (!nav) return;
+  const panels: Panel[] = ["grid", "charts", "table"];
+  const buttons = panels.map((panel) => h("button", { class: "panel", onclick: () => app.store.set({ panel }) }, panel));
+  const mark = (): void => buttons.forEach((button, at) => button.setAttribute("aria-pressed", String(panels[at] === app.view.panel)));
+  nav.replaceChildren(
+    ...buttons,
+    h("button", { class: "tool", title: "light or dark (l)", "aria-label": "light or dark", onclick: flipTheme }, icon("theme")),
+    h("button", { class: "tool", title: "keys (?)", "aria-label": "list of keys", onclick: showKeys }, icon("keys")),
+  );
+  app.store.listen(mark);
+  mark();
+}
+
+function keepAddress(app: App): void {
+  let written = location.hash.slice(1);
+  const write = oncePerFrame(() => {
+    const hash = toHash(app.view, app.first, app.table);
+    if (hash === written) return;
+    written = hash;
+    history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search);
+  });
+  app.store.listen(write);
+  addEventListener("hashchange", () => {
+    if (location.hash.slice(1) === written) return;
+    written = location.hash.slice(1);
+    app.store.set(fromHash(location.hash, app.first, app.table));
+  });
+}

@@ -1,0 +1,111 @@
+// What Python writes into the page (sweep/report/data.py), and how it is read back.
+
+export type Level = string | number | boolean | null;
+
+/** A column: either plain values, or indices `i` into distinct values `d`. */
+export interface Packed {
+  v?: Level[];
+  d?: Level[];
+  i?: number[];
+}
+
+export interface AxisData {
+  name: string;
+  kind: string;
+  levels: Level[];
+  at: number[];
+}
+
+export interface ColumnData {
+  name: string;
+  label: string;
+  kind: "metric" | "info";
+  direction: "higher" | "lower" | "neutral";
+  summary: string;
+  values: Packed;
+}
+
+export interface PictureData {
+  prefix: string | null;
+  path: Packed;
+  thumb: Packed;
+  width: Packed;
+  height: Packed;
+}
+
+export interface SourceData {
+  path: string | null;
+  thumb: string | null;
+  label: string;
+}
+
+export interface Estimate {
+  value: number | null;
+  low: number | null;
+  high: number | null;
+  confidence: number;
+  n: number;
+  method: string;
+}
+
+export interface Curve {
+  metric: string;
+  axis: string;
+  group: Record<string, Level>;
+  half: Estimate;
+}
+
+export interface Effects {
+  metric: string;
+  method: string;
+  shares: { axes: string[]; share: Estimate }[];
+  rest: number | null;
+  n: number;
+}
+
+export interface Study {
+  curves: Curve[];
+  effects: Effects[];
+  words: { kind: string; text: string; headline: boolean; metric: string | null }[];
+}
+
+export interface Payload {
+  version: 1;
+  id: string;
+  name: string;
+  live: { events: string; generation: number } | null;
+  runs: { a: string; b: string } | null;
+  axes: AxisData[];
+  columns: ColumnData[];
+  key: Packed;
+  status: Packed;
+  error: Packed;
+  pictures: PictureData;
+  others: PictureData | null;
+  sources: { list: SourceData[]; at: number[] };
+  thumbs: { mode: "embedded" | "files"; prefix: string };
+  study: Study | null;
+  experiment: string;
+}
+
+export function unpack(packed: Packed): Level[] {
+  if (packed.v) return packed.v;
+  const { d = [], i = [] } = packed;
+  return i.map((at) => (at < 0 ? null : (d[at] ?? null)));
+}
+
+/** The payload out of the page: plain JSON, or gzip in base64 where that is smaller. */
+export async function readPayload(): Promise<Payload> {
+  const element = document.getElementById("sweep-data");
+  const text = element?.textContent ?? "";
+  if (!element || text.trim() === "") throw new Error("the page holds no data.");
+  return JSON.parse(element.getAttribute("type") === "application/json" ? text : await gunzip(text.trim())) as Payload;
+}
+
+async function gunzip(base64: string): Promise<string> {
+  const packed = atob(base64);
+  const bytes = new Uint8Array(packed.length);
+  for (let at = 0; at < packed.length; at += 1) bytes[at] = packed.charCodeAt(at);
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).text();
+}

@@ -1,0 +1,211 @@
+// What the reader chose, as one value: kept in the address so that a link shows the same view.
+
+import type { Axis, Table } from "./table";
+
+export type Mode = "plain" | "compare" | "difference";
+export type Panel = "grid" | "charts" | "table";
+export type Place = "x" | "y" | "sx" | "sy";
+
+export interface View {
+  x: string | null;
+  y: string | null;
+  sx: string | null;
+  sy: string | null;
+  slide: Record<string, number>; // level index of every axis that is not on the grid
+  hidden: Record<string, number[]>; // level indices
+  size: number; // of a cell, px
+  sort: string | null;
+  falling: boolean;
+  filter: string;
+  brush: Record<string, [number, number]>; // ranges drawn in a chart, by axis or column
+  colour: string | null;
+  cursor: number; // row, -1: none
+  pin: number;
+  against: string; // source | pin | run | axis:NAME=LEVEL
+  mode: Mode;
+  blink: boolean;
+  split: number; // percent
+  zoom: number;
+  panX: number; // percent of the picture
+  panY: number;
+  panel: Panel;
+  metric: string | null;
+  along: string | null;
+  group: string | null;
+  blind: boolean;
+  full: boolean;
+}
+
+type Listener = (changed: Set<keyof View>) => void;
+
+export class Store {
+  view: View;
+  readonly #listeners: Listener[] = [];
+  readonly #changed = new Set<keyof View>();
+  #scheduled = false;
+
+  constructor(view: View) {
+    this.view = view;
+  }
+
+  listen(listener: Listener): void {
+    this.#listeners.push(listener);
+  }
+
+  set(patch: Partial<View>): void {
+    for (const name of Object.keys(patch) as (keyof View)[]) {
+      if (this.view[name] !== patch[name]) this.#changed.add(name);
+    }
+    this.view = { ...this.view, ...patch };
+    if (this.#changed.size > 0) this.#schedule();
+  }
+
+  /** Tells everybody, e.g. because rows arrived. */
+  touch(...names: (keyof View)[]): void {
+    for (const name of names) this.#changed.add(name);
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    queueMicrotask(() => {
+      this.#scheduled = false;
+      const changed = new Set(this.#changed);
+      this.#changed.clear();
+      for (const listener of this.#listeners) listener(changed);
+    });
+  }
+}
+
+/** A first view: the first numeric axis across, the next that is no seed down, and what is few within that. */
+export function firstView(table: Table): View {
+  const varied = table.axes.filter((axis) => axis.levels.length > 1);
+  const numeric = varied.filter((axis) => axis.numeric);
+  const x = numeric[0] ?? varied[0] ?? table.axes[0] ?? null;
+  const y = varied.find((axis) => axis !== x && axis.kind !== "seed" && axis.levels.length <= 40) ?? varied.find((axis) => axis !== x) ?? null;
+  const inner = y && y.levels.length <= 4 ? varied.find((axis) => axis !== x && axis !== y && axis.levels.length <= 8) : undefined;
+  const slide: Record<string, number> = {};
+  for (const axis of table.axes) slide[axis.name] = 0;
+  return {
+    x: x?.name ?? null,
+    y: (inner ?? y)?.name ?? null,
+    sx: null,
+    sy: inner ? (y?.name ?? null) : null,
+    slide,
+    hidden: {},
+    size: 0,
+    sort: isSparse(table, x, y) ? "index" : null,
+    falling: false,
+    filter: "",
+    brush: {},
+    colour: null,
+    cursor: -1,
+    pin: -1,
+    against: table.others ? "run" : table.sources.length > 0 ? "source" : "pin",
+    mode: "plain",
+    blink: false,
+    split: 50,
+    zoom: 1,
+    panX: 0,
+    panY: 0,
+    panel: "grid",
+    metric: table.metrics[0]?.name ?? null,
+    along: (numeric[0] ?? varied[0])?.name ?? null,
+    group: varied.find((axis) => axis !== numeric[0] && axis.kind !== "seed" && axis.levels.length <= 8)?.name ?? null,
+    blind: false,
+    full: false,
+  };
+}
+
+/** Drawn designs (Latin hypercube and the like) leave nearly every cell of a matrix empty: those begin as a list. */
+function isSparse(table: Table, x: Axis | null, y: Axis | null): boolean {
+  if (!x || !y || table.rows === 0) return false;
+  const pairs = new Set<number>();
+  for (let row = 0; row < table.rows; row += 1) pairs.add((x.at[row] ?? 0) * y.levels.length + (y.at[row] ?? 0));
+  return pairs.size < 0.3 * x.levels.length * y.levels.length;
+}
+
+const plainText = ["x", "y", "sx", "sy", "sort", "filter", "colour", "against", "mode", "panel", "metric", "along", "group"] as const;
+const flags = ["falling", "blind", "full"] as const;
+
+/** The part of `view` that differs from `first`, as an address's hash without "#". */
+export function toHash(view: View, first: View, table: Table): string {
+  const out = new URLSearchParams();
+  for (const name of plainText) if (view[name] !== first[name]) out.set(name, view[name] ?? "");
+  for (const name of flags) if (view[name]) out.set(name, "1");
+  if (view.size !== first.size) out.set("size", String(Math.round(view.size)));
+  if (view.zoom !== 1) out.set("zoom", [view.zoom, view.panX, view.panY].map((part) => part.toFixed(2)).join(","));
+  if (view.split !== 50) out.set("split", view.split.toFixed(0));
+  for (const row of ["cursor", "pin"] as const) if (view[row] >= 0) out.set(row, table.rowName(view[row]));
+  for (const axis of table.axes) {
+    const at = view.slide[axis.name] ?? 0;
+    if (at > 0) out.set(`at.${axis.name}`, JSON.stringify(axis.levels[at] ?? null));
+    const hidden = view.hidden[axis.name] ?? [];
+    if (hidden.length > 0) out.set(`hide.${axis.name}`, JSON.stringify(hidden.map((index) => axis.levels[index] ?? null)));
+  }
+  for (const [name, range] of Object.entries(view.brush)) out.set(`in.${name}`, range.map((end) => Number(end.toPrecision(6))).join(","));
+  return out.toString();
+}
+
+/** Reads a hash; what it does not know or what no longer exists is left as in `first`. */
+export function fromHash(hash: string, first: View, table: Table): View {
+  const view: View = { ...first, slide: { ...first.slide }, hidden: {}, brush: {} };
+  const given = new URLSearchParams(hash.replace(/^#/, ""));
+  for (const name of ["x", "y", "sx", "sy", "along", "group"] as const) {
+    const value = given.get(name);
+    if (value === "" || table.axis(value)) view[name] = value || null;
+  }
+  for (const name of ["sort", "colour", "metric"] as const) {
+    const value = given.get(name);
+    if (value === "" || value === "index" || value === "finished" || table.column(value) || table.axis(value)) view[name] = value || null;
+  }
+  view.filter = given.get("filter") ?? "";
+  const against = given.get("against");
+  if (against && /^(source|pin|run|axis:.+)$/.test(against)) view.against = against;
+  const mode = given.get("mode");
+  if (mode === "compare" || mode === "difference") view.mode = mode;
+  const panel = given.get("panel");
+  if (panel === "charts" || panel === "table") view.panel = panel;
+  for (const name of flags) view[name] = given.get(name) === "1";
+  view.size = finite(given.get("size"), first.size);
+  view.split = finite(given.get("split"), 50);
+  const zoom = (given.get("zoom") ?? "").split(",");
+  if (zoom.length === 3) [view.zoom, view.panX, view.panY] = [finite(zoom[0], 1), finite(zoom[1], 0), finite(zoom[2], 0)];
+  view.cursor = table.rowOf(given.get("cursor"));
+  view.pin = table.rowOf(given.get("pin"));
+  readLevels(given, view, table);
+  return view;
+}
+
+function readLevels(given: URLSearchParams, view: View, table: Table): void {
+  for (const axis of table.axes) {
+    const at = parse(given.get(`at.${axis.name}`));
+    const index = axis.levels.indexOf(at as never);
+    if (index >= 0) view.slide[axis.name] = index;
+    const hidden = parse(given.get(`hide.${axis.name}`));
+    if (Array.isArray(hidden)) {
+      view.hidden[axis.name] = hidden.map((value) => axis.levels.indexOf(value as never)).filter((found) => found >= 0);
+    }
+  }
+  for (const [name, text] of given) {
+    const ends = text.split(",").map(Number);
+    if (name.startsWith("in.") && ends.length === 2 && ends.every(Number.isFinite)) {
+      view.brush[name.slice(3)] = [ends[0] ?? 0, ends[1] ?? 0];
+    }
+  }
+}
+
+function parse(text: string | null): unknown {
+  if (text === null) return undefined;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function finite(text: string | null | undefined, otherwise: number): number {
+  const value = Number.parseFloat(text ?? "");
+  return Number.isFinite(value) ? value : otherwise;
+}

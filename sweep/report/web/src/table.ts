@@ -1,0 +1,195 @@
+// The results in memory: axes as level indices, everything else by column; grows while a run is going on.
+
+import { level, words } from "./format";
+import { type ColumnData, type Level, type Payload, type PictureData, type SourceData, unpack } from "./payload";
+
+export interface Axis {
+  name: string;
+  label: string;
+  kind: string;
+  levels: Level[];
+  labels: string[];
+  at: number[];
+  numeric: boolean;
+}
+
+export interface Column {
+  name: string;
+  label: string;
+  kind: "metric" | "info";
+  direction: "higher" | "lower" | "neutral";
+  summary: string;
+  numeric: boolean;
+  values: Level[];
+}
+
+export interface Pictures {
+  prefix: string | null;
+  path: Level[];
+  thumb: Level[];
+  width: Level[];
+  height: Level[];
+}
+
+/** One row as a live server sends it: raw values by column. */
+export interface LiveRow {
+  key: string;
+  picture: number;
+  status: string;
+  error: string | null;
+  path: string | null;
+  thumb: string | null;
+  width: number | null;
+  height: number | null;
+  source: SourceData | null;
+  axes: Record<string, Level>;
+  columns: Record<string, Level>;
+}
+
+export class Table {
+  readonly axes: Axis[];
+  readonly columns: Column[];
+  readonly key: Level[];
+  readonly status: Level[];
+  readonly error: Level[];
+  readonly pictures: Pictures;
+  readonly others: Pictures | null;
+  readonly sources: SourceData[];
+  readonly sourceAt: number[];
+  readonly #axisByName = new Map<string, Axis>();
+  readonly #columnByName = new Map<string, Column>();
+  readonly #rowByKey = new Map<string, number>();
+
+  constructor(readonly payload: Payload) {
+    this.axes = payload.axes.map((axis) => ({
+      ...axis,
+      label: words(axis.name),
+      labels: axis.levels.map((value) => level(value, axis.kind)),
+      numeric: isNumeric(axis.kind, axis.levels),
+    }));
+    this.columns = payload.columns.map(readColumn);
+    this.key = unpack(payload.key);
+    this.status = unpack(payload.status);
+    this.error = unpack(payload.error);
+    this.pictures = readPictures(payload.pictures);
+    this.others = payload.others ? readPictures(payload.others) : null;
+    this.sources = payload.sources.list;
+    this.sourceAt = payload.sources.at;
+    for (const axis of this.axes) this.#axisByName.set(axis.name, axis);
+    for (const column of this.columns) this.#columnByName.set(column.name, column);
+    for (let row = 0; row < this.rows; row += 1) this.#rowByKey.set(this.rowName(row), row);
+  }
+
+  get rows(): number {
+    return this.key.length;
+  }
+
+  get metrics(): Column[] {
+    return this.columns.filter((column) => column.kind === "metric");
+  }
+
+  axis(name: string | null): Axis | null {
+    return name === null ? null : (this.#axisByName.get(name) ?? null);
+  }
+
+  column(name: string | null): Column | null {
+    return name === null ? null : (this.#columnByName.get(name) ?? null);
+  }
+
+  /** A row's key, and which of its pictures where one point has several. */
+  rowName(row: number): string {
+    const picture = this.#axisByName.get("picture");
+    return picture ? `${this.key[row]}.${picture.at[row]}` : String(this.key[row]);
+  }
+
+  rowOf(name: string | null): number {
+    return name === null ? -1 : (this.#rowByKey.get(name) ?? -1);
+  }
+
+  /** The value of an axis or column in a row. */
+  value(row: number, name: string): Level {
+    const axis = this.#axisByName.get(name);
+    if (axis) return axis.levels[axis.at[row] ?? -1] ?? null;
+    if (name === "status") return this.status[row] ?? null;
+    if (name === "error") return this.error[row] ?? null;
+    return this.#columnByName.get(name)?.values[row] ?? null;
+  }
+
+  number(row: number, name: string): number {
+    const value = this.value(row, name);
+    return typeof value === "number" ? value : Number.NaN;
+  }
+
+  describe(row: number): string {
+    return this.axes
+      .filter((axis) => axis.levels.length > 1)
+      .map((axis) => `${axis.label} ${axis.labels[axis.at[row] ?? -1] ?? "none"}`)
+      .join(" · ");
+  }
+
+  /** Takes rows that arrived or changed. New levels find their place in the order of their axis. */
+  merge(rows: LiveRow[]): void {
+    for (const incoming of rows) {
+      const name = this.#axisByName.has("picture") ? `${incoming.key}.${incoming.picture}` : incoming.key;
+      let row = this.#rowByKey.get(name) ?? -1;
+      if (row < 0) {
+        row = this.rows;
+        this.#rowByKey.set(name, row);
+      }
+      this.#put(row, incoming);
+    }
+  }
+
+  #put(row: number, incoming: LiveRow): void {
+    this.key[row] = incoming.key;
+    this.status[row] = incoming.status;
+    this.error[row] = incoming.error;
+    this.pictures.path[row] = incoming.path;
+    this.pictures.thumb[row] = incoming.thumb;
+    this.pictures.width[row] = incoming.width;
+    this.pictures.height[row] = incoming.height;
+    this.sourceAt[row] = this.#source(incoming.source);
+    for (const axis of this.axes) axis.at[row] = placeLevel(axis, incoming.axes[axis.name] ?? null);
+    for (const column of this.columns) column.values[row] = incoming.columns[column.name] ?? null;
+  }
+
+  #source(source: SourceData | null): number {
+    if (!source) return -1;
+    const found = this.sources.findIndex((known) => known.path === source.path);
+    return found >= 0 ? found : this.sources.push(source) - 1;
+  }
+}
+
+function isNumeric(kind: string, levels: Level[]): boolean {
+  return kind !== "seed" && levels.length > 0 && levels.every((value) => typeof value === "number");
+}
+
+function readColumn(data: ColumnData): Column {
+  const values = unpack(data.values);
+  return { ...data, values, numeric: values.some((value) => typeof value === "number") };
+}
+
+function readPictures(data: PictureData): Pictures {
+  return {
+    prefix: data.prefix,
+    path: unpack(data.path),
+    thumb: unpack(data.thumb),
+    width: unpack(data.width),
+    height: unpack(data.height),
+  };
+}
+
+function placeLevel(axis: Axis, value: Level): number {
+  const found = axis.levels.indexOf(value);
+  if (found >= 0) return found;
+  let place = axis.levels.length;
+  if (typeof value === "number") {
+    const after = axis.levels.findIndex((other) => typeof other === "number" && other > value);
+    if (after >= 0) place = after;
+  }
+  axis.levels.splice(place, 0, value);
+  axis.labels.splice(place, 0, level(value, axis.kind));
+  axis.numeric = isNumeric(axis.kind, axis.levels);
+  for (let row = 0; row < axis.at.length; row += 1) if ((axis.at[row] ?? -1) >= place) axis.at[row] = (axis.at[row] ?? 0) + 1;
+  return place;
+}

@@ -1,0 +1,168 @@
+// What stands where: axes, sliders, hidden levels, colour, order, size and the filter line.
+
+import type { App } from "./app";
+import { scaleOf } from "./colour";
+import { clamp, h, icon, replace, select } from "./dom";
+import { count, number } from "./format";
+import type { SweepGrid } from "./grid";
+import type { Place, View } from "./state";
+import type { Axis } from "./table";
+
+const placeNames: Record<Place, string> = { x: "across", sx: "group across", y: "down", sy: "group down" };
+const placeShort: Record<Place, string> = { x: "across", sx: "in", y: "down", sy: "in" };
+
+export class SweepToolbar extends HTMLElement {
+  app!: App;
+  grid!: SweepGrid;
+  menu!: (anchor: HTMLElement) => void;
+  #places!: HTMLElement;
+  #sliders!: HTMLElement;
+  #filter!: HTMLInputElement;
+  #problem!: HTMLElement;
+  #chips!: HTMLElement;
+  #count!: HTMLElement;
+  #size!: HTMLInputElement;
+  #legend!: HTMLElement;
+  #order!: HTMLElement;
+  #sliderState = "";
+
+  connectedCallback(): void {
+    const { store } = this.app;
+    this.#places = h("div", { class: "places" });
+    this.#order = h("div", { class: "order" });
+    this.#sliders = h("div", { class: "sliders" });
+    this.#filter = h("input", { type: "search", class: "filter", placeholder: "filter", "aria-label": "Filter, for example: ssim > 0.8 painterly", value: this.app.view.filter, spellcheck: false });
+    this.#filter.addEventListener("input", () => store.set({ filter: this.#filter.value }));
+    this.#filter.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" || event.key === "Escape") this.grid.focusGrid();
+    });
+    this.#problem = h("span", { class: "problem", role: "status" });
+    this.#count = h("span", { class: "count", "aria-live": "polite" });
+    this.#chips = h("span", { class: "chips" });
+    this.#legend = h("span", { class: "legend" });
+    this.#size = h("input", { type: "range", min: "40", max: "480", step: "4", class: "size", "aria-label": "Cell size", title: "cell size" });
+    this.#size.addEventListener("input", () => store.set({ size: Number(this.#size.value) }));
+    const more = h("button", { class: "tool more", title: "values to hide, export, blind mode", "aria-label": "More", onclick: (event: Event) => this.menu(event.currentTarget as HTMLElement) }, icon("more"));
+    const first = h("div", { class: "bar" }, this.#places, this.#order, h("span", { class: "sized" }, this.#size), more);
+    const second = h("div", { class: "bar second" }, this.#sliders, this.#legend, this.#chips, this.#problem, this.#count, this.#filter);
+    this.replaceChildren(first, second);
+    store.listen((changed) => this.#paint(changed));
+    this.#paint(new Set(["x"]));
+  }
+
+  #paint(changed: Set<keyof View>): void {
+    const { app } = this;
+    const { view } = app;
+    if (["x", "y", "sx", "sy", "sort", "falling", "colour", "blind"].some((name) => changed.has(name as keyof View))) {
+      this.#paintPlaces();
+      this.#paintOrder();
+    }
+    this.#paintSliders();
+    if (document.activeElement !== this.#filter) this.#filter.value = view.filter;
+    this.#problem.textContent = app.filter.problem ?? "";
+    if (document.activeElement !== this.#size) this.#size.value = String(this.grid.cellSize);
+    this.#paintChips();
+    this.#paintLegend();
+    const { layout, table } = app;
+    const hiding = layout.passing < table.rows || layout.shown < layout.passing;
+    const what = layout.shown === layout.passing ? "" : ` in the grid, ${count(layout.passing, "passes", "pass")}`;
+    this.#count.textContent = hiding ? `${count(layout.shown, "picture")}${what} of ${table.rows}` : "";
+  }
+
+  #paintPlaces(): void {
+    const { app } = this;
+    const { view, store, table } = app;
+    this.#places.hidden = view.sort !== null || view.blind || table.axes.length === 0;
+    const axes = table.axes.filter((axis) => axis.levels.length > 1 || [view.x, view.y].includes(axis.name));
+    const made = (Object.keys(placeNames) as Place[])
+      .filter((place) => axes.length > 1 || place === "x")
+      .filter((place) => !((place === "sx" || place === "sy") && axes.length < 3))
+      .map((place) => {
+        const options: [string, string][] = [["", "–"], ...axes.map((axis): [string, string] => [axis.name, axis.label])];
+        const chosen = view[place] ?? "";
+        return h("label", { class: chosen ? "" : "unset", title: `${placeNames[place]}: the axis that stands there` }, h("span", {}, placeShort[place]), select(placeNames[place], options, chosen, (value) => store.set(this.#placed(place, value || null))));
+      });
+    replace(this.#places, ...made);
+  }
+
+  /** An axis stands in one place: choosing it elsewhere swaps the two. */
+  #placed(place: Place, name: string | null): Partial<View> {
+    const { view } = this.app;
+    const patch: Partial<View> = { [place]: name };
+    for (const other of ["x", "y", "sx", "sy"] as Place[]) {
+      if (other !== place && name !== null && view[other] === name) patch[other] = view[place];
+    }
+    return patch;
+  }
+
+  #paintOrder(): void {
+    const { view, store, table } = this.app;
+    const numeric: [string, string][] = table.columns.filter((column) => column.numeric).map((column) => [column.name, column.label]);
+    const all: [string, string][] = [["", "by axes"], ["index", "as rendered"], ...table.axes.filter((axis) => axis.levels.length > 1).map((axis): [string, string] => [axis.name, axis.label]), ...numeric];
+    const arrow = h("button", { class: "tool", title: view.falling ? "largest first" : "smallest first", "aria-label": "Turn the order round", onclick: () => store.set({ falling: !view.falling }) }, view.falling ? "↓" : "↑");
+    replace(
+      this.#order,
+      view.blind ? h("span", { class: "blind" }, "blind: in no order") : h("label", {}, h("span", {}, "order"), select("Order", all, view.sort ?? "", (value) => store.set({ sort: value || null }))),
+      view.sort && !view.blind ? arrow : null,
+      numeric.length > 0 && !view.blind ? h("label", {}, h("span", {}, "colour"), select("Colour by", [["", "–"], ...numeric], view.colour ?? "", (value) => store.set({ colour: value || null }))) : null,
+    );
+  }
+
+  #paintSliders(): void {
+    const { app } = this;
+    const { sliders } = app.layout;
+    const state = sliders.map((axis) => `${axis.name}:${app.view.slide[axis.name]}:${axis.levels.length}`).join("|");
+    if (state === this.#sliderState) return;
+    const same = state.replace(/:\d+:/g, ":") === this.#sliderState.replace(/:\d+:/g, ":");
+    this.#sliderState = state;
+    if (!same) replace(this.#sliders, ...sliders.map((axis) => this.#slider(axis)));
+    sliders.forEach((axis, at) => {
+      const label = this.#sliders.children[at];
+      const input = label?.querySelector("input");
+      const output = label?.querySelector("output");
+      const position = app.view.slide[axis.name] ?? 0;
+      if (input && Number(input.value) !== position) input.value = String(position);
+      if (input) input.setAttribute("aria-valuetext", axis.labels[position] ?? "none");
+      if (output) output.textContent = output.title = axis.labels[position] ?? "none";
+    });
+  }
+
+  #slider(axis: Axis): HTMLElement {
+    const { store } = this.app;
+    const input = h("input", { type: "range", min: "0", max: String(axis.levels.length - 1), step: "1", value: String(this.app.view.slide[axis.name] ?? 0) });
+    input.style.setProperty("--steps", String(clamp(axis.levels.length, 2, 12)));
+    input.addEventListener("input", () => store.set({ slide: { ...store.view.slide, [axis.name]: Number(input.value) } }));
+    return h("label", { class: "slider" }, h("span", {}, axis.label), input, h("output", {}));
+  }
+
+  #paintChips(): void {
+    const { view, store, table } = this.app;
+    const chips: HTMLElement[] = [];
+    for (const [name, [low, high]] of Object.entries(view.brush)) {
+      const axis = table.axis(name);
+      const text = axis && !axis.numeric ? `${axis.label}: ${count(Math.floor(high) - Math.ceil(low) + 1, "level")}` : `${axis?.label ?? table.column(name)?.label ?? name} ${number(low)}–${number(high)}`;
+      const drop = (): void => store.set({ brush: Object.fromEntries(Object.entries(store.view.brush).filter(([other]) => other !== name)) });
+      chips.push(chip(text, drop));
+    }
+    for (const [name, levels] of Object.entries(view.hidden)) {
+      if (levels.length > 0) chips.push(chip(`${table.axis(name)?.label ?? name}: ${levels.length} hidden`, () => store.set({ hidden: { ...store.view.hidden, [name]: [] } })));
+    }
+    replace(this.#chips, ...chips);
+  }
+
+  #paintLegend(): void {
+    const { view, table } = this.app;
+    const scale = view.blind ? null : scaleOf(view.colour, table);
+    this.#legend.hidden = !scale;
+    if (scale) replace(this.#legend, h("span", {}, number(scale.low)), h("i", { class: "ramp" }), h("span", {}, number(scale.high)));
+  }
+
+  focusFilter(): void {
+    this.#filter.focus();
+    this.#filter.select();
+  }
+}
+
+function chip(text: string, drop: () => void): HTMLElement {
+  return h("button", { class: "chip", title: "Remove", onclick: drop }, text, " ×");
+}
