@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from sweep.errors import UsageError
-from sweep.sandbox import queue_routes, routes
+from sweep.sandbox import model_routes, queue_routes, routes, session_routes
+from sweep.sandbox.events import Events
 from sweep.sandbox.http import KEY, answer, sign
 from sweep.sandbox.options import Faults, SandboxOptions
 from sweep.sandbox.service import Sandbox
+from sweep.sandbox.sessions import SessionEvents
 
 __all__ = ["Faults", "Sandbox", "SandboxOptions", "sandbox_server", "serve"]
 _LARGEST = 256 * 2**20  # bytes of a request; a batch may carry many values
@@ -24,7 +26,8 @@ async def sandbox_server(options: SandboxOptions | None = None) -> AsyncIterator
 
     Raises UsageError where the port is taken.
     """
-    sandbox = Sandbox(options or SandboxOptions())
+    options = options or SandboxOptions()
+    sandbox = Sandbox(options, Events if options.api == "queue" else SessionEvents)
     await sandbox.start()
     runner = web.AppRunner(_application(sandbox), access_log=None, shutdown_timeout=1.0)
     try:
@@ -58,6 +61,12 @@ def _application(sandbox: Sandbox) -> web.Application:
     app.on_response_prepare.append(sign)
     sandbox.events.sio.attach(app, socketio_path="ws/socket.io")
     app.add_routes(routes.routes)
-    app.add_routes(queue_routes.routes)
-    app.router.add_route("*", "/{anything:.*}", routes.anything_else)
+    if sandbox.options.api == "queue":
+        app.add_routes([*queue_routes.routes, *model_routes.routes])
+        app.router.add_route("*", "/{anything:.*}", routes.anything_else)
+        return app
+    app.add_routes([*session_routes.routes, *model_routes.of_version_3])
+    if sandbox.options.api == "portable":
+        app.add_routes(session_routes.of_portable)
+    app.router.add_route("*", "/{anything:.*}", session_routes.anything_else)
     return app

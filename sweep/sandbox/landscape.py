@@ -103,7 +103,7 @@ def _water(out: Floats, rng: Rng, palette: Palette, plan: Plan, shore: float) ->
     count = height - first
     if count < 2:
         return
-    y, x = grid(height, width)
+    _, x = grid(height, width)
     near = np.linspace(0, 1, count, dtype=np.float32)[:, None]
     waves = clouds(rng, count, width, max(2, count // 5), 3, 2) * (0.25 + near)
     source = np.clip(first - 1 - np.arange(count)[:, None] * 1.15 + waves * height * 0.012, 0, first - 1).astype(int)

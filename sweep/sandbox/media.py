@@ -46,7 +46,7 @@ def _wash(values: Floats, rng: Rng) -> Floats:
     """Pigment in water: soft areas, darker rims, blooms, on rough paper."""
     height, width = values.shape[1:]
     soft = blurred(values, max(1.0, height / 110))
-    tones = np.round(soft * 7) / 7
+    tones = np.asarray(np.round(soft * 7) / 7, np.float32)
     area = mix(soft, tones, np.float32(0.5))
     rim = np.abs(soft - blurred(tones, max(1.0, height / 200))).sum(0)
     bloom = clouds(rng, height, width, 5, 5, 3)

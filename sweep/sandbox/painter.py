@@ -133,13 +133,14 @@ def _bands_mixed(source: Floats, composed: Floats, strength: float) -> Floats:
     out = mix(a, b, np.float32(smooth((strength - 0.62) / 0.38)))
     for band in reversed(bands):
         out = _doubled(out, band.shape) + band
-    return out
+    return np.asarray(out, np.float32)
 
 
 def _halved(values: Floats) -> Floats:
     height, width = values.shape[1] // 2 * 2, values.shape[2] // 2 * 2
     even = values[:, :height, :width]
-    return (even[:, 0::2, 0::2] + even[:, 1::2, 0::2] + even[:, 0::2, 1::2] + even[:, 1::2, 1::2]) * np.float32(0.25)
+    summed = (even[:, 0::2, 0::2] + even[:, 1::2, 0::2] + even[:, 0::2, 1::2] + even[:, 1::2, 1::2]) * np.float32(0.25)
+    return np.asarray(summed, np.float32)
 
 
 def _doubled(values: Floats, shape: tuple[int, ...]) -> Floats:

@@ -19,7 +19,7 @@ from sweep.sandbox.queue import now
 from sweep.sandbox.store import Store
 
 Record = dict[str, Any]
-_PRIVATE = ("digest", "metadata", "workflow", "graph", "bad")
+_PRIVATE = ("digest", "metadata", "workflow", "graph", "bad", "file_name")
 
 
 class UnknownImageError(Exception):
@@ -95,6 +95,12 @@ class Pictures:
         del self.images[name]
         await self._store.record("image", name, None)
         await asyncio.to_thread((self._folder / name).unlink, missing_ok=True)
+
+    def uploaded_as(self, path: str) -> str | None:
+        """The newest picture that was uploaded from a file of that name; None where there is none."""
+        wanted = path.replace("\\", "/").rsplit("/", 1)[-1]
+        named = (name for name, record in reversed(self.images.items()) if record.get("file_name") == wanted)
+        return next(named, None)
 
     def pixels(self, name: str) -> NDArray[np.uint8]:
         """The picture as height × width × 3 bytes; call it in a thread. Raises UnknownImageError."""

@@ -1,4 +1,4 @@
-"""HTTP: app, auth, models, images, boards, and what only a sandbox tells."""
+"""HTTP: app, auth, images, boards, and what only a sandbox tells."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sweep.sandbox.requests import STRINGS, RefusedError, embedded, fault, integ
 from sweep.sandbox.studio import spoiled
 
 routes = web.RouteTableDef()
-_IMAGES, _BOARDS, _MODELS = "/api/v1/images", "/api/v1/boards", "/api/v2/models"
+_IMAGES, _BOARDS = "/api/v1/images", "/api/v1/boards"
 _CATEGORIES = ("general", "mask", "control", "user", "other")
 _KEEP = {"Cache-Control": "max-age=31536000"}
 
@@ -80,45 +80,6 @@ async def openapi(request: web.Request) -> web.Response:
     return web.Response(body=text.encode(), content_type="application/json")
 
 
-@routes.get(f"{_MODELS}/")
-async def models(request: web.Request) -> web.Response:
-    query = request.query
-    wanted = [
-        record
-        for record in sandbox_of(request).models.values()
-        if query.get("model_type") in {None, record["type"]}
-        and query.get("model_name") in {None, record["name"]}
-        and query.get("model_format") in {None, record["format"]}
-        and ("base_models" not in query or record["base"] in query.getall("base_models"))
-    ]
-    return reply({"models": wanted})
-
-
-@routes.get(f"{_MODELS}/get_by_attrs")
-async def model_by_attrs(request: web.Request) -> web.Response:
-    asked = required(request.query, ["name", "type", "base"])
-    return _model(request, lambda record: [record["name"], record["type"], record["base"]] == asked)
-
-
-@routes.get(f"{_MODELS}/get_by_hash")
-async def model_by_hash(request: web.Request) -> web.Response:
-    (asked,) = required(request.query, ["hash"])
-    return _model(request, lambda record: record["hash"] == asked)
-
-
-@routes.get(f"{_MODELS}/i/{{key}}")
-async def model_by_key(request: web.Request) -> web.Response:
-    key = request.match_info["key"]
-    return _model(request, lambda record: record["key"] == key, "model not found")
-
-
-def _model(request: web.Request, fits: Any, missing: str = "No model found with these attributes") -> web.Response:
-    found = next((record for record in sandbox_of(request).models.values() if fits(record)), None)
-    if found is None:
-        raise RefusedError(404, missing)
-    return reply(found)
-
-
 @routes.post(f"{_IMAGES}/upload")
 async def upload(request: web.Request) -> web.Response:
     category, intermediate = required(request.query, ["image_category", "is_intermediate"])
@@ -143,6 +104,7 @@ async def upload(request: web.Request) -> web.Response:
             image_category=category,
             is_intermediate=intermediate.lower() in {"true", "1"},
             metadata=metadata if isinstance(metadata, str) else None,
+            file_name=file.filename,
             **facts,
         )
     except (OSError, ValueError) as error:

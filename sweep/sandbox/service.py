@@ -31,12 +31,13 @@ from sweep.workflow.schemas import builtin_schemas
 class Sandbox:
     """A running sandbox. `url` is its address; the counters are for proving what a client did."""
 
-    def __init__(self, options: SandboxOptions) -> None:
+    def __init__(self, options: SandboxOptions, events: type[Events] = Events) -> None:
         self.options = options
         self.url = ""
-        self.version = "6.14.2"  # of the InvokeAI whose protocol is spoken
+        self.version = "6.14.2" if options.api == "queue" else "3.1.1"  # of the InvokeAI whose protocol is spoken
         self.requests: Counter[str] = Counter()  # "GET /api/v1/…" with {placeholders} → how many
         self.sessions: dict[str, Any] = {}  # the sessions API's own, by id
+        self._events = events
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -51,7 +52,7 @@ class Sandbox:
         self.store = SqliteStore(root / "sandbox.sqlite") if options.root else Store()
         plain = None if options.paint else await asyncio.to_thread(plain_picture)
         self.pictures = Pictures(root / "images", self.store, plain)
-        self.events = Events(self.queue, self.dice)
+        self.events = self._events(self.queue, self.dice)
         self._threads = ThreadPoolExecutor(options.workers, thread_name_prefix="sandbox-painter")
         self._studio = Studio(self.pictures, self._threads, self.dice, plain=not options.paint)
         desk = Desk(models=self.models, pictures=Facts(self.pictures))

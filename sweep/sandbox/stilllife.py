@@ -155,9 +155,8 @@ def _draw(out: Floats, rng: Rng, thing: Thing, light: float, palette: Palette) -
         return
     across = x * (width / height) - thing.middle
     along = (y - top) / thing.tall
-    knots = np.linspace(0, 1, len(thing.profile))
     column = along[:, 0]
-    half = _spline(column, knots, np.array(thing.profile))
+    half = _spline(column, np.array(thing.profile, np.float32))
     flare = np.gradient(half, column * thing.tall) if column.size > 2 else np.zeros_like(half)
     half, flare = half[:, None].astype(np.float32), np.clip(flare, -3, 3)[:, None].astype(np.float32)
     side = np.clip(across / np.maximum(half, 1e-4), -1, 1)
@@ -170,7 +169,7 @@ def _draw(out: Floats, rng: Rng, thing: Thing, light: float, palette: Palette) -
     normal = (side / length, -flare / length, bulge / length)
     toward = (0.62 * light, -0.52, 0.59)
     lambert = normal[0] * toward[0] + normal[1] * toward[1] + normal[2] * toward[2]
-    speckle = clouds(rng, *y.shape, 9, 9, 3)
+    speckle = clouds(rng, y.shape[0], y.shape[1], 9, 9, 3)
     tone = mix(colour(thing.body), np.float32(0.82), (0.75 * smooth((bent - thing.glaze) * 26)))
     diffuse = 0.20 + 0.92 * smooth(0.12 + 0.88 * lambert)
     body = tone * (diffuse * (1 + 0.035 * speckle))
@@ -181,11 +180,12 @@ def _draw(out: Floats, rng: Rng, thing: Thing, light: float, palette: Palette) -
     out[:, rows, columns] = mix(out[:, rows, columns], body, mask)
 
 
-def _spline(at: Floats, knots: Floats, values: Floats) -> Floats:
+def _spline(at: Floats, values: Floats) -> Floats:
     """Catmull-Rom through evenly spaced knots."""
-    place = np.clip(at, 0, 1) * (len(knots) - 1)
-    left = np.minimum(place.astype(int), len(knots) - 2)
+    place = np.clip(at, 0, 1) * (len(values) - 1)
+    left = np.minimum(place.astype(int), len(values) - 2)
     t = place - left
     padded = np.concatenate([values[:1], values, values[-1:]])
     a, b, c, d = (padded[left + k] for k in range(4))
-    return np.asarray(b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a))))
+    curve = b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
+    return np.asarray(curve, np.float32)
