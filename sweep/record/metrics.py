@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sweep.record.queries import metric_names
 from sweep.record.schema import JOURNAL, BrokenSealError, connect_writer, sealing, telling
 
 _CHUNK = 1000  # values a transaction: the run's own writer waits for no more
@@ -85,12 +86,13 @@ class MetricCache:
     def names(self) -> list[str]:
         """Of every metric that was put, sorted."""
         with self._using():
-            return [name for (name,) in self._db.execute("SELECT name FROM metric_names ORDER BY name")]
+            return metric_names(self._db)
 
     def _put(self, chunk: list[tuple[MetricKey, float | None]]) -> None:
         names = {(key.metric,) for key, _ in chunk}
-        self._db.executemany("INSERT OR IGNORE INTO metric_names (name) VALUES (?)", names)
+        self._db.executemany("INSERT OR IGNORE INTO metric_names (name, seal) VALUES (?, 0)", names)
         self._db.executemany("UPDATE metric_names SET puts = puts + 1 WHERE name = ?", names)
+        self._db.executemany(f"UPDATE metric_names SET seal = {sealing('metric_names')} WHERE name = ?", names)  # noqa: S608
         self._db.executemany(_PUT, [(*_row(key), value, key.metric) for key, value in chunk])
         self._db.executemany(_SEAL, [_row(key) for key, _ in chunk])
 

@@ -112,8 +112,8 @@ def submitted(db: sqlite3.Connection, batch_id: str, item_id: str) -> None:
 
 def rendered(db: sqlite3.Connection, key: str, times: Times) -> None:
     _open_state(db, key)
-    _set_open(db, key, "rendered")
     _set_times(db, key, times)
+    _set_open(db, key, "rendered")
 
 
 def complete(db: sqlite3.Connection, key: str, renderings: Sequence[Rendering], times: Times, now: datetime) -> None:
@@ -258,7 +258,7 @@ def _set_open(db: sqlite3.Connection, key: str, state: str) -> None:
 
 
 def _set_times(db: sqlite3.Connection, key: str, times: Times) -> None:
-    """Times that are not known now stay what they were."""
+    """Times that are not known now stay what they were. The row is sealed by the `_set` that follows."""
     db.execute(
         "UPDATE points SET queued_at = coalesce(?, queued_at), started_at = coalesce(?, started_at),"
         " finished_at = coalesce(?, finished_at) WHERE key = ?",

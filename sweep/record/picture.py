@@ -40,9 +40,13 @@ def verify_picture(data: bytes, *, most_pixels: int = MOST_PIXELS) -> PictureFac
     try:
         found = _format(data)
         width, height = _DECLARED[found](data)
-        if not 0 < width * height <= most_pixels:
+        if not (width and height):
+            raise _bad("has no pixels")
+        if width * height > most_pixels:
             raise _bad(f"is {width}×{height}, which is more than sweep accepts")
         size = _decode(found, data)
+    except struct.error as error:
+        raise _bad("is truncated") from error
     except (
         OSError,
         SyntaxError,

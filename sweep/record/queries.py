@@ -112,10 +112,13 @@ def open_intents(db: sqlite3.Connection) -> list[Intent]:
 
 
 def counts(db: sqlite3.Connection) -> Counts:
-    last = db.execute("SELECT points, axes, definition FROM runs ORDER BY number DESC LIMIT 1").fetchone()
+    last = db.execute(
+        f"SELECT points, axes, definition, seal = {sealing('runs')} FROM runs ORDER BY number DESC LIMIT 1"
+    ).fetchone()
     if last is None:
         return Counts()
-    points, axes, definition = last
+    points, axes, definition, whole = last
+    _believe(whole, "the last run")
     current: dict[str, int] = {}
     former = 0
     for is_current, state, number in db.execute(
@@ -147,8 +150,21 @@ def runs(db: sqlite3.Connection) -> list[RunRecord]:
 
 def axes_of_definitions(db: sqlite3.Connection) -> Iterator[tuple[int, tuple[tuple[str, str], ...]]]:
     """(definition, its axes), the current one first."""
-    rows = db.execute("SELECT definition, axes FROM runs GROUP BY definition ORDER BY definition DESC")
-    return ((definition, _axes(axes)) for definition, axes in rows)
+    rows = db.execute(
+        f"SELECT definition, axes, min(seal = {sealing('runs')}) FROM runs GROUP BY definition ORDER BY definition DESC"
+    )
+    for definition, axes, whole in rows:
+        _believe(whole, f"definition {definition}")
+        yield definition, _axes(axes)
+
+
+def metric_names(db: sqlite3.Connection) -> list[str]:
+    """Of every metric that was ever put, sorted."""
+    names = []
+    for name, whole in db.execute(f"SELECT name, seal = {sealing('metric_names')} FROM metric_names ORDER BY name"):
+        _believe(whole, f"the name of metric {name}")
+        names.append(name)
+    return names
 
 
 def history(db: sqlite3.Connection, key: str) -> list[AttemptRecord]:
@@ -176,8 +192,7 @@ def history(db: sqlite3.Connection, key: str) -> list[AttemptRecord]:
 
 def _run(row: tuple[object, ...]) -> RunRecord:
     number, fingerprint_, experiment, axes, points, servers, command, version, begun, ended, ending, whole = row
-    if not whole:
-        raise BrokenSealError(f"run {number} is not as it was written")
+    _believe(whole, f"run {number}")
     return RunRecord(
         number=int(str(number)),
         facts=RunFacts(
@@ -185,7 +200,7 @@ def _run(row: tuple[object, ...]) -> RunRecord:
             fingerprint=str(fingerprint_),
             axes=_axes(str(axes)),
             points=int(str(points)),
-            servers=json.loads(str(servers)),
+            servers=tuple(json.loads(str(servers))),
             command=str(command),
             sweep_version=str(version),
         ),
@@ -193,6 +208,11 @@ def _run(row: tuple[object, ...]) -> RunRecord:
         ended_at=None if ended is None else moment(int(str(ended))),
         ending=None if ending is None else str(ending),
     )
+
+
+def _believe(whole: object, what: str) -> None:
+    if not whole:
+        raise BrokenSealError(f"{what} is not as it was written")
 
 
 def _axes(text: str) -> tuple[tuple[str, str], ...]:

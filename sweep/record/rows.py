@@ -81,7 +81,7 @@ def layout(db: sqlite3.Connection, *, former: bool) -> Layout:
         Column(f"rendered_{name}" if name in kinds and name in _YIELDING else name, kind)
         for name, kind in _STANDARD.items()
     ]
-    metrics = tuple(name for (name,) in db.execute("SELECT name FROM metric_names ORDER BY name"))
+    metrics = queries.metric_names(db)
     taken = {"index", "key", "former", *(column.name for column in standard)}
     columns = (
         Column("index", "integer"),

@@ -32,6 +32,7 @@ SEALED = {
     "images": (*("key", "ordinal", "path", "image_name", "node", "iteration", "width", "height", "sha256", "size"),),
     "seeds": ("axis", "drawn"),
     "inputs": ("sha256", "path", "name", "width", "height"),
+    "metric_names": ("name", "puts"),
     "metrics": ("image", "reference", "metric", "version", "working_size", "value"),
 }
 """The columns under each table's seal, in the order in which they are sealed."""
@@ -73,7 +74,8 @@ CREATE TABLE metrics (
     working_size INTEGER NOT NULL, value REAL, put INTEGER NOT NULL, seal INTEGER NOT NULL,
     PRIMARY KEY (image, reference, metric, version, working_size)
 ) WITHOUT ROWID;
-CREATE TABLE metric_names (name TEXT PRIMARY KEY, puts INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+CREATE TABLE metric_names (name TEXT PRIMARY KEY, puts INTEGER NOT NULL DEFAULT 0, seal INTEGER NOT NULL)
+    WITHOUT ROWID;
 """
 
 
@@ -121,6 +123,8 @@ def telling(place: Path) -> Iterator[None]:
         raise record_error(error, place) from error
     except json.JSONDecodeError as error:
         raise corrupt(place, f"a row holds broken JSON: {error.msg}") from error
+    except UnicodeDecodeError as error:  # of sqlite3, where its own message quotes what is damaged
+        raise corrupt(place, "it holds text that is no UTF-8") from error
     except BrokenSealError as error:
         raise corrupt(place, str(error)) from error
 
@@ -146,13 +150,13 @@ def connect_writer(folder: Path, *, create: bool) -> sqlite3.Connection:
             raise RecordError(f"{folder} could not be made ({error.strerror}).") from error
         db = sqlite3.connect(place, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
+            db.create_function("seal", -1, seal, deterministic=True)
             db.execute("PRAGMA synchronous = FULL")
             if new:
                 _create(db)
             check(db, place)
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA foreign_keys = ON")
-            db.create_function("seal", -1, seal, deterministic=True)
         except BaseException:
             db.close()
             raise
@@ -212,7 +216,7 @@ def check(db: sqlite3.Connection, place: Path) -> None:
     """The format is one this code reads, and a file of moderate size is whole. Raises RecordError."""
     _check_format(db, place)
     if place.stat().st_size <= _CHECKED_AT_OPEN:
-        for fault in integrity_faults(db):
+        for fault in integrity_faults(db) or seal_faults(db):
             raise corrupt(place, fault)
 
 
@@ -220,6 +224,22 @@ def integrity_faults(db: sqlite3.Connection) -> list[str]:
     """What SQLite finds wrong with the file's structure: torn pages, indexes that miss rows."""
     rows = [str(row[0]) for row in db.execute("PRAGMA integrity_check(10)")]
     return [] if rows == ["ok"] else [row.splitlines()[-1] for row in rows]
+
+
+def seal_faults(db: sqlite3.Connection) -> list[str]:
+    """How many rows of which tables are not as they were written, in words; completed points without a picture."""
+    faults = []
+    for table in SEALED:
+        (broken,) = db.execute(f"SELECT count(*) FROM {table} WHERE seal <> {sealing(table)}").fetchone()  # noqa: S608
+        if broken:
+            faults.append(f"{broken} row{'s' if broken > 1 else ''} of {table} not as written")
+    (bare,) = db.execute(
+        "SELECT count(*) FROM points AS p WHERE state = 'completed'"
+        " AND NOT EXISTS (SELECT 1 FROM images AS i WHERE i.key = p.key)"
+    ).fetchone()
+    if bare:
+        faults.append(f"{bare} completed point{'s' if bare > 1 else ''} without a picture on record")
+    return faults
 
 
 def _missing(folder: Path) -> RecordError:

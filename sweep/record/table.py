@@ -119,6 +119,20 @@ class Results:
         export.write_parquet_file(path, self._frames(former=all, where=where))
         return path
 
+    def write_text(
+        self,
+        path: Path,
+        form: export.TextFormat,
+        *,
+        all: bool = False,  # noqa: A002
+        where: Where | None = None,
+    ) -> Path:
+        """The table as csv, json or md, in flat memory, whole or not at all."""
+        with reading(self.folder) as db:
+            table = layout(db, former=all)
+            export.write_text_file(path, form, table.names, result_rows(db, table, where))
+        return path
+
     def stream(
         self,
         out: TextIO,

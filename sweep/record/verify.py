@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from sweep.errors import CorruptRecordError, TransientError
 from sweep.record.disk import PART
 from sweep.record.names import IMAGES
 from sweep.record.picture import verify_picture
-from sweep.record.schema import JOURNAL, SEALED, integrity_faults, reading, sealing
+from sweep.record.schema import JOURNAL, integrity_faults, reading, seal_faults
 
 Fault: TypeAlias = Literal["missing", "truncated", "changed", "damaged", "orphan", "leftover", "journal"]
 REPAIRABLE: frozenset[Fault] = frozenset({"missing", "truncated", "changed", "damaged"})
@@ -45,7 +44,7 @@ def damaged_keys(findings: list[Finding]) -> list[str]:
 
 def _findings(folder: Path) -> Iterator[Finding]:
     with reading(folder) as db:
-        faults = [*integrity_faults(db), *_broken_seals(db)]
+        faults = [*integrity_faults(db), *seal_faults(db)]
         yield from map(_journal, faults)
         known: set[str] = set()
         for key, path, size, sha256 in db.execute("SELECT key, path, size, sha256 FROM images ORDER BY path"):
@@ -58,19 +57,6 @@ def _findings(folder: Path) -> Iterator[Finding]:
     yield from _unknown_files(folder, known)
 
 
-def _broken_seals(db: sqlite3.Connection) -> Iterator[str]:
-    for table in SEALED:
-        (broken,) = db.execute(f"SELECT count(*) FROM {table} WHERE seal <> {sealing(table)}").fetchone()  # noqa: S608
-        if broken:
-            yield f"{broken} row{'s' if broken > 1 else ''} of {table} not as written"
-    (bare,) = db.execute(
-        "SELECT count(*) FROM points AS p WHERE state = 'completed'"
-        " AND NOT EXISTS (SELECT 1 FROM images AS i WHERE i.key = p.key)"
-    ).fetchone()
-    if bare:
-        yield f"{bare} completed point{'s' if bare > 1 else ''} without a picture on record"
-
-
 def _check_image(folder: Path, key: str, path: str, size: int, sha256: str) -> Iterator[Finding]:
     file = folder / path
     try:
@@ -81,14 +67,17 @@ def _check_image(folder: Path, key: str, path: str, size: int, sha256: str) -> I
         message = f"{path} is missing." if missing else f"{path} could not be read ({error.strerror})."
         yield Finding(fault="missing" if missing else "damaged", path=path, key=key, message=message)
         return
-    if found < size:
-        message = f"{path} is truncated: {found} of {size} bytes."
-        yield Finding(fault="truncated", path=path, key=key, message=message)
-    elif not whole and (why := _undecodable(file)) is not None:
-        yield Finding(fault="damaged", path=path, key=key, message=f"{path}: {why}")
-    elif not whole:
+    if whole:
+        return
+    why = _undecodable(file)
+    if why is None:
         message = f"{path} is a picture, but not the one that was rendered: its hash differs."
         yield Finding(fault="changed", path=path, key=key, message=message)
+    elif found < size:
+        message = f"{path} is truncated: {found} of {size} bytes."
+        yield Finding(fault="truncated", path=path, key=key, message=message)
+    else:
+        yield Finding(fault="damaged", path=path, key=key, message=f"{path}: {why}")
 
 
 def _unknown_files(folder: Path, known: set[str]) -> Iterator[Finding]:

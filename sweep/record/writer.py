@@ -8,6 +8,7 @@ because what is in the file is then unknown.
 from __future__ import annotations
 
 import asyncio
+import json
 import queue
 import sqlite3
 import threading
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 
 from sweep.errors import RecordError
 from sweep.record.checkpoints import Checkpoint
-from sweep.record.schema import record_error
+from sweep.record.schema import corrupt, record_error
 
 _T = TypeVar("_T")
 _MOST_AT_ONCE = 512  # operations in one commit
@@ -120,7 +121,8 @@ class Writer:
             raise
         except Exception as error:  # noqa: BLE001  handed to the caller: the thread serves the others
             self._db.execute("ROLLBACK TO operation")
-            result = error
+            damaged = isinstance(error, UnicodeDecodeError | json.JSONDecodeError)
+            result = corrupt(self._place, str(error)) if damaged else error
         self._db.execute("RELEASE operation")
         return result
 

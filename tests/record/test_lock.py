@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweep.errors import FolderInUseError, RecordError
+from sweep.record.lock import LOCK, FolderLock, Holder, holder, in_use
+
+HOLD = """
+import sys
+from pathlib import Path
+from sweep.record.lock import FolderLock
+with FolderLock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def hold(folder: Path) -> subprocess.Popen[str]:
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLD, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "held\n"
+    return child
+
+
+def test_a_folder_in_use_says_by_whom_and_a_killed_holder_lets_go(tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "cup"
+    child = hold(folder)
+    with child:
+        assert in_use(folder)
+        with pytest.raises(FolderInUseError, match=rf"cup is in use by process {child.pid} on .+ \(since \d{{4}}-"):
+            FolderLock(folder).__enter__()
+        noted = holder(folder)
+        assert noted is not None
+        assert noted.pid == child.pid
+        child.kill()
+    with FolderLock(folder) as lock:
+        assert lock.took_over == noted
+    with FolderLock(folder) as lock:
+        assert lock.took_over is None
+
+
+def test_an_orderly_end_leaves_nobody(tmp_path: Path) -> None:
+    assert holder(tmp_path) is None
+    assert not in_use(tmp_path)
+    with FolderLock(tmp_path):
+        assert in_use(tmp_path)
+        noted = holder(tmp_path)
+        assert noted is not None
+        assert noted.pid == os.getpid()
+    assert not in_use(tmp_path)
+    assert holder(tmp_path) is None
+
+
+def test_twice_in_one_process_is_once_too_often(tmp_path: Path) -> None:
+    with FolderLock(tmp_path), pytest.raises(FolderInUseError), FolderLock(tmp_path):
+        pass
+    with FolderLock(tmp_path):
+        pass
+
+
+async def test_it_may_be_held_by_a_task(tmp_path: Path) -> None:
+    async with FolderLock(tmp_path):
+        with pytest.raises(FolderInUseError):
+            async with FolderLock(tmp_path):
+                pass
+
+
+def note(folder: Path, **changes: object) -> None:
+    facts = {"pid": 7, "host": "elsewhere", "machine": "another", "since": "2026-01-02 03:04:05"}
+    (folder / LOCK).write_text(json.dumps({**facts, **changes}))
+
+
+def test_another_machine_may_still_be_at_it(tmp_path: Path) -> None:
+    note(tmp_path)
+    with pytest.raises(FolderInUseError, match=re.escape(f"delete {tmp_path / LOCK}")) as caught, FolderLock(tmp_path):
+        pass
+    assert "process 7 on elsewhere (since 2026-01-02 03:04:05)" in str(caught.value)
+    (tmp_path / LOCK).unlink()
+    with FolderLock(tmp_path):
+        pass
+
+
+def test_another_container_on_this_machine_is_seen_by_the_lock_itself(tmp_path: Path) -> None:
+    with FolderLock(tmp_path):
+        mine = holder(tmp_path)
+    assert mine is not None
+    if not mine.machine:
+        pytest.fail("this system has no boot id; the test needs one")
+    note(tmp_path, machine=mine.machine)
+    with FolderLock(tmp_path) as lock:
+        assert lock.took_over == Holder(pid=7, host="elsewhere", machine=mine.machine, since="2026-01-02 03:04:05")
+
+
+@pytest.mark.parametrize("torn", ["", "{", "[]", '{"pid": "x"}', "\0\0\0"])
+def test_a_torn_note_is_nobodys(tmp_path: Path, torn: str) -> None:
+    (tmp_path / LOCK).write_text(torn)
+    with FolderLock(tmp_path) as lock:
+        assert lock.took_over is None
+
+
+def test_a_folder_that_cannot_be_locked(tmp_path: Path) -> None:
+    (tmp_path / LOCK).mkdir()
+    with pytest.raises(RecordError), FolderLock(tmp_path):
+        pass
+    with pytest.raises(RecordError):
+        in_use(tmp_path)

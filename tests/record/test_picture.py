@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sweep.errors import TransientError
+from sweep.record.picture import verify_picture
+from tests.record.making import picture
+
+FORMS = ["PNG", "JPEG", "WEBP"]
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(*chunks: bytes, width: int = 8, height: int = 8) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IEND", b"")
+
+
+def webp(form: str, size: tuple[int, int] = (24, 16)) -> bytes:
+    mode, options = {"lossy": ("RGB", {}), "lossless": ("RGB", {"lossless": True}), "alpha": ("RGBA", {})}[form]
+    file = io.BytesIO()
+    Image.new(mode, size, (9, 8, 7, 100) if mode == "RGBA" else (9, 8, 7)).save(file, "WEBP", **options)
+    return file.getvalue()
+
+
+def refusal(data: bytes, most_pixels: int = 10_000) -> str:
+    with pytest.raises(TransientError) as caught:
+        verify_picture(data, most_pixels=most_pixels)
+    assert caught.value.kind == "BadImage"
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("form", "extension"), [("PNG", "png"), ("JPEG", "jpg"), ("WEBP", "webp")])
+def test_a_whole_picture(form: str, extension: str) -> None:
+    facts = verify_picture(picture(form, (24, 16)))
+    assert (facts.format, facts.width, facts.height) == (extension, 24, 16)
+
+
+@pytest.mark.parametrize("form", ["lossy", "lossless", "alpha"])
+def test_every_kind_of_webp(form: str) -> None:
+    facts = verify_picture(webp(form))
+    assert (facts.width, facts.height) == (24, 16)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_picture_cut_anywhere_is_no_picture(form: str) -> None:
+    data = picture(form)
+    for length in range(0, len(data), 7):
+        refusal(data[:length])
+    refusal(data[:-1])
+
+
+@given(place=st.integers(8, len(picture()) - 1), bit=st.integers(0, 7))
+def test_a_flipped_bit_in_a_png_is_found(place: int, bit: int) -> None:
+    data = bytearray(picture())
+    data[place] ^= 1 << bit
+    refusal(bytes(data))
+
+
+@given(st.binary(max_size=300), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBPVP8X"]))
+def test_no_bytes_at_all_make_it_raise_anything_else(data: bytes, start: bytes) -> None:
+    refusal(start + data)
+
+
+def test_what_is_no_picture_is_named() -> None:
+    assert "is HTML" in refusal(b"\n<!DOCTYPE html><html>502 Bad Gateway</html>")
+    assert "is empty" in refusal(b"")
+    assert "not a PNG, JPEG or WebP" in refusal(b"GIF89a" + bytes(100))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_more_pixels_than_allowed_are_refused_by_the_header(form: str) -> None:
+    assert "101×100" in refusal(picture(form, (101, 100)))
+    assert verify_picture(picture(form, (100, 100)), most_pixels=10_000).width == 100
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_unpacked() -> None:
+    bomb = png(chunk(b"IDAT", zlib.compress(bytes(10**6))), width=2**31 - 1, height=2**31 - 1)
+    assert "more than sweep accepts" in refusal(bomb, most_pixels=100_000_000)
+
+
+def test_a_png_without_pixels_is_refused() -> None:
+    assert "has no pixels" in refusal(png(width=0, height=8))
+    refusal(png())
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_text_chunk_that_unpacks_to_gigabytes_is_refused(before: bool) -> None:
+    text = chunk(b"zTXt", b"note\0\0" + zlib.compress(bytes(50 * 2**20)))
+    pixels = chunk(b"IDAT", zlib.compress(bytes(9 * 8)))
+    refusal(png(text, pixels) if before else png(pixels, text))

@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import sys
+from collections.abc import Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from sweep.errors import DiskFullError, RecordError
+from sweep.record.base import Failure, Scalar, Times
+from sweep.record.conformance import TIMES, an_intent
+from sweep.record.images import ImageStore
+from sweep.record.journal import SqliteJournal
+from sweep.record.table import Results, write_tables
+from tests.record.making import AXES, complete, facts, point
+
+BAD = Failure(kind="ValueError", message='noise | and "image"\nsizes, differ')
+
+
+async def mixed(folder: Path) -> None:
+    """Index 0 has two pictures, 1 failed, 2 is under way, 3 was cancelled, 4 was tried once and waits, 5 is done."""
+    async with await SqliteJournal.open(folder) as journal:
+        store = ImageStore(folder, 8)
+        await journal.begin_run(facts(8))
+        await complete(journal, store, point(5))
+        await journal.fail(point(1), BAD)
+        for index in (2, 3, 4):
+            await journal.intend(point(index), an_intent(point(index)))
+        await journal.cancel(point(3).key)
+        await journal.attempt_failed(point(4).key, BAD)
+        await complete(journal, store, point(0), pictures=2)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    asyncio.run(mixed(tmp_path / "cup"))
+    return Results.open(tmp_path / "cup")
+
+
+def run_in(folder: Path, *steps: Coroutine[Any, Any, object]) -> None:
+    async def all_of_them() -> None:
+        for step in steps:
+            await step
+
+    asyncio.run(all_of_them())
+
+
+STANDARD = [
+    *("status", "error", "attempts", "server", "model", "image_path", "image_name", "width", "height", "sha256"),
+    *("queued_at", "started_at", "finished_at", "render_seconds"),
+]
+
+
+def test_the_table_is_the_designs(results: Results) -> None:
+    table = results.table()
+    assert list(table.columns) == ["index", "key", "denoise_strength", "variation", "seed", "prompt", *STANDARD]
+    assert list(table["index"]) == [0, 0, 1, 3, 5]
+    assert list(table["status"]) == ["completed", "completed", "failed", "cancelled", "completed"]
+    assert list(table["seed"]) == [2**53 + 1 + n for n in (0, 0, 1, 3, 5)]
+    assert table["render_seconds"].tolist()[0] == 2.0
+    assert table["started_at"][0] == TIMES.started_at
+    assert table["error"][2] == f"ValueError: {BAD.message}"
+    assert table["image_path"][1] == "images/0000_s0.00_studio-lighting_seed9007199254740993_2.png"
+    failed = table.iloc[2]
+    assert failed[["image_path", "image_name", "width", "height", "sha256", "queued_at"]].isna().all()
+
+
+def test_dtypes_hold_whatever_the_rows_are(results: Results, tmp_path: Path) -> None:
+    expected = {
+        **dict.fromkeys(["index", "seed", "attempts", "width", "height"], "Int64"),
+        **dict.fromkeys(["denoise_strength", "render_seconds"], "float64"),
+        **dict.fromkeys(["queued_at", "started_at", "finished_at"], "datetime64[us, UTC]"),
+    }
+    asyncio.run(_begun(tmp_path / "new"))
+    for table in (results.table(), Results.open(tmp_path / "new").table(), results.table(where=lambda _: False)):
+        for name in table.columns:
+            assert str(table[name].dtype) == expected.get(name, "str"), name
+
+
+async def _begun(folder: Path) -> None:
+    async with await SqliteJournal.open(folder) as journal:
+        await journal.begin_run(facts())
+
+
+def test_a_journal_before_its_first_run_has_an_empty_table(tmp_path: Path) -> None:
+    async def opened() -> None:
+        async with await SqliteJournal.open(tmp_path):
+            pass
+
+    asyncio.run(opened())
+    results = Results.open(tmp_path)
+    assert len(results.table()) == 0
+    assert results.axes == ()
+    assert results.experiment_text is None
+    assert results.counts().points == 0
+
+
+def test_rows_are_chosen_by_a_predicate(results: Results) -> None:
+    assert list(results.table(where=lambda row: row["status"] == "failed")["index"]) == [1]
+    rows = list(results.rows(where=lambda row: row["denoise_strength"] == 0.5))
+    assert [row["seed"] for row in rows] == [2**53 + 6]
+    assert len(results.table(where=lambda _: False)) == 0
+
+
+def test_counts_runs_and_attempts(results: Results) -> None:
+    counts = results.counts()
+    assert (counts.points, counts.completed, counts.failed, counts.cancelled, counts.open) == (8, 2, 1, 1, 1)
+    assert results.axes == AXES
+    assert results.experiment_text == "name: cup\n"
+    (run,) = results.runs()
+    assert run.ending is None
+    assert run.facts == facts(8)
+    (attempt,) = results.attempts(point(4).key)
+    assert attempt.error == f"ValueError: {BAD.message}"
+    assert attempt.ended_at is not None
+
+
+def test_points_the_experiment_no_longer_has(results: Results) -> None:
+    async def edit() -> None:
+        async with await SqliteJournal.open(results.folder) as journal:
+            await journal.begin_run(facts(2, "edited", [("seed", "seed"), ("look", "text"), ("prompt", "text")]))
+            new = replace(point(9), index=1, values={"seed": 7, "look": "warm", "prompt": "a cup"})
+            await complete(journal, ImageStore(results.folder, 2), new)
+            await journal.rebase([replace(point(5), index=0, values={"seed": 8, "look": "cold", "prompt": "tea"})])
+
+    asyncio.run(edit())
+    now = results.table()
+    assert list(now["index"]) == [0, 1]
+    assert list(now["look"]) == ["cold", "warm"]
+    assert list(now["prompt"]) == ["tea", "a cup"]
+    assert set(now["rendered_prompt"]) == {"a cup, studio lighting"}
+    everything = results.table(all=True)
+    assert list(everything["index"]) == [0, 1, 0, 0, 1, 3]
+    assert list(everything["former"]) == [False, False, True, True, True, True]
+    assert list(everything["seed"])[:3] == [8, 7, 2**53 + 1]
+    assert everything["look"].isna().tolist() == [False, False, True, True, True, True]
+    assert results.counts().former == 3
+
+
+def test_axes_may_have_any_name_and_kind(tmp_path: Path) -> None:
+    axes = [("width", "integer"), ("status", "text"), ("flag", "boolean"), ("mixed", "label"), ("odd", "number")]
+    values: dict[str, Scalar] = {"width": 64, "status": "new", "flag": True, "mixed": 0.5, "odd": 3}
+
+    async def make() -> None:
+        async with await SqliteJournal.open(tmp_path) as journal:
+            await journal.begin_run(facts(2, axes=axes))
+            await complete(journal, ImageStore(tmp_path, 2), replace(point(0), values=values))
+            await journal.fail(replace(point(1), values=dict.fromkeys(values)), BAD)
+
+    asyncio.run(make())
+    table = Results.open(tmp_path).table()
+    assert table["width"].tolist() == [64, pd.NA]
+    assert table["rendered_width"].tolist() == [24, pd.NA]
+    assert table["axis_status"][0] == "new"
+    assert table["status"].tolist() == ["completed", "failed"]
+    assert str(table["flag"].dtype) == "boolean"
+    assert table["mixed"][0] == "0.5"
+    assert table["odd"][0] == 3.0
+    assert table[["flag", "mixed", "odd"]].iloc[1].isna().all()
+
+
+def test_csv_is_derived_anew_to_the_byte(results: Results) -> None:
+    path = results.write_csv(results.folder / "results.csv")
+    first = path.read_bytes()
+    path.unlink()
+    assert results.write_csv(path).read_bytes() == first
+    rows = list(csv.reader(io.StringIO(first.decode())))
+    assert rows[0] == list(results.table().columns)
+    assert len({len(row) for row in rows}) == 1
+    assert rows[3][rows[0].index("error")] == f"ValueError: {BAD.message}"
+    assert rows[1][rows[0].index("started_at")] == "2026-01-01T00:00:00+00:00"
+    read = pd.read_csv(path, dtype={"seed": "Int64"})
+    assert list(read["seed"]) == list(results.table()["seed"])
+
+
+def test_parquet_keeps_every_dtype(results: Results) -> None:
+    path = results.write_parquet(results.folder / "results.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(path), results.table())
+
+
+def test_an_empty_table_can_be_exported_too(tmp_path: Path) -> None:
+    asyncio.run(_begun(tmp_path))
+    files, hint = write_tables(tmp_path)
+    assert [file.name for file in files] == ["results.csv", "results.parquet"]
+    assert hint is None
+    assert len(pd.read_parquet(files[1])) == 0
+    out = io.StringIO()
+    Results.open(tmp_path).stream(out, "json")
+    assert json.loads(out.getvalue()) == []
+
+
+def test_without_pyarrow_there_is_csv_and_a_hint(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    files, hint = write_tables(results.folder)
+    assert [file.name for file in files] == ["results.csv"]
+    assert hint is not None
+    assert "sweep-engine[parquet]" in hint
+    with pytest.raises(RecordError, match="pyarrow"):
+        results.write_parquet(results.folder / "results.parquet")
+
+
+def test_json_and_markdown(results: Results) -> None:
+    out = io.StringIO()
+    results.stream(out, "json")
+    rows = json.loads(out.getvalue())
+    assert [row["index"] for row in rows] == [0, 0, 1, 3, 5]
+    assert rows[0]["seed"] == 2**53 + 1
+    assert rows[2]["sha256"] is None
+    out = io.StringIO()
+    results.stream(out, "md", where=lambda row: row["index"] == 1)
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 3
+    assert 'ValueError: noise \\| and "image" sizes, differ' in lines[2]
+    assert lines[2].replace("\\|", "").count("|") == lines[0].count("|")
+
+
+def test_a_table_that_cannot_be_written_leaves_the_old_one(results: Results) -> None:
+    path = results.write_csv(results.folder / "results.csv")
+    before = path.read_bytes()
+
+    def stop(row: object) -> bool:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(DiskFullError):
+        results.write_csv(path, where=stop)
+    assert path.read_bytes() == before
+    assert not list(results.folder.glob("*.part"))
+    assert not list(results.folder.glob(".*.part"))
+
+
+def test_sources_lie_in_the_folder(tmp_path: Path) -> None:
+    async def make() -> None:
+        async with await SqliteJournal.open(tmp_path) as journal:
+            await journal.begin_run(facts())
+            await journal.keep_input("ab" * 32, "inputs/cup.png", "cup.png", 8, 8)
+            await journal.fail(replace(point(0), source="ab" * 32), BAD)
+            await journal.fail(point(1), BAD)
+
+    asyncio.run(make())
+    assert dict(Results.open(tmp_path).sources) == {point(0).key: tmp_path / "inputs" / "cup.png"}
+
+
+def test_times_learnt_earlier_are_kept(tmp_path: Path) -> None:
+    async def make() -> None:
+        async with await SqliteJournal.open(tmp_path) as journal:
+            await journal.begin_run(facts())
+            await journal.intend(point(0), an_intent(point(0)))
+            await journal.rendered(point(0).key, TIMES)
+            await journal.rendered(point(0).key, Times(queued_at=TIMES.started_at))
+            await journal.fail(point(0), BAD)
+
+    asyncio.run(make())
+    (row,) = Results.open(tmp_path).rows()
+    assert row["queued_at"] == row["started_at"] == TIMES.started_at
+    assert row["render_seconds"] == 2.0
