@@ -20,6 +20,7 @@ from sweep.study.replication import (
     filled,
     finite,
     no_estimate,
+    rounded,
     unit_matrix,
     unreplicated,
 )
@@ -28,6 +29,9 @@ FINE = 201  # points of the fitted curve
 SPENT = 0.02  # of the range is left where a metric counts as saturated
 STRETCH = 0.15  # of the axis it must be spent over to be worth a warning
 VIOLATION = 0.05  # of the range by which means may miss the monotone fit where no interval tells better
+TURNED = 0.2  # of the range of means; a fit that misses by more stands for nothing
+SHOWN = 4  # every so many-th point of the fit is told
+FLAT = "the metric does not answer this axis measurably"
 INVERTED = "inverted 95 % t band over seed curves"
 Kind: TypeAlias = Literal["saturated", "violated", "flat", "one-seed", "missing"]
 
@@ -125,26 +129,39 @@ def curve_of(
     if fit is None:
         raise AssertionError("two levels give a fit")
     curves = filled(matrix[:, known])
-    flat = _is_flat(curves, fit)
-    half = _half(inner, curves, fit, flat=flat, pairwise=pairwise)
-    passes = [_crossing(inner, curves, fit, threshold, pairwise=pairwise) for threshold in thresholds]
+    flat = _is_flat(curves)
+    useless = FLAT if flat else _unfit(levels, fit)
+    half = no_estimate(useless, n=len(curves)) if useless else _half(inner, curves, fit, pairwise=pairwise)
+    passes = [
+        _crossing(inner, curves, fit, threshold, pairwise=pairwise, turned=None if flat else useless)
+        for threshold in thresholds
+    ]
     warnings = _warnings(x, levels, fit, len(curves), flat=flat)
     return levels, fit, half, passes, warnings
 
 
-def _is_flat(curves: Floats, fit: Fit) -> bool:
-    """Whether the ends cannot be told apart: their paired difference has an interval that contains zero."""
-    if fit.range == 0.0:
+def _is_flat(curves: Floats) -> bool:
+    """Whether no level can be told from the first one: paired t intervals, Bonferroni-corrected, all contain zero.
+
+    One seed cannot tell: then only a constant is flat.
+    """
+    steps = curves[:, 1:] - curves[:, :1]
+    if not np.any(steps):
         return True
     if len(curves) < 2:
         return False
-    ends = band((curves[:, -1] - curves[:, 0])[:, None])
-    return bool(ends.low[0] <= 0 <= ends.high[0])
+    found = band(steps, confidence=1 - (1 - CONFIDENCE) / steps.shape[1])
+    return bool(((found.low <= 0) & (found.high >= 0)).all())
 
 
-def _half(x: Floats, curves: Floats, fit: Fit, *, flat: bool, pairwise: bool) -> Estimate:
-    if flat:
-        return no_estimate("the metric does not answer this axis measurably", n=len(curves))
+def _unfit(levels: Band, fit: Fit) -> str | None:
+    """Why no level of this curve means anything: it turns round by more than a monotone fit can stand for."""
+    means = levels.mean[np.isfinite(levels.mean)]
+    miss = float(np.abs(means - fit.at_levels).max())
+    return "the curve is not monotone" if miss > TURNED * float(np.ptp(means)) else None
+
+
+def _half(x: Floats, curves: Floats, fit: Fit, *, pairwise: bool) -> Estimate:
     value = crossing(fit, float(fit.y[0] + fit.y[-1]) / 2)
     if value is None:
         return no_estimate("the fit does not pass half of its range", n=len(curves))
@@ -152,9 +169,11 @@ def _half(x: Floats, curves: Floats, fit: Fit, *, flat: bool, pairwise: bool) ->
     return inverted(x, curves - middle, value, pairwise=pairwise)
 
 
-def _crossing(x: Floats, curves: Floats, fit: Fit, threshold: float, *, pairwise: bool) -> Crossing:
+def _crossing(x: Floats, curves: Floats, fit: Fit, threshold: float, *, pairwise: bool, turned: str | None) -> Crossing:
     value = crossing(fit, threshold)
-    if value is None:
+    if turned:
+        at = no_estimate(turned, n=len(curves))
+    elif value is None:
         side = "above" if min(fit.y) > threshold else "below"
         at = no_estimate(f"the metric stays {side} {threshold:g} over the range tested", n=len(curves))
     else:
@@ -169,7 +188,7 @@ def _warnings(x: Floats, levels: Band, fit: Fit, n: int, *, flat: bool) -> list[
     if not np.isfinite(levels.mean).all():
         found.append(_warning("missing", f"{int(np.isnan(levels.mean).sum())} of {len(x)} levels were not measured"))
     if flat:
-        return [*found, _warning("flat", "the ends of the curve cannot be told apart")]
+        return [*found, _warning("flat", FLAT)]
     return [*found, *_saturation(fit), *_violation(x, levels, fit)]
 
 
@@ -235,8 +254,8 @@ def response_curve(
         high=[finite(v) for v in levels.high],
         n=[int(v) if layout.unit_count else 0 for v in levels.n],
         interval=f"95 % t interval over {seeds} seed means" if enough else f"no interval: {few_units(seeds)}",
-        fit_x=fit.x.tolist() if fit else [],
-        fit_y=fit.y.tolist() if fit else [],
+        fit_x=[rounded(v) for v in fit.x[::SHOWN]] if fit else [],
+        fit_y=[rounded(v) for v in fit.y[::SHOWN]] if fit else [],
         falling=fit.falling if fit else None,
         half=half,
         crossings=passes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
 
@@ -20,11 +21,10 @@ NEEDS = {
 def flip_distance(view: View) -> float:
     """Mean ꟻLIP error, 0 equal to 1, as seen from 67 pixels a degree.
 
-    Andersson, Nilsson, Akenine-Möller, Oskarsson, Åström and Fairchild 2020, Proc. ACM Comput. Graph. Interact. Tech. 3.
-    Only defined for how pictures look when flipped on a screen, so it says little of pictures with other content.
+    Andersson and others 2020, "FLIP: A Difference Evaluator for Alternating Images", Proc. ACM Comput. Graph.
+    Interact. Tech. 3. It is made for pictures of the same content flipped on a screen: for others it says little.
     """
-    import flip_evaluator
-
+    flip_evaluator = importlib.import_module("flip_evaluator")
     picture, reference = (np.ascontiguousarray(p.rgb, dtype=np.float32) / 255 for p in view.pair)
     _, mean, _ = flip_evaluator.evaluate(reference, picture, "LDR", True, False)
     return float(mean)

@@ -24,7 +24,7 @@ from sweep.study.references import (
     joint_hash,
     picture_hash,
 )
-from sweep.study.worker import Task
+from sweep.study.tasks import Task
 
 
 class ResultsLike(Protocol):

@@ -23,7 +23,7 @@ from sweep.study.job import Job, ResultsLike, finished, from_cache, measured_fac
 from sweep.study.layout import Layout
 from sweep.study.metrics import Metric, resolve
 from sweep.study.pool import measure_all
-from sweep.study.worker import Measured, Task
+from sweep.study.tasks import Measured, Task
 
 Progress: TypeAlias = Callable[[int, int], None]
 KEEP_EVERY = 1.0  # seconds between transactions: a kill loses at most what was measured since

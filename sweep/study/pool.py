@@ -14,7 +14,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias, cast
 
 from sweep.errors import UsageError
-from sweep.study.worker import Measured, References, Task, measure_task, receive, send
+from sweep.study.tasks import Measured, References, Task, measure_task
+from sweep.study.worker import receive, send
 
 if TYPE_CHECKING:
     from sweep.study.metrics import Metric

@@ -15,6 +15,7 @@ from sweep.study.contract import Estimate
 from sweep.study.layout import Codes, Floats, Layout, Mask
 
 CONFIDENCE = 0.95
+NOTHING = 1e-13  # of the largest value: what rounding leaves of a zero
 ROUNDS = 30  # of backfitting; an additive fit of a grid with a few holes is at rest long before
 
 
@@ -38,8 +39,8 @@ def pairwise_factor(n: Floats) -> Floats:
         return np.where(n > 2, 2 * (n - 1) / np.where(n > 2, n - 2, 1), np.inf)
 
 
-def band(matrix: Floats, *, pairwise: bool = False) -> Band:
-    """Mean and 95 % t interval down the columns of a units × levels matrix, NaN where a unit is missing."""
+def band(matrix: Floats, *, pairwise: bool = False, confidence: float = CONFIDENCE) -> Band:
+    """Mean and t interval down the columns of a units × levels matrix, NaN where a unit is missing."""
     present = np.isfinite(matrix)
     n = present.sum(axis=0)
     safe = np.maximum(n, 1)
@@ -49,14 +50,14 @@ def band(matrix: Floats, *, pairwise: bool = False) -> Band:
     if pairwise:
         factor = pairwise_factor(n.astype(np.float64))
         error = np.where(np.isfinite(factor), error * np.where(np.isfinite(factor), factor, 1.0), np.nan)
-    half = error * t_quantile(n - 1)
+    half = error * t_quantile(n - 1, confidence)
     return Band(mean=mean, low=mean - half, high=mean + half, n=n.astype(np.intp), error=error)
 
 
-def t_quantile(freedom: Codes | int) -> Floats:
-    """The two-sided 95 % quantile of Student's t; NaN below one degree of freedom."""
+def t_quantile(freedom: Codes | int, confidence: float = CONFIDENCE) -> Floats:
+    """The two-sided quantile of Student's t; NaN below one degree of freedom."""
     freedom = np.asarray(freedom, dtype=np.float64)
-    return np.where(freedom > 0, stdtrit(np.maximum(freedom, 1.0), 0.5 + CONFIDENCE / 2), np.nan)
+    return np.where(freedom > 0, stdtrit(np.maximum(freedom, 1.0), 0.5 + confidence / 2), np.nan)
 
 
 def t_test(values: Floats) -> float | None:
@@ -111,6 +112,11 @@ def unreplicated(estimate: Estimate) -> Estimate:
     return found
 
 
+def rounded(value: float) -> float:
+    """Seven significant digits: more than any metric means, and half the length in JSON."""
+    return float(f"{value:.7g}")
+
+
 def finite(value: float | np.floating) -> float | None:
     """A plain float, or None for NaN and infinity."""
     return float(value) if np.isfinite(value) else None
@@ -144,7 +150,9 @@ def _means(response: Floats, joint: Codes, others: Codes, size: int) -> Floats:
         shifts = np.bincount(others, response - means[joint], minlength=width) / np.maximum(weights, 1)
         shifts -= shifts[weights > 0].mean()
     totals = np.bincount(joint, response - shifts[others], minlength=size)
-    return np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)
+    means = totals / np.maximum(counts, 1)
+    means[np.abs(means) < NOTHING * np.abs(response).max(initial=0.0)] = 0.0
+    return np.where(counts > 0, means, np.nan)
 
 
 def filled(matrix: Floats) -> Floats:

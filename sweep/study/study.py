@@ -24,9 +24,10 @@ from sweep.study.contract import (
 from sweep.study.curves import response_curve
 from sweep.study.differences import differences_of
 from sweep.study.effects import effects_of
-from sweep.study.layout import BOOKKEEPING, Layout, infer_axes, plain, read_layout
+from sweep.study.layout import BOOKKEEPING, Layout, infer_axes, read_layout
 from sweep.study.metrics import known_facts
 from sweep.study.noise import SAME_POINT, determinism_of, noise_of
+from sweep.study.replication import rounded
 from sweep.study.seeds import diversity_of, outliers_of, seeds_of
 from sweep.study.tidy import curves_frame, differences_frame, effects_frame
 from sweep.study.words import (
@@ -252,8 +253,7 @@ def _rows(layout: Layout, metrics: Sequence[str]) -> Rows:
 
 
 def _number(value: float) -> float | None:
-    found = plain(float(value))
-    return found if isinstance(found, float) else None
+    return rounded(value) if np.isfinite(value) else None
 
 
 def _words(layout: Layout, data: StudyJson) -> list[Sentence]:

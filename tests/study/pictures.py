@@ -1,0 +1,137 @@
+"""Pictures and results folders for the tests: made here, small, with structure at every scale."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import anyio
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFilter
+
+from sweep.record.base import Failure, Intent, Point, Rendering, RunFacts, Scalar, Times
+from sweep.record.journal import SqliteJournal
+from sweep.study.picture import Picture, View
+
+Paint: TypeAlias = Callable[[Mapping[str, Scalar]], Image.Image | bytes | None]
+
+
+def noise(seed: int, width: int = 256, height: int = 256) -> npt.NDArray[np.float64]:
+    """Structure at every scale, as photographs have it: octaves of smooth noise, 0–255, three channels."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((height, width, 3))
+    side = 4
+    while side <= max(width, height):
+        octave = Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
+        total += np.asarray(octave.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float64) / side
+        side *= 2
+    total -= total.min()
+    return total / max(total.max(), 1e-9) * 255
+
+
+def photo(seed: int = 0, width: int = 256, height: int = 256) -> Image.Image:
+    """A picture of that noise."""
+    return Image.fromarray(noise(seed, width, height).astype(np.uint8))
+
+
+def mixed(first: Image.Image, second: Image.Image, share: float) -> Image.Image:
+    """What a strength of `share` does here: detail goes first, then the composition follows another picture."""
+    blurred = first.filter(ImageFilter.GaussianBlur(12 * share))
+    return Image.blend(blurred, second, share)
+
+
+def picture(image: Image.Image) -> Picture:
+    return Picture(np.asarray(image.convert("RGB")))
+
+
+def view(image: Image.Image, reference: Image.Image | None = None, others: Sequence[Image.Image] = ()) -> View:
+    return View(
+        picture=picture(image),
+        reference=picture(reference) if reference else None,
+        others=tuple(picture(other) for other in others),
+    )
+
+
+def encoded(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+async def write_results(
+    folder: Path,
+    points: Sequence[Mapping[str, Scalar]],
+    paint: Paint,
+    *,
+    kinds: Mapping[str, str],
+    source: Image.Image | None = None,
+    experiment: str = "name: tested\n",
+) -> Path:
+    """A results folder as a run leaves it. `paint` gives a point's picture, bytes as they are, or None: it failed."""
+    await anyio.Path(folder).mkdir(parents=True, exist_ok=True)
+    journal = await SqliteJournal.open(folder)
+    try:
+        await _write(journal, folder, points, paint, kinds, source, experiment)
+    finally:
+        await journal.aclose()
+    return folder
+
+
+async def _write(
+    journal: SqliteJournal,
+    folder: Path,
+    points: Sequence[Mapping[str, Scalar]],
+    paint: Paint,
+    kinds: Mapping[str, str],
+    source: Image.Image | None,
+    experiment: str,
+) -> None:
+    facts: Any = RunFacts(experiment=experiment, fingerprint="f", axes=tuple(kinds.items()), points=len(points))
+    run = await journal.begin_run(facts)
+    source_hash = None
+    if source is not None:
+        data = encoded(source)
+        source_hash = hashlib.sha256(data).hexdigest()
+        (folder / "inputs").mkdir(exist_ok=True)
+        (folder / "inputs" / "source.png").write_bytes(data)
+        await journal.keep_input(source_hash, "inputs/source.png", "source.png", source.width, source.height)
+    (folder / "images").mkdir(exist_ok=True)
+    for index, values in enumerate(points):
+        await _write_point(journal, folder, index, values, paint(values), source_hash)
+    await journal.end_run(run, "completed")
+
+
+async def _write_point(
+    journal: SqliteJournal,
+    folder: Path,
+    index: int,
+    values: Mapping[str, Scalar],
+    painted: Image.Image | bytes | None,
+    source_hash: str | None,
+) -> None:
+    key = f"{index:032x}"
+    point = Point(key=key, index=index, values=values, prompt="a cup", model="tiny", source=source_hash)
+    if painted is None:
+        await journal.fail(point, Failure(kind="VariationError", message="noise and image sizes differ"))
+        return
+    await journal.intend(point, Intent(key=key, number=1, server="s", url="http://s", batch_id=key))
+    data = painted if isinstance(painted, bytes) else encoded(painted)
+    path = f"images/{index:05d}.png"
+    (folder / path).write_bytes(data)
+    width, height = (painted.width, painted.height) if isinstance(painted, Image.Image) else (64, 64)
+    rendering = Rendering(
+        path=path,
+        image_name=f"{index}.png",
+        node="out",
+        iteration=0,
+        width=width,
+        height=height,
+        sha256=hashlib.sha256(data).hexdigest(),
+        size=len(data),
+    )
+    await journal.rendered(key, Times())
+    await journal.complete(key, [rendering], Times())

@@ -1,0 +1,205 @@
+"""Curves: fits, crossings, intervals and the warnings that limit them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweep.study.curves import crossing, curve_of, monotone_fit
+from sweep.study.replication import band, filled
+from sweep.study.study import study
+from tests.study.simulated import AXES, STRENGTHS, logistic, planted
+
+X = STRENGTHS
+FALLING = logistic(X, 0.5)
+
+
+def seeds(*offsets: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    return FALLING[None, :] + np.array(offsets)[:, None] * X[None, :]
+
+
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=11), st.booleans())
+def test_a_fit_is_monotone_and_stays_within_the_means(values: list[float], upside_down: bool) -> None:
+    means = np.array(values) * (-1 if upside_down else 1)
+
+    fit = monotone_fit(np.arange(len(means), dtype=float), means, np.ones(len(means)))
+
+    assert fit is not None
+    steps = np.diff(fit.y) * (-1 if fit.falling else 1)
+    assert (steps >= -1e-9).all()
+    assert fit.y.min() >= means.min() - 1e-9
+    assert fit.y.max() <= means.max() + 1e-9
+
+
+def test_a_monotone_curve_is_fitted_exactly_and_crossed_where_it_passes() -> None:
+    fit = monotone_fit(X, FALLING, np.ones(len(X)))
+
+    assert fit is not None
+    assert fit.at_levels == pytest.approx(FALLING)
+    assert crossing(fit, 0.5) == pytest.approx(0.5, abs=1e-3)
+    assert crossing(fit, 2.0) is None
+
+
+def test_a_plateau_on_the_threshold_is_crossed_in_its_middle() -> None:
+    fit = monotone_fit(np.arange(4.0), np.array([1.0, 0.5, 0.5, 0.0]), np.ones(4))
+
+    assert fit is not None
+    assert crossing(fit, 0.5) == pytest.approx(1.5, abs=0.02)
+
+
+def test_band_is_students() -> None:
+    found = band(np.array([[1.0, 5.0], [2.0, 5.0], [3.0, np.nan]]))
+
+    assert found.mean == pytest.approx([2.0, 5.0])
+    assert found.high[0] - found.mean[0] == pytest.approx(4.302652729749464 * 1 / 3**0.5)  # t(2) at 0.975
+    assert list(found.n) == [3, 2]
+
+
+def test_intervals_of_pairwise_distances_are_wider_and_need_three() -> None:
+    values = np.array([[1.0], [2.0], [3.0], [4.0]])
+
+    plain, pairwise = band(values), band(values, pairwise=True)
+
+    assert pairwise.error[0] == pytest.approx(plain.error[0] * 2 * 3 / 2)
+    assert np.isnan(band(values[:2], pairwise=True).low[0])
+
+
+def test_a_pairwise_interval_covers_the_expected_distance() -> None:
+    """Mean |x − y| of standard normals is 2/√π; the interval must cover it about 95 % of the time (jackknife: a bit
+    less for few seeds)."""
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(600):
+        points = rng.normal(size=12)
+        distances = np.abs(points[:, None] - points[None, :]).sum(axis=1) / 11
+        found = band(distances[:, None], pairwise=True)
+        hits += bool(found.low[0] <= 2 / np.pi**0.5 <= found.high[0])
+
+    assert 0.91 <= hits / 600 <= 0.98
+
+
+def test_half_range_has_an_interval_over_seeds() -> None:
+    middles = np.array([[0.46], [0.49], [0.52], [0.53]])
+
+    _, _, half, _, _ = curve_of(X, logistic(X[None, :], middles))
+
+    assert half["n"] == 4
+    assert half["value"] == pytest.approx(0.5, abs=0.02)
+    assert (half["low"] or 1) < (half["value"] or 0) < (half["high"] or 0)
+
+
+def test_one_seed_gives_a_value_without_interval_and_says_so() -> None:
+    levels, fit, half, _, warnings = curve_of(X, seeds(0.0))
+
+    assert fit is not None
+    assert half["value"] == pytest.approx(0.5, abs=1e-3)
+    assert (half["low"], half["high"], half["reason"]) == (None, None, "one seed gives no interval")
+    assert np.isnan(levels.low).all()
+    assert warnings[0]["kind"] == "one-seed"
+
+
+def test_a_threshold_out_of_reach_says_on_which_side_the_curve_stays() -> None:
+    _, _, _, crossings, _ = curve_of(X, seeds(0.0, 0.01), thresholds=(-3.0, 3.0))
+
+    assert [c["at"]["value"] for c in crossings] == [None, None]
+    assert "stays above -3" in (crossings[0]["at"]["reason"] or "")
+    assert "stays below 3" in (crossings[1]["at"]["reason"] or "")
+
+
+def test_an_interval_that_runs_out_of_the_axis_says_so() -> None:
+    noisy = np.linspace(1, 0.5, len(X))[None, :] + np.array([[-0.3], [0.0], [0.3]])
+
+    _, _, _, crossings, _ = curve_of(X, noisy, thresholds=(0.55,))
+
+    assert crossings[0]["at"]["reason"] == "the interval reaches the end of the range tested"
+    assert crossings[0]["at"]["high"] == 1.0
+
+
+def test_saturation_is_told_with_its_stretch() -> None:
+    spent = np.exp(-12 * X)
+
+    _, _, _, _, warnings = curve_of(X, spent[None, :] + np.array([[0.001], [-0.001]]))
+
+    saturated = next(w for w in warnings if w["kind"] == "saturated")
+    assert saturated["low"] is not None
+    assert 0.25 < saturated["low"] < 0.5
+    assert saturated["high"] == 1.0
+
+
+def test_a_curve_that_turns_round_has_no_half() -> None:
+    bump = np.sin(np.pi * X)
+
+    _, _, half, crossings, warnings = curve_of(X, bump[None, :] + np.array([[0.01], [-0.01]]), thresholds=(0.5,))
+
+    assert half["reason"] == crossings[0]["at"]["reason"] == "the curve is not monotone"
+    assert "violated" in [w["kind"] for w in warnings]
+
+
+def test_a_small_violation_is_a_warning_only() -> None:
+    bent = FALLING.copy()
+    bent[2] = bent[1] + 0.07
+
+    _, _, half, _, warnings = curve_of(X, bent[None, :] + np.array([[0.001], [0.0], [-0.001]]))
+
+    assert half["value"] is not None
+    assert "violated" in [w["kind"] for w in warnings]
+
+
+def test_noise_around_a_constant_is_flat() -> None:
+    rng = np.random.default_rng(5)
+
+    _, _, half, _, warnings = curve_of(X, 0.3 + rng.normal(0, 0.02, (4, len(X))))
+
+    assert half["value"] is None
+    assert "flat" in [w["kind"] for w in warnings]
+
+
+def test_missing_levels_and_seeds_are_left_out() -> None:
+    matrix = seeds(-0.02, 0.0, 0.02)
+    matrix[:, 3] = np.nan
+    matrix[0, 7] = np.nan
+
+    levels, fit, half, _, warnings = curve_of(X, matrix)
+
+    assert list(levels.n[[2, 3, 7]]) == [3, 0, 2]
+    assert fit is not None
+    assert half["value"] == pytest.approx(0.5, abs=0.03)
+    assert "missing" in [w["kind"] for w in warnings]
+
+
+def test_nothing_measured_is_no_curve() -> None:
+    _, fit, half, _, warnings = curve_of(X, np.full((2, len(X)), np.nan))
+
+    assert fit is None
+    assert half["reason"] == "fewer than two levels were measured"
+    assert [w["kind"] for w in warnings] == ["missing"]
+
+
+def test_holes_are_filled_with_what_seed_and_level_predict() -> None:
+    full = np.add.outer(np.array([0.0, 1.0, 5.0]), X)
+    holed = full.copy()
+    holed[0, 0] = holed[2, 4] = holed[1, 9] = np.nan
+
+    assert filled(holed) == pytest.approx(full, abs=1e-6)
+
+
+def test_a_hole_at_a_difficult_prompt_does_not_bend_the_curve() -> None:
+    frame = planted(np.random.default_rng(1), prompt_effect=0.0, seed_sd=0.0, noise_sd=0.0)
+    frame["structure_coarse"] += np.where(frame["prompt_text"] == "painterly", -0.4, 0.0)
+    whole = study(frame, axes=AXES, metrics=["structure_coarse"]).data["curves"][0]
+    holed = frame[~((frame["prompt_text"] == "painterly") & frame["denoise_strength"].between(0.25, 0.55))]
+
+    curve = study(holed, axes=AXES, metrics=["structure_coarse"]).data["curves"][0]
+
+    shape = np.array(curve["mean"]) - np.array(whole["mean"])
+    assert np.ptp(shape) < 0.01
+
+
+def test_groups_have_curves_of_their_own() -> None:
+    found = study(planted(np.random.default_rng(1), prompt_effect=0.3), axes=AXES, metrics=["structure_coarse"])
+
+    ends = {c["group"].get("prompt_text"): c["mean"][-1] for c in found.data["curves"]}
+
+    assert list(ends) == [None, "studio", "dramatic", "painterly"]
+    assert (ends["studio"] or 0) < (ends["dramatic"] or 0) < (ends["painterly"] or 0)

@@ -1,0 +1,130 @@
+"""The metrics' contract, the conformance kit, and how metrics are found by name."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweep.errors import UsageError
+from sweep.study import metrics as metrics_module
+from sweep.study.conformance import check_metric
+from sweep.study.metrics import Formula, Metric, resolve, standard
+from sweep.study.panel import FULL_REFERENCE, SAME_POINT_METRIC
+from sweep.study.picture import View
+from tests.study.pictures import photo, view
+
+
+def brightness(looked_at: View) -> float:
+    return float(looked_at.picture.rgb.mean())
+
+
+BRIGHTNESS = Formula(
+    name="brightness",
+    label="brightness",
+    summary="Mean of all channels.",
+    direction="neutral",
+    range=(0.0, 255.0),
+    reference="none",
+    cost=1.0,
+    source="arithmetic",
+    function=brightness,
+)
+
+
+def make_brightness() -> Metric:
+    return BRIGHTNESS
+
+
+@pytest.mark.parametrize("metric", [*standard(), SAME_POINT_METRIC, BRIGHTNESS], ids=lambda metric: metric.name)
+def test_keeps_the_contract(metric: Metric) -> None:
+    assert check_metric(metric) == []
+
+
+def test_the_conformance_kit_finds_what_is_wrong() -> None:
+    def broken(looked_at: View) -> float:
+        looked_at.picture.rgb.setflags(write=True)
+        looked_at.picture.rgb[0, 0] = 255 - looked_at.picture.rgb[0, 0]
+        return -5.0
+
+    wrong = replace(BRIGHTNESS, name="Bright ness", label="", direction="lower", reference="picture", function=broken)
+
+    problems = " ".join(check_metric(wrong))
+
+    for part in (
+        "'Bright ness'",
+        "label is empty",
+        "worker process",
+        "changes the picture",
+        "outside",
+        "against itself",
+    ):
+        assert part in problems
+
+
+@pytest.mark.parametrize("metric", FULL_REFERENCE, ids=lambda metric: metric.name)
+@pytest.mark.parametrize("size", [(512, 512), (300, 190), (33, 70)])
+def test_identical_pictures_are_identical(metric: Metric, size: tuple[int, int]) -> None:
+    image = photo(5, *size)
+
+    value = metric.measure(view(image, image.copy()))
+
+    assert value == (1.0 if metric.direction == "higher" else 0.0)
+
+
+@given(st.integers(0, 10_000), st.integers(0, 10_000), st.integers(1, 90), st.integers(1, 90))
+def test_all_values_stay_in_range(first: int, second: int, width: int, height: int) -> None:
+    looked_at = view(photo(first, width, height), photo(second, width, height))
+
+    for metric in standard():
+        value = metric.measure(looked_at)
+        low, high = metric.range
+        assert math.isnan(value) or ((low is None or value >= low) and (high is None or value <= high))
+
+
+@pytest.mark.parametrize("metric", FULL_REFERENCE, ids=lambda metric: metric.name)
+def test_neither_picture_is_the_first(metric: Metric) -> None:
+    a, b = photo(1), photo(2)
+
+    assert metric.measure(view(a, b)) == pytest.approx(metric.measure(view(b, a)), abs=1e-6)
+
+
+def test_no_names_are_the_standard_panel() -> None:
+    assert resolve([]) == standard()
+    assert resolve(["panel"]) == standard()
+
+
+def test_names_are_found_in_order_and_once() -> None:
+    assert [metric.name for metric in resolve(["gmsd", BRIGHTNESS, "ssim", "gmsd"])] == ["gmsd", "brightness", "ssim"]
+
+
+def test_an_unknown_metric_is_told_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"There is no metric ms_sim\. Did you mean ms_ssim\?"):
+        resolve(["ms_sim"])
+
+
+def test_metrics_of_other_packages_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def points(*, group: str) -> list[EntryPoint]:
+        here = "tests.study.test_metrics"
+        return [EntryPoint("brightness", f"{here}:make_brightness", group)]
+
+    monkeypatch.setattr(metrics_module, "entry_points", points)
+
+    assert resolve(["brightness"]) == (BRIGHTNESS,)
+
+
+def test_a_missing_extra_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+
+    with pytest.raises(UsageError, match=r"needs flip_evaluator.*pip install 'sweep-engine\[flip\]'"):
+        resolve(["flip"])
+
+
+def test_a_clip_model_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        resolve([f"clip:{tmp_path / 'none'}"])
