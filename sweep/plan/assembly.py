@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -103,7 +103,7 @@ class Assembly:
             self.faults.add("inputs", f"{self.experiment.workflow} needs inputs.{needed}.")
 
     def _check_values(self, bindings: Sequence[Binding], shaped: Shaped) -> None:
-        around = Around(shaped.levels, lambda levels: self.shapes.at(levels) == shaped.shape)
+        around = Around(shaped.levels, lambda levels: self.shapes.suits(levels, shaped.shape))
         for binding in bindings:
             if not binding.axes:
                 check_fixed(binding, self.faults)
@@ -125,7 +125,8 @@ class Assembly:
                 graph = graph.set(binding.write({}))
         graph = self._cut(graph, outputs, [slot for binding in bindings for slot in binding.rule.slots], notes)
         moved = tuple(binding for binding in bindings if binding.axes)
-        graph = self._with_models(graph, moved, shaped.main, notes)
+        written = {address for binding in moved for address in binding.write(shaped.levels)}
+        graph = self._with_models(graph, written, shaped.main, notes)
         notes.extend(self._random(graph))
         # Outputs always make a picture of their own: a cached node would hand two points the same one.
         graph = graph.set({Address(output, "use_cache"): False for output in outputs})
@@ -149,9 +150,7 @@ class Assembly:
         notes.extend(f"{slot.address} is set by {slot.target}, no longer by {edge.source}." for slot, edge in gone)
         return pruned(graph.without_edges(edge for _, edge in gone), outputs) if gone else graph
 
-    def _with_models(self, graph: Graph, moved: Sequence[Binding], main: ModelRef | None, notes: list[str]) -> Graph:
-        moving = {slot.address for binding in moved for slot in binding.rule.slots}
-
+    def _with_models(self, graph: Graph, moving: Collection[Address], main: ModelRef | None, notes: list[str]) -> Graph:
         def fault(address: Address, message: str) -> None:
             if address not in moving:
                 self.faults.add("workflow", f"{address} {message}")

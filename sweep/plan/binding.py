@@ -60,7 +60,7 @@ class _Maker:
         self.faults = Faults(experiment)
         self.uses = Uses.of(experiment)
         self.models = models
-        self.shapes = Shapes(workflow, schemas, models, self.uses)
+        self.shapes = Shapes(workflow, schemas, models, self.uses, experiment.condition)
         self.mains: dict[ModelRef, None] = {}
         self.assembly = Assembly(
             experiment=experiment,
@@ -106,6 +106,8 @@ class _Maker:
         place = self.uses.places("model")[0]
         for levels in shaping_levels(shaping_axes(self.uses)):
             here = {**first, **levels}
+            if not self.shapes.counts(here):
+                continue
             with self.faults.at(self._place_of_model(here, place)):
                 shape, main = self.shapes.at(here), self.shapes.main(here)
                 found.setdefault(shape, Shaped(shape, main, here))

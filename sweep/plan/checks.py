@@ -18,17 +18,10 @@ _SHOWN = 60  # characters of a value in a sentence
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """Where the other axes stand while one is looked at, and which levels the graph at hand is meant for."""
+    """Where the other axes stand while one is looked at, and which levels (`ours`) the graph at hand is meant for."""
 
     levels: Mapping[str, Level]
     ours: Callable[[Mapping[str, Level]], bool]
-
-    def suits(self, levels: Mapping[str, Level]) -> bool:
-        """Whether values at these levels are to fit this graph; of a model nobody has, no graph can tell."""
-        try:
-            return self.ours(levels)
-        except DefinitionError:
-            return False
 
 
 def check_fixed(binding: Binding, faults: Faults) -> None:
@@ -44,10 +37,13 @@ def check_moved(binding: Binding, axis: Axis, around: Around, faults: Faults) ->
     """Each level of one of the axes that move a binding."""
     numeric = axis.kind in ("integer", "number", "seed")
     place = f"axes.{axis.name}"
+    anyway = {fault for _, fault in _faults(binding, around.levels)} if axis.name != binding.axes[0] else set()
     found: dict[str, tuple[object, str, str]] = {}  # which fault → (value, sentence, place), the furthest of its kind
     for at, level in enumerate(telling_levels(axis)):
         here = {**around.levels, axis.name: level}
-        for slot, fault in _faults(binding, here) if around.suits(here) else ():
+        for slot, fault in _faults(binding, here) if around.ours(here) else ():
+            if fault in anyway:
+                continue  # another axis brings it about, and is told so
             kind = f"{slot.address if slot else ''} {_kind(fault)}" if numeric else str(at)
             sentence = _sentence(place, "reaches" if numeric else "has", level.value, fault)
             if kind not in found or _further(level.value, found[kind][0]):

@@ -33,7 +33,7 @@ def _check(dimension: Dimension, body: Body, shapes: Shapes, faults: Faults) -> 
     seen: dict[str, str] = {}
     for levels in _steps(dimension):
         here = {**body.levels, **levels}
-        if shapes.at(here) != body.shape:
+        if not shapes.suits(here, body.shape):
             continue
         shown = " and ".join(f"{name} {level.value}" for name, level in levels.items())
         twin = seen.setdefault(_text(body.values(here)), shown)

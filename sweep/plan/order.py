@@ -25,12 +25,13 @@ class Order:
     least: Work  # what no order can undercut
 
 
-def choose_order(dimensions: Sequence[Dimension], body: Body, schemas: NodeSchemas) -> Order:
-    """The nesting with the least work for graphs of this body. Counts are those of the full grid, from a cold start,
-    for a server that renders alone.
+def choose_order(dimensions: Sequence[Dimension], bodies: Sequence[Body], schemas: NodeSchemas) -> Order:
+    """The nesting with the least work for the body in which most depends on the dimensions (the one with LoRAs, where
+    others have none). Counts are those of a full grid of such graphs, from a cold start, on one server.
     """
     sizes = [len(dimension) for dimension in dimensions]
-    stages = stages_of(body, dimensions, schemas)
+    candidates = [stages_of(body, dimensions, schemas) for body in bodies]
+    stages = max(candidates, key=lambda stages: sum(len(stage.factors) for stage in stages))
     nesting = best_nesting(sizes, stages)
     return Order(
         nesting=nesting,

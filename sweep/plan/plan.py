@@ -72,7 +72,14 @@ class Plan:
     def notes(self) -> tuple[str, ...]:
         """What a person should know of how the experiment was bound, each a sentence."""
         bound = [note for body in self.bodies for note in body.notes]
-        return tuple(dict.fromkeys((*self.experiment.notices, *self.workflow_notes, *bound)))
+        return tuple(dict.fromkeys((*self.experiment.notices, *self.workflow_notes, *bound, *self._outside())))
+
+    def _outside(self) -> Iterator[str]:
+        """Pictures that stay behind when the experiment's folder is copied elsewhere."""
+        folder = self.experiment.folder.resolve()
+        for image in self.images.values():
+            if not image.path.resolve().is_relative_to(folder):
+                yield f"{image.shown} lies outside the experiment's folder."
 
     @cached_property
     def sets(self) -> tuple[str, ...]:
@@ -129,7 +136,7 @@ class Plan:
     @cached_property
     def nesting(self) -> Order:
         """How the dimensions are nested when the points are rendered, and the work that spares."""
-        return order.choose_order(self.experiment.dimensions, self.bodies[0], self.schemas)
+        return order.choose_order(self.experiment.dimensions, self.bodies, self.schemas)
 
     def order(self) -> Iterator[int]:
         """Every index once, in the order to render."""
@@ -144,7 +151,7 @@ class Plan:
 
     def _probes(self, body: Body) -> Iterator[tuple[str, Graph]]:
         axes = self.experiment.axes
-        return probes(body, axes, body.levels, lambda levels: self.shapes.at(levels) == body.shape)
+        return probes(body, axes, body.levels, lambda levels: self.shapes.suits(levels, body.shape))
 
     def _body(self, levels: Mapping[str, Level]) -> Body:
         return self.bodies[0] if len(self.bodies) == 1 else self._by_shape[self.shapes.at(levels)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sweep.errors import PlanError
+from sweep.experiment.conditions import Condition
 from sweep.experiment.definition import Level, Scalar
 from sweep.plan.fitting import loads_main, own_model
 from sweep.plan.models import Models
@@ -17,13 +19,34 @@ from sweep.workflow.schemas import NodeSchemas
 class Shapes:
     """Shapes by the levels of the few axes that decide them; each combination is worked out once."""
 
-    def __init__(self, workflow: str | Workflow, schemas: NodeSchemas, models: Models, uses: Uses) -> None:
+    def __init__(
+        self,
+        workflow: str | Workflow,
+        schemas: NodeSchemas,
+        models: Models,
+        uses: Uses,
+        condition: Condition | None = None,
+    ) -> None:
         self._workflow = workflow
         self._schemas = schemas
         self._models = models
         self._uses = uses
         self.axes = tuple(axis.name for axis in shaping_axes(uses))
+        clauses = condition.clauses if condition else ()
+        self._clauses = tuple(clause for clause in clauses if set(clause.names) <= set(self.axes))
         self._known: dict[tuple[Scalar, ...], Shape] = {}
+
+    def counts(self, levels: Mapping[str, Level]) -> bool:
+        """Whether the conditions leave any point with these levels, as far as the axes that shape tell."""
+        values = {axis: levels[axis].value for axis in self.axes}
+        return all(clause.holds(values) for clause in self._clauses)
+
+    def suits(self, levels: Mapping[str, Level], shape: Shape) -> bool:
+        """Whether points with these levels count and have graphs of this shape; of a model nobody has, none do."""
+        try:
+            return self.counts(levels) and self.at(levels) == shape
+        except PlanError:
+            return False
 
     def at(self, levels: Mapping[str, Level]) -> Shape:
         """The shape at these levels. Raises PlanError where the model they name cannot be found."""

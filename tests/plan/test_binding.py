@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sweep.errors import PlanError
+from sweep.experiment.definition import Experiment
+from sweep.plan.binding import make_plan
+from sweep.workflow.checks import check_graph
+from sweep.workflow.graph import Address, BoardRef, ImageRef, ModelRef
+from sweep.workflow.schemas import builtin_schemas
+from tests.plan.conftest import MODELS, Plans, fields, model
+
+Refusal = Callable[..., list[str]]
+
+
+def test_inputs_and_axes_reach_their_fields(plans: Plans) -> None:
+    plan = plans(
+        inputs={"prompt": "a cup", "negative_prompt": "blurry", "steps": 7},
+        axes={"cfg_scale": [3, 7.5], "seed": [1, 2], "scheduler": ["euler", "ddim"]},
+    )
+    assert len(plan) == 8
+    graph = plan.instance(plan.grid[5]).graph
+    assert graph.nodes["denoise"].fields["steps"] == 7
+    assert graph.nodes["denoise"].fields["cfg_scale"] == 7.5
+    assert graph.nodes["denoise"].fields["scheduler"] == "ddim"
+    assert graph.nodes["noise"].fields["seed"] == 1
+    assert graph.nodes["negative"].fields["prompt"] == "blurry"
+    assert graph.nodes["model"].fields["model"] == ModelRef("small", "sd-1")
+    assert "denoise.cfg_scale" in plan.sets
+
+
+@pytest.mark.parametrize("base", ["small", "large"])
+@pytest.mark.parametrize("workflow", ["txt2img", "img2img", "lora", "controlnet"])
+def test_every_point_of_every_template_is_a_graph_the_nodes_take(workflow: str, base: str, plans: Plans) -> None:
+    inputs = {"model": base, "prompt": "a cup", "width": 64, "height": 64}
+    inputs |= {"image": "wide.png"} if workflow == "img2img" else {}
+    inputs |= {"lora": "glow" if base == "small" else "glow-xl"} if workflow == "lora" else {}
+    inputs |= {"control_image": "wide.png", "control_weight": 0.4} if workflow == "controlnet" else {}
+    plan = plans(workflow, inputs=inputs, axes={"seed": [1, 2], "variation": ["red", "blue"]})
+    for variation in plan.grid:
+        assert check_graph(plan.instance(variation).graph, builtin_schemas()) == []
+
+
+def test_a_prompt_and_its_variation_are_one_text_also_for_sdxls_second_encoder(plans: Plans) -> None:
+    plan = plans(inputs={"model": "large", "prompt": "a cup"}, axes={"variation": ["red", "blue"]})
+    instance = plan.instance(plan.grid[1])
+    assert instance.prompt == "a cup, blue"
+    assert instance.graph.nodes["prompt"].fields["style"] == "a cup, blue"
+    assert instance.graph.nodes["negative"].fields["prompt"] == ""
+
+
+def test_two_axes_make_a_prompt_together(plans: Plans) -> None:
+    plan = plans(axes={"prompt": ["a {variation} cup", "a dog"], "variation": ["red", "blue"]})
+    prompts = [plan.instance(variation).prompt for variation in plan.grid]
+    assert prompts == ["a red cup", "a blue cup", "a dog, red", "a dog, blue"]
+
+
+def test_words_are_replaced_in_what_the_prompt_says(plans: Plans) -> None:
+    plan = plans(
+        inputs={"prompt": "a red cup"},
+        axes={"colour": {"replace": "red", "with": ["blue", "green"], "target": "prompt"}},
+    )
+    assert [plan.instance(variation).prompt for variation in plan.grid] == ["a blue cup", "a green cup"]
+
+
+def test_strength_is_turned_around_exactly(plans: Plans) -> None:
+    plan = plans(
+        "img2img", inputs={"image": "wide.png"}, axes={"denoise_strength": {"start": 0, "stop": 1, "step": 0.1}}
+    )
+    starts = [fields(plan, index, "denoise")["denoising_start"] for index in range(len(plan))]
+    assert starts == [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0]
+    assert plan.sets == ("denoise.denoising_start = 1 − denoise_strength",)
+
+
+def test_the_size_follows_the_picture_in_multiples_of_eight(plans: Plans) -> None:
+    plan = plans("img2img", axes={"image": ["wide.png", "tall.png"]})
+    wide, tall = (plan.instance(variation) for variation in plan.grid)
+    assert (wide.graph.nodes["noise"].fields["width"], wide.graph.nodes["noise"].fields["height"]) == (104, 64)
+    assert (tall.graph.nodes["noise"].fields["width"], tall.graph.nodes["noise"].fields["height"]) == (64, 128)
+    assert tall.graph.nodes["resize"].fields["height"] == 128
+    assert wide.graph.nodes["source"].fields["image"] == ImageRef(wide.source or "")
+    assert set(wide.images) == {wide.source}
+    assert wide.images[wide.source or ""].name == "wide.png"
+
+
+def test_one_given_side_keeps_the_pictures_proportions(plans: Plans) -> None:
+    plan = plans("img2img", inputs={"image": "tall.png", "width": 32})
+    assert (fields(plan, 0, "noise")["width"], fields(plan, 0, "noise")["height"]) == (32, 64)
+
+
+def test_a_given_size_wins_over_the_picture_and_sdxl_is_told_it(plans: Plans) -> None:
+    plan = plans("img2img", inputs={"model": "large", "image": "tall.png", "width": 256, "height": 512})
+    told = fields(plan, 0, "prompt")
+    assert (told["original_width"], told["target_height"], fields(plan, 0, "resize")["height"]) == (256, 512, 512)
+
+
+def test_an_address_may_be_set_as_well_as_a_role(plans: Plans) -> None:
+    plan = plans(inputs={"denoise.cfg_rescale_multiplier": 0.2}, axes={"noise.use_cpu": [True, False]})
+    assert fields(plan, 1, "noise")["use_cpu"] is False
+    assert fields(plan, 1, "denoise")["cfg_rescale_multiplier"] == 0.2
+
+
+def test_the_only_main_model_is_taken_where_none_is_named() -> None:
+    unnamed = Experiment.from_dict({"name": "t", "workflow": "txt2img", "axes": {"seed": [1]}})
+    plan = make_plan(unnamed, builtin_schemas(), [model("only"), model("glow", kind="lora")])
+    assert plan.models == (ModelRef("only", "sd-1"),)
+    assert plan.instance(plan.grid[0]).model == "only"
+    with pytest.raises(PlanError, match="3 main models; name one: large, other, small"):
+        make_plan(unnamed, builtin_schemas(), MODELS)
+
+
+def test_models_of_two_families_each_get_their_own_graph(plans: Plans) -> None:
+    plan = plans(inputs={"prompt": "a cup"}, axes={"model": ["small", "large", "other"], "seed": [1, 2]})
+    kinds = [plan.instance(variation).graph.nodes["model"].type for variation in plan.grid]
+    assert kinds == ["main_model_loader"] * 2 + ["sdxl_model_loader"] * 2 + ["main_model_loader"] * 2
+    assert [plan.instance(variation).model for variation in plan.grid][::2] == ["small", "large", "other"]
+    assert len({plan.instance(variation).key for variation in plan.grid}) == 6
+
+
+def test_loras_one_a_stack_and_none(plans: Plans) -> None:
+    plan = plans(
+        inputs={"lora_weight": 0.6},
+        axes={
+            "stack": {
+                "values": {
+                    "none": {"lora": None},
+                    "one": {"lora": "ink"},
+                    "two": {"lora": ["glow", {"name": "ink", "weight": 0.2}]},
+                }
+            }
+        },
+    )
+    none, one, two = (plan.instance(variation).graph.nodes for variation in plan.grid)
+    assert "lora" not in none
+    assert one["lora"].fields == {"weight": 0.6, "lora": ModelRef("ink", "sd-1", "lora")}
+    assert two["lora"].fields == {"weight": 0.6, "lora": ModelRef("glow", "sd-1", "lora")}
+    assert two["lora2"].fields == {"weight": 0.2, "lora": ModelRef("ink", "sd-1", "lora")}
+
+
+def test_a_vae_of_its_own(plans: Plans) -> None:
+    plan = plans("img2img", inputs={"image": "wide.png"}, axes={"vae": [None, "sharp"]})
+    assert "vae" not in plan.instance(plan.grid[0]).graph.nodes
+    graph = plan.instance(plan.grid[1]).graph
+    assert graph.nodes["vae"].fields["vae_model"] == ModelRef("sharp", "sd-1", "vae")
+    assert {str(edge.destination) for edge in graph.targets("vae")} == {"decode.vae", "encode.vae"}
+    assert not [edge for edge in graph.targets("model") if edge.source.field == "vae"]
+
+
+def test_control_nets_by_list_or_by_role(plans: Plans) -> None:
+    plan = plans(
+        inputs={
+            "controls": [
+                {"model": "canny", "image": "wide.png", "weight": 0.5, "end": 0.8},
+                {"model": "canny", "image": "tall.png"},
+            ]
+        },
+        axes={"seed": [1]},
+    )
+    nodes = plan.instance(plan.grid[0]).graph.nodes
+    assert nodes["control"].fields["control_weight"] == 0.5
+    assert nodes["control"].fields["end_step_percent"] == 0.8
+    assert nodes["control2"].fields["control_model"] == ModelRef("canny", "sd-1", "controlnet")
+    assert len(plan.instance(plan.grid[0]).images) == 2
+    single = plans("controlnet", inputs={"control_image": "wide.png"}, axes={"control_weight": [0.2, 0.9]})
+    assert fields(single, 1, "control")["control_weight"] == 0.9
+    assert fields(single, 1, "control")["control_model"] == ModelRef("canny", "sd-1", "controlnet")
+    assert any("canny" in note for note in single.notes)
+
+
+def test_boards_as_an_axis_are_points_of_their_own_with_the_same_graph(plans: Plans) -> None:
+    plan = plans(axes={"board": ["a", "b"]})
+    first, second = (plan.instance(variation) for variation in plan.grid)
+    assert first.graph.nodes["decode"].fields["board"] == BoardRef("a")
+    assert first.key != second.key
+
+
+def test_labelled_levels_leave_what_they_do_not_name_to_the_inputs(plans: Plans) -> None:
+    plan = plans(
+        inputs={"steps": 9},
+        axes={"look": {"values": {"fast": {"steps": 4, "scheduler": "lcm"}, "plain": {"cfg_scale": 3}}}},
+    )
+    assert [fields(plan, index, "denoise")["steps"] for index in (0, 1)] == [4, 9]
+    assert [fields(plan, index, "denoise")["scheduler"] for index in (0, 1)] == ["lcm", "euler"]
+
+
+def test_outputs_are_never_served_from_the_servers_cache(plans: Plans) -> None:
+    plan = plans(axes={"seed": [1]})
+    assert fields(plan, 0, "decode")["use_cache"] is False
+
+
+def test_probes_hold_each_value_once_by_itself(plans: Plans) -> None:
+    plan = plans(axes={"seed": [1, 2, 3], "steps": [4, 5], "scheduler": ["euler", "ddim"]})
+    places = [place for place, _ in plan.probes()]
+    assert places == ["workflow", "axes.seed", "axes.seed", "axes.steps", "axes.scheduler"]
+    steps = plan.probes()[3][1].nodes
+    assert (steps["denoise"].fields["steps"], steps["noise"].fields["seed"]) == (5, 1)
+
+
+def test_a_long_axis_is_probed_at_a_bounded_number_of_levels(plans: Plans) -> None:
+    plan = plans(axes={"seed": {"start": 0, "count": 100_000}})
+    assert len(plan.probes()) < 100
+
+
+# What is refused, and how it is said
+
+
+def test_a_strength_beyond_one_is_told_by_its_field(plans: Plans, pictures: Path) -> None:
+    made = Experiment.from_dict(
+        {
+            "name": "t",
+            "workflow": "img2img",
+            "inputs": {"image": "wide.png", "model": "small"},
+            "axes": {"denoise_strength": [0.5]},
+        },
+        folder=pictures,
+    )
+    axis = made.axes[0]
+    object.__setattr__(axis.levels, "values", (0.5, 1.2, 1.1))
+    with pytest.raises(PlanError) as error:
+        make_plan(made, builtin_schemas(), MODELS)
+    assert [problem.message for problem in error.value.problems] == [
+        "axes.denoise_strength reaches 1.2; the field denoise.denoising_start takes 0 to 1, so strength is at most 1."
+    ]
+
+
+def test_every_fault_is_told_at_once(refusal: Refusal) -> None:
+    said = refusal(
+        inputs={"width": 65, "denoise.stepz": 3, "image": "wide.png"},
+        axes={"scheduler": ["eulr", "ddim"], "noise.seed": [1, 2]},
+    )
+    assert any("inputs.width is 65; the field noise.width takes multiples of 8" in line for line in said)
+    assert any("Did you mean steps?" in line for line in said)
+    assert any("axes.scheduler has eulr" in line and "Did you mean euler?" in line for line in said)
+    assert "inputs.image: txt2img has no image. Use the template img2img." in said
+    assert len(said) == 4
+
+
+@pytest.mark.parametrize(
+    ("workflow", "sections", "said"),
+    [
+        ("img2img", {"axes": {"seed": [1]}}, "img2img needs inputs.image."),
+        ("controlnet", {"axes": {"seed": [1]}}, "controlnet needs inputs.control_image."),
+        (
+            "txt2img",
+            {"inputs": {"model": "smal"}},
+            "inputs.model: the server has no model named smal. Did you mean small?",
+        ),
+        ("txt2img", {"axes": {"model": ["small", "lrge"]}}, "no model named lrge. Did you mean large?"),
+        ("txt2img", {"inputs": {"lora": "glow-xl"}}, "glow-xl is made for sdxl; the model is sd-1."),
+        ("txt2img", {"inputs": {"model": "glow"}}, "glow is a LoRA, not a model."),
+        ("txt2img", {"inputs": {"vae": "glow"}}, "glow is a LoRA, not a VAE."),
+        ("lora", {"inputs": {"prompt": "x"}}, "needs a lora model; the server has glow, ink."),
+        (
+            "txt2img",
+            {"inputs": {"steps": 4, "denoise.steps": 5}},
+            "inputs.steps and inputs.denoise.steps both set denoise.steps.",
+        ),
+        ("txt2img", {"axes": {"steps": [4, 5], "denoise.steps": [6, 7]}}, "axes.steps and axes.denoise.steps both set"),
+        ("txt2img", {"inputs": {"nois.seed": 4}}, "Did you mean noise.seed?"),
+        ("txt2img", {"inputs": {"noise.seed": "four"}}, "inputs.noise.seed is four; the field noise.seed takes"),
+        ("txt2img", {"axes": {"denoise.unet": ["x"]}}, "takes no value, only an edge"),
+        ("txt2img", {"inputs": {"lora_weight": 0.5}}, "inputs.lora_weight: txt2img has no lora_weight."),
+    ],
+)
+def test_what_does_not_fit_is_refused(workflow: str, sections: dict[str, object], said: str, refusal: Refusal) -> None:
+    lines = refusal(workflow, **sections)
+    assert any(said in line for line in lines), lines
+
+
+def test_levels_that_give_the_same_pictures_are_refused_unless_left_out(plans: Plans, refusal: Refusal) -> None:
+    axes = {"lora": [None, "glow"], "lora_weight": [0.2, 0.5]}
+    assert "gives the same pictures as lora_weight 0.2 where lora is null" in refusal(axes=axes)[0]
+    assert len(plans(axes=axes, exclude="lora == null and lora_weight > 0.2")) == 3
+
+
+def test_seeds_have_to_be_drawn(refusal: Refusal) -> None:
+    assert "are not drawn yet" in refusal(axes={"seed": {"count": 3}})[0]
+
+
+def test_problems_have_their_line_and_column(pictures: Path) -> None:
+    text = (
+        "name: t\nworkflow: txt2img\ninputs:\n  model: small\n  width: 65\naxes:\n  scheduler:\n  - euler\n  - eulr\n"
+    )
+    with pytest.raises(PlanError) as error:
+        make_plan(Experiment.from_text(text, pictures), builtin_schemas(), MODELS)
+    assert [(problem.line, problem.column) for problem in error.value.problems] == [(5, 3), (9, 5)]
+
+
+def test_roles_that_a_person_settles_win(plans: Plans) -> None:
+    plan = plans(roles={"prompt": ["negative.prompt"]}, axes={"prompt": ["a", "b"]})
+    assert fields(plan, 1, "negative")["prompt"] == "b"
+    assert plan.instance(plan.grid[1]).prompt == "b"
+    assert Address("negative", "prompt") in plan.bodies[0].prompts

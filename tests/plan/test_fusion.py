@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sweep.experiment.definition import Level, Variation
+from sweep.plan.fusion import culprits, fuse
+from sweep.plan.instance import Instance
+from sweep.workflow.checks import check_graph
+from sweep.workflow.graph import Graph, Node
+from sweep.workflow.identity import graph_key, node_digests
+from sweep.workflow.schemas import builtin_schemas
+from tests.plan.conftest import Plans
+
+AXES = {
+    "model": ["small", "large"],
+    "variation": ["red", "blue"],
+    "denoise_strength": [0.2, 0.5],
+    "image": ["wide.png", "tall.png"],
+    "seed": [1, 2],
+}
+
+
+def some(plans: Plans, indices: list[int]) -> list[Instance]:
+    plan = plans("img2img", inputs={"prompt": "a cup", "steps": 4}, axes=AXES)
+    return [plan.instance(plan.grid[index]) for index in indices]
+
+
+def count(graph: Graph, kind: str) -> int:
+    return sum(1 for node in graph.nodes.values() if node.type == kind)
+
+
+@given(st.lists(st.integers(0, 31), min_size=1, max_size=12, unique=True))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+def test_each_branch_is_the_instance_it_was_made_from(plans: Plans, indices: list[int]) -> None:
+    instances = some(plans, indices)
+    fused = fuse(instances)
+    assert list(fused.outputs) == [instance.key for instance in instances]
+    for instance in instances:
+        assert graph_key(fused.graph, fused.outputs[instance.key]) == instance.key
+    outputs = [node for nodes in fused.outputs.values() for node in nodes]
+    assert len(outputs) == len(set(outputs)) == len(instances)
+    assert check_graph(fused.graph, builtin_schemas()) == []
+
+
+@given(st.lists(st.integers(0, 31), min_size=2, max_size=12, unique=True))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+def test_nothing_but_pictures_and_their_metadata_is_made_twice(plans: Plans, indices: list[int]) -> None:
+    fused = fuse(some(plans, indices))
+    shared = {name: digest for name, digest in node_digests(fused.graph).items() if name.startswith("sweep_") is False}
+    private = {node for nodes in fused.outputs.values() for node in nodes}
+    digests = [digest for name, digest in shared.items() if name not in private]
+    assert len(digests) == len(set(digests))
+
+
+def test_what_branches_have_in_common_is_there_once(plans: Plans) -> None:
+    plan = plans(
+        "img2img",
+        inputs={"prompt": "a cup", "image": "wide.png"},
+        axes={"denoise_strength": [0.2, 0.4], "seed": [1, 2]},
+    )
+    graph = fuse([plan.instance(variation) for variation in plan.grid]).graph
+    assert {
+        kind: count(graph, kind) for kind in ("main_model_loader", "compel", "i2l", "noise", "denoise_latents", "l2i")
+    } == {
+        "main_model_loader": 1,
+        "compel": 2,
+        "i2l": 1,
+        "noise": 2,
+        "denoise_latents": 4,
+        "l2i": 4,
+    }
+    assert count(graph, "core_metadata") == 4
+
+
+def test_each_branch_writes_its_own_values_into_its_picture(plans: Plans) -> None:
+    instances = some(plans, [0, 5, 17])
+    fused = fuse(instances)
+    for instance in instances:
+        (output,) = fused.outputs[instance.key]
+        (edge,) = [edge for edge in fused.graph.sources(output) if edge.destination.field == "metadata"]
+        fields = fused.graph.nodes[edge.source.node].fields
+        assert fields["sweep_key"] == instance.key
+        assert fields["sweep_values"] == instance.variation.values
+
+
+def test_the_same_instances_give_the_same_graph_in_whatever_order(plans: Plans) -> None:
+    instances = some(plans, [3, 9, 4])
+    one, two = fuse(instances), fuse(instances[::-1])
+    assert one.graph.nodes == two.graph.nodes
+    assert set(one.graph.edges) == set(two.graph.edges)
+
+
+def test_the_culprit_of_a_failure_is_every_key_that_needs_the_node(plans: Plans) -> None:
+    instances = some(plans, [0, 1, 8])
+    fused = fuse(instances)
+    (output,) = fused.outputs[instances[1].key]
+    assert culprits(fused, output) == (instances[1].key,)
+    loader = next(name for name, node in fused.graph.nodes.items() if node.type == "main_model_loader")
+    assert culprits(fused, loader) == tuple(instance.key for instance in instances)
+    prompt = next(name for name, node in fused.graph.nodes.items() if node.fields.get("prompt") == "a cup, blue")
+    assert culprits(fused, prompt) == (instances[2].key,)
+    assert culprits(fused, "nobody knows it") == tuple(fused.outputs)
+
+
+def test_one_instance_keeps_its_graph(plans: Plans) -> None:
+    (instance,) = some(plans, [7])
+    fused = fuse([instance])
+    assert fused.graph == instance.submission()
+    assert fused.outputs == {instance.key: instance.outputs}
+    assert culprits(fused, "denoise") == (instance.key,)
+
+
+def test_a_replicate_shares_nothing_and_uses_no_cache(plans: Plans) -> None:
+    plan = plans(inputs={"prompt": "a cup"}, axes={"seed": [1]}, study={"replicates": 2})
+    fused = fuse([plan.instance(variation) for variation in plan.grid])
+    assert count(fused.graph, "denoise_latents") == 2
+    assert sum(1 for node in fused.graph.nodes.values() if node.fields.get("use_cache") is False) == 1 + 6
+
+
+def test_random_nodes_and_what_follows_them_are_not_shared() -> None:
+    def instance(key: str, shade: int) -> Instance:
+        graph = Graph.of(
+            [
+                Node("dice", "rand_int", {"low": 0, "high": 9}),
+                Node("size", "integer", {"value": 64}),
+                Node("blank", "blank_image", {"color": shade}),
+            ],
+            ["dice.value → blank.width", "size.value → blank.height"],
+        )
+        return Instance(key=key, variation=Variation(0, {"a": Level(key, {})}), graph=graph, outputs=("blank",))
+
+    graph = fuse([instance("a" * 32, 1), instance("b" * 32, 2)]).graph
+    assert (count(graph, "rand_int"), count(graph, "integer"), count(graph, "blank_image")) == (2, 1, 2)
+
+
+def test_equal_nodes_of_one_graph_stay_two_for_a_collection() -> None:
+    def instance(key: str, strength: int) -> Instance:
+        graph = Graph.of(
+            [
+                Node("one", "integer", {"value": 5}),
+                Node("two", "integer", {"value": 5}),
+                Node("both", "collect"),
+                Node("out", "any", {"x": strength}),
+            ],
+            ["one.value → both.item", "two.value → both.item", "both.collection → out.items"],
+        )
+        return Instance(key=key, variation=Variation(0, {}), graph=graph, outputs=("out",))
+
+    fused = fuse([instance("a" * 32, 1), instance("b" * 32, 2)])
+    assert count(fused.graph, "integer") == 2
+    assert count(fused.graph, "collect") == 1
