@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sweep.errors import Problem, WorkflowError, did_you_mean
+from sweep.errors import Problem, WorkflowError
 from sweep.workflow.checks import raise_for
 from sweep.workflow.generators import BATCH_NODES, GENERATORS, generated
 from sweep.workflow.graph import Address, Edge, Graph, Node, Value
@@ -30,9 +30,7 @@ def from_editor(document: Mapping[str, Any], source: str) -> Workflow:
     """The graph of an export, with its batches as axes. Raises WorkflowError, see `formats.load_workflow`."""
     drawing = _Drawing(document, source)
     nodes = [drawing.node(name) for name in drawing.sent]
-    edges = [
-        edge for edge in drawing.edges if edge.destination.node in drawing.sent and edge.source.node in drawing.sent
-    ]
+    edges = [edge for edge in drawing.edges if not drawing.batching(edge)]
     graph = sound(Graph.of(nodes, dict.fromkeys(edges)), source)
     axes, notes = drawing.batches()
     return Workflow(
@@ -79,9 +77,12 @@ class _Drawing:
                 continue
             found = self._real_source(entry, wires)
             if found is not None:
-                self._present(found.node, found, target)
-                self._present(target.node, found, target)
                 yield Edge(found, target)
+
+    def batching(self, edge: Edge) -> bool:
+        """Whether an edge comes from or leads to a batch node or generator, none of which is sent."""
+        kinds = {self.types.get(edge.source.node), self.types.get(edge.destination.node)}
+        return not kinds.isdisjoint(BATCH_NODES.keys() | GENERATORS)
 
     def _drawn_only(self, node: str) -> bool:
         return node in self.nodes and node not in self.types
@@ -98,11 +99,6 @@ class _Drawing:
             seen.add(node)
             entry = before
         return Address(node, str(entry["sourceHandle"]))
-
-    def _present(self, node: str, start: Address, end: Address) -> None:
-        if node not in self.types:
-            near = did_you_mean(node, self.types)
-            raise WorkflowError(f"{self.source}: edge {start} → {end}: there is no node {node!r}.{near}")
 
     def node(self, name: str) -> Node:
         """One invocation as the editor would send it."""

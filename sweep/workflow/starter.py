@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 
 from sweep.workflow.formats import Workflow
@@ -23,6 +24,7 @@ _FIXED = (
 _PICTURES = ("image", "control_image")
 _MODELS = ("model", "lora")
 _INDENT = "  "
+_RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)\d")  # Windows keeps these names for devices
 
 
 def starter(workflow: Workflow, roles: Roles, path: str, image: str = "picture.png") -> str:
@@ -46,7 +48,8 @@ def starter(workflow: Workflow, roles: Roles, path: str, image: str = "picture.p
 def _plain(name: str) -> str:
     """A name that is a folder's name on every system: letters, digits and dashes."""
     words = "".join(c if c.isascii() and c.isalnum() else " " for c in name.lower()).split()
-    return "-".join(words)[:60].strip("-")
+    name = "-".join(words)[:60].strip("-")
+    return f"{name}-sweep" if _RESERVED.fullmatch(name) else name
 
 
 def _inputs(workflow: Workflow, roles: Roles, image: str) -> Iterator[str]:

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from sweep.workflow.formats import Workflow, load_workflow, workflow_from
+from sweep.workflow.inspection import describe
+from sweep.workflow.schemas import builtin_schemas
+from sweep.workflow.starter import starter
+from sweep.workflow.templates import template
+from tests.workflow.exports import edge, export, invocation, text_to_image
+
+SCHEMAS = builtin_schemas()
+
+
+def big(count: int) -> dict[str, Any]:
+    """An export of so many nodes: a picture filtered again and again, with a value node for every filter."""
+    filters = count // 2
+    nodes = [invocation("f0", "blank_image")]
+    edges = []
+    for number in range(1, filters):
+        nodes += [
+            invocation(f"f{number}", "img_blur", f"Blur {number}", radius=1),
+            invocation(f"v{number}", "float", value=2),
+        ]
+        edges += [edge(f"f{number - 1}.image → f{number}.image"), edge(f"v{number}.value → f{number}.radius")]
+    nodes.append(invocation("end", "save_image"))
+    edges.append(edge(f"f{filters - 1}.image → end.image"))
+    return export(nodes, edges)
+
+
+def test_rows_say_what_stands_where() -> None:
+    document = text_to_image()
+    document["nodes"][5]["data"]["inputs"]["steps"]["label"] = "How long"
+    document["exposedFields"] = [{"nodeId": "d", "fieldName": "steps"}]
+    described = describe(workflow_from(document), SCHEMAS)
+    rows = {str(row.address): row for row in described.rows}
+    steps = rows["d.steps"]
+    assert (steps.shown, steps.kind, steps.range, steps.field_label) == ("5", "integer", "more than 0", "How long")
+    assert steps.exposed
+    assert steps.is_set
+    assert steps.roles == ("steps",)
+    assert rows["z.seed"].shown == "← r.value"
+    assert rows["m.model"].shown == "tiny-sd (sd-1)"
+    assert rows["m.model"].kind == "main model"
+    assert rows["d.scheduler"].range.endswith(", … (31)")
+    assert not rows["d.cfg_rescale_multiplier"].is_set
+    assert rows["d.cfg_rescale_multiplier"].shown == "0"
+    assert "d.control" not in rows  # only an edge could feed it, and none does
+    assert "o.use_cache" not in rows
+    assert described.outputs == ("o",)
+    assert described.problems == ()
+
+
+def test_the_json_is_one_object_with_nodes_roles_and_outputs() -> None:
+    found = json.loads(json.dumps(describe(workflow_from(text_to_image()), SCHEMAS).to_json()))
+    assert found["roles"]["prompt"] == ["p.prompt"]
+    assert found["roles"]["seed"] == ["z.seed"]
+    assert found["cut"] == {"seed": ["r.value → z.seed"]}
+    assert found["outputs"] == ["o"]
+    assert [node["id"] for node in found["nodes"]] == list("mpnzrdo")
+    model = found["nodes"][0]["fields"][0]
+    assert model["value"] == {"$model": {"name": "tiny-sd", "base": "sd-1", "type": "main"}}
+
+
+def test_what_is_wrong_is_described_and_not_raised() -> None:
+    described = describe(workflow_from(export([invocation("a", "noize", "Grain", x=1)], [])), SCHEMAS)
+    assert "Did you mean noise?" in described.problems[0]
+    assert [(str(row.address), row.shown, row.kind) for row in described.rows] == [("a.x", "1", "")]
+
+
+def test_what_must_be_chosen_is_marked() -> None:
+    workflow = Workflow(graph=template("lora", "sd-1", loras=2), kind="api")
+    described = describe(workflow, SCHEMAS)
+    assert {row.roles for row in described.rows if row.address.field == "lora"} == {("lora?",)}
+    assert described.to_json()["ambiguous"]["lora"] == [["lora.lora"], ["lora2.lora"]]  # type: ignore[index,call-overload]
+
+
+def test_sixty_nodes_are_described_in_full() -> None:
+    described = describe(workflow_from(big(60)), SCHEMAS)
+    nodes = described.to_json()["nodes"]
+    assert isinstance(nodes, list)
+    assert len(nodes) == 60
+    assert described.outputs == ("end",)
+    assert described.problems == ()
+
+
+def test_batches_are_described() -> None:
+    nodes = [invocation("b", "integer_batch", "Seeds", integers=[1, 2]), invocation("z", "noise")]
+    described = describe(workflow_from(export(nodes, [edge("b.value → z.seed")])), SCHEMAS)
+    assert described.to_json()["batches"] == {"Seeds": 2}
+
+
+def parsed(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = YAML(typ="safe").load(text)
+    return found
+
+
+def test_a_starter_is_an_experiment() -> None:
+    workflow = workflow_from(text_to_image())
+    text = starter(workflow, describe(workflow, SCHEMAS).roles, "flows/my flow.json")
+    assert parsed(text) == {
+        "name": "my-workflow",
+        "description": "What does My workflow make of its seeds?",
+        "workflow": "flows/my flow.json",
+        "axes": {"seed": {"start": 42, "count": 4}},
+    }
+    assert '#   prompt: "a tiger cub"' in text
+    assert '#   model: "tiny-sd"' in text
+    assert "#   steps: [10, 20, 30]" in text
+
+
+def test_a_starter_asks_for_the_picture_and_sweeps_the_strength() -> None:
+    workflow = load_workflow(Path(__file__).parent / "portable" / "image_to_image.json")
+    text = starter(workflow, describe(workflow, SCHEMAS).roles, "i.json", "photo.jpg")
+    found = parsed(text)
+    assert found["inputs"] == {"image": "photo.jpg"}
+    assert found["axes"]["denoise_strength"] == {"start": 0.2, "stop": 0.8, "step": 0.2}
+
+
+def test_a_starter_lists_what_could_be_meant_and_works_without_any_role() -> None:
+    workflow = Workflow(graph=template("lora", "sd-1", loras=2), kind="api", name="")
+    text = starter(workflow, describe(workflow, SCHEMAS).roles, "x.json")
+    assert '#   lora: ["lora.lora"]\n#   lora: ["lora2.lora"]' in text
+    assert parsed(text)["name"] == "experiment"
+    empty = workflow_from(big(10))
+    assert parsed(starter(empty, describe(empty, SCHEMAS).roles, "x.json"))["axes"] == {}
+
+
+@pytest.mark.parametrize("name", ["a: b # c", "../../etc", "日本", 'x"y', "CON", "a" * 200])
+def test_any_name_of_a_workflow_makes_a_usable_experiment(name: str) -> None:
+    workflow = Workflow(graph=template("txt2img", "sd-1"), kind="editor", name=name)
+    found = parsed(starter(workflow, describe(workflow, SCHEMAS).roles, "x.json"))
+    assert found["name"]
+    assert all(letter.isalnum() or letter == "-" for letter in found["name"])
+    assert len(found["name"]) <= 60
+    assert found["name"] != "con"
