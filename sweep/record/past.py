@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sweep.record import queries
-from sweep.record.base import Counts, KnownKeys
+from sweep.record.base import Counts, KnownKeys, State
 from sweep.record.schema import JOURNAL, reading
 
 _SAMPLE = 500  # latest renderings that estimates are made from
@@ -20,7 +20,7 @@ class Past:
 
     fingerprint: str | None = None
     counts: Counts = field(default_factory=Counts)
-    keys: KnownKeys = field(default_factory=dict)
+    keys: KnownKeys = field(default_factory=dict[str, State])
     completed: int = 0  # points, former ones too
     seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     seconds: Sequence[float] = ()  # of the latest renderings

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sweep.errors import CorruptRecordError, DiskFullError, RecordError
-from sweep.record.disk import FULL_HINT, make_folder
+from sweep.record.disk import FULL_HINT, disk_error, make_folder
 
 JOURNAL = "journal.sqlite"
 FORMAT = 1
@@ -147,7 +147,7 @@ def connect_writer(folder: Path, *, create: bool) -> sqlite3.Connection:
         try:
             make_folder(folder)
         except OSError as error:
-            raise RecordError(f"{folder} could not be made ({error.strerror}).") from error
+            raise disk_error(error, place) from error
         db = sqlite3.connect(place, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             db.create_function("seal", -1, seal, deterministic=True)

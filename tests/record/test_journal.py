@@ -140,7 +140,7 @@ async def test_some_other_database_is_no_journal(tmp_path: Path) -> None:
 
 async def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(RecordError, match="could not be made"):
+    with pytest.raises(RecordError, match="could not be written"):
         await SqliteJournal.open(tmp_path / "file" / "run")
 
 
