@@ -40,7 +40,7 @@ def fit_models(
         if node.type in _PASSIVE:
             continue
         field = schemas[node.type].fields[address.field]
-        bases = field.model_bases or ((main.base,) if main and "main" not in types else ())
+        bases = _bases(field.model_bases, types, main)
         try:
             if said:
                 values[address] = _known(said, types, models)
@@ -53,6 +53,13 @@ def fit_models(
         except PlanError as error:
             fault(address, error.message)
     return Fitted(graph.set(values), filled)
+
+
+def _bases(taken: tuple[str, ...], types: tuple[str, ...], main: ModelRef | None) -> tuple[str, ...]:
+    """The bases of models that may go into a field: the main model's, where the field takes that."""
+    if main is not None and "main" not in types and (not taken or main.base in taken):
+        return (main.base,)
+    return taken
 
 
 def own_model(graph: Graph, schemas: NodeSchemas, models: Models) -> ModelRef | None:
