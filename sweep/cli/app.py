@@ -11,6 +11,7 @@ from typer.exceptions import TyperException
 from sweep.cli import commands
 from sweep.cli.console import complain
 from sweep.errors import SweepError, UsageError
+from sweep.version import VERSION
 
 INTERRUPTED = 130
 
@@ -27,7 +28,7 @@ def app() -> typer.Typer:
     )
     for command in commands.ALL:
         line.command()(command)
-    line.callback()(_version)
+    line.callback(invoke_without_command=True)(_version)
     return line
 
 
@@ -35,9 +36,7 @@ def _version(
     version: bool = typer.Option(False, "--version", is_eager=True, help="Print the version and leave."),
 ) -> None:
     if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(f"sweep {installed('sweep-engine')}")
+        typer.echo(f"sweep {VERSION}")
         raise typer.Exit
 
 

@@ -54,7 +54,9 @@ def _wrapped(label: str, parts: list[str]) -> list[str]:
 
 def _workflow(forecast: Forecast) -> str:
     plan = forecast.plan
-    models = ", ".join(plan.models[:4]) + (f" and {len(plan.models) - 4} more" if len(plan.models) > 4 else "")
+    models = ", ".join(model.name for model in plan.models[:4]) + (
+        f" and {len(plan.models) - 4} more" if len(plan.models) > 4 else ""
+    )
     where = ", ".join(f"{info.name} ({info.version})" for info in forecast.servers) or "the sandbox"
     return f"{plan.experiment.workflow}" + (f" with {models}" if models else "") + f" on {where}"
 

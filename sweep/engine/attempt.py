@@ -48,7 +48,18 @@ class Attempt:
         self._asked: set[tuple[str, int]] = set()
 
     async def run(self) -> list[Next]:
-        """Raises RecordError where the record cannot be written; all else is a row, or another attempt."""
+        """Raises RecordError where the record cannot be written; all else is a row, or another attempt.
+
+        Cancelled meanwhile, the item stays in the list of flights: it is at a server still.
+        """
+        try:
+            left = await self._run()
+        finally:
+            self._give_slot_back()
+        self._landed()
+        return left
+
+    async def _run(self) -> list[Next]:
         try:
             ended = await self._follow(await self._ticket())
         except ServerError as error:
@@ -59,12 +70,14 @@ class Attempt:
             return self._without_server(ServerUnreachableError(error.message))
         except AttemptError as error:
             return await self._settle(self._job.instances, error)
-        finally:
-            self._give_slot_back()
-            for intent in self._intents[:1]:
-                self._desk.flights.pop(intent.batch_id, None)
         self._member.succeeded()
+        self._landed()
         return await self._conclude(ended)
+
+    def _landed(self) -> None:
+        """The server has nothing of it any more."""
+        for intent in self._intents[:1]:
+            self._desk.flights.pop(intent.batch_id, None)
 
     async def _ticket(self) -> Ticket:
         """The item of an earlier attempt where its server still has it, a new one otherwise."""

@@ -68,7 +68,7 @@ async def foresee(
             infos.append(await server.open())
         if servers:
             nodes, models = await servers[0].schemas(), await servers[0].models()
-    plan = make_plan(bound, nodes or {}, models)
+    plan = await run_sync(make_plan, bound, nodes or {}, models)
     return await run_sync(_forecast, plan, past, tuple(infos), provisional)
 
 
@@ -118,7 +118,7 @@ def as_json(forecast: Forecast) -> dict[str, Any]:
     return {
         "name": plan.experiment.name,
         "workflow": plan.experiment.workflow,
-        "models": list(plan.models),
+        "models": [model.name for model in plan.models],
         "axes": {axis.name: {"kind": axis.kind, "values": len(axis.levels)} for axis in plan.axes},
         "points": len(plan),
         "done": forecast.done,

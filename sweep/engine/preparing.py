@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
+from itertools import count
 from pathlib import Path
+from typing import Final, TypeVar
 
+import anyio
 import anyio.to_thread
 
 from sweep.engine import stopping
@@ -33,7 +35,12 @@ from sweep.record.images import ImageStore
 from sweep.record.journal import SqliteJournal
 from sweep.record.lock import FolderLock
 from sweep.servers.base import Server, ServerInfo
+from sweep.version import VERSION
 from sweep.workflow.graph import ModelRef, Ref, map_refs
+from sweep.workflow.schemas import Model
+
+_T = TypeVar("_T")
+CLOSING: Final = 5.0  # seconds a server's client may take to let go
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +52,7 @@ class Preparation:
     journal: SqliteJournal
     store: ImageStore
     members: tuple[Member, ...]
+    models: Mapping[ModelRef, Model]  # as the first server has them
     skip: bytearray  # by index: 1 where nothing is to be begun
     run: int
     destination: str  # names our items on every server
@@ -84,12 +92,13 @@ async def prepared(
         drawn = {axis: await journal.seeds(axis, count) for axis, count in experiment.undrawn.items()}
         experiment = experiment.with_seeds(drawn) if drawn else experiment
         first = members[0].server
-        plan = make_plan(experiment, await first.schemas(), await first.models())
-        await _drop_unfit(plan, members, listener)
-        for note in plan.notes:
+        schemas, models = await patiently(first.schemas, options), await patiently(first.models, options)
+        plan = await anyio.to_thread.run_sync(make_plan, experiment, schemas, models)  # reads the workflow's file
+        await _drop_unfit(plan, members, by_name(models), listener)
+        for note in await anyio.to_thread.run_sync(lambda: plan.notes):  # looks where its files lie
             listener(Notice(message=note))
         if not await _nothing_new(plan, journal, options):
-            await check_values(plan, members[0])
+            await check_values(plan, members[0], options)
         run = await in_step(plan, journal, [member.info for member in members], options)
         store = ImageStore(folder, len(plan))
         await _keep_inputs(plan, journal, store, folder)
@@ -99,6 +108,7 @@ async def prepared(
             journal=journal,
             store=store,
             members=tuple(members),
+            models=by_name(models),
             skip=await _skipped(plan, journal),
             run=run,
             destination=f"sweep-{experiment.name}-{await journal.identity()}",
@@ -121,7 +131,7 @@ async def _members(
     members: list[Member] = []
     refusals: list[ServerError] = []
     for server in servers:
-        held.push_async_callback(server.aclose)
+        held.push_async_callback(_close, server)
         try:
             info = await server.open()
         except ServerError as error:
@@ -137,31 +147,53 @@ async def _members(
     return members
 
 
-async def _drop_unfit(plan: Plan, members: list[Member], listener: Listener) -> None:
+async def _close(server: Server) -> None:
+    """Also when the run is being cancelled, but not for ever."""
+    with anyio.move_on_after(CLOSING, shield=True):
+        await server.aclose()
+
+
+async def _drop_unfit(plan: Plan, members: list[Member], models: Mapping[ModelRef, Model], listener: Listener) -> None:
     """Servers that cannot make the same pictures as the first one take no part."""
     for member in members[1:]:
         try:
-            await check_models(plan, member, members[0])
+            await check_models(plan, member, models)
         except ServerError as error:
             members.remove(member)
             listener(ServerChanged(server=member.name, state="left", reason=error.message))
 
 
-async def check_models(plan: Plan, member: Member, first: Member) -> None:
+async def check_models(plan: Plan, member: Member, wanted: Mapping[ModelRef, Model]) -> None:
     """Raises ServerError where a server lacks a model of the plan, or has another one under the same name."""
     try:
-        models = {(model.name, model.base, model.type): model for model in await member.server.models()}
-        wanted = {(model.name, model.base, model.type): model for model in await first.server.models()}
+        models = by_name(await member.server.models())
     except TransientError as error:
         raise ServerUnreachableError(error.message) from error
     for ref in model_refs(plan):
-        place = (ref.name, ref.base, ref.type)
-        if place not in models:
+        if ref not in models:
             raise ServerUnsupportedError(f"{member.name} has no {ref.type} model {ref.name} ({ref.base}).")
-        if place in wanted and models[place].hash != wanted[place].hash:
-            raise ServerUnsupportedError(
-                f"{member.name} has another {ref.name} than {first.name}: their hashes differ."
-            )
+        if ref in wanted and models[ref].hash != wanted[ref].hash:
+            raise ServerUnsupportedError(f"{member.name} has another model of the name {ref.name}: the hashes differ.")
+
+
+async def patiently(ask: Callable[[], Awaitable[_T]], options: RunOptions) -> _T:
+    """Ask a server for something that may be asked again, as often as a variation would be tried.
+
+    Raises ServerUnreachableError where it never answers.
+    """
+    for attempt in count(1):
+        try:
+            return await ask()
+        except TransientError as error:
+            if attempt >= options.attempts:
+                raise ServerUnreachableError(error.message) from error
+            await anyio.sleep(options.backoff.ceiling(attempt))
+    raise AssertionError("unreachable")
+
+
+def by_name(models: Sequence[Model]) -> dict[ModelRef, Model]:
+    """Models by what they are called; of two with one name, base and type the last."""
+    return {ModelRef(model.name, model.base, model.type): model for model in models}
 
 
 def model_refs(plan: Plan) -> frozenset[ModelRef]:
@@ -178,14 +210,11 @@ def model_refs(plan: Plan) -> frozenset[ModelRef]:
     return frozenset(found)
 
 
-async def check_values(plan: Plan, member: Member) -> None:
+async def check_values(plan: Plan, member: Member, options: RunOptions) -> None:
     """Have the server itself look at every axis value once, before anything is queued. Raises PlanError."""
     located = list(plan.probes())
     images = {sha: image.path for sha, image in plan.images.items()}
-    try:
-        answers = await member.server.check([graph for _, graph in located], images)
-    except TransientError as error:
-        raise ServerError(error.message) from error
+    answers = await patiently(lambda: member.server.check([graph for _, graph in located], images), options)
     problems = [Problem(message=f"{place}: {said}") for (place, _), said in zip(located, answers, strict=True) if said]
     if problems:
         raise PlanError.of(problems, plan.experiment.name)
@@ -213,7 +242,7 @@ async def in_step(plan: Plan, journal: SqliteJournal, servers: Sequence[ServerIn
             points=len(plan),
             servers=[{"name": info.name, "version": info.version, "api": info.api} for info in servers],
             command=" ".join(options.command),
-            sweep_version=version("sweep-engine"),
+            sweep_version=VERSION,
         )
     )
     known = await journal.known_keys()

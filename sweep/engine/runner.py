@@ -82,7 +82,8 @@ class Runner:
         slots = sum(member.limit.most for member in preparation.members)
         self._places = Places(2 * slots + 4 * options.downloads)
         self._error: SweepError | None = None
-        self._group: TaskGroup | None = None
+        self._group: TaskGroup | None = None  # what renders; the run is over when it is
+        self._watchers: TaskGroup | None = None
 
     async def run(self) -> RunSummary:
         """The whole run, its last writes included."""
@@ -91,14 +92,14 @@ class Runner:
         self._listener(prepared.started())
         for job in await open_jobs(prepared):
             self._work.put(job)
-        async with anyio.create_task_group() as watching:
-            watching.start_soon(self._watch_stop)
-            watching.start_soon(watch_requests, self._stop, prepared.folder)
-            watching.start_soon(self._watch_pool)
+        async with anyio.create_task_group() as self._watchers:
+            self._watchers.start_soon(self._watch_stop)
+            self._watchers.start_soon(watch_requests, self._stop, prepared.folder)
+            self._watchers.start_soon(self._watch_pool)
             async with anyio.create_task_group() as self._group:
                 for member in prepared.members:
                     self._group.start_soon(self._serve, member)
-            watching.cancel_scope.cancel()
+            self._watchers.cancel_scope.cancel()
         if self._stop.stage == 2 and self._desk.flights:
             await self._cancel_flights()
         return await self._end(time.monotonic() - began)
@@ -143,15 +144,15 @@ class Runner:
         newly = member.left is None
         self._pool.leave(member, reason)
         self._work.wake()
-        if newly and self._group is not None:
-            self._group.start_soon(self._revive, member)
+        if newly and self._watchers is not None:
+            self._watchers.start_soon(self._revive, member)
 
     async def _revive(self, member: Member) -> None:
         await self._pool.revive(member, self._ready)
         self._work.wake()
 
     async def _ready(self, member: Member) -> None:
-        await check_models(self._prepared.plan, member, self._prepared.members[0])
+        await check_models(self._prepared.plan, member, self._prepared.models)
 
     def _abandon(self, intent: Intent) -> None:
         for member in self._pool.members:
@@ -198,8 +199,9 @@ class Runner:
                     await member.server.cancel(ours)
                 except SweepError as error:
                     self._listener(events.Notice(message=f"{member.name}: {error.message}; its items may go on."))
-            points = [point for flight in flights.values() for point in flight.points]
-            await together(*(self._prepared.journal.cancel(point.key) for point in points))
+            ours_open = {point.key for flight in flights.values() for point in flight.points}
+            begun = await self._prepared.journal.keys("intended", "submitted")
+            await together(*(self._prepared.journal.cancel(key) for key in begun if key in ours_open))
 
     async def _end(self, seconds: float) -> RunSummary:
         """The last writes: how the run ended, and the tables. Disk or journal may be what ended it."""

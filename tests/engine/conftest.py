@@ -21,8 +21,11 @@ from sweep.engine.stopping import Stop
 from sweep.engine.summary import RunSummary
 from sweep.experiment.definition import Experiment
 from sweep.sandbox.app import Sandbox, SandboxOptions, sandbox_server
+from sweep.servers.connecting import ConnectOptions, connect
+from sweep.servers.http import Timings
 
 AT_ONCE = RunOptions(backoff=Backoff(base=0))  # no waiting between attempts
+QUICK = Timings(retry=0.01, poll_listening=0.5, poll_deaf=0.05, reconnect=0.05, reconnect_most=0.2, patience=0.3)
 
 
 class Bench:
@@ -31,6 +34,15 @@ class Bench:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.told: list[events.Event] = []
+        self._watch: events.Listener = lambda _: None
+
+    def watch(self, listener: events.Listener) -> None:
+        """Have `listener` told, too, from now on."""
+        self._watch = listener
+
+    def _tell(self, event: events.Event) -> None:
+        self.told.append(event)
+        self._watch(event)
 
     async def experiment(self, **changes: Any) -> Experiment:
         """Six points over a small photograph: 3 strengths × 2 seeds."""
@@ -52,11 +64,12 @@ class Bench:
         self, experiment: Experiment, *servers: str, options: RunOptions = AT_ONCE, stop: Stop | None = None
     ) -> RunSummary:
         """One run, everything it tells appended to `told`."""
+        clients = [connect(url, ConnectOptions(timings=QUICK)) for url in servers]
         return await run(
-            experiment, servers, options=options, results=self.root / "results", listener=self.told.append, stop=stop
+            experiment, clients, options=options, results=self.root / "results", listener=self._tell, stop=stop
         )
 
-    def of(self, kind: type[events.Event]) -> list[Any]:  # type: ignore[valid-type]
+    def of(self, kind: type[object]) -> list[Any]:
         """The events of one kind."""
         return [event for event in self.told if isinstance(event, kind)]
 

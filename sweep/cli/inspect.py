@@ -1,0 +1,137 @@
+"""`sweep inspect` and `sweep init`: what a workflow holds, and a first experiment for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from sweep.cli import options as shared
+
+if TYPE_CHECKING:
+    from sweep.cli.serving import Access
+    from sweep.workflow.inspection import Description
+    from sweep.workflow.schemas import NodeSchemas
+
+WorkflowFile: TypeAlias = Annotated[
+    Path, typer.Argument(help="An editor export, an API graph, or a picture that holds one.", show_default=False)
+]
+Base: TypeAlias = Annotated[
+    str, typer.Option(help="Base of the main model, where the file does not name real node types: sd-1, sdxl, flux.")
+]
+
+
+def inspect(
+    workflow: WorkflowFile,
+    server: shared.Servers = None,
+    base: Base = "sd-1",
+    as_json: Annotated[bool, typer.Option("--json", help="One object with nodes, roles and outputs.")] = False,
+    ca_file: shared.CaFile = None,
+    credentials: shared.Credentials = None,
+) -> None:
+    """Show the nodes, fields, roles and outputs of a workflow: everything that can be swept.
+
+    With --server its own node types are asked; without, those of InvokeAI 6.14.2 are taken.
+    """
+    from sweep.cli.console import say
+    from sweep.cli.serving import Access
+    from sweep.workflow.formats import load_workflow
+    from sweep.workflow.inspection import describe
+
+    loaded = load_workflow(workflow).for_base(base)
+    description = describe(loaded, _schemas(Access.of(server, ca_file, credentials)))
+    if as_json:
+        say(json.dumps(description.to_json(), ensure_ascii=False))
+    else:
+        _show(description, workflow)
+
+
+def init(
+    workflow: WorkflowFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The experiment file to write.")] = Path(
+        "experiment.yaml"
+    ),
+    image: Annotated[
+        str, typer.Option(help="The picture to start from, where the workflow wants one.")
+    ] = "picture.png",
+    base: Base = "sd-1",
+    server: shared.Servers = None,
+    ca_file: shared.CaFile = None,
+    credentials: shared.Credentials = None,
+) -> None:
+    """Write an experiment file for a workflow, with the roles that were found filled in, ready to run."""
+    import os
+
+    from sweep.cli.console import say
+    from sweep.cli.serving import Access
+    from sweep.errors import UsageError
+    from sweep.workflow.formats import load_workflow
+    from sweep.workflow.roles import find_roles
+    from sweep.workflow.starter import starter
+
+    if output.exists():
+        raise UsageError(f"{output} is there already.", hint="Give another --output.")
+    loaded = load_workflow(workflow).for_base(base)
+    roles = find_roles(loaded.graph, _schemas(Access.of(server, ca_file, credentials)))
+    path = Path(os.path.relpath(workflow, output.parent)).as_posix()
+    output.write_text(starter(loaded, roles, path, image), encoding="utf-8")
+    say(f"{output} written. sweep plan {output} shows what it would do.")
+
+
+def _schemas(access: Access) -> NodeSchemas:
+    if not access.addresses:
+        from sweep.workflow.schemas import builtin_schemas
+
+        return builtin_schemas()
+    import anyio
+
+    return anyio.run(_ask, access)
+
+
+async def _ask(access: Access) -> NodeSchemas:
+    from sweep.cli.serving import servers_for
+
+    async with servers_for(access.addresses[:1], access) as servers:
+        await servers[0].open()
+        try:
+            return await servers[0].schemas()
+        finally:
+            await servers[0].aclose()
+
+
+def _show(description: Description, path: Path) -> None:
+    from itertools import groupby
+
+    from sweep.cli.console import say
+
+    count = len({row.address.node for row in description.rows})
+    say(f"{description.name or path.name}  ({description.kind}, {count} nodes)")
+    for node, group in groupby(description.rows, lambda row: row.address.node):
+        rows = list(group)
+        label = f"  {rows[0].node_label}" if rows[0].node_label else ""
+        say(f"\n{node}  {rows[0].node_type}{label}")
+        width = max(len(row.address.field) for row in rows)
+        for row in rows:
+            value = _cut(" ".join(row.shown.split()), 48)
+            about = " ".join(filter(None, (row.kind, row.range)))
+            role = f"  [{', '.join(row.roles)}]" if row.roles else ""
+            say(f"  {row.address.field:<{width}}  {value:<48}  {about}{role}".rstrip())
+    say()
+    for role, targets in sorted(description.roles.targets.items()):
+        say(f"  {role:<18} {' · '.join(target.sets(role) for target in targets)}")
+    for role, groups in sorted(description.roles.ambiguous.items()):
+        choices = " or ".join(", ".join(str(target.address) for target in group) for group in groups)
+        say(f"  {role:<18} ambiguous: {choices}. Settle it with roles: in the experiment.")
+    say(f"  {'outputs':<18} {', '.join(description.outputs) or 'none'}")
+    for name, count in description.batches:
+        say(f"  {'batch':<18} {name}: {count} values")
+    for note in description.notes:
+        say(f"  {'note':<18} {note}")
+    for problem in description.problems:
+        say(f"  {'problem':<18} {problem}")
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,32 @@
+"""`sweep stop` and `sweep cancel`: end a run from another terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sweep.cli import options as shared
+
+
+def stop(run: shared.Run, results: shared.ResultsRoot = Path("results")) -> None:
+    """Have a run begin nothing more and finish what is in flight, as Ctrl-C does in its own terminal."""
+    _ask(run, results, 1)
+
+
+def cancel(run: shared.Run, results: shared.ResultsRoot = Path("results")) -> None:
+    """Have a run cancel what it has on its servers, as a second Ctrl-C does. Others' items are not touched."""
+    _ask(run, results, 2)
+
+
+def _ask(run: str, results: Path, stage: int) -> None:
+    from sweep.cli.console import say
+    from sweep.cli.locating import results_folder
+    from sweep.engine.stopping import ask
+    from sweep.errors import UsageError
+    from sweep.record.lock import holder, in_use
+
+    folder = results_folder(run, results)
+    if not in_use(folder):
+        raise UsageError(f"No run is going on in {folder}.", hint=f"sweep status {run} tells how the last one ended.")
+    ask(folder, stage)
+    words = "finishes what is in flight" if stage == 1 else "cancels what it has on its servers"
+    say(f"{folder.name}: {holder(folder) or 'the run'} {words}.")

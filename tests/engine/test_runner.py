@@ -1,0 +1,219 @@
+"""Whole runs against a real sandbox: every point once, every outcome a row, every stop clean."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from sweep.engine import events
+from sweep.engine.options import FailureLimit
+from sweep.engine.stopping import Stop
+from sweep.errors import PlanError, ServerUnreachableError
+from sweep.sandbox.app import Sandbox
+from sweep.sandbox.options import Faults
+from tests.engine.conftest import AT_ONCE, Bench, chunks
+
+pytestmark = pytest.mark.usefixtures("loop_may_not_block")
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+async def rows(folder: Path) -> list[dict[str, str]]:
+    return await anyio.to_thread.run_sync(table, folder)
+
+
+async def test_every_point_is_rendered_once_and_its_picture_says_what_its_row_says(
+    bench: Bench, sandbox: Sandbox
+) -> None:
+    summary = await bench.run(await bench.experiment(), sandbox.url)
+    assert (summary.exit_code, summary.completed, summary.rendered) == (0, 6, 6)
+    found = await rows(summary.folder)
+    assert [row["index"] for row in found] == [str(number) for number in range(6)]
+    assert set(sandbox.renders.values()) == {1}
+    assert len(sandbox.renders) == 6
+    for row in found:
+        written = await anyio.to_thread.run_sync(chunks, summary.folder / row["image_path"])
+        nodes = written["invokeai_graph"]["nodes"]
+        assert nodes["noise"]["seed"] == int(row["seed"])
+        assert nodes["denoise"]["denoising_start"] == pytest.approx(1 - float(row["denoise_strength"]))
+        assert nodes["prompt"]["prompt"] == row["prompt"]
+        assert written["invokeai_metadata"]["sweep_key"] == row["key"]
+        assert (row["status"], row["attempts"], row["error"]) == ("completed", "1", "")
+
+
+async def test_the_same_command_again_renders_nothing(bench: Bench, sandbox: Sandbox) -> None:
+    await bench.run(await bench.experiment(), sandbox.url)
+    again = await bench.run(await bench.experiment(), sandbox.url)
+    assert (again.exit_code, again.completed, again.rendered) == (0, 6, 0)
+    assert sum(sandbox.renders.values()) == 6
+
+
+async def test_an_edited_experiment_renders_only_its_new_points(bench: Bench, sandbox: Sandbox) -> None:
+    first = await bench.run(await bench.experiment(), sandbox.url)
+    before = {row["key"]: row["image_path"] for row in await rows(first.folder)}
+    edited = await bench.experiment(axes__denoise_strength=[0.1, 0.2, 0.8])
+    second = await bench.run(edited, sandbox.url)
+    assert (second.completed, second.rendered, second.former) == (6, 2, 2)
+    after = {row["key"]: row["image_path"] for row in await rows(second.folder)}
+    kept = before.keys() & after.keys()
+    assert len(kept) == 4
+    assert all(before[key] == after[key] for key in kept)
+    assert sum(sandbox.renders.values()) == 8
+
+
+async def test_points_that_fail_are_rows_and_may_be_tried_again(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
+    async with sandbox_with(faults=Faults(fail_rate=0.5, most=None)) as flaky:
+        summary = await bench.run(await bench.experiment(), flaky.url)
+    assert summary.exit_code == 1
+    assert 0 < summary.failed < 6
+    found = await rows(summary.folder)
+    assert len(found) == 6
+    assert all(bool(row["error"]) == (row["status"] == "failed") == (not row["image_path"]) for row in found)
+    async with sandbox_with() as sound:
+        left_alone = await bench.run(await bench.experiment(), sound.url)
+        assert (left_alone.rendered, left_alone.failed) == (0, summary.failed)
+        mended = await bench.run(await bench.experiment(), sound.url, options=replace(AT_ONCE, retry_failed=True))
+    assert (mended.exit_code, mended.completed, mended.rendered) == (0, 6, summary.failed)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        Faults(lost_answer=0.5, only="enqueue_batch"),
+        Faults(error_500=0.3, only="/full", most=4),
+        Faults(truncated=0.5, only="/full", most=4),
+        Faults(reset=0.3, only="enqueue_batch"),
+        Faults(error_503=0.4, only="enqueue_batch", retry_after=0),
+        Faults(missing_event=0.3),
+        Faults(doubled_event=0.5),
+    ],
+    ids=["lost-answer", "500", "truncated", "reset", "503", "missing-event", "doubled-event"],
+)
+async def test_faults_of_the_way_cost_no_picture_twice(
+    bench: Bench, sandbox_with: Callable[..., Any], faults: Faults
+) -> None:
+    async with sandbox_with(faults=faults) as flaky:
+        summary = await bench.run(await bench.experiment(), flaky.url, options=replace(AT_ONCE, attempts=20))
+        assert (summary.completed, summary.failed) == (6, 0)
+        assert set(flaky.renders.values()) == {1}
+
+
+async def test_two_servers_share_the_work(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
+    async with sandbox_with(latency=0.02) as one, sandbox_with(latency=0.02) as other:
+        summary = await bench.run(await bench.experiment(), one.url, other.url, options=replace(AT_ONCE, concurrency=1))
+        assert summary.completed == 6
+        assert len(one.renders) + len(other.renders) == 6
+        assert one.renders
+        assert other.renders
+
+
+async def test_the_work_of_a_server_that_dies_goes_to_the_other(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
+    async with sandbox_with() as sound, AsyncExitStack() as held:
+        doomed = await held.enter_async_context(sandbox_with(latency=60))
+        started = anyio.Event()
+        bench.watch(lambda event: started.set() if isinstance(event, events.Submitted) else None)
+
+        async def kill() -> None:
+            await started.wait()
+            await held.aclose()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(kill)
+            summary = await bench.run(await bench.experiment(), doomed.url, sound.url)
+        assert summary.completed == 6
+        assert set(sound.renders.values()) == {1}
+        assert [event.state for event in bench.of(events.ServerChanged)].count("left") == 1
+
+
+async def test_stage_one_finishes_what_is_in_flight(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
+    stop = Stop()
+    bench.watch(lambda event: stop.request(1) if isinstance(event, events.Completed) else None)
+    async with sandbox_with() as server:
+        summary = await bench.run(await bench.experiment(), server.url, stop=stop)
+        assert (summary.exit_code, summary.ending) == (130, "interrupted")
+        assert 0 < summary.completed < 6
+        assert sum(server.renders.values()) == summary.completed
+        again = await bench.run(await bench.experiment(), server.url)
+        assert again.completed == 6
+        assert set(server.renders.values()) == {1}
+
+
+async def test_stage_two_cancels_only_what_is_ours(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
+    stop = Stop()
+    bench.watch(lambda event: stop.request(2) if isinstance(event, events.Started) else None)
+    async with sandbox_with(latency=60) as server:
+        summary = await bench.run(await bench.experiment(), server.url, stop=stop)
+        assert (summary.exit_code, summary.ending, summary.completed) == (130, "cancelled", 0)
+        statuses = {item.status for item in server.queue.items.values()}
+        assert statuses == {"canceled"}
+    async with sandbox_with() as server:
+        again = await bench.run(await bench.experiment(), server.url)
+        assert (again.exit_code, again.completed) == (0, 6)
+
+
+async def test_a_run_broken_off_is_taken_up_where_the_server_is(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
+    """As after a kill: nothing is cancelled, the server renders on, and the next run adopts what it finds."""
+    async with sandbox_with(latency=0.05) as server:
+        async with anyio.create_task_group() as group:
+            bench.watch(lambda event: group.cancel_scope.cancel() if isinstance(event, events.Started) else None)
+            await bench.run(await bench.experiment(), server.url)
+        bench.watch(lambda _: None)
+        summary = await bench.run(await bench.experiment(), server.url)
+        assert summary.completed == 6
+        assert set(server.renders.values()) == {1}
+
+
+async def test_failures_that_are_alike_end_the_run(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
+    experiment = await bench.experiment(axes__seed={"start": 1, "count": 30})
+    async with sandbox_with(faults=Faults(fail_rate=1.0)) as broken:
+        summary = await bench.run(experiment, broken.url, options=replace(AT_ONCE, alike=5))
+    assert (summary.ending, summary.exit_code) == ("stopped-by-failures", 1)
+    assert 5 <= summary.failed < 10
+    assert "failed alike" in summary.reason
+
+
+async def test_a_limit_of_failures_ends_the_run(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
+    async with sandbox_with(faults=Faults(fail_rate=1.0)) as broken:
+        options = replace(AT_ONCE, failures=FailureLimit(count=2))
+        summary = await bench.run(await bench.experiment(), broken.url, options=options)
+    assert summary.ending == "stopped-by-failures"
+
+
+async def test_nobody_there_is_an_error_before_anything_is_written(bench: Bench) -> None:
+    with pytest.raises(ServerUnreachableError, match="does not answer"):
+        await bench.run(await bench.experiment(), "http://127.0.0.1:9")
+
+
+async def test_a_value_the_field_does_not_take_is_told_before_anything_is_sent(bench: Bench, sandbox: Sandbox) -> None:
+    experiment = await bench.experiment(inputs__scheduler="eulr")
+    with pytest.raises(PlanError, match="euler"):
+        await bench.run(experiment, sandbox.url)
+    assert not sandbox.renders
+
+
+async def test_a_shard_renders_its_part_only(bench: Bench, sandbox: Sandbox) -> None:
+    done = 0
+    for part in (1, 2, 3):
+        summary = await bench.run(await bench.experiment(), sandbox.url, options=replace(AT_ONCE, shard=(part, 3)))
+        done += summary.rendered
+        assert summary.completed == done
+    assert done == 6
+
+
+async def test_seeds_given_by_count_are_drawn_once(bench: Bench, sandbox: Sandbox) -> None:
+    experiment = await bench.experiment(axes__seed={"count": 2})
+    first = await bench.run(experiment, sandbox.url)
+    drawn = {row["seed"] for row in await rows(first.folder)}
+    more = await bench.run(await bench.experiment(axes__seed={"count": 3}), sandbox.url)
+    assert (more.completed, more.rendered) == (9, 3)
+    assert drawn < {row["seed"] for row in await rows(more.folder)}
