@@ -3,7 +3,7 @@
 Known are: comparisons (also chained), `and`, `or`, `not`, `in`, `+ - * / // %` on numbers, parentheses, numbers,
 quoted text, lists, true, false and null, and abs, min, max, round of numbers. An axis is named as it stands in the
 file; a name with dots may be written as it is (denoise.steps), any other name between backticks: `my axis`.
-Arithmetic is exact: denoise_strength + 0.1 == 0.3 holds where the strength is 0.2.
+Arithmetic is decimal, to 28 digits: denoise_strength + 0.1 == 0.3 holds where the strength is 0.2.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
+from decimal import ROUND_FLOOR, Decimal
+from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from sweep.errors import SweepError, did_you_mean
 
@@ -57,8 +58,13 @@ class Clause:
     test: Compiled
 
     def holds(self, values: Values) -> bool:
-        """Whether the point with these values counts, as far as this clause goes."""
-        return bool(self.test(values)) is self.wanted
+        """Whether the point with these values counts, as far as this clause goes. A test that comes upon a division
+        by zero, or a value that cannot be compared, is false.
+        """
+        try:
+            return bool(self.test(values)) is self.wanted
+        except (ZeroDivisionError, TypeError):
+            return not self.wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +88,8 @@ def compile_clause(text: str, axes: Iterable[NamedAxis], *, wanted: bool) -> Cla
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         column = getattr(error, "offset", None) or 1
         raise ConditionError(_syntax_message(text), min(max(column - 1, 1), len(text) or 1)) from error
-    compiler = _Compiler({axis.name: axis for axis in axes}, quoted, exact=_counts(tree))
-    test, _ = compiler.compile(tree.body, 0)
+    compiler = _Compiler(plain, {axis.name: axis for axis in axes}, quoted, exact=_counts(tree))
+    test = compiler.condition(tree.body)
     if not compiler.named:
         raise ConditionError("names no axis, so it holds for all points or for none", 1)
     return Clause(text, wanted, tuple(compiler.named), test)
@@ -116,7 +122,24 @@ def _counts(tree: ast.AST) -> bool:
 
 
 def _exact(value: Any) -> Any:
-    return Fraction(repr(value)) if isinstance(value, float) else value
+    """A float as the decimal it is written as: 0.1 is one tenth, not the nearest double."""
+    return Decimal(repr(value)) if isinstance(value, float) else value
+
+
+def _divisor(value: Any) -> Any:
+    if not value:
+        raise ZeroDivisionError
+    return value
+
+
+def _within(left: Any, right: Any) -> bool:
+    return right is not None and left in right
+
+
+def _floor(left: Any, right: Any) -> Any:
+    if isinstance(left, int) and isinstance(right, int):
+        return left // right
+    return (Decimal(left) / Decimal(right)).to_integral_value(ROUND_FLOOR)
 
 
 _COMPARE: Final[Mapping[type[ast.cmpop], Callable[[Any, Any], bool]]] = MappingProxyType(
@@ -127,8 +150,8 @@ _COMPARE: Final[Mapping[type[ast.cmpop], Callable[[Any, Any], bool]]] = MappingP
         ast.LtE: operator.le,
         ast.Gt: operator.gt,
         ast.GtE: operator.ge,
-        ast.In: lambda left, right: left in right,
-        ast.NotIn: lambda left, right: left not in right,
+        ast.In: _within,
+        ast.NotIn: lambda left, right: not _within(left, right),
         ast.Is: operator.eq,
         ast.IsNot: operator.ne,
     }
@@ -138,9 +161,9 @@ _ARITHMETIC: Final[Mapping[type[ast.operator], Callable[[Any, Any], Any]]] = Map
         ast.Add: operator.add,
         ast.Sub: operator.sub,
         ast.Mult: operator.mul,
-        ast.Div: lambda left, right: Fraction(left) / Fraction(right) if right else _Undefined(),
-        ast.FloorDiv: lambda left, right: left // right if right else _Undefined(),
-        ast.Mod: lambda left, right: left % right if right else _Undefined(),
+        ast.Div: lambda left, right: Decimal(left) / Decimal(_divisor(right)),
+        ast.FloorDiv: lambda left, right: _floor(left, _divisor(right)),
+        ast.Mod: lambda left, right: left - right * _floor(left, _divisor(right)),
     }
 )
 _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
@@ -163,20 +186,14 @@ _LITERAL_KINDS: Final[Mapping[type, ValueKind]] = MappingProxyType(
 _LITERALS: Final[Mapping[str, Any]] = MappingProxyType({"true": True, "false": False, "null": None})
 
 
-class _Undefined(float):
-    """What a division by zero is: no number, equal and comparable to none, so no condition on it holds."""
-
-    def __new__(cls) -> Self:
-        return super().__new__(cls, "nan")
-
-
 class _Compiler:
     """An expression tree to a closure, with the kind of value it yields."""
 
-    def __init__(self, axes: Mapping[str, NamedAxis], quoted: Mapping[str, str], *, exact: bool) -> None:
+    def __init__(self, text: str, axes: Mapping[str, NamedAxis], quoted: Mapping[str, str], *, exact: bool) -> None:
+        self._bytes = text.encode()
         self._axes = axes
         self._quoted = quoted
-        self._exact: Callable[[Any], Any] = _exact if exact else lambda value: value
+        self._exact: Callable[[Any], Any] = lru_cache(1024)(_exact) if exact else lambda value: value
         self.named: dict[str, None] = {}
 
     def compile(self, node: ast.expr, depth: int) -> tuple[Compiled, ValueKind]:
@@ -184,11 +201,11 @@ class _Compiler:
             raise self._fault(node, "is nested too deeply")
         match node:
             case ast.BoolOp(op=op, values=parts):
-                tests = [self.compile(part, depth + 1)[0] for part in parts]
+                tests = [self._truth(part, depth) for part in parts]
                 every = isinstance(op, ast.And)
                 return (lambda v: all(t(v) for t in tests) if every else any(t(v) for t in tests)), "boolean"
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                inner, _ = self.compile(operand, depth + 1)
+                inner = self._truth(operand, depth)
                 return (lambda v: not inner(v)), "boolean"
             case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
                 number = self._number(operand, depth)
@@ -209,7 +226,18 @@ class _Compiler:
         raise self._fault(node, "is more than a condition may hold: compare axes with values, joined by and, or, not")
 
     def _fault(self, node: ast.AST, message: str) -> ConditionError:
-        return ConditionError(message, max(getattr(node, "col_offset", 1), 1))
+        offset = getattr(node, "col_offset", 1) - 1  # ast counts bytes, after our parenthesis
+        return ConditionError(message, len(self._bytes[: max(offset, 0)].decode(errors="ignore")) + 1)
+
+    def condition(self, node: ast.expr) -> Compiled:
+        """The whole of it, which is true or false."""
+        return self._truth(node, -1)
+
+    def _truth(self, node: ast.expr, depth: int) -> Compiled:
+        part, kind = self.compile(node, depth + 1)
+        if kind not in ("boolean", "any"):
+            raise self._fault(node, f"has {_a(kind)} where something true or false belongs; compare it with a value")
+        return part
 
     def _number(self, node: ast.expr, depth: int) -> Compiled:
         part, kind = self.compile(node, depth + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import Any, Final, overload
 
 from sweep.errors import ExperimentError
 from sweep.experiment.conditions import Condition
@@ -11,7 +11,8 @@ from sweep.experiment.definition import Design, Dimension, Level, Scalar, Variat
 from sweep.experiment.levels import position
 from sweep.experiment.space import Filtered, Full, Space
 
-MAX_POINTS = 10**15
+MAX_POINTS: Final = 10**15
+MAX_KEPT: Final = 4096  # levels of a dimension that are kept once made
 
 
 class Grid(Sequence[Variation]):
@@ -29,6 +30,7 @@ class Grid(Sequence[Variation]):
         self._names = tuple(axis.name for dimension in self._dimensions for axis in dimension.axes)
         self._space: Space | None = None
         self._chosen: Sequence[int] | None = None
+        self._made: list[dict[int, dict[str, Level]]] = [{} for _ in self._dimensions]
         self._rows: dict[int, dict[tuple[Scalar, ...], int]] = {}
 
     @property
@@ -70,10 +72,17 @@ class Grid(Sequence[Variation]):
 
     def _variation(self, index: int, digits: Sequence[int]) -> Variation:
         levels: dict[str, Level] = {}
-        for dimension, digit in zip(self._dimensions, digits, strict=True):
-            for axis in dimension.axes:
-                levels[axis.name] = axis.levels[digit]
+        for at, digit in enumerate(digits):
+            levels.update(self._made[at].get(digit) or self._make(at, digit))
         return Variation(index, levels)
+
+    def _make(self, at: int, digit: int) -> dict[str, Level]:
+        """The levels at one position of a dimension, kept for the next point that has them."""
+        made = self._made[at]
+        if len(made) >= MAX_KEPT:
+            made.clear()
+        made[digit] = {axis.name: axis.levels[digit] for axis in self._dimensions[at].axes}
+        return made[digit]
 
     def index_of(self, values: Mapping[str, Scalar]) -> int:
         """The index of the point with these values, one for each axis. Raises ExperimentError where an axis is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from decimal import Decimal, localcontext
@@ -71,13 +72,15 @@ class LinearLevels(LazyLevels):
         self.step = step
         self.size = count
         self.whole = whole
+        self._scale = math.lcm(first.denominator, step.denominator)
+        self._origin, self._stride = int(first * self._scale), int(step * self._scale)
 
     def __len__(self) -> int:
         return self.size
 
     def value(self, at: int) -> Number:
-        exact = self.first + self.step * at
-        return int(exact) if self.whole else float(exact)
+        scaled = self._origin + self._stride * at
+        return scaled // self._scale if self.whole else scaled / self._scale  # a quotient of ints is rounded once
 
     def position(self, value: Scalar) -> int | None:
         if isinstance(value, str | None):

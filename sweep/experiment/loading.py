@@ -173,7 +173,7 @@ class _Loading:
         names: list[str] = []
         written = self.document.data.get("axes")
         for name, raw in written.items() if isinstance(written, dict) else ():
-            inner = raw.get("zip") if isinstance(raw, dict) else None
+            inner = raw.get("zip", raw if name == "zip" else None) if isinstance(raw, dict) else None
             columns = raw.get("columns") if isinstance(raw, dict) else None
             names += list(inner) if isinstance(inner, dict) else list(columns) if columns else [name]
         return [name for name in names if isinstance(name, str)]

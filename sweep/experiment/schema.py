@@ -146,4 +146,6 @@ def experiment_schema() -> dict[str, Any]:
         "default": "full",
         "description": design["description"],
     }
+    study = ExperimentFile.model_fields["study"].description
+    schema["properties"]["study"] = {"$ref": "#/$defs/StudySpec", "description": study}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

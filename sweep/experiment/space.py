@@ -13,6 +13,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from sweep.errors import ExperimentError
@@ -207,7 +208,11 @@ def _component(dimensions: Sequence[Dimension], members: tuple[int, ...], clause
         strides[member] = stride
     named = {name for clause in clauses for name in clause.names}
     readers = [
-        [(axis.name, value_reader(axis.levels)) for axis in dimensions[member].axes if axis.name in named]
+        [
+            (axis.name, lru_cache(4096)(value_reader(axis.levels)))
+            for axis in dimensions[member].axes
+            if axis.name in named
+        ]
         for member in members
     ]
     values = _every_value(readers, sizes)

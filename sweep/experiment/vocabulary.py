@@ -16,7 +16,7 @@ SEED_MAX: Final = 2**32 - 1
 TEMPLATE_NAMES: Final = ("txt2img", "img2img", "controlnet", "lora")
 IMAGE_TARGETS: Final = frozenset({"image", "control_image"})
 
-SettingKind: TypeAlias = Literal["integer", "number", "text", "image", "model", "stack", "controls", "board"]
+SettingKind: TypeAlias = Literal["integer", "number", "text", "name", "image", "model", "stack", "controls", "board"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ ROLES: Final[Mapping[str, Role]] = MappingProxyType(
         "seed": Role(kind="integer", low=0, high=SEED_MAX, means="Seed of the noise, 0 to 4294967295."),
         "steps": Role(kind="integer", low=1, means="Denoising steps, at least 1."),
         "cfg_scale": Role(kind="number", low=0, means="How closely the prompt is followed (classifier-free guidance)."),
-        "scheduler": Role(kind="text", means="Name of the scheduler, as the server calls it (euler, dpmpp_2m_k, …)."),
+        "scheduler": Role(kind="name", means="Name of the scheduler, as the server calls it (euler, dpmpp_2m_k, …)."),
         "model": Role(
             kind="model", means="Main model: a name, name@base where a name is ambiguous, or a server's key."
         ),

@@ -1,0 +1,66 @@
+"""A folder with what experiments name, and the shortest way to an experiment from axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from sweep.errors import DefinitionError
+from sweep.experiment.definition import Experiment
+
+Load: TypeAlias = Callable[..., Experiment]
+Fail: TypeAlias = Callable[..., list[str]]
+
+
+def picture(path: Path, size: tuple[int, int] = (8, 6), colour: str = "red") -> Path:
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Has a space in its name; holds shots/a.png and "shots/b c.png", and bad.png, which is none."""
+    top = tmp_path / "my experiments"
+    picture(top / "shots" / "a.png")
+    picture(top / "shots" / "b c.png", (4, 4), "blue")
+    (top / "bad.png").write_text("this is text")
+    return top
+
+
+@pytest.fixture
+def load(folder: Path) -> Load:
+    """Writes the text to a file and loads it."""
+
+    def loader(text: str, overrides: Sequence[str] = (), name: str = "test.yaml") -> Experiment:
+        path = folder / name
+        path.write_text(text, encoding="utf-8")
+        return Experiment.load(path, overrides)
+
+    return loader
+
+
+@pytest.fixture
+def faults(load: Load) -> Fail:
+    """What is said of a wrong file: one line a problem, or the one sentence."""
+
+    def failing(text: str, overrides: Sequence[str] = ()) -> list[str]:
+        with pytest.raises(DefinitionError) as caught:
+            load(text, overrides)
+        assert caught.value.exit_code == 2
+        return [str(problem) for problem in caught.value.problems] or [str(caught.value)]
+
+    return failing
+
+
+def with_axes(axes: dict[str, Any], **more: Any) -> Experiment:
+    return Experiment.from_dict({"workflow": "txt2img", "axes": axes, **more})
+
+
+def values_of(experiment: Experiment, axis: str) -> list[Any]:
+    return next([level.value for level in a.levels] for a in experiment.axes if a.name == axis)

@@ -1,0 +1,135 @@
+"""Conditions: what they may say, that they are never run as Python, and how their faults are told."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweep.experiment.conditions import ConditionError, NamedAxis, compile_clause
+
+AXES = [
+    NamedAxis("denoise_strength", "number"),
+    NamedAxis("seed", "number"),
+    NamedAxis("my axis", "text", ("é", "b")),
+    NamedAxis("noise.2.width", "number"),
+    NamedAxis("denoise.steps", "number"),
+    NamedAxis("lora", "text", (None, "film")),
+    NamedAxis("flag", "boolean"),
+]
+POINT = {
+    "denoise_strength": 0.2,
+    "seed": 42,
+    "my axis": "é",
+    "noise.2.width": 64,
+    "denoise.steps": 3,
+    "lora": None,
+    "flag": True,
+}
+
+
+def holds(text: str) -> bool:
+    return compile_clause(text, AXES, wanted=True).holds(POINT)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "denoise_strength + 0.1 == 0.3",
+        "denoise_strength * 3 == 0.6 and 0.1 + denoise_strength == 0.3",
+        "seed % 5 == 2 and seed // 5 == 8 and seed / 4 == 10.5",
+        "-denoise_strength // 0.3 == -1",
+        "`my axis` == 'é' and `noise.2.width` == 64",
+        "denoise.steps >= 3",
+        "1 < denoise.steps < 4",
+        "lora == null and lora is None and not ('x' in lora)",
+        "flag and flag == true and not (flag != True)",
+        "seed in [1, 42] and seed not in (1, 2)",
+        "min(seed, 3) == 3 and max(seed, 3) == 42 and abs(-seed) == 42 and round(denoise_strength * 10) == 2",
+        "seed == 1\n or seed == 42",
+        "'é' in `my axis`",
+    ],
+)
+def test_what_holds(text: str) -> None:
+    assert holds(text)
+
+
+@pytest.mark.parametrize("text", ["seed == 43", "seed % 0 == 1", "seed / (denoise.steps - 3) > 1", "'x' in lora"])
+def test_what_does_not_hold(text: str) -> None:
+    assert not holds(text)
+
+
+def test_an_exclusion_leaves_what_it_does_not_hold_for() -> None:
+    assert not compile_clause("seed == 42", AXES, wanted=False).holds(POINT)
+    assert compile_clause("seed == 43", AXES, wanted=False).holds(POINT)
+    assert compile_clause("seed / 0 == 43", AXES, wanted=False).holds(POINT)
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "column"),
+    [
+        ("`my axis` == 'é' and sed == 43", "there is no axis sed. Did you mean seed?", 22),
+        ("seed > 1 and `my axis` == 'c'", 'my axis has no value "c".', 27),
+        ("lora == 'flim'", 'lora has no value "flim". Did you mean film?', 9),
+        ("seed = 3", "equality is written ==", 1),
+        ("seed == 1 && flag", "write and, or, not", 12),
+        ("seed >", "cannot be read", 6),
+        ("", "is empty", 1),
+        ("1 == 1", "names no axis", 1),
+        ("seed", "where something true or false belongs", 1),
+        ("seed and flag", "where something true or false belongs", 1),
+        ("seed == '42'", "a number is compared with text", 9),
+        ("lora < 3", "text is compared with a number", 8),
+        ("flag < true", "has no order", 8),
+        ("'a' * 3 == lora", "counts with text", 1),
+        ("seed ** 3 > 1", "an operator that conditions do not know", 1),
+        ("seed in seed", "searched with in", 9),
+        ("seed in (1, 'a')", "a number is compared with text", 13),
+        ("abs(seed, seed) == 3", "gives abs 2 values", 1),
+        ("seed == 1 #", "cannot be read", 1),
+        ("x" * 3000, "longer than", 1),
+        ("not " * 60 + "flag", "nested too deeply", 205),
+    ],
+)
+def test_faults_say_what_and_where(text: str, message: str, column: int) -> None:
+    with pytest.raises(ConditionError) as caught:
+        holds(text)
+    assert message in caught.value.message
+    assert caught.value.column == column
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('x') == 3",
+        "seed.__class__ == 3",
+        "(lambda: seed)() == 1",
+        "[x for x in seed] == 3",
+        "f'{seed}' == lora",
+        "(seed := 3) == 3",
+        "seed if flag else 3",
+        "'%1000000000d' % 1 == lora",
+        "seed[0] == 1",
+        "(" * 300 + "seed" + ")" * 300 + " == 1",
+    ],
+)
+def test_nothing_else_is_understood(text: str) -> None:
+    with pytest.raises(ConditionError):
+        holds(text)
+
+
+@given(st.text(alphabet="seda1.+-*/%()[]<>=!'`, \n&|né", max_size=30))
+def test_any_text_is_a_condition_or_a_fault_with_a_place(text: str) -> None:
+    column = 1
+    try:
+        compile_clause(text, AXES, wanted=True).holds(POINT)
+    except ConditionError as error:
+        column = error.column
+    assert 1 <= column <= len(text) + 1
+
+
+@given(st.integers(-50, 50), st.integers(-50, 50).filter(bool))
+def test_division_is_that_of_python_for_whole_numbers(left: int, right: int) -> None:
+    point = {**POINT, "seed": left, "denoise.steps": right}
+    for text in (f"seed // denoise.steps == {left // right}", f"seed % denoise.steps == {left % right}"):
+        assert compile_clause(text, AXES, wanted=True).holds(point)

@@ -1,0 +1,119 @@
+"""What of an experiment decides its pictures, and what a point sets."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from pathlib import Path
+
+import pytest
+
+from sweep.errors import ExperimentError
+from sweep.experiment.definition import Experiment, Replacement
+from sweep.experiment.vocabulary import INPUT_NAMES, ROLE_NAMES, is_address
+from tests.experiment.conftest import Load, picture, with_axes
+
+DECIDES_A_PICTURE = {
+    "workflow": "the graph",
+    "workflow_path": "the file of the graph",
+    "inputs": "values in the graph",
+    "dimensions": "values in the graph",
+    "roles": "which fields get them",
+}
+DECIDES_NO_PICTURE = {
+    "name": "a label",
+    "description": "a label",
+    "folder": "where files lie, not what is in them",
+    "condition": "which points there are, not what one looks like",
+    "design": "which points there are, not what one looks like",
+    "servers": "who renders",
+    "board": "where pictures go",
+    "study": "how pictures are measured",
+    "text": "how all this is written",
+    "undrawn": "seeds count when they are drawn, as values",
+    "notices": "for people",
+    "marks": "for people",
+    "_grids": "kept, not said",
+}
+
+
+def test_every_field_is_known_to_decide_a_picture_or_not() -> None:
+    fields = {field.name for field in dataclasses.fields(Experiment)}
+    assert fields == DECIDES_A_PICTURE.keys() | DECIDES_NO_PICTURE.keys()
+    assert not DECIDES_A_PICTURE.keys() & DECIDES_NO_PICTURE.keys()
+
+
+def test_settings_are_inputs_then_levels_then_replacements() -> None:
+    experiment = with_axes(
+        {
+            "colour": {"replace": "red", "with": ["blue"]},
+            "prompt": ["a red hat", "red shoes"],
+            "look": {"values": {"low": {"cfg_scale": 2}, "plain": {"scheduler": "euler"}}},
+            "seed": [7],
+        },
+        inputs={"prompt": "never seen red", "cfg_scale": 5, "steps": 9},
+    )
+    first, last = experiment.grid[0], experiment.grid[-1]
+    assert experiment.settings(first) == {"prompt": "a blue hat", "cfg_scale": 2, "steps": 9, "seed": 7}
+    assert experiment.settings(last) == {
+        "prompt": "blue shoes",
+        "cfg_scale": 5,
+        "steps": 9,
+        "seed": 7,
+        "scheduler": "euler",
+    }
+
+
+def test_a_replacement_that_finds_nothing_is_told() -> None:
+    with pytest.raises(ExperimentError, match="does not occur"):
+        Replacement(search="red", by="blue").apply("a green hat")
+    experiment = with_axes({"colour": {"replace": "red", "with": ["blue"]}})
+    with pytest.raises(ExperimentError, match="prompt has no text"):
+        experiment.settings(experiment.grid[0])
+
+
+def test_pictures_are_known_by_what_is_in_them(load: Load, folder: Path) -> None:
+    (folder / "copy.png").write_bytes((folder / "shots" / "a.png").read_bytes())
+    experiment = load("workflow: img2img\ninputs: {control_image: copy.png}\naxes: {image: {images: shots/*}}")
+    found = experiment.images()
+    assert [image.shown for image in found.values()] == ["copy.png", "shots/b c.png"]
+    assert [(image.width, image.height) for image in found.values()] == [(8, 6), (4, 4)]
+    picture(folder / "shots" / "a.png", (8, 6), "green")
+    assert set(load("workflow: img2img\ninputs: {image: shots/a.png}").images()) - set(found)
+
+
+def test_a_broken_picture_is_told(load: Load, folder: Path) -> None:
+    whole = (folder / "shots" / "a.png").read_bytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) - 30])
+    with pytest.raises(ExperimentError, match=r"2:17  inputs.image cut.png is a broken picture"):
+        load("workflow: img2img\ninputs: {image: cut.png}")
+
+
+def test_experiments_are_values(load: Load) -> None:
+    text = "workflow: img2img\ninputs: {image: shots/a.png}\naxes: {seed: {start: 1, count: 3}, variation: [a, b]}"
+    one, two = load(text), load(text)
+    assert len(one.grid) == 6  # a grid that was made makes no difference
+    assert one == two
+    assert one != load(text, ["axes.variation=[a, c]"])
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.name = "other"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        one.inputs["steps"] = 3  # type: ignore[index]
+
+
+def test_roles_and_addresses() -> None:
+    assert set(INPUT_NAMES) - {"controls"} == set(ROLE_NAMES) - {"board"}
+    for address in ("pos.prompt", "a.b.c", "1234-5.seed", "my node.value"):
+        assert is_address(address)
+    for other in ("prompt", ".x", "x.", "a b", "x.1", "", " a.b", "a.b c"):
+        assert not is_address(other)
+
+
+def test_levels_can_be_copied() -> None:
+    experiment = with_axes(
+        {"seed": {"start": 1, "count": 3}, "steps": [1, 2], "cfg_scale": {"start": 1, "stop": 2, "num": 3}}
+    )
+    for axis in experiment.axes:
+        assert copy.deepcopy(axis) == axis
+        assert pickle.loads(pickle.dumps(axis)) == axis

@@ -1,0 +1,65 @@
+"""Prompts in the dynamic-prompts syntax: every combination, and an end where the library has none."""
+
+from __future__ import annotations
+
+import builtins
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.experiment.conftest import Fail, Load, values_of
+
+HEAD = "workflow: txt2img\naxes:\n  prompt: "
+
+
+@pytest.fixture
+def wildcards(folder: Path) -> Path:
+    top = folder / "wild"
+    top.mkdir()
+    (top / "animal.txt").write_text("cat\ndog\n")
+    (top / "scene.txt").write_text("a __animal__ at {dawn|dusk}\n")
+    (top / "loop.txt").write_text("__loop__ again\n")
+    return top
+
+
+def test_every_combination_once(load: Load, wildcards: Path) -> None:
+    experiment = load(HEAD + "{dynamic: 'a {red|blue|red} __animal__', wildcards: wild}")
+    assert values_of(experiment, "prompt") == ["a red cat", "a red dog", "a blue cat", "a blue dog"]
+    nested = load(HEAD + "{dynamic: [__scene__, plain], wildcards: wild}")
+    assert values_of(nested, "prompt") == ["a cat at dawn", "a cat at dusk", "a dog at dawn", "a dog at dusk", "plain"]
+
+
+def test_under_another_name_it_sets_the_prompt(load: Load) -> None:
+    experiment = load("workflow: txt2img\naxes: {colour: {dynamic: '{red|blue} car'}}")
+    assert [experiment.settings(v) for v in experiment.grid] == [{"prompt": "red car"}, {"prompt": "blue car"}]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("{dynamic: 'a __bird__', wildcards: wild}", "the wildcard bird has no values; is there a file bird.txt?"),
+        ("{dynamic: 'a __bird__'}", "the wildcard bird has no values"),
+        ("{dynamic: '__loop__', wildcards: wild}", "the wildcard loop leads back to itself"),
+        ("{dynamic: 'a', wildcards: none}", "the wildcards folder none does not exist"),
+        ("{dynamic: 'a {red|blue'}", "the template 'a {red|blue' cannot be read"),
+        (f"{{dynamic: '{'{a|b|c|d|e|f|g|h|i|j}' * 6}'}}", "the templates make more than 100,000 prompts"),
+    ],
+)
+def test_faults(faults: Fail, wildcards: Path, spec: str, message: str) -> None:
+    (line,) = faults(HEAD + spec)
+    assert message in line
+    assert line.startswith("3:21  axes.prompt: ")
+
+
+def test_without_the_library_it_says_how_to_get_it(faults: Fail, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.startswith("dynamicprompts"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    (line,) = faults(HEAD + "{dynamic: '{a|b}'}")
+    assert 'needs dynamicprompts; pip install "sweep-engine[dynamic]" brings it' in line

@@ -1,0 +1,198 @@
+"""A file's faults are told all at once, each with its line and column and the nearest right word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweep.errors import ExperimentError
+from sweep.experiment.definition import Experiment
+from tests.experiment.conftest import Fail, Load
+
+TYPO = """\
+name: typo
+workflow: img2im
+inputs:
+  denoise_strenght: 0.4
+  image: bad.png
+  control_image: nope.png
+  steps: 0
+  cfg_scale: "7"
+  seed: -1
+  width: 2.5
+descriptoin: foo
+axes:
+  denoise_strength: {start: 0.2, stop: 1.2, step: 0.2}
+  zip:
+    prompt: [a, b, c]
+    seed: [1, 2, 3, 4]
+  a.b: {start: 1, stop: 2, stpe: 1}
+where: denoise_strength > 0.3 and sed == 1
+exclude:
+  - seed = 3
+  - nope in [1, 2]
+design: {kind: randm, points: 3}
+roles: {promt: x, prompt: [pos]}
+servers: [localhost]
+study: {metric: [a], replicates: 0}
+"""
+
+
+def test_every_fault_at_once_in_the_order_of_the_file(faults: Fail) -> None:
+    assert faults(TYPO) == [
+        "2:11  workflow: img2im is neither a template nor a file. Did you mean img2img?",
+        "4:3  inputs.denoise_strenght is not a role or a node.field. Did you mean denoise_strength?",
+        "5:10  inputs.image bad.png is no PNG: it does not decode as a picture",
+        "6:18  inputs.control_image nope.png does not exist",
+        "7:10  inputs.steps is 0, but must be at least 1",
+        '8:14  inputs.cfg_scale must be a number, not "7"',
+        "9:9  inputs.seed is -1, but must be 0 to 4294967295",
+        "10:10  inputs.width must be a whole number, not 2.5",
+        "11:1  descriptoin is not known here. Did you mean description?",
+        "13:40  axes.denoise_strength reaches 1.2, but denoise_strength must be 0 to 1",
+        "16:5  zip: prompt has 3 values, seed has 4.",
+        "17:3  axes.a.b needs step",
+        "17:28  axes.a.b.stpe is not known here. Did you mean stop?",
+        "18:8  where: there is no axis sed. Did you mean seed? (character 28)",
+        "20:5  exclude: cannot be read; equality is written ==",
+        "21:5  exclude: there is no axis nope.",
+        (
+            "22:16  design.kind must be full, random, sobol, halton, lhs or one_at_a_time, "
+            'not "randm". Did you mean random?'
+        ),
+        "23:9  roles.promt is not a role. Did you mean prompt?",
+        "23:16  roles.promt: x is not written node.field",
+        "23:27  roles.prompt: pos is not written node.field",
+        "24:11  localhost is not the URL of a server, as http://host:9090 is",
+        "25:9  study.metric is not known here. Did you mean metrics?",
+        "25:34  study.replicates is 0, but must be at least 1",
+    ]
+
+
+def test_the_message_names_the_file_as_it_was_written(
+    load: Load, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    Path("x.yaml").write_text("workflow: txt2img\nsteps: 3\n")
+    with pytest.raises(ExperimentError) as caught:
+        Experiment.load("x.yaml")
+    assert str(caught.value) == "x.yaml: 1 problem\n  2:1  steps is not known here."
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("inputs: {}", "1:1  workflow is missing"),
+        ("workflow: [a]", "1:11  workflow must be text, not a list"),
+        ("workflow: flows/none.json", "1:11  workflow: flows/none.json does not exist"),
+        ("workflow: shots", "1:11  workflow: shots is a folder, not a file"),
+        ("workflow: zzz", "neither a template nor a file. Templates are txt2img, img2img, controlnet, lora."),
+        ("workflow: txt2img\nname: a/b", '2:7  name "a/b" cannot name a folder everywhere'),
+        ("workflow: txt2img\nname: CON", '2:7  name "CON" cannot name a folder everywhere'),
+        ("workflow: txt2img\nname: 'x '", '2:7  name "x " cannot name a folder everywhere'),
+        ("workflow: txt2img\nname: ../x", "cannot name a folder everywhere"),
+        ("workflow: txt2img\nname: 3", "2:7  name must be text, not 3"),
+        ("workflow: txt2img\naxes: [1]", "2:7  axes must be a mapping, not a list"),
+        ("workflow: txt2img\ninputs:", "2:8  inputs must be a mapping, not null"),
+        ("workflow: txt2img\ninputs: {board: x}", "2:10  inputs.board: the board stands at the top level of the file"),
+        ("workflow: txt2img\ninputs: {lora: [{nam: x}]}", "has nam, which is not known there; known are name, weight"),
+        ("workflow: txt2img\ninputs: {lora: [{name: x, weight: a}]}", 'has weight "a", which is no number'),
+        ("workflow: txt2img\ninputs: {lora: 3}", "must be a name, {name, weight} or a list of these, not 3"),
+        ("workflow: txt2img\ninputs: {controls: x}", 'must be a list of {model, image, weight, begin, end}, not "x"'),
+        ("workflow: txt2img\ninputs: {controls: [{model: m}]}", "needs image"),
+        ("workflow: txt2img\ninputs: {controls: [{model: m, image: 3}]}", "image must be the path of a picture, not 3"),
+        (
+            "workflow: txt2img\ninputs: {controls: [{model: m, image: x, begin: 0.5, end: 0.2}]}",
+            "inputs.controls begins after its end",
+        ),
+        ("workflow: txt2img\ninputs: {controls: [{model: m, image: x, end: 2}]}", "has end 2, but it must be 0 to 1"),
+        ("workflow: txt2img\ninputs: {control_weight: 3}", "inputs.control_weight is 3, but must be -1 to 2"),
+        ("workflow: txt2img\ninputs: {model: {base: sdxl}}", "inputs.model needs the model's name"),
+        ("workflow: txt2img\ninputs: {scheduler: ''}", "inputs.scheduler must not be empty"),
+        ("workflow: txt2img\nwhere: [3]", "2:8  where must be text or a list of texts, not 3"),
+        ("workflow: txt2img\naxes: {seed: [1]}\nwhere: seed > 1", "3:1  the conditions leave no point of the grid"),
+        ("workflow: txt2img\naxes: {seed: [1]}\nexclude: seed == 1", "3:1  the conditions leave no point of the grid"),
+        ("workflow: txt2img\naxes: {seed: {count: 2}}\nwhere: seed > 1", "where: the seeds of seed are not drawn"),
+        ("workflow: txt2img\naxes: {seed: [1]}\nstudy: {baseline: {seed: 2}}", "3:26  axis seed has no value 2"),
+        ("workflow: txt2img\naxes: {seed: {count: 2}}\nstudy: {baseline: {seed: 2}}", "are not drawn before the run"),
+    ],
+)
+def test_faults(faults: Fail, text: str, problem: str) -> None:
+    found = faults(text)
+    assert len(found) == 1
+    assert problem in found[0]
+
+
+def test_a_fault_of_an_axis_is_not_told_again_as_an_unknown_axis(faults: Fail) -> None:
+    found = faults(
+        "workflow: txt2img\naxes: {seed: [a], zip: {prompt: [a], steps: [1, 2]}}\nwhere: seed > 1 and steps > 1"
+    )
+    assert [line.split()[0] for line in found] == ["2:15", "2:38"]
+
+
+def test_what_a_whole_file_becomes(load: Load, folder: Path) -> None:
+    (folder / "flow.json").write_text("{}")
+    experiment = load(
+        "name: a b\ndescription: why?\nworkflow: flow.json\ninputs: {steps: 3, image: shots/a.png}\n"
+        "axes: {seed: [1]}\nroles: {prompt: pos.prompt, seed: [a.seed, b.seed]}\nservers: ['http://gpu:9090/x']\n"
+        "board: mine\nstudy: {metrics: [ssim], replicates: 2, baseline: {seed: 1}}\ndesign: full"
+    )
+    assert (experiment.name, experiment.description, experiment.workflow) == ("a b", "why?", "flow.json")
+    assert experiment.workflow_path == folder / "flow.json"
+    assert experiment.folder == folder
+    assert experiment.roles == {"prompt": ("pos.prompt",), "seed": ("a.seed", "b.seed")}
+    assert experiment.servers == ("http://gpu:9090/x",)
+    assert (experiment.board, experiment.study.metrics, experiment.study.replicates) == ("mine", ("ssim",), 2)
+    assert experiment.study.baseline == {"seed": 1}
+    assert load("workflow: txt2img").name == "test"
+    assert load("workflow: txt2img").workflow_path is None
+
+
+def test_where_things_stand(load: Load) -> None:
+    experiment = load(
+        "workflow: txt2img\ninputs:\n  steps: 3\naxes:\n  noise.seed: {start: 1, count: 2}\n  cfg_scale: [1, 2]\n"
+    )
+    assert experiment.where_is("inputs.steps") == (3, 3)
+    assert experiment.where_value_is("inputs.steps") == (3, 10)
+    assert experiment.where_is("axes.noise.seed.count") == (5, 26)
+    assert experiment.where_is("axes.cfg_scale.1") == (6, 18)
+    assert experiment.where_is("axes.cfg_scale.9") == (6, 3)
+    assert experiment.where_is("board") is None
+
+
+def test_the_text_as_run_loads_again_from_anywhere(load: Load, folder: Path, tmp_path: Path) -> None:
+    (folder / "p.txt").write_text("a\nb\n")
+    (folder / "base").mkdir()
+    (folder / "base" / "q.txt").write_text("1\n2\n")
+    (folder / "base" / "base.yaml").write_text(
+        "workflow: img2img\ninputs: {image: ../shots/a.png, steps: 9}\naxes: {steps: {lines: q.txt}, seed: [1, 2]}"
+    )
+    first = load(
+        "include: base/base.yaml\nwhere: steps < 2\n"
+        "axes: {prompt: {lines: p.txt}, seed: null, image: {images: 'shots/*'}}",
+        ["inputs.cfg_scale=3"],
+    )
+    elsewhere = tmp_path / "results" / "experiment.yaml"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text(first.text, encoding="utf-8")
+    again = Experiment.load(elsewhere)
+    assert list(again.grid) == list(first.grid)
+    assert again.inputs == first.inputs
+    assert (again.name, again.folder, again.text) == (first.name, first.folder, first.text)
+
+
+def test_from_dict_is_the_file_that_holds_it(load: Load, folder: Path) -> None:
+    data: dict[str, Any] = {
+        "workflow": "img2img",
+        "inputs": {"image": Path("shots/a.png")},
+        "axes": {"seed": range(3), "variation": ("a", "b")},
+    }
+    experiment = Experiment.from_dict(data, folder)
+    assert len(experiment.grid) == 6
+    assert experiment.name == "experiment"
+    with pytest.raises(ExperimentError, match=r"experiment: 1 problem\n  inputs.steps is 0"):
+        Experiment.from_dict({"workflow": "txt2img", "inputs": {"steps": 0}})
+    text = "workflow: txt2img\naxes: {seed: [1, 2]}"
+    assert list(Experiment.from_text(text, folder).grid) == list(load(text).grid)

@@ -1,0 +1,103 @@
+"""YAML from anyone: only plain data comes out, whatever is in it, and what is wrong has a place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweep.errors import ExperimentError
+from sweep.experiment.definition import Experiment
+from sweep.experiment.reading import MAX_BYTES, read_text
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n" for before, name in zip("abcdefg", "bcdefgh", strict=True)
+)
+
+
+def said(raw: bytes | str, tmp_path: Path) -> str:
+    path = tmp_path / "x.yaml"
+    path.write_bytes(raw.encode() if isinstance(raw, str) else raw)
+    with pytest.raises(ExperimentError) as caught:
+        Experiment.load(path)
+    return str(caught.value).replace(str(path), "x.yaml").replace("\n ", "")
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ("", "x.yaml is empty. An experiment has at least a workflow."),
+        ("# only a comment\n", "x.yaml is empty. An experiment has at least a workflow."),
+        ("- a\n- b", "x.yaml: 1 problem 1:1  an experiment is a mapping"),
+        ("text", "x.yaml: 1 problem 1:1  an experiment is a mapping"),
+        ("a: 1\nb: [1,", "x.yaml: 1 problem 2:7  expected the node content, but found '<stream end>'"),
+        ("a:\n\t- 1", "x.yaml: 1 problem 2:1  a tab stands here; YAML is indented with spaces"),
+        ("a: b\n\tc: d", "x.yaml: 1 problem 2:1  a tab stands here; YAML is indented with spaces"),
+        ("a: 1\nb: 2\na: 3", "x.yaml: 1 problem 3:1  a stands twice; first in line 1"),
+        ("a: {x: 1, x: 2}", "x.yaml: 1 problem 1:11  x stands twice; first in line 1"),
+        ("a: 1\n---\nb: 2", "x.yaml: 1 problem 2:1  a second document begins here; a file holds one experiment"),
+        ("a: .nan", "x.yaml: 1 problem 1:4  .nan is not a number that can be set"),
+        ("a: 1e999", "x.yaml: 1 problem 1:4  1e999 is not a number that can be set"),
+        ("a: " + "9" * 400, "x.yaml: 1 problem 1:4  a number of more than 300 digits"),
+        ("? [a]\n: b", "x.yaml: 1 problem 1:3  a key must be plain text"),
+        ("a: *b", "x.yaml: 1 problem 1:4  *b stands for nothing: no &b before it"),
+        ("a: &a [*a]", "x.yaml: 1 problem 1:4  nested deeper than 40 levels; does an alias hold itself?"),
+        ("a: " + "[" * 50 + "]" * 50, "x.yaml: 1 problem 1:43  nested deeper than 40 levels"),
+        ("a: " + "[" * 50_000, "x.yaml: 1 problem 1:43  nested deeper than 40 levels"),
+        (BOMB, "x.yaml: 1 problem 1:35  aliases expand to more than 100000 values"),
+        (b"\xff\xfea", "x.yaml: 1 problem 1:1  is not UTF-8 text"),
+        (b"a: 1\nb: caf\xe9", "x.yaml: 1 problem 2:1  is not UTF-8 text"),
+        (b"#" * (MAX_BYTES + 1), "x.yaml is larger than 2 MB; that is no experiment."),
+        ("<<: {a: 1}\nworkflow: txt2img", "x.yaml: 1 problem 1:1  << is not known here."),
+    ],
+)
+def test_files_that_are_no_experiment(raw: bytes | str, message: str, tmp_path: Path) -> None:
+    assert said(raw, tmp_path) == message
+
+
+@pytest.mark.parametrize("tag", ["!!python/object/apply:os.system", "!!python/name:os.system", "!custom", "!!binary"])
+def test_tags_make_nothing(tag: str, tmp_path: Path) -> None:
+    assert "is not allowed; an experiment is plain data" in said(f"a: {tag} x", tmp_path)
+
+
+def test_no_such_file_and_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match=r"none\.yaml does not exist"):
+        Experiment.load(tmp_path / "none.yaml")
+    with pytest.raises(ExperimentError, match="is a folder, not a file"):
+        Experiment.load(tmp_path)
+
+
+def test_a_byte_order_mark_and_windows_lines_are_welcome(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_bytes("\ufeffworkflow: txt2img\r\naxes:\r\n  seed: [1, 2]\r\n".encode())
+    experiment = Experiment.load(path)
+    assert len(experiment.grid) == 2
+    assert experiment.where_is("axes.seed") == (3, 3)
+
+
+def test_scalars_are_those_of_yaml_1_2(tmp_path: Path) -> None:
+    text = (
+        "[yes, no, on, off, 012, 0o17, 0x1F, 1e3, .5, -3, +4, 1_000, 12:30, ~, null, true, 'true', !!str 5, 2026-01-01]"
+    )
+    assert read_text(text, folder=tmp_path, shown="x").data == [
+        *("yes", "no", "on", "off", 12, 15, 31, 1000.0, 0.5, -3, 4, "1_000", "12:30"),
+        *(None, None, True, "true", "5", "2026-01-01"),
+    ]
+
+
+def test_aliases_stand_for_what_they_name(tmp_path: Path) -> None:
+    document = read_text("a: &x {y: [1, 2]}\nb: *x\n", folder=tmp_path, shown="x")
+    assert document.data == {"a": {"y": [1, 2]}, "b": {"y": [1, 2]}}
+    document.data["a"]["y"].append(3)
+    assert document.data["b"]["y"] == [1, 2]
+
+
+@given(st.text(alphabet="ab:-[]{}&*!#?'\"|>%@` \n\t,0.1\u00e9", max_size=60))
+def test_any_text_is_data_or_a_fault(text: str) -> None:
+    try:
+        data = read_text(text, folder=Path(), shown="x").data
+    except ExperimentError as error:
+        data = str(error)
+    assert isinstance(data, dict | list | str | int | float | bool | None)
