@@ -76,14 +76,11 @@ class ImageStore:
 
     async def clean(self) -> int:
         """Remove what a killed run left half-written; how many files. For the start of a run, under the lock."""
-        return await run_sync(self._clean)
+        return await run_sync(remove_parts, self._folder)
 
     async def free_bytes(self) -> int:
         """Space left for pictures on the folder's device."""
         return await run_sync(free_bytes, self._folder)
-
-    def _clean(self) -> int:
-        return sum(remove_parts(self._folder / name) for name in (IMAGES, INPUTS))
 
     def _save(self, data: bytes, stem: str, key: str, ordinal: int) -> SavedImage:
         facts = verify_picture(data, most_pixels=self._most_pixels)

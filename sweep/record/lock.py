@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from sweep.errors import FolderInUseError, RecordError
 from sweep.record.disk import disk_error
 
 LOCK = "lock.json"
+_LOOKS, _LOOK_SECONDS = 15, 0.01
 _LOCKED_BYTE = 2**30  # Windows forbids others to read what is locked, so the lock lies behind the text
 
 
@@ -66,7 +68,7 @@ class FolderLock:
             machine=_machine(),
             since=datetime.now(UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
         )
-        free = _try_lock(file)
+        free = _try_lock(file) or _try_again(file)
         former = _read(file)
         if not free:
             raise FolderInUseError(f"{self._folder} is in use by {former or 'another process'}.")
@@ -121,12 +123,21 @@ def holder(folder: Path) -> Holder | None:
 def in_use(folder: Path) -> bool:
     """Whether a process holds the lock of `folder`; takes nothing and leaves nothing behind."""
     try:
-        with (folder / LOCK).open("r+", encoding="utf-8") as file:
+        with (folder / LOCK).open(encoding="utf-8") as file:
             return not _try_lock(file)
     except FileNotFoundError:
         return False
     except OSError as error:
         raise RecordError(f"{folder / LOCK} could not be read ({error.strerror}).") from error
+
+
+def _try_again(file: IO[str]) -> bool:
+    """Somebody may only have been looking, by `in_use`, which holds the lock for a moment."""
+    for _ in range(_LOOKS):
+        time.sleep(_LOOK_SECONDS)
+        if _try_lock(file):
+            return True
+    return False
 
 
 def _read(file: IO[str]) -> Holder | None:

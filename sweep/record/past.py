@@ -34,7 +34,8 @@ class Past:
     def seeds_for(self, axis: str, count: int) -> tuple[int, ...]:
         """The seeds drawn so far, filled up with stand-ins: which numbers they are changes no count."""
         drawn = self.seeds.get(axis, ())[:count]
-        missing = (number for number in range(2 * count) if number not in set(drawn))
+        taken = set(drawn)
+        missing = (number for number in range(2 * count) if number not in taken)
         return (*drawn, *(next(missing) for _ in range(count - len(drawn))))
 
 

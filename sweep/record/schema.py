@@ -180,6 +180,9 @@ def connect_reader(folder: Path) -> sqlite3.Connection:
     try:
         return _reader(uri)
     except sqlite3.OperationalError:
+        log = folder / f"{JOURNAL}-wal"
+        if log.exists() and log.stat().st_size:
+            raise
         return _reader(f"{uri}&immutable=1")  # a medium on which SQLite cannot keep its shared memory file
 
 

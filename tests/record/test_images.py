@@ -120,12 +120,13 @@ async def test_only_our_own_leftovers_are_removed(tmp_path: Path) -> None:
     def prepare() -> None:
         (tmp_path / "images" / "001").mkdir(parents=True)
         (tmp_path / "images" / "001" / f".{'0' * 32}.part").write_bytes(b"half")
+        (tmp_path / f".{'1' * 32}.part").write_bytes(b"half a table")
         (tmp_path / "images" / "notes.part").write_text("a person's")
         (tmp_path / "images" / ".hidden.part").write_text("a person's")
 
     await to_thread(prepare)
     store = ImageStore(tmp_path, 1)
-    assert await store.clean() == 1
+    assert await store.clean() == 2
     assert await store.clean() == 0
     left = await to_thread(lambda: sorted(path.name for path in tmp_path.rglob("*.part")))
     assert left == [".hidden.part", "notes.part"]

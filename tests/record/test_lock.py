@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from sweep.record.lock import LOCK, FolderLock, Holder, holder, in_use
 
 HOLD = """
 import sys
+import threading
 from pathlib import Path
 from sweep.record.lock import FolderLock
 with FolderLock(Path(sys.argv[1])):
@@ -58,6 +60,26 @@ def test_an_orderly_end_leaves_nobody(tmp_path: Path) -> None:
         assert noted.pid == os.getpid()
     assert not in_use(tmp_path)
     assert holder(tmp_path) is None
+
+
+def test_to_look_whether_it_is_in_use_never_stops_a_run(tmp_path: Path) -> None:
+    with FolderLock(tmp_path):
+        pass
+    looking = threading.Event()
+
+    def look() -> None:
+        while not looking.is_set():
+            in_use(tmp_path)
+
+    other = threading.Thread(target=look)
+    other.start()
+    try:
+        for _ in range(20):
+            with FolderLock(tmp_path):
+                pass
+    finally:
+        looking.set()
+        other.join()
 
 
 def test_twice_in_one_process_is_once_too_often(tmp_path: Path) -> None:

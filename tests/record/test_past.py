@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from sweep.record.base import Failure
+from sweep.record.journal import SqliteJournal
+from sweep.record.marginals import marginals
+from sweep.record.past import read_past
+from sweep.record.table import Results
+from tests.record.making import a_folder, facts, point
+
+
+def test_a_folder_that_is_not_there_has_no_past(tmp_path: Path) -> None:
+    past = read_past(tmp_path / "nothing")
+    assert (past.fingerprint, past.completed, past.pixels, len(past.keys)) == (None, 0, 0, 0)
+    assert past.seeds_for("seed", 3) == (0, 1, 2)
+
+
+def test_what_a_finished_run_tells_of_the_next(tmp_path: Path) -> None:
+    folder = asyncio.run(a_folder(tmp_path, 3))
+
+    async def more() -> tuple[int, ...]:
+        async with await SqliteJournal.open(folder) as journal:
+            await journal.fail(point(5), Failure(kind="A", message="b"))
+            return await journal.seeds("seed", 2)
+
+    drawn = asyncio.run(more())
+    past = read_past(folder)
+    assert (past.fingerprint, past.completed, past.counts.failed) == ("first", 3, 1)
+    assert past.keys.get(point(2).key) == "completed"
+    assert past.keys.get(point(5).key) == "failed"
+    assert past.pixels == 24 * 16
+    assert list(past.seconds) == [2.0] * 3
+    assert past.seeds_for("seed", 2) == drawn
+    assert past.seeds_for("seed", 1) == drawn[:1]
+    assert len(set(past.seeds_for("seed", 5))) == 5
+
+
+def test_the_seeds_forecast_are_the_length_asked_for_even_where_stand_ins_were_drawn(tmp_path: Path) -> None:
+    async def draw() -> None:
+        stand_ins = iter([0, 1, 2])
+        async with await SqliteJournal.open(tmp_path, draw=lambda: next(stand_ins)) as journal:
+            await journal.begin_run(facts())
+            await journal.seeds("seed", 3)
+
+    asyncio.run(draw())
+    assert read_past(tmp_path).seeds_for("seed", 6) == (0, 1, 2, 3, 4, 5)
+
+
+def test_marginals_count_a_variation_once(tmp_path: Path) -> None:
+    folder = asyncio.run(a_folder(tmp_path, 3))
+    rows = [row for row in Results(folder).rows() for _ in range(2)]
+    found = marginals(rows, ["denoise_strength", "variation"])
+    assert [(each.axis, each.value, each.done, each.failed) for each in found] == [
+        ("denoise_strength", "0", 1, 0),
+        ("denoise_strength", "0.1", 1, 0),
+        ("denoise_strength", "0.2", 1, 0),
+        ("variation", "studio lighting", 3, 0),
+    ]
+    assert found[-1].mean_seconds == 2.0
+
+
+def test_the_table_as_a_text_file_is_what_is_streamed(tmp_path: Path) -> None:
+    results = Results.open(asyncio.run(a_folder(tmp_path, 3)))
+    assert (
+        results.write_text(tmp_path / "a.csv", "csv").read_bytes() == results.write_csv(tmp_path / "b.csv").read_bytes()
+    )
+    assert results.write_text(tmp_path / "a.md", "md", where=lambda row: row["index"] == 0).read_text().count("\n") == 3
