@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from sweep.errors import ServerUnsupportedError
 from sweep.servers import reading
@@ -117,7 +118,9 @@ class FamilyServer:
 async def _api(http: Http, queue_id: str) -> str:
     """`queue` or `sessions` by what is there, empty for neither. A refusal is an answer, too: there is something."""
     also = (401, 403, 404, 405, 422)
-    queue = await http.call("GET", f"/api/v1/queue/{queue_id}/status", "asking which API it speaks", also=also)
+    queue = await http.call(
+        "GET", f"/api/v1/queue/{quote(queue_id, safe='')}/status", "asking which API it speaks", also=also
+    )
     if queue.status in (401, 403) or "queue" in reading.mapping(queue.body):
         return "queue"
     return ""

@@ -43,16 +43,24 @@ class Events:
         self._heard = heard
         self._changed = changed
         self._client: Any = None
+        self._lost = asyncio.Event()
+        self._stopped = False
         self.up = False
 
     async def run(self) -> None:
-        """Keep the line up until cancelled; never raises anything else."""
+        """Keep the line up until `stop`; never raises."""
         pause = self._timings.reconnect
-        while True:
+        while not self._stopped:
             if await self._once():
                 pause = self._timings.reconnect
-            await asyncio.sleep(pause)
+            if not self._stopped:
+                await asyncio.sleep(pause)
             pause = min(pause * 2, self._timings.reconnect_most)
+
+    def stop(self) -> None:
+        """End the line. Cancelling `run` alone may not: the socket's library swallows a cancellation here and there."""
+        self._stopped = True
+        self._lost.set()
 
     async def emit(self, event: str, data: dict[str, str]) -> None:
         """Tell the server something, where the line is up."""
@@ -62,7 +70,7 @@ class Events:
 
     async def _once(self) -> bool:
         """One connection from handshake to its end; True where there was one."""
-        lost = asyncio.Event()
+        self._lost = lost = asyncio.Event()
         client = self._client = self._new_client(lost)
         connected = False
         try:
@@ -77,8 +85,9 @@ class Events:
             if self._subscribe is not None:
                 await client.emit(*self._subscribe)
             connected = True
-            self._set(up=True)
-            await lost.wait()
+            self._set(up=not self._stopped)
+            if not self._stopped:
+                await lost.wait()
         except SOCKET_FAULTS:
             return connected
         finally:

@@ -231,7 +231,8 @@ class Http:
                 ) as response:
                     target = self._redirect(request.method, url, response)
                     if target is None:
-                        data = await self._body(response, limit, request.what)
+                        most = limit if response.ok else LARGEST_ANSWER
+                        data = await self._body(response, most, request.what)
                         self._token = response.headers.get(FRESH_TOKEN) or self._token
                         return response.status, response.headers, data
                     url = target

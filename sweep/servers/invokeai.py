@@ -75,6 +75,7 @@ class InvokeAI:
 
     async def aclose(self) -> None:
         """Let go of everything; never raises. See `Server.aclose`."""
+        self._events.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,69 @@
+"""Where credentials come from, and that they are in no repr."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sweep.errors import UsageError
+from sweep.servers.credentials import Credentials, find_credentials
+
+URL = "http://gpu1:9090"
+
+
+def _file(folder: Path, text: str, mode: int = 0o600) -> Path:
+    path = folder / "credentials.toml"
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def test_nothing_given_is_none(tmp_path: Path) -> None:
+    assert find_credentials(URL, {}) is None
+    assert find_credentials(URL, {"SWEEP_EMAIL": "me@example.org"}) is None
+    assert find_credentials(URL, {}, _file(tmp_path, "")) is None
+
+
+def test_the_environment_gives_token_or_login() -> None:
+    token = find_credentials(URL, {"SWEEP_TOKEN": "t0ken"})
+    login = find_credentials(URL, {"SWEEP_EMAIL": "me@example.org", "SWEEP_PASSWORD": "pass"})
+
+    assert token is not None
+    assert token.token == "t0ken"
+    assert login is not None
+    assert login.can_log_in
+
+
+def test_a_servers_own_section_goes_before_the_environment(tmp_path: Path) -> None:
+    path = _file(tmp_path, 'token = "all"\n[servers."http://gpu1:9090"]\ntoken = "own"\n')
+    environ = {"SWEEP_TOKEN": "environment", "SWEEP_CREDENTIALS": str(path)}
+
+    own = find_credentials(URL + "/", environ)
+    other = find_credentials("http://gpu2:9090", environ)
+    without = find_credentials("http://gpu2:9090", {}, path)
+
+    assert [c.token for c in (own, other, without) if c] == ["own", "environment", "all"]
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
+def test_a_file_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:
+    path = _file(tmp_path, 'token = "secret"', mode)
+
+    with pytest.raises(UsageError, match="chmod 600") as caught:
+        find_credentials(URL, {}, path)
+
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_is_missing_or_no_toml_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        find_credentials(URL, {}, tmp_path / "none.toml")
+    with pytest.raises(UsageError, match="not TOML") as caught:
+        find_credentials(URL, {}, _file(tmp_path, "token: secret"))
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_no_repr_tells_them() -> None:
+    assert "s3cret" not in repr(Credentials(token="s3cret", email="s3cret", password="s3cret"))

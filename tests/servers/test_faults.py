@@ -1,0 +1,110 @@
+"""Which error an answer is, and that no error repeats what was sent."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from sweep.errors import (
+    OverloadedError,
+    ServerError,
+    ServerRefusedError,
+    SweepError,
+    TransientError,
+    VariationError,
+)
+from sweep.servers import faults
+from tests.servers.fake import payload
+
+URL = "http://gpu1:9090"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, VariationError),
+        (401, ServerRefusedError),
+        (403, ServerRefusedError),
+        (404, ServerError),
+        (409, TransientError),
+        (413, VariationError),
+        (415, VariationError),
+        (422, VariationError),
+        (429, OverloadedError),
+        (500, TransientError),
+        (502, TransientError),
+        (503, OverloadedError),
+        (504, TransientError),
+        (302, ServerError),
+    ],
+)
+def test_each_status_is_one_kind_of_error(status: int, kind: type[SweepError]) -> None:
+    fault = faults.of_status(URL, status, {}, {"detail": "because"}, "asking")
+
+    assert type(fault) is kind
+
+
+def test_a_refusal_names_node_and_field_and_nothing_of_what_was_sent() -> None:
+    body = payload("refused_6_14")
+    body["detail"][0]["input"] = {"prompt": "SECRET"}
+
+    fault = faults.of_status(URL, 422, {}, body, "submitting an item")
+
+    assert str(fault) == "d.denoising_start: Input should be less than or equal to 1"
+    assert "SECRET" not in repr(fault)
+
+
+def test_an_unknown_node_type_is_named_without_the_309_known_ones() -> None:
+    fault = faults.of_status(URL, 422, {}, payload("refused_type_6_14"), "submitting an item")
+
+    assert str(fault) == "d: this server has no node type 'foo'"
+
+
+def test_a_fault_of_the_whole_graph_has_its_sentence() -> None:
+    detail = [{"type": "value_error", "loc": ["body", "batch", "graph"], "msg": "Value error, Edge source field foo"}]
+
+    assert faults.detail({"detail": detail}) == "graph: Edge source field foo"
+
+
+def test_long_and_many_faults_are_cut() -> None:
+    detail = [{"loc": ["body", "batch", "graph", "nodes", f"n{n}", "x", "f"], "msg": "m" * 900} for n in range(9)]
+
+    said = faults.detail({"detail": detail})
+
+    assert len(said) < 300
+    assert said.endswith("(and 6 more)")
+
+
+@pytest.mark.parametrize(
+    "body", [None, [], "text", {"detail": None}, {"detail": [1, None, {}]}, {"detail": [{"loc": 1}]}]
+)
+def test_odd_bodies_are_no_trouble(body: Any) -> None:
+    assert isinstance(faults.detail(body), str)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("7", 7.0),
+        ("0.5", 0.5),
+        ("-3", 0.0),
+        ("nan", None),
+        ("inf", None),
+        ("1e9", 3600.0),
+        ("soon", None),
+        ("Mon, 23 Nov 2026 12:00:30 GMT", 30.0),
+        ("Mon, 23 Nov 2026 11:00:00 GMT", 0.0),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
+    assert faults.retry_after(header, datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)) == seconds
+
+
+def test_overload_carries_how_long_to_wait() -> None:
+    fault = faults.of_status(URL, 503, {"Retry-After": "12"}, None, "submitting an item")
+
+    assert isinstance(fault, OverloadedError)
+    assert fault.retry_after == 12

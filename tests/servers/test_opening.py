@@ -1,0 +1,139 @@
+"""Who answers: versions, strangers, silence, and which API it speaks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from sweep.errors import ServerError, ServerRefusedError, ServerUnreachableError, ServerUnsupportedError
+from sweep.servers.connecting import ConnectOptions, connect
+from sweep.servers.invokeai import InvokeAI
+from tests.live.harness import free_port
+from tests.servers.conftest import QUICK
+from tests.servers.fake import Fake, status
+
+
+async def _open(fake: Fake) -> Any:
+    server = InvokeAI(fake.url, timings=QUICK)
+    try:
+        return await server.open()
+    finally:
+        await server.aclose()
+
+
+async def test_nobody_there_is_one_sentence_and_a_hint() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+
+    with pytest.raises(ServerUnreachableError) as caught:
+        await connect(url, ConnectOptions(timings=QUICK)).open()
+
+    assert str(caught.value) == (
+        f"{url} does not answer (connection refused). Is InvokeAI running there? "
+        "sweep run without --server uses the sandbox."
+    )
+
+
+@pytest.mark.parametrize("version", ["4.0.0", "4.2.9", "5.15.0", "6.0.0rc1", "6.14.2", "v6.14.2"])
+async def test_releases_4_to_6_are_spoken_to(fake: Fake, version: str) -> None:
+    fake.on("GET", "/api/v1/app/version", {"version": version})
+
+    assert (await _open(fake)).version == version
+
+
+@pytest.mark.parametrize("version", ["3.4.0", "7.0.0", "latest", "", "6", "²³.1"])
+async def test_another_version_is_refused_in_a_sentence(fake: Fake, version: str) -> None:
+    fake.on("GET", "/api/v1/app/version", {"version": version})
+
+    with pytest.raises(ServerUnsupportedError, match=fake.url):
+        await _open(fake)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda *_: web.Response(text="<html>It works!</html>", content_type="text/html"),
+        lambda *_: web.Response(body=b"[" * 50_000, content_type="application/json"),
+        lambda *_: web.json_response([1, 2]),
+        lambda *_: web.json_response({"version": 5}),
+        status(404),
+        status(500, {"detail": "no"}),
+        status(301, None, Location="http://example.org/"),
+    ],
+)
+async def test_a_stranger_is_no_invokeai(fake: Fake, answer: Any) -> None:
+    fake.on("GET", "/api/v1/app/version", answer)
+
+    with pytest.raises(ServerError, match=fake.url):
+        await _open(fake)
+
+
+async def test_an_overloaded_server_is_unreachable_for_now(fake: Fake) -> None:
+    fake.on("GET", "/api/v1/app/version", status(503))
+
+    with pytest.raises(ServerUnreachableError, match="overloaded"):
+        await _open(fake)
+
+
+async def test_a_server_that_refuses_us_says_so(fake: Fake) -> None:
+    fake.on("GET", "/api/v1/queue/default/status", status(403, {"detail": "Forbidden"}))
+
+    with pytest.raises(ServerRefusedError, match="does not allow"):
+        await _open(fake)
+
+
+@pytest.mark.parametrize(
+    ("config", "devices", "capacity"),
+    [
+        ({"device": "auto", "generation_devices": "auto"}, [{"device": "cuda:0"}, {"device": "cuda:1"}], 2),
+        ({"device": "cuda:1", "generation_devices": "auto"}, [{"device": "cuda:0"}, {"device": "cuda:1"}], 1),
+        ({"device": "auto", "generation_devices": ["cuda:0"]}, [{"device": "cuda:0"}, {"device": "cuda:1"}], 1),
+        ({}, [], 1),
+        ({"max_queue_size": "many"}, {"odd": 1}, 1),
+    ],
+)
+async def test_capacity_is_one_item_a_generation_device(fake: Fake, config: Any, devices: Any, capacity: int) -> None:
+    fake.on("GET", "/api/v1/app/runtime_config", {"config": config})
+    fake.on("GET", "/api/v1/app/generation_device_options", devices)
+
+    assert (await _open(fake)).capacity == capacity
+
+
+async def test_what_older_servers_cannot_tell_is_left_open(fake: Fake) -> None:
+    fake.on("GET", "/api/v1/app/runtime_config", status(404))
+    fake.on("GET", "/api/v1/app/generation_device_options", status(404))
+
+    info = await _open(fake)
+
+    assert (info.capacity, info.max_pending, info.sandbox) == (1, None, False)
+
+
+async def test_a_prefix_of_a_proxy_belongs_to_every_address(fake: Fake) -> None:
+    fake.prefix = "/invoke"
+    server = connect(fake.url + "/invoke/", ConnectOptions(timings=QUICK))
+
+    info = await server.open()
+    await server.aclose()
+
+    assert info.url == server.url == f"{fake.url}/invoke"
+
+
+async def test_closing_is_harmless_before_and_after_and_twice(fake: Fake) -> None:
+    server = connect(fake.url, ConnectOptions(timings=QUICK))
+    await server.aclose()
+    await server.open()
+    await server.aclose()
+    await server.aclose()
+
+
+async def test_a_queue_of_our_own_is_used_everywhere(fake: Fake) -> None:
+    fake.on("GET", "/api/v1/queue/my queue/status", {"queue": {}})
+    fake.on("POST", "/api/v1/queue/my queue/enqueue_batch", {"enqueued": 0, "item_ids": []})
+    server = connect(fake.url, ConnectOptions(timings=QUICK, queue_id="my queue"))
+
+    await server.open()
+    await fake.connected.wait()
+    await server.aclose()
+
+    assert fake.subscriptions == [{"queue_id": "my queue"}]
