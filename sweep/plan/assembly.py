@@ -27,7 +27,7 @@ from sweep.workflow.outputs import output_nodes, pruned
 from sweep.workflow.roles import Roles, find_roles
 from sweep.workflow.schemas import NodeSchemas
 
-_PICTURE_NEEDED: Final = {"img2img": "image", "controlnet": "control_image"}
+_EMPTY: Final = " needs a value for "  # how check_graph tells of a field that nothing fills
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,12 @@ class Assembly:
         """Whether the workflow is a built-in one."""
         return isinstance(self.workflow, str)
 
+    @property
+    def called(self) -> str:
+        """The workflow's name in a sentence: its template, or its file without the way there."""
+        path = self.experiment.workflow_path
+        return path.name if path else self.experiment.workflow
+
     def body(self, shaped: Shaped) -> Body | None:
         """The body of this shape; None, with the faults added, where there cannot be one."""
         try:
@@ -66,10 +72,10 @@ class Assembly:
             self.faults.add("workflow", f"workflow: {error}")
             return None
         if not outputs:
-            self.faults.add("workflow", f"workflow: no node of {self.experiment.workflow} makes a picture.")
+            self.faults.add("workflow", f"workflow: no node of {self.called} makes a picture.")
             return None
         bindings = self._bindings(graph, outputs, roles, shaped)
-        self._need_picture()
+        self._need_pictures(graph, roles, bindings)
         self._check_values(bindings, shaped)
         if self.faults:
             return None
@@ -92,15 +98,22 @@ class Assembly:
             base=shaped.shape.base,
             uses=self.uses,
             faults=self.faults,
-            workflow=self.experiment.workflow,
+            workflow=self.called,
             template=self.template,
         )
         return tuple(Binding.of(rule, self.uses) for rule in draft.rules())
 
-    def _need_picture(self) -> None:
-        needed = _PICTURE_NEEDED.get(self.experiment.workflow) if self.template else None
-        if needed and needed not in self.uses and not (needed == "control_image" and "controls" in self.uses):
-            self.faults.add("inputs", f"{self.experiment.workflow} needs inputs.{needed}.")
+    def _need_pictures(self, graph: Graph, roles: Roles, bindings: Sequence[Binding]) -> None:
+        """Pictures the workflow cannot do without and nobody names."""
+        given = {slot.address for binding in bindings for slot in binding.rule.slots}
+        for role in ("image", "control_image"):
+            if role in self.uses or (role == "control_image" and "controls" in self.uses):
+                continue
+            for target in roles.targets.get(role, ()):
+                node = graph.nodes[target.address.node]
+                schema = self.schemas[node.type].fields[target.address.field]
+                if schema.required and not node.fields.get(schema.name) and target.address not in given:
+                    self.faults.add("inputs", f"{self.called} needs inputs.{role}.")
 
     def _check_values(self, bindings: Sequence[Binding], shaped: Shaped) -> None:
         around = Around(shaped.levels, lambda levels: self.shapes.suits(levels, shaped.shape))
@@ -183,8 +196,11 @@ class Assembly:
         except (DefinitionError, WorkflowError) as error:
             self.faults.add("workflow", f"workflow: {error.message}")
             return
+        told = bool(self.faults)  # a model that could not be found leaves its field empty: that is said already
         for problem in check_graph(graph, self.schemas):
-            self.faults.add("workflow", f"workflow: {problem.message}.")
+            if not (told and _EMPTY in problem.message):
+                end = "" if problem.message.endswith(("?", ".")) else "."
+                self.faults.add("workflow", f"workflow: {problem.message}{end}")
 
 
 def _addresses(roles: Roles, role: str) -> tuple[Address, ...]:

@@ -11,6 +11,7 @@ from sweep.plan.assembly import Assembly, Shaped
 from sweep.plan.bodies import Body
 from sweep.plan.duplicates import check_distinct
 from sweep.plan.faults import Faults
+from sweep.plan.homing import at_home
 from sweep.plan.models import Models
 from sweep.plan.plan import Plan
 from sweep.plan.replicates import REPLICATE
@@ -38,12 +39,14 @@ def make_plan(
         raise PlanError(
             f"The seeds of {axes} are not drawn yet.", hint="Experiment.with_seeds gives them their values."
         )
+    installed = Models.of(models)
     own = workflow or _own_workflow(experiment)
     if own is not None:
+        own = at_home(own, schemas, installed, Uses.of(experiment))
         experiment = adopted(experiment, own, schemas)
     if not len(experiment.grid):
         raise PlanError(f"{experiment.name} has no points.", hint="Its conditions exclude every combination.")
-    return _Maker(experiment, schemas, Models.of(models), own or experiment.workflow).plan()
+    return _Maker(experiment, schemas, installed, own or experiment.workflow).plan()
 
 
 def _own_workflow(experiment: Experiment) -> Workflow | None:
@@ -113,7 +116,7 @@ class _Maker:
                 found.setdefault(shape, Shaped(shape, main, here))
                 if main is not None:
                     self.mains[main] = None
-        if not found and (any_main := self.models.any_main()):
+        if not found and (any_main := self.models.any_main(self.shapes.bases or ())):
             shape = self.shapes.with_main(first, any_main)
             return [Shaped(shape, any_main, first)]
         return list(found.values())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 from sweep.experiment.definition import Level
 from sweep.plan.rules import Rule, Slot, Written
@@ -12,6 +14,8 @@ from sweep.plan.settings import Uses
 from sweep.plan.shapes import Shape
 from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef, Value
 from sweep.workflow.identity import Digests
+
+_MADE_UP: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,13 @@ class Body:
         for binding in self.bindings:
             written.update(binding.write(levels))
         return written
+
+    def readable(self, text: str) -> str:
+        """A sentence with each node called by its label or type where its id is one an editor made up."""
+        for node in self.graph.nodes.values():
+            if _MADE_UP.fullmatch(node.id):
+                text = text.replace(node.id, node.label or node.type)
+        return text
 
     def prompt(self, graph: Graph) -> str | None:
         """The prompt as `graph` will render it."""

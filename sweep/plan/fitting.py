@@ -71,9 +71,15 @@ def own_model(graph: Graph, schemas: NodeSchemas, models: Models) -> ModelRef | 
     return None
 
 
-def loads_main(graph: Graph, schemas: NodeSchemas) -> bool:
-    """Whether the graph has a main model at all."""
-    return any("main" in types for _, types in model_fields(graph, schemas))
+def main_bases(graph: Graph, schemas: NodeSchemas) -> tuple[str, ...] | None:
+    """The bases of main models the graph can load, empty for any; None where it loads none."""
+    found = [
+        schemas[graph.nodes[address.node].type].fields[address.field]
+        for address, types in model_fields(graph, schemas)
+        if "main" in types and graph.nodes[address.node].type not in _PASSIVE
+    ]
+    needed = [field for field in found if field.required]
+    return (needed or found)[0].model_bases if found else None
 
 
 def _known(said: Value, types: tuple[str, ...], models: Models) -> ModelRef:
@@ -92,7 +98,7 @@ def _fitting(models: Models, types: tuple[str, ...], bases: tuple[str, ...]) -> 
     return [
         model
         for model in models.installed
-        if model.type in types and (not bases or model.base in bases or model.base == _ANY)
+        if (not types or model.type in types) and (not bases or model.base in bases or model.base == _ANY)
     ]
 
 
@@ -102,9 +108,9 @@ def _only(models: Models, types: tuple[str, ...], bases: tuple[str, ...]) -> Mod
 
 
 def _lack(models: Models, types: tuple[str, ...], bases: tuple[str, ...]) -> str:
-    kind = " or ".join(types) or "model"
+    kind = f"{' or '.join(types)} model" if types else "model"
     fitting = _fitting(models, types, bases)
     if not fitting:
         where = f" for {' or '.join(bases)}" if bases else ""
-        return f"needs a {kind} model{where}, and the server has none."
-    return f"needs a {kind} model; the server has {', '.join(model.name for model in fitting)}."
+        return f"needs a {kind}{where}, and the server has none."
+    return f"needs a {kind}; the server has {', '.join(model.name for model in fitting)}."

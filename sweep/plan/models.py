@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sweep.errors import PlanError, did_you_mean, nearest
@@ -33,18 +33,23 @@ class Models:
     def of(cls, models: Sequence[Model]) -> Models:
         return cls(tuple(sorted(models, key=lambda model: (model.type, model.name, model.base))))
 
-    def any_main(self) -> ModelRef | None:
+    def any_main(self, bases: Collection[str] = ()) -> ModelRef | None:
         """Some main model, to check the rest of an experiment with whose own model is wrong."""
-        return next((_ref(model) for model in self.installed if model.type == "main"), None)
+        return next(map(_ref, self._mains(bases)), None)
 
-    def only_main(self) -> ModelRef:
-        """The server's only main model. Raises PlanError where it has none or several."""
-        mains = [model for model in self.installed if model.type == "main"]
+    def only_main(self, bases: Collection[str] = ()) -> ModelRef:
+        """The server's only main model of these bases (any, if empty). Raises PlanError for none or several."""
+        mains = self._mains(bases)
+        kind = f"main model for {' or '.join(bases)}" if bases else "main model"
         if not mains:
-            raise PlanError("the server has no main model installed.")
+            raise PlanError(f"the server has no {kind} installed.")
         if len(mains) > 1:
-            raise PlanError(f"the server has {len(mains)} main models; name one: {_listed(mains)}.")
+            plural = kind.replace("model", "models", 1)
+            raise PlanError(f"the server has {len(mains)} {plural}; name one: {_listed(mains)}.")
         return _ref(mains[0])
+
+    def _mains(self, bases: Collection[str]) -> list[Model]:
+        return [model for model in self.installed if model.type == "main" and (not bases or model.base in bases)]
 
     def find(self, written: object, types: Sequence[str] = ("main",), base: str | None = None) -> ModelRef:
         """The one model of these types (any, if empty) that `written` names: a name, `name@base`, or a key.

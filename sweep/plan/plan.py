@@ -71,7 +71,7 @@ class Plan:
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """What a person should know of how the experiment was bound, each a sentence."""
-        bound = [note for body in self.bodies for note in body.notes]
+        bound = [body.readable(note) for body in self.bodies for note in body.notes]
         return tuple(dict.fromkeys((*self.experiment.notices, *self.workflow_notes, *bound, *self._outside())))
 
     def _outside(self) -> Iterator[str]:
@@ -84,8 +84,8 @@ class Plan:
     @cached_property
     def sets(self) -> tuple[str, ...]:
         """Which fields the axes set, to be read by people: denoise.denoising_start = 1 − denoise_strength."""
-        said = [binding.rule.shown for body in self.bodies for binding in body.bindings if binding.rule.shown]
-        return tuple(dict.fromkeys(said))
+        said = [body.readable(binding.rule.shown) for body in self.bodies for binding in body.bindings]
+        return tuple(dict.fromkeys(text for text in said if text))
 
     @cached_property
     def fingerprint(self) -> str:

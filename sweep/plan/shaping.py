@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from sweep.errors import PlanError
 from sweep.experiment.conditions import Condition
 from sweep.experiment.definition import Level, Scalar
-from sweep.plan.fitting import loads_main, own_model
+from sweep.plan.fitting import main_bases, own_model
+from sweep.plan.homing import portable_bases
 from sweep.plan.models import Models
 from sweep.plan.settings import Uses
 from sweep.plan.shapes import SHAPING, Shape, shape_of, shaping_axes
@@ -30,6 +31,7 @@ class Shapes:
         self._workflow = workflow
         self._schemas = schemas
         self._models = models
+        self.bases = _bases(workflow, schemas, models)
         self._uses = uses
         self.axes = tuple(axis.name for axis in shaping_axes(uses))
         clauses = condition.clauses if condition else ()
@@ -67,11 +69,16 @@ class Shapes:
         named = self._uses.merged(("model",), levels, {}).get("model")
         if named is not None:
             return self._models.find(named)
-        if isinstance(self._workflow, Workflow):
-            graph = self._workflow.graph
-            if not loads_main(graph, self._schemas):
-                return None
-            own = own_model(graph, self._schemas, self._models)
-            if own is not None:
-                return own
-        return self._models.only_main()
+        if not isinstance(self._workflow, Workflow):
+            return self._models.only_main()
+        graph = self._workflow.graph
+        if self.bases is None:
+            return None
+        return own_model(graph, self._schemas, self._models) or self._models.only_main(self.bases)
+
+
+def _bases(workflow: str | Workflow, schemas: NodeSchemas, models: Models) -> tuple[str, ...] | None:
+    """What the main model may be: empty for anything, None where there is none."""
+    if not isinstance(workflow, Workflow):
+        return ()
+    return main_bases(workflow.graph, schemas) if workflow.translate is None else portable_bases(workflow, models)
