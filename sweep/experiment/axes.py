@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from glob import glob
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -266,16 +267,11 @@ def matching_files(folder: Path, patterns: Sequence[str], place: str) -> list[st
     """
     found: dict[str, None] = {}
     for pattern in patterns:
-        given = Path(pattern)
-        top = Path(given.anchor) if given.is_absolute() else folder
-        inner = str(given.relative_to(given.anchor)) if given.is_absolute() else pattern
-        try:
-            hits = sorted(path for path in top.glob(inner) if path.is_file())
-        except (ValueError, NotImplementedError) as error:
-            raise AxisError(f"{place}: {pattern} is no pattern of file names ({error})", "images") from error
+        names = glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207  Path.glob takes no absolute one
+        hits = sorted(Path(name).as_posix() for name in names if (folder / name).is_file())
         if not hits:
             raise AxisError(f"{place}: no file matches {pattern}", "images")
-        found |= dict.fromkeys(hit.relative_to(folder).as_posix() if top == folder else hit.as_posix() for hit in hits)
+        found |= dict.fromkeys(hits)
     return list(found)
 
 
