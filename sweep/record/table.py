@@ -91,8 +91,9 @@ class Results:
         """The table's rows one by one, as {column: cell}, None where a cell has no value."""
         with reading(self.folder) as db:
             table = layout(db, former=all)
+            names = table.names
             for row in result_rows(db, table, where):
-                yield dict(zip(table.names, row, strict=True))
+                yield dict(zip(names, row, strict=True))
 
     def table(self, *, all: bool = False, where: Where | None = None) -> pd.DataFrame:  # noqa: A002
         """The results table: one row an image, one for a failed or cancelled variation, in the order of the grid.
