@@ -116,6 +116,7 @@ class Processor:
             finally:
                 self.busy -= 1
                 self._cancels.pop(item.item_id, None)
+            await asyncio.sleep(0)  # at zero latency nothing else may let the others have a turn
 
     def _preference(self, worker: int) -> Any:
         loaded = self._loaded[worker]

@@ -176,7 +176,7 @@ def plain_picture() -> bytes:
     """A 512 × 512 picture of about 300 kB, for sandboxes that do not paint."""
     rng = np.random.default_rng(7)
     slope = np.linspace(40, 200, 512)[:, None, None] + np.linspace(0, 30, 512)[None, :, None]
-    grain = rng.normal(0, 2.1, (512, 512, 3))
+    grain = rng.normal(0, 0.85, (512, 512, 3))
     return png.encode(np.clip(slope + grain, 0, 255).astype(np.uint8))
 
 

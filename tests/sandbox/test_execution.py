@@ -1,0 +1,103 @@
+"""Sessions: which copies of a node run, in which order, and what edges bring."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sweep.sandbox.batches import GraphTemplate
+from sweep.sandbox.execution import Execution
+from sweep.sandbox.values import VALUES
+from tests.live.wire import graph, node
+
+
+def run(posted: dict[str, Any]) -> Execution:
+    template = GraphTemplate(id="g", nodes=posted["nodes"], edges=tuple(posted["edges"]))
+    execution = Execution("session", template)
+    while (prepared := execution.next()) is not None:
+        execution.complete(prepared, VALUES[prepared.node["type"]](prepared.node))
+    return execution
+
+
+def values(execution: Execution, source: str) -> list[Any]:
+    return [copy.output["value"] for copy in execution.copies[source] if copy.output]
+
+
+def numbers(id_: str, stop: int) -> dict[str, Any]:
+    return node(id_, "range", start=0, stop=stop, step=1)
+
+
+def test_the_last_edge_into_a_field_wins() -> None:
+    posted = graph(
+        *(node(name, "integer", value=value) for name, value in (("x", 5), ("y", 50))),
+        node("a", "add", a=1, b=0),
+        edges=["x.value > a.a", "y.value > a.a"],
+    )
+    assert values(run(posted), "a") == [50]
+
+
+def test_an_iteration_makes_a_copy_an_item_and_collect_one_of_all() -> None:
+    posted = graph(
+        numbers("r", 3),
+        node("it", "iterate", collection=[], index=0),
+        node("m", "mul", a=0, b=10),
+        node("c", "collect", collection=[]),
+        edges=["r.collection > it.collection", "it.item > m.a", "m.value > c.item"],
+    )
+    execution = run(posted)
+    assert values(execution, "m") == [0, 10, 20]
+    assert [copy.path for copy in execution.copies["m"]] == [(0,), (1,), (2,)]
+    (collected,) = execution.copies["c"]
+    assert collected.output is not None
+    assert collected.output["collection"] == [0, 10, 20]
+
+
+def test_two_iterations_multiply_and_one_met_twice_does_not() -> None:
+    posted = graph(
+        numbers("r", 2),
+        numbers("s", 3),
+        node("i", "iterate", collection=[], index=0),
+        node("j", "iterate", collection=[], index=0),
+        node("both", "add", a=0, b=0),
+        node("twice", "mul", a=0, b=0),
+        edges=[
+            "r.collection > i.collection",
+            "s.collection > j.collection",
+            *("i.item > both.a", "j.item > both.b", "i.item > twice.a", "i.item > twice.b"),
+        ],
+    )
+    execution = run(posted)
+    assert sorted(values(execution, "both")) == [0, 1, 1, 2, 2, 3]
+    assert values(execution, "twice") == [0, 1]
+
+
+def test_an_empty_iteration_runs_nothing_and_the_rest_goes_on() -> None:
+    posted = graph(
+        numbers("r", 0),
+        node("it", "iterate", collection=[], index=0),
+        node("m", "mul", a=0, b=10),
+        node("c", "collect", collection=[]),
+        edges=["r.collection > it.collection", "it.item > m.a", "m.value > c.item"],
+    )
+    execution = run(posted)
+    assert execution.copies["m"] == []
+    assert len(execution.copies["c"]) == 1
+    assert set(execution.history) == set(posted["nodes"])
+
+
+def test_one_class_of_nodes_is_finished_before_the_next() -> None:
+    branches = [(f"n{i}", f"a{i}") for i in range(3)]
+    posted = graph(
+        *(made for n, a in branches for made in (node(n, "integer", value=1), node(a, "add", a=0, b=1))),
+        edges=[f"{n}.value > {a}.a" for n, a in branches],
+    )
+    assert run(posted).history == ["n0", "n1", "n2", "a0", "a1", "a2"]
+
+
+def test_the_session_maps_copies_and_sources_both_ways() -> None:
+    posted = graph(node("x", "integer", value=5), node("a", "add", a=1, b=0), edges=["x.value > a.a"])
+    session = run(posted).to_api()
+    for prepared, source in session["prepared_source_mapping"].items():
+        assert session["source_prepared_mapping"][source] == [prepared]
+        assert session["execution_graph"]["nodes"][prepared]["id"] == prepared
+    assert set(session["results"]) == set(session["prepared_source_mapping"])
+    assert session["graph"]["nodes"]["a"]["a"] == 1

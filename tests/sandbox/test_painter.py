@@ -1,0 +1,122 @@
+"""The painter's promises: the same again, strength from fine to coarse, and parameters that matter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from sweep.sandbox.canvas import Pixels
+from sweep.sandbox.mood import mood
+from sweep.sandbox.painter import paint
+from sweep.sandbox.painting import Control, Painting
+
+PLAIN = Painting(width=96, height=96, seed=1, prompt="a lake", model="m")
+SOURCE = paint(replace(PLAIN, seed=77, prompt="a cup of coffee"), None)
+
+
+def _band(pixels: Pixels, radius: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Structure of about `radius` pixels: what is left of two means of different width."""
+    grey = pixels.mean(2)
+    wide, narrow = (_mean(grey, r) for r in (2 * radius + 1, radius))
+    return narrow - wide
+
+
+def _mean(
+    grey: np.ndarray[tuple[int, ...], np.dtype[np.float64]], radius: int
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    image = Image.fromarray(grey.astype(np.float32)).resize((96 // radius, 96 // radius), Image.Resampling.BOX)
+    return np.asarray(image.resize((96, 96), Image.Resampling.BILINEAR), np.float64)
+
+
+def _kept(strength: float, radius: int) -> float:
+    """Correlation with the source in one band, the mean over seeds."""
+    start = _band(SOURCE, radius).ravel()
+    found = []
+    for seed in range(4):
+        picture = paint(replace(PLAIN, seed=seed, strength=strength, source="s"), SOURCE)
+        found.append(np.corrcoef(start, _band(picture, radius).ravel())[0, 1])
+    return float(np.mean(found))
+
+
+def test_the_same_painting_is_the_same_picture() -> None:
+    assert np.array_equal(paint(PLAIN, None), paint(PLAIN, None))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 2},
+        {"prompt": "a dune"},
+        {"prompt": "a lake, dramatic lighting"},
+        {"negative": "dark, oversaturated"},
+        {"model": "other"},
+        {"steps": 4},
+        {"cfg_scale": 12.0},
+        {"scheduler": "ddim"},
+        {"loras": (("sandbox-ink", 0.8),)},
+        {"loras": (("sandbox-glow", 0.4),)},
+    ],
+    ids=str,
+)
+def test_whatever_a_diffusion_depends_on_matters(change: dict[str, object]) -> None:
+    changed = replace(PLAIN, **change)  # type: ignore[arg-type]
+    assert changed.digest() != PLAIN.digest()
+    assert not np.array_equal(paint(changed, None), paint(PLAIN, None))
+
+
+def test_strength_0_is_the_source_and_1_forgets_it() -> None:
+    assert np.array_equal(paint(replace(PLAIN, strength=0.0, source="s"), SOURCE), SOURCE)
+    elsewhere = np.ascontiguousarray(SOURCE[::-1])
+    whole = replace(PLAIN, strength=1.0, source="s")
+    assert np.array_equal(paint(whole, SOURCE), paint(whole, elsewhere))
+
+
+def test_strength_takes_the_fine_before_the_coarse() -> None:
+    fine = [_kept(strength, 1) for strength in (0.1, 0.4, 0.7, 0.95)]
+    coarse = [_kept(strength, 8) for strength in (0.1, 0.4, 0.7, 0.95)]
+    assert fine == sorted(fine, reverse=True)
+    assert coarse == sorted(coarse, reverse=True)
+    assert fine[0] > 0.8
+    assert coarse[1] > 0.8 > fine[1]
+    assert coarse[3] < 0.4
+
+
+def test_a_lora_of_no_weight_changes_nothing() -> None:
+    assert np.array_equal(paint(replace(PLAIN, loras=(("sandbox-ink", 0.0),)), None), paint(PLAIN, None))
+
+
+def test_a_control_leaves_its_edges() -> None:
+    lines = np.zeros((96, 96, 3), np.uint8)
+    lines[:, 46:50] = 255
+    control = Control(model="sandbox-canny", image="i", weight=1.0)
+    difference = np.abs(paint(replace(PLAIN, controls=(control,)), None, [lines]).astype(int) - paint(PLAIN, None))
+    assert difference[:, 44:52].mean() > 4 * difference[:, :30].mean()
+
+
+def test_words_have_their_effects() -> None:
+    def bright(prompt: str) -> float:
+        return float(paint(replace(PLAIN, prompt=prompt), None).mean())
+
+    def colourful(prompt: str) -> float:
+        picture = paint(replace(PLAIN, prompt=prompt), None).astype(float)
+        return float((picture.max(2) - picture.min(2)).mean())
+
+    assert bright("a valley, night") < bright("a valley")
+    assert bright("a cup, dramatic shadows") < bright("a cup") < bright("a cup, white background")
+    assert colourful("a valley, vibrant colors") > colourful("a valley") > colourful("a valley, noir")
+    assert mood("a valley", "blurry", "m").look.sharp > mood("a valley", "", "m").look.sharp
+
+
+@given(st.integers(8, 90), st.integers(8, 90), st.text(max_size=20), st.integers(0, 2**32 - 1), st.floats(0, 1))
+@settings(max_examples=40)
+def test_any_size_prompt_and_seed_is_painted(width: int, height: int, prompt: str, seed: int, strength: float) -> None:
+    source = np.full((height, width, 3), 90, np.uint8)
+    painting = Painting(width=width, height=height, seed=seed, prompt=prompt, strength=strength, source="s")
+    for picture in (paint(painting, source), paint(replace(painting, source=None), None)):
+        assert picture.shape == (height, width, 3)
+        assert picture.dtype == np.uint8
