@@ -11,7 +11,7 @@ from sweep.experiment.definition import Design, Dimension
 from sweep.experiment.levels import position
 from sweep.experiment.space import Space
 
-MAX_DRAWS: Final = 2_000_000
+MAX_DRAWS: Final = 100  # for each point wanted, before the rest is drawn at random
 _ROUNDS: Final = 6
 _MASK: Final = (1 << 64) - 1
 
@@ -27,7 +27,12 @@ def choose(design: Design, space: Space, dimensions: Sequence[Dimension]) -> Seq
         case "random":
             return Shuffled(len(space), wanted, design.seed)
         case "sobol" | "halton" | "lhs":
-            return _spread(_cube(design, len(dimensions), wanted), space, dimensions, wanted)
+            found = _spread(_cube(design, len(dimensions), wanted), space, dimensions, wanted)
+            for index in Shuffled(len(space), len(space), design.seed) if len(found) < wanted else ():
+                if len(found) == wanted:
+                    break
+                found.setdefault(index)
+            return Chosen(found)
         case "one_at_a_time":
             return _one_at_a_time(design, space, dimensions)
         case "full":
@@ -104,14 +109,17 @@ def _mix(word: int) -> int:
 
 
 def _cube(design: Design, axes: int, wanted: int) -> Iterator[Sequence[float]]:
-    """Points of the unit cube: without end for the sequences, `wanted` for a Latin hypercube."""
+    """Points of the unit cube, without end. A Latin hypercube has `wanted`; others follow it, as some of its points
+    fall on one level or on none that counts.
+    """
     from scipy.stats import qmc
 
     if axes == 0 or wanted == 0:
         return
     if design.kind == "lhs":
-        yield from qmc.LatinHypercube(axes, rng=design.seed).random(wanted).tolist()
-        return
+        hypercube = qmc.LatinHypercube(axes, rng=design.seed)
+        while True:
+            yield from hypercube.random(wanted).tolist()
     if design.kind == "halton":
         halton = qmc.Halton(axes, rng=design.seed)
         while True:
@@ -126,17 +134,19 @@ def _cube(design: Design, axes: int, wanted: int) -> Iterator[Sequence[float]]:
 
 def _spread(
     draws: Iterator[Sequence[float]], space: Space, dimensions: Sequence[Dimension], wanted: int
-) -> Sequence[int]:
-    """The first `wanted` different points that draws fall on; those that do not count are passed over."""
+) -> dict[int, None]:
+    """The first `wanted` different points that draws fall on; those that do not count are passed over. Fewer where
+    the draws hardly ever fall on one that counts.
+    """
     sizes = [len(dimension) for dimension in dimensions]
     found: dict[int, None] = {}
     for number, draw in enumerate(draws):
-        if len(found) == wanted or number >= MAX_DRAWS:
+        if len(found) == wanted or number >= MAX_DRAWS * wanted:
             break
         index = space.rank([min(int(u * size), size - 1) for u, size in zip(draw, sizes, strict=True)])
         if index is not None:
             found[index] = None
-    return Chosen(found) if sizes else range(wanted)
+    return found
 
 
 class Chosen(Sequence[int]):
