@@ -8,7 +8,7 @@ from typing import Final
 
 from sweep.errors import DefinitionError, WorkflowError
 from sweep.experiment.definition import Experiment, Level
-from sweep.plan.bodies import Binding, Body
+from sweep.plan.bodies import Binding, Body, readable
 from sweep.plan.checks import Around, check_fixed, check_moved
 from sweep.plan.drafting import Draft
 from sweep.plan.faults import Faults
@@ -136,6 +136,7 @@ class Assembly:
         for binding in bindings:
             if not binding.axes:
                 graph = graph.set(binding.write({}))
+        whole = graph
         graph = self._cut(graph, outputs, [slot for binding in bindings for slot in binding.rule.slots], notes)
         moved = tuple(binding for binding in bindings if binding.axes)
         written = {address for binding in moved for address in binding.write(shaped.levels)}
@@ -154,7 +155,7 @@ class Assembly:
             prompts=_addresses(roles, "prompt"),
             models=_addresses(roles, "model"),
             sources=_addresses(roles, "image"),
-            notes=tuple(notes),
+            notes=tuple(readable(whole, note) for note in notes),
         )
 
     def _cut(self, graph: Graph, outputs: tuple[str, ...], slots: Sequence[Slot], notes: list[str]) -> Graph:

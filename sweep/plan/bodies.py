@@ -64,13 +64,6 @@ class Body:
             written.update(binding.write(levels))
         return written
 
-    def readable(self, text: str) -> str:
-        """A sentence with each node called by its label or type where its id is one an editor made up."""
-        for node in self.graph.nodes.values():
-            if _MADE_UP.fullmatch(node.id):
-                text = text.replace(node.id, node.label or node.type)
-        return text
-
     def prompt(self, graph: Graph) -> str | None:
         """The prompt as `graph` will render it."""
         text = _first(graph, self.prompts)
@@ -101,6 +94,14 @@ class Body:
     def pictures(self, graph: Graph) -> list[str]:
         """SHA-256 of every input picture in `graph`."""
         return [sha for address in self._pictured for sha in pictures_in(_first(graph, (address,)))]
+
+
+def readable(graph: Graph, text: str) -> str:
+    """A sentence with each node called by its label or type where its id is one an editor made up."""
+    for node in graph.nodes.values():
+        if _MADE_UP.fullmatch(node.id):
+            text = text.replace(node.id, node.label or node.type)
+    return text
 
 
 def _holds_picture(slot: Slot) -> bool:

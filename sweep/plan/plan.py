@@ -10,7 +10,7 @@ from typing import Any
 
 from sweep.experiment.definition import Axis, Experiment, InputImage, Level, Variation
 from sweep.plan import order
-from sweep.plan.bodies import Body
+from sweep.plan.bodies import Body, readable
 from sweep.plan.fingerprint import fingerprint
 from sweep.plan.instance import Instance
 from sweep.plan.keys import KeyChain, salted
@@ -71,7 +71,7 @@ class Plan:
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """What a person should know of how the experiment was bound, each a sentence."""
-        bound = [body.readable(note) for body in self.bodies for note in body.notes]
+        bound = [note for body in self.bodies for note in body.notes]
         return tuple(dict.fromkeys((*self.experiment.notices, *self.workflow_notes, *bound, *self._outside())))
 
     def _outside(self) -> Iterator[str]:
@@ -84,7 +84,7 @@ class Plan:
     @cached_property
     def sets(self) -> tuple[str, ...]:
         """Which fields the axes set, to be read by people: denoise.denoising_start = 1 − denoise_strength."""
-        said = [body.readable(binding.rule.shown) for body in self.bodies for binding in body.bindings]
+        said = [readable(body.graph, binding.rule.shown) for body in self.bodies for binding in body.bindings]
         return tuple(dict.fromkeys(text for text in said if text))
 
     @cached_property

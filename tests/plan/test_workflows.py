@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from sweep.errors import PlanError
+from sweep.experiment.definition import Experiment
+from sweep.plan.binding import Plan, make_plan
+from sweep.workflow.checks import check_graph
+from sweep.workflow.graph import Graph, ImageRef, ModelRef
+from sweep.workflow.schemas import Model, builtin_schemas
+from sweep.workflow.templates import template
+from tests.plan.conftest import MODELS, model
+
+Own: TypeAlias = Callable[..., Plan]
+
+PORTABLE = {
+    "meta": {"version": "3.0.0", "name": "From another picture"},
+    "nodes": [
+        {"id": "photo", "type": "load_image", "data": {"image": "wide.png"}},
+        {"id": "loader", "type": "checkpoint_loader_simple", "data": {"ckpt_name": "somebody_elses.safetensors"}},
+        {"id": "vae", "type": "vae_loader", "data": {"vae_name": "theirs.safetensors"}},
+        {"id": "text", "type": "clip_text_encode", "data": {"text": "a cup"}},
+        {"id": "not", "type": "clip_text_encode", "data": {"text": "blurry"}},
+        {"id": "encode", "type": "vae_encode", "data": {}},
+        {"id": "sampler", "type": "ksampler", "data": {"seed": 4, "steps": 5, "cfg": 7.5, "denoise": 0.6}},
+        {"id": "decode", "type": "vae_decode", "data": {}},
+        {"id": "save", "type": "save_image", "data": {}},
+    ],
+    "edges": [
+        {"source": {"node_id": a, "field": b}, "destination": {"node_id": c, "field": d}}
+        for a, b, c, d in (
+            ("loader", "model", "sampler", "model"),
+            ("loader", "clip", "text", "clip"),
+            ("loader", "clip", "not", "clip"),
+            ("photo", "image", "encode", "pixels"),
+            ("vae", "vae", "encode", "vae"),
+            ("encode", "latent", "sampler", "latent_image"),
+            ("text", "conditioning", "sampler", "positive"),
+            ("not", "conditioning", "sampler", "negative"),
+            ("sampler", "latent", "decode", "samples"),
+            ("vae", "vae", "decode", "vae"),
+            ("decode", "image", "save", "images"),
+        )
+    ],
+}
+
+
+def as_api(graph: Graph) -> dict[str, Any]:
+    """As a server would have it: with keys of some installation."""
+
+    def key(ref: object) -> Any:
+        if isinstance(ref, ModelRef):
+            return {"key": f"key-{ref.name}", "hash": "blake3:0", "name": ref.name, "base": ref.base, "type": ref.type}
+        return {"image_name": str(ref)}
+
+    return graph.to_api(key)
+
+
+@pytest.fixture
+def own(pictures: Path, tmp_path: Path) -> Own:
+    """The plan for a workflow file with this document in it."""
+
+    def make(document: Any, models: Sequence[Model] = MODELS, **sections: Any) -> Plan:
+        path = tmp_path / "my workflow.json"
+        path.write_text(json.dumps(document), "utf-8")
+        made = Experiment.from_dict({"name": "trial", "workflow": str(path), **sections}, folder=pictures)
+        return make_plan(made, builtin_schemas(), models)
+
+    return make
+
+
+def with_random_seed() -> Graph:
+    graph = template("txt2img", "sd-1")
+    from sweep.workflow.graph import Node
+
+    return graph.adding([Node("dice", "rand_int", {"low": 0, "high": 9})], ["dice.value → noise.seed"])
+
+
+def test_a_field_that_a_computation_feeds_is_cut_free_and_the_plan_says_so(own: Own) -> None:
+    plan = own(as_api(with_random_seed()), inputs={"model": "small"}, axes={"seed": [1, 2]})
+    graph = plan.instance(plan.grid[1]).graph
+    assert graph.nodes["noise"].fields["seed"] == 2
+    assert "dice" not in graph.nodes
+    assert plan.notes == ("noise.seed is set by seed, no longer by dice.value.",)
+    assert check_graph(graph, builtin_schemas()) == []
+
+
+def test_a_random_node_that_stays_is_told(own: Own) -> None:
+    plan = own(as_api(with_random_seed()), inputs={"model": "small"}, axes={"steps": [1, 2]})
+    assert any("dice (rand_int) draws anew" in note for note in plan.notes)
+
+
+def test_the_workflows_own_model_is_found_by_name_on_any_server(own: Own) -> None:
+    from sweep.workflow.graph import Address
+
+    graph = template("txt2img", "sd-1").set({Address("model", "model"): ModelRef("other", "sd-1")})
+    elsewhere = [Model(key=f"here-{m.name}", hash="", name=m.name, base=m.base, type=m.type) for m in MODELS]
+    plan = own(as_api(graph), models=elsewhere, axes={"seed": [1]})
+    assert plan.instance(plan.grid[0]).model == "other"
+    with pytest.raises(PlanError, match="no model named other"):
+        own(as_api(graph), models=[model("small")], axes={"seed": [1]})
+
+
+def test_only_models_the_loader_takes_come_into_question(own: Own) -> None:
+    plan = own(as_api(template("txt2img", "sdxl")), axes={"seed": [1]})
+    assert plan.models == (ModelRef("large", "sdxl"),)
+    with pytest.raises(PlanError, match="small is for sd-1"):
+        own(as_api(template("txt2img", "sdxl")), inputs={"model": "small"}, axes={"seed": [1]})
+
+
+def test_a_picture_the_workflow_needs_is_asked_for(own: Own) -> None:
+    with pytest.raises(PlanError, match=r"my workflow\.json needs inputs\.image\."):
+        own(as_api(template("img2img", "sd-1")), inputs={"model": "small"}, axes={"seed": [1]})
+
+
+def test_a_workflow_that_brings_pictures_to_a_size_of_its_own_keeps_it(own: Own) -> None:
+    plan = own(as_api(template("img2img", "sd-1")), inputs={"model": "small", "image": "wide.png"}, axes={"seed": [1]})
+    assert plan.instance(plan.grid[0]).graph.nodes["resize"].fields["width"] == 512
+
+
+def test_a_workflow_without_a_picture_in_it_is_refused(own: Own) -> None:
+    document = {"nodes": {"a": {"id": "a", "type": "integer", "value": 1}}, "edges": []}
+    with pytest.raises(PlanError, match=r"no node of my workflow\.json makes a picture"):
+        own(document, axes={"a.value": [1, 2]})
+
+
+def test_node_types_the_server_lacks_are_told_with_the_nearest(own: Own) -> None:
+    document = as_api(template("txt2img", "sd-1"))
+    document["nodes"]["extra"] = {"id": "extra", "type": "img_blurr"}
+    with pytest.raises(PlanError, match="which this server does not have"):
+        own(document, inputs={"model": "small"}, axes={"seed": [1]})
+
+
+def test_a_graph_without_any_model_needs_none(own: Own) -> None:
+    document = {"nodes": {"a": {"id": "a", "type": "blank_image"}}, "edges": []}
+    plan = own(document, models=(), axes={"a.width": [64, 128]})
+    assert plan.models == ()
+    assert plan.instance(plan.grid[0]).model is None
+
+
+def test_the_lists_of_a_batch_become_axes_unless_the_experiment_sets_their_fields(own: Own) -> None:
+    graph = as_api(template("txt2img", "sd-1"))
+    data = [
+        [
+            {"node_path": "noise", "field_name": "seed", "items": [1, 2, 3]},
+            {"node_path": "denoise", "field_name": "steps", "items": [4, 5, 6]},
+        ],
+        [{"node_path": "prompt", "field_name": "prompt", "items": ["a cup", "a jug"]}],
+    ]
+    document = {"batch": {"graph": graph, "data": data}}
+    plan = own(document, inputs={"model": "small"}, axes={"cfg_scale": [2, 3]})
+    assert [axis.name for axis in plan.axes] == ["cfg_scale", "noise.seed", "denoise.steps", "prompt.prompt"]
+    assert len(plan) == 2 * 3 * 2
+    assert plan.instance(plan.grid[3]).prompt == "a jug"
+    assert plan.grid[3].values["denoise.steps"] == 5
+    fewer = own(document, inputs={"model": "small", "prompt": "a dog"}, axes={"seed": [7]})
+    assert [axis.name for axis in fewer.axes] == ["seed", "denoise.steps"]
+
+
+def test_a_portable_document_runs_with_what_the_server_has(own: Own) -> None:
+    plan = own(PORTABLE, models=[model("only")], axes={"denoise_strength": [0.2, 0.6]})
+    instance = plan.instance(plan.grid[0])
+    assert instance.model == "only"
+    assert instance.source is not None
+    assert ImageRef(instance.source) in [node.fields.get("image") for node in instance.graph.nodes.values()]
+    assert check_graph(instance.graph, builtin_schemas()) == []
+    said = " ".join(plan.notes)
+    assert "no model somebody_elses" in said
+    assert "no VAE theirs" in said
+
+
+def test_a_portable_documents_picture_must_be_there_unless_another_is_named(own: Own) -> None:
+    missing = json.loads(json.dumps(PORTABLE).replace("wide.png", "gone.png"))
+    with pytest.raises(PlanError, match=r"gone\.png does not exist; set inputs\.image"):
+        own(missing, models=[model("only")], axes={"seed": [1]})
+    plan = own(missing, models=[model("only")], inputs={"image": "tall.png"}, axes={"seed": [1]})
+    assert [path.name for path in plan.instance(plan.grid[0]).images.values()] == ["tall.png"]
+
+
+def test_a_picture_outside_the_experiments_folder_is_told(own: Own, tmp_path: Path, pictures: Path) -> None:
+    outside = tmp_path / "outside.png"
+    outside.write_bytes((pictures / "wide.png").read_bytes())
+    plan = own(PORTABLE, models=[model("only")], inputs={"image": str(outside)}, axes={"seed": [1]})
+    assert any("outside.png lies outside" in note for note in plan.notes)
