@@ -59,7 +59,7 @@ class TextAlignment:
 
     @classmethod
     def load(cls, folder: str | Path) -> TextAlignment:
-        """The metric for the model in `folder`. Raises UsageError where files or the package onnxruntime are missing."""
+        """The metric for the model in `folder`. Raises UsageError where files or onnxruntime are missing."""
         place = Path(folder)
         if not place.is_dir():
             raise UsageError(f"The CLIP model cannot be read: there is no such folder as {folder}.")
@@ -150,4 +150,4 @@ def _run(session: Any, feeds: dict[str, npt.NDArray[Any]], output: str) -> Vecto
     names = [node.name for node in session.get_outputs()]
     wanted = output if output in names else names[0]
     found = session.run([wanted], {name: value for name, value in feeds.items() if name in inputs})[0]
-    return np.asarray(found, dtype=np.float32).reshape(len(found), -1)[0]
+    return np.asarray(found[0], dtype=np.float32).ravel()

@@ -65,7 +65,7 @@ class MetricFacts(TypedDict):
     unit: str
     version: str
     direction: Direction
-    range: tuple[float | None, float | None]
+    range: list[float | None]  # lowest and highest value there can be, null: no bound
     reference: Reference
     working_size: int  # px of the longest side it was measured at; 0: not from pictures
     source: str  # where the formula is from

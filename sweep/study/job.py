@@ -137,7 +137,8 @@ def from_cache(job: Job, cache: MetricCache) -> list[Task]:
                 open_by_row.setdefault(row, []).append(metric)
             else:
                 job.values[metric, row] = value
-    return [*_row_tasks(job, open_by_row), *_cell_tasks(job, open_by_row)]
+    tasks = [*_row_tasks(job, open_by_row), *_cell_tasks(job, open_by_row)]
+    return sorted(tasks, key=lambda task: max(task.rows))  # pictures are done one after the other, not all at the end
 
 
 def _row_tasks(job: Job, open_by_row: Mapping[int, Sequence[int]]) -> Iterator[Task]:

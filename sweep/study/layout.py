@@ -272,11 +272,12 @@ def infer_axes(frame: pd.DataFrame, metrics: Sequence[str]) -> list[tuple[str, s
     return [
         (str(name), _kind(str(name), frame[name]))
         for name in frame.columns
-        if name not in metrics and name not in BOOKKEEPING and not _measurement(frame[name])
+        if name not in metrics and name not in BOOKKEEPING and not is_measurement(frame[name])
     ]
 
 
-def _measurement(column: pd.Series) -> bool:
+def is_measurement(column: pd.Series) -> bool:
+    """Whether a column looks like measured values rather than an axis's levels."""
     return bool(pd.api.types.is_float_dtype(column) and len(column) > 2 and column.nunique() > len(column) / 2)
 
 

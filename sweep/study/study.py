@@ -24,7 +24,7 @@ from sweep.study.contract import (
 from sweep.study.curves import response_curve
 from sweep.study.differences import differences_of
 from sweep.study.effects import effects_of
-from sweep.study.layout import BOOKKEEPING, Layout, infer_axes, read_layout
+from sweep.study.layout import BOOKKEEPING, Layout, infer_axes, is_measurement, read_layout
 from sweep.study.metrics import known_facts
 from sweep.study.noise import SAME_POINT, determinism_of, noise_of
 from sweep.study.replication import rounded
@@ -160,13 +160,10 @@ def study(
 
 
 def _numeric_left(frame: pd.DataFrame, axes: Sequence[tuple[str, str]] | None) -> list[str]:
-    """Metrics of a table with named axes: what is left and is a real number."""
+    """Metrics of a table: with axes named, the real numbers that are left; else those that hardly repeat."""
     taken = {name for name, _ in axes or ()} | BOOKKEEPING
-    return [
-        str(name)
-        for name in frame.columns
-        if name not in taken and pd.api.types.is_float_dtype(frame[name]) and (axes is not None or name != "seed")
-    ]
+    left = [str(name) for name in frame.columns if name not in taken and pd.api.types.is_float_dtype(frame[name])]
+    return left if axes is not None else [name for name in left if is_measurement(frame[name])]
 
 
 def _with_bookkeeping(frame: pd.DataFrame) -> pd.DataFrame:

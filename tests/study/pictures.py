@@ -6,7 +6,7 @@ import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import anyio
 import numpy as np
@@ -30,7 +30,7 @@ def noise(seed: int, width: int = 256, height: int = 256) -> npt.NDArray[np.floa
         total += np.asarray(octave.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float64) / side
         side *= 2
     total -= total.min()
-    return total / max(total.max(), 1e-9) * 255
+    return np.asarray(total / max(float(total.max()), 1e-9) * 255, dtype=np.float64)
 
 
 def photo(seed: int = 0, width: int = 256, height: int = 256) -> Image.Image:
@@ -70,39 +70,35 @@ async def write_results(
     kinds: Mapping[str, str],
     source: Image.Image | None = None,
     experiment: str = "name: tested\n",
+    done: int = 0,
 ) -> Path:
-    """A results folder as a run leaves it. `paint` gives a point's picture, bytes as they are, or None: it failed."""
+    """A results folder as a run leaves it. `paint` gives a point's picture, bytes as they are, or None: it failed. The
+    first `done` points are there already.
+    """
     await anyio.Path(folder).mkdir(parents=True, exist_ok=True)
     journal = await SqliteJournal.open(folder)
     try:
-        await _write(journal, folder, points, paint, kinds, source, experiment)
+        source_hash = await _begin(journal, folder, len(points), kinds, encoded(source) if source else None, experiment)
+        await anyio.Path(folder / "images").mkdir(exist_ok=True)
+        for index, values in enumerate(points[done:], start=done):
+            await _write_point(journal, folder, index, values, paint(values), source_hash)
     finally:
         await journal.aclose()
     return folder
 
 
-async def _write(
-    journal: SqliteJournal,
-    folder: Path,
-    points: Sequence[Mapping[str, Scalar]],
-    paint: Paint,
-    kinds: Mapping[str, str],
-    source: Image.Image | None,
-    experiment: str,
-) -> None:
-    facts: Any = RunFacts(experiment=experiment, fingerprint="f", axes=tuple(kinds.items()), points=len(points))
-    run = await journal.begin_run(facts)
-    source_hash = None
-    if source is not None:
-        data = encoded(source)
-        source_hash = hashlib.sha256(data).hexdigest()
-        (folder / "inputs").mkdir(exist_ok=True)
-        (folder / "inputs" / "source.png").write_bytes(data)
-        await journal.keep_input(source_hash, "inputs/source.png", "source.png", source.width, source.height)
-    (folder / "images").mkdir(exist_ok=True)
-    for index, values in enumerate(points):
-        await _write_point(journal, folder, index, values, paint(values), source_hash)
-    await journal.end_run(run, "completed")
+async def _begin(
+    journal: SqliteJournal, folder: Path, count: int, kinds: Mapping[str, str], source: bytes | None, experiment: str
+) -> str | None:
+    """A run and its source picture, whose hash this gives."""
+    await journal.begin_run(RunFacts(experiment=experiment, fingerprint="f", axes=tuple(kinds.items()), points=count))
+    if source is None:
+        return None
+    sha256 = hashlib.sha256(source).hexdigest()
+    await anyio.Path(folder / "inputs").mkdir(exist_ok=True)
+    await anyio.Path(folder / "inputs" / "source.png").write_bytes(source)
+    await journal.keep_input(sha256, "inputs/source.png", "source.png", 1, 1)
+    return sha256
 
 
 async def _write_point(
@@ -121,7 +117,7 @@ async def _write_point(
     await journal.intend(point, Intent(key=key, number=1, server="s", url="http://s", batch_id=key))
     data = painted if isinstance(painted, bytes) else encoded(painted)
     path = f"images/{index:05d}.png"
-    (folder / path).write_bytes(data)
+    await anyio.Path(folder / path).write_bytes(data)
     width, height = (painted.width, painted.height) if isinstance(painted, Image.Image) else (64, 64)
     rendering = Rendering(
         path=path,

@@ -39,7 +39,7 @@ def planted(
     )
 
 
-def logistic(x: npt.NDArray[np.float64], middle: float) -> npt.NDArray[np.float64]:
+def logistic(x: npt.NDArray[np.float64], middle: float | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(1 / (1 + np.exp(12 * (x - middle))), dtype=np.float64)
 
 

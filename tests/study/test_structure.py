@@ -37,7 +37,7 @@ def planes(looked_at: View) -> tuple[np.ndarray, np.ndarray]:
 def test_ssim_is_scikit_images(size: tuple[int, int]) -> None:
     looked_at = pair(*size)
 
-    expected = structural_similarity(*planes(looked_at), **GAUSSIAN)
+    expected = structural_similarity(*planes(looked_at), **GAUSSIAN)  # type: ignore[no-untyped-call]
 
     assert structure.ssim(looked_at) == pytest.approx(expected, abs=2e-5)
 

@@ -57,7 +57,7 @@ def test_tonal_shift_does_not_see_where_tones_are() -> None:
 def test_entropy_is_scikit_images() -> None:
     image = photo(1)
 
-    expected = shannon_entropy(np.rint(luma(picture(image))).astype(np.uint8), base=2)
+    expected = shannon_entropy(np.rint(luma(picture(image))).astype(np.uint8), base=2)  # type: ignore[no-untyped-call]
 
     assert tone.entropy(view(image)) == pytest.approx(expected)
     assert tone.entropy(view(BLACK)) == 0.0

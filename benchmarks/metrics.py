@@ -1,0 +1,115 @@
+"""How long a metric takes: milliseconds a pair on one core, decoding included, and pairs a second on all of them.
+
+    python -m benchmarks.metrics [SIDE]
+
+Single-threaded like a worker; the median of nine runs on a painted pair of SIDE × SIDE px (1024 by default).
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+
+import numpy as np
+from PIL import Image
+
+from sweep.errors import UsageError
+from sweep.study.metrics import Metric, optional, standard
+from sweep.study.picture import View, decode, reduced, working_shape
+from sweep.study.pool import measure_all
+from sweep.study.tasks import Task, measure_task
+
+RUNS = 9
+PAIRS = 48
+
+
+def milliseconds(work: Callable[[], object]) -> float:
+    """The median of nine runs after a warm one."""
+    work()
+    times = []
+    for _ in range(RUNS):
+        begun = time.perf_counter()
+        work()
+        times.append(1000 * (time.perf_counter() - begun))
+    return statistics.median(times)
+
+
+def painted(path: Path, side: int, seed: int) -> Path:
+    """A picture with structure at every scale and a little noise, as PNG."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((side, side, 3))
+    for octave in (4, 16, 64, 256):
+        small = Image.fromarray(rng.integers(0, 256, (octave, octave, 3), dtype=np.uint8))
+        total += np.asarray(small.resize((side, side), Image.Resampling.BICUBIC), dtype=float) / octave
+    total = total / total.max() * 240 + rng.normal(0, 3, total.shape)
+    Image.fromarray(np.clip(total, 0, 255).astype(np.uint8)).save(path)
+    return path
+
+
+def metrics_to_time() -> list[Metric]:
+    """The standard panel, and what extras are installed."""
+    found = [metric for metric in standard() if metric.reference != "cell"]
+    for make in optional().values():
+        try:
+            found.append(make())
+        except UsageError as missing:
+            print(f"left out: {missing.message}")
+    return found
+
+
+def one_by_one(picture: Path, reference: Path) -> None:
+    """Each metric alone on a fresh view, so nothing that metrics share is counted as free."""
+    images = decode(picture), decode(reference)
+    print(f"{'metric':<20}{'ms':>8}   working size")
+    for metric in metrics_to_time():
+        shape = working_shape(*images[0].size, metric.working_size)
+        first, second = (reduced(image, shape).rgb for image in images)
+        alone = milliseconds(lambda m=metric, a=first, b=second: m.measure(_fresh(a, b)))  # type: ignore[misc]
+        print(f"{metric.name:<20}{alone:>8.1f}   {metric.working_size} px")
+
+
+def _fresh(
+    first: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], second: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+) -> View:
+    from sweep.study.picture import Picture
+
+    return View(picture=Picture(first), reference=Picture(second))
+
+
+def panel(picture: Path, reference: Path) -> None:
+    """The whole panel as a worker does it: two decodes and everything shared."""
+    metrics = [metric for metric in standard() if metric.reference != "cell"]
+    task = Task(rows=(0,), pictures=(picture,), metrics=tuple(range(len(metrics))), reference=reference)
+    print(f"\ndecoding both        {milliseconds(lambda: (decode(picture), decode(reference))):>7.1f} ms")
+    print(f"panel, both decoded  {milliseconds(lambda: measure_task(task, metrics, OrderedDict())):>7.1f} ms")
+    kept: OrderedDict[tuple[Path, tuple[int, int]], object] = OrderedDict()
+    print(f"panel, source known  {milliseconds(lambda: measure_task(task, metrics, kept)):>7.1f} ms")  # type: ignore[arg-type]
+    for workers in sorted({1, os.cpu_count() or 1}):
+        tasks = [Task(rows=(i,), pictures=(picture,), metrics=task.metrics, reference=reference) for i in range(PAIRS)]
+        begun = time.perf_counter()
+        done = sum(1 for _ in measure_all(tasks, metrics, workers=workers))
+        seconds = time.perf_counter() - begun
+        print(
+            f"{workers} worker{'s' if workers > 1 else ' '}            {done / seconds:>7.1f} pairs/s, start included"
+        )
+
+
+def main() -> None:
+    side = int(sys.argv[1]) if len(sys.argv) > 1 else 1024
+    with tempfile.TemporaryDirectory() as folder:
+        picture, reference = (painted(Path(folder) / f"{seed}.png", side, seed) for seed in (1, 2))
+        print(f"{side} × {side} px, one core\n")
+        one_by_one(picture, reference)
+        panel(picture, reference)
+
+
+if __name__ == "__main__":
+    main()

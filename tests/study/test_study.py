@@ -1,0 +1,254 @@
+"""The whole: the JSON's contract, the words, and what is said when little or nothing can be said."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sweep.errors import UsageError
+from sweep.study.contract import StudyJson
+from sweep.study.study import Study, study
+from tests.study.conftest import KINDS, POINTS, SOURCE
+from tests.study.pictures import write_results
+from tests.study.shapes import misfit
+from tests.study.simulated import AXES, planted
+
+
+def simulated(frame: pd.DataFrame | None = None, **options: Any) -> Study:
+    frame = planted(np.random.default_rng(1)) if frame is None else frame
+    axes = [axis for axis in AXES if axis[0] in frame]
+    return study(frame, axes=axes, metrics=["structure_coarse"], **options)
+
+
+def keeps_its_contract(found: Study) -> None:
+    text = json.dumps(found.to_json(), allow_nan=False)
+    assert misfit(json.loads(text), StudyJson) is None
+    rows = found.data["rows"]
+    lengths = {len(rows["key"]), len(rows["index"]), len(rows["image_path"]), len(rows["reason"])}
+    lengths |= {len(column) for column in (*rows["axes"].values(), *rows["metrics"].values())}
+    assert lengths == {found.data["design"]["rows"]}
+    for curve in found.data["curves"]:
+        assert len(curve["mean"]) == len(curve["low"]) == len(curve["high"]) == len(curve["n"]) == len(curve["x"])
+
+
+def test_a_measured_folder_says_everything(results: Path) -> None:
+    found = study(results, workers=0)
+
+    keeps_its_contract(found)
+    assert found.data["name"] == "tested"
+    assert found.data["design"]["reference"] == "source"
+    assert (found.data["design"]["balanced"], found.data["design"]["cells"]) == (True, 30)
+    coarse = next(c for c in found.data["curves"] if c["metric"] == "structure_coarse" and not c["group"])
+    assert coarse["falling"] is True
+    assert coarse["n"] == [3] * 5
+    assert all(low is not None for low in coarse["low"])
+    headlines = [s["text"] for s in found.data["words"] if s["headline"]]
+    assert headlines[0].startswith("To keep coarse structure above 0.9, stay below denoise_strength 0.")
+    assert "95 %, n = 3 seeds)" in headlines[0]
+    assert headlines[1].startswith("Of the variance of coarse structure, denoise_strength explains ")
+    assert str(results) not in json.dumps(found.to_json())
+
+
+def test_the_frames_are_tidy(results: Path) -> None:
+    found = study(results, workers=0)
+
+    assert len(found.metrics) == 30
+    assert {"denoise_strength", "ssim", "diversity"} <= set(found.metrics.columns)
+    assert len(found.curves[(found.curves["metric"] == "ssim") & (found.curves["group"] == "")]) == 5
+    shares = found.effects[found.effects["metric"] == "ssim"]["share"]
+    assert shares.sum() == pytest.approx(1, abs=1e-6)
+    assert {"a", "b", "difference", "p_holm"} <= set(found.differences.columns)
+    assert sorted(found.seeds["seed"].unique()) == [42, 43, 44]
+
+
+def test_it_is_saved_whole(results: Path, tmp_path: Path) -> None:
+    found = study(results, workers=0)
+
+    paths = found.save(tmp_path / "out put")
+
+    assert {path.name for path in paths} == {
+        "study.json",
+        "metrics.csv",
+        "curves.csv",
+        "effects.csv",
+        "differences.csv",
+        "seeds.csv",
+    }
+    assert json.loads((tmp_path / "out put" / "study.json").read_text("utf-8")) == found.to_json()
+    assert len(pd.read_csv(tmp_path / "out put" / "metrics.csv")) == 30
+    assert sorted(p.name for p in (tmp_path / "out put").iterdir()) == sorted(path.name for path in paths)
+
+
+async def test_all_failed_is_said(tmp_path: Path) -> None:
+    import anyio
+
+    folder = await write_results(tmp_path / "r", POINTS, lambda _: None, kinds=KINDS, source=SOURCE)
+
+    found = await anyio.to_thread.run_sync(lambda: study(folder, workers=0))
+
+    keeps_its_contract(found)
+    assert found.words[0] == "Nothing can be said: all 30 variations failed."
+    assert found.data["design"]["failed"] == 30
+
+
+async def test_an_empty_folder_is_said(tmp_path: Path) -> None:
+    import anyio
+
+    folder = await write_results(tmp_path / "r", [], lambda _: None, kinds=KINDS)
+
+    found = await anyio.to_thread.run_sync(lambda: study(folder, workers=0))
+
+    keeps_its_contract(found)
+    assert found.words == ("There are no rows yet, so there is nothing to say.",)
+
+
+def test_every_picture_unreadable_is_said(results: Path) -> None:
+    for image in results.glob("images/*.png"):
+        image.write_bytes(b"gone")
+
+    found = study(results, workers=0)
+
+    keeps_its_contract(found)
+    assert found.words[0] == "Pictures are there but none was measured."
+    assert all(fact["failed"] == 30 for fact in found.data["metrics"] if fact["name"] == "ssim")
+
+
+FRAME = planted(np.random.default_rng(1))
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (FRAME[FRAME["seed"] == 42], "There is one seed: values are shown without intervals."),
+        (FRAME.drop(columns="seed"), "There is no seed axis: values are shown without intervals."),
+        (FRAME[FRAME["denoise_strength"] == 0.5], "No axis is numeric, so there are no response curves."),
+        (FRAME.iloc[:1], "What explains coarse structure cannot be said: no axis varies."),
+        (FRAME.sample(frac=0.7, random_state=1), "points have no picture"),
+        (FRAME.assign(other=FRAME["prompt_text"] + "!"), "other steps together with prompt_text"),
+        (FRAME.iloc[:0], "There are no rows yet"),
+        (
+            FRAME.assign(structure_coarse=0.95),
+            "stays above 0.9: to keep coarse structure above 0.9, any of them will do",
+        ),
+        (FRAME.assign(structure_coarse=math.nan), "Pictures are there but none was measured."),
+    ],
+    ids=["one seed", "no seed", "no curve", "one row", "holes", "zipped", "empty", "constant", "unmeasured"],
+)
+def test_what_cannot_be_said_is_said(frame: pd.DataFrame, said: str) -> None:
+    axes = [*(axis for axis in AXES if axis[0] in frame), *([("other", "text")] if "other" in frame else [])]
+
+    found = study(frame, axes=axes, metrics=["structure_coarse"])
+
+    keeps_its_contract(found)
+    assert said in " ".join(found.words)
+
+
+def test_no_number_without_interval_and_n() -> None:
+    for text in simulated().words:
+        if any(word in text for word in ("stay below", "is higher with", "explains", "fallen")):
+            assert "95 %, n = 4 seeds" in text, text
+
+
+def test_a_recommendation_turns_with_the_metrics_direction() -> None:
+    frame = FRAME.assign(delta_e=20 * (1 - FRAME["structure_coarse"]))
+
+    found = study(frame, axes=AXES, metrics=["delta_e"], thresholds={"delta_e": (4.0,)})
+
+    assert found.words[0].startswith("To keep colour difference below 4, stay below denoise_strength 0.4")
+
+
+def test_a_neutral_metric_is_not_recommended() -> None:
+    frame = FRAME.assign(sharpness=FRAME["structure_coarse"])
+
+    found = study(frame, axes=AXES, metrics=["sharpness"], thresholds={"sharpness": (0.5,)})
+
+    assert found.words[0].startswith("Sharpness falls through 0.5 at denoise_strength 0.5")
+
+
+def test_axes_and_metrics_of_a_plain_table_are_found() -> None:
+    found = study(FRAME)
+
+    assert [(a["name"], a["kind"]) for a in found.data["design"]["axes"]] == [
+        ("denoise_strength", "number"),
+        ("prompt_text", "text"),
+        ("seed", "seed"),
+    ]
+    assert [m["name"] for m in found.data["metrics"]] == ["structure_coarse"]
+
+
+def test_seeds_of_their_own_in_every_cell_are_no_pairs() -> None:
+    frame = FRAME.assign(seed=np.arange(len(FRAME)))
+
+    found = simulated(frame)
+
+    keeps_its_contract(found)
+    assert found.data["design"]["seeds_shared"] is False
+    assert found.data["curves"][0]["n"] == [4] * 11
+    assert found.data["seeds"] == []
+    assert "Seeds differ between points" in " ".join(found.words)
+
+
+def test_large_seeds_stay_exact() -> None:
+    frame = FRAME.assign(seed=(FRAME["seed"] + 2**53 + 1).astype("Int64"))
+
+    found = simulated(frame)
+
+    assert {row["seed"] for row in found.data["seeds"]} == {2**53 + 1 + seed for seed in range(42, 46)}
+
+
+def test_an_axis_that_is_not_in_the_table_is_told() -> None:
+    with pytest.raises(UsageError, match=r"no column denoise_strenth\. Did you mean denoise_strength\?"):
+        study(FRAME, axes=[("denoise_strenth", "number")], metrics=["structure_coarse"])
+
+
+def test_levels_keep_their_type_and_missing_ones_are_null() -> None:
+    levels = pd.Series([None, "a", "b"], dtype="str")
+    frame = pd.DataFrame(
+        {"lora": levels.repeat(4).reset_index(drop=True), "flag": [True, False] * 6, "y": np.arange(12.0)}
+    )
+
+    found = study(frame, axes=[("lora", "text"), ("flag", "boolean")], metrics=["y"])
+
+    keeps_its_contract(found)
+    assert [axis["levels"] for axis in found.data["design"]["axes"]] == [[None, "a", "b"], [True, False]]
+
+
+def test_thousands_of_rows_are_studied() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.concat([planted(rng, seeds=25) for _ in range(5)], keys=range(5), names=["cfg_scale"]).reset_index(0)
+    frame = frame.reset_index(drop=True)
+
+    found = study(frame, axes=[("cfg_scale", "integer"), *AXES], metrics=["structure_coarse"])
+
+    assert found.data["design"]["pictures"] == len(frame) == 4125
+    keeps_its_contract(found)
+
+
+def test_figures_without_another_package(results: Path) -> None:
+    found = study(results, workers=0)
+
+    drawn, specification = found.to_svg("ssim"), found.to_vega_lite("ssim", "denoise_strength")
+
+    assert drawn.startswith("<svg ")
+    assert drawn.count("<polygon") == 2
+    assert "dramatic" in drawn
+    assert specification["data"]["values"][0].keys() == {"x", "mean", "low", "high", "group"}
+    json.dumps(specification, allow_nan=False)
+    with pytest.raises(UsageError, match="no curve of sssim"):
+        found.to_svg("sssim")
+    with pytest.raises(UsageError, match="no curve along variation"):
+        found.to_vega_lite("ssim", "variation")
+
+
+def test_a_hostile_level_stays_text_in_a_figure() -> None:
+    frame = FRAME.assign(prompt_text=FRAME["prompt_text"].replace("studio", "</svg><script>alert(1)</script>"))
+
+    drawn = simulated(frame).to_svg("structure_coarse")
+
+    assert "<script" not in drawn
