@@ -15,15 +15,25 @@ def share(*parts: object) -> float:
 
 
 class FaultDice:
-    """Rolls for one server. `committed` counts the faults by name; `faults` may be replaced while it runs."""
+    """Rolls for one server. `committed` counts the faults by name."""
 
     def __init__(self, faults: Faults, seed: int) -> None:
-        self.faults = faults
+        self._faults = faults
         self.committed: Counter[str] = Counter()
         self._seed = seed
         self._chances: Counter[tuple[object, ...]] = Counter()
         self._requests = 0
         self._http = 0
+
+    @property
+    def faults(self) -> Faults:
+        """What is being committed; new ones begin to count requests anew."""
+        return self._faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        self._faults = faults
+        self._requests = self._http = 0
 
     def happens(self, name: str, *about: object) -> bool:
         """Whether the fault `name` is committed now; `about` makes the chance depend on more than its number."""

@@ -17,6 +17,7 @@ from sweep.sandbox.models import Record, identifier
 from sweep.sandbox.queue import TERMINAL, Item
 from sweep.sandbox.requests import Frame, RefusedError, value_fault
 from sweep.sandbox.service import Sandbox
+from sweep.sandbox.studio import DECODERS, IMAGES
 from sweep.workflow.formats import workflow_from
 from sweep.workflow.graph import Address, Json, ModelRef, Ref
 
@@ -135,10 +136,11 @@ def complete(session: Session) -> bool:
 def image_names(session: Session) -> list[str]:
     """The pictures a session made to keep, in the order they were made."""
     whole = state(session)
+    nodes = whole["execution_graph"]["nodes"]
     return [
         result["image"]["image_name"]
         for prepared, result in whole["results"].items()
-        if result["type"] == "image_output" and not whole["execution_graph"]["nodes"][prepared]["is_intermediate"]
+        if nodes[prepared]["type"] in (IMAGES.keys() | DECODERS) and not nodes[prepared]["is_intermediate"]
     ]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from sweep.sandbox.app import Sandbox, SandboxOptions, sandbox_server
@@ -14,3 +15,13 @@ async def served(options: SandboxOptions | None = None) -> AsyncIterator[tuple[S
     """A sandbox and somebody who speaks to it."""
     async with sandbox_server(options) as sandbox, wire(sandbox.url) as found:
         yield sandbox, found
+
+
+async def until(happened: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Returns once it has happened; fails after 20 seconds."""
+    async with asyncio.timeout(20):
+        while True:
+            found = happened()
+            if found if isinstance(found, bool) else await found:
+                return
+            await asyncio.sleep(0.002)

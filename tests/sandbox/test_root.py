@@ -1,0 +1,106 @@
+"""A sandbox with a root, killed and started again: what a real InvokeAI does then."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sweep.sandbox.app import Sandbox, SandboxOptions
+from tests.live.wire import API, Wire, add, datum, txt2img, wire
+from tests.sandbox.conftest import served, until
+
+_CHILD = """
+import asyncio, sys
+from pathlib import Path
+from sweep.sandbox.app import SandboxOptions, serve
+options = SandboxOptions(root=Path(sys.argv[1]), step_latency=float(sys.argv[2]))
+asyncio.run(serve(options, lambda url: print(url, flush=True)))
+"""
+
+
+@asynccontextmanager
+async def child(root: Path, step_latency: float) -> AsyncIterator[str]:
+    """A sandbox in a process of its own, killed at the end of the block."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _CHILD, str(root), str(step_latency), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        yield (await process.stdout.readline()).decode().strip()
+    finally:
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+
+
+async def test_after_a_kill_the_running_item_is_canceled_and_the_rest_goes_on(tmp_path: Path) -> None:
+    root = tmp_path / "a root"
+    async with child(root, 0) as url, wire(url) as found:
+        found.queue_id = "default"
+        first = await found.run(txt2img(found.model), batch_id="first")
+        listed = await found.call("GET", "/sandbox/renders")
+        found.queue_id = "elsewhere"  # for the wire clears its queue when it leaves, before the kill
+    async with child(root, 60) as url, wire(url) as found:
+        found.queue_id = "default"
+        reply = await found.enqueue(txt2img(found.model), [[datum("no", "seed", range(10, 15))]], batch_id="b")
+        await until(lambda: _count(found, "in_progress", 1))
+        board = (await found.call("POST", f"{API}/boards/", params={"board_name": "kept"})).body
+        found.queue_id = "elsewhere"
+    options = SandboxOptions(root=root)
+    async with served(options) as (sandbox, found):
+        found.queue_id = "default"
+        await until(lambda: _count(found, "completed", 4))
+        items = [await found.ended(item_id) for item_id in sorted(reply.body["item_ids"])]
+        assert [item["status"] for item in items] == ["canceled"] + ["completed"] * 4
+        assert items[0]["session"]["results"] == {}
+        assert "error_type" not in items[0]
+        before = await found.queue("GET", f"i/{first['item_id']}")
+        assert before.body == first
+        (name,) = (r["image"]["image_name"] for r in first["session"]["results"].values() if "image" in r)
+        assert (await found.call("GET", f"{API}/images/i/{name}/full")).data[:4] == b"\x89PNG"
+        boards = (await found.call("GET", f"{API}/boards/", params={"all": "true"})).body
+        assert [entry["board_id"] for entry in boards] == [board["board_id"]]
+        assert set(listed.body) < set(sandbox.renders)
+        assert sorted(sandbox.renders.values()) == [1] * 5
+
+
+async def test_poison_and_ids_outlive_a_restart(tmp_path: Path) -> None:
+    options = SandboxOptions(root=tmp_path)
+    async with served(options) as (sandbox, found):
+        found.queue_id = "q"
+        await found.enqueue(add(), [[datum("a", "a", [1.5])]], batch_id="poison")
+        made = await found.enqueue(add())
+        assert await _waits(sandbox) == 2
+        found.queue_id = "other"
+    async with served(options) as (sandbox, found):
+        found.queue_id = "q"
+        assert await _waits(sandbox) == 2
+        await found.queue("PUT", "cancel_by_batch_ids", json={"batch_ids": ["poison"]})
+        assert (await found.ended(made.body["item_ids"][0]))["status"] == "completed"
+        await found.queue("PUT", "clear")
+    async with served(options) as (_, found):
+        newest = (await found.enqueue(add())).body["item_ids"][0]
+        assert newest > made.body["item_ids"][0]
+
+
+async def _count(found: Wire, status: str, count: int) -> bool:
+    return bool((await found.queue("GET", "b/b/status")).body[status] == count)
+
+
+async def _waits(sandbox: Sandbox) -> int:
+    return sandbox.queue.counts("queue", "q")["pending"]
+
+
+async def test_a_picture_whose_file_is_gone_is_forgotten(tmp_path: Path) -> None:
+    options = SandboxOptions(root=tmp_path)
+    async with served(options) as (_, found):
+        await found.run(txt2img(found.model))
+        await found.run(txt2img(found.model, steps=2))
+    files = await asyncio.to_thread(lambda: sorted((tmp_path / "images").iterdir()))
+    await asyncio.to_thread(files[0].unlink)
+    async with served(options) as (_, found):
+        listed = (await found.call("GET", f"{API}/images/names")).body
+        assert listed["image_names"] == [files[1].name]

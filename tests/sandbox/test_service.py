@@ -1,0 +1,213 @@
+"""The sandbox as a whole: workers, pauses, models, counters, texts in pictures, and who it says it is."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import re
+from typing import Any
+
+import aiohttp
+import pytest
+from PIL import Image
+
+from sweep.errors import UsageError
+from sweep.sandbox.app import Sandbox, SandboxOptions, sandbox_server, serve
+from sweep.sandbox.png import texts, with_text
+from tests.live.wire import API, Wire, add, datum, edge, graph, node, png, txt2img
+from tests.sandbox.conftest import served, until
+
+
+def _images(item: dict[str, Any]) -> list[str]:
+    results = item["session"]["results"].values()
+    return [result["image"]["image_name"] for result in results if result["type"] == "image_output"]
+
+
+def _keyed(wire: Wire, key: str, seed: int) -> dict[str, Any]:
+    posted = txt2img(wire.model)
+    posted["nodes"]["no"]["seed"] = seed
+    posted["nodes"]["meta"] = node("meta", "core_metadata", sweep_key=key)
+    posted["edges"].append(edge("meta.metadata > l.metadata"))
+    return posted
+
+
+async def test_it_does_not_pretend() -> None:
+    async with served() as (_, wire):
+        reply = await wire.call("GET", f"{API}/app/version")
+        assert reply.body == {"version": "6.14.2", "sandbox": True}
+        assert reply.headers["x-sandbox"] == "sweep"
+
+
+async def test_renders_are_counted_by_the_key_in_the_metadata() -> None:
+    async with served() as (sandbox, wire):
+        for key, seed in (("one", 1), ("two", 2), ("one", 1)):
+            assert (await wire.run(_keyed(wire, key, seed)))["status"] == "completed"
+        assert sandbox.renders == {"one": 2, "two": 1}
+        assert (await wire.call("GET", "/sandbox/renders")).body == {"one": 2, "two": 1}
+        stats = (await wire.call("GET", "/sandbox/stats")).body
+        assert (stats["renders"], stats["doubles"]) == (3, 1)
+        assert stats["requests"]["POST /api/v1/queue/{queue_id}/enqueue_batch"] == 3
+
+
+async def test_the_file_says_what_it_was_made_from() -> None:
+    async with served() as (_, wire):
+        workflow = {"name": "ünïcode", "nodes": []}
+        item = await wire.run(_keyed(wire, "k", 5), workflow=workflow)
+        (name,) = _images(item)
+        file = (await wire.call("GET", f"{API}/images/i/{name}/full")).data
+        found = texts(file)
+        with await asyncio.to_thread(lambda: Image.open(io.BytesIO(file))) as image:
+            await asyncio.to_thread(image.load)
+            assert {key: image.info[key] for key in found} == found
+        assert json.loads(found["invokeai_metadata"])["sweep_key"] == "k"
+        assert json.loads(found["invokeai_graph"])["nodes"]["no"]["seed"] == 5
+        assert json.loads(found["invokeai_workflow"]) == workflow
+        told = (await wire.call("GET", f"{API}/images/i/{name}/metadata")).body
+        assert told["sweep_key"] == "k"
+        assert (await wire.call("GET", f"{API}/images/i/{name}/thumbnail")).data[8:12] == b"WEBP"
+
+
+async def test_the_seed_of_the_batch_is_in_the_picture() -> None:
+    async with served() as (_, wire):
+        reply = await wire.enqueue(txt2img(wire.model), [[datum("no", "seed", [7, 8])]])
+        items = [await wire.ended(item_id) for item_id in sorted(reply.body["item_ids"])]
+        files = [(await wire.call("GET", f"{API}/images/i/{_images(item)[0]}/full")).data for item in items]
+        assert [json.loads(texts(file)["invokeai_graph"])["nodes"]["no"]["seed"] for file in files] == [7, 8]
+
+
+async def test_several_workers_render_at_once() -> None:
+    options = SandboxOptions(workers=3, step_latency=60)
+    async with served(options) as (_, wire), wire.events() as heard:
+        await wire.enqueue(txt2img(wire.model), [[datum("no", "seed", range(5))]])
+        await until(lambda: sum(data.get("status") == "in_progress" for _, data in heard) == 3)
+        counts = (await wire.queue("GET", "status")).body["queue"]
+        assert (counts["in_progress"], counts["pending"]) == (3, 2)
+        devices = (await wire.call("GET", f"{API}/app/generation_device_options")).body
+        assert len(devices) == 3
+        await wire.queue("PUT", "clear")
+
+
+async def test_cancelling_interrupts_the_waiting() -> None:
+    async with served(SandboxOptions(latency=60)) as (sandbox, wire):
+        reply = await wire.enqueue(add())
+        (item_id,) = reply.body["item_ids"]
+        await until(lambda: sandbox.queue.items[item_id].status == "in_progress")
+        assert (await wire.queue("PUT", f"i/{item_id}/cancel")).body["status"] == "canceled"
+        await until(lambda: sandbox.processor.busy == 0)
+
+
+async def test_the_server_stalls_while_it_collects_garbage() -> None:
+    async with served(SandboxOptions(gc_pause=0.05)) as (sandbox, wire), wire.events() as heard:
+        await wire.enqueue(add())
+        await until(lambda: any(data.get("status") == "in_progress" for _, data in heard))
+        assert not sandbox.processor.stalled.is_set()
+        assert (await wire.queue("GET", "status")).status == 200
+        assert sandbox.processor.stalled.is_set()
+
+
+async def test_one_load_a_model_however_they_are_mixed() -> None:
+    options = SandboxOptions(models=("sd-1", "sd-1-b"))
+    async with served(options) as (sandbox, wire):
+        records = (await wire.call("GET", "/api/v2/models/")).body["models"]
+        models = [{name: record[name] for name in ("key", "hash", "name", "base", "type")} for record in records]
+        await wire.queue("PUT", "processor/pause")
+        ids = []
+        for seed in range(8):
+            posted = txt2img(models[seed % 2])
+            posted["nodes"]["no"]["seed"] = seed
+            ids += (await wire.enqueue(posted)).body["item_ids"]
+        await wire.queue("PUT", "processor/resume")
+        assert {(await wire.ended(item_id))["status"] for item_id in ids} == {"completed"}
+        assert sandbox.stats()["model_loads"] == {"sandbox-sd15": 1, "sandbox-sd15-b": 1}
+        assert sandbox.stats()["max_pending"] == 8
+
+
+async def test_a_node_nobody_paints_fails_by_name() -> None:
+    async with served() as (_, wire):
+        item = await wire.run(graph(node("x", "float_math", operation="ADD", a=1, b=2)))
+        assert item["status"] == "failed"
+        assert "float_math" in item["error_message"]
+
+
+async def test_pictures_that_are_not_painted_are_quick_and_alike() -> None:
+    async with served(SandboxOptions(paint=False)) as (sandbox, wire):
+        reply = await wire.enqueue(txt2img(wire.model), [[datum("no", "seed", range(20))]])
+        names = [_images(await wire.ended(item_id))[0] for item_id in reply.body["item_ids"]]
+        assert len(set(names)) == 20
+        files = [(await wire.call("GET", f"{API}/images/i/{name}/full")).data for name in names[:2]]
+        assert files[0] != files[1]
+        assert all(250_000 < len(file) < 400_000 for file in files)
+        assert sum(sandbox.renders.values()) == 20
+
+
+async def test_a_whole_img2img_with_refiner_like_passes() -> None:
+    async with served() as (_, wire):
+        upload = (await wire.upload(png(90))).body
+        posted = txt2img(wire.model, denoising_start=0.4)
+        posted["nodes"]["i"] = node("i", "i2l", image={"image_name": upload["image_name"]})
+        posted["nodes"]["d2"] = {**posted["nodes"]["d"], "id": "d2", "denoising_start": 0.8}
+        posted["edges"] = [one for one in posted["edges"] if one["destination"]["node_id"] != "l"]
+        posted["edges"] += [
+            *(edge(text) for text in ("m.vae > i.vae", "i.latents > d.latents", "d.latents > d2.latents")),
+            *(edge(text) for text in ("d2.latents > l.latents", "m.vae > l.vae", "m.unet > d2.unet")),
+            *(edge(text) for text in ("no.noise > d2.noise", "p.conditioning > d2.positive_conditioning")),
+            edge("n.conditioning > d2.negative_conditioning"),
+        ]
+        item = await wire.run(posted)
+        assert item["status"] == "completed", item.get("error_message")
+        assert len(_images(item)) == 1
+
+
+async def test_noise_of_another_size_fails_as_on_the_real_server() -> None:
+    async with served() as (_, wire):
+        upload = (await wire.upload(png(90, side=128))).body
+        posted = txt2img(wire.model, denoising_start=0.4)
+        posted["nodes"]["i"] = node("i", "i2l", image={"image_name": upload["image_name"]})
+        posted["edges"] += [edge("m.vae > i.vae"), edge("i.latents > d.latents")]
+        item = await wire.run(posted)
+        assert item["status"] == "failed"
+        assert "Incompatible 'noise' and 'latents' shapes" in item["error_message"]
+
+
+async def test_a_taken_port_is_told() -> None:
+    async with sandbox_server() as sandbox:
+        taken = int(sandbox.url.rsplit(":", 1)[1])
+        with pytest.raises(UsageError, match=str(taken)):
+            async with sandbox_server(SandboxOptions(port=taken)):
+                raise AssertionError("two servers on one port")
+
+
+async def test_serving_announces_itself_and_ends_when_cancelled() -> None:
+    announced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(serve(SandboxOptions(), announced.set_result))
+    url = await announced
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+", url)
+    async with aiohttp.ClientSession() as session, session.get(f"{url}{API}/app/version") as response:
+        assert response.status == 200
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_the_temporary_folder_goes() -> None:
+    async with served() as (sandbox, wire):
+        await wire.run(txt2img(wire.model))
+        folder = _folder(sandbox)
+        assert await asyncio.to_thread(folder.exists)
+    assert not await asyncio.to_thread(folder.exists)
+
+
+def _folder(sandbox: Sandbox) -> Any:
+    from pathlib import Path
+
+    assert sandbox._temporary is not None
+    return Path(sandbox._temporary.name)
+
+
+def test_texts_go_into_a_png_and_come_out_again() -> None:
+    said = {"plain": "latin", "wide": "日本 ≥ 1"}
+    marked = with_text(png(), said)
+    assert texts(marked) == said
+    with Image.open(io.BytesIO(marked)) as image:
+        assert {key: image.info[key] for key in said} == said
