@@ -43,7 +43,7 @@ class Attempt:
         self._give_slot_back = give_slot_back
         self._intents = job.intents
         self._points = {instance.key: point(instance) for instance in job.instances}
-        self._package = Package.of(job.instances)
+        self._package = Package.adopted(job.instances, job.intents) if job.intents else Package.of(job.instances)
         self._brought: dict[tuple[str, int], Rendering | AttemptError] = {}
         self._asked: set[tuple[str, int]] = set()
 
@@ -68,6 +68,10 @@ class Attempt:
             return await self._turned_away(error)
         except _NoAnswerError as error:
             return self._without_server(ServerUnreachableError(error.message))
+        except VariationError as error:
+            if len(self._job.instances) > 1:
+                return await self._alone(self._job.instances)
+            return await self._settle(self._job.instances, error)
         except AttemptError as error:
             return await self._settle(self._job.instances, error)
         self._member.succeeded()
@@ -91,6 +95,7 @@ class Attempt:
             lost = Failure(kind=ItemLostError.__name__, message=f"{self._intents[0].server} does not have it any more")
             await together(*(self._desk.journal.attempt_failed(intent.key, lost) for intent in self._intents))
             self._intents = ()
+            self._package = Package.of(self._job.instances)
         await self._intend()
         return await self._submit()
 
@@ -174,13 +179,19 @@ class Attempt:
                 ended = error
             if isinstance(ended, Ended):
                 self._give_slot_back()
+                self._learn(ended)
                 if ended.images:
-                    await together(*(self._desk.journal.rendered(key, _times(ended)) for key in self._points))
+                    await together(*(self._desk.journal.rendered(key, self._times(key, ended)) for key in self._points))
                 for image in ended.images:
                     self._fetch(image, fetching)
         if isinstance(ended, Ended):
             return ended
         raise ended
+
+    def _learn(self, ended: Ended) -> None:
+        if ended.error is None and ended.started_at and ended.finished_at:
+            seconds = (ended.finished_at - ended.started_at).total_seconds()
+            self._member.fusion.observe(len(self._points), seconds)
 
     def _tell_started(self) -> None:
         for known in self._points.values():
@@ -230,11 +241,11 @@ class Attempt:
         return {node for node, _ in self._brought} >= set(self._package.fused.outputs[key])
 
     async def _complete(self, instance: Instance, renderings: Sequence[Rendering], ended: Ended) -> None:
-        times = _times(ended)
+        times = self._times(instance.key, ended)
         await self._desk.journal.complete(instance.key, renderings, times)
         seconds = None
         if times.started_at and times.finished_at:
-            seconds = (times.finished_at - times.started_at).total_seconds() / len(self._job.instances)
+            seconds = (times.finished_at - times.started_at).total_seconds()
         self._desk.outcome(None)
         self._desk.listener(
             events.Completed(
@@ -246,6 +257,15 @@ class Attempt:
                 seconds=seconds,
             )
         )
+
+    def _times(self, key: str, ended: Ended) -> Times:
+        """When the server had the variation: of an item of several, its equal share, since they run interleaved."""
+        begun, done = ended.started_at, ended.finished_at
+        if begun and done and len(self._points) > 1:
+            share = (done - begun) / len(self._points)
+            begun += share * list(self._points).index(key)
+            done = begun + share
+        return Times(queued_at=ended.queued_at, started_at=begun, finished_at=done)
 
     async def _alone(self, instances: Sequence[Instance]) -> list[Next]:
         """Variations whose item failed through another's fault: each by itself, at once, without an attempt counted."""
@@ -315,7 +335,3 @@ def _failure(error: AttemptError) -> Failure:
 
 def _sentence(error: AttemptError) -> str:
     return f"{error.kind}: {error.message}"
-
-
-def _times(ended: Ended) -> Times:
-    return Times(queued_at=ended.queued_at, started_at=ended.started_at, finished_at=ended.finished_at)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sweep.plan.fusion import Fused, culprits, fuse
 from sweep.plan.instance import Instance
-from sweep.record.base import Point
+from sweep.record.base import Intent, Point
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,17 @@ class Package:
         fused = fuse(instances)
         images = {sha: path for instance in instances for sha, path in instance.images.items()}
         return cls(fused, images, {node: key for key, nodes in fused.outputs.items() for node in nodes})
+
+    @classmethod
+    def adopted(cls, instances: Sequence[Instance], intents: Sequence[Intent]) -> Package:
+        """What an earlier attempt sent, its output nodes as recorded: it may have held more variations than these."""
+        package = cls.of(instances)
+        outputs = {intent.key: intent.outputs for intent in intents}
+        return cls(
+            replace(package.fused, outputs=outputs),
+            package.images,
+            {node: key for key, nodes in outputs.items() for node in nodes},
+        )
 
     @property
     def nodes(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from sweep.engine.events import Listener, ServerChanged
+from sweep.engine.fusing import FusionSize
 from sweep.engine.limits import Limit
 from sweep.engine.retry import Backoff
 from sweep.errors import ServerError, ServerRefusedError, ServerUnsupportedError, TransientError
@@ -28,6 +29,7 @@ class Member:
     abandoned: set[str] = field(default_factory=set)  # batch ids given to others while it was away
     held_until: float = 0.0  # monotonic seconds: no new item before, because the server asked so
     failures: int = 0  # times in a row that it left
+    fusion: FusionSize = field(default_factory=FusionSize)
     slots: anyio.CapacityLimiter = field(init=False)
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from sweep.engine import stopping
 from sweep.engine.events import Listener, Notice, RunStarted, ServerChanged
+from sweep.engine.fusing import FusionSize
 from sweep.engine.limits import Limit
 from sweep.engine.options import RunOptions
 from sweep.engine.packing import point
@@ -137,7 +138,8 @@ async def _members(
         except ServerError as error:
             refusals.append(error)
             continue
-        members.append(Member(server, info, Limit.of(options.concurrency or 2 * info.capacity)))
+        most = options.concurrency or 2 * info.capacity
+        members.append(Member(server, info, Limit.of(most), fusion=FusionSize(options.fuse)))
     if not members:
         raise refusals[0]
     for refusal in refusals:

@@ -6,7 +6,6 @@ flight and jobs that came back are held.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -70,12 +69,14 @@ class Work:
         self._waiting: list[_Waiting] = []
         self._changed = anyio.Event()
         self._stopped = False
+        self._next: Instance | None = None  # made, and not handed out: it has another model than those before it
+        self.handed = 0  # points of the grid handed out
         self.in_flight = 0  # jobs taken and neither finished nor given back
 
     def stop(self) -> None:
         """Hand out nothing more, except what a server already has: that is finished, not begun."""
         self._stopped = True
-        self._fresh = None
+        self._fresh = self._next = None
         self._waiting = [waiting for waiting in self._waiting if waiting.job.home in self._alive()]
         self.wake()
 
@@ -122,11 +123,24 @@ class Work:
     def _next_fresh(self, most: int) -> Job | None:
         if self._fresh is None:
             return None
-        instances = tuple(itertools.islice(self._fresh, most))
+        instances = tuple(self._alike(most))
         if not instances:
             self._fresh = None
             return None
+        self.handed += len(instances)
         return Job(instances=instances)
+
+    def _alike(self, most: int) -> Iterator[Instance]:
+        """Up to `most` points that follow each other and are rendered with one model."""
+        model: str | None = None
+        for position in range(most):
+            if self._next is None and self._fresh is not None:
+                self._next = next(self._fresh, None)
+            if self._next is None or (position and self._next.model != model):
+                return
+            model = self._next.model
+            yield self._next
+            self._next = None
 
     def _returned(self, url: str) -> Job | None:
         now, alive = self._clock(), self._alive()

@@ -1,0 +1,128 @@
+"""Several variations an item: how many, and what becomes of each."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweep.engine import events
+from sweep.engine.fusing import LONGEST, MOST, FusionSize
+from sweep.sandbox.app import Sandbox
+from sweep.sandbox.options import Faults
+from tests.engine.conftest import AT_ONCE, Bench, chunks
+
+FOUR = replace(AT_ONCE, fuse=4)
+
+
+def learnt(fixed: float, each: float, rounds: int = 40) -> FusionSize:
+    """The size learnt from a server that takes `fixed` seconds an item and `each` a variation."""
+    size = FusionSize()
+    size.observe(1, 30.0)  # loads the model
+    for _ in range(rounds):
+        size.observe(size.size, fixed + each * size.size)
+    return size
+
+
+def test_a_fixed_cost_an_item_is_worth_sharing() -> None:
+    assert learnt(0.6, 0.05).size >= 16
+
+
+def test_slow_pictures_are_sent_one_by_one() -> None:
+    assert learnt(0.6, 6.0).size == 1
+
+
+def test_no_fixed_cost_no_fusion() -> None:
+    assert learnt(0.0, 0.5).size == 1
+
+
+@given(st.floats(0, 20), st.floats(0.001, 20))
+def test_an_item_is_never_longer_than_it_may_be_nor_larger(fixed: float, each: float) -> None:
+    size = learnt(fixed, each).size
+    assert 1 <= size <= MOST
+    assert size == 1 or fixed + each * size <= LONGEST
+
+
+def test_a_size_a_person_chose_stays() -> None:
+    size = FusionSize(8)
+    for _ in range(5):
+        size.observe(8, 100.0)
+    assert size.size == 8
+
+
+def test_items_of_another_size_teach_nothing() -> None:
+    size = FusionSize()
+    size.observe(1, 1.0)
+    size.observe(3, 0.1)
+    assert size.size == 1
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+async def test_fused_points_are_rows_of_their_own(bench: Bench, sandbox: Sandbox) -> None:
+    summary = await bench.run(await bench.experiment(), sandbox.url, options=FOUR)
+    assert (summary.exit_code, summary.completed) == (0, 6)
+    assert len(sandbox.queue.items) == 2
+    rows = await anyio.to_thread.run_sync(table, summary.folder)
+    for row in rows:
+        written = await anyio.to_thread.run_sync(chunks, summary.folder / row["image_path"])
+        assert written["invokeai_metadata"]["sweep_key"] == row["key"]
+        assert written["invokeai_metadata"]["sweep_values"]["seed"] == int(row["seed"])
+    assert len({row["started_at"] for row in rows}) == 6
+
+
+async def test_fused_and_single_give_the_same_pictures(bench: Bench, sandbox: Sandbox) -> None:
+    single = await bench.run(await bench.experiment(name="single"), sandbox.url)
+    fused = await bench.run(await bench.experiment(name="fused"), sandbox.url, options=FOUR)
+
+    def pixels(folder: Path) -> dict[str, bytes]:
+        from PIL import Image
+
+        return {row["key"]: Image.open(folder / row["image_path"]).tobytes() for row in table(folder)}
+
+    assert await anyio.to_thread.run_sync(pixels, single.folder) == await anyio.to_thread.run_sync(pixels, fused.folder)
+
+
+async def test_a_branch_that_fails_costs_its_neighbours_nothing(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
+    """A value the server fails at only when it runs: the culprit is a failed row, the others are completed."""
+    async with sandbox_with(faults=Faults(fail_rate=0.4)) as flaky:
+        summary = await bench.run(await bench.experiment(), flaky.url, options=FOUR)
+    rows = await anyio.to_thread.run_sync(table, summary.folder)
+    assert len(rows) == 6
+    assert {row["status"] for row in rows} <= {"completed", "failed"}
+    assert {row["attempts"] for row in rows} == {"1"}
+
+
+async def test_a_fused_item_of_a_run_broken_off_is_adopted(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
+    async with sandbox_with(latency=0.1) as server:
+        async with anyio.create_task_group() as group:
+            bench.watch(lambda event: group.cancel_scope.cancel() if isinstance(event, events.Started) else None)
+            await bench.run(await bench.experiment(), server.url, options=FOUR)
+        bench.watch(lambda _: None)
+        summary = await bench.run(await bench.experiment(), server.url, options=FOUR)
+        assert summary.completed == 6
+        assert set(server.renders.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [Faults(lost_answer=0.4, only="enqueue"), Faults(truncated=0.4, only="/full"), Faults(missing_event=0.4)],
+    ids=["lost-answer", "truncated", "missing-event"],
+)
+async def test_faults_cost_no_picture_twice_when_fused(
+    bench: Bench, sandbox_with: Callable[..., Any], faults: Faults
+) -> None:
+    async with sandbox_with(faults=faults) as flaky:
+        summary = await bench.run(await bench.experiment(), flaky.url, options=replace(FOUR, attempts=30))
+        assert (summary.completed, summary.failed) == (6, 0)
+        assert set(flaky.renders.values()) == {1}
