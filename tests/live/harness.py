@@ -1,6 +1,6 @@
 """A real InvokeAI 6.14.2 on CPU with tiny models, on a machine that has never seen one.
 
-Installed once (a virtual environment and four models, 3 GB, some minutes) under $SWEEP_LIVE or ~/.cache/sweep-live;
+Installed once (a virtual environment and five models, 3 GB, some minutes) under $SWEEP_LIVE or ~/.cache/sweep-live;
 after that a server starts in about half a minute, with a root folder of its own.
 """
 
@@ -35,6 +35,7 @@ MODELS = {
     "tiny-sdxl": "tiny-sdxl",
     "tiny-controlnet": "tiny-controlnet",
     "tiny-lora": "tiny-lora.safetensors",
+    "tiny-sdxl-lora": "tiny-sdxl-lora.safetensors",
 }
 SETTINGS = {"schema_version": "4.0.3", "host": "127.0.0.1", "device": "cpu", "precision": "float32"}
 START_SECONDS = 180.0
@@ -72,7 +73,7 @@ class Installation:
         with _alone(self.home / "installing.lock"):
             if self.package is None or not list((self.home / "venv").glob("**/site-packages/open_clip")):
                 self._make_venv()
-            if not (self.home / "models" / "tiny-sdxl" / "model_index.json").exists():
+            if not all((self.home / "models" / source).exists() for source in MODELS.values()):
                 _run([self.python, HERE / "tiny_models.py", self.home / "models"], self.home / "models.log")
 
     def _make_venv(self) -> None:

@@ -3,7 +3,8 @@
 FOLDER/tiny-sd                 Stable Diffusion 1 pipeline       base sd-1, type main
 FOLDER/tiny-sdxl               Stable Diffusion XL pipeline      base sdxl, type main
 FOLDER/tiny-controlnet         ControlNet of tiny-sd             base sd-1, type controlnet
-FOLDER/tiny-lora.safetensors   LoRA of tiny-sd                   base sd-1, type lora
+FOLDER/tiny-lora.safetensors        LoRA of tiny-sd              base sd-1, type lora
+FOLDER/tiny-sdxl-lora.safetensors   LoRA of tiny-sdxl            base sdxl, type lora
 
 All parts run: tokenizer, text encoders, UNet, scheduler, VAE. The VAE beside this file was trained on procedural
 pictures and gives back what it is shown, a little blurred. The UNets are random and damped, so that strength works in
@@ -170,6 +171,7 @@ def save_sdxl(folder, words):
         scheduler=EulerDiscreteScheduler(**BETAS),
         add_watermarker=False,
     ).save_pretrained(folder)
+    return unet
 
 
 def save_lora(file, unet, rank=2):
@@ -185,14 +187,14 @@ def save_lora(file, unet, rank=2):
 
 
 def main(folder):
-    """All four. Each machine makes the same ones."""
+    """All five. Each machine makes the same ones."""
     torch.manual_seed(0)
     words = tokenizer(folder / "tokenizer")
     unet = sd1_unet()
     save_sd1(folder / "tiny-sd", unet, words)
     ControlNetModel.from_unet(unet, conditioning_channels=3).save_pretrained(folder / "tiny-controlnet")
     save_lora(folder / "tiny-lora.safetensors", unet)
-    save_sdxl(folder / "tiny-sdxl", words)
+    save_lora(folder / "tiny-sdxl-lora.safetensors", save_sdxl(folder / "tiny-sdxl", words))
 
 
 if __name__ == "__main__":
