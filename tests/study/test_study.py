@@ -31,7 +31,7 @@ def keeps_its_contract(found: Study) -> None:
     assert misfit(json.loads(text), StudyJson) is None
     rows = found.data["rows"]
     lengths = {len(rows["key"]), len(rows["index"]), len(rows["image_path"]), len(rows["reason"])}
-    lengths |= {len(column) for column in (*rows["axes"].values(), *rows["metrics"].values())}
+    lengths |= {len(levels) for levels in rows["axes"].values()} | {len(values) for values in rows["metrics"].values()}
     assert lengths == {found.data["design"]["rows"]}
     for curve in found.data["curves"]:
         assert len(curve["mean"]) == len(curve["low"]) == len(curve["high"]) == len(curve["n"]) == len(curve["x"])
