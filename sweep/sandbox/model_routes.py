@@ -7,16 +7,28 @@ from typing import Any
 from aiohttp import web
 
 from sweep.sandbox.http import reply, sandbox_of
-from sweep.sandbox.requests import RefusedError, required
+from sweep.sandbox.requests import RefusedError, fault, required
 
 routes = web.RouteTableDef()
 of_version_3 = web.RouteTableDef()
 _MODELS = "/api/v2/models"
+_TYPES = (
+    *("onnx", "main", "vae", "lora", "control_lora", "controlnet", "embedding", "ip_adapter", "clip_vision"),
+    *("clip_embed", "t2i_adapter", "t5_encoder", "qwen3_encoder", "qwen_vl_encoder", "qwen3_vl_encoder"),
+    *("mistral_encoder", "wan_t5_encoder", "gemma2_encoder", "spandrel_image_to_image", "siglip", "flux_redux"),
+    *("llava_onevision", "prompt_enhancer", "text_llm", "external_image_generator", "pid_decoder", "unknown"),
+)
 
 
 @routes.get(f"{_MODELS}/")
 async def models(request: web.Request) -> web.Response:
     query = request.query
+    kind = query.get("model_type", "main")
+    if kind not in _TYPES:
+        expected = ", ".join(f"'{name}'" for name in _TYPES[:-1]) + f" or '{_TYPES[-1]}'"
+        raise RefusedError(
+            422, [fault("enum", ("query", "model_type"), f"Input should be {expected}", kind, {"expected": expected})]
+        )
     wanted = [
         record
         for record in sandbox_of(request).models.values()
@@ -51,6 +63,16 @@ def _model(request: web.Request, fits: Any, missing: str = "No model found with 
     if found is None:
         raise RefusedError(404, missing)
     return reply(found)
+
+
+@routes.get(f"{_MODELS}/stats")
+async def stats(request: web.Request) -> web.Response:
+    sandbox = sandbox_of(request)
+    loads = sum(sandbox.processor.model_loads.values())
+    loaded = [sandbox.models[key] for key in sandbox.processor.loaded]
+    sizes = {f"{record['base']}:main:{record['name']}:unet": record["file_size"] for record in loaded}
+    counts = {"hits": 0, "misses": loads, "high_watermark": 0, "in_cache": len(sizes), "cleared": 0, "cache_size": 0}
+    return reply({**counts, "loaded_model_sizes": sizes})
 
 
 @of_version_3.get("/api/v1/models/")

@@ -51,15 +51,21 @@ def checked(adapter: TypeAdapter[T], value: Any, *loc: str | int) -> T:
         raise RefusedError(422, faults_of(error, loc)) from error
 
 
-class _Image(BaseModel):
+class ImageField(BaseModel):
+    """A picture by its name; the class's own name stands in refusals."""
+
     image_name: str
 
 
-class _Video(BaseModel):
+class VideoField(BaseModel):
+    """A video by its name."""
+
     video_name: str
 
 
-class _Model(BaseModel):
+class ModelIdentifierField(BaseModel):
+    """A model as graphs name it."""
+
     key: str
     hash: str
     name: str
@@ -68,8 +74,7 @@ class _Model(BaseModel):
     submodel_type: str | None = None
 
 
-_Image.__name__, _Video.__name__ = "ImageField", "VideoField"
-_Scalar = StrictStr | float | int | _Image | _Video
+_Scalar = StrictStr | float | int | ImageField | VideoField
 
 
 class Datum(BaseModel):
@@ -172,8 +177,8 @@ _PYTHON: dict[str, Any] = {
     "number": float,
     "string": str,
     "boolean": bool,
-    "ImageField": _Image,
-    "ModelIdentifierField": _Model,
+    "ImageField": ImageField,
+    "ModelIdentifierField": ModelIdentifierField,
 }
 
 FRAME = TypeAdapter(Frame)

@@ -212,7 +212,7 @@ async def boards(request: web.Request) -> web.Response:
 
 @routes.get(f"{_BOARDS}/{{board_id}}")
 async def board(request: web.Request) -> web.Response:
-    return reply(_counted(request, _board(request)))
+    return reply({**_counted(request, _board(request)), "owner_username": None})
 
 
 @routes.get(f"{_BOARDS}/{{board_id}}/image_names")
