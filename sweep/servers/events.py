@@ -44,22 +44,25 @@ class Events:
         self._changed = changed
         self._client: Any = None
         self._lost = asyncio.Event()
-        self._stopped = False
+        self._stopped = asyncio.Event()
         self.up = False
 
     async def run(self) -> None:
         """Keep the line up until `stop`; never raises."""
         pause = self._timings.reconnect
-        while not self._stopped:
+        while not self._stopped.is_set():
             if await self._once():
                 pause = self._timings.reconnect
-            if not self._stopped:
-                await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._stopped.wait()
             pause = min(pause * 2, self._timings.reconnect_most)
 
     def stop(self) -> None:
-        """End the line. Cancelling `run` alone may not: the socket's library swallows a cancellation here and there."""
-        self._stopped = True
+        """End the line soon. To cancel `run` is the harder way: in a handshake the socket's library swallows it, or
+        leaves a connection open.
+        """
+        self._stopped.set()
         self._lost.set()
 
     async def emit(self, event: str, data: dict[str, str]) -> None:
@@ -74,19 +77,11 @@ class Events:
         client = self._client = self._new_client(lost)
         connected = False
         try:
-            await client.connect(
-                self._http.address.origin,
-                headers=self._http.headers(),
-                auth={"token": self._http.token} if self._http.token else None,
-                transports=["websocket"],
-                socketio_path=self._http.address.prefix + SOCKET_PATH,
-                wait_timeout=HANDSHAKE,
-            )
-            if self._subscribe is not None:
-                await client.emit(*self._subscribe)
+            async with asyncio.timeout(self._timings.connect + HANDSHAKE):
+                await self._connect(client)
             connected = True
-            self._set(up=not self._stopped)
-            if not self._stopped:
+            if not self._stopped.is_set():
+                self._set(up=True)
                 await lost.wait()
         except SOCKET_FAULTS:
             return connected
@@ -96,6 +91,18 @@ class Events:
                 async with asyncio.timeout(GOODBYE):
                     await client.shutdown()
         return connected
+
+    async def _connect(self, client: Any) -> None:
+        await client.connect(
+            self._http.address.origin,
+            headers=self._http.headers(),
+            auth={"token": self._http.token} if self._http.token else None,
+            transports=["websocket"],
+            socketio_path=self._http.address.prefix + SOCKET_PATH,
+            wait_timeout=HANDSHAKE,
+        )
+        if self._subscribe is not None:
+            await client.emit(*self._subscribe)
 
     def _new_client(self, lost: asyncio.Event) -> Any:
         silent = logging.Logger("sweep.socket", logging.CRITICAL + 1)  # at lower levels it would write our token

@@ -13,6 +13,7 @@ from typing import Any
 from sweep.errors import ServerUnsupportedError, SweepError, TransientError, VariationError, WorkflowError
 from sweep.servers import faults, graphs, reading
 from sweep.servers.address import Address, path_part
+from sweep.servers.background import Background
 from sweep.servers.base import Ended, ItemEvent, MissingModelError, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.credentials import Credentials
 from sweep.servers.events import Events
@@ -60,7 +61,7 @@ class InvokeAI:
         self._schemas: NodeSchemas | None = None
         self._schemas_lock = asyncio.Lock()
         self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._background = Background()
 
     @property
     def url(self) -> str:
@@ -70,15 +71,14 @@ class InvokeAI:
     async def open(self) -> ServerInfo:
         """Find out who answers, log in, start to listen. See `Server.open`."""
         info = await self._http.introduced(self._introduce)
-        self._tasks = [asyncio.create_task(self._events.run()), asyncio.create_task(self._watch.run())]
+        self._background.start(self._events.run(), self._watch.run())
         return info
 
     async def aclose(self) -> None:
         """Let go of everything; never raises. See `Server.aclose`."""
         self._events.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._watch.stop()
+        await self._background.end()
         await self._http.aclose()
 
     async def schemas(self) -> NodeSchemas:
@@ -107,7 +107,7 @@ class InvokeAI:
         api, models = await self._resolve(graph, submission.images)
         graphs.mark_outputs(api, outputs, board_id=board, intermediate=submission.intermediate)
         batch = {"batch_id": submission.batch_id, "graph": api, "destination": submission.destination}
-        self._watch.expect(submission.batch_id, graphs.run_once(graph, outputs))
+        watched = self._watch.expect(submission.batch_id, graphs.run_once(graph, outputs))
         self._pictures_of[submission.batch_id] = graphs.images_of(graphs.references(graph))
         while len(self._pictures_of) > 1000:
             self._pictures_of.popitem(last=False)
@@ -118,6 +118,7 @@ class InvokeAI:
             item_id = await self._queue.find(submission.batch_id)
         if item_id is None:
             raise TransientError(f"{self.url} took the item but does not know it.", kind="BadAnswer")
+        watched.item_id = item_id
         return Ticket(batch_id=submission.batch_id, item_id=item_id, outputs=outputs)
 
     async def hear(self, ticket: Ticket) -> AsyncIterator[ItemEvent]:

@@ -75,12 +75,17 @@ class Watch:
         self._clock = clock
         self._items: OrderedDict[str, Item] = OrderedDict()
         self._wake = asyncio.Event()
+        self._due = False  # the server is to be asked now, not at the next beat
+        self._stopped = False
         self._silent_since: float | None = None
         self._listening_to_events = False
 
     def expect(self, batch_id: str, early: frozenset[str]) -> Item:
         """Before an item is submitted: from now on events about it are kept."""
-        item = self._items[batch_id] = Item(batch_id, early=early, covered=self._listening_to_events)
+        return self._remember(Item(batch_id, early=early, covered=self._listening_to_events))
+
+    def _remember(self, item: Item) -> Item:
+        self._items[item.batch_id] = item
         while len(self._items) > MOST_REMEMBERED:
             self._items.popitem(last=False)
         return item
@@ -92,7 +97,7 @@ class Watch:
     def asked(self, batch_ids: Sequence[str]) -> None:
         """These were cancelled by us."""
         for batch_id in batch_ids:
-            item = self._items.get(batch_id) or self.expect(batch_id, frozenset())
+            item = self._items.get(batch_id) or self._remember(Item(batch_id))
             item.asked = True
 
     def in_flight(self) -> int:
@@ -102,14 +107,14 @@ class Watch:
     @asynccontextmanager
     async def listening(self, ticket: Ticket) -> AsyncIterator[tuple[Item, asyncio.Queue[Signal]]]:
         """The item and its signals, those from before included."""
-        item = self._items.get(ticket.batch_id) or self.expect(ticket.batch_id, frozenset())
+        item = self._items.get(ticket.batch_id) or self._remember(Item(ticket.batch_id))
         item.item_id = item.item_id or ticket.item_id
         queue: asyncio.Queue[Signal] = asyncio.Queue()
         for signal in item.log:
             queue.put_nowait(signal)
         item.listeners.append(queue)
-        if not item.covered or self._wakes_at_leisure():
-            self._wake.set()
+        self._due = self._due or not item.covered
+        self._wake.set()  # with nobody listening before, the loop sleeps without an end
         try:
             yield item, queue
         finally:
@@ -122,31 +127,41 @@ class Watch:
         self._listening_to_events = up
         for item in self._items.values():
             item.covered = False
-        self._wake.set()
+        self.look()
 
     def look(self) -> None:
         """Something happened that events do not tell in full: ask the server."""
+        self._due = True
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End `run` soon."""
+        self._stopped = True
         self._wake.set()
 
     async def run(self) -> None:
-        """Ask the server: at once where something was missed, else slowly. Until cancelled."""
-        while True:
+        """Ask the server: at once where something was missed, else slowly. Until `stop`."""
+        begun = self._clock()  # the beat is kept however often somebody new begins to listen
+        while not self._stopped:
+            pace = self._pace()
             try:
-                async with asyncio.timeout(self._pace()):
+                async with asyncio.timeout(None if pace is None else begun + pace - self._clock()):
                     await self._wake.wait()
             except TimeoutError:
-                pass
+                self._due = True
             self._wake.clear()
-            await self._reconcile()
-
-    def _wakes_at_leisure(self) -> bool:
-        """With nobody listening before, the loop sleeps without an end: it has to learn that somebody does now."""
-        return sum(1 for item in self._items.values() if item.listeners) == 1
+            if pace is None:
+                begun = self._clock()
+            if self._due and not self._stopped:
+                self._due = False
+                await self._reconcile()
+                begun = self._clock()
 
     def _pace(self) -> float | None:
         if not any(item.listeners for item in self._items.values()):
             return None
-        return self._timings.poll_listening if self._listening_to_events else self._timings.poll_deaf
+        well = self._listening_to_events and self._silent_since is None
+        return self._timings.poll_listening if well else self._timings.poll_deaf
 
     async def _reconcile(self) -> None:
         waiting = [item for item in self._items.values() if item.listeners and item.item_id and not item.over]
@@ -183,7 +198,7 @@ class Watch:
         """One event of the socket, of any version of the queue API."""
         payload = mapping(data)
         if event in ("queue_items_canceled", "queue_cleared", "queue_items_retried"):
-            self._wake.set()
+            self.look()
             return
         inner = mapping(payload.get("queue_item"))  # until 4.2 the item is an object of its own
         batch_id = text(payload.get("batch_id")) or text(payload.get("queue_batch_id")) or text(inner.get("batch_id"))

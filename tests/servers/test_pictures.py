@@ -78,11 +78,12 @@ async def test_a_picture_the_server_lost_goes_up_again(fake: Fake, client: Invok
     takes_items(fake)
     fake.on(*UPLOAD, status(201, {"image_name": "up.png"}))
     failed = payload("item_failed_picture_6_14")
-    fake.on("POST", f"{Q}/item_summaries_by_ids", [{"item_id": 1, "status": "failed", "batch_id": "b0"}])
     fake.on("GET", f"{Q}/i/1", failed)
     graph, files = _pictured(tmp_path)
+    await fake.connected.wait()
 
     ticket = await client.submit(submission(graph, batch_id="b0", images=files))
+    await fake.emit("queue_item_status_changed", {"item_id": 1, "batch_id": "b0", "status": "failed"})
     (end,) = [event async for event in client.hear(ticket) if isinstance(event, Ended)]
     await client.submit(submission(graph, batch_id="b1", images=files))
 

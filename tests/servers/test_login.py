@@ -1,0 +1,168 @@
+"""Tokens and logins: sent to this server alone, renewed, and written nowhere."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweep.errors import ServerRefusedError, ServerUnreachableError, UsageError
+from sweep.servers.connecting import ConnectOptions, connect
+from sweep.servers.credentials import Credentials
+from sweep.servers.invokeai import InvokeAI
+from tests.servers.building import Q, submission, takes_items
+from tests.servers.conftest import QUICK
+from tests.servers.fake import Fake, fake_server, replies, status
+
+CANARY = "c4n4ry-t0k3n"
+LOGIN = ("POST", "/api/v1/auth/login")
+ME = Credentials(email="me@example.org", password=CANARY)
+TLS = Path(__file__).parent / "tls"
+
+
+def _multiuser(fake: Fake) -> None:
+    fake.on("GET", "/api/v1/auth/status", {"setup_required": False, "multiuser_enabled": True})
+    fake.on(*LOGIN, {"token": "first", "user": {}, "expires_in": 86400})
+
+
+def _bearer(fake: Fake, path: str) -> list[str | None]:
+    return [call.headers.get("Authorization") for call in fake.calls("GET", path)]
+
+
+async def test_a_token_goes_with_every_call_and_the_socket(fake: Fake) -> None:
+    _multiuser(fake)
+    server = InvokeAI(fake.url, credentials=Credentials(token=CANARY), timings=QUICK)
+    await server.open()
+    await fake.connected.wait()
+    await server.aclose()
+
+    assert set(_bearer(fake, f"{Q}/status")) == {f"Bearer {CANARY}"}
+    assert fake.auths == [{"token": CANARY}]
+    assert fake.calls(*LOGIN) == []
+
+
+async def test_email_and_password_become_a_token(fake: Fake) -> None:
+    _multiuser(fake)
+    server = InvokeAI(fake.url, credentials=ME, timings=QUICK)
+    await server.open()
+    await fake.connected.wait()
+    await server.aclose()
+
+    (asked,) = fake.calls(*LOGIN)
+    assert asked.body == {"email": "me@example.org", "password": CANARY, "remember_me": True}
+    assert _bearer(fake, f"{Q}/status") == ["Bearer first"]
+    assert fake.auths == [{"token": "first"}]
+
+
+async def test_connect_logs_in_too(fake: Fake) -> None:
+    _multiuser(fake)
+    refuse_first = replies(status(401, {"detail": "Authentication required"}), {"queue": {}})
+    fake.on("GET", f"{Q}/status", refuse_first)
+    server = connect(fake.url, ConnectOptions(credentials=ME, timings=QUICK))
+
+    assert (await server.open()).api == "queue"
+    await server.aclose()
+
+
+async def test_no_login_is_made_where_none_is_wanted(fake: Fake, client: InvokeAI) -> None:
+    assert fake.calls(*LOGIN) == []
+    assert _bearer(fake, f"{Q}/status") == [None]
+
+
+async def test_without_credentials_one_sentence_says_what_to_set(fake: Fake) -> None:
+    _multiuser(fake)
+
+    with pytest.raises(ServerRefusedError, match=r"wants a login\. Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD"):
+        await InvokeAI(fake.url, timings=QUICK).open()
+
+
+@pytest.mark.parametrize("code", [401, 422])
+async def test_a_wrong_password_is_refused_and_not_repeated(fake: Fake, code: int) -> None:
+    _multiuser(fake)
+    fake.on(*LOGIN, status(code, {"detail": [{"msg": "bad", "input": CANARY}]}))
+
+    with pytest.raises(ServerRefusedError) as caught:
+        await InvokeAI(fake.url, credentials=ME, timings=QUICK).open()
+
+    assert CANARY not in f"{caught.value}{caught.value!r}"
+
+
+async def test_a_fresh_token_in_an_answer_is_used_from_then_on(fake: Fake) -> None:
+    _multiuser(fake)
+    fake.on("GET", f"{Q}/status", status(200, {"queue": {}}, X_Refreshed_Token="second"))
+    server = InvokeAI(fake.url, credentials=Credentials(token="first"), timings=QUICK)
+    await server.open()
+    await server.others_waiting("run")
+    await server.aclose()
+
+    assert _bearer(fake, f"{Q}/status") == ["Bearer first", "Bearer second"]
+
+
+async def test_a_token_that_ran_out_is_renewed_once_for_all_who_ask(fake: Fake) -> None:
+    _multiuser(fake)
+    server = InvokeAI(fake.url, credentials=ME, timings=QUICK)
+    await server.open()
+    fake.on(*LOGIN, {"token": "second"})
+    takes_items(fake)
+    take = fake.answers["POST", f"{Q}/enqueue_batch"]
+
+    def only_second(request: Any, data: bytes) -> Any:
+        fresh = request.headers.get("Authorization") == "Bearer second"
+        return take(request, data) if fresh else status(401, {"detail": "Invalid or expired token"})(request, data)
+
+    fake.on("POST", f"{Q}/enqueue_batch", only_second)
+    tickets = await asyncio.gather(*(server.submit(submission(batch_id=f"b{n}")) for n in range(4)))
+    await server.aclose()
+
+    assert len({ticket.item_id for ticket in tickets}) == 4
+    assert len(fake.calls(*LOGIN)) == 2
+
+
+async def test_credentials_do_not_follow_a_redirect(fake: Fake) -> None:
+    async with fake_server() as stranger:
+        fake.on("GET", "/api/v1/app/version", status(307, None, Location=f"{stranger.url}/api/v1/app/version"))
+        with pytest.raises(Exception, match="redirects elsewhere"):
+            await InvokeAI(fake.url, credentials=Credentials(token=CANARY), timings=QUICK).open()
+        assert stranger.asked == []
+
+
+async def test_no_log_error_or_repr_tells_a_token(fake: Fake, caplog: pytest.LogCaptureFixture) -> None:
+    _multiuser(fake)
+    caplog.set_level(logging.DEBUG)
+    credentials = Credentials(token=CANARY, email="me", password=CANARY)
+    server = connect(fake.url, ConnectOptions(credentials=credentials, timings=QUICK))
+    await server.open()
+    await fake.connected.wait()
+    fake.on("POST", f"{Q}/enqueue_batch", status(500, {"detail": "no"}))
+    with pytest.raises(Exception, match="no") as caught:
+        await server.submit(submission())
+    await fake.drop_sockets()
+    await fake.connected.wait()
+    await server.aclose()
+
+    told = [caplog.text, repr(caught.value), str(caught.value), repr(server), repr(credentials)]
+    assert all(CANARY not in text for text in told)
+
+
+async def test_a_server_behind_a_private_ca_and_a_prefix() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
+    async with fake_server(prefix="/invoke", tls=context) as fake:
+        server = InvokeAI(fake.url, ca_file=TLS / "ca.pem", timings=QUICK)
+        info = await server.open()
+        await fake.connected.wait()
+        await server.aclose()
+        assert info.url == fake.url
+
+        with pytest.raises(ServerUnreachableError, match="--ca-file"):
+            await InvokeAI(fake.url, timings=QUICK).open()
+
+
+async def test_a_ca_file_that_is_none_is_said(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.pem", TLS / "server.key"):
+        with pytest.raises(UsageError, match="CA certificates"):
+            await InvokeAI("http://localhost", ca_file=path, timings=QUICK).open()
