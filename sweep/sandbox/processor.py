@@ -158,9 +158,10 @@ class Processor:
             await self._events.invocation("started", item, prepared)
             try:
                 output = await self._node(item, worker, prepared, graph, stopped)
-            except NodeError as error:
-                execution.fail(prepared, error.kind, error.message)
-                return prepared, error
+            except Exception as error:  # noqa: BLE001 -- whatever a node raises fails its item, as on the real server
+                failure = error if isinstance(error, NodeError) else NodeError(type(error).__name__, str(error))
+                execution.fail(prepared, failure.kind, failure.message)
+                return prepared, failure
             if output is None:
                 return None
             execution.complete(prepared, output)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from sweep.sandbox import png
 from sweep.sandbox.faults import FaultDice
@@ -146,6 +146,23 @@ def _resize(node: Node, pictures: Pictures) -> Pixels:
     return _fitted(_input(node, pictures), (node["width"], node["height"]))
 
 
+def _scaled(node: Node, pictures: Pictures) -> Pixels:
+    pixels = _input(node, pictures)
+    height, width = (max(1, int(side * node["scale_factor"])) for side in pixels.shape[:2])
+    return _fitted(pixels, (width, height))
+
+
+def _cropped(node: Node, pictures: Pictures) -> Pixels:
+    x, y = node["x"], node["y"]
+    cut = Image.fromarray(_input(node, pictures)).crop((x, y, x + node["width"], y + node["height"]))
+    return np.asarray(cut)
+
+
+def _blurred(node: Node, pictures: Pictures) -> Pixels:
+    kind = ImageFilter.GaussianBlur if node["blur_type"] == "gaussian" else ImageFilter.BoxBlur
+    return np.asarray(Image.fromarray(_input(node, pictures)).filter(kind(node["radius"])))
+
+
 def _same(node: Node, pictures: Pictures) -> Pixels:
     return _input(node, pictures)
 
@@ -165,6 +182,9 @@ def _edges(node: Node, pictures: Pictures) -> Pixels:
 IMAGES: dict[str, Callable[[Node, Pictures], Pixels]] = {
     "blank_image": _blank,
     "img_resize": _resize,
+    "img_scale": _scaled,
+    "img_crop": _cropped,
+    "img_blur": _blurred,
     "save_image": _same,
     "canvas_output": _same,
     "img_lerp": _lerp,

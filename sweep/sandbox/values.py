@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import random
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +56,83 @@ def arithmetic(node: Node) -> Node:
         raise NodeError("ZeroDivisionError", "division by zero")
     results = {"add": a + b, "sub": a - b, "mul": a * b}
     return {"value": results[node["type"]] if node["type"] in results else int(a / b), "type": "integer_output"}
+
+
+@value("integer_math", "float_math")
+def calculation(node: Node) -> Node:
+    """Numbers under a named operation."""
+    a, b = node["a"], node["b"]
+    try:
+        result = _OPERATIONS[node["operation"]](a, b)
+    except (ArithmeticError, ValueError) as error:
+        raise NodeError(type(error).__name__, str(error)) from None
+    whole = node["type"] == "integer_math"
+    kind = "integer_output" if whole else "float_output"
+    return {"value": int(result) if whole else result, "type": kind}
+
+
+_OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "ADD": operator.add,
+    "SUB": operator.sub,
+    "MUL": operator.mul,
+    "DIV": operator.truediv,
+    "EXP": operator.pow,
+    "MOD": operator.mod,
+    "ABS": lambda a, _: abs(a),
+    "SQRT": lambda a, _: math.sqrt(a),
+    "MIN": min,
+    "MAX": max,
+}
+
+
+@value("float_to_int")
+def rounded(node: Node) -> Node:
+    """A number as a multiple of a whole one."""
+    share, multiple = node["value"] / node["multiple"], node["multiple"]
+    ways: dict[str, Callable[[float], int]] = {"Floor": math.floor, "Ceiling": math.ceil, "Truncate": math.trunc}
+    return {"value": ways.get(node["method"], round)(share) * multiple, "type": "integer_output"}
+
+
+@value("string_join", "string_join_three")
+def joined(node: Node) -> Node:
+    """Words in a row."""
+    parts = (node.get(f"string_{place}") or "" for place in ("left", "middle", "right"))
+    return {"value": "".join(parts), "type": "string_output"}
+
+
+@value("string_replace")
+def replaced(node: Node) -> Node:
+    """Words with others in their place; InvokeAI ignores case unless it is a regular expression."""
+    pattern = node["search_string"] if node["use_regex"] else re.escape(node["search_string"])
+    put = node["replace_string"] if node["use_regex"] else lambda _: node["replace_string"]
+    try:
+        value = re.sub(pattern, put, node["string"], flags=0 if node["use_regex"] else re.IGNORECASE)
+    except re.error as error:
+        raise NodeError("error", str(error)) from None
+    return {"value": value if pattern else node["string"], "type": "string_output"}
+
+
+@value("scheduler", "model_identifier")
+def passed_on(node: Node) -> Node:
+    """What was chosen."""
+    name = "scheduler" if node["type"] == "scheduler" else "model"
+    return {name: node[name], "type": f"{node['type']}_output"}
+
+
+@value("seamless", "freeu")
+def adjusted(node: Node) -> Node:
+    """Parts of a model, set differently; the painter does not mind."""
+    parts: Node = {name: node[name] for name in ("unet", "vae") if name in node}
+    return {**parts, "type": "seamless_output" if node["type"] == "seamless" else "unet_output"}
+
+
+@value("random_range")
+def random_numbers(node: Node) -> Node:
+    """Whole numbers, the same for the same seed."""
+    draw = random.Random(node["seed"])
+    low, high = sorted((node["low"], node["high"]))
+    numbers = [draw.randrange(low, max(high, low + 1)) for _ in range(node["size"])]
+    return {"collection": numbers, "type": "integer_collection_output"}
 
 
 @value("range")

@@ -125,9 +125,35 @@ async def test_one_load_a_model_however_they_are_mixed() -> None:
 
 async def test_a_node_nobody_paints_fails_by_name() -> None:
     async with served() as (_, wire):
-        item = await wire.run(graph(node("x", "float_math", operation="ADD", a=1, b=2)))
+        item = await wire.run(graph(node("x", "string_split", string="a,b", delimiter=",")))
         assert item["status"] == "failed"
-        assert "float_math" in item["error_message"]
+        assert "string_split" in item["error_message"]
+
+
+async def test_whatever_a_node_stumbles_over_fails_its_item_only() -> None:
+    async with served() as (_, wire):
+        posted = graph(node("d", "l2i", latents={"latents_name": "nobody"}, vae={"vae": {}}))
+        assert (await wire.run(posted))["error_type"] == "KeyError"
+        assert (await wire.run(graph(node("d", "div", a=1, b=0))))["error_type"] == "ZeroDivisionError"
+        assert (await wire.run(add()))["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "value"),
+    [
+        ("integer_math", {"operation": "MAX", "a": 3, "b": 5}, 5),
+        ("float_math", {"operation": "SQRT", "a": 9.0, "b": 0.0}, 3.0),
+        ("float_to_int", {"value": 70.5, "multiple": 8, "method": "Floor"}, 64),
+        ("string_join", {"string_left": "a", "string_right": "b"}, "ab"),
+        ("string_replace", {"string": "A cat", "search_string": "CAT", "replace_string": "dog"}, "A dog"),
+        ("sub", {"a": 3, "b": 5}, -2),
+    ],
+)
+async def test_small_nodes_calculate(kind: str, fields: dict[str, Any], value: Any) -> None:
+    async with served() as (_, wire):
+        item = await wire.run(graph(node("x", kind, **fields)))
+        (result,) = item["session"]["results"].values()
+        assert result["value"] == value
 
 
 async def test_pictures_that_are_not_painted_are_quick_and_alike() -> None:
