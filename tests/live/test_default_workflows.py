@@ -20,6 +20,7 @@ from tests.live.default_workflow_roles import LABELS, REFUSED, ROLES
 from tests.live.rendering import ask, refusal, rendered
 from tests.live.scenes import client
 
+SCHEMAS = builtin_schemas()  # read before any loop runs
 FOLDER = "app/services/workflow_records/default_workflows"
 
 
@@ -52,7 +53,7 @@ def filled(graph: Graph, schemas: NodeSchemas) -> Graph:
 
 
 def test_the_packaged_nodes_are_those_of_the_server(schemas: NodeSchemas) -> None:
-    assert schemas == builtin_schemas()
+    assert schemas == SCHEMAS
 
 
 def test_the_table_knows_every_workflow(folder: Path) -> None:
@@ -76,7 +77,7 @@ def test_the_server_takes_what_was_converted(name: str, folder: Path, live_serve
 
 
 def shown(workflow: Workflow) -> list[str]:
-    roles = find_roles(workflow.graph, builtin_schemas())
+    roles = find_roles(workflow.graph, SCHEMAS)
 
     def short(target: Target) -> str:
         return f"{target.address.node[:4]}.{target.address.field}{'!' if target.cut else ''}"
@@ -84,7 +85,7 @@ def shown(workflow: Workflow) -> list[str]:
     lines = [f"{role}: {' + '.join(map(short, targets))}" for role, targets in roles.targets.items()]
     for role, groups in roles.ambiguous.items():
         lines.append(f"{role}: {' | '.join(' + '.join(map(short, group)) for group in groups)}")
-    outputs = output_nodes(workflow.graph, builtin_schemas())
+    outputs = output_nodes(workflow.graph, SCHEMAS)
     return lines + ([f"outputs: {' + '.join(node[:4] for node in outputs)}"] if outputs else [])
 
 
@@ -92,7 +93,7 @@ def shown(workflow: Workflow) -> list[str]:
 def test_the_roles_are_what_the_labels_say(name: str, folder: Path) -> None:
     workflow = load_workflow(folder / name)
     assert shown(workflow) == [line.strip() for line in ROLES[name].strip().splitlines()]
-    roles = find_roles(workflow.graph, builtin_schemas())
+    roles = find_roles(workflow.graph, SCHEMAS)
     for role, label in labelled(workflow, {**roles.targets, **{r: sum(g, ()) for r, g in roles.ambiguous.items()}}):
         assert any(word in label for word in LABELS.get(role, ())), f"{role} sets what its author calls {label}"
 
@@ -108,7 +109,7 @@ def labelled(workflow: Workflow, roles: dict[str, tuple[Target, ...]]) -> list[t
 
 def varied(graph: Graph, model: ModelRef, **values: Value) -> Graph:
     """The graph with these roles set as a plan would set them."""
-    roles = find_roles(graph, builtin_schemas())
+    roles = find_roles(graph, SCHEMAS)
     for role, value in {"model": model, "width": 64, "height": 64, **values}.items():
         for target in roles[role]:
             graph = graph.without_edges(target.cut).set({target.address: target.encode(value)})
@@ -122,7 +123,7 @@ async def tiny(server: Server, base: str) -> ModelRef:
 
 async def test_one_of_them_is_swept_and_seeds_take_effect(folder: Path, live_server: str) -> None:
     drawn = (await to_thread(load_workflow, folder / "Text to Image - SD1.5.json")).graph
-    outputs = output_nodes(drawn, builtin_schemas())
+    outputs = output_nodes(drawn, SCHEMAS)
     pictures: dict[tuple[str, int, int], bytes] = {}
     async with client(live_server) as server:
         model = await tiny(server, "sd-1")
@@ -137,7 +138,7 @@ async def test_one_of_them_is_swept_and_seeds_take_effect(folder: Path, live_ser
 async def test_what_is_cut_off_and_pruned_does_not_run(folder: Path, live_server: str) -> None:
     """Prompts read from a file that does not exist: with the prompt set by its role, nothing reads it any more."""
     drawn = (await to_thread(load_workflow, folder / "Prompt from File.json")).graph
-    outputs = output_nodes(drawn, builtin_schemas())
+    outputs = output_nodes(drawn, SCHEMAS)
     async with client(live_server) as server:
         graph = varied(drawn, await tiny(server, "sd-1"), prompt="a cat", seed=1, steps=1)
         assert await rendered(server, pruned(graph, outputs), outputs)

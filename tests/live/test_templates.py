@@ -18,6 +18,7 @@ from sweep.workflow.templates import template
 from tests.live.rendering import refusal, rendered
 from tests.live.scenes import client, picture
 
+SCHEMAS = builtin_schemas()  # read before any loop runs
 PORTABLE = Path(__file__).parent.parent / "workflow" / "portable"
 SETTINGS: dict[str, Value] = {
     "prompt": "a cat",
@@ -31,7 +32,7 @@ SETTINGS: dict[str, Value] = {
 
 def varied(graph: Graph, values: dict[str, Value]) -> Graph:
     """The graph with every role it has set to these; of ambiguous ones, all that could be meant."""
-    roles = find_roles(graph, builtin_schemas())
+    roles = find_roles(graph, SCHEMAS)
     for role, value in values.items():
         groups = roles.ambiguous.get(role, (roles.targets.get(role, ()),))
         for target in (target for group in groups for target in group):
@@ -73,8 +74,8 @@ async def test_templates_render(
             nodes = [node for node in graph.nodes.values() if node.type == "controlnet"]
             graph = graph.set({Address(node.id, "control_model"): model for node in nodes})
         graph = varied(graph, {"image": ImageRef(sha256), "control_image": ImageRef(sha256), "denoise_strength": 0.6})
-        assert check_graph(graph, builtin_schemas()) == []
-        pixels = await rendered(server, graph, output_nodes(graph, builtin_schemas()), {sha256: file})
+        assert check_graph(graph, SCHEMAS) == []
+        pixels = await rendered(server, graph, output_nodes(graph, SCHEMAS), {sha256: file})
         assert len(pixels) == 64 * 64 * 3
 
 
@@ -107,5 +108,5 @@ def test_what_no_tiny_model_is_for_is_taken_at_least(name: str, base: str, live_
     if "control" in graph.nodes:
         graph = graph.set({Address("control", "control_model"): ModelRef("c", base, "controlnet")})
     graph = varied(graph, {"image": {"image_name": "a.png"}, "control_image": {"image_name": "a.png"}})
-    assert check_graph(graph, builtin_schemas()) == []
+    assert check_graph(graph, SCHEMAS) == []
     assert refusal(live_server, graph) == ""
