@@ -7,89 +7,35 @@ candidates mean that the role is ambiguous.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
-from sweep.workflow.encodings import IDENTITY, ONE_MINUS, ONE_MINUS_FIFTH_ROOT, Encoding
+from sweep.workflow.encodings import ONE_MINUS, ONE_MINUS_FIFTH_ROOT, Encoding
 from sweep.workflow.graph import Address, Value
+from sweep.workflow.scene import NEGATIVE, POSITIVE, Candidate, Scene, first_field, model_path
 from sweep.workflow.sizes import resizing, size_source
 from sweep.workflow.wiring import PICTURES, Wiring, conditioning, of_type
 
-_POSITIVE = ("positive_conditioning", "positive_text_conditioning")
-_NEGATIVE = ("negative_conditioning", "negative_text_conditioning")
-_WEIGHTS = ("unet", "transformer")
 _REFERENCES = ("ref_image", "reference_latents", "kontext_conditioning", "style_reference", "redux_conditioning")
 _CONTROLS = ("control", "control_lllite")
-_CONTROL_WEIGHTS = ("control_weight", "control_context_scale", "weight")
+_STEERING = ("control_weight", "control_context_scale", "weight")
 _FIFTH_ROOT = ("flux_", "flux2_", "sd3_")
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """Fields that are set together, all with one encoding."""
-
-    addresses: tuple[Address, ...]
-    encode: Encoding = IDENTITY
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """A graph's denoising nodes, in order. Refiners follow the model before them: only prompts reach them."""
-
-    wiring: Wiring
-    denoising: tuple[str, ...]
-    refining: tuple[str, ...]
-    drawing: tuple[str, ...]  # nodes that do everything in one, by asking another service
-    wanted: frozenset[str]  # the nodes that lead to the outputs
-
-    @classmethod
-    def of(cls, wiring: Wiring, outputs: tuple[str, ...]) -> Scene:
-        """Only what leads to the outputs counts, where there are outputs at all."""
-        wanted = wiring.before(outputs or wiring.graph.nodes)
-        nodes = [node for node in wiring.graph.nodes if node in wanted]
-        denoising = [node for node in nodes if _denoises(wiring, node)]
-        refining = [node for node in denoising if _refines(wiring, node)]
-        drawing = [node for node in nodes if wiring.has(node, "prompt") and wiring.has(node, "reference_images")]
-        return cls(
-            wiring,
-            tuple(node for node in denoising if node not in refining),
-            tuple(refining),
-            tuple(node for node in drawing if wiring.has(node, "model")),
-            wanted,
-        )
-
-
-def _denoises(wiring: Wiring, node: str) -> bool:
-    schema = wiring.schema(node)
-    return (
-        schema is not None and "LatentsField" in schema.outputs.values() and _field(wiring, node, _POSITIVE) is not None
-    )
-
-
-def _refines(wiring: Wiring, node: str) -> bool:
-    return any("refiner" in wiring.kind(loader) for loader in _model_path(wiring, node))
-
-
-def _field(wiring: Wiring, node: str, names: tuple[str, ...]) -> Address | None:
-    """The first of these inputs that the node has."""
-    return next((Address(node, name) for name in names if wiring.has(node, name)), None)
 
 
 def _own(scene: Scene, *names: str) -> Iterator[Candidate]:
     """The first of these fields on each node that denoises or draws."""
     for node in scene.denoising + scene.drawing:
-        address = _field(scene.wiring, node, names)
+        address = first_field(scene.wiring, node, names)
         if address is not None:
             yield Candidate((address,))
 
 
 def _prompts(scene: Scene) -> Iterator[Candidate]:
-    yield from _texts(scene, _POSITIVE)
+    yield from _texts(scene, POSITIVE)
     yield from (Candidate((Address(node, "prompt"),)) for node in scene.drawing)
 
 
 def _negative_prompts(scene: Scene) -> Iterator[Candidate]:
-    positive = {address for candidate in _texts(scene, _POSITIVE) for address in candidate.addresses}
-    for candidate in _texts(scene, _NEGATIVE):
+    positive = {address for candidate in _texts(scene, POSITIVE) for address in candidate.addresses}
+    for candidate in _texts(scene, NEGATIVE):
         if positive.isdisjoint(candidate.addresses):
             yield candidate
 
@@ -100,17 +46,17 @@ def _texts(scene: Scene, side: tuple[str, ...]) -> Iterator[Candidate]:
     groups: dict[Value, list[Address]] = {}
     for node in scene.denoising:
         for encoder in _encoders(wiring, node, side):
-            fields = _text_fields(wiring, encoder)
+            fields = _texts_of(wiring, encoder)
             text = wiring.value(wiring.settle(fields[0])[0])
             groups.setdefault(text if isinstance(text, str) and text else encoder, []).extend(fields)
-    followers = [f for node in scene.refining for e in _encoders(wiring, node, side) for f in _text_fields(wiring, e)]
+    followers = [f for node in scene.refining for e in _encoders(wiring, node, side) for f in _texts_of(wiring, e)]
     if len(groups) == 1:
         groups[next(iter(groups))].extend(followers)
     yield from (Candidate(tuple(dict.fromkeys(addresses))) for addresses in groups.values())
 
 
 def _encoders(wiring: Wiring, node: str, side: tuple[str, ...]) -> Iterator[str]:
-    start = _field(wiring, node, side)
+    start = first_field(wiring, node, side)
     if start is not None:
         for found in wiring.upstream(start, conditioning, lambda node: _is_encoder(wiring, node)):
             if _is_encoder(wiring, found):
@@ -121,7 +67,7 @@ def _is_encoder(wiring: Wiring, node: str) -> bool:
     return wiring.has(node, "prompt") or wiring.has(node, "style")
 
 
-def _text_fields(wiring: Wiring, encoder: str) -> tuple[Address, ...]:
+def _texts_of(wiring: Wiring, encoder: str) -> tuple[Address, ...]:
     """The prompt and, where it says nothing of its own, the style that SDXL's second encoder reads."""
     prompt, style = Address(encoder, "prompt"), Address(encoder, "style")
     if not wiring.has(encoder, "prompt"):
@@ -152,9 +98,9 @@ def _noise(wiring: Wiring, node: str) -> Iterator[str]:
 def _guidance(scene: Scene) -> Iterator[Candidate]:
     """FLUX models are guided by `guidance`; FLUX.2 Klein has that field, but heeds `cfg_scale` only."""
     for node in scene.denoising:
-        klein = any("klein" in scene.wiring.kind(loader) for loader in _model_path(scene.wiring, node))
+        klein = any("klein" in scene.wiring.kind(loader) for loader in model_path(scene.wiring, node))
         names = ("cfg_scale", "guidance_scale") if klein else ("guidance", "cfg_scale", "guidance_scale")
-        address = _field(scene.wiring, node, names)
+        address = first_field(scene.wiring, node, names)
         if address is not None:
             yield Candidate((address,))
 
@@ -177,18 +123,10 @@ def strength_encoding(wiring: Wiring, start: Address) -> Encoding:
     return Encoding(encode.name, float(end)) if isinstance(end, int | float) and end < 1 else encode
 
 
-def _model_path(wiring: Wiring, node: str) -> Iterator[str]:
-    """The loader of a denoising node's weights and all between the two, nearest to the denoising first."""
-    start = _field(wiring, node, _WEIGHTS)
-    schema = wiring.schema(node)
-    if start is not None and schema is not None:
-        yield from wiring.upstream(start, of_type(schema.fields[start.field].type), lambda _: False)
-
-
 def _models(scene: Scene) -> Iterator[Candidate]:
     for node in scene.denoising:
-        for found in _model_path(scene.wiring, node):
-            if wired := _field(scene.wiring, found, ("model",)):
+        for found in model_path(scene.wiring, node):
+            if wired := first_field(scene.wiring, found, ("model",)):
                 yield Candidate((wired,))
     yield from (Candidate((Address(node, "model"),)) for node in scene.drawing)
 
@@ -196,7 +134,7 @@ def _models(scene: Scene) -> Iterator[Candidate]:
 def _loras(scene: Scene, field: str) -> Iterator[Candidate]:
     """The LoRAs on the way from the loader, the loader's side first; collected ones by their selectors."""
     for node in scene.denoising:
-        for found in reversed(list(_model_path(scene.wiring, node))):
+        for found in reversed(list(model_path(scene.wiring, node))):
             if scene.wiring.has(found, "lora"):
                 yield Candidate((Address(found, field),))
             collected = Address(found, "loras")
@@ -261,7 +199,7 @@ def _control_images(scene: Scene) -> Iterator[Candidate]:
 
 def _control_weights(scene: Scene) -> Iterator[Candidate]:
     for node in _controls(scene):
-        address = _field(scene.wiring, node, _CONTROL_WEIGHTS)
+        address = first_field(scene.wiring, node, _STEERING)
         if address is not None:
             yield Candidate((address,))
 
@@ -283,7 +221,7 @@ def _sizes(scene: Scene, side: str) -> Iterator[Candidate]:
 
 def _told(wiring: Wiring, node: str, side: str) -> Iterator[Address]:
     """Fields that repeat the picture's size for those who need to know it: SDXL's prompts, encoders of references."""
-    encoders = [*_encoders(wiring, node, _POSITIVE), *_encoders(wiring, node, _NEGATIVE)]
+    encoders = [*_encoders(wiring, node, POSITIVE), *_encoders(wiring, node, NEGATIVE)]
     told = [Address(encoder, f"{which}_{side}") for encoder in encoders for which in ("original", "target")]
     for reference in _REFERENCES:
         told += [Address(edge.source.node, side) for edge in wiring.feeding(Address(node, reference))]

@@ -37,7 +37,9 @@ class Workflow:
     labels: Mapping[Address, str] = field(default_factory=dict)  # what its author called fields
     files: Mapping[Address, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    translate: Callable[[str], Workflow] | None = None  # of the portable form: to the nodes of a base
+    translate: Callable[[str], Workflow] | None = field(
+        default=None, compare=False, repr=False
+    )  # of the portable form: to the nodes of a base
 
     def for_base(self, base: str) -> Workflow:
         """The workflow with the nodes for models of `base`; itself where the file names real node types already.

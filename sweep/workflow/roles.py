@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from sweep.errors import WorkflowError, did_you_mean
 from sweep.workflow.encodings import IDENTITY, Encoding
-from sweep.workflow.finding import FINDERS, Candidate, Scene, strength_encoding
+from sweep.workflow.finding import FINDERS, strength_encoding
 from sweep.workflow.graph import Address, Edge, Graph
 from sweep.workflow.outputs import output_nodes
+from sweep.workflow.scene import Candidate, Scene
 from sweep.workflow.schemas import NodeSchemas
 from sweep.workflow.wiring import Wiring
 
