@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -31,7 +32,13 @@ def run(
     max_failures: Annotated[
         str | None, typer.Option(help="End the run at so many failures: a count, or a share such as 20%.", metavar="N")
     ] = None,
-    fuse: Annotated[str, typer.Option(help="Variations sent as one item: auto, off, or a number.")] = "auto",
+    fuse: Annotated[
+        str,
+        typer.Option(
+            help="Variations sent as one item: off, auto (as many as pay) or a number. "
+            "Faster for quick models; each picture's own graph then shows its neighbours, too."
+        ),
+    ] = "off",
     shard: Annotated[
         str | None, typer.Option(help="Only this part of the grid: 2/5 is the second of five.", metavar="K/N")
     ] = None,
@@ -46,6 +53,10 @@ def run(
     progress: Annotated[
         Literal["auto", "rich", "plain", "json", "none"], typer.Option(help="How progress is shown.")
     ] = "auto",
+    page: Annotated[
+        bool, typer.Option("--report/--no-report", help="Measure the pictures and write report.html at the end.")
+    ] = True,
+    view: Annotated[bool, typer.Option("--view", help="Open a page that shows pictures as they arrive.")] = False,
     ca_file: shared.CaFile = None,
     credentials: shared.Credentials = None,
 ) -> int:
@@ -74,22 +85,39 @@ def run(
         command=("sweep", *sys.argv[1:]),
     )
     access = Access.of(server, ca_file, credentials)
-    summary = anyio.run(_render, experiment, access, options, results, progress)
+    show = _Show(style=progress, view=view)
+    summary = anyio.run(_render, experiment, access, options, results, show)
+    if page and summary.error is None and (summary.rendered or not (summary.folder / "report.html").is_file()):
+        from sweep.cli.report import make_report
+
+        make_report(summary.folder)
     _report(summary, file, quiet=progress in ("json", "none"))
     return summary.exit_code
 
 
+@dataclass(frozen=True, slots=True)
+class _Show:
+    """How a run is shown while it goes on."""
+
+    style: Style
+    view: bool
+
+
 async def _render(
-    experiment: Experiment, access: Access, options: RunOptions, results: Path, style: Style
+    experiment: Experiment, access: Access, options: RunOptions, results: Path, show: _Show
 ) -> RunSummary:
     from sweep.cli.progress import progress
     from sweep.cli.serving import servers_for
+    from sweep.cli.watching import watched
     from sweep.engine.runner import run as render
     from sweep.engine.stopping import Stop, signals
 
     stop = Stop()
-    with signals(stop), progress(style) as listener:
-        async with servers_for(access.wanted(experiment), access) as servers:
+    with signals(stop), progress(show.style) as display:
+        async with (
+            servers_for(access.wanted(experiment), access) as servers,
+            watched(display, open_page=show.view) as listener,
+        ):
             return await render(experiment, servers, options=options, results=results, listener=listener, stop=stop)
 
 
