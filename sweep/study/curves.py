@@ -143,12 +143,12 @@ def curve_of(
 def _is_flat(curves: Floats) -> bool:
     """Whether no level can be told from the first one: paired t intervals, Bonferroni-corrected, all contain zero.
 
-    One seed cannot tell: then only a constant is flat.
+    Fewer than three seeds cannot tell (with two the quantile is above 12): then only a constant is flat.
     """
     steps = curves[:, 1:] - curves[:, :1]
     if not np.any(steps):
         return True
-    if len(curves) < 2:
+    if len(curves) < 3:
         return False
     found = band(steps, confidence=1 - (1 - CONFIDENCE) / steps.shape[1])
     return bool(((found.low <= 0) & (found.high >= 0)).all())

@@ -13,6 +13,15 @@ INKS = ("#3b6fb6", "#c0566c", "#4f9d69", "#b07d2b", "#7a5ea8", "#3d9aa1", "#8a8a
 WIDTH, HEIGHT, MARGIN = 460.0, 250.0, 46.0
 
 
+class Drawing(str):
+    """An SVG document that a notebook shows by itself."""
+
+    __slots__ = ()
+
+    def _repr_svg_(self) -> str:
+        return str(self)
+
+
 def curves_to_draw(data: StudyJson, metric: str, axis: str | None) -> list[Curve]:
     """Curves of the metric by the first axis that splits them, or the one over all rows.
 
@@ -37,6 +46,15 @@ def _known(names: list[str]) -> str:
 def facts_by_name(data: StudyJson, metric: str) -> MetricFacts:
     """What the column means."""
     return next(fact for fact in data["metrics"] if fact["name"] == metric)
+
+
+def words_html(data: StudyJson) -> str:
+    """The findings as an HTML list, headlines strong."""
+    items = [escape(sentence["text"]) for sentence in data["words"]]
+    strong = [
+        f"<strong>{text}</strong>" if s["headline"] else text for s, text in zip(data["words"], items, strict=True)
+    ]
+    return f"<ul>{''.join(f'<li>{text}</li>' for text in strong)}</ul>"
 
 
 def vega_lite(data: StudyJson, metric: str, axis: str | None = None) -> dict[str, Any]:
@@ -73,7 +91,7 @@ def _name(curve: Curve) -> str:
     return group_text(curve["group"]) or "all"
 
 
-def svg(data: StudyJson, metric: str, axis: str | None = None) -> str:
+def svg(data: StudyJson, metric: str, axis: str | None = None) -> Drawing:
     """The same as an SVG document: band, mean, levels, half-range mark, both axes labelled."""
     curves = curves_to_draw(data, metric, axis)
     facts = facts_by_name(data, metric)
@@ -141,7 +159,7 @@ def _drawn(curve: Curve, scale: _Scale, ink: str) -> list[str]:
     return parts + [f'<circle cx="{x}" cy="{y}" r="2.5" fill="{ink}"/>' for x, y in dots]
 
 
-def _document(parts: list[str], extra: float = 0.0) -> str:
+def _document(parts: list[str], extra: float = 0.0) -> Drawing:
     size = f'viewBox="0 0 {WIDTH:.0f} {HEIGHT + extra:.0f}" width="{WIDTH:.0f}" height="{HEIGHT + extra:.0f}"'
     style = 'font-family="system-ui, sans-serif" font-size="11" fill="currentColor"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>{"".join(parts)}</svg>'
+    return Drawing(f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>{"".join(parts)}</svg>')

@@ -44,6 +44,7 @@ from sweep.study.words import (
 )
 
 if TYPE_CHECKING:
+    from sweep.study.drawing import Drawing
     from sweep.study.job import ResultsLike
     from sweep.study.measuring import Progress
     from sweep.study.metrics import Metric
@@ -112,8 +113,14 @@ class Study:
 
         return vega_lite(self.data, metric, axis)
 
-    def to_svg(self, metric: str, axis: str | None = None) -> str:
-        """The same as a small SVG, which notebooks show without any other package."""
+    def _repr_html_(self) -> str:
+        """What a notebook shows of a study: its words."""
+        from sweep.study.drawing import words_html
+
+        return words_html(self.data)
+
+    def to_svg(self, metric: str, axis: str | None = None) -> Drawing:
+        """The same as a small SVG document (a str), which notebooks show without any other package."""
         from sweep.study.drawing import svg
 
         return svg(self.data, metric, axis)

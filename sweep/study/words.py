@@ -126,7 +126,7 @@ def half_range(curve: Curve, facts: MetricFacts) -> Sentence:
     """Where half of what the axis does to the metric is done."""
     half, label = curve["half"], _capital(facts["label"])
     if half["value"] is None:
-        text = f"{label} along {curve['axis']}: {half['reason']}."
+        text = f"{label} along {curve['axis']}: {half['reason']} (n = {half['n']} seeds)."
     else:
         verb = "fallen" if curve["falling"] else "risen"
         text = f"{label} has {verb} through half of its range at {curve['axis']} {with_interval(half)}."
@@ -229,8 +229,8 @@ def diversity_text(cells: Sequence[DiversityCell], facts: Mapping[str, MetricFac
         ranked = sorted(known, key=lambda c: c["value"]["value"] or 0.0)
         low, high = ranked[0], ranked[-1]
         text = (
-            f"Pictures differ most between seeds at {cell_text(high)} ({facts[metric]['label']} "
-            f"{with_interval(high['value'])}) and least at {cell_text(low)} ({with_interval(low['value'])})."
+            f"Pictures differ most between seeds at {cell_text(high)}: {facts[metric]['label']} "
+            f"{with_interval(high['value'])}. They differ least at {cell_text(low)}: {with_interval(low['value'])}."
         )
         said.append(sentence("diversity", text, metric=metric))
     return said
