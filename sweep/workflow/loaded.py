@@ -42,11 +42,12 @@ class Workflow:
     )  # of the portable form: to the nodes of a base
 
     def for_base(self, base: str) -> Workflow:
-        """The workflow with the nodes for models of `base`; itself where the file names real node types already.
+        """The workflow with the nodes for models of `base`; itself where the file names real node types already, or
+        where the base is not known ("").
 
         Raises WorkflowError where the portable form has no translation for that base.
         """
-        return self.translate(base) if self.translate is not None else self
+        return self.translate(base) if self.translate is not None and base else self
 
 
 def api_edge(entry: Any, problems: list[Problem]) -> Edge | None:

@@ -51,11 +51,8 @@ class Scene:
 
 def _denoises(wiring: Wiring, node: str) -> bool:
     schema = wiring.schema(node)
-    return (
-        schema is not None
-        and "LatentsField" in schema.outputs.values()
-        and first_field(wiring, node, POSITIVE) is not None
-    )
+    gives_latents = schema is not None and "LatentsField" in schema.outputs.values()
+    return gives_latents and first_field(wiring, node, POSITIVE) is not None
 
 
 def _refines(wiring: Wiring, node: str) -> bool:

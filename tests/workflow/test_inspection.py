@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from ruamel.yaml import YAML
 
+from sweep.experiment.definition import Experiment
 from sweep.workflow.formats import Workflow, load_workflow, workflow_from
 from sweep.workflow.inspection import describe
 from sweep.workflow.schemas import builtin_schemas
@@ -129,6 +131,16 @@ def test_a_starter_lists_what_could_be_meant_and_works_without_any_role() -> Non
     assert parsed(text)["name"] == "experiment"
     empty = workflow_from(big(10))
     assert parsed(starter(empty, describe(empty, SCHEMAS).roles, "x.json"))["axes"] == {}
+
+
+def test_a_starter_is_ready_to_run(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), "teal").save(tmp_path / "photo.png")
+    for name in ("text_to_image.json", "image_to_image.json"):
+        workflow = load_workflow(Path(__file__).parent / "portable" / name)
+        (tmp_path / name).write_text("{}")
+        path = tmp_path / "experiment.yaml"
+        path.write_text(starter(workflow, describe(workflow, SCHEMAS).roles, name, "photo.png"), "utf-8")
+        assert "seed" in {axis.name for axis in Experiment.load(path).axes}
 
 
 @pytest.mark.parametrize("name", ["a: b # c", "../../etc", "日本", 'x"y', "CON", "a" * 200])

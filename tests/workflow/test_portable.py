@@ -81,6 +81,7 @@ def test_image_to_image_is_translated(base: str) -> None:
 def test_a_base_can_be_chosen_again_and_others_have_no_nodes() -> None:
     workflow = load_workflow(HERE / "text_to_image.json")
     assert workflow.for_base("sdxl").for_base("sd-1").graph == workflow.graph
+    assert workflow.for_base("") is workflow
     with pytest.raises(WorkflowError, match="no nodes for flux models, only for sd-1, sd-2, sdxl"):
         workflow.for_base("flux")
 
