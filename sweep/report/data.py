@@ -65,7 +65,7 @@ def payload(material: Material, shown: Shown, study: Mapping[str, Any] | None = 
         "runs": None,
         "axes": axes,
         "columns": [
-            *(_metric(name, frame[name], facts.get(name), digits) for name in material.metrics),
+            *(_metric(name, frame[name], facts.get(name), digits) for name in _in_order(material.metrics, facts)),
             *_info_columns(material),
         ],
         "key": packed(_texts(frame, "key", _KEY_DIGITS)),
@@ -161,6 +161,12 @@ def rounded(values: pd.Series, digits: int) -> list[Level]:
     return [plain(value) for value in short.tolist()]
 
 
+def _in_order(names: Iterable[str], facts: Mapping[str, Any]) -> list[str]:
+    """As the study lists them, by what they measure; what it does not know last."""
+    ranks = {name: rank for rank, name in enumerate(facts)}
+    return sorted(names, key=lambda name: ranks.get(name, len(ranks)))
+
+
 def _metric(name: str, values: pd.Series, fact: Mapping[str, Any] | None, digits: int) -> Json:
     return {
         "name": name,
@@ -223,13 +229,48 @@ def _sources(material: Material, shown: Shown) -> Json:
     known: dict[str, int] = {}
     listed: list[Json] = []
     at: list[int] = []
-    for key in material.frame["key"] if "key" in material.frame else ():
+    for key in material.frame.get("key", ()):
         name = source_name(material, key)
         if name is not None and name not in known:
             known[name] = len(listed)
             listed.append({"path": name, "thumb": shown.source_ids.get(name), "label": name.rsplit("/", 1)[-1]})
         at.append(-1 if name is None else known[name])
     return {"list": listed, "at": at}
+
+
+def rows_of(material: Material, shown: Shown) -> list[Json]:
+    """The same table row by row, with plain values: what a live page is told (web/src/table.ts, LiveRow)."""
+    data = payload(material, shown)
+    columns = {column["name"]: unpacked(column["values"]) for column in data["columns"]}
+    pictures = {name: unpacked(data["pictures"][name]) for name in ("path", "thumb", "width", "height")}
+    axes = {axis["name"]: [axis["levels"][at] for at in axis["at"]] for axis in data["axes"]}
+    number = axes.pop("picture", None) if not _has_axis(material, "picture") else None
+    keys, status, error = (unpacked(data[name]) for name in ("key", "status", "error"))
+    sources = data["sources"]
+    return [
+        {
+            "key": keys[row],
+            "picture": 1 if number is None else number[row],
+            "status": status[row],
+            "error": error[row],
+            **{name: values[row] for name, values in pictures.items()},
+            "source": None if sources["at"][row] < 0 else sources["list"][sources["at"][row]],
+            "axes": {name: values[row] for name, values in axes.items()},
+            "columns": {name: values[row] for name, values in columns.items()},
+        }
+        for row in range(len(keys))
+    ]
+
+
+def _has_axis(material: Material, name: str) -> bool:
+    return any(axis.name == name for axis in material.axes)
+
+
+def unpacked(values: Json) -> list[Level]:
+    """The values that `packed` was given."""
+    if "v" in values:
+        return list(values["v"])
+    return [None if at < 0 else values["d"][at] for at in values["i"]]
 
 
 def _study(study: Mapping[str, Any]) -> Json:

@@ -86,7 +86,7 @@ def picture_files(material: Material) -> tuple[dict[str, Path], dict[str, str]]:
         for sha, path in zip(whole["sha256"], whole["image_path"], strict=True):
             pictures.setdefault(thumb_id(sha), material.folder / path)
     sources: dict[str, str] = {}
-    for key in frame["key"] if "key" in frame else ():
+    for key in frame.get("key", ()):
         name = source_name(material, key)
         if name is not None and name not in sources and (material.folder / name).is_file():
             sources[name] = thumb_id(_file_hash(material.folder / name))
@@ -114,10 +114,21 @@ def way(start: Path, folder: Path) -> str | None:
 
 
 def sorted_thumbs(material: Material, shown: Shown) -> list[str]:
-    """The ids to embed, sources first: what is seen first arrives first."""
+    """The ids to embed: sources, then what the page shows first, then the rest; what is seen first arrives first."""
     pictures, sources = picture_files(material)
-    wanted = dict.fromkeys([*sources.values(), *pictures])
+    wanted = dict.fromkeys([*sources.values(), *first_seen(material), *pictures])
     return [identity for identity in wanted if identity in shown.thumbs]
+
+
+def first_seen(material: Material) -> list[str]:
+    """Thumbnails of the rows at the first level of every axis but the first two: the page opens with those."""
+    frame = material.frame
+    if "sha256" not in frame:
+        return []
+    first = frame["sha256"].notna()
+    for axis in material.axes[2:]:
+        first &= frame[axis.column] == frame[axis.column].iloc[0]
+    return [thumb_id(sha) for sha in frame.loc[first, "sha256"]]
 
 
 def write_page(target: Path, data: Mapping[str, Any], facts: Mapping[str, Any], thumbs: Mapping[str, str]) -> Path:

@@ -1,9 +1,11 @@
-"""What the page says in words around the pictures: counts, findings, design, servers, failures, how to make it again."""
+"""What the page says in words around the pictures: counts, findings, design, servers, failures, commands."""
 
 from __future__ import annotations
 
 import hashlib
 import platform
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,7 +35,7 @@ def page_facts(material: Material, study: Mapping[str, Any] | None = None) -> di
         "name": material.name,
         "description": material.description,
         "words": _words(study),
-        "more_words": _more_words(study),
+        "findings": _findings(study),
         "counts": counts_line(material),
         "failed": _failed(material),
         "sandbox": material.sandbox,
@@ -50,7 +52,7 @@ def page_facts(material: Material, study: Mapping[str, Any] | None = None) -> di
 
 
 def counts_line(material: Material) -> str:
-    """"131 of 132 points"; pictures where a point has several."""
+    """For example: 131 of 132 points; and how many pictures, where a point has several."""
     done = _status_count(material.frame, "completed")
     points = material.counts.points
     if points == 0:
@@ -85,8 +87,8 @@ def _words(study: Mapping[str, Any] | None) -> list[str]:
     return [word["text"] for word in (study or {}).get("words", ()) if word["headline"]]
 
 
-def _more_words(study: Mapping[str, Any] | None) -> list[str]:
-    return [word["text"] for word in (study or {}).get("words", ()) if not word["headline"]]
+def _findings(study: Mapping[str, Any] | None) -> list[str]:
+    return [word["text"] for word in sorted((study or {}).get("words", ()), key=lambda word: not word["headline"])]
 
 
 def _levels(axis: AxisColumn, frame: pd.DataFrame) -> tuple[int, str]:
@@ -112,13 +114,11 @@ def _study_design(study: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     design = (study or {}).get("design")
     if not design:
         return []
-    seeds = f"{design['seeds']}, {'the same' if design['seeds_shared'] else 'not the same'} at every other point"
-    rows = [
-        ("balanced", "yes" if design["balanced"] else f"no: {design['missing']} of {design['cells']} cells are missing"),
-        ("compared with", {"source": "the source picture", "baseline": "a baseline cell", "none": "nothing"}),
-    ]
-    shown = [(name, text if isinstance(text, str) else text[design["reference"]]) for name, text in rows]
-    return [*shown, ("seeds", seeds)] if design["seed_axis"] else shown
+    against = {"source": "the source picture", "baseline": "a baseline cell", "none": "nothing"}
+    missing = f"no: {design['missing']} of {design['cells']} cells are missing"
+    rows = [("balanced", "yes" if design["balanced"] else missing), ("compared with", against[design["reference"]])]
+    shared = "the same" if design["seeds_shared"] else "not the same"
+    return [*rows, ("seeds", f"{design['seeds']}, {shared} at every other point")] if design["seed_axis"] else rows
 
 
 def _runs(material: Material) -> list[dict[str, Any]]:
@@ -162,7 +162,9 @@ def _facts(material: Material) -> list[tuple[str, str]]:
                 facts.append((label, " · ".join(names[:20])))
     if "render_seconds" in frame and frame["render_seconds"].notna().any():
         seconds = frame["render_seconds"].dropna()
-        facts.append(("rendering", f"{_text(float(seconds.median()))} s a picture (median), {_span(seconds.sum())} in all"))
+        facts.append(
+            ("rendering", f"{_text(float(seconds.median()))} s a picture (median), {_span(seconds.sum())} in all")
+        )
     if material.runs:
         facts.append(("definition", material.runs[-1].facts.fingerprint))
     facts.append(("pictures", _digest(frame)))
@@ -205,5 +207,18 @@ def failures_of(material: Material) -> Sequence[Failures]:
 
 
 def _commands(material: Material) -> list[str]:
-    commands = [material.runs[-1].facts.command] if material.runs and material.runs[-1].facts.command else []
-    return [*commands, f"sweep report {material.name}"]
+    commands = [_without_paths(run.facts.command) for run in material.runs[-1:] if run.facts.command]
+    return [*commands, f"sweep report {shlex.quote(material.name)}"]
+
+
+def _without_paths(command: str) -> str:
+    """The command without folders of the machine it was typed on: a report travels."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = command.split()
+    return shlex.join(re.split(r"[\\/]", word)[-1] if _is_far_path(word) else word for word in words)
+
+
+def _is_far_path(word: str) -> bool:
+    return bool(re.match(r"(/|~|[A-Za-z]:[\\/])", word))

@@ -86,8 +86,8 @@ class Material:
     @property
     def sandbox(self) -> bool:
         """Whether any picture was painted by the sandbox instead of diffused by a model."""
-        servers = self.frame["server"].dropna().unique() if "server" in self.frame else ()
-        named = any(str(server).startswith("sandbox") for server in servers)
+        names = [self.frame[column].dropna().unique() for column in ("server", "model") if column in self.frame]
+        named = any(str(name).startswith("sandbox") for column in names for name in column)
         return named or any(_is_sandbox(server) for run in self.runs for server in run.facts.servers)
 
     @property

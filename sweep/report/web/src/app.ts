@@ -22,15 +22,14 @@ export class App {
   layout: Layout;
   hover = -1;
   perLine = 6;
-  stale = true; // the mask and layout no longer say what the view asks for
   readonly #hoverListeners: (() => void)[] = [];
 
   constructor(
     readonly table: Table,
     readonly store: Store,
-    readonly first: View,
+    public first: View, // what the address leaves unsaid
   ) {
-    this.thumbs = new Thumbs(table, () => store.touch("cursor", "size"));
+    this.thumbs = new Thumbs(table, () => store.touch());
     this.marks = new Marks(table, () => store.touch("cursor", "filter"));
     this.following = new Following(table);
     this.filter = compileFilter(this.view.filter, table, this.marks);
@@ -84,7 +83,7 @@ export class App {
     if (view.against === "source") return thumbs.source(row);
     if (view.against === "run" && table.others) {
       const thumb = thumbs.thumb(row, table.others);
-      return thumb === null ? null : { thumb, full: thumbs.full(row, table.others), label: table.payload.runs?.b ?? "other run" };
+      return thumb === null ? null : { thumb, full: thumbs.full(row, table.others), label: table.payload.runs?.other ?? "the other run" };
     }
     const other = partner(row, view, table);
     return other < 0 ? null : this.picture(other);

@@ -7,7 +7,7 @@ import { h, oncePerFrame, replace, select } from "./dom";
 import { number, percent } from "./format";
 import { curvesOf, meansOf, sharesOf } from "./means";
 import { series } from "./colour";
-import { show } from "./grid";
+import { show } from "./cells";
 import type { View } from "./state";
 import type { Axis, Column } from "./table";
 
@@ -49,7 +49,7 @@ export class SweepCharts extends HTMLElement {
     this.#parallel = new Parallel(this.app);
     this.replaceChildren(this.#controls, this.#response, this.#interaction, this.#shares, this.#parallel.element, this.#tip);
     new ResizeObserver(() => {
-      if (Math.abs(this.clientWidth - this.#width) > 4) this.#later();
+      if (Math.abs(this.#inside() - this.#width) > 4) this.#later();
     }).observe(this);
     this.app.store.listen((changed) => this.#follow(changed));
     this.app.onHover(() => this.#lightUp());
@@ -66,7 +66,7 @@ export class SweepCharts extends HTMLElement {
   #draw(): void {
     const { app } = this;
     if (app.view.panel !== "charts" || this.clientWidth === 0) return;
-    this.#width = this.clientWidth;
+    this.#width = this.#inside();
     this.#drawn += 1;
     const metric = app.table.column(app.view.metric);
     this.#paintControls();
@@ -83,6 +83,11 @@ export class SweepCharts extends HTMLElement {
     this.#drawInteraction(metric, along, group === along ? null : group);
     this.#drawShares();
     this.#parallel.draw(this.#width);
+  }
+
+  #inside(): number {
+    const style = getComputedStyle(this);
+    return Math.floor(this.clientWidth - Number.parseFloat(style.paddingLeft) - Number.parseFloat(style.paddingRight));
   }
 
   #paintControls(): void {
@@ -155,7 +160,7 @@ export class SweepCharts extends HTMLElement {
       marks: [
         Plot.line(means, { x: "x", y: "mean", z: "z", stroke: (cell: { z: number }) => shade(cell.z, along.levels.length), strokeWidth: 1.6 }),
         Plot.dot(means, { x: "x", y: "mean", fill: (cell: { z: number }) => shade(cell.z, along.levels.length), r: 2.4 }),
-        Plot.text(means.filter((cell) => cell.x === across.levels.length - 1), { x: "x", y: "mean", text: (cell: { z: number }) => along.labels[cell.z] ?? "", dx: 8, textAnchor: "start", fill: "var(--dim)" }),
+        Plot.text(apart(means.filter((cell) => cell.x === across.levels.length - 1), means), { x: "x", y: "mean", text: (cell: { z: number }) => along.labels[cell.z] ?? "", dx: 8, textAnchor: "start", fill: "var(--dim)" }),
       ],
     });
     replace(this.#interaction, title(`Interaction of ${across.label} and ${along.label}`, `Mean of ${metric.label}. Parallel lines: the two act independently.`), plot);
@@ -275,6 +280,18 @@ function pointsOf(app: App, metric: Column, along: Axis, group: Axis | null): Po
     points.push({ row, x, y, group: group ? (group.at[row] ?? 0) : 0, line: others.map((axis) => axis.at[row]).join(",") });
   }
   return points.sort((a, b) => a.x - b.x);
+}
+
+/** Those of `cells` whose labels do not run into each other. */
+function apart<C extends { mean: number }>(cells: C[], all: C[]): C[] {
+  const values = all.map((cell) => cell.mean);
+  const least = (Math.max(...values) - Math.min(...values)) * 0.06;
+  const kept: C[] = [];
+  for (const cell of [...cells].sort((a, b) => a.mean - b.mean)) {
+    const last = kept.at(-1);
+    if (!last || cell.mean - last.mean >= least) kept.push(cell);
+  }
+  return kept;
 }
 
 function frame(width: number, height: number): Plot.PlotOptions {

@@ -1,20 +1,12 @@
 // The grid of pictures: a virtual one, in which only what can be seen has elements.
 
 import type { App } from "./app";
-import { type Scale, scaleOf } from "./colour";
+import { type CellView, CellPainter, newCell } from "./cells";
+import { scaleOf } from "./colour";
 import { clamp, h, oncePerFrame } from "./dom";
-import { number } from "./format";
 import { Gestures } from "./gestures";
-import { needsPartner } from "./layout";
+import type { Head } from "./layout";
 import type { View } from "./state";
-
-interface CellView {
-  element: HTMLElement;
-  picture: HTMLImageElement;
-  other: HTMLImageElement | null;
-  caption: HTMLElement | null;
-  shows: string;
-}
 
 interface LineView {
   element: HTMLElement;
@@ -44,11 +36,12 @@ export class SweepGrid extends HTMLElement {
   #picHeight = 96;
   #captionHeight = 0;
   #aspect = 1;
-  #scale: Scale | null = null;
+  #painter!: CellPainter;
   #headRange = "";
   readonly #later = oncePerFrame(() => this.#paint());
 
   connectedCallback(): void {
+    this.#painter = new CellPainter(this.app);
     this.#corner = h("div", { class: "corner", role: "columnheader" });
     this.#heads = h("div", { class: "line heads", role: "row", "aria-rowindex": 1 }, this.#corner);
     this.#space = h("div", { class: "space", role: "presentation" }, this.#heads);
@@ -92,13 +85,14 @@ export class SweepGrid extends HTMLElement {
     const width = this.#scroll.clientWidth;
     if (width === 0) return;
     this.#aspect = aspectOf(app);
-    this.#scale = app.view.blind ? null : scaleOf(app.view.colour, app.table);
+    const scale = app.view.blind ? null : scaleOf(app.view.colour, app.table);
     const asList = app.layout.kind === "list" || app.view.sort !== null || app.view.blind;
     const labels = app.layout.rows.some((row) => row.label || row.over);
     this.#headWidth = asList || !labels ? 0 : headWidth(app, width);
     this.#cellWidth = Math.round(this.#wantedSize(width));
     this.#picHeight = Math.round(this.#cellWidth * this.#aspect);
-    this.#captionHeight = app.view.blind ? 0 : asList ? (this.#cellWidth < 70 ? 16 : 34) : this.#scale ? 17 : 0;
+    this.#captionHeight = app.view.blind ? 0 : asList ? (this.#cellWidth < 70 ? 16 : 34) : scale ? 17 : 0;
+    this.#painter.set({ width: this.#cellWidth, caption: this.#captionHeight, scale });
     if (asList) {
       app.perLine = Math.max(1, Math.floor((width - 4) / (this.#cellWidth + gap)));
       app.arrange();
@@ -109,7 +103,7 @@ export class SweepGrid extends HTMLElement {
     this.#colAt = places(layout.cols, this.#cellWidth + gap);
     this.#rowAt = places(layout.rows, this.#picHeight + this.#captionHeight + gap);
     this.#arrange(supers);
-    this.#recycle();
+    this.#trim();
     this.#paint();
   }
 
@@ -120,7 +114,7 @@ export class SweepGrid extends HTMLElement {
     const rows = Math.max(1, app.layout.rows.length);
     const fitting = (width - this.#headWidth - 8 - columns * gap) / columns;
     const tall = (this.#scroll.clientHeight - 60) / Math.min(rows, 3) / this.#aspect;
-    return clamp(Math.min(fitting, Math.max(tall, 110)), Math.max(64, this.#smallest()), 320);
+    return clamp(Math.min(fitting, Math.max(tall, 110)), Math.max(56, this.#smallest()), 320);
   }
 
   #arrange(supers: boolean): void {
@@ -144,8 +138,7 @@ export class SweepGrid extends HTMLElement {
     this.#headRange = "";
   }
 
-  #recycle(): void {
-    for (const [at, line] of this.#lines) this.#releaseLine(at, line);
+  #trim(): void {
     while (this.#spareLines.length > 40) this.#spareLines.pop();
     while (this.#spareCells.length > mostCells) this.#spareCells.pop();
   }
@@ -183,14 +176,11 @@ export class SweepGrid extends HTMLElement {
     if (!line) {
       line = this.#spareLines.pop() ?? newLine();
       this.#lines.set(r, line);
-      line.element.style.top = `${this.#headHeight + (this.#rowAt[r] ?? 0)}px`;
       line.element.setAttribute("aria-rowindex", String(r + 2));
-      const head = layout.rows[r];
-      line.head.hidden = this.#headWidth === 0;
-      line.head.replaceChildren(...(head?.over ? [h("small", {}, head.over)] : []), h("span", {}, head?.label ?? ""));
-      line.head.title = [head?.over, head?.label].filter(Boolean).join(" · ");
       this.#space.append(line.element);
     }
+    line.element.style.top = `${this.#headHeight + (this.#rowAt[r] ?? 0)}px`;
+    this.#paintRowHead(line, layout.rows[r]);
     for (const [c, cell] of line.cells) {
       if (c < c0 || c >= c1) {
         line.cells.delete(c);
@@ -202,96 +192,20 @@ export class SweepGrid extends HTMLElement {
       if (!cell) {
         cell = this.#spareCells.pop() ?? newCell();
         line.cells.set(c, cell);
-        cell.element.style.left = `${this.#headWidth + (this.#colAt[c] ?? 0)}px`;
         cell.element.setAttribute("aria-colindex", String(c + 2));
         line.element.append(cell.element);
       }
-      this.#paintCell(cell, layout.at(r, c));
+      cell.element.style.left = `${this.#headWidth + (this.#colAt[c] ?? 0)}px`;
+      this.#painter.paint(cell, layout.at(r, c));
     }
   }
 
-  #paintCell(cell: CellView, row: number): void {
-    const { app } = this;
-    const { view, table, thumbs } = app;
-    const mark = app.marks.of(row);
-    const thumb = row >= 0 ? thumbs.thumb(row) : null;
-    const large = this.#cellWidth * view.zoom * devicePixelRatio > 320;
-    const source = thumb === null ? "" : large ? (thumbs.full(row) ?? thumb) : thumb;
-    const other = needsPartner(view.mode, view.blink) && thumb !== null ? app.reference(row) : null;
-    const against = other ? (large ? (other.full ?? other.thumb) : other.thumb) : "";
-    const status = row >= 0 ? String(table.status[row]) : "";
-    const text = this.#captionHeight > 0 && row >= 0 ? this.#caption(row) : "";
-    const colour = row >= 0 ? (this.#scale?.colour(row) ?? "") : "";
-    const shows = [row, source.length, source.slice(-24), against.slice(-24), status, text, colour, mark.stars, mark.rejected, view.cursor === row, view.pin === row, thumb].join("|");
-    if (shows === cell.shows) return;
-    cell.shows = shows;
-    const { element } = cell;
-    element.dataset.row = String(row);
-    element.id = row >= 0 ? `cell-${row}` : "";
-    element.className = cellClass(row, thumb, status);
-    element.toggleAttribute("data-cursor", row >= 0 && view.cursor === row);
-    element.toggleAttribute("data-pin", row >= 0 && view.pin === row);
-    element.toggleAttribute("data-rejected", mark.rejected);
-    if (mark.stars > 0) element.dataset.stars = "★".repeat(mark.stars);
-    else delete element.dataset.stars;
-    element.setAttribute("aria-selected", String(row >= 0 && view.cursor === row));
-    element.setAttribute("aria-label", this.#spoken(row, status));
-    show(cell.picture, source, thumb ?? "");
-    this.#paintOther(cell, against, other?.thumb ?? "");
-    this.#paintCaption(cell, row, thumb, status, text, colour);
-  }
-
-  #paintOther(cell: CellView, address: string, fallback: string): void {
-    if (address && !cell.other) {
-      cell.other = h("img", { class: "b", alt: "", draggable: false, decoding: "async" });
-      cell.picture.after(cell.other);
-    }
-    if (!cell.other) return;
-    if (address) show(cell.other, address, fallback);
-    else {
-      cell.other.remove();
-      cell.other = null;
-    }
-  }
-
-  #paintCaption(cell: CellView, row: number, thumb: string | null, status: string, text: string, colour: string): void {
-    const message = row === -1 ? (this.app.table.payload.live ? "waiting" : "") : row >= 0 && thumb === null ? this.#message(row, status) : "";
-    if (!text && !message && !colour) {
-      cell.caption?.remove();
-      cell.caption = null;
-      return;
-    }
-    if (!cell.caption) {
-      cell.caption = h("span", {});
-      cell.element.append(cell.caption);
-    }
-    cell.caption.className = message ? "message" : "cap";
-    cell.caption.textContent = message || text;
-    cell.caption.title = message || text;
-    if (colour) cell.caption.style.setProperty("--colour", colour);
-    else cell.caption.style.removeProperty("--colour");
-  }
-
-  #message(row: number, status: string): string {
-    if (status === "failed") return `failed\n${this.app.table.error[row] ?? "no reason is on record"}`;
-    if (status === "cancelled") return "cancelled";
-    if (status === "completed") return "picture missing or unreadable";
-    return status === "pending" || status === "intended" ? "waiting" : "rendering…";
-  }
-
-  #caption(row: number): string {
-    const { view, table } = this.app;
-    const name = view.colour ?? view.sort;
-    const value = name ? table.value(row, name) : null;
-    const worth = typeof value === "number" ? number(value) : "";
-    if (this.app.layout.kind === "matrix") return this.#cellWidth >= 44 ? worth : "";
-    return [table.axis(name) ? "" : worth, table.describe(row)].filter(Boolean).join("\n");
-  }
-
-  #spoken(row: number, status: string): string {
-    if (row < 0) return "no picture here";
-    if (this.app.view.blind) return "a picture";
-    return `${this.app.table.describe(row)}${status === "completed" ? "" : `, ${status}`}`;
+  #paintRowHead(line: LineView, head: Head | undefined): void {
+    line.head.hidden = this.#headWidth === 0;
+    const title = [head?.over, head?.label].filter(Boolean).join(" · ");
+    if (line.head.title === title && line.head.childElementCount > 0) return;
+    line.head.title = title;
+    line.head.replaceChildren(...(head?.over ? [h("small", {}, head.over)] : []), h("span", {}, head?.label ?? ""));
   }
 
   #paintHeads(c0: number, c1: number): void {
@@ -410,39 +324,9 @@ export class SweepGrid extends HTMLElement {
   }
 }
 
-/** Puts a picture into an element; the former one is not seen while the next is on its way. */
-export function show(image: HTMLImageElement, address: string, fallback: string): void {
-  if (image.dataset.address === address) return;
-  image.dataset.address = address;
-  if (!address) {
-    image.removeAttribute("src");
-    image.hidden = true;
-    return;
-  }
-  image.hidden = false;
-  image.classList.add("coming");
-  image.onload = () => image.classList.remove("coming");
-  image.onerror = () => {
-    if (fallback && image.dataset.address !== fallback) show(image, fallback, "");
-  };
-  image.src = address;
-}
-
 function newLine(): LineView {
   const head = h("div", { class: "row-head", role: "rowheader" });
   return { element: h("div", { class: "line", role: "row" }, head), head, cells: new Map() };
-}
-
-function newCell(): CellView {
-  const picture = h("img", { class: "a", alt: "", draggable: false, decoding: "async" });
-  return { element: h("div", { role: "gridcell" }, picture), picture, other: null, caption: null, shows: "" };
-}
-
-function cellClass(row: number, thumb: string | null, status: string): string {
-  if (row === -2) return "cell filtered";
-  if (row < 0) return "cell absent";
-  if (thumb !== null) return "cell has";
-  return status === "failed" ? "cell failed" : status === "completed" || status === "cancelled" ? "cell lost" : "cell pending";
 }
 
 export function rowUnder(target: EventTarget | null): number {
@@ -474,7 +358,8 @@ function range(at: Float64Array, length: number, from: number, to: number): [num
 
 function headWidth(app: App, width: number): number {
   const longest = Math.max(0, ...app.layout.rows.slice(0, 400).map((row) => Math.max(row.label.length, row.over.length * 0.85)));
-  return Math.round(clamp(longest * 7.2 + 18, 48, width < 560 ? 92 : 190));
+  const named = [app.view.x, app.view.y].map((name) => app.table.axis(name)?.label.length ?? 0);
+  return Math.round(clamp(Math.max(longest * 7.2 + 18, Math.max(...named) * 6.2 + 42), 48, width < 560 ? 92 : 190));
 }
 
 function aspectOf(app: App): number {

@@ -4,7 +4,7 @@ import type { App } from "./app";
 import { h, icon, replace, select } from "./dom";
 import { level, number, words } from "./format";
 import { Gestures, within } from "./gestures";
-import { show } from "./grid";
+import { show } from "./cells";
 import { needsPartner } from "./layout";
 import type { Mode } from "./state";
 
@@ -100,7 +100,7 @@ export class SweepInspector extends HTMLElement {
   #againstOptions(): [string, string][] {
     const { table, view } = this.app;
     const options: [string, string][] = [];
-    if (table.others) options.push(["run", `the same point in ${table.payload.runs?.b ?? "the other run"}`]);
+    if (table.others) options.push(["run", `the same point in ${table.payload.runs?.other ?? "the other run"}`]);
     if (table.sources.some((source) => source.thumb)) options.push(["source", "the source picture"]);
     options.push(["pin", view.pin >= 0 && !view.blind ? `pinned: ${table.describe(view.pin)}` : "the pinned picture"]);
     if (view.blind) return options;

@@ -85,6 +85,7 @@ export function matrix(view: View, table: Table, mask: Uint8Array, following: Fo
     const before = cells.get(place);
     if (before === undefined || (mask[row] && !mask[before])) cells.set(place, row);
   }
+  if (table.payload.live?.running && !mask.includes(0)) expect(usedCols, width, usedRows, ny * (sy?.levels.length ?? 1));
   const cols = heads(usedCols, x, sx, nx);
   const rows = heads(usedRows, y, sy, ny);
   return {
@@ -108,6 +109,12 @@ export function matrix(view: View, table: Table, mask: Uint8Array, following: Fo
 
 function at(axis: Axis | null, row: number): number {
   return axis ? (axis.at[row] ?? 0) : 0;
+}
+
+/** While a run is going on, cells that wait for their picture are there from the start. */
+function expect(cols: Set<number>, width: number, rows: Set<number>, height: number): void {
+  for (let col = 0; col < width; col += 1) cols.add(col);
+  for (let row = 0; row < height; row += 1) rows.add(row);
 }
 
 function countShown(cells: Map<number, number>, mask: Uint8Array): number {

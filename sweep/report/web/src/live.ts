@@ -2,6 +2,7 @@
 
 import type { App } from "./app";
 import { count } from "./format";
+import { firstView } from "./state";
 import type { LiveRow } from "./table";
 
 interface News {
@@ -22,22 +23,32 @@ export function follow(app: App): void {
   source.addEventListener("rows", (event) => {
     const news = JSON.parse(event.data) as News;
     live.generation = news.generation;
-    const wasEmpty = app.table.rows === 0;
-    const before = app.table.axes.map((axis) => axis.levels.length).join();
-    const held = app.table.axes.map((axis) => axis.levels[app.view.slide[axis.name] ?? 0]);
-    app.table.merge(news.rows);
-    if (app.table.axes.map((axis) => axis.levels.length).join() !== before && !wasEmpty) {
-      const slide = { ...app.view.slide };
-      app.table.axes.forEach((axis, at) => (slide[axis.name] = Math.max(0, axis.levels.indexOf(held[at] ?? null))));
-      app.store.set({ slide });
-    }
-    app.relayout();
-    app.store.touch("filter");
+    live.running = news.running;
+    take(app, news.rows);
     if (line) line.textContent = said(news);
   });
   source.addEventListener("error", () => {
     if (line) line.textContent = source.readyState === EventSource.CLOSED ? "sweep view has ended; what is shown stays." : "connection lost, trying again…";
   });
+}
+
+/** Merges rows; sliders stay on the level they show, and a view nobody has changed yet follows what there is to see. */
+function take(app: App, rows: LiveRow[]): void {
+  const { table, store } = app;
+  const shape = (): string => table.axes.map((axis) => axis.levels.length).join();
+  const before = shape();
+  const held = table.axes.map((axis) => axis.levels[app.view.slide[axis.name] ?? 0]);
+  table.merge(rows);
+  if (shape() !== before) {
+    const slide: Record<string, number> = {};
+    table.axes.forEach((axis, at) => (slide[axis.name] = Math.max(0, axis.levels.indexOf(held[at] ?? null))));
+    const untouched = (["x", "y", "sx", "sy", "sort"] as const).every((name) => app.view[name] === app.first[name]);
+    app.first = firstView(table);
+    const { x, y, sx, sy, sort, metric, along, group, against } = app.first;
+    store.set(untouched ? { slide, x, y, sx, sy, sort, metric, along, group, against } : { slide });
+  }
+  app.relayout();
+  store.touch("filter");
 }
 
 function said(news: News): string {

@@ -41,6 +41,8 @@ function build(mount: HTMLElement, table: Table): void {
   const first = firstView(table);
   const store = new Store(fromHash(location.hash, first, table));
   const app = new App(table, store, first);
+  const asked = app.view.cursor >= 0;
+  if (!asked) store.view = { ...store.view, cursor: firstPicture(app) };
   const grid = Object.assign(new SweepGrid(), { app });
   const charts = Object.assign(new SweepCharts(), { app });
   const results = Object.assign(new SweepTable(), { app });
@@ -57,8 +59,19 @@ function build(mount: HTMLElement, table: Table): void {
   keepAddress(app);
   follow(app);
   grid.focusGrid();
-  if (app.view.cursor >= 0) store.touch("cursor");
+  if (asked) store.touch("cursor");
   performance.mark("sweep-ready");
+}
+
+/** Something to look at from the start: the middle of the first line that has a picture. */
+function firstPicture({ layout, thumbs }: App): number {
+  const middle = layout.cols.length >> 1;
+  for (let r = 0; r < Math.min(layout.rows.length, 50); r += 1) {
+    const cols = [...layout.cols.keys()].slice(0, 400).sort((a, b) => Math.abs(a - middle) - Math.abs(b - middle));
+    const col = cols.find((c) => layout.at(r, c) >= 0 && thumbs.thumb(layout.at(r, c)) !== null);
+    if (col !== undefined) return layout.at(r, col);
+  }
+  return -1;
 }
 
 /** What the stylesheet needs to know of the view. */

@@ -73,8 +73,8 @@ export interface Payload {
   version: 1;
   id: string;
   name: string;
-  live: { events: string; generation: number } | null;
-  runs: { a: string; b: string } | null;
+  live: { events: string; generation: number; running: boolean } | null;
+  runs: { shown: string; other: string } | null;
   axes: AxisData[];
   columns: ColumnData[];
   key: Packed;

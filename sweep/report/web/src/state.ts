@@ -110,7 +110,7 @@ export function firstView(table: Table): View {
     panX: 0,
     panY: 0,
     panel: "grid",
-    metric: table.metrics[0]?.name ?? null,
+    metric: (table.payload.study?.words.find((word) => word.headline && table.column(word.metric))?.metric ?? table.metrics[0]?.name) ?? null,
     along: (numeric[0] ?? varied[0])?.name ?? null,
     group: varied.find((axis) => axis !== numeric[0] && axis.kind !== "seed" && axis.levels.length <= 8)?.name ?? null,
     blind: false,

@@ -99,7 +99,7 @@ export class Table {
   /** A row's key, and which of its pictures where one point has several. */
   rowName(row: number): string {
     const picture = this.#axisByName.get("picture");
-    return picture ? `${this.key[row]}.${picture.at[row]}` : String(this.key[row]);
+    return picture ? `${this.key[row]}.${picture.levels[picture.at[row] ?? -1] ?? 1}` : String(this.key[row]);
   }
 
   rowOf(name: string | null): number {
@@ -149,7 +149,7 @@ export class Table {
     this.pictures.width[row] = incoming.width;
     this.pictures.height[row] = incoming.height;
     this.sourceAt[row] = this.#source(incoming.source);
-    for (const axis of this.axes) axis.at[row] = placeLevel(axis, incoming.axes[axis.name] ?? null);
+    for (const axis of this.axes) axis.at[row] = placeLevel(axis, axis.name in incoming.axes ? (incoming.axes[axis.name] ?? null) : incoming.picture);
     for (const column of this.columns) column.values[row] = incoming.columns[column.name] ?? null;
   }
 

@@ -3,7 +3,8 @@
 import type { App } from "./app";
 import { h, oncePerFrame } from "./dom";
 import { level, number } from "./format";
-import { rowUnder, show } from "./grid";
+import { show } from "./cells";
+import { rowUnder } from "./grid";
 import { sorted } from "./layout";
 
 interface Shown {

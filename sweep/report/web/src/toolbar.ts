@@ -64,9 +64,10 @@ export class SweepToolbar extends HTMLElement {
     this.#paintChips();
     this.#paintLegend();
     const { layout, table } = app;
-    const hiding = layout.passing < table.rows || layout.shown < layout.passing;
-    const what = layout.shown === layout.passing ? "" : ` in the grid, ${count(layout.passing, "passes", "pass")}`;
-    this.#count.textContent = hiding ? `${count(layout.shown, "picture")}${what} of ${table.rows}` : "";
+    const narrowed = layout.passing < table.rows;
+    const inSight = layout.shown < layout.passing ? `${layout.shown} in sight` : "";
+    const parts = [narrowed ? `${layout.passing} pass` : "", inSight].filter(Boolean);
+    this.#count.textContent = parts.length > 0 ? `${parts.join(", ")}, of ${count(table.rows, "row")}` : "";
   }
 
   #paintPlaces(): void {

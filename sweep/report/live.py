@@ -1,0 +1,181 @@
+"""`sweep view`: the report on loopback, read-only, with rows arriving as they are rendered."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+
+from sweep.report import page
+from sweep.report.data import Level
+from sweep.report.facts import page_facts
+from sweep.report.feed import Feed, known_thumb
+from sweep.report.thumbs import Thumbnails
+
+HOST: Final = "127.0.0.1"
+_PATIENCE: Final = 15.0  # seconds after which a silent stream says that it is still there
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+Opened: TypeAlias = Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A live page. `url` holds the token without which the server answers nothing."""
+
+    url: str
+    feed: Feed
+
+    def heard(self, event: object) -> None:  # noqa: ARG002  any event means that the journal may have news
+        """For the engine's listener: look at the journal soon. Call it on the event loop."""
+        self.feed.wake()
+
+
+async def serve_view(folder: Path, *, port: int = 0, opened: Opened | None = None) -> None:
+    """Serves the results in `folder` until cancelled. `opened` is called with the address once it answers.
+
+    Raises OSError where the port is taken; 0 is any free one.
+    """
+    async with view_server(folder, port=port) as view:
+        if opened is not None:
+            opened(view.url)
+        await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def view_server(
+    folder: Path, *, port: int = 0, levels: Mapping[str, Sequence[Level]] | None = None
+) -> AsyncIterator[View]:
+    """A live page for as long as the block lasts. `levels` by axis, where the definition is at hand: cells that wait
+    for their picture are then shown from the start.
+    """
+    feed = Feed(Path(folder), levels)
+    await feed.refresh()
+    server = _Server(feed, Path(folder), secrets.token_urlsafe(24))
+    runner = web.AppRunner(server.app(), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    following = asyncio.create_task(feed.follow())
+    try:
+        site = web.TCPSite(runner, HOST, port)
+        await site.start()
+        server.port = runner.addresses[0][1]
+        yield View(f"http://{HOST}:{server.port}/{server.token}/", feed)
+    finally:
+        server.stop()
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+        await runner.cleanup()
+
+
+class _Server:
+    def __init__(self, feed: Feed, folder: Path, token: str) -> None:
+        self.token = token
+        self.port = 0
+        self._feed = feed
+        self._folder = folder
+        self._thumbs = Thumbnails(folder)
+        self._making = CapacityLimiter(2)
+        self._streams: set[asyncio.Task[None]] = set()
+
+    def app(self) -> web.Application:
+        app = web.Application(middlewares=[self._guard])
+        app.router.add_get("/{token}/", self._page)
+        app.router.add_get("/{token}/events", self._events)
+        app.router.add_get("/{token}/thumbs/{head}/{name}.webp", self._thumb)
+        app.router.add_get("/{token}/{path:(?:images|inputs)/.+}", self._file)
+        return app
+
+    def stop(self) -> None:
+        """Ends the streams: browsers would keep them open for ever."""
+        for stream in self._streams:
+            stream.cancel()
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Only pages from our own address, with our token: a name that was rebound to loopback has another Host."""
+        if request.headers.get("Host", "") not in {f"{HOST}:{self.port}", f"localhost:{self.port}"}:
+            raise web.HTTPForbidden(text="This page is served to its own address only.")
+        token = request.match_info.get("token", "")
+        if not hmac.compare_digest(token.encode(), self.token.encode()):
+            raise web.HTTPNotFound
+        response = await handler(request)
+        if not response.prepared:
+            response.headers.update(_HEADERS)
+        return response
+
+    async def _page(self, _request: web.Request) -> web.Response:
+        await self._feed.refresh()
+        text = await run_sync(self._rendered)
+        policy = f"{_policy()}; frame-ancestors 'none'"
+        return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": policy})
+
+    def _rendered(self) -> str:
+        material = self._feed.material
+        if material is None:
+            raise RuntimeError("the folder has not been read")
+        return "".join(page.render(self._feed.page_data(), page_facts(material), csp=_policy()))
+
+    async def _thumb(self, request: web.Request) -> web.StreamResponse:
+        identity = request.match_info["name"]
+        picture = known_thumb(self._feed.snapshot, identity)
+        if picture is None:
+            raise web.HTTPNotFound
+        made = await run_sync(self._thumbs.one, identity, picture, limiter=self._making)
+        if made is None:
+            raise web.HTTPNotFound
+        return web.FileResponse(made, headers={"Content-Type": "image/webp"})
+
+    async def _file(self, request: web.Request) -> web.StreamResponse:
+        path = request.match_info["path"]
+        snapshot = self._feed.snapshot
+        if snapshot is None or path not in snapshot.files:
+            raise web.HTTPNotFound
+        if not await run_sync((self._folder / path).is_file):
+            raise web.HTTPNotFound
+        return web.FileResponse(self._folder / path)
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        """Server-sent events: `rows` with what changed since the generation the page has."""
+        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream", **_HEADERS})
+        await stream.prepare(request)
+        task = asyncio.current_task()
+        if task is not None:
+            self._streams.add(task)
+            task.add_done_callback(self._streams.discard)
+        seen = _number(request.headers.get("Last-Event-ID") or request.query.get("since", ""))
+        with contextlib.suppress(ConnectionError):
+            while True:
+                news = await self._feed.news(seen, _PATIENCE)
+                if news is None:
+                    await stream.write(b": still here\n\n")
+                    continue
+                seen = news["generation"]
+                text = json.dumps(news, allow_nan=False)
+                await stream.write(f"id: {seen}\nevent: rows\ndata: {text}\n\n".encode())
+        return stream
+
+
+def _policy() -> str:
+    return page.policy(connect="'self'", images="'self' data: blob:")
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else 0

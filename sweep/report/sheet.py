@@ -1,0 +1,179 @@
+"""`sweep sheet`: the grid as picture files to send around, split where a format cannot hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image, ImageDraw
+
+from sweep.errors import UsageError
+from sweep.report.choice import Levels, fixed_rows, levels_of
+from sweep.report.data import plain
+from sweep.report.lettering import DIM, INK, PAPER, empty_cell, font, line_height, width_of, wrapped, write_lines
+from sweep.report.material import Material, read_material
+from sweep.report.saving import FORMATS, save_still
+from sweep.report.thumbs import shrunk
+
+_GAP: Final = 4
+_PAD: Final = 14
+_MOST_PIXELS: Final = 120_000_000  # of one file: beyond, viewers and this computer have a hard time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SheetRequest:
+    """What to draw: axis `x` across, `y` down (None: one line), the others at the levels in `fixed` (by default their
+    first), cells of `size` px.
+    """
+
+    x: str
+    y: str | None = None
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    size: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Sizes in px of everything on a sheet."""
+
+    cell: tuple[int, int]
+    left: int
+    top: int
+    letters: int
+
+
+def write_sheet(folder: Path, request: SheetRequest, out: Path | None = None) -> tuple[Path, ...]:
+    """Draws a contact sheet of the results in `folder` to `out` (by default `sheet-X-Y.png` in it), whose ending says
+    the format: PNG, JPEG or WebP. Where the format or sanity sets a limit, to several files numbered from 1.
+
+    Failed and missing cells are drawn as such. Raises UsageError for an unknown axis, level or format, or where there
+    is nothing to draw; OSError where it cannot be written.
+    """
+    material = rendered(folder)
+    target = out or folder / f"sheet-{'-'.join(name for name in (request.x, request.y) if name)}.png"
+    limit = FORMATS.limit(target)
+    across = levels_of(material, request.x)
+    down = None if request.y is None else levels_of(material, request.y)
+    rows, said = fixed_rows(material, [request.x, *([request.y] if request.y else [])], request.fixed)
+    cells = {(0 if down is None else down.at[row], across.at[row]): row for row in reversed(rows)}
+    used_x = sorted({x for _, x in cells})
+    used_y = sorted({y for y, _ in cells})
+    frame = _frame(material, rows, request.size, down)
+    title = [material.name, " · ".join(f"{name} {level}" for name, level in said.items())]
+    parts = [
+        (ys, xs) for ys in _parts(used_y, frame, limit, down=True) for xs in _parts(used_x, frame, limit, down=False)
+    ]
+    written: list[Path] = []
+    for number, (ys, xs) in enumerate(parts, start=1):
+        sheet = _draw(material, frame, title, (across, xs), (down, ys), cells)
+        path = target if len(parts) == 1 else target.with_name(f"{target.stem}-{number}{target.suffix}")
+        written.append(save_still(sheet, path))
+    return tuple(written)
+
+
+def rendered(folder: Path) -> Material:
+    """The results in `folder`. Raises UsageError where there is nothing to draw."""
+    material = read_material(Path(folder))
+    if material.problem is not None:
+        raise UsageError(material.problem)
+    if material.frame.empty:
+        raise UsageError(f"Nothing has been rendered in {folder} yet.")
+    return material
+
+
+def _frame(material: Material, rows: Sequence[int], size: int, down: Levels | None) -> _Frame:
+    height = round(size * aspect(material, rows))
+    letters = max(11, min(20, size // 14))
+    labels = [] if down is None else [down.label(index) for index in range(len(down.levels))]
+    longest = max((width_of(text, font(letters)) for text in labels), default=0)
+    left = 0 if down is None else min(longest, max(size, 90)) + 12
+    return _Frame((size, height), left + _PAD, _PAD + 2 * line_height(letters) + 3 * line_height(letters) + 8, letters)
+
+
+def aspect(material: Material, rows: Sequence[int]) -> float:
+    """Height by width of the first picture among `rows`, 1 where none is known."""
+    for row in rows:
+        width, height = (plain(material.frame[name].iloc[row]) for name in ("width", "height"))
+        if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
+            return min(3.0, max(1 / 3, height / width))
+    return 1.0
+
+
+def _parts(levels: Sequence[int], frame: _Frame, limit: int, *, down: bool) -> list[list[int]]:
+    """Levels split so that a sheet of each part stays within the limit, which is also one of its pixels in all."""
+    edge = frame.top if down else frame.left
+    step = frame.cell[1 if down else 0] + _GAP
+    side = min(limit, int(_MOST_PIXELS**0.5))
+    most = max(1, (side - edge - _PAD) // step)
+    return [list(levels[at : at + most]) for at in range(0, len(levels), most)] or [[]]
+
+
+def _draw(
+    material: Material,
+    frame: _Frame,
+    title: Sequence[str],
+    across: tuple[Levels, Sequence[int]],
+    down: tuple[Levels | None, Sequence[int]],
+    cells: Mapping[tuple[int, int], int],
+) -> Image.Image:
+    (wide, high), (x_axis, xs), (y_axis, ys) = frame.cell, across, down
+    width = max(frame.left + len(xs) * (wide + _GAP) + _PAD, 200)
+    sheet = Image.new("RGB", (width, frame.top + len(ys) * (high + _GAP) + _PAD), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    _head(draw, frame, title, (x_axis, xs), y_axis, width)
+    for line, y in enumerate(ys):
+        top = frame.top + line * (high + _GAP)
+        if y_axis is not None:
+            lines = wrapped(y_axis.label(y), font(frame.letters), frame.left - _PAD - 10, 6)
+            middle = top + (high - len(lines) * line_height(frame.letters)) / 2
+            write_lines(draw, lines, (_PAD, middle), frame.letters)
+        for column, x in enumerate(xs):
+            cell = cell_picture(material, cells.get((y, x)), frame.cell)
+            sheet.paste(cell, (frame.left + column * (wide + _GAP), top))
+    return sheet
+
+
+def _head(
+    draw: ImageDraw.ImageDraw,
+    frame: _Frame,
+    title: Sequence[str],
+    across: tuple[Levels, Sequence[int]],
+    y_axis: Levels | None,
+    width: int,
+) -> None:
+    axis, xs = across
+    step = line_height(frame.letters)
+    names = f"{axis.axis.name} →" + ("" if y_axis is None else f" · {y_axis.axis.name} ↓")
+    write_lines(
+        draw, wrapped(f"{title[0]} · {names}", font(frame.letters), width - 2 * _PAD, 1), (_PAD, _PAD), frame.letters
+    )
+    if title[1]:
+        small = frame.letters - 2
+        write_lines(draw, wrapped(title[1], font(small), width - 2 * _PAD, 1), (_PAD, _PAD + step), small, DIM)
+    for column, x in enumerate(xs):
+        lines = wrapped(axis.label(x), font(frame.letters), frame.cell[0] - 4, 3)
+        left = frame.left + column * (frame.cell[0] + _GAP)
+        for number, line in enumerate(lines):
+            inset = (frame.cell[0] - width_of(line, font(frame.letters))) / 2
+            place = (left + inset, frame.top - 4 - (len(lines) - number) * step)
+            draw.text(place, line, font=font(frame.letters), fill=INK)
+
+
+def cell_picture(material: Material, row: int | None, size: tuple[int, int]) -> Image.Image:
+    """A row's picture fitted into `size`; a cell that says why where there is none."""
+    if row is None:
+        return empty_cell(size, "–", failed=False)
+    record = material.frame.iloc[row]
+    status, error, path = (plain(record[name]) for name in ("status", "error", "image_path"))
+    if not isinstance(path, str):
+        return empty_cell(size, f"{status}: {error}" if error else str(status), failed=status == "failed")
+    picture = shrunk(material.folder / path, max(size))
+    if picture is None:
+        return empty_cell(size, "picture missing or unreadable", failed=True)
+    picture.thumbnail(size, Image.Resampling.LANCZOS)
+    cell = Image.new("RGB", size, PAPER)
+    place = ((size[0] - picture.width) // 2, (size[1] - picture.height) // 2)
+    cell.paste(picture, place, picture if picture.mode == "RGBA" else None)
+    return cell

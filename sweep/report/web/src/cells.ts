@@ -1,0 +1,149 @@
+// One cell of the grid: its picture, what it is compared with, its caption or the reason why there is no picture.
+
+import type { App } from "./app";
+import type { Scale } from "./colour";
+import { h } from "./dom";
+import { number } from "./format";
+import { needsPartner } from "./layout";
+
+export interface CellView {
+  element: HTMLElement;
+  picture: HTMLImageElement;
+  other: HTMLImageElement | null;
+  caption: HTMLElement | null;
+  shows: string;
+}
+
+export class CellPainter {
+  #width = 0;
+  #captionHeight = 0;
+  #scale: Scale | null = null;
+
+  constructor(private readonly app: App) {}
+
+  /** Sizes in px, and the colours of the captions. */
+  set({ width, caption, scale }: { width: number; caption: number; scale: Scale | null }): void {
+    this.#width = width;
+    this.#captionHeight = caption;
+    this.#scale = scale;
+  }
+
+  /** Shows a row of the results in a cell; -1: there is none, -2: the filter hides it. Cheap where nothing changed. */
+  paint(cell: CellView, row: number): void {
+    const { app } = this;
+    const { view, table, thumbs } = app;
+    const mark = app.marks.of(row);
+    const thumb = row >= 0 ? thumbs.thumb(row) : null;
+    const large = this.#width * view.zoom * devicePixelRatio > 320;
+    const source = thumb === null ? "" : large ? (thumbs.full(row) ?? thumb) : thumb;
+    const other = needsPartner(view.mode, view.blink) && thumb !== null ? app.reference(row) : null;
+    const against = other ? (large ? (other.full ?? other.thumb) : other.thumb) : "";
+    const status = row >= 0 ? String(table.status[row]) : "";
+    const text = this.#captionHeight > 0 && row >= 0 ? this.#caption(row) : "";
+    const colour = row >= 0 ? (this.#scale?.colour(row) ?? "") : "";
+    const shows = [row, source.length, source.slice(-24), against.slice(-24), status, text, colour, mark.stars, mark.rejected, view.cursor === row, view.pin === row, thumb].join("|");
+    if (shows === cell.shows) return;
+    cell.shows = shows;
+    const { element } = cell;
+    element.dataset.row = String(row);
+    element.id = row >= 0 ? `cell-${row}` : "";
+    element.className = cellClass(row, thumb, status);
+    element.toggleAttribute("data-cursor", row >= 0 && view.cursor === row);
+    element.toggleAttribute("data-pin", row >= 0 && view.pin === row);
+    element.toggleAttribute("data-rejected", mark.rejected);
+    if (mark.stars > 0) element.dataset.stars = "★".repeat(mark.stars);
+    else delete element.dataset.stars;
+    element.setAttribute("aria-selected", String(row >= 0 && view.cursor === row));
+    element.setAttribute("aria-label", this.#spoken(row, status));
+    show(cell.picture, source, thumb ?? "");
+    this.#paintOther(cell, against, other?.thumb ?? "");
+    this.#paintCaption(cell, row, thumb, status, text, colour);
+  }
+
+  #paintOther(cell: CellView, address: string, fallback: string): void {
+    if (address && !cell.other) {
+      cell.other = h("img", { class: "b", alt: "", draggable: false, decoding: "async" });
+      cell.picture.after(cell.other);
+    }
+    if (!cell.other) return;
+    if (address) show(cell.other, address, fallback);
+    else {
+      cell.other.remove();
+      cell.other = null;
+    }
+  }
+
+  #paintCaption(cell: CellView, row: number, thumb: string | null, status: string, text: string, colour: string): void {
+    const message = row === -1 ? (this.app.table.payload.live?.running ? "waiting" : "") : row >= 0 && thumb === null ? this.#message(row, status) : "";
+    if (!text && !message && !colour) {
+      cell.caption?.remove();
+      cell.caption = null;
+      return;
+    }
+    if (!cell.caption) {
+      cell.caption = h("span", {});
+      cell.element.append(cell.caption);
+    }
+    cell.caption.className = message ? "message" : "cap";
+    cell.caption.textContent = message || text;
+    cell.caption.title = message || text;
+    if (colour) cell.caption.style.setProperty("--colour", colour);
+    else cell.caption.style.removeProperty("--colour");
+  }
+
+  #message(row: number, status: string): string {
+    if (status === "failed") return `failed\n${this.app.table.error[row] ?? "no reason is on record"}`;
+    if (status === "cancelled") return "cancelled";
+    if (status === "missing") return `only in ${this.app.table.payload.runs?.other ?? "the other run"}`;
+    if (status === "completed") return "picture missing or unreadable";
+    return status === "pending" || status === "intended" ? "waiting" : "rendering…";
+  }
+
+  #caption(row: number): string {
+    const { view, table } = this.app;
+    const name = view.colour ?? view.sort;
+    const value = name ? table.value(row, name) : null;
+    const worth = typeof value === "number" ? number(value) : "";
+    if (this.app.layout.kind === "matrix") return this.#width >= 44 ? worth : "";
+    const values = table.axes.filter((axis) => axis.levels.length > 1).map((axis) => axis.labels[axis.at[row] ?? -1] ?? "none");
+    return [table.axis(name) ? "" : worth, values.join(" · ")].filter(Boolean).join("\n");
+  }
+
+  #spoken(row: number, status: string): string {
+    if (row < 0) return "no picture here";
+    if (this.app.view.blind) return "a picture";
+    return `${this.app.table.describe(row)}${status === "completed" ? "" : `, ${status}`}`;
+  }
+}
+
+/** Puts a picture into an element; the former one is not seen while the next is on its way. */
+export function show(image: HTMLImageElement, address: string, fallback: string): void {
+  if (image.dataset.address === address) return;
+  image.dataset.address = address;
+  if (!address) {
+    image.removeAttribute("src");
+    image.hidden = true;
+    return;
+  }
+  image.hidden = false;
+  image.classList.remove("broken");
+  image.classList.add("coming");
+  image.onload = () => image.classList.remove("coming");
+  image.onerror = () => {
+    if (fallback && image.dataset.address !== fallback) show(image, fallback, "");
+    else image.classList.add("broken");
+  };
+  image.src = address;
+}
+
+export function newCell(): CellView {
+  const picture = h("img", { class: "a", alt: "", draggable: false, decoding: "async" });
+  return { element: h("div", { role: "gridcell" }, picture), picture, other: null, caption: null, shows: "" };
+}
+
+function cellClass(row: number, thumb: string | null, status: string): string {
+  if (row === -2) return "cell filtered";
+  if (row < 0) return "cell absent";
+  if (thumb !== null) return "cell has";
+  return status === "failed" ? "cell failed" : ["completed", "cancelled", "missing"].includes(status) ? "cell lost" : "cell pending";
+}
