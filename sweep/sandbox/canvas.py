@@ -107,32 +107,48 @@ def graded(values: Floats, look: Look, light: Colour, rng: Rng, amount: float = 
     look = look.times(amount)
     height, width = values.shape[1:]
     y, x = grid(height, width)
-    out = values
-    if look.sidelight:
-        fall = mix(np.float32(0.62), np.float32(1.22), smooth(1.15 - x - 0.25 * y))
-        out = out * mix(np.float32(1), fall, min(1.0, abs(look.sidelight) * 0.7))
-    if look.brightness:
-        out = out * (1 + np.float32(np.clip(1.15 * look.brightness, -0.8, 1.5)) * (1 - out))
-    if look.contrast:
-        strong = np.float32(np.clip(look.contrast, -0.9, 1.2))
-        out = mix(out, smooth(out), strong)
-    grey = np.float32(0.299) * out[0] + np.float32(0.587) * out[1] + np.float32(0.114) * out[2]
-    if look.saturation:
-        out = mix(grey, out, np.float32(max(0.0, 1 + 0.65 * look.saturation)))
-    if look.warmth:
-        out = out * (1 + np.float32(look.warmth) * colour((0.11, 0.02, -0.16)))
-    if look.fade > 0:
-        sepia = grey * colour((1.04, 0.92, 0.72))
-        out = mix(out, sepia, np.float32(min(0.75, 0.55 * look.fade))) * np.float32(1 - 0.12 * min(1, look.fade))
-        out = out + colour((0.10, 0.085, 0.07)) * np.float32(min(1, look.fade))
+    out = values * _lit(look, y, x)
+    _toned(out, look)
+    _coloured(out, look)
     if look.haze > 0:
-        out = mix(out, colour(light), np.float32(min(0.5, 0.32 * look.haze)) * smooth(1.2 - y))
+        veil = np.float32(min(0.5, 0.32 * look.haze)) * smooth(1.2 - y)
+        out += (colour(light) - out) * veil
     if look.glow > 0.05:
         soft = blurred(out, height / 42)
-        out = 1 - (1 - np.clip(out, 0, 1)) * (1 - np.float32(min(0.6, 0.42 * look.glow)) * soft**2)
-    if look.vignette:
-        distance = (x - 0.5) ** 2 + (y - 0.5) ** 2
-        out = out * (1 - np.float32(np.clip(look.vignette, -0.3, 1.2)) * smooth(distance * 1.9))
+        out += np.float32(min(0.6, 0.42 * look.glow)) * soft * soft * (1 - np.clip(out, 0, 1))
     if look.grain > 0.02:
-        out = out + grain(rng, height, width) * np.float32(0.045 * min(1.5, look.grain))
-    return np.asarray(out, np.float32)
+        out += grain(rng, height, width) * np.float32(0.045 * min(1.5, look.grain))
+    return out
+
+
+def _lit(look: Look, y: Floats, x: Floats) -> Floats:
+    """How much light each place gets: from one side, and less in the corners."""
+    fall = mix(np.float32(0.62), np.float32(1.22), smooth(1.15 - x - 0.25 * y))
+    side = mix(np.float32(1), fall, np.float32(min(1.0, abs(look.sidelight) * 0.7)))
+    corner = smooth(((x - 0.5) ** 2 + (y - 0.5) ** 2) * 1.9)
+    return np.asarray(side * (1 - np.float32(np.clip(look.vignette, -0.3, 0.85)) * corner), np.float32)
+
+
+def _toned(out: Floats, look: Look) -> None:
+    """Brightness and contrast, in place."""
+    out *= 1 + np.float32(np.clip(1.15 * look.brightness, -0.8, 1.5)) * (1 - out)
+    strong = np.float32(np.clip(look.contrast, -0.9, 1.2))
+    curve = np.clip(out, 0, 1)
+    steep = 3 - 2 * curve
+    curve *= curve
+    curve *= steep
+    out += (curve - out) * strong
+
+
+def _coloured(out: Floats, look: Look) -> None:
+    """Saturation, warmth and the colours of old prints, in place."""
+    grey = np.float32(0.299) * out[0] + np.float32(0.587) * out[1] + np.float32(0.114) * out[2]
+    warm = 1 + np.float32(look.warmth) * colour((0.11, 0.02, -0.16))
+    vivid = np.float32(max(0.0, 1 + 0.65 * look.saturation))
+    out *= vivid * warm
+    out += grey * ((1 - vivid) * warm)
+    if look.fade > 0:
+        share, black = np.float32(min(0.75, 0.55 * look.fade)), np.float32(min(1.0, look.fade))
+        out += (grey * colour((1.04, 0.92, 0.72)) - out) * share
+        out *= 1 - np.float32(0.12) * black
+        out += colour((0.10, 0.085, 0.07)) * black

@@ -91,7 +91,7 @@ def _replaced(source: Floats, painting: Painting, wanted: Mood, rng: Rng) -> Flo
     if strength <= 0.5:
         return out
     composed = _composed(painting, wanted, *source.shape[1:])
-    return _bands_mixed(out, composed, strength)
+    return _bands_mixed(out, composed, strength, rng)
 
 
 def _warped(source: Floats, strength: float, rng: Rng) -> Floats:
@@ -118,19 +118,20 @@ def _warped(source: Floats, strength: float, rng: Rng) -> Floats:
     return to_floats(np.asarray(warped))
 
 
-def _bands_mixed(source: Floats, composed: Floats, strength: float) -> Floats:
-    """Laplacian bands of both, the composed one's share rising first where it is fine."""
+def _bands_mixed(source: Floats, composed: Floats, strength: float, rng: Rng) -> Floats:
+    """Laplacian bands of both, the composed one's share rising first where it is fine, and not everywhere at once."""
     height, width = source.shape[1:]
-    levels = max(1, int(np.log2(min(height, width))) - 3)
+    local = strength + np.float32(0.16 * (1 - strength)) * clouds(rng, height, width, 3, 3, 2)
+    levels = min(2, max(1, int(np.log2(min(height, width))) - 3))
     a, b = source, composed
     bands: list[Floats] = []
     for level in range(levels):
-        share = np.float32(smooth((strength - 0.54 - 0.08 * level / levels) / 0.38))
-        mixed = mix(a, b, share)
-        small_a, small_b = _halved(a), _halved(b)
-        bands.append(mixed - _doubled(mix(small_a, small_b, share), mixed.shape))
+        share = smooth((local - 0.58 - 0.03 * level) / 0.34)
+        small_a, small_b, local = _halved(a), _halved(b), _halved(local[None])[0]
+        wide = smooth((local - 0.58 - 0.03 * level) / 0.34)
+        bands.append(mix(a, b, share) - _doubled(mix(small_a, small_b, wide), a.shape))
         a, b = small_a, small_b
-    out = mix(a, b, np.float32(smooth((strength - 0.62) / 0.38)))
+    out = mix(a, b, smooth((local - 0.65) / 0.33))
     for band in reversed(bands):
         out = _doubled(out, band.shape) + band
     return np.asarray(out, np.float32)
