@@ -120,9 +120,9 @@ class Assembly:
         for binding in bindings:
             if not binding.axes:
                 check_fixed(binding, self.faults)
-            for axis in self.experiment.axes:
-                if axis.name in binding.axes:
-                    check_moved(binding, axis, around, self.faults)
+            for dimension in self.experiment.dimensions:
+                if any(axis.name in binding.axes for axis in dimension.axes):
+                    check_moved(binding, dimension, around, self.faults)
 
     def _finished(
         self,

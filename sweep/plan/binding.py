@@ -107,7 +107,7 @@ class _Maker:
         first = {axis.name: axis.levels[0] for axis in self.assembly.experiment.axes}
         found: dict[Shape, Shaped] = {}
         place = self.uses.places("model")[0]
-        for levels in shaping_levels(shaping_axes(self.uses)):
+        for levels in shaping_levels(shaping_axes(self.uses), self.assembly.experiment.dimensions):
             here = {**first, **levels}
             if not self.shapes.counts(here):
                 continue

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from sweep.errors import DefinitionError
-from sweep.experiment.definition import Axis, InputImage, Level, Setting
+from sweep.experiment.definition import Dimension, InputImage, Level, Setting
 from sweep.plan.bodies import Binding
 from sweep.plan.faults import Faults
 from sweep.plan.rules import THE_FIELD, Slot
-from sweep.plan.settings import telling_levels
+from sweep.plan.settings import step, telling_positions
 from sweep.workflow.checks import check_value
 
-_SHOWN = 60  # characters of a value in a sentence
+_SHOWN: Final = 60  # characters of a value in a sentence
+_TEXTS: Final = 1_000  # texts looked at, of an axis of more
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +35,32 @@ def check_fixed(binding: Binding, faults: Faults) -> None:
         faults.add(place, _sentence(place, "is", value, fault))
 
 
-def check_moved(binding: Binding, axis: Axis, around: Around, faults: Faults) -> None:
-    """Each level of one of the axes that move a binding."""
+def check_moved(binding: Binding, dimension: Dimension, around: Around, faults: Faults) -> None:
+    """Each step of one of the dimensions that move a binding."""
+    axis = next(axis for axis in dimension.axes if axis.name in binding.axes)
     numeric = axis.kind in ("integer", "number", "seed")
     place = f"axes.{axis.name}"
     anyway = {fault for _, fault in _faults(binding, around.levels)} if axis.name != binding.axes[0] else set()
     found: dict[str, tuple[object, str, str]] = {}  # which fault → (value, sentence, place), the furthest of its kind
-    for at, level in enumerate(telling_levels(axis)):
-        here = {**around.levels, axis.name: level}
+    for at in _positions(binding, dimension):
+        here = {**around.levels, **step(dimension, at)}
+        value = here[axis.name].value
         for slot, fault in _faults(binding, here) if around.ours(here) else ():
             if fault in anyway:
                 continue  # another axis brings it about, and is told so
             kind = f"{slot.address if slot else ''} {_kind(fault)}" if numeric else str(at)
-            sentence = _sentence(place, "reaches" if numeric else "has", level.value, fault)
-            if kind not in found or _further(level.value, found[kind][0]):
-                found[kind] = (level.value, sentence, place if numeric else f"{place}.{at}")
+            sentence = _sentence(place, "reaches" if numeric else "has", value, fault)
+            if kind not in found or _further(value, found[kind][0]):
+                found[kind] = (value, sentence, place if numeric else f"{place}.{at}")
     for _, sentence, where in found.values():
         faults.add(where, sentence)
+
+
+def _positions(binding: Binding, dimension: Dimension) -> Sequence[int]:
+    """Where to look: a long list of texts for fields that take any text says nothing new after a while."""
+    positions = telling_positions(dimension)
+    free = all(slot.schema.type == "string" and not slot.schema.choices for slot in binding.rule.slots)
+    return positions[:_TEXTS] if free and len(positions) > _TEXTS and not binding.uses.replacing() else positions
 
 
 def _kind(fault: str) -> str:

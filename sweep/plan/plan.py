@@ -150,8 +150,7 @@ class Plan:
         return [probe for body in self.bodies for probe in self._probes(body)]
 
     def _probes(self, body: Body) -> Iterator[tuple[str, Graph]]:
-        axes = self.experiment.axes
-        return probes(body, axes, body.levels, lambda levels: self.shapes.suits(levels, body.shape))
+        return probes(body, self.experiment.dimensions, lambda levels: self.shapes.suits(levels, body.shape))
 
     def _body(self, levels: Mapping[str, Level]) -> Body:
         return self.bodies[0] if len(self.bodies) == 1 else self._by_shape[self.shapes.at(levels)]

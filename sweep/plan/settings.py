@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Final
 
-from sweep.experiment.definition import Axis, Experiment, Level, Replacement, Scalar, Setting
+from sweep.experiment.definition import Axis, Dimension, Experiment, Level, Replacement, Setting
 from sweep.experiment.levels import LazyLevels, LinearLevels, ListLevels, LogLevels
 
-_FEW = 256  # levels looked at one by one; of longer axes of numbers the extremes tell
+_FEW: Final = 256  # levels of a range that are looked at one by one; of longer ones the ends tell
+_MANY: Final = 10_000  # the same of a list of numbers
 
 
 def targets_of(axis: Axis) -> tuple[str, ...]:
@@ -19,27 +21,32 @@ def targets_of(axis: Axis) -> tuple[str, ...]:
     return tuple(dict.fromkeys(chain.from_iterable(level.settings for level in axis.levels)))
 
 
-def telling_levels(axis: Axis) -> Sequence[Level]:
-    """Levels that are all right only if every level is: all of a short axis, the extremes of a long one of numbers."""
-    levels = axis.levels
-    if len(levels) <= _FEW:
-        return levels
+def telling_positions(dimension: Dimension) -> Sequence[int]:
+    """Positions that are all right only if every one is: all of a short dimension, the extremes of a long range or of
+    a long list of numbers. Zipped axes are looked at step by step, as they never meet otherwise.
+    """
+    count = len(dimension)
+    if len(dimension.axes) > 1 or count <= _FEW:
+        return range(count)
+    levels = dimension.axes[0].levels
     if isinstance(levels, LinearLevels | LogLevels):
-        return [levels[0], levels[1], levels[-1]]
-    if isinstance(levels, ListLevels) and {type(value) for value in levels.values} <= {int, float}:
-        ends = (min(levels.values, key=_number), max(levels.values, key=_number))
-        return [levels[levels.values.index(value)] for value in ends]
-    return levels
+        return (0, 1, count - 1)
+    if count > _MANY and isinstance(levels, ListLevels) and {type(value) for value in levels.values} <= {int, float}:
+        numbers = [value for value in levels.values if isinstance(value, int | float)]
+        odd = [value for value in numbers if value != int(value)][:1]
+        return sorted({numbers.index(value) for value in (min(numbers), max(numbers), *odd)})
+    return range(count)
+
+
+def step(dimension: Dimension, position: int) -> dict[str, Level]:
+    """The levels of all axes of a dimension at a position."""
+    return {axis.name: axis.levels[position] for axis in dimension.axes}
 
 
 def _replaces(axis: Axis, target: str) -> bool:
     """Whether the axis only replaces words in what the target says otherwise."""
     first = axis.levels[0].settings if len(axis.levels) else {}
     return isinstance(first.get(target), Replacement)
-
-
-def _number(value: Scalar) -> float:
-    return value if isinstance(value, int | float) else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,10 @@ class Uses:
 
     def __contains__(self, target: object) -> bool:
         return target in self.inputs or target in self.axes
+
+    def replacing(self) -> bool:
+        """Whether any axis replaces words, so that each text it meets has to be looked at."""
+        return any(_replaces(axis, target) for target, axes in self.axes.items() for axis in axes)
 
     def clashing(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Targets that two axes or more set outright, with the axes: only one of them could have its way."""

@@ -6,14 +6,14 @@ family of models, another number of LoRAs or ControlNets, a VAE of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Final
 
-from sweep.experiment.definition import Axis, Level, Setting
+from sweep.experiment.definition import Axis, Dimension, Level, Setting
 from sweep.plan.rules import control_list, lora_stack
-from sweep.plan.settings import Uses
+from sweep.plan.settings import Uses, step
 from sweep.workflow.graph import Address, Edge, Graph, ModelRef, Node
 from sweep.workflow.loaded import Workflow
 from sweep.workflow.schemas import NodeSchemas
@@ -56,10 +56,15 @@ def shaping_axes(uses: Uses) -> tuple[Axis, ...]:
 _ONE_SHAPE: Final = frozenset({"control_image", "control_weight"})  # there is one ControlNet, or a list of them
 
 
-def shaping_levels(axes: tuple[Axis, ...]) -> Iterator[dict[str, Level]]:
-    """Every combination of levels of the axes that shape."""
-    for levels in product(*(axis.levels for axis in axes)):
-        yield {axis.name: level for axis, level in zip(axes, levels, strict=True)}
+def shaping_levels(axes: tuple[Axis, ...], dimensions: Sequence[Dimension]) -> Iterator[dict[str, Level]]:
+    """Every combination of levels of the axes that shape, with those that step together with them."""
+    names = {axis.name for axis in axes}
+    moving = [d for d in dimensions if not names.isdisjoint(axis.name for axis in d.axes)]
+    for positions in product(*(range(len(dimension)) for dimension in moving)):
+        levels: dict[str, Level] = {}
+        for dimension, position in zip(moving, positions, strict=True):
+            levels.update(step(dimension, position))
+        yield levels
 
 
 def build(workflow: str | Workflow, shape: Shape, schemas: NodeSchemas) -> Graph:

@@ -194,7 +194,7 @@ def test_outputs_are_never_served_from_the_servers_cache(plans: Plans) -> None:
 def test_probes_hold_each_value_once_by_itself(plans: Plans) -> None:
     plan = plans(axes={"seed": [1, 2, 3], "steps": [4, 5], "scheduler": ["euler", "ddim"]})
     places = [place for place, _ in plan.probes()]
-    assert places == ["workflow", "axes.seed", "axes.seed", "axes.steps", "axes.scheduler"]
+    assert places == ["workflow", "axes.seed 2", "axes.seed 3", "axes.steps 5", "axes.scheduler ddim"]
     steps = plan.probes()[3][1].nodes
     assert (steps["denoise"].fields["steps"], steps["noise"].fields["seed"]) == (5, 1)
 
@@ -274,6 +274,40 @@ def test_levels_that_give_the_same_pictures_are_refused_unless_left_out(plans: P
     axes = {"lora": [None, "glow"], "lora_weight": [0.2, 0.5]}
     assert "gives the same pictures as lora_weight 0.2 where lora is null" in refusal(axes=axes)[0]
     assert len(plans(axes=axes, exclude="lora == null and lora_weight > 0.2")) == 3
+
+
+def test_zipped_axes_are_looked_at_as_they_step_together(plans: Plans) -> None:
+    plan = plans(
+        inputs={"prompt": "a cup"},
+        axes={
+            "pair": {"zip": {"model": ["small", "large"], "lora": ["glow", "glow-xl"], "steps": [3, 4]}},
+            "seed": [1, 2],
+        },
+    )
+    assert len(plan) == 4
+    assert [plan.instance(variation).graph.nodes["lora"].type for variation in plan.grid][1:3] == [
+        "lora_loader",
+        "sdxl_lora_loader",
+    ]
+    assert sorted(plan.order()) == [0, 1, 2, 3]
+
+
+def test_an_experiment_without_axes_has_one_point(plans: Plans) -> None:
+    plan = plans(inputs={"prompt": "a cup"})
+    assert len(plan) == 1
+    assert list(plan.keys([0])) == [(0, plan.instance(plan.grid[0]).key)]
+    assert list(plan.order()) == [0]
+
+
+def test_long_axes_are_checked_without_looking_at_every_level(plans: Plans, refusal: Refusal) -> None:
+    assert len(plans(axes={"seed": list(range(20_000))})) == 20_000
+    assert "axes.seed reaches 2.5; the field noise.seed takes whole numbers" in refusal(
+        axes={"a": {"target": "noise.seed", "values": [*range(20_000), 2.5]}}
+    )[0].replace("axes.a", "axes.seed")
+    assert (
+        "reaches 1.5; the field denoise.denoising_end takes 0 to 1"
+        in refusal(axes={"denoise.denoising_end": {"start": 0, "stop": 1.5, "num": 3001}})[0]
+    )
 
 
 def test_seeds_have_to_be_drawn(refusal: Refusal) -> None:
