@@ -30,6 +30,7 @@ from sweep.errors import (
 from sweep.experiment.definition import Experiment
 from sweep.plan.binding import Plan, make_plan
 from sweep.plan.instance import Instance
+from sweep.plan.lanes import lanes
 from sweep.record.base import Counts, RunFacts, State
 from sweep.record.disk import replacing
 from sweep.record.images import ImageStore
@@ -278,10 +279,18 @@ async def _skipped(plan: Plan, journal: SqliteJournal) -> bytearray:
     return skip
 
 
-def fresh_instances(prepared: Preparation, options: RunOptions) -> Iterator[Instance]:
-    """What is to be rendered, lazily, in the order that is cheapest for the servers."""
+def fresh_instances(prepared: Preparation, options: RunOptions) -> list[Iterator[Instance]]:
+    """What is to be rendered, lazily, in the order that is cheapest for the servers.
+
+    For several servers it is divided by the models it needs, so that each can keep to its own.
+    """
+    walks = lanes(prepared.plan) if len(prepared.members) > 1 else [prepared.plan.order]
+    return [_fresh(prepared, options, walk()) for walk in walks]
+
+
+def _fresh(prepared: Preparation, options: RunOptions, indices: Iterator[int]) -> Iterator[Instance]:
     plan, skip = prepared.plan, prepared.skip
-    for index in plan.order():
+    for index in indices:
         if skip[index]:
             continue
         instance = prepared.instance(index)

@@ -6,7 +6,7 @@ flight and jobs that came back are held.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import anyio
@@ -53,30 +53,50 @@ class _Waiting:
     job: Job
 
 
+class _Lane:
+    """The open points that need the same models, lazily."""
+
+    def __init__(self, points: Iterator[Instance]) -> None:
+        self._points = points
+        self._next: Instance | None = None  # made, and not handed out: it has another model than those before it
+
+    def take(self, most: int) -> tuple[Instance, ...]:
+        """Up to `most` points that follow each other and are rendered with one model; none where it ran out."""
+        taken: list[Instance] = []
+        while len(taken) < most:
+            self._next = self._next or next(self._points, None)
+            if self._next is None or (taken and self._next.model != taken[0].model):
+                break
+            taken.append(self._next)
+            self._next = None
+        return tuple(taken)
+
+
 class Work:
     """The source all servers pull from; `alive` gives the urls of those that take work at the moment."""
 
     def __init__(
         self,
-        fresh: Iterator[Instance],
+        fresh: Sequence[Iterator[Instance]],
         *,
         alive: Callable[[], frozenset[str]],
         clock: Callable[[], float] = anyio.current_time,
     ) -> None:
-        self._fresh: Iterator[Instance] | None = fresh
+        self._lanes = [_Lane(points) for points in fresh]
+        self._own: dict[str, _Lane] = {}  # by url: the lane a server keeps to while it lasts
         self._alive = alive
         self._clock = clock
         self._waiting: list[_Waiting] = []
         self._changed = anyio.Event()
         self._stopped = False
-        self._next: Instance | None = None  # made, and not handed out: it has another model than those before it
         self.handed = 0  # points of the grid handed out
         self.in_flight = 0  # jobs taken and neither finished nor given back
 
     def stop(self) -> None:
         """Hand out nothing more, except what a server already has: that is finished, not begun."""
         self._stopped = True
-        self._fresh = self._next = None
+        self._lanes.clear()
+        self._own.clear()
         self._waiting = [waiting for waiting in self._waiting if waiting.job.home in self._alive()]
         self.wake()
 
@@ -106,10 +126,10 @@ class Work:
         """
         while True:
             changed = self._changed
-            if url in self._alive() and (job := self._returned(url) or self._next_fresh(most)):
+            if url in self._alive() and (job := self._returned(url) or self._next_fresh(url, most)):
                 self.in_flight += 1
                 return job
-            if self._fresh is None and not self._waiting and not self.in_flight:
+            if not self._lanes and not self._waiting and not self.in_flight:
                 self.wake()
                 return None
             await self._sleep(changed)
@@ -120,27 +140,22 @@ class Work:
         with anyio.move_on_after(min(later, default=float("inf"))):
             await changed.wait()
 
-    def _next_fresh(self, most: int) -> Job | None:
-        if self._fresh is None:
-            return None
-        instances = tuple(self._alike(most))
-        if not instances:
-            self._fresh = None
-            return None
-        self.handed += len(instances)
-        return Job(instances=instances)
+    def _next_fresh(self, url: str, most: int) -> Job | None:
+        """The next points of the server's lane; a lane that ran out is left for the one with the fewest servers."""
+        while lane := self._lane(url):
+            if instances := lane.take(most):
+                self.handed += len(instances)
+                return Job(instances=instances)
+            self._lanes.remove(lane)
+        return None
 
-    def _alike(self, most: int) -> Iterator[Instance]:
-        """Up to `most` points that follow each other and are rendered with one model."""
-        model: str | None = None
-        for position in range(most):
-            if self._next is None and self._fresh is not None:
-                self._next = next(self._fresh, None)
-            if self._next is None or (position and self._next.model != model):
-                return
-            model = self._next.model
-            yield self._next
-            self._next = None
+    def _lane(self, url: str) -> _Lane | None:
+        if self._own.get(url) not in self._lanes:
+            busy = list(self._own.values())
+            self._own.pop(url, None)
+            if self._lanes:
+                self._own[url] = min(self._lanes, key=busy.count)
+        return self._own.get(url)
 
     def _returned(self, url: str) -> Job | None:
         now, alive = self._clock(), self._alive()

@@ -73,7 +73,7 @@ async def test_an_edited_experiment_renders_only_its_new_points(bench: Bench, sa
 
 async def test_points_that_fail_are_rows_and_may_be_tried_again(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
     async with sandbox_with(faults=Faults(fail_rate=0.5, most=None)) as flaky:
-        summary = await bench.run(await bench.experiment(), flaky.url)
+        summary = await bench.run(await bench.experiment(), flaky.url, options=replace(AT_ONCE, attempts=1))
     assert summary.exit_code == 1
     assert 0 < summary.failed < 6
     found = await rows(summary.folder)

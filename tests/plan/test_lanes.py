@@ -1,0 +1,37 @@
+"""Lanes: every point once, each lane with its own models."""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from sweep.experiment.definition import Experiment
+from sweep.plan.binding import make_plan
+from sweep.plan.lanes import lanes
+from sweep.plan.plan import Plan
+from sweep.workflow.schemas import Model, builtin_schemas
+
+MODELS = [Model(key=name, hash=name, name=name, base="sd-1", type="main") for name in ("one", "two", "three")]
+
+
+def plan(folder: Path, **axes: object) -> Plan:
+    data = {"name": "x", "workflow": "txt2img", "inputs": {"prompt": "a", "model": "one"}, "axes": axes}
+    return make_plan(Experiment.from_dict(data, folder), builtin_schemas(), MODELS)
+
+
+@pytest.mark.parametrize("first", ["seed", "model"])
+def test_together_they_hold_every_point_once(tmp_path: Path, first: str) -> None:
+    axes: dict[str, object] = {"model": ["one", "two", "three"], "seed": [1, 2, 3, 4]}
+    made = plan(tmp_path, **{first: axes.pop(first), **axes})
+    walks = [list(walk()) for walk in lanes(made)]
+    assert sorted(chain.from_iterable(walks)) == list(range(12))
+    models = [{made.instance(made.grid[index]).model for index in walk} for walk in walks]
+    assert sorted(map(sorted, models)) == [["one"], ["three"], ["two"]]
+
+
+def test_one_model_is_one_lane_in_the_plans_order(tmp_path: Path) -> None:
+    made = plan(tmp_path, seed=[1, 2, 3], steps=[4, 5])
+    (only,) = lanes(made)
+    assert list(only()) == list(made.order())
