@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
+from dataclasses import dataclass, replace
+from itertools import combinations, pairwise
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -16,7 +17,9 @@ Term: TypeAlias = tuple[int, ...]
 Method: TypeAlias = Literal["exact", "type II", "none"]
 
 MOST_COLUMNS = 600  # of a least-squares design; more, and only main effects are fitted
-MOST_WORK = 2_000_000_000  # rows × columns² of all refits for the intervals of type II shares
+MOST_WORK = 20_000_000_000  # columns³ of all refits for the intervals of type II shares
+SLICE = 8192  # rows of the design matrix that are in memory at once
+RIDGE = 1e-12  # of the trace
 JACKKNIFE = "jackknife over seeds"
 
 
@@ -38,6 +41,7 @@ def effects_of(layout: Layout, metric: str) -> Effects:
         return _nothing(metric, len(y), "the metric is the same everywhere")
     codes = [layout.units[rows] if name == layout.seed else layout.axis(name).codes[rows] for name in names]
     codes = [np.unique(c, return_inverse=True)[1].astype(np.intp) for c in codes]
+    y = y - y.mean()
     method, terms, values = _shares(y, codes)
     intervals = _intervals(y, codes, terms, values, method, seeded=names[-1] == layout.seed)
     shares = [Share(axes=[names[i] for i in t], share=e) for t, e in zip(terms, intervals, strict=True)]
@@ -94,35 +98,71 @@ def _columns(sizes: Sequence[int], term: Term) -> int:
 
 def type_two_shares(y: Floats, codes: Sequence[Codes], terms: Sequence[Term]) -> Floats:
     """Each term's drop in residual sum of squares when it joins all terms that do not contain it, over the total."""
-    blocks = {term: _block(codes, term) for term in terms}
-    centred = y - y.mean()
-    total = float(centred @ centred)
+    return _shares_of(_moments(y, codes, terms), terms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Moments:
+    """What least squares needs of a table: X'X, X'y, y'y, n and Σy, X having the columns of each term in turn. They
+    add over rows, so leaving rows out is a subtraction.
+    """
+
+    gram: Floats
+    projected: Floats
+    square: float
+    total: float
+    n: int
+    columns: tuple[tuple[int, ...], ...]  # of each term; column 0 is the intercept
+
+    def without(self, other: _Moments) -> _Moments:
+        return replace(
+            self,
+            gram=self.gram - other.gram,
+            projected=self.projected - other.projected,
+            square=self.square - other.square,
+            total=self.total - other.total,
+            n=self.n - other.n,
+        )
+
+    def explained(self, terms: Sequence[int]) -> float:
+        """Of the sum of squares, by the intercept and these terms."""
+        chosen = [0, *(column for term in terms for column in self.columns[term])]
+        gram = self.gram[np.ix_(chosen, chosen)]
+        ridge = RIDGE * float(np.trace(gram)) * np.eye(len(chosen))  # levels without rows leave it singular
+        return float(self.projected[chosen] @ np.linalg.solve(gram + ridge, self.projected[chosen]))
+
+
+def _shares_of(moments: _Moments, terms: Sequence[Term]) -> Floats:
+    variance = moments.square - moments.total**2 / max(moments.n, 1)
     found = []
-    for term in terms:
-        base = [other for other in terms if not set(term) <= set(other)]
-        without = _residual(centred, [blocks[other] for other in base])
-        joined = _residual(centred, [*(blocks[other] for other in base), blocks[term]])
-        found.append(max(without - joined, 0.0) / total)
-    return np.array(found)
+    for i, term in enumerate(terms):
+        base = [k for k, other in enumerate(terms) if not set(term) <= set(other)]
+        found.append(max(moments.explained([*base, i]) - moments.explained(base), 0.0))
+    return np.array(found) / variance if variance > 0 else np.zeros(len(terms))
 
 
-def _block(codes: Sequence[Codes], term: Term) -> Floats:
+def _moments(y: Floats, codes: Sequence[Codes], terms: Sequence[Term], sizes: Sequence[int] | None = None) -> _Moments:
+    """In slices of rows, so that the design matrix never stands in memory whole."""
+    sizes = sizes or [int(c.max()) + 1 for c in codes]
+    widths = np.cumsum([1, *(_columns(sizes, term) for term in terms)])
+    gram, projected = np.zeros((widths[-1], widths[-1])), np.zeros(widths[-1])
+    for start in range(0, len(y), SLICE):
+        part = slice(start, start + SLICE)
+        blocks = [_block([c[part] for c in codes], term, sizes) for term in terms]
+        design = np.hstack([np.ones((len(y[part]), 1)), *blocks])
+        gram += design.T @ design
+        projected += design.T @ y[part]
+    columns = tuple(tuple(range(a, b)) for a, b in pairwise(widths.tolist()))
+    return _Moments(gram, projected, float(y @ y), float(y.sum()), len(y), columns)
+
+
+def _block(codes: Sequence[Codes], term: Term, sizes: Sequence[int]) -> Floats:
     """Effect coding of a term's levels: one column less a level, products for interactions."""
     block = np.ones((len(codes[0]), 1))
     for i in term:
-        size = int(codes[i].max()) + 1
-        coded = np.vstack([np.eye(size - 1), -np.ones(size - 1)])[codes[i]]
+        coded = np.vstack([np.eye(sizes[i] - 1), -np.ones(sizes[i] - 1)])[codes[i]]
         block = (block[:, :, None] * coded[:, None, :]).reshape(len(block), -1)
     return block
-
-
-def _residual(y: Floats, blocks: Sequence[Floats]) -> float:
-    design = np.hstack([np.ones((len(y), 1)), *blocks])
-    gram = design.T @ design
-    projected = design.T @ y
-    solution = np.linalg.lstsq(gram, projected, rcond=1e-10)[0]
-    rest = y - design @ solution
-    return float(rest @ rest)
 
 
 def _intervals(
@@ -134,27 +174,37 @@ def _intervals(
         return [_share(v, None, seeds, reason) for v in values]
     sizes = [int(c.max()) + 1 for c in codes]
     columns = sum(_columns(sizes, term) for term in terms)
-    if method == "type II" and seeds * len(terms) * len(y) * columns**2 > MOST_WORK:
+    if method == "type II" and seeds * len(terms) * columns**3 > MOST_WORK:
         return [_share(v, None, seeds, "the table is too large for intervals with cells missing") for v in values]
-    without = []
-    for left_out in range(seeds):
-        keep = codes[-1] != left_out
-        kept = [np.unique(c[keep], return_inverse=True)[1].astype(np.intp) for c in codes]
-        without.append(_shares_like(y[keep], kept, terms, method))
-    half = _half_widths(values, np.array(without))
+    leave_out = _without_each_exactly if method == "exact" else _without_each_fitted
+    half = _half_widths(values, leave_out(y, codes, terms, seeds))
     return [_share(v, h, seeds, None) for v, h in zip(values, half, strict=True)]
 
 
-def _shares_like(y: Floats, codes: Sequence[Codes], terms: Sequence[Term], method: Method) -> Floats:
-    if float(y.var()) == 0.0:
-        return np.zeros(len(terms))
-    if method == "exact":
-        sizes = [int(c.max()) + 1 for c in codes]
-        cells = np.ravel_multi_index(tuple(codes), sizes)
-        counts = np.bincount(cells, minlength=int(np.prod(sizes)))
-        cube = (np.bincount(cells, y, minlength=counts.size) / counts).reshape(sizes)
-        return exact_shares(cube, terms, float(y.var()))
-    return type_two_shares(y, codes, terms)
+def _without_each_exactly(y: Floats, codes: Sequence[Codes], terms: Sequence[Term], seeds: int) -> Floats:
+    """The shares of the grid without each seed in turn, the seed being its last axis."""
+    sizes = [int(c.max()) + 1 for c in codes]
+    repeats = len(y) // int(np.prod(sizes))
+    cells = np.ravel_multi_index(tuple(codes), sizes)
+    cube = (np.bincount(cells, y, minlength=int(np.prod(sizes))) / repeats).reshape(sizes)
+    n, sums, squares = np.bincount(codes[-1]), np.bincount(codes[-1], y), np.bincount(codes[-1], y * y)
+    found = []
+    for seed in range(seeds):
+        left = len(y) - n[seed]
+        variance = (squares.sum() - squares[seed]) / left - ((sums.sum() - sums[seed]) / left) ** 2
+        without = np.delete(cube, seed, axis=-1)
+        found.append(exact_shares(without, terms, float(variance)) if variance > 0 else np.zeros(len(terms)))
+    return np.array(found)
+
+
+def _without_each_fitted(y: Floats, codes: Sequence[Codes], terms: Sequence[Term], seeds: int) -> Floats:
+    sizes = [int(c.max()) + 1 for c in codes]
+    whole = _moments(y, codes, terms, sizes)
+    found = []
+    for seed in range(seeds):
+        rows = codes[-1] == seed
+        found.append(_shares_of(whole.without(_moments(y[rows], [c[rows] for c in codes], terms, sizes)), terms))
+    return np.array(found)
 
 
 def _half_widths(values: Floats, without: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -251,13 +252,13 @@ def _rows(layout: Layout, metrics: Sequence[str]) -> Rows:
         index=[int(index) for index in frame["index"]],
         image_path=[text if isinstance(text, str) else None for text in paths],
         axes={axis.name: [axis.levels[code] for code in axis.codes] for axis in layout.axes},
-        metrics={name: [_number(value) for value in layout.response(name)] for name in metrics},
+        metrics={name: [_number(value) for value in layout.response(name).tolist()] for name in metrics},
         reason=[text if isinstance(text, str) else None for text in reasons],
     )
 
 
 def _number(value: float) -> float | None:
-    return rounded(value) if np.isfinite(value) else None
+    return rounded(value) if math.isfinite(value) else None
 
 
 def _words(layout: Layout, data: StudyJson) -> list[Sentence]:
