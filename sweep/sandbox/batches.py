@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
@@ -130,7 +131,7 @@ def read_graph(posted: Any, types: NodeTypes, loc: tuple[str, ...]) -> GraphTemp
     wrong = _graph_fault(nodes, kept, types)
     if wrong:
         raise RefusedError(422, [value_fault(loc, wrong, posted)])
-    return GraphTemplate(id=str(posted.get("id") or "graph"), nodes=nodes, edges=kept)
+    return GraphTemplate(id=str(posted.get("id") or uuid.uuid4()), nodes=nodes, edges=kept)
 
 
 _NO_OBJECT = ("model_attributes_type", "Input should be a valid dictionary or object to extract fields from")

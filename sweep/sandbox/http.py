@@ -54,8 +54,10 @@ async def body_of(request: web.Request) -> Any:
 async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turns refusals into answers, counts, stalls while garbage is collected, and commits HTTP faults."""
     sandbox = sandbox_of(request)
-    if request.path.startswith(("/sandbox", "/ws/")):
+    if request.path.startswith("/ws/"):
         return await handler(request)
+    if request.path.startswith("/sandbox/"):
+        return await _handled(request, handler)
     resource = request.match_info.route.resource
     sandbox.requests[f"{request.method} {resource.canonical if resource else request.path}"] += 1
     await sandbox.processor.stalled.wait()
@@ -66,17 +68,21 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _cut(request)
     if met == "slow":
         await asyncio.sleep(sandbox.faults.slow_seconds)
-    try:
-        response = await handler(request)
-    except RefusedError as error:
-        response = reply({"detail": error.detail}, error.status)
-    except UnknownImageError:
-        response = reply({"detail": "Not Found"}, 404)
+    response = await _handled(request, handler)
     if met == "lost_answer":
         return _cut(request)
     if met == "truncated" and isinstance(response, web.Response):
         return await _truncated(request, response)
     return response
+
+
+async def _handled(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except RefusedError as error:
+        return reply({"detail": error.detail}, error.status)
+    except UnknownImageError:
+        return reply({"detail": "Not Found"}, 404)
 
 
 _REFUSALS = {

@@ -31,8 +31,8 @@ def _strokes(values: Floats, rng: Rng) -> Floats:
     """Dabs of paint: colour from a softened picture, shifted along strokes, with the relief of bristles."""
     height, width = values.shape[1:]
     image = Image.fromarray(to_pixels(values))
-    small = image.reduce(3) if min(height, width) > 160 else image
-    dabs = small.filter(ImageFilter.MedianFilter(5))
+    small = image.reduce(4) if min(height, width) > 160 else image
+    dabs = small.filter(ImageFilter.MedianFilter(3))
     paint = to_floats(np.asarray(dabs.resize((width, height), Image.Resampling.BICUBIC)))
     angle = clouds(rng, height, width, 3, 3, 2)
     along = resized(rng.standard_normal((max(2, height // 12), max(2, width // 3)), np.float32), height, width)

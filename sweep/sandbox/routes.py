@@ -9,8 +9,10 @@ from typing import Any
 
 from aiohttp import web
 
+from sweep.errors import UsageError
 from sweep.sandbox.http import body_of, reply, sandbox_of
 from sweep.sandbox.openapi import document
+from sweep.sandbox.options import Faults
 from sweep.sandbox.requests import STRINGS, RefusedError, embedded, fault, integer, required
 from sweep.sandbox.studio import spoiled
 
@@ -251,6 +253,16 @@ async def renders(request: web.Request) -> web.Response:
 @routes.get("/sandbox/stats")
 async def stats(request: web.Request) -> web.Response:
     return reply(sandbox_of(request).stats())
+
+
+@routes.put("/sandbox/faults")
+async def set_faults(request: web.Request) -> web.Response:
+    sandbox = sandbox_of(request)
+    try:
+        sandbox.faults = Faults(**(await body_of(request) or {}))
+    except (TypeError, UsageError) as error:
+        raise RefusedError(422, str(error)) from error
+    return reply(None)
 
 
 _PAGE = (

@@ -44,9 +44,9 @@ class Sandbox:
     async def start(self) -> None:
         """Load what is kept under the root and set the workers going."""
         options = self.options
+        self.models = records(options.models)
         root = await asyncio.to_thread(self._root)
         self.types = NodeTypes(await asyncio.to_thread(builtin_schemas))
-        self.models = records(options.models)
         self.dice = FaultDice(options.faults, options.seed)
         self.queue = Queue(options.queue_limit)
         self.store = SqliteStore(root / "sandbox.sqlite") if options.root else Store()

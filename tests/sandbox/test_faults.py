@@ -93,6 +93,16 @@ async def test_faults_keep_to_their_path_and_their_number() -> None:
         assert (await wire.call("GET", f"{API}/app/version")).status == 200
 
 
+async def test_faults_can_be_set_from_another_process() -> None:
+    async with served() as (sandbox, wire):
+        assert (await wire.call("PUT", "/sandbox/faults", json={"error_500": 1})).status == 200
+        assert (await wire.call("GET", STATUS)).status == 500
+        assert (await wire.call("PUT", "/sandbox/faults", json={"error_599": 1})).status == 422
+        assert (await wire.call("PUT", "/sandbox/faults", json={"error_500": 7})).status == 422
+        assert (await wire.call("PUT", "/sandbox/faults", json={})).status == 200
+        assert sandbox.faults == Faults()
+
+
 def test_the_same_seed_commits_the_same_faults() -> None:
     def rolls(seed: int) -> list[str | None]:
         dice = FaultDice(Faults(error_500=0.2, reset=0.1), seed)

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -204,6 +205,13 @@ async def test_a_taken_port_is_told() -> None:
                 raise AssertionError("two servers on one port")
 
 
+async def test_an_unknown_model_is_told_before_anything_is_begun(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no model of the sandbox"):
+        async with sandbox_server(SandboxOptions(models=("sd1",), root=tmp_path / "root")):
+            raise AssertionError("a sandbox without models")
+    assert not await asyncio.to_thread((tmp_path / "root").exists)
+
+
 async def test_serving_announces_itself_and_ends_when_cancelled() -> None:
     announced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(serve(SandboxOptions(), announced.set_result))
@@ -224,9 +232,7 @@ async def test_the_temporary_folder_goes() -> None:
     assert not await asyncio.to_thread(folder.exists)
 
 
-def _folder(sandbox: Sandbox) -> Any:
-    from pathlib import Path
-
+def _folder(sandbox: Sandbox) -> Path:
     assert sandbox._temporary is not None
     return Path(sandbox._temporary.name)
 
