@@ -31,11 +31,13 @@ class Fused:
 
 
 def fuse(instances: Sequence[Instance]) -> Fused:
-    """One graph for these instances, whose keys differ; each branch writes its own key and values into its pictures.
+    """One graph for these instances; each branch writes its own key and values into its pictures. Of instances with
+    the same key, which would be the same picture, there is one branch.
 
     Ids are made from what a node computes, or from its key where it is not shared: the same instances give the same
     graph. One instance alone keeps its graph and its ids.
     """
+    instances = list({instance.key: instance for instance in instances}.values())
     if len(instances) == 1:
         only = instances[0]
         owners = dict.fromkeys(only.graph.nodes, (only.key,))

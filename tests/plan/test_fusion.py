@@ -103,6 +103,12 @@ def test_the_culprit_of_a_failure_is_every_key_that_needs_the_node(plans: Plans)
     assert culprits(fused, "nobody knows it") == tuple(fused.outputs)
 
 
+def test_the_same_key_twice_is_one_branch(plans: Plans) -> None:
+    one, other = some(plans, [2, 3])
+    assert fuse([one, other, one]).graph == fuse([one, other]).graph
+    assert fuse([one, one]).graph == one.submission()
+
+
 def test_one_instance_keeps_its_graph(plans: Plans) -> None:
     (instance,) = some(plans, [7])
     fused = fuse([instance])
