@@ -84,9 +84,7 @@ class _Maker:
             )
         bodies = [body for shaped in self._shapes() if (body := self.assembly.body(shaped))]
         self.faults.raise_any()
-        check_distinct(experiment, bodies, self.shapes, self.faults)
-        self.faults.raise_any()
-        return Plan(
+        plan = Plan(
             experiment=experiment,
             bodies=tuple(bodies),
             shapes=self.shapes,
@@ -95,6 +93,9 @@ class _Maker:
             workflow_notes=self._workflow_notes(bodies),
             salted=tuple(axis.name for axis in self.uses.axes.get("board", ())),
         )
+        check_distinct(plan, self.faults)
+        self.faults.raise_any()
+        return plan
 
     def _workflow_notes(self, bodies: Sequence[Body]) -> tuple[str, ...]:
         workflow = self.assembly.workflow

@@ -1,4 +1,4 @@
-"""Finds levels that would give the same picture as another: they cost a render and tell nothing."""
+"""Finds points that would be the same picture as another: they have one key, so only one of them can be kept."""
 
 from __future__ import annotations
 
@@ -9,27 +9,39 @@ from typing import Final
 from sweep.experiment.definition import Dimension, Experiment, Level
 from sweep.plan.bodies import Body
 from sweep.plan.faults import Faults
+from sweep.plan.plan import Plan
 from sweep.plan.rules import Written
 from sweep.plan.shaping import Shapes
 from sweep.workflow.identity import canonical
 
-_MOST: Final = 1_000  # levels looked at along one dimension; values of longer ones come from ranges and differ
+_LEVELS: Final = 1_000  # levels looked at along one dimension; values of longer ones come from ranges and differ
+_POINTS: Final = 5_000  # points whose keys are compared anyway: some 30 µs each
 
 
-def check_distinct(experiment: Experiment, bodies: Sequence[Body], shapes: Shapes, faults: Faults) -> None:
-    """Adds a fault where two steps of a dimension set every field alike, in graphs of the same shape.
+def check_distinct(plan: Plan, faults: Faults) -> None:
+    """Adds a fault where two points have the same key.
 
-    With conditions or a design the experiment may leave such points out, so nothing is said then.
+    Looks along each dimension for steps that set every field alike. Where conditions or a design may have left such
+    points out, and in any small grid, the keys themselves are compared.
     """
-    if experiment.condition is not None or experiment.design.kind != "full":
-        return
+    experiment = plan.experiment
+    alike = list(_alike(experiment, plan.bodies, plan.shapes))
+    if alike and experiment.condition is None and experiment.design.kind == "full":
+        for place, message in alike:
+            faults.add(place, message)
+    elif alike or len(plan) <= _POINTS:
+        _compare(plan, faults)
+
+
+def _alike(experiment: Experiment, bodies: Sequence[Body], shapes: Shapes) -> Iterator[tuple[str, str]]:
+    """(place, sentence) for each dimension in which two steps give the same graph."""
     for dimension in experiment.dimensions:
-        if len(dimension) <= _MOST:
+        if len(dimension) <= _LEVELS:
             for body in bodies:
-                _check(dimension, body, shapes, faults)
+                yield from _along(dimension, body, shapes)
 
 
-def _check(dimension: Dimension, body: Body, shapes: Shapes, faults: Faults) -> None:
+def _along(dimension: Dimension, body: Body, shapes: Shapes) -> Iterator[tuple[str, str]]:
     seen: dict[str, str] = {}
     for levels in _steps(dimension):
         here = {**body.levels, **levels}
@@ -38,9 +50,25 @@ def _check(dimension: Dimension, body: Body, shapes: Shapes, faults: Faults) -> 
         shown = " and ".join(f"{name} {level.value}" for name, level in levels.items())
         twin = seen.setdefault(_text(body.values(here)), shown)
         if twin != shown:
-            axis = dimension.axes[0].name
-            faults.add(f"axes.{axis}", f"axes.{axis}: {shown} gives the same pictures as {twin}{_where(body, shapes)}.")
+            place = f"axes.{dimension.axes[0].name}"
+            yield place, f"{place}: {shown} gives the same pictures as {twin}{_where(body, shapes)}."
             return
+
+
+def _compare(plan: Plan, faults: Faults) -> None:
+    seen: dict[str, int] = {}
+    for index, key in plan.keys(range(len(plan))):
+        twin = seen.setdefault(key, index)
+        if twin != index:
+            faults.add(
+                "axes", f"Points {_point(plan, twin)} and {_point(plan, index)} are the same picture; leave one out."
+            )
+            return
+
+
+def _point(plan: Plan, index: int) -> str:
+    values = " · ".join(f"{name} {value}" for name, value in plan.grid[index].values.items())
+    return f"{index} ({values})"
 
 
 def _steps(dimension: Dimension) -> Iterator[dict[str, Level]]:

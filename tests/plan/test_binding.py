@@ -276,6 +276,17 @@ def test_levels_that_give_the_same_pictures_are_refused_unless_left_out(plans: P
     assert len(plans(axes=axes, exclude="lora == null and lora_weight > 0.2")) == 3
 
 
+def test_two_points_that_are_one_picture_are_named(refusal: Refusal, plans: Plans) -> None:
+    axes = {"look": {"target": "cfg_scale", "values": {"a": 2, "b": 2, "c": 3}}, "seed": [1, 2]}
+    assert refusal(axes=axes) == ["axes.look: look b gives the same pictures as look a."]
+    assert refusal(axes=axes, where="seed < 9") == [
+        "Points 0 (look a · seed 1) and 2 (look b · seed 1) are the same picture; leave one out."
+    ]
+    assert len(plans(axes=axes, exclude="look == 'a'")) == 4
+    composed = {"prompt": ["a", "a, b"], "variation": ["b", ""]}
+    assert "Points 0 (prompt a · variation b) and 3 (prompt a, b · variation )" in refusal(axes=composed)[0]
+
+
 def test_zipped_axes_are_looked_at_as_they_step_together(plans: Plans) -> None:
     plan = plans(
         inputs={"prompt": "a cup"},
