@@ -132,7 +132,7 @@ def _lit(look: Look, y: Floats, x: Floats) -> Floats:
 def _toned(out: Floats, look: Look) -> None:
     """Brightness and contrast, in place."""
     out *= 1 + np.float32(np.clip(1.15 * look.brightness, -0.8, 1.5)) * (1 - out)
-    strong = np.float32(np.clip(look.contrast, -0.9, 1.2))
+    strong = np.float32(np.clip(look.contrast, -0.9, 0.85))
     curve = np.clip(out, 0, 1)
     steep = 3 - 2 * curve
     curve *= curve

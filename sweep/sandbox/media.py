@@ -39,7 +39,7 @@ def _strokes(values: Floats, rng: Rng) -> Floats:
     across = resized(rng.standard_normal((max(2, height // 3), max(2, width // 12)), np.float32), height, width)
     bristle = mix(along, across, smooth(angle * 1.5 + 0.5))
     relief = np.clip(paint - blurred(paint, height / 60), -0.2, 0.2).mean(0)
-    return np.asarray(paint * (1 + np.float32(0.055) * bristle + np.float32(0.5) * relief), np.float32)
+    return np.asarray(paint * (1 + np.float32(0.07) * bristle + np.float32(0.9) * relief), np.float32)
 
 
 def _wash(values: Floats, rng: Rng) -> Floats:

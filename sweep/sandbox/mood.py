@@ -198,7 +198,7 @@ def mood(prompt: str, negative: str, model: str) -> Mood:
     said = words(prompt)
     look = Look()
     for word in said:
-        look = look.plus(_LOOKS.get(word) or _by_chance(word), 1.0 / (1 + 0.06 * len(said)))
+        look = look.plus(_LOOKS.get(word) or _by_chance(word), 1.0 / (1 + 0.03 * len(said)))
     for word in words(negative):
         if word in _LOOKS:
             look = look.plus(_LOOKS[word], -_IN_NEGATIVE)

@@ -39,7 +39,7 @@ def paint(painting: Painting, source: Pixels | None, controls: Sequence[Pixels] 
         amount = 1.0
     else:
         out = _replaced(to_floats(source), painting, wanted, rng)
-        amount = float(smooth(painting.strength * 1.45))
+        amount = float(smooth(painting.strength * 1.75))
     for control, pixels in zip(painting.controls, controls, strict=False):
         out = _controlled(out, to_floats(pixels), control)
     out = worked(out, look, rng, amount)

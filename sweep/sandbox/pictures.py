@@ -42,7 +42,11 @@ class Pictures:
         self.boards = {record["board_id"]: record for record in await self._store.records("board")}
         records = await self._store.records("image")
         there = await asyncio.to_thread(lambda: {path.name for path in self._folder.iterdir()})
-        self.images = {record["image_name"]: record for record in records if record["image_name"] in there}
+        kept = [record for record in records if record["image_name"] in there or self._is_plain(record)]
+        self.images = {record["image_name"]: record for record in kept}
+
+    def _is_plain(self, record: Record) -> bool:
+        return self._plain is not None and record["image_origin"] == "internal"
 
     async def upload(self, data: bytes, **facts: Any) -> Record:
         """Store a file somebody sent, as PNG whatever it was. Raises OSError where it is no picture."""
@@ -80,7 +84,7 @@ class Pictures:
         """The file. Raises UnknownImageError."""
         record = self.record(name)
         path = self._folder / name
-        if self._plain is not None and record["image_origin"] == "internal":
+        if self._plain is not None and self._is_plain(record):
             texts = {f"invokeai_{key}": record[key] for key in ("metadata", "graph", "workflow") if record.get(key)}
             return png.with_text(self._plain, texts)
         return await asyncio.to_thread(path.read_bytes)
@@ -104,7 +108,7 @@ class Pictures:
 
     def pixels(self, name: str) -> NDArray[np.uint8]:
         """The picture as height × width × 3 bytes; call it in a thread. Raises UnknownImageError."""
-        if self._plain is not None and self.record(name)["image_origin"] == "internal":
+        if self._plain is not None and self._is_plain(self.record(name)):
             source: Any = io.BytesIO(self._plain)
         else:
             source = self._folder / self.record(name)["image_name"]

@@ -104,3 +104,12 @@ async def test_a_picture_whose_file_is_gone_is_forgotten(tmp_path: Path) -> None
     async with served(options) as (_, found):
         listed = (await found.call("GET", f"{API}/images/names")).body
         assert listed["image_names"] == [files[1].name]
+
+
+async def test_plain_pictures_outlive_a_restart_without_a_file(tmp_path: Path) -> None:
+    options = SandboxOptions(root=tmp_path, paint=False)
+    async with served(options) as (_, found):
+        item = await found.run(txt2img(found.model))
+    (name,) = (r["image"]["image_name"] for r in item["session"]["results"].values() if "image" in r)
+    async with served(options) as (_, found):
+        assert (await found.call("GET", f"{API}/images/i/{name}/full")).data[:4] == b"\x89PNG"
