@@ -339,3 +339,29 @@ def test_roles_that_a_person_settles_win(plans: Plans) -> None:
     assert fields(plan, 1, "negative")["prompt"] == "b"
     assert plan.instance(plan.grid[1]).prompt == "b"
     assert Address("negative", "prompt") in plan.bodies[0].prompts
+
+
+def test_flux_takes_its_encoders_from_the_server_and_sizes_in_sixteens(pictures: Path) -> None:
+    installed = [
+        model("dev", "flux"),
+        model("t5", "any", "t5_encoder"),
+        model("clip", "any", "clip_embed"),
+        model("ae", "flux", "vae"),
+    ]
+    made = Experiment.from_dict(
+        {
+            "name": "t",
+            "workflow": "img2img",
+            "inputs": {"image": "wide.png", "prompt": "a cup"},
+            "axes": {"denoise_strength": [0.5, 1], "seed": [1, 2]},
+        },
+        folder=pictures,
+    )
+    plan = make_plan(made, builtin_schemas(), installed)
+    graph = plan.instance(plan.grid[0]).graph
+    assert check_graph(graph, builtin_schemas()) == []
+    assert graph.nodes["denoise"].fields["denoising_start"] == pytest.approx(1 - 0.5**0.2, abs=1e-9)
+    assert (graph.nodes["denoise"].fields["width"], graph.nodes["denoise"].fields["height"]) == (96, 64)
+    assert graph.nodes["model"].fields["t5_encoder_model"] == ModelRef("t5", "any", "t5_encoder")
+    assert "denoise.denoising_start = 1 − denoise_strength^0.2" in plan.sets
+    assert any("model.t5_encoder_model is t5" in note for note in plan.notes)
