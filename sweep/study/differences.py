@@ -12,6 +12,7 @@ from sweep.study.layout import Floats, Layout
 from sweep.study.replication import estimate, t_test, unit_matrix, unreplicated
 
 ALL_PAIRS = 8  # levels; with more, only neighbours and the two ends are compared
+MOST_LEVELS = 50  # with more, only the two ends of a numeric axis: it is a sample, not a list of choices
 LEVEL = 0.05
 PAIRED = "paired t over seeds"
 
@@ -52,6 +53,8 @@ def differences_of(layout: Layout, metric: str, axis: str, *, pairwise_metric: b
 def _pairs(levels: int, *, numeric: bool) -> list[tuple[int, int]]:
     if levels <= ALL_PAIRS:
         return list(combinations(range(levels), 2))
+    if levels > MOST_LEVELS:
+        return [(0, levels - 1)] if numeric else []
     neighbours = list(pairwise(range(levels))) if numeric else [(0, b) for b in range(1, levels)]
     ends = [(0, levels - 1)]
     return neighbours + [pair for pair in ends if pair not in neighbours]

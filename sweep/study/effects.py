@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
@@ -10,12 +11,15 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from sweep.study.contract import Effects, Estimate, Share
-from sweep.study.layout import Codes, Floats, Layout
+from sweep.study.layout import Codes, Floats, Layout, Mask
 from sweep.study.replication import CONFIDENCE, few_units, t_quantile
 
 Term: TypeAlias = tuple[int, ...]
 Method: TypeAlias = Literal["exact", "type II", "none"]
 
+MOSTLY_HOLES = 4  # so many cells of the crossed grid to a picture: the design is no grid
+FEW_LEVELS = 24  # in such a design an axis with more is a sample and not a list of levels
+RANGES = 8
 MOST_COLUMNS = 600  # of a least-squares design; more, and only main effects are fitted
 MOST_WORK = 20_000_000_000  # columns³ of all refits for the intervals of type II shares
 SLICE = 8192  # rows of the design matrix that are in memory at once
@@ -33,24 +37,50 @@ def effects_of(layout: Layout, metric: str) -> Effects:
     """
     response = layout.response(metric)
     rows = np.isfinite(response)
-    names = [*layout.factors, *([layout.seed] if layout.seed and layout.unit_count > 1 else [])]
+    factors, notes = _factors(layout, rows)
     y = response[rows]
-    if len(y) < 3 or not names:
-        return _nothing(metric, len(y), "fewer than three pictures" if names else "no axis varies")
+    if len(y) < 3 or not factors:
+        return _nothing(metric, len(y), "fewer than three pictures" if factors else "no axis varies")
     if float(y.var()) <= 1e-24 * max(1.0, float(np.abs(y).max()) ** 2):
         return _nothing(metric, len(y), "the metric is the same everywhere")
-    codes = [layout.units[rows] if name == layout.seed else layout.axis(name).codes[rows] for name in names]
-    codes = [np.unique(c, return_inverse=True)[1].astype(np.intp) for c in codes]
+    names, codes = list(factors), list(factors.values())
     y = y - y.mean()
     method, terms, values = _shares(y, codes)
     intervals = _intervals(y, codes, terms, values, method, seeded=names[-1] == layout.seed)
     shares = [Share(axes=[names[i] for i in t], share=e) for t, e in zip(terms, intervals, strict=True)]
     shares.sort(key=lambda share: -(share["share"]["value"] or 0.0))
-    rest = max(1.0 - float(sum(values)), 0.0)
-    reason = None if method == "exact" else "cells are missing or unequal, so shares need not add to 1"
+    if method != "exact":
+        notes.append("cells are missing or unequal, so shares need not add to 1")
     return Effects(
-        metric=metric, method=method, shares=shares, rest=rest, variance=float(y.var()), n=len(y), reason=reason
+        metric=metric,
+        method=method,
+        shares=shares,
+        rest=max(1.0 - float(sum(values)), 0.0),
+        variance=float(y.var()),
+        n=len(y),
+        reason="; ".join(notes) or None,
     )
+
+
+def _factors(layout: Layout, rows: Mask) -> tuple[dict[str, Codes], list[str]]:
+    """The codes of every axis that varies, the seed last; and what was done to axes with very many levels."""
+    found: dict[str, Codes] = {}
+    notes = []
+    cells = math.prod(len(layout.axis(name).levels) for name in layout.factors) * max(layout.unit_count, 1)
+    sparse = cells > MOSTLY_HOLES * int(rows.sum())
+    for name in layout.factors:
+        axis, codes = layout.axis(name), layout.axis(name).codes[rows]
+        if sparse and len(axis.levels) > FEW_LEVELS:
+            if not axis.numeric:
+                notes.append(f"{name} has too many levels to be split")
+                continue
+            codes = codes * RANGES // len(axis.levels)
+            notes.append(f"{name} was taken in {RANGES} ranges")
+        found[name] = codes
+    if layout.seed and layout.unit_count > 1:
+        found[layout.seed] = layout.units[rows]
+    found = {name: np.asarray(np.unique(c, return_inverse=True)[1], dtype=np.intp) for name, c in found.items()}
+    return {name: codes for name, codes in found.items() if codes.max(initial=0) > 0}, notes
 
 
 def _nothing(metric: str, n: int, reason: str) -> Effects:
@@ -63,7 +93,7 @@ def _terms(factors: int, order: int) -> list[Term]:
 
 def _shares(y: Floats, codes: Sequence[Codes]) -> tuple[Method, list[Term], Floats]:
     sizes = [int(c.max()) + 1 for c in codes]
-    cells = np.ravel_multi_index(tuple(codes), sizes) if np.prod(sizes) <= 4 * len(y) else None
+    cells = np.ravel_multi_index(tuple(codes), sizes) if np.prod(sizes) <= MOSTLY_HOLES * len(y) else None
     if cells is not None:
         counts = np.bincount(cells, minlength=int(np.prod(sizes)))
         if counts.min() == counts.max():

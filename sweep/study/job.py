@@ -177,6 +177,7 @@ def finished(job: Job) -> Layout:
 
 
 def measured_facts(job: Job, i: int) -> MetricFacts:
-    wanted = sum(_wanted(job, i, row) for row in range(len(job.hashes)))
+    rows = [row for row in range(len(job.hashes)) if job.layout.pictures[row]]
+    wanted = sum(_wanted(job, i, row) or job.reference(job.metrics[i], row).missing is not None for row in rows)
     measured = int(np.isfinite(job.values[i]).sum())
     return facts_of(job.metrics[i], measured=measured, failed=wanted - measured)

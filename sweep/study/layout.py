@@ -253,15 +253,28 @@ def _read_axis(frame: pd.DataFrame, name: str, kind: str) -> LayoutAxis:
 def _aliases(axes: Sequence[LayoutAxis]) -> dict[str, str]:
     """Axes that are one-to-one with an earlier one."""
     found: dict[str, str] = {}
+    codes = np.stack([axis.codes for axis in axes if axis.kind != "seed"] or [np.zeros(0, dtype=np.intp)])
+    cells = np.unique(codes, axis=1).shape[1]
     for position, late in enumerate(axes):
         for early in axes[:position]:
-            if early.name in found or len(early.levels) != len(late.levels):
-                continue
-            pairs = np.unique(np.stack([early.codes, late.codes]), axis=1).shape[1]
-            if pairs == len(early.levels):
+            if early.name not in found and _step_together(early, late, cells):
                 found[late.name] = early.name
                 break
     return found
+
+
+def _step_together(early: LayoutAxis, late: LayoutAxis, cells: int) -> bool:
+    """One-to-one. Numbers that are different in each of the `cells` are so by chance in a random design: they must
+    rise or fall together.
+    """
+    if len(early.levels) != len(late.levels):
+        return False
+    pairs = np.unique(np.stack([early.codes, late.codes]), axis=1)
+    if pairs.shape[1] != len(early.levels):
+        return False
+    repeats = cells > len(early.levels)
+    steps = np.diff(pairs[1])  # pairs come sorted by the first code
+    return repeats or not (early.numeric and late.numeric) or bool((steps > 0).all() or (steps < 0).all())
 
 
 def infer_axes(frame: pd.DataFrame, metrics: Sequence[str]) -> list[tuple[str, str]]:

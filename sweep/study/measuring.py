@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeAlias
@@ -71,7 +72,7 @@ def _measure(
         for row in task.rows:
             left[row] = left.get(row, 0) + 1
     answers = measure_all(tasks, job.metrics, workers=_workers(workers, len(tasks)), stop=stop)
-    with _Keeper(cache) as keeper:
+    with closing(answers), _Keeper(cache) as keeper:
         for task, measured in answers:
             keeper.keep(_taken(job, task, measured))
             for row in task.rows:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias, cast
 
@@ -36,9 +36,9 @@ class _Ended:
 
 def measure_all(
     tasks: Iterable[Task], metrics: Sequence[Metric], *, workers: int, stop: threading.Event | None = None
-) -> Iterator[Answer]:
+) -> Generator[Answer]:
     """Answers as they come, in any order. `workers` processes; 0: in this one. Tasks are drawn only as workers are
-    free. Ends early once `stop` is set. Closing the iterator ends the workers.
+    free. Ends early once `stop` is set. Closing the generator ends the workers.
 
     Raises UsageError where a metric cannot be sent to another process.
     """
@@ -48,7 +48,7 @@ def measure_all(
     return _there(tasks, metrics, workers, stop)
 
 
-def _here(tasks: Iterable[Task], metrics: Sequence[Metric], stop: threading.Event) -> Iterator[Answer]:
+def _here(tasks: Iterable[Task], metrics: Sequence[Metric], stop: threading.Event) -> Generator[Answer]:
     references: References = OrderedDict()
     for task in tasks:
         if stop.is_set():
@@ -56,7 +56,7 @@ def _here(tasks: Iterable[Task], metrics: Sequence[Metric], stop: threading.Even
         yield task, measure_task(task, metrics, references)
 
 
-def _there(tasks: Iterable[Task], metrics: Sequence[Metric], workers: int, stop: threading.Event) -> Iterator[Answer]:
+def _there(tasks: Iterable[Task], metrics: Sequence[Metric], workers: int, stop: threading.Event) -> Generator[Answer]:
     answers: queue.Queue[Answer | _Ended] = queue.Queue(maxsize=workers * WAITING)
     source = _Shared(iter(tasks))
     closing = threading.Event()

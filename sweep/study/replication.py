@@ -143,9 +143,7 @@ def _means(response: Floats, joint: Codes, others: Codes, size: int) -> Floats:
     width = int(others.max(initial=0)) + 1
     shifts = np.zeros(width)
     weights = np.bincount(others, minlength=width)
-    crossed = np.bincount(joint * width + others, minlength=size * width).reshape(size, width)
-    unequal = bool((crossed[counts > 0] != crossed[counts > 0][:1]).any())
-    for _ in range(ROUNDS if unequal else 0):
+    for _ in range(0 if _is_crossed(joint, others, counts, width) else ROUNDS):
         means = np.bincount(joint, response - shifts[others], minlength=size) / np.maximum(counts, 1)
         shifts = np.bincount(others, response - means[joint], minlength=width) / np.maximum(weights, 1)
         shifts -= shifts[weights > 0].mean()
@@ -153,6 +151,15 @@ def _means(response: Floats, joint: Codes, others: Codes, size: int) -> Floats:
     means = totals / np.maximum(counts, 1)
     means[np.abs(means) < NOTHING * np.abs(response).max(initial=0.0)] = 0.0
     return np.where(counts > 0, means, np.nan)
+
+
+def _is_crossed(joint: Codes, others: Codes, counts: Codes, width: int) -> bool:
+    """Whether every unit and level that is there was seen under the same other conditions."""
+    if len(counts) * width > 4 * len(joint):
+        return False  # mostly holes, and a table of them might not fit into memory
+    crossed = np.bincount(joint * width + others, minlength=len(counts) * width).reshape(len(counts), width)
+    present = crossed[counts > 0]
+    return bool((present == present[:1]).all())
 
 
 def filled(matrix: Floats) -> Floats:

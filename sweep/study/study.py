@@ -26,7 +26,7 @@ from sweep.study.curves import response_curve
 from sweep.study.differences import differences_of
 from sweep.study.effects import effects_of
 from sweep.study.layout import BOOKKEEPING, Layout, infer_axes, is_measurement, read_layout
-from sweep.study.metrics import known_facts
+from sweep.study.metrics import known_facts, standard
 from sweep.study.noise import SAME_POINT, determinism_of, noise_of
 from sweep.study.replication import rounded
 from sweep.study.seeds import diversity_of, outliers_of, seeds_of
@@ -38,6 +38,7 @@ from sweep.study.words import (
     half_range,
     main_axis,
     main_metric,
+    measuring_limits,
     noise_text,
     recommendation,
     seed_text,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from sweep.study.measuring import Progress
     from sweep.study.metrics import Metric
 
+PANEL_NAMES = frozenset(metric.name for metric in standard())
 THRESHOLDS: Mapping[str, Sequence[float]] = {"structure_coarse": (0.9,), "structure_middle": (0.5,), "ms_ssim": (0.5,)}
 """What curves are asked to pass where nothing else is said: above 0.9 the composition is the source's; at 0.5 half of
 the structure of that scale is."""
@@ -279,6 +281,8 @@ def _words(layout: Layout, data: StudyJson) -> list[Sentence]:
     limits = design_limits(data["design"], layout.aliases, measured=bool(measured), compared=compared)
     for sentence in limits[:1] if not measured else []:
         sentence["headline"] = True
+    taken = [name for name in layout.names if name in PANEL_NAMES and "image_path" in layout.frame]
+    limits += measuring_limits(data["metrics"], data["rows"]["reason"], taken)
     return sorted(_once(said) + limits, key=lambda sentence: not sentence["headline"])
 
 

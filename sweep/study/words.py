@@ -54,7 +54,7 @@ def figure(value: float, width: float | None = None) -> str:
         decimals = min(max(1 - math.floor(math.log10(width)), 0), 6)
         text = f"{value:.{decimals}f}"
     else:
-        text = f"{value:.3g}"
+        text = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     text = "0" if float(text) == 0 and "." not in text else text
     return text.replace("-", "−")
 
@@ -146,7 +146,7 @@ def shares_text(effects: Effects, facts: MetricFacts) -> Sentence:
     first = named[0]["share"]
     basis = f"95 %, n = {first['n']} seeds" if first["low"] is not None else f"no interval: {first['reason']}"
     pictures = f"{effects['n']} pictures"
-    note = f" {_capital(effects['reason'])}." if effects["method"] == "type II" and effects["reason"] else ""
+    note = f" {_capital(effects['reason'])}." if effects["reason"] else ""
     text = f"Of the variance of {facts['label']}, {', '.join(parts)} ({basis}, {pictures}).{note}"
     return sentence("share", text, metric=facts["name"])
 
@@ -272,6 +272,20 @@ def design_limits(design: Design, aliases: Mapping[str, str], *, measured: bool,
             "Pictures have no source and no baseline was named, so nothing is compared with a reference "
             "(study: {baseline: {axis: level}} names one)."
         )
+    return [sentence("limit", text) for text in said]
+
+
+def measuring_limits(
+    metrics: Sequence[MetricFacts], reasons: Sequence[str | None], taken: Sequence[str]
+) -> list[Sentence]:
+    """What could not be measured, and the first reason for it. `taken`: metrics whose column is an axis's."""
+    said = []
+    failed = max((fact["failed"] for fact in metrics), default=0)
+    known = [reason for reason in reasons if reason]
+    if failed and known:
+        many = f"{failed} pictures lack" if failed > 1 else "One picture lacks"
+        said.append(f"{many} a metric; the first reason: {known[0].rstrip('.')}.")
+    said += [f"The metric {name} is left out, because an axis has its name." for name in taken]
     return [sentence("limit", text) for text in said]
 
 

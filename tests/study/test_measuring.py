@@ -285,6 +285,7 @@ async def test_text_to_image_is_compared_with_the_baseline_that_is_named(tmp_pat
     assert found.data["name"] == "cfg"
     assert found.data["design"]["reference"] == "baseline"
     assert [fact["name"] for fact in found.data["metrics"]] == ["structure_coarse", "sharpness"]
+    assert "2 pictures lack a metric; the first reason: the baseline cell has no picture for this point." in found.words
 
 
 def test_a_baseline_that_is_no_axis_is_told(results: Path) -> None:
@@ -333,6 +334,7 @@ async def test_an_axis_keeps_its_column_where_a_metric_has_its_name(tmp_path: Pa
 
     assert found.table["contrast"].tolist() == [1.0, 1.0, 2.0, 2.0]
     assert "contrast" not in {fact["name"] for fact in found.data["metrics"]}
+    assert "The metric contrast is left out, because an axis has its name." in found.words
 
 
 async def test_two_renderings_of_equal_pixels_share_their_values(tmp_path: Path) -> None:

@@ -230,6 +230,45 @@ def test_thousands_of_rows_are_studied() -> None:
     keeps_its_contract(found)
 
 
+def random_design(points: int, *, seeds: int = 1) -> pd.DataFrame:
+    """Two continuous axes drawn at random, as a Latin hypercube has them: no level ever repeats."""
+    rng = np.random.default_rng(3)
+    strength, guidance = np.sort(rng.random(points)), rng.random(points) * 10
+    y = np.repeat(1 - strength + 0.02 * guidance, seeds) + rng.normal(0, 0.01, points * seeds)
+    return pd.DataFrame(
+        {
+            "denoise_strength": strength.repeat(seeds),
+            "cfg_scale": guidance.repeat(seeds),
+            "seed": np.tile(np.arange(seeds), points),
+            "structure_coarse": y,
+        }
+    )
+
+
+@pytest.mark.parametrize(("points", "seeds"), [(60, 1), (60, 4), (3000, 1)])
+def test_a_random_design_is_studied_without_a_grid(points: int, seeds: int) -> None:
+    axes = [("denoise_strength", "number"), ("cfg_scale", "number"), ("seed", "seed")]
+
+    found = study(random_design(points, seeds=seeds), axes=axes, metrics=["structure_coarse"])
+
+    keeps_its_contract(found)
+    effects = found.data["effects"][0]
+    assert effects["shares"][0]["axes"] == ["denoise_strength"]
+    assert (effects["shares"][0]["share"]["value"] or 0) > 0.6
+    assert "was taken in 8 ranges" in (effects["reason"] or "")
+    assert "steps together" not in " ".join(found.words)
+    assert found.data["curves"][0]["falling"] is True
+
+
+def test_numbers_that_rise_together_cannot_be_told_apart() -> None:
+    frame = random_design(40).assign(cfg_scale=lambda table: table["denoise_strength"] * 3)
+    axes = [("denoise_strength", "number"), ("cfg_scale", "number")]
+
+    found = study(frame, axes=axes, metrics=["structure_coarse"])
+
+    assert "cfg_scale steps together with denoise_strength" in " ".join(found.words)
+
+
 def test_figures_without_another_package(results: Path) -> None:
     found = study(results, workers=0)
 
