@@ -32,6 +32,7 @@ class Pictures:
     def __init__(self, folder: Path, store: Store, plain: bytes | None) -> None:
         self.images: dict[str, Record] = {}
         self.boards: dict[str, Record] = {}
+        self.aliases: dict[str, str] = {}  # other names a picture is known by, for the faults
         self._folder = folder
         self._store = store
         self._plain = plain
@@ -76,14 +77,14 @@ class Pictures:
     def record(self, name: str) -> Record:
         """The record of a picture. Raises UnknownImageError."""
         try:
-            return self.images[name]
+            return self.images[self.aliases.get(name, name)]
         except KeyError:
             raise UnknownImageError(name) from None
 
     async def content(self, name: str) -> bytes:
         """The file. Raises UnknownImageError."""
         record = self.record(name)
-        path = self._folder / name
+        path = self._folder / record["image_name"]
         if self._plain is not None and self._is_plain(record):
             texts = {f"invokeai_{key}": record[key] for key in ("metadata", "graph", "workflow") if record.get(key)}
             return png.with_text(self._plain, texts)

@@ -164,8 +164,9 @@ async def _delete(request: web.Request, names: list[str]) -> dict[str, Any]:
 async def full_image(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     pictures = sandbox_of(request).pictures
-    content, kind = spoiled(await pictures.content(name), pictures.record(name).get("bad"))
-    headers = {**_KEEP, "Content-Disposition": f'inline; filename="{name}"'}
+    record = pictures.record(name)
+    content, kind = spoiled(await pictures.content(name), record.get("bad"))
+    headers = {**_KEEP, "Content-Disposition": f'inline; filename="{record["image_name"]}"'}
     return web.Response(body=content, content_type=kind, headers=headers)
 
 

@@ -87,12 +87,23 @@ class Studio:
         )
         if rendered:
             self.renders[rendered] += 1
-        name = _HOSTILE if bad == "hostile-name" else record["image_name"]
+        name = record["image_name"]
+        if bad == "hostile-name":
+            name = _HOSTILE[(self._dice.committed["bad_image"] - 1) % len(_HOSTILE)].format(name)
+            self._pictures.aliases[name] = record["image_name"]
         size = {"width": record["width"], "height": record["height"]}
         return {"image": {"image_name": name}, **size, "type": "image_output"}
 
 
-_HOSTILE = "../../../../etc/x.png"
+_HOSTILE = (  # names a client must not make a path of; {} is the picture's own
+    "../../../../tmp/{}",
+    "/etc/{}",
+    "C:\\Windows\\{}",
+    "CON.{}",
+    "a\0b{}",
+    "x" * 300 + "{}",
+    "<img src=x onerror=alert(1)>{}",
+)
 
 
 def spoiled(content: bytes, bad: BadImage | None) -> tuple[bytes, str]:

@@ -7,10 +7,12 @@ import io
 from collections import Counter
 from dataclasses import fields, replace
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
 from PIL import Image
+from yarl import URL
 
 from sweep.sandbox.app import Faults, SandboxOptions
 from sweep.sandbox.faults import FaultDice
@@ -145,7 +147,14 @@ async def test_pictures_that_are_none(kind: Any) -> None:
 async def test_names_that_would_leave_the_folder() -> None:
     options = SandboxOptions(faults=Faults(bad_image=1.0, bad_images=("hostile-name",)))
     async with served(options) as (_, wire):
-        assert ".." in _image_name(await _item(wire))
+        reply = await wire.enqueue(txt2img(wire.model), [[datum("no", "seed", range(7))]])
+        names = [_image_name(await wire.ended(item_id)) for item_id in sorted(reply.body["item_ids"])]
+        assert names[0].startswith("../../")
+        assert max(map(len, names)) > 300
+        for name in names:
+            served_as = URL(f"{wire.url}{API}/images/i/{quote(name, safe='')}/full", encoded=True)
+            async with wire.session.get(served_as) as response:
+                assert (await response.read())[:4] == b"\x89PNG", name
 
 
 @pytest.mark.parametrize(("fault", "count"), [("missing_event", 0), ("doubled_event", 2)])
