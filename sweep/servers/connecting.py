@@ -14,6 +14,7 @@ from sweep.servers.base import ItemEvent, Server, ServerImage, ServerInfo, Submi
 from sweep.servers.credentials import Credentials
 from sweep.servers.http import Http, Timings
 from sweep.servers.invokeai import InvokeAI
+from sweep.servers.invokeai_sessions import InvokeAISessions
 from sweep.workflow.graph import Graph
 from sweep.workflow.schemas import Model, NodeSchemas
 
@@ -33,8 +34,8 @@ def connect(url: str, options: ConnectOptions | None = None) -> Server:
     """A client for whatever of InvokeAI's family answers at `url`; nothing is sent before `open`.
 
     Raises UsageError for an address that is none. `open` raises ServerError where nobody answers there, we are
-    refused, or it speaks neither the queue API (InvokeAI 4 to 6) nor the sessions API (InvokeAI 3, and the portable
-    document's servers).
+    refused, or it speaks neither the queue API (InvokeAI 3.2 to 6) nor the sessions API (InvokeAI 3.0 and 3.1, and the
+    portable document's servers).
     """
     return FamilyServer(url, options or ConnectOptions())
 
@@ -117,13 +118,14 @@ class FamilyServer:
 
 async def _api(http: Http, queue_id: str) -> str:
     """`queue` or `sessions` by what is there, empty for neither. A refusal is an answer, too: there is something."""
-    also = (401, 403, 404, 405, 422)
+    also = (400, 401, 403, 404, 405, 422)
     queue = await http.call(
         "GET", f"/api/v1/queue/{quote(queue_id, safe='')}/status", "asking which API it speaks", also=also
     )
     if queue.status in (401, 403) or "queue" in reading.mapping(queue.body):
         return "queue"
-    return ""
+    sessions = await http.call("GET", "/api/v1/sessions/", "asking which API it speaks", also=also)
+    return "" if sessions.status == 404 else "sessions"
 
 
 def _client(api: str, url: str, options: ConnectOptions) -> Server:
@@ -133,6 +135,14 @@ def _client(api: str, url: str, options: ConnectOptions) -> Server:
             credentials=options.credentials,
             ca_file=options.ca_file,
             queue_id=options.queue_id,
+            timings=options.timings,
+            uploads=options.uploads,
+        )
+    if api == "sessions":
+        return InvokeAISessions(
+            url,
+            credentials=options.credentials,
+            ca_file=options.ca_file,
             timings=options.timings,
             uploads=options.uploads,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import aiohttp
@@ -33,13 +33,13 @@ class Events:
         self,
         http: Http,
         timings: Timings,
-        subscribe: tuple[str, dict[str, str]] | None,
+        subscriptions: Callable[[], Iterable[tuple[str, dict[str, str]]]],
         heard: Callable[[str, Any], None],
         changed: Callable[[bool], None],
     ) -> None:
         self._http = http
         self._timings = timings
-        self._subscribe = subscribe
+        self._subscriptions = subscriptions
         self._heard = heard
         self._changed = changed
         self._client: Any = None
@@ -101,8 +101,8 @@ class Events:
             socketio_path=self._http.address.prefix + SOCKET_PATH,
             wait_timeout=HANDSHAKE,
         )
-        if self._subscribe is not None:
-            await client.emit(*self._subscribe)
+        for event, data in self._subscriptions():
+            await client.emit(event, data)
 
     def _new_client(self, lost: asyncio.Event) -> Any:
         silent = logging.Logger("sweep.socket", logging.CRITICAL + 1)  # at lower levels it would write our token

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sweep.errors import VariationError
-from sweep.servers.resolving import five_keys
 from sweep.workflow.graph import BoardRef, Graph, ImageRef, Json, ModelRef, Ref, map_refs
-from sweep.workflow.schemas import Model
 
 
 def references(graph: Graph) -> frozenset[Ref]:
@@ -27,7 +25,7 @@ def references(graph: Graph) -> frozenset[Ref]:
 
 def for_server(
     graph: Graph,
-    models: Mapping[ModelRef, Model],
+    models: Mapping[ModelRef, Json],
     images: Mapping[str, str],
     boards: Mapping[str, str],
 ) -> dict[str, Any]:
@@ -37,7 +35,7 @@ def for_server(
 
     def resolve(ref: Ref) -> Json:
         if isinstance(ref, ModelRef):
-            return five_keys(models[ref])
+            return models[ref]
         if isinstance(ref, ImageRef):
             return {"image_name": images[ref.sha256]}
         return {"board_id": boards[ref.name]}

@@ -1,33 +1,29 @@
-"""InvokeAI by its session queue (releases 4 to 6.14, and the sandbox): the client that fulfils `Server`."""
+"""InvokeAI by its session queue (releases 3.2 to 6.14, and the sandbox): the client that fulfils `Server`."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import ServerUnsupportedError, SweepError, TransientError, VariationError, WorkflowError
-from sweep.servers import faults, graphs, reading
-from sweep.servers.address import Address, path_part
+from sweep.errors import ItemLostError, ServerUnsupportedError, SweepError, TransientError, VariationError
+from sweep.servers import graphs, reading
+from sweep.servers.address import Address
 from sweep.servers.background import Background
 from sweep.servers.base import Ended, ItemEvent, MissingModelError, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.credentials import Credentials
 from sweep.servers.events import Events
 from sweep.servers.http import Http, Timings
+from sweep.servers.materials import Materials
 from sweep.servers.queueing import Queue, unsupported
-from sweep.servers.resolving import Boards, Models
-from sweep.servers.uploads import Uploads
 from sweep.servers.watching import Over, Watch
-from sweep.workflow.graph import Graph, ModelRef
-from sweep.workflow.openapi import node_schemas
+from sweep.workflow.graph import Graph
 from sweep.workflow.schemas import Model, NodeSchemas
 
 CHECKS_AT_ONCE = 4
-MODELS_HELD = 8  # how many of the models loaded last are taken to be in memory still
 
 
 class InvokeAI:
@@ -50,16 +46,10 @@ class InvokeAI:
         self._clock = clock
         self._http = Http(Address.parse(url), credentials=credentials, ca_file=ca_file, timings=self._timings)
         self._queue = Queue(self._http, queue_id)
-        self._uploads = Uploads(self._http, {} if uploads is None else uploads)
-        self._models = Models(self._http)
-        self._boards = Boards(self._http)
+        self._materials = Materials(self._http, {} if uploads is None else uploads)
         self._watch = Watch(self.url, self._queue.states, self._timings, clock)
         subscription = ("subscribe_queue", {"queue_id": queue_id})
-        self._events = Events(self._http, self._timings, subscription, self._heard, self._line_changed)
-        self._loaded: OrderedDict[str, None] = OrderedDict()
-        self._pictures_of: OrderedDict[str, tuple[str, ...]] = OrderedDict()  # batch → input pictures of it
-        self._schemas: NodeSchemas | None = None
-        self._schemas_lock = asyncio.Lock()
+        self._events = Events(self._http, self._timings, lambda: [subscription], self._heard, self._line_changed)
         self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
         self._background = Background()
 
@@ -83,18 +73,11 @@ class InvokeAI:
 
     async def schemas(self) -> NodeSchemas:
         """See `Server.schemas`."""
-        async with self._schemas_lock:
-            if self._schemas is None:
-                answer = await self._http.call("GET", "/openapi.json", "reading its node types")
-                try:
-                    self._schemas = await asyncio.to_thread(node_schemas, reading.mapping(answer.body))
-                except WorkflowError as fault:
-                    raise ServerUnsupportedError(f"{self.url}: {fault.message}") from None
-            return self._schemas
+        return await self._materials.schemas()
 
     async def models(self) -> tuple[Model, ...]:
         """See `Server.models`."""
-        return await self._models.all()
+        return await self._materials.models.all()
 
     async def check(self, graphs_: Sequence[Graph], images: Mapping[str, Path]) -> list[str | None]:
         """See `Server.check`. The graphs are posted as batches of no items, which the server validates in full."""
@@ -102,24 +85,21 @@ class InvokeAI:
 
     async def submit(self, submission: Submission) -> Ticket:
         """See `Server.submit`."""
-        graph, outputs = submission.graph, submission.outputs
-        board = await self._boards.identify(submission.board) if submission.board else None
-        api, models = await self._resolve(graph, submission.images)
-        graphs.mark_outputs(api, outputs, board_id=board, intermediate=submission.intermediate)
-        batch = {"batch_id": submission.batch_id, "graph": api, "destination": submission.destination}
-        watched = self._watch.expect(submission.batch_id, graphs.run_once(graph, outputs))
-        self._pictures_of[submission.batch_id] = graphs.images_of(graphs.references(graph))
-        while len(self._pictures_of) > 1000:
-            self._pictures_of.popitem(last=False)
-        item_id = await self._queue.submit(batch, prepend=submission.priority > 0)
-        for model in models.values():
-            self._hold(model.key)
-        if item_id is None:
-            item_id = await self._queue.find(submission.batch_id)
+        api = await self._materials.prepare(submission)
+        batch_id, outputs = submission.batch_id, submission.outputs
+        batch = {"batch_id": batch_id, "graph": api, "destination": submission.destination}
+        watched = self._watch.expect(batch_id, graphs.run_once(submission.graph, outputs))
+        try:
+            item_id = await self._queue.submit(batch, prepend=submission.priority > 0)
+        except VariationError:
+            self._watch.drop(batch_id)
+            raise
+        await self._materials.taken(submission)
+        item_id = item_id or await self._queue.find(batch_id)
         if item_id is None:
             raise TransientError(f"{self.url} took the item but does not know it.", kind="BadAnswer")
         watched.item_id = item_id
-        return Ticket(batch_id=submission.batch_id, item_id=item_id, outputs=outputs)
+        return Ticket(batch_id=batch_id, item_id=item_id, outputs=outputs)
 
     async def hear(self, ticket: Ticket) -> AsyncIterator[ItemEvent]:
         """See `Server.hear`."""
@@ -140,12 +120,7 @@ class InvokeAI:
 
     async def fetch(self, image: ServerImage, limit: int) -> bytes:
         """See `Server.fetch`."""
-        data = await self._http.download(
-            f"/api/v1/images/i/{path_part(image.name)}/full", "downloading a picture", limit
-        )
-        if data is None:
-            raise TransientError(f"{self.url} does not have the picture any more.", kind="PictureGone")
-        return data
+        return await self._materials.fetch(image, limit)
 
     async def cancel(self, batch_ids: Sequence[str]) -> None:
         """See `Server.cancel`."""
@@ -156,7 +131,7 @@ class InvokeAI:
 
     async def loaded(self) -> frozenset[str]:
         """See `Server.loaded`: the models loaded last, as far as events told and submissions named them."""
-        return frozenset(self._loaded)
+        return self._materials.loaded()
 
     async def others_waiting(self, ours: str) -> int:
         """See `Server.others_waiting`. Counts the queue that is used."""
@@ -200,18 +175,10 @@ class InvokeAI:
         answer = await self._http.call("GET", path, "asking what it can do", also=(401, 403, 404, 405))
         return answer.body if answer.status == 200 else None
 
-    async def _resolve(self, graph: Graph, files: Mapping[str, Path]) -> tuple[dict[str, Any], dict[ModelRef, Model]]:
-        refs = graphs.references(graph)
-        models = await self._models.identify(graphs.models_of(refs))
-        boards = {name: await self._boards.identify(name) for name in graphs.boards_of(refs)}
-        hashes = graphs.images_of(refs)
-        names = await asyncio.gather(*(self._uploads.name(sha256, files.get(sha256)) for sha256 in hashes))
-        return graphs.for_server(graph, models, dict(zip(hashes, names, strict=True)), boards), models
-
     async def _check(self, graph: Graph, images: Mapping[str, Path]) -> str | None:
         async with self._checks:
             try:
-                api, _ = await self._resolve(graph, images)
+                api = await self._materials.resolve(graph, images)
                 await self._queue.validate(f"check-{uuid.uuid4()}", api)
             except (VariationError, MissingModelError) as fault:
                 return str(fault)
@@ -226,35 +193,28 @@ class InvokeAI:
                 if item.get("status") in reading.TERMINAL:
                     break
                 fault: TransientError = TransientError(f"{self.url} does not end item {ticket.item_id}.")
-            except faults.NoAnswerError as no_answer:
-                fault = no_answer
+            except ItemLostError:
+                raise
+            except TransientError as passing:
+                fault = passing
             if self._clock() >= until:
                 raise fault
             await asyncio.sleep(self._timings.poll_deaf)
-        ended = reading.ended(item, ticket.outputs, asked)
-        if ended.error is not None and ended.error.kind in reading.PICTURE_GONE:
-            self._uploads.forget(self._pictures_of.get(ticket.batch_id, ()))
-        return ended
+        return self._materials.over(ticket.batch_id, reading.ended(item, ticket.outputs, asked))
 
     def _heard(self, event: str, data: Any) -> None:
         if event in ("model_load_complete", "model_load_completed"):
             about = reading.mapping(data)
             key = reading.text(reading.mapping(about.get("config") or about.get("model_config")).get("key"))
             if key:
-                self._hold(key)
+                self._materials.hold(key)
         else:
             self._watch.heard(event, data)
 
     def _line_changed(self, up: bool) -> None:
         if not up:
-            self._loaded.clear()  # it may be another process that answers next
+            self._materials.nothing_loaded()
         self._watch.line_changed(up)
-
-    def _hold(self, key: str) -> None:
-        self._loaded[key] = None
-        self._loaded.move_to_end(key)
-        while len(self._loaded) > MODELS_HELD:
-            self._loaded.popitem(last=False)
 
 
 def _unfinished(counts: Mapping[str, Any]) -> int:

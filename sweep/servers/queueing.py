@@ -1,4 +1,4 @@
-"""The session queue API over HTTP: the few calls the client needs, with what differs between releases 4 and 6.14."""
+"""The session queue API over HTTP: the few calls the client needs, with what differs between releases 3.2 and 6.14."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from sweep.errors import ItemLostError, OverloadedError, ServerError, TransientError
+from sweep.errors import ItemLostError, OverloadedError, ServerError, ServerUnsupportedError, TransientError
 from sweep.servers import reading
 from sweep.servers.http import Http
 from sweep.servers.reading import State
@@ -15,7 +15,9 @@ from sweep.servers.watching import Item
 MOST_IDS = 1000  # a server answers 422 to more in one call
 FULL_ITEMS_AT_ONCE = 100  # where whole items come back: about 4 kB each
 ORIGIN = "sweep"
+FIRST_RELEASE, FIRST_UNKNOWN_RELEASE = (3, 2), (7, 0)
 ABSENT = (404, 405)
+SEARCH_ORDER = ("pending", "in_progress", "completed", "failed", "canceled", "pending", "in_progress", "completed")
 PROBE: dict[str, Any] = {"id": "sweep", "nodes": {"n": {"id": "n", "type": "integer", "value": 0}}, "edges": []}
 
 
@@ -103,32 +105,26 @@ class Queue:
         """Page through the queue (before 6.0), what is pending or running first. An item that moves on between two
         pages is found in a second round.
         """
-        for status in (
-            "pending",
-            "in_progress",
-            "completed",
-            "failed",
-            "canceled",
-            "pending",
-            "in_progress",
-            "completed",
-        ):
-            cursor: str | None = None
+        for status in SEARCH_ORDER:
+            after: dict[str, str] = {}
             while True:
-                params = {"limit": str(MOST_IDS), "status": status, **({"cursor": cursor} if cursor else {})}
-                answer = await self._http.call(
-                    "GET", f"{self._path}/list", "looking for an item", params=params, also=ABSENT
-                )
-                page = reading.mapping(answer.body)
-                items = [reading.mapping(item) for item in reading.sequence(page.get("items"))]
+                items, more = await self._page({"limit": str(MOST_IDS), "status": status, **after})
                 for item in items:
                     if item.get("batch_id") == batch_id:
                         return str(item.get("item_id"))
-                last = str(items[-1].get("item_id")) if items else None
-                if not page.get("has_more") or last in (None, cursor):
+                before = after
+                if items:
+                    last = items[-1]
+                    after = {"cursor": str(last.get("item_id")), "priority": str(reading.number(last.get("priority")))}
+                if not more or after == before:
                     break
-                cursor = last
         return None
+
+    async def _page(self, params: Mapping[str, str]) -> tuple[list[dict[str, Any]], bool]:
+        what = "looking for an item"
+        answer = await self._http.call("GET", f"{self._path}/list", what, params=params, also=ABSENT)
+        page = reading.mapping(answer.body)
+        return [reading.mapping(item) for item in reading.sequence(page.get("items"))], page.get("has_more") is True
 
     async def item(self, item_id: str) -> dict[str, Any]:
         """The whole item. Raises ItemLostError where the server has none of that id."""
@@ -194,14 +190,12 @@ def version_numbers(version: str) -> tuple[int, int] | None:
 
 def unsupported(url: str, version: str) -> ServerError | None:
     """Why this release cannot be spoken to by the queue API; None where it can."""
-    from sweep.errors import ServerUnsupportedError
-
     numbers = version_numbers(version)
     if numbers is None:
         return ServerUnsupportedError(f"{url} says it is version {version[:40]!r}, which sweep does not know.")
-    if numbers[0] not in (4, 5, 6):
+    if not FIRST_RELEASE <= numbers < FIRST_UNKNOWN_RELEASE:
         return ServerUnsupportedError(
-            f"{url} is InvokeAI {version[:40]}; sweep speaks the queue API of 4.x, 5.x and 6.x.",
+            f"{url} is InvokeAI {version[:40]}; sweep speaks the queue API of 3.2 to 6.x.",
             hint="Update sweep." if numbers[0] > 6 else "Update InvokeAI.",
         )
     return None

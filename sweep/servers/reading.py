@@ -14,6 +14,7 @@ from sweep.servers.faults import shorten
 from sweep.workflow.schemas import Model
 
 DEEPEST_ANSWER = 200
+MODEL_PARTS = (("name", "model_name"), ("base", "base_model"), ("type", "model_type"))
 TERMINAL = frozenset({"completed", "failed", "canceled"})
 OUT_OF_MEMORY = frozenset({"OutOfMemoryError", "MemoryError"})
 PICTURE_GONE = frozenset({"ImageRecordNotFoundException", "ImageFileNotFoundException"})
@@ -75,11 +76,14 @@ def timestamp(value: Any) -> datetime | None:
 
 
 def models(answer: Any) -> tuple[Model, ...]:
-    """The models of a `/api/v2/models/` answer, in its order, less those that lack a key, name, base or type."""
+    """The models of a list in either form, in its order, less those that lack a name, base or type. Before release 4
+    models had no keys: base, type and name make one.
+    """
     found = []
     for entry in map(mapping, sequence(mapping(answer).get("models"))):
-        key, name, base, kind = (text(entry.get(part)) for part in ("key", "name", "base", "type"))
-        if key and name and base and kind:
+        name, base, kind = (text(entry.get(new)) or text(entry.get(old)) for new, old in MODEL_PARTS)
+        if name and base and kind:
+            key = text(entry.get("key")) or f"{base}/{kind}/{name}"
             found.append(Model(key=key, hash=str(entry.get("hash") or ""), name=name, base=base, type=kind))
     return tuple(found)
 

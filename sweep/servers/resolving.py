@@ -20,10 +20,14 @@ class Models:
         self._http = http
         self._known: dict[ModelRef, Model] = {}
         self._lock = asyncio.Lock()
+        self._keyed = True
 
     async def all(self) -> tuple[Model, ...]:
         """As they are now."""
-        answer = await self._http.call("GET", "/api/v2/models/", "reading its models")
+        answer = await self._http.call("GET", "/api/v2/models/", "reading its models", also=(404,))
+        self._keyed = answer.status != 404
+        if not self._keyed:
+            answer = await self._http.call("GET", "/api/v1/models/", "reading its models")
         found = reading.models(answer.body)
         self._known = {ModelRef(m.name, m.base, m.type): m for m in sorted(found, key=lambda m: m.key, reverse=True)}
         return found
@@ -40,17 +44,18 @@ class Models:
                 raise self._missing(ref)
             return {ref: self._known[ref] for ref in wanted}
 
+    def named(self, model: Model) -> Json:
+        """A model as a graph for this server names it: five keys, or before release 4 three names."""
+        if self._keyed:
+            return {"key": model.key, "hash": model.hash, "name": model.name, "base": model.base, "type": model.type}
+        return {"model_name": model.name, "base_model": model.base, "model_type": model.type}
+
     def _missing(self, ref: ModelRef) -> MissingModelError:
         same_kind = [known.name for known in self._known if known.type == ref.type]
         near = did_you_mean(ref.name, (name for name in same_kind if name != ref.name))
         return MissingModelError(
             f"{self._http.address.url} has no {ref.type} model {ref.name!r} of base {ref.base!r}.{near}", ref=ref
         )
-
-
-def five_keys(model: Model) -> Json:
-    """A model as a graph names it."""
-    return {"key": model.key, "hash": model.hash, "name": model.name, "base": model.base, "type": model.type}
 
 
 class Boards:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterable, MutableMapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -17,12 +18,28 @@ from sweep.servers.http import Http
 KINDS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif", ".bmp": "image/bmp"}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePaths:
+    """Where a server has its pictures."""
+
+    upload: str = "/api/v1/images/upload"
+    one: str = "/api/v1/images/i/"
+
+    def file(self, name: str) -> str:
+        """The picture's file. Raises VariationError for a name that cannot be one."""
+        return f"{self.one}{path_part(name)}/full"
+
+
+BEFORE_3_1 = ImagePaths(upload="/api/v1/images/", one="/api/v1/images/")
+
+
 class Uploads:
     """`remembered` maps a picture's SHA-256 to its name on this server; what earlier processes left in it is checked
     against the server before it is used (somebody may have deleted the picture there).
     """
 
     def __init__(self, http: Http, remembered: MutableMapping[str, str]) -> None:
+        self.paths = ImagePaths()
         self._http = http
         self._remembered = remembered
         self._sure: dict[str, str] = {}
@@ -51,7 +68,7 @@ class Uploads:
             part = path_part(name)
         except VariationError:
             return False
-        answer = await self._http.call("GET", f"/api/v1/images/i/{part}", "looking for an input picture", also=(404,))
+        answer = await self._http.call("GET", f"{self.paths.one}{part}", "looking for an input picture", also=(404,))
         return answer.status == 200
 
     async def _upload(self, sha256: str, path: Path | None) -> str:
@@ -71,7 +88,7 @@ class Uploads:
         kind = KINDS.get(path.suffix.lower(), "image/png")
         form.add_field("file", content, filename=f"{sha256[:16]}{path.suffix.lower()}", content_type=kind)
         answer = await self._http.post_form(
-            "/api/v1/images/upload",
+            self.paths.upload,
             "uploading an input picture",
             form,
             {"image_category": "user", "is_intermediate": "false"},

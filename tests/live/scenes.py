@@ -12,8 +12,8 @@ from PIL import Image
 
 from sweep.servers.base import Server, ServerInfo
 from sweep.servers.conformance import Scene, Subject
+from sweep.servers.connecting import ConnectOptions, connect
 from sweep.servers.http import Timings
-from sweep.servers.invokeai import InvokeAI
 from sweep.workflow.graph import Address, Edge, Graph, ImageRef, ModelRef, Node
 
 SIDE = 64
@@ -75,7 +75,7 @@ def picture(folder: Path, level: int = 120) -> tuple[str, Path]:
 
 @asynccontextmanager
 async def client(url: str) -> AsyncIterator[Server]:
-    """An open client of the queue API."""
+    """An open client."""
     async with opened(url) as (server, _):
         yield server
 
@@ -83,7 +83,7 @@ async def client(url: str) -> AsyncIterator[Server]:
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[tuple[Server, ServerInfo]]:
     """An open client, and who answered."""
-    server = InvokeAI(url, timings=PATIENT)
+    server = connect(url, ConnectOptions(timings=PATIENT))
     info = await server.open()
     try:
         yield server, info
