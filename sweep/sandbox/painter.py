@@ -2,7 +2,7 @@
 
 Strength replaces the source from fine to coarse. A seeded warp that grows with strength takes the fine structure
 along first, for a shift of two pixels is much for a hair and nothing for a hill; the prompt's look comes in with it;
-then, band by band from fine to coarse, a picture composed from prompt and seed alone takes over. At 0 the source is
+then a picture composed from prompt and seed alone takes over, fine structure before coarse. At 0 the source is
 returned as it is, at 1 it no longer decides anything.
 """
 
@@ -119,22 +119,15 @@ def _warped(source: Floats, strength: float, rng: Rng) -> Floats:
 
 
 def _bands_mixed(source: Floats, composed: Floats, strength: float, rng: Rng) -> Floats:
-    """Laplacian bands of both, the composed one's share rising first where it is fine, and not everywhere at once."""
+    """The composed picture's share rises first in what is fine, then in what is coarse, and not everywhere at once."""
     height, width = source.shape[1:]
     local = strength + np.float32(0.16 * (1 - strength)) * clouds(rng, height, width, 3, 3, 2)
-    levels = min(2, max(1, int(np.log2(min(height, width))) - 3))
-    a, b = source, composed
-    bands: list[Floats] = []
-    for level in range(levels):
-        share = smooth((local - 0.58 - 0.03 * level) / 0.34)
-        small_a, small_b, local = _halved(a), _halved(b), _halved(local[None])[0]
-        wide = smooth((local - 0.58 - 0.03 * level) / 0.34)
-        bands.append(mix(a, b, share) - _doubled(mix(small_a, small_b, wide), a.shape))
-        a, b = small_a, small_b
-    out = mix(a, b, smooth((local - 0.65) / 0.33))
-    for band in reversed(bands):
-        out = _doubled(out, band.shape) + band
-    return np.asarray(out, np.float32)
+    fine = smooth((local - 0.58) / 0.34)
+    a, b, local = source, composed, local[None]
+    for _ in range(min(3, max(0, int(np.log2(min(height, width))) - 3))):
+        a, b, local = _halved(a), _halved(b), _halved(local)
+    late = smooth((local - 0.65) / 0.33) - smooth((local - 0.58) / 0.34)
+    return np.asarray(mix(source, composed, fine) + _enlarged((b - a) * late, height, width), np.float32)
 
 
 def _halved(values: Floats) -> Floats:
@@ -144,11 +137,11 @@ def _halved(values: Floats) -> Floats:
     return np.asarray(summed, np.float32)
 
 
-def _doubled(values: Floats, shape: tuple[int, ...]) -> Floats:
-    out = np.empty(shape, np.float32)
+def _enlarged(values: Floats, height: int, width: int) -> Floats:
+    out = np.empty((3, height, width), np.float32)
     for channel in range(3):
         plane = Image.fromarray(np.ascontiguousarray(values[channel]))
-        out[channel] = np.asarray(plane.resize((shape[2], shape[1]), Image.Resampling.BILINEAR))
+        out[channel] = np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR))
     return out
 
 
