@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 from typing import Any
 
@@ -10,6 +11,7 @@ from sweep.study.contract import Curve, MetricFacts, StudyJson
 from sweep.study.tidy import curves_frame, group_text
 
 INKS = ("#3b6fb6", "#c0566c", "#4f9d69", "#b07d2b", "#7a5ea8", "#3d9aa1", "#8a8a8a")
+MOST_TICKS = 6.0  # steps
 WIDTH, HEIGHT, MARGIN = 460.0, 250.0, 46.0
 
 
@@ -49,12 +51,15 @@ def facts_by_name(data: StudyJson, metric: str) -> MetricFacts:
 
 
 def words_html(data: StudyJson) -> str:
-    """The findings as an HTML list, headlines strong."""
-    items = [escape(sentence["text"]) for sentence in data["words"]]
-    strong = [
-        f"<strong>{text}</strong>" if s["headline"] else text for s, text in zip(data["words"], items, strict=True)
-    ]
-    return f"<ul>{''.join(f'<li>{text}</li>' for text in strong)}</ul>"
+    """The findings as HTML: headlines and limits, the rest folded away."""
+    seen = [s for s in data["words"] if s["headline"]] + [s for s in data["words"] if s["kind"] == "limit"]
+    rest = [s["text"] for s in data["words"] if s not in seen]
+    folded = f"<details><summary>{len(rest)} more</summary>{_list(rest)}</details>" if rest else ""
+    return _list([s["text"] for s in seen]) + folded
+
+
+def _list(texts: list[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in dict.fromkeys(texts))}</ul>"
 
 
 def vega_lite(data: StudyJson, metric: str, axis: str | None = None) -> dict[str, Any]:
@@ -111,6 +116,16 @@ def svg(data: StudyJson, metric: str, axis: str | None = None) -> Drawing:
     return _document(parts, extra=14 * len(curves) + 20)
 
 
+def round_ticks(low: float, high: float) -> list[float]:
+    """Three to seven multiples of 1, 2 or 5 times a power of ten between `low` and `high`; one where they are equal."""
+    if not high > low:
+        return [low]
+    power = 10.0 ** math.floor(math.log10(high - low))
+    step = next(step for m in (0.1, 0.2, 0.5, 1.0, 2.0) if (high - low) / (step := m * power) <= MOST_TICKS)
+    first = math.ceil(low / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
 class _Scale:
     def __init__(self, x: tuple[float, float], y: tuple[float, float]) -> None:
         self.x0, self.x1 = x
@@ -125,13 +140,12 @@ class _Scale:
     def axes(self, x_name: str, y_name: str) -> list[str]:
         left, right = self.at(self.x0, self.y0), self.at(self.x1, self.y0)
         ticks = []
-        for i in range(5):
-            x = self.x0 + (self.x1 - self.x0) * i / 4
-            y = self.y0 + (self.y1 - self.y0) * i / 4
+        for x in round_ticks(self.x0, self.x1):
             px, py = self.at(x, self.y0).split(",")
+            ticks.append(f'<text x="{px}" y="{float(py) + 16:.1f}" text-anchor="middle">{x:.4g}</text>')
+        for y in round_ticks(self.y0, self.y1):
             qx, qy = self.at(self.x0, y).split(",")
-            ticks.append(f'<text x="{px}" y="{float(py) + 16:.1f}" text-anchor="middle">{x:.3g}</text>')
-            ticks.append(f'<text x="{float(qx) - 6:.1f}" y="{float(qy) + 4:.1f}" text-anchor="end">{y:.3g}</text>')
+            ticks.append(f'<text x="{float(qx) - 6:.1f}" y="{float(qy) + 4:.1f}" text-anchor="end">{y:.4g}</text>')
         names = (
             f'<text x="{WIDTH - MARGIN:.0f}" y="{HEIGHT - 10:.0f}" text-anchor="end">{escape(x_name)} →</text>'
             f'<text x="{MARGIN:.0f}" y="22" font-weight="bold">{escape(y_name)}</text>'

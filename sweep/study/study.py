@@ -277,7 +277,7 @@ def _words(layout: Layout, data: StudyJson) -> list[Sentence]:
             sentence["kind"] == "share" or (sentence["kind"] == "recommendation" and sentence["axis"] == axis)
         )
     said += diversity_text(data["diversity"], facts)
-    compared = any(fact["reference"] == "picture" for fact in measured)
+    compared = "image_path" not in layout.frame or any(fact["reference"] == "picture" for fact in measured)
     limits = design_limits(data["design"], layout.aliases, measured=bool(measured), compared=compared)
     for sentence in limits[:1] if not measured else []:
         sentence["headline"] = True

@@ -74,8 +74,8 @@ def with_interval(estimate: Estimate) -> str:
 
 def seeds_text(estimate: Estimate) -> str:
     """How many of what the interval rests on."""
-    unit = "repeated points" if "repeated" in estimate["method"] else "seeds"
-    return f"{estimate['n']} {unit}"
+    unit = "repeated point" if "repeated" in estimate["method"] else "seed"
+    return f"{estimate['n']} {unit}{'s' if estimate['n'] != 1 else ''}"
 
 
 def level_text(level: Level) -> str:
