@@ -30,8 +30,14 @@ class Instance:
     replicate: int = 0  # above 0: rendered anew with everything equal, so nothing of it may come from a cache
 
     def submission(self) -> Graph:
-        """The graph to send when it is rendered by itself: its key and values will stand in the picture's metadata."""
-        return with_metadata(self.graph, self.tagged, self.key, self.variation.values)
+        """The graph to send when it is rendered by itself: its key and values will stand in the picture's metadata.
+
+        Of a replicate nothing comes from the server's cache: the noise floor is what it is for.
+        """
+        graph = self.graph
+        if self.replicate:
+            graph = graph.set({Address(node, "use_cache"): False for node in graph.nodes})
+        return with_metadata(graph, self.tagged, self.key, self.variation.values)
 
 
 def with_metadata(graph: Graph, outputs: Sequence[str], key: str, values: Mapping[str, Scalar]) -> Graph:

@@ -28,3 +28,10 @@ def test_a_node_id_that_is_taken_is_left_alone() -> None:
     graph = with_metadata(Graph.of([Node("a", "l2i"), Node(taken, "integer")]), ("a",), "k" * 32, {"seed": 1})
     assert graph.nodes[taken].type == "integer"
     assert len(graph.nodes) == 3
+
+
+def test_nothing_of_a_replicate_comes_from_a_cache(plans: Plans) -> None:
+    plan = plans(inputs={"prompt": "a cup"}, axes={"seed": [7]}, study={"replicates": 2})
+    first, second = (plan.instance(plan.grid[index]).submission() for index in (0, 1))
+    assert {node.fields.get("use_cache") for node in first.nodes.values() if node.type == "noise"} == {None}
+    assert all(node.fields["use_cache"] is False for node in second.nodes.values() if node.type != "core_metadata")
