@@ -131,6 +131,7 @@ class Experiment:
     study: StudyOptions = StudyOptions()
     text: str = ""  # as run: includes and overrides merged, `folder` absolute; loads again from any place
     undrawn: Mapping[str, int] = field(default_factory=dict)  # axes of seeds given by count alone → how many
+    source: str = ""  # the file as it was named; empty where there is none
     notices: tuple[str, ...] = ()  # what was done that the file does not say (equal lines dropped, a stop not reached)
     marks: Mapping[str, tuple[tuple[int, int], tuple[int, int]]] = field(default_factory=dict, repr=False)
     _grids: list[Grid] = field(default_factory=list, init=False, repr=False, compare=False)

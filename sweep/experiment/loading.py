@@ -113,6 +113,7 @@ class _Loading:
             text=as_run(self.document.data, name, self.folder, self.paths.rewritten),
             undrawn=builder.undrawn,
             notices=tuple(builder.notices),
+            source="" if self.shown == "experiment" else self.shown,
             marks=_marks(self.document),
         )
         self._not_empty(result)

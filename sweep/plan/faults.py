@@ -40,4 +40,4 @@ class Faults:
             raise PlanError.of(problems, self._source())
 
     def _source(self) -> str:
-        return self._experiment.name
+        return self._experiment.source or self._experiment.name

@@ -33,6 +33,7 @@ DECIDES_NO_PICTURE = {
     "text": "how all this is written",
     "undrawn": "seeds count when they are drawn, as values",
     "notices": "for people",
+    "source": "for people",
     "marks": "for people",
     "_grids": "kept, not said",
 }

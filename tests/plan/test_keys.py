@@ -107,6 +107,7 @@ DERIVED = {  # follow from the others, or are about the file and not about what 
     "text",
     "undrawn",
     "notices",
+    "source",
     "marks",
     "_grids",
 }
