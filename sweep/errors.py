@@ -12,6 +12,7 @@
     │   ├── ServerUnreachableError   3  nobody answers there
     │   ├── ServerRefusedError       3  401 or 403
     │   └── ServerUnsupportedError   3  it speaks a version or protocol we do not
+    ├── StoppedError               130  the run was asked to stop before it had begun
     ├── AttemptError                 1  one attempt at one variation brought no picture
     │   ├── TransientError           1  the same attempt may succeed later or elsewhere
     │   │   ├── OverloadedError      1  429 or 503; `retry_after` in seconds where the server said so
@@ -109,6 +110,12 @@ class ServerRefusedError(ServerError):
 
 class ServerUnsupportedError(ServerError):
     """The server's version or protocol is not one sweep speaks."""
+
+
+class StoppedError(SweepError):
+    """The run was asked to stop before anything was sent."""
+
+    exit_code = 130
 
 
 class AttemptError(SweepError):

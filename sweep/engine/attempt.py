@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Final
 
-import anyio
-from anyio.abc import TaskGroup
-
-from sweep.engine import events
-from sweep.engine.desk import Desk, Flight, Next, together
-from sweep.engine.fetching import bring
+from sweep.engine import checkpoints, events
+from sweep.engine.desk import Desk, Flight, Next
+from sweep.engine.fetching import Pictures
 from sweep.engine.packing import Package, batch_id, point
 from sweep.engine.pool import Member
+from sweep.engine.settling import Settlement, failure
+from sweep.engine.tasks import tasks, together
 from sweep.engine.work import Job
 from sweep.errors import (
     AttemptError,
@@ -29,8 +29,12 @@ from sweep.errors import (
     VariationError,
 )
 from sweep.plan.instance import Instance
-from sweep.record.base import Failure, Intent, Rendering, Times
-from sweep.servers.base import Ended, Rendered, ServerImage, Started, Submission, Ticket
+from sweep.record.base import Intent, Standing
+from sweep.servers.base import Ended, Rendered, Started, Submission, Ticket
+from sweep.servers.faults import NoAnswerError
+
+ABANDONED: Final = "Abandoned"  # the kind of an attempt whose server left, and may still render it when it is back
+MOST_STRANDINGS: Final = 12  # of one job: a server that leaves at it every time is not waited for for ever
 
 
 class Attempt:
@@ -44,8 +48,8 @@ class Attempt:
         self._intents = job.intents
         self._points = {instance.key: point(instance) for instance in job.instances}
         self._package = Package.adopted(job.instances, job.intents) if job.intents else Package.of(job.instances)
-        self._brought: dict[tuple[str, int], Rendering | AttemptError] = {}
-        self._asked: set[tuple[str, int]] = set()
+        self._settle = Settlement(desk, member, job, self._points)
+        self._pictures = Pictures(desk, member, self._package, self._points)
 
     async def run(self) -> list[Next]:
         """Raises RecordError where the record cannot be written; all else is a row, or another attempt.
@@ -63,17 +67,17 @@ class Attempt:
         try:
             ended = await self._follow(await self._ticket())
         except ServerError as error:
-            return self._without_server(error)
+            return await self._stranded(self._job.instances, error)
         except OverloadedError as error:
             return await self._turned_away(error)
-        except _NoAnswerError as error:
-            return self._without_server(ServerUnreachableError(error.message))
+        except _UnknownError as error:
+            return await self._stranded(self._job.instances, ServerUnreachableError(error.message))
         except VariationError as error:
             if len(self._job.instances) > 1:
-                return await self._alone(self._job.instances)
-            return await self._settle(self._job.instances, error)
+                return await self._settle.alone(self._job.instances)
+            return await self._settle.fell_short(self._job.instances, self._intents, error)
         except AttemptError as error:
-            return await self._settle(self._job.instances, error)
+            return await self._settle.fell_short(self._job.instances, self._intents, error)
         self._member.succeeded()
         self._landed()
         return await self._conclude(ended)
@@ -89,19 +93,33 @@ class Attempt:
             self._announce(self._intents)
             if ticket := await self._find():
                 return ticket
-        elif self._job.intents:
-            self._desk.abandon(self._job.intents[0])
-        if self._intents:
-            lost = Failure(kind=ItemLostError.__name__, message=f"{self._intents[0].server} does not have it any more")
-            await together(*(self._desk.journal.attempt_failed(intent.key, lost) for intent in self._intents))
-            self._intents = ()
-            self._package = Package.of(self._job.instances)
+            await together(*(self._desk.journal.withdraw(intent.key) for intent in self._intents))
+        elif self._intents:
+            await self._take_over(self._intents)
+        self._renew()
         await self._intend()
+        self._desk.checkpoint(checkpoints.INTENDED)
         return await self._submit()
 
+    async def _take_over(self, intents: Sequence[Intent]) -> None:
+        """Its server has left: counted as an attempt, since it may be what made the server leave."""
+        self._desk.abandon(intents[0])
+        left = ItemLostError(f"{intents[0].server} left with it", kind=ABANDONED)
+        if any(intent.number >= self._desk.options.attempts for intent in intents):
+            raise left
+        await together(*(self._desk.journal.attempt_failed(intent.key, failure(left)) for intent in intents))
+
+    def _renew(self) -> None:
+        if self._intents:
+            self._desk.flights.pop(self._intents[0].batch_id, None)
+            self._intents = ()
+            self._package = Package.of(self._job.instances)
+            self._pictures = Pictures(self._desk, self._member, self._package, self._points)
+
     async def _intend(self) -> None:
-        numbers = {key: 1 + await self._desk.journal.attempts(key) for key in self._points}
-        chosen = batch_id(self._desk.destination, numbers)
+        standing = await self._desk.journal.standing(list(self._points))
+        numbers = {key: 1 + standing.get(key, Standing()).attempts for key in self._points}
+        chosen = batch_id(self._desk.destination, self._desk.run, numbers)
         self._intents = tuple(
             Intent(
                 key=key,
@@ -117,7 +135,8 @@ class Attempt:
         await together(*(self._desk.journal.intend(self._points[i.key], i) for i in self._intents))
 
     def _announce(self, intents: Sequence[Intent]) -> None:
-        self._desk.flights[intents[0].batch_id] = Flight(self._member, tuple(self._points.values()))
+        flight = Flight(self._member, tuple(self._points.values()), self._package.nodes)
+        self._desk.flights[intents[0].batch_id] = flight
         for intent in intents:
             self._desk.listener(
                 events.Submitted(
@@ -149,41 +168,44 @@ class Attempt:
             if found is None:
                 raise
             ticket = found
+        self._desk.checkpoint(checkpoints.TAKEN)
         await self._desk.journal.submitted(chosen, ticket.item_id)
         return ticket
 
     async def _find(self) -> Ticket | None:
         try:
             return await self._member.server.find(self._intents[0].batch_id, self._package.nodes)
-        except TransientError as error:
-            raise _NoAnswerError(error.message) from error
+        except AttemptError as error:
+            raise _UnknownError(error.message) from error
 
     async def _follow(self, ticket: Ticket) -> Ended:
         """Listen until the item ends, fetching each picture as soon as it is there."""
         ended: Ended | AttemptError | ServerError = ItemLostError("the server stopped telling about the item")
-        async with anyio.create_task_group() as fetching:
+        async with tasks() as fetching:
             try:
                 async with aclosing(self._member.server.hear(ticket)) as told:  # type: ignore[type-var]
                     async for event in told:
                         if isinstance(event, Started):
                             self._tell_started()
                         elif isinstance(event, Rendered):
-                            self._fetch(event.image, fetching)
+                            self._pictures.fetch(event.image, fetching)
                         else:
                             ended = event
             except ItemLostError as error:
                 ended = error
             except TransientError as error:
-                ended = _NoAnswerError(error.message)
+                ended = _UnknownError(error.message)
             except (AttemptError, ServerError) as error:
                 ended = error
             if isinstance(ended, Ended):
                 self._give_slot_back()
+                self._desk.checkpoint(checkpoints.ENDED)
                 self._learn(ended)
                 if ended.images:
-                    await together(*(self._desk.journal.rendered(key, self._times(key, ended)) for key in self._points))
+                    times = {key: self._settle.times(key, ended) for key in self._points}
+                    await together(*(self._desk.journal.rendered(key, when) for key, when in times.items()))
                 for image in ended.images:
-                    self._fetch(image, fetching)
+                    self._pictures.fetch(image, fetching)
         if isinstance(ended, Ended):
             return ended
         raise ended
@@ -197,85 +219,45 @@ class Attempt:
         for known in self._points.values():
             self._desk.listener(events.Started(key=known.key, index=known.index, server=self._member.name))
 
-    def _fetch(self, image: ServerImage, group: TaskGroup) -> None:
-        place = (image.node, image.iteration)
-        owner = self._package.owners.get(image.node)
-        if owner is None or place in self._asked:
-            return
-        ordinal = sum(1 for node, _ in self._asked if self._package.owners[node] == owner)
-        self._asked.add(place)
-
-        async def one() -> None:
-            self._brought[place] = await bring(self._desk, self._member, self._points[owner], image, ordinal)
-
-        group.start_soon(one)
-
     async def _conclude(self, ended: Ended) -> list[Next]:
         """Give each variation of the item its due: its pictures, its error, or another attempt."""
         left: list[Next] = []
         error = ended.error or VariationError("the workflow ended without a picture", kind="NoImage")
         failed = self._package.blamed(ended.failed_node) if ended.error else frozenset()
         innocent: list[Instance] = []
+        waiting: list[Instance] = []
+        silence: AttemptError | None = None
         for instance in self._job.instances:
-            brought = self._pictures(instance.key)
-            problem = next((item for item in brought if isinstance(item, AttemptError)), None)
-            renderings = [item for item in brought if isinstance(item, Rendering)]
-            if problem is not None:
-                left += await self._settle([instance], problem)
-            elif renderings and self._has_all(instance.key):
-                await self._complete(instance, renderings, ended)
+            problem = self._pictures.problem(instance.key)
+            if isinstance(problem, NoAnswerError):
+                waiting.append(instance)
+                silence = problem
+            elif problem is not None:
+                left += await self._settle.fell_short([instance], self._intents, problem)
+            elif self._pictures.complete(instance.key):
+                await self._settle.complete(instance, self._pictures.of(instance.key), ended)
             elif ended.error and len(self._job.instances) > 1 and (instance.key not in failed or self._shared(failed)):
                 innocent.append(instance)
             else:
-                left += await self._settle([instance], error)
-        return left + await self._alone(innocent)
+                left += await self._settle.fell_short([instance], self._intents, error)
+        if silence is not None:
+            left += await self._stranded(waiting, ServerUnreachableError(silence.message))
+        return left + await self._settle.alone(innocent)
 
     def _shared(self, failed: frozenset[str]) -> bool:
         """Whether the failure says nothing about which variation is at fault."""
         return len(failed) == len(self._job.instances)
 
-    def _pictures(self, key: str) -> list[Rendering | AttemptError]:
-        return [item for place, item in sorted(self._brought.items()) if self._package.owners[place[0]] == key]
-
-    def _has_all(self, key: str) -> bool:
-        return {node for node, _ in self._brought} >= set(self._package.fused.outputs[key])
-
-    async def _complete(self, instance: Instance, renderings: Sequence[Rendering], ended: Ended) -> None:
-        times = self._times(instance.key, ended)
-        await self._desk.journal.complete(instance.key, renderings, times)
-        seconds = None
-        if times.started_at and times.finished_at:
-            seconds = (times.finished_at - times.started_at).total_seconds()
-        self._desk.outcome(None)
-        self._desk.listener(
-            events.Completed(
-                key=instance.key,
-                index=instance.variation.index,
-                server=self._member.name,
-                values=instance.variation.values,
-                paths=tuple(rendering.path for rendering in renderings),
-                seconds=seconds,
-            )
-        )
-
-    def _times(self, key: str, ended: Ended) -> Times:
-        """When the server had the variation: of an item of several, its equal share, since they run interleaved."""
-        begun, done = ended.started_at, ended.finished_at
-        if begun and done and len(self._points) > 1:
-            share = (done - begun) / len(self._points)
-            begun += share * list(self._points).index(key)
-            done = begun + share
-        return Times(queued_at=ended.queued_at, started_at=begun, finished_at=done)
-
-    async def _alone(self, instances: Sequence[Instance]) -> list[Next]:
-        """Variations whose item failed through another's fault: each by itself, at once, without an attempt counted."""
-        await together(*(self._desk.journal.withdraw(instance.key) for instance in instances))
-        return [Next(Job(instances=(instance,))) for instance in instances]
-
-    def _without_server(self, error: ServerError) -> list[Next]:
-        """The server is gone; what it may have of ours stays open until it answers or another takes it over."""
+    async def _stranded(self, instances: Sequence[Instance], error: ServerError) -> list[Next]:
+        """The server is gone; what it has of ours stays open until it answers or another takes it over."""
         self._desk.leave(self._member, error)
-        return [Next(replace(self._job, intents=self._intents))]
+        if self._job.strandings >= MOST_STRANDINGS:
+            lost = ItemLostError(f"{self._member.name} left {MOST_STRANDINGS} times while it had it")
+            return await self._settle.fell_short(instances, self._intents, lost)
+        keys = {instance.key for instance in instances}
+        intents = tuple(intent for intent in self._intents if intent.key in keys)
+        job = replace(self._job, instances=tuple(instances), intents=intents, strandings=self._job.strandings + 1)
+        return [Next(job)]
 
     async def _turned_away(self, error: OverloadedError) -> list[Next]:
         """The server took nothing: no attempt is counted, however often it says so."""
@@ -284,54 +266,6 @@ class Attempt:
         delay = self._desk.options.backoff.delay(self._job.attempt, self._desk.chance, error.retry_after)
         return [Next(self._job.again(avoid=self._member.url), delay)]
 
-    async def _settle(self, instances: Sequence[Instance], error: AttemptError) -> list[Next]:
-        """An attempt brought nothing for these: another one where that may help, else a failed row."""
-        numbers = {intent.key: intent.number for intent in self._intents}
-        again: list[Instance] = []
-        for instance in instances:
-            if isinstance(error, TransientError) and numbers.get(instance.key, 1) < self._desk.options.attempts:
-                again.append(instance)
-            else:
-                await self._fail(instance, error)
-        if not again:
-            return []
-        await together(*(self._desk.journal.attempt_failed(i.key, _failure(error)) for i in again))
-        delay = self._desk.options.backoff.delay(max(numbers.values(), default=1), self._desk.chance)
-        for instance in again:
-            self._desk.listener(
-                events.Retrying(
-                    key=instance.key,
-                    index=instance.variation.index,
-                    server=self._member.name,
-                    attempt=numbers.get(instance.key, 1),
-                    delay=delay,
-                    error=_sentence(error),
-                )
-            )
-        jobs = replace(self._job, instances=tuple(again)).again(avoid=self._member.url).split()
-        return [Next(job, delay) for job in jobs]
 
-    async def _fail(self, instance: Instance, error: AttemptError) -> None:
-        await self._desk.journal.fail(self._points[instance.key], _failure(error))
-        self._desk.outcome(_sentence(error))
-        self._desk.listener(
-            events.Failed(
-                key=instance.key,
-                index=instance.variation.index,
-                server=self._member.name,
-                values=instance.variation.values,
-                error=_sentence(error),
-            )
-        )
-
-
-class _NoAnswerError(AttemptError):
+class _UnknownError(AttemptError):
     """The server does not answer, so what became of the item is not known."""
-
-
-def _failure(error: AttemptError) -> Failure:
-    return Failure(kind=error.kind, message=error.message)
-
-
-def _sentence(error: AttemptError) -> str:
-    return f"{error.kind}: {error.message}"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import anyio
 
@@ -15,15 +14,17 @@ from sweep.engine.pool import Member
 from sweep.engine.work import Job
 from sweep.errors import ServerError
 from sweep.record.base import Intent, Journal, Point
+from sweep.record.checkpoints import Checkpoint, no_checkpoint
 from sweep.record.images import ImageStore
 
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """An item at a server, and the points it renders."""
+    """An item at a server, or on its way there, and the points it renders."""
 
     member: Member
     points: tuple[Point, ...]
+    outputs: tuple[str, ...]  # the nodes that give their pictures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +36,13 @@ class Desk:
     options: RunOptions
     listener: Listener
     destination: str
+    run: int
     kinds: Mapping[str, str]  # of the axes, by name: they shape the names of files
     downloads: anyio.CapacityLimiter
     leave: Callable[[Member, ServerError], None]
     abandon: Callable[[Intent], None]  # others took it over: its server cancels it when it comes back
     outcome: Callable[[str | None], None]  # told of every outcome: None for a success, else what failed
+    checkpoint: Checkpoint = no_checkpoint
     chance: random.Random = field(default_factory=random.Random)
     flights: dict[str, Flight] = field(default_factory=dict)
 
@@ -54,23 +57,3 @@ class Next:
 
     job: Job
     delay: float = 0.0
-
-
-async def together(*calls: Awaitable[Any]) -> None:
-    """Await all of them at once, so that they share one commit. Raises what the first failing one raised."""
-    if len(calls) == 1:
-        await calls[0]
-        return
-    failures: list[Exception] = []
-
-    async def one(call: Awaitable[Any]) -> None:
-        try:
-            await call
-        except Exception as error:  # noqa: BLE001 - raised again below, without the group around it
-            failures.append(error)
-
-    async with anyio.create_task_group() as group:
-        for call in calls:
-            group.start_soon(one, call)
-    if failures:
-        raise failures[0]

@@ -40,11 +40,14 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
-    """Its pictures are on disk and in the record. `seconds` is the server's rendering time, None where unknown."""
+    """Its pictures are on disk and in the record. `seconds` is the server's rendering time, None where unknown.
+
+    `server` is None, and `paths` empty, for a point that has the picture of another one of the same key.
+    """
 
     key: str
     index: int
-    server: str
+    server: str | None
     values: Mapping[str, Scalar]
     paths: tuple[str, ...]
     seconds: float | None

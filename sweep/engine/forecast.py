@@ -75,7 +75,7 @@ async def foresee(
 def _forecast(plan: Plan, past: Past, infos: tuple[ServerInfo, ...], provisional: tuple[str, ...]) -> Forecast:
     done, failed = _standing(plan, past)
     new = len(plan) - done - failed
-    width, height = _size(plan, past)
+    width, height = picture_size(plan, past)
     return Forecast(
         plan=plan,
         servers=infos,
@@ -99,7 +99,7 @@ def _standing(plan: Plan, past: Past) -> tuple[int, int]:
     return states.count("completed"), states.count("failed")
 
 
-def _size(plan: Plan, past: Past) -> tuple[int, int]:
+def picture_size(plan: Plan, past: Past) -> tuple[int, int]:
     """Width and height of the pictures in pixels: as the graph says it, else as the source has it."""
     if past.pixels:
         return past.pixels, 1

@@ -49,9 +49,13 @@ class Package:
         return frozenset(self.fused.outputs if node is None else culprits(self.fused, node))
 
 
-def batch_id(destination: str, numbers: Mapping[str, int]) -> str:
-    """The batch id of an attempt: the same for the same results folder, keys and attempt numbers, and nobody else's."""
-    text = "\n".join([destination, *(f"{key} {number}" for key, number in numbers.items())])
+def batch_id(destination: str, run: int, numbers: Mapping[str, int]) -> str:
+    """The batch id of an attempt: the same for the same results folder, run, keys and attempt numbers, nobody else's.
+
+    The run is in it because attempts are counted anew where a variation is tried again on request: an item of the
+    earlier count, still in the server's list, is not the answer to the new one.
+    """
+    text = "\n".join([f"{destination} {run}", *(f"{key} {number}" for key, number in numbers.items())])
     return str(uuid.UUID(bytes=hashlib.blake2b(text.encode(), digest_size=16).digest()))
 
 

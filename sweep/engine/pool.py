@@ -12,10 +12,10 @@ from sweep.engine.events import Listener, ServerChanged
 from sweep.engine.fusing import FusionSize
 from sweep.engine.limits import Limit
 from sweep.engine.retry import Backoff
-from sweep.errors import ServerError, ServerRefusedError, ServerUnsupportedError, TransientError
+from sweep.errors import ServerError, ServerRefusedError, ServerUnreachableError, ServerUnsupportedError, SweepError
 from sweep.servers.base import Server, ServerInfo
 
-Readiness = Callable[["Member"], Awaitable[None]]  # raises ServerError where the server cannot serve this plan
+Readiness = Callable[["Member"], Awaitable[None]]  # raises SweepError where the server cannot serve this plan
 
 
 @dataclass(slots=True, eq=False)
@@ -26,6 +26,7 @@ class Member:
     info: ServerInfo
     limit: Limit
     left: ServerError | None = None
+    opened: bool = True  # False for one that never answered yet: `info` holds its address only
     abandoned: set[str] = field(default_factory=set)  # batch ids given to others while it was away
     held_until: float = 0.0  # monotonic seconds: no new item before, because the server asked so
     failures: int = 0  # times in a row that it left
@@ -45,17 +46,24 @@ class Member:
 
     def succeeded(self) -> None:
         """An item went through."""
+        self.failures = 0
         self._adopt(self.limit.succeeded())
 
     def overloaded(self, retry_after: float | None) -> None:
-        """It asked for less; `retry_after` in seconds."""
+        """It asked for less, or was too slow to answer; `retry_after` in seconds."""
         self._adopt(self.limit.overloaded())
         if retry_after is not None:
             self.held_until = max(self.held_until, anyio.current_time() + retry_after)
 
-    async def ready(self) -> None:
-        """Wait until it may be sent something again."""
-        await anyio.sleep(max(0.0, self.held_until - anyio.current_time()))
+    def admit(self, info: ServerInfo, limit: Limit) -> None:
+        """It answered for the first time."""
+        self.info, self.opened = info, True
+        self._adopt(limit)
+
+    @property
+    def held(self) -> float:
+        """Seconds until it may be sent something again."""
+        return max(0.0, self.held_until - anyio.current_time())
 
     def _adopt(self, limit: Limit) -> None:
         self.limit = limit
@@ -64,7 +72,7 @@ class Member:
 
 
 class Pool:
-    """All members, and the bookkeeping of who is in. A member that leaves for good is never asked again."""
+    """All members, and the bookkeeping of who is in."""
 
     def __init__(self, members: Iterable[Member], listener: Listener, backoff: Backoff) -> None:
         self.members = tuple(members)
@@ -78,14 +86,16 @@ class Pool:
         return frozenset(member.url for member in self.members if member.left is None)
 
     def hopeless(self) -> bool:
-        """Whether no member takes work or ever will."""
-        return all(member.left is not None and _for_good(member.left) for member in self.members)
+        """Whether no member takes work, and waiting alone will not make one do so."""
+        return all(isinstance(member.left, _LASTING) for member in self.members)
 
     def leave(self, member: Member, reason: ServerError) -> None:
         """The member takes no work until it answers again. Said once, however many of its items fail together."""
         if member.left is None:
             member.left = reason
             member.failures += 1
+            if isinstance(reason, ServerUnreachableError):
+                member.overloaded(None)
             self._listener(ServerChanged(server=member.name, state="left", reason=reason.message))
             self._change()
 
@@ -101,22 +111,23 @@ class Pool:
         return self._changed
 
     async def revive(self, member: Member, readiness: Readiness) -> None:
-        """Ask a member that left again and again, with back-off, until it can serve; returns at once if it may not.
+        """Ask a member that left again and again, with back-off, until it can serve.
 
         What others took over meanwhile is cancelled there first, so that it is not rendered twice.
         """
         tries = member.failures
-        while member.left is not None and not _for_good(member.left):
+        while member.left is not None:
             await anyio.sleep(max(0.05, self._backoff.delay(tries, self._chance)))
             tries += 1
             try:
-                if member.abandoned:
-                    await member.server.cancel(sorted(member.abandoned))
-                    member.abandoned.clear()
+                if member.opened:
+                    await cancel_abandoned(member)
                 await readiness(member)
+                await cancel_abandoned(member)
             except ServerError as error:
                 member.left = error
-            except TransientError:
+                self._change()
+            except SweepError:
                 continue
             else:
                 self.back(member)
@@ -126,5 +137,12 @@ class Pool:
         self._changed = anyio.Event()
 
 
-def _for_good(reason: ServerError) -> bool:
-    return isinstance(reason, ServerRefusedError | ServerUnsupportedError)
+async def cancel_abandoned(member: Member) -> None:
+    """What was given to others is not to be rendered here. Raises what the server does where it cannot be told."""
+    while member.abandoned:
+        batches = sorted(member.abandoned)
+        await member.server.cancel(batches)
+        member.abandoned.difference_update(batches)
+
+
+_LASTING = (ServerRefusedError, ServerUnsupportedError)

@@ -5,44 +5,40 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
 
-from sweep.engine import stopping
+from sweep.engine import space, stopping
 from sweep.engine.events import Listener, Notice, RunStarted, ServerChanged
-from sweep.engine.fusing import FusionSize
-from sweep.engine.limits import Limit
+from sweep.engine.forecast import picture_size
+from sweep.engine.joining import by_name, drop_unfit, members_of
 from sweep.engine.options import RunOptions
 from sweep.engine.packing import point
 from sweep.engine.pool import Member
-from sweep.errors import (
-    PlanError,
-    Problem,
-    ServerError,
-    ServerUnreachableError,
-    ServerUnsupportedError,
-    TransientError,
-)
+from sweep.errors import OverloadedError, PlanError, Problem, ServerUnreachableError, TransientError
 from sweep.experiment.definition import Experiment
 from sweep.plan.binding import Plan, make_plan
+from sweep.plan.estimate import disk_bytes
 from sweep.plan.instance import Instance
 from sweep.plan.lanes import lanes
 from sweep.record.base import Counts, RunFacts, State
-from sweep.record.disk import replacing
+from sweep.record.checkpoints import Checkpoint, no_checkpoint
+from sweep.record.disk import free_bytes, replacing
 from sweep.record.images import ImageStore
 from sweep.record.journal import SqliteJournal
 from sweep.record.lock import FolderLock
+from sweep.record.past import read_sizes
 from sweep.servers.base import Server, ServerInfo
 from sweep.version import VERSION
-from sweep.workflow.graph import ModelRef, Ref, map_refs
+from sweep.workflow.graph import ModelRef
 from sweep.workflow.schemas import Model
 
 _T = TypeVar("_T")
-CLOSING: Final = 5.0  # seconds a server's client may take to let go
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,25 +81,27 @@ async def prepared(
     results: Path,
     options: RunOptions,
     listener: Listener,
+    checkpoint: Checkpoint = no_checkpoint,
 ) -> AsyncIterator[Preparation]:
     """Raises DefinitionError, ServerError where no server can be used, or RecordError."""
     folder = results / experiment.name
     async with AsyncExitStack() as held:
-        journal = await _journal(held, folder)
-        members = await _members(held, servers, options, listener)
+        journal = await _journal(held, folder, checkpoint)
+        members = await members_of(held, servers, options, listener)
         drawn = {axis: await journal.seeds(axis, count) for axis, count in experiment.undrawn.items()}
         experiment = experiment.with_seeds(drawn) if drawn else experiment
+        members.sort(key=lambda member: not member.opened)
         first = members[0].server
         schemas, models = await patiently(first.schemas, options), await patiently(first.models, options)
         plan = await anyio.to_thread.run_sync(make_plan, experiment, schemas, models)  # reads the workflow's file
-        await _drop_unfit(plan, members, by_name(models), listener)
-        for note in await anyio.to_thread.run_sync(lambda: plan.notes):  # looks where its files lie
-            listener(Notice(message=note))
+        await _said(plan, members, by_name(models), listener)
         if not await _nothing_new(plan, journal, options):
             await check_values(plan, members[0], options)
-        run = await in_step(plan, journal, [member.info for member in members], options)
-        store = ImageStore(folder, len(plan))
+        run = await in_step(plan, journal, [member.info for member in members if member.opened], options)
+        store = ImageStore(folder, len(plan), checkpoint=checkpoint)
         await _keep_inputs(plan, journal, store, folder)
+        before = await journal.counts()
+        await _room(plan, before, folder, options)
         yield Preparation(
             folder=folder,
             plan=plan,
@@ -114,69 +112,35 @@ async def prepared(
             skip=await _skipped(plan, journal),
             run=run,
             destination=f"sweep-{experiment.name}-{await journal.identity()}",
-            before=await journal.counts(),
+            before=before,
         )
 
 
-async def _journal(held: AsyncExitStack, folder: Path) -> SqliteJournal:
+async def _journal(held: AsyncExitStack, folder: Path, checkpoint: Checkpoint) -> SqliteJournal:
     await held.enter_async_context(FolderLock(folder))
     await anyio.to_thread.run_sync(stopping.clear, folder)
-    journal = await SqliteJournal.open(folder)
+    journal = await SqliteJournal.open(folder, checkpoint=checkpoint)
     held.push_async_callback(journal.aclose)
     return journal
 
 
-async def _members(
-    held: AsyncExitStack, servers: Sequence[Server], options: RunOptions, listener: Listener
-) -> list[Member]:
-    """The servers that answer; those that do not are said. Raises the first one's ServerError where none does."""
-    members: list[Member] = []
-    refusals: list[ServerError] = []
-    for server in servers:
-        held.push_async_callback(_close, server)
-        try:
-            info = await server.open()
-        except ServerError as error:
-            refusals.append(error)
-            continue
-        most = options.concurrency or 2 * info.capacity
-        members.append(Member(server, info, Limit.of(most), fusion=FusionSize(options.fuse)))
-    if not members:
-        raise refusals[0]
-    for refusal in refusals:
-        listener(Notice(message=f"{refusal.message} The run goes on without it."))
-    for member in members:
-        listener(ServerChanged(server=member.name, state="joined"))
-    return members
+async def _said(plan: Plan, members: list[Member], models: Mapping[ModelRef, Model], listener: Listener) -> None:
+    """Who takes no part, and what the plan has to say."""
+    for member in await drop_unfit(plan, members, models):
+        assert member.left is not None
+        listener(ServerChanged(server=member.name, state="left", reason=member.left.message))
+    for note in await anyio.to_thread.run_sync(lambda: plan.notes):  # looks where its files lie
+        listener(Notice(message=note))
 
 
-async def _close(server: Server) -> None:
-    """Also when the run is being cancelled, but not for ever."""
-    with anyio.move_on_after(CLOSING, shield=True):
-        await server.aclose()
-
-
-async def _drop_unfit(plan: Plan, members: list[Member], models: Mapping[ModelRef, Model], listener: Listener) -> None:
-    """Servers that cannot make the same pictures as the first one take no part."""
-    for member in members[1:]:
-        try:
-            await check_models(plan, member, models)
-        except ServerError as error:
-            members.remove(member)
-            listener(ServerChanged(server=member.name, state="left", reason=error.message))
-
-
-async def check_models(plan: Plan, member: Member, wanted: Mapping[ModelRef, Model]) -> None:
-    """Raises ServerError where a server lacks a model of the plan, or has another one under the same name."""
-    try:
-        models = by_name(await member.server.models())
-    except TransientError as error:
-        raise ServerUnreachableError(error.message) from error
-    for ref in model_refs(plan):
-        if ref not in models:
-            raise ServerUnsupportedError(f"{member.name} has no {ref.type} model {ref.name} ({ref.base}).")
-        if ref in wanted and models[ref].hash != wanted[ref].hash:
-            raise ServerUnsupportedError(f"{member.name} has another model of the name {ref.name}: the hashes differ.")
+async def _room(plan: Plan, before: Counts, folder: Path, options: RunOptions) -> None:
+    """Raises DiskFullError where what is to be rendered will not fit."""
+    past = await anyio.to_thread.run_sync(read_sizes, folder)
+    width, height = picture_size(plan, past)
+    still = before.points - before.completed - before.failed
+    if still:
+        expected = disk_bytes(still // (options.shard[1] if options.shard else 1), width, height, past.sizes)
+        await space.require(partial(anyio.to_thread.run_sync, free_bytes, folder), expected, str(folder))
 
 
 async def patiently(ask: Callable[[], Awaitable[_T]], options: RunOptions) -> _T:
@@ -190,27 +154,9 @@ async def patiently(ask: Callable[[], Awaitable[_T]], options: RunOptions) -> _T
         except TransientError as error:
             if attempt >= options.attempts:
                 raise ServerUnreachableError(error.message) from error
-            await anyio.sleep(options.backoff.ceiling(attempt))
+            asked = error.retry_after if isinstance(error, OverloadedError) else None
+            await anyio.sleep(max(options.backoff.ceiling(attempt), asked or 0.0))
     raise AssertionError("unreachable")
-
-
-def by_name(models: Sequence[Model]) -> dict[ModelRef, Model]:
-    """Models by what they are called; of two with one name, base and type the last."""
-    return {ModelRef(model.name, model.base, model.type): model for model in models}
-
-
-def model_refs(plan: Plan) -> frozenset[ModelRef]:
-    """Every model, of any type, that a point of the plan may need."""
-    found: set[ModelRef] = set()
-
-    def note(ref: Ref) -> None:
-        if isinstance(ref, ModelRef):
-            found.add(ref)
-
-    for _, graph in plan.probes():
-        for node in graph.nodes.values():
-            map_refs(dict(node.fields), note)
-    return frozenset(found)
 
 
 async def check_values(plan: Plan, member: Member, options: RunOptions) -> None:
@@ -220,7 +166,7 @@ async def check_values(plan: Plan, member: Member, options: RunOptions) -> None:
     answers = await patiently(lambda: member.server.check([graph for _, graph in located], images), options)
     problems = [Problem(message=f"{place}: {said}") for (place, _), said in zip(located, answers, strict=True) if said]
     if problems:
-        raise PlanError.of(problems, plan.experiment.name)
+        raise PlanError.of(problems, plan.experiment.source or plan.experiment.name)
 
 
 async def _nothing_new(plan: Plan, journal: SqliteJournal, options: RunOptions) -> bool:

@@ -27,6 +27,8 @@ class Job:
     attempt: int = 1  # in this run; the record counts over all runs
     avoid: frozenset[str] = frozenset()  # urls of servers that failed at it
     intents: tuple[Intent, ...] = ()
+    strandings: int = 0  # how often its server left while it was there
+    admitted: bool = False  # nothing else of this run is at its keys
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -100,6 +102,16 @@ class Work:
         self._waiting = [waiting for waiting in self._waiting if waiting.job.home in self._alive()]
         self.wake()
 
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left, and nothing in flight that could come back."""
+        return not self._lanes and not self._waiting and not self.in_flight
+
+    async def change_within(self, seconds: float) -> None:
+        """Wait so long, or until something changes."""
+        with anyio.move_on_after(seconds):
+            await self._changed.wait()
+
     def wake(self) -> None:
         """Something changed (a server left or came back): those who wait look again."""
         self._changed.set()
@@ -126,10 +138,12 @@ class Work:
         """
         while True:
             changed = self._changed
-            if url in self._alive() and (job := self._returned(url) or self._next_fresh(url, most)):
+            if url in self._alive() and (job := self._next(url, most)):
                 self.in_flight += 1
                 return job
-            if not self._lanes and not self._waiting and not self.in_flight:
+            if self._stopped:
+                self._waiting = [waiting for waiting in self._waiting if waiting.job.home in self._alive()]
+            if self.over:
                 self.wake()
                 return None
             await self._sleep(changed)
@@ -157,9 +171,22 @@ class Work:
                 self._own[url] = min(self._lanes, key=busy.count)
         return self._own.get(url)
 
-    def _returned(self, url: str) -> Job | None:
+    def _next(self, url: str, most: int) -> Job | None:
+        """What came back, then what was never begun; last what another server had that left.
+
+        So a server that is away for a while finds its items its own when it is back, and none is rendered twice.
+        """
+        return self._returned(url, orphans=False) or self._next_fresh(url, most) or self._returned(url, orphans=True)
+
+    def _returned(self, url: str, *, orphans: bool) -> Job | None:
         now, alive = self._clock(), self._alive()
-        due = [waiting for waiting in self._waiting if waiting.not_before <= now and _fits(waiting.job, url, alive)]
+        due = [
+            waiting
+            for waiting in self._waiting
+            if waiting.not_before <= now
+            and (waiting.job.home not in (None, url)) == orphans
+            and _fits(waiting.job, url, alive)
+        ]
         if not due:
             return None
         first = min(due, key=lambda waiting: waiting.not_before)

@@ -57,6 +57,14 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How far a key is: its state (None: to be rendered, nothing under way) and the attempts counted so far."""
+
+    state: State | None = None
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rendering:
     """One picture of an outcome, on disk and whole."""
 
@@ -164,6 +172,16 @@ class Journal(Protocol):
 
     async def attempts(self, key: str) -> int:
         """How many attempts were made at this key, over all runs, since it was last asked to be tried again."""
+        ...
+
+    async def standing(self, keys: Sequence[str]) -> dict[str, Standing]:
+        """State and attempts of each of these keys that is on record; the others are missing in the answer."""
+        ...
+
+    async def ended_with(self, kind: str, url: str) -> list[str]:
+        """Batch ids of the attempts at the server `url` that ended with a failure of this kind, newest first: the
+        last 1,000.
+        """
         ...
 
     async def intend(self, point: Point, intent: Intent) -> None:

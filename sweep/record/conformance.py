@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from sweep.errors import RecordError
-from sweep.record.base import Failure, Intent, Journal, Point, Rendering, RunFacts, State, Times
+from sweep.record.base import Failure, Intent, Journal, Point, Rendering, RunFacts, Standing, State, Times
 
 OpenAgain: TypeAlias = "Callable[[], Awaitable[Journal]]"
 Case: TypeAlias = "Callable[[OpenAgain], Coroutine[Any, Any, None]]"
@@ -94,6 +94,8 @@ async def a_new_record_is_empty(open_again: OpenAgain) -> None:
         assert list(await journal.completed_indices()) == []
         assert await journal.open_intents() == []
         assert await journal.attempts("nothing") == 0
+        assert await journal.standing(["nothing"]) == {}
+        assert await journal.ended_with("Lost", "http://nowhere") == []
         assert (await journal.counts()).points == 0
         await refused(journal.identity())
 
@@ -210,7 +212,11 @@ async def attempts_are_counted_over_restarts(open_again: OpenAgain) -> None:
         await journal.intend(point, an_intent(point, 4))
         await journal.withdraw(point.key)
         assert await journal.attempts(point.key) == 3
+        assert await journal.standing([point.key, "unknown"]) == {point.key: Standing(attempts=3)}
+        assert await journal.ended_with(BAD.kind, "http://gpu1") == ["b0-3", "b0-2", "b0-1"]
+        assert await journal.ended_with(BAD.kind, "http://gpu2") == []
         await journal.fail(point, BAD)
+        assert await journal.standing([point.key]) == {point.key: Standing(state="failed", attempts=3)}
         assert await journal.reopen([point.key, "unknown"]) == 1
         assert await journal.attempts(point.key) == 0
         await _complete(journal, point)

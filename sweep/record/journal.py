@@ -17,7 +17,7 @@ import anyio
 from anyio.to_thread import run_sync
 
 from sweep.record import operations, queries
-from sweep.record.base import Counts, Failure, Intent, Point, Rendering, RunFacts, State, Times
+from sweep.record.base import Counts, Failure, Intent, Point, Rendering, RunFacts, Standing, State, Times
 from sweep.record.checkpoints import Checkpoint, no_checkpoint
 from sweep.record.known import CompactKeys
 from sweep.record.schema import JOURNAL, connect_reader, connect_writer, telling
@@ -122,6 +122,12 @@ class SqliteJournal:
 
     async def attempts(self, key: str) -> int:
         return await self._read(partial(queries.attempts, key=key))
+
+    async def standing(self, keys: Sequence[str]) -> dict[str, Standing]:
+        return await self._read(partial(queries.standing, keys=keys))
+
+    async def ended_with(self, kind: str, url: str) -> list[str]:
+        return await self._read(partial(queries.ended_with, kind=kind, url=url))
 
     async def intend(self, point: Point, intent: Intent) -> None:
         await self._writer.do("intend", partial(operations.intend, point=point, intent=intent, now=self._now()))

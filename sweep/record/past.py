@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,19 @@ class Past:
         return (*drawn, *(next(missing) for _ in range(count - len(drawn))))
 
 
+def read_sizes(folder: Path) -> Past:
+    """Only `sizes`: quick in a folder of any size. Raises CorruptRecordError."""
+    if not (folder / JOURNAL).is_file():
+        return Past()
+    with reading(folder) as db:
+        return Past(sizes=_sizes(db))
+
+
+def _sizes(db: sqlite3.Connection) -> list[tuple[int, int]]:
+    rows = db.execute("SELECT width * height, size FROM images LIMIT ?", (_SAMPLE,))
+    return [(pixels, size) for pixels, size in rows]
+
+
 def read_past(folder: Path) -> Past:
     """Raises CorruptRecordError where the journal is damaged."""
     if not (folder / JOURNAL).is_file():
@@ -50,7 +64,6 @@ def read_past(folder: Path) -> Past:
             " AND finished_at IS NOT NULL ORDER BY id DESC LIMIT ?",
             (_SAMPLE,),
         )
-        sizes = db.execute("SELECT width * height, size FROM images LIMIT ?", (_SAMPLE,))
         return Past(
             fingerprint=queries.fingerprint(db),
             counts=queries.counts(db),
@@ -58,5 +71,5 @@ def read_past(folder: Path) -> Past:
             completed=done,
             seeds={axis: tuple(json.loads(drawn)) for axis, drawn in db.execute("SELECT axis, drawn FROM seeds")},
             seconds=[value for (value,) in seconds],
-            sizes=[(pixels, size) for pixels, size in sizes],
+            sizes=_sizes(db),
         )

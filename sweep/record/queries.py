@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sweep.errors import RecordError
-from sweep.record.base import Counts, Intent, RunFacts, State
+from sweep.record.base import Counts, Intent, RunFacts, Standing, State
 from sweep.record.known import CompactKeys
 from sweep.record.operations import OPEN, OUTCOMES, moment
 from sweep.record.schema import BrokenSealError, sealing
@@ -87,6 +87,23 @@ def identity(db: sqlite3.Connection) -> str:
 def attempts(db: sqlite3.Connection, key: str) -> int:
     row = db.execute("SELECT attempts FROM points WHERE key = ? LIMIT 1", (key,)).fetchone()
     return int(row[0]) if row else 0
+
+
+def standing(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Standing]:
+    found = {}
+    for key in keys:
+        row = db.execute("SELECT state, attempts FROM points WHERE key = ? LIMIT 1", (key,)).fetchone()
+        if row:
+            found[key] = Standing(state=None if row[0] == "pending" else row[0], attempts=row[1])
+    return found
+
+
+def ended_with(db: sqlite3.Connection, kind: str, url: str) -> list[str]:
+    rows = db.execute(
+        "SELECT batch_id FROM attempts WHERE kind = ? AND url = ? GROUP BY batch_id ORDER BY max(id) DESC LIMIT 1000",
+        (kind, url),
+    )
+    return [batch for (batch,) in rows]
 
 
 def open_intents(db: sqlite3.Connection) -> list[Intent]:
