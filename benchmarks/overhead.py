@@ -36,7 +36,9 @@ def measure() -> list[Figure]:
         Figure(benchmark=NAME, name="bare loop: download, write, fsync", value=least.rate, unit="pictures/s"),
         Figure(benchmark=NAME, name="bare loop: render, download, write, fsync", value=whole.rate, unit="pictures/s"),
         Figure(benchmark=NAME, name="sweep.run / download only", value=ours.rate / least.rate, goal=GOAL, more=True),
-        Figure(benchmark=NAME, name="sweep.run / render and download", value=ours.rate / whole.rate, goal=GOAL, more=True),
+        Figure(
+            benchmark=NAME, name="sweep.run / render and download", value=ours.rate / whole.rate, goal=GOAL, more=True
+        ),
         Figure(benchmark=NAME, name="processor time of sweep.run", value=ours.cpu * each, unit="ms/picture"),
         Figure(benchmark=NAME, name="of the loop that downloads", value=least.cpu * each, unit="ms/picture"),
         Figure(benchmark=NAME, name="of the loop that renders", value=whole.cpu * each, unit="ms/picture"),

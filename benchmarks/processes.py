@@ -37,9 +37,8 @@ class Measured(Generic[T]):
 @contextmanager
 def sandboxes(options: Sequence[SandboxOptions]) -> Iterator[list[str]]:
     """One process a sandbox; their addresses, for as long as the block lasts."""
-    context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
-    if os.name == "posix":
-        context.set_forkserver_preload(["sweep.sandbox.app"])
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sweep.sandbox.app"])
     started = []
     try:
         for chosen in options:

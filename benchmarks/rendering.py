@@ -18,7 +18,7 @@ from sweep.experiment.definition import Experiment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """`seconds` from the first submission to the last picture on record; `whole` with start and tables; CPU likewise."""
+    """`seconds` and `cpu` from the first submission to the last picture on record; `whole` with start and tables."""
 
     pictures: int
     seconds: float

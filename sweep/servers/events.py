@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import aiohttp
-import socketio
-from socketio.exceptions import SocketIOError
 
 from sweep.servers.http import Http, Timings
+from sweep.servers.line import Line, LineError, Wanted, connected
 
 SOCKET_PATH = "/ws/socket.io"
-LARGEST_EVENT = 16 * 1024 * 1024  # bytes; previews of large pictures come along
 HANDSHAKE = 5.0  # seconds
 GOODBYE = 1.0  # seconds for closing politely
-SOCKET_FAULTS = (SocketIOError, aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError)
+SOCKET_FAULTS = (LineError, aiohttp.ClientError, OSError, TimeoutError, ValueError)
+OF_NO_USE = frozenset({"invocation_progress", "generator_progress", "batch_enqueued", "model_load_started"})
+
+
+def useful(event: str, text: str) -> bool:
+    """Whether an event may say something: of nodes that are done, those that brought a picture."""
+    return event not in OF_NO_USE and (event != "invocation_complete" or '"image_name"' in text)
 
 
 class Events:
-    """Feeds every event to `heard` and says by `changed` when the line comes up or goes down.
+    """Feeds every useful event to `heard` and says by `changed` when the line comes up or goes down.
 
     Only the websocket transport is used: the polling handshake of a real server answers 500 to any client that
     accepts gzip. Events are not replayed, and subscriptions end with the connection: who listens must look at the
@@ -36,96 +39,71 @@ class Events:
         subscriptions: Callable[[], Iterable[tuple[str, dict[str, str]]]],
         heard: Callable[[str, Any], None],
         changed: Callable[[bool], None],
+        wanted: Wanted = useful,
     ) -> None:
         self._http = http
         self._timings = timings
         self._subscriptions = subscriptions
         self._heard = heard
         self._changed = changed
-        self._client: Any = None
-        self._lost = asyncio.Event()
+        self._wanted = wanted
+        self._line: Line | None = None
         self._stopped = asyncio.Event()
-        self.up = False
+
+    @property
+    def up(self) -> bool:
+        """Whether events are heard at the moment."""
+        return self._line is not None
 
     async def run(self) -> None:
         """Keep the line up until `stop`; never raises."""
-        pause = self._timings.reconnect
-        while not self._stopped.is_set():
-            if await self._once():
-                pause = self._timings.reconnect
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._stopped.wait()
-            pause = min(pause * 2, self._timings.reconnect_most)
+        listening = asyncio.create_task(self._keep_up())
+        try:
+            await self._stopped.wait()
+        finally:
+            listening.cancel()
+            await asyncio.wait([listening], timeout=GOODBYE)
 
     def stop(self) -> None:
-        """End the line soon. To cancel `run` is the harder way: in a handshake the socket's library swallows it, or
-        leaves a connection open.
-        """
+        """End the line soon."""
         self._stopped.set()
-        self._lost.set()
 
     async def emit(self, event: str, data: dict[str, str]) -> None:
         """Tell the server something, where the line is up."""
-        if self.up:
+        if self._line is not None:
             with contextlib.suppress(*SOCKET_FAULTS):
-                await self._client.emit(event, data)
+                await self._line.emit(event, data)
+
+    async def _keep_up(self) -> None:
+        pause = self._timings.reconnect
+        while True:
+            if await self._once():
+                pause = self._timings.reconnect
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, self._timings.reconnect_most)
 
     async def _once(self) -> bool:
         """One connection from handshake to its end; True where there was one."""
-        self._lost = lost = asyncio.Event()
-        client = self._client = self._new_client(lost)
-        connected = False
+        http, was_up = self._http, False
+        token = {"token": http.token} if http.token else None
         try:
-            async with asyncio.timeout(self._timings.connect + HANDSHAKE):
-                await self._connect(client)
-            connected = True
-            if not self._stopped.is_set():
-                self._set(up=True)
-                await lost.wait()
+            async with asyncio.timeout(self._timings.connect + HANDSHAKE) as handshake:
+                url = http.address.url + SOCKET_PATH
+                async with connected(http.session, url, http.headers(), token) as line:
+                    for event, data in self._subscriptions():
+                        await line.emit(event, data)
+                    handshake.reschedule(None)
+                    was_up = True
+                    self._set(line)
+                    await line.listen(self._wanted, self._heard)
         except SOCKET_FAULTS:
-            return connected
+            return was_up
         finally:
-            self._set(up=False)
-            with contextlib.suppress(*SOCKET_FAULTS):
-                async with asyncio.timeout(GOODBYE):
-                    await client.shutdown()
-        return connected
+            self._set(None)
+        return was_up
 
-    async def _connect(self, client: Any) -> None:
-        await client.connect(
-            self._http.address.origin,
-            headers=self._http.headers(),
-            auth={"token": self._http.token} if self._http.token else None,
-            transports=["websocket"],
-            socketio_path=self._http.address.prefix + SOCKET_PATH,
-            wait_timeout=HANDSHAKE,
-        )
-        for event, data in self._subscriptions():
-            await client.emit(event, data)
-
-    def _new_client(self, lost: asyncio.Event) -> Any:
-        silent = logging.Logger("sweep.socket", logging.CRITICAL + 1)  # at lower levels it would write our token
-        client = socketio.AsyncClient(
-            reconnection=False,
-            handle_sigint=False,
-            logger=silent,
-            engineio_logger=silent,
-            http_session=self._http.session,
-            websocket_extra_options={"max_msg_size": LARGEST_EVENT},
-        )
-
-        async def on_event(event: str, *data: Any) -> None:
-            self._heard(event, data[0] if data else None)
-
-        async def on_disconnect(_reason: object = None) -> None:
-            lost.set()
-
-        client.on("*", on_event)
-        client.on("disconnect", on_disconnect)
-        return client
-
-    def _set(self, *, up: bool) -> None:
-        if self.up != up:
-            self.up = up
-            self._changed(up)
+    def _set(self, line: Line | None) -> None:
+        changed = (self._line is None) is not (line is None)
+        self._line = line
+        if changed:
+            self._changed(line is not None)

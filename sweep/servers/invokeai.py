@@ -15,7 +15,7 @@ from sweep.servers.address import Address
 from sweep.servers.background import Background
 from sweep.servers.base import Ended, ItemEvent, MissingModelError, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.credentials import Credentials
-from sweep.servers.events import Events
+from sweep.servers.events import Events, useful
 from sweep.servers.http import Http, Timings
 from sweep.servers.materials import Materials
 from sweep.servers.queueing import Queue, unsupported
@@ -49,7 +49,9 @@ class InvokeAI:
         self._materials = Materials(self._http, {} if uploads is None else uploads)
         self._watch = Watch(self.url, self._queue.states, self._timings, clock)
         subscription = ("subscribe_queue", {"queue_id": queue_id})
-        self._events = Events(self._http, self._timings, lambda: [subscription], self._heard, self._line_changed)
+        self._events = Events(
+            self._http, self._timings, lambda: [subscription], self._heard, self._line_changed, _of_use
+        )
         self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
         self._background = Background()
 
@@ -215,6 +217,11 @@ class InvokeAI:
         if not up:
             self._materials.nothing_loaded()
         self._watch.line_changed(up)
+
+
+def _of_use(event: str, text: str) -> bool:
+    """That an item is being rendered its status tells; the starts of its nodes add nothing."""
+    return event != "invocation_started" and useful(event, text)
 
 
 def _unfinished(counts: Mapping[str, Any]) -> int:

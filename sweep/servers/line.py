@@ -1,0 +1,115 @@
+"""Socket.IO 5 over one websocket, as much of it as listening takes: connect, emit, and hear what is worth hearing.
+
+Why not python-socketio's client: a server tells some twenty events an item, with previews of megabytes among them, and
+that client parses each and starts a task for it, which took a third of what this program's own work took. Here an
+event's name is read first, and the rest only where somebody wants it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import aiohttp
+
+from sweep.servers import reading
+
+LARGEST_EVENT: Final = 16 * 1024 * 1024  # bytes; previews of large pictures come along
+SILENCE: Final = 60.0  # seconds without a ping after which a line is taken to be dead, where the server does not say
+LONGEST_SILENCE: Final = 600.0
+_OPEN, _CLOSE, _PING, _PONG = "0", "1", "2", "3"  # packets of Engine.IO 4; 4 is a message, and 6 nothing
+_CONNECTED, _DISCONNECTED, _EVENT, _REFUSED = "40", "41", "42", "44"
+
+Wanted = Callable[[str, str], bool]
+"""Whether an event is worth parsing, by its name and its text."""
+
+
+class LineError(Exception):
+    """The other side does not speak this protocol, refuses us, or has gone."""
+
+
+class Line:
+    """A connection that is up. Made by `connected`."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, silence: float) -> None:
+        self._socket = socket
+        self._silence = silence
+
+    async def emit(self, event: str, data: Any) -> None:
+        """Tell the server something. Raises ConnectionError where the line is down."""
+        await self._socket.send_str(_EVENT + json.dumps([event, data]))
+
+    async def listen(self, wanted: Wanted, heard: Callable[[str, Any], None]) -> None:
+        """Pass on the events that are wanted, until the line goes down (LineError)."""
+        while True:
+            text = await _text(self._socket, self._silence)
+            if text == _PING:
+                await self._socket.send_str(_PONG)
+            elif text.startswith(_EVENT):
+                _pass_on(text, wanted, heard)
+            elif text.startswith((_DISCONNECTED, _CLOSE)):
+                raise LineError("the server hung up")
+
+
+@asynccontextmanager
+async def connected(
+    session: aiohttp.ClientSession, url: str, headers: Mapping[str, str], auth: Mapping[str, str] | None
+) -> AsyncIterator[Line]:
+    """The line to `url` for as long as the block lasts. Raises LineError, aiohttp.ClientError, OSError."""
+    socket = await session.ws_connect(
+        f"{url}/?transport=websocket&EIO=4",
+        headers=headers,
+        max_msg_size=LARGEST_EVENT,
+        timeout=aiohttp.ClientWSTimeout(ws_close=0.5),
+    )
+    try:
+        silence = await _introduce(socket, auth)
+        yield Line(socket, silence)
+        with contextlib.suppress(ConnectionError):
+            await socket.send_str(_DISCONNECTED)
+    finally:
+        await socket.close()
+
+
+async def _introduce(socket: aiohttp.ClientWebSocketResponse, auth: Mapping[str, str] | None) -> float:
+    """Shake hands; how many seconds the server is never silent for."""
+    opening = await _text(socket, SILENCE)
+    if not opening.startswith(_OPEN):
+        raise LineError("no handshake of a socket")
+    about = reading.mapping(reading.parse(opening[1:].encode()))
+    await socket.send_str(_CONNECTED + (json.dumps(dict(auth)) if auth else ""))
+    while not (answer := await _text(socket, SILENCE)).startswith(_CONNECTED):
+        if answer.startswith(_REFUSED):
+            raise LineError("the server refused the socket")
+        if answer == _PING:
+            await socket.send_str(_PONG)
+    told = reading.number(about.get("pingInterval")) + reading.number(about.get("pingTimeout"))  # milliseconds
+    return min(told / 1000, LONGEST_SILENCE) or SILENCE
+
+
+async def _text(socket: aiohttp.ClientWebSocketResponse, patience: float) -> str:
+    """The next message that is text. Raises LineError where none comes any more, TimeoutError after `patience`."""
+    while True:
+        async with asyncio.timeout(patience):
+            message = await socket.receive()
+        if message.type is aiohttp.WSMsgType.TEXT:
+            return str(message.data)
+        if message.type is not aiohttp.WSMsgType.BINARY:  # attachments of events that nobody here listens to
+            raise LineError("the line went down")
+
+
+def _pass_on(text: str, wanted: Wanted, heard: Callable[[str, Any], None]) -> None:
+    """`42["name",data]`, perhaps with the number of an acknowledgement before the bracket. Raises LineError."""
+    begin = text.find('["', 2, 24)
+    end = text.find('"', begin + 2)
+    if begin < 0 or end < 0 or not wanted(text[begin + 2 : end], text):
+        return
+    try:
+        event = reading.sequence(reading.parse(text[begin:].encode()))
+    except ValueError:
+        raise LineError("an event that is no JSON") from None
+    heard(str(event[0]), event[1] if len(event) > 1 else None)
