@@ -31,7 +31,7 @@ from sweep.errors import (
 from sweep.plan.instance import Instance
 from sweep.record.base import Intent, Standing
 from sweep.servers.base import Ended, Rendered, Started, Submission, Ticket
-from sweep.servers.faults import NoAnswerError
+from sweep.servers.faults import TIMED_OUT, NoAnswerError
 
 ABANDONED: Final = "Abandoned"  # the kind of an attempt whose server left, and may still render it when it is back
 MOST_STRANDINGS: Final = 12  # of one job: a server that leaves at it every time is not waited for for ever
@@ -163,7 +163,9 @@ class Attempt:
             ticket = await self._member.server.submit(submission)
         except OverloadedError:
             raise
-        except TransientError:
+        except TransientError as error:
+            if isinstance(error, NoAnswerError) and error.reason == TIMED_OUT:
+                raise _UnknownError(error.message) from error  # it would not answer the next question, either
             found = await self._find()
             if found is None:
                 raise

@@ -22,6 +22,8 @@ SENTENCE_LENGTH = 240
 LONGEST_RETRY_AFTER = 3600.0  # seconds; a server that asks for more is asked again after this
 TOO_MANY = frozenset({429, 503})
 REFUSED = frozenset({401, 403})
+REFUSED_CONNECTION = "connection refused"  # nothing listens there
+TIMED_OUT = "no answer in time"
 BAD_REQUEST = frozenset({400, 413, 415, 422})
 
 
@@ -115,17 +117,22 @@ class NoAnswerError(TransientError):
         self.reason = reason
 
 
+def is_refusal(fault: BaseException) -> bool:
+    """Whether nothing listens there at all: the server is gone, not busy."""
+    return isinstance(fault, NoAnswerError) and fault.reason == REFUSED_CONNECTION
+
+
 def reason(fault: BaseException) -> str:
     """Why a connection failed, in a few words without addresses of sockets or memory."""
     cause = getattr(fault, "os_error", None) or fault
     if isinstance(fault, TimeoutError):
-        return "no answer in time"
+        return TIMED_OUT
     if type(fault).__name__ == "ClientConnectorDNSError":
         return "no such host"
     if "Certificate" in type(fault).__name__:
         return "its TLS certificate is not trusted; --ca-file names a private CA"
     if isinstance(cause, ConnectionRefusedError):
-        return "connection refused"
+        return REFUSED_CONNECTION
     if isinstance(cause, ConnectionResetError):
         return "connection reset"
     if isinstance(cause, OSError) and cause.strerror:

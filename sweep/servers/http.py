@@ -40,17 +40,19 @@ Method = Literal["GET", "POST", "PUT", "DELETE"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
     """How long to wait, in seconds. A worker collecting garbage keeps its whole server from answering, so `read` is
-    long; `patience` is how long a server may be silent before those who wait for an item are told.
+    long; `patience` is how long a server may be silent before those who wait for an item are told, `gone` how long
+    it may refuse connections: then nothing listens there, and that is not for being busy.
     """
 
     connect: float = 10.0
-    read: float = 60.0
+    read: float = 30.0
     retry: float = 0.3  # before an idempotent call is sent a second time
-    poll_listening: float = 15.0  # the safety net while events arrive
+    poll_listening: float = 10.0  # the safety net while events arrive
     poll_deaf: float = 1.5  # while they do not
     reconnect: float = 1.0  # the socket's first pause; it doubles up to `reconnect_most`
     reconnect_most: float = 15.0
-    patience: float = 120.0
+    patience: float = 30.0
+    gone: float = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ class Http:
         try:
             return await self._answer(request, also)
         except faults.NoAnswerError as fault:
-            if not (method == "GET" if repeat is None else repeat) or fault.reason == "no answer in time":
+            if not (method == "GET" if repeat is None else repeat) or fault.reason == faults.TIMED_OUT:
                 raise
         await asyncio.sleep(self._timings.retry)
         return await self._answer(request, also)

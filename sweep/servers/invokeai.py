@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import ItemLostError, ServerUnsupportedError, SweepError, TransientError, VariationError
-from sweep.servers import graphs, reading
+from sweep.servers import faults, graphs, reading
 from sweep.servers.address import Address
 from sweep.servers.background import Background
 from sweep.servers.base import Ended, ItemEvent, MissingModelError, ServerImage, ServerInfo, Submission, Ticket
@@ -188,7 +188,8 @@ class InvokeAI:
 
     async def _ended(self, ticket: Ticket, *, asked: bool) -> Ended:
         """Read what became of an item that is over, however long the server takes to answer (to a point)."""
-        until = self._clock() + self._timings.patience
+        begun = self._clock()
+        until = begun + self._timings.patience
         while True:
             try:
                 item = await self._queue.item(ticket.item_id)
@@ -199,6 +200,8 @@ class InvokeAI:
                 raise
             except TransientError as passing:
                 fault = passing
+                if faults.is_refusal(passing):
+                    until = min(until, begun + self._timings.gone)
             if self._clock() >= until:
                 raise fault
             await asyncio.sleep(self._timings.poll_deaf)

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from sweep.errors import ItemLostError, ServerError, SweepError, TransientError
 from sweep.servers.base import Rendered, ServerImage, Started, Ticket
+from sweep.servers.faults import is_refusal
 from sweep.servers.http import Timings
 from sweep.servers.reading import TERMINAL, State, mapping, pictures, state, text
 
@@ -167,9 +168,11 @@ class Watch:
         waiting = [item for item in self._items.values() if item.listeners and item.item_id and not item.over]
         if not waiting:
             return
+        asked = self._clock()
         try:
             states = await self._states(waiting)
         except (TransientError, ServerError) as fault:
+            self._silent_since = asked if self._silent_since is None else self._silent_since
             self._not_answered(waiting, fault)
             return
         self._silent_since = None
@@ -182,15 +185,14 @@ class Watch:
                 _tell_state(item, found)
 
     def _not_answered(self, waiting: Sequence[Item], fault: SweepError) -> None:
-        now = self._clock()
-        self._silent_since = now if self._silent_since is None else self._silent_since
-        silent = now - self._silent_since
+        silent = self._clock() - (self._silent_since or 0.0)
         if isinstance(fault, ServerError):
             told: SweepError = fault
-        elif silent >= self._timings.patience:
+        elif silent >= (self._timings.gone if is_refusal(fault) else self._timings.patience):
             told = TransientError(f"{self._url} has not answered for {silent:.0f} s ({fault.message})", kind="NoAnswer")
         else:
             return
+        self._silent_since = None
         for item in waiting:
             item.tell(told)
 

@@ -25,7 +25,9 @@ from sweep.servers.connecting import ConnectOptions, connect
 from sweep.servers.http import Timings
 
 AT_ONCE = RunOptions(backoff=Backoff(base=0))  # no waiting between attempts
-QUICK = Timings(retry=0.01, poll_listening=0.5, poll_deaf=0.05, reconnect=0.05, reconnect_most=0.2, patience=0.3)
+QUICK = Timings(
+    retry=0.01, poll_listening=0.5, poll_deaf=0.05, reconnect=0.05, reconnect_most=0.2, patience=0.3, gone=0.3
+)
 
 
 class Bench:
