@@ -99,7 +99,8 @@ async def measure(page: Page, address: str) -> dict[str, float]:
     )
     scroll = (
         "(async () => { const area = document.querySelector('sweep-grid .scroll'); const times = [];"
-        " for (let at = 1; at < 12; at += 1) { const start = performance.now(); area.scrollTop = (at * 7919) % area.scrollHeight;"
+        " for (let at = 1; at < 12; at += 1) { const start = performance.now();"
+        " area.scrollTop = (at * 7919) % area.scrollHeight;"
         f" await {_FRAME}; times.push(performance.now() - start); }}"
         " return times.sort((a, b) => a - b)[5]; })()"
     )

@@ -19,6 +19,7 @@ from sweep.report.pairing import BETWEEN, CHANGE, Pairs, joined, measured, pair
 from sweep.report.thumbs import FOLDER, Thumbnails
 
 _MOVED_BELOW: Final = 0.995  # SSIM: below, a person who blinks between the two sees a change
+_MOVED_ABOVE: Final = 1.0  # ΔE (OKLab × 100): above, the same for colour and tone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +30,7 @@ class Comparison:
 
     table: pd.DataFrame
     same: int  # pairs whose files are equal byte for byte
-    alike: int  # others that the eye cannot tell apart (SSIM 0.995 and above)
+    alike: int  # others that the eye cannot tell apart (SSIM 0.995 and above, ΔE up to 1)
     moved: int
     unmeasured: int  # pairs in which a picture is missing
     only_a: int
@@ -92,7 +93,7 @@ def _found(material: Material, between: pd.DataFrame, pairs: Pairs, titles: tupl
     same = int(between["same"].fillna(False).sum())
     likeness = between[f"{BETWEEN}ssim"]
     unmeasured = int(likeness.isna().sum())
-    moved = int((likeness < _MOVED_BELOW).sum())
+    moved = int(((likeness < _MOVED_BELOW) | (between[f"{BETWEEN}delta_e"] > _MOVED_ABOVE)).sum())
     columns = [axis.column for axis in material.axes]
     made = [name for name in material.frame.columns if str(name).startswith((BETWEEN, CHANGE))]
     table = material.frame[[*columns, "key", *made]].iloc[: len(pairs.both)].assign(same=between["same"])
@@ -112,7 +113,10 @@ def _found(material: Material, between: pd.DataFrame, pairs: Pairs, titles: tupl
 
 def _words(found: Comparison, material: Material, pairs: Pairs, titles: tuple[str, str]) -> list[str]:
     a, b = titles
-    parts = [f"{found.same} are the same file", f"{found.moved} differ visibly (SSIM below {_MOVED_BELOW})"]
+    parts = [
+        f"{found.same} are the same file",
+        f"{found.moved} differ visibly (SSIM below {_MOVED_BELOW} or ΔE above 1)",
+    ]
     if found.alike:
         parts.insert(1, f"{found.alike} look the same")
     if found.unmeasured:

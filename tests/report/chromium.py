@@ -69,9 +69,10 @@ class Page:
 
     async def open(self, url: str) -> None:
         """Goes to `url` and waits until it is loaded and its script is ready."""
-        self._loaded.clear()
-        await self.send("Page.navigate", url=url)
-        await asyncio.wait_for(self._loaded.wait(), 30)
+        for address in ("about:blank", url):  # by way of nothing: a new hash alone would not load the page again
+            self._loaded.clear()
+            await self.send("Page.navigate", url=address)
+            await asyncio.wait_for(self._loaded.wait(), 30)
         await self.until("performance.getEntriesByName('sweep-ready').length > 0 || !!document.querySelector('.error')")
         await self.settle()
 
@@ -96,7 +97,7 @@ class Page:
     async def press(self, *keys: str, modifiers: int = 0) -> None:
         """Keys, by their names as the page hears them. `modifiers`: 2 Ctrl, 8 Shift."""
         for key in keys:
-            code = _KEYS.get(key, ord(key.upper()) if len(key) == 1 else 0)
+            code = _KEYS.get(key, ord(key.upper()) if key.isalnum() and len(key) == 1 else 0)
             event = {"key": key, "windowsVirtualKeyCode": code, "modifiers": modifiers}
             text = {"text": key} if len(key) == 1 else {"text": "\r"} if key == "Enter" else {}
             await self.send("Input.dispatchKeyEvent", type="keyDown", **event, **text)

@@ -11,7 +11,8 @@ import { show } from "./cells";
 import type { View } from "./state";
 import type { Axis, Column } from "./table";
 
-const mostPoints = 4000;
+const mostPoints = 600;
+const mostLines = 80;
 
 interface Point {
   row: number;
@@ -34,7 +35,6 @@ export class SweepCharts extends HTMLElement {
   #points: Point[] = [];
   #place: ((point: Point) => [number, number]) | null = null;
   #light: SVGCircleElement | null = null;
-  #drawn = 0;
   #width = 0;
   readonly #later = oncePerFrame(() => this.#draw());
 
@@ -67,7 +67,6 @@ export class SweepCharts extends HTMLElement {
     const { app } = this;
     if (app.view.panel !== "charts" || this.clientWidth === 0) return;
     this.#width = this.#inside();
-    this.#drawn += 1;
     const metric = app.table.column(app.view.metric);
     this.#paintControls();
     if (!metric || app.view.blind) {
@@ -113,8 +112,9 @@ export class SweepCharts extends HTMLElement {
     const seeded = lines.some((line) => line.seeds > 1);
     const marks: Plot.Markish[] = [];
     for (const line of lines) marks.push(Plot.areaY(line.at.filter((level) => level.low !== null), { x: "x", y1: "low", y2: "high", fill: series(line.group), fillOpacity: 0.16 }));
-    if (this.#points.length <= 1500) marks.push(Plot.line(this.#points, { x: "x", y: "y", z: "line", stroke: (point: Point) => series(point.group), strokeOpacity: 0.22, strokeWidth: 0.8 }));
-    marks.push(Plot.dot(this.#points, { x: "x", y: "y", fill: (point: Point) => series(point.group), r: this.#points.length > 600 ? 1.4 : 2.2, fillOpacity: 0.6 }));
+    const single = new Set(this.#points.map((point) => point.line)).size;
+    if (single <= mostLines) marks.push(Plot.line(this.#points, { x: "x", y: "y", z: "line", stroke: (point: Point) => series(point.group), strokeOpacity: 0.22, strokeWidth: 0.8 }));
+    marks.push(Plot.dot(this.#points, { x: "x", y: "y", fill: (point: Point) => series(point.group), r: this.#points.length > 300 ? 1.6 : 2.2, fillOpacity: 0.6 }));
     for (const line of lines) marks.push(Plot.line(line.at, { x: "x", y: "mean", stroke: series(line.group), strokeWidth: 2.2 }));
     marks.push(...this.#halves(metric, along, group));
     const ticks = along.numeric ? {} : { ticks: along.levels.map((_, at) => at), tickFormat: (at: number) => short(along.labels[at] ?? "", 14) };
@@ -125,8 +125,9 @@ export class SweepCharts extends HTMLElement {
       marks,
     }) as SVGSVGElement & Plot.Plot;
     const interval = seeded ? "Line: mean over seeds. Band: 95 % t interval over seed means. " : "Line: mean; one seed has no interval. ";
+    const sample = this.#points.length === mostPoints ? "Dots: a sample of the pictures." : "";
     const dashed = this.#halves(metric, along, group).length > 0 ? " Dashed: half of the range, from the study." : "";
-    replace(this.#response, title(metric.label, metric.summary), legend(group), plot, h("figcaption", {}, `${interval}Thin: single seeds.${dashed} Drag over the chart to filter.`));
+    replace(this.#response, title(metric.label, metric.summary), legend(group), plot, h("figcaption", {}, `${interval}${single <= mostLines ? "Thin: single seeds. " : ""}${sample}${dashed} Drag over the chart to filter.`));
     this.#listen(plot);
     this.#lightUp();
   }
@@ -249,35 +250,38 @@ export class SweepCharts extends HTMLElement {
   #lightUp(): void {
     if (!this.#light || this.app.view.panel !== "charts") return;
     const row = this.app.hover >= 0 ? this.app.hover : this.app.view.cursor;
-    const point = this.#points.find((candidate) => candidate.row === row);
-    this.#light.toggleAttribute("hidden", !point);
-    this.#light.style.display = point ? "" : "none";
-    if (!point || !this.#place) return;
-    const [x, y] = this.#place(point);
+    const point = this.#pointOf(row);
+    const [x, y] = (point && this.#place?.(point)) ?? [Number.NaN, Number.NaN];
+    const known = Number.isFinite(x) && Number.isFinite(y);
+    this.#light.style.display = known ? "" : "none";
+    if (!known) return;
     this.#light.setAttribute("cx", String(x));
     this.#light.setAttribute("cy", String(y));
   }
 
-  get draws(): number {
-    return this.#drawn;
+  #pointOf(row: number): Point | null {
+    const { table, view } = this.app;
+    const [metric, along] = [table.column(view.metric), table.axis(view.along)];
+    const y = metric?.values[row];
+    if (!along || typeof y !== "number") return null;
+    const at = along.at[row] ?? 0;
+    return { row, x: along.numeric ? Number(along.levels[at]) : at, y, group: 0, line: "" };
   }
 }
 
+/** The rows in sight as points, an even sample of them where they are many. */
 function pointsOf(app: App, metric: Column, along: Axis, group: Axis | null): Point[] {
   const { table, mask } = app;
   const others = table.axes.filter((axis) => axis !== along);
-  const passing = mask.reduce((sum, passes) => sum + passes, 0);
-  const every = Math.max(1, Math.ceil(passing / mostPoints));
+  const rows: number[] = [];
+  for (let row = 0; row < table.rows; row += 1) if (mask[row] && typeof metric.values[row] === "number") rows.push(row);
+  const count = Math.min(rows.length, mostPoints);
   const points: Point[] = [];
-  let seen = 0;
-  for (let row = 0; row < table.rows; row += 1) {
-    const y = metric.values[row];
-    if (!mask[row] || typeof y !== "number") continue;
-    seen += 1;
-    if (seen % every !== 0) continue;
+  for (let drawn = 0; drawn < count; drawn += 1) {
+    const row = rows[Math.floor((drawn * rows.length) / count)] ?? 0;
     const at = along.at[row] ?? 0;
     const x = along.numeric ? Number(along.levels[at]) : at;
-    points.push({ row, x, y, group: group ? (group.at[row] ?? 0) : 0, line: others.map((axis) => axis.at[row]).join(",") });
+    points.push({ row, x, y: Number(metric.values[row]), group: group?.at[row] ?? 0, line: others.map((axis) => axis.at[row]).join(",") });
   }
   return points.sort((a, b) => a.x - b.x);
 }

@@ -12,11 +12,11 @@ export function h<K extends keyof HTMLElementTagNameMap>(tag: K, props: Props = 
 }
 
 function setProp(element: HTMLElement, name: string, value: unknown): void {
-  if (value === null || value === undefined || value === false) return;
+  if (value === null || value === undefined) return;
   if (name.startsWith("on") && typeof value === "function") element.addEventListener(name.slice(2), value as EventListener);
   else if (name === "class") element.className = String(value);
   else if (name in element && !name.includes("-") && name !== "list" && name !== "role") (element as unknown as Props)[name] = value;
-  else element.setAttribute(name, value === true ? "" : String(value));
+  else if (value !== false) element.setAttribute(name, value === true ? "" : String(value));
 }
 
 export function append(element: Element, children: Child[]): void {

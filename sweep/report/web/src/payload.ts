@@ -103,9 +103,16 @@ export async function readPayload(): Promise<Payload> {
 }
 
 async function gunzip(base64: string): Promise<string> {
+  const stream = new Blob([bytesOf(base64)]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).text();
+}
+
+/** Newer browsers decode base64 themselves, several times as fast. */
+function bytesOf(base64: string): Uint8Array<ArrayBuffer> {
+  const own = Uint8Array as unknown as { fromBase64?: (text: string) => Uint8Array<ArrayBuffer> };
+  if (own.fromBase64) return own.fromBase64(base64);
   const packed = atob(base64);
   const bytes = new Uint8Array(packed.length);
   for (let at = 0; at < packed.length; at += 1) bytes[at] = packed.charCodeAt(at);
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(stream).text();
+  return bytes;
 }

@@ -1,0 +1,54 @@
+"""Painted results folders, and a Chromium where the machine has one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.report.chromium import Browser, chromium, find_chromium
+from tests.report.painted import paint_folder
+
+_LEFT_OUT = "the report was not driven in a browser: no Chromium found ($SWEEP_CHROMIUM names one)"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The marker belongs to this room."""
+    config.addinivalue_line("markers", "browser: drives the report in a real Chromium; left out where there is none")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Browser tests are left out where there is no browser, and the end of the run says so."""
+    if find_chromium() is not None:
+        return
+    left_out = [item for item in items if item.get_closest_marker("browser")]
+    if left_out:
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+        config.stash[_NOTE] = f"{len(left_out)} tests deselected: {_LEFT_OUT}"
+
+
+_NOTE = pytest.StashKey[str]()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """One line that names what was left out."""
+    if _NOTE in config.stash:
+        terminalreporter.write_line(config.stash[_NOTE])
+
+
+@pytest_asyncio.fixture
+async def folder(tmp_path: Path) -> Path:
+    """Twelve points over three axes, all rendered."""
+    return await paint_folder(tmp_path / "my cups")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """One Chromium for a module; each test opens tabs of its own."""
+    executable = find_chromium()
+    assert executable is not None, "deselected where there is none"
+    async with chromium(executable) as running:
+        yield running

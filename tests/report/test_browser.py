@@ -1,0 +1,402 @@
+"""The page in a real Chromium: nothing leaves it, nothing foreign runs in it, and the keyboard is enough."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import pytest_asyncio
+from anyio.to_thread import run_sync
+
+from sweep.record.base import Counts
+from sweep.record.journal import SqliteJournal
+from sweep.report.compare import write_comparison
+from sweep.report.data import Shown, payload
+from sweep.report.explorer import write_page, write_report
+from sweep.report.facts import page_facts
+from sweep.report.live import view_server
+from sweep.report.material import AxisColumn, Material
+from tests.report.chromium import Browser, Page
+from tests.report.painted import HOSTILE, Plan, add, paint_folder, points
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+
+CELLS = "[...document.querySelectorAll('.cell.has')]"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve points with hostile text, one of them failed, with their report."""
+    folder = tmp_path_factory.mktemp("browser") / "my cups #1"
+    await paint_folder(folder, Plan(failed={5: f"broke {HOSTILE}"}, size=(96, 72)))
+    await run_sync(write_report, folder)
+    return folder
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(browser: Browser, results: Path) -> AsyncIterator[Page]:
+    """The report, opened; at the end nothing may have gone wrong in it."""
+    tab = await browser.page()
+    await tab.open((results / "report.html").as_uri())
+    yield tab
+    assert tab.problems == []
+
+
+async def state(page: Page) -> dict[str, str]:
+    told: dict[str, str] = await page.evaluate("Object.fromEntries(new URLSearchParams(location.hash.slice(1)))")
+    return told
+
+
+async def test_nothing_leaves_the_page_and_nothing_foreign_runs(page: Page, results: Path) -> None:
+    await page.press("ArrowRight", "h", "t", "g", "c", "d", " ", "Escape")
+    mine = results.as_uri()
+    assert [url for url in page.requests if not url.startswith((mine, "data:", "blob:"))] == []
+    assert await page.evaluate("document.title") == "cups · sweep"
+    assert await page.evaluate("document.querySelectorAll('img[src=x], b b').length") == 0
+
+
+async def test_hostile_text_stays_text_everywhere(page: Page) -> None:
+    await page.press("ArrowDown", "m")
+    text = await page.evaluate("document.body.innerText")
+    assert text.count(HOSTILE[:20]) >= 3
+    await page.press("Escape", "h", "t")
+    assert HOSTILE in await page.evaluate("document.querySelector('sweep-table').innerText")
+    assert await page.evaluate("document.title") == "cups · sweep"
+
+
+async def test_pictures_are_seen(page: Page) -> None:
+    await page.until(f"{CELLS}.length > 4 && {CELLS}.every(cell => cell.querySelector('img').naturalWidth > 0)")
+    await page.press("ArrowRight")
+    await page.until("document.querySelector('.stage img.a').naturalWidth === 96")
+
+
+async def test_a_failed_cell_says_why(page: Page) -> None:
+    said = await page.evaluate("document.querySelector('.cell.failed')?.innerText")
+    assert "failed" in said
+    assert f"ValueError: broke {HOSTILE[:9]}" in said
+
+
+async def test_the_keyboard_is_enough(page: Page) -> None:
+    assert await page.evaluate("document.activeElement.getAttribute('role')") == "grid"
+    first = await page.evaluate("document.activeElement.getAttribute('aria-activedescendant')")
+    await page.press("ArrowDown", "ArrowLeft")
+    moved = (await state(page))["cursor"]
+    await page.press("ArrowRight")
+    assert (await state(page))["cursor"] != moved
+    assert await page.evaluate("document.activeElement.getAttribute('aria-activedescendant')") != first
+    for key, name, value in (("c", "mode", "compare"), ("d", "mode", "difference"), ("f", "full", "1")):
+        await page.press(key)
+        assert (await state(page))[name] == value
+    await page.press("Escape", "Escape")
+    assert not {"mode", "full"} & set(await state(page))
+    await page.press("+", "+")
+    assert "zoom" in await state(page)
+    await page.press("0", "2", "x")
+    assert await page.evaluate("document.querySelectorAll('.cell[data-rejected][data-stars=★★]').length") == 1
+    await page.press("2", "x", "t", "h", "g", "?")
+    assert await page.evaluate("document.querySelector('dialog[open] h2').innerText") == "Keys"
+    await page.press("Escape")
+    assert await page.evaluate("document.querySelector('dialog')") is None
+
+
+async def test_blink_shows_the_source_in_every_cell(page: Page) -> None:
+    await page.press(" ")
+    assert await page.evaluate("document.querySelector('#explorer').hasAttribute('data-blink')")
+    seen = f"{CELLS}.every(cell => cell.querySelector('img.b')?.naturalWidth > 0)"
+    await page.until(seen)
+    await page.press(" ")
+    assert await page.evaluate("document.querySelectorAll('img.b[src]').length") == 0
+
+
+async def test_the_compare_slider_moves_in_all_cells(page: Page) -> None:
+    await page.press("c", "]", "]")
+    assert (await state(page))["split"] == "60"
+    box = await page.evaluate(
+        "(() => { const { left, top, width, height } = document.querySelector('.stage').getBoundingClientRect();"
+        " return [left, top, width, height]; })()"
+    )
+    left, top, width, height = box
+    await page.drag((left + width * 0.6, top + height / 2), (left + width * 0.2, top + height / 2))
+    assert abs(float((await state(page))["split"]) - 20) <= 2
+
+
+async def test_zoom_and_pan_are_the_same_in_all_cells(page: Page) -> None:
+    box = await page.evaluate(
+        f"(() => {{ const box = {CELLS}[0].getBoundingClientRect(); return [box.x + box.width / 2, box.y + 20]; }})()"
+    )
+    await page.wheel(box[0], box[1], -600, modifiers=2)
+    transforms = await page.evaluate(
+        "[...document.querySelectorAll('.cell img.a, .stage img.a')].filter(image => image.src)"
+        ".map(image => getComputedStyle(image).transform.slice(0, 14))"
+    )
+    assert len(set(transforms)) == 1
+    assert transforms[0].startswith("matrix(4.4")
+    before = (await state(page))["zoom"]
+    await page.drag((box[0], box[1]), (box[0] - 30, box[1] - 10))
+    assert (await state(page))["zoom"] != before
+
+
+async def test_a_filter_narrows_and_an_empty_one_says_how_to_undo_it(page: Page) -> None:
+    shown = await page.evaluate(f"{CELLS}.length")
+    await page.press("/")
+    await page.type("denoise_strength < 0.5 ssim > 0.7")
+    assert 0 < await page.evaluate(f"{CELLS}.length") < shown
+    await page.type(" nonsense")
+    assert "Nothing passes the filter." in await page.evaluate("document.querySelector('.empty').innerText")
+    await page.evaluate("document.querySelector('.empty button').click()")
+    await page.settle()
+    assert await page.evaluate(f"{CELLS}.length") == shown
+
+
+async def test_a_misspelt_column_is_told(page: Page) -> None:
+    await page.press("/")
+    await page.type("sism > 3")
+    assert "Did you mean ssim?" in await page.evaluate("document.querySelector('.problem').innerText")
+
+
+async def test_an_address_shows_the_same_view_again(browser: Browser, page: Page, results: Path) -> None:
+    await page.press("ArrowDown", "c", "h")
+    address = await page.evaluate("location.href")
+    other = await browser.page()
+    await other.open(address)
+    assert await state(other) == await state(page)
+    assert await other.evaluate("document.querySelector('#explorer').dataset.panel") == "charts"
+    assert other.problems == []
+
+
+async def test_charts_and_grid_are_one_instrument(page: Page) -> None:
+    await page.press("h")
+    await page.until("document.querySelectorAll('.response svg circle').length > 3")
+    dot = await page.evaluate(
+        "(() => { const box = document.querySelector('.response svg [aria-label=dot] circle').getBoundingClientRect();"
+        " return [box.x + box.width / 2, box.y + box.height / 2]; })()"
+    )
+    await page.hover(*dot)
+    assert await page.evaluate("document.querySelector('.tip').hidden") is False
+    assert await page.evaluate("!!document.querySelector('.tip img[src]')")
+    shown = await page.evaluate(f"{CELLS}.length")
+    svg = await page.evaluate(
+        "(() => { const { x, y, width, height } = document.querySelector('.response svg').getBoundingClientRect();"
+        " return [x, y, width, height]; })()"
+    )
+    x, y, width, height = svg
+    await page.drag((x + 50, y + 10), (x + width * 0.4, y + height - 30))
+    assert await page.evaluate(f"{CELLS}.length") < shown
+    assert await page.evaluate("document.querySelectorAll('.chip').length") == 2
+
+
+async def test_a_cell_under_the_pointer_lights_its_point(page: Page) -> None:
+    await page.press("h")
+    await page.until("!!document.querySelector('.plot .light')")
+    places = []
+    for at in (0, 1):
+        box = await page.evaluate(
+            f"(() => {{ const b = {CELLS}[{at}].getBoundingClientRect(); return [b.x + 9, b.y + 9]; }})()"
+        )
+        await page.hover(*box)
+        places.append(await page.evaluate("document.querySelector('.plot .light').getAttribute('cx')"))
+    assert places[0] != places[1]
+
+
+async def test_the_selection_can_be_taken_along(page: Page) -> None:
+    await page.evaluate(
+        "window.taken = []; const make = URL.createObjectURL;"
+        " URL.createObjectURL = blob => { blob.text().then(text => window.taken.push(text)); return make(blob); };"
+        " HTMLAnchorElement.prototype.click = () => {}"
+    )
+    await page.press("/")
+    await page.type("seed = 43 -painterly strength <= 0.4")
+    await page.press("Escape", "m")
+    await page.evaluate("[...document.querySelectorAll('dialog .row button')].slice(0, 2).forEach(b => b.click())")
+    await page.until("window.taken.length === 2")
+    table, experiment = sorted(await page.evaluate("window.taken"), key=lambda text: "workflow" in text)
+    assert table.splitlines()[0].startswith("key,denoise_strength,variation,seed,")
+    assert len(table.splitlines()) == 5
+    assert "name: cups-selection" in experiment
+    assert '- "denoise_strength in [0.2, 0.4]"' in experiment
+    assert '- "seed == 43"' in experiment
+
+
+async def test_the_selection_is_an_experiment_that_loads(page: Page, tmp_path: Path) -> None:
+    from ruamel.yaml import YAML
+
+    from sweep.experiment.conditions import NamedAxis, compile_clause
+
+    await page.press("/")
+    await page.type("ssim > 0.6")
+    await page.evaluate(
+        "window.taken = []; const make = URL.createObjectURL;"
+        " URL.createObjectURL = blob => { blob.text().then(text => window.taken.push(text)); return make(blob); };"
+        " HTMLAnchorElement.prototype.click = () => {}"
+    )
+    await page.press("Escape", "m")
+    await page.evaluate("document.querySelectorAll('dialog .row button')[1].click()")
+    await page.until("window.taken.length === 1")
+    told = await run_sync(lambda text: YAML(typ="safe", pure=True).load(text), (await page.evaluate("window.taken"))[0])
+    axes = [NamedAxis("denoise_strength", "number"), NamedAxis("variation", "text"), NamedAxis("seed", "number")]
+    clauses = [compile_clause(text, axes, wanted=True) for text in told.get("where", [])]
+    clauses += [compile_clause(text, axes, wanted=False) for text in told.get("exclude", [])]
+    plan = Plan()
+    kept = [point.index for point in points(plan, None) if all(clause.holds(point.values) for clause in clauses)]
+    passing = [index for index in range(12) if 1 - (0.2, 0.4, 0.6)[index // 4] + index / 1000 > 0.6 and index != 5]
+    assert kept == passing
+
+
+async def test_blind_mode_tells_nothing(page: Page) -> None:
+    await page.press("b", "ArrowRight")
+    text = await page.evaluate("document.querySelector('#explorer').innerText")
+    for word in ("0.4", "studio", "42", "ssim"):
+        assert word not in text
+
+
+async def test_ratings_stay_when_the_page_is_opened_again(browser: Browser, results: Path) -> None:
+    tab = await browser.page()
+    await tab.open((results / "report.html").as_uri())
+    await tab.press("3", "n")
+    await tab.type("the best one")
+    await tab.open((results / "report.html").as_uri() + "#filter=rating%20%3E%3D%203")
+    assert await tab.evaluate(f"{CELLS}.length") == 1
+    await tab.open((results / "report.html").as_uri() + "#filter=%22best%20one%22")
+    await tab.evaluate("localStorage.clear()")
+
+
+@pytest.mark.parametrize(("width", "phone"), [(1280, False), (390, True)])
+async def test_nothing_scrolls_sideways_but_the_grid(browser: Browser, results: Path, width: int, phone: bool) -> None:
+    tab = await browser.page(width=width, height=844, phone=phone)
+    for panel in ("grid", "charts", "table"):
+        await tab.open(f"{(results / 'report.html').as_uri()}#panel={panel}")
+        assert await tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert tab.problems == []
+
+
+async def test_on_a_phone_the_panel_is_a_sheet_from_below(browser: Browser, results: Path) -> None:
+    tab = await browser.page(width=390, height=844, phone=True)
+    await tab.open((results / "report.html").as_uri())
+    top = "document.querySelector('sweep-inspector').getBoundingClientRect().top"
+    assert await tab.evaluate(top) > 700
+    await tab.evaluate("document.querySelector('.grip').click()")
+    await tab.until(f"{top} < 500")
+
+
+async def test_names_roles_and_contrast(page: Page) -> None:
+    nameless = await page.evaluate(
+        "[...document.querySelectorAll('button, select, input')].filter(e => e.offsetParent && !(e.innerText.trim()"
+        " || e.getAttribute('aria-label') || e.title || e.labels?.length)).map(e => e.outerHTML)"
+    )
+    assert nameless == []
+    assert await page.evaluate("document.querySelectorAll('[role=grid] [role=row] > [role=gridcell]').length") > 0
+    assert await page.evaluate("document.querySelector('[role=gridcell]').getAttribute('aria-label')")
+    contrast = """
+        (() => {
+          const probe = document.body.appendChild(document.createElement('i'));
+          const light = name => {
+            probe.style.color = `var(${name})`;
+            const parts = getComputedStyle(probe).color.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
+              .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+            return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+          };
+          const back = light('--bg');
+          const ratios = ['--ink', '--dim', '--accent', '--red', '--yellow', '--green'].map(name => {
+            const [low, high] = [light(name), back].sort((a, b) => a - b);
+            return (high + 0.05) / (low + 0.05);
+          });
+          probe.remove();
+          return Math.min(...ratios);
+        })()
+    """
+    for dark in (False, True):
+        await page.look(width=1280, height=800, dark=dark)
+        assert await page.evaluate(contrast) >= 4.5
+
+
+def large(folder: Path) -> Path:
+    """A page of 100,000 cells, without picture files."""
+    shape = (100, 100, 10)
+    strength, prompt, seed = (axis.ravel() for axis in np.indices(shape))
+    count = len(seed)
+    frame = pd.DataFrame(
+        {
+            "index": np.arange(count),
+            "key": [f"{number:032x}"[::-1] for number in range(count)],
+            "strength": strength / 100,
+            "prompt": [f"prompt {number}" for number in prompt],
+            "seed": seed,
+            "status": np.where(np.arange(count) % 97 == 0, "failed", "completed"),
+            "error": ["it broke" if number % 97 == 0 else None for number in range(count)],
+            "metric": np.random.default_rng(1).normal(0, 1, count),
+        }
+    )
+    axes = tuple(
+        AxisColumn(*axis)
+        for axis in (("strength", "number", "strength"), ("prompt", "text", "prompt"), ("seed", "seed", "seed"))
+    )
+    material = Material(
+        folder=folder, name="large", description="", frame=frame, axes=axes, counts=Counts(points=count)
+    )
+    shown = Shown(prefix="", thumbs=frozenset(), embedded=False, thumb_prefix="thumbs/")
+    return write_page(folder / "large.html", payload(material, shown), page_facts(material), {})
+
+
+async def test_a_hundred_thousand_cells_are_few_elements(browser: Browser, tmp_path: Path) -> None:
+    tab = await browser.page()
+    await tab.open((await run_sync(large, tmp_path)).as_uri())
+    nodes = "document.querySelectorAll('*').length"
+    assert await tab.evaluate(nodes) < 2000
+    for keys in (["{"] * 12, ["End"], ["PageDown"] * 3, ["."], ["t"], ["h"]):
+        await tab.press(*keys)
+        assert await tab.evaluate(nodes) < 2000
+    await tab.press("g")
+    await tab.evaluate("document.querySelector('sweep-grid .scroll').scrollTop = 1e7")
+    await tab.settle()
+    assert await tab.evaluate("document.querySelectorAll('.cell').length") > 20
+    assert tab.problems == []
+
+
+async def test_live_rows_appear_without_reloading(browser: Browser, tmp_path: Path) -> None:
+    plan = Plan(pending=frozenset(range(6, 12)), metrics=False)
+    folder = await paint_folder(tmp_path / "cups", plan, end=False)
+    async with view_server(folder, levels={name: list(levels) for name, levels in plan.axes.items()}) as view:
+        tab = await browser.page()
+        await tab.open(view.url)
+        before = await tab.evaluate(f"{CELLS}.length")
+        assert "waiting" in await tab.evaluate("document.querySelector('sweep-grid').innerText")
+        async with await SqliteJournal.open(folder) as journal:
+            await add(folder, journal, plan, [point for point in points(plan, None) if point.index >= 6])
+            view.heard("anything")
+            await tab.until(f"{CELLS}.length > {before}")
+        await tab.until(f"{CELLS}.every(cell => cell.querySelector('img').naturalWidth > 0)")
+        await tab.until("document.getElementById('progress').innerText.includes('12 of 12 points')")
+        assert [url for url in tab.requests if not url.startswith((view.url, "data:"))] == []
+        assert tab.problems == []
+
+
+async def test_two_runs_side_by_side(browser: Browser, tmp_path: Path) -> None:
+    plan = Plan(size=(96, 72))
+    before = await paint_folder(tmp_path / "before", plan)
+    after = await paint_folder(tmp_path / "after", replace(plan, shade=80))
+    found = await run_sync(write_comparison, before, after)
+    tab = await browser.page()
+    await tab.open(found.page.as_uri())
+    await tab.press("c")
+    await tab.until("document.querySelectorAll('.cell img.b').length > 4")
+    addresses = await tab.evaluate("[...document.querySelectorAll('.stage img')].map(i => decodeURI(i.src))")
+    assert [Path(address).parts[-3] for address in addresses] == ["after", "before"]
+    assert "the same point in before" in await tab.evaluate("document.querySelector('sweep-inspector').innerText")
+    assert tab.problems == []
+
+
+@pytest.mark.parametrize("kind", ["nothing", "failed"])
+async def test_a_page_without_pictures_says_so(browser: Browser, tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / kind
+    if kind == "failed":
+        await paint_folder(folder, Plan(failed=dict.fromkeys(range(12), "it broke"), metrics=False))
+    tab = await browser.page()
+    page = await run_sync(lambda: write_report(folder))
+    await tab.open(page.as_uri())
+    text = await tab.evaluate("document.body.innerText")
+    assert ("it broke" if kind == "failed" else "There are no results in this folder yet.") in text
+    assert tab.problems == []

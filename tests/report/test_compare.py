@@ -1,0 +1,80 @@
+"""Comparing runs: points are paired by their values, and what moved is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from anyio.to_thread import run_sync
+
+from sweep.errors import UsageError
+from sweep.record.base import Scalar
+from sweep.report.compare import Comparison, write_comparison
+from tests.report.painted import Plan, paint_folder
+from tests.report.test_report import opened
+
+STRENGTHS: dict[str, Sequence[Scalar]] = {"denoise_strength": [0.2, 0.4, 0.6], "seed": [42, 43]}
+BIG = (192, 160)
+
+
+async def compared(tmp_path: Path, a: Plan, b: Plan) -> Comparison:
+    before, after = await paint_folder(tmp_path / "before", a), await paint_folder(tmp_path / "after", b)
+    return await run_sync(write_comparison, before, after)
+
+
+async def test_the_same_pictures_are_the_same(tmp_path: Path) -> None:
+    found = await compared(tmp_path, Plan(axes=STRENGTHS, size=BIG), Plan(axes=STRENGTHS, size=BIG))
+    assert (found.same, found.alike, found.moved, found.only_a, found.only_b) == (6, 0, 0, 0, 0)
+    assert (found.table["between_ssim"] == 1).all()
+    assert (found.table["change_ssim"] == 0).all()
+
+
+async def test_what_moved_is_counted_and_named(tmp_path: Path) -> None:
+    plan = Plan(axes=STRENGTHS, size=BIG)
+    found = await compared(
+        tmp_path, plan, replace(plan, axes={"seed": [43, 44], "denoise_strength": [0.4, 0.2, 0.9]}, shade=90)
+    )
+    assert len(found.table) == 2
+    assert found.moved == 2
+    assert (found.only_a, found.only_b) == (4, 4)
+    assert set(found.table["seed"]) == {43}
+    assert (found.table["between_delta_e"] > 0).all()
+    assert "farthest apart" in found.words[1]
+
+
+async def test_the_page_shows_both_pictures_of_a_point(tmp_path: Path) -> None:
+    plan = Plan(axes=STRENGTHS, size=BIG)
+    found = await compared(tmp_path, plan, replace(plan, shade=60))
+    told = (await run_sync(opened, found.page)).data()
+    assert found.page.name == "compare-before-after.html"
+    assert told["runs"] == {"shown": "after", "other": "before"}
+    assert told["pictures"]["prefix"] == "after/"
+    assert told["others"]["prefix"] == "before/"
+    assert len(told["others"]["thumb"].get("i") or told["others"]["thumb"]["v"]) == 6
+
+
+async def test_a_point_without_a_picture_is_not_measured(tmp_path: Path) -> None:
+    plan = Plan(axes=STRENGTHS, size=BIG)
+    found = await compared(tmp_path, plan, replace(plan, failed={0: "broke"}))
+    assert found.unmeasured == 1
+    assert "1 lack a picture in one run" in found.words[0]
+
+
+async def test_an_axis_that_only_one_has_is_named(tmp_path: Path) -> None:
+    one_level: dict[str, Sequence[Scalar]] = {**STRENGTHS, "variation": ["studio"]}
+    found = await compared(tmp_path, Plan(axes=STRENGTHS, size=BIG), Plan(axes=one_level, size=BIG))
+    assert len(found.table) == 6
+    assert "Not compared: variation" in found.words[-1]
+
+
+async def test_nothing_in_common_is_told(tmp_path: Path) -> None:
+    a, b = Plan(axes={"seed": [1]}, source=False), Plan(axes={"variation": ["studio"]}, source=False)
+    with pytest.raises(UsageError, match="no axis in common"):
+        await compared(tmp_path, a, b)
+
+
+async def test_a_folder_without_results_is_told(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        await run_sync(write_comparison, folder, tmp_path / "nothing")

@@ -1,0 +1,137 @@
+"""The payload: every cell can be told again from it, whatever the table holds."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweep.report.data import Shown, axis_data, packed, payload, plain, rounded, unpacked, written
+from sweep.report.material import AxisColumn, Material
+
+SHOWN = Shown(prefix="", thumbs=frozenset({"a" * 16}), embedded=True)
+CELLS = st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.text(max_size=6))
+
+
+def material(frame: pd.DataFrame, *axes: tuple[str, str]) -> Material:
+    columns = tuple(AxisColumn(name, kind, name) for name, kind in axes)
+    return Material(folder=Path("results"), name="cups", description="", frame=frame, axes=columns)
+
+
+@given(st.lists(CELLS, max_size=30))
+def test_packing_loses_nothing(values: list[str | int | bool | None]) -> None:
+    told = unpacked(json.loads(json.dumps(packed(values))))
+    assert [(type(value), value) for value in told] == [(type(value), value) for value in values]
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=30), st.integers(3, 8))
+def test_rounding_keeps_so_many_digits(values: list[float], digits: int) -> None:
+    for value, short in zip(values, rounded(pd.Series(values, dtype="float64"), digits), strict=True):
+        if not math.isfinite(value):
+            assert short is None
+        elif 1e-290 < abs(value) < 1e290:
+            assert isinstance(short, int | float)
+            assert math.isclose(short, value, rel_tol=0.6 * 10.0 ** (1 - digits))
+
+
+@given(st.lists(st.one_of(st.none(), st.sampled_from([0.3, -1.0, 7.5, 2e9])), min_size=1, max_size=20))
+def test_a_numeric_axis_has_ascending_levels_and_missing_ones_last(values: list[float | None]) -> None:
+    frame = pd.DataFrame({"strength": pd.Series(values, dtype="float64")})
+    told = axis_data(AxisColumn("strength", "number", "strength"), frame)
+    assert [told["levels"][at] for at in told["at"]] == values
+    numbers = [level for level in told["levels"] if level is not None]
+    assert numbers == sorted(numbers)
+    assert None not in told["levels"][:-1]
+
+
+def test_a_text_axis_keeps_the_order_of_the_definition() -> None:
+    frame = pd.DataFrame({"variation": ["studio", "dramatic", "studio"]})
+    assert axis_data(AxisColumn("variation", "text", "variation"), frame)["levels"] == ["studio", "dramatic"]
+
+
+def test_seeds_beyond_what_javascript_holds_become_text() -> None:
+    frame = pd.DataFrame({"seed": pd.Series([2**53 + 1, 7], dtype="Int64")})
+    told = axis_data(AxisColumn("seed", "seed", "seed"), frame)
+    assert told["levels"] == [7, "9007199254740993"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        (np.int64(3), 3),
+        (np.float64(0.5), 0.5),
+        (2.0, 2),
+        (float("nan"), None),
+        (float("inf"), None),
+        (pd.NA, None),
+        (pd.NaT, None),
+        (np.bool_(True), True),
+        (pd.Timestamp("2026-01-02 03:04:05", tz="UTC"), "2026-01-02 03:04:05"),
+        (Path("a"), "a"),
+    ],
+)
+def test_cells_become_plain_values(cell: object, value: object) -> None:
+    assert plain(cell) == value
+    assert type(plain(cell)) is type(value)
+
+
+def test_several_pictures_of_one_point_are_an_axis_of_their_own() -> None:
+    frame = pd.DataFrame({"index": [0, 0, 1], "key": ["a", "a", "b"], "strength": [0.1, 0.1, 0.2]})
+    axes = payload(material(frame, ("strength", "number")), SHOWN)["axes"]
+    assert axes[-1] == {"name": "picture", "kind": "integer", "levels": [1, 2], "at": [0, 1, 0]}
+
+
+def test_rows_without_a_thumbnail_say_so() -> None:
+    frame = pd.DataFrame({"index": [0, 1], "key": ["a", "b"], "sha256": ["a" * 64, "b" * 64], "image_path": ["x", "y"]})
+    pictures = payload(material(frame), SHOWN)["pictures"]
+    assert unpacked(pictures["thumb"]) == ["a" * 16, None]
+
+
+def test_an_empty_table_is_a_payload_too() -> None:
+    told = payload(material(pd.DataFrame()), SHOWN)
+    assert told["axes"] == []
+    assert unpacked(told["key"]) == []
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+
+
+def test_metrics_stand_in_the_order_of_the_study_with_its_words() -> None:
+    frame = pd.DataFrame({"index": [0], "key": ["a"], "beauty": [1.0], "ssim": [0.5]})
+    fact = {"name": "ssim", "label": "SSIM", "direction": "higher", "summary": "likeness"}
+    columns = payload(material(frame), SHOWN, {"metrics": [fact]})["columns"]
+    assert [(column["name"], column["label"]) for column in columns] == [("ssim", "SSIM"), ("beauty", "beauty")]
+    assert columns[0]["direction"] == "higher"
+
+
+def test_long_data_is_packed_and_can_be_read_again() -> None:
+    data = {"values": list(range(60_000))}
+    text, is_packed = written(data)
+    assert is_packed
+    assert json.loads(gzip.decompress(base64.b64decode(text))) == data
+    assert written({"a": 1}) == ('{"a":1}', False)
+
+
+def test_a_hundred_thousand_cells_stay_within_six_megabytes() -> None:
+    count = 100_000
+    random = np.random.default_rng(1)
+    metrics = {f"metric_{number}": random.normal(0, 1, count) for number in range(12)}
+    frame = pd.DataFrame(
+        {
+            "index": np.arange(count),
+            "key": [f"{number * 2654435761 % 2**32:032x}" for number in range(count)],
+            "strength": np.arange(count) % 100 / 100,
+            "prompt": [f"prompt {number % 300}" for number in range(count)],
+            "image_path": [f"images/{number:06}_s{number % 100}.png" for number in range(count)],
+            "sha256": [f"{number * 40503 % 2**32:064x}" for number in range(count)],
+            **metrics,
+        }
+    )
+    text, _ = written(payload(material(frame, ("strength", "number")), SHOWN))
+    assert len(text) < 6_000_000

@@ -1,0 +1,213 @@
+"""write_report: one file that says what is there, whatever is there, and in which nothing from outside can run."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from anyio.to_thread import run_sync
+
+from sweep.report.explorer import way, write_report
+from sweep.report.facts import page_facts
+from sweep.report.material import read_material
+from sweep.report.page import asset, policy
+from tests.report.painted import HOSTILE, Plan, paint_folder
+
+
+class Parsed(HTMLParser):
+    """A page as a browser reads it: its elements, and the text of each script."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.texts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.handle_starttag(f"/{tag}", [])
+
+    def handle_data(self, data: str) -> None:
+        if self.texts:
+            self.texts[-1] += data
+
+    def data(self) -> dict[str, Any]:
+        at = next(n for n, (_, attrs) in enumerate(self.tags) if attrs.get("id") == "sweep-data")
+        told: dict[str, Any] = json.loads(self.texts[at])
+        return told
+
+
+def opened(page: Path) -> Parsed:
+    return Parsed(page.read_text("utf-8"))
+
+
+async def test_the_report_lies_in_the_folder_with_its_pictures_inside(folder: Path) -> None:
+    page = await run_sync(write_report, folder)
+    parsed = await run_sync(opened, page)
+    told = parsed.data()
+    assert page == folder / "report.html"
+    assert [axis["name"] for axis in told["axes"]] == ["denoise_strength", "variation", "seed"]
+    assert told["thumbs"] == {"mode": "embedded", "prefix": ""}
+    assert told["pictures"]["prefix"] == ""
+    inside: dict[str, str] = {}
+    for (_, attrs), text in zip(parsed.tags, parsed.texts, strict=True):
+        if "data-thumbs" in attrs:
+            inside |= json.loads(text)
+    assert len(inside) == 13  # twelve pictures and their source
+    assert all(base64.b64decode(thumb)[8:12] == b"WEBP" for thumb in inside.values())
+
+
+async def test_hostile_text_stays_text(folder: Path) -> None:
+    parsed = await run_sync(lambda: opened(write_report(folder)))
+    assert [attrs for tag, attrs in parsed.tags if tag == "img"] == []
+    assert [tag for tag, _ in parsed.tags if tag == "b"] == []
+    assert HOSTILE in parsed.data()["axes"][1]["levels"]
+    assert any(HOSTILE in text for text in parsed.texts)
+
+
+async def test_only_our_script_and_stylesheet_may_run(folder: Path) -> None:
+    parsed = await run_sync(lambda: opened(write_report(folder)))
+    allowed = re.findall(r"'(sha256-[^']+)'", policy())
+    running = [
+        text
+        for (tag, attrs), text in zip(parsed.tags, parsed.texts, strict=True)
+        if tag == "style" or (tag == "script" and "type" not in attrs)
+    ]
+    hashes = [f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}" for text in running]
+    assert sorted(hashes) == sorted(allowed)
+    assert "default-src 'none'" in policy()
+    assert "unsafe" not in policy()
+
+
+async def test_nothing_in_the_page_says_where_the_folder_lies(folder: Path) -> None:
+    page = await run_sync(write_report, folder)
+    assert str(folder.parent) not in await run_sync(page.read_text)
+
+
+async def test_many_pictures_are_files_beside_the_page(folder: Path) -> None:
+    parsed = await run_sync(lambda: opened(write_report(folder, embed_up_to=3)))
+    told = parsed.data()
+    assert told["thumbs"] == {"mode": "files", "prefix": "thumbs/"}
+    for identity in told["pictures"]["thumb"].get("d") or told["pictures"]["thumb"]["v"]:
+        assert await run_sync((folder / "thumbs" / identity[:2] / f"{identity}.webp").is_file)
+    assert not any("data-thumbs" in attrs for _, attrs in parsed.tags)
+
+
+async def test_a_page_elsewhere_takes_its_pictures_along(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "far" / "away" / "report.html"
+    parsed = await run_sync(lambda: opened(write_report(folder, out=out, embed_up_to=3)))
+    told = parsed.data()
+    assert told["thumbs"]["prefix"] == "report-files/"
+    assert told["pictures"]["prefix"] is None
+    assert len(await run_sync(lambda: list(out.parent.glob("report-files/*/*.webp")))) == 13
+
+
+def test_the_way_to_the_folder(tmp_path: Path) -> None:
+    assert way(tmp_path, tmp_path) == ""
+    assert way(tmp_path, tmp_path / "a b") == "a%20b/"
+    assert way(tmp_path / "x", tmp_path / "y") == "../y/"
+    assert way(tmp_path / "x" / "z", tmp_path / "y") is None
+
+
+async def test_the_sandbox_and_failures_are_told(tmp_path: Path) -> None:
+    folder = await paint_folder(tmp_path / "cups", Plan(failed={3: "noise and image sizes differ"}))
+    page = await run_sync(lambda: write_report(folder).read_text("utf-8"))
+    assert "sandbox: painted, not diffused" in page
+    assert "11 of 12 points" in page
+    assert "1 failed" in page
+    assert "ValueError: noise and image sizes differ" in page
+
+
+async def test_a_real_server_has_no_banner(tmp_path: Path) -> None:
+    folder = await paint_folder(tmp_path / "cups", Plan(server="gpu1"))
+    assert not (await run_sync(read_material, folder)).sandbox
+
+
+async def test_all_failed_still_gives_a_report_that_says_so(tmp_path: Path) -> None:
+    plan = Plan(failed=dict.fromkeys(range(12), "CUDA out of memory"), metrics=False)
+    folder = await paint_folder(tmp_path / "cups", plan)
+    page = await run_sync(lambda: write_report(folder).read_text("utf-8"))
+    assert "No point of this sweep gave a picture." in page
+    assert page.count("ValueError: CUDA out of memory") >= 1
+
+
+async def test_pictures_that_vanished_or_broke_are_told_in_their_cells(folder: Path) -> None:
+    pictures = sorted(await run_sync(lambda: list((folder / "images").iterdir())))
+    await run_sync(pictures[0].unlink)
+    await run_sync(pictures[1].write_bytes, b"not a picture")
+    told = await run_sync(lambda: opened(write_report(folder)).data())
+    thumbs = told["pictures"]["thumb"]
+    assert (thumbs.get("v") or thumbs["i"]).count(None if "v" in thumbs else -1) == 2
+
+
+def test_a_folder_without_results_gives_a_report_that_says_so(tmp_path: Path) -> None:
+    page = write_report(tmp_path / "nothing here").read_text("utf-8")
+    assert "nothing here" in page
+    assert page_facts(read_material(tmp_path / "nothing here"))["problem"] != ""
+
+
+@pytest.mark.parametrize("damage", [b"", b"SQLite format 3\x00 and then nothing", b"garbage" * 500])
+async def test_a_broken_journal_gives_a_report_that_says_so(folder: Path, damage: bytes) -> None:
+    def break_it() -> str:
+        for path in folder.glob("journal.sqlite*"):
+            path.unlink()
+        (folder / "journal.sqlite").write_bytes(damage)
+        return write_report(folder).read_text("utf-8")
+
+    page = await run_sync(break_it)
+    problem = (await run_sync(lambda: page_facts(read_material(folder))))["problem"]
+    assert problem
+    assert problem.split(".")[0].split("'")[0][:40] in page
+
+
+async def test_a_failed_write_leaves_the_old_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = await run_sync(write_report, folder)
+    before = await run_sync(page.read_bytes)
+    monkeypatch.setattr("sweep.report.page.render", _breaks)
+    with pytest.raises(OSError, match="no space"):
+        await run_sync(write_report, folder)
+    assert await run_sync(page.read_bytes) == before
+    assert await run_sync(lambda: list(folder.glob("*.part"))) == []
+
+
+def _breaks(*_: object, **__: object) -> None:
+    raise OSError("no space left on device")
+
+
+async def test_the_study_speaks_on_top(folder: Path) -> None:
+    from sweep.study.study import study
+
+    found = (await run_sync(lambda: study(folder, workers=0))).to_json()
+    page = await run_sync(lambda: write_report(folder, study=found))
+    parsed = await run_sync(opened, page)
+    headlines = [word["text"] for word in found["words"] if word["headline"]]
+    assert headlines
+    assert any(headlines[0] in text for text in parsed.texts)
+    told = parsed.data()
+    assert [effect["metric"] for effect in told["study"]["effects"]]
+    assert {column["name"] for column in told["columns"] if column["kind"] == "metric"} >= {"ssim", "structure_coarse"}
+
+
+def test_the_command_travels_without_folders_of_this_machine() -> None:
+    from sweep.report.facts import _without_paths
+
+    assert _without_paths("sweep run /home/me/cups.yaml --results '/data/my results'") == (
+        "sweep run cups.yaml --results 'my results'"
+    )
+    assert _without_paths("sweep run experiments/cups.yaml") == "sweep run experiments/cups.yaml"
+    assert _without_paths("it's broken") == "'it'\"'\"'s' broken"
+
+
+@pytest.mark.parametrize("name", ["explorer.js", "explorer.css"])
+def test_built_files_can_stand_inside_the_page(name: str) -> None:
+    assert not re.search(r"</(script|style)|<!--|registry\.", asset(name))

@@ -1,0 +1,148 @@
+"""Sheets, animations and filmstrips: every picture in its place, split where a format ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from anyio.to_thread import run_sync
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sweep.errors import UsageError
+from sweep.report.lettering import RED, font, width_of, wrapped
+from sweep.report.sheet import SheetRequest, write_sheet
+from sweep.report.strip import write_animation, write_filmstrip
+from tests.report.painted import Plan, paint_folder
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        image.load()
+        return image.size
+
+
+def spread_of(cell: Image.Image) -> int:
+    low, high = cell.getextrema()
+    assert isinstance(low, int)
+    assert isinstance(high, int)
+    return high - low
+
+
+@pytest.mark.parametrize("name", ["sheet.png", "sheet.jpg", "sheet.webp"])
+async def test_a_sheet_has_a_cell_for_every_pair_of_levels(folder: Path, tmp_path: Path, name: str) -> None:
+    request = SheetRequest(x="denoise_strength", y="variation", size=64)
+    (path,) = await run_sync(write_sheet, folder, request, tmp_path / name)
+    width, height = await run_sync(size_of, path)
+    assert width > 3 * 64
+    assert height > 2 * 48
+
+
+async def test_pictures_stand_where_their_axes_say(folder: Path) -> None:
+    def columns() -> list[int]:
+        (path,) = write_sheet(folder, SheetRequest(x="denoise_strength", size=64))
+        with Image.open(path) as sheet:
+            row = sheet.convert("L").crop((14, sheet.height - 14 - 24, 14 + 3 * 68, sheet.height - 14 - 20))
+            cells = [row.crop((at * 68, 0, at * 68 + 60, 4)) for at in range(3)]
+            return [spread_of(cell) for cell in cells]
+
+    spreads = await run_sync(columns)
+    assert all(spread > 20 for spread in spreads)
+
+
+async def test_a_failed_cell_is_drawn_as_such(tmp_path: Path) -> None:
+    folder = await paint_folder(tmp_path / "cups", Plan(failed={0: "noise and image sizes differ"}))
+
+    def red_pixels() -> int:
+        (path,) = write_sheet(folder, SheetRequest(x="denoise_strength", y="variation", size=96))
+        with Image.open(path) as sheet:
+            return sum(count for count, colour in sheet.getcolors(1 << 24) or () if colour == RED)
+
+    assert await run_sync(red_pixels) > 50
+
+
+async def test_other_axes_stand_at_the_level_asked_for(folder: Path, tmp_path: Path) -> None:
+    def both() -> tuple[bytes, bytes]:
+        found = []
+        for seed in (42, "43"):
+            request = SheetRequest(x="denoise_strength", fixed={"seed": seed}, size=32)
+            (path,) = write_sheet(folder, request, tmp_path / f"{seed}.png")
+            found.append(path.read_bytes())
+        return found[0], found[1]
+
+    first, second = await run_sync(both)
+    assert first != second
+
+
+async def test_a_sheet_beyond_the_format_is_split(tmp_path: Path) -> None:
+    plan = Plan(axes={"seed": list(range(1, 61))}, size=(30, 10), metrics=False, source=False)
+    folder = await paint_folder(tmp_path / "cups", plan)
+    paths = await run_sync(write_sheet, folder, SheetRequest(x="seed", size=300), tmp_path / "sheet.webp")
+    assert [path.name for path in paths] == [f"sheet-{number}.webp" for number in range(1, len(paths) + 1)]
+    assert len(paths) > 1
+    sizes = [await run_sync(size_of, path) for path in paths]
+    assert max(max(size) for size in sizes) <= 16_383
+
+
+@pytest.mark.parametrize(
+    ("request_", "name", "said"),
+    [
+        (SheetRequest(x="denoise_strenght"), "a.png", "Did you mean denoise_strength?"),
+        (
+            SheetRequest(x="seed", y="denoise_strength", fixed={"variation": "studio lightning"}),
+            "a.png",
+            "studio lighting",
+        ),
+        (SheetRequest(x="seed"), "a.bmp", ".bmp|a.bmp names no format"),
+    ],
+)
+async def test_what_cannot_be_drawn_is_told(folder: Path, request_: SheetRequest, name: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said.replace("?", r"\?")):
+        await run_sync(write_sheet, folder, request_, folder / name)
+
+
+def test_a_folder_without_results_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        write_sheet(tmp_path, SheetRequest(x="seed"))
+
+
+@pytest.mark.parametrize("name", ["moving.gif", "moving.webp"])
+async def test_an_animation_has_a_frame_a_level(folder: Path, tmp_path: Path, name: str) -> None:
+    path = await run_sync(lambda: write_animation(folder, "denoise_strength", size=64, out=tmp_path / name))
+
+    def frames() -> int:
+        with Image.open(path) as image:
+            return int(getattr(image, "n_frames", 1))
+
+    assert await run_sync(frames) == 3
+
+
+async def test_a_filmstrip_shows_the_median_of_a_metric(folder: Path) -> None:
+    from sweep.report.choice import levels_of
+    from sweep.report.material import read_material
+    from sweep.report.strip import medians
+
+    material = await run_sync(read_material, folder)
+    chosen = medians(material, levels_of(material, "denoise_strength"), "ssim")
+    for level, row in chosen.items():
+        strength = (0.2, 0.4, 0.6)[level]
+        peers = sorted(material.frame.loc[material.frame["denoise_strength"] == strength, "ssim"])
+        assert material.frame["ssim"].iloc[row] == peers[1]
+    path = await run_sync(lambda: write_filmstrip(folder, "denoise_strength", metric="ssim", size=48))
+    assert (await run_sync(size_of, path))[0] == 2 * 14 + 3 * (48 + 4)
+
+
+async def test_an_unknown_metric_is_told(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"Did you mean ssim\?"):
+        await run_sync(lambda: write_filmstrip(folder, "denoise_strength", metric="sssim"))
+
+
+@given(st.text(max_size=120), st.integers(30, 300), st.integers(1, 5))
+def test_wrapped_lines_fit(text: str, width: int, most: int) -> None:
+    letters = font(12)
+    lines = wrapped(text, letters, width, most)
+    assert len(lines) <= most
+    assert all(width_of(line, letters) <= width or len(line) <= 1 for line in lines)
+    if len(lines) < most:
+        assert "".join(lines).replace(" ", "") == "".join(text.split())

@@ -1,0 +1,71 @@
+"""Thumbnails: made once, from anything that is a picture, and from nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sweep.report.thumbs import Thumbnails, shrunk
+from tests.report.painted import paint, png
+
+IDENTITY = "ab" * 8
+
+
+def put(folder: Path, data: bytes, name: str = "picture.png") -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+def test_a_picture_becomes_a_webp_of_256_px(tmp_path: Path) -> None:
+    picture = put(tmp_path, png(paint(0.4, 1, (600, 300))))
+    thumbs = Thumbnails(tmp_path)
+    assert thumbs.make({IDENTITY: picture}) == {IDENTITY}
+    with Image.open(tmp_path / "thumbs" / "ab" / f"{IDENTITY}.webp") as small:
+        assert (small.format, small.size) == ("WEBP", (256, 128))
+
+
+def test_it_is_made_once(tmp_path: Path) -> None:
+    picture = put(tmp_path, png(paint(0.4, 1)))
+    thumbs = Thumbnails(tmp_path)
+    thumbs.make({IDENTITY: picture})
+    picture.unlink()
+    assert thumbs.make({IDENTITY: picture}) == {IDENTITY}
+    assert list(thumbs.embedded([IDENTITY])) == [IDENTITY]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"<html><img src=x onerror=alert(1)>",
+        png(paint(0.4, 1))[:200],
+        png(paint(0.2, 2)).replace(b"IDAT", b"IDOT"),
+    ],
+    ids=["empty", "html", "half", "broken"],
+)
+def test_what_is_no_whole_picture_has_none(tmp_path: Path, data: bytes) -> None:
+    thumbs = Thumbnails(tmp_path)
+    assert thumbs.make({IDENTITY: put(tmp_path, data)}) == set()
+    assert list(tmp_path.glob("thumbs/**/*.*")) == []
+
+
+def test_a_missing_file_has_none(tmp_path: Path) -> None:
+    assert Thumbnails(tmp_path).one(IDENTITY, tmp_path / "gone.png") is None
+
+
+def test_a_bomb_is_not_decoded(tmp_path: Path) -> None:
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "bomb.png")
+    assert shrunk(tmp_path / "bomb.png", 256) is None
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "I;16", "LA", "CMYK"])
+def test_every_mode_can_be_shown(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("picture.tif" if mode == "CMYK" else "picture.png")
+    Image.new(mode, (30, 20)).save(path)
+    small = shrunk(path, 10)
+    assert small is not None
+    assert small.mode in {"RGB", "RGBA"}
+    assert small.size == (10, 7)
