@@ -24,8 +24,8 @@ from sweep.study.metrics import Formula, standard
 from sweep.study.picture import View
 from sweep.study.study import study
 from tests.study.conftest import KINDS, POINTS, SOURCE, painted
+from tests.study.odd_metrics import BRIGHTNESS, dying, failing
 from tests.study.pictures import encoded, photo, write_results
-from tests.study.test_metrics import BRIGHTNESS
 
 NAMES = [metric.name for metric in standard()]
 
@@ -222,24 +222,12 @@ async def test_a_source_of_another_size_comes_to_the_renderings_size(tmp_path: P
     assert (table["structure_coarse"] > 0.99).all()
 
 
-def failing(looked_at: View) -> float:
-    raise RuntimeError("no such layer")
-
-
 def test_a_metric_that_raises_spares_the_others(results: Path) -> None:
     table = measure_now(results, metrics=["ssim", replace(BRIGHTNESS, function=failing)], workers=0)
 
     assert table["ssim"].notna().all()
     assert table["brightness"].isna().all()
     assert set(table["reason"]) == {"brightness: RuntimeError: no such layer"}
-
-
-def dying(looked_at: View) -> float:
-    import os
-
-    if looked_at.picture.rgb[0, 0, 0] == 7:
-        os._exit(3)
-    return float(looked_at.picture.rgb[0, 0, 0])
 
 
 async def test_a_picture_that_kills_its_worker_costs_only_itself(tmp_path: Path) -> None:

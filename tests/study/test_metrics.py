@@ -14,27 +14,11 @@ from hypothesis import strategies as st
 from sweep.errors import UsageError
 from sweep.study import metrics as metrics_module
 from sweep.study.conformance import check_metric
-from sweep.study.metrics import Formula, Metric, resolve, standard
+from sweep.study.metrics import Metric, resolve, standard
 from sweep.study.panel import FULL_REFERENCE, SAME_POINT_METRIC
 from sweep.study.picture import View
+from tests.study.odd_metrics import BRIGHTNESS
 from tests.study.pictures import photo, view
-
-
-def brightness(looked_at: View) -> float:
-    return float(looked_at.picture.rgb.mean())
-
-
-BRIGHTNESS = Formula(
-    name="brightness",
-    label="brightness",
-    summary="Mean of all channels.",
-    direction="neutral",
-    range=(0.0, 255.0),
-    reference="none",
-    cost=1.0,
-    source="arithmetic",
-    function=brightness,
-)
 
 
 def make_brightness() -> Metric:
