@@ -111,7 +111,7 @@ class InvokeAI:
                 if isinstance(signal, SweepError):
                     raise signal
                 if isinstance(signal, Over):
-                    yield await self._ended(ticket, asked=item.asked)
+                    yield item.told_in_full(signal, ticket.outputs) or await self._ended(ticket, asked=item.asked)
                     return
                 yield signal
 

@@ -106,7 +106,8 @@ def _pass_on(text: str, wanted: Wanted, heard: Callable[[str, Any], None]) -> No
     """`42["name",data]`, perhaps with the number of an acknowledgement before the bracket. Raises LineError."""
     begin = text.find('["', 2, 24)
     end = text.find('"', begin + 2)
-    if begin < 0 or end < 0 or not wanted(text[begin + 2 : end], text):
+    numbered = begin == 2 or text[2:begin].isdecimal()  # anything else is of another namespace
+    if begin < 0 or end < 0 or not numbered or not wanted(text[begin + 2 : end], text):
         return
     try:
         event = reading.sequence(reading.parse(text[begin:].encode()))

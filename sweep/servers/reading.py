@@ -94,7 +94,9 @@ class State:
 
     status: str
     batch_id: str | None = None
+    queued_at: datetime | None = None
     started_at: datetime | None = None
+    finished_at: datetime | None = None
 
 
 def state(summary: Mapping[str, Any]) -> State:
@@ -102,7 +104,9 @@ def state(summary: Mapping[str, Any]) -> State:
     return State(
         status=str(summary.get("status")),
         batch_id=text(summary.get("batch_id")),
+        queued_at=timestamp(summary.get("created_at")),
         started_at=timestamp(summary.get("started_at")),
+        finished_at=timestamp(summary.get("completed_at")),
     )
 
 

@@ -8,10 +8,10 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from sweep.errors import ItemLostError, ServerError, SweepError, TransientError
-from sweep.servers.base import Rendered, ServerImage, Started, Ticket
+from sweep.servers.base import Ended, Rendered, ServerImage, Started, Ticket
 from sweep.servers.faults import is_refusal
 from sweep.servers.http import Timings
 from sweep.servers.reading import TERMINAL, State, mapping, pictures, state, text
@@ -21,9 +21,9 @@ MOST_REMEMBERED = 20_000  # items submitted whose end nobody has asked for
 
 @dataclass(frozen=True, slots=True)
 class Over:
-    """The item has reached a terminal state; what it brought is asked for once, by whoever waits."""
+    """The item has reached a terminal state; what it brought is asked for by whoever waits, unless it was told."""
 
-    status: str
+    state: State
 
 
 Signal: TypeAlias = Started | Rendered | Over | SweepError
@@ -55,6 +55,21 @@ class Item:
     @property
     def over(self) -> bool:
         return any(isinstance(signal, Over) for signal in self.log)
+
+    def told_in_full(self, over: Over, outputs: Sequence[str]) -> Ended | None:
+        """What became of a completed item, where events told its times and the one picture of every output."""
+        told, pictures_ = over.state, {signal.image.node: signal.image for signal in self.log if _is_picture(signal)}
+        if told.status != "completed" or not outputs or not self.early.issuperset(outputs):
+            return None
+        if None in (told.queued_at, told.started_at, told.finished_at) or not pictures_.keys() >= set(outputs):
+            return None
+        return Ended(
+            status="completed",
+            images=tuple(pictures_[node] for node in outputs),
+            queued_at=told.queued_at,
+            started_at=told.started_at,
+            finished_at=told.finished_at,
+        )
 
 
 class Watch:
@@ -217,6 +232,10 @@ class Watch:
                 item.tell(Rendered(image=ServerImage(name=name, node=node or "", width=width, height=height)))
 
 
+def _is_picture(signal: Signal) -> TypeGuard[Rendered]:
+    return isinstance(signal, Rendered)
+
+
 def _same_item(item: Item, payload: Mapping[str, Any], inner: Mapping[str, Any]) -> bool:
     """False for a copy that somebody retried: it has our batch id, and is not ours."""
     told = payload.get("item_id", payload.get("queue_item_id", inner.get("item_id")))
@@ -227,4 +246,4 @@ def _tell_state(item: Item, found: State) -> None:
     if found.status == "in_progress":
         item.tell(Started(at=found.started_at))
     elif found.status in TERMINAL:
-        item.tell(Over(found.status))
+        item.tell(Over(found))
