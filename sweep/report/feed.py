@@ -78,7 +78,7 @@ class Feed:
         while True:
             started = time.monotonic()
             await self.refresh()
-            pause = max(_PAUSE, 3 * (time.monotonic() - started))
+            pause = max(_PAUSE, 8 * (time.monotonic() - started))
             try:
                 await asyncio.wait_for(self._woken.wait(), pause)
                 await asyncio.sleep(_SETTLE)

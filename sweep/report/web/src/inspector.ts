@@ -127,7 +127,7 @@ export class SweepInspector extends HTMLElement {
       toggle("compare", "compare", "c"),
       h("button", { class: "tool", "aria-pressed": String(view.blink), title: "blink (space)", onclick: () => store.set({ blink: !view.blink }) }, icon("blink"), h("span", {}, "blink")),
       toggle("difference", "difference", "d"),
-      h("button", { class: "tool", title: "zoom 1:1 (1 after z, or z)", onclick: () => this.zoomReal() }, h("span", {}, view.zoom === 1 ? "1:1" : `${number(view.zoom, 2)}×`)),
+      h("button", { class: "tool", title: "zoom 1:1 (z)", onclick: () => this.zoomReal() }, h("span", {}, view.zoom === 1 ? "1:1" : `${number(view.zoom, 2)}×`)),
       h("button", { class: "tool", "aria-pressed": String(view.full), title: "full screen (f)", "aria-label": "full screen", onclick: () => store.set({ full: !view.full }) }, icon(view.full ? "close" : "full")),
       select("Compare with", this.#againstOptions(), view.against, (against) => store.set({ against }), { class: "against-select" }),
     );
@@ -182,9 +182,11 @@ export class SweepInspector extends HTMLElement {
   /** One pixel of the picture on one pixel of the page; back to fitting when it is there already. */
   zoomReal(): void {
     const { store, view, table } = this.app;
-    const width = table.pictures.width[view.cursor];
-    const real = Math.max(1, (typeof width === "number" ? width : this.#picture.naturalWidth) / (this.#stage.clientWidth || 1));
-    const wanted = view.zoom === 1 ? Math.max(real, 2) : 1;
+    const size = [table.pictures.width[view.cursor], table.pictures.height[view.cursor]];
+    const [width, height] = size.map((side) => (typeof side === "number" && side > 0 ? side : this.#picture.naturalWidth || 1)) as [number, number];
+    const shown = Math.min(this.#stage.clientWidth, (this.#stage.clientHeight * width) / height) || 1;
+    const real = width / shown;
+    const wanted = view.zoom !== 1 ? 1 : real > 1.02 ? real : 2;
     store.set({ zoom: wanted, ...within(wanted, 50 - 50 * wanted, 50 - 50 * wanted) });
   }
 
