@@ -1,73 +1,88 @@
-"""The command `sweep`: one small file a command, errors as a sentence on stderr, the documented exit codes."""
+"""The command `sweep`: arguments in, an exit code out; what goes wrong is a sentence on stderr."""
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-import typer
-from typer.exceptions import TyperException
+if TYPE_CHECKING:
+    from sweep.errors import SweepError
 
-from sweep.cli import commands
-from sweep.cli.console import complain
-from sweep.errors import SweepError, UsageError
-from sweep.version import VERSION
-
-INTERRUPTED = 130
-
-
-def app() -> typer.Typer:
-    """The command line with every command in the order a newcomer needs them."""
-    line = typer.Typer(
-        name="sweep",
-        help="Run variation sweeps on image-generation servers, and see what each parameter does.",
-        no_args_is_help=True,
-        add_completion=False,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-    )
-    for command in commands.ALL:
-        line.command()(command)
-    line.callback(invoke_without_command=True)(_version)
-    return line
-
-
-def _version(
-    version: bool = typer.Option(False, "--version", is_eager=True, help="Print the version and leave."),
-) -> None:
-    if version:
-        typer.echo(f"sweep {VERSION}")
-        raise typer.Exit
+INTERRUPTED: Final = 130
 
 
 def main() -> None:
     """The console script. Ends the process with the documented exit code."""
+    usual = signal.signal(signal.SIGINT, _leave)  # while modules are loaded there is nothing to put in order
+    from sweep.cli import line  # noqa: F401
+
+    signal.signal(signal.SIGINT, usual)
     sys.exit(run(sys.argv[1:]))
+
+
+def _leave(*_: object) -> None:
+    os._exit(INTERRUPTED)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line and give its exit code."""
     try:
-        answer = app()(arguments, prog_name="sweep", standalone_mode=False)
-    except SweepError as error:
-        complain(error)
-        return error.exit_code
-    except typer.Exit as exit_:
-        return exit_.exit_code
-    except (KeyboardInterrupt, typer.Abort):
+        code = _answered(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _nobody_listens()
         return 0
+    return code
+
+
+def _answered(arguments: list[str]) -> int:
+    """The exit code of one command line; what is heavy is imported in here."""
+    from typer import Abort, Exit
+    from typer.exceptions import TyperException
+
+    from sweep.cli.console import complain, safe_streams
+    from sweep.cli.line import command_line, misused
+    from sweep.errors import SweepError
+
+    safe_streams()
+    try:
+        return int(command_line()(arguments, prog_name="sweep", standalone_mode=False) or 0)
+    except Exit as exit_:
+        return exit_.exit_code
+    except Abort:
+        return INTERRUPTED
     except TyperException as error:
-        usage = _usage(error)
-        complain(usage)
-        return usage.exit_code
-    return int(answer or 0)
+        fault: SweepError = misused(error)
+    except SweepError as error:
+        fault = error
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        fault = _of_the_system(error)
+    complain(fault)
+    return fault.exit_code
 
 
-def _usage(error: TyperException) -> UsageError:
-    """What the command-line parser found wrong, as our own error."""
-    context = getattr(error, "ctx", None)
-    command = "sweep" if context is None or context.parent is None else f"sweep {context.info_name}"
-    return UsageError(error.format_message(), hint=f"{command} --help tells what it takes.")
+def _of_the_system(error: OSError) -> SweepError:
+    """What a file or folder refused, in a sentence."""
+    from sweep.errors import DiskFullError, RecordError
+
+    named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
+    if named is not None and named.suffix == ".part":  # what was to become another file
+        named = named.parent
+    place = f"{named}: " if named else ""
+    kind = DiskFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else RecordError
+    return kind(f"{place}{error.strerror or error}.")
+
+
+def _nobody_listens() -> None:
+    """The reader of our output went away: what is still buffered goes nowhere, quietly."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())

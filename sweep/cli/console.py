@@ -2,13 +2,58 @@
 
 from __future__ import annotations
 
+import io
+import os
+import shutil
 import sys
-from typing import TYPE_CHECKING
+import textwrap
+from typing import TYPE_CHECKING, Final, Self
 
 from sweep.errors import DefinitionError, SweepError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+WIDEST: Final = 110  # columns of text that people still read with ease
+
+
+def safe_streams() -> None:
+    """Have stdout and stderr take any character, whatever their code page.
+
+    A terminal shows what it cannot show as `?`. A pipe or file gets UTF-8, unless PYTHONIOENCODING says otherwise;
+    then what that encoding lacks is written as an escape, so that nothing is lost.
+    """
+    chosen = os.environ.get("PYTHONIOENCODING")
+    for stream in (sys.stdout, sys.stderr):
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        if stream.isatty():
+            stream.reconfigure(errors="replace")
+        elif chosen:
+            stream.reconfigure(errors="backslashreplace")
+        else:
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def columns() -> int:
+    """How wide text may be: the terminal's width, within reason; in a pipe the widest."""
+    if not sys.stdout.isatty():
+        return WIDEST
+    return max(40, min(WIDEST, shutil.get_terminal_size().columns))
+
+
+def filled(text: str, *, first: str = "", rest: str = "", width: int | None = None) -> list[str]:
+    """Text broken into lines of `width`, the first one begun with `first` and the others with `rest`."""
+    return textwrap.wrap(
+        text,
+        width or columns(),
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line.replace("\xa0", " ") for line in lines] or [first.rstrip()]
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -66,3 +111,33 @@ def bytes_text(size: float) -> str:
             return f"{size:.0f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+class counting:  # noqa: N801 - read as a word: with counting("measuring") as count
+    """A count of pictures on stderr while there is one; nothing where stderr is no terminal."""
+
+    def __init__(self, word: str) -> None:
+        self._word = word
+
+    def __enter__(self) -> Self:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        screen = console(stderr=True)
+        self._bar = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(36),
+            MofNCompleteColumn(),
+            console=screen,
+            transient=True,
+            disable=not screen.is_terminal,
+        )
+        self._task = self._bar.add_task(self._word, total=None, visible=False)
+        self._bar.start()
+        return self
+
+    def __call__(self, done: int, total: int) -> None:
+        """`done` of `total` pictures; it goes when all are done."""
+        self._bar.update(self._task, completed=done, total=total, visible=done < total)
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()

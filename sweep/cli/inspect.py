@@ -16,10 +16,16 @@ if TYPE_CHECKING:
     from sweep.workflow.schemas import NodeSchemas
 
 WorkflowFile: TypeAlias = Annotated[
-    Path, typer.Argument(help="An editor export, an API graph, or a picture that holds one.", show_default=False)
+    Path,
+    typer.Argument(
+        help="An editor export, an API graph, or a picture that holds one.", show_default=False, metavar="WORKFLOW"
+    ),
 ]
 Base: TypeAlias = Annotated[
-    str, typer.Option(help="Base of the main model, where the file does not name real node types: sd-1, sdxl, flux.")
+    str,
+    typer.Option(
+        help="Base of the main model, where the file does not name real node types: sd-1, sdxl, flux.", metavar="BASE"
+    ),
 ]
 
 
@@ -31,9 +37,10 @@ def inspect(
     ca_file: shared.CaFile = None,
     credentials: shared.Credentials = None,
 ) -> None:
-    """Show the nodes, fields, roles and outputs of a workflow: everything that can be swept.
+    """Show what can be swept in a workflow.
 
-    With --server its own node types are asked; without, those of InvokeAI 6.14.2 are taken.
+    Its nodes, fields, roles and outputs. With --server its own node types are asked;
+    without, those of InvokeAI 6.14.2 are taken.
     """
     from sweep.cli.console import say
     from sweep.cli.serving import Access
@@ -50,18 +57,21 @@ def inspect(
 
 def init(
     workflow: WorkflowFile,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The experiment file to write.")] = Path(
-        "experiment.yaml"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The experiment file to write.", metavar="FILE")
+    ] = Path("experiment.yaml"),
     image: Annotated[
-        str, typer.Option(help="The picture to start from, where the workflow wants one.")
+        str, typer.Option(help="The picture to start from, where the workflow wants one.", metavar="FILE")
     ] = "picture.png",
     base: Base = "sd-1",
     server: shared.Servers = None,
     ca_file: shared.CaFile = None,
     credentials: shared.Credentials = None,
 ) -> None:
-    """Write an experiment file for a workflow, with the roles that were found filled in, ready to run."""
+    """Write a first experiment file for a workflow.
+
+    With the roles that were found filled in, ready to run.
+    """
     import os
 
     from sweep.cli.console import say

@@ -7,9 +7,14 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-ExperimentFile: TypeAlias = Annotated[Path, typer.Argument(help="The experiment file (YAML).", show_default=False)]
+ExperimentFile: TypeAlias = Annotated[
+    Path, typer.Argument(help="The experiment file (YAML).", show_default=False, metavar="FILE")
+]
 Run: TypeAlias = Annotated[
-    str, typer.Argument(help="A results folder, or the name of an experiment in --results.", show_default=False)
+    str,
+    typer.Argument(
+        help="A results folder, or the name of an experiment in --results.", show_default=False, metavar="RUN"
+    ),
 ]
 Servers: TypeAlias = Annotated[
     list[str] | None,

@@ -25,9 +25,10 @@ def plan(
     ca_file: shared.CaFile = None,
     credentials: shared.Credentials = None,
 ) -> None:
-    """Show what a run would do: points, fields set, order, time and disk. Renders nothing.
+    """Show what a run would do, and render nothing.
 
-    With --server its nodes and models are asked; without, InvokeAI 6.14.2's nodes and the sandbox's models are taken.
+    Points, done and new; the fields that the axes set; the order; time and disk. With --server its nodes
+    and models are asked; without, InvokeAI 6.14.2's nodes and the sandbox's models are taken.
     """
     import anyio
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from sweep.cli.console import bytes_text, seconds_text
+from sweep.cli.console import bytes_text, columns, filled, seconds_text
 
 if TYPE_CHECKING:
     from sweep.engine.forecast import Forecast
     from sweep.experiment.definition import Axis
 
-WIDTH = 100
+LABEL: Final = 12  # columns before what a label is about
 
 
 def plan_lines(forecast: Forecast) -> list[str]:
@@ -18,22 +18,23 @@ def plan_lines(forecast: Forecast) -> list[str]:
     plan = forecast.plan
     experiment = plan.experiment
     title = f"{experiment.name} — {experiment.description}" if experiment.description else experiment.name
-    lines = [title, _line("workflow", _workflow(forecast))]
+    lines = [*filled(title, rest="  "), *_lines("workflow", _workflow(forecast))]
     for position, image in enumerate(plan.images.values()):
         lines.append(_line("source" if position == 0 else "", f"{image.shown}  {image.width}×{image.height}"))
     width = max((len(axis.name) for axis in plan.axes), default=0)
     for position, axis in enumerate(plan.axes):
         lines.append(_line("axes" if position == 0 else "", _axis(axis, width, forecast)))
-    lines.append(_line("points", _points(forecast)))
+    lines += _wrapped("points", _points(forecast), "     ")
     if plan.sets:
-        lines += _wrapped("sets", list(plan.sets))
-    lines.append(_line("order", _order(forecast)))
-    lines.append(_line("estimate", _estimate(forecast)))
-    if len(plan):
-        lines.append(_line("first", _point(forecast, 0)))
+        lines += _wrapped("sets", list(plan.sets), " · ")
+    lines += _lines("order", _order(forecast))
+    lines += _lines("estimate", _estimate(forecast))
+    if plan.axes:
+        lines += _wrapped("first", _point(forecast, 0), " · ")
         if len(plan) > 1:
-            lines.append(_line("last", _point(forecast, len(plan) - 1)))
-    lines += [_line("note" if position == 0 else "", note) for position, note in enumerate(plan.notes)]
+            lines += _wrapped("last", _point(forecast, len(plan) - 1), " · ")
+    for position, note in enumerate(plan.notes):
+        lines += _lines("note" if position == 0 else "", note)
     return lines
 
 
@@ -41,12 +42,18 @@ def _line(label: str, text: str) -> str:
     return f"  {label:<10} {text}".rstrip()
 
 
-def _wrapped(label: str, parts: list[str]) -> list[str]:
-    """Parts joined by dots, broken between parts."""
+def _lines(label: str, text: str) -> list[str]:
+    """A label, and text as wide as the terminal allows."""
+    return filled(text, first=f"  {label:<10} ", rest=" " * (LABEL + 1))
+
+
+def _wrapped(label: str, parts: list[str], between: str) -> list[str]:
+    """Parts side by side, broken between parts only."""
+    room = columns() - LABEL - 1
     lines: list[str] = []
     for part in parts:
-        if lines and len(lines[-1]) + len(part) < WIDTH:
-            lines[-1] += f" · {part}"
+        if lines and len(lines[-1]) + len(between) + len(part) <= room:
+            lines[-1] += between + part
         else:
             lines.append(part)
     return [_line(label if position == 0 else "", text) for position, text in enumerate(lines)]
@@ -65,29 +72,31 @@ def _axis(axis: Axis, width: int, forecast: Forecast) -> str:
     count = len(axis.levels)
     if axis.name in forecast.provisional:
         return f"{axis.name:<{width}}  {count:>4}   drawn by the first run"
-    if count <= 3:
-        shown = [axis.levels[index].value for index in range(count)]
-        text = ("  ·  " if axis.kind in ("text", "label") else ", ").join(map(str, shown))
-    else:
-        text = f"{axis.levels[0].value}, {axis.levels[1].value} … {axis.levels[count - 1].value}"
-    text = " ".join(text.split())
-    room = WIDTH - width - 24
+    shown = [_value(axis.levels[index].value) for index in range(count if count <= 4 else 2)]
+    text = (" · " if axis.kind in ("text", "label") else ", ").join(shown)
+    text += "" if count <= 4 else f" … {_value(axis.levels[count - 1].value)}"
+    room = max(20, columns() - LABEL - width - 10)
     return f"{axis.name:<{width}}  {count:>4}   {text if len(text) <= room else text[: room - 1] + '…'}"
 
 
-def _points(forecast: Forecast) -> str:
+def _value(value: object) -> str:
+    """On one line; whole numbers as such."""
+    return repr(value).removesuffix(".0") if isinstance(value, float) else " ".join(str(value).split())
+
+
+def _points(forecast: Forecast) -> list[str]:
     plan = forecast.plan
-    sizes = " × ".join(str(len(dimension)) for dimension in plan.experiment.dimensions)
+    sizes = [str(len(dimension)) for dimension in plan.experiment.dimensions]
     if plan.replicates > 1:
-        sizes += f" × {plan.replicates} replicates"
+        sizes.append(f"{plan.replicates} replicates")
     full = plan.experiment.condition is None and plan.experiment.design.kind == "full"
-    product = f"{len(plan):,} = {sizes}" if full else f"{len(plan):,} of {sizes}"
-    rest = f"done {forecast.done:,}     new {forecast.new:,}"
+    product = f"{len(plan):,}" + (f" {'=' if full else 'of'} {' × '.join(sizes)}" if sizes else "")
+    parts = [product, f"done {forecast.done:,}", f"new {forecast.new:,}"]
     if forecast.failed:
-        rest += f"     failed {forecast.failed:,}"
+        parts.append(f"failed {forecast.failed:,}")
     if forecast.former:
-        rest += f"     kept from before {forecast.former:,}"
-    return f"{product}     {rest}"
+        parts.append(f"kept from before {forecast.former:,}")
+    return parts
 
 
 def _order(forecast: Forecast) -> str:
@@ -121,6 +130,6 @@ def _estimate(forecast: Forecast) -> str:
     return f"about {seconds_text(forecast.seconds)} on {servers} (from {forecast.renders} earlier renders) · {disk}"
 
 
-def _point(forecast: Forecast, index: int) -> str:
-    variation = forecast.plan.grid[index]
-    return f"{index}: " + " · ".join(f"{name} {value}" for name, value in variation.values.items())
+def _point(forecast: Forecast, index: int) -> list[str]:
+    first, *rest = (f"{name} {_value(value)}" for name, value in forecast.plan.grid[index].values.items())
+    return [f"{index}: {first}", *rest]

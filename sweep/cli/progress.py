@@ -6,12 +6,14 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias
+from typing import IO, TYPE_CHECKING, Literal, Protocol, Self, TypeAlias
 
-from sweep.cli.console import clock_text, console
-from sweep.cli.tally import ServerTally, Tally
+from sweep.cli.console import console, filled
+from sweep.cli.sentences import count_text, sentence, server_text
 from sweep.engine import events
+from sweep.engine.tally import Tally
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,7 +29,7 @@ class Progress(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
     def __call__(self, event: events.Event) -> None:
-        """One event; never blocks for long."""
+        """One event; never blocks for long, and never raises: a display that cannot show ends no run."""
         ...
 
 
@@ -53,44 +55,95 @@ class Silence:
         """Ignored."""
 
 
+class Pipe:
+    """Lines to a stream, each flushed at once; when nobody reads any more they go nowhere."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream: IO[str] | None = stream
+
+    def line(self, text: str) -> None:
+        """Written, or dropped."""
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+        except BrokenPipeError:
+            self._stream = None
+
+
 class JsonLines(Silence):
     """One JSON object a line on stdout, `event` naming its kind."""
 
+    def __init__(self) -> None:
+        self._out = Pipe(sys.stdout)
+
     def __call__(self, event: events.Event) -> None:
         """Written and flushed at once, so that a pipe sees it."""
-        sys.stdout.write(json.dumps({"event": type(event).__name__, **dataclasses.asdict(event)}) + "\n")
-        sys.stdout.flush()
+        self._out.line(json.dumps({"event": type(event).__name__, **dataclasses.asdict(event)}, ensure_ascii=False))
 
 
-class Lines(Silence):
+class Headed(Silence):
+    """Lines in the order people read them: what is said before the run begins comes after its headline."""
+
+    def __init__(self, show: Callable[[str, events.Event], None]) -> None:
+        self.tally = Tally()
+        self._show = show
+        self._early: list[tuple[str, events.Event]] | None = []
+
+    def __call__(self, event: events.Event) -> None:
+        """Takes the numbers, shows the words."""
+        self.tally.take(event, time.monotonic())
+        text = sentence(event)
+        if self._early is not None and not isinstance(event, events.RunStarted):
+            if text:
+                self._early.append((text, event))
+            return
+        if text:
+            self._show(text, event)
+        self._release()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        early, self._early = self._early, None
+        for text, event in early or ():
+            self._show(text, event)
+
+
+class Lines(Headed):
     """Plain lines on stderr: what happened, and a count every so often."""
 
     EVERY = 10.0  # seconds between counts
 
     def __init__(self) -> None:
-        self._tally = Tally()
-        self._last = 0.0
+        super().__init__(lambda text, _: self._out.line(text))
+        self._out = Pipe(sys.stderr)
+        self._last = time.monotonic()
 
     def __call__(self, event: events.Event) -> None:
         """Says what matters; counts at most every ten seconds."""
+        super().__call__(event)
         now = time.monotonic()
-        self._tally.take(event, now)
-        if text := sentence(event):
-            sys.stderr.write(text + "\n")
-            self._last = now if isinstance(event, events.RunStarted) else self._last
+        if isinstance(event, events.RunStarted):
+            self._last = now
         elif isinstance(event, events.Completed) and now - self._last >= self.EVERY:
             self._last = now
-            sys.stderr.write(f"  {count_text(self._tally, now)}\n")
-        sys.stderr.flush()
+            self._out.line(f"  {count_text(self.tally, now)}")
 
 
-class Bars(Silence):
+class Bars(Headed):
     """A bar a server and one for the whole, redrawn four times a second; notices scroll above them."""
+
+    WIDTH = 36  # columns of a bar, where there is room
 
     def __init__(self) -> None:
         from rich.live import Live
 
-        self._tally = Tally()
+        super().__init__(self._print)
         self._console = console(stderr=True)
         self._live = Live(
             console=self._console,
@@ -100,80 +153,41 @@ class Bars(Silence):
             transient=True,
         )
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.stop()
+        super().__exit__(kind, error, trace)
 
     def __call__(self, event: events.Event) -> None:
         """Takes the numbers; prints what a person should not miss."""
-        self._tally.take(event, time.monotonic())
-        if text := sentence(event):
-            style = "red" if isinstance(event, events.Failed) else None
-            self._console.print(text, style=style)
+        super().__call__(event)
         if isinstance(event, events.RunStarted) and event.done < event.points:
             self._live.start()
+
+    def _print(self, text: str, event: events.Event) -> None:
+        """Failures in red."""
+        style = "red" if isinstance(event, events.Failed) else None
+        for line in filled(text, rest="    ", width=self._console.width):
+            self._console.print(line, style=style)
 
     def _table(self) -> Table:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
         now = time.monotonic()
-        tally = self._tally
+        tally = self.tally
+        open_points = max(1, tally.points - tally.before)
+        rows = [
+            (name, open_points, server.done, server_text(server, tally, now)) for name, server in tally.servers.items()
+        ]
+        rows.append(("all", max(1, tally.points), tally.done + tally.failed, count_text(tally, now)))
+        room = self._console.width - 6 - max(len(row[0]) for row in rows) - max(len(row[3]) for row in rows)
+        width = max(8, min(self.WIDTH, room))
         table = Table.grid(padding=(0, 2))
-        for name, server in tally.servers.items():
-            share = ProgressBar(total=max(1, tally.points - tally.before), completed=server.done, width=36)
-            table.add_row(f"  {name}", share, server_text(server, tally, now))
-        bar = ProgressBar(total=max(1, tally.points), completed=tally.done + tally.failed, width=36)
-        table.add_row("  all", bar, count_text(tally, now))
+        table.add_column(no_wrap=True, overflow="ellipsis")
+        table.add_column(width=width)
+        table.add_column(no_wrap=True, overflow="ellipsis")
+        for name, total, done, text in rows:
+            table.add_row(f"  {name}", ProgressBar(total=total, completed=done, width=width), text)
         return table
-
-
-def server_text(server: ServerTally, tally: Tally, now: float) -> str:
-    """`2 running   31/min`, or why it does nothing."""
-    if server.left:
-        return f"away: {server.left}"
-    rate = server.rate(now, tally.began) * 60
-    return f"{len(server.running)} running   {rate:.0f}/min"
-
-
-def count_text(tally: Tally, now: float) -> str:
-    """`74/132  56 %  1 failed  1:22 left`."""
-    parts = [f"{tally.done}/{tally.points}", f"{100 * tally.done // max(1, tally.points)} %"]
-    if tally.failed:
-        parts.append(f"{tally.failed} failed")
-    if tally.stage:
-        parts.append("stopping")
-    elif (left := tally.left_seconds(now)) is not None:
-        parts.append(f"{clock_text(left)} left")
-    return "  ".join(parts)
-
-
-def sentence(event: events.Event) -> str:
-    """What a person should read of an event; empty where the numbers say it all."""
-    if isinstance(event, events.RunStarted):
-        before = f" · {event.done} done before" if event.done else ""
-        failed = f" · {event.failed} failed before" if event.failed else ""
-        where = "  (sandbox: painted, not diffused)" if event.sandbox else ""
-        return f"{event.experiment}  {event.points} points{before}{failed}{where}"
-    if isinstance(event, events.Failed):
-        return f"  failed  {values_text(event)}: {event.error}"
-    if isinstance(event, events.Retrying):
-        return f"  again in {event.delay:.1f} s  point {event.index} on {event.server}: {event.error}"
-    if isinstance(event, events.ServerChanged) and event.state != "joined":
-        return f"  {event.server} {'is back' if event.state == 'back' else f'takes no work: {event.reason}'}"
-    if isinstance(event, events.Notice):
-        return f"  {event.message}"
-    if isinstance(event, events.Stopping) and event.stage == 1:
-        return f"  stopping: {event.in_flight} in flight are finished first; Ctrl-C again cancels them"
-    if isinstance(event, events.Stopping):
-        return f"  cancelling {event.in_flight} in flight on the servers"
-    return ""
-
-
-def values_text(event: events.Failed) -> str:
-    """`denoise_strength 0.4 · seed 42`."""
-    return " · ".join(f"{name} {value}" for name, value in event.values.items())

@@ -15,40 +15,45 @@ Open = Annotated[bool, typer.Option("--open", help="Open it in the browser.")]
 def report(
     run: shared.Run,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The page to write.", show_default="report.html in the folder")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The page to write.", show_default="report.html in the folder", metavar="FILE"
+        ),
     ] = None,
     open_: Open = False,
     results: shared.ResultsRoot = Path("results"),
 ) -> None:
-    """Write the comparison report of a run: one page to explore the grid, that works offline."""
-    from sweep.cli.console import say
-    from sweep.cli.locating import results_folder
+    """Write the comparison report of a run.
 
-    page = make_report(results_folder(run, results), output)
+    One page to explore the grid, that works offline. Pictures not measured yet are measured first.
+    """
+    from sweep.cli.console import counting, say
+    from sweep.cli.locating import results_folder
+    from sweep.record.table import Results, write_tables
+    from sweep.report.making import report as make
+
+    folder = results_folder(run, results)
+    with counting("measuring") as count:
+        page = make(folder, out=output, progress=count)
     say(str(page))
+    Results.open(folder).counts()  # the page says what is damaged, and so does the exit code
+    write_tables(folder)
     if open_:
         typer.launch(page.resolve().as_uri())
 
 
-def make_report(folder: Path, output: Path | None = None) -> Path:
-    """Measure what is not measured yet, and write the page."""
-    from sweep.cli.study import counting, measured_study
-    from sweep.record.table import write_tables
-    from sweep.report.explorer import write_report
-
-    made = measured_study(folder)
-    write_tables(folder)
-    with counting("drawing"):
-        return write_report(folder, out=output, study=made.to_json())
-
-
 def view(
     run: shared.Run,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.", metavar="N")
+    ] = 0,
     open_: Open = False,
     results: shared.ResultsRoot = Path("results"),
 ) -> None:
-    """Serve the report on this machine, with pictures arriving as they are rendered. Ctrl-C ends it."""
+    """Serve the report, with pictures as they arrive.
+
+    Only this machine can see it. Ctrl-C ends it.
+    """
     import anyio
 
     from sweep.cli.console import say
@@ -73,15 +78,19 @@ def view(
 
 
 def compare(
-    run_a: Annotated[str, typer.Argument(help="The run before.", show_default=False)],
-    run_b: Annotated[str, typer.Argument(help="The run after.", show_default=False)],
+    run_a: Annotated[str, typer.Argument(help="The run before.", show_default=False, metavar="BEFORE")],
+    run_b: Annotated[str, typer.Argument(help="The run after.", show_default=False, metavar="AFTER")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The page to write.", show_default="beside the second run")
+        Path | None,
+        typer.Option("--output", "-o", help="The page to write.", show_default="beside the second run", metavar="FILE"),
     ] = None,
     open_: Open = False,
     results: shared.ResultsRoot = Path("results"),
 ) -> None:
-    """Pair two runs by their axis values: what moved, what is missing, and both side by side in one page."""
+    """Pair two runs by their axis values.
+
+    Says what moved and what is missing, and writes a page with both side by side.
+    """
     from sweep.cli.console import say
     from sweep.cli.locating import results_folder
     from sweep.report.compare import write_comparison

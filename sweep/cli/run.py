@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sweep.engine.options import RunOptions
     from sweep.engine.summary import RunSummary
     from sweep.experiment.definition import Experiment
+    from sweep.study.contract import StudyJson
 
 
 def run(
@@ -25,9 +26,12 @@ def run(
     set_: shared.Overrides = None,
     results: shared.ResultsRoot = Path("results"),
     concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Items at a server at once (default: two a device).", show_default=False)
+        int | None,
+        typer.Option(min=1, help="Items at a server at once (default: two a device).", show_default=False, metavar="N"),
     ] = None,
-    attempts: Annotated[int, typer.Option(min=1, help="Attempts at a variation before its row says failed.")] = 4,
+    attempts: Annotated[
+        int, typer.Option(min=1, help="Attempts at a variation before its row says failed.", metavar="N")
+    ] = 4,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try variations again that failed.")] = False,
     max_failures: Annotated[
         str | None, typer.Option(help="End the run at so many failures: a count, or a share such as 20%.", metavar="N")
@@ -36,7 +40,8 @@ def run(
         str,
         typer.Option(
             help="Variations sent as one item: off, auto (as many as pay) or a number. "
-            "Faster for quick models; each picture's own graph then shows its neighbours, too."
+            "Faster for quick models; each picture's own graph then shows its neighbours, too.",
+            metavar="N",
         ),
     ] = "off",
     shard: Annotated[
@@ -45,13 +50,15 @@ def run(
     priority: Annotated[bool, typer.Option("--priority", help="Go ahead of what is pending on the server.")] = False,
     idle_only: Annotated[bool, typer.Option("--idle-only", help="Wait while other people's items are queued.")] = False,
     board: Annotated[
-        str | None, typer.Option(help="Put the pictures on this board of the server; made where it is missing.")
+        str | None,
+        typer.Option(help="Put the pictures on this board of the server; made where it is missing.", metavar="NAME"),
     ] = None,
     intermediate: Annotated[
         bool, typer.Option("--intermediate", help="Keep the pictures out of the server's gallery.")
     ] = False,
     progress: Annotated[
-        Literal["auto", "rich", "plain", "json", "none"], typer.Option(help="How progress is shown.")
+        Literal["auto", "rich", "plain", "json", "none"],
+        typer.Option(help="How progress is shown: auto, rich, plain, json or none.", metavar="HOW"),
     ] = "auto",
     page: Annotated[
         bool, typer.Option("--report/--no-report", help="Measure the pictures and write report.html at the end.")
@@ -60,9 +67,11 @@ def run(
     ca_file: shared.CaFile = None,
     credentials: shared.Credentials = None,
 ) -> int:
-    """Render every point of an experiment that its results folder does not hold yet.
+    """Render every point of an experiment not rendered yet.
 
-    Without --server the sandbox paints them. Run it again to resume; edit the file and only new points are rendered.
+    Without --server the sandbox paints them. Pictures, table and report go to a folder of the experiment's name in
+    --results. Run it again to resume; edit the file and only new points are rendered. Ctrl-C once finishes what is in
+    flight and ends; twice cancels it.
     """
     import anyio
 
@@ -85,14 +94,8 @@ def run(
         command=("sweep", *sys.argv[1:]),
     )
     access = Access.of(server, ca_file, credentials)
-    show = _Show(style=progress, view=view)
-    summary = anyio.run(_render, experiment, access, options, results, show)
-    if page and summary.error is None and (summary.rendered or not (summary.folder / "report.html").is_file()):
-        from sweep.cli.report import make_report
-
-        make_report(summary.folder)
-    _report(summary, file, quiet=progress in ("json", "none"))
-    return summary.exit_code
+    summary = anyio.run(_render, experiment, access, options, results, _Show(style=progress, view=view))
+    return _finish(summary, page=page, quiet=progress in ("json", "none"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +124,42 @@ async def _render(
             return await render(experiment, servers, options=options, results=results, listener=listener, stop=stop)
 
 
-def _report(summary: RunSummary, file: Path, *, quiet: bool) -> None:
-    """What was done and where it is, on stdout; what a person has to know of failures, too."""
+def _finish(summary: RunSummary, *, page: bool, quiet: bool) -> int:
+    """Measure and make the page where anything is new, say what was done, and give the exit code."""
     from sweep.cli.console import complain, say
-    from sweep.cli.ending import ending_lines, marginal_table
+    from sweep.cli.ending import ending_lines, finding_lines, marginal_table, show_table
+    from sweep.errors import SweepError
 
+    study: StudyJson | None = None
+    fault, code = summary.error, summary.exit_code
+    new = bool(summary.rendered) or not (summary.folder / "report.html").is_file()
+    if page and new and fault is None and summary.ending not in ("interrupted", "cancelled"):
+        try:
+            study = _page(summary)
+        except SweepError as error:
+            fault, code = error, error.exit_code
+        except KeyboardInterrupt:
+            fault = SweepError(
+                "Interrupted before the report was made.", hint=f"sweep report {summary.folder} makes it."
+            )
+            code = 130
     if not quiet:
-        if summary.rendered:
-            marginal_table(summary.folder)
-        for line in ending_lines(summary, file):
+        if summary.rendered and (table := marginal_table(summary.folder, study)) is not None:
+            show_table(table)
+            say()
+        for line in (*(finding_lines(study) if study else ()), *ending_lines(summary)):
             say(line)
-    if summary.error is not None:
-        complain(summary.error)
+    if fault is not None:
+        complain(fault)
+    return code
+
+
+def _page(summary: RunSummary) -> StudyJson:
+    from sweep.cli.study import measured_study
+    from sweep.record.table import write_tables
+    from sweep.report.making import report
+
+    study = measured_study(summary.folder)
+    write_tables(summary.folder)
+    report(summary.folder, study=study)
+    return study.to_json()

@@ -12,27 +12,37 @@ if TYPE_CHECKING:
 
 
 def sandbox(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 9091,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.", metavar="N")
+    ] = 9091,
     models: Annotated[
-        str, typer.Option(help="Its models, with commas: sd-1, sdxl, flux, lora, controlnet, …")
+        str, typer.Option(help="Its models, with commas: sd-1, sdxl, flux, lora, … or name:base:type.", metavar="NAMES")
     ] = "sd-1",
-    latency: Annotated[float, typer.Option(min=0, help="Seconds each item takes at least.")] = 0.0,
-    step_latency: Annotated[float, typer.Option(min=0, help="Seconds each denoising step takes.")] = 0.0,
-    workers: Annotated[int, typer.Option(min=1, help="Items rendered at once, as with several GPUs.")] = 1,
-    queue_limit: Annotated[int, typer.Option(min=1, help="Most items pending.")] = 10_000,
-    fail_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of items whose rendering fails.")] = 0.0,
+    latency: Annotated[float, typer.Option(min=0, help="Seconds each item takes at least.", metavar="N")] = 0.0,
+    step_latency: Annotated[float, typer.Option(min=0, help="Seconds each denoising step takes.", metavar="N")] = 0.0,
+    workers: Annotated[int, typer.Option(min=1, help="Items rendered at once, as with several GPUs.", metavar="N")] = 1,
+    queue_limit: Annotated[int, typer.Option(min=1, help="Most items pending.", metavar="N")] = 10_000,
+    fail_rate: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of items whose rendering fails.", metavar="N")
+    ] = 0.0,
     fault: Annotated[
         list[str] | None,
-        typer.Option(help="A fault and its share: error_503=0.05. Again for more; a wrong name lists them."),
+        typer.Option(
+            help="A fault and its share: error_503=0.05. Again for more; a wrong name lists them.", metavar="NAME=SHARE"
+        ),
     ] = None,
-    api: Annotated[Literal["queue", "sessions", "portable"], typer.Option(help="API it speaks.")] = "queue",
+    api: Annotated[
+        Literal["queue", "sessions", "portable"],
+        typer.Option(help="API it speaks: queue, sessions or portable.", metavar="API"),
+    ] = "queue",
     root: Annotated[
-        Path | None, typer.Option(help="Keep queue and pictures here over a restart.", show_default=False)
+        Path | None,
+        typer.Option(help="Keep queue and pictures here over a restart.", show_default=False, metavar="FOLDER"),
     ] = None,
 ) -> None:
-    """Start a server that speaks InvokeAI's protocol and paints pictures instead of diffusing them.
+    """Start a server to try things on.
 
-    Ctrl-C ends it.
+    It speaks InvokeAI's protocol and paints pictures instead of diffusing them. Prints its address. Ctrl-C ends it.
     """
     import anyio
 

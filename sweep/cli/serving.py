@@ -54,7 +54,14 @@ def _server(address: str, access: Access) -> Server:
 
 
 def _local(address: str) -> Server:
-    """Our own sandbox needs nobody's credentials."""
-    from sweep.servers.connecting import connect
+    """Our own sandbox needs nobody's credentials, and goes by that name whatever its port."""
+    from dataclasses import replace
 
-    return connect(address)
+    from sweep.servers.base import ServerInfo
+    from sweep.servers.connecting import ConnectOptions, FamilyServer
+
+    class Sandbox(FamilyServer):
+        async def open(self) -> ServerInfo:
+            return replace(await super().open(), name="sandbox")
+
+    return Sandbox(address, ConnectOptions())

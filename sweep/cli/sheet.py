@@ -12,8 +12,8 @@ from sweep.cli import options as shared
 
 def sheet(
     run: shared.Run,
-    x: Annotated[str | None, typer.Option("--x", help="Axis across.", show_default=False)] = None,
-    y: Annotated[str | None, typer.Option("--y", help="Axis down.", show_default=False)] = None,
+    x: Annotated[str | None, typer.Option("--x", help="Axis across.", show_default=False, metavar="AXIS")] = None,
+    y: Annotated[str | None, typer.Option("--y", help="Axis down.", show_default=False, metavar="AXIS")] = None,
     animate: Annotated[
         str | None, typer.Option(help="Instead: a GIF or WebP that steps along this axis.", metavar="AXIS")
     ] = None,
@@ -24,15 +24,22 @@ def sheet(
         list[str] | None,
         typer.Option("--fix", help="Level of another axis (default: its first); again for more.", metavar="AXIS=VALUE"),
     ] = None,
-    metric: Annotated[str | None, typer.Option(help="Metric by which a filmstrip's median is taken.")] = None,
-    size: Annotated[int, typer.Option(min=16, max=4096, help="Width of a picture in pixels.")] = 256,
+    metric: Annotated[
+        str | None, typer.Option(help="Metric by which a filmstrip's median is taken.", metavar="NAME")
+    ] = None,
+    size: Annotated[int, typer.Option(min=16, max=4096, help="Width of a picture in pixels.", metavar="N")] = 256,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The file; its ending says the format: png, jpg, webp, gif."),
+        typer.Option(
+            "--output", "-o", help="The file; its ending says the format: png, jpg, webp, gif.", metavar="FILE"
+        ),
     ] = None,
     results: shared.ResultsRoot = Path("results"),
 ) -> None:
-    """Draw pictures of a run on one sheet, with the values of the axes beside them."""
+    """Draw pictures of a run on one sheet.
+
+    With the values of the axes beside them; or along one axis, moving or as a strip.
+    """
     from sweep.cli.console import say
     from sweep.cli.locating import results_folder
     from sweep.cli.values import assignments

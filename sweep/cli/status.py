@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from sweep.cli import options as shared
-
-if TYPE_CHECKING:
-    from sweep.record.table import Results
 
 
 def status(
@@ -19,47 +16,25 @@ def status(
     results: shared.ResultsRoot = Path("results"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Say how many points of a run are done, failed and open, also while it is going on."""
+    """Say how far a run is, also while it goes on."""
     from sweep.cli.console import say
     from sweep.cli.locating import results_folder
-    from sweep.record.table import Results
+    from sweep.record.standing import standing
 
-    opened = Results.open(results_folder(run, results))
-    counts = opened.counts()
-    pending = counts.points - counts.completed - counts.failed - counts.cancelled - counts.open
-    numbers = {
-        "points": counts.points,
-        "completed": counts.completed,
-        "failed": counts.failed,
-        "cancelled": counts.cancelled,
-        "open": counts.open,
-        "pending": pending,
-        "former": counts.former,
-    }
+    found = standing(results_folder(run, results))
     if as_json:
-        say(json.dumps({"folder": opened.folder.as_posix(), **numbers, "run": last_run(opened)}))
+        say(json.dumps(found.to_json(), ensure_ascii=False))
         return
-    share = f"  {100 * counts.completed // counts.points} %" if counts.points else ""
-    say(f"{opened.folder.name}  {counts.completed}/{counts.points} done{share}")
-    words = {"failed": "failed", "cancelled": "cancelled", "open": "at a server", "pending": "not begun"}
-    for name, word in words.items():
-        if numbers[name]:
-            say(f"  {word:<12} {numbers[name]}")
-    if counts.former:
-        say(f"  {'former':<12} {counts.former} that the experiment no longer has")
-    say(f"  {'last run':<12} {last_run(opened)}")
-
-
-def last_run(opened: Results) -> str:
-    """Who writes now, or how the last run ended."""
-    from sweep.record.lock import holder, in_use
-
-    if in_use(opened.folder):
-        return f"going on: {holder(opened.folder) or 'another process'}"
-    runs = opened.runs()
-    if not runs:
-        return "none"
-    last = runs[-1]
-    if last.ending is None:
-        return "was killed; run the same command again"
-    return f"{last.ending} at {last.ended_at.astimezone():%Y-%m-%d %H:%M}" if last.ended_at else last.ending
+    share = f"  {100 * found.completed // found.points} %" if found.points else ""
+    say(f"{Path(found.folder).name}  {found.completed:,}/{found.points:,} done{share}")
+    for word, count in (
+        ("failed", found.failed),
+        ("cancelled", found.cancelled),
+        ("at a server", found.open),
+        ("not begun", found.pending),
+    ):
+        if count:
+            say(f"  {word:<12} {count:,}")
+    if found.former:
+        say(f"  {'former':<12} {found.former:,} that the experiment no longer has")
+    say(f"  {'last run':<12} {found.run}")

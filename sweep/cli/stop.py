@@ -8,12 +8,18 @@ from sweep.cli import options as shared
 
 
 def stop(run: shared.Run, results: shared.ResultsRoot = Path("results")) -> None:
-    """Have a run begin nothing more and finish what is in flight, as Ctrl-C does in its own terminal."""
+    """Have a run finish what is in flight, and end.
+
+    As Ctrl-C does in its own terminal.
+    """
     _ask(run, results, 1)
 
 
 def cancel(run: shared.Run, results: shared.ResultsRoot = Path("results")) -> None:
-    """Have a run cancel what it has on its servers, as a second Ctrl-C does. Others' items are not touched."""
+    """Have a run cancel what it has on its servers, and end.
+
+    As a second Ctrl-C does in its own terminal. Other people's items are not touched.
+    """
     _ask(run, results, 2)
 
 

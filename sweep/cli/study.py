@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 Metrics = Annotated[
     list[str] | None,
-    typer.Option("--metric", "-m", help="A metric to compute; again for more (default: the standard panel)."),
+    typer.Option(
+        "--metric", "-m", help="A metric to compute; again for more (default: the standard panel).", metavar="NAME"
+    ),
 ]
 Baseline = Annotated[
     list[str] | None,
@@ -30,21 +33,25 @@ def study(
     metric: Metrics = None,
     baseline: Baseline = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that measure (default: one a core).", show_default=False)
+        int | None,
+        typer.Option(min=0, help="Processes that measure (default: one a core).", show_default=False, metavar="N"),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every sentence, not the headlines alone.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole study as one JSON object.")] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Also write study.json and its tables to this folder.", show_default=False),
+        typer.Option(
+            "--output", "-o", help="Also write study.json and its tables here.", show_default=False, metavar="FOLDER"
+        ),
     ] = None,
     results: shared.ResultsRoot = Path("results"),
 ) -> None:
-    """Measure a run's pictures and say what its axes do: response curves, effects, differences, with intervals.
+    """Measure the pictures and say what each axis does.
 
-    What was measured before is not measured again. The results tables get one column a metric.
+    Response curves, effects and differences with their intervals, in words and numbers. What was
+    measured before is not measured again. The results tables get one column a metric.
     """
-    from sweep.cli.console import say
+    from sweep.cli.console import filled, say
     from sweep.cli.locating import results_folder
     from sweep.record.table import write_tables
 
@@ -56,10 +63,12 @@ def study(
     if as_json:
         say(json.dumps(made.to_json(), ensure_ascii=False))
         return
+    if not made.data["words"]:
+        say(f"{folder.name} says nothing: nothing varies in it, or nothing was rendered.")
     for sentence in made.data["words"]:
         if everything or sentence["headline"]:
-            say(sentence["text"])
-    say()
+            for line in filled(sentence["text"], rest="  "):
+                say(line)
     _table(made)
 
 
@@ -67,6 +76,7 @@ def measured_study(
     folder: Path, metrics: list[str] | None = None, baseline: list[str] | None = None, workers: int | None = None
 ) -> Study:
     """The study of a folder, with a bar on stderr while pictures are measured."""
+    from sweep.cli.console import counting
     from sweep.cli.values import assignments
     from sweep.study.study import study as make
 
@@ -84,49 +94,20 @@ def _table(made: Study) -> None:
     """Shares of variance and half-range strengths, a line a metric."""
     from rich.table import Table
 
-    from sweep.cli.console import console
+    from sweep.cli.console import console, say
 
     effects = made.effects
     if effects.empty:
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2), header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     shares = effects.pivot_table(index="metric", columns="term", values="share", sort=False)
+    labels = {metric["name"]: metric["label"] for metric in made.data["metrics"]}
     mains = [term for term in shares.columns if "×" not in str(term)]
-    table.add_column("variance explained by")
+    table.add_column("variance explained by", no_wrap=True, overflow="ellipsis")
     for term in mains:
         table.add_column(str(term), justify="right")
     for name, row in shares.iterrows():
-        table.add_row(str(name), *(f"{100 * row[term]:.0f} %" for term in mains))
+        table.add_row(labels.get(str(name), str(name)), *(f"{100 * row[term]:.0f} %" for term in mains))
+    say()
+    sys.stdout.flush()
     console().print(table)
-
-
-class counting:  # noqa: N801 - read as a word: with counting("measuring") as count
-    """A count of pictures on stderr, once it takes longer than a moment; nothing where stderr is no terminal."""
-
-    def __init__(self, word: str) -> None:
-        self._word = word
-
-    def __enter__(self) -> Self:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        from sweep.cli.console import console
-
-        self._bar = Progress(
-            TextColumn("  {task.description}"),
-            BarColumn(36),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console(stderr=True),
-            transient=True,
-            disable=not console(stderr=True).is_terminal,
-        )
-        self._task = self._bar.add_task(self._word, total=None)
-        self._bar.start()
-        return self
-
-    def __call__(self, done: int, total: int) -> None:
-        """`done` of `total` pictures."""
-        self._bar.update(self._task, completed=done, total=total)
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()

@@ -18,18 +18,26 @@ Format: TypeAlias = Literal["csv", "parquet", "json", "md"]
 
 def table(
     run: shared.Run,
-    form: Annotated[Format, typer.Option("--format", "-f", help="What to write.")] = "csv",
+    form: Annotated[Format, typer.Option("--format", "-f", help="csv, parquet, json or md.", metavar="FORMAT")] = "csv",
     where: Annotated[
-        str | None, typer.Option(help='Only rows for which this holds: "denoise_strength > 0.4 and seed == 42".')
+        str | None,
+        typer.Option(
+            help='Only rows for which this holds: "denoise_strength > 0.4 and seed == 42".', metavar="CONDITION"
+        ),
     ] = None,
     former: Annotated[bool, typer.Option("--all", help="Also points the experiment no longer has.")] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write to this file, not to the terminal.", show_default=False),
+        typer.Option(
+            "--output", "-o", help="Write to this file, not to the terminal.", show_default=False, metavar="FILE"
+        ),
     ] = None,
     results: shared.ResultsRoot = Path("results"),
 ) -> None:
-    """Print or write the results table, also while the run is going on."""
+    """Print or write the results table of a run.
+
+    One row a picture, and one for each variation that failed. Also while the run is going on.
+    """
     import sys
 
     from sweep.cli.locating import results_folder

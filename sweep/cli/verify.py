@@ -17,35 +17,29 @@ def verify(
     ] = False,
     results: shared.ResultsRoot = Path("results"),
 ) -> int:
-    """Check every file of a results folder against its hash, and the journal against itself.
+    """Check every file of a run against its hash.
 
-    Exits with 4 where something is wrong and was not repaired.
+    And the journal against itself. Exits with 4 where something is wrong and was not repaired.
     """
     import anyio
 
     from sweep.cli.console import say
     from sweep.cli.locating import results_folder
+    from sweep.record.repair import reopen_damaged
     from sweep.record.table import Results
-    from sweep.record.verify import damaged_keys
 
     folder = results_folder(run, results)
     findings = Results.open(folder).verify()
     for finding in findings:
-        say(f"  {finding.fault:<10} {finding.path}: {finding.message}")
+        say(f"  {finding.fault:<10} {finding.message}")
     if not findings:
         say(f"{folder.name}: every file and every row is what was written.")
         return 0
+    count = f"{len(findings)} finding{'s' if len(findings) != 1 else ''}"
     if not repair:
-        say(f"{len(findings)} findings. sweep verify {run} --repair renders just that again.")
+        say(f"{count}. sweep verify {run} --repair puts back what can be rendered again.")
         return 4
-    forgotten = anyio.run(_forget, folder, damaged_keys(findings))
-    say(f"{forgotten} variations are open again: run the same command to render them.")
+    opened = anyio.run(reopen_damaged, folder, findings)
+    words = "variation is" if opened == 1 else "variations are"
+    say(f"{count}; {opened} {words} open again: sweep run renders just that.")
     return 0
-
-
-async def _forget(folder: Path, keys: list[str]) -> int:
-    from sweep.record.journal import SqliteJournal
-    from sweep.record.lock import FolderLock
-
-    async with FolderLock(folder), await SqliteJournal.open(folder, create=False) as journal:
-        return await journal.forget(keys)

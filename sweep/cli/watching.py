@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
 import typer
 
 from sweep.engine import events
+from sweep.errors import SweepError
 
 
 @asynccontextmanager
@@ -43,8 +44,13 @@ async def watched(display: events.Listener, *, open_page: bool) -> AsyncIterator
             await anyio.to_thread.run_sync(typer.launch, page.url)
             await anyio.sleep_forever()
 
-    async with AsyncExitStack() as held:
-        serving = await held.enter_async_context(anyio.create_task_group())
+    failure: BaseException | None = None
+    async with anyio.create_task_group() as serving:
         serving.start_soon(serve)
-        yield listen
+        try:
+            yield listen
+        except (SweepError, OSError, KeyboardInterrupt) as error:  # as it is, not in a group
+            failure = error
         serving.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
