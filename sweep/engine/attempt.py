@@ -117,7 +117,9 @@ class Attempt:
             self._pictures = Pictures(self._desk, self._member, self._package, self._points)
 
     async def _intend(self) -> None:
-        standing = await self._desk.journal.standing(list(self._points))
+        standing = self._job.standing
+        if standing is None or self._job.intents:
+            standing = await self._desk.journal.standing(list(self._points))
         numbers = {key: 1 + standing.get(key, Standing()).attempts for key in self._points}
         chosen = batch_id(self._desk.destination, self._desk.run, numbers)
         self._intents = tuple(

@@ -206,7 +206,7 @@ class Runner:
             admitted = await self._twins.admit(job)
             left = await Attempt(self._desk, member, admitted, place.give_slot_back).run() if admitted else []
             for each in left:
-                self._work.put(replace(each.job, admitted=True), each.delay)
+                self._work.put(replace(each.job, admitted=True, standing=None), each.delay)
             open_ = {key for each in left for key in each.job.keys}
             await self._twins.over([key for key in admitted.keys if key not in open_] if admitted else [])
         except SweepError as error:

@@ -41,7 +41,7 @@ class Twins:
         await self._place(there, standing)
         await self.over([instance.key for instance in there])
         left = tuple(instance for instance in first if instance not in there)
-        return replace(job, instances=left, admitted=True) if left else None
+        return replace(job, instances=left, admitted=True, standing=standing) if left else None
 
     async def over(self, keys: Sequence[str]) -> None:
         """These have their outcome on record: so have their twins."""

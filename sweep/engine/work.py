@@ -6,13 +6,13 @@ flight and jobs that came back are held.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import anyio
 
 from sweep.plan.instance import Instance
-from sweep.record.base import Intent
+from sweep.record.base import Intent, Standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,7 @@ class Job:
     intents: tuple[Intent, ...] = ()
     strandings: int = 0  # how often its server left while it was there
     admitted: bool = False  # nothing else of this run is at its keys
+    standing: Mapping[str, Standing] | None = None  # of its keys, where the record was asked a moment ago
 
     @property
     def keys(self) -> tuple[str, ...]:

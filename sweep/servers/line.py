@@ -44,15 +44,17 @@ class Line:
         await self._socket.send_str(_EVENT + json.dumps([event, data]))
 
     async def listen(self, wanted: Wanted, heard: Callable[[str, Any], None]) -> None:
-        """Pass on the events that are wanted, until the line goes down (LineError)."""
-        while True:
-            text = await _text(self._socket, self._silence)
-            if text == _PING:
-                await self._socket.send_str(_PONG)
-            elif text.startswith(_EVENT):
-                _pass_on(text, wanted, heard)
-            elif text.startswith((_DISCONNECTED, _CLOSE)):
-                raise LineError("the server hung up")
+        """Pass on the events that are wanted, until the line goes down (LineError, or TimeoutError for silence)."""
+        async with asyncio.timeout(self._silence) as patience:
+            while True:
+                text = await _text(self._socket)
+                if text == _PING:  # what the server promises to send, however little there is to tell
+                    patience.reschedule(asyncio.get_running_loop().time() + self._silence)
+                    await self._socket.send_str(_PONG)
+                elif text.startswith(_EVENT):
+                    _pass_on(text, wanted, heard)
+                elif text.startswith((_DISCONNECTED, _CLOSE)):
+                    raise LineError("the server hung up")
 
 
 @asynccontextmanager
@@ -67,7 +69,8 @@ async def connected(
         timeout=aiohttp.ClientWSTimeout(ws_close=0.5),
     )
     try:
-        silence = await _introduce(socket, auth)
+        async with asyncio.timeout(SILENCE):
+            silence = await _introduce(socket, auth)
         yield Line(socket, silence)
         with contextlib.suppress(ConnectionError):
             await socket.send_str(_DISCONNECTED)
@@ -77,12 +80,12 @@ async def connected(
 
 async def _introduce(socket: aiohttp.ClientWebSocketResponse, auth: Mapping[str, str] | None) -> float:
     """Shake hands; how many seconds the server is never silent for."""
-    opening = await _text(socket, SILENCE)
+    opening = await _text(socket)
     if not opening.startswith(_OPEN):
         raise LineError("no handshake of a socket")
     about = reading.mapping(reading.parse(opening[1:].encode()))
     await socket.send_str(_CONNECTED + (json.dumps(dict(auth)) if auth else ""))
-    while not (answer := await _text(socket, SILENCE)).startswith(_CONNECTED):
+    while not (answer := await _text(socket)).startswith(_CONNECTED):
         if answer.startswith(_REFUSED):
             raise LineError("the server refused the socket")
         if answer == _PING:
@@ -91,11 +94,10 @@ async def _introduce(socket: aiohttp.ClientWebSocketResponse, auth: Mapping[str,
     return min(told / 1000, LONGEST_SILENCE) or SILENCE
 
 
-async def _text(socket: aiohttp.ClientWebSocketResponse, patience: float) -> str:
-    """The next message that is text. Raises LineError where none comes any more, TimeoutError after `patience`."""
+async def _text(socket: aiohttp.ClientWebSocketResponse) -> str:
+    """The next message that is text. Raises LineError where none comes any more."""
     while True:
-        async with asyncio.timeout(patience):
-            message = await socket.receive()
+        message = await socket.receive()
         if message.type is aiohttp.WSMsgType.TEXT:
             return str(message.data)
         if message.type is not aiohttp.WSMsgType.BINARY:  # attachments of events that nobody here listens to

@@ -170,3 +170,13 @@ async def test_why_an_item_failed_is_asked_for(fake: Fake, listening: InvokeAI) 
     ]
     ended = await _ended(fake, listening, events)
     assert (ended.status, str(ended.error)) == ("failed", "no")
+
+
+async def test_a_line_that_falls_silent_is_given_up() -> None:
+    wire = Wire(['0{"pingInterval":20,"pingTimeout":10}', "40{}", "2", '42["a"]'])
+    heard: list[str] = []
+    async with wired(wire) as (session, url):
+        with pytest.raises(TimeoutError):
+            async with connected(session, url, {}, None) as line:
+                await line.listen(lambda _name, _text: True, lambda name, _data: heard.append(name))
+    assert heard == ["a"]
