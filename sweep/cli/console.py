@@ -45,8 +45,8 @@ def columns() -> int:
 
 def filled(text: str, *, first: str = "", rest: str = "", width: int | None = None) -> list[str]:
     """Text broken into lines of `width`, the first one begun with `first` and the others with `rest`."""
-    return textwrap.wrap(
-        text,
+    lines = textwrap.wrap(
+        text.replace(" %", "\xa0%"),
         width or columns(),
         initial_indent=first,
         subsequent_indent=rest,
