@@ -179,6 +179,7 @@ async def test_charts_and_grid_are_one_instrument(page: Page) -> None:
     assert await page.evaluate("document.querySelector('.tip').hidden") is False
     assert await page.evaluate("!!document.querySelector('.tip img[src]')")
     shown = await page.evaluate(f"{CELLS}.length")
+    dots = await page.evaluate("document.querySelectorAll('.response circle').length")
     svg = await page.evaluate(
         "(() => { const { x, y, width, height } = document.querySelector('.response svg').getBoundingClientRect();"
         " return [x, y, width, height]; })()"
@@ -187,6 +188,10 @@ async def test_charts_and_grid_are_one_instrument(page: Page) -> None:
     await page.drag((x + 50, y + 10), (x + width * 0.4, y + height - 30))
     assert await page.evaluate(f"{CELLS}.length") < shown
     assert await page.evaluate("document.querySelectorAll('.chip').length") == 2
+    await page.settle()
+    assert await page.evaluate("document.querySelectorAll('.response circle').length") == dots
+    await page.click(x + width - 5, y + height - 5)
+    assert await page.evaluate(f"{CELLS}.length") == shown
 
 
 async def test_a_cell_under_the_pointer_lights_its_point(page: Page) -> None:

@@ -19,6 +19,7 @@ export class App {
   readonly following: Following;
   filter: Filter;
   mask: Uint8Array;
+  chartMask: Uint8Array; // without the brushes: a chart goes on showing what it was brushed in
   layout: Layout;
   hover = -1;
   perLine = 6;
@@ -34,6 +35,7 @@ export class App {
     this.following = new Following(table);
     this.filter = compileFilter(this.view.filter, table, this.marks);
     this.mask = passing(this.filter, this.view, table);
+    this.chartMask = passing(this.filter, { ...this.view, brush: {} }, table);
     this.layout = matrix(this.view, table, this.mask, this.following);
     store.listen((changed) => this.#follow(changed));
   }
@@ -51,6 +53,7 @@ export class App {
     const { table, view } = this;
     this.filter = compileFilter(view.filter, table, this.marks);
     this.mask = passing(this.filter, view, table);
+    this.chartMask = Object.keys(view.brush).length > 0 ? passing(this.filter, { ...view, brush: {} }, table) : this.mask;
     this.arrange();
   }
 

@@ -74,7 +74,7 @@ export class CellPainter {
   }
 
   #paintCaption(cell: CellView, row: number, thumb: string | null, status: string, text: string, colour: string): void {
-    const message = row === -1 ? (this.app.table.payload.live?.running ? "waiting" : "") : row >= 0 && thumb === null ? this.#message(row, status) : "";
+    const message = row === -1 ? (this.app.table.payload.live?.running && this.app.layout.kind === "matrix" ? "waiting" : "") : row >= 0 && thumb === null ? this.#message(row, status) : "";
     if (!text && !message && !colour) {
       cell.caption?.remove();
       cell.caption = null;
@@ -84,7 +84,7 @@ export class CellPainter {
       cell.caption = h("span", {});
       cell.element.append(cell.caption);
     }
-    cell.caption.className = message ? "message" : "cap";
+    cell.caption.className = message ? "message" : this.app.layout.kind === "list" ? "cap list" : "cap";
     cell.caption.textContent = message || text;
     cell.caption.title = message || text;
     if (colour) cell.caption.style.setProperty("--colour", colour);

@@ -107,27 +107,28 @@ export class SweepCharts extends HTMLElement {
 
   #drawResponse(metric: Column, along: Axis | null, group: Axis | null): void {
     if (!along) return replace(this.#response, h("p", { class: "dim" }, "One point has no curve: sweep an axis to see a response."));
-    const lines = curvesOf(this.app.table, this.app.mask, metric, along, group);
+    const lines = curvesOf(this.app.table, this.app.chartMask, metric, along, group);
     this.#points = pointsOf(this.app, metric, along, group);
+    if (this.#points.length === 0) return replace(this.#response, title(metric.label, metric.summary), h("p", { class: "dim" }, "No picture in sight has this metric."));
     const seeded = lines.some((line) => line.seeds > 1);
     const marks: Plot.Markish[] = [];
     for (const line of lines) marks.push(Plot.areaY(line.at.filter((level) => level.low !== null), { x: "x", y1: "low", y2: "high", fill: series(line.group), fillOpacity: 0.16 }));
     const single = new Set(this.#points.map((point) => point.line)).size;
     if (single <= mostLines) marks.push(Plot.line(this.#points, { x: "x", y: "y", z: "line", stroke: (point: Point) => series(point.group), strokeOpacity: 0.22, strokeWidth: 0.8 }));
-    marks.push(Plot.dot(this.#points, { x: "x", y: "y", fill: (point: Point) => series(point.group), r: this.#points.length > 300 ? 1.6 : 2.2, fillOpacity: 0.6 }));
+    marks.push(Plot.dot(this.#points, { x: "x", y: "y", fill: (point: Point) => series(point.group), r: this.#points.length > 300 ? 1.6 : 2.2, fillOpacity: (point: Point) => (this.app.mask[point.row] ? 0.7 : 0.12) }));
     for (const line of lines) marks.push(Plot.line(line.at, { x: "x", y: "mean", stroke: series(line.group), strokeWidth: 2.2 }));
     marks.push(...this.#halves(metric, along, group));
     const ticks = along.numeric ? {} : { ticks: along.levels.map((_, at) => at), tickFormat: (at: number) => short(along.labels[at] ?? "", 14) };
     const plot = Plot.plot({
       ...frame(this.#width, 300),
-      x: { label: `${along.label} →`, nice: along.numeric, ...ticks },
+      x: { label: `${along.label} →`, domain: domainOf(along), ...ticks },
       y: { label: null, grid: true, nice: true, ticks: 6 },
       marks,
     }) as SVGSVGElement & Plot.Plot;
     const interval = seeded ? "Line: mean over seeds. Band: 95 % t interval over seed means. " : "Line: mean; one seed has no interval. ";
     const sample = this.#points.length === mostPoints ? "Dots: a sample of the pictures." : "";
     const dashed = this.#halves(metric, along, group).length > 0 ? " Dashed: half of the range, from the study." : "";
-    replace(this.#response, title(metric.label, metric.summary), legend(group), plot, h("figcaption", {}, `${interval}${single <= mostLines ? "Thin: single seeds. " : ""}${sample}${dashed} Drag over the chart to filter.`));
+    replace(this.#response, title(metric.label, metric.summary), legend(group), plot, h("figcaption", {}, `${interval}${single <= mostLines ? "Thin: single seeds. " : ""}${sample}${dashed} Drag over the chart to filter the grid, click to let go.`));
     this.#listen(plot);
     this.#lightUp();
   }
@@ -151,7 +152,7 @@ export class SweepCharts extends HTMLElement {
     const others = app.table.axes.filter((axis) => axis.levels.length > 1 && axis.levels.length <= 12 && axis !== along);
     const across = group && others.includes(group) ? group : others[0];
     if (!along || !across || along.levels.length > 24) return replace(this.#interaction);
-    const means = meansOf(app.table, app.mask, metric, across, along);
+    const means = meansOf(app.table, app.chartMask, metric, across, along);
     const plot = Plot.plot({
       ...frame(this.#width, 210),
       marginBottom: 34,
@@ -168,8 +169,8 @@ export class SweepCharts extends HTMLElement {
   }
 
   #drawShares(): void {
-    const { table, mask } = this.app;
-    const shares = sharesOf(table, mask);
+    const { table, chartMask } = this.app;
+    const shares = sharesOf(table, chartMask);
     if (shares.entries.length === 0) return replace(this.#shares);
     const terms = [...new Set(shares.entries.map((entry) => entry.term))];
     const metrics = [...new Set(shares.entries.map((entry) => entry.metric))];
@@ -194,6 +195,8 @@ export class SweepCharts extends HTMLElement {
     this.#light = svg("circle", { r: "6", class: "light" }) as SVGCircleElement;
     const brush = svg("rect", { class: "brush" }) as SVGRectElement;
     plot.append(brush, this.#light);
+    const kept = this.#kept(scaleX, scaleY);
+    if (kept) setRect(brush, ...kept);
     let from: [number, number] | null = null;
     const at = (event: PointerEvent): [number, number] => {
       const box = plot.getBoundingClientRect();
@@ -212,6 +215,7 @@ export class SweepCharts extends HTMLElement {
       const now = at(event);
       if (from && Math.hypot(now[0] - from[0], now[1] - from[1]) > 6) this.#brush(from, now, (x) => Number(scaleX.invert?.(x)), (y) => Number(scaleY.invert?.(y)));
       else if (this.app.hover >= 0) this.app.goTo(this.app.hover);
+      else this.#letGo();
       from = null;
     });
     plot.addEventListener("pointerleave", () => {
@@ -220,11 +224,27 @@ export class SweepCharts extends HTMLElement {
     });
   }
 
+  /** The corners of the brush that is in force, null where none is. */
+  #kept(scaleX: Plot.Scale, scaleY: Plot.Scale): [[number, number], [number, number]] | null {
+    const { view } = this.app;
+    const [x, y] = [view.brush[view.along ?? ""], view.brush[view.metric ?? ""]];
+    if (!x || !y) return null;
+    return [
+      [Number(scaleX.apply(x[0])), Number(scaleY.apply(y[0]))],
+      [Number(scaleX.apply(x[1])), Number(scaleY.apply(y[1]))],
+    ];
+  }
+
   #brush(a: [number, number], b: [number, number], x: (at: number) => number, y: (at: number) => number): void {
     const { view, store } = this.app;
     if (!view.along || !view.metric) return;
     const range = (p: number, q: number): [number, number] => [Math.min(p, q), Math.max(p, q)];
     store.set({ brush: { ...view.brush, [view.along]: range(x(a[0]), x(b[0])), [view.metric]: range(y(a[1]), y(b[1])) } });
+  }
+
+  #letGo(): void {
+    const { view, store } = this.app;
+    store.set({ brush: Object.fromEntries(Object.entries(view.brush).filter(([name]) => name !== view.along && name !== view.metric)) });
   }
 
   #hoverNear([x, y]: [number, number], event: PointerEvent): void {
@@ -271,7 +291,7 @@ export class SweepCharts extends HTMLElement {
 
 /** The rows in sight as points, an even sample of them where they are many. */
 function pointsOf(app: App, metric: Column, along: Axis, group: Axis | null): Point[] {
-  const { table, mask } = app;
+  const { table, chartMask: mask } = app;
   const others = table.axes.filter((axis) => axis !== along);
   const rows: number[] = [];
   for (let row = 0; row < table.rows; row += 1) if (mask[row] && typeof metric.values[row] === "number") rows.push(row);
@@ -296,6 +316,12 @@ function apart<C extends { mean: number }>(cells: C[], all: C[]): C[] {
     if (!last || cell.mean - last.mean >= least) kept.push(cell);
   }
   return kept;
+}
+
+function domainOf(axis: Axis): [number, number] {
+  if (!axis.numeric) return [-0.3, axis.levels.length - 0.7];
+  const levels = axis.levels.map(Number);
+  return [Math.min(...levels), Math.max(...levels)];
 }
 
 function frame(width: number, height: number): Plot.PlotOptions {

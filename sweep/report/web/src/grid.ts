@@ -31,6 +31,7 @@ export class SweepGrid extends HTMLElement {
   #colAt: Float64Array = new Float64Array(1);
   #rowAt: Float64Array = new Float64Array(1);
   #headWidth = 0;
+  #hasHeads = false;
   #headHeight = 0;
   #cellWidth = 96;
   #picHeight = 96;
@@ -88,13 +89,14 @@ export class SweepGrid extends HTMLElement {
     const scale = app.view.blind ? null : scaleOf(app.view.colour, app.table);
     const asList = app.layout.kind === "list" || app.view.sort !== null || app.view.blind;
     const labels = app.layout.rows.some((row) => row.label || row.over);
-    this.#headWidth = asList || !labels ? 0 : headWidth(app, width);
+    this.#hasHeads = labels && !asList;
+    this.#headWidth = this.#hasHeads ? headWidth(app, width) : width < 560 ? 10 : 20;
     this.#cellWidth = Math.round(this.#wantedSize(width));
     this.#picHeight = Math.round(this.#cellWidth * this.#aspect);
     this.#captionHeight = app.view.blind ? 0 : asList ? (this.#cellWidth < 70 ? 16 : 34) : scale ? 17 : 0;
     this.#painter.set({ width: this.#cellWidth, caption: this.#captionHeight, scale });
     if (asList) {
-      app.perLine = Math.max(1, Math.floor((width - 4) / (this.#cellWidth + gap)));
+      app.perLine = Math.max(1, Math.floor((width - this.#headWidth - 4) / (this.#cellWidth + gap)));
       app.arrange();
     }
     const { layout } = app;
@@ -201,7 +203,7 @@ export class SweepGrid extends HTMLElement {
   }
 
   #paintRowHead(line: LineView, head: Head | undefined): void {
-    line.head.hidden = this.#headWidth === 0;
+    line.head.hidden = !this.#hasHeads;
     const title = [head?.over, head?.label].filter(Boolean).join(" · ");
     if (line.head.title === title && line.head.childElementCount > 0) return;
     line.head.title = title;
@@ -215,7 +217,7 @@ export class SweepGrid extends HTMLElement {
     const { cols } = this.app.layout;
     const made: Node[] = [this.#corner];
     this.#heads.hidden = this.#headHeight === 0;
-    this.#corner.hidden = this.#headWidth === 0;
+    this.#corner.hidden = !this.#hasHeads;
     for (let c = c0; c < c1; c += 1) {
       const col = cols[c];
       const left = this.#headWidth + (this.#colAt[c] ?? 0);

@@ -120,7 +120,7 @@ export function firstView(table: Table): View {
 
 /** Drawn designs (Latin hypercube and the like) leave nearly every cell of a matrix empty: those begin as a list. */
 function isSparse(table: Table, x: Axis | null, y: Axis | null): boolean {
-  if (!x || !y || table.rows === 0) return false;
+  if (!x || !y || table.rows === 0 || table.payload.live?.running) return false;
   const pairs = new Set<number>();
   for (let row = 0; row < table.rows; row += 1) pairs.add((x.at[row] ?? 0) * y.levels.length + (y.at[row] ?? 0));
   return pairs.size < 0.3 * x.levels.length * y.levels.length;
