@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("sweep", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sweep")
 
-_LEFT_OUT = pytest.StashKey[int]()
+_LEFT_OUT = pytest.StashKey[dict[str, int]]()
 
 
 @pytest.fixture(autouse=True)
@@ -26,34 +26,43 @@ def loop_may_not_block() -> Iterator[BlockBuster]:
 
 
 LIVE_TIMEOUT = 300  # seconds a live test may take, the start of its server not counted
+FULL_TIMEOUT = 1800  # seconds one of the long tests may take
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--live` runs the tests that need a real InvokeAI, too."""
+    """`--live` runs the tests that need a real InvokeAI, `--full` those that take minutes, too."""
     parser.addoption("--live", action="store_true", help="run the tests that need a real InvokeAI (installs one)")
+    parser.addoption("--full", action="store_true", help="run the tests that take minutes")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without `--live`, what needs a real InvokeAI is left out, and the summary says how much that was."""
+    """Without `--live` and `--full`, what they stand for is left out, and the summary says how much that was."""
     for item in items:
         if "tests/live/" in item.nodeid:
             item.add_marker("live")
-        if item.get_closest_marker("live") is not None:
+        if item.get_closest_marker("full") is not None:
+            item.add_marker(pytest.mark.timeout(FULL_TIMEOUT, func_only=True))
+        elif item.get_closest_marker("live") is not None:
             item.add_marker(pytest.mark.timeout(LIVE_TIMEOUT, func_only=True))
-    if config.getoption("--live"):
-        return
-    left_out = [item for item in items if item.get_closest_marker("live") is not None]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
-        config.stash[_LEFT_OUT] = len(left_out)
+    unwanted = [marker for marker in _WHY if not config.getoption(f"--{marker}")]
+    left_out = {marker: [item for item in items if item.get_closest_marker(marker)] for marker in unwanted}
+    gone = {item for several in left_out.values() for item in several}
+    if gone:
+        config.hook.pytest_deselected(items=[item for item in items if item in gone])
+        items[:] = [item for item in items if item not in gone]
+    config.stash[_LEFT_OUT] = {marker: len(several) for marker, several in left_out.items() if several}
+
+
+_WHY = {
+    "live": "tests that need a real InvokeAI (pytest tests/live --live)",
+    "full": "tests that take minutes (pytest --full)",
+}
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """One line for what was left out, instead of one a test."""
-    count = config.stash.get(_LEFT_OUT, 0)
-    if count:
-        terminalreporter.write_line(f"left out: {count} tests that need a real InvokeAI (pytest tests/live --live)")
+    for marker, count in config.stash.get(_LEFT_OUT, {}).items():
+        terminalreporter.write_line(f"left out: {count} {_WHY[marker]}")
 
 
 class _ResponseOfToday(aiohttp.ClientResponse):

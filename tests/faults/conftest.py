@@ -1,0 +1,21 @@
+"""Processes to kill, one zygote for all tests of a module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.processes import Bench, Zygote, zygote
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    with zygote(tmp_path_factory.mktemp("zygote")) as process:
+        yield process
+
+
+@pytest.fixture
+def bench(tmp_path: Path, forks: Zygote) -> Bench:
+    return Bench(tmp_path / "a folder", forks)

@@ -1,0 +1,131 @@
+"""The client kills itself at every named point; the same command again loses nothing and renders nothing twice.
+
+What was rendered is counted by the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sweep.engine.checkpoints import ENGINE_POINTS
+from sweep.record.checkpoints import IMAGE_POINTS, JOURNAL_OPERATIONS, JOURNAL_POINTS
+from tests.faults.processes import Bench, SandboxProcess
+
+ONCE = {"begin_run", "end_run", "seeds", "reopen", "keep_input"}  # in a run of six points; the others for each
+ELSEWHERE = {"rebase", "attempt_failed", "withdraw", "fail", "cancel", "forget"}  # not in a run where all goes well
+
+
+def points() -> Iterator[str]:
+    """Every point of a run where all goes well."""
+    return (p for p in (*JOURNAL_POINTS, *IMAGE_POINTS, *ENGINE_POINTS) if p.partition(".")[0] not in ELSEWHERE)
+
+
+def repeated() -> Iterator[str]:
+    """Those that come once a picture."""
+    return (point for point in points() if point.partition(".")[0] not in ONCE)
+
+
+@pytest.fixture
+def server(bench: Bench) -> Iterator[SandboxProcess]:
+    sandbox = bench.sandbox()
+    yield sandbox
+    sandbox.kill()
+
+
+def killed(bench: Bench, *servers: SandboxProcess, point: str, nth: int = 1, **order: Any) -> None:
+    code, said = bench.run(*servers, point=point, nth=nth, **order)
+    assert code == -9, f"never came to {point}: {code} {said} {bench.log()}"
+
+
+def whole(bench: Bench, server: SandboxProcess, code: int = 0) -> None:
+    """The same command again completes it: every row, every file, one render a key."""
+    assert bench.run(server)[0] == code, bench.log()
+    assert bench.statuses() == {"completed": 6}
+    assert bench.results.verify() == []
+    assert sorted(server.renders().values()) == [1] * 6
+    assert {row["key"] for row in bench.results.rows()} == server.renders().keys()
+
+
+@pytest.mark.parametrize("point", list(points()))
+def test_killed_at_a_point(bench: Bench, server: SandboxProcess, point: str) -> None:
+    killed(bench, server, point=point)
+    whole(bench, server)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("nth", [2, 4, 6])
+@pytest.mark.parametrize("fuse", [1, 3])
+@pytest.mark.parametrize("point", list(repeated()))
+def test_killed_at_a_point_later(bench: Bench, server: SandboxProcess, point: str, fuse: int, nth: int) -> None:
+    code, _ = bench.run(server, point=point, nth=nth, options={"fuse": fuse})
+    assert code in (-9, 0)  # of items of several variations there are fewer
+    whole(bench, server)
+
+
+def test_every_point_is_tested() -> None:
+    assert set(JOURNAL_OPERATIONS) >= ONCE | ELSEWHERE
+    assert set(points()) | {f"{name}.{step}" for name in ELSEWHERE for step in STEPS} == {
+        *JOURNAL_POINTS,
+        *IMAGE_POINTS,
+        *ENGINE_POINTS,
+    }
+
+
+STEPS = ("before-commit", "after-commit")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_while_an_edited_experiment_is_brought_in_step(bench: Bench, server: SandboxProcess, step: str) -> None:
+    bench.definition["axes"] = {"denoise_strength": [0.2, 0.5], "seed": {"count": 2}}
+    assert bench.run(server)[0] == 0
+    bench.definition["axes"] = {"denoise_strength": [0.2, 0.5, 0.8], "seed": {"count": 2}}
+    killed(bench, server, point=f"rebase.{step}")
+    whole(bench, server)
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("point", ["attempt_failed", "withdraw"])
+def test_killed_while_an_attempt_is_given_up(bench: Bench, point: str, step: str) -> None:
+    fault = {"attempt_failed": {"reset": 1.0}, "withdraw": {"error_503": 1.0, "retry_after": 0}}[point]
+    faults = {**fault, "only": "enqueue_batch", "spare": 4, "most": 1}
+    server = bench.sandbox(faults=faults)
+    killed(bench, server, point=f"{point}.{step}")
+    whole(bench, server)
+    server.kill()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_while_a_failure_is_written(bench: Bench, step: str) -> None:
+    bench.definition["axes"] = {"denoise_strength": [0.2, 0.5, 0.8], "seed": {"start": 42, "count": 2}}
+    server = bench.sandbox(faults={"fail_rate": 0.5})
+    killed(bench, server, point=f"fail.{step}", options={"attempts": 1})
+    assert bench.run(server, options={"attempts": 1})[0] == 1
+    found = bench.statuses()
+    assert set(found) == {"completed", "failed"}
+    assert sum(found.values()) == 6
+    assert sorted(server.renders().values()) == [1] * found["completed"]
+    server.kill()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_while_a_cancellation_is_written(bench: Bench, step: str) -> None:
+    server = bench.sandbox(latency=0.1)
+    killed(bench, server, point=f"cancel.{step}", stop_at="Started")
+    whole(bench, server)
+    server.kill()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_while_damaged_pictures_are_forgotten(bench: Bench, server: SandboxProcess, step: str) -> None:
+    assert bench.run(server)[0] == 0
+    damaged = bench.results.folder / next(str(row["image_path"]) for row in bench.results.rows())
+    damaged.write_bytes(damaged.read_bytes()[:-40])
+    order: dict[str, Any] = {"folder": str(bench.results.folder), "point": f"forget.{step}", "nth": 1}
+    assert bench.zygote.wait(bench.zygote.start("repair", **order)[0])[0] == -9
+    assert bench.zygote.wait(bench.zygote.start("repair", **{**order, "point": ""})[0])[0] == 0
+    assert bench.run(server)[0] == 0
+    assert bench.results.verify() == []
+    assert sorted(server.renders().values()) == [1, 1, 1, 1, 1, 2]

@@ -1,0 +1,128 @@
+"""Clients and servers killed at any moment, again and again: nothing lost, nothing rendered twice.
+
+What was rendered is counted by the servers. The only pictures made twice may be those a server had in progress at the
+moment it was killed itself: nobody has them.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.processes import Bench, SandboxProcess, Zygote
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """How many kills over how many points. `pause` is the longest time between two, in seconds."""
+
+    clients: int
+    servers: int
+    points: int
+    pause: float
+    latency: float
+    fuse: int | None = 1
+
+    def definition(self) -> Mapping[str, Any]:
+        inputs = {"image": "photo.png", "prompt": "a cup", "steps": 1, "width": 64, "height": 64}
+        axes = {"denoise_strength": [0.2, 0.5, 0.8], "seed": {"start": 1, "count": self.points // 3}}
+        return {"name": "storm", "workflow": "img2img", "inputs": inputs, "axes": axes}
+
+
+def storm(bench: Bench, servers: list[SandboxProcess], how: Storm, seed: int) -> dict[str, Any]:
+    """Kill until all kills are spent, then let the same command end; figures."""
+    chance = random.Random(seed)
+    victims = ["client"] * how.clients + ["server"] * how.servers
+    chance.shuffle(victims)
+    order = {"options": {"fuse": how.fuse, "concurrency": 2 if how.fuse == 1 else 1}}
+    began = time.monotonic()
+    client, finished, codes = bench.begin(*servers, **order), 0, []
+    for victim in victims:
+        time.sleep(chance.uniform(0, how.pause))
+        if not bench.zygote.running(client):
+            code, said = bench.zygote.wait(client)
+            codes.append((code, said))
+            finished += code == 0
+            client = bench.begin(*servers, **order)
+        if victim == "client":
+            bench.zygote.signal(client, 9)
+            bench.zygote.wait(client)
+            client = bench.begin(*servers, **order)
+        else:
+            server = chance.choice(servers)
+            server.kill()
+            time.sleep(chance.uniform(0, how.pause / 4))
+            server.start()
+    code, said = bench.zygote.wait(client)
+    for _ in range(3):
+        if code == 0:
+            break
+        code, said = bench.run(*servers, **order)
+    assert code == 0, (code, said, codes, bench.log())
+    return {"seconds": round(time.monotonic() - began, 1), "finished_early": finished, "early": codes}
+
+
+def judge(bench: Bench, servers: list[SandboxProcess], how: Storm) -> dict[str, Any]:
+    """Every row, every file; every render accounted for."""
+    assert bench.statuses() == {"completed": how.points}
+    assert bench.results.verify() == []
+    renders: dict[str, int] = {}
+    excused: dict[str, int] = {}
+    for server in servers:
+        for key, count in server.renders().items():
+            renders[key] = renders.get(key, 0) + count
+        for key, count in server.cut_short.items():
+            excused[key] = excused.get(key, 0) + count
+    twice = {key: count for key, count in renders.items() if count > 1}
+    assert all(count <= 1 + excused.get(key, 0) for key, count in twice.items()), (twice, excused)
+    assert len(renders) == how.points
+    return {
+        "renders": sum(renders.values()),
+        "twice": sum(count - 1 for count in twice.values()),
+        "cut_short": sum(excused.values()),
+    }
+
+
+def ride_out(bench: Bench, how: Storm, seed: int, servers: int = 1) -> dict[str, Any]:
+    bench.definition = dict(how.definition())
+    running = [bench.sandbox(f"server {number}", latency=how.latency) for number in range(servers)]
+    figures = storm(bench, running, how, seed)
+    figures |= judge(bench, running, how)
+    for server in running:
+        server.kill()
+    return figures
+
+
+def test_a_few_kills(bench: Bench) -> None:
+    ride_out(bench, Storm(clients=5, servers=3, points=30, pause=0.5, latency=0.02), seed=1)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", [1, 2])
+def test_two_hundred_kills_over_three_hundred_points(bench: Bench, seed: int, capsys: Any) -> None:
+    how = Storm(clients=120, servers=80, points=300, pause=0.8, latency=0.25)
+    figures = ride_out(bench, how, seed)
+    with capsys.disabled():
+        print(f"\n{how}: {figures}")
+    assert figures["finished_early"] == 0, figures
+
+
+@pytest.mark.full
+def test_kills_of_items_of_several_variations(bench: Bench, capsys: Any) -> None:
+    how = Storm(clients=60, servers=40, points=300, pause=0.8, latency=0.5, fuse=4)
+    with capsys.disabled():
+        print(f"\n{how}: {ride_out(bench, how, 3)}")
+
+
+def test_zygotes_end(tmp_path: Path) -> None:
+    """The harness itself leaves no process behind."""
+    process = Zygote(tmp_path / "log")
+    pid, _ = process.start("sandbox", first_word=True, options={})
+    process.close()
+    assert not process.running(pid)
