@@ -75,6 +75,7 @@ def run(
     """
     import anyio
 
+    from sweep.cli.loop import quickest
     from sweep.cli.serving import Access
     from sweep.engine.options import FailureLimit, RunOptions, parse_fusion, parse_shard
     from sweep.experiment.definition import Experiment
@@ -94,7 +95,8 @@ def run(
         command=("sweep", *sys.argv[1:]),
     )
     access = Access.of(server, ca_file, credentials)
-    summary = anyio.run(_render, experiment, access, options, results, _Show(style=progress, view=view))
+    show = _Show(style=progress, view=view)
+    summary = anyio.run(_render, experiment, access, options, results, show, backend_options=quickest())
     return _finish(summary, page=page, quiet=progress in ("json", "none"))
 
 
