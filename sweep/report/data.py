@@ -146,7 +146,15 @@ def packed(values: Sequence[Level]) -> Json:
 def _texts(frame: pd.DataFrame, name: str, most: int | None = None) -> list[Level]:
     if name not in frame:
         return [None] * len(frame)
-    return [None if (text := plain(value)) is None else str(text)[:most] for value in frame[name]]
+    return [None if cell is None else str(cell)[:most] for cell in cells(frame[name])]
+
+
+def cells(column: pd.Series) -> list[Level]:
+    """A column as JSON values, as `plain` gives them; whole columns of texts or integers go the short way."""
+    values = column.astype(object).tolist()
+    if not (pd.api.types.is_integer_dtype(column) or isinstance(column.dtype, pd.StringDtype)):
+        return [plain(value) for value in values]
+    return [None if missing else value for value, missing in zip(values, column.isna().tolist(), strict=True)]
 
 
 def rounded(values: pd.Series, digits: int) -> list[Level]:
@@ -158,7 +166,8 @@ def rounded(values: pd.Series, digits: int) -> list[Level]:
     scale = 10.0 ** np.abs(np.clip(places, -300, 300))
     with np.errstate(all="ignore"):
         short = np.where(places >= 0, np.round(numbers * scale) / scale, np.round(numbers / scale) * scale)
-    return [plain(value) for value in short.tolist()]
+    known = np.isfinite(short).tolist()
+    return [value if is_known else None for value, is_known in zip(short.tolist(), known, strict=True)]
 
 
 def _in_order(names: Iterable[str], facts: Mapping[str, Any]) -> list[str]:
@@ -184,7 +193,7 @@ def _info_columns(material: Material) -> Iterable[Json]:
     for name, label in _INFO.items():
         if name not in frame or name in taken or frame[name].isna().all():
             continue
-        values = rounded(frame[name], 3) if name == "render_seconds" else [plain(value) for value in frame[name]]
+        values = rounded(frame[name], 3) if name == "render_seconds" else cells(frame[name])
         yield {
             "name": name,
             "label": label,
@@ -206,8 +215,8 @@ def pictures_data(frame: pd.DataFrame, shown: Shown) -> Json:
         "prefix": shown.prefix,
         "path": packed(_texts(frame, "image_path")),
         "thumb": packed(thumbs),
-        "width": packed([plain(value) for value in frame[width]] if width in frame else [None] * len(frame)),
-        "height": packed([plain(value) for value in frame[height]] if height in frame else [None] * len(frame)),
+        "width": packed(cells(frame[width]) if width in frame else [None] * len(frame)),
+        "height": packed(cells(frame[height]) if height in frame else [None] * len(frame)),
     }
 
 

@@ -22,6 +22,7 @@ export class SweepInspector extends HTMLElement {
   #caption!: HTMLElement;
   #shown = "";
   #factsOf = "";
+  #toolsOf = "";
 
   connectedCallback(): void {
     const { store } = this.app;
@@ -114,6 +115,9 @@ export class SweepInspector extends HTMLElement {
   #paintTools(): void {
     const { app } = this;
     const { view, store } = app;
+    const state = [view.mode, view.blink, view.zoom, view.full, view.against, view.pin, view.blind, app.table.rows].join("|");
+    if (state === this.#toolsOf) return;
+    this.#toolsOf = state;
     const toggle = (mode: Mode, text: string, key: string): HTMLButtonElement =>
       h(
         "button",
