@@ -71,7 +71,8 @@ class SandboxOptions:
     denoising step, `gc_pause` on each item while the whole server stalls (InvokeAI collects garbage before every
     item); `jitter` is the share by which latency and step_latency vary to either side. `workers` is the number of
     generation devices. Without `root` everything is forgotten at the end; with it the queue, the pictures and the
-    counts outlive a kill. `paint=False` serves one prepared picture for every item, for measuring clients.
+    counts outlive a kill. `paint=False` serves one prepared picture of `plain_side` × `plain_side` pixels for every
+    item, for measuring clients.
     """
 
     host: str = "127.0.0.1"
@@ -87,6 +88,7 @@ class SandboxOptions:
     node_cache_size: int = 512
     affinity: bool = True  # session_queue_mode round_robin: prefer items whose model is loaded
     paint: bool = True
+    plain_side: int = 512
     api: Api = "queue"
     seed: int = 0
     faults: Faults = field(default_factory=Faults)
@@ -97,5 +99,5 @@ class SandboxOptions:
                 raise UsageError(f"{name} is {getattr(self, name)}; it cannot be negative.")
         if not 0 <= self.jitter <= 1:
             raise UsageError(f"jitter is {self.jitter}; it is a share and goes from 0 to 1.")
-        if self.workers < 1 or self.queue_limit < 1:
-            raise UsageError("A sandbox needs at least 1 worker and a queue limit of at least 1.")
+        if self.workers < 1 or self.queue_limit < 1 or self.plain_side < 1:
+            raise UsageError("A sandbox needs at least 1 worker, a queue limit of at least 1, and pixels.")

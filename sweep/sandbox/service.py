@@ -50,7 +50,7 @@ class Sandbox:
         self.dice = FaultDice(options.faults, options.seed)
         self.queue = Queue(options.queue_limit)
         self.store = SqliteStore(root / "sandbox.sqlite") if options.root else Store()
-        plain = None if options.paint else await asyncio.to_thread(plain_picture)
+        plain = None if options.paint else await asyncio.to_thread(plain_picture, options.plain_side)
         self.pictures = Pictures(root / "images", self.store, plain)
         self.events = self._events(self.queue, self.dice)
         self._threads = ThreadPoolExecutor(options.workers, thread_name_prefix="sandbox-painter")

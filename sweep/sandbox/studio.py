@@ -203,11 +203,11 @@ IMAGES: dict[str, Callable[[Node, Pictures], Pixels]] = {
 }
 
 
-def plain_picture() -> bytes:
-    """A 512 × 512 picture of about 300 kB, for sandboxes that do not paint."""
+def plain_picture(side: int = 512) -> bytes:
+    """A square picture, of 512 pixels a side about 300 kB, for sandboxes that do not paint."""
     rng = np.random.default_rng(7)
-    slope = np.linspace(40, 200, 512)[:, None, None] + np.linspace(0, 30, 512)[None, :, None]
-    grain = rng.normal(0, 0.85, (512, 512, 3))
+    slope = np.linspace(40, 200, side)[:, None, None] + np.linspace(0, 30, side)[None, :, None]
+    grain = rng.normal(0, 0.85, (side, side, 3))
     return png.encode(np.clip(slope + grain, 0, 255).astype(np.uint8))
 
 
