@@ -18,7 +18,7 @@ from sweep.workflow.graph import Address, Edge, Graph, ImageRef, ModelRef, Node
 
 SIDE = 64
 OUT = "out"
-PATIENT = Timings(reconnect=0.2, poll_listening=5.0, poll_deaf=0.3)
+PATIENT = Timings(reconnect=0.2, poll_listening=5.0, poll_deaf=0.3, patience=120.0, gone=120.0)
 
 
 def txt2img(model: ModelRef, seed: int, steps: int = 1) -> Graph:
