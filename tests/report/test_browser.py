@@ -70,7 +70,7 @@ async def test_hostile_text_stays_text_everywhere(page: Page) -> None:
 
 async def test_pictures_are_seen(page: Page) -> None:
     await page.until(f"{CELLS}.length > 4 && {CELLS}.every(cell => cell.querySelector('img').naturalWidth > 0)")
-    await page.press("ArrowRight")
+    await page.press("ArrowDown")
     await page.until("document.querySelector('.stage img.a').naturalWidth === 96")
 
 
@@ -198,9 +198,9 @@ async def test_a_cell_under_the_pointer_lights_its_point(page: Page) -> None:
     await page.press("h")
     await page.until("!!document.querySelector('.plot .light')")
     places = []
-    for at in (0, 1):
+    for at in (0, -1):
         box = await page.evaluate(
-            f"(() => {{ const b = {CELLS}[{at}].getBoundingClientRect(); return [b.x + 9, b.y + 9]; }})()"
+            f"(() => {{ const b = {CELLS}.at({at}).getBoundingClientRect(); return [b.x + 9, b.y + 9]; }})()"
         )
         await page.hover(*box)
         places.append(await page.evaluate("document.querySelector('.plot .light').getAttribute('cx')"))

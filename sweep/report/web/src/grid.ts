@@ -114,7 +114,8 @@ export class SweepGrid extends HTMLElement {
     if (app.view.size > 0) return clamp(app.view.size, this.#smallest(), 1024);
     const columns = Math.max(1, app.layout.kind === "list" ? 6 : app.layout.cols.length);
     const rows = Math.max(1, app.layout.rows.length);
-    const fitting = (width - this.#headWidth - 8 - columns * gap) / columns;
+    const groups = app.layout.cols.at(-1)?.group ?? 0;
+    const fitting = (width - this.#headWidth - 8 - columns * gap - groups * groupGap) / columns;
     const tall = (this.#scroll.clientHeight - 60) / Math.min(rows, 3) / this.#aspect;
     return clamp(Math.min(fitting, Math.max(tall, 110)), Math.max(56, this.#smallest()), 320);
   }

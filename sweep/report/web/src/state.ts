@@ -88,10 +88,7 @@ export function firstView(table: Table): View {
   const slide: Record<string, number> = {};
   for (const axis of table.axes) slide[axis.name] = 0;
   return {
-    x: x?.name ?? null,
-    y: (inner ?? y)?.name ?? null,
-    sx: null,
-    sy: inner ? (y?.name ?? null) : null,
+    ...placed(x, y, inner ?? null),
     slide,
     hidden: {},
     size: 0,
@@ -116,6 +113,14 @@ export function firstView(table: Table): View {
     blind: false,
     full: false,
   };
+}
+
+/** The third axis stands within the columns while those stay few, else within the lines. */
+function placed(x: Axis | null, y: Axis | null, inner: Axis | null): Record<Place, string | null> {
+  const [across, down, within] = [x?.name ?? null, y?.name ?? null, inner?.name ?? null];
+  if (!x || !inner) return { x: across, y: down, sx: null, sy: null };
+  if (x.levels.length * inner.levels.length <= (innerWidth < 700 ? 4 : 8)) return { x: within, y: down, sx: across, sy: null };
+  return { x: across, y: within, sx: null, sy: down };
 }
 
 /** Drawn designs (Latin hypercube and the like) leave nearly every cell of a matrix empty: those begin as a list. */
