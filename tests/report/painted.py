@@ -52,6 +52,7 @@ class Plan:
     server: str = "sandbox"
     shade: int = 0
     pictures: int = 1
+    experiment: str = EXPERIMENT
 
 
 def paint(strength: float, seed: int, size: tuple[int, int] = (64, 48), shade: int = 0) -> Image.Image:
@@ -85,7 +86,7 @@ def points(plan: Plan, source: str | None) -> list[Point]:
 def run_facts(plan: Plan, count: int) -> RunFacts:
     axes = tuple((name, KINDS.get(name, "text")) for name in plan.axes)
     return RunFacts(
-        experiment=EXPERIMENT.format(hostile=HOSTILE.replace('"', '\\"')),
+        experiment=plan.experiment.format(hostile=HOSTILE.replace('"', '\\"')),
         fingerprint="f" * 16,
         axes=axes,
         points=count,

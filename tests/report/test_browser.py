@@ -21,7 +21,7 @@ from sweep.report.facts import page_facts
 from sweep.report.live import view_server
 from sweep.report.material import AxisColumn, Material
 from tests.report.chromium import Browser, Page
-from tests.report.painted import HOSTILE, Plan, add, paint_folder, points
+from tests.report.painted import EXPERIMENT, HOSTILE, Plan, add, paint_folder, points
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
@@ -207,12 +207,16 @@ async def test_a_cell_under_the_pointer_lights_its_point(page: Page) -> None:
     assert places[0] != places[1]
 
 
+TAKE = """
+    window.taken = [];
+    const make = URL.createObjectURL;
+    URL.createObjectURL = blob => { blob.text().then(text => window.taken.push(text)); return make(blob); };
+    HTMLAnchorElement.prototype.click = () => {};
+"""
+
+
 async def test_the_selection_can_be_taken_along(page: Page) -> None:
-    await page.evaluate(
-        "window.taken = []; const make = URL.createObjectURL;"
-        " URL.createObjectURL = blob => { blob.text().then(text => window.taken.push(text)); return make(blob); };"
-        " HTMLAnchorElement.prototype.click = () => {}"
-    )
+    await page.evaluate(TAKE)
     await page.press("/")
     await page.type("seed = 43 -painterly strength <= 0.4")
     await page.press("Escape", "m")
@@ -233,11 +237,7 @@ async def test_the_selection_is_an_experiment_that_loads(page: Page, tmp_path: P
 
     await page.press("/")
     await page.type("ssim > 0.6")
-    await page.evaluate(
-        "window.taken = []; const make = URL.createObjectURL;"
-        " URL.createObjectURL = blob => { blob.text().then(text => window.taken.push(text)); return make(blob); };"
-        " HTMLAnchorElement.prototype.click = () => {}"
-    )
+    await page.evaluate(TAKE)
     await page.press("Escape", "m")
     await page.evaluate("document.querySelectorAll('dialog .row button')[1].click()")
     await page.until("window.taken.length === 1")
@@ -249,6 +249,20 @@ async def test_the_selection_is_an_experiment_that_loads(page: Page, tmp_path: P
     kept = [point.index for point in points(plan, None) if all(clause.holds(point.values) for clause in clauses)]
     passing = [index for index in range(12) if 1 - (0.2, 0.4, 0.6)[index // 4] + index / 1000 > 0.6 and index != 5]
     assert kept == passing
+
+
+async def test_seeds_that_were_drawn_are_written_down(browser: Browser, tmp_path: Path) -> None:
+    plan = Plan(experiment=EXPERIMENT.replace("{{start: 42, count: 2}}", "{{count: 2}}  # drawn"), metrics=False)
+    folder = await paint_folder(tmp_path / "drawn", plan)
+    tab = await browser.page()
+    await tab.open((await run_sync(write_report, folder)).as_uri() + "#filter=seed%3D43")
+    await tab.evaluate(TAKE)
+    await tab.press("m")
+    await tab.evaluate("document.querySelectorAll('dialog .row button')[1].click()")
+    await tab.until("window.taken.length === 1")
+    experiment = (await tab.evaluate("window.taken"))[0]
+    assert "  seed: [43]  # drawn" in experiment
+    assert "where" not in experiment
 
 
 async def test_blind_mode_tells_nothing(page: Page) -> None:

@@ -43,7 +43,21 @@ export function experimentOf(app: App): string {
   const axes = table.axes.filter((axis) => axis.name !== "picture" && axis.levels.length > 1);
   const text = (table.payload.experiment || "name: selection\n").replace(/\s*$/, "\n");
   const renamed = text.replace(/^name:[ \t]*(["']?)([^"'\n#]+?)\1[ \t]*(#.*)?$/m, (_, quote: string, name: string) => `name: ${quote}${name}-selection${quote}`);
-  return withClauses(withClauses(renamed, "where", whereOf(rows, axes)), "exclude", excludeOf(rows, axes, table.rows));
+  const drawn = axes.filter((axis) => axis.kind === "seed" && countOnly(axis).test(renamed));
+  const settled = drawn.reduce((told, axis) => told.replace(countOnly(axis), (_, head: string) => `${head}${seedsOf(axis, rows)}`), renamed);
+  const where = whereOf(rows, axes.filter((axis) => !drawn.includes(axis)));
+  return withClauses(withClauses(settled, "where", where), "exclude", excludeOf(rows, axes, table.rows));
+}
+
+/** An axis of seeds that a new folder would draw anew: `seed: {count: 4}`. */
+function countOnly(axis: Axis): RegExp {
+  const name = axis.name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+  return new RegExp(`^([ \\t]+${name}:[ \\t]*)\\{[ \\t]*count:[ \\t]*\\d+[ \\t]*\\}`, "m");
+}
+
+function seedsOf(axis: Axis, rows: number[]): string {
+  const used = [...new Set(rows.map((row) => axis.at[row] ?? -1))].sort((a, b) => a - b);
+  return `[${used.map((level) => axis.levels[level]).join(", ")}]`;
 }
 
 function withClauses(text: string, key: "where" | "exclude", clauses: string[]): string {
