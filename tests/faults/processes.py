@@ -9,10 +9,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,8 @@ class Zygote:
     def close(self) -> None:
         """End what is left."""
         for pid in list(self._alive):
-            self.signal(pid, signal.SIGKILL)
-            self.wait(pid)
+            with suppress(ProcessLookupError):
+                self.signal(pid, signal.SIGKILL)
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
@@ -135,6 +136,18 @@ class SandboxProcess:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
 
+    def batches(self) -> dict[str, list[str]]:
+        """Statuses of all items, by destination."""
+        found: dict[str, list[str]] = {}
+        for item in self.ask("/api/v1/queue/default/list_all"):
+            found.setdefault(item["destination"] or "", []).append(item["status"])
+        return found
+
+    def until(self, ready: Callable[[SandboxProcess], bool]) -> None:
+        """Wait until something is so at this server; the test's own limit ends it where it never is."""
+        while not ready(self):
+            time.sleep(0.02)
+
     def renders(self) -> dict[str, int]:
         """How often each key was rendered, over all its lives."""
         counts: dict[str, int] = self.ask("/sandbox/renders")
@@ -153,6 +166,7 @@ class Bench:
         self.folder = folder
         self.zygote = zygote
         self.definition = dict(definition)
+        self._commands = 0
         folder.mkdir(parents=True, exist_ok=True)
         Image.linear_gradient("L").resize((64, 64)).convert("RGB").save(folder / "photo.png")
 
@@ -169,6 +183,26 @@ class Bench:
     def run(self, *servers: SandboxProcess, **order: Any) -> tuple[int, str]:
         """Run a client to its end."""
         return self.zygote.wait(self.begin(*servers, **order))
+
+    def write(self) -> Path:
+        """The experiment's file."""
+        file = self.folder / "experiment.yaml"
+        file.write_text(json.dumps(self.definition), encoding="utf-8")  # JSON is YAML
+        return file
+
+    def command(self, *arguments: str, **environment: str) -> tuple[int, Path]:
+        """Start `sweep …`; its pid, and the file that takes its output."""
+        self._commands += 1
+        output = self.folder / f"output-{self._commands}.txt"
+        output.touch()
+        order = {"root": str(self.folder), "arguments": arguments, "output": str(output), "environment": environment}
+        return self.zygote.start("cli", **order)[0], output
+
+    def sweep(self, *arguments: str, **environment: str) -> tuple[int, str]:
+        """Run `sweep …` to its end: exit code, and what it printed."""
+        pid, output = self.command(*arguments, **environment)
+        code, _ = self.zygote.wait(pid)
+        return code, output.read_text(encoding="utf-8")
 
     @property
     def results(self) -> Results:

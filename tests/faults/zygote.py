@@ -105,7 +105,17 @@ def sandbox(order: dict[str, Any], tell: Any) -> int:
     return 0
 
 
-KINDS = {"client": client, "repair": repair, "sandbox": sandbox}
+def cli(order: dict[str, Any], tell: Any) -> int:
+    """The command line, as a person's shell runs it."""
+    from sweep.cli.app import run as command
+
+    os.environ.update(order.get("environment", {}))
+    os.chdir(order["root"])
+    sys.argv = ["sweep", *order["arguments"]]
+    return command(order["arguments"])
+
+
+KINDS = {"client": client, "cli": cli, "repair": repair, "sandbox": sandbox}
 
 
 def child(order: dict[str, Any], pipe: int) -> int:
@@ -132,6 +142,10 @@ def start(order: dict[str, Any]) -> tuple[int, int]:
     with open(order["log"], "a") as log:  # noqa: PTH123
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+        if "output" in order:
+            output = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
         try:
             code = child(order, writing)
         except BaseException:  # noqa: BLE001  told below; a child must not go on as a second zygote
