@@ -301,6 +301,24 @@ async def test_on_a_phone_the_panel_is_a_sheet_from_below(browser: Browser, resu
     await tab.until(f"{top} < 500")
 
 
+async def test_two_fingers_zoom(browser: Browser, results: Path) -> None:
+    tab = await browser.page(width=390, height=844, phone=True)
+    await tab.open((results / "report.html").as_uri())
+    await tab.evaluate("document.querySelector('.grip').click()")
+    await tab.until("document.querySelector('sweep-inspector').getBoundingClientRect().top < 500")
+    middle = await tab.evaluate(
+        "(() => { const box = document.querySelector('.stage').getBoundingClientRect();"
+        " return [box.x + box.width / 2, box.y + box.height / 2]; })()"
+    )
+    x, y = middle
+    for kind, apart in (("touchStart", 20), ("touchMove", 30), ("touchMove", 60)):
+        fingers = [{"x": x - apart, "y": y, "id": 1}, {"x": x + apart, "y": y, "id": 2}]
+        await tab.send("Input.dispatchTouchEvent", type=kind, touchPoints=fingers)
+    await tab.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    await tab.settle()
+    assert 2 < float((await state(tab))["zoom"].split(",")[0]) <= 3.1
+
+
 async def test_names_roles_and_contrast(page: Page) -> None:
     nameless = await page.evaluate(
         "[...document.querySelectorAll('button, select, input')].filter(e => e.offsetParent && !(e.innerText.trim()"

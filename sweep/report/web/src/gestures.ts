@@ -8,6 +8,9 @@ export const farthest = 32;
 export class Gestures {
   #from: { x: number; y: number; panX: number; panY: number; split: boolean; box: DOMRect; moved: boolean } | null = null;
 
+  readonly #fingers = new Map<number, [number, number]>();
+  #pinch: { distance: number; zoom: number; box: DOMRect } | null = null;
+
   constructor(
     private readonly app: App,
     private readonly element: HTMLElement,
@@ -19,8 +22,8 @@ export class Gestures {
     element.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     element.addEventListener("pointerdown", (event) => this.#down(event));
     element.addEventListener("pointermove", (event) => this.#move(event));
-    element.addEventListener("pointerup", () => this.#up());
-    element.addEventListener("pointercancel", () => this.#up());
+    element.addEventListener("pointerup", (event) => this.#up(event));
+    element.addEventListener("pointercancel", (event) => this.#up(event));
     element.addEventListener(
       "click",
       (event) => {
@@ -48,13 +51,31 @@ export class Gestures {
     const box = this.#box(event.target);
     if (!box || event.button !== 0) return;
     const { view } = this.app;
+    this.#fingers.set(event.pointerId, [event.clientX, event.clientY]);
+    if (this.#fingers.size === 2) {
+      this.#from = null;
+      this.#pinch = { distance: this.#spread(), zoom: view.zoom, box };
+      return;
+    }
     const split = view.mode === "compare" && !event.shiftKey;
     if (!split && view.zoom <= 1) return;
     if (event.pointerType === "touch" && !split && view.zoom <= 1) return;
     this.#from = { x: event.clientX, y: event.clientY, panX: view.panX, panY: view.panY, split, box, moved: false };
   }
 
+  #spread(): number {
+    const [a = [0, 0], b = [0, 0]] = [...this.#fingers.values()];
+    return Math.max(1, Math.hypot((a[0] ?? 0) - (b[0] ?? 0), (a[1] ?? 0) - (b[1] ?? 0)));
+  }
+
   #move(event: PointerEvent): void {
+    if (this.#fingers.has(event.pointerId)) this.#fingers.set(event.pointerId, [event.clientX, event.clientY]);
+    if (this.#pinch && this.#fingers.size === 2) {
+      const { distance, zoom, box } = this.#pinch;
+      const [x, y] = [0, 1].map((side) => [...this.#fingers.values()].reduce((sum, place) => sum + (place[side] ?? 0), 0) / 2) as [number, number];
+      zoomTo(this.app, (zoom * this.#spread()) / distance, [((x - box.left) / box.width) * 100, ((y - box.top) / box.height) * 100]);
+      return;
+    }
     const from = this.#from;
     if (!from || event.buttons === 0) return;
     const [dx, dy] = [event.clientX - from.x, event.clientY - from.y];
@@ -66,7 +87,9 @@ export class Gestures {
     else this.app.store.set(within(this.app.view.zoom, from.panX + (dx / from.box.width) * 100, from.panY + (dy / from.box.height) * 100));
   }
 
-  #up(): void {
+  #up(event: PointerEvent): void {
+    this.#fingers.delete(event.pointerId);
+    if (this.#fingers.size < 2) this.#pinch = null;
     if (this.#from && !this.#from.moved) delete this.element.dataset.dragged;
     this.#from = null;
   }
