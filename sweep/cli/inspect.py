@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -11,7 +12,7 @@ import typer
 from sweep.cli import options as shared
 
 if TYPE_CHECKING:
-    from sweep.cli.serving import Access
+    from sweep.servers.base import Server
     from sweep.workflow.inspection import Description
     from sweep.workflow.schemas import NodeSchemas
 
@@ -48,7 +49,7 @@ def inspect(
     from sweep.workflow.inspection import describe
 
     loaded = load_workflow(workflow).for_base(base)
-    description = describe(loaded, _schemas(Access.of(server, ca_file, credentials)))
+    description = describe(loaded, _schemas(Access.of(server, ca_file, credentials).clients()))
     if as_json:
         say(json.dumps(description.to_json(), ensure_ascii=False))
     else:
@@ -84,31 +85,28 @@ def init(
     if output.exists():
         raise UsageError(f"{output} is there already.", hint="Give another --output.")
     loaded = load_workflow(workflow).for_base(base)
-    roles = find_roles(loaded.graph, _schemas(Access.of(server, ca_file, credentials)))
+    roles = find_roles(loaded.graph, _schemas(Access.of(server, ca_file, credentials).clients()))
     path = Path(os.path.relpath(workflow, output.parent)).as_posix()
     output.write_text(starter(loaded, roles, path, image), encoding="utf-8")
     say(f"{output} written. sweep plan {output} shows what it would do.")
 
 
-def _schemas(access: Access) -> NodeSchemas:
-    if not access.addresses:
+def _schemas(servers: Sequence[Server]) -> NodeSchemas:
+    if not servers:
         from sweep.workflow.schemas import builtin_schemas
 
         return builtin_schemas()
     import anyio
 
-    return anyio.run(_ask, access)
+    return anyio.run(_ask, servers[0])
 
 
-async def _ask(access: Access) -> NodeSchemas:
-    from sweep.cli.serving import servers_for
-
-    async with servers_for(access.addresses[:1], access) as servers:
-        await servers[0].open()
-        try:
-            return await servers[0].schemas()
-        finally:
-            await servers[0].aclose()
+async def _ask(server: Server) -> NodeSchemas:
+    await server.open()
+    try:
+        return await server.schemas()
+    finally:
+        await server.aclose()
 
 
 def _show(description: Description, path: Path) -> None:

@@ -46,4 +46,5 @@ def misused(error: TyperException) -> UsageError:
     """What the parser found wrong, as our own error."""
     context = getattr(error, "ctx", None)
     command = "sweep" if context is None or context.parent is None else f"sweep {context.info_name}"
-    return UsageError(error.format_message(), hint=f"{command} --help tells what it takes.")
+    said = error.format_message().replace("Value error, ", "")
+    return UsageError(said, hint=f"{command} --help tells what it takes.")

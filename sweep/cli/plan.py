@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,9 +12,10 @@ import typer
 from sweep.cli import options as shared
 
 if TYPE_CHECKING:
-    from sweep.cli.serving import Access
     from sweep.engine.forecast import Forecast
     from sweep.experiment.definition import Experiment
+    from sweep.servers.base import Server
+    from sweep.workflow.schemas import Model, NodeSchemas
 
 
 def plan(
@@ -38,8 +40,8 @@ def plan(
     from sweep.experiment.definition import Experiment
 
     experiment = Experiment.load(file, set_ or ())
-    access = Access.of(server, ca_file, credentials)
-    forecast = anyio.run(_forecast, experiment, access, results)
+    servers = Access.of(server, ca_file, credentials).clients(experiment)
+    forecast = anyio.run(_forecast, experiment, servers, results, None if servers else _sandbox())
     if as_json:
         say(json.dumps(to_json(forecast), ensure_ascii=False))
         return
@@ -49,16 +51,24 @@ def plan(
         say(line)
 
 
-async def _forecast(experiment: Experiment, access: Access, results: Path) -> Forecast:
-    from sweep.engine.forecast import foresee
-
-    addresses = access.wanted(experiment)
-    if addresses:
-        from sweep.cli.serving import servers_for
-
-        async with servers_for(addresses, access) as servers:
-            return await foresee(experiment, servers, results)
+def _sandbox() -> tuple[NodeSchemas, Sequence[Model]]:
+    """What the sandbox would have, without starting it."""
     from sweep.sandbox.models import catalogue
+    from sweep.sandbox.options import SandboxOptions
     from sweep.workflow.schemas import builtin_schemas
 
-    return await foresee(experiment, (), results, nodes=builtin_schemas(), models=catalogue(("sd-1",)))
+    return builtin_schemas(), catalogue(SandboxOptions().models)
+
+
+async def _forecast(
+    experiment: Experiment,
+    servers: Sequence[Server],
+    results: Path,
+    known: tuple[NodeSchemas, Sequence[Model]] | None,
+) -> Forecast:
+    from sweep.engine.forecast import foresee
+
+    if known is None:
+        return await foresee(experiment, servers, results)
+    nodes, models = known
+    return await foresee(experiment, (), results, nodes=nodes, models=models)

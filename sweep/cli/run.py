@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,11 +14,14 @@ from sweep.cli import options as shared
 
 if TYPE_CHECKING:
     from sweep.cli.progress import Style
-    from sweep.cli.serving import Access
+    from sweep.cli.watching import PageOf
     from sweep.engine.options import RunOptions
     from sweep.engine.summary import RunSummary
     from sweep.experiment.definition import Experiment
+    from sweep.servers.base import Server
     from sweep.study.contract import StudyJson
+
+MOST = 1000  # levels of an axis that a live page shows before they are rendered
 
 
 def run(
@@ -94,9 +98,9 @@ def run(
         shard=parse_shard(shard) if shard else None,
         command=("sweep", *sys.argv[1:]),
     )
-    access = Access.of(server, ca_file, credentials)
-    show = _Show(style=progress, view=view)
-    summary = anyio.run(_render, experiment, access, options, results, show, backend_options=quickest())
+    clients = Access.of(server, ca_file, credentials).clients(experiment)
+    show = _Show(style=progress, page_of=_live_page(experiment) if view else None)
+    summary = anyio.run(_render, experiment, clients, options, results, show, backend_options=quickest())
     return _finish(summary, page=page, quiet=progress in ("json", "none"))
 
 
@@ -105,14 +109,24 @@ class _Show:
     """How a run is shown while it goes on."""
 
     style: Style
-    view: bool
+    page_of: PageOf | None
+
+
+def _live_page(experiment: Experiment) -> PageOf:
+    """A page with a cell for every point from the start. Imported before the loop runs: it is heavy."""
+    from functools import partial
+
+    from sweep.report.live import view_server
+
+    known = [axis for axis in experiment.axes if axis.name not in experiment.undrawn and len(axis.levels) <= MOST]
+    return partial(view_server, levels={axis.name: [level.value for level in axis.levels] for axis in known})
 
 
 async def _render(
-    experiment: Experiment, access: Access, options: RunOptions, results: Path, show: _Show
+    experiment: Experiment, clients: Sequence[Server], options: RunOptions, results: Path, show: _Show
 ) -> RunSummary:
     from sweep.cli.progress import progress
-    from sweep.cli.serving import servers_for
+    from sweep.cli.serving import or_sandbox
     from sweep.cli.watching import watched
     from sweep.engine.runner import run as render
     from sweep.engine.stopping import Stop, signals
@@ -120,8 +134,8 @@ async def _render(
     stop = Stop()
     with signals(stop), progress(show.style) as display:
         async with (
-            servers_for(access.wanted(experiment), access) as servers,
-            watched(display, open_page=show.view) as listener,
+            or_sandbox(clients) as servers,
+            watched(display, show.page_of) as listener,
         ):
             return await render(experiment, servers, options=options, results=results, listener=listener, stop=stop)
 

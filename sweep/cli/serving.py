@@ -27,30 +27,32 @@ class Access:
         """From what the command line gave."""
         return cls(addresses=tuple(addresses or ()), ca_file=ca_file, credentials=credentials)
 
-    def wanted(self, experiment: Experiment) -> tuple[str, ...]:
-        """Addresses on the command line win over those of the file; none at all means the sandbox."""
-        return self.addresses or experiment.servers
+    def clients(self, experiment: Experiment | None = None) -> tuple[Server, ...]:
+        """Clients not opened yet: for the addresses on the command line, else those of the file.
+
+        Raises UsageError for an address that is none, or a credentials file that cannot be read.
+        """
+        addresses = self.addresses or (experiment.servers if experiment else ())
+        return tuple(self._client(address) for address in addresses)
+
+    def _client(self, address: str) -> Server:
+        from sweep.servers.connecting import ConnectOptions, connect
+        from sweep.servers.credentials import find_credentials
+
+        credentials = find_credentials(address, os.environ, self.credentials)
+        return connect(address, ConnectOptions(credentials=credentials, ca_file=self.ca_file))
 
 
 @asynccontextmanager
-async def servers_for(addresses: Sequence[str], access: Access) -> AsyncIterator[list[Server]]:
-    """Servers, not opened yet, for as long as the block lasts; a sandbox of our own where no address is given."""
-    if addresses:
-        yield [_server(address, access) for address in addresses]
+async def or_sandbox(clients: Sequence[Server]) -> AsyncIterator[Sequence[Server]]:
+    """The clients; where there are none, the client of a sandbox of our own that lasts as long as the block."""
+    if clients:
+        yield clients
         return
     from sweep.sandbox.app import sandbox_server
-    from sweep.sandbox.options import SandboxOptions
 
-    async with sandbox_server(SandboxOptions()) as sandbox:
+    async with sandbox_server() as sandbox:
         yield [_local(sandbox.url)]
-
-
-def _server(address: str, access: Access) -> Server:
-    from sweep.servers.connecting import ConnectOptions, connect
-    from sweep.servers.credentials import find_credentials
-
-    credentials = find_credentials(address, os.environ, access.credentials)
-    return connect(address, ConnectOptions(credentials=credentials, ca_file=access.ca_file))
 
 
 def _local(address: str) -> Server:

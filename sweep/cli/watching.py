@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 import typer
@@ -12,18 +13,21 @@ import typer
 from sweep.engine import events
 from sweep.errors import SweepError
 
+if TYPE_CHECKING:
+    from sweep.report.live import View
+
+PageOf: TypeAlias = Callable[[Path], AbstractAsyncContextManager["View"]]
+
 
 @asynccontextmanager
-async def watched(display: events.Listener, *, open_page: bool) -> AsyncIterator[events.Listener]:
-    """A listener that passes events on to `display` and, with `open_page`, serves and opens the live page.
+async def watched(display: events.Listener, page_of: PageOf | None) -> AsyncIterator[events.Listener]:
+    """A listener that passes events on to `display` and, with `page_of`, serves and opens the live page.
 
     The page is served from the moment the run has a folder until the block ends.
     """
-    if not open_page:
+    if page_of is None:
         yield display
         return
-    from sweep.report.live import view_server
-
     begun: list[Path] = []
     started = anyio.Event()
     heard: list[events.Listener] = []
@@ -38,7 +42,7 @@ async def watched(display: events.Listener, *, open_page: bool) -> AsyncIterator
 
     async def serve() -> None:
         await started.wait()
-        async with view_server(begun[0]) as page:
+        async with page_of(begun[0]) as page:
             heard.append(page.heard)
             display(events.Notice(message=f"live at {page.url}"))
             await anyio.to_thread.run_sync(typer.launch, page.url)

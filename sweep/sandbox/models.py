@@ -45,9 +45,15 @@ Record = dict[str, Any]
 
 
 def records(words: Iterable[str]) -> dict[str, Record]:
-    """The models of these words of `CATALOGUE` by key; `all` is every one. Raises UsageError for other words."""
+    """The models of these words by key. A word is one of `CATALOGUE`, or `all` for every one, or names a model of its
+    own as `name:base:type`, where a sandbox has to be asked for what another server has. Raises UsageError.
+    """
     wanted: dict[str, Record] = {}
     for word in words:
+        if ":" in word:
+            record = _record(*_named(word))
+            wanted[record["key"]] = record
+            continue
         if word != "all" and word not in CATALOGUE:
             known = ", ".join(CATALOGUE)
             hint = f"The sandbox has {known} and all.{did_you_mean(word, [*CATALOGUE, 'all'])}"
@@ -57,6 +63,20 @@ def records(words: Iterable[str]) -> dict[str, Record]:
                 record = _record(name, base, kind)
                 wanted[record["key"]] = record
     return wanted
+
+
+def _named(word: str) -> tuple[str, str, str]:
+    """(name, base, type) of a word such as tiny-sd:sd-1:main; the name may hold colons."""
+    name, base, kind = (part.strip() for part in word.rsplit(":", 2)) if word.count(":") > 1 else ("", "", "")
+    bases = {entry[1] for entries in CATALOGUE.values() for entry in entries}
+    kinds = {entry[2] for entries in CATALOGUE.values() for entry in entries}
+    if not name:
+        raise UsageError(f"{word} names no model.", hint="Write name:base:type, such as tiny-sd:sd-1:main.")
+    if base not in bases:
+        raise UsageError(f"The sandbox paints no {base} models.", hint=f"Bases: {', '.join(sorted(bases))}.")
+    if kind not in kinds:
+        raise UsageError(f"{kind} is no type of model.", hint=f"Types: {', '.join(sorted(kinds))}.")
+    return name, base, kind
 
 
 def _record(name: str, base: str, kind: str) -> Record:
@@ -75,7 +95,7 @@ def _record(name: str, base: str, kind: str) -> Record:
         "type": kind,
     }
     if kind == "main":
-        size = _SIZES[base]
+        size = _SIZES.get(base, 512)
         defaults = {**_MAIN_DEFAULTS, "width": size, "height": size}
         record |= {"trigger_phrases": None, "default_settings": defaults, "format": "diffusers", "repo_variant": ""}
         record |= {"prediction_type": "epsilon", "variant": "dev" if base == "flux" else "normal"}

@@ -1,0 +1,233 @@
+"""What people get wrong: one clear sentence each, the right exit code, nothing rendered and nothing lost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import SMALL, Sweep, write
+
+INPUTS, AXES = SMALL["inputs"], SMALL["axes"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Something wrong with the experiment (`changes`) or the command line (`arguments`), and what is said of it."""
+
+    what: str
+    says: str
+    code: int = 2
+    changes: dict[str, Any] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ("plan", "wrong.yaml")
+
+    def __str__(self) -> str:
+        return self.what
+
+
+def inputs(what: str, says: str, **wrong: Any) -> Fault:
+    """Of an input."""
+    return Fault(what=what, says=says, changes={"inputs": {**INPUTS, **wrong}})
+
+
+def axes(what: str, says: str, **wrong: Any) -> Fault:
+    """Of the axes."""
+    return Fault(what=what, says=says, changes={"axes": wrong})
+
+
+def typed(what: str, says: str, *arguments: str, code: int = 2) -> Fault:
+    """On the command line."""
+    return Fault(what=what, says=says, arguments=arguments, code=code)
+
+
+FAULTS = [
+    Fault(what="unknown key", says="axis is not known here. Did you mean axes?", changes={"axis": {}}),
+    inputs("unknown input", "inputs.promt is not a role or a node.field. Did you mean prompt?", promt="x"),
+    inputs("wrong type", 'inputs.steps must be a whole number, not "many"', steps="many"),
+    axes("unknown axis", "is not a role or a node.field. Did you mean denoise_strength?", denoise_strenght=[0.1]),
+    axes("strength 1.2", "axes.denoise_strength is 1.2, but must be 0 to 1", denoise_strength=[0.5, 1.2]),
+    axes(
+        "range up to 1.2",
+        "axes.denoise_strength reaches 1.2, but denoise_strength must be 0 to 1",
+        denoise_strength={"start": 0.2, "stop": 1.2, "step": 0.5},
+    ),
+    axes("step 0", "step is 0, so stop is never reached", denoise_strength={"start": 0, "stop": 1, "step": 0}),
+    axes("empty axis", "axes.denoise_strength is empty; an axis needs at least one value", denoise_strength=[]),
+    axes(
+        "zip of unequal lengths",
+        "zip: prompt has 3 values, seed has 4.",
+        pair={"zip": {"prompt": ["a", "b", "c"], "seed": [1, 2, 3, 4]}},
+    ),
+    inputs("missing picture", "inputs.image gone.png does not exist", image="gone.png"),
+    inputs("a PNG that is none", "inputs.image fake.png is no PNG: it does not decode as a picture", image="fake.png"),
+    inputs(
+        "unknown model",
+        "inputs.model: the server has no model named sandbox-sd1. Did you mean sandbox-sd15?",
+        model="sandbox-sd1",
+    ),
+    inputs("unknown scheduler", "does not take 'eulr'. Did you mean euler?", scheduler="eulr"),
+    axes("unknown scheduler on an axis", "does not take 'dpm'. Did you mean ddpm?", scheduler=["euler", "dpm"]),
+    Fault(
+        what="every point excluded",
+        says="leave no point of the grid",
+        changes={"axes": {"seed": [1]}, "exclude": ["seed > 0"]},
+    ),
+    Fault(what="a condition that is none", says="equality is written ==", changes={"exclude": ["seed = 1"]}),
+    Fault(what="a name that is a path", says='name "a/b" cannot name a folder everywhere', changes={"name": "a/b"}),
+    Fault(what="missing workflow", says="workflow: gone.json does not exist", changes={"workflow": "gone.json"}),
+    Fault(what="unknown template", says="Did you mean img2img?", changes={"workflow": "img2imgg"}),
+    typed("no file", "gone.yaml does not exist.", "run", "gone.yaml"),
+    typed("a folder", ". is a folder, not a file.", "run", "."),
+    typed("not YAML", "cut.yaml: 1 problem\n  1:8  ", "plan", "cut.yaml"),
+    typed("not UTF-8", "bytes.yaml: 1 problem\n  1:1  is not UTF-8 text", "plan", "bytes.yaml"),
+    typed("empty file", "empty.yaml is empty.", "plan", "empty.yaml"),
+    typed("override without a value", "--set axes.seed has no value.", "plan", "small.yaml", "--set", "axes.seed"),
+    typed(
+        "override of nothing", "an experiment has no axess. Did you mean axes?",
+        "plan", "small.yaml", "--set", "axess.seed=[1]",
+    ),
+    typed("no such part", "'6/5' is no part of a grid.", "run", "small.yaml", "--shard", "6/5"),
+    typed("no number to fuse", "'many' is no number of variations an item.", "run", "small.yaml", "--fuse", "many"),
+    typed("no limit", "'-3' is no limit of failures.", "run", "small.yaml", "--max-failures", "-3"),
+    typed("no concurrency", "Invalid value for '--concurrency'", "run", "small.yaml", "--concurrency", "0"),
+    typed("unknown progress", "'jsn' is not one of 'auto', 'rich'", "run", "small.yaml", "--progress", "jsn"),
+    typed("unknown option", "No such option: --sevrer", "run", "small.yaml", "--sevrer", "x"),
+    typed("unknown command", "No such command 'rum'.", "rum"),
+    typed("no argument", "Missing argument", "run"),
+    typed("no results", "nothing is no results folder.", "status", "nothing"),
+    typed(
+        "nobody there", "does not answer (connection refused).",
+        "run", "small.yaml", "-s", "http://127.0.0.1:9", code=3,
+    ),
+    typed(
+        "nobody there, with a page", "does not answer",
+        "run", "small.yaml", "--view", "-s", "http://127.0.0.1:9", code=3,
+    ),
+    typed("no address", "is not the address of a server.", "run", "small.yaml", "-s", "gpu1:9090:1"),
+    typed(
+        "no credentials file", "the credentials file cannot be read",
+        "plan", "small.yaml", "-s", "http://h", "--credentials", "gone",
+    ),
+    typed(
+        "no certificates", "not a file of CA certificates",
+        "plan", "small.yaml", "-s", "https://h", "--ca-file", "gone",
+    ),
+    typed(
+        "results in a file", "could not be written (Not a directory).",
+        "run", "small.yaml", "--results", "photo.png", code=4,
+    ),
+    typed("unknown sandbox model", "sdx is no model of the sandbox.", "sandbox", "--models", "sdx"),
+    typed("half a sandbox model", "a:b names no model.", "sandbox", "--models", "a:b"),
+    typed("a base it does not paint", "The sandbox paints no sd-9 models.", "sandbox", "--models", "a:sd-9:main"),
+    typed("a type it does not know", "maim is no type of model.", "sandbox", "--models", "a:sd-1:maim"),
+    typed(
+        "unknown fault", "There is no fault 'eror_503'. Did you mean error_503?",
+        "sandbox", "--fault", "eror_503=1",
+    ),
+    typed("no share", "'error_503' gives no share.", "sandbox", "--fault", "error_503"),
+    typed("too large a share", "it is a share and goes from 0 to 1.", "sandbox", "--fault", "error_503=2"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_a_fault_is_a_sentence(fault: Fault, sweep: Sweep, home: Path) -> None:
+    (home / "fake.png").write_text("<html>no picture</html>")
+    (home / "cut.yaml").write_text("name: [")
+    (home / "bytes.yaml").write_bytes(b"\xff\xfe\x00name")
+    (home / "empty.yaml").write_text("")
+    write(home / "wrong.yaml", **fault.changes)
+    answer = sweep(*fault.arguments)
+    assert fault.says in answer.err
+    assert "Traceback" not in answer.err
+    assert (answer.code, answer.out) == (fault.code, "")
+    assert not list(home.glob("results/*/images"))
+
+
+def test_every_fault_of_a_file_is_told_at_once(sweep: Sweep, home: Path) -> None:
+    wrong = {"inputs": {**INPUTS, "promt": "x", "steps": "many"}, "axes": {**AXES, "cfg_scale": []}, "axis": 1}
+    write(home / "wrong.yaml", **wrong)
+    answer = sweep("plan", "wrong.yaml")
+    assert answer.err.startswith("wrong.yaml: 4 problems\n")
+
+
+def edge(start: tuple[str, str], end: tuple[str, str]) -> dict[str, Any]:
+    """From an output to an input, as an API graph has it."""
+    ends = {"source": start, "destination": end}
+    return {which: {"node_id": node, "field": name} for which, (node, name) in ends.items()}
+
+
+WORDS = {"a": {"id": "a", "type": "string", "value": "x"}, "b": {"id": "b", "type": "compel"}}
+TOLD = (("a", "value"), ("b", "prompt"))
+CIRCLE = {name: {"id": name, "type": "add", "a": 1, "b": 1} for name in "ab"}
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "says"),
+    [
+        ("{", 2, "w.json is not JSON"),
+        ("", 2, "w.json is empty."),
+        ([], 2, "w.json"),
+        ({"nodes": WORDS, "edges": [edge(("a", "value"), ("z", "prompt"))]}, 2, "there is no node 'z'"),
+        (
+            {
+                "nodes": {**WORDS, "c": {"id": "c", "type": "string"}},
+                "edges": [edge(*TOLD), edge(("c", "value"), TOLD[1])],
+            },
+            2,
+            "Two edges lead into b.prompt",
+        ),
+        (
+            {"nodes": CIRCLE, "edges": [edge(("a", "value"), ("b", "a")), edge(("b", "value"), ("a", "a"))]},
+            2,
+            "The nodes feed each other in a circle: a → b → a",
+        ),
+        (
+            {"nodes": {**WORDS, "c": {"id": "c", "type": "my_fancy_node"}}, "edges": [edge(*TOLD)]},
+            0,
+            "c is of type my_fancy_node, which this server does not have",
+        ),
+        (
+            {"nodes": {**WORDS, "c": {"id": "c", "type": "denoise_latent"}}, "edges": []},
+            0,
+            "Did you mean denoise_latents?",
+        ),
+    ],
+    ids=["not JSON", "empty", "a list", "edge to nowhere", "two into one", "circle", "custom node", "near node"],
+)
+def test_a_workflow_that_is_wrong(content: Any, code: int, says: str, sweep: Sweep, home: Path) -> None:
+    text = content if isinstance(content, str) else json.dumps(content)
+    (home / "w.json").write_text(text, encoding="utf-8")
+    answer = sweep("inspect", "w.json")
+    assert answer.code == code
+    assert says in (answer.err if code else answer.out)
+
+
+def test_a_role_that_exists_twice_lists_its_addresses(sweep: Sweep, home: Path) -> None:
+    nodes = {name: {"id": name, "type": "save_image"} for name in ("one", "two")}
+    noises = {f"n{name}": {"id": f"n{name}", "type": "noise", "seed": 1} for name in nodes}
+    samplers = {f"d{name}": {"id": f"d{name}", "type": "denoise_latents"} for name in nodes}
+    decoders = {f"l{name}": {"id": f"l{name}", "type": "l2i"} for name in nodes}
+    edges = []
+    for name in nodes:
+        edges.append(edge((f"n{name}", "noise"), (f"d{name}", "noise")))
+        edges.append(edge((f"d{name}", "latents"), (f"l{name}", "latents")))
+        edges.append(edge((f"l{name}", "image"), (name, "image")))
+    graph = {"nodes": {**nodes, **noises, **samplers, **decoders}, "edges": edges}
+    (home / "w.json").write_text(json.dumps(graph), encoding="utf-8")
+    shown = sweep("inspect", "w.json")
+    assert "ambiguous: none.seed or ntwo.seed." in shown.out
+    write(home / "wrong.yaml", workflow="w.json", inputs=None, axes={"seed": [1, 2]})
+    answer = sweep("plan", "wrong.yaml")
+    assert answer.code == 2
+    assert "none.seed" in answer.err
+    assert "ntwo.seed" in answer.err
+
+
+def test_an_unreadable_server_version(sweep: Sweep, home: Path, unknown_server: str) -> None:
+    answer = sweep("run", "small.yaml", "-s", unknown_server)
+    assert answer.code == 3
+    assert "99.0.0" in answer.err
+    assert not (home / "results" / "small" / "images").exists()
