@@ -8,19 +8,19 @@ from typing import Final
 
 from sweep.errors import DefinitionError, WorkflowError
 from sweep.experiment.definition import Experiment, Level
-from sweep.plan.bodies import Binding, Body, readable
+from sweep.plan.bodies import Binding, Body
 from sweep.plan.checks import Around, check_fixed, check_moved
 from sweep.plan.drafting import Draft
 from sweep.plan.faults import Faults
 from sweep.plan.fitting import fit_models
 from sweep.plan.fusion import RANDOM
-from sweep.plan.instance import METADATA_INPUT
+from sweep.plan.instance import METADATA_INPUT, METADATA_TYPE, RECALLED
 from sweep.plan.models import Models
 from sweep.plan.rules import Slot
 from sweep.plan.settings import Uses
 from sweep.plan.shapes import Shape, build
 from sweep.plan.shaping import Shapes
-from sweep.workflow.checks import check_graph
+from sweep.workflow.checks import check_graph, readable, unknown_type
 from sweep.workflow.graph import Address, Graph, ModelRef
 from sweep.workflow.loaded import Workflow
 from sweep.workflow.outputs import output_nodes, pruned
@@ -66,6 +66,8 @@ class Assembly:
         """The body of this shape; None, with the faults added, where there cannot be one."""
         try:
             graph = build(self.workflow, shaped.shape, self.schemas)
+            if self._unknown_types(graph):
+                return None
             outputs = output_nodes(graph, self.schemas)
             roles = self._roles(graph)
         except WorkflowError as error:
@@ -82,6 +84,14 @@ class Assembly:
         body = self._finished(graph, outputs, roles, bindings, shaped)
         self._check_whole(body)
         return None if self.faults else body
+
+    def _unknown_types(self, graph: Graph) -> bool:
+        """Whether the server lacks node types: told alone, as all else that seems to be missing follows from it."""
+        unknown = [node for node in graph.nodes.values() if node.type not in self.schemas]
+        for node in unknown:
+            said = unknown_type(node, self.schemas)
+            self.faults.add("workflow", f"workflow: {said}{'' if said.endswith('?') else '.'}")
+        return bool(unknown)
 
     def _roles(self, graph: Graph) -> Roles:
         roles = find_roles(graph, self.schemas)
@@ -155,6 +165,7 @@ class Assembly:
             prompts=_addresses(roles, "prompt"),
             models=_addresses(roles, "model"),
             sources=_addresses(roles, "image"),
+            metadata=_told(roles),
             notes=tuple(readable(whole, note) for note in notes),
         )
 
@@ -182,13 +193,9 @@ class Assembly:
                 yield f"{node.id} ({node.type}) draws anew at each render, so a point does not give one picture only."
 
     def _tagged(self, graph: Graph, outputs: Sequence[str]) -> tuple[str, ...]:
-        fed = {edge.destination for edge in graph.edges}
-        return tuple(
-            output
-            for output in outputs
-            if METADATA_INPUT in self.schemas[graph.nodes[output].type].fields
-            and Address(output, METADATA_INPUT) not in fed
-        )
+        if METADATA_TYPE not in self.schemas:
+            return ()
+        return tuple(o for o in outputs if METADATA_INPUT in self.schemas[graph.nodes[o].type].fields)
 
     def _check_whole(self, body: Body) -> None:
         """What no single value tells: fields that stay empty, edges that lead nowhere."""
@@ -202,6 +209,12 @@ class Assembly:
             if not (told and _EMPTY in problem.message):
                 end = "" if problem.message.endswith(("?", ".")) else "."
                 self.faults.add("workflow", f"workflow: {problem.message}{end}")
+
+
+def _told(roles: Roles) -> dict[str, Address]:
+    """Where the parameters stand that pictures tell of themselves. Guidance is not told as if it were cfg_scale."""
+    found = {told: _addresses(roles, role)[:1] for role, told in RECALLED.items()}
+    return {told: at[0] for told, at in found.items() if at and (told != "cfg_scale" or at[0].field == told)}
 
 
 def _addresses(roles: Roles, role: str) -> tuple[Address, ...]:

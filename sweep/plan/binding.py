@@ -99,7 +99,13 @@ class _Maker:
 
     def _workflow_notes(self, bodies: Sequence[Body]) -> tuple[str, ...]:
         workflow = self.assembly.workflow
-        return () if isinstance(workflow, str) else workflow.for_base(bodies[0].shape.base or "").notes
+        if isinstance(workflow, str):
+            return ()
+        own = workflow.for_base(bodies[0].shape.base or "")
+        if not own.lacking or "model" in self.uses:
+            return own.notes
+        used = f"so its only one that fits, {next(iter(self.mains)).name}, is used"
+        return (*own.notes, f"The server has no model {own.lacking}, {used}; inputs.model names another.")
 
     def _shapes(self) -> list[Shaped]:
         """Every shape the levels can ask for, with the first levels that do. Where a model cannot be found, the

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
 
 from sweep.experiment.definition import Level
 from sweep.plan.rules import Rule, Slot, Written
@@ -14,8 +12,6 @@ from sweep.plan.settings import Uses
 from sweep.plan.shapes import Shape
 from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef, Value
 from sweep.workflow.identity import Digests
-
-_MADE_UP: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +40,13 @@ class Body:
     levels: Mapping[str, Level]  # the first that need this shape
     graph: Graph
     outputs: tuple[str, ...]
-    tagged: tuple[str, ...]  # outputs that take metadata and have none of their own
+    tagged: tuple[str, ...]  # outputs that take metadata
     bindings: tuple[Binding, ...]  # those that axes move
     fixed: tuple[Binding, ...]
     prompts: tuple[Address, ...] = ()
     models: tuple[Address, ...] = ()  # fields that hold the main model
     sources: tuple[Address, ...] = ()  # fields that hold the picture it starts from
+    metadata: Mapping[str, Address] = field(default_factory=dict)  # what pictures tell of themselves → where it stands
     notes: tuple[str, ...] = ()
 
     @cached_property
@@ -79,6 +76,11 @@ class Body:
         picture = _first(graph, self.sources)
         return picture.sha256 if isinstance(picture, ImageRef) else None
 
+    def recalled(self, graph: Graph) -> dict[str, Value]:
+        """What InvokeAI's own pages show of a picture of `graph`: its prompt, seed, steps, …"""
+        found = {name: _first(graph, (address,)) for name, address in self.metadata.items()}
+        return {name: value for name, value in found.items() if isinstance(value, str | int | float | ModelRef)}
+
     @cached_property
     def _pictured(self) -> tuple[Address, ...]:
         """The fields that hold input pictures, or may."""
@@ -96,14 +98,6 @@ class Body:
         return [sha for address in self._pictured for sha in pictures_in(_first(graph, (address,)))]
 
 
-def readable(graph: Graph, text: str) -> str:
-    """A sentence with each node called by its label or type where its id is one an editor made up."""
-    for node in graph.nodes.values():
-        if _MADE_UP.fullmatch(node.id):
-            text = text.replace(node.id, node.label or node.type)
-    return text
-
-
 def _holds_picture(slot: Slot) -> bool:
     return "ImageField" in (slot.schema.type, slot.schema.items)
 
@@ -118,6 +112,5 @@ def pictures_in(value: Value) -> Sequence[str]:
 
 
 def _first(graph: Graph, addresses: Sequence[Address]) -> Value:
-    for address in addresses:
-        return graph.nodes[address.node].fields.get(address.field)
-    return None
+    node = graph.nodes.get(addresses[0].node) if addresses else None
+    return node.fields.get(addresses[0].field) if node else None

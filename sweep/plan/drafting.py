@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import lcm
+from types import MappingProxyType
 from typing import Final
 
 from sweep.errors import WorkflowError, did_you_mean
@@ -12,9 +13,10 @@ from sweep.experiment.vocabulary import INPUT_NAMES, is_address
 from sweep.plan import rules
 from sweep.plan.faults import Faults
 from sweep.plan.models import Models
-from sweep.plan.rules import Choice, ControlSlot, LoraSlot, Rule, SizeSlots, Slot
+from sweep.plan.rules import Choice, ControlSlot, LoraSlot, Rule, SizeSlots, Slot, control_list, lora_stack
 from sweep.plan.settings import Uses
 from sweep.plan.shapes import model_fields
+from sweep.workflow.checks import explained
 from sweep.workflow.graph import Address, Graph, Value
 from sweep.workflow.roles import Roles, Target, field_target
 from sweep.workflow.schemas import FieldSchema, NodeSchemas
@@ -34,6 +36,15 @@ _GROUPED: Final = frozenset(
         "control_weight",
         "vae",
         "board",
+    }
+)
+_CONTROL_PARTS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(  # of an entry → field, and what sets it
+    {
+        "model": ("control_model", "controls"),
+        "image": ("image", "control_image"),
+        "weight": ("control_weight", "control_weight"),
+        "begin": ("begin_step_percent", "controls"),
+        "end": ("end_step_percent", "controls"),
     }
 )
 _UNKNOWN: Final = FieldSchema(name="", type="any")
@@ -106,17 +117,24 @@ class Draft:
 
     def _loras(self) -> Iterator[Rule]:
         if "lora" in self.uses or "lora_weight" in self.uses:
-            slots = [LoraSlot(lora, self._beside(lora.address, "weight", "lora_weight")) for lora in self._all("lora")]
+            slots = [self._lora(place, lora) for place, lora in enumerate(self._all("lora"))]
             if slots:
                 yield rules.loras(slots, self._choice)
             elif not (self.template and "lora" in self.uses):
                 self._missing("lora" if "lora" in self.uses else "lora_weight")
 
+    def _lora(self, place: int, lora: Slot) -> LoraSlot:
+        stacks = [lora_stack(setting) for setting in self.uses.settings("lora")]
+        weighed = any(place >= len(stack) or stack[place][1] is not None for stack in stacks)
+        by = "lora_weight" if "lora_weight" in self.uses else "lora"
+        weighed = weighed or by == "lora_weight"
+        return LoraSlot(lora, self._beside(lora.address, "weight", by) if weighed else None)
+
     def _controls(self) -> Iterator[Rule]:
         used = [target for target in ("controls", "control_image", "control_weight") if target in self.uses]
         if not used:
             return
-        slots = [self._control(node) for node in self._control_nodes()]
+        slots = [self._control(place, node) for place, node in enumerate(self._control_nodes())]
         if slots:
             yield rules.controls(slots, self._choice)
         elif not (self.template and "controls" in self.uses):
@@ -125,15 +143,18 @@ class Draft:
     def _control_nodes(self) -> list[str]:
         return [node.id for node in self.graph.nodes.values() if "control_model" in self._fields(node.type)]
 
-    def _control(self, node: str) -> ControlSlot:
+    def _control(self, place: int, node: str) -> ControlSlot:
+        """The fields of a ControlNet that any setting says."""
+        entries = [control_list(setting)[place : place + 1] for setting in self.uses.settings("controls")]
+        said = {part for entry in entries for part in (entry[0] if entry else ()) if entry[0][part] is not None}
+        said |= {part for part in ("image", "weight") if f"control_{part}" in self.uses}
         model = Address(node, "control_model")
-        return ControlSlot(
-            model=self._slot(Target(model), "controls"),
-            image=self._beside(model, "image", "control_image"),
-            weight=self._beside(model, "control_weight", "control_weight"),
-            begin=self._beside(model, "begin_step_percent", "controls"),
-            end=self._beside(model, "end_step_percent", "controls"),
-        )
+        parts = {
+            part: self._beside(model, name, by if by in self.uses else "controls")
+            for part, (name, by) in _CONTROL_PARTS.items()
+            if part in said
+        }
+        return ControlSlot(parts=parts)
 
     def _vae(self) -> Iterator[Rule]:
         if "vae" not in self.uses:
@@ -164,7 +185,7 @@ class Draft:
             if is_address(target):
                 return (self._at(target),)
         except WorkflowError as error:
-            self.faults.add(place, f"{place}: {error}")
+            self.faults.add(place, f"{place}: {explained(self.graph, str(error))}")
             return ()
         words = [*self.roles.targets, "variation", *self.addresses()]
         near = did_you_mean(target, words)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sweep.plan.instance import Instance, with_metadata
+from sweep.plan.instance import Instance
 from sweep.workflow.graph import Address, Edge, Graph, Node
 from sweep.workflow.identity import node_digests
 
@@ -48,7 +48,7 @@ def fuse(instances: Sequence[Instance]) -> Fused:
     for instance in instances:
         renamed = dict(zip(instance.outputs, outputs[instance.key], strict=True))
         tagged = [renamed[output] for output in instance.tagged]
-        graph = with_metadata(graph, tagged, instance.key, instance.variation.values)
+        graph = instance.telling(graph, tagged)
     return Fused(graph, outputs, {node: tuple(keys) for node, keys in fusing.owners.items()})
 
 

@@ -14,9 +14,9 @@ from sweep.workflow.schemas import NodeSchemas
 
 
 def at_home(workflow: Workflow, schemas: NodeSchemas, models: Models, uses: Uses) -> Workflow:
-    """A portable workflow whose main model, where the server lacks it, is left open for the plan to choose, and whose
-    VAE is then the model's own. Notes say so. Any other workflow stays as it is: it names what its author rendered
-    with, and another model would be another picture.
+    """A portable workflow whose main model, where the server lacks it, is left open for the plan to choose (`lacking`
+    is its name), and whose VAE is then the model's own, with a note. Any other workflow stays as it is: it names what
+    its author rendered with, and another model would be another picture.
     """
     translate = workflow.translate
     if translate is None:
@@ -40,19 +40,17 @@ def _translates(workflow: Workflow, base: str) -> bool:
 
 
 def _settled(workflow: Workflow, schemas: NodeSchemas, models: Models, uses: Uses) -> Workflow:
-    graph, notes = workflow.graph, list(workflow.notes)
+    graph, notes, lacking = workflow.graph, list(workflow.notes), ""
     for address, types in list(model_fields(graph, schemas)):
         said = graph.nodes[address.node].fields.get(address.field)
         if not isinstance(said, ModelRef) or _has(models, said, types):
             continue
         if "main" in types:
-            graph = _without(graph, address)
-            if "model" not in uses:
-                notes.append(f"The server has no model {said.name}, so its own is used; inputs.model names another.")
+            graph, lacking = _without(graph, address), said.name
         elif "vae" in types and "vae" not in uses:
             graph = _with_own_vae(graph, address.node)
             notes.append(f"The server has no VAE {said.name}, so the model's own is used; inputs.vae names another.")
-    return replace(workflow, graph=graph, notes=tuple(notes))
+    return replace(workflow, graph=graph, notes=tuple(notes), lacking=lacking)
 
 
 def _has(models: Models, said: ModelRef, types: tuple[str, ...]) -> bool:

@@ -37,15 +37,19 @@ class Models:
         """Some main model, to check the rest of an experiment with whose own model is wrong."""
         return next(map(_ref, self._mains(bases)), None)
 
-    def only_main(self, bases: Collection[str] = ()) -> ModelRef:
-        """The server's only main model of these bases (any, if empty). Raises PlanError for none or several."""
+    def only_main(self, bases: Collection[str] = (), wanted: str = "") -> ModelRef:
+        """The server's only main model of these bases (any, if empty). Raises PlanError for none or several; `wanted`
+        is the one the workflow names, which is not there.
+        """
         mains = self._mains(bases)
         kind = f"main model for {' or '.join(bases)}" if bases else "main model"
+        lacking = f"the workflow names {wanted}, which the server does not have; " if wanted else ""
         if not mains:
-            raise PlanError(f"the server has no {kind} installed.")
+            raise PlanError(f"{lacking}{'it' if lacking else 'the server'} has no {kind} installed.")
         if len(mains) > 1:
             plural = kind.replace("model", "models", 1)
-            raise PlanError(f"the server has {len(mains)} {plural}; name one: {_listed(mains)}.")
+            who = "it" if lacking else "the server"
+            raise PlanError(f"{lacking}{who} has {len(mains)} {plural}; name one: {_listed(mains)}.")
         return _ref(mains[0])
 
     def _mains(self, bases: Collection[str]) -> list[Model]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sweep.experiment.definition import Axis, Experiment, InputImage, Level, Variation
 from sweep.plan import order
-from sweep.plan.bodies import Body, readable
+from sweep.plan.bodies import Body
 from sweep.plan.fingerprint import fingerprint
 from sweep.plan.instance import Instance
 from sweep.plan.keys import KeyChain, salted
@@ -19,6 +19,7 @@ from sweep.plan.probes import probes
 from sweep.plan.replicates import REPLICATE, Replicated, replicate_axis
 from sweep.plan.shapes import Shape
 from sweep.plan.shaping import Shapes
+from sweep.workflow.checks import readable
 from sweep.workflow.graph import Graph, ModelRef
 from sweep.workflow.schemas import NodeSchemas
 
@@ -111,6 +112,7 @@ class Plan:
             source=body.source(graph),
             images={sha: self._files[sha] for sha in body.pictures(graph)},
             tagged=body.tagged,
+            recalled=body.recalled(graph),
             replicate=self._repeat(levels),
         )
 

@@ -165,10 +165,10 @@ def _floor(pixels: float, multiple: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class LoraSlot:
-    """One LoRA node of a graph."""
+    """One LoRA node of a graph; without a weight where nobody says one, so that its own address may set it."""
 
     lora: Slot
-    weight: Slot
+    weight: Slot | None
 
 
 def loras(slots: Sequence[LoraSlot], choice: Choice) -> Rule:
@@ -186,11 +186,11 @@ def loras(slots: Sequence[LoraSlot], choice: Choice) -> Rule:
             if name is not None:
                 written[slot.lora.address] = choice.model(name, slot.lora.schema.model_types or ("lora",))
             chosen = common if weight is None else weight
-            if chosen is not None:
+            if chosen is not None and slot.weight is not None:
                 written[slot.weight.address] = slot.weight.value(chosen)
         return written
 
-    places = [place for slot in slots for place in (slot.lora, slot.weight)]
+    places = [place for slot in slots for place in (slot.lora, slot.weight) if place is not None]
     shown = " · ".join(str(place.address) for place in places)
     return Rule(targets=("lora", "lora_weight"), slots=tuple(places), write=write, shown=shown)
 
@@ -206,13 +206,11 @@ def lora_stack(setting: Setting) -> list[tuple[str, float | None]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlSlot:
-    """One ControlNet node of a graph."""
+    """One ControlNet node of a graph, by what an entry may say of it: model, image, weight, begin, end. What nobody
+    says is not there, so that its own address may set it.
+    """
 
-    model: Slot
-    image: Slot
-    weight: Slot
-    begin: Slot
-    end: Slot
+    parts: Mapping[str, Slot]
 
 
 def controls(slots: Sequence[ControlSlot], choice: Choice) -> Rule:
@@ -229,12 +227,12 @@ def controls(slots: Sequence[ControlSlot], choice: Choice) -> Rule:
             written |= _control(slot, entry, choice)
         return written
 
-    places = [place for slot in slots for place in (slot.model, slot.image, slot.weight, slot.begin, slot.end)]
+    places = [place for slot in slots for place in slot.parts.values()]
     return Rule(
         targets=("controls", "control_image", "control_weight"),
         slots=tuple(places),
         write=write,
-        shown=" · ".join(str(slot.image.address) for slot in slots),
+        shown=" · ".join(str(place.address) for place in places),
     )
 
 
@@ -244,10 +242,9 @@ def control_list(setting: Setting) -> list[Mapping[str, Any]]:
 
 
 def _control(slot: ControlSlot, entry: Mapping[str, Any], choice: Choice) -> Written:
-    parts = {"model": slot.model, "image": slot.image, "weight": slot.weight, "begin": slot.begin, "end": slot.end}
     return {
         place.address: place.value(choice.value(entry[name], place.schema))
-        for name, place in parts.items()
+        for name, place in slot.parts.items()
         if entry.get(name) is not None
     }
 

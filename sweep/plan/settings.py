@@ -71,6 +71,13 @@ class Uses:
     def __contains__(self, target: object) -> bool:
         return target in self.inputs or target in self.axes
 
+    def settings(self, target: str) -> Iterator[Setting]:
+        """Everything a target is ever set to, by inputs and by each level of an axis."""
+        if target in self.inputs:
+            yield self.inputs[target]
+        for axis in self.axes.get(target, ()):
+            yield from (level.settings[target] for level in axis.levels if target in level.settings)
+
     def replacing(self) -> bool:
         """Whether any axis replaces words, so that each text it meets has to be looked at."""
         return any(_replaces(axis, target) for target, axes in self.axes.items() for axis in axes)

@@ -74,7 +74,11 @@ class Shapes:
         graph = self._workflow.graph
         if self.bases is None:
             return None
-        return own_model(graph, self._schemas, self._models) or self._models.only_main(self.bases)
+        try:
+            own = own_model(graph, self._schemas, self._models)
+        except PlanError as error:
+            raise PlanError(f"the workflow's own model is not there: {error.message}") from None
+        return own or self._models.only_main(self.bases, wanted=self._workflow.lacking)
 
 
 def _bases(workflow: str | Workflow, schemas: NodeSchemas, models: Models) -> tuple[str, ...] | None:

@@ -55,7 +55,7 @@ def mark_outputs(api: dict[str, Any], outputs: Iterable[str], *, board_id: str |
             node.setdefault("is_intermediate", True)
             continue
         node["is_intermediate"] = intermediate
-        node.setdefault("use_cache", False)
+        node["use_cache"] = False
         if board_id is not None:
             node["board"] = {"board_id": board_id}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ _OPEN_TYPES = frozenset({"core_metadata", "call_saved_workflow"})  # these take 
 _SCALARS = frozenset({"integer", "number", "string", "boolean"})
 _COERCED = frozenset({("integer", "number"), ("integer", "string"), ("number", "string")})
 _COMMON_WORDS = frozenset({"image", "processor", "to", "from", "and", "loader", "model"})
+_MADE_UP = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MANY = 12  # choices up to this number are listed in full
 
 
@@ -136,6 +138,23 @@ def check_graph(graph: Graph, schemas: NodeSchemas) -> list[Problem]:
     """
     faults = [*check_wiring(graph), *_check_nodes(graph, schemas), *_check_edges(graph, schemas)]
     return [Problem(message=fault) for fault in faults]
+
+
+def readable(graph: Graph, text: str) -> str:
+    """A sentence with each node called by its label or type where its id is one an editor made up."""
+    for node in graph.nodes.values():
+        if _MADE_UP.fullmatch(node.id):
+            text = text.replace(node.id, node.label or node.type)
+    return text
+
+
+def explained(graph: Graph, text: str) -> str:
+    """A sentence of addresses to be written into a file, with the label or type beside each id an editor made up."""
+    for node in graph.nodes.values():
+        if _MADE_UP.fullmatch(node.id):
+            called = (node.label or node.type).replace("\\", "")
+            text = re.sub(rf"{node.id}\.\w+", rf"\g<0> ({called})", text)
+    return text
 
 
 def named(node: Node) -> str:

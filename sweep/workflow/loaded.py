@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sweep.errors import Problem, WorkflowError
-from sweep.workflow.checks import check_wiring, raise_for
+from sweep.workflow.checks import check_wiring, raise_for, readable
 from sweep.workflow.graph import Address, Edge, Graph, Value
 
 
@@ -37,6 +37,7 @@ class Workflow:
     labels: Mapping[Address, str] = field(default_factory=dict)  # what its author called fields
     files: Mapping[Address, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    lacking: str = ""  # the main model it names, where that is known to be missing on the server
     translate: Callable[[str], Workflow] | None = field(
         default=None, compare=False, repr=False
     )  # of the portable form: to the nodes of a base
@@ -67,7 +68,7 @@ def sound(graph: Graph, source: str) -> Graph:
     """
     if not graph.nodes:
         raise WorkflowError(f"{source} holds no workflow: it has no nodes.")
-    raise_for([Problem(message=fault) for fault in check_wiring(graph)], source)
+    raise_for([Problem(message=readable(graph, fault)) for fault in check_wiring(graph)], source)
     fed: dict[str, set[str]] = {}
     for edge in graph.edges:
         fed.setdefault(edge.destination.node, set()).add(edge.destination.field)

@@ -365,3 +365,23 @@ def test_flux_takes_its_encoders_from_the_server_and_sizes_in_sixteens(pictures:
     assert graph.nodes["model"].fields["t5_encoder_model"] == ModelRef("t5", "any", "t5_encoder")
     assert "denoise.denoising_start = 1 − denoise_strength^0.2" in plan.sets
     assert any("model.t5_encoder_model is t5" in note for note in plan.notes)
+
+
+def test_what_an_entry_leaves_open_its_address_sets(plans: Plans) -> None:
+    steps = plans("controlnet", inputs={"control_image": "wide.png"}, axes={"control.begin_step_percent": [0, 0.4]})
+    assert [fields(steps, index, "control")["begin_step_percent"] for index in (0, 1)] == [0, 0.4]
+    stack = plans(
+        "lora",
+        inputs={"lora": ["glow", {"name": "ink", "weight": 0.3}]},
+        axes={"lora.weight": [0.1, 0.9]},
+    )
+    assert [fields(stack, index, "lora")["weight"] for index in (0, 1)] == [0.1, 0.9]
+    assert fields(stack, 0, "lora2")["weight"] == 0.3
+
+
+def test_what_an_entry_says_no_address_may_set(refusal: Refusal) -> None:
+    (said,) = refusal("lora", inputs={"lora": [{"name": "ink", "weight": 0.3}]}, axes={"lora.weight": [0.1, 0.9]})
+    assert said == "axes.lora.weight and inputs.lora both set lora.weight."
+    entry = {"model": "canny", "image": "wide.png", "begin": 0.1}
+    (said,) = refusal("controlnet", inputs={"controls": [entry]}, axes={"control.begin_step_percent": [0, 0.4]})
+    assert said.endswith("both set control.begin_step_percent.")

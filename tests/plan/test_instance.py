@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from sweep.plan.instance import with_metadata
 from sweep.workflow.checks import check_graph
-from sweep.workflow.graph import Graph, Node
+from sweep.workflow.graph import Address, Graph, ModelRef, Node
 from sweep.workflow.identity import graph_key
 from sweep.workflow.schemas import builtin_schemas
 from tests.plan.conftest import Plans
@@ -13,19 +13,31 @@ def test_key_and_values_go_into_the_picture_and_not_into_the_key(plans: Plans) -
     instance = plan.instance(plan.grid[1])
     graph = instance.submission()
     (metadata,) = [node for node in graph.nodes.values() if node.type == "core_metadata"]
-    assert metadata.fields == {"sweep_key": instance.key, "sweep_values": {"seed": 8}}
+    assert metadata.fields["sweep_key"] == instance.key
+    assert metadata.fields["sweep_values"] == {"seed": 8}
+    assert metadata.fields["positive_prompt"] == "a cup"
+    assert metadata.fields["seed"] == 8
+    assert metadata.fields["model"] == ModelRef("small", "sd-1")
     assert graph_key(graph, instance.outputs) == instance.key
     assert check_graph(graph, builtin_schemas()) == []
 
 
 def test_nothing_is_added_where_no_output_takes_metadata() -> None:
     graph = Graph.of([Node("a", "blank_image")])
-    assert with_metadata(graph, (), "k" * 32, {}) is graph
+    assert with_metadata(graph, (), {"sweep_key": "k" * 32}) is graph
+
+
+def test_what_a_picture_of_somebody_elses_told_gives_way() -> None:
+    theirs = Node("theirs", "core_metadata", {"seed": 3})
+    graph = Graph.of([Node("a", "l2i"), theirs], ["theirs.metadata → a.metadata"])
+    told = with_metadata(graph, ("a",), {"sweep_key": "k" * 32, "seed": 4})
+    (edge,) = told.feeding(Address("a", "metadata"))
+    assert told.nodes[edge.source.node].fields["seed"] == 4
 
 
 def test_a_node_id_that_is_taken_is_left_alone() -> None:
     taken = f"sweep_metadata_{'k' * 12}"
-    graph = with_metadata(Graph.of([Node("a", "l2i"), Node(taken, "integer")]), ("a",), "k" * 32, {"seed": 1})
+    graph = with_metadata(Graph.of([Node("a", "l2i"), Node(taken, "integer")]), ("a",), {"sweep_key": "k" * 32})
     assert graph.nodes[taken].type == "integer"
     assert len(graph.nodes) == 3
 

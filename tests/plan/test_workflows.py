@@ -11,7 +11,7 @@ from sweep.errors import PlanError
 from sweep.experiment.definition import Experiment
 from sweep.plan.binding import Plan, make_plan
 from sweep.workflow.checks import check_graph
-from sweep.workflow.graph import Graph, ImageRef, ModelRef
+from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef
 from sweep.workflow.schemas import Model, builtin_schemas
 from sweep.workflow.templates import template
 from tests.plan.conftest import MODELS, model
@@ -96,8 +96,6 @@ def test_a_random_node_that_stays_is_told(own: Own) -> None:
 
 
 def test_the_workflows_own_model_is_found_by_name_on_any_server(own: Own) -> None:
-    from sweep.workflow.graph import Address
-
     graph = template("txt2img", "sd-1").set({Address("model", "model"): ModelRef("other", "sd-1")})
     elsewhere = [Model(key=f"here-{m.name}", hash="", name=m.name, base=m.base, type=m.type) for m in MODELS]
     plan = own(as_api(graph), models=elsewhere, axes={"seed": [1]})
@@ -170,7 +168,7 @@ def test_a_portable_document_runs_with_what_the_server_has(own: Own) -> None:
     assert ImageRef(instance.source) in [node.fields.get("image") for node in instance.graph.nodes.values()]
     assert check_graph(instance.graph, builtin_schemas()) == []
     said = " ".join(plan.notes)
-    assert "no model somebody_elses" in said
+    assert "no model somebody_elses, so its only one that fits, only, is used; inputs.model names another." in said
     assert "no VAE theirs" in said
 
 
@@ -187,3 +185,25 @@ def test_a_picture_outside_the_experiments_folder_is_told(own: Own, tmp_path: Pa
     outside.write_bytes((pictures / "wide.png").read_bytes())
     plan = own(PORTABLE, models=[model("only")], inputs={"image": str(outside)}, axes={"seed": [1]})
     assert any("outside.png lies outside" in note for note in plan.notes)
+
+
+def test_of_several_models_none_is_taken_for_the_one_a_document_names(own: Own) -> None:
+    with pytest.raises(PlanError) as error:
+        own(PORTABLE, models=[model("one"), model("two")], axes={"seed": [1]})
+    assert "the workflow names somebody_elses, which the server does not have; it has 2 main models" in str(error.value)
+    assert "name one: one, two." in str(error.value)
+
+
+def test_a_model_that_a_graph_names_itself_is_told_as_the_workflows(own: Own) -> None:
+    graph = template("txt2img", "sd-1").set({Address("model", "model"): ModelRef("other", "sd-1")})
+    with pytest.raises(PlanError, match=r"the workflow's own model is not there: the server has no model named other"):
+        own(as_api(graph), models=[model("small")], axes={"seed": [1]})
+
+
+def test_an_unknown_node_type_is_told_before_what_follows_from_it(own: Own) -> None:
+    document = as_api(template("txt2img", "sd-1"))
+    document["nodes"]["noise"] = {"id": "noise", "type": "fancy_noise"}
+    with pytest.raises(PlanError) as error:
+        own(document, inputs={"model": "small"}, axes={"seed": [1]})
+    assert "noise is of type fancy_noise, which this server does not have" in str(error.value)
+    assert "no seed" not in str(error.value)

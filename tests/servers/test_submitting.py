@@ -48,7 +48,7 @@ async def test_what_the_graph_says_itself_is_kept(fake: Fake, client: InvokeAI) 
     nodes = sent["batch"]["graph"]["nodes"]
     assert sent["prepend"] is True
     assert nodes["a"]["is_intermediate"] is False
-    assert (nodes["l"]["use_cache"], nodes["l"]["is_intermediate"]) == (True, True)
+    assert (nodes["l"]["use_cache"], nodes["l"]["is_intermediate"]) == (False, True)  # never another item's picture
 
 
 async def test_of_many_ids_the_highest_is_ours(fake: Fake, client: InvokeAI) -> None:
