@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Final
 
 import anyio
@@ -61,7 +62,14 @@ async def open_member(member: Member, options: RunOptions) -> None:
     """Find out who answers, where that is not known yet. Raises ServerError."""
     if not member.opened:
         info = await member.server.open()
-        member.admit(info, Limit.of(options.concurrency or 2 * info.capacity))
+        member.admit(told(info), Limit.of(options.concurrency or 2 * info.capacity))
+
+
+def told(info: ServerInfo) -> ServerInfo:
+    """A sandbox by a name that says it is one, so that every row of the table does."""
+    if not info.sandbox or info.name.startswith("sandbox"):
+        return info
+    return replace(info, name=f"sandbox {info.name}")
 
 
 async def _close_all(servers: Sequence[Server]) -> None:

@@ -177,6 +177,11 @@ async def _nothing_new(plan: Plan, journal: SqliteJournal, options: RunOptions) 
     return counts.completed + counts.failed == len(plan)
 
 
+def _facts(info: ServerInfo) -> dict[str, str]:
+    facts = {"name": info.name, "version": info.version, "api": info.api}
+    return {**facts, "sandbox": "true"} if info.sandbox else facts
+
+
 async def in_step(plan: Plan, journal: SqliteJournal, servers: Sequence[ServerInfo], options: RunOptions) -> int:
     """Begin a run on record, and bring what is on record in step with the definition; the run's number.
 
@@ -189,7 +194,7 @@ async def in_step(plan: Plan, journal: SqliteJournal, servers: Sequence[ServerIn
             fingerprint=plan.fingerprint,
             axes=tuple((axis.name, axis.kind) for axis in plan.axes),
             points=len(plan),
-            servers=[{"name": info.name, "version": info.version, "api": info.api} for info in servers],
+            servers=[_facts(info) for info in servers],
             command=" ".join(options.command),
             sweep_version=VERSION,
         )
