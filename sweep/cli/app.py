@@ -61,6 +61,8 @@ def _answered(arguments: list[str]) -> int:
         fault: SweepError = misused(error)
     except SweepError as error:
         fault = error
+    except SystemExit:  # the parser's own answer to a closed pipe
+        raise BrokenPipeError from None
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sweep.experiment.definition import Axis
 
 LABEL: Final = 12  # columns before what a label is about
+SHORT: Final = 60  # characters of one value of the first or last point
 
 
 def plan_lines(forecast: Forecast) -> list[str]:
@@ -76,7 +77,11 @@ def _axis(axis: Axis, width: int, forecast: Forecast) -> str:
     text = (" · " if axis.kind in ("text", "label") else ", ").join(shown)
     text += "" if count <= 4 else f" … {_value(axis.levels[count - 1].value)}"
     room = max(20, columns() - LABEL - width - 10)
-    return f"{axis.name:<{width}}  {count:>4}   {text if len(text) <= room else text[: room - 1] + '…'}"
+    return f"{axis.name:<{width}}  {count:>4}   {_cut(text, room)}"
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _value(value: object) -> str:
@@ -131,5 +136,5 @@ def _estimate(forecast: Forecast) -> str:
 
 
 def _point(forecast: Forecast, index: int) -> list[str]:
-    first, *rest = (f"{name} {_value(value)}" for name, value in forecast.plan.grid[index].values.items())
+    first, *rest = (f"{name} {_cut(_value(value), SHORT)}" for name, value in forecast.plan.grid[index].values.items())
     return [f"{index}: {first}", *rest]

@@ -20,6 +20,13 @@ def sandbox(
     ] = "sd-1",
     latency: Annotated[float, typer.Option(min=0, help="Seconds each item takes at least.", metavar="N")] = 0.0,
     step_latency: Annotated[float, typer.Option(min=0, help="Seconds each denoising step takes.", metavar="N")] = 0.0,
+    jitter: Annotated[
+        float, typer.Option(min=0, max=1, help="Share by which both vary to either side.", metavar="SHARE")
+    ] = 0.0,
+    gc_pause: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds the whole server stalls at each item, as InvokeAI does.", metavar="N"),
+    ] = 0.0,
     workers: Annotated[int, typer.Option(min=1, help="Items rendered at once, as with several GPUs.", metavar="N")] = 1,
     queue_limit: Annotated[int, typer.Option(min=1, help="Most items pending.", metavar="N")] = 10_000,
     fail_rate: Annotated[
@@ -35,6 +42,10 @@ def sandbox(
         Literal["queue", "sessions", "portable"],
         typer.Option(help="API it speaks: queue, sessions or portable.", metavar="API"),
     ] = "queue",
+    user: Annotated[
+        list[str] | None,
+        typer.Option(help="A user; a login is wanted then. Again for more.", metavar="EMAIL:PASSWORD"),
+    ] = None,
     root: Annotated[
         Path | None,
         typer.Option(help="Keep queue and pictures here over a restart.", show_default=False, metavar="FOLDER"),
@@ -55,13 +66,25 @@ def sandbox(
         models=tuple(name.strip() for name in models.split(",") if name.strip()),
         latency=latency,
         step_latency=step_latency,
+        jitter=jitter,
+        gc_pause=gc_pause,
         workers=workers,
         queue_limit=queue_limit,
         api=api,
+        users=_users(user or []),
         root=root,
         faults=_faults(fail_rate, fault or []),
     )
     anyio.run(serve, chosen, say)
+
+
+def _users(given: list[str]) -> dict[str, str]:
+    from sweep.errors import UsageError
+
+    pairs = [text.partition(":") for text in given]
+    if not all(email and password for email, _, password in pairs):
+        raise UsageError("A user has an e-mail address and a password.", hint="Write --user me@example.org:secret.")
+    return {email: password for email, _, password in pairs}
 
 
 def _faults(fail_rate: float, given: list[str]) -> Faults:

@@ -63,12 +63,13 @@ def study(
     if as_json:
         say(json.dumps(made.to_json(), ensure_ascii=False))
         return
-    if not made.data["words"]:
-        say(f"{folder.name} says nothing: nothing varies in it, or nothing was rendered.")
-    for sentence in made.data["words"]:
-        if everything or sentence["headline"]:
-            for line in filled(sentence["text"], rest="  "):
-                say(line)
+    said = made.data["words"]
+    chosen = [each for each in said if everything or each["headline"]]
+    for each in chosen:
+        for line in filled(each["text"], rest="  "):
+            say(line)
+    if not chosen:
+        say(f"{folder.name}: nothing can be said yet. sweep study {run} --all tells why.")
     _table(made)
 
 

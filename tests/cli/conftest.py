@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 from PIL import Image
-from ruamel.yaml import YAML
 
 from sweep.cli import app
+from sweep.sandbox.app import sandbox_server
+from sweep.sandbox.options import Faults, SandboxOptions
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -60,8 +64,7 @@ def furnish(folder: Path) -> None:
 def write(path: Path, **changes: Any) -> Path:
     """The small experiment with some of its keys replaced, None removing one."""
     content = {key: value for key, value in {**SMALL, **changes}.items() if value is not None}
-    with path.open("w", encoding="utf-8") as file:
-        YAML(typ="safe").dump(content, file)
+    path.write_text(json.dumps(content, indent=1), encoding="utf-8")  # JSON is YAML
     return path
 
 
@@ -117,3 +120,24 @@ def unknown_server() -> Iterator[str]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@contextmanager
+def _sandbox(options: SandboxOptions) -> Iterator[str]:
+    """A sandbox on a loop of its own."""
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(sandbox_server(options)) as found:
+        yield found.url
+
+
+@pytest.fixture
+def hostile() -> Iterator[str]:
+    """A sandbox at which every item fails."""
+    with _sandbox(SandboxOptions(faults=Faults(fail_rate=1.0))) as url:
+        yield url
+
+
+@pytest.fixture
+def named() -> Iterator[str]:
+    """A sandbox whose model is called as another server's."""
+    with _sandbox(SandboxOptions(models=("tiny-sd:sd-1:main",))) as url:
+        yield url

@@ -1,0 +1,292 @@
+"""Every command as its user types it: what is on stdout, what on stderr, and the exit code."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from sweep.cli.commands import ALL
+from sweep.record.lock import FolderLock
+from tests.cli.conftest import SMALL, Answer, Sweep, write
+
+NAMES = [command.__name__ for command in ALL]
+
+
+def records(text: str) -> list[dict[str, str]]:
+    """The rows of a CSV."""
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.mark.parametrize("arguments", [(), *((name,) for name in NAMES)], ids=["sweep", *NAMES])
+def test_every_command_helps_within_eighty_columns(arguments: tuple[str, ...], sweep: Sweep) -> None:
+    answer = sweep(*arguments, "--help")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.startswith("Usage: sweep")
+    assert max(map(len, answer.out.splitlines())) <= 80
+    assert " range>" not in answer.out
+
+
+def test_help_shows_every_command_in_a_whole_sentence(sweep: Sweep) -> None:
+    told = sweep("--help").out.split("Commands:\n")[1].split("\n\n")[0]
+    assert [line.split()[0] for line in told.splitlines()] == NAMES
+    assert all(line.endswith(".") and not line.endswith("...") for line in told.splitlines())
+
+
+def test_version(sweep: Sweep) -> None:
+    assert re.fullmatch(r"sweep \d+\.\d+\.\d+\S*\n", sweep("--version").out)
+
+
+def test_schema(sweep: Sweep) -> None:
+    assert "axes" in json.loads(sweep("schema").out)["properties"]
+
+
+@pytest.mark.usefixtures("home")
+class TestRun:
+    def test_a_first_run_a_second_and_one_with_more_points(self, sweep: Sweep, home: Path) -> None:
+        first = sweep("run", "small.yaml")
+        assert first.code == 0
+        assert first.err.splitlines()[0] == "small  12 points  (sandbox: painted, not diffused)"
+        folder = Path("results", "small")
+        assert f"  table   {folder / 'results.csv'}\n" in first.out
+        assert f"  report  {folder / 'report.html'}\n" in first.out
+        assert (home / folder / "report.html").stat().st_size > 10_000
+        assert re.search(r"^denoise_strength  0\.2 +4 +\d\.\d\d +-?\d\.\d\d", first.out, re.MULTILINE)
+        assert "12 of 12 done in " in first.out
+        again = sweep("run", "small.yaml")
+        assert (again.code, again.out.splitlines()[0]) == (0, "12 of 12 done before; nothing to render.")
+        more = sweep("run", "small.yaml", "--set", "axes.variation=[oil, chalk]", "--no-report")
+        assert "12 points · 6 done before" in more.err
+        assert "6 earlier points are kept that the experiment no longer has: sweep table" in more.out
+        assert len(records(sweep("table", "small").out)) == 12
+        assert len(records(sweep("table", "small", "--all").out)) == 18
+
+    def test_a_single_point(self, sweep: Sweep, home: Path) -> None:
+        write(home / "one.yaml", name="one", axes=None)
+        answer = sweep("run", "one.yaml")
+        assert (answer.code, answer.err.splitlines()[0].split("  ")[1]) == (0, "1 point")
+        assert answer.out.startswith("1 of 1 done in ")
+        assert sweep("study", "one").out.startswith("one: nothing can be said yet.")
+        assert sweep("plan", "one.yaml").out.splitlines()[3].strip() == "points     1     done 1     new 0"
+
+    def test_parts_of_a_grid_make_the_whole(self, sweep: Sweep) -> None:
+        parts = [sweep("run", "small.yaml", "--shard", f"{k}/2", "--no-report") for k in (1, 2)]
+        assert {part.code for part in parts} == {0}
+        assert len(records(sweep("table", "small").out)) == 12
+
+    def test_failures_are_rows_and_are_tried_again(self, sweep: Sweep, hostile: str) -> None:
+        failed = sweep("run", "small.yaml", "-s", hostile, "--attempts", "1", "--no-report")
+        assert failed.code == 1
+        assert "0 of 12 done" in failed.out
+        assert "12 failed (OutOfMemoryError: " in failed.out
+        assert "the same command with --retry-failed tries them again" in " ".join(failed.out.split())
+        assert {row["status"] for row in records(sweep("table", "small").out)} == {"failed"}
+        assert sweep("run", "small.yaml", "--no-report").code == 1
+        mended = sweep("run", "small.yaml", "--retry-failed", "--no-report")
+        assert mended.code == 0
+        assert "12 of 12 done" in mended.out
+
+    def test_fused(self, sweep: Sweep) -> None:
+        assert sweep("run", "small.yaml", "--fuse", "6", "--no-report").code == 0
+        assert len({row["sha256"] for row in records(sweep("table", "small").out)}) == 12
+
+    def test_progress_for_programs(self, sweep: Sweep) -> None:
+        answer = sweep("run", "small.yaml", "--progress", "json", "--no-report")
+        told = [json.loads(line) for line in answer.out.splitlines()]
+        assert [event["event"] for event in told if event["event"] == "Completed"] == ["Completed"] * 12
+        assert told[-1]["event"] == "RunEnded"
+        assert answer.err == ""
+
+    def test_no_progress(self, sweep: Sweep) -> None:
+        answer = sweep("run", "small.yaml", "--progress", "none", "--no-report")
+        assert (answer.code, answer.out, answer.err) == (0, "", "")
+
+    def test_a_folder_in_use(self, sweep: Sweep, done: Path) -> None:
+        with FolderLock(done):
+            answer = sweep("run", "small.yaml")
+            assert "results/small is in use by process" in answer.err
+            assert "going on: process" in sweep("status", "small").out
+            asked = sweep("stop", "small")
+        assert (answer.code, asked.code) == (4, 0)
+
+    def test_a_full_disk_ends_it_and_room_lets_it_go_on(self, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+        real, written = os.fsync, []
+
+        def full(file: int) -> None:
+            if stat.S_ISREG(os.fstat(file).st_mode):
+                written.append(file)
+                if len(written) > 6:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            real(file)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            answer = sweep("run", "small.yaml", "--concurrency", "1", "--no-report")
+        assert answer.code == 4
+        assert "no space is left on the device" in answer.err
+        before = len(records(sweep("table", "small").out))
+        assert 0 < before < 12
+        after = sweep("run", "small.yaml", "--no-report")
+        assert f"{before} done before" in after.err
+        assert after.code == 0
+
+
+@pytest.mark.usefixtures("home")
+class TestPlan:
+    def test_says_what_a_run_would_do_and_does_not(self, sweep: Sweep, home: Path) -> None:
+        answer = sweep("plan", "small.yaml")
+        assert answer.code == 0
+        lines = [line.rstrip() for line in answer.out.splitlines()]
+        assert lines[0] == "small — How much of a gradient survives?"
+        assert "  points     12 = 3 × 2 × 2     done 0     new 12" in lines
+        assert "  axes       denoise_strength     3   0.2, 0.5, 0.8" in lines
+        assert max(map(len, lines)) <= 110
+        assert not (home / "results").exists()
+
+    @pytest.mark.usefixtures("done")
+    def test_as_json(self, sweep: Sweep) -> None:
+        found = json.loads(sweep("plan", "small.yaml", "--json").out)
+        assert (found["points"], found["done"], found["new"]) == (12, 12, 0)
+
+    def test_long_values_are_cut_and_lines_are_broken(self, sweep: Sweep, home: Path) -> None:
+        write(home / "long.yaml", axes={"variation": ["words " * 60, "b\nc", "d", "e", "f"], "seed": {"count": 3}})
+        lines = sweep("plan", "long.yaml").out.splitlines()
+        assert max(len(line) for line in lines if "first" not in line) <= 110
+        assert any("drawn by the first run" in line for line in lines)
+
+
+@pytest.mark.usefixtures("done")
+class TestAfterwards:
+    def test_status(self, sweep: Sweep, done: Path) -> None:
+        assert sweep("status", "small").out.splitlines()[0] == "small  12/12 done  100 %"
+        assert sweep("status", done).out == sweep("status", "small.yaml").out
+        found = json.loads(sweep("status", "small", "--json").out)
+        assert (found["completed"], found["pending"], found["run"][:9]) == (12, 0, "completed")
+
+    def test_table_in_every_format(self, sweep: Sweep) -> None:
+        rows = records(sweep("table", "small").out)
+        assert [row["seed"] for row in rows[:2]] == ["42", "43"]
+        assert [row["seed"] for row in json.loads(sweep("table", "small", "-f", "json").out)[:2]] == [42, 43]
+        assert sweep("table", "small", "-f", "md").out.startswith("| index | key |")
+        assert sweep("table", "small", "-f", "parquet").code == 2
+        assert sweep("table", "small", "-f", "parquet", "-o", "t.parquet").out == ""
+        assert str(pd.read_parquet("t.parquet")["seed"].dtype) == "Int64"
+        sweep("table", "small", "-o", "t.csv")
+        assert records(Path("t.csv").read_text()) == rows
+
+    def test_table_where(self, sweep: Sweep) -> None:
+        chosen = records(sweep("table", "small", "--where", "denoise_strength > 0.4 and seed == 42").out)
+        assert [(row["denoise_strength"], row["seed"]) for row in chosen] == [("0.5", "42")] * 2 + [("0.8", "42")] * 2
+        wrong = sweep("table", "small", "--where", "sed == 4")
+        assert (wrong.code, "Did you mean seed?" in wrong.err) == (2, True)
+
+    def test_study(self, sweep: Sweep) -> None:
+        answer = sweep("study", "small", "-o", "numbers")
+        assert answer.code == 0
+        assert "variance explained by" in answer.out
+        assert Path("numbers", "study.json").is_file()
+        assert len(sweep("study", "small", "--all").out) > len(answer.out)
+        assert json.loads(sweep("study", "small", "--json").out)["name"] == "small"
+        assert "Did you mean ssim?" in sweep("study", "small", "-m", "sim").err
+
+    def test_report_and_compare(self, sweep: Sweep) -> None:
+        assert sweep("report", "small").out == f"{Path('results', 'small', 'report.html')}\n"
+        assert sweep("report", "small", "-o", "page.html").out == "page.html\n"
+        answer = sweep("compare", "small", "small", "-o", "both.html")
+        assert answer.out.splitlines()[0].startswith("Of 12 points in both runs, 12 are the same file")
+        assert Path("both.html").is_file()
+
+    def test_a_damaged_folder_has_a_report_and_the_exit_code_says_so(self, sweep: Sweep, done: Path) -> None:
+        (done / "report.html").unlink()
+        (done / "journal.sqlite").write_bytes(b"no database")
+        answer = sweep("report", "small")
+        assert answer.code == 4
+        assert (done / "report.html").is_file()
+
+    @pytest.mark.parametrize(
+        ("arguments", "file"),
+        [
+            (("--x", "denoise_strength", "--y", "variation"), "sheet.png"),
+            (("--x", "seed"), "sheet.webp"),
+            (("--animate", "denoise_strength"), "moving.gif"),
+            (("--filmstrip", "denoise_strength", "--metric", "ssim"), "strip.jpg"),
+            (("--x", "seed", "--fix", "variation=ink", "--size", "32"), "fixed.png"),
+        ],
+    )
+    def test_sheets(self, arguments: tuple[str, ...], file: str, sweep: Sweep) -> None:
+        answer = sweep("sheet", "small", *arguments, "-o", file)
+        assert (answer.code, answer.out) == (0, f"{file}\n")
+        assert Path(file).stat().st_size > 500
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            ((), "A sheet needs --x, or --animate, or --filmstrip, and only one of them."),
+            (("--x", "sed"), "Did you mean seed?"),
+            (("--x", "seed", "--fix", "variation"), "--fix variation has no value."),
+            (("--x", "seed", "-o", "a.bmp"), "a.bmp names no format that can be written here."),
+        ],
+    )
+    def test_no_sheet(self, arguments: tuple[str, ...], says: str, sweep: Sweep) -> None:
+        answer = sweep("sheet", "small", *arguments)
+        assert answer.code == 2
+        assert says in answer.err
+
+    def test_verify_and_repair(self, sweep: Sweep, done: Path) -> None:
+        assert sweep("verify", "small").out == "small: every file and every row is what was written.\n"
+        picture = sorted((done / "images").iterdir())[3]
+        picture.write_bytes(picture.read_bytes()[:200])
+        found = sweep("verify", "small")
+        assert (found.code, "truncated" in found.out, "--repair" in found.out) == (4, True, True)
+        mended = sweep("verify", "small", "--repair")
+        assert (mended.code, "1 variation is open again" in mended.out) == (0, True)
+        again = sweep("run", "small.yaml", "--no-report")
+        assert "11 done before" in again.err
+        assert sweep("verify", "small").code == 0
+
+    @pytest.mark.parametrize("command", ["stop", "cancel"])
+    def test_nothing_to_stop(self, command: str, sweep: Sweep) -> None:
+        answer = sweep(command, "small")
+        assert answer.code == 2
+        assert "No run is going on in" in answer.err
+
+
+class TestWorkflows:
+    @pytest.fixture
+    def picture(self, done: Path) -> Path:
+        return min((done / "images").iterdir())
+
+    def test_a_picture_is_inspected(self, sweep: Sweep, picture: Path) -> None:
+        answer = sweep("inspect", picture)
+        assert answer.code == 0
+        assert re.search(r"^  denoise_strength +denoise\.denoising_start", answer.out, re.MULTILINE)
+        found = json.loads(sweep("inspect", picture, "--json").out)
+        assert found["roles"]["seed"] == ["noise.seed"]
+
+    def test_a_first_experiment_is_written_and_plans(self, sweep: Sweep, picture: Path) -> None:
+        told = sweep("init", picture, "-o", "first.yaml", "--image", "photo.png")
+        assert told.out == "first.yaml written. sweep plan first.yaml shows what it would do.\n"
+        assert sweep("plan", "first.yaml").code == 0
+        again = sweep("init", picture, "-o", "first.yaml")
+        assert (again.code, "first.yaml is there already." in again.err) == (2, True)
+
+
+def marked(answer: Answer) -> Any:
+    """The one JSON object on stdout."""
+    return json.loads(answer.out)
+
+
+def test_a_sandbox_can_have_another_servers_model(sweep: Sweep, home: Path, named: str) -> None:
+    inputs = {**SMALL["inputs"], "model": "tiny-sd"}
+    write(home / "tiny.yaml", inputs=inputs)
+    answer = sweep("plan", "tiny.yaml", "-s", named, "--json")
+    assert marked(answer)["models"] == ["tiny-sd"]

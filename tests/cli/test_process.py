@@ -1,0 +1,99 @@
+"""What only a process of its own shows: signals, closed pipes, code pages, a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+ENTRY = [sys.executable, "-c", "from sweep.cli.app import main; main()"]
+
+
+def started(
+    *arguments: str, environment: Mapping[str, str] | None = None, output: int = subprocess.PIPE
+) -> subprocess.Popen[bytes]:
+    """The command, with its own streams."""
+    return subprocess.Popen(
+        [*ENTRY, *arguments],
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def test_control_c_ends_the_sandbox_quietly() -> None:
+    process = started("sandbox", "--port", "0")
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith(b"http://127.0.0.1:")
+    process.send_signal(signal.SIGINT)
+    assert process.communicate() == (b"", b"")
+    assert process.returncode == 130
+
+
+def test_control_c_while_modules_are_loaded_is_quiet(home: Path) -> None:
+    process = started("plan", "small.yaml", environment={"PYTHONPROFILEIMPORTTIME": "1"})
+    assert process.stderr is not None
+    for line in process.stderr:  # it tells of every module that is loaded
+        if b"typer" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert (process.returncode, out) == (130, b"")
+    assert b"Traceback" not in err
+
+
+def test_a_reader_that_leaves_is_no_error(done: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    process = started("table", "small", output=write)
+    os.close(write)
+    process.communicate()
+    assert process.returncode == 0
+
+
+def test_a_run_outlives_whoever_watched_it(home: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    process = started("run", "small.yaml", "--no-report", "--progress", "json", output=write)
+    os.close(write)
+    process.communicate()
+    assert process.returncode == 0
+    assert len(list(Path("results/small/images").iterdir())) == 12
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_code_page_without_our_signs(encoding: str, home: Path) -> None:
+    process = started("plan", "small.yaml", environment={"PYTHONIOENCODING": encoding})
+    out, err = process.communicate()
+    assert (process.returncode, err) == (0, b"")
+    assert b"denoise.denoising_start = 1 \\u2212 denoise_strength" in out
+
+
+def test_bars_in_a_terminal(home: Path) -> None:
+    ours, theirs = pty.openpty()
+    environment = {"TERM": "xterm", "COLUMNS": "80", "LINES": "24", "NO_COLOR": "1"}
+    process = started("run", "small.yaml", "--no-report", output=theirs, environment=environment)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(ours, 65536)
+        except OSError:  # the other side is closed
+            break
+    os.close(ours)
+    assert process.wait() == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
+    assert lines[0] == "small  12 points  (sandbox: painted, not diffused)"
+    assert any(line.startswith("sandbox  ") and "running" in line for line in lines)
+    assert any(re.match(r"all +\S+ +\d+/12 +\d+ %", line) for line in lines)
+    assert "\x1b[3" not in shown.decode()  # NO_COLOR

@@ -1,0 +1,103 @@
+"""How a run is told while it goes on: the account, its sentences, and their order."""
+
+from __future__ import annotations
+
+import pytest
+
+from sweep.cli.console import bytes_text, clock_text, filled, seconds_text
+from sweep.cli.progress import progress
+from sweep.cli.sentences import count_text, sentence, server_text
+from sweep.engine import events
+from sweep.engine.tally import Tally
+
+STARTED = events.RunStarted(
+    experiment="night", points=132, done=12, failed=1, former=0, servers=("gpu1", "gpu2"), sandbox=False, folder="f"
+)
+
+
+def completed(key: str, server: str = "gpu1") -> events.Completed:
+    return events.Completed(key=key, index=0, server=server, values={}, paths=(), seconds=1.0)
+
+
+def failed(value: str = "oil") -> events.Failed:
+    values: dict[str, str | float] = {"denoise_strength": 0.4, "variation": value}
+    return events.Failed(key="k", index=7, server=None, values=values, error="ValueError: sizes differ")
+
+
+def test_rates_and_time_left_are_those_of_the_last_minute() -> None:
+    tally = Tally()
+    tally.take(STARTED, 0.0)
+    for second in range(1, 121):
+        if second <= 60 or second % 2 == 0:  # slower in the second minute
+            tally.take(completed(str(second)), float(second))
+    assert tally.servers["gpu1"].rate(120.0, 0.0) == pytest.approx(0.5, abs=0.02)
+    assert server_text(tally.servers["gpu1"], tally, 120.0) == "0 running    30/min"
+    assert tally.done == 102
+    assert count_text(tally, 120.0) == "102/132  77 %  1 failed  0:57 left"
+
+
+def test_slow_servers_have_a_rate_too() -> None:
+    tally = Tally()
+    tally.take(STARTED, 0.0)
+    for hour in (1, 2, 3):
+        tally.take(completed(str(hour)), hour * 3600.0)
+    assert server_text(tally.servers["gpu1"], tally, 3 * 3600.0) == "0 running     1/h"
+
+
+def test_what_runs_and_what_left() -> None:
+    tally = Tally()
+    tally.take(STARTED, 0.0)
+    assert count_text(tally, 0.0) == "12/132  9 %  1 failed"
+    tally.take(events.Submitted(key="a", index=0, server="gpu1", attempt=1), 1.0)
+    tally.take(events.Submitted(key="b", index=1, server="gpu1", attempt=1), 1.0)
+    tally.take(events.Retrying(key="b", index=1, server="gpu1", attempt=1, delay=1.0, error="lost"), 1.5)
+    assert server_text(tally.servers["gpu1"], tally, 2.0).startswith("1 running")
+    tally.take(events.ServerChanged(server="gpu2", state="left", reason="does not answer"), 2.0)
+    assert server_text(tally.servers["gpu2"], tally, 2.0) == "away: does not answer"
+    tally.take(events.Stopping(stage=1, in_flight=1), 3.0)
+    assert count_text(tally, 3.0).endswith("stopping")
+
+
+def test_sentences() -> None:
+    assert sentence(STARTED) == "night  132 points · 12 done before · 1 failed before"
+    assert sentence(failed()) == "  failed  denoise_strength 0.4 · variation oil: ValueError: sizes differ"
+    assert len(sentence(failed("word " * 100))) < 120
+    assert sentence(completed("k")) == ""
+
+
+@pytest.mark.parametrize("style", ["plain", "rich"])
+def test_the_headline_comes_first(style: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("rich" if style == "rich" else "plain") as display:
+        display(events.Notice(message="gpu3 does not answer."))
+        display(STARTED)
+        display(failed())
+    told = [line.strip() for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert told[0].startswith("night  132 points")
+    assert told[1] == "gpu3 does not answer."
+    assert told[2].startswith("failed")
+
+
+def test_what_was_said_before_a_run_that_never_began_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("plain") as display:
+        display(events.Notice(message="gpu3 does not answer."))
+    assert capsys.readouterr().err == "  gpu3 does not answer.\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.84, "0.8 s"), (12.2, "12 s"), (171, "2 min 51 s"), (11100, "3 h 05 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert seconds_text(seconds) == text
+
+
+def test_clocks_and_sizes() -> None:
+    assert [clock_text(value) for value in (82, 7384, -1)] == ["1:22", "2:03:04", "0:00"]
+    assert [bytes_text(value) for value in (12, 61e6, 2e12)] == ["12 B", "61 MB", "2.0 TB"]
+
+
+def test_a_per_cent_sign_stays_with_its_number() -> None:
+    for width in range(12, 40):
+        assert not any(
+            line.startswith("%") for line in filled("explains 94 % of the variance and 3 % of it", width=width)
+        )
