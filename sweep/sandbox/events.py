@@ -7,6 +7,7 @@ from typing import Any
 
 import socketio
 
+from sweep.sandbox.accounts import Accounts
 from sweep.sandbox.execution import Prepared
 from sweep.sandbox.faults import FaultDice
 from sweep.sandbox.queue import Item, Queue
@@ -17,11 +18,12 @@ Payload = dict[str, Any]
 class Events:
     """Sends events to all sockets (single-user InvokeAI does, subscribed or not; only `queue_cleared` is by room)."""
 
-    def __init__(self, queue: Queue, dice: FaultDice) -> None:
+    def __init__(self, queue: Queue, dice: FaultDice, accounts: Accounts) -> None:
         self.sio = socketio.AsyncServer(async_mode="aiohttp", cors_allowed_origins="*")
         self.sent = 0
         self._queue = queue
         self._dice = dice
+        self._accounts = accounts
         self._sids: set[str] = set()
         self.sio.on("connect", self._connected)
         self.sio.on("disconnect", self._disconnected)
@@ -29,7 +31,10 @@ class Events:
             self.sio.on(f"subscribe_{name}" if name != "session" else "subscribe", self._subscribe)
             self.sio.on(f"unsubscribe_{name}" if name != "session" else "unsubscribe", self._unsubscribe)
 
-    async def _connected(self, sid: str, _environ: Any, _auth: Any = None) -> None:
+    async def _connected(self, sid: str, environ: Any, auth: Any = None) -> None:
+        refusal = self._accounts.refusal({"Authorization": environ.get("HTTP_AUTHORIZATION", "")}, auth)
+        if refusal:
+            raise socketio.exceptions.ConnectionRefusedError(refusal)
         self._sids.add(sid)
 
     async def _disconnected(self, sid: str, _reason: Any = None) -> None:

@@ -10,12 +10,15 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from sweep.sandbox.accounts import bearer
 from sweep.sandbox.pictures import UnknownImageError
 from sweep.sandbox.requests import RefusedError, fault
 from sweep.sandbox.service import Sandbox
 
 KEY: web.AppKey[Sandbox] = web.AppKey("sandbox", Sandbox)
 HEADERS = {"X-Sandbox": "sweep"}
+FRESH_TOKEN = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
+_OPEN_TO_ALL = frozenset({"/api/v1/auth/status", "/api/v1/auth/login", "/api/v1/app/version", "/openapi.json"})
 
 
 def sandbox_of(request: web.Request) -> Sandbox:
@@ -68,11 +71,26 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _cut(request)
     if met == "slow":
         await asyncio.sleep(sandbox.faults.slow_seconds)
-    response = await _handled(request, handler)
+    response = await _admitted(request, handler)
     if met == "lost_answer":
         return _cut(request)
     if met == "truncated" and isinstance(response, web.Response):
         return await _truncated(request, response)
+    return response
+
+
+async def _admitted(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Only who has logged in, where a login is wanted. Whoever changes something is given a fresh token."""
+    accounts = sandbox_of(request).accounts
+    if request.path in _OPEN_TO_ALL:
+        return await _handled(request, handler)
+    refusal = accounts.refusal(request.headers)
+    if refusal:
+        return reply({"detail": refusal}, 401)
+    response = await _handled(request, handler)
+    fresh = accounts.fresh(bearer(request.headers)) if request.method != "GET" else None
+    if fresh:
+        response.headers[FRESH_TOKEN] = fresh
     return response
 
 

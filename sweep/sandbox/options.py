@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -90,6 +91,7 @@ class SandboxOptions:
     paint: bool = True
     plain_side: int = 512
     api: Api = "queue"
+    users: Mapping[str, str] = field(default_factory=dict, repr=False)  # e-mail → password; any: a login is wanted
     seed: int = 0
     faults: Faults = field(default_factory=Faults)
 

@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from sweep.errors import UsageError
+from sweep.sandbox.accounts import SECONDS
 from sweep.sandbox.http import body_of, reply, sandbox_of
 from sweep.sandbox.openapi import document
 from sweep.sandbox.options import Faults
@@ -39,7 +40,7 @@ async def runtime_config(request: web.Request) -> web.Response:
         "max_queue_history": None,
         "clear_queue_on_startup": False,
         "generation_devices": "auto",
-        "multiuser": False,
+        "multiuser": sandbox_of(request).accounts.wanted,
     }
     return reply({"set_fields": [], "config": config})
 
@@ -70,9 +71,21 @@ async def cache_clear(request: web.Request) -> web.Response:
 
 
 @routes.get("/api/v1/auth/status")
-async def auth_status(_request: web.Request) -> web.Response:
-    off = dict.fromkeys(("setup_required", "multiuser_enabled", "strict_password_checking"), False)
-    return reply({**off, "admin_email": None})
+async def auth_status(request: web.Request) -> web.Response:
+    wanted = sandbox_of(request).accounts.wanted
+    off = dict.fromkeys(("setup_required", "strict_password_checking"), False)
+    return reply({**off, "multiuser_enabled": wanted, "admin_email": None})
+
+
+@routes.post("/api/v1/auth/login")
+async def log_in(request: web.Request) -> web.Response:
+    accounts, body = sandbox_of(request).accounts, await body_of(request)
+    given = body if isinstance(body, dict) else {}
+    token = accounts.log_in(given.get("email"), given.get("password"))
+    if token is None:
+        raise RefusedError(401, "Incorrect email or password")
+    user = {"user_id": given["email"], "email": given["email"], "display_name": "", "is_admin": True, "is_active": True}
+    return reply({"token": token, "user": user, "expires_in": int(SECONDS)})
 
 
 @routes.get("/openapi.json")

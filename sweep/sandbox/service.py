@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from sweep.errors import UsageError
+from sweep.sandbox.accounts import Accounts
 from sweep.sandbox.batches import Batch, read_batch
 from sweep.sandbox.events import Events
 from sweep.sandbox.execution import untouched
@@ -37,6 +39,7 @@ class Sandbox:
         self.version = "6.14.2" if options.api == "queue" else "3.1.1"  # of the InvokeAI whose protocol is spoken
         self.requests: Counter[str] = Counter()  # "GET /api/v1/…" with {names} in it → how many
         self.sessions: dict[str, Any] = {}  # the sessions API's own, by id
+        self.accounts = Accounts(options.users)
         self._events = events
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -52,14 +55,18 @@ class Sandbox:
         self.store = SqliteStore(root / "sandbox.sqlite") if options.root else Store()
         plain = None if options.paint else await asyncio.to_thread(plain_picture, options.plain_side)
         self.pictures = Pictures(root / "images", self.store, plain)
-        self.events = self._events(self.queue, self.dice)
+        self.events = self._events(self.queue, self.dice, self.accounts)
         self._threads = ThreadPoolExecutor(options.workers, thread_name_prefix="sandbox-painter")
         self._studio = Studio(self.pictures, self._threads, self.dice, plain=not options.paint)
         desk = Desk(models=self.models, pictures=Facts(self.pictures))
         self.processor = Processor(
             options, self.queue, self.types, self.store, desk, self._studio, self.events, self.dice
         )
-        await self.store.load(self.queue)
+        try:
+            await self.store.load(self.queue)
+        except UsageError:
+            await self.store.aclose()
+            raise
         await self.pictures.load()
         self._studio.renders.update(await self.store.renders())
         self._tasks = [asyncio.create_task(self.processor.work(n)) for n in range(options.workers)]

@@ -10,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sweep.errors import UsageError
 from sweep.sandbox.batches import GraphTemplate, Values
 from sweep.sandbox.queue import Item, Queue
 
 T = TypeVar("T")
+_PATIENCE = 2.0  # seconds that a sandbox before may take to end
 _TABLES = """
 CREATE TABLE IF NOT EXISTS items (item_id INTEGER PRIMARY KEY, graph_id INTEGER NOT NULL, facts TEXT NOT NULL,
     status TEXT NOT NULL, session BLOB);
@@ -70,16 +72,22 @@ class Store:
 
 
 class SqliteStore(Store):
-    """One database file. Each method returns after its commit, in the order of the calls."""
+    """One database file. Each method returns after its commit, in the order of the calls.
+
+    Only one process at a time: two would hand out the same ids. The first call raises UsageError where another one
+    has the folder; what holds it is a lock that goes with the process, however that ends.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox-store")
         self._db: sqlite3.Connection | None = None
+        self._held: sqlite3.Connection | None = None
 
     async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         def run() -> T:
             if self._db is None:
+                self._held = _hold(self._path.with_name("in-use.sqlite"))
                 self._db = sqlite3.connect(self._path)
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=NORMAL")  # a kill loses nothing; a power cut may
@@ -147,9 +155,23 @@ class SqliteStore(Store):
         return await self._do(lambda db: dict(db.execute("SELECT key, count FROM renders").fetchall()))
 
     async def aclose(self) -> None:
-        if self._db is not None:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._db.close)
+        for connection in (self._db, self._held):
+            if connection is not None:
+                await asyncio.get_running_loop().run_in_executor(self._thread, connection.close)
         self._thread.shutdown(wait=False)
+
+
+def _hold(path: Path) -> sqlite3.Connection:
+    """A connection that keeps others from opening theirs. Raises UsageError where another process has one."""
+    connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError:
+        connection.close()
+        raise UsageError(
+            f"{path.parent} is in use by another sandbox.", hint="Stop it, or take another --root."
+        ) from None
+    return connection
 
 
 def _raise_last_id(db: sqlite3.Connection, item_id: int) -> None:

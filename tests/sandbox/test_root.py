@@ -9,6 +9,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
+from sweep.errors import UsageError
 from sweep.sandbox.app import Sandbox, SandboxOptions
 from tests.live.wire import API, Wire, add, datum, txt2img, wire
 from tests.sandbox.conftest import served, until
@@ -34,6 +37,16 @@ async def child(root: Path, step_latency: float) -> AsyncIterator[str]:
     finally:
         process.send_signal(signal.SIGKILL)
         await process.wait()
+
+
+async def test_two_sandboxes_do_not_share_a_root(tmp_path: Path) -> None:
+    root = tmp_path / "a root"
+    async with child(root, 0):
+        with pytest.raises(UsageError, match="is in use by another sandbox"):
+            async with served(SandboxOptions(root=root)):
+                pass
+    async with served(SandboxOptions(root=root)) as (_, wire):
+        assert (await wire.call("GET", f"{API}/app/version")).status == 200
 
 
 async def test_after_a_kill_the_running_item_is_canceled_and_the_rest_goes_on(tmp_path: Path) -> None:

@@ -1,0 +1,85 @@
+"""A sandbox with users: who may come in, and with what."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+import socketio
+
+from sweep.sandbox.accounts import SECONDS, Accounts
+from sweep.sandbox.app import Sandbox, SandboxOptions, sandbox_server
+
+EMAIL, PASSWORD = "me@example.org", "a secret"
+USERS = {EMAIL: PASSWORD}
+API = "/api/v1"
+
+
+@asynccontextmanager
+async def guarded() -> AsyncIterator[tuple[Sandbox, aiohttp.ClientSession]]:
+    """A sandbox that wants a login, and somebody who has none yet."""
+    async with sandbox_server(SandboxOptions(users=USERS)) as sandbox, aiohttp.ClientSession(sandbox.url) as session:
+        yield sandbox, session
+
+
+async def connects(sandbox: Sandbox, auth: dict[str, str] | None) -> bool:
+    """Whether a socket with this auth is let in."""
+    client = socketio.AsyncClient(reconnection=False)
+    try:
+        await client.connect(sandbox.url, auth=auth, socketio_path="/ws/socket.io", transports=["websocket"])
+    except socketio.exceptions.ConnectionError:
+        return False
+    finally:
+        await client.disconnect()
+    return True
+
+
+def test_tokens_run_out() -> None:
+    now = [0.0]
+    accounts = Accounts(USERS, lambda: now[0])
+    token = accounts.log_in(EMAIL, PASSWORD)
+    assert token is not None
+    assert accounts.refusal({"Authorization": f"Bearer {token}"}) is None
+    now[0] = SECONDS - 1
+    fresh = accounts.fresh(token)
+    now[0] = SECONDS
+    assert accounts.refusal({"Authorization": f"Bearer {token}"}) == "Invalid or expired token"
+    assert accounts.refusal({}, {"token": fresh}) is None
+    assert accounts.fresh(token) is None
+
+
+@pytest.mark.parametrize(("path", "status"), [("app/version", 200), ("auth/status", 200), ("queue/q/status", 401)])
+async def test_without_a_token_only_the_doorbell_answers(path: str, status: int) -> None:
+    async with guarded() as (_, session), session.get(f"{API}/{path}") as answer:
+        assert answer.status == status
+
+
+async def test_a_wrong_password_is_refused_as_invokeai_refuses_it() -> None:
+    async with guarded() as (_, session):
+        wrong = {"email": EMAIL, "password": "guessed"}
+        async with session.post(f"{API}/auth/login", json=wrong) as answer:
+            assert (answer.status, await answer.json()) == (401, {"detail": "Incorrect email or password"})
+
+
+async def test_who_changes_something_is_given_a_fresh_token() -> None:
+    async with guarded() as (sandbox, session):
+        async with session.post(f"{API}/auth/login", json={"email": EMAIL, "password": PASSWORD}) as answer:
+            old = (await answer.json())["token"]
+        headers = {"Authorization": f"Bearer {old}"}
+        async with session.get(f"{API}/queue/default/status", headers=headers) as answer:
+            assert (answer.status, "X-Refreshed-Token" in answer.headers) == (200, False)
+        async with session.post(f"{API}/boards/?board_name=x", headers=headers) as answer:
+            fresh = answer.headers["X-Refreshed-Token"]
+        assert fresh != old
+        assert sandbox.accounts.who(fresh) == EMAIL
+
+
+async def test_sockets_log_in_too() -> None:
+    async with guarded() as (sandbox, _):
+        token = sandbox.accounts.log_in(EMAIL, PASSWORD)
+        assert token is not None
+        assert await connects(sandbox, {"token": token})
+        assert not await connects(sandbox, {"token": "made up"})
+        assert not await connects(sandbox, None)
