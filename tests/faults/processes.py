@@ -195,7 +195,12 @@ class Bench:
         self._commands += 1
         output = self.folder / f"output-{self._commands}.txt"
         output.touch()
-        order = {"root": str(self.folder), "arguments": arguments, "output": str(output), "environment": environment}
+        order: dict[str, Any] = {
+            "root": str(self.folder),
+            "arguments": arguments,
+            "output": str(output),
+            "environment": environment,
+        }
         return self.zygote.start("cli", **order)[0], output
 
     def sweep(self, *arguments: str, **environment: str) -> tuple[int, str]:

@@ -34,7 +34,7 @@ def begun(server: SandboxProcess) -> bool:
 
 def start(bench: Bench, server: SandboxProcess) -> tuple[int, Path]:
     """The command line, at work on its first item; its output."""
-    pid, output = bench.command("run", str(bench.write()), "--server", server.url, "--progress", "json")
+    pid, output = bench.command("run", str(bench.write()), "--server", server.url, "--progress", "json", "--no-report")
     server.until(begun)
     return pid, output
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -56,6 +57,8 @@ def client(order: dict[str, Any], tell: Any) -> int:
     """Run an experiment against servers; the exit code of `sweep run`."""
     root = Path(order["root"])
     stop = Stop()
+    if "largest_file" in order:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order["largest_file"], order["largest_file"]))
 
     def listener(event: events.Event) -> None:
         if order.get("stop_at") == type(event).__name__:

@@ -1,0 +1,42 @@
+"""Room on the disk is looked at before a run and while it goes on."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from sweep.engine import space
+from sweep.errors import DiskFullError
+from sweep.sandbox.app import Sandbox
+from tests.engine.conftest import Bench
+
+
+async def some(free: int) -> int:
+    await anyio.lowlevel.checkpoint()
+    return free
+
+
+async def test_what_will_not_fit_is_said_with_both_numbers() -> None:
+    await space.require(lambda: some(space.RESERVE + 10), 10, "results/x")
+    with pytest.raises(DiskFullError, match=r"results/x: the pictures will take about 5\.0 GB and 100 MB are free"):
+        await space.require(lambda: some(100_000_000), 5_000_000_000 - space.RESERVE, "results/x")
+
+
+async def test_a_run_is_told_when_little_is_left() -> None:
+    error = await space.shortage(lambda: some(1_000_000), "results/x")
+    assert (error.exit_code, error.message) == (4, "results/x: only 1 MB are free, too little to go on.")
+    with anyio.move_on_after(0.05) as waiting:
+        await space.shortage(lambda: some(space.RESERVE), "results/x")
+    assert waiting.cancelled_caught
+
+
+async def test_a_sweep_larger_than_the_disk_is_refused_before_anything_is_sent(bench: Bench, sandbox: Sandbox) -> None:
+    huge = await bench.experiment(
+        inputs__width=4096,
+        inputs__height=4096,
+        axes__seed={"start": 0, "count": 50_000_000},
+        axes__denoise_strength=[0.5],
+    )
+    with pytest.raises(DiskFullError, match="the pictures will take about"):
+        await bench.run(huge, sandbox.url)
+    assert not sandbox.renders

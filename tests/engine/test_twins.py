@@ -1,0 +1,81 @@
+"""Points of one key: one picture, a row each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from sweep.engine import events
+from sweep.engine.packing import point
+from sweep.engine.twins import Twins
+from sweep.engine.work import Job
+from sweep.experiment.definition import Level, Variation
+from sweep.plan.instance import Instance
+from sweep.record.base import Failure
+from sweep.record.conformance import FACTS, TIMES, a_rendering, an_intent
+from sweep.record.journal import SqliteJournal
+from sweep.workflow.graph import Graph
+
+
+def instance(index: int, key: str) -> Instance:
+    return Instance(
+        key=key, variation=Variation(index, {"label": Level(f"l{index}", {})}), graph=Graph({}), outputs=("out",)
+    )
+
+
+FIRST, SECOND, OTHER = instance(0, "same"), instance(1, "same"), instance(2, "other")
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[SqliteJournal]:
+    async with await SqliteJournal.open(tmp_path) as opened:
+        await opened.begin_run(FACTS)
+        yield opened
+
+
+async def complete(journal: SqliteJournal, one: Instance) -> None:
+    await journal.intend(point(one), an_intent(point(one)))
+    await journal.complete(one.key, [a_rendering(point(one))], TIMES)
+
+
+async def test_the_second_waits_for_the_first_and_gets_its_picture(journal: SqliteJournal) -> None:
+    told: list[events.Event] = []
+    twins = Twins(journal, told.append)
+    admitted = await twins.admit(Job(instances=(FIRST, SECOND, OTHER)))
+    assert admitted is not None
+    assert admitted.keys == ("same", "other")
+    await complete(journal, FIRST)
+    await twins.over(["same"])
+    assert list(await journal.completed_indices()) == [0, 1]
+    assert [(type(event), event.index) for event in told if isinstance(event, events.Completed)] == [
+        (events.Completed, 1)
+    ]
+
+
+async def test_one_that_comes_later_is_not_rendered(journal: SqliteJournal) -> None:
+    twins = Twins(journal, lambda _: None)
+    assert await twins.admit(Job(instances=(FIRST,))) is not None
+    await complete(journal, FIRST)
+    await twins.over(["same"])
+    assert await twins.admit(Job(instances=(SECOND,))) is None
+    assert list(await journal.completed_indices()) == [0, 1]
+
+
+async def test_the_twin_of_a_failure_failed(journal: SqliteJournal) -> None:
+    told: list[events.Event] = []
+    twins = Twins(journal, told.append)
+    assert await twins.admit(Job(instances=(FIRST,))) is not None
+    assert await twins.admit(Job(instances=(SECOND,))) is None
+    await journal.fail(point(FIRST), Failure(kind="Bad", message="it is bad"))
+    await twins.over(["same"])
+    assert list(await journal.indices("failed")) == [0, 1]
+    assert isinstance(told[0], events.Failed)
+
+
+async def test_what_comes_back_is_let_through(journal: SqliteJournal) -> None:
+    twins = Twins(journal, lambda _: None)
+    first = await twins.admit(Job(instances=(FIRST,)))
+    assert first is not None
+    assert await twins.admit(first) is first
