@@ -17,21 +17,12 @@ if TYPE_CHECKING:
     from sweep.plan.binding import Plan as Plan
     from sweep.plan.binding import make_plan as make_plan
     from sweep.record.table import Results as Results
+    from sweep.report.compare import write_comparison as compare
+    from sweep.report.making import report as make_report
     from sweep.servers.base import Server as Server
     from sweep.servers.connecting import connect as connect
-
-_HOMES: Final = {
-    "Experiment": "sweep.experiment.definition",
-    "Plan": "sweep.plan.binding",
-    "Results": "sweep.record.table",
-    "RunOptions": "sweep.engine.options",
-    "RunSummary": "sweep.engine.summary",
-    "Server": "sweep.servers.base",
-    "SweepError": "sweep.errors",
-    "connect": "sweep.servers.connecting",
-    "make_plan": "sweep.plan.binding",
-    "run": "sweep.engine.runner",
-}
+    from sweep.study.study import Study as Study
+    from sweep.study.study import study as make_study
 
 __all__ = [
     "Experiment",
@@ -40,14 +31,36 @@ __all__ = [
     "RunOptions",
     "RunSummary",
     "Server",
+    "Study",
     "SweepError",
+    "compare",
     "connect",
     "make_plan",
+    "make_report",
+    "make_study",
     "run",
 ]
 
+_HOMES: Final = {
+    "Experiment": "sweep.experiment.definition:Experiment",
+    "Plan": "sweep.plan.binding:Plan",
+    "Results": "sweep.record.table:Results",
+    "RunOptions": "sweep.engine.options:RunOptions",
+    "RunSummary": "sweep.engine.summary:RunSummary",
+    "Server": "sweep.servers.base:Server",
+    "Study": "sweep.study.study:Study",
+    "SweepError": "sweep.errors:SweepError",
+    "compare": "sweep.report.compare:write_comparison",
+    "connect": "sweep.servers.connecting:connect",
+    "make_plan": "sweep.plan.binding:make_plan",
+    "make_report": "sweep.report.making:report",
+    "make_study": "sweep.study.study:study",
+    "run": "sweep.engine.runner:run",
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'sweep' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sweep' has no attribute {name!r}")
+    module, _, attribute = _HOMES[name].partition(":")
+    return getattr(import_module(module), attribute)
