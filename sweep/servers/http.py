@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import aiohttp
 from yarl import URL
@@ -29,12 +29,14 @@ from sweep.servers.credentials import Credentials
 LARGEST_ANSWER = 64 * 1024 * 1024  # bytes of JSON; the largest that is asked for, /openapi.json, has about 4 MB
 LARGE_ANSWER = 256 * 1024
 MOST_REDIRECTS = 3
+MOST_LOGINS = 3  # of one request
 CHUNK = 64 * 1024
 FRESH_TOKEN = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
 NETWORK_FAULTS = (aiohttp.ClientError, OSError, TimeoutError)
 
 T = TypeVar("T")
 Method = Literal["GET", "POST", "PUT", "DELETE"]
+Form: TypeAlias = Callable[[], aiohttp.FormData]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,14 +157,14 @@ class Http:
         await asyncio.sleep(self._timings.retry)
         return await self._answer(request, also)
 
-    async def post_form(self, path: str, what: str, form: aiohttp.FormData, params: Mapping[str, str]) -> Answer:
-        """POST a multipart form, once (a form cannot be sent a second time)."""
+    async def post_form(self, path: str, what: str, form: Form, params: Mapping[str, str]) -> Answer:
+        """POST a multipart form, which `form` makes anew for each time it is sent."""
         return await self._answer(_Request("POST", self._url(path, params), what, form=form), ())
 
     async def download(self, path: str, what: str, limit: int) -> bytes | None:
         """A file's bytes; None where there is none (404). Raises VariationError where it has more than `limit`."""
         request = _Request("GET", self._url(path, None), what)
-        status, headers, data = await self._send(request, limit)
+        status, headers, data = await self._send_as_us(request, limit)
         if status == 404:
             return None
         if status != 200:
@@ -208,16 +210,19 @@ class Http:
             return Answer(status, _parsed_or_none(data))
         raise faults.of_status(self.address.url, status, headers, _parsed_or_none(data), request.what)
 
-    async def _send_as_us(self, request: _Request) -> tuple[int, Mapping[str, str], bytes]:
-        """Log in again, once, where the token has run out: a refused request was not carried out."""
-        token = self._token
-        answer = await self._send(request, LARGEST_ANSWER)
-        if answer[0] != 401 or not self._credentials.can_log_in or request.form is not None:
-            return answer
-        async with self._login:
-            if self._token == token:
-                await self.log_in()
-        return await self._send(request, LARGEST_ANSWER)
+    async def _send_as_us(self, request: _Request, limit: int = LARGEST_ANSWER) -> tuple[int, Mapping[str, str], bytes]:
+        """Log in again where the token has run out: a refused request was not carried out. More than once, as a late
+        answer to another request may bring a token that has run out, too.
+        """
+        for _ in range(MOST_LOGINS):
+            token = self._token
+            answer = await self._send(request, limit)
+            if answer[0] != 401 or not self._credentials.can_log_in:
+                return answer
+            async with self._login:
+                if self._token == token:
+                    await self.log_in()
+        return await self._send(request, limit)
 
     async def _send(self, request: _Request, limit: int) -> tuple[int, Mapping[str, str], bytes]:
         url = request.url
@@ -227,7 +232,7 @@ class Http:
                     request.method,
                     url,
                     json=request.body,
-                    data=request.form,
+                    data=request.form() if request.form else None,
                     headers=self.headers(),
                     allow_redirects=False,
                 ) as response:
@@ -275,7 +280,7 @@ class _Request:
     url: URL
     what: str
     body: Any = None
-    form: aiohttp.FormData | None = None
+    form: Form | None = None
 
 
 async def _parsed(data: bytes) -> Any:

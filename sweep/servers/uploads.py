@@ -84,9 +84,14 @@ class Uploads:
             raise VariationError(
                 f"{path.name}: the input picture was changed after the plan was made", kind="ChangedFile"
             )
-        form = aiohttp.FormData()
-        kind = KINDS.get(path.suffix.lower(), "image/png")
-        form.add_field("file", content, filename=f"{sha256[:16]}{path.suffix.lower()}", content_type=kind)
+        ending = path.suffix.lower()
+
+        def form() -> aiohttp.FormData:
+            made = aiohttp.FormData()
+            kind = KINDS.get(ending, "image/png")
+            made.add_field("file", content, filename=f"{sha256[:16]}{ending}", content_type=kind)
+            return made
+
         answer = await self._http.post_form(
             self.paths.upload,
             "uploading an input picture",

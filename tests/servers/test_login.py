@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from sweep.errors import ServerRefusedError, ServerUnreachableError, UsageError
+from sweep.sandbox.app import SandboxOptions, sandbox_server
+from sweep.servers.base import ServerImage
 from sweep.servers.connecting import ConnectOptions, connect
 from sweep.servers.credentials import Credentials
 from sweep.servers.invokeai import InvokeAI
+from sweep.workflow.graph import Graph, ImageRef, Node
 from tests.servers.building import Q, submission, takes_items
 from tests.servers.conftest import QUICK
 from tests.servers.fake import Fake, fake_server, replies, status
@@ -120,6 +125,22 @@ async def test_a_token_that_ran_out_is_renewed_once_for_all_who_ask(fake: Fake) 
 
     assert len({ticket.item_id for ticket in tickets}) == 4
     assert len(fake.calls(*LOGIN)) == 2
+
+
+async def test_a_token_that_ran_out_stops_neither_uploads_nor_downloads(tmp_path: Path) -> None:
+    picture = tmp_path / "in.png"
+    await asyncio.to_thread(Image.new("RGB", (8, 8)).save, picture)
+    sha256 = hashlib.sha256(await asyncio.to_thread(picture.read_bytes)).hexdigest()
+    graph = Graph.of([Node("i", "image", {"image": ImageRef(sha256)})])
+    async with sandbox_server(SandboxOptions(users={"me@example.org": CANARY})) as sandbox:
+        server = InvokeAI(sandbox.url, credentials=ME, timings=QUICK)
+        await server.open()
+        sandbox.accounts.expire()
+        assert await server.check([graph], {sha256: picture}) == [None]
+        ((name, _),) = sandbox.pictures.images.items()
+        sandbox.accounts.expire()
+        assert (await server.fetch(ServerImage(name=name, node="i"), 10_000)).startswith(b"\x89PNG")
+        await server.aclose()
 
 
 async def test_credentials_do_not_follow_a_redirect(fake: Fake) -> None:

@@ -1,0 +1,116 @@
+"""Servers that want a login, behind a proxy with a prefix and a private authority: all of it from the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from sweep.sandbox.app import Sandbox, sandbox_server
+from sweep.sandbox.options import SandboxOptions
+from tests.cli.conftest import Sweep, write
+from tests.proxy import CA, proxy
+
+EMAIL, PASSWORD = "me@example.org", "c4n4ry-p4ssw0rd"
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """A sandbox that wants a login, as it is seen from outside."""
+
+    sandbox: Sandbox
+    url: str
+
+    def token(self) -> str:
+        found = self.sandbox.accounts.log_in(EMAIL, PASSWORD)
+        assert found is not None
+        return found
+
+
+@pytest.fixture(scope="module")
+def portal() -> Iterator[BlockingPortal]:
+    with start_blocking_portal() as found:
+        yield found
+
+
+@pytest.fixture
+def guarded(portal: BlockingPortal) -> Iterator[Guarded]:
+    options = SandboxOptions(users={EMAIL: PASSWORD})
+    with (
+        portal.wrap_async_context_manager(sandbox_server(options)) as sandbox,
+        portal.wrap_async_context_manager(proxy(sandbox.url, "/studio/invoke")) as url,
+    ):
+        yield Guarded(sandbox, url)
+
+
+@pytest.fixture
+def arguments(home: Path, guarded: Guarded) -> list[str]:
+    file = write(home / "small.yaml", axes={"seed": [1, 2]})
+    return ["run", str(file), "--server", guarded.url, "--ca-file", str(CA), "--no-report", "--progress", "none"]
+
+
+def _told(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_token_in_the_environment(
+    sweep: Sweep, home: Path, guarded: Guarded, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = guarded.token()
+    monkeypatch.setenv("SWEEP_TOKEN", token)
+    answer = sweep(*arguments)
+    assert answer.code == 0, answer.err
+    assert guarded.sandbox.events.sent > 0  # the socket came through, too
+    assert token.encode() not in _told(home / "results")
+
+
+def test_email_and_password_in_the_environment(
+    sweep: Sweep, home: Path, guarded: Guarded, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWEEP_EMAIL", EMAIL)
+    monkeypatch.setenv("SWEEP_PASSWORD", PASSWORD)
+    answer = sweep(*arguments)
+    assert answer.code == 0, answer.err
+    assert PASSWORD.encode() not in _told(home / "results")
+
+
+def test_a_file_that_nobody_else_can_read(sweep: Sweep, home: Path, guarded: Guarded, arguments: list[str]) -> None:
+    secrets = home / "secrets.toml"
+    server = json.dumps(guarded.url)
+    secrets.write_text(f'[servers.{server}]\nemail = "{EMAIL}"\npassword = "{PASSWORD}"\n')
+    secrets.chmod(0o644)
+    refused = sweep(*arguments, "--credentials", secrets)
+    assert (refused.code, "others may read" in refused.err) == (2, True)
+    secrets.chmod(0o600)
+    answer = sweep(*arguments, "--credentials", secrets)
+    assert answer.code == 0, answer.err
+
+
+def test_who_is_not_known_is_told_in_a_sentence(
+    sweep: Sweep, home: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = sweep(*arguments)
+    assert answer.code == 3
+    assert "wants a login." in answer.err
+    monkeypatch.setenv("SWEEP_TOKEN", "made-up")
+    answer = sweep(*arguments)
+    assert (answer.code, "Invalid or expired token" in answer.err, "made-up" in answer.err) == (3, True, False)
+    assert not list(home.glob("results/*/images/*"))
+
+
+def test_a_certificate_nobody_vouches_for(sweep: Sweep, arguments: list[str]) -> None:
+    at = arguments.index("--ca-file")
+    answer = sweep(*arguments[:at], *arguments[at + 2 :])
+    assert answer.code == 3
+    assert "--ca-file" in answer.err
+
+
+def test_a_path_the_proxy_does_not_know(sweep: Sweep, guarded: Guarded, arguments: list[str]) -> None:
+    arguments[arguments.index("--server") + 1] = guarded.url.replace("/studio/invoke", "")
+    answer = sweep(*arguments)
+    assert answer.code == 3
+    assert "Is that an InvokeAI?" in answer.err
