@@ -306,6 +306,7 @@ async def test_two_fingers_zoom(browser: Browser, results: Path) -> None:
     await tab.open((results / "report.html").as_uri())
     await tab.evaluate("document.querySelector('.grip').click()")
     await tab.until("document.querySelector('sweep-inspector').getBoundingClientRect().top < 500")
+    await tab.until("!document.getAnimations().some(one => one.playState === 'running')")  # the sheet has come up
     middle = await tab.evaluate(
         "(() => { const box = document.querySelector('.stage').getBoundingClientRect();"
         " return [box.x + box.width / 2, box.y + box.height / 2]; })()"
@@ -315,7 +316,7 @@ async def test_two_fingers_zoom(browser: Browser, results: Path) -> None:
         fingers = [{"x": x - apart, "y": y, "id": 1}, {"x": x + apart, "y": y, "id": 2}]
         await tab.send("Input.dispatchTouchEvent", type=kind, touchPoints=fingers)
     await tab.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
-    await tab.settle()
+    await tab.until("location.hash.includes('zoom')")
     assert 2 < float((await state(tab))["zoom"].split(",")[0]) <= 3.1
 
 
