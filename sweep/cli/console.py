@@ -56,11 +56,11 @@ def filled(text: str, *, first: str = "", rest: str = "", width: int | None = No
     return [line.replace("\xa0", " ") for line in lines] or [first.rstrip()]
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A terminal to print tables and progress on. Text given to it is not read as markup."""
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
+    """A terminal to print tables and progress on, `width` columns wide where given. Text is not read as markup."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, soft_wrap=True)
 
 
 def complain(error: SweepError) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -110,8 +111,8 @@ def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
 
 def show_table(table: Table) -> None:
     """On stdout."""
-    screen = console()
-    screen.print(table, width=min(screen.width, columns()))
+    sys.stdout.flush()
+    console(width=columns()).print(table)
 
 
 def _room(axes: list[str], metrics: list[MetricFacts], failed: bool) -> int:

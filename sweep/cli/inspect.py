@@ -121,11 +121,12 @@ def _show(description: Description, path: Path) -> None:
         label = f"  {rows[0].node_label}" if rows[0].node_label else ""
         say(f"\n{node}  {rows[0].node_type}{label}")
         width = max(len(row.address.field) for row in rows)
-        for row in rows:
-            value = _cut(" ".join(row.shown.split()), 48)
+        values = [_cut(" ".join(row.shown.split()), 48) for row in rows]
+        room = max(map(len, values))
+        for row, value in zip(rows, values, strict=True):
             about = " ".join(filter(None, (row.kind, row.range)))
             role = f"  [{', '.join(row.roles)}]" if row.roles else ""
-            say(f"  {row.address.field:<{width}}  {value:<48}  {about}{role}".rstrip())
+            say(f"  {row.address.field:<{width}}  {value:<{room}}  {about}{role}".rstrip())
     say()
     for role, targets in sorted(description.roles.targets.items()):
         say(f"  {role:<18} {' · '.join(target.sets(role) for target in targets)}")

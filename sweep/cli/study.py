@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,7 +94,8 @@ def _table(made: Study) -> None:
     """Shares of variance and half-range strengths, a line a metric."""
     from rich.table import Table
 
-    from sweep.cli.console import console, say
+    from sweep.cli.console import say
+    from sweep.cli.ending import show_table
 
     effects = made.effects
     if effects.empty:
@@ -110,5 +110,4 @@ def _table(made: Study) -> None:
     for name, row in shares.iterrows():
         table.add_row(labels.get(str(name), str(name)), *(f"{100 * row[term]:.0f} %" for term in mains))
     say()
-    sys.stdout.flush()
-    console().print(table)
+    show_table(table)
