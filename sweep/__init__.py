@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from sweep.engine.once import render as render
     from sweep.engine.options import RunOptions as RunOptions
     from sweep.engine.runner import run as run
     from sweep.engine.summary import RunSummary as RunSummary
@@ -38,6 +39,7 @@ __all__ = [
     "make_plan",
     "make_report",
     "make_study",
+    "render",
     "run",
 ]
 
@@ -55,6 +57,7 @@ _HOMES: Final = {
     "make_plan": "sweep.plan.binding:make_plan",
     "make_report": "sweep.report.making:report",
     "make_study": "sweep.study.study:study",
+    "render": "sweep.engine.once:render",
     "run": "sweep.engine.runner:run",
 }
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from PIL import Image
 from typer import Context
 from typer.main import get_command
 
@@ -106,6 +107,10 @@ def test_every_command_and_every_line_of_python_runs(
         if "width:" not in text:
             text = re.sub(r"^(inputs:.*)$", r"\1\n  width: 64\n  height: 64", text, count=1, flags=re.MULTILINE)
         file.write_text(text, encoding="utf-8")
+    for form in ("text_to_image", "image_to_image"):
+        shutil.copy(ROOT / "tests" / "workflow" / "portable" / f"{form}.json", tmp_path / f"{form}_workflow.json")
+    for picture in ("portrait.png", "product.png"):
+        Image.linear_gradient("L").resize((64, 64)).convert("RGB").save(tmp_path / picture)
     monkeypatch.chdir(tmp_path)
     module = ModuleType("document")  # what it defines can be imported, as from a file
     monkeypatch.setitem(sys.modules, module.__name__, module)

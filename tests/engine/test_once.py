@@ -1,0 +1,42 @@
+"""A workflow rendered once: pictures, or the reason why there are none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sweep.engine.once import render
+from sweep.errors import DefinitionError, ServerError, VariationError
+from sweep.sandbox.app import SandboxOptions, sandbox_server
+from sweep.sandbox.options import Faults
+
+INPUTS = {"prompt": "a cup", "steps": 2, "width": 64, "height": 64}
+
+
+async def test_the_same_call_again_gives_the_same_files_and_renders_nothing(tmp_path: Path) -> None:
+    async with sandbox_server() as sandbox:
+        first = await render("txt2img", INPUTS, server=sandbox.url, results=tmp_path)
+        again = await render("txt2img", INPUTS, server=sandbox.url, results=tmp_path)
+        other = await render("txt2img", {**INPUTS, "prompt": "a jug"}, server=sandbox.url, results=tmp_path)
+        assert sum(sandbox.renders.values()) == 2
+    assert first == again != other
+    assert [path.read_bytes()[:4] for path in (*first, *other)] == [b"\x89PNG"] * 2
+
+
+async def test_a_picture_that_cannot_be_rendered_is_an_error_and_the_next_call_tries_again(tmp_path: Path) -> None:
+    async with sandbox_server(SandboxOptions(faults=Faults(fail_rate=1.0))) as sandbox:
+        with pytest.raises(VariationError):
+            await render("txt2img", INPUTS, server=sandbox.url, results=tmp_path)
+        sandbox.faults = Faults()
+        (picture,) = await render("txt2img", INPUTS, server=sandbox.url, results=tmp_path)
+    assert picture.parent.parent == tmp_path / "once"
+
+
+async def test_what_is_wrong_is_told_before_anything_is_sent(tmp_path: Path) -> None:
+    async with sandbox_server() as sandbox:
+        with pytest.raises(DefinitionError, match="1.2"):
+            await render("txt2img", {**INPUTS, "denoise_strength": 1.2}, server=sandbox.url, results=tmp_path)
+        assert sandbox.requests["POST /api/v1/queue/{queue_id}/enqueue_batch"] == 0
+    with pytest.raises(ServerError):
+        await render("txt2img", INPUTS, server=sandbox.url, results=tmp_path)
