@@ -35,7 +35,7 @@ async def test_a_picture_that_cannot_be_rendered_is_an_error_and_the_next_call_t
 
 async def test_what_is_wrong_is_told_before_anything_is_sent(tmp_path: Path) -> None:
     async with sandbox_server() as sandbox:
-        with pytest.raises(DefinitionError, match="1.2"):
+        with pytest.raises(DefinitionError, match=r"1\.2"):
             await render("txt2img", {**INPUTS, "denoise_strength": 1.2}, server=sandbox.url, results=tmp_path)
         assert sandbox.requests["POST /api/v1/queue/{queue_id}/enqueue_batch"] == 0
     with pytest.raises(ServerError):
