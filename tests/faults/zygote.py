@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ def client(order: dict[str, Any], tell: Any) -> int:
 
     async def main() -> int:
         experiment = await anyio.to_thread.run_sync(Experiment.from_dict, order["definition"], root)
-        servers = [connect(url, ConnectOptions(timings=QUICK)) for url in order["servers"]]
+        timings = replace(QUICK, **({"patience": order["patience"], "read": 2.0} if "patience" in order else {}))
+        servers = [connect(url, ConnectOptions(timings=timings)) for url in order["servers"]]
         options = RunOptions(**{"backoff": BACKOFF, "attempts": 20, **order.get("options", {})})
         checkpoint = deadly(order.get("point", ""), order.get("nth", 1))
         summary = await run(

@@ -1,0 +1,121 @@
+"""What a server sends is not believed: bad pictures are rows that say so, names never become paths."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from aiohttp import web
+
+from sweep.engine import events
+from sweep.errors import SweepError
+from sweep.sandbox.options import BadImage, Faults
+from tests.engine.conftest import AT_ONCE, Bench
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def files(root: Path) -> set[Path]:
+    return {path for path in root.rglob("*") if path.is_file()}
+
+
+async def test_hostile_names_are_data_only(bench: Bench, sandbox_with: Callable[..., Any], tmp_path: Path) -> None:
+    before = await anyio.to_thread.run_sync(files, tmp_path)
+    async with sandbox_with(faults=Faults(bad_image=1.0, bad_images=("hostile-name",))) as hostile:
+        summary = await bench.run(await bench.experiment(), hostile.url)
+    assert summary.completed + summary.failed == 6  # names that a URL cannot hold in safety are not asked for
+    assert summary.completed
+    made = await anyio.to_thread.run_sync(files, tmp_path) - before
+    assert all(path.is_relative_to(summary.folder) for path in made)
+    pictures = {path.name for path in made if path.parent.name == "images"}
+    assert len(pictures) == summary.completed
+    assert not any(strange in name for name in pictures for strange in ("..", "CON", "onerror", "\\"))
+
+
+@pytest.mark.parametrize("bad", ["truncated", "html", "bomb"])
+async def test_what_is_no_picture_is_a_row_that_says_so(
+    bench: Bench, sandbox_with: Callable[..., Any], bad: BadImage
+) -> None:
+    async with sandbox_with(faults=Faults(bad_image=1.0, bad_images=(bad,))) as broken:
+        experiment = await bench.experiment(axes__denoise_strength=[0.5])
+        summary = await bench.run(experiment, broken.url, options=replace(AT_ONCE, attempts=2))
+    rows = await anyio.to_thread.run_sync(table, summary.folder)
+    assert (summary.exit_code, len(rows)) == (1, 2)
+    assert {row["status"] for row in rows} == {"failed"}
+    assert all(row["error"].startswith("BadImage: ") and row["attempts"] == "2" for row in rows)
+    assert not list((summary.folder / "images").glob("*"))
+
+
+@pytest.mark.full
+async def test_faults_of_every_class_together(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
+    """One answer in twenty is replaced: every good point completes, every bad one says what it met."""
+    faults = Faults(
+        fail_rate=0.05,
+        error_500=0.05,
+        error_503=0.05,
+        error_429=0.05,
+        reset=0.05,
+        lost_answer=0.05,
+        truncated=0.05,
+        missing_event=0.05,
+        doubled_event=0.05,
+        bad_image=0.05,
+        socket_drop=0.01,
+    )
+    experiment = await bench.experiment(axes__seed={"start": 1, "count": 34})
+    async with sandbox_with() as server:
+        bench.watch(lambda e: setattr(server, "faults", faults) if isinstance(e, events.RunStarted) else None)
+        summary = await bench.run(experiment, server.url, options=replace(AT_ONCE, attempts=6))
+        rows = await anyio.to_thread.run_sync(table, summary.folder)
+        assert len(rows) == 102
+        assert summary.completed + summary.failed == 102
+        assert summary.completed >= 90
+        known = ("OutOfMemoryError", "BadImage", "HTTP 500", "NoAnswer", "Incomplete", "ItemLostError", "BadAnswer")
+        assert all(row["error"].startswith(known) for row in rows if row["status"] == "failed")
+        assert all(row["image_path"] for row in rows if row["status"] == "completed")
+        print(f"\n{summary.completed} completed, {summary.failed} failed, {server.stats()['faults']}")
+
+
+DEEP = b"[" * 1_000 + b"]" * 1_000
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        DEEP,
+        b'{"version": ' + DEEP + b"}",
+        b"<html>Bad gateway</html>",
+        b"\xff\xfe\x00",
+        b'{"version": "6.14.2"',
+        b'{"version": 7}',
+        b"null",
+        b'{"version": "\\ud800"}',
+        b"1e999999",
+    ],
+    ids=["deep", "deep-inside", "html", "no-text", "cut", "number", "null", "half-surrogate", "infinite"],
+)
+async def test_any_first_answer_is_a_sentence(bench: Bench, answer: bytes) -> None:
+    async def say(_: web.Request) -> web.Response:
+        return web.Response(body=answer, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_route("*", "/{anything:.*}", say)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    try:
+        with pytest.raises(SweepError) as told:
+            await bench.run(await bench.experiment(), f"http://{host}:{port}")
+        assert told.value.exit_code == 3
+    finally:
+        await runner.cleanup()
