@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -14,7 +15,7 @@ from sweep.cli import options as shared
 if TYPE_CHECKING:
     from sweep.servers.base import Server
     from sweep.workflow.inspection import Description
-    from sweep.workflow.schemas import NodeSchemas
+    from sweep.workflow.schemas import Model, NodeSchemas
 
 WorkflowFile: TypeAlias = Annotated[
     Path,
@@ -49,7 +50,7 @@ def inspect(
     from sweep.workflow.inspection import describe
 
     loaded = load_workflow(workflow).for_base(base)
-    description = describe(loaded, _schemas(Access.of(server, ca_file, credentials).clients()))
+    description = describe(loaded, _has(Access.of(server, ca_file, credentials).clients()).schemas)
     if as_json:
         say(json.dumps(description.to_json(), ensure_ascii=False))
     else:
@@ -62,8 +63,11 @@ def init(
         Path, typer.Option("--output", "-o", help="The experiment file to write.", metavar="FILE")
     ] = Path("experiment.yaml"),
     image: Annotated[
-        str, typer.Option(help="The picture to start from, where the workflow wants one.", metavar="FILE")
-    ] = "picture.png",
+        str,
+        typer.Option(
+            help="The picture to start from, where the workflow wants one.", show_default=False, metavar="FILE"
+        ),
+    ] = "",
     base: Base = "sd-1",
     server: shared.Servers = None,
     ca_file: shared.CaFile = None,
@@ -80,31 +84,41 @@ def init(
     from sweep.errors import UsageError
     from sweep.workflow.formats import load_workflow
     from sweep.workflow.roles import find_roles
-    from sweep.workflow.starter import starter
+    from sweep.workflow.starter import main_models, starter
 
     if output.exists():
         raise UsageError(f"{output} is there already.", hint="Give another --output.")
     loaded = load_workflow(workflow).for_base(base)
-    roles = find_roles(loaded.graph, _schemas(Access.of(server, ca_file, credentials).clients()))
+    has = _has(Access.of(server, ca_file, credentials).clients())
+    roles = find_roles(loaded.graph, has.schemas)
     path = Path(os.path.relpath(workflow, output.parent)).as_posix()
-    output.write_text(starter(loaded, roles, path, image), encoding="utf-8")
+    mains = main_models(loaded, has.schemas, has.models)
+    output.write_text(starter(loaded, roles, path, image, mains), encoding="utf-8")
     say(f"{output} written. sweep plan {output} shows what it would do.")
 
 
-def _schemas(servers: Sequence[Server]) -> NodeSchemas:
+@dataclass(frozen=True, slots=True)
+class _Has:
+    """What there is to make pictures with."""
+
+    schemas: NodeSchemas
+    models: Sequence[Model] = ()
+
+
+def _has(servers: Sequence[Server]) -> _Has:
     if not servers:
         from sweep.workflow.schemas import builtin_schemas
 
-        return builtin_schemas()
+        return _Has(builtin_schemas())
     import anyio
 
     return anyio.run(_ask, servers[0])
 
 
-async def _ask(server: Server) -> NodeSchemas:
+async def _ask(server: Server) -> _Has:
     await server.open()
     try:
-        return await server.schemas()
+        return _Has(await server.schemas(), await server.models())
     finally:
         await server.aclose()
 

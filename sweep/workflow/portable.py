@@ -23,7 +23,7 @@ from sweep.workflow.schemas import builtin_schemas
 from sweep.workflow.templates import SD1, SD2, SDXL, Family
 from sweep.workflow.values import node_fields
 
-_FAMILIES: Mapping[str, Family] = {"sd-1": SD1, "sd-2": SD2, "sdxl": SDXL}
+FAMILIES: Mapping[str, Family] = {"sd-1": SD1, "sd-2": SD2, "sdxl": SDXL}
 _MODEL_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
@@ -100,9 +100,9 @@ def from_portable(document: Mapping[str, Any], source: str) -> Workflow:
     """
 
     def translate(base: str) -> Workflow:
-        family = _FAMILIES.get(base)
+        family = FAMILIES.get(base)
         if family is None:
-            known = ", ".join(_FAMILIES)
+            known = ", ".join(FAMILIES)
             raise WorkflowError(f"{source}: the portable form has no nodes for {base} models, only for {known}.")
         return replace(_Translation(document, source, family).workflow(), translate=translate)
 

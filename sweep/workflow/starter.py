@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from sweep.workflow.formats import Workflow
 from sweep.workflow.graph import Graph, ModelRef, Value
+from sweep.workflow.portable import FAMILIES
 from sweep.workflow.roles import Roles, Target
+from sweep.workflow.schemas import Model, NodeSchemas
 
 _FIXED = (
     "prompt",
@@ -22,15 +24,17 @@ _FIXED = (
     "control_weight",
 )
 _PICTURES = ("image", "control_image")
+_PICTURE = "picture.png"
 _MODELS = ("model", "lora")
 _INDENT = "  "
 _RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)\d")  # Windows keeps these names for devices
 
 
-def starter(workflow: Workflow, roles: Roles, path: str, image: str = "picture.png") -> str:
+def starter(workflow: Workflow, roles: Roles, path: str, image: str = "", models: Sequence[str] = ()) -> str:
     """The YAML text of an experiment that sweeps the workflow at `path` over four seeds, and over denoise strength
-    where it begins with a picture. `image` is where that picture lies; all else the workflow has set already stands
-    there in comments, to be changed.
+    where it begins with a picture. `image` is where that picture lies, `models` are the server's main models that fit,
+    where they are known: of several the first is taken. All else the workflow has set already stands there in
+    comments, to be changed.
     """
     name = _plain(workflow.name) or "experiment"
     lines = [
@@ -38,11 +42,24 @@ def starter(workflow: Workflow, roles: Roles, path: str, image: str = "picture.p
         f"description: {json.dumps('What does ' + (workflow.name or 'this workflow') + ' make of its seeds?')}",
         f"workflow: {json.dumps(path, ensure_ascii=False)}",
         "",
-        *_inputs(workflow, roles, image),
+        *_inputs(workflow, roles, image, models),
         *_settled(roles),
         *_axes(workflow, roles),
     ]
     return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
+
+
+def main_models(workflow: Workflow, schemas: NodeSchemas, models: Sequence[Model]) -> tuple[str, ...]:
+    """The names of the main models that the workflow's loaders take, in alphabetical order."""
+    fields = [
+        field
+        for node in workflow.graph.nodes.values()
+        if node.type in schemas
+        for field in schemas[node.type].fields.values()
+        if "main" in field.model_types and field.required
+    ]
+    bases = {base for field in fields for base in field.model_bases} if workflow.translate is None else set(FAMILIES)
+    return tuple(sorted(m.name for m in models if m.type == "main" and (not bases or m.base in bases)))
 
 
 def _plain(name: str) -> str:
@@ -52,11 +69,15 @@ def _plain(name: str) -> str:
     return f"{name}-sweep" if _RESERVED.fullmatch(name) else name
 
 
-def _inputs(workflow: Workflow, roles: Roles, image: str) -> Iterator[str]:
+def _inputs(workflow: Workflow, roles: Roles, image: str, installed: Sequence[str]) -> Iterator[str]:
     graph = workflow.graph
-    needed = [f"{role}: {json.dumps(image)}" for role in _PICTURES if role in roles and not _held(graph, roles[role])]
+    needed = list(_pictures(workflow, roles, image))
+    chosen = _model(graph, roles, installed)
+    needed += [chosen] if chosen else []
     own = [(role, value) for role in _FIXED if role in roles and (value := _held(graph, roles[role])) is not None]
-    models = [(role, _held(graph, roles[role])) for role in _MODELS if role in roles]
+    models = [
+        (role, _held(graph, roles[role])) for role in _MODELS if role in roles and not (chosen and role == "model")
+    ]
     yield (
         "inputs:                       # fixed for the whole experiment"
         if needed
@@ -70,6 +91,23 @@ def _inputs(workflow: Workflow, roles: Roles, image: str) -> Iterator[str]:
     for role, value in own:
         yield f"# {_INDENT}{role}: {json.dumps(value, ensure_ascii=False)}"
     yield ""
+
+
+def _pictures(workflow: Workflow, roles: Roles, image: str) -> Iterator[str]:
+    """Lines for the pictures a workflow wants and does not name, or that another is wanted for."""
+    for role in _PICTURES:
+        if role in roles and not _held(workflow.graph, roles[role]):
+            named = any(target.address in workflow.files for target in roles[role])
+            if image or not named:
+                yield f"{role}: {json.dumps(image or _PICTURE)}"
+
+
+def _model(graph: Graph, roles: Roles, installed: Sequence[str]) -> str:
+    """The line that names a main model, where the server has several and the workflow names none of them."""
+    held = _held(graph, roles["model"]) if "model" in roles else None
+    if "model" not in roles or len(installed) < 2 or (isinstance(held, ModelRef) and held.name in installed):
+        return ""
+    return f"model: {json.dumps(installed[0])}  # or {', '.join(installed[1:])}"
 
 
 def _held(graph: Graph, targets: Sequence[Target]) -> Value:

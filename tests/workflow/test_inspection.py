@@ -11,8 +11,8 @@ from ruamel.yaml import YAML
 from sweep.experiment.definition import Experiment
 from sweep.workflow.formats import Workflow, load_workflow, workflow_from
 from sweep.workflow.inspection import describe
-from sweep.workflow.schemas import builtin_schemas
-from sweep.workflow.starter import starter
+from sweep.workflow.schemas import Model, builtin_schemas
+from sweep.workflow.starter import main_models, starter
 from sweep.workflow.templates import template
 from tests.workflow.exports import edge, export, invocation, text_to_image
 
@@ -151,3 +151,15 @@ def test_any_name_of_a_workflow_makes_a_usable_experiment(name: str) -> None:
     assert all(letter.isalnum() or letter == "-" for letter in found["name"])
     assert len(found["name"]) <= 60
     assert found["name"] != "con"
+
+
+def test_a_starter_names_one_of_several_models_and_leaves_a_documents_picture_alone() -> None:
+    portable = load_workflow(Path(__file__).parent / "portable" / "image_to_image.json")
+    roles = describe(portable, SCHEMAS).roles
+    installed = [
+        Model(key=n, hash="", name=n, base=b, type="main") for n, b in (("b", "sdxl"), ("a", "sd-1"), ("f", "flux"))
+    ]
+    mains = main_models(portable, SCHEMAS, installed)
+    assert mains == ("a", "b")
+    assert parsed(starter(portable, roles, "x.json", models=mains))["inputs"] == {"model": "a"}
+    assert parsed(starter(portable, roles, "x.json", "mine.png", mains[:1]))["inputs"] == {"image": "mine.png"}
