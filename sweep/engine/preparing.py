@@ -18,7 +18,6 @@ from sweep.engine.events import Listener, Notice, RunStarted, ServerChanged
 from sweep.engine.forecast import picture_size
 from sweep.engine.joining import by_name, drop_unfit, members_of
 from sweep.engine.options import RunOptions
-from sweep.engine.packing import point
 from sweep.engine.pool import Member
 from sweep.errors import OverloadedError, PlanError, Problem, ServerUnreachableError, TransientError
 from sweep.experiment.definition import Experiment
@@ -26,7 +25,7 @@ from sweep.plan.binding import Plan, make_plan
 from sweep.plan.estimate import disk_bytes
 from sweep.plan.instance import Instance
 from sweep.plan.lanes import lanes
-from sweep.record.base import Counts, RunFacts, State
+from sweep.record.base import Counts, Point, RunFacts, State
 from sweep.record.checkpoints import Checkpoint, no_checkpoint
 from sweep.record.disk import free_bytes, replacing
 from sweep.record.images import ImageStore
@@ -199,14 +198,22 @@ async def in_step(plan: Plan, journal: SqliteJournal, servers: Sequence[ServerIn
             sweep_version=VERSION,
         )
     )
-    known = await journal.known_keys()
-    if not same and len(known):
-        await journal.rebase(
-            point(plan.instance(plan.grid[index])) for index, key in plan.keys(range(len(plan))) if key in known
-        )
+    if not same:
+        await _rebase(plan, journal)
     again: tuple[State, ...] = ("failed", "cancelled") if options.retry_failed else ("cancelled",)
     await journal.reopen(await journal.keys(*again))
     return run
+
+
+async def _rebase(plan: Plan, journal: SqliteJournal) -> None:
+    """Where each key on record stands in the definition now. Its graph, which a key decides, is not made for that."""
+    known = await journal.known_keys()
+    if len(known):
+        places = ((index, key) for index, key in plan.keys(range(len(plan))) if key in known)
+        await journal.rebase(
+            Point(key=key, index=index, values=plan.grid[index].values, prompt=None, model=None)
+            for index, key in places
+        )
 
 
 async def _keep_inputs(plan: Plan, journal: SqliteJournal, store: ImageStore, folder: Path) -> None:

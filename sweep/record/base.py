@@ -159,7 +159,8 @@ class Journal(Protocol):
         ...
 
     async def rebase(self, points: Iterable[Point] | AsyncIterator[Point]) -> None:
-        """These keys, already on record, belong to the current definition, at these indices, with these values.
+        """These keys, already on record, belong to the current definition, at these indices, with these values. What a
+        point leaves out (prompt, model, source) stays as it is on record: a key decides it.
 
         Two points may have one key (two labels, one picture): both stand in the table, rendered once. A key that is
         not on record is a RecordError.

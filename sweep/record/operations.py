@@ -231,7 +231,8 @@ def _place(db: sqlite3.Connection, point: Point, definition: int) -> None:
             (point.key,),
         ).lastrowid
     db.execute(
-        "UPDATE points SET definition = ?, idx = ?, axis_values = ?, prompt = ?, model = ?, source = ? WHERE id = ?",
+        "UPDATE points SET definition = ?, idx = ?, axis_values = ?, prompt = coalesce(?, prompt),"
+        " model = coalesce(?, model), source = coalesce(?, source) WHERE id = ?",
         (
             *(definition, point.index, json.dumps(dict(point.values), ensure_ascii=False)),
             *(point.prompt, point.model, point.source, rowid),
