@@ -6,9 +6,9 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Literal, Protocol, Self, TypeAlias
+from typing import IO, TYPE_CHECKING, Final, Literal, Protocol, Self, TypeAlias
 
 from sweep.cli.console import console, filled
 from sweep.cli.sentences import count_text, sentence, server_text
@@ -18,6 +18,11 @@ from sweep.engine.tally import Tally
 if TYPE_CHECKING:
     from rich.table import Table
 
+MOST: Final = 10  # lines about failures, and about retries, before they are only counted
+MORE: Final[Mapping[type[events.Event], str]] = {
+    events.Failed: "  more failures are only counted here; the table has each with its error",
+    events.Retrying: "  more retries are not told one by one",
+}
 Style: TypeAlias = Literal["auto", "rich", "plain", "json", "none"]
 
 
@@ -89,12 +94,13 @@ class Headed(Silence):
     def __init__(self, show: Callable[[str, events.Event], None]) -> None:
         self.tally = Tally()
         self._show = show
+        self._repeated: dict[type[events.Event], int] = {}
         self._early: list[tuple[str, events.Event]] | None = []
 
     def __call__(self, event: events.Event) -> None:
         """Takes the numbers, shows the words."""
         self.tally.take(event, time.monotonic())
-        text = sentence(event)
+        text = self._told(event)
         if self._early is not None and not isinstance(event, events.RunStarted):
             if text:
                 self._early.append((text, event))
@@ -107,6 +113,14 @@ class Headed(Silence):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._release()
+
+    def _told(self, event: events.Event) -> str:
+        """The event's sentence; of failures and retries the first few, then that there are more."""
+        kind = type(event)
+        if kind not in MORE:
+            return sentence(event)
+        self._repeated[kind] = count = self._repeated.get(kind, 0) + 1
+        return sentence(event) if count <= MOST else MORE[kind] if count == MOST + 1 else ""
 
     def _release(self) -> None:
         early, self._early = self._early, None

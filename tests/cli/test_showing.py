@@ -77,6 +77,16 @@ def test_the_headline_comes_first(style: str, capsys: pytest.CaptureFixture[str]
     assert told[2].startswith("failed")
 
 
+def test_failures_in_great_number_are_counted_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("plain") as display:
+        display(STARTED)
+        for _ in range(500):
+            display(failed())
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1 + 10 + 1
+    assert told[-1] == "  more failures are only counted here; the table has each with its error"
+
+
 def test_what_was_said_before_a_run_that_never_began_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
     with progress("plain") as display:
         display(events.Notice(message="gpu3 does not answer."))
