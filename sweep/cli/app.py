@@ -52,7 +52,7 @@ def _answered(arguments: list[str]) -> int:
 
     safe_streams()
     try:
-        return int(command_line()(arguments, prog_name="sweep", standalone_mode=False) or 0)
+        return int(command_line()(arguments or ["--help"], prog_name="sweep", standalone_mode=False) or 0)
     except Exit as exit_:
         return exit_.exit_code
     except Abort:

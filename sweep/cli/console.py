@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from sweep.errors import DefinitionError, SweepError
@@ -83,6 +84,12 @@ def say(text: str = "") -> None:
 def tell(text: str = "") -> None:
     """A line on stderr: a notice, not a result."""
     sys.stderr.write(text + "\n")
+
+
+def here(path: Path) -> str:
+    """A path as seen from the working directory where it lies below it."""
+    folder = Path.cwd()
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def seconds_text(seconds: float) -> str:

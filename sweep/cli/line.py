@@ -23,7 +23,6 @@ def command_line() -> typer.Typer:
         name="sweep",
         help="Run variation sweeps on image-generation servers, and see what each parameter does.",
         epilog=EXIT_CODES,
-        no_args_is_help=True,
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,

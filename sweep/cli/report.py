@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -66,14 +67,16 @@ def view(
         if open_:
             typer.launch(url)
 
+    folder = results_folder(run, results)
+
     async def serve() -> None:
-        await serve_view(results_folder(run, results), port=port, opened=opened)
+        await serve_view(folder, port=port, opened=opened)
 
     try:
         anyio.run(serve)
     except OSError as error:
         raise UsageError(
-            f"Nothing can be served at port {port} ({error.strerror}).", hint="Try another --port."
+            f"Nothing can be served at port {port} ({os.strerror(error.errno or 0)}).", hint="Try another --port."
         ) from error
 
 
@@ -91,13 +94,13 @@ def compare(
 
     Says what moved and what is missing, and writes a page with both side by side.
     """
-    from sweep.cli.console import say
+    from sweep.cli.console import here, say
     from sweep.cli.locating import results_folder
     from sweep.report.compare import write_comparison
 
     found = write_comparison(results_folder(run_a, results), results_folder(run_b, results), out=output)
     for sentence in found.words:
         say(sentence)
-    say(str(found.page))
+    say(here(found.page))
     if open_:
         typer.launch(found.page.resolve().as_uri())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -38,7 +39,7 @@ async def sandbox_server(options: SandboxOptions | None = None) -> AsyncIterator
         except OSError as error:
             where = f"{sandbox.options.host}:{sandbox.options.port}"
             raise UsageError(
-                f"Nothing can be served at {where} ({error.strerror}).", hint="Try another --port."
+                f"Nothing can be served at {where} ({os.strerror(error.errno or 0)}).", hint="Try another --port."
             ) from error
         host, port = runner.addresses[0][:2]
         sandbox.url = f"http://{host}:{port}"

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import socket
 import stat
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,19 @@ def test_help_shows_every_command_in_a_whole_sentence(sweep: Sweep) -> None:
     told = sweep("--help").out.split("Commands:\n")[1].split("\n\n")[0]
     assert [line.split()[0] for line in told.splitlines()] == NAMES
     assert all(line.endswith(".") and not line.endswith("...") for line in told.splitlines())
+
+
+def test_nothing_asked_is_help(sweep: Sweep) -> None:
+    assert sweep() == sweep("--help")
+
+
+@pytest.mark.parametrize("command", [("sandbox",), ("view", "small")], ids=["sandbox", "view"])
+@pytest.mark.usefixtures("done")
+def test_a_port_that_is_taken(command: tuple[str, ...], sweep: Sweep) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        answer = sweep(*command, "--port", str(taken.getsockname()[1]))
+    assert answer.code == 2
+    assert re.fullmatch(r"Nothing can be served at .* \(Address already in use\)\.\nTry another --port\.\n", answer.err)
 
 
 def test_version(sweep: Sweep) -> None:

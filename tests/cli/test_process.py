@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -97,3 +98,14 @@ def test_bars_in_a_terminal(home: Path) -> None:
     assert any(line.startswith("sandbox  ") and "running" in line for line in lines)
     assert any(re.match(r"all +\S+ +\d+/12 +\d+ %", line) for line in lines)
     assert "\x1b[3" not in shown.decode()  # NO_COLOR
+
+
+def test_a_live_page_is_served_until_control_c(done: Path) -> None:
+    process = started("view", "small")
+    assert process.stdout is not None
+    address = process.stdout.readline().decode().strip()
+    with urllib.request.urlopen(address, timeout=20) as answer:
+        assert b"<title>" in answer.read()
+    process.send_signal(signal.SIGINT)
+    assert process.communicate() == (b"", b"")
+    assert process.returncode == 130
