@@ -151,7 +151,7 @@ class Assembly:
         moved = tuple(binding for binding in bindings if binding.axes)
         written = {address for binding in moved for address in binding.write(shaped.levels)}
         graph = self._with_models(graph, written, shaped.main, notes)
-        notes.extend(self._random(graph))
+        notes.extend(self._random(pruned(graph, outputs)))
         # Outputs always make a picture of their own: a cached node would hand two points the same one.
         graph = graph.set({Address(output, "use_cache"): False for output in outputs})
         return Body(

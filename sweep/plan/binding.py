@@ -18,6 +18,7 @@ from sweep.plan.replicates import REPLICATE
 from sweep.plan.settings import Uses
 from sweep.plan.shapes import Shape, is_template, shaping_axes, shaping_levels
 from sweep.plan.shaping import Shapes
+from sweep.workflow.checks import readable
 from sweep.workflow.graph import ModelRef
 from sweep.workflow.loaded import Workflow
 from sweep.workflow.schemas import Model, NodeSchemas
@@ -102,10 +103,11 @@ class _Maker:
         if isinstance(workflow, str):
             return ()
         own = workflow.for_base(bodies[0].shape.base or "")
+        notes = tuple(readable(own.graph, note) for note in own.notes)
         if not own.lacking or "model" in self.uses:
-            return own.notes
+            return notes
         used = f"so its only one that fits, {next(iter(self.mains)).name}, is used"
-        return (*own.notes, f"The server has no model {own.lacking}, {used}; inputs.model names another.")
+        return (*notes, f"The server has no model {own.lacking}, {used}; inputs.model names another.")
 
     def _shapes(self) -> list[Shaped]:
         """Every shape the levels can ask for, with the first levels that do. Where a model cannot be found, the

@@ -95,6 +95,12 @@ def test_a_random_node_that_stays_is_told(own: Own) -> None:
     assert any("dice (rand_int) draws anew" in note for note in plan.notes)
 
 
+def test_a_random_node_that_leads_to_no_picture_is_not_told(own: Own) -> None:
+    loose = with_random_seed().without_edges([edge for edge in with_random_seed().edges if edge.source.node == "dice"])
+    plan = own(as_api(loose), inputs={"model": "small"}, axes={"steps": [1, 2]})
+    assert plan.notes == ()
+
+
 def test_the_workflows_own_model_is_found_by_name_on_any_server(own: Own) -> None:
     graph = template("txt2img", "sd-1").set({Address("model", "model"): ModelRef("other", "sd-1")})
     elsewhere = [Model(key=f"here-{m.name}", hash="", name=m.name, base=m.base, type=m.type) for m in MODELS]
