@@ -23,8 +23,8 @@ NARROW: Final = 12  # columns of a value at least
 MANY: Final = 96  # columns from which there is room for a third metric
 
 
-def ending_lines(summary: RunSummary) -> list[str]:
-    """`131 of 132 done in 2 min 51 s, 1 failed (…); …`, then the paths."""
+def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
+    """`131 of 132 done in 2 min 51 s, 1 failed (…); …`, then the paths. `stale`: the report is from before the run."""
     lines = filled(_headline(summary), rest="  ")
     if summary.former:
         words = "1 earlier point is" if summary.former == 1 else f"{summary.former:,} earlier points are"
@@ -37,6 +37,8 @@ def ending_lines(summary: RunSummary) -> list[str]:
         path = summary.folder / name
         if path.is_file():
             lines.append(f"  {kind:<7} {path}")
+    if stale and (summary.folder / "report.html").is_file():
+        lines.append(f"  The report is from before this run: sweep report {summary.folder} renews it.")
     if summary.hint:
         lines += filled(summary.hint, first="  ", rest="  ")
     return lines

@@ -163,7 +163,7 @@ def _finish(summary: RunSummary, *, page: bool, quiet: bool) -> int:
         if summary.rendered and (table := marginal_table(summary.folder, study)) is not None:
             show_table(table)
             say()
-        for line in (*(finding_lines(study) if study else ()), *ending_lines(summary)):
+        for line in (*(finding_lines(study) if study else ()), *ending_lines(summary, stale=new and study is None)):
             say(line)
     if fault is not None:
         complain(fault)

@@ -80,6 +80,7 @@ class TestRun:
         assert (again.code, again.out.splitlines()[0]) == (0, "12 of 12 done before; nothing to render.")
         more = sweep("run", "small.yaml", "--set", "axes.variation=[oil, chalk]", "--no-report")
         assert "12 points · 6 done before" in more.err
+        assert f"The report is from before this run: sweep report {folder} renews it." in more.out
         assert "6 earlier points are kept that the experiment no longer has: sweep table" in more.out
         assert len(records(sweep("table", "small").out)) == 12
         assert len(records(sweep("table", "small", "--all").out)) == 18
