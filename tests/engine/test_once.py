@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Literal
 
+import anyio
+import anyio.to_thread
 import pytest
+from PIL import Image
 
 from sweep.engine.once import render
 from sweep.errors import DefinitionError, ServerError, VariationError
 from sweep.sandbox.app import SandboxOptions, sandbox_server
 from sweep.sandbox.options import Faults
 
+PORTABLE = Path(__file__).parent.parent / "workflow" / "portable"
 INPUTS = {"prompt": "a cup", "steps": 2, "width": 64, "height": 64}
 
 
@@ -22,6 +28,19 @@ async def test_the_same_call_again_gives_the_same_files_and_renders_nothing(tmp_
         assert sum(sandbox.renders.values()) == 2
     assert first == again != other
     assert [path.read_bytes()[:4] for path in (*first, *other)] == [b"\x89PNG"] * 2
+
+
+@pytest.mark.parametrize("api", ["queue", "sessions", "portable"])
+async def test_portable_documents_run_verbatim_on_servers_of_every_age(
+    api: Literal["queue", "sessions", "portable"], tmp_path: Path
+) -> None:
+    for name in ("text_to_image", "image_to_image"):
+        shutil.copy(PORTABLE / f"{name}.json", tmp_path)
+    await anyio.to_thread.run_sync(Image.linear_gradient("L").resize((64, 64)).save, tmp_path / "input.jpg")
+    async with sandbox_server(SandboxOptions(api=api)) as sandbox:
+        for name in ("text_to_image", "image_to_image"):
+            (picture,) = await render(tmp_path / f"{name}.json", server=sandbox.url, results=tmp_path, name=name)
+            assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 async def test_a_picture_that_cannot_be_rendered_is_an_error_and_the_next_call_tries_again(tmp_path: Path) -> None:
