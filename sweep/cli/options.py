@@ -37,3 +37,7 @@ Credentials: TypeAlias = Annotated[
     Path | None,
     typer.Option("--credentials", help="A file (mode 0600) with token, or email and password.", metavar="FILE"),
 ]
+Queue: TypeAlias = Annotated[
+    str,
+    typer.Option("--queue", help="A queue of one's own on the servers, beside everybody's.", metavar="NAME"),
+]

@@ -68,6 +68,7 @@ def run(
         bool, typer.Option("--report/--no-report", help="Measure the pictures and write report.html at the end.")
     ] = True,
     view: Annotated[bool, typer.Option("--view", help="Open a page that shows pictures as they arrive.")] = False,
+    queue: shared.Queue = "default",
     ca_file: shared.CaFile = None,
     credentials: shared.Credentials = None,
 ) -> int:
@@ -82,6 +83,7 @@ def run(
     from sweep.cli.loop import quickest
     from sweep.cli.serving import Access
     from sweep.engine.options import FailureLimit, RunOptions, parse_fusion, parse_shard
+    from sweep.errors import UsageError
     from sweep.experiment.definition import Experiment
 
     experiment = Experiment.load(file, set_ or ())
@@ -98,7 +100,9 @@ def run(
         shard=parse_shard(shard) if shard else None,
         command=("sweep", *sys.argv[1:]),
     )
-    clients = Access.of(server, ca_file, credentials).clients(experiment)
+    if idle_only and queue != "default":
+        raise UsageError("--idle-only looks at one queue only.", hint="Leave out --queue.")
+    clients = Access.of(server, ca_file, credentials, queue).clients(experiment)
     show = _Show(style=progress, page_of=_live_page(experiment) if view else None)
     summary = anyio.run(_render, experiment, clients, options, results, show, backend_options=quickest())
     return _finish(summary, page=page, quiet=progress in ("json", "none"))

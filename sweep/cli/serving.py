@@ -16,16 +16,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """How servers are reached: addresses as typed, a private authority's certificates, a credentials file."""
+    """How servers are reached: addresses as typed, a private authority's certificates, a credentials file,
+    the queue that is used there.
+    """
 
     addresses: tuple[str, ...] = ()
     ca_file: Path | None = None
     credentials: Path | None = None
+    queue: str = "default"
 
     @classmethod
-    def of(cls, addresses: Sequence[str] | None, ca_file: Path | None, credentials: Path | None) -> Access:
+    def of(
+        cls, addresses: Sequence[str] | None, ca_file: Path | None, credentials: Path | None, queue: str = "default"
+    ) -> Access:
         """From what the command line gave."""
-        return cls(addresses=tuple(addresses or ()), ca_file=ca_file, credentials=credentials)
+        return cls(addresses=tuple(addresses or ()), ca_file=ca_file, credentials=credentials, queue=queue)
 
     def clients(self, experiment: Experiment | None = None) -> tuple[Server, ...]:
         """Clients not opened yet: for the addresses on the command line, else those of the file.
@@ -40,7 +45,7 @@ class Access:
         from sweep.servers.credentials import find_credentials
 
         credentials = find_credentials(address, os.environ, self.credentials)
-        return connect(address, ConnectOptions(credentials=credentials, ca_file=self.ca_file))
+        return connect(address, ConnectOptions(credentials=credentials, ca_file=self.ca_file, queue_id=self.queue))
 
 
 @asynccontextmanager

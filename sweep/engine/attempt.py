@@ -264,11 +264,14 @@ class Attempt:
         return [Next(job)]
 
     async def _turned_away(self, error: OverloadedError) -> list[Next]:
-        """The server took nothing: no attempt is counted, however often it says so."""
-        self._member.overloaded(error.retry_after)
-        await together(*(self._desk.journal.withdraw(key) for key in self._points))
+        """The server took nothing: no attempt is counted, however often it says so.
+
+        It is left alone for a while; the job is not, since another server may have room for it.
+        """
         delay = self._desk.options.backoff.delay(self._job.attempt, self._desk.chance, error.retry_after)
-        return [Next(self._job.again(avoid=self._member.url), delay)]
+        self._member.overloaded(delay)
+        await together(*(self._desk.journal.withdraw(key) for key in self._points))
+        return [Next(self._job.again(avoid=self._member.url))]
 
 
 class _UnknownError(AttemptError):

@@ -25,7 +25,7 @@ from sweep.plan.binding import Plan, make_plan
 from sweep.plan.estimate import disk_bytes
 from sweep.plan.instance import Instance
 from sweep.plan.lanes import lanes
-from sweep.record.base import Counts, Point, RunFacts, State
+from sweep.record.base import Counts, KnownKeys, Point, RunFacts, State
 from sweep.record.checkpoints import Checkpoint, no_checkpoint
 from sweep.record.disk import free_bytes, replacing
 from sweep.record.images import ImageStore
@@ -187,6 +187,7 @@ async def in_step(plan: Plan, journal: SqliteJournal, servers: Sequence[ServerIn
     Keys are computed only where the definition changed since the last run.
     """
     same = await journal.fingerprint() == plan.fingerprint
+    kept = () if same else _kept(plan, await journal.known_keys())
     run = await journal.begin_run(
         RunFacts(
             experiment=plan.experiment.text,
@@ -196,24 +197,19 @@ async def in_step(plan: Plan, journal: SqliteJournal, servers: Sequence[ServerIn
             servers=[_facts(info) for info in servers],
             command=" ".join(options.command),
             sweep_version=VERSION,
-        )
+        ),
+        kept,
     )
-    if not same:
-        await _rebase(plan, journal)
     again: tuple[State, ...] = ("failed", "cancelled") if options.retry_failed else ("cancelled",)
     await journal.reopen(await journal.keys(*again))
     return run
 
 
-async def _rebase(plan: Plan, journal: SqliteJournal) -> None:
+def _kept(plan: Plan, known: KnownKeys) -> Iterator[Point]:
     """Where each key on record stands in the definition now. Its graph, which a key decides, is not made for that."""
-    known = await journal.known_keys()
-    if len(known):
-        places = ((index, key) for index, key in plan.keys(range(len(plan))) if key in known)
-        await journal.rebase(
-            Point(key=key, index=index, values=plan.grid[index].values, prompt=None, model=None)
-            for index, key in places
-        )
+    for index, key in plan.keys(range(len(plan) if len(known) else 0)):
+        if key in known:
+            yield Point(key=key, index=index, values=plan.grid[index].values, prompt=None, model=None)
 
 
 async def _keep_inputs(plan: Plan, journal: SqliteJournal, store: ImageStore, folder: Path) -> None:

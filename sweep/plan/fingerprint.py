@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -46,9 +47,9 @@ def _levels(axis: Axis) -> Iterable[Any]:
     if isinstance(levels, ListLevels) and axis.kind != "image":
         return ["list", levels.targets, levels.values]
     if isinstance(levels, LinearLevels):
-        return ["linear", levels.targets, str(levels.first), str(levels.step), levels.count, levels.whole]
+        return ["linear", levels.targets, str(levels.first), str(levels.step), len(levels), levels.whole]
     if isinstance(levels, LogLevels):
-        return ["log", levels.targets, levels.first, levels.last, levels.count, levels.whole]
+        return ["log", levels.targets, levels.first, levels.last, len(levels), levels.whole]
     return [[level.value, {name: _setting(value) for name, value in level.settings.items()}] for level in levels]
 
 
@@ -65,5 +66,9 @@ def _setting(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """What json does not know by itself."""
-    return _setting(value) if isinstance(value, Mapping | InputImage | Replacement) else str(value)
+    """What json does not know by itself. Of other objects the text would name their place in memory: TypeError."""
+    if isinstance(value, Mapping | InputImage | Replacement):
+        return _setting(value)
+    if isinstance(value, Decimal):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no place in a fingerprint")

@@ -124,9 +124,10 @@ class Counts:
 class Journal(Protocol):
     """The durable account of a results folder. One writer; any number of readers."""
 
-    async def begin_run(self, facts: RunFacts) -> int:
+    async def begin_run(self, facts: RunFacts, kept: Iterable[Point] = ()) -> int:
         """A new run; its number counts from 1. Where the fingerprint differs from the last run's, points on record
-        are 'former' until `rebase` or `intend` says that the new definition has them too.
+        are 'former' but for those in `kept`, which the new definition has, too: as `rebase`, in the same commit, so
+        that a crash leaves the one definition or the other. Later `rebase` and `intend` can say so of more.
         """
         ...
 

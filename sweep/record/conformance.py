@@ -339,9 +339,25 @@ async def inputs_are_kept(open_again: OpenAgain) -> None:
             await journal.keep_input("ab" * 32, "inputs/cup.png", "cup.png", 512, 384)
 
 
+async def a_new_definition_and_what_it_keeps_are_one_step(open_again: OpenAgain) -> None:
+    points = [a_point(index) for index in range(3)]
+    async with _opened(open_again, FACTS) as journal:
+        for point in points:
+            await _complete(journal, point)
+    edited = replace(FACTS, fingerprint="edited")
+    async with _opened(open_again) as journal:
+        await refused(journal.begin_run(edited, [points[0], a_point(7)]))  # a key that is not on record
+        assert await journal.fingerprint() == FACTS.fingerprint
+        assert list(await journal.completed_indices()) == [0, 1, 2]
+        await journal.begin_run(edited, (replace(point, index=point.index + 1) for point in points[:2]))
+        assert list(await journal.completed_indices()) == [1, 2]
+        assert (await journal.counts()).former == 1
+
+
 CASES: tuple[Case, ...] = (
     a_new_record_is_empty,
     runs_are_numbered_and_remembered,
+    a_new_definition_and_what_it_keeps_are_one_step,
     the_way_of_a_variation_survives_reopening,
     an_outcome_is_never_changed,
     a_step_taken_twice_is_taken_once,

@@ -89,8 +89,9 @@ class SqliteJournal:
         """Transactions committed since it was opened: what group commit is measured by."""
         return self._writer.commits
 
-    async def begin_run(self, facts: RunFacts) -> int:
-        return await self._writer.do("begin_run", partial(operations.begin_run, facts=facts, now=self._now()))
+    async def begin_run(self, facts: RunFacts, kept: Iterable[Point] = ()) -> int:
+        write = partial(operations.begin_run, facts=facts, now=self._now(), kept=kept)
+        return await self._writer.do("begin_run", write)
 
     async def end_run(self, run: int, ending: str) -> None:
         await self._writer.do("end_run", partial(operations.end_run, run=run, ending=ending, now=self._now()))

@@ -37,7 +37,7 @@ def moment(microseconds_since_1970: int | None) -> datetime | None:
     return None if microseconds_since_1970 is None else _EPOCH + timedelta(microseconds=microseconds_since_1970)
 
 
-def begin_run(db: sqlite3.Connection, facts: RunFacts, now: datetime) -> int:
+def begin_run(db: sqlite3.Connection, facts: RunFacts, now: datetime, kept: Iterable[Point] = ()) -> int:
     last = db.execute("SELECT definition, fingerprint FROM runs ORDER BY number DESC LIMIT 1").fetchone()
     definition = 1 if last is None else last[0] + (last[1] != facts.fingerprint)
     number = db.execute(
@@ -50,6 +50,7 @@ def begin_run(db: sqlite3.Connection, facts: RunFacts, now: datetime) -> int:
         ),
     ).lastrowid
     _reseal(db, "runs", "number", number)
+    rebase(db, kept)
     assert number is not None
     return number
 
@@ -60,7 +61,7 @@ def end_run(db: sqlite3.Connection, run: int, ending: str, now: datetime) -> Non
         raise RecordError(f"There is no run {run} on record.")
 
 
-def rebase(db: sqlite3.Connection, points: Sequence[Point]) -> None:
+def rebase(db: sqlite3.Connection, points: Iterable[Point]) -> None:
     _, definition = _current(db)
     for point in points:
         if _state(db, point.key) is None:

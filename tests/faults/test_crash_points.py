@@ -15,12 +15,17 @@ from sweep.record.checkpoints import IMAGE_POINTS, JOURNAL_OPERATIONS, JOURNAL_P
 from tests.faults.processes import Bench, SandboxProcess
 
 ONCE = {"begin_run", "end_run", "seeds", "reopen", "keep_input"}  # in a run of six points; the others for each
-ELSEWHERE = {"rebase", "attempt_failed", "withdraw", "fail", "cancel", "forget"}  # not in a run where all goes well
+ELSEWHERE = {"attempt_failed", "withdraw", "fail", "cancel", "forget"}  # not in a run where all goes well
+
+
+UNUSED = {"rebase"}  # only for points of one key, which no plan of this size has
 
 
 def points() -> Iterator[str]:
     """Every point of a run where all goes well."""
-    return (p for p in (*JOURNAL_POINTS, *IMAGE_POINTS, *ENGINE_POINTS) if p.partition(".")[0] not in ELSEWHERE)
+    return (
+        p for p in (*JOURNAL_POINTS, *IMAGE_POINTS, *ENGINE_POINTS) if p.partition(".")[0] not in ELSEWHERE | UNUSED
+    )
 
 
 def repeated() -> Iterator[str]:
@@ -67,7 +72,7 @@ def test_killed_at_a_point_later(bench: Bench, server: SandboxProcess, point: st
 
 def test_every_point_is_tested() -> None:
     assert set(JOURNAL_OPERATIONS) >= ONCE | ELSEWHERE
-    assert set(points()) | {f"{name}.{step}" for name in ELSEWHERE for step in STEPS} == {
+    assert set(points()) | {f"{name}.{step}" for name in ELSEWHERE | UNUSED for step in STEPS} == {
         *JOURNAL_POINTS,
         *IMAGE_POINTS,
         *ENGINE_POINTS,
@@ -79,10 +84,10 @@ STEPS = ("before-commit", "after-commit")
 
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_while_an_edited_experiment_is_brought_in_step(bench: Bench, server: SandboxProcess, step: str) -> None:
-    bench.definition["axes"] = {"denoise_strength": [0.2, 0.5], "seed": {"count": 2}}
+    bench.definition["axes"] = {"denoise_strength": [0.2, 0.5], "seed": {"start": 7, "count": 2}}
     assert bench.run(server)[0] == 0
-    bench.definition["axes"] = {"denoise_strength": [0.2, 0.5, 0.8], "seed": {"count": 2}}
-    killed(bench, server, point=f"rebase.{step}")
+    bench.definition["axes"] = {"denoise_strength": [0.2, 0.5, 0.8], "seed": {"start": 7, "count": 2}}
+    killed(bench, server, point=f"begin_run.{step}")
     whole(bench, server)
 
 

@@ -177,3 +177,14 @@ def test_the_fingerprint_is_stable_and_changes_with_any_level(
     assert len(prints) == 5
     bare = make_plan(experiment(axes=AXES), builtin_schemas(), [model("small"), model("unused")])
     assert bare.fingerprint == plans(axes=AXES).fingerprint
+
+
+def test_the_fingerprint_is_the_same_in_every_process_and_knows_how_many_levels_there_are(
+    plans: Callable[..., Plan],
+) -> None:
+    """Of two plans that are there at the same time, no object lies in the same place."""
+    several = [plans(axes={"seed": {"start": 1, "count": count}}) for count in (5, 5, 6)]
+    assert several[0].fingerprint == several[1].fingerprint
+    assert several[0].fingerprint != several[2].fingerprint
+    logs = [plans(axes={"cfg_scale": {"start": 1, "stop": 8, "num": 4, "scale": "log"}}) for _ in range(2)]
+    assert logs[0].fingerprint == logs[1].fingerprint
