@@ -1,0 +1,130 @@
+"""A real InvokeAI on this machine: items of several variations against one each, and against other clients.
+
+48 img2img variations of 64 × 64 px in 4 steps with a tiny model, so that what is measured is what surrounds rendering:
+the server's fixed cost an item, and the client's. Every way has its own seeds, so none finds another's results cached.
+The server's own time is what its log says its nodes took.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from benchmarks import loops
+from benchmarks.figures import Figure
+from benchmarks.processes import in_process
+from benchmarks.rendering import render
+from tests.live.harness import Installation, LiveServer, serving
+
+NAME = "live"
+POINTS = 48
+LARGER = 240
+POLL = 1.0  # seconds, as the seed of this project had it
+EXECUTION = re.compile(rb"TOTAL GRAPH EXECUTION TIME:\s+([\d.]+)s")
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to have pictures rendered: how many, how long it took, and how long the server's nodes worked."""
+
+    name: str
+    pictures: int
+    seconds: float
+    nodes: float
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second."""
+        return self.pictures / self.seconds
+
+
+def measure() -> list[Figure]:
+    """Nothing where InvokeAI is not installed, which a line says."""
+    if Installation.default().package is None:
+        print("live: left out, as InvokeAI is not installed here (pytest tests/live --live installs it)")
+        return []
+    with tempfile.TemporaryDirectory() as scratch, serving(Path(scratch) / "invokeai") as server:
+        return _figures(_ways(server, Path(scratch)))
+
+
+def _ways(server: LiveServer, root: Path) -> list[Way]:
+    Image.linear_gradient("L").resize((64, 64)).convert("RGB").save(root / "photo.png")
+    (root / "pictures").mkdir()
+    seeds = iter(range(10_000, 10**9, 10_000))
+
+    def swept(name: str, points: int, options: Mapping[str, Any]) -> Way:
+        asked = _definition(f"live-{next(seeds)}", points, next(seeds))
+        return _timed(server, name, points, lambda: _swept(asked, server.url, root, options))
+
+    swept("warm", 8, {"fuse": 4})
+    unfused = swept("sweep, one an item", POINTS, {"fuse": 1})
+    shifts = [next(seeds) for _ in range(2)]
+    polling, batch = (loops.submitted(server.url, POINTS, shift) for shift in shifts)
+    pictures = root / "pictures"
+    return [
+        unfused,
+        _timed(
+            server, "loop that polls each second", POINTS, lambda: _loop(loops.one_by_one, server, polling, pictures)
+        ),
+        _timed(server, "all enqueued, then polled", POINTS, lambda: _loop(loops.all_at_once, server, batch, pictures)),
+        swept("sweep --fuse 8", POINTS, {"fuse": 8}),
+        swept("sweep --fuse 48", POINTS, {"fuse": 48}),
+        swept("sweep --fuse auto", POINTS, {"fuse": None}),
+        swept(f"sweep --fuse auto, {LARGER} points", LARGER, {"fuse": None}),
+    ]
+
+
+def _swept(asked: Mapping[str, Any], url: str, root: Path, options: Mapping[str, Any]) -> float:
+    return in_process(render, asked, [url], root, options).value.seconds
+
+
+def _loop(way: Callable[..., float], server: LiveServer, graphs: list[loops.Graph], folder: Path) -> float:
+    return in_process(way, server.url, graphs, folder, POLL).value
+
+
+def _timed(server: LiveServer, name: str, pictures: int, run: Callable[[], float]) -> Way:
+    before = server.log.stat().st_size
+    seconds = run()
+    with server.log.open("rb") as log:
+        log.seek(before)
+        nodes = sum(float(found) for found in EXECUTION.findall(log.read()))
+    return Way(name, pictures, seconds, nodes)
+
+
+def _definition(name: str, points: int, seed: int) -> dict[str, Any]:
+    return {
+        "name": name,
+        "workflow": "img2img",
+        "inputs": {"image": "photo.png", "model": "tiny-sd", "prompt": "a cup", "steps": 4, "width": 64, "height": 64},
+        "axes": {
+            "variation": ["studio light", "dramatic shadows"],
+            "denoise_strength": [0.3, 0.5, 0.7, 0.9],
+            "seed": {"start": seed, "count": points // 8},
+        },
+    }
+
+
+def _figures(ways: list[Way]) -> list[Figure]:
+    others = [way for way in ways if "--fuse" not in way.name]
+    best = max(others, key=lambda way: way.rate)
+    fused = {way.name: way for way in ways if "--fuse" in way.name}
+    figures = [
+        Figure(benchmark=NAME, name=f"{way.name}: {way.pictures} pictures", value=way.seconds, unit="s") for way in ways
+    ]
+    for name, way in fused.items():
+        ratio = way.rate / best.rate
+        figures.append(Figure(benchmark=NAME, name=f"{name} / {best.name}", value=ratio, goal=4.0, more=True))
+    for name, way in fused.items():
+        figures.append(
+            Figure(benchmark=NAME, name=f"{name}: wall / the nodes' own time", value=way.seconds / way.nodes, goal=1.6)
+        )
+    figures.append(
+        Figure(benchmark=NAME, name=f"{best.name}: wall / the nodes' own time", value=best.seconds / best.nodes)
+    )
+    return figures
