@@ -38,6 +38,7 @@ _GROUPED: Final = frozenset(
         "board",
     }
 )
+_ALIKE: Final = frozenset({None, "sd-1", "sd-2", "sdxl"})  # bases whose templates have the same roles
 _CONTROL_PARTS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(  # of an entry → field, and what sets it
     {
         "model": ("control_model", "controls"),
@@ -208,7 +209,9 @@ class Draft:
         place = self.uses.places(target)[0]
         wanted = {"image": "img2img", "denoise_strength": "img2img", "control_image": "controlnet"}.get(target)
         hint = f" Use the template {wanted}." if wanted and self.template else ""
-        self.faults.add(place, f"{place}: {self.workflow} has no {target}.{hint}")
+        other = self.template and self.base not in _ALIKE
+        kind = f"{self.workflow} for {self.base}" if other else self.workflow
+        self.faults.add(place, f"{place}: {kind} has no {target}.{hint}")
 
     def _all(self, role: str) -> list[Slot]:
         """The fields of a role wherever it occurs, the model's side first."""

@@ -178,6 +178,7 @@ def loras(slots: Sequence[LoraSlot], choice: Choice) -> Rule:
         stack = lora_stack(settings.get("lora"))
         if len(stack) > len(slots):
             raise PlanError(f"names {len(stack)} LoRAs; the workflow has room for {len(slots)}.")
+        _refuse_twice([name for name, _ in stack])
         written: Written = {}
         common = settings.get("lora_weight")
         for place, slot in enumerate(slots):
@@ -193,6 +194,13 @@ def loras(slots: Sequence[LoraSlot], choice: Choice) -> Rule:
     places = [place for slot in slots for place in (slot.lora, slot.weight) if place is not None]
     shown = " · ".join(str(place.address) for place in places)
     return Rule(targets=("lora", "lora_weight"), slots=tuple(places), write=write, shown=shown)
+
+
+def _refuse_twice(names: Sequence[str]) -> None:
+    """A server applies a LoRA once, and fails at the second time."""
+    twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
+    if twice is not None:
+        raise PlanError(f"names {twice} twice; give it once, with the sum of the weights.")
 
 
 def lora_stack(setting: Setting) -> list[tuple[str, float | None]]:

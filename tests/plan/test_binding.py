@@ -385,3 +385,8 @@ def test_what_an_entry_says_no_address_may_set(refusal: Refusal) -> None:
     entry = {"model": "canny", "image": "wide.png", "begin": 0.1}
     (said,) = refusal("controlnet", inputs={"controls": [entry]}, axes={"control.begin_step_percent": [0, 0.4]})
     assert said.endswith("both set control.begin_step_percent.")
+
+
+def test_a_stack_names_each_lora_once(refusal: Refusal) -> None:
+    (said,) = refusal("lora", inputs={"lora": ["glow", {"name": "glow", "weight": 0.3}]}, axes={"seed": [1]})
+    assert said == "inputs.lora: names glow twice; give it once, with the sum of the weights."
