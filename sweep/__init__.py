@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from sweep import report as report
+    from sweep import study as study
     from sweep.engine.once import render as render
     from sweep.engine.options import RunOptions as RunOptions
     from sweep.engine.runner import run as run
@@ -40,7 +42,9 @@ __all__ = [
     "make_report",
     "make_study",
     "render",
+    "report",
     "run",
+    "study",
 ]
 
 _HOMES: Final = {
@@ -58,7 +62,9 @@ _HOMES: Final = {
     "make_report": "sweep.report.making:report",
     "make_study": "sweep.study.study:study",
     "render": "sweep.engine.once:render",
+    "report": "sweep.report",
     "run": "sweep.engine.runner:run",
+    "study": "sweep.study",
 }
 
 
@@ -66,4 +72,5 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'sweep' has no attribute {name!r}")
     module, _, attribute = _HOMES[name].partition(":")
-    return getattr(import_module(module), attribute)
+    found = import_module(module)
+    return getattr(found, attribute) if attribute else found

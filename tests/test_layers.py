@@ -103,3 +103,15 @@ def test_every_error_has_the_exit_code_its_tree_shows() -> None:
         if isinstance(value, type) and issubclass(value, errors.SweepError)
     }
     assert drawn == {name: value.exit_code for name, value in classes.items()}
+
+
+def test_study_and_report_are_calls_and_packages(tmp_path: Path) -> None:
+    """Both names of DESIGN's interface, though the layers are called so, too."""
+    import sweep.study.metrics
+    from sweep import report, study
+    from sweep.errors import RecordError
+
+    assert sweep.study.metrics.resolve(["ssim"])
+    assert report(tmp_path) == tmp_path / "report.html"  # type: ignore[operator]
+    with pytest.raises(RecordError):
+        study(tmp_path)  # type: ignore[operator]

@@ -1,0 +1,22 @@
+"""What the axes did: metrics, curves, effects, words.
+
+`sweep.study(...)` is `sweep.study.study.study`: this package can be called, since it has
+the name that the call should have. (A module's class may be changed: Python's data model, "Customizing module attribute access".) Typed code says
+`sweep.make_study`, which is the same function.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+
+class _Callable(ModuleType):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from sweep.study.study import study
+
+        return study(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable
