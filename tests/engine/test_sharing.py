@@ -113,7 +113,7 @@ async def test_what_was_done_when_it_was_cancelled_is_not_rendered_again(
     async with sandbox_with(faults=Faults(slow=1.0, slow_seconds=0.5, only="/full")) as server:
 
         async def soon() -> None:
-            while not any(item.status == "completed" for item in server.queue.items.values()):
+            while not any(i.status == "completed" for i in server.queue.items.values()):  # noqa: ASYNC110
                 await anyio.sleep(0.005)
             stop.request(2)
 

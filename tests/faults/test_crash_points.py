@@ -109,8 +109,8 @@ def test_killed_while_a_failure_is_written(bench: Bench, step: str) -> None:
     killed(bench, server, point=f"fail.{step}", options={"attempts": 1})
     assert bench.run(server, options={"attempts": 1})[0] == 1
     found = bench.statuses()
-    assert set(found) == {"completed", "failed"}
-    assert sum(found.values()) == 6
+    assert found["failed"]
+    assert found["failed"] + found["completed"] == 6
     assert sorted(server.renders().values()) == [1] * found["completed"]
     server.kill()
 
