@@ -1,8 +1,8 @@
 """What is shown: the explorer page, sheets, comparisons, the live view.
 
-`sweep.report(...)` is `sweep.report.making.report`: this package can be called, since it has
-the name that the call should have. (A module's class may be changed: Python's data model, "Customizing module attribute access".) Typed code says
-`sweep.make_report`, which is the same function.
+`sweep.report(...)` is `sweep.report.making.report`: this package can be called, since it has the
+name that the call should have. Python's data model allows it ("Customizing module attribute access"). Typed code
+says `sweep.make_report`, which is the same function.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What the axes did: metrics, curves, effects, words.
 
-`sweep.study(...)` is `sweep.study.study.study`: this package can be called, since it has
-the name that the call should have. (A module's class may be changed: Python's data model, "Customizing module attribute access".) Typed code says
-`sweep.make_study`, which is the same function.
+`sweep.study(...)` is `sweep.study.study.study`: this package can be called, since it has the
+name that the call should have. Python's data model allows it ("Customizing module attribute access"). Typed code
+says `sweep.make_study`, which is the same function.
 """
 
 from __future__ import annotations
