@@ -71,13 +71,18 @@ def own_model(graph: Graph, schemas: NodeSchemas, models: Models) -> ModelRef | 
     return None
 
 
-def main_bases(graph: Graph, schemas: NodeSchemas) -> tuple[str, ...] | None:
-    """The bases of main models the graph can load, empty for any; None where it loads none."""
-    found = [
-        schemas[graph.nodes[address.node].type].fields[address.field]
+def main_fields(graph: Graph, schemas: NodeSchemas) -> list[Address]:
+    """The fields from which the graph loads its main models."""
+    return [
+        address
         for address, types in model_fields(graph, schemas)
         if "main" in types and graph.nodes[address.node].type not in _PASSIVE
     ]
+
+
+def main_bases(graph: Graph, schemas: NodeSchemas) -> tuple[str, ...] | None:
+    """The bases of main models the graph can load, empty for any; None where it loads none."""
+    found = [schemas[graph.nodes[address.node].type].fields[address.field] for address in main_fields(graph, schemas)]
     needed = [field for field in found if field.required]
     return (needed or found)[0].model_bases if found else None
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from sweep.errors import PlanError
 from sweep.experiment.conditions import Condition
 from sweep.experiment.definition import Level, Scalar
-from sweep.plan.fitting import main_bases, own_model
+from sweep.plan.fitting import main_bases, main_fields, own_model
 from sweep.plan.homing import portable_bases
 from sweep.plan.models import Models
 from sweep.plan.settings import Uses
@@ -74,6 +74,9 @@ class Shapes:
         graph = self._workflow.graph
         if self.bases is None:
             return None
+        for address in main_fields(graph, self._schemas):  # a graph may have several loaders, each named by itself
+            if (named := self._uses.merged((str(address),), levels, {}).get(str(address))) is not None:
+                return self._models.find(named)
         try:
             own = own_model(graph, self._schemas, self._models)
         except PlanError as error:

@@ -213,3 +213,21 @@ def test_an_unknown_node_type_is_told_before_what_follows_from_it(own: Own) -> N
         own(document, inputs={"model": "small"}, axes={"seed": [1]})
     assert "noise is of type fancy_noise, which this server does not have" in str(error.value)
     assert "no seed" not in str(error.value)
+
+
+def test_several_loaders_are_each_named_by_their_address(own: Own) -> None:
+    once = json.dumps(as_api(template("txt2img", "sd-1")))
+    first, second = json.loads(once), json.loads(once)
+    for node in list(second["nodes"].values()):
+        first["nodes"][f"{node['id']}2"] = {**node, "id": f"{node['id']}2"}
+    for edge in second["edges"]:
+        first["edges"].append({end: {**at, "node_id": f"{at['node_id']}2"} for end, at in edge.items()})
+    plan = own(
+        first,
+        inputs={"model.model": "small", "model2.model": "other", "noise2.seed": 3},
+        axes={"noise.seed": [1, 2]},
+    )
+    nodes = plan.instance(plan.grid[1]).graph.nodes
+    assert nodes["model"].fields["model"] == ModelRef("small", "sd-1")
+    assert nodes["model2"].fields["model"] == ModelRef("other", "sd-1")
+    assert plan.outputs == ("decode", "decode2")
