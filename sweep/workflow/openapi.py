@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +49,9 @@ _MODEL_UI_TYPES = {  # how servers before 6.8 say which models a field takes: th
 }
 
 
+_MISSHAPEN = (TypeError, AttributeError, KeyError, IndexError, ValueError, RecursionError)
+
+
 def node_schemas(document: Mapping[str, Any]) -> NodeSchemas:
     """Every node type an OpenAPI document of InvokeAI 3.2 to 6.x describes.
 
@@ -58,10 +61,21 @@ def node_schemas(document: Mapping[str, Any]) -> NodeSchemas:
     classes = components.get("schemas") if isinstance(components, Mapping) else None
     if not isinstance(classes, Mapping):
         classes = {}
-    found = [_node(schema, classes) for schema in classes.values() if _is_node(schema)]
+    found = {node.type: node for node in _nodes(classes)}
     if not found:
         raise WorkflowError("The OpenAPI document describes no nodes: is this an InvokeAI server?")
-    return {node.type: node for node in found}
+    return found
+
+
+def _nodes(classes: Mapping[str, Any]) -> Iterator[NodeSchema]:
+    """Those that are described as a node is; one that is not is a node the server does not have."""
+    for schema in classes.values():
+        try:
+            node = _node(schema, classes) if _is_node(schema) else None
+        except _MISSHAPEN:
+            continue
+        if node is not None:
+            yield node
 
 
 def _is_node(schema: Any) -> bool:
@@ -91,6 +105,8 @@ def _field(name: str, facts: Mapping[str, Any]) -> FieldSchema:
     bounds: dict[str, float] = {}
     for source in (*options, facts):
         bounds.update({_BOUNDS[key]: source[key] for key in source.keys() & _BOUNDS.keys()})
+    if not all(isinstance(bound, int | float) for bound in bounds.values()):
+        raise TypeError(f"{name} has bounds that are no numbers")
     choices = next((source["enum"] for source in (facts, *options) if "enum" in source), ())
     by_ui_type = _MODEL_UI_TYPES.get(str(facts.get("ui_type")), ())
     return FieldSchema(
