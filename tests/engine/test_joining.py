@@ -1,0 +1,87 @@
+"""Servers that come late, refuse, or are known under another address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any
+
+import anyio
+
+from sweep.engine import events
+from sweep.sandbox.app import Sandbox
+from sweep.sandbox.options import Faults
+from tests.engine.conftest import AT_ONCE, Bench
+from tests.live.harness import free_port
+
+
+async def test_a_server_that_is_up_later_joins(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
+    port = free_port()
+    async with AsyncExitStack() as held, sandbox_with(latency=0.05) as first:
+        begun, late = anyio.Event(), []
+        bench.watch(lambda event: begun.set() if isinstance(event, events.Completed) else None)
+
+        async def come() -> None:
+            await begun.wait()
+            late.append(await held.enter_async_context(sandbox_with(port=port, latency=0.05)))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(come)
+            experiment = await bench.experiment(axes__seed={"start": 1, "count": 20})
+            summary = await bench.run(experiment, first.url, f"http://127.0.0.1:{port}")
+        assert summary.completed == 60
+        assert late[0].renders
+        assert set((first.renders + late[0].renders).values()) == {1}
+        assert [e.state for e in bench.of(events.ServerChanged)] == ["joined", "back"]
+
+
+async def test_a_server_that_refuses_us_for_a_while_is_asked_again(
+    bench: Bench, sandbox_with: Callable[..., Any]
+) -> None:
+    async with sandbox_with(latency=0.02) as moody, sandbox_with(latency=0.05) as other:
+
+        def watch(event: events.Event) -> None:
+            if isinstance(event, events.RunStarted):
+                moody.faults = Faults(error_401=1.0, only="enqueue_batch", most=1)
+
+        bench.watch(watch)
+        experiment = await bench.experiment(axes__seed={"start": 1, "count": 10})
+        summary = await bench.run(experiment, moody.url, other.url)
+        assert summary.completed == 30
+        assert set((moody.renders + other.renders).values()) == {1}
+        states = [event.state for event in bench.of(events.ServerChanged) if moody.url[7:] in event.server]
+        assert states == ["joined", "left", "back"]
+
+
+async def test_items_are_found_at_a_server_given_under_another_name(
+    bench: Bench, sandbox_with: Callable[..., Any]
+) -> None:
+    """What an interrupted run left there is taken up, not rendered again."""
+    async with sandbox_with(latency=0.1) as server:
+        async with anyio.create_task_group() as group:
+            bench.watch(lambda event: group.cancel_scope.cancel() if isinstance(event, events.Started) else None)
+            await bench.run(await bench.experiment(), server.url)
+        bench.watch(lambda _: None)
+        summary = await bench.run(await bench.experiment(), server.url.replace("127.0.0.1", "localhost"))
+        assert summary.completed == 6
+        assert set(server.renders.values()) == {1}
+
+
+async def test_a_point_taken_out_meanwhile_is_cancelled_where_it_is(
+    bench: Bench, sandbox_with: Callable[..., Any]
+) -> None:
+    async with sandbox_with(latency=60) as server:
+        async with anyio.create_task_group() as group:
+            bench.watch(lambda event: group.cancel_scope.cancel() if isinstance(event, events.Started) else None)
+            await bench.run(await bench.experiment(), server.url, options=replace(AT_ONCE, concurrency=1))
+        bench.watch(lambda _: server_is_quick(server))
+        edited = await bench.experiment(axes__denoise_strength=[0.6])
+        summary = await bench.run(edited, server.url)
+        assert (summary.completed, summary.exit_code) == (2, 0)
+        assert [item.status for item in server.queue.items.values()].count("canceled") == 1
+        assert len(server.renders) == 2
+
+
+def server_is_quick(server: Sandbox) -> None:
+    object.__setattr__(server.options, "latency", 0.0)
