@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -30,8 +31,9 @@ from sweep.record.checkpoints import Checkpoint, no_checkpoint
 from sweep.record.disk import free_bytes, replacing
 from sweep.record.images import ImageStore
 from sweep.record.journal import SqliteJournal
-from sweep.record.lock import FolderLock
+from sweep.record.lock import LOCK, FolderLock
 from sweep.record.past import read_sizes
+from sweep.record.schema import JOURNAL
 from sweep.servers.base import Server, ServerInfo
 from sweep.version import VERSION
 from sweep.workflow.graph import ModelRef
@@ -85,7 +87,9 @@ async def prepared(
     """Raises DefinitionError, ServerError where no server can be used, or RecordError."""
     folder = results / experiment.name
     async with AsyncExitStack() as held:
-        journal = await _journal(held, folder, checkpoint)
+        unbegun = await _locked(held, folder)
+        journal = await SqliteJournal.open(folder, checkpoint=checkpoint)
+        held.push_async_callback(journal.aclose)
         members = await members_of(held, servers, options, listener)
         drawn = {axis: await journal.seeds(axis, count) for axis, count in experiment.undrawn.items()}
         experiment = experiment.with_seeds(drawn) if drawn else experiment
@@ -97,6 +101,7 @@ async def prepared(
         if not await _nothing_new(plan, journal, options):
             await check_values(plan, members[0], options)
         run = await in_step(plan, journal, [member.info for member in members if member.opened], options)
+        unbegun.pop_all()
         store = ImageStore(folder, len(plan), checkpoint=checkpoint)
         await _keep_inputs(plan, journal, store, folder)
         before = await journal.counts()
@@ -115,12 +120,25 @@ async def prepared(
         )
 
 
-async def _journal(held: AsyncExitStack, folder: Path, checkpoint: Checkpoint) -> SqliteJournal:
+async def _locked(held: AsyncExitStack, folder: Path) -> AsyncExitStack:
+    """Lock the folder; what the returned stack holds is undone at the end, unless a run has begun by then.
+
+    A run that is refused leaves no folder where there was none.
+    """
     await held.enter_async_context(FolderLock(folder))
     await anyio.to_thread.run_sync(stopping.clear, folder)
-    journal = await SqliteJournal.open(folder, checkpoint=checkpoint)
-    held.push_async_callback(journal.aclose)
-    return journal
+    unbegun = await held.enter_async_context(AsyncExitStack())
+    if not await anyio.to_thread.run_sync((folder / JOURNAL).exists):
+        unbegun.push_async_callback(anyio.to_thread.run_sync, _leave_nothing, folder)
+    return unbegun
+
+
+def _leave_nothing(folder: Path) -> None:
+    """Remove what a run makes before it begins: an empty journal and the lock, then the folder if that was all."""
+    with contextlib.suppress(OSError):  # whatever stays is harmless: the next run takes it over
+        for name in (JOURNAL, f"{JOURNAL}-wal", f"{JOURNAL}-shm", LOCK):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 async def _said(plan: Plan, members: list[Member], models: Mapping[ModelRef, Model], listener: Listener) -> None:

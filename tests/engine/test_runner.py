@@ -199,6 +199,7 @@ async def test_a_value_the_field_does_not_take_is_told_before_anything_is_sent(b
     with pytest.raises(PlanError, match="euler"):
         await bench.run(experiment, sandbox.url)
     assert not sandbox.renders
+    assert not await anyio.Path(bench.root / "results" / "small").exists()
 
 
 async def test_a_shard_renders_its_part_only(bench: Bench, sandbox: Sandbox) -> None:
