@@ -8,6 +8,7 @@ The server's own time is what its log says its nodes took.
 from __future__ import annotations
 
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ def _timed(server: LiveServer, name: str, pictures: int, run: Callable[[], float
     with server.log.open("rb") as log:
         log.seek(before)
         nodes = sum(float(found) for found in EXECUTION.findall(log.read()))
+    print(f"  {name}: {pictures} pictures in {seconds:.1f} s, {nodes:.1f} s of them nodes", file=sys.stderr, flush=True)
     return Way(name, pictures, seconds, nodes)
 
 

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from sweep.record import queries
@@ -15,17 +16,25 @@ from sweep.record.schema import JOURNAL, reading
 _SAMPLE = 500  # latest renderings that estimates are made from
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Past:
     """All empty for a folder that is not there."""
 
+    folder: Path | None = None
     fingerprint: str | None = None
     counts: Counts = field(default_factory=Counts)
-    keys: KnownKeys = field(default_factory=dict[str, State])
     completed: int = 0  # points, former ones too
     seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     seconds: Sequence[float] = ()  # of the latest renderings
     sizes: Sequence[tuple[int, int]] = ()  # (pixels, bytes) of the latest pictures
+
+    @cached_property
+    def keys(self) -> KnownKeys:
+        """Every key on record, read when first asked for: of a million it takes seconds. Raises CorruptRecordError."""
+        if self.folder is None:
+            return dict[str, State]()
+        with reading(self.folder) as db:
+            return queries.known_keys(db)
 
     @property
     def pixels(self) -> int:
@@ -65,9 +74,9 @@ def read_past(folder: Path) -> Past:
             (_SAMPLE,),
         )
         return Past(
+            folder=folder,
             fingerprint=queries.fingerprint(db),
             counts=queries.counts(db),
-            keys=queries.known_keys(db),
             completed=done,
             seeds={axis: tuple(json.loads(drawn)) for axis, drawn in db.execute("SELECT axis, drawn FROM seeds")},
             seconds=[value for (value,) in seconds],
