@@ -12,6 +12,7 @@ from pathlib import Path
 
 import anyio
 
+from benchmarks.figures import Figure
 from benchmarks.processes import MILLION, in_process, sandboxes
 from benchmarks.rendering import definition
 from sweep.engine import events
@@ -21,6 +22,7 @@ from sweep.experiment.definition import Experiment
 from sweep.sandbox.options import SandboxOptions
 
 POINTS = 100_000
+FEWER = 10_000  # where all benchmarks run one after the other
 PER_ITEM = 32  # variations an item: a hundred thousand single ones would measure the sandbox
 
 
@@ -49,6 +51,17 @@ def tenths(points: int, url: str, root: str) -> list[float]:
 
     anyio.run(go)
     return seen
+
+
+def measure() -> list[Figure]:
+    """In MB; what counts is that the last is no more than the first."""
+    with tempfile.TemporaryDirectory() as root, sandboxes([SandboxOptions(paint=False)]) as (url,):
+        seen = in_process(tenths, FEWER, url, root).value
+    about = f"of {FEWER:,} points"
+    return [
+        Figure(benchmark="memory", name=f"after the first tenth {about}", value=seen[0], unit="MB"),
+        Figure(benchmark="memory", name=f"after the last tenth {about}", value=seen[-1], unit="MB"),
+    ]
 
 
 def main(points: int) -> None:

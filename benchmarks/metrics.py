@@ -21,6 +21,7 @@ os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL
 import numpy as np
 from PIL import Image
 
+from benchmarks.figures import Figure
 from sweep.errors import UsageError
 from sweep.study.metrics import Metric, optional, standard
 from sweep.study.picture import View, decode, reduced, working_shape
@@ -102,8 +103,14 @@ def panel(picture: Path, reference: Path) -> None:
         )
 
 
-def main() -> None:
-    side = int(sys.argv[1]) if len(sys.argv) > 1 else 1024
+def measure() -> list[Figure]:
+    """Prints tables of its own: there are no goals here."""
+    main(1024)
+    return []
+
+
+def main(side: int) -> None:
+    """Print the tables for pictures of side × side px."""
     with tempfile.TemporaryDirectory() as folder:
         picture, reference = (painted(Path(folder) / f"{seed}.png", side, seed) for seed in (1, 2))
         print(f"{side} × {side} px, one core\n")
@@ -112,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1024)
