@@ -78,7 +78,7 @@ def material(folder: Path, shape: tuple[int, int, int], pictures: int) -> Materi
     )
 
 
-async def measure(page: Page, address: str) -> dict[str, float]:
+async def in_browser(page: Page, address: str) -> dict[str, float]:
     """Milliseconds until the page is there, and for what a reader does then."""
     await page.send("Page.navigate", url=address)
     await page.until("document.readyState !== 'loading' || performance.getEntriesByName('sweep-ready').length > 0")
@@ -139,7 +139,7 @@ async def main() -> None:
             print(f" (and {thumbs_took:.1f} s for {pictures} thumbnails)")
             async with chromium(executable) as browser:
                 page = await browser.page()
-                figures = await measure(page, target.as_uri())
+                figures = await in_browser(page, target.as_uri())
                 for what, value in figures.items():
                     print(f"  {what:22} {value:8.0f}{'' if what.startswith(('DOM', 'heap')) else ' ms'}")
                 if page.problems:
