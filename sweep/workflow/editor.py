@@ -23,7 +23,7 @@ _SAVED_INPUT = "saved_workflow_input::"
 def is_editor(document: Mapping[str, Any]) -> bool:
     """Whether a document with a list of nodes is an editor's export, and not the portable form."""
     nodes = [node for node in document.get("nodes") or () if isinstance(node, Mapping)]
-    return any(node.get("type") in {"invocation", *_DRAWN} or "inputs" in _data(node) for node in nodes)
+    return any(str(node.get("type")) in {"invocation", *_DRAWN} or "inputs" in _data(node) for node in nodes)
 
 
 def from_editor(document: Mapping[str, Any], source: str) -> Workflow:

@@ -31,7 +31,17 @@ def load_workflow(path: str | os.PathLike[str]) -> Workflow:
 
 
 def workflow_from(document: Mapping[str, Any], source: str = "the workflow") -> Workflow:
-    """The workflow in a JSON object; `source` is what errors call it. Raises WorkflowError."""
+    """The workflow in a JSON object; `source` is what errors call it. Raises WorkflowError.
+
+    A stranger's document may have anything anywhere, a number where a list belongs: that is told as such.
+    """
+    try:
+        return _read(document, source)
+    except (TypeError, AttributeError, LookupError, ValueError, RecursionError) as error:
+        raise WorkflowError(f"{source} is not shaped as a workflow is ({error}).") from error
+
+
+def _read(document: Mapping[str, Any], source: str) -> Workflow:
     inner, beside = _unwrap(document, source)
     nodes = inner.get("nodes")
     if isinstance(nodes, list):

@@ -236,7 +236,8 @@ class _Translation:
 def _saved(graph: Graph) -> Iterator[str]:
     """The nodes whose picture only goes to be saved: it need not be kept twice."""
     for edge in graph.edges:
-        if graph.nodes[edge.destination.node].type == "save_image":
+        target = graph.nodes.get(edge.destination.node)
+        if target is not None and target.type == "save_image":
             yield edge.source.node
 
 
