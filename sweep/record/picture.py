@@ -145,6 +145,8 @@ def _inflated(data: bytes) -> tuple[int, int] | None:
     row = 1 + width * channels
     inflating = zlib.decompressobj()
     pixels = inflating.decompress(stream[0] if len(stream) == 1 else b"".join(stream), row * height + 1)
+    if inflating.eof and len(pixels) < row * height:  # which Pillow fills up in silence
+        raise ValueError("rows are missing")
     whole = inflating.eof and len(pixels) == row * height and max(pixels[::row]) <= _LAST_FILTER
     return (width, height) if whole else None
 

@@ -98,3 +98,33 @@ def test_a_text_chunk_that_unpacks_to_gigabytes_is_refused(before: bool) -> None
     text = chunk(b"zTXt", b"note\0\0" + zlib.compress(bytes(50 * 2**20)))
     pixels = chunk(b"IDAT", zlib.compress(bytes(9 * 8)))
     refusal(png(text, pixels) if before else png(pixels, text))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "I;16"])
+def test_every_kind_of_png(mode: str) -> None:
+    file = io.BytesIO()
+    Image.new(mode, (24, 16)).save(file, "PNG")
+    facts = verify_picture(file.getvalue())
+    assert (facts.format, facts.width, facts.height) == ("png", 24, 16)
+    for cut in (file.getvalue()[:-13], file.getvalue()[:-1]):
+        refusal(cut)
+
+
+def test_a_stream_in_several_chunks_is_one_stream() -> None:
+    whole = zlib.compress(bytes(9 * 8))
+    facts = verify_picture(png(chunk(b"IDAT", whole[:5]), chunk(b"IDAT", whole[5:])))
+    assert (facts.width, facts.height) == (8, 8)
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        zlib.compress(bytes(9 * 7)),
+        zlib.compress(bytes(9 * 8))[:-4] + b"\0\0\0\0",
+        zlib.compress(b"\5" + bytes(9 * 8 - 1)),
+        b"",
+    ],
+    ids=["a row is missing", "its checksum is wrong", "a filter that does not exist", "empty"],
+)
+def test_a_stream_that_is_not_the_pixels_is_refused(stream: bytes) -> None:
+    refusal(png(chunk(b"IDAT", stream)))
