@@ -12,10 +12,10 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
+from tests.leaving import LINES, leave_out, tell, told
+
 settings.register_profile("sweep", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sweep")
-
-_LEFT_OUT = pytest.StashKey[dict[str, int]]()
 
 
 @pytest.fixture(autouse=True)
@@ -44,13 +44,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.timeout(FULL_TIMEOUT, func_only=True))
         elif item.get_closest_marker("live") is not None:
             item.add_marker(pytest.mark.timeout(LIVE_TIMEOUT, func_only=True))
-    unwanted = [marker for marker in _WHY if not config.getoption(f"--{marker}")]
-    left_out = {marker: [item for item in items if item.get_closest_marker(marker)] for marker in unwanted}
-    gone = {item for several in left_out.values() for item in several}
-    if gone:
-        config.hook.pytest_deselected(items=[item for item in items if item in gone])
-        items[:] = [item for item in items if item not in gone]
-    config.stash[_LEFT_OUT] = {marker: len(several) for marker, several in left_out.items() if several}
+    for marker, why in _WHY.items():
+        if not config.getoption(f"--{marker}"):
+            leave_out(config, items, [item for item in items if item.get_closest_marker(marker)], why)
 
 
 _WHY = {
@@ -59,10 +55,25 @@ _WHY = {
 }
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """One process for the long tests: they start servers, and count what those do."""
+    return 0 if config.getoption("--live") or config.getoption("--full") else None
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    tell(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    told(node)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """One line for what was left out, instead of one a test."""
-    for marker, count in config.stash.get(_LEFT_OUT, {}).items():
-        terminalreporter.write_line(f"left out: {count} {_WHY[marker]}")
+    for line in config.stash.get(LINES, []):
+        terminalreporter.write_line(line)
 
 
 class _ResponseOfToday(aiohttp.ClientResponse):

@@ -96,7 +96,8 @@ async def test_fused_and_single_give_the_same_pictures(bench: Bench, sandbox: Sa
 async def test_a_branch_that_fails_costs_its_neighbours_nothing(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
     """A value the server fails at only when it runs: the culprit is a failed row, the others are completed."""
     async with sandbox_with(faults=Faults(fail_rate=0.4)) as flaky:
-        summary = await bench.run(await bench.experiment(), flaky.url, options=replace(FOUR, attempts=1))
+        many = await bench.experiment(axes__seed={"start": 1, "count": 9})  # so many that some fail and some do not
+        summary = await bench.run(many, flaky.url, options=replace(FOUR, attempts=1, alike=100))
     rows = await anyio.to_thread.run_sync(table, summary.folder)
     assert {row["status"] for row in rows} == {"completed", "failed"}
     assert {row["attempts"] for row in rows} == {"1"}

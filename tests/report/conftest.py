@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.leaving import leave_out
 from tests.report.chromium import Browser, chromium, find_chromium
 from tests.report.painted import paint_folder
 
-_LEFT_OUT = "the report was not driven in a browser: no Chromium found ($SWEEP_CHROMIUM names one)"
+_WHY = "tests that drive the report in a browser: no Chromium found ($SWEEP_CHROMIUM names one)"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -21,22 +22,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Browser tests are left out where there is no browser, and the end of the run says so."""
-    if find_chromium() is not None:
-        return
-    left_out = [item for item in items if item.get_closest_marker("browser")]
-    if left_out:
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)
-        config.stash[_NOTE] = f"{len(left_out)} tests deselected: {_LEFT_OUT}"
-
-
-_NOTE = pytest.StashKey[str]()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """One line that names what was left out."""
-    if _NOTE in config.stash:
-        terminalreporter.write_line(config.stash[_NOTE])
+    if find_chromium() is None:
+        leave_out(config, items, [item for item in items if item.get_closest_marker("browser")], _WHY)
 
 
 @pytest_asyncio.fixture
