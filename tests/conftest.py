@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Iterator
 from unittest.mock import Mock
 
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.leaving import LINES, leave_out, tell, told
 
-settings.register_profile("sweep", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("sweep", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sweep")
 
 
@@ -56,9 +57,9 @@ _WHY = {
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """One process for the long tests: they start servers, and count what those do."""
-    return 0 if config.getoption("--live") or config.getoption("--full") else None
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two processes a core, since many tests wait for other processes; one for the long tests, which start servers."""
+    return 0 if config.getoption("--live") or config.getoption("--full") else 2 * (os.cpu_count() or 1)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
