@@ -12,9 +12,8 @@ from sweep.cli import options as shared
 
 def verify(
     run: shared.Run,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Put variations with damaged pictures back: the next run renders them.")
-    ] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Render variations with damaged pictures again.")] = False,
+    server: shared.Servers = None,
     results: shared.ResultsRoot = Path("results"),
 ) -> int:
     """Check every file of a run against its hash.
@@ -37,9 +36,30 @@ def verify(
         return 0
     count = f"{len(findings)} finding{'s' if len(findings) != 1 else ''}"
     if not repair:
-        say(f"{count}. sweep verify {run} --repair puts back what can be rendered again.")
+        say(f"{count}. sweep verify {run} --repair renders again what can be.")
         return 4
     opened = anyio.run(reopen_damaged, folder, findings)
     words = "variation is" if opened == 1 else "variations are"
-    say(f"{count}; {opened} {words} open again: sweep run renders just that.")
-    return 0
+    say(f"{count}; {opened} {words} open again.")
+    if not opened:
+        return 0
+    if server is None and not _on_sandbox(folder):
+        say("The same sweep run renders just that, and so does --server URL with this command.")
+        return 0
+    return _render(folder, server)
+
+
+def _on_sandbox(folder: Path) -> bool:
+    """Whether the last run needed no server of anybody's."""
+    from sweep.record.table import Results
+
+    return all(server.get("sandbox") == "true" for server in Results.open(folder).runs()[-1].facts.servers)
+
+
+def _render(folder: Path, server: list[str] | None) -> int:
+    """What is open of the experiment as it was run, into the folder as it is called now."""
+    import json
+
+    from sweep.cli.run import run
+
+    return run(folder / "experiment.yaml", server, [f"name={json.dumps(folder.name)}"], folder.parent)
