@@ -54,10 +54,23 @@ def whole(bench: Bench, server: SandboxProcess, code: int = 0) -> None:
     assert {row["key"] for row in bench.results.rows()} == server.renders().keys()
 
 
-@pytest.mark.parametrize("point", list(points()))
+FIRST = sorted(set(points()) - set(repeated()))  # come once a run: each by itself
+CHAINS = [list(repeated())[start::6] for start in range(6)]  # come for each picture: one after the other on one sweep
+
+
+@pytest.mark.parametrize("point", FIRST)
 def test_killed_at_a_point(bench: Bench, server: SandboxProcess, point: str) -> None:
     killed(bench, server, point=point)
     whole(bench, server)
+    assert bench.results.counts().open == 0
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids="+".join)
+def test_killed_at_one_point_after_the_other(bench: Bench, server: SandboxProcess, chain: list[str]) -> None:
+    for point in chain:
+        killed(bench, server, point=point)
+    whole(bench, server)
+    assert bench.results.counts().open == 0
 
 
 @pytest.mark.full

@@ -128,7 +128,7 @@ def test_points_the_experiment_no_longer_has(results: Results) -> None:
             await journal.begin_run(facts(2, "edited", [("seed", "seed"), ("look", "text"), ("prompt", "text")]))
             new = replace(point(9), index=1, values={"seed": 7, "look": "warm", "prompt": "a cup"})
             await complete(journal, ImageStore(results.folder, 2), new)
-            moved = {"seed": 8, "look": "cold", "prompt": "tea"}
+            moved: dict[str, str | int | float | bool | None] = {"seed": 8, "look": "cold", "prompt": "tea"}
             await journal.rebase([replace(point(5), index=0, values=moved, prompt=None, model=None)])
 
     asyncio.run(edit())
