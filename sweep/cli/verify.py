@@ -26,6 +26,7 @@ def verify(
     from sweep.cli.locating import results_folder
     from sweep.record.repair import reopen_damaged
     from sweep.record.table import Results
+    from sweep.record.verify import REPAIRABLE
 
     folder = results_folder(run, results)
     findings = Results.open(folder).verify()
@@ -42,18 +43,20 @@ def verify(
     words = "variation is" if opened == 1 else "variations are"
     say(f"{count}; {opened} {words} open again.")
     if not opened:
-        return 0
+        return 4
     if server is None and not _on_sandbox(folder):
         say("The same sweep run renders just that, and so does --server URL with this command.")
         return 0
-    return _render(folder, server)
+    beyond = any(finding.fault not in REPAIRABLE for finding in findings)
+    return _render(folder, server) or (4 if beyond else 0)
 
 
 def _on_sandbox(folder: Path) -> bool:
     """Whether the last run needed no server of anybody's."""
     from sweep.record.table import Results
 
-    return all(server.get("sandbox") == "true" for server in Results.open(folder).runs()[-1].facts.servers)
+    servers = Results.open(folder).runs()[-1].facts.servers
+    return bool(servers) and all(server.get("sandbox") == "true" for server in servers)
 
 
 def _render(folder: Path, server: list[str] | None) -> int:

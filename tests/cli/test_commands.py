@@ -268,6 +268,11 @@ class TestAfterwards:
         assert "12 of 12 done" in mended.out
         assert sweep("verify", "small").code == 0
 
+    def test_what_cannot_be_rendered_again_stays_wrong(self, sweep: Sweep, done: Path) -> None:
+        (done / "images" / "stray.png").write_bytes(b"nobody's")
+        told = sweep("verify", "small", "--repair")
+        assert (told.code, "stray.png" in told.out, "0 variations are open again" in told.out) == (4, True, True)
+
     @pytest.mark.parametrize("command", ["stop", "cancel"])
     def test_nothing_to_stop(self, command: str, sweep: Sweep) -> None:
         answer = sweep(command, "small")
