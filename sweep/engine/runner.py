@@ -181,7 +181,11 @@ class Runner:
         return None
 
     async def _aside(self, member: Member) -> float:
-        """Seconds to leave the server alone: because it asked so, or because other people's items wait there."""
+        """Seconds to leave the server alone: because it asked so, because other people's items wait there, or because
+        what it is rendering tells how many variations the next item should have.
+        """
+        if member.fusion.learning and member.slots.borrowed_tokens > 1:
+            return ASIDE
         if member.held or not self._options.idle_only or member.left is not None:
             return min(member.held, ASIDE)
         try:
