@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from sweep.errors import TransientError
+from sweep.record.inflating import inflate
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -143,11 +144,10 @@ def _inflated(data: bytes) -> tuple[int, int] | None:
         return None
     stream = [body for kind, body in chunks if kind == b"IDAT"]
     row = 1 + width * channels
-    inflating = zlib.decompressobj()
-    pixels = inflating.decompress(stream[0] if len(stream) == 1 else b"".join(stream), row * height + 1)
-    if inflating.eof and len(pixels) < row * height:  # which Pillow fills up in silence
+    pixels, ended = inflate(stream[0] if len(stream) == 1 else b"".join(stream), row * height + 1)
+    if ended and len(pixels) < row * height:  # which Pillow fills up in silence
         raise ValueError("rows are missing")
-    whole = inflating.eof and len(pixels) == row * height and max(pixels[::row]) <= _LAST_FILTER
+    whole = ended and len(pixels) == row * height and max(pixels[::row]) <= _LAST_FILTER
     return (width, height) if whole else None
 
 

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sweep.errors import TransientError
+from sweep.record.inflating import Inflate, with_isal, with_zlib
 from sweep.record.picture import verify_picture
 from tests.record.making import picture
 
+INFLATERS = [inflate for inflate in (with_zlib, with_isal) if inflate is not None]
 FORMS = ["PNG", "JPEG", "WEBP"]
 
 
@@ -128,3 +130,28 @@ def test_a_stream_in_several_chunks_is_one_stream() -> None:
 )
 def test_a_stream_that_is_not_the_pixels_is_refused(stream: bytes) -> None:
     refusal(png(chunk(b"IDAT", stream)))
+
+
+STREAM = zlib.compress(bytes(range(256)) * 40)
+LENGTH = 256 * 40
+
+
+@pytest.mark.parametrize("inflate", INFLATERS)
+def test_both_libraries_inflate_alike(inflate: Inflate) -> None:
+    assert inflate(STREAM, LENGTH) == (bytes(range(256)) * 40, True)
+    assert inflate(memoryview(STREAM), LENGTH + 1) == (bytes(range(256)) * 40, True)
+    content, ended = inflate(STREAM, 1000)
+    assert (len(content), ended) == (1000, False)
+    assert inflate(STREAM[:-2], LENGTH)[1] is False
+
+
+@pytest.mark.parametrize("inflate", INFLATERS)
+@given(st.integers(0, len(STREAM) - 1), st.integers(1, 255))
+def test_no_damage_to_a_stream_passes(inflate: Inflate, at: int, change: int) -> None:
+    damaged = bytearray(STREAM)
+    damaged[at] ^= change
+    try:
+        content, ended = inflate(bytes(damaged), LENGTH + 1)
+    except ValueError:
+        return
+    assert not ended or content == bytes(range(256)) * 40  # some bits of the header say nothing of the content
