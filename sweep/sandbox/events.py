@@ -15,11 +15,17 @@ from sweep.sandbox.queue import Item, Queue
 Payload = dict[str, Any]
 
 
+class _Text(socketio.packet.Packet):  # type: ignore[misc]
+    """A packet without attachments: InvokeAI sends none, and looking for them in every event is a sixth of the work."""
+
+    uses_binary_events = False
+
+
 class Events:
     """Sends events to all sockets (single-user InvokeAI does, subscribed or not; only `queue_cleared` is by room)."""
 
     def __init__(self, queue: Queue, dice: FaultDice, accounts: Accounts) -> None:
-        self.sio = socketio.AsyncServer(async_mode="aiohttp", cors_allowed_origins="*")
+        self.sio = socketio.AsyncServer(async_mode="aiohttp", cors_allowed_origins="*", serializer=_Text)
         self.sent = 0
         self._queue = queue
         self._dice = dice
