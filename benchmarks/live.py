@@ -12,12 +12,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from benchmarks import loops
+from benchmarks import loops, peer
 from benchmarks.figures import Figure
 from benchmarks.processes import in_process
 from benchmarks.rendering import render
@@ -65,11 +66,16 @@ def _ways(server: LiveServer, root: Path) -> list[Way]:
 
     swept("warm", 8, {"fuse": 4})
     unfused = swept("sweep, one an item", POINTS, {"fuse": 1})
-    shifts = [next(seeds) for _ in range(2)]
-    polling, batch = (loops.submitted(server.url, POINTS, shift) for shift in shifts)
+    shifts = [next(seeds) for _ in range(3)]
+    polling, batch, foreign = (loops.submitted(server.url, POINTS, shift) for shift in shifts)
     pictures = root / "pictures"
+    theirs = []
+    if peer.python() is not None:
+        call = partial(peer.all_submitted, server.url, foreign, pictures)
+        theirs.append(_timed(server, "invokeai-py-client, all submitted", POINTS, call))
     return [
         unfused,
+        *theirs,
         _timed(
             server, "loop that polls each second", POINTS, lambda: _loop(loops.one_by_one, server, polling, pictures)
         ),
