@@ -6,6 +6,8 @@ One server alone walks the lanes one after the other, which is the plan's own or
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
 from math import prod
 from typing import Final
 
@@ -21,14 +23,15 @@ Lane = Callable[[], Iterator[int]]  # the indices of one lane, from the first, i
 def lanes(plan: Plan) -> list[Lane]:
     """One lane for each combination of models and LoRAs that the axes make; one for all where they make none.
 
-    Together they hold every index once. A lane is walked lazily; finding its next point skips those of the others.
+    Together they hold every index once. A lane is walked lazily, and passes no point of the others.
     """
     dimensions = plan.experiment.dimensions
     sizes = [len(dimension) for dimension in dimensions]
     for kinds in _DIVIDING:
         factors = _factors(plan, kinds)
         if factors and prod(sizes[factor] for factor in factors) <= MOST:
-            return [_lane(plan, factors, number) for number in range(prod(sizes[factor] for factor in factors))]
+            places = product(*(range(sizes[factor]) for factor in factors))
+            return [partial(plan.order, dict(zip(factors, place, strict=True))) for place in places]
     return [plan.order]
 
 
@@ -51,17 +54,3 @@ def _factors(plan: Plan, kinds: frozenset[StageKind]) -> tuple[int, ...]:
         if len(plan.bodies) > 1 and any(axis.name in plan.shapes.axes for axis in dimension.axes)
     }
     return tuple(sorted(found))
-
-
-def _lane(plan: Plan, factors: tuple[int, ...], number: int) -> Lane:
-    grid = plan.experiment.grid
-    sizes = [len(plan.experiment.dimensions[factor]) for factor in factors]
-
-    def belongs(index: int) -> bool:
-        digits = grid.space.digits(grid.chosen[index // plan.replicates])
-        place = 0
-        for factor, size in zip(factors, sizes, strict=True):
-            place = place * size + digits[factor]
-        return place == number
-
-    return lambda: (index for index in plan.order() if belongs(index))

@@ -7,14 +7,16 @@ Points are not sorted, which would cost memory in the size of the grid: the fact
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from math import prod
+from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 StageKind: TypeAlias = Literal["model", "lora", "prompt", "image", "other"]
 NODE_CACHE: Final = 512  # outputs InvokeAI's node cache holds (node_cache_size), the least recently used leaving first
+ALL: Final[Mapping[int, int]] = MappingProxyType({})  # no factor is held at one position
 _SEARCHED: Final = 7  # factors of which every nesting is tried: 5,040 of them
 
 
@@ -88,18 +90,25 @@ def least_work(sizes: Sequence[int], stages: Sequence[Stage]) -> Work:
     return Work(models=done["model"], loras=done["lora"], prompts=done["prompt"], images=done["image"])
 
 
-def walk(sizes: Sequence[int], nesting: Sequence[int]) -> Iterator[int]:
-    """Every index of the full grid (row-major over `sizes`) once, in the order of the nesting, lazily."""
+def walk(sizes: Sequence[int], nesting: Sequence[int], only: Mapping[int, int] = ALL) -> Iterator[int]:
+    """Every index of the full grid (row-major over `sizes`) once, in the order of the nesting, lazily; of the factors
+    in `only`, that position alone.
+    """
     strides = [prod(sizes[factor + 1 :]) for factor in range(len(sizes))]
-    return _walk([(sizes[factor], strides[factor]) for factor in nesting], 0)
+    yield from _walk([_offsets(sizes[factor], strides[factor], only.get(factor)) for factor in nesting], 0)
 
 
-def _walk(loops: Sequence[tuple[int, int]], start: int) -> Iterator[int]:
+def _offsets(size: int, stride: int, position: int | None) -> range:
+    if position is not None:
+        return range(position * stride, position * stride + 1)
+    return range(0, size * stride, stride) if stride else range(1)
+
+
+def _walk(loops: Sequence[range], start: int) -> Iterator[int]:
     if not loops:
         yield start
         return
-    size, stride = loops[0]
-    here = range(start, start + size * stride, stride) if stride else range(start, start + 1)
+    here = range(loops[0].start + start, loops[0].stop + start, loops[0].step)
     if len(loops) == 1:
         yield from here
         return

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sweep.experiment.definition import Dimension
 from sweep.experiment.grid import Grid
 from sweep.experiment.space import Full
 from sweep.plan.bodies import Body
-from sweep.plan.nesting import Stage, StageKind, Work, best_nesting, least_work, walk, work
+from sweep.plan.nesting import ALL, Stage, StageKind, Work, best_nesting, least_work, walk, work
 from sweep.workflow.graph import Node
 from sweep.workflow.identity import computation_order
 from sweep.workflow.schemas import NodeSchemas
@@ -41,30 +41,30 @@ def choose_order(dimensions: Sequence[Dimension], bodies: Sequence[Body], schema
     )
 
 
-def indices(grid: Grid, sizes: Sequence[int], nesting: Sequence[int]) -> Iterator[int]:
-    """Every index of the grid once, nested so. A full grid and one with conditions are walked without being made;
-    the points of a design, which are a list anyway, are sorted.
+def indices(grid: Grid, sizes: Sequence[int], nesting: Sequence[int], only: Mapping[int, int] = ALL) -> Iterator[int]:
+    """Every index of the grid once, nested so; of the dimensions in `only`, that position alone. A full grid and one
+    with conditions are walked without being made; the points of a design, which are a list anyway, are sorted.
     """
     picked = grid.chosen
     if not isinstance(picked, range):
-        yield from _sorted(grid, picked, nesting)
+        yield from _sorted(grid, picked, nesting, only)
         return
     full = Full(sizes)
     if isinstance(grid.space, Full):
-        yield from walk(sizes, nesting)
+        yield from walk(sizes, nesting, only)
         return
-    for raw in walk(sizes, nesting):
+    for raw in walk(sizes, nesting, only):
         index = grid.space.rank(full.digits(raw))
         if index is not None:
             yield index
 
 
-def _sorted(grid: Grid, picked: Sequence[int], nesting: Sequence[int]) -> Iterator[int]:
-    def place(at: int) -> tuple[int, ...]:
-        digits = grid.space.digits(picked[at])
-        return tuple(digits[factor] for factor in nesting)
+def _sorted(grid: Grid, picked: Sequence[int], nesting: Sequence[int], only: Mapping[int, int]) -> Iterator[int]:
+    def digits(at: int) -> tuple[int, ...]:
+        return grid.space.digits(picked[at])
 
-    yield from sorted(range(len(picked)), key=place)
+    kept = (at for at in range(len(picked)) if all(digits(at)[factor] == place for factor, place in only.items()))
+    yield from sorted(kept, key=lambda at: tuple(digits(at)[factor] for factor in nesting))
 
 
 def stages_of(body: Body, dimensions: Sequence[Dimension], schemas: NodeSchemas) -> list[Stage]:

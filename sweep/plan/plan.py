@@ -14,6 +14,7 @@ from sweep.plan.bodies import Body
 from sweep.plan.fingerprint import fingerprint
 from sweep.plan.instance import Instance
 from sweep.plan.keys import KeyChain, salted
+from sweep.plan.nesting import ALL
 from sweep.plan.order import Order
 from sweep.plan.probes import probes
 from sweep.plan.replicates import REPLICATE, Replicated, replicate_axis
@@ -140,11 +141,11 @@ class Plan:
         """How the dimensions are nested when the points are rendered, and the work that spares."""
         return order.choose_order(self.experiment.dimensions, self.bodies, self.schemas)
 
-    def order(self) -> Iterator[int]:
-        """Every index once, in the order to render."""
+    def order(self, only: Mapping[int, int] = ALL) -> Iterator[int]:
+        """Every index once, in the order to render; of the dimensions in `only`, that position alone."""
         sizes = [len(dimension) for dimension in self.experiment.dimensions]
         count = self.replicates
-        for index in order.indices(self.experiment.grid, sizes, self.nesting.nesting):
+        for index in order.indices(self.experiment.grid, sizes, self.nesting.nesting, only):
             yield from range(index * count, index * count + count)
 
     def probes(self) -> list[tuple[str, Graph]]:

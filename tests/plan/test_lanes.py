@@ -31,6 +31,22 @@ def test_together_they_hold_every_point_once(tmp_path: Path, first: str) -> None
     assert sorted(sorted(names) for names in models) == [["one"], ["three"], ["two"]]
 
 
+@pytest.mark.parametrize(
+    "more",
+    [{"where": "seed != 2 or model == 'two'"}, {"design": {"kind": "random", "points": 7, "seed": 1}}],
+    ids=["conditions", "design"],
+)
+def test_lanes_of_a_part_of_the_grid_hold_it_in_the_plans_order(tmp_path: Path, more: dict[str, object]) -> None:
+    axes = {"steps": [2, 3], "model": ["one", "two", "three"], "seed": [1, 2, 3, 4]}
+    data = {"name": "x", "workflow": "txt2img", "inputs": {"prompt": "a", "model": "one"}, "axes": axes, **more}
+    made = make_plan(Experiment.from_dict(data, tmp_path), builtin_schemas(), MODELS)
+    walks = [list(walk()) for walk in lanes(made)]
+    whole = list(made.order())
+    assert 0 < len(whole) < 24
+    assert sorted(chain.from_iterable(walks)) == list(range(len(whole)))
+    assert all(walk == [index for index in whole if index in walk] for walk in walks)
+
+
 def test_one_model_is_one_lane_in_the_plans_order(tmp_path: Path) -> None:
     made = plan(tmp_path, seed=[1, 2, 3], steps=[4, 5])
     (only,) = lanes(made)
