@@ -63,10 +63,15 @@ class Bench:
         return await anyio.to_thread.run_sync(Experiment.from_dict, definition, self.root)
 
     async def run(
-        self, experiment: Experiment, *servers: str, options: RunOptions = AT_ONCE, stop: Stop | None = None
+        self,
+        experiment: Experiment,
+        *servers: str,
+        options: RunOptions = AT_ONCE,
+        stop: Stop | None = None,
+        timings: Timings = QUICK,
     ) -> RunSummary:
         """One run, everything it tells appended to `told`."""
-        clients = [connect(url, ConnectOptions(timings=QUICK)) for url in servers]
+        clients = [connect(url, ConnectOptions(timings=timings)) for url in servers]
         return await run(
             experiment, clients, options=options, results=self.root / "results", listener=self._tell, stop=stop
         )

@@ -31,12 +31,12 @@ pytestmark = pytest.mark.usefixtures("loop_may_not_block")
 
 
 async def _counted(bench: Bench, server: Sandbox, points: int = POINTS, **options: Any) -> Counter[str]:
-    """Requests of a run beyond those of a run that finds nothing to do."""
+    """Requests of a run beyond those of a run that finds nothing to do, with the waiting times people have."""
     experiment = await bench.experiment(axes__seed={"start": 1, "count": points // 3})
-    summary = await bench.run(experiment, server.url, options=replace(AT_ONCE, **options))
+    summary = await bench.run(experiment, server.url, options=replace(AT_ONCE, **options), timings=Timings())
     assert summary.rendered == points
     whole = Counter(server.requests)
-    await bench.run(experiment, server.url, options=replace(AT_ONCE, **options))
+    await bench.run(experiment, server.url, options=replace(AT_ONCE, **options), timings=Timings())
     start = server.requests - whole
     return whole - start
 
