@@ -215,8 +215,9 @@ class Attempt:
         raise ended
 
     def _learn(self, ended: Ended) -> None:
-        if ended.error is None and ended.started_at and ended.finished_at:
-            seconds = (ended.finished_at - ended.started_at).total_seconds()
+        if ended.error is None:
+            begun, done = ended.started_at, ended.finished_at
+            seconds = (done - begun).total_seconds() if begun and done else 0.0
             self._member.fusion.observe(len(self._points), seconds)
 
     def _tell_started(self) -> None:

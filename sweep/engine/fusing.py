@@ -43,8 +43,12 @@ class FusionSize:
         return self._fixed is None and (not self._least or (len(self._least) == 1 and self.size > 1))
 
     def observe(self, count: int, seconds: float) -> None:
-        """An item of `count` variations took the server `seconds`, its models' loading included."""
-        if self._fixed is None and count > 0 and seconds > 0:
+        """An item of `count` variations took the server `seconds`, its models' loading included; 0 where it does not
+        tell, which ends the learning: then variations go one by one.
+        """
+        if self._fixed is None and not self._least and seconds <= 0:
+            self._fixed = 1
+        elif self._fixed is None and seconds > 0:
             self._least[count] = min(seconds, self._least.get(count, seconds))
             self._latest = seconds / count
 

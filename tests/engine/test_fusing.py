@@ -89,10 +89,10 @@ def test_a_size_a_person_chose_stays() -> None:
     assert size.size == 8
 
 
-def test_a_server_that_tells_no_times_teaches_nothing() -> None:
+def test_a_server_that_tells_no_times_is_not_waited_for() -> None:
     size = FusionSize()
     size.observe(1, 0.0)
-    assert (size.size, size.learning) == (1, True)
+    assert (size.size, size.learning) == (1, False)
 
 
 def table(folder: Path) -> list[dict[str, str]]:
@@ -124,6 +124,14 @@ async def test_two_items_are_enough_to_learn_from(bench: Bench, sandbox_with: Ca
     assert sizes[:2] == [1, 4]
     assert max(sizes) > 4
     assert str(items[1].created_at) >= str(items[0].completed_at)  # nothing was queued beside the first
+
+
+async def test_an_older_server_that_tells_no_times_goes_on_one_by_one(
+    bench: Bench, sandbox_with: Callable[..., Any]
+) -> None:
+    async with sandbox_with(api="sessions") as server:
+        summary = await bench.run(await bench.experiment(), server.url, options=replace(AT_ONCE, fuse=None))
+    assert (summary.completed, summary.exit_code) == (6, 0)
 
 
 async def test_fused_and_single_give_the_same_pictures(bench: Bench, sandbox: Sandbox) -> None:
