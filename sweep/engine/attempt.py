@@ -218,7 +218,7 @@ class Attempt:
         if ended.error is None:
             begun, done = ended.started_at, ended.finished_at
             seconds = (done - begun).total_seconds() if begun and done else 0.0
-            self._member.fusion.observe(len(self._points), seconds)
+            self._member.fusion.observe(len(self._points), seconds, ended.overhead)
 
     def _tell_started(self) -> None:
         for known in self._points.values():

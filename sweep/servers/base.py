@@ -105,6 +105,7 @@ class Ended:
     queued_at: datetime | None = None  # aware, UTC, by the server's clock
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    overhead: float | None = None  # seconds from taking it up to its first node, by its events; None where unheard
 
 
 ItemEvent: TypeAlias = Started | Rendered | Ended

@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class InvokeAI:
         self._watch = Watch(self.url, self._queue.states, self._timings, clock)
         subscription = ("subscribe_queue", {"queue_id": queue_id})
         self._events = Events(
-            self._http, self._timings, lambda: [subscription], self._heard, self._line_changed, _of_use
+            self._http, self._timings, lambda: [subscription], self._heard, self._line_changed, self._of_use
         )
         self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
         self._background = Background()
@@ -111,7 +112,8 @@ class InvokeAI:
                 if isinstance(signal, SweepError):
                     raise signal
                 if isinstance(signal, Over):
-                    yield item.told_in_full(signal, ticket.outputs) or await self._ended(ticket, asked=item.asked)
+                    told = item.told_in_full(signal, ticket.outputs)
+                    yield told or replace(await self._ended(ticket, asked=item.asked), overhead=item.overhead)
                     return
                 yield signal
 
@@ -216,15 +218,14 @@ class InvokeAI:
         else:
             self._watch.heard(event, data)
 
+    def _of_use(self, event: str, text: str) -> bool:
+        """Of all the nodes that start, the first of an item tells how long the server took to come to it."""
+        return self._watch.awaits_first_node if event == "invocation_started" else useful(event, text)
+
     def _line_changed(self, up: bool) -> None:
         if not up:
             self._materials.nothing_loaded()
         self._watch.line_changed(up)
-
-
-def _of_use(event: str, text: str) -> bool:
-    """That an item is being rendered its status tells; the starts of its nodes add nothing."""
-    return event != "invocation_started" and useful(event, text)
 
 
 def _unfinished(counts: Mapping[str, Any]) -> int:

@@ -38,6 +38,8 @@ class Item:
     early: frozenset[str] = frozenset()  # output nodes that run once, so that their first picture is theirs
     covered: bool = False  # every event since its submission was heard
     asked: bool = False  # we asked for its cancellation
+    taken_up: float | None = None  # by our clock, when the server's event said so
+    overhead: float | None = None  # seconds from then until its first node began
     log: list[Signal] = field(default_factory=list)
     listeners: list[asyncio.Queue[Signal]] = field(default_factory=list)
 
@@ -69,6 +71,7 @@ class Item:
             queued_at=told.queued_at,
             started_at=told.started_at,
             finished_at=told.finished_at,
+            overhead=self.overhead,
         )
 
 
@@ -95,6 +98,7 @@ class Watch:
         self._stopped = False
         self._silent_since: float | None = None
         self._listening_to_events = False
+        self._taken_up: set[str] = set()  # batch ids of items whose first node has not begun
 
     def expect(self, batch_id: str, early: frozenset[str]) -> Item:
         """Before an item is submitted: from now on events about it are kept."""
@@ -109,12 +113,18 @@ class Watch:
     def drop(self, batch_id: str) -> None:
         """It was not submitted after all, or nobody will ask again."""
         self._items.pop(batch_id, None)
+        self._taken_up.discard(batch_id)
 
     def asked(self, batch_ids: Sequence[str]) -> None:
         """These were cancelled by us."""
         for batch_id in batch_ids:
             item = self._items.get(batch_id) or self._remember(Item(batch_id))
             item.asked = True
+
+    @property
+    def awaits_first_node(self) -> bool:
+        """Whether an item was taken up whose first node has not begun: the only start of a node that says something."""
+        return bool(self._taken_up)
 
     def in_flight(self) -> int:
         """How many items of ours are waited for and not over."""
@@ -141,8 +151,10 @@ class Watch:
     def line_changed(self, up: bool) -> None:
         """The socket came up or went down: what happened in between was not heard."""
         self._listening_to_events = up
+        self._taken_up.clear()
         for item in self._items.values():
             item.covered = False
+            item.taken_up = None  # the start of its first node may have been missed
         self.look()
 
     def look(self) -> None:
@@ -223,13 +235,29 @@ class Watch:
         if item is None or not _same_item(item, payload, inner):
             return
         if event == "queue_item_status_changed":
-            _tell_state(item, state(inner or payload))
+            told = state(inner or payload)
+            self._note_taken_up(item, told)
+            _tell_state(item, told)
+        elif event == "invocation_started":
+            self._note_first_node(item)
         elif event == "invocation_complete":
             node = text(payload.get("invocation_source_id")) or text(payload.get("source_node_id"))
             found = list(pictures(payload.get("result")))
             if node in item.early and len(found) == 1:
                 name, width, height = found[0]
                 item.tell(Rendered(image=ServerImage(name=name, node=node or "", width=width, height=height)))
+
+    def _note_taken_up(self, item: Item, found: State) -> None:
+        if found.status == "in_progress" and item.taken_up is None:
+            item.taken_up = self._clock()
+            self._taken_up.add(item.batch_id)
+        elif found.status != "in_progress":
+            self._taken_up.discard(item.batch_id)
+
+    def _note_first_node(self, item: Item) -> None:
+        self._taken_up.discard(item.batch_id)
+        if item.overhead is None and item.taken_up is not None:
+            item.overhead = self._clock() - item.taken_up
 
 
 def _is_picture(signal: Signal) -> TypeGuard[Rendered]:

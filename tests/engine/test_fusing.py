@@ -45,6 +45,24 @@ def test_two_items_tell_all() -> None:
     assert size.size == int(LONGEST / (0.45 / SECOND + 0.065))  # 56: all that ten seconds hold
 
 
+def test_where_events_tell_the_fixed_time_one_item_tells_all() -> None:
+    size = FusionSize()
+    size.observe(1, 0.45 + 0.065, 0.45)
+    assert (size.size, size.learning) == (MOST, False)
+    size.observe(MOST, 0.45 + MOST * 0.5, 0.45)  # slower ones come
+    assert size.size == 9
+
+
+@given(st.floats(0, 5), st.floats(0.01, 20), st.floats(0, 60))
+def test_what_events_tell_is_kept_within_the_same_bounds(fixed: float, each: float, loading: float) -> None:
+    size = FusionSize()
+    for seconds in (loading, 0.0, 0.0, 0.0):
+        size.observe(size.size, fixed + each * size.size + seconds, fixed)
+    assert 1 <= size.size <= MOST
+    assert size.size == 1 or fixed + each * size.size <= LONGEST * (1 + 1e-9)
+    assert size.size == 1 or fixed * (1 + 1e-6) > 0.1 * each * (size.size - 1)
+
+
 def test_only_as_many_as_pay() -> None:
     assert learnt(0.5, 0.5).size == 10  # the fixed time is then a tenth of the variations' own
     assert learnt(0.5, 1.5).size == 4
@@ -112,18 +130,37 @@ async def test_fused_points_are_rows_of_their_own(bench: Bench, sandbox: Sandbox
     assert len({row["started_at"] for row in rows}) == 6
 
 
-async def test_two_items_are_enough_to_learn_from(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
-    """One variation, then four; nothing is sent beside them, since its size would be a guess."""
+async def test_the_first_item_tells_what_the_server_spends_on_each(
+    bench: Bench, sandbox_with: Callable[..., Any]
+) -> None:
+    """Nothing is sent beside it, since its size would be a guess."""
     auto = replace(AT_ONCE, fuse=None)
-    async with sandbox_with(paint=False, latency=0.3) as server:
+    async with sandbox_with(paint=False, gc_pause=0.3) as server:
         many = await bench.experiment(axes__seed={"start": 1, "count": 20})
         summary = await bench.run(many, server.url, options=auto)
         items = sorted(server.queue.items.values(), key=lambda item: item.item_id)
     assert summary.completed == 60
     sizes = [sum(node["type"] == "l2i" for node in item.graph.nodes.values()) for item in items]
-    assert sizes[:2] == [1, 4]
-    assert max(sizes) > 4
+    assert sizes[0] == 1
+    assert max(sizes[1:]) > SECOND
     assert str(items[1].created_at) >= str(items[0].completed_at)  # nothing was queued beside the first
+
+
+async def test_without_events_two_items_tell(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
+    auto = replace(AT_ONCE, fuse=None)
+    async with sandbox_with(paint=False, latency=0.3) as server:
+        server.events.send = _silent
+        many = await bench.experiment(axes__seed={"start": 1, "count": 20})
+        summary = await bench.run(many, server.url, options=auto)
+        items = sorted(server.queue.items.values(), key=lambda item: item.item_id)
+    assert summary.completed == 60
+    sizes = [sum(node["type"] == "l2i" for node in item.graph.nodes.values()) for item in items]
+    assert sizes[:2] == [1, SECOND]
+    assert str(items[1].created_at) >= str(items[0].completed_at)
+
+
+async def _silent(*_: object, **__: object) -> None:
+    """A socket on which nothing is ever heard."""
 
 
 async def test_an_older_server_that_tells_no_times_goes_on_one_by_one(
