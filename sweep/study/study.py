@@ -26,9 +26,10 @@ from sweep.study.curves import response_curve
 from sweep.study.differences import differences_of
 from sweep.study.effects import effects_of
 from sweep.study.layout import BOOKKEEPING, Layout, infer_axes, is_measurement, read_layout
-from sweep.study.metrics import known_facts, standard
 from sweep.study.noise import SAME_POINT, determinism_of, noise_of
+from sweep.study.registry import known_facts, standard
 from sweep.study.replication import rounded
+from sweep.study.saving import save_tables
 from sweep.study.seeds import diversity_of, outliers_of, seeds_of
 from sweep.study.tidy import curves_frame, differences_frame, effects_frame
 from sweep.study.words import (
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from sweep.study.measuring import Progress
     from sweep.study.metrics import Metric
 
+SAVED = ("metrics", "curves", "effects", "differences", "seeds")  # tables of a study that are written as CSV
 PANEL_NAMES = frozenset(metric.name for metric in standard())
 THRESHOLDS: Mapping[str, Sequence[float]] = {"structure_coarse": (0.9,), "structure_middle": (0.5,), "ms_ssim": (0.5,)}
 """What curves are asked to pass where nothing else is said: above 0.9 the composition is the source's; at 0.5 half of
@@ -130,9 +132,8 @@ class Study:
 
     def save(self, folder: Path) -> tuple[Path, ...]:
         """`study.json` and the tidy tables as CSV files in `folder`, each replaced whole; the paths written."""
-        from sweep.study.saving import save_study
-
-        return save_study(self, Path(folder))
+        frames = {name: getattr(self, name) for name in SAVED}
+        return save_tables(self.data, frames, Path(folder))
 
 
 def study(

@@ -20,8 +20,9 @@ from sweep.errors import RecordError, UsageError
 from sweep.record.base import Scalar
 from sweep.record.table import Results
 from sweep.study.measuring import measure, measure_now
-from sweep.study.metrics import Formula, standard
+from sweep.study.metrics import Formula
 from sweep.study.picture import View
+from sweep.study.registry import standard
 from sweep.study.study import study
 from tests.study.conftest import KINDS, POINTS, SOURCE, painted
 from tests.study.odd_metrics import BRIGHTNESS, dying, failing

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import UsageError
-from sweep.study import metrics as metrics_module
+from sweep.study import registry
 from sweep.study.conformance import check_metric
-from sweep.study.metrics import Metric, resolve, standard
+from sweep.study.metrics import Metric
 from sweep.study.panel import FULL_REFERENCE, SAME_POINT_METRIC
 from sweep.study.picture import View
+from sweep.study.registry import resolve, standard
 from tests.study.odd_metrics import BRIGHTNESS
 from tests.study.pictures import photo, view
 
@@ -97,7 +98,7 @@ def test_metrics_of_other_packages_are_found(monkeypatch: pytest.MonkeyPatch) ->
         here = "tests.study.test_metrics"
         return [EntryPoint("brightness", f"{here}:make_brightness", group)]
 
-    monkeypatch.setattr(metrics_module, "entry_points", points)
+    monkeypatch.setattr(registry, "entry_points", points)
 
     assert resolve(["brightness"]) == (BRIGHTNESS,)
 
