@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from sweep.study.cells import cell_effects_of
 from sweep.study.contract import (
     Curve,
     Difference,
@@ -25,12 +26,13 @@ from sweep.study.contract import (
 from sweep.study.curves import response_curve
 from sweep.study.differences import differences_of
 from sweep.study.effects import effects_of
-from sweep.study.layout import BOOKKEEPING, Layout, infer_axes, is_measurement, read_layout
+from sweep.study.layout import Layout, read_layout
 from sweep.study.noise import SAME_POINT, determinism_of, noise_of
 from sweep.study.registry import known_facts, standard
 from sweep.study.replication import rounded
 from sweep.study.saving import save_tables
 from sweep.study.seeds import diversity_of, outliers_of, seeds_of
+from sweep.study.tables import BOOKKEEPING, infer_axes, is_measurement, with_bookkeeping
 from sweep.study.tidy import curves_frame, differences_frame, effects_frame
 from sweep.study.words import (
     design_limits,
@@ -162,7 +164,7 @@ def study(
     thresholds = THRESHOLDS if thresholds is None else thresholds
     if isinstance(data, pd.DataFrame):
         names = [metric if isinstance(metric, str) else metric.name for metric in metrics] or _numeric_left(data, axes)
-        layout = read_layout(_with_bookkeeping(data), axes or infer_axes(data, names), baseline=baseline)
+        layout = read_layout(with_bookkeeping(data), axes or infer_axes(data, names), baseline=baseline)
         return analyse(layout, known_facts(names, _counts(layout, names)), thresholds=thresholds)
     from sweep.study.measuring import measured_layout
 
@@ -175,15 +177,6 @@ def _numeric_left(frame: pd.DataFrame, axes: Sequence[tuple[str, str]] | None) -
     taken = {name for name, _ in axes or ()} | BOOKKEEPING
     left = [str(name) for name in frame.columns if name not in taken and pd.api.types.is_float_dtype(frame[name])]
     return left if axes is not None else [name for name in left if is_measurement(frame[name])]
-
-
-def _with_bookkeeping(frame: pd.DataFrame) -> pd.DataFrame:
-    frame = frame.reset_index(drop=True)
-    if "index" not in frame:
-        frame.insert(0, "index", np.arange(len(frame)))
-    if "key" not in frame:
-        frame.insert(1, "key", [str(i) for i in frame["index"]])
-    return frame
 
 
 def _counts(layout: Layout, metrics: Sequence[str]) -> dict[str, tuple[int, int]]:
@@ -203,11 +196,13 @@ def analyse(
     shown = [fact for fact in facts if fact["name"] != SAME_POINT]
     measured = [fact for fact in shown if fact["measured"]]
     curves = [curve for fact in measured for curve in _curves(layout, fact, thresholds.get(fact["name"], ()))]
-    effects = [effects_of(layout, fact["name"]) for fact in measured]
+    effects = [
+        (cell_effects_of if fact["reference"] == "cell" else effects_of)(layout, fact["name"]) for fact in measured
+    ]
     differences = [d for fact in measured for d in _differences(layout, fact)]
     seeds = [row for fact in measured if fact["reference"] != "cell" for row in _seeds(layout, fact)]
     noise = [noise_of(layout, fact["name"], curves) for fact in measured]
-    diversity = [c for fact in measured if fact["reference"] == "cell" for c in diversity_of(layout, fact["name"])]
+    diversity = [c for fact in measured if fact["reference"] == "cell" for c in diversity_of(layout, fact)]
     data = StudyJson(
         version=1,
         name=name,
@@ -229,17 +224,15 @@ def analyse(
 
 
 def _curves(layout: Layout, fact: MetricFacts, thresholds: Sequence[float]) -> list[Curve]:
-    pairwise = fact["reference"] == "cell"
     return [
-        response_curve(layout, fact["name"], axis, group, thresholds=thresholds, pairwise=pairwise)
+        response_curve(layout, fact, axis, group, thresholds=thresholds)
         for axis in layout.numeric
         for group in layout.groups(axis)
     ]
 
 
 def _differences(layout: Layout, fact: MetricFacts) -> list[Difference]:
-    pairwise = fact["reference"] == "cell"
-    return [d for axis in layout.factors for d in differences_of(layout, fact["name"], axis, pairwise_metric=pairwise)]
+    return [d for axis in layout.factors for d in differences_of(layout, fact, axis)]
 
 
 def _seeds(layout: Layout, fact: MetricFacts) -> list[SeedRow]:
