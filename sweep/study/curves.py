@@ -24,6 +24,7 @@ from sweep.study.replication import (
     unit_matrix,
     unreplicated,
 )
+from sweep.study.symmetry import SKEWED, skewed
 
 FINE = 201  # points of the fitted curve
 SPENT = 0.02  # of the range is left where a metric counts as saturated
@@ -32,10 +33,11 @@ VIOLATION = 0.05  # of the range by which means may miss the monotone fit where 
 TURNED = 0.2  # of the range of means; a fit that misses by more stands for nothing
 SHOWN = 4  # every so many-th point of the fit is told
 FLAT = "the metric does not answer this axis measurably"
+UNEVEN = "the curve is not monotone"
 TURNED_BY_BASELINE = "the baseline lies within this axis, so the metric turns round there"
 ANYWHERE = "its interval is the whole range tested"
 INVERTED = "inverted 95 % t band over seed curves"
-Kind: TypeAlias = Literal["saturated", "violated", "flat", "one-seed", "missing"]
+Kind: TypeAlias = Literal["saturated", "violated", "flat", "one-seed", "missing", "skewed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +165,7 @@ def _unfit(levels: Band, fit: Fit) -> str | None:
     """Why no level of this curve means anything: it turns round by more than a monotone fit can stand for."""
     means = levels.mean[np.isfinite(levels.mean)]
     miss = float(np.abs(means - fit.at_levels).max())
-    return "the curve is not monotone" if miss > TURNED * float(np.ptp(means)) else None
+    return UNEVEN if miss > TURNED * float(np.ptp(means)) else None
 
 
 def _half(x: Floats, curves: Floats, fit: Fit, *, pairwise: bool) -> Estimate:
@@ -252,6 +254,8 @@ def response_curve(
     lowest, highest = fact["range"]
     if not layout.unit_count:
         half, passes, warnings = _unreplicated(half, passes, warnings)
+    elif not group and not pairwise and skewed(matrix):
+        warnings.append(_warning("skewed", f"of each interval: {SKEWED}"))
     seeds = int(levels.n.max(initial=0)) if layout.unit_count else 0
     enough = seeds >= (3 if pairwise else 2)
     return Curve(

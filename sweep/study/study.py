@@ -20,7 +20,6 @@ from sweep.study.contract import (
     Outlier,
     Rows,
     SeedRow,
-    Sentence,
     StudyJson,
 )
 from sweep.study.curves import response_curve
@@ -33,20 +32,8 @@ from sweep.study.replication import rounded
 from sweep.study.saving import save_tables
 from sweep.study.seeds import diversity_of, outliers_of, seeds_of
 from sweep.study.tables import BOOKKEEPING, infer_axes, is_measurement, with_bookkeeping
+from sweep.study.telling import sentences_of
 from sweep.study.tidy import curves_frame, differences_frame, effects_frame
-from sweep.study.words import (
-    design_limits,
-    difference_text,
-    diversity_text,
-    half_range,
-    main_axis,
-    main_metric,
-    measuring_limits,
-    noise_text,
-    recommendation,
-    seed_text,
-    shares_text,
-)
 
 if TYPE_CHECKING:
     from sweep.study.drawing import Drawing
@@ -219,7 +206,9 @@ def analyse(
         diversity=diversity,
         rows=_rows(layout, [fact["name"] for fact in shown]),
     )
-    data["words"] = _words(layout, data)
+    compared = "image_path" not in layout.frame or any(fact["reference"] == "picture" for fact in measured)
+    taken = [name for name in layout.names if name in PANEL_NAMES and "image_path" in layout.frame]
+    data["words"] = sentences_of(data, layout.aliases, compared=compared, taken=taken)
     return Study(data, layout.frame)
 
 
@@ -255,44 +244,3 @@ def _rows(layout: Layout, metrics: Sequence[str]) -> Rows:
 
 def _number(value: float) -> float | None:
     return rounded(value) if math.isfinite(value) else None
-
-
-def _words(layout: Layout, data: StudyJson) -> list[Sentence]:
-    """All sentences: the headlines on the main axis and metric first, then metric by metric, limits last."""
-    facts = {fact["name"]: fact for fact in data["metrics"]}
-    main = main_metric(data["metrics"])
-    axis = main_axis(layout.numeric, data["effects"], main)
-    measured = [facts[name] for name in facts if facts[name]["measured"]]
-    said: list[Sentence] = []
-    for fact in sorted(measured, key=lambda fact: fact["name"] != main):
-        said += _about(fact, data)
-    for sentence in said:
-        sentence["headline"] = sentence["metric"] == main and (
-            sentence["kind"] == "share" or (sentence["kind"] == "recommendation" and sentence["axis"] == axis)
-        )
-    said += diversity_text(data["diversity"], facts)
-    compared = "image_path" not in layout.frame or any(fact["reference"] == "picture" for fact in measured)
-    limits = design_limits(data["design"], layout.aliases, measured=bool(measured), compared=compared)
-    for sentence in limits[:1] if not measured else []:
-        sentence["headline"] = True
-    taken = [name for name in layout.names if name in PANEL_NAMES and "image_path" in layout.frame]
-    limits += measuring_limits(data["metrics"], data["rows"]["reason"], taken)
-    return sorted(_once(said) + limits, key=lambda sentence: not sentence["headline"])
-
-
-def _about(fact: MetricFacts, data: StudyJson) -> list[Sentence]:
-    name = fact["name"]
-    said: list[Sentence] = []
-    for curve in data["curves"]:
-        if curve["metric"] == name and not curve["group"]:
-            said += recommendation(curve, fact) or [half_range(curve, fact)]
-    said += [shares_text(effects, fact) for effects in data["effects"] if effects["metric"] == name]
-    plain_axes = {axis["name"] for axis in data["design"]["axes"] if not axis["numeric"]}
-    pairs = [d for d in data["differences"] if d["metric"] == name and d["axis"] in plain_axes]
-    said += difference_text(pairs, fact)
-    said += seed_text([row for row in data["seeds"] if row["metric"] == name], fact)
-    return said + noise_text(data["noise"], data["determinism"], fact)
-
-
-def _once(said: Sequence[Sentence]) -> list[Sentence]:
-    return list({sentence["text"]: sentence for sentence in reversed(said)}.values())[::-1]
