@@ -17,7 +17,7 @@ from sweep.study.layout import Floats
 SKEWED = "seeds are spread unevenly to both sides, so it holds less often than it says"
 LEVEL = 0.01  # of all studies of symmetric seeds are warned for nothing, by metric and axis
 DRAWN = 999  # rotations
-LEAST = 3  # seeds
+LEAST = 4  # seeds; three say hardly anything of a shape
 PER_SKEWNESS = 25  # seeds to the square of the skewness; fewer, and intervals hold less often than 94 times in 100
 
 
@@ -37,7 +37,7 @@ def skewed(differences: Floats) -> bool:
     deviations from the mean are equally likely in every rotation that leaves the mean alone. So the sum of the columns'
     skewness is compared with that of rotated ones, exactly for any number of units. Who passes it needs, by Cochran's
     rule (1977, Sampling Techniques, 2.15), 25 units to the (mean) square of the skewness. Columns with a value
-    missing do not count; below three units nothing can be skewed.
+    missing do not count; below four units nothing is called skewed.
     """
     whole = differences[:, np.isfinite(differences).all(axis=0)]
     n = len(whole)

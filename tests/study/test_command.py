@@ -70,14 +70,16 @@ def test_what_was_not_split_has_no_table() -> None:
 
 
 def test_limits_are_printed_and_the_rest_is_announced(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for image in sorted(results.glob("images/*.png"))[:2]:
+    for image in sorted(results.glob("images/*.png"))[:2]:  # two of a cell of three: the last has no others
         image.write_bytes(b"")
 
     command(run=str(results), workers=0)
 
     out = " ".join(capsys.readouterr().out.split())
     assert out.startswith("a study 30 pictures · 3 seeds · compared with the source To keep coarse structure")
-    assert "2 pictures lack a metric; the first reason: " in out
+    assert (
+        "3 pictures lack a metric; the first reason: 00000.png is no whole picture (cannot identify image file)." in out
+    )
     assert f"more sentences: sweep study {results} --all" in out
 
 

@@ -198,6 +198,7 @@ def test_broken_pictures_become_reasons(results: Path) -> None:
     reasons = [str(reason) for reason in table["reason"][:4]]
     assert "is not there" in reasons[0]
     assert all("no whole picture" in reason for reason in reasons[1:])
+    assert not any(str(results) in reason for reason in reasons)
     assert table["reason"][4:].isna().all()
     assert table["diversity"][4:].notna().all()
 

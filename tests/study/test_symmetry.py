@@ -36,7 +36,7 @@ def share_warned(draw: Draw, seeds: int, columns: int, studies: int = 300) -> fl
 
 
 @pytest.mark.parametrize("draw", [normal, alike])
-@pytest.mark.parametrize(("seeds", "columns"), [(3, 10), (4, 3), (4, 11), (8, 10)])
+@pytest.mark.parametrize(("seeds", "columns"), [(4, 1), (4, 3), (4, 11), (8, 10)])
 def test_symmetric_seeds_are_hardly_ever_warned_of(draw: Draw, seeds: int, columns: int) -> None:
     assert share_warned(draw, seeds, columns) <= 0.03
 
@@ -53,7 +53,10 @@ def test_skewness_is_its_formula() -> None:
     assert skewness(np.ones((4, 2))).tolist() == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("matrix", [np.zeros((4, 5)), np.ones((2, 5)), np.full((4, 2), np.nan), np.empty((4, 0))])
+@pytest.mark.parametrize(
+    "matrix",
+    [np.zeros((4, 5)), np.random.default_rng(1).lognormal(0, 2, (3, 5)), np.full((4, 2), np.nan), np.empty((4, 0))],
+)
 def test_what_does_not_differ_is_not_skewed(matrix: Floats) -> None:
     assert not skewed(matrix)
 
