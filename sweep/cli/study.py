@@ -52,12 +52,16 @@ def study(
     Response curves, effects and differences with their intervals, in words and numbers. What was
     measured before is not measured again. The results tables get one column a metric.
     """
-    from sweep.cli.console import say
+    from sweep.cli.console import say, tell
     from sweep.cli.locating import results_folder
     from sweep.record.table import write_tables
 
     folder = results_folder(run, results)
-    made = measured_study(folder, metric, baseline, workers)
+    try:
+        made = measured_study(folder, metric, baseline, workers)
+    except KeyboardInterrupt:
+        tell("Interrupted. What was measured is kept: the same command measures the rest.")
+        raise
     write_tables(folder)
     if output is not None:
         made.save(output)
