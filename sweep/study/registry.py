@@ -54,13 +54,28 @@ def _resolve_one(name: str | Metric) -> Iterable[Metric]:
         return (optional()[name](),)
     if name.startswith("clip:"):
         return (TextAlignment.load(name.removeprefix("clip:")),)
-    foreign = {metric.name: metric for point in entry_points(group=GROUP) for metric in _load(point)}
+    foreign, broken = _foreign()
     if name in foreign:
         return (foreign[name],)
     candidates = [*known, *optional(), *foreign, "panel"]
     raise UsageError(
-        f"There is no metric {name}.{did_you_mean(name, candidates)}", hint=f"Known: {', '.join(candidates)}."
+        " ".join([f"There is no metric {name}.{did_you_mean(name, candidates)}", *broken]),
+        hint=f"Known: {', '.join(candidates)}.",
     )
+
+
+def _foreign() -> tuple[dict[str, Metric], list[str]]:
+    """Metrics of other packages by name, and a sentence for each entry point that could not be loaded: a package that
+    is broken is in nobody's way but its own.
+    """
+    found: dict[str, Metric] = {}
+    broken = []
+    for point in entry_points(group=GROUP):
+        try:
+            found |= {metric.name: metric for metric in _load(point)}
+        except Exception as error:  # noqa: BLE001  another package's code may raise anything
+            broken.append(f"{point.value} could not be loaded ({type(error).__name__}: {error}).")
+    return found, broken
 
 
 def _load(point: EntryPoint) -> Iterable[Metric]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import sweep
 from sweep.errors import UsageError
 from sweep.study.contract import StudyJson
 from sweep.study.study import Study, study
@@ -53,6 +54,16 @@ def test_a_measured_folder_says_everything(results: Path) -> None:
     assert "95 %, n = 3 seeds)" in headlines[0]
     assert headlines[1].startswith("Of the variance of coarse structure, denoise_strength explains ")
     assert str(results) not in json.dumps(found.to_json())
+
+
+def test_results_have_a_study_and_a_report(results: Path) -> None:
+    opened = sweep.Results.open(results)
+
+    found = opened.study(metrics=["ssim"], workers=0)
+
+    assert found.words == study(opened, metrics=["ssim"], workers=0).words
+    assert opened.report(study=found) == results / "report.html"
+    assert sweep.study(results, metrics=["ssim"], workers=0).words == found.words  # type: ignore[operator]
 
 
 def test_the_frames_are_tidy(results: Path) -> None:
