@@ -60,7 +60,7 @@ def assumptions(design: Design) -> list[Sentence]:
         return []
     text = (
         f"{worded(design['seeds'])} seeds cannot show whether seeds are spread symmetrically, as intervals take it: "
-        "where they are strongly skewed, about 90 of 100 such intervals hold instead of 95."
+        "where they are strongly skewed, 82 to 93 of 100 such intervals hold instead of 95."
     )
     return [sentence("assumption", text)]
 

@@ -1,6 +1,6 @@
 """Are seeds spread symmetrically, as a t interval takes it?
 
-Where the population is strongly skewed, a 95 % interval over four seeds holds 88 to 93 times in 100. One sample of four
+Where the population is strongly skewed, a 95 % interval over four seeds holds 82 to 93 times in 100. One sample of four
 cannot show that: the interval fails where the long tail was missed, and then the sample looks symmetric (by simulation,
 samples that look skewed are covered better than the others). So what is asked is whether many differences of an axis
 are skewed together.

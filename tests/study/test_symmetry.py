@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sweep.study.replication import estimate
+from sweep.study.replication import band, estimate
 from sweep.study.study import Study, study
 from sweep.study.symmetry import SKEWED, skewed, skewness
 from tests.study.simulated import AXES, planted
 
 Floats = npt.NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int, int], Floats]
+Draws = Callable[[np.random.Generator, tuple[int, int]], Floats]
 
 
 def normal(rng: np.random.Generator, seeds: int, columns: int) -> Floats:
@@ -78,7 +79,24 @@ def test_one_sample_that_looks_symmetric_is_no_better_covered() -> None:
         covered[odd].append((found["low"] or 0) <= 1.0 <= (found["high"] or 0))
 
     assert np.mean(covered[True]) > np.mean(covered[False])
-    assert 0.86 <= np.mean(covered[True] + covered[False]) <= 0.93  # what the words say of strongly skewed seeds
+
+
+@pytest.mark.parametrize(
+    ("spread", "mean", "expected"),
+    [
+        (lambda rng, size: rng.gamma(4, size=size), 4.0, 0.93),
+        (lambda rng, size: rng.exponential(size=size), 1.0, 0.88),
+        (lambda rng, size: rng.lognormal(0, 1, size), np.exp(0.5), 0.82),
+    ],
+    ids=["gamma", "exponential", "log-normal"],
+)
+def test_coverage_of_skewed_seeds_is_what_the_words_say(spread: Draws, mean: float, expected: float) -> None:
+    rng = np.random.default_rng(3)
+    found = band(spread(rng, (4, 20_000)))
+
+    share = float(((found.low <= mean) & (mean <= found.high)).mean())
+
+    assert share == pytest.approx(expected, abs=0.01)
 
 
 def tailed(seeds: int) -> Study:
