@@ -16,7 +16,7 @@ from sweep.study.effects import Method, Term, half_widths, no_effects, share_est
 from sweep.study.layout import Codes, Floats, Layout
 from sweep.study.replication import few_units, finite
 
-LEAST = 3  # pictures a cell must have, so that two are left without one
+LEAST = 3  # pictures a cell must have, so that two are left without one; and cells, to tell axes apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,8 @@ def cell_effects_of(layout: Layout, metric: str) -> Effects:
     n = int(cells.counts.sum())
     if not cells.names:
         return no_effects(metric, n, "no axis but the seed varies")
+    if len(cells.values) < LEAST:
+        return no_effects(metric, n, "fewer than three points have pictures of two seeds")
     if float(cells.values.var()) <= 1e-24 * max(1.0, float(np.abs(cells.values).max()) ** 2):
         return no_effects(metric, n, "the metric is the same everywhere")
     y = cells.values - cells.values.mean()

@@ -110,6 +110,14 @@ def test_a_cell_with_fewer_pictures_is_still_a_value() -> None:
     assert "cells are missing" in (found["reason"] or "")
 
 
+def test_two_cells_tell_no_axes_apart() -> None:
+    """Two axes changed between them: either, or both, may be why they differ."""
+    points = drawn(np.random.default_rng(2))
+    frame = table({cell: points[cell] for cell in ((0, 0), (1, 1))})
+
+    assert effects(frame)["reason"] == "fewer than three points have pictures of two seeds"
+
+
 async def test_repeats_of_a_point_are_no_diversity(tmp_path: Path) -> None:
     """Every picture twice: the mean distance between seeds is what it is without the repeats."""
     kinds = {"cfg_scale": "number", "seed": "seed"}
