@@ -18,6 +18,7 @@ SKEWED = "seeds are spread unevenly to both sides, so it holds less often than i
 LEVEL = 0.01  # of all studies of symmetric seeds are warned for nothing, by metric and axis
 DRAWN = 999  # rotations
 LEAST = 4  # seeds; three say hardly anything of a shape
+PLENTY = 64  # seeds from which the skewness is known well enough without a test, whose rotations grow with n squared
 PER_SKEWNESS = 25  # seeds to the square of the skewness; fewer, and intervals hold less often than 94 times in 100
 
 
@@ -50,6 +51,8 @@ def skewed(differences: Floats) -> bool:
     found = skewness(rest)
     if n >= PER_SKEWNESS * float((found**2).mean()):
         return False
+    if n >= PLENTY:
+        return True
     here = abs(float(found.sum()))
     drawn = np.abs(skewness(_rotations(n) @ rest).sum(axis=-1))
     return bool((1 + (drawn >= here * (1 - 1e-9)).sum()) / (DRAWN + 1) <= LEVEL)

@@ -68,6 +68,15 @@ def test_many_seeds_make_up_for_skewness() -> None:
     assert not skewed(rng.gamma(4, size=(100, 10)))  # a skewness of 1: 25 seeds will do
 
 
+def test_of_very_many_seeds_the_rule_alone_decides() -> None:
+    """A thousand seeds: rotations of them would not fit into memory."""
+    values = np.zeros((1000, 3))
+    values[0] = 1.0
+
+    assert skewed(values)
+    assert not skewed(np.random.default_rng(1).normal(size=(1000, 3)))
+
+
 def test_one_sample_that_looks_symmetric_is_no_better_covered() -> None:
     """Why single differences are not judged: where the interval fails, the tail was missed and nothing looks odd."""
     rng = np.random.default_rng(3)
