@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.figures import Figure, as_json, machine, markdown
 
-NAMES = ("overhead", "idle", "saturation", "live", "million", "memory", "start", "metrics", "report")
+NAMES = ("overhead", "idle", "saturation", "live", "million", "memory", "start", "metrics", "pairs", "report")
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -23,9 +23,10 @@ from PIL import Image
 
 from benchmarks.figures import Figure
 from sweep.errors import UsageError
-from sweep.study.metrics import Metric, optional, standard
+from sweep.study.metrics import Metric
 from sweep.study.picture import View, decode, reduced, working_shape
 from sweep.study.pool import measure_all
+from sweep.study.registry import optional, standard
 from sweep.study.tasks import Task, measure_task
 
 RUNS = 9

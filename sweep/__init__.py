@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from sweep.experiment.definition import Experiment as Experiment
     from sweep.plan.binding import Plan as Plan
     from sweep.plan.binding import make_plan as make_plan
-    from sweep.record.table import Results as Results
     from sweep.report.compare import write_comparison as compare
     from sweep.report.making import report as make_report
+    from sweep.results import Results as Results
     from sweep.servers.base import Server as Server
     from sweep.servers.connecting import connect as connect
     from sweep.study.study import Study as Study
@@ -50,7 +50,7 @@ __all__ = [
 _HOMES: Final = {
     "Experiment": "sweep.experiment.definition:Experiment",
     "Plan": "sweep.plan.binding:Plan",
-    "Results": "sweep.record.table:Results",
+    "Results": "sweep.results:Results",
     "RunOptions": "sweep.engine.options:RunOptions",
     "RunSummary": "sweep.engine.summary:RunSummary",
     "Server": "sweep.servers.base:Server",

@@ -107,11 +107,11 @@ def test_every_error_has_the_exit_code_its_tree_shows() -> None:
 
 def test_study_and_report_are_calls_and_packages(tmp_path: Path) -> None:
     """Both names of DESIGN's interface, though the layers are called so, too."""
-    import sweep.study.metrics
+    import sweep.study.registry
     from sweep import report, study
     from sweep.errors import RecordError
 
-    assert sweep.study.metrics.resolve(["ssim"])
+    assert sweep.study.registry.resolve(["ssim"])
     assert report(tmp_path) == tmp_path / "report.html"  # type: ignore[operator]
     with pytest.raises(RecordError):
         study(tmp_path)  # type: ignore[operator]

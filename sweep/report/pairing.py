@@ -91,8 +91,8 @@ def _text(material: Material, row: int, name: str) -> str | None:
 
 def distances(a: Path, b: Path) -> tuple[float | None, ...]:
     """The metrics of `MEASURED` for the picture `b` with `a` as its reference; None where one cannot be read."""
-    from sweep.study.metrics import resolve
     from sweep.study.picture import UnreadablePictureError, View, decode, reduced, working_shape
+    from sweep.study.registry import resolve
 
     metrics = resolve(MEASURED)
     try:

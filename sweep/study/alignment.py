@@ -21,8 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweep.errors import UsageError
-from sweep.study.contract import Direction
-from sweep.study.metrics import Reference
+from sweep.study.contract import Direction, Reference
 from sweep.study.picture import Picture, View, file_sha256
 from sweep.study.tokens import Tokenizer
 

@@ -28,7 +28,7 @@ class Estimate(TypedDict):
     confidence: float  # 0.95
     n: int  # units of replication: seeds where there is a seed axis
     method: str  # how the interval was made, for a footnote: "t over seed means", "bootstrap over seeds", …
-    reason: str | None  # why there is no value or no interval; a clause without a full stop
+    reason: str | None  # why there is no value or no interval, or what limits it; a clause without a full stop
 
 
 class AxisFacts(TypedDict):
@@ -86,7 +86,8 @@ class Rows(TypedDict):
 
 class Sentence(TypedDict):
     """One finding in words. `kind`: recommendation | share | difference | seed | noise | diversity | limit (something
-    that cannot be said, and why). `headline` sentences belong on top of the page, in order.
+    that cannot be said, and why) | assumption (what intervals take for granted). `headline` sentences belong on top of
+    the page, in order.
     """
 
     kind: str
@@ -99,7 +100,7 @@ class Sentence(TypedDict):
 class CurveWarning(TypedDict):
     """Something that limits a curve. `low`–`high` is the stretch of the axis it holds for, null: all of it."""
 
-    kind: Literal["saturated", "violated", "flat", "one-seed", "missing"]
+    kind: Literal["saturated", "violated", "flat", "one-seed", "missing", "skewed"]
     message: str
     low: float | None
     high: float | None

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import isotonic_regression
 
-from sweep.study.contract import Crossing, Curve, CurveWarning, Estimate, Group
+from sweep.study.contract import Crossing, Curve, CurveWarning, Estimate, Group, MetricFacts
 from sweep.study.layout import Floats, Layout
 from sweep.study.replication import (
     CONFIDENCE,
@@ -24,6 +24,7 @@ from sweep.study.replication import (
     unit_matrix,
     unreplicated,
 )
+from sweep.study.symmetry import SKEWED, skewed
 
 FINE = 201  # points of the fitted curve
 SPENT = 0.02  # of the range is left where a metric counts as saturated
@@ -32,8 +33,11 @@ VIOLATION = 0.05  # of the range by which means may miss the monotone fit where 
 TURNED = 0.2  # of the range of means; a fit that misses by more stands for nothing
 SHOWN = 4  # every so many-th point of the fit is told
 FLAT = "the metric does not answer this axis measurably"
+UNEVEN = "the curve is not monotone"
+TURNED_BY_BASELINE = "the baseline lies within this axis, so the metric turns round there"
+ANYWHERE = "its interval is the whole range tested"
 INVERTED = "inverted 95 % t band over seed curves"
-Kind: TypeAlias = Literal["saturated", "violated", "flat", "one-seed", "missing"]
+Kind: TypeAlias = Literal["saturated", "violated", "flat", "one-seed", "missing", "skewed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,17 +86,20 @@ def inverted(x: Floats, curves: Floats, value: float, *, pairwise: bool = False)
     be zero, i.e. where the t band contains it (test inversion, as in Fieller 1954, J. R. Stat. Soc. B 16).
 
     `curves` is units × levels. It needs two units, makes no assumption on the curve's shape beyond its
-    interpolation, and cannot fail where single seeds never cross.
+    interpolation, and cannot fail where single seeds never cross. An interval as wide as the axis says nothing: then
+    there is no estimate.
     """
     n = len(curves)
     if n < (3 if pairwise else 2):
-        reason = few_units(n)
+        reason = few_units(n, pairwise=pairwise)
         return Estimate(value=value, low=None, high=None, confidence=CONFIDENCE, n=n, method="none", reason=reason)
     fine = np.linspace(x[0], x[-1], FINE)
     smooth = band(PchipInterpolator(x, curves, axis=1)(fine), pairwise=pairwise)
     inside = np.flatnonzero((smooth.low <= 0) & (smooth.high >= 0))
     low = min(_edge(fine, smooth, int(inside[0]), -1), value) if len(inside) else value
     high = max(_edge(fine, smooth, int(inside[-1]), 1), value) if len(inside) else value
+    if (low, high) == (fine[0], fine[-1]):
+        return no_estimate(ANYWHERE, n=n)
     open_end = bool(len(inside)) and (inside[0] == 0 or inside[-1] == FINE - 1)
     return Estimate(
         value=value,
@@ -116,9 +123,12 @@ def _edge(fine: Floats, smooth: Band, i: int, step: int) -> float:
 
 
 def curve_of(
-    x: Floats, matrix: Floats, *, thresholds: Sequence[float] = (), pairwise: bool = False
+    x: Floats, matrix: Floats, *, thresholds: Sequence[float] = (), pairwise: bool = False, turns: str | None = None
 ) -> tuple[Band, Fit | None, Estimate, list[Crossing], list[CurveWarning]]:
-    """Everything that can be said of one units × levels matrix: band, fit, half-range level, crossings, warnings."""
+    """Everything that can be said of one units × levels matrix: band, fit, half-range level, crossings, warnings.
+
+    `turns`: why the curve cannot be monotone, where that is known beforehand.
+    """
     levels = band(matrix, pairwise=pairwise)
     known = np.isfinite(levels.mean)
     if known.sum() < 2:
@@ -130,12 +140,9 @@ def curve_of(
         raise AssertionError("two levels give a fit")
     curves = filled(matrix[:, known])
     flat = _is_flat(curves)
-    useless = FLAT if flat else _unfit(levels, fit)
+    useless = FLAT if flat else turns or _unfit(levels, fit)
     half = no_estimate(useless, n=len(curves)) if useless else _half(inner, curves, fit, pairwise=pairwise)
-    passes = [
-        _crossing(inner, curves, fit, threshold, pairwise=pairwise, turned=None if flat else useless)
-        for threshold in thresholds
-    ]
+    passes = [_crossing(inner, curves, fit, threshold, pairwise=pairwise, useless=useless) for threshold in thresholds]
     warnings = _warnings(x, levels, fit, len(curves), flat=flat)
     return levels, fit, half, passes, warnings
 
@@ -158,7 +165,7 @@ def _unfit(levels: Band, fit: Fit) -> str | None:
     """Why no level of this curve means anything: it turns round by more than a monotone fit can stand for."""
     means = levels.mean[np.isfinite(levels.mean)]
     miss = float(np.abs(means - fit.at_levels).max())
-    return "the curve is not monotone" if miss > TURNED * float(np.ptp(means)) else None
+    return UNEVEN if miss > TURNED * float(np.ptp(means)) else None
 
 
 def _half(x: Floats, curves: Floats, fit: Fit, *, pairwise: bool) -> Estimate:
@@ -169,13 +176,15 @@ def _half(x: Floats, curves: Floats, fit: Fit, *, pairwise: bool) -> Estimate:
     return inverted(x, curves - middle, value, pairwise=pairwise)
 
 
-def _crossing(x: Floats, curves: Floats, fit: Fit, threshold: float, *, pairwise: bool, turned: str | None) -> Crossing:
-    value = crossing(fit, threshold)
-    if turned:
-        at = no_estimate(turned, n=len(curves))
-    elif value is None:
-        side = "above" if min(fit.y) > threshold else "below"
+def _crossing(
+    x: Floats, curves: Floats, fit: Fit, threshold: float, *, pairwise: bool, useless: str | None
+) -> Crossing:
+    means, value = curves.mean(axis=0), crossing(fit, threshold)
+    if (means > threshold).all() or (means < threshold).all():
+        side = "above" if means[0] > threshold else "below"
         at = no_estimate(f"the metric stays {side} {threshold:g} over the range tested", n=len(curves))
+    elif useless or value is None:
+        at = no_estimate(useless or "single levels pass it and the fit does not", n=len(curves))
     else:
         at = inverted(x, curves - threshold, value, pairwise=pairwise)
     return Crossing(threshold=threshold, at=at)
@@ -227,21 +236,26 @@ def _warning(kind: Kind, message: str) -> CurveWarning:
 
 
 def response_curve(
-    layout: Layout, metric: str, axis: str, group: Group, *, thresholds: Sequence[float] = (), pairwise: bool = False
+    layout: Layout, fact: MetricFacts, axis: str, group: Group, *, thresholds: Sequence[float] = ()
 ) -> Curve:
-    """The curve of `metric` along numeric `axis` for the rows of `group`.
+    """The curve of a metric along numeric `axis` for the rows of `group`.
 
     The mean at a level is the mean over seeds of what each seed has there on average over the other axes, its
-    interval a t interval over those seed means. `pairwise` says that the metric is a mean distance to the other
-    pictures of the cell (diversity), whose intervals are wider.
+    interval a t interval over those seed means, as far as the metric can go. Of a metric that is a mean distance to the
+    other pictures of the cell (diversity) intervals are wider.
     """
+    metric, pairwise = fact["name"], fact["reference"] == "cell"
     x = np.asarray(layout.axis(axis).levels, dtype=np.float64)
     matrix = unit_matrix(layout, metric, axis, layout.rows_of(group))
     if not layout.unit_count:
         matrix = matrix[:1]
-    levels, fit, half, passes, warnings = curve_of(x, matrix, thresholds=thresholds, pairwise=pairwise)
+    turns = TURNED_BY_BASELINE if fact["reference"] == "picture" and _baseline_within(layout, axis) else None
+    levels, fit, half, passes, warnings = curve_of(x, matrix, thresholds=thresholds, pairwise=pairwise, turns=turns)
+    lowest, highest = fact["range"]
     if not layout.unit_count:
         half, passes, warnings = _unreplicated(half, passes, warnings)
+    elif not group and not pairwise and skewed(matrix):
+        warnings.append(_warning("skewed", f"of each interval: {SKEWED}"))
     seeds = int(levels.n.max(initial=0)) if layout.unit_count else 0
     enough = seeds >= (3 if pairwise else 2)
     return Curve(
@@ -250,10 +264,12 @@ def response_curve(
         group=group,
         x=x.tolist(),
         mean=[finite(v) for v in levels.mean],
-        low=[finite(v) for v in levels.low],
-        high=[finite(v) for v in levels.high],
+        low=[finite(v) for v in np.clip(levels.low, lowest, None)],
+        high=[finite(v) for v in np.clip(levels.high, None, highest)],
         n=[int(v) if layout.unit_count else 0 for v in levels.n],
-        interval=f"95 % t interval over {seeds} seed means" if enough else f"no interval: {few_units(seeds)}",
+        interval=f"95 % t interval over {seeds} seed means"
+        if enough
+        else f"no interval: {few_units(seeds, pairwise=pairwise)}",
         fit_x=[rounded(v) for v in fit.x[::SHOWN]] if fit else [],
         fit_y=[rounded(v) for v in fit.y[::SHOWN]] if fit else [],
         falling=fit.falling if fit else None,
@@ -261,6 +277,14 @@ def response_curve(
         crossings=passes,
         warnings=warnings,
     )
+
+
+def _baseline_within(layout: Layout, axis: str) -> bool:
+    """Whether pictures are compared with a level that has others on both sides: nothing is nearer to it than itself."""
+    if layout.reference != "baseline" or axis not in layout.baseline:
+        return False
+    levels = layout.axis(axis).levels
+    return layout.baseline[axis] in levels[1:-1]
 
 
 def _unreplicated(

@@ -40,13 +40,14 @@ def effects_of(layout: Layout, metric: str) -> Effects:
     factors, notes = _factors(layout, rows)
     y = response[rows]
     if len(y) < 3 or not factors:
-        return _nothing(metric, len(y), "fewer than three pictures" if factors else "no axis varies")
+        return no_effects(metric, len(y), "fewer than three pictures" if factors else "no axis varies")
     if float(y.var()) <= 1e-24 * max(1.0, float(np.abs(y).max()) ** 2):
-        return _nothing(metric, len(y), "the metric is the same everywhere")
+        return no_effects(metric, len(y), "the metric is the same everywhere")
     names, codes = list(factors), list(factors.values())
     y = y - y.mean()
-    method, terms, values = _shares(y, codes)
-    intervals = _intervals(y, codes, terms, values, method, seeded=names[-1] == layout.seed)
+    method, terms, values = variance_shares(y, codes)
+    seeds = int(codes[-1].max()) + 1 if names[-1] == layout.seed else min(layout.unit_count, 1)
+    intervals = _intervals(y, codes, terms, values, method, seeds=seeds)
     shares = [Share(axes=[names[i] for i in t], share=e) for t, e in zip(terms, intervals, strict=True)]
     shares.sort(key=lambda share: -(share["share"]["value"] or 0.0))
     if method != "exact":
@@ -83,7 +84,8 @@ def _factors(layout: Layout, rows: Mask) -> tuple[dict[str, Codes], list[str]]:
     return {name: codes for name, codes in found.items() if codes.max(initial=0) > 0}, notes
 
 
-def _nothing(metric: str, n: int, reason: str) -> Effects:
+def no_effects(metric: str, n: int, reason: str) -> Effects:
+    """Nothing can be split, and why."""
     return Effects(metric=metric, method="none", shares=[], rest=None, variance=None, n=n, reason=reason)
 
 
@@ -91,7 +93,8 @@ def _terms(factors: int, order: int) -> list[Term]:
     return [term for size in range(1, order + 1) for term in combinations(range(factors), size)]
 
 
-def _shares(y: Floats, codes: Sequence[Codes]) -> tuple[Method, list[Term], Floats]:
+def variance_shares(y: Floats, codes: Sequence[Codes]) -> tuple[Method, list[Term], Floats]:
+    """How the shares were found, of which terms, and the shares. `y` has mean zero; `codes` by factor count from 0."""
     sizes = [int(c.max()) + 1 for c in codes]
     cells = np.ravel_multi_index(tuple(codes), sizes) if np.prod(sizes) <= MOSTLY_HOLES * len(y) else None
     if cells is not None:
@@ -196,19 +199,21 @@ def _block(codes: Sequence[Codes], term: Term, sizes: Sequence[int]) -> Floats:
 
 
 def _intervals(
-    y: Floats, codes: Sequence[Codes], terms: Sequence[Term], values: Floats, method: Method, *, seeded: bool
+    y: Floats, codes: Sequence[Codes], terms: Sequence[Term], values: Floats, method: Method, *, seeds: int
 ) -> list[Estimate]:
-    seeds = int(codes[-1].max()) + 1 if seeded else 0
+    """`seeds`: levels of the last factor where that is the seed; 1 or 0 where it is not among them."""
     if seeds < 3:
-        reason = few_units(seeds) if seeds < 2 else "two seeds give no interval of a share"
-        return [_share(v, None, seeds, reason) for v in values]
+        reason = few_units(seeds) if seeds < 2 else "a share needs three seeds, and there are two"
+        return [share_estimate(v, None, seeds, reason) for v in values]
     sizes = [int(c.max()) + 1 for c in codes]
     columns = sum(_columns(sizes, term) for term in terms)
     if method == "type II" and seeds * len(terms) * columns**3 > MOST_WORK:
-        return [_share(v, None, seeds, "the table is too large for intervals with cells missing") for v in values]
+        return [
+            share_estimate(v, None, seeds, "the table is too large for intervals with cells missing") for v in values
+        ]
     leave_out = _without_each_exactly if method == "exact" else _without_each_fitted
-    half = _half_widths(values, leave_out(y, codes, terms, seeds))
-    return [_share(v, h, seeds, None) for v, h in zip(values, half, strict=True)]
+    half = half_widths(values, leave_out(y, codes, terms, seeds))
+    return [share_estimate(v, h, seeds, None) for v, h in zip(values, half, strict=True)]
 
 
 def _without_each_exactly(y: Floats, codes: Sequence[Codes], terms: Sequence[Term], seeds: int) -> Floats:
@@ -237,13 +242,15 @@ def _without_each_fitted(y: Floats, codes: Sequence[Codes], terms: Sequence[Term
     return np.array(found)
 
 
-def _half_widths(values: Floats, without: Floats) -> Floats:
+def half_widths(values: Floats, without: Floats) -> Floats:
+    """Of the t intervals of jackknife pseudo-values; `without` is units × values, each without one unit."""
     n = len(without)
     pseudo = n * values - (n - 1) * without
     return np.asarray(pseudo.std(axis=0, ddof=1) / n**0.5 * t_quantile(n - 1), dtype=np.float64)
 
 
-def _share(value: float, half: float | None, n: int, reason: str | None) -> Estimate:
+def share_estimate(value: float, half: float | None, n: int, reason: str | None) -> Estimate:
+    """A share with its interval, both within 0 and 1."""
     value = float(min(max(value, 0.0), 1.0))
     low = None if half is None else float(max(value - half, 0.0))
     high = None if half is None else float(min(value + half, 1.0))

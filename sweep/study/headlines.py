@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sweep.study.contract import MetricFacts, StudyJson
-from sweep.study.words import main_metric
+from sweep.study.telling import main_metric
 
 BESIDE: Final = ("delta_e", "diversity", "sharpness", "colourfulness")  # each tells what the ones before do not
 

@@ -109,7 +109,7 @@ def _prompts(layout: Layout) -> list[str | None]:
 def _cell_references(job: Job) -> list[Reference]:
     """By row: the hash of all pictures of its cell together."""
     by_cell: dict[int, list[str]] = {}
-    for row in np.flatnonzero(job.layout.pictures):
+    for row in np.flatnonzero(job.layout.pictures & (job.layout.repeats == 0)):
         by_cell.setdefault(int(job.layout.cells[row]), []).append(job.hashes[row])
     joint = {cell: joint_hash(hashes) for cell, hashes in by_cell.items()}
     return [Reference(sha256=joint.get(int(cell), "")) for cell in job.layout.cells]
@@ -117,8 +117,9 @@ def _cell_references(job: Job) -> list[Reference]:
 
 def _wanted(job: Job, metric: int, row: int) -> bool:
     """Whether there is something to measure; where a reference is missing, the row's reason says so."""
-    if not job.layout.pictures[row]:
-        return False
+    of_cell = job.metrics[metric].reference == "cell"
+    if not job.layout.pictures[row] or (of_cell and job.layout.repeats[row]):
+        return False  # a repeat says nothing about how seeds differ
     reference = job.reference(job.metrics[metric], row)
     if reference.missing:
         job.reasons.setdefault(row, reference.missing)
@@ -161,7 +162,7 @@ def _cell_tasks(job: Job, open_by_row: Mapping[int, Sequence[int]]) -> Iterator[
     metrics = tuple(i for i, metric in enumerate(job.metrics) if metric.reference == "cell")
     cells = {int(job.layout.cells[row]) for row, open_ in open_by_row.items() if set(open_) & set(metrics)}
     rows_of: dict[int, list[int]] = {}
-    for row in np.flatnonzero(job.layout.pictures):
+    for row in np.flatnonzero(job.layout.pictures & (job.layout.repeats == 0)):
         rows_of.setdefault(int(job.layout.cells[row]), []).append(int(row))
     for cell in sorted(cells):
         rows = rows_of[cell]

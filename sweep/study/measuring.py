@@ -22,8 +22,9 @@ from sweep.study.asked import asked_of
 from sweep.study.contract import Group, MetricFacts
 from sweep.study.job import Job, ResultsLike, finished, from_cache, measured_facts, prepared
 from sweep.study.layout import Layout
-from sweep.study.metrics import Metric, resolve
+from sweep.study.metrics import Metric
 from sweep.study.pool import measure_all
+from sweep.study.registry import resolve
 from sweep.study.tasks import Measured, Task
 
 Progress: TypeAlias = Callable[[int, int], None]

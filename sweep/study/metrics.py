@@ -1,18 +1,13 @@
-"""What a metric is: a Protocol whose docstring is the contract, and where implementations are found."""
+"""What a metric is: a Protocol whose docstring is the contract, and the plainest way to keep it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
-from typing import Literal, Protocol, TypeAlias, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from sweep.errors import UsageError, did_you_mean
-from sweep.study.contract import Direction, MetricFacts
+from sweep.study.contract import Direction, MetricFacts, Reference
 from sweep.study.picture import View
-
-Reference: TypeAlias = Literal["picture", "none", "text", "cell"]
-GROUP = "sweep.metrics"  # entry points of other packages
 
 
 @runtime_checkable
@@ -131,92 +126,3 @@ def facts_of(metric: Metric, *, measured: int = 0, failed: int = 0) -> MetricFac
         measured=measured,
         failed=failed,
     )
-
-
-def plain_facts(name: str, *, measured: int) -> MetricFacts:
-    """Of a column that no known metric stands for."""
-    return MetricFacts(
-        name=name,
-        label=name.replace("_", " "),
-        summary="A column of the table.",
-        unit="",
-        version="",
-        direction="neutral",
-        range=[None, None],
-        reference="none",
-        working_size=0,
-        source="the table",
-        measured=measured,
-        failed=0,
-    )
-
-
-def standard() -> tuple[Metric, ...]:
-    """The panel that is measured when no metrics are named."""
-    from sweep.study.panel import PANEL
-
-    return PANEL
-
-
-def optional() -> Mapping[str, Callable[[], Metric]]:
-    """Metrics that need an extra: by name, a function that makes them or raises UsageError with the way to install."""
-    from sweep.study.extras import EXTRAS
-
-    return EXTRAS
-
-
-def resolve(names: Sequence[str | Metric]) -> tuple[Metric, ...]:
-    """The metrics of these names; none named: the standard panel.
-
-    A name is one of the standard panel, an optional one (``features``, ``flip``), an entry point of another package,
-    ``panel`` for the whole standard panel, or ``clip:FOLDER`` for text alignment with the CLIP-like ONNX model in
-    that folder. A Metric stands for itself. Raises UsageError for an unknown name or a missing extra.
-    """
-    if not names:
-        return standard()
-    found: dict[str, Metric] = {}
-    for name in names:
-        for metric in _resolve_one(name):
-            found[metric.name] = metric
-    return tuple(found.values())
-
-
-def _resolve_one(name: str | Metric) -> Iterable[Metric]:
-    if not isinstance(name, str):
-        return (name,)
-    known = {metric.name: metric for metric in standard()}
-    if name == "panel":
-        return standard()
-    if name in known:
-        return (known[name],)
-    if name in optional():
-        return (optional()[name](),)
-    if name.startswith("clip:"):
-        from sweep.study.alignment import TextAlignment
-
-        return (TextAlignment.load(name.removeprefix("clip:")),)
-    foreign = {metric.name: metric for point in entry_points(group=GROUP) for metric in _load(point)}
-    if name in foreign:
-        return (foreign[name],)
-    candidates = [*known, *optional(), *foreign, "panel"]
-    raise UsageError(
-        f"There is no metric {name}.{did_you_mean(name, candidates)}", hint=f"Known: {', '.join(candidates)}."
-    )
-
-
-def _load(point: EntryPoint) -> Iterable[Metric]:
-    loaded = point.load()
-    made = loaded if isinstance(loaded, Metric) and not isinstance(loaded, type) else loaded()
-    return (made,) if isinstance(made, Metric) else tuple(cast("Iterable[Metric]", made))
-
-
-def known_facts(names: Iterable[str], counts: Mapping[str, tuple[int, int]]) -> list[MetricFacts]:
-    """Facts of table columns by name: of the metric that has the name, else plain ones. `counts`: measured, failed."""
-    known = {metric.name: facts_of(metric) for metric in standard()}
-    found = []
-    for name in names:
-        measured, failed = counts[name]
-        facts = known.get(name) or plain_facts(name, measured=measured)
-        facts = MetricFacts(**{**facts, "measured": measured, "failed": failed})
-        found.append(facts)
-    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -96,7 +97,9 @@ def decode(path: Path) -> Image.Image:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].split(": '")[0]
+    """Of its message, without the path that Pillow and the system end it with."""
+    first = (str(error).splitlines() or [""])[0] or type(error).__name__
+    return re.split(r":? '", first)[0]
 
 
 def working_shape(width: int, height: int, working_size: int) -> tuple[int, int]:

@@ -60,19 +60,24 @@ def t_quantile(freedom: Codes | int, confidence: float = CONFIDENCE) -> Floats:
     return np.where(freedom > 0, stdtrit(np.maximum(freedom, 1.0), 0.5 + confidence / 2), np.nan)
 
 
-def t_test(values: Floats) -> float | None:
-    """The two-sided p of the values' mean being zero; None for fewer than two, or where none differs from zero."""
+def t_test(values: Floats, *, pairwise: bool = False) -> float | None:
+    """The two-sided p of the values' mean being zero; None for fewer than two, or where none differs from zero.
+
+    `pairwise`: the values are mean distances to others, or differences of such; then None for fewer than three.
+    """
     n = len(values)
-    if n < 2:
+    if n < (3 if pairwise else 2):
         return None
     error = float(values.std(ddof=1)) / n**0.5
+    if pairwise:
+        error *= float(pairwise_factor(np.array(n, dtype=np.float64)))
     mean = float(values.mean())
     if error == 0.0:
         return None if mean == 0.0 else 0.0
     return float(2 * stdtr(n - 1, -abs(mean) / error))
 
 
-def estimate(values: Floats, *, method: str, pairwise: bool = False, of: str = "seed") -> Estimate:
+def estimate(values: Floats, *, method: str, pairwise: bool = False) -> Estimate:
     """The mean of one value a unit, with its t interval."""
     values = values[np.isfinite(values)]
     if not len(values):
@@ -87,15 +92,17 @@ def estimate(values: Floats, *, method: str, pairwise: bool = False, of: str = "
         confidence=CONFIDENCE,
         n=n,
         method=method if n >= needed else "none",
-        reason=None if n >= needed else few_units(n, of=of),
+        reason=None if n >= needed else few_units(n, pairwise=pairwise),
     )
 
 
-def few_units(n: int, of: str = "seed") -> str:
-    """Why there is no interval."""
+def few_units(n: int, *, pairwise: bool = False) -> str:
+    """Why there is no interval of a mean, or of a distance between pairs, over so few seeds."""
     if n == 0:
-        return f"there is no {of} axis, so nothing is replicated"
-    return f"one {of} gives no interval" if n == 1 else f"{n} {of}s give no interval of a pairwise distance"
+        return "there is no seed axis, so nothing is replicated"
+    if n == 1:
+        return "there is only one seed"
+    return "a distance between seeds needs three of them at every point" if pairwise else f"{n} seeds are too few"
 
 
 def no_estimate(reason: str, *, method: str = "none", n: int = 0) -> Estimate:
@@ -110,6 +117,16 @@ def unreplicated(estimate: Estimate) -> Estimate:
     if found["value"] is not None:
         found["reason"] = few_units(0)
     return found
+
+
+def within(found: Estimate, lowest: float | None, highest: float | None) -> Estimate:
+    """The same, its interval cut off where the metric ends."""
+    cut = found.copy()
+    if found["low"] is not None and lowest is not None:
+        cut["low"] = max(found["low"], lowest)
+    if found["high"] is not None and highest is not None:
+        cut["high"] = min(found["high"], highest)
+    return cut
 
 
 def rounded(value: float) -> float:
@@ -140,6 +157,8 @@ def unit_matrix(layout: Layout, metric: str, axis: str, rows: Mask) -> Floats:
 
 def _means(response: Floats, joint: Codes, others: Codes, size: int) -> Floats:
     counts = np.bincount(joint, minlength=size)
+    if not len(response):
+        return np.full(size, np.nan)
     width = int(others.max(initial=0)) + 1
     shifts = np.zeros(width)
     weights = np.bincount(others, minlength=width)

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from sweep.errors import RecordError
-
-if TYPE_CHECKING:
-    from sweep.study.study import Study
+from sweep.study.contract import StudyJson
 
 
-def save_study(study: Study, folder: Path) -> tuple[Path, ...]:
-    """`study.json`, `curves.csv`, `effects.csv`, `differences.csv`, `seeds.csv` and `metrics.csv` in `folder`.
+def save_tables(data: StudyJson, frames: Mapping[str, pd.DataFrame], folder: Path) -> tuple[Path, ...]:
+    """`study.json`, and a CSV file of its name for each table, in `folder`.
 
     Each file is replaced whole or not at all. Raises RecordError where the folder cannot be written.
     """
-    texts = {"study.json": json.dumps(study.to_json(), allow_nan=False, ensure_ascii=False)}
-    frames = {
-        "metrics": study.metrics,
-        "curves": study.curves,
-        "effects": study.effects,
-        "differences": study.differences,
-        "seeds": study.seeds,
-    }
+    texts = {"study.json": json.dumps(data, allow_nan=False, ensure_ascii=False)}
     texts |= {f"{name}.csv": frame.to_csv(index=False, lineterminator="\n") for name, frame in frames.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)

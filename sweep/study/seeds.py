@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sweep.study.contract import Direction, DiversityCell, Group, Outlier, SeedRow
+from sweep.study.contract import Direction, DiversityCell, Group, MetricFacts, Outlier, SeedRow
 from sweep.study.layout import Codes, Floats, Layout
-from sweep.study.replication import ROUNDS, estimate, unreplicated
+from sweep.study.replication import ROUNDS, estimate, unreplicated, within
 
 FAR = 4.0  # robust standard deviations from what is expected
 MOST_OUTLIERS = 20  # of one metric, the farthest first
@@ -95,10 +95,11 @@ def outliers_of(layout: Layout, metric: str) -> list[Outlier]:
     ]
 
 
-def diversity_of(layout: Layout, metric: str) -> list[DiversityCell]:
+def diversity_of(layout: Layout, fact: MetricFacts) -> list[DiversityCell]:
     """Mean pairwise distance across the seeds of each cell, for a metric that holds each picture's mean distance to
     the others of its cell.
     """
+    metric, (lowest, highest) = fact["name"], fact["range"]
     response = layout.response(metric)
     found = []
     for cell in np.unique(layout.cells):
@@ -108,7 +109,6 @@ def diversity_of(layout: Layout, metric: str) -> list[DiversityCell]:
             axis = layout.axis(name)
             group[name] = axis.levels[int(axis.codes[rows[0]])]
         value = estimate(response[rows], method="jackknife over seeds", pairwise=True)
-        if not layout.unit_count:
-            value = unreplicated(value)
+        value = within(unreplicated(value) if not layout.unit_count else value, lowest, highest)
         found.append(DiversityCell(metric=metric, cell=group, value=value))
     return found

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from sweep.study.cells import cell_effects_of
 from sweep.study.contract import (
     Curve,
     Difference,
@@ -19,31 +20,20 @@ from sweep.study.contract import (
     Outlier,
     Rows,
     SeedRow,
-    Sentence,
     StudyJson,
 )
 from sweep.study.curves import response_curve
 from sweep.study.differences import differences_of
 from sweep.study.effects import effects_of
-from sweep.study.layout import BOOKKEEPING, Layout, infer_axes, is_measurement, read_layout
-from sweep.study.metrics import known_facts, standard
+from sweep.study.layout import Layout, read_layout
 from sweep.study.noise import SAME_POINT, determinism_of, noise_of
+from sweep.study.registry import known_facts, standard
 from sweep.study.replication import rounded
+from sweep.study.saving import save_tables
 from sweep.study.seeds import diversity_of, outliers_of, seeds_of
+from sweep.study.tables import BOOKKEEPING, infer_axes, is_measurement, with_bookkeeping
+from sweep.study.telling import sentences_of
 from sweep.study.tidy import curves_frame, differences_frame, effects_frame
-from sweep.study.words import (
-    design_limits,
-    difference_text,
-    diversity_text,
-    half_range,
-    main_axis,
-    main_metric,
-    measuring_limits,
-    noise_text,
-    recommendation,
-    seed_text,
-    shares_text,
-)
 
 if TYPE_CHECKING:
     from sweep.study.drawing import Drawing
@@ -51,6 +41,7 @@ if TYPE_CHECKING:
     from sweep.study.measuring import Progress
     from sweep.study.metrics import Metric
 
+SAVED = ("metrics", "curves", "effects", "differences", "seeds")  # tables of a study that are written as CSV
 PANEL_NAMES = frozenset(metric.name for metric in standard())
 THRESHOLDS: Mapping[str, Sequence[float]] = {"structure_coarse": (0.9,), "structure_middle": (0.5,), "ms_ssim": (0.5,)}
 """What curves are asked to pass where nothing else is said: above 0.9 the composition is the source's; at 0.5 half of
@@ -130,9 +121,8 @@ class Study:
 
     def save(self, folder: Path) -> tuple[Path, ...]:
         """`study.json` and the tidy tables as CSV files in `folder`, each replaced whole; the paths written."""
-        from sweep.study.saving import save_study
-
-        return save_study(self, Path(folder))
+        frames = {name: getattr(self, name) for name in SAVED}
+        return save_tables(self.data, frames, Path(folder))
 
 
 def study(
@@ -161,7 +151,7 @@ def study(
     thresholds = THRESHOLDS if thresholds is None else thresholds
     if isinstance(data, pd.DataFrame):
         names = [metric if isinstance(metric, str) else metric.name for metric in metrics] or _numeric_left(data, axes)
-        layout = read_layout(_with_bookkeeping(data), axes or infer_axes(data, names), baseline=baseline)
+        layout = read_layout(with_bookkeeping(data), axes or infer_axes(data, names), baseline=baseline)
         return analyse(layout, known_facts(names, _counts(layout, names)), thresholds=thresholds)
     from sweep.study.measuring import measured_layout
 
@@ -174,15 +164,6 @@ def _numeric_left(frame: pd.DataFrame, axes: Sequence[tuple[str, str]] | None) -
     taken = {name for name, _ in axes or ()} | BOOKKEEPING
     left = [str(name) for name in frame.columns if name not in taken and pd.api.types.is_float_dtype(frame[name])]
     return left if axes is not None else [name for name in left if is_measurement(frame[name])]
-
-
-def _with_bookkeeping(frame: pd.DataFrame) -> pd.DataFrame:
-    frame = frame.reset_index(drop=True)
-    if "index" not in frame:
-        frame.insert(0, "index", np.arange(len(frame)))
-    if "key" not in frame:
-        frame.insert(1, "key", [str(i) for i in frame["index"]])
-    return frame
 
 
 def _counts(layout: Layout, metrics: Sequence[str]) -> dict[str, tuple[int, int]]:
@@ -202,11 +183,13 @@ def analyse(
     shown = [fact for fact in facts if fact["name"] != SAME_POINT]
     measured = [fact for fact in shown if fact["measured"]]
     curves = [curve for fact in measured for curve in _curves(layout, fact, thresholds.get(fact["name"], ()))]
-    effects = [effects_of(layout, fact["name"]) for fact in measured]
+    effects = [
+        (cell_effects_of if fact["reference"] == "cell" else effects_of)(layout, fact["name"]) for fact in measured
+    ]
     differences = [d for fact in measured for d in _differences(layout, fact)]
     seeds = [row for fact in measured if fact["reference"] != "cell" for row in _seeds(layout, fact)]
     noise = [noise_of(layout, fact["name"], curves) for fact in measured]
-    diversity = [c for fact in measured if fact["reference"] == "cell" for c in diversity_of(layout, fact["name"])]
+    diversity = [c for fact in measured if fact["reference"] == "cell" for c in diversity_of(layout, fact)]
     data = StudyJson(
         version=1,
         name=name,
@@ -223,22 +206,22 @@ def analyse(
         diversity=diversity,
         rows=_rows(layout, [fact["name"] for fact in shown]),
     )
-    data["words"] = _words(layout, data)
+    compared = "image_path" not in layout.frame or any(fact["reference"] == "picture" for fact in measured)
+    taken = [name for name in layout.names if name in PANEL_NAMES and "image_path" in layout.frame]
+    data["words"] = sentences_of(data, layout.aliases, compared=compared, taken=taken)
     return Study(data, layout.frame)
 
 
 def _curves(layout: Layout, fact: MetricFacts, thresholds: Sequence[float]) -> list[Curve]:
-    pairwise = fact["reference"] == "cell"
     return [
-        response_curve(layout, fact["name"], axis, group, thresholds=thresholds, pairwise=pairwise)
+        response_curve(layout, fact, axis, group, thresholds=thresholds)
         for axis in layout.numeric
         for group in layout.groups(axis)
     ]
 
 
 def _differences(layout: Layout, fact: MetricFacts) -> list[Difference]:
-    pairwise = fact["reference"] == "cell"
-    return [d for axis in layout.factors for d in differences_of(layout, fact["name"], axis, pairwise_metric=pairwise)]
+    return [d for axis in layout.factors for d in differences_of(layout, fact, axis)]
 
 
 def _seeds(layout: Layout, fact: MetricFacts) -> list[SeedRow]:
@@ -261,44 +244,3 @@ def _rows(layout: Layout, metrics: Sequence[str]) -> Rows:
 
 def _number(value: float) -> float | None:
     return rounded(value) if math.isfinite(value) else None
-
-
-def _words(layout: Layout, data: StudyJson) -> list[Sentence]:
-    """All sentences: the headlines on the main axis and metric first, then metric by metric, limits last."""
-    facts = {fact["name"]: fact for fact in data["metrics"]}
-    main = main_metric(data["metrics"])
-    axis = main_axis(layout.numeric, data["effects"], main)
-    measured = [facts[name] for name in facts if facts[name]["measured"]]
-    said: list[Sentence] = []
-    for fact in sorted(measured, key=lambda fact: fact["name"] != main):
-        said += _about(fact, data)
-    for sentence in said:
-        sentence["headline"] = sentence["metric"] == main and (
-            sentence["kind"] == "share" or (sentence["kind"] == "recommendation" and sentence["axis"] == axis)
-        )
-    said += diversity_text(data["diversity"], facts)
-    compared = "image_path" not in layout.frame or any(fact["reference"] == "picture" for fact in measured)
-    limits = design_limits(data["design"], layout.aliases, measured=bool(measured), compared=compared)
-    for sentence in limits[:1] if not measured else []:
-        sentence["headline"] = True
-    taken = [name for name in layout.names if name in PANEL_NAMES and "image_path" in layout.frame]
-    limits += measuring_limits(data["metrics"], data["rows"]["reason"], taken)
-    return sorted(_once(said) + limits, key=lambda sentence: not sentence["headline"])
-
-
-def _about(fact: MetricFacts, data: StudyJson) -> list[Sentence]:
-    name = fact["name"]
-    said: list[Sentence] = []
-    for curve in data["curves"]:
-        if curve["metric"] == name and not curve["group"]:
-            said += recommendation(curve, fact) or [half_range(curve, fact)]
-    said += [shares_text(effects, fact) for effects in data["effects"] if effects["metric"] == name]
-    plain_axes = {axis["name"] for axis in data["design"]["axes"] if not axis["numeric"]}
-    pairs = [d for d in data["differences"] if d["metric"] == name and d["axis"] in plain_axes]
-    said += difference_text(pairs, fact)
-    said += seed_text([row for row in data["seeds"] if row["metric"] == name], fact)
-    return said + noise_text(data["noise"], data["determinism"], fact)
-
-
-def _once(said: Sequence[Sentence]) -> list[Sentence]:
-    return list({sentence["text"]: sentence for sentence in reversed(said)}.values())[::-1]

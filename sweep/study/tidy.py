@@ -25,7 +25,20 @@ CURVE_COLUMNS = [
     "warnings",
 ]
 EFFECT_COLUMNS = ["metric", "term", "order", "share", "low", "high", "n", "method"]
-DIFFERENCE_COLUMNS = ["metric", "axis", "a", "b", "difference", "low", "high", "n", "p", "p_holm", "significant"]
+DIFFERENCE_COLUMNS = [
+    "metric",
+    "axis",
+    "a",
+    "b",
+    "difference",
+    "low",
+    "high",
+    "n",
+    "p",
+    "p_holm",
+    "significant",
+    "caution",
+]
 
 
 def _interval(estimate: Estimate, name: str) -> dict[str, Any]:
@@ -86,6 +99,7 @@ def differences_frame(differences: Sequence[Difference]) -> pd.DataFrame:
             "p": d["p"],
             "p_holm": d["p_holm"],
             "significant": d["significant"],
+            "caution": d["difference"]["reason"],
         }
         | _interval(d["difference"], "difference")
         for d in differences

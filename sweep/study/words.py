@@ -2,87 +2,38 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from sweep.study.contract import (
     Curve,
-    Design,
     Determinism,
     Difference,
     DiversityCell,
     Effects,
     Estimate,
-    Level,
     MetricFacts,
     Noise,
     SeedRow,
     Sentence,
 )
-from sweep.study.noise import STRENGTHS
+from sweep.study.curves import FLAT, UNEVEN
+from sweep.study.phrases import (
+    capital,
+    cell_text,
+    counted,
+    figure,
+    interval_text,
+    level_text,
+    negated,
+    percent,
+    sentence,
+    with_interval,
+)
+from sweep.study.replication import CONFIDENCE
+from sweep.study.symmetry import SKEWED
 
-PREFERRED = ("structure_coarse", "ms_ssim", "ssim", "delta_e", "diversity")  # what headlines speak of
 WORTH_NAMING = 0.05  # share of variance from which an interaction is told
-SHORT = 48  # characters of a level in a sentence
-
-
-def sentence(
-    kind: str, text: str, *, metric: str | None = None, axis: str | None = None, headline: bool = False
-) -> Sentence:
-    """One finding."""
-    return Sentence(kind=kind, text=text, headline=headline, metric=metric, axis=axis)
-
-
-def main_metric(metrics: Sequence[MetricFacts]) -> str | None:
-    """The metric that headlines speak of: the most telling one that was measured."""
-    measured = [m["name"] for m in metrics if m["measured"]]
-    return next((name for name in PREFERRED if name in measured), measured[0] if measured else None)
-
-
-def main_axis(axes: Sequence[str], effects: Sequence[Effects], metric: str | None) -> str | None:
-    """The numeric axis that headlines speak of: denoise strength, else the one that explains most."""
-    if named := next((axis for axis in axes if axis in STRENGTHS), None):
-        return named
-    shares = next((e["shares"] for e in effects if e["metric"] == metric), [])
-    ranked = [share["axes"][0] for share in shares if len(share["axes"]) == 1 and share["axes"][0] in axes]
-    return ranked[0] if ranked else next(iter(axes), None)
-
-
-def figure(value: float, width: float | None = None) -> str:
-    """A number with the digits its interval's width deserves (two of the width), else three significant ones."""
-    if width is not None and width > 0:
-        decimals = min(max(1 - math.floor(math.log10(width)), 0), 6)
-        text = f"{value:.{decimals}f}"
-    else:
-        text = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    text = "0" if float(text) == 0 and "." not in text else text
-    return text.replace("-", "−")
-
-
-def with_interval(estimate: Estimate) -> str:
-    """As in "0.45 (0.41–0.49, 95 %, n = 4 seeds)"; where there is no interval the bracket says why."""
-    value, low, high = estimate["value"], estimate["low"], estimate["high"]
-    if value is None:
-        return f"unknown ({estimate['reason']})"
-    if low is None or high is None:
-        return f"{figure(value)} (no interval: {estimate['reason']})"
-    shown = [figure(v, high - low) for v in (value, low, high)]
-    dash = " to " if "−" in "".join(shown) else "–"
-    certain = f"{estimate['confidence'] * 100:.0f} %, n = {seeds_text(estimate)}"
-    return f"{shown[0]} ({shown[1]}{dash}{shown[2]}, {certain})"
-
-
-def seeds_text(estimate: Estimate) -> str:
-    """How many of what the interval rests on."""
-    unit = "repeated point" if "repeated" in estimate["method"] else "seed"
-    return f"{estimate['n']} {unit}{'s' if estimate['n'] != 1 else ''}"
-
-
-def level_text(level: Level) -> str:
-    """A level as it stands in a sentence: text in quotes, shortened."""
-    if isinstance(level, str):
-        return f"“{level if len(level) <= SHORT else level[: SHORT - 1].rstrip() + '…'}”"
-    return "none" if level is None else str(level)
 
 
 def recommendation(curve: Curve, facts: MetricFacts) -> list[Sentence]:
@@ -97,40 +48,103 @@ def recommendation(curve: Curve, facts: MetricFacts) -> list[Sentence]:
 def _advice(curve: Curve, facts: MetricFacts, threshold: float, at: Estimate) -> str:
     axis, label = curve["axis"], facts["label"]
     wanted = "below" if facts["direction"] == "lower" else "above"
-    goal = f"To keep {label} {wanted} {threshold:g}"
-    ends = f"{curve['x'][0]:g} to {curve['x'][-1]:g}"
+    reason = at["reason"] or ""
+    if at["value"] is None and "stays" in reason:
+        return _staying(curve, facts, threshold, "above" if "above" in reason else "below", wanted)
     if at["value"] is None:
-        stays = f"stays {'above' if 'above' in (at['reason'] or '') else 'below'} {threshold:g}"
-        if "stays" not in (at["reason"] or ""):
-            return f"Where {label} passes {threshold:g} cannot be said: {at['reason']}."
-        verdict = "any of them will do" if stays.split()[1] == wanted else "none of them will do"
-        seeds = f"n = {at['n']} seeds" if at["n"] > 1 else "without an interval, as nothing is replicated over seeds"
-        return f"Over {axis} from {ends}, mean {label} {stays}: {goal[0].lower()}{goal[1:]}, {verdict} ({seeds})."
-    side = "below" if bool(curve["falling"]) == (wanted == "above") else "above"
+        where = f"Where along {axis} {label} passes {threshold:g} cannot be said"
+        return f"{where} (n = {counted(at['n'], 'seed')}): {reason}."
     if facts["direction"] == "neutral":
         moves = "falls" if curve["falling"] else "rises"
-        return f"{_capital(label)} {moves} through {threshold:g} at {axis} {with_interval(at)}.{_caveat(curve, at)}"
-    return f"{goal}, stay {side} {axis} {with_interval(at)}.{_caveat(curve, at)}"
+        return f"{capital(label)} {moves} through {threshold:g} at {axis} {with_interval(at)}.{_caveat(curve, at)}"
+    side = "below" if bool(curve["falling"]) == (wanted == "above") else "above"
+    return f"To keep {label} {wanted} {threshold:g}, stay {side} {axis} {with_interval(at)}.{_caveat(curve, at)}"
+
+
+def _staying(curve: Curve, facts: MetricFacts, threshold: float, side: str, wanted: str) -> str:
+    """The nearest that the mean comes to the threshold, and what follows."""
+    known = [i for i, mean in enumerate(curve["mean"]) if mean is not None]
+    nearest = min(known, key=lambda i: abs((curve["mean"][i] or 0.0) - threshold))
+    extreme = "lowest" if side == "above" else "highest"
+    said = (
+        f"{capital(facts['label'])} stays {side} {threshold:g} from {curve['axis']} {curve['x'][0]:g} to "
+        f"{curve['x'][-1]:g}: its {extreme} mean is {with_interval(_at(curve, nearest))}, at {curve['x'][nearest]:g}."
+    )
+    if facts["direction"] == "neutral":
+        return said
+    verdict = "any of these levels will do" if side == wanted else "none of these levels will do"
+    low, high = curve["low"][nearest], curve["high"][nearest]
+    if low is not None and high is not None and low <= threshold <= high:
+        verdict += " on average, but that interval reaches beyond"
+    return f"{said} To keep it {wanted} {threshold:g}, {verdict}."
+
+
+def _at(curve: Curve, i: int) -> Estimate:
+    """The mean at a level."""
+    low = curve["low"][i]
+    reason = None if low is not None else curve["interval"].removeprefix("no interval: ")
+    return Estimate(
+        value=curve["mean"][i],
+        low=low,
+        high=curve["high"][i],
+        confidence=CONFIDENCE,
+        n=curve["n"][i],
+        method="t over seed means" if low is not None else "none",
+        reason=reason,
+    )
 
 
 def _caveat(curve: Curve, at: Estimate) -> str:
-    said = ""
-    if at["value"] is not None and at["low"] is not None and at["reason"]:
-        said = f" Mind: {at['reason']}."
-    if any(warning["kind"] == "violated" for warning in curve["warnings"]):
-        said += " The curve is not monotone, so a second passing cannot be ruled out."
+    said = f" Mind: {at['reason']}." if at["low"] is not None and at["reason"] else ""
+    said += _interpolated(curve, at)
+    for warning in curve["warnings"]:
+        if warning["kind"] == "violated":
+            said += " The curve is not monotone, so a second passing cannot be ruled out."
+        if warning["kind"] == "saturated":
+            said += f" {capital(warning['message'])}."
     return said
 
 
+def _interpolated(curve: Curve, at: Estimate) -> str:
+    """That the interval knows nothing of what happens between two levels, where it lies between them."""
+    value, low, high = at["value"], at["low"], at["high"]
+    if value is None or low is None or high is None:
+        return ""
+    around = [(a, b) for a, b in pairwise(curve["x"]) if a <= low and high <= b]
+    return f" That is read between {around[0][0]:g} and {around[0][1]:g}, where nothing was tested." if around else ""
+
+
 def half_range(curve: Curve, facts: MetricFacts) -> Sentence:
-    """Where half of what the axis does to the metric is done."""
-    half, label = curve["half"], _capital(facts["label"])
-    if half["value"] is None:
-        text = f"{label} along {curve['axis']}: {half['reason']} (n = {half['n']} seeds)."
-    else:
-        verb = "fallen" if curve["falling"] else "risen"
-        text = f"{label} has {verb} through half of its range at {curve['axis']} {with_interval(half)}."
+    """From where to where the metric goes along the axis, and where half of that is done."""
+    text = _way(curve, capital(facts["label"]))
     return sentence("recommendation", text, metric=facts["name"], axis=curve["axis"])
+
+
+def _way(curve: Curve, label: str) -> str:
+    half, axis = curve["half"], curve["axis"]
+    known = [i for i, mean in enumerate(curve["mean"]) if mean is not None]
+    if len(known) < 2:
+        return f"{label} along {axis}: {half['reason']}."
+    if half["reason"] == FLAT:
+        return f"{label} does not change measurably along {axis} (n = {counted(half['n'], 'seed')})."
+    ends = [(_at(curve, i), curve["x"][i]) for i in (known[0], known[-1])]
+    first, last = (f"{interval_text(mean)} at {x:g}" for mean, x in ends)
+    basis = _basis(ends[-1][0])
+    if half["value"] is None:
+        why = "the curve goes up and down" if half["reason"] == UNEVEN else half["reason"]
+        return (
+            f"{label} along {axis} is {first} and {last} ({basis}). Where half of that is passed cannot be said: {why}."
+        )
+    verb = "falls" if curve["falling"] else "rises"
+    way = f"{label} {verb} along {axis} from {first} to {last}, half of it by {interval_text(half)} ({basis})."
+    return way + _caveat(curve, half)
+
+
+def _basis(estimate: Estimate) -> str:
+    """What is common to several intervals."""
+    if estimate["low"] is None:
+        return f"no interval: {estimate['reason']}"
+    return f"{CONFIDENCE:.0%}".replace("%", " %") + f", n = {counted(estimate['n'], 'seed')}"
 
 
 def shares_text(effects: Effects, facts: MetricFacts) -> Sentence:
@@ -141,22 +155,14 @@ def shares_text(effects: Effects, facts: MetricFacts) -> Sentence:
     named = [s for s in effects["shares"] if len(s["axes"]) == 1][:4]
     named += [s for s in effects["shares"] if len(s["axes"]) > 1 and (s["share"]["value"] or 0) >= WORTH_NAMING][:1]
     parts = [
-        f"{' × '.join(s['axes'])} {'explains ' if not i else ''}{_percent(s['share'])}" for i, s in enumerate(named)
+        f"{' × '.join(s['axes'])} {'explains ' if not i else ''}{percent(s['share'])}" for i, s in enumerate(named)
     ]
-    first = named[0]["share"]
-    basis = f"95 %, n = {first['n']} seeds" if first["low"] is not None else f"no interval: {first['reason']}"
-    pictures = f"{effects['n']} pictures"
-    note = f" {_capital(effects['reason'])}." if effects["reason"] else ""
-    text = f"Of the variance of {facts['label']}, {', '.join(parts)} ({basis}, {pictures}).{note}"
+    basis = _basis(named[0]["share"])
+    note = f" {capital(effects['reason'])}." if effects["reason"] else ""
+    text = (
+        f"Of the variance of {facts['label']}, {', '.join(parts)} ({basis}; {counted(effects['n'], 'picture')}).{note}"
+    )
     return sentence("share", text, metric=facts["name"])
-
-
-def _percent(share: Estimate) -> str:
-    """Whole percents, and tenths below two percent."""
-    value, low, high = (None if v is None else 100 * v for v in (share["value"], share["low"], share["high"]))
-    digits = 0 if (value or 0.0) >= 2 else 1
-    text = f"{value or 0.0:.{digits}f} %"
-    return text if low is None or high is None else f"{text} ({low:.{digits}f}–{high:.{digits}f} %)"
 
 
 def difference_text(found: Sequence[Difference], facts: MetricFacts) -> list[Sentence]:
@@ -171,22 +177,34 @@ def difference_text(found: Sequence[Difference], facts: MetricFacts) -> list[Sen
 
 def _largest(axis: str, pairs: Sequence[Difference], facts: MetricFacts) -> str:
     sure = [d for d in pairs if d["significant"]]
-    if not sure and any(d["significant"] is not None for d in pairs):
-        n = max(d["difference"]["n"] for d in pairs)
-        return f"No two levels of {axis} differ measurably in {facts['label']} (n = {n} seeds, Holm-corrected)."
     top = max(sure or pairs, key=lambda d: abs(d["difference"]["value"] or 0.0))
     change = top["difference"]
     a, b = level_text(top["a"]), level_text(top["b"])
     if (change["value"] or 0.0) < 0:
-        a, b = b, a
-        change = _negated(change)
-    text = f"{_capital(facts['label'])} is higher with {axis} {b} than with {a}, by {with_interval(change)}"
-    return text + (f"; {len(sure)} of {len(pairs)} pairs differ (Holm-corrected)." if sure else ".")
+        a, b, change = b, a, negated(change)
+    if not sure and any(d["significant"] is not None for d in pairs):
+        largest = f"{b} and {a} are {with_interval(change)} apart"
+        if len(pairs) == 1:
+            return f"In {facts['label']} the levels of {axis} cannot be told apart: {largest}."
+        return f"In {facts['label']} no two levels of {axis} can be told apart (Holm-corrected): at most, {largest}."
+    text = f"{capital(facts['label'])} is higher with {axis} {b} than with {a}, by {with_interval(change)}"
+    if not sure or len(pairs) == 1:
+        return f"{text}."
+    return f"{text}; {len(sure)} of {len(pairs)} pairs of levels differ (Holm-corrected)."
 
 
-def _negated(estimate: Estimate) -> Estimate:
-    value, low, high = (None if v is None else -v for v in (estimate["value"], estimate["low"], estimate["high"]))
-    return Estimate(**{**estimate, "value": value, "low": high, "high": low})
+def skewed_text(found: Sequence[Difference], facts: MetricFacts) -> list[Sentence]:
+    """Of which axes' differences the intervals are not to be trusted wholly."""
+    axes = dict.fromkeys(d["axis"] for d in found if d["difference"]["reason"] == SKEWED)
+    return [
+        sentence(
+            "limit",
+            f"Mind of every interval of a difference in {facts['label']} along {axis}: {SKEWED}.",
+            metric=facts["name"],
+            axis=axis,
+        )
+        for axis in axes
+    ]
 
 
 def seed_text(rows: Sequence[SeedRow], facts: MetricFacts) -> list[Sentence]:
@@ -196,10 +214,12 @@ def seed_text(rows: Sequence[SeedRow], facts: MetricFacts) -> list[Sentence]:
     best, last = rows[0], rows[-1]
     spread = abs(best["deviation"] - last["deviation"])
     nearest = "nearest to the reference" if facts["direction"] != "neutral" else "highest"
+    counts = sorted({row["n"] for row in rows})
     text = (
         f"In {facts['label']}, seed {best['seed']} is {nearest} on average and seed {last['seed']} "
         f"{'farthest' if facts['direction'] != 'neutral' else 'lowest'}, {figure(spread)} apart "
-        f"(n = {best['n']} pictures a seed, descriptive: no interval for single seeds)."
+        f"(n = {'–'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} pictures a seed, descriptive: "
+        "no interval for single seeds)."
     )
     return [sentence("seed", text, metric=facts["name"], axis=None)]
 
@@ -210,12 +230,12 @@ def noise_text(noise: Sequence[Noise], determinism: Determinism | None, facts: M
     for row in noise:
         if row["metric"] != facts["name"]:
             continue
-        if row["replicate"]["value"] is not None:
+        if row["replicate"]["value"]:
             text = f"Repeats of one point differ in {facts['label']} by a standard deviation of "
             said.append(sentence("noise", f"{text}{with_interval(row['replicate'])}.", metric=facts["name"]))
         if row["floor"]["value"] is not None and row["floor_at"] is not None and facts["reference"] == "picture":
             text = f"At strength {row['floor_at']:g} {facts['label']} is {with_interval(row['floor'])}: "
-            said.append(sentence("noise", f"{text}the noise floor of encoding and decoding.", metric=facts["name"]))
+            said.append(sentence("noise", f"{text}what encoding and decoding alone do.", metric=facts["name"]))
     return said
 
 
@@ -234,60 +254,3 @@ def diversity_text(cells: Sequence[DiversityCell], facts: Mapping[str, MetricFac
         )
         said.append(sentence("diversity", text, metric=metric))
     return said
-
-
-def cell_text(cell: DiversityCell) -> str:
-    """A cell by its levels."""
-    levels = [f"{name} {level_text(level)}" for name, level in cell["cell"].items()]
-    return ", ".join(levels) or "the only point"
-
-
-def design_limits(design: Design, aliases: Mapping[str, str], *, measured: bool, compared: bool) -> list[Sentence]:
-    """What this design cannot tell, whatever was measured."""
-    said = []
-    if not design["rows"]:
-        said.append("There are no rows yet, so there is nothing to say.")
-    elif not design["pictures"]:
-        why = f"all {design['failed']} variations failed" if design["failed"] else "no picture is there yet"
-        said.append(f"Nothing can be said: {why}.")
-    elif not measured:
-        said.append("Pictures are there but none was measured.")
-    elif design["seeds"] < 2:
-        what = "There is one seed" if design["seeds"] else "There is no seed axis"
-        said.append(f"{what}: values are shown without intervals. Four seeds would give them.")
-    if design["pictures"] and (design["failed"] or design["missing"]):
-        said.append(
-            f"{design['missing']} of {design['cells']} points have no picture ({design['failed']} failed): "
-            "shares are from least squares, and means are adjusted for the holes."
-        )
-    if design["pictures"] and not any(axis["numeric"] for axis in design["axes"]):
-        said.append("No axis is numeric, so there are no response curves.")
-    if design["seeds"] > 1 and not design["seeds_shared"]:
-        said.append("Seeds differ between points, so differences are not paired and intervals are wider.")
-    said += [
-        f"{late} steps together with {early}: their effects cannot be told apart." for late, early in aliases.items()
-    ]
-    if design["pictures"] and design["reference"] == "none" and not compared:
-        said.append(
-            "Pictures have no source and no baseline was named, so nothing is compared with a reference "
-            "(study: {baseline: {axis: level}} names one)."
-        )
-    return [sentence("limit", text) for text in said]
-
-
-def measuring_limits(
-    metrics: Sequence[MetricFacts], reasons: Sequence[str | None], taken: Sequence[str]
-) -> list[Sentence]:
-    """What could not be measured, and the first reason for it. `taken`: metrics whose column is an axis's."""
-    said = []
-    failed = max((fact["failed"] for fact in metrics), default=0)
-    known = [reason for reason in reasons if reason]
-    if failed and known:
-        many = f"{failed} pictures lack" if failed > 1 else "One picture lacks"
-        said.append(f"{many} a metric; the first reason: {known[0].rstrip('.')}.")
-    said += [f"The metric {name} is left out, because an axis has its name." for name in taken]
-    return [sentence("limit", text) for text in said]
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:] if not text.startswith("pHash") else text

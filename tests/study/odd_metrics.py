@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from sweep.study.metrics import Formula
@@ -34,4 +35,12 @@ def dying(looked_at: View) -> float:
     """Takes its process with it where the first red code is 7."""
     if looked_at.picture.rgb[0, 0, 0] == 7:
         os._exit(3)
+    return float(looked_at.picture.rgb[0, 0, 0])
+
+
+def gated(looked_at: View) -> float:
+    """Says that it was reached, then waits until nobody holds the gate: a metric that takes as long as a test wants."""
+    gate = os.environ["SWEEP_TEST_GATE"]
+    with open(f"{gate}.reached", "wb"), open(gate, "rb") as file:  # noqa: PTH123  a fifo: opens when somebody listens
+        fcntl.flock(file, fcntl.LOCK_SH)
     return float(looked_at.picture.rgb[0, 0, 0])

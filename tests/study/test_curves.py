@@ -7,13 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.study.curves import crossing, curve_of, monotone_fit
+from sweep.study.contract import Curve
+from sweep.study.curves import TURNED_BY_BASELINE, crossing, curve_of, monotone_fit, response_curve
+from sweep.study.layout import read_layout
+from sweep.study.registry import known_facts
 from sweep.study.replication import band, filled
 from sweep.study.study import study
+from sweep.study.tables import with_bookkeeping
 from tests.study.simulated import AXES, STRENGTHS, logistic, planted
 
 X = STRENGTHS
 FALLING = logistic(X, 0.5)
+(COARSE,) = known_facts(["structure_coarse"], {"structure_coarse": (132, 0)})
 
 
 def seeds(*offsets: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -94,7 +99,7 @@ def test_one_seed_gives_a_value_without_interval_and_says_so() -> None:
 
     assert fit is not None
     assert half["value"] == pytest.approx(0.5, abs=1e-3)
-    assert (half["low"], half["high"], half["reason"]) == (None, None, "one seed gives no interval")
+    assert (half["low"], half["high"], half["reason"]) == (None, None, "there is only one seed")
     assert np.isnan(levels.low).all()
     assert warnings[0]["kind"] == "one-seed"
 
@@ -108,12 +113,88 @@ def test_a_threshold_out_of_reach_says_on_which_side_the_curve_stays() -> None:
 
 
 def test_an_interval_that_runs_out_of_the_axis_says_so() -> None:
-    noisy = np.linspace(1, 0.5, len(X))[None, :] + np.array([[-0.3], [0.0], [0.3]])
+    noisy = np.linspace(1, 0.5, len(X))[None, :] + np.array([[-0.06], [0.0], [0.06]])
 
     _, _, _, crossings, _ = curve_of(X, noisy, thresholds=(0.55,))
 
     assert crossings[0]["at"]["reason"] == "the interval reaches the end of the range tested"
     assert crossings[0]["at"]["high"] == 1.0
+
+
+def test_an_interval_as_wide_as_the_axis_is_none() -> None:
+    noisy = np.linspace(1, 0.5, len(X))[None, :] + np.array([[-0.5], [0.0], [0.5]])
+
+    _, _, half, crossings, _ = curve_of(X, noisy, thresholds=(0.75,))
+
+    assert (crossings[0]["at"]["value"], crossings[0]["at"]["n"]) == (None, 3)
+    assert crossings[0]["at"]["reason"] == "its interval is the whole range tested"
+    assert half["value"] is not None  # half of the range of each seed's own curve: there they agree
+
+
+def test_single_levels_beyond_a_threshold_are_no_staying() -> None:
+    """The monotone fit is above 0.55 everywhere, one mean is not."""
+    bent = np.linspace(1.0, 0.6, len(X))
+    bent[6] = 0.5
+
+    _, _, _, crossings, _ = curve_of(X, bent[None, :] + np.array([[-0.001], [0.0], [0.001]]), thresholds=(0.55,))
+
+    assert crossings[0]["at"]["value"] is None
+    assert "stays" not in (crossings[0]["at"]["reason"] or "")
+
+
+def test_a_wiggle_in_a_spent_tail_is_saturation_and_no_violation() -> None:
+    """As the finest band does: it falls to nothing and then moves by thousandths up and down."""
+    spent = np.exp(-12 * X)
+    spent[7:] += np.array([0.0, 0.002, 0.0, 0.002])
+    assert (np.diff(spent) > 0).any()
+
+    _, fit, half, _, warnings = curve_of(X, spent[None, :] + np.array([[-0.0001], [0.0], [0.0001]]))
+
+    assert fit is not None
+    assert fit.falling
+    assert half["value"] is not None
+    assert [w["kind"] for w in warnings] == ["saturated"]
+    assert (warnings[0]["low"] or 1) < X[7]
+
+
+def test_intervals_end_where_the_metric_does() -> None:
+    frame = planted(np.random.default_rng(1), noise_sd=0.2).assign(
+        structure_coarse=lambda table: table["structure_coarse"].clip(-1, 1)
+    )
+
+    curves = study(frame, axes=AXES, metrics=["structure_coarse"]).data["curves"]
+
+    assert max(high for curve in curves for high in curve["high"] if high is not None) == 1.0
+
+
+def test_a_baseline_within_the_axis_makes_the_curve_turn_round() -> None:
+    """Nothing is nearer to the baseline than itself, so a monotone reading has no sense; its end may be read."""
+    frame = planted(np.random.default_rng(1))
+    frame["structure_coarse"] = (
+        1 - np.abs(frame["denoise_strength"] - 0.3) + np.random.default_rng(2).normal(0, 0.001, len(frame))
+    )
+
+    def curve(level: float) -> Curve:
+        layout = read_layout(with_bookkeeping(frame), AXES, baseline={"denoise_strength": level})
+        return response_curve(layout.compared_with("baseline"), COARSE, "denoise_strength", {}, thresholds=(0.5, 0.1))
+
+    assert curve(0.3)["half"]["reason"] == TURNED_BY_BASELINE
+    assert curve(0.3)["crossings"][0]["at"]["reason"] == TURNED_BY_BASELINE
+    assert "stays above 0.1" in (curve(0.3)["crossings"][1]["at"]["reason"] or "")
+    assert curve(0.0)["half"]["reason"] != TURNED_BY_BASELINE
+
+
+def test_a_group_without_a_measured_picture_is_an_empty_curve() -> None:
+    """It said `Mean of empty slice` on the terminal."""
+    frame = planted(np.random.default_rng(1))
+    frame.loc[frame["prompt_text"] == "studio", "structure_coarse"] = np.nan
+    frame = frame.drop(index=frame.index[50])
+
+    curves = study(frame, axes=AXES, metrics=["structure_coarse"]).data["curves"]
+
+    empty = next(curve for curve in curves if curve["group"] == {"prompt_text": "studio"})
+    assert set(empty["mean"]) == {None}
+    assert empty["half"]["value"] is None
 
 
 def test_saturation_is_told_with_its_stretch() -> None:

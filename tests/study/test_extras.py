@@ -20,8 +20,8 @@ from sweep.study.alignment import TextAlignment
 from sweep.study.conformance import check_metric
 from sweep.study.features import classes
 from sweep.study.measuring import measure_now
-from sweep.study.metrics import resolve
 from sweep.study.picture import View
+from sweep.study.registry import resolve
 from sweep.study.tokens import Tokenizer, byte_letters
 from sweep.study.weights import WeightsError, read_weights
 from tests.study.pictures import photo, picture, view

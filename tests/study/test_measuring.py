@@ -20,8 +20,9 @@ from sweep.errors import RecordError, UsageError
 from sweep.record.base import Scalar
 from sweep.record.table import Results
 from sweep.study.measuring import measure, measure_now
-from sweep.study.metrics import Formula, standard
+from sweep.study.metrics import Formula
 from sweep.study.picture import View
+from sweep.study.registry import standard
 from sweep.study.study import study
 from tests.study.conftest import KINDS, POINTS, SOURCE, painted
 from tests.study.odd_metrics import BRIGHTNESS, dying, failing
@@ -197,6 +198,7 @@ def test_broken_pictures_become_reasons(results: Path) -> None:
     reasons = [str(reason) for reason in table["reason"][:4]]
     assert "is not there" in reasons[0]
     assert all("no whole picture" in reason for reason in reasons[1:])
+    assert not any(str(results) in reason for reason in reasons)
     assert table["reason"][4:].isna().all()
     assert table["diversity"][4:].notna().all()
 

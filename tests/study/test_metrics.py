@@ -12,11 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import UsageError
-from sweep.study import metrics as metrics_module
+from sweep.record.table import Results
+from sweep.study import registry
 from sweep.study.conformance import check_metric
-from sweep.study.metrics import Metric, resolve, standard
+from sweep.study.measuring import measure_now
+from sweep.study.metrics import Metric
 from sweep.study.panel import FULL_REFERENCE, SAME_POINT_METRIC
 from sweep.study.picture import View
+from sweep.study.registry import resolve, standard
 from tests.study.odd_metrics import BRIGHTNESS
 from tests.study.pictures import photo, view
 
@@ -97,9 +100,53 @@ def test_metrics_of_other_packages_are_found(monkeypatch: pytest.MonkeyPatch) ->
         here = "tests.study.test_metrics"
         return [EntryPoint("brightness", f"{here}:make_brightness", group)]
 
-    monkeypatch.setattr(metrics_module, "entry_points", points)
+    monkeypatch.setattr(registry, "entry_points", points)
 
     assert resolve(["brightness"]) == (BRIGHTNESS,)
+
+
+INSTALLED = {
+    "dark_metrics.py": """
+import numpy as np
+from sweep.study.metrics import Formula
+from sweep.study.planes import luma
+
+def share_of_dark(view):
+    return float(np.mean(luma(view.picture) < 64))
+
+DARK = Formula(name="dark_share", label="share of dark pixels", summary="How much is dark.", direction="neutral",
+               range=(0.0, 1.0), reference="none", cost=1.0, source="our own", function=share_of_dark)
+""",
+    "dark_metrics-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: dark-metrics\nVersion: 1\n",
+    "dark_metrics-1.dist-info/entry_points.txt": """[sweep.metrics]
+dark_share = dark_metrics:DARK
+broken = no_such_module_anywhere:METRIC
+""",
+}
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package with two entry points, one of them broken, as pip leaves it on the path."""
+    for name, text in INSTALLED.items():
+        path = tmp_path / "site" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    return tmp_path / "site"
+
+
+def test_an_installed_package_brings_a_metric_to_worker_processes(installed: Path, results: Path) -> None:
+    table = measure_now(results, metrics=["dark_share"], workers=1)
+
+    assert table["dark_share"].between(0, 1).all()
+    assert "dark_share" in Results.open(results).table()
+
+
+def test_a_broken_package_is_named_and_in_nobodys_way(installed: Path) -> None:
+    assert [metric.name for metric in resolve(["dark_share", "ssim"])] == ["dark_share", "ssim"]
+    with pytest.raises(UsageError, match=r"no_such_module_anywhere:METRIC could not be loaded \(ModuleNotFoundError"):
+        resolve(["broken"])
 
 
 def test_a_missing_extra_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import sweep
 from sweep.errors import UsageError
 from sweep.study.contract import StudyJson
 from sweep.study.study import Study, study
@@ -53,6 +54,16 @@ def test_a_measured_folder_says_everything(results: Path) -> None:
     assert "95 %, n = 3 seeds)" in headlines[0]
     assert headlines[1].startswith("Of the variance of coarse structure, denoise_strength explains ")
     assert str(results) not in json.dumps(found.to_json())
+
+
+def test_results_have_a_study_and_a_report(results: Path) -> None:
+    opened = sweep.Results.open(results)
+
+    found = opened.study(metrics=["ssim"], workers=0)
+
+    assert found.words == study(opened, metrics=["ssim"], workers=0).words
+    assert opened.report(study=found) == results / "report.html"
+    assert sweep.study(results, metrics=["ssim"], workers=0).words == found.words  # type: ignore[operator]
 
 
 def test_the_frames_are_tidy(results: Path) -> None:
@@ -125,16 +136,19 @@ FRAME = planted(np.random.default_rng(1))
 @pytest.mark.parametrize(
     ("frame", "said"),
     [
-        (FRAME[FRAME["seed"] == 42], "There is one seed: values are shown without intervals."),
-        (FRAME.drop(columns="seed"), "There is no seed axis: values are shown without intervals."),
+        (FRAME[FRAME["seed"] == 42], "There is only one seed, so values have no intervals"),
+        (FRAME.drop(columns="seed"), "There is no seed axis, so values have no intervals"),
         (FRAME[FRAME["denoise_strength"] == 0.5], "No axis is numeric, so there are no response curves."),
         (FRAME.iloc[:1], "What explains coarse structure cannot be said: no axis varies."),
-        (FRAME.sample(frac=0.7, random_state=1), "points have no picture"),
+        (
+            FRAME.sample(frac=0.7, random_state=1),
+            "40 of 132 combinations have no picture (40 not asked for",
+        ),
         (FRAME.assign(other=FRAME["prompt_text"] + "!"), "other steps together with prompt_text"),
         (FRAME.iloc[:0], "There are no rows yet"),
         (
             FRAME.assign(structure_coarse=0.95),
-            "stays above 0.9: to keep coarse structure above 0.9, any of them will do",
+            "its lowest mean is 0.95 (the same with each of 4 seeds), at 0. To keep it above 0.9, any of these levels",
         ),
         (FRAME.assign(structure_coarse=math.nan), "Pictures are there but none was measured."),
     ],

@@ -1,0 +1,93 @@
+"""What `sweep study` prints, in terminals of any width."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from sweep.cli.shares import caption, share_tables
+from sweep.cli.study import study as command
+from sweep.study.study import Study, study
+from tests.study.simulated import AXES, planted
+
+LONG = "an_axis_with_quite_a_long_name"
+
+
+def made(*, seeds: int = 4, extra: bool = False) -> Study:
+    frame = planted(np.random.default_rng(1), seeds=seeds)
+    axes = [*AXES, *([(LONG, "integer")] if extra else [])]
+    if extra:
+        frame = frame.merge(frame[["seed"]].drop_duplicates().assign(**{LONG: 1}), on="seed")
+        frame[LONG] += np.arange(len(frame)) % 2
+    return study(frame, axes=axes, metrics=["structure_coarse"])
+
+
+def printed(found: Study, width: int) -> list[str]:
+    stream = io.StringIO()
+    screen = Console(file=stream, width=width, highlight=False, markup=False)
+    for table in share_tables(found.data, width):
+        screen.print(table)
+    return stream.getvalue().splitlines()
+
+
+def test_a_share_stands_with_its_interval() -> None:
+    found = made()
+    share = found.data["effects"][0]["shares"][0]["share"]
+
+    head, line = printed(found, 80)
+
+    assert head.split() == ["denoise_strength", "prompt_text", "seed", "else"]
+    assert f"{100 * (share['value'] or 0):.0f} ({100 * (share['low'] or 0):.0f}–" in line
+    assert caption(found.data).endswith("explains (95 % intervals over 4 seeds)")
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_every_axis_is_shown_whole_at_any_width(width: int) -> None:
+    lines = printed(made(extra=True), width)
+
+    assert all(len(line.rstrip()) <= width for line in lines)
+    text = " ".join(lines)
+    assert all(name in text for name in ("denoise_strength", "prompt_text", "seed", "else"))
+    assert LONG in text
+    assert "nan" not in text
+
+
+def test_without_seeds_the_caption_says_why_there_are_no_intervals() -> None:
+    found = made(seeds=1)
+
+    assert caption(found.data).endswith("(no intervals: there is only one seed)")
+    assert "–" not in printed(found, 80)[1]
+
+
+def test_what_was_not_split_has_no_table() -> None:
+    frame = planted(np.random.default_rng(1)).assign(structure_coarse=0.5)
+
+    assert share_tables(study(frame, axes=AXES, metrics=["structure_coarse"]).data, 80) == []
+
+
+def test_limits_are_printed_and_the_rest_is_announced(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for image in sorted(results.glob("images/*.png"))[:2]:  # two of a cell of three: the last has no others
+        image.write_bytes(b"")
+
+    command(run=str(results), workers=0)
+
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.startswith("a study 30 pictures · 3 seeds · compared with the source To keep coarse structure")
+    assert (
+        "3 pictures lack a metric; the first reason: 00000.png is no whole picture (cannot identify image file)." in out
+    )
+    assert f"more sentences: sweep study {results} --all" in out
+
+
+def test_all_sentences_stand_below_what_they_are_about(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command(run=str(results), workers=0, everything=True)
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == "coarse structure"
+    assert lines[3].startswith("  To keep coarse structure above 0.9")
+    assert "SSIM" in lines
+    assert any(line.startswith("Three seeds cannot show whether") for line in lines)
