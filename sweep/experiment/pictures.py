@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Final
 
-from sweep.experiment.definition import InputImage
+from sweep.experiment.values import InputImage
 
 MAX_BYTES: Final = 200_000_000
 MAX_PIXELS: Final = 100_000_000
