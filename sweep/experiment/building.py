@@ -70,8 +70,7 @@ class Builder:
                 return self._zip(spec, place)
             if isinstance(spec, schema.CsvColumns) and spec.columns:
                 return self._csv_columns(spec, place)
-            axis = self._axis(name, spec, place, repeats=False)
-            return Dimension((axis,)) if axis else None
+            return Dimension((self._axis(name, spec, place, repeats=False),))
         except AxisError as error:
             self._tell(error, place)
             return None
@@ -140,6 +139,8 @@ class Builder:
                     f"{said_where}: target {target} is not a role or a node.field.{did_you_mean(target, ROLE_NAMES)}",
                     "target",
                 )
+        if name == "zip":
+            raise AxisError(f"{said_where} must be a mapping of axes that step together")
         if not targets and (name in ROLE_NAMES or is_address(name)):
             targets = (name,)
         elif not targets and default is not None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sweep.experiment.expressions import Compiled, Compiler, ConditionError, NamedAxis, ValueKind, Values
+from sweep.experiment.vocabulary import said
 
 __all__ = ["Clause", "Condition", "ConditionError", "NamedAxis", "ValueKind", "compile_clause"]
 
@@ -59,8 +60,8 @@ def compile_clause(text: str, axes: Iterable[NamedAxis], *, wanted: bool) -> Cla
     try:
         tree = ast.parse(plain.strip() and f"({plain})", mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        column = getattr(error, "offset", None) or 1
-        raise ConditionError(_syntax_message(text), min(max(column - 1, 1), len(text) or 1)) from error
+        column = min(max((getattr(error, "offset", None) or 1) - 1, 1), len(text) or 1)
+        raise ConditionError(_syntax_message(text, column), column) from error
     compiler = Compiler(plain, {axis.name: axis for axis in axes}, quoted, exact=_counts(tree))
     test = compiler.condition(tree.body)
     if not compiler.named:
@@ -68,14 +69,15 @@ def compile_clause(text: str, axes: Iterable[NamedAxis], *, wanted: bool) -> Cla
     return Clause(text, wanted, tuple(compiler.named), test)
 
 
-def _syntax_message(text: str) -> str:
+def _syntax_message(text: str, column: int) -> str:
     if not text.strip():
         return "is empty"
     if re.search(r"(?<![=!<>])=(?!=)", text):
         return "cannot be read; equality is written =="
     if "&&" in text or "||" in text or "!" in text.replace("!=", ""):
         return "cannot be read; write and, or, not"
-    return "cannot be read"
+    rest = text[column - 1 :].strip()
+    return f"cannot be read from {said(rest)} on" if len(rest) > 1 else "ends before it is complete"
 
 
 def _without_backticks(text: str) -> tuple[str, dict[str, str]]:

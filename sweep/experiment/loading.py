@@ -13,6 +13,7 @@ from sweep.experiment.conditions import Clause, Condition, ConditionError, Named
 from sweep.experiment.consistency import check_replacements
 from sweep.experiment.declaration import Declaration
 from sweep.experiment.document import Document, Faults, Place, dotted
+from sweep.experiment.files import did_you_mean_file
 from sweep.experiment.grid import Grid, check_size
 from sweep.experiment.layering import override, with_includes
 from sweep.experiment.levels import UndrawnLevels, position
@@ -61,6 +62,12 @@ def _load(document: Document, path: Path, shown: str, overrides: Sequence[str]) 
         raise ExperimentError(f"{shown} is empty.", source=shown, hint="An experiment has at least a workflow.")
     if not isinstance(document.data, dict):
         raise ExperimentError.of([Problem(message="an experiment is a mapping", line=1, column=1)], shown)
+    if "nodes" in document.data and "workflow" not in document.data:
+        raise ExperimentError(
+            f"{shown} is a workflow, not an experiment.",
+            source=shown,
+            hint=f"sweep init {shown} writes an experiment for it.",
+        )
     document = with_includes(document, path, shown)
     override(document, overrides, section_keys())
     faults = Faults(document)
@@ -145,7 +152,7 @@ class _Loading:
             known = f" Templates are {', '.join(TEMPLATE_NAMES)}." if not near else ""
             self.faults.value(place, f"workflow: {written} is neither a template nor a file.{near}{known}")
         else:
-            self.faults.value(place, f"workflow: {written} does not exist")
+            self.faults.value(place, f"workflow: {written} does not exist.{did_you_mean_file(path)}")
         return None
 
     def _condition(self, dimensions: Sequence[Dimension]) -> Condition | None:
@@ -160,7 +167,7 @@ class _Loading:
                 try:
                     clause = compile_clause(text, known, wanted=wanted)
                 except ConditionError as error:
-                    self.faults.value(place, f"{section}: {_told(error)}")
+                    self.faults.character(place, f"{section}: {error.message}", error.column)
                     continue
                 undrawn = [n for n in clause.names if n in axes and isinstance(axes[n].levels, UndrawnLevels)]
                 if undrawn:
@@ -230,10 +237,6 @@ class _Loading:
             place: Place = ("where",) if self.file.where else ("exclude",)
             self.faults.key(place, "the conditions leave no point of the grid")
             self.faults.raise_any(self.shown)
-
-
-def _told(error: ConditionError) -> str:
-    return f"{error.message} (character {error.column})" if error.column > 1 else error.message
 
 
 def _named(axis: Axis) -> NamedAxis:
