@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -53,6 +54,23 @@ def test_control_c_while_modules_are_loaded_is_quiet(module: str, home: Path) ->
     out, err = process.communicate()
     assert (process.returncode, out) == (130, b"")
     assert b"Traceback" not in err
+
+
+def test_a_job_in_the_background_goes_on(home: Path) -> None:
+    process = subprocess.Popen(
+        [*ENTRY, "run", "small.yaml", "--no-report", "--progress", "json"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as a shell without job control does
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line)["event"] == "Submitted":
+            break
+    process.send_signal(signal.SIGINT)
+    told = process.communicate()[0].splitlines()
+    assert json.loads(told[-1])["completed"] == 12
+    assert process.returncode == 0
 
 
 def test_a_reader_that_leaves_is_no_error(done: Path) -> None:
