@@ -100,6 +100,8 @@ FAULTS = [
           changes={"include": "results"}),
     Fault(what="a base that includes itself", says="include goes in a circle: wrong.yaml → wrong.yaml.",
           changes={"include": "wrong.yaml"}),
+    Fault(what="unknown metric", says="study.metrics: There is no metric ssimm. Did you mean ssim?",
+          changes={"study": {"metrics": ["ssimm"]}}, arguments=("run", "wrong.yaml")),
     Fault(what="a name for a device", says='name "con" cannot name a folder everywhere', changes={"name": "con"}),
     inputs("unknown scheduler", "does not take 'eulr'. Did you mean euler?", scheduler="eulr"),
     axes("unknown scheduler on an axis", "does not take 'dpm'. Did you mean ddpm?", scheduler=["euler", "dpm"]),
@@ -137,6 +139,7 @@ FAULTS = [
     typed("unknown option", "No such option: --sevrer", "run", "small.yaml", "--sevrer", "x"),
     typed("unknown command", "No such command 'rum'.", "rum"),
     typed("no argument", "Missing argument", "run"),
+    typed("a name nearly right", "No such option: --verison. Did you mean --version?", "--verison"),
     typed("no results", "nothing is no results folder.", "status", "nothing"),
     typed(
         "nobody there", "does not answer (connection refused).",

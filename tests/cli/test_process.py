@@ -73,6 +73,14 @@ def test_a_job_in_the_background_goes_on(home: Path) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.usefixtures("done")
+def test_a_shell_is_offered_commands_options_and_runs() -> None:
+    for typed, offered in (("sweep ver", "verify"), ("sweep run --fu", "--fuse"), ("sweep status sm", "small")):
+        words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1), "_SWEEP_COMPLETE": "complete_bash"}
+        process = started(environment=words)
+        assert process.communicate()[0].decode().split() == [offered]
+
+
 def test_a_reader_that_leaves_is_no_error(done: Path) -> None:
     read, write = os.pipe()
     os.close(read)
