@@ -28,9 +28,13 @@ import sweep
 from sweep.cli import app
 from sweep.cli.line import command_line
 from sweep.cli.reference import command_reference
+from sweep.experiment.definition import Experiment
 from sweep.experiment.reference import experiment_reference
+from sweep.plan.binding import make_plan
 from sweep.sandbox.app import sandbox_server
+from sweep.sandbox.models import catalogue
 from sweep.sandbox.options import SandboxOptions
+from sweep.workflow.schemas import builtin_schemas
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -192,6 +196,23 @@ def test_every_command_and_every_line_of_python_runs(
                 assert perform(block, words, servers) == 0, f"{place}: sweep {shlex.join(words)}"
                 assert bool(opened) == ("--view" in words), place
                 opened.clear()
+
+
+EXAMPLES = [block for block in blocks(ROOT / "docs" / "axes.md") if block.language == "yaml"]
+
+
+@pytest.mark.parametrize("block", EXAMPLES, ids=lambda block: str(block.line))
+def test_every_kind_of_axis_has_the_points_its_example_says(block: Block, desk: Path) -> None:
+    shutil.copytree(desk / "experiments" / "images", desk / "images")
+    (desk / "prompts.txt").write_text("# lights\na red cup\na blue cup\n\na glass\n", encoding="utf-8")
+    (desk / "shots.csv").write_text("Light,Scale,Steps\nsoft light,5,10\nneon light,9,30\n", encoding="utf-8")
+    head, _, _ = EXAMPLES[0].text.partition("axes:")
+    file = desk / "mine.yaml"
+    file.write_text(block.text if "workflow:" in block.text or "include:" in block.text else head + block.text, "utf-8")
+    said = re.search(r"# (?:.*= )?(\d+)(?: of \d+)? points", block.text)
+    assert said is not None
+    plan = make_plan(Experiment.load(file), builtin_schemas(), catalogue(["sd-1"]))
+    assert len(plan) == int(said[1])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=named)

@@ -34,7 +34,7 @@ ROLES: Final[Mapping[str, Role]] = MappingProxyType(
     {
         "prompt": Role(kind="text", means="What the picture should show."),
         "negative_prompt": Role(kind="text", means="What the picture should not show."),
-        "variation": Role(kind="text", means='Appended to the prompt, as "{prompt}, {variation}".'),
+        "variation": Role(kind="text", means="Appended to the prompt, after a comma."),
         "denoise_strength": Role(
             kind="number", low=0, high=1, means="How far img2img may leave its source: 0 keeps it, 1 ignores it."
         ),
