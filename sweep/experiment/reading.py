@@ -44,6 +44,7 @@ _INT = re.compile(r"[-+]?[0-9]+\Z")
 _OTHER_INT = re.compile(r"(?:0o[0-7]+|0x[0-9a-fA-F]+)\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
 _NOT_FINITE = re.compile(r"(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z")
+_HALVES = re.compile("[\ud800-\udfff]")
 _TAGS: Final = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq"))
 
 
@@ -182,7 +183,7 @@ class _Builder:
     def _key(self, parent: _Node, event: Any, mark: Mark) -> None:
         if not isinstance(event, ScalarEvent):
             raise _RefusedError(mark, "a key must be plain text")
-        key = str(event.value)
+        key = self._whole(str(event.value), mark)
         if key == "<<" and event.style is None:
             raise _RefusedError(mark, "merge keys (<<) are no part of YAML 1.2; include: lays a file over a base file")
         assert parent.entries is not None
@@ -211,10 +212,20 @@ class _Builder:
             return _Node(mark, entries={})
         if isinstance(event, SequenceStartEvent):
             return _Node(mark, items=[])
-        text = str(event.value)
+        text = self._whole(str(event.value), mark)
         mark = replace(mark, opening=_opening(event, text))
         plain = event.style is None and tag in (None, *_TAGS - {"tag:yaml.org,2002:str"})
         return _Node(mark, scalar=self._scalar(text, mark) if plain else text, nothing=plain and not text)
+
+    def _whole(self, text: str, mark: Mark) -> str:
+        """Characters above U+FFFF, which JSON writes as two escapes, put together again."""
+        if not _HALVES.search(text):
+            return text
+        try:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            self.problems.append(problem_at(mark, "half a character stands here: a \\ud… without its other half"))
+            return ""
 
     def _scalar(self, text: str, mark: Mark) -> Any:
         if _NULL.match(text):

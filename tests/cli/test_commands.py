@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from typer.core import TyperCommand as Command
 from sweep.cli.commands import ALL
 from sweep.cli.options import known
 from sweep.record.lock import FolderLock
-from tests.cli.conftest import SMALL, Answer, Sweep, write
+from tests.cli.conftest import SMALL, Answer, Sweep, furnish, write
 
 NAMES = [command.__name__ for command in ALL]
 
@@ -160,6 +161,19 @@ class TestRun:
         after = sweep("run", "small.yaml", "--no-report")
         assert f"{before} done before" in after.err
         assert after.code == 0
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names there are Unicode")
+def test_a_folder_whose_name_is_no_text(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    furnish(folder)
+    assert sweep("run", "small.yaml").code == 0
+    assert sweep("run", "small.yaml").out.startswith("12 of 12 done before; nothing to render.")
+    assert sweep("verify", "small").code == 0
+    monkeypatch.chdir(tmp_path)
+    assert sweep("report", folder / "results" / "small", "-o", "page.html").code == 0
 
 
 @pytest.mark.usefixtures("home")

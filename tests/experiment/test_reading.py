@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,7 @@ def said(raw: bytes | str, tmp_path: Path) -> str:
             "x.yaml: 1 problem 2:3  a second colon in the line, or a wrong indent; text with ': ' in it needs quotes.",
         ),
         ("a:\n  - 1\n b: 2", "x.yaml: 1 problem 3:2  the indentation fits nothing above it."),
+        ('a: "\\ud83d"', "x.yaml: 1 problem 1:4  half a character stands here: a \\ud… without its other half."),
         ("a: %b", "x.yaml: 1 problem 1:4  text cannot begin with % unless it stands in quotes."),
         ("a: &", "x.yaml: 1 problem 1:5  a name is missing after & or *; text that begins so needs quotes."),
         ("a:\n  b: 1\nc\nd: 2", "x.yaml: 1 problem 3:1  a key without its colon, or text that goes on too far left."),
@@ -79,6 +81,13 @@ def said(raw: bytes | str, tmp_path: Path) -> str:
 )
 def test_files_that_are_no_experiment(raw: bytes | str, message: str, tmp_path: Path) -> None:
     assert said(raw, tmp_path) == message
+
+
+def test_json_writes_some_characters_in_two_escapes(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    data = {"workflow": "txt2img", "inputs": {"prompt": "a 😀 face"}}
+    path.write_text(json.dumps(data), encoding="ascii")
+    assert Experiment.load(path).inputs["prompt"] == "a 😀 face"
 
 
 @pytest.mark.parametrize("tag", ["!!python/object/apply:os.system", "!!python/name:os.system", "!custom", "!!binary"])
