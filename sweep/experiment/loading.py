@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -121,7 +122,7 @@ class _Loading:
             ),
             text=as_run(self.document.data, name, self.folder, self.paths.rewritten),
             undrawn=builder.undrawn,
-            notices=tuple(builder.notices),
+            notices=(*builder.notices, *_more_than_there_are(design, dimensions)),
             source="" if self.shown == "experiment" else self.shown,
             marks=_marks(self.document),
         )
@@ -228,15 +229,22 @@ class _Loading:
 
     def _not_empty(self, declared: Declaration) -> None:
         """Tells now, where that is quickly known, that the conditions leave nothing."""
-        size = 1
-        for dimension in declared.dimensions:
-            size *= len(dimension)
-        if declared.condition is None or size > MAX_CHECKED_POINTS:
+        if declared.condition is None or _product(declared.dimensions) > MAX_CHECKED_POINTS:
             return
         if not len(Grid(declared.dimensions, declared.condition).space):
             place: Place = ("where",) if self.file.where else ("exclude",)
             self.faults.key(place, "the conditions leave no point of the grid")
             self.faults.raise_any(self.shown)
+
+
+def _product(dimensions: Sequence[Dimension]) -> int:
+    return math.prod(len(dimension) for dimension in dimensions)
+
+
+def _more_than_there_are(design: Design, dimensions: Sequence[Dimension]) -> list[str]:
+    """A notice where a design asks for more points than the grid has."""
+    wanted, size = design.points or 0, _product(dimensions)
+    return [f"design asks for {wanted:,} points; the grid has {size:,}."] if wanted > size else []
 
 
 def _named(axis: Axis) -> NamedAxis:

@@ -40,6 +40,11 @@ study: {metric: [a], replicates: 0}
 """
 
 
+def test_a_design_of_more_points_than_there_are_is_noticed(load: Load) -> None:
+    asked = load("workflow: txt2img\naxes: {seed: [1, 2]}\ndesign: {kind: random, points: 7}")
+    assert (len(asked.grid), asked.notices) == (2, ("design asks for 7 points; the grid has 2.",))
+
+
 def test_every_fault_at_once_in_the_order_of_the_file(faults: Fail) -> None:
     assert faults(TYPO) == [
         "2:11  workflow: img2im is neither a template nor a file. Did you mean img2img?",
