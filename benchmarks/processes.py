@@ -111,7 +111,7 @@ class Command:
 def command(*arguments: str, folder: Path | None = None) -> Command:
     """Run `sweep` with these arguments, as a shell would. Raises CalledProcessError where it fails."""
     script = Path(sys.executable).with_name("sweep.exe" if os.name == "nt" else "sweep")
-    line = [str(script)] if script.exists() else [sys.executable, "-c", "from sweep.cli.app import main; main()"]
+    line = [str(script)] if script.exists() else [sys.executable, "-m", "sweep"]
     begun = time.perf_counter()
     with subprocess.Popen(
         [*line, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder

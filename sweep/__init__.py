@@ -5,10 +5,12 @@ Everything the command line does is one call here; what a call needs is imported
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+import importlib
 
+TYPE_CHECKING = False  # as typing has it; typing itself takes longer to import than all that is left here
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from sweep import report as report
     from sweep import study as study
     from sweep.engine.once import render as render
@@ -72,5 +74,5 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'sweep' has no attribute {name!r}")
     module, _, attribute = _HOMES[name].partition(":")
-    found = import_module(module)
+    found = importlib.import_module(module)
     return getattr(found, attribute) if attribute else found

@@ -55,7 +55,8 @@ class Problem:
     column: int | None = None
 
     def __str__(self) -> str:
-        return self.message if self.line is None else f"{self.line}:{self.column or 1}  {self.message}"
+        sentence = self.message if self.message.endswith((".", "?", "!", "…")) else f"{self.message}."
+        return sentence if self.line is None else f"{self.line}:{self.column or 1}  {sentence}"
 
 
 class DefinitionError(SweepError):

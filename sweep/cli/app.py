@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,19 +12,6 @@ if TYPE_CHECKING:
     from sweep.errors import SweepError
 
 INTERRUPTED: Final = 130
-
-
-def main() -> None:
-    """The console script. Ends the process with the documented exit code."""
-    usual = signal.signal(signal.SIGINT, _leave)  # while modules are loaded there is nothing to put in order
-    from sweep.cli import line  # noqa: F401
-
-    signal.signal(signal.SIGINT, usual)
-    sys.exit(run(sys.argv[1:]))
-
-
-def _leave(*_: object) -> None:
-    os._exit(INTERRUPTED)
 
 
 def run(arguments: list[str]) -> int:

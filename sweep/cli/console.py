@@ -57,6 +57,11 @@ def filled(text: str, *, first: str = "", rest: str = "", width: int | None = No
     return [line.replace("\xa0", " ") for line in lines] or [first.rstrip()]
 
 
+def cut(text: str, most: int) -> str:
+    """Text in at most so many characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def console(*, stderr: bool = False, width: int | None = None) -> Console:
     """A terminal to print tables and progress on, `width` columns wide where given. Text is not read as markup."""
     from rich.console import Console
@@ -92,6 +97,11 @@ def here(path: Path) -> str:
     return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
+def number_text(value: float) -> str:
+    """A number in at most six digits, a whole one as such: 0.1, 7.5, 1.09091, 20."""
+    return f"{value:.6g}" if abs(value) < 1e6 else repr(value).removesuffix(".0")
+
+
 def seconds_text(seconds: float) -> str:
     """A duration as people say it: 0.8 s, 12 s, 2 min 51 s, 3 h 05 min."""
     if seconds < 10:
@@ -113,11 +123,11 @@ def clock_text(seconds: float) -> str:
 
 def bytes_text(size: float) -> str:
     """A size in decimal units: 61 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
+    for unit in ("B", "kB", "MB", "GB", "TB"):
         if size < 1000:
-            return f"{size:.0f} {unit}"
+            return f"{size:.1f} {unit}" if unit == "TB" else f"{size:.0f} {unit}"
         size /= 1000
-    return f"{size:.1f} TB"
+    return f"{size:,.1f} PB"
 
 
 class counting:  # noqa: N801 - read as a word: with counting("measuring") as count

@@ -15,6 +15,7 @@ from sweep.cli import options as shared
 if TYPE_CHECKING:
     from sweep.servers.base import Server
     from sweep.workflow.inspection import Description
+    from sweep.workflow.loaded import Workflow
     from sweep.workflow.schemas import Model, NodeSchemas
 
 WorkflowFile: TypeAlias = Annotated[
@@ -46,10 +47,9 @@ def inspect(
     """
     from sweep.cli.console import say
     from sweep.cli.serving import Access
-    from sweep.workflow.formats import load_workflow
     from sweep.workflow.inspection import describe
 
-    loaded = load_workflow(workflow).for_base(base)
+    loaded = _loaded(workflow, base)
     description = describe(loaded, _has(Access.of(server, ca_file, credentials).clients()).schemas)
     if as_json:
         say(json.dumps(description.to_json(), ensure_ascii=False))
@@ -82,19 +82,32 @@ def init(
     from sweep.cli.console import say
     from sweep.cli.serving import Access
     from sweep.errors import UsageError
-    from sweep.workflow.formats import load_workflow
     from sweep.workflow.roles import find_roles
     from sweep.workflow.starter import main_models, starter
 
     if output.exists():
         raise UsageError(f"{output} is there already.", hint="Give another --output.")
-    loaded = load_workflow(workflow).for_base(base)
+    loaded = _loaded(workflow, base)
     has = _has(Access.of(server, ca_file, credentials).clients())
     roles = find_roles(loaded.graph, has.schemas)
     path = Path(os.path.relpath(workflow, output.parent)).as_posix()
     mains = main_models(loaded, has.schemas, has.models)
     output.write_text(starter(loaded, roles, path, image, mains), encoding="utf-8")
     say(f"{output} written. sweep plan {output} shows what it would do.")
+
+
+def _loaded(path: Path, base: str) -> Workflow:
+    """The workflow in a file. Raises UsageError where there is none of that name, WorkflowError where it is wrong."""
+    from sweep.errors import UsageError
+    from sweep.experiment.files import did_you_mean_file
+    from sweep.workflow.formats import load_workflow
+    from sweep.workflow.templates import TEMPLATES
+
+    if not path.exists():
+        if str(path) in TEMPLATES:
+            raise UsageError(f"{path} is a template, not a file.", hint=f"An experiment names it: workflow: {path}")
+        raise UsageError(f"{path} does not exist.{did_you_mean_file(path)}")
+    return load_workflow(path).for_base(base)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import typer
@@ -23,9 +24,9 @@ def command_line() -> typer.Typer:
         name="sweep",
         help="Run variation sweeps on image-generation servers, and see what each parameter does.",
         epilog=EXIT_CODES,
-        add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
     for command in commands.ALL:
         line.command()(command)
@@ -46,4 +47,5 @@ def misused(error: TyperException) -> UsageError:
     context = getattr(error, "ctx", None)
     command = "sweep" if context is None or context.parent is None else f"sweep {context.info_name}"
     said = error.format_message().replace("Value error, ", "")
+    said = re.sub(r" \(Possible options: ([^,)]+).*\)", r". Did you mean \1?", said)
     return UsageError(said, hint=f"{command} --help tells what it takes.")

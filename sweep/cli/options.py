@@ -7,13 +7,34 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+
+def known(context: typer.Context, incomplete: str) -> list[str]:
+    """Names that a shell offers for RUN."""
+    from sweep.cli.locating import known_runs
+
+    root = context.params.get("results") or "results"
+    return [name for name in known_runs(Path(root)) if name.startswith(incomplete)]
+
+
 ExperimentFile: TypeAlias = Annotated[
     Path, typer.Argument(help="The experiment file (YAML).", show_default=False, metavar="FILE")
 ]
 Run: TypeAlias = Annotated[
     str,
     typer.Argument(
-        help="A results folder, or the name of an experiment in --results.", show_default=False, metavar="RUN"
+        help="A results folder, or the name of an experiment in --results.",
+        show_default=False,
+        metavar="RUN",
+        autocompletion=known,
+    ),
+]
+AnyRun: TypeAlias = Annotated[
+    str | None,
+    typer.Argument(
+        help="A results folder, or the name of an experiment in --results.",
+        show_default=False,
+        metavar="RUN",
+        autocompletion=known,
     ),
 ]
 Servers: TypeAlias = Annotated[

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sweep.cli import options as shared
+from sweep.cli.checking import check_metrics
 
 if TYPE_CHECKING:
     from sweep.engine.forecast import Forecast
@@ -40,6 +41,7 @@ def plan(
     from sweep.experiment.definition import Experiment
 
     experiment = Experiment.load(file, set_ or ())
+    check_metrics(experiment)
     servers = Access.of(server, ca_file, credentials).clients(experiment)
     forecast = anyio.run(_forecast, experiment, servers, results, None if servers else _sandbox())
     if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sweep.cli.console import bytes_text, columns, filled, seconds_text
+from sweep.cli.console import bytes_text, columns, cut, filled, number_text, seconds_text
 
 if TYPE_CHECKING:
     from sweep.engine.forecast import Forecast
@@ -22,9 +22,8 @@ def plan_lines(forecast: Forecast) -> list[str]:
     lines = [*filled(title, rest="  "), *_lines("workflow", _workflow(forecast))]
     for position, image in enumerate(plan.images.values()):
         lines.append(_line("source" if position == 0 else "", f"{image.shown}  {image.width}×{image.height}"))
-    width = max((len(axis.name) for axis in plan.axes), default=0)
-    for position, axis in enumerate(plan.axes):
-        lines.append(_line("axes" if position == 0 else "", _axis(axis, width, forecast)))
+    for position, text in enumerate(_axes(forecast) if plan.axes else ()):
+        lines.append(_line("axes" if position == 0 else "", text))
     lines += _wrapped("points", _points(forecast), "     ")
     if plan.sets:
         lines += _wrapped("sets", list(plan.sets), " · ")
@@ -69,33 +68,39 @@ def _workflow(forecast: Forecast) -> str:
     return f"{plan.experiment.workflow}" + (f" with {models}" if models else "") + f" on {where}"
 
 
-def _axis(axis: Axis, width: int, forecast: Forecast) -> str:
-    count = len(axis.levels)
+def _axes(forecast: Forecast) -> list[str]:
+    """A line an axis: its name, how many values, right-aligned, and which."""
+    axes = forecast.plan.axes
+    counts = [f"{len(axis.levels):,}" for axis in axes]
+    width, digits = max(map(len, (axis.name for axis in axes))), max(map(len, counts))
+    room = max(20, columns() - LABEL - 1 - width - digits - 5)
+    return [
+        f"{axis.name:<{width}}  {count:>{digits}}   {cut(_values(axis, forecast), room)}"
+        for axis, count in zip(axes, counts, strict=True)
+    ]
+
+
+def _values(axis: Axis, forecast: Forecast) -> str:
     if axis.name in forecast.provisional:
-        return f"{axis.name:<{width}}  {count:>4}   drawn by the first run"
+        return "drawn by the first run"
+    count = len(axis.levels)
     shown = [_value(axis.levels[index].value) for index in range(count if count <= 4 else 2)]
     text = (" · " if axis.kind in ("text", "label") else ", ").join(shown)
-    text += "" if count <= 4 else f" … {_value(axis.levels[count - 1].value)}"
-    room = max(20, columns() - LABEL - width - 10)
-    return f"{axis.name:<{width}}  {count:>4}   {_cut(text, room)}"
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return text if count <= 4 else f"{text} … {_value(axis.levels[count - 1].value)}"
 
 
 def _value(value: object) -> str:
-    """On one line; whole numbers as such."""
-    return repr(value).removesuffix(".0") if isinstance(value, float) else " ".join(str(value).split())
+    """On one line."""
+    return number_text(value) if isinstance(value, float) else " ".join(str(value).split())
 
 
 def _points(forecast: Forecast) -> list[str]:
     plan = forecast.plan
-    sizes = [str(len(dimension)) for dimension in plan.experiment.dimensions]
+    sizes = [f"{len(dimension):,}" for dimension in plan.experiment.dimensions]
     if plan.replicates > 1:
         sizes.append(f"{plan.replicates} replicates")
     full = plan.experiment.condition is None and plan.experiment.design.kind == "full"
-    product = f"{len(plan):,}" + (f" {'=' if full else 'of'} {' × '.join(sizes)}" if sizes else "")
+    product = f"{len(plan):,}" + ("" if full and len(sizes) < 2 else f" {'=' if full else 'of'} {' × '.join(sizes)}")
     parts = [product, f"done {forecast.done:,}", f"new {forecast.new:,}"]
     if forecast.failed:
         parts.append(f"failed {forecast.failed:,}")
@@ -136,5 +141,5 @@ def _estimate(forecast: Forecast) -> str:
 
 
 def _point(forecast: Forecast, index: int) -> list[str]:
-    first, *rest = (f"{name} {_cut(_value(value), SHORT)}" for name, value in forecast.plan.grid[index].values.items())
-    return [f"{index}: {first}", *rest]
+    first, *rest = (f"{name} {cut(_value(value), SHORT)}" for name, value in forecast.plan.grid[index].values.items())
+    return [f"{index:,}: {first}", *rest]

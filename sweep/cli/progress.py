@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Final, Literal, Protocol, Self, TypeAlias
 
-from sweep.cli.console import console, filled
+from sweep.cli.console import console, cut, filled
 from sweep.cli.sentences import count_text, sentence, server_text
 from sweep.engine import events
 from sweep.engine.tally import Tally
@@ -180,10 +180,11 @@ class Bars(Headed):
             self._live.start()
 
     def _print(self, text: str, event: events.Event) -> None:
-        """Failures in red."""
-        style = "red" if isinstance(event, events.Failed) else None
-        for line in filled(text, rest="    ", width=self._console.width):
-            self._console.print(line, style=style)
+        """Failures in red; a retry in one line, as it will be told again should it fail for good."""
+        width = self._console.width
+        lines = [cut(text, width)] if isinstance(event, events.Retrying) else filled(text, rest="    ", width=width)
+        for line in lines:
+            self._console.print(line, style="red" if isinstance(event, events.Failed) else None)
 
     def _table(self) -> Table:
         from rich.progress_bar import ProgressBar

@@ -20,7 +20,9 @@ Written by `python -m sweep.cli.reference`; `sweep COMMAND --help` says the same
 def command_reference() -> str:
     """The page, in the order of `sweep --help`."""
     line = get_command(command_line())
-    whole = Context(line, info_name="sweep", terminal_width=WIDTH, max_content_width=WIDTH)
+    whole = Context(
+        line, info_name="sweep", terminal_width=WIDTH, max_content_width=WIDTH, help_option_names=["-h", "--help"]
+    )
     parts = [HEAD, _block(line.get_help(whole))]
     for name in line.list_commands(whole):  # type: ignore[attr-defined]
         command = line.get_command(whole, name)  # type: ignore[attr-defined]

@@ -81,8 +81,12 @@ def view(
 
 
 def compare(
-    run_a: Annotated[str, typer.Argument(help="The run before.", show_default=False, metavar="BEFORE")],
-    run_b: Annotated[str, typer.Argument(help="The run after.", show_default=False, metavar="AFTER")],
+    run_a: Annotated[
+        str, typer.Argument(help="The run before.", show_default=False, metavar="BEFORE", autocompletion=shared.known)
+    ],
+    run_b: Annotated[
+        str, typer.Argument(help="The run after.", show_default=False, metavar="AFTER", autocompletion=shared.known)
+    ],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The page to write.", show_default="beside the second run", metavar="FILE"),

@@ -6,14 +6,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-import typer
+from typing import TYPE_CHECKING
 
 from sweep.cli import options as shared
+from sweep.cli import run_options as own
+from sweep.cli.checking import check_metrics
 
 if TYPE_CHECKING:
     from sweep.cli.progress import Style
+    from sweep.cli.serving import Access
     from sweep.cli.watching import PageOf
     from sweep.engine.options import RunOptions
     from sweep.engine.summary import RunSummary
@@ -29,45 +30,19 @@ def run(
     server: shared.Servers = None,
     set_: shared.Overrides = None,
     results: shared.ResultsRoot = Path("results"),
-    concurrency: Annotated[
-        int | None,
-        typer.Option(min=1, help="Items at a server at once (default: two a device).", show_default=False, metavar="N"),
-    ] = None,
-    attempts: Annotated[
-        int, typer.Option(min=1, help="Attempts at a variation before its row says failed.", metavar="N")
-    ] = 4,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try variations again that failed.")] = False,
-    max_failures: Annotated[
-        str | None, typer.Option(help="End the run at so many failures: a count, or a share such as 20%.", metavar="N")
-    ] = None,
-    fuse: Annotated[
-        str,
-        typer.Option(
-            help="Variations sent as one item: off, auto (as many as pay) or a number. "
-            "Faster for quick models; each picture's own graph then shows its neighbours, too.",
-            metavar="N",
-        ),
-    ] = "off",
-    shard: Annotated[
-        str | None, typer.Option(help="Only this part of the grid: 2/5 is the second of five.", metavar="K/N")
-    ] = None,
-    priority: Annotated[bool, typer.Option("--priority", help="Go ahead of what is pending on the server.")] = False,
-    idle_only: Annotated[bool, typer.Option("--idle-only", help="Wait while other people's items are queued.")] = False,
-    board: Annotated[
-        str | None,
-        typer.Option(help="Put the pictures on this board of the server; made where it is missing.", metavar="NAME"),
-    ] = None,
-    intermediate: Annotated[
-        bool, typer.Option("--intermediate", help="Keep the pictures out of the server's gallery.")
-    ] = False,
-    progress: Annotated[
-        Literal["auto", "rich", "plain", "json", "none"],
-        typer.Option(help="How progress is shown: auto, rich, plain, json or none.", metavar="HOW"),
-    ] = "auto",
-    page: Annotated[
-        bool, typer.Option("--report/--no-report", help="Measure the pictures and write report.html at the end.")
-    ] = True,
-    view: Annotated[bool, typer.Option("--view", help="Open a page that shows pictures as they arrive.")] = False,
+    concurrency: own.Concurrency = None,
+    attempts: own.Attempts = 4,
+    retry_failed: own.RetryFailed = False,
+    max_failures: own.MaxFailures = None,
+    fuse: own.Fuse = "off",
+    shard: own.Shard = None,
+    priority: own.Priority = False,
+    idle_only: own.IdleOnly = False,
+    board: own.Board = None,
+    intermediate: own.Intermediate = False,
+    progress: own.Progress = "auto",
+    report: own.Report = True,
+    view: own.View = False,
     queue: shared.Queue = "default",
     ca_file: shared.CaFile = None,
     credentials: shared.Credentials = None,
@@ -78,9 +53,6 @@ def run(
     --results. Run it again to resume; edit the file and only new points are rendered. Ctrl-C once finishes what is in
     flight and ends; twice cancels it.
     """
-    import anyio
-
-    from sweep.cli.loop import quickest
     from sweep.cli.serving import Access
     from sweep.engine.options import FailureLimit, RunOptions, parse_fusion, parse_shard
     from sweep.errors import UsageError
@@ -102,32 +74,49 @@ def run(
     )
     if idle_only and queue != "default":
         raise UsageError("--idle-only looks at one queue only.", hint="Leave out --queue.")
-    clients = Access.of(server, ca_file, credentials, queue).clients(experiment)
-    show = _Show(style=progress, page_of=_live_page(experiment) if view else None)
-    summary = anyio.run(_render, experiment, clients, options, results, show, backend_options=quickest())
-    return _finish(summary, page=page, quiet=progress in ("json", "none"))
+    access = Access.of(server, ca_file, credentials, queue)
+    return rendered(experiment, access, options, Show(style=progress, view=view, report=report), results)
 
 
 @dataclass(frozen=True, slots=True)
-class _Show:
-    """How a run is shown while it goes on."""
+class Show:
+    """How a run is shown: while it goes on, on a live page, and by a report at its end."""
 
-    style: Style
-    page_of: PageOf | None
+    style: Style = "auto"
+    view: bool = False
+    report: bool = True
+
+    def live_page(self, experiment: Experiment) -> PageOf | None:
+        """A page with a cell for every point from the start. Imported before the loop runs: it is heavy."""
+        if not self.view:
+            return None
+        from functools import partial
+
+        from sweep.report.live import view_server
+
+        known = [axis for axis in experiment.axes if axis.name not in experiment.undrawn and len(axis.levels) <= MOST]
+        return partial(view_server, levels={axis.name: [level.value for level in axis.levels] for axis in known})
 
 
-def _live_page(experiment: Experiment) -> PageOf:
-    """A page with a cell for every point from the start. Imported before the loop runs: it is heavy."""
-    from functools import partial
+def rendered(experiment: Experiment, access: Access, options: RunOptions, show: Show, results: Path) -> int:
+    """Render what is open of an experiment, say what came of it, and give the exit code."""
+    import anyio
 
-    from sweep.report.live import view_server
+    from sweep.cli.loop import quickest
 
-    known = [axis for axis in experiment.axes if axis.name not in experiment.undrawn and len(axis.levels) <= MOST]
-    return partial(view_server, levels={axis.name: [level.value for level in axis.levels] for axis in known})
+    check_metrics(experiment)
+    clients, page_of = access.clients(experiment), show.live_page(experiment)
+    summary = anyio.run(_render, experiment, clients, options, results, show.style, page_of, backend_options=quickest())
+    return _finish(summary, page=show.report, quiet=show.style in ("json", "none"))
 
 
 async def _render(
-    experiment: Experiment, clients: Sequence[Server], options: RunOptions, results: Path, show: _Show
+    experiment: Experiment,
+    clients: Sequence[Server],
+    options: RunOptions,
+    results: Path,
+    style: Style,
+    page_of: PageOf | None,
 ) -> RunSummary:
     from sweep.cli.progress import progress
     from sweep.cli.serving import or_sandbox
@@ -136,10 +125,10 @@ async def _render(
     from sweep.engine.stopping import Stop, signals
 
     stop = Stop()
-    with signals(stop), progress(show.style) as display:
+    with signals(stop), progress(style) as display:
         async with (
             or_sandbox(clients) as servers,
-            watched(display, show.page_of) as listener,
+            watched(display, page_of) as listener,
         ):
             return await render(experiment, servers, options=options, results=results, listener=listener, stop=stop)
 

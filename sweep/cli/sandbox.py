@@ -63,7 +63,7 @@ def sandbox(
 
     chosen = SandboxOptions(
         port=port,
-        models=tuple(name.strip() for name in models.split(",") if name.strip()),
+        models=_models(models),
         latency=latency,
         step_latency=step_latency,
         jitter=jitter,
@@ -76,6 +76,15 @@ def sandbox(
         faults=_faults(fail_rate, fault or []),
     )
     anyio.run(serve, chosen, say)
+
+
+def _models(text: str) -> tuple[str, ...]:
+    from sweep.errors import UsageError
+
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise UsageError("A sandbox has at least one model.", hint="Leave out --models for sd-1.")
+    return names
 
 
 def _users(given: list[str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sweep.cli.console import clock_text
+from sweep.cli.console import clock_text, cut, number_text
 from sweep.engine import events
 from sweep.engine.tally import ServerTally, Tally
 
@@ -24,9 +24,9 @@ def _rate(a_second: float) -> str:
 
 def count_text(tally: Tally, now: float) -> str:
     """`74/132  56 %  1 failed  1:22 left`."""
-    parts = [f"{tally.done}/{tally.points}", f"{100 * tally.done // max(1, tally.points)} %"]
+    parts = [f"{tally.done:,}/{tally.points:,}", f"{100 * tally.done // max(1, tally.points)} %"]
     if tally.failed:
-        parts.append(f"{tally.failed} failed")
+        parts.append(f"{tally.failed:,} failed")
     if tally.stage:
         parts.append("stopping")
     elif (left := tally.left_seconds(now)) is not None:
@@ -41,7 +41,7 @@ def sentence(event: events.Event) -> str:
     if isinstance(event, events.Failed):
         return f"  failed  {_values(event)}: {event.error}"
     if isinstance(event, events.Retrying):
-        return f"  again in {event.delay:.1f} s  point {event.index} on {event.server}: {event.error}"
+        return f"  again in {event.delay:.1f} s  point {event.index:,} on {event.server}: {event.error}"
     if isinstance(event, events.ServerChanged) and event.state != "joined":
         return f"  {event.server} {'is back' if event.state == 'back' else f'takes no work: {event.reason}'}"
     if isinstance(event, events.Notice):
@@ -67,5 +67,5 @@ def _values(event: events.Failed) -> str:
 
 
 def _short(value: events.Scalar) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= SHORT else text[: SHORT - 1] + "…"
+    text = number_text(value) if isinstance(value, float) else " ".join(str(value).split())
+    return cut(text, SHORT)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 import typer
 
@@ -14,11 +15,21 @@ if TYPE_CHECKING:
     from sweep.record.table import Results
 
 Format: TypeAlias = Literal["csv", "parquet", "json", "md"]
+FORMS: Final[Mapping[str, Format]] = {".csv": "csv", ".parquet": "parquet", ".json": "json", ".md": "md"}
 
 
 def table(
     run: shared.Run,
-    form: Annotated[Format, typer.Option("--format", "-f", help="csv, parquet, json or md.", metavar="FORMAT")] = "csv",
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            "-f",
+            help="csv, parquet, json or md (default: as --output ends, else csv).",
+            show_default=False,
+            metavar="FORMAT",
+        ),
+    ] = None,
     where: Annotated[
         str | None,
         typer.Option(
@@ -46,6 +57,7 @@ def table(
 
     opened = Results.open(results_folder(run, results))
     rows = _filter(opened, where, former=former) if where else None
+    form = form or _form_of(output)
     if form == "parquet":
         if output is None:
             raise UsageError("Parquet is not text.", hint="Give --output FILE.")
@@ -54,6 +66,11 @@ def table(
         opened.write_text(output, form, all=former, where=rows)
     else:
         opened.stream(sys.stdout, form, all=former, where=rows)
+
+
+def _form_of(output: Path | None) -> Format:
+    """What the file's ending asks for; CSV where it says nothing."""
+    return FORMS.get(output.suffix.lower(), "csv") if output else "csv"
 
 
 def _filter(opened: Results, where: str, *, former: bool) -> Where:
@@ -72,5 +89,6 @@ def _filter(opened: Results, where: str, *, former: bool) -> Where:
     try:
         clause = compile_clause(where, columns, wanted=True)
     except ConditionError as error:
-        raise UsageError(f"--where, character {error.column}: {error.message}.") from error
+        said = error.message if error.message.endswith((".", "?")) else f"{error.message}."
+        raise UsageError(f"--where, character {error.column}: {said}") from error
     return clause.holds

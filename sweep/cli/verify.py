@@ -2,53 +2,82 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sweep.cli import options as shared
 
+if TYPE_CHECKING:
+    from sweep.cli.serving import Access
+    from sweep.record.verify import Finding
+
 
 def verify(
     run: shared.Run,
     repair: Annotated[bool, typer.Option("--repair", help="Render variations with damaged pictures again.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON list.")] = False,
     server: shared.Servers = None,
     results: shared.ResultsRoot = Path("results"),
+    ca_file: shared.CaFile = None,
+    credentials: shared.Credentials = None,
 ) -> int:
     """Check every file of a run against its hash.
 
     And the journal against itself. Exits with 4 where something is wrong and was not repaired.
     """
-    import anyio
-
     from sweep.cli.console import say
     from sweep.cli.locating import results_folder
-    from sweep.record.repair import reopen_damaged
+    from sweep.cli.serving import Access
     from sweep.record.table import Results
-    from sweep.record.verify import REPAIRABLE
 
     folder = results_folder(run, results)
     findings = Results.open(folder).verify()
-    for finding in findings:
-        say(f"  {finding.fault:<10} {finding.message}")
+    if as_json:
+        say(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))
+    else:
+        for finding in findings:
+            say(f"  {finding.fault:<10} {finding.message}")
+    tell = _silent if as_json else say
     if not findings:
-        say(f"{folder.name}: every file and every row is what was written.")
+        tell(f"{folder.name}: every file and every row is what was written.")
         return 0
-    count = f"{len(findings)} finding{'s' if len(findings) != 1 else ''}"
     if not repair:
-        say(f"{count}. sweep verify {run} --repair renders again what can be.")
+        tell(f"{_count(findings)}. sweep verify {run} --repair renders again what can be.")
         return 4
+    return _repaired(folder, findings, Access.of(server, ca_file, credentials), tell)
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def _count(findings: Sequence[Finding]) -> str:
+    return f"{len(findings)} finding{'s' if len(findings) != 1 else ''}"
+
+
+def _repaired(folder: Path, findings: list[Finding], access: Access, tell: Callable[[str], None]) -> int:
+    """Open again what is damaged, render it where that is possible, and give the exit code."""
+    import anyio
+
+    from sweep.record.repair import reopen_damaged
+    from sweep.record.verify import REPAIRABLE
+
     opened = anyio.run(reopen_damaged, folder, findings)
     words = "variation is" if opened == 1 else "variations are"
-    say(f"{count}; {opened} {words} open again.")
+    tell(f"{_count(findings)}; {opened} {words} open again.")
     if not opened:
         return 4
-    if server is None and not _on_sandbox(folder):
-        say("The same sweep run renders just that, and so does --server URL with this command.")
+    if not access.addresses and not _on_sandbox(folder):
+        tell("The same sweep run renders just that, and so does --server URL with this command.")
         return 0
     beyond = any(finding.fault not in REPAIRABLE for finding in findings)
-    return _render(folder, server) or (4 if beyond else 0)
+    return _render(folder, access) or (4 if beyond else 0)
 
 
 def _on_sandbox(folder: Path) -> bool:
@@ -59,10 +88,12 @@ def _on_sandbox(folder: Path) -> bool:
     return bool(servers) and all(server.get("sandbox") == "true" for server in servers)
 
 
-def _render(folder: Path, server: list[str] | None) -> int:
+def _render(folder: Path, access: Access) -> int:
     """What is open of the experiment as it was run, into the folder as it is called now."""
-    import json
+    from sweep.cli.run import Show, rendered
+    from sweep.engine.options import RunOptions
+    from sweep.experiment.definition import Experiment
 
-    from sweep.cli.run import run
-
-    return run(folder / "experiment.yaml", server, [f"name={json.dumps(folder.name)}"], folder.parent)
+    experiment = Experiment.load(folder / "experiment.yaml", [f"name={json.dumps(folder.name)}"])
+    options = RunOptions(board=experiment.board, command=("sweep", *sys.argv[1:]))
+    return rendered(experiment, access, options, Show(), folder.parent)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,11 @@ import anyio.to_thread
 
 REQUEST: Final = "stop-request"
 LOOK_EVERY: Final = 0.5  # seconds between looks at the request file
+
+if sys.platform == "win32":
+    HEEDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
+else:
+    HEEDED: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stop:
@@ -43,15 +49,17 @@ class Stop:
 def signals(stop: Stop) -> Iterator[None]:
     """While inside, Ctrl-C asks for stage 1, then 2, then ends the process; SIGTERM asks for stage 2.
 
-    Only to be used in the main thread, inside a running event loop.
+    A signal that is ignored stays so: the job of a shell in the background is not ended by its terminal's Ctrl-C. On
+    Windows Ctrl-Break is SIGTERM, which nothing else sends there. Only to be used in the main thread, inside a running
+    event loop.
     """
     loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number in HEEDED if (handler := signal.getsignal(number)) is not signal.SIG_IGN}
     seen = 0
 
     def handle(number: int, _: FrameType | None) -> None:
         nonlocal seen
-        if number == signal.SIGTERM:
+        if number != signal.SIGINT:
             loop.call_soon_threadsafe(stop.request, 2)
             return
         seen += 1

@@ -1,158 +1,18 @@
-"""Axes from what a file says of them: one function a kind, each a spec in and levels out."""
+"""Axes whose values are listed: one function a kind, what a file says in and levels out."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Mapping, Sequence
 from glob import glob
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from sweep.errors import ExperimentError
-from sweep.experiment.definition import Axis, AxisKind, Dimension, Level, Scalar, Setting
-from sweep.experiment.levels import (
-    LazyLevels,
-    LinearLevels,
-    ListLevels,
-    LogLevels,
-    Number,
-    ReplacingLevels,
-    UndrawnLevels,
-    fraction,
-)
-from sweep.experiment.vocabulary import IMAGE_TARGETS, SEED_MAX, bounds, role_of, said, value_fault
+from sweep.experiment.levels import LinearLevels, ListLevels, LogLevels, ReplacingLevels, UndrawnLevels
+from sweep.experiment.naming import AxisError, Naming, SettingReader, kind_of
+from sweep.experiment.values import Axis, Dimension, Level, Scalar, Setting
+from sweep.experiment.vocabulary import IMAGE_TARGETS, said, value_fault
 
-MAX_LEVELS: Final = 10**9
-MAX_LISTED: Final = 1_000_000
 MAX_TOLD: Final = 20  # faults of one axis; who has more has one reason for all
-
-
-class AxisError(ValueError):
-    """What is wrong with an axis, as a whole sentence without its full stop; `part` is where in the axis it is."""
-
-    def __init__(self, message: str, *part: str | int) -> None:
-        super().__init__(message)
-        self.message = message
-        self.part = part
-        self.others: tuple[AxisError, ...] = ()  # further faults of the same axis
-
-    @staticmethod
-    def raise_any(faults: Sequence[AxisError]) -> None:
-        """Raises the first, with the others; returns where there is none."""
-        if faults:
-            faults[0].others = tuple(faults[1:])
-            raise faults[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Naming:
-    """What an axis is called, what it sets, and whether equal values may stand in it (zipped axes repeat theirs)."""
-
-    name: str
-    targets: tuple[str, ...]
-    place: str  # how the file is told where: axes.seed
-    repeats: bool = False
-
-
-class SettingReader(Protocol):
-    """Turns a raw value into what `target` is set to (a path into a picture); raises AxisError."""
-
-    def __call__(self, target: str, raw: Any, *part: str | int) -> Setting: ...
-
-
-def kind_of(targets: Sequence[str], values: Iterable[Scalar]) -> AxisKind:
-    """The kind of column an axis makes: what its role says, or else what its values are."""
-    role = role_of(targets[0]) if targets else None
-    if role is not None and role.kind == "integer":
-        return "seed" if targets[0] == "seed" else "integer"
-    if role is not None:
-        return "number" if role.kind == "number" else "image" if role.kind == "image" else "text"
-    types = {type(value) for value in values if value is not None}
-    if types == {bool}:
-        return "boolean"
-    if types == {int}:
-        return "seed" if targets and targets[0].endswith(".seed") else "integer"
-    return "number" if types and types <= {int, float} else "text"
-
-
-def step_axis(naming: Naming, start: Number, stop: Number, step: Number) -> tuple[Axis, list[str]]:
-    """start, start + step, … never past stop; with a notice where stop is not met. Raises AxisError for step 0 or
-    one that leads away.
-    """
-    if step == 0:
-        raise AxisError(f"{naming.place}: step is 0, so stop is never reached", "step")
-    first, last, by = fraction(start), fraction(stop), fraction(step)
-    if (last - first) / by < 0:
-        raise AxisError(f"{naming.place}: step {said(step)} leads away from stop {said(stop)}", "step")
-    count = math.floor((last - first) / by) + 1
-    if count > MAX_LEVELS:
-        raise AxisError(f"{naming.place} has {count:,} values; the most is {MAX_LEVELS:,}", "step")
-    whole = all(isinstance(number, int) for number in (start, stop, step))
-    levels = LinearLevels(first, by, count, naming.targets, whole=_whole(naming, whole, first, by))
-    reached = levels.value(count - 1)
-    notices = []
-    if first + by * (count - 1) != last:
-        notices.append(f"{naming.place} ends at {said(reached)}: steps of {said(step)} do not meet stop {said(stop)}.")
-    return _numeric(naming, levels), notices
-
-
-def _whole(naming: Naming, written_whole: bool, *steps: Any) -> bool:
-    """Whether values are ints: as the role says; without a role, as they are written."""
-    role = role_of(naming.targets[0]) if naming.targets else None
-    if role is None:
-        return written_whole
-    if role.kind == "integer" and any(step.denominator != 1 for step in steps):
-        raise AxisError(f"{naming.place} must be whole numbers; these steps are not")
-    return role.kind == "integer"
-
-
-def num_axis(naming: Naming, start: Number, stop: Number, num: int, scale: str) -> Axis:
-    """`num` values from start to stop. Raises AxisError where a log scale meets 0, or one value two ends."""
-    if num == 1 and start != stop:
-        raise AxisError(f"{naming.place}: one value cannot be both {said(start)} and {said(stop)}", "num")
-    if num > 1 and start == stop:
-        raise AxisError(f"{naming.place}: {num} values between {said(start)} and {said(stop)} are all the same", "num")
-    first, last = fraction(start), fraction(stop)
-    if scale == "linear":
-        step = (last - first) / (num - 1) if num > 1 else fraction(0)
-        whole = first.denominator == 1 and step.denominator == 1 and isinstance(start, int) and isinstance(stop, int)
-        return _numeric(
-            naming, LinearLevels(first, step, num, naming.targets, whole=_whole(naming, whole, first, step))
-        )
-    if first <= 0 or last <= 0:
-        raise AxisError(f"{naming.place}: a log scale needs start and stop above 0", "scale")
-    if num > MAX_LISTED:
-        raise AxisError(f"{naming.place}: a log scale has at most {MAX_LISTED:,} values", "num")
-    trial = LogLevels(start, stop, num, naming.targets, whole=False)
-    steps = [fraction(float(trial.exact(at))) for at in range(num)]
-    written_whole = isinstance(start, int) and isinstance(stop, int) and all(s.denominator == 1 for s in steps)
-    levels = LogLevels(start, stop, num, naming.targets, whole=_whole(naming, written_whole, *steps))
-    return _numeric(naming, levels)
-
-
-def _numeric(naming: Naming, levels: LazyLevels) -> Axis:
-    ends = (levels.value(0), levels.value(len(levels) - 1))
-    for target in naming.targets:
-        role = role_of(target)
-        if role is None:
-            continue
-        if role.kind not in ("number", "integer"):
-            raise AxisError(f"{naming.place} holds numbers, but {target} is set to a text")
-        for end, part in zip(ends, ("start", "stop"), strict=True):
-            if value_fault(target, end):
-                allowed = bounds(role.low, role.high)
-                raise AxisError(f"{naming.place} reaches {said(end)}, but {target} must be {allowed}", part)
-    return Axis(naming.name, kind_of(naming.targets, ends), levels)
-
-
-def seed_axis(naming: Naming, count: int, start: int | None) -> Axis:
-    """`count` seeds from start on, or still to be drawn where there is no start."""
-    if start is None:
-        return Axis(naming.name, "seed", UndrawnLevels(naming.name, count, naming.targets))
-    if not (start >= 0 and start + count - 1 <= SEED_MAX):
-        raise AxisError(f"{naming.place}: seeds are 0 to {SEED_MAX}; these reach {start + count - 1}", "start")
-    return Axis(naming.name, "seed", LinearLevels(fraction(start), fraction(1), count, naming.targets, whole=True))
 
 
 def list_axis(naming: Naming, values: Sequence[Scalar], read: SettingReader) -> Axis:
@@ -295,23 +155,3 @@ def zipped(axes: Sequence[Axis], place: str) -> Dimension:
 
 def _count(axis: Axis) -> str:
     return f"{len(axis.levels)} value{'s' if len(axis.levels) != 1 else ''}"
-
-
-def drawn_dimensions(
-    dimensions: tuple[Dimension, ...], seeds: Mapping[str, tuple[int, ...]], undrawn: Mapping[str, int]
-) -> tuple[Dimension, ...]:
-    """`dimensions` with the seeds of undrawn axes in their place. Raises ExperimentError where they do not fit."""
-    for name, values in seeds.items():
-        if name not in undrawn:
-            raise ExperimentError(f"{name} is not an axis of seeds that are still to be drawn.")
-        if len(values) != undrawn[name] or len(set(values)) != len(values):
-            raise ExperimentError(f"Axis {name} needs {undrawn[name]} different seeds, not {len(values)}.")
-        if not all(0 <= seed <= SEED_MAX for seed in values):
-            raise ExperimentError(f"Seeds are 0 to {SEED_MAX}.")
-
-    def drawn(axis: Axis) -> Axis:
-        if axis.name not in seeds or not isinstance(axis.levels, UndrawnLevels):
-            return axis
-        return replace(axis, levels=ListLevels(seeds[axis.name], axis.levels.targets))
-
-    return tuple(Dimension(tuple(drawn(axis) for axis in dimension.axes)) for dimension in dimensions)

@@ -2,90 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from sweep.errors import did_you_mean
 from sweep.experiment import axes as kinds
 from sweep.experiment import axis_schema as schema
-from sweep.experiment.axes import AxisError, Naming
 from sweep.experiment.consistency import check_distinct
-from sweep.experiment.definition import Axis, Dimension, Scalar, Setting
 from sweep.experiment.document import Faults, Place, dotted
+from sweep.experiment.dynamic import expand
 from sweep.experiment.levels import UndrawnLevels
-from sweep.experiment.pictures import PictureError, PictureReader
+from sweep.experiment.naming import AxisError, Naming, SettingReader
+from sweep.experiment.ranges import num_axis, step_axis
+from sweep.experiment.seeds import seed_axis
+from sweep.experiment.settings import Paths, Settings
 from sweep.experiment.tables import SourceError, columns_of, lines_of, settings_of, typed
-from sweep.experiment.vocabulary import (
-    IMAGE_TARGETS,
-    INPUT_NAMES,
-    ROLE_NAMES,
-    is_address,
-    role_of,
-    said,
-    value_fault,
-)
-
-
-class Paths:
-    """Resolves what a file says about files, and remembers how to say it from the experiment's own folder."""
-
-    def __init__(self, faults: Faults, folder: Path) -> None:
-        self._faults = faults
-        self.folder = folder
-        self.pictures = PictureReader()
-        self.rewritten: dict[Place, str] = {}  # paths of included files, as seen from `folder`
-
-    def shown(self, place: Place, written: str) -> str:
-        """The path from the experiment's folder, with "/": as written, unless an included file wrote it."""
-        base = self._faults.document.folder_of(place)
-        if base == self.folder or Path(written).is_absolute():
-            return written
-        try:
-            moved = Path(os.path.relpath(base / written, self.folder)).as_posix()
-        except ValueError:  # another drive
-            moved = (base / written).as_posix()
-        self.rewritten[place] = moved
-        return moved
-
-    def path(self, shown: str) -> Path:
-        """Where that is, absolute; also for the tilde of a home."""
-        return Path(os.path.normpath(self.folder / Path(shown).expanduser()))
-
-
-class Settings:
-    """Turns raw values into settings: checked by their role, paths into pictures."""
-
-    def __init__(self, paths: Paths) -> None:
-        self._paths = paths
-
-    def read(self, target: str, raw: Any, place: Place) -> Setting:
-        """Raises AxisError with a message that begins after the place's name."""
-        if isinstance(raw, Mapping) and set(raw) == {"image"} and isinstance(raw["image"], str):
-            return self._picture(raw["image"], (*place, "image"))
-        fault = value_fault(target, raw)
-        if fault:
-            raise AxisError(fault)
-        if target in IMAGE_TARGETS and isinstance(raw, str):
-            return self._picture(raw, place)
-        if target == "controls":
-            return [self._control(entry, (*place, at)) for at, entry in enumerate(raw)]
-        setting: Setting = raw
-        return setting
-
-    def _control(self, entry: Mapping[str, Any], place: Place) -> dict[str, Any]:
-        image = entry["image"]
-        if not isinstance(image, str):
-            raise AxisError(f"image must be the path of a picture, not {said(image)}")
-        return {**entry, "image": self._picture(image, (*place, "image"))}
-
-    def _picture(self, written: str, place: Place) -> Setting:
-        shown = self._paths.shown(place, written)
-        try:
-            return self._paths.pictures.read(self._paths.path(shown), shown)
-        except PictureError as error:
-            raise AxisError(f"{shown} {error}") from error
+from sweep.experiment.values import Axis, Dimension, Scalar, Setting
+from sweep.experiment.vocabulary import INPUT_NAMES, ROLE_NAMES, is_address, role_of
 
 
 class Builder:
@@ -137,8 +70,7 @@ class Builder:
                 return self._zip(spec, place)
             if isinstance(spec, schema.CsvColumns) and spec.columns:
                 return self._csv_columns(spec, place)
-            axis = self._axis(name, spec, place, repeats=False)
-            return Dimension((axis,)) if axis else None
+            return Dimension((self._axis(name, spec, place, repeats=False),))
         except AxisError as error:
             self._tell(error, place)
             return None
@@ -184,7 +116,7 @@ class Builder:
             return Dimension(tuple(axes))
         return kinds.zipped(axes, dotted(place))
 
-    def _reader(self, place: Place) -> kinds.SettingReader:
+    def _reader(self, place: Place) -> SettingReader:
         def read(target: str, raw: Any, *part: str | int) -> Setting:
             inside = (*place, *part)
             if not (target in ROLE_NAMES or target == "controls" or is_address(target)):
@@ -207,6 +139,8 @@ class Builder:
                     f"{said_where}: target {target} is not a role or a node.field.{did_you_mean(target, ROLE_NAMES)}",
                     "target",
                 )
+        if name == "zip":
+            raise AxisError(f"{said_where} must be a mapping of axes that step together")
         if not targets and (name in ROLE_NAMES or is_address(name)):
             targets = (name,)
         elif not targets and default is not None:
@@ -232,11 +166,11 @@ class Builder:
             case list():
                 return kinds.list_axis(naming, spec, read)
             case schema.StepRange():
-                axis, notices = kinds.step_axis(naming, spec.start, spec.stop, spec.step)
+                axis, notices = step_axis(naming, spec.start, spec.stop, spec.step)
                 self.notices += notices
                 return axis
             case schema.CountRange():
-                return kinds.num_axis(naming, spec.start, spec.stop, spec.num, spec.scale)
+                return num_axis(naming, spec.start, spec.stop, spec.num, spec.scale)
             case schema.Seeds():
                 return self._seeds(naming, spec)
             case schema.Labelled(values=dict()):
@@ -254,7 +188,7 @@ class Builder:
             role = role_of(target)
             if role is not None and target != "seed":
                 raise AxisError(f"{naming.place}: count draws seeds, and {target} is none; a range has start and stop")
-        axis = kinds.seed_axis(naming, spec.count, spec.start)
+        axis = seed_axis(naming, spec.count, spec.start)
         if isinstance(axis.levels, UndrawnLevels):
             self.undrawn[naming.name] = spec.count
         return axis
@@ -290,8 +224,6 @@ class Builder:
                 raise AxisError(f"{naming.place}: {key} makes texts, but {target} is none", key)
 
     def _dynamic(self, naming: Naming, spec: schema.Dynamic, place: Place) -> Axis:
-        from sweep.experiment.dynamic import expand
-
         self._texts_only(naming, "dynamic")
         folder = None
         if spec.wildcards is not None:

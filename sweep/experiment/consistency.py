@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sweep.experiment.definition import Axis, Dimension, Setting
 from sweep.experiment.document import Faults
 from sweep.experiment.levels import ReplacingLevels
+from sweep.experiment.values import Axis, Dimension, Setting
 from sweep.experiment.vocabulary import said
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, overload
 
 from sweep.errors import ExperimentError
-from sweep.experiment.definition import Design, Dimension
 from sweep.experiment.levels import position
 from sweep.experiment.space import Space
+from sweep.experiment.values import Design, Dimension
 
 MAX_DRAWS: Final = 100  # for each point wanted, before the rest is drawn at random
 _ROUNDS: Final = 6

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,11 +13,15 @@ Place: TypeAlias = tuple[str | int, ...]  # the way from the top of a document t
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A place in a text, counted from 1. `source` names another text than the experiment file itself."""
+    """A place in a text, counted from 1. `source` names another text than the experiment file itself.
+
+    `opening` is how many characters stand before a text's own (1: a quote), where they all follow as they are.
+    """
 
     line: int
     column: int
     source: str | None = None
+    opening: int | None = None
 
 
 @dataclass(slots=True)
@@ -63,6 +67,14 @@ class Faults:
     def value(self, place: Place, message: str) -> None:
         """A fault shown at the value."""
         self._add(self.document.mark_of(place, value=True), message)
+
+    def character(self, place: Place, message: str, at: int) -> None:
+        """A fault of the text at `place` in its character `at`, from 1: shown just there, or else told by number."""
+        mark = self.document.mark_of(place, value=True)
+        if mark is None or mark.source is not None or mark.opening is None:
+            self._add(mark, f"{message} (character {at})" if at > 1 else message)
+        else:
+            self._add(replace(mark, column=mark.column + mark.opening + at - 1), message)
 
     def _add(self, mark: Mark | None, message: str) -> None:
         problem = problem_at(mark, message)

@@ -7,9 +7,9 @@ from typing import Any, Final, overload
 
 from sweep.errors import ExperimentError
 from sweep.experiment.conditions import Condition
-from sweep.experiment.definition import Design, Dimension, Level, Scalar, Variation
 from sweep.experiment.levels import position
 from sweep.experiment.space import Filtered, Full, Space
+from sweep.experiment.values import Design, Dimension, Level, Scalar, Variation
 
 MAX_POINTS: Final = 10**15
 MAX_KEPT: Final = 4096  # levels of a dimension that are kept once made

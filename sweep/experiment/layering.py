@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweep.errors import ExperimentError, Problem, UsageError, did_you_mean
+from sweep.experiment.axis_schema import AXIS_KEYS
 from sweep.experiment.document import Document, Mark, Place, dotted, problem_at
+from sweep.experiment.files import did_you_mean_file
 from sweep.experiment.reading import read_file, read_text
 from sweep.experiment.vocabulary import INPUT_NAMES, ROLE_NAMES, is_address
 
@@ -40,7 +42,8 @@ def _included(name: str, document: Document, chain: tuple[Path, ...], mark: Mark
         way = " → ".join(p.name for p in (*chain, path))
         raise ExperimentError.of([problem_at(mark, f"include goes in a circle: {way}")], shown)
     if not path.is_file():
-        raise ExperimentError.of([problem_at(mark, f"include: {name} does not exist")], shown)
+        what = "is a folder, not a file" if path.is_dir() else f"does not exist.{did_you_mean_file(path)}"
+        raise ExperimentError.of([problem_at(mark, f"include: {name} {what}")], shown)
     layer = read_file(path, str(path.name), source=name)
     if layer.data is None:
         layer.data = {}
@@ -103,7 +106,7 @@ def override(document: Document, texts: Sequence[str], fields: Mapping[str, Sequ
             value = read_text(written, folder=document.folder, shown=f"--set {path}").data
         except ExperimentError as error:
             problems = [Problem(message=p.message) for p in error.problems]
-            raise UsageError(f"--set {text}: {problems[0] if problems else error.message}.") from error
+            raise UsageError(f"--set {text}: {problems[0] if problems else error.message}") from error
         place = _resolve(document.data, path, fields)
         _forget(document, place)
         document.keys[place] = document.values[place] = Mark(1, 1, f"--set {path}")
@@ -138,7 +141,8 @@ def _entry(inside: Mapping[str, Any], section: str, rest: str, path: str) -> Pla
     words = INPUT_NAMES if section == "inputs" else ROLE_NAMES
     head, dot, _ = rest.partition(".")
     near = did_you_mean(head if dot else rest, [*inside, *words])
-    if rest in words or (is_address(rest) and not (near and head not in words)):
+    slip = near and section == "axes" and rest.rpartition(".")[2] in AXIS_KEYS  # axes.sed.count is no address
+    if rest in words or (is_address(rest) and not slip):
         return (rest,)
     raise UsageError(f"--set {path}: there is no {dotted((section, head))}.{near}")
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from sweep.errors import ExperimentError, Problem, did_you_mean
-from sweep.experiment.building import Builder, Paths
+from sweep.experiment.building import Builder
 from sweep.experiment.conditions import Clause, Condition, ConditionError, NamedAxis, compile_clause
 from sweep.experiment.consistency import check_replacements
-from sweep.experiment.definition import Axis, AxisKind, Design, Dimension, Experiment, StudyOptions
+from sweep.experiment.declaration import Declaration
 from sweep.experiment.document import Document, Faults, Place, dotted
-from sweep.experiment.grid import check_size
+from sweep.experiment.files import did_you_mean_file
+from sweep.experiment.grid import Grid, check_size
 from sweep.experiment.layering import override, with_includes
 from sweep.experiment.levels import UndrawnLevels, position
 from sweep.experiment.reading import read_file, read_text
 from sweep.experiment.schema import ExperimentFile, section_keys
+from sweep.experiment.settings import Paths
 from sweep.experiment.shape import checked
+from sweep.experiment.values import Axis, AxisKind, Design, Dimension, StudyOptions
 from sweep.experiment.vocabulary import ROLE_NAMES, TEMPLATE_NAMES, is_address, said
 from sweep.experiment.writing import as_run
 
@@ -27,19 +31,19 @@ _DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?\Z"
 MAX_CHECKED_POINTS: Final = 20_000  # a larger grid is not searched for being empty before it is asked for
 
 
-def load_file(path: Path, shown: str, overrides: Sequence[str] = ()) -> Experiment:
+def load_file(path: Path, shown: str, overrides: Sequence[str] = ()) -> Declaration:
     """The experiment in a file; see Experiment.load."""
     document = read_file(path, shown)
     return _load(document, path.resolve(), shown, overrides)
 
 
-def load_text(text: str, folder: Path, overrides: Sequence[str] = ()) -> Experiment:
+def load_text(text: str, folder: Path, overrides: Sequence[str] = ()) -> Declaration:
     """The experiment in a text; see Experiment.from_text."""
     document = read_text(text, folder=folder.resolve(), shown="experiment")
     return _load(document, folder.resolve() / "experiment.yaml", "experiment", overrides)
 
 
-def load_data(data: Mapping[str, Any], folder: Path) -> Experiment:
+def load_data(data: Mapping[str, Any], folder: Path) -> Declaration:
     """The experiment in a mapping; see Experiment.from_dict."""
     document = Document(data=_plain(data), folder=folder.resolve())
     return _load(document, folder.resolve() / "experiment.yaml", "experiment", ())
@@ -54,20 +58,26 @@ def _plain(value: Any) -> Any:
     return value.as_posix() if isinstance(value, Path) else value
 
 
-def _load(document: Document, path: Path, shown: str, overrides: Sequence[str]) -> Experiment:
+def _load(document: Document, path: Path, shown: str, overrides: Sequence[str]) -> Declaration:
     if document.data is None:
         raise ExperimentError(f"{shown} is empty.", source=shown, hint="An experiment has at least a workflow.")
     if not isinstance(document.data, dict):
         raise ExperimentError.of([Problem(message="an experiment is a mapping", line=1, column=1)], shown)
+    if "nodes" in document.data and "workflow" not in document.data:
+        raise ExperimentError(
+            f"{shown} is a workflow, not an experiment.",
+            source=shown,
+            hint=f"sweep init {shown} writes an experiment for it.",
+        )
     document = with_includes(document, path, shown)
     override(document, overrides, section_keys())
     faults = Faults(document)
     file = checked(document, faults)
-    return _Loading(file, document, faults, path, shown).experiment()
+    return _Loading(file, document, faults, path, shown).declaration()
 
 
 class _Loading:
-    """One file on its way to an Experiment."""
+    """One file on its way to what it declares."""
 
     def __init__(self, file: ExperimentFile, document: Document, faults: Faults, path: Path, shown: str) -> None:
         self.file = file
@@ -80,7 +90,7 @@ class _Loading:
             document.folder = self.folder
         self.paths = Paths(faults, self.folder)
 
-    def experiment(self) -> Experiment:
+    def declaration(self) -> Declaration:
         """Raises ExperimentError with every fault found."""
         builder = Builder(self.faults, self.paths)
         inputs = builder.inputs(self.file.inputs)
@@ -92,7 +102,7 @@ class _Loading:
         self._rest(dimensions)
         self._size(dimensions)
         self.faults.raise_any(self.shown)
-        result = Experiment(
+        result = Declaration(
             name=name,
             description=self.file.description,
             workflow=self.paths.shown(("workflow",), self.file.workflow) if workflow_path else self.file.workflow,
@@ -112,7 +122,7 @@ class _Loading:
             ),
             text=as_run(self.document.data, name, self.folder, self.paths.rewritten),
             undrawn=builder.undrawn,
-            notices=tuple(builder.notices),
+            notices=(*builder.notices, *_more_than_there_are(design, dimensions)),
             source="" if self.shown == "experiment" else self.shown,
             marks=_marks(self.document),
         )
@@ -143,7 +153,7 @@ class _Loading:
             known = f" Templates are {', '.join(TEMPLATE_NAMES)}." if not near else ""
             self.faults.value(place, f"workflow: {written} is neither a template nor a file.{near}{known}")
         else:
-            self.faults.value(place, f"workflow: {written} does not exist")
+            self.faults.value(place, f"workflow: {written} does not exist.{did_you_mean_file(path)}")
         return None
 
     def _condition(self, dimensions: Sequence[Dimension]) -> Condition | None:
@@ -158,7 +168,7 @@ class _Loading:
                 try:
                     clause = compile_clause(text, known, wanted=wanted)
                 except ConditionError as error:
-                    self.faults.value(place, f"{section}: {_told(error)}")
+                    self.faults.character(place, f"{section}: {error.message}", error.column)
                     continue
                 undrawn = [n for n in clause.names if n in axes and isinstance(axes[n].levels, UndrawnLevels)]
                 if undrawn:
@@ -217,19 +227,24 @@ class _Loading:
         except ExperimentError as error:
             self.faults.key(("axes",), error.message)
 
-    def _not_empty(self, experiment: Experiment) -> None:
+    def _not_empty(self, declared: Declaration) -> None:
         """Tells now, where that is quickly known, that the conditions leave nothing."""
-        size = 1
-        for dimension in experiment.dimensions:
-            size *= len(dimension)
-        if experiment.condition is not None and size <= MAX_CHECKED_POINTS and not len(experiment.grid.space):
+        if declared.condition is None or _product(declared.dimensions) > MAX_CHECKED_POINTS:
+            return
+        if not len(Grid(declared.dimensions, declared.condition).space):
             place: Place = ("where",) if self.file.where else ("exclude",)
             self.faults.key(place, "the conditions leave no point of the grid")
             self.faults.raise_any(self.shown)
 
 
-def _told(error: ConditionError) -> str:
-    return f"{error.message} (character {error.column})" if error.column > 1 else error.message
+def _product(dimensions: Sequence[Dimension]) -> int:
+    return math.prod(len(dimension) for dimension in dimensions)
+
+
+def _more_than_there_are(design: Design, dimensions: Sequence[Dimension]) -> list[str]:
+    """A notice where a design asks for more points than the grid has."""
+    wanted, size = design.points or 0, _product(dimensions)
+    return [f"design asks for {wanted:,} points; the grid has {size:,}."] if wanted > size else []
 
 
 def _named(axis: Axis) -> NamedAxis:

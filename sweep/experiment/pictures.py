@@ -7,7 +7,8 @@ import warnings
 from pathlib import Path
 from typing import Final
 
-from sweep.experiment.definition import InputImage
+from sweep.experiment.files import did_you_mean_file
+from sweep.experiment.values import InputImage
 
 MAX_BYTES: Final = 200_000_000
 MAX_PIXELS: Final = 100_000_000
@@ -35,7 +36,9 @@ class PictureReader:
 def _facts(path: Path) -> tuple[str, int, int]:
     try:
         if not path.is_file():
-            raise PictureError("is a folder" if path.is_dir() else "does not exist")
+            raise PictureError(
+                "is a folder" if path.is_dir() else f"does not exist.{did_you_mean_file(path)}".rstrip(".")
+            )
         if path.stat().st_size > MAX_BYTES:
             raise PictureError(f"is larger than {MAX_BYTES // 1_000_000} MB")
         raw = path.read_bytes()

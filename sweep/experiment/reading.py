@@ -6,10 +6,11 @@ can come out, aliases are counted as they expand, and nesting is bounded before 
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,9 +26,12 @@ from ruamel.yaml.events import (
     SequenceEndEvent,
     SequenceStartEvent,
 )
+from ruamel.yaml.reader import ReaderError
 
 from sweep.errors import ExperimentError, Problem
 from sweep.experiment.document import Document, Mark, Place, problem_at
+from sweep.experiment.files import did_you_mean_file
+from sweep.experiment.mistakes import syntax_problem
 
 MAX_BYTES: Final = 2_000_000
 MAX_NODES: Final = 100_000
@@ -40,6 +44,7 @@ _INT = re.compile(r"[-+]?[0-9]+\Z")
 _OTHER_INT = re.compile(r"(?:0o[0-7]+|0x[0-9a-fA-F]+)\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
 _NOT_FINITE = re.compile(r"(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z")
+_HALVES = re.compile("[\ud800-\udfff]")
 _TAGS: Final = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq"))
 
 
@@ -48,20 +53,26 @@ def read_file(path: Path, shown: str, source: str | None = None) -> Document:
     is too large, is not UTF-8, or is not YAML.
     """
     try:
-        if not path.is_file():
-            what = "is a folder, not a file" if path.is_dir() else "does not exist"
-            raise ExperimentError(f"{shown} {what}.", source=shown)
+        if path.is_dir():
+            raise ExperimentError(f"{shown} is a folder, not a file.", source=shown)
+        if not path.exists():
+            raise ExperimentError(f"{shown} does not exist.{did_you_mean_file(path)}", source=shown)
         with path.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise ExperimentError(f"{shown} cannot be read: {error.strerror or error}.", source=shown) from error
     if len(raw) > MAX_BYTES:
         raise ExperimentError(f"{shown} is larger than {MAX_BYTES // 1_000_000} MB; that is no experiment.")
+    if raw.startswith(b"\x89PNG"):
+        raise ExperimentError(
+            f"{shown} is a picture, not an experiment.",
+            source=shown,
+            hint=f"sweep init {shown} writes an experiment for the workflow in it.",
+        )
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise ExperimentError.of([Problem(message="is not UTF-8 text", line=line, column=1)], shown) from error
+        raise ExperimentError.of([_encoding_problem(raw, error.start)], shown) from error
     return read_text(text, folder=path.resolve().parent, shown=shown, source=source)
 
 
@@ -71,7 +82,9 @@ def read_text(text: str, *, folder: Path, shown: str, source: str | None = None)
     try:
         root = builder.build(YAML(typ="safe", pure=True).parse(text))
     except MarkedYAMLError as error:
-        raise ExperimentError.of([_syntax_problem(error, text)], shown) from error
+        raise ExperimentError.of([syntax_problem(error, text)], shown) from error
+    except ReaderError as error:
+        raise ExperimentError.of([_character_problem(text, int(error.position))], shown) from error
     except YAMLError as error:
         message = " ".join(str(error).split())
         raise ExperimentError.of([Problem(message=f"is not YAML: {message}")], shown) from error
@@ -88,16 +101,18 @@ def read_text(text: str, *, folder: Path, shown: str, source: str | None = None)
     return document
 
 
-def _syntax_problem(error: MarkedYAMLError, text: str) -> Problem:
-    mark = error.problem_mark or error.context_mark
-    message = " ".join(str(error.problem or error.context or "is not YAML").split())
-    if mark is None:
-        return Problem(message=message)
-    lines = text.splitlines()
-    line = lines[mark.line] if mark.line < len(lines) else ""
-    if "\t" in line[: mark.column + 1]:
-        message = "a tab stands here; YAML is indented with spaces"
-    return Problem(message=message, line=mark.line + 1, column=mark.column + 1)
+def _encoding_problem(raw: bytes, at: int) -> Problem:
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return Problem(message="is UTF-16 text; save it as UTF-8", line=1, column=1)
+    begin = raw.rfind(b"\n", 0, at) + 1
+    column = len(raw[begin:at].decode("utf-8")) + 1
+    return Problem(message="is not UTF-8 text from here on", line=raw[:at].count(b"\n") + 1, column=column)
+
+
+def _character_problem(text: str, at: int) -> Problem:
+    begin = text.rfind("\n", 0, at) + 1
+    message = f"a control character, U+{ord(text[at]):04X}, stands here; YAML holds none"
+    return Problem(message=message, line=text.count("\n", 0, at) + 1, column=at - begin + 1)
 
 
 class _RefusedError(Exception):
@@ -114,6 +129,7 @@ class _Node:
     items: list[_Node] | None = None
     entries: dict[str, tuple[Mark, _Node]] | None = None
     pending: tuple[str, Mark] | None = None  # a key that waits for its value
+    nothing: bool = False  # null that is not even written
 
 
 class _Builder:
@@ -167,7 +183,9 @@ class _Builder:
     def _key(self, parent: _Node, event: Any, mark: Mark) -> None:
         if not isinstance(event, ScalarEvent):
             raise _RefusedError(mark, "a key must be plain text")
-        key = str(event.value)
+        key = self._whole(str(event.value), mark)
+        if key == "<<" and event.style is None:
+            raise _RefusedError(mark, "merge keys (<<) are no part of YAML 1.2; include: lays a file over a base file")
         assert parent.entries is not None
         if key in parent.entries:
             first = parent.entries[key][0]
@@ -181,6 +199,8 @@ class _Builder:
             parent.items.append(node)
         elif parent.entries is not None and parent.pending is not None:
             key, mark = parent.pending
+            if node.nothing:
+                node.mark = mark  # its own is where the next thing begins, on a line further down
             parent.entries.setdefault(key, (mark, node))
             parent.pending = None
 
@@ -192,9 +212,20 @@ class _Builder:
             return _Node(mark, entries={})
         if isinstance(event, SequenceStartEvent):
             return _Node(mark, items=[])
-        text = str(event.value)
+        text = self._whole(str(event.value), mark)
+        mark = replace(mark, opening=_opening(event, text))
         plain = event.style is None and tag in (None, *_TAGS - {"tag:yaml.org,2002:str"})
-        return _Node(mark, scalar=self._scalar(text, mark) if plain else text)
+        return _Node(mark, scalar=self._scalar(text, mark) if plain else text, nothing=plain and not text)
+
+    def _whole(self, text: str, mark: Mark) -> str:
+        """Characters above U+FFFF, which JSON writes as two escapes, put together again."""
+        if not _HALVES.search(text):
+            return text
+        try:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            self.problems.append(problem_at(mark, "half a character stands here: a \\ud… without its other half"))
+            return ""
 
     def _scalar(self, text: str, mark: Mark) -> Any:
         if _NULL.match(text):
@@ -209,6 +240,14 @@ class _Builder:
             self.problems.append(problem_at(mark, f"{text[:40]} is not a number that can be set"))
             return 0
         return float(text) if _FLOAT.match(text) else text
+
+
+def _opening(event: ScalarEvent, text: str) -> int | None:
+    """See Mark. None for a text over several lines, in a block, or with escapes in it."""
+    if event.start_mark.line != event.end_mark.line:
+        return None
+    around = event.end_mark.column - event.start_mark.column - len(text)
+    return {0: 0, 2: 1}.get(around) if event.style in (None, "'", '"') else None
 
 
 class _Expander:

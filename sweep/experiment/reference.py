@@ -19,7 +19,8 @@ and every fault of a file is told at once with its line and column. With
 type; `sweep schema` prints that schema. `sweep plan FILE` says what a file means before anything is rendered.
 
 The keys of the file are roles where they can be: words such as `prompt` or `denoise_strength` that are found in any
-workflow by following its edges. Any other field is named by its address, `node.field`.
+workflow by following its edges. Any other field is named by its address, `node.field`. [axes.md](axes.md) shows every
+kind of axis by example.
 """
 AXES = """## Axes
 
@@ -37,7 +38,7 @@ def experiment_reference() -> str:
     kinds = [name for name in parts if not name.endswith("Spec")]
     keys = sorted(schema["properties"], key=lambda key: _FIRST.index(key) if key in _FIRST else len(_FIRST))
     lines = [HEAD, "## Keys\n", *_table({key: schema["properties"][key] for key in keys if key != "$schema"})]
-    lines += ["", f"Roles: {', '.join(f'`{role}`' for role in sorted(ROLES))}.", "", AXES]
+    lines += ["", *_roles(), "", AXES]
     for name in kinds:
         lines += [f"### {_spaced(name)}\n", _text(parts[name].get("description", "")), ""]
         lines += [*_table(parts[name]["properties"]), ""]
@@ -45,6 +46,13 @@ def experiment_reference() -> str:
         lines += [f"## {key}\n", _text(parts[name].get("description", "")), ""]
         lines += [*_table(parts[name]["properties"]), ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _roles() -> Iterator[str]:
+    yield "## Roles\n"
+    yield "| role | means |\n| --- | --- |"
+    for name, role in ROLES.items():
+        yield f"| `{name}` | {_text(role.means)} |"
 
 
 def _table(properties: Mapping[str, Any]) -> Iterator[str]:

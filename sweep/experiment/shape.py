@@ -53,8 +53,7 @@ def _tell(faults: Faults, place: Place, problem: Any, data: Mapping[str, Any]) -
     kind, raw, name = problem["type"], problem.get("input"), dotted(place)
     last = str(place[-1]) if place else ""
     if kind == "extra_forbidden":
-        known = _known_at(place, data)
-        faults.key(place, f"{name} is not known here.{did_you_mean(last, known)}")
+        faults.key(place, _unknown(place, data))
     elif kind == "missing":
         above = dotted(place[:-1])
         faults.key(place[:-1], f"{above} needs {last}" if above else f"{last} is missing")
@@ -64,6 +63,22 @@ def _tell(faults: Faults, place: Place, problem: Any, data: Mapping[str, Any]) -
         faults.value(place, f"{name} {problem['ctx']['error']}".strip())
     else:
         faults.value(place, f"{name} {_sentence(problem)}")
+
+
+def _unknown(place: Place, data: Mapping[str, Any]) -> str:
+    """Of a key that is not known there: the nearest that could stand there, or that it belongs to another kind."""
+    last, beside, known = str(place[-1]), _beside(place, data), _known_at(place, data)
+    if place[0] == "axes" and len(place) > 2 and last in AXIS_KEYS:
+        others = ", ".join(key for key in beside if key in known)
+        return f"{dotted(place[:-1])} cannot have {last} beside {others}"
+    return f"{dotted(place)} is not known here.{did_you_mean(last, [key for key in known if key not in beside])}"
+
+
+def _beside(place: Place, data: Mapping[str, Any]) -> Sequence[str]:
+    spec: Any = data
+    for part in place[:-1]:
+        spec = spec.get(str(part)) if isinstance(spec, dict) else None
+    return [key for key in spec if key != place[-1]] if isinstance(spec, dict) else []
 
 
 def _known_at(place: Place, data: Mapping[str, Any]) -> Sequence[str]:

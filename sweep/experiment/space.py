@@ -18,8 +18,8 @@ from typing import Any, Final, Protocol
 
 from sweep.errors import ExperimentError
 from sweep.experiment.conditions import Clause, Condition
-from sweep.experiment.definition import Dimension
 from sweep.experiment.levels import value_reader
+from sweep.experiment.values import Dimension
 
 MAX_COMBINATIONS: Final = 20_000_000
 _BLOCK: Final = 512  # bits between two kept counts

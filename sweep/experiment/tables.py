@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweep.errors import ExperimentError, did_you_mean
+from sweep.experiment.files import did_you_mean_file
 from sweep.experiment.reading import read_text
 from sweep.experiment.vocabulary import said
 
@@ -23,7 +24,9 @@ def text_of(path: Path, shown: str) -> str:
     """The file's text. Raises SourceError where it is missing, too large or not UTF-8."""
     try:
         if not path.is_file():
-            raise SourceError(f"{shown} {'is a folder' if path.is_dir() else 'does not exist'}")
+            raise SourceError(
+                f"{shown} is a folder" if path.is_dir() else f"{shown} does not exist.{did_you_mean_file(path)}"
+            )
         if path.stat().st_size > MAX_BYTES:
             raise SourceError(f"{shown} is larger than {MAX_BYTES // 1_000_000} MB")
         return path.read_bytes().decode("utf-8-sig")
@@ -57,6 +60,9 @@ def columns_of(path: Path, shown: str, names: Sequence[str]) -> list[list[str]]:
     missing = [name for name in names if name not in head]
     if missing:
         raise SourceError(f"{shown} has no column {missing[0]}.{did_you_mean(missing[0], head)}")
+    twice = [name for name in names if head.count(name) > 1]
+    if twice:
+        raise SourceError(f"{shown} has the column {twice[0]} twice")
     for number, row in enumerate(rows[1:], 1):
         if len(row) != len(head):
             raise SourceError(f"{shown}: row {number} has {len(row)} cells, the header {len(head)}")

@@ -34,7 +34,7 @@ ROLES: Final[Mapping[str, Role]] = MappingProxyType(
     {
         "prompt": Role(kind="text", means="What the picture should show."),
         "negative_prompt": Role(kind="text", means="What the picture should not show."),
-        "variation": Role(kind="text", means='Appended to the prompt, as "{prompt}, {variation}".'),
+        "variation": Role(kind="text", means="Appended to the prompt, after a comma."),
         "denoise_strength": Role(
             kind="number", low=0, high=1, means="How far img2img may leave its source: 0 keeps it, 1 ignores it."
         ),
@@ -139,7 +139,9 @@ def bounds(low: float | None, high: float | None) -> str:
 def _text_fault(role: Role, value: object) -> str | None:
     if isinstance(value, str):
         return None if value.strip() or role.kind == "text" else "must not be empty"
-    quoted = f'; text that looks like something else needs quotes: "{value}"' if isinstance(value, int | float) else ""
+    quoted = (
+        f'; text that looks like something else needs quotes: "{said(value)}"' if isinstance(value, int | float) else ""
+    )
     return f"must be {'the path of a picture' if role.kind == 'image' else 'text'}, not {said(value)}{quoted}"
 
 

@@ -95,8 +95,10 @@ class Assembly:
 
     def _roles(self, graph: Graph) -> Roles:
         roles = find_roles(graph, self.schemas)
-        chosen = {role: [Address.parse(text) for text in texts] for role, texts in self.experiment.roles.items()}
-        return roles.having(graph, self.schemas, chosen) if chosen else roles
+        for role, texts in self.experiment.roles.items():
+            with self.faults.at(f"roles.{role}"):
+                roles = roles.having(graph, self.schemas, {role: [Address.parse(text) for text in texts]})
+        return roles
 
     def _bindings(self, graph: Graph, outputs: tuple[str, ...], roles: Roles, shaped: Shaped) -> tuple[Binding, ...]:
         draft = Draft(

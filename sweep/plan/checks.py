@@ -32,7 +32,7 @@ def check_fixed(binding: Binding, faults: Faults) -> None:
     for slot, fault in _faults(binding, {}):
         place = places.get(slot.target if slot else "") or next(iter(places.values()), "inputs")
         value = binding.uses.inputs.get(place.removeprefix("inputs."))
-        faults.add(place, _sentence(place, "is", value, fault))
+        faults.add(place, _sentence(place, "is", value, fault), value=True)
 
 
 def check_moved(binding: Binding, dimension: Dimension, around: Around, faults: Faults) -> None:
@@ -51,7 +51,7 @@ def check_moved(binding: Binding, dimension: Dimension, around: Around, faults: 
             kind = f"{slot.address if slot else ''} {_kind(fault)}" if numeric else str(at)
             sentence = _sentence(place, "reaches" if numeric else "has", value, fault)
             if kind not in found or _further(value, found[kind][0]):
-                found[kind] = (value, sentence, place if numeric else f"{place}.{at}")
+                found[kind] = (value, sentence, f"{place}.{at}")
     for _, sentence, where in found.values():
         faults.add(where, sentence)
 

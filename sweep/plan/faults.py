@@ -16,9 +16,12 @@ class Faults:
         self._experiment = experiment
         self._found: dict[str, Problem] = {}
 
-    def add(self, place: str, message: str) -> None:
-        """A fault at a place of the file such as axes.steps; the sentence is to begin with what it is about."""
-        line, column = self._experiment.where_is(place) or (None, None)
+    def add(self, place: str, message: str, *, value: bool = False) -> None:
+        """A fault at a place of the file such as axes.steps, or of the `value` there; the sentence is to begin with
+        what it is about.
+        """
+        where = self._experiment.where_value_is if value else self._experiment.where_is
+        line, column = where(place) or (None, None)
         self._found.setdefault(message, Problem(message=message, line=line, column=column))
 
     def __bool__(self) -> bool:
@@ -31,7 +34,7 @@ class Faults:
         try:
             yield
         except DefinitionError as error:
-            self.add(place, f"{place}: {error}")
+            self.add(place, f"{place}: {error}", value=True)
 
     def raise_any(self) -> None:
         """Raises PlanError with all of them, in the order of the file, if there are any."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TextFormat: TypeAlias = Literal["csv", "json", "md"]
-PARQUET_HINT = "results.parquet is written too where pyarrow is installed: pip install 'sweep-engine[parquet]'."
+PARQUET_HINT = "For results.parquet, too: pip install 'sweep-engine[parquet]'"
 
 
 def write_csv(out: TextIO, names: Sequence[str], rows: Iterable[Row]) -> None:

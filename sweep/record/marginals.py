@@ -79,4 +79,9 @@ def failures(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
 def _text(value: Any) -> str:
     if value is None:
         return "–"
-    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+    return _digits(value) if isinstance(value, float) else str(value)
+
+
+def _digits(value: float) -> str:
+    """Six of them; all of a number that is large."""
+    return f"{value:.6g}" if abs(value) < 1e6 else repr(value).removesuffix(".0")

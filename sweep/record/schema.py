@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import quote
 
 from sweep.errors import CorruptRecordError, DiskFullError, RecordError
 from sweep.record.disk import FULL_HINT, disk_error, make_folder
@@ -176,7 +175,7 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
 
 def connect_reader(folder: Path) -> sqlite3.Connection:
     """As `reading`, to be kept and closed by the caller. Raises sqlite3.Error."""
-    uri = f"file:{quote(str((folder / JOURNAL).absolute()))}?mode=ro"
+    uri = f"{(folder / JOURNAL).absolute().as_uri()}?mode=ro"
     try:
         return _reader(uri)
     except sqlite3.OperationalError:

@@ -110,7 +110,7 @@ def way(start: Path, folder: Path) -> str | None:
         return None
     from urllib.parse import quote
 
-    return "".join(f"{quote(step)}/" for step in steps)
+    return "".join(f"{quote(os.fsencode(step))}/" for step in steps)
 
 
 def sorted_thumbs(material: Material, shown: Shown) -> list[str]:

@@ -44,7 +44,7 @@ def typed(what: str, says: str, *arguments: str, code: int = 2) -> Fault:
 
 
 FAULTS = [
-    Fault(what="unknown key", says="axis is not known here. Did you mean axes?", changes={"axis": {}}),
+    Fault(what="unknown key", says="exclud is not known here. Did you mean exclude?", changes={"exclud": []}),
     inputs("unknown input", "inputs.promt is not a role or a node.field. Did you mean prompt?", promt="x"),
     inputs("wrong type", 'inputs.steps must be a whole number, not "many"', steps="many"),
     axes("unknown axis", "is not a role or a node.field. Did you mean denoise_strength?", denoise_strenght=[0.1]),
@@ -68,6 +68,41 @@ FAULTS = [
         "inputs.model: the server has no model named sandbox-sd1. Did you mean sandbox-sd15?",
         model="sandbox-sd1",
     ),
+    inputs("a picture called otherwise", "image phot.png does not exist. Did you mean photo.png?", image="phot.png"),
+    inputs("a folder for a picture", "inputs.image . is a folder.", image="."),
+    inputs("text that is a number", 'not 42; text that looks like something else needs quotes: "42"', prompt=42),
+    inputs("negative seed", "inputs.seed is -1, but must be 0 to 4294967295.", seed=-1),
+    inputs("width 63", "9:12  inputs.width is 63; the field noise.width takes multiples of 8", width=63),
+    inputs("one field by both its names", "inputs.noise.seed and axes.seed both set noise.seed.", **{"noise.seed": 3}),
+    axes("one field on two axes", "axes.seed and axes.noise.seed both set noise.seed.",
+         **{"seed": [1, 2], "noise.seed": [3, 4]}),
+    axes("seed too large", "axes.seed is 4294967296, but must be 0 to 4294967295.", seed=[2**32]),
+    axes("seed with a point", "axes.seed must be a whole number, not 1.5.", seed=[1.5]),
+    axes("a value twice", "axes.seed: 7 stands twice (values 1 and 3).", seed=[7, 8, 7]),
+    axes("a value that is no list", "axes.seed must be a list or a mapping, not 5; one fixed value belongs to inputs.",
+         seed=5),
+    axes("keys of two kinds", "axes.steps cannot have step beside start, stop, num.",
+         steps={"start": 1, "stop": 9, "num": 3, "step": 2}),
+    axes("a zip that is a list", "axes.zip must be a mapping of axes that step together.", zip=["prompt", "seed"]),
+    axes("a column of another name", "axes.prompt: shots.csv has no column Txt. Did you mean Text?",
+         prompt={"csv": "shots.csv", "column": "Txt"}),
+    axes("a column twice", "axes.steps: shots.csv has the column n twice.", steps={"csv": "shots.csv", "column": "n"}),
+    axes("too many points", "The grid has 1e+18 points; the most is 1e+15.",
+         **{"seed": {"count": 10**9, "start": 0}, "noise.width": {"start": 8, "stop": 8 * 10**9, "step": 8}}),
+    Fault(what="unknown axis in a condition", says="where: there is no axis sed. Did you mean seed?",
+          changes={"where": "sed > 1"}),
+    Fault(what="half a condition", says="where: ends before it is complete.", changes={"where": "seed >"}),
+    Fault(what="a role at no node", says="roles.seed: nois.seed: the workflow has no node 'nois'. Did you mean noise?",
+          changes={"roles": {"seed": "nois.seed"}}),
+    Fault(what="unknown design", says='halton, lhs or one_at_a_time, not "rnd". Did you mean random?',
+          changes={"design": "rnd"}),
+    Fault(what="a base that is a folder", says="include: results is a folder, not a file.",
+          changes={"include": "results"}),
+    Fault(what="a base that includes itself", says="include goes in a circle: wrong.yaml → wrong.yaml.",
+          changes={"include": "wrong.yaml"}),
+    Fault(what="unknown metric", says="study.metrics: There is no metric ssimm. Did you mean ssim?",
+          changes={"study": {"metrics": ["ssimm"]}}, arguments=("run", "wrong.yaml")),
+    Fault(what="a name for a device", says='name "con" cannot name a folder everywhere', changes={"name": "con"}),
     inputs("unknown scheduler", "does not take 'eulr'. Did you mean euler?", scheduler="eulr"),
     axes("unknown scheduler on an axis", "does not take 'dpm'. Did you mean ddpm?", scheduler=["euler", "dpm"]),
     Fault(
@@ -80,9 +115,16 @@ FAULTS = [
     Fault(what="missing workflow", says="workflow: gone.json does not exist", changes={"workflow": "gone.json"}),
     Fault(what="unknown template", says="Did you mean img2img?", changes={"workflow": "img2imgg"}),
     typed("no file", "gone.yaml does not exist.", "run", "gone.yaml"),
+    typed("a file of another name", "smal.yaml does not exist. Did you mean small.yaml?", "run", "smal.yaml"),
+    typed("a workflow for an experiment", "graph.json is a workflow, not an experiment.\nsweep init graph.json writes",
+          "plan", "graph.json"),
+    typed("a picture for an experiment", "photo.png is a picture, not an experiment.", "plan", "photo.png"),
+    typed("merge keys", "merge.yaml: 1 problem\n  2:3  merge keys (<<) are no part of YAML 1.2", "plan", "merge.yaml"),
+    typed("tabs", "tabs.yaml: 1 problem\n  2:1  a tab stands here; YAML is indented with spaces.", "plan", "tabs.yaml"),
+    typed("a key twice", "twice.yaml: 1 problem\n  2:1  name stands twice; first in line 1.", "plan", "twice.yaml"),
     typed("a folder", ". is a folder, not a file.", "run", "."),
     typed("not YAML", "cut.yaml: 1 problem\n  1:8  ", "plan", "cut.yaml"),
-    typed("not UTF-8", "bytes.yaml: 1 problem\n  1:1  is not UTF-8 text", "plan", "bytes.yaml"),
+    typed("not UTF-8", "bytes.yaml: 1 problem\n  1:1  is UTF-16 text; save it as UTF-8.", "plan", "bytes.yaml"),
     typed("empty file", "empty.yaml is empty.", "plan", "empty.yaml"),
     typed("override without a value", "--set axes.seed has no value.", "plan", "small.yaml", "--set", "axes.seed"),
     typed(
@@ -97,6 +139,7 @@ FAULTS = [
     typed("unknown option", "No such option: --sevrer", "run", "small.yaml", "--sevrer", "x"),
     typed("unknown command", "No such command 'rum'.", "rum"),
     typed("no argument", "Missing argument", "run"),
+    typed("a name nearly right", "No such option: --verison. Did you mean --version?", "--verison"),
     typed("no results", "nothing is no results folder.", "status", "nothing"),
     typed(
         "nobody there", "does not answer (connection refused).",
@@ -120,6 +163,9 @@ FAULTS = [
         "run", "small.yaml", "--results", "photo.png", code=4,
     ),
     typed("unknown sandbox model", "sdx is no model of the sandbox.", "sandbox", "--models", "sdx"),
+    typed("no sandbox model", "A sandbox has at least one model.", "sandbox", "--models", ","),
+    typed("a template to inspect", "img2img is a template, not a file.", "inspect", "img2img"),
+    typed("no workflow to inspect", "graf.json does not exist. Did you mean graph.json?", "inspect", "graf.json"),
     typed("half a sandbox model", "a:b names no model.", "sandbox", "--models", "a:b"),
     typed("a base it does not paint", "The sandbox paints no sd-9 models.", "sandbox", "--models", "a:sd-9:main"),
     typed("a type it does not know", "maim is no type of model.", "sandbox", "--models", "a:sd-1:maim"),
@@ -138,6 +184,12 @@ def test_a_fault_is_a_sentence(fault: Fault, sweep: Sweep, home: Path) -> None:
     (home / "cut.yaml").write_text("name: [")
     (home / "bytes.yaml").write_bytes(b"\xff\xfe\x00name")
     (home / "empty.yaml").write_text("")
+    (home / "merge.yaml").write_text("inputs:\n  <<: {steps: 3}\n")
+    (home / "tabs.yaml").write_text("inputs:\n\tsteps: 3\n")
+    (home / "twice.yaml").write_text("name: a\nname: b\n")
+    (home / "graph.json").write_text('{"nodes": {}, "edges": []}')
+    (home / "shots.csv").write_text("Text,n,n\nink,1,2\n")
+    (home / "results").mkdir()
     write(home / "wrong.yaml", **fault.changes)
     answer = sweep(*fault.arguments)
     assert fault.says in answer.err

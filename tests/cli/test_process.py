@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-ENTRY = [sys.executable, "-c", "from sweep.cli.app import main; main()"]
+ENTRY = [sys.executable, "-m", "sweep"]
 
 
 def started(
@@ -40,16 +41,44 @@ def test_control_c_ends_the_sandbox_quietly() -> None:
     assert process.returncode == 130
 
 
-def test_control_c_while_modules_are_loaded_is_quiet(home: Path) -> None:
+@pytest.mark.parametrize("module", ["sweep.cli", "typer", "pydantic"])
+def test_control_c_while_modules_are_loaded_is_quiet(module: str, home: Path) -> None:
     process = started("plan", "small.yaml", environment={"PYTHONPROFILEIMPORTTIME": "1"})
     assert process.stderr is not None
     for line in process.stderr:  # it tells of every module that is loaded
-        if b"typer" in line:
+        if line.split(b"|")[-1].strip().decode() == module:
             break
+    else:
+        pytest.fail(f"{module} was never loaded")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
     assert (process.returncode, out) == (130, b"")
     assert b"Traceback" not in err
+
+
+def test_a_job_in_the_background_goes_on(home: Path) -> None:
+    process = subprocess.Popen(
+        [*ENTRY, "run", "small.yaml", "--no-report", "--progress", "json"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as a shell without job control does
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line)["event"] == "Submitted":
+            break
+    process.send_signal(signal.SIGINT)
+    told = process.communicate()[0].splitlines()
+    assert json.loads(told[-1])["completed"] == 12
+    assert process.returncode == 0
+
+
+@pytest.mark.usefixtures("done")
+def test_a_shell_is_offered_commands_options_and_runs() -> None:
+    for typed, offered in (("sweep ver", "verify"), ("sweep run --fu", "--fuse"), ("sweep status sm", "small")):
+        words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1), "_SWEEP_COMPLETE": "complete_bash"}
+        process = started(environment=words)
+        assert process.communicate()[0].decode().split() == [offered]
 
 
 def test_a_reader_that_leaves_is_no_error(done: Path) -> None:

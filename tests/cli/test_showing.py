@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from sweep.cli.console import bytes_text, clock_text, filled, seconds_text
@@ -77,6 +79,20 @@ def test_the_headline_comes_first(style: str, capsys: pytest.CaptureFixture[str]
     assert told[2].startswith("failed")
 
 
+def test_a_retry_takes_one_line_of_a_terminal_and_a_failure_all_it_needs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    error = "OutOfMemoryError: CUDA out of memory while denoising"
+    with progress("rich") as display:
+        display(STARTED)
+        display(events.Retrying(key="k", index=7, server="gpu1", attempt=1, delay=0.5, error=error))
+        display(dataclasses.replace(failed(), error=error))
+    told = capsys.readouterr().err.splitlines()
+    assert told[1] == "  again in 0.5 s  point 7 on gpu1: OutOfMemoryError: CUDA o…"
+    assert " ".join(line.strip() for line in told[2:]).endswith(error)
+
+
 def test_failures_in_great_number_are_counted_not_told(capsys: pytest.CaptureFixture[str]) -> None:
     with progress("plain") as display:
         display(STARTED)
@@ -103,7 +119,7 @@ def test_durations(seconds: float, text: str) -> None:
 
 def test_clocks_and_sizes() -> None:
     assert [clock_text(value) for value in (82, 7384, -1)] == ["1:22", "2:03:04", "0:00"]
-    assert [bytes_text(value) for value in (12, 61e6, 2e12)] == ["12 B", "61 MB", "2.0 TB"]
+    assert [bytes_text(value) for value in (12, 61e6, 2e12, 19.6e15)] == ["12 B", "61 MB", "2.0 TB", "19.6 PB"]
 
 
 def test_a_per_cent_sign_stays_with_its_number() -> None:

@@ -229,7 +229,7 @@ def test_every_fault_of_one_axis_is_told(faults: Fail) -> None:
 
 def test_two_axes_may_not_set_one_thing(faults: Fail) -> None:
     both = "prompt: [a, b]\n  look: {values: {x: {prompt: c}}}"
-    assert faults(HEAD + both) == ["5:3  axes prompt and look both set prompt"]
+    assert faults(HEAD + both) == ["5:3  axes prompt and look both set prompt."]
     again = "seed: [1]\n  more: {zip: {seed: [1, 2], steps: [1, 2]}}"
     assert any("two axes named seed" in line for line in faults(HEAD + again))
 

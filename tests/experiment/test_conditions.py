@@ -73,7 +73,7 @@ def test_an_exclusion_leaves_what_it_does_not_hold_for() -> None:
         ("lora == 'flim'", 'lora has no value "flim". Did you mean film?', 9),
         ("seed = 3", "equality is written ==", 1),
         ("seed == 1 && flag", "write and, or, not", 12),
-        ("seed >", "cannot be read", 6),
+        ("seed >", "ends before it is complete", 6),
         ("", "is empty", 1),
         ("1 == 1", "names no axis", 1),
         ("seed", "where something true or false belongs", 1),

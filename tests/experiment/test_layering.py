@@ -48,7 +48,7 @@ def test_a_fault_in_a_base_file_is_told_with_its_name_and_place(faults: Fail, fo
     (folder / "base.yaml").write_text("workflow: img2img\ninputs:\n  steps: 0\n")
     assert faults("include: base.yaml\ninputs: {sed: 1}") == [
         "2:10  inputs.sed is not a role or a node.field. Did you mean seed?",
-        "inputs.steps is 0, but must be at least 1 (base.yaml 3:10)",
+        "inputs.steps is 0, but must be at least 1 (base.yaml 3:10).",
     ]
 
 
@@ -57,10 +57,10 @@ def test_circles_and_missing_bases_are_refused(faults: Fail, folder: Path) -> No
     (folder / "b.yaml").write_text("include: a.yaml")
     assert "include goes in a circle: test.yaml → a.yaml → b.yaml → a.yaml" in faults("include: a.yaml")[0]
     assert "include goes in a circle: test.yaml → test.yaml" in faults("include: test.yaml")[0]
-    assert faults("workflow: txt2img\ninclude: none.yaml") == ["2:10  include: none.yaml does not exist"]
-    assert faults("include: 3") == ["1:10  include must be a file, or a list of files"]
+    assert faults("workflow: txt2img\ninclude: none.yaml") == ["2:10  include: none.yaml does not exist."]
+    assert faults("include: 3") == ["1:10  include must be a file, or a list of files."]
     (folder / "list.yaml").write_text("- a")
-    assert faults("include: list.yaml") == ["1:10  include: list.yaml does not hold a mapping"]
+    assert faults("include: list.yaml") == ["1:10  include: list.yaml does not hold a mapping."]
 
 
 def test_overrides(load: Load) -> None:
@@ -97,7 +97,7 @@ def test_overrides(load: Load) -> None:
         ("=3", "has no value"),
         ("design.pionts=3", "design has no pionts. Did you mean points?"),
         ("name.x=3", "name is one value"),
-        ("inputs.cfg_scale=[2,3", "expected ',' or ']'"),
+        ("inputs.cfg_scale=[2,3", "this bracket is never closed; ] is missing."),
         ("axes.a.b.7=3", "axes.a.b holds no 7"),
         ("axes.seed.start.x=3", "axes.seed.start holds no x"),
     ],

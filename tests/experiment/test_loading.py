@@ -40,34 +40,39 @@ study: {metric: [a], replicates: 0}
 """
 
 
+def test_a_design_of_more_points_than_there_are_is_noticed(load: Load) -> None:
+    asked = load("workflow: txt2img\naxes: {seed: [1, 2]}\ndesign: {kind: random, points: 7}")
+    assert (len(asked.grid), asked.notices) == (2, ("design asks for 7 points; the grid has 2.",))
+
+
 def test_every_fault_at_once_in_the_order_of_the_file(faults: Fail) -> None:
     assert faults(TYPO) == [
         "2:11  workflow: img2im is neither a template nor a file. Did you mean img2img?",
         "4:3  inputs.denoise_strenght is not a role or a node.field. Did you mean denoise_strength?",
-        "5:10  inputs.image bad.png is no PNG: it does not decode as a picture",
-        "6:18  inputs.control_image nope.png does not exist",
-        "7:10  inputs.steps is 0, but must be at least 1",
-        '8:14  inputs.cfg_scale must be a number, not "7"',
-        "9:9  inputs.seed is -1, but must be 0 to 4294967295",
-        "10:10  inputs.width must be a whole number, not 2.5",
+        "5:10  inputs.image bad.png is no PNG: it does not decode as a picture.",
+        "6:18  inputs.control_image nope.png does not exist.",
+        "7:10  inputs.steps is 0, but must be at least 1.",
+        '8:14  inputs.cfg_scale must be a number, not "7".',
+        "9:9  inputs.seed is -1, but must be 0 to 4294967295.",
+        "10:10  inputs.width must be a whole number, not 2.5.",
         "11:1  descriptoin is not known here. Did you mean description?",
-        "13:40  axes.denoise_strength reaches 1.2, but denoise_strength must be 0 to 1",
+        "13:40  axes.denoise_strength reaches 1.2, but denoise_strength must be 0 to 1.",
         "16:5  zip: prompt has 3 values, seed has 4.",
-        "17:3  axes.a.b needs step",
-        "17:28  axes.a.b.stpe is not known here. Did you mean stop?",
-        "18:8  where: there is no axis sed. Did you mean seed? (character 28)",
-        "20:5  exclude: cannot be read; equality is written ==",
+        "17:3  axes.a.b needs step.",
+        "17:28  axes.a.b.stpe is not known here. Did you mean step?",
+        "18:35  where: there is no axis sed. Did you mean seed?",
+        "20:5  exclude: cannot be read; equality is written ==.",
         "21:5  exclude: there is no axis nope.",
         (
             "22:16  design.kind must be full, random, sobol, halton, lhs or one_at_a_time, "
             'not "randm". Did you mean random?'
         ),
         "23:9  roles.promt is not a role. Did you mean prompt?",
-        "23:16  roles.promt: x is not written node.field",
-        "23:27  roles.prompt: pos is not written node.field",
-        "24:11  localhost is not the URL of a server, as http://host:9090 is",
+        "23:16  roles.promt: x is not written node.field.",
+        "23:27  roles.prompt: pos is not written node.field.",
+        "24:11  localhost is not the URL of a server, as http://host:9090 is.",
         "25:9  study.metric is not known here. Did you mean metrics?",
-        "25:34  study.replicates is 0, but must be at least 1",
+        "25:34  study.replicates is 0, but must be at least 1.",
     ]
 
 
@@ -95,7 +100,7 @@ def test_the_message_names_the_file_as_it_was_written(
         ("workflow: txt2img\nname: ../x", "cannot name a folder everywhere"),
         ("workflow: txt2img\nname: 3", "2:7  name must be text, not 3"),
         ("workflow: txt2img\naxes: [1]", "2:7  axes must be a mapping, not a list"),
-        ("workflow: txt2img\ninputs:", "2:8  inputs must be a mapping, not null"),
+        ("workflow: txt2img\ninputs:", "2:1  inputs must be a mapping, not null"),
         ("workflow: txt2img\ninputs: {board: x}", "2:10  inputs.board: the board stands at the top level of the file"),
         ("workflow: txt2img\ninputs: {lora: [{nam: x}]}", "has nam, which is not known there; known are name, weight"),
         ("workflow: txt2img\ninputs: {lora: [{name: x, weight: a}]}", 'has weight "a", which is no number'),

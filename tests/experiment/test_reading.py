@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -30,31 +31,63 @@ def said(raw: bytes | str, tmp_path: Path) -> str:
     [
         ("", "x.yaml is empty. An experiment has at least a workflow."),
         ("# only a comment\n", "x.yaml is empty. An experiment has at least a workflow."),
-        ("- a\n- b", "x.yaml: 1 problem 1:1  an experiment is a mapping"),
-        ("text", "x.yaml: 1 problem 1:1  an experiment is a mapping"),
-        ("a: 1\nb: [1,", "x.yaml: 1 problem 2:7  expected the node content, but found '<stream end>'"),
-        ("a:\n\t- 1", "x.yaml: 1 problem 2:1  a tab stands here; YAML is indented with spaces"),
-        ("a: b\n\tc: d", "x.yaml: 1 problem 2:1  a tab stands here; YAML is indented with spaces"),
-        ("a: 1\nb: 2\na: 3", "x.yaml: 1 problem 3:1  a stands twice; first in line 1"),
-        ("a: {x: 1, x: 2}", "x.yaml: 1 problem 1:11  x stands twice; first in line 1"),
-        ("a: 1\n---\nb: 2", "x.yaml: 1 problem 2:1  a second document begins here; a file holds one experiment"),
-        ("a: .nan", "x.yaml: 1 problem 1:4  .nan is not a number that can be set"),
-        ("a: 1e999", "x.yaml: 1 problem 1:4  1e999 is not a number that can be set"),
-        ("a: " + "9" * 400, "x.yaml: 1 problem 1:4  a number of more than 300 digits"),
-        ("? [a]\n: b", "x.yaml: 1 problem 1:3  a key must be plain text"),
-        ("a: *b", "x.yaml: 1 problem 1:4  *b stands for nothing: no &b before it"),
+        ("- a\n- b", "x.yaml: 1 problem 1:1  an experiment is a mapping."),
+        ("text", "x.yaml: 1 problem 1:1  an experiment is a mapping."),
+        ("a: 1\nb: [1,", "x.yaml: 1 problem 2:7  a value or a closing bracket is missing at the end."),
+        ("a:\n\t- 1", "x.yaml: 1 problem 2:1  a tab stands here; YAML is indented with spaces."),
+        ("a: b\n\tc: d", "x.yaml: 1 problem 2:1  a tab stands here; YAML is indented with spaces."),
+        ("a: 1\nb: 2\na: 3", "x.yaml: 1 problem 3:1  a stands twice; first in line 1."),
+        ("a: {x: 1, x: 2}", "x.yaml: 1 problem 1:11  x stands twice; first in line 1."),
+        ("a: 1\n---\nb: 2", "x.yaml: 1 problem 2:1  a second document begins here; a file holds one experiment."),
+        ("a: .nan", "x.yaml: 1 problem 1:4  .nan is not a number that can be set."),
+        ("a: 1e999", "x.yaml: 1 problem 1:4  1e999 is not a number that can be set."),
+        ("a: " + "9" * 400, "x.yaml: 1 problem 1:4  a number of more than 300 digits."),
+        ("? [a]\n: b", "x.yaml: 1 problem 1:3  a key must be plain text."),
+        ("a: *b", "x.yaml: 1 problem 1:4  *b stands for nothing: no &b before it."),
         ("a: &a [*a]", "x.yaml: 1 problem 1:4  nested deeper than 40 levels; does an alias hold itself?"),
-        ("a: " + "[" * 50 + "]" * 50, "x.yaml: 1 problem 1:43  nested deeper than 40 levels"),
-        ("a: " + "[" * 50_000, "x.yaml: 1 problem 1:43  nested deeper than 40 levels"),
-        (BOMB, "x.yaml: 1 problem 1:35  aliases expand to more than 100000 values"),
-        (b"\xff\xfea", "x.yaml: 1 problem 1:1  is not UTF-8 text"),
-        (b"a: 1\nb: caf\xe9", "x.yaml: 1 problem 2:1  is not UTF-8 text"),
+        ("a: " + "[" * 50 + "]" * 50, "x.yaml: 1 problem 1:43  nested deeper than 40 levels."),
+        ("a: " + "[" * 50_000, "x.yaml: 1 problem 1:43  nested deeper than 40 levels."),
+        (BOMB, "x.yaml: 1 problem 1:35  aliases expand to more than 100000 values."),
+        ("a: 1".encode("utf-16"), "x.yaml: 1 problem 1:1  is UTF-16 text; save it as UTF-8."),
+        (b"a: 1\nb: caf\xe9", "x.yaml: 1 problem 2:7  is not UTF-8 text from here on."),
+        ("a: 1\nb: \x07", "x.yaml: 1 problem 2:4  a control character, U+0007, stands here; YAML holds none."),
+        ("a: 1\n\0", "x.yaml: 1 problem 2:1  a control character, U+0000, stands here; YAML holds none."),
+        ('a: "b\nc: d', "x.yaml: 1 problem 1:4  this quote is never closed."),
+        ("a: {b: [1, 2}", "x.yaml: 1 problem 1:13  expected ',' or ']', but got '}'."),
+        ("a: [1, 2", "x.yaml: 1 problem 1:4  this bracket is never closed; ] is missing."),
+        (
+            "a: b\n c: d",
+            "x.yaml: 1 problem 2:3  a second colon in the line, or a wrong indent; text with ': ' in it needs quotes.",
+        ),
+        ("a:\n  - 1\n b: 2", "x.yaml: 1 problem 3:2  the indentation fits nothing above it."),
+        ('a: "\\ud83d"', "x.yaml: 1 problem 1:4  half a character stands here: a \\ud… without its other half."),
+        ("a: %b", "x.yaml: 1 problem 1:4  text cannot begin with % unless it stands in quotes."),
+        ("a: &", "x.yaml: 1 problem 1:5  a name is missing after & or *; text that begins so needs quotes."),
+        ("a:\n  b: 1\nc\nd: 2", "x.yaml: 1 problem 3:1  a key without its colon, or text that goes on too far left."),
+        (
+            b"\x89PNG\r\n\x1a\n",
+            "x.yaml is a picture, not an experiment. sweep init x.yaml writes an experiment for the workflow in it.",
+        ),
+        (
+            '{"nodes": {}, "edges": []}',
+            "x.yaml is a workflow, not an experiment. sweep init x.yaml writes an experiment for it.",
+        ),
         (b"#" * (MAX_BYTES + 1), "x.yaml is larger than 2 MB; that is no experiment."),
-        ("<<: {a: 1}\nworkflow: txt2img", "x.yaml: 1 problem 1:1  << is not known here."),
+        (
+            "<<: {a: 1}\nworkflow: txt2img",
+            "x.yaml: 1 problem 1:1  merge keys (<<) are no part of YAML 1.2; include: lays a file over a base file.",
+        ),
     ],
 )
 def test_files_that_are_no_experiment(raw: bytes | str, message: str, tmp_path: Path) -> None:
     assert said(raw, tmp_path) == message
+
+
+def test_json_writes_some_characters_in_two_escapes(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    data = {"workflow": "txt2img", "inputs": {"prompt": "a 😀 face"}}
+    path.write_text(json.dumps(data), encoding="ascii")
+    assert Experiment.load(path).inputs["prompt"] == "a 😀 face"
 
 
 @pytest.mark.parametrize("tag", ["!!python/object/apply:os.system", "!!python/name:os.system", "!custom", "!!binary"])

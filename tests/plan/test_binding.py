@@ -331,7 +331,7 @@ def test_problems_have_their_line_and_column(pictures: Path) -> None:
     )
     with pytest.raises(PlanError) as error:
         make_plan(Experiment.from_text(text, pictures), builtin_schemas(), MODELS)
-    assert [(problem.line, problem.column) for problem in error.value.problems] == [(5, 3), (9, 5)]
+    assert [(problem.line, problem.column) for problem in error.value.problems] == [(5, 10), (9, 5)]
 
 
 def test_roles_that_a_person_settles_win(plans: Plans) -> None:

@@ -1,0 +1,34 @@
+"""`python -m sweep`, and what the console script calls. First it imports next to nothing, so that Ctrl-C is quiet."""
+
+import os
+import signal
+import sys
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line and end the process with the documented exit code.
+
+    Until the modules are loaded, and again once all is done, there is nothing to put in order: Ctrl-C just ends it.
+    """
+    usual = signal.getsignal(signal.SIGINT)
+    heeded = usual is not signal.SIG_IGN  # a shell's background job: its terminal's Ctrl-C is not meant for it
+    if heeded:
+        signal.signal(signal.SIGINT, _leave)
+    from sweep.cli import app, line  # noqa: F401  the parser too, which is most of it
+
+    if heeded:
+        signal.signal(signal.SIGINT, usual)
+    code = app.run(sys.argv[1:])
+    if heeded:
+        signal.signal(signal.SIGINT, _leave)
+    sys.exit(code)
+
+
+def _leave(*_: object) -> None:
+    os._exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()
