@@ -110,6 +110,7 @@ class Runner:
             kinds={axis.name: axis.kind for axis in preparation.plan.axes},
             downloads=anyio.CapacityLimiter(options.downloads),
             leave=self._leave,
+            took=self._pool.took,
             abandon=self._abandon,
             outcome=self._outcome,
             checkpoint=checkpoint,
@@ -264,20 +265,24 @@ class Runner:
             self._group.cancel_scope.cancel()
 
     async def _watch_pool(self) -> None:
-        """End the run when no server is left that could do anything, or none came back for too long."""
+        """End the run when no server is left that could do anything, or none took work for too long."""
         until: float | None = None  # when patience ends, while no server takes work
         while True:
             changed = self._pool.changed
-            if self._pool.alive():
+            if self._pool.serving():
                 until = None
                 await changed.wait()
                 continue
             until = until or anyio.current_time() + self._options.patience
             with anyio.CancelScope(deadline=0 if self._pool.hopeless() else until) as patience:
                 await changed.wait()
-            if patience.cancelled_caught:
-                self._break_off(next(member.left for member in self._pool.members if member.left))
+            if not patience.cancelled_caught:
+                continue
+            if not self._desk.flights or self._pool.hopeless():
+                assert self._pool.last is not None
+                self._break_off(self._pool.last)
                 return
+            until = None  # one that refuses more has something of ours: what it brings may be the end of all
 
     async def _watch_disk(self) -> None:
         """Begin nothing more when the disk is nearly full; what is in flight is finished while it can be."""
