@@ -22,13 +22,8 @@ from sweep.servers.connecting import connect
 from tests.engine.conftest import AT_ONCE, Bench
 
 REFUSES = Faults(error_503=1.0, only="enqueue_batch", retry_after=0)
+REFUSES_429 = Faults(error_429=1.0, only="enqueue_batch", retry_after=0)
 IMPATIENT = replace(AT_ONCE, patience=0.5)
-
-
-@pytest.fixture(autouse=True)
-def asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sandbox asks for a second at least; here what counts is how often, not how long."""
-    monkeypatch.setattr("sweep.servers.faults.retry_after", lambda header, now=None: 0.0 if header else None)
 
 
 def refuse_once_begun(bench: Bench, server: Sandbox, faults: Faults = REFUSES) -> None:
@@ -40,12 +35,12 @@ def changes(bench: Bench) -> list[str]:
     return [event.state for event in bench.of(events.ServerChanged)]
 
 
-@pytest.mark.parametrize("status", ["error_503", "error_429"])
+@pytest.mark.parametrize("faults", [REFUSES, REFUSES_429], ids=["503", "429"])
 async def test_a_run_ends_whose_only_server_refuses_everything(
-    bench: Bench, sandbox_with: Callable[..., Any], status: str
+    bench: Bench, sandbox_with: Callable[..., Any], faults: Faults
 ) -> None:
     async with sandbox_with() as server:
-        refuse_once_begun(bench, server, Faults(**{status: 1.0, "only": "enqueue_batch"}))
+        refuse_once_begun(bench, server, faults)
         summary = await bench.run(await bench.experiment(), server.url, options=IMPATIENT)
         assert (summary.exit_code, summary.ending, summary.rendered) == (3, "no-server", 0)
         assert re.search(r"has refused \d+ submissions in a row: .* is overloaded \((503|429)", summary.reason)
@@ -98,7 +93,7 @@ async def test_a_picture_is_waited_for_where_the_server_is_overloaded(
     bench: Bench, sandbox_with: Callable[..., Any]
 ) -> None:
     """It was paid for: 503 to a download is no reason to render it again."""
-    async with sandbox_with(faults=Faults(error_503=1.0, only="/full", most=60)) as server:
+    async with sandbox_with(faults=Faults(error_503=1.0, only="/full", most=60, retry_after=0)) as server:
         summary = await bench.run(await bench.experiment(), server.url)
         assert (summary.completed, summary.failed) == (6, 0)
         assert set(server.renders.values()) == {1}
