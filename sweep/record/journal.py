@@ -20,7 +20,7 @@ from sweep.record import operations, queries
 from sweep.record.base import Counts, Failure, Intent, Point, Rendering, RunFacts, Standing, State, Times
 from sweep.record.checkpoints import Checkpoint, no_checkpoint
 from sweep.record.known import CompactKeys
-from sweep.record.schema import JOURNAL, connect_reader, connect_writer, telling
+from sweep.record.schema import JOURNAL, RUN_CACHE, connect_reader, connect_writer, telling
 from sweep.record.writer import Writer
 
 _T = TypeVar("_T")
@@ -190,7 +190,7 @@ def _connect(folder: Path, *, create: bool) -> tuple[sqlite3.Connection, sqlite3
     db = connect_writer(folder, create=create)
     try:
         with telling(folder / JOURNAL):
-            return db, connect_reader(folder)
+            return db, connect_reader(folder, RUN_CACHE)
     except BaseException:
         db.close()
         raise
