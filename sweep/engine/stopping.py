@@ -19,6 +19,7 @@ import anyio.to_thread
 
 REQUEST: Final = "stop-request"
 LOOK_EVERY: Final = 0.5  # seconds between looks at the request file
+ENDINGS: Final = (signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
 
 
 class Stop:
@@ -41,17 +42,19 @@ class Stop:
 
 @contextmanager
 def signals(stop: Stop) -> Iterator[None]:
-    """While inside, Ctrl-C asks for stage 1, then 2, then ends the process; SIGTERM asks for stage 2.
+    """While inside, Ctrl-C asks for stage 1, then 2, then ends the process; SIGTERM, and SIGHUP of a terminal that was
+    closed, ask for stage 2. What the process was started to ignore (`nohup`, a script's `&`) stays ignored.
 
     Only to be used in the main thread, inside a running event loop.
     """
     loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDINGS)}
+    before = {number: handler for number, handler in found.items() if handler is not signal.SIG_IGN}
     seen = 0
 
     def handle(number: int, _: FrameType | None) -> None:
         nonlocal seen
-        if number == signal.SIGTERM:
+        if number in ENDINGS:
             loop.call_soon_threadsafe(stop.request, 2)
             return
         seen += 1
