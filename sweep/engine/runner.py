@@ -127,10 +127,10 @@ class Runner:
         prepared = self._prepared
         self._listener(prepared.started())
         try:
-            await self._take_up()
             async with tasks() as self._watchers:
                 self._watch()
                 async with tasks() as self._group:
+                    await self._take_up()
                     for member in prepared.members:
                         self._group.start_soon(self._serve, member)
                 self._watchers.cancel_scope.cancel()
@@ -142,9 +142,18 @@ class Runner:
         return await end(prepared, self._verdict, self._stop, self._error, seconds, self._listener)
 
     async def _take_up(self) -> None:
-        for job in await open_jobs(self._prepared, self._listener):
-            self._twins.begin(job.keys)
-            self._work.put(job)
+        """What an earlier run left open; whoever stops this one does not wait for servers to be asked about it."""
+        async with tasks() as asking:
+
+            async def give_up() -> None:
+                await self._stop.reached(1)
+                asking.cancel_scope.cancel()
+
+            asking.start_soon(give_up)
+            for job in await open_jobs(self._prepared, self._listener):
+                self._twins.begin(job.keys)
+                self._work.put(job)
+            asking.cancel_scope.cancel()
 
     def _watch(self) -> None:
         assert self._watchers is not None
@@ -152,6 +161,7 @@ class Runner:
         self._watchers.start_soon(watch_requests, self._stop, self._prepared.folder)
         self._watchers.start_soon(self._watch_pool)
         self._watchers.start_soon(self._watch_disk)
+        self._watchers.start_soon(self._watch_record)
         for member in self._prepared.members:
             if member.left is not None:
                 self._watchers.start_soon(self._revive, member)
@@ -291,3 +301,12 @@ class Runner:
         self._error = self._error or full
         self._listener(events.Notice(message=full.message))
         self._work.stop()
+
+    async def _watch_record(self) -> None:
+        """End the run when the folder it writes to is gone from where it was."""
+        try:
+            while True:
+                await anyio.sleep(space.LOOK_EVERY)
+                await self._prepared.journal.require_in_place()
+        except RecordError as error:
+            self._break_off(error)
