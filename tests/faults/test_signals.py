@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from sweep.engine.stopping import REQUEST
+from sweep.record.lock import LOCK
 from tests.faults.processes import Bench, SandboxProcess
 
 INT, TERM, STOP, CONT, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGSTOP, signal.SIGCONT, signal.SIGHUP
@@ -167,6 +170,27 @@ def test_stop_and_cancel_from_another_terminal(bench: Bench, slow: SandboxProces
     assert {status for several in slow.batches().values() for status in several} == {"canceled"}
     code, said = bench.sweep("stop", "small")
     assert (code, "No run is going on" in said) == (2, True)
+
+
+def test_stopping_a_run_that_died(bench: Bench, slow: SandboxProcess) -> None:
+    pid, _ = start(bench, slow)
+    bench.zygote.signal(pid, signal.SIGKILL)
+    ended(bench, pid)
+    for command in ("stop", "cancel"):
+        code, said = bench.sweep(command, "small")
+        assert (code, "No run is going on" in said) == (2, True)
+
+
+def test_stopping_a_run_on_another_machine(bench: Bench) -> None:
+    """The folder is on a disk that both see: the lock says nothing here, and the request is found there."""
+    server = bench.sandbox()
+    assert bench.run(server)[0] == 0
+    note = {"pid": 7, "host": "elsewhere", "machine": "another", "since": "2026-01-02 03:04:05"}
+    (bench.results.folder / LOCK).write_text(json.dumps(note))
+    code, said = bench.sweep("stop", "small")
+    assert (code, "if process 7 on elsewhere" in said) == (0, True)
+    assert (bench.results.folder / REQUEST).read_text() == "1\n"
+    server.kill()
 
 
 def test_a_server_that_hangs_does_not_hold_up_the_end(bench: Bench, slow: SandboxProcess) -> None:
