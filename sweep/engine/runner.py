@@ -286,13 +286,10 @@ class Runner:
             until = until or anyio.current_time() + self._options.patience
             with anyio.CancelScope(deadline=0 if self._pool.hopeless() else until) as patience:
                 await changed.wait()
-            if not patience.cancelled_caught:
-                continue
-            if not self._desk.flights or self._pool.hopeless():
+            if patience.cancelled_caught:
                 assert self._pool.last is not None
                 self._break_off(self._pool.last)
                 return
-            until = None  # one that refuses more has something of ours: what it brings may be the end of all
 
     async def _watch_disk(self) -> None:
         """Begin nothing more when the disk is nearly full; what is in flight is finished while it can be."""

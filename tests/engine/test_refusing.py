@@ -71,22 +71,17 @@ async def test_others_do_the_work_of_a_server_that_refuses(bench: Bench, sandbox
         assert not tired.renders
 
 
-async def test_what_a_refusing_server_has_is_waited_for(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
-    """Patience is for a run of which nothing is under way anywhere."""
-    async with sandbox_with(latency=2.0) as server:
-
-        def watch(event: events.Event) -> None:
-            if isinstance(event, events.Started):
-                server.faults = REFUSES
-            if isinstance(event, events.Completed):
-                server.faults = Faults()
-
-        bench.watch(watch)
+async def test_a_server_that_has_something_of_ours_is_not_asked_for_more(
+    bench: Bench, sandbox_with: Callable[..., Any]
+) -> None:
+    """One refusal, and the item it took before is waited for: it does not leave meanwhile."""
+    async with sandbox_with(latency=1.0) as server:
+        refuse_once_begun(bench, server, replace(REFUSES, spare=1, most=3))
         experiment = await bench.experiment(axes__denoise_strength=[0.5])
-        options = replace(IMPATIENT, concurrency=2, patience=0.2)
-        summary = await bench.run(experiment, server.url, options=options)
+        summary = await bench.run(experiment, server.url, options=replace(IMPATIENT, patience=0.2))
         assert (summary.exit_code, summary.completed) == (0, 2)
         assert set(server.renders.values()) == {1}
+        assert changes(bench) == ["joined"]
 
 
 async def test_a_picture_is_waited_for_where_the_server_is_overloaded(
