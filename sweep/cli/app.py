@@ -52,6 +52,8 @@ def _answered(arguments: list[str]) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
+        if error.errno == errno.EIO and error.filename is None:  # the terminal we print to was closed
+            raise BrokenPipeError from None
         fault = _of_the_system(error)
     complain(fault)
     return fault.exit_code

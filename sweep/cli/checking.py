@@ -13,7 +13,7 @@ def check_metrics(experiment: Experiment) -> None:
     if not experiment.study.metrics:
         return
     from sweep.errors import ExperimentError, Problem, UsageError
-    from sweep.study.metrics import resolve
+    from sweep.study.registry import resolve
 
     problems = []
     for at, name in enumerate(experiment.study.metrics):

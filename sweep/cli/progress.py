@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Final, Literal, Protocol, Self, TypeAlias
 
@@ -73,7 +74,7 @@ class Pipe:
         try:
             self._stream.write(text + "\n")
             self._stream.flush()
-        except BrokenPipeError:
+        except OSError:  # a closed pipe, a terminal that is gone, a full disk behind a redirection
             self._stream = None
 
 
@@ -170,21 +171,25 @@ class Bars(Headed):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.stop()
+        with suppress(OSError):
+            self._live.stop()
         super().__exit__(kind, error, trace)
 
     def __call__(self, event: events.Event) -> None:
         """Takes the numbers; prints what a person should not miss."""
         super().__call__(event)
         if isinstance(event, events.RunStarted) and event.done < event.points:
-            self._live.start()
+            with suppress(OSError):
+                self._live.start()
 
     def _print(self, text: str, event: events.Event) -> None:
         """Failures in red; a retry in one line, as it will be told again should it fail for good."""
         width = self._console.width
+        style = "red" if isinstance(event, events.Failed) else None
         lines = [cut(text, width)] if isinstance(event, events.Retrying) else filled(text, rest="    ", width=width)
-        for line in lines:
-            self._console.print(line, style="red" if isinstance(event, events.Failed) else None)
+        with suppress(OSError):  # the terminal is gone
+            for line in lines:
+                self._console.print(line, style=style)
 
     def _table(self) -> Table:
         from rich.progress_bar import ProgressBar

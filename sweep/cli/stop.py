@@ -31,8 +31,13 @@ def _ask(run: str, results: Path, stage: int) -> None:
     from sweep.record.lock import holder, in_use
 
     folder = results_folder(run, results)
-    if not in_use(folder):
-        raise UsageError(f"No run is going on in {folder}.", hint=f"sweep status {run} tells how the last one ended.")
-    ask(folder, stage)
-    words = "finishes what is in flight" if stage == 1 else "cancels what it has on its servers"
-    say(f"{folder.name}: {holder(folder) or 'the run'} {words}.")
+    noted, words = holder(folder), "finishes what is in flight" if stage == 1 else "cancels what it has on its servers"
+    if in_use(folder):
+        ask(folder, stage)
+        say(f"{folder.name}: {noted or 'the run'} {words}.")
+    elif noted is not None and noted.elsewhere():
+        ask(folder, stage)
+        say(f"{folder.name}: if {noted} is still at work there, it sees this in the folder and {words}.")
+    else:
+        hint = f"sweep status {run} tells how the last one ended."
+        raise UsageError(f"No run is going on in {folder}.", hint=hint)

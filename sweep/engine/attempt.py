@@ -172,6 +172,7 @@ class Attempt:
             if found is None:
                 raise
             ticket = found
+        self._desk.took(self._member)
         self._desk.checkpoint(checkpoints.TAKEN)
         await self._desk.journal.submitted(chosen, ticket.item_id)
         return ticket
@@ -234,7 +235,7 @@ class Attempt:
         silence: AttemptError | None = None
         for instance in self._job.instances:
             problem = self._pictures.problem(instance.key)
-            if isinstance(problem, NoAnswerError):
+            if isinstance(problem, (NoAnswerError, OverloadedError)):
                 waiting.append(instance)
                 silence = problem
             elif problem is not None:
@@ -270,7 +271,8 @@ class Attempt:
         It is left alone for a while; the job is not, since another server may have room for it.
         """
         delay = self._desk.options.backoff.delay(self._job.attempt, self._desk.chance, error.retry_after)
-        self._member.overloaded(delay)
+        if reason := self._member.refused(error, delay):
+            self._desk.leave(self._member, reason)
         await together(*(self._desk.journal.withdraw(key) for key in self._points))
         return [Next(self._job.again(avoid=self._member.url))]
 

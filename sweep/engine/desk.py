@@ -40,6 +40,7 @@ class Desk:
     kinds: Mapping[str, str]  # of the axes, by name: they shape the names of files
     downloads: anyio.CapacityLimiter
     leave: Callable[[Member, ServerError], None]
+    took: Callable[[Member], None]  # the member took an item
     abandon: Callable[[Intent], None]  # others took it over: its server cancels it when it comes back
     outcome: Callable[[str | None], None]  # told of every outcome: None for a success, else what failed
     checkpoint: Checkpoint = no_checkpoint

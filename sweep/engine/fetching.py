@@ -11,7 +11,7 @@ from sweep.engine import checkpoints
 from sweep.engine.desk import Desk
 from sweep.engine.packing import Package
 from sweep.engine.pool import Member
-from sweep.errors import AttemptError, TransientError
+from sweep.errors import AttemptError, OverloadedError, TransientError
 from sweep.record.base import Point, Rendering
 from sweep.servers.base import ServerImage
 from sweep.servers.faults import NoAnswerError
@@ -89,8 +89,9 @@ async def _bring(
             )
         except TransientError as error:
             tries += 1
-            if tries >= (desk.options.attempts if isinstance(error, NoAnswerError) else TRIES):
+            if tries >= (desk.options.attempts if isinstance(error, (NoAnswerError, OverloadedError)) else TRIES):
                 return error
-            await anyio.sleep(desk.options.backoff.delay(tries, desk.chance))
+            asked = error.retry_after if isinstance(error, OverloadedError) else None
+            await anyio.sleep(desk.options.backoff.delay(tries, desk.chance, asked))
         except AttemptError as error:
             return error

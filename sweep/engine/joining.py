@@ -106,8 +106,9 @@ async def check_models(plan: Plan, member: Member, wanted: Mapping[ModelRef, Mod
 
 
 def by_name(models: Sequence[Model]) -> dict[ModelRef, Model]:
-    """Models by what they are called; of two with one name, base and type the last."""
-    return {ModelRef(model.name, model.base, model.type): model for model in models}
+    """Models by what they are called; of two that share name, base and type that of the smallest key, as clients do."""
+    descending = sorted(models, key=lambda model: model.key, reverse=True)
+    return {ModelRef(model.name, model.base, model.type): model for model in descending}
 
 
 def model_refs(plan: Plan) -> frozenset[ModelRef]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 import anyio
 
@@ -12,8 +13,18 @@ from sweep.engine.events import Listener, ServerChanged
 from sweep.engine.fusing import FusionSize
 from sweep.engine.limits import Limit
 from sweep.engine.retry import Backoff
-from sweep.errors import ServerError, ServerRefusedError, ServerUnreachableError, ServerUnsupportedError, SweepError
+from sweep.errors import (
+    OverloadedError,
+    ServerError,
+    ServerRefusedError,
+    ServerUnreachableError,
+    ServerUnsupportedError,
+    SweepError,
+)
 from sweep.servers.base import Server, ServerInfo
+
+MOST_REFUSALS: Final = 8  # submissions in a row that a server may refuse before it leaves
+SHORTEST_PAUSE: Final = 0.05  # seconds before a server that left is asked again
 
 Readiness = Callable[["Member"], Awaitable[None]]  # raises SweepError where the server cannot serve this plan
 
@@ -30,6 +41,7 @@ class Member:
     abandoned: set[str] = field(default_factory=set)  # batch ids given to others while it was away
     held_until: float = 0.0  # monotonic seconds: no new item before, because the server asked so
     failures: int = 0  # times in a row that it left
+    refusals: int = 0  # submissions in a row that it refused, each after the pause it was given for the one before
     fusion: FusionSize = field(default_factory=FusionSize)
     slots: anyio.CapacityLimiter = field(init=False)
 
@@ -48,6 +60,18 @@ class Member:
         """An item went through."""
         self.failures = 0
         self._adopt(self.limit.succeeded())
+
+    def refused(self, error: OverloadedError, delay: float) -> ServerError | None:
+        """It did not take a submission, and is left alone for `delay` seconds; the reason to leave where it never does.
+
+        What is refused together, by a server with many slots, counts once.
+        """
+        self.refusals += not self.held
+        self.overloaded(delay)
+        if self.refusals < MOST_REFUSALS:
+            return None
+        said = error.message.rstrip(".")
+        return ServerError(f"{self.name} has refused {self.refusals} submissions in a row: {said}.")
 
     def overloaded(self, retry_after: float | None) -> None:
         """It asked for less, or was too slow to answer; `retry_after` in seconds."""
@@ -80,10 +104,21 @@ class Pool:
         self._backoff = backoff
         self._chance = random.Random(0)
         self._changed = anyio.Event()
+        self.last: ServerError | None = None  # why a member left last
 
     def alive(self) -> frozenset[str]:
         """Urls of the members that take work."""
         return frozenset(member.url for member in self.members if member.left is None)
+
+    def serving(self) -> bool:
+        """Whether a member takes work, as far as is known: one that is back after refusing all has yet to show it."""
+        return any(member.left is None and member.refusals < MOST_REFUSALS for member in self.members)
+
+    def took(self, member: Member) -> None:
+        """The member took an item."""
+        if member.refusals:
+            member.refusals = 0
+            self._change()
 
     def hopeless(self) -> bool:
         """Whether no member takes work, and waiting alone will not make one do so."""
@@ -92,7 +127,7 @@ class Pool:
     def leave(self, member: Member, reason: ServerError) -> None:
         """The member takes no work until it answers again. Said once, however many of its items fail together."""
         if member.left is None:
-            member.left = reason
+            member.left = self.last = reason
             member.failures += 1
             if isinstance(reason, ServerUnreachableError):
                 member.overloaded(None)
@@ -110,6 +145,10 @@ class Pool:
         """Set when a member leaves or comes back; a new one each time."""
         return self._changed
 
+    def pause(self, member: Member, tries: int) -> float:
+        """Seconds before a member that left is asked for the time numbered `tries`, never before it said itself."""
+        return max(SHORTEST_PAUSE, member.held, self._backoff.delay(tries, self._chance))
+
     async def revive(self, member: Member, readiness: Readiness) -> None:
         """Ask a member that left again and again, with back-off, until it can serve.
 
@@ -117,7 +156,7 @@ class Pool:
         """
         tries = member.failures
         while member.left is not None:
-            await anyio.sleep(max(0.05, self._backoff.delay(tries, self._chance)))
+            await anyio.sleep(self.pause(member, tries))
             tries += 1
             try:
                 if member.opened:
@@ -125,7 +164,7 @@ class Pool:
                 await readiness(member)
                 await cancel_abandoned(member)
             except ServerError as error:
-                member.left = error
+                member.left = self.last = error
                 self._change()
             except SweepError:
                 continue

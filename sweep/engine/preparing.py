@@ -129,11 +129,17 @@ async def _locked(held: AsyncExitStack, folder: Path) -> AsyncExitStack:
     await anyio.to_thread.run_sync(stopping.clear, folder)
     unbegun = await held.enter_async_context(AsyncExitStack())
     if not await anyio.to_thread.run_sync((folder / JOURNAL).exists):
-        unbegun.push_async_callback(anyio.to_thread.run_sync, _leave_nothing, folder)
+        unbegun.push_async_callback(_leave_nothing, folder)
     return unbegun
 
 
-def _leave_nothing(folder: Path) -> None:
+async def _leave_nothing(folder: Path) -> None:
+    """Also where the run was stopped before it began."""
+    with anyio.CancelScope(shield=True):
+        await anyio.to_thread.run_sync(_remove_unbegun, folder)
+
+
+def _remove_unbegun(folder: Path) -> None:
     """Remove what a run makes before it begins: an empty journal and the lock, then the folder if that was all."""
     with contextlib.suppress(OSError):  # whatever stays is harmless: the next run takes it over
         for name in (JOURNAL, f"{JOURNAL}-wal", f"{JOURNAL}-shm", LOCK):

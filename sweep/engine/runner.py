@@ -110,6 +110,7 @@ class Runner:
             kinds={axis.name: axis.kind for axis in preparation.plan.axes},
             downloads=anyio.CapacityLimiter(options.downloads),
             leave=self._leave,
+            took=self._pool.took,
             abandon=self._abandon,
             outcome=self._outcome,
             checkpoint=checkpoint,
@@ -126,10 +127,10 @@ class Runner:
         prepared = self._prepared
         self._listener(prepared.started())
         try:
-            await self._take_up()
             async with tasks() as self._watchers:
                 self._watch()
                 async with tasks() as self._group:
+                    await self._take_up()
                     for member in prepared.members:
                         self._group.start_soon(self._serve, member)
                 self._watchers.cancel_scope.cancel()
@@ -141,9 +142,18 @@ class Runner:
         return await end(prepared, self._verdict, self._stop, self._error, seconds, self._listener)
 
     async def _take_up(self) -> None:
-        for job in await open_jobs(self._prepared, self._listener):
-            self._twins.begin(job.keys)
-            self._work.put(job)
+        """What an earlier run left open; whoever stops this one does not wait for servers to be asked about it."""
+        async with tasks() as asking:
+
+            async def give_up() -> None:
+                await self._stop.reached(1)
+                asking.cancel_scope.cancel()
+
+            asking.start_soon(give_up)
+            for job in await open_jobs(self._prepared, self._listener):
+                self._twins.begin(job.keys)
+                self._work.put(job)
+            asking.cancel_scope.cancel()
 
     def _watch(self) -> None:
         assert self._watchers is not None
@@ -151,6 +161,7 @@ class Runner:
         self._watchers.start_soon(watch_requests, self._stop, self._prepared.folder)
         self._watchers.start_soon(self._watch_pool)
         self._watchers.start_soon(self._watch_disk)
+        self._watchers.start_soon(self._watch_record)
         for member in self._prepared.members:
             if member.left is not None:
                 self._watchers.start_soon(self._revive, member)
@@ -268,11 +279,11 @@ class Runner:
             self._group.cancel_scope.cancel()
 
     async def _watch_pool(self) -> None:
-        """End the run when no server is left that could do anything, or none came back for too long."""
+        """End the run when no server is left that could do anything, or none took work for too long."""
         until: float | None = None  # when patience ends, while no server takes work
         while True:
             changed = self._pool.changed
-            if self._pool.alive():
+            if self._pool.serving():
                 until = None
                 await changed.wait()
                 continue
@@ -280,7 +291,8 @@ class Runner:
             with anyio.CancelScope(deadline=0 if self._pool.hopeless() else until) as patience:
                 await changed.wait()
             if patience.cancelled_caught:
-                self._break_off(next(member.left for member in self._pool.members if member.left))
+                assert self._pool.last is not None
+                self._break_off(self._pool.last)
                 return
 
     async def _watch_disk(self) -> None:
@@ -290,3 +302,12 @@ class Runner:
         self._error = self._error or full
         self._listener(events.Notice(message=full.message))
         self._work.stop()
+
+    async def _watch_record(self) -> None:
+        """End the run when the folder it writes to is gone from where it was."""
+        try:
+            while True:
+                await anyio.sleep(space.LOOK_EVERY)
+                await self._prepared.journal.require_in_place()
+        except RecordError as error:
+            self._break_off(error)

@@ -20,11 +20,10 @@ import anyio.to_thread
 
 REQUEST: Final = "stop-request"
 LOOK_EVERY: Final = 0.5  # seconds between looks at the request file
-
 if sys.platform == "win32":
     HEEDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
 else:
-    HEEDED: Final = (signal.SIGINT, signal.SIGTERM)
+    HEEDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:
@@ -47,11 +46,11 @@ class Stop:
 
 @contextmanager
 def signals(stop: Stop) -> Iterator[None]:
-    """While inside, Ctrl-C asks for stage 1, then 2, then ends the process; SIGTERM asks for stage 2.
+    """While inside, Ctrl-C asks for stage 1, then 2, then ends the process; SIGTERM, and SIGHUP of a terminal that was
+    closed, ask for stage 2. On Windows Ctrl-Break does, as nothing sends SIGTERM there.
 
-    A signal that is ignored stays so: the job of a shell in the background is not ended by its terminal's Ctrl-C. On
-    Windows Ctrl-Break is SIGTERM, which nothing else sends there. Only to be used in the main thread, inside a running
-    event loop.
+    What the process was started to ignore (`nohup`, a script's `&`) stays ignored. Only to be used in the main thread,
+    inside a running event loop.
     """
     loop = asyncio.get_running_loop()
     before = {number: handler for number in HEEDED if (handler := signal.getsignal(number)) is not signal.SIG_IGN}

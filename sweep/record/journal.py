@@ -16,11 +16,12 @@ from typing import Self, TypeVar
 import anyio
 from anyio.to_thread import run_sync
 
+from sweep.errors import RecordError
 from sweep.record import operations, queries
 from sweep.record.base import Counts, Failure, Intent, Point, Rendering, RunFacts, Standing, State, Times
 from sweep.record.checkpoints import Checkpoint, no_checkpoint
 from sweep.record.known import CompactKeys
-from sweep.record.schema import JOURNAL, connect_reader, connect_writer, telling
+from sweep.record.schema import JOURNAL, RUN_CACHE, connect_reader, connect_writer, telling
 from sweep.record.writer import Writer
 
 _T = TypeVar("_T")
@@ -55,6 +56,7 @@ class SqliteJournal:
         self._reader = reader
         self._reading = anyio.CapacityLimiter(1)
         self._place = place
+        self._file: tuple[int, int] | None = None
         self._now = now
         self._draw = draw
 
@@ -76,7 +78,9 @@ class SqliteJournal:
         """
         db, reader = await run_sync(partial(_connect, Path(folder), create=create))
         place = Path(folder) / JOURNAL
-        return cls(Writer(db, place, checkpoint), reader, place, now, draw)
+        journal = cls(Writer(db, place, checkpoint), reader, place, now, draw)
+        journal._file = await run_sync(_identity, place)
+        return journal
 
     async def __aenter__(self) -> Self:
         return self
@@ -172,6 +176,11 @@ class SqliteJournal:
     async def counts(self) -> Counts:
         return await self._read(queries.counts)
 
+    async def require_in_place(self) -> None:
+        """Raises RecordError where the file is no longer the one that was opened: what is written to it is lost."""
+        if await run_sync(_identity, self._place) != self._file:
+            raise RecordError(f"{self._place} was moved or deleted while the run was writing to it.")
+
     async def aclose(self) -> None:
         """Every write that was asked for is done first, also when the caller is being cancelled."""
         with anyio.CancelScope(shield=True):
@@ -186,11 +195,20 @@ class SqliteJournal:
             return query(self._reader)
 
 
+def _identity(place: Path) -> tuple[int, int] | None:
+    """Which file lies at `place`; None where there is none, or none that can be seen."""
+    try:
+        found = place.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _connect(folder: Path, *, create: bool) -> tuple[sqlite3.Connection, sqlite3.Connection]:
     db = connect_writer(folder, create=create)
     try:
         with telling(folder / JOURNAL):
-            return db, connect_reader(folder)
+            return db, connect_reader(folder, RUN_CACHE)
     except BaseException:
         db.close()
         raise

@@ -34,6 +34,11 @@ class Holder:
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} (since {self.since})"
 
+    def elsewhere(self) -> bool:
+        """Whether it is, or was, a process of another machine: from here it cannot be seen whether it lives."""
+        machine = _machine()
+        return self.host != socket.gethostname() and not (machine and self.machine == machine)
+
 
 class FolderLock:
     """`with FolderLock(folder):` or `async with`; raises FolderInUseError where another process writes there.
@@ -72,7 +77,7 @@ class FolderLock:
         former = _read(file)
         if not free:
             raise FolderInUseError(f"{self._folder} is in use by {former or 'another process'}.")
-        if former is not None and former.host != me.host and not (me.machine and former.machine == me.machine):
+        if former is not None and former.elsewhere():
             raise FolderInUseError(
                 f"{self._folder} is in use by {former}, or was when that machine was last heard of.",
                 hint=f"It cannot be seen from here: if that process is gone, delete {self._folder / LOCK}.",

@@ -21,6 +21,8 @@ FORMAT = 1
 _APPLICATION_ID = 0x53574550  # "SWEP"
 _CHECKED_AT_OPEN = 32 * 2**20  # bytes; checking a larger journal takes seconds and is left to `verify`
 _BUSY_SECONDS = 60.0
+_CACHE = 64 * 1024  # KiB of pages kept by a connection that reads the whole journal once
+RUN_CACHE = 4 * 1024  # KiB kept by one that lives as long as a run: its lookups are few, and the system caches the file
 
 SEALED = {
     "runs": ("number", "definition", "fingerprint", "experiment", "axes", "points"),
@@ -173,22 +175,22 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
         yield db
 
 
-def connect_reader(folder: Path) -> sqlite3.Connection:
-    """As `reading`, to be kept and closed by the caller. Raises sqlite3.Error."""
+def connect_reader(folder: Path, cache: int = _CACHE) -> sqlite3.Connection:
+    """As `reading`, to be kept and closed by the caller; `cache` in KiB. Raises sqlite3.Error."""
     uri = f"{(folder / JOURNAL).absolute().as_uri()}?mode=ro"
     try:
-        return _reader(uri)
+        return _reader(uri, cache)
     except sqlite3.OperationalError:
         log = folder / f"{JOURNAL}-wal"
         if log.exists() and log.stat().st_size:
             raise
-        return _reader(f"{uri}&immutable=1")  # a medium on which SQLite cannot keep its shared memory file
+        return _reader(f"{uri}&immutable=1", cache)  # a medium on which SQLite cannot keep its shared memory file
 
 
-def _reader(uri: str) -> sqlite3.Connection:
+def _reader(uri: str, cache: int) -> sqlite3.Connection:
     db = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
-        db.execute("PRAGMA cache_size = -65536")
+        db.execute(f"PRAGMA cache_size = -{cache}")
         db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except BaseException:
         db.close()

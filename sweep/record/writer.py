@@ -13,6 +13,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -95,7 +96,9 @@ class Writer:
                 return self._commit(batch)
             except sqlite3.Error as error:
                 self._broken = record_error(error, self._place)
-                self._roll_back()
+            except Exception as error:  # noqa: BLE001  a thread that ended would leave its callers waiting for ever
+                self._broken = RecordError(f"{self._place} could not be written ({error!r}).")
+            self._roll_back()
         broken = self._broken
         return [type(broken)(broken.message, hint=broken.hint) for _ in batch]
 
@@ -140,7 +143,7 @@ def _answer(batch: list[_Operation], results: list[Any]) -> None:
     for operation, result in zip(batch, results, strict=True):
         loops.setdefault(operation.loop, []).append((operation.future, result))
     for loop, answers in loops.items():
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # it is closed
             loop.call_soon_threadsafe(_settle, answers)
 
 

@@ -115,8 +115,8 @@ _REFUSALS = {
 def _refusal(met: str, sandbox: Sandbox) -> web.Response:
     status, detail = _REFUSALS[met]
     response = reply({"detail": detail}, status)
-    if status in {503, 429}:
-        response.headers["Retry-After"] = str(max(1, math.ceil(sandbox.faults.retry_after)))
+    if status in {503, 429} and sandbox.faults.retry_after:
+        response.headers["Retry-After"] = str(math.ceil(sandbox.faults.retry_after))
     return response
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -68,15 +69,22 @@ class Desk:
 
     models: Mapping[str, Record]
     pictures: PictureFacts
-    things: dict[str, Any] = field(default_factory=dict)
+    things: OrderedDict[str, Any] = field(default_factory=OrderedDict)
 
     def put(self, prefix: str, thing: Any) -> str:
-        """A new name for a thing. The oldest are forgotten when there are more than any node cache refers to."""
+        """A new name for a thing. Those not used for longest are forgotten when there are more than a node cache
+        refers to.
+        """
         name = f"{prefix}_{uuid.uuid4()}"
         self.things[name] = thing
         if len(self.things) > _THINGS:
-            del self.things[next(iter(self.things))]
+            self.things.popitem(last=False)
         return name
+
+    def get(self, name: str) -> Any:
+        """The thing of that name."""
+        self.things.move_to_end(name)
+        return self.things[name]
 
     def model(self, reference: Mapping[str, Any] | None, node: str) -> Record:
         """The record of a model. Raises NodeError as InvokeAI does."""
@@ -236,8 +244,8 @@ def make_control(node: Node, desk: Desk) -> Node:
 @node("denoise_latents")
 def denoise(node: Node, desk: Desk) -> Node:
     """A painting, not yet painted: that happens where latents are decoded."""
-    noise: Noise | None = desk.things[node["noise"]["latents_name"]] if node["noise"] else None
-    start: Latents | None = desk.things[node["latents"]["latents_name"]] if node["latents"] else None
+    noise: Noise | None = desk.get(node["noise"]["latents_name"]) if node["noise"] else None
+    start: Latents | None = desk.get(node["latents"]["latents_name"]) if node["latents"] else None
     if noise is None and start is None:
         raise NodeError("ValueError", "'latents' or 'noise' must be provided!")
     if noise and start and (noise.width, noise.height) != (start.width, start.height):
@@ -271,7 +279,7 @@ def denoise(node: Node, desk: Desk) -> Node:
 @node("flux_denoise")
 def denoise_flux(node: Node, desk: Desk) -> Node:
     """As `denoise`, where the size and seed are the node's own and strength grows with the fifth power."""
-    start: Latents | None = desk.things[node["latents"]["latents_name"]] if node["latents"] else None
+    start: Latents | None = desk.get(node["latents"]["latents_name"]) if node["latents"] else None
     width, height = (start.width, start.height) if start else (node["width"], node["height"])
     painting = Painting(
         width=width,
@@ -292,7 +300,7 @@ def denoise_flux(node: Node, desk: Desk) -> Node:
 
 def _prompt(conditioning: Any, desk: Desk) -> Prompt:
     several = conditioning if isinstance(conditioning, list) else [conditioning] if conditioning else []
-    prompts = [desk.things[entry["conditioning_name"]] for entry in several]
+    prompts = [desk.get(entry["conditioning_name"]) for entry in several]
     return replace(prompts[0], text=", ".join(prompt.text for prompt in prompts)) if prompts else Prompt(text="")
 
 

@@ -25,15 +25,15 @@ class Faults:
 
     fail_rate: float = 0.0  # items whose sampling fails; an item tried again is a new chance
     error_500: float = 0.0
-    error_503: float = 0.0  # with Retry-After
-    error_429: float = 0.0  # with Retry-After
+    error_503: float = 0.0  # with Retry-After, unless `retry_after` is 0
+    error_429: float = 0.0  # the same
     error_401: float = 0.0
     error_403: float = 0.0
     slow: float = 0.0  # answers held back for `slow_seconds`
     reset: float = 0.0  # connections closed before the request is looked at
     lost_answer: float = 0.0  # connections closed after the request has taken effect
     truncated: float = 0.0  # bodies cut in the middle
-    retry_after: float = 1.0  # seconds; sent as a whole number, at least 1
+    retry_after: float = 1.0  # seconds; sent as a whole number, rounded up
     slow_seconds: float = 5.0
     only: str = ""
     spare: int = 0

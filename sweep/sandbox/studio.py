@@ -64,7 +64,7 @@ class Studio:
         metadata = node.get("metadata")
         digest, rendered = None, None
         if node["type"] in DECODERS:
-            latents: Latents = desk.things[node["latents"]["latents_name"]]
+            latents: Latents = desk.get(node["latents"]["latents_name"])
             digest = latents.content
             rendered = str((metadata or {}).get("sweep_key") or digest)
         bad = self._dice.bad_image() if rendered else None
@@ -120,7 +120,7 @@ def spoiled(content: bytes, bad: BadImage | None) -> tuple[bytes, str]:
 def _make(node: Node, desk: Desk, pictures: Pictures) -> bytes:
     try:
         if node["type"] in DECODERS:
-            return png.encode(_pixels(desk.things[node["latents"]["latents_name"]], pictures))
+            return png.encode(_pixels(desk.get(node["latents"]["latents_name"]), pictures))
         return png.encode(IMAGES[node["type"]](node, pictures))
     except UnknownImageError:
         raise NodeError("ImageRecordNotFoundException", "Image record not found") from None

@@ -10,7 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import ItemLostError, ServerUnsupportedError, SweepError, TransientError, VariationError
+from sweep.errors import (
+    ItemLostError,
+    OverloadedError,
+    ServerUnsupportedError,
+    SweepError,
+    TransientError,
+    VariationError,
+)
 from sweep.servers import faults, graphs, reading
 from sweep.servers.address import Address
 from sweep.servers.background import Background
@@ -97,8 +104,11 @@ class InvokeAI:
         except VariationError:
             self._watch.drop(batch_id)
             raise
-        await self._materials.taken(submission)
-        item_id = item_id or await self._queue.find(batch_id)
+        try:
+            await self._materials.taken(submission)
+            item_id = item_id or await self._queue.find(batch_id)
+        except OverloadedError as fault:  # it has the item all the same: to be asked about, not sent elsewhere
+            raise TransientError(fault.message) from None
         if item_id is None:
             raise TransientError(f"{self.url} took the item but does not know it.", kind="BadAnswer")
         watched.item_id = item_id

@@ -8,8 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import anyio
+import pytest
 
 from sweep.engine import events
+from sweep.engine.stopping import Stop
 from sweep.sandbox.app import Sandbox
 from sweep.sandbox.options import Faults
 from tests.engine.conftest import AT_ONCE, Bench
@@ -85,3 +87,27 @@ async def test_a_point_taken_out_meanwhile_is_cancelled_where_it_is(
 
 def server_is_quick(server: Sandbox) -> None:
     object.__setattr__(server.options, "latency", 0.0)
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+async def test_a_stop_does_not_wait_for_a_server_asked_about_old_items(
+    bench: Bench, sandbox_with: Callable[..., Any], stage: int
+) -> None:
+    """An interrupted run left items at a server; the next run asks for them, the server hangs, and somebody stops."""
+    async with sandbox_with(latency=60) as server, sandbox_with() as other:
+        async with anyio.create_task_group() as group:
+            bench.watch(lambda event: group.cancel_scope.cancel() if isinstance(event, events.Started) else None)
+            await bench.run(await bench.experiment(), server.url)
+        stop = Stop()
+
+        def hang(event: events.Event) -> None:
+            if isinstance(event, events.RunStarted):
+                server.faults = Faults(slow=1.0, slow_seconds=600)
+                stop.request(stage)
+
+        bench.watch(hang)
+        summary = await bench.run(
+            await bench.experiment(), server.url.replace("127.0.0.1", "localhost"), other.url, stop=stop
+        )
+        assert summary.exit_code == 130
+        assert summary.completed == 0

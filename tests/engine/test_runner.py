@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from sweep.engine import events
 from sweep.engine.options import FailureLimit
 from sweep.engine.stopping import Stop
-from sweep.errors import PlanError, ServerUnreachableError
+from sweep.errors import PlanError, ServerUnreachableError, StoppedError
 from sweep.sandbox.app import Sandbox
 from sweep.sandbox.options import Faults
 from tests.engine.conftest import AT_ONCE, Bench, chunks
@@ -203,6 +205,22 @@ async def test_a_value_the_field_does_not_take_is_told_before_anything_is_sent(b
     assert not await anyio.Path(bench.root / "results" / "small").exists()
 
 
+async def test_a_run_stopped_before_it_began_leaves_no_folder(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
+    folder, stop = anyio.Path(bench.root / "results" / "small"), Stop()
+    async with sandbox_with(faults=Faults(slow=1.0, slow_seconds=600)) as server:
+
+        async def interrupt() -> None:
+            while not await (folder / "journal.sqlite").exists():  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+            stop.request(1)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(interrupt)
+            with pytest.raises(StoppedError, match="before anything was sent"):
+                await bench.run(await bench.experiment(), server.url, stop=stop)
+    assert not await folder.exists()
+
+
 async def test_a_shard_renders_its_part_only(bench: Bench, sandbox: Sandbox) -> None:
     done = 0
     for part in (1, 2, 3):
@@ -219,3 +237,40 @@ async def test_seeds_given_by_count_are_drawn_once(bench: Bench, sandbox: Sandbo
     more = await bench.run(await bench.experiment(axes__seed={"count": 3}), sandbox.url)
     assert (more.completed, more.rendered) == (9, 3)
     assert drawn < {row["seed"] for row in await rows(more.folder)}
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved"])
+async def test_a_results_folder_that_goes_meanwhile_ends_the_run(
+    bench: Bench, sandbox_with: Callable[..., Any], how: str
+) -> None:
+    """What is written to a deleted file is lost in silence: better to stop at once than after a night."""
+    folder, begun = bench.root / "results" / "small", anyio.Event()
+    bench.watch(lambda event: begun.set() if isinstance(event, events.Completed) else None)
+
+    async def interfere() -> None:
+        await begun.wait()
+        if how == "deleted":
+            await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
+        else:
+            await anyio.Path(folder).rename(bench.root / "elsewhere")
+
+    async with sandbox_with(latency=0.2) as server, anyio.create_task_group() as group:
+        group.start_soon(interfere)
+        summary = await bench.run(await bench.experiment(axes__seed={"start": 1, "count": 100}), server.url)
+    assert (summary.exit_code, summary.ending) == (4, "record-broken")
+    assert "was moved or deleted while the run was writing to it" in summary.reason
+    assert 0 < summary.rendered < 300
+
+
+async def test_a_listener_that_fails_fails_as_itself_and_costs_nothing(bench: Bench, sandbox: Sandbox) -> None:
+    def fail(event: events.Event) -> None:
+        if isinstance(event, events.Completed):
+            raise ZeroDivisionError("in a listener")
+
+    bench.watch(fail)
+    with pytest.raises(ZeroDivisionError, match="in a listener"):
+        await bench.run(await bench.experiment(), sandbox.url)
+    bench.watch(lambda _: None)
+    summary = await bench.run(await bench.experiment(), sandbox.url)
+    assert (summary.exit_code, summary.completed) == (0, 6)
+    assert set(sandbox.renders.values()) == {1}

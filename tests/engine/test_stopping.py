@@ -27,6 +27,23 @@ anyio.run(main)
 """
 
 
+IGNORED = """
+import os, signal, anyio
+from sweep.engine.stopping import Stop, signals
+
+async def main():
+    stop = Stop()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with signals(stop):
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGINT)
+        await stop.reached(1)
+    print(stop.stage, signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)
+
+anyio.run(main)
+"""
+
+
 def test_a_stage_is_never_taken_back() -> None:
     stop = Stop()
     stop.request(2)
@@ -49,6 +66,11 @@ async def test_two_interrupts_ask_for_two_stages() -> None:
 def test_the_third_interrupt_is_the_systems_own() -> None:
     child = subprocess.run([sys.executable, "-c", THRICE], capture_output=True, text=True, check=False)
     assert (child.returncode, child.stdout) == (-signal.SIGINT, "")
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    child = subprocess.run([sys.executable, "-c", IGNORED], capture_output=True, text=True, check=False)
+    assert (child.returncode, child.stdout) == (0, "1 True\n"), child.stderr
 
 
 async def test_sigterm_asks_for_stage_two() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import csv
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +13,7 @@ from typing import Any
 import anyio
 import pytest
 from aiohttp import web
+from anyio.abc import TaskStatus
 
 from sweep.engine import events
 from sweep.errors import SweepError
@@ -82,6 +85,78 @@ async def test_faults_of_every_class_together(bench: Bench, sandbox_with: Callab
         assert all(row["error"].startswith(known) for row in rows if row["status"] == "failed")
         assert all(row["image_path"] for row in rows if row["status"] == "completed")
         print(f"\n{summary.completed} completed, {summary.failed} failed, {server.stats()['faults']}")
+
+
+FIVE_GIGABYTES = 5 * 2**30
+
+
+class Endless:
+    """Passes everything on to a sandbox, but answers every download of a picture with more than anybody wants."""
+
+    def __init__(self, target: str, declared: int | None) -> None:
+        self._target = target
+        self._head = f"Content-Length: {declared}" if declared else "Transfer-Encoding: chunked"
+        self.sent = 0
+        self.url = ""
+
+    async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            if b"/full HTTP" in head.splitlines()[0]:
+                await self._pour(writer)
+            else:
+                await self._pass(head, reader, writer)
+        writer.close()
+
+    async def _pour(self, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n{self._head}\r\n\r\n".encode())
+        while True:
+            writer.write(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+            await writer.drain()
+            self.sent += 0x10000
+
+    async def _pass(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One request a connection, so that every one of them is looked at; the socket of events is one, too."""
+        host, port = self._target.removeprefix("http://").split(":")
+        there, here = await asyncio.open_connection(host, int(port))
+        keep = b"upgrade: websocket" in head.lower()
+        here.write(head if keep else head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        async with anyio.create_task_group() as group:
+            group.start_soon(_pump, reader, here)
+            await _pump(there, writer)
+            group.cancel_scope.cancel()
+        here.close()
+
+    async def serve(self, ready: TaskStatus[None]) -> None:
+        async with await asyncio.start_server(self._meet, "127.0.0.1", 0) as server:
+            self.url = "http://127.0.0.1:{1}".format(*server.sockets[0].getsockname())
+            ready.started()
+            await server.serve_forever()
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await source.read(2**16):
+            sink.write(data)
+            await sink.drain()
+
+
+@pytest.mark.parametrize("declared", [FIVE_GIGABYTES, None], ids=["declared", "without-end"])
+async def test_what_is_far_too_large_is_a_row_and_not_taken_in(
+    bench: Bench, sandbox_with: Callable[..., Any], declared: int | None
+) -> None:
+    most = 2 * 2**20
+    async with sandbox_with() as server, anyio.create_task_group() as group:
+        between = Endless(server.url, declared)
+        await group.start(lambda *, task_status: between.serve(task_status))
+        experiment = await bench.experiment(axes__denoise_strength=[0.5])
+        summary = await bench.run(experiment, between.url, options=replace(AT_ONCE, max_image_bytes=most))
+        group.cancel_scope.cancel()
+    rows = await anyio.to_thread.run_sync(table, summary.folder)
+    assert (summary.exit_code, [row["status"] for row in rows]) == (1, ["failed", "failed"])
+    assert all(row["error"].startswith("TooLarge: ") and row["attempts"] == "1" for row in rows)
+    assert between.sent < 2 * (most + 32 * 2**20), "beside what was read there is what sockets hold"
+    assert not list((summary.folder / "images").glob("*"))
 
 
 DEEP = b"[" * 1_000 + b"]" * 1_000

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from sweep.engine.stopping import REQUEST
+from sweep.record.lock import LOCK
 from tests.faults.processes import Bench, SandboxProcess
 
-INT, TERM, STOP, CONT = signal.SIGINT, signal.SIGTERM, signal.SIGSTOP, signal.SIGCONT
+INT, TERM, STOP, CONT, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGSTOP, signal.SIGCONT, signal.SIGHUP
+COMMAND = "from sweep.cli.app import main; main()"
+IN_A_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); " + COMMAND  # as its session's own
 OTHERS = {
     "batch": {
         "batch_id": "of somebody else",
@@ -75,13 +83,13 @@ def test_one_interrupt_finishes_what_is_in_flight(bench: Bench) -> None:
     server.kill()
 
 
-@pytest.mark.parametrize("how", ["twice", "sigterm"])
+@pytest.mark.parametrize("how", ["twice", "sigterm", "sighup"])
 def test_stage_two_cancels_ours_and_nobody_elses(bench: Bench, slow: SandboxProcess, how: str) -> None:
     pid, output = start(bench, slow)
     slow.ask("/api/v1/queue/default/enqueue_batch", "POST", OTHERS)
     if how == "twice":
         interrupt(bench, slow, pid, output, 1)
-    bench.zygote.signal(pid, INT if how == "twice" else TERM)
+    bench.zygote.signal(pid, {"twice": INT, "sigterm": TERM, "sighup": HUP}[how])
     assert ended(bench, pid) == 130
     found = slow.batches()
     assert set(found.pop("canvas")) <= {"pending", "in_progress"}
@@ -89,6 +97,56 @@ def test_stage_two_cancels_ours_and_nobody_elses(bench: Bench, slow: SandboxProc
     assert set(ours) == {"canceled"}
     assert (bench.results.folder / "results.csv").is_file()
     completed_elsewhere(bench, slow)
+
+
+@pytest.mark.parametrize("style", ["rich", "plain"])
+def test_a_terminal_that_is_closed_cancels_what_is_ours(bench: Bench, slow: SandboxProcess, style: str) -> None:
+    """There is nobody to tell any more, and nowhere to write to: what can be put in order is."""
+    ours, its = os.openpty()
+    command = ["run", str(bench.write()), "--server", slow.url, "--progress", style]
+    with subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, *command],
+        cwd=bench.folder, stdin=its, stdout=its, stderr=its, start_new_session=True,
+    ) as process:  # fmt: skip
+        os.close(its)
+        slow.until(begun)
+        os.close(ours)
+        process.wait()
+    assert {status for several in slow.batches().values() for status in several} == {"canceled"}
+    assert (bench.results.folder / "results.csv").is_file()
+    assert bench.results.runs()[-1].ending == "cancelled"
+    completed_elsewhere(bench, slow)
+
+
+def test_a_closed_laptop_is_no_fault_of_the_server(bench: Bench) -> None:
+    """Stopped while the server goes on, and woken when all that was due is over: nothing is given up or doubled."""
+    server = bench.sandbox(latency=0.3)
+    client = bench.begin(server, patience=0.2)
+    server.until(begun)
+    bench.zygote.signal(client, STOP)
+    server.until(lambda each: {s for several in each.batches().values() for s in several} == {"completed"})
+    bench.zygote.signal(client, CONT)
+    assert bench.zygote.wait(client)[0] == 0, bench.log()
+    assert bench.statuses() == {"completed": 6}
+    assert sorted(server.renders().values()) == [1] * 6
+    server.kill()
+
+
+def test_output_that_nobody_reads_ends_no_run(bench: Bench) -> None:
+    """As with `sweep run … | head -1`."""
+    server = bench.sandbox()
+    command = ["run", str(bench.write()), "--server", server.url, "--progress", "json", "--no-report"]
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *command], cwd=bench.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (0, b"")
+    assert bench.statuses() == {"completed": 6}
+    server.kill()
 
 
 def test_three_interrupts_end_the_process_at_once(bench: Bench, slow: SandboxProcess) -> None:
@@ -112,6 +170,27 @@ def test_stop_and_cancel_from_another_terminal(bench: Bench, slow: SandboxProces
     assert {status for several in slow.batches().values() for status in several} == {"canceled"}
     code, said = bench.sweep("stop", "small")
     assert (code, "No run is going on" in said) == (2, True)
+
+
+def test_stopping_a_run_that_died(bench: Bench, slow: SandboxProcess) -> None:
+    pid, _ = start(bench, slow)
+    bench.zygote.signal(pid, signal.SIGKILL)
+    ended(bench, pid)
+    for command in ("stop", "cancel"):
+        code, said = bench.sweep(command, "small")
+        assert (code, "No run is going on" in said) == (2, True)
+
+
+def test_stopping_a_run_on_another_machine(bench: Bench) -> None:
+    """The folder is on a disk that both see: the lock says nothing here, and the request is found there."""
+    server = bench.sandbox()
+    assert bench.run(server)[0] == 0
+    note = {"pid": 7, "host": "elsewhere", "machine": "another", "since": "2026-01-02 03:04:05"}
+    (bench.results.folder / LOCK).write_text(json.dumps(note))
+    code, said = bench.sweep("stop", "small")
+    assert (code, "if process 7 on elsewhere" in said) == (0, True)
+    assert (bench.results.folder / REQUEST).read_text() == "1\n"
+    server.kill()
 
 
 def test_a_server_that_hangs_does_not_hold_up_the_end(bench: Bench, slow: SandboxProcess) -> None:

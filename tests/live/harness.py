@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -17,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,12 @@ MODELS = {
 SETTINGS = {"schema_version": "4.0.3", "host": "127.0.0.1", "device": "cpu", "precision": "float32"}
 START_SECONDS = 180.0
 STOP_SECONDS = 20.0
+PORTS = range(20_000, 32_000)  # below those that systems give to the near end of a connection
+LAST_LINES = 40  # of a log, in an error
 
 
 class HarnessError(Exception):
-    """The server could not be installed or started; the message says where the log is."""
+    """The server could not be installed or started; the message ends with the last lines of the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,13 @@ def _run(command: list[str | Path], log: Path) -> None:
     with log.open("ab") as out:
         done = subprocess.run([str(part) for part in command], stdout=out, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
-        raise HarnessError(f"{command[1:4]} failed with {done.returncode}; see {log}")
+        raise HarnessError(f"{command[1:4]} failed with {done.returncode}; {last_lines(log)}")
+
+
+def last_lines(log: Path) -> str:
+    """How a log ends, to be read where the machine that has it is gone."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
+    return "\n".join([f"the end of {log}:", *lines])
 
 
 @contextmanager
@@ -113,10 +122,12 @@ def _alone(lock: Path) -> Iterator[None]:
 
 
 def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port nobody listens on now, and that nobody's connection is given by the system while its server is down."""
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise HarnessError(f"No port from {PORTS.start} to {PORTS.stop} is free.")
 
 
 @dataclass(slots=True)
@@ -215,10 +226,11 @@ class LiveServer:
         until = time.monotonic() + START_SECONDS
         while not ready():
             if self.process is None or self.process.poll() is not None:
-                raise HarnessError(f"InvokeAI ended before it {word}; see {self.log}")
+                status = None if self.process is None else self.process.returncode
+                raise HarnessError(f"InvokeAI ended ({status}) before it {word}; {last_lines(self.log)}")
             if time.monotonic() > until:
                 self.stop()
-                raise HarnessError(f"InvokeAI has not {word} within {START_SECONDS:.0f} s; see {self.log}")
+                raise HarnessError(f"InvokeAI has not {word} within {START_SECONDS:.0f} s; {last_lines(self.log)}")
             time.sleep(0.25)
 
 

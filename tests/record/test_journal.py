@@ -173,3 +173,46 @@ async def test_readers_and_writer_do_not_wait_for_each_other(tmp_path: Path) -> 
         await journal.fail(point(2), Failure(kind="A", message="b"))
         assert [row["index"] for row in await to_thread(list, rows)] == [1]
         assert [row["index"] for row in await to_thread(list, Results(tmp_path).rows())] == [0, 1, 2]
+
+
+async def test_a_fault_nobody_thought_of_is_told_to_every_caller(tmp_path: Path) -> None:
+    """The thread that writes must not end with callers waiting for it."""
+    armed = False
+
+    def checkpoint(name: str) -> None:
+        if armed and name == "fail.before-commit":
+            raise ZeroDivisionError("in a checkpoint")
+
+    async with await SqliteJournal.open(tmp_path, checkpoint=checkpoint) as journal:
+        await journal.begin_run(facts())
+        armed = True
+        failure = Failure(kind="A", message="b")
+        answers = await asyncio.gather(*(journal.fail(a_point(n), failure) for n in range(3)), return_exceptions=True)
+        assert all(isinstance(answer, RecordError) and "in a checkpoint" in str(answer) for answer in answers)
+        with pytest.raises(RecordError, match="in a checkpoint"):
+            await journal.cancel(a_point(0).key)
+    assert (await to_thread(Results(tmp_path).counts)).failed == 0
+
+
+async def test_a_reader_that_stays_for_long_holds_up_no_write(tmp_path: Path) -> None:
+    """The log grows meanwhile and is taken in afterwards."""
+    async with await SqliteJournal.open(tmp_path) as journal:
+        await journal.begin_run(facts())
+        with contextlib.closing(sqlite3.connect(tmp_path / JOURNAL, check_same_thread=False)) as reader:
+            await to_thread(reader.execute, "BEGIN")
+            (before,) = (await to_thread(reader.execute, "SELECT count(*) FROM points")).fetchone()
+            for start in range(0, 2000, 500):
+                failure = Failure(kind="A", message="x" * 500)
+                await asyncio.gather(*(journal.fail(a_point(n), failure) for n in range(start, start + 500)))
+            (still,) = (await to_thread(reader.execute, "SELECT count(*) FROM points")).fetchone()
+            assert before == still == 0
+    assert not await to_thread((tmp_path / f"{JOURNAL}-wal").exists)
+    assert (await to_thread(Results(tmp_path).counts)).failed == 2000
+
+
+async def test_a_journal_that_lies_elsewhere_meanwhile_is_said(tmp_path: Path) -> None:
+    async with await SqliteJournal.open(tmp_path / "here") as journal:
+        await journal.require_in_place()
+        await to_thread((tmp_path / "here").rename, tmp_path / "there")
+        with pytest.raises(RecordError, match="was moved or deleted"):
+            await journal.require_in_place()

@@ -6,6 +6,7 @@ from typing import Any
 
 from sweep.sandbox.batches import GraphTemplate
 from sweep.sandbox.execution import Execution
+from sweep.sandbox.nodes import Desk
 from sweep.sandbox.values import VALUES
 from tests.live.wire import graph, node
 
@@ -101,3 +102,25 @@ def test_the_session_maps_copies_and_sources_both_ways() -> None:
         assert session["execution_graph"]["nodes"][prepared]["id"] == prepared
     assert set(session["results"]) == set(session["prepared_source_mapping"])
     assert session["graph"]["nodes"]["a"]["a"] == 1
+
+
+def test_what_is_used_all_the_time_is_never_forgotten() -> None:
+    """A prompt in the node cache serves every picture of a sweep, also the hundred-thousandth."""
+    desk = Desk(models={}, pictures=NoPictures())
+    prompt = desk.put("ConditioningFieldData", "a cup")
+    noise = desk.put("Noise", 0)
+    for number in range(50_000):
+        assert desk.get(prompt) == "a cup"
+        desk.put("Noise", number)
+    assert len(desk.things) == 50_000
+    assert noise not in desk.things
+
+
+class NoPictures:
+    """There are none."""
+
+    def size(self, name: str) -> tuple[int, int]:
+        raise KeyError(name)
+
+    def digest(self, name: str) -> str:
+        raise KeyError(name)

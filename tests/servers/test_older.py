@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sweep.errors import ItemLostError, TransientError
+from sweep.errors import ItemLostError, OverloadedError, TransientError
 from sweep.servers.base import Ended, ItemEvent, Rendered, Ticket
 from sweep.servers.invokeai import InvokeAI
 from tests.servers.building import Q, submission
@@ -48,6 +48,16 @@ async def test_the_item_is_found_by_paging_through_the_queue(fake: Fake, client:
 
     assert ticket == Ticket(batch_id=BATCH, item_id="7", outputs=("l",))
     assert [call.query["status"] for call in fake.calls(*LIST)] == ["pending", "in_progress", "in_progress"]
+
+
+async def test_an_item_that_was_taken_is_not_turned_away(fake: Fake, client: InvokeAI) -> None:
+    """It is there, and only which one it is cannot be asked at the moment: sent elsewhere, it would be made twice."""
+    _old(fake, "pending")
+    fake.on(*LIST, status(503))
+
+    with pytest.raises(TransientError) as told:
+        await client.submit(submission(batch_id=BATCH))
+    assert not isinstance(told.value, OverloadedError)
 
 
 async def test_an_item_nobody_finds_is_transient(fake: Fake, client: InvokeAI) -> None:

@@ -1,0 +1,77 @@
+"""A run ended at any named point by its caller or by a stop: the lock is free, nothing is lost, nothing made twice.
+
+The process lives on, as it does in a notebook. For processes that die there see tests/faults/test_crash_points.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from types import CoroutineType
+from typing import Any, Literal
+
+import anyio
+import pytest
+
+from sweep.engine.checkpoints import ENGINE_POINTS
+from sweep.engine.runner import run
+from sweep.engine.stopping import Stop
+from sweep.errors import StoppedError
+from sweep.record.checkpoints import IMAGE_POINTS, Checkpoint
+from sweep.sandbox.app import Sandbox
+from sweep.servers.connecting import ConnectOptions, connect
+from tests.engine.conftest import AT_ONCE, QUICK, Bench
+
+WRITES = ("begin_run", "intend", "submitted", "rendered", "complete")
+POINTS = (*ENGINE_POINTS, *IMAGE_POINTS, *(f"{name}.{step}-commit" for name in WRITES for step in ("before", "after")))
+How = Literal["cancelled", "stage 1", "stage 2"]
+
+
+async def end_at(point: str, how: How, bench: Bench, server: Sandbox) -> bool:
+    """A run that is ended when it comes to `point`; whether it came there."""
+    loop, stop, came = asyncio.get_running_loop(), Stop(), False
+    experiment = await bench.experiment(axes__seed={"start": 1, "count": 16})
+    client = connect(server.url, ConnectOptions(timings=QUICK))
+    with anyio.CancelScope() as scope, suppress(StoppedError):
+        end: dict[How, Callable[[], object]] = {
+            "cancelled": scope.cancel,
+            "stage 1": partial(stop.request, 1),
+            "stage 2": partial(stop.request, 2),
+        }
+
+        def checkpoint(name: str) -> None:
+            nonlocal came
+            if name == point and not came:
+                came = True
+                loop.call_soon_threadsafe(end[how])  # many points are passed in other threads
+
+        await call(experiment, client, bench, stop, checkpoint)
+    return came
+
+
+async def call(experiment: Any, client: Any, bench: Bench, stop: Stop, checkpoint: Checkpoint) -> None:
+    results = bench.root / "results"
+    await run(experiment, [client], options=AT_ONCE, results=results, stop=stop, checkpoint=checkpoint)
+
+
+def left_behind() -> list[str]:
+    """Tasks of the run's own code that are still there; the sandbox has some of its own in this loop."""
+    coroutines = [task.get_coro() for task in asyncio.all_tasks()]
+    files = [coroutine.cr_code.co_filename for coroutine in coroutines if isinstance(coroutine, CoroutineType)]
+    return [file for file in files if re.search(r"sweep/(engine|servers|record)/", file)]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "stage 1", "stage 2"])
+async def test_ended_at_one_point_after_the_other(bench: Bench, sandbox_with: Callable[..., Any], how: How) -> None:
+    async with sandbox_with(latency=0.005) as server:
+        for point in POINTS:
+            assert await end_at(point, how, bench, server), f"it never came to {point}: too few points"
+            assert left_behind() == []
+        summary = await bench.run(await bench.experiment(axes__seed={"start": 1, "count": 16}), server.url)
+        assert (summary.exit_code, summary.completed, summary.points) == (0, 48, 48)
+        statuses = [item.status for item in server.queue.items.values()]
+        assert statuses.count("completed") == len(server.renders) == 48
+        assert how == "stage 2" or set(server.renders.values()) == {1}  # what is cancelled half-way is counted there
