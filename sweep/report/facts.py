@@ -18,6 +18,8 @@ from sweep.report.material import AxisColumn, Material
 
 _MOST_LEVELS: Final = 12
 _MOST_FAILURES: Final = 100
+_SERVER: Final = {"version": "version", "api": "API"}
+_UNTOLD: Final = ("url", "sandbox")  # an address is nobody's business; the sandbox has a banner
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +138,12 @@ def _runs(material: Material) -> list[dict[str, Any]]:
 
 
 def _server(server: Mapping[str, str]) -> str:
+    """For example: gpu1 (version 6.14.2, API queue)."""
     name = server.get("name", "")
-    rest = [f"{key} {value}" for key, value in server.items() if key not in {"name", "url"} and value]
-    return ", ".join([name, *rest]) if name else ", ".join(rest)
+    told = [f"{label} {server[key]}" if label else server[key] for key, label in _SERVER.items() if server.get(key)]
+    rest = [f"{key} {value}" for key, value in server.items() if key not in {"name", *_SERVER, *_UNTOLD} and value]
+    about = ", ".join([*told, *rest])
+    return f"{name} ({about})" if name and about else name or about
 
 
 def _moment(when: datetime) -> str:

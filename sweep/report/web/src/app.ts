@@ -36,7 +36,7 @@ export class App {
     this.filter = compileFilter(this.view.filter, table, this.marks);
     this.mask = passing(this.filter, this.view, table);
     this.chartMask = passing(this.filter, { ...this.view, brush: {} }, table);
-    this.layout = matrix(this.view, table, this.mask, this.following);
+    this.layout = this.#arranged();
     store.listen((changed) => this.#follow(changed));
   }
 
@@ -58,9 +58,13 @@ export class App {
   }
 
   arrange(): void {
+    this.layout = this.#arranged();
+  }
+
+  #arranged(): Layout {
     const { table, view } = this;
     const asList = view.sort !== null || view.blind;
-    this.layout = asList ? list(view, table, this.mask, this.perLine) : matrix(view, table, this.mask, this.following);
+    return asList ? list(view, table, this.mask, this.perLine) : matrix(view, table, this.mask, this.following);
   }
 
   setHover(row: number): void {

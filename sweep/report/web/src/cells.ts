@@ -101,12 +101,15 @@ export class CellPainter {
 
   #caption(row: number): string {
     const { view, table } = this.app;
-    const name = view.colour ?? view.sort;
-    const value = name ? table.value(row, name) : null;
-    const worth = typeof value === "number" ? number(value) : "";
-    if (this.app.layout.kind === "matrix") return this.#width >= 44 ? worth : "";
+    const worth = (name: string | null): string => {
+      const value = name ? table.value(row, name) : null;
+      return typeof value === "number" ? number(value) : "";
+    };
+    if (this.app.layout.kind === "matrix") return this.#width >= 44 ? worth(view.colour) : "";
     const values = table.axes.filter((axis) => axis.levels.length > 1).map((axis) => axis.labels[axis.at[row] ?? -1] ?? "none");
-    return [table.axis(name) ? "" : worth, values.join(" · ")].filter(Boolean).join("\n");
+    const names = [...new Set([table.axis(view.sort) ? null : view.sort, view.colour])].filter((name) => name !== null);
+    const numbers = names.map(worth).filter(Boolean);
+    return [numbers.join(" · "), values.join(" · ")].filter(Boolean).join("\n");
   }
 
   #spoken(row: number, status: string): string {

@@ -51,6 +51,7 @@ const paths: Record<string, string> = {
   up: "M4 10l4-4 4 4",
   save: "M8 2v8M5 7l3 3 3-3M3 13h10",
   eye: "M1.5 8S4 3.5 8 3.5 14.5 8 14.5 8 12 12.5 8 12.5 1.5 8 1.5 8zM8 6.2a1.8 1.8 0 1 0 0 3.6 1.8 1.8 0 0 0 0-3.6z",
+  setup: "M2 5h6M12 5h2M2 11h2M8 11h6M10 3v4M6 9v4",
   play: "M5 3l8 5-8 5z",
 };
 

@@ -85,6 +85,8 @@ function dressUp(mount: HTMLElement, { view }: App): void {
   mount.style.setProperty("--zoom", String(view.zoom));
   mount.style.setProperty("--pan-x", String(view.panX));
   mount.style.setProperty("--pan-y", String(view.panY));
+  mount.toggleAttribute("data-gain", view.gain > 1);
+  mount.style.setProperty("--gain", String(100 - 100 / view.gain)); // as a colour dodge: what is below, divided by 1 / gain
   mount.style.setProperty("--split", String(view.split));
 }
 

@@ -4,6 +4,9 @@ import type { Axis, Table } from "./table";
 
 export type Mode = "plain" | "compare" | "difference";
 export type Panel = "grid" | "charts" | "table";
+/** How much brighter a difference can be shown. */
+export const gains = [1, 2, 4, 8, 16];
+
 export type Place = "x" | "y" | "sx" | "sy";
 
 export interface View {
@@ -25,6 +28,7 @@ export interface View {
   mode: Mode;
   blink: boolean;
   split: number; // percent
+  gain: number; // how much brighter a difference is shown
   zoom: number;
   panX: number; // percent of the picture
   panY: number;
@@ -103,6 +107,7 @@ export function firstView(table: Table): View {
     mode: "plain",
     blink: false,
     split: 50,
+    gain: 1,
     zoom: 1,
     panX: 0,
     panY: 0,
@@ -141,6 +146,7 @@ export function toHash(view: View, first: View, table: Table): string {
   for (const name of flags) if (view[name]) out.set(name, "1");
   if (view.size !== first.size) out.set("size", String(Math.round(view.size)));
   if (view.zoom !== 1) out.set("zoom", [view.zoom, view.panX, view.panY].map((part) => part.toFixed(2)).join(","));
+  if (view.gain !== 1) out.set("gain", String(view.gain));
   if (view.split !== 50) out.set("split", view.split.toFixed(0));
   for (const row of ["cursor", "pin"] as const) if (view[row] >= 0) out.set(row, table.rowName(view[row]));
   for (const axis of table.axes) {
@@ -174,6 +180,7 @@ export function fromHash(hash: string, first: View, table: Table): View {
   if (panel === "charts" || panel === "table") view.panel = panel;
   for (const name of flags) view[name] = given.get(name) === "1";
   view.size = finite(given.get("size"), first.size);
+  view.gain = gains.find((gain) => String(gain) === given.get("gain")) ?? 1;
   view.split = finite(given.get("split"), 50);
   const zoom = (given.get("zoom") ?? "").split(",");
   if (zoom.length === 3) [view.zoom, view.panX, view.panY] = [finite(zoom[0], 1), finite(zoom[1], 0), finite(zoom[2], 0)];
