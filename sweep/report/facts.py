@@ -59,7 +59,7 @@ def counts_line(material: Material) -> str:
     points = material.counts.points
     if points == 0:
         return "no points" if done == 0 else f"{done} pictures"
-    line = f"{material.counts.completed or done} of {points} points"
+    line = f"{material.counts.completed or done} of {points} {'point' if points == 1 else 'points'}"
     return line if done <= max(material.counts.completed, 1) else f"{line}, {done} pictures"
 
 
@@ -77,7 +77,7 @@ def _failed(material: Material) -> str:
 def problem_of(material: Material) -> str:
     """A sentence on top of the page where there is nothing, or not everything, to look at; "" otherwise."""
     if material.problem is not None:
-        return material.problem
+        return material.problem.replace(str(material.folder), material.folder.name)
     if material.frame.empty:
         return "Nothing has been rendered in this folder yet."
     if _status_count(material.frame, "completed") == 0:

@@ -77,7 +77,9 @@ function captionHeightOf({ view, table }: App, asList: boolean, cellWidth: numbe
 
 /** The smallest cell at which no more than `mostCells` are in sight. */
 export function smallest(app: App, { width, height }: Room): number {
-  return Math.ceil(Math.max(40, Math.sqrt((width * height) / mostCells / aspectOf(app))));
+  const { kind, cols, rows, shown } = app.layout;
+  const all = kind === "list" ? shown : cols.length * rows.length;
+  return all <= mostCells ? 40 : Math.ceil(Math.max(40, Math.sqrt((width * height) / mostCells / aspectOf(app))));
 }
 
 function wantedSize(app: App, room: Room, headWidth: number, aspect: number): number {
@@ -88,7 +90,7 @@ function wantedSize(app: App, room: Room, headWidth: number, aspect: number): nu
   const groups = cols.at(-1)?.group ?? 0;
   const fitting = (room.width - headWidth - 8 - columns * gap - groups * groupGap) / columns;
   const tall = (room.height - 60) / Math.min(Math.max(1, rows.length), 3) / aspect;
-  return clamp(Math.min(fitting, Math.max(tall, 110)), Math.max(44, least), 320);
+  return clamp(Math.min(fitting, Math.max(tall, 110)), Math.max(44, least), columns * rows.length <= 6 ? 480 : 320);
 }
 
 /** Room for the longest label of a line, and for the name of the axis if that is not much longer. */
