@@ -58,9 +58,9 @@ def counts_line(material: Material) -> str:
     done = _status_count(material.frame, "completed")
     points = material.counts.points
     if points == 0:
-        return "no points" if done == 0 else f"{done} pictures"
-    line = f"{material.counts.completed or done} of {points} {'point' if points == 1 else 'points'}"
-    return line if done <= max(material.counts.completed, 1) else f"{line}, {done} pictures"
+        return "no points" if done == 0 else f"{done:,} pictures"
+    line = f"{material.counts.completed or done:,} of {points:,} {'point' if points == 1 else 'points'}"
+    return line if done <= max(material.counts.completed, 1) else f"{line}, {done:,} pictures"
 
 
 def _status_count(frame: pd.DataFrame, status: str) -> int:

@@ -111,7 +111,7 @@ def test_metrics_stand_in_the_order_of_the_study_with_its_words() -> None:
 
 
 def test_long_data_is_packed_and_can_be_read_again() -> None:
-    data = {"values": list(range(60_000))}
+    data = {"values": list(range(600_000))}
     text, is_packed = written(data)
     assert is_packed
     assert json.loads(gzip.decompress(base64.b64decode(text))) == data

@@ -47,7 +47,7 @@ export class CellPainter {
     const { element } = cell;
     element.dataset.row = String(row);
     element.id = row >= 0 ? `cell-${row}` : "";
-    element.className = cellClass(row, thumb, status);
+    element.className = cellClass(row, thumb, status) + (against ? " paired" : "");
     element.toggleAttribute("data-cursor", row >= 0 && view.cursor === row);
     element.toggleAttribute("data-pin", row >= 0 && view.pin === row);
     element.toggleAttribute("data-rejected", mark.rejected);
@@ -84,6 +84,7 @@ export class CellPainter {
       cell.caption = h("span", {});
       cell.element.append(cell.caption);
     }
+    cell.element.classList.toggle("waiting", row === -1);
     cell.caption.className = message ? "message" : this.app.layout.kind === "list" ? "cap list" : "cap";
     cell.caption.textContent = message || text;
     cell.caption.title = message || text;
@@ -129,12 +130,12 @@ export function show(image: HTMLImageElement, address: string, fallback: string)
     return;
   }
   image.hidden = false;
-  image.classList.remove("broken");
+  image.parentElement?.classList.remove("broken");
   image.classList.add("coming");
   image.onload = () => image.classList.remove("coming");
   image.onerror = () => {
     if (fallback && image.dataset.address !== fallback) show(image, fallback, "");
-    else image.classList.add("broken");
+    else image.parentElement?.classList.add("broken");
   };
   image.src = address;
 }

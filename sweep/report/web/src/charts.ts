@@ -12,7 +12,7 @@ import { Response } from "./response";
 import type { View } from "./state";
 import type { Axis, Column } from "./table";
 
-export class SweepCharts extends HTMLElement {
+class SweepCharts extends HTMLElement {
   app!: App;
   #controls!: HTMLElement;
   #response!: Response;
@@ -132,3 +132,5 @@ export class SweepCharts extends HTMLElement {
     replace(this.#shares, title("Which axis explains the variance", shares.note), keys, plot);
   }
 }
+
+customElements.define("sweep-charts", SweepCharts);

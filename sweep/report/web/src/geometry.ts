@@ -6,7 +6,7 @@ import { clamp } from "./dom";
 import type { Head } from "./layout";
 
 export const gap = 3;
-export const mostCells = 300;
+export const mostCells = 400;
 const groupGap = 12;
 const groupLine = 25; // a group's own heading, over its lines
 const superLine = 22; // a group's own heading, over its columns

@@ -64,16 +64,13 @@ function build(mount: HTMLElement, table: Table): void {
   performance.mark("sweep-ready");
 }
 
-/** The charts' library is four fifths of this script: it runs once somebody looks at charts, not before the pictures. */
+/** The charts are a script of their own at the end of the page, behind the pictures; made when first looked at. */
 function chartsWhenWanted(app: App, before: HTMLElement): void {
   let asked = false;
   const look = (): void => {
     if (asked || app.view.panel !== "charts") return;
     asked = true;
-    void import("./charts").then(({ SweepCharts }) => {
-      customElements.define("sweep-charts", SweepCharts);
-      before.before(Object.assign(new SweepCharts(), { app }));
-    });
+    void customElements.whenDefined("sweep-charts").then(() => before.before(Object.assign(document.createElement("sweep-charts"), { app })));
   };
   app.store.listen(look);
   look();

@@ -1,5 +1,6 @@
 // What the reader chose, as one value: kept in the address so that a link shows the same view.
 
+import { Following } from "./layout";
 import type { Axis, Table } from "./table";
 
 export type Mode = "plain" | "compare" | "difference";
@@ -82,15 +83,16 @@ export class Store {
   }
 }
 
-/** A first view: the first numeric axis across, the next that is no seed down, and what is few within that. */
+/** A first view: the first numeric axis across, the next that is no seed down, and where that is few one more within it
+ * (sweep/report/explorer.py, first_seen, puts its pictures first into the page). */
 export function firstView(table: Table): View {
-  const varied = table.axes.filter((axis) => axis.levels.length > 1);
+  const varied = leading(table);
   const numeric = varied.filter((axis) => axis.numeric);
   const x = numeric[0] ?? varied[0] ?? table.axes[0] ?? null;
   const y = varied.find((axis) => axis !== x && axis.kind !== "seed" && axis.levels.length <= 40) ?? varied.find((axis) => axis !== x) ?? null;
-  const inner = y && y.levels.length <= 4 ? varied.find((axis) => axis !== x && axis !== y && axis.levels.length <= 8) : undefined;
+  const inner = y && y.levels.length <= 4 ? varied.find((axis) => axis !== x && axis !== y && axis.levels.length <= 64) : undefined;
   const slide: Record<string, number> = {};
-  for (const axis of table.axes) slide[axis.name] = 0;
+  for (const axis of table.axes) slide[axis.name] = axis.at[0] ?? 0;
   return {
     ...placed(x, y, inner ?? null),
     slide,
@@ -118,6 +120,16 @@ export function firstView(table: Table): View {
     blind: false,
     full: false,
   };
+}
+
+/** The axes that vary, each by itself: of those that go in step only the first. */
+function leading(table: Table): Axis[] {
+  const following = new Following(table);
+  const kept: Axis[] = [];
+  for (const axis of table.axes) {
+    if (axis.levels.length > 1 && !kept.some((leader) => following.follows(axis, leader))) kept.push(axis);
+  }
+  return kept;
 }
 
 /** The third axis stands within the columns while those stay few, else within the lines. */
@@ -151,7 +163,7 @@ export function toHash(view: View, first: View, table: Table): string {
   for (const row of ["cursor", "pin"] as const) if (view[row] >= 0) out.set(row, table.rowName(view[row]));
   for (const axis of table.axes) {
     const at = view.slide[axis.name] ?? 0;
-    if (at > 0) out.set(`at.${axis.name}`, JSON.stringify(axis.levels[at] ?? null));
+    if (at !== (first.slide[axis.name] ?? 0)) out.set(`at.${axis.name}`, JSON.stringify(axis.levels[at] ?? null));
     const hidden = view.hidden[axis.name] ?? [];
     if (hidden.length > 0) out.set(`hide.${axis.name}`, JSON.stringify(hidden.map((index) => axis.levels[index] ?? null)));
   }
@@ -169,7 +181,7 @@ export function fromHash(hash: string, first: View, table: Table): View {
   }
   for (const name of ["sort", "colour", "metric"] as const) {
     const value = given.get(name);
-    if (value === "" || value === "index" || value === "finished" || table.column(value) || table.axis(value)) view[name] = value || null;
+    if (value === "" || (name === "sort" && /^(index|status|rating)$/.test(value ?? "")) || table.column(value) || table.axis(value)) view[name] = value || null;
   }
   view.filter = given.get("filter") ?? "";
   const against = given.get("against");

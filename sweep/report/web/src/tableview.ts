@@ -52,7 +52,7 @@ export class SweepTable extends HTMLElement {
     const { app } = this;
     if (app.view.panel !== "table") return;
     const { table, view } = app;
-    this.#order = sorted(view, table, app.mask);
+    this.#order = sorted(app);
     const axes = table.axes.map((axis): Shown => ({ name: axis.name, label: axis.label, numeric: axis.numeric || axis.kind === "seed", kind: axis.kind, width: widthOf(axis.label, axis.labels) }));
     const columns = table.columns.map((column): Shown => ({ name: column.name, label: column.label, numeric: column.numeric, kind: "", width: column.numeric ? widthOf(column.label, ["0.0001"]) : widthOf(column.label, column.values.slice(0, 200).map((value) => level(value))) }));
     const status: Shown = { name: "status", label: "status", numeric: false, kind: "", width: 96 };

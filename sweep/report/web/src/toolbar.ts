@@ -69,8 +69,8 @@ export class SweepToolbar extends HTMLElement {
     this.#paintLegend();
     const { layout, table } = app;
     const narrowed = layout.passing < table.rows;
-    const inSight = layout.shown < layout.passing ? `${layout.shown} in sight` : "";
-    const parts = [narrowed ? `${layout.passing} pass` : "", inSight].filter(Boolean);
+    const inSight = layout.shown < layout.passing ? `${layout.shown.toLocaleString("en")} in sight` : "";
+    const parts = [narrowed ? `${layout.passing.toLocaleString("en")} pass` : "", inSight].filter(Boolean);
     this.#count.textContent = parts.length > 0 ? `${parts.join(", ")}, of ${count(table.rows, "row")}` : "";
   }
 
@@ -103,7 +103,7 @@ export class SweepToolbar extends HTMLElement {
   #paintOrder(): void {
     const { view, store, table } = this.app;
     const numeric: [string, string][] = table.columns.filter((column) => column.numeric).map((column) => [column.name, column.label]);
-    const all: [string, string][] = [["", "by axes"], ["index", "as rendered"], ...table.axes.filter((axis) => axis.levels.length > 1).map((axis): [string, string] => [axis.name, axis.label]), ...numeric];
+    const all: [string, string][] = [["", "by axes"], ["index", "as rendered"], ["rating", "rating"], ...table.axes.filter((axis) => axis.levels.length > 1).map((axis): [string, string] => [axis.name, axis.label]), ...numeric];
     const arrow = h("button", { class: "tool", title: view.falling ? "largest first" : "smallest first", "aria-label": "Turn the order round", onclick: () => store.set({ falling: !view.falling }) }, view.falling ? "↓" : "↑");
     replace(
       this.#order,
