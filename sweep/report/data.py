@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -55,7 +56,7 @@ def payload(material: Material, shown: Shown, study: Mapping[str, Any] | None = 
     axes = [axis_data(axis, frame) for axis in material.axes]
     if (picture := _picture_axis(frame)) is not None:
         axes.append(picture)
-    facts = {fact["name"]: fact for fact in (study or {}).get("metrics", ())}
+    facts = {fact["name"]: fact for fact in (study["metrics"] if study else _known_metrics(tuple(material.metrics)))}
     digits = 6 if len(frame) <= _EXACT_ROWS else 4
     return {
         "version": 1,
@@ -168,6 +169,16 @@ def rounded(values: pd.Series, digits: int) -> list[Level]:
         short = np.where(places >= 0, np.round(numbers * scale) / scale, np.round(numbers / scale) * scale)
     known = np.isfinite(short).tolist()
     return [value if is_known else None for value, is_known in zip(short.tolist(), known, strict=True)]
+
+
+@cache
+def _known_metrics(names: tuple[str, ...]) -> Sequence[Mapping[str, Any]]:
+    """What the study would say of them, where the page is made without one; in the order of its panel."""
+    from sweep.study.metrics import known_facts, standard
+
+    rank = {metric.name: place for place, metric in enumerate(standard())}
+    ordered = sorted(names, key=lambda name: rank.get(name, len(rank)))
+    return known_facts(ordered, dict.fromkeys(ordered, (0, 0)))
 
 
 def _in_order(names: Iterable[str], facts: Mapping[str, Any]) -> list[str]:

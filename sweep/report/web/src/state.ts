@@ -102,7 +102,7 @@ export function firstView(table: Table): View {
     falling: false,
     filter: "",
     brush: {},
-    colour: null,
+    colour: table.others && table.column("between_ssim") ? "between_ssim" : null, // what changed is seen at once
     cursor: -1,
     pin: -1,
     against: table.others ? "run" : table.sources.length > 0 ? "source" : "pin",
