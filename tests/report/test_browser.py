@@ -165,6 +165,74 @@ async def test_sliders_go_where_a_filter_leaves_something(browser: Browser, tmp_
     assert tab.problems == []
 
 
+async def test_axes_are_chosen_with_the_keyboard_alone(page: Page) -> None:
+    before = await page.evaluate("document.querySelector('.corner').innerText")
+    await page.evaluate("document.querySelector('select[aria-label=down]').focus()")
+    await page.press("s", "e")
+    view = await state(page)
+    assert view["y"] == "seed"
+    assert await page.evaluate("document.querySelector('.corner').innerText") != before
+    assert await page.evaluate("document.activeElement.getAttribute('aria-label')") == "down"
+
+
+async def test_values_are_hidden_and_shown_again(page: Page, browser: Browser) -> None:
+    shown = await page.evaluate(f"{CELLS}.length")
+    await page.press("m", "Tab", "Tab", " ")
+    assert (await state(page))["hide.denoise_strength"] == "[0.2]"
+    await page.press("Escape")
+    hidden = await page.evaluate(f"{CELLS}.length")
+    assert hidden < shown
+    again = await browser.page()
+    await again.open(await page.evaluate("location.href"))
+    assert await again.evaluate(f"{CELLS}.length") == hidden
+    await page.evaluate("document.querySelector('.chip').click()")
+    await page.settle()
+    assert await page.evaluate(f"{CELLS}.length") == shown
+
+
+async def test_pictures_are_compared_with_a_pinned_one_or_another_level(page: Page) -> None:
+    pinned = await page.evaluate("document.querySelector('.stage img.a').src")
+    await page.press("p", "ArrowDown", "c")
+    await page.until("document.querySelector('.stage img.b').naturalWidth > 0")
+    assert await page.evaluate("document.querySelector('.stage img.b').src") == pinned
+    await page.evaluate(
+        "(() => { const box = document.querySelector('[aria-label=\"Compare with\"]');"
+        " box.value = [...box.options].find(one => one.text === 'denoise strength 0.2').value;"
+        " box.dispatchEvent(new Event('change')); })()"
+    )
+    await page.until("document.querySelector('.stage img.b').src.includes('s0.20')")
+
+
+async def test_a_brush_on_a_parallel_coordinate_filters_the_grid(page: Page) -> None:
+    await page.press("h")
+    await page.until("document.querySelector('.parallel canvas')?.width > 0")
+    await page.evaluate("document.querySelector('.parallel canvas').scrollIntoView({ block: 'center' })")
+    await page.settle()
+    shown = await page.evaluate(f"{CELLS}.length")
+    left, top = await page.evaluate(
+        "(() => { const { left, top } = document.querySelector('.parallel canvas').getBoundingClientRect();"
+        " return [left, top]; })()"
+    )
+    await page.drag((left + 36, top + 225), (left + 36, top + 100))
+    assert await page.evaluate(f"{CELLS}.length") < shown
+    assert "in.denoise_strength" in await state(page)
+    await page.click(left + 36, top + 60)
+    assert await page.evaluate(f"{CELLS}.length") == shown
+
+
+async def test_any_column_of_the_table_sorts(page: Page, browser: Browser) -> None:
+    await page.press("t")
+    head = "[...document.querySelectorAll('.thead button')].find(one => one.textContent.startsWith('status'))"
+    await page.evaluate(f"{head}.click()")
+    await page.settle()
+    await page.evaluate(f"{head}.click()")
+    await page.settle()
+    assert "failed" in await page.evaluate("document.querySelector('.tr').innerText")
+    again = await browser.page()
+    await again.open(await page.evaluate("location.href"))
+    assert "failed" in await again.evaluate("document.querySelector('.tr').innerText")
+
+
 async def test_a_new_order_is_read_from_its_beginning(page: Page) -> None:
     await page.evaluate("document.querySelector('[aria-label=Order]').value = 'delta_e'")
     await page.evaluate("document.querySelector('[aria-label=Order]').dispatchEvent(new Event('change'))")
@@ -381,6 +449,10 @@ async def test_on_a_phone_the_panel_is_a_sheet_from_below(browser: Browser, resu
     top = "document.querySelector('sweep-inspector').getBoundingClientRect().top"
     assert await tab.evaluate(top) > 700
     await tab.evaluate("document.querySelector('.grip').click()")
+    await tab.until(f"{top} < 500")
+    await tab.evaluate("document.querySelector('.grip').click()")
+    await tab.until(f"{top} > 700")
+    await tab.evaluate("document.querySelector('.cell[data-cursor]').click()")
     await tab.until(f"{top} < 500")
 
 

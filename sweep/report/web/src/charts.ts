@@ -3,7 +3,7 @@
 import * as Plot from "@observablehq/plot";
 import type { App } from "./app";
 import { series } from "./colour";
-import { h, oncePerFrame, replace, select } from "./dom";
+import { h, oncePerFrame, replace, replaceKeepingFocus, select } from "./dom";
 import { percent } from "./format";
 import { meansOf, sharesOf } from "./means";
 import { Parallel } from "./parallel";
@@ -80,15 +80,12 @@ class SweepCharts extends HTMLElement {
     const axes: [string, string][] = table.axes.filter((axis) => axis.levels.length > 1).map((axis) => [axis.name, axis.label]);
     const metrics: [string, string][] = table.metrics.map((column) => [column.name, column.label]);
     this.#controls.hidden = metrics.length === 0;
-    const focused = document.activeElement?.getAttribute("aria-label");
-    const had = this.#controls.contains(document.activeElement);
-    replace(
+    replaceKeepingFocus(
       this.#controls,
       h("label", {}, h("span", {}, "metric"), select("Metric", metrics, view.metric ?? "", (metric) => store.set({ metric }))),
       h("label", {}, h("span", {}, "along"), select("Along", axes, view.along ?? "", (along) => store.set({ along }))),
       h("label", {}, h("span", {}, "lines"), select("Lines", [["", "all together"], ...axes], view.group ?? "", (group) => store.set({ group: group || null }))),
     );
-    if (had && focused) this.#controls.querySelector<HTMLElement>(`[aria-label="${CSS.escape(focused)}"]`)?.focus();
   }
 
   #drawInteraction(metric: Column, along: Axis | null, group: Axis | null): void {

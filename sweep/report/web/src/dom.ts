@@ -28,6 +28,17 @@ export function replace(element: Element, ...children: Child[]): void {
   append(element, children);
 }
 
+/** Replaces the children; the control that had the focus gets it again under its new guise, by its name. */
+export function replaceKeepingFocus(element: Element, ...children: Child[]): void {
+  const focused = element.contains(document.activeElement) ? nameOf(document.activeElement) : null;
+  replace(element, ...children);
+  if (focused) [...element.querySelectorAll<HTMLElement>("button, select, input")].find((control) => nameOf(control) === focused)?.focus({ preventScroll: true });
+}
+
+function nameOf(control: Element | null): string | null {
+  return control && (control.getAttribute("aria-label") ?? control.getAttribute("title") ?? control.textContent);
+}
+
 /** A select whose options are [value, label]. */
 export function select(label: string, options: [string, string][], value: string, change: (value: string) => void, props: Props = {}): HTMLSelectElement {
   const element = h("select", { "aria-label": label, ...props });

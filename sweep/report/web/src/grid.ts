@@ -52,7 +52,7 @@ export class SweepGrid extends HTMLElement {
     new Gestures(app, scroll, ".cell.has").listen();
     scroll.addEventListener("pointerover", (event) => app.setHover(rowUnder(event.target)));
     scroll.addEventListener("pointerleave", () => app.setHover(-1));
-    scroll.addEventListener("click", (event) => this.#go(rowUnder(event.target)));
+    scroll.addEventListener("click", (event) => this.#choose(rowUnder(event.target)));
     scroll.addEventListener("dblclick", (event) => rowUnder(event.target) >= 0 && app.store.set({ full: true }));
     app.store.listen((changed) => this.#follow(changed));
     app.onHover(() => this.#light());
@@ -60,6 +60,12 @@ export class SweepGrid extends HTMLElement {
 
   focusGrid(): void {
     this.#scroll.focus({ preventScroll: true });
+  }
+
+  /** A click on the chosen picture asks for the panel: on a phone that is a sheet which has to come up. */
+  #choose(row: number): void {
+    if (row >= 0 && row === this.app.view.cursor) this.dispatchEvent(new Event("wanted"));
+    this.#go(row);
   }
 
   #go(row: number): void {

@@ -2,7 +2,7 @@
 
 import type { App } from "./app";
 import { againstOptions, captionOf } from "./against";
-import { h, icon, replace, select } from "./dom";
+import { h, icon, replace, replaceKeepingFocus, select } from "./dom";
 import { factsOf } from "./facts";
 import { number } from "./format";
 import { Gestures, within } from "./gestures";
@@ -104,8 +104,7 @@ export class SweepInspector extends HTMLElement {
     this.#toolsOf = state;
     const toggle = (mode: Mode, key: string): HTMLButtonElement =>
       tool(mode, `${mode} (${key})`, view.mode === mode, () => store.set({ mode: view.mode === mode ? "plain" : mode }), mode);
-    const focused = this.#tools.contains(document.activeElement) ? document.activeElement?.getAttribute("title") : null;
-    replace(
+    replaceKeepingFocus(
       this.#tools,
       toggle("compare", "c"),
       tool("blink", "blink (space)", view.blink, () => store.set({ blink: !view.blink }), "blink"),
@@ -114,12 +113,11 @@ export class SweepInspector extends HTMLElement {
       h("button", { class: "tool", title: "zoom 1:1 (z)", onclick: () => this.zoomReal() }, h("span", {}, view.zoom === 1 ? "1:1" : `${number(view.zoom, 2)}×`)),
       tool(view.full ? "close" : "full", "full screen (f)", view.full, () => store.set({ full: !view.full })),
     );
-    replace(
+    replaceKeepingFocus(
       this.#reference,
       h("label", {}, h("span", {}, "against"), select("Compare with", againstOptions(app), view.against, (against) => store.set({ against }))),
       view.mode === "difference" ? h("label", {}, h("span", {}, "brighter"), select("Brightness of the difference", gains.map((gain) => [String(gain), `×${gain}`]), String(view.gain), (gain) => store.set({ gain: Number(gain) }))) : null,
     );
-    if (focused) this.#tools.querySelector<HTMLElement>(`[title="${CSS.escape(focused)}"]`)?.focus();
   }
 
   #paintJudgement(row: number): void {
@@ -136,14 +134,12 @@ export class SweepInspector extends HTMLElement {
         mark.stars >= n ? "★" : "☆",
       ),
     );
-    const focused = this.#judgement.contains(document.activeElement) ? document.activeElement?.getAttribute("title") : null;
-    replace(
+    replaceKeepingFocus(
       this.#judgement,
       ...stars,
       h("button", { class: "tool", "aria-pressed": String(mark.rejected), title: "reject (x)", onclick: () => marks.set(row, { rejected: !mark.rejected }) }, icon("reject"), h("span", {}, "reject")),
       h("button", { class: "tool", "aria-pressed": String(view.pin === row), title: "pin as reference (p)", onclick: () => store.set(view.pin === row ? { pin: -1 } : { pin: row, against: "pin" }) }, icon("pin"), h("span", {}, "pin")),
     );
-    if (focused) this.#judgement.querySelector<HTMLElement>(`[title="${CSS.escape(focused)}"]`)?.focus();
   }
 
   #paintFacts(row: number, of: string): void {
@@ -151,9 +147,7 @@ export class SweepInspector extends HTMLElement {
     this.#factsOf = of;
     if (row < 0) return replace(this.#facts);
     if (this.app.view.blind) return replace(this.#facts, h("p", { class: "dim" }, "Blind: what made this picture is hidden until you leave blind mode (b)."));
-    const focused = this.#facts.contains(document.activeElement) ? document.activeElement?.textContent : null;
-    replace(this.#facts, ...factsOf(this.app, row));
-    if (focused) [...this.#facts.querySelectorAll("button")].find((button) => button.textContent === focused)?.focus();
+    replaceKeepingFocus(this.#facts, ...factsOf(this.app, row));
   }
 
   /** One pixel of the picture on one pixel of the page; back to fitting when it is there already. */

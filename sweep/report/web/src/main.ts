@@ -53,6 +53,7 @@ function build(mount: HTMLElement, table: Table): void {
   dress();
   mount.replaceChildren(workspace);
   mount.prepend(toolbar);
+  grid.addEventListener("wanted", () => inspector.classList.add("open"));
   store.listen(dress);
   navigation(app);
   chartsWhenWanted(app, inspector);

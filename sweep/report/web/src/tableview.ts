@@ -2,7 +2,7 @@
 
 import type { App } from "./app";
 import { scaleOf } from "./colour";
-import { h, oncePerFrame } from "./dom";
+import { h, oncePerFrame, replaceKeepingFocus } from "./dom";
 import { level, number } from "./format";
 import { show } from "./cells";
 import { rowUnder } from "./grid";
@@ -61,7 +61,7 @@ export class SweepTable extends HTMLElement {
     this.#body.style.height = `${this.#order.length * lineHeight}px`;
     this.#body.style.width = this.#head.style.width = `${width}px`;
     this.#scroll.setAttribute("aria-rowcount", String(this.#order.length + 1));
-    this.#head.replaceChildren(h("span", { class: "td thumb", role: "columnheader" }), ...this.#columns.map((column) => this.#headCell(column)));
+    replaceKeepingFocus(this.#head, h("span", { class: "td thumb", role: "columnheader" }), ...this.#columns.map((column) => this.#headCell(column)));
     for (const line of this.#lines) line.dataset.shows = "";
   }
 

@@ -2,7 +2,7 @@
 
 import type { App } from "./app";
 import { scaleOf } from "./colour";
-import { clamp, h, icon, replace, select } from "./dom";
+import { clamp, h, icon, replace, replaceKeepingFocus, select } from "./dom";
 import { count, number } from "./format";
 import type { SweepGrid } from "./grid";
 import type { Place, View } from "./state";
@@ -87,7 +87,7 @@ export class SweepToolbar extends HTMLElement {
         const chosen = view[place] ?? "";
         return h("label", { class: chosen ? place : `${place} unset`, title: `${placeNames[place]}: the axis that stands there` }, h("span", {}, placeShort[place]), select(placeNames[place], options, chosen, (value) => store.set(this.#placed(place, value || null))));
       });
-    replace(this.#places, ...made);
+    replaceKeepingFocus(this.#places, ...made);
   }
 
   /** An axis stands in one place: choosing it elsewhere swaps the two. */
@@ -105,7 +105,7 @@ export class SweepToolbar extends HTMLElement {
     const numeric: [string, string][] = table.columns.filter((column) => column.numeric).map((column) => [column.name, column.label]);
     const all: [string, string][] = [["", "by axes"], ["index", "as rendered"], ["rating", "rating"], ...table.axes.filter((axis) => axis.levels.length > 1).map((axis): [string, string] => [axis.name, axis.label]), ...numeric];
     const arrow = h("button", { class: "tool", title: view.falling ? "largest first" : "smallest first", "aria-label": "Turn the order round", onclick: () => store.set({ falling: !view.falling }) }, view.falling ? "↓" : "↑");
-    replace(
+    replaceKeepingFocus(
       this.#order,
       view.blind ? h("span", { class: "blind" }, "blind: in no order") : h("label", {}, h("span", {}, "order"), select("Order", all, view.sort ?? "", (value) => store.set({ sort: value || null }))),
       view.sort && !view.blind ? arrow : null,
@@ -152,7 +152,7 @@ export class SweepToolbar extends HTMLElement {
     for (const [name, levels] of Object.entries(view.hidden)) {
       if (levels.length > 0) chips.push(chip(`${table.axis(name)?.label ?? name}: ${levels.length} hidden`, () => store.set({ hidden: { ...store.view.hidden, [name]: [] } })));
     }
-    replace(this.#chips, ...chips);
+    replaceKeepingFocus(this.#chips, ...chips);
   }
 
   #paintLegend(): void {
