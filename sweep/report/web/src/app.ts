@@ -45,9 +45,11 @@ export class App {
   }
 
   #follow(changed: Set<keyof View>): void {
-    const matters = ["filter", "brush", "hidden", "slide", "x", "y", "sx", "sy", "sort", "falling", "blind"] as const;
-    if (!matters.some((name) => changed.has(name))) return;
-    this.relayout();
+    const narrowing = ["filter", "brush", "hidden"] as const;
+    const placing = ["slide", "x", "y", "sx", "sy", "sort", "falling", "blind"] as const;
+    if (narrowing.some((name) => changed.has(name))) this.relayout();
+    else if (placing.some((name) => changed.has(name))) this.arrange();
+    else return;
     if (this.layout.shown === 0 && !changed.has("slide")) this.#slideToFirst();
   }
 

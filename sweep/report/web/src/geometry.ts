@@ -90,7 +90,8 @@ function wantedSize(app: App, room: Room, headWidth: number, aspect: number): nu
   const groups = cols.at(-1)?.group ?? 0;
   const fitting = (room.width - headWidth - 8 - columns * gap - groups * groupGap) / columns;
   const tall = (room.height - 60) / Math.min(Math.max(1, rows.length), 3) / aspect;
-  return clamp(Math.min(fitting, Math.max(tall, 110)), Math.max(44, least), columns * rows.length <= 6 ? 480 : 320);
+  const smaller = fitting >= 44 ? 44 : 56; // small cells where that brings all columns into sight, and only there
+  return clamp(Math.min(fitting, Math.max(tall, 110)), Math.max(smaller, least), columns * rows.length <= 6 ? 480 : 320);
 }
 
 /** Room for the longest label of a line, and for the name of the axis if that is not much longer. */
