@@ -593,3 +593,42 @@ async def test_a_page_without_pictures_says_so(browser: Browser, tmp_path: Path,
     text = await tab.evaluate("document.body.innerText")
     assert ("it broke" if kind == "failed" else "There are no results in this folder yet.") in text
     assert tab.problems == []
+
+
+SHAPES: dict[str, Plan] = {
+    "no axis": Plan(axes={}),
+    "one point": Plan(axes={"seed": [42]}, metrics=False, source=False),
+    "one axis": Plan(axes={"denoise_strength": [0.2, 0.4, 0.6]}),
+    "one axis of words": Plan(axes={"variation": ["studio", HOSTILE]}, metrics=False, source=False),
+    "text to image": Plan(axes={"cfg_scale": [4, 7], "seed": [1, 2]}, source=False),
+    "several pictures a point": Plan(axes={"denoise_strength": [0.2, 0.4], "seed": [1, 2]}, pictures=3),
+    "all failed": Plan(failed=dict.fromkeys(range(12), HOSTILE), metrics=False),
+    "unfinished": Plan(pending=frozenset(range(3, 12))),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_every_view_stands_whatever_the_results_are(browser: Browser, tmp_path: Path, shape: str) -> None:
+    plan = SHAPES[shape]
+    folder = await paint_folder(tmp_path / "cups", plan)
+    tab = await browser.page()
+    await tab.open((await run_sync(lambda: write_report(folder))).as_uri())
+    count = len(points(plan, None)) - len(plan.failed) - len(plan.pending)
+    wanted = "cell failed" if plan.failed else "cell has"
+    assert await tab.evaluate(f"document.querySelectorAll('.cell[class*=\"{wanted}\"]').length") >= min(1, count or 1)
+    assert await tab.evaluate("document.querySelectorAll('.cell[data-cursor]').length") == 1
+    await tab.press("c", "d", " ", "f", "Escape", "Escape", "Escape", "z", "0", "h", "t", "b", "b", "g", "m", "Escape")
+    await tab.press("ArrowRight", "ArrowDown", "Home", "End", "PageDown", "p", "1", "x", "x", "1")
+    assert await tab.evaluate("document.title") == "cups · sweep"
+    assert tab.problems == []
+
+
+async def test_damaged_pictures_are_told_in_their_cells(browser: Browser, folder: Path) -> None:
+    pictures = sorted((folder / "images").rglob("*.png"))
+    pictures[0].unlink()
+    pictures[1].write_bytes(b"not a picture")
+    tab = await browser.page()
+    await tab.open((await run_sync(lambda: write_report(folder))).as_uri())
+    lost = "[...document.querySelectorAll('.cell.lost')].map(cell => cell.innerText)"
+    assert await tab.evaluate(lost) == ["picture missing or unreadable"] * 2
+    assert tab.problems == []
