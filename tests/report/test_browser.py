@@ -440,6 +440,9 @@ async def test_nothing_scrolls_sideways_but_the_grid(browser: Browser, results: 
     for panel in ("grid", "charts", "table"):
         await tab.open(f"{(results / 'report.html').as_uri()}#panel={panel}")
         assert await tab.evaluate("document.documentElement.scrollWidth") <= width
+        await tab.evaluate("document.querySelector('.setup').click()")
+        await tab.settle()
+        assert await tab.evaluate("document.documentElement.scrollWidth") <= width
     assert tab.problems == []
 
 
