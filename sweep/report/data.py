@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +19,6 @@ Level: TypeAlias = str | int | float | bool | None
 
 _EXACT_ROWS: Final = 20_000  # above, metrics keep 4 digits, which the eye cannot tell from 6
 _SAFE_INTEGER: Final = 2**53 - 1
-_PLAIN_JSON: Final = 4_000_000  # characters, parsed in 40 ms; longer data is packed, which the page has to wait for
 _KEY_DIGITS: Final = 16
 _INFO = {
     "prompt": "prompt",
@@ -301,11 +297,3 @@ def _study(study: Mapping[str, Any]) -> Json:
         if curve["half"]["value"] is not None
     ]
     return {"curves": curves, "effects": study.get("effects", []), "words": study.get("words", [])}
-
-
-def written(data: Json) -> tuple[str, bool]:
-    """The payload as text for the page, and whether it is packed (gzip in base64)."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    if len(text) <= _PLAIN_JSON:
-        return text, False
-    return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode(), True

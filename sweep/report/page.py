@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
 from itertools import islice
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from sweep.report.data import Json, written
+from sweep.report.data import Json
 
 _THUMBS_A_CHUNK = 60
+_PLAIN_JSON: Final = 4_000_000  # characters, parsed in 40 ms; longer data is packed, which the page has to wait for
 _CHUNKS_BEFORE_SCRIPT = 5  # what the page opens with is there when the script begins
 
 
@@ -68,6 +70,14 @@ def render(
         first_chunks=islice(chunks, _CHUNKS_BEFORE_SCRIPT),
         chunks=chunks,
     )
+
+
+def written(data: Json) -> tuple[str, bool]:
+    """The payload as text for the page, and whether it is packed (gzip in base64)."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    if len(text) <= _PLAIN_JSON:
+        return text, False
+    return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode(), True
 
 
 def write(target: IO[str], parts: Iterable[str]) -> None:
