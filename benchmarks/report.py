@@ -83,6 +83,7 @@ async def in_browser(page: Page, address: str) -> dict[str, float]:
     await page.send("Page.navigate", url=address)
     await page.until("document.readyState !== 'loading' || performance.getEntriesByName('sweep-ready').length > 0")
     await page.until(f"({_PAINTED}) > 0")
+    await page.until("performance.getEntriesByName('first-contentful-paint').length > 0")
     figures = {
         "first paint": await page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"),
         "ready": await page.evaluate("performance.getEntriesByName('sweep-ready')[0].startTime"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -219,7 +220,7 @@ async def in_step(plan: Plan, journal: SqliteJournal, servers: Sequence[ServerIn
             axes=tuple((axis.name, axis.kind) for axis in plan.axes),
             points=len(plan),
             servers=[_facts(info) for info in servers],
-            command=" ".join(options.command),
+            command=shlex.join(options.command),
             sweep_version=VERSION,
         ),
         kept,

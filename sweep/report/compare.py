@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -12,10 +13,11 @@ import pandas as pd
 from sweep.errors import UsageError
 from sweep.report.choice import label
 from sweep.report.data import Json, Shown, payload, pictures_data, plain
+from sweep.report.definitions import differences
 from sweep.report.explorer import EMBED_UP_TO, FILES, picture_files, way, write_page
 from sweep.report.facts import page_facts
 from sweep.report.material import Material, read_material
-from sweep.report.pairing import BETWEEN, CHANGE, Pairs, joined, measured, pair
+from sweep.report.pairing import BETWEEN, CHANGE, MEASURED, Pairs, joined, measured, pair
 from sweep.report.thumbs import FOLDER, Thumbnails
 
 _MOVED_BELOW: Final = 0.995  # SSIM: below, a person who blinks between the two sees a change
@@ -55,6 +57,8 @@ def write_comparison(a: Path, b: Path, *, out: Path | None = None, embed_up_to: 
     between = measured(before, after, pairs)
     material, others = joined(before, after, pairs, between)
     found = _found(material, between, pairs, _titles(before, after))
+    if differing := differences(before.experiment, after.experiment):
+        found = replace(found, words=(*found.words, f"Set differently: {'; '.join(differing)}."))
     target = out or Path(b).resolve().parent / f"compare-{_file(a)}-{_file(b)}.html"
     data, thumbs = _page_data(material, others, before, target, _titles(before, after), embed_up_to)
     facts = {**page_facts(material), **_said(before, after, found, _titles(before, after))}
@@ -178,7 +182,25 @@ def _page_data(
     data["name"] = data["id"] = f"{titles[0]} → {titles[1]}"
     data["others"] = pictures_data(others, replace(shown, prefix=way(target.parent, before.folder)))
     data["runs"] = {"shown": titles[1], "other": titles[0]}
-    for column in data["columns"]:
-        column["label"] = column["label"].replace("between ", "A–B ").replace("change ", "Δ ")
+    data["columns"] = _columns(data["columns"])
     inside = {**thumbs[1].embedded(made[1]), **thumbs[0].embedded(made[0])} if embedded else {}
     return data, inside
+
+
+def _columns(columns: Sequence[Json]) -> list[Json]:
+    """What differs between the runs first, then what changed, then the metrics themselves; under their own names."""
+    labels = {column["name"]: column["label"] for column in columns}
+    from sweep.study.metrics import resolve
+
+    labels |= {metric.name: metric.label for metric in resolve(MEASURED)}
+    known = {BETWEEN: "A–B", CHANGE: "Δ"}
+    found: dict[str, list[Json]] = {BETWEEN: [], CHANGE: [], "": []}
+    for column in columns:
+        prefix = next(begin for begin in found if str(column["name"]).startswith(begin))
+        if prefix:
+            name = str(column["name"]).removeprefix(prefix)
+            column = {**column, "label": f"{known[prefix]} {labels.get(name, name)}"}
+        found[prefix].append(column)
+    rank = {f"{CHANGE}{column['name']}": place for place, column in enumerate(found[""])}
+    found[CHANGE].sort(key=lambda column: rank.get(str(column["name"]), len(rank)))
+    return [column for group in found.values() for column in group]

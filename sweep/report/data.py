@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -21,7 +19,6 @@ Level: TypeAlias = str | int | float | bool | None
 
 _EXACT_ROWS: Final = 20_000  # above, metrics keep 4 digits, which the eye cannot tell from 6
 _SAFE_INTEGER: Final = 2**53 - 1
-_PLAIN_JSON: Final = 200_000  # characters; longer data is packed
 _KEY_DIGITS: Final = 16
 _INFO = {
     "prompt": "prompt",
@@ -55,7 +52,7 @@ def payload(material: Material, shown: Shown, study: Mapping[str, Any] | None = 
     axes = [axis_data(axis, frame) for axis in material.axes]
     if (picture := _picture_axis(frame)) is not None:
         axes.append(picture)
-    facts = {fact["name"]: fact for fact in (study or {}).get("metrics", ())}
+    facts = {fact["name"]: fact for fact in (study["metrics"] if study else _known_metrics(tuple(material.metrics)))}
     digits = 6 if len(frame) <= _EXACT_ROWS else 4
     return {
         "version": 1,
@@ -168,6 +165,16 @@ def rounded(values: pd.Series, digits: int) -> list[Level]:
         short = np.where(places >= 0, np.round(numbers * scale) / scale, np.round(numbers / scale) * scale)
     known = np.isfinite(short).tolist()
     return [value if is_known else None for value, is_known in zip(short.tolist(), known, strict=True)]
+
+
+@cache
+def _known_metrics(names: tuple[str, ...]) -> Sequence[Mapping[str, Any]]:
+    """What the study would say of them, where the page is made without one; in the order of its panel."""
+    from sweep.study.metrics import known_facts, standard
+
+    rank = {metric.name: place for place, metric in enumerate(standard())}
+    ordered = sorted(names, key=lambda name: rank.get(name, len(rank)))
+    return known_facts(ordered, dict.fromkeys(ordered, (0, 0)))
 
 
 def _in_order(names: Iterable[str], facts: Mapping[str, Any]) -> list[str]:
@@ -290,11 +297,3 @@ def _study(study: Mapping[str, Any]) -> Json:
         if curve["half"]["value"] is not None
     ]
     return {"curves": curves, "effects": study.get("effects", []), "words": study.get("words", [])}
-
-
-def written(data: Json) -> tuple[str, bool]:
-    """The payload as text for the page, and whether it is packed (gzip in base64)."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    if len(text) <= _PLAIN_JSON:
-        return text, False
-    return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode(), True

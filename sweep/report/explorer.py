@@ -8,10 +8,13 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Final
 
+import pandas as pd
+
 from sweep.report import page
 from sweep.report.data import Shown, payload, source_name
 from sweep.report.facts import page_facts
 from sweep.report.material import Material, read_material
+from sweep.report.opening import first_seen
 from sweep.report.thumbs import FOLDER, Thumbnails, thumb_id
 
 if TYPE_CHECKING:
@@ -51,8 +54,6 @@ def with_study_columns(material: Material, study: Mapping[str, Any] | None) -> M
     if not missing or list(frame["key"]) != list(rows["key"]):
         return material
     from dataclasses import replace
-
-    import pandas as pd
 
     columns = pd.DataFrame({name: pd.Series(values, dtype="float64") for name, values in missing.items()})
     return replace(material, frame=pd.concat([frame, columns], axis=1))
@@ -118,17 +119,6 @@ def sorted_thumbs(material: Material, shown: Shown) -> list[str]:
     pictures, sources = picture_files(material)
     wanted = dict.fromkeys([*sources.values(), *first_seen(material), *pictures])
     return [identity for identity in wanted if identity in shown.thumbs]
-
-
-def first_seen(material: Material) -> list[str]:
-    """Thumbnails of the rows at the first level of every axis but the first two: the page opens with those."""
-    frame = material.frame
-    if "sha256" not in frame:
-        return []
-    first = frame["sha256"].notna()
-    for axis in material.axes[2:]:
-        first &= frame[axis.column] == frame[axis.column].iloc[0]
-    return [thumb_id(sha) for sha in frame.loc[first, "sha256"]]
 
 
 def write_page(target: Path, data: Mapping[str, Any], facts: Mapping[str, Any], thumbs: Mapping[str, str]) -> Path:

@@ -18,6 +18,8 @@ from sweep.report.material import AxisColumn, Material
 
 _MOST_LEVELS: Final = 12
 _MOST_FAILURES: Final = 100
+_SERVER: Final = {"version": "version", "api": "API"}
+_UNTOLD: Final = ("url", "sandbox")  # an address is nobody's business; the sandbox has a banner
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +58,9 @@ def counts_line(material: Material) -> str:
     done = _status_count(material.frame, "completed")
     points = material.counts.points
     if points == 0:
-        return "no points" if done == 0 else f"{done} pictures"
-    line = f"{material.counts.completed or done} of {points} points"
-    return line if done <= max(material.counts.completed, 1) else f"{line}, {done} pictures"
+        return "no points" if done == 0 else f"{done:,} pictures"
+    line = f"{material.counts.completed or done:,} of {points:,} {'point' if points == 1 else 'points'}"
+    return line if done <= max(material.counts.completed, 1) else f"{line}, {done:,} pictures"
 
 
 def _status_count(frame: pd.DataFrame, status: str) -> int:
@@ -75,7 +77,7 @@ def _failed(material: Material) -> str:
 def problem_of(material: Material) -> str:
     """A sentence on top of the page where there is nothing, or not everything, to look at; "" otherwise."""
     if material.problem is not None:
-        return material.problem
+        return material.problem.replace(str(material.folder), material.folder.name)
     if material.frame.empty:
         return "Nothing has been rendered in this folder yet."
     if _status_count(material.frame, "completed") == 0:
@@ -136,9 +138,12 @@ def _runs(material: Material) -> list[dict[str, Any]]:
 
 
 def _server(server: Mapping[str, str]) -> str:
+    """For example: gpu1 (version 6.14.2, API queue)."""
     name = server.get("name", "")
-    rest = [f"{key} {value}" for key, value in server.items() if key not in {"name", "url"} and value]
-    return ", ".join([name, *rest]) if name else ", ".join(rest)
+    told = [f"{label} {server[key]}" if label else server[key] for key, label in _SERVER.items() if server.get(key)]
+    rest = [f"{key} {value}" for key, value in server.items() if key not in {"name", *_SERVER, *_UNTOLD} and value]
+    about = ", ".join([*told, *rest])
+    return f"{name} ({about})" if name and about else name or about
 
 
 def _moment(when: datetime) -> str:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
-from typing import IO, Any
+from itertools import islice
+from typing import IO, Any, Final
 
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from sweep.report.data import Json, written
+from sweep.report.data import Json
 
 _THUMBS_A_CHUNK = 60
+_PLAIN_JSON: Final = 4_000_000  # characters, parsed in 40 ms; longer data is packed, which the page has to wait for
+_CHUNKS_BEFORE_SCRIPT = 5  # what the page opens with is there when the script begins
 
 
 @cache
@@ -31,11 +35,11 @@ def _template() -> Template:
 
 
 def policy(*, connect: str = "'none'", images: str = "'self' data: blob: file:") -> str:
-    """The content security policy: our script and our stylesheet by their hashes, pictures, and nothing else."""
+    """The content security policy: our scripts and our stylesheet by their hashes, pictures, and nothing else."""
     return "; ".join(
         (
             "default-src 'none'",
-            f"script-src '{_hash(asset('explorer.js'))}'",
+            f"script-src '{_hash(asset('explorer.js'))}' '{_hash(asset('charts.js'))}'",
             f"style-src '{_hash(asset('explorer.css'))}'",
             f"img-src {images}",
             f"connect-src {connect}",
@@ -54,15 +58,26 @@ def render(
 ) -> Iterator[str]:
     """The page in parts. `facts` are the values of its fixed text (see `facts.page_facts`), `thumbs` embedded ones."""
     text, is_packed = written(data)
+    chunks = _chunks(thumbs or {})
     yield from _template().generate(
         **facts,
         data=text if is_packed else Markup(_harmless(text)),  # noqa: S704  every < is written as an escape
         packed=is_packed,
         script=Markup(asset("explorer.js")),  # noqa: S704  our own file
+        charts=Markup(asset("charts.js")),  # noqa: S704  our own file
         style=Markup(asset("explorer.css")),  # noqa: S704  our own file
         csp=policy() if csp is None else csp,
-        chunks=_chunks(thumbs or {}),
+        first_chunks=islice(chunks, _CHUNKS_BEFORE_SCRIPT),
+        chunks=chunks,
     )
+
+
+def written(data: Json) -> tuple[str, bool]:
+    """The payload as text for the page, and whether it is packed (gzip in base64)."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    if len(text) <= _PLAIN_JSON:
+        return text, False
+    return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode(), True
 
 
 def write(target: IO[str], parts: Iterable[str]) -> None:

@@ -119,10 +119,11 @@ def joined(a: Material, b: Material, pairs: Pairs, between: pd.DataFrame) -> tup
     order_a = [row_a for row_a, _ in pairs.both]
     shown = b.frame.iloc[order_b].reset_index(drop=True)
     paired = len(pairs.both)
+    nothing = pd.Series([float("nan")] * len(pairs.only_b), dtype="float64")
     for name in between.columns.drop("same"):
-        shown[name] = pd.concat([between[name], pd.Series([float("nan")] * len(pairs.only_b))], ignore_index=True)
+        shown[name] = pd.concat([between[name], nothing], ignore_index=True)
     for name in (name for name in b.metrics if name in a.metrics):
-        before = pd.concat([a.frame[name].iloc[order_a], pd.Series([float("nan")] * len(pairs.only_b))])
+        before = pd.concat([a.frame[name].iloc[order_a], nothing])
         shown[f"{CHANGE}{name}"] = shown[name] - before.reset_index(drop=True)
     missing = a.frame.iloc[list(pairs.only_a)].copy()
     missing["status"], missing["error"] = "missing", None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from sweep.errors import UsageError
 from sweep.report.choice import Levels, fixed_rows, levels_of
@@ -60,8 +60,9 @@ def write_sheet(folder: Path, request: SheetRequest, out: Path | None = None) ->
     cells = {(0 if down is None else down.at[row], across.at[row]): row for row in reversed(rows)}
     used_x = sorted({x for _, x in cells})
     used_y = sorted({y for y, _ in cells})
-    frame = _frame(material, rows, request.size, down)
     title = [material.name, " · ".join(f"{name} {level}" for name, level in said.items())]
+    frame = _frame(material, rows, request.size, down)
+    frame = replace(frame, top=_top(frame, [across.label(x) for x in used_x], title))
     parts = [
         (ys, xs) for ys in _parts(used_y, frame, limit, down=True) for xs in _parts(used_x, frame, limit, down=False)
     ]
@@ -89,7 +90,18 @@ def _frame(material: Material, rows: Sequence[int], size: int, down: Levels | No
     labels = [] if down is None else [down.label(index) for index in range(len(down.levels))]
     longest = max((width_of(text, font(letters)) for text in labels), default=0)
     left = 0 if down is None else min(longest, max(size, 90)) + 12
-    return _Frame((size, height), left + _PAD, _PAD + 2 * line_height(letters) + 3 * line_height(letters) + 8, letters)
+    return _Frame((size, height), left + _PAD, 0, letters)
+
+
+def _top(frame: _Frame, labels: Sequence[str], title: Sequence[str]) -> int:
+    """Room for the title, what it says below, and the highest label of a column."""
+    step = line_height(frame.letters)
+    most = max((len(_label_lines(frame, label)) for label in labels), default=1)
+    return _PAD + (2 if title[1] else 1) * step + step // 2 + most * step + 4
+
+
+def _label_lines(frame: _Frame, label: str) -> list[str]:
+    return wrapped(label, font(frame.letters), frame.cell[0] - 4, 3)
 
 
 def aspect(material: Material, rows: Sequence[int]) -> float:
@@ -153,7 +165,7 @@ def _head(
         small = frame.letters - 2
         write_lines(draw, wrapped(title[1], font(small), width - 2 * _PAD, 1), (_PAD, _PAD + step), small, DIM)
     for column, x in enumerate(xs):
-        lines = wrapped(axis.label(x), font(frame.letters), frame.cell[0] - 4, 3)
+        lines = _label_lines(frame, axis.label(x))
         left = frame.left + column * (frame.cell[0] + _GAP)
         for number, line in enumerate(lines):
             inset = (frame.cell[0] - width_of(line, font(frame.letters))) / 2
@@ -172,7 +184,7 @@ def cell_picture(material: Material, row: int | None, size: tuple[int, int]) -> 
     picture = shrunk(material.folder / path, max(size))
     if picture is None:
         return empty_cell(size, "picture missing or unreadable", failed=True)
-    picture.thumbnail(size, Image.Resampling.LANCZOS)
+    picture = ImageOps.contain(picture, size, Image.Resampling.LANCZOS)
     cell = Image.new("RGB", size, PAPER)
     place = ((size[0] - picture.width) // 2, (size[1] - picture.height) // 2)
     cell.paste(picture, place, picture if picture.mode == "RGBA" else None)

@@ -19,6 +19,7 @@ from sweep.report.sheet import aspect, cell_picture, rendered
 _GAP: Final = 4
 _PAD: Final = 14
 _LETTERS: Final = 15
+_PREFERRED: Final = ("structure_coarse", "ssim")
 
 
 def write_animation(
@@ -51,7 +52,8 @@ def write_filmstrip(
     folder: Path, along: str, *, metric: str | None = None, size: int = 192, out: Path | None = None
 ) -> Path:
     """Draws a strip with one picture a level of `along`: that whose `metric` is the median of the level, over all
-    other axes. Without a metric it is the middle one in the order of the grid.
+    other axes. By default that is the coarse structure or another that was measured; where none was, the middle
+    picture in the order of the grid.
 
     Raises UsageError for an unknown axis or metric, or where there is nothing to draw; OSError.
     """
@@ -59,7 +61,8 @@ def write_filmstrip(
     target = out or Path(folder) / f"filmstrip-{along}.png"
     limit = FORMATS.limit(target)
     axis = levels_of(material, along)
-    chosen = medians(material, axis, _metric(material, metric))
+    by = _metric(material, metric)
+    chosen = medians(material, axis, by)
     cell = (size, round(size * aspect(material, list(chosen.values()))))
     width = 2 * _PAD + len(chosen) * (size + _GAP)
     if width > limit:
@@ -69,7 +72,7 @@ def write_filmstrip(
     step = line_height(_LETTERS)
     strip = Image.new("RGB", (width, cell[1] + 2 * _PAD + 3 * step), PAPER)
     draw = ImageDraw.Draw(strip)
-    title = f"{material.name} · {along} →" + (f" · median {metric}" if metric else "")
+    title = f"{material.name} · {along} →" + (f" · at each level the median of {by}" if by else "")
     write_lines(draw, wrapped(title, font(_LETTERS), width - 2 * _PAD, 1), (_PAD, _PAD), _LETTERS, DIM)
     for number, (at, row) in enumerate(sorted(chosen.items())):
         left = _PAD + number * (size + _GAP)
@@ -105,7 +108,7 @@ def _metric(material: Material, name: str | None) -> str | None:
             f"Measured are {', '.join(material.metrics)}." if material.metrics else "sweep study measures the pictures."
         )
         raise UsageError(f"{name} is not a metric of {material.name}.{did_you_mean(name, material.metrics)}", hint=hint)
-    return name
+    return name or next((known for known in (*_PREFERRED, *material.metrics) if known in material.metrics), None)
 
 
 def _captioned(material: Material, row: int, cell: tuple[int, int], text: str, rest: str) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shlex
 import shutil
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -18,6 +19,7 @@ from sweep.engine import events
 from sweep.engine.options import FailureLimit
 from sweep.engine.stopping import Stop
 from sweep.errors import PlanError, ServerUnreachableError, StoppedError
+from sweep.record.table import Results
 from sweep.sandbox.app import Sandbox
 from sweep.sandbox.options import Faults
 from tests.engine.conftest import AT_ONCE, Bench, chunks
@@ -51,6 +53,14 @@ async def test_every_point_is_rendered_once_and_its_picture_says_what_its_row_sa
         assert nodes["prompt"]["prompt"] == row["prompt"]
         assert written["invokeai_metadata"]["sweep_key"] == row["key"]
         assert (row["status"], row["attempts"], row["error"]) == ("completed", "1", "")
+
+
+async def test_the_command_on_record_can_be_typed_again(bench: Bench, sandbox: Sandbox) -> None:
+    typed = ("sweep", "run", "my cups.yaml", "--set", "axes.seed={start: 1, count: 2}")
+    options = replace(AT_ONCE, command=typed)
+    summary = await bench.run(await bench.experiment(), sandbox.url, options=options)
+    runs = await anyio.to_thread.run_sync(lambda: Results.open(summary.folder).runs())
+    assert shlex.split(runs[-1].facts.command) == list(typed)
 
 
 async def test_the_same_command_again_renders_nothing(bench: Bench, sandbox: Sandbox) -> None:

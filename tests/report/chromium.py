@@ -83,9 +83,9 @@ class Page:
         return answer["result"].get("value")
 
     async def until(self, expression: str) -> None:
-        """Waits, frame by frame in the page itself, until the expression is true; fails after 15 s."""
+        """Waits, frame by frame in the page itself, until the expression is true; fails after 30 s."""
         await self.evaluate(
-            "new Promise((yes, no) => { const end = performance.now() + 15000; const look = () =>"
+            "new Promise((yes, no) => { const end = performance.now() + 30000; const look = () =>"
             f" ({expression}) ? yes(true) : performance.now() > end"
             f" ? no(new Error('never: ' + {expression!r})) : setTimeout(look, 15); look(); }})"
         )

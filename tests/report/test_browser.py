@@ -152,6 +152,139 @@ async def test_a_filter_narrows_and_an_empty_one_says_how_to_undo_it(page: Page)
     assert await page.evaluate(f"{CELLS}.length") == shown
 
 
+async def test_sliders_go_where_a_filter_leaves_something(browser: Browser, tmp_path: Path) -> None:
+    plan = Plan(axes={"denoise_strength": [0.2, 0.4], "variation": list("abcde"), "seed": [1, 2, 3]}, metrics=False)
+    folder = await paint_folder(tmp_path / "slid", plan)
+    tab = await browser.page()
+    await tab.open((await run_sync(write_report, folder)).as_uri())
+    assert await tab.evaluate("document.querySelector('.slider output').textContent") == "1"
+    await tab.press("/")
+    await tab.type("seed = 3")
+    assert await tab.evaluate("document.querySelector('.slider output').textContent") == "3"
+    assert await tab.evaluate(f"{CELLS}.length") > 4
+    assert tab.problems == []
+
+
+async def test_axes_are_chosen_with_the_keyboard_alone(page: Page) -> None:
+    before = await page.evaluate("document.querySelector('.corner').innerText")
+    await page.evaluate("document.querySelector('select[aria-label=down]').focus()")
+    await page.press("s", "e")
+    view = await state(page)
+    assert view["y"] == "seed"
+    assert await page.evaluate("document.querySelector('.corner').innerText") != before
+    assert await page.evaluate("document.activeElement.getAttribute('aria-label')") == "down"
+
+
+async def test_values_are_hidden_and_shown_again(page: Page, browser: Browser) -> None:
+    shown = await page.evaluate(f"{CELLS}.length")
+    await page.press("m", "Tab", "Tab", " ")
+    assert (await state(page))["hide.denoise_strength"] == "[0.2]"
+    await page.press("Escape")
+    hidden = await page.evaluate(f"{CELLS}.length")
+    assert hidden < shown
+    again = await browser.page()
+    await again.open(await page.evaluate("location.href"))
+    assert await again.evaluate(f"{CELLS}.length") == hidden
+    await page.evaluate("document.querySelector('.chip').click()")
+    await page.settle()
+    assert await page.evaluate(f"{CELLS}.length") == shown
+
+
+async def test_pictures_are_compared_with_a_pinned_one_or_another_level(page: Page) -> None:
+    pinned = await page.evaluate("document.querySelector('.stage img.a').src")
+    await page.press("p", "ArrowDown", "c")
+    await page.until("document.querySelector('.stage img.b').naturalWidth > 0")
+    assert await page.evaluate("document.querySelector('.stage img.b').src") == pinned
+    await page.evaluate(
+        "(() => { const box = document.querySelector('[aria-label=\"Compare with\"]');"
+        " box.value = [...box.options].find(one => one.text === 'denoise strength 0.2').value;"
+        " box.dispatchEvent(new Event('change')); })()"
+    )
+    await page.until("document.querySelector('.stage img.b').src.includes('s0.20')")
+
+
+async def test_a_brush_on_a_parallel_coordinate_filters_the_grid(page: Page) -> None:
+    await page.press("h")
+    await page.until("document.querySelector('.parallel canvas')?.width > 0")
+    await page.evaluate("document.querySelector('.parallel canvas').scrollIntoView({ block: 'center' })")
+    await page.settle()
+    shown = await page.evaluate(f"{CELLS}.length")
+    left, top = await page.evaluate(
+        "(() => { const { left, top } = document.querySelector('.parallel canvas').getBoundingClientRect();"
+        " return [left, top]; })()"
+    )
+    await page.drag((left + 36, top + 225), (left + 36, top + 100))
+    assert await page.evaluate(f"{CELLS}.length") < shown
+    assert "in.denoise_strength" in await state(page)
+    await page.click(left + 36, top + 60)
+    assert await page.evaluate(f"{CELLS}.length") == shown
+
+
+async def test_any_column_of_the_table_sorts(page: Page, browser: Browser) -> None:
+    await page.press("t")
+    head = "[...document.querySelectorAll('.thead button')].find(one => one.textContent.startsWith('status'))"
+    await page.evaluate(f"{head}.click()")
+    await page.settle()
+    await page.evaluate(f"{head}.click()")
+    await page.settle()
+    assert "failed" in await page.evaluate("document.querySelector('.tr').innerText")
+    again = await browser.page()
+    await again.open(await page.evaluate("location.href"))
+    assert "failed" in await again.evaluate("document.querySelector('.tr').innerText")
+
+
+async def test_a_new_order_is_read_from_its_beginning(page: Page) -> None:
+    await page.evaluate("document.querySelector('[aria-label=Order]').value = 'delta_e'")
+    await page.evaluate("document.querySelector('[aria-label=Order]').dispatchEvent(new Event('change'))")
+    await page.settle()
+    first = "document.querySelector('.cell.has[data-cursor]') === document.querySelector('.line:not(.heads) .cell')"
+    assert await page.evaluate(first)
+    assert "0.2" in await page.evaluate("document.querySelector('.cell[data-cursor]').innerText")
+
+
+async def test_a_difference_is_shown_brighter(page: Page) -> None:
+    await page.press("d", "]", "]")
+    assert (await state(page))["gain"] == "4"
+    await page.until("[...document.querySelectorAll('.cell.paired img.b')].every(image => image.naturalWidth > 0)")
+    shown = "getComputedStyle(document.querySelector('.stage'), '::before').mixBlendMode"
+    assert await page.evaluate(shown) == "color-dodge"
+    await page.press("[", "[", "[")
+    assert "gain" not in await state(page)
+    assert await page.evaluate(shown) == "normal"
+
+
+async def test_a_metric_of_the_panel_colours_the_grid(page: Page) -> None:
+    await page.evaluate("document.querySelector('.metrics .by').click()")
+    await page.settle()
+    assert (await state(page))["colour"] in {"ssim", "delta_e"}
+    assert await page.evaluate("document.querySelectorAll('.cell .cap').length") > 4
+
+
+async def test_groups_of_lines_keep_their_heading_in_sight(browser: Browser, tmp_path: Path) -> None:
+    plan = Plan(axes={"denoise_strength": [n / 10 for n in range(9)], "variation": ["a", "b"], "seed": list(range(20))})
+    folder = await paint_folder(tmp_path / "grouped", plan)
+    tab = await browser.page()
+    await tab.open((await run_sync(write_report, folder)).as_uri())
+    label = "document.querySelector('.group-label').innerText"
+    assert await tab.evaluate(label) == "variation a"
+    await tab.press(*["PageDown"] * 2)
+    box = "document.querySelector('{}').getBoundingClientRect()"
+    under = f"{box.format('.group-label')}.top - {box.format('.heads')}.bottom"
+    assert abs(await tab.evaluate(under)) < 2
+    await tab.press(*["PageDown"] * 9)
+    assert await tab.evaluate(label) == "variation b"
+    assert tab.problems == []
+
+
+async def test_a_film_strip_stands_under_the_response(page: Page) -> None:
+    await page.press("h")
+    await page.until("[...document.querySelectorAll('.strip img')].filter(i => i.naturalWidth > 0).length === 3")
+    before = (await state(page)).get("cursor")
+    await page.evaluate("document.querySelector('.strip img:last-child').click()")
+    await page.settle()
+    assert (await state(page))["cursor"] != before
+
+
 async def test_a_misspelt_column_is_told(page: Page) -> None:
     await page.press("/")
     await page.type("sism > 3")
@@ -230,25 +363,47 @@ async def test_the_selection_can_be_taken_along(page: Page) -> None:
     assert '- "seed == 43"' in experiment
 
 
-async def test_the_selection_is_an_experiment_that_loads(page: Page, tmp_path: Path) -> None:
+async def exported(page: Page) -> str:
+    """The experiment file that the page gives."""
+    await page.evaluate(TAKE)
+    await page.press("m")
+    await page.evaluate("document.querySelectorAll('dialog .row button')[1].click()")
+    await page.until("window.taken.length === 1")
+    text: str = (await page.evaluate("window.taken"))[0]
+    return text
+
+
+async def kept(text: str) -> list[int]:
+    """Indices of the points of the painted grid that an experiment's conditions leave."""
     from ruamel.yaml import YAML
 
     from sweep.experiment.conditions import NamedAxis, compile_clause
 
+    told = await run_sync(lambda: YAML(typ="safe", pure=True).load(text))
+    axes = [NamedAxis("denoise_strength", "number"), NamedAxis("variation", "text"), NamedAxis("seed", "number")]
+    clauses = [compile_clause(clause, axes, wanted=True) for clause in told.get("where", [])]
+    clauses += [compile_clause(clause, axes, wanted=False) for clause in told.get("exclude", [])]
+    return [point.index for point in points(Plan(), None) if all(clause.holds(point.values) for clause in clauses)]
+
+
+async def test_the_selection_is_an_experiment_that_loads(page: Page) -> None:
     await page.press("/")
     await page.type("ssim > 0.6")
-    await page.evaluate(TAKE)
-    await page.press("Escape", "m")
-    await page.evaluate("document.querySelectorAll('dialog .row button')[1].click()")
-    await page.until("window.taken.length === 1")
-    told = await run_sync(lambda text: YAML(typ="safe", pure=True).load(text), (await page.evaluate("window.taken"))[0])
-    axes = [NamedAxis("denoise_strength", "number"), NamedAxis("variation", "text"), NamedAxis("seed", "number")]
-    clauses = [compile_clause(text, axes, wanted=True) for text in told.get("where", [])]
-    clauses += [compile_clause(text, axes, wanted=False) for text in told.get("exclude", [])]
-    plan = Plan()
-    kept = [point.index for point in points(plan, None) if all(clause.holds(point.values) for clause in clauses)]
+    await page.press("Escape")
     passing = [index for index in range(12) if 1 - (0.2, 0.4, 0.6)[index // 4] + index / 1000 > 0.6 and index != 5]
-    assert kept == passing
+    assert await kept(await exported(page)) == passing
+
+
+async def test_a_selection_of_a_drawn_design_is_written_out(browser: Browser, tmp_path: Path) -> None:
+    """A design would draw again from what the conditions leave: the file asks for just the chosen points instead."""
+    drawn = EXPERIMENT + "design:\n  kind: random\n  points: 7\n"
+    folder = await paint_folder(tmp_path / "design", Plan(experiment=drawn, pending=frozenset({1, 4, 5, 6, 9})))
+    tab = await browser.page()
+    await tab.open((await run_sync(write_report, folder)).as_uri() + "#filter=ssim%20%3C%200.75")
+    told = await exported(tab)
+    assert "design" not in told
+    chosen = [index for index in (0, 2, 3, 7, 8, 10, 11) if 1 - (0.2, 0.4, 0.6)[index // 4] + index / 1000 < 0.75]
+    assert await kept(told) == chosen
 
 
 async def test_seeds_that_were_drawn_are_written_down(browser: Browser, tmp_path: Path) -> None:
@@ -256,11 +411,7 @@ async def test_seeds_that_were_drawn_are_written_down(browser: Browser, tmp_path
     folder = await paint_folder(tmp_path / "drawn", plan)
     tab = await browser.page()
     await tab.open((await run_sync(write_report, folder)).as_uri() + "#filter=seed%3D43")
-    await tab.evaluate(TAKE)
-    await tab.press("m")
-    await tab.evaluate("document.querySelectorAll('dialog .row button')[1].click()")
-    await tab.until("window.taken.length === 1")
-    experiment = (await tab.evaluate("window.taken"))[0]
+    experiment = await exported(tab)
     assert "  seed: [43]  # drawn" in experiment
     assert "where" not in experiment
 
@@ -289,6 +440,9 @@ async def test_nothing_scrolls_sideways_but_the_grid(browser: Browser, results: 
     for panel in ("grid", "charts", "table"):
         await tab.open(f"{(results / 'report.html').as_uri()}#panel={panel}")
         assert await tab.evaluate("document.documentElement.scrollWidth") <= width
+        await tab.evaluate("document.querySelector('.setup').click()")
+        await tab.settle()
+        assert await tab.evaluate("document.documentElement.scrollWidth") <= width
     assert tab.problems == []
 
 
@@ -298,6 +452,10 @@ async def test_on_a_phone_the_panel_is_a_sheet_from_below(browser: Browser, resu
     top = "document.querySelector('sweep-inspector').getBoundingClientRect().top"
     assert await tab.evaluate(top) > 700
     await tab.evaluate("document.querySelector('.grip').click()")
+    await tab.until(f"{top} < 500")
+    await tab.evaluate("document.querySelector('.grip').click()")
+    await tab.until(f"{top} > 700")
+    await tab.evaluate("document.querySelector('.cell[data-cursor]').click()")
     await tab.until(f"{top} < 500")
 
 
@@ -437,4 +595,43 @@ async def test_a_page_without_pictures_says_so(browser: Browser, tmp_path: Path,
     await tab.open(page.as_uri())
     text = await tab.evaluate("document.body.innerText")
     assert ("it broke" if kind == "failed" else "There are no results in this folder yet.") in text
+    assert tab.problems == []
+
+
+SHAPES: dict[str, Plan] = {
+    "no axis": Plan(axes={}),
+    "one point": Plan(axes={"seed": [42]}, metrics=False, source=False),
+    "one axis": Plan(axes={"denoise_strength": [0.2, 0.4, 0.6]}),
+    "one axis of words": Plan(axes={"variation": ["studio", HOSTILE]}, metrics=False, source=False),
+    "text to image": Plan(axes={"cfg_scale": [4, 7], "seed": [1, 2]}, source=False),
+    "several pictures a point": Plan(axes={"denoise_strength": [0.2, 0.4], "seed": [1, 2]}, pictures=3),
+    "all failed": Plan(failed=dict.fromkeys(range(12), HOSTILE), metrics=False),
+    "unfinished": Plan(pending=frozenset(range(3, 12))),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_every_view_stands_whatever_the_results_are(browser: Browser, tmp_path: Path, shape: str) -> None:
+    plan = SHAPES[shape]
+    folder = await paint_folder(tmp_path / "cups", plan)
+    tab = await browser.page()
+    await tab.open((await run_sync(lambda: write_report(folder))).as_uri())
+    count = len(points(plan, None)) - len(plan.failed) - len(plan.pending)
+    wanted = "cell failed" if plan.failed else "cell has"
+    assert await tab.evaluate(f"document.querySelectorAll('.cell[class*=\"{wanted}\"]').length") >= min(1, count or 1)
+    assert await tab.evaluate("document.querySelectorAll('.cell[data-cursor]').length") == 1
+    await tab.press("c", "d", " ", "f", "Escape", "Escape", "Escape", "z", "0", "h", "t", "b", "b", "g", "m", "Escape")
+    await tab.press("ArrowRight", "ArrowDown", "Home", "End", "PageDown", "p", "1", "x", "x", "1")
+    assert await tab.evaluate("document.title") == "cups · sweep"
+    assert tab.problems == []
+
+
+async def test_damaged_pictures_are_told_in_their_cells(browser: Browser, folder: Path) -> None:
+    pictures = sorted((folder / "images").rglob("*.png"))
+    pictures[0].unlink()
+    pictures[1].write_bytes(b"not a picture")
+    tab = await browser.page()
+    await tab.open((await run_sync(lambda: write_report(folder))).as_uri())
+    lost = "[...document.querySelectorAll('.cell.lost')].map(cell => cell.innerText)"
+    assert await tab.evaluate(lost) == ["picture missing or unreadable"] * 2
     assert tab.problems == []

@@ -12,7 +12,7 @@ from anyio.to_thread import run_sync
 from sweep.errors import UsageError
 from sweep.record.base import Scalar
 from sweep.report.compare import Comparison, write_comparison
-from tests.report.painted import Plan, paint_folder
+from tests.report.painted import EXPERIMENT, Plan, paint_folder
 from tests.report.test_report import opened
 
 STRENGTHS: dict[str, Sequence[Scalar]] = {"denoise_strength": [0.2, 0.4, 0.6], "seed": [42, 43]}
@@ -53,6 +53,26 @@ async def test_the_page_shows_both_pictures_of_a_point(tmp_path: Path) -> None:
     assert told["pictures"]["prefix"] == "after/"
     assert told["others"]["prefix"] == "before/"
     assert len(told["others"]["thumb"].get("i") or told["others"]["thumb"]["v"]) == 6
+
+
+async def test_metrics_between_the_runs_come_first_on_the_page(tmp_path: Path) -> None:
+    plan = Plan(axes=STRENGTHS, size=BIG)
+    found = await compared(tmp_path, plan, replace(plan, shade=60))
+    columns = (await run_sync(opened, found.page)).data()["columns"]
+    told = [(column["name"], column["label"]) for column in columns if column["kind"] == "metric"]
+    assert told[:3] == [
+        ("between_ssim", "A–B SSIM"),
+        ("between_structure_coarse", "A–B coarse structure"),
+        ("between_delta_e", "A–B colour difference"),
+    ]
+    assert [label for _, label in told[3:]] == ["Δ SSIM", "Δ colour difference", "SSIM", "colour difference"]
+
+
+async def test_what_was_set_differently_is_told(tmp_path: Path) -> None:
+    a = Plan(axes=STRENGTHS, size=BIG, experiment=f"{EXPERIMENT}inputs: {{{{cfg_scale: 7.5, steps: 20}}}}\n")
+    b = replace(a, experiment=f"{EXPERIMENT}inputs: {{{{cfg_scale: 4, steps: 20, scheduler: euler}}}}\n")
+    found = await compared(tmp_path, a, b)
+    assert found.words[-1] == "Set differently: cfg_scale 7.5 → 4; scheduler not set → euler."
 
 
 async def test_a_point_without_a_picture_is_not_measured(tmp_path: Path) -> None:

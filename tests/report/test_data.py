@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.report.data import Shown, axis_data, packed, payload, plain, rounded, unpacked, written
+from sweep.report.data import Shown, axis_data, packed, payload, plain, rounded, unpacked
 from sweep.report.material import AxisColumn, Material
+from sweep.report.page import written
 
 SHOWN = Shown(prefix="", thumbs=frozenset({"a" * 16}), embedded=True)
 CELLS = st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.text(max_size=6))
@@ -111,7 +112,7 @@ def test_metrics_stand_in_the_order_of_the_study_with_its_words() -> None:
 
 
 def test_long_data_is_packed_and_can_be_read_again() -> None:
-    data = {"values": list(range(60_000))}
+    data = {"values": list(range(600_000))}
     text, is_packed = written(data)
     assert is_packed
     assert json.loads(gzip.decompress(base64.b64decode(text))) == data

@@ -208,6 +208,6 @@ def test_the_command_travels_without_folders_of_this_machine() -> None:
     assert _without_paths("it's broken") == "'it'\"'\"'s' broken"
 
 
-@pytest.mark.parametrize("name", ["explorer.js", "explorer.css"])
+@pytest.mark.parametrize("name", ["explorer.js", "charts.js", "explorer.css"])
 def test_built_files_can_stand_inside_the_page(name: str) -> None:
     assert not re.search(r"</(script|style)|<!--|registry\.", asset(name))

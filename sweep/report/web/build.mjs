@@ -1,4 +1,4 @@
-// Builds src/ into ../assets: explorer.js (one IIFE), explorer.css, licenses.txt. With --check: compares instead.
+// Builds src/ into ../assets: explorer.js and charts.js (an IIFE each), explorer.css, licenses.txt. With --check: compares instead.
 import { build } from "esbuild";
 import { readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
@@ -23,7 +23,7 @@ const plotWithoutStyleElements = {
 
 const result = await build({
   absWorkingDir: here,
-  entryPoints: { explorer: "src/main.ts", style: "src/style/explorer.css" },
+  entryPoints: { explorer: "src/main.ts", charts: "src/charts.ts", style: "src/style/explorer.css" },
   outdir: "out",
   bundle: true,
   minify: true,
@@ -50,7 +50,7 @@ async function licences() {
     );
     texts.push(`${about.name} ${about.version} (${about.license})\n\n${text.trim()}\n`);
   }
-  return `explorer.js contains these packages.\n\n${texts.join("\n----\n\n")}`;
+  return `charts.js contains these packages.\n\n${texts.join("\n----\n\n")}`;
 }
 
 const outputs = new Map();

@@ -1,7 +1,7 @@
 // What the parts of the page share: the results, the reader's choices, and what follows from the two.
 
 import { type Filter, compileFilter, passing } from "./filter";
-import { Following, type Layout, list, matrix, partner } from "./layout";
+import { Following, type Layout, list, matrix, partner, sorted } from "./layout";
 import { Marks } from "./marks";
 import { type Store, type View } from "./state";
 import type { Table } from "./table";
@@ -36,7 +36,7 @@ export class App {
     this.filter = compileFilter(this.view.filter, table, this.marks);
     this.mask = passing(this.filter, this.view, table);
     this.chartMask = passing(this.filter, { ...this.view, brush: {} }, table);
-    this.layout = matrix(this.view, table, this.mask, this.following);
+    this.layout = this.#arranged();
     store.listen((changed) => this.#follow(changed));
   }
 
@@ -45,8 +45,21 @@ export class App {
   }
 
   #follow(changed: Set<keyof View>): void {
-    const matters = ["filter", "brush", "hidden", "slide", "x", "y", "sx", "sy", "sort", "falling", "blind"] as const;
-    if (matters.some((name) => changed.has(name))) this.relayout();
+    const narrowing = ["filter", "brush", "hidden"] as const;
+    const placing = ["slide", "x", "y", "sx", "sy", "sort", "falling", "blind"] as const;
+    if (narrowing.some((name) => changed.has(name))) this.relayout();
+    else if (placing.some((name) => changed.has(name))) this.arrange();
+    else return;
+    if (this.layout.shown === 0 && !changed.has("slide")) this.#slideToFirst();
+  }
+
+  /** What passes a filter stands elsewhere: the sliders go there. */
+  #slideToFirst(): void {
+    const row = this.mask.indexOf(1);
+    if (row < 0) return;
+    const slide = { ...this.view.slide };
+    for (const axis of this.layout.sliders) slide[axis.name] = axis.at[row] ?? 0;
+    this.store.set({ slide });
   }
 
   relayout(): void {
@@ -58,9 +71,13 @@ export class App {
   }
 
   arrange(): void {
+    this.layout = this.#arranged();
+  }
+
+  #arranged(): Layout {
     const { table, view } = this;
     const asList = view.sort !== null || view.blind;
-    this.layout = asList ? list(view, table, this.mask, this.perLine) : matrix(view, table, this.mask, this.following);
+    return asList ? list(sorted(this), this.perLine) : matrix(view, table, this.mask, this.following);
   }
 
   setHover(row: number): void {

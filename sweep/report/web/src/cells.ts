@@ -47,7 +47,7 @@ export class CellPainter {
     const { element } = cell;
     element.dataset.row = String(row);
     element.id = row >= 0 ? `cell-${row}` : "";
-    element.className = cellClass(row, thumb, status);
+    element.className = cellClass(row, thumb, status) + (against ? " paired" : "");
     element.toggleAttribute("data-cursor", row >= 0 && view.cursor === row);
     element.toggleAttribute("data-pin", row >= 0 && view.pin === row);
     element.toggleAttribute("data-rejected", mark.rejected);
@@ -84,6 +84,7 @@ export class CellPainter {
       cell.caption = h("span", {});
       cell.element.append(cell.caption);
     }
+    cell.element.classList.toggle("waiting", row === -1);
     cell.caption.className = message ? "message" : this.app.layout.kind === "list" ? "cap list" : "cap";
     cell.caption.textContent = message || text;
     cell.caption.title = message || text;
@@ -101,12 +102,15 @@ export class CellPainter {
 
   #caption(row: number): string {
     const { view, table } = this.app;
-    const name = view.colour ?? view.sort;
-    const value = name ? table.value(row, name) : null;
-    const worth = typeof value === "number" ? number(value) : "";
-    if (this.app.layout.kind === "matrix") return this.#width >= 44 ? worth : "";
+    const worth = (name: string | null): string => {
+      const value = name ? table.value(row, name) : null;
+      return typeof value === "number" ? number(value) : "";
+    };
+    if (this.app.layout.kind === "matrix") return this.#width >= 44 ? worth(view.colour) : "";
     const values = table.axes.filter((axis) => axis.levels.length > 1).map((axis) => axis.labels[axis.at[row] ?? -1] ?? "none");
-    return [table.axis(name) ? "" : worth, values.join(" · ")].filter(Boolean).join("\n");
+    const names = [...new Set([table.axis(view.sort) ? null : view.sort, view.colour])].filter((name) => name !== null);
+    const numbers = names.map(worth).filter(Boolean);
+    return [numbers.join(" · "), values.join(" · ")].filter(Boolean).join("\n");
   }
 
   #spoken(row: number, status: string): string {
@@ -126,12 +130,12 @@ export function show(image: HTMLImageElement, address: string, fallback: string)
     return;
   }
   image.hidden = false;
-  image.classList.remove("broken");
+  image.parentElement?.classList.remove("broken");
   image.classList.add("coming");
   image.onload = () => image.classList.remove("coming");
   image.onerror = () => {
     if (fallback && image.dataset.address !== fallback) show(image, fallback, "");
-    else image.classList.add("broken");
+    else image.parentElement?.classList.add("broken");
   };
   image.src = address;
 }

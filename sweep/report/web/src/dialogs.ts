@@ -9,8 +9,8 @@ import type { Axis } from "./table";
 const keyList: [string, string][] = [
   ["← ↑ → ↓", "move; Home, End, Page Up and Page Down too"],
   ["space", "blink: show what the picture is compared with (hold or tap)"],
-  ["c", "compare slider, [ and ] move it"],
-  ["d", "difference"],
+  ["c", "compare slider; [ and ] move it"],
+  ["d", "difference; ] makes it brighter, [ darker"],
   ["f", "full screen"],
   ["+ − 0", "zoom all pictures, back to fitting; Shift with arrows pans"],
   ["z", "zoom 1:1"],

@@ -28,6 +28,17 @@ export function replace(element: Element, ...children: Child[]): void {
   append(element, children);
 }
 
+/** Replaces the children; the control that had the focus gets it again under its new guise, by its name. */
+export function replaceKeepingFocus(element: Element, ...children: Child[]): void {
+  const focused = element.contains(document.activeElement) ? nameOf(document.activeElement) : null;
+  replace(element, ...children);
+  if (focused) [...element.querySelectorAll<HTMLElement>("button, select, input")].find((control) => nameOf(control) === focused)?.focus({ preventScroll: true });
+}
+
+function nameOf(control: Element | null): string | null {
+  return control && (control.getAttribute("aria-label") ?? control.getAttribute("title") ?? control.textContent);
+}
+
 /** A select whose options are [value, label]. */
 export function select(label: string, options: [string, string][], value: string, change: (value: string) => void, props: Props = {}): HTMLSelectElement {
   const element = h("select", { "aria-label": label, ...props });
@@ -51,6 +62,7 @@ const paths: Record<string, string> = {
   up: "M4 10l4-4 4 4",
   save: "M8 2v8M5 7l3 3 3-3M3 13h10",
   eye: "M1.5 8S4 3.5 8 3.5 14.5 8 14.5 8 12 12.5 8 12.5 1.5 8 1.5 8zM8 6.2a1.8 1.8 0 1 0 0 3.6 1.8 1.8 0 0 0 0-3.6z",
+  setup: "M2 5h6M12 5h2M2 11h2M8 11h6M10 3v4M6 9v4",
   play: "M5 3l8 5-8 5z",
 };
 

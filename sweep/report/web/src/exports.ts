@@ -45,8 +45,27 @@ export function experimentOf(app: App): string {
   const renamed = text.replace(/^name:[ \t]*(["']?)([^"'\n#]+?)\1[ \t]*(#.*)?$/m, (_, quote: string, name: string) => `name: ${quote}${name}-selection${quote}`);
   const drawn = axes.filter((axis) => axis.kind === "seed" && countOnly(axis).test(renamed));
   const settled = drawn.reduce((told, axis) => told.replace(countOnly(axis), (_, head: string) => `${head}${seedsOf(axis, rows)}`), renamed);
+  const whole = settled.replace(design, "");
+  if (whole !== settled) return withClauses(withClauses(whole, "where", axes.map((axis) => memberOf(axis, usedOf(axis, rows)))), "exclude", othersOf(rows, axes));
   const where = whereOf(rows, axes.filter((axis) => !drawn.includes(axis)));
   return withClauses(withClauses(settled, "where", where), "exclude", excludeOf(rows, axes, table.rows));
+}
+
+/** A design draws points of its own from what the conditions leave: the selection is written out instead. */
+const design = /^design:[ \t]*(?!full\b).*\n(?:[ \t]+.*\n)*/m;
+
+/** Clauses for every point of the grid that is not among the rows: what may follow each beginning that they have. */
+function othersOf(rows: number[], axes: Axis[], begun: string[] = []): string[] {
+  const [axis, ...rest] = axes;
+  if (!axis) return [];
+  const used = usedOf(axis, rows);
+  const others = begun.length > 0 ? [[...begun, `not (${memberOf(axis, used)})`].join(" and ")] : [];
+  const deeper = used.flatMap((level) => othersOf(rows.filter((row) => axis.at[row] === level), rest, [...begun, memberOf(axis, [level])]));
+  return [...others, ...deeper];
+}
+
+function usedOf(axis: Axis, rows: number[]): number[] {
+  return [...new Set(rows.map((row) => axis.at[row] ?? -1))].sort((a, b) => a - b);
 }
 
 /** An axis of seeds that a new folder would draw anew: `seed: {count: 4}`. */
@@ -56,8 +75,7 @@ function countOnly(axis: Axis): RegExp {
 }
 
 function seedsOf(axis: Axis, rows: number[]): string {
-  const used = [...new Set(rows.map((row) => axis.at[row] ?? -1))].sort((a, b) => a - b);
-  return `[${used.map((level) => axis.levels[level]).join(", ")}]`;
+  return `[${usedOf(axis, rows).map((level) => axis.levels[level]).join(", ")}]`;
 }
 
 function withClauses(text: string, key: "where" | "exclude", clauses: string[]): string {
@@ -73,8 +91,8 @@ function withClauses(text: string, key: "where" | "exclude", clauses: string[]):
 /** The smallest box of levels around the rows: one clause for every axis that it narrows. */
 function whereOf(rows: number[], axes: Axis[]): string[] {
   return axes.flatMap((axis) => {
-    const used = new Set(rows.map((row) => axis.at[row] ?? -1));
-    return used.size === axis.levels.length ? [] : [memberOf(axis, [...used].sort((a, b) => a - b))];
+    const used = usedOf(axis, rows);
+    return used.length === axis.levels.length ? [] : [memberOf(axis, used)];
   });
 }
 

@@ -22,7 +22,7 @@ export function percent(value: number): string {
 }
 
 export function count(n: number, one: string, many = `${one}s`): string {
-  return `${n.toLocaleString("en").replace(/,/g, "\u2009")} ${n === 1 ? one : many}`;
+  return `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 }
 
 /** Axis and metric names as words: denoise_strength → denoise strength. */

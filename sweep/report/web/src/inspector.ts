@@ -1,12 +1,14 @@
 // The side panel: one picture large, against its reference, with everything known about it and the reader's judgement.
 
 import type { App } from "./app";
-import { h, icon, replace, select } from "./dom";
-import { level, number, words } from "./format";
+import { againstOptions, captionOf } from "./against";
+import { h, icon, replace, replaceKeepingFocus, select } from "./dom";
+import { factsOf } from "./facts";
+import { number } from "./format";
 import { Gestures, within } from "./gestures";
 import { show } from "./cells";
 import { needsPartner } from "./layout";
-import type { Mode } from "./state";
+import { gains, type Mode } from "./state";
 
 export class SweepInspector extends HTMLElement {
   app!: App;
@@ -15,6 +17,7 @@ export class SweepInspector extends HTMLElement {
   #other!: HTMLImageElement;
   #message!: HTMLElement;
   #tools!: HTMLElement;
+  #reference!: HTMLElement;
   #split!: HTMLInputElement;
   #facts!: HTMLElement;
   #judgement!: HTMLElement;
@@ -37,12 +40,13 @@ export class SweepInspector extends HTMLElement {
     this.#split.addEventListener("input", () => store.set({ split: Number(this.#split.value) }));
     this.#caption = h("p", { class: "against" });
     this.#tools = h("div", { class: "tools", role: "toolbar", "aria-label": "Compare" });
+    this.#reference = h("div", { class: "reference" });
     this.#facts = h("div", { class: "facts" });
     this.#note = h("input", { type: "text", class: "note", placeholder: "note", "aria-label": "Note", maxLength: 2000 });
     this.#note.addEventListener("input", () => this.app.marks.set(this.app.view.cursor, { note: this.#note.value }));
     this.#judgement = h("div", { class: "judgement" });
     const grip = h("button", { class: "grip", "aria-label": "Show or hide the panel", onclick: () => this.classList.toggle("open") });
-    this.replaceChildren(grip, this.#tools, this.#stage, this.#split, this.#caption, this.#judgement, this.#note, this.#facts);
+    this.replaceChildren(grip, this.#tools, this.#reference, this.#stage, this.#split, this.#caption, this.#judgement, this.#note, this.#facts);
     store.listen(() => this.#paint());
     new ResizeObserver(() => this.#fit()).observe(this);
     this.#paint();
@@ -88,54 +92,32 @@ export class SweepInspector extends HTMLElement {
 
   #paintCaption(row: number, has: boolean): void {
     const { view } = this.app;
-    const comparing = needsPartner(view.mode, view.blink) && row >= 0;
-    this.#caption.hidden = !comparing;
-    if (!comparing) return;
-    const name = this.#againstOptions().find(([value]) => value === view.against)?.[1] ?? view.against;
-    if (!has) this.#caption.textContent = view.against === "pin" ? "Nothing is pinned: press p on a picture to compare others with it." : `There is no picture to compare with (${name}).`;
-    else if (view.blink) this.#caption.textContent = `Showing ${name}.`;
-    else if (view.mode === "compare") this.#caption.textContent = `Left: ${name}. Right: this picture.`;
-    else this.#caption.textContent = `Difference to ${name}: black is equal.`;
-  }
-
-  #againstOptions(): [string, string][] {
-    const { table, view } = this.app;
-    const options: [string, string][] = [];
-    if (table.others) options.push(["run", `the same point in ${table.payload.runs?.other ?? "the other run"}`]);
-    if (table.sources.some((source) => source.thumb)) options.push(["source", "the source picture"]);
-    options.push(["pin", view.pin >= 0 && !view.blind ? `pinned: ${table.describe(view.pin)}` : "the pinned picture"]);
-    if (view.blind) return options;
-    for (const axis of table.axes) {
-      if (axis.levels.length < 2 || axis.levels.length > 60) continue;
-      axis.labels.forEach((label, at) => options.push([`axis:${axis.name}=${at}`, `${axis.label} ${label}`]));
-    }
-    return options;
+    this.#caption.hidden = row < 0 || !needsPartner(view.mode, view.blink);
+    if (!this.#caption.hidden) this.#caption.textContent = captionOf(this.app, has);
   }
 
   #paintTools(): void {
     const { app } = this;
     const { view, store } = app;
-    const state = [view.mode, view.blink, view.zoom, view.full, view.against, view.pin, view.blind, app.table.rows].join("|");
+    const state = [view.mode, view.blink, view.zoom, view.full, view.against, view.pin, view.blind, view.gain, app.table.rows].join("|");
     if (state === this.#toolsOf) return;
     this.#toolsOf = state;
-    const toggle = (mode: Mode, text: string, key: string): HTMLButtonElement =>
-      h(
-        "button",
-        { class: "tool", "aria-pressed": String(view.mode === mode), title: `${text} (${key})`, onclick: () => store.set({ mode: view.mode === mode ? "plain" : mode }) },
-        icon(mode),
-        h("span", {}, text),
-      );
-    const focused = this.#tools.contains(document.activeElement) ? document.activeElement?.getAttribute("title") : null;
-    replace(
+    const toggle = (mode: Mode, key: string): HTMLButtonElement =>
+      tool(mode, `${mode} (${key})`, view.mode === mode, () => store.set({ mode: view.mode === mode ? "plain" : mode }), mode);
+    replaceKeepingFocus(
       this.#tools,
-      toggle("compare", "compare", "c"),
-      h("button", { class: "tool", "aria-pressed": String(view.blink), title: "blink (space)", onclick: () => store.set({ blink: !view.blink }) }, icon("blink"), h("span", {}, "blink")),
-      toggle("difference", "difference", "d"),
+      toggle("compare", "c"),
+      tool("blink", "blink (space)", view.blink, () => store.set({ blink: !view.blink }), "blink"),
+      toggle("difference", "d"),
+      h("span", { class: "apart" }),
       h("button", { class: "tool", title: "zoom 1:1 (z)", onclick: () => this.zoomReal() }, h("span", {}, view.zoom === 1 ? "1:1" : `${number(view.zoom, 2)}×`)),
-      h("button", { class: "tool", "aria-pressed": String(view.full), title: "full screen (f)", "aria-label": "full screen", onclick: () => store.set({ full: !view.full }) }, icon(view.full ? "close" : "full")),
-      select("Compare with", this.#againstOptions(), view.against, (against) => store.set({ against }), { class: "against-select" }),
+      tool(view.full ? "close" : "full", "full screen (f)", view.full, () => store.set({ full: !view.full })),
     );
-    if (focused) this.#tools.querySelector<HTMLElement>(`[title="${CSS.escape(focused)}"]`)?.focus();
+    replaceKeepingFocus(
+      this.#reference,
+      h("label", {}, h("span", {}, "against"), select("Compare with", againstOptions(app), view.against, (against) => store.set({ against }))),
+      view.mode === "difference" ? h("label", {}, h("span", {}, "brighter"), select("Brightness of the difference", gains.map((gain) => [String(gain), `×${gain}`]), String(view.gain), (gain) => store.set({ gain: Number(gain) }))) : null,
+    );
   }
 
   #paintJudgement(row: number): void {
@@ -152,35 +134,20 @@ export class SweepInspector extends HTMLElement {
         mark.stars >= n ? "★" : "☆",
       ),
     );
-    const focused = this.#judgement.contains(document.activeElement) ? document.activeElement?.getAttribute("title") : null;
-    replace(
+    replaceKeepingFocus(
       this.#judgement,
       ...stars,
       h("button", { class: "tool", "aria-pressed": String(mark.rejected), title: "reject (x)", onclick: () => marks.set(row, { rejected: !mark.rejected }) }, icon("reject"), h("span", {}, "reject")),
       h("button", { class: "tool", "aria-pressed": String(view.pin === row), title: "pin as reference (p)", onclick: () => store.set(view.pin === row ? { pin: -1 } : { pin: row, against: "pin" }) }, icon("pin"), h("span", {}, "pin")),
     );
-    if (focused) this.#judgement.querySelector<HTMLElement>(`[title="${CSS.escape(focused)}"]`)?.focus();
   }
 
   #paintFacts(row: number, of: string): void {
     if (of === this.#factsOf) return;
     this.#factsOf = of;
-    const { table, view } = this.app;
     if (row < 0) return replace(this.#facts);
-    if (view.blind) return replace(this.#facts, h("p", { class: "dim" }, "Blind: what made this picture is hidden until you leave blind mode (b)."));
-    const axes = table.axes.map((axis) => [axis.label, axis.labels[axis.at[row] ?? -1] ?? "none", ""] as const);
-    const metrics = table.metrics.map((column) => [column.label, numberOf(column.values[row]), column.summary] as const).filter(([, value]) => value !== "");
-    const about = table.columns
-      .filter((column) => column.kind === "info" && column.values[row] !== null && column.values[row] !== undefined)
-      .map((column) => [column.label, level(column.values[row] ?? null), ""] as const);
-    const error = table.error[row];
-    replace(
-      this.#facts,
-      error ? h("p", { class: "error" }, String(error)) : null,
-      list("values", axes),
-      metrics.length > 0 ? list("metrics", metrics) : null,
-      list("about", [...about, ["status", String(table.status[row]), ""], ["key", String(table.key[row]), ""]]),
-    );
+    if (this.app.view.blind) return replace(this.#facts, h("p", { class: "dim" }, "Blind: what made this picture is hidden until you leave blind mode (b)."));
+    replaceKeepingFocus(this.#facts, ...factsOf(this.app, row));
   }
 
   /** One pixel of the picture on one pixel of the page; back to fitting when it is there already. */
@@ -200,12 +167,6 @@ export class SweepInspector extends HTMLElement {
   }
 }
 
-function numberOf(value: unknown): string {
-  return typeof value === "number" ? number(value) : "";
-}
-
-function list(name: string, entries: readonly (readonly [string, string, string])[]): HTMLElement {
-  const element = h("dl", { class: name });
-  for (const [term, text, title] of entries) element.append(h("dt", { title }, words(term)), h("dd", { title: text }, text));
-  return element;
+function tool(name: string, title: string, on: boolean, act: () => void, text = ""): HTMLButtonElement {
+  return h("button", { class: "tool", "aria-pressed": String(on), "aria-label": text || title, title, onclick: act }, icon(name), text && h("span", {}, text));
 }

@@ -6,7 +6,7 @@ import { showKeys, showMenu } from "./dialogs";
 import { within, zoomTo } from "./gestures";
 import type { SweepGrid } from "./grid";
 import type { SweepInspector } from "./inspector";
-import type { Mode } from "./state";
+import { gains, type Mode } from "./state";
 import type { SweepTable } from "./tableview";
 import { flipTheme } from "./theme";
 import type { SweepToolbar } from "./toolbar";
@@ -41,8 +41,8 @@ export class Keys {
       "=": () => zoomTo(app, app.view.zoom * 1.5),
       "-": () => zoomTo(app, app.view.zoom / 1.5),
       "0": () => store.set({ zoom: 1, panX: 0, panY: 0 }),
-      "[": () => store.set({ split: clamp(app.view.split - 5, 0, 100) }),
-      "]": () => store.set({ split: clamp(app.view.split + 5, 0, 100) }),
+      "[": () => this.#turn(-1),
+      "]": () => this.#turn(1),
       "{": () => grid.resize(1 / 1.25),
       "}": () => grid.resize(1.25),
       ",": () => this.#slide(0, -1),
@@ -117,6 +117,13 @@ export class Keys {
     if (event.key !== " " || this.#blinkSince === 0) return;
     if (event.timeStamp - this.#blinkSince > 350) this.app.store.set({ blink: false });
     this.#blinkSince = 0;
+  }
+
+  /** The compare slider; in a difference, how bright it is. */
+  #turn(by: number): void {
+    const { view, store } = this.app;
+    if (view.mode === "difference") store.set({ gain: gains[clamp(gains.indexOf(view.gain) + by, 0, gains.length - 1)] ?? 1 });
+    else store.set({ split: clamp(view.split + 5 * by, 0, 100) });
   }
 
   #slide(which: number, by: number): void {

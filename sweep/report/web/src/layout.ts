@@ -1,5 +1,6 @@
 // Which row of the results stands in which cell: a matrix over the axes the reader chose, or a sorted list.
 
+import type { Marks } from "./marks";
 import type { Mode, View } from "./state";
 import type { Axis, Table } from "./table";
 
@@ -136,9 +137,8 @@ function heads(used: Set<number>, axis: Axis | null, over: Axis | null, levels: 
   return { heads: found, places };
 }
 
-/** All rows that pass, wrapped into lines of `perLine`, in the order of a column. */
-export function list(view: View, table: Table, mask: Uint8Array, perLine: number): Layout {
-  const order = sorted(view, table, mask);
+/** Rows wrapped into lines of `perLine`. */
+export function list(order: number[], perLine: number): Layout {
   const rows = Array.from({ length: Math.ceil(order.length / perLine) }, (): Head => ({ label: "", over: "", group: 0 }));
   const cols = Array.from({ length: Math.min(perLine, order.length) }, (): Head => ({ label: "", over: "", group: 0 }));
   const places = new Map<number, number>();
@@ -158,8 +158,15 @@ export function list(view: View, table: Table, mask: Uint8Array, perLine: number
   };
 }
 
+interface Ordered {
+  view: View;
+  table: Table;
+  mask: Uint8Array;
+  marks: Marks;
+}
+
 /** Rows that pass, ordered by `view.sort`; blind: in an order that tells nothing but stays the same. */
-export function sorted(view: View, table: Table, mask: Uint8Array): number[] {
+export function sorted({ view, table, mask, marks }: Ordered): number[] {
   const order: number[] = [];
   for (let row = 0; row < table.rows; row += 1) if (mask[row]) order.push(row);
   if (view.blind) {
@@ -173,6 +180,7 @@ export function sorted(view: View, table: Table, mask: Uint8Array): number[] {
   const sign = view.falling ? -1 : 1;
   const value = (row: number): string | number | null => {
     if (axis) return axis.at[row] ?? 0;
+    if (name === "rating") return marks.of(row).stars - Number(marks.of(row).rejected);
     const found = table.value(row, name);
     return typeof found === "boolean" ? Number(found) : found;
   };

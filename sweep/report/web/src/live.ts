@@ -54,5 +54,5 @@ function take(app: App, rows: LiveRow[]): void {
 function said(news: News): string {
   const failed = news.failed > 0 ? ` · ${news.failed} failed` : "";
   const of = news.points > 0 ? ` of ${count(news.points, "point")}` : "";
-  return `${news.done}${of}${failed}${news.running ? " · rendering" : ""}`;
+  return `${news.done.toLocaleString("en")}${of}${failed}${news.running ? " · rendering" : ""}`;
 }

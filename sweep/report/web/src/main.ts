@@ -1,7 +1,6 @@
 // Puts the page together: reads the data, makes the parts, keeps the address in step with the view.
 
 import { App } from "./app";
-import { SweepCharts } from "./charts";
 import { showKeys, showMenu } from "./dialogs";
 import { h, icon, oncePerFrame } from "./dom";
 import { SweepGrid } from "./grid";
@@ -14,13 +13,14 @@ import { Table } from "./table";
 import { SweepTable } from "./tableview";
 import { applyTheme, flipTheme } from "./theme";
 import { SweepToolbar } from "./toolbar";
+import { firstRow } from "./walking";
 
 customElements.define("sweep-grid", SweepGrid);
 customElements.define("sweep-inspector", SweepInspector);
-customElements.define("sweep-charts", SweepCharts);
 customElements.define("sweep-table", SweepTable);
 customElements.define("sweep-toolbar", SweepToolbar);
 
+performance.mark("sweep-script");
 applyTheme();
 void start();
 
@@ -28,8 +28,9 @@ async function start(): Promise<void> {
   const mount = document.getElementById("explorer");
   if (!mount) return;
   try {
-    const table = new Table(await readPayload());
-    build(mount, table);
+    const payload = await readPayload();
+    performance.mark("sweep-data");
+    build(mount, new Table(payload));
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     mount.replaceChildren(h("p", { class: "error", role: "alert" }, `The pictures cannot be shown: ${message}`));
@@ -44,23 +45,36 @@ function build(mount: HTMLElement, table: Table): void {
   const asked = app.view.cursor >= 0;
   if (!asked) store.view = { ...store.view, cursor: firstPicture(app) };
   const grid = Object.assign(new SweepGrid(), { app });
-  const charts = Object.assign(new SweepCharts(), { app });
   const results = Object.assign(new SweepTable(), { app });
   const inspector = Object.assign(new SweepInspector(), { app });
   const toolbar = Object.assign(new SweepToolbar(), { app, grid, menu: () => showMenu(app) });
-  const workspace = h("div", { class: "workspace" }, grid, results, charts, inspector);
+  const workspace = h("div", { class: "workspace" }, grid, results, inspector);
   const dress = (): void => dressUp(mount, app);
   dress();
   mount.replaceChildren(workspace);
   mount.prepend(toolbar);
+  grid.addEventListener("wanted", () => inspector.classList.add("open"));
   store.listen(dress);
   navigation(app);
+  chartsWhenWanted(app, inspector);
   new Keys(app, { grid, table: results, inspector, toolbar }).listen();
   keepAddress(app);
   follow(app);
   grid.focusGrid();
   if (asked) store.touch("cursor");
   performance.mark("sweep-ready");
+}
+
+/** The charts are a script of their own at the end of the page, behind the pictures; made when first looked at. */
+function chartsWhenWanted(app: App, before: HTMLElement): void {
+  let asked = false;
+  const look = (): void => {
+    if (asked || app.view.panel !== "charts") return;
+    asked = true;
+    void customElements.whenDefined("sweep-charts").then(() => before.before(Object.assign(document.createElement("sweep-charts"), { app })));
+  };
+  app.store.listen(look);
+  look();
 }
 
 /** Something to look at from the start: the middle of the first line that has a picture. */
@@ -71,11 +85,12 @@ function firstPicture({ layout, thumbs }: App): number {
     const col = cols.find((c) => layout.at(r, c) >= 0 && thumbs.thumb(layout.at(r, c)) !== null);
     if (col !== undefined) return layout.at(r, col);
   }
-  return -1;
+  return firstRow(layout);
 }
 
 /** What the stylesheet needs to know of the view. */
-function dressUp(mount: HTMLElement, { view }: App): void {
+function dressUp(mount: HTMLElement, { view, table }: App): void {
+  mount.toggleAttribute("data-none", table.rows === 0);
   mount.dataset.panel = view.panel;
   mount.dataset.mode = view.mode;
   mount.toggleAttribute("data-blink", view.blink);
@@ -85,6 +100,8 @@ function dressUp(mount: HTMLElement, { view }: App): void {
   mount.style.setProperty("--zoom", String(view.zoom));
   mount.style.setProperty("--pan-x", String(view.panX));
   mount.style.setProperty("--pan-y", String(view.panY));
+  mount.toggleAttribute("data-gain", view.gain > 1);
+  mount.style.setProperty("--gain", String(100 - 100 / view.gain)); // as a colour dodge: what is below, divided by 1 / gain
   mount.style.setProperty("--split", String(view.split));
 }
 

@@ -113,6 +113,7 @@ export class Parallel {
   #paintAxes(context: CanvasRenderingContext2D, theme: CSSStyleDeclaration): void {
     context.font = `11px ${theme.fontFamily}`;
     context.textAlign = "center";
+    const room = Math.max(66, this.#x(1) - this.#x(0) - 8);
     this.#coordinates.forEach((coordinate, at) => {
       const x = this.#x(at);
       context.strokeStyle = theme.getPropertyValue("--dim");
@@ -122,10 +123,10 @@ export class Parallel {
       context.lineTo(x, height - bottom);
       context.stroke();
       context.fillStyle = theme.getPropertyValue("--ink");
-      context.fillText(fit(context, coordinate.label, 70), x, 10);
+      context.fillText(fit(context, coordinate.label, room), x, 10);
       context.fillStyle = theme.getPropertyValue("--dim");
-      context.fillText(fit(context, coordinate.highText, 66), x, 24);
-      context.fillText(fit(context, coordinate.lowText, 66), x, height - 4);
+      context.fillText(fit(context, coordinate.highText, room), x, 24);
+      context.fillText(fit(context, coordinate.lowText, room), x, height - 4);
       this.#paintBrush(context, coordinate, at, theme.getPropertyValue("--accent"));
     });
   }

@@ -1,9 +1,13 @@
 // What the reader chose, as one value: kept in the address so that a link shows the same view.
 
+import { Following } from "./layout";
 import type { Axis, Table } from "./table";
 
 export type Mode = "plain" | "compare" | "difference";
 export type Panel = "grid" | "charts" | "table";
+/** How much brighter a difference can be shown. */
+export const gains = [1, 2, 4, 8, 16];
+
 export type Place = "x" | "y" | "sx" | "sy";
 
 export interface View {
@@ -25,6 +29,7 @@ export interface View {
   mode: Mode;
   blink: boolean;
   split: number; // percent
+  gain: number; // how much brighter a difference is shown
   zoom: number;
   panX: number; // percent of the picture
   panY: number;
@@ -78,15 +83,16 @@ export class Store {
   }
 }
 
-/** A first view: the first numeric axis across, the next that is no seed down, and what is few within that. */
+/** A first view: the first numeric axis across, the next that is no seed down, and where that is few one more within it
+ * (sweep/report/explorer.py, first_seen, puts its pictures first into the page). */
 export function firstView(table: Table): View {
-  const varied = table.axes.filter((axis) => axis.levels.length > 1);
+  const varied = leading(table);
   const numeric = varied.filter((axis) => axis.numeric);
   const x = numeric[0] ?? varied[0] ?? table.axes[0] ?? null;
   const y = varied.find((axis) => axis !== x && axis.kind !== "seed" && axis.levels.length <= 40) ?? varied.find((axis) => axis !== x) ?? null;
-  const inner = y && y.levels.length <= 4 ? varied.find((axis) => axis !== x && axis !== y && axis.levels.length <= 8) : undefined;
+  const inner = y && y.levels.length <= 4 ? varied.find((axis) => axis !== x && axis !== y && axis.levels.length <= 64) : undefined;
   const slide: Record<string, number> = {};
-  for (const axis of table.axes) slide[axis.name] = 0;
+  for (const axis of table.axes) slide[axis.name] = axis.at[0] ?? 0;
   return {
     ...placed(x, y, inner ?? null),
     slide,
@@ -96,13 +102,14 @@ export function firstView(table: Table): View {
     falling: false,
     filter: "",
     brush: {},
-    colour: null,
+    colour: table.others && table.column("between_ssim") ? "between_ssim" : null, // what changed is seen at once
     cursor: -1,
     pin: -1,
     against: table.others ? "run" : table.sources.length > 0 ? "source" : "pin",
     mode: "plain",
     blink: false,
     split: 50,
+    gain: 1,
     zoom: 1,
     panX: 0,
     panY: 0,
@@ -113,6 +120,16 @@ export function firstView(table: Table): View {
     blind: false,
     full: false,
   };
+}
+
+/** The axes that vary, each by itself: of those that go in step only the first. */
+function leading(table: Table): Axis[] {
+  const following = new Following(table);
+  const kept: Axis[] = [];
+  for (const axis of table.axes) {
+    if (axis.levels.length > 1 && !kept.some((leader) => following.follows(axis, leader))) kept.push(axis);
+  }
+  return kept;
 }
 
 /** The third axis stands within the columns while those stay few, else within the lines. */
@@ -141,11 +158,12 @@ export function toHash(view: View, first: View, table: Table): string {
   for (const name of flags) if (view[name]) out.set(name, "1");
   if (view.size !== first.size) out.set("size", String(Math.round(view.size)));
   if (view.zoom !== 1) out.set("zoom", [view.zoom, view.panX, view.panY].map((part) => part.toFixed(2)).join(","));
+  if (view.gain !== 1) out.set("gain", String(view.gain));
   if (view.split !== 50) out.set("split", view.split.toFixed(0));
   for (const row of ["cursor", "pin"] as const) if (view[row] >= 0) out.set(row, table.rowName(view[row]));
   for (const axis of table.axes) {
     const at = view.slide[axis.name] ?? 0;
-    if (at > 0) out.set(`at.${axis.name}`, JSON.stringify(axis.levels[at] ?? null));
+    if (at !== (first.slide[axis.name] ?? 0)) out.set(`at.${axis.name}`, JSON.stringify(axis.levels[at] ?? null));
     const hidden = view.hidden[axis.name] ?? [];
     if (hidden.length > 0) out.set(`hide.${axis.name}`, JSON.stringify(hidden.map((index) => axis.levels[index] ?? null)));
   }
@@ -163,7 +181,7 @@ export function fromHash(hash: string, first: View, table: Table): View {
   }
   for (const name of ["sort", "colour", "metric"] as const) {
     const value = given.get(name);
-    if (value === "" || value === "index" || value === "finished" || table.column(value) || table.axis(value)) view[name] = value || null;
+    if (value === "" || (name === "sort" && /^(index|status|rating)$/.test(value ?? "")) || table.column(value) || table.axis(value)) view[name] = value || null;
   }
   view.filter = given.get("filter") ?? "";
   const against = given.get("against");
@@ -174,6 +192,7 @@ export function fromHash(hash: string, first: View, table: Table): View {
   if (panel === "charts" || panel === "table") view.panel = panel;
   for (const name of flags) view[name] = given.get(name) === "1";
   view.size = finite(given.get("size"), first.size);
+  view.gain = gains.find((gain) => String(gain) === given.get("gain")) ?? 1;
   view.split = finite(given.get("split"), 50);
   const zoom = (given.get("zoom") ?? "").split(",");
   if (zoom.length === 3) [view.zoom, view.panX, view.panY] = [finite(zoom[0], 1), finite(zoom[1], 0), finite(zoom[2], 0)];

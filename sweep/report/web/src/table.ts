@@ -58,7 +58,7 @@ export class Table {
   readonly sourceAt: number[];
   readonly #axisByName = new Map<string, Axis>();
   readonly #columnByName = new Map<string, Column>();
-  readonly #rowByKey = new Map<string, number>();
+  #rowByKey: Map<string, number> | null = null;
 
   constructor(readonly payload: Payload) {
     this.axes = payload.axes.map((axis) => ({
@@ -77,7 +77,14 @@ export class Table {
     this.sourceAt = payload.sources.at;
     for (const axis of this.axes) this.#axisByName.set(axis.name, axis);
     for (const column of this.columns) this.#columnByName.set(column.name, column);
+  }
+
+  /** Made when first needed: a page that is only looked at never asks. */
+  #byKey(): Map<string, number> {
+    if (this.#rowByKey) return this.#rowByKey;
+    this.#rowByKey = new Map();
     for (let row = 0; row < this.rows; row += 1) this.#rowByKey.set(this.rowName(row), row);
+    return this.#rowByKey;
   }
 
   get rows(): number {
@@ -103,7 +110,7 @@ export class Table {
   }
 
   rowOf(name: string | null): number {
-    return name === null ? -1 : (this.#rowByKey.get(name) ?? -1);
+    return name === null ? -1 : (this.#byKey().get(name) ?? -1);
   }
 
   /** The value of an axis or column in a row. */
@@ -129,12 +136,13 @@ export class Table {
 
   /** Takes rows that arrived or changed. New levels find their place in the order of their axis. */
   merge(rows: LiveRow[]): void {
+    const byKey = this.#byKey();
     for (const incoming of rows) {
       const name = this.#axisByName.has("picture") ? `${incoming.key}.${incoming.picture}` : incoming.key;
-      let row = this.#rowByKey.get(name) ?? -1;
+      let row = byKey.get(name) ?? -1;
       if (row < 0) {
         row = this.rows;
-        this.#rowByKey.set(name, row);
+        byKey.set(name, row);
       }
       this.#put(row, incoming);
     }

@@ -1,7 +1,8 @@
 // The results as a table: every column, sortable, virtual.
 
 import type { App } from "./app";
-import { h, oncePerFrame } from "./dom";
+import { scaleOf } from "./colour";
+import { h, oncePerFrame, replaceKeepingFocus } from "./dom";
 import { level, number } from "./format";
 import { show } from "./cells";
 import { rowUnder } from "./grid";
@@ -40,7 +41,7 @@ export class SweepTable extends HTMLElement {
     new ResizeObserver(this.#later).observe(this.#scroll);
     this.app.store.listen((changed) => {
       if (this.app.view.panel !== "table") return;
-      if (["filter", "brush", "hidden", "sort", "falling", "panel", "blind"].some((name) => changed.has(name as never))) this.#fill();
+      if (["filter", "brush", "hidden", "sort", "falling", "panel", "blind", "colour"].some((name) => changed.has(name as never))) this.#fill();
       this.#paint();
     });
     this.#fill();
@@ -51,16 +52,16 @@ export class SweepTable extends HTMLElement {
     const { app } = this;
     if (app.view.panel !== "table") return;
     const { table, view } = app;
-    this.#order = sorted(view, table, app.mask);
-    const axes = table.axes.map((axis): Shown => ({ name: axis.name, label: axis.label, numeric: axis.numeric || axis.kind === "seed", kind: axis.kind, width: axis.numeric || axis.kind === "seed" ? 96 : 190 }));
-    const columns = table.columns.map((column): Shown => ({ name: column.name, label: column.label, numeric: column.numeric, kind: "", width: column.numeric ? 96 : column.name === "prompt" ? 320 : 150 }));
+    this.#order = sorted(app);
+    const axes = table.axes.map((axis): Shown => ({ name: axis.name, label: axis.label, numeric: axis.numeric || axis.kind === "seed", kind: axis.kind, width: widthOf(axis.label, axis.labels) }));
+    const columns = table.columns.map((column): Shown => ({ name: column.name, label: column.label, numeric: column.numeric, kind: "", width: column.numeric ? widthOf(column.label, ["0.0001"]) : widthOf(column.label, column.values.slice(0, 200).map((value) => level(value))) }));
     const status: Shown = { name: "status", label: "status", numeric: false, kind: "", width: 96 };
     this.#columns = view.blind ? [] : [...axes, status, ...columns];
     const width = 62 + this.#columns.reduce((sum, column) => sum + column.width, 0);
     this.#body.style.height = `${this.#order.length * lineHeight}px`;
     this.#body.style.width = this.#head.style.width = `${width}px`;
     this.#scroll.setAttribute("aria-rowcount", String(this.#order.length + 1));
-    this.#head.replaceChildren(h("span", { class: "td thumb", role: "columnheader" }), ...this.#columns.map((column) => this.#headCell(column)));
+    replaceKeepingFocus(this.#head, h("span", { class: "td thumb", role: "columnheader" }), ...this.#columns.map((column) => this.#headCell(column)));
     for (const line of this.#lines) line.dataset.shows = "";
   }
 
@@ -110,6 +111,9 @@ export class SweepTable extends HTMLElement {
     const text = value === null && !isAxis ? "" : typeof value === "number" && !isAxis ? number(value, 4) : level(value, column.kind);
     const cell = h("span", { class: `td${column.numeric ? " num" : ""}${text === "failed" ? " error" : ""}`, role: "cell", title: text }, text);
     cell.style.width = `${column.width}px`;
+    const colour = column.name === this.app.view.colour ? scaleOf(column.name, this.app.table)?.colour(row) : null;
+    cell.classList.toggle("coloured", Boolean(colour));
+    if (colour) cell.style.setProperty("--colour", colour);
     return cell;
   }
 
@@ -126,4 +130,10 @@ export class SweepTable extends HTMLElement {
     if (top < this.#scroll.scrollTop) this.#scroll.scrollTop = top;
     else if (top + 2 * lineHeight > this.#scroll.scrollTop + this.#scroll.clientHeight) this.#scroll.scrollTop = top + 2 * lineHeight - this.#scroll.clientHeight;
   }
+}
+
+/** Room for the name of a column and for the longest of its texts, within reason; px. */
+function widthOf(name: string, texts: string[]): number {
+  const longest = texts.reduce((most, text) => Math.max(most, text.length), 0);
+  return Math.round(Math.min(320, Math.max(64, name.length * 7.6 + 30, longest * 7.1 + 16)));
 }

@@ -2,19 +2,20 @@
 
 import type { App } from "./app";
 import { scaleOf } from "./colour";
-import { clamp, h, icon, replace, select } from "./dom";
+import { clamp, h, icon, replace, replaceKeepingFocus, select } from "./dom";
 import { count, number } from "./format";
 import type { SweepGrid } from "./grid";
 import type { Place, View } from "./state";
 import type { Axis } from "./table";
 
 const placeNames: Record<Place, string> = { x: "across", sx: "group across", y: "down", sy: "group down" };
-const placeShort: Record<Place, string> = { x: "across", sx: "in", y: "down", sy: "in" };
+const placeShort: Record<Place, string> = { x: "across", sx: "within", y: "down", sy: "within" };
 
 export class SweepToolbar extends HTMLElement {
   app!: App;
   grid!: SweepGrid;
   menu!: (anchor: HTMLElement) => void;
+  #controls!: HTMLElement;
   #places!: HTMLElement;
   #sliders!: HTMLElement;
   #filter!: HTMLInputElement;
@@ -43,8 +44,11 @@ export class SweepToolbar extends HTMLElement {
     this.#size = h("input", { type: "range", min: "40", max: "480", step: "4", class: "size", "aria-label": "Cell size", title: "cell size" });
     this.#size.addEventListener("input", () => store.set({ size: Number(this.#size.value) }));
     const more = h("button", { class: "tool more", title: "values to hide, export, blind mode", "aria-label": "More", onclick: (event: Event) => this.menu(event.currentTarget as HTMLElement) }, icon("more"));
-    const first = h("div", { class: "bar" }, this.#places, this.#order, h("span", { class: "sized" }, this.#size), more);
-    const second = h("div", { class: "bar second" }, this.#sliders, this.#legend, this.#chips, this.#problem, this.#count, this.#filter);
+    this.#controls = h("div", { class: "choices" }, this.#places, this.#order, h("span", { class: "sized" }, this.#size));
+    const setup = h("button", { class: "tool setup", "aria-expanded": "false", title: "axes, order and colour", "aria-label": "Axes, order and colour" }, icon("setup"));
+    setup.addEventListener("click", () => setup.setAttribute("aria-expanded", String(this.#controls.classList.toggle("open"))));
+    const first = h("div", { class: "bar" }, this.#controls, h("div", { class: "search" }, setup, this.#filter, more));
+    const second = h("div", { class: "bar second" }, this.#sliders, this.#legend, this.#chips, this.#problem, this.#count);
     this.replaceChildren(first, second);
     store.listen((changed) => this.#paint(changed));
     this.#paint(new Set(["x"]));
@@ -65,8 +69,8 @@ export class SweepToolbar extends HTMLElement {
     this.#paintLegend();
     const { layout, table } = app;
     const narrowed = layout.passing < table.rows;
-    const inSight = layout.shown < layout.passing ? `${layout.shown} in sight` : "";
-    const parts = [narrowed ? `${layout.passing} pass` : "", inSight].filter(Boolean);
+    const inSight = layout.shown < layout.passing ? `${layout.shown.toLocaleString("en")} in sight` : "";
+    const parts = [narrowed ? `${layout.passing.toLocaleString("en")} pass` : "", inSight].filter(Boolean);
     this.#count.textContent = parts.length > 0 ? `${parts.join(", ")}, of ${count(table.rows, "row")}` : "";
   }
 
@@ -81,9 +85,9 @@ export class SweepToolbar extends HTMLElement {
       .map((place) => {
         const options: [string, string][] = [["", "–"], ...axes.map((axis): [string, string] => [axis.name, axis.label])];
         const chosen = view[place] ?? "";
-        return h("label", { class: chosen ? "" : "unset", title: `${placeNames[place]}: the axis that stands there` }, h("span", {}, placeShort[place]), select(placeNames[place], options, chosen, (value) => store.set(this.#placed(place, value || null))));
+        return h("label", { class: chosen ? place : `${place} unset`, title: `${placeNames[place]}: the axis that stands there` }, h("span", {}, placeShort[place]), select(placeNames[place], options, chosen, (value) => store.set(this.#placed(place, value || null))));
       });
-    replace(this.#places, ...made);
+    replaceKeepingFocus(this.#places, ...made);
   }
 
   /** An axis stands in one place: choosing it elsewhere swaps the two. */
@@ -99,9 +103,9 @@ export class SweepToolbar extends HTMLElement {
   #paintOrder(): void {
     const { view, store, table } = this.app;
     const numeric: [string, string][] = table.columns.filter((column) => column.numeric).map((column) => [column.name, column.label]);
-    const all: [string, string][] = [["", "by axes"], ["index", "as rendered"], ...table.axes.filter((axis) => axis.levels.length > 1).map((axis): [string, string] => [axis.name, axis.label]), ...numeric];
+    const all: [string, string][] = [["", "by axes"], ["index", "as rendered"], ["rating", "rating"], ...table.axes.filter((axis) => axis.levels.length > 1).map((axis): [string, string] => [axis.name, axis.label]), ...numeric];
     const arrow = h("button", { class: "tool", title: view.falling ? "largest first" : "smallest first", "aria-label": "Turn the order round", onclick: () => store.set({ falling: !view.falling }) }, view.falling ? "↓" : "↑");
-    replace(
+    replaceKeepingFocus(
       this.#order,
       view.blind ? h("span", { class: "blind" }, "blind: in no order") : h("label", {}, h("span", {}, "order"), select("Order", all, view.sort ?? "", (value) => store.set({ sort: value || null }))),
       view.sort && !view.blind ? arrow : null,
@@ -148,14 +152,14 @@ export class SweepToolbar extends HTMLElement {
     for (const [name, levels] of Object.entries(view.hidden)) {
       if (levels.length > 0) chips.push(chip(`${table.axis(name)?.label ?? name}: ${levels.length} hidden`, () => store.set({ hidden: { ...store.view.hidden, [name]: [] } })));
     }
-    replace(this.#chips, ...chips);
+    replaceKeepingFocus(this.#chips, ...chips);
   }
 
   #paintLegend(): void {
     const { view, table } = this.app;
     const scale = view.blind ? null : scaleOf(view.colour, table);
-    this.#legend.hidden = !scale;
-    if (scale) replace(this.#legend, h("span", {}, number(scale.low)), h("i", { class: "ramp" }), h("span", {}, number(scale.high)));
+    if (!scale) replace(this.#legend);
+    else replace(this.#legend, h("span", {}, scale.column.label), h("span", {}, number(scale.low)), h("i", { class: "ramp" }), h("span", {}, number(scale.high)));
   }
 
   focusFilter(): void {

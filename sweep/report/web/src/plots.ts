@@ -1,0 +1,63 @@
+// What the charts have in common: frames, titles, keys, and texts that fit.
+
+import type * as Plot from "@observablehq/plot";
+import { series } from "./colour";
+import { h } from "./dom";
+import type { Axis } from "./table";
+
+/** Those of `cells` whose labels do not run into each other. */
+export function apart<C extends { mean: number }>(cells: C[], all: C[]): C[] {
+  const values = all.map((cell) => cell.mean);
+  const least = (Math.max(...values) - Math.min(...values)) * 0.075;
+  const kept: C[] = [];
+  for (const cell of [...cells].sort((a, b) => a.mean - b.mean)) {
+    const last = kept.at(-1);
+    if (!last || cell.mean - last.mean >= least) kept.push(cell);
+  }
+  return kept;
+}
+
+export function domainOf(axis: Axis): [number, number] {
+  if (!axis.numeric) return [-0.3, axis.levels.length - 0.7];
+  const levels = axis.levels.map(Number);
+  return [Math.min(...levels), Math.max(...levels)];
+}
+
+export function frame(width: number, height: number): Plot.PlotOptions {
+  return { width, height, marginLeft: 44, marginRight: 34, marginTop: 12, marginBottom: 36, className: "plot", style: { fontSize: "11px", background: "none", overflow: "visible" } };
+}
+
+export function title(text: string, under: string): HTMLElement {
+  return h("div", { class: "title" }, h("h3", {}, text), under ? h("p", {}, under) : null);
+}
+
+export function legend(group: Axis | null): HTMLElement | null {
+  return group ? h("div", { class: "keys" }, ...group.labels.slice(0, 16).map((label, at) => swatch(label, series(at)))) : null;
+}
+
+export function swatch(label: string, colour: string): HTMLElement {
+  const mark = h("i", {});
+  mark.style.background = colour;
+  return h("span", { title: label }, mark, short(label, 40));
+}
+
+export function shade(at: number, of: number): string {
+  return `color-mix(in oklab, var(--series-2) ${Math.round((at / Math.max(1, of - 1)) * 100)}%, var(--series-1))`;
+}
+
+export function short(text: string, most: number): string {
+  return text.length > most ? `${text.slice(0, Math.max(1, most - 1))}…` : text;
+}
+
+export function svg(tag: string, attributes: Record<string, string>): SVGElement {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  return element;
+}
+
+export function setRect(rect: SVGRectElement, a: [number, number], b: [number, number]): void {
+  rect.setAttribute("x", String(Math.min(a[0], b[0])));
+  rect.setAttribute("y", String(Math.min(a[1], b[1])));
+  rect.setAttribute("width", String(Math.abs(a[0] - b[0])));
+  rect.setAttribute("height", String(Math.abs(a[1] - b[1])));
+}

@@ -1,0 +1,174 @@
+// The response curve: a metric along an axis, every picture a point, brushing filters the grid.
+
+import * as Plot from "@observablehq/plot";
+import type { App } from "./app";
+import { brushOver, type Spot } from "./brushing";
+import { show } from "./cells";
+import { series } from "./colour";
+import { h, replace } from "./dom";
+import { filmstrip } from "./filmstrip";
+import { number } from "./format";
+import { curvesOf, type Line } from "./means";
+import { domainOf, frame, legend, short, svg, title } from "./plots";
+import { mostPoints, placeOf, type Point, pointsOf } from "./points";
+import type { Axis, Column } from "./table";
+
+const mostLines = 80;
+const reach = 26; // px at which the pointer finds a point
+
+export interface Asked {
+  metric: Column;
+  along: Axis;
+  group: Axis | null;
+}
+
+export class Response {
+  readonly element = h("figure", { class: "response" });
+  readonly tip: HTMLElement;
+  readonly #tipImage = h("img", { alt: "" });
+  readonly #tipText = h("span", {});
+  #points: Point[] = [];
+  #place: ((point: { x: number; y: number }) => Spot) | null = null;
+  #light: SVGCircleElement | null = null;
+
+  constructor(private readonly app: App) {
+    this.tip = h("div", { class: "tip", hidden: true }, this.#tipImage, this.#tipText);
+  }
+
+  /** A sentence in place of a chart. */
+  say(...text: (Node | string)[]): void {
+    this.#place = null;
+    replace(this.element, ...text.map((part) => (typeof part === "string" ? h("p", { class: "dim" }, part) : part)));
+  }
+
+  draw(width: number, asked: Asked): void {
+    const { metric, along, group } = asked;
+    const lines = curvesOf(this.app.table, this.app.chartMask, metric, along, group);
+    this.#points = pointsOf(this.app, metric, along, group);
+    if (this.#points.length === 0) return this.say(title(metric.label, metric.summary), "No picture in sight has this metric.");
+    const single = new Set(this.#points.map((point) => point.line)).size <= mostLines;
+    const halves = this.#halves(asked);
+    const ticks = along.numeric ? {} : { ticks: along.levels.map((_, at) => at), tickFormat: (at: number) => short(along.labels[at] ?? "", 14) };
+    const plot = Plot.plot({
+      ...frame(width, 300),
+      x: { label: `${along.label} →`, domain: domainOf(along), ...ticks },
+      y: { label: null, grid: true, nice: true, ticks: 6 },
+      marks: [...this.#marks(lines, single), ...halves],
+    }) as SVGSVGElement & Plot.Plot;
+    const caption = h("figcaption", {}, captionOf(lines, single, this.#points.length, halves.length));
+    const [x, y] = [plot.scale("x"), plot.scale("y")];
+    const strip = x ? filmstrip(this.app, metric, along, { place: (level) => Number(x.apply(level)), width }) : null;
+    replace(this.element, title(metric.label, metric.summary), legend(group), plot, strip, caption);
+    if (x && y) this.#listen(plot, x, y);
+    this.lightUp();
+  }
+
+  #marks(lines: Line[], single: boolean): Plot.Markish[] {
+    const points = this.#points;
+    const colour = (point: Point): string => series(point.group);
+    const marks: Plot.Markish[] = lines.map((line) => Plot.areaY(line.at.filter((level) => level.low !== null), { x: "x", y1: "low", y2: "high", fill: series(line.group), fillOpacity: 0.16 }));
+    if (single) marks.push(Plot.line(points, { x: "x", y: "y", z: "line", stroke: colour, strokeOpacity: 0.22, strokeWidth: 0.8 }));
+    const opacity = (point: Point): number => (this.app.mask[point.row] ? 0.7 : 0.12);
+    marks.push(Plot.dot(points, { x: "x", y: "y", fill: colour, r: points.length > 300 ? 1.6 : 2.2, fillOpacity: opacity }));
+    return [...marks, ...lines.map((line) => Plot.line(line.at, { x: "x", y: "mean", stroke: series(line.group), strokeWidth: 2.2 }))];
+  }
+
+  /** The strength at half of the range, as the study found it. */
+  #halves({ metric, along, group }: Asked): Plot.Markish[] {
+    const found: Plot.Markish[] = [];
+    for (const curve of this.app.table.payload.study?.curves ?? []) {
+      if (curve.metric !== metric.name || curve.axis !== along.name || curve.half.value === null) continue;
+      const keys = Object.keys(curve.group);
+      const fits = group ? keys.length === 1 && keys[0] === group.name : keys.length === 0;
+      if (!fits || !along.numeric) continue;
+      const at = group ? group.levels.indexOf(curve.group[group.name] ?? null) : 0;
+      found.push(Plot.ruleX([curve.half.value], { stroke: series(Math.max(0, at)), strokeDasharray: "3 3", strokeOpacity: 0.9 }));
+    }
+    return found;
+  }
+
+  #listen(plot: SVGSVGElement, x: Plot.Scale, y: Plot.Scale): void {
+    this.#place = (point) => [Number(x.apply(point.x)), Number(y.apply(point.y))];
+    brushOver(plot, this.#kept(), {
+      hovered: (spot, event) => this.#hoverNear(spot, event),
+      left: () => {
+        this.tip.hidden = true;
+        this.app.setHover(-1);
+      },
+      brushed: (from, to) => this.#brush([from, to].map(([left, top]) => [Number(x.invert?.(left)), Number(y.invert?.(top))]) as [Spot, Spot]),
+      clicked: () => (this.app.hover >= 0 ? this.app.goTo(this.app.hover) : this.#letGo()),
+    });
+    this.#light = svg("circle", { r: "6", class: "light" }) as SVGCircleElement;
+    plot.append(this.#light);
+  }
+
+  /** The corners of the brush that is in force, null where none is. */
+  #kept(): [Spot, Spot] | null {
+    const { view } = this.app;
+    const [x, y] = [view.brush[view.along ?? ""], view.brush[view.metric ?? ""]];
+    return x && y && this.#place ? [this.#place({ x: x[0], y: y[0] }), this.#place({ x: x[1], y: y[1] })] : null;
+  }
+
+  #brush([a, b]: [Spot, Spot]): void {
+    const { view, store } = this.app;
+    if (!view.along || !view.metric) return;
+    const range = (p: number, q: number): [number, number] => [Math.min(p, q), Math.max(p, q)];
+    store.set({ brush: { ...view.brush, [view.along]: range(a[0], b[0]), [view.metric]: range(a[1], b[1]) } });
+  }
+
+  #letGo(): void {
+    const { view, store } = this.app;
+    store.set({ brush: Object.fromEntries(Object.entries(view.brush).filter(([name]) => name !== view.along && name !== view.metric)) });
+  }
+
+  #hoverNear([x, y]: Spot, event: PointerEvent): void {
+    let best: Point | null = null;
+    let nearest = reach;
+    for (const point of this.#points) {
+      const [px, py] = this.#place?.(point) ?? [0, 0];
+      const distance = Math.hypot(px - x, py - y);
+      if (distance < nearest) [best, nearest] = [point, distance];
+    }
+    this.app.setHover(best?.row ?? -1);
+    this.tip.hidden = best === null;
+    if (best) this.#showTip(best, event);
+  }
+
+  #showTip(point: Point, event: PointerEvent): void {
+    show(this.#tipImage, this.app.picture(point.row)?.thumb ?? "", "");
+    this.#tipText.textContent = `${this.app.table.describe(point.row)}\n${number(point.y, 4)}`;
+    const left = Math.min(event.clientX + 14, window.innerWidth - 190);
+    const top = event.clientY + 230 > window.innerHeight ? event.clientY - 226 : event.clientY + 14;
+    this.tip.style.left = `${left}px`;
+    this.tip.style.top = `${Math.max(4, top)}px`;
+  }
+
+  /** Rings the point of the cell under the pointer, or of the cursor. */
+  lightUp(): void {
+    if (!this.#light) return;
+    const point = this.#pointOf(this.app.hover >= 0 ? this.app.hover : this.app.view.cursor);
+    const [x, y] = (point && this.#place?.(point)) ?? [Number.NaN, Number.NaN];
+    const known = Number.isFinite(x) && Number.isFinite(y);
+    this.#light.style.display = known ? "" : "none";
+    if (!known) return;
+    this.#light.setAttribute("cx", String(x));
+    this.#light.setAttribute("cy", String(y));
+  }
+
+  #pointOf(row: number): { x: number; y: number } | null {
+    const { table, view } = this.app;
+    const [metric, along] = [table.column(view.metric), table.axis(view.along)];
+    const y = metric?.values[row];
+    return along && typeof y === "number" ? { x: placeOf(along, row), y } : null;
+  }
+}
+
+function captionOf(lines: Line[], single: boolean, points: number, halves: number): string {
+  return [
+    lines.some((line) => line.seeds > 1) ? "Line: mean over seeds. Band: 95 % t interval over seed means." : "Line: mean; one seed has no interval.",
+    single ? "Thin: single seeds." : "",
+    points === mostPoints ? "Dots: a sample of the pictures." : "",
+    halves > 0 ? "Dashed: half of the range, from the study." : "",
+    "Drag over the chart to filter the grid, click to let go.",
+  ].filter(Boolean).join(" ");
+}
