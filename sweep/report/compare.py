@@ -190,7 +190,7 @@ def _page_data(
 def _columns(columns: Sequence[Json]) -> list[Json]:
     """What differs between the runs first, then what changed, then the metrics themselves; under their own names."""
     labels = {column["name"]: column["label"] for column in columns}
-    from sweep.study.metrics import resolve
+    from sweep.study.registry import resolve
 
     labels |= {metric.name: metric.label for metric in resolve(MEASURED)}
     known = {BETWEEN: "A–B", CHANGE: "Δ"}

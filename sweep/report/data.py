@@ -170,7 +170,7 @@ def rounded(values: pd.Series, digits: int) -> list[Level]:
 @cache
 def _known_metrics(names: tuple[str, ...]) -> Sequence[Mapping[str, Any]]:
     """What the study would say of them, where the page is made without one; in the order of its panel."""
-    from sweep.study.metrics import known_facts, standard
+    from sweep.study.registry import known_facts, standard
 
     rank = {metric.name: place for place, metric in enumerate(standard())}
     ordered = sorted(names, key=lambda name: rank.get(name, len(rank)))
