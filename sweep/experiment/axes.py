@@ -21,7 +21,7 @@ from sweep.experiment.levels import (
     UndrawnLevels,
     fraction,
 )
-from sweep.experiment.vocabulary import IMAGE_TARGETS, SEED_MAX, bounds, role_of, said, value_fault
+from sweep.experiment.vocabulary import SEED_MAX, base_role, bounds, is_picture, role_of, said, value_fault
 
 MAX_LEVELS: Final = 10**9
 MAX_LISTED: Final = 1_000_000
@@ -65,7 +65,7 @@ def kind_of(targets: Sequence[str], values: Iterable[Scalar]) -> AxisKind:
     """The kind of column an axis makes: what its role says, or else what its values are."""
     role = role_of(targets[0]) if targets else None
     if role is not None and role.kind == "integer":
-        return "seed" if targets[0] == "seed" else "integer"
+        return "seed" if base_role(targets[0]) == "seed" else "integer"
     if role is not None:
         return "number" if role.kind == "number" else "image" if role.kind == "image" else "text"
     types = {type(value) for value in values if value is not None}
@@ -173,7 +173,7 @@ def list_axis(naming: Naming, values: Sequence[Scalar], read: SettingReader) -> 
     _one_type(naming, plain)
     if not naming.repeats:
         _no_twins(naming, plain)
-    if kind == "image" or any(target in IMAGE_TARGETS for target in naming.targets):
+    if kind == "image" or any(is_picture(target) for target in naming.targets):
         levels = [_level(naming, value, value, read, at) for at, value in enumerate(plain)]
         return Axis(naming.name, "image", tuple(levels))
     return Axis(naming.name, kind, ListLevels(plain, naming.targets))

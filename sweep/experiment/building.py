@@ -18,10 +18,11 @@ from sweep.experiment.levels import UndrawnLevels
 from sweep.experiment.pictures import PictureError, PictureReader
 from sweep.experiment.tables import SourceError, columns_of, lines_of, settings_of, typed
 from sweep.experiment.vocabulary import (
-    IMAGE_TARGETS,
     INPUT_NAMES,
     ROLE_NAMES,
-    is_address,
+    base_role,
+    is_picture,
+    is_target,
     role_of,
     said,
     value_fault,
@@ -67,7 +68,7 @@ class Settings:
         fault = value_fault(target, raw)
         if fault:
             raise AxisError(fault)
-        if target in IMAGE_TARGETS and isinstance(raw, str):
+        if is_picture(target) and isinstance(raw, str):
             return self._picture(raw, place)
         if target == "controls":
             return [self._control(entry, (*place, at)) for at, entry in enumerate(raw)]
@@ -113,7 +114,7 @@ class Builder:
 
     def known_target(self, place: Place, target: str, names: Sequence[str]) -> bool:
         """Whether `target` is a role or has the shape of an address; else a fault at `place`."""
-        if target in names or is_address(target):
+        if is_target(target, names):
             return True
         if target == "board":
             self.faults.key(place, f"{dotted(place)}: the board stands at the top level of the file, as board: …")
@@ -187,7 +188,7 @@ class Builder:
     def _reader(self, place: Place) -> kinds.SettingReader:
         def read(target: str, raw: Any, *part: str | int) -> Setting:
             inside = (*place, *part)
-            if not (target in ROLE_NAMES or target == "controls" or is_address(target)):
+            if not (is_target(target) or target == "controls"):
                 raise AxisError(
                     f"{dotted(inside)} is not a role or a node.field.{did_you_mean(target, ROLE_NAMES)}", *part
                 )
@@ -202,12 +203,12 @@ class Builder:
         """`default` is what the axis sets where neither its name nor `target` says it; None where it need not."""
         said_where = dotted(place)
         for target in targets:
-            if target not in ROLE_NAMES and not is_address(target):
+            if not is_target(target):
                 raise AxisError(
                     f"{said_where}: target {target} is not a role or a node.field.{did_you_mean(target, ROLE_NAMES)}",
                     "target",
                 )
-        if not targets and (name in ROLE_NAMES or is_address(name)):
+        if not targets and is_target(name):
             targets = (name,)
         elif not targets and default is not None:
             if not default:
@@ -252,7 +253,7 @@ class Builder:
     def _seeds(self, naming: Naming, spec: schema.Seeds) -> Axis:
         for target in naming.targets:
             role = role_of(target)
-            if role is not None and target != "seed":
+            if role is not None and base_role(target) != "seed":
                 raise AxisError(f"{naming.place}: count draws seeds, and {target} is none; a range has start and stop")
         axis = kinds.seed_axis(naming, spec.count, spec.start)
         if isinstance(axis.levels, UndrawnLevels):

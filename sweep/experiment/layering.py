@@ -9,7 +9,7 @@ from typing import Any, Final
 from sweep.errors import ExperimentError, Problem, UsageError, did_you_mean
 from sweep.experiment.document import Document, Mark, Place, dotted, problem_at
 from sweep.experiment.reading import read_file, read_text
-from sweep.experiment.vocabulary import INPUT_NAMES, ROLE_NAMES, is_address
+from sweep.experiment.vocabulary import INPUT_NAMES, ROLE_NAMES, is_address, numbered
 
 MERGED: Final = ("inputs", "axes", "roles")  # sections that are merged entry by entry; all else is replaced
 MAX_INCLUDES: Final = 20
@@ -138,7 +138,7 @@ def _entry(inside: Mapping[str, Any], section: str, rest: str, path: str) -> Pla
     words = INPUT_NAMES if section == "inputs" else ROLE_NAMES
     head, dot, _ = rest.partition(".")
     near = did_you_mean(head if dot else rest, [*inside, *words])
-    if rest in words or (is_address(rest) and not (near and head not in words)):
+    if rest in words or numbered(rest) or (is_address(rest) and not (near and head not in words)):
         return (rest,)
     raise UsageError(f"--set {path}: there is no {dotted((section, head))}.{near}")
 

@@ -16,16 +16,18 @@ from sweep.plan.fitting import fit_models
 from sweep.plan.fusion import RANDOM
 from sweep.plan.instance import METADATA_INPUT, METADATA_TYPE, RECALLED
 from sweep.plan.models import Models
+from sweep.plan.places import Places
 from sweep.plan.rules import Slot
 from sweep.plan.settings import Uses
 from sweep.plan.shapes import Shape, build
 from sweep.plan.shaping import Shapes
-from sweep.workflow.checks import check_graph, readable, unknown_type
 from sweep.workflow.graph import Address, Graph, ModelRef
 from sweep.workflow.loaded import Workflow
+from sweep.workflow.naming import find_address, readable
 from sweep.workflow.outputs import output_nodes, pruned
 from sweep.workflow.roles import Roles, find_roles
 from sweep.workflow.schemas import NodeSchemas
+from sweep.workflow.soundness import check_graph, unknown_type
 
 _EMPTY: Final = " needs a value for "  # how check_graph tells of a field that nothing fills
 
@@ -95,23 +97,22 @@ class Assembly:
 
     def _roles(self, graph: Graph) -> Roles:
         roles = find_roles(graph, self.schemas)
-        chosen = {role: [Address.parse(text) for text in texts] for role, texts in self.experiment.roles.items()}
+        chosen = {role: [find_address(graph, text) for text in texts] for role, texts in self.experiment.roles.items()}
         return roles.having(graph, self.schemas, chosen) if chosen else roles
 
     def _bindings(self, graph: Graph, outputs: tuple[str, ...], roles: Roles, shaped: Shaped) -> tuple[Binding, ...]:
-        draft = Draft(
+        places = Places(
             graph=graph,
             schemas=self.schemas,
             roles=roles,
-            outputs=outputs,
-            models=self.models,
             base=shaped.shape.base,
             uses=self.uses,
             faults=self.faults,
             workflow=self.called,
             template=self.template,
         )
-        return tuple(Binding.of(rule, self.uses) for rule in draft.rules())
+        rules = Draft(places, outputs, self.models).rules()
+        return tuple(Binding.of(rule, self.uses) for rule in rules)
 
     def _need_pictures(self, graph: Graph, roles: Roles, bindings: Sequence[Binding]) -> None:
         """Pictures the workflow cannot do without and nobody names."""

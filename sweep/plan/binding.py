@@ -18,9 +18,9 @@ from sweep.plan.replicates import REPLICATE
 from sweep.plan.settings import Uses
 from sweep.plan.shapes import Shape, is_template, shaping_axes, shaping_levels
 from sweep.plan.shaping import Shapes
-from sweep.workflow.checks import readable
 from sweep.workflow.graph import ModelRef
 from sweep.workflow.loaded import Workflow
+from sweep.workflow.naming import readable
 from sweep.workflow.schemas import Model, NodeSchemas
 
 __all__ = ["Plan", "make_plan"]

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sweep.errors import Problem, WorkflowError
-from sweep.workflow.checks import raise_for
 from sweep.workflow.generators import BATCH_NODES, GENERATORS, generated
 from sweep.workflow.graph import Address, Edge, Graph, Node, Value
 from sweep.workflow.loaded import BatchAxis, Workflow, sound
+from sweep.workflow.soundness import raise_for
 from sweep.workflow.values import node_fields, references
 
 _DRAWN = frozenset({"notes", "connector", "current_image"})  # nodes that are never sent

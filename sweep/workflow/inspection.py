@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sweep.workflow.checks import check_graph, range_of
+from sweep.workflow.checks import range_of
 from sweep.workflow.formats import Workflow
 from sweep.workflow.graph import Address, Json, ModelRef, Node, Value, map_refs
 from sweep.workflow.outputs import output_nodes
 from sweep.workflow.roles import Roles, Target, find_roles
 from sweep.workflow.schemas import COMMON, FieldSchema, NodeSchemas
+from sweep.workflow.soundness import check_graph
 
 _LISTED = 6  # choices that are shown before the rest is counted
 

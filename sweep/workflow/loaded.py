@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sweep.errors import Problem, WorkflowError
-from sweep.workflow.checks import check_wiring, raise_for, readable
 from sweep.workflow.graph import Address, Edge, Graph, Value
+from sweep.workflow.naming import readable
+from sweep.workflow.soundness import check_wiring, raise_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,9 @@ import pytest
 from sweep.errors import PlanError
 from sweep.experiment.definition import Experiment
 from sweep.plan.binding import Plan, make_plan
-from sweep.workflow.checks import check_graph
 from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef
 from sweep.workflow.schemas import Model, builtin_schemas
+from sweep.workflow.soundness import check_graph
 from sweep.workflow.templates import template
 from tests.plan.conftest import MODELS, model
 
