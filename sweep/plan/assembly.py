@@ -24,7 +24,7 @@ from sweep.plan.shaping import Shapes
 from sweep.workflow.graph import Address, Graph, ModelRef
 from sweep.workflow.loaded import Workflow
 from sweep.workflow.naming import find_address, readable
-from sweep.workflow.outputs import output_nodes, pruned
+from sweep.workflow.outputs import output_nodes, pruned, without_pictures
 from sweep.workflow.roles import Roles, find_roles
 from sweep.workflow.schemas import NodeSchemas
 from sweep.workflow.soundness import check_graph, unknown_type
@@ -68,16 +68,17 @@ class Assembly:
         """The body of this shape; None, with the faults added, where there cannot be one."""
         try:
             graph = build(self.workflow, shaped.shape, self.schemas)
-            if self._unknown_types(graph):
-                return None
-            outputs = output_nodes(graph, self.schemas)
-            roles = self._roles(graph)
         except WorkflowError as error:
             self.faults.add("workflow", f"workflow: {error}")
             return None
-        if not outputs:
-            self.faults.add("workflow", f"workflow: no node of {self.called} makes a picture.")
+        if not self.usable(graph):
             return None
+        try:
+            roles = self._roles(graph)
+        except WorkflowError as error:
+            self.faults.add("roles", f"roles: {readable(graph, str(error))}")
+            return None
+        outputs = output_nodes(graph, self.schemas)
         bindings = self._bindings(graph, outputs, roles, shaped)
         self._need_pictures(graph, roles, bindings)
         self._check_values(bindings, shaped)
@@ -87,13 +88,18 @@ class Assembly:
         self._check_whole(body)
         return None if self.faults else body
 
-    def _unknown_types(self, graph: Graph) -> bool:
-        """Whether the server lacks node types: told alone, as all else that seems to be missing follows from it."""
+    def usable(self, graph: Graph) -> bool:
+        """Whether the server has all node types and one of them makes a picture; else a fault is added. Unknown types
+        are told alone, as all else that seems to be missing follows from them.
+        """
         unknown = [node for node in graph.nodes.values() if node.type not in self.schemas]
         for node in unknown:
             said = unknown_type(node, self.schemas)
             self.faults.add("workflow", f"workflow: {said}{'' if said.endswith('?') else '.'}")
-        return bool(unknown)
+        pictures = bool(output_nodes(graph, self.schemas))
+        if not unknown and not pictures:
+            self.faults.add("workflow", f"workflow: {self.called} {without_pictures(graph, self.schemas)}.")
+        return pictures and not unknown
 
     def _roles(self, graph: Graph) -> Roles:
         roles = find_roles(graph, self.schemas)
@@ -179,7 +185,7 @@ class Assembly:
     def _with_models(self, graph: Graph, moving: Collection[Address], main: ModelRef | None, notes: list[str]) -> Graph:
         def fault(address: Address, message: str) -> None:
             if address not in moving:
-                self.faults.add("workflow", f"{address} {message}")
+                self.faults.add("workflow", readable(graph, f"{address} {message}"))
 
         fitted = fit_models(graph, self.schemas, self.models, main, fault)
         for address, model in fitted.filled.items():
@@ -209,7 +215,7 @@ class Assembly:
         for problem in check_graph(graph, self.schemas):
             if not (told and _EMPTY in problem.message):
                 end = "" if problem.message.endswith(("?", ".")) else "."
-                self.faults.add("workflow", f"workflow: {problem.message}{end}")
+                self.faults.add("workflow", readable(graph, f"workflow: {problem.message}{end}"))
 
 
 def _told(roles: Roles) -> dict[str, Address]:

@@ -128,6 +128,8 @@ class _Maker:
         if not found and (any_main := self.models.any_main(self.shapes.bases or ())):
             shape = self.shapes.with_main(first, any_main)
             return [Shaped(shape, any_main, first)]
+        if not found and isinstance(self.assembly.workflow, Workflow):
+            self.assembly.usable(self.assembly.workflow.graph)  # no model would mend what is wrong with that
         return list(found.values())
 
     def _place_of_model(self, levels: Mapping[str, Level], place: str) -> str:

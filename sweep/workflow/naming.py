@@ -88,7 +88,9 @@ def readable(graph: Graph, text: str) -> str:
 
 
 def named(node: Node) -> str:
-    """A node as a person knows it: by label, type and id."""
+    """A node as a person knows it: by label and type, and by an id that a person made up."""
+    if made_up(node.id):
+        return f"{label(node)} ({node.type})" if label(node) else node.id
     return f"{label(node)} ({node.type}, {node.id})" if label(node) else f"{node.id} ({node.type})"
 
 

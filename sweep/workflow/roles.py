@@ -15,6 +15,8 @@ from sweep.workflow.schemas import NodeSchemas
 from sweep.workflow.wiring import Wiring
 
 ROLES = tuple(FINDERS)
+STACKED = frozenset({"lora", *(role for role in ROLES if role.startswith("control_")), "lora_weight"})
+"""Roles of which the word without a number sets all there are: a list of LoRAs, one weight for each of them."""
 
 
 @dataclass(frozen=True, slots=True)

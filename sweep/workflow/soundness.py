@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
 from sweep.workflow.checks import check_value
 from sweep.workflow.graph import Address, Edge, Graph, Node
 from sweep.workflow.identity import computation_order
-from sweep.workflow.naming import named
+from sweep.workflow.naming import label, made_up, named
 from sweep.workflow.schemas import FieldSchema, NodeSchema, NodeSchemas
 
 _OPEN_TYPES = frozenset({"core_metadata", "call_saved_workflow"})  # these take fields their schema does not name
@@ -20,7 +20,8 @@ _COMMON_WORDS = frozenset({"image", "processor", "to", "from", "and", "loader", 
 def check_graph(graph: Graph, schemas: NodeSchemas) -> list[Problem]:
     """Every fault that makes the graph unrenderable on a server with these nodes; empty where there is none.
 
-    Missing models and pictures count, as the nodes need them: check after the plan has filled them in.
+    Missing models and pictures count, as the nodes need them: check after the plan has filled them in, or have
+    `open_fields` tell of them.
     """
     faults = [*check_wiring(graph), *_check_nodes(graph, schemas), *_check_edges(graph, schemas)]
     return [Problem(message=fault) for fault in faults]
@@ -40,15 +41,34 @@ def _check_nodes(graph: Graph, schemas: NodeSchemas) -> Iterator[str]:
                     yield f"{named(node)} has no field {name}.{did_you_mean(name, schema.fields)}"
             elif Address(node.id, name) not in fed and (fault := check_value(field, value)):
                 yield f"{named(node)}: {name} {fault}"
-        for field in schema.fields.values():
-            if field.required and field.name not in node.fields and Address(node.id, field.name) not in fed:
-                yield f"{named(node)} needs {'an edge into' if not field.takes_value else 'a value for'} {field.name}"
+        for field in _empty(node, schema, fed):
+            yield f"{named(node)} needs {'an edge into' if not field.takes_value else 'a value for'} {field.name}"
+
+
+def open_fields(graph: Graph, schemas: NodeSchemas) -> list[Address]:
+    """The fields that need a value and have none: what an experiment, or a server's only model, has to fill in."""
+    fed = {edge.destination for edge in graph.edges}
+    return [
+        Address(node.id, field.name)
+        for node in graph.nodes.values()
+        if (schema := schemas.get(node.type))
+        for field in _empty(node, schema, fed)
+        if field.takes_value
+    ]
+
+
+def _empty(node: Node, schema: NodeSchema, fed: Collection[Address]) -> Iterator[FieldSchema]:
+    for field in schema.fields.values():
+        if field.required and field.name not in node.fields and Address(node.id, field.name) not in fed:
+            yield field
 
 
 def unknown_type(node: Node, schemas: NodeSchemas) -> str:
     """The sentence for a node type the server does not have."""
     near = did_you_mean(node.type, schemas) or _sharing_words(node.type, schemas)
-    who = f"{node.label} ({node.id})" if node.label else node.id
+    if not label(node) and made_up(node.id):
+        return f"{node.type} is a type of node that this server does not have: a custom or removed one?{near}"
+    who = label(node) if made_up(node.id) else f"{label(node)} ({node.id})" if label(node) else node.id
     return f"{who} is of type {node.type}, which this server does not have: a custom or removed node?{near}"
 
 

@@ -26,15 +26,15 @@ def loras(scene: Scene, field: str) -> Iterator[Candidate]:
 
 
 def control_nodes(scene: Scene) -> Iterator[str]:
-    """The ControlNet nodes of all denoising nodes, each once."""
+    """The ControlNet nodes of all denoising nodes, each once, in the order of the graph."""
     wiring = scene.wiring
     kinds = {schema.outputs["control"] for schema in wiring.schemas.values() if "control" in schema.outputs}
-    seen: dict[str, None] = {}
+    seen: set[str] = set()
     for node in scene.denoising:
         for field in _CONTROLS:
             found = wiring.upstream(Address(node, field), of_type(*kinds), lambda n: wiring.has(n, "control_model"))
-            seen.update(dict.fromkeys(n for n in found if wiring.has(n, "control_model")))
-    return iter(seen)
+            seen.update(n for n in found if wiring.has(n, "control_model"))
+    return (node for node in wiring.graph.nodes if node in seen)
 
 
 def control_pictures(wiring: Wiring, node: str) -> Iterator[Address]:

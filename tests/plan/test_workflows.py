@@ -129,7 +129,7 @@ def test_a_workflow_that_brings_pictures_to_a_size_of_its_own_keeps_it(own: Own)
 
 def test_a_workflow_without_a_picture_in_it_is_refused(own: Own) -> None:
     document = {"nodes": {"a": {"id": "a", "type": "integer", "value": 1}}, "edges": []}
-    with pytest.raises(PlanError, match=r"no node of my workflow\.json makes a picture"):
+    with pytest.raises(PlanError, match=r"my workflow\.json has no node that makes a picture"):
         own(document, axes={"a.value": [1, 2]})
 
 
@@ -231,3 +231,27 @@ def test_several_loaders_are_each_named_by_their_address(own: Own) -> None:
     assert nodes["model"].fields["model"] == ModelRef("small", "sd-1")
     assert nodes["model2"].fields["model"] == ModelRef("other", "sd-1")
     assert plan.outputs == ("decode", "decode2")
+
+
+def test_a_second_main_model_that_may_be_left_out_is_left_out(own: Own) -> None:
+    document = {
+        "nodes": {
+            "load": {"id": "load", "type": "wan_model_loader"},
+            "see": {"id": "see", "type": "blank_image", "width": 64, "height": 64},
+        },
+        "edges": [],
+    }
+    plan = own(document, models=[model("wan", "wan"), model("wan-vae", "wan", "vae")], axes={"see.width": [64]})
+    fields = plan.bodies[0].graph.nodes["load"].fields
+    assert fields["model"] == ModelRef("wan", "wan")
+    assert fields["vae_model"] == ModelRef("wan-vae", "wan", "vae")
+    assert not fields.keys() & {"transformer_low_noise_model", "component_source"}
+
+
+def test_a_video_is_told_before_a_model_is_asked_for(own: Own) -> None:
+    document = {
+        "nodes": {"load": {"id": "load", "type": "wan_model_loader"}, "film": {"id": "film", "type": "wan_l2v"}},
+        "edges": [],
+    }
+    with pytest.raises(PlanError, match=r"my workflow\.json makes a video, and sweep keeps pictures only\."):
+        own(document, axes={"film.fps": [8, 16]})
