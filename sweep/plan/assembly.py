@@ -21,6 +21,7 @@ from sweep.plan.rules import Slot
 from sweep.plan.settings import Uses
 from sweep.plan.shapes import Shape, build
 from sweep.plan.shaping import Shapes
+from sweep.plan.strength import strength_notes
 from sweep.workflow.graph import Address, Graph, ModelRef
 from sweep.workflow.loaded import Workflow
 from sweep.workflow.naming import find_address, readable
@@ -159,6 +160,7 @@ class Assembly:
         written = {address for binding in moved for address in binding.write(shaped.levels)}
         graph = self._with_models(graph, written, shaped.main, notes)
         notes.extend(self._random(pruned(graph, outputs)))
+        notes.extend(strength_notes(graph, roles, self.uses))
         # Outputs always make a picture of their own: a cached node would hand two points the same one.
         graph = graph.set({Address(output, "use_cache"): False for output in outputs})
         return Body(
