@@ -50,7 +50,13 @@ class Draft:
 
     def _plain(self, target: str) -> Iterator[Rule]:
         slots = self.places.slots(target)
-        if slots:
+        if any(slot.address.field == "is_intermediate" and slot.address.node in self.outputs for slot in slots):
+            place = self.places.uses.places(target)[0]
+            kept = (
+                "the pictures of an output are kept in the server's gallery, or with sweep run --intermediate are not"
+            )
+            self.places.faults.add(place, f"{place}: {kept}.")
+        elif slots:
             yield rules.plain(target, slots, self._choice, self.places.value(slots[0].address))
 
     def _prompt(self) -> Iterator[Rule]:

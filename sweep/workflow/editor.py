@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sweep.errors import Problem, WorkflowError
-from sweep.workflow.generators import BATCH_NODES, GENERATORS, generated
+from sweep.workflow.generators import BATCH_NODES, GENERATORS, drawn_from, generated
 from sweep.workflow.graph import Address, Edge, Graph, Node, Value
 from sweep.workflow.loaded import BatchAxis, Workflow, sound
+from sweep.workflow.naming import Names, made_up
 from sweep.workflow.soundness import raise_for
 from sweep.workflow.values import node_fields, references
 
@@ -32,7 +33,7 @@ def from_editor(document: Mapping[str, Any], source: str) -> Workflow:
     nodes = [drawing.node(name) for name in drawing.sent]
     edges = [edge for edge in drawing.edges if not drawing.batching(edge)]
     graph = sound(Graph.of(nodes, dict.fromkeys(edges)), source)
-    axes, notes = drawing.batches()
+    axes, notes = drawing.batches(Names(graph))
     return Workflow(
         graph=graph,
         kind="editor",
@@ -129,7 +130,7 @@ class _Drawing:
                 if isinstance(entry, Mapping) and entry.get("label"):
                     yield Address(name, str(field)), str(entry["label"])
 
-    def batches(self) -> tuple[tuple[BatchAxis, ...], tuple[str, ...]]:
+    def batches(self, names: Names) -> tuple[tuple[BatchAxis, ...], tuple[str, ...]]:
         """The batch nodes that feed something, as axes, and a note for each."""
         axes: list[BatchAxis] = []
         notes: list[str] = []
@@ -139,7 +140,8 @@ class _Drawing:
             fed = tuple(e.destination for e in self.edges if e.source.node == name and e.destination.node in self.sent)
             if not fed:
                 continue
-            shown = str(_data(self.nodes[name]).get("label") or name)
+            own = f"{names.called(fed[0].node)}.{fed[0].field}" if made_up(name) else name
+            shown = str(_data(self.nodes[name]).get("label") or own)
             where = " and ".join(map(str, fed))
             values = self._values(name, kind)
             if values is None:
@@ -147,7 +149,7 @@ class _Drawing:
                 continue
             if not values:
                 raise WorkflowError(f"{self.source}: {shown} ({kind}) holds no values.")
-            notes.append(f"{shown} ({kind}) is an axis of {len(values)} values for {where}.")
+            notes.append(f"{shown} ({kind}) is an axis of {len(values)} values for {where}{self._drawn(name, kind)}.")
             axes.append(BatchAxis(name=shown, addresses=fed, values=values, group=self._group(name)))
         return tuple(axes), tuple(notes)
 
@@ -157,17 +159,31 @@ class _Drawing:
 
     def _values(self, name: str, kind: str) -> tuple[Value, ...] | None:
         """The values of a batch node, its own or its generator's; None for pictures of a board."""
-        field = BATCH_NODES[kind]
-        feeding = [e.source.node for e in self.edges if e.destination == Address(name, field)]
-        generator = next((node for node in feeding if self.types.get(node) in GENERATORS), None)
+        generator = self._generator(name, kind)
         if generator is None:
-            held = dict(self._inputs(name)).get(field)
+            held = dict(self._inputs(name)).get(BATCH_NODES[kind])
             return tuple(references(value) for value in held) if isinstance(held, list) else ()
-        settings = dict(self._inputs(generator)).get("generator")
         if self.types[generator] == "image_generator":
             return None
         shown = str(_data(self.nodes[generator]).get("label") or generator)
-        return tuple(generated(shown, settings if isinstance(settings, Mapping) else {}))
+        return tuple(generated(shown, self._settings(generator)))
+
+    def _generator(self, name: str, kind: str) -> str | None:
+        """The generator that fills a batch node, where one does."""
+        feeding = [e.source.node for e in self.edges if e.destination == Address(name, BATCH_NODES[kind])]
+        return next((node for node in feeding if self.types.get(node) in GENERATORS), None)
+
+    def _settings(self, generator: str) -> Mapping[str, Any]:
+        settings = dict(self._inputs(generator)).get("generator")
+        return settings if isinstance(settings, Mapping) else {}
+
+    def _drawn(self, name: str, kind: str) -> str:
+        """What a note says further of values that are drawn at random."""
+        generator = self._generator(name, kind)
+        seed = drawn_from(self._settings(generator)) if generator is not None else None
+        return (
+            f", drawn here from seed {seed}: the same each time, not those the editor draws" if seed is not None else ""
+        )
 
 
 def _exposed(document: Mapping[str, Any]) -> Iterator[Address]:

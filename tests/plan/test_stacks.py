@@ -196,3 +196,9 @@ def test_prompts_that_are_several_are_told_with_their_numbers(own: Own) -> None:
     plan = own(as_api(graph), inputs={"model": "small"}, axes={"prompt_1": ["x"], "prompt_2": ["y", "z"]})
     texts = values(plan, "prompt.prompt", "more.prompt")
     assert sorted(map(sorted, texts)) == [["x", "y"], ["x", "z"]]
+
+
+def test_whether_an_output_is_kept_is_said_elsewhere(refusal: Refusal) -> None:
+    (told,) = refusal(inputs={"decode.is_intermediate": True}, axes={"seed": [1]})
+    assert told.startswith("inputs.decode.is_intermediate: the pictures of an output are kept in the server's gallery")
+    assert "--intermediate" in told

@@ -179,6 +179,35 @@ def test_a_generator_feeds_its_batch() -> None:
     assert set(workflow.graph.nodes) == {"z"}
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({}, ", drawn here from seed 0: the same each time, not those the editor draws."),
+        ({"seed": 7}, ", drawn here from seed 7: the same each time, not those the editor draws."),
+        ({"values": [4, 5]}, " values for z.seed."),
+    ],
+)
+def test_values_drawn_at_random_are_told(more: dict[str, Any], said: str) -> None:
+    settings = {"type": "integer_generator_random_distribution_uniform", "min": 0, "max": 99, "count": 2, **more}
+    nodes = [
+        invocation("g", "integer_generator", generator=settings),
+        invocation("b", "integer_batch"),
+        invocation("z", "noise"),
+    ]
+    document = export(nodes, [edge("g.integers → b.integers"), edge("b.value → z.seed")])
+    workflow = workflow_from(document)
+    assert workflow.notes[0].endswith(said)
+    assert len(workflow.batch_axes[0].values) == 2
+    assert workflow.batch_axes == workflow_from(document).batch_axes
+
+
+def test_a_batch_without_a_label_is_called_by_what_it_feeds() -> None:
+    made_up = "0000000a-0000-4000-8000-00000000000"
+    nodes = [invocation(f"{made_up}1", "integer_batch", integers=[1]), invocation(f"{made_up}2", "noise", "Grain")]
+    workflow = workflow_from(export(nodes, [edge(f"{made_up}1.value → {made_up}2.seed")]))
+    assert workflow.batch_axes[0].name == "Grain.seed"
+
+
 def test_pictures_of_a_board_and_empty_batches() -> None:
     board = invocation("g", "image_generator", generator={"type": "image_generator_images_from_board", "board_id": "x"})
     nodes = [board, invocation("b", "image_batch", "Photos"), invocation("e", "i2l")]
