@@ -11,7 +11,7 @@ from sweep.errors import PlanError, Problem, WorkflowError
 from sweep.experiment.definition import Axis, AxisKind, Dimension, Experiment, InputImage, Level, Scalar
 from sweep.experiment.pictures import PictureError, PictureReader
 from sweep.experiment.vocabulary import is_address, numbered
-from sweep.plan.settings import Uses
+from sweep.plan.settings import Uses, targets_of
 from sweep.workflow.graph import Address
 from sweep.workflow.loaded import BatchAxis, Workflow
 from sweep.workflow.naming import find_address
@@ -31,6 +31,17 @@ def adopted(experiment: Experiment, workflow: Workflow, schemas: NodeSchemas) ->
     inputs = {**experiment.inputs, **_pictures(experiment, workflow, taken)}
     more = tuple(_dimensions(workflow, taken, {axis.name for axis in experiment.axes}))
     return replace(experiment, inputs=inputs, dimensions=(*experiment.dimensions, *more))
+
+
+def batch_notes(experiment: Experiment, workflow: Workflow) -> Iterator[str]:
+    """A sentence for each list of the workflow: that it is an axis, or gives way to what the experiment sets."""
+    axes = {targets_of(axis) for axis in experiment.axes}
+    for batch in workflow.batch_axes:
+        if tuple(map(str, batch.addresses)) in axes:
+            yield from filter(None, [batch.note])
+        else:
+            where = " and ".join(map(str, batch.addresses))
+            yield f"The {len(batch.values)} values of {batch.name} give way: the experiment sets {where}."
 
 
 def _set_by(experiment: Experiment, workflow: Workflow, schemas: NodeSchemas) -> frozenset[Address]:

@@ -86,6 +86,8 @@ class Assembly:
         if self.faults:
             return None
         body = self._finished(graph, outputs, roles, bindings, shaped)
+        if body is None:
+            return None
         self._check_whole(body)
         return None if self.faults else body
 
@@ -149,7 +151,7 @@ class Assembly:
         roles: Roles,
         bindings: tuple[Binding, ...],
         shaped: Shaped,
-    ) -> Body:
+    ) -> Body | None:
         notes: list[str] = []
         for binding in bindings:
             if not binding.axes:
@@ -157,6 +159,8 @@ class Assembly:
         whole = graph
         graph = self._cut(graph, outputs, [slot for binding in bindings for slot in binding.rule.slots], notes)
         moved = tuple(binding for binding in bindings if binding.axes)
+        if not self._all_matter(graph, [slot for binding in moved for slot in binding.rule.slots]):
+            return None
         written = {address for binding in moved for address in binding.write(shaped.levels)}
         graph = self._with_models(graph, written, shaped.main, notes)
         notes.extend(self._random(pruned(graph, outputs)))
@@ -179,10 +183,23 @@ class Assembly:
         )
 
     def _cut(self, graph: Graph, outputs: tuple[str, ...], slots: Sequence[Slot], notes: list[str]) -> Graph:
-        """The graph without the edges that would win over fields that are set, and without what only they led to."""
+        """The graph without the edges that would win over fields that are set, and with nothing but what leads to the
+        outputs: a server would render the rest for nothing, or fail at it.
+        """
         gone = [(slot, edge) for slot in slots for edge in slot.cut]
         notes.extend(f"{slot.address} is set by {slot.target}, no longer by {edge.source}." for slot, edge in gone)
-        return pruned(graph.without_edges(edge for _, edge in gone), outputs) if gone else graph
+        idle = [node for node in graph.nodes if node not in pruned(graph, outputs).nodes]
+        if idle:
+            notes.append(f"{', '.join(idle)}: no picture that is kept depends on it, so it is left out.")
+        return pruned(graph.without_edges(edge for _, edge in gone), outputs)
+
+    def _all_matter(self, graph: Graph, slots: Sequence[Slot]) -> bool:
+        """Whether every field that an axis sets is still part of the graph; else a fault is added."""
+        idle = [slot for slot in slots if slot.address.node not in graph.nodes]
+        for slot in idle:
+            place = self.uses.places(slot.target)[0]
+            self.faults.add(place, f"{place}: no picture that is kept depends on {slot.address}.")
+        return not idle
 
     def _with_models(self, graph: Graph, moving: Collection[Address], main: ModelRef | None, notes: list[str]) -> Graph:
         def fault(address: Address, message: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from sweep.errors import PlanError
 from sweep.experiment.definition import Experiment, Level
-from sweep.plan.adopting import adopted
+from sweep.plan.adopting import adopted, batch_notes
 from sweep.plan.assembly import Assembly, Shaped
 from sweep.plan.bodies import Body
 from sweep.plan.duplicates import check_distinct
@@ -103,7 +103,8 @@ class _Maker:
         if isinstance(workflow, str):
             return ()
         own = workflow.for_base(bodies[0].shape.base or "")
-        notes = tuple(readable(own.graph, note) for note in own.notes)
+        said = [*own.notes, *batch_notes(self.assembly.experiment, workflow)]
+        notes = tuple(readable(own.graph, note) for note in said)
         if not own.lacking or "model" in self.uses:
             return notes
         used = f"so its only one that fits, {next(iter(self.mains)).name}, is used"

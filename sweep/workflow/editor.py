@@ -55,7 +55,12 @@ class _Drawing:
 
     def __init__(self, document: Mapping[str, Any], source: str) -> None:
         self.source = source
-        self.nodes = {str(n["id"]): n for n in document["nodes"] if isinstance(n, Mapping) and "id" in n}
+        listed = [node for node in document["nodes"] if isinstance(node, Mapping) and "id" in node]
+        self.nodes = {str(node["id"]): node for node in listed}
+        if len(self.nodes) < len(listed):
+            ids = [str(node["id"]) for node in listed]
+            twice = next(name for at, name in enumerate(ids) if name in ids[:at])
+            raise WorkflowError(f"{source}: two nodes have the id {twice}.")
         invocations = {
             name: node for name, node in self.nodes.items() if node.get("type", "invocation") == "invocation"
         }
@@ -131,7 +136,7 @@ class _Drawing:
                     yield Address(name, str(field)), str(entry["label"])
 
     def batches(self, names: Names) -> tuple[tuple[BatchAxis, ...], tuple[str, ...]]:
-        """The batch nodes that feed something, as axes, and a note for each."""
+        """The batch nodes that feed something, as axes, and a note for each that cannot be one."""
         axes: list[BatchAxis] = []
         notes: list[str] = []
         for name, kind in self.types.items():
@@ -149,8 +154,8 @@ class _Drawing:
                 continue
             if not values:
                 raise WorkflowError(f"{self.source}: {shown} ({kind}) holds no values.")
-            notes.append(f"{shown} ({kind}) is an axis of {len(values)} values for {where}{self._drawn(name, kind)}.")
-            axes.append(BatchAxis(name=shown, addresses=fed, values=values, group=self._group(name)))
+            note = f"{shown} ({kind}) is an axis of {len(values)} values for {where}{self._drawn(name, kind)}."
+            axes.append(BatchAxis(name=shown, addresses=fed, values=values, group=self._group(name), note=note))
         return tuple(axes), tuple(notes)
 
     def _group(self, name: str) -> str:

@@ -107,7 +107,7 @@ def describe(workflow: Workflow, schemas: NodeSchemas) -> Description:
         outputs=output_nodes(graph, schemas),
         needs=tuple(needs),
         problems=tuple(_problems(graph, schemas, needs)),
-        notes=workflow.notes,
+        notes=(*workflow.notes, *(axis.note for axis in workflow.batch_axes if axis.note)),
         batches=tuple((axis.name, len(axis.values)) for axis in workflow.batch_axes),
     )
 

@@ -20,6 +20,7 @@ class BatchAxis:
     addresses: tuple[Address, ...]
     values: tuple[Value, ...]
     group: str = ""  # axes of one group step together; an axis without a group multiplies
+    note: str = ""  # what a person should know of it where it is run over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,7 @@ class Names:
         if len(found) == 1:
             return found[0]
         if not found:
-            near = did_you_mean(name, [*map(self.called, self._nodes), *self._labels])
+            near = did_you_mean(name, [*map(self.called, self._nodes), *self._labels, *self._types])
             raise WorkflowError(f"the workflow has no node {name!r}.{near}")
         listed = ", ".join(f"{name}_{number}" for number in range(1, min(len(found), _MOST) + 1))
         more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""

@@ -149,7 +149,7 @@ def test_batch_nodes_become_axes(node: dict[str, Any], expected: tuple[Any, ...]
     assert axis.group == ""
     assert set(workflow.graph.nodes) == {"x", "y"}
     assert workflow.graph.edges == ()
-    assert f"is an axis of {len(expected)} values for x.f and y.f" in workflow.notes[0]
+    assert f"is an axis of {len(expected)} values for x.f and y.f" in axis.note
 
 
 def test_grouped_batches_step_together() -> None:
@@ -196,7 +196,7 @@ def test_values_drawn_at_random_are_told(more: dict[str, Any], said: str) -> Non
     ]
     document = export(nodes, [edge("g.integers → b.integers"), edge("b.value → z.seed")])
     workflow = workflow_from(document)
-    assert workflow.notes[0].endswith(said)
+    assert workflow.batch_axes[0].note.endswith(said)
     assert len(workflow.batch_axes[0].values) == 2
     assert workflow.batch_axes == workflow_from(document).batch_axes
 
@@ -227,6 +227,7 @@ def test_pictures_of_a_board_and_empty_batches() -> None:
             "an edge has no source and target",
         ),
         (export([drawn("n", "notes")], []), "holds no workflow"),
+        (export([invocation("a", "noise"), invocation("a", "compel")], []), "two nodes have the id a."),
     ],
 )
 def test_broken_exports(document: dict[str, Any], sentence: str) -> None:
@@ -241,6 +242,36 @@ def test_the_order_of_an_export_does_not_matter(nodes: list[int], edges: list[in
     turned = dict(document, nodes=[document["nodes"][i] for i in nodes], edges=[document["edges"][i] for i in edges])
     keys = {graph_key(workflow_from(d).graph, ["o"]) for d in (document, turned)}
     assert len(keys) == 1
+
+
+@given(st.data())
+def test_however_it_is_drawn_the_graph_is_the_same(data: st.DataObject) -> None:
+    """Edges led through connectors, collapsed ones beside them, notes in between, edges twice, stale values below."""
+    document, plain = text_to_image(), workflow_from(text_to_image()).graph
+    drawn_edges: list[dict[str, Any]] = []
+    for number, wire in enumerate(document["edges"]):
+        if wire["type"] == "collapsed":
+            continue
+        way = [f"k{number}_{step}" for step in range(data.draw(st.integers(0, 3)))]
+        document["nodes"] += [drawn(name, "connector") for name in way]
+        ends = [
+            f"{wire['source']}.{wire['sourceHandle']}",
+            *(end for name in way for end in (f"{name}.in", f"{name}.out")),
+            f"{wire['target']}.{wire['targetHandle']}",
+        ]
+        pieces = [edge(f"{a} → {b}") for a, b in zip(ends[::2], ends[1::2], strict=True)]
+        drawn_edges += pieces * data.draw(st.integers(1, 2))
+        if data.draw(st.booleans()):
+            drawn_edges.append(edge(f"{wire['source']}.x → {wire['target']}.x", "collapsed"))
+        target = next(node for node in document["nodes"] if node["id"] == wire["target"])
+        target["data"]["inputs"].setdefault(wire["targetHandle"], {"name": "x"})["value"] = "stale"
+    document["nodes"].append(drawn("said", "notes"))
+    document["edges"] = data.draw(st.permutations(drawn_edges))
+    document["nodes"] = data.draw(st.permutations(document["nodes"]))
+    graph = workflow_from(document).graph
+    assert set(graph.edges) == set(plain.edges)
+    assert len(graph.edges) == len(plain.edges)
+    assert graph.nodes == plain.nodes
 
 
 @given(
