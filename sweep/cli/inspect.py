@@ -14,7 +14,6 @@ from sweep.cli import options as shared
 
 if TYPE_CHECKING:
     from sweep.servers.base import Server
-    from sweep.workflow.inspection import Description
     from sweep.workflow.loaded import Workflow
     from sweep.workflow.schemas import Model, NodeSchemas
 
@@ -54,7 +53,10 @@ def inspect(
     if as_json:
         say(json.dumps(description.to_json(), ensure_ascii=False))
     else:
-        _show(description, workflow)
+        from sweep.cli.inspected import description_lines
+
+        for line in description_lines(description, loaded.graph, workflow.name):
+            say(line)
 
 
 def init(
@@ -83,7 +85,7 @@ def init(
     from sweep.cli.serving import Access
     from sweep.errors import UsageError
     from sweep.workflow.roles import find_roles
-    from sweep.workflow.starter import main_models, starter
+    from sweep.workflow.starter import PLACEHOLDER, Around, starter
 
     if output.exists():
         raise UsageError(f"{output} is there already.", hint="Give another --output.")
@@ -91,9 +93,10 @@ def init(
     has = _has(Access.of(server, ca_file, credentials).clients())
     roles = find_roles(loaded.graph, has.schemas)
     path = Path(os.path.relpath(workflow, output.parent)).as_posix()
-    mains = main_models(loaded, has.schemas, has.models)
-    output.write_text(starter(loaded, roles, path, image, mains), encoding="utf-8")
-    say(f"{output} written. sweep plan {output} shows what it would do.")
+    text = starter(loaded, roles, has.schemas, Around(path=path, image=image, models=has.models))
+    output.write_text(text, encoding="utf-8")
+    first = f" Put your own pictures in the place of {PLACEHOLDER} first." if PLACEHOLDER in text else ""
+    say(f"{output} written.{first} sweep plan {output} shows what it would do.")
 
 
 def _loaded(path: Path, base: str) -> Workflow:
@@ -134,40 +137,3 @@ async def _ask(server: Server) -> _Has:
         return _Has(await server.schemas(), await server.models())
     finally:
         await server.aclose()
-
-
-def _show(description: Description, path: Path) -> None:
-    from itertools import groupby
-
-    from sweep.cli.console import say
-
-    count = len({row.address.node for row in description.rows})
-    say(f"{description.name or path.name}  ({description.kind}, {count} nodes)")
-    for node, group in groupby(description.rows, lambda row: row.address.node):
-        rows = list(group)
-        label = f"  {rows[0].node_label}" if rows[0].node_label else ""
-        say(f"\n{node}  {rows[0].node_type}{label}")
-        width = max(len(row.address.field) for row in rows)
-        values = [_cut(" ".join(row.shown.split()), 48) for row in rows]
-        room = max(map(len, values))
-        for row, value in zip(rows, values, strict=True):
-            about = " ".join(filter(None, (row.kind, row.range)))
-            role = f"  [{', '.join(row.roles)}]" if row.roles else ""
-            say(f"  {row.address.field:<{width}}  {value:<{room}}  {about}{role}".rstrip())
-    say()
-    for role, targets in sorted(description.roles.targets.items()):
-        say(f"  {role:<18} {' · '.join(target.sets(role) for target in targets)}")
-    for role, groups in sorted(description.roles.ambiguous.items()):
-        choices = " or ".join(", ".join(str(target.address) for target in group) for group in groups)
-        say(f"  {role:<18} ambiguous: {choices}. Settle it with roles: in the experiment.")
-    say(f"  {'outputs':<18} {', '.join(description.outputs) or 'none'}")
-    for name, count in description.batches:
-        say(f"  {'batch':<18} {name}: {count} values")
-    for note in description.notes:
-        say(f"  {'note':<18} {note}")
-    for problem in description.problems:
-        say(f"  {'problem':<18} {problem}")
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"

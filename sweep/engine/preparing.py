@@ -38,6 +38,7 @@ from sweep.record.schema import JOURNAL
 from sweep.servers.base import Server, ServerInfo
 from sweep.version import VERSION
 from sweep.workflow.graph import ModelRef
+from sweep.workflow.naming import readable
 from sweep.workflow.schemas import Model
 
 _T = TypeVar("_T")
@@ -188,7 +189,11 @@ async def check_values(plan: Plan, member: Member, options: RunOptions) -> None:
     located = list(plan.probes())
     images = {sha: image.path for sha, image in plan.images.items()}
     answers = await patiently(lambda: member.server.check([graph for _, graph in located], images), options)
-    problems = [Problem(message=f"{place}: {said}") for (place, _), said in zip(located, answers, strict=True) if said]
+    problems = [
+        Problem(message=readable(graph, f"{place}: {said}"))
+        for (place, graph), said in zip(located, answers, strict=True)
+        if said
+    ]
     if problems:
         raise PlanError.of(problems, plan.experiment.source or plan.experiment.name)
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sweep.experiment.levels import LinearLevels, ListLevels, LogLevels, ReplacingLevels, UndrawnLevels
 from sweep.experiment.naming import AxisError, Naming, SettingReader, kind_of
 from sweep.experiment.values import Axis, Dimension, Level, Scalar, Setting
-from sweep.experiment.vocabulary import IMAGE_TARGETS, said, value_fault
+from sweep.experiment.vocabulary import is_picture, said, value_fault
 
 MAX_TOLD: Final = 20  # faults of one axis; who has more has one reason for all
 
@@ -33,7 +33,7 @@ def list_axis(naming: Naming, values: Sequence[Scalar], read: SettingReader) -> 
     _one_type(naming, plain)
     if not naming.repeats:
         _no_twins(naming, plain)
-    if kind == "image" or any(target in IMAGE_TARGETS for target in naming.targets):
+    if kind == "image" or any(is_picture(target) for target in naming.targets):
         levels = [_level(naming, value, value, read, at) for at, value in enumerate(plain)]
         return Axis(naming.name, "image", tuple(levels))
     return Axis(naming.name, kind, ListLevels(plain, naming.targets))

@@ -18,7 +18,7 @@ from sweep.experiment.seeds import seed_axis
 from sweep.experiment.settings import Paths, Settings
 from sweep.experiment.tables import SourceError, columns_of, lines_of, settings_of, typed
 from sweep.experiment.values import Axis, Dimension, Scalar, Setting
-from sweep.experiment.vocabulary import INPUT_NAMES, ROLE_NAMES, is_address, role_of
+from sweep.experiment.vocabulary import INPUT_NAMES, ROLE_NAMES, base_role, is_target, role_of
 
 
 class Builder:
@@ -46,7 +46,7 @@ class Builder:
 
     def known_target(self, place: Place, target: str, names: Sequence[str]) -> bool:
         """Whether `target` is a role or has the shape of an address; else a fault at `place`."""
-        if target in names or is_address(target):
+        if is_target(target, names):
             return True
         if target == "board":
             self.faults.key(place, f"{dotted(place)}: the board stands at the top level of the file, as board: …")
@@ -119,7 +119,7 @@ class Builder:
     def _reader(self, place: Place) -> SettingReader:
         def read(target: str, raw: Any, *part: str | int) -> Setting:
             inside = (*place, *part)
-            if not (target in ROLE_NAMES or target == "controls" or is_address(target)):
+            if not (is_target(target) or target == "controls"):
                 raise AxisError(
                     f"{dotted(inside)} is not a role or a node.field.{did_you_mean(target, ROLE_NAMES)}", *part
                 )
@@ -134,14 +134,14 @@ class Builder:
         """`default` is what the axis sets where neither its name nor `target` says it; None where it need not."""
         said_where = dotted(place)
         for target in targets:
-            if target not in ROLE_NAMES and not is_address(target):
+            if not is_target(target):
                 raise AxisError(
                     f"{said_where}: target {target} is not a role or a node.field.{did_you_mean(target, ROLE_NAMES)}",
                     "target",
                 )
         if name == "zip":
             raise AxisError(f"{said_where} must be a mapping of axes that step together")
-        if not targets and (name in ROLE_NAMES or is_address(name)):
+        if not targets and is_target(name):
             targets = (name,)
         elif not targets and default is not None:
             if not default:
@@ -186,7 +186,7 @@ class Builder:
     def _seeds(self, naming: Naming, spec: schema.Seeds) -> Axis:
         for target in naming.targets:
             role = role_of(target)
-            if role is not None and target != "seed":
+            if role is not None and base_role(target) != "seed":
                 raise AxisError(f"{naming.place}: count draws seeds, and {target} is none; a range has start and stop")
         axis = seed_axis(naming, spec.count, spec.start)
         if isinstance(axis.levels, UndrawnLevels):

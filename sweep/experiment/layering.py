@@ -11,7 +11,7 @@ from sweep.experiment.axis_schema import AXIS_KEYS
 from sweep.experiment.document import Document, Mark, Place, dotted, problem_at
 from sweep.experiment.files import did_you_mean_file
 from sweep.experiment.reading import read_file, read_text
-from sweep.experiment.vocabulary import INPUT_NAMES, ROLE_NAMES, is_address
+from sweep.experiment.vocabulary import INPUT_NAMES, ROLE_NAMES, is_address, numbered
 
 MERGED: Final = ("inputs", "axes", "roles")  # sections that are merged entry by entry; all else is replaced
 MAX_INCLUDES: Final = 20
@@ -142,7 +142,7 @@ def _entry(inside: Mapping[str, Any], section: str, rest: str, path: str) -> Pla
     head, dot, _ = rest.partition(".")
     near = did_you_mean(head if dot else rest, [*inside, *words])
     slip = near and section == "axes" and rest.rpartition(".")[2] in AXIS_KEYS  # axes.sed.count is no address
-    if rest in words or (is_address(rest) and not slip):
+    if rest in words or numbered(rest) or (is_address(rest) and not slip):
         return (rest,)
     raise UsageError(f"--set {path}: there is no {dotted((section, head))}.{near}")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sweep.experiment.values import AxisKind, Scalar, Setting
-from sweep.experiment.vocabulary import role_of
+from sweep.experiment.vocabulary import base_role, role_of
 
 
 class AxisError(ValueError):
@@ -47,7 +47,7 @@ def kind_of(targets: Sequence[str], values: Iterable[Scalar]) -> AxisKind:
     """The kind of column an axis makes: what its role says, or else what its values are."""
     role = role_of(targets[0]) if targets else None
     if role is not None and role.kind == "integer":
-        return "seed" if targets[0] == "seed" else "integer"
+        return "seed" if base_role(targets[0]) == "seed" else "integer"
     if role is not None:
         return "number" if role.kind == "number" else "image" if role.kind == "image" else "text"
     types = {type(value) for value in values if value is not None}

@@ -19,8 +19,12 @@ and every fault of a file is told at once with its line and column. With
 type; `sweep schema` prints that schema. `sweep plan FILE` says what a file means before anything is rendered.
 
 The keys of the file are roles where they can be: words such as `prompt` or `denoise_strength` that are found in any
-workflow by following its edges. Any other field is named by its address, `node.field`. [axes.md](axes.md) shows every
-kind of axis by example.
+workflow by following its edges. Any other field is named by its address, `node.field`, where a node answers to its
+id, its label, or its type: `denoise.hidiffusion`, `Face Detail Scale.value`, `canny_edge_detection.low_threshold`.
+
+Where a workflow has several of a role, a number says which, from 1 in the order `sweep inspect` lists them:
+`lora_weight_2`, `control_image_1`, `prompt_2`. Without a number, `lora_weight` and the `control_…` roles set all that
+no number sets. [axes.md](axes.md) shows every kind of axis by example.
 """
 AXES = """## Axes
 

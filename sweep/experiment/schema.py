@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from sweep.experiment.axis_schema import AnyAxis, Scalar, Setting, Strict, Texts
-from sweep.experiment.vocabulary import CONTROLS, INPUT_NAMES, ROLES, TEMPLATE_NAMES
+from sweep.experiment.vocabulary import CONTROLS, INPUT_NAMES, NUMBERED, ROLES, TEMPLATE_NAMES
 
 SCHEMA_FILE: Final = "experiment.schema.json"
 
@@ -68,6 +68,7 @@ def _inputs_schema(schema: dict[str, Any]) -> None:
     schema["properties"] = {
         name: {"description": (CONTROLS if name == "controls" else ROLES[name]).means} for name in INPUT_NAMES
     }
+    schema["patternProperties"] = {NUMBERED: {"description": "One of several that the workflow has of a role."}}
     schema["additionalProperties"] = {"description": "A node.field address of the workflow."}
 
 
@@ -94,7 +95,8 @@ class ExperimentFile(Strict):
     )
     inputs: dict[str, Setting] = Field(
         default_factory=dict,
-        description="What is fixed for the whole experiment: role or node.field → value. An axis wins over an input.",
+        description="What is fixed for the whole experiment: role or node.field → value. An axis wins over an input. "
+        "A number says which of several is meant: lora_weight_2.",
         json_schema_extra=_inputs_schema,
     )
     axes: Annotated[dict[str, AnyAxis], BeforeValidator(_axes)] = Field(

@@ -11,7 +11,7 @@ from sweep.experiment.document import Faults, Place
 from sweep.experiment.naming import AxisError
 from sweep.experiment.pictures import PictureError, PictureReader
 from sweep.experiment.values import Setting
-from sweep.experiment.vocabulary import IMAGE_TARGETS, said, value_fault
+from sweep.experiment.vocabulary import is_picture, said, value_fault
 
 
 class Paths:
@@ -53,7 +53,7 @@ class Settings:
         fault = value_fault(target, raw)
         if fault:
             raise AxisError(fault)
-        if target in IMAGE_TARGETS and isinstance(raw, str):
+        if is_picture(target) and isinstance(raw, str):
             return self._picture(raw, place)
         if target == "controls":
             return [self._control(entry, (*place, at)) for at, entry in enumerate(raw)]

@@ -7,14 +7,14 @@ server's to say, and the plan's to check.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
 SEED_MAX: Final = 2**32 - 1
 TEMPLATE_NAMES: Final = ("txt2img", "img2img", "controlnet", "lora")
-IMAGE_TARGETS: Final = frozenset({"image", "control_image"})
+_PICTURES: Final = frozenset({"image", "control_image"})
 
 SettingKind: TypeAlias = Literal["integer", "number", "text", "name", "image", "model", "stack", "controls", "board"]
 
@@ -57,6 +57,11 @@ ROLES: Final[Mapping[str, Role]] = MappingProxyType(
         "lora_weight": Role(kind="number", means="Weight of the LoRA; with several, of each that names none itself."),
         "control_image": Role(kind="image", means="The picture a ControlNet follows: path of a file."),
         "control_weight": Role(kind="number", low=-1, high=2, means="How strongly the ControlNet steers, -1 to 2."),
+        "control_model": Role(kind="model", means="The ControlNet's model, by name."),
+        "control_begin": Role(
+            kind="number", low=0, high=1, means="Where in denoising the ControlNet begins to steer, 0 to 1."
+        ),
+        "control_end": Role(kind="number", low=0, high=1, means="Where in denoising the ControlNet ends, 0 to 1."),
         "board": Role(kind="board", optional=True, means="Board on the server that the pictures go to, by name."),
     }
 )
@@ -66,6 +71,9 @@ CONTROLS: Final = Role(
 )
 INPUT_NAMES: Final[tuple[str, ...]] = (*(name for name in ROLE_NAMES if name != "board"), "controls")
 
+_SINGLE: Final = frozenset({"variation", "vae", "board"})  # there is one of these in any workflow
+NUMBERED: Final = f"^({'|'.join(name for name in ROLES if name not in _SINGLE)})_([1-9][0-9]*)$"
+_NUMBERED = re.compile(NUMBERED)
 _ADDRESS = re.compile(r"\S(.*\S)?\.[A-Za-z_]\w*\Z")
 _CONTROL_KEYS: Final = ("model", "image", "weight", "begin", "end")
 _LORA_KEYS: Final = ("name", "weight")
@@ -76,8 +84,38 @@ def is_address(text: str) -> bool:
     return _ADDRESS.match(text) is not None
 
 
+def numbered(target: str) -> tuple[str, int] | None:
+    """(role, number from 1) of `lora_weight_2`, the second of several that a workflow has of a role; None for any
+    other target.
+    """
+    found = _NUMBERED.fullmatch(target)
+    return (found[1], int(found[2])) if found else None
+
+
+def base_role(target: str) -> str:
+    """The target without its number: lora_weight for lora_weight_2."""
+    found = numbered(target)
+    return found[0] if found else target
+
+
+def is_target(text: str, names: Collection[str] = ROLE_NAMES) -> bool:
+    """Whether `text` is one of these roles, one of them with a number, or has the shape of an address."""
+    return text in names or numbered(text) is not None or is_address(text)
+
+
+def is_picture(target: str) -> bool:
+    """Whether the target takes a picture."""
+    return base_role(target) in _PICTURES
+
+
 def role_of(target: str) -> Role | None:
-    """What is known of `target`; None for a node.field address, which only a workflow can judge."""
+    """What is known of `target`; None for a node.field address, which only a workflow can judge. One LoRA of several
+    is a model, and none of it is a weight of 0.
+    """
+    found = numbered(target)
+    if found:
+        role = ROLES[found[0]]
+        return replace(role, kind="model", optional=False) if role.kind == "stack" else role
     return CONTROLS if target == "controls" else ROLES.get(target)
 
 
@@ -103,6 +141,8 @@ def value_fault(target: str, value: object) -> str | None:
     role = role_of(target)
     if role is None or (value is None and role.optional):
         return None
+    if value is None and base_role(target) == "lora":
+        return f"must be a name; none of it is {target.replace('lora', 'lora_weight')} at 0"
     match role.kind:
         case "integer":
             return _number_fault(role, value, whole=True)

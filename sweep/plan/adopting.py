@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from sweep.errors import PlanError, Problem, WorkflowError
 from sweep.experiment.definition import Axis, AxisKind, Dimension, Experiment, InputImage, Level, Scalar
 from sweep.experiment.pictures import PictureError, PictureReader
-from sweep.plan.settings import Uses
+from sweep.experiment.vocabulary import is_address, numbered
+from sweep.plan.settings import Uses, targets_of
 from sweep.workflow.graph import Address
 from sweep.workflow.loaded import BatchAxis, Workflow
+from sweep.workflow.naming import find_address
 from sweep.workflow.roles import find_roles
 from sweep.workflow.schemas import NodeSchemas
 
@@ -30,17 +33,30 @@ def adopted(experiment: Experiment, workflow: Workflow, schemas: NodeSchemas) ->
     return replace(experiment, inputs=inputs, dimensions=(*experiment.dimensions, *more))
 
 
+def batch_notes(experiment: Experiment, workflow: Workflow) -> Iterator[str]:
+    """A sentence for each list of the workflow: that it is an axis, or gives way to what the experiment sets."""
+    axes = {targets_of(axis) for axis in experiment.axes}
+    for batch in workflow.batch_axes:
+        if tuple(map(str, batch.addresses)) in axes:
+            yield from filter(None, [batch.note])
+        else:
+            where = " and ".join(map(str, batch.addresses))
+            yield f"The {len(batch.values)} values of {batch.name} give way: the experiment sets {where}."
+
+
 def _set_by(experiment: Experiment, workflow: Workflow, schemas: NodeSchemas) -> frozenset[Address]:
     """The fields the experiment sets itself."""
     roles = find_roles(workflow.graph, schemas)
     taken: set[Address] = set()
     for target in Uses.of(experiment):
         role = "prompt" if target == "variation" else target
-        chosen = experiment.roles.get(role, ())
-        taken.update(Address.parse(text) for text in chosen)
-        taken.update(found.address for found in roles.targets.get(role, ()))
-        if "." in target:
-            taken.add(Address.parse(target))
+        chosen = [*experiment.roles.get(role, ()), *([target] if is_address(target) else [])]
+        for text in chosen:
+            with suppress(WorkflowError):  # told where it is bound
+                taken.add(find_address(workflow.graph, text))
+        single = numbered(target)
+        groups = roles.groups(single[0])[single[1] - 1 : single[1]] if single else roles.groups(role)
+        taken.update(found.address for group in groups for found in group)
     return frozenset(taken)
 
 

@@ -16,16 +16,19 @@ from sweep.plan.fitting import fit_models
 from sweep.plan.fusion import RANDOM
 from sweep.plan.instance import METADATA_INPUT, METADATA_TYPE, RECALLED
 from sweep.plan.models import Models
+from sweep.plan.places import Places
 from sweep.plan.rules import Slot
 from sweep.plan.settings import Uses
 from sweep.plan.shapes import Shape, build
 from sweep.plan.shaping import Shapes
-from sweep.workflow.checks import check_graph, readable, unknown_type
+from sweep.plan.strength import strength_notes
 from sweep.workflow.graph import Address, Graph, ModelRef
 from sweep.workflow.loaded import Workflow
-from sweep.workflow.outputs import output_nodes, pruned
+from sweep.workflow.naming import find_address, readable
+from sweep.workflow.outputs import output_nodes, pruned, without_pictures
 from sweep.workflow.roles import Roles, find_roles
 from sweep.workflow.schemas import NodeSchemas
+from sweep.workflow.soundness import check_graph, unknown_type
 
 _EMPTY: Final = " needs a value for "  # how check_graph tells of a field that nothing fills
 
@@ -66,54 +69,61 @@ class Assembly:
         """The body of this shape; None, with the faults added, where there cannot be one."""
         try:
             graph = build(self.workflow, shaped.shape, self.schemas)
-            if self._unknown_types(graph):
-                return None
-            outputs = output_nodes(graph, self.schemas)
-            roles = self._roles(graph)
         except WorkflowError as error:
             self.faults.add("workflow", f"workflow: {error}")
             return None
-        if not outputs:
-            self.faults.add("workflow", f"workflow: no node of {self.called} makes a picture.")
+        if not self.usable(graph):
             return None
+        roles = self._roles(graph)
+        outputs = output_nodes(graph, self.schemas)
         bindings = self._bindings(graph, outputs, roles, shaped)
         self._need_pictures(graph, roles, bindings)
         self._check_values(bindings, shaped)
         if self.faults:
             return None
         body = self._finished(graph, outputs, roles, bindings, shaped)
+        if body is None:
+            return None
         self._check_whole(body)
         return None if self.faults else body
 
-    def _unknown_types(self, graph: Graph) -> bool:
-        """Whether the server lacks node types: told alone, as all else that seems to be missing follows from it."""
+    def usable(self, graph: Graph) -> bool:
+        """Whether the server has all node types and one of them makes a picture; else a fault is added. Unknown types
+        are told alone, as all else that seems to be missing follows from them.
+        """
         unknown = [node for node in graph.nodes.values() if node.type not in self.schemas]
         for node in unknown:
             said = unknown_type(node, self.schemas)
             self.faults.add("workflow", f"workflow: {said}{'' if said.endswith('?') else '.'}")
-        return bool(unknown)
+        pictures = bool(output_nodes(graph, self.schemas))
+        if not unknown and not pictures:
+            self.faults.add("workflow", f"workflow: {self.called} {without_pictures(graph, self.schemas)}.")
+        return pictures and not unknown
 
     def _roles(self, graph: Graph) -> Roles:
         roles = find_roles(graph, self.schemas)
         for role, texts in self.experiment.roles.items():
-            with self.faults.at(f"roles.{role}"):
-                roles = roles.having(graph, self.schemas, {role: [Address.parse(text) for text in texts]})
+            place = f"roles.{role}"
+            try:
+                chosen = [find_address(graph, text) for text in texts]
+                roles = roles.having(graph, self.schemas, {role: chosen})
+            except WorkflowError as error:
+                self.faults.add(place, readable(graph, f"{place}: {error}"), value=True)
         return roles
 
     def _bindings(self, graph: Graph, outputs: tuple[str, ...], roles: Roles, shaped: Shaped) -> tuple[Binding, ...]:
-        draft = Draft(
+        places = Places(
             graph=graph,
             schemas=self.schemas,
             roles=roles,
-            outputs=outputs,
-            models=self.models,
             base=shaped.shape.base,
             uses=self.uses,
             faults=self.faults,
             workflow=self.called,
             template=self.template,
         )
-        return tuple(Binding.of(rule, self.uses) for rule in draft.rules())
+        rules = Draft(places, outputs, self.models).rules()
+        return tuple(Binding.of(rule, self.uses) for rule in rules)
 
     def _need_pictures(self, graph: Graph, roles: Roles, bindings: Sequence[Binding]) -> None:
         """Pictures the workflow cannot do without and nobody names."""
@@ -143,7 +153,7 @@ class Assembly:
         roles: Roles,
         bindings: tuple[Binding, ...],
         shaped: Shaped,
-    ) -> Body:
+    ) -> Body | None:
         notes: list[str] = []
         for binding in bindings:
             if not binding.axes:
@@ -151,9 +161,12 @@ class Assembly:
         whole = graph
         graph = self._cut(graph, outputs, [slot for binding in bindings for slot in binding.rule.slots], notes)
         moved = tuple(binding for binding in bindings if binding.axes)
+        if not self._all_matter(graph, [slot for binding in moved for slot in binding.rule.slots]):
+            return None
         written = {address for binding in moved for address in binding.write(shaped.levels)}
         graph = self._with_models(graph, written, shaped.main, notes)
         notes.extend(self._random(pruned(graph, outputs)))
+        notes.extend(strength_notes(graph, roles, self.uses))
         # Outputs always make a picture of their own: a cached node would hand two points the same one.
         graph = graph.set({Address(output, "use_cache"): False for output in outputs})
         return Body(
@@ -172,15 +185,28 @@ class Assembly:
         )
 
     def _cut(self, graph: Graph, outputs: tuple[str, ...], slots: Sequence[Slot], notes: list[str]) -> Graph:
-        """The graph without the edges that would win over fields that are set, and without what only they led to."""
+        """The graph without the edges that would win over fields that are set, and with nothing but what leads to the
+        outputs: a server would render the rest for nothing, or fail at it.
+        """
         gone = [(slot, edge) for slot in slots for edge in slot.cut]
         notes.extend(f"{slot.address} is set by {slot.target}, no longer by {edge.source}." for slot, edge in gone)
-        return pruned(graph.without_edges(edge for _, edge in gone), outputs) if gone else graph
+        idle = [node for node in graph.nodes if node not in pruned(graph, outputs).nodes]
+        if idle:
+            notes.append(f"{', '.join(idle)}: no picture that is kept depends on it, so it is left out.")
+        return pruned(graph.without_edges(edge for _, edge in gone), outputs)
+
+    def _all_matter(self, graph: Graph, slots: Sequence[Slot]) -> bool:
+        """Whether every field that an axis sets is still part of the graph; else a fault is added."""
+        idle = [slot for slot in slots if slot.address.node not in graph.nodes]
+        for slot in idle:
+            place = self.uses.places(slot.target)[0]
+            self.faults.add(place, f"{place}: no picture that is kept depends on {slot.address}.")
+        return not idle
 
     def _with_models(self, graph: Graph, moving: Collection[Address], main: ModelRef | None, notes: list[str]) -> Graph:
         def fault(address: Address, message: str) -> None:
             if address not in moving:
-                self.faults.add("workflow", f"{address} {message}")
+                self.faults.add("workflow", readable(graph, f"{address} {message}"))
 
         fitted = fit_models(graph, self.schemas, self.models, main, fault)
         for address, model in fitted.filled.items():
@@ -210,7 +236,7 @@ class Assembly:
         for problem in check_graph(graph, self.schemas):
             if not (told and _EMPTY in problem.message):
                 end = "" if problem.message.endswith(("?", ".")) else "."
-                self.faults.add("workflow", f"workflow: {problem.message}{end}")
+                self.faults.add("workflow", readable(graph, f"workflow: {problem.message}{end}"))
 
 
 def _told(roles: Roles) -> dict[str, Address]:

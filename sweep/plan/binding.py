@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from sweep.errors import PlanError
 from sweep.experiment.definition import Experiment, Level
-from sweep.plan.adopting import adopted
+from sweep.plan.adopting import adopted, batch_notes
 from sweep.plan.assembly import Assembly, Shaped
 from sweep.plan.bodies import Body
 from sweep.plan.duplicates import check_distinct
@@ -18,9 +18,9 @@ from sweep.plan.replicates import REPLICATE
 from sweep.plan.settings import Uses
 from sweep.plan.shapes import Shape, is_template, shaping_axes, shaping_levels
 from sweep.plan.shaping import Shapes
-from sweep.workflow.checks import readable
 from sweep.workflow.graph import ModelRef
 from sweep.workflow.loaded import Workflow
+from sweep.workflow.naming import readable
 from sweep.workflow.schemas import Model, NodeSchemas
 
 __all__ = ["Plan", "make_plan"]
@@ -103,7 +103,8 @@ class _Maker:
         if isinstance(workflow, str):
             return ()
         own = workflow.for_base(bodies[0].shape.base or "")
-        notes = tuple(readable(own.graph, note) for note in own.notes)
+        said = [*own.notes, *batch_notes(self.assembly.experiment, workflow)]
+        notes = tuple(readable(own.graph, note) for note in said)
         if not own.lacking or "model" in self.uses:
             return notes
         used = f"so its only one that fits, {next(iter(self.mains)).name}, is used"
@@ -128,6 +129,8 @@ class _Maker:
         if not found and (any_main := self.models.any_main(self.shapes.bases or ())):
             shape = self.shapes.with_main(first, any_main)
             return [Shaped(shape, any_main, first)]
+        if not found and isinstance(self.assembly.workflow, Workflow):
+            self.assembly.usable(self.assembly.workflow.graph)  # no model would mend what is wrong with that
         return list(found.values())
 
     def _place_of_model(self, levels: Mapping[str, Level], place: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sweep.errors import PlanError
-from sweep.plan.models import Models
+from sweep.plan.models import Models, called
 from sweep.plan.shapes import model_fields
 from sweep.workflow.graph import Address, Graph, ModelRef, Value
 from sweep.workflow.schemas import Model, NodeSchemas
@@ -29,8 +29,9 @@ def fit_models(
 ) -> Fitted:
     """The graph with every model named as a ModelRef. `main` goes into main model fields that say nothing.
 
-    A field that says nothing gets the only installed model that fits it; a required one for which there is not
-    exactly one is a `fault`, told as the end of a sentence that begins with the address.
+    A field that says nothing gets the only installed model that fits it (but a second main model, such as one for the
+    last steps, only where it is required); a required one for which there is not exactly one is a `fault`, told as the
+    end of a sentence that begins with the address.
     """
     values: dict[Address, Value] = {}
     filled: dict[Address, ModelRef] = {}
@@ -46,7 +47,7 @@ def fit_models(
                 values[address] = _known(said, types, models)
             elif main and "main" in types and field.required:
                 values[address] = filled[address] = main
-            elif (only := _only(models, types, bases)) is not None:
+            elif "main" not in types and (only := _only(models, types, bases)) is not None:
                 values[address] = filled[address] = only
             elif field.required:
                 fault(address, _lack(models, types, bases))
@@ -113,9 +114,10 @@ def _only(models: Models, types: tuple[str, ...], bases: tuple[str, ...]) -> Mod
 
 
 def _lack(models: Models, types: tuple[str, ...], bases: tuple[str, ...]) -> str:
-    kind = f"{' or '.join(types)} model" if types else "model"
+    kind = "main model" if tuple(types) == ("main",) else called(types)
+    article = "an" if kind[0] in "AEIOaeio" else "a"
     fitting = _fitting(models, types, bases)
     if not fitting:
         where = f" for {' or '.join(bases)}" if bases else ""
-        return f"needs a {kind}{where}, and the server has none."
-    return f"needs a {kind}; the server has {', '.join(model.name for model in fitting)}."
+        return f"needs {article} {kind}{where}, and the server has none."
+    return f"needs {article} {kind}; the server has {', '.join(model.name for model in fitting)}."

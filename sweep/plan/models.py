@@ -66,7 +66,7 @@ class Models:
             name, of = written.get("name"), written.get("base")
             written = f"{name}@{of}" if of else name
         if not isinstance(written, str) or not written.strip():
-            raise PlanError(f"takes the name of a {_called(types)}, not {written!r}.")
+            raise PlanError(f"takes the name of a {called(types)}, not {written!r}.")
         word = written.strip()
         named = self._named(word)
         fitting = [model for model in named if not types or model.type in types]
@@ -88,20 +88,21 @@ class Models:
 
     def _unknown(self, word: str, named: Sequence[Model], types: Sequence[str]) -> str:
         if named:
-            return f"{word} is a {_called([named[0].type])}, not a {_called(types)}."
+            return f"{word} is a {called([named[0].type])}, not a {called(types)}."
         have = [model for model in self.installed if not types or model.type in types]
         if not have:
-            return f"the server has no {_called(types)} named {word}, and no other {_called(types)} either."
+            return f"the server has no {called(types)} named {word}, and no other {called(types)} either."
         names = [model.name for model in have]
         others = did_you_mean(word, names) if nearest(word, names) else f" It has {_listed(have)}."
-        return f"the server has no {_called(types)} named {word}.{others}"
+        return f"the server has no {called(types)} named {word}.{others}"
 
 
 def _ref(model: Model) -> ModelRef:
     return ModelRef(name=model.name, base=model.base, type=model.type)
 
 
-def _called(types: Sequence[str]) -> str:
+def called(types: Sequence[str]) -> str:
+    """What people call models of these types: a LoRA, a T5 encoder."""
     return " or ".join(_CALLED.get(kind, kind) for kind in types) or "model"
 
 

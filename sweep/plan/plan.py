@@ -20,8 +20,8 @@ from sweep.plan.probes import probes
 from sweep.plan.replicates import REPLICATE, Replicated, replicate_axis
 from sweep.plan.shapes import Shape
 from sweep.plan.shaping import Shapes
-from sweep.workflow.checks import readable
 from sweep.workflow.graph import Graph, ModelRef
+from sweep.workflow.naming import readable
 from sweep.workflow.schemas import NodeSchemas
 
 

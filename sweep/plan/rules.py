@@ -1,6 +1,6 @@
 """What settings become: each rule computes the fields of a graph that some settings decide together.
 
-A prompt and its variation make one text, a picture and a width make one size, a stack of LoRAs fills several nodes.
+A prompt and its variation make one text, a picture and a width make one size; LoRAs and ControlNets have `stacks`.
 A rule is a pure function of settings, so it serves fixed inputs and axes alike.
 """
 
@@ -161,100 +161,6 @@ def _sides(settings: Settings, multiple: int, *, follow: bool) -> tuple[Any, Any
 
 def _floor(pixels: float, multiple: int) -> int:
     return max(int(pixels + 1e-9) // multiple, 1) * multiple
-
-
-@dataclass(frozen=True, slots=True)
-class LoraSlot:
-    """One LoRA node of a graph; without a weight where nobody says one, so that its own address may set it."""
-
-    lora: Slot
-    weight: Slot | None
-
-
-def loras(slots: Sequence[LoraSlot], choice: Choice) -> Rule:
-    """A stack of LoRAs, the first of it in the node nearest the model. Nodes that are left over weigh nothing."""
-
-    def write(settings: Settings) -> Written:
-        stack = lora_stack(settings.get("lora"))
-        if len(stack) > len(slots):
-            raise PlanError(f"names {len(stack)} LoRAs; the workflow has room for {len(slots)}.")
-        _refuse_twice([name for name, _ in stack])
-        written: Written = {}
-        common = settings.get("lora_weight")
-        for place, slot in enumerate(slots):
-            spare = (None, 0 if "lora" in settings else None)
-            name, weight = stack[place] if place < len(stack) else spare
-            if name is not None:
-                written[slot.lora.address] = choice.model(name, slot.lora.schema.model_types or ("lora",))
-            chosen = common if weight is None else weight
-            if chosen is not None and slot.weight is not None:
-                written[slot.weight.address] = slot.weight.value(chosen)
-        return written
-
-    places = [place for slot in slots for place in (slot.lora, slot.weight) if place is not None]
-    shown = " · ".join(str(place.address) for place in places)
-    return Rule(targets=("lora", "lora_weight"), slots=tuple(places), write=write, shown=shown)
-
-
-def _refuse_twice(names: Sequence[str]) -> None:
-    """A server applies a LoRA once, and fails at the second time."""
-    twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
-    if twice is not None:
-        raise PlanError(f"names {twice} twice; give it once, with the sum of the weights.")
-
-
-def lora_stack(setting: Setting) -> list[tuple[str, float | None]]:
-    """(name, weight or None) of each LoRA a setting names: a name, {name, weight}, a list of these, or none."""
-    items = setting if isinstance(setting, list) else [] if setting is None else [setting]
-    return [
-        (str(item.get("name")), item.get("weight")) if isinstance(item, Mapping) else (str(item), None)
-        for item in items
-    ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ControlSlot:
-    """One ControlNet node of a graph, by what an entry may say of it: model, image, weight, begin, end. What nobody
-    says is not there, so that its own address may set it.
-    """
-
-    parts: Mapping[str, Slot]
-
-
-def controls(slots: Sequence[ControlSlot], choice: Choice) -> Rule:
-    """ControlNets as a list of {model, image, weight, begin, end}, or one by control_image and control_weight."""
-
-    def write(settings: Settings) -> Written:
-        entries = control_list(settings.get("controls"))
-        if entries and len(entries) != len(slots):
-            raise PlanError(f"names {len(entries)} ControlNets; the workflow has {len(slots)}.")
-        written: Written = {}
-        for place, slot in enumerate(slots):
-            entry = {"image": settings.get("control_image"), "weight": settings.get("control_weight")}
-            entry |= entries[place] if entries else {}
-            written |= _control(slot, entry, choice)
-        return written
-
-    places = [place for slot in slots for place in slot.parts.values()]
-    return Rule(
-        targets=("controls", "control_image", "control_weight"),
-        slots=tuple(places),
-        write=write,
-        shown=" · ".join(str(place.address) for place in places),
-    )
-
-
-def control_list(setting: Setting) -> list[Mapping[str, Any]]:
-    """The entries of a `controls` setting; empty where there are none."""
-    return [entry for entry in setting if isinstance(entry, Mapping)] if isinstance(setting, list) else []
-
-
-def _control(slot: ControlSlot, entry: Mapping[str, Any], choice: Choice) -> Written:
-    return {
-        place.address: place.value(choice.value(entry[name], place.schema))
-        for name, place in slot.parts.items()
-        if entry.get(name) is not None
-    }
 
 
 def _shown(target: str, slots: Sequence[Slot]) -> str:

@@ -12,14 +12,15 @@ from itertools import product
 from typing import Final
 
 from sweep.experiment.definition import Axis, Dimension, Level, Setting
-from sweep.plan.rules import control_list, lora_stack
+from sweep.experiment.vocabulary import base_role, numbered
 from sweep.plan.settings import Uses, step
+from sweep.plan.stacks import CONTROL_ROLES, control_list, lora_stack
 from sweep.workflow.graph import Address, Edge, Graph, ModelRef, Node
 from sweep.workflow.loaded import Workflow
 from sweep.workflow.schemas import NodeSchemas
 from sweep.workflow.templates import TEMPLATES, template
 
-SHAPING: Final = ("model", "lora", "vae", "controls", "control_image", "control_weight")
+_SHAPING: Final = ("model", "lora", "vae", "controls", *CONTROL_ROLES)
 _VAE_NODE: Final = "vae"
 _EXTENDED: Final = frozenset({"lora", "controlnet"})  # txt2img with as many LoRAs or ControlNets as the shape has
 
@@ -36,24 +37,33 @@ class Shape:
 
 def shape_of(workflow: str | Workflow, settings: Mapping[str, Setting], model: ModelRef | None) -> Shape:
     """The shape for these settings of the shaping targets."""
-    steered = "control_image" in settings or "control_weight" in settings or workflow == "controlnet"
-    entries = control_list(settings.get("controls"))
-    named = lora_stack(settings.get("lora"))
+    steered = workflow == "controlnet" or any(role in settings for role in CONTROL_ROLES)
+    listed = len(control_list(settings.get("controls"))) if "controls" in settings else int(steered)
+    named = 1 if workflow == "lora" and "lora" not in settings else len(lora_stack(settings.get("lora")))
     return Shape(
         base=model.base if model else None,
-        loras=1 if workflow == "lora" and "lora" not in settings else len(named),
-        controls=len(entries) if "controls" in settings else int(steered),
+        loras=max(named, _highest(settings, "lora")),
+        controls=max(listed, *(_highest(settings, role) for role in CONTROL_ROLES)),
         vae=settings.get("vae") is not None,
     )
 
 
+def _highest(settings: Mapping[str, Setting], role: str) -> int:
+    """The highest number that a role is set with: lora_2 wants two LoRAs."""
+    found = [number for target in settings for name, number in [numbered(target) or ("", 0)] if name == role]
+    return max(found, default=0)
+
+
+def shaping_targets(uses: Uses) -> tuple[str, ...]:
+    """What the experiment sets of the targets that may change the shape."""
+    return tuple(target for target in uses if base_role(target) in _SHAPING)
+
+
 def shaping_axes(uses: Uses) -> tuple[Axis, ...]:
-    """The axes that may change the shape."""
-    found = {axis.name: axis for target in SHAPING for axis in uses.axes.get(target, ()) if target not in _ONE_SHAPE}
+    """The axes that may change the shape: not those of single LoRAs and ControlNets, of which every point has all."""
+    targets = [target for target in _SHAPING if target not in CONTROL_ROLES]
+    found = {axis.name: axis for target in targets for axis in uses.axes.get(target, ())}
     return tuple(found.values())
-
-
-_ONE_SHAPE: Final = frozenset({"control_image", "control_weight"})  # there is one ControlNet, or a list of them
 
 
 def shaping_levels(axes: tuple[Axis, ...], dimensions: Sequence[Dimension]) -> Iterator[dict[str, Level]]:

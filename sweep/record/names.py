@@ -54,6 +54,9 @@ def slug(text: str, longest: int = _TEXT) -> str:
 
 def _part(axis: str, value: Scalar, kind: str) -> str:
     word = axis.rpartition(".")[2]
+    role, _, number = word.rpartition("_")
+    if role in _SHORT and number.isdecimal() and isinstance(value, int | float):
+        return f"{_SHORT[role]}{number}-{_number(value, two_places=False)}"
     name = _SHORT.get(word, "" if word in _OWN_WORDS else slug(word, 16))
     if value is None or value == "":
         return f"{name}-none" if name else "none"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from sweep.errors import (
     ItemLostError,
@@ -19,79 +17,26 @@ from sweep.errors import (
     VariationError,
 )
 from sweep.servers import faults, graphs, reading
-from sweep.servers.address import Address
-from sweep.servers.background import Background
-from sweep.servers.base import Ended, ItemEvent, MissingModelError, ServerImage, ServerInfo, Submission, Ticket
-from sweep.servers.credentials import Credentials
+from sweep.servers.base import Ended, ItemEvent, ServerInfo, Submission, Ticket
+from sweep.servers.client import Client, ClientOptions
 from sweep.servers.events import Events, useful
-from sweep.servers.http import Http, Timings
-from sweep.servers.materials import Materials
 from sweep.servers.queueing import Queue, unsupported
 from sweep.servers.watching import Over, Watch
-from sweep.workflow.graph import Graph
-from sweep.workflow.schemas import Model, NodeSchemas
-
-CHECKS_AT_ONCE = 4
 
 
-class InvokeAI:
-    """A server that speaks InvokeAI's queue API. `uploads` remembers pictures across processes (hash → name there);
-    `queue_id` is a queue of one's own, run by the same worker as everybody's.
+class InvokeAI(Client):
+    """A server that speaks InvokeAI's queue API. `queue_id` is a queue of one's own, run by the same worker as
+    everybody's.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        credentials: Credentials | None = None,
-        ca_file: Path | None = None,
-        queue_id: str = "default",
-        timings: Timings | None = None,
-        uploads: MutableMapping[str, str] | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._timings = timings or Timings()
-        self._clock = clock
-        self._http = Http(Address.parse(url), credentials=credentials, ca_file=ca_file, timings=self._timings)
+    def __init__(self, url: str, *, queue_id: str = "default", **options: Unpack[ClientOptions]) -> None:
+        super().__init__(url, **options)
         self._queue = Queue(self._http, queue_id)
-        self._materials = Materials(self._http, {} if uploads is None else uploads)
-        self._watch = Watch(self.url, self._queue.states, self._timings, clock)
+        self._watch = Watch(self.url, self._queue.states, self._timings, self._clock)
         subscription = ("subscribe_queue", {"queue_id": queue_id})
         self._events = Events(
             self._http, self._timings, lambda: [subscription], self._heard, self._line_changed, self._of_use
         )
-        self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
-        self._background = Background()
-
-    @property
-    def url(self) -> str:
-        """The address as given, without credentials."""
-        return self._http.address.url
-
-    async def open(self) -> ServerInfo:
-        """Find out who answers, log in, start to listen. See `Server.open`."""
-        info = await self._http.introduced(self._introduce)
-        self._background.start(self._events.run(), self._watch.run())
-        return info
-
-    async def aclose(self) -> None:
-        """Let go of everything; never raises. See `Server.aclose`."""
-        self._events.stop()
-        self._watch.stop()
-        await self._background.end()
-        await self._http.aclose()
-
-    async def schemas(self) -> NodeSchemas:
-        """See `Server.schemas`."""
-        return await self._materials.schemas()
-
-    async def models(self) -> tuple[Model, ...]:
-        """See `Server.models`."""
-        return await self._materials.models.all()
-
-    async def check(self, graphs_: Sequence[Graph], images: Mapping[str, Path]) -> list[str | None]:
-        """See `Server.check`. The graphs are posted as batches of no items, which the server validates in full."""
-        return list(await asyncio.gather(*(self._check(graph, images) for graph in graphs_)))
 
     async def submit(self, submission: Submission) -> Ticket:
         """See `Server.submit`."""
@@ -132,20 +77,12 @@ class InvokeAI:
         item_id = await self._queue.find(batch_id)
         return None if item_id is None else Ticket(batch_id=batch_id, item_id=item_id, outputs=outputs)
 
-    async def fetch(self, image: ServerImage, limit: int) -> bytes:
-        """See `Server.fetch`."""
-        return await self._materials.fetch(image, limit)
-
     async def cancel(self, batch_ids: Sequence[str]) -> None:
         """See `Server.cancel`."""
         if batch_ids:
             self._watch.asked(batch_ids)
             await self._queue.cancel(batch_ids)
             self._watch.look()
-
-    async def loaded(self) -> frozenset[str]:
-        """See `Server.loaded`: the models loaded last, as far as events told and submissions named them."""
-        return self._materials.loaded()
 
     async def others_waiting(self, ours: str) -> int:
         """See `Server.others_waiting`. Counts the queue that is used."""
@@ -189,14 +126,9 @@ class InvokeAI:
         answer = await self._http.call("GET", path, "asking what it can do", also=(401, 403, 404, 405))
         return answer.body if answer.status == 200 else None
 
-    async def _check(self, graph: Graph, images: Mapping[str, Path]) -> str | None:
-        async with self._checks:
-            try:
-                api = await self._materials.resolve(graph, images)
-                await self._queue.validate(f"check-{uuid.uuid4()}", api)
-            except (VariationError, MissingModelError) as fault:
-                return str(fault)
-        return None
+    async def _validate(self, api: Mapping[str, Any]) -> None:
+        """Posted as a batch of no items, which the server validates in full."""
+        await self._queue.validate(f"check-{uuid.uuid4()}", api)
 
     async def _ended(self, ticket: Ticket, *, asked: bool) -> Ended:
         """Read what became of an item that is over, however long the server takes to answer (to a point)."""
@@ -231,11 +163,6 @@ class InvokeAI:
     def _of_use(self, event: str, text: str) -> bool:
         """Of all the nodes that start, the first of an item tells how long the server took to come to it."""
         return self._watch.awaits_first_node if event == "invocation_started" else useful(event, text)
-
-    def _line_changed(self, up: bool) -> None:
-        if not up:
-            self._materials.nothing_loaded()
-        self._watch.line_changed(up)
 
 
 def _unfinished(counts: Mapping[str, Any]) -> int:

@@ -7,28 +7,19 @@ item was queued, begun and ended.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Unpack
 
-from sweep.errors import ItemLostError, SweepError, TransientError, VariationError
+from sweep.errors import ItemLostError, SweepError, TransientError
 from sweep.servers import graphs, reading
-from sweep.servers.address import Address
-from sweep.servers.background import Background
-from sweep.servers.base import Ended, ItemEvent, MissingModelError, ServerImage, ServerInfo, Submission, Ticket
-from sweep.servers.credentials import Credentials
+from sweep.servers.base import Ended, ItemEvent, ServerImage, ServerInfo, Submission, Ticket
+from sweep.servers.client import Client, ClientOptions
 from sweep.servers.events import Events
-from sweep.servers.http import Http, Timings
-from sweep.servers.materials import Materials
 from sweep.servers.sessions import Sessions, started, status
 from sweep.servers.uploads import BEFORE_3_1
 from sweep.servers.watching import Over, Watch
-from sweep.workflow.graph import Graph
-from sweep.workflow.schemas import Model, NodeSchemas
 
-CHECKS_AT_ONCE = 4
 SESSIONS_REMEMBERED = 20_000
 EVENTS = {
     "invocation_started": "in_progress",
@@ -37,60 +28,16 @@ EVENTS = {
 }
 
 
-class InvokeAISessions:
-    """A server that speaks the sessions API. `uploads` remembers pictures across processes (hash → name there)."""
+class InvokeAISessions(Client):
+    """A server that speaks the sessions API."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        credentials: Credentials | None = None,
-        ca_file: Path | None = None,
-        timings: Timings | None = None,
-        uploads: MutableMapping[str, str] | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._timings = timings or Timings()
-        self._clock = clock
-        self._http = Http(Address.parse(url), credentials=credentials, ca_file=ca_file, timings=self._timings)
+    def __init__(self, url: str, **options: Unpack[ClientOptions]) -> None:
+        super().__init__(url, **options)
         self._sessions = Sessions(self._http)
-        self._materials = Materials(self._http, {} if uploads is None else uploads)
-        self._watch = Watch(self.url, self._sessions.states, self._timings, clock)
+        self._watch = Watch(self.url, self._sessions.states, self._timings, self._clock)
         self._events = Events(self._http, self._timings, self._subscriptions, self._heard, self._line_changed)
         self._batches: OrderedDict[str, str] = OrderedDict()  # session → batch, of all that were seen
         self._listening: dict[str, int] = {}  # session → how many hear it
-        self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
-        self._background = Background()
-
-    @property
-    def url(self) -> str:
-        """The address as given, without credentials."""
-        return self._http.address.url
-
-    async def open(self) -> ServerInfo:
-        """See `Server.open`."""
-        info = await self._http.introduced(self._introduce)
-        self._background.start(self._events.run(), self._watch.run())
-        return info
-
-    async def aclose(self) -> None:
-        """See `Server.aclose`."""
-        self._events.stop()
-        self._watch.stop()
-        await self._background.end()
-        await self._http.aclose()
-
-    async def schemas(self) -> NodeSchemas:
-        """See `Server.schemas`."""
-        return await self._materials.schemas()
-
-    async def models(self) -> tuple[Model, ...]:
-        """See `Server.models`."""
-        return await self._materials.models.all()
-
-    async def check(self, graphs_: Sequence[Graph], images: Mapping[str, Path]) -> list[str | None]:
-        """See `Server.check`. The graphs become sessions that are never started: nothing here can be deleted."""
-        return list(await asyncio.gather(*(self._check(graph, images) for graph in graphs_)))
 
     async def submit(self, submission: Submission) -> Ticket:
         """See `Server.submit`. Neither `destination` nor `priority` is known to this API."""
@@ -134,10 +81,6 @@ class InvokeAISessions:
             await self._sessions.start(session_id)
         return Ticket(batch_id=batch_id, item_id=session_id, outputs=outputs)
 
-    async def fetch(self, image: ServerImage, limit: int) -> bytes:
-        """See `Server.fetch`."""
-        return await self._materials.fetch(image, limit)
-
     async def cancel(self, batch_ids: Sequence[str]) -> None:
         """See `Server.cancel`."""
         for batch_id in batch_ids:
@@ -147,10 +90,6 @@ class InvokeAISessions:
             self._watch.asked([batch_id])
             await self._sessions.cancel(str(session["id"]))
             self._tell(batch_id, str(session["id"]), "canceled")
-
-    async def loaded(self) -> frozenset[str]:
-        """See `Server.loaded`: what was submitted last."""
-        return self._materials.loaded()
 
     async def others_waiting(self, ours: str) -> int:  # noqa: ARG002  (part of the contract)
         """See `Server.others_waiting`. This API does not tell: 0."""
@@ -184,13 +123,9 @@ class InvokeAISessions:
             self._note(str(session["id"]), batch_id)
         return session
 
-    async def _check(self, graph: Graph, images: Mapping[str, Path]) -> str | None:
-        async with self._checks:
-            try:
-                await self._sessions.create(await self._materials.resolve(graph, images), "checking a graph")
-            except (VariationError, MissingModelError) as fault:
-                return str(fault)
-        return None
+    async def _validate(self, api: Mapping[str, Any]) -> None:
+        """Posted as a session that is never started: nothing here can be deleted."""
+        await self._sessions.create(api, "checking a graph")
 
     async def _ended(self, ticket: Ticket, *, asked: bool) -> Ended:
         """Read what became of a session that is over, however long the server takes to answer (to a point)."""
@@ -235,11 +170,6 @@ class InvokeAISessions:
     def _tell(self, batch_id: str, session_id: str, found: str) -> None:
         about = {"batch_id": batch_id, "item_id": session_id, "status": found}
         self._watch.heard("queue_item_status_changed", about)
-
-    def _line_changed(self, up: bool) -> None:
-        if not up:
-            self._materials.nothing_loaded()
-        self._watch.line_changed(up)
 
 
 def _with_images(ended: Ended, images: Sequence[ServerImage]) -> Ended:

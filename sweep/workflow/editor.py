@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sweep.errors import Problem, WorkflowError
-from sweep.workflow.checks import raise_for
-from sweep.workflow.generators import BATCH_NODES, GENERATORS, generated
+from sweep.workflow.generators import BATCH_NODES, GENERATORS, drawn_from, generated
 from sweep.workflow.graph import Address, Edge, Graph, Node, Value
 from sweep.workflow.loaded import BatchAxis, Workflow, sound
+from sweep.workflow.naming import Names, made_up
+from sweep.workflow.soundness import raise_for
 from sweep.workflow.values import node_fields, references
 
 _DRAWN = frozenset({"notes", "connector", "current_image"})  # nodes that are never sent
@@ -32,7 +33,7 @@ def from_editor(document: Mapping[str, Any], source: str) -> Workflow:
     nodes = [drawing.node(name) for name in drawing.sent]
     edges = [edge for edge in drawing.edges if not drawing.batching(edge)]
     graph = sound(Graph.of(nodes, dict.fromkeys(edges)), source)
-    axes, notes = drawing.batches()
+    axes, notes = drawing.batches(Names(graph))
     return Workflow(
         graph=graph,
         kind="editor",
@@ -54,7 +55,12 @@ class _Drawing:
 
     def __init__(self, document: Mapping[str, Any], source: str) -> None:
         self.source = source
-        self.nodes = {str(n["id"]): n for n in document["nodes"] if isinstance(n, Mapping) and "id" in n}
+        listed = [node for node in document["nodes"] if isinstance(node, Mapping) and "id" in node]
+        self.nodes = {str(node["id"]): node for node in listed}
+        if len(self.nodes) < len(listed):
+            ids = [str(node["id"]) for node in listed]
+            twice = next(name for at, name in enumerate(ids) if name in ids[:at])
+            raise WorkflowError(f"{source}: two nodes have the id {twice}.")
         invocations = {
             name: node for name, node in self.nodes.items() if node.get("type", "invocation") == "invocation"
         }
@@ -129,8 +135,8 @@ class _Drawing:
                 if isinstance(entry, Mapping) and entry.get("label"):
                     yield Address(name, str(field)), str(entry["label"])
 
-    def batches(self) -> tuple[tuple[BatchAxis, ...], tuple[str, ...]]:
-        """The batch nodes that feed something, as axes, and a note for each."""
+    def batches(self, names: Names) -> tuple[tuple[BatchAxis, ...], tuple[str, ...]]:
+        """The batch nodes that feed something, as axes, and a note for each that cannot be one."""
         axes: list[BatchAxis] = []
         notes: list[str] = []
         for name, kind in self.types.items():
@@ -139,7 +145,8 @@ class _Drawing:
             fed = tuple(e.destination for e in self.edges if e.source.node == name and e.destination.node in self.sent)
             if not fed:
                 continue
-            shown = str(_data(self.nodes[name]).get("label") or name)
+            own = f"{names.called(fed[0].node)}.{fed[0].field}" if made_up(name) else name
+            shown = str(_data(self.nodes[name]).get("label") or own)
             where = " and ".join(map(str, fed))
             values = self._values(name, kind)
             if values is None:
@@ -147,8 +154,8 @@ class _Drawing:
                 continue
             if not values:
                 raise WorkflowError(f"{self.source}: {shown} ({kind}) holds no values.")
-            notes.append(f"{shown} ({kind}) is an axis of {len(values)} values for {where}.")
-            axes.append(BatchAxis(name=shown, addresses=fed, values=values, group=self._group(name)))
+            note = f"{shown} ({kind}) is an axis of {len(values)} values for {where}{self._drawn(name, kind)}."
+            axes.append(BatchAxis(name=shown, addresses=fed, values=values, group=self._group(name), note=note))
         return tuple(axes), tuple(notes)
 
     def _group(self, name: str) -> str:
@@ -157,17 +164,31 @@ class _Drawing:
 
     def _values(self, name: str, kind: str) -> tuple[Value, ...] | None:
         """The values of a batch node, its own or its generator's; None for pictures of a board."""
-        field = BATCH_NODES[kind]
-        feeding = [e.source.node for e in self.edges if e.destination == Address(name, field)]
-        generator = next((node for node in feeding if self.types.get(node) in GENERATORS), None)
+        generator = self._generator(name, kind)
         if generator is None:
-            held = dict(self._inputs(name)).get(field)
+            held = dict(self._inputs(name)).get(BATCH_NODES[kind])
             return tuple(references(value) for value in held) if isinstance(held, list) else ()
-        settings = dict(self._inputs(generator)).get("generator")
         if self.types[generator] == "image_generator":
             return None
         shown = str(_data(self.nodes[generator]).get("label") or generator)
-        return tuple(generated(shown, settings if isinstance(settings, Mapping) else {}))
+        return tuple(generated(shown, self._settings(generator)))
+
+    def _generator(self, name: str, kind: str) -> str | None:
+        """The generator that fills a batch node, where one does."""
+        feeding = [e.source.node for e in self.edges if e.destination == Address(name, BATCH_NODES[kind])]
+        return next((node for node in feeding if self.types.get(node) in GENERATORS), None)
+
+    def _settings(self, generator: str) -> Mapping[str, Any]:
+        settings = dict(self._inputs(generator)).get("generator")
+        return settings if isinstance(settings, Mapping) else {}
+
+    def _drawn(self, name: str, kind: str) -> str:
+        """What a note says further of values that are drawn at random."""
+        generator = self._generator(name, kind)
+        seed = drawn_from(self._settings(generator)) if generator is not None else None
+        return (
+            f", drawn here from seed {seed}: the same each time, not those the editor draws" if seed is not None else ""
+        )
 
 
 def _exposed(document: Mapping[str, Any]) -> Iterator[Address]:

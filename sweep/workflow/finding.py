@@ -12,11 +12,11 @@ from sweep.workflow.encodings import ONE_MINUS, ONE_MINUS_FIFTH_ROOT, Encoding
 from sweep.workflow.graph import Address, Value
 from sweep.workflow.scene import NEGATIVE, POSITIVE, Candidate, Scene, first_field, model_path
 from sweep.workflow.sizes import resizing, size_source
-from sweep.workflow.wiring import PICTURES, Wiring, conditioning, of_type
+from sweep.workflow.sources import open_pictures, picture_sources
+from sweep.workflow.steering import STEERING, control_images, loras, of_controls
+from sweep.workflow.wiring import Wiring, conditioning, of_type
 
 _REFERENCES = ("ref_image", "reference_latents", "kontext_conditioning", "style_reference", "redux_conditioning")
-_CONTROLS = ("control", "control_lllite")
-_STEERING = ("control_weight", "control_context_scale", "weight")
 _FIFTH_ROOT = ("flux_", "flux2_", "sd3_")
 
 
@@ -131,25 +131,13 @@ def _models(scene: Scene) -> Iterator[Candidate]:
     yield from (Candidate((Address(node, "model"),)) for node in scene.drawing)
 
 
-def _loras(scene: Scene, field: str) -> Iterator[Candidate]:
-    """The LoRAs on the way from the loader, the loader's side first; collected ones by their selectors."""
-    for node in scene.denoising:
-        for found in reversed(list(model_path(scene.wiring, node))):
-            if scene.wiring.has(found, "lora"):
-                yield Candidate((Address(found, field),))
-            collected = Address(found, "loras")
-            for chosen in scene.wiring.upstream(collected, of_type("LoRAField"), lambda _: False):
-                if scene.wiring.has(chosen, "lora"):
-                    yield Candidate((Address(chosen, field),))
-
-
 def _pictures(scene: Scene) -> Iterator[Candidate]:
     """The picture img2img begins with; else one that is referred to; without any denoising, what is worked on."""
     wiring = scene.wiring
     starts = [Address(node, "latents") for node in scene.denoising]
     starts += [Address(node, field) for node in scene.denoising for field in _REFERENCES]
     for found in (starts[: len(scene.denoising)], starts[len(scene.denoising) :]):
-        sources = [source for start in found for source in _picture_sources(wiring, start)]
+        sources = [source for start in found for source in picture_sources(wiring, start)]
         if sources:
             yield from (Candidate((source,)) for source in sources)
             return
@@ -157,51 +145,7 @@ def _pictures(scene: Scene) -> Iterator[Candidate]:
     if not scene.denoising and not scene.drawing:
         for node in wiring.graph.nodes:
             if node in scene.wanted:
-                yield from (Candidate((address,)) for address in _open_pictures(wiring, node))
-
-
-def _picture_sources(wiring: Wiring, start: Address) -> Iterator[Address]:
-    """The picture fields without an edge from which pictures or latents lead to `start`."""
-    passes = of_type(*PICTURES)
-    for node in wiring.upstream(
-        start, lambda f: passes(f) and f.name not in {"noise", "denoise_mask"}, lambda _: False
-    ):
-        yield from _open_pictures(wiring, node)
-
-
-def _open_pictures(wiring: Wiring, node: str) -> Iterator[Address]:
-    schema = wiring.schema(node)
-    for name, field in schema.fields.items() if schema else ():
-        address = Address(node, name)
-        given = field.required or wiring.value(address) is not None
-        if field.type == "ImageField" and given and "mask" not in name and not wiring.feeding(address):
-            yield address
-
-
-def _controls(scene: Scene) -> Iterator[str]:
-    """The ControlNet nodes of all denoising nodes, each once."""
-    wiring = scene.wiring
-    kinds = {schema.outputs["control"] for schema in wiring.schemas.values() if "control" in schema.outputs}
-    seen: dict[str, None] = {}
-    for node in scene.denoising:
-        for field in _CONTROLS:
-            found = wiring.upstream(Address(node, field), of_type(*kinds), lambda n: wiring.has(n, "control_model"))
-            seen.update(dict.fromkeys(n for n in found if wiring.has(n, "control_model")))
-    return iter(seen)
-
-
-def _control_images(scene: Scene) -> Iterator[Candidate]:
-    for node in _controls(scene):
-        image = Address(node, "image")
-        sources = _picture_sources(scene.wiring, image) if scene.wiring.feeding(image) else iter((image,))
-        yield from (Candidate((source,)) for source in sources)
-
-
-def _control_weights(scene: Scene) -> Iterator[Candidate]:
-    for node in _controls(scene):
-        address = first_field(scene.wiring, node, _STEERING)
-        if address is not None:
-            yield Candidate((address,))
+                yield from (Candidate((address,)) for address in open_pictures(wiring, node))
 
 
 def _sizes(scene: Scene, side: str) -> Iterator[Candidate]:
@@ -244,8 +188,11 @@ FINDERS: Mapping[str, Callable[[Scene], Iterator[Candidate]]] = {
     "image": _pictures,
     "width": lambda scene: _sizes(scene, "width"),
     "height": lambda scene: _sizes(scene, "height"),
-    "lora": lambda scene: _loras(scene, "lora"),
-    "lora_weight": lambda scene: _loras(scene, "weight"),
-    "control_image": _control_images,
-    "control_weight": _control_weights,
+    "lora": lambda scene: loras(scene, "lora"),
+    "lora_weight": lambda scene: loras(scene, "weight"),
+    "control_image": control_images,
+    "control_weight": lambda scene: of_controls(scene, *STEERING),
+    "control_model": lambda scene: of_controls(scene, "control_model"),
+    "control_begin": lambda scene: of_controls(scene, "begin_step_percent"),
+    "control_end": lambda scene: of_controls(scene, "end_step_percent"),
 }

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
-from sweep.workflow.checks import raise_for
 from sweep.workflow.document import parse_object, read_document
 from sweep.workflow.editor import from_editor, is_editor
 from sweep.workflow.graph import Address, Graph, Node
 from sweep.workflow.loaded import BatchAxis, Workflow, api_edge, sound
 from sweep.workflow.portable import from_portable
+from sweep.workflow.soundness import raise_for
 from sweep.workflow.values import node_fields
 
 __all__ = ["BatchAxis", "Workflow", "load_workflow", "workflow_from"]

@@ -23,6 +23,7 @@ GENERATORS = frozenset({"image_generator", "string_generator", "integer_generato
 _MOST = 100_000  # values of one generator; more is a slip of the pen
 _LEADING_INT = re.compile(r"\s*[+-]?\d+")
 _LEADING_FLOAT = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_DRAWN = ("random_distribution_uniform", "dynamic_prompts_random")
 _CHOICE = re.compile(r"\{([^{}]*)\}")
 
 
@@ -43,6 +44,13 @@ def generated(node: str, settings: Mapping[str, Any]) -> list[Any]:
         return make(settings, kind.startswith("integer"))
     except (TypeError, ValueError) as error:
         raise WorkflowError(f"{node}: the generator's settings are wrong: {error}.") from error
+
+
+def drawn_from(settings: Mapping[str, Any]) -> int | None:
+    """The seed from which `generated` draws the values; None where nothing is drawn."""
+    given = settings.get("values")
+    random = str(settings.get("type", "")).endswith(_DRAWN)
+    return int(settings.get("seed") or 0) if random and not (isinstance(given, list) and given) else None
 
 
 def _count(settings: Mapping[str, Any]) -> int:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sweep.workflow.checks import check_graph, range_of
+from sweep.workflow.checks import range_of
 from sweep.workflow.formats import Workflow
-from sweep.workflow.graph import Address, Json, ModelRef, Node, Value, map_refs
-from sweep.workflow.outputs import output_nodes
+from sweep.workflow.graph import Address, Graph, Json, ModelRef, Node, Value, map_refs
+from sweep.workflow.naming import named
+from sweep.workflow.outputs import output_nodes, without_pictures
 from sweep.workflow.roles import Roles, Target, find_roles
 from sweep.workflow.schemas import COMMON, FieldSchema, NodeSchemas
+from sweep.workflow.soundness import check_graph, open_fields
 
 _LISTED = 6  # choices that are shown before the rest is counted
 
@@ -41,18 +43,21 @@ class Row:
             return f"{self.value.name} ({self.value.base})" if self.value.base else self.value.name
         if isinstance(self.value, Mapping) and "image_name" in self.value:
             return str(self.value["image_name"])
+        if isinstance(self.value, bool):
+            return str(self.value).lower()
         return "" if self.value is None else str(self.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """A workflow laid out: `rows` in the graph's order, `problems` what keeps it from being rendered as it is."""
+    """A workflow laid out: `rows` in the graph's order, `problems` what keeps it from being rendered in any case."""
 
     name: str
     kind: str
     rows: tuple[Row, ...]
     roles: Roles
     outputs: tuple[str, ...]
+    needs: tuple[Address, ...]  # fields that an experiment, or a server's only model, has to fill in
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     batches: tuple[tuple[str, int], ...]  # the workflow's own axes: name and number of values
@@ -81,6 +86,7 @@ class Description:
             },
             "outputs": list(self.outputs),
             "batches": dict(self.batches),
+            "needs": [str(address) for address in self.needs],
             "problems": list(self.problems),
             "notes": list(self.notes),
         }
@@ -91,6 +97,7 @@ def describe(workflow: Workflow, schemas: NodeSchemas) -> Description:
     graph = workflow.graph
     roles = find_roles(graph, schemas)
     setting = _setting(roles)
+    needs = open_fields(graph, schemas)
     rows = [row for node in graph.nodes.values() for row in _rows(workflow, node, schemas, setting)]
     return Description(
         name=workflow.name,
@@ -98,21 +105,31 @@ def describe(workflow: Workflow, schemas: NodeSchemas) -> Description:
         rows=tuple(rows),
         roles=roles,
         outputs=output_nodes(graph, schemas),
-        problems=tuple(problem.message for problem in check_graph(graph, schemas)),
-        notes=workflow.notes,
+        needs=tuple(needs),
+        problems=tuple(_problems(graph, schemas, needs)),
+        notes=(*workflow.notes, *(axis.note for axis in workflow.batch_axes if axis.note)),
         batches=tuple((axis.name, len(axis.values)) for axis in workflow.batch_axes),
     )
 
 
+def _problems(graph: Graph, schemas: NodeSchemas, needs: Sequence[Address]) -> Iterator[str]:
+    """What is wrong with the graph once its needs are met."""
+    expected = {f"{named(graph.nodes[need.node])} needs a value for {need.field}" for need in needs}
+    yield from (problem.message for problem in check_graph(graph, schemas) if problem.message not in expected)
+    if not output_nodes(graph, schemas):
+        yield f"It {without_pictures(graph, schemas)}"
+
+
 def _setting(roles: Roles) -> Mapping[Address, tuple[str, ...]]:
-    """Which roles set a field, those among which a person must choose with a question mark."""
+    """Which roles set a field, one of several with its number."""
     found: dict[Address, list[str]] = {}
     for role, targets in roles.targets.items():
         for target in targets:
             found.setdefault(target.address, []).append(role)
     for role, groups in roles.ambiguous.items():
-        for target in (target for group in groups for target in group):
-            found.setdefault(target.address, []).append(f"{role}?")
+        for number, group in enumerate(groups, start=1):
+            for target in group:
+                found.setdefault(target.address, []).append(f"{role}_{number}")
     return {address: tuple(dict.fromkeys(names)) for address, names in found.items()}
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sweep.errors import Problem, WorkflowError
-from sweep.workflow.checks import check_wiring, raise_for, readable
 from sweep.workflow.graph import Address, Edge, Graph, Value
+from sweep.workflow.naming import readable
+from sweep.workflow.soundness import check_wiring, raise_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,7 @@ class BatchAxis:
     addresses: tuple[Address, ...]
     values: tuple[Value, ...]
     group: str = ""  # axes of one group step together; an axis without a group multiplies
+    note: str = ""  # what a person should know of it where it is run over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

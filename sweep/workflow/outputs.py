@@ -24,6 +24,12 @@ def output_nodes(graph: Graph, schemas: NodeSchemas) -> tuple[str, ...]:
     return tuple(shown or final)
 
 
+def without_pictures(graph: Graph, schemas: NodeSchemas) -> str:
+    """Why there are no output nodes, as the end of a sentence that begins with the workflow's name."""
+    videos = any(_makes(("VideoField",), node.type, schemas) for node in graph.nodes.values())
+    return "makes a video, and sweep keeps pictures only" if videos else "has no node that makes a picture"
+
+
 def pruned(graph: Graph, outputs: tuple[str, ...]) -> Graph:
     """The graph with only what leads to these nodes, by whatever edge: a server runs every node it is sent, and what
     was cut off may fail there.

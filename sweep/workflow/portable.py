@@ -13,13 +13,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
-from sweep.workflow.checks import raise_for
 from sweep.workflow.completing import completed
 from sweep.workflow.encodings import ONE_MINUS
 from sweep.workflow.graph import Address, Edge, Graph, ModelRef, Node, Value
 from sweep.workflow.loaded import Workflow, api_edge, sound
 from sweep.workflow.samplers import scheduler_of
 from sweep.workflow.schemas import builtin_schemas
+from sweep.workflow.soundness import raise_for
 from sweep.workflow.templates import SD1, SD2, SDXL, Family
 from sweep.workflow.values import node_fields
 

@@ -15,6 +15,8 @@ from sweep.workflow.schemas import NodeSchemas
 from sweep.workflow.wiring import Wiring
 
 ROLES = tuple(FINDERS)
+STACKED = frozenset({"lora", *(role for role in ROLES if role.startswith("control_")), "lora_weight"})
+"""Roles of which the word without a number sets all there are: a list of LoRAs, one weight for each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,9 @@ class Roles:
     def __getitem__(self, role: str) -> tuple[Target, ...]:
         """The targets of a role. Raises WorkflowError where it is ambiguous or not there."""
         if role in self.ambiguous:
-            groups = (" + ".join(str(target.address) for target in group) for group in self.ambiguous[role])
             raise WorkflowError(
-                f"{role} could be any of {', '.join(groups)}.",
-                hint=f"Say which under roles: {role}, or set the address itself.",
+                f"{role} could be any of {self.numbers(role)}.",
+                hint=f"Set {role}_1, {role}_2, …, or say which is meant under roles: {role}.",
             )
         if role not in self.targets:
             near = did_you_mean(role, self.targets)
@@ -59,6 +60,23 @@ class Roles:
                 f"The workflow has no {role}.{near}", hint=f"It has {', '.join(self.targets) or 'no roles'}."
             )
         return self.targets[role]
+
+    def groups(self, role: str) -> tuple[tuple[Target, ...], ...]:
+        """The targets of a role wherever it occurs: one group, several where it is ambiguous, or none."""
+        return self.ambiguous.get(role) or tuple(filter(None, (self.targets.get(role, ()),)))
+
+    def one(self, role: str, number: int) -> tuple[Target, ...]:
+        """The targets of one of several, counted from 1. Raises WorkflowError where there are fewer."""
+        groups = self.groups(role)
+        if number > len(groups):
+            listed = f"it has {self.numbers(role)}" if len(groups) > 1 else f"it has one {role}"
+            raise WorkflowError(f"The workflow has no {role}_{number}; {listed}.")
+        return groups[number - 1]
+
+    def numbers(self, role: str) -> str:
+        """Each of several by its number, as in `seed_1 (noise.seed), seed_2 (noise_2.seed)`."""
+        groups = (" + ".join(str(target.address) for target in group) for group in self.groups(role))
+        return ", ".join(f"{role}_{number} ({group})" for number, group in enumerate(groups, start=1))
 
     def __contains__(self, role: object) -> bool:
         return role in self.targets

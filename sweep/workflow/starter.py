@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+from sweep.workflow.checks import check_value
 from sweep.workflow.formats import Workflow
-from sweep.workflow.graph import Graph, ModelRef, Value
+from sweep.workflow.graph import Address, ModelRef, Value
+from sweep.workflow.naming import Names
+from sweep.workflow.offers import offered
 from sweep.workflow.portable import FAMILIES
-from sweep.workflow.roles import Roles, Target
-from sweep.workflow.schemas import Model, NodeSchemas
+from sweep.workflow.roles import STACKED, Roles, Target
+from sweep.workflow.schemas import FieldSchema, Model, NodeSchemas
+from sweep.workflow.soundness import open_fields
 
+PLACEHOLDER = "picture.png"  # stands for a picture that only the user has
 _FIXED = (
     "prompt",
     "negative_prompt",
@@ -24,29 +30,34 @@ _FIXED = (
     "control_weight",
 )
 _PICTURES = ("image", "control_image")
-_PICTURE = "picture.png"
-_MODELS = ("model", "lora")
+_MODELS = ("model", "lora", "control_model")
 _INDENT = "  "
 _RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)\d")  # Windows keeps these names for devices
+_SWEPT = {
+    "denoise_strength": "denoise_strength: {start: 0.2, stop: 0.8, step: 0.2}",
+    "seed": "seed: {start: 42, count: 4}",
+}
+_VARIATION = "variation: [enhanced colors and lighting, painterly effect]  # each is appended to the prompt"
+_OFFERED = ("cfg_scale", "steps", "scheduler", "lora_weight", "control_weight")
 
 
-def starter(workflow: Workflow, roles: Roles, path: str, image: str = "", models: Sequence[str] = ()) -> str:
-    """The YAML text of an experiment that sweeps the workflow at `path` over four seeds, and over denoise strength
-    where it begins with a picture. `image` is where that picture lies, `models` are the server's main models that fit,
-    where they are known: of several the first is taken. All else the workflow has set already stands there in
-    comments, to be changed.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Around:
+    """Where a workflow lies, and what there is for it: `path` of its file and `image` of its picture as the experiment
+    is to name them, and the server's models where they are known.
     """
-    name = _plain(workflow.name) or "experiment"
-    lines = [
-        f"name: {name}",
-        f"description: {json.dumps('What does ' + (workflow.name or 'this workflow') + ' make of its seeds?')}",
-        f"workflow: {json.dumps(path, ensure_ascii=False)}",
-        "",
-        *_inputs(workflow, roles, image, models),
-        *_settled(roles),
-        *_axes(workflow, roles),
-    ]
-    return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
+
+    path: str
+    image: str = ""
+    models: Sequence[Model] = ()
+
+
+def starter(workflow: Workflow, roles: Roles, schemas: NodeSchemas, around: Around) -> str:
+    """The YAML text of an experiment that sweeps the workflow over four seeds, and over denoise strength where it
+    begins with a picture. Of several main models that fit the first is taken. All else that the workflow has set
+    already stands there in comments, to be changed.
+    """
+    return _Starter(workflow, roles, schemas, around).text()
 
 
 def main_models(workflow: Workflow, schemas: NodeSchemas, models: Sequence[Model]) -> tuple[str, ...]:
@@ -62,92 +73,169 @@ def main_models(workflow: Workflow, schemas: NodeSchemas, models: Sequence[Model
     return tuple(sorted(m.name for m in models if m.type == "main" and (not bases or m.base in bases)))
 
 
+class _Starter:
+    def __init__(self, workflow: Workflow, roles: Roles, schemas: NodeSchemas, around: Around) -> None:
+        self.workflow, self.graph, self.roles, self.schemas = workflow, workflow.graph, roles, schemas
+        self.around = around
+        self.mains = main_models(workflow, schemas, around.models)
+        self.names = Names(self.graph)
+        self.spoken: set[Address] = set()  # fields that a line of the file is about
+
+    def text(self) -> str:
+        question = f"What does {self.workflow.name or 'this workflow'} make of its seeds?"
+        lines = [
+            f"name: {_plain(self.workflow.name) or 'experiment'}",
+            f"description: {_quoted(question)}",
+            f"workflow: {_quoted(self.around.path)}",
+            "",
+            *self._inputs(),
+            *self._unsettled(),
+            *self._axes(),
+        ]
+        return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
+
+    def _inputs(self) -> Iterator[str]:
+        pictures = list(self._pictures())
+        chosen, models = self._models()
+        own = [*models, *self._own()]
+        wanted, lacking = self._open()
+        needed = [*pictures, *chosen, *wanted]
+        head = "inputs:" if needed else "# inputs:"
+        yield f"{head:<30}# fixed for the whole experiment"
+        yield from (f"{_INDENT}{line}" for line in needed)
+        yield from (f"# {_INDENT}{line}" for line in [*lacking, *own])
+        yield ""
+
+    def _each(self, role: str) -> Iterator[tuple[str, tuple[Target, ...]]]:
+        """The role, or each of several by its number, with its fields."""
+        groups = self.roles.groups(role)
+        for number, group in enumerate(groups, start=1):
+            self.spoken.update(target.address for target in group)
+            yield (role if len(groups) == 1 else f"{role}_{number}"), group
+
+    def _pictures(self) -> Iterator[str]:
+        """Lines for the pictures a workflow wants and does not name, or that another is wanted for."""
+        image = self.around.image
+        for role in _PICTURES:
+            for name, targets in self._each(role):
+                if self._held(targets):
+                    continue
+                named = any(target.address in self.workflow.files for target in targets)
+                if image or not named:
+                    what = "" if image else "the path of a picture"
+                    yield f"{name}: {_quoted(image or PLACEHOLDER)}{self._comment(targets[0].address, what)}"
+
+    def _models(self) -> tuple[list[str], list[str]]:
+        """Lines that name models: where the server has several and the workflow names none of them; and all others."""
+        chosen, own = [], []
+        for role in _MODELS:
+            for name, targets in self._each(role):
+                held = self._held(targets)
+                schema = self._schema(targets[0].address)
+                fitting = list(self.mains) if role == "model" else self._fitting(schema) if schema else []
+                known = isinstance(held, ModelRef) and (held.name in fitting or role != "model")
+                if len(fitting) > 1 and not known:
+                    chosen.append(f"{name}: {_quoted(fitting[0])}  # or {', '.join(fitting[1:])}")
+                else:
+                    told = _quoted(held.name) if isinstance(held, ModelRef) else "name"
+                    own.append(f"{name}: {told}  # a name the server knows; left out: its only one")
+        return chosen, own
+
+    def _own(self) -> Iterator[str]:
+        for role in _FIXED:
+            for name, targets in self._each(role):
+                if (value := self._held(targets)) is not None:
+                    yield f"{name}: {_quoted(value)}"
+
+    def _open(self) -> tuple[list[str], list[str]]:
+        """Lines for what else needs a value: with one that is there, and those for which nothing is known to fit."""
+        wanted, lacking = [], []
+        for address in open_fields(self.graph, self.schemas):
+            if address in self.spoken:
+                continue
+            self.spoken.add(address)
+            schema = self.schemas[self.graph.nodes[address.node].type].fields[address.field]
+            name = _quoted(self._called(address))
+            if schema.type == "ImageField":
+                wanted.append(f"{name}: {{image: {PLACEHOLDER}}}{self._comment(address, 'the path of a picture')}")
+            elif schema.type != "ModelIdentifierField":
+                wanted.append(f"{name}: null{self._comment(address, schema.type)}")
+            elif (fitting := self._fitting(schema))[1:]:
+                others = f"or {', '.join(fitting[1:])}"
+                wanted.append(f"{name}: {_quoted(fitting[0])}{self._comment(address, others)}")
+            elif not fitting:
+                kind = f"of type {' or '.join(schema.model_types) or 'any'}"
+                none = ", of which the server has none" if self.around.models else ""
+                lacking.append(f"{name}: name{self._comment(address, kind + none)}")
+        return wanted, lacking
+
+    def _fitting(self, field: FieldSchema) -> list[str]:
+        """The names of the models that a field takes, as far as they are known."""
+        refs = [ModelRef(model.name, model.base, model.type) for model in self.around.models]
+        return [ref.name for ref in refs if check_value(field, ref) is None]
+
+    def _held(self, targets: Sequence[Target]) -> Value:
+        """What the workflow itself has on a role; None where nothing, or where an edge feeds it."""
+        target = targets[0]
+        return None if target.cut else self.graph.nodes[target.address.node].fields.get(target.address.field)
+
+    def _unsettled(self) -> Iterator[str]:
+        """Roles of which one has to be chosen; those of stacks can all be set, each by its number."""
+        unsettled = {role: groups for role, groups in self.roles.ambiguous.items() if role not in STACKED}
+        if not unsettled:
+            return
+        yield "# roles:                      # several could be meant: keep one line of each, or set them by number"
+        for role, groups in unsettled.items():
+            for number, group in enumerate(groups, start=1):
+                listed = ", ".join(_quoted(self._called(target.address)) for target in group)
+                yield f"# {_INDENT}{role}: [{listed}]{self._comment(group[0].address, f'{role}_{number}')}"
+        yield ""
+
+    def _axes(self) -> Iterator[str]:
+        swept = [line for role, line in _SWEPT.items() if role in self.roles]
+        yield f"axes:{'' if swept else ' {}'}".ljust(30) + "# the first axis varies slowest"
+        yield from (f"{_INDENT}{line}" for line in swept)
+        if "prompt" in self.roles:
+            yield f"# {_INDENT}{_VARIATION}"
+        for role in _OFFERED:
+            for name, targets in self._each(role):
+                if text := offered(role, self._schema(targets[0].address), self._held(targets)):
+                    yield f"# {_INDENT}{name}: {text}{self._comment(targets[0].address)}"
+        for role in _SWEPT:
+            list(self._each(role))
+        yield from self._exposed()
+
+    def _exposed(self) -> Iterator[str]:
+        """The fields its author put on the form, but for those that stand in the file already."""
+        for address in self.workflow.exposed:
+            schema = self._schema(address)
+            if address in self.spoken or (schema is not None and schema.type == "BoardField"):
+                continue
+            value = self.graph.nodes[address.node].fields.get(address.field)
+            names = self._fitting(schema)[:3] if schema and schema.type == "ModelIdentifierField" else []
+            text = f"[{', '.join(map(_quoted, names))}]" if names else offered("", schema, value) or "[]"
+            yield f"# {_INDENT}{_quoted(self._called(address))}: {text}{self._comment(address)}"
+
+    def _schema(self, address: Address) -> FieldSchema | None:
+        schema = self.schemas.get(self.graph.nodes[address.node].type)
+        return schema.fields.get(address.field) if schema else None
+
+    def _called(self, address: Address) -> str:
+        return f"{self.names.called(address.node)}.{address.field}"
+
+    def _comment(self, address: Address, *about: str) -> str:
+        """A comment on a line: what is to be said, and what the author calls the field or its node."""
+        label = self.workflow.labels.get(address) or self.graph.nodes[address.node].label
+        said = ": ".join(filter(None, (*about, " ".join(label.split()))))
+        return f"  # {said}" if said else ""
+
+
+def _quoted(value: Value) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _plain(name: str) -> str:
     """A name that is a folder's name on every system: letters, digits and dashes."""
     words = "".join(c if c.isascii() and c.isalnum() else " " for c in name.lower()).split()
     name = "-".join(words)[:60].strip("-")
     return f"{name}-sweep" if _RESERVED.fullmatch(name) else name
-
-
-def _inputs(workflow: Workflow, roles: Roles, image: str, installed: Sequence[str]) -> Iterator[str]:
-    graph = workflow.graph
-    needed = list(_pictures(workflow, roles, image))
-    chosen = _model(graph, roles, installed)
-    needed += [chosen] if chosen else []
-    own = [(role, value) for role in _FIXED if role in roles and (value := _held(graph, roles[role])) is not None]
-    models = [
-        (role, _held(graph, roles[role])) for role in _MODELS if role in roles and not (chosen and role == "model")
-    ]
-    yield (
-        "inputs:                       # fixed for the whole experiment"
-        if needed
-        else "# inputs:                     # fixed for the whole experiment"
-    )
-    mark = "" if needed else "# "
-    yield from (f"{_INDENT}{line}" for line in needed)
-    for role, model in models:
-        told = json.dumps(model.name) if isinstance(model, ModelRef) else "name"
-        yield f"{mark or '# '}{_INDENT}{role}: {told}  # a name the server knows; left out: its only one"
-    for role, value in own:
-        yield f"# {_INDENT}{role}: {json.dumps(value, ensure_ascii=False)}"
-    yield ""
-
-
-def _pictures(workflow: Workflow, roles: Roles, image: str) -> Iterator[str]:
-    """Lines for the pictures a workflow wants and does not name, or that another is wanted for."""
-    for role in _PICTURES:
-        if role in roles and not _held(workflow.graph, roles[role]):
-            named = any(target.address in workflow.files for target in roles[role])
-            if image or not named:
-                yield f"{role}: {json.dumps(image or _PICTURE)}"
-
-
-def _model(graph: Graph, roles: Roles, installed: Sequence[str]) -> str:
-    """The line that names a main model, where the server has several and the workflow names none of them."""
-    held = _held(graph, roles["model"]) if "model" in roles else None
-    if "model" not in roles or len(installed) < 2 or (isinstance(held, ModelRef) and held.name in installed):
-        return ""
-    return f"model: {json.dumps(installed[0])}  # or {', '.join(installed[1:])}"
-
-
-def _held(graph: Graph, targets: Sequence[Target]) -> Value:
-    """What the workflow itself has on a role; None where nothing, or where an edge feeds it."""
-    target = targets[0]
-    return None if target.cut else graph.nodes[target.address.node].fields.get(target.address.field)
-
-
-def _settled(roles: Roles) -> Iterator[str]:
-    if not roles.ambiguous:
-        return
-    yield "# roles:                      # what could be meant is not clear: keep one line of each, without the #"
-    for role, groups in roles.ambiguous.items():
-        for group in groups:
-            yield f"# {_INDENT}{role}: [{', '.join(json.dumps(str(target.address)) for target in group)}]"
-    yield ""
-
-
-def _axes(workflow: Workflow, roles: Roles) -> Iterator[str]:
-    swept = [line for role, line in _SWEPT.items() if role in roles]
-    yield f"axes:{'' if swept else ' {}'}".ljust(30) + "# the first axis varies slowest"
-    yield from (f"{_INDENT}{line}" for line in swept)
-    for line in _OFFERED:
-        role = line.split(":")[0]
-        if role in roles or (role == "variation" and "prompt" in roles):
-            yield f"# {_INDENT}{line}"
-    for address in workflow.exposed:
-        told = workflow.labels.get(address, "on the form of the workflow")
-        yield f"# {_INDENT}{json.dumps(str(address))}: []  # {told}"
-
-
-_SWEPT = {
-    "denoise_strength": "denoise_strength: {start: 0.2, stop: 0.8, step: 0.2}",
-    "seed": "seed: {start: 42, count: 4}",
-}
-_OFFERED = (
-    "variation: [enhanced colors and lighting, painterly effect]  # each is appended to the prompt",
-    "cfg_scale: [5, 7.5, 10]",
-    "steps: [10, 20, 30]",
-    "scheduler: [euler, dpmpp_2m_k]",
-    "lora_weight: [0, 0.5, 1]",
-    "control_weight: [0, 0.5, 1]",
-)

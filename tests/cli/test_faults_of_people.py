@@ -270,7 +270,8 @@ def test_a_role_that_exists_twice_lists_its_addresses(sweep: Sweep, home: Path) 
     graph = {"nodes": {**nodes, **noises, **samplers, **decoders}, "edges": edges}
     (home / "w.json").write_text(json.dumps(graph), encoding="utf-8")
     shown = sweep("inspect", "w.json")
-    assert "ambiguous: none.seed or ntwo.seed." in shown.out
+    assert "seed_1             none.seed\n  seed_2             ntwo.seed\n" in shown.out
+    assert "without a number: choose which under roles: in the experiment." in " ".join(shown.out.split())
     write(home / "wrong.yaml", workflow="w.json", inputs=None, axes={"seed": [1, 2]})
     answer = sweep("plan", "wrong.yaml")
     assert answer.code == 2

@@ -22,6 +22,9 @@ LABELS = {  # what the author's label on a field or node says, in any case, wher
     "lora": ("lora",),
     "lora_weight": ("lora",),
     "control_weight": ("control",),
+    "control_model": ("control",),
+    "control_begin": ("control",),
+    "control_end": ("control",),
     "width": ("width", "compel prompt"),
     "height": ("height", "compel prompt"),
     "seed": ("seed",),
@@ -50,6 +53,9 @@ ROLES = {
         model: d8ac.model
         image: 771b.image
         control_weight: ca1d.control_weight
+        control_model: ca1d.control_model
+        control_begin: ca1d.begin_step_percent
+        control_end: ca1d.end_step_percent
         outputs: 3ed9
     """,
     "Extend Video - Wan 2.2 Lightning w_ Concept LoRAs.json": """
@@ -107,6 +113,9 @@ ROLES = {
         width: 50a8.width
         height: 50a8.height
         control_weight: f60b.control_weight
+        control_model: f60b.control_model
+        control_begin: f60b.begin_step_percent
+        control_end: f60b.end_step_percent
         outputs: a7d1
     """,
     "Flux Text to Image.json": """
@@ -172,7 +181,10 @@ ROLES = {
         model: 5448.model
         width: 2e77.width
         height: 2e77.height
-        control_weight: a331.control_weight | d204.control_weight
+        control_weight: d204.control_weight | a331.control_weight
+        control_model: d204.control_model | a331.control_model
+        control_begin: d204.begin_step_percent | a331.begin_step_percent
+        control_end: d204.end_step_percent | a331.end_step_percent
         outputs: 9db2
     """,
     "MultiDiffusion SD1.5.json": """
@@ -185,7 +197,10 @@ ROLES = {
         scheduler: 8dba.scheduler
         model: 009b.model
         image: 0110.image
+        control_model: f936.model
         control_weight: b78f.control_weight! | be40.control_weight!
+        control_begin: b78f.begin_step_percent | be40.begin_step_percent!
+        control_end: b78f.end_step_percent! | be40.end_step_percent
         outputs: c3b6
     """,
     "MultiDiffusion SDXL.json": """
@@ -198,7 +213,10 @@ ROLES = {
         scheduler: 8dba.scheduler
         model: e277.model
         image: 0110.image
+        control_model: f936.model
         control_weight: b78f.control_weight! | be40.control_weight!
+        control_begin: b78f.begin_step_percent | be40.begin_step_percent!
+        control_end: b78f.end_step_percent! | be40.end_step_percent
         outputs: c3b6
     """,
     "Prompt from File.json": """
@@ -307,6 +325,9 @@ ROLES = {
         model: 2ff4.model
         image: 5ca8.image
         control_weight: d334.control_weight
+        control_model: d334.control_model
+        control_begin: d334.begin_step_percent
+        control_end: d334.end_step_percent
         outputs: 2341
     """,
     "Wan 2.2 Image to Image.json": """

@@ -8,9 +8,9 @@ import pytest
 from sweep.errors import PlanError
 from sweep.experiment.definition import Experiment
 from sweep.plan.binding import make_plan
-from sweep.workflow.checks import check_graph
 from sweep.workflow.graph import Address, BoardRef, ImageRef, ModelRef
 from sweep.workflow.schemas import builtin_schemas
+from sweep.workflow.soundness import check_graph
 from tests.plan.conftest import MODELS, Plans, fields, model
 
 Refusal = Callable[..., list[str]]
@@ -252,7 +252,7 @@ def test_every_fault_is_told_at_once(refusal: Refusal) -> None:
         ("txt2img", {"inputs": {"lora": "glow-xl"}}, "glow-xl is made for sdxl; the model is sd-1."),
         ("txt2img", {"inputs": {"model": "glow"}}, "glow is a LoRA, not a model."),
         ("txt2img", {"inputs": {"vae": "glow"}}, "glow is a LoRA, not a VAE."),
-        ("lora", {"inputs": {"prompt": "x"}}, "needs a lora model; the server has glow, ink."),
+        ("lora", {"inputs": {"prompt": "x"}}, "needs a LoRA; the server has glow, ink."),
         (
             "txt2img",
             {"inputs": {"steps": 4, "denoise.steps": 5}},

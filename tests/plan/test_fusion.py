@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from sweep.experiment.definition import Level, Variation
 from sweep.plan.fusion import culprits, fuse
 from sweep.plan.instance import Instance
-from sweep.workflow.checks import check_graph
 from sweep.workflow.graph import Graph, Node
 from sweep.workflow.identity import graph_key, node_digests
 from sweep.workflow.schemas import builtin_schemas
+from sweep.workflow.soundness import check_graph
 from tests.plan.conftest import Plans
 
 AXES = {

@@ -10,11 +10,14 @@ import pytest
 from sweep.errors import PlanError
 from sweep.experiment.definition import Experiment
 from sweep.plan.binding import Plan, make_plan
-from sweep.workflow.checks import check_graph
-from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef
+from sweep.plan.fitting import fit_models
+from sweep.plan.models import Models
+from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef, Node
 from sweep.workflow.schemas import Model, builtin_schemas
+from sweep.workflow.soundness import check_graph
 from sweep.workflow.templates import template
 from tests.plan.conftest import MODELS, model
+from tests.workflow.exports import edge, invocation, text_to_image
 
 Own: TypeAlias = Callable[..., Plan]
 
@@ -76,8 +79,6 @@ def own(pictures: Path, tmp_path: Path) -> Own:
 
 def with_random_seed() -> Graph:
     graph = template("txt2img", "sd-1")
-    from sweep.workflow.graph import Node
-
     return graph.adding([Node("dice", "rand_int", {"low": 0, "high": 9})], ["dice.value → noise.seed"])
 
 
@@ -98,7 +99,8 @@ def test_a_random_node_that_stays_is_told(own: Own) -> None:
 def test_a_random_node_that_leads_to_no_picture_is_not_told(own: Own) -> None:
     loose = with_random_seed().without_edges([edge for edge in with_random_seed().edges if edge.source.node == "dice"])
     plan = own(as_api(loose), inputs={"model": "small"}, axes={"steps": [1, 2]})
-    assert plan.notes == ()
+    assert plan.notes == ("dice: no picture that is kept depends on it, so it is left out.",)
+    assert "dice" not in plan.instance(plan.grid[0]).graph.nodes
 
 
 def test_the_workflows_own_model_is_found_by_name_on_any_server(own: Own) -> None:
@@ -129,7 +131,7 @@ def test_a_workflow_that_brings_pictures_to_a_size_of_its_own_keeps_it(own: Own)
 
 def test_a_workflow_without_a_picture_in_it_is_refused(own: Own) -> None:
     document = {"nodes": {"a": {"id": "a", "type": "integer", "value": 1}}, "edges": []}
-    with pytest.raises(PlanError, match=r"no node of my workflow\.json makes a picture"):
+    with pytest.raises(PlanError, match=r"my workflow\.json has no node that makes a picture"):
         own(document, axes={"a.value": [1, 2]})
 
 
@@ -220,8 +222,8 @@ def test_several_loaders_are_each_named_by_their_address(own: Own) -> None:
     first, second = json.loads(once), json.loads(once)
     for node in list(second["nodes"].values()):
         first["nodes"][f"{node['id']}2"] = {**node, "id": f"{node['id']}2"}
-    for edge in second["edges"]:
-        first["edges"].append({end: {**at, "node_id": f"{at['node_id']}2"} for end, at in edge.items()})
+    for wire in second["edges"]:
+        first["edges"].append({end: {**at, "node_id": f"{at['node_id']}2"} for end, at in wire.items()})
     plan = own(
         first,
         inputs={"model.model": "small", "model2.model": "other", "noise2.seed": 3},
@@ -231,3 +233,51 @@ def test_several_loaders_are_each_named_by_their_address(own: Own) -> None:
     assert nodes["model"].fields["model"] == ModelRef("small", "sd-1")
     assert nodes["model2"].fields["model"] == ModelRef("other", "sd-1")
     assert plan.outputs == ("decode", "decode2")
+
+
+def test_a_second_main_model_that_may_be_left_out_is_left_out() -> None:
+    installed = Models.of([model("wan", "wan"), model("wan-vae", "wan", "vae")])
+    graph = Graph.of([Node("load", "wan_model_loader")])
+    fitted = fit_models(graph, builtin_schemas(), installed, ModelRef("wan", "wan"), lambda *_: None)
+    assert fitted.graph.nodes["load"].fields == {
+        "model": ModelRef("wan", "wan"),
+        "vae_model": ModelRef("wan-vae", "wan", "vae"),
+    }
+
+
+def test_what_leads_to_no_picture_is_not_rendered_and_cannot_be_swept(own: Own) -> None:
+    graph = with_random_seed().adding([Node("lost", "img_blur", {"is_intermediate": True})])
+    plan = own(as_api(graph), inputs={"model": "small"}, axes={"steps": [1]})
+    assert "lost" not in plan.graph.nodes
+    assert plan.notes[0] == "lost: no picture that is kept depends on it, so it is left out."
+    with pytest.raises(PlanError, match=r"axes\.lost\.radius: no picture that is kept depends on lost\.radius\."):
+        own(as_api(graph), inputs={"model": "small"}, axes={"lost.radius": [1, 2]})
+    with pytest.raises(PlanError, match=r"axes\.dice\.low: no picture that is kept depends on dice\.low\."):
+        own(as_api(graph), inputs={"model": "small", "seed": 3}, axes={"dice.low": [1, 2]})
+
+
+def test_a_list_that_gives_way_is_told(own: Own) -> None:
+    document = text_to_image()
+    document["nodes"] = [node for node in document["nodes"] if node["id"] != "r"]
+    document["nodes"][0]["data"]["inputs"]["model"]["value"]["name"] = "small"
+    document["nodes"] += [
+        invocation("b", "integer_batch", "Seeds", integers=[1, 2, 3]),
+        invocation("t", "string_batch", "Words", strings=["a", "b"]),
+    ]
+    kept = [e for e in document["edges"] if e["source"] != "r"]
+    document["edges"] = [*kept, edge("b.value → z.seed"), edge("t.value → p.prompt")]
+    plan = own(document, axes={"seed": [7, 8]})
+    assert [axis.name for axis in plan.axes] == ["seed", "Words"]
+    assert plan.notes == (
+        "The 3 values of Seeds give way: the experiment sets z.seed.",
+        "Words (string_batch) is an axis of 2 values for p.prompt.",
+    )
+
+
+def test_a_video_is_told_before_a_model_is_asked_for(own: Own) -> None:
+    document = {
+        "nodes": {"load": {"id": "load", "type": "wan_model_loader"}, "film": {"id": "film", "type": "wan_l2v"}},
+        "edges": [],
+    }
+    with pytest.raises(PlanError, match=r"my workflow\.json makes a video, and sweep keeps pictures only\."):
+        own(document, axes={"film.fps": [8, 16]})

@@ -67,7 +67,7 @@ def export(
 def text_to_image(**denoise: Any) -> dict[str, Any]:
     """What a person draws first: a prompt, its opposite, random noise, and a picture."""
     nodes = [
-        invocation("m", "main_model_loader", model=MODEL),
+        invocation("m", "main_model_loader", model=dict(MODEL)),
         invocation("p", "compel", "Positive", prompt="a tiger cub", clip=..., mask=None),
         invocation("n", "compel", "Negative", prompt="", clip=...),
         invocation("z", "noise", seed=0, width=64, height=96, use_cpu=True),

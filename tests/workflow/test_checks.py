@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
-from sweep.workflow.checks import check_graph, check_value, explained, raise_for, range_of, readable
+from sweep.workflow.checks import check_value, range_of
 from sweep.workflow.graph import Address, BoardRef, Edge, Graph, ImageRef, ModelRef, Node
 from sweep.workflow.schemas import FieldSchema, builtin_schemas
+from sweep.workflow.soundness import check_graph, raise_for
 from sweep.workflow.templates import template
 
 SCHEMAS = builtin_schemas()
@@ -199,14 +200,3 @@ def test_problems_become_one_error() -> None:
     with pytest.raises(WorkflowError, match=r"^mine\.json: a is of type"):
         raise_for(problems[:1], "mine.json")
     raise_for([], "mine.json")
-
-
-def test_ids_that_an_editor_made_up_are_told_by_what_they_are() -> None:
-    made_up = "0000000a-0000-4000-8000-000000000000"
-    plain = Graph.of([Node(made_up, "noise"), Node("mine", "noise")])
-    labelled = Graph.of([Node(made_up, "noise", label="My Noise")])
-    text = f"{made_up}.seed and mine.seed"
-    assert readable(plain, text) == "noise.seed and mine.seed"
-    assert readable(labelled, text) == "My Noise.seed and mine.seed"
-    assert explained(plain, text) == f"{made_up}.seed (noise) and mine.seed"
-    assert explained(labelled, text) == f"{made_up}.seed (My Noise) and mine.seed"

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
-from sweep.workflow.checks import check_graph
 from sweep.workflow.formats import load_workflow, workflow_from
 from sweep.workflow.graph import Address, ModelRef
 from sweep.workflow.identity import graph_key
 from sweep.workflow.outputs import output_nodes
 from sweep.workflow.roles import find_roles
 from sweep.workflow.schemas import builtin_schemas
+from sweep.workflow.soundness import check_graph
 from tests.workflow.exports import drawn, edge, export, invocation, text_to_image
 
 SCHEMAS = builtin_schemas()
@@ -149,7 +149,7 @@ def test_batch_nodes_become_axes(node: dict[str, Any], expected: tuple[Any, ...]
     assert axis.group == ""
     assert set(workflow.graph.nodes) == {"x", "y"}
     assert workflow.graph.edges == ()
-    assert f"is an axis of {len(expected)} values for x.f and y.f" in workflow.notes[0]
+    assert f"is an axis of {len(expected)} values for x.f and y.f" in axis.note
 
 
 def test_grouped_batches_step_together() -> None:
@@ -179,6 +179,35 @@ def test_a_generator_feeds_its_batch() -> None:
     assert set(workflow.graph.nodes) == {"z"}
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({}, ", drawn here from seed 0: the same each time, not those the editor draws."),
+        ({"seed": 7}, ", drawn here from seed 7: the same each time, not those the editor draws."),
+        ({"values": [4, 5]}, " values for z.seed."),
+    ],
+)
+def test_values_drawn_at_random_are_told(more: dict[str, Any], said: str) -> None:
+    settings = {"type": "integer_generator_random_distribution_uniform", "min": 0, "max": 99, "count": 2, **more}
+    nodes = [
+        invocation("g", "integer_generator", generator=settings),
+        invocation("b", "integer_batch"),
+        invocation("z", "noise"),
+    ]
+    document = export(nodes, [edge("g.integers → b.integers"), edge("b.value → z.seed")])
+    workflow = workflow_from(document)
+    assert workflow.batch_axes[0].note.endswith(said)
+    assert len(workflow.batch_axes[0].values) == 2
+    assert workflow.batch_axes == workflow_from(document).batch_axes
+
+
+def test_a_batch_without_a_label_is_called_by_what_it_feeds() -> None:
+    made_up = "0000000a-0000-4000-8000-00000000000"
+    nodes = [invocation(f"{made_up}1", "integer_batch", integers=[1]), invocation(f"{made_up}2", "noise", "Grain")]
+    workflow = workflow_from(export(nodes, [edge(f"{made_up}1.value → {made_up}2.seed")]))
+    assert workflow.batch_axes[0].name == "Grain.seed"
+
+
 def test_pictures_of_a_board_and_empty_batches() -> None:
     board = invocation("g", "image_generator", generator={"type": "image_generator_images_from_board", "board_id": "x"})
     nodes = [board, invocation("b", "image_batch", "Photos"), invocation("e", "i2l")]
@@ -198,6 +227,7 @@ def test_pictures_of_a_board_and_empty_batches() -> None:
             "an edge has no source and target",
         ),
         (export([drawn("n", "notes")], []), "holds no workflow"),
+        (export([invocation("a", "noise"), invocation("a", "compel")], []), "two nodes have the id a."),
     ],
 )
 def test_broken_exports(document: dict[str, Any], sentence: str) -> None:
@@ -212,6 +242,36 @@ def test_the_order_of_an_export_does_not_matter(nodes: list[int], edges: list[in
     turned = dict(document, nodes=[document["nodes"][i] for i in nodes], edges=[document["edges"][i] for i in edges])
     keys = {graph_key(workflow_from(d).graph, ["o"]) for d in (document, turned)}
     assert len(keys) == 1
+
+
+@given(st.data())
+def test_however_it_is_drawn_the_graph_is_the_same(data: st.DataObject) -> None:
+    """Edges led through connectors, collapsed ones beside them, notes in between, edges twice, stale values below."""
+    document, plain = text_to_image(), workflow_from(text_to_image()).graph
+    drawn_edges: list[dict[str, Any]] = []
+    for number, wire in enumerate(document["edges"]):
+        if wire["type"] == "collapsed":
+            continue
+        way = [f"k{number}_{step}" for step in range(data.draw(st.integers(0, 3)))]
+        document["nodes"] += [drawn(name, "connector") for name in way]
+        ends = [
+            f"{wire['source']}.{wire['sourceHandle']}",
+            *(end for name in way for end in (f"{name}.in", f"{name}.out")),
+            f"{wire['target']}.{wire['targetHandle']}",
+        ]
+        pieces = [edge(f"{a} → {b}") for a, b in zip(ends[::2], ends[1::2], strict=True)]
+        drawn_edges += pieces * data.draw(st.integers(1, 2))
+        if data.draw(st.booleans()):
+            drawn_edges.append(edge(f"{wire['source']}.x → {wire['target']}.x", "collapsed"))
+        target = next(node for node in document["nodes"] if node["id"] == wire["target"])
+        target["data"]["inputs"].setdefault(wire["targetHandle"], {"name": "x"})["value"] = "stale"
+    document["nodes"].append(drawn("said", "notes"))
+    document["edges"] = data.draw(st.permutations(drawn_edges))
+    document["nodes"] = data.draw(st.permutations(document["nodes"]))
+    graph = workflow_from(document).graph
+    assert set(graph.edges) == set(plain.edges)
+    assert len(graph.edges) == len(plain.edges)
+    assert graph.nodes == plain.nodes
 
 
 @given(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from ruamel.yaml import YAML
 
 from sweep.experiment.definition import Experiment
 from sweep.workflow.formats import Workflow, load_workflow, workflow_from
+from sweep.workflow.graph import Address, Node
 from sweep.workflow.inspection import describe
+from sweep.workflow.roles import find_roles
 from sweep.workflow.schemas import Model, builtin_schemas
-from sweep.workflow.starter import main_models, starter
+from sweep.workflow.starter import Around, main_models, starter
 from sweep.workflow.templates import template
 from tests.workflow.exports import edge, export, invocation, text_to_image
 
@@ -78,7 +81,7 @@ def test_what_is_wrong_is_described_and_not_raised() -> None:
 def test_what_must_be_chosen_is_marked() -> None:
     workflow = Workflow(graph=template("lora", "sd-1", loras=2), kind="api")
     described = describe(workflow, SCHEMAS)
-    assert {row.roles for row in described.rows if row.address.field == "lora"} == {("lora?",)}
+    assert {row.roles for row in described.rows if row.address.field == "lora"} == {("lora_1",), ("lora_2",)}
     assert described.to_json()["ambiguous"]["lora"] == [["lora.lora"], ["lora2.lora"]]  # type: ignore[index,call-overload]
 
 
@@ -97,6 +100,12 @@ def test_batches_are_described() -> None:
     assert described.to_json()["batches"] == {"Seeds": 2}
 
 
+def started(workflow: Workflow, path: str, image: str = "", models: Sequence[Model] = ()) -> str:
+    return starter(
+        workflow, find_roles(workflow.graph, SCHEMAS), SCHEMAS, Around(path=path, image=image, models=models)
+    )
+
+
 def parsed(text: str) -> dict[str, Any]:
     found: dict[str, Any] = YAML(typ="safe").load(text)
     return found
@@ -104,7 +113,7 @@ def parsed(text: str) -> dict[str, Any]:
 
 def test_a_starter_is_an_experiment() -> None:
     workflow = workflow_from(text_to_image())
-    text = starter(workflow, describe(workflow, SCHEMAS).roles, "flows/my flow.json")
+    text = started(workflow, "flows/my flow.json")
     assert parsed(text) == {
         "name": "my-workflow",
         "description": "What does My workflow make of its seeds?",
@@ -113,12 +122,12 @@ def test_a_starter_is_an_experiment() -> None:
     }
     assert '#   prompt: "a tiger cub"' in text
     assert '#   model: "tiny-sd"' in text
-    assert "#   steps: [10, 20, 30]" in text
+    assert "#   steps: [3, 5, 7]" in text
 
 
 def test_a_starter_asks_for_the_picture_and_sweeps_the_strength() -> None:
     workflow = load_workflow(Path(__file__).parent / "portable" / "image_to_image.json")
-    text = starter(workflow, describe(workflow, SCHEMAS).roles, "i.json", "photo.jpg")
+    text = started(workflow, "i.json", "photo.jpg")
     found = parsed(text)
     assert found["inputs"] == {"image": "photo.jpg"}
     assert found["axes"]["denoise_strength"] == {"start": 0.2, "stop": 0.8, "step": 0.2}
@@ -126,11 +135,12 @@ def test_a_starter_asks_for_the_picture_and_sweeps_the_strength() -> None:
 
 def test_a_starter_lists_what_could_be_meant_and_works_without_any_role() -> None:
     workflow = Workflow(graph=template("lora", "sd-1", loras=2), kind="api", name="")
-    text = starter(workflow, describe(workflow, SCHEMAS).roles, "x.json")
-    assert '#   lora: ["lora.lora"]\n#   lora: ["lora2.lora"]' in text
+    text = started(workflow, "x.json")
+    assert "#   lora_weight_1: [0, 0.5, 1]\n#   lora_weight_2: [0, 0.5, 1]" in text
+    assert "roles:" not in text
     assert parsed(text)["name"] == "experiment"
     empty = workflow_from(big(10))
-    assert parsed(starter(empty, describe(empty, SCHEMAS).roles, "x.json"))["axes"] == {}
+    assert parsed(started(empty, "x.json"))["axes"] == {}
 
 
 def test_a_starter_is_ready_to_run(tmp_path: Path) -> None:
@@ -139,14 +149,14 @@ def test_a_starter_is_ready_to_run(tmp_path: Path) -> None:
         workflow = load_workflow(Path(__file__).parent / "portable" / name)
         (tmp_path / name).write_text("{}")
         path = tmp_path / "experiment.yaml"
-        path.write_text(starter(workflow, describe(workflow, SCHEMAS).roles, name, "photo.png"), "utf-8")
+        path.write_text(started(workflow, name, "photo.png"), "utf-8")
         assert "seed" in {axis.name for axis in Experiment.load(path).axes}
 
 
 @pytest.mark.parametrize("name", ["a: b # c", "../../etc", "日本", 'x"y', "CON", "a" * 200])
 def test_any_name_of_a_workflow_makes_a_usable_experiment(name: str) -> None:
     workflow = Workflow(graph=template("txt2img", "sd-1"), kind="editor", name=name)
-    found = parsed(starter(workflow, describe(workflow, SCHEMAS).roles, "x.json"))
+    found = parsed(started(workflow, "x.json"))
     assert found["name"]
     assert all(letter.isalnum() or letter == "-" for letter in found["name"])
     assert len(found["name"]) <= 60
@@ -155,11 +165,65 @@ def test_any_name_of_a_workflow_makes_a_usable_experiment(name: str) -> None:
 
 def test_a_starter_names_one_of_several_models_and_leaves_a_documents_picture_alone() -> None:
     portable = load_workflow(Path(__file__).parent / "portable" / "image_to_image.json")
-    roles = describe(portable, SCHEMAS).roles
     installed = [
         Model(key=n, hash="", name=n, base=b, type="main") for n, b in (("b", "sdxl"), ("a", "sd-1"), ("f", "flux"))
     ]
     mains = main_models(portable, SCHEMAS, installed)
     assert mains == ("a", "b")
-    assert parsed(starter(portable, roles, "x.json", models=mains))["inputs"] == {"model": "a"}
-    assert parsed(starter(portable, roles, "x.json", "mine.png", mains[:1]))["inputs"] == {"image": "mine.png"}
+    assert parsed(started(portable, "x.json", models=installed))["inputs"] == {"model": "a"}
+    assert parsed(started(portable, "x.json", "mine.png", installed[1:2]))["inputs"] == {"image": "mine.png"}
+
+
+def test_what_has_to_be_filled_in_is_no_problem() -> None:
+    described = describe(Workflow(graph=template("img2img", "sd-1"), kind="api"), SCHEMAS)
+    assert [str(address) for address in described.needs] == ["model.model", "source.image"]
+    assert described.problems == ()
+
+
+def test_a_workflow_without_pictures_says_what_it_makes_instead() -> None:
+    video = describe(workflow_from(export([invocation("v", "wan_l2v")], [])), SCHEMAS)
+    assert "It makes a video, and sweep keeps pictures only" in video.problems
+    number = describe(workflow_from(export([invocation("v", "integer", value=1)], [])), SCHEMAS)
+    assert number.problems == ("It has no node that makes a picture",)
+
+
+def test_a_starter_offers_values_that_fit_around_the_workflows_own() -> None:
+    graph = template("txt2img", "flux").set({Address("denoise", "guidance"): 4, Address("denoise", "num_steps"): 4})
+    text = started(Workflow(graph=graph, kind="api"), "x.json")
+    assert "#   cfg_scale: [2.7, 4, 5.3]" in text
+    assert "#   steps: [3, 4, 5]" in text
+    assert '#   scheduler: ["euler", "heun", "lcm"]' in text
+
+
+def test_a_starter_calls_fields_as_their_author_does() -> None:
+    made_up = [f"0000000{letter}-0000-4000-8000-000000000000" for letter in "ab"]
+    nodes = [
+        invocation(made_up[0], "canny_edge_detection", "Ränder", low_threshold=100),
+        invocation(made_up[1], "img_blur", radius=8, blur_type="gaussian"),
+    ]
+    nodes[0]["data"]["inputs"]["low_threshold"]["label"] = "How\nfine"
+    document = export(nodes, [edge(f"{made_up[0]}.image → {made_up[1]}.image")])
+    fields = ((made_up[0], "low_threshold"), (made_up[1], "radius"), (made_up[1], "blur_type"))
+    document["exposedFields"] = [{"nodeId": node, "fieldName": name} for node, name in fields]
+    text = started(workflow_from(document), "x.json")
+    assert '"Ränder.low_threshold": [67, 100, 133]  # How fine' in text
+    assert '"img_blur.radius": [5.3, 8, 11.0]' in text
+    assert '"img_blur.blur_type": ["gaussian", "box"]' in text
+    assert not any(node in text for node in made_up)
+
+
+def test_a_starter_asks_for_every_model_that_is_not_the_servers_only_one() -> None:
+    graph = template("controlnet", "sd-1").adding([Node("face", "ip_adapter")])
+    kinds = {"a": "main", "canny": "controlnet", "depth": "controlnet", "plus": "ip_adapter", "face": "ip_adapter"}
+    installed = [Model(key=name, hash="", name=name, base="sd-1", type=kind) for name, kind in kinds.items()]
+    several = started(Workflow(graph=graph, kind="api"), "x.json", "a.png", installed)
+    assert parsed(several)["inputs"] == {
+        "control_image": "a.png",
+        "control_model": "canny",
+        "face.image": {"image": "picture.png"},
+        "face.ip_adapter_model": "plus",
+    }
+    assert "# or depth" in several
+    assert "#   model: name" in several
+    none = started(Workflow(graph=graph, kind="api"), "x.json", "a.png", installed[:2])
+    assert '#   "face.ip_adapter_model": name  # of type ip_adapter, of which the server has none' in none

@@ -190,7 +190,9 @@ def test_several_prompts_are_ambiguous_and_the_same_words_twice_are_not() -> Non
     ]
     with pytest.raises(WorkflowError) as raised:
         roles["prompt"]
-    assert "prompt could be any of prompt.prompt, other.prompt." in str(raised.value)
+    assert "prompt could be any of prompt_1 (prompt.prompt), prompt_2 (other.prompt). Set prompt_1, prompt_2, …" in str(
+        raised.value
+    )
     same = graph.set({Address("other", "prompt"): "left"})
     assert shown(same)["prompt"] == ["prompt.prompt", "other.prompt"]
 

@@ -5,11 +5,11 @@ from itertools import product
 import pytest
 
 from sweep.errors import WorkflowError
-from sweep.workflow.checks import check_graph
 from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef
 from sweep.workflow.outputs import output_nodes
 from sweep.workflow.roles import find_roles
 from sweep.workflow.schemas import builtin_schemas
+from sweep.workflow.soundness import check_graph
 from sweep.workflow.templates import TEMPLATES, template
 
 SCHEMAS = builtin_schemas()
@@ -59,7 +59,8 @@ def test_every_template_has_the_roles_people_ask_for(name: str, base: str) -> No
     expected |= {"negative_prompt"} if base != "flux" else set()
     expected |= {"image", "denoise_strength"} if name == "img2img" else set()
     expected |= {"lora", "lora_weight"} if name == "lora" else set()
-    expected |= {"control_image", "control_weight"} if name == "controlnet" else set()
+    if name == "controlnet":
+        expected |= {f"control_{part}" for part in ("image", "weight", "model", "begin", "end")}
     assert set(roles.targets) == expected
     assert not roles.ambiguous
     assert not any(target.cut for targets in roles.targets.values() for target in targets)

@@ -1,0 +1,204 @@
+"""Several LoRAs and ControlNets, each by its number: in templates and in workflows of one's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from sweep.errors import ExperimentError, PlanError
+from sweep.experiment.definition import Experiment
+from sweep.plan.binding import Plan, make_plan
+from sweep.workflow.graph import Address, ImageRef, ModelRef, Node
+from sweep.workflow.schemas import builtin_schemas
+from sweep.workflow.templates import template
+from tests.plan.conftest import MODELS, Plans
+from tests.plan.test_workflows import as_api
+from tests.workflow.exports import MODEL, edge, export, invocation
+
+Refusal: TypeAlias = Callable[..., list[str]]
+Own: TypeAlias = Callable[..., Plan]
+LORA = {"key": "k", "hash": "", "name": "glow", "base": "sd-1", "type": "lora"}
+INK = {**LORA, "name": "ink"}
+A, B = "0000000a-0000-4000-8000-000000000000", "0000000b-0000-4000-8000-000000000000"
+
+
+def values(plan: Plan, *places: str) -> list[tuple[Any, ...]]:
+    """What each point has at these addresses."""
+    found = [Address.parse(place) for place in places]
+    graphs = [plan.instance(variation).graph for variation in plan.grid]
+    return [tuple(graph.nodes[at.node].fields.get(at.field) for at in found) for graph in graphs]
+
+
+def test_each_weight_of_a_stack_is_an_axis(plans: Plans) -> None:
+    plan = plans(
+        inputs={"lora": ["glow", {"name": "ink", "weight": 0.3}]},
+        axes={"lora_weight_1": [0, 1], "lora_weight_2": [0.25, 0.5]},
+    )
+    assert values(plan, "lora.weight", "lora2.weight") == [(0, 0.25), (0, 0.5), (1, 0.25), (1, 0.5)]
+    assert plan.sets == ("lora.weight", "lora2.weight")
+
+
+def test_a_weight_for_all_leaves_the_numbered_alone(plans: Plans) -> None:
+    plan = plans(inputs={"lora": ["glow", "ink"], "lora_weight_2": 0.1}, axes={"lora_weight": [0.5, 1]})
+    assert values(plan, "lora.weight", "lora2.weight") == [(0.5, 0.1), (1, 0.1)]
+
+
+def test_loras_by_number_make_their_nodes(plans: Plans) -> None:
+    plan = plans(inputs={"lora_1": "glow", "lora_weight": 0.4}, axes={"lora_2": ["ink"], "seed": [1, 2]})
+    first = plan.instance(plan.grid[0]).graph.nodes
+    assert first["lora"].fields == {"weight": 0.4, "lora": ModelRef("glow", "sd-1", "lora")}
+    assert first["lora2"].fields == {"weight": 0.4, "lora": ModelRef("ink", "sd-1", "lora")}
+
+
+def test_a_number_beyond_what_there_is_says_what_there_is(refusal: Refusal) -> None:
+    told = refusal(inputs={"lora": ["glow", "ink"]}, axes={"lora_weight_3": [0, 1]})
+    has = "it has lora_weight_1 (lora.weight), lora_weight_2 (lora2.weight)."
+    assert told == [f"axes.lora_weight_3: The workflow has no lora_weight_3; {has}"]
+    assert refusal(inputs={"lora": "glow"}, axes={"lora_weight_2": [0, 1]}) == [
+        "axes.lora_weight_2: The workflow has no lora_weight_2; it has one lora_weight."
+    ]
+    assert refusal(axes={"lora_weight_2": [0, 1]}) == ["axes.lora_weight_2: txt2img has no lora_weight_2."]
+
+
+def test_one_lora_of_several_is_a_model_and_none_of_it_a_weight_of_zero(plans: Plans) -> None:
+    with pytest.raises(ExperimentError, match="lora_2 must be a name; none of it is lora_weight_2 at 0"):
+        plans(inputs={"lora": ["glow", "ink"]}, axes={"lora_2": ["ink", None]})
+
+
+def test_controls_by_number(plans: Plans) -> None:
+    plan = plans(
+        inputs={"control_image_1": "wide.png", "control_image_2": "tall.png", "control_model": "canny"},
+        axes={"control_weight_1": [0, 1], "control_weight_2": [0.5], "control_end_2": [0.5, 0.75]},
+    )
+    assert values(plan, "control.control_weight", "control2.control_weight", "control2.end_step_percent") == [
+        (0, 0.5, 0.5),
+        (0, 0.5, 0.75),
+        (1, 0.5, 0.5),
+        (1, 0.5, 0.75),
+    ]
+    assert len(plan.instance(plan.grid[0]).images) == 2
+
+
+def test_a_list_of_controls_and_single_axes_over_it(plans: Plans) -> None:
+    entries = [{"model": "canny", "image": "wide.png", "weight": 0.5}, {"model": "canny", "image": "tall.png"}]
+    plan = plans(inputs={"controls": entries}, axes={"control_weight_1": [0.1, 0.2], "control_begin": [0, 0.5]})
+    assert values(plan, "control.control_weight", "control2.begin_step_percent") == [
+        (0.1, 0),
+        (0.1, 0.5),
+        (0.2, 0),
+        (0.2, 0.5),
+    ]
+
+
+def test_begin_and_end_are_shares(plans: Plans) -> None:
+    with pytest.raises(ExperimentError, match="0 to 1"):
+        plans("controlnet", inputs={"control_image": "wide.png"}, axes={"control_end": [1.5]})
+
+
+@pytest.fixture
+def own(pictures: Path, tmp_path: Path) -> Own:
+    def make(document: Mapping[str, Any], **sections: Any) -> Plan:
+        path = tmp_path / "mine.json"
+        path.write_text(json.dumps(document), "utf-8")
+        made = Experiment.from_dict({"name": "trial", "workflow": str(path), **sections}, folder=pictures)
+        return make_plan(made, builtin_schemas(), MODELS)
+
+    return make
+
+
+def two_loras() -> dict[str, Any]:
+    """An export with two LoRAs, one of them called something, both with ids that say nothing."""
+    nodes = [
+        invocation("m", "main_model_loader", model={**MODEL, "name": "small"}),
+        invocation(A, "lora_loader", "Détail: 100 %", lora=LORA, weight=0.75),
+        invocation(B, "lora_loader", lora=INK, weight=0.5),
+        invocation("p", "compel", "Positive", prompt="a cup"),
+        invocation("n", "compel", prompt=""),
+        invocation("z", "noise", seed=1, width=64, height=64),
+        invocation("d", "denoise_latents", steps=2, cfg_scale=7, scheduler="euler"),
+        invocation("o", "l2i"),
+    ]
+    chain = ["m", A, B]
+    edges = [
+        *(edge(f"{a}.{field} → {b}.{field}") for a, b in pairwise(chain) for field in ("unet", "clip")),
+        edge(f"{B}.unet → d.unet"),
+        *(edge(f"{B}.clip → {text}.clip") for text in "pn"),
+        edge("p.conditioning → d.positive_conditioning"),
+        edge("n.conditioning → d.negative_conditioning"),
+        edge("z.noise → d.noise"),
+        edge("d.latents → o.latents"),
+        edge("m.vae → o.vae"),
+    ]
+    return export(nodes, edges)
+
+
+def test_each_lora_of_an_export_by_number_and_by_label(own: Own) -> None:
+    by_number = own(two_loras(), axes={"lora_weight_1": [0, 1], "lora_weight_2": [0, 1]})
+    assert values(by_number, f"{A}.weight", f"{B}.weight") == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert by_number.sets == ("Détail: 100 %.weight", "lora_loader_2.weight")
+    by_label = own(two_loras(), axes={"Détail: 100 %.weight": [0, 1], "lora_loader_2.weight": [0, 1]})
+    assert [by_label.instance(v).key for v in by_label.grid] == [by_number.instance(v).key for v in by_number.grid]
+
+
+def test_one_weight_for_all_and_a_stack_in_an_export(own: Own) -> None:
+    assert values(own(two_loras(), axes={"lora_weight": [0.1]}), f"{A}.weight", f"{B}.weight") == [(0.1, 0.1)]
+    stack = own(two_loras(), axes={"lora": {"values": {"one": {"lora": "ink"}, "two": {"lora": ["ink", "glow"]}}}})
+    assert values(stack, f"{A}.lora", f"{B}.weight") == [
+        (ModelRef("ink", "sd-1", "lora"), 0),
+        (ModelRef("ink", "sd-1", "lora"), 0.5),
+    ]
+
+
+def test_a_role_that_was_settled_sets_only_what_it_was_settled_to(own: Own) -> None:
+    plan = own(two_loras(), roles={"lora_weight": "lora_loader_2.weight"}, axes={"lora_weight": [0.1, 0.2]})
+    assert values(plan, f"{A}.weight", f"{B}.weight") == [(0.75, 0.1), (0.75, 0.2)]
+
+
+def test_a_label_nobody_has_is_told_with_the_nearest(own: Own) -> None:
+    with pytest.raises(PlanError, match=r"no node 'Detail'.*Did you mean Détail: 100 %\.weight"):
+        own(two_loras(), axes={"Detail.weight": [0, 1]})
+    with pytest.raises(PlanError, match="2 nodes are called lora_loader: lora_loader_1, lora_loader_2"):
+        own(two_loras(), axes={"lora_loader.weight": [0, 1]})
+
+
+def test_a_controls_picture_goes_in_before_what_is_made_of_it(own: Own) -> None:
+    graph = template("controlnet", "sd-1").adding(
+        [Node("photo", "image"), Node("canny", "canny_edge_detection")],
+        ["photo.image → canny.image", "canny.image → control.image"],
+    )
+    for inputs in (
+        {"control_image": "wide.png"},
+        {"controls": [{"model": "canny", "image": "wide.png"}]},
+        {"control_image_1": "wide.png"},
+    ):
+        plan = own(as_api(graph), inputs={"model": "small", **inputs}, axes={"control_weight": [0.1]})
+        nodes = plan.instance(plan.grid[0]).graph.nodes
+        assert isinstance(nodes["photo"].fields["image"], ImageRef)
+        assert "canny" in nodes
+        assert "image" not in nodes["control"].fields
+
+
+def test_prompts_that_are_several_are_told_with_their_numbers(own: Own) -> None:
+    graph = template("txt2img", "sd-1").set({Address("prompt", "prompt"): "a cup"})
+    graph = graph.adding(
+        [Node("more", "compel", {"prompt": "a jug"}), Node("both", "collect")],
+        ["model.clip → more.clip", "prompt.conditioning → both.item", "more.conditioning → both.item"],
+    )
+    graph = graph.without_edges(e for e in graph.edges if e.destination.field == "positive_conditioning")
+    graph = graph.adding(edges=["both.collection → denoise.positive_conditioning"])
+    with pytest.raises(PlanError, match=r"prompt could be any of prompt_1 \(\w+.prompt\), prompt_2"):
+        own(as_api(graph), inputs={"model": "small", "prompt": "x"}, axes={"seed": [1]})
+    plan = own(as_api(graph), inputs={"model": "small"}, axes={"prompt_1": ["x"], "prompt_2": ["y", "z"]})
+    texts = values(plan, "prompt.prompt", "more.prompt")
+    assert sorted(map(sorted, texts)) == [["x", "y"], ["x", "z"]]
+
+
+def test_whether_an_output_is_kept_is_said_elsewhere(refusal: Refusal) -> None:
+    (told,) = refusal(inputs={"decode.is_intermediate": True}, axes={"seed": [1]})
+    assert told.startswith("inputs.decode.is_intermediate: the pictures of an output are kept in the server's gallery")
+    assert "--intermediate" in told
