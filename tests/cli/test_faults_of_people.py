@@ -92,7 +92,7 @@ FAULTS = [
     Fault(what="unknown axis in a condition", says="where: there is no axis sed. Did you mean seed?",
           changes={"where": "sed > 1"}),
     Fault(what="half a condition", says="where: ends before it is complete.", changes={"where": "seed >"}),
-    Fault(what="a role at no node", says="roles.seed: nois.seed: the workflow has no node 'nois'. Did you mean noise?",
+    Fault(what="a role at no node", says="roles.seed: the workflow has no node 'nois'. Did you mean noise?",
           changes={"roles": {"seed": "nois.seed"}}),
     Fault(what="unknown design", says='halton, lhs or one_at_a_time, not "rnd". Did you mean random?',
           changes={"design": "rnd"}),

@@ -17,7 +17,7 @@ from sweep.record.lock import LOCK
 from tests.faults.processes import Bench, SandboxProcess
 
 INT, TERM, STOP, CONT, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGSTOP, signal.SIGCONT, signal.SIGHUP
-COMMAND = "from sweep.cli.app import main; main()"
+COMMAND = "from sweep.__main__ import main; main()"
 IN_A_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); " + COMMAND  # as its session's own
 OTHERS = {
     "batch": {
