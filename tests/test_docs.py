@@ -45,6 +45,7 @@ MARKS = {
     "install": "is what CI does in a clean clone, and is not run here",
 }
 """What stands behind the language of a fence with commands, and how they are tested."""
+SLOW = "slow"
 LANGUAGES = {"console", "python", "yaml", "toml", "text", "json"}
 
 
@@ -130,14 +131,14 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def servers() -> Iterator[dict[str, str]]:
-    """Sandboxes that stand where the documents say gpu1 and gpu2, not so fast that a run is over at once."""
+    """Sandboxes that stand where the documents say gpu1 and gpu2, and one so slow that a run is not over at once."""
     with start_blocking_portal() as portal, ExitStack() as stack:
 
-        def begun() -> str:
-            context = sandbox_server(SandboxOptions(latency=0.1))
+        def begun(latency: float) -> str:
+            context = sandbox_server(SandboxOptions(latency=latency))
             return stack.enter_context(portal.wrap_async_context_manager(context)).url
 
-        yield {f"http://gpu{number}:9090": begun() for number in (1, 2)}
+        yield {"http://gpu1:9090": begun(0), "http://gpu2:9090": begun(0), SLOW: begun(0.1)}
 
 
 def while_it_runs(words: list[str], address: str) -> int:
@@ -172,7 +173,7 @@ def perform(block: Block, words: list[str], servers: dict[str, str]) -> int:
     if words[0] == "sandbox":
         return until_control_c([word if word != "9091" else "0" for word in words])
     if block.mark == "running":
-        return while_it_runs(words, next(iter(servers.values())))
+        return while_it_runs(words, servers[SLOW])
     return app.run(words)
 
 

@@ -64,10 +64,20 @@ def left_behind() -> list[str]:
     return [file for file in files if re.search(r"sweep/(engine|servers|record)/", file)]
 
 
-@pytest.mark.parametrize("how", ["cancelled", "stage 1", "stage 2"])
-async def test_ended_at_one_point_after_the_other(bench: Bench, sandbox_with: Callable[..., Any], how: How) -> None:
+def every_point(how: How) -> Any:
+    """Minutes on a busy machine; each third point is always tried."""
+    return pytest.param(how, POINTS, marks=pytest.mark.full, id=f"{how} everywhere")
+
+
+@pytest.mark.parametrize(
+    ("how", "points"),
+    [("stage 2", POINTS[::3]), *(every_point(how) for how in ("cancelled", "stage 1", "stage 2"))],
+)
+async def test_ended_at_one_point_after_the_other(
+    bench: Bench, sandbox_with: Callable[..., Any], how: How, points: tuple[str, ...]
+) -> None:
     async with sandbox_with(latency=0.005) as server:
-        for point in POINTS:
+        for point in points:
             assert await end_at(point, how, bench, server), f"it never came to {point}: too few points"
             assert left_behind() == []
         summary = await bench.run(await bench.experiment(axes__seed={"start": 1, "count": 16}), server.url)
