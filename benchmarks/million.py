@@ -68,9 +68,8 @@ def measure() -> list[Figure]:
             in_process(until_dispatch, file, url, root)  # makes the folder, its journal and the definition's row
             in_process(fill, file, root)
             resumed = in_process(until_dispatch, file, url, root)
+            again = command("plan", str(file), folder=root)
             edited = in_process(until_dispatch, _experiment(root, 101), url, root)
-        _experiment(root, 100)
-        again = command("plan", str(file), folder=root)
         status = min(
             (command("status", str(root / "results" / "million")) for _ in range(3)), key=lambda one: one.seconds
         )

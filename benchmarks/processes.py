@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import resource
 import signal
 import subprocess
@@ -108,18 +107,26 @@ class Command:
     output: str
 
 
+_LAUNCHER = """
+import os, sys, time
+begun = time.perf_counter()
+child = os.fork()
+if not child:
+    os.execv(sys.argv[1], sys.argv[1:])
+_, status, usage = os.wait4(child, 0)
+print("\\n", time.perf_counter() - begun, usage.ru_maxrss, os.waitstatus_to_exitcode(status))
+"""
+"""A small process that starts the command: the kernel counts a parent's memory into its child's peak."""
+
+
 def command(*arguments: str, folder: Path | None = None) -> Command:
     """Run `sweep` with these arguments, as a shell would. Raises CalledProcessError where it fails."""
-    script = Path(sys.executable).with_name("sweep.exe" if os.name == "nt" else "sweep")
+    script = Path(sys.executable).with_name("sweep")
     line = [str(script)] if script.exists() else [sys.executable, "-m", "sweep"]
-    begun = time.perf_counter()
-    with subprocess.Popen(
-        [*line, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder
-    ) as process:
-        output = process.stdout.read() if process.stdout else ""
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - begun
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, [*line, *arguments], output)
-    return Command(seconds, usage.ru_maxrss * 1024 / MILLION, output)
+    launched = [sys.executable, "-S", "-c", _LAUNCHER, *line, *arguments]
+    done = subprocess.run(launched, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder, check=True)
+    output, _, told = done.stdout.rpartition("\n ")
+    seconds, peak, code = told.split()
+    if int(code):
+        raise subprocess.CalledProcessError(int(code), [*line, *arguments], output)
+    return Command(float(seconds), int(peak) * 1024 / MILLION, output)

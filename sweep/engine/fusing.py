@@ -8,12 +8,14 @@ share, as far as the item stays short enough that stopping, or losing one to a c
 
 from __future__ import annotations
 
+from collections import deque
 from math import ceil
 from typing import Final
 
 MOST: Final = 64  # variations an item
 LONGEST: Final = 10.0  # seconds an item may take
-SHARE: Final = 0.1  # of the variations' own time: a fixed time below this is not worth a longer item
+SHARE: Final = 0.05  # of the variations' own time: a fixed time below this is not worth a longer item
+REMEMBERED: Final = 5  # items whose fixed time is looked at
 SECOND: Final = 4  # variations of the item that is compared with the first
 
 
@@ -24,9 +26,9 @@ class FusionSize:
         self._chosen = chosen
         self._most = most
         self._longest = longest
-        self._told: tuple[float, float] | None = None  # seconds an item, and a variation, as events told them last
+        self._overheads: deque[float] = deque(maxlen=REMEMBERED)  # seconds an item, as events told
         self._least: dict[int, float] = {}  # by size: the fewest seconds an item took; loading a model only adds
-        self._latest = 0.0  # seconds a variation, of the item that ended last
+        self._latest = (1, 0.0)  # variations and seconds of the item that ended last
 
     @property
     def size(self) -> int:
@@ -35,11 +37,13 @@ class FusionSize:
             return self._chosen
         if not self._least:
             return 1
-        if self._told is not None:
-            fixed, each = self._told
+        count, seconds = self._latest
+        if self._overheads:
+            fixed = self._told()
+            each = max(0.0, seconds - fixed) / count
             return self._within(self._paying(fixed, each), (self._longest - fixed) / each if each else self._most)
         wanted = SECOND if len(self._least) == 1 else self._paying(*self._fitted())
-        return self._within(wanted, self._longest / self._latest)
+        return self._within(wanted, self._longest * count / seconds)
 
     def _within(self, wanted: int, in_time: float) -> int:
         return max(1, int(min(wanted, self._most, in_time)))
@@ -49,7 +53,7 @@ class FusionSize:
         """Whether the next item's size depends on what the one at the server tells."""
         if self._chosen is not None or not self._least:
             return self._chosen is None
-        return self._told is None and len(self._least) == 1 and self.size > 1
+        return not self._overheads and len(self._least) == 1 and self.size > 1
 
     def observe(self, count: int, seconds: float, overhead: float | None = None) -> None:
         """An item of `count` variations took the server `seconds`, its models' loading included, of which `overhead`
@@ -59,9 +63,15 @@ class FusionSize:
             self._chosen = 1
         elif self._chosen is None and seconds > 0:
             self._least[count] = min(seconds, self._least.get(count, seconds))
-            self._latest = seconds / count
+            self._latest = (count, seconds)
             if overhead is not None:
-                self._told = (overhead, max(0.0, seconds - overhead) / count)
+                self._overheads.append(overhead)
+
+    def _told(self) -> float:
+        """The median, the larger one of two: a busy server may send late that it took an item up, which then seems to
+        have cost it nothing.
+        """
+        return sorted(self._overheads)[len(self._overheads) // 2]
 
     def _fitted(self) -> tuple[float, float]:
         fewest, most = min(self._least), max(self._least)
