@@ -105,7 +105,8 @@ class Ended:
     queued_at: datetime | None = None  # aware, UTC, by the server's clock
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    overhead: float | None = None  # seconds from taking it up to its first node, by its events; None where unheard
+    # Seconds from taking it up to its first node; None where its events were not heard, as by who asks later.
+    overhead: float | None = field(default=None, compare=False)
 
 
 ItemEvent: TypeAlias = Started | Rendered | Ended
