@@ -13,7 +13,7 @@ from benchmarks.figures import Figure
 from benchmarks.processes import in_process, sandboxes
 from benchmarks.rendering import definition, render
 from sweep.sandbox.options import SandboxOptions
-from sweep.servers.reading import timestamp
+from sweep.servers.invokeai.responses import timestamp
 
 NAME = "idle"
 PICTURES = 200

@@ -17,8 +17,8 @@ from benchmarks.processes import MILLION, in_process, sandboxes
 from benchmarks.rendering import definition
 from sweep.engine import events
 from sweep.engine.options import RunOptions
-from sweep.engine.runner import run
-from sweep.experiment.definition import Experiment
+from sweep.engine.run import run
+from sweep.experiment.experiment import Experiment
 from sweep.sandbox.options import SandboxOptions
 
 POINTS = 100_000

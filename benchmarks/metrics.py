@@ -23,11 +23,11 @@ from PIL import Image
 
 from benchmarks.figures import Figure
 from sweep.errors import UsageError
-from sweep.study.metrics import Metric
-from sweep.study.picture import View, decode, reduced, working_shape
-from sweep.study.pool import measure_all
-from sweep.study.registry import optional, standard
-from sweep.study.tasks import Task, measure_task
+from sweep.study.measuring.pool import measure_all
+from sweep.study.measuring.task import Task, measure_task
+from sweep.study.metrics.base import Metric
+from sweep.study.metrics.planes import View, decode, reduced, working_shape
+from sweep.study.metrics.registry import optional, standard
 
 RUNS = 9
 PAIRS = 48
@@ -81,7 +81,7 @@ def one_by_one(picture: Path, reference: Path) -> None:
 def _fresh(
     first: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], second: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 ) -> View:
-    from sweep.study.picture import Picture
+    from sweep.study.metrics.planes import Picture
 
     return View(picture=Picture(first), reference=Picture(second))
 

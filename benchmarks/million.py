@@ -24,13 +24,13 @@ import anyio
 from benchmarks.figures import Figure
 from benchmarks.processes import Measured, command, in_process, peak_memory, sandboxes
 from sweep.engine import events
-from sweep.engine.runner import run
-from sweep.engine.stopping import Stop
-from sweep.experiment.definition import Experiment
-from sweep.plan.binding import Plan, make_plan
+from sweep.engine.run import run
+from sweep.engine.shutdown import Stop
+from sweep.experiment.experiment import Experiment
+from sweep.plan.planner import Plan, make_plan
 from sweep.record.images import ImageStore
-from sweep.record.journal import SqliteJournal
-from sweep.record.schema import JOURNAL, SEALED, seal, sealing
+from sweep.record.sqlite.journal import SqliteJournal
+from sweep.record.sqlite.schema import JOURNAL, SEALED, seal, sealing
 from sweep.sandbox.models import catalogue
 from sweep.sandbox.options import SandboxOptions
 from sweep.workflow.schemas import builtin_schemas

@@ -24,8 +24,8 @@ from PIL import Image
 from benchmarks.figures import Figure
 from benchmarks.processes import MILLION
 from sweep.record.base import Intent, Point, Rendering, RunFacts, Scalar, Times
-from sweep.record.journal import SqliteJournal
-from sweep.study.measuring import measure_now
+from sweep.record.sqlite.journal import SqliteJournal
+from sweep.study.measuring.measure import measure_now
 
 PICTURES = 10_000
 FEWER = 1000  # where all benchmarks run one after the other

@@ -12,8 +12,8 @@ import anyio
 
 from sweep.engine import events
 from sweep.engine.options import RunOptions
-from sweep.engine.runner import run
-from sweep.experiment.definition import Experiment
+from sweep.engine.run import run
+from sweep.experiment.experiment import Experiment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

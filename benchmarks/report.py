@@ -17,10 +17,9 @@ from PIL import Image
 
 from benchmarks.figures import Figure
 from sweep.record.base import Counts
-from sweep.report import explorer
-from sweep.report.data import payload
-from sweep.report.facts import page_facts
-from sweep.report.material import AxisColumn, Material
+from sweep.report import report as explorer
+from sweep.report.data import AxisColumn, Material, payload
+from sweep.report.text import page_facts
 from tests.report.chromium import Page, chromium, find_chromium
 
 _METRICS = 15

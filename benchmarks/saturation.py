@@ -71,7 +71,7 @@ def _share(name: str, value: float, goal: float) -> Figure:
 
 
 def _loop() -> str:
-    from sweep.cli.loop import quickest
+    from sweep.cli.run import quickest
 
     return LOOPS[quickest()["use_uvloop"]]
 
@@ -109,7 +109,7 @@ def _preloaded(urls: Sequence[str], latencies: Sequence[int], graph: dict[str, A
 
 def _own_rate(items: Sequence[dict[str, Any]]) -> float:
     """Items a second by the server's own clock."""
-    from sweep.servers.reading import timestamp
+    from sweep.servers.invokeai.responses import timestamp
 
     begun = [timestamp(item["started_at"]) for item in items]
     done = [timestamp(item["completed_at"]) for item in items]

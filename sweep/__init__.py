@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
     from sweep import report as report
     from sweep import study as study
-    from sweep.engine.once import render as render
     from sweep.engine.options import RunOptions as RunOptions
-    from sweep.engine.runner import run as run
-    from sweep.engine.summary import RunSummary as RunSummary
+    from sweep.engine.run import RunSummary as RunSummary
+    from sweep.engine.run import render as render
+    from sweep.engine.run import run as run
     from sweep.errors import SweepError as SweepError
-    from sweep.experiment.definition import Experiment as Experiment
-    from sweep.plan.binding import Plan as Plan
-    from sweep.plan.binding import make_plan as make_plan
+    from sweep.experiment.experiment import Experiment as Experiment
+    from sweep.plan.planner import Plan as Plan
+    from sweep.plan.planner import make_plan as make_plan
     from sweep.report.compare import write_comparison as compare
-    from sweep.report.making import report as make_report
+    from sweep.report.report import report as make_report
     from sweep.results import Results as Results
     from sweep.servers.base import Server as Server
-    from sweep.servers.connecting import connect as connect
+    from sweep.servers.connect import connect as connect
     from sweep.study.study import Study as Study
     from sweep.study.study import study as make_study
 
@@ -50,22 +50,22 @@ __all__ = [
 ]
 
 _HOMES: Final = {
-    "Experiment": "sweep.experiment.definition:Experiment",
-    "Plan": "sweep.plan.binding:Plan",
+    "Experiment": "sweep.experiment.experiment:Experiment",
+    "Plan": "sweep.plan.planner:Plan",
     "Results": "sweep.results:Results",
     "RunOptions": "sweep.engine.options:RunOptions",
-    "RunSummary": "sweep.engine.summary:RunSummary",
+    "RunSummary": "sweep.engine.run:RunSummary",
     "Server": "sweep.servers.base:Server",
     "Study": "sweep.study.study:Study",
     "SweepError": "sweep.errors:SweepError",
     "compare": "sweep.report.compare:write_comparison",
-    "connect": "sweep.servers.connecting:connect",
-    "make_plan": "sweep.plan.binding:make_plan",
-    "make_report": "sweep.report.making:report",
+    "connect": "sweep.servers.connect:connect",
+    "make_plan": "sweep.plan.planner:make_plan",
+    "make_report": "sweep.report.report:report",
     "make_study": "sweep.study.study:study",
-    "render": "sweep.engine.once:render",
+    "render": "sweep.engine.run:render",
     "report": "sweep.report",
-    "run": "sweep.engine.runner:run",
+    "run": "sweep.engine.run:run",
     "study": "sweep.study",
 }
 

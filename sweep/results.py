@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.record.table import Results as Recorded
+from sweep.record.results import Results as Recorded
 
 if TYPE_CHECKING:
     from sweep.study.study import Study
@@ -32,6 +32,6 @@ class Results(Recorded):
 
     def report(self, **options: Any) -> Path:
         """Write the page of this folder and give its path: `sweep.make_report` of this folder, with its options."""
-        from sweep.report.making import report
+        from sweep.report.report import report
 
         return report(self, **options)

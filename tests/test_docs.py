@@ -26,11 +26,10 @@ from typer.main import get_command
 
 import sweep
 from sweep.cli import app
-from sweep.cli.line import command_line
-from sweep.cli.reference import command_reference
-from sweep.experiment.definition import Experiment
-from sweep.experiment.reference import experiment_reference
-from sweep.plan.binding import make_plan
+from sweep.cli.commands import command_line
+from sweep.docs_reference import command_reference, experiment_reference
+from sweep.experiment.experiment import Experiment
+from sweep.plan.planner import make_plan
 from sweep.sandbox.app import sandbox_server
 from sweep.sandbox.models import catalogue
 from sweep.sandbox.options import SandboxOptions

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from sweep.errors import SweepError
 
+
 INTERRUPTED: Final = 130
 
 
@@ -32,8 +33,8 @@ def _answered(arguments: list[str]) -> int:
     from typer import Abort, Exit
     from typer.exceptions import TyperException
 
+    from sweep.cli.commands import command_line, misused
     from sweep.cli.console import complain, safe_streams
-    from sweep.cli.line import command_line, misused
     from sweep.errors import SweepError
 
     safe_streams()

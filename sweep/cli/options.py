@@ -1,17 +1,62 @@
-"""Options that several commands share, each told once."""
+"""Shared options and value parsing."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
+from sweep.errors import UsageError, did_you_mean
+
+
+def assignments(given: Sequence[str] | None, option: str) -> dict[str, str | int | float | bool | None]:
+    """`["cfg_scale=7"]` as {"cfg_scale": 7}: numbers where they are. Raises UsageError."""
+    found: dict[str, str | int | float | bool | None] = {}
+    for text in given or ():
+        name, equals, value = text.partition("=")
+        if not (equals and name.strip()):
+            raise UsageError(f"{option} {text} has no value.", hint=f"Write {option} axis=value.")
+        found[name.strip()] = _value(value.strip())
+    return found
+
+
+def _value(text: str) -> str | int | float:
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text
+
+
+JOURNAL = "journal.sqlite"
+NONE_YET = "{root} holds none yet; sweep run makes them."
+
+
+def known_runs(root: Path) -> list[str]:
+    """The names of the results folders under `root`, in the order of the alphabet."""
+    return sorted(path.parent.name for path in root.glob(f"*/{JOURNAL}")) if root.is_dir() else []
+
+
+def results_folder(run: str, root: Path) -> Path:
+    """The folder of a run: a path to it, an experiment's name under `root`, or an experiment file that was run.
+
+    Raises UsageError, with the nearest name, where there is none.
+    """
+    for candidate in (Path(run), root / run, root / Path(run).stem):
+        if (candidate / JOURNAL).is_file():
+            return candidate
+    names = known_runs(root)
+    hint = did_you_mean(Path(run).name, names).strip()
+    if not hint:
+        hint = f"There are: {', '.join(names)}." if names else NONE_YET.format(root=root)
+    raise UsageError(f"{run} is no results folder.", hint=hint)
+
 
 def known(context: typer.Context, incomplete: str) -> list[str]:
     """Names that a shell offers for RUN."""
-    from sweep.cli.locating import known_runs
-
     root = context.params.get("results") or "results"
     return [name for name in known_runs(Path(root)) if name.startswith(incomplete)]
 

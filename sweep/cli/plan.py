@@ -1,22 +1,158 @@
-"""`sweep plan`: what a run would do, without doing it."""
+"""Sweep plan."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from sweep.cli import options as shared
-from sweep.cli.checking import check_metrics
+from sweep.cli.console import bytes_text, columns, cut, filled, number_text, seconds_text
+from sweep.cli.run import check_metrics
 
 if TYPE_CHECKING:
     from sweep.engine.forecast import Forecast
-    from sweep.experiment.definition import Experiment
+    from sweep.experiment.experiment import Axis, Experiment
     from sweep.servers.base import Server
     from sweep.workflow.schemas import Model, NodeSchemas
+
+
+LABEL: Final = 12  # columns before what a label is about
+SHORT: Final = 60  # characters of one value of the first or last point
+
+
+def plan_lines(forecast: Forecast) -> list[str]:
+    """Name and question, then one labelled line a fact."""
+    plan = forecast.plan
+    experiment = plan.experiment
+    title = f"{experiment.name} — {experiment.description}" if experiment.description else experiment.name
+    lines = [*filled(title, rest="  "), *_lines("workflow", _workflow(forecast))]
+    for position, image in enumerate(plan.images.values()):
+        lines.append(_line("source" if position == 0 else "", f"{image.shown}  {image.width}×{image.height}"))
+    for position, text in enumerate(_axes(forecast) if plan.axes else ()):
+        lines.append(_line("axes" if position == 0 else "", text))
+    lines += _wrapped("points", _points(forecast), "     ")
+    if plan.sets:
+        lines += _wrapped("sets", list(plan.sets), " · ")
+    lines += _lines("order", _order(forecast))
+    lines += _lines("estimate", _estimate(forecast))
+    if plan.axes:
+        lines += _wrapped("first", _point(forecast, 0), " · ")
+        if len(plan) > 1:
+            lines += _wrapped("last", _point(forecast, len(plan) - 1), " · ")
+    for position, note in enumerate(plan.notes):
+        lines += _lines("note" if position == 0 else "", note)
+    return lines
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label:<10} {text}".rstrip()
+
+
+def _lines(label: str, text: str) -> list[str]:
+    """A label, and text as wide as the terminal allows."""
+    return filled(text, first=f"  {label:<10} ", rest=" " * (LABEL + 1))
+
+
+def _wrapped(label: str, parts: list[str], between: str) -> list[str]:
+    """Parts side by side, broken between parts only."""
+    room = columns() - LABEL - 1
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + len(between) + len(part) <= room:
+            lines[-1] += between + part
+        else:
+            lines.append(part)
+    return [_line(label if position == 0 else "", text) for position, text in enumerate(lines)]
+
+
+def _workflow(forecast: Forecast) -> str:
+    plan = forecast.plan
+    models = ", ".join(model.name for model in plan.models[:4]) + (
+        f" and {len(plan.models) - 4} more" if len(plan.models) > 4 else ""
+    )
+    where = ", ".join(f"{info.name} ({info.version})" for info in forecast.servers) or "the sandbox"
+    return f"{plan.experiment.workflow}" + (f" with {models}" if models else "") + f" on {where}"
+
+
+def _axes(forecast: Forecast) -> list[str]:
+    """A line an axis: its name, how many values, right-aligned, and which."""
+    axes = forecast.plan.axes
+    counts = [f"{len(axis.levels):,}" for axis in axes]
+    width, digits = max(map(len, (axis.name for axis in axes))), max(map(len, counts))
+    room = max(20, columns() - LABEL - 1 - width - digits - 5)
+    return [
+        f"{axis.name:<{width}}  {count:>{digits}}   {cut(_values(axis, forecast), room)}"
+        for axis, count in zip(axes, counts, strict=True)
+    ]
+
+
+def _values(axis: Axis, forecast: Forecast) -> str:
+    if axis.name in forecast.provisional:
+        return "drawn by the first run"
+    count = len(axis.levels)
+    shown = [_value(axis.levels[index].value) for index in range(count if count <= 4 else 2)]
+    text = (" · " if axis.kind in ("text", "label") else ", ").join(shown)
+    return text if count <= 4 else f"{text} … {_value(axis.levels[count - 1].value)}"
+
+
+def _value(value: object) -> str:
+    """On one line."""
+    return number_text(value) if isinstance(value, float) else " ".join(str(value).split())
+
+
+def _points(forecast: Forecast) -> list[str]:
+    plan = forecast.plan
+    sizes = [f"{len(dimension):,}" for dimension in plan.experiment.dimensions]
+    if plan.replicates > 1:
+        sizes.append(f"{plan.replicates} replicates")
+    full = plan.experiment.condition is None and plan.experiment.design.kind == "full"
+    product = f"{len(plan):,}" + ("" if full and len(sizes) < 2 else f" {'=' if full else 'of'} {' × '.join(sizes)}")
+    parts = [product, f"done {forecast.done:,}", f"new {forecast.new:,}"]
+    if forecast.failed:
+        parts.append(f"failed {forecast.failed:,}")
+    if forecast.former:
+        parts.append(f"kept from before {forecast.former:,}")
+    return parts
+
+
+def _order(forecast: Forecast) -> str:
+    order = forecast.plan.nesting
+    dimensions = forecast.plan.experiment.dimensions
+    names = [axis.name for factor in order.nesting for axis in dimensions[factor].axes] or ["one point"]
+    work = [
+        f"{count:,} {word}{'s' if count != 1 else ''}"
+        for count, word in (
+            (order.chosen.models, "model load"),
+            (order.chosen.loras, "LoRA load"),
+            (order.chosen.prompts, "prompt encoding"),
+            (order.chosen.images, "image encoding"),
+        )
+        if count
+    ]
+    spared = order.definition.models - order.chosen.models
+    if spared > 0:
+        work.append(f"{spared:,} model loads saved")
+    return f"{', '.join(names)}" + (f" ({', '.join(work)})" if work else "")
+
+
+def _estimate(forecast: Forecast) -> str:
+    if not forecast.new:
+        return "nothing to render"
+    disk = bytes_text(forecast.bytes)
+    if forecast.seconds is None:
+        return f"{disk} of pictures; how long it takes is known after the first ones"
+    count = max(1, len(forecast.servers))
+    servers = "1 server" if count == 1 else f"{count} servers"
+    return f"about {seconds_text(forecast.seconds)} on {servers} (from {forecast.renders} earlier renders) · {disk}"
+
+
+def _point(forecast: Forecast, index: int) -> list[str]:
+    first, *rest = (f"{name} {cut(_value(value), SHORT)}" for name, value in forecast.plan.grid[index].values.items())
+    return [f"{index:,}: {first}", *rest]
 
 
 def plan(
@@ -36,9 +172,9 @@ def plan(
     import anyio
 
     from sweep.cli.console import say
-    from sweep.cli.serving import Access
+    from sweep.cli.servers import Access
     from sweep.engine.forecast import as_json as to_json
-    from sweep.experiment.definition import Experiment
+    from sweep.experiment.experiment import Experiment
 
     experiment = Experiment.load(file, set_ or ())
     check_metrics(experiment)
@@ -47,7 +183,6 @@ def plan(
     if as_json:
         say(json.dumps(to_json(forecast), ensure_ascii=False))
         return
-    from sweep.cli.planned import plan_lines
 
     for line in plan_lines(forecast):
         say(line)

@@ -29,9 +29,9 @@ def report(
     One page to explore the grid, that works offline. Pictures not measured yet are measured first.
     """
     from sweep.cli.console import counting, say
-    from sweep.cli.locating import results_folder
-    from sweep.record.table import Results, write_tables
-    from sweep.report.making import report as make
+    from sweep.cli.options import results_folder
+    from sweep.record.results import Results, write_tables
+    from sweep.report.report import report as make
 
     folder = results_folder(run, results)
     with counting("measuring") as count:
@@ -58,7 +58,7 @@ def view(
     import anyio
 
     from sweep.cli.console import say
-    from sweep.cli.locating import results_folder
+    from sweep.cli.options import results_folder
     from sweep.errors import UsageError
     from sweep.report.live import serve_view
 
@@ -99,7 +99,7 @@ def compare(
     Says what moved and what is missing, and writes a page with both side by side.
     """
     from sweep.cli.console import here, say
-    from sweep.cli.locating import results_folder
+    from sweep.cli.options import results_folder
     from sweep.report.compare import write_comparison
 
     found = write_comparison(results_folder(run_a, results), results_folder(run_b, results), out=output)

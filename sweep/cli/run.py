@@ -1,26 +1,140 @@
-"""`sweep run`: render what is open of an experiment."""
+"""Sweep run."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+
+import anyio
+import typer
 
 from sweep.cli import options as shared
-from sweep.cli import run_options as own
-from sweep.cli.checking import check_metrics
+from sweep.engine import events
+from sweep.errors import SweepError
 
 if TYPE_CHECKING:
     from sweep.cli.progress import Style
-    from sweep.cli.serving import Access
-    from sweep.cli.watching import PageOf
+    from sweep.cli.servers import Access
     from sweep.engine.options import RunOptions
-    from sweep.engine.summary import RunSummary
-    from sweep.experiment.definition import Experiment
+    from sweep.engine.run import RunSummary
+    from sweep.experiment.experiment import Experiment
+    from sweep.report.live import View
     from sweep.servers.base import Server
-    from sweep.study.contract import StudyJson
+    from sweep.study.schema import StudyJson
+
+
+Concurrency: TypeAlias = Annotated[
+    int | None,
+    typer.Option(min=1, help="Items at a server at once (default: two a device).", show_default=False, metavar="N"),
+]
+Attempts: TypeAlias = Annotated[
+    int, typer.Option(min=1, help="Attempts at a variation before its row says failed.", metavar="N")
+]
+RetryFailed: TypeAlias = Annotated[bool, typer.Option("--retry-failed", help="Try variations again that failed.")]
+MaxFailures: TypeAlias = Annotated[
+    str | None, typer.Option(help="End the run at so many failures: a count, or a share such as 20%.", metavar="N")
+]
+Fuse: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        help="Variations sent as one item: off, auto (as many as pay) or a number. "
+        "Faster for quick models; each picture's own graph then shows its neighbours, too.",
+        metavar="N",
+    ),
+]
+Shard: TypeAlias = Annotated[
+    str | None, typer.Option(help="Only this part of the grid: 2/5 is the second of five.", metavar="K/N")
+]
+Priority: TypeAlias = Annotated[bool, typer.Option("--priority", help="Go ahead of what is pending on the server.")]
+IdleOnly: TypeAlias = Annotated[bool, typer.Option("--idle-only", help="Wait while other people's items are queued.")]
+Board: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Put the pictures on this board of the server; made where it is missing.", metavar="NAME"),
+]
+Intermediate: TypeAlias = Annotated[
+    bool, typer.Option("--intermediate", help="Keep the pictures out of the server's gallery.")
+]
+Progress: TypeAlias = Annotated[
+    Literal["auto", "rich", "plain", "json", "none"],
+    typer.Option(help="How progress is shown: auto, rich, plain, json or none.", metavar="HOW"),
+]
+Report: TypeAlias = Annotated[
+    bool, typer.Option("--report/--no-report", help="Measure the pictures and write report.html at the end.")
+]
+ViewOption: TypeAlias = Annotated[bool, typer.Option("--view", help="Open a page that shows pictures as they arrive.")]
+
+
+PageOf: TypeAlias = Callable[[Path], AbstractAsyncContextManager["View"]]
+
+
+@asynccontextmanager
+async def watched(display: events.Listener, page_of: PageOf | None) -> AsyncIterator[events.Listener]:
+    """A listener that passes events on to `display` and, with `page_of`, serves and opens the live page.
+
+    The page is served from the moment the run has a folder until the block ends.
+    """
+    if page_of is None:
+        yield display
+        return
+    begun: list[Path] = []
+    started = anyio.Event()
+    heard: list[events.Listener] = []
+
+    def listen(event: events.Event) -> None:
+        display(event)
+        if isinstance(event, events.RunStarted):
+            begun.append(Path(event.folder))
+            started.set()
+        for listener in heard:
+            listener(event)
+
+    async def serve() -> None:
+        await started.wait()
+        async with page_of(begun[0]) as page:
+            heard.append(page.heard)
+            display(events.Notice(message=f"live at {page.url}"))
+            await anyio.to_thread.run_sync(typer.launch, page.url)
+            await anyio.sleep_forever()
+
+    failure: BaseException | None = None
+    async with anyio.create_task_group() as serving:
+        serving.start_soon(serve)
+        try:
+            yield listen
+        except (SweepError, OSError, KeyboardInterrupt) as error:  # as it is, not in a group
+            failure = error
+        serving.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+def check_metrics(experiment: Experiment) -> None:
+    """Raises ExperimentError, with the place in the file, where `study: {metrics: …}` names none that is known here."""
+    if not experiment.study.metrics:
+        return
+    from sweep.errors import ExperimentError, Problem, UsageError
+    from sweep.study.metrics.registry import resolve
+
+    problems = []
+    for at, name in enumerate(experiment.study.metrics):
+        try:
+            resolve([name])
+        except UsageError as error:
+            line, column = experiment.where_value_is(f"study.metrics.{at}") or (None, None)
+            problems.append(Problem(message=f"study.metrics: {error}", line=line, column=column))
+    if problems:
+        raise ExperimentError.of(problems, experiment.source or experiment.name)
+
+
+def quickest() -> dict[str, bool]:
+    """What `anyio.run` is to be given as `backend_options`."""
+    return {"use_uvloop": find_spec("uvloop") is not None}
+
 
 MOST = 1000  # levels of an axis that a live page shows before they are rendered
 
@@ -30,19 +144,19 @@ def run(
     server: shared.Servers = None,
     set_: shared.Overrides = None,
     results: shared.ResultsRoot = Path("results"),
-    concurrency: own.Concurrency = None,
-    attempts: own.Attempts = 4,
-    retry_failed: own.RetryFailed = False,
-    max_failures: own.MaxFailures = None,
-    fuse: own.Fuse = "off",
-    shard: own.Shard = None,
-    priority: own.Priority = False,
-    idle_only: own.IdleOnly = False,
-    board: own.Board = None,
-    intermediate: own.Intermediate = False,
-    progress: own.Progress = "auto",
-    report: own.Report = True,
-    view: own.View = False,
+    concurrency: Concurrency = None,
+    attempts: Attempts = 4,
+    retry_failed: RetryFailed = False,
+    max_failures: MaxFailures = None,
+    fuse: Fuse = "off",
+    shard: Shard = None,
+    priority: Priority = False,
+    idle_only: IdleOnly = False,
+    board: Board = None,
+    intermediate: Intermediate = False,
+    progress: Progress = "auto",
+    report: Report = True,
+    view: ViewOption = False,
     queue: shared.Queue = "default",
     ca_file: shared.CaFile = None,
     credentials: shared.Credentials = None,
@@ -53,10 +167,10 @@ def run(
     --results. Run it again to resume; edit the file and only new points are rendered. Ctrl-C once finishes what is in
     flight and ends; twice cancels it.
     """
-    from sweep.cli.serving import Access
+    from sweep.cli.servers import Access
     from sweep.engine.options import FailureLimit, RunOptions, parse_fusion, parse_shard
     from sweep.errors import UsageError
-    from sweep.experiment.definition import Experiment
+    from sweep.experiment.experiment import Experiment
 
     experiment = Experiment.load(file, set_ or ())
     options = RunOptions(
@@ -102,8 +216,6 @@ def rendered(experiment: Experiment, access: Access, options: RunOptions, show: 
     """Render what is open of an experiment, say what came of it, and give the exit code."""
     import anyio
 
-    from sweep.cli.loop import quickest
-
     check_metrics(experiment)
     clients, page_of = access.clients(experiment), show.live_page(experiment)
     summary = anyio.run(_render, experiment, clients, options, results, show.style, page_of, backend_options=quickest())
@@ -119,10 +231,9 @@ async def _render(
     page_of: PageOf | None,
 ) -> RunSummary:
     from sweep.cli.progress import progress
-    from sweep.cli.serving import or_sandbox
-    from sweep.cli.watching import watched
-    from sweep.engine.runner import run as render
-    from sweep.engine.stopping import Stop, signals
+    from sweep.cli.servers import or_sandbox
+    from sweep.engine.run import run as render
+    from sweep.engine.shutdown import Stop, signals
 
     stop = Stop()
     with signals(stop), progress(style) as display:
@@ -136,7 +247,7 @@ async def _render(
 def _finish(summary: RunSummary, *, page: bool, quiet: bool) -> int:
     """Measure and make the page where anything is new, say what was done, and give the exit code."""
     from sweep.cli.console import complain, say
-    from sweep.cli.ending import ending_lines, finding_lines, marginal_table, show_table
+    from sweep.cli.run_summary import ending_lines, finding_lines, marginal_table, show_table
     from sweep.errors import SweepError
 
     study: StudyJson | None = None
@@ -165,8 +276,8 @@ def _finish(summary: RunSummary, *, page: bool, quiet: bool) -> int:
 
 def _page(summary: RunSummary) -> StudyJson:
     from sweep.cli.study import measured_study
-    from sweep.record.table import write_tables
-    from sweep.report.making import report
+    from sweep.record.results import write_tables
+    from sweep.report.report import report
 
     study = measured_study(summary.folder)
     write_tables(summary.folder)

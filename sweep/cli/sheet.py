@@ -41,11 +41,10 @@ def sheet(
     With the values of the axes beside them; or along one axis, moving or as a strip.
     """
     from sweep.cli.console import say
-    from sweep.cli.locating import results_folder
-    from sweep.cli.values import assignments
+    from sweep.cli.options import assignments, results_folder
     from sweep.errors import UsageError
-    from sweep.report.sheet import SheetRequest, write_sheet
-    from sweep.report.strip import write_animation, write_filmstrip
+    from sweep.report.animation import write_animation, write_filmstrip
+    from sweep.report.contact_sheet import SheetRequest, write_sheet
 
     folder = results_folder(run, results)
     levels = assignments(fixed, "--fix")

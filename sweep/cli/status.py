@@ -11,7 +11,7 @@ import typer
 from sweep.cli import options as shared
 
 if TYPE_CHECKING:
-    from sweep.record.standing import Standing
+    from sweep.record.status import Standing
 
 
 def status(
@@ -24,8 +24,8 @@ def status(
     Without RUN, a line for each run in --results.
     """
     from sweep.cli.console import say
-    from sweep.cli.locating import results_folder
-    from sweep.record.standing import standing
+    from sweep.cli.options import results_folder
+    from sweep.record.status import standing
 
     if run is None:
         return _all(results, as_json=as_json)
@@ -38,9 +38,9 @@ def status(
 def _all(root: Path, *, as_json: bool) -> int:
     """A line for each run under `root`; one that cannot be read says why, and so does the exit code."""
     from sweep.cli.console import complain, say
-    from sweep.cli.locating import NONE_YET, known_runs
+    from sweep.cli.options import NONE_YET, known_runs
     from sweep.errors import RecordError
-    from sweep.record.standing import standing
+    from sweep.record.status import standing
 
     found: list[Standing] = []
     unread: list[RecordError] = []

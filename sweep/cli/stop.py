@@ -25,8 +25,8 @@ def cancel(run: shared.Run, results: shared.ResultsRoot = Path("results")) -> No
 
 def _ask(run: str, results: Path, stage: int) -> None:
     from sweep.cli.console import say
-    from sweep.cli.locating import results_folder
-    from sweep.engine.stopping import ask
+    from sweep.cli.options import results_folder
+    from sweep.engine.shutdown import ask
     from sweep.errors import UsageError
     from sweep.record.lock import holder, in_use
 

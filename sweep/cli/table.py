@@ -11,8 +11,9 @@ import typer
 from sweep.cli import options as shared
 
 if TYPE_CHECKING:
+    from sweep.record.results import Results
     from sweep.record.rows import Where
-    from sweep.record.table import Results
+
 
 Format: TypeAlias = Literal["csv", "parquet", "json", "md"]
 FORMS: Final[Mapping[str, Format]] = {".csv": "csv", ".parquet": "parquet", ".json": "json", ".md": "md"}
@@ -51,9 +52,9 @@ def table(
     """
     import sys
 
-    from sweep.cli.locating import results_folder
+    from sweep.cli.options import results_folder
     from sweep.errors import UsageError
-    from sweep.record.table import Results
+    from sweep.record.results import Results
 
     opened = Results.open(results_folder(run, results))
     rows = _filter(opened, where, former=former) if where else None

@@ -14,7 +14,7 @@ import typer
 from sweep.cli import options as shared
 
 if TYPE_CHECKING:
-    from sweep.cli.serving import Access
+    from sweep.cli.servers import Access
     from sweep.record.verify import Finding
 
 
@@ -32,9 +32,9 @@ def verify(
     And the journal against itself. Exits with 4 where something is wrong and was not repaired.
     """
     from sweep.cli.console import say
-    from sweep.cli.locating import results_folder
-    from sweep.cli.serving import Access
-    from sweep.record.table import Results
+    from sweep.cli.options import results_folder
+    from sweep.cli.servers import Access
+    from sweep.record.results import Results
 
     folder = results_folder(run, results)
     findings = Results.open(folder).verify()
@@ -65,8 +65,7 @@ def _repaired(folder: Path, findings: list[Finding], access: Access, tell: Calla
     """Open again what is damaged, render it where that is possible, and give the exit code."""
     import anyio
 
-    from sweep.record.repair import reopen_damaged
-    from sweep.record.verify import REPAIRABLE
+    from sweep.record.verify import REPAIRABLE, reopen_damaged
 
     opened = anyio.run(reopen_damaged, folder, findings)
     words = "variation is" if opened == 1 else "variations are"
@@ -82,7 +81,7 @@ def _repaired(folder: Path, findings: list[Finding], access: Access, tell: Calla
 
 def _on_sandbox(folder: Path) -> bool:
     """Whether the last run needed no server of anybody's."""
-    from sweep.record.table import Results
+    from sweep.record.results import Results
 
     servers = Results.open(folder).runs()[-1].facts.servers
     return bool(servers) and all(server.get("sandbox") == "true" for server in servers)
@@ -92,7 +91,7 @@ def _render(folder: Path, access: Access) -> int:
     """What is open of the experiment as it was run, into the folder as it is called now."""
     from sweep.cli.run import Show, rendered
     from sweep.engine.options import RunOptions
-    from sweep.experiment.definition import Experiment
+    from sweep.experiment.experiment import Experiment
 
     experiment = Experiment.load(folder / "experiment.yaml", [f"name={json.dumps(folder.name)}"])
     options = RunOptions(board=experiment.board, command=("sweep", *sys.argv[1:]))

@@ -1,24 +1,24 @@
-"""One job at one server: from the intent on record to pictures on disk, or to what should be done instead.
-
-The order is the promise. The intent is durable before the request leaves; an answer that was lost is asked about
-before anything is submitted again; a picture is whole on disk before the record says so.
-"""
+"""Attempt: submit, follow, download, settle one item."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from sweep.engine import checkpoints, events
-from sweep.engine.desk import Desk, Flight, Next
-from sweep.engine.fetching import Pictures
-from sweep.engine.packing import Package, batch_id, point
-from sweep.engine.pool import Member
-from sweep.engine.settling import Settlement, failure
-from sweep.engine.tasks import tasks, together
-from sweep.engine.work import Job
+import anyio
+from anyio.abc import TaskGroup
+
+from sweep.engine import events
+from sweep.engine import options as checkpoints
+from sweep.engine.events import Listener
+from sweep.engine.options import RunOptions
+from sweep.engine.server_pool import Member
+from sweep.engine.submission import Package, batch_id, point
+from sweep.engine.task_groups import tasks, together
+from sweep.engine.work_queue import Job
 from sweep.errors import (
     AttemptError,
     ItemLostError,
@@ -28,10 +28,230 @@ from sweep.errors import (
     TransientError,
     VariationError,
 )
-from sweep.plan.instance import Instance
-from sweep.record.base import Intent, Standing
-from sweep.servers.base import Ended, Rendered, Started, Submission, Ticket
-from sweep.servers.faults import TIMED_OUT, NoAnswerError
+from sweep.plan.plan import Instance
+from sweep.record.base import Failure, Intent, Journal, Point, Rendering, Standing, Times
+from sweep.record.files import Checkpoint, no_checkpoint
+from sweep.record.images import ImageStore
+from sweep.servers.base import Ended, Rendered, ServerImage, Started, Submission, Ticket
+from sweep.servers.invokeai.responses import TIMED_OUT, NoAnswerError
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """An item at a server, or on its way there, and the points it renders."""
+
+    member: Member
+    points: tuple[Point, ...]
+    outputs: tuple[str, ...]  # the nodes that give their pictures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """Shared by every attempt of a run. `flights` is by batch id: what stage 2 of a stop has to cancel."""
+
+    journal: Journal
+    store: ImageStore
+    options: RunOptions
+    listener: Listener
+    destination: str
+    run: int
+    kinds: Mapping[str, str]  # of the axes, by name: they shape the names of files
+    downloads: anyio.CapacityLimiter
+    leave: Callable[[Member, ServerError], None]
+    took: Callable[[Member], None]  # the member took an item
+    abandon: Callable[[Intent], None]  # others took it over: its server cancels it when it comes back
+    outcome: Callable[[str | None], None]  # told of every outcome: None for a success, else what failed
+    checkpoint: Checkpoint = no_checkpoint
+    chance: random.Random = field(default_factory=random.Random)
+    flights: dict[str, Flight] = field(default_factory=dict)
+
+    def stem(self, point: Point) -> str:
+        """The name of a variation's picture file, without its ending."""
+        return self.store.stem(point.index, point.values, self.kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """What is left of a job, to be tried `delay` seconds from now at the earliest."""
+
+    job: Job
+    delay: float = 0.0
+
+
+class Settlement:
+    """Writes the outcomes of one job at one server."""
+
+    def __init__(self, desk: Desk, member: Member, job: Job, points: dict[str, Point]) -> None:
+        self._desk = desk
+        self._member = member
+        self._job = job
+        self._points = points
+
+    def times(self, key: str, ended: Ended) -> Times:
+        """When the server had the variation: of an item of several, its equal share, since they run interleaved."""
+        begun, done = ended.started_at, ended.finished_at
+        if begun and done and len(self._points) > 1:
+            share = (done - begun) / len(self._points)
+            begun += share * list(self._points).index(key)
+            done = begun + share
+        return Times(queued_at=ended.queued_at, started_at=begun, finished_at=done)
+
+    async def complete(self, instance: Instance, renderings: Sequence[Rendering], ended: Ended) -> None:
+        """Its pictures are on disk."""
+        times = self.times(instance.key, ended)
+        await self._desk.journal.complete(instance.key, renderings, times)
+        seconds = None
+        if times.started_at and times.finished_at:
+            seconds = (times.finished_at - times.started_at).total_seconds()
+        self._desk.outcome(None)
+        self._desk.listener(
+            events.Completed(
+                key=instance.key,
+                index=instance.variation.index,
+                server=self._member.name,
+                values=instance.variation.values,
+                paths=tuple(rendering.path for rendering in renderings),
+                seconds=seconds,
+            )
+        )
+
+    async def alone(self, instances: Sequence[Instance]) -> list[Next]:
+        """Variations whose item failed through another's fault: each by itself, at once, without an attempt counted."""
+        await together(*(self._desk.journal.withdraw(instance.key) for instance in instances))
+        return [Next(Job(instances=(instance,))) for instance in instances]
+
+    async def fell_short(
+        self, instances: Sequence[Instance], intents: Sequence[Intent], error: AttemptError
+    ) -> list[Next]:
+        """An attempt brought nothing for these: another one where that may help, else a failed row."""
+        numbers = {intent.key: intent.number for intent in intents}
+        again: list[Instance] = []
+        for instance in instances:
+            if isinstance(error, TransientError) and numbers.get(instance.key, 1) < self._desk.options.attempts:
+                again.append(instance)
+            else:
+                await self._fail(instance, error)
+        if not again:
+            return []
+        await together(*(self._desk.journal.attempt_failed(i.key, failure(error)) for i in again))
+        delay = self._desk.options.backoff.delay(max(numbers.values(), default=1), self._desk.chance)
+        for instance in again:
+            self._desk.listener(
+                events.Retrying(
+                    key=instance.key,
+                    index=instance.variation.index,
+                    server=self._member.name,
+                    attempt=numbers.get(instance.key, 1),
+                    delay=delay,
+                    error=_sentence(error),
+                )
+            )
+        jobs = replace(self._job, instances=tuple(again)).again(avoid=self._member.url).split()
+        return [Next(job, delay) for job in jobs]
+
+    async def _fail(self, instance: Instance, error: AttemptError) -> None:
+        await self._desk.journal.fail(self._points[instance.key], failure(error))
+        self._desk.outcome(_sentence(error))
+        self._desk.listener(
+            events.Failed(
+                key=instance.key,
+                index=instance.variation.index,
+                server=self._member.name,
+                values=instance.variation.values,
+                error=_sentence(error),
+            )
+        )
+
+
+def failure(error: AttemptError) -> Failure:
+    """The error as the record keeps it."""
+    return Failure(kind=error.kind, message=error.message)
+
+
+def _sentence(error: AttemptError) -> str:
+    return f"{error.kind}: {error.message}"
+
+
+TRIES: Final = 8  # to fetch one picture: it was paid for, so it is asked for more often than a rendering is tried
+
+
+class Pictures:
+    """The pictures of one item, each fetched once, as soon as it is known."""
+
+    def __init__(self, desk: Desk, member: Member, package: Package, points: dict[str, Point]) -> None:
+        self._desk = desk
+        self._member = member
+        self._package = package
+        self._points = points
+        self._brought: dict[tuple[str, int], Rendering | AttemptError] = {}
+        self._asked: set[tuple[str, int]] = set()
+
+    def fetch(self, image: ServerImage, group: TaskGroup) -> None:
+        """Begin to fetch it, unless that was begun before or it is none of the item's outputs."""
+        place = (image.node, image.iteration)
+        owner = self._package.owners.get(image.node)
+        if owner is None or owner not in self._points or place in self._asked:
+            return
+        ordinal = sum(1 for node, _ in self._asked if self._package.owners[node] == owner)
+        self._asked.add(place)
+
+        async def one() -> None:
+            self._brought[place] = await _bring(self._desk, self._member, self._points[owner], image, ordinal)
+
+        group.start_soon(one)
+
+    def of(self, key: str) -> list[Rendering]:
+        """What is on disk for a variation, ordered by node and iteration."""
+        return [item for item in self._all(key) if isinstance(item, Rendering)]
+
+    def problem(self, key: str) -> AttemptError | None:
+        """Why one of its pictures cannot be had, if one cannot."""
+        return next((item for item in self._all(key) if isinstance(item, AttemptError)), None)
+
+    def complete(self, key: str) -> bool:
+        """Whether every output node of the variation gave a picture that is on disk."""
+        done = {node for (node, _), item in self._brought.items() if isinstance(item, Rendering)}
+        return bool(done) and done >= set(self._package.fused.outputs[key])
+
+    def _all(self, key: str) -> list[Rendering | AttemptError]:
+        return [item for place, item in sorted(self._brought.items()) if self._package.owners[place[0]] == key]
+
+
+async def _bring(
+    desk: Desk, member: Member, point: Point, image: ServerImage, ordinal: int
+) -> Rendering | AttemptError:
+    """Fetch one picture, verify it and write it; `ordinal` counts the pictures of a variation from 0.
+
+    Gives the error where it cannot be had: the picture was rendered, so what to do about it is the caller's
+    business. Raises RecordError where it cannot be written.
+    """
+    tries = 0
+    while True:
+        try:
+            async with desk.downloads:
+                data = await member.server.fetch(image, desk.options.max_image_bytes)
+                desk.checkpoint(checkpoints.FETCHED)
+                saved = await desk.store.save(data, desk.stem(point), point.key, ordinal)
+            desk.checkpoint(checkpoints.SAVED)
+            return Rendering(
+                path=saved.path,
+                image_name=image.name,
+                node=image.node,
+                iteration=image.iteration,
+                width=saved.width,
+                height=saved.height,
+                sha256=saved.sha256,
+                size=saved.size,
+            )
+        except TransientError as error:
+            tries += 1
+            if tries >= (desk.options.attempts if isinstance(error, (NoAnswerError, OverloadedError)) else TRIES):
+                return error
+            asked = error.retry_after if isinstance(error, OverloadedError) else None
+            await anyio.sleep(desk.options.backoff.delay(tries, desk.chance, asked))
+        except AttemptError as error:
+            return error
+
 
 ABANDONED: Final = "Abandoned"  # the kind of an attempt whose server left, and may still render it when it is back
 MOST_STRANDINGS: Final = 12  # of one job: a server that leaves at it every time is not waited for for ever

@@ -1,11 +1,12 @@
-"""What a run may be told: limits, patience, where pictures go. Plain values; none of them decides a picture."""
+"""RunOptions, failure limits and circuit breaker."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
-from sweep.engine.retry import Backoff
+from sweep.engine.limits import Backoff
 from sweep.errors import UsageError
 
 
@@ -82,3 +83,52 @@ class RunOptions:
     fuse: int | None = 1  # variations an item; None: as many as pay
     shard: tuple[int, int] | None = None  # (k, n): only the k-th of n parts of the grid, k from 1
     command: Sequence[str] = ()  # what was typed, for the record
+
+
+class Verdict:
+    """Counts the outcomes of this run; `reason` is the sentence for which it should end, empty while it should not."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self._limit = options.failures
+        self._most_alike = options.alike
+        self._last = ""
+        self._alike = 0
+        self.succeeded = 0
+        self.failed = 0
+        self.reason = ""
+
+    @property
+    def outcomes(self) -> int:
+        """How many variations this run brought to an end."""
+        return self.succeeded + self.failed
+
+    def after(self, failure: str | None) -> str:
+        """Count one outcome (None: it succeeded); gives `reason` at the moment it becomes true, else nothing."""
+        if failure is None:
+            self.succeeded += 1
+            self._alike, self._last = 0, ""
+        else:
+            self.failed += 1
+            self._alike = self._alike + 1 if failure == self._last else 1
+            self._last = failure
+        if self.reason:
+            return ""
+        self.reason = self._judge()
+        return self.reason
+
+    def _judge(self) -> str:
+        if self._limit.reached(self.failed, self.failed + self.succeeded):
+            return f"{self.failed} variations failed, which is the limit given; no more are begun."
+        if self._alike >= self._most_alike:
+            return f"The last {self._alike} variations failed alike ({self._last}); no more are begun."
+        return ""
+
+
+INTENDED: Final = "attempt.intended"  # on record, and nothing sent
+TAKEN: Final = "attempt.taken"  # the server has it, the record does not know
+ENDED: Final = "attempt.ended"  # the server is done, the record does not know
+FETCHED: Final = "attempt.fetched"  # a picture is in memory
+SAVED: Final = "attempt.saved"  # a picture is on disk, the record does not know
+
+ENGINE_POINTS: Final = (INTENDED, TAKEN, ENDED, FETCHED, SAVED)
+"""In this order, for every attempt that goes well."""

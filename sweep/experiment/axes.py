@@ -1,16 +1,86 @@
-"""Axes whose values are listed: one function a kind, what a file says in and levels out."""
+"""Axis kinds: list, range, seeds, zip, CSV, text lines, dynamic prompts."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+import csv
+import io
+import math
+import re
+import warnings
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from glob import glob
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from sweep.experiment.levels import LinearLevels, ListLevels, LogLevels, ReplacingLevels, UndrawnLevels
-from sweep.experiment.naming import AxisError, Naming, SettingReader, kind_of
-from sweep.experiment.values import Axis, Dimension, Level, Scalar, Setting
-from sweep.experiment.vocabulary import is_picture, said, value_fault
+from sweep.errors import ExperimentError, did_you_mean
+from sweep.experiment.document import did_you_mean_file, read_text
+from sweep.experiment.levels import (
+    LazyLevels,
+    LinearLevels,
+    ListLevels,
+    LogLevels,
+    Number,
+    ReplacingLevels,
+    UndrawnLevels,
+    fraction,
+)
+from sweep.experiment.model import Axis, AxisKind, Dimension, Level, Scalar, Setting
+from sweep.experiment.roles import SEED_MAX, base_role, bounds, is_picture, role_of, said, value_fault
+
+if TYPE_CHECKING:
+    from dynamicprompts.generators import CombinatorialPromptGenerator
+    from dynamicprompts.wildcards import WildcardManager
+
+
+class AxisError(ValueError):
+    """What is wrong with an axis, as a whole sentence without its full stop; `part` is where in the axis it is."""
+
+    def __init__(self, message: str, *part: str | int) -> None:
+        super().__init__(message)
+        self.message = message
+        self.part = part
+        self.others: tuple[AxisError, ...] = ()  # further faults of the same axis
+
+    @staticmethod
+    def raise_any(faults: Sequence[AxisError]) -> None:
+        """Raises the first, with the others; returns where there is none."""
+        if faults:
+            faults[0].others = tuple(faults[1:])
+            raise faults[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """What an axis is called, what it sets, and whether equal values may stand in it (zipped axes repeat theirs)."""
+
+    name: str
+    targets: tuple[str, ...]
+    place: str  # how the file is told where: axes.seed
+    repeats: bool = False
+
+
+class SettingReader(Protocol):
+    """Turns a raw value into what `target` is set to (a path into a picture); raises AxisError."""
+
+    def __call__(self, target: str, raw: Any, *part: str | int) -> Setting: ...
+
+
+def kind_of(targets: Sequence[str], values: Iterable[Scalar]) -> AxisKind:
+    """The kind of column an axis makes: what its role says, or else what its values are."""
+    role = role_of(targets[0]) if targets else None
+    if role is not None and role.kind == "integer":
+        return "seed" if base_role(targets[0]) == "seed" else "integer"
+    if role is not None:
+        return "number" if role.kind == "number" else "image" if role.kind == "image" else "text"
+    types = {type(value) for value in values if value is not None}
+    if types == {bool}:
+        return "boolean"
+    if types == {int}:
+        return "seed" if targets and targets[0].endswith(".seed") else "integer"
+    return "number" if types and types <= {int, float} else "text"
+
 
 MAX_TOLD: Final = 20  # faults of one axis; who has more has one reason for all
 
@@ -155,3 +225,254 @@ def zipped(axes: Sequence[Axis], place: str) -> Dimension:
 
 def _count(axis: Axis) -> str:
     return f"{len(axis.levels)} value{'s' if len(axis.levels) != 1 else ''}"
+
+
+MAX_LEVELS: Final = 10**9
+MAX_LISTED: Final = 1_000_000  # on a log scale, where each is computed to see whether all are whole
+
+
+def step_axis(naming: Naming, start: Number, stop: Number, step: Number) -> tuple[Axis, list[str]]:
+    """start, start + step, … never past stop; with a notice where stop is not met. Raises AxisError for step 0 or
+    one that leads away.
+    """
+    if step == 0:
+        raise AxisError(f"{naming.place}: step is 0, so stop is never reached", "step")
+    first, last, by = fraction(start), fraction(stop), fraction(step)
+    if (last - first) / by < 0:
+        raise AxisError(f"{naming.place}: step {said(step)} leads away from stop {said(stop)}", "step")
+    count = math.floor((last - first) / by) + 1
+    if count > MAX_LEVELS:
+        raise AxisError(f"{naming.place} has {count:,} values; the most is {MAX_LEVELS:,}", "step")
+    whole = all(isinstance(number, int) for number in (start, stop, step))
+    levels = LinearLevels(first, by, count, naming.targets, whole=_whole(naming, whole, first, by))
+    reached = levels.value(count - 1)
+    notices = []
+    if first + by * (count - 1) != last:
+        notices.append(f"{naming.place} ends at {said(reached)}: steps of {said(step)} do not meet stop {said(stop)}.")
+    return _numeric(naming, levels), notices
+
+
+def _whole(naming: Naming, written_whole: bool, *steps: Fraction) -> bool:
+    """Whether values are ints: as the role says; without a role, as they are written."""
+    role = role_of(naming.targets[0]) if naming.targets else None
+    if role is None:
+        return written_whole
+    if role.kind == "integer" and any(step.denominator != 1 for step in steps):
+        raise AxisError(f"{naming.place} must be whole numbers; these steps are not")
+    return role.kind == "integer"
+
+
+def num_axis(naming: Naming, start: Number, stop: Number, num: int, scale: str) -> Axis:
+    """`num` values from start to stop. Raises AxisError where a log scale meets 0, or one value two ends."""
+    if num == 1 and start != stop:
+        raise AxisError(f"{naming.place}: one value cannot be both {said(start)} and {said(stop)}", "num")
+    if num > 1 and start == stop:
+        raise AxisError(f"{naming.place}: {num} values between {said(start)} and {said(stop)} are all the same", "num")
+    first, last = fraction(start), fraction(stop)
+    if scale == "linear":
+        step = (last - first) / (num - 1) if num > 1 else fraction(0)
+        whole = first.denominator == 1 and step.denominator == 1 and isinstance(start, int) and isinstance(stop, int)
+        return _numeric(
+            naming, LinearLevels(first, step, num, naming.targets, whole=_whole(naming, whole, first, step))
+        )
+    if first <= 0 or last <= 0:
+        raise AxisError(f"{naming.place}: a log scale needs start and stop above 0", "scale")
+    if num > MAX_LISTED:
+        raise AxisError(f"{naming.place}: a log scale has at most {MAX_LISTED:,} values", "num")
+    trial = LogLevels(start, stop, num, naming.targets, whole=False)
+    steps = [fraction(float(trial.exact(at))) for at in range(num)]
+    written_whole = isinstance(start, int) and isinstance(stop, int) and all(s.denominator == 1 for s in steps)
+    levels = LogLevels(start, stop, num, naming.targets, whole=_whole(naming, written_whole, *steps))
+    return _numeric(naming, levels)
+
+
+def _numeric(naming: Naming, levels: LazyLevels) -> Axis:
+    ends = (levels.value(0), levels.value(len(levels) - 1))
+    for target in naming.targets:
+        role = role_of(target)
+        if role is None:
+            continue
+        if role.kind not in ("number", "integer"):
+            raise AxisError(f"{naming.place} holds numbers, but {target} is set to a text")
+        for end, part in zip(ends, ("start", "stop"), strict=True):
+            if value_fault(target, end):
+                allowed = bounds(role.low, role.high)
+                raise AxisError(f"{naming.place} reaches {said(end)}, but {target} must be {allowed}", part)
+    return Axis(naming.name, kind_of(naming.targets, ends), levels)
+
+
+def seed_axis(naming: Naming, count: int, start: int | None) -> Axis:
+    """`count` seeds from start on, or still to be drawn where there is no start."""
+    if start is None:
+        return Axis(naming.name, "seed", UndrawnLevels(naming.name, count, naming.targets))
+    if not (start >= 0 and start + count - 1 <= SEED_MAX):
+        raise AxisError(f"{naming.place}: seeds are 0 to {SEED_MAX}; these reach {start + count - 1}", "start")
+    return Axis(naming.name, "seed", LinearLevels(fraction(start), fraction(1), count, naming.targets, whole=True))
+
+
+def drawn_dimensions(
+    dimensions: tuple[Dimension, ...], seeds: Mapping[str, tuple[int, ...]], undrawn: Mapping[str, int]
+) -> tuple[Dimension, ...]:
+    """`dimensions` with the seeds of undrawn axes in their place. Raises ExperimentError where they do not fit."""
+    for name, values in seeds.items():
+        if name not in undrawn:
+            raise ExperimentError(f"{name} is not an axis of seeds that are still to be drawn.")
+        if len(values) != undrawn[name] or len(set(values)) != len(values):
+            raise ExperimentError(f"Axis {name} needs {undrawn[name]} different seeds, not {len(values)}.")
+        if not all(0 <= seed <= SEED_MAX for seed in values):
+            raise ExperimentError(f"Seeds are 0 to {SEED_MAX}.")
+
+    def drawn(axis: Axis) -> Axis:
+        if axis.name not in seeds or not isinstance(axis.levels, UndrawnLevels):
+            return axis
+        return replace(axis, levels=ListLevels(seeds[axis.name], axis.levels.targets))
+
+    return tuple(Dimension(tuple(drawn(axis) for axis in dimension.axes)) for dimension in dimensions)
+
+
+MAX_BYTES: Final = 50_000_000
+
+
+class SourceError(ValueError):
+    """What is wrong with a file of values, as the end of a sentence that begins with where it is named."""
+
+
+def text_of(path: Path, shown: str) -> str:
+    """The file's text. Raises SourceError where it is missing, too large or not UTF-8."""
+    try:
+        if not path.is_file():
+            raise SourceError(
+                f"{shown} is a folder" if path.is_dir() else f"{shown} does not exist.{did_you_mean_file(path)}"
+            )
+        if path.stat().st_size > MAX_BYTES:
+            raise SourceError(f"{shown} is larger than {MAX_BYTES // 1_000_000} MB")
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{shown} is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise SourceError(f"{shown} cannot be read ({error.strerror or error})") from error
+
+
+def lines_of(path: Path, shown: str) -> list[str]:
+    """Every line that is neither empty nor a comment, without the space around it. Raises SourceError."""
+    lines = (line.strip() for line in text_of(path, shown).splitlines())
+    found = [line for line in lines if line and not line.startswith("#")]
+    if not found:
+        raise SourceError(f"{shown} holds no line")
+    return found
+
+
+def columns_of(path: Path, shown: str, names: Sequence[str]) -> list[list[str]]:
+    """The named columns of a CSV file, comma, semicolon or tab separated as its header shows. Raises SourceError."""
+    text = text_of(path, shown)
+    header = text.partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if any(row)]
+    except csv.Error as error:
+        raise SourceError(f"{shown} is not CSV ({error})") from error
+    if len(rows) < 2:
+        raise SourceError(f"{shown} holds no row below its header")
+    head = [cell.strip() for cell in rows[0]]
+    missing = [name for name in names if name not in head]
+    if missing:
+        raise SourceError(f"{shown} has no column {missing[0]}.{did_you_mean(missing[0], head)}")
+    twice = [name for name in names if head.count(name) > 1]
+    if twice:
+        raise SourceError(f"{shown} has the column {twice[0]} twice")
+    for number, row in enumerate(rows[1:], 1):
+        if len(row) != len(head):
+            raise SourceError(f"{shown}: row {number} has {len(row)} cells, the header {len(head)}")
+    places = [head.index(name) for name in names]
+    return [[row[place].strip() for row in rows[1:]] for place in places]
+
+
+def settings_of(path: Path, shown: str) -> dict[str, Mapping[str, Any]]:
+    """Label → targets and values, from a JSON or YAML file. Raises SourceError."""
+    try:
+        data = read_text(text_of(path, shown), folder=path.parent, shown=shown).data  # JSON is YAML
+    except ExperimentError as error:
+        raise SourceError(f"{shown}: {error.problems[0] if error.problems else error.message}") from error
+    if isinstance(data, list):
+        data = _numbered(data, shown)
+    if not isinstance(data, dict) or not data:
+        raise SourceError(f"{shown} must hold a mapping of labels, or a list of mappings, not {said(data)}")
+    for label, settings in data.items():
+        if not isinstance(settings, dict) or not settings:
+            raise SourceError(f"{shown}: {label} must be a mapping of what it sets, not {said(settings)}")
+    return data
+
+
+def _numbered(items: list[Any], shown: str) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for number, item in enumerate(items, 1):
+        if not isinstance(item, dict):
+            raise SourceError(f"{shown}: entry {number} must be a mapping of what it sets, not {said(item)}")
+        label = str(item.get("label", number))
+        if label in result:
+            raise SourceError(f"{shown}: the label {label} stands twice")
+        result[label] = {key: value for key, value in item.items() if key != "label"}
+    return result
+
+
+def typed(cells: Sequence[str]) -> list[str] | list[int] | list[float]:
+    """Cells as whole numbers where all are, as numbers where all are, else as the text they are."""
+    for convert in (int, float):
+        try:
+            numbers = [convert(cell) for cell in cells]
+        except ValueError:
+            continue
+        if all(abs(number) < float("inf") for number in numbers):
+            return numbers
+    return list(cells)
+
+
+MAX_PROMPTS: Final = 100_000
+_WILDCARD = re.compile(r"__([\w*][\w*/. -]*?)__")
+
+
+def expand(templates: Sequence[str], wildcards: Path | None) -> list[str]:
+    """Every combination of every template, in order. Raises SourceError where the library is missing, a template
+    cannot be read, a wildcard has no file, or there are more than a hundred thousand.
+    """
+    if wildcards is not None and not wildcards.is_dir():
+        raise SourceError(f"the wildcards folder {wildcards.name} does not exist")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the library calls its parser by deprecated names
+        try:
+            from dynamicprompts.generators import CombinatorialPromptGenerator
+            from dynamicprompts.wildcards import WildcardManager
+        except ImportError as error:
+            raise SourceError('needs dynamicprompts; pip install "sweep-engine[dynamic]" brings it') from error
+        manager = WildcardManager(wildcards)
+        generator = CombinatorialPromptGenerator(wildcard_manager=manager)
+        prompts: list[str] = []
+        for template in templates:
+            _check_wildcards(template, manager)
+            prompts += _expanded(template, generator, MAX_PROMPTS + 1 - len(prompts))
+    return prompts
+
+
+def _check_wildcards(text: str, manager: WildcardManager, seen: frozenset[str] = frozenset()) -> None:
+    """Every wildcard has values, also those that its values name; the library would go on for ever without."""
+    for name in _WILDCARD.findall(text):
+        if name in seen:
+            raise SourceError(f"the wildcard {name} leads back to itself")
+        values = manager.get_values(name).string_values
+        if not values:
+            raise SourceError(f"the wildcard {name} has no values; is there a file {name}.txt?")
+        for value in values:
+            _check_wildcards(value, manager, seen | {name})
+
+
+def _expanded(template: str, generator: CombinatorialPromptGenerator, most: int) -> list[str]:
+    try:
+        found = generator.generate(template, max_prompts=most)
+    except Exception as error:  # the library documents none of its own
+        reason = " ".join(str(error).split())
+        raise SourceError(f"the template {template!r} cannot be read ({reason})") from error
+    if not found:
+        raise SourceError(f"the template {template!r} makes no prompt")
+    if len(found) >= most:
+        raise SourceError(f"the templates make more than {MAX_PROMPTS:,} prompts")
+    return [str(prompt) for prompt in found]

@@ -1,21 +1,262 @@
-"""`where:` and `exclude:`: small expressions over axis names, read with Python's ast and never evaluated as Python.
-
-Known are: comparisons (also chained), `and`, `or`, `not`, `in`, `+ - * / // %` on numbers, parentheses, numbers,
-quoted text, lists, true, false and null, and abs, min, max, round of numbers. An axis is named as it stands in the
-file; a name with dots may be written as it is (denoise.steps), any other name between backticks: `my axis`.
-Arithmetic is decimal, to 28 digits: denoise_strength + 0.1 == 0.3 holds where the strength is 0.2.
-"""
+"""Where/exclude expressions: parser, type check, evaluation."""
 
 from __future__ import annotations
 
 import ast
+import operator
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from decimal import ROUND_FLOOR, Decimal
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeAlias
 
-from sweep.experiment.expressions import Compiled, Compiler, ConditionError, NamedAxis, ValueKind, Values
-from sweep.experiment.vocabulary import said
+from sweep.errors import SweepError, did_you_mean
+from sweep.experiment.roles import said
+
+MAX_DEPTH: Final = 50
+
+Values: TypeAlias = Mapping[str, Any]
+Compiled: TypeAlias = Callable[[Values], Any]
+ValueKind: TypeAlias = Literal["number", "text", "boolean", "list", "null", "any"]
+
+
+class ConditionError(SweepError):
+    """A condition that cannot be read; `column` counts characters of the condition from 1."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, column: int) -> None:
+        super().__init__(message)
+        self.column = column
+
+
+@dataclass(frozen=True, slots=True)
+class NamedAxis:
+    """What a condition may know of an axis: its kind of values, and the values themselves where they are few."""
+
+    name: str
+    kind: ValueKind
+    values: Sequence[Any] = ()
+
+
+def _exact(value: Any) -> Any:
+    """A float as the decimal it is written as: 0.1 is one tenth, not the nearest double."""
+    return Decimal(repr(value)) if isinstance(value, float) else value
+
+
+def _divisor(value: Any) -> Any:
+    if not value:
+        raise ZeroDivisionError
+    return value
+
+
+def _within(left: Any, right: Any) -> bool:
+    return right is not None and left in right
+
+
+def _floor(left: Any, right: Any) -> Any:
+    if isinstance(left, int) and isinstance(right, int):
+        return left // right
+    return (Decimal(left) / Decimal(right)).to_integral_value(ROUND_FLOOR)
+
+
+_COMPARE: Final[Mapping[type[ast.cmpop], Callable[[Any, Any], bool]]] = MappingProxyType(
+    {
+        ast.Eq: operator.eq,
+        ast.NotEq: operator.ne,
+        ast.Lt: operator.lt,
+        ast.LtE: operator.le,
+        ast.Gt: operator.gt,
+        ast.GtE: operator.ge,
+        ast.In: _within,
+        ast.NotIn: lambda left, right: not _within(left, right),
+        ast.Is: operator.eq,
+        ast.IsNot: operator.ne,
+    }
+)
+_ARITHMETIC: Final[Mapping[type[ast.operator], Callable[[Any, Any], Any]]] = MappingProxyType(
+    {
+        ast.Add: operator.add,
+        ast.Sub: operator.sub,
+        ast.Mult: operator.mul,
+        ast.Div: lambda left, right: Decimal(left) / Decimal(_divisor(right)),
+        ast.FloorDiv: lambda left, right: _floor(left, _divisor(right)),
+        ast.Mod: lambda left, right: left - right * _floor(left, _divisor(right)),
+    }
+)
+_FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
+    {
+        "abs": abs,
+        "min": min,
+        "max": max,
+        "round": round,
+    }
+)
+_LITERAL_KINDS: Final[Mapping[type, ValueKind]] = MappingProxyType(
+    {
+        bool: "boolean",
+        int: "number",
+        float: "number",
+        str: "text",
+        type(None): "null",
+    }
+)
+_LITERALS: Final[Mapping[str, Any]] = MappingProxyType({"true": True, "false": False, "null": None})
+
+
+class Compiler:
+    """An expression tree to a closure, with the kind of value it yields."""
+
+    def __init__(self, text: str, axes: Mapping[str, NamedAxis], quoted: Mapping[str, str], *, exact: bool) -> None:
+        self._bytes = text.encode()
+        self._axes = axes
+        self._quoted = quoted
+        self._exact: Callable[[Any], Any] = lru_cache(1024)(_exact) if exact else lambda value: value
+        self.named: dict[str, None] = {}
+
+    def compile(self, node: ast.expr, depth: int) -> tuple[Compiled, ValueKind]:
+        if depth > MAX_DEPTH:
+            raise self._fault(node, "is nested too deeply")
+        match node:
+            case ast.BoolOp(op=op, values=parts):
+                tests = [self._truth(part, depth) for part in parts]
+                every = isinstance(op, ast.And)
+                return (lambda v: all(t(v) for t in tests) if every else any(t(v) for t in tests)), "boolean"
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                inner = self._truth(operand, depth)
+                return (lambda v: not inner(v)), "boolean"
+            case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
+                number = self._number(operand, depth)
+                return (number if isinstance(sign, ast.UAdd) else lambda v: -number(v)), "number"
+            case ast.BinOp(left=left, op=op, right=right):
+                return self._arithmetic(node, left, op, right, depth), "number"
+            case ast.Compare():
+                return self._comparison(node, depth), "boolean"
+            case ast.Call():
+                return self._call(node, depth), "number"
+            case ast.List(elts=elements) | ast.Tuple(elts=elements) | ast.Set(elts=elements):
+                items = [self.compile(element, depth + 1)[0] for element in elements]
+                return (lambda v: [item(v) for item in items]), "list"
+            case ast.Constant(value=value):
+                return self._literal(node, value)
+            case ast.Name() | ast.Attribute():
+                return self._name(node)
+        raise self._fault(node, "is more than a condition may hold: compare axes with values, joined by and, or, not")
+
+    def _fault(self, node: ast.AST, message: str) -> ConditionError:
+        offset = getattr(node, "col_offset", 1) - 1  # ast counts bytes, after our parenthesis
+        return ConditionError(message, len(self._bytes[: max(offset, 0)].decode(errors="ignore")) + 1)
+
+    def condition(self, node: ast.expr) -> Compiled:
+        """The whole of it, which is true or false."""
+        return self._truth(node, -1)
+
+    def _truth(self, node: ast.expr, depth: int) -> Compiled:
+        part, kind = self.compile(node, depth + 1)
+        if kind not in ("boolean", "any"):
+            raise self._fault(node, f"has {_a(kind)} where something true or false belongs; compare it with a value")
+        return part
+
+    def _number(self, node: ast.expr, depth: int) -> Compiled:
+        part, kind = self.compile(node, depth + 1)
+        if kind not in ("number", "any"):
+            raise self._fault(node, f"counts with {_a(kind)}; only numbers can be counted with")
+        return part
+
+    def _arithmetic(self, node: ast.expr, left: ast.expr, op: ast.operator, right: ast.expr, depth: int) -> Compiled:
+        apply = _ARITHMETIC.get(type(op))
+        if apply is None:
+            raise self._fault(node, "uses an operator that conditions do not know; they know + - * / // %")
+        first, second = self._number(left, depth), self._number(right, depth)
+        return lambda v: apply(first(v), second(v))
+
+    def _call(self, node: ast.Call, depth: int) -> Compiled:
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        function = _FUNCTIONS.get(name)
+        if function is None or node.keywords or not node.args:
+            raise self._fault(node, f"calls {name or 'something'}; conditions know {', '.join(_FUNCTIONS)}")
+        if len(node.args) > {"abs": 1, "round": 2}.get(name, 20) or (name in ("min", "max") and len(node.args) < 2):
+            raise self._fault(node, f"gives {name} {len(node.args)} values")
+        parts = [self._number(arg, depth) for arg in node.args]
+        return lambda v: function(*(part(v) for part in parts))
+
+    def _literal(self, node: ast.expr, value: object) -> tuple[Compiled, ValueKind]:
+        kind = _LITERAL_KINDS.get(type(value))
+        if kind is None:
+            raise self._fault(node, "holds a value that conditions do not know")
+        fixed = self._exact(value)
+        return (lambda _: fixed), kind
+
+    def _name(self, node: ast.expr) -> tuple[Compiled, ValueKind]:
+        name = self._spelled(node)
+        axis = self._axes.get(name)
+        if axis is None and name in _LITERALS:
+            return self._literal(node, _LITERALS[name])
+        if axis is None:
+            raise self._fault(node, f"there is no axis {name}.{did_you_mean(name, self._axes)}")
+        self.named[name] = None
+        exact = self._exact
+        return (lambda v: exact(v[name])), axis.kind
+
+    def _spelled(self, node: ast.expr) -> str:
+        if isinstance(node, ast.Name):
+            return self._quoted.get(node.id, node.id)
+        if isinstance(node, ast.Attribute):
+            return f"{self._spelled(node.value)}.{node.attr}"
+        raise self._fault(node, "is more than a condition may hold: compare axes with values, joined by and, or, not")
+
+    def _comparison(self, node: ast.Compare, depth: int) -> Compiled:
+        operands = [node.left, *node.comparators]
+        compiled = [self.compile(operand, depth + 1) for operand in operands]
+        steps = []
+        for at, op in enumerate(node.ops):
+            apply = _COMPARE[type(op)]
+            self._check(operands[at], compiled[at][1], op, operands[at + 1], compiled[at + 1][1])
+            steps.append((compiled[at][0], apply, compiled[at + 1][0]))
+        return lambda v: all(apply(left(v), right(v)) for left, apply, right in steps)
+
+    def _check(
+        self, left: ast.expr, left_kind: ValueKind, op: ast.cmpop, right: ast.expr, right_kind: ValueKind
+    ) -> None:
+        if isinstance(op, ast.In | ast.NotIn):
+            if right_kind == "list":
+                for item in getattr(right, "elts", []):
+                    self._check_pair(left, left_kind, ast.Eq(), item, self.compile(item, 0)[1])
+            elif not (right_kind in ("text", "any") and left_kind in ("text", "any")):
+                raise self._fault(right, "is searched with in, but only lists and text can be")
+            return
+        self._check_pair(left, left_kind, op, right, right_kind)
+
+    def _check_pair(
+        self, left: ast.expr, left_kind: ValueKind, op: ast.cmpop, right: ast.expr, right_kind: ValueKind
+    ) -> None:
+        ordered = isinstance(op, ast.Lt | ast.LtE | ast.Gt | ast.GtE)
+        kinds = {left_kind, right_kind} - {"any"}
+        if ordered and kinds & {"null", "list", "boolean"}:
+            raise self._fault(right, f"{_a(right_kind)} has no order to compare by")
+        if len(kinds - {"null"}) > 1:
+            raise self._fault(right, f"{_a(left_kind)} is compared with {_a(right_kind)}")
+        if not ordered:
+            self._check_text(left, right)
+            self._check_text(right, left)
+
+    def _check_text(self, axis_node: ast.expr, literal: ast.expr) -> None:
+        """Text that an axis never has is a slip of the pen, not a condition."""
+        if not (isinstance(literal, ast.Constant) and isinstance(literal.value, str)):
+            return
+        if not isinstance(axis_node, ast.Name | ast.Attribute):
+            return
+        axis = self._axes.get(self._spelled(axis_node))
+        if axis is not None and axis.values and literal.value not in axis.values:
+            near = did_you_mean(literal.value, [v for v in axis.values if isinstance(v, str)])
+            raise self._fault(literal, f'{axis.name} has no value "{literal.value}".{near}')
+
+
+def _a(kind: ValueKind) -> str:
+    return {"text": "text", "null": "null", "any": "a value"}.get(kind, f"a {kind}")
+
 
 __all__ = ["Clause", "Condition", "ConditionError", "NamedAxis", "ValueKind", "compile_clause"]
 

@@ -1,12 +1,32 @@
-"""Plain data that remembers where it stood: line and column for every key and value, and the faults found there."""
+"""YAML with line and column of every key; problems found in it."""
 
 from __future__ import annotations
 
+import codecs
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from sweep.errors import ExperimentError, Problem
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    NodeEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+from ruamel.yaml.reader import ReaderError
+
+from sweep.errors import ExperimentError, Problem, nearest
 
 Place: TypeAlias = tuple[str | int, ...]  # the way from the top of a document to a value
 
@@ -101,3 +121,330 @@ def problem_at(mark: Mark | None, message: str) -> Problem:
 def dotted(place: Place) -> str:
     """axes.seed.count: a place as people write it."""
     return ".".join(str(part) for part in place)
+
+
+_WORDS: Final = (  # what the parser says, and what that comes of
+    (
+        r"mapping values are not allowed",
+        "a second colon in the line, or a wrong indent; text with ': ' in it needs quotes",
+    ),
+    (r"expected the node content, but found '<stream end>'", "a value or a closing bracket is missing at the end"),
+    (r"found character '(.)' that cannot start any token", r"text cannot begin with \1 unless it stands in quotes"),
+    (r"found unexpected end of stream", "this quote is never closed"),
+    (r"could not find expected ':'", "a key without its colon, or text that goes on too far left"),
+    (r"expected <block end>, but found", "the indentation fits nothing above it"),
+    (r"expected alphabetic or numeric character", "a name is missing after & or *; text that begins so needs quotes"),
+    (r"expected ',' or '([]}])', but got '<stream end>'", r"this bracket is never closed; \1 is missing"),
+)
+_TOLD_LATE: Final = ("found unexpected end of stream", "'<stream end>'", "could not find expected ':'")
+
+
+def syntax_problem(error: MarkedYAMLError, text: str) -> Problem:
+    """The fault with its place; of what is found only further down, the place where it begins."""
+    said = " ".join(str(error.problem or error.context or "is not YAML").split())
+    mark: Any = error.problem_mark or error.context_mark
+    if error.context_mark is not None and any(words in said for words in _TOLD_LATE):
+        mark = error.context_mark
+    if mark is None:
+        return Problem(message=said)
+    lines = text.splitlines()
+    line = lines[mark.line] if mark.line < len(lines) else ""
+    if "\t" in line[: mark.column + 1]:
+        said = "a tab stands here; YAML is indented with spaces"
+    return Problem(message=_in_our_words(said), line=mark.line + 1, column=mark.column + 1)
+
+
+def _in_our_words(said: str) -> str:
+    for pattern, words in _WORDS:
+        found = re.search(pattern, said)
+        if found:
+            return found.expand(words)
+    return said
+
+
+MAX_NAMES: Final = 10_000  # of a folder with more, no name is looked for
+
+
+def did_you_mean_file(path: Path) -> str:
+    """A sentence to append to an error, with a leading space: the name in the folder of `path` most like its own,
+    endings left aside. Empty where the folder cannot be read, or holds nothing like it.
+    """
+    try:
+        names = [other.name for other, _ in zip(path.parent.iterdir(), range(MAX_NAMES + 1), strict=False)]
+    except OSError:
+        return ""
+    if len(names) > MAX_NAMES:
+        return ""
+    alike = sorted(names, key=lambda name: (Path(name).suffix == path.suffix, name))
+    by_stem = {Path(name).stem: name for name in alike}  # of one stem, the name with the same ending
+    near = nearest(path.stem, by_stem)
+    return f" Did you mean {by_stem[near]}?" if near else ""
+
+
+MAX_BYTES: Final = 2_000_000
+MAX_NODES: Final = 100_000
+MAX_DEPTH: Final = 40
+MAX_DIGITS: Final = 300
+
+_NULL = re.compile(r"(?:null|Null|NULL|~|)\Z")
+_BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")
+_INT = re.compile(r"[-+]?[0-9]+\Z")
+_OTHER_INT = re.compile(r"(?:0o[0-7]+|0x[0-9a-fA-F]+)\Z")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
+_NOT_FINITE = re.compile(r"(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z")
+_HALVES = re.compile("[\ud800-\udfff]")
+_TAGS: Final = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq"))
+
+
+def read_file(path: Path, shown: str, source: str | None = None) -> Document:
+    """The document in the file at `path`. Raises ExperimentError, naming the file as `shown`, where it is none,
+    is too large, is not UTF-8, or is not YAML.
+    """
+    try:
+        if path.is_dir():
+            raise ExperimentError(f"{shown} is a folder, not a file.", source=shown)
+        if not path.exists():
+            raise ExperimentError(f"{shown} does not exist.{did_you_mean_file(path)}", source=shown)
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ExperimentError(f"{shown} cannot be read: {error.strerror or error}.", source=shown) from error
+    if len(raw) > MAX_BYTES:
+        raise ExperimentError(f"{shown} is larger than {MAX_BYTES // 1_000_000} MB; that is no experiment.")
+    if raw.startswith(b"\x89PNG"):
+        raise ExperimentError(
+            f"{shown} is a picture, not an experiment.",
+            source=shown,
+            hint=f"sweep init {shown} writes an experiment for the workflow in it.",
+        )
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ExperimentError.of([_encoding_problem(raw, error.start)], shown) from error
+    return read_text(text, folder=path.resolve().parent, shown=shown, source=source)
+
+
+def read_text(text: str, *, folder: Path, shown: str, source: str | None = None) -> Document:
+    """The document in `text`. Raises ExperimentError with line and column where it is not YAML."""
+    builder = _Builder(source)
+    try:
+        root = builder.build(YAML(typ="safe", pure=True).parse(text))
+    except MarkedYAMLError as error:
+        raise ExperimentError.of([syntax_problem(error, text)], shown) from error
+    except ReaderError as error:
+        raise ExperimentError.of([_character_problem(text, int(error.position))], shown) from error
+    except YAMLError as error:
+        message = " ".join(str(error).split())
+        raise ExperimentError.of([Problem(message=f"is not YAML: {message}")], shown) from error
+    except _RefusedError as refusal:
+        raise ExperimentError.of([problem_at(refusal.mark, refusal.message)], shown) from refusal
+    if builder.problems:
+        raise ExperimentError.of(builder.problems, shown)
+    document = Document(data=None, folder=folder)
+    if root is not None:
+        try:
+            document.data = _Expander(document).expand(root, (), 0)
+        except _RefusedError as refusal:
+            raise ExperimentError.of([problem_at(refusal.mark, refusal.message)], shown) from refusal
+    return document
+
+
+def _encoding_problem(raw: bytes, at: int) -> Problem:
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return Problem(message="is UTF-16 text; save it as UTF-8", line=1, column=1)
+    begin = raw.rfind(b"\n", 0, at) + 1
+    column = len(raw[begin:at].decode("utf-8")) + 1
+    return Problem(message="is not UTF-8 text from here on", line=raw[:at].count(b"\n") + 1, column=column)
+
+
+def _character_problem(text: str, at: int) -> Problem:
+    begin = text.rfind("\n", 0, at) + 1
+    message = f"a control character, U+{ord(text[at]):04X}, stands here; YAML holds none"
+    return Problem(message=message, line=text.count("\n", 0, at) + 1, column=at - begin + 1)
+
+
+class _RefusedError(Exception):
+    def __init__(self, mark: Mark, message: str) -> None:
+        super().__init__(message)
+        self.mark = mark
+        self.message = message
+
+
+@dataclass(slots=True, eq=False)
+class _Node:
+    mark: Mark
+    scalar: Any = None
+    items: list[_Node] | None = None
+    entries: dict[str, tuple[Mark, _Node]] | None = None
+    pending: tuple[str, Mark] | None = None  # a key that waits for its value
+    nothing: bool = False  # null that is not even written
+
+
+class _Builder:
+    """Events to nodes without recursion; keys are text as written."""
+
+    def __init__(self, source: str | None) -> None:
+        self.source = source
+        self.problems: list[Problem] = []
+        self._anchors: dict[str, _Node] = {}
+        self._open: list[_Node] = []
+        self._root: _Node | None = None
+        self._documents = 0
+        self._count = 0
+
+    def build(self, events: Iterator[Any]) -> _Node | None:
+        for event in events:
+            if isinstance(event, DocumentStartEvent):
+                self._documents += 1
+                if self._documents > 1:
+                    raise _RefusedError(self._mark(event), "a second document begins here; a file holds one experiment")
+            elif isinstance(event, MappingEndEvent | SequenceEndEvent):
+                self._open.pop()
+            elif isinstance(event, NodeEvent):
+                self._node(event)
+        return self._root
+
+    def _mark(self, event: Any) -> Mark:
+        return Mark(event.start_mark.line + 1, event.start_mark.column + 1, self.source)
+
+    def _node(self, event: Any) -> None:
+        mark = self._mark(event)
+        self._count += 1
+        if self._count > MAX_NODES:
+            raise _RefusedError(mark, f"the file holds more than {MAX_NODES} values")
+        parent = self._open[-1] if self._open else None
+        if parent is not None and parent.entries is not None and parent.pending is None:
+            self._key(parent, event, mark)
+            return
+        node = self._anchors.get(event.anchor) if isinstance(event, AliasEvent) else self._fresh(event, mark)
+        if node is None:
+            raise _RefusedError(mark, f"*{event.anchor} stands for nothing: no &{event.anchor} before it")
+        self._attach(parent, node)
+        if not isinstance(event, AliasEvent):
+            if event.anchor:
+                self._anchors[event.anchor] = node
+            if not isinstance(event, ScalarEvent):
+                self._open.append(node)
+                if len(self._open) > MAX_DEPTH:
+                    raise _RefusedError(mark, f"nested deeper than {MAX_DEPTH} levels")
+
+    def _key(self, parent: _Node, event: Any, mark: Mark) -> None:
+        if not isinstance(event, ScalarEvent):
+            raise _RefusedError(mark, "a key must be plain text")
+        key = self._whole(str(event.value), mark)
+        if key == "<<" and event.style is None:
+            raise _RefusedError(mark, "merge keys (<<) are no part of YAML 1.2; include: lays a file over a base file")
+        assert parent.entries is not None
+        if key in parent.entries:
+            first = parent.entries[key][0]
+            self.problems.append(problem_at(mark, f"{key} stands twice; first in line {first.line}"))
+        parent.pending = (key, mark)
+
+    def _attach(self, parent: _Node | None, node: _Node) -> None:
+        if parent is None:
+            self._root = node
+        elif parent.items is not None:
+            parent.items.append(node)
+        elif parent.entries is not None and parent.pending is not None:
+            key, mark = parent.pending
+            if node.nothing:
+                node.mark = mark  # its own is where the next thing begins, on a line further down
+            parent.entries.setdefault(key, (mark, node))
+            parent.pending = None
+
+    def _fresh(self, event: Any, mark: Mark) -> _Node:
+        tag = str(event.tag) if event.tag else None
+        if tag is not None and tag not in (*_TAGS, "!"):
+            raise _RefusedError(mark, f"the tag {tag} is not allowed; an experiment is plain data")
+        if isinstance(event, MappingStartEvent):
+            return _Node(mark, entries={})
+        if isinstance(event, SequenceStartEvent):
+            return _Node(mark, items=[])
+        text = self._whole(str(event.value), mark)
+        mark = replace(mark, opening=_opening(event, text))
+        plain = event.style is None and tag in (None, *_TAGS - {"tag:yaml.org,2002:str"})
+        return _Node(mark, scalar=self._scalar(text, mark) if plain else text, nothing=plain and not text)
+
+    def _whole(self, text: str, mark: Mark) -> str:
+        """Characters above U+FFFF, which JSON writes as two escapes, put together again."""
+        if not _HALVES.search(text):
+            return text
+        try:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            self.problems.append(problem_at(mark, "half a character stands here: a \\ud… without its other half"))
+            return ""
+
+    def _scalar(self, text: str, mark: Mark) -> Any:
+        if _NULL.match(text):
+            return None
+        if _BOOL.match(text):
+            return text[0] in "tT"
+        if _INT.match(text) or _OTHER_INT.match(text):
+            if len(text) > MAX_DIGITS:
+                raise _RefusedError(mark, f"a number of more than {MAX_DIGITS} digits")
+            return int(text) if _INT.match(text) else int(text, 0)
+        if _NOT_FINITE.match(text) or (_FLOAT.match(text) and math.isinf(float(text))):
+            self.problems.append(problem_at(mark, f"{text[:40]} is not a number that can be set"))
+            return 0
+        return float(text) if _FLOAT.match(text) else text
+
+
+def _opening(event: ScalarEvent, text: str) -> int | None:
+    """See Mark. None for a text over several lines, in a block, or with escapes in it."""
+    if event.start_mark.line != event.end_mark.line:
+        return None
+    around = event.end_mark.column - event.start_mark.column - len(text)
+    return {0: 0, 2: 1}.get(around) if event.style in (None, "'", '"') else None
+
+
+class _Expander:
+    """Nodes to plain values; an alias costs what it stands for each time it is used."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._count = 0
+
+    def expand(self, node: _Node, place: Place, depth: int) -> Any:
+        self._count += 1
+        if self._count > MAX_NODES:
+            raise _RefusedError(node.mark, f"aliases expand to more than {MAX_NODES} values")
+        if depth > MAX_DEPTH:
+            raise _RefusedError(node.mark, f"nested deeper than {MAX_DEPTH} levels; does an alias hold itself?")
+        self._document.values[place] = node.mark
+        if node.items is not None:
+            return [self.expand(item, (*place, at), depth + 1) for at, item in enumerate(node.items)]
+        if node.entries is not None:
+            result = {}
+            for key, (mark, value) in node.entries.items():
+                self._document.keys[(*place, key)] = mark
+                result[key] = self.expand(value, (*place, key), depth + 1)
+            return result
+        return node.scalar
+
+
+def as_run(data: Mapping[str, Any], name: str, folder: Path, rewritten: Mapping[Place, str]) -> str:
+    """`data`, with its name written out, and `folder` absolute: relative paths then mean what they meant. Paths out
+    of included files stand as seen from there (`rewritten`).
+    """
+    from ruamel.yaml import YAML
+
+    result = deepcopy(dict(data))
+    for place, path in rewritten.items():
+        _put(result, place, path)
+    body = {key: value for key, value in result.items() if key not in ("name", "folder", "include")}
+    stream = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = None
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.allow_unicode = True
+    yaml.width = 10_000
+    yaml.dump({"name": name, "folder": folder.as_posix(), **body}, stream)
+    return stream.getvalue()
+
+
+def _put(data: Any, place: Place, value: str) -> None:
+    for part in place[:-1]:
+        data = data[part]
+    if isinstance(data, dict | list) and not isinstance(data[place[-1]], list):  # type: ignore[index]
+        data[place[-1]] = value  # type: ignore[index]

@@ -1,15 +1,210 @@
-"""The grid: every point of an experiment, by index, without making any before it is asked for."""
+"""The lazy grid and its designs (random, Sobol, Halton, Latin hypercube, one-at-a-time)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, overload
 
 from sweep.errors import ExperimentError
 from sweep.experiment.conditions import Condition
+from sweep.experiment.index_space import Filtered, Full, Space
 from sweep.experiment.levels import position
-from sweep.experiment.space import Filtered, Full, Space
-from sweep.experiment.values import Design, Dimension, Level, Scalar, Variation
+from sweep.experiment.model import Design, Dimension, Level, Scalar, Variation
+
+MAX_DRAWS: Final = 100  # for each point wanted, before the rest is drawn at random
+_ROUNDS: Final = 6
+_MASK: Final = (1 << 64) - 1
+
+
+def choose(design: Design, space: Space, dimensions: Sequence[Dimension]) -> Sequence[int]:
+    """Indices into `space`, each once, in the order drawn. The same design of the same grid is always the same.
+
+    A design that asks for more points than there are gets them all. Raises ExperimentError where a baseline is no
+    point of the grid.
+    """
+    wanted = min(design.points or 0, len(space))
+    match design.kind:
+        case "random":
+            return Shuffled(len(space), wanted, design.seed)
+        case "sobol" | "halton" | "lhs":
+            found = _spread(_cube(design, len(dimensions), wanted), space, dimensions, wanted)
+            for index in Shuffled(len(space), len(space), design.seed) if len(found) < wanted else ():
+                if len(found) == wanted:
+                    break
+                found.setdefault(index)
+            return Chosen(found)
+        case "one_at_a_time":
+            return _one_at_a_time(design, space, dimensions)
+        case "full":
+            return range(len(space))
+
+
+class Shuffled(Sequence[int]):
+    """The first `length` of a seeded permutation of range(size), computed as they are asked for, both ways.
+
+    A Feistel network permutes the next larger power of four; what falls outside walks on until it is inside
+    (Black and Rogaway, Ciphers with Arbitrary Finite Domains, 2002).
+    """
+
+    def __init__(self, size: int, length: int, seed: int) -> None:
+        self._size = size
+        self._length = length
+        self._half = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
+        self._keys = [_mix(seed * 0x9E3779B97F4A7C15 + number + 1) for number in range(_ROUNDS)]
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[int]: ...
+    def __getitem__(self, at: int | slice) -> int | Sequence[int]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(self._length)[at]]
+        return self._walk(range(self._length)[at], self._forward)
+
+    def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
+        """Where `value` stands. Raises ValueError where it is not chosen."""
+        if isinstance(value, int) and 0 <= value < self._size:
+            found = self._walk(value, self._backward)
+            if start <= found < (self._length if stop is None else min(stop, self._length)):
+                return found
+        raise ValueError(f"{value!r} is not chosen")
+
+    def __contains__(self, value: object) -> bool:
+        try:
+            self.index(value)
+        except ValueError:
+            return False
+        return True
+
+    def _walk(self, at: int, step: Callable[[int], int]) -> int:
+        at = step(at)
+        while at >= self._size:
+            at = step(at)
+        return at
+
+    def _forward(self, at: int) -> int:
+        low_mask = (1 << self._half) - 1
+        left, right = at >> self._half, at & low_mask
+        for key in self._keys:
+            left, right = right, left ^ (_mix(right ^ key) & low_mask)
+        return left << self._half | right
+
+    def _backward(self, at: int) -> int:
+        low_mask = (1 << self._half) - 1
+        left, right = at >> self._half, at & low_mask
+        for key in reversed(self._keys):
+            left, right = right ^ (_mix(left ^ key) & low_mask), left
+        return left << self._half | right
+
+
+def _mix(word: int) -> int:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014)."""
+    word &= _MASK
+    word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+    word = (word ^ word >> 27) * 0x94D049BB133111EB & _MASK
+    return word ^ word >> 31
+
+
+def _cube(design: Design, axes: int, wanted: int) -> Iterator[Sequence[float]]:
+    """Points of the unit cube, without end. A Latin hypercube has `wanted`; others follow it, as some of its points
+    fall on one level or on none that counts.
+    """
+    from scipy.stats import qmc
+
+    if axes == 0 or wanted == 0:
+        return
+    if design.kind == "lhs":
+        hypercube = qmc.LatinHypercube(axes, rng=design.seed)
+        while True:
+            yield from hypercube.random(wanted).tolist()
+    if design.kind == "halton":
+        halton = qmc.Halton(axes, rng=design.seed)
+        while True:
+            yield from halton.random(1024).tolist()
+    sobol = qmc.Sobol(axes, rng=design.seed, bits=40)
+    power = max(1, math.ceil(math.log2(wanted)))
+    yield from sobol.random_base2(power).tolist()
+    while True:
+        yield from sobol.random_base2(power).tolist()  # doubles what there is: stays balanced
+        power += 1
+
+
+def _spread(
+    draws: Iterator[Sequence[float]], space: Space, dimensions: Sequence[Dimension], wanted: int
+) -> dict[int, None]:
+    """The first `wanted` different points that draws fall on; those that do not count are passed over. Fewer where
+    the draws hardly ever fall on one that counts.
+    """
+    sizes = [len(dimension) for dimension in dimensions]
+    found: dict[int, None] = {}
+    for number, draw in enumerate(draws):
+        if len(found) == wanted or number >= MAX_DRAWS * wanted:
+            break
+        index = space.rank([min(int(u * size), size - 1) for u, size in zip(draw, sizes, strict=True)])
+        if index is not None:
+            found[index] = None
+    return found
+
+
+class Chosen(Sequence[int]):
+    """Drawn indices; finding one does not search them all."""
+
+    def __init__(self, indices: Iterable[int]) -> None:
+        self._indices = tuple(indices)
+        self._places = {index: at for at, index in enumerate(self._indices)}
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[int]: ...
+    def __getitem__(self, at: int | slice) -> int | Sequence[int]:
+        return self._indices[at]
+
+    def __contains__(self, value: object) -> bool:
+        return value in self._places
+
+    def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
+        """Where `value` stands. Raises ValueError where it is not chosen."""
+        at = self._places.get(value)
+        if at is None or not start <= at < (len(self) if stop is None else stop):
+            raise ValueError(f"{value!r} is not chosen")
+        return at
+
+
+def _one_at_a_time(design: Design, space: Space, dimensions: Sequence[Dimension]) -> Sequence[int]:
+    """The baseline, then for each dimension its other positions, in order; those that do not count are left out."""
+    base = [_baseline(design, dimension) for dimension in dimensions]
+    first = space.rank(base)
+    if first is None:
+        raise ExperimentError("The baseline of the design is a point that the conditions exclude.")
+    found = {first: None}
+    for at, dimension in enumerate(dimensions):
+        for digit in range(len(dimension)):
+            index = space.rank([*base[:at], digit, *base[at + 1 :]])
+            if index is not None:
+                found.setdefault(index)
+    return Chosen(found)
+
+
+def _baseline(design: Design, dimension: Dimension) -> int:
+    named = {axis.name: design.baseline[axis.name] for axis in dimension.axes if axis.name in design.baseline}
+    for digit in range(len(dimension)) if len(named) > 1 else ():
+        if all(axis.levels[digit].value == named[axis.name] for axis in dimension.axes if axis.name in named):
+            return digit
+    for axis in dimension.axes if len(named) == 1 else ():
+        if axis.name in named:
+            return position(axis.levels, named[axis.name]) or 0
+    if named:
+        raise ExperimentError(f"No step of the zip has {named} together; the baseline of the design names them.")
+    return 0
+
 
 MAX_POINTS: Final = 10**15
 MAX_KEPT: Final = 4096  # levels of a dimension that are kept once made
@@ -48,8 +243,6 @@ class Grid(Sequence[Variation]):
             if self._design.kind == "full":
                 self._chosen = range(len(self.space))
             else:
-                from sweep.experiment.designs import choose
-
                 self._chosen = choose(self._design, self.space, self._dimensions)
         return self._chosen
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import TypeAlias, overload
 
 from sweep.errors import ExperimentError
-from sweep.experiment.values import Level, Replacement, Scalar, Setting
+from sweep.experiment.model import Level, Replacement, Scalar, Setting
 
 Number: TypeAlias = int | float
 

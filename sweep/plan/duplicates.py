@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from sweep.experiment.definition import Dimension, Experiment, Level
-from sweep.plan.bodies import Body
-from sweep.plan.faults import Faults
+from sweep.experiment.experiment import Dimension, Experiment, Level
+from sweep.plan.bindings import Body
+from sweep.plan.graph_variants import Shapes
 from sweep.plan.plan import Plan
+from sweep.plan.problems import Faults
 from sweep.plan.rules import Written
-from sweep.plan.shaping import Shapes
 from sweep.workflow.identity import canonical
 
 _LEVELS: Final = 1_000  # levels looked at along one dimension; values of longer ones come from ranges and differ

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sweep.plan.instance import Instance
+from sweep.plan.plan import Instance
 from sweep.workflow.graph import Address, Edge, Graph, Node
 from sweep.workflow.identity import node_digests
 

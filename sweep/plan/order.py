@@ -1,18 +1,155 @@
-"""The order in which points are rendered: cheapest for the server, while an index stays the definition's."""
+"""Cheapest rendering order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
+from math import prod
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias
 
-from sweep.experiment.definition import Dimension
+from sweep.experiment.experiment import Dimension
 from sweep.experiment.grid import Grid
-from sweep.experiment.space import Full
-from sweep.plan.bodies import Body
-from sweep.plan.nesting import ALL, Stage, StageKind, Work, best_nesting, least_work, walk, work
+from sweep.experiment.index_space import Full
+from sweep.plan.bindings import Body
 from sweep.workflow.graph import Node
 from sweep.workflow.identity import computation_order
 from sweep.workflow.schemas import NodeSchemas
+
+StageKind: TypeAlias = Literal["model", "lora", "prompt", "image", "other"]
+NODE_CACHE: Final = 512  # outputs InvokeAI's node cache holds (node_cache_size), the least recently used leaving first
+ALL: Final[Mapping[int, int]] = MappingProxyType({})  # no factor is held at one position
+_SEARCHED: Final = 7  # factors of which every nesting is tried: 5,040 of them
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One node's work: `factors` are those it depends on, by position in the definition."""
+
+    kind: StageKind
+    factors: frozenset[int]
+    cached: bool = True  # whether the server keeps the node's output
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """How often a server that renders alone does each kind of work, from a cold start."""
+
+    models: int = 0
+    loras: int = 0
+    prompts: int = 0
+    images: int = 0
+
+    def __le__(self, other: Work) -> bool:
+        """No more of any kind of work than the other."""
+        return (
+            self.models <= other.models
+            and self.loras <= other.loras
+            and self.prompts <= other.prompts
+            and self.images <= other.images
+        )
+
+    @property
+    def cost(self) -> tuple[int, int, int]:
+        """For comparing: seconds for a model, then a LoRA, then for either encoder."""
+        return self.models, self.loras, self.prompts + self.images
+
+
+def best_nesting(sizes: Sequence[int], stages: Sequence[Stage], cache: int = NODE_CACHE) -> tuple[int, ...]:
+    """The positions of the factors, slowest first, with the least work; among equals the nearest to the definition.
+
+    Up to seven factors that any expensive stage depends on, every nesting is tried; beyond that, factors go in the
+    order models, LoRAs, encoders. Factors nothing expensive depends on (seed, strength, steps) stay fastest.
+    """
+    costly = [stage for stage in stages if stage.kind != "other"]
+    rank = {factor: _rank(factor, costly) for factor in range(len(sizes))}
+    idle = tuple(factor for factor in rank if rank[factor] == len(_KINDS))
+    first = tuple(sorted((factor for factor in rank if factor not in idle), key=lambda factor: rank[factor]))
+    if len(first) > _SEARCHED:
+        return first + idle
+    natural = tuple(factor for factor in rank if factor not in idle)
+    return min(
+        (head + idle for head in permutations(natural)), key=lambda nesting: work(sizes, stages, nesting, cache).cost
+    )
+
+
+def work(sizes: Sequence[int], stages: Sequence[Stage], nesting: Sequence[int], cache: int = NODE_CACHE) -> Work:
+    """How often each kind of stage is done for the full grid of `sizes` in this nesting (slowest first)."""
+    done = dict.fromkeys(_KINDS, 0)
+    overflows = _overflows(sizes, stages, nesting, cache)
+    for kind, factors in {(stage.kind, stage.factors) for stage in stages if stage.kind != "other"}:
+        alike = sum(1 for stage in stages if (stage.kind, stage.factors) == (kind, factors))
+        done[kind] += alike * _repeats(sizes, factors, nesting, overflows, kept=kind in ("prompt", "image"))
+    return Work(models=done["model"], loras=done["lora"], prompts=done["prompt"], images=done["image"])
+
+
+def least_work(sizes: Sequence[int], stages: Sequence[Stage]) -> Work:
+    """What no order can undercut: every distinct result has to be made once."""
+    done = dict.fromkeys(_KINDS, 0)
+    for stage in stages:
+        if stage.kind != "other":
+            done[stage.kind] += prod(sizes[factor] for factor in stage.factors)
+    return Work(models=done["model"], loras=done["lora"], prompts=done["prompt"], images=done["image"])
+
+
+def walk(sizes: Sequence[int], nesting: Sequence[int], only: Mapping[int, int] = ALL) -> Iterator[int]:
+    """Every index of the full grid (row-major over `sizes`) once, in the order of the nesting, lazily; of the factors
+    in `only`, that position alone.
+    """
+    strides = [prod(sizes[factor + 1 :]) for factor in range(len(sizes))]
+    yield from _walk([_offsets(sizes[factor], strides[factor], only.get(factor)) for factor in nesting], 0)
+
+
+def _offsets(size: int, stride: int, position: int | None) -> range:
+    if position is not None:
+        return range(position * stride, position * stride + 1)
+    return range(0, size * stride, stride) if stride else range(1)
+
+
+def _walk(loops: Sequence[range], start: int) -> Iterator[int]:
+    if not loops:
+        yield start
+        return
+    here = range(loops[0].start + start, loops[0].stop + start, loops[0].step)
+    if len(loops) == 1:
+        yield from here
+        return
+    for offset in here:
+        yield from _walk(loops[1:], offset)
+
+
+_KINDS: Final[tuple[StageKind, ...]] = ("model", "lora", "prompt", "image")
+
+
+def _rank(factor: int, costly: Sequence[Stage]) -> int:
+    return min((_KINDS.index(stage.kind) for stage in costly if factor in stage.factors), default=len(_KINDS))
+
+
+def _overflows(sizes: Sequence[int], stages: Sequence[Stage], nesting: Sequence[int], cache: int) -> list[bool]:
+    """For each level of the nesting: whether one cycle of all inside it makes more entries than the cache holds."""
+    overflows: list[bool] = []
+    for level in range(len(nesting)):
+        inside = set(nesting[level + 1 :])
+        entries = sum(prod(sizes[factor] for factor in stage.factors & inside) for stage in stages if stage.cached)
+        overflows.append(entries > cache)
+    return overflows
+
+
+def _repeats(
+    sizes: Sequence[int], factors: frozenset[int], nesting: Sequence[int], overflows: Sequence[bool], *, kept: bool
+) -> int:
+    """Distinct results, times the cycles in which they are made anew.
+
+    A factor the stage does not depend on, slower than one it does, brings every result back once a cycle; it is
+    found in the cache (`kept`) where the cycle did not overflow it. Weights are not kept: memory may hold one model.
+    """
+    inmost = max((level for level, factor in enumerate(nesting) if factor in factors), default=-1)
+    count = 1
+    for level, factor in enumerate(nesting[: inmost + 1]):
+        if factor in factors or not kept or overflows[level]:
+            count *= sizes[factor]
+    return count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,28 +1,173 @@
-"""What will be done: every point of an experiment as a graph with a key, in the order that is cheapest to render."""
+"""Plan and Instance: points as graphs with keys."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final, overload
 
-from sweep.experiment.definition import Axis, Experiment, InputImage, Level, Variation
+from sweep.experiment.experiment import Axis, Dimension, Experiment, InputImage, Level, Scalar, Variation
 from sweep.plan import order
-from sweep.plan.bodies import Body
-from sweep.plan.fingerprint import fingerprint
-from sweep.plan.instance import Instance
-from sweep.plan.keys import KeyChain, salted
-from sweep.plan.nesting import ALL
-from sweep.plan.order import Order
-from sweep.plan.probes import probes
-from sweep.plan.replicates import REPLICATE, Replicated, replicate_axis
-from sweep.plan.shapes import Shape
-from sweep.plan.shaping import Shapes
-from sweep.workflow.graph import Graph, ModelRef
-from sweep.workflow.naming import readable
+from sweep.plan.bindings import Body
+from sweep.plan.graph_variants import Shape, Shapes
+from sweep.plan.keys import KeyChain, fingerprint, salted
+from sweep.plan.order import ALL, Order
+from sweep.plan.targets import step, telling_positions
+from sweep.workflow.graph import Address, Edge, Graph, ModelRef, Node, Value
+from sweep.workflow.labels import readable
 from sweep.workflow.schemas import NodeSchemas
+
+METADATA_INPUT: Final = "metadata"  # of every InvokeAI node that saves a picture
+METADATA_TYPE: Final = "core_metadata"  # takes any extra keys, and writes them into the PNG
+RECALLED: Final[Mapping[str, str]] = MappingProxyType(  # role → what InvokeAI's own pages read from a picture
+    {
+        "prompt": "positive_prompt",
+        "negative_prompt": "negative_prompt",
+        "seed": "seed",
+        "steps": "steps",
+        "cfg_scale": "cfg_scale",
+        "scheduler": "scheduler",
+        "width": "width",
+        "height": "height",
+        "model": "model",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """A variation bound to its graph, which names no server and holds no metadata: see `with_metadata`."""
+
+    key: str  # hex; same key, same picture: names neither server, folder, label nor layout
+    variation: Variation
+    graph: Graph
+    outputs: tuple[str, ...]  # the nodes whose pictures are wanted
+    prompt: str | None = None  # as it is rendered, composed
+    model: str | None = None  # name of the main model
+    source: str | None = None  # SHA-256 of the picture it starts from
+    images: Mapping[str, Path] = field(default_factory=dict)  # SHA-256 → file, for each ImageRef in the graph
+    tagged: tuple[str, ...] = ()  # those of the outputs that take metadata
+    recalled: Mapping[str, Value] = field(default_factory=dict)  # what InvokeAI's pages show of a picture
+    replicate: int = 0  # above 0: rendered anew with everything equal, so nothing of it may come from a cache
+
+    def submission(self) -> Graph:
+        """The graph to send when it is rendered by itself: its key and values will stand in the picture's metadata.
+
+        Of a replicate nothing comes from the server's cache: the noise floor is what it is for.
+        """
+        graph = self.graph
+        if self.replicate:
+            graph = graph.set({Address(node, "use_cache"): False for node in graph.nodes})
+        return self.telling(graph, self.tagged)
+
+    def telling(self, graph: Graph, outputs: Sequence[str]) -> Graph:
+        """The graph with `outputs` writing this variation's key, values and parameters into their pictures."""
+        return with_metadata(graph, outputs, {**self.recalled, **_ours(self.key, self.variation.values)})
+
+
+def _ours(key: str, values: Mapping[str, Scalar]) -> dict[str, Value]:
+    return {"sweep_key": key, "sweep_values": dict(values)}
+
+
+def with_metadata(graph: Graph, outputs: Sequence[str], told: Mapping[str, Value]) -> Graph:
+    """The graph with a metadata node that has `outputs`, which take metadata, write what is `told` into their pictures.
+
+    What the workflow connects there itself gives way: it would tell the values its author rendered with. Nothing is
+    added where there are no outputs.
+    """
+    if not outputs:
+        return graph
+    inputs = {Address(output, METADATA_INPUT) for output in outputs}
+    graph = graph.without_edges([edge for edge in graph.edges if edge.destination in inputs])
+    name = _free(graph, f"sweep_metadata_{str(told['sweep_key'])[:12]}")
+    edges = [Edge(Address(name, METADATA_INPUT), Address(output, METADATA_INPUT)) for output in outputs]
+    return graph.adding([Node(name, METADATA_TYPE, told)], edges)
+
+
+def _free(graph: Graph, name: str) -> str:
+    while name in graph.nodes:
+        name += "_"
+    return name
+
+
+REPLICATE: Final = "replicate"  # name of the axis that counts them, from 1
+
+
+def replicate_axis(count: int) -> Axis:
+    """The axis that stands for the repetitions; it sets nothing."""
+    return Axis(REPLICATE, "integer", tuple(Level(number, {}) for number in range(1, count + 1)))
+
+
+class Replicated(Sequence[Variation]):
+    """Every point of `points`, `count` times one after the other: the axis `replicate` varies fastest."""
+
+    def __init__(self, points: Sequence[Variation], count: int) -> None:
+        self._points = points
+        self._levels = replicate_axis(count).levels
+
+    def __len__(self) -> int:
+        return len(self._points) * len(self._levels)
+
+    @overload
+    def __getitem__(self, index: int) -> Variation: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Variation]: ...
+    def __getitem__(self, index: int | slice) -> Variation | Sequence[Variation]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        at = range(len(self))[index]
+        point, number = divmod(at, len(self._levels))
+        return self._repeated(self._points[point], at, number)
+
+    def __iter__(self) -> Iterator[Variation]:
+        count = len(self._levels)
+        for variation in self._points:
+            for number in range(count):
+                yield self._repeated(variation, variation.index * count + number, number)
+
+    def _repeated(self, variation: Variation, index: int, number: int) -> Variation:
+        return Variation(index, {**variation.levels, REPLICATE: self._levels[number]})
+
+
+MOST: Final = 64  # steps of one dimension; of longer ones the first, the last and some between: all are of one type
+
+
+def probes(
+    body: Body, dimensions: Sequence[Dimension], ours: Callable[[Mapping[str, Level]], bool]
+) -> Iterator[tuple[str, Graph]]:
+    """(where the value stands, a graph with it in it), beginning with the graph at the first levels of the body.
+
+    Levels that are not `ours`, since they need a graph of another shape, are left out, as is what changes nothing.
+    """
+    base = body.values(body.levels)
+    yield "workflow", body.graph.set(base)
+    for dimension in dimensions:
+        names = {axis.name for axis in dimension.axes}
+        bindings = [binding for binding in body.bindings if not names.isdisjoint(binding.axes)]
+        for at in _spread(telling_positions(dimension)):
+            levels = step(dimension, at)
+            here = {**body.levels, **levels}
+            if not ours(here):
+                continue
+            written = dict(base)
+            for binding in bindings:
+                written.update(binding.write(here))
+            if written != base:
+                yield (
+                    " · ".join(f"axes.{name} {level.value}" for name, level in levels.items()),
+                    body.graph.set(written),
+                )
+
+
+def _spread(positions: Sequence[int]) -> Iterator[int]:
+    count = len(positions)
+    if count <= MOST:
+        yield from positions
+        return
+    yield from (positions[at * (count - 1) // (MOST - 1)] for at in range(MOST))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,4 @@
-"""What settings become: each rule computes the fields of a graph that some settings decide together.
-
-A prompt and its variation make one text, a picture and a width make one size; LoRAs and ControlNets have `stacks`.
-A rule is a pure function of settings, so it serves fixed inputs and axes alike.
-"""
+"""Rules: settings -> field values, incl. LoRA stacks and ControlNet lists."""
 
 from __future__ import annotations
 
@@ -11,13 +7,25 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from sweep.errors import PlanError
-from sweep.experiment.definition import InputImage, Setting
+from sweep.experiment.experiment import InputImage, Setting
 from sweep.plan.models import Models
-from sweep.plan.prompts import compose
-from sweep.workflow.checks import range_of
-from sweep.workflow.encodings import IDENTITY, Encoding
 from sweep.workflow.graph import Address, BoardRef, Edge, ImageRef, ModelRef, Value
+from sweep.workflow.role_finder import IDENTITY, Encoding
 from sweep.workflow.schemas import FieldSchema
+from sweep.workflow.validation import range_of
+
+SLOT: Final = "{variation}"
+
+
+def compose(prompt: str, variation: str) -> str:
+    """`prompt` with `variation` where it says {variation}, otherwise behind it: "{prompt}, {variation}".
+
+    An empty part leaves no comma behind.
+    """
+    if SLOT in prompt:
+        return prompt.replace(SLOT, variation)
+    return ", ".join(part for part in (prompt.rstrip().rstrip(","), variation.strip()) if part.strip())
+
 
 Settings: TypeAlias = Mapping[str, Setting]  # by target: a role or a node.field address
 Written: TypeAlias = dict[Address, Value]
@@ -166,3 +174,108 @@ def _floor(pixels: float, multiple: int) -> int:
 def _shown(target: str, slots: Sequence[Slot]) -> str:
     turned = [(slot.address, slot.encode.formula(target)) for slot in slots]
     return " · ".join(str(address) if formula == target else f"{address} = {formula}" for address, formula in turned)
+
+
+CONTROL_ROLES: Final = ("control_image", "control_weight", "control_model", "control_begin", "control_end")
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSlot:
+    """One LoRA node of a graph; without the field that nobody says here, so that its number or address may set it."""
+
+    lora: Slot | None
+    weight: Slot | None
+
+
+def loras(places: Sequence[LoraSlot], common: Sequence[Slot], choice: Choice) -> Rule:
+    """A stack of LoRAs, the first of it in the node nearest the model. Nodes that are left over weigh nothing.
+    `common` takes the weight of all that name none themselves.
+    """
+
+    def write(settings: Settings) -> Written:
+        stack = lora_stack(settings.get("lora"))
+        if len(stack) > len(places):
+            raise PlanError(f"names {len(stack)} LoRAs; the workflow has room for {len(places)}.")
+        _refuse_twice([name for name, _ in stack])
+        weight = settings.get("lora_weight")
+        written: Written = {} if weight is None else {slot.address: slot.value(weight) for slot in common}
+        for place, (name, own) in zip(places, stack, strict=False):
+            if place.lora is not None:
+                written[place.lora.address] = choice.model(name, place.lora.schema.model_types or ("lora",))
+            if place.weight is not None and own is not None:
+                written[place.weight.address] = place.weight.value(own)
+        for place in places[len(stack) :] if "lora" in settings else ():
+            if place.weight is not None and place.lora is not None:
+                written[place.weight.address] = place.weight.value(0)
+        return written
+
+    slots = _each(common, [slot for place in places for slot in (place.lora, place.weight) if slot is not None])
+    return Rule(targets=("lora", "lora_weight"), slots=slots, write=write, shown=_listed(slots))
+
+
+def _refuse_twice(names: Sequence[str]) -> None:
+    """A server applies a LoRA once, and fails at the second time."""
+    twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
+    if twice is not None:
+        raise PlanError(f"names {twice} twice; give it once, with the sum of the weights.")
+
+
+def lora_stack(setting: Setting) -> list[tuple[str, float | None]]:
+    """(name, weight or None) of each LoRA a setting names: a name, {name, weight}, a list of these, or none."""
+    items = setting if isinstance(setting, list) else [] if setting is None else [setting]
+    return [
+        (str(item.get("name")), item.get("weight")) if isinstance(item, Mapping) else (str(item), None)
+        for item in items
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlSlot:
+    """One ControlNet node of a graph, by what an entry of a list says of it: model, image, weight, begin, end."""
+
+    parts: Mapping[str, Slot]
+
+
+def controls(places: Sequence[ControlSlot], common: Mapping[str, Sequence[Slot]], choice: Choice) -> Rule:
+    """ControlNets as a list of {model, image, weight, begin, end}, and by role what each of them has in `common`."""
+
+    def write(settings: Settings) -> Written:
+        entries = control_list(settings.get("controls"))
+        if entries and len(entries) != len(places):
+            many = "ControlNet" if len(entries) == 1 else "ControlNets"
+            raise PlanError(f"names {len(entries)} {many}; the workflow has {len(places)}.")
+        written: Written = {}
+        for role, slots in common.items():
+            if settings.get(role) is not None:
+                written |= {slot.address: slot.value(choice.value(settings[role], slot.schema)) for slot in slots}
+        for place, entry in zip(places, entries, strict=False):
+            written |= _control(place, entry, choice)
+        return written
+
+    slots = _each(*common.values(), [slot for place in places for slot in place.parts.values()])
+    return Rule(targets=("controls", *CONTROL_ROLES), slots=slots, write=write, shown=_listed(slots))
+
+
+def control_list(setting: Setting) -> list[Mapping[str, Any]]:
+    """The entries of a `controls` setting; empty where there are none."""
+    return [entry for entry in setting if isinstance(entry, Mapping)] if isinstance(setting, list) else []
+
+
+def _control(place: ControlSlot, entry: Mapping[str, Any], choice: Choice) -> Written:
+    return {
+        slot.address: slot.value(choice.value(entry[part], slot.schema))
+        for part, slot in place.parts.items()
+        if entry.get(part) is not None
+    }
+
+
+def _each(*groups: Sequence[Slot]) -> tuple[Slot, ...]:
+    """Every field once; the first group says by whom it is set."""
+    found: dict[Address, Slot] = {}
+    for slot in (slot for group in groups for slot in group):
+        found.setdefault(slot.address, slot)
+    return tuple(found.values())
+
+
+def _listed(slots: Sequence[Slot]) -> str:
+    return " · ".join(str(slot.address) for slot in slots)

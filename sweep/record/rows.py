@@ -1,19 +1,30 @@
-"""The rows of the results table, streamed from the journal in the order of the grid: no more than a few in memory."""
+"""Rows streamed from the journal; CSV, Parquet, Markdown, JSON."""
 
 from __future__ import annotations
 
+import csv
+import importlib
+import importlib.util
+import io
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import Any, Literal, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
-from sweep.record import queries
+from sweep.errors import RecordError
 from sweep.record.base import Scalar
-from sweep.record.operations import moment
-from sweep.record.schema import BrokenSealError, sealing
+from sweep.record.files import replacing
+from sweep.record.sqlite import reads as queries
+from sweep.record.sqlite.schema import BrokenSealError, sealing
+from sweep.record.sqlite.writes import moment
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 Kind: TypeAlias = Literal["integer", "number", "text", "boolean", "time"]
 Cell: TypeAlias = "Scalar | datetime"
@@ -219,3 +230,78 @@ def chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
     iterator = iter(rows)
     while chunk := list(islice(iterator, size)):
         yield chunk
+
+
+TextFormat: TypeAlias = Literal["csv", "json", "md"]
+PARQUET_HINT = "For results.parquet, too: pip install 'sweep-engine[parquet]'"
+
+
+def write_csv(out: TextIO, names: Sequence[str], rows: Iterable[Row]) -> None:
+    """RFC 4180 with line feeds; times in ISO 8601, nothing where a cell has no value."""
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_text(cell) for cell in row] for row in rows)
+
+
+def write_json(out: TextIO, names: Sequence[str], rows: Iterable[Row]) -> None:
+    """An array of objects, one a line."""
+    divider = "[\n"
+    for row in rows:
+        cells = [cell.isoformat() if isinstance(cell, datetime) else cell for cell in row]
+        out.write(divider + json.dumps(dict(zip(names, cells, strict=True)), ensure_ascii=False))
+        divider = ",\n"
+    out.write("[]\n" if divider == "[\n" else "\n]\n")
+
+
+def write_markdown(out: TextIO, names: Sequence[str], rows: Iterable[Row]) -> None:
+    """A pipe table, as GitHub shows it."""
+    out.writelines(f"| {' | '.join(cells)} |\n" for cells in _markdown(names, rows))
+
+
+def _markdown(names: Sequence[str], rows: Iterable[Row]) -> Iterator[list[str]]:
+    yield list(names)
+    yield ["---"] * len(names)
+    for row in rows:
+        yield [" ".join(str(_text(cell)).replace("\\", "\\\\").replace("|", "\\|").split()) for cell in row]
+
+
+WRITERS: Mapping[TextFormat, Callable[[TextIO, Sequence[str], Iterable[Row]], None]] = {
+    "csv": write_csv,
+    "json": write_json,
+    "md": write_markdown,
+}
+
+
+def write_text_file(path: Path, form: TextFormat, names: Sequence[str], rows: Iterable[Row]) -> None:
+    """`path` whole or as it was. Raises DiskFullError, RecordError."""
+    with replacing(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        WRITERS[form](text, names, rows)
+        text.flush()
+        text.detach()
+
+
+def has_parquet() -> bool:
+    """Whether pyarrow is installed."""
+    return importlib.util.find_spec("pyarrow") is not None
+
+
+def write_parquet_file(path: Path, frames: Iterable[pd.DataFrame]) -> None:
+    """`path` whole or as it was, from frames of equal columns (at least one frame). Raises RecordError with a hint
+    where pyarrow is missing, DiskFullError.
+    """
+    if not has_parquet():
+        raise RecordError("Parquet needs pyarrow.", hint="pip install 'sweep-engine[parquet]'")
+    pa, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    iterator = iter(frames)
+    first = pa.Table.from_pandas(next(iterator), preserve_index=False)
+    with replacing(path) as file, parquet.ParquetWriter(file, first.schema, compression="zstd") as writer:
+        writer.write_table(first)
+        for frame in iterator:
+            writer.write_table(pa.Table.from_pandas(frame, schema=first.schema, preserve_index=False))
+
+
+def _text(cell: Cell) -> Cell:
+    if isinstance(cell, datetime):
+        return cell.isoformat()
+    return "" if cell is None else cell

@@ -1,18 +1,20 @@
-"""Is what the journal says still on the disk? Every file against its hash, every row against its seal."""
+"""Verify and repair."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from sweep.errors import CorruptRecordError, TransientError
-from sweep.record.disk import PART
-from sweep.record.names import IMAGES
-from sweep.record.picture import verify_picture
-from sweep.record.schema import JOURNAL, integrity_faults, reading, seal_faults
+from sweep.record.files import PART
+from sweep.record.image_check import verify_picture
+from sweep.record.images import IMAGES
+from sweep.record.lock import FolderLock
+from sweep.record.sqlite.journal import SqliteJournal
+from sweep.record.sqlite.schema import JOURNAL, integrity_faults, reading, seal_faults
 
 Fault: TypeAlias = Literal["missing", "truncated", "changed", "damaged", "orphan", "leftover", "journal"]
 REPAIRABLE: frozenset[Fault] = frozenset({"missing", "truncated", "changed", "damaged"})
@@ -108,3 +110,9 @@ def _hash(path: Path) -> str:
 
 def _journal(fault: str) -> Finding:
     return Finding(fault="journal", path=JOURNAL, message=f"{JOURNAL} is damaged: {fault}.")
+
+
+async def reopen_damaged(folder: Path, findings: Sequence[Finding]) -> int:
+    """How many variations are open again. Raises FolderInUseError while a run writes there, RecordError otherwise."""
+    async with FolderLock(folder), await SqliteJournal.open(folder, create=False) as journal:
+        return await journal.forget(damaged_keys(list(findings)))

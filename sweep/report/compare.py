@@ -1,24 +1,188 @@
-"""`sweep compare A B`: what changed between two runs, point by point, in the explorer with both pictures."""
+"""Two runs side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from sweep.errors import UsageError
-from sweep.report.choice import label
-from sweep.report.data import Json, Shown, payload, pictures_data, plain
-from sweep.report.definitions import differences
-from sweep.report.explorer import EMBED_UP_TO, FILES, picture_files, way, write_page
-from sweep.report.facts import page_facts
-from sweep.report.material import Material, read_material
-from sweep.report.pairing import BETWEEN, CHANGE, MEASURED, Pairs, joined, measured, pair
-from sweep.report.thumbs import FOLDER, Thumbnails
+from sweep.report.contact_sheet import label
+from sweep.report.data import AxisColumn, Json, Material, Shown, payload, pictures_data, plain, read_material
+from sweep.report.report import EMBED_UP_TO, FILES, picture_files, way, write_page
+from sweep.report.text import page_facts
+from sweep.report.thumbnails import FOLDER, Thumbnails
+
+if TYPE_CHECKING:
+    from sweep.study.metrics.planes import Picture
+
+
+MEASURED: Final = ("ssim", "structure_coarse", "delta_e")
+"""Metrics of the study's panel that say how far a picture of one run is from its pair in the other."""
+BETWEEN: Final = "between_"
+CHANGE: Final = "change_"
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Rows of two runs. `both`, `only_a` and `only_b` hold rows of the frames, by position; `axes` are those that
+    both runs vary or fix, `lost` those that only one has.
+    """
+
+    axes: tuple[AxisColumn, ...]
+    lost: tuple[str, ...]
+    both: Sequence[tuple[int, int]]
+    only_a: Sequence[int]
+    only_b: Sequence[int]
+
+
+def pair(a: Material, b: Material) -> Pairs:
+    """Pairs the rows of two runs by the values of their common axes, and by number where a point has several."""
+    names_b = {axis.name for axis in b.axes}
+    axes = tuple(axis for axis in a.axes if axis.name in names_b)
+    lost = sorted({axis.name for axis in a.axes} ^ names_b)
+    rows_a, rows_b = _by_point(a, axes), _by_point(b, axes)
+    return Pairs(
+        axes,
+        tuple(lost),
+        [(row, rows_b[point]) for point, row in rows_a.items() if point in rows_b],
+        [row for point, row in rows_a.items() if point not in rows_b],
+        [row for point, row in rows_b.items() if point not in rows_a],
+    )
+
+
+def _by_point(material: Material, axes: Sequence[AxisColumn]) -> dict[Hashable, int]:
+    columns = {axis.name: axis.column for axis in material.axes}
+    values = [[plain(value) for value in material.frame[columns[axis.name]]] for axis in axes]
+    found: dict[Hashable, int] = {}
+    number: dict[Hashable, int] = {}
+    for row in range(len(material.frame)):
+        point = tuple(column[row] for column in values)
+        at = number[point] = number.get(point, -1) + 1
+        found[point, at] = row
+    return found
+
+
+def measured(a: Material, b: Material, pairs: Pairs) -> pd.DataFrame:
+    """One row a pair: `same` where the files are equal byte for byte, and the metrics between the two pictures (of b,
+    with a's as the reference); missing where either has no picture that can be read.
+    """
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="compare") as pool:
+        rows = list(pool.map(lambda at: _between(a, b, *at), pairs.both))
+    columns = ["same", *(f"{BETWEEN}{name}" for name in MEASURED)]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.astype({"same": "boolean", **dict.fromkeys(columns[1:], "float64")})
+
+
+def _between(a: Material, b: Material, row_a: int, row_b: int) -> tuple[bool | None, ...] | tuple[object, ...]:
+    hash_a, hash_b = (_text(run, row, "sha256") for run, row in ((a, row_a), (b, row_b)))
+    path_a, path_b = (_text(run, row, "image_path") for run, row in ((a, row_a), (b, row_b)))
+    if hash_a is None or hash_b is None or path_a is None or path_b is None:
+        return (None, *(None for _ in MEASURED))
+    if hash_a == hash_b:
+        return (True, 1.0, 1.0, 0.0)
+    return (False, *distances(a.folder / path_a, b.folder / path_b))
+
+
+def _text(material: Material, row: int, name: str) -> str | None:
+    value = plain(material.frame[name].iloc[row])
+    return value if isinstance(value, str) else None
+
+
+def distances(a: Path, b: Path) -> tuple[float | None, ...]:
+    """The metrics of `MEASURED` for the picture `b` with `a` as its reference; None where one cannot be read."""
+    from sweep.study.metrics.planes import UnreadablePictureError, View, decode, reduced, working_shape
+    from sweep.study.metrics.registry import resolve
+
+    metrics = resolve(MEASURED)
+    try:
+        first, second = decode(a), decode(b)
+    except UnreadablePictureError:
+        return tuple(None for _ in metrics)
+    by_size: dict[int, tuple[Picture, Picture]] = {}
+    found: list[float | None] = []
+    for metric in metrics:
+        size = metric.working_size
+        if size not in by_size:
+            shape = working_shape(first.width, first.height, size)
+            by_size[size] = reduced(first, shape), reduced(second, shape)
+        reference, picture = by_size[size]
+        found.append(float(metric.measure(View(picture=picture, reference=reference))))
+    return tuple(found)
+
+
+def joined(a: Material, b: Material, pairs: Pairs, between: pd.DataFrame) -> tuple[Material, pd.DataFrame]:
+    """The table that a comparison shows: b's rows with what changed since a, then the points that only a has; and
+    a's rows (sha256, image_path, width, height) in the same order, empty where a has none.
+    """
+    order_b = [row_b for _, row_b in pairs.both] + list(pairs.only_b)
+    order_a = [row_a for row_a, _ in pairs.both]
+    shown = b.frame.iloc[order_b].reset_index(drop=True)
+    paired = len(pairs.both)
+    nothing = pd.Series([float("nan")] * len(pairs.only_b), dtype="float64")
+    for name in between.columns.drop("same"):
+        shown[name] = pd.concat([between[name], nothing], ignore_index=True)
+    for name in (name for name in b.metrics if name in a.metrics):
+        before = pd.concat([a.frame[name].iloc[order_a], nothing])
+        shown[f"{CHANGE}{name}"] = shown[name] - before.reset_index(drop=True)
+    missing = a.frame.iloc[list(pairs.only_a)].copy()
+    missing["status"], missing["error"] = "missing", None
+    missing[["image_path", "sha256"]] = None
+    own = {axis.name: axis.column for axis in a.axes}
+    wanted = {own[axis.name]: axis.column for axis in b.axes if axis.name in own}
+    kept = [*wanted, "index", "key", "status", "error"]
+    table = pd.concat([shown, missing[kept].rename(columns=wanted)], ignore_index=True)
+    table["index"] = range(len(table))
+    columns = ["sha256", "image_path", "width", "height"]
+    places = [*order_a, *([-1] * len(pairs.only_b)), *pairs.only_a]
+    others = a.frame.reindex(columns=columns).reset_index(drop=True).reindex(places).reset_index(drop=True)
+    assert len(others) == len(table) == paired + len(pairs.only_b) + len(pairs.only_a)
+    names_a = {axis.name for axis in a.axes}
+    return replace(b, frame=table, axes=tuple(axis for axis in b.axes if axis.name in names_a)), others
+
+
+_COMPARED: Final = ("workflow", "inputs")
+_MOST_TEXT: Final = 60  # characters of a value
+
+
+def differences(before: str, after: str) -> list[str]:
+    """For example ["cfg_scale 7.5 → 4"]: what is fixed in both experiments, or in one of them, and not the same.
+
+    Texts that cannot be read have no differences.
+    """
+    a, b = _fixed(before), _fixed(after)
+    if a is None or b is None:
+        return []
+    names = dict.fromkeys([*a, *b])
+    return [f"{name} {_short(a.get(name))} → {_short(b.get(name))}" for name in names if a.get(name) != b.get(name)]
+
+
+def _fixed(text: str) -> dict[str, Any] | None:
+    try:
+        told = YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
+        return None
+    if not isinstance(told, Mapping):
+        return None
+    fixed: dict[str, Any] = {}
+    for name in _COMPARED:
+        value = told.get(name)
+        fixed |= {str(key): value[key] for key in value} if isinstance(value, Mapping) else {name: value}
+    return fixed
+
+
+def _short(value: object) -> str:
+    text = "not set" if value is None else str(value)
+    return text if len(text) <= _MOST_TEXT else f"{text[: _MOST_TEXT - 1]}…"
+
 
 _MOVED_BELOW: Final = 0.995  # SSIM: below, a person who blinks between the two sees a change
 _MOVED_ABOVE: Final = 1.0  # ΔE (OKLab × 100): above, the same for colour and tone
@@ -190,7 +354,7 @@ def _page_data(
 def _columns(columns: Sequence[Json]) -> list[Json]:
     """What differs between the runs first, then what changed, then the metrics themselves; under their own names."""
     labels = {column["name"]: column["label"] for column in columns}
-    from sweep.study.registry import resolve
+    from sweep.study.metrics.registry import resolve
 
     labels |= {metric.name: metric.label for metric in resolve(MEASURED)}
     known = {BETWEEN: "A–B", CHANGE: "Δ"}

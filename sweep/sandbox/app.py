@@ -10,12 +10,15 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from sweep.errors import UsageError
-from sweep.sandbox import model_routes, queue_routes, routes, session_routes
 from sweep.sandbox.events import Events
-from sweep.sandbox.http import KEY, answer, sign
+from sweep.sandbox.legacy_sessions import SessionEvents
 from sweep.sandbox.options import Faults, SandboxOptions
+from sweep.sandbox.routes import app as routes
+from sweep.sandbox.routes import models as model_routes
+from sweep.sandbox.routes import queue as queue_routes
+from sweep.sandbox.routes import sessions as session_routes
+from sweep.sandbox.routes.common import KEY, answer, sign
 from sweep.sandbox.service import Sandbox
-from sweep.sandbox.sessions import SessionEvents
 
 __all__ = ["Faults", "Sandbox", "SandboxOptions", "sandbox_server", "serve"]
 _LARGEST = 256 * 2**20  # bytes of a request; a batch may carry many values

@@ -7,9 +7,8 @@ from typing import Any
 
 import socketio
 
-from sweep.sandbox.accounts import Accounts
-from sweep.sandbox.execution import Prepared
-from sweep.sandbox.faults import FaultDice
+from sweep.sandbox.graph_execution import Prepared
+from sweep.sandbox.options import Accounts, FaultDice
 from sweep.sandbox.queue import Item, Queue
 
 Payload = dict[str, Any]

@@ -1,11 +1,15 @@
-"""What a sandbox is told: its models, its pace, where it keeps things, and the faults it commits."""
+"""SandboxOptions, fault injection, accounts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sweep.errors import UsageError
 
@@ -103,3 +107,120 @@ class SandboxOptions:
             raise UsageError(f"jitter is {self.jitter}; it is a share and goes from 0 to 1.")
         if self.workers < 1 or self.queue_limit < 1 or self.plain_side < 1:
             raise UsageError("A sandbox needs at least 1 worker, a queue limit of at least 1, and pixels.")
+
+
+def share(*parts: object) -> float:
+    """A number in [0, 1) that depends on `parts` alone and looks random."""
+    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+class FaultDice:
+    """Rolls for one server. `committed` counts the faults by name."""
+
+    def __init__(self, faults: Faults, seed: int) -> None:
+        self._faults = faults
+        self.committed: Counter[str] = Counter()
+        self._seed = seed
+        self._chances: Counter[tuple[object, ...]] = Counter()
+        self._requests = 0
+        self._http = 0
+
+    @property
+    def faults(self) -> Faults:
+        """What is being committed; new ones begin to count requests anew."""
+        return self._faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        self._faults = faults
+        self._requests = self._http = 0
+
+    def happens(self, name: str, *about: object) -> bool:
+        """Whether the fault `name` is committed now; `about` makes the chance depend on more than its number."""
+        rate: float = getattr(self.faults, name)
+        if not rate:
+            return False
+        chance = (name, *about)
+        self._chances[chance] += 1
+        hit = share(self._seed, *chance, self._chances[chance]) < rate
+        self.committed[name] += hit
+        return hit
+
+    def http_fault(self, path: str) -> str | None:
+        """The HTTP fault this request meets, if any."""
+        faults = self.faults
+        if faults.only not in path or (faults.most is not None and self._http >= faults.most):
+            return None
+        self._requests += 1
+        if self._requests <= faults.spare:
+            return None
+        met = next((name for name in HTTP_FAULTS if self.happens(name)), None)
+        self._http += met is not None
+        return met
+
+    def bad_image(self) -> BadImage | None:
+        """How this rendering is bad, if it is."""
+        kinds = self.faults.bad_images
+        if not kinds or not self.happens("bad_image"):
+            return None
+        return kinds[(self.committed["bad_image"] - 1) % len(kinds)]
+
+
+SECONDS = 86_400.0  # a token lasts, as InvokeAI's do without remember_me
+
+
+class Accounts:
+    """Users by e-mail with their passwords; none at all is a server that wants no login."""
+
+    def __init__(self, users: Mapping[str, str], clock: Callable[[], float] = time.monotonic) -> None:
+        self.users = dict(users)
+        self.logins = 0
+        self._clock = clock
+        self._tokens: dict[str, tuple[str, float]] = {}  # token → (e-mail, when it runs out)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody has to log in."""
+        return bool(self.users)
+
+    def log_in(self, email: object, password: object) -> str | None:
+        """A token; None where nobody has that e-mail and password."""
+        if not isinstance(email, str) or not isinstance(password, str) or self.users.get(email) != password:
+            return None
+        self.logins += 1
+        return self._issued(email)
+
+    def who(self, token: str) -> str | None:
+        """Whose token that is; None where it is nobody's, or has run out."""
+        email, until = self._tokens.get(token, ("", 0.0))
+        return email if email and self._clock() < until else None
+
+    def fresh(self, token: str) -> str | None:
+        """Another token for the same user, the old one lasting on; None for a token that is no good."""
+        email = self.who(token)
+        return self._issued(email) if email else None
+
+    def expire(self) -> None:
+        """Every token runs out now."""
+        self._tokens.clear()
+
+    def refusal(self, headers: Mapping[str, str], auth: Any = None) -> str | None:
+        """Why a request or a socket is turned away, in InvokeAI's words; None where it may come in."""
+        if not self.wanted:
+            return None
+        token = bearer(headers) or (str(auth.get("token") or "") if isinstance(auth, Mapping) else "")
+        if not token:
+            return "Authentication required"
+        return None if self.who(token) else "Invalid or expired token"
+
+    def _issued(self, email: str) -> str:
+        token = secrets.token_urlsafe(32)
+        self._tokens[token] = (email, self._clock() + SECONDS)
+        return token
+
+
+def bearer(headers: Mapping[str, str]) -> str:
+    """The token of an Authorization header; empty where there is none."""
+    kind, _, token = headers.get("Authorization", "").partition(" ")
+    return token if kind == "Bearer" else ""

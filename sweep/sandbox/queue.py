@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from sweep.sandbox.batches import Batch, GraphTemplate, Values
-from sweep.sandbox.requests import NodeTypes
+from sweep.sandbox.batches import Batch, GraphTemplate, NodeTypes, Values
 
 STATUSES = ("pending", "in_progress", "waiting", "completed", "failed", "canceled")
 TERMINAL = frozenset({"completed", "failed", "canceled"})

@@ -13,20 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import UsageError
-from sweep.sandbox.accounts import Accounts
-from sweep.sandbox.batches import Batch, read_batch
+from sweep.sandbox.batches import Batch, NodeTypes, RefusedError, read_batch
 from sweep.sandbox.events import Events
-from sweep.sandbox.execution import untouched
-from sweep.sandbox.faults import FaultDice
+from sweep.sandbox.graph_execution import untouched
+from sweep.sandbox.image_nodes import Facts, Studio, plain_picture
+from sweep.sandbox.images import Pictures
 from sweep.sandbox.models import records
 from sweep.sandbox.nodes import Desk
-from sweep.sandbox.options import Faults, SandboxOptions
-from sweep.sandbox.pictures import Pictures
-from sweep.sandbox.processor import Processor
+from sweep.sandbox.options import Accounts, FaultDice, Faults, SandboxOptions
 from sweep.sandbox.queue import TERMINAL, Item, Queue
-from sweep.sandbox.requests import NodeTypes, RefusedError
 from sweep.sandbox.store import SqliteStore, Store
-from sweep.sandbox.studio import Facts, Studio, plain_picture
+from sweep.sandbox.workers import Processor
 from sweep.workflow.schemas import builtin_schemas
 
 

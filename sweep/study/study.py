@@ -11,35 +11,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from sweep.study.cells import cell_effects_of
-from sweep.study.contract import (
-    Curve,
-    Difference,
-    Group,
-    MetricFacts,
-    Outlier,
-    Rows,
-    SeedRow,
-    StudyJson,
-)
-from sweep.study.curves import response_curve
-from sweep.study.differences import differences_of
-from sweep.study.effects import effects_of
-from sweep.study.layout import Layout, read_layout
-from sweep.study.noise import SAME_POINT, determinism_of, noise_of
-from sweep.study.registry import known_facts, standard
-from sweep.study.replication import rounded
-from sweep.study.saving import save_tables
-from sweep.study.seeds import diversity_of, outliers_of, seeds_of
-from sweep.study.tables import BOOKKEEPING, infer_axes, is_measurement, with_bookkeeping
-from sweep.study.telling import sentences_of
-from sweep.study.tidy import curves_frame, differences_frame, effects_frame
+from sweep.study.design import BOOKKEEPING, Layout, infer_axes, is_measurement, read_layout, with_bookkeeping
+from sweep.study.findings import sentences_of
+from sweep.study.metrics.registry import known_facts, standard
+from sweep.study.schema import Curve, Difference, Group, MetricFacts, Outlier, Rows, SeedRow, StudyJson
+from sweep.study.stats.curves import response_curve
+from sweep.study.stats.differences import differences_of
+from sweep.study.stats.effects import cell_effects_of, effects_of
+from sweep.study.stats.intervals import rounded
+from sweep.study.stats.noise import SAME_POINT, determinism_of, noise_of
+from sweep.study.stats.seeds import diversity_of, outliers_of, seeds_of
+from sweep.study.tables import curves_frame, differences_frame, effects_frame, save_tables
 
 if TYPE_CHECKING:
-    from sweep.study.drawing import Drawing
-    from sweep.study.job import ResultsLike
-    from sweep.study.measuring import Progress
-    from sweep.study.metrics import Metric
+    from sweep.study.charts import Drawing
+    from sweep.study.measuring.measure import Progress, ResultsLike
+    from sweep.study.metrics.base import Metric
+
 
 SAVED = ("metrics", "curves", "effects", "differences", "seeds")  # tables of a study that are written as CSV
 PANEL_NAMES = frozenset(metric.name for metric in standard())
@@ -103,19 +91,19 @@ class Study:
 
         Raises UsageError where there is no such curve.
         """
-        from sweep.study.drawing import vega_lite
+        from sweep.study.charts import vega_lite
 
         return vega_lite(self.data, metric, axis)
 
     def _repr_html_(self) -> str:
         """What a notebook shows of a study: its words."""
-        from sweep.study.drawing import words_html
+        from sweep.study.charts import words_html
 
         return words_html(self.data)
 
     def to_svg(self, metric: str, axis: str | None = None) -> Drawing:
         """The same as a small SVG document (a str), which notebooks show without any other package."""
-        from sweep.study.drawing import svg
+        from sweep.study.charts import svg
 
         return svg(self.data, metric, axis)
 
@@ -153,7 +141,7 @@ def study(
         names = [metric if isinstance(metric, str) else metric.name for metric in metrics] or _numeric_left(data, axes)
         layout = read_layout(with_bookkeeping(data), axes or infer_axes(data, names), baseline=baseline)
         return analyse(layout, known_facts(names, _counts(layout, names)), thresholds=thresholds)
-    from sweep.study.measuring import measured_layout
+    from sweep.study.measuring.measure import measured_layout
 
     layout, facts, name = measured_layout(data, metrics=metrics, baseline=baseline, progress=progress, workers=workers)
     return analyse(layout, facts, thresholds=thresholds, name=name)

@@ -1,50 +1,138 @@
-"""A plain table that comes without a results folder: which of its columns are axes, which are measurements."""
+"""A study as tidy tables; saved as JSON and CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
-BOOKKEEPING = frozenset(
-    {"index", "key", "prompt", "status", "error", "attempts", "server", "model", "image_path", "image_name"}
-    | {"width", "height", "sha256", "queued_at", "started_at", "finished_at", "render_seconds", "reason"}
-)  # columns of the results table that are neither axes nor metrics
+from sweep.errors import RecordError
+from sweep.study.schema import Curve, Difference, Effects, Estimate, Group, StudyJson
+
+CURVE_COLUMNS = [
+    "metric",
+    "axis",
+    "group",
+    "x",
+    "mean",
+    "low",
+    "high",
+    "n",
+    "half",
+    "half_low",
+    "half_high",
+    "falling",
+    "warnings",
+]
+EFFECT_COLUMNS = ["metric", "term", "order", "share", "low", "high", "n", "method"]
+DIFFERENCE_COLUMNS = [
+    "metric",
+    "axis",
+    "a",
+    "b",
+    "difference",
+    "low",
+    "high",
+    "n",
+    "p",
+    "p_holm",
+    "significant",
+    "caution",
+]
 
 
-def infer_axes(frame: pd.DataFrame, metrics: Sequence[str]) -> list[tuple[str, str]]:
-    """Axes of a plain table: every column that is no metric and no bookkeeping, its kind from its type.
+def _interval(estimate: Estimate, name: str) -> dict[str, Any]:
+    return {name: estimate["value"], "low": estimate["low"], "high": estimate["high"], "n": estimate["n"]}
 
-    Real numbers that hardly repeat are measurements, not levels.
-    """
-    return [
-        (str(name), _kind(str(name), frame[name]))
-        for name in frame.columns
-        if name not in metrics and name not in BOOKKEEPING and not is_measurement(frame[name])
+
+def group_text(group: Group) -> str:
+    """As in "prompt=red, cfg_scale=7"; empty for all rows."""
+    return ", ".join(f"{name}={level}" for name, level in group.items())
+
+
+def curves_frame(curves: Sequence[Curve]) -> pd.DataFrame:
+    """One row a level of a curve."""
+    rows: list[Mapping[str, Any]] = [
+        {
+            "metric": curve["metric"],
+            "axis": curve["axis"],
+            "group": group_text(curve["group"]),
+            "x": x,
+            "mean": curve["mean"][i],
+            "low": curve["low"][i],
+            "high": curve["high"][i],
+            "n": curve["n"][i],
+            "half": curve["half"]["value"],
+            "half_low": curve["half"]["low"],
+            "half_high": curve["half"]["high"],
+            "falling": curve["falling"],
+            "warnings": "; ".join(warning["message"] for warning in curve["warnings"]),
+        }
+        for curve in curves
+        for i, x in enumerate(curve["x"])
     ]
+    return pd.DataFrame(rows, columns=CURVE_COLUMNS)
 
 
-def is_measurement(column: pd.Series) -> bool:
-    """Whether a column looks like measured values rather than an axis's levels."""
-    return bool(pd.api.types.is_float_dtype(column) and len(column) > 2 and column.nunique() > len(column) / 2)
+def effects_frame(effects: Sequence[Effects]) -> pd.DataFrame:
+    """One row a term of a metric; order 1 is a main effect, the term "rest" what no term explains."""
+    rows: list[Mapping[str, Any]] = []
+    for effect in effects:
+        for share in effect["shares"]:
+            term, order = " × ".join(share["axes"]), len(share["axes"])
+            named = {"metric": effect["metric"], "term": term, "order": order, "method": effect["method"]}
+            rows.append(named | _interval(share["share"], "share"))
+        if effect["rest"] is not None:
+            rest = {"metric": effect["metric"], "term": "rest", "order": 0, "share": effect["rest"]}
+            rows.append(rest | {"method": effect["method"]})
+    return pd.DataFrame(rows, columns=EFFECT_COLUMNS)
 
 
-def _kind(name: str, column: pd.Series) -> str:
-    if name == "seed":
-        return "seed"
-    if pd.api.types.is_bool_dtype(column):
-        return "boolean"
-    if pd.api.types.is_integer_dtype(column):
-        return "integer"
-    return "number" if pd.api.types.is_numeric_dtype(column) else "text"
+def differences_frame(differences: Sequence[Difference]) -> pd.DataFrame:
+    """One row a pair of levels."""
+    rows = [
+        {
+            "metric": d["metric"],
+            "axis": d["axis"],
+            "a": d["a"],
+            "b": d["b"],
+            "p": d["p"],
+            "p_holm": d["p_holm"],
+            "significant": d["significant"],
+            "caution": d["difference"]["reason"],
+        }
+        | _interval(d["difference"], "difference")
+        for d in differences
+    ]
+    return pd.DataFrame(rows, columns=DIFFERENCE_COLUMNS)
 
 
-def with_bookkeeping(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with an index and a key for each row, where it has none."""
-    frame = frame.reset_index(drop=True)
-    if "index" not in frame:
-        frame.insert(0, "index", np.arange(len(frame)))
-    if "key" not in frame:
-        frame.insert(1, "key", [str(i) for i in frame["index"]])
-    return frame
+def save_tables(data: StudyJson, frames: Mapping[str, pd.DataFrame], folder: Path) -> tuple[Path, ...]:
+    """`study.json`, and a CSV file of its name for each table, in `folder`.
+
+    Each file is replaced whole or not at all. Raises RecordError where the folder cannot be written.
+    """
+    texts = {"study.json": json.dumps(data, allow_nan=False, ensure_ascii=False)}
+    texts |= {f"{name}.csv": frame.to_csv(index=False, lineterminator="\n") for name, frame in frames.items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return tuple(_write(folder / name, text) for name, text in texts.items())
+    except OSError as error:
+        raise RecordError(f"The study could not be written to {folder} ({error.strerror or error}).") from error
+
+
+def _write(path: Path, text: str) -> Path:
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sweep.workflow.checks import range_of
-from sweep.workflow.formats import Workflow
 from sweep.workflow.graph import Address, Graph, Json, ModelRef, Node, Value, map_refs
-from sweep.workflow.naming import named
-from sweep.workflow.outputs import output_nodes, without_pictures
+from sweep.workflow.labels import named
+from sweep.workflow.loader import Workflow
 from sweep.workflow.roles import Roles, Target, find_roles
 from sweep.workflow.schemas import COMMON, FieldSchema, NodeSchemas
-from sweep.workflow.soundness import check_graph, open_fields
+from sweep.workflow.traversal import output_nodes, without_pictures
+from sweep.workflow.validation import check_graph, open_fields, range_of
 
 _LISTED = 6  # choices that are shown before the rest is counted
 

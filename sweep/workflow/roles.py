@@ -6,13 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sweep.errors import WorkflowError, did_you_mean
-from sweep.workflow.encodings import IDENTITY, Encoding
-from sweep.workflow.finding import FINDERS, strength_encoding
 from sweep.workflow.graph import Address, Edge, Graph
-from sweep.workflow.outputs import output_nodes
-from sweep.workflow.scene import Candidate, Scene
+from sweep.workflow.role_finder import FINDERS, IDENTITY, Candidate, Encoding, Scene, strength_encoding
 from sweep.workflow.schemas import NodeSchemas
-from sweep.workflow.wiring import Wiring
+from sweep.workflow.traversal import Wiring, output_nodes
 
 ROLES = tuple(FINDERS)
 STACKED = frozenset({"lora", *(role for role in ROLES if role.startswith("control_")), "lora_weight"})

@@ -7,10 +7,9 @@ import dataclasses
 import pytest
 
 from sweep.cli.console import bytes_text, clock_text, filled, seconds_text
-from sweep.cli.progress import progress
-from sweep.cli.sentences import count_text, sentence, server_text
+from sweep.cli.progress import count_text, progress, sentence, server_text
 from sweep.engine import events
-from sweep.engine.tally import Tally
+from sweep.engine.events import Tally
 
 STARTED = events.RunStarted(
     experiment="night", points=132, done=12, failed=1, former=0, servers=("gpu1", "gpu2"), sandbox=False, folder="f"

@@ -14,15 +14,14 @@ import pytest
 from PIL import Image
 
 from sweep.engine import events
+from sweep.engine.limits import Backoff
 from sweep.engine.options import RunOptions
-from sweep.engine.retry import Backoff
-from sweep.engine.runner import run
-from sweep.engine.stopping import Stop
-from sweep.engine.summary import RunSummary
-from sweep.experiment.definition import Experiment
+from sweep.engine.run import RunSummary, run
+from sweep.engine.shutdown import Stop
+from sweep.experiment.experiment import Experiment
 from sweep.sandbox.app import Sandbox, SandboxOptions, sandbox_server
-from sweep.servers.connecting import ConnectOptions, connect
-from sweep.servers.http import Timings
+from sweep.servers.connect import ConnectOptions, connect
+from sweep.servers.invokeai.http import Timings
 
 AT_ONCE = RunOptions(backoff=Backoff(base=0))  # no waiting between attempts
 QUICK = Timings(

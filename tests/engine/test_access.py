@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from sweep.engine import events
-from sweep.engine.runner import run
+from sweep.engine.run import run
 from sweep.sandbox.app import SandboxOptions, sandbox_server
-from sweep.servers.connecting import ConnectOptions, connect
-from sweep.servers.credentials import Credentials
+from sweep.servers.connect import ConnectOptions, connect
+from sweep.servers.invokeai.http import Credentials
 from tests.engine.conftest import AT_ONCE, QUICK, Bench
 
 EMAIL, PASSWORD = "me@example.org", "a secret"

@@ -11,14 +11,14 @@ from typing import Any
 import anyio
 import pytest
 
-from sweep.engine.preparing import prepared
-from sweep.engine.runner import Runner, run
-from sweep.engine.stopping import Stop
-from sweep.record.checkpoints import no_checkpoint
-from sweep.record.table import Results
+from sweep.engine.run import Runner, run
+from sweep.engine.shutdown import Stop
+from sweep.engine.startup import prepared
+from sweep.record.files import no_checkpoint
+from sweep.record.results import Results
 from sweep.sandbox.app import Sandbox
-from sweep.servers.connecting import ConnectOptions, connect
-from sweep.servers.http import Timings
+from sweep.servers.connect import ConnectOptions, connect
+from sweep.servers.invokeai.http import Timings
 from tests.engine.conftest import AT_ONCE, Bench
 
 POINTS = 30

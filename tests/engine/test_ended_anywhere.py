@@ -16,13 +16,13 @@ from typing import Any, Literal
 import anyio
 import pytest
 
-from sweep.engine.checkpoints import ENGINE_POINTS
-from sweep.engine.runner import run
-from sweep.engine.stopping import Stop
+from sweep.engine.options import ENGINE_POINTS
+from sweep.engine.run import run
+from sweep.engine.shutdown import Stop
 from sweep.errors import StoppedError
-from sweep.record.checkpoints import IMAGE_POINTS, Checkpoint
+from sweep.record.files import IMAGE_POINTS, Checkpoint
 from sweep.sandbox.app import Sandbox
-from sweep.servers.connecting import ConnectOptions, connect
+from sweep.servers.connect import ConnectOptions, connect
 from tests.engine.conftest import AT_ONCE, QUICK, Bench
 
 WRITES = ("begin_run", "intend", "submitted", "rendered", "complete")

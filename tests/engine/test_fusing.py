@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.engine import events
-from sweep.engine.fusing import LONGEST, MOST, SECOND, SHARE, FusionSize
+from sweep.engine.limits import LONGEST, MOST, SECOND, SHARE, FusionSize
 from sweep.sandbox.app import Sandbox
 from sweep.sandbox.options import Faults
 from tests.engine.conftest import AT_ONCE, Bench, chunks

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from sweep.engine import events
-from sweep.engine.stopping import Stop
+from sweep.engine.shutdown import Stop
 from sweep.sandbox.app import Sandbox
 from sweep.sandbox.options import Faults
 from tests.engine.conftest import AT_ONCE, Bench

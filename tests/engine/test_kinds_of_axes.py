@@ -11,9 +11,9 @@ import anyio
 import pytest
 from PIL import Image
 
-from sweep.engine.runner import run
-from sweep.experiment.definition import Experiment
-from sweep.record.table import Results
+from sweep.engine.run import run
+from sweep.experiment.experiment import Experiment
+from sweep.record.results import Results
 from sweep.sandbox.app import Sandbox, SandboxOptions, sandbox_server
 from tests.engine.conftest import AT_ONCE
 

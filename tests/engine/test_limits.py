@@ -8,10 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.engine.limits import Limit
-from sweep.engine.options import FailureLimit, RunOptions, parse_fusion, parse_shard
-from sweep.engine.retry import Backoff
-from sweep.engine.verdict import Verdict
+from sweep.engine.limits import Backoff, Limit
+from sweep.engine.options import FailureLimit, RunOptions, Verdict, parse_fusion, parse_shard
 from sweep.errors import UsageError
 
 

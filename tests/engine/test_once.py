@@ -11,7 +11,7 @@ import anyio.to_thread
 import pytest
 from PIL import Image
 
-from sweep.engine.once import render
+from sweep.engine.run import render
 from sweep.errors import DefinitionError, ServerError, VariationError
 from sweep.sandbox.app import SandboxOptions, sandbox_server
 from sweep.sandbox.options import Faults

@@ -11,14 +11,13 @@ import anyio
 import pytest
 
 from sweep.engine import events
-from sweep.engine.limits import Limit
-from sweep.engine.pool import MOST_REFUSALS, Member, Pool
-from sweep.engine.retry import Backoff
+from sweep.engine.limits import Backoff, Limit
+from sweep.engine.server_pool import MOST_REFUSALS, Member, Pool
 from sweep.errors import OverloadedError
 from sweep.sandbox.app import Sandbox
 from sweep.sandbox.options import Faults
 from sweep.servers.base import ServerInfo
-from sweep.servers.connecting import connect
+from sweep.servers.connect import connect
 from tests.engine.conftest import AT_ONCE, Bench
 
 REFUSES = Faults(error_503=1.0, only="enqueue_batch", retry_after=0)

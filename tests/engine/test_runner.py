@@ -17,9 +17,9 @@ import pytest
 
 from sweep.engine import events
 from sweep.engine.options import FailureLimit
-from sweep.engine.stopping import Stop
+from sweep.engine.shutdown import Stop
 from sweep.errors import PlanError, ServerUnreachableError, StoppedError
-from sweep.record.table import Results
+from sweep.record.results import Results
 from sweep.sandbox.app import Sandbox
 from sweep.sandbox.options import Faults
 from tests.engine.conftest import AT_ONCE, Bench, chunks

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from sweep.engine import events
-from sweep.engine.joining import by_name
+from sweep.engine.server_pool import by_name
 from sweep.errors import ServerUnsupportedError
 from sweep.sandbox.app import Sandbox
 from sweep.workflow.graph import ModelRef

@@ -11,7 +11,7 @@ import anyio
 
 from sweep.engine import events
 from sweep.engine.options import RunOptions
-from sweep.engine.stopping import Stop
+from sweep.engine.shutdown import Stop
 from sweep.sandbox.app import Sandbox
 from sweep.sandbox.options import Faults
 from sweep.sandbox.queue import Item

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from sweep.engine import space
+from sweep.engine import startup as space
 from sweep.errors import DiskFullError
 from sweep.sandbox.app import Sandbox
 from tests.engine.conftest import Bench

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import anyio
 
-from sweep.engine.places import Places
-from sweep.engine.stopping import REQUEST, Stop, ask, clear, signals, watch_requests
+from sweep.engine.limits import Places
+from sweep.engine.shutdown import REQUEST, Stop, ask, clear, signals, watch_requests
 
 THRICE = """
 import os, signal, anyio
-from sweep.engine.stopping import Stop, signals
+from sweep.engine.shutdown import Stop, signals
 
 async def main():
     with signals(Stop()):
@@ -29,7 +29,7 @@ anyio.run(main)
 
 IGNORED = """
 import os, signal, anyio
-from sweep.engine.stopping import Stop, signals
+from sweep.engine.shutdown import Stop, signals
 
 async def main():
     stop = Stop()

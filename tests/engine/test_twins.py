@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 
 from sweep.engine import events
-from sweep.engine.packing import point
-from sweep.engine.twins import Twins
-from sweep.engine.work import Job
-from sweep.experiment.definition import Level, Variation
-from sweep.plan.instance import Instance
+from sweep.engine.submission import point
+from sweep.engine.work_queue import Job, Twins
+from sweep.experiment.experiment import Level, Variation
+from sweep.plan.plan import Instance
 from sweep.record.base import Failure
-from sweep.record.conformance import FACTS, TIMES, a_rendering, an_intent
-from sweep.record.journal import SqliteJournal
+from sweep.record.sqlite.journal import SqliteJournal
+from sweep.testing.journals import FACTS, TIMES, a_rendering, an_intent
 from sweep.workflow.graph import Graph
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
-from sweep.engine.work import Job, Work
-from sweep.experiment.definition import Variation
-from sweep.plan.instance import Instance
+from sweep.engine.work_queue import Job, Work
+from sweep.experiment.experiment import Variation
+from sweep.plan.plan import Instance
 from sweep.record.base import Intent
 from sweep.workflow.graph import Graph
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from sweep.errors import DefinitionError
-from sweep.experiment.definition import Experiment
+from sweep.experiment.experiment import Experiment
 
 Load: TypeAlias = Callable[..., Experiment]
 Fail: TypeAlias = Callable[..., list[str]]

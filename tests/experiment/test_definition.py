@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import ExperimentError
-from sweep.experiment.definition import Experiment, Replacement
-from sweep.experiment.vocabulary import INPUT_NAMES, ROLE_NAMES, is_address
+from sweep.experiment.experiment import Experiment, Replacement
+from sweep.experiment.roles import INPUT_NAMES, ROLE_NAMES, is_address
 from tests.experiment.conftest import Load, picture, with_axes
 
 DECIDES_A_PICTURE = {

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import ExperimentError
-from sweep.experiment.definition import Experiment
-from sweep.experiment.designs import Shuffled
+from sweep.experiment.experiment import Experiment
+from sweep.experiment.grid import Shuffled
 from tests.experiment.conftest import with_axes
 
 AXES: dict[str, Any] = {
@@ -136,7 +136,7 @@ def test_designs_that_are_none(design: Any, message: str) -> None:
 
 def test_a_full_grid_needs_neither_numpy_nor_scipy_nor_pillow() -> None:
     code = (
-        "import sys; from sweep.experiment.definition import Experiment\n"
+        "import sys; from sweep.experiment.experiment import Experiment\n"
         "e = Experiment.from_dict({'workflow': 'txt2img', 'axes': {'seed': [1, 2]}, 'where': 'seed > 1'})\n"
         "len(e.grid)\n"
         "print({'numpy', 'scipy', 'pandas', 'PIL', 'asyncio'} & set(sys.modules))"

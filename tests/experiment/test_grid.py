@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sweep.errors import ExperimentError
-from sweep.experiment.definition import Experiment
+from sweep.experiment.experiment import Experiment
 from sweep.experiment.grid import Grid
 from tests.experiment.conftest import with_axes
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sweep.errors import ExperimentError
-from sweep.experiment.definition import Experiment
+from sweep.experiment.experiment import Experiment
 from tests.experiment.conftest import Fail, Load
 
 TYPO = """\

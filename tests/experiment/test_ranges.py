@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sweep.errors import ExperimentError
-from sweep.experiment.definition import Axis
+from sweep.experiment.experiment import Axis
 from sweep.experiment.levels import position
 from tests.experiment.conftest import values_of, with_axes
 

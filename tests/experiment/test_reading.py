@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import ExperimentError
-from sweep.experiment.definition import Experiment
-from sweep.experiment.reading import MAX_BYTES, read_text
+from sweep.experiment.document import MAX_BYTES, read_text
+from sweep.experiment.experiment import Experiment
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n" for before, name in zip("abcdefg", "bcdefgh", strict=True)

@@ -20,7 +20,7 @@ from typing import Any
 
 from PIL import Image
 
-from sweep.record.table import Results
+from sweep.record.results import Results
 from tests.live.harness import free_port
 
 DEFINITION: Mapping[str, Any] = {

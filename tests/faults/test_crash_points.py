@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from sweep.engine.checkpoints import ENGINE_POINTS
-from sweep.record.checkpoints import IMAGE_POINTS, JOURNAL_OPERATIONS, JOURNAL_POINTS
+from sweep.engine.options import ENGINE_POINTS
+from sweep.record.files import IMAGE_POINTS, JOURNAL_OPERATIONS, JOURNAL_POINTS
 from tests.faults.processes import Bench, SandboxProcess
 
 ONCE = {"begin_run", "end_run", "seeds", "reopen", "keep_input"}  # in a run of six points; the others for each

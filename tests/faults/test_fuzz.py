@@ -13,11 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
-from sweep.servers import reading
-from sweep.workflow.formats import load_workflow, workflow_from
-from sweep.workflow.openapi import node_schemas
+from sweep.servers.invokeai import responses as reading
+from sweep.workflow.loader import load_workflow, workflow_from
 from sweep.workflow.roles import find_roles
-from sweep.workflow.schemas import builtin_schemas
+from sweep.workflow.schemas import builtin_schemas, node_schemas
 from sweep.workflow.templates import template
 from tests.workflow.exports import MODEL, edge, export, invocation
 

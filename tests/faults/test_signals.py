@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.engine.stopping import REQUEST
+from sweep.engine.shutdown import REQUEST
 from sweep.record.lock import LOCK
 from tests.faults.processes import Bench, SandboxProcess
 

@@ -19,21 +19,21 @@ from typing import Any
 import anyio
 
 from sweep.engine import events
+from sweep.engine.limits import Backoff
 from sweep.engine.options import RunOptions
-from sweep.engine.retry import Backoff
-from sweep.engine.runner import run
-from sweep.engine.stopping import Stop
+from sweep.engine.run import run
+from sweep.engine.shutdown import Stop
 from sweep.errors import SweepError
-from sweep.experiment.definition import Experiment
-from sweep.record.checkpoints import Checkpoint
-from sweep.record.journal import SqliteJournal
+from sweep.experiment.experiment import Experiment
+from sweep.record.files import Checkpoint
 from sweep.record.lock import FolderLock
-from sweep.record.table import Results
+from sweep.record.results import Results
+from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.verify import damaged_keys
 from sweep.sandbox.app import serve
 from sweep.sandbox.options import Faults, SandboxOptions
-from sweep.servers.connecting import ConnectOptions, connect
-from sweep.servers.http import Timings
+from sweep.servers.connect import ConnectOptions, connect
+from sweep.servers.invokeai.http import Timings
 
 QUICK = Timings(
     connect=2, read=5, retry=0.02, poll_listening=1, poll_deaf=0.05, reconnect=0.05, reconnect_most=0.2, gone=0.3

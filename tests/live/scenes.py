@@ -11,9 +11,9 @@ from pathlib import Path
 from PIL import Image
 
 from sweep.servers.base import Server, ServerInfo
-from sweep.servers.conformance import Scene, Subject
-from sweep.servers.connecting import ConnectOptions, connect
-from sweep.servers.http import Timings
+from sweep.servers.connect import ConnectOptions, connect
+from sweep.servers.invokeai.http import Timings
+from sweep.testing.servers import Scene, Subject
 from sweep.workflow.graph import Address, Edge, Graph, ImageRef, ModelRef, Node
 
 SIDE = 64

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.servers.conformance import CASES, Case
+from sweep.testing.servers import CASES, Case
 from tests.live.scenes import subject
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sweep.errors import ItemLostError
 from sweep.servers.base import Ended, ItemEvent, Server, Started, Ticket
-from sweep.servers.conformance import submission
+from sweep.testing.servers import submission
 from tests.live.harness import LiveServer
 from tests.live.scenes import subject
 

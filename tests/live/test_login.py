@@ -10,9 +10,9 @@ import pytest
 
 from sweep.errors import ServerRefusedError
 from sweep.servers.base import Ended
-from sweep.servers.conformance import Scene, submission
-from sweep.servers.connecting import ConnectOptions, connect
-from sweep.servers.credentials import Credentials
+from sweep.servers.connect import ConnectOptions, connect
+from sweep.servers.invokeai.http import Credentials
+from sweep.testing.servers import Scene, submission
 from sweep.workflow.graph import Graph, Node
 from tests.live.harness import Installation, LiveServer
 from tests.live.scenes import PATIENT

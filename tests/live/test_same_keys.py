@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sweep.cli import app
-from sweep.record.table import Results
+from sweep.record.results import Results
 from sweep.sandbox.app import SandboxOptions, sandbox_server
 from tests.live.sandboxed import on_its_own_loop
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from sweep.servers.base import Server
-from sweep.workflow.formats import load_workflow
 from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef, Value
-from sweep.workflow.outputs import output_nodes
+from sweep.workflow.loader import load_workflow
 from sweep.workflow.roles import find_roles
 from sweep.workflow.schemas import builtin_schemas
-from sweep.workflow.soundness import check_graph
 from sweep.workflow.templates import template
+from sweep.workflow.traversal import output_nodes
+from sweep.workflow.validation import check_graph
 from tests.live.rendering import refusal, rendered
 from tests.live.scenes import client, picture
 

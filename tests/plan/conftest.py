@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from sweep.errors import PlanError
-from sweep.experiment.definition import Experiment
-from sweep.plan.binding import Plan, make_plan
+from sweep.experiment.experiment import Experiment
+from sweep.plan.planner import Plan, make_plan
 from sweep.workflow.schemas import Model, builtin_schemas
 
 Plans: TypeAlias = Callable[..., Plan]

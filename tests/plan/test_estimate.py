@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.plan.estimate import BYTES_PER_PIXEL, FILE_OVERHEAD, disk_bytes, seconds_left
+from sweep.engine.forecast import BYTES_PER_PIXEL, FILE_OVERHEAD, disk_bytes, seconds_left
 
 
 def test_nothing_is_known_before_the_first_render() -> None:

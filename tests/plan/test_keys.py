@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweep.experiment.definition import Experiment
-from sweep.plan.binding import Plan, make_plan
+from sweep.experiment.experiment import Experiment
+from sweep.plan.planner import Plan, make_plan
 from sweep.workflow.identity import graph_key
 from sweep.workflow.schemas import builtin_schemas
 from tests.plan.conftest import MODELS, Plans, model

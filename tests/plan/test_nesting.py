@@ -7,7 +7,7 @@ from math import prod
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.plan.nesting import Stage, StageKind, Work, best_nesting, least_work, walk, work
+from sweep.plan.order import Stage, StageKind, Work, best_nesting, least_work, walk, work
 
 KINDS: list[StageKind] = ["model", "lora", "prompt", "image", "other"]
 SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=4)

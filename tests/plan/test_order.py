@@ -4,8 +4,8 @@ from itertools import islice, pairwise
 
 import pytest
 
-from sweep.plan.binding import Plan
-from sweep.plan.nesting import Work
+from sweep.plan.order import Work
+from sweep.plan.planner import Plan
 from tests.plan.conftest import Plans
 
 

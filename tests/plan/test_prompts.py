@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sweep.plan.prompts import compose
+from sweep.plan.rules import compose
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import pytest
 
 from sweep.errors import ExperimentError, PlanError
-from sweep.experiment.definition import Experiment
-from sweep.plan.binding import Plan, make_plan
+from sweep.experiment.experiment import Experiment
+from sweep.plan.planner import Plan, make_plan
 from sweep.workflow.graph import Address, ImageRef, ModelRef, Node
 from sweep.workflow.schemas import builtin_schemas
 from sweep.workflow.templates import template

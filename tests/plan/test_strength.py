@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sweep.experiment.definition import Experiment
-from sweep.plan.binding import make_plan
-from sweep.plan.strength import steps_run
+from sweep.experiment.experiment import Experiment
+from sweep.plan.planner import make_plan
+from sweep.plan.strength_notes import steps_run
 from sweep.workflow.schemas import Model, builtin_schemas
 from tests.plan.conftest import Plans
 

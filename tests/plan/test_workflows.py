@@ -8,14 +8,13 @@ from typing import Any, TypeAlias
 import pytest
 
 from sweep.errors import PlanError
-from sweep.experiment.definition import Experiment
-from sweep.plan.binding import Plan, make_plan
-from sweep.plan.fitting import fit_models
-from sweep.plan.models import Models
+from sweep.experiment.experiment import Experiment
+from sweep.plan.models import Models, fit_models
+from sweep.plan.planner import Plan, make_plan
 from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef, Node
 from sweep.workflow.schemas import Model, builtin_schemas
-from sweep.workflow.soundness import check_graph
 from sweep.workflow.templates import template
+from sweep.workflow.validation import check_graph
 from tests.plan.conftest import MODELS, model
 from tests.workflow.exports import edge, invocation, text_to_image
 

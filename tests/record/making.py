@@ -10,9 +10,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from sweep.record.base import Point, Rendering, RunFacts
-from sweep.record.conformance import TIMES, an_intent
 from sweep.record.images import ImageStore, SavedImage
-from sweep.record.journal import SqliteJournal
+from sweep.record.sqlite.journal import SqliteJournal
+from sweep.testing.journals import TIMES, an_intent
 
 AXES = (("denoise_strength", "number"), ("variation", "text"), ("seed", "seed"))
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sweep.record.conformance import CASES, Case, refused
-from sweep.record.journal import SqliteJournal
+from sweep.record.sqlite.journal import SqliteJournal
+from sweep.testing.journals import CASES, Case, refused
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)

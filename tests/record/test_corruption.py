@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import RecordError
-from sweep.record.journal import SqliteJournal
-from sweep.record.metrics import MetricCache, MetricKey
+from sweep.record.metric_cache import MetricCache, MetricKey
+from sweep.record.results import Results
 from sweep.record.rows import Cell
-from sweep.record.schema import JOURNAL
-from sweep.record.table import Results
+from sweep.record.sqlite.journal import SqliteJournal
+from sweep.record.sqlite.schema import JOURNAL
 from tests.record.making import a_folder, complete, facts, point
 
 Row = dict[str, Cell]

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import DiskFullError, RecordError, TransientError
-from sweep.record.checkpoints import IMAGE_POINTS
-from sweep.record.disk import free_bytes, replacing
+from sweep.record.files import IMAGE_POINTS, free_bytes, replacing
 from sweep.record.images import ImageStore
-from sweep.record.journal import SqliteJournal
+from sweep.record.sqlite.journal import SqliteJournal
 from tests.record.making import complete, facts, picture, point
 
 KEY, OTHER = "a" * 32, "b" * 32

@@ -11,10 +11,10 @@ import pytest
 
 from sweep.errors import CorruptRecordError, DiskFullError, RecordError
 from sweep.record.base import Failure
-from sweep.record.conformance import TIMES, a_point, a_rendering, an_intent
-from sweep.record.journal import SqliteJournal
-from sweep.record.schema import JOURNAL
-from sweep.record.table import Results
+from sweep.record.results import Results
+from sweep.record.sqlite.journal import SqliteJournal
+from sweep.record.sqlite.schema import JOURNAL
+from sweep.testing.journals import TIMES, a_point, a_rendering, an_intent
 from tests.record.making import a_folder, facts, point
 
 

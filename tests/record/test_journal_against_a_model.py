@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from sweep.errors import RecordError
-from sweep.record.conformance import BAD, FACTS, TIMES, a_point, a_rendering, an_intent
-from sweep.record.journal import SqliteJournal
-from sweep.record.table import Results
+from sweep.record.results import Results
+from sweep.record.sqlite.journal import SqliteJournal
+from sweep.testing.journals import BAD, FACTS, TIMES, a_point, a_rendering, an_intent
 
 KEYS = st.integers(min_value=0, max_value=4)
 OPEN = {"intended", "submitted", "rendered"}

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from sweep.record.checkpoints import IMAGE_POINTS, JOURNAL_OPERATIONS, JOURNAL_POINTS
-from sweep.record.journal import SqliteJournal
+from sweep.record.files import IMAGE_POINTS, JOURNAL_OPERATIONS, JOURNAL_POINTS
 from sweep.record.lock import FolderLock
-from sweep.record.table import Results
+from sweep.record.results import Results
+from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.verify import damaged_keys
 
 CHILD = textwrap.dedent("""
     import asyncio, os, signal, sys
     from pathlib import Path
     from sweep.record.images import ImageStore
-    from sweep.record.journal import SqliteJournal
+    from sweep.record.sqlite.journal import SqliteJournal
     from sweep.record.lock import FolderLock
     from tests.record.making import complete, facts, point
 

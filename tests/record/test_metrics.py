@@ -10,9 +10,9 @@ import pytest
 
 from sweep.errors import RecordError
 from sweep.record.base import Failure
-from sweep.record.journal import SqliteJournal
-from sweep.record.metrics import MetricCache, MetricKey
-from sweep.record.table import Results
+from sweep.record.metric_cache import MetricCache, MetricKey
+from sweep.record.results import Results
+from sweep.record.sqlite.journal import SqliteJournal
 from tests.record.making import a_folder, facts, point
 
 SSIM = MetricKey(image="a" * 64, reference="b" * 64, metric="ssim", version="1", working_size=512)
@@ -65,7 +65,7 @@ async def test_it_is_filled_by_others_while_a_run_writes(tmp_path: Path) -> None
     program = """
 import sys
 from pathlib import Path
-from sweep.record.metrics import MetricCache, MetricKey
+from sweep.record.metric_cache import MetricCache, MetricKey
 with MetricCache.open(Path(sys.argv[1])) as cache:
     for start in range(0, 3000, 300):
         cache.put_many({MetricKey(image=str(n), metric="m", version="1"): n for n in range(start, start + 300)})
@@ -90,5 +90,5 @@ def test_no_folder_no_cache(tmp_path: Path) -> None:
 
 def test_a_very_large_cache_costs_no_start(folder: Path) -> None:
     """Only what is asked for is read: the module is imported and opened without pandas."""
-    program = "import sys, sweep.record.metrics, sweep.record.table; sys.exit('pandas' in sys.modules)"
+    program = "import sys, sweep.record.metric_cache, sweep.record.results; sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

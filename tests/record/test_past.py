@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from sweep.record.base import Failure
-from sweep.record.journal import SqliteJournal
-from sweep.record.marginals import failures, marginals
-from sweep.record.past import read_past
-from sweep.record.table import Results
+from sweep.record.results import Results
+from sweep.record.sqlite.journal import SqliteJournal
+from sweep.record.status import failures, marginals, read_past
 from tests.record.making import a_folder, facts, point
 
 

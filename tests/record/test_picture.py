@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sweep.errors import TransientError
-from sweep.record.inflating import Inflate, with_isal, with_zlib
-from sweep.record.picture import verify_picture
+from sweep.record.image_check import Inflate, verify_picture, with_isal, with_zlib
 from tests.record.making import picture
 
 INFLATERS = [inflate for inflate in (with_zlib, with_isal) if inflate is not None]

@@ -15,10 +15,10 @@ import pytest
 
 from sweep.errors import DiskFullError, RecordError
 from sweep.record.base import Failure, Scalar, Times
-from sweep.record.conformance import TIMES, an_intent
 from sweep.record.images import ImageStore
-from sweep.record.journal import SqliteJournal
-from sweep.record.table import Results, write_tables
+from sweep.record.results import Results, write_tables
+from sweep.record.sqlite.journal import SqliteJournal
+from sweep.testing.journals import TIMES, an_intent
 from tests.record.making import AXES, complete, facts, point
 
 BAD = Failure(kind="ValueError", message='noise | and "image"\nsizes, differ')

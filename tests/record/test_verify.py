@@ -8,9 +8,9 @@ import pytest
 
 from sweep.errors import CorruptRecordError
 from sweep.record.images import ImageStore
-from sweep.record.journal import SqliteJournal
-from sweep.record.schema import JOURNAL
-from sweep.record.table import Results
+from sweep.record.results import Results
+from sweep.record.sqlite.journal import SqliteJournal
+from sweep.record.sqlite.schema import JOURNAL
 from sweep.record.verify import damaged_keys
 from tests.record.making import a_folder, complete, facts, picture, point
 

@@ -14,10 +14,10 @@ from anyio.to_thread import run_sync
 from PIL import Image
 
 from sweep.record.base import Failure, Point, RunFacts, Scalar
-from sweep.record.conformance import TIMES, an_intent
 from sweep.record.images import ImageStore
-from sweep.record.journal import SqliteJournal
-from sweep.record.metrics import MetricCache, MetricKey
+from sweep.record.metric_cache import MetricCache, MetricKey
+from sweep.record.sqlite.journal import SqliteJournal
+from sweep.testing.journals import TIMES, an_intent
 from tests.record.making import rendering
 
 HOSTILE = "</script><img src=x onerror=\"document.title='PWNED'\"><b>bold</b>"
@@ -140,7 +140,7 @@ def _keep_source(folder: Path, plan: Plan) -> str:
 
 
 def _measure(folder: Path, made: Sequence[Point], plan: Plan) -> None:
-    from sweep.record.table import Results
+    from sweep.record.results import Results
 
     frame = Results.open(folder).table()
     values: dict[MetricKey, float | None] = {}

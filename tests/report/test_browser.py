@@ -13,13 +13,12 @@ import pytest_asyncio
 from anyio.to_thread import run_sync
 
 from sweep.record.base import Counts
-from sweep.record.journal import SqliteJournal
+from sweep.record.sqlite.journal import SqliteJournal
 from sweep.report.compare import write_comparison
-from sweep.report.data import Shown, payload
-from sweep.report.explorer import write_page, write_report
-from sweep.report.facts import page_facts
+from sweep.report.data import AxisColumn, Material, Shown, payload
 from sweep.report.live import view_server
-from sweep.report.material import AxisColumn, Material
+from sweep.report.report import write_page, write_report
+from sweep.report.text import page_facts
 from tests.report.chromium import Browser, Page
 from tests.report.painted import EXPERIMENT, HOSTILE, Plan, add, paint_folder, points
 

@@ -14,9 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.report.data import Shown, axis_data, packed, payload, plain, rounded, unpacked
-from sweep.report.material import AxisColumn, Material
-from sweep.report.page import written
+from sweep.report.data import AxisColumn, Material, Shown, axis_data, packed, payload, plain, rounded, unpacked
+from sweep.report.html import written
 
 SHOWN = Shown(prefix="", thumbs=frozenset({"a" * 16}), embedded=True)
 CELLS = st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.text(max_size=6))

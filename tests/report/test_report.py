@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from anyio.to_thread import run_sync
 
-from sweep.report.explorer import way, write_report
-from sweep.report.facts import page_facts
-from sweep.report.material import read_material
-from sweep.report.page import asset, policy
+from sweep.report.data import read_material
+from sweep.report.html import asset, policy
+from sweep.report.report import way, write_report
+from sweep.report.text import page_facts
 from tests.report.painted import HOSTILE, Plan, paint_folder
 
 
@@ -173,7 +173,7 @@ async def test_a_broken_journal_gives_a_report_that_says_so(folder: Path, damage
 async def test_a_failed_write_leaves_the_old_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = await run_sync(write_report, folder)
     before = await run_sync(page.read_bytes)
-    monkeypatch.setattr("sweep.report.page.render", _breaks)
+    monkeypatch.setattr("sweep.report.html.render", _breaks)
     with pytest.raises(OSError, match="no space"):
         await run_sync(write_report, folder)
     assert await run_sync(page.read_bytes) == before
@@ -199,7 +199,7 @@ async def test_the_study_speaks_on_top(folder: Path) -> None:
 
 
 def test_the_command_travels_without_folders_of_this_machine() -> None:
-    from sweep.report.facts import _without_paths
+    from sweep.report.text import _without_paths
 
     assert _without_paths("sweep run /home/me/cups.yaml --results '/data/my results'") == (
         "sweep run cups.yaml --results 'my results'"

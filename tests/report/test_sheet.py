@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sweep.errors import UsageError
-from sweep.report.lettering import RED, font, width_of, wrapped
-from sweep.report.sheet import SheetRequest, write_sheet
-from sweep.report.strip import write_animation, write_filmstrip
+from sweep.report.animation import write_animation, write_filmstrip
+from sweep.report.contact_sheet import SheetRequest, write_sheet
+from sweep.report.drawing import RED, font, width_of, wrapped
 from tests.report.painted import Plan, paint_folder
 
 
@@ -119,9 +119,9 @@ async def test_an_animation_has_a_frame_a_level(folder: Path, tmp_path: Path, na
 
 
 async def test_a_filmstrip_shows_the_median_of_a_metric(folder: Path) -> None:
-    from sweep.report.choice import levels_of
-    from sweep.report.material import read_material
-    from sweep.report.strip import medians
+    from sweep.report.animation import medians
+    from sweep.report.contact_sheet import levels_of
+    from sweep.report.data import read_material
 
     material = await run_sync(read_material, folder)
     chosen = medians(material, levels_of(material, "denoise_strength"), "ssim")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sweep.report.thumbs import Thumbnails, shrunk
+from sweep.report.thumbnails import Thumbnails, shrunk
 from tests.report.painted import paint, png
 
 IDENTITY = "ab" * 8

@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 import socketio
 
-from sweep.sandbox.accounts import SECONDS, Accounts
 from sweep.sandbox.app import Sandbox, SandboxOptions, sandbox_server
+from sweep.sandbox.options import SECONDS, Accounts
 
 EMAIL, PASSWORD = "me@example.org", "a secret"
 USERS = {EMAIL: PASSWORD}

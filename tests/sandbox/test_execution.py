@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sweep.sandbox.batches import GraphTemplate
-from sweep.sandbox.execution import Execution
-from sweep.sandbox.nodes import Desk
-from sweep.sandbox.values import VALUES
+from sweep.sandbox.graph_execution import Execution
+from sweep.sandbox.nodes import VALUES, Desk
 from tests.live.wire import graph, node
 
 

@@ -15,8 +15,7 @@ from PIL import Image
 from yarl import URL
 
 from sweep.sandbox.app import Faults, SandboxOptions
-from sweep.sandbox.faults import FaultDice
-from sweep.sandbox.options import HTTP_FAULTS
+from sweep.sandbox.options import HTTP_FAULTS, FaultDice
 from tests.live.wire import API, Wire, datum, txt2img
 from tests.sandbox.conftest import served, until
 

@@ -12,14 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import UsageError
-from sweep.sandbox.batches import Batch, read_batch
+from sweep.sandbox.batches import Batch, NodeTypes, RefusedError, read_batch
 from sweep.sandbox.models import records
-from sweep.sandbox.openapi import document
 from sweep.sandbox.options import Faults, SandboxOptions
 from sweep.sandbox.queue import STATUSES, Queue
-from sweep.sandbox.requests import NodeTypes, RefusedError
-from sweep.workflow.openapi import node_schemas
-from sweep.workflow.schemas import builtin_schemas
+from sweep.sandbox.routes.app import document
+from sweep.workflow.schemas import builtin_schemas, node_schemas
 from tests.live.wire import datum, graph, node
 
 TYPES = NodeTypes(builtin_schemas())

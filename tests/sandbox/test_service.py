@@ -15,7 +15,7 @@ from PIL import Image
 
 from sweep.errors import UsageError
 from sweep.sandbox.app import Sandbox, SandboxOptions, sandbox_server, serve
-from sweep.sandbox.png import texts, with_text
+from sweep.sandbox.images import texts, with_text
 from tests.live.wire import API, Wire, add, datum, edge, graph, node, png, txt2img
 from tests.sandbox.conftest import served, until
 

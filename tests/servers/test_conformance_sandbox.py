@@ -8,8 +8,8 @@ from typing import Literal
 import pytest
 
 from sweep.sandbox.app import SandboxOptions, sandbox_server
-from sweep.servers import conformance
-from sweep.servers.conformance import CASES, Case
+from sweep.testing import servers as conformance
+from sweep.testing.servers import CASES, Case
 from tests.live.scenes import subject
 
 BEYOND_SESSIONS = (conformance.others_are_counted_apart_from_us,)  # the API tells nothing of others

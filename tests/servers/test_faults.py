@@ -7,15 +7,8 @@ from typing import Any
 
 import pytest
 
-from sweep.errors import (
-    OverloadedError,
-    ServerError,
-    ServerRefusedError,
-    SweepError,
-    TransientError,
-    VariationError,
-)
-from sweep.servers import faults
+from sweep.errors import OverloadedError, ServerError, ServerRefusedError, SweepError, TransientError, VariationError
+from sweep.servers.invokeai import responses as faults
 from tests.servers.fake import payload
 
 URL = "http://gpu1:9090"

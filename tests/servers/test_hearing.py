@@ -12,7 +12,7 @@ import pytest
 
 from sweep.errors import ItemLostError, ServerRefusedError, TransientError
 from sweep.servers.base import Ended, ItemEvent, Rendered, Started, Ticket
-from sweep.servers.invokeai import InvokeAI
+from sweep.servers.invokeai.client import InvokeAI
 from sweep.workflow.graph import Graph, Node
 from tests.servers.building import BATCH, PLAIN, Q, submission, summary, takes_items
 from tests.servers.conftest import QUICK

@@ -13,9 +13,8 @@ from aiohttp.client_reqrep import ConnectionKey
 from aioresponses import aioresponses
 
 from sweep.errors import ServerUnreachableError, TransientError, VariationError
-from sweep.servers.address import Address
-from sweep.servers.faults import NoAnswerError
-from sweep.servers.http import Http, Method
+from sweep.servers.invokeai.http import Address, Http, Method
+from sweep.servers.invokeai.responses import NoAnswerError
 from tests.servers.conftest import QUICK
 
 URL = "http://gpu1:9090"

@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 
 from sweep.servers.base import Ended, ItemEvent, Ticket
-from sweep.servers.invokeai import InvokeAI
-from sweep.servers.line import LineError, connected
+from sweep.servers.invokeai.client import InvokeAI
+from sweep.servers.invokeai.socketio import LineError, connected
 from tests.servers.building import Q, submission, summary, takes_items
 from tests.servers.conftest import QUICK
 from tests.servers.fake import Fake, payload

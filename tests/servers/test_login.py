@@ -15,9 +15,9 @@ from PIL import Image
 from sweep.errors import ServerRefusedError, ServerUnreachableError, UsageError
 from sweep.sandbox.app import SandboxOptions, sandbox_server
 from sweep.servers.base import ServerImage
-from sweep.servers.connecting import ConnectOptions, connect
-from sweep.servers.credentials import Credentials
-from sweep.servers.invokeai import InvokeAI
+from sweep.servers.connect import ConnectOptions, connect
+from sweep.servers.invokeai.client import InvokeAI
+from sweep.servers.invokeai.http import Credentials
 from sweep.workflow.graph import Graph, ImageRef, Node
 from tests.servers.building import Q, submission, takes_items
 from tests.servers.conftest import QUICK

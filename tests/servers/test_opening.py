@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 
 from sweep.errors import ServerError, ServerRefusedError, ServerUnreachableError, ServerUnsupportedError
-from sweep.servers.connecting import ConnectOptions, connect
-from sweep.servers.invokeai import InvokeAI
+from sweep.servers.connect import ConnectOptions, connect
+from sweep.servers.invokeai.client import InvokeAI
 from tests.live.harness import free_port
 from tests.servers.conftest import QUICK
 from tests.servers.fake import Fake, status

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from sweep.errors import TransientError, VariationError
 from sweep.servers.base import Ended, ServerImage
-from sweep.servers.invokeai import InvokeAI
+from sweep.servers.invokeai.client import InvokeAI
 from sweep.workflow.graph import Address, Graph
 from tests.servers.building import PLAIN, Q, picture, submission, takes_items
 from tests.servers.conftest import QUICK

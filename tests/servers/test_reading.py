@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import ItemLostError, TransientError, VariationError
-from sweep.servers import reading
+from sweep.servers.invokeai import responses as reading
 from tests.servers.fake import payload
 
 ANYTHING = st.recursive(

@@ -14,9 +14,9 @@ import pytest
 from sweep.errors import ItemLostError, ServerUnsupportedError, TransientError, VariationError
 from sweep.sandbox.app import SandboxOptions, sandbox_server
 from sweep.servers.base import Ended, ItemEvent, ServerImage, Ticket
-from sweep.servers.connecting import ConnectOptions, connect
-from sweep.servers.invokeai_sessions import InvokeAISessions
-from sweep.servers.sessions import status as status_of
+from sweep.servers.connect import ConnectOptions, connect
+from sweep.servers.invokeai.client import InvokeAISessions
+from sweep.servers.invokeai.sessions_api import status as status_of
 from sweep.workflow.graph import Node
 from tests.servers.building import MODEL, PLAIN, picture, submission
 from tests.servers.conftest import QUICK

@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 
-from sweep.study.metrics import Formula
-from sweep.study.picture import View
+from sweep.study.metrics.base import Formula
+from sweep.study.metrics.planes import View
 
 
 def brightness(looked_at: View) -> float:

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from sweep.record.base import Failure, Intent, Point, Rendering, RunFacts, Scalar, Times
-from sweep.record.journal import SqliteJournal
-from sweep.study.picture import Picture, View
+from sweep.record.sqlite.journal import SqliteJournal
+from sweep.study.metrics.planes import Picture, View
 
 Paint: TypeAlias = Callable[[Mapping[str, Scalar]], Image.Image | bytes | None]
 

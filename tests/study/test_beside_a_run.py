@@ -18,11 +18,11 @@ import pytest
 from anyio.streams.text import TextReceiveStream
 from PIL import Image
 
-from sweep.engine.runner import run
-from sweep.experiment.definition import Experiment
+from sweep.engine.run import run
+from sweep.experiment.experiment import Experiment
 from sweep.record.base import Scalar
 from sweep.sandbox.app import sandbox_server
-from sweep.study.measuring import measure
+from sweep.study.measuring.measure import measure
 from tests.study.odd_metrics import BRIGHTNESS, gated
 from tests.study.pictures import photo, write_results
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sweep.cli.shares import caption, share_tables
+from sweep.cli.study import caption, share_tables
 from sweep.cli.study import study as command
 from sweep.study.study import Study, study
 from tests.study.simulated import AXES, planted

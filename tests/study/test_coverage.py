@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sweep.study.curves import curve_of
-from sweep.study.replication import estimate
+from sweep.study.stats.curves import curve_of
+from sweep.study.stats.intervals import estimate
 from sweep.study.study import study
 from tests.study.simulated import AXES, STRENGTHS, logistic, planted
 

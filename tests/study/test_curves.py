@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.study.contract import Curve
-from sweep.study.curves import TURNED_BY_BASELINE, crossing, curve_of, monotone_fit, response_curve
-from sweep.study.layout import read_layout
-from sweep.study.registry import known_facts
-from sweep.study.replication import band, filled
+from sweep.study.design import read_layout, with_bookkeeping
+from sweep.study.metrics.registry import known_facts
+from sweep.study.schema import Curve
+from sweep.study.stats.curves import TURNED_BY_BASELINE, crossing, curve_of, monotone_fit, response_curve
+from sweep.study.stats.intervals import band, filled
 from sweep.study.study import study
-from sweep.study.tables import with_bookkeeping
 from tests.study.simulated import AXES, STRENGTHS, logistic, planted
 
 X = STRENGTHS

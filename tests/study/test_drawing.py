@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.study.drawing import round_ticks, words_html
+from sweep.study.charts import round_ticks, words_html
 from sweep.study.study import study
 from tests.study.simulated import AXES, planted
 

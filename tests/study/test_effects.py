@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.study.differences import holm
-from sweep.study.effects import exact_shares, type_two_shares
+from sweep.study.stats.differences import holm
+from sweep.study.stats.effects import exact_shares, type_two_shares
 from sweep.study.study import study
 from tests.study.simulated import AXES, planted
 

@@ -16,14 +16,12 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, ImageFilter
 
 from sweep.errors import UsageError
-from sweep.study.alignment import TextAlignment
-from sweep.study.conformance import check_metric
-from sweep.study.features import classes
-from sweep.study.measuring import measure_now
-from sweep.study.picture import View
-from sweep.study.registry import resolve
-from sweep.study.tokens import Tokenizer, byte_letters
-from sweep.study.weights import WeightsError, read_weights
+from sweep.study.measuring.measure import measure_now
+from sweep.study.metrics.clip import TextAlignment, Tokenizer, byte_letters
+from sweep.study.metrics.features import WeightsError, classes, read_weights
+from sweep.study.metrics.planes import View
+from sweep.study.metrics.registry import resolve
+from sweep.testing.metrics import check_metric
 from tests.study.pictures import photo, picture, view
 
 BUNDLED = Path(skimage.__file__).parent / "data"

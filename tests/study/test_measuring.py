@@ -18,11 +18,11 @@ from PIL import Image
 
 from sweep.errors import RecordError, UsageError
 from sweep.record.base import Scalar
-from sweep.record.table import Results
-from sweep.study.measuring import measure, measure_now
-from sweep.study.metrics import Formula
-from sweep.study.picture import View
-from sweep.study.registry import standard
+from sweep.record.results import Results
+from sweep.study.measuring.measure import measure, measure_now
+from sweep.study.metrics.base import Formula
+from sweep.study.metrics.planes import View
+from sweep.study.metrics.registry import standard
 from sweep.study.study import study
 from tests.study.conftest import KINDS, POINTS, SOURCE, painted
 from tests.study.odd_metrics import BRIGHTNESS, dying, failing
@@ -114,7 +114,7 @@ async def test_rows_that_come_later_are_measured_later(tmp_path: Path) -> None:
 
 KILLED = """
 import sys
-from sweep.study.measuring import measure_now
+from sweep.study.measuring.measure import measure_now
 measure_now(sys.argv[1], workers=2, progress=lambda done, total: print(done, flush=True))
 """
 

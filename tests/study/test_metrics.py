@@ -12,14 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import UsageError
-from sweep.record.table import Results
-from sweep.study import registry
-from sweep.study.conformance import check_metric
-from sweep.study.measuring import measure_now
-from sweep.study.metrics import Metric
-from sweep.study.panel import FULL_REFERENCE, SAME_POINT_METRIC
-from sweep.study.picture import View
-from sweep.study.registry import resolve, standard
+from sweep.record.results import Results
+from sweep.study.measuring.measure import measure_now
+from sweep.study.metrics.base import Metric, registry
+from sweep.study.metrics.panel import FULL_REFERENCE, SAME_POINT_METRIC
+from sweep.study.metrics.planes import View
+from sweep.study.metrics.registry import resolve, standard
+from sweep.testing.metrics import check_metric
 from tests.study.odd_metrics import BRIGHTNESS
 from tests.study.pictures import photo, view
 
@@ -108,8 +107,8 @@ def test_metrics_of_other_packages_are_found(monkeypatch: pytest.MonkeyPatch) ->
 INSTALLED = {
     "dark_metrics.py": """
 import numpy as np
-from sweep.study.metrics import Formula
-from sweep.study.planes import luma
+from sweep.study.metrics.base import Formula
+from sweep.study.metrics.planes import luma
 
 def share_of_dark(view):
     return float(np.mean(luma(view.picture) < 64))

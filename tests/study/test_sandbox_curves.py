@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sweep.engine.runner import run
-from sweep.experiment.definition import Experiment
+from sweep.engine.run import run
+from sweep.experiment.experiment import Experiment
 from sweep.sandbox.app import sandbox_server
-from sweep.study.contract import Curve
-from sweep.study.curves import SPENT
-from sweep.study.measuring import measure
+from sweep.study.measuring.measure import measure
+from sweep.study.schema import Curve
+from sweep.study.stats.curves import SPENT
 from sweep.study.study import study
 
 STUDY = Path(__file__).parents[2] / "experiments" / "denoise_study.yaml"

@@ -14,9 +14,9 @@ from scipy import ndimage
 from scipy.fft import dctn
 from skimage.metrics import structural_similarity
 
-from sweep.study import structure, tone
-from sweep.study.picture import View
-from sweep.study.planes import luma
+from sweep.study.metrics.base import colour as tone
+from sweep.study.metrics.base import structure
+from sweep.study.metrics.planes import View, luma
 from tests.study.pictures import mixed, photo, picture, view
 
 LADDER = (0.0, 0.7, 1.5, 3.0, 6.0, 12.0)

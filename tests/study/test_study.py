@@ -13,7 +13,7 @@ import pytest
 
 import sweep
 from sweep.errors import UsageError
-from sweep.study.contract import StudyJson
+from sweep.study.schema import StudyJson
 from sweep.study.study import Study, study
 from tests.study.conftest import KINDS, POINTS, SOURCE
 from tests.study.pictures import write_results

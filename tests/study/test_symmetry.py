@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sweep.study.replication import band, estimate
+from sweep.study.stats.intervals import SKEWED, band, estimate, skewed, skewness
 from sweep.study.study import Study, study
-from sweep.study.symmetry import SKEWED, skewed, skewness
 from tests.study.simulated import AXES, planted
 
 Floats = npt.NDArray[np.float64]

@@ -10,8 +10,8 @@ from PIL import Image
 from scipy.stats import wasserstein_distance
 from skimage.measure import shannon_entropy
 
-from sweep.study import tone
-from sweep.study.planes import linear_of_srgb, luma, oklab_of
+from sweep.study.metrics.base import colour as tone
+from sweep.study.metrics.planes import linear_of_srgb, luma, oklab_of
 from tests.study.pictures import photo, picture, view
 
 BLACK, WHITE = Image.new("RGB", (64, 64)), Image.new("RGB", (64, 64), (255, 255, 255))

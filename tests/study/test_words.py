@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sweep.study.contract import Estimate
-from sweep.study.phrases import figure, interval_text, level_text, with_interval, worded
+from sweep.study.schema import Estimate
 from sweep.study.study import Study, study
+from sweep.study.wording import figure, interval_text, level_text, with_interval, worded
 from tests.study.simulated import AXES, planted
 
 FRAME = planted(np.random.default_rng(1))

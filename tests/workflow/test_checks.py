@@ -7,11 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
-from sweep.workflow.checks import check_value, range_of
 from sweep.workflow.graph import Address, BoardRef, Edge, Graph, ImageRef, ModelRef, Node
 from sweep.workflow.schemas import FieldSchema, builtin_schemas
-from sweep.workflow.soundness import check_graph, raise_for
 from sweep.workflow.templates import template
+from sweep.workflow.validation import check_graph, check_value, raise_for, range_of
 
 SCHEMAS = builtin_schemas()
 MAIN = ModelRef("tiny-sd", "sd-1")

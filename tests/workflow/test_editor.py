@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
-from sweep.workflow.formats import load_workflow, workflow_from
 from sweep.workflow.graph import Address, ModelRef
 from sweep.workflow.identity import graph_key
-from sweep.workflow.outputs import output_nodes
+from sweep.workflow.loader import load_workflow, workflow_from
 from sweep.workflow.roles import find_roles
 from sweep.workflow.schemas import builtin_schemas
-from sweep.workflow.soundness import check_graph
+from sweep.workflow.traversal import output_nodes
+from sweep.workflow.validation import check_graph
 from tests.workflow.exports import drawn, edge, export, invocation, text_to_image
 
 SCHEMAS = builtin_schemas()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.workflow.encodings import IDENTITY, ONE_MINUS, ONE_MINUS_FIFTH_ROOT, Encoding
+from sweep.workflow.role_finder import IDENTITY, ONE_MINUS, ONE_MINUS_FIFTH_ROOT, Encoding
 
 strengths = st.floats(0, 1)
 

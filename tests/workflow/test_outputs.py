@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from sweep.workflow.graph import Graph, Node
-from sweep.workflow.outputs import output_nodes, pruned
 from sweep.workflow.schemas import builtin_schemas
+from sweep.workflow.traversal import output_nodes, pruned
 
 HIDDEN = {"is_intermediate": True}
 

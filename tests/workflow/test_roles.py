@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from sweep.errors import WorkflowError
-from sweep.workflow.encodings import ONE_MINUS, ONE_MINUS_FIFTH_ROOT, Encoding
 from sweep.workflow.graph import Address, Graph, Node
+from sweep.workflow.role_finder import ONE_MINUS, ONE_MINUS_FIFTH_ROOT, Encoding
 from sweep.workflow.roles import ROLES, Roles, Target, field_target, find_roles
 from sweep.workflow.schemas import builtin_schemas
 from sweep.workflow.templates import template

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from sweep.errors import WorkflowError
-from sweep.workflow import openapi
-from sweep.workflow.openapi import node_schemas
-from sweep.workflow.schemas import FieldSchema, builtin_schemas, dump, load
+from sweep.workflow import schemas as openapi
+from sweep.workflow.schemas import FieldSchema, builtin_schemas, dump, load, node_schemas
 
 
 def document(fields: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -6,11 +6,11 @@ import pytest
 
 from sweep.errors import WorkflowError
 from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef
-from sweep.workflow.outputs import output_nodes
 from sweep.workflow.roles import find_roles
 from sweep.workflow.schemas import builtin_schemas
-from sweep.workflow.soundness import check_graph
 from sweep.workflow.templates import TEMPLATES, template
+from sweep.workflow.traversal import output_nodes
+from sweep.workflow.validation import check_graph
 
 SCHEMAS = builtin_schemas()
 OFFERED = [

@@ -1,0 +1,71 @@
+"""What is sent for a job: one graph, which of its nodes give whose pictures, and under which id."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sweep.plan.fusion import Fused, culprits, fuse
+from sweep.plan.plan import Instance
+from sweep.record.base import Intent, Point
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One item: the graph to submit with its input pictures, and whose each output node is."""
+
+    fused: Fused
+    images: Mapping[str, Path]  # SHA-256 → file
+    owners: Mapping[str, str]  # output node → key
+
+    @classmethod
+    def of(cls, instances: Sequence[Instance]) -> Package:
+        """A graph of one variation as it is, or of several with what they have in common made once."""
+        fused = fuse(instances)
+        images = {sha: path for instance in instances for sha, path in instance.images.items()}
+        return cls(fused, images, {node: key for key, nodes in fused.outputs.items() for node in nodes})
+
+    @classmethod
+    def adopted(cls, instances: Sequence[Instance], intents: Sequence[Intent]) -> Package:
+        """What an earlier attempt sent, its output nodes as recorded: it may have held more variations than these."""
+        package = cls.of(instances)
+        outputs = {intent.key: intent.outputs for intent in intents}
+        return cls(
+            replace(package.fused, outputs=outputs),
+            package.images,
+            {node: key for key, nodes in outputs.items() for node in nodes},
+        )
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """All output nodes."""
+        return tuple(self.owners)
+
+    def blamed(self, node: str | None) -> frozenset[str]:
+        """Keys of the variations that need the node that failed; all of them where it is not known which did."""
+        return frozenset(self.fused.outputs if node is None else culprits(self.fused, node))
+
+
+def batch_id(destination: str, run: int, numbers: Mapping[str, int]) -> str:
+    """The batch id of an attempt: the same for the same results folder, run, keys and attempt numbers, nobody else's.
+
+    The run is in it because attempts are counted anew where a variation is tried again on request: an item of the
+    earlier count, still in the server's list, is not the answer to the new one.
+    """
+    text = "\n".join([f"{destination} {run}", *(f"{key} {number}" for key, number in numbers.items())])
+    return str(uuid.UUID(bytes=hashlib.blake2b(text.encode(), digest_size=16).digest()))
+
+
+def point(instance: Instance) -> Point:
+    """What the record keeps of a variation."""
+    return Point(
+        key=instance.key,
+        index=instance.variation.index,
+        values=instance.variation.values,
+        prompt=instance.prompt,
+        model=instance.model,
+        source=instance.source,
+    )

@@ -1,0 +1,299 @@
+"""WorkQueue: lazy points partitioned by model, retries, de-duplication by key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from math import prod
+from typing import Final
+
+import anyio
+
+from sweep.engine.events import Completed, Failed, Listener
+from sweep.engine.submission import point
+from sweep.plan.order import StageKind, stages_of
+from sweep.plan.plan import Instance, Plan
+from sweep.record.base import Intent, Journal, Standing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Variations that go to a server as one item.
+
+    `intents`, where given, were written by an earlier attempt whose end is not known: its server is asked what
+    became of it before anything is submitted.
+    """
+
+    instances: tuple[Instance, ...]
+    attempt: int = 1  # in this run; the record counts over all runs
+    avoid: frozenset[str] = frozenset()  # urls of servers that failed at it
+    intents: tuple[Intent, ...] = ()
+    strandings: int = 0  # how often its server left while it was there
+    admitted: bool = False  # nothing else of this run is at its keys
+    standing: Mapping[str, Standing] | None = None  # of its keys, where the record was asked a moment ago
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(instance.key for instance in self.instances)
+
+    @property
+    def home(self) -> str | None:
+        """The url of the only server that can tell what became of it."""
+        return self.intents[0].url if self.intents else None
+
+    def again(self, *, avoid: str | None = None) -> Job:
+        """The next attempt at it, anywhere but at `avoid` if there is a choice."""
+        more = frozenset([avoid]) if avoid else frozenset()
+        return replace(self, attempt=self.attempt + 1, avoid=self.avoid | more, intents=())
+
+    def split(self) -> list[Job]:
+        """Each of its variations by itself."""
+        return [replace(self, instances=(instance,), intents=()) for instance in self.instances]
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    not_before: float
+    job: Job
+
+
+class _Lane:
+    """The open points that need the same models, lazily."""
+
+    def __init__(self, points: Iterator[Instance]) -> None:
+        self._points = points
+        self._next: Instance | None = None  # made, and not handed out: it has another model than those before it
+
+    def take(self, most: int) -> tuple[Instance, ...]:
+        """Up to `most` points that follow each other and are rendered with one model; none where it ran out."""
+        taken: list[Instance] = []
+        while len(taken) < most:
+            self._next = self._next or next(self._points, None)
+            if self._next is None or (taken and self._next.model != taken[0].model):
+                break
+            taken.append(self._next)
+            self._next = None
+        return tuple(taken)
+
+
+class Work:
+    """The source all servers pull from; `alive` gives the urls of those that take work at the moment."""
+
+    def __init__(
+        self,
+        fresh: Sequence[Iterator[Instance]],
+        *,
+        alive: Callable[[], frozenset[str]],
+        clock: Callable[[], float] = anyio.current_time,
+    ) -> None:
+        self._lanes = [_Lane(points) for points in fresh]
+        self._own: dict[str, _Lane] = {}  # by url: the lane a server keeps to while it lasts
+        self._alive = alive
+        self._clock = clock
+        self._waiting: list[_Waiting] = []
+        self._changed = anyio.Event()
+        self._stopped = False
+        self.handed = 0  # points of the grid handed out
+        self.in_flight = 0  # jobs taken and neither finished nor given back
+
+    def stop(self) -> None:
+        """Hand out nothing more, except what a server already has: that is finished, not begun."""
+        self._stopped = True
+        self._lanes.clear()
+        self._own.clear()
+        self._waiting = [waiting for waiting in self._waiting if waiting.job.home in self._alive()]
+        self.wake()
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left, and nothing in flight that could come back."""
+        return not self._lanes and not self._waiting and not self.in_flight
+
+    async def change_within(self, seconds: float) -> None:
+        """Wait so long, or until something changes."""
+        with anyio.move_on_after(seconds):
+            await self._changed.wait()
+
+    def wake(self) -> None:
+        """Something changed (a server left or came back): those who wait look again."""
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def put(self, job: Job, delay: float = 0.0) -> None:
+        """A job to be tried, or tried again, `delay` seconds from now at the earliest.
+
+        Once stopped, only what a living server already has is accepted; the rest stays open on record.
+        """
+        if not self._stopped or job.home in self._alive():
+            self._waiting.append(_Waiting(self._clock() + delay, job))
+        self.wake()
+
+    def finish(self) -> None:
+        """A job taken before is over; put what is left of it first."""
+        self.in_flight -= 1
+        self.wake()
+
+    async def take(self, url: str, most: int = 1) -> Job | None:
+        """The next job for the server at `url`, of up to `most` variations; None when there will be none any more.
+
+        Waits while everything left is in flight elsewhere, since it may come back.
+        """
+        while True:
+            changed = self._changed
+            if url in self._alive() and (job := self._next(url, most)):
+                self.in_flight += 1
+                return job
+            if self._stopped:
+                self._waiting = [waiting for waiting in self._waiting if waiting.job.home in self._alive()]
+            if self.over:
+                self.wake()
+                return None
+            await self._sleep(changed)
+
+    async def _sleep(self, changed: anyio.Event) -> None:
+        now = self._clock()
+        later = [waiting.not_before - now for waiting in self._waiting if waiting.not_before > now]
+        with anyio.move_on_after(min(later, default=float("inf"))):
+            await changed.wait()
+
+    def _next_fresh(self, url: str, most: int) -> Job | None:
+        """The next points of the server's lane; a lane that ran out is left for the one with the fewest servers."""
+        while lane := self._lane(url):
+            if instances := lane.take(most):
+                self.handed += len(instances)
+                return Job(instances=instances)
+            self._lanes.remove(lane)
+        return None
+
+    def _lane(self, url: str) -> _Lane | None:
+        if self._own.get(url) not in self._lanes:
+            busy = list(self._own.values())
+            self._own.pop(url, None)
+            if self._lanes:
+                self._own[url] = min(self._lanes, key=busy.count)
+        return self._own.get(url)
+
+    def _next(self, url: str, most: int) -> Job | None:
+        """What came back, then what was never begun; last what another server had that left.
+
+        So a server that is away for a while finds its items its own when it is back, and none is rendered twice.
+        """
+        return self._returned(url, orphans=False) or self._next_fresh(url, most) or self._returned(url, orphans=True)
+
+    def _returned(self, url: str, *, orphans: bool) -> Job | None:
+        now, alive = self._clock(), self._alive()
+        due = [
+            waiting
+            for waiting in self._waiting
+            if waiting.not_before <= now
+            and (waiting.job.home not in (None, url)) == orphans
+            and _fits(waiting.job, url, alive)
+        ]
+        if not due:
+            return None
+        first = min(due, key=lambda waiting: waiting.not_before)
+        self._waiting.remove(first)
+        return first.job
+
+
+def _fits(job: Job, url: str, alive: frozenset[str]) -> bool:
+    """Whether the server at `url` should take it: its own open jobs, those of the dead, and what failed elsewhere."""
+    if job.home == url:
+        return True
+    if job.home in alive:
+        return False
+    return url not in job.avoid or alive <= job.avoid
+
+
+class Twins:
+    """Lets the first point of a key through and keeps the others until that has its outcome."""
+
+    def __init__(self, journal: Journal, listener: Listener) -> None:
+        self._journal = journal
+        self._listener = listener
+        self._behind: dict[str, list[Instance]] = {}  # by key under way: the points that wait for it
+
+    def begin(self, keys: Iterable[str]) -> None:
+        """These are under way from before."""
+        for key in keys:
+            self._behind.setdefault(key, [])
+
+    async def admit(self, job: Job) -> Job | None:
+        """What of a job is to be rendered; None where nothing is. Raises RecordError."""
+        if job.admitted:
+            return job
+        first: list[Instance] = []
+        for instance in job.instances:
+            if instance.key in self._behind:
+                self._behind[instance.key].append(instance)
+            else:
+                self._behind[instance.key] = []
+                first.append(instance)
+        standing = await self._journal.standing([instance.key for instance in first])
+        there = [each for each in first if standing.get(each.key, Standing()).state in ("completed", "failed")]
+        await self._place(there, standing)
+        await self.over([instance.key for instance in there])
+        left = tuple(instance for instance in first if instance not in there)
+        return replace(job, instances=left, admitted=True, standing=standing) if left else None
+
+    async def over(self, keys: Sequence[str]) -> None:
+        """These have their outcome on record: so have their twins."""
+        for key in keys:
+            behind = self._behind.pop(key, [])
+            if behind:
+                await self._place(behind, await self._journal.standing([key]))
+
+    async def _place(self, instances: Sequence[Instance], standing: dict[str, Standing]) -> None:
+        await self._journal.rebase(point(instance) for instance in instances)
+        for instance in instances:
+            index, values = instance.variation.index, instance.variation.values
+            if standing[instance.key].state == "failed":
+                said = "its twin of the same key failed"
+                self._listener(Failed(key=instance.key, index=index, server=None, values=values, error=said))
+            else:
+                self._listener(
+                    Completed(key=instance.key, index=index, server=None, values=values, paths=(), seconds=None)
+                )
+
+
+MOST: Final = 64  # lanes; where models and LoRAs make more, the models alone divide, or nothing does
+
+Lane = Callable[[], Iterator[int]]  # the indices of one lane, from the first, in the plan's order
+
+
+def lanes(plan: Plan) -> list[Lane]:
+    """One lane for each combination of models and LoRAs that the axes make; one for all where they make none.
+
+    Together they hold every index once. A lane is walked lazily, and passes no point of the others.
+    """
+    dimensions = plan.experiment.dimensions
+    sizes = [len(dimension) for dimension in dimensions]
+    for kinds in _DIVIDING:
+        factors = _factors(plan, kinds)
+        if factors and prod(sizes[factor] for factor in factors) <= MOST:
+            places = product(*(range(sizes[factor]) for factor in factors))
+            return [partial(plan.order, dict(zip(factors, place, strict=True))) for place in places]
+    return [plan.order]
+
+
+_DIVIDING: Final[tuple[frozenset[StageKind], ...]] = (frozenset({"model", "lora"}), frozenset({"model"}))
+
+
+def _factors(plan: Plan, kinds: frozenset[StageKind]) -> tuple[int, ...]:
+    """The dimensions that decide which models or LoRAs a point needs."""
+    dimensions = plan.experiment.dimensions
+    found = {
+        factor
+        for body in plan.bodies
+        for stage in stages_of(body, dimensions, plan.schemas)
+        if stage.kind in kinds
+        for factor in stage.factors
+    }
+    found |= {
+        at
+        for at, dimension in enumerate(dimensions)
+        if len(plan.bodies) > 1 and any(axis.name in plan.shapes.axes for axis in dimension.axes)
+    }
+    return tuple(sorted(found))

@@ -1,0 +1,91 @@
+"""An experiment: what a file declares, and the grid that comes of it. Here other layers find the values, too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+from sweep.experiment.axes import drawn_dimensions
+from sweep.experiment.grid import Grid
+from sweep.experiment.loader import load_data, load_file, load_text
+from sweep.experiment.model import (
+    Axis,
+    AxisKind,
+    Declaration,
+    Design,
+    DesignKind,
+    Dimension,
+    InputImage,
+    Level,
+    Replacement,
+    Scalar,
+    Setting,
+    StudyOptions,
+    Variation,
+)
+
+__all__ = [
+    "Axis",
+    "AxisKind",
+    "Design",
+    "DesignKind",
+    "Dimension",
+    "Experiment",
+    "InputImage",
+    "Level",
+    "Replacement",
+    "Scalar",
+    "Setting",
+    "StudyOptions",
+    "Variation",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment(Declaration):
+    """What is asked: a workflow, what is fixed, what is varied. Immutable; made by `load`, `from_text`, `from_dict`."""
+
+    _grids: list[Grid] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
+        """The experiment in the YAML file at `path`, with `overrides` ("inputs.steps=30") applied in order.
+
+        Raises ExperimentError that lists every fault of the file with line and column, and UsageError for an
+        override that leads nowhere.
+        """
+        return cls._of(load_file(Path(path), str(path), overrides))
+
+    @classmethod
+    def from_text(cls, text: str, folder: str | Path = ".", overrides: Sequence[str] = ()) -> Self:
+        """The experiment in YAML `text`; relative paths start from `folder`. Raises as `load` does."""
+        return cls._of(load_text(text, Path(folder), overrides))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], folder: str | Path = ".") -> Self:
+        """The experiment that a file holding `data` would be. Raises as `load` does, without lines."""
+        return cls._of(load_data(data, Path(folder)))
+
+    @classmethod
+    def _of(cls, declared: Declaration) -> Self:
+        return cls(**{each.name: getattr(declared, each.name) for each in fields(declared)})
+
+    @property
+    def grid(self) -> Grid:
+        """All points, lazily. Made once."""
+        if not self._grids:
+            self._grids.append(Grid(self.dimensions, self.condition, self.design))
+        return self._grids[0]
+
+    def with_seeds(self, seeds: Mapping[str, Iterable[int]]) -> Experiment:
+        """The same experiment with the seeds of `undrawn` axes drawn. Raises ExperimentError where an axis is not
+        one of them, or the number of seeds is not what it asks for.
+        """
+        drawn = {axis: tuple(values) for axis, values in seeds.items()}
+        return replace(
+            self,
+            dimensions=drawn_dimensions(self.dimensions, drawn, self.undrawn),
+            undrawn={axis: count for axis, count in self.undrawn.items() if axis not in drawn},
+        )

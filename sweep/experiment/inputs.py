@@ -1,0 +1,135 @@
+"""One value of an input: type check, image files read and hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from sweep.experiment.axes import AxisError
+from sweep.experiment.document import Faults, Place, did_you_mean_file
+from sweep.experiment.model import InputImage, Setting
+from sweep.experiment.roles import is_picture, said, value_fault
+
+MAX_BYTES: Final = 200_000_000
+MAX_PIXELS: Final = 100_000_000
+
+
+class PictureError(ValueError):
+    """Why a file is no picture to start from, as the end of a sentence that begins with its name."""
+
+
+class PictureReader:
+    """Reads each file once, however often an experiment names it."""
+
+    def __init__(self) -> None:
+        self._read: dict[Path, tuple[str, int, int]] = {}
+
+    def read(self, path: Path, shown: str) -> InputImage:
+        """Raises PictureError where there is no such file, or Pillow cannot decode the whole of it."""
+        facts = self._read.get(path)
+        if facts is None:
+            facts = self._read[path] = _facts(path)
+        sha256, width, height = facts
+        return InputImage(path=path, shown=shown, sha256=sha256, width=width, height=height)
+
+
+def _facts(path: Path) -> tuple[str, int, int]:
+    try:
+        if not path.is_file():
+            raise PictureError(
+                "is a folder" if path.is_dir() else f"does not exist.{did_you_mean_file(path)}".rstrip(".")
+            )
+        if path.stat().st_size > MAX_BYTES:
+            raise PictureError(f"is larger than {MAX_BYTES // 1_000_000} MB")
+        raw = path.read_bytes()
+    except (OSError, ValueError) as error:
+        if isinstance(error, PictureError):
+            raise
+        raise PictureError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    width, height = _decoded_size(raw, path.suffix.lstrip(".").upper())
+    return hashlib.sha256(raw).hexdigest(), width, height
+
+
+def _decoded_size(raw: bytes, kind: str) -> tuple[int, int]:
+    import io
+
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(raw)) as image:
+                size = image.size
+                if size[0] * size[1] <= MAX_PIXELS:
+                    image.load()
+    except UnidentifiedImageError as error:
+        raise PictureError(f"is no {kind or 'picture'}: it does not decode as a picture") from error
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise PictureError(f"is a broken picture ({error})") from error
+    if size[0] * size[1] > MAX_PIXELS:
+        raise PictureError(f"has {size[0]} × {size[1]} pixels; the most is {MAX_PIXELS:,}")
+    return size
+
+
+class Paths:
+    """Resolves what a file says about files, and remembers how to say it from the experiment's own folder."""
+
+    def __init__(self, faults: Faults, folder: Path) -> None:
+        self._faults = faults
+        self.folder = folder
+        self.pictures = PictureReader()
+        self.rewritten: dict[Place, str] = {}  # paths of included files, as seen from `folder`
+
+    def shown(self, place: Place, written: str) -> str:
+        """The path from the experiment's folder, with "/": as written, unless an included file wrote it."""
+        base = self._faults.document.folder_of(place)
+        if base == self.folder or Path(written).is_absolute():
+            return written
+        try:
+            moved = Path(os.path.relpath(base / written, self.folder)).as_posix()
+        except ValueError:  # another drive
+            moved = (base / written).as_posix()
+        self.rewritten[place] = moved
+        return moved
+
+    def path(self, shown: str) -> Path:
+        """Where that is, absolute; also for the tilde of a home."""
+        return Path(os.path.normpath(self.folder / Path(shown).expanduser()))
+
+
+class Settings:
+    """Turns raw values into settings: checked by their role, paths into pictures."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+
+    def read(self, target: str, raw: Any, place: Place) -> Setting:
+        """Raises AxisError with a message that begins after the place's name."""
+        if isinstance(raw, Mapping) and set(raw) == {"image"} and isinstance(raw["image"], str):
+            return self._picture(raw["image"], (*place, "image"))
+        fault = value_fault(target, raw)
+        if fault:
+            raise AxisError(fault)
+        if is_picture(target) and isinstance(raw, str):
+            return self._picture(raw, place)
+        if target == "controls":
+            return [self._control(entry, (*place, at)) for at, entry in enumerate(raw)]
+        setting: Setting = raw
+        return setting
+
+    def _control(self, entry: Mapping[str, Any], place: Place) -> dict[str, Any]:
+        image = entry["image"]
+        if not isinstance(image, str):
+            raise AxisError(f"image must be the path of a picture, not {said(image)}")
+        return {**entry, "image": self._picture(image, (*place, "image"))}
+
+    def _picture(self, written: str, place: Place) -> Setting:
+        shown = self._paths.shown(place, written)
+        try:
+            return self._paths.pictures.read(self._paths.path(shown), shown)
+        except PictureError as error:
+            raise AxisError(f"{shown} {error}") from error

@@ -1,0 +1,205 @@
+"""Axis, Level, Dimension, Variation, Definition: frozen dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+from sweep.errors import ExperimentError
+from sweep.experiment.conditions import Condition
+
+Scalar: TypeAlias = str | int | float | bool | None
+AxisKind: TypeAlias = Literal["integer", "number", "text", "boolean", "image", "seed", "label"]
+DesignKind: TypeAlias = Literal["full", "random", "sobol", "halton", "lhs", "one_at_a_time"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputImage:
+    """A picture file of the experiment. `shown` is the path as it was written."""
+
+    path: Path
+    shown: str
+    sha256: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replacement:
+    """Search and replace on the text a target has otherwise: every `search` in it becomes `by`."""
+
+    search: str
+    by: str
+
+    def apply(self, text: str) -> str:
+        """Raises ExperimentError where there is nothing to replace: the points would all be the same picture."""
+        if self.search not in text:
+            raise ExperimentError(f'"{self.search}" does not occur in "{text}", so nothing would be replaced.')
+        return text.replace(self.search, self.by)
+
+
+# What a role or node.field is set to. A list is a stack (of LoRAs, ControlNets), a dict one entry of it or a model.
+Setting: TypeAlias = "Scalar | list[Any] | dict[str, Any] | InputImage | Replacement"
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One value of an axis: `value` stands in the results table, `settings` says what it sets (target → setting,
+    a target being a role or a node.field address).
+    """
+
+    value: Scalar
+    settings: Mapping[str, Setting]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One column of the grid. `levels` may be computed on demand: it is a sequence, not a list."""
+
+    name: str
+    kind: AxisKind
+    levels: Sequence[Level]
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """One factor of the product: a single axis, or several zipped axes of equal length that step together."""
+
+    axes: tuple[Axis, ...]
+
+    def __len__(self) -> int:
+        return len(self.axes[0].levels)
+
+
+@dataclass(frozen=True, slots=True)
+class Variation:
+    """One point of the grid. `levels` by axis name, in the order of the definition; `index` counts from 0."""
+
+    index: int
+    levels: Mapping[str, Level]
+
+    @property
+    def values(self) -> dict[str, Scalar]:
+        """What the results table shows, by axis."""
+        return {name: level.value for name, level in self.levels.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyOptions:
+    """What the `study:` section of an experiment asks for."""
+
+    metrics: tuple[str, ...] = ()  # empty: the standard panel
+    replicates: int = 1  # how often each point is rendered with everything equal, for the noise floor
+    baseline: Mapping[str, Scalar] = field(default_factory=dict)  # the cell txt2img results are compared with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """Which points of the grid are rendered. Drawn from `seed` alone, hence the same on every load."""
+
+    kind: DesignKind = "full"
+    points: int | None = None  # how many; None where the design itself says
+    seed: int = 0
+    baseline: Mapping[str, Scalar] = field(default_factory=dict)  # one_at_a_time: axis → value; else its first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
+    """A workflow, what is fixed, what is varied, which points count. Immutable.
+
+    An axis wins over an input that sets the same target, so an input is the value at levels that leave it alone.
+    """
+
+    name: str  # also the name of its results folder: safe on every operating system
+    description: str = ""
+    workflow: str  # as written: a template's name or the path of a file
+    workflow_path: Path | None = None  # the file, where it is one
+    folder: Path  # what relative paths start from
+    inputs: Mapping[str, Setting] = field(default_factory=dict)
+    dimensions: tuple[Dimension, ...] = ()  # the first varies slowest
+    condition: Condition | None = None  # where: and exclude:
+    design: Design = field(default_factory=Design)
+    roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # role → addresses, where the file settles it
+    servers: tuple[str, ...] = ()
+    board: str | None = None
+    study: StudyOptions = field(default_factory=StudyOptions)
+    text: str = ""  # as run: includes and overrides merged, `folder` absolute; loads again from any place
+    undrawn: Mapping[str, int] = field(default_factory=dict)  # axes of seeds given by count alone → how many
+    source: str = ""  # the file as it was named; empty where there is none
+    notices: tuple[str, ...] = ()  # what was done that the file does not say (equal lines dropped, a stop not reached)
+    marks: Mapping[str, tuple[tuple[int, int], tuple[int, int]]] = field(default_factory=dict, repr=False)
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """Every axis, in the order of the definition; zipped ones too."""
+        return tuple(axis for dimension in self.dimensions for axis in dimension.axes)
+
+    def settings(self, variation: Variation, defaults: Mapping[str, Setting] | None = None) -> dict[str, Setting]:
+        """All that `variation` sets, target → setting: inputs, above them its levels, then replacements in the text
+        that results. `defaults` are the workflow's own values, for a text that only the workflow holds.
+
+        Raises ExperimentError where a replacement finds nothing to replace.
+        """
+        result = dict(self.inputs)
+        replacements: list[tuple[str, Replacement]] = []
+        for level in variation.levels.values():
+            for target, setting in level.settings.items():
+                if isinstance(setting, Replacement):
+                    replacements.append((target, setting))
+                else:
+                    result[target] = setting
+        for target, replacement in replacements:
+            text = result.get(target, (defaults or {}).get(target))
+            if not isinstance(text, str):
+                raise ExperimentError(f"{target} has no text to replace {replacement.search!r} in.")
+            result[target] = replacement.apply(text)
+        return result
+
+    def images(self) -> dict[str, InputImage]:
+        """Every picture the experiment uses, by SHA-256, in the order it names them."""
+        found: dict[str, InputImage] = {}
+        for setting in self.inputs.values():
+            _collect(setting, found)
+        for axis in self.axes:
+            if axis.kind in ("image", "label"):
+                for level in axis.levels:
+                    for setting in level.settings.values():
+                        _collect(setting, found)
+        return found
+
+    def where_is(self, place: str) -> tuple[int, int] | None:
+        """Line and column, from 1, of the key at a dotted place ("inputs.steps", "axes.seed.2"); of what holds it
+        where it has none of its own; None where the file does not say it.
+        """
+        found = self._marks_of(place)
+        return found[0] if found else None
+
+    def where_value_is(self, place: str) -> tuple[int, int] | None:
+        """As `where_is`, of the value."""
+        found = self._marks_of(place)
+        return found[1] if found else None
+
+    def _marks_of(self, place: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
+        while place:
+            if place in self.marks:
+                return self.marks[place]
+            place = place.rpartition(".")[0]
+        return None
+
+    def __post_init__(self) -> None:
+        for name in ("inputs", "roles", "undrawn", "marks"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+
+def _collect(setting: Any, found: dict[str, InputImage]) -> None:
+    if isinstance(setting, InputImage):
+        found.setdefault(setting.sha256, setting)
+    elif isinstance(setting, Mapping):
+        for part in setting.values():
+            _collect(part, found)
+    elif isinstance(setting, list):
+        for part in setting:
+            _collect(part, found)

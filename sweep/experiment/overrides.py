@@ -1,0 +1,176 @@
+"""Layers of an experiment file: the base files it includes below it, `--set` overrides above it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from sweep.errors import ExperimentError, Problem, UsageError, did_you_mean
+from sweep.experiment.document import Document, Mark, Place, did_you_mean_file, dotted, problem_at, read_file, read_text
+from sweep.experiment.roles import INPUT_NAMES, ROLE_NAMES, is_address, numbered
+from sweep.experiment.schema import AXIS_KEYS
+
+MERGED: Final = ("inputs", "axes", "roles")  # sections that are merged entry by entry; all else is replaced
+MAX_INCLUDES: Final = 20
+
+
+def with_includes(document: Document, path: Path, shown: str, parents: tuple[Path, ...] = ()) -> Document:
+    """`document` laid over the files its `include` names, nearest last. Raises ExperimentError for a cycle, a file
+    that is missing or wrong.
+    """
+    if not isinstance(document.data, dict) or "include" not in document.data:
+        return document
+    chain = (*parents, path)
+    named = document.data.pop("include")
+    mark = document.mark_of(("include",), value=True)
+    names = named if isinstance(named, list) else [named]
+    if not all(isinstance(name, str) and name for name in names):
+        raise ExperimentError.of([problem_at(mark, "include must be a file, or a list of files")], shown)
+    base: Document | None = None
+    for name in names:
+        layer = _included(name, document, chain, mark, shown)
+        base = layer if base is None else merge(base, layer)
+    return document if base is None else merge(base, document)
+
+
+def _included(name: str, document: Document, chain: tuple[Path, ...], mark: Mark | None, shown: str) -> Document:
+    path = (document.folder / name).resolve()
+    if path in chain or len(chain) > MAX_INCLUDES:
+        way = " → ".join(p.name for p in (*chain, path))
+        raise ExperimentError.of([problem_at(mark, f"include goes in a circle: {way}")], shown)
+    if not path.is_file():
+        what = "is a folder, not a file" if path.is_dir() else f"does not exist.{did_you_mean_file(path)}"
+        raise ExperimentError.of([problem_at(mark, f"include: {name} {what}")], shown)
+    layer = read_file(path, str(path.name), source=name)
+    if layer.data is None:
+        layer.data = {}
+    if not isinstance(layer.data, dict):
+        raise ExperimentError.of([problem_at(mark, f"include: {name} does not hold a mapping")], shown)
+    own = layer.data.pop("folder", None)
+    if isinstance(own, str):
+        layer.folder = (layer.folder / own).resolve()
+    layer = with_includes(layer, path, str(path.name), chain)
+    layer.folders = {(key,): layer.folder for key in layer.data} | layer.folders
+    return layer
+
+
+def merge(base: Document, top: Document) -> Document:
+    """`top` over `base`. Sections of entries are merged entry by entry, and null takes an entry out; an entry itself
+    (an axis, an input) is replaced whole, since half of one axis and half of another make none.
+    """
+    result = Document(data=dict(base.data), folder=top.folder)
+    result.keys, result.values, result.folders = dict(base.keys), dict(base.values), dict(base.folders)
+    result.values[()] = top.values.get((), Mark(1, 1))
+    for key, value in top.data.items():
+        below = result.data.get(key)
+        if key in MERGED and isinstance(value, dict) and isinstance(below, dict):
+            result.data[key] = dict(below)
+            for name, entry in value.items():
+                _replace(result, top, (key, name))
+                result.data[key][name] = entry
+                if entry is None and key == "axes":
+                    del result.data[key][name]
+        else:
+            _replace(result, top, (key,))
+            result.data[key] = value
+    return result
+
+
+def _replace(result: Document, top: Document, place: Place) -> None:
+    depth = len(place)
+    for store in (result.keys, result.values):
+        for old in [p for p in store if p[:depth] == place]:
+            del store[old]
+    for old in [p for p in result.folders if p[:depth] == place]:
+        del result.folders[old]
+    result.keys |= {p: m for p, m in top.keys.items() if p[:depth] == place}
+    result.values |= {p: m for p, m in top.values.items() if p[:depth] == place}
+    result.folders[place] = top.folders.get(place, top.folders.get(place[:1], top.folder))
+
+
+def override(document: Document, texts: Sequence[str], fields: Mapping[str, Sequence[str]]) -> None:
+    """Applies `path=value` texts in order, in place. `fields` names the sections of an experiment, each with the keys
+    it may hold (none: any). Raises UsageError where a path leads nowhere or a value is not YAML.
+    """
+    for text in texts:
+        path, equals, written = text.partition("=")
+        path = path.strip()
+        if not equals or not path:
+            raise UsageError(
+                f"--set {text} has no value.", hint="It is written --set path=value, as in inputs.steps=20."
+            )
+        try:
+            value = read_text(written, folder=document.folder, shown=f"--set {path}").data
+        except ExperimentError as error:
+            problems = [Problem(message=p.message) for p in error.problems]
+            raise UsageError(f"--set {text}: {problems[0] if problems else error.message}") from error
+        place = _resolve(document.data, path, fields)
+        _forget(document, place)
+        document.keys[place] = document.values[place] = Mark(1, 1, f"--set {path}")
+        _assign(document.data, place, value, path)
+
+
+def _resolve(data: Any, path: str, fields: Mapping[str, Sequence[str]]) -> Place:
+    section, dot, rest = path.partition(".")
+    if section not in fields:
+        raise UsageError(f"--set {path}: an experiment has no {section}.{did_you_mean(section, fields)}")
+    if not dot:
+        return (section,)
+    inside = data.get(section)
+    inside = inside if isinstance(inside, dict) else {}
+    if section in ("inputs", "axes", "roles"):
+        return (section, *_entry(inside, section, rest, path))
+    head, _, tail = rest.partition(".")
+    known = fields[section]
+    if known and head not in known:
+        raise UsageError(f"--set {path}: {section} has no {head}.{did_you_mean(head, known)}")
+    if not known:
+        raise UsageError(f"--set {path}: {section} is one value.", hint=f"Write --set {section}=….")
+    return (section, head, *(_steps(tail) if tail else ()))
+
+
+def _entry(inside: Mapping[str, Any], section: str, rest: str, path: str) -> Place:
+    held = [key for key in inside if rest == key or rest.startswith(f"{key}.")]
+    if held:
+        key = max(held, key=len)
+        tail = rest[len(key) + 1 :]
+        return (key, *(_steps(tail) if tail else ()))
+    words = INPUT_NAMES if section == "inputs" else ROLE_NAMES
+    head, dot, _ = rest.partition(".")
+    near = did_you_mean(head if dot else rest, [*inside, *words])
+    slip = near and section == "axes" and rest.rpartition(".")[2] in AXIS_KEYS  # axes.sed.count is no address
+    if rest in words or numbered(rest) or (is_address(rest) and not slip):
+        return (rest,)
+    raise UsageError(f"--set {path}: there is no {dotted((section, head))}.{near}")
+
+
+def _steps(tail: str) -> Place:
+    return tuple(int(part) if part.isdecimal() else part for part in tail.split("."))
+
+
+def _forget(document: Document, place: Place) -> None:
+    depth = len(place)
+    for store in (document.keys, document.values):
+        for old in [p for p in store if p[:depth] == place]:
+            del store[old]
+
+
+def _assign(data: dict[str, Any], place: Place, value: Any, path: str) -> None:
+    target: Any = data
+    for at, part in enumerate(place[:-1]):
+        if isinstance(target, dict):
+            if target.get(str(part)) is None:
+                target[str(part)] = {}
+            target = target[str(part)]
+        elif isinstance(target, list) and isinstance(part, int) and part < len(target):
+            target = target[part]
+        else:
+            raise UsageError(f"--set {path}: {dotted(place[:at])} holds no {part}.")
+    last = place[-1]
+    if isinstance(target, dict):
+        target[str(last)] = value
+    elif isinstance(target, list) and isinstance(last, int) and last < len(target):
+        target[last] = value
+    else:
+        raise UsageError(f"--set {path}: {dotted(place[:-1])} holds no {last}.")

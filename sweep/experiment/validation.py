@@ -1,0 +1,178 @@
+"""Pydantic errors in words; axes checked against each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from sweep.errors import did_you_mean
+from sweep.experiment.document import Document, Faults, Place, dotted
+from sweep.experiment.levels import ReplacingLevels
+from sweep.experiment.model import Axis, Dimension, Setting
+from sweep.experiment.overrides import MERGED
+from sweep.experiment.roles import TEMPLATE_NAMES, said
+from sweep.experiment.schema import AXIS_KEYS, AXIS_TAGS, ExperimentFile, axis_tag, known_keys, section_keys
+
+
+def checked(document: Document, faults: Faults) -> ExperimentFile:
+    """The file's shape. Faults of shape are told, and what has them is left out, so that the rest is checked too."""
+    data = document.data
+    try:
+        return ExperimentFile.model_validate(data)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+    pruned = {key: dict(part) if isinstance(part, dict) else part for key, part in data.items()}
+    for problem in problems:
+        place = _place(problem["loc"], document)
+        _tell(faults, place, problem, data)
+        if not place:
+            continue
+        section = pruned.get(str(place[0]))
+        if len(place) > 1 and place[0] in MERGED and isinstance(section, dict):
+            section.pop(str(place[1]), None)
+        else:
+            pruned.pop(str(place[0]), None)
+    pruned.setdefault("workflow", TEMPLATE_NAMES[0])
+    try:
+        return ExperimentFile.model_validate(pruned)
+    except ValidationError:
+        return ExperimentFile(workflow=TEMPLATE_NAMES[0])
+
+
+def _place(loc: Sequence[str | int], document: Document) -> Place:
+    """Where in the file: pydantic's way without the names of kinds, and without the zip that `axes.zip` spares."""
+    place: Place = tuple(part for part in loc if part not in AXIS_TAGS)
+    if place[:3] == ("axes", "zip", "zip") and place[:3] not in document.keys:
+        return ("axes", *place[2:])
+    return place
+
+
+def _tell(faults: Faults, place: Place, problem: Any, data: Mapping[str, Any]) -> None:
+    kind, raw, name = problem["type"], problem.get("input"), dotted(place)
+    last = str(place[-1]) if place else ""
+    if kind == "extra_forbidden":
+        faults.key(place, _unknown(place, data))
+    elif kind == "missing":
+        above = dotted(place[:-1])
+        faults.key(place[:-1], f"{above} needs {last}" if above else f"{last} is missing")
+    elif kind == "union_tag_not_found":
+        faults.key(place, _no_axis(name, raw))
+    elif kind == "value_error":
+        faults.value(place, f"{name} {problem['ctx']['error']}".strip())
+    else:
+        faults.value(place, f"{name} {_sentence(problem)}")
+
+
+def _unknown(place: Place, data: Mapping[str, Any]) -> str:
+    """Of a key that is not known there: the nearest that could stand there, or that it belongs to another kind."""
+    last, beside, known = str(place[-1]), _beside(place, data), _known_at(place, data)
+    if place[0] == "axes" and len(place) > 2 and last in AXIS_KEYS:
+        others = ", ".join(key for key in beside if key in known)
+        return f"{dotted(place[:-1])} cannot have {last} beside {others}"
+    return f"{dotted(place)} is not known here.{did_you_mean(last, [key for key in known if key not in beside])}"
+
+
+def _beside(place: Place, data: Mapping[str, Any]) -> Sequence[str]:
+    spec: Any = data
+    for part in place[:-1]:
+        spec = spec.get(str(part)) if isinstance(spec, dict) else None
+    return [key for key in spec if key != place[-1]] if isinstance(spec, dict) else []
+
+
+def _known_at(place: Place, data: Mapping[str, Any]) -> Sequence[str]:
+    if len(place) == 1:
+        return tuple(ExperimentFile.model_fields)
+    if place[0] == "axes":
+        spec: Any = data
+        for part in place[:-1]:
+            spec = spec.get(str(part)) if isinstance(spec, dict) else None
+        return known_keys(axis_tag(spec))
+    return section_keys().get(str(place[0]), ())
+
+
+def _no_axis(name: str, raw: Any) -> str:
+    if isinstance(raw, dict):
+        if not raw:
+            return f"{name} is empty; an axis needs at least one value"
+        odd = next(iter(raw))
+        return f"{name} is no kind of axis: it has {', '.join(map(str, raw))}.{did_you_mean(str(odd), AXIS_KEYS)}"
+    if raw is None:
+        return f"{name} is empty; an axis needs at least one value"
+    return f"{name} must be a list or a mapping, not {said(raw)}; one fixed value belongs to inputs"
+
+
+def _sentence(problem: Any) -> str:
+    kind, raw, context = problem["type"], problem.get("input"), problem.get("ctx", {})
+    wanted = {
+        "string_type": "text",
+        "int_type": "a whole number",
+        "list_type": "a list",
+        "dict_type": "a mapping",
+        "model_type": "a mapping",
+        "tuple_type": "a list",
+    }.get(kind)
+    if wanted:
+        return f"must be {wanted}, not {said(raw)}"
+    match kind:
+        case "greater_than_equal":
+            return f"is {said(raw)}, but must be at least {context['ge']}"
+        case "less_than_equal":
+            return f"is {said(raw)}, but must be at most {context['le']}"
+        case "literal_error":
+            near = did_you_mean(raw, re.findall(r"'([^']+)'", context["expected"])) if isinstance(raw, str) else ""
+            return f"must be {context['expected'].replace(chr(39), '')}, not {said(raw)}.{near}"
+        case "string_too_short":
+            return "must not be empty"
+    return str(problem["msg"]).lower()
+
+
+def check_distinct(faults: Faults, dimensions: Sequence[Dimension]) -> None:
+    """No two axes of one name, and no two that set one target: which of them would win?"""
+    names: set[str] = set()
+    homes: dict[str, str] = {}
+    for axis in (axis for dimension in dimensions for axis in dimension.axes):
+        place = ("axes", axis.name)
+        if axis.name in names:
+            faults.key(place, f"there are two axes named {axis.name}")
+        names.add(axis.name)
+        for target in _targets_of(axis):
+            if target in homes and homes[target] != axis.name:
+                faults.key(place, f"axes {homes[target]} and {axis.name} both set {target}")
+            homes.setdefault(target, axis.name)
+
+
+def _targets_of(axis: Axis) -> set[str]:
+    if isinstance(axis.levels, ReplacingLevels):
+        return set()  # replacements add up
+    if axis.kind == "label":
+        return {target for level in axis.levels for target in level.settings}
+    targets: Any = getattr(axis.levels, "targets", None)
+    return set(targets if targets is not None else axis.levels[0].settings)
+
+
+def check_replacements(faults: Faults, inputs: Mapping[str, Setting], dimensions: Sequence[Dimension]) -> None:
+    """Every replacement finds its text in what it acts on, as far as the file itself says what that is."""
+    axes = [axis for dimension in dimensions for axis in dimension.axes]
+    for axis in axes:
+        if not isinstance(axis.levels, ReplacingLevels):
+            continue
+        for target in axis.levels.targets:
+            texts = _texts_of(target, inputs, axes)
+            missing = next((text for text in texts if axis.levels.search not in text), None)
+            if missing is not None:
+                faults.value(
+                    ("axes", axis.name, "replace"),
+                    f'axes.{axis.name}: "{axis.levels.search}" does not occur in the {target} {said(missing)}',
+                )
+
+
+def _texts_of(target: str, inputs: Mapping[str, Setting], axes: Sequence[Axis]) -> list[str]:
+    setters = [a for a in axes if not isinstance(a.levels, ReplacingLevels) and target in _targets_of(a)]
+    if not setters:
+        fixed = inputs.get(target)
+        return [fixed] if isinstance(fixed, str) else []
+    found = [level.settings.get(target, inputs.get(target)) for level in setters[0].levels]
+    return [text for text in found if isinstance(text, str)]

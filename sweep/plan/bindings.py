@@ -1,0 +1,327 @@
+"""BoundGraph: a graph with a rule for every field that inputs or axes set."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import lcm
+from types import MappingProxyType
+from typing import Final
+
+from sweep.experiment.experiment import Level
+from sweep.experiment.roles import numbered
+from sweep.plan import rules
+from sweep.plan import rules as stacks
+from sweep.plan.graph_variants import Shape
+from sweep.plan.models import Models, model_fields
+from sweep.plan.rules import (
+    CONTROL_ROLES,
+    Choice,
+    ControlSlot,
+    LoraSlot,
+    Rule,
+    SizeSlots,
+    Slot,
+    Written,
+    control_list,
+    lora_stack,
+)
+from sweep.plan.targets import Places, Uses
+from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef, Value
+from sweep.workflow.identity import Digests
+from sweep.workflow.role_finder import control_pictures
+from sweep.workflow.roles import Target, field_target
+from sweep.workflow.traversal import Wiring
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A rule, who sets its targets, and by which axes they move; by none where only inputs set them."""
+
+    rule: Rule
+    uses: Uses
+    axes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, rule: Rule, uses: Uses) -> Binding:
+        names = dict.fromkeys(axis.name for target in rule.targets for axis in uses.axes.get(target, ()))
+        return cls(rule, uses, tuple(names))
+
+    def write(self, levels: Mapping[str, Level]) -> Written:
+        """The fields at these levels. Raises PlanError or ExperimentError where a setting fits no field."""
+        return self.rule.write(self.uses.merged(self.rule.targets, levels, self.rule.defaults))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Body:
+    """A graph with its fixed values, and what a variation changes in it."""
+
+    shape: Shape
+    levels: Mapping[str, Level]  # the first that need this shape
+    graph: Graph
+    outputs: tuple[str, ...]
+    tagged: tuple[str, ...]  # outputs that take metadata
+    bindings: tuple[Binding, ...]  # those that axes move
+    fixed: tuple[Binding, ...]
+    prompts: tuple[Address, ...] = ()
+    models: tuple[Address, ...] = ()  # fields that hold the main model
+    sources: tuple[Address, ...] = ()  # fields that hold the picture it starts from
+    metadata: Mapping[str, Address] = field(default_factory=dict)  # what pictures tell of themselves → where it stands
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def digests(self) -> Digests:
+        """Of the graph at rest; a variation's are computed from them."""
+        return Digests(self.graph)
+
+    def values(self, levels: Mapping[str, Level]) -> Written:
+        """All fields the variation with these levels sets."""
+        written: Written = {}
+        for binding in self.bindings:
+            written.update(binding.write(levels))
+        return written
+
+    def prompt(self, graph: Graph) -> str | None:
+        """The prompt as `graph` will render it."""
+        text = _first(graph, self.prompts)
+        return text if isinstance(text, str) else None
+
+    def model(self, graph: Graph) -> str | None:
+        """The name of the main model in `graph`."""
+        model = _first(graph, self.models)
+        return model.name if isinstance(model, ModelRef) else None
+
+    def source(self, graph: Graph) -> str | None:
+        """SHA-256 of the picture `graph` starts from."""
+        picture = _first(graph, self.sources)
+        return picture.sha256 if isinstance(picture, ImageRef) else None
+
+    def recalled(self, graph: Graph) -> dict[str, Value]:
+        """What InvokeAI's own pages show of a picture of `graph`: its prompt, seed, steps, …"""
+        found = {name: _first(graph, (address,)) for name, address in self.metadata.items()}
+        return {name: value for name, value in found.items() if isinstance(value, str | int | float | ModelRef)}
+
+    @cached_property
+    def _pictured(self) -> tuple[Address, ...]:
+        """The fields that hold input pictures, or may."""
+        moved = {slot.address for binding in self.bindings for slot in binding.rule.slots if _holds_picture(slot)}
+        still = {
+            Address(node.id, name)
+            for node in self.graph.nodes.values()
+            for name, value in node.fields.items()
+            if list(pictures_in(value))
+        }
+        return tuple(sorted(moved | still))
+
+    def pictures(self, graph: Graph) -> list[str]:
+        """SHA-256 of every input picture in `graph`."""
+        return [sha for address in self._pictured for sha in pictures_in(_first(graph, (address,)))]
+
+
+def _holds_picture(slot: Slot) -> bool:
+    return "ImageField" in (slot.schema.type, slot.schema.items)
+
+
+def pictures_in(value: Value) -> Sequence[str]:
+    """SHA-256 of the pictures a field's value holds."""
+    if isinstance(value, ImageRef):
+        return (value.sha256,)
+    if isinstance(value, list):
+        return [sha for item in value for sha in pictures_in(item)]
+    return ()
+
+
+def _first(graph: Graph, addresses: Sequence[Address]) -> Value:
+    node = graph.nodes.get(addresses[0].node) if addresses else None
+    return node.fields.get(addresses[0].field) if node else None
+
+
+_FIELDS: Final[Mapping[str, str]] = MappingProxyType(  # of an entry of controls → the node's field
+    {
+        "model": "control_model",
+        "image": "image",
+        "weight": "control_weight",
+        "begin": "begin_step_percent",
+        "end": "end_step_percent",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stacking:
+    """What is drawn from: the places of a graph, and the fields that are `taken`, as a number or address sets them."""
+
+    places: Places
+    choice: Choice
+    taken: Collection[Address]
+
+    @property
+    def _uses(self) -> Uses:
+        return self.places.uses
+
+    def loras(self) -> Iterator[Rule]:
+        """The rule for `lora` and `lora_weight`, where either is set."""
+        if "lora" not in self._uses and "lora_weight" not in self._uses:
+            return
+        nodes = self.places.all("lora", "lora")
+        if nodes:
+            common = self._free(self.places.all("lora_weight", "lora_weight")) if "lora_weight" in self._uses else ()
+            yield stacks.loras([self._lora(*place) for place in enumerate(nodes)], common, self.choice)
+        elif not (self.places.template and "lora" in self._uses):
+            self.places.missing("lora" if "lora" in self._uses else "lora_weight")
+
+    def _lora(self, place: int, lora: Slot) -> LoraSlot:
+        named = [lora_stack(setting) for setting in self._uses.settings("lora")]
+        weighed = any(place >= len(stack) or stack[place][1] is not None for stack in named)
+        by = "lora_weight" if "lora_weight" in self._uses else "lora"
+        weight = self._free([self.places.beside(lora.address, "weight", by)]) if weighed else ()
+        return LoraSlot(next(iter(self._free([lora])), None), next(iter(weight), None))
+
+    def controls(self) -> Iterator[Rule]:
+        """The rule for `controls` and what is set of all ControlNets, where any is."""
+        used = [target for target in ("controls", *CONTROL_ROLES) if target in self._uses]
+        if not used:
+            return
+        nodes = [node for node in self.places.graph.nodes if "control_model" in self.places.fields(node)]
+        if nodes:
+            common = {role: self._common(role, nodes) for role in used if role != "controls"}
+            entries = [self._control(place, node) for place, node in enumerate(nodes)]
+            yield stacks.controls(entries, common, self.choice)
+        elif not (self.places.template and "controls" in self._uses):
+            self.places.missing(used[0])
+
+    def _common(self, role: str, nodes: list[str]) -> tuple[Slot, ...]:
+        """The fields of a role; where the role is not found, as pictures that are the source's, those of the nodes."""
+        field = _FIELDS[role.removeprefix("control_")]
+        found = self.places.all(role, role) or tuple(self._beside(node, field, role) for node in nodes)
+        return self._free(found)
+
+    def _control(self, place: int, node: str) -> ControlSlot:
+        """The fields of a ControlNet that any entry says."""
+        entries = [control_list(setting)[place : place + 1] for setting in self._uses.settings("controls")]
+        said = {part for entry in entries for part in (entry[0] if entry else ()) if entry[0][part] is not None}
+        slots = {part: self._part(node, part) for part in _FIELDS if part in said}
+        return ControlSlot(parts={part: slot for part, slot in slots.items() if slot.address not in self.taken})
+
+    def _part(self, node: str, part: str) -> Slot:
+        """Where a part is written: a picture where the workflow takes it in, before what it makes of it."""
+        if part == "image":
+            places = self.places
+            found = list(control_pictures(Wiring(places.graph, places.schemas), node))
+            if len(found) == 1:
+                return places.slot(field_target(places.graph, places.schemas, found[0]), "controls")
+        return self._beside(node, _FIELDS[part], "controls")
+
+    def _beside(self, node: str, field: str, target: str) -> Slot:
+        return self.places.beside(Address(node, "control_model"), field, target)
+
+    def _free(self, slots: tuple[Slot, ...] | list[Slot]) -> tuple[Slot, ...]:
+        return tuple(slot for slot in slots if slot.address not in self.taken)
+
+
+_LATENT: Final = 8  # pixels a side of a latent: sizes are multiples of it in every family, of more in some
+_RESIZING: Final = ("resize", "scale", "crop")  # in the name of a node type: it makes a picture another size
+_GROUPED: Final = frozenset(
+    {"prompt", "variation", "width", "height", "lora", "lora_weight", "controls", *CONTROL_ROLES, "vae", "board"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What rules are drawn from: the places of a graph before any value is in it, its outputs, and the models."""
+
+    places: Places
+    outputs: tuple[str, ...]
+    models: Models
+
+    def rules(self) -> list[Rule]:
+        """The rules for everything that is set. What cannot be set becomes a fault."""
+        plain = [rule for target in self.places.uses if target not in _GROUPED for rule in self._plain(target)]
+        taken = {slot.address for rule in plain for slot in rule.slots}
+        single = {slot.address for rule in plain if numbered(rule.targets[0]) for slot in rule.slots}
+        stacking = Stacking(self.places, self._choice, single)
+        found = [*self._prompt(), *plain, *self._size(taken), *stacking.loras(), *stacking.controls(), *self._vae()]
+        found += self._board()
+        self._refuse_conflicts(found)
+        return found
+
+    @property
+    def _choice(self) -> Choice:
+        return Choice(self.models, self.places.base)
+
+    def _plain(self, target: str) -> Iterator[Rule]:
+        slots = self.places.slots(target)
+        if any(slot.address.field == "is_intermediate" and slot.address.node in self.outputs for slot in slots):
+            place = self.places.uses.places(target)[0]
+            kept = (
+                "the pictures of an output are kept in the server's gallery, or with sweep run --intermediate are not"
+            )
+            self.places.faults.add(place, f"{place}: {kept}.")
+        elif slots:
+            yield rules.plain(target, slots, self._choice, self.places.value(slots[0].address))
+
+    def _prompt(self) -> Iterator[Rule]:
+        uses = self.places.uses
+        if "prompt" in uses or "variation" in uses:
+            slots = self.places.slots("prompt", "prompt" if "prompt" in uses else "variation")
+            if slots:
+                said = self.places.value(slots[0].address)
+                yield rules.prompt(slots, said if isinstance(said, str) else "")
+
+    def _size(self, taken: set[Address]) -> Iterator[Rule]:
+        """Sizes that are given, and those that follow a picture because nobody gives them."""
+        follow = self._follows()
+        sides = {
+            side: self.places.slots(side) if side in self.places.uses else self._derived(side, taken) if follow else ()
+            for side in ("width", "height")
+        }
+        slots = [slot for places in sides.values() for slot in places]
+        if slots:
+            multiple = lcm(_LATENT, *(int(slot.schema.multiple_of or 1) for slot in slots))
+            yield rules.size(SizeSlots(width=sides["width"], height=sides["height"], multiple=multiple, follow=follow))
+
+    def _derived(self, side: str, taken: set[Address]) -> tuple[Slot, ...]:
+        if side not in self.places.roles:
+            return ()
+        found = self.places.roles.targets[side]
+        slots = tuple(self.places.slot(target, side) for target in found if not target.cut)
+        return tuple(slot for slot in slots if slot.address not in taken)
+
+    def _follows(self) -> bool:
+        """Whether a size nobody gives is the picture's: not in a workflow that brings pictures to a size of its own."""
+        if "image" not in self.places.uses or "image" not in self.places.roles:
+            return False
+        kinds = [node.type for node in self.places.graph.nodes.values()]
+        return self.places.template or not any(word in kind for kind in kinds for word in _RESIZING)
+
+    def _vae(self) -> Iterator[Rule]:
+        if "vae" not in self.places.uses:
+            return
+        graph, schemas = self.places.graph, self.places.schemas
+        addresses = [address for address, types in model_fields(graph, schemas) if "vae" in types]
+        if addresses:
+            yield rules.plain("vae", [self.places.slot(Target(address), "vae") for address in addresses], self._choice)
+        elif not self.places.template:
+            self.places.missing("vae")
+
+    def _board(self) -> Iterator[Rule]:
+        if "board" not in self.places.uses:
+            return
+        nodes = [node for node in self.outputs if "board" in self.places.fields(node)]
+        slots = [self.places.slot(Target(Address(node, "board")), "board") for node in nodes]
+        if slots:
+            yield rules.plain("board", slots, self._choice)
+
+    def _refuse_conflicts(self, found: Sequence[Rule]) -> None:
+        """Two settings may not write one field, nor two axes one target, unless they replace words in it."""
+        uses, faults = self.places.uses, self.places.faults
+        owners: dict[Address, str] = {}
+        for slot in (slot for rule in found for slot in rule.slots):
+            place = uses.places(slot.target)[0]
+            other = owners.setdefault(slot.address, place)
+            if other != place:
+                faults.add(place, f"{other} and {place} both set {slot.address}.")
+        for target, axes in uses.clashing():
+            places = [f"axes.{axis}" for axis in axes]
+            faults.add(places[-1], f"{' and '.join(places)} both set {target}.")

@@ -1,0 +1,466 @@
+"""Make_plan: assembles the graph of each variant, collects problems."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from sweep.errors import DefinitionError, PlanError, Problem, WorkflowError
+from sweep.experiment.experiment import Axis, AxisKind, Dimension, Experiment, InputImage, Level, Scalar
+from sweep.experiment.inputs import PictureError, PictureReader
+from sweep.experiment.roles import is_address, numbered
+from sweep.plan.bindings import Binding, Body, Draft
+from sweep.plan.duplicates import check_distinct
+from sweep.plan.fusion import RANDOM
+from sweep.plan.graph_variants import Shape, Shapes, at_home, build, is_template, shaping_axes, shaping_levels
+from sweep.plan.models import Models, fit_models
+from sweep.plan.plan import METADATA_INPUT, METADATA_TYPE, RECALLED, REPLICATE, Plan
+from sweep.plan.problems import Faults
+from sweep.plan.rules import Slot
+from sweep.plan.strength_notes import strength_notes
+from sweep.plan.targets import Places, Uses, targets_of
+from sweep.plan.value_checks import Around, check_fixed, check_moved
+from sweep.workflow.graph import Address, Graph, ModelRef
+from sweep.workflow.labels import find_address, readable
+from sweep.workflow.roles import Roles, find_roles
+from sweep.workflow.schemas import Model, NodeSchemas
+from sweep.workflow.traversal import output_nodes, pruned, without_pictures
+from sweep.workflow.validation import check_graph, unknown_type
+from sweep.workflow.workflow import BatchAxis, Workflow
+
+_EMPTY: Final = " needs a value for "  # how check_graph tells of a field that nothing fills
+
+
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """One shape, the main model that decides it, and the first levels that ask for it."""
+
+    shape: Shape
+    main: ModelRef | None
+    levels: Mapping[str, Level]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """All that bodies are made of. Faults are collected; a body with any is None."""
+
+    experiment: Experiment
+    workflow: str | Workflow  # a template's name, or the user's own
+    schemas: NodeSchemas
+    models: Models
+    uses: Uses
+    shapes: Shapes
+    faults: Faults
+
+    @property
+    def template(self) -> bool:
+        """Whether the workflow is a built-in one."""
+        return isinstance(self.workflow, str)
+
+    @property
+    def called(self) -> str:
+        """The workflow's name in a sentence: its template, or its file without the way there."""
+        path = self.experiment.workflow_path
+        return path.name if path else self.experiment.workflow
+
+    def body(self, shaped: Shaped) -> Body | None:
+        """The body of this shape; None, with the faults added, where there cannot be one."""
+        try:
+            graph = build(self.workflow, shaped.shape, self.schemas)
+        except WorkflowError as error:
+            self.faults.add("workflow", f"workflow: {error}")
+            return None
+        if not self.usable(graph):
+            return None
+        roles = self._roles(graph)
+        outputs = output_nodes(graph, self.schemas)
+        bindings = self._bindings(graph, outputs, roles, shaped)
+        self._need_pictures(graph, roles, bindings)
+        self._check_values(bindings, shaped)
+        if self.faults:
+            return None
+        body = self._finished(graph, outputs, roles, bindings, shaped)
+        if body is None:
+            return None
+        self._check_whole(body)
+        return None if self.faults else body
+
+    def usable(self, graph: Graph) -> bool:
+        """Whether the server has all node types and one of them makes a picture; else a fault is added. Unknown types
+        are told alone, as all else that seems to be missing follows from them.
+        """
+        unknown = [node for node in graph.nodes.values() if node.type not in self.schemas]
+        for node in unknown:
+            said = unknown_type(node, self.schemas)
+            self.faults.add("workflow", f"workflow: {said}{'' if said.endswith('?') else '.'}")
+        pictures = bool(output_nodes(graph, self.schemas))
+        if not unknown and not pictures:
+            self.faults.add("workflow", f"workflow: {self.called} {without_pictures(graph, self.schemas)}.")
+        return pictures and not unknown
+
+    def _roles(self, graph: Graph) -> Roles:
+        roles = find_roles(graph, self.schemas)
+        for role, texts in self.experiment.roles.items():
+            place = f"roles.{role}"
+            try:
+                chosen = [find_address(graph, text) for text in texts]
+                roles = roles.having(graph, self.schemas, {role: chosen})
+            except WorkflowError as error:
+                self.faults.add(place, readable(graph, f"{place}: {error}"), value=True)
+        return roles
+
+    def _bindings(self, graph: Graph, outputs: tuple[str, ...], roles: Roles, shaped: Shaped) -> tuple[Binding, ...]:
+        places = Places(
+            graph=graph,
+            schemas=self.schemas,
+            roles=roles,
+            base=shaped.shape.base,
+            uses=self.uses,
+            faults=self.faults,
+            workflow=self.called,
+            template=self.template,
+        )
+        rules = Draft(places, outputs, self.models).rules()
+        return tuple(Binding.of(rule, self.uses) for rule in rules)
+
+    def _need_pictures(self, graph: Graph, roles: Roles, bindings: Sequence[Binding]) -> None:
+        """Pictures the workflow cannot do without and nobody names."""
+        given = {slot.address for binding in bindings for slot in binding.rule.slots}
+        for role in ("image", "control_image"):
+            if role in self.uses or (role == "control_image" and "controls" in self.uses):
+                continue
+            for target in roles.targets.get(role, ()):
+                node = graph.nodes[target.address.node]
+                schema = self.schemas[node.type].fields[target.address.field]
+                if schema.required and not node.fields.get(schema.name) and target.address not in given:
+                    self.faults.add("inputs", f"{self.called} needs inputs.{role}.")
+
+    def _check_values(self, bindings: Sequence[Binding], shaped: Shaped) -> None:
+        around = Around(shaped.levels, lambda levels: self.shapes.suits(levels, shaped.shape))
+        for binding in bindings:
+            if not binding.axes:
+                check_fixed(binding, self.faults)
+            for dimension in self.experiment.dimensions:
+                if any(axis.name in binding.axes for axis in dimension.axes):
+                    check_moved(binding, dimension, around, self.faults)
+
+    def _finished(
+        self,
+        graph: Graph,
+        outputs: tuple[str, ...],
+        roles: Roles,
+        bindings: tuple[Binding, ...],
+        shaped: Shaped,
+    ) -> Body | None:
+        notes: list[str] = []
+        for binding in bindings:
+            if not binding.axes:
+                graph = graph.set(binding.write({}))
+        whole = graph
+        graph = self._cut(graph, outputs, [slot for binding in bindings for slot in binding.rule.slots], notes)
+        moved = tuple(binding for binding in bindings if binding.axes)
+        if not self._all_matter(graph, [slot for binding in moved for slot in binding.rule.slots]):
+            return None
+        written = {address for binding in moved for address in binding.write(shaped.levels)}
+        graph = self._with_models(graph, written, shaped.main, notes)
+        notes.extend(self._random(pruned(graph, outputs)))
+        notes.extend(strength_notes(graph, roles, self.uses))
+        # Outputs always make a picture of their own: a cached node would hand two points the same one.
+        graph = graph.set({Address(output, "use_cache"): False for output in outputs})
+        return Body(
+            shape=shaped.shape,
+            levels=shaped.levels,
+            graph=graph,
+            outputs=outputs,
+            tagged=self._tagged(graph, outputs),
+            bindings=moved,
+            fixed=tuple(binding for binding in bindings if not binding.axes),
+            prompts=_addresses(roles, "prompt"),
+            models=_addresses(roles, "model"),
+            sources=_addresses(roles, "image"),
+            metadata=_told(roles),
+            notes=tuple(readable(whole, note) for note in notes),
+        )
+
+    def _cut(self, graph: Graph, outputs: tuple[str, ...], slots: Sequence[Slot], notes: list[str]) -> Graph:
+        """The graph without the edges that would win over fields that are set, and with nothing but what leads to the
+        outputs: a server would render the rest for nothing, or fail at it.
+        """
+        gone = [(slot, edge) for slot in slots for edge in slot.cut]
+        notes.extend(f"{slot.address} is set by {slot.target}, no longer by {edge.source}." for slot, edge in gone)
+        idle = [node for node in graph.nodes if node not in pruned(graph, outputs).nodes]
+        if idle:
+            notes.append(f"{', '.join(idle)}: no picture that is kept depends on it, so it is left out.")
+        return pruned(graph.without_edges(edge for _, edge in gone), outputs)
+
+    def _all_matter(self, graph: Graph, slots: Sequence[Slot]) -> bool:
+        """Whether every field that an axis sets is still part of the graph; else a fault is added."""
+        idle = [slot for slot in slots if slot.address.node not in graph.nodes]
+        for slot in idle:
+            place = self.uses.places(slot.target)[0]
+            self.faults.add(place, f"{place}: no picture that is kept depends on {slot.address}.")
+        return not idle
+
+    def _with_models(self, graph: Graph, moving: Collection[Address], main: ModelRef | None, notes: list[str]) -> Graph:
+        def fault(address: Address, message: str) -> None:
+            if address not in moving:
+                self.faults.add("workflow", readable(graph, f"{address} {message}"))
+
+        fitted = fit_models(graph, self.schemas, self.models, main, fault)
+        for address, model in fitted.filled.items():
+            if address not in moving and model != main:
+                notes.append(f"{address} is {model.name}: the workflow names none, and no other fits.")
+        return fitted.graph
+
+    def _random(self, graph: Graph) -> Iterator[str]:
+        """Nodes that give another value at each execution: two renders of the same point will differ."""
+        for node in graph.nodes.values():
+            if node.type in RANDOM:
+                yield f"{node.id} ({node.type}) draws anew at each render, so a point does not give one picture only."
+
+    def _tagged(self, graph: Graph, outputs: Sequence[str]) -> tuple[str, ...]:
+        if METADATA_TYPE not in self.schemas:
+            return ()
+        return tuple(o for o in outputs if METADATA_INPUT in self.schemas[graph.nodes[o].type].fields)
+
+    def _check_whole(self, body: Body) -> None:
+        """What no single value tells: fields that stay empty, edges that lead nowhere."""
+        try:
+            graph = body.graph.set(body.values(body.levels))
+        except (DefinitionError, WorkflowError) as error:
+            self.faults.add("workflow", f"workflow: {error.message}")
+            return
+        told = bool(self.faults)  # a model that could not be found leaves its field empty: that is said already
+        for problem in check_graph(graph, self.schemas):
+            if not (told and _EMPTY in problem.message):
+                end = "" if problem.message.endswith(("?", ".")) else "."
+                self.faults.add("workflow", readable(graph, f"workflow: {problem.message}{end}"))
+
+
+def _told(roles: Roles) -> dict[str, Address]:
+    """Where the parameters stand that pictures tell of themselves. Guidance is not told as if it were cfg_scale."""
+    found = {told: _addresses(roles, role)[:1] for role, told in RECALLED.items()}
+    return {told: at[0] for told, at in found.items() if at and (told != "cfg_scale" or at[0].field == told)}
+
+
+def _addresses(roles: Roles, role: str) -> tuple[Address, ...]:
+    return tuple(target.address for target in roles.targets.get(role, ()))
+
+
+def adopted(experiment: Experiment, workflow: Workflow, schemas: NodeSchemas) -> Experiment:
+    """The experiment with the workflow's own pictures as inputs and its lists as axes, which vary fastest.
+
+    What the experiment sets itself, by address or by role, it sets alone. Raises PlanError for a picture that is
+    missing or none.
+    """
+    if not workflow.files and not workflow.batch_axes:
+        return experiment
+    taken = _set_by(experiment, workflow, schemas)
+    inputs = {**experiment.inputs, **_pictures(experiment, workflow, taken)}
+    more = tuple(_dimensions(workflow, taken, {axis.name for axis in experiment.axes}))
+    return replace(experiment, inputs=inputs, dimensions=(*experiment.dimensions, *more))
+
+
+def batch_notes(experiment: Experiment, workflow: Workflow) -> Iterator[str]:
+    """A sentence for each list of the workflow: that it is an axis, or gives way to what the experiment sets."""
+    axes = {targets_of(axis) for axis in experiment.axes}
+    for batch in workflow.batch_axes:
+        if tuple(map(str, batch.addresses)) in axes:
+            yield from filter(None, [batch.note])
+        else:
+            where = " and ".join(map(str, batch.addresses))
+            yield f"The {len(batch.values)} values of {batch.name} give way: the experiment sets {where}."
+
+
+def _set_by(experiment: Experiment, workflow: Workflow, schemas: NodeSchemas) -> frozenset[Address]:
+    """The fields the experiment sets itself."""
+    roles = find_roles(workflow.graph, schemas)
+    taken: set[Address] = set()
+    for target in Uses.of(experiment):
+        role = "prompt" if target == "variation" else target
+        chosen = [*experiment.roles.get(role, ()), *([target] if is_address(target) else [])]
+        for text in chosen:
+            with suppress(WorkflowError):  # told where it is bound
+                taken.add(find_address(workflow.graph, text))
+        single = numbered(target)
+        groups = roles.groups(single[0])[single[1] - 1 : single[1]] if single else roles.groups(role)
+        taken.update(found.address for group in groups for found in group)
+    return frozenset(taken)
+
+
+def _pictures(experiment: Experiment, workflow: Workflow, taken: frozenset[Address]) -> dict[str, InputImage]:
+    reader = PictureReader()
+    folder = experiment.workflow_path.parent if experiment.workflow_path else experiment.folder
+    found: dict[str, InputImage] = {}
+    problems: list[Problem] = []
+    for address, shown in workflow.files.items():
+        if address in taken:
+            continue
+        beside = [place / shown for place in (experiment.folder, folder)]
+        path = next((path for path in beside if path.is_file()), beside[0])
+        try:
+            found[str(address)] = reader.read(path, shown)
+        except PictureError as error:
+            problems.append(Problem(message=f"{address}: {shown} {error}; set inputs.image, or {address} itself."))
+    if problems:
+        raise PlanError.of(problems, experiment.workflow)
+    return found
+
+
+def _dimensions(workflow: Workflow, taken: frozenset[Address], names: set[str]) -> Iterator[Dimension]:
+    groups: dict[str, list[Axis]] = {}
+    for number, batch in enumerate(workflow.batch_axes):
+        if taken.isdisjoint(batch.addresses):
+            name = _free(batch.name, names)
+            names.add(name)
+            groups.setdefault(batch.group or f" {number}", []).append(_axis(batch, name))
+    for axes in groups.values():
+        lengths = {len(axis.levels) for axis in axes}
+        if len(lengths) > 1:
+            said = ", ".join(f"{axis.name} has {len(axis.levels)}" for axis in axes)
+            raise WorkflowError(f"The workflow's lists step together, but are not equally long: {said}.")
+        if lengths != {0}:
+            yield Dimension(tuple(axes))
+
+
+def _axis(batch: BatchAxis, name: str) -> Axis:
+    targets = [str(address) for address in batch.addresses]
+    values: list[Any] = list(batch.values)
+    levels = tuple(Level(_label(value), dict.fromkeys(targets, value)) for value in values)
+    kinds = {type(value) for value in batch.values}
+    kind: AxisKind = "integer" if kinds == {int} else "number" if kinds <= {int, float} else "text"
+    return Axis(name, kind, levels)
+
+
+def _label(value: Any) -> Scalar:
+    if isinstance(value, Mapping):
+        return str(value.get("image_name") or value)
+    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
+
+
+def _free(name: str, names: set[str]) -> str:
+    found, number = name, 2
+    while found in names:
+        found, number = f"{name} {number}", number + 1
+    return found
+
+
+__all__ = ["Plan", "make_plan"]
+
+
+def make_plan(
+    experiment: Experiment, schemas: NodeSchemas, models: Sequence[Model], workflow: Workflow | None = None
+) -> Plan:
+    """The experiment bound to its workflow, with every value checked against the field it sets.
+
+    `workflow` is what the file holds that the experiment names; where it is not given, that file is read.
+    Raises PlanError that lists every fault with its place in the experiment's file, or WorkflowError for a workflow
+    file that is wrong in itself. The seeds of the experiment have to be drawn.
+    """
+    if experiment.undrawn:
+        axes = ", ".join(experiment.undrawn)
+        raise PlanError(
+            f"The seeds of {axes} are not drawn yet.", hint="Experiment.with_seeds gives them their values."
+        )
+    installed = Models.of(models)
+    own = workflow or _own_workflow(experiment)
+    if own is not None:
+        own = at_home(own, schemas, installed, Uses.of(experiment))
+        experiment = adopted(experiment, own, schemas)
+    if not len(experiment.grid):
+        raise PlanError(f"{experiment.name} has no points.", hint="Its conditions exclude every combination.")
+    return _Maker(experiment, schemas, installed, own or experiment.workflow).plan()
+
+
+def _own_workflow(experiment: Experiment) -> Workflow | None:
+    path = experiment.workflow_path
+    if path is None or is_template(experiment.workflow):
+        return None
+    from sweep.workflow.loader import load_workflow
+
+    return load_workflow(path)
+
+
+class _Maker:
+    def __init__(self, experiment: Experiment, schemas: NodeSchemas, models: Models, workflow: str | Workflow) -> None:
+        self.faults = Faults(experiment)
+        self.uses = Uses.of(experiment)
+        self.models = models
+        self.shapes = Shapes(workflow, schemas, models, self.uses, experiment.condition)
+        self.mains: dict[ModelRef, None] = {}
+        self.assembly = Assembly(
+            experiment=experiment,
+            workflow=workflow,
+            schemas=schemas,
+            models=models,
+            uses=self.uses,
+            shapes=self.shapes,
+            faults=self.faults,
+        )
+
+    def plan(self) -> Plan:
+        """Raises PlanError with every fault there is."""
+        experiment = self.assembly.experiment
+        if REPLICATE in {axis.name for axis in experiment.axes} and experiment.study.replicates > 1:
+            self.faults.add(
+                f"axes.{REPLICATE}", f"axes.{REPLICATE}: study.replicates makes an axis of that name already."
+            )
+        bodies = [body for shaped in self._shapes() if (body := self.assembly.body(shaped))]
+        self.faults.raise_any()
+        plan = Plan(
+            experiment=experiment,
+            bodies=tuple(bodies),
+            shapes=self.shapes,
+            schemas=self.assembly.schemas,
+            models=tuple(self.mains),
+            workflow_notes=self._workflow_notes(bodies),
+            salted=tuple(axis.name for axis in self.uses.axes.get("board", ())),
+        )
+        check_distinct(plan, self.faults)
+        self.faults.raise_any()
+        return plan
+
+    def _workflow_notes(self, bodies: Sequence[Body]) -> tuple[str, ...]:
+        workflow = self.assembly.workflow
+        if isinstance(workflow, str):
+            return ()
+        own = workflow.for_base(bodies[0].shape.base or "")
+        said = [*own.notes, *batch_notes(self.assembly.experiment, workflow)]
+        notes = tuple(readable(own.graph, note) for note in said)
+        if not own.lacking or "model" in self.uses:
+            return notes
+        used = f"so its only one that fits, {next(iter(self.mains)).name}, is used"
+        return (*notes, f"The server has no model {own.lacking}, {used}; inputs.model names another.")
+
+    def _shapes(self) -> list[Shaped]:
+        """Every shape the levels can ask for, with the first levels that do. Where a model cannot be found, the
+        rest is still looked at, as far as there is any other to look at it with.
+        """
+        first = {axis.name: axis.levels[0] for axis in self.assembly.experiment.axes}
+        found: dict[Shape, Shaped] = {}
+        place = self.uses.places("model")[0]
+        for levels in shaping_levels(shaping_axes(self.uses), self.assembly.experiment.dimensions):
+            here = {**first, **levels}
+            if not self.shapes.counts(here):
+                continue
+            with self.faults.at(self._place_of_model(here, place)):
+                shape, main = self.shapes.at(here), self.shapes.main(here)
+                found.setdefault(shape, Shaped(shape, main, here))
+                if main is not None:
+                    self.mains[main] = None
+        if not found and (any_main := self.models.any_main(self.shapes.bases or ())):
+            shape = self.shapes.with_main(first, any_main)
+            return [Shaped(shape, any_main, first)]
+        if not found and isinstance(self.assembly.workflow, Workflow):
+            self.assembly.usable(self.assembly.workflow.graph)  # no model would mend what is wrong with that
+        return list(found.values())
+
+    def _place_of_model(self, levels: Mapping[str, Level], place: str) -> str:
+        """inputs.model, or the very level of the axis that names it."""
+        for axis in self.uses.axes.get("model", ()):
+            at = next((at for at, level in enumerate(axis.levels) if level is levels[axis.name]), None)
+            at = at if at is not None else [level.value for level in axis.levels].index(levels[axis.name].value)
+            return f"axes.{axis.name}.{at}"
+        return place

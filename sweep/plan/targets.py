@@ -1,0 +1,222 @@
+"""Names in an experiment -> fields of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Final
+
+from sweep.errors import WorkflowError, did_you_mean
+from sweep.experiment.experiment import Axis, Dimension, Experiment, Level, Replacement, Setting
+from sweep.experiment.levels import LazyLevels, LinearLevels, ListLevels, LogLevels
+from sweep.experiment.roles import INPUT_NAMES, is_address, numbered
+from sweep.plan.problems import Faults
+from sweep.plan.rules import Slot
+from sweep.workflow.graph import Address, Graph, Value
+from sweep.workflow.labels import Names, find_address, readable
+from sweep.workflow.roles import Roles, Target, field_target
+from sweep.workflow.schemas import FieldSchema, NodeSchemas
+
+_FEW: Final = 256  # levels of a range that are looked at one by one; of longer ones the ends tell
+_MANY: Final = 10_000  # the same of a list of numbers
+
+
+def targets_of(axis: Axis) -> tuple[str, ...]:
+    """What an axis sets, in the order its levels name it."""
+    if isinstance(axis.levels, LazyLevels):
+        return axis.levels.targets
+    return tuple(dict.fromkeys(chain.from_iterable(level.settings for level in axis.levels)))
+
+
+def telling_positions(dimension: Dimension) -> Sequence[int]:
+    """Positions that are all right only if every one is: all of a short dimension, the extremes of a long range or of
+    a long list of numbers. Zipped axes are looked at step by step, as they never meet otherwise.
+    """
+    count = len(dimension)
+    if len(dimension.axes) > 1 or count <= _FEW:
+        return range(count)
+    levels = dimension.axes[0].levels
+    if isinstance(levels, LinearLevels | LogLevels):
+        return (0, 1, count - 1)
+    if count > _MANY and isinstance(levels, ListLevels) and {type(value) for value in levels.values} <= {int, float}:
+        numbers = [value for value in levels.values if isinstance(value, int | float)]
+        odd = [value for value in numbers if value != int(value)][:1]
+        return sorted({numbers.index(value) for value in (min(numbers), max(numbers), *odd)})
+    return range(count)
+
+
+def step(dimension: Dimension, position: int) -> dict[str, Level]:
+    """The levels of all axes of a dimension at a position."""
+    return {axis.name: axis.levels[position] for axis in dimension.axes}
+
+
+def _replaces(axis: Axis, target: str) -> bool:
+    """Whether the axis only replaces words in what the target says otherwise."""
+    first = axis.levels[0].settings if len(axis.levels) else {}
+    return isinstance(first.get(target), Replacement)
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """Who sets what: target → the axes whose levels may set it; inputs by themselves."""
+
+    inputs: Mapping[str, Setting]
+    axes: Mapping[str, tuple[Axis, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Uses:
+        axes: dict[str, tuple[Axis, ...]] = {}
+        for axis in experiment.axes:
+            for target in targets_of(axis):
+                axes[target] = (*axes.get(target, ()), axis)
+        return cls(experiment.inputs, axes)
+
+    def __iter__(self) -> Iterator[str]:
+        """Every target that is set."""
+        return iter(dict.fromkeys((*self.inputs, *self.axes)))
+
+    def __contains__(self, target: object) -> bool:
+        return target in self.inputs or target in self.axes
+
+    def settings(self, target: str) -> Iterator[Setting]:
+        """Everything a target is ever set to, by inputs and by each level of an axis."""
+        if target in self.inputs:
+            yield self.inputs[target]
+        for axis in self.axes.get(target, ()):
+            yield from (level.settings[target] for level in axis.levels if target in level.settings)
+
+    def replacing(self) -> bool:
+        """Whether any axis replaces words, so that each text it meets has to be looked at."""
+        return any(_replaces(axis, target) for target, axes in self.axes.items() for axis in axes)
+
+    def clashing(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Targets that two axes or more set outright, with the axes: only one of them could have its way."""
+        for target, axes in self.axes.items():
+            names = tuple(axis.name for axis in axes if not _replaces(axis, target))
+            if len(names) > 1:
+                yield target, names
+
+    def places(self, target: str) -> tuple[str, ...]:
+        """Where the file sets it: inputs.steps, axes.steps."""
+        by_axes = tuple(f"axes.{axis.name}" for axis in self.axes.get(target, ()))
+        return by_axes or (f"inputs.{target}",)
+
+    def merged(
+        self, targets: Sequence[str], levels: Mapping[str, Level], defaults: Mapping[str, Setting]
+    ) -> dict[str, Setting]:
+        """The settings of these targets at these levels: inputs, above them levels, then replacements in their text.
+
+        Raises ExperimentError where a replacement finds nothing to replace.
+        """
+        settings = {target: self.inputs[target] for target in targets if target in self.inputs}
+        replacements: list[tuple[str, Replacement]] = []
+        for target in targets:
+            for axis in self.axes.get(target, ()):
+                made = levels[axis.name].settings
+                if target not in made:
+                    continue
+                setting = made[target]
+                if isinstance(setting, Replacement):
+                    replacements.append((target, setting))
+                else:
+                    settings[target] = setting
+        for target, replacement in replacements:
+            text = settings.get(target, defaults.get(target))
+            settings[target] = replacement.apply(text if isinstance(text, str) else "")
+        return settings
+
+
+_ALIKE: Final = frozenset({None, "sd-1", "sd-2", "sdxl"})  # bases whose templates have the same roles
+_UNKNOWN: Final = FieldSchema(name="", type="any")
+_WANTED: Final[Mapping[str, str]] = {"image": "img2img", "denoise_strength": "img2img", "control_image": "controlnet"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """The fields of one graph by what people call them. What cannot be found becomes a fault where it was named."""
+
+    graph: Graph
+    schemas: NodeSchemas
+    roles: Roles
+    base: str | None
+    uses: Uses
+    faults: Faults
+    workflow: str  # as the experiment names it
+    template: bool
+
+    def slots(self, target: str, said: str | None = None) -> tuple[Slot, ...]:
+        """The fields of a role or address; empty, with a fault at what `said` it, where it cannot be set."""
+        said = said or target
+        place = self.uses.places(said)[0]
+        try:
+            return self._slots(target, said)
+        except WorkflowError as error:
+            self.faults.add(place, f"{place}: {readable(self.graph, str(error))}")
+            return ()
+
+    def _slots(self, target: str, said: str) -> tuple[Slot, ...]:
+        one = numbered(target)
+        role = one[0] if one else target
+        if role in INPUT_NAMES and role not in self.roles and role not in self.roles.ambiguous:
+            self.missing(said)
+            return ()
+        if one:
+            return tuple(self.slot(found, said) for found in self.roles.one(*one))
+        if role in INPUT_NAMES:
+            return tuple(self.slot(found, said) for found in self.roles[role])
+        if is_address(target):
+            return (self.slot(field_target(self.graph, self.schemas, self._address(target)), target),)
+        near = did_you_mean(target, [*self.roles.targets, "variation", *self.addresses()])
+        where = self.uses.places(said)[0]
+        self.faults.add(where, f"{where} is not a role or a node.field of {self.workflow}.{near}")
+        return ()
+
+    def _address(self, text: str) -> Address:
+        try:
+            return find_address(self.graph, text)
+        except WorkflowError as error:
+            near = did_you_mean(text, [*self.addresses(), *self.roles.targets])
+            if near and error.hint is None:
+                raise WorkflowError(f"{self.workflow} has no node {Address.parse(text).node!r}.{near}") from error
+            raise
+
+    def addresses(self) -> Iterator[str]:
+        """Every field a person can set, as it can be written."""
+        names = Names(self.graph)
+        for node in self.graph.nodes.values():
+            called = names.called(node.id)
+            yield from (f"{called}.{name}" for name, taken in self.fields(node.id).items() if taken.takes_value)
+
+    def missing(self, target: str) -> None:
+        """A fault: the workflow has no such role."""
+        place = self.uses.places(target)[0]
+        hint = f" Use the template {_WANTED[target]}." if target in _WANTED and self.template else ""
+        other = self.template and self.base not in _ALIKE
+        kind = f"{self.workflow} for {self.base}" if other else self.workflow
+        self.faults.add(place, f"{place}: {kind} has no {target}.{hint}")
+
+    def all(self, role: str, target: str) -> tuple[Slot, ...]:
+        """The fields of a role wherever it occurs, for `target` to set; of LoRAs, the model's side first."""
+        return tuple(self.slot(found, target) for group in self.roles.groups(role) for found in group)
+
+    def beside(self, address: Address, field: str, target: str) -> Slot:
+        """Another field of the same node."""
+        here = Address(address.node, field)
+        if field not in self.fields(address.node):
+            return Slot(address=here, schema=_UNKNOWN, target=target)
+        return self.slot(field_target(self.graph, self.schemas, here), target)
+
+    def slot(self, found: Target, target: str) -> Slot:
+        """The field a role stands for, with what it takes."""
+        schema = self.fields(found.address.node).get(found.address.field, _UNKNOWN)
+        return Slot(address=found.address, schema=schema, target=target, encode=found.encode, cut=found.cut)
+
+    def fields(self, node: str) -> Mapping[str, FieldSchema]:
+        """What a node takes."""
+        schema = self.schemas.get(self.graph.nodes[node].type)
+        return schema.fields if schema else {}
+
+    def value(self, address: Address) -> Value:
+        """What the workflow itself says there."""
+        return self.graph.nodes[address.node].fields.get(address.field)

@@ -1,0 +1,101 @@
+"""Every value an experiment sets, held against the field it goes into: once each, not once a point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sweep.errors import DefinitionError
+from sweep.experiment.experiment import Dimension, InputImage, Level, Setting
+from sweep.plan.bindings import Binding
+from sweep.plan.problems import Faults
+from sweep.plan.rules import THE_FIELD, Slot
+from sweep.plan.targets import step, telling_positions
+from sweep.workflow.validation import check_value
+
+_SHOWN: Final = 60  # characters of a value in a sentence
+_TEXTS: Final = 1_000  # texts looked at, of an axis of more
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """Where the other axes stand while one is looked at, and which levels (`ours`) the graph at hand is meant for."""
+
+    levels: Mapping[str, Level]
+    ours: Callable[[Mapping[str, Level]], bool]
+
+
+def check_fixed(binding: Binding, faults: Faults) -> None:
+    """What inputs alone decide."""
+    places = {target: f"inputs.{target}" for target in binding.rule.targets if target in binding.uses.inputs}
+    for slot, fault in _faults(binding, {}):
+        place = places.get(slot.target if slot else "") or next(iter(places.values()), "inputs")
+        value = binding.uses.inputs.get(place.removeprefix("inputs."))
+        faults.add(place, _sentence(place, "is", value, fault), value=True)
+
+
+def check_moved(binding: Binding, dimension: Dimension, around: Around, faults: Faults) -> None:
+    """Each step of one of the dimensions that move a binding."""
+    axis = next(axis for axis in dimension.axes if axis.name in binding.axes)
+    numeric = axis.kind in ("integer", "number", "seed")
+    place = f"axes.{axis.name}"
+    anyway = {fault for _, fault in _faults(binding, around.levels)} if axis.name != binding.axes[0] else set()
+    found: dict[str, tuple[object, str, str]] = {}  # which fault → (value, sentence, place), the furthest of its kind
+    for at in _positions(binding, dimension):
+        here = {**around.levels, **step(dimension, at)}
+        value = here[axis.name].value
+        for slot, fault in _faults(binding, here) if around.ours(here) else ():
+            if fault in anyway:
+                continue  # another axis brings it about, and is told so
+            kind = f"{slot.address if slot else ''} {_kind(fault)}" if numeric else str(at)
+            sentence = _sentence(place, "reaches" if numeric else "has", value, fault)
+            if kind not in found or _further(value, found[kind][0]):
+                found[kind] = (value, sentence, f"{place}.{at}")
+    for _, sentence, where in found.values():
+        faults.add(where, sentence)
+
+
+def _positions(binding: Binding, dimension: Dimension) -> Sequence[int]:
+    """Where to look: a long list of texts for fields that take any text says nothing new after a while."""
+    positions = telling_positions(dimension)
+    free = all(slot.schema.type == "string" and not slot.schema.choices for slot in binding.rule.slots)
+    return positions[:_TEXTS] if free and len(positions) > _TEXTS and not binding.uses.replacing() else positions
+
+
+def _kind(fault: str) -> str:
+    """Faults of the same kind are told once, with the furthest value: those too large, those too small."""
+    return "low" if "at least 0." in fault else fault.partition(", not ")[0]
+
+
+def _further(value: object, than: object) -> bool:
+    return isinstance(value, int | float) and isinstance(than, int | float) and abs(value) > abs(than)
+
+
+def _faults(binding: Binding, levels: Mapping[str, Level]) -> Iterator[tuple[Slot | None, str]]:
+    """(slot, end of a sentence) for each field that does not take its value."""
+    try:
+        written = binding.write(levels)
+    except DefinitionError as error:
+        yield None, error.message
+        return
+    told: set[str] = set()
+    for slot in binding.rule.slots:
+        if slot.address in written and (fault := check_value(slot.schema, written[slot.address])):
+            if fault not in told:
+                yield slot, f"{THE_FIELD}{slot.address} {fault}"
+            told.add(fault)
+
+
+def _sentence(place: str, verb: str, value: Setting, fault: str) -> str:
+    end = "" if fault.endswith((".", "?", ")")) else "."
+    if fault.startswith(THE_FIELD) and value is not None:
+        return f"{place} {verb} {_said(value)}; {fault}{end}"
+    return f"{place}: {fault}{end}"
+
+
+def _said(value: Setting) -> str:
+    if isinstance(value, InputImage):
+        return value.shown
+    text = str(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

@@ -1,0 +1,120 @@
+"""Atomic replace, fsync, disk errors."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+from sweep.errors import DiskFullError, RecordError
+
+Checkpoint: TypeAlias = Callable[[str], None]
+
+IMAGE_POINTS = ("image.part-written", "image.part-synced", "image.renamed", "image.folder-synced")
+"""In this order, for every picture saved."""
+
+JOURNAL_OPERATIONS = (
+    "begin_run",
+    "end_run",
+    "rebase",
+    "seeds",
+    "intend",
+    "submitted",
+    "rendered",
+    "complete",
+    "attempt_failed",
+    "withdraw",
+    "fail",
+    "cancel",
+    "reopen",
+    "forget",
+    "keep_input",
+)
+
+JOURNAL_POINTS = tuple(f"{name}.{step}" for name in JOURNAL_OPERATIONS for step in ("before-commit", "after-commit"))
+"""`complete.before-commit`: executed, not committed; `complete.after-commit`: durable, its caller not told yet."""
+
+
+def no_checkpoint(_name: str) -> None:
+    """What is called at each point unless a test says otherwise: nothing happens."""
+
+
+PART = ".part"  # the suffix of a file that is being written
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL_HINT = "Free some space and run the same command again: it continues where it stopped."
+
+
+def disk_error(error: OSError, path: Path) -> RecordError:
+    """`error`, met while writing `path`, as DiskFullError or RecordError."""
+    if error.errno in _FULL:
+        return DiskFullError(f"{path.parent}: no space is left on the device.", hint=FULL_HINT)
+    return RecordError(f"{path} could not be written ({error.strerror or error}).")
+
+
+def free_bytes(folder: Path) -> int:
+    """Free space for this user on the device that holds `folder`, which need not exist yet."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` durable. Windows has no such call and needs none."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """`folder` and those above it exist when this returns, durably. Raises OSError."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, checkpoint: Checkpoint = no_checkpoint) -> Iterator[BinaryIO]:
+    """A file to write that becomes `path` whole or not at all: `*.part` beside it, fsync, rename, fsync of the folder.
+
+    On any exception the part is removed and `path` is what it was. Raises DiskFullError or RecordError.
+    """
+    part = path.with_name(f".{uuid.uuid4().hex}{PART}")
+    try:
+        make_folder(path.parent)
+        with part.open("xb") as file:
+            yield file
+            file.flush()
+            checkpoint("image.part-written")
+            os.fsync(file.fileno())
+        checkpoint("image.part-synced")
+        part.replace(path)
+        checkpoint("image.renamed")
+        sync_folder(path.parent)
+        checkpoint("image.folder-synced")
+    except OSError as error:
+        raise disk_error(error, path) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path) -> int:
+    """Delete what `replacing` left under `folder` when its process was killed; how many files. Only its own names."""
+    removed = 0
+    for place, _, names in os.walk(folder):  # a million pictures in half a second, where rglob takes several
+        for name in names:
+            if name.endswith(PART) and len(name) == 1 + 32 + len(PART):
+                Path(place, name).unlink(missing_ok=True)
+                removed += 1
+    return removed

@@ -1,0 +1,115 @@
+"""Measured values beside the renderings, each measured once: `MetricCache`, usable while a run writes the journal."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sweep.record.sqlite.reads import metric_names
+from sweep.record.sqlite.schema import JOURNAL, BrokenSealError, connect_writer, sealing, telling
+
+_CHUNK = 1000  # values a transaction: the run's own writer waits for no more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricKey:
+    """What decides a value: the pictures by SHA-256, the metric and its version, the size it was worked out at."""
+
+    image: str
+    metric: str
+    version: str
+    reference: str = ""  # "" where the metric looks at one picture alone
+    working_size: int = 0  # pixels of the longer side; 0 is full size
+
+
+class MetricCache:
+    """`with MetricCache.open(folder) as cache:`; from any thread or process. Raises RecordError and its kinds."""
+
+    def __init__(self, db: sqlite3.Connection, place: Path) -> None:
+        self._db = db
+        self._place = place
+        self._one = threading.Lock()
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """The cache in the journal of `folder`, which must exist."""
+        db = connect_writer(Path(folder), create=False)
+        db.execute("PRAGMA synchronous = NORMAL")  # what a power cut takes is measured again
+        return cls(db, Path(folder) / JOURNAL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with self._one:
+            self._db.close()
+
+    def get_many(self, keys: Iterable[MetricKey]) -> dict[MetricKey, float | None]:
+        """The values that are known; None is a value, too: the metric is not defined for that picture."""
+        found: dict[MetricKey, float | None] = {}
+        with self._using():
+            for key in keys:
+                row = self._db.execute(_GET, _row(key)).fetchone()
+                if row is None:
+                    continue
+                if not row[1]:
+                    raise BrokenSealError(f"a value of {key.metric} is not as it was written")
+                found[key] = row[0]
+        return found
+
+    def put_many(self, values: Mapping[MetricKey, float | None]) -> None:
+        """Durable against a crash of the process when it returns."""
+        rows = iter(values.items())
+        while chunk := list(islice(rows, _CHUNK)):
+            with self._using():
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    self._put(chunk)
+                    self._db.execute("COMMIT")
+                except BaseException:
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
+                    raise
+
+    def names(self) -> list[str]:
+        """Of every metric that was put, sorted."""
+        with self._using():
+            return metric_names(self._db)
+
+    def _put(self, chunk: list[tuple[MetricKey, float | None]]) -> None:
+        names = {(key.metric,) for key, _ in chunk}
+        self._db.executemany("INSERT OR IGNORE INTO metric_names (name, seal) VALUES (?, 0)", names)
+        self._db.executemany("UPDATE metric_names SET puts = puts + 1 WHERE name = ?", names)
+        self._db.executemany(f"UPDATE metric_names SET seal = {sealing('metric_names')} WHERE name = ?", names)  # noqa: S608
+        self._db.executemany(_PUT, [(*_row(key), value, key.metric) for key, value in chunk])
+        self._db.executemany(_SEAL, [_row(key) for key, _ in chunk])
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[None]:
+        with self._one, telling(self._place):
+            yield
+
+
+_WHICH = "image = ? AND reference = ? AND metric = ? AND version = ? AND working_size = ?"
+_GET = f"SELECT value, seal = {sealing('metrics')} FROM metrics WHERE {_WHICH}"  # noqa: S608  column names only
+_SEAL = f"UPDATE metrics SET seal = {sealing('metrics')} WHERE {_WHICH}"  # noqa: S608
+_PUT = (
+    "INSERT OR REPLACE INTO metrics (image, reference, metric, version, working_size, value, put, seal)"
+    " VALUES (?, ?, ?, ?, ?, ?, (SELECT puts FROM metric_names WHERE name = ?), 0)"
+)
+
+
+def _row(key: MetricKey) -> tuple[str, str, str, str, int]:
+    return key.image, key.reference, key.metric, key.version, key.working_size

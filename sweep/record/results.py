@@ -1,0 +1,190 @@
+"""A results folder to read from, also while a run writes to it: `Results`, and its table as a DataFrame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+from sweep.record import rows as export
+from sweep.record.base import Counts
+from sweep.record.rows import Cell, Column, Layout, Row, Where, chunks, layout, result_rows
+from sweep.record.sqlite import reads as queries
+from sweep.record.sqlite.reads import AttemptRecord, RunRecord
+from sweep.record.sqlite.schema import JOURNAL, BrokenSealError, check, reading, sealing
+from sweep.record.verify import Finding, verify_folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+CSV = "results.csv"
+PARQUET = "results.parquet"
+_ROWS_A_FRAME = 50_000
+_DTYPES = {
+    "integer": "Int64",
+    "number": "float64",
+    "text": "str",
+    "boolean": "boolean",
+    "time": "datetime64[us, UTC]",
+}
+
+
+class Results:
+    """What a results folder holds. Nothing is kept open: each call reads what the journal says now.
+
+    Every method raises CorruptRecordError where the journal is damaged: never a wrong row.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """The results in `folder`. Raises RecordError where there are none or a newer sweep wrote them."""
+        with reading(Path(folder)) as db:
+            check(db, Path(folder) / JOURNAL)
+        return cls(Path(folder))
+
+    @property
+    def axes(self) -> tuple[tuple[str, str], ...]:
+        """(name, kind) of the last run's axes, the slowest first; empty before the first run."""
+        return self.counts().axes
+
+    @property
+    def experiment_text(self) -> str | None:
+        """The experiment's YAML as last run."""
+        runs = self.runs()
+        return runs[-1].facts.experiment if runs else None
+
+    @property
+    def sources(self) -> Mapping[str, Path]:
+        """By key: the picture a variation started from, as it was copied into the folder. Text-to-image has none."""
+        with reading(self.folder) as db:
+            kept = _inputs(db, self.folder)
+            rows = db.execute("SELECT DISTINCT key, source FROM points WHERE source IS NOT NULL")
+            return {key: kept[source] for key, source in rows if source in kept}
+
+    def counts(self) -> Counts:
+        """How many points are in which state."""
+        with reading(self.folder) as db:
+            return queries.counts(db)
+
+    def runs(self) -> list[RunRecord]:
+        """Every run of the folder, oldest first."""
+        with reading(self.folder) as db:
+            return queries.runs(db)
+
+    def attempts(self, key: str) -> list[AttemptRecord]:
+        """Every attempt at a variation, oldest first."""
+        with reading(self.folder) as db:
+            return queries.history(db, key)
+
+    def verify(self) -> list[Finding]:
+        """Every file against its hash, every row against its seal; what is wrong, empty where nothing is."""
+        return verify_folder(self.folder)
+
+    def columns(self, *, all: bool = False) -> tuple[Column, ...]:  # noqa: A002  the word of the command line
+        """The columns that `table` and the files have."""
+        with reading(self.folder) as db:
+            return layout(db, former=all).columns
+
+    def rows(self, *, all: bool = False, where: Where | None = None) -> Iterator[dict[str, Cell]]:  # noqa: A002
+        """The table's rows one by one, as {column: cell}, None where a cell has no value."""
+        with reading(self.folder) as db:
+            table = layout(db, former=all)
+            names = table.names
+            for row in result_rows(db, table, where):
+                yield dict(zip(names, row, strict=True))
+
+    def table(self, *, all: bool = False, where: Where | None = None) -> pd.DataFrame:  # noqa: A002
+        """The results table: one row an image, one for a failed or cancelled variation, in the order of the grid.
+
+        `where` says of a row, given as {column: cell}, whether it counts. With `all`, points that the experiment no
+        longer has follow, marked in a column `former`. Seeds and integers are Int64, numbers float64, texts str,
+        times datetime64[us, UTC], booleans boolean; metrics stand last. An axis called like `prompt`, `model`,
+        `width` or `height` has that column; the rendered one is then `rendered_prompt` and so on.
+        """
+        import pandas as pd
+
+        frames = list(self._frames(former=all, where=where))
+        return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+
+    def write_csv(self, path: Path, *, all: bool = False, where: Where | None = None) -> Path:  # noqa: A002
+        """The table as CSV, in flat memory, whole or not at all."""
+        with reading(self.folder) as db:
+            table = layout(db, former=all)
+            export.write_text_file(path, "csv", table.names, result_rows(db, table, where))
+        return path
+
+    def write_parquet(self, path: Path, *, all: bool = False, where: Where | None = None) -> Path:  # noqa: A002
+        """The table as Parquet with its dtypes. Raises RecordError with a hint where pyarrow is missing."""
+        export.write_parquet_file(path, self._frames(former=all, where=where))
+        return path
+
+    def write_text(
+        self,
+        path: Path,
+        form: export.TextFormat,
+        *,
+        all: bool = False,  # noqa: A002
+        where: Where | None = None,
+    ) -> Path:
+        """The table as csv, json or md, in flat memory, whole or not at all."""
+        with reading(self.folder) as db:
+            table = layout(db, former=all)
+            export.write_text_file(path, form, table.names, result_rows(db, table, where))
+        return path
+
+    def stream(
+        self,
+        out: TextIO,
+        form: export.TextFormat,
+        *,
+        all: bool = False,  # noqa: A002
+        where: Where | None = None,
+    ) -> None:
+        """The table as text, row by row: csv, json or md."""
+        with reading(self.folder) as db:
+            table = layout(db, former=all)
+            export.WRITERS[form](out, table.names, result_rows(db, table, where))
+
+    def _frames(self, *, former: bool, where: Where | None) -> Iterator[pd.DataFrame]:
+        """At least one, empty where there are no rows."""
+        with reading(self.folder) as db:
+            table: Layout = layout(db, former=former)
+            empty = True
+            for rows in chunks(result_rows(db, table, where), _ROWS_A_FRAME):
+                empty = False
+                yield _frame(table.columns, rows)
+            if empty:
+                yield _frame(table.columns, [])
+
+
+def write_tables(folder: Path) -> tuple[list[Path], str | None]:
+    """results.csv and, where pyarrow is installed, results.parquet in `folder`; the files, and a hint if one is due."""
+    results = Results.open(folder)
+    written = [results.write_csv(results.folder / CSV)]
+    if not export.has_parquet():
+        return written, export.PARQUET_HINT
+    return [*written, results.write_parquet(results.folder / PARQUET)], None
+
+
+def _frame(columns: Sequence[Column], rows: Sequence[Row]) -> pd.DataFrame:
+    import pandas as pd
+
+    by_column: Sequence[Sequence[Any]] = list(zip(*rows, strict=True)) or [()] * len(columns)
+    series = {
+        column.name: pd.Series(list(cells), dtype=_DTYPES[column.kind])
+        for column, cells in zip(columns, by_column, strict=True)
+    }
+    return pd.DataFrame(series)
+
+
+def _inputs(db: Any, folder: Path) -> dict[str, Path]:
+    kept: dict[str, Path] = {}
+    for sha256, path, whole in db.execute(f"SELECT sha256, path, seal = {sealing('inputs')} FROM inputs"):  # noqa: S608
+        if not whole:
+            raise BrokenSealError(f"the row of input {path} is not as it was written")
+        kept[sha256] = folder / path
+    return kept

@@ -1,0 +1,255 @@
+"""What journal.sqlite looks like inside: tables, format number, seals, and SQLite's errors in the record's words.
+
+Every row that the results table is made of carries a *seal*, a CRC-32 of its other columns: a bit that flipped on the
+disk is found when the row is read, where SQLite itself checks structure only.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from sweep.errors import CorruptRecordError, DiskFullError, RecordError
+from sweep.record.files import FULL_HINT, disk_error, make_folder
+
+JOURNAL = "journal.sqlite"
+FORMAT = 1
+_APPLICATION_ID = 0x53574550  # "SWEP"
+_CHECKED_AT_OPEN = 32 * 2**20  # bytes; checking a larger journal takes seconds and is left to `verify`
+_BUSY_SECONDS = 60.0
+_CACHE = 64 * 1024  # KiB of pages kept by a connection that reads the whole journal once
+RUN_CACHE = 4 * 1024  # KiB kept by one that lives as long as a run: its lookups are few, and the system caches the file
+
+SEALED = {
+    "runs": ("number", "definition", "fingerprint", "experiment", "axes", "points"),
+    "points": (
+        *("key", "definition", "idx", "axis_values", "prompt", "model", "source", "state", "kind", "message"),
+        *("attempts", "server", "queued_at", "started_at", "finished_at"),
+    ),
+    "images": (*("key", "ordinal", "path", "image_name", "node", "iteration", "width", "height", "sha256", "size"),),
+    "seeds": ("axis", "drawn"),
+    "inputs": ("sha256", "path", "name", "width", "height"),
+    "metric_names": ("name", "puts"),
+    "metrics": ("image", "reference", "metric", "version", "working_size", "value"),
+}
+"""The columns under each table's seal, in the order in which they are sealed."""
+
+_TABLES = """
+CREATE TABLE runs (
+    number INTEGER PRIMARY KEY, definition INTEGER NOT NULL, fingerprint TEXT NOT NULL, experiment TEXT NOT NULL,
+    axes TEXT NOT NULL, points INTEGER NOT NULL, servers TEXT NOT NULL, command TEXT NOT NULL,
+    sweep_version TEXT NOT NULL, begun_at INTEGER NOT NULL, ended_at INTEGER, ending TEXT, seal INTEGER NOT NULL
+);
+CREATE TABLE points (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL, definition INTEGER NOT NULL, idx INTEGER NOT NULL,
+    axis_values TEXT NOT NULL, prompt TEXT, model TEXT, source TEXT, state TEXT NOT NULL
+        CHECK (state IN ('pending', 'intended', 'submitted', 'rendered', 'completed', 'failed', 'cancelled')),
+    kind TEXT, message TEXT, attempts INTEGER NOT NULL DEFAULT 0, server TEXT,
+    queued_at INTEGER, started_at INTEGER, finished_at INTEGER, seal INTEGER NOT NULL
+);
+CREATE INDEX points_by_key ON points (key);
+CREATE INDEX points_by_index ON points (definition, idx, state);
+CREATE TABLE attempts (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL, number INTEGER NOT NULL, run INTEGER NOT NULL REFERENCES runs (number),
+    server TEXT NOT NULL, url TEXT NOT NULL, batch_id TEXT NOT NULL, item_id TEXT, outputs TEXT NOT NULL,
+    state TEXT NOT NULL, begun_at INTEGER NOT NULL, ended_at INTEGER, kind TEXT, message TEXT
+);
+CREATE INDEX attempts_by_key ON attempts (key);
+CREATE INDEX attempts_open ON attempts (batch_id) WHERE ended_at IS NULL;
+CREATE TABLE images (
+    key TEXT NOT NULL, ordinal INTEGER NOT NULL, path TEXT NOT NULL UNIQUE, image_name TEXT NOT NULL,
+    node TEXT NOT NULL, iteration INTEGER NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
+    sha256 TEXT NOT NULL, size INTEGER NOT NULL, seal INTEGER NOT NULL, PRIMARY KEY (key, ordinal)
+) WITHOUT ROWID;
+CREATE TABLE seeds (axis TEXT PRIMARY KEY, drawn TEXT NOT NULL, seal INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE inputs (
+    sha256 TEXT PRIMARY KEY, path TEXT NOT NULL, name TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
+    seal INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE metrics (
+    image TEXT NOT NULL, reference TEXT NOT NULL, metric TEXT NOT NULL, version TEXT NOT NULL,
+    working_size INTEGER NOT NULL, value REAL, put INTEGER NOT NULL, seal INTEGER NOT NULL,
+    PRIMARY KEY (image, reference, metric, version, working_size)
+) WITHOUT ROWID;
+CREATE TABLE metric_names (name TEXT PRIMARY KEY, puts INTEGER NOT NULL DEFAULT 0, seal INTEGER NOT NULL)
+    WITHOUT ROWID;
+"""
+
+
+class BrokenSealError(Exception):
+    """A row is not what was written; the message says which. Leaves this layer as CorruptRecordError."""
+
+
+def seal(*values: object) -> int:
+    """CRC-32 of a row's columns: texts, numbers and NULLs, the same in every version of Python."""
+    return zlib.crc32("\x1f".join(["\0" if value is None else str(value) for value in values]).encode())
+
+
+def sealing(table: str, alias: str = "") -> str:
+    """SQL that computes the seal of a row of `table` from its columns."""
+    prefix = f"{alias}." if alias else ""
+    return f"seal({', '.join(prefix + column for column in SEALED[table])})"
+
+
+def record_error(error: sqlite3.Error, place: Path) -> RecordError:
+    """`error` of SQLite at the journal `place`, told as DiskFullError, CorruptRecordError or RecordError."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return DiskFullError(f"{place.parent}: no space is left on the device.", hint=FULL_HINT)
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode" in str(error):
+        return corrupt(place, str(error))
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return RecordError(f"{place} has been locked by another process for {_BUSY_SECONDS:.0f} s.")
+    return RecordError(f"{place} could not be used ({error}).")
+
+
+def corrupt(place: Path, why: str) -> CorruptRecordError:
+    """The journal at `place` cannot be trusted, and `why`."""
+    return CorruptRecordError(
+        f"{place} is damaged ({why}).",
+        hint="Restore it from a backup, or move the folder away and run again; its pictures stay readable files.",
+    )
+
+
+@contextmanager
+def telling(place: Path) -> Iterator[None]:
+    """SQLite's errors in the block become RecordErrors; so does JSON of the journal's own that does not parse."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise record_error(error, place) from error
+    except json.JSONDecodeError as error:
+        raise corrupt(place, f"a row holds broken JSON: {error.msg}") from error
+    except UnicodeDecodeError as error:  # of sqlite3, where its own message quotes what is damaged
+        raise corrupt(place, "it holds text that is no UTF-8") from error
+    except BrokenSealError as error:
+        raise corrupt(place, str(error)) from error
+
+
+def connect_writer(folder: Path, *, create: bool) -> sqlite3.Connection:
+    """The journal of `folder`, made where it is missing and `create` is set, checked, ready for durable writes.
+
+    Raises RecordError where there is none, CorruptRecordError where it is damaged or emptied while pictures exist.
+    """
+    place = folder / JOURNAL
+    new = not place.exists() or place.stat().st_size == 0
+    if new and not create:
+        raise _missing(folder)
+    if new and _has_pictures(folder):
+        raise CorruptRecordError(
+            f"{folder} holds pictures but its {JOURNAL} is {'empty' if place.exists() else 'missing'}.",
+            hint="Restore it from a backup, or move the folder away.",
+        )
+    with telling(place):
+        try:
+            make_folder(folder)
+        except OSError as error:
+            raise disk_error(error, place) from error
+        db = sqlite3.connect(place, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            db.create_function("seal", -1, seal, deterministic=True)
+            db.execute("PRAGMA synchronous = FULL")
+            if new:
+                _create(db)
+            check(db, place)
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA foreign_keys = ON")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that only reads and never waits for the writer. Raises RecordError, CorruptRecordError."""
+    place = folder / JOURNAL
+    if not place.exists() or place.stat().st_size == 0:
+        raise _missing(folder)
+    with telling(place), closing(connect_reader(folder)) as db:
+        _check_format(db, place)
+        yield db
+
+
+def connect_reader(folder: Path, cache: int = _CACHE) -> sqlite3.Connection:
+    """As `reading`, to be kept and closed by the caller; `cache` in KiB. Raises sqlite3.Error."""
+    uri = f"{(folder / JOURNAL).absolute().as_uri()}?mode=ro"
+    try:
+        return _reader(uri, cache)
+    except sqlite3.OperationalError:
+        log = folder / f"{JOURNAL}-wal"
+        if log.exists() and log.stat().st_size:
+            raise
+        return _reader(f"{uri}&immutable=1", cache)  # a medium on which SQLite cannot keep its shared memory file
+
+
+def _reader(uri: str, cache: int) -> sqlite3.Connection:
+    db = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute(f"PRAGMA cache_size = -{cache}")
+        db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except BaseException:
+        db.close()
+        raise
+    db.create_function("seal", -1, seal, deterministic=True)
+    return db
+
+
+def _create(db: sqlite3.Connection) -> None:
+    db.executescript(
+        f"BEGIN; {_TABLES} PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {FORMAT}; COMMIT;"
+    )
+
+
+def _check_format(db: sqlite3.Connection, place: Path) -> None:
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if application != _APPLICATION_ID:
+        raise corrupt(place, "it is not a journal of sweep")
+    if version > FORMAT:
+        raise RecordError(
+            f"{place} was written by a newer sweep (format {version}; this one reads {FORMAT}).", hint="Upgrade sweep."
+        )
+
+
+def check(db: sqlite3.Connection, place: Path) -> None:
+    """The format is one this code reads, and a file of moderate size is whole. Raises RecordError."""
+    _check_format(db, place)
+    if place.stat().st_size <= _CHECKED_AT_OPEN:
+        for fault in integrity_faults(db) or seal_faults(db):
+            raise corrupt(place, fault)
+
+
+def integrity_faults(db: sqlite3.Connection) -> list[str]:
+    """What SQLite finds wrong with the file's structure: torn pages, indexes that miss rows."""
+    rows = [str(row[0]) for row in db.execute("PRAGMA integrity_check(10)")]
+    return [] if rows == ["ok"] else [row.splitlines()[-1] for row in rows]
+
+
+def seal_faults(db: sqlite3.Connection) -> list[str]:
+    """How many rows of which tables are not as they were written, in words; completed points without a picture."""
+    faults = []
+    for table in SEALED:
+        (broken,) = db.execute(f"SELECT count(*) FROM {table} WHERE seal <> {sealing(table)}").fetchone()  # noqa: S608
+        if broken:
+            faults.append(f"{broken} row{'s' if broken > 1 else ''} of {table} not as written")
+    (bare,) = db.execute(
+        "SELECT count(*) FROM points AS p WHERE state = 'completed'"
+        " AND NOT EXISTS (SELECT 1 FROM images AS i WHERE i.key = p.key)"
+    ).fetchone()
+    if bare:
+        faults.append(f"{bare} completed point{'s' if bare > 1 else ''} without a picture on record")
+    return faults
+
+
+def _missing(folder: Path) -> RecordError:
+    return RecordError(f"{folder} holds no {JOURNAL}.", hint="Is it the results folder of an experiment that was run?")
+
+
+def _has_pictures(folder: Path) -> bool:
+    images = folder / "images"
+    return images.is_dir() and any(path.is_file() for path in images.rglob("*"))

@@ -1,0 +1,306 @@
+"""What each write of the journal does to its tables: plain functions of a connection inside a transaction.
+
+Each checks that the step is legal before it changes anything, and raises RecordError where it is not.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from sweep.errors import RecordError
+from sweep.record.base import Failure, Intent, Point, Rendering, RunFacts, Times
+from sweep.record.sqlite.schema import SEALED, sealing
+
+# ruff: noqa: S608  what varies in the SQL is column names from schema.py, never a value
+
+
+OPEN = ("intended", "submitted", "rendered")
+OUTCOMES = ("completed", "failed", "cancelled")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_IMAGE_COLUMNS = SEALED["images"]
+_NONE_OPEN = "has no open attempt"
+
+
+def microseconds(moment: datetime | None) -> int | None:
+    """How times are stored: since 1970, UTC. Raises ValueError for a naive one."""
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment} has no time zone")
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def moment(microseconds_since_1970: int | None) -> datetime | None:
+    """The inverse of `microseconds`."""
+    return None if microseconds_since_1970 is None else _EPOCH + timedelta(microseconds=microseconds_since_1970)
+
+
+def begin_run(db: sqlite3.Connection, facts: RunFacts, now: datetime, kept: Iterable[Point] = ()) -> int:
+    last = db.execute("SELECT definition, fingerprint FROM runs ORDER BY number DESC LIMIT 1").fetchone()
+    definition = 1 if last is None else last[0] + (last[1] != facts.fingerprint)
+    number = db.execute(
+        "INSERT INTO runs (definition, fingerprint, experiment, axes, points, servers, command, sweep_version,"
+        " begun_at, seal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+        (
+            *(definition, facts.fingerprint, facts.experiment, json.dumps(facts.axes), facts.points),
+            *(json.dumps([dict(server) for server in facts.servers]), facts.command, facts.sweep_version),
+            microseconds(now),
+        ),
+    ).lastrowid
+    _reseal(db, "runs", "number", number)
+    rebase(db, kept)
+    assert number is not None
+    return number
+
+
+def end_run(db: sqlite3.Connection, run: int, ending: str, now: datetime) -> None:
+    changed = db.execute("UPDATE runs SET ended_at = ?, ending = ? WHERE number = ?", (microseconds(now), ending, run))
+    if not changed.rowcount:
+        raise RecordError(f"There is no run {run} on record.")
+
+
+def rebase(db: sqlite3.Connection, points: Iterable[Point]) -> None:
+    _, definition = _current(db)
+    for point in points:
+        if _state(db, point.key) is None:
+            raise RecordError(f"Key {point.key} is not on record.")
+        _place(db, point, definition)
+
+
+def seeds(db: sqlite3.Connection, axis: str, count: int, draw: Callable[[], int]) -> tuple[int, ...]:
+    row = db.execute("SELECT drawn FROM seeds WHERE axis = ?", (axis,)).fetchone()
+    drawn: list[int] = json.loads(row[0]) if row else []
+    if len(drawn) < count:
+        taken = set(drawn)
+        while len(drawn) < count:
+            seed = draw()
+            if seed not in taken:
+                taken.add(seed)
+                drawn.append(seed)
+        db.execute("INSERT OR REPLACE INTO seeds VALUES (?, ?, 0)", (axis, json.dumps(drawn)))
+        _reseal(db, "seeds", "axis", axis)
+    return tuple(drawn[:count])
+
+
+def intend(db: sqlite3.Connection, point: Point, intent: Intent, now: datetime) -> None:
+    run, definition = _current(db)
+    state = _state(db, point.key)
+    if state not in (None, "pending"):
+        raise RecordError(f"Key {point.key} is {state}; it cannot be attempted.")
+    _place(db, point, definition)
+    db.execute(
+        "INSERT INTO attempts (key, number, run, server, url, batch_id, item_id, outputs, state, begun_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'intended', ?)",
+        (
+            *(point.key, intent.number, run, intent.server, intent.url, intent.batch_id, intent.item_id),
+            *(json.dumps(intent.outputs), microseconds(now)),
+        ),
+    )
+    _set(db, point.key, "state = 'intended', attempts = attempts + 1, server = ?", intent.server)
+
+
+def submitted(db: sqlite3.Connection, batch_id: str, item_id: str) -> None:
+    rows = db.execute("SELECT key, state FROM attempts WHERE batch_id = ? AND ended_at IS NULL", (batch_id,)).fetchall()
+    if not rows:
+        raise RecordError(f"Batch {batch_id} {_NONE_OPEN}.")
+    db.execute("UPDATE attempts SET item_id = ? WHERE batch_id = ? AND ended_at IS NULL", (item_id, batch_id))
+    for key, state in rows:
+        if state == "intended":
+            _set_open(db, key, "submitted")
+
+
+def rendered(db: sqlite3.Connection, key: str, times: Times) -> None:
+    _open_state(db, key)
+    _set_times(db, key, times)
+    _set_open(db, key, "rendered")
+
+
+def complete(db: sqlite3.Connection, key: str, renderings: Sequence[Rendering], times: Times, now: datetime) -> None:
+    rows = [_image_row(key, ordinal, rendering) for ordinal, rendering in enumerate(renderings)]
+    if not rows:
+        raise RecordError(f"Key {key} cannot be completed without a picture.")
+    if _state(db, key) == "completed":
+        columns = ", ".join(_IMAGE_COLUMNS)
+        kept = db.execute(f"SELECT {columns} FROM images WHERE key = ? ORDER BY ordinal", (key,)).fetchall()
+        if kept != rows:
+            raise RecordError(f"Key {key} is completed already, with other pictures.")
+        return
+    _open_state(db, key)
+    slots = ", ".join("?" * len(_IMAGE_COLUMNS))
+    db.executemany(f"INSERT INTO images ({', '.join(_IMAGE_COLUMNS)}, seal) VALUES ({slots}, 0)", rows)
+    _reseal(db, "images", "key", key)
+    _set_times(db, key, times)
+    _end_attempt(db, key, "completed", now)
+    _set(db, key, "state = 'completed', kind = NULL, message = NULL")
+
+
+def attempt_failed(db: sqlite3.Connection, key: str, failure: Failure, now: datetime) -> None:
+    _open_state(db, key)
+    _end_attempt(db, key, "failed", now, failure)
+    _set(db, key, "state = 'pending', queued_at = NULL, started_at = NULL, finished_at = NULL")
+
+
+def withdraw(db: sqlite3.Connection, key: str) -> None:
+    _open_state(db, key)
+    db.execute("DELETE FROM attempts WHERE key = ? AND ended_at IS NULL", (key,))
+    _set(
+        db,
+        key,
+        "state = 'pending', attempts = attempts - 1, queued_at = NULL, started_at = NULL, finished_at = NULL",
+    )
+
+
+def fail(db: sqlite3.Connection, point: Point, failure: Failure, now: datetime) -> None:
+    _, definition = _current(db)
+    state = _state(db, point.key)
+    if state == "failed":
+        kept = db.execute("SELECT kind, message FROM points WHERE key = ?", (point.key,)).fetchone()
+        if kept == _told(failure):
+            return
+    if state in OUTCOMES:
+        raise RecordError(f"Key {point.key} is {state}; it cannot fail.")
+    _place(db, point, definition)
+    if state in OPEN:
+        _end_attempt(db, point.key, "failed", now, failure)
+    _set(db, point.key, "state = 'failed', kind = ?, message = ?", *_told(failure))
+
+
+def cancel(db: sqlite3.Connection, key: str, now: datetime) -> None:
+    state = _state(db, key)
+    if state == "cancelled":
+        return
+    if state is None or state in OUTCOMES:
+        raise RecordError(f"Key {key} is {state or 'not on record'}; it cannot be cancelled.")
+    if state in OPEN:
+        _end_attempt(db, key, "cancelled", now)
+    _set(db, key, "state = 'cancelled'")
+
+
+def reopen(db: sqlite3.Connection, keys: Iterable[str]) -> int:
+    found = {key for key in keys if _state(db, key) in ("failed", "cancelled")}
+    for key in found:
+        _forget_outcome(db, key)
+    return len(found)
+
+
+def forget(db: sqlite3.Connection, keys: Iterable[str]) -> int:
+    found = {key for key in keys if _state(db, key) == "completed"}
+    for key in found:
+        db.execute("DELETE FROM images WHERE key = ?", (key,))
+        _forget_outcome(db, key)
+    return len(found)
+
+
+def keep_input(db: sqlite3.Connection, sha256: str, path: str, name: str, width: int, height: int) -> None:
+    db.execute("INSERT OR REPLACE INTO inputs VALUES (?, ?, ?, ?, ?, 0)", (sha256, path, name, width, height))
+    _reseal(db, "inputs", "sha256", sha256)
+
+
+def _current(db: sqlite3.Connection) -> tuple[int, int]:
+    """Number and definition of the last run."""
+    row = db.execute("SELECT number, definition FROM runs ORDER BY number DESC LIMIT 1").fetchone()
+    if row is None:
+        raise RecordError("No run has begun in this folder.")
+    return row[0], row[1]
+
+
+def _state(db: sqlite3.Connection, key: str) -> str | None:
+    row = db.execute("SELECT state FROM points WHERE key = ? LIMIT 1", (key,)).fetchone()
+    return row[0] if row else None
+
+
+def _open_state(db: sqlite3.Connection, key: str) -> str:
+    state = _state(db, key)
+    if state not in OPEN:
+        raise RecordError(f"Key {key} is {state or 'not on record'} and {_NONE_OPEN}.")
+    return state
+
+
+def _place(db: sqlite3.Connection, point: Point, definition: int) -> None:
+    """The row of this point: the one at its index, else one of an earlier definition, else a new one like its kin."""
+    rows = db.execute("SELECT id, definition, idx FROM points WHERE key = ?", (point.key,)).fetchall()
+    own = [row for row in rows if row[1:] == (definition, point.index)] or [row for row in rows if row[1] < definition]
+    if own:
+        rowid = own[0][0]
+    elif rows:
+        rowid = _copy(db, rows[0][0])
+    else:
+        rowid = db.execute(
+            "INSERT INTO points (key, definition, idx, axis_values, state, seal) VALUES (?, 0, 0, '{}', 'pending', 0)",
+            (point.key,),
+        ).lastrowid
+    db.execute(
+        "UPDATE points SET definition = ?, idx = ?, axis_values = ?, prompt = coalesce(?, prompt),"
+        " model = coalesce(?, model), source = coalesce(?, source) WHERE id = ?",
+        (
+            *(definition, point.index, json.dumps(dict(point.values), ensure_ascii=False)),
+            *(point.prompt, point.model, point.source, rowid),
+        ),
+    )
+    _reseal(db, "points", "id", rowid)
+
+
+def _copy(db: sqlite3.Connection, rowid: int) -> int | None:
+    columns = ", ".join(SEALED["points"])
+    return db.execute(
+        f"INSERT INTO points ({columns}, seal) SELECT {columns}, seal FROM points WHERE id = ?", (rowid,)
+    ).lastrowid
+
+
+def _set(db: sqlite3.Connection, key: str, assignments: str, *values: object) -> None:
+    db.execute(f"UPDATE points SET {assignments} WHERE key = ?", (*values, key))
+    _reseal(db, "points", "key", key)
+
+
+def _set_open(db: sqlite3.Connection, key: str, state: str) -> None:
+    db.execute("UPDATE attempts SET state = ? WHERE key = ? AND ended_at IS NULL", (state, key))
+    _set(db, key, "state = ?", state)
+
+
+def _set_times(db: sqlite3.Connection, key: str, times: Times) -> None:
+    """Times that are not known now stay what they were. The row is sealed by the `_set` that follows."""
+    db.execute(
+        "UPDATE points SET queued_at = coalesce(?, queued_at), started_at = coalesce(?, started_at),"
+        " finished_at = coalesce(?, finished_at) WHERE key = ?",
+        (microseconds(times.queued_at), microseconds(times.started_at), microseconds(times.finished_at), key),
+    )
+
+
+def _end_attempt(db: sqlite3.Connection, key: str, state: str, now: datetime, failure: Failure | None = None) -> None:
+    kind, message = _told(failure) if failure else (None, None)
+    db.execute(
+        "UPDATE attempts SET state = ?, ended_at = ?, kind = ?, message = ? WHERE key = ? AND ended_at IS NULL",
+        (state, microseconds(now), kind, message, key),
+    )
+
+
+def _forget_outcome(db: sqlite3.Connection, key: str) -> None:
+    _set(
+        db,
+        key,
+        "state = 'pending', attempts = 0, kind = NULL, message = NULL, server = NULL, queued_at = NULL,"
+        " started_at = NULL, finished_at = NULL",
+    )
+
+
+def _told(failure: Failure) -> tuple[str, str]:
+    return _text(failure.kind), _text(failure.message)
+
+
+def _text(text: str) -> str:
+    """What a server sent, storable: JSON can hold halves of surrogate pairs, UTF-8 cannot."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _image_row(key: str, ordinal: int, rendering: Rendering) -> tuple[object, ...]:
+    return (
+        *(key, ordinal, rendering.path, _text(rendering.image_name), rendering.node, rendering.iteration),
+        *(rendering.width, rendering.height, rendering.sha256, rendering.size),
+    )
+
+
+def _reseal(db: sqlite3.Connection, table: str, column: str, value: object) -> None:
+    db.execute(f"UPDATE {table} SET seal = {sealing(table)} WHERE {column} = ?", (value,))

@@ -1,0 +1,216 @@
+"""Counts, marginals and history of a folder."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sweep.record.base import Counts, KnownKeys, State
+from sweep.record.lock import holder, in_use
+from sweep.record.results import Results
+from sweep.record.sqlite import reads as queries
+from sweep.record.sqlite.reads import RunRecord
+from sweep.record.sqlite.schema import JOURNAL, reading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Counts are of the points of the last run's definition, but for `former`, which it no longer has."""
+
+    folder: str
+    points: int
+    completed: int
+    failed: int
+    cancelled: int
+    open: int  # at a server, or on the way there and back
+    pending: int  # not begun
+    former: int
+    run: str  # who writes now, or how the last run ended
+
+    def to_json(self) -> dict[str, str | int]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+def standing(folder: Path) -> Standing:
+    """Raises RecordError where there are no results, and CorruptRecordError where they are damaged."""
+    results = Results.open(folder)
+    counts = results.counts()
+    return Standing(
+        folder=folder.as_posix(),
+        points=counts.points,
+        completed=counts.completed,
+        failed=counts.failed,
+        cancelled=counts.cancelled,
+        open=counts.open,
+        pending=max(0, counts.points - counts.completed - counts.failed - counts.cancelled - counts.open),
+        former=counts.former,
+        run=_run(folder, results.runs()),
+    )
+
+
+def _run(folder: Path, runs: list[RunRecord]) -> str:
+    if in_use(folder):
+        return f"going on: {holder(folder) or 'another process'}"
+    if not runs:
+        return "none"
+    last = runs[-1]
+    if last.ending is None:
+        return "was killed; run the same command again"
+    return f"{last.ending} at {last.ended_at.astimezone():%Y-%m-%d %H:%M}" if last.ended_at else last.ending
+
+
+_SAMPLE = 500  # latest renderings that estimates are made from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """All empty for a folder that is not there."""
+
+    folder: Path | None = None
+    fingerprint: str | None = None
+    counts: Counts = field(default_factory=Counts)
+    completed: int = 0  # points, former ones too
+    seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    seconds: Sequence[float] = ()  # of the latest renderings
+    sizes: Sequence[tuple[int, int]] = ()  # (pixels, bytes) of the latest pictures
+
+    @cached_property
+    def keys(self) -> KnownKeys:
+        """Every key on record, read when first asked for: of a million it takes seconds. Raises CorruptRecordError."""
+        if self.folder is None:
+            return dict[str, State]()
+        with reading(self.folder) as db:
+            return queries.known_keys(db)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the latest picture; 0 where there is none."""
+        return self.sizes[0][0] if self.sizes else 0
+
+    def seeds_for(self, axis: str, count: int) -> tuple[int, ...]:
+        """The seeds drawn so far, filled up with stand-ins: which numbers they are changes no count."""
+        drawn = self.seeds.get(axis, ())[:count]
+        taken = set(drawn)
+        missing = (number for number in range(2 * count) if number not in taken)
+        return (*drawn, *(next(missing) for _ in range(count - len(drawn))))
+
+
+def read_sizes(folder: Path) -> Past:
+    """Only `sizes`: quick in a folder of any size. Raises CorruptRecordError."""
+    if not (folder / JOURNAL).is_file():
+        return Past()
+    with reading(folder) as db:
+        return Past(sizes=_sizes(db))
+
+
+def _sizes(db: sqlite3.Connection) -> list[tuple[int, int]]:
+    rows = db.execute("SELECT width * height, size FROM images LIMIT ?", (_SAMPLE,))
+    return [(pixels, size) for pixels, size in rows]
+
+
+def read_past(folder: Path) -> Past:
+    """Raises CorruptRecordError where the journal is damaged."""
+    if not (folder / JOURNAL).is_file():
+        return Past()
+    with reading(folder) as db:
+        done = db.execute("SELECT count(*) FROM points WHERE state = 'completed'").fetchone()[0]
+        seconds = db.execute(
+            "SELECT (finished_at - started_at) / 1e6 FROM points WHERE state = 'completed' AND started_at IS NOT NULL"
+            " AND finished_at IS NOT NULL ORDER BY id DESC LIMIT ?",
+            (_SAMPLE,),
+        )
+        return Past(
+            folder=folder,
+            fingerprint=queries.fingerprint(db),
+            counts=queries.counts(db),
+            completed=done,
+            seeds={axis: tuple(json.loads(drawn)) for axis, drawn in db.execute("SELECT axis, drawn FROM seeds")},
+            seconds=[value for (value,) in seconds],
+            sizes=_sizes(db),
+        )
+
+
+@dataclass(slots=True)
+class Mean:
+    """A running mean of the values that are there."""
+
+    total: float = 0.0
+    count: int = 0
+
+    def take(self, value: float | None) -> None:
+        """None counts for nothing."""
+        if value is not None:
+            self.total += value
+            self.count += 1
+
+    @property
+    def value(self) -> float | None:
+        """None where there was no value."""
+        return self.total / self.count if self.count else None
+
+
+@dataclass(slots=True)
+class Marginal:
+    """All variations that share one value of one axis."""
+
+    axis: str
+    value: str
+    done: int = 0
+    failed: int = 0
+    seconds: Mean = field(default_factory=Mean)  # the server's rendering times, one a variation
+    metrics: dict[str, Mean] = field(default_factory=dict)
+
+
+def marginals(
+    rows: Iterable[Mapping[str, Any]], axes: Sequence[str], metrics: Sequence[str] = ()
+) -> dict[str, list[Marginal]]:
+    """By axis, one for each of its values, in the order in which the values first appear.
+
+    `rows` are those of the results table, `metrics` some of its columns; of a variation with several pictures the
+    first row counts.
+    """
+    found: dict[str, dict[Any, Marginal]] = {axis: {} for axis in axes}
+    seen: set[tuple[Any, Any]] = set()
+    for row in rows:
+        point = (row["index"], row["key"])
+        if point in seen:
+            continue
+        seen.add(point)
+        for axis in axes:
+            value = row[axis]
+            entry = found[axis].get(value)
+            if entry is None:
+                entry = found[axis][value] = Marginal(axis, _text(value), metrics={name: Mean() for name in metrics})
+            _count(entry, row)
+    return {axis: list(entries.values()) for axis, entries in found.items()}
+
+
+def _count(entry: Marginal, row: Mapping[str, Any]) -> None:
+    entry.done += row["status"] == "completed"
+    entry.failed += row["status"] == "failed"
+    entry.seconds.take(row["render_seconds"])
+    for name, mean in entry.metrics.items():
+        mean.take(row[name])
+
+
+def failures(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
+    """What failed rows say, and how often each was said."""
+    return Counter(str(row["error"]) for row in rows if row["status"] == "failed")
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    return _digits(value) if isinstance(value, float) else str(value)
+
+
+def _digits(value: float) -> str:
+    """Six of them; all of a number that is large."""
+    return f"{value:.6g}" if abs(value) < 1e6 else repr(value).removesuffix(".0")

@@ -1,0 +1,282 @@
+"""Stored images, boards, PNG text chunks."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import struct
+import uuid
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sweep.sandbox.queue import now
+from sweep.sandbox.store import Store
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_HEADER = len(_SIGNATURE) + 25  # signature and IHDR
+
+
+def encode(pixels: NDArray[np.uint8]) -> bytes:
+    """Height × width × 3 (or 4) bytes as a PNG, lightly compressed as InvokeAI does."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def with_text(png: bytes, texts: Mapping[str, str]) -> bytes:
+    """The same picture with text chunks after its header."""
+    chunks = b"".join(_text(name, text) for name, text in texts.items())
+    return png[:_HEADER] + chunks + png[_HEADER:]
+
+
+def texts(png: bytes) -> dict[str, str]:
+    """The text chunks of a PNG."""
+    found: dict[str, str] = {}
+    place = len(_SIGNATURE)
+    while place + 12 <= len(png):
+        (length,) = struct.unpack(">I", png[place : place + 4])
+        kind, body = png[place + 4 : place + 8], png[place + 8 : place + 8 + length]
+        if kind == b"tEXt":
+            name, _, text = body.partition(b"\0")
+            found[name.decode("latin-1")] = text.decode("latin-1")
+        elif kind == b"iTXt":
+            name, _, rest = body.partition(b"\0")
+            found[name.decode("latin-1")] = rest[2:].split(b"\0", 2)[2].decode("utf-8")
+        elif kind == b"IDAT":
+            break
+        place += 12 + length
+    return found
+
+
+def size_of(png: bytes) -> tuple[int, int]:
+    """Width and height in pixels."""
+    width, height = struct.unpack(">II", png[16:24])
+    return width, height
+
+
+def bomb(side: int = 50_000) -> bytes:
+    """A small file that claims side × side pixels and would unpack to gigabytes."""
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    squeezed = zlib.compressobj(9)
+    line = bytes(1 + 3 * side)
+    body = b"".join(squeezed.compress(line) for _ in range(64)) + squeezed.flush()
+    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
+
+
+def _text(name: str, text: str) -> bytes:
+    try:
+        return _chunk(b"tEXt", name.encode("latin-1") + b"\0" + text.encode("latin-1"))
+    except UnicodeEncodeError:
+        return _chunk(b"iTXt", name.encode("latin-1") + b"\0\0\0\0\0" + text.encode("utf-8"))
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+Record = dict[str, Any]
+_PRIVATE = ("digest", "metadata", "workflow", "graph", "bad", "file_name")
+
+
+class UnknownImageError(Exception):
+    """There is no picture of that name."""
+
+
+class Pictures:
+    """Pictures by name. With `plain` set every rendering is that file, kept once and given its texts when served."""
+
+    def __init__(self, folder: Path, store: Store, plain: bytes | None) -> None:
+        self.images: dict[str, Record] = {}
+        self.boards: dict[str, Record] = {}
+        self.aliases: dict[str, str] = {}  # other names a picture is known by, for the faults
+        self._folder = folder
+        self._store = store
+        self._plain = plain
+
+    async def load(self) -> None:
+        """Take up what an earlier life left; records whose file is missing are dropped."""
+        await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
+        self.boards = {record["board_id"]: record for record in await self._store.records("board")}
+        records = await self._store.records("image")
+        there = await asyncio.to_thread(lambda: {path.name for path in self._folder.iterdir()})
+        kept = [record for record in records if record["image_name"] in there or self._is_plain(record)]
+        self.images = {record["image_name"]: record for record in kept}
+
+    def _is_plain(self, record: Record) -> bool:
+        return self._plain is not None and record["image_origin"] == "internal"
+
+    async def upload(self, data: bytes, **facts: Any) -> Record:
+        """Store a file somebody sent, as PNG whatever it was. Raises OSError where it is no picture."""
+        content = await asyncio.to_thread(_as_png, data)
+        return await self.keep(content, rendered=None, image_origin="external", **facts)
+
+    async def keep(self, content: bytes | None, *, rendered: str | None, **facts: Any) -> Record:
+        """Store a picture and count it as a rendering of `rendered`; without `content` it is the plain one.
+
+        `facts` are fields of the record; texts (`metadata`, `workflow`, `graph`) go into the file as well.
+        """
+        name = f"{uuid.uuid4()}.png"
+        texts = {f"invokeai_{key}": facts[key] for key in ("metadata", "graph", "workflow") if facts.get(key)}
+        body = content if content is not None else self._plain
+        assert body is not None
+        width, height = size_of(body)
+        if content is not None:
+            await asyncio.to_thread((self._folder / name).write_bytes, with_text(content, texts))
+        facts.setdefault("digest", hashlib.sha256(content or b"").hexdigest())
+        record = {**_record(name, width, height), **facts, "has_workflow": bool(facts.get("workflow") or texts)}
+        if record["board_id"] not in self.boards:
+            record["board_id"] = None
+        await self._store.record("image", name, record, rendered)
+        self.images[name] = record
+        return record
+
+    def record(self, name: str) -> Record:
+        """The record of a picture. Raises UnknownImageError."""
+        try:
+            return self.images[self.aliases.get(name, name)]
+        except KeyError:
+            raise UnknownImageError(name) from None
+
+    async def content(self, name: str) -> bytes:
+        """The file. Raises UnknownImageError."""
+        record = self.record(name)
+        path = self._folder / record["image_name"]
+        if self._plain is not None and self._is_plain(record):
+            texts = {f"invokeai_{key}": record[key] for key in ("metadata", "graph", "workflow") if record.get(key)}
+            return with_text(self._plain, texts)
+        return await asyncio.to_thread(path.read_bytes)
+
+    async def thumbnail(self, name: str) -> bytes:
+        """At most 256 pixels a side, as WebP."""
+        return await asyncio.to_thread(_thumbnail, await self.content(name))
+
+    async def delete(self, name: str) -> None:
+        """Forget a picture and its file. Raises UnknownImageError."""
+        self.record(name)
+        del self.images[name]
+        await self._store.record("image", name, None)
+        await asyncio.to_thread((self._folder / name).unlink, missing_ok=True)
+
+    def uploaded_as(self, path: str) -> str | None:
+        """The newest picture that was uploaded from a file of that name; None where there is none."""
+        wanted = path.replace("\\", "/").rsplit("/", 1)[-1]
+        named = (name for name, record in reversed(self.images.items()) if record.get("file_name") == wanted)
+        return next(named, None)
+
+    def pixels(self, name: str) -> NDArray[np.uint8]:
+        """The picture as height × width × 3 bytes; call it in a thread. Raises UnknownImageError."""
+        if self._plain is not None and self._is_plain(self.record(name)):
+            source: Any = io.BytesIO(self._plain)
+        else:
+            source = self._folder / self.record(name)["image_name"]
+        with Image.open(source) as image:
+            return np.asarray(image.convert("RGB"))
+
+    def dto(self, name: str) -> Record:
+        """What clients are told about a picture. Raises UnknownImageError."""
+        record = self.record(name)
+        return {key: value for key, value in record.items() if key not in _PRIVATE}
+
+    def listed(self, query: Mapping[str, str]) -> list[Record]:
+        """Pictures a listing asks for, newest first."""
+        wanted = list(reversed(self.images.values()))
+        if "is_intermediate" in query:
+            flag = query["is_intermediate"].lower() in {"true", "1"}
+            wanted = [record for record in wanted if record["is_intermediate"] == flag]
+        if "board_id" in query:
+            board = None if query["board_id"] == "none" else query["board_id"]
+            wanted = [record for record in wanted if record["board_id"] == board]
+        categories = query.getall("categories", []) if hasattr(query, "getall") else []
+        if categories:
+            wanted = [record for record in wanted if record["image_category"] in categories]
+        return wanted
+
+    async def create_board(self, name: str) -> Record:
+        """A new board; names need not differ."""
+        board: Record = {
+            "board_id": str(uuid.uuid4()),
+            "board_name": name,
+            "user_id": "system",
+            "created_at": now(),
+            "updated_at": now(),
+            "deleted_at": None,
+            "cover_image_name": None,
+            "archived": False,
+            "board_visibility": "private",
+            "cover_video_name": None,
+            "image_count": 0,
+            "video_count": 0,
+            "asset_count": 0,
+            "owner_username": None,
+        }
+        self.boards[board["board_id"]] = board
+        await self._store.record("board", board["board_id"], board)
+        return board
+
+    async def delete_board(self, board_id: str, *, with_images: bool) -> Record:
+        """Forget a board; its pictures go with it or lose it. Raises KeyError."""
+        del self.boards[board_id]
+        await self._store.record("board", board_id, None)
+        names = [name for name, record in self.images.items() if record["board_id"] == board_id]
+        for name in names:
+            if with_images:
+                await self.delete(name)
+            else:
+                self.images[name]["board_id"] = None
+                await self._store.record("image", name, self.images[name])
+        kept, gone = ([], names) if with_images else (names, [])
+        lists = {"deleted_board_images": kept, "deleted_images": gone}
+        return {"board_id": board_id, **lists, **{key: [] for key in _NO_VIDEOS}}
+
+
+_NO_VIDEOS = ("deleted_board_videos", "deleted_videos", "failed_images", "failed_videos")
+
+
+def _record(name: str, width: int, height: int) -> Record:
+    time = now()
+    return {
+        "image_name": name,
+        "image_url": f"api/v1/images/i/{name}/full",
+        "thumbnail_url": f"api/v1/images/i/{name}/thumbnail",
+        "image_origin": "internal",
+        "image_category": "general",
+        "width": width,
+        "height": height,
+        "created_at": time,
+        "updated_at": time,
+        "deleted_at": None,
+        "is_intermediate": False,
+        "session_id": None,
+        "node_id": None,
+        "starred": False,
+        "has_workflow": False,
+        "image_subfolder": "",
+        "board_id": None,
+    }
+
+
+def _as_png(data: bytes) -> bytes:
+    with Image.open(io.BytesIO(data)) as opened:
+        opened.load()
+        image: Image.Image = opened
+        if image.mode not in {"RGB", "RGBA", "L", "LA"}:
+            image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", compress_level=1)
+        return buffer.getvalue()
+
+
+def _thumbnail(data: bytes) -> bytes:
+    with Image.open(io.BytesIO(data)) as image:
+        small = image.convert("RGB")
+        small.thumbnail((256, 256))
+        buffer = io.BytesIO()
+        small.save(buffer, "WEBP")
+        return buffer.getvalue()

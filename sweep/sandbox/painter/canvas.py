@@ -1,0 +1,209 @@
+"""Noise, blends, grading, media."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from sweep.sandbox.painter.style import Colour, Look
+
+Floats = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+Rng = np.random.Generator
+
+
+def colour(value: Colour) -> Floats:
+    """A colour to compute with: 3 × 1 × 1."""
+    return np.array(value, np.float32).reshape(3, 1, 1)
+
+
+def smooth(values: Any) -> Any:
+    """0 below 0, 1 above 1, and a soft way between."""
+    t = np.clip(values, 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def mix(a: Any, b: Any, t: Any) -> Any:
+    """`a` at t = 0, `b` at t = 1."""
+    return a + (b - a) * t
+
+
+def resized(values: Floats, height: int, width: int) -> Floats:
+    """A plane at another size, smoothly."""
+    image = Image.fromarray(np.ascontiguousarray(values, np.float32))
+    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def clouds(rng: Rng, height: int, width: int, rows: int, columns: int, octaves: int = 3) -> Floats:
+    """Smooth noise around 0 with about unit spread; `rows` and `columns` are the coarsest octave's cells."""
+    total = np.zeros((1, 1), np.float32)
+    for octave in range(octaves):
+        cells = (min(height, rows * 2**octave + 2), min(width, columns * 2**octave + 2))
+        total = resized(total, *cells) + rng.standard_normal(cells, np.float32) * np.float32(0.55**octave)
+    return resized(total, height, width)
+
+
+def grain(rng: Rng, height: int, width: int) -> Floats:
+    """White noise of unit spread; large planes repeat a tile, which nobody sees."""
+    tile = rng.standard_normal((min(height, 160), min(width, 160)), np.float32)
+    again = (-(-height // tile.shape[0]), -(-width // tile.shape[1]))
+    return np.tile(tile, again)[:height, :width]
+
+
+def line(rng: Rng, width: int, cells: int, octaves: int = 5, roughness: float = 0.5) -> Floats:
+    """A ragged line from about −1 to 1, one value a column."""
+    x = np.linspace(0, 1, width, dtype=np.float32)
+    total = np.zeros(width, np.float32)
+    for octave in range(octaves):
+        count = cells * 2**octave + 2
+        points = rng.uniform(-1, 1, count).astype(np.float32)
+        place = x * (count - 1)
+        left = np.minimum(place.astype(int), count - 2)
+        total += mix(points[left], points[left + 1], smooth(place - left)) * np.float32(roughness**octave)
+    return total
+
+
+@lru_cache(maxsize=8)
+def _grid(height: int, width: int) -> tuple[Floats, Floats]:
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    return y / np.float32(height), x / np.float32(width)
+
+
+def grid(height: int, width: int) -> tuple[Floats, Floats]:
+    """Row and column of each pixel, from 0 to 1. Shared: do not write to them."""
+    return _grid(height, width)
+
+
+def to_pixels(values: Floats) -> Pixels:
+    """3 × height × width floats from 0 to 1 as height × width × 3 bytes."""
+    scaled = np.clip(values, 0, 1) * np.float32(255) + np.float32(0.5)
+    return np.ascontiguousarray(scaled.astype(np.uint8).transpose(1, 2, 0))
+
+
+def to_floats(pixels: Pixels) -> Floats:
+    """Height × width × 3 bytes as 3 × height × width floats from 0 to 1."""
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32) * np.float32(1 / 255)
+
+
+def blurred(values: Floats, radius: float) -> Floats:
+    """A picture softened by `radius` pixels; computed small, as blur needs no detail."""
+    factor = max(1, int(radius / 2))
+    image = Image.fromarray(to_pixels(values))
+    height, width = values.shape[1:]
+    small = image.reduce(factor) if factor > 1 else image
+    soft = small.filter(ImageFilter.BoxBlur(max(1, round(radius / factor))))
+    return to_floats(np.asarray(soft.resize((width, height), Image.Resampling.BICUBIC)))
+
+
+def graded(values: Floats, look: Look, light: Colour, rng: Rng, amount: float = 1.0) -> Floats:
+    """The picture in this look: tone, colour, light; `amount` scales it."""
+    look = look.times(amount)
+    height, width = values.shape[1:]
+    y, x = grid(height, width)
+    out = values * _lit(look, y, x)
+    _toned(out, look)
+    _coloured(out, look)
+    if look.haze > 0:
+        veil = np.float32(min(0.5, 0.32 * look.haze)) * smooth(1.2 - y)
+        out += (colour(light) - out) * veil
+    if look.glow > 0.05:
+        soft = blurred(out, height / 42)
+        out += np.float32(min(0.6, 0.42 * look.glow)) * soft * soft * (1 - np.clip(out, 0, 1))
+    if look.grain > 0.02:
+        out += grain(rng, height, width) * np.float32(0.045 * min(1.5, look.grain))
+    return out
+
+
+def _lit(look: Look, y: Floats, x: Floats) -> Floats:
+    """How much light each place gets: from one side, and less in the corners."""
+    fall = mix(np.float32(0.62), np.float32(1.22), smooth(1.15 - x - 0.25 * y))
+    side = mix(np.float32(1), fall, np.float32(min(1.0, abs(look.sidelight) * 0.7)))
+    corner = smooth(((x - 0.5) ** 2 + (y - 0.5) ** 2) * 1.9)
+    return np.asarray(side * (1 - np.float32(np.clip(look.vignette, -0.3, 0.85)) * corner), np.float32)
+
+
+def _toned(out: Floats, look: Look) -> None:
+    """Brightness and contrast, in place."""
+    out *= 1 + np.float32(np.clip(1.15 * look.brightness, -0.8, 1.5)) * (1 - out)
+    strong = np.float32(np.clip(look.contrast, -0.9, 0.85))
+    curve = np.clip(out, 0, 1)
+    steep = 3 - 2 * curve
+    curve *= curve
+    curve *= steep
+    out += (curve - out) * strong
+
+
+def _coloured(out: Floats, look: Look) -> None:
+    """Saturation, warmth and the colours of old prints, in place."""
+    grey = np.float32(0.299) * out[0] + np.float32(0.587) * out[1] + np.float32(0.114) * out[2]
+    warm = 1 + np.float32(look.warmth) * colour((0.11, 0.02, -0.16))
+    vivid = np.float32(max(0.0, 1 + 0.65 * look.saturation))
+    out *= vivid * warm
+    out += grey * ((1 - vivid) * warm)
+    if look.fade > 0:
+        share, black = np.float32(min(0.75, 0.55 * look.fade)), np.float32(min(1.0, look.fade))
+        out += (grey * colour((1.04, 0.92, 0.72)) - out) * share
+        out *= 1 - np.float32(0.12) * black
+        out += colour((0.10, 0.085, 0.07)) * black
+
+
+def worked(values: Floats, look: Look, rng: Rng, amount: float = 1.0) -> Floats:
+    """The picture in the medium of this look."""
+    look = look.times(amount)
+    out = values
+    if look.strokes > 0.05:
+        out = mix(out, _strokes(out, rng), np.float32(min(1.0, look.strokes)))
+    if look.wash > 0.05:
+        out = mix(out, _wash(out, rng), np.float32(min(1.0, look.wash)))
+    if look.flat > 0.05:
+        out = mix(out, _flat(out), np.float32(min(0.9, 0.8 * look.flat)))
+    if look.ink > 0.05:
+        out = out * (1 - np.float32(min(1.0, look.ink)) * _outlines(out))
+    if abs(look.sharp) > 0.05:
+        soft = blurred(out, max(1.0, out.shape[1] / 330))
+        out = out + (out - soft) * np.float32(np.clip(look.sharp, -1, 1.4))
+    return np.asarray(out, np.float32)
+
+
+def _strokes(values: Floats, rng: Rng) -> Floats:
+    """Dabs of paint: colour from a softened picture, shifted along strokes, with the relief of bristles."""
+    height, width = values.shape[1:]
+    image = Image.fromarray(to_pixels(values))
+    small = image.reduce(4) if min(height, width) > 160 else image
+    dabs = small.filter(ImageFilter.MedianFilter(3))
+    paint = to_floats(np.asarray(dabs.resize((width, height), Image.Resampling.BICUBIC)))
+    angle = clouds(rng, height, width, 3, 3, 2)
+    along = resized(rng.standard_normal((max(2, height // 12), max(2, width // 3)), np.float32), height, width)
+    across = resized(rng.standard_normal((max(2, height // 3), max(2, width // 12)), np.float32), height, width)
+    bristle = mix(along, across, smooth(angle * 1.5 + 0.5))
+    relief = np.clip(paint - blurred(paint, height / 60), -0.2, 0.2).mean(0)
+    return np.asarray(paint * (1 + np.float32(0.07) * bristle + np.float32(0.9) * relief), np.float32)
+
+
+def _wash(values: Floats, rng: Rng) -> Floats:
+    """Pigment in water: soft areas, darker rims, blooms, on rough paper."""
+    height, width = values.shape[1:]
+    soft = blurred(values, max(1.0, height / 110))
+    tones = np.asarray(np.round(soft * 7) / 7, np.float32)
+    area = mix(soft, tones, np.float32(0.5))
+    rim = np.abs(soft - blurred(tones, max(1.0, height / 200))).sum(0)
+    bloom = clouds(rng, height, width, 5, 5, 3)
+    paper = clouds(rng, height, width, height // 5, width // 5, 1)
+    out = 1 - (1 - area) * (0.78 + 0.16 * bloom)
+    out = out * (1 - 0.9 * np.clip(rim, 0, 0.3))
+    return np.asarray(mix(out, np.float32(1), np.float32(0.12)) + np.float32(0.012) * paper, np.float32)
+
+
+def _flat(values: Floats) -> Floats:
+    image = Image.fromarray(to_pixels(values)).filter(ImageFilter.MedianFilter(3))
+    return np.asarray(np.round(to_floats(np.asarray(image)) * 6) / 6, np.float32)
+
+
+def _outlines(values: Floats) -> Floats:
+    grey = values.mean(0)
+    rows, columns = np.gradient(grey)
+    return np.asarray(smooth(np.hypot(rows, columns) * 9 - 0.25), np.float32)

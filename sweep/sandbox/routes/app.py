@@ -1,0 +1,367 @@
+"""App, auth, images, boards, openapi.json."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from sweep.errors import UsageError
+from sweep.sandbox.batches import STRINGS, RefusedError, embedded, fault, integer, required
+from sweep.sandbox.image_nodes import spoiled
+from sweep.sandbox.options import SECONDS, Faults
+from sweep.sandbox.routes.common import body_of, reply, sandbox_of
+from sweep.workflow.schemas import FieldSchema, NodeSchema, NodeSchemas
+
+_PRIMITIVES = frozenset({"integer", "number", "string", "boolean", "object", "array"})
+_BOUNDS = {
+    "minimum": "minimum",
+    "maximum": "maximum",
+    "exclusive_minimum": "exclusiveMinimum",
+    "exclusive_maximum": "exclusiveMaximum",
+    "multiple_of": "multipleOf",
+}
+
+
+def document(schemas: NodeSchemas) -> dict[str, Any]:
+    """An OpenAPI document from which a client reads back exactly these schemas."""
+    classes: dict[str, Any] = {}
+    for schema in schemas.values():
+        classes[_class_name(schema.type)] = _node(schema)
+        classes.setdefault(schema.output_class, _output(schema))
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "sweep sandbox", "description": "Speaks InvokeAI's queue protocol.", "version": "1.0.0"},
+        "paths": {},
+        "components": {"schemas": classes},
+    }
+
+
+def _class_name(kind: str) -> str:
+    return "".join(part.title() for part in kind.split("_")) + "Invocation"
+
+
+def _node(schema: NodeSchema) -> dict[str, Any]:
+    attribute = {"field_kind": "node_attribute"}
+    return {
+        "class": "invocation",
+        "title": _class_name(schema.type),
+        "type": "object",
+        "properties": {
+            "id": {**attribute, "type": "string"},
+            "is_intermediate": {**attribute, "type": "boolean", "default": False, "input": "direct"},
+            "use_cache": {**attribute, "type": "boolean", "default": schema.use_cache},
+            **{name: _field(field) for name, field in schema.fields.items()},
+            "type": {**attribute, "type": "string", "const": schema.type, "default": schema.type},
+        },
+        "required": ["type", "id"],
+        "output": _named(schema.output_class),
+    }
+
+
+def _output(schema: NodeSchema) -> dict[str, Any]:
+    outputs = {name: {**_named(kind), "field_kind": "output"} for name, kind in schema.outputs.items()}
+    return {"class": "output", "title": schema.output_class, "type": "object", "properties": outputs}
+
+
+def _field(field: FieldSchema) -> dict[str, Any]:
+    kinds: list[dict[str, Any]] = []
+    if field.type == "array":
+        kinds.append({"type": "array", "items": _named(field.items or "any")})
+    else:
+        kinds.append(_named(field.type) | ({"enum": list(field.choices)} if field.choices else {}))
+        if field.items:
+            kinds.append({"type": "array", "items": _named(field.items)})
+    if field.nullable:
+        kinds.append({"type": "null"})
+    facts: dict[str, Any] = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+    facts |= {"field_kind": "input", "input": field.input, "orig_required": field.required, "default": field.default}
+    facts |= {said: bound for slot, said in _BOUNDS.items() if (bound := getattr(field, slot)) is not None}
+    if field.model_types:
+        facts["ui_model_type"] = list(field.model_types)
+    if field.model_bases:
+        facts["ui_model_base"] = list(field.model_bases)
+    return facts
+
+
+def _named(kind: str) -> dict[str, Any]:
+    if kind == "any":
+        return {}
+    return {"type": kind} if kind in _PRIMITIVES else {"$ref": f"#/components/schemas/{kind}"}
+
+
+routes = web.RouteTableDef()
+_IMAGES, _BOARDS = "/api/v1/images", "/api/v1/boards"
+_CATEGORIES = ("general", "mask", "control", "user", "other")
+_KEEP = {"Cache-Control": "max-age=31536000"}
+
+
+@routes.get("/api/v1/app/version")
+async def version(request: web.Request) -> web.Response:
+    return reply({"version": sandbox_of(request).version, "sandbox": True})
+
+
+@routes.get("/api/v1/app/runtime_config")
+async def runtime_config(request: web.Request) -> web.Response:
+    options = sandbox_of(request).options
+    config = {
+        "host": options.host,
+        "port": options.port,
+        "max_queue_size": options.queue_limit,
+        "session_queue_mode": "round_robin" if options.affinity else "FIFO",
+        "node_cache_size": options.node_cache_size,
+        "max_queue_history": None,
+        "clear_queue_on_startup": False,
+        "generation_devices": "auto",
+        "multiuser": sandbox_of(request).accounts.wanted,
+    }
+    return reply({"set_fields": [], "config": config})
+
+
+@routes.get("/api/v1/app/generation_device_options")
+async def devices(request: web.Request) -> web.Response:
+    sandbox = sandbox_of(request)
+    names = [sandbox.processor.device(n) for n in range(sandbox.options.workers)]
+    return reply([{"device": name, "name": "CPU" if name == "cpu" else "Sandbox"} for name in names])
+
+
+@routes.get("/api/v1/app/invocation_cache/status")
+async def cache_status(request: web.Request) -> web.Response:
+    return reply(sandbox_of(request).processor.cache.status())
+
+
+@routes.put("/api/v1/app/invocation_cache/{what:enable|disable}")
+async def cache_switch(request: web.Request) -> web.Response:
+    cache = sandbox_of(request).processor.cache
+    cache.enabled = request.match_info["what"] == "enable" and cache.size > 0
+    return reply(None)
+
+
+@routes.delete("/api/v1/app/invocation_cache")
+async def cache_clear(request: web.Request) -> web.Response:
+    sandbox_of(request).processor.cache.clear()
+    return reply(None)
+
+
+@routes.get("/api/v1/auth/status")
+async def auth_status(request: web.Request) -> web.Response:
+    wanted = sandbox_of(request).accounts.wanted
+    off = dict.fromkeys(("setup_required", "strict_password_checking"), False)
+    return reply({**off, "multiuser_enabled": wanted, "admin_email": None})
+
+
+@routes.post("/api/v1/auth/login")
+async def log_in(request: web.Request) -> web.Response:
+    accounts, body = sandbox_of(request).accounts, await body_of(request)
+    given = body if isinstance(body, dict) else {}
+    token = accounts.log_in(given.get("email"), given.get("password"))
+    if token is None:
+        raise RefusedError(401, "Incorrect email or password")
+    user = {"user_id": given["email"], "email": given["email"], "display_name": "", "is_admin": True, "is_active": True}
+    return reply({"token": token, "user": user, "expires_in": int(SECONDS)})
+
+
+@routes.get("/openapi.json")
+async def openapi(request: web.Request) -> web.Response:
+    schemas = sandbox_of(request).types.schemas
+    text = await asyncio.to_thread(lambda: json.dumps(document(schemas)))
+    return web.Response(body=text.encode(), content_type="application/json")
+
+
+@routes.post(f"{_IMAGES}/upload")
+async def upload(request: web.Request) -> web.Response:
+    category, intermediate = required(request.query, ["image_category", "is_intermediate"])
+    if category not in _CATEGORIES:
+        expected = ", ".join(f"'{name}'" for name in _CATEGORIES[:-1]) + f" or '{_CATEGORIES[-1]}'"
+        entry = fault(
+            "enum", ("query", "image_category"), f"Input should be {expected}", category, {"expected": expected}
+        )
+        raise RefusedError(422, [entry])
+    form = await request.post()
+    file = form.get("file")
+    if not isinstance(file, web.FileField):
+        raise RefusedError(422, [fault("missing", ("body", "file"), "Field required")])
+    if not file.content_type.startswith("image"):
+        raise RefusedError(415, "Not an image")
+    data = await asyncio.to_thread(file.file.read)
+    facts = {name: request.query.get(name) for name in ("board_id", "session_id")}
+    metadata = form.get("metadata")
+    try:
+        record = await sandbox_of(request).pictures.upload(
+            data,
+            image_category=category,
+            is_intermediate=intermediate.lower() in {"true", "1"},
+            metadata=metadata if isinstance(metadata, str) else None,
+            file_name=file.filename,
+            **facts,
+        )
+    except (OSError, ValueError) as error:
+        raise RefusedError(415, "Failed to read image") from error
+    response = reply(sandbox_of(request).pictures.dto(record["image_name"]), 201)
+    response.headers["Location"] = record["image_url"]
+    return response
+
+
+@routes.get(f"{_IMAGES}/")
+async def list_images(request: web.Request) -> web.Response:
+    pictures = sandbox_of(request).pictures
+    found = pictures.listed(request.query)
+    offset, limit = (integer(request.query.get(n, d), "query", n) for n, d in (("offset", "0"), ("limit", "10")))
+    items = [pictures.dto(record["image_name"]) for record in found[offset : offset + limit]]
+    return reply({"limit": limit, "offset": offset, "total": len(found), "items": items})
+
+
+@routes.get(f"{_IMAGES}/names")
+async def image_names(request: web.Request) -> web.Response:
+    names = [record["image_name"] for record in sandbox_of(request).pictures.listed(request.query)]
+    return reply({"image_names": names, "starred_count": 0, "total_count": len(names)})
+
+
+@routes.get(f"{_IMAGES}/i/{{name}}")
+async def image_dto(request: web.Request) -> web.Response:
+    return reply(sandbox_of(request).pictures.dto(request.match_info["name"]))
+
+
+@routes.delete(f"{_IMAGES}/i/{{name}}")
+async def delete_image(request: web.Request) -> web.Response:
+    name = request.match_info["name"]
+    if name not in sandbox_of(request).pictures.images:
+        raise RefusedError(404, "Image not found")
+    return reply(await _delete(request, [name]))
+
+
+@routes.post(f"{_IMAGES}/delete")
+async def delete_images(request: web.Request) -> web.Response:
+    names = embedded(await body_of(request), "image_names", STRINGS)
+    return reply(await _delete(request, names))
+
+
+async def _delete(request: web.Request, names: list[str]) -> dict[str, Any]:
+    sandbox = sandbox_of(request)
+    there = [name for name in names if name in sandbox.pictures.images]
+    boards = {sandbox.pictures.images[name]["board_id"] or "none" for name in there}
+    for name in there:
+        await sandbox.pictures.delete(name)
+        sandbox.processor.cache.forget(name)
+    return {"affected_boards": sorted(boards), "deleted_images": there, "failed_images": []}
+
+
+@routes.get(f"{_IMAGES}/i/{{name}}/full")
+async def full_image(request: web.Request) -> web.Response:
+    name = request.match_info["name"]
+    pictures = sandbox_of(request).pictures
+    record = pictures.record(name)
+    content, kind = spoiled(await pictures.content(name), record.get("bad"))
+    headers = {**_KEEP, "Content-Disposition": f'inline; filename="{record["image_name"]}"'}
+    return web.Response(body=content, content_type=kind, headers=headers)
+
+
+@routes.get(f"{_IMAGES}/i/{{name}}/thumbnail")
+async def thumbnail(request: web.Request) -> web.Response:
+    content = await sandbox_of(request).pictures.thumbnail(request.match_info["name"])
+    return web.Response(body=content, content_type="image/webp", headers=_KEEP)
+
+
+@routes.get(f"{_IMAGES}/i/{{name}}/metadata")
+async def image_metadata(request: web.Request) -> web.Response:
+    text = sandbox_of(request).pictures.record(request.match_info["name"]).get("metadata")
+    return reply(json.loads(text) if text else None)
+
+
+@routes.get(f"{_IMAGES}/i/{{name}}/workflow")
+async def image_workflow(request: web.Request) -> web.Response:
+    record = sandbox_of(request).pictures.record(request.match_info["name"])
+    return reply({"workflow": record.get("workflow"), "graph": record.get("graph")})
+
+
+@routes.get(f"{_IMAGES}/i/{{name}}/urls")
+async def image_urls(request: web.Request) -> web.Response:
+    name = request.match_info["name"]
+    urls = {f"{what}_url": f"api/v1/images/i/{name}/{path}" for what, path in _URLS.items()}
+    return reply({"image_name": name, **urls})
+
+
+_URLS = {"image": "full", "thumbnail": "thumbnail"}
+
+
+@routes.post(f"{_BOARDS}/")
+async def create_board(request: web.Request) -> web.Response:
+    (name,) = required(request.query, ["board_name"])
+    return reply(await sandbox_of(request).pictures.create_board(name), 201)
+
+
+@routes.get(f"{_BOARDS}/")
+async def boards(request: web.Request) -> web.Response:
+    found = [_counted(request, board) for board in sandbox_of(request).pictures.boards.values()]
+    if request.query.get("all", "").lower() in {"true", "1"}:
+        return reply(found)
+    offset, limit = (integer(request.query.get(n, d), "query", n) for n, d in (("offset", "0"), ("limit", "10")))
+    return reply({"limit": limit, "offset": offset, "total": len(found), "items": found[offset : offset + limit]})
+
+
+@routes.get(f"{_BOARDS}/{{board_id}}")
+async def board(request: web.Request) -> web.Response:
+    return reply({**_counted(request, _board(request)), "owner_username": None})
+
+
+@routes.get(f"{_BOARDS}/{{board_id}}/image_names")
+async def board_images(request: web.Request) -> web.Response:
+    board_id = request.match_info["board_id"]
+    wanted = None if board_id == "none" else _board(request)["board_id"]
+    images = sandbox_of(request).pictures.images.values()
+    return reply([record["image_name"] for record in images if record["board_id"] == wanted])
+
+
+@routes.delete(f"{_BOARDS}/{{board_id}}")
+async def delete_board(request: web.Request) -> web.Response:
+    board_id = _board(request)["board_id"]
+    with_images = request.query.get("include_images", "").lower() in {"true", "1"}
+    return reply(await sandbox_of(request).pictures.delete_board(board_id, with_images=with_images))
+
+
+def _board(request: web.Request) -> dict[str, Any]:
+    found = sandbox_of(request).pictures.boards.get(request.match_info["board_id"])
+    if found is None:
+        raise RefusedError(404, "Board not found")
+    return found
+
+
+def _counted(request: web.Request, found: Mapping[str, Any]) -> dict[str, Any]:
+    images = sandbox_of(request).pictures.images.values()
+    count = sum(record["board_id"] == found["board_id"] for record in images)
+    return {**found, "image_count": count, "owner_username": "System"}
+
+
+@routes.get("/sandbox/renders")
+async def renders(request: web.Request) -> web.Response:
+    return reply(dict(sandbox_of(request).renders))
+
+
+@routes.get("/sandbox/stats")
+async def stats(request: web.Request) -> web.Response:
+    return reply(sandbox_of(request).stats())
+
+
+@routes.put("/sandbox/faults")
+async def set_faults(request: web.Request) -> web.Response:
+    sandbox = sandbox_of(request)
+    try:
+        sandbox.faults = Faults(**(await body_of(request) or {}))
+    except (TypeError, UsageError) as error:
+        raise RefusedError(422, str(error)) from error
+    return reply(None)
+
+
+_PAGE = (
+    b"<!DOCTYPE html><html><head><title>sweep sandbox</title></head><body>A sweep sandbox, no InvokeAI.</body></html>"
+)
+
+
+async def anything_else(request: web.Request) -> web.Response:
+    """InvokeAI answers unknown GETs with its web page, and refuses other methods."""
+    if request.method in {"GET", "HEAD"}:
+        return web.Response(body=_PAGE, content_type="text/html")
+    raise RefusedError(405, "Method Not Allowed")

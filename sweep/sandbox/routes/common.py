@@ -1,0 +1,142 @@
+"""What all routes share: reading bodies, writing answers, refusals, faults, and counting requests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from sweep.sandbox.batches import RefusedError, fault
+from sweep.sandbox.images import UnknownImageError
+from sweep.sandbox.options import bearer
+from sweep.sandbox.service import Sandbox
+
+KEY: web.AppKey[Sandbox] = web.AppKey("sandbox", Sandbox)
+HEADERS = {"X-Sandbox": "sweep"}
+FRESH_TOKEN = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
+_OPEN_TO_ALL = frozenset({"/api/v1/auth/status", "/api/v1/auth/login", "/api/v1/app/version", "/openapi.json"})
+
+
+def sandbox_of(request: web.Request) -> Sandbox:
+    """The sandbox a request is for."""
+    return request.app[KEY]
+
+
+def reply(body: Any, status: int = 200) -> web.Response:
+    """A JSON answer, written as tightly as InvokeAI writes it."""
+    text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
+    return web.Response(body=text.encode(), status=status, content_type="application/json")
+
+
+def without_nulls(value: Any) -> Any:
+    """JSON without its nulls, at any depth."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [without_nulls(item) for item in value]
+    return value
+
+
+async def body_of(request: web.Request) -> Any:
+    """The JSON a request carries. Raises RefusedError with FastAPI's 422 where it is none."""
+    data = await request.read()
+    try:
+        return json.loads(data) if data else None
+    except json.JSONDecodeError as error:
+        entry = fault("json_invalid", ("body", error.pos), "JSON decode error", {}, {"error": error.msg})
+        raise RefusedError(422, [entry]) from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise RefusedError(400, "There was an error parsing the body") from error
+
+
+@web.middleware
+async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turns refusals into answers, counts, stalls while garbage is collected, and commits HTTP faults."""
+    sandbox = sandbox_of(request)
+    if request.path.startswith("/ws/"):
+        return await handler(request)
+    if request.path.startswith("/sandbox/"):
+        return await _handled(request, handler)
+    resource = request.match_info.route.resource
+    sandbox.requests[f"{request.method} {resource.canonical if resource else request.path}"] += 1
+    await sandbox.processor.stalled.wait()
+    met = sandbox.dice.http_fault(request.path)
+    if met in _REFUSALS:
+        return _refusal(met, sandbox)
+    if met == "reset":
+        return _cut(request)
+    if met == "slow":
+        await asyncio.sleep(sandbox.faults.slow_seconds)
+    response = await _admitted(request, handler)
+    if met == "lost_answer":
+        return _cut(request)
+    if met == "truncated" and isinstance(response, web.Response):
+        return await _truncated(request, response)
+    return response
+
+
+async def _admitted(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Only who has logged in, where a login is wanted. Whoever changes something is given a fresh token."""
+    accounts = sandbox_of(request).accounts
+    if request.path in _OPEN_TO_ALL:
+        return await _handled(request, handler)
+    refusal = accounts.refusal(request.headers)
+    if refusal:
+        return reply({"detail": refusal}, 401)
+    response = await _handled(request, handler)
+    fresh = accounts.fresh(bearer(request.headers)) if request.method != "GET" else None
+    if fresh:
+        response.headers[FRESH_TOKEN] = fresh
+    return response
+
+
+async def _handled(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except RefusedError as error:
+        return reply({"detail": error.detail}, error.status)
+    except UnknownImageError:
+        return reply({"detail": "Not Found"}, 404)
+
+
+_REFUSALS = {
+    "error_500": (500, "Internal Server Error"),
+    "error_503": (503, "Service Unavailable"),
+    "error_429": (429, "Too Many Requests"),
+    "error_401": (401, "Authentication required"),
+    "error_403": (403, "Forbidden"),
+}
+
+
+def _refusal(met: str, sandbox: Sandbox) -> web.Response:
+    status, detail = _REFUSALS[met]
+    response = reply({"detail": detail}, status)
+    if status in {503, 429} and sandbox.faults.retry_after:
+        response.headers["Retry-After"] = str(math.ceil(sandbox.faults.retry_after))
+    return response
+
+
+def _cut(request: web.Request) -> web.Response:
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=499)
+
+
+async def _truncated(request: web.Request, response: web.Response) -> web.StreamResponse:
+    body = response.body if isinstance(response.body, bytes) else b""
+    half = web.StreamResponse(status=response.status, headers=response.headers)
+    half.content_length = len(body)
+    await half.prepare(request)
+    await half.write(body[: len(body) // 2])
+    if request.transport is not None:
+        request.transport.close()
+    return half
+
+
+async def sign(_request: web.Request, response: web.StreamResponse) -> None:
+    """Every answer says that this is no InvokeAI."""
+    response.headers.update(HEADERS)

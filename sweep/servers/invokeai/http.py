@@ -1,0 +1,406 @@
+"""HTTP session: address, credentials, login, size limits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import stat
+import tomllib
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+from yarl import URL
+
+from sweep.errors import (
+    AttemptError,
+    OverloadedError,
+    ServerRefusedError,
+    ServerUnreachableError,
+    ServerUnsupportedError,
+    TransientError,
+    UsageError,
+    VariationError,
+)
+from sweep.servers.invokeai import responses as faults
+from sweep.servers.invokeai import responses as reading
+
+LONGEST_NAME = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """`origin` is scheme, host and port; `prefix` a proxy's path, empty or `/like/this`."""
+
+    origin: str
+    prefix: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Raises UsageError where `text` is no http address, or carries credentials (they would land in files)."""
+        whole = text.strip() if "://" in text else f"http://{text.strip()}"
+        try:
+            parts = urlsplit(whole)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host, port, parts = None, None, urlsplit("http://")
+        if parts.username is not None or parts.password is not None:
+            raise UsageError(
+                f"The address of {host} carries a name or password.",
+                hint="Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, instead.",
+            )
+        if parts.scheme not in ("http", "https") or not host or any(c.isspace() for c in whole):
+            raise UsageError(f"{text!r} is not the address of a server.", hint="It is written http://host:9090.")
+        shown = f"[{host}]" if ":" in host else host
+        return cls(origin=f"{parts.scheme}://{shown}{f':{port}' if port else ''}", prefix=parts.path.rstrip("/"))
+
+    @property
+    def url(self) -> str:
+        return self.origin + self.prefix
+
+    @property
+    def name(self) -> str:
+        """Short, for rows and progress: `host:port`, with a proxy's prefix."""
+        return self.url.partition("://")[2]
+
+
+def path_part(name: str) -> str:
+    """A server's name for something, made safe to stand in a URL. Raises VariationError where it cannot be one."""
+    unsafe = name in ("", ".", "..") or len(name) > LONGEST_NAME or any(c in "/\\" or not c.isprintable() for c in name)
+    if unsafe:
+        raise VariationError("the server named a picture in a way that cannot be a name", kind="BadName")
+    return quote(name, safe="")
+
+
+TOKEN, EMAIL, PASSWORD, FILE = "SWEEP_TOKEN", "SWEEP_EMAIL", "SWEEP_PASSWORD", "SWEEP_CREDENTIALS"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """A token goes before e-mail and password. None of them is in the repr."""
+
+    token: str | None = field(default=None, repr=False)
+    email: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+
+    @property
+    def can_log_in(self) -> bool:
+        return bool(self.email and self.password)
+
+
+def find_credentials(url: str, environ: Mapping[str, str], file: Path | None = None) -> Credentials | None:
+    """What there is for the server at `url`: its own section of the file, else the environment, else the file's top.
+
+    The file (`file`, else the one SWEEP_CREDENTIALS names) is TOML::
+
+        token = "…"                          # for every server
+        [servers."http://gpu1:9090"]
+        email = "me@example.org"
+        password = "…"
+
+    Raises UsageError where the file is not there, is not TOML, or may be read by others (POSIX: mode 0600 or less).
+    """
+    path = file or (Path(environ[FILE]) if environ.get(FILE) else None)
+    document = _read(path) if path else {}
+    servers = document.get("servers")
+    own = servers.get(url) or servers.get(url.rstrip("/")) if isinstance(servers, dict) else None
+    return (
+        _of(own if isinstance(own, dict) else {})
+        or _of({"token": environ.get(TOKEN), "email": environ.get(EMAIL), "password": environ.get(PASSWORD)})
+        or _of(document)
+    )
+
+
+def _of(table: Mapping[str, Any]) -> Credentials | None:
+    values = {name: table.get(name) for name in ("token", "email", "password")}
+    found = Credentials(**{name: value.strip() for name, value in values.items() if isinstance(value, str) and value})
+    return found if found.token or found.can_log_in else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        mode = path.stat().st_mode
+        content = path.read_bytes()
+    except OSError as fault:
+        raise UsageError(f"{path}: the credentials file cannot be read ({fault.strerror}).") from None
+    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise UsageError(f"{path}: others may read this credentials file.", hint=f"chmod 600 {path}")
+    try:
+        return tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        raise UsageError(f"{path}: the credentials file is not TOML.") from None
+
+
+LARGEST_ANSWER = 64 * 1024 * 1024  # bytes of JSON; the largest that is asked for, /openapi.json, has about 4 MB
+LARGE_ANSWER = 256 * 1024
+MOST_REDIRECTS = 3
+MOST_LOGINS = 3  # of one request
+CHUNK = 64 * 1024
+FRESH_TOKEN = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
+NETWORK_FAULTS = (aiohttp.ClientError, OSError, TimeoutError)
+
+T = TypeVar("T")
+Method = Literal["GET", "POST", "PUT", "DELETE"]
+Form: TypeAlias = Callable[[], aiohttp.FormData]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """How long to wait, in seconds. A worker collecting garbage keeps its whole server from answering, so `read` is
+    long; `patience` is how long a server may be silent before those who wait for an item are told, `gone` how long
+    it may refuse connections: then nothing listens there, and that is not for being busy.
+    """
+
+    connect: float = 10.0
+    read: float = 30.0
+    retry: float = 0.3  # before an idempotent call is sent a second time
+    poll_listening: float = 10.0  # the safety net while events arrive
+    poll_deaf: float = 1.5  # while they do not
+    reconnect: float = 1.0  # the socket's first pause; it doubles up to `reconnect_most`
+    reconnect_most: float = 15.0
+    patience: float = 30.0
+    gone: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer of a status that was expected, its body parsed (None where there is none)."""
+
+    status: int
+    body: Any
+
+
+class Http:
+    """Requests to one server. Redirects to another origin are never followed: credentials would go with them."""
+
+    def __init__(
+        self, address: Address, *, credentials: Credentials | None, ca_file: Path | None, timings: Timings
+    ) -> None:
+        self.address = address
+        self._credentials = credentials or Credentials()
+        self._token = self._credentials.token
+        self._ca_file = ca_file
+        self._timings = timings
+        self._session: aiohttp.ClientSession | None = None
+        self._login = asyncio.Lock()
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The open session; the socket uses it, too, for its TLS settings."""
+        if self._session is None:
+            raise RuntimeError("open() comes first")
+        return self._session
+
+    @property
+    def token(self) -> str | None:
+        """The bearer token of this moment; it changes while a run goes on."""
+        return self._token
+
+    def headers(self) -> dict[str, str]:
+        """Who we are, as headers."""
+        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
+
+    async def open(self) -> None:
+        """Raises UsageError where the CA file cannot be read."""
+        tls: ssl.SSLContext | bool = True
+        if self._ca_file is not None:
+            try:
+                tls = await asyncio.to_thread(ssl.create_default_context, cafile=str(self._ca_file))
+            except OSError as fault:
+                raise UsageError(f"{self._ca_file}: not a file of CA certificates ({fault.strerror}).") from None
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=tls, limit=32),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=None, sock_connect=self._timings.connect, sock_read=self._timings.read
+            ),
+        )
+
+    async def introduced(self, introduce: Callable[[], Awaitable[T]]) -> T:
+        """Open, and what the first questions bring; closed again where they fail, and then always with a ServerError
+        (or a UsageError for our own files).
+        """
+        await self.open()
+        try:
+            return await introduce()
+        except BaseException as fault:
+            await self.aclose()
+            if isinstance(fault, faults.NoAnswerError):
+                raise faults.unreachable(self.address.url, fault.reason) from None
+            if isinstance(fault, OverloadedError):
+                raise ServerUnreachableError(fault.message, hint="Try again later.") from None
+            if isinstance(fault, AttemptError):
+                raise ServerUnsupportedError(fault.message, hint="Is that an InvokeAI?") from None
+            raise
+
+    async def aclose(self) -> None:
+        """Safe to call twice, or without `open`."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def call(
+        self,
+        method: Method,
+        path: str,
+        what: str,
+        *,
+        body: Any = None,
+        params: Mapping[str, str] | None = None,
+        also: Collection[int] = (),
+        repeat: bool | None = None,
+    ) -> Answer:
+        """Send a request and parse the JSON that comes back. `what` says in errors what was being done; statuses in
+        `also` are answers, not errors. A call that may be repeated (by default a GET) is sent a second time where
+        the connection broke.
+        """
+        request = _Request(method, self._url(path, params), what, body=body)
+        try:
+            return await self._answer(request, also)
+        except faults.NoAnswerError as fault:
+            if not (method == "GET" if repeat is None else repeat) or fault.reason == faults.TIMED_OUT:
+                raise
+        await asyncio.sleep(self._timings.retry)
+        return await self._answer(request, also)
+
+    async def post_form(self, path: str, what: str, form: Form, params: Mapping[str, str]) -> Answer:
+        """POST a multipart form, which `form` makes anew for each time it is sent."""
+        return await self._answer(_Request("POST", self._url(path, params), what, form=form), ())
+
+    async def download(self, path: str, what: str, limit: int) -> bytes | None:
+        """A file's bytes; None where there is none (404). Raises VariationError where it has more than `limit`."""
+        request = _Request("GET", self._url(path, None), what)
+        status, headers, data = await self._send_as_us(request, limit)
+        if status == 404:
+            return None
+        if status != 200:
+            raise faults.of_status(self.address.url, status, headers, _parsed_or_none(data), what)
+        return data
+
+    async def log_in(self) -> None:
+        """Have a fresh token made by e-mail and password. Raises ServerRefusedError where they are wrong or missing."""
+        if not self._credentials.can_log_in:
+            raise ServerRefusedError(
+                f"{self.address.url} wants a login.",
+                hint="Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, or give a credentials file.",
+            )
+        body = {"email": self._credentials.email, "password": self._credentials.password, "remember_me": True}
+        self._token = None
+        request = _Request("POST", self._url("/api/v1/auth/login", None), "logging in", body=body)
+        status, headers, data = await self._send(request, LARGEST_ANSWER)
+        answer = reading.mapping(_parsed_or_none(data))
+        if status in faults.BAD_REQUEST:  # 422 would echo what was sent
+            raise ServerRefusedError(f"{self.address.url} does not take this e-mail and password ({status}).")
+        if status != 200:
+            raise faults.of_status(self.address.url, status, headers, answer, "logging in")
+        token = reading.text(answer.get("token"))
+        if token is None:
+            raise ServerRefusedError(f"{self.address.url} took the e-mail and password but gave no token.")
+        self._token = token
+
+    def _url(self, path: str, params: Mapping[str, str] | None) -> URL:
+        url = URL(self.address.url + path, encoded=True)
+        return url.with_query(params) if params else url
+
+    async def _answer(self, request: _Request, also: Collection[int]) -> Answer:
+        status, headers, data = await self._send_as_us(request)
+        if 200 <= status < 300:
+            try:
+                return Answer(status, await _parsed(data))
+            except ValueError:
+                raise TransientError(
+                    f"{self.address.url} answered with something that is no JSON while {request.what}.",
+                    kind="BadAnswer",
+                ) from None
+        if status in also:
+            return Answer(status, _parsed_or_none(data))
+        raise faults.of_status(self.address.url, status, headers, _parsed_or_none(data), request.what)
+
+    async def _send_as_us(self, request: _Request, limit: int = LARGEST_ANSWER) -> tuple[int, Mapping[str, str], bytes]:
+        """Log in again where the token has run out: a refused request was not carried out. More than once, as a late
+        answer to another request may bring a token that has run out, too.
+        """
+        for _ in range(MOST_LOGINS):
+            token = self._token
+            answer = await self._send(request, limit)
+            if answer[0] != 401 or not self._credentials.can_log_in:
+                return answer
+            async with self._login:
+                if self._token == token:
+                    await self.log_in()
+        return await self._send(request, limit)
+
+    async def _send(self, request: _Request, limit: int) -> tuple[int, Mapping[str, str], bytes]:
+        url = request.url
+        try:
+            for _ in range(MOST_REDIRECTS + 1):
+                async with self.session.request(
+                    request.method,
+                    url,
+                    json=request.body,
+                    data=request.form() if request.form else None,
+                    headers=self.headers(),
+                    allow_redirects=False,
+                ) as response:
+                    target = self._redirect(request.method, url, response)
+                    if target is None:
+                        most = limit if response.ok else LARGEST_ANSWER
+                        data = await self._body(response, most, request.what)
+                        self._token = response.headers.get(FRESH_TOKEN) or self._token
+                        return response.status, response.headers, data
+                    url = target
+        except NETWORK_FAULTS as fault:
+            raise faults.NoAnswerError(self.address.url, faults.reason(fault), request.what) from None
+        raise TransientError(f"{self.address.url} redirects in circles while {request.what}.", kind="BadAnswer")
+
+    def _redirect(self, method: Method, url: URL, response: aiohttp.ClientResponse) -> URL | None:
+        location = response.headers.get("Location") if 300 <= response.status < 400 and method == "GET" else None
+        try:
+            target = url.join(URL(location)) if location else None
+        except ValueError:
+            return None
+        return target if target is not None and target.origin() == url.origin() else None
+
+    async def _body(self, response: aiohttp.ClientResponse, limit: int, what: str) -> bytes:
+        declared = None if "Content-Encoding" in response.headers else response.content_length
+        too_large = VariationError(
+            f"what {self.address.url} sent while {what} has more than {limit} bytes", kind="TooLarge"
+        )
+        if declared is not None and declared > limit:
+            raise too_large
+        data = bytearray()
+        async for chunk in response.content.iter_chunked(CHUNK):
+            data += chunk
+            if len(data) > limit:
+                raise too_large
+        if declared is not None and len(data) != declared:
+            raise TransientError(
+                f"{self.address.url} sent {len(data)} of {declared} bytes while {what}.", kind="Incomplete"
+            )
+        return bytes(data)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: Method
+    url: URL
+    what: str
+    body: Any = None
+    form: Form | None = None
+
+
+async def _parsed(data: bytes) -> Any:
+    """Large answers are parsed beside the loop, which other items' events need."""
+    if len(data) > LARGE_ANSWER:
+        return await asyncio.to_thread(reading.parse, data)
+    return reading.parse(data) if data.strip() else None
+
+
+def _parsed_or_none(data: bytes) -> Any:
+    try:
+        return reading.parse(data)
+    except ValueError:
+        return None

@@ -1,0 +1,348 @@
+"""Models, boards, uploads; graphs with a server's ids."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from sweep.errors import ServerUnsupportedError, TransientError, VariationError, WorkflowError, did_you_mean
+from sweep.servers.base import Ended, MissingModelError, ServerImage, Submission
+from sweep.servers.invokeai import responses as reading
+from sweep.servers.invokeai.http import Http, path_part
+from sweep.workflow.graph import BoardRef, Graph, ImageRef, Json, ModelRef, Ref, map_refs
+from sweep.workflow.schemas import Model, NodeSchemas, node_schemas
+
+
+class Models:
+    """The installed models. They are read again where one is asked for that was not there before."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+        self._known: dict[ModelRef, Model] = {}
+        self._lock = asyncio.Lock()
+        self._keyed = True
+
+    async def all(self) -> tuple[Model, ...]:
+        """As they are now."""
+        answer = await self._http.call("GET", "/api/v2/models/", "reading its models", also=(404,))
+        self._keyed = answer.status != 404
+        if not self._keyed:
+            answer = await self._http.call("GET", "/api/v1/models/", "reading its models")
+        found = reading.models(answer.body)
+        self._known = {ModelRef(m.name, m.base, m.type): m for m in sorted(found, key=lambda m: m.key, reverse=True)}
+        return found
+
+    async def identify(self, refs: Iterable[ModelRef]) -> dict[ModelRef, Model]:
+        """Raises MissingModelError for the first that is not installed here. Of models that share name, base and type
+        the one with the smallest key is meant, always.
+        """
+        wanted = set(refs)
+        async with self._lock:
+            if wanted - self._known.keys():
+                await self.all()
+            for ref in sorted(wanted - self._known.keys()):
+                raise self._missing(ref)
+            return {ref: self._known[ref] for ref in wanted}
+
+    def named(self, model: Model) -> Json:
+        """A model as a graph for this server names it: five keys, or before release 4 three names."""
+        if self._keyed:
+            return {"key": model.key, "hash": model.hash, "name": model.name, "base": model.base, "type": model.type}
+        return {"model_name": model.name, "base_model": model.base, "model_type": model.type}
+
+    def _missing(self, ref: ModelRef) -> MissingModelError:
+        same_kind = [known.name for known in self._known if known.type == ref.type]
+        near = did_you_mean(ref.name, (name for name in same_kind if name != ref.name))
+        return MissingModelError(
+            f"{self._http.address.url} has no {ref.type} model {ref.name!r} of base {ref.base!r}.{near}", ref=ref
+        )
+
+
+class Boards:
+    """Boards by name, each made once where it is missing."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+        self._known: dict[str, str] = {}
+        self._lock = asyncio.Lock()
+
+    async def identify(self, name: str) -> str:
+        """The board's id on this server."""
+        async with self._lock:
+            if name not in self._known:
+                self._known[name] = await self._find(name) or await self._make(name)
+            return self._known[name]
+
+    async def _find(self, name: str) -> str | None:
+        answer = await self._http.call("GET", "/api/v1/boards/", "reading its boards", params={"all": "true"})
+        for board in map(reading.mapping, reading.sequence(answer.body)):
+            if board.get("board_name") == name:
+                return reading.text(board.get("board_id"))
+        return None
+
+    async def _make(self, name: str) -> str:
+        answer = await self._http.call("POST", "/api/v1/boards/", "making a board", params={"board_name": name})
+        board_id = reading.text(reading.mapping(answer.body).get("board_id"))
+        if board_id is None:
+            raise TransientError(f"{self._http.address.url} gave no id for a new board.", kind="BadAnswer")
+        return board_id
+
+
+KINDS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif", ".bmp": "image/bmp"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePaths:
+    """Where a server has its pictures."""
+
+    upload: str = "/api/v1/images/upload"
+    one: str = "/api/v1/images/i/"
+
+    def file(self, name: str) -> str:
+        """The picture's file. Raises VariationError for a name that cannot be one."""
+        return f"{self.one}{path_part(name)}/full"
+
+
+BEFORE_3_1 = ImagePaths(upload="/api/v1/images/", one="/api/v1/images/")
+
+
+class Uploads:
+    """`remembered` maps a picture's SHA-256 to its name on this server; what earlier processes left in it is checked
+    against the server before it is used (somebody may have deleted the picture there).
+    """
+
+    def __init__(self, http: Http, remembered: MutableMapping[str, str]) -> None:
+        self.paths = ImagePaths()
+        self._http = http
+        self._remembered = remembered
+        self._sure: dict[str, str] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def name(self, sha256: str, path: Path | None) -> str:
+        """The server's name for the picture. Raises VariationError where the file is missing, is not what it was when
+        the sweep was planned, or is refused as a picture.
+        """
+        async with self._locks.setdefault(sha256, asyncio.Lock()):
+            if sha256 not in self._sure:
+                known = self._remembered.get(sha256)
+                if known is None or not await self._exists(known):
+                    known = await self._upload(sha256, path)
+                self._sure[sha256] = self._remembered[sha256] = known
+            return self._sure[sha256]
+
+    def forget(self, hashes: Iterable[str]) -> None:
+        """The server says that these are gone: the next to ask uploads them anew."""
+        for sha256 in hashes:
+            self._sure.pop(sha256, None)
+            self._remembered.pop(sha256, None)
+
+    async def _exists(self, name: str) -> bool:
+        try:
+            part = path_part(name)
+        except VariationError:
+            return False
+        answer = await self._http.call("GET", f"{self.paths.one}{part}", "looking for an input picture", also=(404,))
+        return answer.status == 200
+
+    async def _upload(self, sha256: str, path: Path | None) -> str:
+        if path is None:
+            raise VariationError(f"no file is known for the input picture {sha256[:12]}", kind="MissingFile")
+        try:
+            content = await asyncio.to_thread(path.read_bytes)
+        except OSError as fault:
+            raise VariationError(
+                f"{path.name}: the input picture cannot be read ({fault.strerror})", kind="MissingFile"
+            ) from None
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise VariationError(
+                f"{path.name}: the input picture was changed after the plan was made", kind="ChangedFile"
+            )
+        ending = path.suffix.lower()
+
+        def form() -> aiohttp.FormData:
+            made = aiohttp.FormData()
+            kind = KINDS.get(ending, "image/png")
+            made.add_field("file", content, filename=f"{sha256[:16]}{ending}", content_type=kind)
+            return made
+
+        answer = await self._http.post_form(
+            self.paths.upload,
+            "uploading an input picture",
+            form,
+            {"image_category": "user", "is_intermediate": "false"},
+        )
+        name = reading.text(reading.mapping(answer.body).get("image_name"))
+        if name is None:
+            raise TransientError(f"{self._http.address.url} gave no name for an uploaded picture.", kind="BadAnswer")
+        return name
+
+
+def references(graph: Graph) -> frozenset[Ref]:
+    """Every model, picture and board a graph names."""
+    found: set[Ref] = set()
+
+    def note(ref: Ref) -> Json:
+        found.add(ref)
+        return None
+
+    for node in graph.nodes.values():
+        for value in node.fields.values():
+            map_refs(value, note)
+    return frozenset(found)
+
+
+def for_server(
+    graph: Graph,
+    models: Mapping[ModelRef, Json],
+    images: Mapping[str, str],
+    boards: Mapping[str, str],
+) -> dict[str, Any]:
+    """The graph's JSON with this server's identifiers; raises VariationError for an empty graph."""
+    if not graph.nodes:
+        raise VariationError("the graph has no nodes", kind="Refused")
+
+    def resolve(ref: Ref) -> Json:
+        if isinstance(ref, ModelRef):
+            return models[ref]
+        if isinstance(ref, ImageRef):
+            return {"image_name": images[ref.sha256]}
+        return {"board_id": boards[ref.name]}
+
+    return graph.to_api(resolve)
+
+
+def mark_outputs(api: dict[str, Any], outputs: Iterable[str], *, board_id: str | None, intermediate: bool) -> None:
+    """Say of each node whether its pictures are kept, and where.
+
+    An output is never taken from the server's cache: two items would share one picture, which names only the first.
+    Other nodes' pictures are kept out of the gallery, unless the graph says otherwise.
+    """
+    wanted = frozenset(outputs)
+    for name, node in api["nodes"].items():
+        if name not in wanted:
+            node.setdefault("is_intermediate", True)
+            continue
+        node["is_intermediate"] = intermediate
+        node["use_cache"] = False
+        if board_id is not None:
+            node["board"] = {"board_id": board_id}
+
+
+def run_once(graph: Graph, outputs: Sequence[str]) -> frozenset[str]:
+    """The outputs that no iterate node multiplies: their first picture is their only one."""
+    multiplied = [node.id for node in graph.nodes.values() if node.type == "iterate"]
+    targets: dict[str, set[str]] = {}
+    for edge in graph.edges:
+        targets.setdefault(edge.source.node, set()).add(edge.destination.node)
+    seen: set[str] = set()
+    while multiplied:
+        node = multiplied.pop()
+        if node not in seen:
+            seen.add(node)
+            multiplied.extend(targets.get(node, ()))
+    return frozenset(outputs) - seen
+
+
+def images_of(refs: Iterable[Ref]) -> tuple[str, ...]:
+    """The content hashes of the pictures among references, sorted."""
+    return tuple(sorted(ref.sha256 for ref in refs if isinstance(ref, ImageRef)))
+
+
+def boards_of(refs: Iterable[Ref]) -> tuple[str, ...]:
+    """The names of the boards among references, sorted."""
+    return tuple(sorted(ref.name for ref in refs if isinstance(ref, BoardRef)))
+
+
+def models_of(refs: Iterable[Ref]) -> tuple[ModelRef, ...]:
+    """The models among references, sorted."""
+    return tuple(sorted(ref for ref in refs if isinstance(ref, ModelRef)))
+
+
+MODELS_HELD = 8  # how many of the models loaded last are taken to be in memory still
+ITEMS_REMEMBERED = 1000  # whose input pictures are known, should the server have lost them
+
+
+class Materials:
+    """`remembered` maps pictures' hashes to their names on this server, across processes."""
+
+    def __init__(self, http: Http, remembered: MutableMapping[str, str]) -> None:
+        self.uploads = Uploads(http, remembered)
+        self.models = Models(http)
+        self._boards = Boards(http)
+        self._http = http
+        self._loaded: OrderedDict[str, None] = OrderedDict()
+        self._pictures_of: OrderedDict[str, tuple[str, ...]] = OrderedDict()  # batch → its input pictures
+        self._schemas: NodeSchemas | None = None
+        self._schemas_lock = asyncio.Lock()
+
+    async def schemas(self) -> NodeSchemas:
+        """The node types, read once. Raises ServerUnsupportedError where the server does not describe them."""
+        async with self._schemas_lock:
+            if self._schemas is None:
+                answer = await self._http.call("GET", "/openapi.json", "reading its node types")
+                try:
+                    self._schemas = await asyncio.to_thread(node_schemas, reading.mapping(answer.body))
+                except WorkflowError as fault:
+                    raise ServerUnsupportedError(f"{self._http.address.url}: {fault.message}") from None
+            return self._schemas
+
+    async def resolve(self, graph: Graph, files: Mapping[str, Path]) -> dict[str, Any]:
+        """The graph's JSON for this server. Raises MissingModelError, or VariationError for a picture's file."""
+        refs = references(graph)
+        models = await self.models.identify(models_of(refs))
+        boards = {name: await self._boards.identify(name) for name in boards_of(refs)}
+        hashes = images_of(refs)
+        names = await asyncio.gather(*(self.uploads.name(sha256, files.get(sha256)) for sha256 in hashes))
+        named = {ref: self.models.named(model) for ref, model in models.items()}
+        return for_server(graph, named, dict(zip(hashes, names, strict=True)), boards)
+
+    async def prepare(self, submission: Submission) -> dict[str, Any]:
+        """The submission's graph as it is sent, its outputs marked and its board made."""
+        board = await self._boards.identify(submission.board) if submission.board else None
+        api = await self.resolve(submission.graph, submission.images)
+        mark_outputs(api, submission.outputs, board_id=board, intermediate=submission.intermediate)
+        self._pictures_of[submission.batch_id] = images_of(references(submission.graph))
+        while len(self._pictures_of) > ITEMS_REMEMBERED:
+            self._pictures_of.popitem(last=False)
+        return api
+
+    async def taken(self, submission: Submission) -> None:
+        """The server took it, and will have its models in memory."""
+        models = await self.models.identify(models_of(references(submission.graph)))
+        for model in models.values():
+            self.hold(model.key)
+
+    def over(self, batch_id: str, ended: Ended) -> Ended:
+        """An item ended: where the server had lost an input picture, the next to ask uploads it anew."""
+        if ended.error is not None and ended.error.kind in reading.PICTURE_GONE:
+            self.uploads.forget(self._pictures_of.get(batch_id, ()))
+        return ended
+
+    async def fetch(self, image: ServerImage, limit: int) -> bytes:
+        """See `Server.fetch`."""
+        data = await self._http.download(self.uploads.paths.file(image.name), "downloading a picture", limit)
+        if data is None:
+            raise TransientError(f"{self._http.address.url} does not have the picture any more.", kind="PictureGone")
+        return data
+
+    def loaded(self) -> frozenset[str]:
+        """Keys of the models loaded last."""
+        return frozenset(self._loaded)
+
+    def hold(self, key: str) -> None:
+        """This model was loaded, or will be."""
+        self._loaded[key] = None
+        self._loaded.move_to_end(key)
+        while len(self._loaded) > MODELS_HELD:
+            self._loaded.popitem(last=False)
+
+    def nothing_loaded(self) -> None:
+        """It may be another process that answers next."""
+        self._loaded.clear()

@@ -1,0 +1,190 @@
+"""Worker processes that measure on all cores at low priority, with bounded memory, and outlive their own crashes."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import subprocess
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias, cast
+
+from sweep.errors import UsageError
+from sweep.study.measuring.task import Measured, References, Task, measure_task
+from sweep.study.measuring.worker import receive, send
+
+if TYPE_CHECKING:
+    from sweep.study.metrics.base import Metric
+
+
+Answer: TypeAlias = "tuple[Task, list[Measured]]"
+Pipes: TypeAlias = "tuple[BinaryIO, BinaryIO]"  # to the worker, from it
+TRIES = 2  # a task whose worker dies twice is given up: it is the picture, not the worker
+WAITING = 4  # answers per worker that may wait for the caller: memory stays bounded
+SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # one core a worker
+
+
+class _Ended:
+    """Put into the queue by a thread that is done; `error` is what ended it, if it was not the end of tasks."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+def measure_all(
+    tasks: Iterable[Task], metrics: Sequence[Metric], *, workers: int, stop: threading.Event | None = None
+) -> Generator[Answer]:
+    """Answers as they come, in any order. `workers` processes; 0: in this one. Tasks are drawn only as workers are
+    free. Ends early once `stop` is set. Closing the generator ends the workers.
+
+    Raises UsageError where a metric cannot be sent to another process.
+    """
+    stop = stop or threading.Event()
+    if workers == 0:
+        return _here(tasks, metrics, stop)
+    return _there(tasks, metrics, workers, stop)
+
+
+def _here(tasks: Iterable[Task], metrics: Sequence[Metric], stop: threading.Event) -> Generator[Answer]:
+    references: References = OrderedDict()
+    for task in tasks:
+        if stop.is_set():
+            return
+        yield task, measure_task(task, metrics, references)
+
+
+def _there(tasks: Iterable[Task], metrics: Sequence[Metric], workers: int, stop: threading.Event) -> Generator[Answer]:
+    answers: queue.Queue[Answer | _Ended] = queue.Queue(maxsize=workers * WAITING)
+    source = _Shared(iter(tasks))
+    closing = threading.Event()
+    threads = [
+        threading.Thread(target=_drive, args=(source, _pickled(metrics), answers, closing, stop), daemon=True)
+        for _ in range(workers)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        running = len(threads)
+        while running:
+            answer = answers.get()
+            if isinstance(answer, _Ended):
+                running -= 1
+                if answer.error is not None:
+                    raise answer.error
+            else:
+                yield answer
+    finally:
+        closing.set()
+        while any(thread.is_alive() for thread in threads):
+            _drain(answers)
+            threads[0 if threads[0].is_alive() else -1].join(0.02)
+
+
+def _drain(answers: queue.Queue[Answer | _Ended]) -> None:
+    while True:
+        try:
+            answers.get_nowait()
+        except queue.Empty:
+            return
+
+
+def _pickled(metrics: Sequence[Metric]) -> bytes:
+    try:
+        return pickle.dumps(tuple(metrics))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise UsageError(
+            f"A metric cannot be sent to worker processes ({error}).", hint="Define it in a module."
+        ) from error
+
+
+class _Shared:
+    """An iterator that several threads draw from."""
+
+    def __init__(self, tasks: Iterator[Task]) -> None:
+        self._tasks = tasks
+        self._lock = threading.Lock()
+
+    def next(self) -> Task | None:
+        with self._lock:
+            return next(self._tasks, None)
+
+
+def _drive(
+    source: _Shared,
+    metrics: bytes,
+    answers: queue.Queue[Answer | _Ended],
+    closing: threading.Event,
+    stop: threading.Event,
+) -> None:
+    """One thread, one worker: task by task until there are none."""
+    worker = _Worker(metrics)
+    error: BaseException | None = None
+    try:
+        while not closing.is_set() and not stop.is_set() and (task := source.next()) is not None:
+            answers.put((task, worker.measure(task)))
+    except BaseException as raised:  # noqa: BLE001  raised again by the reader of the queue
+        error = raised
+    finally:
+        worker.close()
+        answers.put(_Ended(error))
+
+
+class _Worker:
+    """A worker process, started at the first task and again after it died."""
+
+    LOST: Final = "the process that measured it died, twice"
+
+    def __init__(self, metrics: bytes) -> None:
+        self._metrics = metrics
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipes: Pipes | None = None
+
+    def measure(self, task: Task) -> list[Measured]:
+        for _ in range(TRIES):
+            try:
+                tasks, answers = self._pipes or self._start()
+                send(tasks, task)
+                answer: list[Measured] = receive(answers)
+            except (EOFError, OSError):
+                self.close()
+            else:
+                return answer
+        lost = Measured((float("nan"),) * len(task.metrics), self.LOST)
+        return [lost] * len(task.pictures)
+
+    def _start(self) -> Pipes:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "sweep.study.measuring.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=_environment(),
+            creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
+        )
+        pipes = cast("BinaryIO", process.stdin), cast("BinaryIO", process.stdout)
+        self._process, self._pipes = process, pipes
+        send(pipes[0], self._metrics)
+        if (refusal := receive(pipes[1])) is not None:
+            raise UsageError(f"{refusal[:1].upper()}{refusal[1:]}.")
+        return pipes
+
+    def close(self) -> None:
+        """Kill it: it has nothing to lose. Harmless where it never ran."""
+        process, pipes = self._process, self._pipes
+        self._process, self._pipes = None, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for stream in pipes or ():
+            with suppress(OSError):  # what was still to be written is of no use to a killed process
+                stream.close()
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with our import path (a notebook may have added to it) and one thread a worker."""
+    path = os.pathsep.join(entry or str(os.getcwd()) for entry in sys.path)  # noqa: PTH109
+    return {**os.environ, **dict.fromkeys(SINGLE_THREADED, "1"), "PYTHONPATH": path}

@@ -1,0 +1,125 @@
+"""One task of measuring: pictures in, values and reasons out, whatever the pictures are like."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from sweep.study.metrics.planes import Picture, UnreadablePictureError, View, decode, reduced, working_shape
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from sweep.study.metrics.base import Metric
+
+
+KEPT_REFERENCES = 8  # decoded and reduced; most pictures of a table share theirs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """Pictures to measure together: one, or the pictures of a cell. `rows` are theirs in the table; `metrics` counts
+    into the pool's metrics.
+    """
+
+    rows: tuple[int, ...]
+    pictures: tuple[Path, ...]
+    metrics: tuple[int, ...]
+    reference: Path | None = None
+    prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Values of one picture in the order of the task's metrics, NaN where there is none; `reason` says why."""
+
+    values: tuple[float, ...]
+    reason: str | None = None
+
+
+References: TypeAlias = "OrderedDict[tuple[Path, tuple[int, int]], Picture]"
+
+
+def measure_task(task: Task, metrics: Sequence[Metric], references: References) -> list[Measured]:
+    """What a task asks for, one entry a picture. Never raises for a picture that cannot be read."""
+    chosen = [metrics[i] for i in task.metrics]
+    if len(task.pictures) > 1 or any(metric.reference == "cell" for metric in chosen):
+        return _measure_cell(task, chosen)
+    try:
+        image = decode(task.pictures[0])
+    except UnreadablePictureError as error:
+        return [Measured((math.nan,) * len(chosen), error.message)]
+    views: dict[int, tuple[View, str | None]] = {}
+    for metric in chosen:
+        if metric.working_size not in views:
+            views[metric.working_size] = _view(image, task, metric.working_size, references)
+    return [_measured(chosen, views)]
+
+
+def _view(image: Image.Image, task: Task, size: int, references: References) -> tuple[View, str | None]:
+    """The view, and why it has no reference where it should have one."""
+    shape = working_shape(*image.size, size)
+    picture = reduced(image, shape)
+    try:
+        reference = _reference(task.reference, shape, references) if task.reference else None
+    except UnreadablePictureError as error:
+        return View(picture=picture, prompt=task.prompt), f"reference: {error.message}"
+    return View(picture=picture, reference=reference, prompt=task.prompt), None
+
+
+def _reference(path: Path, shape: tuple[int, int], references: References) -> Picture:
+    key = (path, shape)
+    if key not in references:
+        references[key] = reduced(decode(path), shape)
+        if len(references) > KEPT_REFERENCES:
+            references.popitem(last=False)
+    references.move_to_end(key)
+    return references[key]
+
+
+def _measured(metrics: Sequence[Metric], views: dict[int, tuple[View, str | None]]) -> Measured:
+    values: list[float] = []
+    reasons: list[str] = []
+    for metric in metrics:
+        view, unread = views[metric.working_size]
+        value, reason = (math.nan, unread) if unread and metric.reference == "picture" else _value(metric, view)
+        values.append(value)
+        reasons += [reason] if reason else []
+    return Measured(tuple(values), next(iter(reasons), None))
+
+
+def _value(metric: Metric, view: View) -> tuple[float, str | None]:
+    try:
+        value = float(metric.measure(view))
+    except Exception as error:  # noqa: BLE001  a metric of another package may raise anything: that is its reason
+        return math.nan, f"{metric.name}: {type(error).__name__}: {error}"
+    if math.isfinite(value):
+        return value, None
+    return math.nan, f"{metric.name} has no value for this picture"
+
+
+def _measure_cell(task: Task, metrics: Sequence[Metric]) -> list[Measured]:
+    """Each picture against the readable others, at the metrics' smallest working size that serves them all."""
+    size = max(metric.working_size for metric in metrics)
+    pictures: list[Picture | str] = []
+    for path in task.pictures:
+        try:
+            image = decode(path)
+            pictures.append(reduced(image, working_shape(*image.size, size)))
+        except UnreadablePictureError as error:
+            pictures.append(error.message)
+    readable = [picture for picture in pictures if isinstance(picture, Picture)]
+    found = []
+    for picture in pictures:
+        if isinstance(picture, str):
+            found.append(Measured((math.nan,) * len(metrics), picture))
+            continue
+        others = tuple(other for other in readable if other is not picture and other.rgb.shape == picture.rgb.shape)
+        view = View(picture=picture, prompt=task.prompt, others=others)
+        got = [_value(metric, view) for metric in metrics] if others else [(math.nan, None)] * len(metrics)
+        found.append(Measured(tuple(value for value, _ in got), next((reason for _, reason in got if reason), None)))
+    return found

@@ -1,0 +1,260 @@
+"""A decoded image and the planes that several metrics share: luma, pyramid, OKLab."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from sweep.errors import SweepError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]  # height × width × 3, sRGB
+Plane: TypeAlias = npt.NDArray[np.float32]
+Derived = TypeVar("Derived")
+
+MOST_PIXELS = 100_000_000  # a picture beyond this is not decoded: it would not fit beside its neighbours
+
+
+class UnreadablePictureError(SweepError):
+    """A picture file is missing, broken or too large; the message says which of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """RGB at a working size. `derived` keeps what was computed of it, by name; arrays are not to be changed."""
+
+    rgb: Pixels
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    def derived(self, name: str, compute: Callable[[Picture], Derived]) -> Derived:
+        """What `compute` makes of this picture, computed at the first call of this name."""
+        if name not in self.kept:
+            self.kept[name] = compute(self)
+        value: Derived = self.kept[name]
+        return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What a metric measures: a picture, and where it asks for one a `reference` of the same size, the `prompt`, or
+    the `others` of its cell.
+    """
+
+    picture: Picture
+    reference: Picture | None = None
+    prompt: str | None = None
+    others: tuple[Picture, ...] = ()
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def pair(self) -> tuple[Picture, Picture]:
+        """Picture and reference; ValueError where there is none."""
+        if self.reference is None:
+            raise ValueError("this metric compares with a reference picture, and the view has none")
+        return self.picture, self.reference
+
+    def derived(self, name: str, compute: Callable[[View], Derived]) -> Derived:
+        """What `compute` makes of this view, computed at the first call of this name."""
+        if name not in self.kept:
+            self.kept[name] = compute(self)
+        value: Derived = self.kept[name]
+        return value
+
+
+def decode(path: Path) -> Image.Image:
+    """The picture at `path`, decoded whole, as RGB.
+
+    Raises UnreadablePictureError where it is missing, truncated, no picture, or has more than 100 Mpx.
+    """
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise UnreadablePictureError(
+                        f"{path.name} has {image.width} × {image.height} px, too many to measure."
+                    )
+                image.load()
+                return image.convert("RGB")
+    except FileNotFoundError:
+        raise UnreadablePictureError(f"{path.name} is not there.") from None
+    except (OSError, ValueError, SyntaxError, MemoryError) as error:
+        raise UnreadablePictureError(f"{path.name} is no whole picture ({_first_line(error)}).") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadablePictureError(f"{path.name} has too many pixels to measure.") from error
+
+
+def _first_line(error: Exception) -> str:
+    """Of its message, without the path that Pillow and the system end it with."""
+    first = (str(error).splitlines() or [""])[0] or type(error).__name__
+    return re.split(r":? '", first)[0]
+
+
+def working_shape(width: int, height: int, working_size: int) -> tuple[int, int]:
+    """Width and height with the longest side at most `working_size`; smaller pictures stay as they are."""
+    longest = max(width, height)
+    if longest <= working_size:
+        return width, height
+    return max(round(width * working_size / longest), 1), max(round(height * working_size / longest), 1)
+
+
+def reduced(image: Image.Image, shape: tuple[int, int]) -> Picture:
+    """The picture at exactly this width and height: BOX where it shrinks, BICUBIC where it grows.
+
+    A source of another size than its rendering comes to the rendering's size here, as the server brings it there.
+    """
+    from PIL import Image
+
+    if image.size != shape:
+        shrinks = image.width >= shape[0] and image.height >= shape[1]
+        image = image.resize(shape, Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC)
+    return Picture(np.asarray(image))
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of the file's bytes, hexadecimal; UnreadablePictureError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UnreadablePictureError(f"{path.name} cannot be read ({error.strerror or error}).") from error
+
+
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as the papers' rgb2gray
+BINOMIAL = (1 / 16, 4 / 16, 6 / 16)  # outer, inner, middle tap; Burt and Adelson 1983, IEEE Trans. Commun. 31
+COARSE_SIDE = 32  # px of the longest side where "coarse" begins
+SMALL_SIDE = 64  # px of the longest side for colour
+
+
+def luma(picture: Picture) -> Plane:
+    """Y' of BT.601, 0–255, float32."""
+    return picture.derived("luma", lambda p: p.rgb @ LUMA)
+
+
+def smooth(plane: Plane, taps: tuple[float, ...]) -> Plane:
+    """A symmetric separable filter, "valid": the result is smaller by len(taps) − 1 on each side. `taps`: from the
+    outermost to the middle one.
+    """
+    return _along(_along(plane, taps).T, taps).T
+
+
+def _along(plane: Plane, taps: tuple[float, ...]) -> Plane:
+    """Down the columns. Pairs of equal taps are added first: a third fewer multiplications."""
+    radius = len(taps) - 1
+    height = plane.shape[0] - 2 * radius
+    result = plane[radius : radius + height] * np.float32(taps[-1])
+    pair = np.empty_like(result)
+    for offset, tap in enumerate(taps[:-1]):
+        mirrored = 2 * radius - offset
+        np.add(plane[offset : offset + height], plane[mirrored : mirrored + height], out=pair)
+        pair *= np.float32(tap)
+        result += pair
+    return result
+
+
+def blurred(plane: Plane) -> Plane:
+    """Five binomial taps each way, edges mirrored; the same size."""
+    return smooth(np.pad(plane, 2, mode="reflect" if min(plane.shape) > 2 else "edge"), BINOMIAL)
+
+
+def halved(plane: Plane) -> Plane:
+    """Mean of 2 × 2 blocks; an odd last row or column is left out."""
+    height, width = plane.shape[0] // 2 * 2, plane.shape[1] // 2 * 2
+    even = plane[:height:2] + plane[1:height:2]
+    return (even[:, :width:2] + even[:, 1:width:2]) * np.float32(0.25)
+
+
+def pyramid_depth(picture: Picture) -> int:
+    """Halvings from the working size to the 32 px at which coarse structure is looked at: 4 at 512 px."""
+    longest = max(picture.rgb.shape[:2])
+    return max(round(math.log2(longest / COARSE_SIDE)), 0)
+
+
+def bands(picture: Picture) -> tuple[Plane, Plane, Plane]:
+    """Fine, middle and coarse structure of the luma: the finest band of a Laplacian pyramid, the one half way down,
+    and the smooth rest at 32 px.
+    """
+    return picture.derived("bands", _bands)
+
+
+def _bands(picture: Picture) -> tuple[Plane, Plane, Plane]:
+    depth = pyramid_depth(picture)
+    level = luma(picture)
+    found: dict[int, Plane] = {}
+    for step in range(max(depth, 1)):
+        low = blurred(level)
+        if step in {0, depth // 2}:
+            found[step] = level - low
+        level = low[::2, ::2] if depth else level
+    return found[0], found[depth // 2], level
+
+
+@cache
+def linear_of_srgb() -> Plane:
+    """Linear light of each of the 256 sRGB codes (IEC 61966-2-1)."""
+    codes = np.arange(256) / 255
+    return np.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+TO_LMS = np.array(
+    [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ],
+    dtype=np.float32,
+)
+TO_LAB = np.array(
+    [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ],
+    dtype=np.float32,
+)
+
+
+def oklab_of(linear: Plane) -> Plane:
+    """OKLab of linear sRGB (last axis), with the matrices of B. Ottosson, "A perceptual color space for image
+    processing" (2020).
+    """
+    lms = np.cbrt(linear @ TO_LMS.T)
+    lab: Plane = lms @ TO_LAB.T
+    return lab
+
+
+def small_oklab(picture: Picture) -> Plane:
+    """OKLab at 64 px: tone and colour without texture."""
+    return picture.derived("oklab", lambda p: oklab_of(linear_of_srgb()[small_rgb(p, SMALL_SIDE)]))
+
+
+def small_rgb(picture: Picture, side: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """RGB with the longest side at most `side` px (BOX)."""
+    from PIL import Image
+
+    height, width = picture.rgb.shape[:2]
+    return reduced(Image.fromarray(picture.rgb), working_shape(width, height, side)).rgb
+
+
+@cache
+def cosine_rows(count: int, size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """The first rows of the orthonormal DCT-II matrix of this size."""
+    k, n = np.arange(count)[:, None], np.arange(size)[None, :]
+    rows = np.cos(np.pi * (2 * n + 1) * k / (2 * size)) * math.sqrt(2 / size)
+    rows[0] /= math.sqrt(2)
+    return np.asarray(rows, dtype=np.float64)

@@ -1,0 +1,296 @@
+"""Response curves: how a metric answers a numeric axis, where it passes a threshold, and when not to believe it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+from scipy.optimize import isotonic_regression
+
+from sweep.study.design import Floats, Layout
+from sweep.study.schema import Crossing, Curve, CurveWarning, Estimate, Group, MetricFacts
+from sweep.study.stats.intervals import (
+    CONFIDENCE,
+    SKEWED,
+    Band,
+    band,
+    few_units,
+    filled,
+    finite,
+    no_estimate,
+    rounded,
+    skewed,
+    unit_matrix,
+    unreplicated,
+)
+
+FINE = 201  # points of the fitted curve
+SPENT = 0.02  # of the range is left where a metric counts as saturated
+STRETCH = 0.15  # of the axis it must be spent over to be worth a warning
+VIOLATION = 0.05  # of the range by which means may miss the monotone fit where no interval tells better
+TURNED = 0.2  # of the range of means; a fit that misses by more stands for nothing
+SHOWN = 4  # every so many-th point of the fit is told
+FLAT = "the metric does not answer this axis measurably"
+UNEVEN = "the curve is not monotone"
+TURNED_BY_BASELINE = "the baseline lies within this axis, so the metric turns round there"
+ANYWHERE = "its interval is the whole range tested"
+INVERTED = "inverted 95 % t band over seed curves"
+Kind: TypeAlias = Literal["saturated", "violated", "flat", "one-seed", "missing", "skewed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """A monotone curve on a fine grid: isotonic regression of the means, then a shape-keeping cubic through them
+    (PCHIP, Fritsch and Carlson 1980, SIAM J. Numer. Anal. 17).
+    """
+
+    x: Floats
+    y: Floats
+    at_levels: Floats
+    falling: bool
+
+    @property
+    def range(self) -> float:
+        """Highest minus lowest value."""
+        return float(abs(self.y[-1] - self.y[0]))
+
+
+def monotone_fit(x: Floats, mean: Floats, weights: Floats) -> Fit | None:
+    """The better of the rising and the falling isotonic fit; None below two levels. `x` ascending, all finite."""
+    if len(x) < 2:
+        return None
+    fits = {falling: isotonic_regression(mean, weights=weights, increasing=not falling).x for falling in (False, True)}
+    misses = {falling: float((weights * (mean - fit) ** 2).sum()) for falling, fit in fits.items()}
+    falling = misses[True] < misses[False]
+    fine = np.linspace(x[0], x[-1], FINE)
+    return Fit(x=fine, y=PchipInterpolator(x, fits[falling])(fine), at_levels=fits[falling], falling=falling)
+
+
+def crossing(fit: Fit, threshold: float) -> float | None:
+    """Where the fit passes the threshold: the middle of a stretch that lies on it; None where it never does."""
+    rest = fit.y - threshold
+    on = np.flatnonzero(np.abs(rest) <= 1e-12 * max(fit.range, 1e-300))
+    if len(on):
+        return float((fit.x[on[0]] + fit.x[on[-1]]) / 2)
+    change = np.flatnonzero(np.diff(np.sign(rest)))
+    if not len(change):
+        return None
+    i = int(change[0])
+    return float(fit.x[i] + (fit.x[i + 1] - fit.x[i]) * rest[i] / (rest[i] - rest[i + 1]))
+
+
+def inverted(x: Floats, curves: Floats, value: float, *, pairwise: bool = False) -> Estimate:
+    """The interval of a crossing of zero at `value`: every level at which the units' curves have a mean that may
+    be zero, i.e. where the t band contains it (test inversion, as in Fieller 1954, J. R. Stat. Soc. B 16).
+
+    `curves` is units × levels. It needs two units, makes no assumption on the curve's shape beyond its
+    interpolation, and cannot fail where single seeds never cross. An interval as wide as the axis says nothing: then
+    there is no estimate.
+    """
+    n = len(curves)
+    if n < (3 if pairwise else 2):
+        reason = few_units(n, pairwise=pairwise)
+        return Estimate(value=value, low=None, high=None, confidence=CONFIDENCE, n=n, method="none", reason=reason)
+    fine = np.linspace(x[0], x[-1], FINE)
+    smooth = band(PchipInterpolator(x, curves, axis=1)(fine), pairwise=pairwise)
+    inside = np.flatnonzero((smooth.low <= 0) & (smooth.high >= 0))
+    low = min(_edge(fine, smooth, int(inside[0]), -1), value) if len(inside) else value
+    high = max(_edge(fine, smooth, int(inside[-1]), 1), value) if len(inside) else value
+    if (low, high) == (fine[0], fine[-1]):
+        return no_estimate(ANYWHERE, n=n)
+    open_end = bool(len(inside)) and (inside[0] == 0 or inside[-1] == FINE - 1)
+    return Estimate(
+        value=value,
+        low=float(low),
+        high=float(high),
+        confidence=CONFIDENCE,
+        n=n,
+        method=INVERTED,
+        reason="the interval reaches the end of the range tested" if open_end else None,
+    )
+
+
+def _edge(fine: Floats, smooth: Band, i: int, step: int) -> float:
+    """The border of the accepted levels, interpolated between grid point i and its neighbour outside."""
+    j = i + step
+    if not 0 <= j < len(fine):
+        return float(fine[i])
+    bound = smooth.low if smooth.low[j] > 0 else smooth.high
+    share = bound[i] / (bound[i] - bound[j]) if bound[i] != bound[j] else 0.0
+    return float(fine[i] + (fine[j] - fine[i]) * min(max(share, 0.0), 1.0))
+
+
+def curve_of(
+    x: Floats, matrix: Floats, *, thresholds: Sequence[float] = (), pairwise: bool = False, turns: str | None = None
+) -> tuple[Band, Fit | None, Estimate, list[Crossing], list[CurveWarning]]:
+    """Everything that can be said of one units × levels matrix: band, fit, half-range level, crossings, warnings.
+
+    `turns`: why the curve cannot be monotone, where that is known beforehand.
+    """
+    levels = band(matrix, pairwise=pairwise)
+    known = np.isfinite(levels.mean)
+    if known.sum() < 2:
+        reason = "fewer than two levels were measured"
+        return levels, None, no_estimate(reason), [], [_warning("missing", reason)]
+    inner = x[known]
+    fit = monotone_fit(inner, levels.mean[known], levels.n[known].astype(np.float64))
+    if fit is None:
+        raise AssertionError("two levels give a fit")
+    curves = filled(matrix[:, known])
+    flat = _is_flat(curves)
+    useless = FLAT if flat else turns or _unfit(levels, fit)
+    half = no_estimate(useless, n=len(curves)) if useless else _half(inner, curves, fit, pairwise=pairwise)
+    passes = [_crossing(inner, curves, fit, threshold, pairwise=pairwise, useless=useless) for threshold in thresholds]
+    warnings = _warnings(x, levels, fit, len(curves), flat=flat)
+    return levels, fit, half, passes, warnings
+
+
+def _is_flat(curves: Floats) -> bool:
+    """Whether no level can be told from the first one: paired t intervals, Bonferroni-corrected, all contain zero.
+
+    Fewer than three seeds cannot tell (with two the quantile is above 12): then only a constant is flat.
+    """
+    steps = curves[:, 1:] - curves[:, :1]
+    if not np.any(steps):
+        return True
+    if len(curves) < 3:
+        return False
+    found = band(steps, confidence=1 - (1 - CONFIDENCE) / steps.shape[1])
+    return bool(((found.low <= 0) & (found.high >= 0)).all())
+
+
+def _unfit(levels: Band, fit: Fit) -> str | None:
+    """Why no level of this curve means anything: it turns round by more than a monotone fit can stand for."""
+    means = levels.mean[np.isfinite(levels.mean)]
+    miss = float(np.abs(means - fit.at_levels).max())
+    return UNEVEN if miss > TURNED * float(np.ptp(means)) else None
+
+
+def _half(x: Floats, curves: Floats, fit: Fit, *, pairwise: bool) -> Estimate:
+    value = crossing(fit, float(fit.y[0] + fit.y[-1]) / 2)
+    if value is None:
+        return no_estimate("the fit does not pass half of its range", n=len(curves))
+    middle = (curves[:, :1] + curves[:, -1:]) / 2
+    return inverted(x, curves - middle, value, pairwise=pairwise)
+
+
+def _crossing(
+    x: Floats, curves: Floats, fit: Fit, threshold: float, *, pairwise: bool, useless: str | None
+) -> Crossing:
+    means, value = curves.mean(axis=0), crossing(fit, threshold)
+    if (means > threshold).all() or (means < threshold).all():
+        side = "above" if means[0] > threshold else "below"
+        at = no_estimate(f"the metric stays {side} {threshold:g} over the range tested", n=len(curves))
+    elif useless or value is None:
+        at = no_estimate(useless or "single levels pass it and the fit does not", n=len(curves))
+    else:
+        at = inverted(x, curves - threshold, value, pairwise=pairwise)
+    return Crossing(threshold=threshold, at=at)
+
+
+def _warnings(x: Floats, levels: Band, fit: Fit, n: int, *, flat: bool) -> list[CurveWarning]:
+    found: list[CurveWarning] = []
+    if n < 2:
+        found.append(_warning("one-seed", few_units(n)))
+    if not np.isfinite(levels.mean).all():
+        found.append(_warning("missing", f"{int(np.isnan(levels.mean).sum())} of {len(x)} levels were not measured"))
+    if flat:
+        return [*found, _warning("flat", FLAT)]
+    return [*found, *_saturation(fit), *_violation(x, levels, fit)]
+
+
+def _saturation(fit: Fit) -> list[CurveWarning]:
+    span = fit.x[-1] - fit.x[0]
+    spent_late = fit.x[np.abs(fit.y - fit.y[-1]) <= SPENT * fit.range][0]
+    spent_early = fit.x[np.abs(fit.y - fit.y[0]) <= SPENT * fit.range][-1]
+    found = []
+    if spent_early - fit.x[0] >= STRETCH * span:
+        found.append(_stretch(float(fit.x[0]), float(spent_early), f"hardly answers up to {spent_early:.3g}"))
+    if fit.x[-1] - spent_late >= STRETCH * span:
+        found.append(_stretch(float(spent_late), float(fit.x[-1]), f"is saturated from {spent_late:.3g} on"))
+    return found
+
+
+def _stretch(low: float, high: float, what: str) -> CurveWarning:
+    message = f"the metric {what}: differences there mean little"
+    return CurveWarning(kind="saturated", message=message, low=low, high=high)
+
+
+def _violation(x: Floats, levels: Band, fit: Fit) -> list[CurveWarning]:
+    known = np.isfinite(levels.mean)
+    misses = np.abs(levels.mean[known] - fit.at_levels)
+    half = (levels.high - levels.low)[known] / 2
+    allowed = np.where(np.isfinite(half), np.maximum(half, SPENT * fit.range), VIOLATION * fit.range)
+    wrong = x[known][misses > allowed]
+    if not len(wrong):
+        return []
+    worst = float(misses.max())
+    message = f"the curve is not monotone: means miss the monotone fit by up to {worst:.3g}"
+    return [CurveWarning(kind="violated", message=message, low=float(wrong[0]), high=float(wrong[-1]))]
+
+
+def _warning(kind: Kind, message: str) -> CurveWarning:
+    return CurveWarning(kind=kind, message=message, low=None, high=None)
+
+
+def response_curve(
+    layout: Layout, fact: MetricFacts, axis: str, group: Group, *, thresholds: Sequence[float] = ()
+) -> Curve:
+    """The curve of a metric along numeric `axis` for the rows of `group`.
+
+    The mean at a level is the mean over seeds of what each seed has there on average over the other axes, its
+    interval a t interval over those seed means, as far as the metric can go. Of a metric that is a mean distance to the
+    other pictures of the cell (diversity) intervals are wider.
+    """
+    metric, pairwise = fact["name"], fact["reference"] == "cell"
+    x = np.asarray(layout.axis(axis).levels, dtype=np.float64)
+    matrix = unit_matrix(layout, metric, axis, layout.rows_of(group))
+    if not layout.unit_count:
+        matrix = matrix[:1]
+    turns = TURNED_BY_BASELINE if fact["reference"] == "picture" and _baseline_within(layout, axis) else None
+    levels, fit, half, passes, warnings = curve_of(x, matrix, thresholds=thresholds, pairwise=pairwise, turns=turns)
+    lowest, highest = fact["range"]
+    if not layout.unit_count:
+        half, passes, warnings = _unreplicated(half, passes, warnings)
+    elif not group and not pairwise and skewed(matrix):
+        warnings.append(_warning("skewed", f"of each interval: {SKEWED}"))
+    seeds = int(levels.n.max(initial=0)) if layout.unit_count else 0
+    enough = seeds >= (3 if pairwise else 2)
+    return Curve(
+        metric=metric,
+        axis=axis,
+        group=group,
+        x=x.tolist(),
+        mean=[finite(v) for v in levels.mean],
+        low=[finite(v) for v in np.clip(levels.low, lowest, None)],
+        high=[finite(v) for v in np.clip(levels.high, None, highest)],
+        n=[int(v) if layout.unit_count else 0 for v in levels.n],
+        interval=f"95 % t interval over {seeds} seed means"
+        if enough
+        else f"no interval: {few_units(seeds, pairwise=pairwise)}",
+        fit_x=[rounded(v) for v in fit.x[::SHOWN]] if fit else [],
+        fit_y=[rounded(v) for v in fit.y[::SHOWN]] if fit else [],
+        falling=fit.falling if fit else None,
+        half=half,
+        crossings=passes,
+        warnings=warnings,
+    )
+
+
+def _baseline_within(layout: Layout, axis: str) -> bool:
+    """Whether pictures are compared with a level that has others on both sides: nothing is nearer to it than itself."""
+    if layout.reference != "baseline" or axis not in layout.baseline:
+        return False
+    levels = layout.axis(axis).levels
+    return layout.baseline[axis] in levels[1:-1]
+
+
+def _unreplicated(
+    half: Estimate, passes: list[Crossing], warnings: list[CurveWarning]
+) -> tuple[Estimate, list[Crossing], list[CurveWarning]]:
+    """The same without the one pseudo-seed that a table without a seed axis has."""
+    said = [_warning("one-seed", few_units(0)) if w["kind"] == "one-seed" else w for w in warnings]
+    return unreplicated(half), [Crossing(threshold=c["threshold"], at=unreplicated(c["at"])) for c in passes], said

@@ -1,0 +1,354 @@
+"""Variance shares (functional ANOVA)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, pairwise
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from sweep.study.design import Codes, Floats, Layout, Mask
+from sweep.study.schema import Effects, Estimate, Share
+from sweep.study.stats.intervals import CONFIDENCE, few_units, finite, t_quantile
+
+Term: TypeAlias = tuple[int, ...]
+Method: TypeAlias = Literal["exact", "type II", "none"]
+
+MOSTLY_HOLES = 4  # so many cells of the crossed grid to a picture: the design is no grid
+FEW_LEVELS = 24  # in such a design an axis with more is a sample and not a list of levels
+RANGES = 8
+MOST_COLUMNS = 600  # of a least-squares design; more, and only main effects are fitted
+MOST_WORK = 20_000_000_000  # columns³ of all refits for the intervals of type II shares
+SLICE = 8192  # rows of the design matrix that are in memory at once
+RIDGE = 1e-12  # of the trace
+JACKKNIFE = "jackknife over seeds"
+
+
+def effects_of(layout: Layout, metric: str) -> Effects:
+    """The variance shares of every varying axis (the seed is one) and every pair of them.
+
+    On a balanced grid exactly, by functional ANOVA: the mean square of each inclusion–exclusion component of the
+    cell means (Hoeffding 1948; Sobol 1993), which add to the variance. With missing cells by type II sums of squares
+    (Yates 1934, J. Am. Stat. Assoc. 29) over the total. Intervals are t intervals of jackknife pseudo-values over
+    seeds (Tukey 1958): how far the shares would move with other seeds. They need three seeds.
+    """
+    response = layout.response(metric)
+    rows = np.isfinite(response)
+    factors, notes = _factors(layout, rows)
+    y = response[rows]
+    if len(y) < 3 or not factors:
+        return no_effects(metric, len(y), "fewer than three pictures" if factors else "no axis varies")
+    if float(y.var()) <= 1e-24 * max(1.0, float(np.abs(y).max()) ** 2):
+        return no_effects(metric, len(y), "the metric is the same everywhere")
+    names, codes = list(factors), list(factors.values())
+    y = y - y.mean()
+    method, terms, values = variance_shares(y, codes)
+    seeds = int(codes[-1].max()) + 1 if names[-1] == layout.seed else min(layout.unit_count, 1)
+    intervals = _intervals(y, codes, terms, values, method, seeds=seeds)
+    shares = [Share(axes=[names[i] for i in t], share=e) for t, e in zip(terms, intervals, strict=True)]
+    shares.sort(key=lambda share: -(share["share"]["value"] or 0.0))
+    if method != "exact":
+        notes.append("cells are missing or unequal, so shares need not add to 1")
+    return Effects(
+        metric=metric,
+        method=method,
+        shares=shares,
+        rest=max(1.0 - float(sum(values)), 0.0),
+        variance=float(y.var()),
+        n=len(y),
+        reason="; ".join(notes) or None,
+    )
+
+
+def _factors(layout: Layout, rows: Mask) -> tuple[dict[str, Codes], list[str]]:
+    """The codes of every axis that varies, the seed last; and what was done to axes with very many levels."""
+    found: dict[str, Codes] = {}
+    notes = []
+    cells = math.prod(len(layout.axis(name).levels) for name in layout.factors) * max(layout.unit_count, 1)
+    sparse = cells > MOSTLY_HOLES * int(rows.sum())
+    for name in layout.factors:
+        axis, codes = layout.axis(name), layout.axis(name).codes[rows]
+        if sparse and len(axis.levels) > FEW_LEVELS:
+            if not axis.numeric:
+                notes.append(f"{name} has too many levels to be split")
+                continue
+            codes = codes * RANGES // len(axis.levels)
+            notes.append(f"{name} was taken in {RANGES} ranges")
+        found[name] = codes
+    if layout.seed and layout.unit_count > 1:
+        found[layout.seed] = layout.units[rows]
+    found = {name: np.asarray(np.unique(c, return_inverse=True)[1], dtype=np.intp) for name, c in found.items()}
+    return {name: codes for name, codes in found.items() if codes.max(initial=0) > 0}, notes
+
+
+def no_effects(metric: str, n: int, reason: str) -> Effects:
+    """Nothing can be split, and why."""
+    return Effects(metric=metric, method="none", shares=[], rest=None, variance=None, n=n, reason=reason)
+
+
+def _terms(factors: int, order: int) -> list[Term]:
+    return [term for size in range(1, order + 1) for term in combinations(range(factors), size)]
+
+
+def variance_shares(y: Floats, codes: Sequence[Codes]) -> tuple[Method, list[Term], Floats]:
+    """How the shares were found, of which terms, and the shares. `y` has mean zero; `codes` by factor count from 0."""
+    sizes = [int(c.max()) + 1 for c in codes]
+    cells = np.ravel_multi_index(tuple(codes), sizes) if np.prod(sizes) <= MOSTLY_HOLES * len(y) else None
+    if cells is not None:
+        counts = np.bincount(cells, minlength=int(np.prod(sizes)))
+        if counts.min() == counts.max():
+            cube = (np.bincount(cells, y, minlength=counts.size) / counts[0]).reshape(sizes)
+            terms = _terms(len(sizes), 2)
+            return "exact", terms, exact_shares(cube, terms, float(y.var()))
+    terms = _terms(len(sizes), 2)
+    if sum(_columns(sizes, term) for term in terms) > min(MOST_COLUMNS, len(y) // 2):
+        terms = _terms(len(sizes), 1)
+    return "type II", terms, type_two_shares(y, codes, terms)
+
+
+def exact_shares(cube: Floats, terms: Sequence[Term], variance: float) -> Floats:
+    """The share of each term in a full cube of cell means: main effects and pairs."""
+    grand = cube.mean()
+    mains = {i: cube.mean(axis=tuple(k for k in range(cube.ndim) if k != i)) - grand for i in range(cube.ndim)}
+    found = []
+    for term in terms:
+        if len(term) == 1:
+            component = mains[term[0]]
+        else:
+            a, b = term
+            joint = cube.mean(axis=tuple(k for k in range(cube.ndim) if k not in term)) - grand
+            component = joint - mains[a][:, None] - mains[b][None, :]
+        found.append(float((component**2).mean()) / variance)
+    return np.array(found)
+
+
+def _columns(sizes: Sequence[int], term: Term) -> int:
+    return int(np.prod([sizes[i] - 1 for i in term]))
+
+
+def type_two_shares(y: Floats, codes: Sequence[Codes], terms: Sequence[Term]) -> Floats:
+    """Each term's drop in residual sum of squares when it joins all terms that do not contain it, over the total."""
+    return _shares_of(_moments(y, codes, terms), terms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Moments:
+    """What least squares needs of a table: X'X, X'y, y'y, n and Σy, X having the columns of each term in turn. They
+    add over rows, so leaving rows out is a subtraction.
+    """
+
+    gram: Floats
+    projected: Floats
+    square: float
+    total: float
+    n: int
+    columns: tuple[tuple[int, ...], ...]  # of each term; column 0 is the intercept
+
+    def without(self, other: _Moments) -> _Moments:
+        return replace(
+            self,
+            gram=self.gram - other.gram,
+            projected=self.projected - other.projected,
+            square=self.square - other.square,
+            total=self.total - other.total,
+            n=self.n - other.n,
+        )
+
+    def explained(self, terms: Sequence[int]) -> float:
+        """Of the sum of squares, by the intercept and these terms."""
+        chosen = [0, *(column for term in terms for column in self.columns[term])]
+        gram = self.gram[np.ix_(chosen, chosen)]
+        ridge = RIDGE * float(np.trace(gram)) * np.eye(len(chosen))  # levels without rows leave it singular
+        return float(self.projected[chosen] @ np.linalg.solve(gram + ridge, self.projected[chosen]))
+
+
+def _shares_of(moments: _Moments, terms: Sequence[Term]) -> Floats:
+    variance = moments.square - moments.total**2 / max(moments.n, 1)
+    found = []
+    for i, term in enumerate(terms):
+        base = [k for k, other in enumerate(terms) if not set(term) <= set(other)]
+        found.append(max(moments.explained([*base, i]) - moments.explained(base), 0.0))
+    return np.array(found) / variance if variance > 0 else np.zeros(len(terms))
+
+
+def _moments(y: Floats, codes: Sequence[Codes], terms: Sequence[Term], sizes: Sequence[int] | None = None) -> _Moments:
+    """In slices of rows, so that the design matrix never stands in memory whole."""
+    sizes = sizes or [int(c.max()) + 1 for c in codes]
+    widths = np.cumsum([1, *(_columns(sizes, term) for term in terms)])
+    gram, projected = np.zeros((widths[-1], widths[-1])), np.zeros(widths[-1])
+    for start in range(0, len(y), SLICE):
+        part = slice(start, start + SLICE)
+        blocks = [_block([c[part] for c in codes], term, sizes) for term in terms]
+        design = np.hstack([np.ones((len(y[part]), 1)), *blocks])
+        gram += design.T @ design
+        projected += design.T @ y[part]
+    columns = tuple(tuple(range(a, b)) for a, b in pairwise(widths.tolist()))
+    return _Moments(gram, projected, float(y @ y), float(y.sum()), len(y), columns)
+
+
+def _block(codes: Sequence[Codes], term: Term, sizes: Sequence[int]) -> Floats:
+    """Effect coding of a term's levels: one column less a level, products for interactions."""
+    block = np.ones((len(codes[0]), 1))
+    for i in term:
+        coded = np.vstack([np.eye(sizes[i] - 1), -np.ones(sizes[i] - 1)])[codes[i]]
+        block = (block[:, :, None] * coded[:, None, :]).reshape(len(block), -1)
+    return block
+
+
+def _intervals(
+    y: Floats, codes: Sequence[Codes], terms: Sequence[Term], values: Floats, method: Method, *, seeds: int
+) -> list[Estimate]:
+    """`seeds`: levels of the last factor where that is the seed; 1 or 0 where it is not among them."""
+    if seeds < 3:
+        reason = few_units(seeds) if seeds < 2 else "a share needs three seeds, and there are two"
+        return [share_estimate(v, None, seeds, reason) for v in values]
+    sizes = [int(c.max()) + 1 for c in codes]
+    columns = sum(_columns(sizes, term) for term in terms)
+    if method == "type II" and seeds * len(terms) * columns**3 > MOST_WORK:
+        return [
+            share_estimate(v, None, seeds, "the table is too large for intervals with cells missing") for v in values
+        ]
+    leave_out = _without_each_exactly if method == "exact" else _without_each_fitted
+    half = half_widths(values, leave_out(y, codes, terms, seeds))
+    return [share_estimate(v, h, seeds, None) for v, h in zip(values, half, strict=True)]
+
+
+def _without_each_exactly(y: Floats, codes: Sequence[Codes], terms: Sequence[Term], seeds: int) -> Floats:
+    """The shares of the grid without each seed in turn, the seed being its last axis."""
+    sizes = [int(c.max()) + 1 for c in codes]
+    repeats = len(y) // int(np.prod(sizes))
+    cells = np.ravel_multi_index(tuple(codes), sizes)
+    cube = (np.bincount(cells, y, minlength=int(np.prod(sizes))) / repeats).reshape(sizes)
+    n, sums, squares = np.bincount(codes[-1]), np.bincount(codes[-1], y), np.bincount(codes[-1], y * y)
+    found = []
+    for seed in range(seeds):
+        left = len(y) - n[seed]
+        variance = (squares.sum() - squares[seed]) / left - ((sums.sum() - sums[seed]) / left) ** 2
+        without = np.delete(cube, seed, axis=-1)
+        found.append(exact_shares(without, terms, float(variance)) if variance > 0 else np.zeros(len(terms)))
+    return np.array(found)
+
+
+def _without_each_fitted(y: Floats, codes: Sequence[Codes], terms: Sequence[Term], seeds: int) -> Floats:
+    sizes = [int(c.max()) + 1 for c in codes]
+    whole = _moments(y, codes, terms, sizes)
+    found = []
+    for seed in range(seeds):
+        rows = codes[-1] == seed
+        found.append(_shares_of(whole.without(_moments(y[rows], [c[rows] for c in codes], terms, sizes)), terms))
+    return np.array(found)
+
+
+def half_widths(values: Floats, without: Floats) -> Floats:
+    """Of the t intervals of jackknife pseudo-values; `without` is units × values, each without one unit."""
+    n = len(without)
+    pseudo = n * values - (n - 1) * without
+    return np.asarray(pseudo.std(axis=0, ddof=1) / n**0.5 * t_quantile(n - 1), dtype=np.float64)
+
+
+def share_estimate(value: float, half: float | None, n: int, reason: str | None) -> Estimate:
+    """A share with its interval, both within 0 and 1."""
+    value = float(min(max(value, 0.0), 1.0))
+    low = None if half is None else float(max(value - half, 0.0))
+    high = None if half is None else float(min(value + half, 1.0))
+    method = "none" if half is None else JACKKNIFE
+    return Estimate(value=value, low=low, high=high, confidence=CONFIDENCE, n=n, method=method, reason=reason)
+
+
+LEAST = 3  # pictures a cell must have, so that two are left without one; and cells, to tell axes apart
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The mean pairwise distance of every cell with two pictures or more, and what it is made of.
+
+    `values` by cell; `codes` of each factor by cell; `distances` is units × cells: each picture's mean distance to the
+    others, NaN where a unit has no picture there or more than one.
+    """
+
+    values: Floats
+    codes: tuple[Codes, ...]
+    names: tuple[str, ...]
+    counts: Codes
+    distances: Floats
+
+    def without(self, unit: np.intp) -> Floats:
+        """The values with one unit's pictures left out: with d its mean distance to the n − 1 others and D the mean
+        over all pairs, (n D − 2 d) / (n − 2).
+        """
+        left_out = self.distances[unit]
+        rest = (self.counts * self.values - 2 * left_out) / np.maximum(self.counts - 2, 1)
+        return np.where(np.isfinite(left_out), rest, self.values)
+
+
+def cells_of(layout: Layout, metric: str) -> Cells:
+    """From the values of the pictures."""
+    response = layout.response(metric)
+    rows = np.flatnonzero(np.isfinite(response))
+    found, cells = np.unique(layout.cells[rows], return_inverse=True)
+    counts = np.bincount(cells, minlength=len(found))
+    values = np.bincount(cells, response[rows], minlength=len(found)) / np.maximum(counts, 1)
+    distances = np.full((max(layout.unit_count, 1), len(found)), np.nan)
+    units = np.maximum(layout.units[rows], 0)
+    once = np.bincount(units * max(len(found), 1) + cells, minlength=distances.size).reshape(distances.shape) == 1
+    distances[units, cells] = response[rows]
+    first = rows[np.unique(cells, return_index=True)[1]] if len(rows) else rows
+    names = tuple(name for name in layout.factors if len(np.unique(layout.axis(name).codes[first])) > 1)
+    codes = tuple(
+        np.asarray(np.unique(layout.axis(name).codes[first], return_inverse=True)[1], dtype=np.intp) for name in names
+    )
+    return Cells(values, codes, names, counts.astype(np.intp), np.where(once, distances, np.nan))
+
+
+def cell_effects_of(layout: Layout, metric: str) -> Effects:
+    """The variance shares of every varying axis and every pair of them, of a metric of cells.
+
+    As `effects.effects_of`, without the seed, which a mean over pairs of seeds does not have. Intervals are t intervals
+    of jackknife pseudo-values over seeds (Arvesen 1969, Ann. Math. Stat. 40); they need three pictures a cell.
+    """
+    cells = cells_of(layout, metric)
+    n = int(cells.counts.sum())
+    if not cells.names:
+        return no_effects(metric, n, "no axis but the seed varies")
+    if len(cells.values) < LEAST:
+        return no_effects(metric, n, "fewer than three points have pictures of two seeds")
+    if float(cells.values.var()) <= 1e-24 * max(1.0, float(np.abs(cells.values).max()) ** 2):
+        return no_effects(metric, n, "the metric is the same everywhere")
+    y = cells.values - cells.values.mean()
+    method, terms, values = variance_shares(y, cells.codes)
+    estimates = _estimates(cells, terms, method, values)
+    shares = [Share(axes=[cells.names[i] for i in t], share=e) for t, e in zip(terms, estimates, strict=True)]
+    shares.sort(key=lambda share: -(share["share"]["value"] or 0.0))
+    return Effects(
+        metric=metric,
+        method=method,
+        shares=shares,
+        rest=max(1.0 - float(values.sum()), 0.0),
+        variance=finite(cells.values.var()),
+        n=n,
+        reason=None if method == "exact" else "cells are missing or unequal, so shares need not add to 1",
+    )
+
+
+def _estimates(cells: Cells, terms: list[Term], method: Method, values: Floats) -> list[Estimate]:
+    known = np.isfinite(cells.distances)
+    units = np.flatnonzero(known.any(axis=1))
+    reason = None
+    if len(units) < LEAST or cells.counts.min() < LEAST:
+        reason = few_units(len(units), pairwise=True)
+    elif known.sum() < cells.counts.sum():
+        reason = "a seed has several pictures in a cell"
+    if reason:
+        return [share_estimate(v, None, len(units), reason) for v in values]
+    without = []
+    for unit in units:
+        y = cells.without(unit)
+        again, _, shares = variance_shares(y - y.mean(), cells.codes)
+        if again != method or len(shares) != len(terms):
+            raise AssertionError("the design does not depend on the values")
+        without.append(shares)
+    half = half_widths(values, np.array(without))
+    return [share_estimate(v, h, len(units), None) for v, h in zip(values, half, strict=True)]

@@ -1,0 +1,114 @@
+"""What single seeds and single pictures do: ranking of seeds, outliers, diversity of a cell."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sweep.study.design import Codes, Floats, Layout
+from sweep.study.schema import Direction, DiversityCell, Group, MetricFacts, Outlier, SeedRow
+from sweep.study.stats.intervals import ROUNDS, estimate, unreplicated, within
+
+FAR = 4.0  # robust standard deviations from what is expected
+MOST_OUTLIERS = 20  # of one metric, the farthest first
+MAD_TO_SD = 1.4826  # for a normal distribution
+
+
+def additive(response: Floats, *effects: Codes) -> tuple[Floats, list[Floats]]:
+    """An additive fit by backfitting: the expected value of every row, and the deviations by code of each effect.
+
+    `response` is finite. On a balanced table these are plain marginal means; with holes it is the least-squares fit.
+    """
+    centre = float(response.mean())
+    parts = [np.zeros(int(codes.max(initial=0)) + 1) for codes in effects]
+    for _ in range(ROUNDS):
+        for part, codes in zip(parts, effects, strict=True):
+            rest = response - centre - sum(p[c] for p, c in zip(parts, effects, strict=True)) + part[codes]
+            counts = np.bincount(codes, minlength=len(part))
+            part[:] = np.where(counts > 0, np.bincount(codes, rest, minlength=len(part)) / np.maximum(counts, 1), 0.0)
+            part -= part[counts > 0].mean()
+            centre += float((response - centre - sum(p[c] for p, c in zip(parts, effects, strict=True))).mean())
+    expected = centre + sum((p[c] for p, c in zip(parts, effects, strict=True)), np.zeros(len(response)))
+    return expected, parts
+
+
+def seeds_of(layout: Layout, metric: str, direction: Direction) -> list[SeedRow]:
+    """Seeds by how far they are from the others with everything else equal, the nearest to the reference first.
+
+    Empty where there is one seed, or where seeds are not shared between cells (then a seed cannot be told from its
+    cell).
+    """
+    if layout.seed is None or not layout.seeds_shared or layout.unit_count < 2:
+        return []
+    response = layout.response(metric)
+    rows = np.isfinite(response)
+    if not rows.any():
+        return []
+    codes = layout.axis(layout.seed).codes[rows]
+    _, (_, deviations) = additive(response[rows], layout.cells[rows], codes)
+    counts = np.bincount(codes, minlength=len(deviations))
+    means = np.bincount(codes, response[rows], minlength=len(deviations)) / np.maximum(counts, 1)
+    order = sorted(np.flatnonzero(counts), key=lambda i: float(deviations[i]) * (1 if direction == "lower" else -1))
+    levels = layout.axis(layout.seed).levels
+    return [
+        SeedRow(
+            metric=metric,
+            seed=int(levels[i] or 0),
+            mean=float(means[i]),
+            deviation=float(deviations[i]),
+            rank=rank,
+            n=int(counts[i]),
+        )
+        for rank, i in enumerate(order, start=1)
+    ]
+
+
+def outliers_of(layout: Layout, metric: str) -> list[Outlier]:
+    """Pictures far from the mean of their cell plus what their seed does everywhere (in robust standard deviations,
+    from the median absolute deviation). Needs three seeds; without them the axes' additive effects are expected.
+    """
+    response = layout.response(metric)
+    rows = np.flatnonzero(np.isfinite(response))
+    y = response[rows]
+    if len(y) < 8:
+        return []
+    if layout.unit_count >= 3:
+        expected, _ = additive(y, layout.cells[rows], layout.units[rows])
+    else:
+        expected, _ = additive(y, *(layout.axis(name).codes[rows] for name in layout.factors))
+    rest = y - expected
+    spread = MAD_TO_SD * float(np.median(np.abs(rest - np.median(rest))))
+    if spread <= 1e-12 * max(1.0, float(np.abs(y).max())):
+        return []
+    scores = rest / spread
+    far = [i for i in np.argsort(-np.abs(scores))[:MOST_OUTLIERS] if abs(scores[i]) > FAR]
+    keys = layout.frame["key"].tolist()
+    return [
+        Outlier(
+            metric=metric,
+            row=int(rows[i]),
+            key=str(keys[rows[i]]),
+            value=float(y[i]),
+            expected=float(expected[i]),
+            score=float(scores[i]),
+        )
+        for i in far
+    ]
+
+
+def diversity_of(layout: Layout, fact: MetricFacts) -> list[DiversityCell]:
+    """Mean pairwise distance across the seeds of each cell, for a metric that holds each picture's mean distance to
+    the others of its cell.
+    """
+    metric, (lowest, highest) = fact["name"], fact["range"]
+    response = layout.response(metric)
+    found = []
+    for cell in np.unique(layout.cells):
+        rows = np.flatnonzero(layout.cells == cell)
+        group: Group = {}
+        for name in layout.factors:
+            axis = layout.axis(name)
+            group[name] = axis.levels[int(axis.codes[rows[0]])]
+        value = estimate(response[rows], method="jackknife over seeds", pairwise=True)
+        value = within(unreplicated(value) if not layout.unit_count else value, lowest, highest)
+        found.append(DiversityCell(metric=metric, cell=group, value=value))
+    return found

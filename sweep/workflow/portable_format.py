@@ -1,0 +1,336 @@
+"""The portable format, translated to real nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
+from pathlib import PurePosixPath
+from typing import Any
+
+from sweep.errors import Problem, WorkflowError, did_you_mean
+from sweep.workflow.graph import Address, Edge, Graph, ModelRef, Node, Value
+from sweep.workflow.role_finder import ONE_MINUS
+from sweep.workflow.schemas import FieldSchema, NodeSchemas, builtin_schemas
+from sweep.workflow.templates import SD1, SD2, SDXL, Family
+from sweep.workflow.validation import raise_for
+from sweep.workflow.workflow import Workflow, api_edge, node_fields, sound
+
+_ASKED = frozenset({("denoise_latents", "noise")})  # optional by its schema, but nothing comes out without it
+
+
+def completed(graph: Graph, schemas: NodeSchemas) -> tuple[Graph, tuple[Edge, ...]]:
+    """The graph with what could be completed, and the edges that were added, in order."""
+    added: list[Edge] = []
+    for node in graph.nodes.values():
+        schema = schemas.get(node.type)
+        for field in schema.fields.values() if schema else ():
+            wanted = field.required or (node.type, field.name) in _ASKED
+            address = Address(node.id, field.name)
+            if not wanted or field.name in node.fields or graph.feeding(address):
+                continue
+            found = _only_fit(graph, schemas, address, field)
+            if found is not None:
+                added.append(Edge(found, address))
+                graph = graph.adding(edges=[added[-1]])
+    return graph, tuple(added)
+
+
+def _only_fit(graph: Graph, schemas: NodeSchemas, address: Address, field: FieldSchema) -> Address | None:
+    """The one output that can feed the field: of those of its type the ones of its name, of those the unused ones,
+    and of a row of nodes that each change it (LoRAs) the last.
+    """
+    after = _downstream(graph, address.node)
+    fits = [output for output in _outputs(graph, schemas, field.type) if output.node not in after]
+    fits = [output for output in fits if output.field == field.name] or fits
+    if len(fits) > 1:
+        fits = [output for output in fits if not _used(graph, output, schemas, field.type)] or fits
+    return fits[0] if len(fits) == 1 else None
+
+
+def _outputs(graph: Graph, schemas: NodeSchemas, kind: str) -> Iterator[Address]:
+    for node in graph.nodes.values():
+        schema = schemas.get(node.type)
+        for name, output in schema.outputs.items() if schema else ():
+            if output == kind:
+                yield Address(node.id, name)
+
+
+def _used(graph: Graph, output: Address, schemas: NodeSchemas, kind: str) -> bool:
+    """Whether an output is taken: a text by any node, anything else by a node that gives the same kind again."""
+    takers = [graph.nodes[edge.destination.node] for edge in graph.edges if edge.source == output]
+    if "Conditioning" in kind:
+        return bool(takers)
+    return any(kind in schema.outputs.values() for node in takers if (schema := schemas.get(node.type)))
+
+
+def _downstream(graph: Graph, node: str) -> frozenset[str]:
+    reached = {node}
+    waiting = [node]
+    for name in waiting:
+        new = {edge.destination.node for edge in graph.targets(name)} - reached
+        reached |= new
+        waiting.extend(new)
+    return frozenset(reached)
+
+
+_NAMES: Mapping[str, str] = {
+    "euler_ancestral": "euler_a",
+    "dpm_2": "kdpm_2",
+    "dpm_2_ancestral": "kdpm_2_a",
+    "dpmpp_2s_ancestral": "dpmpp_2s",
+    "dpmpp_sde_gpu": "dpmpp_sde",
+    "dpmpp_2m_sde_gpu": "dpmpp_2m_sde",
+    "dpmpp_3m_sde": "dpmpp_3m",
+    "dpmpp_3m_sde_gpu": "dpmpp_3m",
+    "uni_pc": "unipc",
+    "uni_pc_bh2": "unipc",
+}
+_KARRAS = "_k"
+
+
+def scheduler_of(sampler: object, schedule: object) -> tuple[str, str]:
+    """InvokeAI's scheduler for a sampler and its noise schedule, and a note where the schedule has no counterpart.
+
+    Each may be left out. Raises WorkflowError for a sampler nobody knows.
+    """
+    known = builtin_schemas()["denoise_latents"].fields["scheduler"].choices
+    if not sampler and str(schedule) in known:
+        return str(schedule), ""
+    name = _NAMES.get(str(sampler or "euler"), str(sampler or "euler"))
+    if name not in known:
+        near = did_you_mean(name, [*known, *_NAMES])
+        raise WorkflowError(f"there is no sampler {sampler}.{near}")
+    if schedule in (None, "", "normal"):
+        return name, ""
+    if schedule == "karras" and name + _KARRAS in known:
+        return name + _KARRAS, ""
+    return name, f"the schedule {schedule} has no counterpart for {name} in InvokeAI; its own is used"
+
+
+FAMILIES: Mapping[str, Family] = {"sd-1": SD1, "sd-2": SD2, "sdxl": SDXL}
+_MODEL_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What one portable node type becomes. Field names map to real ones; None is left out, with a note."""
+
+    becomes: str  # a node type, or one that the model's family decides: {loader}, {encoder}, {lora_loader}
+    fields: Mapping[str, str | None] = dataclass_field(default_factory=dict)
+    inputs: Mapping[str, str] = dataclass_field(default_factory=dict)  # names edges lead to
+    outputs: Mapping[str, str] = dataclass_field(default_factory=dict)  # names edges come from
+    models: Mapping[str, str] = dataclass_field(default_factory=dict)  # real field → type of the model it names
+    files: frozenset[str] = frozenset()  # real fields that name a picture file
+
+
+_CHECKPOINT = Rule(
+    "{loader}",
+    fields={"ckpt_name": "model", "checkpoint": "model", "model_name": "model"},
+    outputs={"model": "unet"},
+    models={"model": "main"},
+)
+_TEXT = Rule("{encoder}", fields={"text": "prompt"})
+_SAMPLING = {"cfg": "cfg_scale", "sampler_name": "scheduler"}
+_LORA = Rule(
+    "{lora_loader}",
+    fields={"lora_name": "lora", "strength_model": "weight", "strength": "weight", "strength_clip": None},
+    inputs={"model": "unet"},
+    outputs={"model": "unet"},
+    models={"lora": "lora"},
+)
+_DECODE = Rule("l2i", inputs={"samples": "latents", "latent": "latents"}, outputs={"images": "image"})
+_ENCODE = Rule("i2l", inputs={"pixels": "image"}, outputs={"latent": "latents", "samples": "latents"})
+RULES: Mapping[str, Rule] = {
+    "load_checkpoint": _CHECKPOINT,
+    "checkpoint_loader": _CHECKPOINT,
+    "checkpoint_loader_simple": _CHECKPOINT,
+    "main_model_loader": _CHECKPOINT,
+    "sdxl_model_loader": _CHECKPOINT,
+    "clip_text_encode": _TEXT,
+    "compel": _TEXT,
+    "sdxl_compel_prompt": _TEXT,
+    "ksampler": Rule(
+        "denoise_latents",
+        fields=_SAMPLING,
+        inputs={
+            "model": "unet",
+            "positive": "positive_conditioning",
+            "negative": "negative_conditioning",
+            "latent_image": "latents",
+        },
+        outputs={"latent": "latents", "samples": "latents"},
+    ),
+    "denoise_latents": Rule(
+        "denoise_latents", fields=_SAMPLING, inputs={"model": "unet", "positive": "positive_conditioning"}
+    ),
+    "empty_latent_image": Rule("noise", fields={"batch_size": None}, outputs={"latent": "noise", "samples": "noise"}),
+    "vae_encode": _ENCODE,
+    "vae_decode": _DECODE,
+    "l2i": _DECODE,
+    "i2l": _ENCODE,
+    "vae_loader": Rule("vae_loader", fields={"vae_name": "vae_model"}, models={"vae_model": "vae"}),
+    "load_lora": _LORA,
+    "lora_loader": _LORA,
+    "load_image": Rule("image", fields={"upload": None}, files=frozenset({"image"})),
+    "save_image": Rule("save_image", fields={"filename_prefix": None, "board": None}, inputs={"images": "image"}),
+    "preview_image": Rule("save_image", inputs={"images": "image"}),
+}
+
+
+def from_portable(document: Mapping[str, Any], source: str) -> Workflow:
+    """The workflow of a portable document, for SD 1 nodes until `Workflow.for_base` says otherwise.
+
+    Models are named without a base, which the plan finds out from a server. Raises WorkflowError.
+    """
+
+    def translate(base: str) -> Workflow:
+        family = FAMILIES.get(base)
+        if family is None:
+            known = ", ".join(FAMILIES)
+            raise WorkflowError(f"{source}: the portable form has no nodes for {base} models, only for {known}.")
+        return replace(_Translation(document, source, family).workflow(), translate=translate)
+
+    return translate("sd-1")
+
+
+class _Translation:
+    """One document on its way to real nodes of one family."""
+
+    def __init__(self, document: Mapping[str, Any], source: str, family: Family) -> None:
+        self.document = document
+        self.source = source
+        self.family = family
+        self.notes: list[str] = []
+        self.files: dict[Address, str] = {}
+        self.types: dict[str, str] = {}  # node → its portable type
+
+    def workflow(self) -> Workflow:
+        """The translated graph, with what was completed and left out in the notes."""
+        problems: list[Problem] = []
+        nodes = [node for entry in self.document["nodes"] for node in self._nodes(entry, problems)]
+        edges = [edge for entry in self.document.get("edges") or () if (edge := api_edge(entry, problems))]
+        raise_for(problems, self.source)
+        graph = self._noise(Graph.of(nodes, dict.fromkeys(self._renamed(edge) for edge in edges)))
+        graph, more = completed(graph, builtin_schemas())
+        graph = graph.set({Address(node, "is_intermediate"): True for node in _saved(graph)})
+        meta = self.document.get("meta")
+        name = str(meta.get("name") or "") if isinstance(meta, Mapping) else ""
+        return Workflow(
+            graph=sound(graph, self.source),
+            kind="portable",
+            name=name or str(self.document.get("name") or ""),
+            files=self.files,
+            notes=(*self.notes, *(f"completed {edge}" for edge in more)),
+        )
+
+    def _nodes(self, entry: Any, problems: list[Problem]) -> Iterator[Node]:
+        if not isinstance(entry, Mapping) or not all(isinstance(entry.get(key), str) for key in ("id", "type")):
+            problems.append(Problem(message="A node has no id or no type"))
+            return
+        name, kind = str(entry["id"]), str(entry["type"])
+        known = builtin_schemas()
+        rule = RULES.get(kind) or (Rule(kind) if kind in known else None)
+        if rule is None:
+            near = did_you_mean(kind, [*RULES, *known])
+            problems.append(Problem(message=f"Node {name} is of type {kind}, which has no translation.{near}"))
+            return
+        self.types[name] = kind
+        data = entry.get("data")
+        values = dict(data) if isinstance(data, Mapping) else {}
+        try:
+            if kind == "ksampler":
+                values = yield from self._split_sampler(name, values)
+            yield self._translated(name, rule, values)
+        except (WorkflowError, ValueError) as fault:
+            problems.append(Problem(message=f"Node {name}: {fault}"))
+
+    def _split_sampler(self, name: str, values: dict[str, Any]) -> Generator[Node, None, dict[str, Any]]:
+        """Yields the noise node of a sampler that draws its own; what is left of the sampler's values is returned."""
+        noise: dict[str, Value] = {"seed": values.pop("seed", 0), "use_cpu": True}
+        yield Node(f"{name}_noise", "noise", noise)
+        if "denoise" in values:
+            values["denoising_start"] = ONE_MINUS(values.pop("denoise"))
+        chosen = (values.pop("sampler_name", None), values.pop("scheduler", None))
+        if any(chosen):
+            scheduler, note = scheduler_of(*chosen)
+            values["scheduler"] = scheduler
+            self.notes.extend([f"{name}: {note}"] if note else [])
+        values.pop("control_after_generate", None)
+        return values
+
+    def _translated(self, name: str, rule: Rule, values: Mapping[str, Any]) -> Node:
+        kind = rule.becomes.format_map(_parts(self.family))
+        fields: dict[str, Value] = {}
+        for given, value in values.items():
+            real = rule.fields.get(given, given)
+            if real is None:
+                self.notes.append(f"{name}: {given} is left out, sweep decides it")
+            elif real in rule.files and isinstance(value, str):
+                self.files[Address(name, real)] = value
+            elif real in rule.models and isinstance(value, str):
+                fields[real] = ModelRef(_stem(value), "", rule.models[real])
+            else:
+                fields[real] = value
+        if kind == SDXL.encoder and "prompt" in fields:
+            fields.setdefault("style", fields["prompt"])
+        return Node(name, kind, node_fields(kind, fields))
+
+    def _renamed(self, edge: Edge) -> Edge:
+        source = RULES.get(self.types.get(edge.source.node, ""), Rule(""))
+        target = RULES.get(self.types.get(edge.destination.node, ""), Rule(""))
+        output = source.outputs.get(edge.source.field, edge.source.field)
+        field = target.inputs.get(edge.destination.field, edge.destination.field)
+        return Edge(Address(edge.source.node, output), Address(edge.destination.node, field))
+
+    def _noise(self, graph: Graph) -> Graph:
+        """Every split sampler with its noise wired: of the size of the latents it starts from, where there are any."""
+        for name in [name for name, kind in self.types.items() if kind == "ksampler"]:
+            graph = self._wired_noise(graph, name)
+        for name in [name for name, node in graph.nodes.items() if node.type == "denoise_latents"]:
+            graph = self._moved_seed(graph, name)
+        return graph
+
+    def _wired_noise(self, graph: Graph, name: str) -> Graph:
+        noise = f"{name}_noise"
+        latents = graph.feeding(Address(name, "latents"))
+        graph = graph.adding(edges=[f"{noise}.noise → {name}.noise"])
+        if not latents:
+            return graph
+        start = graph.nodes.get(latents[0].source.node)
+        if start is not None and start.type == "noise":  # an empty latent image: only its size was meant
+            size = {Address(noise, side): start.fields[side] for side in ("width", "height") if side in start.fields}
+            graph = graph.without_edges(latents).set(size)
+            if graph.targets(start.id):
+                return graph
+            return replace(graph, nodes={key: node for key, node in graph.nodes.items() if key != start.id})
+        source = latents[0].source.node
+        return graph.adding(edges=[f"{source}.{side} → {noise}.{side}" for side in ("width", "height")])
+
+    def _moved_seed(self, graph: Graph, name: str) -> Graph:
+        """A seed on a denoising node, which has none, goes to the one node that draws noise."""
+        node = graph.nodes[name]
+        drawing = [other for other in graph.nodes.values() if other.type == "noise"]
+        if "seed" not in node.fields or len(drawing) != 1:
+            return graph
+        self.notes.append(f"{name}: seed is set on {drawing[0].id}, which draws the noise")
+        bare = replace(node, fields={key: value for key, value in node.fields.items() if key != "seed"})
+        return graph.adding([bare]).set({Address(drawing[0].id, "seed"): node.fields["seed"]})
+
+
+def _saved(graph: Graph) -> Iterator[str]:
+    """The nodes whose picture only goes to be saved: it need not be kept twice."""
+    for edge in graph.edges:
+        target = graph.nodes.get(edge.destination.node)
+        if target is not None and target.type == "save_image":
+            yield edge.source.node
+
+
+def _parts(family: Family) -> Mapping[str, str]:
+    return {"loader": family.loader, "encoder": family.encoder, "lora_loader": family.lora_loader}
+
+
+def _stem(name: str) -> str:
+    """A model by the name a server gives it: that of its file, without folders and ending."""
+    last = PurePosixPath(name.replace("\\", "/")).name
+    return next((last.removesuffix(ending) for ending in _MODEL_FILES if last.endswith(ending)), last)

@@ -1,0 +1,414 @@
+"""Finds each role by following edges from the denoising nodes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+from sweep.workflow.graph import Address, Value
+from sweep.workflow.traversal import PICTURES, Wiring, conditioning, of_type
+
+_RESIZERS = frozenset({"img_resize", "heuristic_resize"})
+
+
+def size_source(wiring: Wiring, address: Address) -> Address | None:
+    """The field that decides a width or height; None where that is the size of a picture that is put in.
+
+    A size that comes out of a node is what went into it under the same name, or the size of its picture.
+    """
+    seen: set[Address] = set()
+    while edges := wiring.feeding(address):
+        output = edges[-1].source
+        if output in seen or output.field != address.field:
+            return None if _measures_picture(wiring, address) else address
+        seen.add(output)
+        before = _same_size(wiring, output)
+        if before is None:
+            return None
+        address = before
+    return address
+
+
+def _same_size(wiring: Wiring, output: Address) -> Address | None:
+    """The input that a width or height output repeats, further up where its node takes none itself."""
+    waiting = [output.node]
+    for node in waiting:
+        if wiring.has(node, output.field):
+            return Address(node, output.field)
+        schema = wiring.schema(node)
+        pictures = [name for name, field in schema.fields.items() if field.type in PICTURES] if schema else []
+        for name in pictures:
+            waiting.extend(e.source.node for e in wiring.feeding(Address(node, name)) if e.source.node not in waiting)
+    return None
+
+
+def _measures_picture(wiring: Wiring, address: Address) -> bool:
+    """Whether a computed size goes back to the size of some picture."""
+    upstream = wiring.upstream(address, lambda _: True, lambda _: False)
+    return any("ImageField" in schema.outputs.values() for node in upstream if (schema := wiring.schema(node)))
+
+
+def resizing(wiring: Wiring, latents: Address) -> Iterator[str]:
+    """The node that makes the source picture fit before it is encoded, where there is one."""
+    passes = of_type("ImageField", "LatentsField")
+    for node in wiring.upstream(latents, passes, lambda node: wiring.kind(node) in _RESIZERS):
+        if wiring.kind(node) in _RESIZERS:
+            yield node
+            return
+
+
+def picture_sources(wiring: Wiring, start: Address) -> Iterator[Address]:
+    """The picture fields without an edge from which pictures or latents lead to `start`."""
+    passes = of_type(*PICTURES)
+    for node in wiring.upstream(
+        start, lambda f: passes(f) and f.name not in {"noise", "denoise_mask"}, lambda _: False
+    ):
+        yield from open_pictures(wiring, node)
+
+
+def open_pictures(wiring: Wiring, node: str) -> Iterator[Address]:
+    schema = wiring.schema(node)
+    for name, field in schema.fields.items() if schema else ():
+        address = Address(node, name)
+        given = field.required or wiring.value(address) is not None
+        if field.type == "ImageField" and given and "mask" not in name and not wiring.feeding(address):
+            yield address
+
+
+_EXPONENT = 0.2  # of InvokeAI's "optimized denoising", on by default there for FLUX and SD 3
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """A named pure function from a role's value to a field's.
+
+    - `identity`: the value itself.
+    - `one_minus`: strength s as `denoising_start = 1 − s`; exact in decimal, so that 1 − 0.3 is 0.7.
+    - `one_minus_fifth_root`: strength s as `denoising_start = 1 − s^0.2`, as InvokeAI's own interface sends it for
+      FLUX, FLUX.2 and SD 3 with "optimized denoising". Rounded to 9 decimals, so that every machine agrees.
+
+    `limit` bounds what comes out from above: where a refiner takes over, the first model cannot start later.
+    """
+
+    name: Literal["identity", "one_minus", "one_minus_fifth_root"] = "identity"
+    limit: float = 1.0
+
+    def __call__(self, value: Value) -> Value:
+        """Raises ValueError with a sentence where the value has no encoding: a strength outside 0 to 1."""
+        if self.name == "identity":
+            return value
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"a strength is a number from 0 to 1, not {value!r}")  # noqa: TRY004 (a user's value)
+        if not 0 <= value <= 1:
+            raise ValueError(f"a strength is a number from 0 to 1, not {value}")
+        return min(float(1 - Decimal(repr(value))) if self.name == "one_minus" else _root(value), self.limit)
+
+    def formula(self, role: str) -> str:
+        """The function in words, of a role: `1 − denoise_strength`."""
+        turned = {"one_minus": f"1 − {role}", "one_minus_fifth_root": f"1 − {role}^0.2"}.get(self.name, role)
+        return turned if self.limit >= 1 else f"min({self.limit:g}, {turned})"
+
+
+IDENTITY = Encoding()
+ONE_MINUS = Encoding("one_minus")
+ONE_MINUS_FIFTH_ROOT = Encoding("one_minus_fifth_root")
+
+
+def _root(strength: float) -> float:
+    return round(1.0 - math.pow(strength, _EXPONENT), 9)
+
+
+POSITIVE = ("positive_conditioning", "positive_text_conditioning")
+NEGATIVE = ("negative_conditioning", "negative_text_conditioning")
+_WEIGHTS = ("unet", "transformer")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Fields that are set together, all with one encoding."""
+
+    addresses: tuple[Address, ...]
+    encode: Encoding = IDENTITY
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A graph's denoising nodes, in order. Refiners follow the model before them: only prompts reach them."""
+
+    wiring: Wiring
+    denoising: tuple[str, ...]
+    refining: tuple[str, ...]
+    drawing: tuple[str, ...]  # nodes that do everything in one, by asking another service
+    wanted: frozenset[str]  # the nodes that lead to the outputs
+
+    @classmethod
+    def of(cls, wiring: Wiring, outputs: tuple[str, ...]) -> Scene:
+        """Only what leads to the outputs counts, where there are outputs at all."""
+        wanted = wiring.before(outputs or wiring.graph.nodes)
+        nodes = [node for node in wiring.graph.nodes if node in wanted]
+        denoising = [node for node in nodes if _denoises(wiring, node)]
+        refining = [node for node in denoising if _refines(wiring, node)]
+        drawing = [node for node in nodes if wiring.has(node, "prompt") and wiring.has(node, "reference_images")]
+        return cls(
+            wiring,
+            tuple(node for node in denoising if node not in refining),
+            tuple(refining),
+            tuple(node for node in drawing if wiring.has(node, "model")),
+            wanted,
+        )
+
+
+def _denoises(wiring: Wiring, node: str) -> bool:
+    schema = wiring.schema(node)
+    gives_latents = schema is not None and "LatentsField" in schema.outputs.values()
+    return gives_latents and first_field(wiring, node, POSITIVE) is not None
+
+
+def _refines(wiring: Wiring, node: str) -> bool:
+    return any("refiner" in wiring.kind(loader) for loader in model_path(wiring, node))
+
+
+def first_field(wiring: Wiring, node: str, names: tuple[str, ...]) -> Address | None:
+    """The first of these inputs that the node has."""
+    return next((Address(node, name) for name in names if wiring.has(node, name)), None)
+
+
+def model_path(wiring: Wiring, node: str) -> Iterator[str]:
+    """The loader of a denoising node's weights and all between the two, nearest to the denoising first."""
+    start = first_field(wiring, node, _WEIGHTS)
+    schema = wiring.schema(node)
+    if start is not None and schema is not None:
+        yield from wiring.upstream(start, of_type(schema.fields[start.field].type), lambda _: False)
+
+
+STEERING = ("control_weight", "control_context_scale", "weight")  # how the nodes call it
+_CONTROLS = ("control", "control_lllite")
+
+
+def loras(scene: Scene, field: str) -> Iterator[Candidate]:
+    """The LoRAs on the way from the loader, the loader's side first; collected ones by their selectors."""
+    for node in scene.denoising:
+        for found in reversed(list(model_path(scene.wiring, node))):
+            if scene.wiring.has(found, "lora"):
+                yield Candidate((Address(found, field),))
+            collected = Address(found, "loras")
+            for chosen in scene.wiring.upstream(collected, of_type("LoRAField"), lambda _: False):
+                if scene.wiring.has(chosen, "lora"):
+                    yield Candidate((Address(chosen, field),))
+
+
+def control_nodes(scene: Scene) -> Iterator[str]:
+    """The ControlNet nodes of all denoising nodes, each once, in the order of the graph."""
+    wiring = scene.wiring
+    kinds = {schema.outputs["control"] for schema in wiring.schemas.values() if "control" in schema.outputs}
+    seen: set[str] = set()
+    for node in scene.denoising:
+        for field in _CONTROLS:
+            found = wiring.upstream(Address(node, field), of_type(*kinds), lambda n: wiring.has(n, "control_model"))
+            seen.update(n for n in found if wiring.has(n, "control_model"))
+    return (node for node in wiring.graph.nodes if node in seen)
+
+
+def control_pictures(wiring: Wiring, node: str) -> Iterator[Address]:
+    """Where the picture comes in that a ControlNet follows: its own field, or before what works on it."""
+    image = Address(node, "image")
+    return picture_sources(wiring, image) if wiring.feeding(image) else iter((image,))
+
+
+def control_images(scene: Scene) -> Iterator[Candidate]:
+    """The pictures that ControlNets follow."""
+    for node in control_nodes(scene):
+        yield from (Candidate((source,)) for source in control_pictures(scene.wiring, node))
+
+
+def of_controls(scene: Scene, *names: str) -> Iterator[Candidate]:
+    """The first of these fields on each ControlNet."""
+    for node in control_nodes(scene):
+        address = first_field(scene.wiring, node, names)
+        if address is not None:
+            yield Candidate((address,))
+
+
+_REFERENCES = ("ref_image", "reference_latents", "kontext_conditioning", "style_reference", "redux_conditioning")
+_FIFTH_ROOT = ("flux_", "flux2_", "sd3_")
+
+
+def _own(scene: Scene, *names: str) -> Iterator[Candidate]:
+    """The first of these fields on each node that denoises or draws."""
+    for node in scene.denoising + scene.drawing:
+        address = first_field(scene.wiring, node, names)
+        if address is not None:
+            yield Candidate((address,))
+
+
+def _prompts(scene: Scene) -> Iterator[Candidate]:
+    yield from _texts(scene, POSITIVE)
+    yield from (Candidate((Address(node, "prompt"),)) for node in scene.drawing)
+
+
+def _negative_prompts(scene: Scene) -> Iterator[Candidate]:
+    positive = {address for candidate in _texts(scene, POSITIVE) for address in candidate.addresses}
+    for candidate in _texts(scene, NEGATIVE):
+        if positive.isdisjoint(candidate.addresses):
+            yield candidate
+
+
+def _texts(scene: Scene, side: tuple[str, ...]) -> Iterator[Candidate]:
+    """One candidate a text: encoders that say the same, and the refiner's, are one."""
+    wiring = scene.wiring
+    groups: dict[Value, list[Address]] = {}
+    for node in scene.denoising:
+        for encoder in _encoders(wiring, node, side):
+            fields = _texts_of(wiring, encoder)
+            text = wiring.value(wiring.settle(fields[0])[0])
+            groups.setdefault(text if isinstance(text, str) and text else encoder, []).extend(fields)
+    followers = [f for node in scene.refining for e in _encoders(wiring, node, side) for f in _texts_of(wiring, e)]
+    if len(groups) == 1:
+        groups[next(iter(groups))].extend(followers)
+    yield from (Candidate(tuple(dict.fromkeys(addresses))) for addresses in groups.values())
+
+
+def _encoders(wiring: Wiring, node: str, side: tuple[str, ...]) -> Iterator[str]:
+    start = first_field(wiring, node, side)
+    if start is not None:
+        for found in wiring.upstream(start, conditioning, lambda node: _is_encoder(wiring, node)):
+            if _is_encoder(wiring, found):
+                yield found
+
+
+def _is_encoder(wiring: Wiring, node: str) -> bool:
+    return wiring.has(node, "prompt") or wiring.has(node, "style")
+
+
+def _texts_of(wiring: Wiring, encoder: str) -> tuple[Address, ...]:
+    """The prompt and, where it says nothing of its own, the style that SDXL's second encoder reads."""
+    prompt, style = Address(encoder, "prompt"), Address(encoder, "style")
+    if not wiring.has(encoder, "prompt"):
+        return (style,)
+    if not wiring.has(encoder, "style") or wiring.feeding(style):
+        return (prompt,)
+    said = wiring.value(style)
+    return (prompt, style) if not said or said == wiring.value(wiring.settle(prompt)[0]) else (prompt,)
+
+
+def _seeds(scene: Scene) -> Iterator[Candidate]:
+    for node in scene.denoising:
+        noise = list(_noise(scene.wiring, node))
+        if noise:
+            yield from (Candidate((Address(found, "seed"),)) for found in noise)
+        elif scene.wiring.has(node, "seed"):
+            yield Candidate((Address(node, "seed"),))
+    yield from (Candidate((Address(n, "seed"),)) for n in scene.drawing if scene.wiring.has(n, "seed"))
+
+
+def _noise(wiring: Wiring, node: str) -> Iterator[str]:
+    """The nodes that draw the noise a denoising node is given, where it is given any."""
+    for found in wiring.upstream(Address(node, "noise"), of_type("LatentsField"), lambda n: wiring.has(n, "seed")):
+        if wiring.has(found, "seed"):
+            yield found
+
+
+def _guidance(scene: Scene) -> Iterator[Candidate]:
+    """FLUX models are guided by `guidance`; FLUX.2 Klein has that field, but heeds `cfg_scale` only."""
+    for node in scene.denoising:
+        klein = any("klein" in scene.wiring.kind(loader) for loader in model_path(scene.wiring, node))
+        names = ("cfg_scale", "guidance_scale") if klein else ("guidance", "cfg_scale", "guidance_scale")
+        address = first_field(scene.wiring, node, names)
+        if address is not None:
+            yield Candidate((address,))
+
+
+def _strengths(scene: Scene) -> Iterator[Candidate]:
+    """Where denoising begins, of nodes that begin with a picture."""
+    wiring = scene.wiring
+    for node in scene.denoising:
+        start = Address(node, "denoising_start")
+        filled = wiring.feeding(Address(node, "fill_conditioning"))
+        if wiring.has(node, start.field) and wiring.feeding(Address(node, "latents")) and not filled:
+            yield Candidate((start,), strength_encoding(wiring, start))
+
+
+def strength_encoding(wiring: Wiring, start: Address) -> Encoding:
+    """How strength is written into a `denoising_start`: by the node's family, and at most up to where it ends."""
+    root = wiring.kind(start.node).startswith(_FIFTH_ROOT)
+    encode = ONE_MINUS_FIFTH_ROOT if root else ONE_MINUS
+    end = wiring.value(Address(start.node, "denoising_end"))
+    return Encoding(encode.name, float(end)) if isinstance(end, int | float) and end < 1 else encode
+
+
+def _models(scene: Scene) -> Iterator[Candidate]:
+    for node in scene.denoising:
+        for found in model_path(scene.wiring, node):
+            if wired := first_field(scene.wiring, found, ("model",)):
+                yield Candidate((wired,))
+    yield from (Candidate((Address(node, "model"),)) for node in scene.drawing)
+
+
+def _pictures(scene: Scene) -> Iterator[Candidate]:
+    """The picture img2img begins with; else one that is referred to; without any denoising, what is worked on."""
+    wiring = scene.wiring
+    starts = [Address(node, "latents") for node in scene.denoising]
+    starts += [Address(node, field) for node in scene.denoising for field in _REFERENCES]
+    for found in (starts[: len(scene.denoising)], starts[len(scene.denoising) :]):
+        sources = [source for start in found for source in picture_sources(wiring, start)]
+        if sources:
+            yield from (Candidate((source,)) for source in sources)
+            return
+    yield from (Candidate((Address(n, "init_image"),)) for n in scene.drawing if wiring.has(n, "init_image"))
+    if not scene.denoising and not scene.drawing:
+        for node in wiring.graph.nodes:
+            if node in scene.wanted:
+                yield from (Candidate((address,)) for address in open_pictures(wiring, node))
+
+
+def _sizes(scene: Scene, side: str) -> Iterator[Candidate]:
+    """One side of the picture: where noise is drawn, where the source is resized, and what SDXL is told of it."""
+    wiring = scene.wiring
+    for node in scene.denoising:
+        drawn = [Address(found, side) for found in _noise(wiring, node) if wiring.has(found, side)]
+        if not drawn and wiring.has(node, side):
+            drawn = [Address(node, side)]
+        sources = [source for address in drawn if (source := size_source(wiring, address))]
+        resized = [Address(found, side) for found in resizing(wiring, Address(node, "latents"))]
+        told = [address for address in _told(wiring, node, side) if wiring.value(address) in _values(wiring, sources)]
+        if sources or resized:
+            yield Candidate(tuple(dict.fromkeys([*sources, *resized, *told])))
+    yield from (Candidate((Address(node, side),)) for node in scene.drawing if wiring.has(node, side))
+
+
+def _told(wiring: Wiring, node: str, side: str) -> Iterator[Address]:
+    """Fields that repeat the picture's size for those who need to know it: SDXL's prompts, encoders of references."""
+    encoders = [*_encoders(wiring, node, POSITIVE), *_encoders(wiring, node, NEGATIVE)]
+    told = [Address(encoder, f"{which}_{side}") for encoder in encoders for which in ("original", "target")]
+    for reference in _REFERENCES:
+        told += [Address(edge.source.node, side) for edge in wiring.feeding(Address(node, reference))]
+    return (field for field in told if wiring.has(field.node, field.field) and not wiring.feeding(field))
+
+
+def _values(wiring: Wiring, addresses: list[Address]) -> list[Value]:
+    return [wiring.value(wiring.settle(address)[0]) for address in addresses]
+
+
+FINDERS: Mapping[str, Callable[[Scene], Iterator[Candidate]]] = {
+    "prompt": _prompts,
+    "negative_prompt": _negative_prompts,
+    "denoise_strength": _strengths,
+    "seed": _seeds,
+    "steps": lambda scene: _own(scene, "steps", "num_steps"),
+    "cfg_scale": _guidance,
+    "scheduler": lambda scene: _own(scene, "scheduler"),
+    "model": _models,
+    "image": _pictures,
+    "width": lambda scene: _sizes(scene, "width"),
+    "height": lambda scene: _sizes(scene, "height"),
+    "lora": lambda scene: loras(scene, "lora"),
+    "lora_weight": lambda scene: loras(scene, "weight"),
+    "control_image": control_images,
+    "control_weight": lambda scene: of_controls(scene, *STEERING),
+    "control_model": lambda scene: of_controls(scene, "control_model"),
+    "control_begin": lambda scene: of_controls(scene, "begin_step_percent"),
+    "control_end": lambda scene: of_controls(scene, "end_step_percent"),
+}

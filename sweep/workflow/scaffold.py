@@ -1,0 +1,280 @@
+"""Sweep init: a first experiment file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sweep.workflow.graph import Address, ModelRef, Value
+from sweep.workflow.labels import Names
+from sweep.workflow.loader import Workflow
+from sweep.workflow.portable_format import FAMILIES
+from sweep.workflow.roles import STACKED, Roles, Target
+from sweep.workflow.schemas import FieldSchema, Model, NodeSchemas
+from sweep.workflow.validation import check_value, open_fields
+
+_KNOWN = ("euler", "dpmpp_2m_k", "heun", "lcm")  # schedulers people compare with their own
+_FEW = 3
+
+
+def offered(role: str, field: FieldSchema | None, value: Value) -> str:
+    """A YAML list of values, two or three where any are known to fit; empty where nothing is known of the field."""
+    if field is None:
+        return ""
+    if field.type == "ImageField":
+        return '{images: "*.png"}'
+    if value is None:
+        value = field.default
+    fitting = [v for v in _values(role, field, value) if check_value(field, v) is None]
+    distinct = {json.dumps(v, ensure_ascii=False): None for v in fitting}
+    return f"[{', '.join(list(distinct)[:_FEW])}]" if distinct else ""
+
+
+def _values(role: str, field: FieldSchema, value: Value) -> Iterator[Value]:
+    if field.choices:
+        yield from (value, *(name for name in _KNOWN if role == "scheduler"), *field.choices)
+    elif field.type == "boolean":
+        yield from (False, True)
+    elif role.endswith("weight"):
+        yield from (0, 0.5, 1)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield from _around(value, field)
+    elif isinstance(value, str):
+        yield value
+
+
+def _around(value: float, field: FieldSchema) -> Iterator[float]:
+    """A third less, the value, a third more; whole, and in the field's steps, where it wants that."""
+    unit = field.multiple_of or (1 if field.type == "integer" else 0)
+    if value == 0:
+        yield from (-1, 0, 1)
+        return
+    for factor in (2 / 3, 1, 4 / 3):
+        near = float(f"{value * factor:.2g}") if factor != 1 else value
+        yield round(value * factor / unit) * int(unit) if unit and factor != 1 else near
+
+
+PLACEHOLDER = "picture.png"  # stands for a picture that only the user has
+_FIXED = (
+    "prompt",
+    "negative_prompt",
+    "steps",
+    "cfg_scale",
+    "scheduler",
+    "width",
+    "height",
+    "lora_weight",
+    "control_weight",
+)
+_PICTURES = ("image", "control_image")
+_MODELS = ("model", "lora", "control_model")
+_INDENT = "  "
+_RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)\d")  # Windows keeps these names for devices
+_SWEPT = {
+    "denoise_strength": "denoise_strength: {start: 0.2, stop: 0.8, step: 0.2}",
+    "seed": "seed: {start: 42, count: 4}",
+}
+_VARIATION = "variation: [enhanced colors and lighting, painterly effect]  # each is appended to the prompt"
+_OFFERED = ("cfg_scale", "steps", "scheduler", "lora_weight", "control_weight")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Around:
+    """Where a workflow lies, and what there is for it: `path` of its file and `image` of its picture as the experiment
+    is to name them, and the server's models where they are known.
+    """
+
+    path: str
+    image: str = ""
+    models: Sequence[Model] = ()
+
+
+def starter(workflow: Workflow, roles: Roles, schemas: NodeSchemas, around: Around) -> str:
+    """The YAML text of an experiment that sweeps the workflow over four seeds, and over denoise strength where it
+    begins with a picture. Of several main models that fit the first is taken. All else that the workflow has set
+    already stands there in comments, to be changed.
+    """
+    return _Starter(workflow, roles, schemas, around).text()
+
+
+def main_models(workflow: Workflow, schemas: NodeSchemas, models: Sequence[Model]) -> tuple[str, ...]:
+    """The names of the main models that the workflow's loaders take, in alphabetical order."""
+    fields = [
+        field
+        for node in workflow.graph.nodes.values()
+        if node.type in schemas
+        for field in schemas[node.type].fields.values()
+        if "main" in field.model_types and field.required
+    ]
+    bases = {base for field in fields for base in field.model_bases} if workflow.translate is None else set(FAMILIES)
+    return tuple(sorted(m.name for m in models if m.type == "main" and (not bases or m.base in bases)))
+
+
+class _Starter:
+    def __init__(self, workflow: Workflow, roles: Roles, schemas: NodeSchemas, around: Around) -> None:
+        self.workflow, self.graph, self.roles, self.schemas = workflow, workflow.graph, roles, schemas
+        self.around = around
+        self.mains = main_models(workflow, schemas, around.models)
+        self.names = Names(self.graph)
+        self.spoken: set[Address] = set()  # fields that a line of the file is about
+
+    def text(self) -> str:
+        question = f"What does {self.workflow.name or 'this workflow'} make of its seeds?"
+        lines = [
+            f"name: {_plain(self.workflow.name) or 'experiment'}",
+            f"description: {_quoted(question)}",
+            f"workflow: {_quoted(self.around.path)}",
+            "",
+            *self._inputs(),
+            *self._unsettled(),
+            *self._axes(),
+        ]
+        return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
+
+    def _inputs(self) -> Iterator[str]:
+        pictures = list(self._pictures())
+        chosen, models = self._models()
+        own = [*models, *self._own()]
+        wanted, lacking = self._open()
+        needed = [*pictures, *chosen, *wanted]
+        head = "inputs:" if needed else "# inputs:"
+        yield f"{head:<30}# fixed for the whole experiment"
+        yield from (f"{_INDENT}{line}" for line in needed)
+        yield from (f"# {_INDENT}{line}" for line in [*lacking, *own])
+        yield ""
+
+    def _each(self, role: str) -> Iterator[tuple[str, tuple[Target, ...]]]:
+        """The role, or each of several by its number, with its fields."""
+        groups = self.roles.groups(role)
+        for number, group in enumerate(groups, start=1):
+            self.spoken.update(target.address for target in group)
+            yield (role if len(groups) == 1 else f"{role}_{number}"), group
+
+    def _pictures(self) -> Iterator[str]:
+        """Lines for the pictures a workflow wants and does not name, or that another is wanted for."""
+        image = self.around.image
+        for role in _PICTURES:
+            for name, targets in self._each(role):
+                if self._held(targets):
+                    continue
+                named = any(target.address in self.workflow.files for target in targets)
+                if image or not named:
+                    what = "" if image else "the path of a picture"
+                    yield f"{name}: {_quoted(image or PLACEHOLDER)}{self._comment(targets[0].address, what)}"
+
+    def _models(self) -> tuple[list[str], list[str]]:
+        """Lines that name models: where the server has several and the workflow names none of them; and all others."""
+        chosen, own = [], []
+        for role in _MODELS:
+            for name, targets in self._each(role):
+                held = self._held(targets)
+                schema = self._schema(targets[0].address)
+                fitting = list(self.mains) if role == "model" else self._fitting(schema) if schema else []
+                known = isinstance(held, ModelRef) and (held.name in fitting or role != "model")
+                if len(fitting) > 1 and not known:
+                    chosen.append(f"{name}: {_quoted(fitting[0])}  # or {', '.join(fitting[1:])}")
+                else:
+                    told = _quoted(held.name) if isinstance(held, ModelRef) else "name"
+                    own.append(f"{name}: {told}  # a name the server knows; left out: its only one")
+        return chosen, own
+
+    def _own(self) -> Iterator[str]:
+        for role in _FIXED:
+            for name, targets in self._each(role):
+                if (value := self._held(targets)) is not None:
+                    yield f"{name}: {_quoted(value)}"
+
+    def _open(self) -> tuple[list[str], list[str]]:
+        """Lines for what else needs a value: with one that is there, and those for which nothing is known to fit."""
+        wanted, lacking = [], []
+        for address in open_fields(self.graph, self.schemas):
+            if address in self.spoken:
+                continue
+            self.spoken.add(address)
+            schema = self.schemas[self.graph.nodes[address.node].type].fields[address.field]
+            name = _quoted(self._called(address))
+            if schema.type == "ImageField":
+                wanted.append(f"{name}: {{image: {PLACEHOLDER}}}{self._comment(address, 'the path of a picture')}")
+            elif schema.type != "ModelIdentifierField":
+                wanted.append(f"{name}: null{self._comment(address, schema.type)}")
+            elif (fitting := self._fitting(schema))[1:]:
+                others = f"or {', '.join(fitting[1:])}"
+                wanted.append(f"{name}: {_quoted(fitting[0])}{self._comment(address, others)}")
+            elif not fitting:
+                kind = f"of type {' or '.join(schema.model_types) or 'any'}"
+                none = ", of which the server has none" if self.around.models else ""
+                lacking.append(f"{name}: name{self._comment(address, kind + none)}")
+        return wanted, lacking
+
+    def _fitting(self, field: FieldSchema) -> list[str]:
+        """The names of the models that a field takes, as far as they are known."""
+        refs = [ModelRef(model.name, model.base, model.type) for model in self.around.models]
+        return [ref.name for ref in refs if check_value(field, ref) is None]
+
+    def _held(self, targets: Sequence[Target]) -> Value:
+        """What the workflow itself has on a role; None where nothing, or where an edge feeds it."""
+        target = targets[0]
+        return None if target.cut else self.graph.nodes[target.address.node].fields.get(target.address.field)
+
+    def _unsettled(self) -> Iterator[str]:
+        """Roles of which one has to be chosen; those of stacks can all be set, each by its number."""
+        unsettled = {role: groups for role, groups in self.roles.ambiguous.items() if role not in STACKED}
+        if not unsettled:
+            return
+        yield "# roles:                      # several could be meant: keep one line of each, or set them by number"
+        for role, groups in unsettled.items():
+            for number, group in enumerate(groups, start=1):
+                listed = ", ".join(_quoted(self._called(target.address)) for target in group)
+                yield f"# {_INDENT}{role}: [{listed}]{self._comment(group[0].address, f'{role}_{number}')}"
+        yield ""
+
+    def _axes(self) -> Iterator[str]:
+        swept = [line for role, line in _SWEPT.items() if role in self.roles]
+        yield f"axes:{'' if swept else ' {}'}".ljust(30) + "# the first axis varies slowest"
+        yield from (f"{_INDENT}{line}" for line in swept)
+        if "prompt" in self.roles:
+            yield f"# {_INDENT}{_VARIATION}"
+        for role in _OFFERED:
+            for name, targets in self._each(role):
+                if text := offered(role, self._schema(targets[0].address), self._held(targets)):
+                    yield f"# {_INDENT}{name}: {text}{self._comment(targets[0].address)}"
+        for role in _SWEPT:
+            list(self._each(role))
+        yield from self._exposed()
+
+    def _exposed(self) -> Iterator[str]:
+        """The fields its author put on the form, but for those that stand in the file already."""
+        for address in self.workflow.exposed:
+            schema = self._schema(address)
+            if address in self.spoken or (schema is not None and schema.type == "BoardField"):
+                continue
+            value = self.graph.nodes[address.node].fields.get(address.field)
+            names = self._fitting(schema)[:3] if schema and schema.type == "ModelIdentifierField" else []
+            text = f"[{', '.join(map(_quoted, names))}]" if names else offered("", schema, value) or "[]"
+            yield f"# {_INDENT}{_quoted(self._called(address))}: {text}{self._comment(address)}"
+
+    def _schema(self, address: Address) -> FieldSchema | None:
+        schema = self.schemas.get(self.graph.nodes[address.node].type)
+        return schema.fields.get(address.field) if schema else None
+
+    def _called(self, address: Address) -> str:
+        return f"{self.names.called(address.node)}.{address.field}"
+
+    def _comment(self, address: Address, *about: str) -> str:
+        """A comment on a line: what is to be said, and what the author calls the field or its node."""
+        label = self.workflow.labels.get(address) or self.graph.nodes[address.node].label
+        said = ": ".join(filter(None, (*about, " ".join(label.split()))))
+        return f"  # {said}" if said else ""
+
+
+def _quoted(value: Value) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _plain(name: str) -> str:
+    """A name that is a folder's name on every system: letters, digits and dashes."""
+    words = "".join(c if c.isascii() and c.isalnum() else " " for c in name.lower()).split()
+    name = "-".join(words)[:60].strip("-")
+    return f"{name}-sweep" if _RESERVED.fullmatch(name) else name

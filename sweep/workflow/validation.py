@@ -1,0 +1,271 @@
+"""Values against fields; graphs against node types."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from sweep.errors import Problem, WorkflowError, did_you_mean
+from sweep.workflow.graph import Address, BoardRef, Edge, Graph, ImageRef, ModelRef, Node, Value
+from sweep.workflow.identity import computation_order
+from sweep.workflow.labels import label, made_up, named
+from sweep.workflow.schemas import FieldSchema, NodeSchema, NodeSchemas
+
+_MANY = 12  # choices up to this number are listed in full
+
+
+def check_value(schema: FieldSchema, value: Value) -> str | None:
+    """Why a value does not fit the field, as the end of a sentence ("takes 0 to 1, not 1.5"); None where it fits.
+
+    A whole number fits a field of fractions, a yes or no does not; nothing fits a field that only edges feed.
+    """
+    if not schema.takes_value:
+        return "takes no value, only an edge"
+    if value is None:
+        return None if schema.nullable or schema.type == "any" else "needs a value"
+    if isinstance(value, list | tuple) and schema.items:
+        single = replace(schema, type=schema.items, items="", nullable=False)
+        return next((fault for item in value if (fault := check_value(single, item))), None)
+    return _check_single(schema, value)
+
+
+def _check_single(schema: FieldSchema, value: Value) -> str | None:
+    match schema.type:
+        case "integer" | "number":
+            return _check_number(schema, value)
+        case "string":
+            if not isinstance(value, str):
+                return f"takes text, not {_shown(value)}"
+            return _check_choice(schema, value)
+        case "boolean":
+            return None if isinstance(value, bool) else f"takes true or false, not {_shown(value)}"
+        case "array":
+            return f"takes a list, not {_shown(value)}"
+        case "ImageField":
+            given = isinstance(value, ImageRef) or (isinstance(value, Mapping) and "image_name" in value)
+            return None if given else f"takes a picture, not {_shown(value)}"
+        case "ModelIdentifierField":
+            return _check_model(schema, value)
+        case "BoardField":
+            given = isinstance(value, BoardRef | Mapping) or value in {"auto", "none"}
+            return None if given else f"takes a board, not {_shown(value)}"
+        case "any":
+            return None
+    return None if isinstance(value, Mapping) else f"takes {schema.type}, not {_shown(value)}"
+
+
+def _check_number(schema: FieldSchema, value: Value) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f"takes {_kind(schema)}, not {_shown(value)}"
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return f"takes {_kind(schema)}, not {value}"
+        if schema.type == "integer" and not value.is_integer():
+            return f"takes whole numbers, not {_shown(value)}"
+    if schema.choices:
+        return _check_choice(schema, f"{value:g}")
+    if not _within(schema, value):
+        return f"takes {range_of(schema)}, not {_shown(value)}"
+    if schema.multiple_of and not math.isclose(remainder := math.remainder(value, schema.multiple_of), 0, abs_tol=1e-9):
+        near = value - remainder
+        return f"takes multiples of {schema.multiple_of:g}, not {_shown(value)} (nearest: {near:g})"
+    return None
+
+
+def _within(schema: FieldSchema, value: float) -> bool:
+    return (
+        (schema.minimum is None or value >= schema.minimum)
+        and (schema.maximum is None or value <= schema.maximum)
+        and (schema.exclusive_minimum is None or value > schema.exclusive_minimum)
+        and (schema.exclusive_maximum is None or value < schema.exclusive_maximum)
+    )
+
+
+def range_of(schema: FieldSchema) -> str:
+    """What a number of this field may be: "0 to 1", "more than 0", "multiples of 8"; empty where anything."""
+    low, high = schema.minimum, schema.maximum
+    if low is not None and high is not None:
+        text = f"{low:.12g} to {high:.12g}"
+    else:
+        bounds = {
+            "at least": low,
+            "at most": high,
+            "more than": schema.exclusive_minimum,
+            "less than": schema.exclusive_maximum,
+        }
+        text = " and ".join(f"{words} {bound:.12g}" for words, bound in bounds.items() if bound is not None)
+    steps = f"multiples of {schema.multiple_of:g}" if schema.multiple_of else ""
+    return ", ".join(part for part in (text, steps) if part)
+
+
+def _check_choice(schema: FieldSchema, value: str) -> str | None:
+    if not schema.choices or value in schema.choices:
+        return None
+    known = f" It takes {', '.join(schema.choices)}." if len(schema.choices) <= _MANY else ""
+    return f"does not take {value!r}.{did_you_mean(value, schema.choices)}{known}"
+
+
+def _check_model(schema: FieldSchema, value: Value) -> str | None:
+    if not isinstance(value, ModelRef):
+        given = isinstance(value, Mapping) and "key" in value
+        return None if given else f"takes a model, not {_shown(value)}"
+    if schema.model_types and value.type and value.type not in schema.model_types:
+        return f"takes a {' or '.join(schema.model_types)} model; {value.name} is a {value.type}"
+    if schema.model_bases and value.base and value.base not in {*schema.model_bases, "any"}:
+        return f"takes a model for {' or '.join(schema.model_bases)}; {value.name} is for {value.base}"
+    return None
+
+
+def _kind(schema: FieldSchema) -> str:
+    return "whole numbers" if schema.type == "integer" else "numbers"
+
+
+def _shown(value: Value) -> str:
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+_OPEN_TYPES = frozenset({"core_metadata", "call_saved_workflow"})  # these take fields their schema does not name
+_SCALARS = frozenset({"integer", "number", "string", "boolean"})
+_COERCED = frozenset({("integer", "number"), ("integer", "string"), ("number", "string")})
+_COMMON_WORDS = frozenset({"image", "processor", "to", "from", "and", "loader", "model"})
+
+
+def check_graph(graph: Graph, schemas: NodeSchemas) -> list[Problem]:
+    """Every fault that makes the graph unrenderable on a server with these nodes; empty where there is none.
+
+    Missing models and pictures count, as the nodes need them: check after the plan has filled them in, or have
+    `open_fields` tell of them.
+    """
+    faults = [*check_wiring(graph), *_check_nodes(graph, schemas), *_check_edges(graph, schemas)]
+    return [Problem(message=fault) for fault in faults]
+
+
+def _check_nodes(graph: Graph, schemas: NodeSchemas) -> Iterator[str]:
+    fed = {edge.destination for edge in graph.edges}
+    for node in graph.nodes.values():
+        schema = schemas.get(node.type)
+        if schema is None:
+            yield unknown_type(node, schemas)
+            continue
+        for name, value in node.fields.items():
+            field = schema.field(name)
+            if field is None:
+                if node.type not in _OPEN_TYPES:
+                    yield f"{named(node)} has no field {name}.{did_you_mean(name, schema.fields)}"
+            elif Address(node.id, name) not in fed and (fault := check_value(field, value)):
+                yield f"{named(node)}: {name} {fault}"
+        for field in _empty(node, schema, fed):
+            yield f"{named(node)} needs {'an edge into' if not field.takes_value else 'a value for'} {field.name}"
+
+
+def open_fields(graph: Graph, schemas: NodeSchemas) -> list[Address]:
+    """The fields that need a value and have none: what an experiment, or a server's only model, has to fill in."""
+    fed = {edge.destination for edge in graph.edges}
+    return [
+        Address(node.id, field.name)
+        for node in graph.nodes.values()
+        if (schema := schemas.get(node.type))
+        for field in _empty(node, schema, fed)
+        if field.takes_value
+    ]
+
+
+def _empty(node: Node, schema: NodeSchema, fed: Collection[Address]) -> Iterator[FieldSchema]:
+    for field in schema.fields.values():
+        if field.required and field.name not in node.fields and Address(node.id, field.name) not in fed:
+            yield field
+
+
+def unknown_type(node: Node, schemas: NodeSchemas) -> str:
+    """The sentence for a node type the server does not have."""
+    near = did_you_mean(node.type, schemas) or _sharing_words(node.type, schemas)
+    if not label(node) and made_up(node.id):
+        return f"{node.type} is a type of node that this server does not have: a custom or removed one?{near}"
+    who = label(node) if made_up(node.id) else f"{label(node)} ({node.id})" if label(node) else node.id
+    return f"{who} is of type {node.type}, which this server does not have: a custom or removed node?{near}"
+
+
+def _sharing_words(kind: str, schemas: NodeSchemas) -> str:
+    """Types that do the same under another name share a telling word: canny_image_processor, canny_edge_detection."""
+    words = set(kind.split("_")) - _COMMON_WORDS
+    best = max(schemas, key=lambda other: len(words.intersection(other.split("_"))), default="")
+    return f" Did you mean {best}?" if words.intersection(best.split("_")) else ""
+
+
+def check_wiring(graph: Graph) -> Iterator[str]:
+    """The faults of a graph that no server's node types are needed to see: edges from or to a missing node, two into
+    one input, nodes that feed each other in a circle.
+    """
+    fed: dict[Address, Edge] = {}
+    for edge in dict.fromkeys(graph.edges):
+        missing = [end.node for end in (edge.source, edge.destination) if end.node not in graph.nodes]
+        if missing:
+            yield f"Edge {edge}: there is no node {missing[0]!r}.{did_you_mean(missing[0], graph.nodes)}"
+            continue
+        other = fed.setdefault(edge.destination, edge)
+        if other is not edge and graph.nodes[edge.destination.node].type != "collect":
+            yield f"Two edges lead into {edge.destination}: from {other.source} and from {edge.source}"
+    yield from _check_circle(graph)
+
+
+def _check_edges(graph: Graph, schemas: NodeSchemas) -> Iterator[str]:
+    for edge in dict.fromkeys(graph.edges):
+        ends = [graph.nodes.get(end.node) for end in (edge.source, edge.destination)]
+        source, target = (schemas.get(node.type) if node else None for node in ends)
+        if source is not None and target is not None:
+            yield from _check_ends(edge, graph, source, target)
+
+
+def _check_ends(edge: Edge, graph: Graph, source: NodeSchema, target: NodeSchema) -> Iterator[str]:
+    output = source.outputs.get(edge.source.field)
+    field = target.field(edge.destination.field)
+    if output is None:
+        near = did_you_mean(edge.source.field, source.outputs)
+        yield f"Edge {edge}: {named(graph.nodes[edge.source.node])} gives no {edge.source.field}.{near}"
+    elif field is None:
+        if target.type not in _OPEN_TYPES:
+            near = did_you_mean(edge.destination.field, target.fields)
+            who = named(graph.nodes[edge.destination.node])
+            yield f"Edge {edge}: {who} has no field {edge.destination.field}.{near}"
+    elif field.input == "direct":
+        yield f"Edge {edge}: {edge.destination} takes a value, not an edge"
+    elif not _fits(output, field):
+        wanted = f"a list of {field.items}" if field.type == "array" else field.type
+        yield f"Edge {edge}: {edge.source} gives {_given(output)}, {edge.destination} takes {wanted}"
+
+
+def _given(output: str) -> str:
+    return "a list" if output == "array" else output
+
+
+def _fits(output: str, field: FieldSchema) -> bool:
+    """False only where the types certainly do not go together."""
+    if "any" in {output, field.type} or output == field.type:
+        return True
+    if output == "array":
+        return bool(field.items)
+    if field.type == "array":
+        return False
+    return (output, field.type) in _COERCED or (output not in _SCALARS and output == field.items)
+
+
+def _check_circle(graph: Graph) -> Iterator[str]:
+    sources: dict[str, list[str]] = {node: [] for node in graph.nodes}
+    for edge in graph.edges:
+        if edge.source.node in sources and edge.destination.node in sources:
+            sources[edge.destination.node].append(edge.source.node)
+    try:
+        computation_order(sources)
+    except WorkflowError as circle:
+        yield circle.message
+
+
+def raise_for(problems: Iterable[Problem], source: str) -> None:
+    """Raise a WorkflowError with all problems of `source`, where there are any."""
+    found = list(problems)
+    if len(found) == 1:
+        raise WorkflowError(f"{source}: {found[0].message}", problems=found, source=source)
+    if found:
+        raise WorkflowError.of(found, source)
