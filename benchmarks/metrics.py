@@ -26,7 +26,7 @@ from sweep.errors import UsageError
 from sweep.study.measuring.pool import measure_all
 from sweep.study.measuring.task import Task, measure_task
 from sweep.study.metrics.base import Metric
-from sweep.study.metrics.planes import View, decode, reduced, working_shape
+from sweep.study.metrics.planes import ImagePair, decode, reduced, working_shape
 from sweep.study.metrics.registry import optional, standard
 
 RUNS = 9
@@ -80,10 +80,10 @@ def one_by_one(picture: Path, reference: Path) -> None:
 
 def _fresh(
     first: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], second: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
-) -> View:
+) -> ImagePair:
     from sweep.study.metrics.planes import Picture
 
-    return View(picture=Picture(first), reference=Picture(second))
+    return ImagePair(picture=Picture(first), reference=Picture(second))
 
 
 def panel(picture: Path, reference: Path) -> None:

@@ -30,7 +30,7 @@ from sweep.experiment.experiment import Experiment
 from sweep.plan.planner import Plan, make_plan
 from sweep.record.images import ImageStore
 from sweep.record.sqlite.journal import SqliteJournal
-from sweep.record.sqlite.schema import JOURNAL, SEALED, seal, sealing
+from sweep.record.sqlite.schema import JOURNAL_FILE, SEALED, seal, sealing
 from sweep.sandbox.models import catalogue
 from sweep.sandbox.options import SandboxOptions
 from sweep.workflow.schemas import builtin_schemas
@@ -144,7 +144,7 @@ def fill(file: Path, root: Path) -> None:
     anyio.run(_begun, folder)
     store = ImageStore(folder, len(plan))
     kinds = {axis.name: axis.kind for axis in plan.axes}
-    with closing(sqlite3.connect(folder / JOURNAL, isolation_level=None)) as db:
+    with closing(sqlite3.connect(folder / JOURNAL_FILE, isolation_level=None)) as db:
         db.create_function("seal", -1, seal, deterministic=True)
         db.execute("PRAGMA synchronous = OFF")
         db.execute("BEGIN")
@@ -220,7 +220,7 @@ def _insert(db: sqlite3.Connection, rows: list[Row]) -> None:
 def _link(folder: Path) -> None:
     """Names for all pictures, a thousand to a file."""
     shutil.rmtree(folder / "images")
-    with closing(sqlite3.connect(folder / JOURNAL)) as db:
+    with closing(sqlite3.connect(folder / JOURNAL_FILE)) as db:
         original = folder / "images"
         for number, (path,) in enumerate(db.execute("SELECT path FROM images ORDER BY path")):
             target = folder / path

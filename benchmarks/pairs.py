@@ -23,9 +23,10 @@ from PIL import Image
 
 from benchmarks.figures import Figure
 from benchmarks.processes import MILLION
-from sweep.record.base import Intent, Point, Rendering, RunFacts, Scalar, Times
+from sweep.record.base import Intent, JournalPoint, Rendering, RunFacts, Times
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.study.measuring.measure import measure_now
+from sweep.types import Scalar
 
 PICTURES = 10_000
 FEWER = 1000  # where all benchmarks run one after the other
@@ -120,7 +121,7 @@ async def write_point(journal: SqliteJournal, folder: Path, made: Made, source: 
     """Intent, picture, completion."""
     key, path = f"{made.index:032x}", f"images/{made.index:05d}.png"
     values: dict[str, Scalar] = {"denoise_strength": made.strength, "variation": made.look, "seed": made.seed}
-    point = Point(key=key, index=made.index, values=values, prompt=made.look, model="none", source=source)
+    point = JournalPoint(key=key, index=made.index, values=values, prompt=made.look, model="none", source=source)
     await journal.intend(point, Intent(key=key, number=1, server="s", url="http://s", batch_id=key))
     await anyio.Path(folder / path).write_bytes(made.data)
     rendering = Rendering(

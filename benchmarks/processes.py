@@ -65,12 +65,12 @@ def _address(pipe: Connection) -> str:
 def _serve(options: SandboxOptions, tell: Connection) -> None:
     import anyio
 
-    from sweep.sandbox.app import serve
+    from sweep.sandbox.app import serve_sandbox
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        anyio.run(serve, options, tell.send)
+        anyio.run(serve_sandbox, options, tell.send)
     except KeyboardInterrupt:
         return
 

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-INTERRUPTED = 130
+_INTERRUPTED = 130
 
 
 def main() -> None:
@@ -21,14 +21,14 @@ def main() -> None:
 
     if heeded:
         signal.signal(signal.SIGINT, usual)
-    code = app.run(sys.argv[1:])
+    code = app.run_cli(sys.argv[1:])
     if heeded:
         signal.signal(signal.SIGINT, _leave)
     sys.exit(code)
 
 
 def _leave(*_: object) -> None:
-    os._exit(INTERRUPTED)
+    os._exit(_INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from sweep.cli.commands import command_line
 from sweep.cli.console import safe_streams
-from sweep.experiment.roles import ROLES
+from sweep.experiment.roles import ROLE_TABLE
 from sweep.experiment.schema import experiment_schema
 
 WIDTH = 80
@@ -91,7 +91,7 @@ def experiment_reference() -> str:
 def _roles() -> Iterator[str]:
     yield "## Roles\n"
     yield "| role | means |\n| --- | --- |"
-    for name, role in ROLES.items():
+    for name, role in ROLE_TABLE.items():
         yield f"| `{name}` | {_text(role.means)} |"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.record.results import Results as Recorded
+from sweep.record.results import RecordedResults as Recorded
 
 if TYPE_CHECKING:
     from sweep.study.study import Study

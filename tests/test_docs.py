@@ -150,7 +150,7 @@ def while_it_runs(words: list[str], address: str) -> int:
         for told in process.stdout:
             if b'"Started"' in told:
                 break
-        code = app.run(words)
+        code = app.run_cli(words)
         process.communicate()
     assert process.returncode == 130
     return code
@@ -173,7 +173,7 @@ def perform(block: Block, words: list[str], servers: dict[str, str]) -> int:
         return until_control_c([word if word != "9091" else "0" for word in words])
     if block.mark == "running":
         return while_it_runs(words, servers[SLOW])
-    return app.run(words)
+    return app.run_cli(words)
 
 
 @pytest.mark.parametrize("document", [each for each in DOCUMENTS if runs(each)], ids=named)

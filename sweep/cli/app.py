@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 INTERRUPTED: Final = 130
 
 
-def run(arguments: list[str]) -> int:
+def run_cli(arguments: list[str]) -> int:
     """Run one command line and give its exit code."""
     try:
         code = _answered(arguments)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import typer
@@ -11,13 +11,13 @@ from typer.exceptions import TyperException
 
 from sweep.cli.inspect import init, inspect
 from sweep.cli.plan import plan
-from sweep.cli.report import compare, report, view
-from sweep.cli.run import run
+from sweep.cli.report import compare, report_command, view
+from sweep.cli.run import run_command
 from sweep.cli.sandbox import sandbox
 from sweep.cli.sheet import sheet
-from sweep.cli.status import status
+from sweep.cli.status import status_command
 from sweep.cli.stop import cancel, stop
-from sweep.cli.study import study
+from sweep.cli.study import study_command
 from sweep.cli.table import table
 from sweep.cli.verify import verify
 from sweep.errors import UsageError
@@ -34,24 +34,24 @@ def schema() -> None:
     say(json.dumps(experiment_schema(), indent=2, ensure_ascii=False))
 
 
-ALL: Final[tuple[Callable[..., Any], ...]] = (
-    run,
-    plan,
-    status,
-    table,
-    study,
-    report,
-    view,
-    compare,
-    sheet,
-    stop,
-    cancel,
-    verify,
-    inspect,
-    init,
-    sandbox,
-    schema,
-)
+COMMANDS: Final[Mapping[str, Callable[..., Any]]] = {
+    "run": run_command,
+    "plan": plan,
+    "status": status_command,
+    "table": table,
+    "study": study_command,
+    "report": report_command,
+    "view": view,
+    "compare": compare,
+    "sheet": sheet,
+    "stop": stop,
+    "cancel": cancel,
+    "verify": verify,
+    "inspect": inspect,
+    "init": init,
+    "sandbox": sandbox,
+    "schema": schema,
+}
 
 
 EXIT_CODES: Final = (
@@ -70,8 +70,8 @@ def command_line() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for command in ALL:
-        line.command()(command)
+    for name, command in COMMANDS.items():
+        line.command(name)(command)
     line.callback(invoke_without_command=True)(_version)
     return line
 

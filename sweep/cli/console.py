@@ -44,7 +44,7 @@ def columns() -> int:
     return max(40, min(WIDEST, shutil.get_terminal_size().columns))
 
 
-def filled(text: str, *, first: str = "", rest: str = "", width: int | None = None) -> list[str]:
+def fill_lines(text: str, *, first: str = "", rest: str = "", width: int | None = None) -> list[str]:
     """Text broken into lines of `width`, the first one begun with `first` and the others with `rest`."""
     lines = textwrap.wrap(
         text.replace(" %", "\xa0%"),

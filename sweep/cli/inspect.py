@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 import typer
 
 from sweep.cli import options as shared
-from sweep.cli.console import columns, filled
+from sweep.cli.console import columns, fill_lines
 
 if TYPE_CHECKING:
     from sweep.servers.base import Server
     from sweep.workflow.graph import Graph
-    from sweep.workflow.inspection import Description, Row
+    from sweep.workflow.inspection import Description, InspectionRow
     from sweep.workflow.labels import Names
     from sweep.workflow.roles import Target
     from sweep.workflow.schemas import Model, NodeSchemas
@@ -44,7 +44,7 @@ def description_lines(description: Description, graph: Graph, file: str) -> Iter
         yield from _folded(label, readable(graph, text))
 
 
-def _node(names: Names, node: str, rows: Sequence[Row], graph: Graph) -> Iterator[str]:
+def _node(names: Names, node: str, rows: Sequence[InspectionRow], graph: Graph) -> Iterator[str]:
     from sweep.workflow.labels import readable
 
     called = names.called(node)
@@ -88,7 +88,7 @@ def _group(role: str, group: Sequence[Target]) -> str:
     return " · ".join(target.sets(role) for target in group)
 
 
-def _need(row: Row) -> str:
+def _need(row: InspectionRow) -> str:
     """A field that has to be filled in: by its role, where it has one, and what it takes."""
     kind = {"ImageField": "a picture"}.get(row.kind, row.kind)
     return f"{row.roles[0] if row.roles else row.address} ({kind})"
@@ -99,7 +99,7 @@ def _folded(label: str, text: str) -> Iterator[str]:
     first, *rest = text.split(" · ")
     head = f"  {label:<{_LABEL - 2}} "
     if not rest:
-        yield from filled(first, first=head, rest=" " * len(head)) if label in _SENTENCES else (head + first,)
+        yield from fill_lines(first, first=head, rest=" " * len(head)) if label in _SENTENCES else (head + first,)
         return
     line = head + first
     for part in rest:
@@ -135,7 +135,7 @@ def inspect(
     base: Base = "sd-1",
     as_json: Annotated[bool, typer.Option("--json", help="One object with nodes, roles and outputs.")] = False,
     ca_file: shared.CaFile = None,
-    credentials: shared.Credentials = None,
+    credentials: shared.CredentialsOption = None,
 ) -> None:
     """Show what can be swept in a workflow.
 
@@ -169,7 +169,7 @@ def init(
     base: Base = "sd-1",
     server: shared.Servers = None,
     ca_file: shared.CaFile = None,
-    credentials: shared.Credentials = None,
+    credentials: shared.CredentialsOption = None,
 ) -> None:
     """Write a first experiment file for a workflow.
 
@@ -181,7 +181,7 @@ def init(
     from sweep.cli.servers import Access
     from sweep.errors import UsageError
     from sweep.workflow.roles import find_roles
-    from sweep.workflow.scaffold import PLACEHOLDER, Around, starter
+    from sweep.workflow.scaffold import PLACEHOLDER, ScaffoldContext, starter
 
     if output.exists():
         raise UsageError(f"{output} is there already.", hint="Give another --output.")
@@ -189,7 +189,7 @@ def init(
     has = _has(Access.of(server, ca_file, credentials).clients())
     roles = find_roles(loaded.graph, has.schemas)
     path = Path(os.path.relpath(workflow, output.parent)).as_posix()
-    text = starter(loaded, roles, has.schemas, Around(path=path, image=image, models=has.models))
+    text = starter(loaded, roles, has.schemas, ScaffoldContext(path=path, image=image, models=has.models))
     output.write_text(text, encoding="utf-8")
     first = f" Put your own pictures in the place of {PLACEHOLDER} first." if PLACEHOLDER in text else ""
     say(f"{output} written.{first} sweep plan {output} shows what it would do.")

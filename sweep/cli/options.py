@@ -31,13 +31,13 @@ def _value(text: str) -> str | int | float:
     return text
 
 
-JOURNAL = "journal.sqlite"
+_JOURNAL = "journal.sqlite"
 NONE_YET = "{root} holds none yet; sweep run makes them."
 
 
 def known_runs(root: Path) -> list[str]:
     """The names of the results folders under `root`, in the order of the alphabet."""
-    return sorted(path.parent.name for path in root.glob(f"*/{JOURNAL}")) if root.is_dir() else []
+    return sorted(path.parent.name for path in root.glob(f"*/{_JOURNAL}")) if root.is_dir() else []
 
 
 def results_folder(run: str, root: Path) -> Path:
@@ -46,7 +46,7 @@ def results_folder(run: str, root: Path) -> Path:
     Raises UsageError, with the nearest name, where there is none.
     """
     for candidate in (Path(run), root / run, root / Path(run).stem):
-        if (candidate / JOURNAL).is_file():
+        if (candidate / _JOURNAL).is_file():
             return candidate
     names = known_runs(root)
     hint = did_you_mean(Path(run).name, names).strip()
@@ -61,10 +61,10 @@ def known(context: typer.Context, incomplete: str) -> list[str]:
     return [name for name in known_runs(Path(root)) if name.startswith(incomplete)]
 
 
-ExperimentFile: TypeAlias = Annotated[
+ExperimentArgument: TypeAlias = Annotated[
     Path, typer.Argument(help="The experiment file (YAML).", show_default=False, metavar="FILE")
 ]
-Run: TypeAlias = Annotated[
+RunArgument: TypeAlias = Annotated[
     str,
     typer.Argument(
         help="A results folder, or the name of an experiment in --results.",
@@ -99,11 +99,11 @@ CaFile: TypeAlias = Annotated[
     Path | None,
     typer.Option("--ca-file", help="Certificates of a private authority, for https servers.", metavar="PEM"),
 ]
-Credentials: TypeAlias = Annotated[
+CredentialsOption: TypeAlias = Annotated[
     Path | None,
     typer.Option("--credentials", help="A file (mode 0600) with token, or email and password.", metavar="FILE"),
 ]
-Queue: TypeAlias = Annotated[
+QueueOption: TypeAlias = Annotated[
     str,
     typer.Option("--queue", help="A queue of one's own on the servers, beside everybody's.", metavar="NAME"),
 ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from sweep.cli import options as shared
-from sweep.cli.console import bytes_text, columns, cut, filled, number_text, seconds_text
+from sweep.cli.console import bytes_text, columns, cut, fill_lines, number_text, seconds_text
 from sweep.cli.run import check_metrics
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from sweep.workflow.schemas import Model, NodeSchemas
 
 
-LABEL: Final = 12  # columns before what a label is about
-SHORT: Final = 60  # characters of one value of the first or last point
+_LABEL: Final = 12  # columns before what a label is about
+_SHORT: Final = 60  # characters of one value of the first or last point
 
 
 def plan_lines(forecast: Forecast) -> list[str]:
@@ -29,7 +29,7 @@ def plan_lines(forecast: Forecast) -> list[str]:
     plan = forecast.plan
     experiment = plan.experiment
     title = f"{experiment.name} — {experiment.description}" if experiment.description else experiment.name
-    lines = [*filled(title, rest="  "), *_lines("workflow", _workflow(forecast))]
+    lines = [*fill_lines(title, rest="  "), *_lines("workflow", _workflow(forecast))]
     for position, image in enumerate(plan.images.values()):
         lines.append(_line("source" if position == 0 else "", f"{image.shown}  {image.width}×{image.height}"))
     for position, text in enumerate(_axes(forecast) if plan.axes else ()):
@@ -54,12 +54,12 @@ def _line(label: str, text: str) -> str:
 
 def _lines(label: str, text: str) -> list[str]:
     """A label, and text as wide as the terminal allows."""
-    return filled(text, first=f"  {label:<10} ", rest=" " * (LABEL + 1))
+    return fill_lines(text, first=f"  {label:<10} ", rest=" " * (_LABEL + 1))
 
 
 def _wrapped(label: str, parts: list[str], between: str) -> list[str]:
     """Parts side by side, broken between parts only."""
-    room = columns() - LABEL - 1
+    room = columns() - _LABEL - 1
     lines: list[str] = []
     for part in parts:
         if lines and len(lines[-1]) + len(between) + len(part) <= room:
@@ -83,7 +83,7 @@ def _axes(forecast: Forecast) -> list[str]:
     axes = forecast.plan.axes
     counts = [f"{len(axis.levels):,}" for axis in axes]
     width, digits = max(map(len, (axis.name for axis in axes))), max(map(len, counts))
-    room = max(20, columns() - LABEL - 1 - width - digits - 5)
+    room = max(20, columns() - _LABEL - 1 - width - digits - 5)
     return [
         f"{axis.name:<{width}}  {count:>{digits}}   {cut(_values(axis, forecast), room)}"
         for axis, count in zip(axes, counts, strict=True)
@@ -151,18 +151,18 @@ def _estimate(forecast: Forecast) -> str:
 
 
 def _point(forecast: Forecast, index: int) -> list[str]:
-    first, *rest = (f"{name} {cut(_value(value), SHORT)}" for name, value in forecast.plan.grid[index].values.items())
+    first, *rest = (f"{name} {cut(_value(value), _SHORT)}" for name, value in forecast.plan.grid[index].values.items())
     return [f"{index:,}: {first}", *rest]
 
 
 def plan(
-    file: shared.ExperimentFile,
+    file: shared.ExperimentArgument,
     server: shared.Servers = None,
     set_: shared.Overrides = None,
     results: shared.ResultsRoot = Path("results"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     ca_file: shared.CaFile = None,
-    credentials: shared.Credentials = None,
+    credentials: shared.CredentialsOption = None,
 ) -> None:
     """Show what a run would do, and render nothing.
 

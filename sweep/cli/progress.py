@@ -11,15 +11,16 @@ from contextlib import suppress
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Final, Literal, Protocol, Self, TypeAlias
 
-from sweep.cli.console import clock_text, console, cut, filled, number_text
+from sweep.cli.console import clock_text, console, cut, fill_lines, number_text
 from sweep.engine import events
 from sweep.engine.events import ServerTally, Tally
+from sweep.types import Scalar
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-SHORT = 40  # characters of one value in a line about a point
+_SHORT = 40  # characters of one value in a line about a point
 
 
 def server_text(server: ServerTally, tally: Tally, now: float) -> str:
@@ -47,7 +48,7 @@ def count_text(tally: Tally, now: float) -> str:
     return "  ".join(parts)
 
 
-def sentence(event: events.Event) -> str:
+def describe_event(event: events.Event) -> str:
     """What a person should read of an event; empty where the numbers say it all."""
     if isinstance(event, events.RunStarted):
         return _header(event)
@@ -79,12 +80,12 @@ def _values(event: events.Failed) -> str:
     return " · ".join(f"{name} {_short(value)}" for name, value in event.values.items()) or f"point {event.index}"
 
 
-def _short(value: events.Scalar) -> str:
+def _short(value: Scalar) -> str:
     text = number_text(value) if isinstance(value, float) else " ".join(str(value).split())
-    return cut(text, SHORT)
+    return cut(text, _SHORT)
 
 
-MOST: Final = 10  # lines about failures, and about retries, before they are only counted
+_MOST: Final = 10  # lines about failures, and about retries, before they are only counted
 MORE: Final[Mapping[type[events.Event], str]] = {
     events.Failed: "  more failures are only counted here; the table has each with its error",
     events.Retrying: "  more retries are not told one by one",
@@ -92,7 +93,7 @@ MORE: Final[Mapping[type[events.Event], str]] = {
 Style: TypeAlias = Literal["auto", "rich", "plain", "json", "none"]
 
 
-class Progress(Protocol):
+class ProgressDisplay(Protocol):
     """Listens to a run between `__enter__` and `__exit__`."""
 
     def __enter__(self) -> Self: ...
@@ -104,11 +105,11 @@ class Progress(Protocol):
         ...
 
 
-def progress(style: Style) -> Progress:
+def progress(style: Style) -> ProgressDisplay:
     """The display for a style; `auto` is bars in a terminal and plain lines elsewhere."""
     if style == "auto":
         style = "rich" if sys.stderr.isatty() else "plain"
-    return {"rich": Bars, "plain": Lines, "json": JsonLines, "none": Silence}[style]()
+    return {"rich": Bars, "plain": LineProgress, "json": JsonLines, "none": Silence}[style]()
 
 
 class Silence:
@@ -184,9 +185,9 @@ class Headed(Silence):
         """The event's sentence; of failures and retries the first few, then that there are more."""
         kind = type(event)
         if kind not in MORE:
-            return sentence(event)
+            return describe_event(event)
         self._repeated[kind] = count = self._repeated.get(kind, 0) + 1
-        return sentence(event) if count <= MOST else MORE[kind] if count == MOST + 1 else ""
+        return describe_event(event) if count <= _MOST else MORE[kind] if count == _MOST + 1 else ""
 
     def _release(self) -> None:
         early, self._early = self._early, None
@@ -194,7 +195,7 @@ class Headed(Silence):
             self._show(text, event)
 
 
-class Lines(Headed):
+class LineProgress(Headed):
     """Plain lines on stderr: what happened, and a count every so often."""
 
     EVERY = 10.0  # seconds between counts
@@ -251,7 +252,7 @@ class Bars(Headed):
         """Failures in red; a retry in one line, as it will be told again should it fail for good."""
         width = self._console.width
         style = "red" if isinstance(event, events.Failed) else None
-        lines = [cut(text, width)] if isinstance(event, events.Retrying) else filled(text, rest="    ", width=width)
+        lines = [cut(text, width)] if isinstance(event, events.Retrying) else fill_lines(text, rest="    ", width=width)
         with suppress(OSError):  # the terminal is gone
             for line in lines:
                 self._console.print(line, style=style)

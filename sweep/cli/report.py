@@ -13,8 +13,8 @@ from sweep.cli import options as shared
 Open = Annotated[bool, typer.Option("--open", help="Open it in the browser.")]
 
 
-def report(
-    run: shared.Run,
+def report_command(
+    run: shared.RunArgument,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -30,21 +30,21 @@ def report(
     """
     from sweep.cli.console import counting, say
     from sweep.cli.options import results_folder
-    from sweep.record.results import Results, write_tables
+    from sweep.record.results import RecordedResults, write_tables
     from sweep.report.report import report as make
 
     folder = results_folder(run, results)
     with counting("measuring") as count:
         page = make(folder, out=output, progress=count)
     say(str(page))
-    Results.open(folder).counts()  # the page says what is damaged, and so does the exit code
+    RecordedResults.open(folder).counts()  # the page says what is damaged, and so does the exit code
     write_tables(folder)
     if open_:
         typer.launch(page.resolve().as_uri())
 
 
 def view(
-    run: shared.Run,
+    run: shared.RunArgument,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.", metavar="N")
     ] = 0,

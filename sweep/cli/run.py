@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sweep.engine.options import RunOptions
     from sweep.engine.run import RunSummary
     from sweep.experiment.experiment import Experiment
-    from sweep.report.live import View
+    from sweep.report.live import LiveView
     from sweep.servers.base import Server
     from sweep.study.schema import StudyJson
 
@@ -59,7 +59,7 @@ Board: TypeAlias = Annotated[
 Intermediate: TypeAlias = Annotated[
     bool, typer.Option("--intermediate", help="Keep the pictures out of the server's gallery.")
 ]
-Progress: TypeAlias = Annotated[
+ProgressOption: TypeAlias = Annotated[
     Literal["auto", "rich", "plain", "json", "none"],
     typer.Option(help="How progress is shown: auto, rich, plain, json or none.", metavar="HOW"),
 ]
@@ -69,7 +69,7 @@ Report: TypeAlias = Annotated[
 ViewOption: TypeAlias = Annotated[bool, typer.Option("--view", help="Open a page that shows pictures as they arrive.")]
 
 
-PageOf: TypeAlias = Callable[[Path], AbstractAsyncContextManager["View"]]
+PageOf: TypeAlias = Callable[[Path], AbstractAsyncContextManager["LiveView"]]
 
 
 @asynccontextmanager
@@ -136,11 +136,11 @@ def quickest() -> dict[str, bool]:
     return {"use_uvloop": find_spec("uvloop") is not None}
 
 
-MOST = 1000  # levels of an axis that a live page shows before they are rendered
+_MOST = 1000  # levels of an axis that a live page shows before they are rendered
 
 
-def run(
-    file: shared.ExperimentFile,
+def run_command(
+    file: shared.ExperimentArgument,
     server: shared.Servers = None,
     set_: shared.Overrides = None,
     results: shared.ResultsRoot = Path("results"),
@@ -154,12 +154,12 @@ def run(
     idle_only: IdleOnly = False,
     board: Board = None,
     intermediate: Intermediate = False,
-    progress: Progress = "auto",
+    progress: ProgressOption = "auto",
     report: Report = True,
     view: ViewOption = False,
-    queue: shared.Queue = "default",
+    queue: shared.QueueOption = "default",
     ca_file: shared.CaFile = None,
-    credentials: shared.Credentials = None,
+    credentials: shared.CredentialsOption = None,
 ) -> int:
     """Render every point of an experiment not rendered yet.
 
@@ -189,7 +189,7 @@ def run(
     if idle_only and queue != "default":
         raise UsageError("--idle-only looks at one queue only.", hint="Leave out --queue.")
     access = Access.of(server, ca_file, credentials, queue)
-    return rendered(experiment, access, options, Show(style=progress, view=view, report=report), results)
+    return render_alone(experiment, access, options, Show(style=progress, view=view, report=report), results)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,11 +208,11 @@ class Show:
 
         from sweep.report.live import view_server
 
-        known = [axis for axis in experiment.axes if axis.name not in experiment.undrawn and len(axis.levels) <= MOST]
+        known = [axis for axis in experiment.axes if axis.name not in experiment.undrawn and len(axis.levels) <= _MOST]
         return partial(view_server, levels={axis.name: [level.value for level in axis.levels] for axis in known})
 
 
-def rendered(experiment: Experiment, access: Access, options: RunOptions, show: Show, results: Path) -> int:
+def render_alone(experiment: Experiment, access: Access, options: RunOptions, show: Show, results: Path) -> int:
     """Render what is open of an experiment, say what came of it, and give the exit code."""
     import anyio
 

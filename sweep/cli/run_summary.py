@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sweep.cli.console import columns, console, filled, seconds_text
+from sweep.cli.console import columns, console, fill_lines, seconds_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sweep.study.schema import MetricFacts, StudyJson
 
 
-MOST_LEVELS: Final = 12  # of one axis in the table; a longer axis is told by its ends
+MOST_LEVELS_SHOWN: Final = 12  # of one axis in the table; a longer axis is told by its ends
 MOST_POINTS: Final = 50_000  # of a run whose table is summed up in the terminal
 AXIS: Final = 24  # columns of an axis' name at most
 FIGURE: Final = 5  # columns of a number at least
@@ -26,10 +26,10 @@ MANY: Final = 96  # columns from which there is room for a third metric
 
 def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
     """`131 of 132 done in 2 min 51 s, 1 failed (…); …`, then the paths. `stale`: the report is from before the run."""
-    lines = filled(_headline(summary), rest="  ")
+    lines = fill_lines(_headline(summary), rest="  ")
     if summary.former:
         words = "1 earlier point is" if summary.former == 1 else f"{summary.former:,} earlier points are"
-        lines += filled(
+        lines += fill_lines(
             f"{words} kept that the experiment no longer has: sweep table {summary.folder} --all shows them.",
             first="  ",
             rest="  ",
@@ -41,7 +41,7 @@ def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
     if stale and (summary.folder / "report.html").is_file():
         lines.append(f"  The report is from before this run: sweep report {summary.folder} renews it.")
     if summary.hint:
-        lines += filled(summary.hint, first="  ", rest="  ")
+        lines += fill_lines(summary.hint, first="  ", rest="  ")
     return lines
 
 
@@ -60,12 +60,12 @@ def _headline(summary: RunSummary) -> str:
 
 def _why(summary: RunSummary) -> str:
     """The commonest error of the failed rows."""
-    from sweep.record.results import Results
+    from sweep.record.results import RecordedResults
     from sweep.record.status import failures
 
     if summary.points > MOST_POINTS:
         return ""
-    said = failures(Results.open(summary.folder).rows())
+    said = failures(RecordedResults.open(summary.folder).rows())
     if not said:
         return ""
     (commonest, _), *others = said.most_common()
@@ -78,18 +78,18 @@ def finding_lines(study: StudyJson) -> list[str]:
     """What the study says first, a paragraph a sentence."""
     from sweep.study.findings import headline_sentences
 
-    return [line for text in headline_sentences(study) for line in filled(text, rest="  ")]
+    return [line for text in headline_sentences(study) for line in fill_lines(text, rest="  ")]
 
 
 def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
     """Done, failed, rendering time and a few metrics' means by the values of each axis; None where nothing varies."""
     from rich.table import Table
 
-    from sweep.record.results import Results
+    from sweep.record.results import RecordedResults
     from sweep.record.status import marginals
     from sweep.study.findings import headline_metrics
 
-    results = Results.open(folder)
+    results = RecordedResults.open(folder)
     axes = [name for name, _ in results.axes]
     if not axes or results.counts().points > MOST_POINTS:
         return None
@@ -133,9 +133,9 @@ def _heading(metric: MetricFacts) -> str:
 
 def _shown(group: list[Marginal]) -> list[Marginal | int]:
     """The values of an axis; of a long one its ends, and between them how many are left out."""
-    if len(group) <= MOST_LEVELS:
+    if len(group) <= MOST_LEVELS_SHOWN:
         return list(group)
-    half = MOST_LEVELS // 2
+    half = MOST_LEVELS_SHOWN // 2
     return [*group[:half], len(group) - 2 * half, *group[-half:]]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from sweep.sandbox.options import Faults
+    from sweep.sandbox.options import FaultInjection
 
 
 def sandbox(
@@ -58,7 +58,7 @@ def sandbox(
     import anyio
 
     from sweep.cli.console import say
-    from sweep.sandbox.app import serve
+    from sweep.sandbox.app import serve_sandbox
     from sweep.sandbox.options import SandboxOptions
 
     chosen = SandboxOptions(
@@ -75,7 +75,7 @@ def sandbox(
         root=root,
         faults=_faults(fail_rate, fault or []),
     )
-    anyio.run(serve, chosen, say)
+    anyio.run(serve_sandbox, chosen, say)
 
 
 def _models(text: str) -> tuple[str, ...]:
@@ -96,13 +96,13 @@ def _users(given: list[str]) -> dict[str, str]:
     return {email: password for email, _, password in pairs}
 
 
-def _faults(fail_rate: float, given: list[str]) -> Faults:
+def _faults(fail_rate: float, given: list[str]) -> FaultInjection:
     from dataclasses import fields
 
     from sweep.errors import UsageError, did_you_mean
-    from sweep.sandbox.options import Faults
+    from sweep.sandbox.options import FaultInjection
 
-    names = [field.name for field in fields(Faults) if field.type == "float"]
+    names = [field.name for field in fields(FaultInjection) if field.type == "float"]
     chosen: dict[str, float] = {"fail_rate": fail_rate}
     for text in given:
         name, _, share = text.partition("=")
@@ -114,4 +114,4 @@ def _faults(fail_rate: float, given: list[str]) -> Faults:
             chosen[name] = float(share)
         except ValueError:
             raise UsageError(f"{text!r} gives no share.", hint=f"Write {name}=0.05 for one in twenty.") from None
-    return Faults(**chosen)  # type: ignore[arg-type]
+    return FaultInjection(**chosen)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from sweep.cli import options as shared
 
 
 def sheet(
-    run: shared.Run,
+    run: shared.RunArgument,
     x: Annotated[str | None, typer.Option("--x", help="Axis across.", show_default=False, metavar="AXIS")] = None,
     y: Annotated[str | None, typer.Option("--y", help="Axis down.", show_default=False, metavar="AXIS")] = None,
     animate: Annotated[

@@ -11,10 +11,10 @@ import typer
 from sweep.cli import options as shared
 
 if TYPE_CHECKING:
-    from sweep.record.status import Standing
+    from sweep.record.status import FolderStatus
 
 
-def status(
+def status_command(
     run: shared.AnyRun = None,
     results: shared.ResultsRoot = Path("results"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object; without RUN a list of them.")] = False,
@@ -25,11 +25,11 @@ def status(
     """
     from sweep.cli.console import say
     from sweep.cli.options import results_folder
-    from sweep.record.status import standing
+    from sweep.record.status import folder_status
 
     if run is None:
         return _all(results, as_json=as_json)
-    found = standing(results_folder(run, results))
+    found = folder_status(results_folder(run, results))
     for line in [_json(found.to_json())] if as_json else _one(found):
         say(line)
     return 0
@@ -40,13 +40,13 @@ def _all(root: Path, *, as_json: bool) -> int:
     from sweep.cli.console import complain, say
     from sweep.cli.options import NONE_YET, known_runs
     from sweep.errors import RecordError
-    from sweep.record.status import standing
+    from sweep.record.status import folder_status
 
-    found: list[Standing] = []
+    found: list[FolderStatus] = []
     unread: list[RecordError] = []
     for name in known_runs(root):
         try:
-            found.append(standing(root / name))
+            found.append(folder_status(root / name))
         except RecordError as error:
             unread.append(error)
     lines = [_json([each.to_json() for each in found])] if as_json else _table(found)
@@ -61,7 +61,7 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _one(found: Standing) -> list[str]:
+def _one(found: FolderStatus) -> list[str]:
     """How far, and what is missing."""
     lines = [f"{Path(found.folder).name}  {_done(found)} done{_share(found)}"]
     for word, count in (
@@ -77,7 +77,7 @@ def _one(found: Standing) -> list[str]:
     return [*lines, f"  {'last run':<12} {found.run}"]
 
 
-def _table(all_found: list[Standing]) -> list[str]:
+def _table(all_found: list[FolderStatus]) -> list[str]:
     """A line a run, in columns."""
     rows = [
         (
@@ -94,9 +94,9 @@ def _table(all_found: list[Standing]) -> list[str]:
     return [f"{a:<{name}}  {b:>{done}}  {c:>{share}}  {d:>{failed}}{gap}{e}" for a, b, c, d, e in rows]
 
 
-def _done(found: Standing) -> str:
+def _done(found: FolderStatus) -> str:
     return f"{found.completed:,}/{found.points:,}"
 
 
-def _share(found: Standing) -> str:
+def _share(found: FolderStatus) -> str:
     return f"  {100 * found.completed // found.points} %" if found.points else ""

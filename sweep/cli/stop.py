@@ -7,7 +7,7 @@ from pathlib import Path
 from sweep.cli import options as shared
 
 
-def stop(run: shared.Run, results: shared.ResultsRoot = Path("results")) -> None:
+def stop(run: shared.RunArgument, results: shared.ResultsRoot = Path("results")) -> None:
     """Have a run finish what is in flight, and end.
 
     As Ctrl-C does in its own terminal.
@@ -15,7 +15,7 @@ def stop(run: shared.Run, results: shared.ResultsRoot = Path("results")) -> None
     _ask(run, results, 1)
 
 
-def cancel(run: shared.Run, results: shared.ResultsRoot = Path("results")) -> None:
+def cancel(run: shared.RunArgument, results: shared.ResultsRoot = Path("results")) -> None:
     """Have a run cancel what it has on its servers, and end.
 
     As a second Ctrl-C does in its own terminal. Other people's items are not touched.

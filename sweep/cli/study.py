@@ -14,11 +14,11 @@ from sweep.cli import options as shared
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sweep.study.schema import Design, Effects, Sentence, Share, StudyJson
+    from sweep.study.schema import DesignFacts, Effects, Sentence, Share, StudyJson
     from sweep.study.study import Study
 
 
-LABEL: Final = 25  # columns of a metric's name at most
+_LABEL: Final = 25  # columns of a metric's name at most
 ELSE: Final = "else"  # what no axis explains alone
 GAP: Final = 2
 
@@ -26,7 +26,7 @@ GAP: Final = 2
 def share_tables(study: StudyJson, width: int) -> list[Table]:
     """As many tables as it takes to show every axis within `width` columns; none where nothing could be split."""
     effects = [effect for effect in study["effects"] if effect["shares"]]
-    labels = {metric["name"]: metric["label"][:LABEL] for metric in study["metrics"]}
+    labels = {metric["name"]: metric["label"][:_LABEL] for metric in study["metrics"]}
     columns = [[name, *(_cell(effect, name) for effect in effects)] for name in _axes(study, effects)]
     columns.append([ELSE, *map(_else, effects)])
     first = ["", *(labels[effect["metric"]] for effect in effects)]
@@ -109,8 +109,8 @@ Baseline = Annotated[
 ]
 
 
-def study(
-    run: shared.Run,
+def study_command(
+    run: shared.RunArgument,
     metric: Metrics = None,
     baseline: Baseline = None,
     workers: Annotated[
@@ -160,7 +160,7 @@ def study(
         _more(made.data, run)
 
 
-def design_line(design: Design) -> str:
+def design_line(design: DesignFacts) -> str:
     """As in "132 pictures · 4 seeds · compared with the source"."""
     pictures, seeds = design["pictures"], design["seeds"]
     parts = [f"{pictures:,} picture{'s' if pictures != 1 else ''}"]
@@ -208,10 +208,10 @@ def _everything(study: StudyJson) -> None:
 
 
 def _print(said: Sequence[Sentence], first: str = "") -> None:
-    from sweep.cli.console import filled, say
+    from sweep.cli.console import fill_lines, say
 
     for each in said:
-        for line in filled(each["text"], first=first, rest=first + "  "):
+        for line in fill_lines(each["text"], first=first, rest=first + "  "):
             say(line)
 
 
@@ -235,13 +235,13 @@ def measured_study(
 
 def _table(study: StudyJson) -> None:
     """Shares of variance, a line a metric."""
-    from sweep.cli.console import columns, filled, say
+    from sweep.cli.console import columns, fill_lines, say
     from sweep.cli.run_summary import show_table
 
     tables = share_tables(study, columns())
     if tables:
         say()
-        for line in filled(caption(study)):
+        for line in fill_lines(caption(study)):
             say(line)
     for table in tables:
         show_table(table)

@@ -11,18 +11,18 @@ import typer
 from sweep.cli import options as shared
 
 if TYPE_CHECKING:
-    from sweep.record.results import Results
+    from sweep.record.results import RecordedResults
     from sweep.record.rows import Where
 
 
-Format: TypeAlias = Literal["csv", "parquet", "json", "md"]
-FORMS: Final[Mapping[str, Format]] = {".csv": "csv", ".parquet": "parquet", ".json": "json", ".md": "md"}
+TableFormat: TypeAlias = Literal["csv", "parquet", "json", "md"]
+FORMS: Final[Mapping[str, TableFormat]] = {".csv": "csv", ".parquet": "parquet", ".json": "json", ".md": "md"}
 
 
 def table(
-    run: shared.Run,
+    run: shared.RunArgument,
     form: Annotated[
-        Format | None,
+        TableFormat | None,
         typer.Option(
             "--format",
             "-f",
@@ -54,9 +54,9 @@ def table(
 
     from sweep.cli.options import results_folder
     from sweep.errors import UsageError
-    from sweep.record.results import Results
+    from sweep.record.results import RecordedResults
 
-    opened = Results.open(results_folder(run, results))
+    opened = RecordedResults.open(results_folder(run, results))
     rows = _filter(opened, where, former=former) if where else None
     form = form or _form_of(output)
     if form == "parquet":
@@ -69,12 +69,12 @@ def table(
         opened.stream(sys.stdout, form, all=former, where=rows)
 
 
-def _form_of(output: Path | None) -> Format:
+def _form_of(output: Path | None) -> TableFormat:
     """What the file's ending asks for; CSV where it says nothing."""
     return FORMS.get(output.suffix.lower(), "csv") if output else "csv"
 
 
-def _filter(opened: Results, where: str, *, former: bool) -> Where:
+def _filter(opened: RecordedResults, where: str, *, former: bool) -> Where:
     """`where` as a test of rows. Raises UsageError where it cannot be read."""
     from sweep.errors import UsageError
     from sweep.experiment.conditions import ConditionError, NamedAxis, ValueKind, compile_clause

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def verify(
-    run: shared.Run,
+    run: shared.RunArgument,
     repair: Annotated[bool, typer.Option("--repair", help="Render variations with damaged pictures again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON list.")] = False,
     server: shared.Servers = None,
     results: shared.ResultsRoot = Path("results"),
     ca_file: shared.CaFile = None,
-    credentials: shared.Credentials = None,
+    credentials: shared.CredentialsOption = None,
 ) -> int:
     """Check every file of a run against its hash.
 
@@ -34,10 +34,10 @@ def verify(
     from sweep.cli.console import say
     from sweep.cli.options import results_folder
     from sweep.cli.servers import Access
-    from sweep.record.results import Results
+    from sweep.record.results import RecordedResults
 
     folder = results_folder(run, results)
-    findings = Results.open(folder).verify()
+    findings = RecordedResults.open(folder).verify()
     if as_json:
         say(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))
     else:
@@ -81,18 +81,18 @@ def _repaired(folder: Path, findings: list[Finding], access: Access, tell: Calla
 
 def _on_sandbox(folder: Path) -> bool:
     """Whether the last run needed no server of anybody's."""
-    from sweep.record.results import Results
+    from sweep.record.results import RecordedResults
 
-    servers = Results.open(folder).runs()[-1].facts.servers
+    servers = RecordedResults.open(folder).runs()[-1].facts.servers
     return bool(servers) and all(server.get("sandbox") == "true" for server in servers)
 
 
 def _render(folder: Path, access: Access) -> int:
     """What is open of the experiment as it was run, into the folder as it is called now."""
-    from sweep.cli.run import Show, rendered
+    from sweep.cli.run import Show, render_alone
     from sweep.engine.options import RunOptions
     from sweep.experiment.experiment import Experiment
 
     experiment = Experiment.load(folder / "experiment.yaml", [f"name={json.dumps(folder.name)}"])
     options = RunOptions(board=experiment.board, command=("sweep", *sys.argv[1:]))
-    return rendered(experiment, access, options, Show(), folder.parent)
+    return render_alone(experiment, access, options, Show(), folder.parent)

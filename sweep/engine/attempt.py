@@ -29,10 +29,10 @@ from sweep.errors import (
     VariationError,
 )
 from sweep.plan.plan import Instance
-from sweep.record.base import Failure, Intent, Journal, Point, Rendering, Standing, Times
+from sweep.record.base import Failure, Intent, Journal, JournalPoint, KeyStatus, Rendering, Times
 from sweep.record.files import Checkpoint, no_checkpoint
 from sweep.record.images import ImageStore
-from sweep.servers.base import Ended, Rendered, ServerImage, Started, Submission, Ticket
+from sweep.servers.base import ItemEnded, ItemStarted, Rendered, ServerImage, Submission, Ticket
 from sweep.servers.invokeai.responses import TIMED_OUT, NoAnswerError
 
 
@@ -41,12 +41,12 @@ class Flight:
     """An item at a server, or on its way there, and the points it renders."""
 
     member: Member
-    points: tuple[Point, ...]
+    points: tuple[JournalPoint, ...]
     outputs: tuple[str, ...]  # the nodes that give their pictures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class RunContext:
     """Shared by every attempt of a run. `flights` is by batch id: what stage 2 of a stop has to cancel."""
 
     journal: Journal
@@ -65,7 +65,7 @@ class Desk:
     chance: random.Random = field(default_factory=random.Random)
     flights: dict[str, Flight] = field(default_factory=dict)
 
-    def stem(self, point: Point) -> str:
+    def stem(self, point: JournalPoint) -> str:
         """The name of a variation's picture file, without its ending."""
         return self.store.stem(point.index, point.values, self.kinds)
 
@@ -81,13 +81,13 @@ class Next:
 class Settlement:
     """Writes the outcomes of one job at one server."""
 
-    def __init__(self, desk: Desk, member: Member, job: Job, points: dict[str, Point]) -> None:
+    def __init__(self, desk: RunContext, member: Member, job: Job, points: dict[str, JournalPoint]) -> None:
         self._desk = desk
         self._member = member
         self._job = job
         self._points = points
 
-    def times(self, key: str, ended: Ended) -> Times:
+    def times(self, key: str, ended: ItemEnded) -> Times:
         """When the server had the variation: of an item of several, its equal share, since they run interleaved."""
         begun, done = ended.started_at, ended.finished_at
         if begun and done and len(self._points) > 1:
@@ -96,7 +96,7 @@ class Settlement:
             done = begun + share
         return Times(queued_at=ended.queued_at, started_at=begun, finished_at=done)
 
-    async def complete(self, instance: Instance, renderings: Sequence[Rendering], ended: Ended) -> None:
+    async def complete(self, instance: Instance, renderings: Sequence[Rendering], ended: ItemEnded) -> None:
         """Its pictures are on disk."""
         times = self.times(instance.key, ended)
         await self._desk.journal.complete(instance.key, renderings, times)
@@ -172,13 +172,15 @@ def _sentence(error: AttemptError) -> str:
     return f"{error.kind}: {error.message}"
 
 
-TRIES: Final = 8  # to fetch one picture: it was paid for, so it is asked for more often than a rendering is tried
+DOWNLOAD_TRIES: Final = (
+    8  # to fetch one picture: it was paid for, so it is asked for more often than a rendering is tried
+)
 
 
-class Pictures:
+class ItemDownloads:
     """The pictures of one item, each fetched once, as soon as it is known."""
 
-    def __init__(self, desk: Desk, member: Member, package: Package, points: dict[str, Point]) -> None:
+    def __init__(self, desk: RunContext, member: Member, package: Package, points: dict[str, JournalPoint]) -> None:
         self._desk = desk
         self._member = member
         self._package = package
@@ -218,7 +220,7 @@ class Pictures:
 
 
 async def _bring(
-    desk: Desk, member: Member, point: Point, image: ServerImage, ordinal: int
+    desk: RunContext, member: Member, point: JournalPoint, image: ServerImage, ordinal: int
 ) -> Rendering | AttemptError:
     """Fetch one picture, verify it and write it; `ordinal` counts the pictures of a variation from 0.
 
@@ -232,7 +234,7 @@ async def _bring(
                 data = await member.server.fetch(image, desk.options.max_image_bytes)
                 desk.checkpoint(checkpoints.FETCHED)
                 saved = await desk.store.save(data, desk.stem(point), point.key, ordinal)
-            desk.checkpoint(checkpoints.SAVED)
+            desk.checkpoint(checkpoints._SAVED)
             return Rendering(
                 path=saved.path,
                 image_name=image.name,
@@ -245,7 +247,9 @@ async def _bring(
             )
         except TransientError as error:
             tries += 1
-            if tries >= (desk.options.attempts if isinstance(error, (NoAnswerError, OverloadedError)) else TRIES):
+            if tries >= (
+                desk.options.attempts if isinstance(error, (NoAnswerError, OverloadedError)) else DOWNLOAD_TRIES
+            ):
                 return error
             asked = error.retry_after if isinstance(error, OverloadedError) else None
             await anyio.sleep(desk.options.backoff.delay(tries, desk.chance, asked))
@@ -260,7 +264,7 @@ MOST_STRANDINGS: Final = 12  # of one job: a server that leaves at it every time
 class Attempt:
     """`run` takes a job as far as it goes at one server and says what is left of it."""
 
-    def __init__(self, desk: Desk, member: Member, job: Job, give_slot_back: Callable[[], None]) -> None:
+    def __init__(self, desk: RunContext, member: Member, job: Job, give_slot_back: Callable[[], None]) -> None:
         self._desk = desk
         self._member = member
         self._job = job
@@ -269,7 +273,7 @@ class Attempt:
         self._points = {instance.key: point(instance) for instance in job.instances}
         self._package = Package.adopted(job.instances, job.intents) if job.intents else Package.of(job.instances)
         self._settle = Settlement(desk, member, job, self._points)
-        self._pictures = Pictures(desk, member, self._package, self._points)
+        self._pictures = ItemDownloads(desk, member, self._package, self._points)
 
     async def run(self) -> list[Next]:
         """Raises RecordError where the record cannot be written; all else is a row, or another attempt.
@@ -334,13 +338,13 @@ class Attempt:
             self._desk.flights.pop(self._intents[0].batch_id, None)
             self._intents = ()
             self._package = Package.of(self._job.instances)
-            self._pictures = Pictures(self._desk, self._member, self._package, self._points)
+            self._pictures = ItemDownloads(self._desk, self._member, self._package, self._points)
 
     async def _intend(self) -> None:
         standing = self._job.standing
         if standing is None or self._job.intents:
             standing = await self._desk.journal.standing(list(self._points))
-        numbers = {key: 1 + standing.get(key, Standing()).attempts for key in self._points}
+        numbers = {key: 1 + standing.get(key, KeyStatus()).attempts for key in self._points}
         chosen = batch_id(self._desk.destination, self._desk.run, numbers)
         self._intents = tuple(
             Intent(
@@ -403,14 +407,14 @@ class Attempt:
         except AttemptError as error:
             raise _UnknownError(error.message) from error
 
-    async def _follow(self, ticket: Ticket) -> Ended:
+    async def _follow(self, ticket: Ticket) -> ItemEnded:
         """Listen until the item ends, fetching each picture as soon as it is there."""
-        ended: Ended | AttemptError | ServerError = ItemLostError("the server stopped telling about the item")
+        ended: ItemEnded | AttemptError | ServerError = ItemLostError("the server stopped telling about the item")
         async with tasks() as fetching:
             try:
                 async with aclosing(self._member.server.hear(ticket)) as told:  # type: ignore[type-var]
                     async for event in told:
-                        if isinstance(event, Started):
+                        if isinstance(event, ItemStarted):
                             self._tell_started()
                         elif isinstance(event, Rendered):
                             self._pictures.fetch(event.image, fetching)
@@ -422,7 +426,7 @@ class Attempt:
                 ended = _UnknownError(error.message)
             except (AttemptError, ServerError) as error:
                 ended = error
-            if isinstance(ended, Ended):
+            if isinstance(ended, ItemEnded):
                 self._give_slot_back()
                 self._desk.checkpoint(checkpoints.ENDED)
                 self._learn(ended)
@@ -431,11 +435,11 @@ class Attempt:
                     await together(*(self._desk.journal.rendered(key, when) for key, when in times.items()))
                 for image in ended.images:
                     self._pictures.fetch(image, fetching)
-        if isinstance(ended, Ended):
+        if isinstance(ended, ItemEnded):
             return ended
         raise ended
 
-    def _learn(self, ended: Ended) -> None:
+    def _learn(self, ended: ItemEnded) -> None:
         if ended.error is None:
             begun, done = ended.started_at, ended.finished_at
             seconds = (done - begun).total_seconds() if begun and done else 0.0
@@ -445,7 +449,7 @@ class Attempt:
         for known in self._points.values():
             self._desk.listener(events.Started(key=known.key, index=known.index, server=self._member.name))
 
-    async def _conclude(self, ended: Ended) -> list[Next]:
+    async def _conclude(self, ended: ItemEnded) -> list[Next]:
         """Give each variation of the item its due: its pictures, its error, or another attempt."""
         left: list[Next] = []
         error = ended.error or VariationError("the workflow ended without a picture", kind="NoImage")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-Scalar: TypeAlias = str | int | float | bool | None
+from sweep.types import Scalar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ Listener: TypeAlias = Callable[[Event], None]
 
 
 WINDOW: Final = 60.0  # seconds over which a rate is taken
-FEW: Final = 10  # pictures that a rate is taken from at least
+_FEW: Final = 10  # pictures that a rate is taken from at least
 
 
 @dataclass(slots=True)
@@ -131,7 +131,7 @@ class ServerTally:
     def rate(self, now: float, began: float) -> float:
         """Pictures a second over the last minute; where few came in it, over the last few."""
         recent = sum(at >= now - WINDOW for at in self.finished)
-        count = min(max(recent, FEW), len(self.finished))
+        count = min(max(recent, _FEW), len(self.finished))
         if count < len(self.finished):
             start = self.finished[-count - 1]
         elif self.done == len(self.finished):

@@ -54,8 +54,8 @@ class Backoff:
         return drawn if at_least is None else max(drawn, at_least)
 
 
-MOST: Final = 64  # variations an item
-LONGEST: Final = 10.0  # seconds an item may take
+MOST_FUSED: Final = 64  # variations an item
+LONGEST_BACKOFF: Final = 10.0  # seconds an item may take
 SHARE: Final = 0.05  # of the variations' own time: a fixed time below this is not worth a longer item
 REMEMBERED: Final = 5  # items whose fixed time is looked at
 SECOND: Final = 4  # variations of the item that is compared with the first
@@ -64,7 +64,7 @@ SECOND: Final = 4  # variations of the item that is compared with the first
 class FusionSize:
     """The size for one server; `chosen` where a person said it."""
 
-    def __init__(self, chosen: int | None = None, *, most: int = MOST, longest: float = LONGEST) -> None:
+    def __init__(self, chosen: int | None = None, *, most: int = MOST_FUSED, longest: float = LONGEST_BACKOFF) -> None:
         self._chosen = chosen
         self._most = most
         self._longest = longest
@@ -127,7 +127,7 @@ class FusionSize:
         return self._most if each <= 0 else ceil(fixed / (SHARE * each))
 
 
-class Place:
+class ItemSlot:
     """What one item holds. Giving back twice changes nothing."""
 
     def __init__(self, slots: anyio.CapacityLimiter, places: anyio.CapacityLimiter) -> None:
@@ -148,15 +148,15 @@ class Place:
             self._places = None
 
 
-class Places:
+class RunSlots:
     """All places of a run: `most` items may be rendering, downloading or being written."""
 
     def __init__(self, most: int) -> None:
         self._places = anyio.CapacityLimiter(most)
 
-    async def enter(self, slots: anyio.CapacityLimiter) -> Place:
+    async def enter(self, slots: anyio.CapacityLimiter) -> ItemSlot:
         """Wait for a place and a slot at a server."""
-        place = Place(slots, self._places)
+        place = ItemSlot(slots, self._places)
         await self._places.acquire_on_behalf_of(place)
         try:
             await slots.acquire_on_behalf_of(place)

@@ -128,7 +128,7 @@ INTENDED: Final = "attempt.intended"  # on record, and nothing sent
 TAKEN: Final = "attempt.taken"  # the server has it, the record does not know
 ENDED: Final = "attempt.ended"  # the server is done, the record does not know
 FETCHED: Final = "attempt.fetched"  # a picture is in memory
-SAVED: Final = "attempt.saved"  # a picture is on disk, the record does not know
+_SAVED: Final = "attempt.saved"  # a picture is on disk, the record does not know
 
-ENGINE_POINTS: Final = (INTENDED, TAKEN, ENDED, FETCHED, SAVED)
+ENGINE_POINTS: Final = (INTENDED, TAKEN, ENDED, FETCHED, _SAVED)
 """In this order, for every attempt that goes well."""

@@ -16,18 +16,18 @@ from anyio.abc import TaskGroup
 
 from sweep.engine import events
 from sweep.engine import startup as space
-from sweep.engine.attempt import Attempt, Desk
-from sweep.engine.limits import Place, Places
+from sweep.engine.attempt import Attempt, RunContext
+from sweep.engine.limits import ItemSlot, RunSlots
 from sweep.engine.options import RunOptions, Verdict
 from sweep.engine.server_pool import Member, Pool, cancel_abandoned, check_models, open_member
 from sweep.engine.shutdown import Stop, cancel_flights, watch_requests
-from sweep.engine.startup import Preparation, fresh_instances, open_jobs, prepared
+from sweep.engine.startup import Preparation, fresh_instances, open_jobs, prepare
 from sweep.engine.task_groups import tasks
-from sweep.engine.work_queue import Job, Twins, Work
+from sweep.engine.work_queue import Job, Twins, WorkQueue
 from sweep.errors import RecordError, ServerError, StoppedError, SweepError, VariationError
 from sweep.record.base import Counts, Intent
 from sweep.record.files import Checkpoint, free_bytes, no_checkpoint
-from sweep.record.results import CSV, Results, write_tables
+from sweep.record.results import CSV, RecordedResults, write_tables
 from sweep.servers.base import Server
 from sweep.servers.connect import connect
 
@@ -40,7 +40,7 @@ Ending: TypeAlias = Literal[
     "completed", "failures", "stopped-by-failures", "interrupted", "cancelled", "no-server", "record-broken"
 ]
 
-INTERRUPTED: Final = 130
+RUN_INTERRUPTED: Final = 130
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class RunSummary:
         if self.error is not None:
             return self.error.exit_code
         if self.ending in {"interrupted", "cancelled"} and self.completed + self.failed < self.points:
-            return INTERRUPTED
+            return RUN_INTERRUPTED
         return 1 if self.failed or self.ending == "stopped-by-failures" else 0
 
 
@@ -166,7 +166,7 @@ async def run(
                 group.cancel_scope.cancel()
 
             group.start_soon(give_up)
-            preparing = prepared(experiment, clients, results, options, listener, checkpoint)
+            preparing = prepare(experiment, clients, results, options, listener, checkpoint)
             preparation = await held.enter_async_context(preparing)
             group.cancel_scope.cancel()
         if preparation is None:
@@ -190,10 +190,10 @@ class Runner:
         self._listener = listener
         self._stop = stop
         self._pool = Pool(preparation.members, listener, options.backoff)
-        self._work = Work(fresh_instances(preparation, options), alive=self._pool.alive)
+        self._work = WorkQueue(fresh_instances(preparation, options), alive=self._pool.alive)
         self._twins = Twins(preparation.journal, listener)
         self._verdict = Verdict(options)
-        self._desk = Desk(
+        self._desk = RunContext(
             journal=preparation.journal,
             store=preparation.store,
             options=options,
@@ -209,7 +209,7 @@ class Runner:
             checkpoint=checkpoint,
         )
         slots = sum(member.limit.most for member in preparation.members)
-        self._places = Places(2 * slots + 4 * options.downloads)
+        self._places = RunSlots(2 * slots + 4 * options.downloads)
         self._error: SweepError | None = None
         self._group: TaskGroup | None = None  # what renders; the run is over when it is
         self._watchers: TaskGroup | None = None
@@ -309,7 +309,7 @@ class Runner:
         still = begun.points - begun.completed - begun.failed - self._work.handed
         return max(1, min(member.fusion.size, -(-still // workers)))
 
-    async def _attempt(self, member: Member, job: Job, place: Place) -> None:
+    async def _attempt(self, member: Member, job: Job, place: ItemSlot) -> None:
         try:
             admitted = await self._twins.admit(job)
             left = await Attempt(self._desk, member, admitted, place.give_slot_back).run() if admitted else []
@@ -400,7 +400,7 @@ class Runner:
         """End the run when the folder it writes to is gone from where it was."""
         try:
             while True:
-                await anyio.sleep(space.LOOK_EVERY)
+                await anyio.sleep(space._LOOK_EVERY)
                 await self._prepared.journal.require_in_place()
         except RecordError as error:
             self._break_off(error)
@@ -439,7 +439,7 @@ async def render(
 
 
 def _pictures(folder: Path) -> tuple[Path, ...]:
-    rows = list(Results.open(folder).rows())
+    rows = list(RecordedResults.open(folder).rows())
     for row in rows:
         if row["status"] == "failed":
             raise VariationError(str(row["error"]))

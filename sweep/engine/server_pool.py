@@ -233,10 +233,10 @@ async def open_member(member: Member, options: RunOptions) -> None:
     """Find out who answers, where that is not known yet. Raises ServerError."""
     if not member.opened:
         info = await member.server.open()
-        member.admit(told(info), Limit.of(options.concurrency or 2 * info.capacity))
+        member.admit(notify(info), Limit.of(options.concurrency or 2 * info.capacity))
 
 
-def told(info: ServerInfo) -> ServerInfo:
+def notify(info: ServerInfo) -> ServerInfo:
     """A sandbox by a name that says it is one, so that every row of the table does."""
     if not info.sandbox or info.name.startswith("sandbox"):
         return info

@@ -14,15 +14,15 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from sweep.engine.attempt import Desk, Flight
+from sweep.engine.attempt import Flight, RunContext
 from sweep.engine.events import Notice
 from sweep.engine.server_pool import Member
 from sweep.engine.task_groups import tasks, together
 from sweep.errors import SweepError
-from sweep.servers.base import Ended
+from sweep.servers.base import ItemEnded
 
 REQUEST: Final = "stop-request"
-LOOK_EVERY: Final = 0.5  # seconds between looks at the request file
+_LOOK_EVERY: Final = 0.5  # seconds between looks at the request file
 if sys.platform == "win32":
     HEEDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
 else:
@@ -85,7 +85,7 @@ def ask(folder: Path, stage: int) -> None:
     (folder / REQUEST).write_text(f"{stage}\n", encoding="ascii")
 
 
-def clear(folder: Path) -> None:
+def clear_stop_requests(folder: Path) -> None:
     """Forget requests made to earlier runs."""
     (folder / REQUEST).unlink(missing_ok=True)
 
@@ -94,7 +94,7 @@ async def watch_requests(stop: Stop, folder: Path) -> None:
     """Pass on what `ask` was called with, until cancelled."""
     while stop.stage < 2:
         stop.request(await anyio.to_thread.run_sync(_asked, folder / REQUEST))
-        await anyio.sleep(LOOK_EVERY)
+        await anyio.sleep(_LOOK_EVERY)
 
 
 def _asked(file: Path) -> int:
@@ -109,7 +109,7 @@ DEADLINE: Final = 5.0  # seconds for telling the servers, all at the same time
 ON_ITS_WAY: Final = 0.5  # seconds after which a request that was broken off has arrived, if it ever does
 
 
-async def cancel_flights(desk: Desk) -> None:
+async def cancel_flights(desk: RunContext) -> None:
     """Cancel every item in flight at a living server, then write down those the server says are cancelled.
 
     What is not known to be cancelled (no answer in time, or done meanwhile) stays open on record, and the next run
@@ -130,7 +130,7 @@ async def cancel_flights(desk: Desk) -> None:
             await together(*(desk.journal.cancel(key) for key in begun))
 
 
-async def _cancel_at(desk: Desk, member: Member, flights: Mapping[str, Flight], gone: list[str]) -> None:
+async def _cancel_at(desk: RunContext, member: Member, flights: Mapping[str, Flight], gone: list[str]) -> None:
     with anyio.move_on_after(DEADLINE) as time:
         try:
             await member.server.cancel(list(flights))
@@ -156,7 +156,7 @@ async def _ended(member: Member, flights: Mapping[str, Flight], gone: list[str])
             return
         async with aclosing(member.server.hear(ticket)) as told:  # type: ignore[type-var]
             async for event in told:
-                if isinstance(event, Ended) and event.status == "canceled":
+                if isinstance(event, ItemEnded) and event.status == "canceled":
                     gone.extend(point.key for point in flight.points)
 
     await together(*(look(batch, flight) for batch, flight in flights.items()))

@@ -35,12 +35,12 @@ from sweep.errors import (
 from sweep.experiment.experiment import Experiment
 from sweep.plan.plan import Instance
 from sweep.plan.planner import Plan, make_plan
-from sweep.record.base import Counts, Failure, Intent, KnownKeys, Point, RunFacts, State
+from sweep.record.base import Counts, Failure, Intent, JournalPoint, JournalState, KnownKeys, RunFacts
 from sweep.record.files import FULL_HINT, Checkpoint, free_bytes, no_checkpoint, replacing
 from sweep.record.images import ImageStore
 from sweep.record.lock import LOCK, FolderLock
 from sweep.record.sqlite.journal import SqliteJournal
-from sweep.record.sqlite.schema import JOURNAL
+from sweep.record.sqlite.schema import JOURNAL_FILE
 from sweep.record.status import read_sizes
 from sweep.servers.base import Server, ServerInfo
 from sweep.version import VERSION
@@ -49,7 +49,7 @@ from sweep.workflow.labels import readable
 from sweep.workflow.schemas import Model
 
 RESERVE: Final = 32 * 2**20  # bytes left for the journal, its log and the tables
-LOOK_EVERY: Final = 2.0  # seconds between looks at the disk while a run goes on
+_LOOK_EVERY: Final = 2.0  # seconds between looks at the disk while a run goes on
 
 Free = Callable[[], Awaitable[int]]
 
@@ -67,7 +67,7 @@ async def require(free: Free, expected: int, place: str) -> None:
 async def shortage(free: Free, place: str) -> DiskFullError:
     """Look at the disk until there is less left than a run should go on with; gives what to say then."""
     while (there := await free()) >= RESERVE:  # noqa: ASYNC110  a disk tells nobody
-        await anyio.sleep(LOOK_EVERY)
+        await anyio.sleep(_LOOK_EVERY)
     return DiskFullError(f"{place}: only {_megabytes(there)} are free, too little to go on.", hint=FULL_HINT)
 
 
@@ -112,7 +112,7 @@ class Preparation:
 
 
 @asynccontextmanager
-async def prepared(
+async def prepare(
     experiment: Experiment,
     servers: Sequence[Server],
     results: Path,
@@ -162,9 +162,9 @@ async def _locked(held: AsyncExitStack, folder: Path) -> AsyncExitStack:
     A run that is refused leaves no folder where there was none.
     """
     await held.enter_async_context(FolderLock(folder))
-    await anyio.to_thread.run_sync(stopping.clear, folder)
+    await anyio.to_thread.run_sync(stopping.clear_stop_requests, folder)
     unbegun = await held.enter_async_context(AsyncExitStack())
-    if not await anyio.to_thread.run_sync((folder / JOURNAL).exists):
+    if not await anyio.to_thread.run_sync((folder / JOURNAL_FILE).exists):
         unbegun.push_async_callback(_leave_nothing, folder)
     return unbegun
 
@@ -178,7 +178,7 @@ async def _leave_nothing(folder: Path) -> None:
 def _remove_unbegun(folder: Path) -> None:
     """Remove what a run makes before it begins: an empty journal and the lock, then the folder if that was all."""
     with contextlib.suppress(OSError):  # whatever stays is harmless: the next run takes it over
-        for name in (JOURNAL, f"{JOURNAL}-wal", f"{JOURNAL}-shm", LOCK):
+        for name in (JOURNAL_FILE, f"{JOURNAL_FILE}-wal", f"{JOURNAL_FILE}-shm", LOCK):
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()
 
@@ -264,16 +264,16 @@ async def in_step(plan: Plan, journal: SqliteJournal, servers: Sequence[ServerIn
         ),
         kept,
     )
-    again: tuple[State, ...] = ("failed", "cancelled") if options.retry_failed else ("cancelled",)
+    again: tuple[JournalState, ...] = ("failed", "cancelled") if options.retry_failed else ("cancelled",)
     await journal.reopen(await journal.keys(*again))
     return run
 
 
-def _kept(plan: Plan, known: KnownKeys) -> Iterator[Point]:
+def _kept(plan: Plan, known: KnownKeys) -> Iterator[JournalPoint]:
     """Where each key on record stands in the definition now. Its graph, which a key decides, is not made for that."""
     for index, key in plan.keys(range(len(plan) if len(known) else 0)):
         if key in known:
-            yield Point(key=key, index=index, values=plan.grid[index].values, prompt=None, model=None)
+            yield JournalPoint(key=key, index=index, values=plan.grid[index].values, prompt=None, model=None)
 
 
 async def _keep_inputs(plan: Plan, journal: SqliteJournal, store: ImageStore, folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sweep.plan.fusion import Fused, culprits, fuse
 from sweep.plan.plan import Instance
-from sweep.record.base import Intent, Point
+from sweep.record.base import Intent, JournalPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,9 @@ def batch_id(destination: str, run: int, numbers: Mapping[str, int]) -> str:
     return str(uuid.UUID(bytes=hashlib.blake2b(text.encode(), digest_size=16).digest()))
 
 
-def point(instance: Instance) -> Point:
+def point(instance: Instance) -> JournalPoint:
     """What the record keeps of a variation."""
-    return Point(
+    return JournalPoint(
         key=instance.key,
         index=instance.variation.index,
         values=instance.variation.values,

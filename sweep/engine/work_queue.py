@@ -15,7 +15,7 @@ from sweep.engine.events import Completed, Failed, Listener
 from sweep.engine.submission import point
 from sweep.plan.order import StageKind, stages_of
 from sweep.plan.plan import Instance, Plan
-from sweep.record.base import Intent, Journal, Standing
+from sweep.record.base import Intent, Journal, KeyStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Job:
     intents: tuple[Intent, ...] = ()
     strandings: int = 0  # how often its server left while it was there
     admitted: bool = False  # nothing else of this run is at its keys
-    standing: Mapping[str, Standing] | None = None  # of its keys, where the record was asked a moment ago
+    standing: Mapping[str, KeyStatus] | None = None  # of its keys, where the record was asked a moment ago
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -78,7 +78,7 @@ class _Lane:
         return tuple(taken)
 
 
-class Work:
+class WorkQueue:
     """The source all servers pull from; `alive` gives the urls of those that take work at the moment."""
 
     def __init__(
@@ -232,7 +232,7 @@ class Twins:
                 self._behind[instance.key] = []
                 first.append(instance)
         standing = await self._journal.standing([instance.key for instance in first])
-        there = [each for each in first if standing.get(each.key, Standing()).state in ("completed", "failed")]
+        there = [each for each in first if standing.get(each.key, KeyStatus()).state in ("completed", "failed")]
         await self._place(there, standing)
         await self.over([instance.key for instance in there])
         left = tuple(instance for instance in first if instance not in there)
@@ -245,7 +245,7 @@ class Twins:
             if behind:
                 await self._place(behind, await self._journal.standing([key]))
 
-    async def _place(self, instances: Sequence[Instance], standing: dict[str, Standing]) -> None:
+    async def _place(self, instances: Sequence[Instance], standing: dict[str, KeyStatus]) -> None:
         await self._journal.rebase(point(instance) for instance in instances)
         for instance in instances:
             index, values = instance.variation.index, instance.variation.values
@@ -258,7 +258,7 @@ class Twins:
                 )
 
 
-MOST: Final = 64  # lanes; where models and LoRAs make more, the models alone divide, or nothing does
+MOST_WAITING: Final = 64  # lanes; where models and LoRAs make more, the models alone divide, or nothing does
 
 Lane = Callable[[], Iterator[int]]  # the indices of one lane, from the first, in the plan's order
 
@@ -272,7 +272,7 @@ def lanes(plan: Plan) -> list[Lane]:
     sizes = [len(dimension) for dimension in dimensions]
     for kinds in _DIVIDING:
         factors = _factors(plan, kinds)
-        if factors and prod(sizes[factor] for factor in factors) <= MOST:
+        if factors and prod(sizes[factor] for factor in factors) <= MOST_WAITING:
             places = product(*(range(sizes[factor]) for factor in factors))
             return [partial(plan.order, dict(zip(factors, place, strict=True))) for place in places]
     return [plan.order]

@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from sweep.errors import ExperimentError, did_you_mean
 from sweep.experiment.document import did_you_mean_file, read_text
 from sweep.experiment.levels import (
+    DecimalNumber,
     LazyLevels,
     LinearLevels,
     ListLevels,
     LogLevels,
-    Number,
     ReplacingLevels,
     UndrawnLevels,
     fraction,
 )
-from sweep.experiment.model import Axis, AxisKind, Dimension, Level, Scalar, Setting
-from sweep.experiment.roles import SEED_MAX, base_role, bounds, is_picture, role_of, said, value_fault
+from sweep.experiment.model import Axis, AxisKind, Dimension, Level, Setting
+from sweep.experiment.roles import SEED_MAX, base_role, bounds, is_picture, role_of, role_value_problem, said
+from sweep.types import Scalar
 
 if TYPE_CHECKING:
     from dynamicprompts.generators import CombinatorialPromptGenerator
@@ -94,7 +95,7 @@ def list_axis(naming: Naming, values: Sequence[Scalar], read: SettingReader) -> 
     faults = [
         AxisError(f"{naming.place} {fault}", at)
         for at, value in enumerate(values)
-        for fault in {value_fault(target, value) for target in naming.targets}
+        for fault in {role_value_problem(target, value) for target in naming.targets}
         if fault
     ]
     AxisError.raise_any(faults[:MAX_TOLD])
@@ -231,7 +232,7 @@ MAX_LEVELS: Final = 10**9
 MAX_LISTED: Final = 1_000_000  # on a log scale, where each is computed to see whether all are whole
 
 
-def step_axis(naming: Naming, start: Number, stop: Number, step: Number) -> tuple[Axis, list[str]]:
+def step_axis(naming: Naming, start: DecimalNumber, stop: DecimalNumber, step: DecimalNumber) -> tuple[Axis, list[str]]:
     """start, start + step, … never past stop; with a notice where stop is not met. Raises AxisError for step 0 or
     one that leads away.
     """
@@ -262,7 +263,7 @@ def _whole(naming: Naming, written_whole: bool, *steps: Fraction) -> bool:
     return role.kind == "integer"
 
 
-def num_axis(naming: Naming, start: Number, stop: Number, num: int, scale: str) -> Axis:
+def num_axis(naming: Naming, start: DecimalNumber, stop: DecimalNumber, num: int, scale: str) -> Axis:
     """`num` values from start to stop. Raises AxisError where a log scale meets 0, or one value two ends."""
     if num == 1 and start != stop:
         raise AxisError(f"{naming.place}: one value cannot be both {said(start)} and {said(stop)}", "num")
@@ -295,7 +296,7 @@ def _numeric(naming: Naming, levels: LazyLevels) -> Axis:
         if role.kind not in ("number", "integer"):
             raise AxisError(f"{naming.place} holds numbers, but {target} is set to a text")
         for end, part in zip(ends, ("start", "stop"), strict=True):
-            if value_fault(target, end):
+            if role_value_problem(target, end):
                 allowed = bounds(role.low, role.high)
                 raise AxisError(f"{naming.place} reaches {said(end)}, but {target} must be {allowed}", part)
     return Axis(naming.name, kind_of(naming.targets, ends), levels)
@@ -330,7 +331,7 @@ def drawn_dimensions(
     return tuple(Dimension(tuple(drawn(axis) for axis in dimension.axes)) for dimension in dimensions)
 
 
-MAX_BYTES: Final = 50_000_000
+MAX_TABLE_BYTES: Final = 50_000_000
 
 
 class SourceError(ValueError):
@@ -344,8 +345,8 @@ def text_of(path: Path, shown: str) -> str:
             raise SourceError(
                 f"{shown} is a folder" if path.is_dir() else f"{shown} does not exist.{did_you_mean_file(path)}"
             )
-        if path.stat().st_size > MAX_BYTES:
-            raise SourceError(f"{shown} is larger than {MAX_BYTES // 1_000_000} MB")
+        if path.stat().st_size > MAX_TABLE_BYTES:
+            raise SourceError(f"{shown} is larger than {MAX_TABLE_BYTES // 1_000_000} MB")
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SourceError(f"{shown} is not UTF-8 text (byte {error.start})") from error

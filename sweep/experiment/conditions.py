@@ -15,10 +15,10 @@ from typing import Any, Final, Literal, TypeAlias
 from sweep.errors import SweepError, did_you_mean
 from sweep.experiment.roles import said
 
-MAX_DEPTH: Final = 50
+MAX_CONDITION_DEPTH: Final = 50
 
-Values: TypeAlias = Mapping[str, Any]
-Compiled: TypeAlias = Callable[[Values], Any]
+AxisValues: TypeAlias = Mapping[str, Any]
+Compiled: TypeAlias = Callable[[AxisValues], Any]
 ValueKind: TypeAlias = Literal["number", "text", "boolean", "list", "null", "any"]
 
 
@@ -117,7 +117,7 @@ class Compiler:
         self.named: dict[str, None] = {}
 
     def compile(self, node: ast.expr, depth: int) -> tuple[Compiled, ValueKind]:
-        if depth > MAX_DEPTH:
+        if depth > MAX_CONDITION_DEPTH:
             raise self._fault(node, "is nested too deeply")
         match node:
             case ast.BoolOp(op=op, values=parts):
@@ -272,7 +272,7 @@ class Clause:
     names: tuple[str, ...]
     test: Compiled
 
-    def holds(self, values: Values) -> bool:
+    def holds(self, values: AxisValues) -> bool:
         """Whether the point with these values counts, as far as this clause goes. A test that comes upon a division
         by zero, or a value that cannot be compared, is false.
         """
@@ -288,7 +288,7 @@ class Condition:
 
     clauses: tuple[Clause, ...]
 
-    def holds(self, values: Values) -> bool:
+    def holds(self, values: AxisValues) -> bool:
         """Whether the point with these values counts."""
         return all(clause.holds(values) for clause in self.clauses)
 

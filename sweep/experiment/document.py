@@ -28,7 +28,7 @@ from ruamel.yaml.reader import ReaderError
 
 from sweep.errors import ExperimentError, Problem, nearest
 
-Place: TypeAlias = tuple[str | int, ...]  # the way from the top of a document to a value
+DocumentPath: TypeAlias = tuple[str | int, ...]  # the way from the top of a document to a value
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,11 @@ class Document:
 
     data: Any
     folder: Path
-    keys: dict[Place, Mark] = field(default_factory=dict)
-    values: dict[Place, Mark] = field(default_factory=dict)
-    folders: dict[Place, Path] = field(default_factory=dict)  # of values that came from a file in another folder
+    keys: dict[DocumentPath, Mark] = field(default_factory=dict)
+    values: dict[DocumentPath, Mark] = field(default_factory=dict)
+    folders: dict[DocumentPath, Path] = field(default_factory=dict)  # of values that came from a file in another folder
 
-    def folder_of(self, place: Place) -> Path:
+    def folder_of(self, place: DocumentPath) -> Path:
         """The folder that a relative path at `place` starts from."""
         while place:
             if place in self.folders:
@@ -62,7 +62,7 @@ class Document:
             place = place[:-1]
         return self.folder
 
-    def mark_of(self, place: Place, *, value: bool = False) -> Mark | None:
+    def mark_of(self, place: DocumentPath, *, value: bool = False) -> Mark | None:
         """Of the key (or the value) at `place`, or else of the nearest thing above it."""
         while place:
             first, second = (self.values, self.keys) if value else (self.keys, self.values)
@@ -73,22 +73,22 @@ class Document:
         return self.values.get(())
 
 
-class Faults:
+class ProblemCollector:
     """Collects every fault of a document before anything is raised."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
         self.problems: list[Problem] = []
 
-    def key(self, place: Place, message: str) -> None:
+    def key(self, place: DocumentPath, message: str) -> None:
         """A fault of what stands at `place`, shown at its key."""
         self._add(self.document.mark_of(place), message)
 
-    def value(self, place: Place, message: str) -> None:
+    def value(self, place: DocumentPath, message: str) -> None:
         """A fault shown at the value."""
         self._add(self.document.mark_of(place, value=True), message)
 
-    def character(self, place: Place, message: str, at: int) -> None:
+    def character(self, place: DocumentPath, message: str, at: int) -> None:
         """A fault of the text at `place` in its character `at`, from 1: shown just there, or else told by number."""
         mark = self.document.mark_of(place, value=True)
         if mark is None or mark.source is not None or mark.opening is None:
@@ -118,7 +118,7 @@ def problem_at(mark: Mark | None, message: str) -> Problem:
     return Problem(message=f"{message} ({where})")
 
 
-def dotted(place: Place) -> str:
+def dotted(place: DocumentPath) -> str:
     """axes.seed.count: a place as people write it."""
     return ".".join(str(part) for part in place)
 
@@ -181,9 +181,9 @@ def did_you_mean_file(path: Path) -> str:
     return f" Did you mean {by_stem[near]}?" if near else ""
 
 
-MAX_BYTES: Final = 2_000_000
+MAX_DOCUMENT_BYTES: Final = 2_000_000
 MAX_NODES: Final = 100_000
-MAX_DEPTH: Final = 40
+MAX_DOCUMENT_DEPTH: Final = 40
 MAX_DIGITS: Final = 300
 
 _NULL = re.compile(r"(?:null|Null|NULL|~|)\Z")
@@ -206,11 +206,11 @@ def read_file(path: Path, shown: str, source: str | None = None) -> Document:
         if not path.exists():
             raise ExperimentError(f"{shown} does not exist.{did_you_mean_file(path)}", source=shown)
         with path.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
+            raw = stream.read(MAX_DOCUMENT_BYTES + 1)
     except OSError as error:
         raise ExperimentError(f"{shown} cannot be read: {error.strerror or error}.", source=shown) from error
-    if len(raw) > MAX_BYTES:
-        raise ExperimentError(f"{shown} is larger than {MAX_BYTES // 1_000_000} MB; that is no experiment.")
+    if len(raw) > MAX_DOCUMENT_BYTES:
+        raise ExperimentError(f"{shown} is larger than {MAX_DOCUMENT_BYTES // 1_000_000} MB; that is no experiment.")
     if raw.startswith(b"\x89PNG"):
         raise ExperimentError(
             f"{shown} is a picture, not an experiment.",
@@ -325,8 +325,8 @@ class _Builder:
                 self._anchors[event.anchor] = node
             if not isinstance(event, ScalarEvent):
                 self._open.append(node)
-                if len(self._open) > MAX_DEPTH:
-                    raise _RefusedError(mark, f"nested deeper than {MAX_DEPTH} levels")
+                if len(self._open) > MAX_DOCUMENT_DEPTH:
+                    raise _RefusedError(mark, f"nested deeper than {MAX_DOCUMENT_DEPTH} levels")
 
     def _key(self, parent: _Node, event: Any, mark: Mark) -> None:
         if not isinstance(event, ScalarEvent):
@@ -405,12 +405,14 @@ class _Expander:
         self._document = document
         self._count = 0
 
-    def expand(self, node: _Node, place: Place, depth: int) -> Any:
+    def expand(self, node: _Node, place: DocumentPath, depth: int) -> Any:
         self._count += 1
         if self._count > MAX_NODES:
             raise _RefusedError(node.mark, f"aliases expand to more than {MAX_NODES} values")
-        if depth > MAX_DEPTH:
-            raise _RefusedError(node.mark, f"nested deeper than {MAX_DEPTH} levels; does an alias hold itself?")
+        if depth > MAX_DOCUMENT_DEPTH:
+            raise _RefusedError(
+                node.mark, f"nested deeper than {MAX_DOCUMENT_DEPTH} levels; does an alias hold itself?"
+            )
         self._document.values[place] = node.mark
         if node.items is not None:
             return [self.expand(item, (*place, at), depth + 1) for at, item in enumerate(node.items)]
@@ -423,7 +425,7 @@ class _Expander:
         return node.scalar
 
 
-def as_run(data: Mapping[str, Any], name: str, folder: Path, rewritten: Mapping[Place, str]) -> str:
+def as_run(data: Mapping[str, Any], name: str, folder: Path, rewritten: Mapping[DocumentPath, str]) -> str:
     """`data`, with its name written out, and `folder` absolute: relative paths then mean what they meant. Paths out
     of included files stand as seen from there (`rewritten`).
     """
@@ -443,7 +445,7 @@ def as_run(data: Mapping[str, Any], name: str, folder: Path, rewritten: Mapping[
     return stream.getvalue()
 
 
-def _put(data: Any, place: Place, value: str) -> None:
+def _put(data: Any, place: DocumentPath, value: str) -> None:
     for part in place[:-1]:
         data = data[part]
     if isinstance(data, dict | list) and not isinstance(data[place[-1]], list):  # type: ignore[index]

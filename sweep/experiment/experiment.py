@@ -14,22 +14,20 @@ from sweep.experiment.model import (
     Axis,
     AxisKind,
     Declaration,
-    Design,
     DesignKind,
     Dimension,
     InputImage,
     Level,
     Replacement,
-    Scalar,
     Setting,
     StudyOptions,
     Variation,
 )
+from sweep.types import Scalar
 
 __all__ = [
     "Axis",
     "AxisKind",
-    "Design",
     "DesignKind",
     "Dimension",
     "Experiment",

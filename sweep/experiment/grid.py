@@ -10,14 +10,15 @@ from sweep.errors import ExperimentError
 from sweep.experiment.conditions import Condition
 from sweep.experiment.index_space import Filtered, Full, Space
 from sweep.experiment.levels import position
-from sweep.experiment.model import Design, Dimension, Level, Scalar, Variation
+from sweep.experiment.model import Dimension, Level, SamplingDesign, Variation
+from sweep.types import Scalar
 
 MAX_DRAWS: Final = 100  # for each point wanted, before the rest is drawn at random
 _ROUNDS: Final = 6
 _MASK: Final = (1 << 64) - 1
 
 
-def choose(design: Design, space: Space, dimensions: Sequence[Dimension]) -> Sequence[int]:
+def choose(design: SamplingDesign, space: Space, dimensions: Sequence[Dimension]) -> Sequence[int]:
     """Indices into `space`, each once, in the order drawn. The same design of the same grid is always the same.
 
     A design that asks for more points than there are gets them all. Raises ExperimentError where a baseline is no
@@ -109,7 +110,7 @@ def _mix(word: int) -> int:
     return word ^ word >> 31
 
 
-def _cube(design: Design, axes: int, wanted: int) -> Iterator[Sequence[float]]:
+def _cube(design: SamplingDesign, axes: int, wanted: int) -> Iterator[Sequence[float]]:
     """Points of the unit cube, without end. A Latin hypercube has `wanted`; others follow it, as some of its points
     fall on one level or on none that counts.
     """
@@ -178,7 +179,7 @@ class Chosen(Sequence[int]):
         return at
 
 
-def _one_at_a_time(design: Design, space: Space, dimensions: Sequence[Dimension]) -> Sequence[int]:
+def _one_at_a_time(design: SamplingDesign, space: Space, dimensions: Sequence[Dimension]) -> Sequence[int]:
     """The baseline, then for each dimension its other positions, in order; those that do not count are left out."""
     base = [_baseline(design, dimension) for dimension in dimensions]
     first = space.rank(base)
@@ -193,7 +194,7 @@ def _one_at_a_time(design: Design, space: Space, dimensions: Sequence[Dimension]
     return Chosen(found)
 
 
-def _baseline(design: Design, dimension: Dimension) -> int:
+def _baseline(design: SamplingDesign, dimension: Dimension) -> int:
     named = {axis.name: design.baseline[axis.name] for axis in dimension.axes if axis.name in design.baseline}
     for digit in range(len(dimension)) if len(named) > 1 else ():
         if all(axis.levels[digit].value == named[axis.name] for axis in dimension.axes if axis.name in named):
@@ -217,11 +218,11 @@ class Grid(Sequence[Variation]):
     """
 
     def __init__(
-        self, dimensions: Sequence[Dimension], condition: Condition | None = None, design: Design | None = None
+        self, dimensions: Sequence[Dimension], condition: Condition | None = None, design: SamplingDesign | None = None
     ) -> None:
         self._dimensions = tuple(dimensions)
         self._condition = condition
-        self._design = design or Design()
+        self._design = design or SamplingDesign()
         self._names = tuple(axis.name for dimension in self._dimensions for axis in dimension.axes)
         self._space: Space | None = None
         self._chosen: Sequence[int] | None = None

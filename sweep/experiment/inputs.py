@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweep.experiment.axes import AxisError
-from sweep.experiment.document import Faults, Place, did_you_mean_file
+from sweep.experiment.document import DocumentPath, ProblemCollector, did_you_mean_file
 from sweep.experiment.model import InputImage, Setting
-from sweep.experiment.roles import is_picture, said, value_fault
+from sweep.experiment.roles import is_picture, role_value_problem, said
 
-MAX_BYTES: Final = 200_000_000
-MAX_PIXELS: Final = 100_000_000
+MAX_IMAGE_BYTES: Final = 200_000_000
+MAX_INPUT_PIXELS: Final = 100_000_000
 
 
 class PictureError(ValueError):
@@ -43,8 +43,8 @@ def _facts(path: Path) -> tuple[str, int, int]:
             raise PictureError(
                 "is a folder" if path.is_dir() else f"does not exist.{did_you_mean_file(path)}".rstrip(".")
             )
-        if path.stat().st_size > MAX_BYTES:
-            raise PictureError(f"is larger than {MAX_BYTES // 1_000_000} MB")
+        if path.stat().st_size > MAX_IMAGE_BYTES:
+            raise PictureError(f"is larger than {MAX_IMAGE_BYTES // 1_000_000} MB")
         raw = path.read_bytes()
     except (OSError, ValueError) as error:
         if isinstance(error, PictureError):
@@ -64,27 +64,27 @@ def _decoded_size(raw: bytes, kind: str) -> tuple[int, int]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(raw)) as image:
                 size = image.size
-                if size[0] * size[1] <= MAX_PIXELS:
+                if size[0] * size[1] <= MAX_INPUT_PIXELS:
                     image.load()
     except UnidentifiedImageError as error:
         raise PictureError(f"is no {kind or 'picture'}: it does not decode as a picture") from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise PictureError(f"is a broken picture ({error})") from error
-    if size[0] * size[1] > MAX_PIXELS:
-        raise PictureError(f"has {size[0]} × {size[1]} pixels; the most is {MAX_PIXELS:,}")
+    if size[0] * size[1] > MAX_INPUT_PIXELS:
+        raise PictureError(f"has {size[0]} × {size[1]} pixels; the most is {MAX_INPUT_PIXELS:,}")
     return size
 
 
 class Paths:
     """Resolves what a file says about files, and remembers how to say it from the experiment's own folder."""
 
-    def __init__(self, faults: Faults, folder: Path) -> None:
+    def __init__(self, faults: ProblemCollector, folder: Path) -> None:
         self._faults = faults
         self.folder = folder
         self.pictures = PictureReader()
-        self.rewritten: dict[Place, str] = {}  # paths of included files, as seen from `folder`
+        self.rewritten: dict[DocumentPath, str] = {}  # paths of included files, as seen from `folder`
 
-    def shown(self, place: Place, written: str) -> str:
+    def shown(self, place: DocumentPath, written: str) -> str:
         """The path from the experiment's folder, with "/": as written, unless an included file wrote it."""
         base = self._faults.document.folder_of(place)
         if base == self.folder or Path(written).is_absolute():
@@ -101,17 +101,17 @@ class Paths:
         return Path(os.path.normpath(self.folder / Path(shown).expanduser()))
 
 
-class Settings:
+class InputReader:
     """Turns raw values into settings: checked by their role, paths into pictures."""
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
 
-    def read(self, target: str, raw: Any, place: Place) -> Setting:
+    def read(self, target: str, raw: Any, place: DocumentPath) -> Setting:
         """Raises AxisError with a message that begins after the place's name."""
         if isinstance(raw, Mapping) and set(raw) == {"image"} and isinstance(raw["image"], str):
             return self._picture(raw["image"], (*place, "image"))
-        fault = value_fault(target, raw)
+        fault = role_value_problem(target, raw)
         if fault:
             raise AxisError(fault)
         if is_picture(target) and isinstance(raw, str):
@@ -121,13 +121,13 @@ class Settings:
         setting: Setting = raw
         return setting
 
-    def _control(self, entry: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    def _control(self, entry: Mapping[str, Any], place: DocumentPath) -> dict[str, Any]:
         image = entry["image"]
         if not isinstance(image, str):
             raise AxisError(f"image must be the path of a picture, not {said(image)}")
         return {**entry, "image": self._picture(image, (*place, "image"))}
 
-    def _picture(self, written: str, place: Place) -> Setting:
+    def _picture(self, written: str, place: DocumentPath) -> Setting:
         shown = self._paths.shown(place, written)
         try:
             return self._paths.pictures.read(self._paths.path(shown), shown)

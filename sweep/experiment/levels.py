@@ -10,12 +10,13 @@ from fractions import Fraction
 from typing import TypeAlias, overload
 
 from sweep.errors import ExperimentError
-from sweep.experiment.model import Level, Replacement, Scalar, Setting
+from sweep.experiment.model import Level, Replacement, Setting
+from sweep.types import Scalar
 
-Number: TypeAlias = int | float
+DecimalNumber: TypeAlias = int | float
 
 
-def fraction(number: Number) -> Fraction:
+def fraction(number: DecimalNumber) -> Fraction:
     """The number as it was written: 0.1 is one tenth, not the nearest double."""
     return Fraction(number) if isinstance(number, int) else Fraction(repr(number))
 
@@ -78,7 +79,7 @@ class LinearLevels(LazyLevels):
     def __len__(self) -> int:
         return self.size
 
-    def value(self, at: int) -> Number:
+    def value(self, at: int) -> DecimalNumber:
         scaled = self._origin + self._stride * at
         return scaled // self._scale if self.whole else scaled / self._scale  # a quotient of ints is rounded once
 
@@ -92,7 +93,9 @@ class LinearLevels(LazyLevels):
 class LogLevels(LazyLevels):
     """`count` levels from first to last in equal ratios, rounded to 12 significant digits; both ends exact."""
 
-    def __init__(self, first: Number, last: Number, count: int, targets: tuple[str, ...], *, whole: bool) -> None:
+    def __init__(
+        self, first: DecimalNumber, last: DecimalNumber, count: int, targets: tuple[str, ...], *, whole: bool
+    ) -> None:
         super().__init__(targets)
         self.first = first
         self.last = last
@@ -113,7 +116,7 @@ class LogLevels(LazyLevels):
             context.prec = 12
             return +level
 
-    def value(self, at: int) -> Number:
+    def value(self, at: int) -> DecimalNumber:
         exact = self.exact(at)
         return int(exact) if self.whole else float(exact)
 

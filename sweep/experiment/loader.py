@@ -26,11 +26,20 @@ from sweep.experiment.axes import (
     typed,
 )
 from sweep.experiment.conditions import Clause, Condition, ConditionError, NamedAxis, compile_clause
-from sweep.experiment.document import Document, Faults, Place, as_run, did_you_mean_file, dotted, read_file, read_text
+from sweep.experiment.document import (
+    Document,
+    DocumentPath,
+    ProblemCollector,
+    as_run,
+    did_you_mean_file,
+    dotted,
+    read_file,
+    read_text,
+)
 from sweep.experiment.grid import Grid, check_size
-from sweep.experiment.inputs import Paths, Settings
+from sweep.experiment.inputs import InputReader, Paths
 from sweep.experiment.levels import UndrawnLevels, position
-from sweep.experiment.model import Axis, AxisKind, Declaration, Design, Dimension, Scalar, Setting, StudyOptions
+from sweep.experiment.model import Axis, AxisKind, Declaration, Dimension, SamplingDesign, Setting, StudyOptions
 from sweep.experiment.overrides import override, with_includes
 from sweep.experiment.roles import (
     INPUT_NAMES,
@@ -43,16 +52,17 @@ from sweep.experiment.roles import (
     said,
 )
 from sweep.experiment.schema import ExperimentFile, section_keys
-from sweep.experiment.validation import check_distinct, check_replacements, checked
+from sweep.experiment.validation import check_distinct_axes, check_replacements, validate_axes
+from sweep.types import Scalar
 
 
 class Builder:
     """Makes inputs and dimensions; faults go to `faults`, and what they concern is left out of the result."""
 
-    def __init__(self, faults: Faults, paths: Paths) -> None:
+    def __init__(self, faults: ProblemCollector, paths: Paths) -> None:
         self.faults = faults
         self.paths = paths
-        self.settings = Settings(paths)
+        self.settings = InputReader(paths)
         self.notices: list[str] = []
         self.undrawn: dict[str, int] = {}
 
@@ -69,7 +79,7 @@ class Builder:
                 self.faults.value(place, f"{dotted(place)} {error.message}".replace("  ", " "))
         return result
 
-    def known_target(self, place: Place, target: str, names: Sequence[str]) -> bool:
+    def known_target(self, place: DocumentPath, target: str, names: Sequence[str]) -> bool:
         """Whether `target` is a role or has the shape of an address; else a fault at `place`."""
         if is_target(target, names):
             return True
@@ -86,10 +96,10 @@ class Builder:
             dimension = self._dimension(name, spec, ("axes", name))
             if dimension is not None:
                 result.append(dimension)
-        check_distinct(self.faults, result)
+        check_distinct_axes(self.faults, result)
         return tuple(result)
 
-    def _dimension(self, name: str, spec: Any, place: Place) -> Dimension | None:
+    def _dimension(self, name: str, spec: Any, place: DocumentPath) -> Dimension | None:
         try:
             if isinstance(spec, schema.Zip):
                 return self._zip(spec, place)
@@ -100,7 +110,7 @@ class Builder:
             self._tell(error, place)
             return None
 
-    def _tell(self, error: AxisError, place: Place) -> None:
+    def _tell(self, error: AxisError, place: DocumentPath) -> None:
         for fault in (error, *error.others):
             where = (*place, *fault.part)
             if fault.part and where in self.faults.document.values:
@@ -108,7 +118,7 @@ class Builder:
             else:
                 self.faults.key(where, fault.message)
 
-    def _zip(self, spec: schema.Zip, place: Place) -> Dimension | None:
+    def _zip(self, spec: schema.Zip, place: DocumentPath) -> Dimension | None:
         axes: list[Axis | None] = []
         for name, inner in spec.zip.items():
             inside = (*place, "zip", name) if (*place, "zip", name) in self.faults.document.keys else (*place, name)
@@ -127,7 +137,7 @@ class Builder:
             self.faults.key(nested if nested in self.faults.document.keys else (*place, *error.part), error.message)
             return None
 
-    def _csv_columns(self, spec: schema.CsvColumns, place: Place) -> Dimension:
+    def _csv_columns(self, spec: schema.CsvColumns, place: DocumentPath) -> Dimension:
         shown = self.paths.shown((*place, "csv"), spec.csv)
         try:
             columns = columns_of(self.paths.path(shown), shown, list(spec.columns.values()))
@@ -141,7 +151,7 @@ class Builder:
             return Dimension(tuple(axes))
         return kinds.zipped(axes, dotted(place))
 
-    def _reader(self, place: Place) -> SettingReader:
+    def _reader(self, place: DocumentPath) -> SettingReader:
         def read(target: str, raw: Any, *part: str | int) -> Setting:
             inside = (*place, *part)
             if not (is_target(target) or target == "controls"):
@@ -155,7 +165,9 @@ class Builder:
 
         return read
 
-    def _naming(self, name: str, targets: Sequence[str], place: Place, *, repeats: bool, default: str | None) -> Naming:
+    def _naming(
+        self, name: str, targets: Sequence[str], place: DocumentPath, *, repeats: bool, default: str | None
+    ) -> Naming:
         """`default` is what the axis sets where neither its name nor `target` says it; None where it need not."""
         said_where = dotted(place)
         for target in targets:
@@ -177,7 +189,7 @@ class Builder:
             targets = (default,)
         return Naming(name, tuple(targets), said_where, repeats)
 
-    def _axis(self, name: str, spec: Any, place: Place, *, repeats: bool) -> Axis:
+    def _axis(self, name: str, spec: Any, place: DocumentPath, *, repeats: bool) -> Axis:
         read = self._reader(place)
         default = "image" if isinstance(spec, schema.Images) else ""
         if isinstance(spec, schema.Replace | schema.Dynamic):
@@ -218,11 +230,11 @@ class Builder:
             self.undrawn[naming.name] = spec.count
         return axis
 
-    def _from_files(self, naming: Naming, spec: Any, place: Place) -> Axis:
+    def _from_files(self, naming: Naming, spec: Any, place: DocumentPath) -> Axis:
         read = self._reader(place)
         try:
             match spec:
-                case schema.Lines():
+                case schema.TextLines():
                     shown = self.paths.shown((*place, "lines"), spec.lines)
                     return self._listed(naming, lines_of(self.paths.path(shown), shown), place, shown)
                 case schema.CsvColumns():
@@ -248,14 +260,14 @@ class Builder:
             if role is not None and role.kind != "text":
                 raise AxisError(f"{naming.place}: {key} makes texts, but {target} is none", key)
 
-    def _dynamic(self, naming: Naming, spec: schema.Dynamic, place: Place) -> Axis:
+    def _dynamic(self, naming: Naming, spec: schema.Dynamic, place: DocumentPath) -> Axis:
         self._texts_only(naming, "dynamic")
         folder = None
         if spec.wildcards is not None:
             folder = self.paths.path(self.paths.shown((*place, "wildcards"), spec.wildcards))
         return self._listed(naming, expand(spec.dynamic, folder), place, "its templates")
 
-    def _listed(self, naming: Naming, cells: Sequence[str], place: Place, origin: str) -> Axis:
+    def _listed(self, naming: Naming, cells: Sequence[str], place: DocumentPath, origin: str) -> Axis:
         axis, notices = kinds.listed_axis(naming, _cells(naming, cells), self._reader(place), origin)
         self.notices += notices
         return axis
@@ -312,15 +324,17 @@ def _load(document: Document, path: Path, shown: str, overrides: Sequence[str]) 
         )
     document = with_includes(document, path, shown)
     override(document, overrides, section_keys())
-    faults = Faults(document)
-    file = checked(document, faults)
+    faults = ProblemCollector(document)
+    file = validate_axes(document, faults)
     return _Loading(file, document, faults, path, shown).declaration()
 
 
 class _Loading:
     """One file on its way to what it declares."""
 
-    def __init__(self, file: ExperimentFile, document: Document, faults: Faults, path: Path, shown: str) -> None:
+    def __init__(
+        self, file: ExperimentFile, document: Document, faults: ProblemCollector, path: Path, shown: str
+    ) -> None:
         self.file = file
         self.document = document
         self.faults = faults
@@ -405,7 +419,7 @@ class _Loading:
         for section, texts, wanted in (("where", self.file.where, True), ("exclude", self.file.exclude, False)):
             listed = isinstance(self.document.data.get(section), list)
             for at, text in enumerate(texts):
-                place: Place = (section, at) if listed else (section,)
+                place: DocumentPath = (section, at) if listed else (section,)
                 try:
                     clause = compile_clause(text, known, wanted=wanted)
                 except ConditionError as error:
@@ -430,12 +444,12 @@ class _Loading:
             names += list(inner) if isinstance(inner, dict) else list(columns) if columns else [name]
         return [name for name in names if isinstance(name, str)]
 
-    def _design(self, dimensions: Sequence[Dimension]) -> Design:
+    def _design(self, dimensions: Sequence[Dimension]) -> SamplingDesign:
         spec = self.file.design
         self._cell(("design", "baseline"), spec.baseline, dimensions)
-        return Design(kind=spec.kind, points=spec.points, seed=spec.seed, baseline=dict(spec.baseline))
+        return SamplingDesign(kind=spec.kind, points=spec.points, seed=spec.seed, baseline=dict(spec.baseline))
 
-    def _cell(self, place: Place, cell: Mapping[str, Any], dimensions: Sequence[Dimension]) -> None:
+    def _cell(self, place: DocumentPath, cell: Mapping[str, Any], dimensions: Sequence[Dimension]) -> None:
         """Every axis named there exists and has that value."""
         axes = {axis.name: axis for dimension in dimensions for axis in dimension.axes}
         for name, value in cell.items():
@@ -473,7 +487,7 @@ class _Loading:
         if declared.condition is None or _product(declared.dimensions) > MAX_CHECKED_POINTS:
             return
         if not len(Grid(declared.dimensions, declared.condition).space):
-            place: Place = ("where",) if self.file.where else ("exclude",)
+            place: DocumentPath = ("where",) if self.file.where else ("exclude",)
             self.faults.key(place, "the conditions leave no point of the grid")
             self.faults.raise_any(self.shown)
 
@@ -482,7 +496,7 @@ def _product(dimensions: Sequence[Dimension]) -> int:
     return math.prod(len(dimension) for dimension in dimensions)
 
 
-def _more_than_there_are(design: Design, dimensions: Sequence[Dimension]) -> list[str]:
+def _more_than_there_are(design: SamplingDesign, dimensions: Sequence[Dimension]) -> list[str]:
     """A notice where a design asks for more points than the grid has."""
     wanted, size = design.points or 0, _product(dimensions)
     return [f"design asks for {wanted:,} points; the grid has {size:,}."] if wanted > size else []

@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeAlias
 
 from sweep.errors import ExperimentError
 from sweep.experiment.conditions import Condition
+from sweep.types import Scalar
 
-Scalar: TypeAlias = str | int | float | bool | None
 AxisKind: TypeAlias = Literal["integer", "number", "text", "boolean", "image", "seed", "label"]
 DesignKind: TypeAlias = Literal["full", "random", "sobol", "halton", "lhs", "one_at_a_time"]
 
@@ -97,7 +97,7 @@ class StudyOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Design:
+class SamplingDesign:
     """Which points of the grid are rendered. Drawn from `seed` alone, hence the same on every load."""
 
     kind: DesignKind = "full"
@@ -121,7 +121,7 @@ class Declaration:
     inputs: Mapping[str, Setting] = field(default_factory=dict)
     dimensions: tuple[Dimension, ...] = ()  # the first varies slowest
     condition: Condition | None = None  # where: and exclude:
-    design: Design = field(default_factory=Design)
+    design: SamplingDesign = field(default_factory=SamplingDesign)
     roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # role → addresses, where the file settles it
     servers: tuple[str, ...] = ()
     board: str | None = None

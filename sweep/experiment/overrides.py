@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweep.errors import ExperimentError, Problem, UsageError, did_you_mean
-from sweep.experiment.document import Document, Mark, Place, did_you_mean_file, dotted, problem_at, read_file, read_text
+from sweep.experiment.document import (
+    Document,
+    DocumentPath,
+    Mark,
+    did_you_mean_file,
+    dotted,
+    problem_at,
+    read_file,
+    read_text,
+)
 from sweep.experiment.roles import INPUT_NAMES, ROLE_NAMES, is_address, numbered
 from sweep.experiment.schema import AXIS_KEYS
 
@@ -77,7 +86,7 @@ def merge(base: Document, top: Document) -> Document:
     return result
 
 
-def _replace(result: Document, top: Document, place: Place) -> None:
+def _replace(result: Document, top: Document, place: DocumentPath) -> None:
     depth = len(place)
     for store in (result.keys, result.values):
         for old in [p for p in store if p[:depth] == place]:
@@ -111,7 +120,7 @@ def override(document: Document, texts: Sequence[str], fields: Mapping[str, Sequ
         _assign(document.data, place, value, path)
 
 
-def _resolve(data: Any, path: str, fields: Mapping[str, Sequence[str]]) -> Place:
+def _resolve(data: Any, path: str, fields: Mapping[str, Sequence[str]]) -> DocumentPath:
     section, dot, rest = path.partition(".")
     if section not in fields:
         raise UsageError(f"--set {path}: an experiment has no {section}.{did_you_mean(section, fields)}")
@@ -130,7 +139,7 @@ def _resolve(data: Any, path: str, fields: Mapping[str, Sequence[str]]) -> Place
     return (section, head, *(_steps(tail) if tail else ()))
 
 
-def _entry(inside: Mapping[str, Any], section: str, rest: str, path: str) -> Place:
+def _entry(inside: Mapping[str, Any], section: str, rest: str, path: str) -> DocumentPath:
     held = [key for key in inside if rest == key or rest.startswith(f"{key}.")]
     if held:
         key = max(held, key=len)
@@ -145,18 +154,18 @@ def _entry(inside: Mapping[str, Any], section: str, rest: str, path: str) -> Pla
     raise UsageError(f"--set {path}: there is no {dotted((section, head))}.{near}")
 
 
-def _steps(tail: str) -> Place:
+def _steps(tail: str) -> DocumentPath:
     return tuple(int(part) if part.isdecimal() else part for part in tail.split("."))
 
 
-def _forget(document: Document, place: Place) -> None:
+def _forget(document: Document, place: DocumentPath) -> None:
     depth = len(place)
     for store in (document.keys, document.values):
         for old in [p for p in store if p[:depth] == place]:
             del store[old]
 
 
-def _assign(data: dict[str, Any], place: Place, value: Any, path: str) -> None:
+def _assign(data: dict[str, Any], place: DocumentPath, value: Any, path: str) -> None:
     target: Any = data
     for at, part in enumerate(place[:-1]):
         if isinstance(target, dict):

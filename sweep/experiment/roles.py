@@ -30,7 +30,7 @@ class Role:
     optional: bool = False  # null is a value: none of it
 
 
-ROLES: Final[Mapping[str, Role]] = MappingProxyType(
+ROLE_TABLE: Final[Mapping[str, Role]] = MappingProxyType(
     {
         "prompt": Role(kind="text", means="What the picture should show."),
         "negative_prompt": Role(kind="text", means="What the picture should not show."),
@@ -65,14 +65,14 @@ ROLES: Final[Mapping[str, Role]] = MappingProxyType(
         "board": Role(kind="board", optional=True, means="Board on the server that the pictures go to, by name."),
     }
 )
-ROLE_NAMES: Final[tuple[str, ...]] = tuple(ROLES)
+ROLE_NAMES: Final[tuple[str, ...]] = tuple(ROLE_TABLE)
 CONTROLS: Final = Role(
     kind="controls", means="ControlNets: a list of {model, image, weight, begin, end}; begin and end are 0 to 1."
 )
 INPUT_NAMES: Final[tuple[str, ...]] = (*(name for name in ROLE_NAMES if name != "board"), "controls")
 
 _SINGLE: Final = frozenset({"variation", "vae", "board"})  # there is one of these in any workflow
-NUMBERED: Final = f"^({'|'.join(name for name in ROLES if name not in _SINGLE)})_([1-9][0-9]*)$"
+NUMBERED: Final = f"^({'|'.join(name for name in ROLE_TABLE if name not in _SINGLE)})_([1-9][0-9]*)$"
 _NUMBERED = re.compile(NUMBERED)
 _ADDRESS = re.compile(r"\S(.*\S)?\.[A-Za-z_]\w*\Z")
 _CONTROL_KEYS: Final = ("model", "image", "weight", "begin", "end")
@@ -114,9 +114,9 @@ def role_of(target: str) -> Role | None:
     """
     found = numbered(target)
     if found:
-        role = ROLES[found[0]]
+        role = ROLE_TABLE[found[0]]
         return replace(role, kind="model", optional=False) if role.kind == "stack" else role
-    return CONTROLS if target == "controls" else ROLES.get(target)
+    return CONTROLS if target == "controls" else ROLE_TABLE.get(target)
 
 
 def said(value: object) -> str:
@@ -134,7 +134,7 @@ def said(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def value_fault(target: str, value: object) -> str | None:
+def role_value_problem(target: str, value: object) -> str | None:
     """What is wrong with setting `target` to `value`, as the end of a sentence that begins with where it stands;
     None where nothing is, or where only a workflow can tell.
     """

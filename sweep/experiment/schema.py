@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
-from sweep.experiment.roles import CONTROLS, INPUT_NAMES, NUMBERED, ROLES, TEMPLATE_NAMES, said
+from sweep.experiment.roles import CONTROLS, INPUT_NAMES, NUMBERED, ROLE_TABLE, TEMPLATE_NAMES, said
 
 
 def _fault(message: str) -> ValueError:
@@ -55,14 +55,14 @@ def _columns(value: Any) -> Any:
 _ONE_OR_MORE: Final = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 
 # Where a file may say a thing in two ways, it is brought into one before it is checked: one fault, one message.
-Number: TypeAlias = Annotated[int | float, BeforeValidator(_number), WithJsonSchema({"type": "number"})]
-Scalar: TypeAlias = Annotated[
+NumberField: TypeAlias = Annotated[int | float, BeforeValidator(_number), WithJsonSchema({"type": "number"})]
+ScalarField: TypeAlias = Annotated[
     str | int | float | bool | None,
     BeforeValidator(_scalar),
     WithJsonSchema({"type": ["string", "number", "boolean", "null"]}),
 ]
 Texts: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_texts), WithJsonSchema(_ONE_OR_MORE)]
-Setting: TypeAlias = Any  # judged by what it sets, not by the shape of the file
+SettingField: TypeAlias = Any  # judged by what it sets, not by the shape of the file
 
 
 class Strict(BaseModel):
@@ -86,16 +86,16 @@ class StepRange(AxisSpec):
     where the steps reach them; stop is never passed.
     """
 
-    start: Number = Field(description="The first value.")
-    stop: Number = Field(description="A bound: the last value, where the steps reach it.")
-    step: Number = Field(description="The distance between values; negative to go down. Not 0.")
+    start: NumberField = Field(description="The first value.")
+    stop: NumberField = Field(description="A bound: the last value, where the steps reach it.")
+    step: NumberField = Field(description="The distance between values; negative to go down. Not 0.")
 
 
 class CountRange(AxisSpec):
     """A number of values from start to stop, both included: {start: 1, stop: 16, num: 5, scale: log}."""
 
-    start: Number = Field(description="The first value.")
-    stop: Number = Field(description="The last value.")
+    start: NumberField = Field(description="The first value.")
+    stop: NumberField = Field(description="The last value.")
     num: int = Field(ge=1, le=1_000_000_000, description="How many values.")
     scale: Literal["linear", "log"] = Field(
         default="linear", description="linear: equal distances. log: equal ratios; start and stop above 0."
@@ -125,7 +125,7 @@ class Labelled(AxisSpec):
     )
 
 
-class Lines(AxisSpec):
+class TextLines(AxisSpec):
     """One value a line of a text file: {lines: prompts.txt}. Empty lines and lines that begin with # are left out."""
 
     lines: str = Field(description="Path of the text file, UTF-8.")
@@ -231,12 +231,12 @@ def axis_tag(value: Any) -> str | None:
 
 
 _Single: TypeAlias = (
-    Annotated[list[Scalar], Tag("<list>")]
+    Annotated[list[ScalarField], Tag("<list>")]
     | Annotated[StepRange, Tag("<step>")]
     | Annotated[CountRange, Tag("<num>")]
     | Annotated[Seeds, Tag("<seeds>")]
     | Annotated[Labelled, Tag("<labelled>")]
-    | Annotated[Lines, Tag("<lines>")]
+    | Annotated[TextLines, Tag("<lines>")]
     | Annotated[CsvColumns, Tag("<csv>")]
     | Annotated[Images, Tag("<images>")]
     | Annotated[SettingsFile, Tag("<settings>")]
@@ -251,7 +251,7 @@ _TAG_OF: Final[Mapping[type[AxisSpec], str]] = MappingProxyType(
         CountRange: "<num>",
         Seeds: "<seeds>",
         Labelled: "<labelled>",
-        Lines: "<lines>",
+        TextLines: "<lines>",
         CsvColumns: "<csv>",
         Images: "<images>",
         SettingsFile: "<settings>",
@@ -262,7 +262,7 @@ _TAG_OF: Final[Mapping[type[AxisSpec], str]] = MappingProxyType(
 )
 
 
-def known_keys(tag: str | None) -> tuple[str, ...]:
+def list_known_keys(tag: str | None) -> tuple[str, ...]:
     """The keys that an axis of this kind may have, as written."""
     model = next((model for model, name in _TAG_OF.items() if name == tag), None)
     if model is None:
@@ -302,7 +302,7 @@ class DesignSpec(Strict):
         default=None, ge=1, le=1_000_000, description="How many points (random, sobol, halton, lhs)."
     )
     seed: int = Field(default=0, ge=0, description="Seed of the draw: the same seed draws the same points.")
-    baseline: dict[str, Scalar] = Field(
+    baseline: dict[str, ScalarField] = Field(
         default_factory=dict,
         description="one_at_a_time: axis → value that it has while another varies; its first value where left out.",
     )
@@ -326,14 +326,14 @@ class StudySpec(Strict):
     replicates: int = Field(
         default=1, ge=1, le=1000, description="How often each point is rendered with everything equal (noise floor)."
     )
-    baseline: dict[str, Scalar] = Field(
+    baseline: dict[str, ScalarField] = Field(
         default_factory=dict, description="axis → value: the cell that txt2img pictures are compared with."
     )
 
 
 def _inputs_schema(schema: dict[str, Any]) -> None:
     schema["properties"] = {
-        name: {"description": (CONTROLS if name == "controls" else ROLES[name]).means} for name in INPUT_NAMES
+        name: {"description": (CONTROLS if name == "controls" else ROLE_TABLE[name]).means} for name in INPUT_NAMES
     }
     schema["patternProperties"] = {NUMBERED: {"description": "One of several that the workflow has of a role."}}
     schema["additionalProperties"] = {"description": "A node.field address of the workflow."}
@@ -360,7 +360,7 @@ class ExperimentFile(Strict):
         description=f"A built-in template ({', '.join(TEMPLATE_NAMES)}), or the path of a workflow: an editor export, "
         "an API graph, or a picture with one in it."
     )
-    inputs: dict[str, Setting] = Field(
+    inputs: dict[str, SettingField] = Field(
         default_factory=dict,
         description="What is fixed for the whole experiment: role or node.field → value. An axis wins over an input. "
         "A number says which of several is meant: lora_weight_2.",

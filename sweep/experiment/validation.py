@@ -9,15 +9,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from sweep.errors import did_you_mean
-from sweep.experiment.document import Document, Faults, Place, dotted
+from sweep.experiment.document import Document, DocumentPath, ProblemCollector, dotted
 from sweep.experiment.levels import ReplacingLevels
 from sweep.experiment.model import Axis, Dimension, Setting
 from sweep.experiment.overrides import MERGED
 from sweep.experiment.roles import TEMPLATE_NAMES, said
-from sweep.experiment.schema import AXIS_KEYS, AXIS_TAGS, ExperimentFile, axis_tag, known_keys, section_keys
+from sweep.experiment.schema import AXIS_KEYS, AXIS_TAGS, ExperimentFile, axis_tag, list_known_keys, section_keys
 
 
-def checked(document: Document, faults: Faults) -> ExperimentFile:
+def validate_axes(document: Document, faults: ProblemCollector) -> ExperimentFile:
     """The file's shape. Faults of shape are told, and what has them is left out, so that the rest is checked too."""
     data = document.data
     try:
@@ -42,15 +42,15 @@ def checked(document: Document, faults: Faults) -> ExperimentFile:
         return ExperimentFile(workflow=TEMPLATE_NAMES[0])
 
 
-def _place(loc: Sequence[str | int], document: Document) -> Place:
+def _place(loc: Sequence[str | int], document: Document) -> DocumentPath:
     """Where in the file: pydantic's way without the names of kinds, and without the zip that `axes.zip` spares."""
-    place: Place = tuple(part for part in loc if part not in AXIS_TAGS)
+    place: DocumentPath = tuple(part for part in loc if part not in AXIS_TAGS)
     if place[:3] == ("axes", "zip", "zip") and place[:3] not in document.keys:
         return ("axes", *place[2:])
     return place
 
 
-def _tell(faults: Faults, place: Place, problem: Any, data: Mapping[str, Any]) -> None:
+def _tell(faults: ProblemCollector, place: DocumentPath, problem: Any, data: Mapping[str, Any]) -> None:
     kind, raw, name = problem["type"], problem.get("input"), dotted(place)
     last = str(place[-1]) if place else ""
     if kind == "extra_forbidden":
@@ -66,7 +66,7 @@ def _tell(faults: Faults, place: Place, problem: Any, data: Mapping[str, Any]) -
         faults.value(place, f"{name} {_sentence(problem)}")
 
 
-def _unknown(place: Place, data: Mapping[str, Any]) -> str:
+def _unknown(place: DocumentPath, data: Mapping[str, Any]) -> str:
     """Of a key that is not known there: the nearest that could stand there, or that it belongs to another kind."""
     last, beside, known = str(place[-1]), _beside(place, data), _known_at(place, data)
     if place[0] == "axes" and len(place) > 2 and last in AXIS_KEYS:
@@ -75,21 +75,21 @@ def _unknown(place: Place, data: Mapping[str, Any]) -> str:
     return f"{dotted(place)} is not known here.{did_you_mean(last, [key for key in known if key not in beside])}"
 
 
-def _beside(place: Place, data: Mapping[str, Any]) -> Sequence[str]:
+def _beside(place: DocumentPath, data: Mapping[str, Any]) -> Sequence[str]:
     spec: Any = data
     for part in place[:-1]:
         spec = spec.get(str(part)) if isinstance(spec, dict) else None
     return [key for key in spec if key != place[-1]] if isinstance(spec, dict) else []
 
 
-def _known_at(place: Place, data: Mapping[str, Any]) -> Sequence[str]:
+def _known_at(place: DocumentPath, data: Mapping[str, Any]) -> Sequence[str]:
     if len(place) == 1:
         return tuple(ExperimentFile.model_fields)
     if place[0] == "axes":
         spec: Any = data
         for part in place[:-1]:
             spec = spec.get(str(part)) if isinstance(spec, dict) else None
-        return known_keys(axis_tag(spec))
+        return list_known_keys(axis_tag(spec))
     return section_keys().get(str(place[0]), ())
 
 
@@ -129,7 +129,7 @@ def _sentence(problem: Any) -> str:
     return str(problem["msg"]).lower()
 
 
-def check_distinct(faults: Faults, dimensions: Sequence[Dimension]) -> None:
+def check_distinct_axes(faults: ProblemCollector, dimensions: Sequence[Dimension]) -> None:
     """No two axes of one name, and no two that set one target: which of them would win?"""
     names: set[str] = set()
     homes: dict[str, str] = {}
@@ -153,7 +153,9 @@ def _targets_of(axis: Axis) -> set[str]:
     return set(targets if targets is not None else axis.levels[0].settings)
 
 
-def check_replacements(faults: Faults, inputs: Mapping[str, Setting], dimensions: Sequence[Dimension]) -> None:
+def check_replacements(
+    faults: ProblemCollector, inputs: Mapping[str, Setting], dimensions: Sequence[Dimension]
+) -> None:
     """Every replacement finds its text in what it acts on, as far as the file itself says what that is."""
     axes = [axis for dimension in dimensions for axis in dimension.axes]
     for axis in axes:

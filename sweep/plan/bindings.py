@@ -14,20 +14,20 @@ from sweep.experiment.roles import numbered
 from sweep.plan import rules
 from sweep.plan import rules as stacks
 from sweep.plan.graph_variants import Shape
-from sweep.plan.models import Models, model_fields
+from sweep.plan.models import ModelFinder, model_fields
 from sweep.plan.rules import (
     CONTROL_ROLES,
     Choice,
     ControlSlot,
+    FieldRule,
     LoraSlot,
-    Rule,
     SizeSlots,
     Slot,
     Written,
     control_list,
     lora_stack,
 )
-from sweep.plan.targets import Places, Uses
+from sweep.plan.targets import TargetResolver, Uses
 from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef, Value
 from sweep.workflow.identity import Digests
 from sweep.workflow.role_finder import control_pictures
@@ -39,12 +39,12 @@ from sweep.workflow.traversal import Wiring
 class Binding:
     """A rule, who sets its targets, and by which axes they move; by none where only inputs set them."""
 
-    rule: Rule
+    rule: FieldRule
     uses: Uses
     axes: tuple[str, ...]
 
     @classmethod
-    def of(cls, rule: Rule, uses: Uses) -> Binding:
+    def of(cls, rule: FieldRule, uses: Uses) -> Binding:
         names = dict.fromkeys(axis.name for target in rule.targets for axis in uses.axes.get(target, ()))
         return cls(rule, uses, tuple(names))
 
@@ -152,7 +152,7 @@ _FIELDS: Final[Mapping[str, str]] = MappingProxyType(  # of an entry of controls
 class Stacking:
     """What is drawn from: the places of a graph, and the fields that are `taken`, as a number or address sets them."""
 
-    places: Places
+    places: TargetResolver
     choice: Choice
     taken: Collection[Address]
 
@@ -160,14 +160,14 @@ class Stacking:
     def _uses(self) -> Uses:
         return self.places.uses
 
-    def loras(self) -> Iterator[Rule]:
+    def loras(self) -> Iterator[FieldRule]:
         """The rule for `lora` and `lora_weight`, where either is set."""
         if "lora" not in self._uses and "lora_weight" not in self._uses:
             return
         nodes = self.places.all("lora", "lora")
         if nodes:
             common = self._free(self.places.all("lora_weight", "lora_weight")) if "lora_weight" in self._uses else ()
-            yield stacks.loras([self._lora(*place) for place in enumerate(nodes)], common, self.choice)
+            yield stacks.lora_rules([self._lora(*place) for place in enumerate(nodes)], common, self.choice)
         elif not (self.places.template and "lora" in self._uses):
             self.places.missing("lora" if "lora" in self._uses else "lora_weight")
 
@@ -178,7 +178,7 @@ class Stacking:
         weight = self._free([self.places.beside(lora.address, "weight", by)]) if weighed else ()
         return LoraSlot(next(iter(self._free([lora])), None), next(iter(weight), None))
 
-    def controls(self) -> Iterator[Rule]:
+    def controls(self) -> Iterator[FieldRule]:
         """The rule for `controls` and what is set of all ControlNets, where any is."""
         used = [target for target in ("controls", *CONTROL_ROLES) if target in self._uses]
         if not used:
@@ -231,11 +231,11 @@ _GROUPED: Final = frozenset(
 class Draft:
     """What rules are drawn from: the places of a graph before any value is in it, its outputs, and the models."""
 
-    places: Places
+    places: TargetResolver
     outputs: tuple[str, ...]
-    models: Models
+    models: ModelFinder
 
-    def rules(self) -> list[Rule]:
+    def rules(self) -> list[FieldRule]:
         """The rules for everything that is set. What cannot be set becomes a fault."""
         plain = [rule for target in self.places.uses if target not in _GROUPED for rule in self._plain(target)]
         taken = {slot.address for rule in plain for slot in rule.slots}
@@ -250,7 +250,7 @@ class Draft:
     def _choice(self) -> Choice:
         return Choice(self.models, self.places.base)
 
-    def _plain(self, target: str) -> Iterator[Rule]:
+    def _plain(self, target: str) -> Iterator[FieldRule]:
         slots = self.places.slots(target)
         if any(slot.address.field == "is_intermediate" and slot.address.node in self.outputs for slot in slots):
             place = self.places.uses.places(target)[0]
@@ -259,9 +259,9 @@ class Draft:
             )
             self.places.faults.add(place, f"{place}: {kept}.")
         elif slots:
-            yield rules.plain(target, slots, self._choice, self.places.value(slots[0].address))
+            yield rules.plain_value(target, slots, self._choice, self.places.value(slots[0].address))
 
-    def _prompt(self) -> Iterator[Rule]:
+    def _prompt(self) -> Iterator[FieldRule]:
         uses = self.places.uses
         if "prompt" in uses or "variation" in uses:
             slots = self.places.slots("prompt", "prompt" if "prompt" in uses else "variation")
@@ -269,7 +269,7 @@ class Draft:
                 said = self.places.value(slots[0].address)
                 yield rules.prompt(slots, said if isinstance(said, str) else "")
 
-    def _size(self, taken: set[Address]) -> Iterator[Rule]:
+    def _size(self, taken: set[Address]) -> Iterator[FieldRule]:
         """Sizes that are given, and those that follow a picture because nobody gives them."""
         follow = self._follows()
         sides = {
@@ -295,25 +295,27 @@ class Draft:
         kinds = [node.type for node in self.places.graph.nodes.values()]
         return self.places.template or not any(word in kind for kind in kinds for word in _RESIZING)
 
-    def _vae(self) -> Iterator[Rule]:
+    def _vae(self) -> Iterator[FieldRule]:
         if "vae" not in self.places.uses:
             return
         graph, schemas = self.places.graph, self.places.schemas
         addresses = [address for address, types in model_fields(graph, schemas) if "vae" in types]
         if addresses:
-            yield rules.plain("vae", [self.places.slot(Target(address), "vae") for address in addresses], self._choice)
+            yield rules.plain_value(
+                "vae", [self.places.slot(Target(address), "vae") for address in addresses], self._choice
+            )
         elif not self.places.template:
             self.places.missing("vae")
 
-    def _board(self) -> Iterator[Rule]:
+    def _board(self) -> Iterator[FieldRule]:
         if "board" not in self.places.uses:
             return
         nodes = [node for node in self.outputs if "board" in self.places.fields(node)]
         slots = [self.places.slot(Target(Address(node, "board")), "board") for node in nodes]
         if slots:
-            yield rules.plain("board", slots, self._choice)
+            yield rules.plain_value("board", slots, self._choice)
 
-    def _refuse_conflicts(self, found: Sequence[Rule]) -> None:
+    def _refuse_conflicts(self, found: Sequence[FieldRule]) -> None:
         """Two settings may not write one field, nor two axes one target, unless they replace words in it."""
         uses, faults = self.places.uses, self.places.faults
         owners: dict[Address, str] = {}

@@ -10,7 +10,7 @@ from sweep.experiment.experiment import Dimension, Experiment, Level
 from sweep.plan.bindings import Body
 from sweep.plan.graph_variants import Shapes
 from sweep.plan.plan import Plan
-from sweep.plan.problems import Faults
+from sweep.plan.problems import PlanProblems
 from sweep.plan.rules import Written
 from sweep.workflow.identity import canonical
 
@@ -18,7 +18,7 @@ _LEVELS: Final = 1_000  # levels looked at along one dimension; values of longer
 _POINTS: Final = 5_000  # points whose keys are compared anyway: some 30 µs each
 
 
-def check_distinct(plan: Plan, faults: Faults) -> None:
+def check_distinct_points(plan: Plan, faults: PlanProblems) -> None:
     """Adds a fault where two points have the same key.
 
     Looks along each dimension for steps that set every field alike. Where conditions or a design may have left such
@@ -55,7 +55,7 @@ def _along(dimension: Dimension, body: Body, shapes: Shapes) -> Iterator[tuple[s
             return
 
 
-def _compare(plan: Plan, faults: Faults) -> None:
+def _compare(plan: Plan, faults: PlanProblems) -> None:
     seen: dict[str, int] = {}
     for index, key in plan.keys(range(len(plan))):
         twin = seen.setdefault(key, index)

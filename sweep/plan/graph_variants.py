@@ -12,7 +12,7 @@ from sweep.errors import PlanError, WorkflowError
 from sweep.experiment.conditions import Condition
 from sweep.experiment.experiment import Axis, Dimension, Level, Scalar, Setting
 from sweep.experiment.roles import base_role, is_address, numbered
-from sweep.plan.models import Models, main_bases, main_fields, model_fields, own_model
+from sweep.plan.models import ModelFinder, main_bases, main_fields, model_fields, own_model
 from sweep.plan.rules import CONTROL_ROLES, control_list, lora_stack
 from sweep.plan.targets import Uses, step
 from sweep.workflow.graph import Address, Edge, Graph, ModelRef, Node
@@ -112,7 +112,7 @@ def is_template(workflow: str) -> bool:
     return workflow in TEMPLATES
 
 
-def at_home(workflow: Workflow, schemas: NodeSchemas, models: Models, uses: Uses) -> Workflow:
+def at_home(workflow: Workflow, schemas: NodeSchemas, models: ModelFinder, uses: Uses) -> Workflow:
     """A portable workflow whose main model, where the server lacks it, is left open for the plan to choose (`lacking`
     is its name), and whose VAE is then the model's own, with a note. Any other workflow stays as it is: it names what
     its author rendered with, and another model would be another picture.
@@ -124,7 +124,7 @@ def at_home(workflow: Workflow, schemas: NodeSchemas, models: Models, uses: Uses
     return replace(settled, translate=lambda base: _settled(translate(base), schemas, models, uses))
 
 
-def portable_bases(workflow: Workflow, models: Models) -> tuple[str, ...]:
+def portable_bases(workflow: Workflow, models: ModelFinder) -> tuple[str, ...]:
     """The bases of installed main models that the document has nodes for."""
     bases = dict.fromkeys(model.base for model in models.installed if model.type == "main")
     return tuple(base for base in bases if _translates(workflow, base))
@@ -138,7 +138,7 @@ def _translates(workflow: Workflow, base: str) -> bool:
     return True
 
 
-def _settled(workflow: Workflow, schemas: NodeSchemas, models: Models, uses: Uses) -> Workflow:
+def _settled(workflow: Workflow, schemas: NodeSchemas, models: ModelFinder, uses: Uses) -> Workflow:
     graph, notes, lacking = workflow.graph, list(workflow.notes), ""
     for address, types in list(model_fields(graph, schemas)):
         said = graph.nodes[address.node].fields.get(address.field)
@@ -152,7 +152,7 @@ def _settled(workflow: Workflow, schemas: NodeSchemas, models: Models, uses: Use
     return replace(workflow, graph=graph, notes=tuple(notes), lacking=lacking)
 
 
-def _has(models: Models, said: ModelRef, types: tuple[str, ...]) -> bool:
+def _has(models: ModelFinder, said: ModelRef, types: tuple[str, ...]) -> bool:
     try:
         models.find(said, types)
     except PlanError:
@@ -184,7 +184,7 @@ class Shapes:
         self,
         workflow: str | Workflow,
         schemas: NodeSchemas,
-        models: Models,
+        models: ModelFinder,
         uses: Uses,
         condition: Condition | None = None,
     ) -> None:
@@ -259,7 +259,7 @@ class Shapes:
         return None
 
 
-def _bases(workflow: str | Workflow, schemas: NodeSchemas, models: Models) -> tuple[str, ...] | None:
+def _bases(workflow: str | Workflow, schemas: NodeSchemas, models: ModelFinder) -> tuple[str, ...] | None:
     """What the main model may be: empty for anything, None where there is none."""
     if not isinstance(workflow, Workflow):
         return ()

@@ -25,13 +25,13 @@ _ANY = "any"  # the base of models that fit every family
 
 
 @dataclass(frozen=True, slots=True)
-class Models:
+class ModelFinder:
     """The models of a server, found by what people call them."""
 
     installed: tuple[Model, ...]
 
     @classmethod
-    def of(cls, models: Sequence[Model]) -> Models:
+    def of(cls, models: Sequence[Model]) -> ModelFinder:
         return cls(tuple(sorted(models, key=lambda model: (model.type, model.name, model.base))))
 
     def any_main(self, bases: Collection[str] = ()) -> ModelRef | None:
@@ -142,7 +142,11 @@ class Fitted:
 
 
 def fit_models(
-    graph: Graph, schemas: NodeSchemas, models: Models, main: ModelRef | None, fault: Callable[[Address, str], None]
+    graph: Graph,
+    schemas: NodeSchemas,
+    models: ModelFinder,
+    main: ModelRef | None,
+    fault: Callable[[Address, str], None],
 ) -> Fitted:
     """The graph with every model named as a ModelRef. `main` goes into main model fields that say nothing.
 
@@ -180,7 +184,7 @@ def _bases_of(taken: tuple[str, ...], types: tuple[str, ...], main: ModelRef | N
     return taken
 
 
-def own_model(graph: Graph, schemas: NodeSchemas, models: Models) -> ModelRef | None:
+def own_model(graph: Graph, schemas: NodeSchemas, models: ModelFinder) -> ModelRef | None:
     """The main model a graph names itself, where this server has it."""
     for address, types in model_fields(graph, schemas):
         said = graph.nodes[address.node].fields.get(address.field)
@@ -205,7 +209,7 @@ def main_bases(graph: Graph, schemas: NodeSchemas) -> tuple[str, ...] | None:
     return (needed or found)[0].model_bases if found else None
 
 
-def _known(said: Value, types: tuple[str, ...], models: Models) -> ModelRef:
+def _known(said: Value, types: tuple[str, ...], models: ModelFinder) -> ModelRef:
     """The model that a graph written for some installation names: by its key there or, elsewhere, by its name."""
     if not isinstance(said, Mapping):
         return models.find(said, types)
@@ -217,7 +221,7 @@ def _known(said: Value, types: tuple[str, ...], models: Models) -> ModelRef:
     return models.find(f"{name}@{base}" if base else name, types)
 
 
-def _fitting(models: Models, types: tuple[str, ...], bases: tuple[str, ...]) -> list[Model]:
+def _fitting(models: ModelFinder, types: tuple[str, ...], bases: tuple[str, ...]) -> list[Model]:
     return [
         model
         for model in models.installed
@@ -225,12 +229,12 @@ def _fitting(models: Models, types: tuple[str, ...], bases: tuple[str, ...]) -> 
     ]
 
 
-def _only(models: Models, types: tuple[str, ...], bases: tuple[str, ...]) -> ModelRef | None:
+def _only(models: ModelFinder, types: tuple[str, ...], bases: tuple[str, ...]) -> ModelRef | None:
     fitting = _fitting(models, types, bases)
     return ModelRef(fitting[0].name, fitting[0].base, fitting[0].type) if len(fitting) == 1 else None
 
 
-def _lack(models: Models, types: tuple[str, ...], bases: tuple[str, ...]) -> str:
+def _lack(models: ModelFinder, types: tuple[str, ...], bases: tuple[str, ...]) -> str:
     kind = "main model" if tuple(types) == ("main",) else called(types)
     article = "an" if kind[0] in "AEIOaeio" else "a"
     fitting = _fitting(models, types, bases)

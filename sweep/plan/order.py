@@ -19,7 +19,7 @@ from sweep.workflow.schemas import NodeSchemas
 
 StageKind: TypeAlias = Literal["model", "lora", "prompt", "image", "other"]
 NODE_CACHE: Final = 512  # outputs InvokeAI's node cache holds (node_cache_size), the least recently used leaving first
-ALL: Final[Mapping[int, int]] = MappingProxyType({})  # no factor is held at one position
+_ALL: Final[Mapping[int, int]] = MappingProxyType({})  # no factor is held at one position
 _SEARCHED: Final = 7  # factors of which every nesting is tried: 5,040 of them
 
 
@@ -33,7 +33,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class RenderingCost:
     """How often a server that renders alone does each kind of work, from a cold start."""
 
     models: int = 0
@@ -41,7 +41,7 @@ class Work:
     prompts: int = 0
     images: int = 0
 
-    def __le__(self, other: Work) -> bool:
+    def __le__(self, other: RenderingCost) -> bool:
         """No more of any kind of work than the other."""
         return (
             self.models <= other.models
@@ -70,30 +70,33 @@ def best_nesting(sizes: Sequence[int], stages: Sequence[Stage], cache: int = NOD
         return first + idle
     natural = tuple(factor for factor in rank if factor not in idle)
     return min(
-        (head + idle for head in permutations(natural)), key=lambda nesting: work(sizes, stages, nesting, cache).cost
+        (head + idle for head in permutations(natural)),
+        key=lambda nesting: rendering_cost(sizes, stages, nesting, cache).cost,
     )
 
 
-def work(sizes: Sequence[int], stages: Sequence[Stage], nesting: Sequence[int], cache: int = NODE_CACHE) -> Work:
+def rendering_cost(
+    sizes: Sequence[int], stages: Sequence[Stage], nesting: Sequence[int], cache: int = NODE_CACHE
+) -> RenderingCost:
     """How often each kind of stage is done for the full grid of `sizes` in this nesting (slowest first)."""
     done = dict.fromkeys(_KINDS, 0)
     overflows = _overflows(sizes, stages, nesting, cache)
     for kind, factors in {(stage.kind, stage.factors) for stage in stages if stage.kind != "other"}:
         alike = sum(1 for stage in stages if (stage.kind, stage.factors) == (kind, factors))
         done[kind] += alike * _repeats(sizes, factors, nesting, overflows, kept=kind in ("prompt", "image"))
-    return Work(models=done["model"], loras=done["lora"], prompts=done["prompt"], images=done["image"])
+    return RenderingCost(models=done["model"], loras=done["lora"], prompts=done["prompt"], images=done["image"])
 
 
-def least_work(sizes: Sequence[int], stages: Sequence[Stage]) -> Work:
+def least_work(sizes: Sequence[int], stages: Sequence[Stage]) -> RenderingCost:
     """What no order can undercut: every distinct result has to be made once."""
     done = dict.fromkeys(_KINDS, 0)
     for stage in stages:
         if stage.kind != "other":
             done[stage.kind] += prod(sizes[factor] for factor in stage.factors)
-    return Work(models=done["model"], loras=done["lora"], prompts=done["prompt"], images=done["image"])
+    return RenderingCost(models=done["model"], loras=done["lora"], prompts=done["prompt"], images=done["image"])
 
 
-def walk(sizes: Sequence[int], nesting: Sequence[int], only: Mapping[int, int] = ALL) -> Iterator[int]:
+def walk(sizes: Sequence[int], nesting: Sequence[int], only: Mapping[int, int] = _ALL) -> Iterator[int]:
     """Every index of the full grid (row-major over `sizes`) once, in the order of the nesting, lazily; of the factors
     in `only`, that position alone.
     """
@@ -157,9 +160,9 @@ class Order:
     """How the dimensions are nested, slowest first, and what that spares the server."""
 
     nesting: tuple[int, ...]
-    chosen: Work
-    definition: Work  # what the definition's own order would cost
-    least: Work  # what no order can undercut
+    chosen: RenderingCost
+    definition: RenderingCost  # what the definition's own order would cost
+    least: RenderingCost  # what no order can undercut
 
 
 def choose_order(dimensions: Sequence[Dimension], bodies: Sequence[Body], schemas: NodeSchemas) -> Order:
@@ -172,13 +175,15 @@ def choose_order(dimensions: Sequence[Dimension], bodies: Sequence[Body], schema
     nesting = best_nesting(sizes, stages)
     return Order(
         nesting=nesting,
-        chosen=work(sizes, stages, nesting),
-        definition=work(sizes, stages, range(len(sizes))),
+        chosen=rendering_cost(sizes, stages, nesting),
+        definition=rendering_cost(sizes, stages, range(len(sizes))),
         least=least_work(sizes, stages),
     )
 
 
-def indices(grid: Grid, sizes: Sequence[int], nesting: Sequence[int], only: Mapping[int, int] = ALL) -> Iterator[int]:
+def order_indices(
+    grid: Grid, sizes: Sequence[int], nesting: Sequence[int], only: Mapping[int, int] = _ALL
+) -> Iterator[int]:
     """Every index of the grid once, nested so; of the dimensions in `only`, that position alone. A full grid and one
     with conditions are walked without being made; the points of a design, which are a list anyway, are sorted.
     """

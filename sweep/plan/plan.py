@@ -14,7 +14,7 @@ from sweep.plan import order
 from sweep.plan.bindings import Body
 from sweep.plan.graph_variants import Shape, Shapes
 from sweep.plan.keys import KeyChain, fingerprint, salted
-from sweep.plan.order import ALL, Order
+from sweep.plan.order import _ALL, Order
 from sweep.plan.targets import step, telling_positions
 from sweep.workflow.graph import Address, Edge, Graph, ModelRef, Node, Value
 from sweep.workflow.labels import readable
@@ -93,12 +93,12 @@ def _free(graph: Graph, name: str) -> str:
     return name
 
 
-REPLICATE: Final = "replicate"  # name of the axis that counts them, from 1
+REPLICATE_AXIS: Final = "replicate"  # name of the axis that counts them, from 1
 
 
 def replicate_axis(count: int) -> Axis:
     """The axis that stands for the repetitions; it sets nothing."""
-    return Axis(REPLICATE, "integer", tuple(Level(number, {}) for number in range(1, count + 1)))
+    return Axis(REPLICATE_AXIS, "integer", tuple(Level(number, {}) for number in range(1, count + 1)))
 
 
 class Replicated(Sequence[Variation]):
@@ -129,10 +129,12 @@ class Replicated(Sequence[Variation]):
                 yield self._repeated(variation, variation.index * count + number, number)
 
     def _repeated(self, variation: Variation, index: int, number: int) -> Variation:
-        return Variation(index, {**variation.levels, REPLICATE: self._levels[number]})
+        return Variation(index, {**variation.levels, REPLICATE_AXIS: self._levels[number]})
 
 
-MOST: Final = 64  # steps of one dimension; of longer ones the first, the last and some between: all are of one type
+MOST_REPLICATES: Final = (
+    64  # steps of one dimension; of longer ones the first, the last and some between: all are of one type
+)
 
 
 def probes(
@@ -164,10 +166,10 @@ def probes(
 
 def _spread(positions: Sequence[int]) -> Iterator[int]:
     count = len(positions)
-    if count <= MOST:
+    if count <= MOST_REPLICATES:
         yield from positions
         return
-    yield from (positions[at * (count - 1) // (MOST - 1)] for at in range(MOST))
+    yield from (positions[at * (count - 1) // (MOST_REPLICATES - 1)] for at in range(MOST_REPLICATES))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,11 +288,11 @@ class Plan:
         """How the dimensions are nested when the points are rendered, and the work that spares."""
         return order.choose_order(self.experiment.dimensions, self.bodies, self.schemas)
 
-    def order(self, only: Mapping[int, int] = ALL) -> Iterator[int]:
+    def order(self, only: Mapping[int, int] = _ALL) -> Iterator[int]:
         """Every index once, in the order to render; of the dimensions in `only`, that position alone."""
         sizes = [len(dimension) for dimension in self.experiment.dimensions]
         count = self.replicates
-        for index in order.indices(self.experiment.grid, sizes, self.nesting.nesting, only):
+        for index in order.order_indices(self.experiment.grid, sizes, self.nesting.nesting, only):
             yield from range(index * count, index * count + count)
 
     def probes(self) -> list[tuple[str, Graph]]:
@@ -316,10 +318,10 @@ class Plan:
 
     def _repeat(self, levels: Mapping[str, Level]) -> int:
         """Which repetition: 0 is the point itself."""
-        level = levels.get(REPLICATE) if self.replicates > 1 else None
+        level = levels.get(REPLICATE_AXIS) if self.replicates > 1 else None
         return int(level.value or 1) - 1 if level else 0
 
 
 def _repeated(key: str, number: int) -> str:
     """The key of a repetition; the first has the point's own, so that asking for more renders only the new ones."""
-    return salted(key, {REPLICATE: number} if number else {})
+    return salted(key, {REPLICATE_AXIS: number} if number else {})

@@ -12,16 +12,16 @@ from sweep.experiment.experiment import Axis, AxisKind, Dimension, Experiment, I
 from sweep.experiment.inputs import PictureError, PictureReader
 from sweep.experiment.roles import is_address, numbered
 from sweep.plan.bindings import Binding, Body, Draft
-from sweep.plan.duplicates import check_distinct
+from sweep.plan.duplicates import check_distinct_points
 from sweep.plan.fusion import RANDOM
 from sweep.plan.graph_variants import Shape, Shapes, at_home, build, is_template, shaping_axes, shaping_levels
-from sweep.plan.models import Models, fit_models
-from sweep.plan.plan import METADATA_INPUT, METADATA_TYPE, RECALLED, REPLICATE, Plan
-from sweep.plan.problems import Faults
+from sweep.plan.models import ModelFinder, fit_models
+from sweep.plan.plan import METADATA_INPUT, METADATA_TYPE, RECALLED, REPLICATE_AXIS, Plan
+from sweep.plan.problems import PlanProblems
 from sweep.plan.rules import Slot
 from sweep.plan.strength_notes import strength_notes
-from sweep.plan.targets import Places, Uses, targets_of
-from sweep.plan.value_checks import Around, check_fixed, check_moved
+from sweep.plan.targets import TargetResolver, Uses, targets_of
+from sweep.plan.value_checks import ValidationContext, check_fixed, check_moved
 from sweep.workflow.graph import Address, Graph, ModelRef
 from sweep.workflow.labels import find_address, readable
 from sweep.workflow.roles import Roles, find_roles
@@ -49,10 +49,10 @@ class Assembly:
     experiment: Experiment
     workflow: str | Workflow  # a template's name, or the user's own
     schemas: NodeSchemas
-    models: Models
+    models: ModelFinder
     uses: Uses
     shapes: Shapes
-    faults: Faults
+    faults: PlanProblems
 
     @property
     def template(self) -> bool:
@@ -112,7 +112,7 @@ class Assembly:
         return roles
 
     def _bindings(self, graph: Graph, outputs: tuple[str, ...], roles: Roles, shaped: Shaped) -> tuple[Binding, ...]:
-        places = Places(
+        places = TargetResolver(
             graph=graph,
             schemas=self.schemas,
             roles=roles,
@@ -138,7 +138,7 @@ class Assembly:
                     self.faults.add("inputs", f"{self.called} needs inputs.{role}.")
 
     def _check_values(self, bindings: Sequence[Binding], shaped: Shaped) -> None:
-        around = Around(shaped.levels, lambda levels: self.shapes.suits(levels, shaped.shape))
+        around = ValidationContext(shaped.levels, lambda levels: self.shapes.suits(levels, shaped.shape))
         for binding in bindings:
             if not binding.axes:
                 check_fixed(binding, self.faults)
@@ -364,7 +364,7 @@ def make_plan(
         raise PlanError(
             f"The seeds of {axes} are not drawn yet.", hint="Experiment.with_seeds gives them their values."
         )
-    installed = Models.of(models)
+    installed = ModelFinder.of(models)
     own = workflow or _own_workflow(experiment)
     if own is not None:
         own = at_home(own, schemas, installed, Uses.of(experiment))
@@ -384,8 +384,10 @@ def _own_workflow(experiment: Experiment) -> Workflow | None:
 
 
 class _Maker:
-    def __init__(self, experiment: Experiment, schemas: NodeSchemas, models: Models, workflow: str | Workflow) -> None:
-        self.faults = Faults(experiment)
+    def __init__(
+        self, experiment: Experiment, schemas: NodeSchemas, models: ModelFinder, workflow: str | Workflow
+    ) -> None:
+        self.faults = PlanProblems(experiment)
         self.uses = Uses.of(experiment)
         self.models = models
         self.shapes = Shapes(workflow, schemas, models, self.uses, experiment.condition)
@@ -403,9 +405,9 @@ class _Maker:
     def plan(self) -> Plan:
         """Raises PlanError with every fault there is."""
         experiment = self.assembly.experiment
-        if REPLICATE in {axis.name for axis in experiment.axes} and experiment.study.replicates > 1:
+        if REPLICATE_AXIS in {axis.name for axis in experiment.axes} and experiment.study.replicates > 1:
             self.faults.add(
-                f"axes.{REPLICATE}", f"axes.{REPLICATE}: study.replicates makes an axis of that name already."
+                f"axes.{REPLICATE_AXIS}", f"axes.{REPLICATE_AXIS}: study.replicates makes an axis of that name already."
             )
         bodies = [body for shaped in self._shapes() if (body := self.assembly.body(shaped))]
         self.faults.raise_any()
@@ -418,7 +420,7 @@ class _Maker:
             workflow_notes=self._workflow_notes(bodies),
             salted=tuple(axis.name for axis in self.uses.axes.get("board", ())),
         )
-        check_distinct(plan, self.faults)
+        check_distinct_points(plan, self.faults)
         self.faults.raise_any()
         return plan
 

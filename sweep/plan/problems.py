@@ -9,7 +9,7 @@ from sweep.errors import DefinitionError, PlanError, Problem
 from sweep.experiment.experiment import Experiment
 
 
-class Faults:
+class PlanProblems:
     """The faults found so far, each once."""
 
     def __init__(self, experiment: Experiment) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from sweep.errors import PlanError
 from sweep.experiment.experiment import InputImage, Setting
-from sweep.plan.models import Models
+from sweep.plan.models import ModelFinder
 from sweep.workflow.graph import Address, BoardRef, Edge, ImageRef, ModelRef, Value
 from sweep.workflow.role_finder import IDENTITY, Encoding
 from sweep.workflow.schemas import FieldSchema
@@ -27,7 +27,7 @@ def compose(prompt: str, variation: str) -> str:
     return ", ".join(part for part in (prompt.rstrip().rstrip(","), variation.strip()) if part.strip())
 
 
-Settings: TypeAlias = Mapping[str, Setting]  # by target: a role or a node.field address
+SettingValues: TypeAlias = Mapping[str, Setting]  # by target: a role or a node.field address
 Written: TypeAlias = dict[Address, Value]
 THE_FIELD: Final = "the field "  # begins a fault that is to be told after the value itself
 
@@ -58,15 +58,15 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class FieldRule:
     """`write` gives the fields for settings that may hold any of `targets`, and raises PlanError with the end of a
     sentence. `slots` are all the fields it may write, `defaults` what the workflow itself says for a target.
     """
 
     targets: tuple[str, ...]
     slots: tuple[Slot, ...]
-    write: Callable[[Settings], Written]
-    defaults: Settings = field(default_factory=dict)
+    write: Callable[[SettingValues], Written]
+    defaults: SettingValues = field(default_factory=dict)
     shown: str = ""  # how it reads in the plan: denoise.denoising_start = 1 − denoise_strength
 
 
@@ -74,7 +74,7 @@ class Rule:
 class Choice:
     """Turns names into references: models among those installed that fit `base`, pictures, boards."""
 
-    models: Models
+    models: ModelFinder
     base: str | None
 
     def value(self, setting: Any, schema: FieldSchema) -> Value:
@@ -95,35 +95,35 @@ class Choice:
         return self.models.find(name, types, None if "main" in types else self.base)
 
 
-def plain(target: str, slots: Sequence[Slot], choice: Choice, default: Value = None) -> Rule:
+def plain_value(target: str, slots: Sequence[Slot], choice: Choice, default: Value = None) -> FieldRule:
     """One target, whose value goes into each of its fields."""
 
-    def write(settings: Settings) -> Written:
+    def write(settings: SettingValues) -> Written:
         if target not in settings:
             return {}
         setting = settings[target]
         return {slot.address: choice.value(slot.value(setting), slot.schema) for slot in slots}
 
     defaults: dict[str, Setting] = {target: default} if isinstance(default, str) else {}
-    return Rule(targets=(target,), slots=tuple(slots), write=write, defaults=defaults, shown=_shown(target, slots))
+    return FieldRule(targets=(target,), slots=tuple(slots), write=write, defaults=defaults, shown=_shown(target, slots))
 
 
-def prompt(slots: Sequence[Slot], original: str) -> Rule:
+def prompt(slots: Sequence[Slot], original: str) -> FieldRule:
     """The prompt with its variation; `original` is what the workflow says where the experiment gives no prompt."""
 
-    def write(settings: Settings) -> Written:
+    def write(settings: SettingValues) -> Written:
         if "prompt" not in settings and "variation" not in settings:
             return {}
         text = compose(_text(settings, "prompt", original), _text(settings, "variation", ""))
         return {slot.address: slot.value(text) for slot in slots}
 
     shown = " · ".join(str(slot.address) for slot in slots)
-    return Rule(
+    return FieldRule(
         targets=("prompt", "variation"), slots=tuple(slots), write=write, defaults={"prompt": original}, shown=shown
     )
 
 
-def _text(settings: Settings, target: str, otherwise: str) -> str:
+def _text(settings: SettingValues, target: str, otherwise: str) -> str:
     setting = settings.get(target, otherwise)
     return setting if isinstance(setting, str) else "" if setting is None else str(setting)
 
@@ -138,10 +138,10 @@ class SizeSlots:
     follow: bool  # whether a size nobody gives is the picture's
 
 
-def size(slots: SizeSlots) -> Rule:
+def size(slots: SizeSlots) -> FieldRule:
     """Width and height: as given; else the picture's, or in its proportions where one of the two is given."""
 
-    def write(settings: Settings) -> Written:
+    def write(settings: SettingValues) -> Written:
         width, height = _sides(settings, slots.multiple, follow=slots.follow)
         written: Written = {}
         for side, places in ((width, slots.width), (height, slots.height)):
@@ -151,10 +151,10 @@ def size(slots: SizeSlots) -> Rule:
 
     targets = ("image", "width", "height") if slots.follow else ("width", "height")
     places = (*slots.width, *slots.height)
-    return Rule(targets=targets, slots=tuple(places), write=write, shown=_shown("size", places))
+    return FieldRule(targets=targets, slots=tuple(places), write=write, shown=_shown("size", places))
 
 
-def _sides(settings: Settings, multiple: int, *, follow: bool) -> tuple[Any, Any]:
+def _sides(settings: SettingValues, multiple: int, *, follow: bool) -> tuple[Any, Any]:
     width, height, picture = settings.get("width"), settings.get("height"), settings.get("image")
     if not follow or not isinstance(picture, InputImage):
         return width, height
@@ -187,12 +187,12 @@ class LoraSlot:
     weight: Slot | None
 
 
-def loras(places: Sequence[LoraSlot], common: Sequence[Slot], choice: Choice) -> Rule:
+def lora_rules(places: Sequence[LoraSlot], common: Sequence[Slot], choice: Choice) -> FieldRule:
     """A stack of LoRAs, the first of it in the node nearest the model. Nodes that are left over weigh nothing.
     `common` takes the weight of all that name none themselves.
     """
 
-    def write(settings: Settings) -> Written:
+    def write(settings: SettingValues) -> Written:
         stack = lora_stack(settings.get("lora"))
         if len(stack) > len(places):
             raise PlanError(f"names {len(stack)} LoRAs; the workflow has room for {len(places)}.")
@@ -210,7 +210,7 @@ def loras(places: Sequence[LoraSlot], common: Sequence[Slot], choice: Choice) ->
         return written
 
     slots = _each(common, [slot for place in places for slot in (place.lora, place.weight) if slot is not None])
-    return Rule(targets=("lora", "lora_weight"), slots=slots, write=write, shown=_listed(slots))
+    return FieldRule(targets=("lora", "lora_weight"), slots=slots, write=write, shown=_listed(slots))
 
 
 def _refuse_twice(names: Sequence[str]) -> None:
@@ -236,10 +236,10 @@ class ControlSlot:
     parts: Mapping[str, Slot]
 
 
-def controls(places: Sequence[ControlSlot], common: Mapping[str, Sequence[Slot]], choice: Choice) -> Rule:
+def controls(places: Sequence[ControlSlot], common: Mapping[str, Sequence[Slot]], choice: Choice) -> FieldRule:
     """ControlNets as a list of {model, image, weight, begin, end}, and by role what each of them has in `common`."""
 
-    def write(settings: Settings) -> Written:
+    def write(settings: SettingValues) -> Written:
         entries = control_list(settings.get("controls"))
         if entries and len(entries) != len(places):
             many = "ControlNet" if len(entries) == 1 else "ControlNets"
@@ -253,7 +253,7 @@ def controls(places: Sequence[ControlSlot], common: Mapping[str, Sequence[Slot]]
         return written
 
     slots = _each(*common.values(), [slot for place in places for slot in place.parts.values()])
-    return Rule(targets=("controls", *CONTROL_ROLES), slots=slots, write=write, shown=_listed(slots))
+    return FieldRule(targets=("controls", *CONTROL_ROLES), slots=slots, write=write, shown=_listed(slots))
 
 
 def control_list(setting: Setting) -> list[Mapping[str, Any]]:

@@ -11,7 +11,7 @@ from sweep.errors import WorkflowError, did_you_mean
 from sweep.experiment.experiment import Axis, Dimension, Experiment, Level, Replacement, Setting
 from sweep.experiment.levels import LazyLevels, LinearLevels, ListLevels, LogLevels
 from sweep.experiment.roles import INPUT_NAMES, is_address, numbered
-from sweep.plan.problems import Faults
+from sweep.plan.problems import PlanProblems
 from sweep.plan.rules import Slot
 from sweep.workflow.graph import Address, Graph, Value
 from sweep.workflow.labels import Names, find_address, readable
@@ -133,7 +133,7 @@ _WANTED: Final[Mapping[str, str]] = {"image": "img2img", "denoise_strength": "im
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
+class TargetResolver:
     """The fields of one graph by what people call them. What cannot be found becomes a fault where it was named."""
 
     graph: Graph
@@ -141,7 +141,7 @@ class Places:
     roles: Roles
     base: str | None
     uses: Uses
-    faults: Faults
+    faults: PlanProblems
     workflow: str  # as the experiment names it
     template: bool
 

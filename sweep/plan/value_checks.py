@@ -9,7 +9,7 @@ from typing import Final
 from sweep.errors import DefinitionError
 from sweep.experiment.experiment import Dimension, InputImage, Level, Setting
 from sweep.plan.bindings import Binding
-from sweep.plan.problems import Faults
+from sweep.plan.problems import PlanProblems
 from sweep.plan.rules import THE_FIELD, Slot
 from sweep.plan.targets import step, telling_positions
 from sweep.workflow.validation import check_value
@@ -19,14 +19,14 @@ _TEXTS: Final = 1_000  # texts looked at, of an axis of more
 
 
 @dataclass(frozen=True, slots=True)
-class Around:
+class ValidationContext:
     """Where the other axes stand while one is looked at, and which levels (`ours`) the graph at hand is meant for."""
 
     levels: Mapping[str, Level]
     ours: Callable[[Mapping[str, Level]], bool]
 
 
-def check_fixed(binding: Binding, faults: Faults) -> None:
+def check_fixed(binding: Binding, faults: PlanProblems) -> None:
     """What inputs alone decide."""
     places = {target: f"inputs.{target}" for target in binding.rule.targets if target in binding.uses.inputs}
     for slot, fault in _faults(binding, {}):
@@ -35,7 +35,7 @@ def check_fixed(binding: Binding, faults: Faults) -> None:
         faults.add(place, _sentence(place, "is", value, fault), value=True)
 
 
-def check_moved(binding: Binding, dimension: Dimension, around: Around, faults: Faults) -> None:
+def check_moved(binding: Binding, dimension: Dimension, around: ValidationContext, faults: PlanProblems) -> None:
     """Each step of one of the dimensions that move a binding."""
     axis = next(axis for axis in dimension.axes if axis.name in binding.axes)
     numeric = axis.kind in ("integer", "number", "seed")

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol, TypeAlias
 
-Scalar: TypeAlias = str | int | float | bool | None
-State: TypeAlias = Literal["intended", "submitted", "rendered", "completed", "failed", "cancelled"]
+from sweep.types import Scalar
+
+JournalState: TypeAlias = Literal["intended", "submitted", "rendered", "completed", "failed", "cancelled"]
 
 
 class KnownKeys(Protocol):
@@ -24,13 +25,13 @@ class KnownKeys(Protocol):
 
     def __len__(self) -> int: ...
 
-    def get(self, key: str, /) -> State | None:
+    def get(self, key: str, /) -> JournalState | None:
         """None where nothing is on record of it, or only attempts that failed while it is still to be rendered."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class JournalPoint:
     """What the record keeps of a variation besides its outcome."""
 
     key: str
@@ -52,15 +53,15 @@ class Intent:
     batch_id: str
     item_id: str | None = None
     outputs: tuple[str, ...] = ()  # output nodes of this variation in the submitted graph
-    state: State = "intended"
+    state: JournalState = "intended"
     index: int | None = None  # in the current definition, as read back; None where that does not have it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class KeyStatus:
     """How far a key is: its state (None: to be rendered, nothing under way) and the attempts counted so far."""
 
-    state: State | None = None
+    state: JournalState | None = None
     attempts: int = 0
 
 
@@ -124,7 +125,7 @@ class Counts:
 class Journal(Protocol):
     """The durable account of a results folder. One writer; any number of readers."""
 
-    async def begin_run(self, facts: RunFacts, kept: Iterable[Point] = ()) -> int:
+    async def begin_run(self, facts: RunFacts, kept: Iterable[JournalPoint] = ()) -> int:
         """A new run; its number counts from 1. Where the fingerprint differs from the last run's, points on record
         are 'former' but for those in `kept`, which the new definition has, too: as `rebase`, in the same commit, so
         that a crash leaves the one definition or the other. Later `rebase` and `intend` can say so of more.
@@ -147,11 +148,11 @@ class Journal(Protocol):
         """Index of every completed point of the current definition, ascending: a resume without computing keys."""
         ...
 
-    async def indices(self, *states: State) -> Sequence[int]:
+    async def indices(self, *states: JournalState) -> Sequence[int]:
         """Index of every point of the current definition in one of these states, ascending."""
         ...
 
-    async def keys(self, *states: State) -> list[str]:
+    async def keys(self, *states: JournalState) -> list[str]:
         """Key of every point of the current definition in one of these states."""
         ...
 
@@ -159,7 +160,7 @@ class Journal(Protocol):
         """Hex that tells this folder's work from everybody else's on a shared server; made with its first run."""
         ...
 
-    async def rebase(self, points: Iterable[Point] | AsyncIterator[Point]) -> None:
+    async def rebase(self, points: Iterable[JournalPoint] | AsyncIterator[JournalPoint]) -> None:
         """These keys, already on record, belong to the current definition, at these indices, with these values. What a
         point leaves out (prompt, model, source) stays as it is on record: a key decides it.
 
@@ -176,7 +177,7 @@ class Journal(Protocol):
         """How many attempts were made at this key, over all runs, since it was last asked to be tried again."""
         ...
 
-    async def standing(self, keys: Sequence[str]) -> dict[str, Standing]:
+    async def standing(self, keys: Sequence[str]) -> dict[str, KeyStatus]:
         """State and attempts of each of these keys that is on record; the others are missing in the answer."""
         ...
 
@@ -186,7 +187,7 @@ class Journal(Protocol):
         """
         ...
 
-    async def intend(self, point: Point, intent: Intent) -> None:
+    async def intend(self, point: JournalPoint, intent: Intent) -> None:
         """Before the request leaves."""
         ...
 
@@ -210,7 +211,7 @@ class Journal(Protocol):
         """The open attempt rendered nothing, through no fault of the variation: it is not counted."""
         ...
 
-    async def fail(self, point: Point, failure: Failure) -> None:
+    async def fail(self, point: JournalPoint, failure: Failure) -> None:
         """The variation is given up. Also for one that was never submitted."""
         ...
 

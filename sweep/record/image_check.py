@@ -52,21 +52,21 @@ with_isal: Final = _with_isal()
 inflate: Final[Inflate] = with_isal or with_zlib
 
 
-Format = Literal["png", "jpg", "webp"]
-MOST_PIXELS = 100_000_000  # 10,000 × 10,000: above what these models paint, below what exhausts memory
+ImageFormat = Literal["png", "jpg", "webp"]
+MAX_PIXELS = 100_000_000  # 10,000 × 10,000: above what these models paint, below what exhausts memory
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PictureFacts:
+class ImageFacts:
     """What was found; `format` is also the file's extension."""
 
-    format: Format
+    format: ImageFormat
     width: int
     height: int
 
 
-def verify_picture(data: bytes, *, most_pixels: int = MOST_PIXELS) -> PictureFacts:
+def verify_picture(data: bytes, *, most_pixels: int = MAX_PIXELS) -> ImageFacts:
     """Decode `data` fully (milliseconds: call it in a worker thread).
 
     Raises TransientError of kind BadImage where it is no PNG, JPEG or WebP, is damaged or truncated, or has more
@@ -95,14 +95,14 @@ def verify_picture(data: bytes, *, most_pixels: int = MOST_PIXELS) -> PictureFac
         raise _bad(f"does not decode ({error})") from error
     if size != (width, height):
         raise _bad(f"says {width}×{height} but decodes to {size[0]}×{size[1]}")
-    return PictureFacts(format=found, width=width, height=height)
+    return ImageFacts(format=found, width=width, height=height)
 
 
 def _bad(what: str) -> TransientError:
     return TransientError(f"The picture received {what}.", kind="BadImage")
 
 
-def _format(data: bytes) -> Format:
+def _format(data: bytes) -> ImageFormat:
     if data.startswith(_PNG):
         return "png"
     if data.startswith(b"\xff\xd8\xff"):
@@ -153,7 +153,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 _DECLARED = {"png": _png_size, "jpg": _jpeg_size, "webp": _webp_size}
 
 
-def _decode(found: Format, data: bytes) -> tuple[int, int]:
+def _decode(found: ImageFormat, data: bytes) -> tuple[int, int]:
     if found == "png" and (size := _inflated(data)):
         return size
     with _plugin(found)(io.BytesIO(data)) as image:
@@ -206,7 +206,7 @@ def _plain_text(body: memoryview) -> bool:
     return rest[:1] == b"\0"
 
 
-def _plugin(found: Format) -> type[ImageFile]:
+def _plugin(found: ImageFormat) -> type[ImageFile]:
     """By itself, as Image.open warns of large pictures through a process-wide switch."""
     if found == "png":
         from PIL.PngImagePlugin import PngImageFile

@@ -16,15 +16,15 @@ import anyio
 from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError
-from sweep.record.base import Scalar
 from sweep.record.files import Checkpoint, free_bytes, no_checkpoint, remove_parts, replacing
-from sweep.record.image_check import MOST_PIXELS, verify_picture
-from sweep.record.sqlite.schema import JOURNAL, reading
+from sweep.record.image_check import MAX_PIXELS, verify_picture
+from sweep.record.sqlite.schema import JOURNAL_FILE, reading
+from sweep.types import Scalar
 
-IMAGES = "images"  # sub-folders of a results folder
+IMAGES_FOLDER = "images"  # sub-folders of a results folder
 INPUTS = "inputs"
-LONGEST = 120  # characters of a file's name, suffixes and extension included
-_STEM = LONGEST - 20  # room for _<key8>, _<ordinal> and .webp
+LONGEST_NAME = 120  # characters of a file's name, suffixes and extension included
+_STEM = LONGEST_NAME - 20  # room for _<key8>, _<ordinal> and .webp
 _STEM_BYTES = 200  # of UTF-8: systems allow 255 for a name
 _TEXT = 40  # characters of one text value
 _SHARDED_ABOVE = 2000  # points
@@ -121,7 +121,7 @@ class ImageStore:
     """Saves pictures under `folder`/images. `points` is the size of the grid: it decides padding and sub-folders."""
 
     def __init__(
-        self, folder: Path, points: int, *, checkpoint: Checkpoint = no_checkpoint, most_pixels: int = MOST_PIXELS
+        self, folder: Path, points: int, *, checkpoint: Checkpoint = no_checkpoint, most_pixels: int = MAX_PIXELS
     ) -> None:
         self._folder = Path(folder)
         self._points = points
@@ -162,7 +162,7 @@ class ImageStore:
     def _save(self, data: bytes, stem: str, key: str, ordinal: int) -> SavedImage:
         facts = verify_picture(data, most_pixels=self._most_pixels)
         ending = f"_{ordinal + 1}.{facts.format}" if ordinal else f".{facts.format}"
-        path = self._claim(f"{IMAGES}/{stem}", ending, key)
+        path = self._claim(f"{IMAGES_FOLDER}/{stem}", ending, key)
         with replacing(self._folder / path, self._checkpoint) as file:
             file.write(data)
         return SavedImage(
@@ -194,7 +194,7 @@ class ImageStore:
 
 def _owner_on_record(folder: Path, path: str) -> str | None:
     """The key whose picture this file is; None where it is nobody's, as after a crash between file and journal."""
-    if not (folder / JOURNAL).exists():
+    if not (folder / JOURNAL_FILE).exists():
         return None
     with reading(folder) as db:
         row = db.execute("SELECT key FROM images WHERE path = ?", (path,)).fetchone()

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from sweep.record.sqlite.reads import metric_names
-from sweep.record.sqlite.schema import JOURNAL, BrokenSealError, connect_writer, sealing, telling
+from sweep.record.sqlite.schema import JOURNAL_FILE, BrokenSealError, connect_writer, sealing, telling
 
 _CHUNK = 1000  # values a transaction: the run's own writer waits for no more
 
@@ -42,7 +42,7 @@ class MetricCache:
         """The cache in the journal of `folder`, which must exist."""
         db = connect_writer(Path(folder), create=False)
         db.execute("PRAGMA synchronous = NORMAL")  # what a power cut takes is measured again
-        return cls(db, Path(folder) / JOURNAL)
+        return cls(db, Path(folder) / JOURNAL_FILE)
 
     def __enter__(self) -> Self:
         return self

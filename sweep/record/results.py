@@ -1,4 +1,4 @@
-"""A results folder to read from, also while a run writes to it: `Results`, and its table as a DataFrame."""
+"""A results folder to read from, also while a run writes to it: `RecordedResults`, and its table as a DataFrame."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from sweep.record import rows as export
 from sweep.record.base import Counts
-from sweep.record.rows import Cell, Column, Layout, Row, Where, chunks, layout, result_rows
+from sweep.record.rows import Cell, Column, TableColumns, TableRow, Where, chunks, layout, result_rows
 from sweep.record.sqlite import reads as queries
 from sweep.record.sqlite.reads import AttemptRecord, RunRecord
-from sweep.record.sqlite.schema import JOURNAL, BrokenSealError, check, reading, sealing
+from sweep.record.sqlite.schema import JOURNAL_FILE, BrokenSealError, check, reading, sealing
 from sweep.record.verify import Finding, verify_folder
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _DTYPES = {
 }
 
 
-class Results:
+class RecordedResults:
     """What a results folder holds. Nothing is kept open: each call reads what the journal says now.
 
     Every method raises CorruptRecordError where the journal is damaged: never a wrong row.
@@ -43,7 +43,7 @@ class Results:
     def open(cls, folder: Path) -> Self:
         """The results in `folder`. Raises RecordError where there are none or a newer sweep wrote them."""
         with reading(Path(folder)) as db:
-            check(db, Path(folder) / JOURNAL)
+            check(db, Path(folder) / JOURNAL_FILE)
         return cls(Path(folder))
 
     @property
@@ -152,7 +152,7 @@ class Results:
     def _frames(self, *, former: bool, where: Where | None) -> Iterator[pd.DataFrame]:
         """At least one, empty where there are no rows."""
         with reading(self.folder) as db:
-            table: Layout = layout(db, former=former)
+            table: TableColumns = layout(db, former=former)
             empty = True
             for rows in chunks(result_rows(db, table, where), _ROWS_A_FRAME):
                 empty = False
@@ -163,14 +163,14 @@ class Results:
 
 def write_tables(folder: Path) -> tuple[list[Path], str | None]:
     """results.csv and, where pyarrow is installed, results.parquet in `folder`; the files, and a hint if one is due."""
-    results = Results.open(folder)
+    results = RecordedResults.open(folder)
     written = [results.write_csv(results.folder / CSV)]
     if not export.has_parquet():
         return written, export.PARQUET_HINT
     return [*written, results.write_parquet(results.folder / PARQUET)], None
 
 
-def _frame(columns: Sequence[Column], rows: Sequence[Row]) -> pd.DataFrame:
+def _frame(columns: Sequence[Column], rows: Sequence[TableRow]) -> pd.DataFrame:
     import pandas as pd
 
     by_column: Sequence[Sequence[Any]] = list(zip(*rows, strict=True)) or [()] * len(columns)

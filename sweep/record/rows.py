@@ -16,25 +16,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
 from sweep.errors import RecordError
-from sweep.record.base import Scalar
 from sweep.record.files import replacing
 from sweep.record.sqlite import reads as queries
 from sweep.record.sqlite.schema import BrokenSealError, sealing
 from sweep.record.sqlite.writes import moment
+from sweep.types import Scalar
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-Kind: TypeAlias = Literal["integer", "number", "text", "boolean", "time"]
+ColumnKind: TypeAlias = Literal["integer", "number", "text", "boolean", "time"]
 Cell: TypeAlias = "Scalar | datetime"
-Row: TypeAlias = "tuple[Cell, ...]"
+TableRow: TypeAlias = "tuple[Cell, ...]"
 Where: TypeAlias = "Callable[[Mapping[str, Cell]], bool]"
 """Whether a row counts, told from its cells by column."""
 
 _CHUNK = 500
-_OF_AXIS: Mapping[str, Kind] = {"integer": "integer", "seed": "integer", "number": "number", "boolean": "boolean"}
-_STANDARD: Mapping[str, Kind] = {
+_OF_AXIS: Mapping[str, ColumnKind] = {"integer": "integer", "seed": "integer", "number": "number", "boolean": "boolean"}
+_STANDARD: Mapping[str, ColumnKind] = {
     "prompt": "text",
     "status": "text",
     "error": "text",
@@ -60,11 +60,11 @@ class Column:
     """One column of the results table."""
 
     name: str
-    kind: Kind
+    kind: ColumnKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class TableColumns:
     """All columns of a results table, and where the axes' values and the metrics stand in it."""
 
     columns: tuple[Column, ...]
@@ -78,11 +78,11 @@ class Layout:
         return tuple(column.name for column in self.columns)
 
 
-def layout(db: sqlite3.Connection, *, former: bool) -> Layout:
+def layout(db: sqlite3.Connection, *, former: bool) -> TableColumns:
     """The columns for the current definition, or with `former` for every definition the folder has seen."""
     definitions = list(queries.axes_of_definitions(db))
     definitions = definitions if former else definitions[:1]
-    kinds: dict[str, Kind] = {}
+    kinds: dict[str, ColumnKind] = {}
     for _, own_axes in definitions:
         for name, kind in own_axes:
             wanted = _OF_AXIS.get(kind, "text")
@@ -103,7 +103,7 @@ def layout(db: sqlite3.Connection, *, former: bool) -> Layout:
         *(Column(name, "number") for name in metrics if name not in kinds and name not in taken),
     )
     shown = {column.name for column in columns}
-    return Layout(
+    return TableColumns(
         columns=columns,
         axes=axes,
         metrics=tuple(name for name in metrics if name in shown and name not in kinds and name not in taken),
@@ -112,7 +112,7 @@ def layout(db: sqlite3.Connection, *, former: bool) -> Layout:
     )
 
 
-def result_rows(db: sqlite3.Connection, table: Layout, where: Where | None = None) -> Iterator[Row]:
+def result_rows(db: sqlite3.Connection, table: TableColumns, where: Where | None = None) -> Iterator[TableRow]:
     """One row an image, one for a failed or cancelled variation; current points first, each by index.
 
     Raises BrokenSealError where a row is not as it was written, sqlite3.Error.
@@ -126,7 +126,7 @@ def result_rows(db: sqlite3.Connection, table: Layout, where: Where | None = Non
                 yield row
 
 
-def _stored_rows(db: sqlite3.Connection, table: Layout) -> Iterator[tuple[Row, str | None, str | None]]:
+def _stored_rows(db: sqlite3.Connection, table: TableColumns) -> Iterator[tuple[TableRow, str | None, str | None]]:
     """Rows without metrics, each with the hashes of its picture and of the picture it started from."""
     cells = _Cells(table)
     for definition in table.definitions:
@@ -147,11 +147,11 @@ ORDER BY p.idx, p.id, i.ordinal
 class _Cells:
     """Turns what is stored into what is shown."""
 
-    def __init__(self, table: Layout) -> None:
+    def __init__(self, table: TableColumns) -> None:
         self._axes = [(axis.name, _SHOWN[axis.kind]) for axis in table.axes]
         self._with_former = table.with_former
 
-    def row(self, stored: Sequence[object], *, former: bool) -> Row:
+    def row(self, stored: Sequence[object], *, former: bool) -> TableRow:
         index, key, axis_values, prompt, state, kind, message, attempts, server, model, _, _, path, *rest = stored
         image_name, width, height, _, sha256, queued, started, finished, whole, image_whole = rest
         if not (whole and image_whole):
@@ -170,8 +170,8 @@ class _Cells:
 
 
 def _with_metrics(
-    db: sqlite3.Connection, table: Layout, chunk: Sequence[tuple[Row, str | None, str | None]]
-) -> Iterator[Row]:
+    db: sqlite3.Connection, table: TableColumns, chunk: Sequence[tuple[TableRow, str | None, str | None]]
+) -> Iterator[TableRow]:
     """Of several values of a metric: against the picture it started from, else the one measured last."""
     found: dict[tuple[str, str], dict[str, float | None]] = {}
     images = tuple({image for _, image, _ in chunk if image is not None})
@@ -195,7 +195,7 @@ def _chosen(by_reference: dict[str, float | None] | None, source: str | None) ->
     return by_reference[preferred] if preferred in by_reference else list(by_reference.values())[-1]
 
 
-def _common(first: Kind, second: Kind) -> Kind:
+def _common(first: ColumnKind, second: ColumnKind) -> ColumnKind:
     if first == second:
         return first
     return "number" if {first, second} == {"integer", "number"} else "text"
@@ -217,7 +217,7 @@ def _unchanged(value: Scalar) -> Scalar:
     return value
 
 
-_SHOWN: Mapping[Kind, Callable[[Scalar], Scalar]] = {
+_SHOWN: Mapping[ColumnKind, Callable[[Scalar], Scalar]] = {
     "integer": _unchanged,
     "number": _as_float,
     "text": _as_text,
@@ -225,7 +225,7 @@ _SHOWN: Mapping[Kind, Callable[[Scalar], Scalar]] = {
 }
 
 
-def chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+def chunks(rows: Iterable[TableRow], size: int) -> Iterator[list[TableRow]]:
     """`rows` in lists of `size`, the last one shorter."""
     iterator = iter(rows)
     while chunk := list(islice(iterator, size)):
@@ -236,14 +236,14 @@ TextFormat: TypeAlias = Literal["csv", "json", "md"]
 PARQUET_HINT = "For results.parquet, too: pip install 'sweep-engine[parquet]'"
 
 
-def write_csv(out: TextIO, names: Sequence[str], rows: Iterable[Row]) -> None:
+def write_csv(out: TextIO, names: Sequence[str], rows: Iterable[TableRow]) -> None:
     """RFC 4180 with line feeds; times in ISO 8601, nothing where a cell has no value."""
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(names)
     writer.writerows([_text(cell) for cell in row] for row in rows)
 
 
-def write_json(out: TextIO, names: Sequence[str], rows: Iterable[Row]) -> None:
+def write_json(out: TextIO, names: Sequence[str], rows: Iterable[TableRow]) -> None:
     """An array of objects, one a line."""
     divider = "[\n"
     for row in rows:
@@ -253,26 +253,26 @@ def write_json(out: TextIO, names: Sequence[str], rows: Iterable[Row]) -> None:
     out.write("[]\n" if divider == "[\n" else "\n]\n")
 
 
-def write_markdown(out: TextIO, names: Sequence[str], rows: Iterable[Row]) -> None:
+def write_markdown(out: TextIO, names: Sequence[str], rows: Iterable[TableRow]) -> None:
     """A pipe table, as GitHub shows it."""
     out.writelines(f"| {' | '.join(cells)} |\n" for cells in _markdown(names, rows))
 
 
-def _markdown(names: Sequence[str], rows: Iterable[Row]) -> Iterator[list[str]]:
+def _markdown(names: Sequence[str], rows: Iterable[TableRow]) -> Iterator[list[str]]:
     yield list(names)
     yield ["---"] * len(names)
     for row in rows:
         yield [" ".join(str(_text(cell)).replace("\\", "\\\\").replace("|", "\\|").split()) for cell in row]
 
 
-WRITERS: Mapping[TextFormat, Callable[[TextIO, Sequence[str], Iterable[Row]], None]] = {
+WRITERS: Mapping[TextFormat, Callable[[TextIO, Sequence[str], Iterable[TableRow]], None]] = {
     "csv": write_csv,
     "json": write_json,
     "md": write_markdown,
 }
 
 
-def write_text_file(path: Path, form: TextFormat, names: Sequence[str], rows: Iterable[Row]) -> None:
+def write_text_file(path: Path, form: TextFormat, names: Sequence[str], rows: Iterable[TableRow]) -> None:
     """`path` whole or as it was. Raises DiskFullError, RecordError."""
     with replacing(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")

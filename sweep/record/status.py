@@ -11,16 +11,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sweep.record.base import Counts, KnownKeys, State
+from sweep.record.base import Counts, JournalState, KnownKeys
 from sweep.record.lock import holder, in_use
-from sweep.record.results import Results
+from sweep.record.results import RecordedResults
 from sweep.record.sqlite import reads as queries
 from sweep.record.sqlite.reads import RunRecord
-from sweep.record.sqlite.schema import JOURNAL, reading
+from sweep.record.sqlite.schema import JOURNAL_FILE, reading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class FolderStatus:
     """Counts are of the points of the last run's definition, but for `former`, which it no longer has."""
 
     folder: str
@@ -38,11 +38,11 @@ class Standing:
         return asdict(self)
 
 
-def standing(folder: Path) -> Standing:
+def folder_status(folder: Path) -> FolderStatus:
     """Raises RecordError where there are no results, and CorruptRecordError where they are damaged."""
-    results = Results.open(folder)
+    results = RecordedResults.open(folder)
     counts = results.counts()
-    return Standing(
+    return FolderStatus(
         folder=folder.as_posix(),
         points=counts.points,
         completed=counts.completed,
@@ -85,9 +85,9 @@ class Past:
     def keys(self) -> KnownKeys:
         """Every key on record, read when first asked for: of a million it takes seconds. Raises CorruptRecordError."""
         if self.folder is None:
-            return dict[str, State]()
+            return dict[str, JournalState]()
         with reading(self.folder) as db:
-            return queries.known_keys(db)
+            return queries.read_known_keys(db)
 
     @property
     def pixels(self) -> int:
@@ -104,7 +104,7 @@ class Past:
 
 def read_sizes(folder: Path) -> Past:
     """Only `sizes`: quick in a folder of any size. Raises CorruptRecordError."""
-    if not (folder / JOURNAL).is_file():
+    if not (folder / JOURNAL_FILE).is_file():
         return Past()
     with reading(folder) as db:
         return Past(sizes=_sizes(db))
@@ -117,7 +117,7 @@ def _sizes(db: sqlite3.Connection) -> list[tuple[int, int]]:
 
 def read_past(folder: Path) -> Past:
     """Raises CorruptRecordError where the journal is damaged."""
-    if not (folder / JOURNAL).is_file():
+    if not (folder / JOURNAL_FILE).is_file():
         return Past()
     with reading(folder) as db:
         done = db.execute("SELECT count(*) FROM points WHERE state = 'completed'").fetchone()[0]
@@ -128,7 +128,7 @@ def read_past(folder: Path) -> Past:
         )
         return Past(
             folder=folder,
-            fingerprint=queries.fingerprint(db),
+            fingerprint=queries.read_fingerprint(db),
             counts=queries.counts(db),
             completed=done,
             seeds={axis: tuple(json.loads(drawn)) for axis, drawn in db.execute("SELECT axis, drawn FROM seeds")},

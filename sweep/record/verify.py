@@ -11,10 +11,10 @@ from typing import Literal, TypeAlias
 from sweep.errors import CorruptRecordError, TransientError
 from sweep.record.files import PART
 from sweep.record.image_check import verify_picture
-from sweep.record.images import IMAGES
+from sweep.record.images import IMAGES_FOLDER
 from sweep.record.lock import FolderLock
 from sweep.record.sqlite.journal import SqliteJournal
-from sweep.record.sqlite.schema import JOURNAL, integrity_faults, reading, seal_faults
+from sweep.record.sqlite.schema import JOURNAL_FILE, integrity_faults, reading, seal_faults
 
 Fault: TypeAlias = Literal["missing", "truncated", "changed", "damaged", "orphan", "leftover", "journal"]
 REPAIRABLE: frozenset[Fault] = frozenset({"missing", "truncated", "changed", "damaged"})
@@ -83,7 +83,7 @@ def _check_image(folder: Path, key: str, path: str, size: int, sha256: str) -> I
 
 
 def _unknown_files(folder: Path, known: set[str]) -> Iterator[Finding]:
-    for file in sorted((folder / IMAGES).rglob("*")):
+    for file in sorted((folder / IMAGES_FOLDER).rglob("*")):
         path = file.relative_to(folder).as_posix()
         if path in known or not file.is_file():
             continue
@@ -109,7 +109,7 @@ def _hash(path: Path) -> str:
 
 
 def _journal(fault: str) -> Finding:
-    return Finding(fault="journal", path=JOURNAL, message=f"{JOURNAL} is damaged: {fault}.")
+    return Finding(fault="journal", path=JOURNAL_FILE, message=f"{JOURNAL_FILE} is damaged: {fault}.")
 
 
 async def reopen_damaged(folder: Path, findings: Sequence[Finding]) -> int:

@@ -9,8 +9,8 @@ from typing import Any, Final
 from PIL import Image, ImageDraw
 
 from sweep.errors import UsageError, did_you_mean
-from sweep.report.contact_sheet import Levels, aspect, cell_picture, fixed_rows, levels_of, rendered
-from sweep.report.data import Material, plain
+from sweep.report.contact_sheet import Levels, aspect, cell_picture, draw_sheet, fixed_rows, levels_of
+from sweep.report.data import Material, plain_json
 from sweep.report.drawing import (
     DIM,
     FORMATS,
@@ -45,7 +45,7 @@ def write_animation(
 
     Raises UsageError for an unknown axis, level or format, or where there is nothing to draw; OSError.
     """
-    material = rendered(folder)
+    material = draw_sheet(folder)
     target = out or Path(folder) / f"along-{along}.webp"
     MOVING.of(target)
     axis = levels_of(material, along)
@@ -66,7 +66,7 @@ def write_filmstrip(
 
     Raises UsageError for an unknown axis or metric, or where there is nothing to draw; OSError.
     """
-    material = rendered(folder)
+    material = draw_sheet(folder)
     target = out or Path(folder) / f"filmstrip-{along}.png"
     limit = FORMATS.limit(target)
     axis = levels_of(material, along)
@@ -97,7 +97,7 @@ def medians(material: Material, axis: Levels, metric: str | None) -> dict[int, i
     frame = material.frame
     by_level: dict[int, list[int]] = {}
     for row in range(len(frame)):
-        if isinstance(plain(frame["image_path"].iloc[row]), str):
+        if isinstance(plain_json(frame["image_path"].iloc[row]), str):
             by_level.setdefault(axis.at[row], []).append(row)
     if not by_level:
         raise UsageError(f"No point of {material.name} has a picture.")
@@ -107,7 +107,9 @@ def medians(material: Material, axis: Levels, metric: str | None) -> dict[int, i
 def _median(material: Material, rows: Sequence[int], metric: str | None) -> int:
     if metric is None:
         return rows[(len(rows) - 1) // 2]
-    values = [(value, row) for row in rows if isinstance(value := plain(material.frame[metric].iloc[row]), int | float)]
+    values = [
+        (value, row) for row in rows if isinstance(value := plain_json(material.frame[metric].iloc[row]), int | float)
+    ]
     return sorted(values)[(len(values) - 1) // 2][1] if values else rows[(len(rows) - 1) // 2]
 
 

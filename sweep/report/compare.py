@@ -15,9 +15,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from sweep.errors import UsageError
-from sweep.report.contact_sheet import label
-from sweep.report.data import AxisColumn, Json, Material, Shown, payload, pictures_data, plain, read_material
-from sweep.report.report import EMBED_UP_TO, FILES, picture_files, way, write_page
+from sweep.report.contact_sheet import draw_label
+from sweep.report.data import AxisColumn, JsonObject, Material, Shown, payload, pictures_data, plain_json, read_material
+from sweep.report.report import EMBED_UP_TO, REPORT_FILES, picture_files, way, write_page
 from sweep.report.text import page_facts
 from sweep.report.thumbnails import FOLDER, Thumbnails
 
@@ -61,7 +61,7 @@ def pair(a: Material, b: Material) -> Pairs:
 
 def _by_point(material: Material, axes: Sequence[AxisColumn]) -> dict[Hashable, int]:
     columns = {axis.name: axis.column for axis in material.axes}
-    values = [[plain(value) for value in material.frame[columns[axis.name]]] for axis in axes]
+    values = [[plain_json(value) for value in material.frame[columns[axis.name]]] for axis in axes]
     found: dict[Hashable, int] = {}
     number: dict[Hashable, int] = {}
     for row in range(len(material.frame)):
@@ -93,13 +93,13 @@ def _between(a: Material, b: Material, row_a: int, row_b: int) -> tuple[bool | N
 
 
 def _text(material: Material, row: int, name: str) -> str | None:
-    value = plain(material.frame[name].iloc[row])
+    value = plain_json(material.frame[name].iloc[row])
     return value if isinstance(value, str) else None
 
 
 def distances(a: Path, b: Path) -> tuple[float | None, ...]:
     """The metrics of `MEASURED` for the picture `b` with `a` as its reference; None where one cannot be read."""
-    from sweep.study.metrics.planes import UnreadablePictureError, View, decode, reduced, working_shape
+    from sweep.study.metrics.planes import ImagePair, UnreadablePictureError, decode, reduced, working_shape
     from sweep.study.metrics.registry import resolve
 
     metrics = resolve(MEASURED)
@@ -115,11 +115,11 @@ def distances(a: Path, b: Path) -> tuple[float | None, ...]:
             shape = working_shape(first.width, first.height, size)
             by_size[size] = reduced(first, shape), reduced(second, shape)
         reference, picture = by_size[size]
-        found.append(float(metric.measure(View(picture=picture, reference=reference))))
+        found.append(float(metric.measure(ImagePair(picture=picture, reference=reference))))
     return tuple(found)
 
 
-def joined(a: Material, b: Material, pairs: Pairs, between: pd.DataFrame) -> tuple[Material, pd.DataFrame]:
+def join_rows(a: Material, b: Material, pairs: Pairs, between: pd.DataFrame) -> tuple[Material, pd.DataFrame]:
     """The table that a comparison shows: b's rows with what changed since a, then the points that only a has; and
     a's rows (sha256, image_path, width, height) in the same order, empty where a has none.
     """
@@ -219,7 +219,7 @@ def write_comparison(a: Path, b: Path, *, out: Path | None = None, embed_up_to: 
             hint=f"{before.name} has {_names(before)}; {after.name} has {_names(after)}.",
         )
     between = measured(before, after, pairs)
-    material, others = joined(before, after, pairs, between)
+    material, others = join_rows(before, after, pairs, between)
     found = _found(material, between, pairs, _titles(before, after))
     if differing := differences(before.experiment, after.experiment):
         found = replace(found, words=(*found.words, f"Set differently: {'; '.join(differing)}."))
@@ -293,7 +293,8 @@ def _words(found: Comparison, material: Material, pairs: Pairs, titles: tuple[st
     if found.moved:
         worst = int(np.nanargmin(found.table[f"{BETWEEN}ssim"].to_numpy(dtype="float64")))
         values = [
-            f"{axis.name} {label(plain(material.frame[axis.column].iloc[worst]), axis.kind)}" for axis in material.axes
+            f"{axis.name} {draw_label(plain_json(material.frame[axis.column].iloc[worst]), axis.kind)}"
+            for axis in material.axes
         ]
         likeness = float(found.table[f"{BETWEEN}ssim"].iloc[worst])
         words.append(f"The farthest apart are those at {', '.join(values)}: SSIM {likeness:.3g}.")
@@ -326,12 +327,12 @@ def _page_data(
     target: Path,
     titles: tuple[str, str],
     embed_up_to: int,
-) -> tuple[Json, dict[str, str]]:
+) -> tuple[JsonObject, dict[str, str]]:
     """The payload with the pictures of both runs, and the thumbnails that go into the page."""
     after_pictures, sources = picture_files(material)
     before_pictures, _ = picture_files(replace(before, frame=others, sources={}))
     embedded = len(after_pictures) + len(before_pictures) <= embed_up_to
-    beside = None if embedded else target.parent / FILES
+    beside = None if embedded else target.parent / REPORT_FILES
     thumbs = [Thumbnails(material.folder, beside), Thumbnails(before.folder, beside)]
     wanted = {**after_pictures, **{identity: material.folder / name for name, identity in sources.items()}}
     made = [thumbs[0].make(wanted), thumbs[1].make(before_pictures)]
@@ -339,7 +340,7 @@ def _page_data(
         prefix=way(target.parent, material.folder),
         thumbs=frozenset(made[0] | made[1]),
         embedded=embedded,
-        thumb_prefix="" if embedded else f"{FILES if beside else FOLDER}/",
+        thumb_prefix="" if embedded else f"{REPORT_FILES if beside else FOLDER}/",
         source_ids={name: identity for name, identity in sources.items() if identity in made[0]},
     )
     data = payload(material, shown)
@@ -351,14 +352,14 @@ def _page_data(
     return data, inside
 
 
-def _columns(columns: Sequence[Json]) -> list[Json]:
+def _columns(columns: Sequence[JsonObject]) -> list[JsonObject]:
     """What differs between the runs first, then what changed, then the metrics themselves; under their own names."""
     labels = {column["name"]: column["label"] for column in columns}
     from sweep.study.metrics.registry import resolve
 
     labels |= {metric.name: metric.label for metric in resolve(MEASURED)}
     known = {BETWEEN: "A–B", CHANGE: "Δ"}
-    found: dict[str, list[Json]] = {BETWEEN: [], CHANGE: [], "": []}
+    found: dict[str, list[JsonObject]] = {BETWEEN: [], CHANGE: [], "": []}
     for column in columns:
         prefix = next(begin for begin in found if str(column["name"]).startswith(begin))
         if prefix:

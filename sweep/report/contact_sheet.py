@@ -10,7 +10,7 @@ from typing import Any, Final
 from PIL import Image, ImageDraw, ImageOps
 
 from sweep.errors import UsageError, did_you_mean
-from sweep.report.data import AxisColumn, Level, Material, axis_data, plain, read_material
+from sweep.report.data import AxisColumn, LevelJson, Material, axis_data, plain_json, read_material
 from sweep.report.drawing import (
     DIM,
     FORMATS,
@@ -32,15 +32,15 @@ class Levels:
     """An axis with its levels in order and each row's index into them."""
 
     axis: AxisColumn
-    levels: Sequence[Level]
+    levels: Sequence[LevelJson]
     at: Sequence[int]
 
     def label(self, index: int) -> str:
         """A level as people read it."""
-        return label(self.levels[index], self.axis.kind)
+        return draw_label(self.levels[index], self.axis.kind)
 
 
-def label(level: Level, kind: str = "") -> str:
+def draw_label(level: LevelJson, kind: str = "") -> str:
     """A level as people read it: short numbers, file names without their folder."""
     if level is None:
         return "none"
@@ -135,7 +135,7 @@ def write_sheet(folder: Path, request: SheetRequest, out: Path | None = None) ->
     Failed and missing cells are drawn as such. Raises UsageError for an unknown axis, level or format, or where there
     is nothing to draw; OSError where it cannot be written.
     """
-    material = rendered(folder)
+    material = draw_sheet(folder)
     target = out or folder / f"sheet-{'-'.join(name for name in (request.x, request.y) if name)}.png"
     limit = FORMATS.limit(target)
     across = levels_of(material, request.x)
@@ -158,7 +158,7 @@ def write_sheet(folder: Path, request: SheetRequest, out: Path | None = None) ->
     return tuple(written)
 
 
-def rendered(folder: Path) -> Material:
+def draw_sheet(folder: Path) -> Material:
     """The results in `folder`. Raises UsageError where there is nothing to draw."""
     material = read_material(Path(folder))
     if material.problem is not None:
@@ -191,7 +191,7 @@ def _label_lines(frame: _Frame, label: str) -> list[str]:
 def aspect(material: Material, rows: Sequence[int]) -> float:
     """Height by width of the first picture among `rows`, 1 where none is known."""
     for row in rows:
-        width, height = (plain(material.frame[name].iloc[row]) for name in ("width", "height"))
+        width, height = (plain_json(material.frame[name].iloc[row]) for name in ("width", "height"))
         if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
             return min(3.0, max(1 / 3, height / width))
     return 1.0
@@ -262,7 +262,7 @@ def cell_picture(material: Material, row: int | None, size: tuple[int, int]) -> 
     if row is None:
         return empty_cell(size, "–", failed=False)
     record = material.frame.iloc[row]
-    status, error, path = (plain(record[name]) for name in ("status", "error", "image_path"))
+    status, error, path = (plain_json(record[name]) for name in ("status", "error", "image_path"))
     if not isinstance(path, str):
         return empty_cell(size, f"{status}: {error}" if error else str(status), failed=status == "failed")
     picture = shrunk(material.folder / path, max(size))

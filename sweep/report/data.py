@@ -28,8 +28,8 @@ STANDARD = (
 """Columns of the results table that are neither axes nor metrics."""
 
 
-class ResultsLike(Protocol):
-    """What a report reads: `sweep.record.results.Results` is one."""
+class OpenResults(Protocol):
+    """What a report reads: `sweep.record.results.RecordedResults` is one."""
 
     @property
     def folder(self) -> Path:
@@ -105,17 +105,17 @@ class Material:
 
 def read_material(folder: Path) -> Material:
     """What `folder` holds. Never raises for what is in it: the report then says what is wrong."""
-    from sweep.record.results import Results
+    from sweep.record.results import RecordedResults
 
     try:
-        return material_of(Results.open(folder))
+        return material_of(RecordedResults.open(folder))
     except RecordError as error:
         return _unreadable(folder, str(error))
     except OSError as error:
         return _unreadable(folder, f"The results cannot be read: {error.strerror or error}.")
 
 
-def material_of(results: ResultsLike) -> Material:
+def material_of(results: OpenResults) -> Material:
     """The same of results that are open. Raises RecordError."""
     frame = results.table()
     text = results.experiment_text or ""
@@ -177,8 +177,8 @@ def _is_sandbox(server: Mapping[str, str]) -> bool:
     )
 
 
-Json: TypeAlias = dict[str, Any]
-Level: TypeAlias = str | int | float | bool | None
+JsonObject: TypeAlias = dict[str, Any]
+LevelJson: TypeAlias = str | int | float | bool | None
 
 _EXACT_ROWS: Final = 20_000  # above, metrics keep 4 digits, which the eye cannot tell from 6
 _SAFE_INTEGER: Final = 2**53 - 1
@@ -209,7 +209,7 @@ class Shown:
     source_ids: Mapping[str, str] = field(default_factory=dict)  # by the source's path in the folder
 
 
-def payload(material: Material, shown: Shown, study: Mapping[str, Any] | None = None) -> Json:
+def payload(material: Material, shown: Shown, study: Mapping[str, Any] | None = None) -> JsonObject:
     """Everything the page shows, as JSON values without NaN (its shape: web/src/payload.ts)."""
     frame = material.frame
     axes = [axis_data(axis, frame) for axis in material.axes]
@@ -240,10 +240,10 @@ def payload(material: Material, shown: Shown, study: Mapping[str, Any] | None = 
     }
 
 
-def axis_data(axis: AxisColumn, frame: pd.DataFrame) -> Json:
+def axis_data(axis: AxisColumn, frame: pd.DataFrame) -> JsonObject:
     """Levels (numbers ascending, else in order of appearance, missing last) and each row's index into them."""
     codes, found = pd.factorize(frame[axis.column], use_na_sentinel=True)
-    levels = [plain(value) for value in found]
+    levels = [plain_json(value) for value in found]
     if levels and all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels):
         order = sorted(range(len(levels)), key=lambda at: levels[at])  # type: ignore[arg-type,return-value]
         place = np.empty(len(levels) + 1, dtype=np.int64)
@@ -258,7 +258,7 @@ def axis_data(axis: AxisColumn, frame: pd.DataFrame) -> Json:
     return {"name": axis.name, "kind": axis.kind, "levels": [_safe(level) for level in levels], "at": at.tolist()}
 
 
-def _picture_axis(frame: pd.DataFrame) -> Json | None:
+def _picture_axis(frame: pd.DataFrame) -> JsonObject | None:
     """An axis of its own where one point gave several pictures."""
     if "key" not in frame or "index" not in frame or not frame.duplicated(["index", "key"]).any():
         return None
@@ -271,7 +271,7 @@ def _picture_axis(frame: pd.DataFrame) -> Json | None:
     }
 
 
-def plain(value: object) -> Level:
+def plain_json(value: object) -> LevelJson:
     """A cell as a JSON value: numpy and pandas scalars unwrapped, anything missing or not finite None."""
     if isinstance(value, np.generic):
         value = value.item()
@@ -286,14 +286,14 @@ def plain(value: object) -> Level:
     return str(value)
 
 
-def _safe(value: Level) -> Level:
+def _safe(value: LevelJson) -> LevelJson:
     """JavaScript cannot hold integers beyond 2^53: those become text."""
     return str(value) if isinstance(value, int) and abs(value) > _SAFE_INTEGER else value
 
 
-def packed(values: Sequence[Level]) -> Json:
+def packed(values: Sequence[LevelJson]) -> JsonObject:
     """Plain values, or indices into the distinct ones where that is shorter; missing is index -1."""
-    distinct: dict[tuple[type, Level], int] = {}
+    distinct: dict[tuple[type, LevelJson], int] = {}
     for value in values:
         if value is not None:
             distinct.setdefault((type(value), value), len(distinct))
@@ -303,21 +303,21 @@ def packed(values: Sequence[Level]) -> Json:
     return {"d": [value for _, value in distinct], "i": at}
 
 
-def _texts(frame: pd.DataFrame, name: str, most: int | None = None) -> list[Level]:
+def _texts(frame: pd.DataFrame, name: str, most: int | None = None) -> list[LevelJson]:
     if name not in frame:
         return [None] * len(frame)
     return [None if cell is None else str(cell)[:most] for cell in cells(frame[name])]
 
 
-def cells(column: pd.Series) -> list[Level]:
-    """A column as JSON values, as `plain` gives them; whole columns of texts or integers go the short way."""
+def cells(column: pd.Series) -> list[LevelJson]:
+    """A column as JSON values, as `plain_json` gives them; whole columns of texts or integers go the short way."""
     values = column.astype(object).tolist()
     if not (pd.api.types.is_integer_dtype(column) or isinstance(column.dtype, pd.StringDtype)):
-        return [plain(value) for value in values]
+        return [plain_json(value) for value in values]
     return [None if missing else value for value, missing in zip(values, column.isna().tolist(), strict=True)]
 
 
-def rounded(values: pd.Series, digits: int) -> list[Level]:
+def round_floats(values: pd.Series, digits: int) -> list[LevelJson]:
     """Numbers to `digits` significant digits, as short as they print; not finite is None."""
     numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
     finite = np.isfinite(numbers) & (numbers != 0)
@@ -346,24 +346,24 @@ def _in_order(names: Iterable[str], facts: Mapping[str, Any]) -> list[str]:
     return sorted(names, key=lambda name: ranks.get(name, len(ranks)))
 
 
-def _metric(name: str, values: pd.Series, fact: Mapping[str, Any] | None, digits: int) -> Json:
+def _metric(name: str, values: pd.Series, fact: Mapping[str, Any] | None, digits: int) -> JsonObject:
     return {
         "name": name,
         "label": (fact or {}).get("label") or name.replace("_", " "),
         "kind": "metric",
         "direction": (fact or {}).get("direction") or "neutral",
         "summary": (fact or {}).get("summary") or "",
-        "values": {"v": rounded(values, digits)},
+        "values": {"v": round_floats(values, digits)},
     }
 
 
-def _info_columns(material: Material) -> Iterable[Json]:
+def _info_columns(material: Material) -> Iterable[JsonObject]:
     frame = material.frame
     taken = {axis.column for axis in material.axes}
     for name, label in _INFO.items():
         if name not in frame or name in taken or frame[name].isna().all():
             continue
-        values = rounded(frame[name], 3) if name == "render_seconds" else cells(frame[name])
+        values = round_floats(frame[name], 3) if name == "render_seconds" else cells(frame[name])
         yield {
             "name": name,
             "label": label,
@@ -374,7 +374,7 @@ def _info_columns(material: Material) -> Iterable[Json]:
         }
 
 
-def pictures_data(frame: pd.DataFrame, shown: Shown) -> Json:
+def pictures_data(frame: pd.DataFrame, shown: Shown) -> JsonObject:
     """Each row's picture: its path in the folder, its thumbnail (None where there is none), its size in px."""
     width, height = _size_columns(frame)
     thumbs = [
@@ -404,9 +404,9 @@ def source_name(material: Material, key: str) -> str | None:
     return source.relative_to(material.folder).as_posix() if source.is_relative_to(material.folder) else source.name
 
 
-def _sources(material: Material, shown: Shown) -> Json:
+def _sources(material: Material, shown: Shown) -> JsonObject:
     known: dict[str, int] = {}
-    listed: list[Json] = []
+    listed: list[JsonObject] = []
     at: list[int] = []
     for key in material.frame.get("key", ()):
         name = source_name(material, key)
@@ -417,7 +417,7 @@ def _sources(material: Material, shown: Shown) -> Json:
     return {"list": listed, "at": at}
 
 
-def rows_of(material: Material, shown: Shown) -> list[Json]:
+def rows_of(material: Material, shown: Shown) -> list[JsonObject]:
     """The same table row by row, with plain values: what a live page is told (web/src/table.ts, LiveRow)."""
     data = payload(material, shown)
     columns = {column["name"]: unpacked(column["values"]) for column in data["columns"]}
@@ -445,14 +445,14 @@ def _has_axis(material: Material, name: str) -> bool:
     return any(axis.name == name for axis in material.axes)
 
 
-def unpacked(values: Json) -> list[Level]:
+def unpacked(values: JsonObject) -> list[LevelJson]:
     """The values that `packed` was given."""
     if "v" in values:
         return list(values["v"])
     return [None if at < 0 else values["d"][at] for at in values["i"]]
 
 
-def _study(study: Mapping[str, Any]) -> Json:
+def _study(study: Mapping[str, Any]) -> JsonObject:
     """The part of a study that the page draws; everything else it computes from the rows in sight."""
     curves = [
         {name: curve[name] for name in ("metric", "axis", "group", "half")}

@@ -15,7 +15,7 @@ from typing import IO, Any, Final
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from sweep.report.data import Json
+from sweep.report.data import JsonObject
 
 _THUMBS_A_CHUNK = 60
 _PLAIN_JSON: Final = 4_000_000  # characters, parsed in 40 ms; longer data is packed, which the page has to wait for
@@ -53,8 +53,8 @@ def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def render(
-    data: Json, facts: Mapping[str, Any], thumbs: Mapping[str, str] | None = None, *, csp: str | None = None
+def render_page(
+    data: JsonObject, facts: Mapping[str, Any], thumbs: Mapping[str, str] | None = None, *, csp: str | None = None
 ) -> Iterator[str]:
     """The page in parts. `facts` are the values of its fixed text (see `facts.page_facts`), `thumbs` embedded ones."""
     text, is_packed = written(data)
@@ -72,7 +72,7 @@ def render(
     )
 
 
-def written(data: Json) -> tuple[str, bool]:
+def written(data: JsonObject) -> tuple[str, bool]:
     """The payload as text for the page, and whether it is packed (gzip in base64)."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     if len(text) <= _PLAIN_JSON:

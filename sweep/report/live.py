@@ -20,7 +20,7 @@ from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
 from sweep.report import html as page
-from sweep.report.data import Json, Level, Material, Shown, payload, plain, read_material, rows_of
+from sweep.report.data import JsonObject, LevelJson, Material, Shown, payload, plain_json, read_material, rows_of
 from sweep.report.report import picture_files
 from sweep.report.text import page_facts
 from sweep.report.thumbnails import FOLDER, Thumbnails, thumb_id
@@ -35,7 +35,7 @@ class Snapshot:
 
     material: Material
     shown: Shown
-    rows: Mapping[str, Json]
+    rows: Mapping[str, JsonObject]
     pictures: Mapping[str, Path]  # by thumbnail id, sources too
     files: frozenset[str]  # paths in the folder that may be served
 
@@ -54,13 +54,13 @@ def read_snapshot(folder: Path) -> Snapshot:
 class Feed:
     """Follows a results folder. `listen` and `wake` belong to the event loop; reading is done in a thread."""
 
-    def __init__(self, folder: Path, levels: Mapping[str, Sequence[Level]] | None = None) -> None:
+    def __init__(self, folder: Path, levels: Mapping[str, Sequence[LevelJson]] | None = None) -> None:
         self._folder = folder
         self._levels = levels or {}
         self._changed = asyncio.Condition()
         self._woken = asyncio.Event()
         self._since: dict[str, int] = {}
-        self._progress: Json = {}
+        self._progress: JsonObject = {}
         self.generation = 0
         self.snapshot: Snapshot | None = None
 
@@ -95,7 +95,7 @@ class Feed:
                 pass
             self._woken.clear()
 
-    async def news(self, since: int, patience: float) -> Json | None:
+    async def news(self, since: int, patience: float) -> JsonObject | None:
         """What changed after generation `since`; waits up to `patience` seconds for it, then None."""
         async with self._changed:
             try:
@@ -106,14 +106,14 @@ class Feed:
             fresh = [row for name, row in rows.items() if self._since.get(name, 0) > since]
             return {"generation": self.generation, "rows": fresh, **self._progress}
 
-    def page_data(self) -> Json:
+    def page_data(self) -> JsonObject:
         """The payload of a page that goes on listening."""
         if self.snapshot is None:
             raise RuntimeError("refresh() comes before page_data()")
         data = payload(self.snapshot.material, self.snapshot.shown)
         for axis in data["axes"]:
             known = set(axis["levels"])
-            more = [plain(level) for level in self._levels.get(axis["name"], ())]
+            more = [plain_json(level) for level in self._levels.get(axis["name"], ())]
             _extend(axis, [level for level in more if level not in known])
         running = bool(self._progress.get("running"))
         return {**data, "live": {"events": "events", "generation": self.generation, "running": running}}
@@ -124,7 +124,7 @@ class Feed:
         return self.snapshot.material if self.snapshot is not None else None
 
 
-def _extend(axis: dict[str, Any], more: Sequence[Level]) -> None:
+def _extend(axis: dict[str, Any], more: Sequence[LevelJson]) -> None:
     """Levels that no row has yet, in their place: the definition knows them before the record does."""
     levels = [*axis["levels"], *more]
     numeric = all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels)
@@ -134,7 +134,7 @@ def _extend(axis: dict[str, Any], more: Sequence[Level]) -> None:
     axis["levels"] = wanted
 
 
-def progress_of(material: Material) -> Json:
+def progress_of(material: Material) -> JsonObject:
     """How far the run is. `running` as the journal says: a killed run counts as running until the next one."""
     counts = material.counts
     return {
@@ -163,7 +163,7 @@ Opened: TypeAlias = Callable[[str], object]
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class LiveView:
     """A live page. `url` holds the token without which the server answers nothing."""
 
     url: str
@@ -187,8 +187,8 @@ async def serve_view(folder: Path, *, port: int = 0, opened: Opened | None = Non
 
 @asynccontextmanager
 async def view_server(
-    folder: Path, *, port: int = 0, levels: Mapping[str, Sequence[Level]] | None = None
-) -> AsyncIterator[View]:
+    folder: Path, *, port: int = 0, levels: Mapping[str, Sequence[LevelJson]] | None = None
+) -> AsyncIterator[LiveView]:
     """A live page for as long as the block lasts. `levels` by axis, where the definition is at hand: cells that wait
     for their picture are then shown from the start.
     """
@@ -202,7 +202,7 @@ async def view_server(
         site = web.TCPSite(runner, HOST, port)
         await site.start()
         server.port = runner.addresses[0][1]
-        yield View(f"http://{HOST}:{server.port}/{server.token}/", feed)
+        yield LiveView(f"http://{HOST}:{server.port}/{server.token}/", feed)
     finally:
         server.stop()
         following.cancel()
@@ -257,7 +257,7 @@ class _Server:
         material = self._feed.material
         if material is None:
             raise RuntimeError("the folder has not been read")
-        return "".join(page.render(self._feed.page_data(), page_facts(material), csp=_policy()))
+        return "".join(page.render_page(self._feed.page_data(), page_facts(material), csp=_policy()))
 
     async def _thumb(self, request: web.Request) -> web.StreamResponse:
         identity = request.match_info["name"]

@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 
 from sweep.errors import RecordError
-from sweep.record.results import Results
+from sweep.record.results import RecordedResults
 from sweep.report import html as page
 from sweep.report.data import AxisColumn, Material, Shown, payload, read_material, source_name
 from sweep.report.text import page_facts
 from sweep.report.thumbnails import FOLDER, Thumbnails, thumb_id
 
 if TYPE_CHECKING:
-    from sweep.study.measuring.measure import Progress
+    from sweep.study.measuring.measure import MeasureProgress
     from sweep.study.schema import StudyJson
     from sweep.study.study import Study
 
@@ -62,7 +62,7 @@ def _opening(material: Material) -> tuple[list[AxisColumn], list[AxisColumn]]:
 
 
 EMBED_UP_TO: Final = 2_000
-FILES: Final = "report-files"
+REPORT_FILES: Final = "report-files"
 
 
 def write_report(
@@ -105,7 +105,7 @@ def show_pictures(material: Material, target: Path, embed_up_to: int) -> tuple[S
     pictures, sources = picture_files(material)
     embedded = len(pictures) <= embed_up_to
     inside = target.resolve().parent == material.folder.resolve()
-    place = None if inside or embedded else target.parent / FILES
+    place = None if inside or embedded else target.parent / REPORT_FILES
     thumbs = Thumbnails(material.folder, place)
     wanted = {**pictures, **{identity: material.folder / name for name, identity in sources.items()}}
     made = thumbs.make(wanted)
@@ -113,7 +113,7 @@ def show_pictures(material: Material, target: Path, embed_up_to: int) -> tuple[S
         prefix=way(target.parent, material.folder),
         thumbs=frozenset(made),
         embedded=embedded,
-        thumb_prefix="" if embedded else f"{FOLDER if place is None else FILES}/",
+        thumb_prefix="" if embedded else f"{FOLDER if place is None else REPORT_FILES}/",
         source_ids={name: identity for name, identity in sources.items() if identity in made},
     )
     return shown, thumbs
@@ -169,7 +169,7 @@ def write_page(target: Path, data: Mapping[str, Any], facts: Mapping[str, Any], 
         "w", dir=target.parent, suffix=".part", delete=False, encoding="utf-8", newline="\n"
     ) as part:
         try:
-            page.write(part, page.render(dict(data), facts, thumbs))
+            page.write(part, page.render_page(dict(data), facts, thumbs))
             part.close()
             Path(part.name).chmod(0o644)
             Path(part.name).replace(target)
@@ -181,11 +181,11 @@ def write_page(target: Path, data: Mapping[str, Any], facts: Mapping[str, Any], 
 
 
 def report(
-    results: Results | Path | str,
+    results: RecordedResults | Path | str,
     *,
     out: Path | None = None,
     study: Study | None = None,
-    progress: Progress | None = None,
+    progress: MeasureProgress | None = None,
     workers: int | None = None,
 ) -> Path:
     """Write the page of a results folder to `out` (by default `report.html` in it) and return its path.
@@ -196,12 +196,12 @@ def report(
 
     Blocking; from an event loop use `anyio.to_thread.run_sync`. Raises OSError where the page cannot be written.
     """
-    folder = results.folder if isinstance(results, Results) else Path(results)
+    folder = results.folder if isinstance(results, RecordedResults) else Path(results)
     made = study or _study(folder, progress, workers)
     return write_report(folder, out=out, study=made.to_json() if made else None)
 
 
-def _study(folder: Path, progress: Progress | None, workers: int | None) -> Study | None:
+def _study(folder: Path, progress: MeasureProgress | None, workers: int | None) -> Study | None:
     """None where the folder cannot be read: the page says why."""
     from sweep.study.study import study
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from sweep.report.data import AxisColumn, Material, plain
+from sweep.report.data import AxisColumn, Material, plain_json
 
 _MOST_LEVELS: Final = 12
 _MOST_FAILURES: Final = 100
@@ -93,7 +93,7 @@ def _findings(study: Mapping[str, Any] | None) -> list[str]:
 
 
 def _levels(axis: AxisColumn, frame: pd.DataFrame) -> tuple[int, str]:
-    values = [plain(value) for value in frame[axis.column].drop_duplicates()]
+    values = [plain_json(value) for value in frame[axis.column].drop_duplicates()]
     levels = sorted(values, key=_order) if all(isinstance(value, int | float) for value in values) else values
     shown = [_text(level) for level in levels[:_MOST_LEVELS]]
     if len(levels) > _MOST_LEVELS:
@@ -205,7 +205,7 @@ def failures_of(material: Material) -> Sequence[Failures]:
     found: list[Failures] = []
     for reason, rows in failed.groupby(failed["error"].fillna("no reason is on record"), sort=False):
         first = rows.iloc[0]
-        example = " · ".join(f"{axis.name} {_text(plain(first[axis.column]))}" for axis in material.axes)
+        example = " · ".join(f"{axis.name} {_text(plain_json(first[axis.column]))}" for axis in material.axes)
         found.append(Failures(str(reason), len(rows), example))
     return sorted(found, key=lambda failure: -failure.count)[:_MOST_FAILURES]
 

@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from sweep.errors import UsageError
-from sweep.sandbox.events import Events
+from sweep.sandbox.events import EventEmitter
 from sweep.sandbox.legacy_sessions import SessionEvents
-from sweep.sandbox.options import Faults, SandboxOptions
+from sweep.sandbox.options import SandboxOptions
 from sweep.sandbox.routes import app as routes
 from sweep.sandbox.routes import models as model_routes
 from sweep.sandbox.routes import queue as queue_routes
@@ -20,7 +20,7 @@ from sweep.sandbox.routes import sessions as session_routes
 from sweep.sandbox.routes.common import KEY, answer, sign
 from sweep.sandbox.service import Sandbox
 
-__all__ = ["Faults", "Sandbox", "SandboxOptions", "sandbox_server", "serve"]
+__all__ = ["Sandbox", "SandboxOptions", "sandbox_server", "serve_sandbox"]
 _LARGEST = 256 * 2**20  # bytes of a request; a batch may carry many values
 
 
@@ -31,7 +31,7 @@ async def sandbox_server(options: SandboxOptions | None = None) -> AsyncIterator
     Raises UsageError where the port is taken.
     """
     options = options or SandboxOptions()
-    sandbox = Sandbox(options, Events if options.api == "queue" else SessionEvents)
+    sandbox = Sandbox(options, EventEmitter if options.api == "queue" else SessionEvents)
     await sandbox.start()
     runner = web.AppRunner(_application(sandbox), access_log=None, shutdown_timeout=1.0)
     try:
@@ -52,7 +52,7 @@ async def sandbox_server(options: SandboxOptions | None = None) -> AsyncIterator
         await sandbox.stop()
 
 
-async def serve(options: SandboxOptions, announce: Callable[[str], None] = print) -> None:
+async def serve_sandbox(options: SandboxOptions, announce: Callable[[str], None] = print) -> None:
     """Serve until cancelled; `announce` is given the URL once it answers."""
     async with sandbox_server(options) as sandbox:
         announce(sandbox.url)
@@ -64,13 +64,13 @@ def _application(sandbox: Sandbox) -> web.Application:
     app[KEY] = sandbox
     app.on_response_prepare.append(sign)
     sandbox.events.sio.attach(app, socketio_path="ws/socket.io")
-    app.add_routes(routes.routes)
+    app.add_routes(routes.app_routes)
     if sandbox.options.api == "queue":
-        app.add_routes([*queue_routes.routes, *model_routes.routes])
-        app.router.add_route("*", "/{anything:.*}", routes.anything_else)
+        app.add_routes([*queue_routes.queue_routes, *model_routes.model_routes])
+        app.router.add_route("*", "/{anything:.*}", routes.unknown_route)
         return app
-    app.add_routes([*session_routes.routes, *model_routes.of_version_3])
+    app.add_routes([*session_routes.session_routes, *model_routes.of_version_3])
     if sandbox.options.api == "portable":
         app.add_routes(session_routes.of_portable)
-    app.router.add_route("*", "/{anything:.*}", session_routes.anything_else)
+    app.router.add_route("*", "/{anything:.*}", session_routes.unknown_sessions_route)
     return app

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, StrictStr, TypeAdapter, ValidationError, 
 
 from sweep.workflow.schemas import FieldSchema, NodeSchema, NodeSchemas
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 Loc = tuple[str | int, ...]
 
 
@@ -33,7 +33,7 @@ def fault(kind: str, loc: Loc, message: str, value: Any = None, context: Any = N
     return entry if context is None else {**entry, "ctx": context}
 
 
-def value_fault(loc: Loc, message: str, value: Any) -> dict[str, Any]:
+def batch_value_problem(loc: Loc, message: str, value: Any) -> dict[str, Any]:
     """The entry InvokeAI's own validators make when they raise ValueError."""
     return fault("value_error", loc, f"Value error, {message}", value, {"error": {}})
 
@@ -47,7 +47,7 @@ def faults_of(error: ValidationError, loc: Loc) -> list[dict[str, Any]]:
     return found
 
 
-def checked(adapter: TypeAdapter[T], value: Any, *loc: str | int) -> T:
+def check_batch(adapter: TypeAdapter[_T], value: Any, *loc: str | int) -> _T:
     """`value` as the adapter takes it. Raises RefusedError with 422 where it does not."""
     try:
         return adapter.validate_python(value)
@@ -89,18 +89,18 @@ class Datum(BaseModel):
     items: list[_Scalar | list[_Scalar]] = Field(default_factory=list)
 
 
-class Point(BaseModel):
+class BatchPoint(BaseModel):
     """One end of an edge."""
 
     node_id: str
     field: str
 
 
-class Edge(BaseModel):
+class BatchEdge(BaseModel):
     """From an output to an input."""
 
-    source: Point
-    destination: Point
+    source: BatchPoint
+    destination: BatchPoint
 
 
 class Frame(BaseModel):
@@ -186,21 +186,21 @@ _PYTHON: dict[str, Any] = {
 }
 
 FRAME = TypeAdapter(Frame)
-EDGES = TypeAdapter(list[Edge])
+EDGES = TypeAdapter(list[BatchEdge])
 INTEGERS = TypeAdapter(list[int])
 STRINGS = TypeAdapter(list[str])
 OBJECT = TypeAdapter(dict[str, Any])
 STRING = TypeAdapter(str)
 
 
-def embedded(body: Any, name: str, adapter: TypeAdapter[T]) -> T:
+def embedded(body: Any, name: str, adapter: TypeAdapter[_T]) -> _T:
     """The member `name` of a JSON body. Raises RefusedError with 422 where it is missing or wrong."""
     if not isinstance(body, dict) or name not in body:
         raise RefusedError(422, [fault("missing", ("body", name), "Field required")])
-    return checked(adapter, body[name], "body", name)
+    return check_batch(adapter, body[name], "body", name)
 
 
-def at_most(values: Sequence[T], limit: int, *loc: str) -> Sequence[T]:
+def at_most(values: Sequence[_T], limit: int, *loc: str) -> Sequence[_T]:
     """`values`, if there are no more than `limit` of them."""
     if len(values) > limit:
         message = f"List should have at most {limit} items after validation, not {len(values)}"
@@ -226,7 +226,7 @@ def required(query: Mapping[str, str], names: Sequence[str], place: str = "query
     return [query[name] for name in names]
 
 
-Node = dict[str, Any]
+NodeJson = dict[str, Any]
 _GRAPH = ("body", "batch", "graph")
 
 
@@ -235,7 +235,7 @@ class GraphTemplate:
     """A checked graph in the form it is kept and echoed."""
 
     id: str
-    nodes: Mapping[str, Node]
+    nodes: Mapping[str, NodeJson]
     edges: tuple[dict[str, Any], ...]
 
     def to_api(self) -> dict[str, Any]:
@@ -243,7 +243,7 @@ class GraphTemplate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Values:
+class BatchValues:
     """What one item puts into the graph; `poison` says why the server will not be able to read it."""
 
     fields: tuple[dict[str, Any], ...] = ()
@@ -262,7 +262,7 @@ class Batch:
         """How many items it asks for."""
         return math.prod((len(group[0].items) if group else 0) for group in self.frame.data or ()) * self.frame.runs
 
-    def expand(self) -> Iterator[Values]:
+    def expand(self) -> Iterator[BatchValues]:
         """The items' values: runs slowest, then the groups in order, the last fastest; a group's data are zipped."""
         groups = self.frame.data or []
         sizes = [range(len(group[0].items) if group else 0) for group in groups]
@@ -271,7 +271,7 @@ class Batch:
                 chosen = [(g, d, i) for g, i in enumerate(places) for d in range(len(groups[g]))]
                 fields = tuple(_value(groups[g][d], i) for g, d, i in chosen)
                 poison = next((self.poisons[place] for place in chosen if place in self.poisons), None)
-                yield Values(fields=fields, poison=poison)
+                yield BatchValues(fields=fields, poison=poison)
 
     def to_api(self) -> dict[str, Any]:
         """The echo in an enqueue's answer."""
@@ -295,7 +295,7 @@ def read_batch(body: Any, types: NodeTypes) -> Batch:
     """The batch of an enqueue_batch body. Raises RefusedError with 422 and every fault found."""
     if not isinstance(body, dict) or body.get("batch") is None:
         raise RefusedError(422, [fault("missing", ("body", "batch"), "Field required")])
-    posted = checked(OBJECT, body["batch"], "body", "batch")
+    posted = check_batch(OBJECT, body["batch"], "body", "batch")
     faults: list[dict[str, Any]] = []
     frame, graph = None, None
     try:
@@ -318,7 +318,7 @@ def read_graph(posted: Any, types: NodeTypes, loc: tuple[str, ...]) -> GraphTemp
     if not isinstance(posted, dict):
         kind, message = ("missing", "Field required") if posted is None else _NO_OBJECT
         raise RefusedError(422, [fault(kind, loc, message, posted)])
-    named: dict[str, Any] = checked(OBJECT, posted.get("nodes") or {}, *loc, "nodes")
+    named: dict[str, Any] = check_batch(OBJECT, posted.get("nodes") or {}, *loc, "nodes")
     nodes, faults = _nodes(named, types, (*loc, "nodes"))
     try:
         edges = EDGES.validate_python(posted.get("edges") or [])
@@ -330,7 +330,7 @@ def read_graph(posted: Any, types: NodeTypes, loc: tuple[str, ...]) -> GraphTemp
     kept = tuple(edge.model_dump() for edge in edges)
     wrong = _graph_fault(nodes, kept, types)
     if wrong:
-        raise RefusedError(422, [value_fault(loc, wrong, posted)])
+        raise RefusedError(422, [batch_value_problem(loc, wrong, posted)])
     return GraphTemplate(id=str(posted.get("id") or uuid.uuid4()), nodes=nodes, edges=kept)
 
 
@@ -339,8 +339,8 @@ _NO_OBJECT = ("model_attributes_type", "Input should be a valid dictionary or ob
 
 def _nodes(
     posted: Mapping[str, Any], types: NodeTypes, loc: tuple[str, ...]
-) -> tuple[dict[str, Node], list[dict[str, Any]]]:
-    nodes: dict[str, Node] = {}
+) -> tuple[dict[str, NodeJson], list[dict[str, Any]]]:
+    nodes: dict[str, NodeJson] = {}
     faults: list[dict[str, Any]] = []
     for name, node in posted.items():
         kind = node.get("type") if isinstance(node, dict) else None
@@ -366,7 +366,7 @@ def _tag_fault(kind: Any, types: NodeTypes, loc: tuple[str, ...], node: Any) -> 
     return fault("union_tag_invalid", loc, message, node, context)
 
 
-def _graph_fault(nodes: Mapping[str, Node], edges: tuple[dict[str, Any], ...], types: NodeTypes) -> str | None:
+def _graph_fault(nodes: Mapping[str, NodeJson], edges: tuple[dict[str, Any], ...], types: NodeTypes) -> str | None:
     for name, node in nodes.items():
         if node["id"] != name:
             return f"Node ids must match, got {name} and {node['id']}"
@@ -388,7 +388,7 @@ def _graph_fault(nodes: Mapping[str, Node], edges: tuple[dict[str, Any], ...], t
     return None
 
 
-def _edge_fault(nodes: Mapping[str, Node], start: Node, end: Node, types: NodeTypes) -> str | None:
+def _edge_fault(nodes: Mapping[str, NodeJson], start: NodeJson, end: NodeJson, types: NodeTypes) -> str | None:
     if start["node_id"] not in nodes:
         return f"Edge source node {start['node_id']} does not exist in the graph"
     if end["node_id"] not in nodes:
@@ -400,11 +400,11 @@ def _edge_fault(nodes: Mapping[str, Node], start: Node, end: Node, types: NodeTy
     return None
 
 
-def _has_field(node: Node, name: str, types: NodeTypes) -> bool:
+def _has_field(node: NodeJson, name: str, types: NodeTypes) -> bool:
     return name in {"id", "type"} or types.schemas[node["type"]].field(name) is not None
 
 
-def _type_fault(nodes: Mapping[str, Node], start: Node, end: Node, types: NodeTypes) -> str | None:
+def _type_fault(nodes: Mapping[str, NodeJson], start: NodeJson, end: NodeJson, types: NodeTypes) -> str | None:
     given = types.schemas[nodes[start["node_id"]]["type"]].outputs[start["field"]]
     schema = types.schemas[nodes[end["node_id"]]["type"]].field(end["field"])
     taken = schema.type if schema else "string"
@@ -426,15 +426,15 @@ def _data_faults(data: list[list[Datum]] | None, posted: Any) -> list[dict[str, 
     seen: set[tuple[str, str]] = set()
     for group in data or ():
         if len({len(datum.items) for datum in group}) > 1:
-            return [value_fault(loc, "Zipped batch items must all have the same length", posted)]
+            return [batch_value_problem(loc, "Zipped batch items must all have the same length", posted)]
     for datum in itertools.chain.from_iterable(data or ()):
         kinds = {float if isinstance(item, int | float) else type(item) for item in datum.items}
         if len(kinds) > 1:
-            return [value_fault(loc, "All items in a batch must have the same type", posted)]
+            return [batch_value_problem(loc, "All items in a batch must have the same type", posted)]
     for datum in itertools.chain.from_iterable(data or ()):
         pair = (datum.node_path, datum.field_name)
         if pair in seen:
-            return [value_fault(loc, "Each batch data must have unique node_id and field_name", posted)]
+            return [batch_value_problem(loc, "Each batch data must have unique node_id and field_name", posted)]
         seen.add(pair)
     return []
 
@@ -448,7 +448,7 @@ def _check_targets(frame: Frame, graph: GraphTemplate, types: NodeTypes, posted:
             message = f"Field {datum.field_name} not found in node {datum.node_path}"
         else:
             continue
-        raise RefusedError(422, [value_fault(("body", "batch"), message, posted)])
+        raise RefusedError(422, [batch_value_problem(("body", "batch"), message, posted)])
 
 
 def _poisons(frame: Frame, graph: GraphTemplate, types: NodeTypes) -> Iterator[tuple[tuple[int, int, int], str]]:
@@ -463,7 +463,7 @@ def _poisons(frame: Frame, graph: GraphTemplate, types: NodeTypes) -> Iterator[t
                     yield (g, d, i), _unreadable(datum.node_path, error)
 
 
-def put(node: Node, name: str, value: Any, types: NodeTypes) -> Node:
+def put(node: NodeJson, name: str, value: Any, types: NodeTypes) -> NodeJson:
     """The node with a value in it. Raises ValidationError, KeyError (no such type) or ValueError (another id)."""
     changed = types.accept({**node, name: value})
     if changed["id"] != node["id"]:

@@ -9,7 +9,7 @@ import socketio
 
 from sweep.sandbox.graph_execution import Prepared
 from sweep.sandbox.options import Accounts, FaultDice
-from sweep.sandbox.queue import Item, Queue
+from sweep.sandbox.queue import QueueItem, SandboxQueue
 
 Payload = dict[str, Any]
 
@@ -20,10 +20,10 @@ class _Text(socketio.packet.Packet):  # type: ignore[misc]
     uses_binary_events = False
 
 
-class Events:
+class EventEmitter:
     """Sends events to all sockets (single-user InvokeAI does, subscribed or not; only `queue_cleared` is by room)."""
 
-    def __init__(self, queue: Queue, dice: FaultDice, accounts: Accounts) -> None:
+    def __init__(self, queue: SandboxQueue, dice: FaultDice, accounts: Accounts) -> None:
         self.sio = socketio.AsyncServer(async_mode="aiohttp", cors_allowed_origins="*", serializer=_Text)
         self.sent = 0
         self._queue = queue
@@ -79,7 +79,7 @@ class Events:
         ids = {"queue_id": queue_id, "batch_id": answer["batch"]["batch_id"]}
         await self.send("batch_enqueued", {**ids, **named, "origin": origin, "user_id": "system"})
 
-    async def status_changed(self, item: Item) -> None:
+    async def status_changed(self, item: QueueItem) -> None:
         """An item's status is another."""
         if not self.heard:
             return
@@ -99,7 +99,7 @@ class Events:
         }
         await self.send("queue_item_status_changed", payload)
 
-    async def invocation(self, name: str, item: Item, prepared: Prepared, **more: Any) -> None:
+    async def invocation(self, name: str, item: QueueItem, prepared: Prepared, **more: Any) -> None:
         """A node was started, made progress, was completed or failed."""
         if self.heard:
             node = {"invocation": prepared.node, "invocation_source_id": prepared.source}
@@ -127,12 +127,12 @@ def _room(data: Any) -> str | None:
     return data.get("queue_id") or data.get("session") or data.get("bulk_download_id")
 
 
-def _about(item: Item) -> Payload:
+def _about(item: QueueItem) -> Payload:
     names = ("queue_id", "item_id", "batch_id", "origin", "destination")
     return {**{name: getattr(item, name) for name in names}, "user_id": "system"}
 
 
-def batch_status(queue: Queue, queue_id: str, batch_id: str) -> Payload:
+def batch_status(queue: SandboxQueue, queue_id: str, batch_id: str) -> Payload:
     """Counts of a batch; all zeros for one nobody knows."""
     items = queue.of_batch(queue_id, batch_id)
     labels = (items[0].origin, items[0].destination) if items else (None, None)
@@ -140,7 +140,7 @@ def batch_status(queue: Queue, queue_id: str, batch_id: str) -> Payload:
     return {**about, **queue.counts("batch", queue_id, batch_id)}
 
 
-def queue_status(queue: Queue, queue_id: str) -> Payload:
+def queue_status(queue: SandboxQueue, queue_id: str) -> Payload:
     """Counts of a queue id and what it is at."""
     item = queue.current(queue_id)
     ids = (item.item_id, item.batch_id, item.session_id) if item else (None, None, None)

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweep.sandbox.batches import GraphTemplate, Node
+from sweep.sandbox.batches import GraphTemplate, NodeJson
 
-Place = Mapping[str, int]  # iterator's node id → which of its items
+InputPlace = Mapping[str, int]  # iterator's node id → which of its items
 
 
 @dataclass(slots=True, kw_only=True)
@@ -18,10 +18,10 @@ class Prepared:
 
     id: str
     source: str
-    node: Node
-    place: Place
+    node: NodeJson
+    place: InputPlace
     inputs: list[tuple[str, Prepared, str]]
-    output: Node | None = None
+    output: NodeJson | None = None
 
     @property
     def path(self) -> tuple[int, ...]:
@@ -41,7 +41,7 @@ class Execution:
     graph: GraphTemplate
     errors: dict[str, str] = field(default_factory=dict)
     history: list[str] = field(default_factory=list)
-    results: dict[str, Node] = field(default_factory=dict)
+    results: dict[str, NodeJson] = field(default_factory=dict)
     copies: dict[str, list[Prepared]] = field(default_factory=dict)
     _ready: dict[str, list[Prepared]] = field(default_factory=dict)
     _active: str | None = None
@@ -69,7 +69,7 @@ class Execution:
         self._fill(prepared)
         return prepared
 
-    def complete(self, prepared: Prepared, output: Node) -> None:
+    def complete(self, prepared: Prepared, output: NodeJson) -> None:
         """Record a node's output and make ready what waited for it."""
         prepared.output = self.results[prepared.id] = output
         if prepared.node["type"] in {"iterate", "collect"}:
@@ -124,7 +124,7 @@ class Execution:
         ]
         yield self._copy(name, {}, inputs)
 
-    def _copy(self, name: str, place: Place, inputs: list[tuple[str, Prepared, str]]) -> Prepared:
+    def _copy(self, name: str, place: InputPlace, inputs: list[tuple[str, Prepared, str]]) -> Prepared:
         new = str(uuid.uuid4())
         return Prepared(id=new, source=name, node={**self.graph.nodes[name], "id": new}, place=place, inputs=inputs)
 

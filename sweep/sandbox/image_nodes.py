@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from sweep.sandbox import images as png
-from sweep.sandbox.images import Pictures, UnknownImageError
-from sweep.sandbox.nodes import Desk, Latents, Node, NodeError
+from sweep.sandbox.images import ImageLibrary, UnknownImageError
+from sweep.sandbox.nodes import ImageAccess, Latents, NodeError, NodeFunction
 from sweep.sandbox.options import BadImage, FaultDice
 from sweep.sandbox.painter.paint import paint
-from sweep.sandbox.queue import Item
+from sweep.sandbox.queue import QueueItem
 
-Pixels = NDArray[np.uint8]
+PixelArray = NDArray[np.uint8]
 DECODERS = frozenset({"l2i", "flux_vae_decode"})
 
 
 class Facts:
     """Sizes and digests of pictures, for the nodes."""
 
-    def __init__(self, pictures: Pictures) -> None:
+    def __init__(self, pictures: ImageLibrary) -> None:
         self._pictures = pictures
 
     def size(self, name: str) -> tuple[int, int]:
@@ -50,15 +50,15 @@ class Facts:
 class Studio:
     """Makes the pictures of one sandbox. `renders` counts decoded latents by key."""
 
-    def __init__(self, pictures: Pictures, threads: Executor, dice: FaultDice, *, plain: bool) -> None:
+    def __init__(self, pictures: ImageLibrary, threads: Executor, dice: FaultDice, *, plain: bool) -> None:
         self.renders: Counter[str] = Counter()
         self._pictures = pictures
         self._threads = threads
         self._dice = dice
         self._plain = plain
 
-    async def make(self, node: Node, desk: Desk, item: Item, graph: str) -> Node:
-        """Run a node of `IMAGES` or `DECODERS`. Raises NodeError."""
+    async def make(self, node: NodeFunction, desk: ImageAccess, item: QueueItem, graph: str) -> NodeFunction:
+        """Run a node of `_IMAGES` or `DECODERS`. Raises NodeError."""
         metadata = node.get("metadata")
         digest, rendered = None, None
         if node["type"] in DECODERS:
@@ -115,16 +115,16 @@ def spoiled(content: bytes, bad: BadImage | None) -> tuple[bytes, str]:
     return content, "image/png"
 
 
-def _make(node: Node, desk: Desk, pictures: Pictures) -> bytes:
+def _make(node: NodeFunction, desk: ImageAccess, pictures: ImageLibrary) -> bytes:
     try:
         if node["type"] in DECODERS:
             return png.encode(_pixels(desk.get(node["latents"]["latents_name"]), pictures))
-        return png.encode(IMAGES[node["type"]](node, pictures))
+        return png.encode(_IMAGES[node["type"]](node, pictures))
     except UnknownImageError:
         raise NodeError("ImageRecordNotFoundException", "Image record not found") from None
 
 
-def _pixels(latents: Latents, pictures: Pictures) -> Pixels:
+def _pixels(latents: Latents, pictures: ImageLibrary) -> PixelArray:
     size = (latents.width, latents.height)
     if latents.painting is None:
         if latents.image is None:
@@ -135,60 +135,60 @@ def _pixels(latents: Latents, pictures: Pictures) -> Pixels:
     return paint(latents.painting, source, controls)
 
 
-def _fitted(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+def _fitted(pixels: PixelArray, size: tuple[int, int]) -> PixelArray:
     if pixels.shape[1::-1] == size:
         return pixels
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
 
 
-def _input(node: Node, pictures: Pictures) -> Pixels:
+def _input(node: NodeFunction, pictures: ImageLibrary) -> PixelArray:
     return pictures.pixels(node["image"]["image_name"])
 
 
-def _blank(node: Node, _pictures: Pictures) -> Pixels:
+def _blank(node: NodeFunction, _pictures: ImageLibrary) -> PixelArray:
     color = node["color"]
     channels = [color["r"], color["g"], color["b"], color["a"]][: 4 if node["mode"] == "RGBA" else 3]
     return np.broadcast_to(np.array(channels, np.uint8), (node["height"], node["width"], len(channels))).copy()
 
 
-def _resize(node: Node, pictures: Pictures) -> Pixels:
+def _resize(node: NodeFunction, pictures: ImageLibrary) -> PixelArray:
     return _fitted(_input(node, pictures), (node["width"], node["height"]))
 
 
-def _scaled(node: Node, pictures: Pictures) -> Pixels:
+def _scaled(node: NodeFunction, pictures: ImageLibrary) -> PixelArray:
     pixels = _input(node, pictures)
     height, width = (max(1, int(side * node["scale_factor"])) for side in pixels.shape[:2])
     return _fitted(pixels, (width, height))
 
 
-def _cropped(node: Node, pictures: Pictures) -> Pixels:
+def _cropped(node: NodeFunction, pictures: ImageLibrary) -> PixelArray:
     x, y = node["x"], node["y"]
     cut = Image.fromarray(_input(node, pictures)).crop((x, y, x + node["width"], y + node["height"]))
     return np.asarray(cut)
 
 
-def _blurred(node: Node, pictures: Pictures) -> Pixels:
+def _blurred(node: NodeFunction, pictures: ImageLibrary) -> PixelArray:
     kind = ImageFilter.GaussianBlur if node["blur_type"] == "gaussian" else ImageFilter.BoxBlur
     return np.asarray(Image.fromarray(_input(node, pictures)).filter(kind(node["radius"])))
 
 
-def _same(node: Node, pictures: Pictures) -> Pixels:
+def _same(node: NodeFunction, pictures: ImageLibrary) -> PixelArray:
     return _input(node, pictures)
 
 
-def _lerp(node: Node, pictures: Pictures) -> Pixels:
+def _lerp(node: NodeFunction, pictures: ImageLibrary) -> PixelArray:
     low, high = node["min"], node["max"]
-    lerped: Pixels = (low + _input(node, pictures) / 255 * (high - low)).astype(np.uint8)
+    lerped: PixelArray = (low + _input(node, pictures) / 255 * (high - low)).astype(np.uint8)
     return lerped
 
 
-def _edges(node: Node, pictures: Pictures) -> Pixels:
+def _edges(node: NodeFunction, pictures: ImageLibrary) -> PixelArray:
     grey = _input(node, pictures).mean(2)
     steep = np.hypot(*np.gradient(grey))
     return np.repeat(((steep > node.get("low_threshold", 100) / 8) * 255).astype(np.uint8)[..., None], 3, 2)
 
 
-IMAGES: dict[str, Callable[[Node, Pictures], Pixels]] = {
+_IMAGES: dict[str, Callable[[NodeFunction, ImageLibrary], PixelArray]] = {
     "blank_image": _blank,
     "img_resize": _resize,
     "img_scale": _scaled,
@@ -209,6 +209,6 @@ def plain_picture(side: int = 512) -> bytes:
     return png.encode(np.clip(slope + grain, 0, 255).astype(np.uint8))
 
 
-def graph_key(nodes: dict[str, Node]) -> str:
+def image_graph_key(nodes: dict[str, NodeFunction]) -> str:
     """A hash of a graph's nodes, whatever they are called on the server."""
     return hashlib.blake2b(json.dumps(nodes, sort_keys=True).encode(), digest_size=16).hexdigest()

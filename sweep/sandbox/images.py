@@ -81,7 +81,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-Record = dict[str, Any]
+ImageRecord = dict[str, Any]
 _PRIVATE = ("digest", "metadata", "workflow", "graph", "bad", "file_name")
 
 
@@ -89,12 +89,12 @@ class UnknownImageError(Exception):
     """There is no picture of that name."""
 
 
-class Pictures:
+class ImageLibrary:
     """Pictures by name. With `plain` set every rendering is that file, kept once and given its texts when served."""
 
     def __init__(self, folder: Path, store: Store, plain: bytes | None) -> None:
-        self.images: dict[str, Record] = {}
-        self.boards: dict[str, Record] = {}
+        self.images: dict[str, ImageRecord] = {}
+        self.boards: dict[str, ImageRecord] = {}
         self.aliases: dict[str, str] = {}  # other names a picture is known by, for the faults
         self._folder = folder
         self._store = store
@@ -109,15 +109,15 @@ class Pictures:
         kept = [record for record in records if record["image_name"] in there or self._is_plain(record)]
         self.images = {record["image_name"]: record for record in kept}
 
-    def _is_plain(self, record: Record) -> bool:
+    def _is_plain(self, record: ImageRecord) -> bool:
         return self._plain is not None and record["image_origin"] == "internal"
 
-    async def upload(self, data: bytes, **facts: Any) -> Record:
+    async def upload(self, data: bytes, **facts: Any) -> ImageRecord:
         """Store a file somebody sent, as PNG whatever it was. Raises OSError where it is no picture."""
         content = await asyncio.to_thread(_as_png, data)
         return await self.keep(content, rendered=None, image_origin="external", **facts)
 
-    async def keep(self, content: bytes | None, *, rendered: str | None, **facts: Any) -> Record:
+    async def keep(self, content: bytes | None, *, rendered: str | None, **facts: Any) -> ImageRecord:
         """Store a picture and count it as a rendering of `rendered`; without `content` it is the plain one.
 
         `facts` are fields of the record; texts (`metadata`, `workflow`, `graph`) go into the file as well.
@@ -137,7 +137,7 @@ class Pictures:
         self.images[name] = record
         return record
 
-    def record(self, name: str) -> Record:
+    def record(self, name: str) -> ImageRecord:
         """The record of a picture. Raises UnknownImageError."""
         try:
             return self.images[self.aliases.get(name, name)]
@@ -179,12 +179,12 @@ class Pictures:
         with Image.open(source) as image:
             return np.asarray(image.convert("RGB"))
 
-    def dto(self, name: str) -> Record:
+    def dto(self, name: str) -> ImageRecord:
         """What clients are told about a picture. Raises UnknownImageError."""
         record = self.record(name)
         return {key: value for key, value in record.items() if key not in _PRIVATE}
 
-    def listed(self, query: Mapping[str, str]) -> list[Record]:
+    def listed(self, query: Mapping[str, str]) -> list[ImageRecord]:
         """Pictures a listing asks for, newest first."""
         wanted = list(reversed(self.images.values()))
         if "is_intermediate" in query:
@@ -198,9 +198,9 @@ class Pictures:
             wanted = [record for record in wanted if record["image_category"] in categories]
         return wanted
 
-    async def create_board(self, name: str) -> Record:
+    async def create_board(self, name: str) -> ImageRecord:
         """A new board; names need not differ."""
-        board: Record = {
+        board: ImageRecord = {
             "board_id": str(uuid.uuid4()),
             "board_name": name,
             "user_id": "system",
@@ -220,7 +220,7 @@ class Pictures:
         await self._store.record("board", board["board_id"], board)
         return board
 
-    async def delete_board(self, board_id: str, *, with_images: bool) -> Record:
+    async def delete_board(self, board_id: str, *, with_images: bool) -> ImageRecord:
         """Forget a board; its pictures go with it or lose it. Raises KeyError."""
         del self.boards[board_id]
         await self._store.record("board", board_id, None)
@@ -239,7 +239,7 @@ class Pictures:
 _NO_VIDEOS = ("deleted_board_videos", "deleted_videos", "failed_images", "failed_videos")
 
 
-def _record(name: str, width: int, height: int) -> Record:
+def _record(name: str, width: int, height: int) -> ImageRecord:
     time = now()
     return {
         "image_name": name,

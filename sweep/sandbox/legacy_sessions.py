@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweep.errors import WorkflowError
-from sweep.sandbox.batches import Batch, Frame, GraphTemplate, RefusedError, read_graph, value_fault
-from sweep.sandbox.events import Events
+from sweep.sandbox.batches import Batch, Frame, GraphTemplate, RefusedError, batch_value_problem, read_graph
+from sweep.sandbox.events import EventEmitter
 from sweep.sandbox.graph_execution import Prepared, untouched
-from sweep.sandbox.image_nodes import DECODERS, IMAGES
-from sweep.sandbox.models import Record, identifier
-from sweep.sandbox.queue import TERMINAL, Item
+from sweep.sandbox.image_nodes import _IMAGES, DECODERS
+from sweep.sandbox.models import ModelRecord, identifier
+from sweep.sandbox.queue import TERMINAL_STATUSES, QueueItem
 from sweep.sandbox.service import Sandbox
 from sweep.workflow.graph import Address, Json, ModelRef, Ref
 from sweep.workflow.loader import workflow_from
@@ -41,10 +41,10 @@ class Session:
     id: str
     posted: Any
     graph: GraphTemplate
-    item: Item | None = None
+    item: QueueItem | None = None
 
 
-class SessionEvents(Events):
+class SessionEvents(EventEmitter):
     """Events as InvokeAI 3 sent them: to those who subscribed to the session."""
 
     async def batch_enqueued(self, queue_id: str, answer: dict[str, Any], origin: str | None) -> None:
@@ -56,13 +56,13 @@ class SessionEvents(Events):
     async def model_load(self, name: str, config: dict[str, Any], submodel: str | None) -> None:
         """Not told here: it named neither session nor node."""
 
-    async def status_changed(self, item: Item) -> None:
+    async def status_changed(self, item: QueueItem) -> None:
         """Only the end is told."""
         if item.status == "completed":
             about = {"graph_execution_state_id": item.session_id}
             await self.send("graph_execution_state_complete", about, room=item.session_id)
 
-    async def invocation(self, name: str, item: Item, prepared: Prepared, **more: Any) -> None:
+    async def invocation(self, name: str, item: QueueItem, prepared: Prepared, **more: Any) -> None:
         """A node was started, made progress, was completed or failed."""
         about = {"graph_execution_state_id": item.session_id, "source_node_id": prepared.source}
         if name == "progress":
@@ -76,11 +76,11 @@ class SessionEvents(Events):
         await self.send(f"invocation_{name}", {**about, "node": prepared.node, **more}, room=item.session_id)
 
 
-def create(sandbox: Sandbox, body: Any) -> Session:
+def make_session(sandbox: Sandbox, body: Any) -> Session:
     """A session for a posted graph, not running yet. Raises RefusedError with 422."""
     posted = body.get("graph") if sandbox.options.api == "portable" and isinstance(body, Mapping) else body
     if sandbox.options.api == "portable" and not isinstance(posted, Mapping):
-        raise RefusedError(422, [value_fault(("body", "graph"), "Field required", body)])
+        raise RefusedError(422, [batch_value_problem(("body", "graph"), "Field required", body)])
     posted = posted or {"id": str(uuid.uuid4()), "nodes": {}, "edges": []}
     graph = _translated(sandbox, posted) if isinstance(posted.get("nodes"), list) else posted
     template = read_graph(_with_keys(sandbox, graph), sandbox.types, ("body", "graph"))
@@ -100,9 +100,9 @@ def find(sandbox: Sandbox, session_id: str) -> Session:
     raise RefusedError(404, "Not Found")
 
 
-async def invoke(sandbox: Sandbox, session: Session) -> None:
+async def start_session(sandbox: Sandbox, session: Session) -> None:
     """Start a session. Raises RefusedError with 400 where it has run already."""
-    if session.item is not None and session.item.status in TERMINAL:
+    if session.item is not None and session.item.status in TERMINAL_STATUSES:
         raise RefusedError(400, "Session is already complete")
     if session.item is None:
         batch = Batch(frame=Frame(batch_id=session.id), graph=session.graph)
@@ -115,7 +115,7 @@ async def invoke(sandbox: Sandbox, session: Session) -> None:
         sandbox.processor.wake()
 
 
-def state(session: Session) -> dict[str, Any]:
+def session_state(session: Session) -> dict[str, Any]:
     """The session as InvokeAI 3 told it."""
     item = session.item
     if item is None or item.session is None:
@@ -127,19 +127,19 @@ def state(session: Session) -> dict[str, Any]:
     return {**{name: whole[name] for name in _STATE}, "graph": session.posted}
 
 
-def complete(session: Session) -> bool:
+def complete_session(session: Session) -> bool:
     """Whether nothing more will happen."""
-    return session.item is not None and session.item.status in TERMINAL and session.item.session is not None
+    return session.item is not None and session.item.status in TERMINAL_STATUSES and session.item.session is not None
 
 
-def image_names(session: Session) -> list[str]:
+def session_image_names(session: Session) -> list[str]:
     """The pictures a session made to keep, in the order they were made."""
-    whole = state(session)
+    whole = session_state(session)
     nodes = whole["execution_graph"]["nodes"]
     return [
         result["image"]["image_name"]
         for prepared, result in whole["results"].items()
-        if nodes[prepared]["type"] in (IMAGES.keys() | DECODERS) and not nodes[prepared]["is_intermediate"]
+        if nodes[prepared]["type"] in (_IMAGES.keys() | DECODERS) and not nodes[prepared]["is_intermediate"]
     ]
 
 
@@ -167,7 +167,7 @@ def _translated(sandbox: Sandbox, document: Mapping[str, Any]) -> dict[str, Json
         base = _base(document, mains)
         workflow = workflow.for_base(base)
     except WorkflowError as error:
-        raise RefusedError(422, [value_fault(("body", "graph"), str(error), None)]) from error
+        raise RefusedError(422, [batch_value_problem(("body", "graph"), str(error), None)]) from error
 
     def resolve(reference: Ref) -> Json:
         if isinstance(reference, ModelRef):
@@ -184,7 +184,7 @@ def _translated(sandbox: Sandbox, document: Mapping[str, Any]) -> dict[str, Json
     return workflow.graph.set(files).to_api(resolve)
 
 
-def _base(document: Mapping[str, Any], mains: list[Record]) -> str:
+def _base(document: Mapping[str, Any], mains: list[ModelRecord]) -> str:
     """SDXL where the document names an XL model and the sandbox has one, else what the first model is."""
     has_xl = any(record["base"] == "sdxl" for record in mains)
     wants_xl = any("xl" in str(node.get("data", "")).lower() for node in document["nodes"] if isinstance(node, Mapping))

@@ -41,14 +41,14 @@ _MAIN_DEFAULTS: dict[str, Any] = {
 }
 _SIZES = {"sd-1": 512, "sdxl": 1024, "sdxl-refiner": 1024, "flux": 1024}
 
-Record = dict[str, Any]
+ModelRecord = dict[str, Any]
 
 
-def records(words: Iterable[str]) -> dict[str, Record]:
+def records(words: Iterable[str]) -> dict[str, ModelRecord]:
     """The models of these words by key. A word is one of `CATALOGUE`, or `all` for every one, or names a model of its
     own as `name:base:type`, where a sandbox has to be asked for what another server has. Raises UsageError.
     """
-    wanted: dict[str, Record] = {}
+    wanted: dict[str, ModelRecord] = {}
     for word in words:
         if ":" in word:
             record = _record(*_named(word))
@@ -79,8 +79,8 @@ def _named(word: str) -> tuple[str, str, str]:
     return name, base, kind
 
 
-def _record(name: str, base: str, kind: str) -> Record:
-    record: Record = {
+def _record(name: str, base: str, kind: str) -> ModelRecord:
+    record: ModelRecord = {
         "key": str(uuid.uuid5(_NAMESPACE, f"{base}/{kind}/{name}")),
         "hash": f"blake3:{hashlib.sha256(f'{base}/{kind}/{name}'.encode()).hexdigest()}",
         "path": f"sandbox/{name}",
@@ -109,7 +109,7 @@ def _record(name: str, base: str, kind: str) -> Record:
     return {**record, "base": base}
 
 
-def identifier(record: Record, submodel: str | None = None) -> dict[str, Any]:
+def identifier(record: ModelRecord, submodel: str | None = None) -> dict[str, Any]:
     """How nodes name a model: five keys, and which part of it."""
     named = {key: record[key] for key in ("key", "hash", "name", "base", "type")}
     return {**named, "submodel_type": submodel}

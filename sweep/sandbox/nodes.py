@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from sweep.sandbox.models import Record, identifier
+from sweep.sandbox.models import ModelRecord, identifier
 from sweep.sandbox.painter.paint import Control, Painting
 
-Node = dict[str, Any]
+NodeFunction = dict[str, Any]
 
 
 class NodeError(Exception):
@@ -27,7 +27,7 @@ class NodeError(Exception):
         self.message = message
 
 
-ValueRun = Callable[[Node], Node]
+ValueRun = Callable[[NodeFunction], NodeFunction]
 VALUES: dict[str, ValueRun] = {}
 
 
@@ -42,20 +42,20 @@ def value(*kinds: str) -> Callable[[ValueRun], ValueRun]:
 
 
 @value("integer", "float", "string", "boolean")
-def primitive(node: Node) -> Node:
+def primitive(node: NodeFunction) -> NodeFunction:
     """A value."""
     return {"value": node["value"], "type": f"{node['type']}_output"}
 
 
 @value("rand_int")
-def random_integer(node: Node) -> Node:
+def random_integer(node: NodeFunction) -> NodeFunction:
     """Another number each time, as on the real server."""
     low, high = sorted((node["low"], node["high"]))
     return {"value": random.randrange(low, max(high, low + 1)), "type": "integer_output"}
 
 
 @value("add", "sub", "mul", "div")
-def arithmetic(node: Node) -> Node:
+def arithmetic(node: NodeFunction) -> NodeFunction:
     """Whole numbers."""
     a, b = node["a"], node["b"]
     if node["type"] == "div" and b == 0:
@@ -65,7 +65,7 @@ def arithmetic(node: Node) -> Node:
 
 
 @value("integer_math", "float_math")
-def calculation(node: Node) -> Node:
+def calculation(node: NodeFunction) -> NodeFunction:
     """Numbers under a named operation."""
     a, b = node["a"], node["b"]
     try:
@@ -92,7 +92,7 @@ _OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 @value("float_to_int")
-def rounded(node: Node) -> Node:
+def round_value(node: NodeFunction) -> NodeFunction:
     """A number as a multiple of a whole one."""
     share, multiple = node["value"] / node["multiple"], node["multiple"]
     ways: dict[str, Callable[[float], int]] = {"Floor": math.floor, "Ceiling": math.ceil, "Truncate": math.trunc}
@@ -100,14 +100,14 @@ def rounded(node: Node) -> Node:
 
 
 @value("string_join", "string_join_three")
-def joined(node: Node) -> Node:
+def join_values(node: NodeFunction) -> NodeFunction:
     """Words in a row."""
     parts = (node.get(f"string_{place}") or "" for place in ("left", "middle", "right"))
     return {"value": "".join(parts), "type": "string_output"}
 
 
 @value("string_replace")
-def replaced(node: Node) -> Node:
+def replaced(node: NodeFunction) -> NodeFunction:
     """Words with others in their place; InvokeAI ignores case unless it is a regular expression."""
     pattern = node["search_string"] if node["use_regex"] else re.escape(node["search_string"])
     put = node["replace_string"] if node["use_regex"] else lambda _: node["replace_string"]
@@ -119,21 +119,21 @@ def replaced(node: Node) -> Node:
 
 
 @value("scheduler", "model_identifier")
-def passed_on(node: Node) -> Node:
+def passed_on(node: NodeFunction) -> NodeFunction:
     """What was chosen."""
     name = "scheduler" if node["type"] == "scheduler" else "model"
     return {name: node[name], "type": f"{node['type']}_output"}
 
 
 @value("seamless", "freeu")
-def adjusted(node: Node) -> Node:
+def adjusted(node: NodeFunction) -> NodeFunction:
     """Parts of a model, set differently; the painter does not mind."""
-    parts: Node = {name: node[name] for name in ("unet", "vae") if name in node}
+    parts: NodeFunction = {name: node[name] for name in ("unet", "vae") if name in node}
     return {**parts, "type": "seamless_output" if node["type"] == "seamless" else "unet_output"}
 
 
 @value("random_range")
-def random_numbers(node: Node) -> Node:
+def random_numbers(node: NodeFunction) -> NodeFunction:
     """Whole numbers, the same for the same seed."""
     draw = random.Random(node["seed"])
     low, high = sorted((node["low"], node["high"]))
@@ -142,20 +142,20 @@ def random_numbers(node: Node) -> Node:
 
 
 @value("range")
-def number_range(node: Node) -> Node:
+def number_range(node: NodeFunction) -> NodeFunction:
     """Whole numbers from start up to stop."""
     numbers = list(range(node["start"], node["stop"], node["step"] or 1))
     return {"collection": numbers, "type": "integer_collection_output"}
 
 
 @value("integer_collection", "float_collection", "string_collection", "image_collection")
-def collection(node: Node) -> Node:
+def collection(node: NodeFunction) -> NodeFunction:
     """A list, as it is."""
     return {"collection": node["collection"] or [], "type": f"{node['type']}_output"}
 
 
 @value("iterate")
-def iterate(node: Node) -> Node:
+def iterate(node: NodeFunction) -> NodeFunction:
     """One item of a list."""
     items = node["collection"]
     output = {"item": items[node["index"]], "index": node["index"], "total": len(items)}
@@ -163,13 +163,13 @@ def iterate(node: Node) -> Node:
 
 
 @value("collect")
-def collect(node: Node) -> Node:
+def collect(node: NodeFunction) -> NodeFunction:
     """What the edges brought together."""
     return {"collection": node["collection"], "type": "collect_output"}
 
 
 @value("core_metadata")
-def core_metadata(node: Node) -> Node:
+def core_metadata(node: NodeFunction) -> NodeFunction:
     """Whatever it is given, extra keys too."""
     hidden = {"id", "type", "is_intermediate", "use_cache"}
     kept = {name: value for name, value in node.items() if name not in hidden and value is not None}
@@ -177,36 +177,36 @@ def core_metadata(node: Node) -> Node:
 
 
 @value("metadata_item")
-def metadata_item(node: Node) -> Node:
+def metadata_item(node: NodeFunction) -> NodeFunction:
     """One label and value."""
     label = node["label"]
     return {"item": {"label": label, "value": node["value"]}, "type": "metadata_item_output"}
 
 
 @value("metadata")
-def metadata(node: Node) -> Node:
+def metadata(node: NodeFunction) -> NodeFunction:
     """Labels and values together."""
     items = node["items"] if isinstance(node["items"], list) else [node["items"]]
     return {"metadata": {item["label"]: item["value"] for item in items}, "type": "metadata_output"}
 
 
 @value("merge_metadata")
-def merge_metadata(node: Node) -> Node:
+def merge_metadata(node: NodeFunction) -> NodeFunction:
     """Several as one, later ones first."""
-    merged: Node = {}
+    merged: NodeFunction = {}
     for entry in node["collection"] or []:
         merged |= entry
     return {"metadata": merged, "type": "metadata_output"}
 
 
 @value("lora_selector")
-def select_lora(node: Node) -> Node:
+def select_lora(node: NodeFunction) -> NodeFunction:
     """A LoRA and its weight, to be collected."""
     return {"lora": {"lora": node["lora"], "weight": node["weight"]}, "type": "lora_selector_output"}
 
 
 @value("clip_skip")
-def skip_layers(node: Node) -> Node:
+def skip_layers(node: NodeFunction) -> NodeFunction:
     """Fewer layers of the text encoder."""
     clip = node["clip"]
     skipped = clip["skipped_layers"] + node["skipped_layers"]
@@ -226,7 +226,7 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Noise:
+class NoiseValue:
     """What a noise name stands for."""
 
     seed: int
@@ -252,7 +252,7 @@ class Latents:
         return self.painting.digest() if self.painting else self.digest
 
 
-class PictureFacts(Protocol):
+class NodeImageFacts(Protocol):
     """What cheap nodes may know of pictures."""
 
     def size(self, name: str) -> tuple[int, int]:
@@ -265,11 +265,11 @@ class PictureFacts(Protocol):
 
 
 @dataclass(slots=True, kw_only=True)
-class Desk:
+class ImageAccess:
     """What nodes work with: the models, the pictures, and what names made earlier stand for."""
 
-    models: Mapping[str, Record]
-    pictures: PictureFacts
+    models: Mapping[str, ModelRecord]
+    pictures: NodeImageFacts
     things: OrderedDict[str, Any] = field(default_factory=OrderedDict)
 
     def put(self, prefix: str, thing: Any) -> str:
@@ -287,7 +287,7 @@ class Desk:
         self.things.move_to_end(name)
         return self.things[name]
 
-    def model(self, reference: Mapping[str, Any] | None, node: str) -> Record:
+    def model(self, reference: Mapping[str, Any] | None, node: str) -> ModelRecord:
         """The record of a model. Raises NodeError as InvokeAI does."""
         key = (reference or {}).get("key", "")
         if key not in self.models:
@@ -297,14 +297,14 @@ class Desk:
         return self.models[key]
 
 
-Run = Callable[[Node, Desk], Node]
-NODES: dict[str, Run] = {}
+NodeRun = Callable[[NodeFunction, ImageAccess], NodeFunction]
+NODES: dict[str, NodeRun] = {}
 
 
-def node(*kinds: str) -> Callable[[Run], Run]:
+def node(*kinds: str) -> Callable[[NodeRun], NodeRun]:
     """Registers what these node types do."""
 
-    def register(run: Run) -> Run:
+    def register(run: NodeRun) -> NodeRun:
         NODES.update(dict.fromkeys(kinds, run))
         return run
 
@@ -312,16 +312,16 @@ def node(*kinds: str) -> Callable[[Run], Run]:
 
 
 @node("main_model_loader", "sdxl_model_loader", "sdxl_refiner_model_loader")
-def load_model(node: Node, desk: Desk) -> Node:
+def load_model(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
     """A model's parts."""
     record = desk.model(node["model"], node["type"])
 
-    def part(name: str) -> Node:
+    def part(name: str) -> NodeFunction:
         return identifier(record, name)
 
     vae = {"vae": part("vae"), "seamless_axes": []}
     weights = {"unet": part("unet"), "scheduler": part("scheduler")}
-    unet: Node = {**weights, "loras": [], "seamless_axes": [], "freeu_config": None}
+    unet: NodeFunction = {**weights, "loras": [], "seamless_axes": [], "freeu_config": None}
     clips = [
         {"tokenizer": part(f"tokenizer{n}"), "text_encoder": part(f"text_encoder{n}"), "skipped_layers": 0, "loras": []}
         for n in ("", "_2")
@@ -334,7 +334,7 @@ def load_model(node: Node, desk: Desk) -> Node:
 
 
 @node("flux_model_loader")
-def load_flux(node: Node, desk: Desk) -> Node:
+def load_flux(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
     """A FLUX model's parts, each a model of its own."""
     main = desk.model(node["model"], node["type"])
     t5 = desk.model(node["t5_encoder_model"], node["type"])
@@ -353,26 +353,26 @@ def load_flux(node: Node, desk: Desk) -> Node:
 
 
 @node("vae_loader")
-def load_vae(node: Node, desk: Desk) -> Node:
+def load_vae(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
     """A VAE of its own."""
     record = desk.model(node["vae_model"], node["type"])
     return {"vae": {"vae": identifier(record), "seamless_axes": []}, "type": "vae_output"}
 
 
 @node("lora_loader", "sdxl_lora_loader", "flux_lora_loader")
-def load_lora(node: Node, desk: Desk) -> Node:
+def load_lora(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
     """One LoRA put on everything that comes along."""
     return _with_loras(node, [{"lora": node["lora"], "weight": node["weight"]}], desk)
 
 
 @node("lora_collection_loader", "sdxl_lora_collection_loader", "flux_lora_collection_loader")
-def load_loras(node: Node, desk: Desk) -> Node:
+def load_loras(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
     """Several LoRAs put on everything that comes along."""
     wanted = node["loras"] or []
     return _with_loras(node, wanted if isinstance(wanted, list) else [wanted], desk)
 
 
-def _with_loras(node: Node, wanted: list[Node], desk: Desk) -> Node:
+def _with_loras(node: NodeFunction, wanted: list[NodeFunction], desk: ImageAccess) -> NodeFunction:
     added = []
     for entry in wanted:
         record = desk.models.get((entry["lora"] or {}).get("key", ""))
@@ -389,7 +389,7 @@ def _with_loras(node: Node, wanted: list[Node], desk: Desk) -> Node:
 
 
 @node("compel", "sdxl_compel_prompt", "sdxl_refiner_compel_prompt", "flux_text_encoder")
-def encode_prompt(node: Node, desk: Desk) -> Node:
+def encode_prompt(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
     """A prompt, and what of the encoder changes its meaning."""
     clip = node.get("clip") or node.get("clip2") or {}
     words = [node.get("prompt") or "", node.get("style") or ""]
@@ -409,15 +409,15 @@ _CONDITIONINGS = {
 
 
 @node("noise")
-def make_noise(node: Node, desk: Desk) -> Node:
+def make_noise(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
     """Noise of a size and a seed."""
-    thing = Noise(seed=node["seed"] % 2**32, width=node["width"], height=node["height"])
+    thing = NoiseValue(seed=node["seed"] % 2**32, width=node["width"], height=node["height"])
     noise = {"latents_name": desk.put("Tensor", thing), "seed": node["seed"]}
     return {"noise": noise, "width": thing.width, "height": thing.height, "type": "noise_output"}
 
 
 @node("i2l", "flux_vae_encode")
-def encode_image(node: Node, desk: Desk) -> Node:
+def encode_image(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
     """A picture as latents: its size is floored to a multiple of 8."""
     name = node["image"]["image_name"]
     width, height = desk.pictures.size(name)
@@ -425,13 +425,13 @@ def encode_image(node: Node, desk: Desk) -> Node:
     return _latents(latents, desk)
 
 
-def _latents(latents: Latents, desk: Desk) -> Node:
+def _latents(latents: Latents, desk: ImageAccess) -> NodeFunction:
     named = {"latents_name": desk.put("Tensor", latents), "seed": None}
     return {"latents": named, "width": latents.width, "height": latents.height, "type": "latents_output"}
 
 
 @node("controlnet", "flux_controlnet")
-def make_control(node: Node, desk: Desk) -> Node:
+def make_control(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
     """A ControlNet with its picture and weight."""
     desk.pictures.size(node["image"]["image_name"])
     names = ("image", "control_model", "control_weight", "begin_step_percent", "end_step_percent", "resize_mode")
@@ -443,9 +443,9 @@ def make_control(node: Node, desk: Desk) -> Node:
 
 
 @node("denoise_latents")
-def denoise(node: Node, desk: Desk) -> Node:
+def denoise(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
     """A painting, not yet painted: that happens where latents are decoded."""
-    noise: Noise | None = desk.get(node["noise"]["latents_name"]) if node["noise"] else None
+    noise: NoiseValue | None = desk.get(node["noise"]["latents_name"]) if node["noise"] else None
     start: Latents | None = desk.get(node["latents"]["latents_name"]) if node["latents"] else None
     if noise is None and start is None:
         raise NodeError("ValueError", "'latents' or 'noise' must be provided!")
@@ -478,7 +478,7 @@ def denoise(node: Node, desk: Desk) -> Node:
 
 
 @node("flux_denoise")
-def denoise_flux(node: Node, desk: Desk) -> Node:
+def denoise_flux(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
     """As `denoise`, where the size and seed are the node's own and strength grows with the fifth power."""
     start: Latents | None = desk.get(node["latents"]["latents_name"]) if node["latents"] else None
     width, height = (start.width, start.height) if start else (node["width"], node["height"])
@@ -499,13 +499,13 @@ def denoise_flux(node: Node, desk: Desk) -> Node:
     return _latents(_over(start, _controlled(painting, node["control"], desk), node["control"]), desk)
 
 
-def _prompt(conditioning: Any, desk: Desk) -> Prompt:
+def _prompt(conditioning: Any, desk: ImageAccess) -> Prompt:
     several = conditioning if isinstance(conditioning, list) else [conditioning] if conditioning else []
     prompts = [desk.get(entry["conditioning_name"]) for entry in several]
     return replace(prompts[0], text=", ".join(prompt.text for prompt in prompts)) if prompts else Prompt(text="")
 
 
-def _controlled(painting: Painting, controls: Any, desk: Desk) -> Painting:
+def _controlled(painting: Painting, controls: Any, desk: ImageAccess) -> Painting:
     several = controls if isinstance(controls, list) else [controls] if controls else []
     found = []
     for control in several:
@@ -530,7 +530,7 @@ def _over(start: Latents | None, painting: Painting, controls: Any) -> Latents:
 
 
 @node("image")
-def pass_image(node: Node, desk: Desk) -> Node:
+def pass_image(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
     """A picture that is there already."""
     width, height = desk.pictures.size(node["image"]["image_name"])
     return {"image": node["image"], "width": width, "height": height, "type": "image_output"}

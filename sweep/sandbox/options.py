@@ -19,7 +19,7 @@ BAD_IMAGES: tuple[BadImage, ...] = ("truncated", "html", "bomb", "hostile-name")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Faults:
+class FaultInjection:
     """Faults to commit, each a share from 0 to 1 of the chances there are. All 0 is a well-behaved server.
 
     Which chances are taken is decided by hashing (`SandboxOptions.seed`, fault, how many chances there were
@@ -97,7 +97,7 @@ class SandboxOptions:
     api: Api = "queue"
     users: Mapping[str, str] = field(default_factory=dict, repr=False)  # e-mail → password; any: a login is wanted
     seed: int = 0
-    faults: Faults = field(default_factory=Faults)
+    faults: FaultInjection = field(default_factory=FaultInjection)
 
     def __post_init__(self) -> None:
         for name in ("latency", "step_latency", "gc_pause", "node_cache_size"):
@@ -118,7 +118,7 @@ def share(*parts: object) -> float:
 class FaultDice:
     """Rolls for one server. `committed` counts the faults by name."""
 
-    def __init__(self, faults: Faults, seed: int) -> None:
+    def __init__(self, faults: FaultInjection, seed: int) -> None:
         self._faults = faults
         self.committed: Counter[str] = Counter()
         self._seed = seed
@@ -127,12 +127,12 @@ class FaultDice:
         self._http = 0
 
     @property
-    def faults(self) -> Faults:
+    def faults(self) -> FaultInjection:
         """What is being committed; new ones begin to count requests anew."""
         return self._faults
 
     @faults.setter
-    def faults(self, faults: Faults) -> None:
+    def faults(self, faults: FaultInjection) -> None:
         self._faults = faults
         self._requests = self._http = 0
 

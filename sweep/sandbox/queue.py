@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from sweep.sandbox.batches import Batch, GraphTemplate, NodeTypes, Values
+from sweep.sandbox.batches import Batch, BatchValues, GraphTemplate, NodeTypes
 
 STATUSES = ("pending", "in_progress", "waiting", "completed", "failed", "canceled")
-TERMINAL = frozenset({"completed", "failed", "canceled"})
+TERMINAL_STATUSES = frozenset({"completed", "failed", "canceled"})
 _AHEAD = 32  # how far a worker looks for an item whose model it has loaded
 
 
@@ -25,7 +25,7 @@ def now() -> str:
 
 
 @dataclass(slots=True, kw_only=True)
-class Item:
+class QueueItem:
     """One queue item. `session` is the final session as compressed JSON, None until it has ended."""
 
     item_id: int
@@ -34,7 +34,7 @@ class Item:
     origin: str | None
     destination: str | None
     graph: GraphTemplate
-    values: Values
+    values: BatchValues
     workflow: dict[str, Any] | None
     session_id: str
     status: str = "pending"
@@ -114,20 +114,20 @@ _SUMMARY = (
 )
 
 
-class Queue:
+class SandboxQueue:
     """All items of all queue ids. Every method is quick and touches no file; persistence is the caller's."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.items: dict[int, Item] = {}
+        self.items: dict[int, QueueItem] = {}
         self.max_pending = 0  # the most items that ever waited at once
         self.last_id = 0
-        self._pending: dict[int, dict[int, Item]] = {}  # priority → item id → item
-        self._running: dict[int, Item] = {}
+        self._pending: dict[int, dict[int, QueueItem]] = {}  # priority → item id → item
+        self._running: dict[int, QueueItem] = {}
         self._counts: dict[tuple[str, ...], Counter[str]] = {}
-        self._of_batch: dict[tuple[str, str], dict[int, Item]] = {}
+        self._of_batch: dict[tuple[str, str], dict[int, QueueItem]] = {}
 
-    def enqueue(self, queue_id: str, batch: Batch, *, prepend: bool) -> list[Item]:
+    def enqueue(self, queue_id: str, batch: Batch, *, prepend: bool) -> list[QueueItem]:
         """New items, as many as there is room for."""
         room = self.limit - self.counts("queue", queue_id)["pending"]
         first = self.peek(queue_id) if prepend else None
@@ -135,7 +135,7 @@ class Queue:
         frame = batch.frame
         made = []
         for values in islice(batch.expand(), max(room, 0)):
-            item = Item(
+            item = QueueItem(
                 item_id=self._next_id(),
                 queue_id=queue_id,
                 batch_id=frame.batch_id,
@@ -151,12 +151,12 @@ class Queue:
             made.append(item)
         return made
 
-    def retry(self, items: Iterable[Item]) -> list[tuple[Item, Item]]:
+    def retry(self, items: Iterable[QueueItem]) -> list[tuple[QueueItem, QueueItem]]:
         """Copies of failed and canceled items, each with its original."""
         made = []
         for item in items:
             if item.status in {"failed", "canceled"}:
-                copy = Item(
+                copy = QueueItem(
                     item_id=self._next_id(),
                     queue_id=item.queue_id,
                     batch_id=item.batch_id,
@@ -177,7 +177,7 @@ class Queue:
         self.last_id += 1
         return self.last_id
 
-    def add(self, item: Item) -> None:
+    def add(self, item: QueueItem) -> None:
         """Take in an item, new or from an earlier life."""
         self.last_id = max(self.last_id, item.item_id)
         self.items[item.item_id] = item
@@ -187,7 +187,7 @@ class Queue:
             self._pending.setdefault(item.priority, {})[item.item_id] = item
             self.max_pending = max(self.max_pending, sum(map(len, self._pending.values())))
 
-    def move(self, item: Item, status: str) -> None:
+    def move(self, item: QueueItem, status: str) -> None:
         """Change an item's status, its times and its sequence number with it."""
         self._count(item, -1)
         if item.status == "pending":
@@ -198,11 +198,11 @@ class Queue:
         if status == "in_progress":
             item.started_at = item.updated_at
             self._running[item.item_id] = item
-        elif status in TERMINAL:
+        elif status in TERMINAL_STATUSES:
             item.completed_at = item.updated_at
         self._count(item, 1)
 
-    def remove(self, items: Iterable[Item]) -> list[int]:
+    def remove(self, items: Iterable[QueueItem]) -> list[int]:
         """Forget items."""
         gone = []
         for item in list(items):
@@ -217,7 +217,7 @@ class Queue:
             gone.append(item.item_id)
         return gone
 
-    def take(self, prefers: Callable[[Item], bool] | None) -> Item | None:
+    def take(self, prefers: Callable[[QueueItem], bool] | None) -> QueueItem | None:
         """The next item to render, None where there is none or a poisonous one blocks the way."""
         priority = max((priority for priority, group in self._pending.items() if group), default=None)
         if priority is None:
@@ -228,7 +228,7 @@ class Queue:
         wanted = (item for item in head if prefers and not item.values.poison and prefers(item))
         return next(wanted, head[0])
 
-    def peek(self, queue_id: str) -> Item | None:
+    def peek(self, queue_id: str) -> QueueItem | None:
         """The next item of one queue id."""
         for priority in sorted(self._pending, reverse=True):
             for item in self._pending[priority].values():
@@ -236,15 +236,15 @@ class Queue:
                     return item
         return None
 
-    def of(self, queue_id: str) -> Iterator[Item]:
+    def of(self, queue_id: str) -> Iterator[QueueItem]:
         """All items of a queue id, oldest first."""
         return (item for item in self.items.values() if item.queue_id == queue_id)
 
-    def of_batch(self, queue_id: str, batch_id: str) -> list[Item]:
+    def of_batch(self, queue_id: str, batch_id: str) -> list[QueueItem]:
         """The items of a batch, oldest first."""
         return list(self._of_batch.get((queue_id, batch_id), {}).values())
 
-    def current(self, queue_id: str) -> Item | None:
+    def current(self, queue_id: str) -> QueueItem | None:
         """A running item of a queue id."""
         return next((item for item in self._running.values() if item.queue_id == queue_id), None)
 
@@ -253,7 +253,7 @@ class Queue:
         found = self._counts.get(of, Counter())
         return {**{status: found[status] for status in STATUSES}, "total": sum(found.values())}
 
-    def _count(self, item: Item, by: int) -> None:
+    def _count(self, item: QueueItem, by: int) -> None:
         for of in (
             ("queue", item.queue_id),
             ("batch", item.queue_id, item.batch_id),
@@ -261,7 +261,7 @@ class Queue:
         ):
             self._counts.setdefault(of, Counter())[item.status] += by
 
-    def _forget_pending(self, item: Item) -> None:
+    def _forget_pending(self, item: QueueItem) -> None:
         group = self._pending.get(item.priority, {})
         group.pop(item.item_id, None)
         if not group:

@@ -14,14 +14,14 @@ from typing import Any
 
 from sweep.errors import UsageError
 from sweep.sandbox.batches import Batch, NodeTypes, RefusedError, read_batch
-from sweep.sandbox.events import Events
+from sweep.sandbox.events import EventEmitter
 from sweep.sandbox.graph_execution import untouched
 from sweep.sandbox.image_nodes import Facts, Studio, plain_picture
-from sweep.sandbox.images import Pictures
+from sweep.sandbox.images import ImageLibrary
 from sweep.sandbox.models import records
-from sweep.sandbox.nodes import Desk
-from sweep.sandbox.options import Accounts, FaultDice, Faults, SandboxOptions
-from sweep.sandbox.queue import TERMINAL, Item, Queue
+from sweep.sandbox.nodes import ImageAccess
+from sweep.sandbox.options import Accounts, FaultDice, FaultInjection, SandboxOptions
+from sweep.sandbox.queue import TERMINAL_STATUSES, QueueItem, SandboxQueue
 from sweep.sandbox.store import SqliteStore, Store
 from sweep.sandbox.workers import Processor
 from sweep.workflow.schemas import builtin_schemas
@@ -30,7 +30,7 @@ from sweep.workflow.schemas import builtin_schemas
 class Sandbox:
     """A running sandbox. `url` is its address; the counters are for proving what a client did."""
 
-    def __init__(self, options: SandboxOptions, events: type[Events] = Events) -> None:
+    def __init__(self, options: SandboxOptions, events: type[EventEmitter] = EventEmitter) -> None:
         self.options = options
         self.url = ""
         self.version = "6.14.2" if options.api == "queue" else "3.1.1"  # of the InvokeAI whose protocol is spoken
@@ -48,14 +48,14 @@ class Sandbox:
         root = await asyncio.to_thread(self._root)
         self.types = NodeTypes(await asyncio.to_thread(builtin_schemas))
         self.dice = FaultDice(options.faults, options.seed)
-        self.queue = Queue(options.queue_limit)
+        self.queue = SandboxQueue(options.queue_limit)
         self.store = SqliteStore(root / "sandbox.sqlite") if options.root else Store()
         plain = None if options.paint else await asyncio.to_thread(plain_picture, options.plain_side)
-        self.pictures = Pictures(root / "images", self.store, plain)
+        self.pictures = ImageLibrary(root / "images", self.store, plain)
         self.events = self._events(self.queue, self.dice, self.accounts)
         self._threads = ThreadPoolExecutor(options.workers, thread_name_prefix="sandbox-painter")
         self._studio = Studio(self.pictures, self._threads, self.dice, plain=not options.paint)
-        desk = Desk(models=self.models, pictures=Facts(self.pictures))
+        desk = ImageAccess(models=self.models, pictures=Facts(self.pictures))
         self.processor = Processor(
             options, self.queue, self.types, self.store, desk, self._studio, self.events, self.dice
         )
@@ -94,12 +94,12 @@ class Sandbox:
         return self._studio.renders
 
     @property
-    def faults(self) -> Faults:
+    def faults(self) -> FaultInjection:
         """The faults being committed; assign to change them while it runs."""
         return self.dice.faults
 
     @faults.setter
-    def faults(self, faults: Faults) -> None:
+    def faults(self, faults: FaultInjection) -> None:
         self.dice.faults = faults
 
     def stats(self) -> dict[str, Any]:
@@ -131,13 +131,13 @@ class Sandbox:
         self.processor.wake()
         return answer
 
-    async def enqueue_batch(self, queue_id: str, batch: Batch, *, prepend: bool) -> list[Item]:
+    async def enqueue_batch(self, queue_id: str, batch: Batch, *, prepend: bool) -> list[QueueItem]:
         """Put a batch's items into the queue; workers are not woken yet."""
         made = self.queue.enqueue(queue_id, batch, prepend=prepend)
         await self.store.save(made)
         return made
 
-    def item(self, queue_id: str, item_id: int) -> Item:
+    def item(self, queue_id: str, item_id: int) -> QueueItem:
         """An item of this queue. Raises RefusedError with InvokeAI's 404 and 500."""
         item = self.queue.items.get(item_id)
         message = f"Queue item with id {item_id} not found in queue {queue_id}"
@@ -147,7 +147,7 @@ class Sandbox:
             raise RefusedError(500, f"Unexpected error while fetching queue item: 404: {message}")
         return item
 
-    def full(self, item: Item, doing: str = "fetching queue item") -> dict[str, Any]:
+    def full(self, item: QueueItem, doing: str = "fetching queue item") -> dict[str, Any]:
         """An item with its session. Raises RefusedError with 500 for a poisonous one, as InvokeAI does."""
         if item.values.poison:
             raise RefusedError(500, f"Unexpected error while {doing}: {item.values.poison}")
@@ -157,9 +157,9 @@ class Sandbox:
             session = json.loads(zlib.decompress(item.session))
         return {**item.facts(), "session": session, "workflow": item.workflow}
 
-    async def cancel(self, items: Iterable[Item]) -> list[Item]:
+    async def cancel(self, items: Iterable[QueueItem]) -> list[QueueItem]:
         """Cancel the items that have not ended; gives back those it was news to."""
-        stopped = [item for item in items if item.status not in TERMINAL]
+        stopped = [item for item in items if item.status not in TERMINAL_STATUSES]
         for item in stopped:
             self.queue.move(item, "canceled")
             self.processor.cancel(item)
@@ -167,14 +167,14 @@ class Sandbox:
         self.processor.wake()
         return stopped
 
-    async def cancel_many(self, queue_id: str, items: Iterable[Item]) -> int:
+    async def cancel_many(self, queue_id: str, items: Iterable[QueueItem]) -> int:
         """Cancel in bulk, with the one event InvokeAI sends for it."""
         stopped = await self.cancel(items)
         if stopped:
             await self.events.items("canceled", queue_id, [item.item_id for item in stopped])
         return len(stopped)
 
-    async def remove(self, items: Iterable[Item]) -> int:
+    async def remove(self, items: Iterable[QueueItem]) -> int:
         """Cancel and forget items."""
         gone = list(items)
         await self.cancel(gone)
@@ -182,7 +182,7 @@ class Sandbox:
         await self.store.delete(self.queue.remove(gone))
         return len(gone)
 
-    async def retry(self, queue_id: str, items: Iterable[Item]) -> list[int]:
+    async def retry(self, queue_id: str, items: Iterable[QueueItem]) -> list[int]:
         """Enqueue copies of failed and canceled items; gives back the ids of the originals."""
         pairs = self.queue.retry(items)
         await self.store.save([copy for _, copy in pairs])

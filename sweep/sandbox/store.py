@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sweep.errors import UsageError
-from sweep.sandbox.batches import GraphTemplate, Values
-from sweep.sandbox.queue import Item, Queue
+from sweep.sandbox.batches import BatchValues, GraphTemplate
+from sweep.sandbox.queue import QueueItem, SandboxQueue
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 _PATIENCE = 2.0  # seconds that a sandbox before may take to end
 _TABLES = """
 CREATE TABLE IF NOT EXISTS items (item_id INTEGER PRIMARY KEY, graph_id INTEGER NOT NULL, facts TEXT NOT NULL,
@@ -47,10 +47,10 @@ _FACTS = (
 class Store:
     """Keeps nothing: what a sandbox without a root has. `SqliteStore` keeps everything."""
 
-    async def load(self, queue: Queue) -> None:
+    async def load(self, queue: SandboxQueue) -> None:
         """Fill the queue with what was there before; items that were running come back as canceled."""
 
-    async def save(self, items: Iterable[Item]) -> None:
+    async def save(self, items: Iterable[QueueItem]) -> None:
         """Write items, new or changed."""
 
     async def delete(self, item_ids: Iterable[int]) -> None:
@@ -84,8 +84,8 @@ class SqliteStore(Store):
         self._db: sqlite3.Connection | None = None
         self._held: sqlite3.Connection | None = None
 
-    async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        def run() -> T:
+    async def _do(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        def run() -> _T:
             if self._db is None:
                 self._held = _hold(self._path.with_name("in-use.sqlite"))
                 self._db = sqlite3.connect(self._path)
@@ -97,8 +97,8 @@ class SqliteStore(Store):
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, run)
 
-    async def load(self, queue: Queue) -> None:
-        def work(db: sqlite3.Connection) -> list[Item]:
+    async def load(self, queue: SandboxQueue) -> None:
+        def work(db: sqlite3.Connection) -> list[QueueItem]:
             query = "SELECT item_id, facts, session, body FROM items JOIN graphs USING (graph_id) ORDER BY item_id"
             return [_item(*row) for row in db.execute(query)]
 
@@ -115,7 +115,7 @@ class SqliteStore(Store):
             queue.move(item, "canceled")
         await self.save(killed)
 
-    async def save(self, items: Iterable[Item]) -> None:
+    async def save(self, items: Iterable[QueueItem]) -> None:
         rows = [(item.item_id, _graph(item), json.dumps(_facts(item)), item.status, item.session) for item in items]
         if not rows:
             return
@@ -179,20 +179,20 @@ def _raise_last_id(db: sqlite3.Connection, item_id: int) -> None:
     db.execute(upsert, (item_id, item_id))
 
 
-def _graph(item: Item) -> str:
+def _graph(item: QueueItem) -> str:
     return json.dumps(item.graph.to_api())
 
 
-def _facts(item: Item) -> dict[str, Any]:
+def _facts(item: QueueItem) -> dict[str, Any]:
     facts = {name: getattr(item, name) for name in _FACTS}
     return {**facts, "fields": item.values.fields, "poison": item.values.poison}
 
 
-def _item(item_id: int, facts: str, session: bytes | None, graph: str) -> Item:
+def _item(item_id: int, facts: str, session: bytes | None, graph: str) -> QueueItem:
     kept = json.loads(facts)
-    values = Values(fields=tuple(kept.pop("fields")), poison=kept.pop("poison"))
+    values = BatchValues(fields=tuple(kept.pop("fields")), poison=kept.pop("poison"))
     body = json.loads(graph)
     template = GraphTemplate(id=body["id"], nodes=body["nodes"], edges=tuple(body["edges"]))
     error = kept.pop("error")
     kept["error"] = tuple(error) if error else None
-    return Item(item_id=item_id, values=values, graph=template, session=session, **kept)
+    return QueueItem(item_id=item_id, values=values, graph=template, session=session, **kept)

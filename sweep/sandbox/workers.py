@@ -11,13 +11,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from sweep.sandbox.batches import NodeTypes
-from sweep.sandbox.events import Events
+from sweep.sandbox.events import EventEmitter
 from sweep.sandbox.graph_execution import Execution, Prepared
-from sweep.sandbox.image_nodes import DECODERS, IMAGES, Studio, graph_key
-from sweep.sandbox.models import Record
-from sweep.sandbox.nodes import NODES, VALUES, Desk, Node, NodeError
+from sweep.sandbox.image_nodes import _IMAGES, DECODERS, Studio, image_graph_key
+from sweep.sandbox.models import ModelRecord
+from sweep.sandbox.nodes import NODES, VALUES, ImageAccess, NodeError, NodeFunction
 from sweep.sandbox.options import FaultDice, SandboxOptions, share
-from sweep.sandbox.queue import Item, Queue
+from sweep.sandbox.queue import QueueItem, SandboxQueue
 from sweep.sandbox.store import Store
 
 _SAMPLERS = {"denoise_latents": "steps", "flux_denoise": "num_steps"}
@@ -30,9 +30,9 @@ class NodeCache:
         self.size = size
         self.enabled = size > 0
         self.hits = self.misses = 0
-        self._outputs: OrderedDict[str, Node] = OrderedDict()
+        self._outputs: OrderedDict[str, NodeFunction] = OrderedDict()
 
-    def get(self, key: str) -> Node | None:
+    def get(self, key: str) -> NodeFunction | None:
         """The output remembered for a key."""
         output = self._outputs.get(key)
         self.hits, self.misses = self.hits + (output is not None), self.misses + (output is None)
@@ -40,7 +40,7 @@ class NodeCache:
             self._outputs.move_to_end(key)
         return output
 
-    def put(self, key: str, output: Node) -> None:
+    def put(self, key: str, output: NodeFunction) -> None:
         """Remember an output."""
         self._outputs[key] = output
         if len(self._outputs) > self.size:
@@ -67,12 +67,12 @@ class Processor:
     def __init__(
         self,
         options: SandboxOptions,
-        queue: Queue,
+        queue: SandboxQueue,
         types: NodeTypes,
         store: Store,
-        desk: Desk,
+        desk: ImageAccess,
         studio: Studio,
-        events: Events,
+        events: EventEmitter,
         dice: FaultDice,
     ) -> None:
         self.paused = False
@@ -91,7 +91,7 @@ class Processor:
         """Have idle workers look at the queue again."""
         self._changed.set()
 
-    def cancel(self, item: Item) -> None:
+    def cancel(self, item: QueueItem) -> None:
         """Stop working on an item, if anybody does."""
         if item.item_id in self._cancels:
             self._cancels[item.item_id].set()
@@ -126,7 +126,7 @@ class Processor:
             for value in node.values()
         )
 
-    async def _process(self, item: Item, worker: int) -> None:
+    async def _process(self, item: QueueItem, worker: int) -> None:
         stopped = self._cancels[item.item_id] = asyncio.Event()
         self._queue.move(item, "in_progress")
         item.device = self.device(worker)
@@ -148,7 +148,7 @@ class Processor:
             await self._events.invocation("error", item, failed[0], **details)
 
     async def _run(
-        self, item: Item, worker: int, execution: Execution, stopped: asyncio.Event
+        self, item: QueueItem, worker: int, execution: Execution, stopped: asyncio.Event
     ) -> tuple[Prepared, NodeError] | None:
         """Run all nodes; the one that failed and how, if any did."""
         graph = json.dumps(execution.graph.to_api())
@@ -167,8 +167,8 @@ class Processor:
         return None
 
     async def _node(
-        self, item: Item, worker: int, prepared: Prepared, graph: str, stopped: asyncio.Event
-    ) -> Node | None:
+        self, item: QueueItem, worker: int, prepared: Prepared, graph: str, stopped: asyncio.Event
+    ) -> NodeFunction | None:
         """A node's output, from the cache or made; None where the item was cancelled meanwhile."""
         node = self._checked(prepared)
         key = None
@@ -185,7 +185,7 @@ class Processor:
             self.cache.put(key, output)
         return output
 
-    def _checked(self, prepared: Prepared) -> Node:
+    def _checked(self, prepared: Prepared) -> NodeFunction:
         """The node with its inputs, refused as InvokeAI refuses what is missing or does not fit."""
         schema = self._types.schemas[prepared.node["type"]]
         try:
@@ -205,10 +205,10 @@ class Processor:
                 raise NodeError("MissingInputException", message)
         return node
 
-    async def _make(self, item: Item, node: Node, graph: str) -> Node:
+    async def _make(self, item: QueueItem, node: NodeFunction, graph: str) -> NodeFunction:
         if node["type"] in VALUES:
             return VALUES[node["type"]](node)
-        if node["type"] in IMAGES or node["type"] in DECODERS:
+        if node["type"] in _IMAGES or node["type"] in DECODERS:
             return await self._studio.make(node, self._desk, item, graph)
         run = NODES.get(node["type"])
         if run is None:
@@ -216,12 +216,12 @@ class Processor:
             raise NodeError("SandboxUnsupportedNode", message)
         return run(node, self._desk)
 
-    async def _sample(self, item: Item, worker: int, prepared: Prepared, stopped: asyncio.Event) -> bool:
+    async def _sample(self, item: QueueItem, worker: int, prepared: Prepared, stopped: asyncio.Event) -> bool:
         """Load the model, go through the steps, perhaps fail; False where the item was cancelled meanwhile."""
         node = prepared.node
         holder = node["unet"]["unet"] if "unet" in node else node["transformer"]["transformer"]
         await self._load(self._desk.model(holder, node["type"]), worker, item, prepared)
-        if self._dice.happens("fail_rate", graph_key(dict(item.bound(self._types).nodes))):
+        if self._dice.happens("fail_rate", image_graph_key(dict(item.bound(self._types).nodes))):
             raise NodeError("OutOfMemoryError", "CUDA out of memory (the sandbox's --fail-rate).")
         whole = node[_SAMPLERS[node["type"]]]
         steps = math.ceil(whole * max(0.0, node["denoising_end"] - node["denoising_start"]) - 1e-9)
@@ -235,7 +235,7 @@ class Processor:
                 await self._rest(self._options.step_latency, stopped, item)
         return not stopped.is_set()
 
-    async def _load(self, model: Record, worker: int, item: Item, prepared: Prepared) -> None:
+    async def _load(self, model: ModelRecord, worker: int, item: QueueItem, prepared: Prepared) -> None:
         if self._loaded[worker] == model["key"]:
             return
         self._loaded[worker] = model["key"]
@@ -246,7 +246,7 @@ class Processor:
         await self._events.invocation("progress", item, prepared, **said, image=None, device=None)
         await self._events.model_load("complete", model, part)
 
-    async def _rest(self, seconds: float, stopped: asyncio.Event, item: Item) -> None:
+    async def _rest(self, seconds: float, stopped: asyncio.Event, item: QueueItem) -> None:
         if seconds:
             swing = 2 * share(self._options.seed, "jitter", item.item_id) - 1
             await _wait(stopped, seconds * (1 + self._options.jitter * swing))

@@ -79,7 +79,7 @@ class ServerImage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
+class ItemStarted:
     """The server has begun to render the item."""
 
     at: datetime | None = None  # aware, UTC
@@ -93,7 +93,7 @@ class Rendered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class ItemEnded:
     """The item is done with; always the last event. `images` holds every picture of the outputs, also of a failed
     item's finished branches, ordered by output node and iteration. `error` is None exactly when completed.
     """
@@ -109,7 +109,7 @@ class Ended:
     overhead: float | None = field(default=None, compare=False)
 
 
-ItemEvent: TypeAlias = Started | Rendered | Ended
+ItemEvent: TypeAlias = ItemStarted | Rendered | ItemEnded
 
 
 class Server(Protocol):
@@ -150,7 +150,7 @@ class Server(Protocol):
         ...
 
     def hear(self, ticket: Ticket) -> AsyncIterator[ItemEvent]:
-        """What happens to the item, ending with `Ended`; also for an item that ended long ago. A server that does
+        """What happens to the item, ending with `ItemEnded`; also for an item that ended long ago. A server that does
         not answer for too long raises TransientError; an item it does not know raises ItemLostError. Use it under
         `contextlib.aclosing`.
         """

@@ -11,7 +11,7 @@ from sweep.errors import ServerUnsupportedError
 from sweep.servers.base import ItemEvent, Server, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.invokeai import responses as reading
 from sweep.servers.invokeai.client import InvokeAI, InvokeAISessions
-from sweep.servers.invokeai.http import Address, Credentials, Http, Timings
+from sweep.servers.invokeai.http import Credentials, Http, ServerAddress, Timings
 from sweep.workflow.graph import Graph
 from sweep.workflow.schemas import Model, NodeSchemas
 
@@ -41,7 +41,7 @@ class FamilyServer:
     """A `Server` that becomes the client of the API it finds when it is opened."""
 
     def __init__(self, url: str, options: ConnectOptions) -> None:
-        self._address = Address.parse(url)
+        self._address = ServerAddress.parse(url)
         self._options = options
         self._found: Server | None = None
 

@@ -13,13 +13,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from sweep.errors import UsageError, did_you_mean
-from sweep.study.schema import AxisFacts, Design, Group, Level
+from sweep.study.schema import AxisFacts, DesignFacts, Group, LevelValue
 
 Codes: TypeAlias = npt.NDArray[np.intp]
-Floats: TypeAlias = npt.NDArray[np.float64]
+FloatArray: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
-REPLICATE = "replicate"  # an axis of this name repeats a point with everything equal
+REPLICATE_COLUMN = "replicate"  # an axis of this name repeats a point with everything equal
 SHARED = 0.5  # of all cell × seed pairs must be there for seeds to count as shared between cells
 MOST_GROUPS = 12  # an axis with more levels does not split curves
 
@@ -30,7 +30,7 @@ class LayoutAxis:
 
     name: str
     kind: str
-    levels: tuple[Level, ...]
+    levels: tuple[LevelValue, ...]
     codes: Codes
     numeric: bool
 
@@ -45,7 +45,7 @@ class LayoutAxis:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class StudyDesign:
     """The rows of a study and their design.
 
     `factors` are the axes that vary and are neither seeds nor repeats nor `aliases` (axes that step together with
@@ -92,7 +92,7 @@ class Layout:
     @cached_property
     def points(self) -> Codes:
         """The point of each row: everything equal but the repeat."""
-        return self.combined([name for name in self.names if name != REPLICATE])
+        return self.combined([name for name in self.names if name != REPLICATE_COLUMN])
 
     @cached_property
     def repeats(self) -> Codes:
@@ -107,11 +107,11 @@ class Layout:
         """How often the most repeated point was rendered; 0 in an empty table."""
         return int(self.repeats[self.pictures].max(initial=-1)) + 1
 
-    def compared_with(self, reference: Literal["source", "baseline", "none"]) -> Layout:
+    def compared_with(self, reference: Literal["source", "baseline", "none"]) -> StudyDesign:
         """The same, saying what its pictures are compared with."""
         return replace(self, reference=reference)
 
-    def with_columns(self, columns: Mapping[str, Floats | pd.Series]) -> Layout:
+    def with_columns(self, columns: Mapping[str, FloatArray | pd.Series]) -> StudyDesign:
         """The same with these columns added to the table."""
         return replace(self, frame=self.frame.assign(**columns))
 
@@ -124,7 +124,7 @@ class Layout:
             joint = np.asarray(np.unique(mixed, return_inverse=True)[1], dtype=np.intp)
         return joint
 
-    def response(self, metric: str) -> Floats:
+    def response(self, metric: str) -> FloatArray:
         """The metric by row; NaN where it was not measured."""
         return self.frame[metric].to_numpy(dtype=np.float64, na_value=np.nan)
 
@@ -142,7 +142,7 @@ class Layout:
         split = [{a.name: level} for a in others if len(a.levels) <= MOST_GROUPS for level in a.levels]
         return [Group(), *split]
 
-    def design(self) -> Design:
+    def design(self) -> DesignFacts:
         """For the JSON."""
         points = np.unique(np.stack([self.cells, self.units])[:, self.pictures], axis=1, return_counts=True)
         present, counts = points[0].shape[1], points[1]
@@ -150,7 +150,7 @@ class Layout:
         distinct = np.unique(np.stack([self.cells, self.units]), axis=1).shape[1]
         cells = crossed if crossed <= 2 * distinct else distinct
         status = self.frame["status"] if "status" in self.frame else pd.Series("completed", index=self.frame.index)
-        return Design(
+        return DesignFacts(
             axes=[axis.facts() for axis in self.axes],
             rows=len(self.frame),
             pictures=int(self.pictures.sum()),
@@ -167,7 +167,7 @@ class Layout:
         )
 
 
-def plain(value: object) -> Level:
+def plain_level(value: object) -> LevelValue:
     """A table's value as JSON has it: no numpy scalars, no NaN."""
     if value is None or value is pd.NA or value is pd.NaT:
         return None
@@ -184,19 +184,19 @@ def read_layout(
     *,
     reference: Literal["source", "baseline", "none"] = "none",
     baseline: Group | None = None,
-) -> Layout:
+) -> StudyDesign:
     """The layout of a results table with these axes (name, kind).
 
     Raises UsageError where an axis or a level of the baseline is not in the table.
     """
     found = tuple(_read_axis(frame, name, kind) for name, kind in axes)
     seed = next((a for a in found if a.kind == "seed"), None)
-    varying = [a for a in found if a.varies and a.name != REPLICATE]
+    varying = [a for a in found if a.varies and a.name != REPLICATE_COLUMN]
     aliases = _aliases(varying)
     factors = tuple(a.name for a in varying if a is not seed and a.name not in aliases)
     if seed is not None and seed.name in aliases:
         seed = None  # it steps with another axis: nothing is replicated
-    layout = Layout(
+    layout = StudyDesign(
         frame=frame,
         axes=found,
         factors=factors,
@@ -211,7 +211,7 @@ def read_layout(
     return _with_units(layout, seed) if seed else layout
 
 
-def _with_units(layout: Layout, seed: LayoutAxis) -> Layout:
+def _with_units(layout: StudyDesign, seed: LayoutAxis) -> StudyDesign:
     cells = layout.cells
     pairs = np.unique(np.stack([cells, seed.codes]), axis=1).shape[1]
     shared = pairs > SHARED * len(np.unique(cells)) * len(seed.levels)
@@ -240,11 +240,11 @@ def _read_axis(frame: pd.DataFrame, name: str, kind: str) -> LayoutAxis:
     numeric = kind in {"integer", "number"} and not column.isna().any() and pd.api.types.is_numeric_dtype(column)
     if numeric and not pd.api.types.is_bool_dtype(column):
         levels, codes = np.unique(column.to_numpy(), return_inverse=True)
-        values = tuple(plain(level) for level in levels)
+        values = tuple(plain_level(level) for level in levels)
     else:
         numeric = False
         codes, uniques = pd.factorize(column.astype(object), use_na_sentinel=False)
-        values = tuple(plain(level) for level in uniques)
+        values = tuple(plain_level(level) for level in uniques)
     return LayoutAxis(
         name=name, kind=kind, levels=values, codes=codes.astype(np.intp), numeric=numeric and len(values) > 1
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sweep.study.schema import Design, Effects, MetricFacts, Sentence, StudyJson
+from sweep.study.schema import DesignFacts, Effects, MetricFacts, Sentence, StudyJson
 from sweep.study.stats.noise import STRENGTHS
 from sweep.study.wording import (
     counted,
@@ -13,10 +13,10 @@ from sweep.study.wording import (
     diversity_text,
     half_range,
     level_text,
+    make_sentence,
     noise_text,
     recommendation,
     seed_text,
-    sentence,
     shares_text,
     skewed_text,
     worded,
@@ -25,7 +25,7 @@ from sweep.study.wording import (
 ENOUGH = 8  # seeds from which a long tail shows (`symmetry.skewed` finds most of them)
 
 
-def design_limits(design: Design, aliases: Mapping[str, str], *, measured: bool, compared: bool) -> list[Sentence]:
+def design_limits(design: DesignFacts, aliases: Mapping[str, str], *, measured: bool, compared: bool) -> list[Sentence]:
     """What this design cannot tell, whatever was measured. `compared`: whether anything was, with a reference."""
     said = [*_nothing(design, measured=measured), *_seeds(design, measured=measured), *_holes(design)]
     if design["pictures"] and not any(axis["numeric"] for axis in design["axes"]):
@@ -44,10 +44,10 @@ def design_limits(design: Design, aliases: Mapping[str, str], *, measured: bool,
             "Pictures have no source and no baseline was named, so nothing is compared with a reference: "
             "sweep study RUN --baseline AXIS=LEVEL names one."
         )
-    return [sentence("limit", text) for text in said]
+    return [make_sentence("limit", text) for text in said]
 
 
-def _nothing(design: Design, *, measured: bool) -> list[str]:
+def _nothing(design: DesignFacts, *, measured: bool) -> list[str]:
     if not design["rows"]:
         return ["There are no rows yet, so there is nothing to say."]
     if not design["pictures"]:
@@ -56,7 +56,7 @@ def _nothing(design: Design, *, measured: bool) -> list[str]:
     return [] if measured else ["Pictures are there but none was measured."]
 
 
-def _seeds(design: Design, *, measured: bool) -> list[str]:
+def _seeds(design: DesignFacts, *, measured: bool) -> list[str]:
     if not design["pictures"] or not measured:
         return []
     seeds = design["seeds"]
@@ -69,7 +69,7 @@ def _seeds(design: Design, *, measured: bool) -> list[str]:
     return ["Seeds differ between points, so differences are not paired and intervals are wider."]
 
 
-def assumptions(design: Design) -> list[Sentence]:
+def assumptions(design: DesignFacts) -> list[Sentence]:
     """What so few seeds cannot show."""
     if not 2 <= design["seeds"] < ENOUGH:
         return []
@@ -77,10 +77,10 @@ def assumptions(design: Design) -> list[Sentence]:
         f"{worded(design['seeds'])} seeds cannot show whether seeds are spread symmetrically, as intervals take it: "
         "where they are strongly skewed, 82 to 93 of 100 such intervals hold instead of 95."
     )
-    return [sentence("assumption", text)]
+    return [make_sentence("assumption", text)]
 
 
-def _holes(design: Design) -> list[str]:
+def _holes(design: DesignFacts) -> list[str]:
     if not design["pictures"] or not (design["failed"] or design["missing"]):
         return []
     failed, others = design["failed"], design["missing"] - design["failed"]
@@ -101,7 +101,7 @@ def measuring_limits(
         many = f"{failed} pictures lack" if failed > 1 else "One picture lacks"
         said.append(f"{many} a metric; the first reason: {known[0].rstrip('.')}.")
     said += [f"The metric {name} is left out, because an axis has its name." for name in taken]
-    return [sentence("limit", text) for text in said]
+    return [make_sentence("limit", text) for text in said]
 
 
 PREFERRED = ("structure_coarse", "ms_ssim", "ssim", "delta_e", "diversity")  # what headlines speak of

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, TypedDict
 
-Level: TypeAlias = str | int | float | bool | None
-Group: TypeAlias = dict[str, Level]  # axis name → level; empty: all rows
+LevelValue: TypeAlias = str | int | float | bool | None
+Group: TypeAlias = dict[str, LevelValue]  # axis name → level; empty: all rows
 
 Direction: TypeAlias = Literal["higher", "lower", "neutral"]
-Reference: TypeAlias = Literal["picture", "none", "text", "cell"]
+ReferenceKind: TypeAlias = Literal["picture", "none", "text", "cell"]
 
 
 class Estimate(TypedDict):
@@ -34,11 +34,11 @@ class Estimate(TypedDict):
 class AxisFacts(TypedDict):
     name: str
     kind: str  # integer | number | text | boolean | image | seed | label
-    levels: list[Level]  # ascending where numeric, else in order of appearance
+    levels: list[LevelValue]  # ascending where numeric, else in order of appearance
     numeric: bool  # has response curves
 
 
-class Design(TypedDict):
+class DesignFacts(TypedDict):
     """What was compared with what."""
 
     axes: list[AxisFacts]
@@ -66,7 +66,7 @@ class MetricFacts(TypedDict):
     version: str
     direction: Direction
     range: list[float | None]  # lowest and highest value there can be, null: no bound
-    reference: Reference
+    reference: ReferenceKind
     working_size: int  # px of the longest side it was measured at; 0: not from pictures
     source: str  # where the formula is from
     measured: int  # rows with a value
@@ -79,7 +79,7 @@ class Rows(TypedDict):
     key: list[str]
     index: list[int]
     image_path: list[str | None]  # relative to the results folder
-    axes: dict[str, list[Level]]
+    axes: dict[str, list[LevelValue]]
     metrics: dict[str, list[float | None]]
     reason: list[str | None]  # why a row has no metrics
 
@@ -159,8 +159,8 @@ class Difference(TypedDict):
 
     metric: str
     axis: str
-    a: Level
-    b: Level
+    a: LevelValue
+    b: LevelValue
     difference: Estimate
     p: float | None  # of a paired t test
     p_holm: float | None  # after Holm's correction over all pairs of this metric and axis
@@ -191,7 +191,7 @@ class Outlier(TypedDict):
     score: float
 
 
-class Noise(TypedDict):
+class NoiseFacts(TypedDict):
     """What a metric does when nothing is changed. `replicate`: standard deviation between pictures of one point.
     `floor`: the value at the lowest level of the strength axis, i.e. what encoding and decoding alone cost.
     """
@@ -223,7 +223,7 @@ class StudyJson(TypedDict):
 
     version: Literal[1]
     name: str | None  # the experiment's
-    design: Design
+    design: DesignFacts
     metrics: list[MetricFacts]
     words: list[Sentence]
     curves: list[Curve]  # for every numeric axis and metric: all rows first, then by the levels of each other axis
@@ -231,7 +231,7 @@ class StudyJson(TypedDict):
     differences: list[Difference]
     seeds: list[SeedRow]
     outliers: list[Outlier]
-    noise: list[Noise]
+    noise: list[NoiseFacts]
     determinism: Determinism | None
     diversity: list[DiversityCell]
     rows: Rows

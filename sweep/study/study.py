@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from sweep.study.design import BOOKKEEPING, Layout, infer_axes, is_measurement, read_layout, with_bookkeeping
+from sweep.study.design import BOOKKEEPING, StudyDesign, infer_axes, is_measurement, read_layout, with_bookkeeping
 from sweep.study.findings import sentences_of
 from sweep.study.metrics.registry import known_facts, standard
 from sweep.study.schema import Curve, Difference, Group, MetricFacts, Outlier, Rows, SeedRow, StudyJson
 from sweep.study.stats.curves import response_curve
 from sweep.study.stats.differences import differences_of
 from sweep.study.stats.effects import cell_effects_of, effects_of
-from sweep.study.stats.intervals import rounded
+from sweep.study.stats.intervals import round_estimate
 from sweep.study.stats.noise import SAME_POINT, determinism_of, noise_of
 from sweep.study.stats.seeds import diversity_of, outliers_of, seeds_of
 from sweep.study.tables import curves_frame, differences_frame, effects_frame, save_tables
 
 if TYPE_CHECKING:
     from sweep.study.charts import Drawing
-    from sweep.study.measuring.measure import Progress, ResultsLike
+    from sweep.study.measuring.measure import MeasureProgress, ResultsLike
     from sweep.study.metrics.base import Metric
 
 
-SAVED = ("metrics", "curves", "effects", "differences", "seeds")  # tables of a study that are written as CSV
+STUDY_FILE = ("metrics", "curves", "effects", "differences", "seeds")  # tables of a study that are written as CSV
 PANEL_NAMES = frozenset(metric.name for metric in standard())
 THRESHOLDS: Mapping[str, Sequence[float]] = {"structure_coarse": (0.9,), "structure_middle": (0.5,), "ms_ssim": (0.5,)}
 """What curves are asked to pass where nothing else is said: above 0.9 the composition is the source's; at 0.5 half of
@@ -109,7 +109,7 @@ class Study:
 
     def save(self, folder: Path) -> tuple[Path, ...]:
         """`study.json` and the tidy tables as CSV files in `folder`, each replaced whole; the paths written."""
-        frames = {name: getattr(self, name) for name in SAVED}
+        frames = {name: getattr(self, name) for name in STUDY_FILE}
         return save_tables(self.data, frames, Path(folder))
 
 
@@ -120,7 +120,7 @@ def study(
     metrics: Sequence[str | Metric] = (),
     baseline: Group | None = None,
     thresholds: Mapping[str, Sequence[float]] | None = None,
-    progress: Progress | None = None,
+    progress: MeasureProgress | None = None,
     workers: int | None = None,
 ) -> Study:
     """Measure a results folder (what is not measured yet) and say what its axes do.
@@ -154,14 +154,14 @@ def _numeric_left(frame: pd.DataFrame, axes: Sequence[tuple[str, str]] | None) -
     return left if axes is not None else [name for name in left if is_measurement(frame[name])]
 
 
-def _counts(layout: Layout, metrics: Sequence[str]) -> dict[str, tuple[int, int]]:
+def _counts(layout: StudyDesign, metrics: Sequence[str]) -> dict[str, tuple[int, int]]:
     pictures = int(layout.pictures.sum())
     measured = {name: int(np.isfinite(layout.response(name)).sum()) for name in metrics}
     return {name: (count, pictures - count) for name, count in measured.items()}
 
 
 def analyse(
-    layout: Layout,
+    layout: StudyDesign,
     facts: Sequence[MetricFacts],
     *,
     thresholds: Mapping[str, Sequence[float]] = THRESHOLDS,
@@ -200,7 +200,7 @@ def analyse(
     return Study(data, layout.frame)
 
 
-def _curves(layout: Layout, fact: MetricFacts, thresholds: Sequence[float]) -> list[Curve]:
+def _curves(layout: StudyDesign, fact: MetricFacts, thresholds: Sequence[float]) -> list[Curve]:
     return [
         response_curve(layout, fact, axis, group, thresholds=thresholds)
         for axis in layout.numeric
@@ -208,15 +208,15 @@ def _curves(layout: Layout, fact: MetricFacts, thresholds: Sequence[float]) -> l
     ]
 
 
-def _differences(layout: Layout, fact: MetricFacts) -> list[Difference]:
+def _differences(layout: StudyDesign, fact: MetricFacts) -> list[Difference]:
     return [d for axis in layout.factors for d in differences_of(layout, fact, axis)]
 
 
-def _seeds(layout: Layout, fact: MetricFacts) -> list[SeedRow]:
+def _seeds(layout: StudyDesign, fact: MetricFacts) -> list[SeedRow]:
     return seeds_of(layout, fact["name"], fact["direction"])
 
 
-def _rows(layout: Layout, metrics: Sequence[str]) -> Rows:
+def _rows(layout: StudyDesign, metrics: Sequence[str]) -> Rows:
     frame = layout.frame
     paths = frame["image_path"].tolist() if "image_path" in frame else [None] * len(frame)
     reasons = frame["reason"].tolist() if "reason" in frame else [None] * len(frame)
@@ -231,4 +231,4 @@ def _rows(layout: Layout, metrics: Sequence[str]) -> Rows:
 
 
 def _number(value: float) -> float | None:
-    return rounded(value) if math.isfinite(value) else None
+    return round_estimate(value) if math.isfinite(value) else None

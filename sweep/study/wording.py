@@ -13,20 +13,20 @@ from sweep.study.schema import (
     DiversityCell,
     Effects,
     Estimate,
-    Level,
+    LevelValue,
     MetricFacts,
-    Noise,
+    NoiseFacts,
     SeedRow,
     Sentence,
 )
 from sweep.study.stats.curves import FLAT, UNEVEN
 from sweep.study.stats.intervals import CONFIDENCE, SKEWED
 
-SHORT = 48  # characters of a level in a sentence
-WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_SHORT = 48  # characters of a level in a sentence
+_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
-def sentence(
+def make_sentence(
     kind: str, text: str, *, metric: str | None = None, axis: str | None = None, headline: bool = False
 ) -> Sentence:
     """One finding."""
@@ -88,13 +88,13 @@ def counted(n: int, what: str) -> str:
 
 def worded(n: int) -> str:
     """A count that begins a sentence: a word up to twelve."""
-    return capital(WORDS[n]) if n < len(WORDS) else f"{n:,}"
+    return capital(_WORDS[n]) if n < len(_WORDS) else f"{n:,}"
 
 
-def level_text(level: Level) -> str:
+def level_text(level: LevelValue) -> str:
     """A level as it stands in a sentence: text in quotes, shortened; numbers without empty decimals."""
     if isinstance(level, str):
-        return f"“{level if len(level) <= SHORT else level[: SHORT - 1].rstrip() + '…'}”"
+        return f"“{level if len(level) <= _SHORT else level[: _SHORT - 1].rstrip() + '…'}”"
     if isinstance(level, float):
         return f"{level:.12g}".replace("-", "−")
     return "none" if level is None else str(level)
@@ -133,7 +133,7 @@ def recommendation(curve: Curve, facts: MetricFacts) -> list[Sentence]:
     found = []
     for passed in curve["crossings"]:
         text = _advice(curve, facts, passed["threshold"], passed["at"])
-        found.append(sentence("recommendation", text, metric=facts["name"], axis=curve["axis"]))
+        found.append(make_sentence("recommendation", text, metric=facts["name"], axis=curve["axis"]))
     return found
 
 
@@ -209,7 +209,7 @@ def _interpolated(curve: Curve, at: Estimate) -> str:
 def half_range(curve: Curve, facts: MetricFacts) -> Sentence:
     """From where to where the metric goes along the axis, and where half of that is done."""
     text = _way(curve, capital(facts["label"]))
-    return sentence("recommendation", text, metric=facts["name"], axis=curve["axis"])
+    return make_sentence("recommendation", text, metric=facts["name"], axis=curve["axis"])
 
 
 def _way(curve: Curve, label: str) -> str:
@@ -243,7 +243,7 @@ def shares_text(effects: Effects, facts: MetricFacts) -> Sentence:
     """Which axis explains how much."""
     if not effects["shares"]:
         text = f"What explains {facts['label']} cannot be said: {effects['reason']}."
-        return sentence("limit", text, metric=facts["name"])
+        return make_sentence("limit", text, metric=facts["name"])
     named = [s for s in effects["shares"] if len(s["axes"]) == 1][:4]
     named += [s for s in effects["shares"] if len(s["axes"]) > 1 and (s["share"]["value"] or 0) >= WORTH_NAMING][:1]
     parts = [
@@ -254,7 +254,7 @@ def shares_text(effects: Effects, facts: MetricFacts) -> Sentence:
     text = (
         f"Of the variance of {facts['label']}, {', '.join(parts)} ({basis}; {counted(effects['n'], 'picture')}).{note}"
     )
-    return sentence("share", text, metric=facts["name"])
+    return make_sentence("share", text, metric=facts["name"])
 
 
 def difference_text(found: Sequence[Difference], facts: MetricFacts) -> list[Sentence]:
@@ -263,7 +263,7 @@ def difference_text(found: Sequence[Difference], facts: MetricFacts) -> list[Sen
     for axis in dict.fromkeys(d["axis"] for d in found):
         pairs = [d for d in found if d["axis"] == axis and d["difference"]["value"] is not None]
         if pairs:
-            said.append(sentence("difference", _largest(axis, pairs, facts), metric=facts["name"], axis=axis))
+            said.append(make_sentence("difference", _largest(axis, pairs, facts), metric=facts["name"], axis=axis))
     return said
 
 
@@ -289,7 +289,7 @@ def skewed_text(found: Sequence[Difference], facts: MetricFacts) -> list[Sentenc
     """Of which axes' differences the intervals are not to be trusted wholly."""
     axes = dict.fromkeys(d["axis"] for d in found if d["difference"]["reason"] == SKEWED)
     return [
-        sentence(
+        make_sentence(
             "limit",
             f"Mind of every interval of a difference in {facts['label']} along {axis}: {SKEWED}.",
             metric=facts["name"],
@@ -313,21 +313,21 @@ def seed_text(rows: Sequence[SeedRow], facts: MetricFacts) -> list[Sentence]:
         f"(n = {'–'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} pictures a seed, descriptive: "
         "no interval for single seeds)."
     )
-    return [sentence("seed", text, metric=facts["name"], axis=None)]
+    return [make_sentence("seed", text, metric=facts["name"], axis=None)]
 
 
-def noise_text(noise: Sequence[Noise], determinism: Determinism | None, facts: MetricFacts) -> list[Sentence]:
+def noise_text(noise: Sequence[NoiseFacts], determinism: Determinism | None, facts: MetricFacts) -> list[Sentence]:
     """How much of what is seen is there when nothing changes."""
-    said = [sentence("noise", determinism["message"])] if determinism else []
+    said = [make_sentence("noise", determinism["message"])] if determinism else []
     for row in noise:
         if row["metric"] != facts["name"]:
             continue
         if row["replicate"]["value"]:
             text = f"Repeats of one point differ in {facts['label']} by a standard deviation of "
-            said.append(sentence("noise", f"{text}{with_interval(row['replicate'])}.", metric=facts["name"]))
+            said.append(make_sentence("noise", f"{text}{with_interval(row['replicate'])}.", metric=facts["name"]))
         if row["floor"]["value"] is not None and row["floor_at"] is not None and facts["reference"] == "picture":
             text = f"At strength {row['floor_at']:g} {facts['label']} is {with_interval(row['floor'])}: "
-            said.append(sentence("noise", f"{text}what encoding and decoding alone do.", metric=facts["name"]))
+            said.append(make_sentence("noise", f"{text}what encoding and decoding alone do.", metric=facts["name"]))
     return said
 
 
@@ -344,5 +344,5 @@ def diversity_text(cells: Sequence[DiversityCell], facts: Mapping[str, MetricFac
             f"Pictures differ most between seeds at {cell_text(high)}: {facts[metric]['label']} "
             f"{with_interval(high['value'])}. They differ least at {cell_text(low)}: {with_interval(low['value'])}."
         )
-        said.append(sentence("diversity", text, metric=metric))
+        said.append(make_sentence("diversity", text, metric=metric))
     return said

@@ -14,22 +14,32 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from sweep.errors import RecordError
-from sweep.record.base import Failure, Intent, Journal, Point, Rendering, RunFacts, Standing, State, Times
+from sweep.record.base import (
+    Failure,
+    Intent,
+    Journal,
+    JournalPoint,
+    JournalState,
+    KeyStatus,
+    Rendering,
+    RunFacts,
+    Times,
+)
 
 OpenAgain: TypeAlias = "Callable[[], Awaitable[Journal]]"
-Case: TypeAlias = "Callable[[OpenAgain], Coroutine[Any, Any, None]]"
+JournalCase: TypeAlias = "Callable[[OpenAgain], Coroutine[Any, Any, None]]"
 
 FACTS = RunFacts(experiment="name: kit", fingerprint="first", axes=(("seed", "seed"),), points=8)
 TIMES = Times(started_at=datetime(2026, 1, 1, tzinfo=UTC), finished_at=datetime(2026, 1, 1, 0, 0, 2, tzinfo=UTC))
 BAD = Failure(kind="ValueError", message="noise and image sizes differ")
 
 
-def a_point(index: int, key: str | None = None) -> Point:
+def a_point(index: int, key: str | None = None) -> JournalPoint:
     """A point whose key follows from its index, unless another is given."""
-    return Point(key=key or f"{index:032x}", index=index, values={"seed": index}, prompt="a cup", model="tiny")
+    return JournalPoint(key=key or f"{index:032x}", index=index, values={"seed": index}, prompt="a cup", model="tiny")
 
 
-def an_intent(point: Point, number: int = 1, batch: str | None = None) -> Intent:
+def an_intent(point: JournalPoint, number: int = 1, batch: str | None = None) -> Intent:
     """An attempt at it, under a batch id of its own unless one is given."""
     return Intent(
         key=point.key,
@@ -41,7 +51,7 @@ def an_intent(point: Point, number: int = 1, batch: str | None = None) -> Intent
     )
 
 
-def a_rendering(point: Point, ordinal: int = 0) -> Rendering:
+def a_rendering(point: JournalPoint, ordinal: int = 0) -> Rendering:
     """A picture of it."""
     return Rendering(
         path=f"images/{point.key}_{ordinal}.png",
@@ -75,14 +85,14 @@ async def refused(step: Awaitable[object]) -> None:
     raise AssertionError("an illegal step was accepted")
 
 
-async def _complete(journal: Journal, point: Point, number: int = 1) -> None:
+async def _complete(journal: Journal, point: JournalPoint, number: int = 1) -> None:
     await journal.intend(point, an_intent(point, number))
     await journal.submitted(f"b{point.index}-{number}", f"item{point.index}")
     await journal.rendered(point.key, TIMES)
     await journal.complete(point.key, [a_rendering(point)], TIMES)
 
 
-async def _states(journal: Journal, points: Iterable[Point]) -> list[State | None]:
+async def _states(journal: Journal, points: Iterable[JournalPoint]) -> list[JournalState | None]:
     known = await journal.known_keys()
     return [known.get(point.key) for point in points]
 
@@ -212,11 +222,11 @@ async def attempts_are_counted_over_restarts(open_again: OpenAgain) -> None:
         await journal.intend(point, an_intent(point, 4))
         await journal.withdraw(point.key)
         assert await journal.attempts(point.key) == 3
-        assert await journal.standing([point.key, "unknown"]) == {point.key: Standing(attempts=3)}
+        assert await journal.standing([point.key, "unknown"]) == {point.key: KeyStatus(attempts=3)}
         assert await journal.ended_with(BAD.kind, "http://gpu1") == ["b0-3", "b0-2", "b0-1"]
         assert await journal.ended_with(BAD.kind, "http://gpu2") == []
         await journal.fail(point, BAD)
-        assert await journal.standing([point.key]) == {point.key: Standing(state="failed", attempts=3)}
+        assert await journal.standing([point.key]) == {point.key: KeyStatus(state="failed", attempts=3)}
         assert await journal.reopen([point.key, "unknown"]) == 1
         assert await journal.attempts(point.key) == 0
         await _complete(journal, point)
@@ -263,7 +273,7 @@ async def an_edited_definition_keeps_what_it_shares(open_again: OpenAgain) -> No
         assert await _states(journal, points) == ["completed"] * 3
         await journal.rebase([replace(points[2], index=0)])
 
-        async def later() -> AsyncIterator[Point]:
+        async def later() -> AsyncIterator[JournalPoint]:
             yield replace(points[1], index=5)
 
         await journal.rebase(later())
@@ -354,7 +364,7 @@ async def a_new_definition_and_what_it_keeps_are_one_step(open_again: OpenAgain)
         assert (await journal.counts()).former == 1
 
 
-CASES: tuple[Case, ...] = (
+JOURNAL_CASES: tuple[JournalCase, ...] = (
     a_new_record_is_empty,
     runs_are_numbered_and_remembered,
     a_new_definition_and_what_it_keeps_are_one_step,

@@ -9,7 +9,7 @@ import re
 import numpy as np
 
 from sweep.study.metrics.base import Metric
-from sweep.study.metrics.planes import Picture, View, working_shape
+from sweep.study.metrics.planes import ImagePair, Picture, working_shape
 
 SIZES = ((320, 256), (96, 96), (1, 1))  # width × height, before the working size is applied
 
@@ -85,8 +85,8 @@ def _picture(seed: int, width: int, height: int) -> Picture:
     return Picture((rng.integers(0, 120, (height, width, 3)) + slope).astype(np.uint8))
 
 
-def _view(metric: Metric, picture: Picture, other: Picture) -> View:
-    return View(
+def _view(metric: Metric, picture: Picture, other: Picture) -> ImagePair:
+    return ImagePair(
         picture=picture,
         reference=other if metric.reference == "picture" else None,
         prompt="a cup of coffee" if metric.reference == "text" else None,

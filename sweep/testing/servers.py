@@ -20,14 +20,14 @@ from typing import TypeAlias
 
 from sweep.errors import ItemLostError, TransientError, VariationError
 from sweep.servers.base import (
-    Ended,
+    ItemEnded,
     ItemEvent,
+    ItemStarted,
     MissingModelError,
     Rendered,
     Server,
     ServerImage,
     ServerInfo,
-    Started,
     Submission,
     Ticket,
 )
@@ -38,7 +38,7 @@ SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class RenderScene:
     """A graph to render, the nodes whose pictures are wanted, and the files of its input pictures."""
 
     graph: Graph
@@ -53,20 +53,20 @@ class Subject:
     server: Server
     info: ServerInfo
     another: Callable[[], AbstractAsyncContextManager[Server]]  # a second client of the same server, open
-    quick: Callable[[int], Scene]  # one output, as fast as it goes
-    slow: Callable[[int], Scene]  # busy for at least a second
-    pictured: Callable[[int], Scene]  # one output, from an input picture
-    several: Scene  # two outputs at least
-    failing: Scene  # accepted, and fails when it is rendered
+    quick: Callable[[int], RenderScene]  # one output, as fast as it goes
+    slow: Callable[[int], RenderScene]  # busy for at least a second
+    pictured: Callable[[int], RenderScene]  # one output, from an input picture
+    several: RenderScene  # two outputs at least
+    failing: RenderScene  # accepted, and fails when it is rendered
     failing_node: str  # in `failing`
-    refused: Scene  # a value out of its field's range
-    modelless: Scene  # with a model that is not installed
+    refused: RenderScene  # a value out of its field's range
+    modelless: RenderScene  # with a model that is not installed
 
 
-Case: TypeAlias = Callable[[Subject], Awaitable[None]]
+ServerCase: TypeAlias = Callable[[Subject], Awaitable[None]]
 
 
-def submission(scene: Scene, destination: str = "conformance", priority: int = 0) -> Submission:
+def submission(scene: RenderScene, destination: str = "conformance", priority: int = 0) -> Submission:
     """The scene as something to submit, under a batch id of its own."""
     return Submission(
         batch_id=str(uuid.uuid4()),
@@ -78,20 +78,20 @@ def submission(scene: Scene, destination: str = "conformance", priority: int = 0
     )
 
 
-async def told(server: Server, ticket: Ticket) -> list[ItemEvent]:
+async def collect_updates(server: Server, ticket: Ticket) -> list[ItemEvent]:
     """Everything that is heard of an item."""
     return [event async for event in server.hear(ticket)]
 
 
-async def rendered(server: Server, scene: Scene) -> Ended:
+async def render_scene(server: Server, scene: RenderScene) -> ItemEnded:
     """The scene's end, rendered whole."""
-    return last(await told(server, await server.submit(submission(scene))))
+    return last(await collect_updates(server, await server.submit(submission(scene))))
 
 
-def last(events: list[ItemEvent]) -> Ended:
+def last(events: list[ItemEvent]) -> ItemEnded:
     """The event all others come before."""
     end = events[-1] if events else None
-    assert isinstance(end, Ended), f"the last event is {end}"
+    assert isinstance(end, ItemEnded), f"the last event is {end}"
     return end
 
 
@@ -119,13 +119,13 @@ async def it_describes_its_nodes_and_models(subject: Subject) -> None:
 
 async def an_item_is_heard_from_start_to_end(subject: Subject) -> None:
     """Started, then its pictures, then its end, with times in their order where the server tells them."""
-    events = await told(subject.server, await subject.server.submit(submission(subject.quick(1))))
+    events = await collect_updates(subject.server, await subject.server.submit(submission(subject.quick(1))))
     end = last(events)
     assert end.status == "completed"
     assert end.error is None
     assert [image.node for image in end.images] == list(subject.quick(1).outputs)
-    assert sum(isinstance(event, Ended) for event in events) == 1
-    started = [event for event in events if isinstance(event, Started)]
+    assert sum(isinstance(event, ItemEnded) for event in events) == 1
+    started = [event for event in events if isinstance(event, ItemStarted)]
     assert len(started) <= 1
     early = {event.image.name for event in events if isinstance(event, Rendered)}
     assert early <= {image.name for image in end.images}
@@ -137,7 +137,7 @@ async def an_item_is_heard_from_start_to_end(subject: Subject) -> None:
 
 async def a_picture_can_be_fetched(subject: Subject) -> None:
     """The whole file, and only where it is not larger than allowed."""
-    image = (await rendered(subject.server, subject.quick(2))).images[0]
+    image = (await render_scene(subject.server, subject.quick(2))).images[0]
     data = await subject.server.fetch(image, LARGE)
     assert data.startswith(SIGNATURES)
     assert await subject.server.fetch(image, len(data)) == data
@@ -153,7 +153,7 @@ async def a_picture_that_is_not_there_is_an_error(subject: Subject) -> None:
 
 async def every_output_has_its_pictures(subject: Subject) -> None:
     """Several output nodes, each named, in the order asked for."""
-    end = await rendered(subject.server, subject.several)
+    end = await render_scene(subject.server, subject.several)
     nodes = [image.node for image in end.images]
     assert set(nodes) == set(subject.several.outputs)
     assert nodes == sorted(nodes, key=subject.several.outputs.index)
@@ -163,11 +163,11 @@ async def every_output_has_its_pictures(subject: Subject) -> None:
 async def an_ended_item_can_be_heard_again(subject: Subject) -> None:
     """Also by a client that did not submit it, which is how a crashed run goes on."""
     ticket = await subject.server.submit(submission(subject.quick(3)))
-    first = last(await told(subject.server, ticket))
-    again = last(await told(subject.server, ticket))
+    first = last(await collect_updates(subject.server, ticket))
+    again = last(await collect_updates(subject.server, ticket))
     assert again == first
     async with subject.another() as other:
-        assert last(await told(other, ticket)) == first
+        assert last(await collect_updates(other, ticket)) == first
 
 
 async def an_item_is_found_by_its_batch_id(subject: Subject) -> None:
@@ -177,27 +177,27 @@ async def an_item_is_found_by_its_batch_id(subject: Subject) -> None:
     ticket = await subject.server.submit(sent)
     async with subject.another() as other:
         assert await other.find(sent.batch_id, scene.outputs) == ticket
-        await told(subject.server, ticket)
+        await collect_updates(subject.server, ticket)
         assert await other.find(sent.batch_id, scene.outputs) == ticket
         assert await other.find(str(uuid.uuid4()), scene.outputs) is None
 
 
 async def many_items_at_once_all_end(subject: Subject) -> None:
     """Each with a picture of its own."""
-    ends = await asyncio.gather(*(rendered(subject.server, subject.quick(10 + n)) for n in range(5)))
+    ends = await asyncio.gather(*(render_scene(subject.server, subject.quick(10 + n)) for n in range(5)))
     assert [end.status for end in ends] == ["completed"] * 5
     assert len({image.name for end in ends for image in end.images}) == 5
 
 
 async def equal_items_share_no_picture(subject: Subject) -> None:
     """A server's cache does not make two items name one picture."""
-    ends = await asyncio.gather(*(rendered(subject.server, subject.quick(20)) for _ in range(2)))
+    ends = await asyncio.gather(*(render_scene(subject.server, subject.quick(20)) for _ in range(2)))
     assert len({end.images[0].name for end in ends}) == 2
 
 
 async def input_pictures_are_brought_along(subject: Subject) -> None:
     """Several items from one picture at once."""
-    ends = await asyncio.gather(*(rendered(subject.server, subject.pictured(n)) for n in range(3)))
+    ends = await asyncio.gather(*(render_scene(subject.server, subject.pictured(n)) for n in range(3)))
     assert [end.status for end in ends] == ["completed"] * 3
 
 
@@ -205,7 +205,7 @@ async def a_missing_input_picture_is_the_variations_fault(subject: Subject) -> N
     """No file is known for it: no server can mend that."""
     scene = subject.pictured(0)
     async with subject.another() as other:
-        await _raises(VariationError, other.submit(submission(Scene(graph=scene.graph, outputs=scene.outputs))))
+        await _raises(VariationError, other.submit(submission(RenderScene(graph=scene.graph, outputs=scene.outputs))))
 
 
 async def graphs_are_checked_without_rendering(subject: Subject) -> None:
@@ -234,14 +234,14 @@ async def a_model_that_is_not_there_is_said(subject: Subject) -> None:
 
 async def a_failed_item_says_why_and_where(subject: Subject) -> None:
     """One line, an error class, the node as it was submitted."""
-    end = await rendered(subject.server, subject.failing)
+    end = await render_scene(subject.server, subject.failing)
     assert end.status == "failed"
     assert isinstance(end.error, VariationError | TransientError)
     assert end.error.kind
     assert end.error.message
     assert "\n" not in end.error.message
     assert end.failed_node == subject.failing_node
-    assert (await rendered(subject.server, subject.quick(6))).status == "completed"
+    assert (await render_scene(subject.server, subject.quick(6))).status == "completed"
 
 
 async def what_we_cancel_is_cancelled(subject: Subject) -> None:
@@ -251,11 +251,11 @@ async def what_we_cancel_is_cancelled(subject: Subject) -> None:
     other = await subject.server.submit(submission(subject.quick(7)))
     await subject.server.cancel([str(uuid.uuid4()), *(one.batch_id for one in ours)])
     for ticket in tickets:
-        end = last(await told(subject.server, ticket))
+        end = last(await collect_updates(subject.server, ticket))
         assert end.status == "canceled"
         assert end.error is not None
         assert not isinstance(end.error, ItemLostError)
-    assert last(await told(subject.server, other)).status == "completed"
+    assert last(await collect_updates(subject.server, other)).status == "completed"
     await subject.server.cancel([])
 
 
@@ -265,7 +265,7 @@ async def what_others_cancel_is_lost(subject: Subject) -> None:
     ticket = await subject.server.submit(sent)
     async with subject.another() as other:
         await other.cancel([sent.batch_id])
-    end = last(await told(subject.server, ticket))
+    end = last(await collect_updates(subject.server, ticket))
     assert end.status == "canceled"
     assert isinstance(end.error, ItemLostError)
 
@@ -273,12 +273,12 @@ async def what_others_cancel_is_lost(subject: Subject) -> None:
 async def an_item_it_never_had_is_lost(subject: Subject) -> None:
     """By its item id, and by a batch id that is not the item's."""
     real = await subject.server.submit(submission(subject.quick(8)))
-    await told(subject.server, real)
+    await collect_updates(subject.server, real)
     async with subject.another() as other:
         unknown = Ticket(batch_id=str(uuid.uuid4()), item_id="999999999", outputs=("x",))
-        await _raises(ItemLostError, told(other, unknown))
+        await _raises(ItemLostError, collect_updates(other, unknown))
         stranger = Ticket(batch_id=str(uuid.uuid4()), item_id=real.item_id, outputs=("x",))
-        await _raises(ItemLostError, told(other, stranger))
+        await _raises(ItemLostError, collect_updates(other, stranger))
 
 
 async def others_are_counted_apart_from_us(subject: Subject) -> None:
@@ -288,12 +288,12 @@ async def others_are_counted_apart_from_us(subject: Subject) -> None:
     assert await subject.server.others_waiting("another-run") == 1
     assert await subject.server.others_waiting("one-run") == 0
     await subject.server.cancel([sent.batch_id])
-    await told(subject.server, ticket)
+    await collect_updates(subject.server, ticket)
 
 
 async def it_knows_what_it_has_loaded(subject: Subject) -> None:
     """As far as known: the keys are those of models it has."""
-    await rendered(subject.server, subject.pictured(9))
+    await render_scene(subject.server, subject.pictured(9))
     keys = {model.key for model in await subject.server.models()}
     assert await subject.server.loaded() <= keys
 
@@ -304,7 +304,7 @@ async def giving_up_listening_leaves_the_item(subject: Subject) -> None:
     events: AsyncIterator[ItemEvent] = subject.server.hear(ticket)
     await anext(events)
     await events.aclose()  # type: ignore[attr-defined]
-    assert last(await told(subject.server, ticket)).status == "completed"
+    assert last(await collect_updates(subject.server, ticket)).status == "completed"
 
 
 async def _raises(kinds: type[Exception] | tuple[type[Exception], ...], call: Awaitable[object]) -> None:
@@ -315,7 +315,7 @@ async def _raises(kinds: type[Exception] | tuple[type[Exception], ...], call: Aw
     raise AssertionError(f"{answer!r} instead of an error")
 
 
-CASES: tuple[Case, ...] = (
+SERVER_CASES: tuple[ServerCase, ...] = (
     it_says_who_it_is,
     it_describes_its_nodes_and_models,
     an_item_is_heard_from_start_to_end,

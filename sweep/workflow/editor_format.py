@@ -15,7 +15,7 @@ from sweep.errors import Problem, WorkflowError
 from sweep.workflow.graph import Address, Edge, Graph, Node, Value
 from sweep.workflow.labels import Names, made_up
 from sweep.workflow.validation import raise_for
-from sweep.workflow.workflow import BatchAxis, Workflow, node_fields, references, sound
+from sweep.workflow.workflow import BatchAxis, Workflow, node_fields, sound, workflow_references
 
 BATCH_NODES = {  # type → the input that holds the values
     "image_batch": "images",
@@ -293,7 +293,7 @@ class _Drawing:
         generator = self._generator(name, kind)
         if generator is None:
             held = dict(self._inputs(name)).get(BATCH_NODES[kind])
-            return tuple(references(value) for value in held) if isinstance(held, list) else ()
+            return tuple(workflow_references(value) for value in held) if isinstance(held, list) else ()
         if self.types[generator] == "image_generator":
             return None
         shown = str(_data(self.nodes[generator]).get("label") or generator)

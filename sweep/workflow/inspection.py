@@ -17,7 +17,7 @@ _LISTED = 6  # choices that are shown before the rest is counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class InspectionRow:
     """One field of one node. `value` is what stands there, or the server's default; None where neither."""
 
     address: Address
@@ -53,7 +53,7 @@ class Description:
 
     name: str
     kind: str
-    rows: tuple[Row, ...]
+    rows: tuple[InspectionRow, ...]
     roles: Roles
     outputs: tuple[str, ...]
     needs: tuple[Address, ...]  # fields that an experiment, or a server's only model, has to fill in
@@ -134,7 +134,7 @@ def _setting(roles: Roles) -> Mapping[Address, tuple[str, ...]]:
 
 def _rows(
     workflow: Workflow, node: Node, schemas: NodeSchemas, setting: Mapping[Address, tuple[str, ...]]
-) -> Iterator[Row]:
+) -> Iterator[InspectionRow]:
     """The fields that are set, fed or could be set; of a node type nobody knows, those that the workflow names."""
     schema = schemas.get(node.type)
     edges = workflow.graph.sources(node.id)
@@ -145,7 +145,7 @@ def _rows(
             continue
         field = schema.field(name) if schema else None
         address = Address(node.id, name)
-        yield Row(
+        yield InspectionRow(
             address=address,
             node_label=node.label,
             node_type=node.type,
@@ -178,7 +178,7 @@ def _range(field: FieldSchema | None) -> str:
     return ", ".join(field.choices[:_LISTED]) + more
 
 
-def _field_json(row: Row) -> dict[str, Json]:
+def _field_json(row: InspectionRow) -> dict[str, Json]:
     return {
         "name": row.address.field,
         "address": str(row.address),

@@ -16,8 +16,8 @@ from sweep.workflow.portable_format import from_portable
 from sweep.workflow.validation import raise_for
 from sweep.workflow.workflow import BatchAxis, Workflow, api_edge, node_fields, sound
 
-MAX_BYTES = 64 * 1024 * 1024
-MAX_DEPTH = 100  # of lists and objects in each other; the deepest real workflow has about ten
+MAX_WORKFLOW_BYTES = 64 * 1024 * 1024
+MAX_WORKFLOW_DEPTH = 100  # of lists and objects in each other; the deepest real workflow has about ten
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PICTURES = (b"\xff\xd8\xff", b"RIFF", b"GIF8")
 
@@ -30,8 +30,8 @@ def read_document(path: Path) -> dict[str, Any]:
     """
     shown = path.name
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise WorkflowError(f"{shown} is larger than {MAX_BYTES // 1024 // 1024} MB: that is no workflow.")
+        if path.stat().st_size > MAX_WORKFLOW_BYTES:
+            raise WorkflowError(f"{shown} is larger than {MAX_WORKFLOW_BYTES // 1024 // 1024} MB: that is no workflow.")
         content = path.read_bytes()
     except OSError as error:
         raise WorkflowError(f"{path} cannot be read: {error.strerror or error}.") from error
@@ -60,7 +60,7 @@ def parse_object(content: bytes | str, shown: str) -> dict[str, Any]:
         raise WorkflowError(f"{shown} is not JSON: {error}.") from error
     if not isinstance(document, dict):
         raise WorkflowError(f"{shown} holds no workflow: it is {_kind(document)}, not an object with nodes and edges.")
-    if _deeper_than(document, MAX_DEPTH):
+    if _deeper_than(document, MAX_WORKFLOW_DEPTH):
         raise WorkflowError(f"{shown} is nested too deep to be a workflow.")
     return document
 

@@ -113,7 +113,7 @@ _MODEL_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class NodeTranslation:
     """What one portable node type becomes. Field names map to real ones; None is left out, with a note."""
 
     becomes: str  # a node type, or one that the model's family decides: {loader}, {encoder}, {lora_loader}
@@ -124,24 +124,24 @@ class Rule:
     files: frozenset[str] = frozenset()  # real fields that name a picture file
 
 
-_CHECKPOINT = Rule(
+_CHECKPOINT = NodeTranslation(
     "{loader}",
     fields={"ckpt_name": "model", "checkpoint": "model", "model_name": "model"},
     outputs={"model": "unet"},
     models={"model": "main"},
 )
-_TEXT = Rule("{encoder}", fields={"text": "prompt"})
+_TEXT = NodeTranslation("{encoder}", fields={"text": "prompt"})
 _SAMPLING = {"cfg": "cfg_scale", "sampler_name": "scheduler"}
-_LORA = Rule(
+_LORA = NodeTranslation(
     "{lora_loader}",
     fields={"lora_name": "lora", "strength_model": "weight", "strength": "weight", "strength_clip": None},
     inputs={"model": "unet"},
     outputs={"model": "unet"},
     models={"lora": "lora"},
 )
-_DECODE = Rule("l2i", inputs={"samples": "latents", "latent": "latents"}, outputs={"images": "image"})
-_ENCODE = Rule("i2l", inputs={"pixels": "image"}, outputs={"latent": "latents", "samples": "latents"})
-RULES: Mapping[str, Rule] = {
+_DECODE = NodeTranslation("l2i", inputs={"samples": "latents", "latent": "latents"}, outputs={"images": "image"})
+_ENCODE = NodeTranslation("i2l", inputs={"pixels": "image"}, outputs={"latent": "latents", "samples": "latents"})
+RULES: Mapping[str, NodeTranslation] = {
     "load_checkpoint": _CHECKPOINT,
     "checkpoint_loader": _CHECKPOINT,
     "checkpoint_loader_simple": _CHECKPOINT,
@@ -150,7 +150,7 @@ RULES: Mapping[str, Rule] = {
     "clip_text_encode": _TEXT,
     "compel": _TEXT,
     "sdxl_compel_prompt": _TEXT,
-    "ksampler": Rule(
+    "ksampler": NodeTranslation(
         "denoise_latents",
         fields=_SAMPLING,
         inputs={
@@ -161,20 +161,24 @@ RULES: Mapping[str, Rule] = {
         },
         outputs={"latent": "latents", "samples": "latents"},
     ),
-    "denoise_latents": Rule(
+    "denoise_latents": NodeTranslation(
         "denoise_latents", fields=_SAMPLING, inputs={"model": "unet", "positive": "positive_conditioning"}
     ),
-    "empty_latent_image": Rule("noise", fields={"batch_size": None}, outputs={"latent": "noise", "samples": "noise"}),
+    "empty_latent_image": NodeTranslation(
+        "noise", fields={"batch_size": None}, outputs={"latent": "noise", "samples": "noise"}
+    ),
     "vae_encode": _ENCODE,
     "vae_decode": _DECODE,
     "l2i": _DECODE,
     "i2l": _ENCODE,
-    "vae_loader": Rule("vae_loader", fields={"vae_name": "vae_model"}, models={"vae_model": "vae"}),
+    "vae_loader": NodeTranslation("vae_loader", fields={"vae_name": "vae_model"}, models={"vae_model": "vae"}),
     "load_lora": _LORA,
     "lora_loader": _LORA,
-    "load_image": Rule("image", fields={"upload": None}, files=frozenset({"image"})),
-    "save_image": Rule("save_image", fields={"filename_prefix": None, "board": None}, inputs={"images": "image"}),
-    "preview_image": Rule("save_image", inputs={"images": "image"}),
+    "load_image": NodeTranslation("image", fields={"upload": None}, files=frozenset({"image"})),
+    "save_image": NodeTranslation(
+        "save_image", fields={"filename_prefix": None, "board": None}, inputs={"images": "image"}
+    ),
+    "preview_image": NodeTranslation("save_image", inputs={"images": "image"}),
 }
 
 
@@ -230,7 +234,7 @@ class _Translation:
             return
         name, kind = str(entry["id"]), str(entry["type"])
         known = builtin_schemas()
-        rule = RULES.get(kind) or (Rule(kind) if kind in known else None)
+        rule = RULES.get(kind) or (NodeTranslation(kind) if kind in known else None)
         if rule is None:
             near = did_you_mean(kind, [*RULES, *known])
             problems.append(Problem(message=f"Node {name} is of type {kind}, which has no translation.{near}"))
@@ -259,7 +263,7 @@ class _Translation:
         values.pop("control_after_generate", None)
         return values
 
-    def _translated(self, name: str, rule: Rule, values: Mapping[str, Any]) -> Node:
+    def _translated(self, name: str, rule: NodeTranslation, values: Mapping[str, Any]) -> Node:
         kind = rule.becomes.format_map(_parts(self.family))
         fields: dict[str, Value] = {}
         for given, value in values.items():
@@ -277,8 +281,8 @@ class _Translation:
         return Node(name, kind, node_fields(kind, fields))
 
     def _renamed(self, edge: Edge) -> Edge:
-        source = RULES.get(self.types.get(edge.source.node, ""), Rule(""))
-        target = RULES.get(self.types.get(edge.destination.node, ""), Rule(""))
+        source = RULES.get(self.types.get(edge.source.node, ""), NodeTranslation(""))
+        target = RULES.get(self.types.get(edge.destination.node, ""), NodeTranslation(""))
         output = source.outputs.get(edge.source.field, edge.source.field)
         field = target.inputs.get(edge.destination.field, edge.destination.field)
         return Edge(Address(edge.source.node, output), Address(edge.destination.node, field))

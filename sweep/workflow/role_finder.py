@@ -135,7 +135,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class DenoisingNodes:
     """A graph's denoising nodes, in order. Refiners follow the model before them: only prompts reach them."""
 
     wiring: Wiring
@@ -145,7 +145,7 @@ class Scene:
     wanted: frozenset[str]  # the nodes that lead to the outputs
 
     @classmethod
-    def of(cls, wiring: Wiring, outputs: tuple[str, ...]) -> Scene:
+    def of(cls, wiring: Wiring, outputs: tuple[str, ...]) -> DenoisingNodes:
         """Only what leads to the outputs counts, where there are outputs at all."""
         wanted = wiring.before(outputs or wiring.graph.nodes)
         nodes = [node for node in wiring.graph.nodes if node in wanted]
@@ -188,7 +188,7 @@ STEERING = ("control_weight", "control_context_scale", "weight")  # how the node
 _CONTROLS = ("control", "control_lllite")
 
 
-def loras(scene: Scene, field: str) -> Iterator[Candidate]:
+def find_loras(scene: DenoisingNodes, field: str) -> Iterator[Candidate]:
     """The LoRAs on the way from the loader, the loader's side first; collected ones by their selectors."""
     for node in scene.denoising:
         for found in reversed(list(model_path(scene.wiring, node))):
@@ -200,7 +200,7 @@ def loras(scene: Scene, field: str) -> Iterator[Candidate]:
                     yield Candidate((Address(chosen, field),))
 
 
-def control_nodes(scene: Scene) -> Iterator[str]:
+def control_nodes(scene: DenoisingNodes) -> Iterator[str]:
     """The ControlNet nodes of all denoising nodes, each once, in the order of the graph."""
     wiring = scene.wiring
     kinds = {schema.outputs["control"] for schema in wiring.schemas.values() if "control" in schema.outputs}
@@ -218,13 +218,13 @@ def control_pictures(wiring: Wiring, node: str) -> Iterator[Address]:
     return picture_sources(wiring, image) if wiring.feeding(image) else iter((image,))
 
 
-def control_images(scene: Scene) -> Iterator[Candidate]:
+def control_images(scene: DenoisingNodes) -> Iterator[Candidate]:
     """The pictures that ControlNets follow."""
     for node in control_nodes(scene):
         yield from (Candidate((source,)) for source in control_pictures(scene.wiring, node))
 
 
-def of_controls(scene: Scene, *names: str) -> Iterator[Candidate]:
+def of_controls(scene: DenoisingNodes, *names: str) -> Iterator[Candidate]:
     """The first of these fields on each ControlNet."""
     for node in control_nodes(scene):
         address = first_field(scene.wiring, node, names)
@@ -236,7 +236,7 @@ _REFERENCES = ("ref_image", "reference_latents", "kontext_conditioning", "style_
 _FIFTH_ROOT = ("flux_", "flux2_", "sd3_")
 
 
-def _own(scene: Scene, *names: str) -> Iterator[Candidate]:
+def _own(scene: DenoisingNodes, *names: str) -> Iterator[Candidate]:
     """The first of these fields on each node that denoises or draws."""
     for node in scene.denoising + scene.drawing:
         address = first_field(scene.wiring, node, names)
@@ -244,19 +244,19 @@ def _own(scene: Scene, *names: str) -> Iterator[Candidate]:
             yield Candidate((address,))
 
 
-def _prompts(scene: Scene) -> Iterator[Candidate]:
+def _prompts(scene: DenoisingNodes) -> Iterator[Candidate]:
     yield from _texts(scene, POSITIVE)
     yield from (Candidate((Address(node, "prompt"),)) for node in scene.drawing)
 
 
-def _negative_prompts(scene: Scene) -> Iterator[Candidate]:
+def _negative_prompts(scene: DenoisingNodes) -> Iterator[Candidate]:
     positive = {address for candidate in _texts(scene, POSITIVE) for address in candidate.addresses}
     for candidate in _texts(scene, NEGATIVE):
         if positive.isdisjoint(candidate.addresses):
             yield candidate
 
 
-def _texts(scene: Scene, side: tuple[str, ...]) -> Iterator[Candidate]:
+def _texts(scene: DenoisingNodes, side: tuple[str, ...]) -> Iterator[Candidate]:
     """One candidate a text: encoders that say the same, and the refiner's, are one."""
     wiring = scene.wiring
     groups: dict[Value, list[Address]] = {}
@@ -294,7 +294,7 @@ def _texts_of(wiring: Wiring, encoder: str) -> tuple[Address, ...]:
     return (prompt, style) if not said or said == wiring.value(wiring.settle(prompt)[0]) else (prompt,)
 
 
-def _seeds(scene: Scene) -> Iterator[Candidate]:
+def _seeds(scene: DenoisingNodes) -> Iterator[Candidate]:
     for node in scene.denoising:
         noise = list(_noise(scene.wiring, node))
         if noise:
@@ -311,7 +311,7 @@ def _noise(wiring: Wiring, node: str) -> Iterator[str]:
             yield found
 
 
-def _guidance(scene: Scene) -> Iterator[Candidate]:
+def _guidance(scene: DenoisingNodes) -> Iterator[Candidate]:
     """FLUX models are guided by `guidance`; FLUX.2 Klein has that field, but heeds `cfg_scale` only."""
     for node in scene.denoising:
         klein = any("klein" in scene.wiring.kind(loader) for loader in model_path(scene.wiring, node))
@@ -321,7 +321,7 @@ def _guidance(scene: Scene) -> Iterator[Candidate]:
             yield Candidate((address,))
 
 
-def _strengths(scene: Scene) -> Iterator[Candidate]:
+def _strengths(scene: DenoisingNodes) -> Iterator[Candidate]:
     """Where denoising begins, of nodes that begin with a picture."""
     wiring = scene.wiring
     for node in scene.denoising:
@@ -339,7 +339,7 @@ def strength_encoding(wiring: Wiring, start: Address) -> Encoding:
     return Encoding(encode.name, float(end)) if isinstance(end, int | float) and end < 1 else encode
 
 
-def _models(scene: Scene) -> Iterator[Candidate]:
+def _models(scene: DenoisingNodes) -> Iterator[Candidate]:
     for node in scene.denoising:
         for found in model_path(scene.wiring, node):
             if wired := first_field(scene.wiring, found, ("model",)):
@@ -347,7 +347,7 @@ def _models(scene: Scene) -> Iterator[Candidate]:
     yield from (Candidate((Address(node, "model"),)) for node in scene.drawing)
 
 
-def _pictures(scene: Scene) -> Iterator[Candidate]:
+def _pictures(scene: DenoisingNodes) -> Iterator[Candidate]:
     """The picture img2img begins with; else one that is referred to; without any denoising, what is worked on."""
     wiring = scene.wiring
     starts = [Address(node, "latents") for node in scene.denoising]
@@ -364,7 +364,7 @@ def _pictures(scene: Scene) -> Iterator[Candidate]:
                 yield from (Candidate((address,)) for address in open_pictures(wiring, node))
 
 
-def _sizes(scene: Scene, side: str) -> Iterator[Candidate]:
+def _sizes(scene: DenoisingNodes, side: str) -> Iterator[Candidate]:
     """One side of the picture: where noise is drawn, where the source is resized, and what SDXL is told of it."""
     wiring = scene.wiring
     for node in scene.denoising:
@@ -392,7 +392,7 @@ def _values(wiring: Wiring, addresses: list[Address]) -> list[Value]:
     return [wiring.value(wiring.settle(address)[0]) for address in addresses]
 
 
-FINDERS: Mapping[str, Callable[[Scene], Iterator[Candidate]]] = {
+FINDERS: Mapping[str, Callable[[DenoisingNodes], Iterator[Candidate]]] = {
     "prompt": _prompts,
     "negative_prompt": _negative_prompts,
     "denoise_strength": _strengths,
@@ -404,8 +404,8 @@ FINDERS: Mapping[str, Callable[[Scene], Iterator[Candidate]]] = {
     "image": _pictures,
     "width": lambda scene: _sizes(scene, "width"),
     "height": lambda scene: _sizes(scene, "height"),
-    "lora": lambda scene: loras(scene, "lora"),
-    "lora_weight": lambda scene: loras(scene, "weight"),
+    "lora": lambda scene: find_loras(scene, "lora"),
+    "lora_weight": lambda scene: find_loras(scene, "weight"),
     "control_image": control_images,
     "control_weight": lambda scene: of_controls(scene, *STEERING),
     "control_model": lambda scene: of_controls(scene, "control_model"),

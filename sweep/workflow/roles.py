@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sweep.errors import WorkflowError, did_you_mean
 from sweep.workflow.graph import Address, Edge, Graph
-from sweep.workflow.role_finder import FINDERS, IDENTITY, Candidate, Encoding, Scene, strength_encoding
+from sweep.workflow.role_finder import FINDERS, IDENTITY, Candidate, DenoisingNodes, Encoding, strength_encoding
 from sweep.workflow.schemas import NodeSchemas
 from sweep.workflow.traversal import Wiring, output_nodes
 
@@ -103,7 +103,7 @@ class Roles:
 def find_roles(graph: Graph, schemas: NodeSchemas) -> Roles:
     """All roles of the graph, whatever family of models it is for and whoever drew it."""
     wiring = Wiring(graph, schemas)
-    scene = Scene.of(wiring, output_nodes(graph, schemas))
+    scene = DenoisingNodes.of(wiring, output_nodes(graph, schemas))
     candidates = {role: tuple(find(scene)) for role, find in FINDERS.items()}
     shared = _shared(wiring, candidates)
     groups: dict[str, list[tuple[Target, ...]]] = {}

@@ -81,7 +81,7 @@ _OFFERED = ("cfg_scale", "steps", "scheduler", "lora_weight", "control_weight")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Around:
+class ScaffoldContext:
     """Where a workflow lies, and what there is for it: `path` of its file and `image` of its picture as the experiment
     is to name them, and the server's models where they are known.
     """
@@ -91,7 +91,7 @@ class Around:
     models: Sequence[Model] = ()
 
 
-def starter(workflow: Workflow, roles: Roles, schemas: NodeSchemas, around: Around) -> str:
+def starter(workflow: Workflow, roles: Roles, schemas: NodeSchemas, around: ScaffoldContext) -> str:
     """The YAML text of an experiment that sweeps the workflow over four seeds, and over denoise strength where it
     begins with a picture. Of several main models that fit the first is taken. All else that the workflow has set
     already stands there in comments, to be changed.
@@ -113,7 +113,7 @@ def main_models(workflow: Workflow, schemas: NodeSchemas, models: Sequence[Model
 
 
 class _Starter:
-    def __init__(self, workflow: Workflow, roles: Roles, schemas: NodeSchemas, around: Around) -> None:
+    def __init__(self, workflow: Workflow, roles: Roles, schemas: NodeSchemas, around: ScaffoldContext) -> None:
         self.workflow, self.graph, self.roles, self.schemas = workflow, workflow.graph, roles, schemas
         self.around = around
         self.mains = main_models(workflow, schemas, around.models)

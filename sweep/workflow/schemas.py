@@ -277,7 +277,7 @@ def _strings(value: Any) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(str(item) for item in value or ())
 
 
-def main(arguments: Sequence[str]) -> None:
+def _main(arguments: Sequence[str]) -> None:
     """Write the compact copy of an OpenAPI document's nodes: one node type a line, so that releases can be compared."""
     source, target = (Path(argument) for argument in arguments)
     schemas = dump(node_schemas(json.loads(source.read_text("utf-8"))))
@@ -287,4 +287,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    _main(sys.argv[1:])

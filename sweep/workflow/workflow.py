@@ -102,7 +102,7 @@ def node_fields(kind: str, values: Mapping[str, Any]) -> dict[str, Value]:
     fields: dict[str, Value] = {}
     for name, value in values.items():
         if name not in _ATTRIBUTES and not _says_nothing(name, value, schema.field(name) if schema else None):
-            fields[name] = references(value)
+            fields[name] = workflow_references(value)
     return fields
 
 
@@ -116,17 +116,17 @@ def _says_nothing(name: str, value: Any, field: FieldSchema | None) -> bool:
     return not field.takes_value or (value in ("", {}) and field.type not in _TEXTS and field.type != "object")
 
 
-def references(value: Any) -> Value:
+def workflow_references(value: Any) -> Value:
     """The value with models by name, type and base in place of a server's keys, at any depth."""
     if isinstance(value, list):
-        return [references(item) for item in value]
+        return [workflow_references(item) for item in value]
     if not isinstance(value, Mapping):
         return value  # type: ignore[no-any-return]  # a JSON scalar
     if _is_model(value):
         return ModelRef(value["name"], value["base"], value["type"])
     if {"model_name", "base_model"} <= value.keys():  # InvokeAI 3
         return ModelRef(str(value["model_name"]), str(value["base_model"]), str(value.get("model_type") or "main"))
-    return {str(name): references(item) for name, item in value.items()}
+    return {str(name): workflow_references(item) for name, item in value.items()}
 
 
 def _is_model(value: Mapping[str, Any]) -> bool:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from sweep.cli import app
 from sweep.sandbox.app import sandbox_server
-from sweep.sandbox.options import Faults, SandboxOptions
+from sweep.sandbox.options import FaultInjection, SandboxOptions
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -48,7 +48,7 @@ def sweep(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
 
     def invoke(*arguments: str | Path) -> Answer:
         capsys.readouterr()
-        code = app.run([str(argument) for argument in arguments])
+        code = app.run_cli([str(argument) for argument in arguments])
         said = capsys.readouterr()
         return Answer(code, said.out, said.err)
 
@@ -84,7 +84,7 @@ def _rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("a run")
     furnish(folder)
     results = folder / "results"
-    assert app.run(["run", str(folder / "small.yaml"), "--results", str(results), "--progress", "none"]) == 0
+    assert app.run_cli(["run", str(folder / "small.yaml"), "--results", str(results), "--progress", "none"]) == 0
     return results / "small"
 
 
@@ -132,7 +132,7 @@ def _sandbox(options: SandboxOptions) -> Iterator[str]:
 @pytest.fixture
 def hostile() -> Iterator[str]:
     """A sandbox at which every item fails."""
-    with _sandbox(SandboxOptions(faults=Faults(fail_rate=1.0))) as url:
+    with _sandbox(SandboxOptions(faults=FaultInjection(fail_rate=1.0))) as url:
         yield url
 
 

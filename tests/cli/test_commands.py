@@ -19,12 +19,12 @@ import pytest
 from typer import Context
 from typer.core import TyperCommand as Command
 
-from sweep.cli.commands import ALL
+from sweep.cli.commands import COMMANDS
 from sweep.cli.options import known
 from sweep.record.lock import FolderLock
 from tests.cli.conftest import SMALL, Answer, Sweep, furnish, write
 
-NAMES = [command.__name__ for command in ALL]
+NAMES = list(COMMANDS)
 
 
 def records(text: str) -> list[dict[str, str]]:

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from sweep.cli.console import bytes_text, clock_text, filled, seconds_text
-from sweep.cli.progress import count_text, progress, sentence, server_text
+from sweep.cli.console import bytes_text, clock_text, fill_lines, seconds_text
+from sweep.cli.progress import count_text, describe_event, progress, server_text
 from sweep.engine import events
 from sweep.engine.events import Tally
 
@@ -60,10 +60,10 @@ def test_what_runs_and_what_left() -> None:
 
 
 def test_sentences() -> None:
-    assert sentence(STARTED) == "night  132 points · 12 done before · 1 failed before"
-    assert sentence(failed()) == "  failed  denoise_strength 0.4 · variation oil: ValueError: sizes differ"
-    assert len(sentence(failed("word " * 100))) < 120
-    assert sentence(completed("k")) == ""
+    assert describe_event(STARTED) == "night  132 points · 12 done before · 1 failed before"
+    assert describe_event(failed()) == "  failed  denoise_strength 0.4 · variation oil: ValueError: sizes differ"
+    assert len(describe_event(failed("word " * 100))) < 120
+    assert describe_event(completed("k")) == ""
 
 
 @pytest.mark.parametrize("style", ["plain", "rich"])
@@ -124,5 +124,5 @@ def test_clocks_and_sizes() -> None:
 def test_a_per_cent_sign_stays_with_its_number() -> None:
     for width in range(12, 40):
         assert not any(
-            line.startswith("%") for line in filled("explains 94 % of the variance and 3 % of it", width=width)
+            line.startswith("%") for line in fill_lines("explains 94 % of the variance and 3 % of it", width=width)
         )

@@ -13,9 +13,9 @@ import pytest
 
 from sweep.engine.run import Runner, run
 from sweep.engine.shutdown import Stop
-from sweep.engine.startup import prepared
+from sweep.engine.startup import prepare
 from sweep.record.files import no_checkpoint
-from sweep.record.results import Results
+from sweep.record.results import RecordedResults
 from sweep.sandbox.app import Sandbox
 from sweep.servers.connect import ConnectOptions, connect
 from sweep.servers.invokeai.http import Timings
@@ -63,7 +63,7 @@ async def test_a_fused_variation_takes_one_request_and_its_share_of_another(benc
 async def test_every_picture_is_sent_once_and_kept_as_it_was_sent(bench: Bench, sandbox: Sandbox) -> None:
     experiment = await bench.experiment()
     summary = await bench.run(experiment, sandbox.url)
-    table = await anyio.to_thread.run_sync(lambda: Results.open(summary.folder).table())
+    table = await anyio.to_thread.run_sync(lambda: RecordedResults.open(summary.folder).table())
     sizes = await anyio.to_thread.run_sync(_sizes, summary.folder, list(table["image_path"]))
     sent = [len(await sandbox.pictures.content(name)) for name in table["image_name"]]
     assert sandbox.requests[FETCHED] == len(table) == 6
@@ -91,7 +91,7 @@ async def test_many_variations_at_once_share_their_commits(bench: Bench, sandbox
     options = replace(AT_ONCE, concurrency=POINTS)
     async with sandbox_with(workers=4) as server:
         clients = [connect(server.url)]
-        async with prepared(experiment, clients, bench.root / "results", options, lambda _: None) as preparation:
+        async with prepare(experiment, clients, bench.root / "results", options, lambda _: None) as preparation:
             before = preparation.journal.commits
             await Runner(preparation, options, lambda _: None, Stop(), no_checkpoint).run()
             commits = preparation.journal.commits - before

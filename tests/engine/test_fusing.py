@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.engine import events
-from sweep.engine.limits import LONGEST, MOST, SECOND, SHARE, FusionSize
+from sweep.engine.limits import LONGEST_BACKOFF, MOST_FUSED, SECOND, SHARE, FusionSize
 from sweep.sandbox.app import Sandbox
-from sweep.sandbox.options import Faults
+from sweep.sandbox.options import FaultInjection
 from tests.engine.conftest import AT_ONCE, Bench, chunks
 
 FOUR = replace(AT_ONCE, fuse=4)
@@ -42,14 +42,14 @@ def test_two_items_tell_all() -> None:
     assert (size.size, size.learning) == (SECOND, True)
     size.observe(SECOND, 0.45 + SECOND * 0.065)
     assert not size.learning
-    assert size.size == int(LONGEST / (0.45 / SECOND + 0.065))  # 56: all that ten seconds hold
+    assert size.size == int(LONGEST_BACKOFF / (0.45 / SECOND + 0.065))  # 56: all that ten seconds hold
 
 
 def test_where_events_tell_the_fixed_time_one_item_tells_all() -> None:
     size = FusionSize()
     size.observe(1, 0.45 + 0.065, 0.45)
-    assert (size.size, size.learning) == (MOST, False)
-    size.observe(MOST, 0.45 + MOST, 0.45)  # slower ones come
+    assert (size.size, size.learning) == (MOST_FUSED, False)
+    size.observe(MOST_FUSED, 0.45 + MOST_FUSED, 0.45)  # slower ones come
     assert size.size == 9
 
 
@@ -66,8 +66,8 @@ def test_what_events_tell_is_kept_within_the_same_bounds(fixed: float, each: flo
     size = FusionSize()
     for seconds in (loading, 0.0, 0.0, 0.0):
         size.observe(size.size, fixed + each * size.size + seconds, fixed)
-    assert 1 <= size.size <= MOST
-    assert size.size == 1 or fixed + each * size.size <= LONGEST * (1 + 1e-9)
+    assert 1 <= size.size <= MOST_FUSED
+    assert size.size == 1 or fixed + each * size.size <= LONGEST_BACKOFF * (1 + 1e-9)
     assert size.size == 1 or fixed * (1 + 1e-6) > SHARE * each * (size.size - 1)
 
 
@@ -93,7 +93,7 @@ def test_pictures_that_become_slower_make_items_smaller() -> None:
     before = size.size
     for _ in range(3):
         size.observe(size.size, 0.5 + 0.5 * size.size)
-    assert 0.5 + 0.5 * size.size <= LONGEST
+    assert 0.5 + 0.5 * size.size <= LONGEST_BACKOFF
     assert size.size < before
 
 
@@ -104,8 +104,8 @@ def test_no_fixed_cost_no_fusion() -> None:
 @given(st.floats(0, 20), st.floats(0.001, 20))
 def test_an_item_is_never_longer_than_it_may_be_nor_larger(fixed: float, each: float) -> None:
     size = learnt(fixed, each).size
-    assert 1 <= size <= MOST
-    assert size == 1 or fixed + each * size <= LONGEST * (1 + 1e-9)
+    assert 1 <= size <= MOST_FUSED
+    assert size == 1 or fixed + each * size <= LONGEST_BACKOFF * (1 + 1e-9)
 
 
 def test_a_size_a_person_chose_stays() -> None:
@@ -193,7 +193,7 @@ async def test_fused_and_single_give_the_same_pictures(bench: Bench, sandbox: Sa
 
 async def test_a_branch_that_fails_costs_its_neighbours_nothing(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
     """A value the server fails at only when it runs: the culprit is a failed row, the others are completed."""
-    async with sandbox_with(faults=Faults(fail_rate=0.4)) as flaky:
+    async with sandbox_with(faults=FaultInjection(fail_rate=0.4)) as flaky:
         many = await bench.experiment(axes__seed={"start": 1, "count": 9})  # so many that some fail and some do not
         summary = await bench.run(many, flaky.url, options=replace(FOUR, attempts=1, alike=100))
     rows = await anyio.to_thread.run_sync(table, summary.folder)
@@ -214,11 +214,15 @@ async def test_a_fused_item_of_a_run_broken_off_is_adopted(bench: Bench, sandbox
 
 @pytest.mark.parametrize(
     "faults",
-    [Faults(lost_answer=0.4, only="enqueue"), Faults(truncated=0.4, only="/full"), Faults(missing_event=0.4)],
+    [
+        FaultInjection(lost_answer=0.4, only="enqueue"),
+        FaultInjection(truncated=0.4, only="/full"),
+        FaultInjection(missing_event=0.4),
+    ],
     ids=["lost-answer", "truncated", "missing-event"],
 )
 async def test_faults_cost_no_picture_twice_when_fused(
-    bench: Bench, sandbox_with: Callable[..., Any], faults: Faults
+    bench: Bench, sandbox_with: Callable[..., Any], faults: FaultInjection
 ) -> None:
     async with sandbox_with(faults=faults) as flaky:
         summary = await bench.run(await bench.experiment(), flaky.url, options=replace(FOUR, attempts=30))

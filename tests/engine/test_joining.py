@@ -13,7 +13,7 @@ import pytest
 from sweep.engine import events
 from sweep.engine.shutdown import Stop
 from sweep.sandbox.app import Sandbox
-from sweep.sandbox.options import Faults
+from sweep.sandbox.options import FaultInjection
 from tests.engine.conftest import AT_ONCE, Bench
 from tests.live.harness import free_port
 
@@ -45,7 +45,7 @@ async def test_a_server_that_refuses_us_for_a_while_is_asked_again(
 
         def watch(event: events.Event) -> None:
             if isinstance(event, events.RunStarted):
-                moody.faults = Faults(error_401=1.0, only="enqueue_batch", most=1)
+                moody.faults = FaultInjection(error_401=1.0, only="enqueue_batch", most=1)
 
         bench.watch(watch)
         experiment = await bench.experiment(axes__seed={"start": 1, "count": 10})
@@ -102,7 +102,7 @@ async def test_a_stop_does_not_wait_for_a_server_asked_about_old_items(
 
         def hang(event: events.Event) -> None:
             if isinstance(event, events.RunStarted):
-                server.faults = Faults(slow=1.0, slow_seconds=600)
+                server.faults = FaultInjection(slow=1.0, slow_seconds=600)
                 stop.request(stage)
 
         bench.watch(hang)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sweep.engine.run import run
 from sweep.experiment.experiment import Experiment
-from sweep.record.results import Results
+from sweep.record.results import RecordedResults
 from sweep.sandbox.app import Sandbox, SandboxOptions, sandbox_server
 from tests.engine.conftest import AT_ONCE
 
@@ -53,7 +53,7 @@ async def _rendered(sandbox: Sandbox, folder: Path, definition: dict[str, Any]) 
     assert (summary.completed, summary.failed) == (len(experiment.grid), 0)
 
     def graphs() -> list[dict[str, Any]]:
-        rows = Results.open(summary.folder).rows()
+        rows = RecordedResults.open(summary.folder).rows()
         chunks = [Image.open(summary.folder / str(row["image_path"])).text["invokeai_graph"] for row in rows]  # type: ignore[attr-defined]
         return [json.loads(chunk)["nodes"] for chunk in chunks]
 

@@ -14,7 +14,7 @@ from PIL import Image
 from sweep.engine.run import render
 from sweep.errors import DefinitionError, ServerError, VariationError
 from sweep.sandbox.app import SandboxOptions, sandbox_server
-from sweep.sandbox.options import Faults
+from sweep.sandbox.options import FaultInjection
 
 PORTABLE = Path(__file__).parent.parent / "workflow" / "portable"
 INPUTS = {"prompt": "a cup", "steps": 2, "width": 64, "height": 64}
@@ -44,10 +44,10 @@ async def test_portable_documents_run_verbatim_on_servers_of_every_age(
 
 
 async def test_a_picture_that_cannot_be_rendered_is_an_error_and_the_next_call_tries_again(tmp_path: Path) -> None:
-    async with sandbox_server(SandboxOptions(faults=Faults(fail_rate=1.0))) as sandbox:
+    async with sandbox_server(SandboxOptions(faults=FaultInjection(fail_rate=1.0))) as sandbox:
         with pytest.raises(VariationError):
             await render("txt2img", INPUTS, server=sandbox.url, results=tmp_path)
-        sandbox.faults = Faults()
+        sandbox.faults = FaultInjection()
         (picture,) = await render("txt2img", INPUTS, server=sandbox.url, results=tmp_path)
     assert picture.parent.parent == tmp_path / "once"
 

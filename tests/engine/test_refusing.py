@@ -15,17 +15,17 @@ from sweep.engine.limits import Backoff, Limit
 from sweep.engine.server_pool import MOST_REFUSALS, Member, Pool
 from sweep.errors import OverloadedError
 from sweep.sandbox.app import Sandbox
-from sweep.sandbox.options import Faults
+from sweep.sandbox.options import FaultInjection
 from sweep.servers.base import ServerInfo
 from sweep.servers.connect import connect
 from tests.engine.conftest import AT_ONCE, Bench
 
-REFUSES = Faults(error_503=1.0, only="enqueue_batch", retry_after=0)
-REFUSES_429 = Faults(error_429=1.0, only="enqueue_batch", retry_after=0)
+REFUSES = FaultInjection(error_503=1.0, only="enqueue_batch", retry_after=0)
+REFUSES_429 = FaultInjection(error_429=1.0, only="enqueue_batch", retry_after=0)
 IMPATIENT = replace(AT_ONCE, patience=0.5)
 
 
-def refuse_once_begun(bench: Bench, server: Sandbox, faults: Faults = REFUSES) -> None:
+def refuse_once_begun(bench: Bench, server: Sandbox, faults: FaultInjection = REFUSES) -> None:
     """So that it lets the run begin."""
     bench.watch(lambda e: setattr(server, "faults", faults) if isinstance(e, events.RunStarted) else None)
 
@@ -36,7 +36,7 @@ def changes(bench: Bench) -> list[str]:
 
 @pytest.mark.parametrize("faults", [REFUSES, REFUSES_429], ids=["503", "429"])
 async def test_a_run_ends_whose_only_server_refuses_everything(
-    bench: Bench, sandbox_with: Callable[..., Any], faults: Faults
+    bench: Bench, sandbox_with: Callable[..., Any], faults: FaultInjection
 ) -> None:
     async with sandbox_with() as server:
         refuse_once_begun(bench, server, faults)
@@ -44,7 +44,7 @@ async def test_a_run_ends_whose_only_server_refuses_everything(
         assert (summary.exit_code, summary.ending, summary.rendered) == (3, "no-server", 0)
         assert re.search(r"has refused \d+ submissions in a row: .* is overloaded \((503|429)", summary.reason)
         assert changes(bench).count("left") >= 2, "it is asked again, and leaves again"
-        server.faults = Faults()
+        server.faults = FaultInjection()
         bench.watch(lambda _: None)
         again = await bench.run(await bench.experiment(), server.url)
         assert (again.exit_code, again.completed) == (0, 6)
@@ -87,7 +87,7 @@ async def test_a_picture_is_waited_for_where_the_server_is_overloaded(
     bench: Bench, sandbox_with: Callable[..., Any]
 ) -> None:
     """It was paid for: 503 to a download is no reason to render it again."""
-    async with sandbox_with(faults=Faults(error_503=1.0, only="/full", most=60, retry_after=0)) as server:
+    async with sandbox_with(faults=FaultInjection(error_503=1.0, only="/full", most=60, retry_after=0)) as server:
         summary = await bench.run(await bench.experiment(), server.url)
         assert (summary.completed, summary.failed) == (6, 0)
         assert set(server.renders.values()) == {1}

@@ -19,9 +19,9 @@ from sweep.engine import events
 from sweep.engine.options import FailureLimit
 from sweep.engine.shutdown import Stop
 from sweep.errors import PlanError, ServerUnreachableError, StoppedError
-from sweep.record.results import Results
+from sweep.record.results import RecordedResults
 from sweep.sandbox.app import Sandbox
-from sweep.sandbox.options import Faults
+from sweep.sandbox.options import FaultInjection
 from tests.engine.conftest import AT_ONCE, Bench, chunks
 
 pytestmark = pytest.mark.usefixtures("loop_may_not_block")
@@ -59,7 +59,7 @@ async def test_the_command_on_record_can_be_typed_again(bench: Bench, sandbox: S
     typed = ("sweep", "run", "my cups.yaml", "--set", "axes.seed={start: 1, count: 2}")
     options = replace(AT_ONCE, command=typed)
     summary = await bench.run(await bench.experiment(), sandbox.url, options=options)
-    runs = await anyio.to_thread.run_sync(lambda: Results.open(summary.folder).runs())
+    runs = await anyio.to_thread.run_sync(lambda: RecordedResults.open(summary.folder).runs())
     assert shlex.split(runs[-1].facts.command) == list(typed)
 
 
@@ -85,7 +85,7 @@ async def test_an_edited_experiment_renders_only_its_new_points(bench: Bench, sa
 
 async def test_points_that_fail_are_rows_and_may_be_tried_again(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
     many = await bench.experiment(axes__seed={"start": 1, "count": 9})  # so many that some fail and some do not
-    async with sandbox_with(faults=Faults(fail_rate=0.5)) as flaky:
+    async with sandbox_with(faults=FaultInjection(fail_rate=0.5)) as flaky:
         summary = await bench.run(many, flaky.url, options=replace(AT_ONCE, attempts=1, alike=100))
     assert summary.exit_code == 1
     assert 0 < summary.failed < 27
@@ -102,18 +102,18 @@ async def test_points_that_fail_are_rows_and_may_be_tried_again(bench: Bench, sa
 @pytest.mark.parametrize(
     "faults",
     [
-        Faults(lost_answer=0.5, only="enqueue_batch"),
-        Faults(error_500=0.3, only="/full", most=4),
-        Faults(truncated=0.5, only="/full", most=4),
-        Faults(reset=0.3, only="enqueue_batch"),
-        Faults(error_503=0.4, only="enqueue_batch", retry_after=0),
-        Faults(missing_event=0.3),
-        Faults(doubled_event=0.5),
+        FaultInjection(lost_answer=0.5, only="enqueue_batch"),
+        FaultInjection(error_500=0.3, only="/full", most=4),
+        FaultInjection(truncated=0.5, only="/full", most=4),
+        FaultInjection(reset=0.3, only="enqueue_batch"),
+        FaultInjection(error_503=0.4, only="enqueue_batch", retry_after=0),
+        FaultInjection(missing_event=0.3),
+        FaultInjection(doubled_event=0.5),
     ],
     ids=["lost-answer", "500", "truncated", "reset", "503", "missing-event", "doubled-event"],
 )
 async def test_faults_of_the_way_cost_no_picture_twice(
-    bench: Bench, sandbox_with: Callable[..., Any], faults: Faults
+    bench: Bench, sandbox_with: Callable[..., Any], faults: FaultInjection
 ) -> None:
     async with sandbox_with(faults=faults) as flaky:
         summary = await bench.run(await bench.experiment(), flaky.url, options=replace(AT_ONCE, attempts=20))
@@ -188,7 +188,7 @@ async def test_a_run_broken_off_is_taken_up_where_the_server_is(bench: Bench, sa
 
 async def test_failures_that_are_alike_end_the_run(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
     experiment = await bench.experiment(axes__seed={"start": 1, "count": 30})
-    async with sandbox_with(faults=Faults(fail_rate=1.0)) as broken:
+    async with sandbox_with(faults=FaultInjection(fail_rate=1.0)) as broken:
         summary = await bench.run(experiment, broken.url, options=replace(AT_ONCE, alike=5))
     assert (summary.ending, summary.exit_code) == ("stopped-by-failures", 1)
     assert 5 <= summary.failed < 10
@@ -196,7 +196,7 @@ async def test_failures_that_are_alike_end_the_run(bench: Bench, sandbox_with: C
 
 
 async def test_a_limit_of_failures_ends_the_run(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
-    async with sandbox_with(faults=Faults(fail_rate=1.0)) as broken:
+    async with sandbox_with(faults=FaultInjection(fail_rate=1.0)) as broken:
         options = replace(AT_ONCE, failures=FailureLimit(count=2))
         summary = await bench.run(await bench.experiment(), broken.url, options=options)
     assert summary.ending == "stopped-by-failures"
@@ -217,7 +217,7 @@ async def test_a_value_the_field_does_not_take_is_told_before_anything_is_sent(b
 
 async def test_a_run_stopped_before_it_began_leaves_no_folder(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
     folder, stop = anyio.Path(bench.root / "results" / "small"), Stop()
-    async with sandbox_with(faults=Faults(slow=1.0, slow_seconds=600)) as server:
+    async with sandbox_with(faults=FaultInjection(slow=1.0, slow_seconds=600)) as server:
 
         async def interrupt() -> None:
             while not await (folder / "journal.sqlite").exists():  # noqa: ASYNC110

@@ -13,8 +13,8 @@ from sweep.engine import events
 from sweep.engine.options import RunOptions
 from sweep.engine.shutdown import Stop
 from sweep.sandbox.app import Sandbox
-from sweep.sandbox.options import Faults
-from sweep.sandbox.queue import Item
+from sweep.sandbox.options import FaultInjection
+from sweep.sandbox.queue import QueueItem
 from tests.engine.conftest import AT_ONCE, Bench
 
 IDLE_ONLY = replace(AT_ONCE, idle_only=True)
@@ -64,7 +64,7 @@ async def test_a_run_ends_though_one_of_its_servers_asked_for_an_hour(
 ) -> None:
     """Retry-After holds the server that sent it, not the end of the run."""
     async with sandbox_with() as tired, sandbox_with(latency=0.05) as free:
-        faults = Faults(error_503=1.0, only="enqueue_batch", retry_after=3600)
+        faults = FaultInjection(error_503=1.0, only="enqueue_batch", retry_after=3600)
         bench.watch(lambda e: setattr(tired, "faults", faults) if isinstance(e, events.RunStarted) else None)
         summary = await bench.run(await bench.experiment(), tired.url, free.url)
         assert (summary.exit_code, summary.completed) == (0, 6)
@@ -76,11 +76,11 @@ async def test_a_stop_does_not_wait_for_a_server_that_asked_for_an_hour(
 ) -> None:
     stop = Stop()
     async with sandbox_with() as tired:
-        tired.faults = Faults()
+        tired.faults = FaultInjection()
 
         def watch(event: events.Event) -> None:
             if isinstance(event, events.RunStarted):
-                tired.faults = Faults(error_503=1.0, only="enqueue_batch", retry_after=3600)
+                tired.faults = FaultInjection(error_503=1.0, only="enqueue_batch", retry_after=3600)
             if isinstance(event, events.Submitted):
                 stop.request(1)
 
@@ -96,7 +96,7 @@ async def test_a_request_on_its_way_leaves_no_item_behind(bench: Bench, sandbox_
 
         def watch(event: events.Event) -> None:
             if isinstance(event, events.RunStarted):
-                server.faults = Faults(slow=1.0, slow_seconds=0.25, only="enqueue_batch")
+                server.faults = FaultInjection(slow=1.0, slow_seconds=0.25, only="enqueue_batch")
             if isinstance(event, events.Submitted):
                 stop.request(2)
 
@@ -111,7 +111,7 @@ async def test_what_was_done_when_it_was_cancelled_is_not_rendered_again(
 ) -> None:
     """Stage 2 after the server is done and before the picture is here: the next run fetches it."""
     stop = Stop()
-    async with sandbox_with(faults=Faults(slow=1.0, slow_seconds=0.5, only="/full")) as server:
+    async with sandbox_with(faults=FaultInjection(slow=1.0, slow_seconds=0.5, only="/full")) as server:
 
         async def soon() -> None:
             while not any(i.status == "completed" for i in server.queue.items.values()):  # noqa: ASYNC110
@@ -122,14 +122,14 @@ async def test_what_was_done_when_it_was_cancelled_is_not_rendered_again(
             group.start_soon(soon)
             await bench.run(await bench.experiment(), server.url, stop=stop)
         done = {_key(item) for item in server.queue.items.values() if item.status == "completed"}
-        server.faults = Faults()
+        server.faults = FaultInjection()
         summary = await bench.run(await bench.experiment(), server.url)
         assert summary.completed == 6
         assert done
         assert {server.renders[key] for key in done} == {1}  # another may have been cut short while it was rendered
 
 
-def _key(item: Item) -> str:
+def _key(item: QueueItem) -> str:
     return next(str(node["sweep_key"]) for node in item.graph.nodes.values() if "sweep_key" in node)
 
 
@@ -137,7 +137,7 @@ async def test_a_picture_is_waited_for_rather_than_rendered_again(
     bench: Bench, sandbox_with: Callable[..., Any]
 ) -> None:
     """The download breaks again and again: the server leaves and comes back, the picture is fetched in the end."""
-    async with sandbox_with(faults=Faults(reset=1.0, only="/full", most=30)) as server:
+    async with sandbox_with(faults=FaultInjection(reset=1.0, only="/full", most=30)) as server:
         summary = await bench.run(await bench.experiment(), server.url, options=RunOptions(backoff=AT_ONCE.backoff))
         assert (summary.completed, summary.failed) == (6, 0)
         assert set(server.renders.values()) == {1}

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import anyio
 
-from sweep.engine.limits import Places
-from sweep.engine.shutdown import REQUEST, Stop, ask, clear, signals, watch_requests
+from sweep.engine.limits import RunSlots
+from sweep.engine.shutdown import REQUEST, Stop, ask, clear_stop_requests, signals, watch_requests
 
 THRICE = """
 import os, signal, anyio
@@ -89,7 +89,7 @@ async def test_another_terminal_asks_through_the_folder(tmp_path: Path) -> None:
         await stop.reached(1)
         await anyio.to_thread.run_sync(ask, tmp_path, 2)
         await stop.reached(2)
-    await anyio.to_thread.run_sync(clear, tmp_path)
+    await anyio.to_thread.run_sync(clear_stop_requests, tmp_path)
     assert not await anyio.Path(tmp_path / REQUEST).exists()
 
 
@@ -102,7 +102,7 @@ async def test_a_torn_request_is_none(tmp_path: Path) -> None:
 
 
 async def test_the_slot_goes_back_before_the_place() -> None:
-    places, slots = Places(2), anyio.CapacityLimiter(1)
+    places, slots = RunSlots(2), anyio.CapacityLimiter(1)
     first = await places.enter(slots)
     first.give_slot_back()
     first.give_slot_back()

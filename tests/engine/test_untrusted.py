@@ -17,7 +17,7 @@ from anyio.abc import TaskStatus
 
 from sweep.engine import events
 from sweep.errors import SweepError
-from sweep.sandbox.options import BadImage, Faults
+from sweep.sandbox.options import BadImage, FaultInjection
 from tests.engine.conftest import AT_ONCE, Bench
 
 
@@ -32,7 +32,7 @@ def files(root: Path) -> set[Path]:
 
 async def test_hostile_names_are_data_only(bench: Bench, sandbox_with: Callable[..., Any], tmp_path: Path) -> None:
     before = await anyio.to_thread.run_sync(files, tmp_path)
-    async with sandbox_with(faults=Faults(bad_image=1.0, bad_images=("hostile-name",))) as hostile:
+    async with sandbox_with(faults=FaultInjection(bad_image=1.0, bad_images=("hostile-name",))) as hostile:
         summary = await bench.run(await bench.experiment(), hostile.url)
     assert summary.completed + summary.failed == 6  # names that a URL cannot hold in safety are not asked for
     assert summary.completed
@@ -47,7 +47,7 @@ async def test_hostile_names_are_data_only(bench: Bench, sandbox_with: Callable[
 async def test_what_is_no_picture_is_a_row_that_says_so(
     bench: Bench, sandbox_with: Callable[..., Any], bad: BadImage
 ) -> None:
-    async with sandbox_with(faults=Faults(bad_image=1.0, bad_images=(bad,))) as broken:
+    async with sandbox_with(faults=FaultInjection(bad_image=1.0, bad_images=(bad,))) as broken:
         experiment = await bench.experiment(axes__denoise_strength=[0.5])
         summary = await bench.run(experiment, broken.url, options=replace(AT_ONCE, attempts=2))
     rows = await anyio.to_thread.run_sync(table, summary.folder)
@@ -60,7 +60,7 @@ async def test_what_is_no_picture_is_a_row_that_says_so(
 @pytest.mark.full
 async def test_faults_of_every_class_together(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
     """One answer in twenty is replaced: every good point completes, every bad one says what it met."""
-    faults = Faults(
+    faults = FaultInjection(
         fail_rate=0.05,
         error_500=0.05,
         error_503=0.05,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
-from sweep.engine.work_queue import Job, Work
+from sweep.engine.work_queue import Job, WorkQueue
 from sweep.experiment.experiment import Variation
 from sweep.plan.plan import Instance
 from sweep.record.base import Intent
@@ -25,8 +25,8 @@ def job(number: int, *, avoid: str | None = None, home: str | None = None) -> Jo
     return Job(instances=(instance(number),), avoid=frozenset([avoid] if avoid else []), intents=intents)
 
 
-def work(count: int, alive: frozenset[str] = frozenset([A, B])) -> Work:
-    return Work([(instance(number) for number in range(count))], alive=lambda: alive)
+def work(count: int, alive: frozenset[str] = frozenset([A, B])) -> WorkQueue:
+    return WorkQueue([(instance(number) for number in range(count))], alive=lambda: alive)
 
 
 async def test_points_are_made_only_when_asked_for() -> None:
@@ -37,7 +37,7 @@ async def test_points_are_made_only_when_asked_for() -> None:
             made.append(number)
             yield instance(number)
 
-    source = Work([fresh()], alive=lambda: frozenset([A]))
+    source = WorkQueue([fresh()], alive=lambda: frozenset([A]))
     first = await source.take(A)
     several = await source.take(A, most=3)
     assert first is not None
@@ -97,7 +97,7 @@ async def test_an_open_item_is_asked_at_its_own_server_while_that_lives(
 
 async def test_a_server_that_left_gets_nothing_until_it_is_back() -> None:
     alive = {B}
-    source = Work([iter([instance(1)])], alive=lambda: frozenset(alive))
+    source = WorkQueue([iter([instance(1)])], alive=lambda: frozenset(alive))
     with anyio.move_on_after(0.01) as waited:
         await source.take(A)
     assert waited.cancelled_caught
@@ -121,7 +121,7 @@ async def test_stopped_work_hands_out_only_what_a_living_server_has() -> None:
 
 async def test_a_job_waits_out_its_delay() -> None:
     now = 100.0
-    source = Work([], alive=lambda: frozenset([A]), clock=lambda: now)
+    source = WorkQueue([], alive=lambda: frozenset([A]), clock=lambda: now)
     source.put(job(1), delay=0.02)
     with anyio.move_on_after(0.01) as waited:
         await source.take(A)
@@ -140,6 +140,6 @@ def test_a_job_splits_into_jobs_of_one() -> None:
 
 async def test_each_server_keeps_to_a_lane_and_helps_out_when_its_own_is_done() -> None:
     lanes = [iter([instance(n) for n in range(10, 12)]), iter([instance(n) for n in range(20, 24)])]
-    source = Work(lanes, alive=lambda: frozenset([A, B]))
+    source = WorkQueue(lanes, alive=lambda: frozenset([A, B]))
     taken = [await source.take(url) for url in (A, B, A, B, A, B)]
     assert [job.keys[0] for job in taken if job] == ["k10", "k20", "k11", "k21", "k22", "k23"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import ExperimentError
-from sweep.experiment.document import MAX_BYTES, read_text
+from sweep.experiment.document import MAX_DOCUMENT_BYTES, read_text
 from sweep.experiment.experiment import Experiment
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -72,7 +72,7 @@ def said(raw: bytes | str, tmp_path: Path) -> str:
             '{"nodes": {}, "edges": []}',
             "x.yaml is a workflow, not an experiment. sweep init x.yaml writes an experiment for it.",
         ),
-        (b"#" * (MAX_BYTES + 1), "x.yaml is larger than 2 MB; that is no experiment."),
+        (b"#" * (MAX_DOCUMENT_BYTES + 1), "x.yaml is larger than 2 MB; that is no experiment."),
         (
             "<<: {a: 1}\nworkflow: txt2img",
             "x.yaml: 1 problem 1:1  merge keys (<<) are no part of YAML 1.2; include: lays a file over a base file.",

@@ -20,7 +20,7 @@ from typing import Any
 
 from PIL import Image
 
-from sweep.record.results import Results
+from sweep.record.results import RecordedResults
 from tests.live.harness import free_port
 
 DEFINITION: Mapping[str, Any] = {
@@ -210,8 +210,8 @@ class Bench:
         return code, output.read_text(encoding="utf-8")
 
     @property
-    def results(self) -> Results:
-        return Results.open(self.folder / "results" / self.definition["name"])
+    def results(self) -> RecordedResults:
+        return RecordedResults.open(self.folder / "results" / self.definition["name"])
 
     def statuses(self) -> Counter[str]:
         return Counter(str(row["status"]) for row in self.results.rows())

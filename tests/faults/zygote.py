@@ -27,11 +27,11 @@ from sweep.errors import SweepError
 from sweep.experiment.experiment import Experiment
 from sweep.record.files import Checkpoint
 from sweep.record.lock import FolderLock
-from sweep.record.results import Results
+from sweep.record.results import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.verify import damaged_keys
-from sweep.sandbox.app import serve
-from sweep.sandbox.options import Faults, SandboxOptions
+from sweep.sandbox.app import serve_sandbox
+from sweep.sandbox.options import FaultInjection, SandboxOptions
 from sweep.servers.connect import ConnectOptions, connect
 from sweep.servers.invokeai.http import Timings
 
@@ -94,7 +94,7 @@ def repair(order: dict[str, Any], tell: Any) -> int:
     async def main() -> None:
         checkpoint = deadly(order["point"], order["nth"])
         async with FolderLock(folder), await SqliteJournal.open(folder, create=False, checkpoint=checkpoint) as journal:
-            await journal.forget(damaged_keys(Results.open(folder).verify()))
+            await journal.forget(damaged_keys(RecordedResults.open(folder).verify()))
 
     anyio.run(main)
     return 0
@@ -103,16 +103,16 @@ def repair(order: dict[str, Any], tell: Any) -> int:
 def sandbox(order: dict[str, Any], tell: Any) -> int:
     """Serve until killed."""
     options = dict(order["options"])
-    options["faults"] = Faults(**options.get("faults", {}))
+    options["faults"] = FaultInjection(**options.get("faults", {}))
     if options.get("root"):
         options["root"] = Path(options["root"])
-    anyio.run(serve, SandboxOptions(**options), tell)
+    anyio.run(serve_sandbox, SandboxOptions(**options), tell)
     return 0
 
 
 def cli(order: dict[str, Any], tell: Any) -> int:
     """The command line, as a person's shell runs it."""
-    from sweep.cli.app import run as command
+    from sweep.cli.app import run_cli as command
 
     os.environ.update(order.get("environment", {}))
     os.chdir(order["root"])

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from sweep.servers.base import Ended, Server, Submission
+from sweep.servers.base import ItemEnded, Server, Submission
 from sweep.workflow.graph import Address, Graph, Json, ModelRef, Ref
 
 LIMIT = 10_000_000
@@ -35,7 +35,7 @@ async def rendered(
     ticket = await server.submit(submission)
     async with aclosing(server.hear(ticket)) as events:  # type: ignore[type-var]
         async for event in events:
-            if isinstance(event, Ended):
+            if isinstance(event, ItemEnded):
                 assert event.status == "completed", event.error
                 content = await server.fetch(event.images[0], LIMIT)
     with Image.open(io.BytesIO(content)) as picture:

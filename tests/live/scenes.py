@@ -13,7 +13,7 @@ from PIL import Image
 from sweep.servers.base import Server, ServerInfo
 from sweep.servers.connect import ConnectOptions, connect
 from sweep.servers.invokeai.http import Timings
-from sweep.testing.servers import Scene, Subject
+from sweep.testing.servers import RenderScene, Subject
 from sweep.workflow.graph import Address, Edge, Graph, ImageRef, ModelRef, Node
 
 SIDE = 64
@@ -99,8 +99,8 @@ async def subject(url: str, folder: Path) -> AsyncIterator[Subject]:
         found = next(m for m in await server.models() if m.type == "main" and m.base == "sd-1")
         model = ModelRef(found.name, found.base)
 
-        def scene(graph: Graph, outputs: tuple[str, ...] = (OUT,)) -> Scene:
-            return Scene(graph=graph, outputs=outputs, images={sha256: file})
+        def scene(graph: Graph, outputs: tuple[str, ...] = (OUT,)) -> RenderScene:
+            return RenderScene(graph=graph, outputs=outputs, images={sha256: file})
 
         several = txt2img(model, 5).adding(
             [Node("blur", "img_lerp", {"min": 10, "max": 200})], ["out.image → blur.image"]

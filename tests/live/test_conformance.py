@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sweep.testing.servers import CASES, Case
+from sweep.testing.servers import SERVER_CASES, ServerCase
 from tests.live.scenes import subject
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
-async def test_the_real_server_conforms(case: Case, live_server: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", SERVER_CASES, ids=lambda case: case.__name__)
+async def test_the_real_server_conforms(case: ServerCase, live_server: str, tmp_path: Path) -> None:
     async with subject(live_server, tmp_path) as under_test:
         await case(under_test)

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from sweep.errors import ItemLostError
-from sweep.servers.base import Ended, ItemEvent, Server, Started, Ticket
+from sweep.servers.base import ItemEnded, ItemEvent, ItemStarted, Server, Ticket
 from sweep.testing.servers import submission
 from tests.live.harness import LiveServer
 from tests.live.scenes import subject
@@ -18,7 +18,7 @@ async def _told(server: Server, ticket: Ticket, begun: asyncio.Event) -> list[It
     async with aclosing(server.hear(ticket)) as heard:  # type: ignore[type-var]
         async for event in heard:
             events.append(event)
-            if isinstance(event, Started):
+            if isinstance(event, ItemStarted):
                 begun.set()
     return events
 
@@ -35,9 +35,9 @@ async def test_a_kill_loses_the_running_item_alone(own_live_server: LiveServer, 
         await asyncio.to_thread(own_live_server.start)
         lost, rendered = [events[-1] for events in await asyncio.gather(*hearing)]
 
-        assert isinstance(lost, Ended)
+        assert isinstance(lost, ItemEnded)
         assert isinstance(lost.error, ItemLostError)
-        assert isinstance(rendered, Ended)
+        assert isinstance(rendered, ItemEnded)
         assert rendered.status == "completed"
         assert (await server.fetch(rendered.images[0], 10_000_000)).startswith(b"\x89PNG")
 
@@ -54,5 +54,5 @@ async def test_a_frozen_server_is_waited_for(own_live_server: LiveServer, tmp_pa
 
         end = (await hearing)[-1]
 
-        assert isinstance(end, Ended)
+        assert isinstance(end, ItemEnded)
         assert end.status == "completed"

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sweep.cli import app
-from sweep.record.results import Results
+from sweep.record.results import RecordedResults
 from tests.live.rendering import ask
 
 STUDY = Path(__file__).parents[2] / "experiments" / "denoise_study.yaml"
@@ -53,9 +53,9 @@ def made_with(path: Path) -> dict[str, Any]:
 def test_the_study_is_rendered_once_and_as_it_says(
     live_server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert app.run(command(live_server, tmp_path)) == 0
+    assert app.run_cli(command(live_server, tmp_path)) == 0
     folder = tmp_path / "denoise_study"
-    rows = list(Results.open(folder).rows())
+    rows = list(RecordedResults.open(folder).rows())
     assert [row["status"] for row in rows] == ["completed"] * 132
     for row in rows:
         told = made_with(folder / str(row["image_path"]))
@@ -65,7 +65,7 @@ def test_the_study_is_rendered_once_and_as_it_says(
     assert len({row["key"] for row in rows}) == 132
     before = queued(live_server)
     capsys.readouterr()
-    assert app.run(command(live_server, tmp_path)) == 0
+    assert app.run_cli(command(live_server, tmp_path)) == 0
     assert "132 of 132 done before; nothing to render." in capsys.readouterr().out
     assert queued(live_server) == before
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import ServerRefusedError
-from sweep.servers.base import Ended
+from sweep.servers.base import ItemEnded
 from sweep.servers.connect import ConnectOptions, connect
 from sweep.servers.invokeai.http import Credentials
-from sweep.testing.servers import Scene, submission
+from sweep.testing.servers import RenderScene, submission
 from sweep.workflow.graph import Graph, Node
 from tests.live.harness import Installation, LiveServer
 from tests.live.scenes import PATIENT
 
 PASSWORD = "Correct-Horse-7"
-BLANK = Scene(graph=Graph.of([Node("b", "blank_image", {"width": 64, "height": 64})]), outputs=("b",))
+BLANK = RenderScene(graph=Graph.of([Node("b", "blank_image", {"width": 64, "height": 64})]), outputs=("b",))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ async def test_email_and_password_open_a_server_with_users(multiuser: LiveServer
     async with aclosing(server.hear(ticket)) as events:  # type: ignore[type-var]
         told = [event async for event in events]
     end = told[-1]
-    assert isinstance(end, Ended)
+    assert isinstance(end, ItemEnded)
     data = await server.fetch(end.images[0], 10_000_000)
     await server.aclose()
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sweep.cli import app
-from sweep.record.results import Results
+from sweep.record.results import RecordedResults
 from sweep.sandbox.app import SandboxOptions, sandbox_server
 from tests.live.sandboxed import on_its_own_loop
 
@@ -43,8 +43,8 @@ def experiment(tmp_path: Path) -> Path:
 def table(experiment: Path, server: str, results: Path) -> pd.DataFrame:
     """The results table after a run there."""
     line = ["run", str(experiment), "--server", server, "--results", str(results), "--no-report"]
-    assert app.run(line) == 0
-    return Results.open(results / "five").table()
+    assert app.run_cli(line) == 0
+    return RecordedResults.open(results / "five").table()
 
 
 def test_same_keys_and_rows(experiment: Path, live_server: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from sweep.cli import app
-from sweep.record.results import Results
+from sweep.record.results import RecordedResults
 from tests.live.rendering import ask
 
 SMALL = {"model": "tiny-sd", "prompt": "a cup", "width": 64, "height": 64, "steps": 1}
@@ -22,8 +22,8 @@ def rendered(folder: Path, server: str, definition: dict[str, Any], *options: st
     file = folder / "where.yaml"
     file.write_text(json.dumps({"name": "where", **definition}), encoding="utf-8")
     line = ["run", str(file), "--server", server, "--results", str(folder / "results"), "--no-report", *options]
-    assert app.run(line) == 0
-    rows = list(Results.open(folder / "results" / "where").rows())
+    assert app.run_cli(line) == 0
+    rows = list(RecordedResults.open(folder / "results" / "where").rows())
     for row in rows:
         with Image.open(folder / "results" / "where" / str(row["image_path"])) as picture:
             row["nodes"] = json.loads(picture.text["invokeai_graph"])["nodes"]  # type: ignore[attr-defined]

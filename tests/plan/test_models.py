@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sweep.errors import PlanError
-from sweep.plan.models import Models
+from sweep.plan.models import ModelFinder
 from sweep.workflow.graph import ModelRef
 from sweep.workflow.schemas import Model
 
@@ -12,7 +12,7 @@ def model(name: str, base: str = "sd-1", kind: str = "main") -> Model:
     return Model(key=f"key-{name}-{base}", hash="blake3:0", name=name, base=base, type=kind)
 
 
-SEVERAL = Models.of(
+SEVERAL = ModelFinder.of(
     [
         model("dream"),
         model("dream", "sdxl"),
@@ -31,7 +31,7 @@ def sentence(written: object, *types: str, base: str | None = None) -> str:
 
 
 def test_the_only_main_model_needs_no_name() -> None:
-    assert Models.of([model("tiny"), model("glow", kind="lora")]).only_main() == ModelRef("tiny", "sd-1", "main")
+    assert ModelFinder.of([model("tiny"), model("glow", kind="lora")]).only_main() == ModelRef("tiny", "sd-1", "main")
 
 
 def test_several_main_models_are_listed_with_their_base_where_names_are_equal() -> None:
@@ -41,7 +41,7 @@ def test_several_main_models_are_listed_with_their_base_where_names_are_equal() 
 
 def test_a_server_without_models_says_so() -> None:
     with pytest.raises(PlanError, match="no main model"):
-        Models.of([]).only_main()
+        ModelFinder.of([]).only_main()
 
 
 @pytest.mark.parametrize("written", ["real", "real@sd-1", "key-real-sd-1", " real "])

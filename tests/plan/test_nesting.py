@@ -7,7 +7,7 @@ from math import prod
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.plan.order import Stage, StageKind, Work, best_nesting, least_work, walk, work
+from sweep.plan.order import RenderingCost, Stage, StageKind, best_nesting, least_work, rendering_cost, walk
 
 KINDS: list[StageKind] = ["model", "lora", "prompt", "image", "other"]
 SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=4)
@@ -50,8 +50,8 @@ def test_the_chosen_nesting_is_a_permutation_and_never_worse_than_the_definition
     sizes, stages = grid
     nesting = best_nesting(sizes, stages)
     assert sorted(nesting) == list(range(len(sizes)))
-    assert work(sizes, stages, nesting).cost <= work(sizes, stages, range(len(sizes))).cost
-    assert least_work(sizes, stages) <= work(sizes, stages, nesting)
+    assert rendering_cost(sizes, stages, nesting).cost <= rendering_cost(sizes, stages, range(len(sizes))).cost
+    assert least_work(sizes, stages) <= rendering_cost(sizes, stages, nesting)
 
 
 @given(SIZES, st.data())
@@ -63,7 +63,7 @@ def test_the_lower_bound_is_reached_where_later_stages_build_on_earlier_ones(
     order = data.draw(st.permutations(range(len(sizes))))
     chain: list[StageKind] = ["model", "lora", "prompt"]
     stages = [Stage(kind, frozenset(order[:count])) for kind, count in zip(chain, upto, strict=True)]
-    assert work(sizes, stages, best_nesting(sizes, stages)) == least_work(sizes, stages)
+    assert rendering_cost(sizes, stages, best_nesting(sizes, stages)) == least_work(sizes, stages)
 
 
 def test_models_go_slowest_then_loras_then_prompts_and_the_rest_fastest() -> None:
@@ -75,17 +75,19 @@ def test_models_go_slowest_then_loras_then_prompts_and_the_rest_fastest() -> Non
         Stage("other", frozenset({4, 2, 1, 0, 3})),
     ]
     assert best_nesting(sizes, stages) == (4, 2, 1, 0, 3)
-    assert work(sizes, stages, range(5)) == Work(models=10 * 4 * 3 * 20 * 2, loras=10 * 4 * 3 * 20 * 2, prompts=24)
-    assert work(sizes, stages, best_nesting(sizes, stages)) == Work(models=2, loras=6, prompts=24)
+    assert rendering_cost(sizes, stages, range(5)) == RenderingCost(
+        models=10 * 4 * 3 * 20 * 2, loras=10 * 4 * 3 * 20 * 2, prompts=24
+    )
+    assert rendering_cost(sizes, stages, best_nesting(sizes, stages)) == RenderingCost(models=2, loras=6, prompts=24)
 
 
 def test_a_prompt_is_encoded_anew_only_where_the_cache_overflowed() -> None:
     small = [5, 3, 4]  # strength, variation, seed: one cycle of variation and seed is 12 points
     stages = [Stage("prompt", frozenset({1})), Stage("other", frozenset({0, 1, 2}))]
-    assert work(small, stages, [0, 1, 2]).prompts == 3
+    assert rendering_cost(small, stages, [0, 1, 2]).prompts == 3
     large = [5, 3, 400]
-    assert work(large, stages, [0, 1, 2]).prompts == 15
-    assert work(large, stages, [1, 0, 2]).prompts == 3
+    assert rendering_cost(large, stages, [0, 1, 2]).prompts == 15
+    assert rendering_cost(large, stages, [1, 0, 2]).prompts == 3
 
 
 @given(SIZES, st.integers(1, 40), st.data())
@@ -107,5 +109,5 @@ def test_predicted_encodings_are_a_real_caches_when_it_holds_all_or_a_whole_cycl
         name = tuple(at[factor] for factor in sorted(factors))
         misses += name not in held
         held[name] = None
-    assert work(sizes, stages, nesting, cache=10**9).prompts == misses
-    assert work(sizes, stages, nesting, cache=cache).prompts >= misses
+    assert rendering_cost(sizes, stages, nesting, cache=10**9).prompts == misses
+    assert rendering_cost(sizes, stages, nesting, cache=cache).prompts >= misses

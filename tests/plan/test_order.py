@@ -4,7 +4,7 @@ from itertools import islice, pairwise
 
 import pytest
 
-from sweep.plan.order import Work
+from sweep.plan.order import RenderingCost
 from sweep.plan.planner import Plan
 from tests.plan.conftest import Plans
 
@@ -63,7 +63,7 @@ def test_pictures_are_encoded_once_each(plans: Plans) -> None:
         axes={"denoise_strength": [0.2, 0.6], "image": ["wide.png", "tall.png"], "seed": [1, 2]},
     )
     assert switches(plan, "image") == 1
-    assert plan.nesting.chosen == Work(models=1, prompts=2, images=2)
+    assert plan.nesting.chosen == RenderingCost(models=1, prompts=2, images=2)
 
 
 def test_a_million_points_are_walked_without_being_made(plans: Plans) -> None:

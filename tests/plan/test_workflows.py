@@ -9,7 +9,7 @@ import pytest
 
 from sweep.errors import PlanError
 from sweep.experiment.experiment import Experiment
-from sweep.plan.models import Models, fit_models
+from sweep.plan.models import ModelFinder, fit_models
 from sweep.plan.planner import Plan, make_plan
 from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef, Node
 from sweep.workflow.schemas import Model, builtin_schemas
@@ -235,7 +235,7 @@ def test_several_loaders_are_each_named_by_their_address(own: Own) -> None:
 
 
 def test_a_second_main_model_that_may_be_left_out_is_left_out() -> None:
-    installed = Models.of([model("wan", "wan"), model("wan-vae", "wan", "vae")])
+    installed = ModelFinder.of([model("wan", "wan"), model("wan-vae", "wan", "vae")])
     graph = Graph.of([Node("load", "wan_model_loader")])
     fitted = fit_models(graph, builtin_schemas(), installed, ModelRef("wan", "wan"), lambda *_: None)
     assert fitted.graph.nodes["load"].fields == {

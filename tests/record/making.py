@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sweep.record.base import Point, Rendering, RunFacts
+from sweep.record.base import JournalPoint, Rendering, RunFacts
 from sweep.record.images import ImageStore, SavedImage
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.testing.journals import TIMES, an_intent
@@ -32,8 +32,8 @@ def facts(points: int = 8, fingerprint: str = "first", axes: Sequence[tuple[str,
     return RunFacts(experiment="name: cup\n", fingerprint=fingerprint, axes=tuple(axes), points=points)
 
 
-def point(index: int, *, source: str | None = None) -> Point:
-    return Point(
+def point(index: int, *, source: str | None = None) -> JournalPoint:
+    return JournalPoint(
         key=f"{index:032x}",
         index=index,
         values={"denoise_strength": index / 10, "variation": "studio lighting", "seed": 2**53 + 1 + index},
@@ -56,7 +56,7 @@ def rendering(saved: SavedImage, iteration: int = 0) -> Rendering:
     )
 
 
-async def complete(journal: SqliteJournal, store: ImageStore, one: Point, pictures: int = 1) -> list[SavedImage]:
+async def complete(journal: SqliteJournal, store: ImageStore, one: JournalPoint, pictures: int = 1) -> list[SavedImage]:
     """The whole way of one variation, with real files."""
     await journal.intend(one, an_intent(one))
     stem = store.stem(one.index, one.values, dict(AXES))

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from sweep.record.sqlite.journal import SqliteJournal
-from sweep.testing.journals import CASES, Case, refused
+from sweep.testing.journals import JOURNAL_CASES, JournalCase, refused
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
-async def test_the_sqlite_journal_keeps_the_contract(case: Case, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", JOURNAL_CASES, ids=lambda case: case.__name__)
+async def test_the_sqlite_journal_keeps_the_contract(case: JournalCase, tmp_path: Path) -> None:
     await case(partial(SqliteJournal.open, tmp_path / "results of mine"))
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from sweep.errors import RecordError
 from sweep.record.metric_cache import MetricCache, MetricKey
-from sweep.record.results import Results
+from sweep.record.results import RecordedResults
 from sweep.record.rows import Cell
 from sweep.record.sqlite.journal import SqliteJournal
-from sweep.record.sqlite.schema import JOURNAL
+from sweep.record.sqlite.schema import JOURNAL_FILE
 from tests.record.making import a_folder, complete, facts, point
 
 Row = dict[str, Cell]
@@ -23,7 +23,7 @@ Row = dict[str, Cell]
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = asyncio.run(a_folder(tmp_path_factory.mktemp("whole") / "run", 40))
-    image = str(next(Results(folder).rows())["sha256"])
+    image = str(next(RecordedResults(folder).rows())["sha256"])
     with MetricCache.open(folder) as cache:
         cache.put_many({MetricKey(image=image, metric="ssim", version="1"): 0.5})
     return folder
@@ -31,7 +31,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rows_or_sentence(folder: Path) -> list[Row] | None:
     try:
-        return list(Results.open(folder).rows())
+        return list(RecordedResults.open(folder).rows())
     except RecordError as error:
         if str(folder) not in str(error):
             raise
@@ -40,15 +40,15 @@ def rows_or_sentence(folder: Path) -> list[Row] | None:
 
 def damaged(whole: Path, folder: Path, content: bytes) -> Path:
     folder.mkdir(exist_ok=True)
-    for old in folder.glob(f"{JOURNAL}*"):
+    for old in folder.glob(f"{JOURNAL_FILE}*"):
         old.unlink()
-    (folder / JOURNAL).write_bytes(content)
+    (folder / JOURNAL_FILE).write_bytes(content)
     return folder
 
 
 def test_a_flipped_bit_is_told_or_harmless(whole: Path, tmp_path: Path) -> None:
-    content = (whole / JOURNAL).read_bytes()
-    expected = list(Results(whole).rows())
+    content = (whole / JOURNAL_FILE).read_bytes()
+    expected = list(RecordedResults(whole).rows())
     dice = random.Random(7)
     told = 0
     for _ in range(400):
@@ -62,8 +62,8 @@ def test_a_flipped_bit_is_told_or_harmless(whole: Path, tmp_path: Path) -> None:
 
 def test_every_bit_of_a_row_counts(whole: Path, tmp_path: Path) -> None:
     """Flips in the text of the points themselves, where SQLite alone would notice nothing."""
-    content = (whole / JOURNAL).read_bytes()
-    expected = list(Results(whole).rows())
+    content = (whole / JOURNAL_FILE).read_bytes()
+    expected = list(RecordedResults(whole).rows())
     places = [at for at in range(len(content) - 16) if content[at : at + 16] == b"denoise_strength"]
     dice = random.Random(8)
     told = 0
@@ -77,16 +77,16 @@ def test_every_bit_of_a_row_counts(whole: Path, tmp_path: Path) -> None:
 
 
 def test_a_truncated_journal_is_told_or_harmless(whole: Path, tmp_path: Path) -> None:
-    content = (whole / JOURNAL).read_bytes()
-    expected = list(Results(whole).rows())
+    content = (whole / JOURNAL_FILE).read_bytes()
+    expected = list(RecordedResults(whole).rows())
     for length in [0, 1, 15, 16, 100, 511, *range(4096, len(content), 4096), len(content) - 1]:
         rows = rows_or_sentence(damaged(whole, tmp_path / "run", content[:length]))
         assert rows is None or rows == expected
 
 
 def test_a_torn_page_is_told(whole: Path, tmp_path: Path) -> None:
-    content = (whole / JOURNAL).read_bytes()
-    expected = list(Results(whole).rows())
+    content = (whole / JOURNAL_FILE).read_bytes()
+    expected = list(RecordedResults(whole).rows())
     for page in range(1, len(content) // 4096):
         torn = bytearray(content)
         torn[page * 4096 + 2048 : (page + 1) * 4096] = bytes(2048)
@@ -107,8 +107,8 @@ def test_a_damaged_write_ahead_log_loses_its_end_and_invents_nothing(tmp_path: P
             await asyncio.to_thread(shutil.copytree, folder, tmp_path / "crashed")
 
     asyncio.run(make(tmp_path / "run"))
-    expected = [(row["key"], row["sha256"]) for row in Results(tmp_path / "run").rows()]
-    wal = tmp_path / "crashed" / f"{JOURNAL}-wal"
+    expected = [(row["key"], row["sha256"]) for row in RecordedResults(tmp_path / "run").rows()]
+    wal = tmp_path / "crashed" / f"{JOURNAL_FILE}-wal"
     content = wal.read_bytes()
     dice = random.Random(9)
     lengths = set()
@@ -125,7 +125,7 @@ def test_a_damaged_write_ahead_log_loses_its_end_and_invents_nothing(tmp_path: P
 
 
 def test_the_writer_refuses_a_damaged_journal(whole: Path, tmp_path: Path) -> None:
-    content = bytearray((whole / JOURNAL).read_bytes())
+    content = bytearray((whole / JOURNAL_FILE).read_bytes())
     content[4096 * 3 : 4096 * 4] = bytes(4096)
     folder = damaged(whole, tmp_path / "run", bytes(content))
     with pytest.raises(RecordError, match="is damaged"):

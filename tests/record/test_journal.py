@@ -11,9 +11,9 @@ import pytest
 
 from sweep.errors import CorruptRecordError, DiskFullError, RecordError
 from sweep.record.base import Failure
-from sweep.record.results import Results
+from sweep.record.results import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
-from sweep.record.sqlite.schema import JOURNAL
+from sweep.record.sqlite.schema import JOURNAL_FILE
 from sweep.testing.journals import TIMES, a_point, a_rendering, an_intent
 from tests.record.making import a_folder, facts, point
 
@@ -56,7 +56,7 @@ async def test_closing_waits_for_writes_nobody_waits_for_any_more(tmp_path: Path
     await journal.aclose()
     await journal.aclose()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert (await to_thread(Results(tmp_path).counts)).failed == 20
+    assert (await to_thread(RecordedResults(tmp_path).counts)).failed == 20
 
 
 async def test_a_closed_journal_says_so(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ async def test_text_of_a_server_that_is_no_unicode_is_kept_readable(tmp_path: Pa
         await journal.begin_run(facts())
         await journal.fail(point(0), Failure(kind="Odd", message="half a pair \ud800, a NUL \0, a line\nbreak"))
         await journal.fail(point(0), Failure(kind="Odd", message="half a pair \ud800, a NUL \0, a line\nbreak"))
-    (row,) = await to_thread(list, Results(tmp_path).rows())
+    (row,) = await to_thread(list, RecordedResults(tmp_path).rows())
     assert row["error"] == "Odd: half a pair \\ud800, a NUL \0, a line\nbreak"
 
 
@@ -105,33 +105,33 @@ def test_a_folder_without_a_journal(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"holds no journal\.sqlite"):
         asyncio.run(SqliteJournal.open(tmp_path / "nothing", create=False))
     with pytest.raises(RecordError, match=r"holds no journal\.sqlite"):
-        Results.open(tmp_path / "nothing")
+        RecordedResults.open(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
 
 
 async def test_pictures_without_a_journal_are_not_taken_over(tmp_path: Path) -> None:
     folder = await a_folder(tmp_path / "run")
-    (folder / JOURNAL).write_bytes(b"")
+    (folder / JOURNAL_FILE).write_bytes(b"")
     with pytest.raises(CorruptRecordError, match="is empty"):
         await SqliteJournal.open(folder)
-    (folder / JOURNAL).unlink()
+    (folder / JOURNAL_FILE).unlink()
     with pytest.raises(CorruptRecordError, match="is missing"):
         await SqliteJournal.open(folder)
 
 
 def test_a_journal_of_a_newer_sweep_is_left_alone(tmp_path: Path) -> None:
     folder = asyncio.run(a_folder(tmp_path / "run"))
-    db = sqlite3.connect(folder / JOURNAL)
+    db = sqlite3.connect(folder / JOURNAL_FILE)
     db.execute("PRAGMA user_version = 99")
     db.close()
     with pytest.raises(RecordError, match=r"newer sweep.*Upgrade"):
         asyncio.run(SqliteJournal.open(folder))
     with pytest.raises(RecordError, match="newer sweep"):
-        Results.open(folder)
+        RecordedResults.open(folder)
 
 
 async def test_some_other_database_is_no_journal(tmp_path: Path) -> None:
-    db = sqlite3.connect(tmp_path / JOURNAL)
+    db = sqlite3.connect(tmp_path / JOURNAL_FILE)
     db.execute("CREATE TABLE mine (a)")
     db.close()
     with pytest.raises(CorruptRecordError, match="not a journal of sweep"):
@@ -146,12 +146,12 @@ async def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 def test_a_folder_may_be_moved_and_goes_on(tmp_path: Path) -> None:
     folder = asyncio.run(a_folder(tmp_path / "run", 3))
-    csv = Results.open(folder).write_csv(folder / "results.csv").read_bytes()
+    csv = RecordedResults.open(folder).write_csv(folder / "results.csv").read_bytes()
     moved = tmp_path / "else where" / "ünïcode"
     moved.parent.mkdir()
     shutil.move(folder, moved)
     (moved / "results.csv").unlink()
-    results = Results.open(moved)
+    results = RecordedResults.open(moved)
     assert results.write_csv(moved / "results.csv").read_bytes() == csv
     assert results.verify() == []
     assert asyncio.run(_resumable(moved)) == [0, 1, 2]
@@ -168,11 +168,11 @@ async def test_readers_and_writer_do_not_wait_for_each_other(tmp_path: Path) -> 
         await journal.begin_run(facts())
         await journal.fail(point(0), Failure(kind="A", message="b"))
         await journal.fail(point(1), Failure(kind="A", message="b"))
-        rows = Results(tmp_path).rows()
+        rows = RecordedResults(tmp_path).rows()
         assert (await to_thread(next, rows))["index"] == 0
         await journal.fail(point(2), Failure(kind="A", message="b"))
         assert [row["index"] for row in await to_thread(list, rows)] == [1]
-        assert [row["index"] for row in await to_thread(list, Results(tmp_path).rows())] == [0, 1, 2]
+        assert [row["index"] for row in await to_thread(list, RecordedResults(tmp_path).rows())] == [0, 1, 2]
 
 
 async def test_a_fault_nobody_thought_of_is_told_to_every_caller(tmp_path: Path) -> None:
@@ -191,14 +191,14 @@ async def test_a_fault_nobody_thought_of_is_told_to_every_caller(tmp_path: Path)
         assert all(isinstance(answer, RecordError) and "in a checkpoint" in str(answer) for answer in answers)
         with pytest.raises(RecordError, match="in a checkpoint"):
             await journal.cancel(a_point(0).key)
-    assert (await to_thread(Results(tmp_path).counts)).failed == 0
+    assert (await to_thread(RecordedResults(tmp_path).counts)).failed == 0
 
 
 async def test_a_reader_that_stays_for_long_holds_up_no_write(tmp_path: Path) -> None:
     """The log grows meanwhile and is taken in afterwards."""
     async with await SqliteJournal.open(tmp_path) as journal:
         await journal.begin_run(facts())
-        with contextlib.closing(sqlite3.connect(tmp_path / JOURNAL, check_same_thread=False)) as reader:
+        with contextlib.closing(sqlite3.connect(tmp_path / JOURNAL_FILE, check_same_thread=False)) as reader:
             await to_thread(reader.execute, "BEGIN")
             (before,) = (await to_thread(reader.execute, "SELECT count(*) FROM points")).fetchone()
             for start in range(0, 2000, 500):
@@ -206,8 +206,8 @@ async def test_a_reader_that_stays_for_long_holds_up_no_write(tmp_path: Path) ->
                 await asyncio.gather(*(journal.fail(a_point(n), failure) for n in range(start, start + 500)))
             (still,) = (await to_thread(reader.execute, "SELECT count(*) FROM points")).fetchone()
             assert before == still == 0
-    assert not await to_thread((tmp_path / f"{JOURNAL}-wal").exists)
-    assert (await to_thread(Results(tmp_path).counts)).failed == 2000
+    assert not await to_thread((tmp_path / f"{JOURNAL_FILE}-wal").exists)
+    assert (await to_thread(RecordedResults(tmp_path).counts)).failed == 2000
 
 
 async def test_a_journal_that_lies_elsewhere_meanwhile_is_said(tmp_path: Path) -> None:

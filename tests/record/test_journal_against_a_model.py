@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from sweep.errors import RecordError
-from sweep.record.results import Results
+from sweep.record.results import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.testing.journals import BAD, FACTS, TIMES, a_point, a_rendering, an_intent
 
@@ -129,7 +129,7 @@ class JournalMachine(RuleBasedStateMachine):
         assert list(self.runner.run(self.journal.completed_indices())) == done
         intents = {intent.index: intent.batch_id for intent in self.runner.run(self.journal.open_intents())}
         assert intents == {index: self.batches[index] for index, state in self.states.items() if state in OPEN}
-        shown = {row["index"]: row["status"] for row in Results(self.folder).rows()}
+        shown = {row["index"]: row["status"] for row in RecordedResults(self.folder).rows()}
         assert shown == {n: s for n, s in self.states.items() if s in ("completed", "failed", "cancelled")}
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from sweep.record.files import IMAGE_POINTS, JOURNAL_OPERATIONS, JOURNAL_POINTS
 from sweep.record.lock import FolderLock
-from sweep.record.results import Results
+from sweep.record.results import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.verify import damaged_keys
 
@@ -70,13 +70,13 @@ def test_killed_at_a_named_point_nothing_acknowledged_is_lost(tmp_path: Path, wh
     acknowledged, code = run(tmp_path, where, 4)
     assert code == -9
     assert acknowledged == {0, 1, 2}
-    on_record = [row["index"] for row in Results.open(tmp_path).rows()]
+    on_record = [row["index"] for row in RecordedResults.open(tmp_path).rows()]
     assert on_record == ([0, 1, 2, 3] if where == "complete.after-commit" else [0, 1, 2])
-    assert damaged_keys(Results.open(tmp_path).verify()) == []
+    assert damaged_keys(RecordedResults.open(tmp_path).verify()) == []
     _, code = run(tmp_path)
     assert code == 0
-    assert [row["index"] for row in Results.open(tmp_path).rows()] == list(range(6))
-    assert Results.open(tmp_path).verify() == []
+    assert [row["index"] for row in RecordedResults.open(tmp_path).rows()] == list(range(6))
+    assert RecordedResults.open(tmp_path).verify() == []
 
 
 def test_killed_from_outside_at_any_moment(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_killed_from_outside_at_any_moment(tmp_path: Path) -> None:
                 acknowledged.add(int(child.stdout.readline()))
             child.kill()
             acknowledged |= {int(line) for line in child.stdout if line.endswith("\n")}
-        results = Results.open(tmp_path)
+        results = RecordedResults.open(tmp_path)
         assert acknowledged <= {row["index"] for row in results.rows()}
         assert damaged_keys(results.verify()) == []
     with FolderLock(tmp_path) as lock:

@@ -11,7 +11,7 @@ import pytest
 from sweep.errors import RecordError
 from sweep.record.base import Failure
 from sweep.record.metric_cache import MetricCache, MetricKey
-from sweep.record.results import Results
+from sweep.record.results import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
 from tests.record.making import a_folder, facts, point
 
@@ -44,7 +44,7 @@ def test_a_value_is_kept_under_everything_that_decides_it(folder: Path) -> None:
 
 
 def test_the_table_joins_them_newest_last_and_against_its_own_source_first(folder: Path) -> None:
-    results = Results.open(folder)
+    results = RecordedResults.open(folder)
     images = [str(row["sha256"]) for row in results.rows()]
     with MetricCache.open(folder) as cache:
         cache.put_many({MetricKey(image=images[0], metric="ssim", version="1"): 0.1})

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.record.images import LONGEST, file_stem, slug
+from sweep.record.images import LONGEST_NAME, file_stem, slug
 
 TEXT = st.text(max_size=200)
 VALUES = st.dictionaries(
@@ -53,7 +53,7 @@ def test_a_text_without_letters_still_has_a_name_of_its_own() -> None:
 def test_any_value_gives_a_name_every_system_takes(index: int, values: dict[str, object], points: int) -> None:
     stem = file_stem(index, values, points=points)  # type: ignore[arg-type]
     name = f"{stem.rpartition('/')[2]}_01234567_99.webp"
-    assert len(name) <= LONGEST
+    assert len(name) <= LONGEST_NAME
     assert len(name.encode()) <= 255
     assert not set(stem.rpartition("/")[2]) & set('<>:"/\\|?*\0\n\r\t ')
     assert stem == stem.rstrip(". ")

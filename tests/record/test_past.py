@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.record.base import Failure
-from sweep.record.results import Results
+from sweep.record.results import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.status import failures, marginals, read_past
 from tests.record.making import a_folder, facts, point
@@ -50,7 +50,7 @@ def test_the_seeds_forecast_are_the_length_asked_for_even_where_stand_ins_were_d
 
 def test_marginals_count_a_variation_once(tmp_path: Path) -> None:
     folder = asyncio.run(a_folder(tmp_path, 3))
-    rows = [row for row in Results(folder).rows() for _ in range(2)]
+    rows = [row for row in RecordedResults(folder).rows() for _ in range(2)]
     found = marginals(rows, ["denoise_strength", "variation"])
     assert [(each.axis, each.value, each.done, each.failed) for group in found.values() for each in group] == [
         ("denoise_strength", "0", 1, 0),
@@ -77,7 +77,7 @@ def test_what_failed_rows_say_is_counted() -> None:
 
 
 def test_the_table_as_a_text_file_is_what_is_streamed(tmp_path: Path) -> None:
-    results = Results.open(asyncio.run(a_folder(tmp_path, 3)))
+    results = RecordedResults.open(asyncio.run(a_folder(tmp_path, 3)))
     assert (
         results.write_text(tmp_path / "a.csv", "csv").read_bytes() == results.write_csv(tmp_path / "b.csv").read_bytes()
     )

@@ -14,11 +14,12 @@ import pandas as pd
 import pytest
 
 from sweep.errors import DiskFullError, RecordError
-from sweep.record.base import Failure, Scalar, Times
+from sweep.record.base import Failure, Times
 from sweep.record.images import ImageStore
-from sweep.record.results import Results, write_tables
+from sweep.record.results import RecordedResults, write_tables
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.testing.journals import TIMES, an_intent
+from sweep.types import Scalar
 from tests.record.making import AXES, complete, facts, point
 
 BAD = Failure(kind="ValueError", message='noise | and "image"\nsizes, differ')
@@ -39,9 +40,9 @@ async def mixed(folder: Path) -> None:
 
 
 @pytest.fixture
-def results(tmp_path: Path) -> Results:
+def results(tmp_path: Path) -> RecordedResults:
     asyncio.run(mixed(tmp_path / "cup"))
-    return Results.open(tmp_path / "cup")
+    return RecordedResults.open(tmp_path / "cup")
 
 
 def run_in(folder: Path, *steps: Coroutine[Any, Any, object]) -> None:
@@ -58,7 +59,7 @@ STANDARD = [
 ]
 
 
-def test_the_table_is_the_designs(results: Results) -> None:
+def test_the_table_is_the_designs(results: RecordedResults) -> None:
     table = results.table()
     assert list(table.columns) == ["index", "key", "denoise_strength", "variation", "seed", "prompt", *STANDARD]
     assert list(table["index"]) == [0, 0, 1, 3, 5]
@@ -72,14 +73,18 @@ def test_the_table_is_the_designs(results: Results) -> None:
     assert failed[["image_path", "image_name", "width", "height", "sha256", "queued_at"]].isna().all()
 
 
-def test_dtypes_hold_whatever_the_rows_are(results: Results, tmp_path: Path) -> None:
+def test_dtypes_hold_whatever_the_rows_are(results: RecordedResults, tmp_path: Path) -> None:
     expected = {
         **dict.fromkeys(["index", "seed", "attempts", "width", "height"], "Int64"),
         **dict.fromkeys(["denoise_strength", "render_seconds"], "float64"),
         **dict.fromkeys(["queued_at", "started_at", "finished_at"], "datetime64[us, UTC]"),
     }
     asyncio.run(_begun(tmp_path / "new"))
-    for table in (results.table(), Results.open(tmp_path / "new").table(), results.table(where=lambda _: False)):
+    for table in (
+        results.table(),
+        RecordedResults.open(tmp_path / "new").table(),
+        results.table(where=lambda _: False),
+    ):
         for name in table.columns:
             assert str(table[name].dtype) == expected.get(name, "str"), name
 
@@ -95,21 +100,21 @@ def test_a_journal_before_its_first_run_has_an_empty_table(tmp_path: Path) -> No
             pass
 
     asyncio.run(opened())
-    results = Results.open(tmp_path)
+    results = RecordedResults.open(tmp_path)
     assert len(results.table()) == 0
     assert results.axes == ()
     assert results.experiment_text is None
     assert results.counts().points == 0
 
 
-def test_rows_are_chosen_by_a_predicate(results: Results) -> None:
+def test_rows_are_chosen_by_a_predicate(results: RecordedResults) -> None:
     assert list(results.table(where=lambda row: row["status"] == "failed")["index"]) == [1]
     rows = list(results.rows(where=lambda row: row["denoise_strength"] == 0.5))
     assert [row["seed"] for row in rows] == [2**53 + 6]
     assert len(results.table(where=lambda _: False)) == 0
 
 
-def test_counts_runs_and_attempts(results: Results) -> None:
+def test_counts_runs_and_attempts(results: RecordedResults) -> None:
     counts = results.counts()
     assert (counts.points, counts.completed, counts.failed, counts.cancelled, counts.open) == (8, 2, 1, 1, 1)
     assert results.axes == AXES
@@ -122,7 +127,7 @@ def test_counts_runs_and_attempts(results: Results) -> None:
     assert attempt.ended_at is not None
 
 
-def test_points_the_experiment_no_longer_has(results: Results) -> None:
+def test_points_the_experiment_no_longer_has(results: RecordedResults) -> None:
     async def edit() -> None:
         async with await SqliteJournal.open(results.folder) as journal:
             await journal.begin_run(facts(2, "edited", [("seed", "seed"), ("look", "text"), ("prompt", "text")]))
@@ -156,7 +161,7 @@ def test_axes_may_have_any_name_and_kind(tmp_path: Path) -> None:
             await journal.fail(replace(point(1), values=dict.fromkeys(values)), BAD)
 
     asyncio.run(make())
-    table = Results.open(tmp_path).table()
+    table = RecordedResults.open(tmp_path).table()
     assert table["width"].tolist() == [64, pd.NA]
     assert table["rendered_width"].tolist() == [24, pd.NA]
     assert table["axis_status"][0] == "new"
@@ -167,7 +172,7 @@ def test_axes_may_have_any_name_and_kind(tmp_path: Path) -> None:
     assert table[["flag", "mixed", "odd"]].iloc[1].isna().all()
 
 
-def test_csv_is_derived_anew_to_the_byte(results: Results) -> None:
+def test_csv_is_derived_anew_to_the_byte(results: RecordedResults) -> None:
     path = results.write_csv(results.folder / "results.csv")
     first = path.read_bytes()
     path.unlink()
@@ -181,7 +186,7 @@ def test_csv_is_derived_anew_to_the_byte(results: Results) -> None:
     assert list(read["seed"]) == list(results.table()["seed"])
 
 
-def test_parquet_keeps_every_dtype(results: Results) -> None:
+def test_parquet_keeps_every_dtype(results: RecordedResults) -> None:
     path = results.write_parquet(results.folder / "results.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(path), results.table())
 
@@ -193,11 +198,11 @@ def test_an_empty_table_can_be_exported_too(tmp_path: Path) -> None:
     assert hint is None
     assert len(pd.read_parquet(files[1])) == 0
     out = io.StringIO()
-    Results.open(tmp_path).stream(out, "json")
+    RecordedResults.open(tmp_path).stream(out, "json")
     assert json.loads(out.getvalue()) == []
 
 
-def test_without_pyarrow_there_is_csv_and_a_hint(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyarrow_there_is_csv_and_a_hint(results: RecordedResults, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     files, hint = write_tables(results.folder)
@@ -208,7 +213,7 @@ def test_without_pyarrow_there_is_csv_and_a_hint(results: Results, monkeypatch: 
         results.write_parquet(results.folder / "results.parquet")
 
 
-def test_json_and_markdown(results: Results) -> None:
+def test_json_and_markdown(results: RecordedResults) -> None:
     out = io.StringIO()
     results.stream(out, "json")
     rows = json.loads(out.getvalue())
@@ -223,7 +228,7 @@ def test_json_and_markdown(results: Results) -> None:
     assert lines[2].replace("\\|", "").count("|") == lines[0].count("|")
 
 
-def test_a_table_that_cannot_be_written_leaves_the_old_one(results: Results) -> None:
+def test_a_table_that_cannot_be_written_leaves_the_old_one(results: RecordedResults) -> None:
     path = results.write_csv(results.folder / "results.csv")
     before = path.read_bytes()
 
@@ -246,7 +251,7 @@ def test_sources_lie_in_the_folder(tmp_path: Path) -> None:
             await journal.fail(point(1), BAD)
 
     asyncio.run(make())
-    assert dict(Results.open(tmp_path).sources) == {point(0).key: tmp_path / "inputs" / "cup.png"}
+    assert dict(RecordedResults.open(tmp_path).sources) == {point(0).key: tmp_path / "inputs" / "cup.png"}
 
 
 def test_times_learnt_earlier_are_kept(tmp_path: Path) -> None:
@@ -259,6 +264,6 @@ def test_times_learnt_earlier_are_kept(tmp_path: Path) -> None:
             await journal.fail(point(0), BAD)
 
     asyncio.run(make())
-    (row,) = Results.open(tmp_path).rows()
+    (row,) = RecordedResults.open(tmp_path).rows()
     assert row["queued_at"] == row["started_at"] == TIMES.started_at
     assert row["render_seconds"] == 2.0

@@ -8,9 +8,9 @@ import pytest
 
 from sweep.errors import CorruptRecordError
 from sweep.record.images import ImageStore
-from sweep.record.results import Results
+from sweep.record.results import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
-from sweep.record.sqlite.schema import JOURNAL
+from sweep.record.sqlite.schema import JOURNAL_FILE
 from sweep.record.verify import damaged_keys
 from tests.record.making import a_folder, complete, facts, picture, point
 
@@ -21,11 +21,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def paths(folder: Path) -> list[Path]:
-    return [folder / str(row["image_path"]) for row in Results(folder).rows()]
+    return [folder / str(row["image_path"]) for row in RecordedResults(folder).rows()]
 
 
 def test_a_whole_folder_has_no_findings(folder: Path) -> None:
-    assert Results.open(folder).verify() == []
+    assert RecordedResults.open(folder).verify() == []
 
 
 def test_every_fault_is_named_and_repair_renders_just_that(folder: Path) -> None:
@@ -36,7 +36,7 @@ def test_every_fault_is_named_and_repair_renders_just_that(folder: Path) -> None
     damaged.write_bytes(b"<html>" + damaged.read_bytes())
     (folder / "images" / "mine.png").write_bytes(picture())
     (folder / "images" / f".{'0' * 32}.part").write_bytes(b"")
-    findings = Results.open(folder).verify()
+    findings = RecordedResults.open(folder).verify()
     assert {(each.fault, each.path.rpartition("/")[2], each.key) for each in findings} == {
         ("missing", missing.name, point(0).key),
         ("truncated", truncated.name, point(1).key),
@@ -49,7 +49,7 @@ def test_every_fault_is_named_and_repair_renders_just_that(folder: Path) -> None
     keys = damaged_keys(findings)
     assert keys == [point(n).key for n in range(4)]
     assert asyncio.run(repair(folder, keys)) == 4
-    assert {each.fault for each in Results.open(folder).verify()} == {"orphan"}
+    assert {each.fault for each in RecordedResults.open(folder).verify()} == {"orphan"}
     assert len(paths(folder)) == 5
 
 
@@ -71,26 +71,26 @@ def test_an_input_that_changed_is_found(folder: Path) -> None:
             await journal.keep_input("ab" * 32, "inputs/cup.png", "cup.png", 8, 8)
 
     asyncio.run(keep())
-    (finding,) = Results.open(folder).verify()
+    (finding,) = RecordedResults.open(folder).verify()
     assert (finding.fault, finding.path, finding.key) == ("changed", "inputs/cup.png", None)
     assert damaged_keys([finding]) == []
 
 
 def test_a_row_changed_by_hand_is_found(folder: Path) -> None:
-    db = sqlite3.connect(folder / JOURNAL)
+    db = sqlite3.connect(folder / JOURNAL_FILE)
     db.execute("UPDATE points SET axis_values = replace(axis_values, '0.1', '0.9')")
     db.execute("DELETE FROM images WHERE key = ?", (point(2).key,))
     db.commit()
     db.close()
     with pytest.raises(CorruptRecordError, match="1 row of points not as written"):
-        Results.open(folder)
-    faults = [each.message for each in Results(folder).verify() if each.fault == "journal"]
+        RecordedResults.open(folder)
+    faults = [each.message for each in RecordedResults(folder).verify() if each.fault == "journal"]
     assert any("1 row of points not as written" in fault for fault in faults)
     assert any("1 completed point without a picture" in fault for fault in faults)
 
 
 def test_a_journal_that_is_no_database_is_a_finding(folder: Path) -> None:
-    results = Results.open(folder)
-    (folder / JOURNAL).write_bytes(b"gone" * 3000)
+    results = RecordedResults.open(folder)
+    (folder / JOURNAL_FILE).write_bytes(b"gone" * 3000)
     (finding,) = results.verify()
     assert finding.fault == "journal"

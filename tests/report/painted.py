@@ -13,11 +13,12 @@ import numpy as np
 from anyio.to_thread import run_sync
 from PIL import Image
 
-from sweep.record.base import Failure, Point, RunFacts, Scalar
+from sweep.record.base import Failure, JournalPoint, RunFacts
 from sweep.record.images import ImageStore
 from sweep.record.metric_cache import MetricCache, MetricKey
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.testing.journals import TIMES, an_intent
+from sweep.types import Scalar
 from tests.record.making import rendering
 
 HOSTILE = "</script><img src=x onerror=\"document.title='PWNED'\"><b>bold</b>"
@@ -71,7 +72,7 @@ def png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def points(plan: Plan, source: str | None) -> list[Point]:
+def points(plan: Plan, source: str | None) -> list[JournalPoint]:
     """All points of the plan's grid, the first axis slowest."""
     names = list(plan.axes)
     made = []
@@ -79,7 +80,7 @@ def points(plan: Plan, source: str | None) -> list[Point]:
         by_axis = dict(zip(names, values, strict=True))
         key = hashlib.blake2b(repr((by_axis, plan.shade)).encode(), digest_size=16).hexdigest()
         prompt = f"a cup, {by_axis.get('variation', 'plain')}"
-        made.append(Point(key=key, index=index, values=by_axis, prompt=prompt, model="tiny-sd", source=source))
+        made.append(JournalPoint(key=key, index=index, values=by_axis, prompt=prompt, model="tiny-sd", source=source))
     return made
 
 
@@ -114,7 +115,7 @@ async def paint_folder(folder: Path, plan: Plan | None = None, *, end: bool = Tr
     return folder
 
 
-async def add(folder: Path, journal: SqliteJournal, plan: Plan, new: Sequence[Point]) -> None:
+async def add(folder: Path, journal: SqliteJournal, plan: Plan, new: Sequence[JournalPoint]) -> None:
     """Renders points into a journal that is open."""
     store = ImageStore(folder, len(new))
     for point in new:
@@ -139,10 +140,10 @@ def _keep_source(folder: Path, plan: Plan) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _measure(folder: Path, made: Sequence[Point], plan: Plan) -> None:
-    from sweep.record.results import Results
+def _measure(folder: Path, made: Sequence[JournalPoint], plan: Plan) -> None:
+    from sweep.record.results import RecordedResults
 
-    frame = Results.open(folder).table()
+    frame = RecordedResults.open(folder).table()
     values: dict[MetricKey, float | None] = {}
     for sha, index in zip(frame["sha256"], frame["index"], strict=True):
         if isinstance(sha, str):

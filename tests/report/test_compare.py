@@ -10,8 +10,8 @@ import pytest
 from anyio.to_thread import run_sync
 
 from sweep.errors import UsageError
-from sweep.record.base import Scalar
 from sweep.report.compare import Comparison, write_comparison
+from sweep.types import Scalar
 from tests.report.painted import EXPERIMENT, Plan, paint_folder
 from tests.report.test_report import opened
 

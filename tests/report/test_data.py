@@ -14,7 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.report.data import AxisColumn, Material, Shown, axis_data, packed, payload, plain, rounded, unpacked
+from sweep.report.data import (
+    AxisColumn,
+    Material,
+    Shown,
+    axis_data,
+    packed,
+    payload,
+    plain_json,
+    round_floats,
+    unpacked,
+)
 from sweep.report.html import written
 
 SHOWN = Shown(prefix="", thumbs=frozenset({"a" * 16}), embedded=True)
@@ -34,7 +44,7 @@ def test_packing_loses_nothing(values: list[str | int | bool | None]) -> None:
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=30), st.integers(3, 8))
 def test_rounding_keeps_so_many_digits(values: list[float], digits: int) -> None:
-    for value, short in zip(values, rounded(pd.Series(values, dtype="float64"), digits), strict=True):
+    for value, short in zip(values, round_floats(pd.Series(values, dtype="float64"), digits), strict=True):
         if not math.isfinite(value):
             assert short is None
         elif 1e-290 < abs(value) < 1e290:
@@ -79,8 +89,8 @@ def test_seeds_beyond_what_javascript_holds_become_text() -> None:
     ],
 )
 def test_cells_become_plain_values(cell: object, value: object) -> None:
-    assert plain(cell) == value
-    assert type(plain(cell)) is type(value)
+    assert plain_json(cell) == value
+    assert type(plain_json(cell)) is type(value)
 
 
 def test_several_pictures_of_one_point_are_an_axis_of_their_own() -> None:

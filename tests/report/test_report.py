@@ -173,7 +173,7 @@ async def test_a_broken_journal_gives_a_report_that_says_so(folder: Path, damage
 async def test_a_failed_write_leaves_the_old_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = await run_sync(write_report, folder)
     before = await run_sync(page.read_bytes)
-    monkeypatch.setattr("sweep.report.html.render", _breaks)
+    monkeypatch.setattr("sweep.report.html.render_page", _breaks)
     with pytest.raises(OSError, match="no space"):
         await run_sync(write_report, folder)
     assert await run_sync(page.read_bytes) == before

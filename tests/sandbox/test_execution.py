@@ -6,7 +6,7 @@ from typing import Any
 
 from sweep.sandbox.batches import GraphTemplate
 from sweep.sandbox.graph_execution import Execution
-from sweep.sandbox.nodes import VALUES, Desk
+from sweep.sandbox.nodes import VALUES, ImageAccess
 from tests.live.wire import graph, node
 
 
@@ -105,7 +105,7 @@ def test_the_session_maps_copies_and_sources_both_ways() -> None:
 
 def test_what_is_used_all_the_time_is_never_forgotten() -> None:
     """A prompt in the node cache serves every picture of a sweep, also the hundred-thousandth."""
-    desk = Desk(models={}, pictures=NoPictures())
+    desk = ImageAccess(models={}, pictures=NoPictures())
     prompt = desk.put("ConditioningFieldData", "a cup")
     noise = desk.put("Noise", 0)
     for number in range(50_000):

@@ -14,15 +14,15 @@ import pytest
 from PIL import Image
 from yarl import URL
 
-from sweep.sandbox.app import Faults, SandboxOptions
-from sweep.sandbox.options import HTTP_FAULTS, FaultDice
+from sweep.sandbox.app import SandboxOptions
+from sweep.sandbox.options import HTTP_FAULTS, FaultDice, FaultInjection
 from tests.live.wire import API, Wire, datum, txt2img
 from tests.sandbox.conftest import served, until
 
 STATUS = f"{API}/queue/default/status"
 
 
-def _only(fault: str, base: Faults) -> Faults:
+def _only(fault: str, base: FaultInjection) -> FaultInjection:
     """That fault at every chance."""
     change: Any = {fault: 1.0}
     return replace(base, **change)
@@ -53,42 +53,42 @@ def _image_name(item: dict[str, Any]) -> str:
 )
 async def test_refusals(fault: str, status: int, wait: str | None) -> None:
     async with served() as (sandbox, wire):
-        sandbox.faults = _only(fault, Faults(retry_after=1.5))
+        sandbox.faults = _only(fault, FaultInjection(retry_after=1.5))
         reply = await wire.call("GET", STATUS)
         assert (reply.status, reply.headers.get("retry-after")) == (status, wait)
         assert isinstance(reply.body["detail"], str)
-        sandbox.faults = Faults()
+        sandbox.faults = FaultInjection()
         assert sandbox.stats()["faults"] == {fault: 1}
 
 
 async def test_a_reset_connection_leaves_no_trace_and_a_lost_answer_does() -> None:
     async with served() as (sandbox, wire):
         for fault, made in (("reset", 0), ("lost_answer", 1)):
-            sandbox.faults = _only(fault, Faults(only="enqueue_batch", most=99))
+            sandbox.faults = _only(fault, FaultInjection(only="enqueue_batch", most=99))
             with pytest.raises(aiohttp.ClientError):
                 await wire.enqueue(txt2img(wire.model), batch_id=fault)
-            sandbox.faults = Faults()
+            sandbox.faults = FaultInjection()
             assert (await wire.queue("GET", f"b/{fault}/status")).body["total"] == made
 
 
 async def test_a_body_cut_in_the_middle() -> None:
     async with served() as (sandbox, wire):
-        sandbox.faults = Faults(truncated=1.0, only="openapi")
+        sandbox.faults = FaultInjection(truncated=1.0, only="openapi")
         with pytest.raises(aiohttp.ClientPayloadError):
             await wire.call("GET", "/openapi.json")
-        sandbox.faults = Faults()
+        sandbox.faults = FaultInjection()
 
 
 async def test_a_slow_answer_comes_in_the_end() -> None:
     async with served() as (sandbox, wire):
-        sandbox.faults = Faults(slow=1.0, slow_seconds=0.01)
+        sandbox.faults = FaultInjection(slow=1.0, slow_seconds=0.01)
         assert (await wire.call("GET", STATUS)).status == 200
         assert sandbox.stats()["faults"] == {"slow": 1}
 
 
 async def test_faults_keep_to_their_path_and_their_number() -> None:
     async with served() as (sandbox, wire):
-        sandbox.faults = Faults(error_500=1.0, only="/status", spare=1, most=2)
+        sandbox.faults = FaultInjection(error_500=1.0, only="/status", spare=1, most=2)
         replies = [(await wire.call("GET", STATUS)).status for _ in range(5)]
         assert replies == [200, 500, 500, 200, 200]
         assert (await wire.call("GET", f"{API}/app/version")).status == 200
@@ -101,12 +101,12 @@ async def test_faults_can_be_set_from_another_process() -> None:
         assert (await wire.call("PUT", "/sandbox/faults", json={"error_599": 1})).status == 422
         assert (await wire.call("PUT", "/sandbox/faults", json={"error_500": 7})).status == 422
         assert (await wire.call("PUT", "/sandbox/faults", json={})).status == 200
-        assert sandbox.faults == Faults()
+        assert sandbox.faults == FaultInjection()
 
 
 def test_the_same_seed_commits_the_same_faults() -> None:
     def rolls(seed: int) -> list[str | None]:
-        dice = FaultDice(Faults(error_500=0.2, reset=0.1), seed)
+        dice = FaultDice(FaultInjection(error_500=0.2, reset=0.1), seed)
         return [dice.http_fault("/x") for _ in range(200)]
 
     assert rolls(3) == rolls(3) != rolls(4)
@@ -114,11 +114,11 @@ def test_the_same_seed_commits_the_same_faults() -> None:
 
 
 def test_every_http_fault_is_an_option() -> None:
-    assert set(HTTP_FAULTS) < {field.name for field in fields(Faults)}
+    assert set(HTTP_FAULTS) < {field.name for field in fields(FaultInjection)}
 
 
 async def test_items_fail_and_may_succeed_when_tried_again() -> None:
-    options = SandboxOptions(faults=Faults(fail_rate=0.5), seed=5)
+    options = SandboxOptions(faults=FaultInjection(fail_rate=0.5), seed=5)
     async with served(options) as (sandbox, wire):
         reply = await wire.enqueue(txt2img(wire.model), [[datum("no", "seed", range(30))]])
         items = [await wire.ended(item_id) for item_id in reply.body["item_ids"]]
@@ -134,7 +134,7 @@ async def test_items_fail_and_may_succeed_when_tried_again() -> None:
 
 @pytest.mark.parametrize("kind", ["truncated", "html", "bomb"])
 async def test_pictures_that_are_none(kind: Any) -> None:
-    options = SandboxOptions(faults=Faults(bad_image=1.0, bad_images=(kind,)))
+    options = SandboxOptions(faults=FaultInjection(bad_image=1.0, bad_images=(kind,)))
     async with served(options) as (_, wire):
         name = _image_name(await _item(wire))
         data = (await wire.call("GET", f"{API}/images/i/{name}/full")).data
@@ -144,7 +144,7 @@ async def test_pictures_that_are_none(kind: Any) -> None:
 
 
 async def test_names_that_would_leave_the_folder() -> None:
-    options = SandboxOptions(faults=Faults(bad_image=1.0, bad_images=("hostile-name",)))
+    options = SandboxOptions(faults=FaultInjection(bad_image=1.0, bad_images=("hostile-name",)))
     async with served(options) as (_, wire):
         reply = await wire.enqueue(txt2img(wire.model), [[datum("no", "seed", range(7))]])
         names = [_image_name(await wire.ended(item_id)) for item_id in sorted(reply.body["item_ids"])]
@@ -159,9 +159,9 @@ async def test_names_that_would_leave_the_folder() -> None:
 @pytest.mark.parametrize(("fault", "count"), [("missing_event", 0), ("doubled_event", 2)])
 async def test_events_that_go_missing_or_come_twice(fault: str, count: int) -> None:
     async with served() as (sandbox, wire), wire.events() as heard:
-        sandbox.faults = _only(fault, Faults())
+        sandbox.faults = _only(fault, FaultInjection())
         await _item(wire)
-        sandbox.faults = Faults()
+        sandbox.faults = FaultInjection()
         await wire.queue("PUT", "clear")
         await until(lambda: any(event == "queue_cleared" for event, _ in heard))
         ended = [data for event, data in heard if data.get("status") == "completed"]
@@ -170,8 +170,8 @@ async def test_events_that_go_missing_or_come_twice(fault: str, count: int) -> N
 
 async def test_sockets_are_cut() -> None:
     async with served() as (sandbox, wire), wire.events() as heard:
-        sandbox.faults = Faults(socket_drop=1.0)
+        sandbox.faults = FaultInjection(socket_drop=1.0)
         await _item(wire)
         assert sandbox.stats()["faults"]["socket_drop"] == 1
         assert len(heard) <= 2
-        sandbox.faults = Faults()
+        sandbox.faults = FaultInjection()

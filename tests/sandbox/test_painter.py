@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sweep.sandbox.painter.canvas import Pixels
+from sweep.sandbox.painter.canvas import PaintedImage
 from sweep.sandbox.painter.paint import Control, Painting, paint
 from sweep.sandbox.painter.style import mood
 
@@ -18,7 +18,7 @@ PLAIN = Painting(width=96, height=96, seed=1, prompt="a lake", model="m")
 SOURCE = paint(replace(PLAIN, seed=77, prompt="a cup of coffee"), None)
 
 
-def _band(pixels: Pixels, radius: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _band(pixels: PaintedImage, radius: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """Structure of about `radius` pixels: what is left of two means of different width."""
     grey = pixels.mean(2)
     wide, narrow = (_mean(grey, r) for r in (2 * radius + 1, radius))

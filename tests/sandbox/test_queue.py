@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from sweep.errors import UsageError
 from sweep.sandbox.batches import Batch, NodeTypes, RefusedError, read_batch
 from sweep.sandbox.models import records
-from sweep.sandbox.options import Faults, SandboxOptions
-from sweep.sandbox.queue import STATUSES, Queue
+from sweep.sandbox.options import FaultInjection, SandboxOptions
+from sweep.sandbox.queue import STATUSES, SandboxQueue
 from sweep.sandbox.routes.app import document
 from sweep.workflow.schemas import builtin_schemas, node_schemas
 from tests.live.wire import datum, graph, node
@@ -44,7 +44,7 @@ def test_a_batch_is_the_product_of_its_groups_once_a_run(first: list[int], secon
 
 @given(st.lists(st.sampled_from(["enqueue", "prepend", "start", "end", "cancel", "remove", "retry"]), max_size=40))
 def test_counts_are_what_counting_gives(steps: list[str]) -> None:
-    queue = Queue(limit=12)
+    queue = SandboxQueue(limit=12)
     for number, step in enumerate(steps):
         items = list(queue.items.values())
         if step in {"enqueue", "prepend"}:
@@ -70,7 +70,7 @@ def test_counts_are_what_counting_gives(steps: list[str]) -> None:
 
 
 def test_what_finds_no_room_is_dropped_from_the_end() -> None:
-    queue = Queue(limit=3)
+    queue = SandboxQueue(limit=3)
     made = queue.enqueue("q", batch([[datum("a", "a", range(5))]]), prepend=False)
     assert [item.values.fields[0]["value"] for item in made] == [0, 1, 2]
     assert queue.enqueue("q", batch(), prepend=False) == []
@@ -78,11 +78,11 @@ def test_what_finds_no_room_is_dropped_from_the_end() -> None:
 
 
 def test_an_item_whose_model_is_loaded_may_overtake_but_not_a_poisonous_one() -> None:
-    queue = Queue(limit=99)
+    queue = SandboxQueue(limit=99)
     first, second = queue.enqueue("q", batch(runs=2), prepend=False)
     assert queue.take(lambda item: item is second) is second
     assert queue.take(lambda _: False) is first
-    blocked = Queue(limit=99)
+    blocked = SandboxQueue(limit=99)
     blocked.enqueue("q", batch([[datum("a", "a", [1.5])]]), prepend=False)
     blocked.enqueue("q", batch(), prepend=False)
     assert blocked.take(None) is None
@@ -90,7 +90,7 @@ def test_an_item_whose_model_is_loaded_may_overtake_but_not_a_poisonous_one() ->
 
 
 def test_ids_are_never_used_again() -> None:
-    queue = Queue(limit=99)
+    queue = SandboxQueue(limit=99)
     made = queue.enqueue("q", batch(runs=3), prepend=False)
     queue.remove(made)
     assert queue.enqueue("q", batch(), prepend=False)[0].item_id == 4
@@ -136,7 +136,7 @@ def test_unknown_models_and_impossible_options_are_told() -> None:
     with pytest.raises(UsageError, match="Did you mean sdxl"):
         records(["sdlx"])
     with pytest.raises(UsageError, match="share"):
-        Faults(error_500=1.5)
+        FaultInjection(error_500=1.5)
     with pytest.raises(UsageError, match="negative"):
         SandboxOptions(latency=-1)
     with pytest.raises(UsageError, match="worker"):

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from sweep.errors import UsageError
-from sweep.sandbox.app import Sandbox, SandboxOptions, sandbox_server, serve
+from sweep.sandbox.app import Sandbox, SandboxOptions, sandbox_server, serve_sandbox
 from sweep.sandbox.images import texts, with_text
 from tests.live.wire import API, Wire, add, datum, edge, graph, node, png, txt2img
 from tests.sandbox.conftest import served, until
@@ -214,7 +214,7 @@ async def test_an_unknown_model_is_told_before_anything_is_begun(tmp_path: Path)
 
 async def test_serving_announces_itself_and_ends_when_cancelled() -> None:
     announced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(serve(SandboxOptions(), announced.set_result))
+    task = asyncio.create_task(serve_sandbox(SandboxOptions(), announced.set_result))
     url = await announced
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", url)
     async with aiohttp.ClientSession() as session, session.get(f"{url}{API}/app/version") as response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sweep.errors import UsageError, VariationError
-from sweep.servers.invokeai.http import Address, path_part
+from sweep.servers.invokeai.http import ServerAddress, path_part
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from sweep.servers.invokeai.http import Address, path_part
     ],
 )
 def test_an_address_is_forgiving(typed: str, url: str, name: str) -> None:
-    address = Address.parse(typed)
+    address = ServerAddress.parse(typed)
 
     assert (address.url, address.name) == (url, name)
 
@@ -30,13 +30,13 @@ def test_an_address_is_forgiving(typed: str, url: str, name: str) -> None:
 )
 def test_what_is_no_address_is_said(typed: str) -> None:
     with pytest.raises(UsageError):
-        Address.parse(typed)
+        ServerAddress.parse(typed)
 
 
 @pytest.mark.parametrize("typed", ["http://me:secret@gpu1:9090", "me:secret@gpu1"])
 def test_credentials_in_an_address_are_refused_and_not_repeated(typed: str) -> None:
     with pytest.raises(UsageError) as caught:
-        Address.parse(typed)
+        ServerAddress.parse(typed)
 
     assert "secret" not in str(caught.value)
 

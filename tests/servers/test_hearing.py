@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sweep.errors import ItemLostError, ServerRefusedError, TransientError
-from sweep.servers.base import Ended, ItemEvent, Rendered, Started, Ticket
+from sweep.servers.base import ItemEnded, ItemEvent, ItemStarted, Rendered, Ticket
 from sweep.servers.invokeai.client import InvokeAI
 from sweep.workflow.graph import Graph, Node
 from tests.servers.building import BATCH, PLAIN, Q, submission, summary, takes_items
@@ -63,11 +63,11 @@ async def test_events_that_come_before_anybody_listens_are_kept(fake: Fake, list
 
     events = await _told(listening, ticket)
 
-    assert _words(events) == ["Started", "Rendered", "Ended"]
-    assert isinstance(events[0], Started)
+    assert _words(events) == ["ItemStarted", "Rendered", "Ended"]
+    assert isinstance(events[0], ItemStarted)
     assert events[0].at is not None
     assert isinstance(events[1], Rendered)
-    assert isinstance(events[2], Ended)
+    assert isinstance(events[2], ItemEnded)
     assert (events[1].image,) == events[2].images
     assert fake.calls(*SUMMARIES) == []
 
@@ -76,7 +76,7 @@ async def test_doubled_and_late_events_are_told_once(fake: Fake, listening: Invo
     ticket = await listening.submit(submission())
     await _emit(fake, [*EVENTS[:-1], *EVENTS])
 
-    assert _words(await _told(listening, ticket)) == ["Started", "Rendered", "Ended"]
+    assert _words(await _told(listening, ticket)) == ["ItemStarted", "Rendered", "Ended"]
 
 
 async def test_events_of_others_and_of_a_retried_copy_are_not_ours(fake: Fake, listening: InvokeAI) -> None:
@@ -90,7 +90,7 @@ async def test_events_of_others_and_of_a_retried_copy_are_not_ours(fake: Fake, l
     ]
     await _emit(fake, [*redacted, *copy, *odd, *EVENTS[-1:]])
 
-    assert _words(await _told(listening, ticket)) == ["Ended"]
+    assert _words(await _told(listening, ticket)) == ["ItemEnded"]
 
 
 async def test_the_end_that_fell_into_a_gap_is_found_after_connecting_again(fake: Fake, listening: InvokeAI) -> None:
@@ -112,13 +112,13 @@ async def test_what_was_submitted_before_a_gap_is_looked_at_when_heard(fake: Fak
     await fake.connected.wait()
     fake.on(*SUMMARIES, [summary(ITEM_ID, "completed")])
 
-    assert _words(await _told(listening, ticket)) == ["Ended"]
+    assert _words(await _told(listening, ticket)) == ["ItemEnded"]
 
 
 async def test_an_item_of_an_earlier_process_is_asked_for_at_once(fake: Fake, listening: InvokeAI) -> None:
     fake.on(*SUMMARIES, [summary(ITEM_ID, "completed")])
 
-    assert _words(await _told(listening)) == ["Ended"]
+    assert _words(await _told(listening)) == ["ItemEnded"]
     assert fake.calls(*SUMMARIES)[0].body == {"item_ids": [ITEM_ID]}
 
 
@@ -136,7 +136,7 @@ async def test_slow_polling_is_the_net_under_a_lost_event(fake: Fake) -> None:
     events = await _told(server, await server.submit(submission()))
     await server.aclose()
 
-    assert _words(events) == ["Started", "Ended"]
+    assert _words(events) == ["ItemStarted", "Ended"]
 
 
 async def test_a_bulk_cancellation_makes_us_look(fake: Fake, listening: InvokeAI) -> None:
@@ -149,7 +149,7 @@ async def test_a_bulk_cancellation_makes_us_look(fake: Fake, listening: InvokeAI
 
     (end,) = await hearing
 
-    assert isinstance(end, Ended)
+    assert isinstance(end, ItemEnded)
     assert isinstance(end.error, ItemLostError)
 
 
@@ -164,7 +164,7 @@ async def test_our_own_cancellation_is_no_loss(fake: Fake, listening: InvokeAI) 
     await listening.cancel([BATCH])
     (end,) = await hearing
 
-    assert isinstance(end, Ended)
+    assert isinstance(end, ItemEnded)
     assert (end.status, end.error.kind if end.error else None) == ("canceled", "Cancelled")
 
 
@@ -193,7 +193,7 @@ async def test_the_end_is_read_again_where_the_answer_is_lost(fake: Fake, listen
     answers = (ConnectionError, ConnectionError, early, payload("item_completed_6_14"))
     fake.on("GET", f"{Q}/i/{ITEM_ID}", replies(*answers))
 
-    assert _words(await _told(listening)) == ["Ended"]
+    assert _words(await _told(listening)) == ["ItemEnded"]
 
 
 async def test_a_server_that_falls_silent_is_told_after_a_while(fake: Fake, listening: InvokeAI) -> None:
@@ -220,7 +220,7 @@ async def test_a_node_that_iterates_is_told_at_the_end_only(fake: Fake, listenin
     ticket = await listening.submit(submission(many))
     await _emit(fake)
 
-    assert _words(await _told(listening, ticket)) == ["Started", "Ended"]
+    assert _words(await _told(listening, ticket)) == ["ItemStarted", "Ended"]
 
 
 async def test_two_may_hear_the_same_item(fake: Fake, listening: InvokeAI) -> None:
@@ -250,7 +250,7 @@ async def test_without_a_socket_polling_is_enough(fake: Fake) -> None:
         events = await _told(server, await server.submit(submission()))
         await server.aclose()
 
-    assert _words(events) == ["Started", "Ended"]
+    assert _words(events) == ["ItemStarted", "Ended"]
     assert deaf.connections == 0
 
 

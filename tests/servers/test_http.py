@@ -13,7 +13,7 @@ from aiohttp.client_reqrep import ConnectionKey
 from aioresponses import aioresponses
 
 from sweep.errors import ServerUnreachableError, TransientError, VariationError
-from sweep.servers.invokeai.http import Address, Http, Method
+from sweep.servers.invokeai.http import Http, HttpMethod, ServerAddress
 from sweep.servers.invokeai.responses import NoAnswerError
 from tests.servers.conftest import QUICK
 
@@ -35,7 +35,7 @@ FAULTS: list[tuple[BaseException, str]] = [
 
 @pytest.fixture
 async def http() -> AsyncIterator[Http]:
-    opened = Http(Address.parse(URL), credentials=None, ca_file=None, timings=QUICK)
+    opened = Http(ServerAddress.parse(URL), credentials=None, ca_file=None, timings=QUICK)
     await opened.open()
     yield opened
     await opened.aclose()
@@ -61,7 +61,7 @@ async def test_every_fault_is_ours_and_says_why(http: Http, wire: aioresponses, 
 @pytest.mark.parametrize(("fault", "words"), FAULTS)
 async def test_at_the_start_each_means_that_nobody_is_there(wire: aioresponses, fault: Any, words: str) -> None:
     wire.get(f"{URL}/x", exception=fault, repeat=True)
-    http = Http(Address.parse(URL), credentials=None, ca_file=None, timings=QUICK)
+    http = Http(ServerAddress.parse(URL), credentials=None, ca_file=None, timings=QUICK)
 
     with pytest.raises(ServerUnreachableError, match=words):
         await http.introduced(lambda: http.call("GET", "/x", "asking"))
@@ -72,7 +72,7 @@ async def test_at_the_start_each_means_that_nobody_is_there(wire: aioresponses, 
     [("GET", None, 2), ("GET", False, 1), ("POST", None, 1), ("POST", True, 2), ("PUT", True, 2), ("DELETE", None, 1)],
 )
 async def test_only_what_may_be_repeated_is(
-    http: Http, wire: aioresponses, method: Method, repeat: bool | None, sent: int
+    http: Http, wire: aioresponses, method: HttpMethod, repeat: bool | None, sent: int
 ) -> None:
     wire.add(f"{URL}/x", method, exception=aiohttp.ServerDisconnectedError())
     wire.add(f"{URL}/x", method, payload={"fine": True})

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from sweep.servers.base import Ended, ItemEvent, Ticket
+from sweep.servers.base import ItemEnded, ItemEvent, Ticket
 from sweep.servers.invokeai.client import InvokeAI
 from sweep.servers.invokeai.socketio import LineError, connected
 from tests.servers.building import Q, submission, summary, takes_items
@@ -130,13 +130,13 @@ async def listening(fake: Fake) -> AsyncIterator[InvokeAI]:
     await server.aclose()
 
 
-async def _ended(fake: Fake, server: InvokeAI, events: Sequence[Any]) -> Ended:
+async def _ended(fake: Fake, server: InvokeAI, events: Sequence[Any]) -> ItemEnded:
     ticket = await server.submit(submission())
     for name, data in events:
         await fake.emit(name, data)
     async with aclosing(server.hear(ticket)) as told:  # type: ignore[type-var]
         heard: list[ItemEvent] = [event async for event in told]
-    assert isinstance(heard[-1], Ended)
+    assert isinstance(heard[-1], ItemEnded)
     return heard[-1]
 
 
@@ -148,7 +148,7 @@ async def test_an_item_that_events_told_in_full_is_not_asked_for(fake: Fake, lis
     async with aclosing(listening.hear(asked)) as told:  # type: ignore[type-var]
         whole = [event async for event in told][-1]
     assert len(fake.calls(*ITEM)) == 1
-    assert isinstance(whole, Ended)
+    assert isinstance(whole, ItemEnded)
     assert ended == whole
     assert (ended.overhead is None, whole.overhead) == (False, None)  # which only events tell
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sweep.errors import ItemLostError, OverloadedError, TransientError
-from sweep.servers.base import Ended, ItemEvent, Rendered, Ticket
+from sweep.servers.base import ItemEnded, ItemEvent, Rendered, Ticket
 from sweep.servers.invokeai.client import InvokeAI
 from tests.servers.building import Q, submission
 from tests.servers.conftest import QUICK
@@ -77,7 +77,7 @@ async def test_the_counts_of_a_batch_tell_its_items_state(fake: Fake) -> None:
     await client.aclose()
 
     assert [type(event).__name__ for event in events] == ["Started", "Ended"]
-    assert isinstance(events[-1], Ended)
+    assert isinstance(events[-1], ItemEnded)
     assert [image.name for image in events[-1].images] == ["old.png"]
 
 

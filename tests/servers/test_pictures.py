@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from sweep.errors import TransientError, VariationError
-from sweep.servers.base import Ended, ServerImage
+from sweep.servers.base import ItemEnded, ServerImage
 from sweep.servers.invokeai.client import InvokeAI
 from sweep.workflow.graph import Address, Graph
 from tests.servers.building import PLAIN, Q, picture, submission, takes_items
@@ -84,7 +84,7 @@ async def test_a_picture_the_server_lost_goes_up_again(fake: Fake, client: Invok
 
     ticket = await client.submit(submission(graph, batch_id="b0", images=files))
     await fake.emit("queue_item_status_changed", {"item_id": 1, "batch_id": "b0", "status": "failed"})
-    (end,) = [event async for event in client.hear(ticket) if isinstance(event, Ended)]
+    (end,) = [event async for event in client.hear(ticket) if isinstance(event, ItemEnded)]
     await client.submit(submission(graph, batch_id="b1", images=files))
 
     assert isinstance(end.error, TransientError)

@@ -151,5 +151,5 @@ def test_nothing_a_server_says_breaks_the_reader(one: Any, other: Any) -> None:
 
     reading.ended(item, ("l",), asked=False)
     reading.ended({"status": other, "session": session}, (), asked=True)
-    reading.models(one)
-    reading.state(reading.mapping(one))
+    reading.read_models(one)
+    reading.read_item_state(reading.mapping(one))

@@ -13,10 +13,10 @@ import pytest
 
 from sweep.errors import ItemLostError, ServerUnsupportedError, TransientError, VariationError
 from sweep.sandbox.app import SandboxOptions, sandbox_server
-from sweep.servers.base import Ended, ItemEvent, ServerImage, Ticket
+from sweep.servers.base import ItemEnded, ItemEvent, ServerImage, Ticket
 from sweep.servers.connect import ConnectOptions, connect
 from sweep.servers.invokeai.client import InvokeAISessions
-from sweep.servers.invokeai.sessions_api import status as status_of
+from sweep.servers.invokeai.sessions_api import session_status as status_of
 from sweep.workflow.graph import Node
 from tests.servers.building import MODEL, PLAIN, picture, submission
 from tests.servers.conftest import QUICK
@@ -92,7 +92,7 @@ async def test_release_3_takes_the_bare_graph_and_is_told_to_run_all(fake: Fake)
     assert set(sent.body["nodes"]) == {"a", "l"}
     assert fake.calls("PUT", f"{S}s1/invoke")[0].query == {"all": "true"}
     assert [type(event).__name__ for event in events] == ["Started", "Ended"]
-    assert isinstance(events[-1], Ended)
+    assert isinstance(events[-1], ItemEnded)
     assert events[-1].images == (ServerImage(name="out.png", node="l", width=8, height=8),)
 
 
@@ -107,7 +107,7 @@ async def test_the_portable_shape_wraps_the_graph_and_lists_pictures(fake: Fake)
 
     assert set(fake.calls("POST", S)[1].body) == {"graph"}
     assert fake.calls("PUT", f"{S}s1/invoke")[0].query == {}
-    assert isinstance(events[-1], Ended)
+    assert isinstance(events[-1], ItemEnded)
     assert [(i.name, i.node, i.iteration) for i in events[-1].images] == [("one.png", "l", 0), ("two.png", "l", 1)]
 
 
@@ -188,7 +188,7 @@ async def test_a_failure_is_the_last_line_of_its_traceback(fake: Fake) -> None:
     (end,) = await _told(server, await server.submit(submission()))
     await server.aclose()
 
-    assert isinstance(end, Ended)
+    assert isinstance(end, ItemEnded)
     assert isinstance(end.error, VariationError)
     assert (end.error.kind, end.error.message, end.failed_node) == ("SizeError", "sizes differ: 8 and 16", "l")
 
@@ -213,7 +213,7 @@ async def test_who_cancels_knows_it_though_the_server_does_not_tell(fake: Fake) 
     end = (await hearing)[-1]
     await server.aclose()
 
-    assert isinstance(end, Ended)
+    assert isinstance(end, ItemEnded)
     assert (end.status, end.error.kind if end.error else None) == ("canceled", "Cancelled")
     assert len(fake.calls("DELETE", f"{S}s1/invoke")) == 1
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sweep.record.base import Scalar
+from sweep.types import Scalar
 from tests.study.pictures import mixed, photo, write_results
 
 KINDS = {"denoise_strength": "number", "variation": "text", "seed": "seed"}

@@ -6,10 +6,10 @@ import fcntl
 import os
 
 from sweep.study.metrics.base import Formula
-from sweep.study.metrics.planes import View
+from sweep.study.metrics.planes import ImagePair
 
 
-def brightness(looked_at: View) -> float:
+def brightness(looked_at: ImagePair) -> float:
     return float(looked_at.picture.rgb.mean())
 
 
@@ -26,19 +26,19 @@ BRIGHTNESS = Formula(
 )
 
 
-def failing(looked_at: View) -> float:
+def failing(looked_at: ImagePair) -> float:
     """Raises, whatever it is shown."""
     raise RuntimeError("no such layer")
 
 
-def dying(looked_at: View) -> float:
+def dying(looked_at: ImagePair) -> float:
     """Takes its process with it where the first red code is 7."""
     if looked_at.picture.rgb[0, 0, 0] == 7:
         os._exit(3)
     return float(looked_at.picture.rgb[0, 0, 0])
 
 
-def gated(looked_at: View) -> float:
+def gated(looked_at: ImagePair) -> float:
     """Says that it was reached, then waits until nobody holds the gate: a metric that takes as long as a test wants."""
     gate = os.environ["SWEEP_TEST_GATE"]
     with open(f"{gate}.reached", "wb"), open(gate, "rb") as file:  # noqa: PTH123  a fifo: opens when somebody listens

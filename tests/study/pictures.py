@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-from sweep.record.base import Failure, Intent, Point, Rendering, RunFacts, Scalar, Times
+from sweep.record.base import Failure, Intent, JournalPoint, Rendering, RunFacts, Times
 from sweep.record.sqlite.journal import SqliteJournal
-from sweep.study.metrics.planes import Picture, View
+from sweep.study.metrics.planes import ImagePair, Picture
+from sweep.types import Scalar
 
 Paint: TypeAlias = Callable[[Mapping[str, Scalar]], Image.Image | bytes | None]
 
@@ -48,8 +49,8 @@ def picture(image: Image.Image) -> Picture:
     return Picture(np.asarray(image.convert("RGB")))
 
 
-def view(image: Image.Image, reference: Image.Image | None = None, others: Sequence[Image.Image] = ()) -> View:
-    return View(
+def view(image: Image.Image, reference: Image.Image | None = None, others: Sequence[Image.Image] = ()) -> ImagePair:
+    return ImagePair(
         picture=picture(image),
         reference=picture(reference) if reference else None,
         others=tuple(picture(other) for other in others),
@@ -110,7 +111,7 @@ async def _write_point(
     source_hash: str | None,
 ) -> None:
     key = f"{index:032x}"
-    point = Point(key=key, index=index, values=values, prompt="a cup", model="tiny", source=source_hash)
+    point = JournalPoint(key=key, index=index, values=values, prompt="a cup", model="tiny", source=source_hash)
     if painted is None:
         await journal.fail(point, Failure(kind="VariationError", message="noise and image sizes differ"))
         return

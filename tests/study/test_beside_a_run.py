@@ -20,9 +20,9 @@ from PIL import Image
 
 from sweep.engine.run import run
 from sweep.experiment.experiment import Experiment
-from sweep.record.base import Scalar
 from sweep.sandbox.app import sandbox_server
 from sweep.study.measuring.measure import measure
+from sweep.types import Scalar
 from tests.study.odd_metrics import BRIGHTNESS, gated
 from tests.study.pictures import photo, write_results
 

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sweep.record.base import Scalar
 from sweep.study.design import read_layout, with_bookkeeping
 from sweep.study.schema import Effects
 from sweep.study.stats.effects import Cells, cell_effects_of, cells_of
 from sweep.study.study import study
+from sweep.types import Scalar
 from tests.study.pictures import photo, write_results
 
 AXES = (("cfg_scale", "number"), ("look", "text"), ("seed", "seed"))

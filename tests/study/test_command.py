@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from sweep.cli.study import caption, share_tables
-from sweep.cli.study import study as command
+from sweep.cli.study import study_command as command
 from sweep.study.study import Study, study
 from tests.study.simulated import AXES, planted
 

@@ -11,7 +11,7 @@ from sweep.study.design import read_layout, with_bookkeeping
 from sweep.study.metrics.registry import known_facts
 from sweep.study.schema import Curve
 from sweep.study.stats.curves import TURNED_BY_BASELINE, crossing, curve_of, monotone_fit, response_curve
-from sweep.study.stats.intervals import band, filled
+from sweep.study.stats.intervals import band, fill_holes
 from sweep.study.study import study
 from tests.study.simulated import AXES, STRENGTHS, logistic, planted
 
@@ -261,7 +261,7 @@ def test_holes_are_filled_with_what_seed_and_level_predict() -> None:
     holed = full.copy()
     holed[0, 0] = holed[2, 4] = holed[1, 9] = np.nan
 
-    assert filled(holed) == pytest.approx(full, abs=1e-6)
+    assert fill_holes(holed) == pytest.approx(full, abs=1e-6)
 
 
 def test_a_hole_at_a_difficult_prompt_does_not_bend_the_curve() -> None:

@@ -19,7 +19,7 @@ from sweep.errors import UsageError
 from sweep.study.measuring.measure import measure_now
 from sweep.study.metrics.clip import TextAlignment, Tokenizer, byte_letters
 from sweep.study.metrics.features import WeightsError, classes, read_weights
-from sweep.study.metrics.planes import View
+from sweep.study.metrics.planes import ImagePair
 from sweep.study.metrics.registry import resolve
 from sweep.testing.metrics import check_metric
 from tests.study.pictures import photo, picture, view
@@ -121,11 +121,11 @@ def test_text_alignment_tells_red_from_blue(clip_folder: Path) -> None:
     (metric,) = resolve([f"clip:{clip_folder}"])
     red = picture(Image.new("RGB", (40, 24), (250, 10, 10)))
 
-    fits, fits_not = (metric.measure(View(picture=red, prompt=p)) for p in ("Red", "BLUE"))
+    fits, fits_not = (metric.measure(ImagePair(picture=red, prompt=p)) for p in ("Red", "BLUE"))
 
     assert fits == pytest.approx(250 / math.hypot(250, 10, 10), abs=1e-3)
     assert fits_not < 0.1
-    assert math.isnan(metric.measure(View(picture=red, prompt="")))
+    assert math.isnan(metric.measure(ImagePair(picture=red, prompt="")))
     assert check_metric(metric) == []
 
 

@@ -17,13 +17,13 @@ from anyio.streams.text import TextReceiveStream
 from PIL import Image
 
 from sweep.errors import RecordError, UsageError
-from sweep.record.base import Scalar
-from sweep.record.results import Results
+from sweep.record.results import RecordedResults
 from sweep.study.measuring.measure import measure, measure_now
 from sweep.study.metrics.base import Formula
-from sweep.study.metrics.planes import View
+from sweep.study.metrics.planes import ImagePair
 from sweep.study.metrics.registry import standard
 from sweep.study.study import study
+from sweep.types import Scalar
 from tests.study.conftest import KINDS, POINTS, SOURCE, painted
 from tests.study.odd_metrics import BRIGHTNESS, dying, failing
 from tests.study.pictures import encoded, photo, write_results
@@ -38,7 +38,7 @@ class Counter:
         self.asked = 0
         self.fails_at = fails_at
 
-    def __call__(self, looked_at: View) -> float:
+    def __call__(self, looked_at: ImagePair) -> float:
         self.asked += 1
         if self.asked == self.fails_at:
             raise KeyboardInterrupt
@@ -351,6 +351,6 @@ def test_fewer_than_no_workers_is_told(results: Path) -> None:
 def test_the_table_of_the_record_has_the_metrics_too(results: Path) -> None:
     measure_now(results, workers=0)
 
-    table = Results.open(results).table()
+    table = RecordedResults.open(results).table()
 
     assert table[["ssim", "structure_coarse", "sharpness"]].notna().all(axis=None)

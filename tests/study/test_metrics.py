@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import UsageError
-from sweep.record.results import Results
+from sweep.record.results import RecordedResults
 from sweep.study.measuring.measure import measure_now
-from sweep.study.metrics.base import Metric, registry
+from sweep.study.metrics import registry
+from sweep.study.metrics.base import Metric
 from sweep.study.metrics.panel import FULL_REFERENCE, SAME_POINT_METRIC
-from sweep.study.metrics.planes import View
+from sweep.study.metrics.planes import ImagePair
 from sweep.study.metrics.registry import resolve, standard
 from sweep.testing.metrics import check_metric
 from tests.study.odd_metrics import BRIGHTNESS
@@ -33,7 +34,7 @@ def test_keeps_the_contract(metric: Metric) -> None:
 
 
 def test_the_conformance_kit_finds_what_is_wrong() -> None:
-    def broken(looked_at: View) -> float:
+    def broken(looked_at: ImagePair) -> float:
         looked_at.picture.rgb.setflags(write=True)
         looked_at.picture.rgb[0, 0] = 255 - looked_at.picture.rgb[0, 0]
         return -5.0
@@ -139,7 +140,7 @@ def test_an_installed_package_brings_a_metric_to_worker_processes(installed: Pat
     table = measure_now(results, metrics=["dark_share"], workers=1)
 
     assert table["dark_share"].between(0, 1).all()
-    assert "dark_share" in Results.open(results).table()
+    assert "dark_share" in RecordedResults.open(results).table()
 
 
 def test_a_broken_package_is_named_and_in_nobodys_way(installed: Path) -> None:

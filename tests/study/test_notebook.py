@@ -12,7 +12,7 @@ import anyio
 import pytest
 from PIL import Image
 
-from sweep.record.base import Scalar
+from sweep.types import Scalar
 from tests.study.conftest import KINDS, SOURCE
 from tests.study.pictures import mixed, photo, write_results
 

@@ -14,21 +14,21 @@ from scipy import ndimage
 from scipy.fft import dctn
 from skimage.metrics import structural_similarity
 
-from sweep.study.metrics.base import colour as tone
-from sweep.study.metrics.base import structure
-from sweep.study.metrics.planes import View, luma
+from sweep.study.metrics import colour as tone
+from sweep.study.metrics import structure
+from sweep.study.metrics.planes import ImagePair, luma
 from tests.study.pictures import mixed, photo, picture, view
 
 LADDER = (0.0, 0.7, 1.5, 3.0, 6.0, 12.0)
 GAUSSIAN = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
 
 
-def pair(width: int = 256, height: int = 192) -> View:
+def pair(width: int = 256, height: int = 192) -> ImagePair:
     first = photo(1, width, height)
     return view(mixed(first, photo(2, width, height), 0.3), first)
 
 
-def planes(looked_at: View) -> tuple[np.ndarray, np.ndarray]:
+def planes(looked_at: ImagePair) -> tuple[np.ndarray, np.ndarray]:
     first, second = looked_at.pair
     return luma(first).astype(np.float64), luma(second).astype(np.float64)
 
@@ -93,7 +93,7 @@ def test_unrelated_pictures_differ_in_about_half_of_their_hash() -> None:
 
 
 @pytest.mark.parametrize("metric", [structure.ssim, structure.ms_ssim, structure.fine, structure.middle])
-def test_likeness_falls_down_a_blur_ladder(metric: Callable[[View], float]) -> None:
+def test_likeness_falls_down_a_blur_ladder(metric: Callable[[ImagePair], float]) -> None:
     sharp = photo(4, 320, 320)
 
     values = [metric(view(sharp.filter(ImageFilter.GaussianBlur(r)), sharp)) for r in LADDER]
@@ -103,7 +103,7 @@ def test_likeness_falls_down_a_blur_ladder(metric: Callable[[View], float]) -> N
 
 
 @pytest.mark.parametrize("metric", [structure.gmsd, tone.delta_e])
-def test_distance_grows_along_a_blur_ladder(metric: Callable[[View], float]) -> None:
+def test_distance_grows_along_a_blur_ladder(metric: Callable[[ImagePair], float]) -> None:
     sharp = photo(4, 320, 320)
 
     values = [metric(view(sharp.filter(ImageFilter.GaussianBlur(r)), sharp)) for r in LADDER[:5]]

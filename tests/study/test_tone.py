@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.stats import wasserstein_distance
 from skimage.measure import shannon_entropy
 
-from sweep.study.metrics.base import colour as tone
+from sweep.study.metrics import colour as tone
 from sweep.study.metrics.planes import linear_of_srgb, luma, oklab_of
 from tests.study.pictures import photo, picture, view
 

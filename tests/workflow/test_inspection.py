@@ -14,7 +14,7 @@ from sweep.workflow.graph import Address, Node
 from sweep.workflow.inspection import describe
 from sweep.workflow.loader import Workflow, load_workflow, workflow_from
 from sweep.workflow.roles import find_roles
-from sweep.workflow.scaffold import Around, main_models, starter
+from sweep.workflow.scaffold import ScaffoldContext, main_models, starter
 from sweep.workflow.schemas import Model, builtin_schemas
 from sweep.workflow.templates import template
 from tests.workflow.exports import edge, export, invocation, text_to_image
@@ -102,7 +102,7 @@ def test_batches_are_described() -> None:
 
 def started(workflow: Workflow, path: str, image: str = "", models: Sequence[Model] = ()) -> str:
     return starter(
-        workflow, find_roles(workflow.graph, SCHEMAS), SCHEMAS, Around(path=path, image=image, models=models)
+        workflow, find_roles(workflow.graph, SCHEMAS), SCHEMAS, ScaffoldContext(path=path, image=image, models=models)
     )
 
 

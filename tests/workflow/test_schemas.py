@@ -78,7 +78,7 @@ def test_the_packaged_copy_holds_no_texts() -> None:
 def test_the_command_writes_what_load_reads(tmp_path: Any) -> None:
     source, target = tmp_path / "in.json", tmp_path / "out.json"
     source.write_text(json.dumps(document({"x": {"type": "integer", "minimum": 1}})))
-    openapi.main([str(source), str(target)])
+    openapi._main([str(source), str(target)])
     assert load(json.loads(target.read_text()))["thing"].fields["x"].minimum == 1
 
 

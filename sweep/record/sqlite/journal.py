@@ -17,12 +17,12 @@ import anyio
 from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError
-from sweep.record.base import Counts, Failure, Intent, Point, Rendering, RunFacts, Standing, State, Times
+from sweep.record.base import Counts, Failure, Intent, JournalPoint, JournalState, KeyStatus, Rendering, RunFacts, Times
 from sweep.record.files import Checkpoint, no_checkpoint
 from sweep.record.sqlite import reads as queries
 from sweep.record.sqlite import writes as operations
 from sweep.record.sqlite.reads import CompactKeys
-from sweep.record.sqlite.schema import JOURNAL, RUN_CACHE, connect_reader, connect_writer, telling
+from sweep.record.sqlite.schema import JOURNAL_FILE, RUN_CACHE, connect_reader, connect_writer, telling
 from sweep.record.sqlite.writer import Writer
 
 _T = TypeVar("_T")
@@ -78,7 +78,7 @@ class SqliteJournal:
         cannot be opened, DiskFullError.
         """
         db, reader = await run_sync(partial(_connect, Path(folder), create=create))
-        place = Path(folder) / JOURNAL
+        place = Path(folder) / JOURNAL_FILE
         journal = cls(Writer(db, place, checkpoint), reader, place, now, draw)
         journal._file = await run_sync(_identity, place)
         return journal
@@ -94,7 +94,7 @@ class SqliteJournal:
         """Transactions committed since it was opened: what group commit is measured by."""
         return self._writer.commits
 
-    async def begin_run(self, facts: RunFacts, kept: Iterable[Point] = ()) -> int:
+    async def begin_run(self, facts: RunFacts, kept: Iterable[JournalPoint] = ()) -> int:
         write = partial(operations.begin_run, facts=facts, now=self._now(), kept=kept)
         return await self._writer.do("begin_run", write)
 
@@ -102,24 +102,24 @@ class SqliteJournal:
         await self._writer.do("end_run", partial(operations.end_run, run=run, ending=ending, now=self._now()))
 
     async def fingerprint(self) -> str | None:
-        return await self._read(queries.fingerprint)
+        return await self._read(queries.read_fingerprint)
 
     async def known_keys(self) -> CompactKeys:
-        return await self._read(queries.known_keys)
+        return await self._read(queries.read_known_keys)
 
     async def completed_indices(self) -> array[int]:
         return await self._read(queries.completed_indices)
 
-    async def indices(self, *states: State) -> array[int]:
-        return await self._read(partial(queries.indices, states=states))
+    async def indices(self, *states: JournalState) -> array[int]:
+        return await self._read(partial(queries.read_indices, states=states))
 
-    async def keys(self, *states: State) -> list[str]:
+    async def keys(self, *states: JournalState) -> list[str]:
         return await self._read(partial(queries.keys, states=states))
 
     async def identity(self) -> str:
         return await self._read(queries.identity)
 
-    async def rebase(self, points: Iterable[Point] | AsyncIterator[Point]) -> None:
+    async def rebase(self, points: Iterable[JournalPoint] | AsyncIterator[JournalPoint]) -> None:
         async for chunk in _chunks(points):
             await self._writer.do("rebase", partial(operations.rebase, points=chunk))
 
@@ -129,23 +129,23 @@ class SqliteJournal:
     async def attempts(self, key: str) -> int:
         return await self._read(partial(queries.attempts, key=key))
 
-    async def standing(self, keys: Sequence[str]) -> dict[str, Standing]:
-        return await self._read(partial(queries.standing, keys=keys))
+    async def standing(self, keys: Sequence[str]) -> dict[str, KeyStatus]:
+        return await self._read(partial(queries.read_key_status, keys=keys))
 
     async def ended_with(self, kind: str, url: str) -> list[str]:
         return await self._read(partial(queries.ended_with, kind=kind, url=url))
 
-    async def intend(self, point: Point, intent: Intent) -> None:
+    async def intend(self, point: JournalPoint, intent: Intent) -> None:
         await self._writer.do("intend", partial(operations.intend, point=point, intent=intent, now=self._now()))
 
     async def submitted(self, batch_id: str, item_id: str) -> None:
         await self._writer.do("submitted", partial(operations.submitted, batch_id=batch_id, item_id=item_id))
 
     async def rendered(self, key: str, times: Times) -> None:
-        await self._writer.do("rendered", partial(operations.rendered, key=key, times=times))
+        await self._writer.do("rendered", partial(operations.write_rendered, key=key, times=times))
 
     async def complete(self, key: str, renderings: Sequence[Rendering], times: Times) -> None:
-        write = partial(operations.complete, key=key, renderings=tuple(renderings), times=times, now=self._now())
+        write = partial(operations.write_completed, key=key, renderings=tuple(renderings), times=times, now=self._now())
         await self._writer.do("complete", write)
 
     async def attempt_failed(self, key: str, failure: Failure) -> None:
@@ -155,11 +155,11 @@ class SqliteJournal:
     async def withdraw(self, key: str) -> None:
         await self._writer.do("withdraw", partial(operations.withdraw, key=key))
 
-    async def fail(self, point: Point, failure: Failure) -> None:
+    async def fail(self, point: JournalPoint, failure: Failure) -> None:
         await self._writer.do("fail", partial(operations.fail, point=point, failure=failure, now=self._now()))
 
     async def cancel(self, key: str) -> None:
-        await self._writer.do("cancel", partial(operations.cancel, key=key, now=self._now()))
+        await self._writer.do("cancel", partial(operations.write_cancelled, key=key, now=self._now()))
 
     async def reopen(self, keys: Iterable[str]) -> int:
         return await self._writer.do("reopen", partial(operations.reopen, keys=tuple(keys)))
@@ -208,16 +208,16 @@ def _identity(place: Path) -> tuple[int, int] | None:
 def _connect(folder: Path, *, create: bool) -> tuple[sqlite3.Connection, sqlite3.Connection]:
     db = connect_writer(folder, create=create)
     try:
-        with telling(folder / JOURNAL):
+        with telling(folder / JOURNAL_FILE):
             return db, connect_reader(folder, RUN_CACHE)
     except BaseException:
         db.close()
         raise
 
 
-async def _chunks(points: Iterable[Point] | AsyncIterator[Point]) -> AsyncIterator[list[Point]]:
+async def _chunks(points: Iterable[JournalPoint] | AsyncIterator[JournalPoint]) -> AsyncIterator[list[JournalPoint]]:
     if isinstance(points, AsyncIterator):
-        chunk: list[Point] = []
+        chunk: list[JournalPoint] = []
         async for point in points:
             chunk.append(point)
             if len(chunk) == _CHUNK:

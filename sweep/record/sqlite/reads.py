@@ -12,13 +12,13 @@ from datetime import datetime
 from itertools import accumulate
 
 from sweep.errors import RecordError
-from sweep.record.base import Counts, Intent, RunFacts, Standing, State
+from sweep.record.base import Counts, Intent, JournalState, KeyStatus, RunFacts
 from sweep.record.sqlite.schema import BrokenSealError, sealing
 from sweep.record.sqlite.writes import OPEN, OUTCOMES, moment
 
 _WIDTH = 16  # bytes of a key's digest
 _BUCKETS = 65536  # by the digest's first two bytes
-_STATES: tuple[State, ...] = ("intended", "submitted", "rendered", "completed", "failed", "cancelled")
+_STATES: tuple[JournalState, ...] = ("intended", "submitted", "rendered", "completed", "failed", "cancelled")
 
 
 class CompactKeys:
@@ -43,7 +43,7 @@ class CompactKeys:
         self._digests, self._states = bytes(digests), bytes(marks)
         self._starts = array("L", accumulate(sizes))
 
-    def get(self, key: str, /) -> State | None:
+    def get(self, key: str, /) -> JournalState | None:
         """The state of `key`, None where it is not known."""
         digest = _digest(key)
         bucket = _bucket(digest)
@@ -106,12 +106,12 @@ class AttemptRecord:
     error: str | None
 
 
-def fingerprint(db: sqlite3.Connection) -> str | None:
+def read_fingerprint(db: sqlite3.Connection) -> str | None:
     row = db.execute("SELECT fingerprint FROM runs ORDER BY number DESC LIMIT 1").fetchone()
     return row[0] if row else None
 
 
-def known_keys(db: sqlite3.Connection) -> CompactKeys:
+def read_known_keys(db: sqlite3.Connection) -> CompactKeys:
     return CompactKeys(db.execute("SELECT key, state FROM points WHERE state <> 'pending'"))
 
 
@@ -120,7 +120,7 @@ def completed_indices(db: sqlite3.Connection) -> array[int]:
     return array("q", [index for (index,) in rows])
 
 
-def indices(db: sqlite3.Connection, states: Sequence[State]) -> array[int]:
+def read_indices(db: sqlite3.Connection, states: Sequence[JournalState]) -> array[int]:
     slots = ", ".join("?" * len(states))
     rows = db.execute(
         f"SELECT idx FROM points WHERE definition = {_CURRENT} AND state IN ({slots}) ORDER BY idx", tuple(states)
@@ -128,7 +128,7 @@ def indices(db: sqlite3.Connection, states: Sequence[State]) -> array[int]:
     return array("q", [index for (index,) in rows])
 
 
-def keys(db: sqlite3.Connection, states: Sequence[State]) -> list[str]:
+def keys(db: sqlite3.Connection, states: Sequence[JournalState]) -> list[str]:
     slots = ", ".join("?" * len(states))
     rows = db.execute(
         f"SELECT DISTINCT key FROM points WHERE definition = {_CURRENT} AND state IN ({slots})", tuple(states)
@@ -148,12 +148,12 @@ def attempts(db: sqlite3.Connection, key: str) -> int:
     return int(row[0]) if row else 0
 
 
-def standing(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Standing]:
+def read_key_status(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, KeyStatus]:
     found = {}
     for key in keys:
         row = db.execute("SELECT state, attempts FROM points WHERE key = ? LIMIT 1", (key,)).fetchone()
         if row:
-            found[key] = Standing(state=None if row[0] == "pending" else row[0], attempts=row[1])
+            found[key] = KeyStatus(state=None if row[0] == "pending" else row[0], attempts=row[1])
     return found
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from sweep.errors import CorruptRecordError, DiskFullError, RecordError
 from sweep.record.files import FULL_HINT, disk_error, make_folder
 
-JOURNAL = "journal.sqlite"
+JOURNAL_FILE = "journal.sqlite"
 FORMAT = 1
 _APPLICATION_ID = 0x53574550  # "SWEP"
 _CHECKED_AT_OPEN = 32 * 2**20  # bytes; checking a larger journal takes seconds and is left to `verify`
@@ -135,13 +135,13 @@ def connect_writer(folder: Path, *, create: bool) -> sqlite3.Connection:
 
     Raises RecordError where there is none, CorruptRecordError where it is damaged or emptied while pictures exist.
     """
-    place = folder / JOURNAL
+    place = folder / JOURNAL_FILE
     new = not place.exists() or place.stat().st_size == 0
     if new and not create:
         raise _missing(folder)
     if new and _has_pictures(folder):
         raise CorruptRecordError(
-            f"{folder} holds pictures but its {JOURNAL} is {'empty' if place.exists() else 'missing'}.",
+            f"{folder} holds pictures but its {JOURNAL_FILE} is {'empty' if place.exists() else 'missing'}.",
             hint="Restore it from a backup, or move the folder away.",
         )
     with telling(place):
@@ -167,7 +167,7 @@ def connect_writer(folder: Path, *, create: bool) -> sqlite3.Connection:
 @contextmanager
 def reading(folder: Path) -> Iterator[sqlite3.Connection]:
     """A connection that only reads and never waits for the writer. Raises RecordError, CorruptRecordError."""
-    place = folder / JOURNAL
+    place = folder / JOURNAL_FILE
     if not place.exists() or place.stat().st_size == 0:
         raise _missing(folder)
     with telling(place), closing(connect_reader(folder)) as db:
@@ -177,11 +177,11 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
 
 def connect_reader(folder: Path, cache: int = _CACHE) -> sqlite3.Connection:
     """As `reading`, to be kept and closed by the caller; `cache` in KiB. Raises sqlite3.Error."""
-    uri = f"{(folder / JOURNAL).absolute().as_uri()}?mode=ro"
+    uri = f"{(folder / JOURNAL_FILE).absolute().as_uri()}?mode=ro"
     try:
         return _reader(uri, cache)
     except sqlite3.OperationalError:
-        log = folder / f"{JOURNAL}-wal"
+        log = folder / f"{JOURNAL_FILE}-wal"
         if log.exists() and log.stat().st_size:
             raise
         return _reader(f"{uri}&immutable=1", cache)  # a medium on which SQLite cannot keep its shared memory file
@@ -247,7 +247,9 @@ def seal_faults(db: sqlite3.Connection) -> list[str]:
 
 
 def _missing(folder: Path) -> RecordError:
-    return RecordError(f"{folder} holds no {JOURNAL}.", hint="Is it the results folder of an experiment that was run?")
+    return RecordError(
+        f"{folder} holds no {JOURNAL_FILE}.", hint="Is it the results folder of an experiment that was run?"
+    )
 
 
 def _has_pictures(folder: Path) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from sweep.errors import RecordError
-from sweep.record.base import Failure, Intent, Point, Rendering, RunFacts, Times
+from sweep.record.base import Failure, Intent, JournalPoint, Rendering, RunFacts, Times
 from sweep.record.sqlite.schema import SEALED, sealing
 
 # ruff: noqa: S608  what varies in the SQL is column names from schema.py, never a value
@@ -38,7 +38,7 @@ def moment(microseconds_since_1970: int | None) -> datetime | None:
     return None if microseconds_since_1970 is None else _EPOCH + timedelta(microseconds=microseconds_since_1970)
 
 
-def begin_run(db: sqlite3.Connection, facts: RunFacts, now: datetime, kept: Iterable[Point] = ()) -> int:
+def begin_run(db: sqlite3.Connection, facts: RunFacts, now: datetime, kept: Iterable[JournalPoint] = ()) -> int:
     last = db.execute("SELECT definition, fingerprint FROM runs ORDER BY number DESC LIMIT 1").fetchone()
     definition = 1 if last is None else last[0] + (last[1] != facts.fingerprint)
     number = db.execute(
@@ -62,7 +62,7 @@ def end_run(db: sqlite3.Connection, run: int, ending: str, now: datetime) -> Non
         raise RecordError(f"There is no run {run} on record.")
 
 
-def rebase(db: sqlite3.Connection, points: Iterable[Point]) -> None:
+def rebase(db: sqlite3.Connection, points: Iterable[JournalPoint]) -> None:
     _, definition = _current(db)
     for point in points:
         if _state(db, point.key) is None:
@@ -85,7 +85,7 @@ def seeds(db: sqlite3.Connection, axis: str, count: int, draw: Callable[[], int]
     return tuple(drawn[:count])
 
 
-def intend(db: sqlite3.Connection, point: Point, intent: Intent, now: datetime) -> None:
+def intend(db: sqlite3.Connection, point: JournalPoint, intent: Intent, now: datetime) -> None:
     run, definition = _current(db)
     state = _state(db, point.key)
     if state not in (None, "pending"):
@@ -112,13 +112,15 @@ def submitted(db: sqlite3.Connection, batch_id: str, item_id: str) -> None:
             _set_open(db, key, "submitted")
 
 
-def rendered(db: sqlite3.Connection, key: str, times: Times) -> None:
+def write_rendered(db: sqlite3.Connection, key: str, times: Times) -> None:
     _open_state(db, key)
     _set_times(db, key, times)
     _set_open(db, key, "rendered")
 
 
-def complete(db: sqlite3.Connection, key: str, renderings: Sequence[Rendering], times: Times, now: datetime) -> None:
+def write_completed(
+    db: sqlite3.Connection, key: str, renderings: Sequence[Rendering], times: Times, now: datetime
+) -> None:
     rows = [_image_row(key, ordinal, rendering) for ordinal, rendering in enumerate(renderings)]
     if not rows:
         raise RecordError(f"Key {key} cannot be completed without a picture.")
@@ -153,7 +155,7 @@ def withdraw(db: sqlite3.Connection, key: str) -> None:
     )
 
 
-def fail(db: sqlite3.Connection, point: Point, failure: Failure, now: datetime) -> None:
+def fail(db: sqlite3.Connection, point: JournalPoint, failure: Failure, now: datetime) -> None:
     _, definition = _current(db)
     state = _state(db, point.key)
     if state == "failed":
@@ -168,7 +170,7 @@ def fail(db: sqlite3.Connection, point: Point, failure: Failure, now: datetime) 
     _set(db, point.key, "state = 'failed', kind = ?, message = ?", *_told(failure))
 
 
-def cancel(db: sqlite3.Connection, key: str, now: datetime) -> None:
+def write_cancelled(db: sqlite3.Connection, key: str, now: datetime) -> None:
     state = _state(db, key)
     if state == "cancelled":
         return
@@ -219,7 +221,7 @@ def _open_state(db: sqlite3.Connection, key: str) -> str:
     return state
 
 
-def _place(db: sqlite3.Connection, point: Point, definition: int) -> None:
+def _place(db: sqlite3.Connection, point: JournalPoint, definition: int) -> None:
     """The row of this point: the one at its index, else one of an earlier definition, else a new one like its kin."""
     rows = db.execute("SELECT id, definition, idx FROM points WHERE key = ?", (point.key,)).fetchall()
     own = [row for row in rows if row[1:] == (definition, point.index)] or [row for row in rows if row[1] < definition]

@@ -11,17 +11,17 @@ from PIL import Image, ImageFilter
 
 from sweep.sandbox.painter.style import Colour, Look
 
-Floats = NDArray[np.float32]
-Pixels = NDArray[np.uint8]
+PaintPlane = NDArray[np.float32]
+PaintedImage = NDArray[np.uint8]
 Rng = np.random.Generator
 
 
-def colour(value: Colour) -> Floats:
+def colour(value: Colour) -> PaintPlane:
     """A colour to compute with: 3 × 1 × 1."""
     return np.array(value, np.float32).reshape(3, 1, 1)
 
 
-def smooth(values: Any) -> Any:
+def smooth_paint(values: Any) -> Any:
     """0 below 0, 1 above 1, and a soft way between."""
     t = np.clip(values, 0, 1)
     return t * t * (3 - 2 * t)
@@ -32,13 +32,13 @@ def mix(a: Any, b: Any, t: Any) -> Any:
     return a + (b - a) * t
 
 
-def resized(values: Floats, height: int, width: int) -> Floats:
+def resized(values: PaintPlane, height: int, width: int) -> PaintPlane:
     """A plane at another size, smoothly."""
     image = Image.fromarray(np.ascontiguousarray(values, np.float32))
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
 
 
-def clouds(rng: Rng, height: int, width: int, rows: int, columns: int, octaves: int = 3) -> Floats:
+def clouds(rng: Rng, height: int, width: int, rows: int, columns: int, octaves: int = 3) -> PaintPlane:
     """Smooth noise around 0 with about unit spread; `rows` and `columns` are the coarsest octave's cells."""
     total = np.zeros((1, 1), np.float32)
     for octave in range(octaves):
@@ -47,14 +47,14 @@ def clouds(rng: Rng, height: int, width: int, rows: int, columns: int, octaves: 
     return resized(total, height, width)
 
 
-def grain(rng: Rng, height: int, width: int) -> Floats:
+def grain(rng: Rng, height: int, width: int) -> PaintPlane:
     """White noise of unit spread; large planes repeat a tile, which nobody sees."""
     tile = rng.standard_normal((min(height, 160), min(width, 160)), np.float32)
     again = (-(-height // tile.shape[0]), -(-width // tile.shape[1]))
     return np.tile(tile, again)[:height, :width]
 
 
-def line(rng: Rng, width: int, cells: int, octaves: int = 5, roughness: float = 0.5) -> Floats:
+def line(rng: Rng, width: int, cells: int, octaves: int = 5, roughness: float = 0.5) -> PaintPlane:
     """A ragged line from about −1 to 1, one value a column."""
     x = np.linspace(0, 1, width, dtype=np.float32)
     total = np.zeros(width, np.float32)
@@ -63,33 +63,33 @@ def line(rng: Rng, width: int, cells: int, octaves: int = 5, roughness: float = 
         points = rng.uniform(-1, 1, count).astype(np.float32)
         place = x * (count - 1)
         left = np.minimum(place.astype(int), count - 2)
-        total += mix(points[left], points[left + 1], smooth(place - left)) * np.float32(roughness**octave)
+        total += mix(points[left], points[left + 1], smooth_paint(place - left)) * np.float32(roughness**octave)
     return total
 
 
 @lru_cache(maxsize=8)
-def _grid(height: int, width: int) -> tuple[Floats, Floats]:
+def _grid(height: int, width: int) -> tuple[PaintPlane, PaintPlane]:
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     return y / np.float32(height), x / np.float32(width)
 
 
-def grid(height: int, width: int) -> tuple[Floats, Floats]:
+def grid(height: int, width: int) -> tuple[PaintPlane, PaintPlane]:
     """Row and column of each pixel, from 0 to 1. Shared: do not write to them."""
     return _grid(height, width)
 
 
-def to_pixels(values: Floats) -> Pixels:
+def to_pixels(values: PaintPlane) -> PaintedImage:
     """3 × height × width floats from 0 to 1 as height × width × 3 bytes."""
     scaled = np.clip(values, 0, 1) * np.float32(255) + np.float32(0.5)
     return np.ascontiguousarray(scaled.astype(np.uint8).transpose(1, 2, 0))
 
 
-def to_floats(pixels: Pixels) -> Floats:
+def to_floats(pixels: PaintedImage) -> PaintPlane:
     """Height × width × 3 bytes as 3 × height × width floats from 0 to 1."""
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32) * np.float32(1 / 255)
 
 
-def blurred(values: Floats, radius: float) -> Floats:
+def blur_paint(values: PaintPlane, radius: float) -> PaintPlane:
     """A picture softened by `radius` pixels; computed small, as blur needs no detail."""
     factor = max(1, int(radius / 2))
     image = Image.fromarray(to_pixels(values))
@@ -99,7 +99,7 @@ def blurred(values: Floats, radius: float) -> Floats:
     return to_floats(np.asarray(soft.resize((width, height), Image.Resampling.BICUBIC)))
 
 
-def graded(values: Floats, look: Look, light: Colour, rng: Rng, amount: float = 1.0) -> Floats:
+def graded(values: PaintPlane, look: Look, light: Colour, rng: Rng, amount: float = 1.0) -> PaintPlane:
     """The picture in this look: tone, colour, light; `amount` scales it."""
     look = look.times(amount)
     height, width = values.shape[1:]
@@ -108,25 +108,25 @@ def graded(values: Floats, look: Look, light: Colour, rng: Rng, amount: float = 
     _toned(out, look)
     _coloured(out, look)
     if look.haze > 0:
-        veil = np.float32(min(0.5, 0.32 * look.haze)) * smooth(1.2 - y)
+        veil = np.float32(min(0.5, 0.32 * look.haze)) * smooth_paint(1.2 - y)
         out += (colour(light) - out) * veil
     if look.glow > 0.05:
-        soft = blurred(out, height / 42)
+        soft = blur_paint(out, height / 42)
         out += np.float32(min(0.6, 0.42 * look.glow)) * soft * soft * (1 - np.clip(out, 0, 1))
     if look.grain > 0.02:
         out += grain(rng, height, width) * np.float32(0.045 * min(1.5, look.grain))
     return out
 
 
-def _lit(look: Look, y: Floats, x: Floats) -> Floats:
+def _lit(look: Look, y: PaintPlane, x: PaintPlane) -> PaintPlane:
     """How much light each place gets: from one side, and less in the corners."""
-    fall = mix(np.float32(0.62), np.float32(1.22), smooth(1.15 - x - 0.25 * y))
+    fall = mix(np.float32(0.62), np.float32(1.22), smooth_paint(1.15 - x - 0.25 * y))
     side = mix(np.float32(1), fall, np.float32(min(1.0, abs(look.sidelight) * 0.7)))
-    corner = smooth(((x - 0.5) ** 2 + (y - 0.5) ** 2) * 1.9)
+    corner = smooth_paint(((x - 0.5) ** 2 + (y - 0.5) ** 2) * 1.9)
     return np.asarray(side * (1 - np.float32(np.clip(look.vignette, -0.3, 0.85)) * corner), np.float32)
 
 
-def _toned(out: Floats, look: Look) -> None:
+def _toned(out: PaintPlane, look: Look) -> None:
     """Brightness and contrast, in place."""
     out *= 1 + np.float32(np.clip(1.15 * look.brightness, -0.8, 1.5)) * (1 - out)
     strong = np.float32(np.clip(look.contrast, -0.9, 0.85))
@@ -137,7 +137,7 @@ def _toned(out: Floats, look: Look) -> None:
     out += (curve - out) * strong
 
 
-def _coloured(out: Floats, look: Look) -> None:
+def _coloured(out: PaintPlane, look: Look) -> None:
     """Saturation, warmth and the colours of old prints, in place."""
     grey = np.float32(0.299) * out[0] + np.float32(0.587) * out[1] + np.float32(0.114) * out[2]
     warm = 1 + np.float32(look.warmth) * colour((0.11, 0.02, -0.16))
@@ -151,7 +151,7 @@ def _coloured(out: Floats, look: Look) -> None:
         out += colour((0.10, 0.085, 0.07)) * black
 
 
-def worked(values: Floats, look: Look, rng: Rng, amount: float = 1.0) -> Floats:
+def worked(values: PaintPlane, look: Look, rng: Rng, amount: float = 1.0) -> PaintPlane:
     """The picture in the medium of this look."""
     look = look.times(amount)
     out = values
@@ -164,12 +164,12 @@ def worked(values: Floats, look: Look, rng: Rng, amount: float = 1.0) -> Floats:
     if look.ink > 0.05:
         out = out * (1 - np.float32(min(1.0, look.ink)) * _outlines(out))
     if abs(look.sharp) > 0.05:
-        soft = blurred(out, max(1.0, out.shape[1] / 330))
+        soft = blur_paint(out, max(1.0, out.shape[1] / 330))
         out = out + (out - soft) * np.float32(np.clip(look.sharp, -1, 1.4))
     return np.asarray(out, np.float32)
 
 
-def _strokes(values: Floats, rng: Rng) -> Floats:
+def _strokes(values: PaintPlane, rng: Rng) -> PaintPlane:
     """Dabs of paint: colour from a softened picture, shifted along strokes, with the relief of bristles."""
     height, width = values.shape[1:]
     image = Image.fromarray(to_pixels(values))
@@ -179,18 +179,18 @@ def _strokes(values: Floats, rng: Rng) -> Floats:
     angle = clouds(rng, height, width, 3, 3, 2)
     along = resized(rng.standard_normal((max(2, height // 12), max(2, width // 3)), np.float32), height, width)
     across = resized(rng.standard_normal((max(2, height // 3), max(2, width // 12)), np.float32), height, width)
-    bristle = mix(along, across, smooth(angle * 1.5 + 0.5))
-    relief = np.clip(paint - blurred(paint, height / 60), -0.2, 0.2).mean(0)
+    bristle = mix(along, across, smooth_paint(angle * 1.5 + 0.5))
+    relief = np.clip(paint - blur_paint(paint, height / 60), -0.2, 0.2).mean(0)
     return np.asarray(paint * (1 + np.float32(0.07) * bristle + np.float32(0.9) * relief), np.float32)
 
 
-def _wash(values: Floats, rng: Rng) -> Floats:
+def _wash(values: PaintPlane, rng: Rng) -> PaintPlane:
     """Pigment in water: soft areas, darker rims, blooms, on rough paper."""
     height, width = values.shape[1:]
-    soft = blurred(values, max(1.0, height / 110))
+    soft = blur_paint(values, max(1.0, height / 110))
     tones = np.asarray(np.round(soft * 7) / 7, np.float32)
     area = mix(soft, tones, np.float32(0.5))
-    rim = np.abs(soft - blurred(tones, max(1.0, height / 200))).sum(0)
+    rim = np.abs(soft - blur_paint(tones, max(1.0, height / 200))).sum(0)
     bloom = clouds(rng, height, width, 5, 5, 3)
     paper = clouds(rng, height, width, height // 5, width // 5, 1)
     out = 1 - (1 - area) * (0.78 + 0.16 * bloom)
@@ -198,12 +198,12 @@ def _wash(values: Floats, rng: Rng) -> Floats:
     return np.asarray(mix(out, np.float32(1), np.float32(0.12)) + np.float32(0.012) * paper, np.float32)
 
 
-def _flat(values: Floats) -> Floats:
+def _flat(values: PaintPlane) -> PaintPlane:
     image = Image.fromarray(to_pixels(values)).filter(ImageFilter.MedianFilter(3))
     return np.asarray(np.round(to_floats(np.asarray(image)) * 6) / 6, np.float32)
 
 
-def _outlines(values: Floats) -> Floats:
+def _outlines(values: PaintPlane) -> PaintPlane:
     grey = values.mean(0)
     rows, columns = np.gradient(grey)
-    return np.asarray(smooth(np.hypot(rows, columns) * 9 - 0.25), np.float32)
+    return np.asarray(smooth_paint(np.hypot(rows, columns) * 9 - 0.25), np.float32)

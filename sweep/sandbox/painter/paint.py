@@ -11,14 +11,14 @@ import numpy as np
 from PIL import Image
 
 from sweep.sandbox.painter.canvas import (
-    Floats,
-    Pixels,
+    PaintedImage,
+    PaintPlane,
     Rng,
     clouds,
     graded,
     grain,
     mix,
-    smooth,
+    smooth_paint,
     to_floats,
     to_pixels,
     worked,
@@ -73,7 +73,7 @@ _LARGEST = 384  # composed at most this large, then enlarged
 _CELL = 32  # pixels of the warp's mesh
 
 
-def paint(painting: Painting, source: Pixels | None, controls: Sequence[Pixels] = ()) -> Pixels:
+def paint(painting: Painting, source: PaintedImage | None, controls: Sequence[PaintedImage] = ()) -> PaintedImage:
     """The picture, height × width × 3. `source` and `controls` are the pictures the painting names."""
     if source is not None and painting.strength <= 0:
         return source
@@ -86,7 +86,7 @@ def paint(painting: Painting, source: Pixels | None, controls: Sequence[Pixels] 
         amount = 1.0
     else:
         out = _replaced(to_floats(source), painting, wanted, rng)
-        amount = float(smooth(painting.strength * 1.75))
+        amount = float(smooth_paint(painting.strength * 1.75))
     for control, pixels in zip(painting.controls, controls, strict=False):
         out = _controlled(out, to_floats(pixels), control)
     out = worked(out, look, rng, amount)
@@ -114,7 +114,7 @@ def _lora(name: str) -> Look:
     return Look(**signs)
 
 
-def _composed(painting: Painting, wanted: Mood, height: int, width: int) -> Floats:
+def _composed(painting: Painting, wanted: Mood, height: int, width: int) -> PaintPlane:
     """The picture without a source: from prompt, model and seed."""
     scale = min(1.0, _LARGEST / max(height, width))
     rows, columns = max(8, round(height * scale)), max(8, round(width * scale))
@@ -131,7 +131,7 @@ def _composed(painting: Painting, wanted: Mood, height: int, width: int) -> Floa
     return out
 
 
-def _replaced(source: Floats, painting: Painting, wanted: Mood, rng: Rng) -> Floats:
+def _replaced(source: PaintPlane, painting: Painting, wanted: Mood, rng: Rng) -> PaintPlane:
     """The source, warped, with a composed picture coming through from fine to coarse."""
     strength = painting.strength
     out = _warped(source, strength, rng)
@@ -141,7 +141,7 @@ def _replaced(source: Floats, painting: Painting, wanted: Mood, rng: Rng) -> Flo
     return _bands_mixed(out, composed, strength, rng)
 
 
-def _warped(source: Floats, strength: float, rng: Rng) -> Floats:
+def _warped(source: PaintPlane, strength: float, rng: Rng) -> PaintPlane:
     height, width = source.shape[1:]
     reach = 0.06 * strength**1.9 * min(height, width)
     rows, columns = max(2, height // _CELL), max(2, width // _CELL)
@@ -165,26 +165,26 @@ def _warped(source: Floats, strength: float, rng: Rng) -> Floats:
     return to_floats(np.asarray(warped))
 
 
-def _bands_mixed(source: Floats, composed: Floats, strength: float, rng: Rng) -> Floats:
+def _bands_mixed(source: PaintPlane, composed: PaintPlane, strength: float, rng: Rng) -> PaintPlane:
     """The composed picture's share rises first in what is fine, then in what is coarse, and not everywhere at once."""
     height, width = source.shape[1:]
     local = strength + np.float32(0.16 * (1 - strength)) * clouds(rng, height, width, 3, 3, 2)
-    fine = smooth((local - 0.58) / 0.34)
+    fine = smooth_paint((local - 0.58) / 0.34)
     a, b, local = source, composed, local[None]
     for _ in range(min(3, max(0, int(np.log2(min(height, width))) - 3))):
         a, b, local = _halved(a), _halved(b), _halved(local)
-    late = smooth((local - 0.65) / 0.33) - smooth((local - 0.58) / 0.34)
+    late = smooth_paint((local - 0.65) / 0.33) - smooth_paint((local - 0.58) / 0.34)
     return np.asarray(mix(source, composed, fine) + _enlarged((b - a) * late, height, width), np.float32)
 
 
-def _halved(values: Floats) -> Floats:
+def _halved(values: PaintPlane) -> PaintPlane:
     height, width = values.shape[1] // 2 * 2, values.shape[2] // 2 * 2
     even = values[:, :height, :width]
     summed = (even[:, 0::2, 0::2] + even[:, 1::2, 0::2] + even[:, 0::2, 1::2] + even[:, 1::2, 1::2]) * np.float32(0.25)
     return np.asarray(summed, np.float32)
 
 
-def _enlarged(values: Floats, height: int, width: int) -> Floats:
+def _enlarged(values: PaintPlane, height: int, width: int) -> PaintPlane:
     out = np.empty((3, height, width), np.float32)
     for channel in range(3):
         plane = Image.fromarray(np.ascontiguousarray(values[channel]))
@@ -192,7 +192,7 @@ def _enlarged(values: Floats, height: int, width: int) -> Floats:
     return out
 
 
-def _controlled(values: Floats, control: Floats, how: Control) -> Floats:
+def _controlled(values: PaintPlane, control: PaintPlane, how: Control) -> PaintPlane:
     """The control picture's structure impressed on the picture, as its weight and span say."""
     grey = control.mean(0)
     amount = how.weight * max(0.0, how.end - how.begin)
@@ -200,11 +200,11 @@ def _controlled(values: Floats, control: Floats, how: Control) -> Floats:
         shape = grey - grey.mean()
     else:
         rows, columns = np.gradient(grey)
-        shape = -smooth(np.hypot(rows, columns) * 5)
+        shape = -smooth_paint(np.hypot(rows, columns) * 5)
     return np.asarray(values * (1 + np.float32(0.55 * amount) * shape), np.float32)
 
 
-def _settled(values: Floats, painting: Painting, amount: float) -> Floats:
+def _settled(values: PaintPlane, painting: Painting, amount: float) -> PaintPlane:
     """What the sampler leaves: noise that more steps remove, and each scheduler's own fine grain."""
     name = painting.scheduler
     rng = np.random.default_rng([painting.seed, int(chance(name) * 2**32)])

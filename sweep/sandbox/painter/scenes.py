@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sweep.sandbox.painter.canvas import Floats, Rng, clouds, colour, grain, grid, line, mix, smooth
+from sweep.sandbox.painter.canvas import PaintPlane, Rng, clouds, colour, grain, grid, line, mix, smooth_paint
 from sweep.sandbox.painter.style import Palette
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class ScenePlan:
     """Where things are; drawn from the seed. Lengths are shares of the picture's height."""
 
     sun: tuple[float, float]  # row, column
@@ -23,7 +23,7 @@ class Plan:
     front: str  # water, trees or meadow
 
     @classmethod
-    def draw(cls, rng: Rng, scene_chance: float) -> Plan:
+    def draw(cls, rng: Rng, scene_chance: float) -> ScenePlan:
         """A plan; what stands in front follows the subject, everything else the seed."""
         return cls(
             sun=(rng.uniform(0.16, 0.46), rng.uniform(0.15, 0.85)),
@@ -36,9 +36,9 @@ class Plan:
         )
 
 
-def landscape(rng: Rng, height: int, width: int, palette: Palette, subject: float) -> Floats:
+def landscape(rng: Rng, height: int, width: int, palette: Palette, subject: float) -> PaintPlane:
     """A picture of `height` × `width`; `subject`, from 0 to 1, decides what stands in front."""
-    plan = Plan.draw(rng, subject)
+    plan = ScenePlan.draw(rng, subject)
     out = _sky(rng, height, width, palette, plan)
     shore = plan.horizon
     for layer in range(plan.ridges):
@@ -51,27 +51,27 @@ def landscape(rng: Rng, height: int, width: int, palette: Palette, subject: floa
     return out
 
 
-def _sky(rng: Rng, height: int, width: int, palette: Palette, plan: Plan) -> Floats:
+def _sky(rng: Rng, height: int, width: int, palette: Palette, plan: ScenePlan) -> PaintPlane:
     y, x = grid(height, width)
     high, low, light = colour(palette.zenith), colour(palette.horizon), colour(palette.light)
-    out = mix(high, low, smooth(y / plan.horizon * 0.95) ** np.float32(0.85))
+    out = mix(high, low, smooth_paint(y / plan.horizon * 0.95) ** np.float32(0.85))
     ratio = width / height
     distance = np.hypot(y - plan.sun[0], (x - plan.sun[1]) * ratio)
     out = mix(out, light, (np.float32(0.75) * np.exp(-distance / 0.16)))
     out = mix(out, light, (np.float32(0.35) * np.exp(-distance / 0.5)))
     field = clouds(rng, height, width, 7, 3, 4) + 0.45 * clouds(rng, height, width, 16, 4, 2)
-    veil = smooth((field + plan.cover) * 0.55) * smooth(1.1 - y / plan.horizon * 0.55)
+    veil = smooth_paint((field + plan.cover) * 0.55) * smooth_paint(1.1 - y / plan.horizon * 0.55)
     lit = mix(mix(high, low, np.float32(0.7)), light, 0.5 + 0.45 * np.exp(-distance / 0.35))
-    shade = mix(np.float32(1), np.float32(0.93), smooth(field * 0.7 - 0.4))
+    shade = mix(np.float32(1), np.float32(0.93), smooth_paint(field * 0.7 - 0.4))
     out = mix(out, lit * shade, (0.75 * veil))
-    disc = smooth((plan.sun_size - distance) * height / 3 + 0.5) * (1 - 0.6 * veil)
+    disc = smooth_paint((plan.sun_size - distance) * height / 3 + 0.5) * (1 - 0.6 * veil)
     if high.mean() < 0.2:
-        stars = smooth(grain(rng, height, width) * 2.2 - 5.6) * (1 - veil) * smooth(1.1 - y / plan.horizon)
+        stars = smooth_paint(grain(rng, height, width) * 2.2 - 5.6) * (1 - veil) * smooth_paint(1.1 - y / plan.horizon)
         out = mix(out, light, 0.9 * stars)
     return np.asarray(mix(out, np.float32(0.25) * light + np.float32(0.75), disc), np.float32)
 
 
-def _ridge(out: Floats, rng: Rng, palette: Palette, plan: Plan, near: float) -> None:
+def _ridge(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan, near: float) -> None:
     """One range of hills, drawn over what is behind it. `near` goes from 0 to 1."""
     height, width = out.shape[1:]
     crest = line(rng, width, 2 + int(3 * near), 7, 0.5)
@@ -83,20 +83,20 @@ def _ridge(out: Floats, rng: Rng, palette: Palette, plan: Plan, near: float) -> 
     first = max(0, int(height * float(top.min())) - 2)
     rows = slice(first, height)
     depth = y[rows] - top
-    mask = smooth(depth * height / 1.6 + 0.5)
+    mask = smooth_paint(depth * height / 1.6 + 0.5)
     texture = clouds(rng, height - first, width, max(2, int(10 + 20 * near)), max(2, int(12 + 20 * near)), 3)
     slope = np.gradient(top) * width / 7
-    lit = np.sign(x[rows] - plan.sun[1]) * slope * (0.4 + 0.6 * smooth(1 - depth * 6))
+    lit = np.sign(x[rows] - plan.sun[1]) * slope * (0.4 + 0.6 * smooth_paint(1 - depth * 6))
     tone = mix(colour(palette.far), colour(palette.near), np.float32(near**1.25))
     body = tone * (1 + 0.10 * np.clip(lit, -1.5, 1.5) + 0.085 * texture * (0.35 + near))
     glow = colour(palette.light) - tone
     body = body + glow * (0.10 * np.clip(lit, 0, 1.2) * (1 - 0.5 * near))
-    haze = (1 - near) * smooth(depth / 0.16) * 0.75
+    haze = (1 - near) * smooth_paint(depth / 0.16) * 0.75
     body = mix(body, mix(colour(palette.horizon), colour(palette.far), np.float32(near)), haze)
     out[:, rows] = mix(out[:, rows], body, mask)
 
 
-def _water(out: Floats, rng: Rng, palette: Palette, plan: Plan, shore: float) -> None:
+def _water(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan, shore: float) -> None:
     """What is above the shore, mirrored, rippled and darkened, with the light's path."""
     height, width = out.shape[1:]
     first = int(shore * height)
@@ -111,13 +111,13 @@ def _water(out: Floats, rng: Rng, palette: Palette, plan: Plan, shore: float) ->
     mirror = out[:, source, columns]
     deep = mix(colour(palette.zenith), colour(palette.near), np.float32(0.6))
     water = mix(mirror * np.float32(0.86), deep, (0.12 + 0.5 * near))
-    path = np.exp(-(((x[first:] - plan.sun[1]) / (0.03 + 0.10 * near)) ** 2)) * smooth(waves * 1.4 + 0.1)
+    path = np.exp(-(((x[first:] - plan.sun[1]) / (0.03 + 0.10 * near)) ** 2)) * smooth_paint(waves * 1.4 + 0.1)
     water = mix(water, colour(palette.light), (0.55 * path * (1 - 0.5 * near)))
-    edge = smooth(near * 22)
+    edge = smooth_paint(near * 22)
     out[:, first:] = mix(mix(out[:, first - 1 : first], water, np.float32(0.65)), water, edge)
 
 
-def _ground(out: Floats, rng: Rng, palette: Palette, plan: Plan) -> None:
+def _ground(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan) -> None:
     """The foreground: a slope with grass, and pines on it where the plan has them."""
     height, width = out.shape[1:]
     y, _ = grid(height, width)
@@ -127,28 +127,28 @@ def _ground(out: Floats, rng: Rng, palette: Palette, plan: Plan) -> None:
     first = max(0, int(height * float(top.min())) - 2)
     rows = slice(first, height)
     depth = y[rows] - top
-    mask = smooth(depth * height / 1.3 + 0.5)
+    mask = smooth_paint(depth * height / 1.3 + 0.5)
     grass = clouds(rng, height - first, width, max(2, (height - first) // 9), max(2, width // 3), 1)
     patches = clouds(rng, height - first, width, 5, 6, 3)
     tone = colour(palette.near) * np.float32(0.8)
     lit = mix(tone, mix(colour(palette.far), colour(palette.light), np.float32(0.25)), np.float32(0.28))
-    body = mix(tone, lit, smooth(0.35 + 0.3 * patches - depth * 2.2) * np.float32(0.8))
+    body = mix(tone, lit, smooth_paint(0.35 + 0.3 * patches - depth * 2.2) * np.float32(0.8))
     if plan.front == "meadow":
         body = body * (1 + 0.13 * grass)
-        blossom = smooth((patches + 0.7 * grass - 2.0) * 2.5) * smooth(depth * 14)
+        blossom = smooth_paint((patches + 0.7 * grass - 2.0) * 2.5) * smooth_paint(depth * 14)
         body = mix(body, colour(palette.light), (0.6 * blossom))
     else:
         body = body * (0.72 + 0.06 * grass)
     out[:, rows] = mix(out[:, rows], body, mask)
 
 
-def _pines(rng: Rng, width: int, ratio: float) -> Floats:
+def _pines(rng: Rng, width: int, ratio: float) -> PaintPlane:
     """Height of the treetops above the ground, one value a column."""
     x = np.linspace(0, ratio, width, dtype=np.float32)
     tops = np.zeros(width, np.float32)
     gap = rng.uniform(0.1, 0.9) * ratio
     for place in np.sort(rng.uniform(-0.02, ratio + 0.02, int(34 * ratio))):
-        tall = rng.uniform(0.07, 0.2) * (0.35 + 0.65 * smooth(abs(place - gap) / (0.35 * ratio)))
+        tall = rng.uniform(0.07, 0.2) * (0.35 + 0.65 * smooth_paint(abs(place - gap) / (0.35 * ratio)))
         spread = tall * rng.uniform(0.16, 0.24)
         reach = np.clip(1 - np.abs(x - place) / spread, 0, 1)
         boughs = 1 - 0.16 * (1 + np.sin(reach * 34 + rng.uniform(0, 6)))
@@ -197,7 +197,7 @@ _FRUIT = (  # orange, lemon, apple, lime, plum, peach
 _VESSELS = (_VASE, _BOTTLE, _BOWL, _CUP, _JAR)
 
 
-def still_life(rng: Rng, height: int, width: int, palette: Palette, accent: float, white: float) -> Floats:
+def still_life(rng: Rng, height: int, width: int, palette: Palette, accent: float, white: float) -> PaintPlane:
     """A picture of `height` × `width`; `accent` is the main object's hue, `white` how white the backdrop is."""
     edge = rng.uniform(0.60, 0.70)
     light = -1.0 if rng.random() < 0.6 else 1.0
@@ -250,7 +250,7 @@ def _arrangement(rng: Rng, ratio: float, edge: float, palette: Palette, accent: 
     return sorted(things, key=lambda thing: thing.foot)
 
 
-def _stage(rng: Rng, height: int, width: int, palette: Palette, edge: float, light: float, white: float) -> Floats:
+def _stage(rng: Rng, height: int, width: int, palette: Palette, edge: float, light: float, white: float) -> PaintPlane:
     y, x = grid(height, width)
     wall = mix(colour(palette.far), colour(palette.horizon), np.float32(0.45))
     table = mix(colour(palette.near), colour(palette.horizon), np.float32(0.42))
@@ -262,20 +262,20 @@ def _stage(rng: Rng, height: int, width: int, palette: Palette, edge: float, lig
     back = wall * (0.70 + 0.42 * pool + 0.022 * plaster)
     grainy = clouds(rng, height, width, max(2, height // 6), 4, 2)
     depth = np.clip((y - edge) / (1 - edge), 0, 1)
-    front = table * (0.82 + 0.22 * smooth(1 - np.abs(x - 0.5 - 0.2 * light) * 1.3) - 0.16 * depth)
+    front = table * (0.82 + 0.22 * smooth_paint(1 - np.abs(x - 0.5 - 0.2 * light) * 1.3) - 0.16 * depth)
     front = front * (1 + 0.028 * grainy * (1 - share))
-    seam = smooth((y - edge) * height / (height * (0.006 + 0.05 * share)) + 0.5)
+    seam = smooth_paint((y - edge) * height / (height * (0.006 + 0.05 * share)) + 0.5)
     return np.asarray(mix(back, front, seam), np.float32)
 
 
-def _box(out: Floats, top: float, bottom: float, left: float, right: float) -> tuple[slice, slice]:
+def _box(out: PaintPlane, top: float, bottom: float, left: float, right: float) -> tuple[slice, slice]:
     height, width = out.shape[1:]
     rows = slice(max(0, int(top * height)), min(height, int(bottom * height) + 2))
     columns = slice(max(0, int(left * height)), min(width, int(right * height) + 2))
     return rows, columns
 
 
-def _shadow(out: Floats, thing: Thing, light: float) -> None:
+def _shadow(out: PaintPlane, thing: Thing, light: float) -> None:
     """A long soft shadow away from the light, and the dark line where the object stands."""
     wide = max(thing.profile)
     reach = wide + thing.tall * 0.9
@@ -286,12 +286,12 @@ def _shadow(out: Floats, thing: Thing, light: float) -> None:
     down = y[rows, columns] - thing.foot
     away = -light * across
     long = np.exp(-(((down - 0.12 * np.clip(away, 0, None) * -0.25) / (0.018 + 0.05 * np.clip(away, 0, 1))) ** 2))
-    cast = long * smooth(away / wide + 1.0) * np.exp(-np.clip(away - wide * 0.6, 0, None) / (thing.tall * 0.42))
+    cast = long * smooth_paint(away / wide + 1.0) * np.exp(-np.clip(away - wide * 0.6, 0, None) / (thing.tall * 0.42))
     stand = np.exp(-((across / (thing.profile[-1] + 0.012)) ** 4) - (down / 0.011) ** 2)
     out[:, rows, columns] *= (1 - 0.5 * cast) * (1 - 0.5 * stand)
 
 
-def _draw(out: Floats, rng: Rng, thing: Thing, light: float, palette: Palette) -> None:
+def _draw(out: PaintPlane, rng: Rng, thing: Thing, light: float, palette: Palette) -> None:
     height, width = out.shape[1:]
     wide = max(thing.profile)
     top = thing.foot - thing.tall
@@ -308,25 +308,25 @@ def _draw(out: Floats, rng: Rng, thing: Thing, light: float, palette: Palette) -
     side = np.clip(across / np.maximum(half, 1e-4), -1, 1)
     bulge = np.sqrt(np.clip(1 - side * side, 0, 1))
     bent = along + 0.035 * (bulge - 1) * wide / thing.tall  # the foot's curve, seen a little from above
-    mask = smooth((half - np.abs(across)) * height / 1.5 + 0.5)
-    mask = mask * smooth((1 - along - 0.05 * (1 - bulge) * wide / thing.tall) * thing.tall * height / 1.5 + 0.5)
-    mask = mask * smooth(along * thing.tall * height / 1.5 + 0.5)
+    mask = smooth_paint((half - np.abs(across)) * height / 1.5 + 0.5)
+    mask = mask * smooth_paint((1 - along - 0.05 * (1 - bulge) * wide / thing.tall) * thing.tall * height / 1.5 + 0.5)
+    mask = mask * smooth_paint(along * thing.tall * height / 1.5 + 0.5)
     length = np.sqrt(1 + flare * flare)
     normal = (side / length, -flare / length, bulge / length)
     toward = (0.62 * light, -0.52, 0.59)
     lambert = normal[0] * toward[0] + normal[1] * toward[1] + normal[2] * toward[2]
     speckle = clouds(rng, y.shape[0], y.shape[1], 9, 9, 3)
-    tone = mix(colour(thing.body), np.float32(0.82), (0.75 * smooth((bent - thing.glaze) * 26)))
-    diffuse = 0.20 + 0.92 * smooth(0.12 + 0.88 * lambert)
+    tone = mix(colour(thing.body), np.float32(0.82), (0.75 * smooth_paint((bent - thing.glaze) * 26)))
+    diffuse = 0.20 + 0.92 * smooth_paint(0.12 + 0.88 * lambert)
     body = tone * (diffuse * (1 + 0.035 * speckle))
-    body = body + colour(palette.horizon) * (0.13 * smooth(-lambert) * (1 - bulge))
+    body = body + colour(palette.horizon) * (0.13 * smooth_paint(-lambert) * (1 - bulge))
     spot = np.clip(0.5 * lambert + 0.5 * (normal[2] * 0.5 + 0.5 * lambert) + 0.08, 0, 1)
     body = body + np.float32(thing.shine) * (spot**26) * colour(palette.light)
-    body = body * mix(np.float32(0.72), np.float32(1), smooth((1 - along) * 5))
+    body = body * mix(np.float32(0.72), np.float32(1), smooth_paint((1 - along) * 5))
     out[:, rows, columns] = mix(out[:, rows, columns], body, mask)
 
 
-def _spline(at: Floats, values: Floats) -> Floats:
+def _spline(at: PaintPlane, values: PaintPlane) -> PaintPlane:
     """Catmull-Rom through evenly spaced knots."""
     place = np.clip(at, 0, 1) * (len(values) - 1)
     left = np.minimum(place.astype(int), len(values) - 2)

@@ -12,7 +12,7 @@ from aiohttp import web
 from sweep.errors import UsageError
 from sweep.sandbox.batches import STRINGS, RefusedError, embedded, fault, integer, required
 from sweep.sandbox.image_nodes import spoiled
-from sweep.sandbox.options import SECONDS, Faults
+from sweep.sandbox.options import SECONDS, FaultInjection
 from sweep.sandbox.routes.common import body_of, reply, sandbox_of
 from sweep.workflow.schemas import FieldSchema, NodeSchema, NodeSchemas
 
@@ -93,18 +93,18 @@ def _named(kind: str) -> dict[str, Any]:
     return {"type": kind} if kind in _PRIMITIVES else {"$ref": f"#/components/schemas/{kind}"}
 
 
-routes = web.RouteTableDef()
+app_routes = web.RouteTableDef()
 _IMAGES, _BOARDS = "/api/v1/images", "/api/v1/boards"
 _CATEGORIES = ("general", "mask", "control", "user", "other")
 _KEEP = {"Cache-Control": "max-age=31536000"}
 
 
-@routes.get("/api/v1/app/version")
+@app_routes.get("/api/v1/app/version")
 async def version(request: web.Request) -> web.Response:
     return reply({"version": sandbox_of(request).version, "sandbox": True})
 
 
-@routes.get("/api/v1/app/runtime_config")
+@app_routes.get("/api/v1/app/runtime_config")
 async def runtime_config(request: web.Request) -> web.Response:
     options = sandbox_of(request).options
     config = {
@@ -121,39 +121,39 @@ async def runtime_config(request: web.Request) -> web.Response:
     return reply({"set_fields": [], "config": config})
 
 
-@routes.get("/api/v1/app/generation_device_options")
+@app_routes.get("/api/v1/app/generation_device_options")
 async def devices(request: web.Request) -> web.Response:
     sandbox = sandbox_of(request)
     names = [sandbox.processor.device(n) for n in range(sandbox.options.workers)]
     return reply([{"device": name, "name": "CPU" if name == "cpu" else "Sandbox"} for name in names])
 
 
-@routes.get("/api/v1/app/invocation_cache/status")
+@app_routes.get("/api/v1/app/invocation_cache/status")
 async def cache_status(request: web.Request) -> web.Response:
     return reply(sandbox_of(request).processor.cache.status())
 
 
-@routes.put("/api/v1/app/invocation_cache/{what:enable|disable}")
+@app_routes.put("/api/v1/app/invocation_cache/{what:enable|disable}")
 async def cache_switch(request: web.Request) -> web.Response:
     cache = sandbox_of(request).processor.cache
     cache.enabled = request.match_info["what"] == "enable" and cache.size > 0
     return reply(None)
 
 
-@routes.delete("/api/v1/app/invocation_cache")
+@app_routes.delete("/api/v1/app/invocation_cache")
 async def cache_clear(request: web.Request) -> web.Response:
     sandbox_of(request).processor.cache.clear()
     return reply(None)
 
 
-@routes.get("/api/v1/auth/status")
+@app_routes.get("/api/v1/auth/status")
 async def auth_status(request: web.Request) -> web.Response:
     wanted = sandbox_of(request).accounts.wanted
     off = dict.fromkeys(("setup_required", "strict_password_checking"), False)
     return reply({**off, "multiuser_enabled": wanted, "admin_email": None})
 
 
-@routes.post("/api/v1/auth/login")
+@app_routes.post("/api/v1/auth/login")
 async def log_in(request: web.Request) -> web.Response:
     accounts, body = sandbox_of(request).accounts, await body_of(request)
     given = body if isinstance(body, dict) else {}
@@ -164,14 +164,14 @@ async def log_in(request: web.Request) -> web.Response:
     return reply({"token": token, "user": user, "expires_in": int(SECONDS)})
 
 
-@routes.get("/openapi.json")
+@app_routes.get("/openapi.json")
 async def openapi(request: web.Request) -> web.Response:
     schemas = sandbox_of(request).types.schemas
     text = await asyncio.to_thread(lambda: json.dumps(document(schemas)))
     return web.Response(body=text.encode(), content_type="application/json")
 
 
-@routes.post(f"{_IMAGES}/upload")
+@app_routes.post(f"{_IMAGES}/upload")
 async def upload(request: web.Request) -> web.Response:
     category, intermediate = required(request.query, ["image_category", "is_intermediate"])
     if category not in _CATEGORIES:
@@ -205,7 +205,7 @@ async def upload(request: web.Request) -> web.Response:
     return response
 
 
-@routes.get(f"{_IMAGES}/")
+@app_routes.get(f"{_IMAGES}/")
 async def list_images(request: web.Request) -> web.Response:
     pictures = sandbox_of(request).pictures
     found = pictures.listed(request.query)
@@ -214,18 +214,18 @@ async def list_images(request: web.Request) -> web.Response:
     return reply({"limit": limit, "offset": offset, "total": len(found), "items": items})
 
 
-@routes.get(f"{_IMAGES}/names")
-async def image_names(request: web.Request) -> web.Response:
+@app_routes.get(f"{_IMAGES}/names")
+async def list_image_names(request: web.Request) -> web.Response:
     names = [record["image_name"] for record in sandbox_of(request).pictures.listed(request.query)]
     return reply({"image_names": names, "starred_count": 0, "total_count": len(names)})
 
 
-@routes.get(f"{_IMAGES}/i/{{name}}")
+@app_routes.get(f"{_IMAGES}/i/{{name}}")
 async def image_dto(request: web.Request) -> web.Response:
     return reply(sandbox_of(request).pictures.dto(request.match_info["name"]))
 
 
-@routes.delete(f"{_IMAGES}/i/{{name}}")
+@app_routes.delete(f"{_IMAGES}/i/{{name}}")
 async def delete_image(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     if name not in sandbox_of(request).pictures.images:
@@ -233,7 +233,7 @@ async def delete_image(request: web.Request) -> web.Response:
     return reply(await _delete(request, [name]))
 
 
-@routes.post(f"{_IMAGES}/delete")
+@app_routes.post(f"{_IMAGES}/delete")
 async def delete_images(request: web.Request) -> web.Response:
     names = embedded(await body_of(request), "image_names", STRINGS)
     return reply(await _delete(request, names))
@@ -249,7 +249,7 @@ async def _delete(request: web.Request, names: list[str]) -> dict[str, Any]:
     return {"affected_boards": sorted(boards), "deleted_images": there, "failed_images": []}
 
 
-@routes.get(f"{_IMAGES}/i/{{name}}/full")
+@app_routes.get(f"{_IMAGES}/i/{{name}}/full")
 async def full_image(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     pictures = sandbox_of(request).pictures
@@ -259,25 +259,25 @@ async def full_image(request: web.Request) -> web.Response:
     return web.Response(body=content, content_type=kind, headers=headers)
 
 
-@routes.get(f"{_IMAGES}/i/{{name}}/thumbnail")
+@app_routes.get(f"{_IMAGES}/i/{{name}}/thumbnail")
 async def thumbnail(request: web.Request) -> web.Response:
     content = await sandbox_of(request).pictures.thumbnail(request.match_info["name"])
     return web.Response(body=content, content_type="image/webp", headers=_KEEP)
 
 
-@routes.get(f"{_IMAGES}/i/{{name}}/metadata")
+@app_routes.get(f"{_IMAGES}/i/{{name}}/metadata")
 async def image_metadata(request: web.Request) -> web.Response:
     text = sandbox_of(request).pictures.record(request.match_info["name"]).get("metadata")
     return reply(json.loads(text) if text else None)
 
 
-@routes.get(f"{_IMAGES}/i/{{name}}/workflow")
+@app_routes.get(f"{_IMAGES}/i/{{name}}/workflow")
 async def image_workflow(request: web.Request) -> web.Response:
     record = sandbox_of(request).pictures.record(request.match_info["name"])
     return reply({"workflow": record.get("workflow"), "graph": record.get("graph")})
 
 
-@routes.get(f"{_IMAGES}/i/{{name}}/urls")
+@app_routes.get(f"{_IMAGES}/i/{{name}}/urls")
 async def image_urls(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     urls = {f"{what}_url": f"api/v1/images/i/{name}/{path}" for what, path in _URLS.items()}
@@ -287,13 +287,13 @@ async def image_urls(request: web.Request) -> web.Response:
 _URLS = {"image": "full", "thumbnail": "thumbnail"}
 
 
-@routes.post(f"{_BOARDS}/")
+@app_routes.post(f"{_BOARDS}/")
 async def create_board(request: web.Request) -> web.Response:
     (name,) = required(request.query, ["board_name"])
     return reply(await sandbox_of(request).pictures.create_board(name), 201)
 
 
-@routes.get(f"{_BOARDS}/")
+@app_routes.get(f"{_BOARDS}/")
 async def boards(request: web.Request) -> web.Response:
     found = [_counted(request, board) for board in sandbox_of(request).pictures.boards.values()]
     if request.query.get("all", "").lower() in {"true", "1"}:
@@ -302,12 +302,12 @@ async def boards(request: web.Request) -> web.Response:
     return reply({"limit": limit, "offset": offset, "total": len(found), "items": found[offset : offset + limit]})
 
 
-@routes.get(f"{_BOARDS}/{{board_id}}")
+@app_routes.get(f"{_BOARDS}/{{board_id}}")
 async def board(request: web.Request) -> web.Response:
     return reply({**_counted(request, _board(request)), "owner_username": None})
 
 
-@routes.get(f"{_BOARDS}/{{board_id}}/image_names")
+@app_routes.get(f"{_BOARDS}/{{board_id}}/image_names")
 async def board_images(request: web.Request) -> web.Response:
     board_id = request.match_info["board_id"]
     wanted = None if board_id == "none" else _board(request)["board_id"]
@@ -315,7 +315,7 @@ async def board_images(request: web.Request) -> web.Response:
     return reply([record["image_name"] for record in images if record["board_id"] == wanted])
 
 
-@routes.delete(f"{_BOARDS}/{{board_id}}")
+@app_routes.delete(f"{_BOARDS}/{{board_id}}")
 async def delete_board(request: web.Request) -> web.Response:
     board_id = _board(request)["board_id"]
     with_images = request.query.get("include_images", "").lower() in {"true", "1"}
@@ -335,21 +335,21 @@ def _counted(request: web.Request, found: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, "image_count": count, "owner_username": "System"}
 
 
-@routes.get("/sandbox/renders")
+@app_routes.get("/sandbox/renders")
 async def renders(request: web.Request) -> web.Response:
     return reply(dict(sandbox_of(request).renders))
 
 
-@routes.get("/sandbox/stats")
-async def stats(request: web.Request) -> web.Response:
+@app_routes.get("/sandbox/stats")
+async def app_stats(request: web.Request) -> web.Response:
     return reply(sandbox_of(request).stats())
 
 
-@routes.put("/sandbox/faults")
+@app_routes.put("/sandbox/faults")
 async def set_faults(request: web.Request) -> web.Response:
     sandbox = sandbox_of(request)
     try:
-        sandbox.faults = Faults(**(await body_of(request) or {}))
+        sandbox.faults = FaultInjection(**(await body_of(request) or {}))
     except (TypeError, UsageError) as error:
         raise RefusedError(422, str(error)) from error
     return reply(None)
@@ -360,7 +360,7 @@ _PAGE = (
 )
 
 
-async def anything_else(request: web.Request) -> web.Response:
+async def unknown_route(request: web.Request) -> web.Response:
     """InvokeAI answers unknown GETs with its web page, and refuses other methods."""
     if request.method in {"GET", "HEAD"}:
         return web.Response(body=_PAGE, content_type="text/html")

@@ -17,7 +17,7 @@ from sweep.sandbox.service import Sandbox
 
 KEY: web.AppKey[Sandbox] = web.AppKey("sandbox", Sandbox)
 HEADERS = {"X-Sandbox": "sweep"}
-FRESH_TOKEN = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
+_FRESH_TOKEN = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
 _OPEN_TO_ALL = frozenset({"/api/v1/auth/status", "/api/v1/auth/login", "/api/v1/app/version", "/openapi.json"})
 
 
@@ -90,7 +90,7 @@ async def _admitted(request: web.Request, handler: Handler) -> web.StreamRespons
     response = await _handled(request, handler)
     fresh = accounts.fresh(bearer(request.headers)) if request.method != "GET" else None
     if fresh:
-        response.headers[FRESH_TOKEN] = fresh
+        response.headers[_FRESH_TOKEN] = fresh
     return response
 
 

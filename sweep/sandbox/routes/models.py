@@ -9,7 +9,7 @@ from aiohttp import web
 from sweep.sandbox.batches import RefusedError, fault, required
 from sweep.sandbox.routes.common import reply, sandbox_of
 
-routes = web.RouteTableDef()
+model_routes = web.RouteTableDef()
 of_version_3 = web.RouteTableDef()
 _MODELS = "/api/v2/models"
 _TYPES = (
@@ -20,8 +20,8 @@ _TYPES = (
 )
 
 
-@routes.get(f"{_MODELS}/")
-async def models(request: web.Request) -> web.Response:
+@model_routes.get(f"{_MODELS}/")
+async def list_models(request: web.Request) -> web.Response:
     query = request.query
     kind = query.get("model_type", "main")
     if kind not in _TYPES:
@@ -40,19 +40,19 @@ async def models(request: web.Request) -> web.Response:
     return reply({"models": wanted})
 
 
-@routes.get(f"{_MODELS}/get_by_attrs")
+@model_routes.get(f"{_MODELS}/get_by_attrs")
 async def model_by_attrs(request: web.Request) -> web.Response:
     asked = required(request.query, ["name", "type", "base"])
     return _model(request, lambda record: [record["name"], record["type"], record["base"]] == asked)
 
 
-@routes.get(f"{_MODELS}/get_by_hash")
+@model_routes.get(f"{_MODELS}/get_by_hash")
 async def model_by_hash(request: web.Request) -> web.Response:
     (asked,) = required(request.query, ["hash"])
     return _model(request, lambda record: record["hash"] == asked)
 
 
-@routes.get(f"{_MODELS}/i/{{key}}")
+@model_routes.get(f"{_MODELS}/i/{{key}}")
 async def model_by_key(request: web.Request) -> web.Response:
     key = request.match_info["key"]
     return _model(request, lambda record: record["key"] == key, "model not found")
@@ -65,8 +65,8 @@ def _model(request: web.Request, fits: Any, missing: str = "No model found with 
     return reply(found)
 
 
-@routes.get(f"{_MODELS}/stats")
-async def stats(request: web.Request) -> web.Response:
+@model_routes.get(f"{_MODELS}/stats")
+async def model_stats(request: web.Request) -> web.Response:
     sandbox = sandbox_of(request)
     loads = sum(sandbox.processor.model_loads.values())
     loaded = [sandbox.models[key] for key in sandbox.processor.loaded]

@@ -6,12 +6,12 @@ from typing import Any
 
 from aiohttp import web
 
-from sweep.sandbox.batches import INTEGERS, STRINGS, RefusedError, at_most, checked, embedded, integer, required
+from sweep.sandbox.batches import INTEGERS, STRINGS, RefusedError, at_most, check_batch, embedded, integer, required
 from sweep.sandbox.events import batch_status, queue_status
-from sweep.sandbox.queue import TERMINAL, Item
+from sweep.sandbox.queue import TERMINAL_STATUSES, QueueItem
 from sweep.sandbox.routes.common import body_of, reply, sandbox_of, without_nulls
 
-routes = web.RouteTableDef()
+queue_routes = web.RouteTableDef()
 _Q = "/api/v1/queue/{queue_id}"
 _MOST = 1000
 
@@ -20,61 +20,61 @@ def _queue_id(request: web.Request) -> str:
     return request.match_info["queue_id"]
 
 
-def _one(request: web.Request) -> Item:
+def _one(request: web.Request) -> QueueItem:
     item_id = integer(request.match_info["item_id"], "path", "item_id")
     return sandbox_of(request).item(_queue_id(request), item_id)
 
 
-def _ended(items: Any, *, ended: bool) -> list[Item]:
-    return [item for item in items if (item.status in TERMINAL) == ended]
+def _ended(items: Any, *, ended: bool) -> list[QueueItem]:
+    return [item for item in items if (item.status in TERMINAL_STATUSES) == ended]
 
 
-@routes.post(f"{_Q}/enqueue_batch")
+@queue_routes.post(f"{_Q}/enqueue_batch")
 async def enqueue_batch(request: web.Request) -> web.Response:
     return reply(await sandbox_of(request).enqueue(_queue_id(request), await body_of(request)))
 
 
-@routes.get(f"{_Q}/status")
-async def status(request: web.Request) -> web.Response:
+@queue_routes.get(f"{_Q}/status")
+async def get_queue_status(request: web.Request) -> web.Response:
     sandbox = sandbox_of(request)
     processor = {"is_started": not sandbox.processor.paused, "is_processing": sandbox.processor.busy > 0}
     return reply({"queue": queue_status(sandbox.queue, _queue_id(request)), "processor": processor})
 
 
-@routes.get(f"{_Q}/b/{{batch_id}}/status")
+@queue_routes.get(f"{_Q}/b/{{batch_id}}/status")
 async def of_batch(request: web.Request) -> web.Response:
     return reply(batch_status(sandbox_of(request).queue, _queue_id(request), request.match_info["batch_id"]))
 
 
-@routes.get(f"{_Q}/counts_by_destination")
+@queue_routes.get(f"{_Q}/counts_by_destination")
 async def of_destination(request: web.Request) -> web.Response:
     (destination,) = required(request.query, ["destination"])
     counts = sandbox_of(request).queue.counts("destination", _queue_id(request), destination)
     return reply({"queue_id": _queue_id(request), "destination": destination, **counts})
 
 
-@routes.get(f"{_Q}/current")
+@queue_routes.get(f"{_Q}/current")
 async def current(request: web.Request) -> web.Response:
     sandbox = sandbox_of(request)
     item = sandbox.queue.current(_queue_id(request))
     return reply(sandbox.full(item, "getting current queue item") if item else None)
 
 
-@routes.get(f"{_Q}/next")
+@queue_routes.get(f"{_Q}/next")
 async def upcoming(request: web.Request) -> web.Response:
     sandbox = sandbox_of(request)
     item = sandbox.queue.peek(_queue_id(request))
     return reply(sandbox.full(item, "getting next queue item") if item else None)
 
 
-@routes.get(f"{_Q}/item_ids")
+@queue_routes.get(f"{_Q}/item_ids")
 async def item_ids(request: web.Request) -> web.Response:
     ids = [item.item_id for item in sandbox_of(request).queue.of(_queue_id(request))]
     ids.sort(reverse=request.query.get("order_dir", "DESC") == "DESC")
     return reply({"item_ids": ids, "total_count": len(ids)})
 
 
-@routes.get(f"{_Q}/list_all")
+@queue_routes.get(f"{_Q}/list_all")
 async def list_all(request: web.Request) -> web.Response:
     sandbox = sandbox_of(request)
     wanted = request.query.get("destination")
@@ -82,30 +82,30 @@ async def list_all(request: web.Request) -> web.Response:
     return reply([sandbox.full(item, "listing all queue items") for item in items])
 
 
-async def _asked_ids(request: web.Request) -> list[Item]:
+async def _asked_ids(request: web.Request) -> list[QueueItem]:
     ids = embedded(await body_of(request), "item_ids", INTEGERS)
     at_most(ids, _MOST, "body", "item_ids")
     items = sandbox_of(request).queue.items
     return [items[i] for i in ids if i in items and items[i].queue_id == _queue_id(request)]
 
 
-@routes.post(f"{_Q}/item_summaries_by_ids")
+@queue_routes.post(f"{_Q}/item_summaries_by_ids")
 async def summaries(request: web.Request) -> web.Response:
     return reply([item.summary() for item in await _asked_ids(request)])
 
 
-@routes.post(f"{_Q}/items_by_ids")
+@queue_routes.post(f"{_Q}/items_by_ids")
 async def items_by_ids(request: web.Request) -> web.Response:
     sandbox = sandbox_of(request)
     return reply([sandbox.full(item) for item in await _asked_ids(request) if not item.values.poison])
 
 
-@routes.get(f"{_Q}/i/{{item_id}}")
+@queue_routes.get(f"{_Q}/i/{{item_id}}")
 async def get_item(request: web.Request) -> web.Response:
     return reply(without_nulls(sandbox_of(request).full(_one(request))))
 
 
-@routes.delete(f"{_Q}/i/{{item_id}}")
+@queue_routes.delete(f"{_Q}/i/{{item_id}}")
 async def delete_item(request: web.Request) -> web.Response:
     item, sandbox = _one(request), sandbox_of(request)
     sandbox.full(item, "deleting queue item")
@@ -113,7 +113,7 @@ async def delete_item(request: web.Request) -> web.Response:
     return reply(None)
 
 
-@routes.put(f"{_Q}/i/{{item_id}}/cancel")
+@queue_routes.put(f"{_Q}/i/{{item_id}}/cancel")
 async def cancel_item(request: web.Request) -> web.Response:
     item, sandbox = _one(request), sandbox_of(request)
     sandbox.full(item, "canceling queue item")
@@ -122,7 +122,7 @@ async def cancel_item(request: web.Request) -> web.Response:
     return reply(sandbox.full(item))
 
 
-@routes.put(f"{_Q}/cancel_by_batch_ids")
+@queue_routes.put(f"{_Q}/cancel_by_batch_ids")
 async def cancel_by_batch_ids(request: web.Request) -> web.Response:
     sandbox, queue_id = sandbox_of(request), _queue_id(request)
     ids = embedded(await body_of(request), "batch_ids", STRINGS)
@@ -130,29 +130,29 @@ async def cancel_by_batch_ids(request: web.Request) -> web.Response:
     return reply({"canceled": await sandbox.cancel_many(queue_id, items)})
 
 
-@routes.put(f"{_Q}/cancel_by_destination")
+@queue_routes.put(f"{_Q}/cancel_by_destination")
 async def cancel_by_destination(request: web.Request) -> web.Response:
     (destination,) = required(request.query, ["destination"])
     items = [item for item in sandbox_of(request).queue.of(_queue_id(request)) if item.destination == destination]
     return reply({"canceled": await sandbox_of(request).cancel_many(_queue_id(request), items)})
 
 
-@routes.put(f"{_Q}/cancel_all_except_current")
+@queue_routes.put(f"{_Q}/cancel_all_except_current")
 async def cancel_all_except_current(request: web.Request) -> web.Response:
     items = [item for item in sandbox_of(request).queue.of(_queue_id(request)) if item.status == "pending"]
     return reply({"canceled": await sandbox_of(request).cancel_many(_queue_id(request), items)})
 
 
-@routes.put(f"{_Q}/delete_all_except_current")
+@queue_routes.put(f"{_Q}/delete_all_except_current")
 async def delete_all_except_current(request: web.Request) -> web.Response:
     items = [item for item in sandbox_of(request).queue.of(_queue_id(request)) if item.status == "pending"]
     return reply({"deleted": await sandbox_of(request).remove(items)})
 
 
-@routes.put(f"{_Q}/retry_items_by_id")
+@queue_routes.put(f"{_Q}/retry_items_by_id")
 async def retry(request: web.Request) -> web.Response:
     sandbox, queue_id = sandbox_of(request), _queue_id(request)
-    ids = checked(INTEGERS, await body_of(request), "body")
+    ids = check_batch(INTEGERS, await body_of(request), "body")
     items = [sandbox.queue.items[item_id] for item_id in ids if item_id in sandbox.queue.items]
     for item in items:
         if item.queue_id != queue_id:
@@ -161,28 +161,28 @@ async def retry(request: web.Request) -> web.Response:
     return reply({"queue_id": queue_id, "retried_item_ids": await sandbox.retry(queue_id, items)})
 
 
-@routes.delete(f"{_Q}/d/{{destination}}")
+@queue_routes.delete(f"{_Q}/d/{{destination}}")
 async def delete_by_destination(request: web.Request) -> web.Response:
     name = request.match_info["destination"]
     items = [item for item in sandbox_of(request).queue.of(_queue_id(request)) if item.destination == name]
     return reply({"deleted": await sandbox_of(request).remove(items)})
 
 
-@routes.put(f"{_Q}/prune")
+@queue_routes.put(f"{_Q}/prune")
 async def prune(request: web.Request) -> web.Response:
     items = _ended(sandbox_of(request).queue.of(_queue_id(request)), ended=True)
     return reply({"deleted": await sandbox_of(request).remove(items)})
 
 
-@routes.put(f"{_Q}/clear")
-async def clear(request: web.Request) -> web.Response:
+@queue_routes.put(f"{_Q}/clear")
+async def clear_queue(request: web.Request) -> web.Response:
     sandbox, queue_id = sandbox_of(request), _queue_id(request)
     deleted = await sandbox.remove(sandbox.queue.of(queue_id))
     await sandbox.events.cleared(queue_id)
     return reply({"deleted": deleted})
 
 
-@routes.put(f"{_Q}/processor/{{what:pause|resume}}")
+@queue_routes.put(f"{_Q}/processor/{{what:pause|resume}}")
 async def pause_or_resume(request: web.Request) -> web.Response:
     processor = sandbox_of(request).processor
     processor.paused = request.match_info["what"] == "pause"

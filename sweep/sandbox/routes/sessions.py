@@ -8,7 +8,7 @@ from sweep.sandbox import legacy_sessions as sessions
 from sweep.sandbox.batches import RefusedError, integer
 from sweep.sandbox.routes.common import body_of, reply, sandbox_of
 
-routes = web.RouteTableDef()
+session_routes = web.RouteTableDef()
 of_portable = web.RouteTableDef()
 _S = "/api/v1/sessions"
 
@@ -18,38 +18,38 @@ def _session(request: web.Request) -> sessions.Session:
 
 
 def _reply(request: web.Request, session: sessions.Session) -> web.Response:
-    body = sessions.state(session)
+    body = sessions.session_state(session)
     if sandbox_of(request).options.api == "portable":
-        body["is_complete"] = sessions.complete(session)
+        body["is_complete"] = sessions.complete_session(session)
     return reply(body)
 
 
-@routes.post(f"{_S}/")
-async def create(request: web.Request) -> web.Response:
-    return _reply(request, sessions.create(sandbox_of(request), await body_of(request)))
+@session_routes.post(f"{_S}/")
+async def create_session(request: web.Request) -> web.Response:
+    return _reply(request, sessions.make_session(sandbox_of(request), await body_of(request)))
 
 
-@routes.get(f"{_S}/")
+@session_routes.get(f"{_S}/")
 async def listed(request: web.Request) -> web.Response:
     page, size = (integer(request.query.get(n, d), "query", n) for n, d in (("page", "0"), ("per_page", "10")))
     every = list(sandbox_of(request).sessions.values())
-    items = [sessions.state(session) for session in every[page * size : (page + 1) * size]]
+    items = [sessions.session_state(session) for session in every[page * size : (page + 1) * size]]
     return reply({"items": items, "page": page, "pages": -(-len(every) // size), "per_page": size, "total": len(every)})
 
 
-@routes.get(f"{_S}/{{session_id}}")
+@session_routes.get(f"{_S}/{{session_id}}")
 async def get(request: web.Request) -> web.Response:
     return _reply(request, _session(request))
 
 
-@routes.put(f"{_S}/{{session_id}}/invoke")
-async def invoke(request: web.Request) -> web.Response:
-    await sessions.invoke(sandbox_of(request), _session(request))
+@session_routes.put(f"{_S}/{{session_id}}/invoke")
+async def invoke_session(request: web.Request) -> web.Response:
+    await sessions.start_session(sandbox_of(request), _session(request))
     return reply(None, 202)
 
 
-@routes.delete(f"{_S}/{{session_id}}/invoke")
-async def cancel(request: web.Request) -> web.Response:
+@session_routes.delete(f"{_S}/{{session_id}}/invoke")
+async def cancel_session(request: web.Request) -> web.Response:
     item = _session(request).item
     await sandbox_of(request).cancel([item] if item else [])
     return reply(None, 202)
@@ -58,10 +58,10 @@ async def cancel(request: web.Request) -> web.Response:
 @of_portable.get(f"{_S}/{{session_id}}/images")
 async def images(request: web.Request) -> web.Response:
     pictures = sandbox_of(request).pictures
-    names = sessions.image_names(_session(request))
+    names = sessions.session_image_names(_session(request))
     return reply([pictures.dto(name) for name in names if name in pictures.images])
 
 
-async def anything_else(_request: web.Request) -> web.Response:
+async def unknown_sessions_route(_request: web.Request) -> web.Response:
     """Unknown paths were simply not found."""
     raise RefusedError(404, "Not Found")

@@ -20,15 +20,15 @@ from sweep.errors import (
     TransientError,
     VariationError,
 )
-from sweep.servers.base import Ended, ItemEvent, MissingModelError, ServerImage, ServerInfo, Submission, Ticket
+from sweep.servers.base import ItemEnded, ItemEvent, MissingModelError, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.invokeai import resources as graphs
 from sweep.servers.invokeai import responses as faults
 from sweep.servers.invokeai import responses as reading
-from sweep.servers.invokeai.http import Address, Credentials, Http, Timings
-from sweep.servers.invokeai.queue_api import Queue, unsupported
+from sweep.servers.invokeai.http import Credentials, Http, ServerAddress, Timings
+from sweep.servers.invokeai.queue_api import QueueApi, unsupported
 from sweep.servers.invokeai.resources import BEFORE_3_1, Materials
-from sweep.servers.invokeai.sessions_api import Sessions, started, status
-from sweep.servers.invokeai.socketio import Events, useful
+from sweep.servers.invokeai.sessions_api import Sessions, session_status, started
+from sweep.servers.invokeai.socketio import EventSubscription, useful
 from sweep.servers.invokeai.tracker import Over, Watch
 from sweep.workflow.graph import Graph
 from sweep.workflow.schemas import Model, NodeSchemas
@@ -78,13 +78,13 @@ class Client(ABC):
     """
 
     _watch: Watch
-    _events: Events
+    _events: EventSubscription
 
     def __init__(self, url: str, **options: Unpack[ClientOptions]) -> None:
         self._timings = options.get("timings") or Timings()
         self._clock = options.get("clock", time.monotonic)
         self._http = Http(
-            Address.parse(url),
+            ServerAddress.parse(url),
             credentials=options.get("credentials"),
             ca_file=options.get("ca_file"),
             timings=self._timings,
@@ -161,10 +161,10 @@ class InvokeAI(Client):
 
     def __init__(self, url: str, *, queue_id: str = "default", **options: Unpack[ClientOptions]) -> None:
         super().__init__(url, **options)
-        self._queue = Queue(self._http, queue_id)
+        self._queue = QueueApi(self._http, queue_id)
         self._watch = Watch(self.url, self._queue.states, self._timings, self._clock)
         subscription = ("subscribe_queue", {"queue_id": queue_id})
-        self._events = Events(
+        self._events = EventSubscription(
             self._http, self._timings, lambda: [subscription], self._heard, self._line_changed, self._of_use
         )
 
@@ -260,14 +260,14 @@ class InvokeAI(Client):
         """Posted as a batch of no items, which the server validates in full."""
         await self._queue.validate(f"check-{uuid.uuid4()}", api)
 
-    async def _ended(self, ticket: Ticket, *, asked: bool) -> Ended:
+    async def _ended(self, ticket: Ticket, *, asked: bool) -> ItemEnded:
         """Read what became of an item that is over, however long the server takes to answer (to a point)."""
         begun = self._clock()
         until = begun + self._timings.patience
         while True:
             try:
                 item = await self._queue.item(ticket.item_id)
-                if item.get("status") in reading.TERMINAL:
+                if item.get("status") in reading.ENDED_STATES:
                     break
                 fault: TransientError = TransientError(f"{self.url} does not end item {ticket.item_id}.")
             except ItemLostError:
@@ -324,7 +324,9 @@ class InvokeAISessions(Client):
         super().__init__(url, **options)
         self._sessions = Sessions(self._http)
         self._watch = Watch(self.url, self._sessions.states, self._timings, self._clock)
-        self._events = Events(self._http, self._timings, self._subscriptions, self._heard, self._line_changed)
+        self._events = EventSubscription(
+            self._http, self._timings, self._subscriptions, self._heard, self._line_changed
+        )
         self._batches: OrderedDict[str, str] = OrderedDict()  # session → batch, of all that were seen
         self._listening: dict[str, int] = {}  # session → how many hear it
 
@@ -374,7 +376,7 @@ class InvokeAISessions(Client):
         """See `Server.cancel`."""
         for batch_id in batch_ids:
             session = await self._find(batch_id)
-            if session is None or status(session) in reading.TERMINAL:
+            if session is None or session_status(session) in reading.ENDED_STATES:
                 continue
             self._watch.asked([batch_id])
             await self._sessions.cancel(str(session["id"]))
@@ -416,14 +418,14 @@ class InvokeAISessions(Client):
         """Posted as a session that is never started: nothing here can be deleted."""
         await self._sessions.create(api, "checking a graph")
 
-    async def _ended(self, ticket: Ticket, *, asked: bool) -> Ended:
+    async def _ended(self, ticket: Ticket, *, asked: bool) -> ItemEnded:
         """Read what became of a session that is over, however long the server takes to answer (to a point)."""
         until = self._clock() + self._timings.patience
         while True:
             try:
                 session = await self._sessions.read(ticket.item_id)
-                found = status(session)
-                if found in reading.TERMINAL or asked:
+                found = session_status(session)
+                if found in reading.ENDED_STATES or asked:
                     images = await self._sessions.images(ticket.item_id, session, ticket.outputs)
                     break
                 fault: TransientError = TransientError(f"{self.url} does not end session {ticket.item_id}.")
@@ -461,5 +463,5 @@ class InvokeAISessions(Client):
         self._watch.heard("queue_item_status_changed", about)
 
 
-def _with_images(ended: Ended, images: Sequence[ServerImage]) -> Ended:
-    return Ended(status=ended.status, images=tuple(images), error=ended.error, failed_node=ended.failed_node)
+def _with_images(ended: ItemEnded, images: Sequence[ServerImage]) -> ItemEnded:
+    return ItemEnded(status=ended.status, images=tuple(images), error=ended.error, failed_node=ended.failed_node)

@@ -29,18 +29,18 @@ from sweep.errors import (
 from sweep.servers.invokeai import responses as faults
 from sweep.servers.invokeai import responses as reading
 
-LONGEST_NAME = 255
+_LONGEST_HEADER_NAME = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class ServerAddress:
     """`origin` is scheme, host and port; `prefix` a proxy's path, empty or `/like/this`."""
 
     origin: str
     prefix: str = ""
 
     @classmethod
-    def parse(cls, text: str) -> Address:
+    def parse(cls, text: str) -> ServerAddress:
         """Raises UsageError where `text` is no http address, or carries credentials (they would land in files)."""
         whole = text.strip() if "://" in text else f"http://{text.strip()}"
         try:
@@ -70,7 +70,11 @@ class Address:
 
 def path_part(name: str) -> str:
     """A server's name for something, made safe to stand in a URL. Raises VariationError where it cannot be one."""
-    unsafe = name in ("", ".", "..") or len(name) > LONGEST_NAME or any(c in "/\\" or not c.isprintable() for c in name)
+    unsafe = (
+        name in ("", ".", "..")
+        or len(name) > _LONGEST_HEADER_NAME
+        or any(c in "/\\" or not c.isprintable() for c in name)
+    )
     if unsafe:
         raise VariationError("the server named a picture in a way that cannot be a name", kind="BadName")
     return quote(name, safe="")
@@ -140,11 +144,11 @@ LARGE_ANSWER = 256 * 1024
 MOST_REDIRECTS = 3
 MOST_LOGINS = 3  # of one request
 CHUNK = 64 * 1024
-FRESH_TOKEN = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
+FRESH_TOKEN_HEADER = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
 NETWORK_FAULTS = (aiohttp.ClientError, OSError, TimeoutError)
 
-T = TypeVar("T")
-Method = Literal["GET", "POST", "PUT", "DELETE"]
+_T = TypeVar("_T")
+HttpMethod = Literal["GET", "POST", "PUT", "DELETE"]
 Form: TypeAlias = Callable[[], aiohttp.FormData]
 
 
@@ -167,7 +171,7 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """A whole answer of a status that was expected, its body parsed (None where there is none)."""
 
     status: int
@@ -178,7 +182,7 @@ class Http:
     """Requests to one server. Redirects to another origin are never followed: credentials would go with them."""
 
     def __init__(
-        self, address: Address, *, credentials: Credentials | None, ca_file: Path | None, timings: Timings
+        self, address: ServerAddress, *, credentials: Credentials | None, ca_file: Path | None, timings: Timings
     ) -> None:
         self.address = address
         self._credentials = credentials or Credentials()
@@ -220,7 +224,7 @@ class Http:
             ),
         )
 
-    async def introduced(self, introduce: Callable[[], Awaitable[T]]) -> T:
+    async def introduced(self, introduce: Callable[[], Awaitable[_T]]) -> _T:
         """Open, and what the first questions bring; closed again where they fail, and then always with a ServerError
         (or a UsageError for our own files).
         """
@@ -244,7 +248,7 @@ class Http:
 
     async def call(
         self,
-        method: Method,
+        method: HttpMethod,
         path: str,
         what: str,
         *,
@@ -252,7 +256,7 @@ class Http:
         params: Mapping[str, str] | None = None,
         also: Collection[int] = (),
         repeat: bool | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Send a request and parse the JSON that comes back. `what` says in errors what was being done; statuses in
         `also` are answers, not errors. A call that may be repeated (by default a GET) is sent a second time where
         the connection broke.
@@ -266,7 +270,7 @@ class Http:
         await asyncio.sleep(self._timings.retry)
         return await self._answer(request, also)
 
-    async def post_form(self, path: str, what: str, form: Form, params: Mapping[str, str]) -> Answer:
+    async def post_form(self, path: str, what: str, form: Form, params: Mapping[str, str]) -> Response:
         """POST a multipart form, which `form` makes anew for each time it is sent."""
         return await self._answer(_Request("POST", self._url(path, params), what, form=form), ())
 
@@ -305,18 +309,18 @@ class Http:
         url = URL(self.address.url + path, encoded=True)
         return url.with_query(params) if params else url
 
-    async def _answer(self, request: _Request, also: Collection[int]) -> Answer:
+    async def _answer(self, request: _Request, also: Collection[int]) -> Response:
         status, headers, data = await self._send_as_us(request)
         if 200 <= status < 300:
             try:
-                return Answer(status, await _parsed(data))
+                return Response(status, await _parsed(data))
             except ValueError:
                 raise TransientError(
                     f"{self.address.url} answered with something that is no JSON while {request.what}.",
                     kind="BadAnswer",
                 ) from None
         if status in also:
-            return Answer(status, _parsed_or_none(data))
+            return Response(status, _parsed_or_none(data))
         raise faults.of_status(self.address.url, status, headers, _parsed_or_none(data), request.what)
 
     async def _send_as_us(self, request: _Request, limit: int = LARGEST_ANSWER) -> tuple[int, Mapping[str, str], bytes]:
@@ -349,14 +353,14 @@ class Http:
                     if target is None:
                         most = limit if response.ok else LARGEST_ANSWER
                         data = await self._body(response, most, request.what)
-                        self._token = response.headers.get(FRESH_TOKEN) or self._token
+                        self._token = response.headers.get(FRESH_TOKEN_HEADER) or self._token
                         return response.status, response.headers, data
                     url = target
         except NETWORK_FAULTS as fault:
             raise faults.NoAnswerError(self.address.url, faults.reason(fault), request.what) from None
         raise TransientError(f"{self.address.url} redirects in circles while {request.what}.", kind="BadAnswer")
 
-    def _redirect(self, method: Method, url: URL, response: aiohttp.ClientResponse) -> URL | None:
+    def _redirect(self, method: HttpMethod, url: URL, response: aiohttp.ClientResponse) -> URL | None:
         location = response.headers.get("Location") if 300 <= response.status < 400 and method == "GET" else None
         try:
             target = url.join(URL(location)) if location else None
@@ -385,7 +389,7 @@ class Http:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    method: Method
+    method: HttpMethod
     url: URL
     what: str
     body: Any = None

@@ -9,19 +9,19 @@ from urllib.parse import quote
 from sweep.errors import ItemLostError, OverloadedError, ServerError, ServerUnsupportedError, TransientError
 from sweep.servers.invokeai import responses as reading
 from sweep.servers.invokeai.http import Http
-from sweep.servers.invokeai.responses import State
-from sweep.servers.invokeai.tracker import Item
+from sweep.servers.invokeai.responses import ItemState
+from sweep.servers.invokeai.tracker import TrackedItem
 
 MOST_IDS = 1000  # a server answers 422 to more in one call
 FULL_ITEMS_AT_ONCE = 100  # where whole items come back: about 4 kB each
 ORIGIN = "sweep"
 FIRST_RELEASE, FIRST_UNKNOWN_RELEASE = (3, 2), (7, 0)
-ABSENT = (404, 405)
+NOT_FOUND = (404, 405)
 SEARCH_ORDER = ("pending", "in_progress", "completed", "failed", "canceled", "pending", "in_progress", "completed")
 PROBE: dict[str, Any] = {"id": "sweep", "nodes": {"n": {"id": "n", "type": "integer", "value": 0}}, "edges": []}
 
 
-class Queue:
+class QueueApi:
     """One queue of one server."""
 
     def __init__(self, http: Http, queue_id: str) -> None:
@@ -41,7 +41,7 @@ class Queue:
             f"{self._path}/counts_by_destination",
             "counting our items",
             params={"destination": destination},
-            also=ABSENT,
+            also=NOT_FOUND,
         )
         return reading.mapping(answer.body) if answer.status == 200 else None
 
@@ -122,7 +122,7 @@ class Queue:
 
     async def _page(self, params: Mapping[str, str]) -> tuple[list[dict[str, Any]], bool]:
         what = "looking for an item"
-        answer = await self._http.call("GET", f"{self._path}/list", what, params=params, also=ABSENT)
+        answer = await self._http.call("GET", f"{self._path}/list", what, params=params, also=NOT_FOUND)
         page = reading.mapping(answer.body)
         return [reading.mapping(item) for item in reading.sequence(page.get("items"))], page.get("has_more") is True
 
@@ -138,7 +138,7 @@ class Queue:
             raise ItemLostError(f"{self._http.address.url} does not know item {item_id}.")
         raise TransientError(f"{self._http.address.url} cannot read item {item_id} (500).", kind="HTTP 500")
 
-    async def states(self, items: Sequence[Item]) -> dict[str, State]:
+    async def states(self, items: Sequence[TrackedItem]) -> dict[str, ItemState]:
         """How far these items are; unknown ones are missing in the answer."""
         if self._has_summaries:
             found = await self._summaries([item.item_id or "" for item in items])
@@ -152,32 +152,32 @@ class Queue:
                 states[item.item_id or ""] = one
         return states
 
-    async def _summaries(self, ids: Sequence[str]) -> dict[str, State] | None:
+    async def _summaries(self, ids: Sequence[str]) -> dict[str, ItemState] | None:
         numbers = [int(item) for item in ids if item.isdecimal()]
-        found: dict[str, State] = {}
+        found: dict[str, ItemState] = {}
         for start in range(0, len(numbers), MOST_IDS):
             answer = await self._http.call(
                 "POST",
                 f"{self._path}/item_summaries_by_ids",
                 "asking how far items are",
                 body={"item_ids": numbers[start : start + MOST_IDS]},
-                also=ABSENT,
+                also=NOT_FOUND,
                 repeat=True,
             )
             if answer.status != 200:
                 return None
             for summary in map(reading.mapping, reading.sequence(answer.body)):
-                found[str(summary.get("item_id"))] = reading.state(summary)
+                found[str(summary.get("item_id"))] = reading.read_item_state(summary)
         return found
 
-    async def _by_batch(self, item: Item) -> State | None:
+    async def _by_batch(self, item: TrackedItem) -> ItemState | None:
         """Before 6.14: a batch of ours is one item, so its counts tell the item's state."""
         counts = await self.batch_counts(item.batch_id)
         if reading.number(counts.get("total")) == 0:
             return None
         order: Iterable[str] = ("completed", "in_progress", "pending", "waiting", "failed", "canceled")
         status = next((name for name in order if reading.number(counts.get(name))), "pending")
-        return State(status=status, batch_id=item.batch_id)
+        return ItemState(status=status, batch_id=item.batch_id)
 
 
 def version_numbers(version: str) -> tuple[int, int] | None:

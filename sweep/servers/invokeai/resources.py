@@ -13,14 +13,14 @@ from typing import Any
 import aiohttp
 
 from sweep.errors import ServerUnsupportedError, TransientError, VariationError, WorkflowError, did_you_mean
-from sweep.servers.base import Ended, MissingModelError, ServerImage, Submission
+from sweep.servers.base import ItemEnded, MissingModelError, ServerImage, Submission
 from sweep.servers.invokeai import responses as reading
 from sweep.servers.invokeai.http import Http, path_part
 from sweep.workflow.graph import BoardRef, Graph, ImageRef, Json, ModelRef, Ref, map_refs
 from sweep.workflow.schemas import Model, NodeSchemas, node_schemas
 
 
-class Models:
+class ServerModels:
     """The installed models. They are read again where one is asked for that was not there before."""
 
     def __init__(self, http: Http) -> None:
@@ -35,7 +35,7 @@ class Models:
         self._keyed = answer.status != 404
         if not self._keyed:
             answer = await self._http.call("GET", "/api/v1/models/", "reading its models")
-        found = reading.models(answer.body)
+        found = reading.read_models(answer.body)
         self._known = {ModelRef(m.name, m.base, m.type): m for m in sorted(found, key=lambda m: m.key, reverse=True)}
         return found
 
@@ -184,7 +184,7 @@ class Uploads:
         return name
 
 
-def references(graph: Graph) -> frozenset[Ref]:
+def graph_references(graph: Graph) -> frozenset[Ref]:
     """Every model, picture and board a graph names."""
     found: set[Ref] = set()
 
@@ -274,7 +274,7 @@ class Materials:
 
     def __init__(self, http: Http, remembered: MutableMapping[str, str]) -> None:
         self.uploads = Uploads(http, remembered)
-        self.models = Models(http)
+        self.models = ServerModels(http)
         self._boards = Boards(http)
         self._http = http
         self._loaded: OrderedDict[str, None] = OrderedDict()
@@ -295,7 +295,7 @@ class Materials:
 
     async def resolve(self, graph: Graph, files: Mapping[str, Path]) -> dict[str, Any]:
         """The graph's JSON for this server. Raises MissingModelError, or VariationError for a picture's file."""
-        refs = references(graph)
+        refs = graph_references(graph)
         models = await self.models.identify(models_of(refs))
         boards = {name: await self._boards.identify(name) for name in boards_of(refs)}
         hashes = images_of(refs)
@@ -308,18 +308,18 @@ class Materials:
         board = await self._boards.identify(submission.board) if submission.board else None
         api = await self.resolve(submission.graph, submission.images)
         mark_outputs(api, submission.outputs, board_id=board, intermediate=submission.intermediate)
-        self._pictures_of[submission.batch_id] = images_of(references(submission.graph))
+        self._pictures_of[submission.batch_id] = images_of(graph_references(submission.graph))
         while len(self._pictures_of) > ITEMS_REMEMBERED:
             self._pictures_of.popitem(last=False)
         return api
 
     async def taken(self, submission: Submission) -> None:
         """The server took it, and will have its models in memory."""
-        models = await self.models.identify(models_of(references(submission.graph)))
+        models = await self.models.identify(models_of(graph_references(submission.graph)))
         for model in models.values():
             self.hold(model.key)
 
-    def over(self, batch_id: str, ended: Ended) -> Ended:
+    def over(self, batch_id: str, ended: ItemEnded) -> ItemEnded:
         """An item ended: where the server had lost an input picture, the next to ask uploads it anew."""
         if ended.error is not None and ended.error.kind in reading.PICTURE_GONE:
             self.uploads.forget(self._pictures_of.get(batch_id, ()))

@@ -21,7 +21,7 @@ from sweep.errors import (
     TransientError,
     VariationError,
 )
-from sweep.servers.base import Ended, ServerImage
+from sweep.servers.base import ItemEnded, ServerImage
 from sweep.workflow.schemas import Model
 
 SENTENCE_LENGTH = 240
@@ -148,7 +148,7 @@ def reason(fault: BaseException) -> str:
 
 DEEPEST_ANSWER = 200
 MODEL_PARTS = (("name", "model_name"), ("base", "base_model"), ("type", "model_type"))
-TERMINAL = frozenset({"completed", "failed", "canceled"})
+ENDED_STATES = frozenset({"completed", "failed", "canceled"})
 OUT_OF_MEMORY = frozenset({"OutOfMemoryError", "MemoryError"})
 PICTURE_GONE = frozenset({"ImageRecordNotFoundException", "ImageFileNotFoundException"})
 
@@ -208,7 +208,7 @@ def timestamp(value: Any) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def models(answer: Any) -> tuple[Model, ...]:
+def read_models(answer: Any) -> tuple[Model, ...]:
     """The models of a list in either form, in its order, less those that lack a name, base or type. Before release 4
     models had no keys: base, type and name make one.
     """
@@ -222,7 +222,7 @@ def models(answer: Any) -> tuple[Model, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class ItemState:
     """How far an item is, as a status answer or event tells it."""
 
     status: str
@@ -232,9 +232,9 @@ class State:
     finished_at: datetime | None = None
 
 
-def state(summary: Mapping[str, Any]) -> State:
+def read_item_state(summary: Mapping[str, Any]) -> ItemState:
     """The state an item, an item's summary or a status event tells."""
-    return State(
+    return ItemState(
         status=str(summary.get("status")),
         batch_id=text(summary.get("batch_id")),
         queued_at=timestamp(summary.get("created_at")),
@@ -298,7 +298,7 @@ def failed_node(session: Mapping[str, Any]) -> str | None:
     return None
 
 
-def ended(item: Mapping[str, Any], outputs: Sequence[str], asked: bool) -> Ended:
+def ended(item: Mapping[str, Any], outputs: Sequence[str], asked: bool) -> ItemEnded:
     """What became of a terminal item; `asked` says that we asked for its cancellation."""
     session = mapping(item.get("session"))
     status: Literal["completed", "failed", "canceled"] = "completed"
@@ -307,7 +307,7 @@ def ended(item: Mapping[str, Any], outputs: Sequence[str], asked: bool) -> Ended
         status, error = "failed", _failure(item, session)
     elif item.get("status") != "completed":
         status, error = "canceled", _cancellation(asked)
-    return Ended(
+    return ItemEnded(
         status=status,
         images=session_images(session, outputs),
         error=error,

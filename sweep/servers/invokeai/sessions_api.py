@@ -15,13 +15,13 @@ from sweep.errors import ItemLostError, TransientError
 from sweep.servers.base import ServerImage
 from sweep.servers.invokeai import responses as reading
 from sweep.servers.invokeai.http import Http
-from sweep.servers.invokeai.responses import State
-from sweep.servers.invokeai.tracker import Item
+from sweep.servers.invokeai.responses import ItemState
+from sweep.servers.invokeai.tracker import TrackedItem
 
 PATH = "/api/v1/sessions/"
 PAGE = 50
 MOST_PAGES = 40  # the newest session may be on the last; a longer history is not searched to its end
-ABSENT = (400, 404, 405, 422)
+_ABSENT = (400, 404, 405, 422)
 
 
 class Sessions:
@@ -63,22 +63,22 @@ class Sessions:
             raise ItemLostError(f"{self._http.address.url} does not know session {session_id}.")
         return reading.mapping(answer.body)
 
-    async def states(self, items: Sequence[Item]) -> dict[str, State]:
+    async def states(self, items: Sequence[TrackedItem]) -> dict[str, ItemState]:
         """How far these are; unknown ones are missing in the answer."""
-        found: dict[str, State] = {}
+        found: dict[str, ItemState] = {}
         for item in items:
             try:
                 session = await self.read(item.item_id or "")
             except ItemLostError:
                 continue
-            found[item.item_id or ""] = State(status=status(session), batch_id=graph_id(session))
+            found[item.item_id or ""] = ItemState(status=session_status(session), batch_id=graph_id(session))
         return found
 
     async def find(self, batch_id: str) -> dict[str, Any] | None:
         """The session whose graph bears this id; None where there is none, or the server does not list sessions."""
         for page in range(MOST_PAGES):
             params = {"page": str(page), "per_page": str(PAGE), "query": batch_id}
-            answer = await self._http.call("GET", PATH, "looking for an item", params=params, also=ABSENT)
+            answer = await self._http.call("GET", PATH, "looking for an item", params=params, also=_ABSENT)
             listed = reading.mapping(answer.body)
             sessions = [reading.mapping(entry) for entry in reading.sequence(listed.get("items"))]
             for session in sessions:
@@ -93,7 +93,7 @@ class Sessions:
         told = list(reading.session_images(session, outputs))
         if told or not self.portable:
             return told
-        answer = await self._http.call("GET", f"{_path(session_id)}/images", "listing pictures", also=ABSENT)
+        answer = await self._http.call("GET", f"{_path(session_id)}/images", "listing pictures", also=_ABSENT)
         source = reading.mapping(session.get("prepared_source_mapping"))
         return listed_images(reading.sequence(answer.body), source, outputs)
 
@@ -113,7 +113,7 @@ def started(session: Mapping[str, Any]) -> bool:
     return not isinstance(prepared, dict) or bool(reading.mapping(prepared.get("nodes")))
 
 
-def status(session: Mapping[str, Any]) -> str:
+def session_status(session: Mapping[str, Any]) -> str:
     """pending, in_progress, completed, failed or canceled.
 
     InvokeAI 3 does not tell that a session was cancelled: it stays as it was for ever. Who cancels knows.

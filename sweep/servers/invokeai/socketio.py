@@ -126,7 +126,7 @@ def useful(event: str, text: str) -> bool:
     return event not in OF_NO_USE and (event != "invocation_complete" or '"image_name"' in text)
 
 
-class Events:
+class EventSubscription:
     """Feeds every useful event to `heard` and says by `changed` when the line comes up or goes down.
 
     Only the websocket transport is used: the polling handshake of a real server answers 500 to any client that

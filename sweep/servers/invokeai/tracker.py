@@ -11,9 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeGuard
 
 from sweep.errors import ItemLostError, ServerError, SweepError, TransientError
-from sweep.servers.base import Ended, Rendered, ServerImage, Started, Ticket
+from sweep.servers.base import ItemEnded, ItemStarted, Rendered, ServerImage, Ticket
 from sweep.servers.invokeai.http import Timings
-from sweep.servers.invokeai.responses import TERMINAL, State, is_refusal, mapping, pictures, state, text
+from sweep.servers.invokeai.responses import (
+    ENDED_STATES,
+    ItemState,
+    is_refusal,
+    mapping,
+    pictures,
+    read_item_state,
+    text,
+)
 
 MOST_REMEMBERED = 20_000  # items submitted whose end nobody has asked for
 
@@ -22,14 +30,14 @@ MOST_REMEMBERED = 20_000  # items submitted whose end nobody has asked for
 class Over:
     """The item has reached a terminal state; what it brought is asked for by whoever waits, unless it was told."""
 
-    state: State
+    state: ItemState
 
 
-Signal: TypeAlias = Started | Rendered | Over | SweepError
+Signal: TypeAlias = ItemStarted | Rendered | Over | SweepError
 
 
 @dataclass(slots=True, eq=False)
-class Item:
+class TrackedItem:
     """One item that is waited for, or was submitted and will be."""
 
     batch_id: str
@@ -44,9 +52,9 @@ class Item:
 
     def tell(self, signal: Signal) -> None:
         """To all who listen, and to all who come later."""
-        if self.over or (isinstance(signal, Started | Rendered) and signal in self.log):
+        if self.over or (isinstance(signal, ItemStarted | Rendered) and signal in self.log):
             return
-        if isinstance(signal, Started) and any(isinstance(known, Started) for known in self.log):
+        if isinstance(signal, ItemStarted) and any(isinstance(known, ItemStarted) for known in self.log):
             return
         if not isinstance(signal, SweepError):
             self.log.append(signal)
@@ -57,14 +65,14 @@ class Item:
     def over(self) -> bool:
         return any(isinstance(signal, Over) for signal in self.log)
 
-    def told_in_full(self, over: Over, outputs: Sequence[str]) -> Ended | None:
+    def told_in_full(self, over: Over, outputs: Sequence[str]) -> ItemEnded | None:
         """What became of a completed item, where events told its times and the one picture of every output."""
         told, pictures_ = over.state, {signal.image.node: signal.image for signal in self.log if _is_picture(signal)}
         if told.status != "completed" or not outputs or not self.early.issuperset(outputs):
             return None
         if None in (told.queued_at, told.started_at, told.finished_at) or not pictures_.keys() >= set(outputs):
             return None
-        return Ended(
+        return ItemEnded(
             status="completed",
             images=tuple(pictures_[node] for node in outputs),
             queued_at=told.queued_at,
@@ -83,7 +91,7 @@ class Watch:
     def __init__(
         self,
         url: str,
-        states: Callable[[Sequence[Item]], Awaitable[Mapping[str, State]]],
+        states: Callable[[Sequence[TrackedItem]], Awaitable[Mapping[str, ItemState]]],
         timings: Timings,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -91,7 +99,7 @@ class Watch:
         self._states = states
         self._timings = timings
         self._clock = clock
-        self._items: OrderedDict[str, Item] = OrderedDict()
+        self._items: OrderedDict[str, TrackedItem] = OrderedDict()
         self._wake = asyncio.Event()
         self._due = False  # the server is to be asked now, not at the next beat
         self._stopped = False
@@ -99,11 +107,11 @@ class Watch:
         self._listening_to_events = False
         self._taken_up: set[str] = set()  # batch ids of items whose first node has not begun
 
-    def expect(self, batch_id: str, early: frozenset[str]) -> Item:
+    def expect(self, batch_id: str, early: frozenset[str]) -> TrackedItem:
         """Before an item is submitted: from now on events about it are kept."""
-        return self._remember(Item(batch_id, early=early, covered=self._listening_to_events))
+        return self._remember(TrackedItem(batch_id, early=early, covered=self._listening_to_events))
 
-    def _remember(self, item: Item) -> Item:
+    def _remember(self, item: TrackedItem) -> TrackedItem:
         self._items[item.batch_id] = item
         while len(self._items) > MOST_REMEMBERED:
             self._items.popitem(last=False)
@@ -117,7 +125,7 @@ class Watch:
     def asked(self, batch_ids: Sequence[str]) -> None:
         """These were cancelled by us."""
         for batch_id in batch_ids:
-            item = self._items.get(batch_id) or self._remember(Item(batch_id))
+            item = self._items.get(batch_id) or self._remember(TrackedItem(batch_id))
             item.asked = True
 
     @property
@@ -130,9 +138,9 @@ class Watch:
         return sum(1 for item in self._items.values() if item.listeners and not item.over)
 
     @asynccontextmanager
-    async def listening(self, ticket: Ticket) -> AsyncIterator[tuple[Item, asyncio.Queue[Signal]]]:
+    async def listening(self, ticket: Ticket) -> AsyncIterator[tuple[TrackedItem, asyncio.Queue[Signal]]]:
         """The item and its signals, those from before included."""
-        item = self._items.get(ticket.batch_id) or self._remember(Item(ticket.batch_id))
+        item = self._items.get(ticket.batch_id) or self._remember(TrackedItem(ticket.batch_id))
         item.item_id = item.item_id or ticket.item_id
         queue: asyncio.Queue[Signal] = asyncio.Queue()
         for signal in item.log:
@@ -210,7 +218,7 @@ class Watch:
                 item.covered = item.covered or self._listening_to_events
                 _tell_state(item, found)
 
-    def _not_answered(self, waiting: Sequence[Item], fault: SweepError) -> None:
+    def _not_answered(self, waiting: Sequence[TrackedItem], fault: SweepError) -> None:
         silent = self._clock() - (self._silent_since or 0.0)
         if isinstance(fault, ServerError):
             told: SweepError = fault
@@ -234,7 +242,7 @@ class Watch:
         if item is None or not _same_item(item, payload, inner):
             return
         if event == "queue_item_status_changed":
-            told = state(inner or payload)
+            told = read_item_state(inner or payload)
             self._note_taken_up(item, told)
             _tell_state(item, told)
         elif event == "invocation_started":
@@ -246,14 +254,14 @@ class Watch:
                 name, width, height = found[0]
                 item.tell(Rendered(image=ServerImage(name=name, node=node or "", width=width, height=height)))
 
-    def _note_taken_up(self, item: Item, found: State) -> None:
+    def _note_taken_up(self, item: TrackedItem, found: ItemState) -> None:
         if found.status == "in_progress" and item.taken_up is None:
             item.taken_up = self._clock()
             self._taken_up.add(item.batch_id)
         elif found.status != "in_progress":
             self._taken_up.discard(item.batch_id)
 
-    def _note_first_node(self, item: Item) -> None:
+    def _note_first_node(self, item: TrackedItem) -> None:
         self._taken_up.discard(item.batch_id)
         if item.overhead is None and item.taken_up is not None:
             item.overhead = self._clock() - item.taken_up
@@ -263,14 +271,14 @@ def _is_picture(signal: Signal) -> TypeGuard[Rendered]:
     return isinstance(signal, Rendered)
 
 
-def _same_item(item: Item, payload: Mapping[str, Any], inner: Mapping[str, Any]) -> bool:
+def _same_item(item: TrackedItem, payload: Mapping[str, Any], inner: Mapping[str, Any]) -> bool:
     """False for a copy that somebody retried: it has our batch id, and is not ours."""
     told = payload.get("item_id", payload.get("queue_item_id", inner.get("item_id")))
     return item.item_id is None or told is None or str(told) == item.item_id
 
 
-def _tell_state(item: Item, found: State) -> None:
+def _tell_state(item: TrackedItem, found: ItemState) -> None:
     if found.status == "in_progress":
-        item.tell(Started(at=found.started_at))
-    elif found.status in TERMINAL:
+        item.tell(ItemStarted(at=found.started_at))
+    elif found.status in ENDED_STATES:
         item.tell(Over(found))

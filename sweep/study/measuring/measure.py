@@ -20,19 +20,19 @@ import pandas as pd
 
 from sweep.errors import UsageError, did_you_mean
 from sweep.record.metric_cache import MetricCache, MetricKey
-from sweep.record.results import Results
-from sweep.study.design import Floats, Layout, read_layout
+from sweep.record.results import RecordedResults
+from sweep.study.design import FloatArray, StudyDesign, read_layout
 from sweep.study.measuring.pool import measure_all
 from sweep.study.measuring.task import Measured, Task
 from sweep.study.metrics.base import Metric, facts_of
 from sweep.study.metrics.panel import SAME_POINT_METRIC
 from sweep.study.metrics.planes import UnreadablePictureError, file_sha256
 from sweep.study.metrics.registry import resolve
-from sweep.study.schema import Group, Level, MetricFacts
+from sweep.study.schema import Group, LevelValue, MetricFacts
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class ReferenceImage:
     """A picture to compare with. `sha256` decides whether a value is known; `missing` says why there is none."""
 
     path: Path | None = None
@@ -40,21 +40,21 @@ class Reference:
     missing: str | None = None
 
 
-NOTHING = Reference()
+_NOTHING = ReferenceImage()
 
 
-def against_sources(keys: Sequence[str], sources: Mapping[str, Path]) -> list[Reference]:
+def against_sources(keys: Sequence[str], sources: Mapping[str, Path]) -> list[ReferenceImage]:
     """By row: the picture its variation started from; none for text-to-image."""
-    known: dict[Path, Reference] = {}
+    known: dict[Path, ReferenceImage] = {}
     for path in set(sources.values()):
         try:
-            known[path] = Reference(path, file_sha256(path))
+            known[path] = ReferenceImage(path, file_sha256(path))
         except UnreadablePictureError as error:
-            known[path] = Reference(missing=f"source: {error.message}")
-    return [known[sources[key]] if key in sources else NOTHING for key in keys]
+            known[path] = ReferenceImage(missing=f"source: {error.message}")
+    return [known[sources[key]] if key in sources else _NOTHING for key in keys]
 
 
-def check_baseline(layout: Layout, baseline: Group) -> str | None:
+def check_baseline(layout: StudyDesign, baseline: Group) -> str | None:
     """Why the baseline cell is not in the table (yet); None where it is.
 
     Raises UsageError where it names what is no axis.
@@ -71,7 +71,7 @@ def check_baseline(layout: Layout, baseline: Group) -> str | None:
     return None
 
 
-def level_code(levels: Sequence[Level], level: Level) -> int | None:
+def level_code(levels: Sequence[LevelValue], level: LevelValue) -> int | None:
     """Where a level stands among these; 7 is 7.0, but True is not 1."""
     same = (
         i for i, known in enumerate(levels) if known == level and isinstance(known, bool) == isinstance(level, bool)
@@ -83,29 +83,29 @@ def _list(names: Sequence[str]) -> str:
     return ", ".join(names) or "none"
 
 
-def against_baseline(layout: Layout, baseline: Group, folder: Path) -> list[Reference]:
+def against_baseline(layout: StudyDesign, baseline: Group, folder: Path) -> list[ReferenceImage]:
     """By row: the picture with the baseline's levels and its own levels of every other axis."""
     missing = check_baseline(layout, baseline)
     if missing:
-        return [Reference(missing=missing)] * len(layout.frame)
+        return [ReferenceImage(missing=missing)] * len(layout.frame)
     others = layout.combined([name for name in layout.names if name not in baseline])
     chosen = np.ones(len(layout.frame), dtype=np.bool_)
     for name, level in baseline.items():
         axis = layout.axis(name)
         chosen &= axis.codes == level_code(axis.levels, level)
-    by_other: dict[int, Reference] = {}
+    by_other: dict[int, ReferenceImage] = {}
     for row in np.flatnonzero(chosen & layout.pictures)[::-1]:
         by_other[int(others[row])] = picture_at(layout, int(row), folder)
-    absent = Reference(missing="the baseline cell has no picture for this point")
+    absent = ReferenceImage(missing="the baseline cell has no picture for this point")
     return [by_other.get(int(other), absent) for other in others]
 
 
-def picture_at(layout: Layout, row: int, folder: Path) -> Reference:
+def picture_at(layout: StudyDesign, row: int, folder: Path) -> ReferenceImage:
     """A row's own picture."""
-    return Reference(folder / str(layout.frame["image_path"].iloc[row]), picture_hash(layout, row, folder))
+    return ReferenceImage(folder / str(layout.frame["image_path"].iloc[row]), picture_hash(layout, row, folder))
 
 
-def picture_hash(layout: Layout, row: int, folder: Path) -> str:
+def picture_hash(layout: StudyDesign, row: int, folder: Path) -> str:
     """The hash the record has of a row's file; of the file itself where it has none; empty where neither is there."""
     recorded = layout.frame["sha256"].iloc[row] if "sha256" in layout.frame else None
     if isinstance(recorded, str):
@@ -116,10 +116,10 @@ def picture_hash(layout: Layout, row: int, folder: Path) -> str:
         return ""
 
 
-def against_first_repeat(layout: Layout, folder: Path) -> list[Reference]:
+def against_first_repeat(layout: StudyDesign, folder: Path) -> list[ReferenceImage]:
     """By row: the first picture of the same point, for all others of it that were rendered on their own."""
     points, repeats = layout.points, layout.repeats
-    found = [NOTHING] * len(layout.frame)
+    found = [_NOTHING] * len(layout.frame)
     first: dict[int, int] = {}
     for row in np.flatnonzero(layout.pictures):
         point = int(points[row])
@@ -136,7 +136,7 @@ def joint_hash(parts: Sequence[str]) -> str:
 
 
 class ResultsLike(Protocol):
-    """What measuring reads of a results folder: `sweep.record.results.Results`."""
+    """What measuring reads of a results folder: `sweep.record.results.RecordedResults`."""
 
     @property
     def folder(self) -> Path: ...
@@ -154,20 +154,20 @@ class ResultsLike(Protocol):
 
 
 @dataclass(kw_only=True)
-class Job:
+class MeasurementPlan:
     """What is to be measured, and what is known of it so far. `values` is metrics × rows."""
 
-    layout: Layout
+    layout: StudyDesign
     metrics: tuple[Metric, ...]
     folder: Path
-    values: Floats
-    references: dict[str, list[Reference]]  # by what a metric asks for
+    values: FloatArray
+    references: dict[str, list[ReferenceImage]]  # by what a metric asks for
     hashes: list[str] = field(default_factory=list)
     reasons: dict[int, str] = field(default_factory=dict)
 
-    def reference(self, metric: Metric, row: int) -> Reference:
+    def reference(self, metric: Metric, row: int) -> ReferenceImage:
         kind = metric.name if metric.name in self.references else metric.reference
-        return self.references[kind][row] if kind in self.references else NOTHING
+        return self.references[kind][row] if kind in self.references else _NOTHING
 
     def key(self, metric: int, row: int) -> MetricKey:
         chosen = self.metrics[metric]
@@ -180,7 +180,7 @@ class Job:
         )
 
 
-def prepared(results: ResultsLike, metrics: Sequence[Metric], baseline: Group) -> Job:
+def prepare_measurement(results: ResultsLike, metrics: Sequence[Metric], baseline: Group) -> MeasurementPlan:
     table, axes = results.table(), results.axes
     frame = table.drop(columns=[m.name for m in metrics if m.name in table and m.name not in dict(axes)])
     named = [(f"axis_{name}" if f"axis_{name}" in frame else name, kind) for name, kind in axes]
@@ -191,11 +191,11 @@ def prepared(results: ResultsLike, metrics: Sequence[Metric], baseline: Group) -
     sources = against_sources([str(key) for key in frame["key"]], results.sources)
     compared = against_baseline(layout, baseline, results.folder) if baseline else sources
     kind: Literal["source", "baseline", "none"] = "baseline" if baseline else "none"
-    if not baseline and any(reference is not NOTHING for reference in sources):
+    if not baseline and any(reference is not _NOTHING for reference in sources):
         kind = "source"
     layout = layout.compared_with(kind)
     hashes = [picture_hash(layout, i, results.folder) if layout.pictures[i] else "" for i in range(len(frame))]
-    job = Job(
+    job = MeasurementPlan(
         layout=layout,
         metrics=chosen,
         folder=results.folder,
@@ -203,27 +203,27 @@ def prepared(results: ResultsLike, metrics: Sequence[Metric], baseline: Group) -
         references={"picture": compared, SAME_POINT_METRIC.name: against_first_repeat(layout, results.folder)},
         hashes=hashes,
     )
-    job.references["text"] = [Reference(sha256=joint_hash([prompt or ""])) for prompt in _prompts(layout)]
+    job.references["text"] = [ReferenceImage(sha256=joint_hash([prompt or ""])) for prompt in _prompts(layout)]
     job.references["cell"] = _cell_references(job)
     return job
 
 
-def _prompts(layout: Layout) -> list[str | None]:
+def _prompts(layout: StudyDesign) -> list[str | None]:
     name = "rendered_prompt" if "rendered_prompt" in layout.frame else "prompt"
     column = layout.frame[name].tolist() if name in layout.frame else [None] * len(layout.frame)
     return [text if isinstance(text, str) else None for text in column]
 
 
-def _cell_references(job: Job) -> list[Reference]:
+def _cell_references(job: MeasurementPlan) -> list[ReferenceImage]:
     """By row: the hash of all pictures of its cell together."""
     by_cell: dict[int, list[str]] = {}
     for row in np.flatnonzero(job.layout.pictures & (job.layout.repeats == 0)):
         by_cell.setdefault(int(job.layout.cells[row]), []).append(job.hashes[row])
     joint = {cell: joint_hash(hashes) for cell, hashes in by_cell.items()}
-    return [Reference(sha256=joint.get(int(cell), "")) for cell in job.layout.cells]
+    return [ReferenceImage(sha256=joint.get(int(cell), "")) for cell in job.layout.cells]
 
 
-def _wanted(job: Job, metric: int, row: int) -> bool:
+def _wanted(job: MeasurementPlan, metric: int, row: int) -> bool:
     """Whether there is something to measure; where a reference is missing, the row's reason says so."""
     of_cell = job.metrics[metric].reference == "cell"
     if not job.layout.pictures[row] or (of_cell and job.layout.repeats[row]):
@@ -234,7 +234,7 @@ def _wanted(job: Job, metric: int, row: int) -> bool:
     return job.metrics[metric].reference != "picture" or reference.path is not None
 
 
-def from_cache(job: Job, cache: MetricCache) -> list[Task]:
+def from_cache(job: MeasurementPlan, cache: MetricCache) -> list[Task]:
     """Puts in what is known; tasks for the rest."""
     open_by_row: dict[int, list[int]] = {}
     for metric in range(len(job.metrics)):
@@ -250,7 +250,7 @@ def from_cache(job: Job, cache: MetricCache) -> list[Task]:
     return sorted(tasks, key=lambda task: max(task.rows))  # pictures are done one after the other, not all at the end
 
 
-def _row_tasks(job: Job, open_by_row: Mapping[int, Sequence[int]]) -> Iterator[Task]:
+def _row_tasks(job: MeasurementPlan, open_by_row: Mapping[int, Sequence[int]]) -> Iterator[Task]:
     """One task a row and reference, its number the row's."""
     prompts = _prompts(job.layout)
     for row, metrics in sorted(open_by_row.items()):
@@ -265,7 +265,7 @@ def _row_tasks(job: Job, open_by_row: Mapping[int, Sequence[int]]) -> Iterator[T
             yield Task(rows=(row,), pictures=(picture,), metrics=tuple(chosen), reference=path, prompt=prompts[row])
 
 
-def _cell_tasks(job: Job, open_by_row: Mapping[int, Sequence[int]]) -> Iterator[Task]:
+def _cell_tasks(job: MeasurementPlan, open_by_row: Mapping[int, Sequence[int]]) -> Iterator[Task]:
     """One task a cell that has an unmeasured row."""
     metrics = tuple(i for i, metric in enumerate(job.metrics) if metric.reference == "cell")
     cells = {int(job.layout.cells[row]) for row, open_ in open_by_row.items() if set(open_) & set(metrics)}
@@ -279,13 +279,13 @@ def _cell_tasks(job: Job, open_by_row: Mapping[int, Sequence[int]]) -> Iterator[
             yield Task(rows=tuple(rows), pictures=paths, metrics=metrics)
 
 
-def finished(job: Job) -> Layout:
+def finished(job: MeasurementPlan) -> StudyDesign:
     columns = {metric.name: values for metric, values in zip(job.metrics, job.values, strict=True)}
     reason = [job.reasons.get(row) for row in range(len(job.layout.frame))]
     return job.layout.with_columns({**columns, "reason": pd.Series(reason, dtype=object)})
 
 
-def measured_facts(job: Job, i: int) -> MetricFacts:
+def measured_facts(job: MeasurementPlan, i: int) -> MetricFacts:
     rows = [row for row in range(len(job.hashes)) if job.layout.pictures[row]]
     wanted = sum(_wanted(job, i, row) or job.reference(job.metrics[i], row).missing is not None for row in rows)
     measured = int(np.isfinite(job.values[i]).sum())
@@ -324,10 +324,10 @@ def asked_of(experiment_text: str | None) -> Asked:
     )
 
 
-Progress: TypeAlias = Callable[[int, int], None]
+MeasureProgress: TypeAlias = Callable[[int, int], None]
 KEEP_EVERY = 1.0  # seconds between transactions: a kill loses at most what was measured since
 KEEP_AT = 500  # values, whichever comes first
-FEW = 12  # pictures a worker process must have to be worth its start
+_FEW = 12  # pictures a worker process must have to be worth its start
 
 
 def measured_layout(
@@ -335,18 +335,18 @@ def measured_layout(
     *,
     metrics: Sequence[str | Metric] = (),
     baseline: Group | None = None,
-    progress: Progress | None = None,
+    progress: MeasureProgress | None = None,
     workers: int | None = None,
     stop: threading.Event | None = None,
-) -> tuple[Layout, list[MetricFacts], str | None]:
+) -> tuple[StudyDesign, list[MetricFacts], str | None]:
     """The results table with its metrics as a layout, what the metrics mean, and the experiment's name.
 
     Metrics and baseline that are not given are those of the experiment's `study:` section.
     """
-    results = Results.open(Path(data)) if isinstance(data, (str, Path)) else data
+    results = RecordedResults.open(Path(data)) if isinstance(data, (str, Path)) else data
     asked = asked_of(results.experiment_text)
     chosen = resolve(list(metrics) or asked.metrics)
-    job = prepared(results, chosen, asked.baseline if baseline is None else baseline)
+    job = prepare_measurement(results, chosen, asked.baseline if baseline is None else baseline)
     with MetricCache.open(results.folder) as cache:
         tasks = from_cache(job, cache)
         _measure(job, tasks, cache, progress, workers, stop or threading.Event())
@@ -354,10 +354,10 @@ def measured_layout(
 
 
 def _measure(
-    job: Job,
+    job: MeasurementPlan,
     tasks: Sequence[Task],
     cache: MetricCache,
-    progress: Progress | None,
+    progress: MeasureProgress | None,
     workers: int | None,
     stop: threading.Event,
 ) -> None:
@@ -389,10 +389,10 @@ def _workers(asked: int | None, tasks: int) -> int:
             raise UsageError(f"Workers are at least 0, not {asked}.")
         return min(asked, tasks)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, -(-tasks // FEW))
+    return min(cores, -(-tasks // _FEW))
 
 
-def _taken(job: Job, task: Task, measured: Sequence[Measured]) -> dict[MetricKey, float | None]:
+def _taken(job: MeasurementPlan, task: Task, measured: Sequence[Measured]) -> dict[MetricKey, float | None]:
     """Puts a task's values into the table; the finite ones to keep."""
     values: dict[MetricKey, float | None] = {}
     for row, answer in zip(task.rows, measured, strict=True):
@@ -436,7 +436,7 @@ def measure_now(
     *,
     metrics: Sequence[str | Metric] = (),
     baseline: Group | None = None,
-    progress: Progress | None = None,
+    progress: MeasureProgress | None = None,
     workers: int | None = None,
     stop: threading.Event | None = None,
 ) -> pd.DataFrame:
@@ -460,7 +460,7 @@ async def measure(
     *,
     metrics: Sequence[str | Metric] = (),
     baseline: Group | None = None,
-    progress: Progress | None = None,
+    progress: MeasureProgress | None = None,
     workers: int | None = None,
 ) -> pd.DataFrame:
     """`measure_now` without blocking the event loop; `progress` is called from another thread.

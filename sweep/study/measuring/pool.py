@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from sweep.study.metrics.base import Metric
 
 
-Answer: TypeAlias = "tuple[Task, list[Measured]]"
+TaskAnswer: TypeAlias = "tuple[Task, list[Measured]]"
 Pipes: TypeAlias = "tuple[BinaryIO, BinaryIO]"  # to the worker, from it
-TRIES = 2  # a task whose worker dies twice is given up: it is the picture, not the worker
+TASK_TRIES = 2  # a task whose worker dies twice is given up: it is the picture, not the worker
 WAITING = 4  # answers per worker that may wait for the caller: memory stays bounded
 SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # one core a worker
 
@@ -37,7 +37,7 @@ class _Ended:
 
 def measure_all(
     tasks: Iterable[Task], metrics: Sequence[Metric], *, workers: int, stop: threading.Event | None = None
-) -> Generator[Answer]:
+) -> Generator[TaskAnswer]:
     """Answers as they come, in any order. `workers` processes; 0: in this one. Tasks are drawn only as workers are
     free. Ends early once `stop` is set. Closing the generator ends the workers.
 
@@ -49,7 +49,7 @@ def measure_all(
     return _there(tasks, metrics, workers, stop)
 
 
-def _here(tasks: Iterable[Task], metrics: Sequence[Metric], stop: threading.Event) -> Generator[Answer]:
+def _here(tasks: Iterable[Task], metrics: Sequence[Metric], stop: threading.Event) -> Generator[TaskAnswer]:
     references: References = OrderedDict()
     for task in tasks:
         if stop.is_set():
@@ -57,8 +57,10 @@ def _here(tasks: Iterable[Task], metrics: Sequence[Metric], stop: threading.Even
         yield task, measure_task(task, metrics, references)
 
 
-def _there(tasks: Iterable[Task], metrics: Sequence[Metric], workers: int, stop: threading.Event) -> Generator[Answer]:
-    answers: queue.Queue[Answer | _Ended] = queue.Queue(maxsize=workers * WAITING)
+def _there(
+    tasks: Iterable[Task], metrics: Sequence[Metric], workers: int, stop: threading.Event
+) -> Generator[TaskAnswer]:
+    answers: queue.Queue[TaskAnswer | _Ended] = queue.Queue(maxsize=workers * WAITING)
     source = _Shared(iter(tasks))
     closing = threading.Event()
     threads = [
@@ -84,7 +86,7 @@ def _there(tasks: Iterable[Task], metrics: Sequence[Metric], workers: int, stop:
             threads[0 if threads[0].is_alive() else -1].join(0.02)
 
 
-def _drain(answers: queue.Queue[Answer | _Ended]) -> None:
+def _drain(answers: queue.Queue[TaskAnswer | _Ended]) -> None:
     while True:
         try:
             answers.get_nowait()
@@ -116,7 +118,7 @@ class _Shared:
 def _drive(
     source: _Shared,
     metrics: bytes,
-    answers: queue.Queue[Answer | _Ended],
+    answers: queue.Queue[TaskAnswer | _Ended],
     closing: threading.Event,
     stop: threading.Event,
 ) -> None:
@@ -144,7 +146,7 @@ class _Worker:
         self._pipes: Pipes | None = None
 
     def measure(self, task: Task) -> list[Measured]:
-        for _ in range(TRIES):
+        for _ in range(TASK_TRIES):
             try:
                 tasks, answers = self._pipes or self._start()
                 send(tasks, task)

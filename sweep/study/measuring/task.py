@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from sweep.study.metrics.planes import Picture, UnreadablePictureError, View, decode, reduced, working_shape
+from sweep.study.metrics.planes import ImagePair, Picture, UnreadablePictureError, decode, reduced, working_shape
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -53,22 +53,22 @@ def measure_task(task: Task, metrics: Sequence[Metric], references: References) 
         image = decode(task.pictures[0])
     except UnreadablePictureError as error:
         return [Measured((math.nan,) * len(chosen), error.message)]
-    views: dict[int, tuple[View, str | None]] = {}
+    views: dict[int, tuple[ImagePair, str | None]] = {}
     for metric in chosen:
         if metric.working_size not in views:
             views[metric.working_size] = _view(image, task, metric.working_size, references)
     return [_measured(chosen, views)]
 
 
-def _view(image: Image.Image, task: Task, size: int, references: References) -> tuple[View, str | None]:
+def _view(image: Image.Image, task: Task, size: int, references: References) -> tuple[ImagePair, str | None]:
     """The view, and why it has no reference where it should have one."""
     shape = working_shape(*image.size, size)
     picture = reduced(image, shape)
     try:
         reference = _reference(task.reference, shape, references) if task.reference else None
     except UnreadablePictureError as error:
-        return View(picture=picture, prompt=task.prompt), f"reference: {error.message}"
-    return View(picture=picture, reference=reference, prompt=task.prompt), None
+        return ImagePair(picture=picture, prompt=task.prompt), f"reference: {error.message}"
+    return ImagePair(picture=picture, reference=reference, prompt=task.prompt), None
 
 
 def _reference(path: Path, shape: tuple[int, int], references: References) -> Picture:
@@ -81,7 +81,7 @@ def _reference(path: Path, shape: tuple[int, int], references: References) -> Pi
     return references[key]
 
 
-def _measured(metrics: Sequence[Metric], views: dict[int, tuple[View, str | None]]) -> Measured:
+def _measured(metrics: Sequence[Metric], views: dict[int, tuple[ImagePair, str | None]]) -> Measured:
     values: list[float] = []
     reasons: list[str] = []
     for metric in metrics:
@@ -92,7 +92,7 @@ def _measured(metrics: Sequence[Metric], views: dict[int, tuple[View, str | None
     return Measured(tuple(values), next(iter(reasons), None))
 
 
-def _value(metric: Metric, view: View) -> tuple[float, str | None]:
+def _value(metric: Metric, view: ImagePair) -> tuple[float, str | None]:
     try:
         value = float(metric.measure(view))
     except Exception as error:  # noqa: BLE001  a metric of another package may raise anything: that is its reason
@@ -119,7 +119,7 @@ def _measure_cell(task: Task, metrics: Sequence[Metric]) -> list[Measured]:
             found.append(Measured((math.nan,) * len(metrics), picture))
             continue
         others = tuple(other for other in readable if other is not picture and other.rgb.shape == picture.rgb.shape)
-        view = View(picture=picture, prompt=task.prompt, others=others)
+        view = ImagePair(picture=picture, prompt=task.prompt, others=others)
         got = [_value(metric, view) for metric in metrics] if others else [(math.nan, None)] * len(metrics)
         found.append(Measured(tuple(value for value, _ in got), next((reason for _, reason in got if reason), None)))
     return found

@@ -43,7 +43,7 @@ def receive(stream: BinaryIO) -> Any:
     return pickle.loads(data)  # noqa: S301
 
 
-def serve(tasks: BinaryIO, answers: BinaryIO) -> None:
+def serve_tasks(tasks: BinaryIO, answers: BinaryIO) -> None:
     """First message: the metrics. Then tasks, each answered, until the stream ends."""
     try:
         metrics: tuple[Metric, ...] = pickle.loads(receive(tasks))  # noqa: S301  from our parent
@@ -62,7 +62,7 @@ def serve(tasks: BinaryIO, answers: BinaryIO) -> None:
         send(answers, measure_task(task, metrics, references))
 
 
-def main() -> None:
+def run_worker() -> None:
     """Serve the parent on the pipes it gave. What a metric prints goes to standard error, not into the answers."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -70,10 +70,10 @@ def main() -> None:
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     try:
-        serve(sys.stdin.buffer, answers)
+        serve_tasks(sys.stdin.buffer, answers)
     except BrokenPipeError:
         os._exit(0)  # the parent is gone, nobody to tell
 
 
 if __name__ == "__main__":
-    main()
+    run_worker()

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from sweep.study.metrics.planes import View
-from sweep.study.schema import Direction, MetricFacts, Reference
+from sweep.study.metrics.planes import ImagePair
+from sweep.study.schema import Direction, MetricFacts, ReferenceKind
 
 
 @runtime_checkable
@@ -62,7 +62,7 @@ class Metric(Protocol):
         ...
 
     @property
-    def reference(self) -> Reference:
+    def reference(self) -> ReferenceKind:
         """What a view must hold besides the picture: "picture" (source or baseline), "none", "text" (the prompt), or
         "cell" (the other pictures of the cell, in `View.others`).
         """
@@ -83,7 +83,7 @@ class Metric(Protocol):
         """Where the formula is from."""
         ...
 
-    def measure(self, view: View) -> float:
+    def measure(self, view: ImagePair) -> float:
         """The value for a view of that `working_size`."""
         ...
 
@@ -97,15 +97,15 @@ class Formula:
     summary: str
     direction: Direction
     range: tuple[float | None, float | None]
-    reference: Reference
+    reference: ReferenceKind
     cost: float
     source: str
-    function: Callable[[View], float]
+    function: Callable[[ImagePair], float]
     unit: str = ""
     version: str = "1"
     working_size: int = 512
 
-    def measure(self, view: View) -> float:
+    def measure(self, view: ImagePair) -> float:
         """The function's value."""
         return self.function(view)
 

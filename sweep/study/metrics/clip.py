@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sweep.errors import UsageError
-from sweep.study.metrics.planes import Picture, View, file_sha256
-from sweep.study.schema import Direction, Reference
+from sweep.study.metrics.planes import ImagePair, Picture, file_sha256
+from sweep.study.schema import Direction, ReferenceKind
 
-LONGEST = 77  # tokens CLIP takes, both ends included
+LONGEST_TEXT = 77  # tokens CLIP takes, both ends included
 START, END = "<|startoftext|>", "<|endoftext|>"
-WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|(?:[^\s\w]|_)+", re.IGNORECASE)
+_WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|(?:[^\s\w]|_)+", re.IGNORECASE)
 WORD_END = "</w>"
 
 
@@ -53,11 +53,11 @@ class Tokenizer:
         """Token numbers with both ends, at most 77; what the vocabulary does not have is left out."""
         found = [
             self.ids[token]
-            for word in WORDS.findall(" ".join(text.lower().split()))
+            for word in _WORDS.findall(" ".join(text.lower().split()))
             for token in self._merged(word)
             if token in self.ids
         ]
-        return [self.ids[START], *found[: LONGEST - 2], self.ids[END]]
+        return [self.ids[START], *found[: LONGEST_TEXT - 2], self.ids[END]]
 
     def _merged(self, word: str) -> list[str]:
         letters = byte_letters()
@@ -84,8 +84,8 @@ Vector: TypeAlias = npt.NDArray[np.float32]
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the pictures CLIP was trained on; Radford et al. 2021
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
-SIDE = 224
-FILES = ("vision_model.onnx", "text_model.onnx")
+CLIP_SIDE = 224
+CLIP_FILES = ("vision_model.onnx", "text_model.onnx")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ class TextAlignment:
     unit: str = ""
     direction: Direction = "higher"
     range: tuple[float | None, float | None] = (-1.0, 1.0)
-    reference: Reference = "text"
+    reference: ReferenceKind = "text"
     working_size: int = 512
     cost: float = 100.0
     source: str = "Radford et al. 2021, arXiv:2103.00020; Hessel et al. 2021, arXiv:2104.08718"
@@ -120,11 +120,11 @@ class TextAlignment:
         if importlib.util.find_spec("onnxruntime") is None:
             hint = "Install it with: pip install 'sweep-engine[features]'"
             raise UsageError("Text alignment needs onnxruntime.", hint=hint)
-        missing = [name for name in (*FILES, "vocab.json", "merges.txt") if _find(place, name) is None]
+        missing = [name for name in (*CLIP_FILES, "vocab.json", "merges.txt") if _find(place, name) is None]
         if missing:
             hint = "A CLIP exported to ONNX has vision_model.onnx, text_model.onnx, vocab.json and merges.txt."
             raise UsageError(f"{folder} lacks {', '.join(missing)}.", hint=hint)
-        hashes = [file_sha256(found) for name in FILES if (found := _find(place, name)) is not None]
+        hashes = [file_sha256(found) for name in CLIP_FILES if (found := _find(place, name)) is not None]
         return cls(folder=place.absolute(), version="1-" + "-".join(each[:12] for each in hashes))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class TextAlignment:
         for name in made.__dataclass_fields__:
             object.__setattr__(self, name, getattr(made, name))
 
-    def measure(self, view: View) -> float:
+    def measure(self, view: ImagePair) -> float:
         """The cosine; NaN without a prompt."""
         if not view.prompt:
             return math.nan
@@ -159,12 +159,12 @@ class _Model:
     """Both halves, loaded once in the process that measures."""
 
     def __init__(self, folder: Path) -> None:
-        self._vision, self._text = (_session(_find(folder, name)) for name in FILES)
+        self._vision, self._text = (_session(_find(folder, name)) for name in CLIP_FILES)
         config = _find(folder, "preprocessor_config.json")
         facts = json.loads(config.read_text(encoding="utf-8")) if config else {}
         self._mean = np.asarray(facts.get("image_mean", MEAN), dtype=np.float32)
         self._deviation = np.asarray(facts.get("image_std", DEVIATION), dtype=np.float32)
-        self._side = _side(facts.get("crop_size", SIDE))
+        self._side = _side(facts.get("crop_size", CLIP_SIDE))
         self._tokenizer = Tokenizer.load(_find(folder, "vocab.json"), _find(folder, "merges.txt"))
         self.text = lru_cache(maxsize=256)(self._embed_text)
 

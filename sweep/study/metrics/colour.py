@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sweep.study.metrics.planes import Picture, View, bands, luma, small_oklab
+from sweep.study.metrics.planes import ImagePair, Picture, bands, luma, small_oklab
 from sweep.study.metrics.structure import coarse
 
 BINS = 256
 
 
-def delta_e(view: View) -> float:
+def delta_e(view: ImagePair) -> float:
     """Mean colour difference at 64 px: Euclidean distance in OKLab times 100 (1 is about a just visible step).
 
     OKLab: B. Ottosson 2020. Black against white is 100.
@@ -22,7 +22,7 @@ def delta_e(view: View) -> float:
     return float(100 * np.sqrt(((a - b) ** 2).sum(axis=-1)).mean(dtype=np.float64))
 
 
-def tone_emd(view: View) -> float:
+def tone_emd(view: ImagePair) -> float:
     """Earth mover's distance between the luma histograms, as a share of the tonal range: 0 equal tones, 1 black
     against white, wherever in the picture.
 
@@ -38,7 +38,7 @@ def histogram(picture: Picture) -> np.ndarray[tuple[int, ...], np.dtype[np.float
     return np.bincount(codes.ravel(), minlength=BINS) / codes.size
 
 
-def sharpness(view: View) -> float:
+def sharpness(view: ImagePair) -> float:
     """Root mean square of the finest Laplacian band of the luma (0–255): lower for softer pictures.
 
     After the energy of Laplacian of Subbarao, Choi and Nikzad 1993, Opt. Eng. 32; the square root keeps the unit of
@@ -48,7 +48,7 @@ def sharpness(view: View) -> float:
     return float(math.sqrt(float(np.mean(band * band, dtype=np.float64))))
 
 
-def contrast(view: View) -> float:
+def contrast(view: ImagePair) -> float:
     """Root mean square contrast: standard deviation of luma over its range, 0 to 0.5.
 
     Peli 1990, J. Opt. Soc. Am. A 7.
@@ -56,7 +56,7 @@ def contrast(view: View) -> float:
     return float(luma(view.picture).std(dtype=np.float64) / 255)
 
 
-def colourfulness(view: View) -> float:
+def colourfulness(view: ImagePair) -> float:
     """How colourful 8-bit RGB is: 0 grey, 15 slightly, 33 moderately, 59 quite, 109 extremely.
 
     Hasler and Süsstrunk 2003, Proc. SPIE 5007.
@@ -68,7 +68,7 @@ def colourfulness(view: View) -> float:
     return spread + 0.3 * centre
 
 
-def entropy(view: View) -> float:
+def entropy(view: ImagePair) -> float:
     """Shannon entropy of the luma histogram in bits, 0 (one tone) to 8 (all 256 equally).
 
     Shannon 1948, Bell Syst. Tech. J. 27.
@@ -78,7 +78,7 @@ def entropy(view: View) -> float:
     return abs(float((known * np.log2(known)).sum()))
 
 
-def diversity(view: View) -> float:
+def diversity(view: ImagePair) -> float:
     """Mean colour difference (OKLab at 64 px, times 100) to the other pictures of the cell; NaN where it is alone.
 
     Its mean over a cell is the mean pairwise distance of the cell.
@@ -86,19 +86,19 @@ def diversity(view: View) -> float:
     return _mean_over_others(view, delta_e)
 
 
-def diversity_structure(view: View) -> float:
+def diversity_structure(view: ImagePair) -> float:
     """Mean of 1 − coarse correlation to the other pictures of the cell: 0 one composition, 1 unrelated ones."""
     return _mean_over_others(view, lambda pair: 1.0 - coarse(pair))
 
 
-def _mean_over_others(view: View, distance: Callable[[View], float]) -> float:
+def _mean_over_others(view: ImagePair, distance: Callable[[ImagePair], float]) -> float:
     if not view.others:
         return math.nan
-    found = [distance(View(picture=view.picture, reference=other)) for other in view.others]
+    found = [distance(ImagePair(picture=view.picture, reference=other)) for other in view.others]
     return sum(found) / len(found)
 
 
-def replicate_error(view: View) -> float:
+def replicate_error(view: ImagePair) -> float:
     """Largest difference of any channel of any pixel, in codes of 0–255: 0 says that pixels are the same."""
     a, b = view.pair
     return float(np.abs(a.rgb.astype(np.int16) - b.rgb.astype(np.int16)).max())

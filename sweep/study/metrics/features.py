@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from sweep.errors import SweepError
 from sweep.study.metrics.base import Formula
-from sweep.study.metrics.planes import Picture, View
+from sweep.study.metrics.planes import ImagePair, Picture
 
 Tensor: TypeAlias = npt.NDArray[Any]
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -103,7 +103,7 @@ def _tensor(slot: _Slot, numbers: Mapping[str, Tensor]) -> Tensor:
     return np.lib.stride_tricks.as_strided(flat, slot.shape, strides).copy()
 
 
-SIDE = 224
+FEATURE_SIDE = 224
 CENTRE, SPREAD = 127.0, 128.0  # how the network was trained: (code − 127) / 128
 EPSILON = 1e-3  # of its batch normalisations
 STRIDED = frozenset({1, 3, 5, 11})  # blocks that halve the picture
@@ -111,7 +111,7 @@ TAPS = (0, 2, 4, 10, 15)  # the last block of each size: 112, 56, 28, 14 and 7 p
 BLOCKS = 16
 
 
-def feature_distance(view: View) -> float:
+def feature_distance(view: ImagePair) -> float:
     """One minus the cosine of both pictures' features, averaged over places and five depths: 0 equal, 2 opposite.
 
     The idea is that of LPIPS (Zhang, Isola, Efros, Shechtman and Wang 2018, CVPR) without its learned weights; the
@@ -152,7 +152,7 @@ def network_input(picture: Picture) -> Tensor:
     """1 × 3 × 224 × 224, the whole picture: a cropped one would not see what changed at its edge."""
     from PIL import Image
 
-    square = Image.fromarray(picture.rgb).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    square = Image.fromarray(picture.rgb).resize((FEATURE_SIDE, FEATURE_SIDE), Image.Resampling.BICUBIC)
     values = (np.asarray(square, dtype=np.float32) - CENTRE) / SPREAD
     return values.transpose(2, 0, 1)[None]
 
@@ -195,7 +195,7 @@ class _Graph:
                 outputs.append(f"tap{i}")
         self._scores(at)
         values = [helper.make_tensor_value_info(name, proto.FLOAT, None) for name in [*outputs, "scores"]]
-        picture = helper.make_tensor_value_info("picture", proto.FLOAT, [1, 3, SIDE, SIDE])
+        picture = helper.make_tensor_value_info("picture", proto.FLOAT, [1, 3, FEATURE_SIDE, FEATURE_SIDE])
         graph = helper.make_graph(self._nodes, "efficientnet-lite0", [picture], values, self._constants)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 

@@ -6,8 +6,9 @@ colour move above it. So the panel goes by scale.
 
 from __future__ import annotations
 
-from sweep.study.metrics.base import Formula, Metric, structure
-from sweep.study.metrics.base import colour as tone
+from sweep.study.metrics import colour as tone
+from sweep.study.metrics import structure
+from sweep.study.metrics.base import Formula, Metric
 
 WANG = "Wang, Bovik, Sheikh and Simoncelli 2004, doi:10.1109/TIP.2003.819861"
 WANG_MS = "Wang, Simoncelli and Bovik 2003, doi:10.1109/ACSSC.2003.1292216"

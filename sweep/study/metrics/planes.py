@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-Pixels: TypeAlias = npt.NDArray[np.uint8]  # height × width × 3, sRGB
+RgbArray: TypeAlias = npt.NDArray[np.uint8]  # height × width × 3, sRGB
 Plane: TypeAlias = npt.NDArray[np.float32]
 Derived = TypeVar("Derived")
 
-MOST_PIXELS = 100_000_000  # a picture beyond this is not decoded: it would not fit beside its neighbours
+MAX_MEASURED_PIXELS = 100_000_000  # a picture beyond this is not decoded: it would not fit beside its neighbours
 
 
 class UnreadablePictureError(SweepError):
@@ -36,7 +36,7 @@ class UnreadablePictureError(SweepError):
 class Picture:
     """RGB at a working size. `derived` keeps what was computed of it, by name; arrays are not to be changed."""
 
-    rgb: Pixels
+    rgb: RgbArray
     kept: dict[str, Any] = field(default_factory=dict)
 
     def derived(self, name: str, compute: Callable[[Picture], Derived]) -> Derived:
@@ -48,7 +48,7 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class ImagePair:
     """What a metric measures: a picture, and where it asks for one a `reference` of the same size, the `prompt`, or
     the `others` of its cell.
     """
@@ -66,7 +66,7 @@ class View:
             raise ValueError("this metric compares with a reference picture, and the view has none")
         return self.picture, self.reference
 
-    def derived(self, name: str, compute: Callable[[View], Derived]) -> Derived:
+    def derived(self, name: str, compute: Callable[[ImagePair], Derived]) -> Derived:
         """What `compute` makes of this view, computed at the first call of this name."""
         if name not in self.kept:
             self.kept[name] = compute(self)
@@ -85,7 +85,7 @@ def decode(path: Path) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                if image.width * image.height > MOST_PIXELS:
+                if image.width * image.height > MAX_MEASURED_PIXELS:
                     raise UnreadablePictureError(
                         f"{path.name} has {image.width} × {image.height} px, too many to measure."
                     )
@@ -167,7 +167,7 @@ def _along(plane: Plane, taps: tuple[float, ...]) -> Plane:
     return result
 
 
-def blurred(plane: Plane) -> Plane:
+def blur(plane: Plane) -> Plane:
     """Five binomial taps each way, edges mirrored; the same size."""
     return smooth(np.pad(plane, 2, mode="reflect" if min(plane.shape) > 2 else "edge"), BINOMIAL)
 
@@ -197,7 +197,7 @@ def _bands(picture: Picture) -> tuple[Plane, Plane, Plane]:
     level = luma(picture)
     found: dict[int, Plane] = {}
     for step in range(max(depth, 1)):
-        low = blurred(level)
+        low = blur(level)
         if step in {0, depth // 2}:
             found[step] = level - low
         level = low[::2, ::2] if depth else level

@@ -14,7 +14,7 @@ from sweep.errors import UsageError, did_you_mean
 from sweep.study.metrics.base import Formula, Metric, facts_of
 from sweep.study.metrics.clip import TextAlignment
 from sweep.study.metrics.panel import PANEL
-from sweep.study.metrics.planes import View
+from sweep.study.metrics.planes import ImagePair
 from sweep.study.schema import MetricFacts
 
 NEEDS = {
@@ -23,7 +23,7 @@ NEEDS = {
 }
 
 
-def flip_distance(view: View) -> float:
+def flip_distance(view: ImagePair) -> float:
     """Mean ꟻLIP error, 0 equal to 1, as seen from 67 pixels a degree.
 
     Andersson and others 2020, "FLIP: A Difference Evaluator for Alternating Images", Proc. ACM Comput. Graph.

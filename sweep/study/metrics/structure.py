@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from sweep.study.metrics.planes import Picture, Plane, View, bands, cosine_rows, halved, luma, smooth
+from sweep.study.metrics.planes import ImagePair, Picture, Plane, bands, cosine_rows, halved, luma, smooth
 
 _RAW = np.exp(-((np.arange(6) - 5.0) ** 2) / (2 * 1.5**2))
 GAUSSIAN = tuple(float(tap) for tap in _RAW / (2 * _RAW.sum() - _RAW[-1]))  # 11 taps, σ = 1.5 px
@@ -16,7 +16,7 @@ GRADIENT_STABLE = 170.0  # for luma 0–255
 HASH_SIDE, HASH_PIXELS = 16, 64
 
 
-def ssim(view: View) -> float:
+def ssim(view: ImagePair) -> float:
     """Structural similarity of luma, −1 to 1, 1 for equal pictures.
 
     Wang, Bovik, Sheikh and Simoncelli 2004, IEEE Trans. Image Process. 13: Gaussian window of 11 px and σ = 1.5, K1 =
@@ -26,7 +26,7 @@ def ssim(view: View) -> float:
     return scales(view)[0][0]
 
 
-def ms_ssim(view: View) -> float:
+def ms_ssim(view: ImagePair) -> float:
     """Multi-scale SSIM of luma, 0 to 1, 1 for equal pictures.
 
     Wang, Simoncelli and Bovik 2003, Asilomar: five scales halved by 2 × 2 means, exponents 0.0448, 0.2856, 0.3001,
@@ -42,12 +42,12 @@ def ms_ssim(view: View) -> float:
     return float(np.prod(np.maximum(terms, 0.0) ** weights))
 
 
-def scales(view: View) -> list[tuple[float, float]]:
+def scales(view: ImagePair) -> list[tuple[float, float]]:
     """(SSIM, its contrast-structure part) at each of up to five scales; computed once for both metrics."""
     return view.derived("ssim scales", _scales)
 
 
-def _scales(view: View) -> list[tuple[float, float]]:
+def _scales(view: ImagePair) -> list[tuple[float, float]]:
     a, b = (luma(picture) for picture in view.pair)
     total, rest = a + b, a - b
     found: list[tuple[float, float]] = []
@@ -75,7 +75,7 @@ def _ratio(total: Plane, rest: Plane, constant: float) -> Plane:
     return (total - rest + twice) / (total + rest + twice)
 
 
-def band_correlation(view: View, which: int) -> float:
+def band_correlation(view: ImagePair, which: int) -> float:
     """Pearson's r of one band of both pictures. Two bands without any structure are alike (1); one is not (0)."""
     a, b = (bands(picture)[which].astype(np.float64) for picture in view.pair)
     a, b = a - a.mean(), b - b.mean()
@@ -88,7 +88,7 @@ def band_correlation(view: View, which: int) -> float:
     return float(np.clip((a * b).sum() / math.sqrt(power[0] * power[1]), -1.0, 1.0))
 
 
-def fine(view: View) -> float:
+def fine(view: ImagePair) -> float:
     """Correlation of the finest band of the Laplacian pyramid (detail of 2–4 px at the working size), −1 to 1.
 
     Pyramid: Burt and Adelson 1983, IEEE Trans. Commun. 31; the band is a level minus its own blur.
@@ -96,17 +96,17 @@ def fine(view: View) -> float:
     return band_correlation(view, 0)
 
 
-def middle(view: View) -> float:
+def middle(view: ImagePair) -> float:
     """Correlation of the band half way down the pyramid (detail of 8–16 px at 512 px), −1 to 1."""
     return band_correlation(view, 1)
 
 
-def coarse(view: View) -> float:
+def coarse(view: ImagePair) -> float:
     """Correlation of what is left of the luma at 32 px: the composition, −1 to 1."""
     return band_correlation(view, 2)
 
 
-def gmsd(view: View) -> float:
+def gmsd(view: ImagePair) -> float:
     """Gradient magnitude similarity deviation, 0 for equal pictures, higher for more (and more uneven) distortion.
 
     Xue, Zhang, Mou and Bovik 2014, IEEE Trans. Image Process. 23: 2 × 2 means, Prewitt gradients, c = 170. At most 0.5
@@ -130,7 +130,7 @@ def _gradient(picture: Picture) -> Plane:
     return np.sqrt(across * across + down * down)
 
 
-def phash_distance(view: View) -> float:
+def phash_distance(view: ImagePair) -> float:
     """Share of the 256 bits by which the perceptual hashes of both pictures differ, 0 to 1; unrelated ones: 0.5.
 
     N. Krawetz, "Looks like it" (2011), with 16 × 16 of the 64 × 64 DCT coefficients against their median.

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import isotonic_regression
 
-from sweep.study.design import Floats, Layout
+from sweep.study.design import FloatArray, StudyDesign
 from sweep.study.schema import Crossing, Curve, CurveWarning, Estimate, Group, MetricFacts
 from sweep.study.stats.intervals import (
     CONFIDENCE,
@@ -18,10 +18,10 @@ from sweep.study.stats.intervals import (
     Band,
     band,
     few_units,
-    filled,
+    fill_holes,
     finite,
     no_estimate,
-    rounded,
+    round_estimate,
     skewed,
     unit_matrix,
     unreplicated,
@@ -38,7 +38,7 @@ UNEVEN = "the curve is not monotone"
 TURNED_BY_BASELINE = "the baseline lies within this axis, so the metric turns round there"
 ANYWHERE = "its interval is the whole range tested"
 INVERTED = "inverted 95 % t band over seed curves"
-Kind: TypeAlias = Literal["saturated", "violated", "flat", "one-seed", "missing", "skewed"]
+CurveKind: TypeAlias = Literal["saturated", "violated", "flat", "one-seed", "missing", "skewed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +47,9 @@ class Fit:
     (PCHIP, Fritsch and Carlson 1980, SIAM J. Numer. Anal. 17).
     """
 
-    x: Floats
-    y: Floats
-    at_levels: Floats
+    x: FloatArray
+    y: FloatArray
+    at_levels: FloatArray
     falling: bool
 
     @property
@@ -58,7 +58,7 @@ class Fit:
         return float(abs(self.y[-1] - self.y[0]))
 
 
-def monotone_fit(x: Floats, mean: Floats, weights: Floats) -> Fit | None:
+def monotone_fit(x: FloatArray, mean: FloatArray, weights: FloatArray) -> Fit | None:
     """The better of the rising and the falling isotonic fit; None below two levels. `x` ascending, all finite."""
     if len(x) < 2:
         return None
@@ -82,7 +82,7 @@ def crossing(fit: Fit, threshold: float) -> float | None:
     return float(fit.x[i] + (fit.x[i + 1] - fit.x[i]) * rest[i] / (rest[i] - rest[i + 1]))
 
 
-def inverted(x: Floats, curves: Floats, value: float, *, pairwise: bool = False) -> Estimate:
+def inverted(x: FloatArray, curves: FloatArray, value: float, *, pairwise: bool = False) -> Estimate:
     """The interval of a crossing of zero at `value`: every level at which the units' curves have a mean that may
     be zero, i.e. where the t band contains it (test inversion, as in Fieller 1954, J. R. Stat. Soc. B 16).
 
@@ -113,7 +113,7 @@ def inverted(x: Floats, curves: Floats, value: float, *, pairwise: bool = False)
     )
 
 
-def _edge(fine: Floats, smooth: Band, i: int, step: int) -> float:
+def _edge(fine: FloatArray, smooth: Band, i: int, step: int) -> float:
     """The border of the accepted levels, interpolated between grid point i and its neighbour outside."""
     j = i + step
     if not 0 <= j < len(fine):
@@ -124,7 +124,12 @@ def _edge(fine: Floats, smooth: Band, i: int, step: int) -> float:
 
 
 def curve_of(
-    x: Floats, matrix: Floats, *, thresholds: Sequence[float] = (), pairwise: bool = False, turns: str | None = None
+    x: FloatArray,
+    matrix: FloatArray,
+    *,
+    thresholds: Sequence[float] = (),
+    pairwise: bool = False,
+    turns: str | None = None,
 ) -> tuple[Band, Fit | None, Estimate, list[Crossing], list[CurveWarning]]:
     """Everything that can be said of one units × levels matrix: band, fit, half-range level, crossings, warnings.
 
@@ -139,7 +144,7 @@ def curve_of(
     fit = monotone_fit(inner, levels.mean[known], levels.n[known].astype(np.float64))
     if fit is None:
         raise AssertionError("two levels give a fit")
-    curves = filled(matrix[:, known])
+    curves = fill_holes(matrix[:, known])
     flat = _is_flat(curves)
     useless = FLAT if flat else turns or _unfit(levels, fit)
     half = no_estimate(useless, n=len(curves)) if useless else _half(inner, curves, fit, pairwise=pairwise)
@@ -148,7 +153,7 @@ def curve_of(
     return levels, fit, half, passes, warnings
 
 
-def _is_flat(curves: Floats) -> bool:
+def _is_flat(curves: FloatArray) -> bool:
     """Whether no level can be told from the first one: paired t intervals, Bonferroni-corrected, all contain zero.
 
     Fewer than three seeds cannot tell (with two the quantile is above 12): then only a constant is flat.
@@ -169,7 +174,7 @@ def _unfit(levels: Band, fit: Fit) -> str | None:
     return UNEVEN if miss > TURNED * float(np.ptp(means)) else None
 
 
-def _half(x: Floats, curves: Floats, fit: Fit, *, pairwise: bool) -> Estimate:
+def _half(x: FloatArray, curves: FloatArray, fit: Fit, *, pairwise: bool) -> Estimate:
     value = crossing(fit, float(fit.y[0] + fit.y[-1]) / 2)
     if value is None:
         return no_estimate("the fit does not pass half of its range", n=len(curves))
@@ -178,7 +183,7 @@ def _half(x: Floats, curves: Floats, fit: Fit, *, pairwise: bool) -> Estimate:
 
 
 def _crossing(
-    x: Floats, curves: Floats, fit: Fit, threshold: float, *, pairwise: bool, useless: str | None
+    x: FloatArray, curves: FloatArray, fit: Fit, threshold: float, *, pairwise: bool, useless: str | None
 ) -> Crossing:
     means, value = curves.mean(axis=0), crossing(fit, threshold)
     if (means > threshold).all() or (means < threshold).all():
@@ -191,7 +196,7 @@ def _crossing(
     return Crossing(threshold=threshold, at=at)
 
 
-def _warnings(x: Floats, levels: Band, fit: Fit, n: int, *, flat: bool) -> list[CurveWarning]:
+def _warnings(x: FloatArray, levels: Band, fit: Fit, n: int, *, flat: bool) -> list[CurveWarning]:
     found: list[CurveWarning] = []
     if n < 2:
         found.append(_warning("one-seed", few_units(n)))
@@ -219,7 +224,7 @@ def _stretch(low: float, high: float, what: str) -> CurveWarning:
     return CurveWarning(kind="saturated", message=message, low=low, high=high)
 
 
-def _violation(x: Floats, levels: Band, fit: Fit) -> list[CurveWarning]:
+def _violation(x: FloatArray, levels: Band, fit: Fit) -> list[CurveWarning]:
     known = np.isfinite(levels.mean)
     misses = np.abs(levels.mean[known] - fit.at_levels)
     half = (levels.high - levels.low)[known] / 2
@@ -232,12 +237,12 @@ def _violation(x: Floats, levels: Band, fit: Fit) -> list[CurveWarning]:
     return [CurveWarning(kind="violated", message=message, low=float(wrong[0]), high=float(wrong[-1]))]
 
 
-def _warning(kind: Kind, message: str) -> CurveWarning:
+def _warning(kind: CurveKind, message: str) -> CurveWarning:
     return CurveWarning(kind=kind, message=message, low=None, high=None)
 
 
 def response_curve(
-    layout: Layout, fact: MetricFacts, axis: str, group: Group, *, thresholds: Sequence[float] = ()
+    layout: StudyDesign, fact: MetricFacts, axis: str, group: Group, *, thresholds: Sequence[float] = ()
 ) -> Curve:
     """The curve of a metric along numeric `axis` for the rows of `group`.
 
@@ -271,8 +276,8 @@ def response_curve(
         interval=f"95 % t interval over {seeds} seed means"
         if enough
         else f"no interval: {few_units(seeds, pairwise=pairwise)}",
-        fit_x=[rounded(v) for v in fit.x[::SHOWN]] if fit else [],
-        fit_y=[rounded(v) for v in fit.y[::SHOWN]] if fit else [],
+        fit_x=[round_estimate(v) for v in fit.x[::SHOWN]] if fit else [],
+        fit_y=[round_estimate(v) for v in fit.y[::SHOWN]] if fit else [],
         falling=fit.falling if fit else None,
         half=half,
         crossings=passes,
@@ -280,7 +285,7 @@ def response_curve(
     )
 
 
-def _baseline_within(layout: Layout, axis: str) -> bool:
+def _baseline_within(layout: StudyDesign, axis: str) -> bool:
     """Whether pictures are compared with a level that has others on both sides: nothing is nearer to it than itself."""
     if layout.reference != "baseline" or axis not in layout.baseline:
         return False

@@ -7,17 +7,17 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
-from sweep.study.design import Floats, Layout
+from sweep.study.design import FloatArray, StudyDesign
 from sweep.study.schema import Difference, MetricFacts
 from sweep.study.stats.intervals import SKEWED, estimate, skewed, t_test, unit_matrix, unreplicated
 
 ALL_PAIRS = 8  # levels; with more, only neighbours and the two ends are compared
-MOST_LEVELS = 50  # with more, only the two ends of a numeric axis: it is a sample, not a list of choices
-LEVEL = 0.05
+MOST_LEVELS_COMPARED = 50  # with more, only the two ends of a numeric axis: it is a sample, not a list of choices
+FAMILY_CONFIDENCE = 0.05
 PAIRED = "paired t over seeds"
 
 
-def differences_of(layout: Layout, fact: MetricFacts, axis: str) -> list[Difference]:
+def differences_of(layout: StudyDesign, fact: MetricFacts, axis: str) -> list[Difference]:
     """Level b minus level a for the pairs of levels of a factor, each seed being its own control.
 
     Where seeds are the same at both levels, what they have in common cancels: intervals are two to three times
@@ -48,7 +48,7 @@ def differences_of(layout: Layout, fact: MetricFacts, axis: str) -> list[Differe
                 difference=value,
                 p=p,
                 p_holm=p_holm,
-                significant=None if p_holm is None else p_holm < LEVEL,
+                significant=None if p_holm is None else p_holm < FAMILY_CONFIDENCE,
             )
         )
     return found
@@ -57,19 +57,19 @@ def differences_of(layout: Layout, fact: MetricFacts, axis: str) -> list[Differe
 def _pairs(levels: int, *, numeric: bool) -> list[tuple[int, int]]:
     if levels <= ALL_PAIRS:
         return list(combinations(range(levels), 2))
-    if levels > MOST_LEVELS:
+    if levels > MOST_LEVELS_COMPARED:
         return [(0, levels - 1)] if numeric else []
     neighbours = list(pairwise(range(levels))) if numeric else [(0, b) for b in range(1, levels)]
     ends = [(0, levels - 1)]
     return neighbours + [pair for pair in ends if pair not in neighbours]
 
 
-def _steps(matrix: Floats, pairs: Sequence[tuple[int, int]]) -> Floats:
+def _steps(matrix: FloatArray, pairs: Sequence[tuple[int, int]]) -> FloatArray:
     """Units × pairs."""
     return np.stack([matrix[:, b] - matrix[:, a] for a, b in pairs], axis=1)
 
 
-def _paired(matrix: Floats, a: int, b: int) -> Floats:
+def _paired(matrix: FloatArray, a: int, b: int) -> FloatArray:
     steps = matrix[:, b] - matrix[:, a]
     return steps[np.isfinite(steps)]
 

@@ -10,12 +10,12 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from sweep.study.design import Codes, Floats, Layout, Mask
+from sweep.study.design import Codes, FloatArray, Mask, StudyDesign
 from sweep.study.schema import Effects, Estimate, Share
 from sweep.study.stats.intervals import CONFIDENCE, few_units, finite, t_quantile
 
 Term: TypeAlias = tuple[int, ...]
-Method: TypeAlias = Literal["exact", "type II", "none"]
+IntervalMethod: TypeAlias = Literal["exact", "type II", "none"]
 
 MOSTLY_HOLES = 4  # so many cells of the crossed grid to a picture: the design is no grid
 FEW_LEVELS = 24  # in such a design an axis with more is a sample and not a list of levels
@@ -27,7 +27,7 @@ RIDGE = 1e-12  # of the trace
 JACKKNIFE = "jackknife over seeds"
 
 
-def effects_of(layout: Layout, metric: str) -> Effects:
+def effects_of(layout: StudyDesign, metric: str) -> Effects:
     """The variance shares of every varying axis (the seed is one) and every pair of them.
 
     On a balanced grid exactly, by functional ANOVA: the mean square of each inclusion–exclusion component of the
@@ -63,7 +63,7 @@ def effects_of(layout: Layout, metric: str) -> Effects:
     )
 
 
-def _factors(layout: Layout, rows: Mask) -> tuple[dict[str, Codes], list[str]]:
+def _factors(layout: StudyDesign, rows: Mask) -> tuple[dict[str, Codes], list[str]]:
     """The codes of every axis that varies, the seed last; and what was done to axes with very many levels."""
     found: dict[str, Codes] = {}
     notes = []
@@ -93,7 +93,7 @@ def _terms(factors: int, order: int) -> list[Term]:
     return [term for size in range(1, order + 1) for term in combinations(range(factors), size)]
 
 
-def variance_shares(y: Floats, codes: Sequence[Codes]) -> tuple[Method, list[Term], Floats]:
+def variance_shares(y: FloatArray, codes: Sequence[Codes]) -> tuple[IntervalMethod, list[Term], FloatArray]:
     """How the shares were found, of which terms, and the shares. `y` has mean zero; `codes` by factor count from 0."""
     sizes = [int(c.max()) + 1 for c in codes]
     cells = np.ravel_multi_index(tuple(codes), sizes) if np.prod(sizes) <= MOSTLY_HOLES * len(y) else None
@@ -109,7 +109,7 @@ def variance_shares(y: Floats, codes: Sequence[Codes]) -> tuple[Method, list[Ter
     return "type II", terms, type_two_shares(y, codes, terms)
 
 
-def exact_shares(cube: Floats, terms: Sequence[Term], variance: float) -> Floats:
+def exact_shares(cube: FloatArray, terms: Sequence[Term], variance: float) -> FloatArray:
     """The share of each term in a full cube of cell means: main effects and pairs."""
     grand = cube.mean()
     mains = {i: cube.mean(axis=tuple(k for k in range(cube.ndim) if k != i)) - grand for i in range(cube.ndim)}
@@ -129,7 +129,7 @@ def _columns(sizes: Sequence[int], term: Term) -> int:
     return int(np.prod([sizes[i] - 1 for i in term]))
 
 
-def type_two_shares(y: Floats, codes: Sequence[Codes], terms: Sequence[Term]) -> Floats:
+def type_two_shares(y: FloatArray, codes: Sequence[Codes], terms: Sequence[Term]) -> FloatArray:
     """Each term's drop in residual sum of squares when it joins all terms that do not contain it, over the total."""
     return _shares_of(_moments(y, codes, terms), terms)
 
@@ -140,8 +140,8 @@ class _Moments:
     add over rows, so leaving rows out is a subtraction.
     """
 
-    gram: Floats
-    projected: Floats
+    gram: FloatArray
+    projected: FloatArray
     square: float
     total: float
     n: int
@@ -165,7 +165,7 @@ class _Moments:
         return float(self.projected[chosen] @ np.linalg.solve(gram + ridge, self.projected[chosen]))
 
 
-def _shares_of(moments: _Moments, terms: Sequence[Term]) -> Floats:
+def _shares_of(moments: _Moments, terms: Sequence[Term]) -> FloatArray:
     variance = moments.square - moments.total**2 / max(moments.n, 1)
     found = []
     for i, term in enumerate(terms):
@@ -174,7 +174,9 @@ def _shares_of(moments: _Moments, terms: Sequence[Term]) -> Floats:
     return np.array(found) / variance if variance > 0 else np.zeros(len(terms))
 
 
-def _moments(y: Floats, codes: Sequence[Codes], terms: Sequence[Term], sizes: Sequence[int] | None = None) -> _Moments:
+def _moments(
+    y: FloatArray, codes: Sequence[Codes], terms: Sequence[Term], sizes: Sequence[int] | None = None
+) -> _Moments:
     """In slices of rows, so that the design matrix never stands in memory whole."""
     sizes = sizes or [int(c.max()) + 1 for c in codes]
     widths = np.cumsum([1, *(_columns(sizes, term) for term in terms)])
@@ -189,7 +191,7 @@ def _moments(y: Floats, codes: Sequence[Codes], terms: Sequence[Term], sizes: Se
     return _Moments(gram, projected, float(y @ y), float(y.sum()), len(y), columns)
 
 
-def _block(codes: Sequence[Codes], term: Term, sizes: Sequence[int]) -> Floats:
+def _block(codes: Sequence[Codes], term: Term, sizes: Sequence[int]) -> FloatArray:
     """Effect coding of a term's levels: one column less a level, products for interactions."""
     block = np.ones((len(codes[0]), 1))
     for i in term:
@@ -199,7 +201,13 @@ def _block(codes: Sequence[Codes], term: Term, sizes: Sequence[int]) -> Floats:
 
 
 def _intervals(
-    y: Floats, codes: Sequence[Codes], terms: Sequence[Term], values: Floats, method: Method, *, seeds: int
+    y: FloatArray,
+    codes: Sequence[Codes],
+    terms: Sequence[Term],
+    values: FloatArray,
+    method: IntervalMethod,
+    *,
+    seeds: int,
 ) -> list[Estimate]:
     """`seeds`: levels of the last factor where that is the seed; 1 or 0 where it is not among them."""
     if seeds < 3:
@@ -216,7 +224,7 @@ def _intervals(
     return [share_estimate(v, h, seeds, None) for v, h in zip(values, half, strict=True)]
 
 
-def _without_each_exactly(y: Floats, codes: Sequence[Codes], terms: Sequence[Term], seeds: int) -> Floats:
+def _without_each_exactly(y: FloatArray, codes: Sequence[Codes], terms: Sequence[Term], seeds: int) -> FloatArray:
     """The shares of the grid without each seed in turn, the seed being its last axis."""
     sizes = [int(c.max()) + 1 for c in codes]
     repeats = len(y) // int(np.prod(sizes))
@@ -232,7 +240,7 @@ def _without_each_exactly(y: Floats, codes: Sequence[Codes], terms: Sequence[Ter
     return np.array(found)
 
 
-def _without_each_fitted(y: Floats, codes: Sequence[Codes], terms: Sequence[Term], seeds: int) -> Floats:
+def _without_each_fitted(y: FloatArray, codes: Sequence[Codes], terms: Sequence[Term], seeds: int) -> FloatArray:
     sizes = [int(c.max()) + 1 for c in codes]
     whole = _moments(y, codes, terms, sizes)
     found = []
@@ -242,7 +250,7 @@ def _without_each_fitted(y: Floats, codes: Sequence[Codes], terms: Sequence[Term
     return np.array(found)
 
 
-def half_widths(values: Floats, without: Floats) -> Floats:
+def half_widths(values: FloatArray, without: FloatArray) -> FloatArray:
     """Of the t intervals of jackknife pseudo-values; `without` is units × values, each without one unit."""
     n = len(without)
     pseudo = n * values - (n - 1) * without
@@ -258,7 +266,7 @@ def share_estimate(value: float, half: float | None, n: int, reason: str | None)
     return Estimate(value=value, low=low, high=high, confidence=CONFIDENCE, n=n, method=method, reason=reason)
 
 
-LEAST = 3  # pictures a cell must have, so that two are left without one; and cells, to tell axes apart
+LEAST_BLOCKS = 3  # pictures a cell must have, so that two are left without one; and cells, to tell axes apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,13 +277,13 @@ class Cells:
     others, NaN where a unit has no picture there or more than one.
     """
 
-    values: Floats
+    values: FloatArray
     codes: tuple[Codes, ...]
     names: tuple[str, ...]
     counts: Codes
-    distances: Floats
+    distances: FloatArray
 
-    def without(self, unit: np.intp) -> Floats:
+    def without(self, unit: np.intp) -> FloatArray:
         """The values with one unit's pictures left out: with d its mean distance to the n − 1 others and D the mean
         over all pairs, (n D − 2 d) / (n − 2).
         """
@@ -284,7 +292,7 @@ class Cells:
         return np.where(np.isfinite(left_out), rest, self.values)
 
 
-def cells_of(layout: Layout, metric: str) -> Cells:
+def cells_of(layout: StudyDesign, metric: str) -> Cells:
     """From the values of the pictures."""
     response = layout.response(metric)
     rows = np.flatnonzero(np.isfinite(response))
@@ -303,7 +311,7 @@ def cells_of(layout: Layout, metric: str) -> Cells:
     return Cells(values, codes, names, counts.astype(np.intp), np.where(once, distances, np.nan))
 
 
-def cell_effects_of(layout: Layout, metric: str) -> Effects:
+def cell_effects_of(layout: StudyDesign, metric: str) -> Effects:
     """The variance shares of every varying axis and every pair of them, of a metric of cells.
 
     As `effects.effects_of`, without the seed, which a mean over pairs of seeds does not have. Intervals are t intervals
@@ -313,7 +321,7 @@ def cell_effects_of(layout: Layout, metric: str) -> Effects:
     n = int(cells.counts.sum())
     if not cells.names:
         return no_effects(metric, n, "no axis but the seed varies")
-    if len(cells.values) < LEAST:
+    if len(cells.values) < LEAST_BLOCKS:
         return no_effects(metric, n, "fewer than three points have pictures of two seeds")
     if float(cells.values.var()) <= 1e-24 * max(1.0, float(np.abs(cells.values).max()) ** 2):
         return no_effects(metric, n, "the metric is the same everywhere")
@@ -333,11 +341,11 @@ def cell_effects_of(layout: Layout, metric: str) -> Effects:
     )
 
 
-def _estimates(cells: Cells, terms: list[Term], method: Method, values: Floats) -> list[Estimate]:
+def _estimates(cells: Cells, terms: list[Term], method: IntervalMethod, values: FloatArray) -> list[Estimate]:
     known = np.isfinite(cells.distances)
     units = np.flatnonzero(known.any(axis=1))
     reason = None
-    if len(units) < LEAST or cells.counts.min() < LEAST:
+    if len(units) < LEAST_BLOCKS or cells.counts.min() < LEAST_BLOCKS:
         reason = few_units(len(units), pairwise=True)
     elif known.sum() < cells.counts.sum():
         reason = "a seed has several pictures in a cell"

@@ -8,11 +8,11 @@ from functools import cache
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from sweep.study.design import Codes, Floats, Layout, Mask
+from sweep.study.design import Codes, FloatArray, Mask, StudyDesign
 from sweep.study.schema import Estimate
 
 CONFIDENCE = 0.95
-NOTHING = 1e-13  # of the largest value: what rounding leaves of a zero
+NO_ESTIMATE = 1e-13  # of the largest value: what rounding leaves of a zero
 ROUNDS = 30  # of backfitting; an additive fit of a grid with a few holes is at rest long before
 
 
@@ -20,14 +20,14 @@ ROUNDS = 30  # of backfitting; an additive fit of a grid with a few holes is at 
 class Band:
     """Mean and interval at every level; arrays of equal length, NaN where there is none."""
 
-    mean: Floats
-    low: Floats
-    high: Floats
+    mean: FloatArray
+    low: FloatArray
+    high: FloatArray
     n: Codes
-    error: Floats  # standard error
+    error: FloatArray  # standard error
 
 
-def pairwise_factor(n: Floats) -> Floats:
+def pairwise_factor(n: FloatArray) -> FloatArray:
     """By how much the standard error of a mean pairwise distance exceeds that of a plain mean of the n pictures'
     mean distances to the others: 2 (n − 1) / (n − 2), the jackknife of a U-statistic of order two
     (Arvesen 1969, Ann. Math. Stat. 40). Infinite for n < 3.
@@ -36,7 +36,7 @@ def pairwise_factor(n: Floats) -> Floats:
         return np.where(n > 2, 2 * (n - 1) / np.where(n > 2, n - 2, 1), np.inf)
 
 
-def band(matrix: Floats, *, pairwise: bool = False, confidence: float = CONFIDENCE) -> Band:
+def band(matrix: FloatArray, *, pairwise: bool = False, confidence: float = CONFIDENCE) -> Band:
     """Mean and t interval down the columns of a units × levels matrix, NaN where a unit is missing."""
     present = np.isfinite(matrix)
     n = present.sum(axis=0)
@@ -51,13 +51,13 @@ def band(matrix: Floats, *, pairwise: bool = False, confidence: float = CONFIDEN
     return Band(mean=mean, low=mean - half, high=mean + half, n=n.astype(np.intp), error=error)
 
 
-def t_quantile(freedom: Codes | int, confidence: float = CONFIDENCE) -> Floats:
+def t_quantile(freedom: Codes | int, confidence: float = CONFIDENCE) -> FloatArray:
     """The two-sided quantile of Student's t; NaN below one degree of freedom."""
     freedom = np.asarray(freedom, dtype=np.float64)
     return np.where(freedom > 0, stdtrit(np.maximum(freedom, 1.0), 0.5 + confidence / 2), np.nan)
 
 
-def t_test(values: Floats, *, pairwise: bool = False) -> float | None:
+def t_test(values: FloatArray, *, pairwise: bool = False) -> float | None:
     """The two-sided p of the values' mean being zero; None for fewer than two, or where none differs from zero.
 
     `pairwise`: the values are mean distances to others, or differences of such; then None for fewer than three.
@@ -74,7 +74,7 @@ def t_test(values: Floats, *, pairwise: bool = False) -> float | None:
     return float(2 * stdtr(n - 1, -abs(mean) / error))
 
 
-def estimate(values: Floats, *, method: str, pairwise: bool = False) -> Estimate:
+def estimate(values: FloatArray, *, method: str, pairwise: bool = False) -> Estimate:
     """The mean of one value a unit, with its t interval."""
     values = values[np.isfinite(values)]
     if not len(values):
@@ -126,7 +126,7 @@ def within(found: Estimate, lowest: float | None, highest: float | None) -> Esti
     return cut
 
 
-def rounded(value: float) -> float:
+def round_estimate(value: float) -> float:
     """Seven significant digits: more than any metric means, and half the length in JSON."""
     return float(f"{value:.7g}")
 
@@ -136,7 +136,7 @@ def finite(value: float | np.floating) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def unit_matrix(layout: Layout, metric: str, axis: str, rows: Mask) -> Floats:
+def unit_matrix(layout: StudyDesign, metric: str, axis: str, rows: Mask) -> FloatArray:
     """The metric as units × levels of an axis, averaged over all else; NaN where nothing is there.
 
     Where cells are missing, the other factors' additive effects are taken out first, so that a hole at a difficult
@@ -152,7 +152,7 @@ def unit_matrix(layout: Layout, metric: str, axis: str, rows: Mask) -> Floats:
     return _means(response[rows], joint, others, height * levels).reshape(height, levels)
 
 
-def _means(response: Floats, joint: Codes, others: Codes, size: int) -> Floats:
+def _means(response: FloatArray, joint: Codes, others: Codes, size: int) -> FloatArray:
     counts = np.bincount(joint, minlength=size)
     if not len(response):
         return np.full(size, np.nan)
@@ -165,7 +165,7 @@ def _means(response: Floats, joint: Codes, others: Codes, size: int) -> Floats:
         shifts -= shifts[weights > 0].mean()
     totals = np.bincount(joint, response - shifts[others], minlength=size)
     means = totals / np.maximum(counts, 1)
-    means[np.abs(means) < NOTHING * np.abs(response).max(initial=0.0)] = 0.0
+    means[np.abs(means) < NO_ESTIMATE * np.abs(response).max(initial=0.0)] = 0.0
     return np.where(counts > 0, means, np.nan)
 
 
@@ -178,7 +178,7 @@ def _is_crossed(joint: Codes, others: Codes, counts: Codes, width: int) -> bool:
     return bool((present == present[:1]).all())
 
 
-def filled(matrix: Floats) -> Floats:
+def fill_holes(matrix: FloatArray) -> FloatArray:
     """The matrix with missing entries replaced by what unit and level predict additively.
 
     Units without any entry are left out; levels without any stay NaN.
@@ -199,14 +199,14 @@ def filled(matrix: Floats) -> Floats:
 
 
 SKEWED = "seeds are spread unevenly to both sides, so it holds less often than it says"
-LEVEL = 0.01  # of all studies of symmetric seeds are warned for nothing, by metric and axis
+FALSE_ALARM_RATE = 0.01  # of all studies of symmetric seeds are warned for nothing, by metric and axis
 DRAWN = 999  # rotations
-LEAST = 4  # seeds; three say hardly anything of a shape
+LEAST_SEEDS = 4  # seeds; three say hardly anything of a shape
 PLENTY = 64  # seeds from which the skewness is known well enough without a test, whose rotations grow with n squared
 PER_SKEWNESS = 25  # seeds to the square of the skewness; fewer, and intervals hold less often than 94 times in 100
 
 
-def skewness(values: Floats) -> Floats:
+def skewness(values: FloatArray) -> FloatArray:
     """Of each column of (… × units × columns): third central moment over spread cubed; 0 where nothing differs."""
     rest = values - values.mean(axis=-2, keepdims=True)
     spread = np.sqrt((rest**2).mean(axis=-2))
@@ -215,7 +215,7 @@ def skewness(values: Floats) -> Floats:
     return np.where(there, cubes / np.where(there, spread, 1.0) ** 3, 0.0)
 
 
-def skewed(differences: Floats) -> bool:
+def skewed(differences: FloatArray) -> bool:
     """Whether the columns of units × differences are skewed together, by more than so many units make up for.
 
     A rotation test (Langsrud 2005, Stat. Comput. 15): of normal units, however their columns hang together, the
@@ -226,7 +226,7 @@ def skewed(differences: Floats) -> bool:
     """
     whole = differences[:, np.isfinite(differences).all(axis=0)]
     n = len(whole)
-    if n < LEAST or not whole.shape[1]:
+    if n < LEAST_SEEDS or not whole.shape[1]:
         return False
     rest = whole - whole.mean(axis=0)
     rest = rest[:, rest.std(axis=0) > 1e-12 * max(1.0, float(np.abs(whole).max()))]
@@ -239,11 +239,11 @@ def skewed(differences: Floats) -> bool:
         return True
     here = abs(float(found.sum()))
     drawn = np.abs(skewness(_rotations(n) @ rest).sum(axis=-1))
-    return bool((1 + (drawn >= here * (1 - 1e-9)).sum()) / (DRAWN + 1) <= LEVEL)
+    return bool((1 + (drawn >= here * (1 - 1e-9)).sum()) / (DRAWN + 1) <= FALSE_ALARM_RATE)
 
 
 @cache
-def _rotations(n: int) -> Floats:
+def _rotations(n: int) -> FloatArray:
     """Random orthogonal matrices that map the vector of ones to itself; the same ones every time."""
     rng = np.random.default_rng(n)
     around = np.linalg.qr(np.column_stack([np.ones(n), rng.normal(size=(n, n - 1))]))[0][:, 1:]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import chdtri
 
-from sweep.study.design import Layout
-from sweep.study.schema import Curve, Determinism, Estimate, Noise
+from sweep.study.design import StudyDesign
+from sweep.study.schema import Curve, Determinism, Estimate, NoiseFacts
 from sweep.study.stats.intervals import CONFIDENCE, no_estimate
 
 STRENGTHS = ("denoise_strength", "denoising_strength", "strength")  # axes whose zero changes nothing
@@ -16,15 +16,15 @@ NEAR_ZERO = 0.05  # the highest strength at which what is seen counts as the flo
 SAME_POINT = "replicate_error"  # the metric against the first repeat of the same point
 
 
-def noise_of(layout: Layout, metric: str, curves: Sequence[Curve]) -> Noise:
+def noise_of(layout: StudyDesign, metric: str, curves: Sequence[Curve]) -> NoiseFacts:
     """The metric's spread between repeats of one point, and its value where the strength axis is (nearly) zero:
     what encoding and decoding alone cost. Differences smaller than these mean nothing.
     """
     floor, at = _floor(metric, curves)
-    return Noise(metric=metric, replicate=_replicate(layout, metric), floor=floor, floor_at=at)
+    return NoiseFacts(metric=metric, replicate=_replicate(layout, metric), floor=floor, floor_at=at)
 
 
-def _replicate(layout: Layout, metric: str) -> Estimate:
+def _replicate(layout: StudyDesign, metric: str) -> Estimate:
     if layout.replicates < 2:
         return no_estimate("no point was rendered twice (study: {replicates: 2})")
     response = layout.response(metric)
@@ -71,7 +71,7 @@ def _floor(metric: str, curves: Sequence[Curve]) -> tuple[Estimate, float | None
     )
 
 
-def determinism_of(layout: Layout) -> Determinism | None:
+def determinism_of(layout: StudyDesign) -> Determinism | None:
     """Whether the server gives the same pixels for the same point; None where that was not asked."""
     if SAME_POINT not in layout.frame:
         return None

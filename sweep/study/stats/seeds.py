@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sweep.study.design import Codes, Floats, Layout
+from sweep.study.design import Codes, FloatArray, StudyDesign
 from sweep.study.schema import Direction, DiversityCell, Group, MetricFacts, Outlier, SeedRow
 from sweep.study.stats.intervals import ROUNDS, estimate, unreplicated, within
 
@@ -13,7 +13,7 @@ MOST_OUTLIERS = 20  # of one metric, the farthest first
 MAD_TO_SD = 1.4826  # for a normal distribution
 
 
-def additive(response: Floats, *effects: Codes) -> tuple[Floats, list[Floats]]:
+def additive(response: FloatArray, *effects: Codes) -> tuple[FloatArray, list[FloatArray]]:
     """An additive fit by backfitting: the expected value of every row, and the deviations by code of each effect.
 
     `response` is finite. On a balanced table these are plain marginal means; with holes it is the least-squares fit.
@@ -31,7 +31,7 @@ def additive(response: Floats, *effects: Codes) -> tuple[Floats, list[Floats]]:
     return expected, parts
 
 
-def seeds_of(layout: Layout, metric: str, direction: Direction) -> list[SeedRow]:
+def seeds_of(layout: StudyDesign, metric: str, direction: Direction) -> list[SeedRow]:
     """Seeds by how far they are from the others with everything else equal, the nearest to the reference first.
 
     Empty where there is one seed, or where seeds are not shared between cells (then a seed cannot be told from its
@@ -62,7 +62,7 @@ def seeds_of(layout: Layout, metric: str, direction: Direction) -> list[SeedRow]
     ]
 
 
-def outliers_of(layout: Layout, metric: str) -> list[Outlier]:
+def outliers_of(layout: StudyDesign, metric: str) -> list[Outlier]:
     """Pictures far from the mean of their cell plus what their seed does everywhere (in robust standard deviations,
     from the median absolute deviation). Needs three seeds; without them the axes' additive effects are expected.
     """
@@ -95,7 +95,7 @@ def outliers_of(layout: Layout, metric: str) -> list[Outlier]:
     ]
 
 
-def diversity_of(layout: Layout, fact: MetricFacts) -> list[DiversityCell]:
+def diversity_of(layout: StudyDesign, fact: MetricFacts) -> list[DiversityCell]:
     """Mean pairwise distance across the seeds of each cell, for a metric that holds each picture's mean distance to
     the others of its cell.
     """
