@@ -20,25 +20,25 @@ QUEUE = "/api/v1/queue/default"
 
 @dataclass(frozen=True, slots=True)
 class Bare:
-    """Pictures brought, and seconds and processor seconds they took."""
+    """Images brought, and seconds and processor seconds they took."""
 
-    pictures: int
+    images: int
     seconds: float
     cpu: float
 
     @property
     def rate(self) -> float:
-        """Pictures a second."""
-        return self.pictures / self.seconds
+        """Images a second."""
+        return self.images / self.seconds
 
 
 def download(url: str, folder: Path, loop: str = "asyncio") -> Bare:
-    """Every picture the server has: GET, write, fsync."""
+    """Every image the server has: GET, write, fsync."""
     return anyio.run(_download, url, folder, backend_options={"use_uvloop": loop == "uvloop"})
 
 
 def render(url: str, graphs: list[dict[str, Any]], folder: Path, in_flight: int) -> Bare:
-    """Each graph as an item of its own: POST, wait for its event, GET the item, GET the picture, write, fsync."""
+    """Each graph as an item of its own: POST, wait for its event, GET the item, GET the image, write, fsync."""
     return anyio.run(_render, url, graphs, folder, in_flight)
 
 

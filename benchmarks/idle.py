@@ -16,14 +16,14 @@ from sweep.sandbox.options import SandboxOptions
 from sweep.servers.invokeai.responses import timestamp
 
 NAME = "idle"
-PICTURES = 200
+IMAGES = 200
 LATENCY = 0.05  # seconds an item
 
 
 def measure() -> list[Figure]:
-    """Of one sandbox that takes 50 ms an item and serves 300 kB a picture."""
+    """Of one sandbox that takes 50 ms an item and serves 300 kB an image."""
     with tempfile.TemporaryDirectory() as scratch, sandboxes([SandboxOptions(paint=False, latency=LATENCY)]) as (url,):
-        in_process(render, definition("idle", PICTURES), [url], Path(scratch), {"concurrency": 2})
+        in_process(render, definition("idle", IMAGES), [url], Path(scratch), {"concurrency": 2})
         gaps = idle_gaps(url)
     tail = sorted(gaps)[round(0.95 * len(gaps))]
     return [

@@ -33,17 +33,17 @@ EXECUTION = re.compile(rb"TOTAL GRAPH EXECUTION TIME:\s+([\d.]+)s")
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to have pictures rendered: how many, how long it took, and how long the server's nodes worked."""
+    """One way to have images rendered: how many, how long it took, and how long the server's nodes worked."""
 
     name: str
-    pictures: int
+    images: int
     seconds: float
     nodes: float
 
     @property
     def rate(self) -> float:
-        """Pictures a second."""
-        return self.pictures / self.seconds
+        """Images a second."""
+        return self.images / self.seconds
 
 
 def measure() -> list[Figure]:
@@ -57,7 +57,7 @@ def measure() -> list[Figure]:
 
 def _ways(server: LiveServer, root: Path) -> list[Way]:
     Image.linear_gradient("L").resize((64, 64)).convert("RGB").save(root / "photo.png")
-    (root / "pictures").mkdir()
+    (root / "images").mkdir()
     seeds = iter(range(10_000, 10**9, 10_000))
 
     def swept(name: str, points: int, options: Mapping[str, Any]) -> Way:
@@ -68,18 +68,16 @@ def _ways(server: LiveServer, root: Path) -> list[Way]:
     unfused = swept("sweep, one an item", POINTS, {"fuse": 1})
     shifts = [next(seeds) for _ in range(3)]
     polling, batch, foreign = (loops.submitted(server.url, POINTS, shift) for shift in shifts)
-    pictures = root / "pictures"
+    images = root / "images"
     theirs = []
     if peer.python() is not None:
-        call = partial(peer.all_submitted, server.url, foreign, pictures)
+        call = partial(peer.all_submitted, server.url, foreign, images)
         theirs.append(_timed(server, "invokeai-py-client, all submitted", POINTS, call))
     return [
         unfused,
         *theirs,
-        _timed(
-            server, "loop that polls each second", POINTS, lambda: _loop(loops.one_by_one, server, polling, pictures)
-        ),
-        _timed(server, "all enqueued, then polled", POINTS, lambda: _loop(loops.all_at_once, server, batch, pictures)),
+        _timed(server, "loop that polls each second", POINTS, lambda: _loop(loops.one_by_one, server, polling, images)),
+        _timed(server, "all enqueued, then polled", POINTS, lambda: _loop(loops.all_at_once, server, batch, images)),
         swept("sweep --fuse 8", POINTS, {"fuse": 8}),
         swept("sweep --fuse 48", POINTS, {"fuse": 48}),
         swept("sweep --fuse auto", POINTS, {"fuse": None}),
@@ -95,14 +93,14 @@ def _loop(way: Callable[..., float], server: LiveServer, graphs: list[loops.Grap
     return in_process(way, server.url, graphs, folder, POLL).value
 
 
-def _timed(server: LiveServer, name: str, pictures: int, run: Callable[[], float]) -> Way:
+def _timed(server: LiveServer, name: str, images: int, run: Callable[[], float]) -> Way:
     before = server.log.stat().st_size
     seconds = run()
     with server.log.open("rb") as log:
         log.seek(before)
         nodes = sum(float(found) for found in EXECUTION.findall(log.read()))
-    print(f"  {name}: {pictures} pictures in {seconds:.1f} s, {nodes:.1f} s of them nodes", file=sys.stderr, flush=True)
-    return Way(name, pictures, seconds, nodes)
+    print(f"  {name}: {images} images in {seconds:.1f} s, {nodes:.1f} s of them nodes", file=sys.stderr, flush=True)
+    return Way(name, images, seconds, nodes)
 
 
 def _definition(name: str, points: int, seed: int) -> dict[str, Any]:
@@ -123,7 +121,7 @@ def _figures(ways: list[Way]) -> list[Figure]:
     best = max(others, key=lambda way: way.rate)
     fused = {way.name: way for way in ways if "--fuse" in way.name}
     figures = [
-        Figure(benchmark=NAME, name=f"{way.name}: {way.pictures} pictures", value=way.seconds, unit="s") for way in ways
+        Figure(benchmark=NAME, name=f"{way.name}: {way.images} images", value=way.seconds, unit="s") for way in ways
     ]
     for name, way in fused.items():
         ratio = way.rate / best.rate

@@ -45,7 +45,7 @@ def milliseconds(work: Callable[[], object]) -> float:
 
 
 def painted(path: Path, side: int, seed: int) -> Path:
-    """A picture with structure at every scale and a little noise, as PNG."""
+    """An image with structure at every scale and a little noise, as PNG."""
     rng = np.random.default_rng(seed)
     total = np.zeros((side, side, 3))
     for octave in (4, 16, 64, 256):
@@ -67,9 +67,9 @@ def metrics_to_time() -> list[Metric]:
     return found
 
 
-def one_by_one(picture: Path, reference: Path) -> None:
+def one_by_one(image: Path, reference: Path) -> None:
     """Each metric alone on a fresh view, so nothing that metrics share is counted as free."""
-    images = decode(picture), decode(reference)
+    images = decode(image), decode(reference)
     print(f"{'metric':<20}{'ms':>8}   working size")
     for metric in metrics_to_time():
         shape = working_shape(*images[0].size, metric.working_size)
@@ -81,21 +81,21 @@ def one_by_one(picture: Path, reference: Path) -> None:
 def _fresh(
     first: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], second: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 ) -> ImagePair:
-    from sweep.study.metrics.planes import Picture
+    from sweep.study.metrics.planes import DecodedImage
 
-    return ImagePair(picture=Picture(first), reference=Picture(second))
+    return ImagePair(image=DecodedImage(first), reference=DecodedImage(second))
 
 
-def panel(picture: Path, reference: Path) -> None:
+def panel(image: Path, reference: Path) -> None:
     """The whole panel as a worker does it: two decodes and everything shared."""
     metrics = [metric for metric in standard() if metric.reference != "cell"]
-    task = Task(rows=(0,), pictures=(picture,), metrics=tuple(range(len(metrics))), reference=reference)
-    print(f"\ndecoding both        {milliseconds(lambda: (decode(picture), decode(reference))):>7.1f} ms")
+    task = Task(rows=(0,), images=(image,), metrics=tuple(range(len(metrics))), reference=reference)
+    print(f"\ndecoding both        {milliseconds(lambda: (decode(image), decode(reference))):>7.1f} ms")
     print(f"panel, both decoded  {milliseconds(lambda: measure_task(task, metrics, OrderedDict())):>7.1f} ms")
     kept: OrderedDict[tuple[Path, tuple[int, int]], object] = OrderedDict()
     print(f"panel, source known  {milliseconds(lambda: measure_task(task, metrics, kept)):>7.1f} ms")  # type: ignore[arg-type]
     for workers in sorted({1, os.cpu_count() or 1}):
-        tasks = [Task(rows=(i,), pictures=(picture,), metrics=task.metrics, reference=reference) for i in range(PAIRS)]
+        tasks = [Task(rows=(i,), images=(image,), metrics=task.metrics, reference=reference) for i in range(PAIRS)]
         begun = time.perf_counter()
         done = sum(1 for _ in measure_all(tasks, metrics, workers=workers))
         seconds = time.perf_counter() - begun
@@ -111,12 +111,12 @@ def measure() -> list[Figure]:
 
 
 def main(side: int) -> None:
-    """Print the tables for pictures of side × side px."""
+    """Print the tables for images of side × side px."""
     with tempfile.TemporaryDirectory() as folder:
-        picture, reference = (painted(Path(folder) / f"{seed}.png", side, seed) for seed in (1, 2))
+        image, reference = (painted(Path(folder) / f"{seed}.png", side, seed) for seed in (1, 2))
         print(f"{side} × {side} px, one core\n")
-        one_by_one(picture, reference)
-        panel(picture, reference)
+        one_by_one(image, reference)
+        panel(image, reference)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A grid of a million points: planned, resumed with 900,000 done, told, exported, and edited.
 
 The record of the 900,000 is written straight into its tables, as rendering them would take weeks; their files are
-links to one small picture, so that folders and names are as many as they would be.
+links to one small image, so that folders and names are as many as they would be.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _experiment(root: Path, seeds: int) -> Path:
 
 
 def until_dispatch(file: Path, url: str, root: Path) -> Dispatched:
-    """Run until the first points are submitted, and a picture is there; the rest is left."""
+    """Run until the first points are submitted, and an image is there; the rest is left."""
     begun = time.perf_counter()
     found: list[Dispatched] = []
     done = 0
@@ -218,7 +218,7 @@ def _insert(db: sqlite3.Connection, rows: list[Row]) -> None:
 
 
 def _link(folder: Path) -> None:
-    """Names for all pictures, a thousand to a file."""
+    """Names for all images, a thousand to a file."""
     shutil.rmtree(folder / "images")
     with closing(sqlite3.connect(folder / JOURNAL_FILE)) as db:
         original = folder / "images"

@@ -1,7 +1,7 @@
-"""What sweep itself costs a picture, against a bare loop that brings the same pictures from the same kind of server.
+"""What sweep itself costs an image, against a bare loop that brings the same images from the same kind of server.
 
 The server is a sandbox at zero latency in a process of its own, serving one prepared 512 × 512 PNG of 300 kB. Two
-bare loops: one only downloads and writes pictures that are there already; the other has them rendered as well.
+bare loops: one only downloads and writes images that are there already; the other has them rendered as well.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.rendering import Rendered, definition, render
 from sweep.sandbox.options import SandboxOptions
 
 NAME = "overhead"
-PICTURES = 300
+IMAGES = 300
 ROUNDS = 3
 GOAL = 0.6
 
@@ -30,18 +30,18 @@ def measure() -> list[Figure]:
     ours = max((found[0] for found in rounds), key=lambda run: run.rate)
     least = max((found[1] for found in rounds), key=lambda run: run.rate)
     whole = max((found[2] for found in rounds), key=lambda run: run.rate)
-    each = 1000 / PICTURES
+    each = 1000 / IMAGES
     return [
-        Figure(benchmark=NAME, name="sweep.run", value=ours.rate, unit="pictures/s"),
-        Figure(benchmark=NAME, name="bare loop: download, write, fsync", value=least.rate, unit="pictures/s"),
-        Figure(benchmark=NAME, name="bare loop: render, download, write, fsync", value=whole.rate, unit="pictures/s"),
+        Figure(benchmark=NAME, name="sweep.run", value=ours.rate, unit="images/s"),
+        Figure(benchmark=NAME, name="bare loop: download, write, fsync", value=least.rate, unit="images/s"),
+        Figure(benchmark=NAME, name="bare loop: render, download, write, fsync", value=whole.rate, unit="images/s"),
         Figure(benchmark=NAME, name="sweep.run / download only", value=ours.rate / least.rate, goal=GOAL, more=True),
         Figure(
             benchmark=NAME, name="sweep.run / render and download", value=ours.rate / whole.rate, goal=GOAL, more=True
         ),
-        Figure(benchmark=NAME, name="processor time of sweep.run", value=ours.cpu * each, unit="ms/picture"),
-        Figure(benchmark=NAME, name="of the loop that downloads", value=least.cpu * each, unit="ms/picture"),
-        Figure(benchmark=NAME, name="of the loop that renders", value=whole.cpu * each, unit="ms/picture"),
+        Figure(benchmark=NAME, name="processor time of sweep.run", value=ours.cpu * each, unit="ms/image"),
+        Figure(benchmark=NAME, name="of the loop that downloads", value=least.cpu * each, unit="ms/image"),
+        Figure(benchmark=NAME, name="of the loop that renders", value=whole.cpu * each, unit="ms/image"),
     ]
 
 
@@ -50,10 +50,10 @@ def _round() -> tuple[Rendered, bare.Bare, bare.Bare]:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         with sandboxes([server]) as (url,):
-            ours = in_process(render, definition("overhead", PICTURES), [url], root).value
+            ours = in_process(render, definition("overhead", IMAGES), [url], root).value
             graphs = _graphs(url)
-            (root / "pictures").mkdir()
-            least = in_process(bare.download, url, root / "pictures").value
+            (root / "images").mkdir()
+            least = in_process(bare.download, url, root / "images").value
         with sandboxes([server]) as (url,):
             (root / "rendered").mkdir()
             whole = in_process(bare.render, url, graphs, root / "rendered", 2).value

@@ -1,6 +1,6 @@
-"""Ten thousand pictures measured at once: how many a second, what a kill half way costs, and whether memory grows.
+"""Ten thousand images measured at once: how many a second, what a kill half way costs, and whether memory grows.
 
-`python -m benchmarks.pairs [PICTURES]`; about five minutes for 10,000 of 256 × 256 px on two cores. Linux only.
+`python -m benchmarks.pairs [IMAGES]`; about five minutes for 10,000 of 256 × 256 px on two cores. Linux only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sweep.record.sqlite.journal import SqliteJournal
 from sweep.study.measuring.measure import measure_now
 from sweep.types import Scalar
 
-PICTURES = 10_000
+IMAGES = 10_000
 FEWER = 1000  # where all benchmarks run one after the other
 SIDE = 256
 STRENGTHS, SEEDS = 25, 4
@@ -41,19 +41,19 @@ class Measured:
     """One process that measured: what it counted, and what it and its workers had in memory at each tenth, in MB."""
 
     seconds: float = 0.0  # from the first count to the last: without Python's start and the statistics
-    first: int = 0  # pictures known before
+    first: int = 0  # images known before
     done: int = 0
     parent: list[float] = field(default_factory=list)
     workers: list[float] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
-        """Pictures a second."""
+        """Images a second."""
         return (self.done - self.first) / self.seconds if self.seconds else 0.0
 
 
 def layers() -> tuple[np.ndarray, np.ndarray]:
-    """A source with structure at every scale, and one other picture a seed."""
+    """A source with structure at every scale, and one other image a seed."""
     rng = np.random.default_rng(1)
     made = []
     for _ in range(1 + SEEDS):
@@ -80,7 +80,7 @@ def points(count: int) -> Iterator[tuple[int, float, str, int]]:
 
 
 async def make(folder: Path, count: int) -> None:
-    """A results folder as a run leaves it, every picture another one."""
+    """A results folder as a run leaves it, every image another one."""
     source, others = layers()
     packed = png(source)
     digest = hashlib.sha256(packed).hexdigest()
@@ -108,7 +108,7 @@ async def make(folder: Path, count: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """One point and its picture's bytes."""
+    """One point and its image's bytes."""
 
     index: int
     strength: float
@@ -118,7 +118,7 @@ class Made:
 
 
 async def write_point(journal: SqliteJournal, folder: Path, made: Made, source: str) -> None:
-    """Intent, picture, completion."""
+    """Intent, image, completion."""
     key, path = f"{made.index:032x}", f"images/{made.index:05d}.png"
     values: dict[str, Scalar] = {"denoise_strength": made.strength, "variation": made.look, "seed": made.seed}
     point = JournalPoint(key=key, index=made.index, values=values, prompt=made.look, model="none", source=source)
@@ -157,7 +157,7 @@ def children(pid: int) -> list[int]:
 
 
 def measured(folder: Path, workers: int, *, kill_at: int | None = None, until: int | None = None) -> Measured:
-    """What a process of its own measured of `folder` until it ended, or was killed at so many pictures."""
+    """What a process of its own measured of `folder` until it ended, or was killed at so many images."""
     command = [sys.executable, "-m", "benchmarks.pairs", "--measure", str(folder), str(workers)]
     found = Measured()
     begun: float | None = None
@@ -185,7 +185,7 @@ def figures(count: int) -> list[Figure]:
         alone = measured(folder, 1, until=count // 5)
         both = measured(folder, 2, kill_at=count // 2)
         rest = measured(folder, 2)
-    said = f"{count:,} pictures of {SIDE} × {SIDE} px"
+    said = f"{count:,} images of {SIDE} × {SIDE} px"
 
     def figure(name: str, value: float, unit: str = "") -> Figure:
         return Figure(benchmark="pairs", name=name, value=value, unit=unit)
@@ -216,7 +216,7 @@ def main(arguments: list[str]) -> None:
             arguments[1], workers=int(arguments[2]), progress=lambda done, total: print(done, total, flush=True)
         )
         return
-    for figure in figures(int(arguments[0]) if arguments else PICTURES):
+    for figure in figures(int(arguments[0]) if arguments else IMAGES):
         print(f"{figure.name:<60}{figure.value:>10,.1f} {figure.unit}")
 
 

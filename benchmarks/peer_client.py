@@ -1,7 +1,7 @@
-"""The same pictures by invokeai-py-client, in an environment of its own: `peer_client.py URL EXPORT POINTS FOLDER`.
+"""The same images by invokeai-py-client, in an environment of its own: `peer_client.py URL EXPORT POINTS FOLDER`.
 
 EXPORT is a workflow as the editor writes it, with the fields that vary in its form; POINTS a list of their values, a
-list a point. All items are submitted, then each is waited for with the library's own polling, and its pictures
+list a point. All items are submitted, then each is waited for with the library's own polling, and its images
 downloaded. Prints the seconds it took.
 """
 

@@ -1,4 +1,4 @@
-"""An experiment rendered by sweep as a measured client: what it took from the first submission to the last picture."""
+"""An experiment rendered by sweep as a measured client: what it took from the first submission to the last image."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from sweep.experiment.experiment import Experiment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """`seconds` and `cpu` from the first submission to the last picture on record; `whole` with start and tables."""
+    """`seconds` and `cpu` from the first submission to the last image on record; `whole` with start and tables."""
 
-    pictures: int
+    images: int
     seconds: float
     cpu: float
     whole: float
     folder: Path
-    finished: tuple[float, ...] = ()  # seconds after the first submission, of each picture
+    finished: tuple[float, ...] = ()  # seconds after the first submission, of each image
 
     @property
     def rate(self) -> float:
-        """Pictures a second."""
-        return self.pictures / self.seconds
+        """Images a second."""
+        return self.images / self.seconds
 
 
 class _Stopwatch:
@@ -51,7 +51,7 @@ class _Stopwatch:
 
 
 def definition(name: str, seeds: int, **inputs: Any) -> dict[str, Any]:
-    """`seeds` pictures from text alone, as cheap for a server as they can be."""
+    """`seeds` images from text alone, as cheap for a server as they can be."""
     chosen = {"prompt": "a cup of coffee", "steps": 1, "width": 64, "height": 64, **inputs}
     return {
         "name": name,
@@ -82,7 +82,7 @@ def render(
     if watch.failures or watch.first is None:
         raise RuntimeError(f"{len(watch.failures)} points failed: {watch.failures[:1]}")
     return Rendered(
-        pictures=len(watch.finished),
+        images=len(watch.finished),
         seconds=watch.finished[-1] - watch.first,
         cpu=watch.last_cpu - watch.first_cpu,
         whole=time.perf_counter() - begun,

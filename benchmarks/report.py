@@ -1,6 +1,6 @@
 """How fast the report opens and answers in a real Chromium: `python -m benchmarks.report` prints a table.
 
-2,000 pictures inside the page, and 100,000 cells beside it; pictures are painted noise of 256 px, made for the purpose.
+2,000 images inside the page, and 100,000 cells beside it; images are painted noise of 256 px, made for the purpose.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _PAINTED = """
 """
 
 
-def material(folder: Path, shape: tuple[int, int, int], pictures: int) -> Material:
-    """A results folder of strength × prompt × seed points, whose pictures repeat after `pictures` of them."""
+def material(folder: Path, shape: tuple[int, int, int], images: int) -> Material:
+    """A results folder of strength × prompt × seed points, whose images repeat after `images` of them."""
     strengths, prompts, seeds = shape
     count = strengths * prompts * seeds
     (folder / "images").mkdir(parents=True)
     random = np.random.default_rng(7)
     hashes: list[str] = []
-    for number in range(pictures):
+    for number in range(images):
         small = random.integers(0, 256, (9, 9, 3), dtype=np.uint8)
         path = folder / "images" / f"{number:05}.png"
         Image.fromarray(small).resize((256, 256), Image.Resampling.BICUBIC).save(path, compress_level=1)
@@ -58,8 +58,8 @@ def material(folder: Path, shape: tuple[int, int, int], pictures: int) -> Materi
             "status": "completed",
             "error": None,
             "server": "gpu1",
-            "image_path": [f"images/{number % pictures:05}.png" for number in index],
-            "sha256": [hashes[number % pictures] for number in index],
+            "image_path": [f"images/{number % images:05}.png" for number in index],
+            "sha256": [hashes[number % images] for number in index],
             "width": 256,
             "height": 256,
             "render_seconds": random.gamma(4, 0.5, count),
@@ -86,7 +86,7 @@ async def in_browser(page: Page, address: str) -> dict[str, float]:
     figures = {
         "first paint": await page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"),
         "ready": await page.evaluate("performance.getEntriesByName('sweep-ready')[0].startTime"),
-        "pictures painted": await page.evaluate(_PAINTED),
+        "images painted": await page.evaluate(_PAINTED),
         "DOM nodes": await page.evaluate("document.querySelectorAll('*').length"),
         "heap MB": await page.evaluate("performance.memory.usedJSHeapSize / 1e6"),
     }
@@ -123,20 +123,20 @@ async def main() -> None:
         print("report: left out, as no Chromium was found ($SWEEP_CHROMIUM names one)")
         return
     with tempfile.TemporaryDirectory() as scratch:
-        for name, shape, pictures in (("2,000", (10, 20, 10), 2000), ("100,000", (100, 100, 10), 400)):
+        for name, shape, images in (("2,000", (10, 20, 10), 2000), ("100,000", (100, 100, 10), 400)):
             folder = Path(scratch) / name.replace(",", "")
-            made = material(folder, shape, pictures)
+            made = material(folder, shape, images)
             target = folder / "report.html"
-            embed = 2000 if pictures == 2000 else 0
+            embed = 2000 if images == 2000 else 0
             start = time.perf_counter()
-            shown, thumbs = explorer.show_pictures(made, target, embed)
+            shown, thumbs = explorer.show_images(made, target, embed)
             thumbs_took = time.perf_counter() - start
             start = time.perf_counter()
             embedded = thumbs.embedded(explorer.sorted_thumbs(made, shown)) if shown.embedded else {}
             explorer.write_page(target, payload(made, shown), page_facts(made), embedded)
             took = time.perf_counter() - start
             print(f"{name} cells: page {target.stat().st_size / 1e6:.1f} MB written in {took:.2f} s", end="")
-            print(f" (and {thumbs_took:.1f} s for {pictures} thumbnails)")
+            print(f" (and {thumbs_took:.1f} s for {images} thumbnails)")
             async with chromium(executable) as browser:
                 page = await browser.page()
                 figures = await in_browser(page, target.as_uri())

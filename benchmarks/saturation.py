@@ -1,6 +1,6 @@
 """How near one client keeps many servers to what they can do.
 
-Sandboxes that take 200 ms an item, each in a process of its own, serving a small picture. The ideal is a picture each
+Sandboxes that take 200 ms an item, each in a process of its own, serving a small image. The ideal is an image each
 200 ms from each of them. Because the servers themselves need the cores here, a second ideal is measured in the same
 run: the same items put into every server's queue beforehand, nobody listening, until the queues are empty.
 """
@@ -24,7 +24,7 @@ from benchmarks.rendering import definition, render
 from sweep.sandbox.options import SandboxOptions
 
 NAME = "saturation"
-EACH = 30  # pictures a server
+EACH = 30  # images a server
 QUEUE = "/api/v1/queue/default"
 SIDE = 64  # pixels
 MANY = (200,) * 64  # milliseconds an item
@@ -51,18 +51,18 @@ def _figures(name: str, latencies: Sequence[int], goal: float) -> list[Figure]:
             in_process(render, definition("one", 1), urls, root)
             graph = _graph(urls[0])
         with sandboxes(options) as urls:
-            pictures = round(ideal * EACH * max(latencies) / 1000)
-            run = in_process(render, definition("many", pictures), urls, root, {"downloads": 16}, _loop()).value
+            images = round(ideal * EACH * max(latencies) / 1000)
+            run = in_process(render, definition("many", images), urls, root, {"downloads": 16}, _loop()).value
         with sandboxes(options) as urls:
-            alone = _preloaded(urls, latencies, graph, pictures)
+            alone = _preloaded(urls, latencies, graph, images)
     steady = _steady(run.finished, max(latencies) / 1000)
-    cpu = 1000 * run.cpu / pictures
+    cpu = 1000 * run.cpu / images
     return [
         _share(f"{name}: of the nominal ideal of {ideal:.0f}/s", steady / ideal, goal),
         _share(f"{name}: of what they do with full queues and no client", steady / alone, goal),
-        Figure(benchmark=NAME, name=f"{name}: rate", value=steady, unit="pictures/s"),
-        Figure(benchmark=NAME, name=f"{name}: rate with full queues and no client", value=alone, unit="pictures/s"),
-        Figure(benchmark=NAME, name=f"{name}: processor time of the client", value=cpu, unit="ms/picture"),
+        Figure(benchmark=NAME, name=f"{name}: rate", value=steady, unit="images/s"),
+        Figure(benchmark=NAME, name=f"{name}: rate with full queues and no client", value=alone, unit="images/s"),
+        Figure(benchmark=NAME, name=f"{name}: processor time of the client", value=cpu, unit="ms/image"),
     ]
 
 
@@ -77,7 +77,7 @@ def _loop() -> str:
 
 
 def _steady(finished: Sequence[float], edge: float) -> float:
-    """Pictures a second in the middle of a run: without the first items' way, and the end when servers run out."""
+    """Images a second in the middle of a run: without the first items' way, and the end when servers run out."""
     begin, end = 2 * edge, finished[-1] - 2 * edge
     return sum(1 for at in finished if begin < at <= end) / (end - begin)
 
@@ -87,9 +87,9 @@ def _graph(url: str) -> dict[str, Any]:
     return dict(item["session"]["graph"])
 
 
-def _preloaded(urls: Sequence[str], latencies: Sequence[int], graph: dict[str, Any], pictures: int) -> float:
-    """Pictures a second of servers that have everything in their queues; each by its share of the work."""
-    shares = [max(1, round(pictures / sum(1 / other for other in latencies) / ms)) for ms in latencies]
+def _preloaded(urls: Sequence[str], latencies: Sequence[int], graph: dict[str, Any], images: int) -> float:
+    """Images a second of servers that have everything in their queues; each by its share of the work."""
+    shares = [max(1, round(images / sum(1 / other for other in latencies) / ms)) for ms in latencies]
     noise = next(name for name, node in graph["nodes"].items() if node["type"] == "noise")
     begun = time.perf_counter()
     for url, share in zip(urls, shares, strict=True):

@@ -13,7 +13,7 @@
     │   ├── ServerRefusedError       3  401 or 403
     │   └── ServerUnsupportedError   3  it speaks a version or protocol we do not
     ├── StoppedError               130  the run was asked to stop before it had begun
-    ├── AttemptError                 1  one attempt at one variation brought no picture
+    ├── AttemptError                 1  one attempt at one variation brought no image
     │   ├── TransientError           1  the same attempt may succeed later or elsewhere
     │   │   ├── OverloadedError      1  429 or 503; `retry_after` in seconds where the server said so
     │   │   └── ItemLostError        1  the server forgot the item or cancelled it unasked
@@ -120,7 +120,7 @@ class StoppedError(SweepError):
 
 
 class AttemptError(SweepError):
-    """One attempt at one variation brought no picture; `kind` is the class name to show in the table."""
+    """One attempt at one variation brought no image; `kind` is the class name to show in the table."""
 
     def __init__(self, message: str, *, kind: str | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)

@@ -1,6 +1,6 @@
 """What the documents say is true: generated pages are current, every command and line of Python in them runs.
 
-They run on a copy of the experiments whose pictures are small.
+They run on a copy of the experiments whose images are small.
 """
 
 from __future__ import annotations
@@ -122,8 +122,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for form in ("text_to_image", "image_to_image"):
         shutil.copy(portable / f"{form}.json", tmp_path / f"{form}_workflow.json")
     shutil.copy(portable / "text_to_image.json", tmp_path / "my-workflow.json")
-    for picture in ("portrait.png", "product.png"):
-        Image.linear_gradient("L").resize((64, 64)).convert("RGB").save(tmp_path / picture)
+    for image in ("portrait.png", "product.png"):
+        Image.linear_gradient("L").resize((64, 64)).convert("RGB").save(tmp_path / image)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -131,7 +131,7 @@ def bytes_text(size: float) -> str:
 
 
 class counting:  # noqa: N801 - read as a word: with counting("measuring") as count
-    """A count of pictures on stderr while there is one; nothing where stderr is no terminal."""
+    """A count of images on stderr while there is one; nothing where stderr is no terminal."""
 
     def __init__(self, word: str) -> None:
         self._word = word
@@ -153,7 +153,7 @@ class counting:  # noqa: N801 - read as a word: with counting("measuring") as co
         return self
 
     def __call__(self, done: int, total: int) -> None:
-        """`done` of `total` pictures; it goes when all are done."""
+        """`done` of `total` images; it goes when all are done."""
         self._bar.update(self._task, completed=done, total=total, visible=done < total)
 
     def __exit__(self, *_: object) -> None:

@@ -90,7 +90,7 @@ def _group(role: str, group: Sequence[Target]) -> str:
 
 def _need(row: InspectionRow) -> str:
     """A field that has to be filled in: by its role, where it has one, and what it takes."""
-    kind = {"ImageField": "a picture"}.get(row.kind, row.kind)
+    kind = {"ImageField": "an image"}.get(row.kind, row.kind)
     return f"{row.roles[0] if row.roles else row.address} ({kind})"
 
 
@@ -118,7 +118,7 @@ def _cut(text: str, most: int) -> str:
 WorkflowFile: TypeAlias = Annotated[
     Path,
     typer.Argument(
-        help="An editor export, an API graph, or a picture that holds one.", show_default=False, metavar="WORKFLOW"
+        help="An editor export, an API graph, or an image that holds one.", show_default=False, metavar="WORKFLOW"
     ),
 ]
 Base: TypeAlias = Annotated[
@@ -162,9 +162,7 @@ def init(
     ] = Path("experiment.yaml"),
     image: Annotated[
         str,
-        typer.Option(
-            help="The picture to start from, where the workflow wants one.", show_default=False, metavar="FILE"
-        ),
+        typer.Option(help="The image to start from, where the workflow wants one.", show_default=False, metavar="FILE"),
     ] = "",
     base: Base = "sd-1",
     server: shared.Servers = None,
@@ -191,7 +189,7 @@ def init(
     path = Path(os.path.relpath(workflow, output.parent)).as_posix()
     text = starter(loaded, roles, has.schemas, ScaffoldContext(path=path, image=image, models=has.models))
     output.write_text(text, encoding="utf-8")
-    first = f" Put your own pictures in the place of {PLACEHOLDER} first." if PLACEHOLDER in text else ""
+    first = f" Put your own images in the place of {PLACEHOLDER} first." if PLACEHOLDER in text else ""
     say(f"{output} written.{first} sweep plan {output} shows what it would do.")
 
 
@@ -211,7 +209,7 @@ def _loaded(path: Path, base: str) -> Workflow:
 
 @dataclass(frozen=True, slots=True)
 class _Has:
-    """What there is to make pictures with."""
+    """What there is to make images with."""
 
     schemas: NodeSchemas
     models: Sequence[Model] = ()

@@ -144,7 +144,7 @@ def _estimate(forecast: Forecast) -> str:
         return "nothing to render"
     disk = bytes_text(forecast.bytes)
     if forecast.seconds is None:
-        return f"{disk} of pictures; how long it takes is known after the first ones"
+        return f"{disk} of images; how long it takes is known after the first ones"
     count = max(1, len(forecast.servers))
     servers = "1 server" if count == 1 else f"{count} servers"
     return f"about {seconds_text(forecast.seconds)} on {servers} (from {forecast.renders} earlier renders) · {disk}"

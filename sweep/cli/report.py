@@ -1,4 +1,4 @@
-"""`sweep report`, `sweep view`, `sweep compare`: the pictures side by side."""
+"""`sweep report`, `sweep view`, `sweep compare`: the images side by side."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def report_command(
 ) -> None:
     """Write the comparison report of a run.
 
-    One page to explore the grid, that works offline. Pictures not measured yet are measured first.
+    One page to explore the grid, that works offline. Images not measured yet are measured first.
     """
     from sweep.cli.console import counting, say
     from sweep.cli.options import results_folder
@@ -51,7 +51,7 @@ def view(
     open_: Open = False,
     results: shared.ResultsRoot = Path("results"),
 ) -> None:
-    """Serve the report, with pictures as they arrive.
+    """Serve the report, with images as they arrive.
 
     Only this machine can see it. Ctrl-C ends it.
     """

@@ -43,7 +43,7 @@ Fuse: TypeAlias = Annotated[
     str,
     typer.Option(
         help="Variations sent as one item: off, auto (as many as pay) or a number. "
-        "Faster for quick models; each picture's own graph then shows its neighbours, too.",
+        "Faster for quick models; each image's own graph then shows its neighbours, too.",
         metavar="N",
     ),
 ]
@@ -54,19 +54,19 @@ Priority: TypeAlias = Annotated[bool, typer.Option("--priority", help="Go ahead 
 IdleOnly: TypeAlias = Annotated[bool, typer.Option("--idle-only", help="Wait while other people's items are queued.")]
 Board: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="Put the pictures on this board of the server; made where it is missing.", metavar="NAME"),
+    typer.Option(help="Put the images on this board of the server; made where it is missing.", metavar="NAME"),
 ]
 Intermediate: TypeAlias = Annotated[
-    bool, typer.Option("--intermediate", help="Keep the pictures out of the server's gallery.")
+    bool, typer.Option("--intermediate", help="Keep the images out of the server's gallery.")
 ]
 ProgressOption: TypeAlias = Annotated[
     Literal["auto", "rich", "plain", "json", "none"],
     typer.Option(help="How progress is shown: auto, rich, plain, json or none.", metavar="HOW"),
 ]
 Report: TypeAlias = Annotated[
-    bool, typer.Option("--report/--no-report", help="Measure the pictures and write report.html at the end.")
+    bool, typer.Option("--report/--no-report", help="Measure the images and write report.html at the end.")
 ]
-ViewOption: TypeAlias = Annotated[bool, typer.Option("--view", help="Open a page that shows pictures as they arrive.")]
+ViewOption: TypeAlias = Annotated[bool, typer.Option("--view", help="Open a page that shows images as they arrive.")]
 
 
 PageOf: TypeAlias = Callable[[Path], AbstractAsyncContextManager["LiveView"]]
@@ -163,7 +163,7 @@ def run_command(
 ) -> int:
     """Render every point of an experiment not rendered yet.
 
-    Without --server the sandbox paints them. Pictures, table and report go to a folder of the experiment's name in
+    Without --server the sandbox paints them. Images, table and report go to a folder of the experiment's name in
     --results. Run it again to resume; edit the file and only new points are rendered. Ctrl-C once finishes what is in
     flight and ends; twice cancels it.
     """

@@ -48,12 +48,12 @@ def sandbox(
     ] = None,
     root: Annotated[
         Path | None,
-        typer.Option(help="Keep queue and pictures here over a restart.", show_default=False, metavar="FOLDER"),
+        typer.Option(help="Keep queue and images here over a restart.", show_default=False, metavar="FOLDER"),
     ] = None,
 ) -> None:
     """Start a server to try things on.
 
-    It speaks InvokeAI's protocol and paints pictures instead of diffusing them. Prints its address. Ctrl-C ends it.
+    It speaks InvokeAI's protocol and paints images instead of diffusing them. Prints its address. Ctrl-C ends it.
     """
     import anyio
 

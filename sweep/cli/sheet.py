@@ -1,4 +1,4 @@
-"""`sweep sheet`: contact sheets, animations and filmstrips as picture files."""
+"""`sweep sheet`: contact sheets, animations and filmstrips as image files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def sheet(
         str | None, typer.Option(help="Instead: a GIF or WebP that steps along this axis.", metavar="AXIS")
     ] = None,
     filmstrip: Annotated[
-        str | None, typer.Option(help="Instead: one strip of each level's median picture.", metavar="AXIS")
+        str | None, typer.Option(help="Instead: one strip of each level's median image.", metavar="AXIS")
     ] = None,
     fixed: Annotated[
         list[str] | None,
@@ -27,7 +27,7 @@ def sheet(
     metric: Annotated[
         str | None, typer.Option(help="Metric by which a filmstrip's median is taken.", metavar="NAME")
     ] = None,
-    size: Annotated[int, typer.Option(min=16, max=4096, help="Width of a picture in pixels.", metavar="N")] = 256,
+    size: Annotated[int, typer.Option(min=16, max=4096, help="Width of an image in pixels.", metavar="N")] = 256,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -36,7 +36,7 @@ def sheet(
     ] = None,
     results: shared.ResultsRoot = Path("results"),
 ) -> None:
-    """Draw pictures of a run on one sheet.
+    """Draw images of a run on one sheet.
 
     With the values of the axes beside them; or along one axis, moving or as a strip.
     """

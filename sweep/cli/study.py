@@ -104,7 +104,7 @@ Metrics = Annotated[
 Baseline = Annotated[
     list[str] | None,
     typer.Option(
-        help="Level of the cell that pictures without a source are compared with: cfg_scale=7.", metavar="AXIS=VALUE"
+        help="Level of the cell that images without a source are compared with: cfg_scale=7.", metavar="AXIS=VALUE"
     ),
 ]
 
@@ -127,7 +127,7 @@ def study_command(
     ] = None,
     results: shared.ResultsRoot = Path("results"),
 ) -> None:
-    """Measure the pictures and say what each axis does.
+    """Measure the images and say what each axis does.
 
     Response curves, effects and differences with their intervals, in words and numbers. What was
     measured before is not measured again. The results tables get one column a metric.
@@ -161,9 +161,9 @@ def study_command(
 
 
 def design_line(design: DesignFacts) -> str:
-    """As in "132 pictures · 4 seeds · compared with the source"."""
-    pictures, seeds = design["pictures"], design["seeds"]
-    parts = [f"{pictures:,} picture{'s' if pictures != 1 else ''}"]
+    """As in "132 images · 4 seeds · compared with the source"."""
+    images, seeds = design["images"], design["seeds"]
+    parts = [f"{images:,} image{'s' if images != 1 else ''}"]
     parts += [f"{seeds} seed{'s' if seeds != 1 else ''}"] if seeds else []
     parts += [f"each {design['replicates']} times"] if design["replicates"] > 1 else []
     compared = {"source": "the source", "baseline": "the baseline", "none": "nothing"}[design["reference"]]
@@ -218,7 +218,7 @@ def _print(said: Sequence[Sentence], first: str = "") -> None:
 def measured_study(
     folder: Path, metrics: list[str] | None = None, baseline: list[str] | None = None, workers: int | None = None
 ) -> Study:
-    """The study of a folder, with a bar on stderr while pictures are measured."""
+    """The study of a folder, with a bar on stderr while images are measured."""
     from sweep.cli.console import counting
     from sweep.cli.options import assignments
     from sweep.study.study import study as make

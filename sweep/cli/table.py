@@ -48,7 +48,7 @@ def table(
 ) -> None:
     """Print or write the results table of a run.
 
-    One row a picture, and one for each variation that failed. Also while the run is going on.
+    One row an image, and one for each variation that failed. Also while the run is going on.
     """
     import sys
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def verify(
     run: shared.RunArgument,
-    repair: Annotated[bool, typer.Option("--repair", help="Render variations with damaged pictures again.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Render variations with damaged images again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON list.")] = False,
     server: shared.Servers = None,
     results: shared.ResultsRoot = Path("results"),

@@ -42,7 +42,7 @@ class Flight:
 
     member: Member
     points: tuple[JournalPoint, ...]
-    outputs: tuple[str, ...]  # the nodes that give their pictures
+    outputs: tuple[str, ...]  # the nodes that give their images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class RunContext:
     flights: dict[str, Flight] = field(default_factory=dict)
 
     def stem(self, point: JournalPoint) -> str:
-        """The name of a variation's picture file, without its ending."""
+        """The name of a variation's image file, without its ending."""
         return self.store.stem(point.index, point.values, self.kinds)
 
 
@@ -97,7 +97,7 @@ class Settlement:
         return Times(queued_at=ended.queued_at, started_at=begun, finished_at=done)
 
     async def complete(self, instance: Instance, renderings: Sequence[Rendering], ended: ItemEnded) -> None:
-        """Its pictures are on disk."""
+        """Its images are on disk."""
         times = self.times(instance.key, ended)
         await self._desk.journal.complete(instance.key, renderings, times)
         seconds = None
@@ -173,12 +173,12 @@ def _sentence(error: AttemptError) -> str:
 
 
 DOWNLOAD_TRIES: Final = (
-    8  # to fetch one picture: it was paid for, so it is asked for more often than a rendering is tried
+    8  # to fetch one image: it was paid for, so it is asked for more often than a rendering is tried
 )
 
 
 class ItemDownloads:
-    """The pictures of one item, each fetched once, as soon as it is known."""
+    """The images of one item, each fetched once, as soon as it is known."""
 
     def __init__(self, desk: RunContext, member: Member, package: Package, points: dict[str, JournalPoint]) -> None:
         self._desk = desk
@@ -207,11 +207,11 @@ class ItemDownloads:
         return [item for item in self._all(key) if isinstance(item, Rendering)]
 
     def problem(self, key: str) -> AttemptError | None:
-        """Why one of its pictures cannot be had, if one cannot."""
+        """Why one of its images cannot be had, if one cannot."""
         return next((item for item in self._all(key) if isinstance(item, AttemptError)), None)
 
     def complete(self, key: str) -> bool:
-        """Whether every output node of the variation gave a picture that is on disk."""
+        """Whether every output node of the variation gave an image that is on disk."""
         done = {node for (node, _), item in self._brought.items() if isinstance(item, Rendering)}
         return bool(done) and done >= set(self._package.fused.outputs[key])
 
@@ -222,9 +222,9 @@ class ItemDownloads:
 async def _bring(
     desk: RunContext, member: Member, point: JournalPoint, image: ServerImage, ordinal: int
 ) -> Rendering | AttemptError:
-    """Fetch one picture, verify it and write it; `ordinal` counts the pictures of a variation from 0.
+    """Fetch one image, verify it and write it; `ordinal` counts the images of a variation from 0.
 
-    Gives the error where it cannot be had: the picture was rendered, so what to do about it is the caller's
+    Gives the error where it cannot be had: the image was rendered, so what to do about it is the caller's
     business. Raises RecordError where it cannot be written.
     """
     tries = 0
@@ -273,7 +273,7 @@ class Attempt:
         self._points = {instance.key: point(instance) for instance in job.instances}
         self._package = Package.adopted(job.instances, job.intents) if job.intents else Package.of(job.instances)
         self._settle = Settlement(desk, member, job, self._points)
-        self._pictures = ItemDownloads(desk, member, self._package, self._points)
+        self._images = ItemDownloads(desk, member, self._package, self._points)
 
     async def run(self) -> list[Next]:
         """Raises RecordError where the record cannot be written; all else is a row, or another attempt.
@@ -338,7 +338,7 @@ class Attempt:
             self._desk.flights.pop(self._intents[0].batch_id, None)
             self._intents = ()
             self._package = Package.of(self._job.instances)
-            self._pictures = ItemDownloads(self._desk, self._member, self._package, self._points)
+            self._images = ItemDownloads(self._desk, self._member, self._package, self._points)
 
     async def _intend(self) -> None:
         standing = self._job.standing
@@ -408,7 +408,7 @@ class Attempt:
             raise _UnknownError(error.message) from error
 
     async def _follow(self, ticket: Ticket) -> ItemEnded:
-        """Listen until the item ends, fetching each picture as soon as it is there."""
+        """Listen until the item ends, fetching each image as soon as it is there."""
         ended: ItemEnded | AttemptError | ServerError = ItemLostError("the server stopped telling about the item")
         async with tasks() as fetching:
             try:
@@ -417,7 +417,7 @@ class Attempt:
                         if isinstance(event, ItemStarted):
                             self._tell_started()
                         elif isinstance(event, Rendered):
-                            self._pictures.fetch(event.image, fetching)
+                            self._images.fetch(event.image, fetching)
                         else:
                             ended = event
             except ItemLostError as error:
@@ -434,7 +434,7 @@ class Attempt:
                     times = {key: self._settle.times(key, ended) for key in self._points}
                     await together(*(self._desk.journal.rendered(key, when) for key, when in times.items()))
                 for image in ended.images:
-                    self._pictures.fetch(image, fetching)
+                    self._images.fetch(image, fetching)
         if isinstance(ended, ItemEnded):
             return ended
         raise ended
@@ -450,22 +450,22 @@ class Attempt:
             self._desk.listener(events.Started(key=known.key, index=known.index, server=self._member.name))
 
     async def _conclude(self, ended: ItemEnded) -> list[Next]:
-        """Give each variation of the item its due: its pictures, its error, or another attempt."""
+        """Give each variation of the item its due: its images, its error, or another attempt."""
         left: list[Next] = []
-        error = ended.error or VariationError("the workflow ended without a picture", kind="NoImage")
+        error = ended.error or VariationError("the workflow ended without an image", kind="NoImage")
         failed = self._package.blamed(ended.failed_node) if ended.error else frozenset()
         innocent: list[Instance] = []
         waiting: list[Instance] = []
         silence: AttemptError | None = None
         for instance in self._job.instances:
-            problem = self._pictures.problem(instance.key)
+            problem = self._images.problem(instance.key)
             if isinstance(problem, (NoAnswerError, OverloadedError)):
                 waiting.append(instance)
                 silence = problem
             elif problem is not None:
                 left += await self._settle.fell_short([instance], self._intents, problem)
-            elif self._pictures.complete(instance.key):
-                await self._settle.complete(instance, self._pictures.of(instance.key), ended)
+            elif self._images.complete(instance.key):
+                await self._settle.complete(instance, self._images.of(instance.key), ended)
             elif ended.error and len(self._job.instances) > 1 and (instance.key not in failed or self._shared(failed)):
                 innocent.append(instance)
             else:

@@ -41,9 +41,9 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
-    """Its pictures are on disk and in the record. `seconds` is the server's rendering time, None where unknown.
+    """Its images are on disk and in the record. `seconds` is the server's rendering time, None where unknown.
 
-    `server` is None, and `paths` empty, for a point that has the picture of another one of the same key.
+    `server` is None, and `paths` empty, for a point that has the image of another one of the same key.
     """
 
     key: str
@@ -116,12 +116,12 @@ Listener: TypeAlias = Callable[[Event], None]
 
 
 WINDOW: Final = 60.0  # seconds over which a rate is taken
-_FEW: Final = 10  # pictures that a rate is taken from at least
+_FEW: Final = 10  # images that a rate is taken from at least
 
 
 @dataclass(slots=True)
 class ServerTally:
-    """One server: what runs there now, and when its last pictures came, in monotonic seconds."""
+    """One server: what runs there now, and when its last images came, in monotonic seconds."""
 
     running: set[str] = field(default_factory=set)
     finished: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
@@ -129,7 +129,7 @@ class ServerTally:
     left: str = ""
 
     def rate(self, now: float, began: float) -> float:
-        """Pictures a second over the last minute; where few came in it, over the last few."""
+        """Images a second over the last minute; where few came in it, over the last few."""
         recent = sum(at >= now - WINDOW for at in self.finished)
         count = min(max(recent, _FEW), len(self.finished))
         if count < len(self.finished):

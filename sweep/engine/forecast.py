@@ -19,7 +19,7 @@ from sweep.record.status import Past, read_past
 from sweep.servers.base import Server, ServerInfo
 from sweep.workflow.schemas import Model, NodeSchemas
 
-BYTES_PER_PIXEL: Final = 1.6  # RGB photographs as PNG take 1.3 to 2; used where no earlier picture tells
+BYTES_PER_PIXEL: Final = 1.6  # RGB photographs as PNG take 1.3 to 2; used where no earlier image tells
 FILE_OVERHEAD: Final = 13_000  # bytes of graph and metadata a server writes into each PNG
 _OUTLIER: Final = 3.0  # times the median: the first render of a run loads the model, and is not typical
 
@@ -39,9 +39,9 @@ def seconds_left(points: int, earlier: Sequence[float], slots: int = 1) -> float
 
 
 def disk_bytes(points: int, width: int, height: int, earlier: Sequence[tuple[int, int]] = ()) -> int:
-    """Bytes that `points` pictures of this size take as PNG.
+    """Bytes that `points` images of this size take as PNG.
 
-    `earlier` are (pixels, bytes of the file) of pictures already rendered: their ratio counts, if there are any.
+    `earlier` are (pixels, bytes of the file) of images already rendered: their ratio counts, if there are any.
     """
     pixels = sum(max(area, 0) for area, _ in earlier)
     content = sum(max(size - FILE_OVERHEAD, 0) for _, size in earlier)
@@ -103,7 +103,7 @@ async def foresee(
 def _forecast(plan: Plan, past: Past, infos: tuple[ServerInfo, ...], provisional: tuple[str, ...]) -> Forecast:
     done, failed = _standing(plan, past)
     new = len(plan) - done - failed
-    width, height = picture_size(plan, past)
+    width, height = image_size(plan, past)
     return Forecast(
         plan=plan,
         servers=infos,
@@ -127,8 +127,8 @@ def _standing(plan: Plan, past: Past) -> tuple[int, int]:
     return states.count("completed"), states.count("failed")
 
 
-def picture_size(plan: Plan, past: Past) -> tuple[int, int]:
-    """Width and height of the pictures in pixels: as the graph says it, else as the source has it."""
+def image_size(plan: Plan, past: Past) -> tuple[int, int]:
+    """Width and height of the images in pixels: as the graph says it, else as the source has it."""
     if past.pixels:
         return past.pixels, 1
     sized = [node.fields for node in plan.graph.nodes.values() if {"width", "height"} <= set(node.fields)]

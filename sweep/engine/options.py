@@ -68,7 +68,7 @@ class RunOptions:
     """
 
     concurrency: int | None = None  # items at a server at once; None: two for each of its devices
-    downloads: int = 8  # pictures fetched and written at once, over all servers
+    downloads: int = 8  # images fetched and written at once, over all servers
     attempts: int = 4  # of one variation, over all runs until --retry-failed
     backoff: Backoff = field(default_factory=Backoff)
     failures: FailureLimit = field(default_factory=FailureLimit)
@@ -127,8 +127,8 @@ class Verdict:
 INTENDED: Final = "attempt.intended"  # on record, and nothing sent
 TAKEN: Final = "attempt.taken"  # the server has it, the record does not know
 ENDED: Final = "attempt.ended"  # the server is done, the record does not know
-FETCHED: Final = "attempt.fetched"  # a picture is in memory
-_SAVED: Final = "attempt.saved"  # a picture is on disk, the record does not know
+FETCHED: Final = "attempt.fetched"  # an image is in memory
+_SAVED: Final = "attempt.saved"  # an image is on disk, the record does not know
 
 ENGINE_POINTS: Final = (INTENDED, TAKEN, ENDED, FETCHED, _SAVED)
 """In this order, for every attempt that goes well."""

@@ -419,14 +419,14 @@ async def render(
     options: RunOptions = _AGAIN,
 ) -> tuple[Path, ...]:
     """Render `workflow` (a template's name, or the path of a file) with these `inputs` (roles or node.field addresses)
-    on `server`, wait for it, and give the pictures' files, in the order of the output nodes.
+    on `server`, wait for it, and give the images' files, in the order of the output nodes.
 
     They lie in `results/name`, as those of a run do. The same call again renders nothing and gives the same files.
     Relative paths start from the working directory. Bound the waiting with `asyncio.timeout`: the item then stays on
     the server, and the same call later takes it up where it is.
 
     Raises DefinitionError before anything is sent (a strength of 1.5, a model the server lacks), ServerError where the
-    server cannot be used, VariationError where the picture cannot be rendered, RecordError for `results`.
+    server cannot be used, VariationError where the image cannot be rendered, RecordError for `results`.
     """
     from sweep.experiment.experiment import Experiment
 
@@ -435,15 +435,15 @@ async def render(
     summary = await run(experiment, [server], options=options, results=results)
     if summary.error is not None:
         raise summary.error
-    return await anyio.to_thread.run_sync(_pictures, summary.folder)
+    return await anyio.to_thread.run_sync(_images, summary.folder)
 
 
-def _pictures(folder: Path) -> tuple[Path, ...]:
+def _images(folder: Path) -> tuple[Path, ...]:
     rows = list(RecordedResults.open(folder).rows())
     for row in rows:
         if row["status"] == "failed":
             raise VariationError(str(row["error"]))
     found = tuple(folder / str(row["image_path"]) for row in rows if row["image_path"])
     if not found:
-        raise SweepError("The run ended before the picture was rendered.", hint="The same call again goes on with it.")
+        raise SweepError("The run ended before the image was rendered.", hint="The same call again goes on with it.")
     return found

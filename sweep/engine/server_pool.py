@@ -250,7 +250,7 @@ async def _close_all(servers: Sequence[Server]) -> None:
 
 
 async def drop_unfit(plan: Plan, members: Sequence[Member], models: Mapping[ModelRef, Model]) -> list[Member]:
-    """Servers that cannot make the same pictures as the first one leave; gives back those that did."""
+    """Servers that cannot make the same images as the first one leave; gives back those that did."""
     left = []
     for member in members[1:]:
         if member.left is not None:

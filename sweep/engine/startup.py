@@ -18,7 +18,7 @@ import anyio.to_thread
 from sweep.engine import shutdown as stopping
 from sweep.engine.attempt import ABANDONED
 from sweep.engine.events import Listener, Notice, RunStarted, ServerChanged
-from sweep.engine.forecast import disk_bytes, picture_size
+from sweep.engine.forecast import disk_bytes, image_size
 from sweep.engine.options import RunOptions
 from sweep.engine.server_pool import Member, by_name, cancel_abandoned, drop_unfit, members_of
 from sweep.engine.task_groups import together
@@ -55,11 +55,11 @@ Free = Callable[[], Awaitable[int]]
 
 
 async def require(free: Free, expected: int, place: str) -> None:
-    """Raises DiskFullError where `expected` bytes of pictures will not fit."""
+    """Raises DiskFullError where `expected` bytes of images will not fit."""
     there = await free()
     if there < expected + RESERVE:
         raise DiskFullError(
-            f"{place}: the pictures will take about {_megabytes(expected + RESERVE)} and {_megabytes(there)} are free.",
+            f"{place}: the images will take about {_megabytes(expected + RESERVE)} and {_megabytes(there)} are free.",
             hint="Free some space, or point --results at another disk.",
         )
 
@@ -195,7 +195,7 @@ async def _said(plan: Plan, members: list[Member], models: Mapping[ModelRef, Mod
 async def _room(plan: Plan, before: Counts, folder: Path, options: RunOptions) -> None:
     """Raises DiskFullError where what is to be rendered will not fit."""
     past = await anyio.to_thread.run_sync(read_sizes, folder)
-    width, height = picture_size(plan, past)
+    width, height = image_size(plan, past)
     still = before.points - before.completed - before.failed
     if still:
         expected = disk_bytes(still // (options.shard[1] if options.shard else 1), width, height, past.sizes)
@@ -277,7 +277,7 @@ def _kept(plan: Plan, known: KnownKeys) -> Iterator[JournalPoint]:
 
 
 async def _keep_inputs(plan: Plan, journal: SqliteJournal, store: ImageStore, folder: Path) -> None:
-    """What a crash left half-written goes; the source pictures and the experiment as run go into the folder."""
+    """What a crash left half-written goes; the source images and the experiment as run go into the folder."""
     await store.clean()
     for sha, image in plan.images.items():
         path = await store.copy_input(image.path, sha)

@@ -1,4 +1,4 @@
-"""What is sent for a job: one graph, which of its nodes give whose pictures, and under which id."""
+"""What is sent for a job: one graph, which of its nodes give whose images, and under which id."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sweep.record.base import Intent, JournalPoint
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """One item: the graph to submit with its input pictures, and whose each output node is."""
+    """One item: the graph to submit with its input images, and whose each output node is."""
 
     fused: Fused
     images: Mapping[str, Path]  # SHA-256 → file

@@ -27,7 +27,7 @@ from sweep.experiment.levels import (
     fraction,
 )
 from sweep.experiment.model import Axis, AxisKind, Dimension, Level, Setting
-from sweep.experiment.roles import SEED_MAX, base_role, bounds, is_picture, role_of, role_value_problem, said
+from sweep.experiment.roles import SEED_MAX, base_role, bounds, is_image, role_of, role_value_problem, said
 from sweep.types import Scalar
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Naming:
 
 
 class SettingReader(Protocol):
-    """Turns a raw value into what `target` is set to (a path into a picture); raises AxisError."""
+    """Turns a raw value into what `target` is set to (a path into an image); raises AxisError."""
 
     def __call__(self, target: str, raw: Any, *part: str | int) -> Setting: ...
 
@@ -88,7 +88,7 @@ MAX_TOLD: Final = 20  # faults of one axis; who has more has one reason for all
 
 def list_axis(naming: Naming, values: Sequence[Scalar], read: SettingReader) -> Axis:
     """The values as written. Raises AxisError for an empty list, a value its role cannot have, one that stands twice
-    (a slip: both would be the same picture).
+    (a slip: both would be the same image).
     """
     if not values:
         raise AxisError(f"{naming.place} is empty; an axis needs at least one value")
@@ -104,7 +104,7 @@ def list_axis(naming: Naming, values: Sequence[Scalar], read: SettingReader) -> 
     _one_type(naming, plain)
     if not naming.repeats:
         _no_twins(naming, plain)
-    if kind == "image" or any(is_picture(target) for target in naming.targets):
+    if kind == "image" or any(is_image(target) for target in naming.targets):
         levels = [_level(naming, value, value, read, at) for at, value in enumerate(plain)]
         return Axis(naming.name, "image", tuple(levels))
     return Axis(naming.name, kind, ListLevels(plain, naming.targets))
@@ -187,7 +187,7 @@ def _labelled_settings(naming: Naming, label: str, raw: Any, read: SettingReader
 
 
 def image_axis(naming: Naming, paths: Sequence[str], read: SettingReader) -> Axis:
-    """One level a picture, in the order given; the value is its path as shown."""
+    """One level an image, in the order given; the value is its path as shown."""
     levels = [_level(naming, shown, {"image": shown}, read, "images") for shown in paths]
     return Axis(naming.name, "image", tuple(levels))
 

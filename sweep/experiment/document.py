@@ -213,7 +213,7 @@ def read_file(path: Path, shown: str, source: str | None = None) -> Document:
         raise ExperimentError(f"{shown} is larger than {MAX_DOCUMENT_BYTES // 1_000_000} MB; that is no experiment.")
     if raw.startswith(b"\x89PNG"):
         raise ExperimentError(
-            f"{shown} is a picture, not an experiment.",
+            f"{shown} is an image, not an experiment.",
             source=shown,
             hint=f"sweep init {shown} writes an experiment for the workflow in it.",
         )

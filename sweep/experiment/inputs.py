@@ -12,24 +12,24 @@ from typing import Any, Final
 from sweep.experiment.axes import AxisError
 from sweep.experiment.document import DocumentPath, ProblemCollector, did_you_mean_file
 from sweep.experiment.model import InputImage, Setting
-from sweep.experiment.roles import is_picture, role_value_problem, said
+from sweep.experiment.roles import is_image, role_value_problem, said
 
 MAX_IMAGE_BYTES: Final = 200_000_000
 MAX_INPUT_PIXELS: Final = 100_000_000
 
 
-class PictureError(ValueError):
-    """Why a file is no picture to start from, as the end of a sentence that begins with its name."""
+class InputImageError(ValueError):
+    """Why a file is no image to start from, as the end of a sentence that begins with its name."""
 
 
-class PictureReader:
+class ImageReader:
     """Reads each file once, however often an experiment names it."""
 
     def __init__(self) -> None:
         self._read: dict[Path, tuple[str, int, int]] = {}
 
     def read(self, path: Path, shown: str) -> InputImage:
-        """Raises PictureError where there is no such file, or Pillow cannot decode the whole of it."""
+        """Raises ImageError where there is no such file, or Pillow cannot decode the whole of it."""
         facts = self._read.get(path)
         if facts is None:
             facts = self._read[path] = _facts(path)
@@ -40,16 +40,16 @@ class PictureReader:
 def _facts(path: Path) -> tuple[str, int, int]:
     try:
         if not path.is_file():
-            raise PictureError(
+            raise InputImageError(
                 "is a folder" if path.is_dir() else f"does not exist.{did_you_mean_file(path)}".rstrip(".")
             )
         if path.stat().st_size > MAX_IMAGE_BYTES:
-            raise PictureError(f"is larger than {MAX_IMAGE_BYTES // 1_000_000} MB")
+            raise InputImageError(f"is larger than {MAX_IMAGE_BYTES // 1_000_000} MB")
         raw = path.read_bytes()
     except (OSError, ValueError) as error:
-        if isinstance(error, PictureError):
+        if isinstance(error, InputImageError):
             raise
-        raise PictureError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        raise InputImageError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
     width, height = _decoded_size(raw, path.suffix.lstrip(".").upper())
     return hashlib.sha256(raw).hexdigest(), width, height
 
@@ -67,11 +67,11 @@ def _decoded_size(raw: bytes, kind: str) -> tuple[int, int]:
                 if size[0] * size[1] <= MAX_INPUT_PIXELS:
                     image.load()
     except UnidentifiedImageError as error:
-        raise PictureError(f"is no {kind or 'picture'}: it does not decode as a picture") from error
+        raise InputImageError(f"is no {kind or 'image'}: it does not decode as an image") from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise PictureError(f"is a broken picture ({error})") from error
+        raise InputImageError(f"is a broken image ({error})") from error
     if size[0] * size[1] > MAX_INPUT_PIXELS:
-        raise PictureError(f"has {size[0]} × {size[1]} pixels; the most is {MAX_INPUT_PIXELS:,}")
+        raise InputImageError(f"has {size[0]} × {size[1]} pixels; the most is {MAX_INPUT_PIXELS:,}")
     return size
 
 
@@ -81,7 +81,7 @@ class Paths:
     def __init__(self, faults: ProblemCollector, folder: Path) -> None:
         self._faults = faults
         self.folder = folder
-        self.pictures = PictureReader()
+        self.images = ImageReader()
         self.rewritten: dict[DocumentPath, str] = {}  # paths of included files, as seen from `folder`
 
     def shown(self, place: DocumentPath, written: str) -> str:
@@ -102,7 +102,7 @@ class Paths:
 
 
 class InputReader:
-    """Turns raw values into settings: checked by their role, paths into pictures."""
+    """Turns raw values into settings: checked by their role, paths into images."""
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
@@ -110,12 +110,12 @@ class InputReader:
     def read(self, target: str, raw: Any, place: DocumentPath) -> Setting:
         """Raises AxisError with a message that begins after the place's name."""
         if isinstance(raw, Mapping) and set(raw) == {"image"} and isinstance(raw["image"], str):
-            return self._picture(raw["image"], (*place, "image"))
+            return self._image(raw["image"], (*place, "image"))
         fault = role_value_problem(target, raw)
         if fault:
             raise AxisError(fault)
-        if is_picture(target) and isinstance(raw, str):
-            return self._picture(raw, place)
+        if is_image(target) and isinstance(raw, str):
+            return self._image(raw, place)
         if target == "controls":
             return [self._control(entry, (*place, at)) for at, entry in enumerate(raw)]
         setting: Setting = raw
@@ -124,12 +124,12 @@ class InputReader:
     def _control(self, entry: Mapping[str, Any], place: DocumentPath) -> dict[str, Any]:
         image = entry["image"]
         if not isinstance(image, str):
-            raise AxisError(f"image must be the path of a picture, not {said(image)}")
-        return {**entry, "image": self._picture(image, (*place, "image"))}
+            raise AxisError(f"image must be the path of an image, not {said(image)}")
+        return {**entry, "image": self._image(image, (*place, "image"))}
 
-    def _picture(self, written: str, place: DocumentPath) -> Setting:
+    def _image(self, written: str, place: DocumentPath) -> Setting:
         shown = self._paths.shown(place, written)
         try:
-            return self._paths.pictures.read(self._paths.path(shown), shown)
-        except PictureError as error:
+            return self._paths.images.read(self._paths.path(shown), shown)
+        except InputImageError as error:
             raise AxisError(f"{shown} {error}") from error

@@ -18,7 +18,7 @@ DesignKind: TypeAlias = Literal["full", "random", "sobol", "halton", "lhs", "one
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputImage:
-    """A picture file of the experiment. `shown` is the path as it was written."""
+    """An image file of the experiment. `shown` is the path as it was written."""
 
     path: Path
     shown: str
@@ -35,7 +35,7 @@ class Replacement:
     by: str
 
     def apply(self, text: str) -> str:
-        """Raises ExperimentError where there is nothing to replace: the points would all be the same picture."""
+        """Raises ExperimentError where there is nothing to replace: the points would all be the same image."""
         if self.search not in text:
             raise ExperimentError(f'"{self.search}" does not occur in "{text}", so nothing would be replaced.')
         return text.replace(self.search, self.by)
@@ -159,7 +159,7 @@ class Declaration:
         return result
 
     def images(self) -> dict[str, InputImage]:
-        """Every picture the experiment uses, by SHA-256, in the order it names them."""
+        """Every image the experiment uses, by SHA-256, in the order it names them."""
         found: dict[str, InputImage] = {}
         for setting in self.inputs.values():
             _collect(setting, found)

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 SEED_MAX: Final = 2**32 - 1
 TEMPLATE_NAMES: Final = ("txt2img", "img2img", "controlnet", "lora")
-_PICTURES: Final = frozenset({"image", "control_image"})
+_IMAGES: Final = frozenset({"image", "control_image"})
 
 SettingKind: TypeAlias = Literal["integer", "number", "text", "name", "image", "model", "stack", "controls", "board"]
 
@@ -32,8 +32,8 @@ class Role:
 
 ROLE_TABLE: Final[Mapping[str, Role]] = MappingProxyType(
     {
-        "prompt": Role(kind="text", means="What the picture should show."),
-        "negative_prompt": Role(kind="text", means="What the picture should not show."),
+        "prompt": Role(kind="text", means="What the image should show."),
+        "negative_prompt": Role(kind="text", means="What the image should not show."),
         "variation": Role(kind="text", means="Appended to the prompt, after a comma."),
         "denoise_strength": Role(
             kind="number", low=0, high=1, means="How far img2img may leave its source: 0 keeps it, 1 ignores it."
@@ -46,23 +46,23 @@ ROLE_TABLE: Final[Mapping[str, Role]] = MappingProxyType(
             kind="model", means="Main model: a name, name@base where a name is ambiguous, or a server's key."
         ),
         "vae": Role(kind="model", optional=True, means="VAE model; null is the main model's own."),
-        "image": Role(kind="image", means="The source picture: path of a file."),
-        "width": Role(kind="integer", low=1, means="Width of the picture in pixels."),
-        "height": Role(kind="integer", low=1, means="Height of the picture in pixels."),
+        "image": Role(kind="image", means="The source image: path of a file."),
+        "width": Role(kind="integer", low=1, means="Width of the image in pixels."),
+        "height": Role(kind="integer", low=1, means="Height of the image in pixels."),
         "lora": Role(
             kind="stack",
             optional=True,
             means="LoRA model, or a list of them; each a name or {name, weight}. null is none.",
         ),
         "lora_weight": Role(kind="number", means="Weight of the LoRA; with several, of each that names none itself."),
-        "control_image": Role(kind="image", means="The picture a ControlNet follows: path of a file."),
+        "control_image": Role(kind="image", means="The image a ControlNet follows: path of a file."),
         "control_weight": Role(kind="number", low=-1, high=2, means="How strongly the ControlNet steers, -1 to 2."),
         "control_model": Role(kind="model", means="The ControlNet's model, by name."),
         "control_begin": Role(
             kind="number", low=0, high=1, means="Where in denoising the ControlNet begins to steer, 0 to 1."
         ),
         "control_end": Role(kind="number", low=0, high=1, means="Where in denoising the ControlNet ends, 0 to 1."),
-        "board": Role(kind="board", optional=True, means="Board on the server that the pictures go to, by name."),
+        "board": Role(kind="board", optional=True, means="Board on the server that the images go to, by name."),
     }
 )
 ROLE_NAMES: Final[tuple[str, ...]] = tuple(ROLE_TABLE)
@@ -103,9 +103,9 @@ def is_target(text: str, names: Collection[str] = ROLE_NAMES) -> bool:
     return text in names or numbered(text) is not None or is_address(text)
 
 
-def is_picture(target: str) -> bool:
-    """Whether the target takes a picture."""
-    return base_role(target) in _PICTURES
+def is_image(target: str) -> bool:
+    """Whether the target takes an image."""
+    return base_role(target) in _IMAGES
 
 
 def role_of(target: str) -> Role | None:
@@ -182,7 +182,7 @@ def _text_fault(role: Role, value: object) -> str | None:
     quoted = (
         f'; text that looks like something else needs quotes: "{said(value)}"' if isinstance(value, int | float) else ""
     )
-    return f"must be {'the path of a picture' if role.kind == 'image' else 'text'}, not {said(value)}{quoted}"
+    return f"must be {'the path of an image' if role.kind == 'image' else 'text'}, not {said(value)}{quoted}"
 
 
 def _stack_fault(value: object) -> str | None:

@@ -159,7 +159,7 @@ class CsvColumns(AxisSpec):
 
 
 class Images(AxisSpec):
-    """Pictures by pattern: {images: "shots/*.jpg"}, in the order of their names. Sets `image` unless told otherwise."""
+    """Images by pattern: {images: "shots/*.jpg"}, in the order of their names. Sets `image` unless told otherwise."""
 
     images: Texts = Field(description="Pattern of file names (*, ?, **), or a list of patterns.")
 
@@ -320,14 +320,14 @@ class DesignSpec(Strict):
 
 
 class StudySpec(Strict):
-    """How the pictures are measured."""
+    """How the images are measured."""
 
     metrics: list[str] = Field(default_factory=list, description="Names of metrics; the standard panel where empty.")
     replicates: int = Field(
         default=1, ge=1, le=1000, description="How often each point is rendered with everything equal (noise floor)."
     )
     baseline: dict[str, ScalarField] = Field(
-        default_factory=dict, description="axis → value: the cell that txt2img pictures are compared with."
+        default_factory=dict, description="axis → value: the cell that txt2img images are compared with."
     )
 
 
@@ -358,7 +358,7 @@ class ExperimentFile(Strict):
     )
     workflow: str = Field(
         description=f"A built-in template ({', '.join(TEMPLATE_NAMES)}), or the path of a workflow: an editor export, "
-        "an API graph, or a picture with one in it."
+        "an API graph, or an image with one in it."
     )
     inputs: dict[str, SettingField] = Field(
         default_factory=dict,
@@ -390,9 +390,9 @@ class ExperimentFile(Strict):
         default_factory=list, description="URLs of servers to render on; --server takes their place."
     )
     board: str | None = Field(
-        default=None, description="Board on the server that the pictures go to; created where it is missing."
+        default=None, description="Board on the server that the images go to; created where it is missing."
     )
-    study: StudySpec = Field(default_factory=StudySpec, description="How the pictures are measured.")
+    study: StudySpec = Field(default_factory=StudySpec, description="How the images are measured.")
 
 
 def section_keys() -> dict[str, tuple[str, ...]]:

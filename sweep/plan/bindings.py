@@ -30,7 +30,7 @@ from sweep.plan.rules import (
 from sweep.plan.targets import TargetResolver, Uses
 from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef, Value
 from sweep.workflow.identity import Digests
-from sweep.workflow.role_finder import control_pictures
+from sweep.workflow.role_finder import trace_control_images
 from sweep.workflow.roles import Target, field_target
 from sweep.workflow.traversal import Wiring
 
@@ -66,8 +66,8 @@ class Body:
     fixed: tuple[Binding, ...]
     prompts: tuple[Address, ...] = ()
     models: tuple[Address, ...] = ()  # fields that hold the main model
-    sources: tuple[Address, ...] = ()  # fields that hold the picture it starts from
-    metadata: Mapping[str, Address] = field(default_factory=dict)  # what pictures tell of themselves → where it stands
+    sources: tuple[Address, ...] = ()  # fields that hold the image it starts from
+    metadata: Mapping[str, Address] = field(default_factory=dict)  # what images tell of themselves → where it stands
     notes: tuple[str, ...] = ()
 
     @cached_property
@@ -93,42 +93,42 @@ class Body:
         return model.name if isinstance(model, ModelRef) else None
 
     def source(self, graph: Graph) -> str | None:
-        """SHA-256 of the picture `graph` starts from."""
-        picture = _first(graph, self.sources)
-        return picture.sha256 if isinstance(picture, ImageRef) else None
+        """SHA-256 of the image `graph` starts from."""
+        image = _first(graph, self.sources)
+        return image.sha256 if isinstance(image, ImageRef) else None
 
     def recalled(self, graph: Graph) -> dict[str, Value]:
-        """What InvokeAI's own pages show of a picture of `graph`: its prompt, seed, steps, …"""
+        """What InvokeAI's own pages show of an image of `graph`: its prompt, seed, steps, …"""
         found = {name: _first(graph, (address,)) for name, address in self.metadata.items()}
         return {name: value for name, value in found.items() if isinstance(value, str | int | float | ModelRef)}
 
     @cached_property
-    def _pictured(self) -> tuple[Address, ...]:
-        """The fields that hold input pictures, or may."""
-        moved = {slot.address for binding in self.bindings for slot in binding.rule.slots if _holds_picture(slot)}
+    def _imaged(self) -> tuple[Address, ...]:
+        """The fields that hold input images, or may."""
+        moved = {slot.address for binding in self.bindings for slot in binding.rule.slots if _holds_image(slot)}
         still = {
             Address(node.id, name)
             for node in self.graph.nodes.values()
             for name, value in node.fields.items()
-            if list(pictures_in(value))
+            if list(images_in(value))
         }
         return tuple(sorted(moved | still))
 
-    def pictures(self, graph: Graph) -> list[str]:
-        """SHA-256 of every input picture in `graph`."""
-        return [sha for address in self._pictured for sha in pictures_in(_first(graph, (address,)))]
+    def images(self, graph: Graph) -> list[str]:
+        """SHA-256 of every input image in `graph`."""
+        return [sha for address in self._imaged for sha in images_in(_first(graph, (address,)))]
 
 
-def _holds_picture(slot: Slot) -> bool:
+def _holds_image(slot: Slot) -> bool:
     return "ImageField" in (slot.schema.type, slot.schema.items)
 
 
-def pictures_in(value: Value) -> Sequence[str]:
-    """SHA-256 of the pictures a field's value holds."""
+def images_in(value: Value) -> Sequence[str]:
+    """SHA-256 of the images a field's value holds."""
     if isinstance(value, ImageRef):
         return (value.sha256,)
     if isinstance(value, list):
-        return [sha for item in value for sha in pictures_in(item)]
+        return [sha for item in value for sha in images_in(item)]
     return ()
 
 
@@ -192,7 +192,7 @@ class Stacking:
             self.places.missing(used[0])
 
     def _common(self, role: str, nodes: list[str]) -> tuple[Slot, ...]:
-        """The fields of a role; where the role is not found, as pictures that are the source's, those of the nodes."""
+        """The fields of a role; where the role is not found, as images that are the source's, those of the nodes."""
         field = _FIELDS[role.removeprefix("control_")]
         found = self.places.all(role, role) or tuple(self._beside(node, field, role) for node in nodes)
         return self._free(found)
@@ -205,10 +205,10 @@ class Stacking:
         return ControlSlot(parts={part: slot for part, slot in slots.items() if slot.address not in self.taken})
 
     def _part(self, node: str, part: str) -> Slot:
-        """Where a part is written: a picture where the workflow takes it in, before what it makes of it."""
+        """Where a part is written: an image where the workflow takes it in, before what it makes of it."""
         if part == "image":
             places = self.places
-            found = list(control_pictures(Wiring(places.graph, places.schemas), node))
+            found = list(trace_control_images(Wiring(places.graph, places.schemas), node))
             if len(found) == 1:
                 return places.slot(field_target(places.graph, places.schemas, found[0]), "controls")
         return self._beside(node, _FIELDS[part], "controls")
@@ -221,7 +221,7 @@ class Stacking:
 
 
 _LATENT: Final = 8  # pixels a side of a latent: sizes are multiples of it in every family, of more in some
-_RESIZING: Final = ("resize", "scale", "crop")  # in the name of a node type: it makes a picture another size
+_RESIZING: Final = ("resize", "scale", "crop")  # in the name of a node type: it makes an image another size
 _GROUPED: Final = frozenset(
     {"prompt", "variation", "width", "height", "lora", "lora_weight", "controls", *CONTROL_ROLES, "vae", "board"}
 )
@@ -254,9 +254,7 @@ class Draft:
         slots = self.places.slots(target)
         if any(slot.address.field == "is_intermediate" and slot.address.node in self.outputs for slot in slots):
             place = self.places.uses.places(target)[0]
-            kept = (
-                "the pictures of an output are kept in the server's gallery, or with sweep run --intermediate are not"
-            )
+            kept = "the images of an output are kept in the server's gallery, or with sweep run --intermediate are not"
             self.places.faults.add(place, f"{place}: {kept}.")
         elif slots:
             yield rules.plain_value(target, slots, self._choice, self.places.value(slots[0].address))
@@ -270,7 +268,7 @@ class Draft:
                 yield rules.prompt(slots, said if isinstance(said, str) else "")
 
     def _size(self, taken: set[Address]) -> Iterator[FieldRule]:
-        """Sizes that are given, and those that follow a picture because nobody gives them."""
+        """Sizes that are given, and those that follow an image because nobody gives them."""
         follow = self._follows()
         sides = {
             side: self.places.slots(side) if side in self.places.uses else self._derived(side, taken) if follow else ()
@@ -289,7 +287,7 @@ class Draft:
         return tuple(slot for slot in slots if slot.address not in taken)
 
     def _follows(self) -> bool:
-        """Whether a size nobody gives is the picture's: not in a workflow that brings pictures to a size of its own."""
+        """Whether a size nobody gives is the image's: not in a workflow that brings images to a size of its own."""
         if "image" not in self.places.uses or "image" not in self.places.roles:
             return False
         kinds = [node.type for node in self.places.graph.nodes.values()]

@@ -1,4 +1,4 @@
-"""Finds points that would be the same picture as another: they have one key, so only one of them can be kept."""
+"""Finds points that would be the same image as another: they have one key, so only one of them can be kept."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _along(dimension: Dimension, body: Body, shapes: Shapes) -> Iterator[tuple[s
         twin = seen.setdefault(_text(body.values(here)), shown)
         if twin != shown:
             place = f"axes.{dimension.axes[0].name}"
-            yield place, f"{place}: {shown} gives the same pictures as {twin}{_where(body, shapes)}."
+            yield place, f"{place}: {shown} gives the same images as {twin}{_where(body, shapes)}."
             return
 
 
@@ -61,7 +61,7 @@ def _compare(plan: Plan, faults: PlanProblems) -> None:
         twin = seen.setdefault(key, index)
         if twin != index:
             faults.add(
-                "axes", f"Points {_point(plan, twin)} and {_point(plan, index)} are the same picture; leave one out."
+                "axes", f"Points {_point(plan, twin)} and {_point(plan, index)} are the same image; leave one out."
             )
             return
 

@@ -1,8 +1,8 @@
 """Several variations as one graph: what they have in common is made once, and each keeps a branch of its own.
 
 A server has a fixed cost an item, whatever is in it, so a few small variations sent together come back in a fraction
-of the time. Nodes that would compute the same (their digests are equal: loaders, encoders, pictures to latents) are
-shared. Never shared are the output nodes, so that each key gets its own picture, and whatever does not give the same
+of the time. Nodes that would compute the same (their digests are equal: loaders, encoders, images to latents) are
+shared. Never shared are the output nodes, so that each key gets its own image, and whatever does not give the same
 twice or must not: random nodes, and everything of a replicate.
 """
 
@@ -31,8 +31,8 @@ class Fused:
 
 
 def fuse(instances: Sequence[Instance]) -> Fused:
-    """One graph for these instances; each branch writes its own key and values into its pictures. Of instances with
-    the same key, which would be the same picture, there is one branch.
+    """One graph for these instances; each branch writes its own key and values into its images. Of instances with
+    the same key, which would be the same image, there is one branch.
 
     Ids are made from what a node computes, or from its key where it is not shared: the same instances give the same
     graph. One instance alone keeps its graph and its ids.
@@ -53,7 +53,7 @@ def fuse(instances: Sequence[Instance]) -> Fused:
 
 
 def culprits(fused: Fused, node: str) -> tuple[str, ...]:
-    """The keys that cannot have their pictures when this node fails; all keys where the node is none of the graph's."""
+    """The keys that cannot have their images when this node fails; all keys where the node is none of the graph's."""
     if node in fused.owners:
         return fused.owners[node]
     return tuple(fused.outputs)

@@ -115,7 +115,7 @@ def is_template(workflow: str) -> bool:
 def at_home(workflow: Workflow, schemas: NodeSchemas, models: ModelFinder, uses: Uses) -> Workflow:
     """A portable workflow whose main model, where the server lacks it, is left open for the plan to choose (`lacking`
     is its name), and whose VAE is then the model's own, with a note. Any other workflow stays as it is: it names what
-    its author rendered with, and another model would be another picture.
+    its author rendered with, and another model would be another image.
     """
     translate = workflow.translate
     if translate is None:

@@ -20,9 +20,9 @@ from sweep.workflow.graph import Address, Edge, Graph, ModelRef, Node, Value
 from sweep.workflow.labels import readable
 from sweep.workflow.schemas import NodeSchemas
 
-METADATA_INPUT: Final = "metadata"  # of every InvokeAI node that saves a picture
+METADATA_INPUT: Final = "metadata"  # of every InvokeAI node that saves an image
 METADATA_TYPE: Final = "core_metadata"  # takes any extra keys, and writes them into the PNG
-RECALLED: Final[Mapping[str, str]] = MappingProxyType(  # role → what InvokeAI's own pages read from a picture
+RECALLED: Final[Mapping[str, str]] = MappingProxyType(  # role → what InvokeAI's own pages read from an image
     {
         "prompt": "positive_prompt",
         "negative_prompt": "negative_prompt",
@@ -41,20 +41,20 @@ RECALLED: Final[Mapping[str, str]] = MappingProxyType(  # role → what InvokeAI
 class Instance:
     """A variation bound to its graph, which names no server and holds no metadata: see `with_metadata`."""
 
-    key: str  # hex; same key, same picture: names neither server, folder, label nor layout
+    key: str  # hex; same key, same image: names neither server, folder, label nor layout
     variation: Variation
     graph: Graph
-    outputs: tuple[str, ...]  # the nodes whose pictures are wanted
+    outputs: tuple[str, ...]  # the nodes whose images are wanted
     prompt: str | None = None  # as it is rendered, composed
     model: str | None = None  # name of the main model
-    source: str | None = None  # SHA-256 of the picture it starts from
+    source: str | None = None  # SHA-256 of the image it starts from
     images: Mapping[str, Path] = field(default_factory=dict)  # SHA-256 → file, for each ImageRef in the graph
     tagged: tuple[str, ...] = ()  # those of the outputs that take metadata
-    recalled: Mapping[str, Value] = field(default_factory=dict)  # what InvokeAI's pages show of a picture
+    recalled: Mapping[str, Value] = field(default_factory=dict)  # what InvokeAI's pages show of an image
     replicate: int = 0  # above 0: rendered anew with everything equal, so nothing of it may come from a cache
 
     def submission(self) -> Graph:
-        """The graph to send when it is rendered by itself: its key and values will stand in the picture's metadata.
+        """The graph to send when it is rendered by itself: its key and values will stand in the image's metadata.
 
         Of a replicate nothing comes from the server's cache: the noise floor is what it is for.
         """
@@ -64,7 +64,7 @@ class Instance:
         return self.telling(graph, self.tagged)
 
     def telling(self, graph: Graph, outputs: Sequence[str]) -> Graph:
-        """The graph with `outputs` writing this variation's key, values and parameters into their pictures."""
+        """The graph with `outputs` writing this variation's key, values and parameters into their images."""
         return with_metadata(graph, outputs, {**self.recalled, **_ours(self.key, self.variation.values)})
 
 
@@ -73,7 +73,7 @@ def _ours(key: str, values: Mapping[str, Scalar]) -> dict[str, Value]:
 
 
 def with_metadata(graph: Graph, outputs: Sequence[str], told: Mapping[str, Value]) -> Graph:
-    """The graph with a metadata node that has `outputs`, which take metadata, write what is `told` into their pictures.
+    """The graph with a metadata node that has `outputs`, which take metadata, write what is `told` into their images.
 
     What the workflow connects there itself gives way: it would tell the values its author rendered with. Nothing is
     added where there are no outputs.
@@ -182,7 +182,7 @@ class Plan:
     schemas: NodeSchemas
     models: tuple[ModelRef, ...] = ()  # the main models it renders with
     workflow_notes: tuple[str, ...] = ()  # what reading the workflow's file completed or left out
-    salted: tuple[str, ...] = ()  # axes that decide a key, though no picture: boards
+    salted: tuple[str, ...] = ()  # axes that decide a key, though no image: boards
 
     @cached_property
     def grid(self) -> Sequence[Variation]:
@@ -209,12 +209,12 @@ class Plan:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The nodes of `graph` whose pictures are kept."""
+        """The nodes of `graph` whose images are kept."""
         return self.bodies[0].outputs
 
     @cached_property
     def images(self) -> Mapping[str, InputImage]:
-        """Every input picture, by SHA-256."""
+        """Every input image, by SHA-256."""
         return self.experiment.images()
 
     @cached_property
@@ -224,7 +224,7 @@ class Plan:
         return tuple(dict.fromkeys((*self.experiment.notices, *self.workflow_notes, *bound, *self._outside())))
 
     def _outside(self) -> Iterator[str]:
-        """Pictures that stay behind when the experiment's folder is copied elsewhere."""
+        """Images that stay behind when the experiment's folder is copied elsewhere."""
         folder = self.experiment.folder.resolve()
         for image in self.images.values():
             if not image.path.resolve().is_relative_to(folder):
@@ -258,7 +258,7 @@ class Plan:
             prompt=body.prompt(graph),
             model=body.model(graph),
             source=body.source(graph),
-            images={sha: self._files[sha] for sha in body.pictures(graph)},
+            images={sha: self._files[sha] for sha in body.images(graph)},
             tagged=body.tagged,
             recalled=body.recalled(graph),
             replicate=self._repeat(levels),

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sweep.errors import DefinitionError, PlanError, Problem, WorkflowError
 from sweep.experiment.experiment import Axis, AxisKind, Dimension, Experiment, InputImage, Level, Scalar
-from sweep.experiment.inputs import PictureError, PictureReader
+from sweep.experiment.inputs import ImageReader, InputImageError
 from sweep.experiment.roles import is_address, numbered
 from sweep.plan.bindings import Binding, Body, Draft
 from sweep.plan.duplicates import check_distinct_points
@@ -26,7 +26,7 @@ from sweep.workflow.graph import Address, Graph, ModelRef
 from sweep.workflow.labels import find_address, readable
 from sweep.workflow.roles import Roles, find_roles
 from sweep.workflow.schemas import Model, NodeSchemas
-from sweep.workflow.traversal import output_nodes, pruned, without_pictures
+from sweep.workflow.traversal import output_nodes, pruned, without_images
 from sweep.workflow.validation import check_graph, unknown_type
 from sweep.workflow.workflow import BatchAxis, Workflow
 
@@ -77,7 +77,7 @@ class Assembly:
         roles = self._roles(graph)
         outputs = output_nodes(graph, self.schemas)
         bindings = self._bindings(graph, outputs, roles, shaped)
-        self._need_pictures(graph, roles, bindings)
+        self._need_images(graph, roles, bindings)
         self._check_values(bindings, shaped)
         if self.faults:
             return None
@@ -88,17 +88,17 @@ class Assembly:
         return None if self.faults else body
 
     def usable(self, graph: Graph) -> bool:
-        """Whether the server has all node types and one of them makes a picture; else a fault is added. Unknown types
+        """Whether the server has all node types and one of them makes an image; else a fault is added. Unknown types
         are told alone, as all else that seems to be missing follows from them.
         """
         unknown = [node for node in graph.nodes.values() if node.type not in self.schemas]
         for node in unknown:
             said = unknown_type(node, self.schemas)
             self.faults.add("workflow", f"workflow: {said}{'' if said.endswith('?') else '.'}")
-        pictures = bool(output_nodes(graph, self.schemas))
-        if not unknown and not pictures:
-            self.faults.add("workflow", f"workflow: {self.called} {without_pictures(graph, self.schemas)}.")
-        return pictures and not unknown
+        images = bool(output_nodes(graph, self.schemas))
+        if not unknown and not images:
+            self.faults.add("workflow", f"workflow: {self.called} {without_images(graph, self.schemas)}.")
+        return images and not unknown
 
     def _roles(self, graph: Graph) -> Roles:
         roles = find_roles(graph, self.schemas)
@@ -125,8 +125,8 @@ class Assembly:
         rules = Draft(places, outputs, self.models).rules()
         return tuple(Binding.of(rule, self.uses) for rule in rules)
 
-    def _need_pictures(self, graph: Graph, roles: Roles, bindings: Sequence[Binding]) -> None:
-        """Pictures the workflow cannot do without and nobody names."""
+    def _need_images(self, graph: Graph, roles: Roles, bindings: Sequence[Binding]) -> None:
+        """Images the workflow cannot do without and nobody names."""
         given = {slot.address for binding in bindings for slot in binding.rule.slots}
         for role in ("image", "control_image"):
             if role in self.uses or (role == "control_image" and "controls" in self.uses):
@@ -167,7 +167,7 @@ class Assembly:
         graph = self._with_models(graph, written, shaped.main, notes)
         notes.extend(self._random(pruned(graph, outputs)))
         notes.extend(strength_notes(graph, roles, self.uses))
-        # Outputs always make a picture of their own: a cached node would hand two points the same one.
+        # Outputs always make an image of their own: a cached node would hand two points the same one.
         graph = graph.set({Address(output, "use_cache"): False for output in outputs})
         return Body(
             shape=shaped.shape,
@@ -192,7 +192,7 @@ class Assembly:
         notes.extend(f"{slot.address} is set by {slot.target}, no longer by {edge.source}." for slot, edge in gone)
         idle = [node for node in graph.nodes if node not in pruned(graph, outputs).nodes]
         if idle:
-            notes.append(f"{', '.join(idle)}: no picture that is kept depends on it, so it is left out.")
+            notes.append(f"{', '.join(idle)}: no image that is kept depends on it, so it is left out.")
         return pruned(graph.without_edges(edge for _, edge in gone), outputs)
 
     def _all_matter(self, graph: Graph, slots: Sequence[Slot]) -> bool:
@@ -200,7 +200,7 @@ class Assembly:
         idle = [slot for slot in slots if slot.address.node not in graph.nodes]
         for slot in idle:
             place = self.uses.places(slot.target)[0]
-            self.faults.add(place, f"{place}: no picture that is kept depends on {slot.address}.")
+            self.faults.add(place, f"{place}: no image that is kept depends on {slot.address}.")
         return not idle
 
     def _with_models(self, graph: Graph, moving: Collection[Address], main: ModelRef | None, notes: list[str]) -> Graph:
@@ -218,7 +218,7 @@ class Assembly:
         """Nodes that give another value at each execution: two renders of the same point will differ."""
         for node in graph.nodes.values():
             if node.type in RANDOM:
-                yield f"{node.id} ({node.type}) draws anew at each render, so a point does not give one picture only."
+                yield f"{node.id} ({node.type}) draws anew at each render, so a point does not give one image only."
 
     def _tagged(self, graph: Graph, outputs: Sequence[str]) -> tuple[str, ...]:
         if METADATA_TYPE not in self.schemas:
@@ -240,7 +240,7 @@ class Assembly:
 
 
 def _told(roles: Roles) -> dict[str, Address]:
-    """Where the parameters stand that pictures tell of themselves. Guidance is not told as if it were cfg_scale."""
+    """Where the parameters stand that images tell of themselves. Guidance is not told as if it were cfg_scale."""
     found = {told: _addresses(roles, role)[:1] for role, told in RECALLED.items()}
     return {told: at[0] for told, at in found.items() if at and (told != "cfg_scale" or at[0].field == told)}
 
@@ -250,15 +250,15 @@ def _addresses(roles: Roles, role: str) -> tuple[Address, ...]:
 
 
 def adopted(experiment: Experiment, workflow: Workflow, schemas: NodeSchemas) -> Experiment:
-    """The experiment with the workflow's own pictures as inputs and its lists as axes, which vary fastest.
+    """The experiment with the workflow's own images as inputs and its lists as axes, which vary fastest.
 
-    What the experiment sets itself, by address or by role, it sets alone. Raises PlanError for a picture that is
+    What the experiment sets itself, by address or by role, it sets alone. Raises PlanError for an image that is
     missing or none.
     """
     if not workflow.files and not workflow.batch_axes:
         return experiment
     taken = _set_by(experiment, workflow, schemas)
-    inputs = {**experiment.inputs, **_pictures(experiment, workflow, taken)}
+    inputs = {**experiment.inputs, **_images(experiment, workflow, taken)}
     more = tuple(_dimensions(workflow, taken, {axis.name for axis in experiment.axes}))
     return replace(experiment, inputs=inputs, dimensions=(*experiment.dimensions, *more))
 
@@ -290,8 +290,8 @@ def _set_by(experiment: Experiment, workflow: Workflow, schemas: NodeSchemas) ->
     return frozenset(taken)
 
 
-def _pictures(experiment: Experiment, workflow: Workflow, taken: frozenset[Address]) -> dict[str, InputImage]:
-    reader = PictureReader()
+def _images(experiment: Experiment, workflow: Workflow, taken: frozenset[Address]) -> dict[str, InputImage]:
+    reader = ImageReader()
     folder = experiment.workflow_path.parent if experiment.workflow_path else experiment.folder
     found: dict[str, InputImage] = {}
     problems: list[Problem] = []
@@ -302,7 +302,7 @@ def _pictures(experiment: Experiment, workflow: Workflow, taken: frozenset[Addre
         path = next((path for path in beside if path.is_file()), beside[0])
         try:
             found[str(address)] = reader.read(path, shown)
-        except PictureError as error:
+        except InputImageError as error:
             problems.append(Problem(message=f"{address}: {shown} {error}; set inputs.image, or {address} itself."))
     if problems:
         raise PlanError.of(problems, experiment.workflow)

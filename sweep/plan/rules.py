@@ -72,7 +72,7 @@ class FieldRule:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Turns names into references: models among those installed that fit `base`, pictures, boards."""
+    """Turns names into references: models among those installed that fit `base`, images, boards."""
 
     models: ModelFinder
     base: str | None
@@ -130,16 +130,16 @@ def _text(settings: SettingValues, target: str, otherwise: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizeSlots:
-    """Where width and height go. Sizes that follow a picture are multiples of `multiple` pixels."""
+    """Where width and height go. Sizes that follow an image are multiples of `multiple` pixels."""
 
     width: tuple[Slot, ...]
     height: tuple[Slot, ...]
     multiple: int
-    follow: bool  # whether a size nobody gives is the picture's
+    follow: bool  # whether a size nobody gives is the image's
 
 
 def size(slots: SizeSlots) -> FieldRule:
-    """Width and height: as given; else the picture's, or in its proportions where one of the two is given."""
+    """Width and height: as given; else the image's, or in its proportions where one of the two is given."""
 
     def write(settings: SettingValues) -> Written:
         width, height = _sides(settings, slots.multiple, follow=slots.follow)
@@ -155,15 +155,15 @@ def size(slots: SizeSlots) -> FieldRule:
 
 
 def _sides(settings: SettingValues, multiple: int, *, follow: bool) -> tuple[Any, Any]:
-    width, height, picture = settings.get("width"), settings.get("height"), settings.get("image")
-    if not follow or not isinstance(picture, InputImage):
+    width, height, image = settings.get("width"), settings.get("height"), settings.get("image")
+    if not follow or not isinstance(image, InputImage):
         return width, height
     if width is None and height is None:
-        return _floor(picture.width, multiple), _floor(picture.height, multiple)
+        return _floor(image.width, multiple), _floor(image.height, multiple)
     if width is None and isinstance(height, int):
-        return _floor(height * picture.width / picture.height, multiple), height
+        return _floor(height * image.width / image.height, multiple), height
     if height is None and isinstance(width, int):
-        return width, _floor(width * picture.height / picture.width, multiple)
+        return width, _floor(width * image.height / image.width, multiple)
     return width, height
 
 

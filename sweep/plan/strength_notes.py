@@ -47,7 +47,7 @@ def steps_run(strength: float, steps: int) -> int:
     """How many of so many steps are run at a strength from 0 to 1: those whose time lies below it, rounded up.
 
     InvokeAI 6.14.2 slices the scheduler's list of timesteps there (`init_scheduler` of `denoise_latents`), so two
-    strengths that run equally many begin with the same noise, and give the same picture. Counted for timesteps spaced
+    strengths that run equally many begin with the same noise, and give the same image. Counted for timesteps spaced
     as Stable Diffusion's own schedulers space them (`leading`); `linspace` moves the bounds by less than a step.
     """
     return math.ceil(Decimal(repr(strength)) * steps)
@@ -62,7 +62,7 @@ def _alike(strengths: Sequence[float], steps: int) -> Iterator[str]:
         return
     apart = next((n for n in range(steps + 1, _MOST) if len({steps_run(s, n) for s in strengths}) == len(strengths)), 0)
     others = "; others do, too" if sum(len(found) > 1 for found in groups.values()) > 1 else ""
-    same = f"come to {count} of them with the usual spacing, and then give the same picture{others}."
+    same = f"come to {count} of them with the usual spacing, and then give the same image{others}."
     yield f"With {steps} steps, {STRENGTH} {_listed(alike)} {same}" + (
         f" {apart} steps tell all of them apart." if apart else ""
     )

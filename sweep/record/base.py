@@ -39,7 +39,7 @@ class JournalPoint:
     values: Mapping[str, Scalar]  # by axis, in the order of the definition
     prompt: str | None
     model: str | None
-    source: str | None = None  # SHA-256 of the picture it starts from, where there is one
+    source: str | None = None  # SHA-256 of the image it starts from, where there is one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class KeyStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendering:
-    """One picture of an outcome, on disk and whole."""
+    """One image of an outcome, on disk and whole."""
 
     path: str  # relative to the results folder, with "/"
     image_name: str  # the server's name for it
@@ -90,7 +90,7 @@ class Times:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why an attempt brought no picture: the class, as VariationError.kind, and a sentence."""
+    """Why an attempt brought no image: the class, as VariationError.kind, and a sentence."""
 
     kind: str
     message: str
@@ -164,7 +164,7 @@ class Journal(Protocol):
         """These keys, already on record, belong to the current definition, at these indices, with these values. What a
         point leaves out (prompt, model, source) stays as it is on record: a key decides it.
 
-        Two points may have one key (two labels, one picture): both stand in the table, rendered once. A key that is
+        Two points may have one key (two labels, one image): both stand in the table, rendered once. A key that is
         not on record is a RecordError.
         """
         ...
@@ -196,15 +196,15 @@ class Journal(Protocol):
         ...
 
     async def rendered(self, key: str, times: Times) -> None:
-        """The server is done with it; its pictures are not here yet."""
+        """The server is done with it; its images are not here yet."""
         ...
 
     async def complete(self, key: str, renderings: Sequence[Rendering], times: Times) -> None:
-        """All its pictures are on disk, fsynced. Closes the attempt."""
+        """All its images are on disk, fsynced. Closes the attempt."""
         ...
 
     async def attempt_failed(self, key: str, failure: Failure) -> None:
-        """The attempt is over without a picture; the variation itself stays open."""
+        """The attempt is over without an image; the variation itself stays open."""
         ...
 
     async def withdraw(self, key: str) -> None:
@@ -224,7 +224,7 @@ class Journal(Protocol):
         ...
 
     async def forget(self, keys: Iterable[str]) -> int:
-        """Completed ones among `keys` are pending again, their pictures off the record: for files that were lost or
+        """Completed ones among `keys` are pending again, their images off the record: for files that were lost or
         damaged. How many they were.
         """
         ...
@@ -234,7 +234,7 @@ class Journal(Protocol):
         ...
 
     async def keep_input(self, sha256: str, path: str, name: str, width: int, height: int) -> None:
-        """A source picture was copied into the folder, at this relative path."""
+        """A source image was copied into the folder, at this relative path."""
         ...
 
     async def counts(self) -> Counts:

@@ -16,7 +16,7 @@ from sweep.errors import DiskFullError, RecordError
 Checkpoint: TypeAlias = Callable[[str], None]
 
 IMAGE_POINTS = ("image.part-written", "image.part-synced", "image.renamed", "image.folder-synced")
-"""In this order, for every picture saved."""
+"""In this order, for every image saved."""
 
 JOURNAL_OPERATIONS = (
     "begin_run",
@@ -112,7 +112,7 @@ def replacing(path: Path, checkpoint: Checkpoint = no_checkpoint) -> Iterator[Bi
 def remove_parts(folder: Path) -> int:
     """Delete what `replacing` left under `folder` when its process was killed; how many files. Only its own names."""
     removed = 0
-    for place, _, names in os.walk(folder):  # a million pictures in half a second, where rglob takes several
+    for place, _, names in os.walk(folder):  # a million images in half a second, where rglob takes several
         for name in names:
             if name.endswith(PART) and len(name) == 1 + 32 + len(PART):
                 Path(place, name).unlink(missing_ok=True)

@@ -66,7 +66,7 @@ class ImageFacts:
     height: int
 
 
-def verify_picture(data: bytes, *, most_pixels: int = MAX_PIXELS) -> ImageFacts:
+def verify_image(data: bytes, *, most_pixels: int = MAX_PIXELS) -> ImageFacts:
     """Decode `data` fully (milliseconds: call it in a worker thread).
 
     Raises TransientError of kind BadImage where it is no PNG, JPEG or WebP, is damaged or truncated, or has more
@@ -99,7 +99,7 @@ def verify_picture(data: bytes, *, most_pixels: int = MAX_PIXELS) -> ImageFacts:
 
 
 def _bad(what: str) -> TransientError:
-    return TransientError(f"The picture received {what}.", kind="BadImage")
+    return TransientError(f"The image received {what}.", kind="BadImage")
 
 
 def _format(data: bytes) -> ImageFormat:
@@ -207,7 +207,7 @@ def _plain_text(body: memoryview) -> bool:
 
 
 def _plugin(found: ImageFormat) -> type[ImageFile]:
-    """By itself, as Image.open warns of large pictures through a process-wide switch."""
+    """By itself, as Image.open warns of large images through a process-wide switch."""
     if found == "png":
         from PIL.PngImagePlugin import PngImageFile
 

@@ -17,7 +17,7 @@ from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError
 from sweep.record.files import Checkpoint, free_bytes, no_checkpoint, remove_parts, replacing
-from sweep.record.image_check import MAX_PIXELS, verify_picture
+from sweep.record.image_check import MAX_PIXELS, verify_image
 from sweep.record.sqlite.schema import JOURNAL_FILE, reading
 from sweep.types import Scalar
 
@@ -42,7 +42,7 @@ _OWN_WORDS = {"variation", "prompt", "negative_prompt", "scheduler", "model", "i
 
 
 def file_stem(index: int, values: Mapping[str, Scalar], *, points: int, kinds: Mapping[str, str] | None = None) -> str:
-    """The name of a variation's picture without extension, with its sub-folder and "/" above 2,000 `points`.
+    """The name of a variation's image without extension, with its sub-folder and "/" above 2,000 `points`.
 
     `kinds` are the axes' kinds, as in an experiment; without them the values' types decide. The index makes it unique
     among the points of one definition, and its digits keep it clear of names reserved by Windows.
@@ -103,12 +103,12 @@ def _cut(text: str, characters: int, size: int) -> str:
 
 
 _CLAIMS = 8192  # names remembered until the journal surely knows them: far more than can be in flight
-_AT_ONCE = 4  # pictures verified and written at the same time
+_AT_ONCE = 4  # images verified and written at the same time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedImage:
-    """A picture that is on the disk: `path` relative to the results folder with "/", `size` in bytes."""
+    """An image that is on the disk: `path` relative to the results folder with "/", `size` in bytes."""
 
     path: str
     width: int
@@ -118,7 +118,7 @@ class SavedImage:
 
 
 class ImageStore:
-    """Saves pictures under `folder`/images. `points` is the size of the grid: it decides padding and sub-folders."""
+    """Saves images under `folder`/images. `points` is the size of the grid: it decides padding and sub-folders."""
 
     def __init__(
         self, folder: Path, points: int, *, checkpoint: Checkpoint = no_checkpoint, most_pixels: int = MAX_PIXELS
@@ -136,7 +136,7 @@ class ImageStore:
         return file_stem(index, values, points=self._points, kinds=kinds)
 
     async def save(self, data: bytes, stem: str, key: str, ordinal: int = 0) -> SavedImage:
-        """Verify `data` and keep it under `stem`, for the variation `key`; `ordinal` counts its pictures from 0.
+        """Verify `data` and keep it under `stem`, for the variation `key`; `ordinal` counts its images from 0.
 
         Saving the same key and ordinal again replaces the file. Where another key has the name on record, the first 8
         characters of the key are appended. Raises TransientError of kind BadImage, DiskFullError, RecordError.
@@ -145,7 +145,7 @@ class ImageStore:
         return await run_sync(self._save, data, stem, key, ordinal, limiter=self._threads)
 
     async def copy_input(self, source: Path, sha256: str) -> str:
-        """Keep a source picture under `folder`/inputs; its path relative to the folder. Copied once.
+        """Keep a source image under `folder`/inputs; its path relative to the folder. Copied once.
 
         Raises RecordError where the file is gone or no longer has this SHA-256.
         """
@@ -156,11 +156,11 @@ class ImageStore:
         return await run_sync(remove_parts, self._folder)
 
     async def free_bytes(self) -> int:
-        """Space left for pictures on the folder's device."""
+        """Space left for images on the folder's device."""
         return await run_sync(free_bytes, self._folder)
 
     def _save(self, data: bytes, stem: str, key: str, ordinal: int) -> SavedImage:
-        facts = verify_picture(data, most_pixels=self._most_pixels)
+        facts = verify_image(data, most_pixels=self._most_pixels)
         ending = f"_{ordinal + 1}.{facts.format}" if ordinal else f".{facts.format}"
         path = self._claim(f"{IMAGES_FOLDER}/{stem}", ending, key)
         with replacing(self._folder / path, self._checkpoint) as file:
@@ -193,7 +193,7 @@ class ImageStore:
 
 
 def _owner_on_record(folder: Path, path: str) -> str | None:
-    """The key whose picture this file is; None where it is nobody's, as after a crash between file and journal."""
+    """The key whose image this file is; None where it is nobody's, as after a crash between file and journal."""
     if not (folder / JOURNAL_FILE).exists():
         return None
     with reading(folder) as db:

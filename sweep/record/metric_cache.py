@@ -20,12 +20,12 @@ _CHUNK = 1000  # values a transaction: the run's own writer waits for no more
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricKey:
-    """What decides a value: the pictures by SHA-256, the metric and its version, the size it was worked out at."""
+    """What decides a value: the images by SHA-256, the metric and its version, the size it was worked out at."""
 
     image: str
     metric: str
     version: str
-    reference: str = ""  # "" where the metric looks at one picture alone
+    reference: str = ""  # "" where the metric looks at one image alone
     working_size: int = 0  # pixels of the longer side; 0 is full size
 
 
@@ -57,7 +57,7 @@ class MetricCache:
             self._db.close()
 
     def get_many(self, keys: Iterable[MetricKey]) -> dict[MetricKey, float | None]:
-        """The values that are known; None is a value, too: the metric is not defined for that picture."""
+        """The values that are known; None is a value, too: the metric is not defined for that image."""
         found: dict[MetricKey, float | None] = {}
         with self._using():
             for key in keys:

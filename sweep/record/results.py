@@ -59,7 +59,7 @@ class RecordedResults:
 
     @property
     def sources(self) -> Mapping[str, Path]:
-        """By key: the picture a variation started from, as it was copied into the folder. Text-to-image has none."""
+        """By key: the image a variation started from, as it was copied into the folder. Text-to-image has none."""
         with reading(self.folder) as db:
             kept = _inputs(db, self.folder)
             rows = db.execute("SELECT DISTINCT key, source FROM points WHERE source IS NOT NULL")

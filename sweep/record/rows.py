@@ -127,7 +127,7 @@ def result_rows(db: sqlite3.Connection, table: TableColumns, where: Where | None
 
 
 def _stored_rows(db: sqlite3.Connection, table: TableColumns) -> Iterator[tuple[TableRow, str | None, str | None]]:
-    """Rows without metrics, each with the hashes of its picture and of the picture it started from."""
+    """Rows without metrics, each with the hashes of its image and of the image it started from."""
     cells = _Cells(table)
     for definition in table.definitions:
         for stored in db.execute(_SELECT, (definition,)):
@@ -157,7 +157,7 @@ class _Cells:
         if not (whole and image_whole):
             raise BrokenSealError(f"the row of point {index} is not as it was written")
         if state == "completed" and path is None:
-            raise BrokenSealError(f"point {index} is completed without a picture")
+            raise BrokenSealError(f"point {index} is completed without an image")
         values = json.loads(str(axis_values))
         error = None if kind is None else f"{kind}: {message}"
         seconds = (finished - started) / 1e6 if isinstance(finished, int) and isinstance(started, int) else None
@@ -172,7 +172,7 @@ class _Cells:
 def _with_metrics(
     db: sqlite3.Connection, table: TableColumns, chunk: Sequence[tuple[TableRow, str | None, str | None]]
 ) -> Iterator[TableRow]:
-    """Of several values of a metric: against the picture it started from, else the one measured last."""
+    """Of several values of a metric: against the image it started from, else the one measured last."""
     found: dict[tuple[str, str], dict[str, float | None]] = {}
     images = tuple({image for _, image, _ in chunk if image is not None})
     slots = ", ".join("?" * len(images))

@@ -79,7 +79,7 @@ class Past:
     completed: int = 0  # points, former ones too
     seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     seconds: Sequence[float] = ()  # of the latest renderings
-    sizes: Sequence[tuple[int, int]] = ()  # (pixels, bytes) of the latest pictures
+    sizes: Sequence[tuple[int, int]] = ()  # (pixels, bytes) of the latest images
 
     @cached_property
     def keys(self) -> KnownKeys:
@@ -91,7 +91,7 @@ class Past:
 
     @property
     def pixels(self) -> int:
-        """Pixels of the latest picture; 0 where there is none."""
+        """Pixels of the latest image; 0 where there is none."""
         return self.sizes[0][0] if self.sizes else 0
 
     def seeds_for(self, axis: str, count: int) -> tuple[int, ...]:
@@ -173,7 +173,7 @@ def marginals(
 ) -> dict[str, list[Marginal]]:
     """By axis, one for each of its values, in the order in which the values first appear.
 
-    `rows` are those of the results table, `metrics` some of its columns; of a variation with several pictures the
+    `rows` are those of the results table, `metrics` some of its columns; of a variation with several images the
     first row counts.
     """
     found: dict[str, dict[Any, Marginal]] = {axis: {} for axis in axes}

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from sweep.errors import CorruptRecordError, TransientError
 from sweep.record.files import PART
-from sweep.record.image_check import verify_picture
+from sweep.record.image_check import verify_image
 from sweep.record.images import IMAGES_FOLDER
 from sweep.record.lock import FolderLock
 from sweep.record.sqlite.journal import SqliteJournal
@@ -18,12 +18,12 @@ from sweep.record.sqlite.schema import JOURNAL_FILE, integrity_faults, reading, 
 
 Fault: TypeAlias = Literal["missing", "truncated", "changed", "damaged", "orphan", "leftover", "journal"]
 REPAIRABLE: frozenset[Fault] = frozenset({"missing", "truncated", "changed", "damaged"})
-"""Faults of a variation's pictures: rendering it again mends them."""
+"""Faults of a variation's images: rendering it again mends them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that is wrong. `path` is relative to the folder; `key` names the variation whose picture it is."""
+    """One thing that is wrong. `path` is relative to the folder; `key` names the variation whose image it is."""
 
     fault: Fault
     path: str
@@ -54,7 +54,7 @@ def _findings(folder: Path) -> Iterator[Finding]:
             yield from _check_image(folder, key, path, size, sha256)
         for path, sha256 in db.execute("SELECT path, sha256 FROM inputs ORDER BY path"):
             if not (folder / path).is_file() or _hash(folder / path) != sha256:
-                message = f"{path}, a source picture, is missing or changed; the next run copies it again."
+                message = f"{path}, a source image, is missing or changed; the next run copies it again."
                 yield Finding(fault="changed", path=path, message=message)
     yield from _unknown_files(folder, known)
 
@@ -73,7 +73,7 @@ def _check_image(folder: Path, key: str, path: str, size: int, sha256: str) -> I
         return
     why = _undecodable(file)
     if why is None:
-        message = f"{path} is a picture, but not the one that was rendered: its hash differs."
+        message = f"{path} is an image, but not the one that was rendered: its hash differs."
         yield Finding(fault="changed", path=path, key=key, message=message)
     elif found < size:
         message = f"{path} is truncated: {found} of {size} bytes."
@@ -97,9 +97,9 @@ def _unknown_files(folder: Path, known: set[str]) -> Iterator[Finding]:
 
 def _undecodable(file: Path) -> str | None:
     try:
-        verify_picture(file.read_bytes())
+        verify_image(file.read_bytes())
     except TransientError as error:
-        return str(error).replace("The picture received ", "The picture ")
+        return str(error).replace("The image received ", "The image ")
     return None
 
 

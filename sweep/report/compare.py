@@ -16,17 +16,17 @@ from ruamel.yaml.error import YAMLError
 
 from sweep.errors import UsageError
 from sweep.report.contact_sheet import draw_label
-from sweep.report.data import AxisColumn, JsonObject, Material, Shown, payload, pictures_data, plain_json, read_material
-from sweep.report.report import EMBED_UP_TO, REPORT_FILES, picture_files, way, write_page
+from sweep.report.data import AxisColumn, JsonObject, Material, Shown, images_data, payload, plain_json, read_material
+from sweep.report.report import EMBED_UP_TO, REPORT_FILES, image_files, way, write_page
 from sweep.report.text import page_facts
 from sweep.report.thumbnails import FOLDER, Thumbnails
 
 if TYPE_CHECKING:
-    from sweep.study.metrics.planes import Picture
+    from sweep.study.metrics.planes import DecodedImage
 
 
 MEASURED: Final = ("ssim", "structure_coarse", "delta_e")
-"""Metrics of the study's panel that say how far a picture of one run is from its pair in the other."""
+"""Metrics of the study's panel that say how far an image of one run is from its pair in the other."""
 BETWEEN: Final = "between_"
 CHANGE: Final = "change_"
 
@@ -72,8 +72,8 @@ def _by_point(material: Material, axes: Sequence[AxisColumn]) -> dict[Hashable, 
 
 
 def measured(a: Material, b: Material, pairs: Pairs) -> pd.DataFrame:
-    """One row a pair: `same` where the files are equal byte for byte, and the metrics between the two pictures (of b,
-    with a's as the reference); missing where either has no picture that can be read.
+    """One row a pair: `same` where the files are equal byte for byte, and the metrics between the two images (of b,
+    with a's as the reference); missing where either has no image that can be read.
     """
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="compare") as pool:
         rows = list(pool.map(lambda at: _between(a, b, *at), pairs.both))
@@ -98,24 +98,24 @@ def _text(material: Material, row: int, name: str) -> str | None:
 
 
 def distances(a: Path, b: Path) -> tuple[float | None, ...]:
-    """The metrics of `MEASURED` for the picture `b` with `a` as its reference; None where one cannot be read."""
-    from sweep.study.metrics.planes import ImagePair, UnreadablePictureError, decode, reduced, working_shape
+    """The metrics of `MEASURED` for the image `b` with `a` as its reference; None where one cannot be read."""
+    from sweep.study.metrics.planes import ImagePair, UnreadableImageError, decode, reduced, working_shape
     from sweep.study.metrics.registry import resolve
 
     metrics = resolve(MEASURED)
     try:
         first, second = decode(a), decode(b)
-    except UnreadablePictureError:
+    except UnreadableImageError:
         return tuple(None for _ in metrics)
-    by_size: dict[int, tuple[Picture, Picture]] = {}
+    by_size: dict[int, tuple[DecodedImage, DecodedImage]] = {}
     found: list[float | None] = []
     for metric in metrics:
         size = metric.working_size
         if size not in by_size:
             shape = working_shape(first.width, first.height, size)
             by_size[size] = reduced(first, shape), reduced(second, shape)
-        reference, picture = by_size[size]
-        found.append(float(metric.measure(ImagePair(picture=picture, reference=reference))))
+        reference, image = by_size[size]
+        found.append(float(metric.measure(ImagePair(image=image, reference=reference))))
     return tuple(found)
 
 
@@ -191,14 +191,14 @@ _MOVED_ABOVE: Final = 1.0  # ΔE (OKLab × 100): above, the same for colour and 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """Two runs, A (before) and B (after). `table` has a row a paired point: the common axes, `same`, the metrics
-    between the pictures (`between_…`) and how the metrics of both runs changed (`change_…`, B minus A).
+    between the images (`between_…`) and how the metrics of both runs changed (`change_…`, B minus A).
     """
 
     table: pd.DataFrame
     same: int  # pairs whose files are equal byte for byte
     alike: int  # others that the eye cannot tell apart (SSIM 0.995 and above, ΔE up to 1)
     moved: int
-    unmeasured: int  # pairs in which a picture is missing
+    unmeasured: int  # pairs in which an image is missing
     only_a: int
     only_b: int
     words: tuple[str, ...]
@@ -288,7 +288,7 @@ def _words(found: Comparison, material: Material, pairs: Pairs, titles: tuple[st
     if found.alike:
         parts.insert(1, f"{found.alike} look the same")
     if found.unmeasured:
-        parts.append(f"{found.unmeasured} lack a picture in one run")
+        parts.append(f"{found.unmeasured} lack an image in one run")
     words = [f"Of {len(pairs.both)} points in both runs, {', '.join(parts)}."]
     if found.moved:
         worst = int(np.nanargmin(found.table[f"{BETWEEN}ssim"].to_numpy(dtype="float64")))
@@ -328,14 +328,14 @@ def _page_data(
     titles: tuple[str, str],
     embed_up_to: int,
 ) -> tuple[JsonObject, dict[str, str]]:
-    """The payload with the pictures of both runs, and the thumbnails that go into the page."""
-    after_pictures, sources = picture_files(material)
-    before_pictures, _ = picture_files(replace(before, frame=others, sources={}))
-    embedded = len(after_pictures) + len(before_pictures) <= embed_up_to
+    """The payload with the images of both runs, and the thumbnails that go into the page."""
+    after_images, sources = image_files(material)
+    before_images, _ = image_files(replace(before, frame=others, sources={}))
+    embedded = len(after_images) + len(before_images) <= embed_up_to
     beside = None if embedded else target.parent / REPORT_FILES
     thumbs = [Thumbnails(material.folder, beside), Thumbnails(before.folder, beside)]
-    wanted = {**after_pictures, **{identity: material.folder / name for name, identity in sources.items()}}
-    made = [thumbs[0].make(wanted), thumbs[1].make(before_pictures)]
+    wanted = {**after_images, **{identity: material.folder / name for name, identity in sources.items()}}
+    made = [thumbs[0].make(wanted), thumbs[1].make(before_images)]
     shown = Shown(
         prefix=way(target.parent, material.folder),
         thumbs=frozenset(made[0] | made[1]),
@@ -345,7 +345,7 @@ def _page_data(
     )
     data = payload(material, shown)
     data["name"] = data["id"] = f"{titles[0]} → {titles[1]}"
-    data["others"] = pictures_data(others, replace(shown, prefix=way(target.parent, before.folder)))
+    data["others"] = images_data(others, replace(shown, prefix=way(target.parent, before.folder)))
     data["runs"] = {"shown": titles[1], "other": titles[0]}
     data["columns"] = _columns(data["columns"])
     inside = {**thumbs[1].embedded(made[1]), **thumbs[0].embedded(made[0])} if embedded else {}

@@ -189,7 +189,7 @@ def _label_lines(frame: _Frame, label: str) -> list[str]:
 
 
 def aspect(material: Material, rows: Sequence[int]) -> float:
-    """Height by width of the first picture among `rows`, 1 where none is known."""
+    """Height by width of the first image among `rows`, 1 where none is known."""
     for row in rows:
         width, height = (plain_json(material.frame[name].iloc[row]) for name in ("width", "height"))
         if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
@@ -226,7 +226,7 @@ def _draw(
             middle = top + (high - len(lines) * line_height(frame.letters)) / 2
             write_lines(draw, lines, (_PAD, middle), frame.letters)
         for column, x in enumerate(xs):
-            cell = cell_picture(material, cells.get((y, x)), frame.cell)
+            cell = cell_image(material, cells.get((y, x)), frame.cell)
             sheet.paste(cell, (frame.left + column * (wide + _GAP), top))
     return sheet
 
@@ -257,19 +257,19 @@ def _head(
             draw.text(place, line, font=font(frame.letters), fill=INK)
 
 
-def cell_picture(material: Material, row: int | None, size: tuple[int, int]) -> Image.Image:
-    """A row's picture fitted into `size`; a cell that says why where there is none."""
+def cell_image(material: Material, row: int | None, size: tuple[int, int]) -> Image.Image:
+    """A row's image fitted into `size`; a cell that says why where there is none."""
     if row is None:
         return empty_cell(size, "–", failed=False)
     record = material.frame.iloc[row]
     status, error, path = (plain_json(record[name]) for name in ("status", "error", "image_path"))
     if not isinstance(path, str):
         return empty_cell(size, f"{status}: {error}" if error else str(status), failed=status == "failed")
-    picture = shrunk(material.folder / path, max(size))
-    if picture is None:
-        return empty_cell(size, "picture missing or unreadable", failed=True)
-    picture = ImageOps.contain(picture, size, Image.Resampling.LANCZOS)
+    image = shrunk(material.folder / path, max(size))
+    if image is None:
+        return empty_cell(size, "image missing or unreadable", failed=True)
+    image = ImageOps.contain(image, size, Image.Resampling.LANCZOS)
     cell = Image.new("RGB", size, PAPER)
-    place = ((size[0] - picture.width) // 2, (size[1] - picture.height) // 2)
-    cell.paste(picture, place, picture if picture.mode == "RGBA" else None)
+    place = ((size[0] - image.width) // 2, (size[1] - image.height) // 2)
+    cell.paste(image, place, image if image.mode == "RGBA" else None)
     return cell

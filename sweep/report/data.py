@@ -48,7 +48,7 @@ class OpenResults(Protocol):
 
     @property
     def sources(self) -> Mapping[str, Path]:
-        """By key: the picture a variation started from."""
+        """By key: the image a variation started from."""
         ...
 
     def counts(self) -> Counts:
@@ -90,7 +90,7 @@ class Material:
 
     @property
     def sandbox(self) -> bool:
-        """Whether any picture was painted by the sandbox instead of diffused by a model."""
+        """Whether any image was painted by the sandbox instead of diffused by a model."""
         names = [self.frame[column].dropna().unique() for column in ("server", "model") if column in self.frame]
         named = any(str(name).startswith("sandbox") for column in names for name in column)
         return named or any(_is_sandbox(server) for run in self.runs for server in run.facts.servers)
@@ -198,7 +198,7 @@ _INFO = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """Where the page finds pictures. `prefix`: from the page to the results folder, None where it does not know;
+    """Where the page finds images. `prefix`: from the page to the results folder, None where it does not know;
     `thumbs` the ids that have a thumbnail; `embedded` or files under `thumb_prefix`.
     """
 
@@ -213,8 +213,8 @@ def payload(material: Material, shown: Shown, study: Mapping[str, Any] | None = 
     """Everything the page shows, as JSON values without NaN (its shape: web/src/payload.ts)."""
     frame = material.frame
     axes = [axis_data(axis, frame) for axis in material.axes]
-    if (picture := _picture_axis(frame)) is not None:
-        axes.append(picture)
+    if (image := _image_axis(frame)) is not None:
+        axes.append(image)
     facts = {fact["name"]: fact for fact in (study["metrics"] if study else _known_metrics(tuple(material.metrics)))}
     digits = 6 if len(frame) <= _EXACT_ROWS else 4
     return {
@@ -231,7 +231,7 @@ def payload(material: Material, shown: Shown, study: Mapping[str, Any] | None = 
         "key": packed(_texts(frame, "key", _KEY_DIGITS)),
         "status": packed(_texts(frame, "status")),
         "error": packed(_texts(frame, "error")),
-        "pictures": pictures_data(frame, shown),
+        "images": images_data(frame, shown),
         "others": None,
         "sources": _sources(material, shown),
         "thumbs": {"mode": "embedded" if shown.embedded else "files", "prefix": shown.thumb_prefix},
@@ -258,13 +258,13 @@ def axis_data(axis: AxisColumn, frame: pd.DataFrame) -> JsonObject:
     return {"name": axis.name, "kind": axis.kind, "levels": [_safe(level) for level in levels], "at": at.tolist()}
 
 
-def _picture_axis(frame: pd.DataFrame) -> JsonObject | None:
-    """An axis of its own where one point gave several pictures."""
+def _image_axis(frame: pd.DataFrame) -> JsonObject | None:
+    """An axis of its own where one point gave several images."""
     if "key" not in frame or "index" not in frame or not frame.duplicated(["index", "key"]).any():
         return None
     number = frame.groupby(["index", "key"], sort=False).cumcount()
     return {
-        "name": "picture",
+        "name": "image",
         "kind": "integer",
         "levels": list(range(1, int(number.max()) + 2)),
         "at": number.tolist(),
@@ -374,8 +374,8 @@ def _info_columns(material: Material) -> Iterable[JsonObject]:
         }
 
 
-def pictures_data(frame: pd.DataFrame, shown: Shown) -> JsonObject:
-    """Each row's picture: its path in the folder, its thumbnail (None where there is none), its size in px."""
+def images_data(frame: pd.DataFrame, shown: Shown) -> JsonObject:
+    """Each row's image: its path in the folder, its thumbnail (None where there is none), its size in px."""
     width, height = _size_columns(frame)
     thumbs = [
         identity if text is not None and (identity := thumb_id(str(text))) in shown.thumbs else None
@@ -397,7 +397,7 @@ def _size_columns(frame: pd.DataFrame) -> tuple[str, str]:
 
 
 def source_name(material: Material, key: str) -> str | None:
-    """The path in the results folder of the picture a variation started from."""
+    """The path in the results folder of the image a variation started from."""
     source = material.sources.get(key)
     if source is None:
         return None
@@ -421,18 +421,18 @@ def rows_of(material: Material, shown: Shown) -> list[JsonObject]:
     """The same table row by row, with plain values: what a live page is told (web/src/table.ts, LiveRow)."""
     data = payload(material, shown)
     columns = {column["name"]: unpacked(column["values"]) for column in data["columns"]}
-    pictures = {name: unpacked(data["pictures"][name]) for name in ("path", "thumb", "width", "height")}
+    images = {name: unpacked(data["images"][name]) for name in ("path", "thumb", "width", "height")}
     axes = {axis["name"]: [axis["levels"][at] for at in axis["at"]] for axis in data["axes"]}
-    number = axes.pop("picture", None) if not _has_axis(material, "picture") else None
+    number = axes.pop("image", None) if not _has_axis(material, "image") else None
     keys, status, error = (unpacked(data[name]) for name in ("key", "status", "error"))
     sources = data["sources"]
     return [
         {
             "key": keys[row],
-            "picture": 1 if number is None else number[row],
+            "image": 1 if number is None else number[row],
             "status": status[row],
             "error": error[row],
-            **{name: values[row] for name, values in pictures.items()},
+            **{name: values[row] for name, values in images.items()},
             "source": None if sources["at"][row] < 0 else sources["list"][sources["at"][row]],
             "axes": {name: values[row] for name, values in axes.items()},
             "columns": {name: values[row] for name, values in columns.items()},

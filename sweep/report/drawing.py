@@ -93,7 +93,7 @@ def write_lines(
 
 
 def empty_cell(size: tuple[int, int], reason: str, *, failed: bool) -> Image.Image:
-    """A cell without a picture that says why."""
+    """A cell without an image that says why."""
     cell = Image.new("RGB", size, PALE_RED if failed else HOLE)
     letters = max(10, min(16, size[0] // 14))
     pad = letters // 2 + 3
@@ -147,17 +147,17 @@ MOVING: Final = _Formats(
 )
 
 
-def save_still(picture: Image.Image, path: Path) -> Path:
-    """Writes a picture. Raises UsageError for an unknown ending, OSError where it cannot be written."""
+def save_still(image: Image.Image, path: Path) -> Path:
+    """Writes an image. Raises UsageError for an unknown ending, OSError where it cannot be written."""
     known = FORMATS.of(path)
-    _whole(path, lambda file: picture.save(file, known.name, **known.options))
+    _whole(path, lambda file: image.save(file, known.name, **known.options))
     return path
 
 
-def save_moving(pictures: Sequence[Image.Image], path: Path, milliseconds: int) -> Path:
-    """Writes an animation that goes round for ever, `milliseconds` a picture. Raises as `save_still`."""
+def save_moving(images: Sequence[Image.Image], path: Path, milliseconds: int) -> Path:
+    """Writes an animation that goes round for ever, `milliseconds` an image. Raises as `save_still`."""
     known = MOVING.of(path)
-    first, *rest = pictures
+    first, *rest = images
     options = {**known.options, "save_all": True, "append_images": rest, "duration": milliseconds, "loop": 0}
     _whole(path, lambda file: first.save(file, known.name, **options))
     return path

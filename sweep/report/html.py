@@ -35,7 +35,7 @@ def _template() -> Template:
 
 
 def policy(*, connect: str = "'none'", images: str = "'self' data: blob: file:") -> str:
-    """The content security policy: our scripts and our stylesheet by their hashes, pictures, and nothing else."""
+    """The content security policy: our scripts and our stylesheet by their hashes, images, and nothing else."""
     return "; ".join(
         (
             "default-src 'none'",
@@ -81,7 +81,7 @@ def written(data: JsonObject) -> tuple[str, bool]:
 
 
 def write(target: IO[str], parts: Iterable[str]) -> None:
-    """Writes a page part by part: with embedded pictures it is too large to hold twice."""
+    """Writes a page part by part: with embedded images it is too large to hold twice."""
     for part in parts:
         target.write(part)
 

@@ -21,7 +21,7 @@ from anyio.to_thread import run_sync
 
 from sweep.report import html as page
 from sweep.report.data import JsonObject, LevelJson, Material, Shown, payload, plain_json, read_material, rows_of
-from sweep.report.report import picture_files
+from sweep.report.report import image_files
 from sweep.report.text import page_facts
 from sweep.report.thumbnails import FOLDER, Thumbnails, thumb_id
 
@@ -36,19 +36,19 @@ class Snapshot:
     material: Material
     shown: Shown
     rows: Mapping[str, JsonObject]
-    pictures: Mapping[str, Path]  # by thumbnail id, sources too
+    images: Mapping[str, Path]  # by thumbnail id, sources too
     files: frozenset[str]  # paths in the folder that may be served
 
 
 def read_snapshot(folder: Path) -> Snapshot:
     """Reads `folder` for a live page. Blocking."""
     material = read_material(folder)
-    pictures, sources = picture_files(material)
-    pictures = {**pictures, **{identity: material.folder / name for name, identity in sources.items()}}
-    shown = Shown(prefix="", thumbs=frozenset(pictures), embedded=False, thumb_prefix=f"{FOLDER}/", source_ids=sources)
-    rows = {f"{row['key']}.{row['picture']}": row for row in rows_of(material, shown)}
+    images, sources = image_files(material)
+    images = {**images, **{identity: material.folder / name for name, identity in sources.items()}}
+    shown = Shown(prefix="", thumbs=frozenset(images), embedded=False, thumb_prefix=f"{FOLDER}/", source_ids=sources)
+    rows = {f"{row['key']}.{row['image']}": row for row in rows_of(material, shown)}
     known = {row["path"] for row in rows.values() if row["path"] is not None}
-    return Snapshot(material, shown, rows, pictures, frozenset({*known, *sources}))
+    return Snapshot(material, shown, rows, images, frozenset({*known, *sources}))
 
 
 class Feed:
@@ -146,8 +146,8 @@ def progress_of(material: Material) -> JsonObject:
 
 
 def known_thumb(snapshot: Snapshot | None, identity: str) -> Path | None:
-    """The picture that a thumbnail id stands for, None where no row has it."""
-    return None if snapshot is None else snapshot.pictures.get(thumb_id(identity))
+    """The image that a thumbnail id stands for, None where no row has it."""
+    return None if snapshot is None else snapshot.images.get(thumb_id(identity))
 
 
 HOST: Final = "127.0.0.1"
@@ -190,7 +190,7 @@ async def view_server(
     folder: Path, *, port: int = 0, levels: Mapping[str, Sequence[LevelJson]] | None = None
 ) -> AsyncIterator[LiveView]:
     """A live page for as long as the block lasts. `levels` by axis, where the definition is at hand: cells that wait
-    for their picture are then shown from the start.
+    for their image are then shown from the start.
     """
     feed = Feed(Path(folder), levels)
     await feed.refresh()
@@ -261,10 +261,10 @@ class _Server:
 
     async def _thumb(self, request: web.Request) -> web.StreamResponse:
         identity = request.match_info["name"]
-        picture = known_thumb(self._feed.snapshot, identity)
-        if picture is None:
+        image = known_thumb(self._feed.snapshot, identity)
+        if image is None:
             raise web.HTTPNotFound
-        made = await run_sync(self._thumbs.one, identity, picture, limiter=self._making)
+        made = await run_sync(self._thumbs.one, identity, image, limiter=self._making)
         if made is None:
             raise web.HTTPNotFound
         return web.FileResponse(made, headers={"Content-Type": "image/webp"})

@@ -70,16 +70,16 @@ def write_report(
 ) -> Path:
     """Writes the report of the results in `folder` to `out` (by default `report.html` in it) and returns its path.
 
-    Up to `embed_up_to` pictures their thumbnails are in the page; above, they are files beside it: `thumbs/` of the
+    Up to `embed_up_to` images their thumbnails are in the page; above, they are files beside it: `thumbs/` of the
     results folder, or `report-files/` where the page lies elsewhere. `study` is what `Study.to_json()` gives: its
     words stand on top. A folder without results, with broken ones or with failures only gives a page that says so.
 
-    Blocking, for up to 20 ms a picture the first time; from an event loop use a thread. Raises OSError where the
+    Blocking, for up to 20 ms an image the first time; from an event loop use a thread. Raises OSError where the
     page cannot be written.
     """
     material = with_study_columns(read_material(Path(folder)), study)
     target = Path(folder) / "report.html" if out is None else Path(out)
-    shown, thumbs = show_pictures(material, target, embed_up_to)
+    shown, thumbs = show_images(material, target, embed_up_to)
     data = payload(material, shown, study)
     embedded = thumbs.embedded(sorted_thumbs(material, shown)) if shown.embedded else {}
     return write_page(target, data, page_facts(material, study), embedded)
@@ -100,14 +100,14 @@ def with_study_columns(material: Material, study: Mapping[str, Any] | None) -> M
     return replace(material, frame=pd.concat([frame, columns], axis=1))
 
 
-def show_pictures(material: Material, target: Path, embed_up_to: int) -> tuple[Shown, Thumbnails]:
-    """Makes the thumbnails and says where a page at `target` finds them and the pictures."""
-    pictures, sources = picture_files(material)
-    embedded = len(pictures) <= embed_up_to
+def show_images(material: Material, target: Path, embed_up_to: int) -> tuple[Shown, Thumbnails]:
+    """Makes the thumbnails and says where a page at `target` finds them and the images."""
+    images, sources = image_files(material)
+    embedded = len(images) <= embed_up_to
     inside = target.resolve().parent == material.folder.resolve()
     place = None if inside or embedded else target.parent / REPORT_FILES
     thumbs = Thumbnails(material.folder, place)
-    wanted = {**pictures, **{identity: material.folder / name for name, identity in sources.items()}}
+    wanted = {**images, **{identity: material.folder / name for name, identity in sources.items()}}
     made = thumbs.make(wanted)
     shown = Shown(
         prefix=way(target.parent, material.folder),
@@ -119,20 +119,20 @@ def show_pictures(material: Material, target: Path, embed_up_to: int) -> tuple[S
     return shown, thumbs
 
 
-def picture_files(material: Material) -> tuple[dict[str, Path], dict[str, str]]:
-    """Thumbnail id → file of every picture, in order; and the id of every source by its path in the folder."""
+def image_files(material: Material) -> tuple[dict[str, Path], dict[str, str]]:
+    """Thumbnail id → file of every image, in order; and the id of every source by its path in the folder."""
     frame = material.frame
-    pictures: dict[str, Path] = {}
+    images: dict[str, Path] = {}
     if "sha256" in frame:
         whole = frame[frame["sha256"].notna() & frame["image_path"].notna()]
         for sha, path in zip(whole["sha256"], whole["image_path"], strict=True):
-            pictures.setdefault(thumb_id(sha), material.folder / path)
+            images.setdefault(thumb_id(sha), material.folder / path)
     sources: dict[str, str] = {}
     for key in frame.get("key", ()):
         name = source_name(material, key)
         if name is not None and name not in sources and (material.folder / name).is_file():
             sources[name] = thumb_id(_file_hash(material.folder / name))
-    return pictures, sources
+    return images, sources
 
 
 def _file_hash(path: Path) -> str:
@@ -157,8 +157,8 @@ def way(start: Path, folder: Path) -> str | None:
 
 def sorted_thumbs(material: Material, shown: Shown) -> list[str]:
     """The ids to embed: sources, then what the page shows first, then the rest; what is seen first arrives first."""
-    pictures, sources = picture_files(material)
-    wanted = dict.fromkeys([*sources.values(), *first_seen(material), *pictures])
+    images, sources = image_files(material)
+    wanted = dict.fromkeys([*sources.values(), *first_seen(material), *images])
     return [identity for identity in wanted if identity in shown.thumbs]
 
 
@@ -190,7 +190,7 @@ def report(
 ) -> Path:
     """Write the page of a results folder to `out` (by default `report.html` in it) and return its path.
 
-    `study` is what stands on top; without one it is made here, pictures not measured yet being measured by `workers`
+    `study` is what stands on top; without one it is made here, images not measured yet being measured by `workers`
     processes (by default one a core) and counted to `progress(done, total)`. A folder without results, with broken
     ones or with failures only gives a page that says so.
 

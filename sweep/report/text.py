@@ -1,4 +1,4 @@
-"""What the page says in words around the pictures: counts, findings, design, servers, failures, commands."""
+"""What the page says in words around the images: counts, findings, design, servers, failures, commands."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def page_facts(material: Material, study: Mapping[str, Any] | None = None) -> di
 
 
 def counts_line(material: Material) -> str:
-    """For example: 131 of 132 points; and how many pictures, where a point has several."""
+    """For example: 131 of 132 points; and how many images, where a point has several."""
     done = _status_count(material.frame, "completed")
     points = material.counts.points
     if points == 0:
-        return "no points" if done == 0 else f"{done:,} pictures"
+        return "no points" if done == 0 else f"{done:,} images"
     line = f"{material.counts.completed or done:,} of {points:,} {'point' if points == 1 else 'points'}"
-    return line if done <= max(material.counts.completed, 1) else f"{line}, {done:,} pictures"
+    return line if done <= max(material.counts.completed, 1) else f"{line}, {done:,} images"
 
 
 def _status_count(frame: pd.DataFrame, status: str) -> int:
@@ -80,7 +80,7 @@ def problem_of(material: Material) -> str:
     if material.frame.empty:
         return "Nothing has been rendered in this folder yet."
     if _status_count(material.frame, "completed") == 0:
-        return "No point of this sweep gave a picture. The reasons stand in the cells and at the end of the page."
+        return "No point of this sweep gave an image. The reasons stand in the cells and at the end of the page."
     return ""
 
 
@@ -115,7 +115,7 @@ def _study_design(study: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     design = (study or {}).get("design")
     if not design:
         return []
-    against = {"source": "the source picture", "baseline": "a baseline cell", "none": "nothing"}
+    against = {"source": "the source image", "baseline": "a baseline cell", "none": "nothing"}
     missing = f"no: {design['missing']} of {design['cells']} cells are missing"
     rows = [("balanced", "yes" if design["balanced"] else missing), ("compared with", against[design["reference"]])]
     shared = "the same" if design["seeds_shared"] else "not the same"
@@ -167,17 +167,17 @@ def _facts(material: Material) -> list[tuple[str, str]]:
     if "render_seconds" in frame and frame["render_seconds"].notna().any():
         seconds = frame["render_seconds"].dropna()
         facts.append(
-            ("rendering", f"{_text(float(seconds.median()))} s a picture (median), {_span(seconds.sum())} in all")
+            ("rendering", f"{_text(float(seconds.median()))} s an image (median), {_span(seconds.sum())} in all")
         )
     if material.runs:
         facts.append(("definition", material.runs[-1].facts.fingerprint))
-    facts.append(("pictures", _digest(frame)))
+    facts.append(("images", _digest(frame)))
     facts.append(("made with", f"sweep {_version()}, Python {platform.python_version()}"))
     return [(label, text) for label, text in facts if text]
 
 
 def _digest(frame: pd.DataFrame) -> str:
-    """One hash over all keys and pictures: equal where two folders hold the same pictures of the same points."""
+    """One hash over all keys and images: equal where two folders hold the same images of the same points."""
     if "sha256" not in frame or frame["sha256"].notna().sum() == 0:
         return ""
     whole = frame[frame["sha256"].notna()]
@@ -197,7 +197,7 @@ def _version() -> str:
 
 
 def failures_of(material: Material) -> Sequence[Failures]:
-    """Why points have no picture, the commonest reason first."""
+    """Why points have no image, the commonest reason first."""
     frame = material.frame
     if "status" not in frame or "error" not in frame:
         return ()

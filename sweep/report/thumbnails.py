@@ -1,4 +1,4 @@
-"""Thumbnails: 256 px WebP, kept in the results folder by the picture's hash, made on all cores."""
+"""Thumbnails: 256 px WebP, kept in the results folder by the image's hash, made on all cores."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ FOLDER = "thumbs"
 SIZE = 256  # px of the longest side
 _QUALITY = 75
 _MOST_PIXELS = 120_000_000
-_BAD_PICTURE = (
+_BAD_IMAGE = (
     *(OSError, ValueError, SyntaxError, MemoryError),
     *(Image.DecompressionBombError, Image.DecompressionBombWarning),
 )
-"""What Pillow raises for files that are no picture, or not a whole one."""
+"""What Pillow raises for files that are no image, or not a whole one."""
 
 
 def thumb_id(sha256: str) -> str:
-    """The name of a picture's thumbnail: the first 16 digits of its hash."""
+    """The name of an image's thumbnail: the first 16 digits of its hash."""
     return sha256[:16]
 
 
@@ -38,21 +38,21 @@ class Thumbnails:
         """Where a thumbnail lies; it need not exist."""
         return self.place / identity[:2] / f"{identity}.webp"
 
-    def make(self, pictures: Mapping[str, Path]) -> set[str]:
-        """Makes what is missing of `pictures` (thumbnail id → picture file); the ids that now have a thumbnail.
+    def make(self, images: Mapping[str, Path]) -> set[str]:
+        """Makes what is missing of `images` (thumbnail id → image file); the ids that now have a thumbnail.
 
-        A picture that is missing or cannot be read has none. Raises OSError where thumbnails cannot be written.
+        An image that is missing or cannot be read has none. Raises OSError where thumbnails cannot be written.
         """
-        wanted = [(identity, source) for identity, source in pictures.items() if not self.path(identity).is_file()]
+        wanted = [(identity, source) for identity, source in images.items() if not self.path(identity).is_file()]
         for head in {identity[:2] for identity, _ in wanted}:
             (self.place / head).mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="thumbs") as pool:
             made = dict(zip((name for name, _ in wanted), pool.map(self._one, wanted), strict=True))
-        return {identity for identity in pictures if made.get(identity, True)}
+        return {identity for identity in images if made.get(identity, True)}
 
-    def one(self, identity: str, picture: Path) -> Path | None:
-        """The thumbnail of one picture, made where it is missing; None where there is no such picture."""
-        return self.path(identity) if identity in self.make({identity: picture}) else None
+    def one(self, identity: str, image: Path) -> Path | None:
+        """The thumbnail of one image, made where it is missing; None where there is no such image."""
+        return self.path(identity) if identity in self.make({identity: image}) else None
 
     def embedded(self, identities: Iterable[str]) -> dict[str, str]:
         """Thumbnails as base64, for a page that holds them itself."""
@@ -77,12 +77,12 @@ class Thumbnails:
 
 
 def shrunk(source: Path, size: int) -> Image.Image | None:
-    """The picture in `source`, no longer side above `size` px, as RGB or RGBA; None where it cannot be read."""
+    """The image in `source`, no longer side above `size` px, as RGB or RGBA; None where it cannot be read."""
     try:
         with Image.open(source) as image:
             if image.width * image.height > _MOST_PIXELS:
                 return None
             image.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
             return image.convert("RGBA" if image.has_transparency_data else "RGB")
-    except _BAD_PICTURE:
+    except _BAD_IMAGE:
         return None

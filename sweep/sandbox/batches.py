@@ -56,7 +56,7 @@ def check_batch(adapter: TypeAdapter[_T], value: Any, *loc: str | int) -> _T:
 
 
 class ImageField(BaseModel):
-    """A picture by its name; the class's own name stands in refusals."""
+    """An image by its name; the class's own name stands in refusals."""
 
     image_name: str
 

@@ -1,4 +1,4 @@
-"""The nodes that make pictures: painted and encoded in a thread, stored with their texts, counted as renders."""
+"""The nodes that make images: painted and encoded in a thread, stored with their texts, counted as renders."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ DECODERS = frozenset({"l2i", "flux_vae_decode"})
 
 
 class Facts:
-    """Sizes and digests of pictures, for the nodes."""
+    """Sizes and digests of images, for the nodes."""
 
-    def __init__(self, pictures: ImageLibrary) -> None:
-        self._pictures = pictures
+    def __init__(self, images: ImageLibrary) -> None:
+        self._images = images
 
     def size(self, name: str) -> tuple[int, int]:
-        """Width and height in pixels. Raises NodeError where there is no such picture."""
+        """Width and height in pixels. Raises NodeError where there is no such image."""
         record = self._record(name)
         return record["width"], record["height"]
 
@@ -42,17 +42,17 @@ class Facts:
 
     def _record(self, name: str) -> dict[str, Any]:
         try:
-            return self._pictures.record(name)
+            return self._images.record(name)
         except UnknownImageError:
             raise NodeError("ImageRecordNotFoundException", "Image record not found") from None
 
 
 class Studio:
-    """Makes the pictures of one sandbox. `renders` counts decoded latents by key."""
+    """Makes the images of one sandbox. `renders` counts decoded latents by key."""
 
-    def __init__(self, pictures: ImageLibrary, threads: Executor, dice: FaultDice, *, plain: bool) -> None:
+    def __init__(self, images: ImageLibrary, threads: Executor, dice: FaultDice, *, plain: bool) -> None:
         self.renders: Counter[str] = Counter()
-        self._pictures = pictures
+        self._images = images
         self._threads = threads
         self._dice = dice
         self._plain = plain
@@ -69,8 +69,8 @@ class Studio:
         content = None
         if not (self._plain and rendered):
             run = asyncio.get_running_loop().run_in_executor
-            content = await run(self._threads, _make, node, desk, self._pictures)
-        record = await self._pictures.keep(
+            content = await run(self._threads, _make, node, desk, self._images)
+        record = await self._images.keep(
             content,
             rendered=rendered,
             is_intermediate=node["is_intermediate"],
@@ -88,12 +88,12 @@ class Studio:
         name = record["image_name"]
         if bad == "hostile-name":
             name = _HOSTILE[(self._dice.committed["bad_image"] - 1) % len(_HOSTILE)].format(name)
-            self._pictures.aliases[name] = record["image_name"]
+            self._images.aliases[name] = record["image_name"]
         size = {"width": record["width"], "height": record["height"]}
         return {"image": {"image_name": name}, **size, "type": "image_output"}
 
 
-_HOSTILE = (  # names a client must not make a path of; {} is the picture's own
+_HOSTILE = (  # names a client must not make a path of; {} is the image's own
     "../../../../tmp/{}",
     "/etc/{}",
     "C:\\Windows\\{}",
@@ -105,7 +105,7 @@ _HOSTILE = (  # names a client must not make a path of; {} is the picture's own
 
 
 def spoiled(content: bytes, bad: BadImage | None) -> tuple[bytes, str]:
-    """A picture's file and content type as served, bad in the way it is said to be."""
+    """An image's file and content type as served, bad in the way it is said to be."""
     if bad == "truncated":
         return content[: len(content) * 2 // 3], "image/png"
     if bad == "html":
@@ -115,23 +115,23 @@ def spoiled(content: bytes, bad: BadImage | None) -> tuple[bytes, str]:
     return content, "image/png"
 
 
-def _make(node: NodeFunction, desk: ImageAccess, pictures: ImageLibrary) -> bytes:
+def _make(node: NodeFunction, desk: ImageAccess, images: ImageLibrary) -> bytes:
     try:
         if node["type"] in DECODERS:
-            return png.encode(_pixels(desk.get(node["latents"]["latents_name"]), pictures))
-        return png.encode(_IMAGES[node["type"]](node, pictures))
+            return png.encode(_pixels(desk.get(node["latents"]["latents_name"]), images))
+        return png.encode(_IMAGES[node["type"]](node, images))
     except UnknownImageError:
         raise NodeError("ImageRecordNotFoundException", "Image record not found") from None
 
 
-def _pixels(latents: Latents, pictures: ImageLibrary) -> PixelArray:
+def _pixels(latents: Latents, images: ImageLibrary) -> PixelArray:
     size = (latents.width, latents.height)
     if latents.painting is None:
         if latents.image is None:
-            raise NodeError("ValueError", "These latents hold no picture.")
-        return _fitted(pictures.pixels(latents.image), size)
-    source = _pixels(latents.below, pictures) if latents.below else None
-    controls = [_fitted(pictures.pixels(name), size) for name in latents.controls]
+            raise NodeError("ValueError", "These latents hold no image.")
+        return _fitted(images.pixels(latents.image), size)
+    source = _pixels(latents.below, images) if latents.below else None
+    controls = [_fitted(images.pixels(name), size) for name in latents.controls]
     return paint(latents.painting, source, controls)
 
 
@@ -141,49 +141,49 @@ def _fitted(pixels: PixelArray, size: tuple[int, int]) -> PixelArray:
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
 
 
-def _input(node: NodeFunction, pictures: ImageLibrary) -> PixelArray:
-    return pictures.pixels(node["image"]["image_name"])
+def _input(node: NodeFunction, images: ImageLibrary) -> PixelArray:
+    return images.pixels(node["image"]["image_name"])
 
 
-def _blank(node: NodeFunction, _pictures: ImageLibrary) -> PixelArray:
+def _blank(node: NodeFunction, _images: ImageLibrary) -> PixelArray:
     color = node["color"]
     channels = [color["r"], color["g"], color["b"], color["a"]][: 4 if node["mode"] == "RGBA" else 3]
     return np.broadcast_to(np.array(channels, np.uint8), (node["height"], node["width"], len(channels))).copy()
 
 
-def _resize(node: NodeFunction, pictures: ImageLibrary) -> PixelArray:
-    return _fitted(_input(node, pictures), (node["width"], node["height"]))
+def _resize(node: NodeFunction, images: ImageLibrary) -> PixelArray:
+    return _fitted(_input(node, images), (node["width"], node["height"]))
 
 
-def _scaled(node: NodeFunction, pictures: ImageLibrary) -> PixelArray:
-    pixels = _input(node, pictures)
+def _scaled(node: NodeFunction, images: ImageLibrary) -> PixelArray:
+    pixels = _input(node, images)
     height, width = (max(1, int(side * node["scale_factor"])) for side in pixels.shape[:2])
     return _fitted(pixels, (width, height))
 
 
-def _cropped(node: NodeFunction, pictures: ImageLibrary) -> PixelArray:
+def _cropped(node: NodeFunction, images: ImageLibrary) -> PixelArray:
     x, y = node["x"], node["y"]
-    cut = Image.fromarray(_input(node, pictures)).crop((x, y, x + node["width"], y + node["height"]))
+    cut = Image.fromarray(_input(node, images)).crop((x, y, x + node["width"], y + node["height"]))
     return np.asarray(cut)
 
 
-def _blurred(node: NodeFunction, pictures: ImageLibrary) -> PixelArray:
+def _blurred(node: NodeFunction, images: ImageLibrary) -> PixelArray:
     kind = ImageFilter.GaussianBlur if node["blur_type"] == "gaussian" else ImageFilter.BoxBlur
-    return np.asarray(Image.fromarray(_input(node, pictures)).filter(kind(node["radius"])))
+    return np.asarray(Image.fromarray(_input(node, images)).filter(kind(node["radius"])))
 
 
-def _same(node: NodeFunction, pictures: ImageLibrary) -> PixelArray:
-    return _input(node, pictures)
+def _same(node: NodeFunction, images: ImageLibrary) -> PixelArray:
+    return _input(node, images)
 
 
-def _lerp(node: NodeFunction, pictures: ImageLibrary) -> PixelArray:
+def _lerp(node: NodeFunction, images: ImageLibrary) -> PixelArray:
     low, high = node["min"], node["max"]
-    lerped: PixelArray = (low + _input(node, pictures) / 255 * (high - low)).astype(np.uint8)
+    lerped: PixelArray = (low + _input(node, images) / 255 * (high - low)).astype(np.uint8)
     return lerped
 
 
-def _edges(node: NodeFunction, pictures: ImageLibrary) -> PixelArray:
-    grey = _input(node, pictures).mean(2)
+def _edges(node: NodeFunction, images: ImageLibrary) -> PixelArray:
+    grey = _input(node, images).mean(2)
     steep = np.hypot(*np.gradient(grey))
     return np.repeat(((steep > node.get("low_threshold", 100) / 8) * 255).astype(np.uint8)[..., None], 3, 2)
 
@@ -201,8 +201,8 @@ _IMAGES: dict[str, Callable[[NodeFunction, ImageLibrary], PixelArray]] = {
 }
 
 
-def plain_picture(side: int = 512) -> bytes:
-    """A square picture, of 512 pixels a side about 300 kB, for sandboxes that do not paint."""
+def plain_image(side: int = 512) -> bytes:
+    """A square image, of 512 pixels a side about 300 kB, for sandboxes that do not paint."""
     rng = np.random.default_rng(7)
     slope = np.linspace(40, 200, side)[:, None, None] + np.linspace(0, 30, side)[None, :, None]
     grain = rng.normal(0, 0.85, (side, side, 3))

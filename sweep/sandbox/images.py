@@ -31,7 +31,7 @@ def encode(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def with_text(png: bytes, texts: Mapping[str, str]) -> bytes:
-    """The same picture with text chunks after its header."""
+    """The same image with text chunks after its header."""
     chunks = b"".join(_text(name, text) for name, text in texts.items())
     return png[:_HEADER] + chunks + png[_HEADER:]
 
@@ -86,16 +86,16 @@ _PRIVATE = ("digest", "metadata", "workflow", "graph", "bad", "file_name")
 
 
 class UnknownImageError(Exception):
-    """There is no picture of that name."""
+    """There is no image of that name."""
 
 
 class ImageLibrary:
-    """Pictures by name. With `plain` set every rendering is that file, kept once and given its texts when served."""
+    """Images by name. With `plain` set every rendering is that file, kept once and given its texts when served."""
 
     def __init__(self, folder: Path, store: Store, plain: bytes | None) -> None:
         self.images: dict[str, ImageRecord] = {}
         self.boards: dict[str, ImageRecord] = {}
-        self.aliases: dict[str, str] = {}  # other names a picture is known by, for the faults
+        self.aliases: dict[str, str] = {}  # other names an image is known by, for the faults
         self._folder = folder
         self._store = store
         self._plain = plain
@@ -113,12 +113,12 @@ class ImageLibrary:
         return self._plain is not None and record["image_origin"] == "internal"
 
     async def upload(self, data: bytes, **facts: Any) -> ImageRecord:
-        """Store a file somebody sent, as PNG whatever it was. Raises OSError where it is no picture."""
+        """Store a file somebody sent, as PNG whatever it was. Raises OSError where it is no image."""
         content = await asyncio.to_thread(_as_png, data)
         return await self.keep(content, rendered=None, image_origin="external", **facts)
 
     async def keep(self, content: bytes | None, *, rendered: str | None, **facts: Any) -> ImageRecord:
-        """Store a picture and count it as a rendering of `rendered`; without `content` it is the plain one.
+        """Store an image and count it as a rendering of `rendered`; without `content` it is the plain one.
 
         `facts` are fields of the record; texts (`metadata`, `workflow`, `graph`) go into the file as well.
         """
@@ -138,7 +138,7 @@ class ImageLibrary:
         return record
 
     def record(self, name: str) -> ImageRecord:
-        """The record of a picture. Raises UnknownImageError."""
+        """The record of an image. Raises UnknownImageError."""
         try:
             return self.images[self.aliases.get(name, name)]
         except KeyError:
@@ -158,20 +158,20 @@ class ImageLibrary:
         return await asyncio.to_thread(_thumbnail, await self.content(name))
 
     async def delete(self, name: str) -> None:
-        """Forget a picture and its file. Raises UnknownImageError."""
+        """Forget an image and its file. Raises UnknownImageError."""
         self.record(name)
         del self.images[name]
         await self._store.record("image", name, None)
         await asyncio.to_thread((self._folder / name).unlink, missing_ok=True)
 
     def uploaded_as(self, path: str) -> str | None:
-        """The newest picture that was uploaded from a file of that name; None where there is none."""
+        """The newest image that was uploaded from a file of that name; None where there is none."""
         wanted = path.replace("\\", "/").rsplit("/", 1)[-1]
         named = (name for name, record in reversed(self.images.items()) if record.get("file_name") == wanted)
         return next(named, None)
 
     def pixels(self, name: str) -> NDArray[np.uint8]:
-        """The picture as height × width × 3 bytes; call it in a thread. Raises UnknownImageError."""
+        """The image as height × width × 3 bytes; call it in a thread. Raises UnknownImageError."""
         if self._plain is not None and self._is_plain(self.record(name)):
             source: Any = io.BytesIO(self._plain)
         else:
@@ -180,12 +180,12 @@ class ImageLibrary:
             return np.asarray(image.convert("RGB"))
 
     def dto(self, name: str) -> ImageRecord:
-        """What clients are told about a picture. Raises UnknownImageError."""
+        """What clients are told about an image. Raises UnknownImageError."""
         record = self.record(name)
         return {key: value for key, value in record.items() if key not in _PRIVATE}
 
     def listed(self, query: Mapping[str, str]) -> list[ImageRecord]:
-        """Pictures a listing asks for, newest first."""
+        """Images a listing asks for, newest first."""
         wanted = list(reversed(self.images.values()))
         if "is_intermediate" in query:
             flag = query["is_intermediate"].lower() in {"true", "1"}
@@ -221,7 +221,7 @@ class ImageLibrary:
         return board
 
     async def delete_board(self, board_id: str, *, with_images: bool) -> ImageRecord:
-        """Forget a board; its pictures go with it or lose it. Raises KeyError."""
+        """Forget a board; its images go with it or lose it. Raises KeyError."""
         del self.boards[board_id]
         await self._store.record("board", board_id, None)
         names = [name for name, record in self.images.items() if record["board_id"] == board_id]

@@ -133,7 +133,7 @@ def complete_session(session: Session) -> bool:
 
 
 def session_image_names(session: Session) -> list[str]:
-    """The pictures a session made to keep, in the order they were made."""
+    """The images a session made to keep, in the order they were made."""
     whole = session_state(session)
     nodes = whole["execution_graph"]["nodes"]
     return [
@@ -179,7 +179,7 @@ def _translated(sandbox: Sandbox, document: Mapping[str, Any]) -> dict[str, Json
         return reference.canonical()
 
     files: dict[Address, Any] = {
-        address: {"image_name": sandbox.pictures.uploaded_as(path) or path} for address, path in workflow.files.items()
+        address: {"image_name": sandbox.images.uploaded_as(path) or path} for address, path in workflow.files.items()
     }
     return workflow.graph.set(files).to_api(resolve)
 

@@ -236,15 +236,15 @@ class NoiseValue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latents:
-    """What a latents name stands for: a picture, by name and digest, or a painting over other latents or nothing."""
+    """What a latents name stands for: an image, by name and digest, or a painting over other latents or nothing."""
 
     width: int
     height: int
-    image: str | None = None  # the picture's name
+    image: str | None = None  # the image's name
     digest: str | None = None
     painting: Painting | None = None
     below: Latents | None = None
-    controls: tuple[str, ...] = ()  # names of the control pictures
+    controls: tuple[str, ...] = ()  # names of the control images
 
     @property
     def content(self) -> str | None:
@@ -253,10 +253,10 @@ class Latents:
 
 
 class NodeImageFacts(Protocol):
-    """What cheap nodes may know of pictures."""
+    """What cheap nodes may know of images."""
 
     def size(self, name: str) -> tuple[int, int]:
-        """Width and height in pixels. Raises NodeError where there is no such picture."""
+        """Width and height in pixels. Raises NodeError where there is no such image."""
         ...
 
     def digest(self, name: str) -> str:
@@ -266,10 +266,10 @@ class NodeImageFacts(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class ImageAccess:
-    """What nodes work with: the models, the pictures, and what names made earlier stand for."""
+    """What nodes work with: the models, the images, and what names made earlier stand for."""
 
     models: Mapping[str, ModelRecord]
-    pictures: NodeImageFacts
+    images: NodeImageFacts
     things: OrderedDict[str, Any] = field(default_factory=OrderedDict)
 
     def put(self, prefix: str, thing: Any) -> str:
@@ -418,10 +418,10 @@ def make_noise(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
 
 @node("i2l", "flux_vae_encode")
 def encode_image(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
-    """A picture as latents: its size is floored to a multiple of 8."""
+    """An image as latents: its size is floored to a multiple of 8."""
     name = node["image"]["image_name"]
-    width, height = desk.pictures.size(name)
-    latents = Latents(width=width // 8 * 8, height=height // 8 * 8, image=name, digest=desk.pictures.digest(name))
+    width, height = desk.images.size(name)
+    latents = Latents(width=width // 8 * 8, height=height // 8 * 8, image=name, digest=desk.images.digest(name))
     return _latents(latents, desk)
 
 
@@ -432,8 +432,8 @@ def _latents(latents: Latents, desk: ImageAccess) -> NodeFunction:
 
 @node("controlnet", "flux_controlnet")
 def make_control(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
-    """A ControlNet with its picture and weight."""
-    desk.pictures.size(node["image"]["image_name"])
+    """A ControlNet with its image and weight."""
+    desk.images.size(node["image"]["image_name"])
     names = ("image", "control_model", "control_weight", "begin_step_percent", "end_step_percent", "resize_mode")
     control = {name: node[name] for name in names}
     if "control_mode" in node:
@@ -514,7 +514,7 @@ def _controlled(painting: Painting, controls: Any, desk: ImageAccess) -> Paintin
         found.append(
             Control(
                 model=record["name"],
-                image=desk.pictures.digest(control["image"]["image_name"]),
+                image=desk.images.digest(control["image"]["image_name"]),
                 weight=float(weight[0] if isinstance(weight, list) else weight),
                 begin=control["begin_step_percent"],
                 end=control["end_step_percent"],
@@ -531,6 +531,6 @@ def _over(start: Latents | None, painting: Painting, controls: Any) -> Latents:
 
 @node("image")
 def pass_image(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
-    """A picture that is there already."""
-    width, height = desk.pictures.size(node["image"]["image_name"])
+    """An image that is there already."""
+    width, height = desk.images.size(node["image"]["image_name"])
     return {"image": node["image"], "width": width, "height": height, "type": "image_output"}

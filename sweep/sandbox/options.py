@@ -45,7 +45,7 @@ class FaultInjection:
     missing_event: float = 0.0
     doubled_event: float = 0.0
     socket_drop: float = 0.0  # events after which every socket is cut
-    bad_image: float = 0.0  # renderings that are not the picture they claim to be
+    bad_image: float = 0.0  # renderings that are not the image they claim to be
     bad_images: tuple[BadImage, ...] = BAD_IMAGES  # the kinds to choose from
 
     def __post_init__(self) -> None:
@@ -75,8 +75,8 @@ class SandboxOptions:
     `models` are words of `sweep.sandbox.models.CATALOGUE`. `latency` is spent on each item, `step_latency` on each
     denoising step, `gc_pause` on each item while the whole server stalls (InvokeAI collects garbage before every
     item); `jitter` is the share by which latency and step_latency vary to either side. `workers` is the number of
-    generation devices. Without `root` everything is forgotten at the end; with it the queue, the pictures and the
-    counts outlive a kill. `paint=False` serves one prepared picture of `plain_side` × `plain_side` pixels for every
+    generation devices. Without `root` everything is forgotten at the end; with it the queue, the images and the
+    counts outlive a kill. `paint=False` serves one prepared image of `plain_side` × `plain_side` pixels for every
     item, for measuring clients.
     """
 

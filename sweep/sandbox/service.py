@@ -16,7 +16,7 @@ from sweep.errors import UsageError
 from sweep.sandbox.batches import Batch, NodeTypes, RefusedError, read_batch
 from sweep.sandbox.events import EventEmitter
 from sweep.sandbox.graph_execution import untouched
-from sweep.sandbox.image_nodes import Facts, Studio, plain_picture
+from sweep.sandbox.image_nodes import Facts, Studio, plain_image
 from sweep.sandbox.images import ImageLibrary
 from sweep.sandbox.models import records
 from sweep.sandbox.nodes import ImageAccess
@@ -50,12 +50,12 @@ class Sandbox:
         self.dice = FaultDice(options.faults, options.seed)
         self.queue = SandboxQueue(options.queue_limit)
         self.store = SqliteStore(root / "sandbox.sqlite") if options.root else Store()
-        plain = None if options.paint else await asyncio.to_thread(plain_picture, options.plain_side)
-        self.pictures = ImageLibrary(root / "images", self.store, plain)
+        plain = None if options.paint else await asyncio.to_thread(plain_image, options.plain_side)
+        self.images = ImageLibrary(root / "images", self.store, plain)
         self.events = self._events(self.queue, self.dice, self.accounts)
         self._threads = ThreadPoolExecutor(options.workers, thread_name_prefix="sandbox-painter")
-        self._studio = Studio(self.pictures, self._threads, self.dice, plain=not options.paint)
-        desk = ImageAccess(models=self.models, pictures=Facts(self.pictures))
+        self._studio = Studio(self.images, self._threads, self.dice, plain=not options.paint)
+        desk = ImageAccess(models=self.models, images=Facts(self.images))
         self.processor = Processor(
             options, self.queue, self.types, self.store, desk, self._studio, self.events, self.dice
         )
@@ -64,7 +64,7 @@ class Sandbox:
         except UsageError:
             await self.store.aclose()
             raise
-        await self.pictures.load()
+        await self.images.load()
         self._studio.renders.update(await self.store.renders())
         self._tasks = [asyncio.create_task(self.processor.work(n)) for n in range(options.workers)]
 
@@ -87,9 +87,9 @@ class Sandbox:
 
     @property
     def renders(self) -> Counter[str]:
-        """How often the latents of each key were decoded to a picture, over all lives of the root.
+        """How often the latents of each key were decoded to an image, over all lives of the root.
 
-        The key is `sweep_key` of the picture's metadata, else a hash of everything the picture depends on.
+        The key is `sweep_key` of the image's metadata, else a hash of everything the image depends on.
         """
         return self._studio.renders
 

@@ -1,4 +1,4 @@
-"""What outlives a kill: queue, pictures' records, boards and render counts in SQLite, written by one thread."""
+"""What outlives a kill: queue, images' records, boards and render counts in SQLite, written by one thread."""
 
 from __future__ import annotations
 

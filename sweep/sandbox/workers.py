@@ -47,7 +47,7 @@ class NodeCache:
             self._outputs.popitem(last=False)
 
     def forget(self, text: str) -> None:
-        """Drop the outputs that mention `text` (the name of a deleted picture)."""
+        """Drop the outputs that mention `text` (the name of a deleted image)."""
         for key in [key for key, output in self._outputs.items() if text in json.dumps(output)]:
             del self._outputs[key]
 

@@ -46,7 +46,7 @@ class ServerInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """One item to render: a graph that names no server, and the nodes whose pictures are wanted."""
+    """One item to render: a graph that names no server, and the nodes whose images are wanted."""
 
     batch_id: str  # ours, chosen before the request leaves, so that a lost answer can be asked about
     graph: Graph
@@ -54,7 +54,7 @@ class Submission:
     destination: str  # names the run on the server; no "/"
     images: Mapping[str, Path] = field(default_factory=dict)  # sha256 → file, for every ImageRef in the graph
     board: str | None = None  # by name; made where it is missing
-    intermediate: bool = False  # keep the pictures out of the server's gallery
+    intermediate: bool = False  # keep the images out of the server's gallery
     priority: int = 0  # above 0: ahead of what is pending there, where the server can
 
 
@@ -69,7 +69,7 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerImage:
-    """A picture on the server. `name` is untrusted: it is data for a request, never part of a path."""
+    """An image on the server. `name` is untrusted: it is data for a request, never part of a path."""
 
     name: str
     node: str  # id of the output node in the submitted graph
@@ -87,14 +87,14 @@ class ItemStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """One output node is done: its picture may be fetched already, though the item goes on."""
+    """One output node is done: its image may be fetched already, though the item goes on."""
 
     image: ServerImage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemEnded:
-    """The item is done with; always the last event. `images` holds every picture of the outputs, also of a failed
+    """The item is done with; always the last event. `images` holds every image of the outputs, also of a failed
     item's finished branches, ordered by output node and iteration. `error` is None exactly when completed.
     """
 
@@ -139,13 +139,13 @@ class Server(Protocol):
     async def check(self, graphs: Sequence[Graph], images: Mapping[str, Path]) -> list[str | None]:
         """Have the server validate graphs without running them: for each, None or a sentence why it is refused.
 
-        No item results and nothing is left behind. Uploads the pictures the graphs name.
+        No item results and nothing is left behind. Uploads the images the graphs name.
         """
         ...
 
     async def submit(self, submission: Submission) -> Ticket:
         """Queue one item: exactly one, or an error. A TransientError leaves it open whether the item exists:
-        `find` tells. Each picture is uploaded once per server and content, however many tasks ask for it.
+        `find` tells. Each image is uploaded once per server and content, however many tasks ask for it.
         """
         ...
 
@@ -161,7 +161,7 @@ class Server(Protocol):
         ...
 
     async def fetch(self, image: ServerImage, limit: int) -> bytes:
-        """The picture's file. Raises VariationError where it has more than `limit` bytes, TransientError where it
+        """The image's file. Raises VariationError where it has more than `limit` bytes, TransientError where it
         arrives incomplete. The content is not verified here.
         """
         ...

@@ -61,7 +61,7 @@ class StudyDesign:
     seed: str | None
     seeds_shared: bool
     units: Codes
-    pictures: Mask  # rows with a picture
+    images: Mask  # rows with an image
     reference: Literal["source", "baseline", "none"] = "none"
     baseline: Group = field(default_factory=dict)
 
@@ -96,7 +96,7 @@ class StudyDesign:
 
     @cached_property
     def repeats(self) -> Codes:
-        """Which rendering of its point a row is, from 0, in the order of the table. Several pictures of one rendering
+        """Which rendering of its point a row is, from 0, in the order of the table. Several images of one rendering
         (with one key) have the same number.
         """
         keys = pd.factorize(self.frame["key"])[0] if "key" in self.frame else np.arange(len(self.frame))
@@ -105,10 +105,10 @@ class StudyDesign:
     @property
     def replicates(self) -> int:
         """How often the most repeated point was rendered; 0 in an empty table."""
-        return int(self.repeats[self.pictures].max(initial=-1)) + 1
+        return int(self.repeats[self.images].max(initial=-1)) + 1
 
     def compared_with(self, reference: Literal["source", "baseline", "none"]) -> StudyDesign:
-        """The same, saying what its pictures are compared with."""
+        """The same, saying what its images are compared with."""
         return replace(self, reference=reference)
 
     def with_columns(self, columns: Mapping[str, FloatArray | pd.Series]) -> StudyDesign:
@@ -144,7 +144,7 @@ class StudyDesign:
 
     def design(self) -> DesignFacts:
         """For the JSON."""
-        points = np.unique(np.stack([self.cells, self.units])[:, self.pictures], axis=1, return_counts=True)
+        points = np.unique(np.stack([self.cells, self.units])[:, self.images], axis=1, return_counts=True)
         present, counts = points[0].shape[1], points[1]
         crossed = math.prod(len(self.axis(name).levels) for name in self.factors) * max(self.unit_count, 1)
         distinct = np.unique(np.stack([self.cells, self.units]), axis=1).shape[1]
@@ -153,7 +153,7 @@ class StudyDesign:
         return DesignFacts(
             axes=[axis.facts() for axis in self.axes],
             rows=len(self.frame),
-            pictures=int(self.pictures.sum()),
+            images=int(self.images.sum()),
             failed=int((status == "failed").sum()),
             cells=cells if len(self.frame) else 0,
             missing=cells - present if len(self.frame) else 0,
@@ -204,7 +204,7 @@ def read_layout(
         seed=seed.name if seed else None,
         seeds_shared=True,
         units=np.full(len(frame), -1, dtype=np.intp),
-        pictures=_pictures(frame),
+        images=_images(frame),
         reference=reference,
         baseline=dict(baseline or {}),
     )
@@ -227,7 +227,7 @@ def _rank_within(cells: Codes, codes: Codes) -> Codes:
     return np.asarray(ranks[inverse.ravel()], dtype=np.intp)
 
 
-def _pictures(frame: pd.DataFrame) -> Mask:
+def _images(frame: pd.DataFrame) -> Mask:
     if "image_path" not in frame:
         return np.ones(len(frame), dtype=np.bool_)
     return frame["image_path"].notna().to_numpy(dtype=np.bool_)

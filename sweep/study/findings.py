@@ -28,20 +28,20 @@ ENOUGH = 8  # seeds from which a long tail shows (`symmetry.skewed` finds most o
 def design_limits(design: DesignFacts, aliases: Mapping[str, str], *, measured: bool, compared: bool) -> list[Sentence]:
     """What this design cannot tell, whatever was measured. `compared`: whether anything was, with a reference."""
     said = [*_nothing(design, measured=measured), *_seeds(design, measured=measured), *_holes(design)]
-    if design["pictures"] and not any(axis["numeric"] for axis in design["axes"]):
+    if design["images"] and not any(axis["numeric"] for axis in design["axes"]):
         said.append("No axis is numeric, so there are no response curves.")
     said += [
         f"{late} steps together with {early}: their effects cannot be told apart." for late, early in aliases.items()
     ]
-    if design["pictures"] and design["reference"] == "baseline":
+    if design["images"] and design["reference"] == "baseline":
         cell = ", ".join(f"{name} {level_text(level)}" for name, level in design["baseline"].items())
         said.append(
-            f"Pictures are compared with those at {cell}, everything else equal; those themselves are like their "
+            f"Images are compared with those at {cell}, everything else equal; those themselves are like their "
             "reference by construction."
         )
-    if design["pictures"] and design["reference"] == "none" and not compared:
+    if design["images"] and design["reference"] == "none" and not compared:
         said.append(
-            "Pictures have no source and no baseline was named, so nothing is compared with a reference: "
+            "Images have no source and no baseline was named, so nothing is compared with a reference: "
             "sweep study RUN --baseline AXIS=LEVEL names one."
         )
     return [make_sentence("limit", text) for text in said]
@@ -50,14 +50,14 @@ def design_limits(design: DesignFacts, aliases: Mapping[str, str], *, measured: 
 def _nothing(design: DesignFacts, *, measured: bool) -> list[str]:
     if not design["rows"]:
         return ["There are no rows yet, so there is nothing to say."]
-    if not design["pictures"]:
-        why = f"all {design['failed']} variations failed" if design["failed"] else "no picture is there yet"
+    if not design["images"]:
+        why = f"all {design['failed']} variations failed" if design["failed"] else "no image is there yet"
         return [f"Nothing can be said: {why}."]
-    return [] if measured else ["Pictures are there but none was measured."]
+    return [] if measured else ["Images are there but none was measured."]
 
 
 def _seeds(design: DesignFacts, *, measured: bool) -> list[str]:
-    if not design["pictures"] or not measured:
+    if not design["images"] or not measured:
         return []
     seeds = design["seeds"]
     if seeds < 2:
@@ -81,12 +81,12 @@ def assumptions(design: DesignFacts) -> list[Sentence]:
 
 
 def _holes(design: DesignFacts) -> list[str]:
-    if not design["pictures"] or not (design["failed"] or design["missing"]):
+    if not design["images"] or not (design["failed"] or design["missing"]):
         return []
     failed, others = design["failed"], design["missing"] - design["failed"]
     why = [f"{failed} failed"] if failed else []
     why += [f"{others} not asked for, or not rendered yet"] if others > 0 else []
-    text = f"{design['missing']} of {counted(design['cells'], 'combination')} have no picture ({', '.join(why)}): "
+    text = f"{design['missing']} of {counted(design['cells'], 'combination')} have no image ({', '.join(why)}): "
     return [f"{text}shares are from least squares, and means are adjusted for the holes."]
 
 
@@ -98,7 +98,7 @@ def measuring_limits(
     failed = max((fact["failed"] for fact in metrics), default=0)
     known = [reason for reason in reasons if reason]
     if failed and known:
-        many = f"{failed} pictures lack" if failed > 1 else "One picture lacks"
+        many = f"{failed} images lack" if failed > 1 else "One image lacks"
         said.append(f"{many} a metric; the first reason: {known[0].rstrip('.')}.")
     said += [f"The metric {name} is left out, because an axis has its name." for name in taken]
     return [make_sentence("limit", text) for text in said]
@@ -127,7 +127,7 @@ def sentences_of(
 ) -> list[Sentence]:
     """Of a study whose `words` are empty yet: headlines first, limits last.
 
-    `aliases`: axes that step together with another one. `compared`: whether pictures were compared with a reference, or
+    `aliases`: axes that step together with another one. `compared`: whether images were compared with a reference, or
     need none. `taken`: metrics left out because an axis has their name.
     """
     facts = {fact["name"]: fact for fact in data["metrics"]}

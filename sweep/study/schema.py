@@ -16,7 +16,7 @@ LevelValue: TypeAlias = str | int | float | bool | None
 Group: TypeAlias = dict[str, LevelValue]  # axis name → level; empty: all rows
 
 Direction: TypeAlias = Literal["higher", "lower", "neutral"]
-ReferenceKind: TypeAlias = Literal["picture", "none", "text", "cell"]
+ReferenceKind: TypeAlias = Literal["image", "none", "text", "cell"]
 
 
 class Estimate(TypedDict):
@@ -43,16 +43,16 @@ class DesignFacts(TypedDict):
 
     axes: list[AxisFacts]
     rows: int  # of the results table
-    pictures: int  # rows with a picture
+    images: int  # rows with an image
     failed: int
     cells: int  # points of the crossed grid
-    missing: int  # cells of it without a picture
-    balanced: bool  # every cell has the same number of pictures
+    missing: int  # cells of it without an image
+    balanced: bool  # every cell has the same number of images
     seed_axis: str | None
     seeds: int
     seeds_shared: bool  # the same seeds at every other point
-    replicates: int  # pictures of one cell, 1 where nothing is repeated
-    reference: Literal["source", "baseline", "none"]  # what "picture" metrics compare with
+    replicates: int  # images of one cell, 1 where nothing is repeated
+    reference: Literal["source", "baseline", "none"]  # what "image" metrics compare with
     baseline: Group  # empty unless reference is "baseline"
 
 
@@ -67,7 +67,7 @@ class MetricFacts(TypedDict):
     direction: Direction
     range: list[float | None]  # lowest and highest value there can be, null: no bound
     reference: ReferenceKind
-    working_size: int  # px of the longest side it was measured at; 0: not from pictures
+    working_size: int  # px of the longest side it was measured at; 0: not from images
     source: str  # where the formula is from
     measured: int  # rows with a value
     failed: int  # rows that should have one and do not
@@ -150,7 +150,7 @@ class Effects(TypedDict):
     shares: list[Share]
     rest: float | None  # interactions of higher order, and what repeats of one cell differ by
     variance: float | None
-    n: int  # pictures
+    n: int  # images
     reason: str | None
 
 
@@ -181,7 +181,7 @@ class SeedRow(TypedDict):
 
 
 class Outlier(TypedDict):
-    """A picture far from what its axes predict (additive model); `score` is in robust standard deviations."""
+    """An image far from what its axes predict (additive model); `score` is in robust standard deviations."""
 
     metric: str
     row: int
@@ -192,7 +192,7 @@ class Outlier(TypedDict):
 
 
 class NoiseFacts(TypedDict):
-    """What a metric does when nothing is changed. `replicate`: standard deviation between pictures of one point.
+    """What a metric does when nothing is changed. `replicate`: standard deviation between images of one point.
     `floor`: the value at the lowest level of the strength axis, i.e. what encoding and decoding alone cost.
     """
 
@@ -211,7 +211,7 @@ class Determinism(TypedDict):
 
 
 class DiversityCell(TypedDict):
-    """How different the pictures of one cell are across seeds: mean pairwise distance."""
+    """How different the images of one cell are across seeds: mean pairwise distance."""
 
     metric: str
     cell: Group

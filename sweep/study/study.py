@@ -48,7 +48,7 @@ class Study:
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """One row a picture: key, index, axes and metrics."""
+        """One row an image: key, index, axes and metrics."""
         names = [axis["name"] for axis in self.data["design"]["axes"]] + [m["name"] for m in self.data["metrics"]]
         return self.table[["index", "key", *(name for name in names if name in self.table)]]
 
@@ -74,7 +74,7 @@ class Study:
 
     @property
     def outliers(self) -> pd.DataFrame:
-        """One row a picture far from what is expected."""
+        """One row an image far from what is expected."""
         return pd.DataFrame(self.data["outliers"], columns=list(Outlier.__annotations__))
 
     @property
@@ -127,11 +127,11 @@ def study(
 
     `data` is a results folder or its `Results`; or a plain table, which is taken as measured: then `metrics` are
     names of its columns and `axes` (name, kind) are by default all columns that are neither metrics nor bookkeeping.
-    `metrics`: see `metrics.resolve`; none: the standard panel. `baseline`: levels of the cell that pictures are
+    `metrics`: see `metrics.resolve`; none: the standard panel. `baseline`: levels of the cell that images are
     compared with where they have no source (others axes equal). `thresholds` by metric: what curves are asked to
-    pass. `progress(done, total)` counts pictures; `workers`: processes, by default one a core, 0: in this process.
+    pass. `progress(done, total)` counts images; `workers`: processes, by default one a core, 0: in this process.
 
-    Works on whatever is there: unfinished, failed or missing pictures make a smaller study that says so. Blocking;
+    Works on whatever is there: unfinished, failed or missing images make a smaller study that says so. Blocking;
     from an event loop use `anyio.to_thread.run_sync`.
 
     Raises UsageError for an unknown metric, axis or baseline level; RecordError where the folder cannot be read.
@@ -155,9 +155,9 @@ def _numeric_left(frame: pd.DataFrame, axes: Sequence[tuple[str, str]] | None) -
 
 
 def _counts(layout: StudyDesign, metrics: Sequence[str]) -> dict[str, tuple[int, int]]:
-    pictures = int(layout.pictures.sum())
+    images = int(layout.images.sum())
     measured = {name: int(np.isfinite(layout.response(name)).sum()) for name in metrics}
-    return {name: (count, pictures - count) for name, count in measured.items()}
+    return {name: (count, images - count) for name, count in measured.items()}
 
 
 def analyse(
@@ -194,7 +194,7 @@ def analyse(
         diversity=diversity,
         rows=_rows(layout, [fact["name"] for fact in shown]),
     )
-    compared = "image_path" not in layout.frame or any(fact["reference"] == "picture" for fact in measured)
+    compared = "image_path" not in layout.frame or any(fact["reference"] == "image" for fact in measured)
     taken = [name for name in layout.names if name in PANEL_NAMES and "image_path" in layout.frame]
     data["words"] = sentences_of(data, layout.aliases, compared=compared, taken=taken)
     return Study(data, layout.frame)

@@ -251,9 +251,7 @@ def shares_text(effects: Effects, facts: MetricFacts) -> Sentence:
     ]
     basis = _basis(named[0]["share"])
     note = f" {capital(effects['reason'])}." if effects["reason"] else ""
-    text = (
-        f"Of the variance of {facts['label']}, {', '.join(parts)} ({basis}; {counted(effects['n'], 'picture')}).{note}"
-    )
+    text = f"Of the variance of {facts['label']}, {', '.join(parts)} ({basis}; {counted(effects['n'], 'image')}).{note}"
     return make_sentence("share", text, metric=facts["name"])
 
 
@@ -310,7 +308,7 @@ def seed_text(rows: Sequence[SeedRow], facts: MetricFacts) -> list[Sentence]:
     text = (
         f"In {facts['label']}, seed {best['seed']} is {nearest} on average and seed {last['seed']} "
         f"{'farthest' if facts['direction'] != 'neutral' else 'lowest'}, {figure(spread)} apart "
-        f"(n = {'–'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} pictures a seed, descriptive: "
+        f"(n = {'–'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} images a seed, descriptive: "
         "no interval for single seeds)."
     )
     return [make_sentence("seed", text, metric=facts["name"], axis=None)]
@@ -325,7 +323,7 @@ def noise_text(noise: Sequence[NoiseFacts], determinism: Determinism | None, fac
         if row["replicate"]["value"]:
             text = f"Repeats of one point differ in {facts['label']} by a standard deviation of "
             said.append(make_sentence("noise", f"{text}{with_interval(row['replicate'])}.", metric=facts["name"]))
-        if row["floor"]["value"] is not None and row["floor_at"] is not None and facts["reference"] == "picture":
+        if row["floor"]["value"] is not None and row["floor_at"] is not None and facts["reference"] == "image":
             text = f"At strength {row['floor_at']:g} {facts['label']} is {with_interval(row['floor'])}: "
             said.append(make_sentence("noise", f"{text}what encoding and decoding alone do.", metric=facts["name"]))
     return said
@@ -341,7 +339,7 @@ def diversity_text(cells: Sequence[DiversityCell], facts: Mapping[str, MetricFac
         ranked = sorted(known, key=lambda c: c["value"]["value"] or 0.0)
         low, high = ranked[0], ranked[-1]
         text = (
-            f"Pictures differ most between seeds at {cell_text(high)}: {facts[metric]['label']} "
+            f"Images differ most between seeds at {cell_text(high)}: {facts[metric]['label']} "
             f"{with_interval(high['value'])}. They differ least at {cell_text(low)}: {with_interval(low['value'])}."
         )
         said.append(make_sentence("diversity", text, metric=metric))

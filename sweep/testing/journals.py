@@ -52,7 +52,7 @@ def an_intent(point: JournalPoint, number: int = 1, batch: str | None = None) ->
 
 
 def a_rendering(point: JournalPoint, ordinal: int = 0) -> Rendering:
-    """A picture of it."""
+    """An image of it."""
     return Rendering(
         path=f"images/{point.key}_{ordinal}.png",
         image_name=f"{point.key}.png",
@@ -284,7 +284,7 @@ async def an_edited_definition_keeps_what_it_shares(open_again: OpenAgain) -> No
         assert list(await journal.completed_indices()) == [0, 5]
 
 
-async def two_points_may_share_a_picture(open_again: OpenAgain) -> None:
+async def two_points_may_share_a_image(open_again: OpenAgain) -> None:
     point = a_point(0)
     twin = a_point(4, point.key)
     async with _opened(open_again, FACTS) as journal:
@@ -325,8 +325,8 @@ async def a_cancelled_caller_halves_nothing(open_again: OpenAgain) -> None:
             await journal.intend(point, an_intent(point))
         two = [[a_rendering(point), a_rendering(point, 1)] for point in points]
         tasks = [
-            asyncio.create_task(_as_coroutine(journal.complete(point.key, pictures, TIMES)))
-            for point, pictures in zip(points, two, strict=True)
+            asyncio.create_task(_as_coroutine(journal.complete(point.key, images, TIMES)))
+            for point, images in zip(points, two, strict=True)
         ]
         await asyncio.sleep(0)
         for task in tasks:
@@ -334,8 +334,8 @@ async def a_cancelled_caller_halves_nothing(open_again: OpenAgain) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
     async with _opened(open_again) as journal:
         assert set(await _states(journal, points)) <= {"intended", "completed"}
-        for point, pictures in zip(points, two, strict=True):
-            await journal.complete(point.key, pictures, TIMES)
+        for point, images in zip(points, two, strict=True):
+            await journal.complete(point.key, images, TIMES)
         assert list(await journal.completed_indices()) == list(range(16))
 
 
@@ -376,7 +376,7 @@ JOURNAL_CASES: tuple[JournalCase, ...] = (
     what_was_forgotten_is_rendered_again,
     fused_keys_share_a_batch,
     an_edited_definition_keeps_what_it_shares,
-    two_points_may_share_a_picture,
+    two_points_may_share_a_image,
     seeds_are_drawn_once,
     many_at_once_are_all_kept,
     a_cancelled_caller_halves_nothing,

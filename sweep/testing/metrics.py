@@ -9,7 +9,7 @@ import re
 import numpy as np
 
 from sweep.study.metrics.base import Metric
-from sweep.study.metrics.planes import ImagePair, Picture, working_shape
+from sweep.study.metrics.planes import DecodedImage, ImagePair, working_shape
 
 SIZES = ((320, 256), (96, 96), (1, 1))  # width × height, before the working size is applied
 
@@ -31,8 +31,8 @@ def _check_facts(metric: Metric) -> list[str]:
     problems += [f"{name} is empty." for name, text in texts.items() if not text]
     if metric.direction not in {"higher", "lower", "neutral"}:
         problems.append(f"The direction {metric.direction!r} is not higher, lower or neutral.")
-    if metric.reference not in {"picture", "none", "text", "cell"}:
-        problems.append(f"The reference {metric.reference!r} is not picture, none, text or cell.")
+    if metric.reference not in {"image", "none", "text", "cell"}:
+        problems.append(f"The reference {metric.reference!r} is not image, none, text or cell.")
     if metric.working_size < 1 or metric.cost < 0:
         problems.append("The working size is below 1 px or the cost below 0 ms.")
     low, high = metric.range
@@ -48,30 +48,30 @@ def _check_facts(metric: Metric) -> list[str]:
 
 def _check_values(metric: Metric, width: int, height: int) -> list[str]:
     size = f"at {width} × {height} px"
-    first, other = _picture(1, width, height), _picture(2, width, height)
+    first, other = _image(1, width, height), _image(2, width, height)
     before = first.rgb.copy()
     value = metric.measure(_view(metric, first, other))
     problems = []
     if not isinstance(value, float):
         return [f"measure gives {type(value).__name__}, not float, {size}."]
-    again = metric.measure(_view(metric, _picture(1, width, height), _picture(2, width, height)))
+    again = metric.measure(_view(metric, _image(1, width, height), _image(2, width, height)))
     if again != value and not (math.isnan(again) and math.isnan(value)):
         problems.append(f"The same pixels give {value} and then {again} {size}.")
     if not np.array_equal(before, first.rgb):
-        problems.append(f"It changes the picture {size}.")
+        problems.append(f"It changes the image {size}.")
     if math.isinf(value) or _outside(value, metric.range):
         problems.append(f"{value} is outside of {metric.range} {size}.")
     return problems + _check_identity(metric, first, size)
 
 
-def _check_identity(metric: Metric, picture: Picture, size: str) -> list[str]:
-    if metric.reference != "picture" or metric.direction == "neutral":
+def _check_identity(metric: Metric, image: DecodedImage, size: str) -> list[str]:
+    if metric.reference != "image" or metric.direction == "neutral":
         return []
     best = metric.range[1] if metric.direction == "higher" else metric.range[0]
-    value = metric.measure(_view(metric, picture, Picture(picture.rgb.copy())))
+    value = metric.measure(_view(metric, image, DecodedImage(image.rgb.copy())))
     if best is None or math.isnan(value) or math.isclose(value, best, abs_tol=1e-6):
         return []
-    return [f"A picture against itself gives {value}, not {best}, {size}."]
+    return [f"An image against itself gives {value}, not {best}, {size}."]
 
 
 def _outside(value: float, bounds: tuple[float | None, float | None]) -> bool:
@@ -79,16 +79,16 @@ def _outside(value: float, bounds: tuple[float | None, float | None]) -> bool:
     return (low is not None and value < low) or (high is not None and value > high)
 
 
-def _picture(seed: int, width: int, height: int) -> Picture:
+def _image(seed: int, width: int, height: int) -> DecodedImage:
     rng = np.random.default_rng(seed)
     slope = np.linspace(0, 120, width)[None, :, None]
-    return Picture((rng.integers(0, 120, (height, width, 3)) + slope).astype(np.uint8))
+    return DecodedImage((rng.integers(0, 120, (height, width, 3)) + slope).astype(np.uint8))
 
 
-def _view(metric: Metric, picture: Picture, other: Picture) -> ImagePair:
+def _view(metric: Metric, image: DecodedImage, other: DecodedImage) -> ImagePair:
     return ImagePair(
-        picture=picture,
-        reference=other if metric.reference == "picture" else None,
+        image=image,
+        reference=other if metric.reference == "image" else None,
         prompt="a cup of coffee" if metric.reference == "text" else None,
         others=(other,) if metric.reference == "cell" else (),
     )

@@ -39,7 +39,7 @@ SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderScene:
-    """A graph to render, the nodes whose pictures are wanted, and the files of its input pictures."""
+    """A graph to render, the nodes whose images are wanted, and the files of its input images."""
 
     graph: Graph
     outputs: tuple[str, ...]
@@ -48,14 +48,14 @@ class RenderScene:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """An open server under test, and scenes for it. Scenes made from different numbers differ in their picture."""
+    """An open server under test, and scenes for it. Scenes made from different numbers differ in their image."""
 
     server: Server
     info: ServerInfo
     another: Callable[[], AbstractAsyncContextManager[Server]]  # a second client of the same server, open
     quick: Callable[[int], RenderScene]  # one output, as fast as it goes
     slow: Callable[[int], RenderScene]  # busy for at least a second
-    pictured: Callable[[int], RenderScene]  # one output, from an input picture
+    imaged: Callable[[int], RenderScene]  # one output, from an input image
     several: RenderScene  # two outputs at least
     failing: RenderScene  # accepted, and fails when it is rendered
     failing_node: str  # in `failing`
@@ -118,7 +118,7 @@ async def it_describes_its_nodes_and_models(subject: Subject) -> None:
 
 
 async def an_item_is_heard_from_start_to_end(subject: Subject) -> None:
-    """Started, then its pictures, then its end, with times in their order where the server tells them."""
+    """Started, then its images, then its end, with times in their order where the server tells them."""
     events = await collect_updates(subject.server, await subject.server.submit(submission(subject.quick(1))))
     end = last(events)
     assert end.status == "completed"
@@ -135,7 +135,7 @@ async def an_item_is_heard_from_start_to_end(subject: Subject) -> None:
     assert times == sorted(times)
 
 
-async def a_picture_can_be_fetched(subject: Subject) -> None:
+async def a_image_can_be_fetched(subject: Subject) -> None:
     """The whole file, and only where it is not larger than allowed."""
     image = (await render_scene(subject.server, subject.quick(2))).images[0]
     data = await subject.server.fetch(image, LARGE)
@@ -144,14 +144,14 @@ async def a_picture_can_be_fetched(subject: Subject) -> None:
     await _raises(VariationError, subject.server.fetch(image, len(data) - 1))
 
 
-async def a_picture_that_is_not_there_is_an_error(subject: Subject) -> None:
+async def a_image_that_is_not_there_is_an_error(subject: Subject) -> None:
     """Whatever its name looks like; nothing else is fetched in its place."""
     for name in ("00000000-0000-4000-8000-000000000000.png", "../../../etc/passwd", "a/b.png", "nul\0.png", ""):
         image = ServerImage(name=name, node="x")
         await _raises((VariationError, TransientError), subject.server.fetch(image, LARGE))
 
 
-async def every_output_has_its_pictures(subject: Subject) -> None:
+async def every_output_has_its_images(subject: Subject) -> None:
     """Several output nodes, each named, in the order asked for."""
     end = await render_scene(subject.server, subject.several)
     nodes = [image.node for image in end.images]
@@ -183,27 +183,27 @@ async def an_item_is_found_by_its_batch_id(subject: Subject) -> None:
 
 
 async def many_items_at_once_all_end(subject: Subject) -> None:
-    """Each with a picture of its own."""
+    """Each with an image of its own."""
     ends = await asyncio.gather(*(render_scene(subject.server, subject.quick(10 + n)) for n in range(5)))
     assert [end.status for end in ends] == ["completed"] * 5
     assert len({image.name for end in ends for image in end.images}) == 5
 
 
-async def equal_items_share_no_picture(subject: Subject) -> None:
-    """A server's cache does not make two items name one picture."""
+async def equal_items_share_no_image(subject: Subject) -> None:
+    """A server's cache does not make two items name one image."""
     ends = await asyncio.gather(*(render_scene(subject.server, subject.quick(20)) for _ in range(2)))
     assert len({end.images[0].name for end in ends}) == 2
 
 
-async def input_pictures_are_brought_along(subject: Subject) -> None:
-    """Several items from one picture at once."""
-    ends = await asyncio.gather(*(render_scene(subject.server, subject.pictured(n)) for n in range(3)))
+async def input_images_are_brought_along(subject: Subject) -> None:
+    """Several items from one image at once."""
+    ends = await asyncio.gather(*(render_scene(subject.server, subject.imaged(n)) for n in range(3)))
     assert [end.status for end in ends] == ["completed"] * 3
 
 
-async def a_missing_input_picture_is_the_variations_fault(subject: Subject) -> None:
+async def a_missing_input_image_is_the_variations_fault(subject: Subject) -> None:
     """No file is known for it: no server can mend that."""
-    scene = subject.pictured(0)
+    scene = subject.imaged(0)
     async with subject.another() as other:
         await _raises(VariationError, other.submit(submission(RenderScene(graph=scene.graph, outputs=scene.outputs))))
 
@@ -293,7 +293,7 @@ async def others_are_counted_apart_from_us(subject: Subject) -> None:
 
 async def it_knows_what_it_has_loaded(subject: Subject) -> None:
     """As far as known: the keys are those of models it has."""
-    await render_scene(subject.server, subject.pictured(9))
+    await render_scene(subject.server, subject.imaged(9))
     keys = {model.key for model in await subject.server.models()}
     assert await subject.server.loaded() <= keys
 
@@ -319,15 +319,15 @@ SERVER_CASES: tuple[ServerCase, ...] = (
     it_says_who_it_is,
     it_describes_its_nodes_and_models,
     an_item_is_heard_from_start_to_end,
-    a_picture_can_be_fetched,
-    a_picture_that_is_not_there_is_an_error,
-    every_output_has_its_pictures,
+    a_image_can_be_fetched,
+    a_image_that_is_not_there_is_an_error,
+    every_output_has_its_images,
     an_ended_item_can_be_heard_again,
     an_item_is_found_by_its_batch_id,
     many_items_at_once_all_end,
-    equal_items_share_no_picture,
-    input_pictures_are_brought_along,
-    a_missing_input_picture_is_the_variations_fault,
+    equal_items_share_no_image,
+    input_images_are_brought_along,
+    a_missing_input_image_is_the_variations_fault,
     graphs_are_checked_without_rendering,
     a_refused_graph_is_the_variations_fault,
     a_model_that_is_not_there_is_said,

@@ -276,7 +276,7 @@ class _Drawing:
             where = " and ".join(map(str, fed))
             values = self._values(name, kind)
             if values is None:
-                notes.append(f"{shown} takes the pictures of a board, which only the editor can list: set {where}.")
+                notes.append(f"{shown} takes the images of a board, which only the editor can list: set {where}.")
                 continue
             if not values:
                 raise WorkflowError(f"{self.source}: {shown} ({kind}) holds no values.")
@@ -289,7 +289,7 @@ class _Drawing:
         return "" if chosen == "None" else chosen
 
     def _values(self, name: str, kind: str) -> tuple[Value, ...] | None:
-        """The values of a batch node, its own or its generator's; None for pictures of a board."""
+        """The values of a batch node, its own or its generator's; None for images of a board."""
         generator = self._generator(name, kind)
         if generator is None:
             held = dict(self._inputs(name)).get(BATCH_NODES[kind])

@@ -1,6 +1,6 @@
 """A graph as every server of the InvokeAI family takes it: typed nodes with fields, and edges between fields.
 
-A graph is an immutable value that names no server: a model is a `ModelRef` and an input picture an `ImageRef`
+A graph is an immutable value that names no server: a model is a `ModelRef` and an input image an `ImageRef`
 until `Graph.to_api` puts one server's own identifiers in their place. So the same graph, and the same key,
 serves every server of a run.
 """
@@ -49,7 +49,7 @@ class ModelRef:
 
 @dataclass(frozen=True, slots=True, order=True)
 class ImageRef:
-    """An input picture by the SHA-256 of its file, in lower-case hex."""
+    """An input image by the SHA-256 of its file, in lower-case hex."""
 
     sha256: str
 

@@ -1,6 +1,6 @@
-"""What makes two graphs give the same picture: a digest of every node, and the key of what is wanted from a graph.
+"""What makes two graphs give the same image: a digest of every node, and the key of what is wanted from a graph.
 
-A node's digest covers its type, its fields that decide a picture, and the digests of what feeds it (a Merkle DAG).
+A node's digest covers its type, its fields that decide an image, and the digests of what feeds it (a Merkle DAG).
 Node ids, labels and the order of nodes therefore do not matter, and two nodes with equal digests compute the same
 thing, be they in one graph or in two.
 """
@@ -28,7 +28,7 @@ def node_digests(graph: Graph) -> Mapping[str, bytes]:
 
 
 def graph_key(graph: Graph, outputs: Iterable[str]) -> str:
-    """32 hex digits that are equal exactly where the pictures of these output nodes are; see `Digests.key`."""
+    """32 hex digits that are equal exactly where the images of these output nodes are; see `Digests.key`."""
     return Digests(graph).key(outputs)
 
 
@@ -125,7 +125,7 @@ def _incoming(node: Node, edges: Iterable[Edge]) -> _Incoming:
 
 
 def _undeciding(kind: str) -> frozenset[str]:
-    """The fields of a node type that decide no picture: some nodes read values back from metadata, there it does."""
+    """The fields of a node type that decide no image: some nodes read values back from metadata, there it does."""
     if "metadata" in kind or kind.endswith("_meta"):
         return UNDECIDING - {"metadata"}
     return UNDECIDING

@@ -10,7 +10,7 @@ from sweep.workflow.labels import named
 from sweep.workflow.loader import Workflow
 from sweep.workflow.roles import Roles, Target, find_roles
 from sweep.workflow.schemas import COMMON, FieldSchema, NodeSchemas
-from sweep.workflow.traversal import output_nodes, without_pictures
+from sweep.workflow.traversal import output_nodes, without_images
 from sweep.workflow.validation import check_graph, open_fields, range_of
 
 _LISTED = 6  # choices that are shown before the rest is counted
@@ -116,7 +116,7 @@ def _problems(graph: Graph, schemas: NodeSchemas, needs: Sequence[Address]) -> I
     expected = {f"{named(graph.nodes[need.node])} needs a value for {need.field}" for need in needs}
     yield from (problem.message for problem in check_graph(graph, schemas) if problem.message not in expected)
     if not output_nodes(graph, schemas):
-        yield f"It {without_pictures(graph, schemas)}"
+        yield f"It {without_images(graph, schemas)}"
 
 
 def _setting(roles: Roles) -> Mapping[Address, tuple[str, ...]]:

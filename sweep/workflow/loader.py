@@ -19,13 +19,13 @@ from sweep.workflow.workflow import BatchAxis, Workflow, api_edge, node_fields, 
 MAX_WORKFLOW_BYTES = 64 * 1024 * 1024
 MAX_WORKFLOW_DEPTH = 100  # of lists and objects in each other; the deepest real workflow has about ten
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PICTURES = (b"\xff\xd8\xff", b"RIFF", b"GIF8")
+_IMAGES = (b"\xff\xd8\xff", b"RIFF", b"GIF8")
 
 
 def read_document(path: Path) -> dict[str, Any]:
     """The JSON object in a file, or in the text of a PNG that InvokeAI wrote.
 
-    Of a picture that holds both, the graph as it was rendered counts, with the editor's workflow beside it under
+    Of an image that holds both, the graph as it was rendered counts, with the editor's workflow beside it under
     `workflow` for names and labels. Raises WorkflowError in one sentence.
     """
     shown = path.name
@@ -37,8 +37,8 @@ def read_document(path: Path) -> dict[str, Any]:
         raise WorkflowError(f"{path} cannot be read: {error.strerror or error}.") from error
     if content.startswith(_PNG):
         return _from_png(path, shown)
-    if content.startswith(_PICTURES):
-        raise WorkflowError(f"{shown} is a picture; only PNG files carry a workflow.")
+    if content.startswith(_IMAGES):
+        raise WorkflowError(f"{shown} is an image; only PNG files carry a workflow.")
     return parse_object(content, shown)
 
 
@@ -90,11 +90,11 @@ def _children(value: Any) -> Iterable[Any]:
 
 
 def _from_png(path: Path, shown: str) -> dict[str, Any]:
-    from PIL import Image, UnidentifiedImageError  # costs 40 ms, and few workflows are pictures
+    from PIL import Image, UnidentifiedImageError  # costs 40 ms, and few workflows are images
 
     try:
-        with Image.open(path) as picture:
-            texts = getattr(picture, "text", {})
+        with Image.open(path) as image:
+            texts = getattr(image, "text", {})
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise WorkflowError(f"{shown} is a damaged PNG.") from error
     found = {name: texts[key] for name, key in _CHUNKS.items() if isinstance(texts.get(key), str)}
@@ -190,7 +190,7 @@ def _batch_data(batch: Mapping[str, Any], graph: Graph, source: str) -> tuple[Ba
 
 
 def _with_names(workflow: Workflow, around: Mapping[str, Any], source: str) -> Workflow:
-    """A rendered graph with the names its author gave in the editor, where the picture carries those, too."""
+    """A rendered graph with the names its author gave in the editor, where the image carries those, too."""
     drawn = around.get("workflow")
     if not isinstance(drawn, Mapping) or not is_editor(drawn):
         return workflow

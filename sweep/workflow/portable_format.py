@@ -121,7 +121,7 @@ class NodeTranslation:
     inputs: Mapping[str, str] = dataclass_field(default_factory=dict)  # names edges lead to
     outputs: Mapping[str, str] = dataclass_field(default_factory=dict)  # names edges come from
     models: Mapping[str, str] = dataclass_field(default_factory=dict)  # real field → type of the model it names
-    files: frozenset[str] = frozenset()  # real fields that name a picture file
+    files: frozenset[str] = frozenset()  # real fields that name an image file
 
 
 _CHECKPOINT = NodeTranslation(
@@ -323,7 +323,7 @@ class _Translation:
 
 
 def _saved(graph: Graph) -> Iterator[str]:
-    """The nodes whose picture only goes to be saved: it need not be kept twice."""
+    """The nodes whose image only goes to be saved: it need not be kept twice."""
     for edge in graph.edges:
         target = graph.nodes.get(edge.destination.node)
         if target is not None and target.type == "save_image":

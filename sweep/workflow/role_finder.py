@@ -9,21 +9,21 @@ from decimal import Decimal
 from typing import Literal
 
 from sweep.workflow.graph import Address, Value
-from sweep.workflow.traversal import PICTURES, Wiring, conditioning, of_type
+from sweep.workflow.traversal import IMAGES, Wiring, conditioning, of_type
 
 _RESIZERS = frozenset({"img_resize", "heuristic_resize"})
 
 
 def size_source(wiring: Wiring, address: Address) -> Address | None:
-    """The field that decides a width or height; None where that is the size of a picture that is put in.
+    """The field that decides a width or height; None where that is the size of an image that is put in.
 
-    A size that comes out of a node is what went into it under the same name, or the size of its picture.
+    A size that comes out of a node is what went into it under the same name, or the size of its image.
     """
     seen: set[Address] = set()
     while edges := wiring.feeding(address):
         output = edges[-1].source
         if output in seen or output.field != address.field:
-            return None if _measures_picture(wiring, address) else address
+            return None if _measures_image(wiring, address) else address
         seen.add(output)
         before = _same_size(wiring, output)
         if before is None:
@@ -39,20 +39,20 @@ def _same_size(wiring: Wiring, output: Address) -> Address | None:
         if wiring.has(node, output.field):
             return Address(node, output.field)
         schema = wiring.schema(node)
-        pictures = [name for name, field in schema.fields.items() if field.type in PICTURES] if schema else []
-        for name in pictures:
+        images = [name for name, field in schema.fields.items() if field.type in IMAGES] if schema else []
+        for name in images:
             waiting.extend(e.source.node for e in wiring.feeding(Address(node, name)) if e.source.node not in waiting)
     return None
 
 
-def _measures_picture(wiring: Wiring, address: Address) -> bool:
-    """Whether a computed size goes back to the size of some picture."""
+def _measures_image(wiring: Wiring, address: Address) -> bool:
+    """Whether a computed size goes back to the size of some image."""
     upstream = wiring.upstream(address, lambda _: True, lambda _: False)
     return any("ImageField" in schema.outputs.values() for node in upstream if (schema := wiring.schema(node)))
 
 
 def resizing(wiring: Wiring, latents: Address) -> Iterator[str]:
-    """The node that makes the source picture fit before it is encoded, where there is one."""
+    """The node that makes the source image fit before it is encoded, where there is one."""
     passes = of_type("ImageField", "LatentsField")
     for node in wiring.upstream(latents, passes, lambda node: wiring.kind(node) in _RESIZERS):
         if wiring.kind(node) in _RESIZERS:
@@ -60,16 +60,16 @@ def resizing(wiring: Wiring, latents: Address) -> Iterator[str]:
             return
 
 
-def picture_sources(wiring: Wiring, start: Address) -> Iterator[Address]:
-    """The picture fields without an edge from which pictures or latents lead to `start`."""
-    passes = of_type(*PICTURES)
+def image_sources(wiring: Wiring, start: Address) -> Iterator[Address]:
+    """The image fields without an edge from which images or latents lead to `start`."""
+    passes = of_type(*IMAGES)
     for node in wiring.upstream(
         start, lambda f: passes(f) and f.name not in {"noise", "denoise_mask"}, lambda _: False
     ):
-        yield from open_pictures(wiring, node)
+        yield from open_images(wiring, node)
 
 
-def open_pictures(wiring: Wiring, node: str) -> Iterator[Address]:
+def open_images(wiring: Wiring, node: str) -> Iterator[Address]:
     schema = wiring.schema(node)
     for name, field in schema.fields.items() if schema else ():
         address = Address(node, name)
@@ -212,16 +212,16 @@ def control_nodes(scene: DenoisingNodes) -> Iterator[str]:
     return (node for node in wiring.graph.nodes if node in seen)
 
 
-def control_pictures(wiring: Wiring, node: str) -> Iterator[Address]:
-    """Where the picture comes in that a ControlNet follows: its own field, or before what works on it."""
+def trace_control_images(wiring: Wiring, node: str) -> Iterator[Address]:
+    """Where the image comes in that a ControlNet follows: its own field, or before what works on it."""
     image = Address(node, "image")
-    return picture_sources(wiring, image) if wiring.feeding(image) else iter((image,))
+    return image_sources(wiring, image) if wiring.feeding(image) else iter((image,))
 
 
-def control_images(scene: DenoisingNodes) -> Iterator[Candidate]:
-    """The pictures that ControlNets follow."""
+def find_control_images(scene: DenoisingNodes) -> Iterator[Candidate]:
+    """The images that ControlNets follow."""
     for node in control_nodes(scene):
-        yield from (Candidate((source,)) for source in control_pictures(scene.wiring, node))
+        yield from (Candidate((source,)) for source in trace_control_images(scene.wiring, node))
 
 
 def of_controls(scene: DenoisingNodes, *names: str) -> Iterator[Candidate]:
@@ -322,7 +322,7 @@ def _guidance(scene: DenoisingNodes) -> Iterator[Candidate]:
 
 
 def _strengths(scene: DenoisingNodes) -> Iterator[Candidate]:
-    """Where denoising begins, of nodes that begin with a picture."""
+    """Where denoising begins, of nodes that begin with an image."""
     wiring = scene.wiring
     for node in scene.denoising:
         start = Address(node, "denoising_start")
@@ -347,13 +347,13 @@ def _models(scene: DenoisingNodes) -> Iterator[Candidate]:
     yield from (Candidate((Address(node, "model"),)) for node in scene.drawing)
 
 
-def _pictures(scene: DenoisingNodes) -> Iterator[Candidate]:
-    """The picture img2img begins with; else one that is referred to; without any denoising, what is worked on."""
+def _images(scene: DenoisingNodes) -> Iterator[Candidate]:
+    """The image img2img begins with; else one that is referred to; without any denoising, what is worked on."""
     wiring = scene.wiring
     starts = [Address(node, "latents") for node in scene.denoising]
     starts += [Address(node, field) for node in scene.denoising for field in _REFERENCES]
     for found in (starts[: len(scene.denoising)], starts[len(scene.denoising) :]):
-        sources = [source for start in found for source in picture_sources(wiring, start)]
+        sources = [source for start in found for source in image_sources(wiring, start)]
         if sources:
             yield from (Candidate((source,)) for source in sources)
             return
@@ -361,11 +361,11 @@ def _pictures(scene: DenoisingNodes) -> Iterator[Candidate]:
     if not scene.denoising and not scene.drawing:
         for node in wiring.graph.nodes:
             if node in scene.wanted:
-                yield from (Candidate((address,)) for address in open_pictures(wiring, node))
+                yield from (Candidate((address,)) for address in open_images(wiring, node))
 
 
 def _sizes(scene: DenoisingNodes, side: str) -> Iterator[Candidate]:
-    """One side of the picture: where noise is drawn, where the source is resized, and what SDXL is told of it."""
+    """One side of the image: where noise is drawn, where the source is resized, and what SDXL is told of it."""
     wiring = scene.wiring
     for node in scene.denoising:
         drawn = [Address(found, side) for found in _noise(wiring, node) if wiring.has(found, side)]
@@ -380,7 +380,7 @@ def _sizes(scene: DenoisingNodes, side: str) -> Iterator[Candidate]:
 
 
 def _told(wiring: Wiring, node: str, side: str) -> Iterator[Address]:
-    """Fields that repeat the picture's size for those who need to know it: SDXL's prompts, encoders of references."""
+    """Fields that repeat the image's size for those who need to know it: SDXL's prompts, encoders of references."""
     encoders = [*_encoders(wiring, node, POSITIVE), *_encoders(wiring, node, NEGATIVE)]
     told = [Address(encoder, f"{which}_{side}") for encoder in encoders for which in ("original", "target")]
     for reference in _REFERENCES:
@@ -401,12 +401,12 @@ FINDERS: Mapping[str, Callable[[DenoisingNodes], Iterator[Candidate]]] = {
     "cfg_scale": _guidance,
     "scheduler": lambda scene: _own(scene, "scheduler"),
     "model": _models,
-    "image": _pictures,
+    "image": _images,
     "width": lambda scene: _sizes(scene, "width"),
     "height": lambda scene: _sizes(scene, "height"),
     "lora": lambda scene: find_loras(scene, "lora"),
     "lora_weight": lambda scene: find_loras(scene, "weight"),
-    "control_image": control_images,
+    "control_image": find_control_images,
     "control_weight": lambda scene: of_controls(scene, *STEERING),
     "control_model": lambda scene: of_controls(scene, "control_model"),
     "control_begin": lambda scene: of_controls(scene, "begin_step_percent"),

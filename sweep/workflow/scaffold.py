@@ -56,7 +56,7 @@ def _around(value: float, field: FieldSchema) -> Iterator[float]:
         yield round(value * factor / unit) * int(unit) if unit and factor != 1 else near
 
 
-PLACEHOLDER = "picture.png"  # stands for a picture that only the user has
+PLACEHOLDER = "image.png"  # stands for an image that only the user has
 _FIXED = (
     "prompt",
     "negative_prompt",
@@ -68,7 +68,7 @@ _FIXED = (
     "lora_weight",
     "control_weight",
 )
-_PICTURES = ("image", "control_image")
+_IMAGES = ("image", "control_image")
 _MODELS = ("model", "lora", "control_model")
 _INDENT = "  "
 _RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)\d")  # Windows keeps these names for devices
@@ -82,7 +82,7 @@ _OFFERED = ("cfg_scale", "steps", "scheduler", "lora_weight", "control_weight")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaffoldContext:
-    """Where a workflow lies, and what there is for it: `path` of its file and `image` of its picture as the experiment
+    """Where a workflow lies, and what there is for it: `path` of its file and `image` of its image as the experiment
     is to name them, and the server's models where they are known.
     """
 
@@ -93,7 +93,7 @@ class ScaffoldContext:
 
 def starter(workflow: Workflow, roles: Roles, schemas: NodeSchemas, around: ScaffoldContext) -> str:
     """The YAML text of an experiment that sweeps the workflow over four seeds, and over denoise strength where it
-    begins with a picture. Of several main models that fit the first is taken. All else that the workflow has set
+    begins with an image. Of several main models that fit the first is taken. All else that the workflow has set
     already stands there in comments, to be changed.
     """
     return _Starter(workflow, roles, schemas, around).text()
@@ -134,11 +134,11 @@ class _Starter:
         return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
 
     def _inputs(self) -> Iterator[str]:
-        pictures = list(self._pictures())
+        images = list(self._images())
         chosen, models = self._models()
         own = [*models, *self._own()]
         wanted, lacking = self._open()
-        needed = [*pictures, *chosen, *wanted]
+        needed = [*images, *chosen, *wanted]
         head = "inputs:" if needed else "# inputs:"
         yield f"{head:<30}# fixed for the whole experiment"
         yield from (f"{_INDENT}{line}" for line in needed)
@@ -152,16 +152,16 @@ class _Starter:
             self.spoken.update(target.address for target in group)
             yield (role if len(groups) == 1 else f"{role}_{number}"), group
 
-    def _pictures(self) -> Iterator[str]:
-        """Lines for the pictures a workflow wants and does not name, or that another is wanted for."""
+    def _images(self) -> Iterator[str]:
+        """Lines for the images a workflow wants and does not name, or that another is wanted for."""
         image = self.around.image
-        for role in _PICTURES:
+        for role in _IMAGES:
             for name, targets in self._each(role):
                 if self._held(targets):
                     continue
                 named = any(target.address in self.workflow.files for target in targets)
                 if image or not named:
-                    what = "" if image else "the path of a picture"
+                    what = "" if image else "the path of an image"
                     yield f"{name}: {_quoted(image or PLACEHOLDER)}{self._comment(targets[0].address, what)}"
 
     def _models(self) -> tuple[list[str], list[str]]:
@@ -196,7 +196,7 @@ class _Starter:
             schema = self.schemas[self.graph.nodes[address.node].type].fields[address.field]
             name = _quoted(self._called(address))
             if schema.type == "ImageField":
-                wanted.append(f"{name}: {{image: {PLACEHOLDER}}}{self._comment(address, 'the path of a picture')}")
+                wanted.append(f"{name}: {{image: {PLACEHOLDER}}}{self._comment(address, 'the path of an image')}")
             elif schema.type != "ModelIdentifierField":
                 wanted.append(f"{name}: null{self._comment(address, schema.type)}")
             elif (fitting := self._fitting(schema))[1:]:

@@ -1,6 +1,6 @@
 """The built-in workflows: each a function that returns a graph, to be read as a recipe.
 
-Models and pictures are left out of the nodes that take them: the plan fills them in. Node ids are words, so that
+Models and images are left out of the nodes that take them: the plan fills them in. Node ids are words, so that
 addresses read like `denoise.steps`, `prompt.prompt` or `noise.seed`.
 """
 
@@ -13,7 +13,7 @@ from sweep.errors import WorkflowError, did_you_mean
 from sweep.workflow.graph import Address, Edge, Graph, Json, Node
 
 TEMPLATES = ("txt2img", "img2img", "controlnet", "lora")
-_OUTPUT: Mapping[str, Json] = {"is_intermediate": False, "use_cache": False}  # cached outputs would share one picture
+_OUTPUT: Mapping[str, Json] = {"is_intermediate": False, "use_cache": False}  # cached outputs would share one image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ def _available() -> str:
 
 
 def txt2img(family: Family) -> Graph:
-    """A picture from a prompt, for Stable Diffusion 1, 2 and XL."""
+    """An image from a prompt, for Stable Diffusion 1, 2 and XL."""
     return Graph.of(
         [
             Node("model", family.loader),
@@ -101,7 +101,7 @@ def txt2img(family: Family) -> Graph:
 
 
 def img2img(family: Family) -> Graph:
-    """A picture from another and a prompt: the source is resized first, so that it and the noise always match."""
+    """An image from another and a prompt: the source is resized first, so that it and the noise always match."""
     return (
         txt2img(family)
         .adding(
@@ -118,7 +118,7 @@ def img2img(family: Family) -> Graph:
 
 
 def flux_txt2img(family: Family) -> Graph:
-    """A picture from a prompt, for FLUX: the denoising node draws its own noise, and guidance replaces cfg."""
+    """An image from a prompt, for FLUX: the denoising node draws its own noise, and guidance replaces cfg."""
     return Graph.of(
         [
             Node("model", family.loader),
@@ -152,7 +152,7 @@ def flux_txt2img(family: Family) -> Graph:
 
 
 def flux_img2img(family: Family) -> Graph:
-    """A picture from another and a prompt, for FLUX."""
+    """An image from another and a prompt, for FLUX."""
     return (
         flux_txt2img(family)
         .adding(
@@ -203,7 +203,7 @@ def with_loras(graph: Graph, family: Family, count: int) -> Graph:
 
 
 def _text(family: Family) -> dict[str, Json]:
-    """An empty prompt; SDXL's is told the size of the picture it is to describe."""
+    """An empty prompt; SDXL's is told the size of the image it is to describe."""
     if family is not SDXL:
         return {"prompt": ""}
     size = {f"{which}_{side}": family.size for which in ("original", "target") for side in ("width", "height")}

@@ -10,7 +10,7 @@ from sweep.workflow.identity import UNDECIDING
 from sweep.workflow.schemas import FieldSchema, NodeSchema, NodeSchemas
 
 ANYTHING = frozenset({"any", "array"})  # the types of collect, iterate and if: what they pass on is not said
-PICTURES = frozenset({"ImageField", "LatentsField"}) | ANYTHING
+IMAGES = frozenset({"ImageField", "LatentsField"}) | ANYTHING
 
 
 class Wiring:
@@ -134,14 +134,14 @@ def conditioning(field: FieldSchema) -> bool:
     return "Conditioning" in field.type or field.type in ANYTHING
 
 
-_SOURCES = frozenset({"image", "image_batch", "image_collection", "image_generator"})  # they only hand pictures on
-_PICTURE_LISTS = frozenset({"ImageCollectionOutput"})
+_SOURCES = frozenset({"image", "image_batch", "image_collection", "image_generator"})  # they only hand images on
+_IMAGE_LISTS = frozenset({"ImageCollectionOutput"})
 
 
 def output_nodes(graph: Graph, schemas: NodeSchemas) -> tuple[str, ...]:
-    """Ids of the nodes whose pictures are final, in the graph's order; empty where no node makes a picture.
+    """Ids of the nodes whose images are final, in the graph's order; empty where no node makes an image.
 
-    Final is what makes a picture that no other picture-making node goes on with, and is not marked intermediate
+    Final is what makes an image that no other image-making node goes on with, and is not marked intermediate
     (where all of them are marked so, the mark is ignored: somebody wants to see something).
     """
     makers = [name for name, node in graph.nodes.items() if _makes(("ImageField", "array"), node.type, schemas)]
@@ -152,10 +152,10 @@ def output_nodes(graph: Graph, schemas: NodeSchemas) -> tuple[str, ...]:
     return tuple(shown or final)
 
 
-def without_pictures(graph: Graph, schemas: NodeSchemas) -> str:
+def without_images(graph: Graph, schemas: NodeSchemas) -> str:
     """Why there are no output nodes, as the end of a sentence that begins with the workflow's name."""
     videos = any(_makes(("VideoField",), node.type, schemas) for node in graph.nodes.values())
-    return "makes a video, and sweep keeps pictures only" if videos else "has no node that makes a picture"
+    return "makes a video, and sweep keeps images only" if videos else "has no node that makes an image"
 
 
 def pruned(graph: Graph, outputs: tuple[str, ...]) -> Graph:
@@ -168,11 +168,11 @@ def pruned(graph: Graph, outputs: tuple[str, ...]) -> Graph:
 
 
 def _makes(kinds: tuple[str, ...], node_type: str, schemas: NodeSchemas) -> bool:
-    """Whether a node makes something of these kinds, lists counting where they are lists of pictures."""
+    """Whether a node makes something of these kinds, lists counting where they are lists of images."""
     schema = schemas.get(node_type)
     if schema is None or node_type in _SOURCES:
         return False
-    found = {kind for kind in schema.outputs.values() if kind != "array" or schema.output_class in _PICTURE_LISTS}
+    found = {kind for kind in schema.outputs.values() if kind != "array" or schema.output_class in _IMAGE_LISTS}
     return not found.isdisjoint(kinds)
 
 

@@ -44,7 +44,7 @@ def _check_single(schema: FieldSchema, value: Value) -> str | None:
             return f"takes a list, not {_shown(value)}"
         case "ImageField":
             given = isinstance(value, ImageRef) or (isinstance(value, Mapping) and "image_name" in value)
-            return None if given else f"takes a picture, not {_shown(value)}"
+            return None if given else f"takes an image, not {_shown(value)}"
         case "ModelIdentifierField":
             return _check_model(schema, value)
         case "BoardField":
@@ -135,7 +135,7 @@ _COMMON_WORDS = frozenset({"image", "processor", "to", "from", "and", "loader", 
 def check_graph(graph: Graph, schemas: NodeSchemas) -> list[Problem]:
     """Every fault that makes the graph unrenderable on a server with these nodes; empty where there is none.
 
-    Missing models and pictures count, as the nodes need them: check after the plan has filled them in, or have
+    Missing models and images count, as the nodes need them: check after the plan has filled them in, or have
     `open_fields` tell of them.
     """
     faults = [*check_wiring(graph), *_check_nodes(graph, schemas), *_check_edges(graph, schemas)]

@@ -28,7 +28,7 @@ class BatchAxis:
 class Workflow:
     """A workflow as a graph, and what its file says besides.
 
-    `files` are picture files that the workflow names by path, for fields that then hold nothing yet. `notes` are
+    `files` are image files that the workflow names by path, for fields that then hold nothing yet. `notes` are
     sentences about what was completed, translated or left out.
     """
 

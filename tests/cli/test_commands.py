@@ -313,8 +313,8 @@ class TestAfterwards:
 
     def test_verify_and_repair(self, sweep: Sweep, done: Path) -> None:
         assert sweep("verify", "small").out == "small: every file and every row is what was written.\n"
-        picture = sorted((done / "images").iterdir())[3]
-        picture.write_bytes(picture.read_bytes()[:200])
+        image = sorted((done / "images").iterdir())[3]
+        image.write_bytes(image.read_bytes()[:200])
         assert json.loads(sweep("verify", "small", "--json").out)[0]["path"].startswith("images/")
         found = sweep("verify", "small")
         assert (found.code, "truncated" in found.out, "--repair" in found.out) == (4, True, True)
@@ -338,21 +338,21 @@ class TestAfterwards:
 
 class TestWorkflows:
     @pytest.fixture
-    def picture(self, done: Path) -> Path:
+    def image(self, done: Path) -> Path:
         return min((done / "images").iterdir())
 
-    def test_a_picture_is_inspected(self, sweep: Sweep, picture: Path) -> None:
-        answer = sweep("inspect", picture)
+    def test_a_image_is_inspected(self, sweep: Sweep, image: Path) -> None:
+        answer = sweep("inspect", image)
         assert answer.code == 0
         assert re.search(r"^  denoise_strength +denoise\.denoising_start", answer.out, re.MULTILINE)
-        found = json.loads(sweep("inspect", picture, "--json").out)
+        found = json.loads(sweep("inspect", image, "--json").out)
         assert found["roles"]["seed"] == ["noise.seed"]
 
-    def test_a_first_experiment_is_written_and_plans(self, sweep: Sweep, picture: Path) -> None:
-        told = sweep("init", picture, "-o", "first.yaml", "--image", "photo.png")
+    def test_a_first_experiment_is_written_and_plans(self, sweep: Sweep, image: Path) -> None:
+        told = sweep("init", image, "-o", "first.yaml", "--image", "photo.png")
         assert told.out == "first.yaml written. sweep plan first.yaml shows what it would do.\n"
         assert sweep("plan", "first.yaml").code == 0
-        again = sweep("init", picture, "-o", "first.yaml")
+        again = sweep("init", image, "-o", "first.yaml")
         assert (again.code, "first.yaml is there already." in again.err) == (2, True)
 
 

@@ -61,15 +61,15 @@ FAULTS = [
         "zip: prompt has 3 values, seed has 4.",
         pair={"zip": {"prompt": ["a", "b", "c"], "seed": [1, 2, 3, 4]}},
     ),
-    inputs("missing picture", "inputs.image gone.png does not exist", image="gone.png"),
-    inputs("a PNG that is none", "inputs.image fake.png is no PNG: it does not decode as a picture", image="fake.png"),
+    inputs("missing image", "inputs.image gone.png does not exist", image="gone.png"),
+    inputs("a PNG that is none", "inputs.image fake.png is no PNG: it does not decode as an image", image="fake.png"),
     inputs(
         "unknown model",
         "inputs.model: the server has no model named sandbox-sd1. Did you mean sandbox-sd15?",
         model="sandbox-sd1",
     ),
-    inputs("a picture called otherwise", "image phot.png does not exist. Did you mean photo.png?", image="phot.png"),
-    inputs("a folder for a picture", "inputs.image . is a folder.", image="."),
+    inputs("an image called otherwise", "image phot.png does not exist. Did you mean photo.png?", image="phot.png"),
+    inputs("a folder for an image", "inputs.image . is a folder.", image="."),
     inputs("text that is a number", 'not 42; text that looks like something else needs quotes: "42"', prompt=42),
     inputs("negative seed", "inputs.seed is -1, but must be 0 to 4294967295.", seed=-1),
     inputs("width 63", "9:12  inputs.width is 63; the field noise.width takes multiples of 8", width=63),
@@ -118,7 +118,7 @@ FAULTS = [
     typed("a file of another name", "smal.yaml does not exist. Did you mean small.yaml?", "run", "smal.yaml"),
     typed("a workflow for an experiment", "graph.json is a workflow, not an experiment.\nsweep init graph.json writes",
           "plan", "graph.json"),
-    typed("a picture for an experiment", "photo.png is a picture, not an experiment.", "plan", "photo.png"),
+    typed("an image for an experiment", "photo.png is an image, not an experiment.", "plan", "photo.png"),
     typed("merge keys", "merge.yaml: 1 problem\n  2:3  merge keys (<<) are no part of YAML 1.2", "plan", "merge.yaml"),
     typed("tabs", "tabs.yaml: 1 problem\n  2:1  a tab stands here; YAML is indented with spaces.", "plan", "tabs.yaml"),
     typed("a key twice", "twice.yaml: 1 problem\n  2:1  name stands twice; first in line 1.", "plan", "twice.yaml"),
@@ -180,7 +180,7 @@ FAULTS = [
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_a_fault_is_a_sentence(fault: Fault, sweep: Sweep, home: Path) -> None:
-    (home / "fake.png").write_text("<html>no picture</html>")
+    (home / "fake.png").write_text("<html>no image</html>")
     (home / "cut.yaml").write_text("name: [")
     (home / "bytes.yaml").write_bytes(b"\xff\xfe\x00name")
     (home / "empty.yaml").write_text("")

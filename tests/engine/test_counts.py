@@ -42,7 +42,7 @@ async def _counted(bench: Bench, server: Sandbox, points: int = POINTS, **option
 
 
 async def test_a_variation_takes_two_requests(bench: Bench, sandbox: Sandbox) -> None:
-    """One that submits it and one that brings its picture. What came of it, the socket told."""
+    """One that submits it and one that brings its image. What came of it, the socket told."""
     counted = await _counted(bench, sandbox)
     checked = counted[SUBMITTED] - POINTS  # each value of each axis, once, before anything is queued
     assert 0 <= checked <= 3 + POINTS // 3
@@ -60,12 +60,12 @@ async def test_a_fused_variation_takes_one_request_and_its_share_of_another(benc
     assert set(sandbox.renders.values()) == {1}
 
 
-async def test_every_picture_is_sent_once_and_kept_as_it_was_sent(bench: Bench, sandbox: Sandbox) -> None:
+async def test_every_image_is_sent_once_and_kept_as_it_was_sent(bench: Bench, sandbox: Sandbox) -> None:
     experiment = await bench.experiment()
     summary = await bench.run(experiment, sandbox.url)
     table = await anyio.to_thread.run_sync(lambda: RecordedResults.open(summary.folder).table())
     sizes = await anyio.to_thread.run_sync(_sizes, summary.folder, list(table["image_path"]))
-    sent = [len(await sandbox.pictures.content(name)) for name in table["image_name"]]
+    sent = [len(await sandbox.images.content(name)) for name in table["image_name"]]
     assert sandbox.requests[FETCHED] == len(table) == 6
     assert sizes == sent
     assert set(sandbox.renders.values()) == {1}

@@ -83,12 +83,12 @@ def test_a_model_loaded_by_the_first_item_misleads_nobody() -> None:
     assert size.size == 64
 
 
-def test_slow_pictures_are_sent_one_by_one() -> None:
+def test_slow_images_are_sent_one_by_one() -> None:
     size = learnt(0.6, 6.0)
     assert (size.size, size.learning) == (1, False)
 
 
-def test_pictures_that_become_slower_make_items_smaller() -> None:
+def test_images_that_become_slower_make_items_smaller() -> None:
     size = learnt(0.5, 0.05)
     before = size.size
     for _ in range(3):
@@ -179,7 +179,7 @@ async def test_an_older_server_that_tells_no_times_goes_on_one_by_one(
     assert (summary.completed, summary.exit_code) == (6, 0)
 
 
-async def test_fused_and_single_give_the_same_pictures(bench: Bench, sandbox: Sandbox) -> None:
+async def test_fused_and_single_give_the_same_images(bench: Bench, sandbox: Sandbox) -> None:
     single = await bench.run(await bench.experiment(name="single"), sandbox.url)
     fused = await bench.run(await bench.experiment(name="fused"), sandbox.url, options=FOUR)
 
@@ -221,7 +221,7 @@ async def test_a_fused_item_of_a_run_broken_off_is_adopted(bench: Bench, sandbox
     ],
     ids=["lost-answer", "truncated", "missing-event"],
 )
-async def test_faults_cost_no_picture_twice_when_fused(
+async def test_faults_cost_no_image_twice_when_fused(
     bench: Bench, sandbox_with: Callable[..., Any], faults: FaultInjection
 ) -> None:
     async with sandbox_with(faults=faults) as flaky:

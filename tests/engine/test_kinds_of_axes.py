@@ -1,4 +1,4 @@
-"""Every kind of axis, from the definition into the graph that a server wrote into the picture."""
+"""Every kind of axis, from the definition into the graph that a server wrote into the image."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from sweep.sandbox.app import Sandbox, SandboxOptions, sandbox_server
 from tests.engine.conftest import AT_ONCE
 
 TEXT = {"model": "sandbox-sd15", "prompt": "a red fox", "steps": 2, "width": 64, "height": 64}
-PICTURE = {**TEXT, "image": "shots/a.png"}
+IMAGE = {**TEXT, "image": "shots/a.png"}
 CANNY = {"model": "sandbox-canny", "image": "shots/a.png", "weight": 0.5, "begin": 0.1, "end": 0.6}
 DEPTH = {"model": "sandbox-depth", "image": "shots/b c.png", "weight": 1.5}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """What definitions name: pictures, lists, wildcards, settings."""
+    """What definitions name: images, lists, wildcards, settings."""
     place = tmp_path / "files of ours"
     (place / "shots").mkdir(parents=True)
     (place / "wild").mkdir()
@@ -47,7 +47,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 async def _rendered(sandbox: Sandbox, folder: Path, definition: dict[str, Any]) -> list[dict[str, Any]]:
-    """The nodes of the graph in each picture, in the order of the grid."""
+    """The nodes of the graph in each image, in the order of the grid."""
     experiment = await anyio.to_thread.run_sync(Experiment.from_dict, {"name": "trial", **definition}, folder)
     summary = await run(experiment, [sandbox.url], options=AT_ONCE, results=folder.parent / "results")
     assert (summary.completed, summary.failed) == (len(experiment.grid), 0)
@@ -61,9 +61,9 @@ async def _rendered(sandbox: Sandbox, folder: Path, definition: dict[str, Any]) 
 
 
 def _plain(value: Any) -> Any:
-    """A model by its name; a picture by whether there is one."""
+    """A model by its name; an image by whether there is one."""
     if isinstance(value, dict):
-        return value.get("name") or ("picture" if "image_name" in value else value)
+        return value.get("name") or ("image" if "image_name" in value else value)
     return value
 
 
@@ -101,8 +101,8 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], tuple[str, ...], lis
         ("control.control_model", "control2.control_model", "control2.end_step_percent"),
         [("sandbox-canny", "sandbox-depth", 0.5), ("sandbox-canny", "sandbox-canny", 0.5)]),
     "VAEs": ("txt2img", TEXT, {"vae": [None, "sandbox-vae"]}, ("vae.vae_model",), [None, "sandbox-vae"]),
-    "pictures": ("img2img", PICTURE, {"image": {"images": "shots/*.png"}}, ("source.image",), ["picture", "picture"]),
-    "strengths": ("img2img", PICTURE, {"denoise_strength": [0.2, 0.7]}, ("denoise.denoising_start",), [0.8, 0.3]),
+    "images": ("img2img", IMAGE, {"image": {"images": "shots/*.png"}}, ("source.image",), ["image", "image"]),
+    "strengths": ("img2img", IMAGE, {"denoise_strength": [0.2, 0.7]}, ("denoise.denoising_start",), [0.8, 0.3]),
     "ControlNets": ("controlnet", TEXT,
         {"net": {"values": {"canny": {"controls": [CANNY]}, "both": {"controls": [CANNY, DEPTH]}}}},
         ("control.begin_step_percent", "control.end_step_percent", "control2.control_weight"),
@@ -135,11 +135,11 @@ async def test_values_reach_the_graph_that_was_rendered(kind: str, sandbox: Sand
     ]
 
 
-async def test_boards_are_made_once_and_get_their_pictures(sandbox: Sandbox, folder: Path) -> None:
+async def test_boards_are_made_once_and_get_their_images(sandbox: Sandbox, folder: Path) -> None:
     definition = {"workflow": "txt2img", "inputs": TEXT, "axes": {"board": ["one", "two"], "seed": [1, 2]}}
     await _rendered(sandbox, folder, definition)
-    boards = {board["board_id"]: board["board_name"] for board in sandbox.pictures.boards.values()}
-    held = [boards[record["board_id"]] for record in sandbox.pictures.images.values()]
+    boards = {board["board_id"]: board["board_name"] for board in sandbox.images.boards.values()}
+    held = [boards[record["board_id"]] for record in sandbox.images.images.values()]
     assert sorted(held) == ["one", "one", "two", "two"]
     assert sorted(boards.values()) == ["one", "two"]
 
@@ -150,7 +150,7 @@ async def test_a_model_is_loaded_once_however_the_axes_stand(sandbox: Sandbox, f
         "two": {"model": "sandbox-sd15-b", "lora": "sandbox-ink"},
         "xl": {"model": "sandbox-sdxl", "lora": "sandbox-sdxl-ink"},
     }
-    inputs = {name: value for name, value in PICTURE.items() if name != "model"}
+    inputs = {name: value for name, value in IMAGE.items() if name != "model"}
     axes = {"denoise_strength": [0.3, 0.7], "lora_weight": [0.2, 0.8], "model": {"values": models}}
     await _rendered(sandbox, folder, {"workflow": "img2img", "inputs": inputs, "axes": axes})
     assert sandbox.processor.model_loads == {"sandbox-sd15": 1, "sandbox-sd15-b": 1, "sandbox-sdxl": 1}

@@ -1,4 +1,4 @@
-"""A workflow rendered once: pictures, or the reason why there are none."""
+"""A workflow rendered once: images, or the reason why there are none."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ async def test_portable_documents_run_verbatim_on_servers_of_every_age(
     await anyio.to_thread.run_sync(Image.linear_gradient("L").resize((64, 64)).save, tmp_path / "input.jpg")
     async with sandbox_server(SandboxOptions(api=api)) as sandbox:
         for name in ("text_to_image", "image_to_image"):
-            (picture,) = await render(tmp_path / f"{name}.json", server=sandbox.url, results=tmp_path, name=name)
-            assert picture.read_bytes().startswith(b"\x89PNG")
+            (image,) = await render(tmp_path / f"{name}.json", server=sandbox.url, results=tmp_path, name=name)
+            assert image.read_bytes().startswith(b"\x89PNG")
 
 
-async def test_a_picture_that_cannot_be_rendered_is_an_error_and_the_next_call_tries_again(tmp_path: Path) -> None:
+async def test_a_image_that_cannot_be_rendered_is_an_error_and_the_next_call_tries_again(tmp_path: Path) -> None:
     async with sandbox_server(SandboxOptions(faults=FaultInjection(fail_rate=1.0))) as sandbox:
         with pytest.raises(VariationError):
             await render("txt2img", INPUTS, server=sandbox.url, results=tmp_path)
         sandbox.faults = FaultInjection()
-        (picture,) = await render("txt2img", INPUTS, server=sandbox.url, results=tmp_path)
-    assert picture.parent.parent == tmp_path / "once"
+        (image,) = await render("txt2img", INPUTS, server=sandbox.url, results=tmp_path)
+    assert image.parent.parent == tmp_path / "once"
 
 
 async def test_what_is_wrong_is_told_before_anything_is_sent(tmp_path: Path) -> None:

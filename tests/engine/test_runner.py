@@ -36,7 +36,7 @@ async def rows(folder: Path) -> list[dict[str, str]]:
     return await anyio.to_thread.run_sync(table, folder)
 
 
-async def test_every_point_is_rendered_once_and_its_picture_says_what_its_row_says(
+async def test_every_point_is_rendered_once_and_its_image_says_what_its_row_says(
     bench: Bench, sandbox: Sandbox
 ) -> None:
     summary = await bench.run(await bench.experiment(), sandbox.url)
@@ -112,7 +112,7 @@ async def test_points_that_fail_are_rows_and_may_be_tried_again(bench: Bench, sa
     ],
     ids=["lost-answer", "500", "truncated", "reset", "503", "missing-event", "doubled-event"],
 )
-async def test_faults_of_the_way_cost_no_picture_twice(
+async def test_faults_of_the_way_cost_no_image_twice(
     bench: Bench, sandbox_with: Callable[..., Any], faults: FaultInjection
 ) -> None:
     async with sandbox_with(faults=faults) as flaky:

@@ -1,4 +1,4 @@
-"""Another model under the same name makes other pictures: its server takes no part, from the start or from then on."""
+"""Another model under the same name makes other images: its server takes no part, from the start or from then on."""
 
 from __future__ import annotations
 

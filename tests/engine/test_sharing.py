@@ -109,7 +109,7 @@ async def test_a_request_on_its_way_leaves_no_item_behind(bench: Bench, sandbox_
 async def test_what_was_done_when_it_was_cancelled_is_not_rendered_again(
     bench: Bench, sandbox_with: Callable[..., Any]
 ) -> None:
-    """Stage 2 after the server is done and before the picture is here: the next run fetches it."""
+    """Stage 2 after the server is done and before the image is here: the next run fetches it."""
     stop = Stop()
     async with sandbox_with(faults=FaultInjection(slow=1.0, slow_seconds=0.5, only="/full")) as server:
 
@@ -133,10 +133,8 @@ def _key(item: QueueItem) -> str:
     return next(str(node["sweep_key"]) for node in item.graph.nodes.values() if "sweep_key" in node)
 
 
-async def test_a_picture_is_waited_for_rather_than_rendered_again(
-    bench: Bench, sandbox_with: Callable[..., Any]
-) -> None:
-    """The download breaks again and again: the server leaves and comes back, the picture is fetched in the end."""
+async def test_a_image_is_waited_for_rather_than_rendered_again(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
+    """The download breaks again and again: the server leaves and comes back, the image is fetched in the end."""
     async with sandbox_with(faults=FaultInjection(reset=1.0, only="/full", most=30)) as server:
         summary = await bench.run(await bench.experiment(), server.url, options=RunOptions(backoff=AT_ONCE.backoff))
         assert (summary.completed, summary.failed) == (6, 0)

@@ -18,7 +18,7 @@ async def some(free: int) -> int:
 
 async def test_what_will_not_fit_is_said_with_both_numbers() -> None:
     await space.require(lambda: some(space.RESERVE + 10), 10, "results/x")
-    with pytest.raises(DiskFullError, match=r"results/x: the pictures will take about 5\.0 GB and 100 MB are free"):
+    with pytest.raises(DiskFullError, match=r"results/x: the images will take about 5\.0 GB and 100 MB are free"):
         await space.require(lambda: some(100_000_000), 5_000_000_000 - space.RESERVE, "results/x")
 
 
@@ -37,6 +37,6 @@ async def test_a_sweep_larger_than_the_disk_is_refused_before_anything_is_sent(b
         axes__seed={"start": 0, "count": 50_000_000},
         axes__denoise_strength=[0.5],
     )
-    with pytest.raises(DiskFullError, match="the pictures will take about"):
+    with pytest.raises(DiskFullError, match="the images will take about"):
         await bench.run(huge, sandbox.url)
     assert not sandbox.renders

@@ -1,4 +1,4 @@
-"""Points of one key: one picture, a row each."""
+"""Points of one key: one image, a row each."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def complete(journal: SqliteJournal, one: Instance) -> None:
     await journal.complete(one.key, [a_rendering(point(one))], TIMES)
 
 
-async def test_the_second_waits_for_the_first_and_gets_its_picture(journal: SqliteJournal) -> None:
+async def test_the_second_waits_for_the_first_and_gets_its_image(journal: SqliteJournal) -> None:
     told: list[events.Event] = []
     twins = Twins(journal, told.append)
     admitted = await twins.admit(Job(instances=(FIRST, SECOND, OTHER)))

@@ -1,4 +1,4 @@
-"""What a server sends is not believed: bad pictures are rows that say so, names never become paths."""
+"""What a server sends is not believed: bad images are rows that say so, names never become paths."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ async def test_hostile_names_are_data_only(bench: Bench, sandbox_with: Callable[
     assert summary.completed
     made = await anyio.to_thread.run_sync(files, tmp_path) - before
     assert all(path.is_relative_to(summary.folder) for path in made)
-    pictures = {path.name for path in made if path.parent.name == "images"}
-    assert len(pictures) == summary.completed
-    assert not any(strange in name for name in pictures for strange in ("..", "CON", "onerror", "\\"))
+    images = {path.name for path in made if path.parent.name == "images"}
+    assert len(images) == summary.completed
+    assert not any(strange in name for name in images for strange in ("..", "CON", "onerror", "\\"))
 
 
 @pytest.mark.parametrize("bad", ["truncated", "html", "bomb"])
-async def test_what_is_no_picture_is_a_row_that_says_so(
+async def test_what_is_no_image_is_a_row_that_says_so(
     bench: Bench, sandbox_with: Callable[..., Any], bad: BadImage
 ) -> None:
     async with sandbox_with(faults=FaultInjection(bad_image=1.0, bad_images=(bad,))) as broken:
@@ -91,7 +91,7 @@ FIVE_GIGABYTES = 5 * 2**30
 
 
 class Endless:
-    """Passes everything on to a sandbox, but answers every download of a picture with more than anybody wants."""
+    """Passes everything on to a sandbox, but answers every download of an image with more than anybody wants."""
 
     def __init__(self, target: str, declared: int | None) -> None:
         self._target = target

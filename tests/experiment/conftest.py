@@ -15,7 +15,7 @@ Load: TypeAlias = Callable[..., Experiment]
 Fail: TypeAlias = Callable[..., list[str]]
 
 
-def picture(path: Path, size: tuple[int, int] = (8, 6), colour: str = "red") -> Path:
+def image(path: Path, size: tuple[int, int] = (8, 6), colour: str = "red") -> Path:
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,8 +27,8 @@ def picture(path: Path, size: tuple[int, int] = (8, 6), colour: str = "red") -> 
 def folder(tmp_path: Path) -> Path:
     """Has a space in its name; holds shots/a.png and "shots/b c.png", and bad.png, which is none."""
     top = tmp_path / "my experiments"
-    picture(top / "shots" / "a.png")
-    picture(top / "shots" / "b c.png", (4, 4), "blue")
+    image(top / "shots" / "a.png")
+    image(top / "shots" / "b c.png", (4, 4), "blue")
     (top / "bad.png").write_text("this is text")
     return top
 

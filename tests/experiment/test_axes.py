@@ -78,7 +78,7 @@ def test_labels_over_one_target(load: Load) -> None:
     ]
 
 
-def test_controls_hold_pictures(load: Load) -> None:
+def test_controls_hold_images(load: Load) -> None:
     experiment = load(
         "workflow: txt2img\ninputs:\n  controls:\n"
         "    - {model: canny, image: shots/a.png, weight: 0.8, begin: 0, end: 0.5}\n"
@@ -200,7 +200,7 @@ def test_seeds_that_were_not_asked_for() -> None:
         ("l: {values: {a: {}}}", "4:19  axes.l.a sets nothing"),
         ("l: {values: {}}", "4:15  axes.l is empty; an axis needs at least one value"),
         ("image: [shots/nope.png]", "4:11  axes.image.0 shots/nope.png does not exist"),
-        ("image: [bad.png]", "4:11  axes.image.0 bad.png is no PNG: it does not decode as a picture"),
+        ("image: [bad.png]", "4:11  axes.image.0 bad.png is no PNG: it does not decode as an image"),
         ("image: [shots]", "4:11  axes.image.0 shots is a folder"),
         ("image: {images: 'no/*'}", "4:19  axes.image: no file matches no/*"),
         ("prompt: {lines: nope.txt}", "4:19  axes.prompt: nope.txt does not exist"),

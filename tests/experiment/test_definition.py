@@ -1,4 +1,4 @@
-"""What of an experiment decides its pictures, and what a point sets."""
+"""What of an experiment decides its images, and what a point sets."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ import pytest
 from sweep.errors import ExperimentError
 from sweep.experiment.experiment import Experiment, Replacement
 from sweep.experiment.roles import INPUT_NAMES, ROLE_NAMES, is_address
-from tests.experiment.conftest import Load, picture, with_axes
+from tests.experiment.conftest import Load, image, with_axes
 
-DECIDES_A_PICTURE = {
+DECIDES_A_IMAGE = {
     "workflow": "the graph",
     "workflow_path": "the file of the graph",
     "inputs": "values in the graph",
     "dimensions": "values in the graph",
     "roles": "which fields get them",
 }
-DECIDES_NO_PICTURE = {
+DECIDES_NO_IMAGE = {
     "name": "a label",
     "description": "a label",
     "folder": "where files lie, not what is in them",
     "condition": "which points there are, not what one looks like",
     "design": "which points there are, not what one looks like",
     "servers": "who renders",
-    "board": "where pictures go",
-    "study": "how pictures are measured",
+    "board": "where images go",
+    "study": "how images are measured",
     "text": "how all this is written",
     "undrawn": "seeds count when they are drawn, as values",
     "notices": "for people",
@@ -39,10 +39,10 @@ DECIDES_NO_PICTURE = {
 }
 
 
-def test_every_field_is_known_to_decide_a_picture_or_not() -> None:
+def test_every_field_is_known_to_decide_a_image_or_not() -> None:
     fields = {field.name for field in dataclasses.fields(Experiment)}
-    assert fields == DECIDES_A_PICTURE.keys() | DECIDES_NO_PICTURE.keys()
-    assert not DECIDES_A_PICTURE.keys() & DECIDES_NO_PICTURE.keys()
+    assert fields == DECIDES_A_IMAGE.keys() | DECIDES_NO_IMAGE.keys()
+    assert not DECIDES_A_IMAGE.keys() & DECIDES_NO_IMAGE.keys()
 
 
 def test_settings_are_inputs_then_levels_then_replacements() -> None:
@@ -74,20 +74,20 @@ def test_a_replacement_that_finds_nothing_is_told() -> None:
         experiment.settings(experiment.grid[0])
 
 
-def test_pictures_are_known_by_what_is_in_them(load: Load, folder: Path) -> None:
+def test_images_are_known_by_what_is_in_them(load: Load, folder: Path) -> None:
     (folder / "copy.png").write_bytes((folder / "shots" / "a.png").read_bytes())
     experiment = load("workflow: img2img\ninputs: {control_image: copy.png}\naxes: {image: {images: shots/*}}")
     found = experiment.images()
-    assert [image.shown for image in found.values()] == ["copy.png", "shots/b c.png"]
-    assert [(image.width, image.height) for image in found.values()] == [(8, 6), (4, 4)]
-    picture(folder / "shots" / "a.png", (8, 6), "green")
+    assert [one.shown for one in found.values()] == ["copy.png", "shots/b c.png"]
+    assert [(one.width, one.height) for one in found.values()] == [(8, 6), (4, 4)]
+    image(folder / "shots" / "a.png", (8, 6), "green")
     assert set(load("workflow: img2img\ninputs: {image: shots/a.png}").images()) - set(found)
 
 
-def test_a_broken_picture_is_told(load: Load, folder: Path) -> None:
+def test_a_broken_image_is_told(load: Load, folder: Path) -> None:
     whole = (folder / "shots" / "a.png").read_bytes()
     (folder / "cut.png").write_bytes(whole[: len(whole) - 30])
-    with pytest.raises(ExperimentError, match=r"2:17  inputs.image cut.png is a broken picture"):
+    with pytest.raises(ExperimentError, match=r"2:17  inputs.image cut.png is a broken image"):
         load("workflow: img2img\ninputs: {image: cut.png}")
 
 

@@ -49,7 +49,7 @@ def test_every_fault_at_once_in_the_order_of_the_file(faults: Fail) -> None:
     assert faults(TYPO) == [
         "2:11  workflow: img2im is neither a template nor a file. Did you mean img2img?",
         "4:3  inputs.denoise_strenght is not a role or a node.field. Did you mean denoise_strength?",
-        "5:10  inputs.image bad.png is no PNG: it does not decode as a picture.",
+        "5:10  inputs.image bad.png is no PNG: it does not decode as an image.",
         "6:18  inputs.control_image nope.png does not exist.",
         "7:10  inputs.steps is 0, but must be at least 1.",
         '8:14  inputs.cfg_scale must be a number, not "7".',
@@ -107,7 +107,7 @@ def test_the_message_names_the_file_as_it_was_written(
         ("workflow: txt2img\ninputs: {lora: 3}", "must be a name, {name, weight} or a list of these, not 3"),
         ("workflow: txt2img\ninputs: {controls: x}", 'must be a list of {model, image, weight, begin, end}, not "x"'),
         ("workflow: txt2img\ninputs: {controls: [{model: m}]}", "needs image"),
-        ("workflow: txt2img\ninputs: {controls: [{model: m, image: 3}]}", "image must be the path of a picture, not 3"),
+        ("workflow: txt2img\ninputs: {controls: [{model: m, image: 3}]}", "image must be the path of an image, not 3"),
         (
             "workflow: txt2img\ninputs: {controls: [{model: m, image: x, begin: 0.5, end: 0.2}]}",
             "inputs.controls begins after its end",

@@ -97,7 +97,7 @@ def test_every_field_is_described() -> None:
     assert set(schema["properties"]) == set(ExperimentFile.model_fields)
 
 
-def test_pictures_are_small_squares_with_a_licence() -> None:
+def test_images_are_small_squares_with_a_licence() -> None:
     told = (FOLDER / "images" / "README.md").read_text(encoding="utf-8")
     for path in (FOLDER / "images").glob("*.png"):
         assert f"`{path.name}`" in told

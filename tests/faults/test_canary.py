@@ -59,7 +59,7 @@ def test_no_secret_is_told_where_it_is_refused_or_nobody_answers(bench: Bench) -
 
 
 def test_the_canary_would_be_heard(bench: Bench) -> None:
-    """The test can fail: a secret in a picture's text or a log is found."""
+    """The test can fail: a secret in an image's text or a log is found."""
     place = bench.folder / "results" / "x"
     place.mkdir(parents=True)
     Path(place / "log").write_text(f"Authorization: Bearer {TOKEN}", encoding="utf-8")

@@ -29,7 +29,7 @@ def points() -> Iterator[str]:
 
 
 def repeated() -> Iterator[str]:
-    """Those that come once a picture."""
+    """Those that come once an image."""
     return (point for point in points() if point.partition(".")[0] not in ONCE)
 
 
@@ -55,7 +55,7 @@ def whole(bench: Bench, server: SandboxProcess, code: int = 0) -> None:
 
 
 FIRST = sorted(set(points()) - set(repeated()))  # come once a run: each by itself
-CHAINS = [list(repeated())[start::6] for start in range(6)]  # come for each picture: one after the other on one sweep
+CHAINS = [list(repeated())[start::6] for start in range(6)]  # come for each image: one after the other on one sweep
 
 
 @pytest.mark.parametrize("point", FIRST)
@@ -137,7 +137,7 @@ def test_killed_while_a_cancellation_is_written(bench: Bench, step: str) -> None
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_killed_while_damaged_pictures_are_forgotten(bench: Bench, server: SandboxProcess, step: str) -> None:
+def test_killed_while_damaged_images_are_forgotten(bench: Bench, server: SandboxProcess, step: str) -> None:
     assert bench.run(server)[0] == 0
     damaged = bench.results.folder / next(str(row["image_path"]) for row in bench.results.rows())
     damaged.write_bytes(damaged.read_bytes()[:-40])

@@ -1,4 +1,4 @@
-"""Journal and pictures torn, truncated and with flipped bits: never a wrong row, always a sentence, and a way out."""
+"""Journal and images torn, truncated and with flipped bits: never a wrong row, always a sentence, and a way out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def render(bench: Bench, server: SandboxProcess) -> tuple[int, str]:
     return bench.sweep("run", str(bench.write()), "--server", server.url, "--progress", "none", "--no-report")
 
 
-def pictures(bench: Bench) -> list[Path]:
+def images(bench: Bench) -> list[Path]:
     return sorted((bench.results.folder / "images").glob("*.png"))
 
 
@@ -49,12 +49,12 @@ def spoil(file: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["gone", "truncated", "torn", "emptied", "flipped"])
-def test_a_damaged_picture_is_found_told_and_rendered_again_alone(
+def test_a_damaged_image_is_found_told_and_rendered_again_alone(
     finished: tuple[Bench, SandboxProcess], how: str
 ) -> None:
     bench, server = finished
     before = server.renders()
-    victim = pictures(bench)[2]
+    victim = images(bench)[2]
     spoil(victim, how)
     code, said = bench.sweep("verify", "small")
     assert (code, victim.name in said, "1 finding" in said) == (4, True, True)

@@ -9,7 +9,7 @@ from tests.faults.processes import Bench
 
 @pytest.mark.parametrize("kilobytes", [4, 20, 48, 64, 90, 120, 160])
 def test_a_write_that_does_not_fit(bench: Bench, kilobytes: int) -> None:
-    """No file may grow beyond a limit, which is met by pictures first, by the journal's log later, or by the tables."""
+    """No file may grow beyond a limit, which is met by images first, by the journal's log later, or by the tables."""
     server = bench.sandbox()
     code, said = bench.run(server, largest_file=kilobytes * 1024)
     assert code in ((4,) if kilobytes < 64 else (0, 4)), (said, bench.log())

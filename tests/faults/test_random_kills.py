@@ -1,6 +1,6 @@
 """Clients and servers killed at any moment, again and again: nothing lost, nothing rendered twice.
 
-What was rendered is counted by the servers. The only pictures made twice may be those a server had in progress at the
+What was rendered is counted by the servers. The only images made twice may be those a server had in progress at the
 moment it was killed itself: nobody has them.
 """
 

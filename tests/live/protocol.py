@@ -126,7 +126,7 @@ async def times_are_naive_and_in_order(wire: Wire) -> None:
     assert all(len(time) == len("2026-11-23 06:49:50.650") and time[10] == " " for time in times)
 
 
-async def an_iterated_node_has_all_its_pictures_in_order(wire: Wire) -> None:
+async def an_iterated_node_has_all_its_images_in_order(wire: Wire) -> None:
     many = graph(
         node("r", "range", start=0, stop=3, step=1),
         node("it", "iterate"),
@@ -369,13 +369,13 @@ async def uploads_are_never_the_same(wire: Wire) -> None:
     assert first.body["image_name"] != second.body["image_name"]
     assert first.headers["location"].endswith("/full")
     assert (first.body["width"], first.body["image_category"], first.body["is_intermediate"]) == (64, "user", False)
-    assert (await wire.upload(b"no picture")).status == 415
+    assert (await wire.upload(b"no image")).status == 415
     assert (await wire.upload(png(), image_category="nonsense")).status == 422
     form = {"file": io.BytesIO(png())}
     assert (await wire.call("POST", f"{API}/images/upload", data=form)).status == 422
 
 
-async def pictures_are_served_whole(wire: Wire) -> None:
+async def images_are_served_whole(wire: Wire) -> None:
     name = (await wire.upload(png(7))).body["image_name"]
     reply = await wire.call("GET", f"{API}/images/i/{name}/full", headers={"Range": "bytes=0-9"})
     assert (reply.status, reply.headers["content-type"]) == (200, "image/png")
@@ -390,7 +390,7 @@ async def pictures_are_served_whole(wire: Wire) -> None:
     assert (await wire.call("GET", f"{API}/images/i/{name}")).status == 404
 
 
-async def a_picture_carries_its_graph_and_metadata(wire: Wire) -> None:
+async def a_image_carries_its_graph_and_metadata(wire: Wire) -> None:
     tagged = txt2img(wire.model)
     tagged["nodes"]["md"] = node("md", "core_metadata", seed=1, sweep_key="ours", steps=1)
     tagged["edges"] += graph(edges=("md.metadata > l.metadata",))["edges"]
@@ -406,7 +406,7 @@ async def a_picture_carries_its_graph_and_metadata(wire: Wire) -> None:
     assert (await wire.call("GET", f"{API}/images/i/{name}/metadata")).body == metadata
 
 
-async def pictures_go_to_their_board(wire: Wire) -> None:
+async def images_go_to_their_board(wire: Wire) -> None:
     name = f"board {uuid.uuid4().hex[:6]}"
     made = await wire.call("POST", f"{API}/boards/", params={"board_name": name})
     board_id = made.body["board_id"]
@@ -426,13 +426,13 @@ async def pictures_go_to_their_board(wire: Wire) -> None:
     assert (await wire.call("DELETE", f"{API}/boards/{board_id}", params={"include_images": "true"})).status == 200
 
 
-async def equal_cached_outputs_share_one_picture(wire: Wire) -> None:
+async def equal_cached_outputs_share_one_image(wire: Wire) -> None:
     colour = {"r": uuid.uuid4().int % 256, "g": uuid.uuid4().int % 256, "b": uuid.uuid4().int % 256, "a": 255}
-    for cached, pictures in ((True, 1), (False, 2)):
+    for cached, images in ((True, 1), (False, 2)):
         blank = graph(node("b", "blank_image", width=64, height=64, color=colour, use_cache=cached))
         items = [await wire.run(blank) for _ in range(2)]
         names = {r["image"]["image_name"] for item in items for r in item["session"]["results"].values()}
-        assert len(names) == pictures
+        assert len(names) == images
 
 
 async def retrying_makes_new_items_and_names_the_old(wire: Wire) -> None:

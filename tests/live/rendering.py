@@ -23,7 +23,7 @@ LIMIT = 10_000_000
 async def rendered(
     server: Server, graph: Graph, outputs: tuple[str, ...], images: Mapping[str, Path] | None = None
 ) -> bytes:
-    """The pixels of the first output's picture. Fails where the item does, with the server's own words."""
+    """The pixels of the first output's image. Fails where the item does, with the server's own words."""
     submission = Submission(
         batch_id=str(uuid.uuid4()),
         graph=graph,
@@ -38,8 +38,8 @@ async def rendered(
             if isinstance(event, ItemEnded):
                 assert event.status == "completed", event.error
                 content = await server.fetch(event.images[0], LIMIT)
-    with Image.open(io.BytesIO(content)) as picture:
-        return picture.convert("RGB").tobytes()
+    with Image.open(io.BytesIO(content)) as image:
+        return image.convert("RGB").tobytes()
 
 
 def ask(url: str, body: Any = None) -> Any:

@@ -46,7 +46,7 @@ def txt2img(model: ModelRef, seed: int, steps: int = 1) -> Graph:
 
 
 def img2img(model: ModelRef, image: ImageRef, seed: int) -> Graph:
-    """The same from a picture."""
+    """The same from an image."""
     return (
         txt2img(model, seed)
         .set({Address("denoise", "denoising_start"): 0.4})
@@ -64,11 +64,11 @@ def failing(model: ModelRef) -> Graph:
     return graph.adding([smaller], [Edge(Address("other", "noise"), Address("denoise", "latents"))])
 
 
-def picture(folder: Path, level: int = 120) -> tuple[str, Path]:
+def image(folder: Path, level: int = 120) -> tuple[str, Path]:
     """A small PNG: its hash, and where it lies."""
     data = io.BytesIO()
     Image.linear_gradient("L").resize((SIDE, SIDE)).point(lambda v: (v + level) % 256).convert("RGB").save(data, "PNG")
-    path = folder / f"picture {level}.png"
+    path = folder / f"image {level}.png"
     path.write_bytes(data.getvalue())
     return hashlib.sha256(data.getvalue()).hexdigest(), path
 
@@ -94,7 +94,7 @@ async def opened(url: str) -> AsyncIterator[tuple[Server, ServerInfo]]:
 @asynccontextmanager
 async def subject(url: str, folder: Path) -> AsyncIterator[Subject]:
     """The server at `url` under test, with its first Stable Diffusion 1 model. Files go into `folder`."""
-    sha256, file = picture(folder)
+    sha256, file = image(folder)
     async with opened(url) as (server, info):
         found = next(m for m in await server.models() if m.type == "main" and m.base == "sd-1")
         model = ModelRef(found.name, found.base)
@@ -111,7 +111,7 @@ async def subject(url: str, folder: Path) -> AsyncIterator[Subject]:
             another=lambda: client(url),
             quick=lambda number: scene(txt2img(model, number)),
             slow=lambda number: scene(txt2img(model, 1000 + number, steps=800)),
-            pictured=lambda number: scene(img2img(model, ImageRef(sha256), number)),
+            imaged=lambda number: scene(img2img(model, ImageRef(sha256), number)),
             several=scene(several, (OUT, "blur")),
             failing=scene(failing(model)),
             failing_node="denoise",

@@ -34,7 +34,7 @@ def schemas(live_server: str) -> NodeSchemas:
 
 
 def filled(graph: Graph, schemas: NodeSchemas) -> Graph:
-    """The graph with a model, picture or video wherever a node misses one."""
+    """The graph with a model, image or video wherever a node misses one."""
     missing: dict[Address, Value] = {}
     for node in graph.nodes.values():
         for field in schemas[node.type].fields.values() if node.type in schemas else ():
@@ -123,15 +123,15 @@ async def tiny(server: Server, base: str) -> ModelRef:
 async def test_one_of_them_is_swept_and_seeds_take_effect(folder: Path, live_server: str) -> None:
     drawn = (await to_thread(load_workflow, folder / "Text to Image - SD1.5.json")).graph
     outputs = output_nodes(drawn, SCHEMAS)
-    pictures: dict[tuple[str, int, int], bytes] = {}
+    images: dict[tuple[str, int, int], bytes] = {}
     async with client(live_server) as server:
         model = await tiny(server, "sd-1")
         for prompt, seed, steps in product(["a cat", "a red house"], [1, 2], [1, 2]):
             graph = pruned(varied(drawn, model, prompt=prompt, seed=seed, steps=steps), outputs)
-            pictures[prompt, seed, steps] = await rendered(server, graph, outputs)
+            images[prompt, seed, steps] = await rendered(server, graph, outputs)
         again = await rendered(server, pruned(varied(drawn, model, prompt="a cat", seed=1, steps=1), outputs), outputs)
-    assert len(set(pictures.values())) == len(pictures)
-    assert again == pictures["a cat", 1, 1]
+    assert len(set(images.values())) == len(images)
+    assert again == images["a cat", 1, 1]
 
 
 async def test_what_is_cut_off_and_pruned_does_not_run(folder: Path, live_server: str) -> None:

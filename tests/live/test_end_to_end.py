@@ -1,4 +1,4 @@
-"""The shipped study on a real InvokeAI: every picture was made with what its row says, and only once."""
+"""The shipped study on a real InvokeAI: every image was made with what its row says, and only once."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def command(server: str, results: Path) -> list[str]:
 
 
 def made_with(path: Path) -> dict[str, Any]:
-    """What the graph that the server put into a picture says of it, read without any of our code."""
-    with Image.open(path) as picture:
-        graph = json.loads(picture.text["invokeai_graph"])  # type: ignore[attr-defined]
-        size = picture.size
+    """What the graph that the server put into an image says of it, read without any of our code."""
+    with Image.open(path) as image:
+        graph = json.loads(image.text["invokeai_graph"])  # type: ignore[attr-defined]
+        size = image.size
     by_type: dict[str, list[dict[str, Any]]] = {}
     for node in graph["nodes"].values():
         by_type.setdefault(node["type"], []).append(node)
@@ -49,7 +49,7 @@ def made_with(path: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.timeout(900, func_only=True)  # 132 pictures: 100 s on an idle machine
+@pytest.mark.timeout(900, func_only=True)  # 132 images: 100 s on an idle machine
 def test_the_study_is_rendered_once_and_as_it_says(
     live_server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ from sweep.workflow.templates import template
 from sweep.workflow.traversal import output_nodes
 from sweep.workflow.validation import check_graph
 from tests.live.rendering import refusal, rendered
-from tests.live.scenes import client, picture
+from tests.live.scenes import client, image
 
 SCHEMAS = builtin_schemas()  # read before any loop runs
 PORTABLE = Path(__file__).parent.parent / "workflow" / "portable"
@@ -63,7 +63,7 @@ async def models(server: Server, base: str) -> dict[str, ModelRef]:
 async def test_templates_render(
     name: str, base: str, loras: int, controls: int, live_server: str, tmp_path: Path
 ) -> None:
-    sha256, file = picture(tmp_path)
+    sha256, file = image(tmp_path)
     async with client(live_server) as server:
         known = await models(server, base)
         graph = varied(template(name, base, loras, controls), {**SETTINGS, "model": known["main"]})
@@ -80,9 +80,9 @@ async def test_templates_render(
 
 
 @pytest.mark.parametrize("base", ["sd-1", "sdxl"])
-async def test_the_portable_picture_to_picture_renders(base: str, live_server: str, tmp_path: Path) -> None:
-    """With the models and the picture that are there; its VAE is not, so the model's own takes its place."""
-    sha256, file = picture(tmp_path)
+async def test_the_portable_image_to_image_renders(base: str, live_server: str, tmp_path: Path) -> None:
+    """With the models and the image that are there; its VAE is not, so the model's own takes its place."""
+    sha256, file = image(tmp_path)
     workflow = (await to_thread(load_workflow, PORTABLE / "image_to_image.json")).for_base(base)
     graph = workflow.graph.without_edges(workflow.graph.targets("vae_loader"))
     graph = Graph({name: node for name, node in graph.nodes.items() if name != "vae_loader"}, graph.edges)
@@ -93,7 +93,7 @@ async def test_the_portable_picture_to_picture_renders(base: str, live_server: s
         assert await rendered(server, graph, ("save_image",), {sha256: file})
 
 
-async def test_the_portable_text_to_picture_renders(live_server: str) -> None:
+async def test_the_portable_text_to_image_renders(live_server: str) -> None:
     workflow = (await to_thread(load_workflow, PORTABLE / "text_to_image.json")).for_base("sd-1")
     async with client(live_server) as server:
         known = await models(server, "sd-1")

@@ -16,7 +16,7 @@ SMALL = {"model": "tiny-sd", "prompt": "a cup", "width": 64, "height": 64, "step
 
 
 def rendered(folder: Path, server: str, definition: dict[str, Any], *options: str) -> list[dict[str, Any]]:
-    """The rows of a run, each with the nodes of its picture's own graph."""
+    """The rows of a run, each with the nodes of its image's own graph."""
     for name, grey in (("a.png", 40), ("b.png", 200)):
         Image.new("RGB", (64, 64), (grey, grey, 90)).save(folder / name)
     file = folder / "where.yaml"
@@ -25,8 +25,8 @@ def rendered(folder: Path, server: str, definition: dict[str, Any], *options: st
     assert app.run_cli(line) == 0
     rows = list(RecordedResults.open(folder / "results" / "where").rows())
     for row in rows:
-        with Image.open(folder / "results" / "where" / str(row["image_path"])) as picture:
-            row["nodes"] = json.loads(picture.text["invokeai_graph"])["nodes"]  # type: ignore[attr-defined]
+        with Image.open(folder / "results" / "where" / str(row["image_path"])) as image:
+            row["nodes"] = json.loads(image.text["invokeai_graph"])["nodes"]  # type: ignore[attr-defined]
     return rows
 
 
@@ -39,8 +39,8 @@ def test_board_metadata_and_destination(live_server: str, tmp_path: Path) -> Non
     boards = [b for b in ask(f"{live_server}/api/v1/boards/?all=true") if b["board_name"] == board]
     assert len(boards) == 1
     for row in rows:
-        picture = ask(f"{images}/{row['image_name']}")
-        assert (picture["board_id"], picture["is_intermediate"]) == (boards[0]["board_id"], False)
+        image = ask(f"{images}/{row['image_name']}")
+        assert (image["board_id"], image["is_intermediate"]) == (boards[0]["board_id"], False)
         told = ask(f"{images}/{row['image_name']}/metadata")
         assert told["sweep_key"] == row["key"]
         assert told["sweep_values"] == {"seed": row["seed"]}
@@ -52,7 +52,7 @@ def test_board_metadata_and_destination(live_server: str, tmp_path: Path) -> Non
     assert all(item["destination"].startswith("sweep-where-") for item in items)
 
 
-def test_pictures_stay_out_of_the_gallery_where_that_is_wanted(live_server: str, tmp_path: Path) -> None:
+def test_images_stay_out_of_the_gallery_where_that_is_wanted(live_server: str, tmp_path: Path) -> None:
     rows = rendered(
         tmp_path, live_server, {"workflow": "txt2img", "inputs": SMALL, "axes": {"seed": [5]}}, "--intermediate"
     )

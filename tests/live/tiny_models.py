@@ -7,7 +7,7 @@ FOLDER/tiny-lora.safetensors        LoRA of tiny-sd              base sd-1, type
 FOLDER/tiny-sdxl-lora.safetensors   LoRA of tiny-sdxl            base sdxl, type lora
 
 All parts run: tokenizer, text encoders, UNet, scheduler, VAE. The VAE beside this file was trained on procedural
-pictures and gives back what it is shown, a little blurred. The UNets are random and damped, so that strength works in
+images and gives back what it is shown, a little blurred. The UNets are random and damped, so that strength works in
 the right direction: at 0.1 the source stays, at 0.9 it drowns in noise that the seed decides. The CLIP vocabulary comes
 with the open_clip_torch package.
 """

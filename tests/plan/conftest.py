@@ -33,23 +33,23 @@ MODELS = (
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with wide.png (104 × 66) and tall.png (64 × 128)."""
-    folder = tmp_path_factory.mktemp("pictures of ours")
+    folder = tmp_path_factory.mktemp("images of ours")
     Image.new("RGB", (104, 66), (200, 120, 40)).save(folder / "wide.png")
     Image.new("RGB", (64, 128), (20, 120, 240)).save(folder / "tall.png")
     return folder
 
 
 @pytest.fixture
-def experiment(pictures: Path) -> Callable[..., Experiment]:
+def experiment(images: Path) -> Callable[..., Experiment]:
     def make(workflow: str = "txt2img", **sections: Any) -> Experiment:
         data: dict[str, Any] = {"name": "trial", "workflow": workflow, **sections}
         if workflow in ("txt2img", "img2img", "lora", "controlnet"):
             data["inputs"] = {"model": "small", **data.get("inputs", {})}
         if "axes" in data and "model" in data["axes"]:
             data["inputs"].pop("model", None)
-        return Experiment.from_dict(data, folder=pictures)
+        return Experiment.from_dict(data, folder=images)
 
     return make
 

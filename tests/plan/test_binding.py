@@ -75,7 +75,7 @@ def test_strength_is_turned_around_exactly(plans: Plans) -> None:
     assert plan.sets == ("denoise.denoising_start = 1 − denoise_strength",)
 
 
-def test_the_size_follows_the_picture_in_multiples_of_eight(plans: Plans) -> None:
+def test_the_size_follows_the_image_in_multiples_of_eight(plans: Plans) -> None:
     plan = plans("img2img", axes={"image": ["wide.png", "tall.png"]})
     wide, tall = (plan.instance(variation) for variation in plan.grid)
     assert (wide.graph.nodes["noise"].fields["width"], wide.graph.nodes["noise"].fields["height"]) == (104, 64)
@@ -86,12 +86,12 @@ def test_the_size_follows_the_picture_in_multiples_of_eight(plans: Plans) -> Non
     assert wide.images[wide.source or ""].name == "wide.png"
 
 
-def test_one_given_side_keeps_the_pictures_proportions(plans: Plans) -> None:
+def test_one_given_side_keeps_the_images_proportions(plans: Plans) -> None:
     plan = plans("img2img", inputs={"image": "tall.png", "width": 32})
     assert (fields(plan, 0, "noise")["width"], fields(plan, 0, "noise")["height"]) == (32, 64)
 
 
-def test_a_given_size_wins_over_the_picture_and_sdxl_is_told_it(plans: Plans) -> None:
+def test_a_given_size_wins_over_the_image_and_sdxl_is_told_it(plans: Plans) -> None:
     plan = plans("img2img", inputs={"model": "large", "image": "tall.png", "width": 256, "height": 512})
     told = fields(plan, 0, "prompt")
     assert (told["original_width"], told["target_height"], fields(plan, 0, "resize")["height"]) == (256, 512, 512)
@@ -207,7 +207,7 @@ def test_a_long_axis_is_probed_at_a_bounded_number_of_levels(plans: Plans) -> No
 # What is refused, and how it is said
 
 
-def test_a_strength_beyond_one_is_told_by_its_field(plans: Plans, pictures: Path) -> None:
+def test_a_strength_beyond_one_is_told_by_its_field(plans: Plans, images: Path) -> None:
     made = Experiment.from_dict(
         {
             "name": "t",
@@ -215,7 +215,7 @@ def test_a_strength_beyond_one_is_told_by_its_field(plans: Plans, pictures: Path
             "inputs": {"image": "wide.png", "model": "small"},
             "axes": {"denoise_strength": [0.5]},
         },
-        folder=pictures,
+        folder=images,
     )
     axis = made.axes[0]
     object.__setattr__(axis.levels, "values", (0.5, 1.2, 1.1))
@@ -270,17 +270,17 @@ def test_what_does_not_fit_is_refused(workflow: str, sections: dict[str, object]
     assert any(said in line for line in lines), lines
 
 
-def test_levels_that_give_the_same_pictures_are_refused_unless_left_out(plans: Plans, refusal: Refusal) -> None:
+def test_levels_that_give_the_same_images_are_refused_unless_left_out(plans: Plans, refusal: Refusal) -> None:
     axes = {"lora": [None, "glow"], "lora_weight": [0.2, 0.5]}
-    assert "gives the same pictures as lora_weight 0.2 where lora is null" in refusal(axes=axes)[0]
+    assert "gives the same images as lora_weight 0.2 where lora is null" in refusal(axes=axes)[0]
     assert len(plans(axes=axes, exclude="lora == null and lora_weight > 0.2")) == 3
 
 
-def test_two_points_that_are_one_picture_are_named(refusal: Refusal, plans: Plans) -> None:
+def test_two_points_that_are_one_image_are_named(refusal: Refusal, plans: Plans) -> None:
     axes = {"look": {"target": "cfg_scale", "values": {"a": 2, "b": 2, "c": 3}}, "seed": [1, 2]}
-    assert refusal(axes=axes) == ["axes.look: look b gives the same pictures as look a."]
+    assert refusal(axes=axes) == ["axes.look: look b gives the same images as look a."]
     assert refusal(axes=axes, where="seed < 9") == [
-        "Points 0 (look a · seed 1) and 2 (look b · seed 1) are the same picture; leave one out."
+        "Points 0 (look a · seed 1) and 2 (look b · seed 1) are the same image; leave one out."
     ]
     assert len(plans(axes=axes, exclude="look == 'a'")) == 4
     composed = {"prompt": ["a", "a, b"], "variation": ["b", ""]}
@@ -325,12 +325,12 @@ def test_seeds_have_to_be_drawn(refusal: Refusal) -> None:
     assert "are not drawn yet" in refusal(axes={"seed": {"count": 3}})[0]
 
 
-def test_problems_have_their_line_and_column(pictures: Path) -> None:
+def test_problems_have_their_line_and_column(images: Path) -> None:
     text = (
         "name: t\nworkflow: txt2img\ninputs:\n  model: small\n  width: 65\naxes:\n  scheduler:\n  - euler\n  - eulr\n"
     )
     with pytest.raises(PlanError) as error:
-        make_plan(Experiment.from_text(text, pictures), builtin_schemas(), MODELS)
+        make_plan(Experiment.from_text(text, images), builtin_schemas(), MODELS)
     assert [(problem.line, problem.column) for problem in error.value.problems] == [(5, 10), (9, 5)]
 
 
@@ -341,7 +341,7 @@ def test_roles_that_a_person_settles_win(plans: Plans) -> None:
     assert Address("negative", "prompt") in plan.bodies[0].prompts
 
 
-def test_flux_takes_its_encoders_from_the_server_and_sizes_in_sixteens(pictures: Path) -> None:
+def test_flux_takes_its_encoders_from_the_server_and_sizes_in_sixteens(images: Path) -> None:
     installed = [
         model("dev", "flux"),
         model("t5", "any", "t5_encoder"),
@@ -355,7 +355,7 @@ def test_flux_takes_its_encoders_from_the_server_and_sizes_in_sixteens(pictures:
             "inputs": {"image": "wide.png", "prompt": "a cup"},
             "axes": {"denoise_strength": [0.5, 1], "seed": [1, 2]},
         },
-        folder=pictures,
+        folder=images,
     )
     plan = make_plan(made, builtin_schemas(), installed)
     graph = plan.instance(plan.grid[0]).graph

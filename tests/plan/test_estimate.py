@@ -20,7 +20,7 @@ def test_slots_share_the_work() -> None:
     assert seconds_left(10, [2.0], slots=4) == 5.0
 
 
-def test_disk_is_from_pixels_until_pictures_tell() -> None:
+def test_disk_is_from_pixels_until_images_tell() -> None:
     assert disk_bytes(2, 100, 50) == round(2 * (5000 * BYTES_PER_PIXEL + FILE_OVERHEAD))
     assert disk_bytes(3, 100, 100, [(10_000, 33_000)]) == 3 * 33_000
 

@@ -45,7 +45,7 @@ def test_each_branch_is_the_instance_it_was_made_from(plans: Plans, indices: lis
 
 @given(st.lists(st.integers(0, 31), min_size=2, max_size=12, unique=True))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
-def test_nothing_but_pictures_and_their_metadata_is_made_twice(plans: Plans, indices: list[int]) -> None:
+def test_nothing_but_images_and_their_metadata_is_made_twice(plans: Plans, indices: list[int]) -> None:
     fused = fuse(some(plans, indices))
     shared = {name: digest for name, digest in node_digests(fused.graph).items() if name.startswith("sweep_") is False}
     private = {node for nodes in fused.outputs.values() for node in nodes}
@@ -73,7 +73,7 @@ def test_what_branches_have_in_common_is_there_once(plans: Plans) -> None:
     assert count(graph, "core_metadata") == 4
 
 
-def test_each_branch_writes_its_own_values_into_its_picture(plans: Plans) -> None:
+def test_each_branch_writes_its_own_values_into_its_image(plans: Plans) -> None:
     instances = some(plans, [0, 5, 17])
     fused = fuse(instances)
     for instance in instances:

@@ -8,7 +8,7 @@ from sweep.workflow.validation import check_graph
 from tests.plan.conftest import Plans
 
 
-def test_key_and_values_go_into_the_picture_and_not_into_the_key(plans: Plans) -> None:
+def test_key_and_values_go_into_the_image_and_not_into_the_key(plans: Plans) -> None:
     plan = plans(inputs={"prompt": "a cup"}, axes={"seed": [7, 8]})
     instance = plan.instance(plan.grid[1])
     graph = instance.submission()
@@ -27,7 +27,7 @@ def test_nothing_is_added_where_no_output_takes_metadata() -> None:
     assert with_metadata(graph, (), {"sweep_key": "k" * 32}) is graph
 
 
-def test_what_a_picture_of_somebody_elses_told_gives_way() -> None:
+def test_what_a_image_of_somebody_elses_told_gives_way() -> None:
     theirs = Node("theirs", "core_metadata", {"seed": 3})
     graph = Graph.of([Node("a", "l2i"), theirs], ["theirs.metadata → a.metadata"])
     told = with_metadata(graph, ("a",), {"sweep_key": "k" * 32, "seed": 4})

@@ -76,7 +76,7 @@ def test_shards_part_the_grid_by_key_alone(plans: Plans) -> None:
     assert of_fewer == {key for _, key in plan.keys(plan.shard(1, 3))} & set(keys(fewer))
 
 
-# Each field of an experiment is part of the identity of its pictures, or it is not
+# Each field of an experiment is part of the identity of its images, or it is not
 
 BASE: dict[str, Any] = {
     "name": "trial",
@@ -144,13 +144,13 @@ def test_any_other_field_changes_no_key(field: str, tmp_path: Path) -> None:
     assert one.fingerprint == two.fingerprint
 
 
-def test_a_key_knows_no_server_and_no_file_name(pictures: Path, tmp_path: Path) -> None:
+def test_a_key_knows_no_server_and_no_file_name(images: Path, tmp_path: Path) -> None:
     moved = tmp_path / "renamed.png"
-    moved.write_bytes((pictures / "wide.png").read_bytes())
+    moved.write_bytes((images / "wide.png").read_bytes())
     there = {**BASE, "workflow": "img2img", "inputs": {"model": "small", "image": "wide.png"}}
     here = {**there, "inputs": {"model": "small", "image": "renamed.png"}}
     elsewhere = [dataclasses.replace(known, key="another", hash="blake3:1") for known in MODELS]
-    one = make_plan(Experiment.from_dict(there, folder=pictures), builtin_schemas(), MODELS)
+    one = make_plan(Experiment.from_dict(there, folder=images), builtin_schemas(), MODELS)
     two = make_plan(Experiment.from_dict(here, folder=tmp_path), builtin_schemas(), elsewhere)
     assert keys(one) == keys(two)
 

@@ -56,7 +56,7 @@ def test_conditions_and_designs_keep_every_point_and_the_cheap_order(sections: d
     assert switches(plan, "variation") == 1
 
 
-def test_pictures_are_encoded_once_each(plans: Plans) -> None:
+def test_images_are_encoded_once_each(plans: Plans) -> None:
     plan = plans(
         "img2img",
         inputs={"prompt": "x"},

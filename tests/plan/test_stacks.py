@@ -101,11 +101,11 @@ def test_begin_and_end_are_shares(plans: Plans) -> None:
 
 
 @pytest.fixture
-def own(pictures: Path, tmp_path: Path) -> Own:
+def own(images: Path, tmp_path: Path) -> Own:
     def make(document: Mapping[str, Any], **sections: Any) -> Plan:
         path = tmp_path / "mine.json"
         path.write_text(json.dumps(document), "utf-8")
-        made = Experiment.from_dict({"name": "trial", "workflow": str(path), **sections}, folder=pictures)
+        made = Experiment.from_dict({"name": "trial", "workflow": str(path), **sections}, folder=images)
         return make_plan(made, builtin_schemas(), MODELS)
 
     return make
@@ -166,7 +166,7 @@ def test_a_label_nobody_has_is_told_with_the_nearest(own: Own) -> None:
         own(two_loras(), axes={"lora_loader.weight": [0, 1]})
 
 
-def test_a_controls_picture_goes_in_before_what_is_made_of_it(own: Own) -> None:
+def test_a_controls_image_goes_in_before_what_is_made_of_it(own: Own) -> None:
     graph = template("controlnet", "sd-1").adding(
         [Node("photo", "image"), Node("canny", "canny_edge_detection")],
         ["photo.image → canny.image", "canny.image → control.image"],
@@ -200,5 +200,5 @@ def test_prompts_that_are_several_are_told_with_their_numbers(own: Own) -> None:
 
 def test_whether_an_output_is_kept_is_said_elsewhere(refusal: Refusal) -> None:
     (told,) = refusal(inputs={"decode.is_intermediate": True}, axes={"seed": [1]})
-    assert told.startswith("inputs.decode.is_intermediate: the pictures of an output are kept in the server's gallery")
+    assert told.startswith("inputs.decode.is_intermediate: the images of an output are kept in the server's gallery")
     assert "--intermediate" in told

@@ -21,7 +21,7 @@ from tests.workflow.exports import edge, invocation, text_to_image
 Own: TypeAlias = Callable[..., Plan]
 
 PORTABLE = {
-    "meta": {"version": "3.0.0", "name": "From another picture"},
+    "meta": {"version": "3.0.0", "name": "From another image"},
     "nodes": [
         {"id": "photo", "type": "load_image", "data": {"image": "wide.png"}},
         {"id": "loader", "type": "checkpoint_loader_simple", "data": {"ckpt_name": "somebody_elses.safetensors"}},
@@ -64,13 +64,13 @@ def as_api(graph: Graph) -> dict[str, Any]:
 
 
 @pytest.fixture
-def own(pictures: Path, tmp_path: Path) -> Own:
+def own(images: Path, tmp_path: Path) -> Own:
     """The plan for a workflow file with this document in it."""
 
     def make(document: Any, models: Sequence[Model] = MODELS, **sections: Any) -> Plan:
         path = tmp_path / "my workflow.json"
         path.write_text(json.dumps(document), "utf-8")
-        made = Experiment.from_dict({"name": "trial", "workflow": str(path), **sections}, folder=pictures)
+        made = Experiment.from_dict({"name": "trial", "workflow": str(path), **sections}, folder=images)
         return make_plan(made, builtin_schemas(), models)
 
     return make
@@ -95,10 +95,10 @@ def test_a_random_node_that_stays_is_told(own: Own) -> None:
     assert any("dice (rand_int) draws anew" in note for note in plan.notes)
 
 
-def test_a_random_node_that_leads_to_no_picture_is_not_told(own: Own) -> None:
+def test_a_random_node_that_leads_to_no_image_is_not_told(own: Own) -> None:
     loose = with_random_seed().without_edges([edge for edge in with_random_seed().edges if edge.source.node == "dice"])
     plan = own(as_api(loose), inputs={"model": "small"}, axes={"steps": [1, 2]})
-    assert plan.notes == ("dice: no picture that is kept depends on it, so it is left out.",)
+    assert plan.notes == ("dice: no image that is kept depends on it, so it is left out.",)
     assert "dice" not in plan.instance(plan.grid[0]).graph.nodes
 
 
@@ -118,19 +118,19 @@ def test_only_models_the_loader_takes_come_into_question(own: Own) -> None:
         own(as_api(template("txt2img", "sdxl")), inputs={"model": "small"}, axes={"seed": [1]})
 
 
-def test_a_picture_the_workflow_needs_is_asked_for(own: Own) -> None:
+def test_a_image_the_workflow_needs_is_asked_for(own: Own) -> None:
     with pytest.raises(PlanError, match=r"my workflow\.json needs inputs\.image\."):
         own(as_api(template("img2img", "sd-1")), inputs={"model": "small"}, axes={"seed": [1]})
 
 
-def test_a_workflow_that_brings_pictures_to_a_size_of_its_own_keeps_it(own: Own) -> None:
+def test_a_workflow_that_brings_images_to_a_size_of_its_own_keeps_it(own: Own) -> None:
     plan = own(as_api(template("img2img", "sd-1")), inputs={"model": "small", "image": "wide.png"}, axes={"seed": [1]})
     assert plan.instance(plan.grid[0]).graph.nodes["resize"].fields["width"] == 512
 
 
-def test_a_workflow_without_a_picture_in_it_is_refused(own: Own) -> None:
+def test_a_workflow_without_a_image_in_it_is_refused(own: Own) -> None:
     document = {"nodes": {"a": {"id": "a", "type": "integer", "value": 1}}, "edges": []}
-    with pytest.raises(PlanError, match=r"my workflow\.json has no node that makes a picture"):
+    with pytest.raises(PlanError, match=r"my workflow\.json has no node that makes an image"):
         own(document, axes={"a.value": [1, 2]})
 
 
@@ -179,7 +179,7 @@ def test_a_portable_document_runs_with_what_the_server_has(own: Own) -> None:
     assert "no VAE theirs" in said
 
 
-def test_a_portable_documents_picture_must_be_there_unless_another_is_named(own: Own) -> None:
+def test_a_portable_documents_image_must_be_there_unless_another_is_named(own: Own) -> None:
     missing = json.loads(json.dumps(PORTABLE).replace("wide.png", "gone.png"))
     with pytest.raises(PlanError, match=r"gone\.png does not exist; set inputs\.image"):
         own(missing, models=[model("only")], axes={"seed": [1]})
@@ -187,9 +187,9 @@ def test_a_portable_documents_picture_must_be_there_unless_another_is_named(own:
     assert [path.name for path in plan.instance(plan.grid[0]).images.values()] == ["tall.png"]
 
 
-def test_a_picture_outside_the_experiments_folder_is_told(own: Own, tmp_path: Path, pictures: Path) -> None:
+def test_a_image_outside_the_experiments_folder_is_told(own: Own, tmp_path: Path, images: Path) -> None:
     outside = tmp_path / "outside.png"
-    outside.write_bytes((pictures / "wide.png").read_bytes())
+    outside.write_bytes((images / "wide.png").read_bytes())
     plan = own(PORTABLE, models=[model("only")], inputs={"image": str(outside)}, axes={"seed": [1]})
     assert any("outside.png lies outside" in note for note in plan.notes)
 
@@ -244,14 +244,14 @@ def test_a_second_main_model_that_may_be_left_out_is_left_out() -> None:
     }
 
 
-def test_what_leads_to_no_picture_is_not_rendered_and_cannot_be_swept(own: Own) -> None:
+def test_what_leads_to_no_image_is_not_rendered_and_cannot_be_swept(own: Own) -> None:
     graph = with_random_seed().adding([Node("lost", "img_blur", {"is_intermediate": True})])
     plan = own(as_api(graph), inputs={"model": "small"}, axes={"steps": [1]})
     assert "lost" not in plan.graph.nodes
-    assert plan.notes[0] == "lost: no picture that is kept depends on it, so it is left out."
-    with pytest.raises(PlanError, match=r"axes\.lost\.radius: no picture that is kept depends on lost\.radius\."):
+    assert plan.notes[0] == "lost: no image that is kept depends on it, so it is left out."
+    with pytest.raises(PlanError, match=r"axes\.lost\.radius: no image that is kept depends on lost\.radius\."):
         own(as_api(graph), inputs={"model": "small"}, axes={"lost.radius": [1, 2]})
-    with pytest.raises(PlanError, match=r"axes\.dice\.low: no picture that is kept depends on dice\.low\."):
+    with pytest.raises(PlanError, match=r"axes\.dice\.low: no image that is kept depends on dice\.low\."):
         own(as_api(graph), inputs={"model": "small", "seed": 3}, axes={"dice.low": [1, 2]})
 
 
@@ -278,5 +278,5 @@ def test_a_video_is_told_before_a_model_is_asked_for(own: Own) -> None:
         "nodes": {"load": {"id": "load", "type": "wan_model_loader"}, "film": {"id": "film", "type": "wan_l2v"}},
         "edges": [],
     }
-    with pytest.raises(PlanError, match=r"my workflow\.json makes a video, and sweep keeps pictures only\."):
+    with pytest.raises(PlanError, match=r"my workflow\.json makes a video, and sweep keeps images only\."):
         own(document, axes={"film.fps": [8, 16]})

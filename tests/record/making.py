@@ -1,4 +1,4 @@
-"""Records and pictures for the tests of this room."""
+"""Records and images for the tests of this room."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sweep.testing.journals import TIMES, an_intent
 AXES = (("denoise_strength", "number"), ("variation", "text"), ("seed", "seed"))
 
 
-def picture(form: str = "PNG", size: tuple[int, int] = (24, 16), note: str = "", shade: int = 90) -> bytes:
-    """A whole picture file; a PNG carries `note` as a text chunk."""
+def image(form: str = "PNG", size: tuple[int, int] = (24, 16), note: str = "", shade: int = 90) -> bytes:
+    """A whole image file; a PNG carries `note` as a text chunk."""
     image = Image.new("RGB", size, (shade, 120, 40))
     image.putpixel((1, 1), (255, 0, shade))
     chunks = PngInfo()
@@ -56,13 +56,13 @@ def rendering(saved: SavedImage, iteration: int = 0) -> Rendering:
     )
 
 
-async def complete(journal: SqliteJournal, store: ImageStore, one: JournalPoint, pictures: int = 1) -> list[SavedImage]:
+async def complete(journal: SqliteJournal, store: ImageStore, one: JournalPoint, images: int = 1) -> list[SavedImage]:
     """The whole way of one variation, with real files."""
     await journal.intend(one, an_intent(one))
     stem = store.stem(one.index, one.values, dict(AXES))
     saved = [
-        await store.save(picture(shade=one.index % 200, note=str(ordinal)), stem, one.key, ordinal)
-        for ordinal in range(pictures)
+        await store.save(image(shade=one.index % 200, note=str(ordinal)), stem, one.key, ordinal)
+        for ordinal in range(images)
     ]
     await journal.complete(one.key, [rendering(each, n) for n, each in enumerate(saved)], TIMES)
     return saved

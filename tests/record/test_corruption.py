@@ -95,7 +95,7 @@ def test_a_torn_page_is_told(whole: Path, tmp_path: Path) -> None:
 
 
 def test_a_damaged_write_ahead_log_loses_its_end_and_invents_nothing(tmp_path: Path) -> None:
-    """As a crash of the machine may leave it. What is lost is pending again; the pictures are still there."""
+    """As a crash of the machine may leave it. What is lost is pending again; the images are still there."""
 
     async def make(folder: Path) -> None:
         async with await SqliteJournal.open(folder) as journal:

@@ -13,13 +13,13 @@ from sweep.errors import DiskFullError, RecordError, TransientError
 from sweep.record.files import IMAGE_POINTS, free_bytes, replacing
 from sweep.record.images import ImageStore
 from sweep.record.sqlite.journal import SqliteJournal
-from tests.record.making import complete, facts, picture, point
+from tests.record.making import complete, facts, image, point
 
 KEY, OTHER = "a" * 32, "b" * 32
 
 
 async def test_the_bytes_kept_are_the_servers_own(tmp_path: Path) -> None:
-    data = picture(note="invokeai_graph would stand here")
+    data = image(note="invokeai_graph would stand here")
     saved = await ImageStore(tmp_path / "new folder", 1).save(data, "0000_cup", KEY)
     kept = await to_thread((tmp_path / "new folder" / saved.path).read_bytes)
     assert kept == data
@@ -28,16 +28,16 @@ async def test_the_bytes_kept_are_the_servers_own(tmp_path: Path) -> None:
     assert (saved.size, saved.width, saved.height) == (len(data), 24, 16)
 
 
-async def test_a_bad_picture_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_bad_image_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TransientError):
-        await ImageStore(tmp_path, 1).save(picture()[:-9], "0000", KEY)
+        await ImageStore(tmp_path, 1).save(image()[:-9], "0000", KEY)
     assert await to_thread(lambda: list(tmp_path.rglob("*"))) == []
 
 
-async def test_several_pictures_of_one_variation(tmp_path: Path) -> None:
+async def test_several_images_of_one_variation(tmp_path: Path) -> None:
     store = ImageStore(tmp_path, 5000)
     stem = store.stem(1234, {"seed": 1})
-    saved = await gather(*(store.save(picture(form), stem, KEY, n) for n, form in enumerate(["PNG", "JPEG", "WEBP"])))
+    saved = await gather(*(store.save(image(form), stem, KEY, n) for n, form in enumerate(["PNG", "JPEG", "WEBP"])))
     assert [each.path for each in saved] == [
         "images/001/1234_seed1.png",
         "images/001/1234_seed1_2.jpg",
@@ -52,16 +52,16 @@ async def test_two_keys_never_share_a_file_and_names_stay_over_resumes(tmp_path:
         (first,) = await complete(journal, ImageStore(tmp_path, 8), point(0))
         store = ImageStore(tmp_path, 8)
         stem = store.stem(0, point(0).values, {"variation": "text"})
-        second = await store.save(picture(shade=1), stem, OTHER)
+        second = await store.save(image(shade=1), stem, OTHER)
         assert second.path == first.path.replace(".png", "_bbbbbbbb.png")
-        again = await ImageStore(tmp_path, 8).save(picture(shade=1), stem, OTHER)
+        again = await ImageStore(tmp_path, 8).save(image(shade=1), stem, OTHER)
         assert again.path == second.path
-        assert (await ImageStore(tmp_path, 8).save(picture(), stem, point(0).key)).path == first.path
+        assert (await ImageStore(tmp_path, 8).save(image(), stem, point(0).key)).path == first.path
 
 
 async def test_two_keys_in_flight_at_once_do_not_race_for_a_name(tmp_path: Path) -> None:
     store = ImageStore(tmp_path, 8)
-    saved = await gather(*(store.save(picture(), "0000_cup", key) for key in (KEY, OTHER, KEY, OTHER)))
+    saved = await gather(*(store.save(image(), "0000_cup", key) for key in (KEY, OTHER, KEY, OTHER)))
     assert sorted({each.path for each in saved}) == sorted(
         {saved[0].path, saved[1].path},
     )
@@ -69,14 +69,14 @@ async def test_two_keys_in_flight_at_once_do_not_race_for_a_name(tmp_path: Path)
 
 
 async def test_a_file_nobody_has_on_record_is_written_over(tmp_path: Path) -> None:
-    await ImageStore(tmp_path, 8).save(picture(), "0000_cup", KEY)
-    saved = await ImageStore(tmp_path, 8).save(picture(shade=3), "0000_cup", OTHER)
+    await ImageStore(tmp_path, 8).save(image(), "0000_cup", KEY)
+    saved = await ImageStore(tmp_path, 8).save(image(shade=3), "0000_cup", OTHER)
     assert saved.path == "images/0000_cup.png"
 
 
 async def test_the_steps_of_a_save_are_named_in_order(tmp_path: Path) -> None:
     seen: list[str] = []
-    await ImageStore(tmp_path, 1, checkpoint=seen.append).save(picture(), "0000", KEY)
+    await ImageStore(tmp_path, 1, checkpoint=seen.append).save(image(), "0000", KEY)
     assert tuple(seen) == IMAGE_POINTS
 
 
@@ -86,9 +86,9 @@ async def test_whatever_goes_wrong_the_old_file_stays_and_no_part_is_left(tmp_pa
         if at == name:
             raise OSError(28, "No space left on device")
 
-    before = await ImageStore(tmp_path, 1).save(picture(), "0000", KEY)
+    before = await ImageStore(tmp_path, 1).save(image(), "0000", KEY)
     with pytest.raises(DiskFullError):
-        await ImageStore(tmp_path, 1, checkpoint=fail).save(picture(shade=9), "0000", KEY)
+        await ImageStore(tmp_path, 1, checkpoint=fail).save(image(shade=9), "0000", KEY)
     kept = await to_thread(lambda: [path for path in tmp_path.rglob("*") if path.is_file()])
     assert kept == [tmp_path / before.path]
     assert hashlib.sha256(await to_thread(kept[0].read_bytes)).hexdigest() == before.sha256
@@ -100,11 +100,11 @@ def test_a_device_that_takes_no_more_is_a_full_disk(tmp_path: Path) -> None:
         from pathlib import Path
         from sweep.errors import DiskFullError
         from sweep.record.images import ImageStore
-        from tests.record.making import picture
+        from tests.record.making import image
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
         try:
-            asyncio.run(ImageStore(Path(sys.argv[1]), 1).save(picture(note="x" * 5000), "0000", "a" * 32))
+            asyncio.run(ImageStore(Path(sys.argv[1]), 1).save(image(note="x" * 5000), "0000", "a" * 32))
         except DiskFullError as full:
             print(full)
     """
@@ -134,7 +134,7 @@ async def test_only_our_own_leftovers_are_removed(tmp_path: Path) -> None:
 
 async def test_an_input_is_copied_once_and_checked(tmp_path: Path) -> None:
     source = tmp_path / "Überraschung (1).PNG"
-    data = picture()
+    data = image()
     await to_thread(source.write_bytes, data)
     sha256 = hashlib.sha256(data).hexdigest()
     store = ImageStore(tmp_path / "run", 1)

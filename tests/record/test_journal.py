@@ -109,7 +109,7 @@ def test_a_folder_without_a_journal(tmp_path: Path) -> None:
     assert not (tmp_path / "nothing").exists()
 
 
-async def test_pictures_without_a_journal_are_not_taken_over(tmp_path: Path) -> None:
+async def test_images_without_a_journal_are_not_taken_over(tmp_path: Path) -> None:
     folder = await a_folder(tmp_path / "run")
     (folder / JOURNAL_FILE).write_bytes(b"")
     with pytest.raises(CorruptRecordError, match="is empty"):

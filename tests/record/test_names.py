@@ -33,7 +33,7 @@ def test_names_a_person_can_read(values: dict[str, object], name: str) -> None:
 
 
 def test_kinds_decide_where_types_do_not() -> None:
-    values = {"photo": "../pictures/Cup 1.PNG", "look": "warm", "count": "three"}
+    values = {"photo": "../images/Cup 1.PNG", "look": "warm", "count": "three"}
     kinds = {"photo": "image", "look": "label"}
     assert file_stem(0, values, points=1, kinds=kinds) == "0000_cup-1_warm_count-three"
 

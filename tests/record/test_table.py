@@ -26,7 +26,7 @@ BAD = Failure(kind="ValueError", message='noise | and "image"\nsizes, differ')
 
 
 async def mixed(folder: Path) -> None:
-    """Index 0 has two pictures, 1 failed, 2 is under way, 3 was cancelled, 4 was tried once and waits, 5 is done."""
+    """Index 0 has two images, 1 failed, 2 is under way, 3 was cancelled, 4 was tried once and waits, 5 is done."""
     async with await SqliteJournal.open(folder) as journal:
         store = ImageStore(folder, 8)
         await journal.begin_run(facts(8))
@@ -36,7 +36,7 @@ async def mixed(folder: Path) -> None:
             await journal.intend(point(index), an_intent(point(index)))
         await journal.cancel(point(3).key)
         await journal.attempt_failed(point(4).key, BAD)
-        await complete(journal, store, point(0), pictures=2)
+        await complete(journal, store, point(0), images=2)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from sweep.record.results import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.sqlite.schema import JOURNAL_FILE
 from sweep.record.verify import damaged_keys
-from tests.record.making import a_folder, complete, facts, picture, point
+from tests.record.making import a_folder, complete, facts, image, point
 
 
 @pytest.fixture
@@ -32,9 +32,9 @@ def test_every_fault_is_named_and_repair_renders_just_that(folder: Path) -> None
     missing, truncated, changed, damaged, _ = paths(folder)
     missing.unlink()
     truncated.write_bytes(truncated.read_bytes()[:-5])
-    changed.write_bytes(picture(shade=7))
+    changed.write_bytes(image(shade=7))
     damaged.write_bytes(b"<html>" + damaged.read_bytes())
-    (folder / "images" / "mine.png").write_bytes(picture())
+    (folder / "images" / "mine.png").write_bytes(image())
     (folder / "images" / f".{'0' * 32}.part").write_bytes(b"")
     findings = RecordedResults.open(folder).verify()
     assert {(each.fault, each.path.rpartition("/")[2], each.key) for each in findings} == {
@@ -86,7 +86,7 @@ def test_a_row_changed_by_hand_is_found(folder: Path) -> None:
         RecordedResults.open(folder)
     faults = [each.message for each in RecordedResults(folder).verify() if each.fault == "journal"]
     assert any("1 row of points not as written" in fault for fault in faults)
-    assert any("1 completed point without a picture" in fault for fault in faults)
+    assert any("1 completed point without an image" in fault for fault in faults)
 
 
 def test_a_journal_that_is_no_database_is_a_finding(folder: Path) -> None:

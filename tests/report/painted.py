@@ -1,4 +1,4 @@
-"""Results folders for the tests of this room: through the real journal, with small pictures painted here."""
+"""Results folders for the tests of this room: through the real journal, with small images painted here."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Plan:
     size: tuple[int, int] = (64, 48)
     server: str = "sandbox"
     shade: int = 0
-    pictures: int = 1
+    images: int = 1
     experiment: str = EXPERIMENT
 
 
@@ -127,7 +127,7 @@ async def add(folder: Path, journal: SqliteJournal, plan: Plan, new: Sequence[Jo
         seed += 1000 * list(plan.axes.get("variation", [None])).index(point.values.get("variation"))
         stem = store.stem(point.index, point.values, KINDS)
         saved = []
-        for number in range(plan.pictures):
+        for number in range(plan.images):
             data = png(paint(strength, seed + 100 * number, plan.size, plan.shade))
             saved.append(await store.save(data, stem, point.key, number))
         await journal.complete(point.key, [rendering(each, n) for n, each in enumerate(saved)], TIMES)

@@ -67,7 +67,7 @@ async def test_hostile_text_stays_text_everywhere(page: Page) -> None:
     assert await page.evaluate("document.title") == "cups · sweep"
 
 
-async def test_pictures_are_seen(page: Page) -> None:
+async def test_images_are_seen(page: Page) -> None:
     await page.until(f"{CELLS}.length > 4 && {CELLS}.every(cell => cell.querySelector('img').naturalWidth > 0)")
     await page.press("ArrowDown")
     await page.until("document.querySelector('.stage img.a').naturalWidth === 96")
@@ -189,7 +189,7 @@ async def test_values_are_hidden_and_shown_again(page: Page, browser: Browser) -
     assert await page.evaluate(f"{CELLS}.length") == shown
 
 
-async def test_pictures_are_compared_with_a_pinned_one_or_another_level(page: Page) -> None:
+async def test_images_are_compared_with_a_pinned_one_or_another_level(page: Page) -> None:
     pinned = await page.evaluate("document.querySelector('.stage img.a').src")
     await page.press("p", "ArrowDown", "c")
     await page.until("document.querySelector('.stage img.b').naturalWidth > 0")
@@ -509,7 +509,7 @@ async def test_names_roles_and_contrast(page: Page) -> None:
 
 
 def large(folder: Path) -> Path:
-    """A page of 100,000 cells, without picture files."""
+    """A page of 100,000 cells, without image files."""
     shape = (100, 100, 10)
     strength, prompt, seed = (axis.ravel() for axis in np.indices(shape))
     count = len(seed)
@@ -585,7 +585,7 @@ async def test_two_runs_side_by_side(browser: Browser, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["nothing", "failed"])
-async def test_a_page_without_pictures_says_so(browser: Browser, tmp_path: Path, kind: str) -> None:
+async def test_a_page_without_images_says_so(browser: Browser, tmp_path: Path, kind: str) -> None:
     folder = tmp_path / kind
     if kind == "failed":
         await paint_folder(folder, Plan(failed=dict.fromkeys(range(12), "it broke"), metrics=False))
@@ -603,7 +603,7 @@ SHAPES: dict[str, Plan] = {
     "one axis": Plan(axes={"denoise_strength": [0.2, 0.4, 0.6]}),
     "one axis of words": Plan(axes={"variation": ["studio", HOSTILE]}, metrics=False, source=False),
     "text to image": Plan(axes={"cfg_scale": [4, 7], "seed": [1, 2]}, source=False),
-    "several pictures a point": Plan(axes={"denoise_strength": [0.2, 0.4], "seed": [1, 2]}, pictures=3),
+    "several images a point": Plan(axes={"denoise_strength": [0.2, 0.4], "seed": [1, 2]}, images=3),
     "all failed": Plan(failed=dict.fromkeys(range(12), HOSTILE), metrics=False),
     "unfinished": Plan(pending=frozenset(range(3, 12))),
 }
@@ -625,12 +625,12 @@ async def test_every_view_stands_whatever_the_results_are(browser: Browser, tmp_
     assert tab.problems == []
 
 
-async def test_damaged_pictures_are_told_in_their_cells(browser: Browser, folder: Path) -> None:
-    pictures = sorted((folder / "images").rglob("*.png"))
-    pictures[0].unlink()
-    pictures[1].write_bytes(b"not a picture")
+async def test_damaged_images_are_told_in_their_cells(browser: Browser, folder: Path) -> None:
+    images = sorted((folder / "images").rglob("*.png"))
+    images[0].unlink()
+    images[1].write_bytes(b"not an image")
     tab = await browser.page()
     await tab.open((await run_sync(lambda: write_report(folder))).as_uri())
     lost = "[...document.querySelectorAll('.cell.lost')].map(cell => cell.innerText)"
-    assert await tab.evaluate(lost) == ["picture missing or unreadable"] * 2
+    assert await tab.evaluate(lost) == ["image missing or unreadable"] * 2
     assert tab.problems == []

@@ -24,7 +24,7 @@ async def compared(tmp_path: Path, a: Plan, b: Plan) -> Comparison:
     return await run_sync(write_comparison, before, after)
 
 
-async def test_the_same_pictures_are_the_same(tmp_path: Path) -> None:
+async def test_the_same_images_are_the_same(tmp_path: Path) -> None:
     found = await compared(tmp_path, Plan(axes=STRENGTHS, size=BIG), Plan(axes=STRENGTHS, size=BIG))
     assert (found.same, found.alike, found.moved, found.only_a, found.only_b) == (6, 0, 0, 0, 0)
     assert (found.table["between_ssim"] == 1).all()
@@ -44,13 +44,13 @@ async def test_what_moved_is_counted_and_named(tmp_path: Path) -> None:
     assert "farthest apart" in found.words[1]
 
 
-async def test_the_page_shows_both_pictures_of_a_point(tmp_path: Path) -> None:
+async def test_the_page_shows_both_images_of_a_point(tmp_path: Path) -> None:
     plan = Plan(axes=STRENGTHS, size=BIG)
     found = await compared(tmp_path, plan, replace(plan, shade=60))
     told = (await run_sync(opened, found.page)).data()
     assert found.page.name == "compare-before-after.html"
     assert told["runs"] == {"shown": "after", "other": "before"}
-    assert told["pictures"]["prefix"] == "after/"
+    assert told["images"]["prefix"] == "after/"
     assert told["others"]["prefix"] == "before/"
     assert len(told["others"]["thumb"].get("i") or told["others"]["thumb"]["v"]) == 6
 
@@ -75,11 +75,11 @@ async def test_what_was_set_differently_is_told(tmp_path: Path) -> None:
     assert found.words[-1] == "Set differently: cfg_scale 7.5 → 4; scheduler not set → euler."
 
 
-async def test_a_point_without_a_picture_is_not_measured(tmp_path: Path) -> None:
+async def test_a_point_without_a_image_is_not_measured(tmp_path: Path) -> None:
     plan = Plan(axes=STRENGTHS, size=BIG)
     found = await compared(tmp_path, plan, replace(plan, failed={0: "broke"}))
     assert found.unmeasured == 1
-    assert "1 lack a picture in one run" in found.words[0]
+    assert "1 lack an image in one run" in found.words[0]
 
 
 async def test_an_axis_that_only_one_has_is_named(tmp_path: Path) -> None:

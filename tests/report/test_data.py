@@ -93,16 +93,16 @@ def test_cells_become_plain_values(cell: object, value: object) -> None:
     assert type(plain_json(cell)) is type(value)
 
 
-def test_several_pictures_of_one_point_are_an_axis_of_their_own() -> None:
+def test_several_images_of_one_point_are_an_axis_of_their_own() -> None:
     frame = pd.DataFrame({"index": [0, 0, 1], "key": ["a", "a", "b"], "strength": [0.1, 0.1, 0.2]})
     axes = payload(material(frame, ("strength", "number")), SHOWN)["axes"]
-    assert axes[-1] == {"name": "picture", "kind": "integer", "levels": [1, 2], "at": [0, 1, 0]}
+    assert axes[-1] == {"name": "image", "kind": "integer", "levels": [1, 2], "at": [0, 1, 0]}
 
 
 def test_rows_without_a_thumbnail_say_so() -> None:
     frame = pd.DataFrame({"index": [0, 1], "key": ["a", "b"], "sha256": ["a" * 64, "b" * 64], "image_path": ["x", "y"]})
-    pictures = payload(material(frame), SHOWN)["pictures"]
-    assert unpacked(pictures["thumb"]) == ["a" * 16, None]
+    images = payload(material(frame), SHOWN)["images"]
+    assert unpacked(images["thumb"]) == ["a" * 16, None]
 
 
 def test_an_empty_table_is_a_payload_too() -> None:

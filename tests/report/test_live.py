@@ -64,7 +64,7 @@ async def test_rows_arrive_as_they_are_rendered(tmp_path: Path) -> None:
         "thumbs/ab/ab.webp",
     ],
 )
-async def test_only_pictures_of_the_table_are_served(folder: Path, path: str) -> None:
+async def test_only_images_of_the_table_are_served(folder: Path, path: str) -> None:
     async with view_server(folder) as view, aiohttp.ClientSession() as session:
         from yarl import URL
 
@@ -130,12 +130,12 @@ async def test_serve_view_tells_its_address_and_ends_when_cancelled(folder: Path
             pass
 
 
-async def test_a_missing_picture_has_no_thumbnail(folder: Path) -> None:
+async def test_a_missing_image_has_no_thumbnail(folder: Path) -> None:
     (first, *_) = sorted(await run_sync(lambda: list((folder / "images").iterdir())))
     await run_sync(first.unlink)
     async with view_server(folder) as view, aiohttp.ClientSession() as session:
         assert view.feed.snapshot is not None
-        identity = next(name for name, path in view.feed.snapshot.pictures.items() if path == first)
+        identity = next(name for name, path in view.feed.snapshot.images.items() if path == first)
         async with session.get(f"{view.url}thumbs/{identity[:2]}/{identity}.webp") as answer:
             assert answer.status == 404
         async with session.get(f"{view.url}images/{first.name}") as answer:

@@ -51,19 +51,19 @@ def opened(page: Path) -> Parsed:
     return Parsed(page.read_text("utf-8"))
 
 
-async def test_the_report_lies_in_the_folder_with_its_pictures_inside(folder: Path) -> None:
+async def test_the_report_lies_in_the_folder_with_its_images_inside(folder: Path) -> None:
     page = await run_sync(write_report, folder)
     parsed = await run_sync(opened, page)
     told = parsed.data()
     assert page == folder / "report.html"
     assert [axis["name"] for axis in told["axes"]] == ["denoise_strength", "variation", "seed"]
     assert told["thumbs"] == {"mode": "embedded", "prefix": ""}
-    assert told["pictures"]["prefix"] == ""
+    assert told["images"]["prefix"] == ""
     inside: dict[str, str] = {}
     for (_, attrs), text in zip(parsed.tags, parsed.texts, strict=True):
         if "data-thumbs" in attrs:
             inside |= json.loads(text)
-    assert len(inside) == 13  # twelve pictures and their source
+    assert len(inside) == 13  # twelve images and their source
     assert all(base64.b64decode(thumb)[8:12] == b"WEBP" for thumb in inside.values())
 
 
@@ -94,21 +94,21 @@ async def test_nothing_in_the_page_says_where_the_folder_lies(folder: Path) -> N
     assert str(folder.parent) not in await run_sync(page.read_text)
 
 
-async def test_many_pictures_are_files_beside_the_page(folder: Path) -> None:
+async def test_many_images_are_files_beside_the_page(folder: Path) -> None:
     parsed = await run_sync(lambda: opened(write_report(folder, embed_up_to=3)))
     told = parsed.data()
     assert told["thumbs"] == {"mode": "files", "prefix": "thumbs/"}
-    for identity in told["pictures"]["thumb"].get("d") or told["pictures"]["thumb"]["v"]:
+    for identity in told["images"]["thumb"].get("d") or told["images"]["thumb"]["v"]:
         assert await run_sync((folder / "thumbs" / identity[:2] / f"{identity}.webp").is_file)
     assert not any("data-thumbs" in attrs for _, attrs in parsed.tags)
 
 
-async def test_a_page_elsewhere_takes_its_pictures_along(folder: Path, tmp_path: Path) -> None:
+async def test_a_page_elsewhere_takes_its_images_along(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "far" / "away" / "report.html"
     parsed = await run_sync(lambda: opened(write_report(folder, out=out, embed_up_to=3)))
     told = parsed.data()
     assert told["thumbs"]["prefix"] == "report-files/"
-    assert told["pictures"]["prefix"] is None
+    assert told["images"]["prefix"] is None
     assert len(await run_sync(lambda: list(out.parent.glob("report-files/*/*.webp")))) == 13
 
 
@@ -137,16 +137,16 @@ async def test_all_failed_still_gives_a_report_that_says_so(tmp_path: Path) -> N
     plan = Plan(failed=dict.fromkeys(range(12), "CUDA out of memory"), metrics=False)
     folder = await paint_folder(tmp_path / "cups", plan)
     page = await run_sync(lambda: write_report(folder).read_text("utf-8"))
-    assert "No point of this sweep gave a picture." in page
+    assert "No point of this sweep gave an image." in page
     assert page.count("ValueError: CUDA out of memory") >= 1
 
 
-async def test_pictures_that_vanished_or_broke_are_told_in_their_cells(folder: Path) -> None:
-    pictures = sorted(await run_sync(lambda: list((folder / "images").iterdir())))
-    await run_sync(pictures[0].unlink)
-    await run_sync(pictures[1].write_bytes, b"not a picture")
+async def test_images_that_vanished_or_broke_are_told_in_their_cells(folder: Path) -> None:
+    images = sorted(await run_sync(lambda: list((folder / "images").iterdir())))
+    await run_sync(images[0].unlink)
+    await run_sync(images[1].write_bytes, b"not an image")
     told = await run_sync(lambda: opened(write_report(folder)).data())
-    thumbs = told["pictures"]["thumb"]
+    thumbs = told["images"]["thumb"]
     assert (thumbs.get("v") or thumbs["i"]).count(None if "v" in thumbs else -1) == 2
 
 

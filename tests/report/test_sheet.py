@@ -1,4 +1,4 @@
-"""Sheets, animations and filmstrips: every picture in its place, split where a format ends."""
+"""Sheets, animations and filmstrips: every image in its place, split where a format ends."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_a_sheet_has_a_cell_for_every_pair_of_levels(folder: Path, tmp_pat
     assert height > 2 * 48
 
 
-async def test_pictures_stand_where_their_axes_say(folder: Path) -> None:
+async def test_images_stand_where_their_axes_say(folder: Path) -> None:
     def columns() -> list[int]:
         (path,) = write_sheet(folder, SheetRequest(x="denoise_strength", size=64))
         with Image.open(path) as sheet:

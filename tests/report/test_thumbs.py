@@ -1,4 +1,4 @@
-"""Thumbnails: made once, from anything that is a picture, and from nothing else."""
+"""Thumbnails: made once, from anything that is an image, and from nothing else."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from tests.report.painted import paint, png
 IDENTITY = "ab" * 8
 
 
-def put(folder: Path, data: bytes, name: str = "picture.png") -> Path:
+def put(folder: Path, data: bytes, name: str = "image.png") -> Path:
     path = folder / name
     path.write_bytes(data)
     return path
 
 
-def test_a_picture_becomes_a_webp_of_256_px(tmp_path: Path) -> None:
-    picture = put(tmp_path, png(paint(0.4, 1, (600, 300))))
+def test_a_image_becomes_a_webp_of_256_px(tmp_path: Path) -> None:
+    image = put(tmp_path, png(paint(0.4, 1, (600, 300))))
     thumbs = Thumbnails(tmp_path)
-    assert thumbs.make({IDENTITY: picture}) == {IDENTITY}
+    assert thumbs.make({IDENTITY: image}) == {IDENTITY}
     with Image.open(tmp_path / "thumbs" / "ab" / f"{IDENTITY}.webp") as small:
         assert (small.format, small.size) == ("WEBP", (256, 128))
 
 
 def test_it_is_made_once(tmp_path: Path) -> None:
-    picture = put(tmp_path, png(paint(0.4, 1)))
+    image = put(tmp_path, png(paint(0.4, 1)))
     thumbs = Thumbnails(tmp_path)
-    thumbs.make({IDENTITY: picture})
-    picture.unlink()
-    assert thumbs.make({IDENTITY: picture}) == {IDENTITY}
+    thumbs.make({IDENTITY: image})
+    image.unlink()
+    assert thumbs.make({IDENTITY: image}) == {IDENTITY}
     assert list(thumbs.embedded([IDENTITY])) == [IDENTITY]
 
 
@@ -46,7 +46,7 @@ def test_it_is_made_once(tmp_path: Path) -> None:
     ],
     ids=["empty", "html", "half", "broken"],
 )
-def test_what_is_no_whole_picture_has_none(tmp_path: Path, data: bytes) -> None:
+def test_what_is_no_whole_image_has_none(tmp_path: Path, data: bytes) -> None:
     thumbs = Thumbnails(tmp_path)
     assert thumbs.make({IDENTITY: put(tmp_path, data)}) == set()
     assert list(tmp_path.glob("thumbs/**/*.*")) == []
@@ -63,7 +63,7 @@ def test_a_bomb_is_not_decoded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "I;16", "LA", "CMYK"])
 def test_every_mode_can_be_shown(tmp_path: Path, mode: str) -> None:
-    path = tmp_path / ("picture.tif" if mode == "CMYK" else "picture.png")
+    path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
     Image.new(mode, (30, 20)).save(path)
     small = shrunk(path, 10)
     assert small is not None

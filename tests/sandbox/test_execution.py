@@ -104,8 +104,8 @@ def test_the_session_maps_copies_and_sources_both_ways() -> None:
 
 
 def test_what_is_used_all_the_time_is_never_forgotten() -> None:
-    """A prompt in the node cache serves every picture of a sweep, also the hundred-thousandth."""
-    desk = ImageAccess(models={}, pictures=NoPictures())
+    """A prompt in the node cache serves every image of a sweep, also the hundred-thousandth."""
+    desk = ImageAccess(models={}, images=NoImages())
     prompt = desk.put("ConditioningFieldData", "a cup")
     noise = desk.put("Noise", 0)
     for number in range(50_000):
@@ -115,7 +115,7 @@ def test_what_is_used_all_the_time_is_never_forgotten() -> None:
     assert noise not in desk.things
 
 
-class NoPictures:
+class NoImages:
     """There are none."""
 
     def size(self, name: str) -> tuple[int, int]:

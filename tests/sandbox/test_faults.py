@@ -133,7 +133,7 @@ async def test_items_fail_and_may_succeed_when_tried_again() -> None:
 
 
 @pytest.mark.parametrize("kind", ["truncated", "html", "bomb"])
-async def test_pictures_that_are_none(kind: Any) -> None:
+async def test_images_that_are_none(kind: Any) -> None:
     options = SandboxOptions(faults=FaultInjection(bad_image=1.0, bad_images=(kind,)))
     async with served(options) as (_, wire):
         name = _image_name(await _item(wire))

@@ -37,12 +37,12 @@ def _kept(strength: float, radius: int) -> float:
     start = _band(SOURCE, radius).ravel()
     found = []
     for seed in range(4):
-        picture = paint(replace(PLAIN, seed=seed, strength=strength, source="s"), SOURCE)
-        found.append(np.corrcoef(start, _band(picture, radius).ravel())[0, 1])
+        image = paint(replace(PLAIN, seed=seed, strength=strength, source="s"), SOURCE)
+        found.append(np.corrcoef(start, _band(image, radius).ravel())[0, 1])
     return float(np.mean(found))
 
 
-def test_the_same_painting_is_the_same_picture() -> None:
+def test_the_same_painting_is_the_same_image() -> None:
     assert np.array_equal(paint(PLAIN, None), paint(PLAIN, None))
 
 
@@ -102,8 +102,8 @@ def test_words_have_their_effects() -> None:
         return float(paint(replace(PLAIN, prompt=prompt), None).mean())
 
     def colourful(prompt: str) -> float:
-        picture = paint(replace(PLAIN, prompt=prompt), None).astype(float)
-        return float((picture.max(2) - picture.min(2)).mean())
+        image = paint(replace(PLAIN, prompt=prompt), None).astype(float)
+        return float((image.max(2) - image.min(2)).mean())
 
     assert bright("a valley, night") < bright("a valley")
     assert bright("a cup, dramatic shadows") < bright("a cup") < bright("a cup, white background")
@@ -116,6 +116,6 @@ def test_words_have_their_effects() -> None:
 def test_any_size_prompt_and_seed_is_painted(width: int, height: int, prompt: str, seed: int, strength: float) -> None:
     source = np.full((height, width, 3), 90, np.uint8)
     painting = Painting(width=width, height=height, seed=seed, prompt=prompt, strength=strength, source="s")
-    for picture in (paint(painting, source), paint(replace(painting, source=None), None)):
-        assert picture.shape == (height, width, 3)
-        assert picture.dtype == np.uint8
+    for image in (paint(painting, source), paint(replace(painting, source=None), None)):
+        assert image.shape == (height, width, 3)
+        assert image.dtype == np.uint8

@@ -107,7 +107,7 @@ async def _waits(sandbox: Sandbox) -> int:
     return sandbox.queue.counts("queue", "q")["pending"]
 
 
-async def test_a_picture_whose_file_is_gone_is_forgotten(tmp_path: Path) -> None:
+async def test_a_image_whose_file_is_gone_is_forgotten(tmp_path: Path) -> None:
     options = SandboxOptions(root=tmp_path)
     async with served(options) as (_, found):
         await found.run(txt2img(found.model))
@@ -119,7 +119,7 @@ async def test_a_picture_whose_file_is_gone_is_forgotten(tmp_path: Path) -> None
         assert listed["image_names"] == [files[1].name]
 
 
-async def test_plain_pictures_outlive_a_restart_without_a_file(tmp_path: Path) -> None:
+async def test_plain_images_outlive_a_restart_without_a_file(tmp_path: Path) -> None:
     options = SandboxOptions(root=tmp_path, paint=False)
     async with served(options) as (_, found):
         item = await found.run(txt2img(found.model))

@@ -1,4 +1,4 @@
-"""The sandbox as a whole: workers, pauses, models, counters, texts in pictures, and who it says it is."""
+"""The sandbox as a whole: workers, pauses, models, counters, texts in images, and who it says it is."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_the_file_says_what_it_was_made_from() -> None:
         assert (await wire.call("GET", f"{API}/images/i/{name}/thumbnail")).data[8:12] == b"WEBP"
 
 
-async def test_the_seed_of_the_batch_is_in_the_picture() -> None:
+async def test_the_seed_of_the_batch_is_in_the_image() -> None:
     async with served() as (_, wire):
         reply = await wire.enqueue(txt2img(wire.model), [[datum("no", "seed", [7, 8])]])
         items = [await wire.ended(item_id) for item_id in sorted(reply.body["item_ids"])]
@@ -157,7 +157,7 @@ async def test_small_nodes_calculate(kind: str, fields: dict[str, Any], value: A
         assert result["value"] == value
 
 
-async def test_pictures_that_are_not_painted_are_quick_and_alike() -> None:
+async def test_images_that_are_not_painted_are_quick_and_alike() -> None:
     async with served(SandboxOptions(paint=False)) as (sandbox, wire):
         reply = await wire.enqueue(txt2img(wire.model), [[datum("no", "seed", range(20))]])
         names = [_images(await wire.ended(item_id))[0] for item_id in reply.body["item_ids"]]

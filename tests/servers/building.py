@@ -44,7 +44,7 @@ def models(*entries: tuple[str, str, str, str]) -> dict[str, Any]:
     }
 
 
-def picture(folder: Path, content: bytes = b"a picture") -> tuple[ImageRef, dict[str, Path]]:
+def image(folder: Path, content: bytes = b"an image") -> tuple[ImageRef, dict[str, Path]]:
     """A file, the reference to it, and where it lies."""
     path = folder / "in put.png"
     path.write_bytes(content)

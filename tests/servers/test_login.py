@@ -128,16 +128,16 @@ async def test_a_token_that_ran_out_is_renewed_once_for_all_who_ask(fake: Fake) 
 
 
 async def test_a_token_that_ran_out_stops_neither_uploads_nor_downloads(tmp_path: Path) -> None:
-    picture = tmp_path / "in.png"
-    await asyncio.to_thread(Image.new("RGB", (8, 8)).save, picture)
-    sha256 = hashlib.sha256(await asyncio.to_thread(picture.read_bytes)).hexdigest()
+    image = tmp_path / "in.png"
+    await asyncio.to_thread(Image.new("RGB", (8, 8)).save, image)
+    sha256 = hashlib.sha256(await asyncio.to_thread(image.read_bytes)).hexdigest()
     graph = Graph.of([Node("i", "image", {"image": ImageRef(sha256)})])
     async with sandbox_server(SandboxOptions(users={"me@example.org": CANARY})) as sandbox:
         server = InvokeAI(sandbox.url, credentials=ME, timings=QUICK)
         await server.open()
         sandbox.accounts.expire()
-        assert await server.check([graph], {sha256: picture}) == [None]
-        ((name, _),) = sandbox.pictures.images.items()
+        assert await server.check([graph], {sha256: image}) == [None]
+        ((name, _),) = sandbox.images.images.items()
         sandbox.accounts.expire()
         assert (await server.fetch(ServerImage(name=name, node="i"), 10_000)).startswith(b"\x89PNG")
         await server.aclose()

@@ -21,7 +21,7 @@ ANYTHING = st.recursive(
 )
 
 
-def test_a_completed_item_gives_its_picture_by_output_node() -> None:
+def test_a_completed_item_gives_its_image_by_output_node() -> None:
     item = payload("item_completed_6_14")
 
     end = reading.ended(item, ("l",), asked=False)
@@ -47,7 +47,7 @@ def test_iterations_are_ordered_by_path_and_collections_bring_nothing_twice() ->
     ]
 
 
-def test_a_collection_alone_brings_its_pictures_in_order() -> None:
+def test_a_collection_alone_brings_its_images_in_order() -> None:
     session = payload("item_iterated_6_14")["session"]
 
     passed = reading.session_images(session, ("pass",))
@@ -56,7 +56,7 @@ def test_a_collection_alone_brings_its_pictures_in_order() -> None:
     assert [image.iteration for image in passed] == [0, 1, 2]
 
 
-def test_two_outputs_that_the_cache_gave_one_picture_both_have_it() -> None:
+def test_two_outputs_that_the_cache_gave_one_image_both_have_it() -> None:
     result = {"type": "image_output", "image": {"image_name": "one.png"}, "width": 1, "height": 1}
     session = {"results": {"p": result, "q": result}, "prepared_source_mapping": {"p": "a", "q": "b"}}
 
@@ -85,8 +85,8 @@ def test_a_failed_item_tells_class_sentence_and_node_and_keeps_finished_branches
     assert [image.node for image in end.images] == ["b"]
 
 
-def test_a_picture_that_is_gone_from_the_server_may_be_there_next_time() -> None:
-    end = reading.ended(payload("item_failed_picture_6_14"), ("l",), asked=False)
+def test_a_image_that_is_gone_from_the_server_may_be_there_next_time() -> None:
+    end = reading.ended(payload("item_failed_image_6_14"), ("l",), asked=False)
 
     assert isinstance(end.error, TransientError)
     assert (end.error.kind, end.failed_node) == ("ImageRecordNotFoundException", "i")

@@ -1,4 +1,4 @@
-"""The sessions API in both shapes: what is sent, how a lost answer is found, where pictures are listed."""
+"""The sessions API in both shapes: what is sent, how a lost answer is found, where images are listed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sweep.servers.connect import ConnectOptions, connect
 from sweep.servers.invokeai.client import InvokeAISessions
 from sweep.servers.invokeai.sessions_api import session_status as status_of
 from sweep.workflow.graph import Node
-from tests.servers.building import MODEL, PLAIN, picture, submission
+from tests.servers.building import MODEL, PLAIN, image, submission
 from tests.servers.conftest import QUICK
 from tests.servers.fake import Fake, payload, replies, status
 
@@ -96,7 +96,7 @@ async def test_release_3_takes_the_bare_graph_and_is_told_to_run_all(fake: Fake)
     assert events[-1].images == (ServerImage(name="out.png", node="l", width=8, height=8),)
 
 
-async def test_the_portable_shape_wraps_the_graph_and_lists_pictures(fake: Fake) -> None:
+async def test_the_portable_shape_wraps_the_graph_and_lists_images(fake: Fake) -> None:
     lean = {"id": "s1", "is_complete": False}
     _serves_sessions(fake, lean, lean, {**lean, "is_complete": True})
     fake.on("GET", f"{S}s1/images", [{"image_name": "one.png"}, {"image_name": "two.png", "node_id": "l"}, {"odd": 1}])
@@ -253,14 +253,12 @@ async def test_models_are_named_as_release_3_did(fake: Fake) -> None:
         ("3.1.1", "/api/v1/images/upload", "/api/v1/images/i/up.png/full"),
     ],
 )
-async def test_pictures_lie_elsewhere_before_3_1(
-    fake: Fake, tmp_path: Path, version: str, upload: str, one: str
-) -> None:
+async def test_images_lie_elsewhere_before_3_1(fake: Fake, tmp_path: Path, version: str, upload: str, one: str) -> None:
     _serves_sessions(fake)
     fake.on("GET", "/api/v1/app/version", {"version": version})
     fake.on("POST", upload, status(201, {"image_name": "up.png"}))
     fake.on("GET", one, {"any": "bytes"})
-    ref, files = picture(tmp_path)
+    ref, files = image(tmp_path)
     server = await _open(fake)
 
     await server.submit(submission(PLAIN.adding([Node("i", "i2l", {"image": ref})]), images=files))

@@ -12,7 +12,7 @@ from sweep.errors import OverloadedError, ServerRefusedError, TransientError, Va
 from sweep.servers.base import MissingModelError
 from sweep.servers.invokeai.client import InvokeAI
 from sweep.workflow.graph import Address, BoardRef, Graph, ModelRef, Node
-from tests.servers.building import BATCH, MODEL, PLAIN, Q, enqueued, models, picture, submission, takes_items
+from tests.servers.building import BATCH, MODEL, PLAIN, Q, enqueued, image, models, submission, takes_items
 from tests.servers.fake import Fake, payload, replies, status
 
 POST = ("POST", f"{Q}/enqueue_batch")
@@ -48,7 +48,7 @@ async def test_what_the_graph_says_itself_is_kept(fake: Fake, client: InvokeAI) 
     nodes = sent["batch"]["graph"]["nodes"]
     assert sent["prepend"] is True
     assert nodes["a"]["is_intermediate"] is False
-    assert (nodes["l"]["use_cache"], nodes["l"]["is_intermediate"]) == (False, True)  # never another item's picture
+    assert (nodes["l"]["use_cache"], nodes["l"]["is_intermediate"]) == (False, True)  # never another item's image
 
 
 async def test_of_many_ids_the_highest_is_ours(fake: Fake, client: InvokeAI) -> None:
@@ -143,7 +143,7 @@ async def test_a_board_is_made_once_however_many_ask(fake: Fake, client: InvokeA
 
 
 async def test_checking_posts_batches_of_nothing(fake: Fake, client: InvokeAI, tmp_path: Path) -> None:
-    ref, files = picture(tmp_path)
+    ref, files = image(tmp_path)
     fake.on("POST", "/api/v1/images/upload", status(201, {"image_name": "up.png"}))
     poison = PLAIN.set({Address("a", "a"): 1.5})
 
@@ -151,9 +151,9 @@ async def test_checking_posts_batches_of_nothing(fake: Fake, client: InvokeAI, t
         return status(422, payload("refused_6_14"))(_request, data) if b"1.5" in data else enqueued(count=0)
 
     fake.on(*POST, answer)
-    pictured = PLAIN.set({Address("a", "b"): ref})
+    imaged = PLAIN.set({Address("a", "b"): ref})
 
-    answers = await client.check([PLAIN, poison, pictured, Graph.of([])], files)
+    answers = await client.check([PLAIN, poison, imaged, Graph.of([])], files)
 
     assert answers == [
         None,

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sweep.types import Scalar
-from tests.study.pictures import mixed, photo, write_results
+from tests.study.images import mixed, photo, write_results
 
 KINDS = {"denoise_strength": "number", "variation": "text", "seed": "seed"}
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -29,5 +29,5 @@ def painted(values: Mapping[str, Scalar]) -> Image.Image:
 
 @pytest.fixture
 async def results(tmp_path: Path) -> Path:
-    """30 pictures: 5 strengths × 2 variations × 3 seeds, all completed, with their source."""
+    """30 images: 5 strengths × 2 variations × 3 seeds, all completed, with their source."""
     return await write_results(tmp_path / "a study", POINTS, painted, kinds=KINDS, source=SOURCE)

@@ -10,7 +10,7 @@ from sweep.study.metrics.planes import ImagePair
 
 
 def brightness(looked_at: ImagePair) -> float:
-    return float(looked_at.picture.rgb.mean())
+    return float(looked_at.image.rgb.mean())
 
 
 BRIGHTNESS = Formula(
@@ -33,9 +33,9 @@ def failing(looked_at: ImagePair) -> float:
 
 def dying(looked_at: ImagePair) -> float:
     """Takes its process with it where the first red code is 7."""
-    if looked_at.picture.rgb[0, 0, 0] == 7:
+    if looked_at.image.rgb[0, 0, 0] == 7:
         os._exit(3)
-    return float(looked_at.picture.rgb[0, 0, 0])
+    return float(looked_at.image.rgb[0, 0, 0])
 
 
 def gated(looked_at: ImagePair) -> float:
@@ -43,4 +43,4 @@ def gated(looked_at: ImagePair) -> float:
     gate = os.environ["SWEEP_TEST_GATE"]
     with open(f"{gate}.reached", "wb"), open(gate, "rb") as file:  # noqa: PTH123  a fifo: opens when somebody listens
         fcntl.flock(file, fcntl.LOCK_SH)
-    return float(looked_at.picture.rgb[0, 0, 0])
+    return float(looked_at.image.rgb[0, 0, 0])

@@ -23,8 +23,8 @@ from sweep.experiment.experiment import Experiment
 from sweep.sandbox.app import sandbox_server
 from sweep.study.measuring.measure import measure
 from sweep.types import Scalar
+from tests.study.images import photo, write_results
 from tests.study.odd_metrics import BRIGHTNESS, gated
-from tests.study.pictures import photo, write_results
 
 
 def cats(count: int, folder: Path) -> Experiment:
@@ -46,7 +46,7 @@ def experiments(tmp_path: Path) -> tuple[Experiment, Experiment]:
 async def test_a_run_goes_on_to_its_end_whatever_measuring_does(
     tmp_path: Path, experiments: tuple[Experiment, Experiment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker hangs in the middle of the first picture; everything is submitted, rendered and downloaded meanwhile."""
+    """A worker hangs in the middle of the first image; everything is submitted, rendered and downloaded meanwhile."""
     gate = tmp_path / "gate"
     monkeypatch.setenv("SWEEP_TEST_GATE", str(gate))
     gate.touch()

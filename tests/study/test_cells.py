@@ -1,4 +1,4 @@
-"""Effects on what belongs to a cell: how different its pictures are from each other."""
+"""Effects on what belongs to a cell: how different its images are from each other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sweep.study.schema import Effects
 from sweep.study.stats.effects import Cells, cell_effects_of, cells_of
 from sweep.study.study import study
 from sweep.types import Scalar
-from tests.study.pictures import photo, write_results
+from tests.study.images import photo, write_results
 
 AXES = (("cfg_scale", "number"), ("look", "text"), ("seed", "seed"))
 SEEDS = 5
@@ -98,7 +98,7 @@ def test_too_few_seeds_are_said(seeds: int) -> None:
     assert ("no axis" if seeds == 1 else "needs three") in (said or "")
 
 
-def test_a_cell_with_fewer_pictures_is_still_a_value() -> None:
+def test_a_cell_with_fewer_images_is_still_a_value() -> None:
     points = drawn(np.random.default_rng(2))
     points[0, 0] = points[0, 0][:3]
     points.pop((2, 1))
@@ -114,11 +114,11 @@ def test_two_cells_tell_no_axes_apart() -> None:
     points = drawn(np.random.default_rng(2))
     frame = table({cell: points[cell] for cell in ((0, 0), (1, 1))})
 
-    assert effects(frame)["reason"] == "fewer than three points have pictures of two seeds"
+    assert effects(frame)["reason"] == "fewer than three points have images of two seeds"
 
 
 async def test_repeats_of_a_point_are_no_diversity(tmp_path: Path) -> None:
-    """Every picture twice: the mean distance between seeds is what it is without the repeats."""
+    """Every image twice: the mean distance between seeds is what it is without the repeats."""
     kinds = {"cfg_scale": "number", "seed": "seed"}
     once: list[dict[str, Scalar]] = [{"cfg_scale": c, "seed": k} for c in (1.0, 2.0) for k in (1, 2, 3)]
 

@@ -76,10 +76,8 @@ def test_limits_are_printed_and_the_rest_is_announced(results: Path, capsys: pyt
     command(run=str(results), workers=0)
 
     out = " ".join(capsys.readouterr().out.split())
-    assert out.startswith("a study 30 pictures · 3 seeds · compared with the source To keep coarse structure")
-    assert (
-        "3 pictures lack a metric; the first reason: 00000.png is no whole picture (cannot identify image file)." in out
-    )
+    assert out.startswith("a study 30 images · 3 seeds · compared with the source To keep coarse structure")
+    assert "3 images lack a metric; the first reason: 00000.png is no whole image (cannot identify image file)." in out
     assert f"more sentences: sweep study {results} --all" in out
 
 

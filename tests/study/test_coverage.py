@@ -16,7 +16,7 @@ DIFFERENCE = 0.05
 
 
 class Population:
-    """Seeds shift the curve along the axis (sd 0.04) and up (sd 0.02); every picture has noise (sd 0.015)."""
+    """Seeds shift the curve along the axis (sd 0.04) and up (sd 0.02); every image has noise (sd 0.015)."""
 
     def __init__(self) -> None:
         rng = np.random.default_rng(7)

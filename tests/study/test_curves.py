@@ -183,7 +183,7 @@ def test_a_baseline_within_the_axis_makes_the_curve_turn_round() -> None:
     assert curve(0.0)["half"]["reason"] != TURNED_BY_BASELINE
 
 
-def test_a_group_without_a_measured_picture_is_an_empty_curve() -> None:
+def test_a_group_without_a_measured_image_is_an_empty_curve() -> None:
     """It said `Mean of empty slice` on the terminal."""
     frame = planted(np.random.default_rng(1))
     frame.loc[frame["prompt_text"] == "studio", "structure_coarse"] = np.nan

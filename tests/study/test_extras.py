@@ -22,7 +22,7 @@ from sweep.study.metrics.features import WeightsError, classes, read_weights
 from sweep.study.metrics.planes import ImagePair
 from sweep.study.metrics.registry import resolve
 from sweep.testing.metrics import check_metric
-from tests.study.pictures import photo, picture, view
+from tests.study.images import decoded, photo, view
 
 BUNDLED = Path(skimage.__file__).parent / "data"
 EGYPTIAN_CAT, ESPRESSO = 285, 967  # of ImageNet's 1,000 classes
@@ -31,7 +31,7 @@ EGYPTIAN_CAT, ESPRESSO = 285, 967  # of ImageNet's 1,000 classes
 @pytest.mark.parametrize(("name", "expected"), [("chelsea.png", EGYPTIAN_CAT), ("coffee.png", ESPRESSO)])
 def test_the_network_is_put_together_as_it_was_trained(name: str, expected: int) -> None:
     with Image.open(BUNDLED / name) as image:
-        found = classes(picture(image))
+        found = classes(decoded(image))
 
     assert found.argmax() == expected
     assert found[expected] > 0.5
@@ -119,13 +119,13 @@ def clip_folder(tmp_path: Path) -> Path:
 
 def test_text_alignment_tells_red_from_blue(clip_folder: Path) -> None:
     (metric,) = resolve([f"clip:{clip_folder}"])
-    red = picture(Image.new("RGB", (40, 24), (250, 10, 10)))
+    red = decoded(Image.new("RGB", (40, 24), (250, 10, 10)))
 
-    fits, fits_not = (metric.measure(ImagePair(picture=red, prompt=p)) for p in ("Red", "BLUE"))
+    fits, fits_not = (metric.measure(ImagePair(image=red, prompt=p)) for p in ("Red", "BLUE"))
 
     assert fits == pytest.approx(250 / math.hypot(250, 10, 10), abs=1e-3)
     assert fits_not < 0.1
-    assert math.isnan(metric.measure(ImagePair(picture=red, prompt="")))
+    assert math.isnan(metric.measure(ImagePair(image=red, prompt="")))
     assert check_metric(metric) == []
 
 

@@ -1,4 +1,4 @@
-"""Metrics as columns: measured once, kept, resumed; and whatever is wrong with a picture becomes its row's reason."""
+"""Metrics as columns: measured once, kept, resumed; and whatever is wrong with an image becomes its row's reason."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from sweep.study.metrics.registry import standard
 from sweep.study.study import study
 from sweep.types import Scalar
 from tests.study.conftest import KINDS, POINTS, SOURCE, painted
+from tests.study.images import photo, png_bytes, write_results
 from tests.study.odd_metrics import BRIGHTNESS, dying, failing
-from tests.study.pictures import encoded, photo, write_results
 
 NAMES = [metric.name for metric in standard()]
 
@@ -42,14 +42,14 @@ class Counter:
         self.asked += 1
         if self.asked == self.fails_at:
             raise KeyboardInterrupt
-        return float(looked_at.picture.rgb.mean())
+        return float(looked_at.image.rgb.mean())
 
 
 def counted(counter: Counter, version: str = "1") -> Formula:
     return replace(BRIGHTNESS, name="counted", function=counter, version=version)
 
 
-def test_every_picture_gets_every_metric(results: Path) -> None:
+def test_every_image_gets_every_metric(results: Path) -> None:
     table = measure_now(results, workers=0)
 
     assert len(table) == 30
@@ -147,7 +147,7 @@ async def test_a_kill_costs_little(tmp_path: Path) -> None:
     assert table["ssim"].notna().all()
 
 
-def test_progress_counts_pictures_and_ends_at_all(results: Path) -> None:
+def test_progress_counts_images_and_ends_at_all(results: Path) -> None:
     seen: list[tuple[int, int]] = []
 
     measure_now(results, progress=lambda done, total: seen.append((done, total)), workers=0)
@@ -184,12 +184,12 @@ async def test_cancelling_the_task_stops_measuring(results: Path) -> None:
     assert counter.asked < 30
 
 
-def test_broken_pictures_become_reasons(results: Path) -> None:
+def test_broken_images_become_reasons(results: Path) -> None:
     images = sorted(results.glob("images/*.png"))
     whole = images[0].read_bytes()
     images[0].unlink()
     images[1].write_bytes(whole[: len(whole) // 2])
-    images[2].write_bytes(b"<html>not a picture</html>")
+    images[2].write_bytes(b"<html>not an image</html>")
     images[3].write_bytes(b"")
 
     table = measure_now(results, workers=0)
@@ -197,7 +197,7 @@ def test_broken_pictures_become_reasons(results: Path) -> None:
     assert table["ssim"].isna().sum() == 4
     reasons = [str(reason) for reason in table["reason"][:4]]
     assert "is not there" in reasons[0]
-    assert all("no whole picture" in reason for reason in reasons[1:])
+    assert all("no whole image" in reason for reason in reasons[1:])
     assert not any(str(results) in reason for reason in reasons)
     assert table["reason"][4:].isna().all()
     assert table["diversity"][4:].notna().all()
@@ -232,7 +232,7 @@ def test_a_metric_that_raises_spares_the_others(results: Path) -> None:
     assert set(table["reason"]) == {"brightness: RuntimeError: no such layer"}
 
 
-async def test_a_picture_that_kills_its_worker_costs_only_itself(tmp_path: Path) -> None:
+async def test_a_image_that_kills_its_worker_costs_only_itself(tmp_path: Path) -> None:
     def flat(values: Mapping[str, Scalar]) -> Image.Image:
         return Image.new("RGB", (16, 16), (int(values["seed"] or 0), 0, 0))
 
@@ -271,11 +271,11 @@ async def test_text_to_image_is_compared_with_the_baseline_that_is_named(tmp_pat
     assert values[4.0, 1] < 0.99
     assert values[4.0, 2] < 0.99
     assert math.isnan(values[4.0, 3])
-    assert "baseline cell has no picture" in str(table["reason"][2])
+    assert "baseline cell has no image" in str(table["reason"][2])
     assert found.data["name"] == "cfg"
     assert found.data["design"]["reference"] == "baseline"
     assert [fact["name"] for fact in found.data["metrics"]] == ["structure_coarse", "sharpness"]
-    assert "2 pictures lack a metric; the first reason: the baseline cell has no picture for this point." in found.words
+    assert "2 images lack a metric; the first reason: the baseline cell has no image for this point." in found.words
 
 
 def test_a_baseline_that_is_no_axis_is_told(results: Path) -> None:
@@ -329,7 +329,7 @@ async def test_an_axis_keeps_its_column_where_a_metric_has_its_name(tmp_path: Pa
 
 async def test_two_renderings_of_equal_pixels_share_their_values(tmp_path: Path) -> None:
     counter = Counter()
-    data = encoded(SOURCE)
+    data = png_bytes(SOURCE)
     folder = await write_results(tmp_path / "same", POINTS[:4], lambda _: data, kinds=KINDS)
     await anyio.to_thread.run_sync(lambda: measure_now(folder, metrics=[counted(counter)], workers=0))
 

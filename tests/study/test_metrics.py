@@ -20,8 +20,8 @@ from sweep.study.metrics.panel import FULL_REFERENCE, SAME_POINT_METRIC
 from sweep.study.metrics.planes import ImagePair
 from sweep.study.metrics.registry import resolve, standard
 from sweep.testing.metrics import check_metric
+from tests.study.images import photo, view
 from tests.study.odd_metrics import BRIGHTNESS
-from tests.study.pictures import photo, view
 
 
 def make_brightness() -> Metric:
@@ -35,11 +35,11 @@ def test_keeps_the_contract(metric: Metric) -> None:
 
 def test_the_conformance_kit_finds_what_is_wrong() -> None:
     def broken(looked_at: ImagePair) -> float:
-        looked_at.picture.rgb.setflags(write=True)
-        looked_at.picture.rgb[0, 0] = 255 - looked_at.picture.rgb[0, 0]
+        looked_at.image.rgb.setflags(write=True)
+        looked_at.image.rgb[0, 0] = 255 - looked_at.image.rgb[0, 0]
         return -5.0
 
-    wrong = replace(BRIGHTNESS, name="Bright ness", label="", direction="lower", reference="picture", function=broken)
+    wrong = replace(BRIGHTNESS, name="Bright ness", label="", direction="lower", reference="image", function=broken)
 
     problems = " ".join(check_metric(wrong))
 
@@ -47,7 +47,7 @@ def test_the_conformance_kit_finds_what_is_wrong() -> None:
         "'Bright ness'",
         "label is empty",
         "worker process",
-        "changes the picture",
+        "changes the image",
         "outside",
         "against itself",
     ):
@@ -56,7 +56,7 @@ def test_the_conformance_kit_finds_what_is_wrong() -> None:
 
 @pytest.mark.parametrize("metric", FULL_REFERENCE, ids=lambda metric: metric.name)
 @pytest.mark.parametrize("size", [(512, 512), (300, 190), (33, 70)])
-def test_identical_pictures_are_identical(metric: Metric, size: tuple[int, int]) -> None:
+def test_identical_images_are_identical(metric: Metric, size: tuple[int, int]) -> None:
     image = photo(5, *size)
 
     value = metric.measure(view(image, image.copy()))
@@ -75,7 +75,7 @@ def test_all_values_stay_in_range(first: int, second: int, width: int, height: i
 
 
 @pytest.mark.parametrize("metric", FULL_REFERENCE, ids=lambda metric: metric.name)
-def test_neither_picture_is_the_first(metric: Metric) -> None:
+def test_neither_image_is_the_first(metric: Metric) -> None:
     a, b = photo(1), photo(2)
 
     assert metric.measure(view(a, b)) == pytest.approx(metric.measure(view(b, a)), abs=1e-6)
@@ -112,7 +112,7 @@ from sweep.study.metrics.base import Formula
 from sweep.study.metrics.planes import luma
 
 def share_of_dark(view):
-    return float(np.mean(luma(view.picture) < 64))
+    return float(np.mean(luma(view.image) < 64))
 
 DARK = Formula(name="dark_share", label="share of dark pixels", summary="How much is dark.", direction="neutral",
                range=(0.0, 1.0), reference="none", cost=1.0, source="our own", function=share_of_dark)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from sweep.types import Scalar
 from tests.study.conftest import KINDS, SOURCE
-from tests.study.pictures import mixed, photo, write_results
+from tests.study.images import mixed, photo, write_results
 
 NOTEBOOK = Path(__file__).parents[2] / "experiments" / "study.ipynb"
 QUICKSTART: list[dict[str, Scalar]] = [

@@ -17,7 +17,7 @@ from skimage.metrics import structural_similarity
 from sweep.study.metrics import colour as tone
 from sweep.study.metrics import structure
 from sweep.study.metrics.planes import ImagePair, luma
-from tests.study.pictures import mixed, photo, picture, view
+from tests.study.images import decoded, mixed, photo, view
 
 LADDER = (0.0, 0.7, 1.5, 3.0, 6.0, 12.0)
 GAUSSIAN = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
@@ -79,14 +79,14 @@ def test_gmsd_is_its_papers_formula() -> None:
 
 def test_phash_bits_are_the_signs_of_low_cosines_against_their_median() -> None:
     image = photo(3, 64, 64)
-    low = dctn(luma(picture(image)).astype(np.float64), norm="ortho")[:16, :16]
+    low = dctn(luma(decoded(image)).astype(np.float64), norm="ortho")[:16, :16]
 
     expected = low > np.median(low)
 
-    assert np.array_equal(structure._phash(picture(image)), expected)
+    assert np.array_equal(structure._phash(decoded(image)), expected)
 
 
-def test_unrelated_pictures_differ_in_about_half_of_their_hash() -> None:
+def test_unrelated_images_differ_in_about_half_of_their_hash() -> None:
     distances = [structure.phash_distance(view(photo(i), photo(i + 100))) for i in range(12)]
 
     assert 0.4 < np.mean(distances) < 0.6
@@ -133,7 +133,7 @@ def test_scales_of_structure_go_in_order() -> None:
     assert halves[0] < halves[2]
 
 
-def test_flat_pictures_are_alike_and_unlike_structured_ones() -> None:
+def test_flat_images_are_alike_and_unlike_structured_ones() -> None:
     grey, lighter = Image.new("RGB", (128, 128), (90, 90, 90)), Image.new("RGB", (128, 128), (200, 200, 200))
 
     assert structure.coarse(view(grey, lighter)) == 1.0
@@ -141,7 +141,7 @@ def test_flat_pictures_are_alike_and_unlike_structured_ones() -> None:
 
 
 @pytest.mark.parametrize("size", [(10, 10), (3, 3), (1, 1), (1, 300)])
-def test_pictures_too_small_for_a_window_have_no_ssim(size: tuple[int, int]) -> None:
+def test_images_too_small_for_a_window_have_no_ssim(size: tuple[int, int]) -> None:
     tiny = photo(1, *size)
 
     assert math.isnan(structure.ssim(view(tiny, tiny)))

@@ -16,7 +16,7 @@ from sweep.errors import UsageError
 from sweep.study.schema import StudyJson
 from sweep.study.study import Study, study
 from tests.study.conftest import KINDS, POINTS, SOURCE
-from tests.study.pictures import write_results
+from tests.study.images import write_results
 from tests.study.shapes import misfit
 from tests.study.simulated import AXES, planted
 
@@ -119,14 +119,14 @@ async def test_an_empty_folder_is_said(tmp_path: Path) -> None:
     assert found.words == ("There are no rows yet, so there is nothing to say.",)
 
 
-def test_every_picture_unreadable_is_said(results: Path) -> None:
+def test_every_image_unreadable_is_said(results: Path) -> None:
     for image in results.glob("images/*.png"):
         image.write_bytes(b"gone")
 
     found = study(results, workers=0)
 
     keeps_its_contract(found)
-    assert found.words[0] == "Pictures are there but none was measured."
+    assert found.words[0] == "Images are there but none was measured."
     assert all(fact["failed"] == 30 for fact in found.data["metrics"] if fact["name"] == "ssim")
 
 
@@ -142,7 +142,7 @@ FRAME = planted(np.random.default_rng(1))
         (FRAME.iloc[:1], "What explains coarse structure cannot be said: no axis varies."),
         (
             FRAME.sample(frac=0.7, random_state=1),
-            "40 of 132 combinations have no picture (40 not asked for",
+            "40 of 132 combinations have no image (40 not asked for",
         ),
         (FRAME.assign(other=FRAME["prompt_text"] + "!"), "other steps together with prompt_text"),
         (FRAME.iloc[:0], "There are no rows yet"),
@@ -150,7 +150,7 @@ FRAME = planted(np.random.default_rng(1))
             FRAME.assign(structure_coarse=0.95),
             "its lowest mean is 0.95 (the same with each of 4 seeds), at 0. To keep it above 0.9, any of these levels",
         ),
-        (FRAME.assign(structure_coarse=math.nan), "Pictures are there but none was measured."),
+        (FRAME.assign(structure_coarse=math.nan), "Images are there but none was measured."),
     ],
     ids=["one seed", "no seed", "no curve", "one row", "holes", "zipped", "empty", "constant", "unmeasured"],
 )
@@ -240,7 +240,7 @@ def test_thousands_of_rows_are_studied() -> None:
 
     found = study(frame, axes=[("cfg_scale", "integer"), *AXES], metrics=["structure_coarse"])
 
-    assert found.data["design"]["pictures"] == len(frame) == 4125
+    assert found.data["design"]["images"] == len(frame) == 4125
     keeps_its_contract(found)
 
 

@@ -1,4 +1,4 @@
-"""Tone, colour and single-picture metrics against published values and other libraries."""
+"""Tone, colour and single-image metrics against published values and other libraries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from skimage.measure import shannon_entropy
 
 from sweep.study.metrics import colour as tone
 from sweep.study.metrics.planes import linear_of_srgb, luma, oklab_of
-from tests.study.pictures import photo, picture, view
+from tests.study.images import decoded, photo, view
 
 BLACK, WHITE = Image.new("RGB", (64, 64)), Image.new("RGB", (64, 64), (255, 255, 255))
 
@@ -41,7 +41,7 @@ def test_black_against_white_is_the_whole_scale() -> None:
 
 def test_tonal_shift_is_the_wasserstein_distance_of_tones() -> None:
     first, second = photo(1), photo(2)
-    tones = [np.rint(luma(picture(image))).ravel() for image in (first, second)]
+    tones = [np.rint(luma(decoded(image))).ravel() for image in (first, second)]
 
     expected = wasserstein_distance(*tones) / 255
 
@@ -57,7 +57,7 @@ def test_tonal_shift_does_not_see_where_tones_are() -> None:
 def test_entropy_is_scikit_images() -> None:
     image = photo(1)
 
-    expected = shannon_entropy(np.rint(luma(picture(image))).astype(np.uint8), base=2)  # type: ignore[no-untyped-call]
+    expected = shannon_entropy(np.rint(luma(decoded(image))).astype(np.uint8), base=2)  # type: ignore[no-untyped-call]
 
     assert tone.entropy(view(image)) == pytest.approx(expected)
     assert tone.entropy(view(BLACK)) == 0.0
@@ -97,12 +97,12 @@ def test_diversity_over_a_cell_is_the_mean_pairwise_distance() -> None:
     images = [photo(i, 128, 128) for i in range(4)]
     pairs = [tone.delta_e(view(a, b)) for i, a in enumerate(images) for b in images[:i]]
 
-    by_picture = [tone.diversity(view(a, others=[b for b in images if b is not a])) for a in images]
+    by_image = [tone.diversity(view(a, others=[b for b in images if b is not a])) for a in images]
 
-    assert np.mean(by_picture) == pytest.approx(np.mean(pairs))
+    assert np.mean(by_image) == pytest.approx(np.mean(pairs))
 
 
-def test_diversity_is_nothing_for_equal_pictures_and_unknown_for_one() -> None:
+def test_diversity_is_nothing_for_equal_images_and_unknown_for_one() -> None:
     image = photo(1, 128, 128)
 
     assert tone.diversity(view(image, others=[image.copy()])) == 0.0

@@ -33,7 +33,7 @@ def invocation(name: str, kind: str, label: str = "", /, **values: Any) -> dict[
 
 
 def drawn(name: str, kind: str) -> dict[str, Any]:
-    """A node that is only drawn: notes, a connector, the picture of the moment."""
+    """A node that is only drawn: notes, a connector, the image of the moment."""
     return {"id": name, "type": kind, "position": {"x": 0, "y": 0}, "data": {"id": name, "type": kind, "label": kind}}
 
 
@@ -65,7 +65,7 @@ def export(
 
 
 def text_to_image(**denoise: Any) -> dict[str, Any]:
-    """What a person draws first: a prompt, its opposite, random noise, and a picture."""
+    """What a person draws first: a prompt, its opposite, random noise, and an image."""
     nodes = [
         invocation("m", "main_model_loader", model=dict(MODEL)),
         invocation("p", "compel", "Positive", prompt="a tiger cub", clip=..., mask=None),

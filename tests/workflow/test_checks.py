@@ -72,10 +72,10 @@ def test_values_that_fit(address: str, value: Any) -> None:
         ("main_model_loader.model", "tiny-sd", "takes a model, not 'tiny-sd'"),
         ("main_model_loader.model", ModelRef("x", "sd-1", "lora"), "takes a main model; x is a lora"),
         ("main_model_loader.model", ModelRef("x", "sdxl"), "takes a model for sd-1 or sd-2; x is for sdxl"),
-        ("i2l.image", "a.png", "takes a picture, not 'a.png'"),
+        ("i2l.image", "a.png", "takes an image, not 'a.png'"),
         ("l2i.board", 3, "takes a board, not 3"),
         ("image_batch.images", "a.png", "takes a list, not 'a.png'"),
-        ("image_batch.images", ["a.png"], "takes a picture, not 'a.png'"),
+        ("image_batch.images", ["a.png"], "takes an image, not 'a.png'"),
         ("blank_image.color", "red", "takes ColorField, not 'red'"),
     ],
 )

@@ -208,12 +208,12 @@ def test_a_batch_without_a_label_is_called_by_what_it_feeds() -> None:
     assert workflow.batch_axes[0].name == "Grain.seed"
 
 
-def test_pictures_of_a_board_and_empty_batches() -> None:
+def test_images_of_a_board_and_empty_batches() -> None:
     board = invocation("g", "image_generator", generator={"type": "image_generator_images_from_board", "board_id": "x"})
     nodes = [board, invocation("b", "image_batch", "Photos"), invocation("e", "i2l")]
     workflow = workflow_from(export(nodes, [edge("g.images → b.images"), edge("b.image → e.image")]))
     assert workflow.batch_axes == ()
-    assert workflow.notes == ("Photos takes the pictures of a board, which only the editor can list: set e.image.",)
+    assert workflow.notes == ("Photos takes the images of a board, which only the editor can list: set e.image.",)
     with pytest.raises(WorkflowError, match=r"Photos \(image_batch\) holds no values"):
         workflow_from(export(nodes[1:], [edge("b.image → e.image")]))
 

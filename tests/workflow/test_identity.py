@@ -124,7 +124,7 @@ def test_what_counts_as_the_same_value(one: Any, other: Any, same: bool) -> None
 
 
 @pytest.mark.parametrize("name", sorted(UNDECIDING))
-def test_what_decides_no_picture_does_not_count(name: str) -> None:
+def test_what_decides_no_image_does_not_count(name: str) -> None:
     bare = Graph.of([Node("a", "l2i"), Node("m", "core_metadata", {"seed": 1})])
     decorated = bare.set({Address("a", name): "x"}).adding(edges=[f"m.metadata → a.{name}"])
     assert graph_key(bare, ["a"]) == graph_key(decorated, ["a"])

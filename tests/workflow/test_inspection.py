@@ -23,7 +23,7 @@ SCHEMAS = builtin_schemas()
 
 
 def big(count: int) -> dict[str, Any]:
-    """An export of so many nodes: a picture filtered again and again, with a value node for every filter."""
+    """An export of so many nodes: an image filtered again and again, with a value node for every filter."""
     filters = count // 2
     nodes = [invocation("f0", "blank_image")]
     edges = []
@@ -125,7 +125,7 @@ def test_a_starter_is_an_experiment() -> None:
     assert "#   steps: [3, 5, 7]" in text
 
 
-def test_a_starter_asks_for_the_picture_and_sweeps_the_strength() -> None:
+def test_a_starter_asks_for_the_image_and_sweeps_the_strength() -> None:
     workflow = load_workflow(Path(__file__).parent / "portable" / "image_to_image.json")
     text = started(workflow, "i.json", "photo.jpg")
     found = parsed(text)
@@ -163,7 +163,7 @@ def test_any_name_of_a_workflow_makes_a_usable_experiment(name: str) -> None:
     assert found["name"] != "con"
 
 
-def test_a_starter_names_one_of_several_models_and_leaves_a_documents_picture_alone() -> None:
+def test_a_starter_names_one_of_several_models_and_leaves_a_documents_image_alone() -> None:
     portable = load_workflow(Path(__file__).parent / "portable" / "image_to_image.json")
     installed = [
         Model(key=n, hash="", name=n, base=b, type="main") for n, b in (("b", "sdxl"), ("a", "sd-1"), ("f", "flux"))
@@ -180,11 +180,11 @@ def test_what_has_to_be_filled_in_is_no_problem() -> None:
     assert described.problems == ()
 
 
-def test_a_workflow_without_pictures_says_what_it_makes_instead() -> None:
+def test_a_workflow_without_images_says_what_it_makes_instead() -> None:
     video = describe(workflow_from(export([invocation("v", "wan_l2v")], [])), SCHEMAS)
-    assert "It makes a video, and sweep keeps pictures only" in video.problems
+    assert "It makes a video, and sweep keeps images only" in video.problems
     number = describe(workflow_from(export([invocation("v", "integer", value=1)], [])), SCHEMAS)
-    assert number.problems == ("It has no node that makes a picture",)
+    assert number.problems == ("It has no node that makes an image",)
 
 
 def test_a_starter_offers_values_that_fit_around_the_workflows_own() -> None:
@@ -220,7 +220,7 @@ def test_a_starter_asks_for_every_model_that_is_not_the_servers_only_one() -> No
     assert parsed(several)["inputs"] == {
         "control_image": "a.png",
         "control_model": "canny",
-        "face.image": {"image": "picture.png"},
+        "face.image": {"image": "image.png"},
         "face.ip_adapter_model": "plus",
     }
     assert "# or depth" in several

@@ -37,7 +37,7 @@ HIDDEN = {"is_intermediate": True}
         (Graph.of([Node("x", "of_a_custom_pack")]), ()),
     ],
 )
-def test_final_pictures(graph: Graph, outputs: tuple[str, ...]) -> None:
+def test_final_images(graph: Graph, outputs: tuple[str, ...]) -> None:
     assert output_nodes(graph, builtin_schemas()) == outputs
 
 

@@ -68,7 +68,7 @@ def test_image_to_image_is_translated(base: str) -> None:
     }
     assert graph.nodes["vae_loader"].fields["vae_model"] == ModelRef("sdxl_vae", "", "vae")
     assert graph.nodes["model_loader"].fields["model"] == ModelRef("sd_xl_base_1.0", "")
-    assert graph.nodes["vae_decode"].fields == {"is_intermediate": True}  # the picture is saved once
+    assert graph.nodes["vae_decode"].fields == {"is_intermediate": True}  # the image is saved once
     assert output_nodes(graph, SCHEMAS) == ("save_image",)
     found = roles(workflow)
     assert found["denoise_strength"] == ["ksampler.denoising_start"]

@@ -295,7 +295,7 @@ def test_the_source_is_found_through_filters() -> None:
     assert shown(graph)["image"] == ["source.image"]
 
 
-def test_the_size_of_a_picture_is_no_role() -> None:
+def test_the_size_of_a_image_is_no_role() -> None:
     graph = template("img2img", "sd-1").adding(edges=["encode.width → noise.width", "encode.height → noise.height"])
     assert shown(graph)["width"] == ["resize.width"]
     bare = graph.without_edges(graph.feeding(Address("encode", "image"))).adding(edges=["source.image → encode.image"])
@@ -334,7 +334,7 @@ def test_loras_of_every_kind() -> None:
     assert str(roles["model"][0].address) == "model.model"
 
 
-def test_the_picture_a_controlnet_follows_is_found_behind_its_processor() -> None:
+def test_the_image_a_controlnet_follows_is_found_behind_its_processor() -> None:
     graph = template("controlnet", "sd-1").adding(
         [Node("photo", "image"), Node("edges", "canny_edge_detection")],
         ["photo.image → edges.image", "edges.image → control.image"],
@@ -342,7 +342,7 @@ def test_the_picture_a_controlnet_follows_is_found_behind_its_processor() -> Non
     assert shown(graph)["control_image"] == ["photo.image"]
 
 
-def test_a_control_picture_that_is_the_source_is_only_the_source() -> None:
+def test_a_control_image_that_is_the_source_is_only_the_source() -> None:
     graph = template("img2img", "sd-1", controls=1).adding(edges=["source.image → control.image"])
     roles = shown(graph)
     assert roles["image"] == ["source.image"]
@@ -360,7 +360,7 @@ def test_graphs_without_denoising() -> None:
     assert shown(Graph.of([Node("x", "of_a_custom_pack")])) == {}
 
 
-def test_only_what_leads_to_the_picture_counts() -> None:
+def test_only_what_leads_to_the_image_counts() -> None:
     graph = text().adding(
         [Node("idle", "denoise_latents"), Node("p2", "compel")], ["p2.conditioning → idle.positive_conditioning"]
     )

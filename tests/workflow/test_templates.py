@@ -21,7 +21,7 @@ OFFERED = [
 
 
 def filled(graph: Graph) -> Graph:
-    """The graph with every model and picture it misses."""
+    """The graph with every model and image it misses."""
     missing = {}
     for node in graph.nodes.values():
         for field in SCHEMAS[node.type].fields.values():

@@ -111,7 +111,7 @@ def corrupt(place: Path, why: str) -> CorruptRecordError:
     """The journal at `place` cannot be trusted, and `why`."""
     return CorruptRecordError(
         f"{place} is damaged ({why}).",
-        hint="Restore it from a backup, or move the folder away and run again; its pictures stay readable files.",
+        hint="Restore it from a backup, or move the folder away and run again; its images stay readable files.",
     )
 
 
@@ -133,15 +133,15 @@ def telling(place: Path) -> Iterator[None]:
 def connect_writer(folder: Path, *, create: bool) -> sqlite3.Connection:
     """The journal of `folder`, made where it is missing and `create` is set, checked, ready for durable writes.
 
-    Raises RecordError where there is none, CorruptRecordError where it is damaged or emptied while pictures exist.
+    Raises RecordError where there is none, CorruptRecordError where it is damaged or emptied while images exist.
     """
     place = folder / JOURNAL_FILE
     new = not place.exists() or place.stat().st_size == 0
     if new and not create:
         raise _missing(folder)
-    if new and _has_pictures(folder):
+    if new and _has_images(folder):
         raise CorruptRecordError(
-            f"{folder} holds pictures but its {JOURNAL_FILE} is {'empty' if place.exists() else 'missing'}.",
+            f"{folder} holds images but its {JOURNAL_FILE} is {'empty' if place.exists() else 'missing'}.",
             hint="Restore it from a backup, or move the folder away.",
         )
     with telling(place):
@@ -231,7 +231,7 @@ def integrity_faults(db: sqlite3.Connection) -> list[str]:
 
 
 def seal_faults(db: sqlite3.Connection) -> list[str]:
-    """How many rows of which tables are not as they were written, in words; completed points without a picture."""
+    """How many rows of which tables are not as they were written, in words; completed points without an image."""
     faults = []
     for table in SEALED:
         (broken,) = db.execute(f"SELECT count(*) FROM {table} WHERE seal <> {sealing(table)}").fetchone()  # noqa: S608
@@ -242,7 +242,7 @@ def seal_faults(db: sqlite3.Connection) -> list[str]:
         " AND NOT EXISTS (SELECT 1 FROM images AS i WHERE i.key = p.key)"
     ).fetchone()
     if bare:
-        faults.append(f"{bare} completed point{'s' if bare > 1 else ''} without a picture on record")
+        faults.append(f"{bare} completed point{'s' if bare > 1 else ''} without an image on record")
     return faults
 
 
@@ -252,6 +252,6 @@ def _missing(folder: Path) -> RecordError:
     )
 
 
-def _has_pictures(folder: Path) -> bool:
+def _has_images(folder: Path) -> bool:
     images = folder / "images"
     return images.is_dir() and any(path.is_file() for path in images.rglob("*"))

@@ -123,12 +123,12 @@ def write_completed(
 ) -> None:
     rows = [_image_row(key, ordinal, rendering) for ordinal, rendering in enumerate(renderings)]
     if not rows:
-        raise RecordError(f"Key {key} cannot be completed without a picture.")
+        raise RecordError(f"Key {key} cannot be completed without an image.")
     if _state(db, key) == "completed":
         columns = ", ".join(_IMAGE_COLUMNS)
         kept = db.execute(f"SELECT {columns} FROM images WHERE key = ? ORDER BY ordinal", (key,)).fetchall()
         if kept != rows:
-            raise RecordError(f"Key {key} is completed already, with other pictures.")
+            raise RecordError(f"Key {key} is completed already, with other images.")
         return
     _open_state(db, key)
     slots = ", ".join("?" * len(_IMAGE_COLUMNS))

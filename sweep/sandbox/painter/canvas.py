@@ -90,7 +90,7 @@ def to_floats(pixels: PaintedImage) -> PaintPlane:
 
 
 def blur_paint(values: PaintPlane, radius: float) -> PaintPlane:
-    """A picture softened by `radius` pixels; computed small, as blur needs no detail."""
+    """An image softened by `radius` pixels; computed small, as blur needs no detail."""
     factor = max(1, int(radius / 2))
     image = Image.fromarray(to_pixels(values))
     height, width = values.shape[1:]
@@ -100,7 +100,7 @@ def blur_paint(values: PaintPlane, radius: float) -> PaintPlane:
 
 
 def graded(values: PaintPlane, look: Look, light: Colour, rng: Rng, amount: float = 1.0) -> PaintPlane:
-    """The picture in this look: tone, colour, light; `amount` scales it."""
+    """The image in this look: tone, colour, light; `amount` scales it."""
     look = look.times(amount)
     height, width = values.shape[1:]
     y, x = grid(height, width)
@@ -152,7 +152,7 @@ def _coloured(out: PaintPlane, look: Look) -> None:
 
 
 def worked(values: PaintPlane, look: Look, rng: Rng, amount: float = 1.0) -> PaintPlane:
-    """The picture in the medium of this look."""
+    """The image in the medium of this look."""
     look = look.times(amount)
     out = values
     if look.strokes > 0.05:
@@ -170,7 +170,7 @@ def worked(values: PaintPlane, look: Look, rng: Rng, amount: float = 1.0) -> Pai
 
 
 def _strokes(values: PaintPlane, rng: Rng) -> PaintPlane:
-    """Dabs of paint: colour from a softened picture, shifted along strokes, with the relief of bristles."""
+    """Dabs of paint: colour from a softened image, shifted along strokes, with the relief of bristles."""
     height, width = values.shape[1:]
     image = Image.fromarray(to_pixels(values))
     small = image.reduce(4) if min(height, width) > 160 else image

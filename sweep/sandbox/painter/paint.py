@@ -29,7 +29,7 @@ from sweep.sandbox.painter.style import Look, Mood, chance, mood
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
-    """One ControlNet at work: `image` is the digest of its picture."""
+    """One ControlNet at work: `image` is the digest of its image."""
 
     model: str
     image: str
@@ -40,9 +40,9 @@ class Control:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Painting:
-    """One picture to paint. `source` is the digest of the picture it starts from, None for none.
+    """One image to paint. `source` is the digest of the image it starts from, None for none.
 
-    `strength` goes from 0, the source as it is, to 1, a picture the source no longer decides.
+    `strength` goes from 0, the source as it is, to 1, an image the source no longer decides.
     """
 
     width: int
@@ -74,7 +74,7 @@ _CELL = 32  # pixels of the warp's mesh
 
 
 def paint(painting: Painting, source: PaintedImage | None, controls: Sequence[PaintedImage] = ()) -> PaintedImage:
-    """The picture, height × width × 3. `source` and `controls` are the pictures the painting names."""
+    """The image, height × width × 3. `source` and `controls` are the images the painting names."""
     if source is not None and painting.strength <= 0:
         return source
     height, width = painting.height, painting.width
@@ -115,7 +115,7 @@ def _lora(name: str) -> Look:
 
 
 def _composed(painting: Painting, wanted: Mood, height: int, width: int) -> PaintPlane:
-    """The picture without a source: from prompt, model and seed."""
+    """The image without a source: from prompt, model and seed."""
     scale = min(1.0, _LARGEST / max(height, width))
     rows, columns = max(8, round(height * scale)), max(8, round(width * scale))
     about = painting.prompt.split(",")[0].lower()
@@ -132,7 +132,7 @@ def _composed(painting: Painting, wanted: Mood, height: int, width: int) -> Pain
 
 
 def _replaced(source: PaintPlane, painting: Painting, wanted: Mood, rng: Rng) -> PaintPlane:
-    """The source, warped, with a composed picture coming through from fine to coarse."""
+    """The source, warped, with a composed image coming through from fine to coarse."""
     strength = painting.strength
     out = _warped(source, strength, rng)
     if strength <= 0.5:
@@ -166,7 +166,7 @@ def _warped(source: PaintPlane, strength: float, rng: Rng) -> PaintPlane:
 
 
 def _bands_mixed(source: PaintPlane, composed: PaintPlane, strength: float, rng: Rng) -> PaintPlane:
-    """The composed picture's share rises first in what is fine, then in what is coarse, and not everywhere at once."""
+    """The composed image's share rises first in what is fine, then in what is coarse, and not everywhere at once."""
     height, width = source.shape[1:]
     local = strength + np.float32(0.16 * (1 - strength)) * clouds(rng, height, width, 3, 3, 2)
     fine = smooth_paint((local - 0.58) / 0.34)
@@ -193,7 +193,7 @@ def _enlarged(values: PaintPlane, height: int, width: int) -> PaintPlane:
 
 
 def _controlled(values: PaintPlane, control: PaintPlane, how: Control) -> PaintPlane:
-    """The control picture's structure impressed on the picture, as its weight and span say."""
+    """The control image's structure impressed on the image, as its weight and span say."""
     grey = control.mean(0)
     amount = how.weight * max(0.0, how.end - how.begin)
     if "depth" in how.model:

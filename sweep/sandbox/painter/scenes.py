@@ -12,7 +12,7 @@ from sweep.sandbox.painter.style import Palette
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScenePlan:
-    """Where things are; drawn from the seed. Lengths are shares of the picture's height."""
+    """Where things are; drawn from the seed. Lengths are shares of the image's height."""
 
     sun: tuple[float, float]  # row, column
     sun_size: float
@@ -37,7 +37,7 @@ class ScenePlan:
 
 
 def landscape(rng: Rng, height: int, width: int, palette: Palette, subject: float) -> PaintPlane:
-    """A picture of `height` × `width`; `subject`, from 0 to 1, decides what stands in front."""
+    """An image of `height` × `width`; `subject`, from 0 to 1, decides what stands in front."""
     plan = ScenePlan.draw(rng, subject)
     out = _sky(rng, height, width, palette, plan)
     shore = plan.horizon
@@ -158,7 +158,7 @@ def _pines(rng: Rng, width: int, ratio: float) -> PaintPlane:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thing:
-    """One object. Lengths are shares of the picture's height; `profile` is the half-width from top to foot."""
+    """One object. Lengths are shares of the image's height; `profile` is the half-width from top to foot."""
 
     middle: float
     foot: float
@@ -198,7 +198,7 @@ _VESSELS = (_VASE, _BOTTLE, _BOWL, _CUP, _JAR)
 
 
 def still_life(rng: Rng, height: int, width: int, palette: Palette, accent: float, white: float) -> PaintPlane:
-    """A picture of `height` × `width`; `accent` is the main object's hue, `white` how white the backdrop is."""
+    """An image of `height` × `width`; `accent` is the main object's hue, `white` how white the backdrop is."""
     edge = rng.uniform(0.60, 0.70)
     light = -1.0 if rng.random() < 0.6 else 1.0
     out = _stage(rng, height, width, palette, edge, light, white)

@@ -23,7 +23,7 @@ class Palette:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """Amounts around 0: what a word adds to a picture. 1 is strong."""
+    """Amounts around 0: what a word adds to an image. 1 is strong."""
 
     contrast: float = 0.0
     brightness: float = 0.0

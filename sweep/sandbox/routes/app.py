@@ -190,7 +190,7 @@ async def upload(request: web.Request) -> web.Response:
     facts = {name: request.query.get(name) for name in ("board_id", "session_id")}
     metadata = form.get("metadata")
     try:
-        record = await sandbox_of(request).pictures.upload(
+        record = await sandbox_of(request).images.upload(
             data,
             image_category=category,
             is_intermediate=intermediate.lower() in {"true", "1"},
@@ -200,35 +200,35 @@ async def upload(request: web.Request) -> web.Response:
         )
     except (OSError, ValueError) as error:
         raise RefusedError(415, "Failed to read image") from error
-    response = reply(sandbox_of(request).pictures.dto(record["image_name"]), 201)
+    response = reply(sandbox_of(request).images.dto(record["image_name"]), 201)
     response.headers["Location"] = record["image_url"]
     return response
 
 
 @app_routes.get(f"{_IMAGES}/")
 async def list_images(request: web.Request) -> web.Response:
-    pictures = sandbox_of(request).pictures
-    found = pictures.listed(request.query)
+    images = sandbox_of(request).images
+    found = images.listed(request.query)
     offset, limit = (integer(request.query.get(n, d), "query", n) for n, d in (("offset", "0"), ("limit", "10")))
-    items = [pictures.dto(record["image_name"]) for record in found[offset : offset + limit]]
+    items = [images.dto(record["image_name"]) for record in found[offset : offset + limit]]
     return reply({"limit": limit, "offset": offset, "total": len(found), "items": items})
 
 
 @app_routes.get(f"{_IMAGES}/names")
 async def list_image_names(request: web.Request) -> web.Response:
-    names = [record["image_name"] for record in sandbox_of(request).pictures.listed(request.query)]
+    names = [record["image_name"] for record in sandbox_of(request).images.listed(request.query)]
     return reply({"image_names": names, "starred_count": 0, "total_count": len(names)})
 
 
 @app_routes.get(f"{_IMAGES}/i/{{name}}")
 async def image_dto(request: web.Request) -> web.Response:
-    return reply(sandbox_of(request).pictures.dto(request.match_info["name"]))
+    return reply(sandbox_of(request).images.dto(request.match_info["name"]))
 
 
 @app_routes.delete(f"{_IMAGES}/i/{{name}}")
 async def delete_image(request: web.Request) -> web.Response:
     name = request.match_info["name"]
-    if name not in sandbox_of(request).pictures.images:
+    if name not in sandbox_of(request).images.images:
         raise RefusedError(404, "Image not found")
     return reply(await _delete(request, [name]))
 
@@ -241,10 +241,10 @@ async def delete_images(request: web.Request) -> web.Response:
 
 async def _delete(request: web.Request, names: list[str]) -> dict[str, Any]:
     sandbox = sandbox_of(request)
-    there = [name for name in names if name in sandbox.pictures.images]
-    boards = {sandbox.pictures.images[name]["board_id"] or "none" for name in there}
+    there = [name for name in names if name in sandbox.images.images]
+    boards = {sandbox.images.images[name]["board_id"] or "none" for name in there}
     for name in there:
-        await sandbox.pictures.delete(name)
+        await sandbox.images.delete(name)
         sandbox.processor.cache.forget(name)
     return {"affected_boards": sorted(boards), "deleted_images": there, "failed_images": []}
 
@@ -252,28 +252,28 @@ async def _delete(request: web.Request, names: list[str]) -> dict[str, Any]:
 @app_routes.get(f"{_IMAGES}/i/{{name}}/full")
 async def full_image(request: web.Request) -> web.Response:
     name = request.match_info["name"]
-    pictures = sandbox_of(request).pictures
-    record = pictures.record(name)
-    content, kind = spoiled(await pictures.content(name), record.get("bad"))
+    images = sandbox_of(request).images
+    record = images.record(name)
+    content, kind = spoiled(await images.content(name), record.get("bad"))
     headers = {**_KEEP, "Content-Disposition": f'inline; filename="{record["image_name"]}"'}
     return web.Response(body=content, content_type=kind, headers=headers)
 
 
 @app_routes.get(f"{_IMAGES}/i/{{name}}/thumbnail")
 async def thumbnail(request: web.Request) -> web.Response:
-    content = await sandbox_of(request).pictures.thumbnail(request.match_info["name"])
+    content = await sandbox_of(request).images.thumbnail(request.match_info["name"])
     return web.Response(body=content, content_type="image/webp", headers=_KEEP)
 
 
 @app_routes.get(f"{_IMAGES}/i/{{name}}/metadata")
 async def image_metadata(request: web.Request) -> web.Response:
-    text = sandbox_of(request).pictures.record(request.match_info["name"]).get("metadata")
+    text = sandbox_of(request).images.record(request.match_info["name"]).get("metadata")
     return reply(json.loads(text) if text else None)
 
 
 @app_routes.get(f"{_IMAGES}/i/{{name}}/workflow")
 async def image_workflow(request: web.Request) -> web.Response:
-    record = sandbox_of(request).pictures.record(request.match_info["name"])
+    record = sandbox_of(request).images.record(request.match_info["name"])
     return reply({"workflow": record.get("workflow"), "graph": record.get("graph")})
 
 
@@ -290,12 +290,12 @@ _URLS = {"image": "full", "thumbnail": "thumbnail"}
 @app_routes.post(f"{_BOARDS}/")
 async def create_board(request: web.Request) -> web.Response:
     (name,) = required(request.query, ["board_name"])
-    return reply(await sandbox_of(request).pictures.create_board(name), 201)
+    return reply(await sandbox_of(request).images.create_board(name), 201)
 
 
 @app_routes.get(f"{_BOARDS}/")
 async def boards(request: web.Request) -> web.Response:
-    found = [_counted(request, board) for board in sandbox_of(request).pictures.boards.values()]
+    found = [_counted(request, board) for board in sandbox_of(request).images.boards.values()]
     if request.query.get("all", "").lower() in {"true", "1"}:
         return reply(found)
     offset, limit = (integer(request.query.get(n, d), "query", n) for n, d in (("offset", "0"), ("limit", "10")))
@@ -311,7 +311,7 @@ async def board(request: web.Request) -> web.Response:
 async def board_images(request: web.Request) -> web.Response:
     board_id = request.match_info["board_id"]
     wanted = None if board_id == "none" else _board(request)["board_id"]
-    images = sandbox_of(request).pictures.images.values()
+    images = sandbox_of(request).images.images.values()
     return reply([record["image_name"] for record in images if record["board_id"] == wanted])
 
 
@@ -319,18 +319,18 @@ async def board_images(request: web.Request) -> web.Response:
 async def delete_board(request: web.Request) -> web.Response:
     board_id = _board(request)["board_id"]
     with_images = request.query.get("include_images", "").lower() in {"true", "1"}
-    return reply(await sandbox_of(request).pictures.delete_board(board_id, with_images=with_images))
+    return reply(await sandbox_of(request).images.delete_board(board_id, with_images=with_images))
 
 
 def _board(request: web.Request) -> dict[str, Any]:
-    found = sandbox_of(request).pictures.boards.get(request.match_info["board_id"])
+    found = sandbox_of(request).images.boards.get(request.match_info["board_id"])
     if found is None:
         raise RefusedError(404, "Board not found")
     return found
 
 
 def _counted(request: web.Request, found: Mapping[str, Any]) -> dict[str, Any]:
-    images = sandbox_of(request).pictures.images.values()
+    images = sandbox_of(request).images.images.values()
     count = sum(record["board_id"] == found["board_id"] for record in images)
     return {**found, "image_count": count, "owner_username": "System"}
 

@@ -57,9 +57,9 @@ async def cancel_session(request: web.Request) -> web.Response:
 
 @of_portable.get(f"{_S}/{{session_id}}/images")
 async def images(request: web.Request) -> web.Response:
-    pictures = sandbox_of(request).pictures
+    images = sandbox_of(request).images
     names = sessions.session_image_names(_session(request))
-    return reply([pictures.dto(name) for name in names if name in pictures.images])
+    return reply([images.dto(name) for name in names if name in images.images])
 
 
 async def unknown_sessions_route(_request: web.Request) -> web.Response:

@@ -63,7 +63,7 @@ CHECKS_AT_ONCE: Final = 4
 
 
 class ClientOptions(TypedDict, total=False):
-    """How a client speaks to its server. `uploads` remembers pictures across processes (hash → name there)."""
+    """How a client speaks to its server. `uploads` remembers images across processes (hash → name there)."""
 
     credentials: Credentials | None
     ca_file: Path | None

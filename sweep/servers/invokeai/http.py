@@ -76,7 +76,7 @@ def path_part(name: str) -> str:
         or any(c in "/\\" or not c.isprintable() for c in name)
     )
     if unsafe:
-        raise VariationError("the server named a picture in a way that cannot be a name", kind="BadName")
+        raise VariationError("the server named an image in a way that cannot be a name", kind="BadName")
     return quote(name, safe="")
 
 

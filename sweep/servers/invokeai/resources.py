@@ -100,13 +100,13 @@ KINDS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".g
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePaths:
-    """Where a server has its pictures."""
+    """Where a server has its images."""
 
     upload: str = "/api/v1/images/upload"
     one: str = "/api/v1/images/i/"
 
     def file(self, name: str) -> str:
-        """The picture's file. Raises VariationError for a name that cannot be one."""
+        """The image's file. Raises VariationError for a name that cannot be one."""
         return f"{self.one}{path_part(name)}/full"
 
 
@@ -114,8 +114,8 @@ BEFORE_3_1 = ImagePaths(upload="/api/v1/images/", one="/api/v1/images/")
 
 
 class Uploads:
-    """`remembered` maps a picture's SHA-256 to its name on this server; what earlier processes left in it is checked
-    against the server before it is used (somebody may have deleted the picture there).
+    """`remembered` maps an image's SHA-256 to its name on this server; what earlier processes left in it is checked
+    against the server before it is used (somebody may have deleted the image there).
     """
 
     def __init__(self, http: Http, remembered: MutableMapping[str, str]) -> None:
@@ -126,8 +126,8 @@ class Uploads:
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def name(self, sha256: str, path: Path | None) -> str:
-        """The server's name for the picture. Raises VariationError where the file is missing, is not what it was when
-        the sweep was planned, or is refused as a picture.
+        """The server's name for the image. Raises VariationError where the file is missing, is not what it was when
+        the sweep was planned, or is refused as an image.
         """
         async with self._locks.setdefault(sha256, asyncio.Lock()):
             if sha256 not in self._sure:
@@ -148,21 +148,21 @@ class Uploads:
             part = path_part(name)
         except VariationError:
             return False
-        answer = await self._http.call("GET", f"{self.paths.one}{part}", "looking for an input picture", also=(404,))
+        answer = await self._http.call("GET", f"{self.paths.one}{part}", "looking for an input image", also=(404,))
         return answer.status == 200
 
     async def _upload(self, sha256: str, path: Path | None) -> str:
         if path is None:
-            raise VariationError(f"no file is known for the input picture {sha256[:12]}", kind="MissingFile")
+            raise VariationError(f"no file is known for the input image {sha256[:12]}", kind="MissingFile")
         try:
             content = await asyncio.to_thread(path.read_bytes)
         except OSError as fault:
             raise VariationError(
-                f"{path.name}: the input picture cannot be read ({fault.strerror})", kind="MissingFile"
+                f"{path.name}: the input image cannot be read ({fault.strerror})", kind="MissingFile"
             ) from None
         if hashlib.sha256(content).hexdigest() != sha256:
             raise VariationError(
-                f"{path.name}: the input picture was changed after the plan was made", kind="ChangedFile"
+                f"{path.name}: the input image was changed after the plan was made", kind="ChangedFile"
             )
         ending = path.suffix.lower()
 
@@ -174,18 +174,18 @@ class Uploads:
 
         answer = await self._http.post_form(
             self.paths.upload,
-            "uploading an input picture",
+            "uploading an input image",
             form,
             {"image_category": "user", "is_intermediate": "false"},
         )
         name = reading.text(reading.mapping(answer.body).get("image_name"))
         if name is None:
-            raise TransientError(f"{self._http.address.url} gave no name for an uploaded picture.", kind="BadAnswer")
+            raise TransientError(f"{self._http.address.url} gave no name for an uploaded image.", kind="BadAnswer")
         return name
 
 
 def graph_references(graph: Graph) -> frozenset[Ref]:
-    """Every model, picture and board a graph names."""
+    """Every model, image and board a graph names."""
     found: set[Ref] = set()
 
     def note(ref: Ref) -> Json:
@@ -219,10 +219,10 @@ def for_server(
 
 
 def mark_outputs(api: dict[str, Any], outputs: Iterable[str], *, board_id: str | None, intermediate: bool) -> None:
-    """Say of each node whether its pictures are kept, and where.
+    """Say of each node whether its images are kept, and where.
 
-    An output is never taken from the server's cache: two items would share one picture, which names only the first.
-    Other nodes' pictures are kept out of the gallery, unless the graph says otherwise.
+    An output is never taken from the server's cache: two items would share one image, which names only the first.
+    Other nodes' images are kept out of the gallery, unless the graph says otherwise.
     """
     wanted = frozenset(outputs)
     for name, node in api["nodes"].items():
@@ -236,7 +236,7 @@ def mark_outputs(api: dict[str, Any], outputs: Iterable[str], *, board_id: str |
 
 
 def run_once(graph: Graph, outputs: Sequence[str]) -> frozenset[str]:
-    """The outputs that no iterate node multiplies: their first picture is their only one."""
+    """The outputs that no iterate node multiplies: their first image is their only one."""
     multiplied = [node.id for node in graph.nodes.values() if node.type == "iterate"]
     targets: dict[str, set[str]] = {}
     for edge in graph.edges:
@@ -251,7 +251,7 @@ def run_once(graph: Graph, outputs: Sequence[str]) -> frozenset[str]:
 
 
 def images_of(refs: Iterable[Ref]) -> tuple[str, ...]:
-    """The content hashes of the pictures among references, sorted."""
+    """The content hashes of the images among references, sorted."""
     return tuple(sorted(ref.sha256 for ref in refs if isinstance(ref, ImageRef)))
 
 
@@ -266,11 +266,11 @@ def models_of(refs: Iterable[Ref]) -> tuple[ModelRef, ...]:
 
 
 MODELS_HELD = 8  # how many of the models loaded last are taken to be in memory still
-ITEMS_REMEMBERED = 1000  # whose input pictures are known, should the server have lost them
+ITEMS_REMEMBERED = 1000  # whose input images are known, should the server have lost them
 
 
 class Materials:
-    """`remembered` maps pictures' hashes to their names on this server, across processes."""
+    """`remembered` maps images' hashes to their names on this server, across processes."""
 
     def __init__(self, http: Http, remembered: MutableMapping[str, str]) -> None:
         self.uploads = Uploads(http, remembered)
@@ -278,7 +278,7 @@ class Materials:
         self._boards = Boards(http)
         self._http = http
         self._loaded: OrderedDict[str, None] = OrderedDict()
-        self._pictures_of: OrderedDict[str, tuple[str, ...]] = OrderedDict()  # batch → its input pictures
+        self._images_of: OrderedDict[str, tuple[str, ...]] = OrderedDict()  # batch → its input images
         self._schemas: NodeSchemas | None = None
         self._schemas_lock = asyncio.Lock()
 
@@ -294,7 +294,7 @@ class Materials:
             return self._schemas
 
     async def resolve(self, graph: Graph, files: Mapping[str, Path]) -> dict[str, Any]:
-        """The graph's JSON for this server. Raises MissingModelError, or VariationError for a picture's file."""
+        """The graph's JSON for this server. Raises MissingModelError, or VariationError for an image's file."""
         refs = graph_references(graph)
         models = await self.models.identify(models_of(refs))
         boards = {name: await self._boards.identify(name) for name in boards_of(refs)}
@@ -308,9 +308,9 @@ class Materials:
         board = await self._boards.identify(submission.board) if submission.board else None
         api = await self.resolve(submission.graph, submission.images)
         mark_outputs(api, submission.outputs, board_id=board, intermediate=submission.intermediate)
-        self._pictures_of[submission.batch_id] = images_of(graph_references(submission.graph))
-        while len(self._pictures_of) > ITEMS_REMEMBERED:
-            self._pictures_of.popitem(last=False)
+        self._images_of[submission.batch_id] = images_of(graph_references(submission.graph))
+        while len(self._images_of) > ITEMS_REMEMBERED:
+            self._images_of.popitem(last=False)
         return api
 
     async def taken(self, submission: Submission) -> None:
@@ -320,16 +320,16 @@ class Materials:
             self.hold(model.key)
 
     def over(self, batch_id: str, ended: ItemEnded) -> ItemEnded:
-        """An item ended: where the server had lost an input picture, the next to ask uploads it anew."""
-        if ended.error is not None and ended.error.kind in reading.PICTURE_GONE:
-            self.uploads.forget(self._pictures_of.get(batch_id, ()))
+        """An item ended: where the server had lost an input image, the next to ask uploads it anew."""
+        if ended.error is not None and ended.error.kind in reading.IMAGE_GONE:
+            self.uploads.forget(self._images_of.get(batch_id, ()))
         return ended
 
     async def fetch(self, image: ServerImage, limit: int) -> bytes:
         """See `Server.fetch`."""
-        data = await self._http.download(self.uploads.paths.file(image.name), "downloading a picture", limit)
+        data = await self._http.download(self.uploads.paths.file(image.name), "downloading an image", limit)
         if data is None:
-            raise TransientError(f"{self._http.address.url} does not have the picture any more.", kind="PictureGone")
+            raise TransientError(f"{self._http.address.url} does not have the image any more.", kind="ImageGone")
         return data
 
     def loaded(self) -> frozenset[str]:

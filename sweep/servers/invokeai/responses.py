@@ -150,7 +150,7 @@ DEEPEST_ANSWER = 200
 MODEL_PARTS = (("name", "model_name"), ("base", "base_model"), ("type", "model_type"))
 ENDED_STATES = frozenset({"completed", "failed", "canceled"})
 OUT_OF_MEMORY = frozenset({"OutOfMemoryError", "MemoryError"})
-PICTURE_GONE = frozenset({"ImageRecordNotFoundException", "ImageFileNotFoundException"})
+IMAGE_GONE = frozenset({"ImageRecordNotFoundException", "ImageFileNotFoundException"})
 
 
 def parse(data: bytes) -> Any:
@@ -243,8 +243,8 @@ def read_item_state(summary: Mapping[str, Any]) -> ItemState:
     )
 
 
-def pictures(result: Any) -> Iterator[tuple[str, int | None, int | None]]:
-    """Name, width and height of every picture in one node's output, a collection's too."""
+def result_images(result: Any) -> Iterator[tuple[str, int | None, int | None]]:
+    """Name, width and height of every image in one node's output, a collection's too."""
     output = mapping(result)
     name = text(mapping(output.get("image")).get("image_name"))
     if name:
@@ -256,10 +256,10 @@ def pictures(result: Any) -> Iterator[tuple[str, int | None, int | None]]:
 
 
 def session_images(session: Mapping[str, Any], outputs: Sequence[str]) -> tuple[ServerImage, ...]:
-    """Every picture of the output nodes in a finished (or failed) session, ordered by output node and iteration.
+    """Every image of the output nodes in a finished (or failed) session, ordered by output node and iteration.
 
     Iterations are ordered by `prepared_iteration_paths`; servers that lack it gave results in the order of execution.
-    A node that only passes on pictures (a collection) brings none that another output has already brought. Where
+    A node that only passes on images (a collection) brings none that another output has already brought. Where
     `outputs` is empty, every node that is not intermediate counts.
     """
     results, source = mapping(session.get("results")), mapping(session.get("prepared_source_mapping"))
@@ -272,7 +272,7 @@ def session_images(session: Mapping[str, Any], outputs: Sequence[str]) -> tuple[
     passed_on: list[ServerImage] = []
     for node, prepared_ids in by_node.items():
         ordered = sorted(prepared_ids, key=lambda p: _path(paths.get(p)))
-        of_node = [(p, picture) for p in ordered for picture in pictures(results[p])]
+        of_node = [(p, fields) for p in ordered for fields in result_images(results[p])]
         for iteration, (prepared, (name, width, height)) in enumerate(of_node):
             image = ServerImage(name=name, node=node, iteration=iteration, width=width, height=height)
             (images if "image" in mapping(results[prepared]) else passed_on).append(image)
@@ -329,7 +329,7 @@ def _failure(item: Mapping[str, Any], session: Mapping[str, Any]) -> AttemptErro
     if kind is None and message is None:
         kind, message = _last_line(text(item.get("error")), mapping(session.get("errors")).values())
     sentence = shorten(message or kind or "the server gave no reason")
-    if kind in OUT_OF_MEMORY or kind in PICTURE_GONE:
+    if kind in OUT_OF_MEMORY or kind in IMAGE_GONE:
         return TransientError(sentence, kind=kind)
     return VariationError(sentence, kind=kind)
 

@@ -25,7 +25,7 @@ _ABSENT = (400, 404, 405, 422)
 
 
 class Sessions:
-    """The sessions of one server. `portable` is the shape: the graph wrapped, `is_complete` told, pictures listed."""
+    """The sessions of one server. `portable` is the shape: the graph wrapped, `is_complete` told, images listed."""
 
     def __init__(self, http: Http) -> None:
         self._http = http
@@ -89,11 +89,11 @@ class Sessions:
         return None
 
     async def images(self, session_id: str, session: Mapping[str, Any], outputs: Sequence[str]) -> list[ServerImage]:
-        """Every picture of the outputs: by the session's results, or by the list where it tells no results."""
+        """Every image of the outputs: by the session's results, or by the list where it tells no results."""
         told = list(reading.session_images(session, outputs))
         if told or not self.portable:
             return told
-        answer = await self._http.call("GET", f"{_path(session_id)}/images", "listing pictures", also=_ABSENT)
+        answer = await self._http.call("GET", f"{_path(session_id)}/images", "listing images", also=_ABSENT)
         source = reading.mapping(session.get("prepared_source_mapping"))
         return listed_images(reading.sequence(answer.body), source, outputs)
 
@@ -132,7 +132,7 @@ def session_status(session: Mapping[str, Any]) -> str:
 
 
 def listed_images(entries: Sequence[Any], source: Mapping[str, Any], outputs: Sequence[str]) -> list[ServerImage]:
-    """Pictures of a list, by the node each names; those that name none belong to the only output there is."""
+    """Images of a list, by the node each names; those that name none belong to the only output there is."""
     found: list[ServerImage] = []
     count: dict[str, int] = {}
     for entry in map(reading.mapping, entries):

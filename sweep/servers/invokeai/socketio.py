@@ -14,7 +14,7 @@ import aiohttp
 from sweep.servers.invokeai import responses as reading
 from sweep.servers.invokeai.http import Http, Timings
 
-LARGEST_EVENT: Final = 16 * 1024 * 1024  # bytes; previews of large pictures come along
+LARGEST_EVENT: Final = 16 * 1024 * 1024  # bytes; previews of large images come along
 SILENCE: Final = 60.0  # seconds without a ping after which a line is taken to be dead, where the server does not say
 LONGEST_SILENCE: Final = 600.0
 _OPEN, _CLOSE, _PING, _PONG = "0", "1", "2", "3"  # packets of Engine.IO 4; 4 is a message, and 6 nothing
@@ -122,7 +122,7 @@ OF_NO_USE = frozenset({"invocation_progress", "generator_progress", "batch_enque
 
 
 def useful(event: str, text: str) -> bool:
-    """Whether an event may say something: of nodes that are done, those that brought a picture."""
+    """Whether an event may say something: of nodes that are done, those that brought an image."""
     return event not in OF_NO_USE and (event != "invocation_complete" or '"image_name"' in text)
 
 

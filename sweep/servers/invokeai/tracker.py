@@ -18,8 +18,8 @@ from sweep.servers.invokeai.responses import (
     ItemState,
     is_refusal,
     mapping,
-    pictures,
     read_item_state,
+    result_images,
     text,
 )
 
@@ -42,7 +42,7 @@ class TrackedItem:
 
     batch_id: str
     item_id: str | None = None
-    early: frozenset[str] = frozenset()  # output nodes that run once, so that their first picture is theirs
+    early: frozenset[str] = frozenset()  # output nodes that run once, so that their first image is theirs
     covered: bool = False  # every event since its submission was heard
     asked: bool = False  # we asked for its cancellation
     taken_up: float | None = None  # by our clock, when the server's event said so
@@ -66,15 +66,15 @@ class TrackedItem:
         return any(isinstance(signal, Over) for signal in self.log)
 
     def told_in_full(self, over: Over, outputs: Sequence[str]) -> ItemEnded | None:
-        """What became of a completed item, where events told its times and the one picture of every output."""
-        told, pictures_ = over.state, {signal.image.node: signal.image for signal in self.log if _is_picture(signal)}
+        """What became of a completed item, where events told its times and the one image of every output."""
+        told, images_ = over.state, {signal.image.node: signal.image for signal in self.log if _is_image(signal)}
         if told.status != "completed" or not outputs or not self.early.issuperset(outputs):
             return None
-        if None in (told.queued_at, told.started_at, told.finished_at) or not pictures_.keys() >= set(outputs):
+        if None in (told.queued_at, told.started_at, told.finished_at) or not images_.keys() >= set(outputs):
             return None
         return ItemEnded(
             status="completed",
-            images=tuple(pictures_[node] for node in outputs),
+            images=tuple(images_[node] for node in outputs),
             queued_at=told.queued_at,
             started_at=told.started_at,
             finished_at=told.finished_at,
@@ -249,7 +249,7 @@ class Watch:
             self._note_first_node(item)
         elif event == "invocation_complete":
             node = text(payload.get("invocation_source_id")) or text(payload.get("source_node_id"))
-            found = list(pictures(payload.get("result")))
+            found = list(result_images(payload.get("result")))
             if node in item.early and len(found) == 1:
                 name, width, height = found[0]
                 item.tell(Rendered(image=ServerImage(name=name, node=node or "", width=width, height=height)))
@@ -267,7 +267,7 @@ class Watch:
             item.overhead = self._clock() - item.taken_up
 
 
-def _is_picture(signal: Signal) -> TypeGuard[Rendered]:
+def _is_image(signal: Signal) -> TypeGuard[Rendered]:
     return isinstance(signal, Rendered)
 
 

@@ -26,14 +26,14 @@ from sweep.study.measuring.pool import measure_all
 from sweep.study.measuring.task import Measured, Task
 from sweep.study.metrics.base import Metric, facts_of
 from sweep.study.metrics.panel import SAME_POINT_METRIC
-from sweep.study.metrics.planes import UnreadablePictureError, file_sha256
+from sweep.study.metrics.planes import UnreadableImageError, file_sha256
 from sweep.study.metrics.registry import resolve
 from sweep.study.schema import Group, LevelValue, MetricFacts
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceImage:
-    """A picture to compare with. `sha256` decides whether a value is known; `missing` says why there is none."""
+    """An image to compare with. `sha256` decides whether a value is known; `missing` says why there is none."""
 
     path: Path | None = None
     sha256: str = ""
@@ -44,12 +44,12 @@ _NOTHING = ReferenceImage()
 
 
 def against_sources(keys: Sequence[str], sources: Mapping[str, Path]) -> list[ReferenceImage]:
-    """By row: the picture its variation started from; none for text-to-image."""
+    """By row: the image its variation started from; none for text-to-image."""
     known: dict[Path, ReferenceImage] = {}
     for path in set(sources.values()):
         try:
             known[path] = ReferenceImage(path, file_sha256(path))
-        except UnreadablePictureError as error:
+        except UnreadableImageError as error:
             known[path] = ReferenceImage(missing=f"source: {error.message}")
     return [known[sources[key]] if key in sources else _NOTHING for key in keys]
 
@@ -84,7 +84,7 @@ def _list(names: Sequence[str]) -> str:
 
 
 def against_baseline(layout: StudyDesign, baseline: Group, folder: Path) -> list[ReferenceImage]:
-    """By row: the picture with the baseline's levels and its own levels of every other axis."""
+    """By row: the image with the baseline's levels and its own levels of every other axis."""
     missing = check_baseline(layout, baseline)
     if missing:
         return [ReferenceImage(missing=missing)] * len(layout.frame)
@@ -94,44 +94,44 @@ def against_baseline(layout: StudyDesign, baseline: Group, folder: Path) -> list
         axis = layout.axis(name)
         chosen &= axis.codes == level_code(axis.levels, level)
     by_other: dict[int, ReferenceImage] = {}
-    for row in np.flatnonzero(chosen & layout.pictures)[::-1]:
-        by_other[int(others[row])] = picture_at(layout, int(row), folder)
-    absent = ReferenceImage(missing="the baseline cell has no picture for this point")
+    for row in np.flatnonzero(chosen & layout.images)[::-1]:
+        by_other[int(others[row])] = image_at(layout, int(row), folder)
+    absent = ReferenceImage(missing="the baseline cell has no image for this point")
     return [by_other.get(int(other), absent) for other in others]
 
 
-def picture_at(layout: StudyDesign, row: int, folder: Path) -> ReferenceImage:
-    """A row's own picture."""
-    return ReferenceImage(folder / str(layout.frame["image_path"].iloc[row]), picture_hash(layout, row, folder))
+def image_at(layout: StudyDesign, row: int, folder: Path) -> ReferenceImage:
+    """A row's own image."""
+    return ReferenceImage(folder / str(layout.frame["image_path"].iloc[row]), image_hash(layout, row, folder))
 
 
-def picture_hash(layout: StudyDesign, row: int, folder: Path) -> str:
+def image_hash(layout: StudyDesign, row: int, folder: Path) -> str:
     """The hash the record has of a row's file; of the file itself where it has none; empty where neither is there."""
     recorded = layout.frame["sha256"].iloc[row] if "sha256" in layout.frame else None
     if isinstance(recorded, str):
         return recorded
     try:
         return file_sha256(folder / str(layout.frame["image_path"].iloc[row]))
-    except UnreadablePictureError:
+    except UnreadableImageError:
         return ""
 
 
 def against_first_repeat(layout: StudyDesign, folder: Path) -> list[ReferenceImage]:
-    """By row: the first picture of the same point, for all others of it that were rendered on their own."""
+    """By row: the first image of the same point, for all others of it that were rendered on their own."""
     points, repeats = layout.points, layout.repeats
     found = [_NOTHING] * len(layout.frame)
     first: dict[int, int] = {}
-    for row in np.flatnonzero(layout.pictures):
+    for row in np.flatnonzero(layout.images):
         point = int(points[row])
         if repeats[row] == 0:
             first.setdefault(point, int(row))
         elif point in first:
-            found[row] = picture_at(layout, first[point], folder)
+            found[row] = image_at(layout, first[point], folder)
     return found
 
 
 def joint_hash(parts: Sequence[str]) -> str:
-    """One hash for several pictures, whatever their order; or for a text."""
+    """One hash for several images, whatever their order; or for a text."""
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
 
 
@@ -194,13 +194,13 @@ def prepare_measurement(results: ResultsLike, metrics: Sequence[Metric], baselin
     if not baseline and any(reference is not _NOTHING for reference in sources):
         kind = "source"
     layout = layout.compared_with(kind)
-    hashes = [picture_hash(layout, i, results.folder) if layout.pictures[i] else "" for i in range(len(frame))]
+    hashes = [image_hash(layout, i, results.folder) if layout.images[i] else "" for i in range(len(frame))]
     job = MeasurementPlan(
         layout=layout,
         metrics=chosen,
         folder=results.folder,
         values=np.full((len(chosen), len(frame)), np.nan),
-        references={"picture": compared, SAME_POINT_METRIC.name: against_first_repeat(layout, results.folder)},
+        references={"image": compared, SAME_POINT_METRIC.name: against_first_repeat(layout, results.folder)},
         hashes=hashes,
     )
     job.references["text"] = [ReferenceImage(sha256=joint_hash([prompt or ""])) for prompt in _prompts(layout)]
@@ -215,9 +215,9 @@ def _prompts(layout: StudyDesign) -> list[str | None]:
 
 
 def _cell_references(job: MeasurementPlan) -> list[ReferenceImage]:
-    """By row: the hash of all pictures of its cell together."""
+    """By row: the hash of all images of its cell together."""
     by_cell: dict[int, list[str]] = {}
-    for row in np.flatnonzero(job.layout.pictures & (job.layout.repeats == 0)):
+    for row in np.flatnonzero(job.layout.images & (job.layout.repeats == 0)):
         by_cell.setdefault(int(job.layout.cells[row]), []).append(job.hashes[row])
     joint = {cell: joint_hash(hashes) for cell, hashes in by_cell.items()}
     return [ReferenceImage(sha256=joint.get(int(cell), "")) for cell in job.layout.cells]
@@ -226,12 +226,12 @@ def _cell_references(job: MeasurementPlan) -> list[ReferenceImage]:
 def _wanted(job: MeasurementPlan, metric: int, row: int) -> bool:
     """Whether there is something to measure; where a reference is missing, the row's reason says so."""
     of_cell = job.metrics[metric].reference == "cell"
-    if not job.layout.pictures[row] or (of_cell and job.layout.repeats[row]):
+    if not job.layout.images[row] or (of_cell and job.layout.repeats[row]):
         return False  # a repeat says nothing about how seeds differ
     reference = job.reference(job.metrics[metric], row)
     if reference.missing:
         job.reasons.setdefault(row, reference.missing)
-    return job.metrics[metric].reference != "picture" or reference.path is not None
+    return job.metrics[metric].reference != "image" or reference.path is not None
 
 
 def from_cache(job: MeasurementPlan, cache: MetricCache) -> list[Task]:
@@ -247,7 +247,7 @@ def from_cache(job: MeasurementPlan, cache: MetricCache) -> list[Task]:
             else:
                 job.values[metric, row] = value
     tasks = [*_row_tasks(job, open_by_row), *_cell_tasks(job, open_by_row)]
-    return sorted(tasks, key=lambda task: max(task.rows))  # pictures are done one after the other, not all at the end
+    return sorted(tasks, key=lambda task: max(task.rows))  # images are done one after the other, not all at the end
 
 
 def _row_tasks(job: MeasurementPlan, open_by_row: Mapping[int, Sequence[int]]) -> Iterator[Task]:
@@ -258,11 +258,11 @@ def _row_tasks(job: MeasurementPlan, open_by_row: Mapping[int, Sequence[int]]) -
         for i in metrics:
             if job.metrics[i].reference != "cell":
                 same = job.metrics[i].name != SAME_POINT_METRIC.name
-                reference = job.reference(job.metrics[i], row) if not same else job.references["picture"][row]
+                reference = job.reference(job.metrics[i], row) if not same else job.references["image"][row]
                 by_reference.setdefault(reference.path, []).append(i)
         for path, chosen in by_reference.items():
-            picture = job.folder / str(job.layout.frame["image_path"].iloc[row])
-            yield Task(rows=(row,), pictures=(picture,), metrics=tuple(chosen), reference=path, prompt=prompts[row])
+            image = job.folder / str(job.layout.frame["image_path"].iloc[row])
+            yield Task(rows=(row,), images=(image,), metrics=tuple(chosen), reference=path, prompt=prompts[row])
 
 
 def _cell_tasks(job: MeasurementPlan, open_by_row: Mapping[int, Sequence[int]]) -> Iterator[Task]:
@@ -270,13 +270,13 @@ def _cell_tasks(job: MeasurementPlan, open_by_row: Mapping[int, Sequence[int]]) 
     metrics = tuple(i for i, metric in enumerate(job.metrics) if metric.reference == "cell")
     cells = {int(job.layout.cells[row]) for row, open_ in open_by_row.items() if set(open_) & set(metrics)}
     rows_of: dict[int, list[int]] = {}
-    for row in np.flatnonzero(job.layout.pictures & (job.layout.repeats == 0)):
+    for row in np.flatnonzero(job.layout.images & (job.layout.repeats == 0)):
         rows_of.setdefault(int(job.layout.cells[row]), []).append(int(row))
     for cell in sorted(cells):
         rows = rows_of[cell]
         if len(rows) > 1:
             paths = tuple(job.folder / str(job.layout.frame["image_path"].iloc[row]) for row in rows)
-            yield Task(rows=tuple(rows), pictures=paths, metrics=metrics)
+            yield Task(rows=tuple(rows), images=paths, metrics=metrics)
 
 
 def finished(job: MeasurementPlan) -> StudyDesign:
@@ -286,7 +286,7 @@ def finished(job: MeasurementPlan) -> StudyDesign:
 
 
 def measured_facts(job: MeasurementPlan, i: int) -> MetricFacts:
-    rows = [row for row in range(len(job.hashes)) if job.layout.pictures[row]]
+    rows = [row for row in range(len(job.hashes)) if job.layout.images[row]]
     wanted = sum(_wanted(job, i, row) or job.reference(job.metrics[i], row).missing is not None for row in rows)
     measured = int(np.isfinite(job.values[i]).sum())
     return facts_of(job.metrics[i], measured=measured, failed=wanted - measured)
@@ -327,7 +327,7 @@ def asked_of(experiment_text: str | None) -> Asked:
 MeasureProgress: TypeAlias = Callable[[int, int], None]
 KEEP_EVERY = 1.0  # seconds between transactions: a kill loses at most what was measured since
 KEEP_AT = 500  # values, whichever comes first
-_FEW = 12  # pictures a worker process must have to be worth its start
+_FEW = 12  # images a worker process must have to be worth its start
 
 
 def measured_layout(
@@ -361,7 +361,7 @@ def _measure(
     workers: int | None,
     stop: threading.Event,
 ) -> None:
-    total = int(job.layout.pictures.sum())
+    total = int(job.layout.images.sum())
     done = total - len({row for task in tasks for row in task.rows})
     report = progress or _unwatched
     report(done, total)
@@ -440,12 +440,12 @@ def measure_now(
     workers: int | None = None,
     stop: threading.Event | None = None,
 ) -> pd.DataFrame:
-    """The results table with one column a metric, and `reason` where a picture could not be measured.
+    """The results table with one column a metric, and `reason` where an image could not be measured.
 
-    What was measured before comes from the record, by the hashes of the pictures; the rest is measured by worker
+    What was measured before comes from the record, by the hashes of the images; the rest is measured by worker
     processes of low priority (by default one a core, 0: in this process) and kept as it comes, so a kill costs a
     second's work. Rows that are not rendered yet have no values; call again for them. `progress(done, total)` counts
-    pictures. `stop`, once set, ends it early with what is there. Parameters as for `study`.
+    images. `stop`, once set, ends it early with what is there. Parameters as for `study`.
 
     Raises UsageError for an unknown metric or axis; RecordError where the folder cannot be read or written.
     """

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TaskAnswer: TypeAlias = "tuple[Task, list[Measured]]"
 Pipes: TypeAlias = "tuple[BinaryIO, BinaryIO]"  # to the worker, from it
-TASK_TRIES = 2  # a task whose worker dies twice is given up: it is the picture, not the worker
+TASK_TRIES = 2  # a task whose worker dies twice is given up: it is the image, not the worker
 WAITING = 4  # answers per worker that may wait for the caller: memory stays bounded
 SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # one core a worker
 
@@ -156,7 +156,7 @@ class _Worker:
             else:
                 return answer
         lost = Measured((float("nan"),) * len(task.metrics), self.LOST)
-        return [lost] * len(task.pictures)
+        return [lost] * len(task.images)
 
     def _start(self) -> Pipes:
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""One task of measuring: pictures in, values and reasons out, whatever the pictures are like."""
+"""One task of measuring: images in, values and reasons out, whatever the images are like."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from sweep.study.metrics.planes import ImagePair, Picture, UnreadablePictureError, decode, reduced, working_shape
+from sweep.study.metrics.planes import DecodedImage, ImagePair, UnreadableImageError, decode, reduced, working_shape
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from sweep.study.metrics.base import Metric
 
 
-KEPT_REFERENCES = 8  # decoded and reduced; most pictures of a table share theirs
+KEPT_REFERENCES = 8  # decoded and reduced; most images of a table share theirs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """Pictures to measure together: one, or the pictures of a cell. `rows` are theirs in the table; `metrics` counts
+    """Images to measure together: one, or the images of a cell. `rows` are theirs in the table; `metrics` counts
     into the pool's metrics.
     """
 
     rows: tuple[int, ...]
-    pictures: tuple[Path, ...]
+    images: tuple[Path, ...]
     metrics: tuple[int, ...]
     reference: Path | None = None
     prompt: str | None = None
@@ -35,23 +35,23 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Values of one picture in the order of the task's metrics, NaN where there is none; `reason` says why."""
+    """Values of one image in the order of the task's metrics, NaN where there is none; `reason` says why."""
 
     values: tuple[float, ...]
     reason: str | None = None
 
 
-References: TypeAlias = "OrderedDict[tuple[Path, tuple[int, int]], Picture]"
+References: TypeAlias = "OrderedDict[tuple[Path, tuple[int, int]], DecodedImage]"
 
 
 def measure_task(task: Task, metrics: Sequence[Metric], references: References) -> list[Measured]:
-    """What a task asks for, one entry a picture. Never raises for a picture that cannot be read."""
+    """What a task asks for, one entry an image. Never raises for an image that cannot be read."""
     chosen = [metrics[i] for i in task.metrics]
-    if len(task.pictures) > 1 or any(metric.reference == "cell" for metric in chosen):
+    if len(task.images) > 1 or any(metric.reference == "cell" for metric in chosen):
         return _measure_cell(task, chosen)
     try:
-        image = decode(task.pictures[0])
-    except UnreadablePictureError as error:
+        image = decode(task.images[0])
+    except UnreadableImageError as error:
         return [Measured((math.nan,) * len(chosen), error.message)]
     views: dict[int, tuple[ImagePair, str | None]] = {}
     for metric in chosen:
@@ -63,15 +63,15 @@ def measure_task(task: Task, metrics: Sequence[Metric], references: References) 
 def _view(image: Image.Image, task: Task, size: int, references: References) -> tuple[ImagePair, str | None]:
     """The view, and why it has no reference where it should have one."""
     shape = working_shape(*image.size, size)
-    picture = reduced(image, shape)
+    measured = reduced(image, shape)
     try:
         reference = _reference(task.reference, shape, references) if task.reference else None
-    except UnreadablePictureError as error:
-        return ImagePair(picture=picture, prompt=task.prompt), f"reference: {error.message}"
-    return ImagePair(picture=picture, reference=reference, prompt=task.prompt), None
+    except UnreadableImageError as error:
+        return ImagePair(image=measured, prompt=task.prompt), f"reference: {error.message}"
+    return ImagePair(image=measured, reference=reference, prompt=task.prompt), None
 
 
-def _reference(path: Path, shape: tuple[int, int], references: References) -> Picture:
+def _reference(path: Path, shape: tuple[int, int], references: References) -> DecodedImage:
     key = (path, shape)
     if key not in references:
         references[key] = reduced(decode(path), shape)
@@ -86,7 +86,7 @@ def _measured(metrics: Sequence[Metric], views: dict[int, tuple[ImagePair, str |
     reasons: list[str] = []
     for metric in metrics:
         view, unread = views[metric.working_size]
-        value, reason = (math.nan, unread) if unread and metric.reference == "picture" else _value(metric, view)
+        value, reason = (math.nan, unread) if unread and metric.reference == "image" else _value(metric, view)
         values.append(value)
         reasons += [reason] if reason else []
     return Measured(tuple(values), next(iter(reasons), None))
@@ -99,27 +99,27 @@ def _value(metric: Metric, view: ImagePair) -> tuple[float, str | None]:
         return math.nan, f"{metric.name}: {type(error).__name__}: {error}"
     if math.isfinite(value):
         return value, None
-    return math.nan, f"{metric.name} has no value for this picture"
+    return math.nan, f"{metric.name} has no value for this image"
 
 
 def _measure_cell(task: Task, metrics: Sequence[Metric]) -> list[Measured]:
-    """Each picture against the readable others, at the metrics' smallest working size that serves them all."""
+    """Each image against the readable others, at the metrics' smallest working size that serves them all."""
     size = max(metric.working_size for metric in metrics)
-    pictures: list[Picture | str] = []
-    for path in task.pictures:
+    images: list[DecodedImage | str] = []
+    for path in task.images:
         try:
-            image = decode(path)
-            pictures.append(reduced(image, working_shape(*image.size, size)))
-        except UnreadablePictureError as error:
-            pictures.append(error.message)
-    readable = [picture for picture in pictures if isinstance(picture, Picture)]
+            whole = decode(path)
+            images.append(reduced(whole, working_shape(*whole.size, size)))
+        except UnreadableImageError as error:
+            images.append(error.message)
+    readable = [image for image in images if isinstance(image, DecodedImage)]
     found = []
-    for picture in pictures:
-        if isinstance(picture, str):
-            found.append(Measured((math.nan,) * len(metrics), picture))
+    for image in images:
+        if isinstance(image, str):
+            found.append(Measured((math.nan,) * len(metrics), image))
             continue
-        others = tuple(other for other in readable if other is not picture and other.rgb.shape == picture.rgb.shape)
-        view = ImagePair(picture=picture, prompt=task.prompt, others=others)
+        others = tuple(other for other in readable if other is not image and other.rgb.shape == image.rgb.shape)
+        view = ImagePair(image=image, prompt=task.prompt, others=others)
         got = [_value(metric, view) for metric in metrics] if others else [(math.nan, None)] * len(metrics)
         found.append(Measured(tuple(value for value, _ in got), next((reason for _, reason in got if reason), None)))
     return found

@@ -1,4 +1,4 @@
-"""A process that measures pictures: reads tasks from its standard input, writes values to its standard output.
+"""A process that measures images: reads tasks from its standard input, writes values to its standard output.
 
 A process of its own rather than `multiprocessing`, because that imports the caller's main module again: a notebook, or
 a script without a main guard, would break. Ends when its input ends, so it never outlives its parent.

@@ -12,7 +12,7 @@ from sweep.study.schema import Direction, MetricFacts, ReferenceKind
 
 @runtime_checkable
 class Metric(Protocol):
-    """A number about a picture, alone or against something.
+    """A number about an image, alone or against something.
 
     Implementations are found by the entry point group ``sweep.metrics``: an entry point names a Metric, or a
     function without parameters that returns one or several. They are pickled to worker processes, so they must be
@@ -20,8 +20,8 @@ class Metric(Protocol):
     `measure`, not when made. `sweep.testing.metrics.check_metric` says whether an implementation keeps this.
 
     What must hold: `measure` is a pure function of the view (same pixels, same value), returns a finite float
-    within `range` or NaN where the metric has no value for such a picture, does not change the view's arrays, and
-    writes nothing to disk. For ``direction`` other than "neutral" and reference "picture", a picture against
+    within `range` or NaN where the metric has no value for such an image, does not change the view's arrays, and
+    writes nothing to disk. For ``direction`` other than "neutral" and reference "image", an image against
     itself gives the nearest end of `range`. `version` changes whenever a value would change: values of another
     version are measured anew.
     """
@@ -63,19 +63,19 @@ class Metric(Protocol):
 
     @property
     def reference(self) -> ReferenceKind:
-        """What a view must hold besides the picture: "picture" (source or baseline), "none", "text" (the prompt), or
-        "cell" (the other pictures of the cell, in `View.others`).
+        """What a view must hold besides the image: "image" (source or baseline), "none", "text" (the prompt), or
+        "cell" (the other images of the cell, in `View.others`).
         """
         ...
 
     @property
     def working_size(self) -> int:
-        """Longest side in pixels that pictures are reduced to (BOX) before measuring."""
+        """Longest side in pixels that images are reduced to (BOX) before measuring."""
         ...
 
     @property
     def cost(self) -> float:
-        """Milliseconds a 1024 × 1024 picture or pair on one core, decoding not counted; for estimates only."""
+        """Milliseconds a 1024 × 1024 image or pair on one core, decoding not counted; for estimates only."""
         ...
 
     @property

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweep.errors import UsageError
-from sweep.study.metrics.planes import ImagePair, Picture, file_sha256
+from sweep.study.metrics.planes import DecodedImage, ImagePair, file_sha256
 from sweep.study.schema import Direction, ReferenceKind
 
 LONGEST_TEXT = 77  # tokens CLIP takes, both ends included
@@ -82,7 +82,7 @@ def byte_letters() -> list[str]:
 
 Vector: TypeAlias = npt.NDArray[np.float32]
 
-MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the pictures CLIP was trained on; Radford et al. 2021
+MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the images CLIP was trained on; Radford et al. 2021
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 CLIP_SIDE = 224
 CLIP_FILES = ("vision_model.onnx", "text_model.onnx")
@@ -90,18 +90,18 @@ CLIP_FILES = ("vision_model.onnx", "text_model.onnx")
 
 @dataclass(frozen=True, kw_only=True)
 class TextAlignment:
-    """Cosine of the embeddings of picture and prompt, −1 to 1, higher where the picture shows what the prompt says.
+    """Cosine of the embeddings of image and prompt, −1 to 1, higher where the image shows what the prompt says.
 
     Radford and others 2021, "Learning Transferable Visual Models From Natural Language Supervision", ICML; used as a
     score without the factor 2.5 of Hessel and others 2021 (CLIPScore). Values of different models do not compare: the
-    version is the hash of the model files. The model is loaded at the first picture, in the process that measures.
+    version is the hash of the model files. The model is loaded at the first image, in the process that measures.
     """
 
     folder: Path
     version: str
     name: str = "text_alignment"
     label: str = "text alignment"
-    summary: str = "How well the picture shows what the prompt says, by the given CLIP-like model."
+    summary: str = "How well the image shows what the prompt says, by the given CLIP-like model."
     unit: str = ""
     direction: Direction = "higher"
     range: tuple[float | None, float | None] = (-1.0, 1.0)
@@ -140,9 +140,9 @@ class TextAlignment:
         if not view.prompt:
             return math.nan
         model = self._model()
-        picture, text = model.picture(view.picture), model.text(view.prompt)
-        length = float(np.linalg.norm(picture) * np.linalg.norm(text))
-        return float(np.clip(picture @ text / length, -1.0, 1.0)) if length else math.nan
+        image, text = model.image(view.image), model.text(view.prompt)
+        length = float(np.linalg.norm(image) * np.linalg.norm(text))
+        return float(np.clip(image @ text / length, -1.0, 1.0)) if length else math.nan
 
     def _model(self) -> _Model:
         if "model" not in self.loaded:
@@ -168,11 +168,11 @@ class _Model:
         self._tokenizer = Tokenizer.load(_find(folder, "vocab.json"), _find(folder, "merges.txt"))
         self.text = lru_cache(maxsize=256)(self._embed_text)
 
-    def picture(self, picture: Picture) -> Vector:
+    def image(self, decoded: DecodedImage) -> Vector:
         """Shortest side to the model's, centre cropped, as CLIP was trained."""
         from PIL import Image
 
-        image = Image.fromarray(picture.rgb)
+        image = Image.fromarray(decoded.rgb)
         scale = self._side / min(image.size)
         size = max(round(image.width * scale), self._side), max(round(image.height * scale), self._side)
         image = image.resize(size, Image.Resampling.BICUBIC)

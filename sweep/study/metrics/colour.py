@@ -1,4 +1,4 @@
-"""Metrics of tone and colour against a reference, of single pictures, and of the pictures of a cell."""
+"""Metrics of tone and colour against a reference, of single images, and of the images of a cell."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sweep.study.metrics.planes import ImagePair, Picture, bands, luma, small_oklab
+from sweep.study.metrics.planes import DecodedImage, ImagePair, bands, luma, small_oklab
 from sweep.study.metrics.structure import coarse
 
 BINS = 256
@@ -18,33 +18,33 @@ def delta_e(view: ImagePair) -> float:
 
     OKLab: B. Ottosson 2020. Black against white is 100.
     """
-    a, b = (small_oklab(picture) for picture in view.pair)
+    a, b = (small_oklab(image) for image in view.pair)
     return float(100 * np.sqrt(((a - b) ** 2).sum(axis=-1)).mean(dtype=np.float64))
 
 
 def tone_emd(view: ImagePair) -> float:
     """Earth mover's distance between the luma histograms, as a share of the tonal range: 0 equal tones, 1 black
-    against white, wherever in the picture.
+    against white, wherever in the image.
 
     Rubner, Tomasi and Guibas 2000, Int. J. Comput. Vis. 40; in one dimension the area between cumulative histograms.
     """
-    a, b = (picture.derived("histogram", histogram) for picture in view.pair)
+    a, b = (image.derived("histogram", histogram) for image in view.pair)
     return float(np.abs(np.cumsum(a - b)).sum() / (BINS - 1))
 
 
-def histogram(picture: Picture) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def histogram(image: DecodedImage) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """Share of pixels of each of 256 luma codes."""
-    codes = np.rint(luma(picture)).astype(np.uint8)
+    codes = np.rint(luma(image)).astype(np.uint8)
     return np.bincount(codes.ravel(), minlength=BINS) / codes.size
 
 
 def sharpness(view: ImagePair) -> float:
-    """Root mean square of the finest Laplacian band of the luma (0–255): lower for softer pictures.
+    """Root mean square of the finest Laplacian band of the luma (0–255): lower for softer images.
 
     After the energy of Laplacian of Subbarao, Choi and Nikzad 1993, Opt. Eng. 32; the square root keeps the unit of
     luma codes.
     """
-    band = bands(view.picture)[0]
+    band = bands(view.image)[0]
     return float(math.sqrt(float(np.mean(band * band, dtype=np.float64))))
 
 
@@ -53,7 +53,7 @@ def contrast(view: ImagePair) -> float:
 
     Peli 1990, J. Opt. Soc. Am. A 7.
     """
-    return float(luma(view.picture).std(dtype=np.float64) / 255)
+    return float(luma(view.image).std(dtype=np.float64) / 255)
 
 
 def colourfulness(view: ImagePair) -> float:
@@ -61,7 +61,7 @@ def colourfulness(view: ImagePair) -> float:
 
     Hasler and Süsstrunk 2003, Proc. SPIE 5007.
     """
-    red, green, blue = (view.picture.rgb[..., i].astype(np.float32) for i in range(3))
+    red, green, blue = (view.image.rgb[..., i].astype(np.float32) for i in range(3))
     opponent = red - green, (red + green) / 2 - blue
     spread = math.hypot(*(float(plane.std(dtype=np.float64)) for plane in opponent))
     centre = math.hypot(*(float(plane.mean(dtype=np.float64)) for plane in opponent))
@@ -73,13 +73,13 @@ def entropy(view: ImagePair) -> float:
 
     Shannon 1948, Bell Syst. Tech. J. 27.
     """
-    shares = view.picture.derived("histogram", histogram)
+    shares = view.image.derived("histogram", histogram)
     known = shares[shares > 0]
     return abs(float((known * np.log2(known)).sum()))
 
 
 def diversity(view: ImagePair) -> float:
-    """Mean colour difference (OKLab at 64 px, times 100) to the other pictures of the cell; NaN where it is alone.
+    """Mean colour difference (OKLab at 64 px, times 100) to the other images of the cell; NaN where it is alone.
 
     Its mean over a cell is the mean pairwise distance of the cell.
     """
@@ -87,14 +87,14 @@ def diversity(view: ImagePair) -> float:
 
 
 def diversity_structure(view: ImagePair) -> float:
-    """Mean of 1 − coarse correlation to the other pictures of the cell: 0 one composition, 1 unrelated ones."""
+    """Mean of 1 − coarse correlation to the other images of the cell: 0 one composition, 1 unrelated ones."""
     return _mean_over_others(view, lambda pair: 1.0 - coarse(pair))
 
 
 def _mean_over_others(view: ImagePair, distance: Callable[[ImagePair], float]) -> float:
     if not view.others:
         return math.nan
-    found = [distance(ImagePair(picture=view.picture, reference=other)) for other in view.others]
+    found = [distance(ImagePair(image=view.image, reference=other)) for other in view.others]
     return sum(found) / len(found)
 
 

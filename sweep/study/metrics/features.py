@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from sweep.errors import SweepError
 from sweep.study.metrics.base import Formula
-from sweep.study.metrics.planes import ImagePair, Picture
+from sweep.study.metrics.planes import DecodedImage, ImagePair
 
 Tensor: TypeAlias = npt.NDArray[Any]
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -106,28 +106,28 @@ def _tensor(slot: _Slot, numbers: Mapping[str, Tensor]) -> Tensor:
 FEATURE_SIDE = 224
 CENTRE, SPREAD = 127.0, 128.0  # how the network was trained: (code − 127) / 128
 EPSILON = 1e-3  # of its batch normalisations
-STRIDED = frozenset({1, 3, 5, 11})  # blocks that halve the picture
+STRIDED = frozenset({1, 3, 5, 11})  # blocks that halve the image
 TAPS = (0, 2, 4, 10, 15)  # the last block of each size: 112, 56, 28, 14 and 7 px
 BLOCKS = 16
 
 
 def feature_distance(view: ImagePair) -> float:
-    """One minus the cosine of both pictures' features, averaged over places and five depths: 0 equal, 2 opposite.
+    """One minus the cosine of both images' features, averaged over places and five depths: 0 equal, 2 opposite.
 
     The idea is that of LPIPS (Zhang, Isola, Efros, Shechtman and Wang 2018, CVPR) without its learned weights; the
     network is EfficientNet-Lite0 (Tan and Le 2019, ICML; Liu 2020, TensorFlow blog) at 224 px.
     """
-    first, second = (picture.derived("features", _features) for picture in view.pair)
+    first, second = (image.derived("features", _features) for image in view.pair)
     return float(np.mean([_apart(a, b) for a, b in zip(first, second, strict=True)]))
 
 
 FEATURES = Formula(
     name="features",
     label="feature distance (not LPIPS)",
-    summary="How different both pictures are to a network that learned to tell things; not LPIPS, nor in its units.",
+    summary="How different both images are to a network that learned to tell things; not LPIPS, nor in its units.",
     direction="lower",
     range=(0.0, 2.0),
-    reference="picture",
+    reference="image",
     cost=25.0,
     source="after Zhang et al. 2018, arXiv:1801.03924; EfficientNet-Lite0 weights, without learned layer weights",
     function=feature_distance,
@@ -143,23 +143,23 @@ def _apart(a: Tensor, b: Tensor) -> float:
     return float(np.clip(1.0 - cosine.mean(dtype=np.float64), 0.0, 2.0))
 
 
-def _features(picture: Picture) -> list[Tensor]:
-    found: list[Tensor] = _session().run([f"tap{i}" for i in TAPS], {"picture": network_input(picture)})
+def _features(image: DecodedImage) -> list[Tensor]:
+    found: list[Tensor] = _session().run([f"tap{i}" for i in TAPS], {"image": network_input(image)})
     return [np.asarray(each[0], dtype=np.float32) for each in found]
 
 
-def network_input(picture: Picture) -> Tensor:
-    """1 × 3 × 224 × 224, the whole picture: a cropped one would not see what changed at its edge."""
+def network_input(image: DecodedImage) -> Tensor:
+    """1 × 3 × 224 × 224, the whole image: a cropped one would not see what changed at its edge."""
     from PIL import Image
 
-    square = Image.fromarray(picture.rgb).resize((FEATURE_SIDE, FEATURE_SIDE), Image.Resampling.BICUBIC)
+    square = Image.fromarray(image.rgb).resize((FEATURE_SIDE, FEATURE_SIDE), Image.Resampling.BICUBIC)
     values = (np.asarray(square, dtype=np.float32) - CENTRE) / SPREAD
     return values.transpose(2, 0, 1)[None]
 
 
-def classes(picture: Picture) -> Tensor:
+def classes(image: DecodedImage) -> Tensor:
     """The 1,000 ImageNet probabilities: what proves that the network is put together as it was trained."""
-    scores = _session().run(["scores"], {"picture": network_input(picture)})[0][0]
+    scores = _session().run(["scores"], {"image": network_input(image)})[0][0]
     odds = np.exp(scores - scores.max())
     return np.asarray(odds / odds.sum())
 
@@ -186,7 +186,7 @@ class _Graph:
 
     def model(self) -> Any:
         helper, proto = self._onnx.helper, self._onnx.TensorProto
-        at = self._convolution("picture", "_conv_stem", "_bn0", stride=2)
+        at = self._convolution("image", "_conv_stem", "_bn0", stride=2)
         outputs = []
         for i in range(BLOCKS):
             at = self._block(at, i)
@@ -195,8 +195,8 @@ class _Graph:
                 outputs.append(f"tap{i}")
         self._scores(at)
         values = [helper.make_tensor_value_info(name, proto.FLOAT, None) for name in [*outputs, "scores"]]
-        picture = helper.make_tensor_value_info("picture", proto.FLOAT, [1, 3, FEATURE_SIDE, FEATURE_SIDE])
-        graph = helper.make_graph(self._nodes, "efficientnet-lite0", [picture], values, self._constants)
+        image = helper.make_tensor_value_info("image", proto.FLOAT, [1, 3, FEATURE_SIDE, FEATURE_SIDE])
+        graph = helper.make_graph(self._nodes, "efficientnet-lite0", [image], values, self._constants)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 
     def _block(self, at: str, i: int) -> str:

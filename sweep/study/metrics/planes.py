@@ -25,22 +25,22 @@ RgbArray: TypeAlias = npt.NDArray[np.uint8]  # height × width × 3, sRGB
 Plane: TypeAlias = npt.NDArray[np.float32]
 Derived = TypeVar("Derived")
 
-MAX_MEASURED_PIXELS = 100_000_000  # a picture beyond this is not decoded: it would not fit beside its neighbours
+MAX_MEASURED_PIXELS = 100_000_000  # an image beyond this is not decoded: it would not fit beside its neighbours
 
 
-class UnreadablePictureError(SweepError):
-    """A picture file is missing, broken or too large; the message says which of these."""
+class UnreadableImageError(SweepError):
+    """An image file is missing, broken or too large; the message says which of these."""
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class DecodedImage:
     """RGB at a working size. `derived` keeps what was computed of it, by name; arrays are not to be changed."""
 
     rgb: RgbArray
     kept: dict[str, Any] = field(default_factory=dict)
 
-    def derived(self, name: str, compute: Callable[[Picture], Derived]) -> Derived:
-        """What `compute` makes of this picture, computed at the first call of this name."""
+    def derived(self, name: str, compute: Callable[[DecodedImage], Derived]) -> Derived:
+        """What `compute` makes of this image, computed at the first call of this name."""
         if name not in self.kept:
             self.kept[name] = compute(self)
         value: Derived = self.kept[name]
@@ -49,22 +49,22 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePair:
-    """What a metric measures: a picture, and where it asks for one a `reference` of the same size, the `prompt`, or
+    """What a metric measures: an image, and where it asks for one a `reference` of the same size, the `prompt`, or
     the `others` of its cell.
     """
 
-    picture: Picture
-    reference: Picture | None = None
+    image: DecodedImage
+    reference: DecodedImage | None = None
     prompt: str | None = None
-    others: tuple[Picture, ...] = ()
+    others: tuple[DecodedImage, ...] = ()
     kept: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def pair(self) -> tuple[Picture, Picture]:
-        """Picture and reference; ValueError where there is none."""
+    def pair(self) -> tuple[DecodedImage, DecodedImage]:
+        """Image and reference; ValueError where there is none."""
         if self.reference is None:
-            raise ValueError("this metric compares with a reference picture, and the view has none")
-        return self.picture, self.reference
+            raise ValueError("this metric compares with a reference image, and the view has none")
+        return self.image, self.reference
 
     def derived(self, name: str, compute: Callable[[ImagePair], Derived]) -> Derived:
         """What `compute` makes of this view, computed at the first call of this name."""
@@ -75,9 +75,9 @@ class ImagePair:
 
 
 def decode(path: Path) -> Image.Image:
-    """The picture at `path`, decoded whole, as RGB.
+    """The image at `path`, decoded whole, as RGB.
 
-    Raises UnreadablePictureError where it is missing, truncated, no picture, or has more than 100 Mpx.
+    Raises UnreadableImageError where it is missing, truncated, no image, or has more than 100 Mpx.
     """
     from PIL import Image
 
@@ -86,17 +86,17 @@ def decode(path: Path) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 if image.width * image.height > MAX_MEASURED_PIXELS:
-                    raise UnreadablePictureError(
+                    raise UnreadableImageError(
                         f"{path.name} has {image.width} × {image.height} px, too many to measure."
                     )
                 image.load()
                 return image.convert("RGB")
     except FileNotFoundError:
-        raise UnreadablePictureError(f"{path.name} is not there.") from None
+        raise UnreadableImageError(f"{path.name} is not there.") from None
     except (OSError, ValueError, SyntaxError, MemoryError) as error:
-        raise UnreadablePictureError(f"{path.name} is no whole picture ({_first_line(error)}).") from error
+        raise UnreadableImageError(f"{path.name} is no whole image ({_first_line(error)}).") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadablePictureError(f"{path.name} has too many pixels to measure.") from error
+        raise UnreadableImageError(f"{path.name} has too many pixels to measure.") from error
 
 
 def _first_line(error: Exception) -> str:
@@ -106,15 +106,15 @@ def _first_line(error: Exception) -> str:
 
 
 def working_shape(width: int, height: int, working_size: int) -> tuple[int, int]:
-    """Width and height with the longest side at most `working_size`; smaller pictures stay as they are."""
+    """Width and height with the longest side at most `working_size`; smaller images stay as they are."""
     longest = max(width, height)
     if longest <= working_size:
         return width, height
     return max(round(width * working_size / longest), 1), max(round(height * working_size / longest), 1)
 
 
-def reduced(image: Image.Image, shape: tuple[int, int]) -> Picture:
-    """The picture at exactly this width and height: BOX where it shrinks, BICUBIC where it grows.
+def reduced(image: Image.Image, shape: tuple[int, int]) -> DecodedImage:
+    """The image at exactly this width and height: BOX where it shrinks, BICUBIC where it grows.
 
     A source of another size than its rendering comes to the rendering's size here, as the server brings it there.
     """
@@ -123,16 +123,16 @@ def reduced(image: Image.Image, shape: tuple[int, int]) -> Picture:
     if image.size != shape:
         shrinks = image.width >= shape[0] and image.height >= shape[1]
         image = image.resize(shape, Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC)
-    return Picture(np.asarray(image))
+    return DecodedImage(np.asarray(image))
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of the file's bytes, hexadecimal; UnreadablePictureError where it cannot be read."""
+    """SHA-256 of the file's bytes, hexadecimal; UnreadableImageError where it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UnreadablePictureError(f"{path.name} cannot be read ({error.strerror or error}).") from error
+        raise UnreadableImageError(f"{path.name} cannot be read ({error.strerror or error}).") from error
 
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as the papers' rgb2gray
@@ -141,9 +141,9 @@ COARSE_SIDE = 32  # px of the longest side where "coarse" begins
 SMALL_SIDE = 64  # px of the longest side for colour
 
 
-def luma(picture: Picture) -> Plane:
+def luma(image: DecodedImage) -> Plane:
     """Y' of BT.601, 0–255, float32."""
-    return picture.derived("luma", lambda p: p.rgb @ LUMA)
+    return image.derived("luma", lambda p: p.rgb @ LUMA)
 
 
 def smooth(plane: Plane, taps: tuple[float, ...]) -> Plane:
@@ -179,22 +179,22 @@ def halved(plane: Plane) -> Plane:
     return (even[:, :width:2] + even[:, 1:width:2]) * np.float32(0.25)
 
 
-def pyramid_depth(picture: Picture) -> int:
+def pyramid_depth(image: DecodedImage) -> int:
     """Halvings from the working size to the 32 px at which coarse structure is looked at: 4 at 512 px."""
-    longest = max(picture.rgb.shape[:2])
+    longest = max(image.rgb.shape[:2])
     return max(round(math.log2(longest / COARSE_SIDE)), 0)
 
 
-def bands(picture: Picture) -> tuple[Plane, Plane, Plane]:
+def bands(image: DecodedImage) -> tuple[Plane, Plane, Plane]:
     """Fine, middle and coarse structure of the luma: the finest band of a Laplacian pyramid, the one half way down,
     and the smooth rest at 32 px.
     """
-    return picture.derived("bands", _bands)
+    return image.derived("bands", _bands)
 
 
-def _bands(picture: Picture) -> tuple[Plane, Plane, Plane]:
-    depth = pyramid_depth(picture)
-    level = luma(picture)
+def _bands(image: DecodedImage) -> tuple[Plane, Plane, Plane]:
+    depth = pyramid_depth(image)
+    level = luma(image)
     found: dict[int, Plane] = {}
     for step in range(max(depth, 1)):
         low = blur(level)
@@ -238,17 +238,17 @@ def oklab_of(linear: Plane) -> Plane:
     return lab
 
 
-def small_oklab(picture: Picture) -> Plane:
+def small_oklab(image: DecodedImage) -> Plane:
     """OKLab at 64 px: tone and colour without texture."""
-    return picture.derived("oklab", lambda p: oklab_of(linear_of_srgb()[small_rgb(p, SMALL_SIDE)]))
+    return image.derived("oklab", lambda p: oklab_of(linear_of_srgb()[small_rgb(p, SMALL_SIDE)]))
 
 
-def small_rgb(picture: Picture, side: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def small_rgb(image: DecodedImage, side: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """RGB with the longest side at most `side` px (BOX)."""
     from PIL import Image
 
-    height, width = picture.rgb.shape[:2]
-    return reduced(Image.fromarray(picture.rgb), working_shape(width, height, side)).rgb
+    height, width = image.rgb.shape[:2]
+    return reduced(Image.fromarray(image.rgb), working_shape(width, height, side)).rgb
 
 
 @cache

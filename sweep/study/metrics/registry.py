@@ -27,11 +27,11 @@ def flip_distance(view: ImagePair) -> float:
     """Mean ꟻLIP error, 0 equal to 1, as seen from 67 pixels a degree.
 
     Andersson and others 2020, "FLIP: A Difference Evaluator for Alternating Images", Proc. ACM Comput. Graph.
-    Interact. Tech. 3. It is made for pictures of the same content flipped on a screen: for others it says little.
+    Interact. Tech. 3. It is made for images of the same content flipped on a screen: for others it says little.
     """
     flip_evaluator = importlib.import_module("flip_evaluator")
-    picture, reference = (np.ascontiguousarray(p.rgb, dtype=np.float32) / 255 for p in view.pair)
-    _, mean, _ = flip_evaluator.evaluate(reference, picture, "LDR", True, False)
+    image, reference = (np.ascontiguousarray(p.rgb, dtype=np.float32) / 255 for p in view.pair)
+    _, mean, _ = flip_evaluator.evaluate(reference, image, "LDR", True, False)
     return float(mean)
 
 
@@ -40,10 +40,10 @@ def _flip() -> Metric:
     return Formula(
         name="flip",
         label="visible difference (ꟻLIP)",
-        summary="Mean difference seen when flipping between both pictures.",
+        summary="Mean difference seen when flipping between both images.",
         direction="lower",
         range=(0.0, 1.0),
-        reference="picture",
+        reference="image",
         cost=90.0,
         source="Andersson et al. 2020, doi:10.1145/3406183",
         function=flip_distance,

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from sweep.study.metrics.planes import ImagePair, Picture, Plane, bands, cosine_rows, halved, luma, smooth
+from sweep.study.metrics.planes import DecodedImage, ImagePair, Plane, bands, cosine_rows, halved, luma, smooth
 
 _RAW = np.exp(-((np.arange(6) - 5.0) ** 2) / (2 * 1.5**2))
 GAUSSIAN = tuple(float(tap) for tap in _RAW / (2 * _RAW.sum() - _RAW[-1]))  # 11 taps, σ = 1.5 px
@@ -17,7 +17,7 @@ HASH_SIDE, HASH_PIXELS = 16, 64
 
 
 def ssim(view: ImagePair) -> float:
-    """Structural similarity of luma, −1 to 1, 1 for equal pictures.
+    """Structural similarity of luma, −1 to 1, 1 for equal images.
 
     Wang, Bovik, Sheikh and Simoncelli 2004, IEEE Trans. Image Process. 13: Gaussian window of 11 px and σ = 1.5, K1 =
     0.01, K2 = 0.03, averaged where the window fits (as scikit-image with gaussian_weights and without sample
@@ -27,10 +27,10 @@ def ssim(view: ImagePair) -> float:
 
 
 def ms_ssim(view: ImagePair) -> float:
-    """Multi-scale SSIM of luma, 0 to 1, 1 for equal pictures.
+    """Multi-scale SSIM of luma, 0 to 1, 1 for equal images.
 
     Wang, Simoncelli and Bovik 2003, Asilomar: five scales halved by 2 × 2 means, exponents 0.0448, 0.2856, 0.3001,
-    0.2363, 0.1333; negative contrast terms count as 0. Pictures too small for five scales use those that fit, with
+    0.2363, 0.1333; negative contrast terms count as 0. Images too small for five scales use those that fit, with
     exponents scaled to the same sum.
     """
     found = scales(view)
@@ -48,7 +48,7 @@ def scales(view: ImagePair) -> list[tuple[float, float]]:
 
 
 def _scales(view: ImagePair) -> list[tuple[float, float]]:
-    a, b = (luma(picture) for picture in view.pair)
+    a, b = (luma(image) for image in view.pair)
     total, rest = a + b, a - b
     found: list[tuple[float, float]] = []
     while min(total.shape) > 2 * (len(GAUSSIAN) - 1) and len(found) < len(SCALE_WEIGHTS):
@@ -76,8 +76,8 @@ def _ratio(total: Plane, rest: Plane, constant: float) -> Plane:
 
 
 def band_correlation(view: ImagePair, which: int) -> float:
-    """Pearson's r of one band of both pictures. Two bands without any structure are alike (1); one is not (0)."""
-    a, b = (bands(picture)[which].astype(np.float64) for picture in view.pair)
+    """Pearson's r of one band of both images. Two bands without any structure are alike (1); one is not (0)."""
+    a, b = (bands(image)[which].astype(np.float64) for image in view.pair)
     a, b = a - a.mean(), b - b.mean()
     power = float((a * a).sum()), float((b * b).sum())
     empty = [p <= 1e-6 * a.size for p in power]
@@ -107,20 +107,20 @@ def coarse(view: ImagePair) -> float:
 
 
 def gmsd(view: ImagePair) -> float:
-    """Gradient magnitude similarity deviation, 0 for equal pictures, higher for more (and more uneven) distortion.
+    """Gradient magnitude similarity deviation, 0 for equal images, higher for more (and more uneven) distortion.
 
     Xue, Zhang, Mou and Bovik 2014, IEEE Trans. Image Process. 23: 2 × 2 means, Prewitt gradients, c = 170. At most 0.5
     by definition of a standard deviation of values in 0–1.
     """
-    a, b = (picture.derived("gradient", _gradient) for picture in view.pair)
+    a, b = (image.derived("gradient", _gradient) for image in view.pair)
     if not a.size:
         return math.nan
     similarity = (2 * a * b + GRADIENT_STABLE) / (a * a + b * b + GRADIENT_STABLE)
     return float(similarity.std(dtype=np.float64))
 
 
-def _gradient(picture: Picture) -> Plane:
-    plane = halved(luma(picture))
+def _gradient(image: DecodedImage) -> Plane:
+    plane = halved(luma(image))
     if min(plane.shape) < 3:
         return np.empty((0, 0), dtype=np.float32)
     rows = plane[:-2] + plane[1:-1] + plane[2:]
@@ -131,18 +131,18 @@ def _gradient(picture: Picture) -> Plane:
 
 
 def phash_distance(view: ImagePair) -> float:
-    """Share of the 256 bits by which the perceptual hashes of both pictures differ, 0 to 1; unrelated ones: 0.5.
+    """Share of the 256 bits by which the perceptual hashes of both images differ, 0 to 1; unrelated ones: 0.5.
 
     N. Krawetz, "Looks like it" (2011), with 16 × 16 of the 64 × 64 DCT coefficients against their median.
     """
-    a, b = (picture.derived("phash", _phash) for picture in view.pair)
+    a, b = (image.derived("phash", _phash) for image in view.pair)
     return float((a != b).mean())
 
 
-def _phash(picture: Picture) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+def _phash(image: DecodedImage) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     from PIL import Image
 
-    plane = Image.fromarray(luma(picture), mode=None).resize((HASH_PIXELS, HASH_PIXELS), Image.Resampling.BOX)
+    plane = Image.fromarray(luma(image), mode=None).resize((HASH_PIXELS, HASH_PIXELS), Image.Resampling.BOX)
     rows = cosine_rows(HASH_SIDE, HASH_PIXELS)
     coefficients = rows @ np.asarray(plane, dtype=np.float64) @ rows.T
     return np.asarray(coefficients > np.median(coefficients), dtype=np.bool_)

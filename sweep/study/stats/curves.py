@@ -248,14 +248,14 @@ def response_curve(
 
     The mean at a level is the mean over seeds of what each seed has there on average over the other axes, its
     interval a t interval over those seed means, as far as the metric can go. Of a metric that is a mean distance to the
-    other pictures of the cell (diversity) intervals are wider.
+    other images of the cell (diversity) intervals are wider.
     """
     metric, pairwise = fact["name"], fact["reference"] == "cell"
     x = np.asarray(layout.axis(axis).levels, dtype=np.float64)
     matrix = unit_matrix(layout, metric, axis, layout.rows_of(group))
     if not layout.unit_count:
         matrix = matrix[:1]
-    turns = TURNED_BY_BASELINE if fact["reference"] == "picture" and _baseline_within(layout, axis) else None
+    turns = TURNED_BY_BASELINE if fact["reference"] == "image" and _baseline_within(layout, axis) else None
     levels, fit, half, passes, warnings = curve_of(x, matrix, thresholds=thresholds, pairwise=pairwise, turns=turns)
     lowest, highest = fact["range"]
     if not layout.unit_count:
@@ -286,7 +286,7 @@ def response_curve(
 
 
 def _baseline_within(layout: StudyDesign, axis: str) -> bool:
-    """Whether pictures are compared with a level that has others on both sides: nothing is nearer to it than itself."""
+    """Whether images are compared with a level that has others on both sides: nothing is nearer to it than itself."""
     if layout.reference != "baseline" or axis not in layout.baseline:
         return False
     levels = layout.axis(axis).levels

@@ -17,7 +17,7 @@ from sweep.study.stats.intervals import CONFIDENCE, few_units, finite, t_quantil
 Term: TypeAlias = tuple[int, ...]
 IntervalMethod: TypeAlias = Literal["exact", "type II", "none"]
 
-MOSTLY_HOLES = 4  # so many cells of the crossed grid to a picture: the design is no grid
+MOSTLY_HOLES = 4  # so many cells of the crossed grid to an image: the design is no grid
 FEW_LEVELS = 24  # in such a design an axis with more is a sample and not a list of levels
 RANGES = 8
 MOST_COLUMNS = 600  # of a least-squares design; more, and only main effects are fitted
@@ -40,7 +40,7 @@ def effects_of(layout: StudyDesign, metric: str) -> Effects:
     factors, notes = _factors(layout, rows)
     y = response[rows]
     if len(y) < 3 or not factors:
-        return no_effects(metric, len(y), "fewer than three pictures" if factors else "no axis varies")
+        return no_effects(metric, len(y), "fewer than three images" if factors else "no axis varies")
     if float(y.var()) <= 1e-24 * max(1.0, float(np.abs(y).max()) ** 2):
         return no_effects(metric, len(y), "the metric is the same everywhere")
     names, codes = list(factors), list(factors.values())
@@ -266,15 +266,15 @@ def share_estimate(value: float, half: float | None, n: int, reason: str | None)
     return Estimate(value=value, low=low, high=high, confidence=CONFIDENCE, n=n, method=method, reason=reason)
 
 
-LEAST_BLOCKS = 3  # pictures a cell must have, so that two are left without one; and cells, to tell axes apart
+LEAST_BLOCKS = 3  # images a cell must have, so that two are left without one; and cells, to tell axes apart
 
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """The mean pairwise distance of every cell with two pictures or more, and what it is made of.
+    """The mean pairwise distance of every cell with two images or more, and what it is made of.
 
-    `values` by cell; `codes` of each factor by cell; `distances` is units × cells: each picture's mean distance to the
-    others, NaN where a unit has no picture there or more than one.
+    `values` by cell; `codes` of each factor by cell; `distances` is units × cells: each image's mean distance to the
+    others, NaN where a unit has no image there or more than one.
     """
 
     values: FloatArray
@@ -284,7 +284,7 @@ class Cells:
     distances: FloatArray
 
     def without(self, unit: np.intp) -> FloatArray:
-        """The values with one unit's pictures left out: with d its mean distance to the n − 1 others and D the mean
+        """The values with one unit's images left out: with d its mean distance to the n − 1 others and D the mean
         over all pairs, (n D − 2 d) / (n − 2).
         """
         left_out = self.distances[unit]
@@ -293,7 +293,7 @@ class Cells:
 
 
 def cells_of(layout: StudyDesign, metric: str) -> Cells:
-    """From the values of the pictures."""
+    """From the values of the images."""
     response = layout.response(metric)
     rows = np.flatnonzero(np.isfinite(response))
     found, cells = np.unique(layout.cells[rows], return_inverse=True)
@@ -315,14 +315,14 @@ def cell_effects_of(layout: StudyDesign, metric: str) -> Effects:
     """The variance shares of every varying axis and every pair of them, of a metric of cells.
 
     As `effects.effects_of`, without the seed, which a mean over pairs of seeds does not have. Intervals are t intervals
-    of jackknife pseudo-values over seeds (Arvesen 1969, Ann. Math. Stat. 40); they need three pictures a cell.
+    of jackknife pseudo-values over seeds (Arvesen 1969, Ann. Math. Stat. 40); they need three images a cell.
     """
     cells = cells_of(layout, metric)
     n = int(cells.counts.sum())
     if not cells.names:
         return no_effects(metric, n, "no axis but the seed varies")
     if len(cells.values) < LEAST_BLOCKS:
-        return no_effects(metric, n, "fewer than three points have pictures of two seeds")
+        return no_effects(metric, n, "fewer than three points have images of two seeds")
     if float(cells.values.var()) <= 1e-24 * max(1.0, float(np.abs(cells.values).max()) ** 2):
         return no_effects(metric, n, "the metric is the same everywhere")
     y = cells.values - cells.values.mean()
@@ -348,7 +348,7 @@ def _estimates(cells: Cells, terms: list[Term], method: IntervalMethod, values: 
     if len(units) < LEAST_BLOCKS or cells.counts.min() < LEAST_BLOCKS:
         reason = few_units(len(units), pairwise=True)
     elif known.sum() < cells.counts.sum():
-        reason = "a seed has several pictures in a cell"
+        reason = "a seed has several images in a cell"
     if reason:
         return [share_estimate(v, None, len(units), reason) for v in values]
     without = []

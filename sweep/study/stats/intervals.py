@@ -28,7 +28,7 @@ class Band:
 
 
 def pairwise_factor(n: FloatArray) -> FloatArray:
-    """By how much the standard error of a mean pairwise distance exceeds that of a plain mean of the n pictures'
+    """By how much the standard error of a mean pairwise distance exceeds that of a plain mean of the n images'
     mean distances to the others: 2 (n − 1) / (n − 2), the jackknife of a U-statistic of order two
     (Arvesen 1969, Ann. Math. Stat. 40). Infinite for n < 3.
     """

@@ -37,7 +37,7 @@ def _replicate(layout: StudyDesign, metric: str) -> Estimate:
     squares = float(((response[rows] - means[points]) ** 2).sum())
     freedom = int((counts - 1).sum())
     if freedom < 1:
-        return no_estimate("no point has two pictures")
+        return no_estimate("no point has two images")
     value = (squares / freedom) ** 0.5
     tail = (1 - CONFIDENCE) / 2
     return Estimate(

@@ -1,4 +1,4 @@
-"""What single seeds and single pictures do: ranking of seeds, outliers, diversity of a cell."""
+"""What single seeds and single images do: ranking of seeds, outliers, diversity of a cell."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def seeds_of(layout: StudyDesign, metric: str, direction: Direction) -> list[See
 
 
 def outliers_of(layout: StudyDesign, metric: str) -> list[Outlier]:
-    """Pictures far from the mean of their cell plus what their seed does everywhere (in robust standard deviations,
+    """Images far from the mean of their cell plus what their seed does everywhere (in robust standard deviations,
     from the median absolute deviation). Needs three seeds; without them the axes' additive effects are expected.
     """
     response = layout.response(metric)
@@ -96,7 +96,7 @@ def outliers_of(layout: StudyDesign, metric: str) -> list[Outlier]:
 
 
 def diversity_of(layout: StudyDesign, fact: MetricFacts) -> list[DiversityCell]:
-    """Mean pairwise distance across the seeds of each cell, for a metric that holds each picture's mean distance to
+    """Mean pairwise distance across the seeds of each cell, for a metric that holds each image's mean distance to
     the others of its cell.
     """
     metric, (lowest, highest) = fact["name"], fact["range"]

@@ -90,8 +90,8 @@ export class App {
     this.#hoverListeners.push(listener);
   }
 
-  /** The picture of a row, null where it has none. */
-  picture(row: number): Shown | null {
+  /** The image of a row, null where it has none. */
+  image(row: number): Shown | null {
     const thumb = this.thumbs.thumb(row);
     return thumb === null ? null : { thumb, full: this.thumbs.full(row), label: this.view.blind ? "" : this.table.describe(row) };
   }
@@ -106,7 +106,7 @@ export class App {
       return thumb === null ? null : { thumb, full: thumbs.full(row, table.others), label: table.payload.runs?.other ?? "the other run" };
     }
     const other = partner(row, view, table);
-    return other < 0 ? null : this.picture(other);
+    return other < 0 ? null : this.image(other);
   }
 
   /** Moves the cursor to a row; axes that are not on the grid follow it, so that it is in sight. */

@@ -1,4 +1,4 @@
-// One cell of the grid: its picture, what it is compared with, its caption or the reason why there is no picture.
+// One cell of the grid: its image, what it is compared with, its caption or the reason why there is no image.
 
 import type { App } from "./app";
 import type { Scale } from "./colour";
@@ -8,7 +8,7 @@ import { needsPartner } from "./layout";
 
 export interface CellView {
   element: HTMLElement;
-  picture: HTMLImageElement;
+  image: HTMLImageElement;
   other: HTMLImageElement | null;
   caption: HTMLElement | null;
   shows: string;
@@ -55,7 +55,7 @@ export class CellPainter {
     else delete element.dataset.stars;
     element.setAttribute("aria-selected", String(row >= 0 && view.cursor === row));
     element.setAttribute("aria-label", this.#spoken(row, status));
-    show(cell.picture, source, thumb ?? "");
+    show(cell.image, source, thumb ?? "");
     this.#paintOther(cell, against, other?.thumb ?? "");
     this.#paintCaption(cell, row, thumb, status, text, colour);
   }
@@ -63,7 +63,7 @@ export class CellPainter {
   #paintOther(cell: CellView, address: string, fallback: string): void {
     if (address && !cell.other) {
       cell.other = h("img", { class: "b", alt: "", draggable: false, decoding: "async" });
-      cell.picture.after(cell.other);
+      cell.image.after(cell.other);
     }
     if (!cell.other) return;
     if (address) show(cell.other, address, fallback);
@@ -96,7 +96,7 @@ export class CellPainter {
     if (status === "failed") return `failed\n${this.app.table.error[row] ?? "no reason is on record"}`;
     if (status === "cancelled") return "cancelled";
     if (status === "missing") return `only in ${this.app.table.payload.runs?.other ?? "the other run"}`;
-    if (status === "completed") return "picture missing or unreadable";
+    if (status === "completed") return "image missing or unreadable";
     return status === "pending" || status === "intended" ? "waiting" : "rendering…";
   }
 
@@ -114,13 +114,13 @@ export class CellPainter {
   }
 
   #spoken(row: number, status: string): string {
-    if (row < 0) return "no picture here";
-    if (this.app.view.blind) return "a picture";
+    if (row < 0) return "no image here";
+    if (this.app.view.blind) return "an image";
     return `${this.app.table.describe(row)}${status === "completed" ? "" : `, ${status}`}`;
   }
 }
 
-/** Puts a picture into an element; the former one is not seen while the next is on its way. */
+/** Puts an image into an element; the former one is not seen while the next is on its way. */
 export function show(image: HTMLImageElement, address: string, fallback: string): void {
   if (image.dataset.address === address) return;
   image.dataset.address = address;
@@ -141,8 +141,8 @@ export function show(image: HTMLImageElement, address: string, fallback: string)
 }
 
 export function newCell(): CellView {
-  const picture = h("img", { class: "a", alt: "", draggable: false, decoding: "async" });
-  return { element: h("div", { role: "gridcell" }, picture), picture, other: null, caption: null, shows: "" };
+  const image = h("img", { class: "a", alt: "", draggable: false, decoding: "async" });
+  return { element: h("div", { role: "gridcell" }, image), image, other: null, caption: null, shows: "" };
 }
 
 function cellClass(row: number, thumb: string | null, status: string): string {

@@ -56,7 +56,7 @@ class SweepCharts extends HTMLElement {
     this.#paintControls();
     if (!metric || app.view.blind) {
       for (const figure of [this.#interaction, this.#shares]) replace(figure);
-      this.#response.say(app.view.blind ? "Charts are hidden in blind mode (b leaves it)." : "There are no metrics yet: sweep study measures the pictures and draws their response here.");
+      this.#response.say(app.view.blind ? "Charts are hidden in blind mode (b leaves it)." : "There are no metrics yet: sweep study measures the images and draws their response here.");
       this.#parallel.draw(app.view.blind ? 0 : this.#width);
       return;
     }

@@ -8,17 +8,17 @@ import type { Axis } from "./table";
 
 const keyList: [string, string][] = [
   ["← ↑ → ↓", "move; Home, End, Page Up and Page Down too"],
-  ["space", "blink: show what the picture is compared with (hold or tap)"],
+  ["space", "blink: show what the image is compared with (hold or tap)"],
   ["c", "compare slider; [ and ] move it"],
   ["d", "difference; ] makes it brighter, [ darker"],
   ["f", "full screen"],
-  ["+ − 0", "zoom all pictures, back to fitting; Shift with arrows pans"],
+  ["+ − 0", "zoom all images, back to fitting; Shift with arrows pans"],
   ["z", "zoom 1:1"],
   [", .", "step the first slider; Shift for the second"],
   ["{ }", "smaller, larger cells"],
   ["1 2 3 x", "rate with stars, reject (again: take back)"],
   ["n p", "write a note, pin as the reference"],
-  ["b", "blind mode: nothing says what made a picture"],
+  ["b", "blind mode: nothing says what made an image"],
   ["/", "filter"],
   ["g h t", "grid, charts, table"],
   ["m", "hide values, export"],
@@ -40,7 +40,7 @@ function dialog(label: string, ...children: Node[]): HTMLDialogElement {
 export function showKeys(): void {
   const list = h("dl", { class: "keylist" });
   for (const [keys, text] of keyList) list.append(h("dt", {}, ...keys.split(" ").map((key) => h("kbd", {}, key))), h("dd", {}, text));
-  dialog("Keys", list, h("p", { class: "dim" }, "With Ctrl and the wheel every picture zooms; in the large one the wheel alone does."));
+  dialog("Keys", list, h("p", { class: "dim" }, "With Ctrl and the wheel every image zooms; in the large one the wheel alone does."));
 }
 
 export function showMenu(app: App): void {
@@ -66,7 +66,7 @@ export function showMenu(app: App): void {
         "label",
         { class: "check" },
         h("input", { type: "checkbox", checked: app.view.blind, onchange: () => store.set({ blind: !app.view.blind }) }),
-        "blind: pictures in no order, nothing says what made them",
+        "blind: images in no order, nothing says what made them",
       ),
     );
   };

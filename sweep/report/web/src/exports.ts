@@ -18,7 +18,7 @@ export function exportCsv(app: App): void {
   for (const row of selection(app)) {
     const mark = marks.of(row);
     const values = names.map((name) => table.value(row, name));
-    const rest = [table.status[row], table.error[row], table.pictures.path[row], mark.stars || null, mark.rejected || null, mark.note || null];
+    const rest = [table.status[row], table.error[row], table.images.path[row], mark.stars || null, mark.rejected || null, mark.note || null];
     lines.push([table.key[row], ...values, ...rest].map((value) => csv(value ?? null)).join(","));
   }
   download(`${fileName(app)}-selection.csv`, "text/csv", `${lines.join("\r\n")}\r\n`);
@@ -40,7 +40,7 @@ export function exportExperiment(app: App): void {
 export function experimentOf(app: App): string {
   const { table } = app;
   const rows = selection(app).filter((row) => !app.marks.of(row).rejected);
-  const axes = table.axes.filter((axis) => axis.name !== "picture" && axis.levels.length > 1);
+  const axes = table.axes.filter((axis) => axis.name !== "image" && axis.levels.length > 1);
   const text = (table.payload.experiment || "name: selection\n").replace(/\s*$/, "\n");
   const renamed = text.replace(/^name:[ \t]*(["']?)([^"'\n#]+?)\1[ \t]*(#.*)?$/m, (_, quote: string, name: string) => `name: ${quote}${name}-selection${quote}`);
   const drawn = axes.filter((axis) => axis.kind === "seed" && countOnly(axis).test(renamed));

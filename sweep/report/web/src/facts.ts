@@ -1,4 +1,4 @@
-// What is known about a picture: the values that made it, its metrics within the range of all, and where it came from.
+// What is known about an image: the values that made it, its metrics within the range of all, and where it came from.
 
 import type { App } from "./app";
 import { scaleOf } from "./colour";

@@ -1,4 +1,4 @@
-// What an axis does, as pictures: under each of its levels the one whose metric is the median of those in sight.
+// What an axis does, as images: under each of its levels the one whose metric is the median of those in sight.
 
 import type { App } from "./app";
 import { show } from "./cells";
@@ -6,7 +6,7 @@ import { h } from "./dom";
 import { placeOf } from "./points";
 import type { Axis, Column } from "./table";
 
-const least = 34; // px a picture
+const least = 34; // px an image
 const gap = 2;
 
 export interface Span {
@@ -14,14 +14,14 @@ export interface Span {
   width: number; // of the chart, px
 }
 
-/** A line of pictures under a chart; null where they would be too small or there is none. */
+/** A line of images under a chart; null where they would be too small or there is none. */
 export function filmstrip(app: App, metric: Column, along: Axis, { place, width }: Span): HTMLElement | null {
   const rows = medians(app, metric, along);
   const apart = rows.length > 1 ? (place(placeOf(along, rows.at(-1) ?? 0)) - place(placeOf(along, rows[0] ?? 0))) / (rows.length - 1) : 0;
   const every = Math.max(1, Math.ceil((least + gap) / Math.max(1, apart)));
   const side = Math.min(84, apart * every - gap);
   if (rows.length < 2 || side < least) return null;
-  const strip = h("div", { class: "strip", title: "At each level, the picture whose metric is the median of those in sight" });
+  const strip = h("div", { class: "strip", title: "At each level, the image whose metric is the median of those in sight" });
   strip.style.height = `${side}px`;
   rows.forEach((row, at) => {
     const thumb = at % every === 0 ? app.thumbs.thumb(row) : null;
@@ -38,7 +38,7 @@ export function filmstrip(app: App, metric: Column, along: Axis, { place, width 
   return strip;
 }
 
-/** At every level the row in the middle of those in sight that have a picture, in the order of the levels. */
+/** At every level the row in the middle of those in sight that have an image, in the order of the levels. */
 function medians({ table, chartMask, thumbs }: App, metric: Column, along: Axis): number[] {
   const byLevel: number[][] = along.levels.map(() => []);
   for (let row = 0; row < table.rows; row += 1) {

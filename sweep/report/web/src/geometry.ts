@@ -103,9 +103,9 @@ function headWidthOf(app: App, width: number): number {
   return Math.round(clamp(wanted, phone ? 40 : 56, phone ? 92 : 190));
 }
 
-/** The shape of most pictures: height by width. */
+/** The shape of most images: height by width. */
 function aspectOf(app: App): number {
-  const { width, height } = app.table.pictures;
+  const { width, height } = app.table.images;
   const found: number[] = [];
   for (let row = 0; row < app.table.rows && found.length < 60; row += 1) {
     const [w, t] = [width[row], height[row]];

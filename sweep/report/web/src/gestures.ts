@@ -1,4 +1,4 @@
-// Zoom, pan and the compare slider by pointer; every picture in sight follows the one under the pointer.
+// Zoom, pan and the compare slider by pointer; every image in sight follows the one under the pointer.
 
 import type { App } from "./app";
 import { clamp } from "./dom";
@@ -14,7 +14,7 @@ export class Gestures {
   constructor(
     private readonly app: App,
     private readonly element: HTMLElement,
-    private readonly picture: string,
+    private readonly image: string,
   ) {}
 
   listen(): void {
@@ -35,8 +35,8 @@ export class Gestures {
   }
 
   #box(target: EventTarget | null): DOMRect | null {
-    const found = target instanceof Element ? target.closest(this.picture) : null;
-    return found ? (found.querySelector("img") ? pictureBox(found) : found.getBoundingClientRect()) : null;
+    const found = target instanceof Element ? target.closest(this.image) : null;
+    return found ? (found.querySelector("img") ? imageBox(found) : found.getBoundingClientRect()) : null;
   }
 
   #wheel(event: WheelEvent): void {
@@ -95,13 +95,13 @@ export class Gestures {
   }
 }
 
-function pictureBox(cell: Element): DOMRect {
+function imageBox(cell: Element): DOMRect {
   const box = cell.getBoundingClientRect();
   const height = Number.parseFloat(getComputedStyle(cell).getPropertyValue("--pic-h")) || box.height;
   return new DOMRect(box.left, box.top, box.width, cell.classList.contains("stage") ? box.height : height);
 }
 
-/** Zooms all pictures so that the point (in percent of the picture's frame) stays where it is. */
+/** Zooms all images so that the point (in percent of the image's frame) stays where it is. */
 export function zoomTo(app: App, wanted: number, [x, y]: readonly [number, number] = [50, 50]): void {
   const { zoom, panX, panY } = app.view;
   const next = clamp(wanted, 1, farthest);
@@ -109,7 +109,7 @@ export function zoomTo(app: App, wanted: number, [x, y]: readonly [number, numbe
   app.store.set({ zoom: next, ...within(next, x - (x - panX) * factor, y - (y - panY) * factor) });
 }
 
-/** Pan limited so that the picture covers its frame. */
+/** Pan limited so that the image covers its frame. */
 export function within(zoom: number, panX: number, panY: number): { panX: number; panY: number } {
   const least = 100 - 100 * zoom;
   return { panX: clamp(panX, least, 0), panY: clamp(panY, least, 0) };

@@ -1,4 +1,4 @@
-// The grid of pictures: a virtual one, in which only what can be seen has elements.
+// The grid of images: a virtual one, in which only what can be seen has elements.
 
 import type { App } from "./app";
 import { type CellView, CellPainter, newCell } from "./cells";
@@ -37,7 +37,7 @@ export class SweepGrid extends HTMLElement {
     this.#painter = new CellPainter(this.app);
     this.#space = h("div", { class: "space", role: "presentation" });
     this.#heads = new GridHeads(this.app, this.#space);
-    this.#scroll = h("div", { class: "scroll", role: "grid", tabindex: "0", "aria-label": "Pictures" }, this.#space);
+    this.#scroll = h("div", { class: "scroll", role: "grid", tabindex: "0", "aria-label": "Images" }, this.#space);
     this.#empty = h("div", { class: "empty", role: "status" });
     this.replaceChildren(this.#scroll, this.#empty);
     this.#listen();
@@ -62,7 +62,7 @@ export class SweepGrid extends HTMLElement {
     this.#scroll.focus({ preventScroll: true });
   }
 
-  /** A click on the chosen picture asks for the panel: on a phone that is a sheet which has to come up. */
+  /** A click on the chosen image asks for the panel: on a phone that is a sheet which has to come up. */
   #choose(row: number): void {
     if (row >= 0 && row === this.app.view.cursor) this.dispatchEvent(new Event("wanted"));
     this.#go(row);
@@ -193,12 +193,12 @@ export class SweepGrid extends HTMLElement {
     if (!empty) return;
     const undo = h("button", { onclick: () => store.set({ filter: "", brush: {}, hidden: {} }) }, "Show everything again");
     const narrowed = filter.active || Object.keys(view.brush).length > 0 || Object.values(view.hidden).some((levels) => levels.length > 0);
-    if (table.rows === 0) this.#empty.replaceChildren(h("p", {}, table.payload.live ? "Waiting for the first picture…" : "There are no results in this folder yet."));
+    if (table.rows === 0) this.#empty.replaceChildren(h("p", {}, table.payload.live ? "Waiting for the first image…" : "There are no results in this folder yet."));
     else if (narrowed && layout.passing === 0) this.#empty.replaceChildren(h("p", {}, "Nothing passes the filter."), undo);
     else {
       const first = this.app.mask.indexOf(1);
       const go = h("button", { onclick: () => this.app.goTo(first) }, "Go to the first there is");
-      this.#empty.replaceChildren(h("p", {}, "There are no pictures at these slider positions."), go, ...(narrowed ? [undo] : []));
+      this.#empty.replaceChildren(h("p", {}, "There are no images at these slider positions."), go, ...(narrowed ? [undo] : []));
     }
   }
 
@@ -252,7 +252,7 @@ export class SweepGrid extends HTMLElement {
   }
 }
 
-/** Numbers stand right, next to their pictures; words left. */
+/** Numbers stand right, next to their images; words left. */
 function isNumeric({ table, view }: App): boolean {
   const axis = table.axis(view.y);
   return axis !== null && (axis.numeric || axis.kind === "seed");

@@ -1,4 +1,4 @@
-// The side panel: one picture large, against its reference, with everything known about it and the reader's judgement.
+// The side panel: one image large, against its reference, with everything known about it and the reader's judgement.
 
 import type { App } from "./app";
 import { againstOptions, captionOf } from "./against";
@@ -13,7 +13,7 @@ import { gains, type Mode } from "./state";
 export class SweepInspector extends HTMLElement {
   app!: App;
   #stage!: HTMLElement;
-  #picture!: HTMLImageElement;
+  #image!: HTMLImageElement;
   #other!: HTMLImageElement;
   #message!: HTMLElement;
   #tools!: HTMLElement;
@@ -29,10 +29,10 @@ export class SweepInspector extends HTMLElement {
 
   connectedCallback(): void {
     const { store } = this.app;
-    this.#picture = h("img", { class: "a", alt: "", draggable: false });
+    this.#image = h("img", { class: "a", alt: "", draggable: false });
     this.#other = h("img", { class: "b", alt: "", draggable: false, hidden: true });
     this.#message = h("p", { class: "message" });
-    this.#stage = h("div", { class: "stage" }, this.#picture, this.#other, h("div", { class: "split-line", "aria-hidden": "true" }), this.#message);
+    this.#stage = h("div", { class: "stage" }, this.#image, this.#other, h("div", { class: "split-line", "aria-hidden": "true" }), this.#message);
     this.#stage.dataset.wheel = "1";
     new Gestures(this.app, this.#stage, ".stage").listen();
     this.#stage.addEventListener("dblclick", () => store.set({ full: !store.view.full }));
@@ -58,17 +58,17 @@ export class SweepInspector extends HTMLElement {
     const row = view.cursor;
     this.classList.toggle("full", view.full);
     this.classList.toggle("none", row < 0);
-    const picture = row >= 0 ? app.picture(row) : null;
+    const image = row >= 0 ? app.image(row) : null;
     const other = row >= 0 && needsPartner(view.mode, view.blink) ? app.reference(row) : null;
-    const shown = `${row}|${picture?.thumb.length}|${picture?.full}|${other?.full ?? other?.thumb.length}|${view.mode}|${view.blink}`;
+    const shown = `${row}|${image?.thumb.length}|${image?.full}|${other?.full ?? other?.thumb.length}|${view.mode}|${view.blink}`;
     if (shown !== this.#shown) {
       this.#shown = shown;
-      show(this.#picture, picture ? (picture.full ?? picture.thumb) : "", picture?.thumb ?? "");
+      show(this.#image, image ? (image.full ?? image.thumb) : "", image?.thumb ?? "");
       show(this.#other, other ? (other.full ?? other.thumb) : "", other?.thumb ?? "");
-      this.#picture.alt = picture ? picture.label : "";
+      this.#image.alt = image ? image.label : "";
       this.#fit();
     }
-    this.#message.textContent = row < 0 ? "Choose a picture, or press an arrow key." : picture ? "" : this.#whyNone(row);
+    this.#message.textContent = row < 0 ? "Choose an image, or press an arrow key." : image ? "" : this.#whyNone(row);
     this.#split.value = String(view.split);
     this.#split.hidden = view.mode !== "compare";
     this.#paintCaption(row, other !== null);
@@ -85,7 +85,7 @@ export class SweepInspector extends HTMLElement {
 
   #fit(): void {
     const { table, view } = this.app;
-    const [width, height] = [table.pictures.width[view.cursor], table.pictures.height[view.cursor]];
+    const [width, height] = [table.images.width[view.cursor], table.images.height[view.cursor]];
     const aspect = typeof width === "number" && typeof height === "number" && width > 0 ? height / width : 1;
     this.#stage.style.setProperty("--aspect", String(1 / aspect));
   }
@@ -146,15 +146,15 @@ export class SweepInspector extends HTMLElement {
     if (of === this.#factsOf) return;
     this.#factsOf = of;
     if (row < 0) return replace(this.#facts);
-    if (this.app.view.blind) return replace(this.#facts, h("p", { class: "dim" }, "Blind: what made this picture is hidden until you leave blind mode (b)."));
+    if (this.app.view.blind) return replace(this.#facts, h("p", { class: "dim" }, "Blind: what made this image is hidden until you leave blind mode (b)."));
     replaceKeepingFocus(this.#facts, ...factsOf(this.app, row));
   }
 
-  /** One pixel of the picture on one pixel of the page; back to fitting when it is there already. */
+  /** One pixel of the image on one pixel of the page; back to fitting when it is there already. */
   zoomReal(): void {
     const { store, view, table } = this.app;
-    const size = [table.pictures.width[view.cursor], table.pictures.height[view.cursor]];
-    const [width, height] = size.map((side) => (typeof side === "number" && side > 0 ? side : this.#picture.naturalWidth || 1)) as [number, number];
+    const size = [table.images.width[view.cursor], table.images.height[view.cursor]];
+    const [width, height] = size.map((side) => (typeof side === "number" && side > 0 ? side : this.#image.naturalWidth || 1)) as [number, number];
     const shown = Math.min(this.#stage.clientWidth, (this.#stage.clientHeight * width) / height) || 1;
     const real = width / shown;
     const wanted = view.zoom !== 1 ? 1 : real > 1.02 ? real : 2;

@@ -15,7 +15,7 @@ export interface Layout {
   rows: Head[];
   cols: Head[];
   at: (row: number, col: number) => number; // row of the results; -1: there is none; -2: the filter hides it
-  shown: number; // pictures in the grid
+  shown: number; // images in the grid
   passing: number; // rows that pass the filter
   sliders: Axis[];
   find: (row: number) => [number, number] | null;
@@ -112,7 +112,7 @@ function at(axis: Axis | null, row: number): number {
   return axis ? (axis.at[row] ?? 0) : 0;
 }
 
-/** While a run is going on, cells that wait for their picture are there from the start. */
+/** While a run is going on, cells that wait for their image are there from the start. */
 function expect(cols: Set<number>, width: number, rows: Set<number>, height: number): void {
   for (let col = 0; col < width; col += 1) cols.add(col);
   for (let row = 0; row < height; row += 1) rows.add(row);

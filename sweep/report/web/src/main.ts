@@ -33,7 +33,7 @@ async function start(): Promise<void> {
     build(mount, new Table(payload));
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
-    mount.replaceChildren(h("p", { class: "error", role: "alert" }, `The pictures cannot be shown: ${message}`));
+    mount.replaceChildren(h("p", { class: "error", role: "alert" }, `The images cannot be shown: ${message}`));
     console.error(error);
   }
 }
@@ -43,7 +43,7 @@ function build(mount: HTMLElement, table: Table): void {
   const store = new Store(fromHash(location.hash, first, table));
   const app = new App(table, store, first);
   const asked = app.view.cursor >= 0;
-  if (!asked) store.view = { ...store.view, cursor: firstPicture(app) };
+  if (!asked) store.view = { ...store.view, cursor: firstImage(app) };
   const grid = Object.assign(new SweepGrid(), { app });
   const results = Object.assign(new SweepTable(), { app });
   const inspector = Object.assign(new SweepInspector(), { app });
@@ -65,7 +65,7 @@ function build(mount: HTMLElement, table: Table): void {
   performance.mark("sweep-ready");
 }
 
-/** The charts are a script of their own at the end of the page, behind the pictures; made when first looked at. */
+/** The charts are a script of their own at the end of the page, behind the images; made when first looked at. */
 function chartsWhenWanted(app: App, before: HTMLElement): void {
   let asked = false;
   const look = (): void => {
@@ -77,8 +77,8 @@ function chartsWhenWanted(app: App, before: HTMLElement): void {
   look();
 }
 
-/** Something to look at from the start: the middle of the first line that has a picture. */
-function firstPicture({ layout, thumbs }: App): number {
+/** Something to look at from the start: the middle of the first line that has an image. */
+function firstImage({ layout, thumbs }: App): number {
   const middle = layout.cols.length >> 1;
   for (let r = 0; r < Math.min(layout.rows.length, 50); r += 1) {
     const cols = [...layout.cols.keys()].slice(0, 400).sort((a, b) => Math.abs(a - middle) - Math.abs(b - middle));

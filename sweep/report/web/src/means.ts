@@ -89,11 +89,11 @@ export function sharesOf(table: Table, mask: Uint8Array): Shares {
       const rest = Math.max(0, effects.rest ?? 0);
       return rest > 0 ? [...shares, { metric, term: "rest", share: rest }] : shares;
     });
-    return { entries: gathered(entries), note: `Of all ${study.effects[0]?.n ?? 0} pictures; × is an interaction.` };
+    return { entries: gathered(entries), note: `Of all ${study.effects[0]?.n ?? 0} images; × is an interaction.` };
   }
   const axes = table.axes.filter((axis) => axis.levels.length > 1);
   const entries = table.metrics.flatMap((metric) => axes.map((axis) => ({ metric: metric.label, term: axis.label, share: between(table, mask, metric, axis) })));
-  return { entries: gathered(withRest(entries)), note: "Main effects of the pictures in sight (η²); the rest are interactions and noise." };
+  return { entries: gathered(withRest(entries)), note: "Main effects of the images in sight (η²); the rest are interactions and noise." };
 }
 
 /** Small terms gathered under "rest", so that a bar has few parts. */

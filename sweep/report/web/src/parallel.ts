@@ -1,4 +1,4 @@
-// Parallel coordinates on a canvas: one line a picture; dragging along an axis filters, a click takes the brush away.
+// Parallel coordinates on a canvas: one line an image; dragging along an axis filters, a click takes the brush away.
 
 import type { App } from "./app";
 import { ramp } from "./colour";
@@ -22,7 +22,7 @@ const height = 250;
 
 export class Parallel {
   readonly element = h("figure", { class: "parallel" });
-  readonly #canvas = h("canvas", { role: "img", "aria-label": "Parallel coordinates: one line a picture" });
+  readonly #canvas = h("canvas", { role: "img", "aria-label": "Parallel coordinates: one line an image" });
   #coordinates: Coordinate[] = [];
   #width = 0;
   #drag: { at: number; from: number; to: number } | null = null;
@@ -42,7 +42,7 @@ export class Parallel {
     this.element.hidden = this.#coordinates.length < 2;
     if (this.element.hidden) return;
     if (!this.#canvas.isConnected) {
-      this.element.replaceChildren(h("div", { class: "title" }, h("h3", {}, "All at once"), h("p", {}, "One line a picture. Drag along an axis to filter the grid, click it to let go.")), this.#canvas);
+      this.element.replaceChildren(h("div", { class: "title" }, h("h3", {}, "All at once"), h("p", {}, "One line an image. Drag along an axis to filter the grid, click it to let go.")), this.#canvas);
     }
     const density = devicePixelRatio || 1;
     this.#canvas.width = width * density;

@@ -25,7 +25,7 @@ export interface ColumnData {
   values: Packed;
 }
 
-export interface PictureData {
+export interface ImageData {
   prefix: string | null;
   path: Packed;
   thumb: Packed;
@@ -80,8 +80,8 @@ export interface Payload {
   key: Packed;
   status: Packed;
   error: Packed;
-  pictures: PictureData;
-  others: PictureData | null;
+  images: ImageData;
+  others: ImageData | null;
   sources: { list: SourceData[]; at: number[] };
   thumbs: { mode: "embedded" | "files"; prefix: string };
   study: Study | null;

@@ -1,4 +1,4 @@
-// The pictures in sight as points of a response chart.
+// The images in sight as points of a response chart.
 
 import type { App } from "./app";
 import type { Axis, Column } from "./table";

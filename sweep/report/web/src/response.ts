@@ -1,4 +1,4 @@
-// The response curve: a metric along an axis, every picture a point, brushing filters the grid.
+// The response curve: a metric along an axis, every image a point, brushing filters the grid.
 
 import * as Plot from "@observablehq/plot";
 import type { App } from "./app";
@@ -45,7 +45,7 @@ export class Response {
     const { metric, along, group } = asked;
     const lines = curvesOf(this.app.table, this.app.chartMask, metric, along, group);
     this.#points = pointsOf(this.app, metric, along, group);
-    if (this.#points.length === 0) return this.say(title(metric.label, metric.summary), "No picture in sight has this metric.");
+    if (this.#points.length === 0) return this.say(title(metric.label, metric.summary), "No image in sight has this metric.");
     const single = new Set(this.#points.map((point) => point.line)).size <= mostLines;
     const halves = this.#halves(asked);
     const ticks = along.numeric ? {} : { ticks: along.levels.map((_, at) => at), tickFormat: (at: number) => short(along.labels[at] ?? "", 14) };
@@ -135,7 +135,7 @@ export class Response {
   }
 
   #showTip(point: Point, event: PointerEvent): void {
-    show(this.#tipImage, this.app.picture(point.row)?.thumb ?? "", "");
+    show(this.#tipImage, this.app.image(point.row)?.thumb ?? "", "");
     this.#tipText.textContent = `${this.app.table.describe(point.row)}\n${number(point.y, 4)}`;
     const left = Math.min(event.clientX + 14, window.innerWidth - 190);
     const top = event.clientY + 230 > window.innerHeight ? event.clientY - 226 : event.clientY + 14;
@@ -167,7 +167,7 @@ function captionOf(lines: Line[], single: boolean, points: number, halves: numbe
   return [
     lines.some((line) => line.seeds > 1) ? "Line: mean over seeds. Band: 95 % t interval over seed means." : "Line: mean; one seed has no interval.",
     single ? "Thin: single seeds." : "",
-    points === mostPoints ? "Dots: a sample of the pictures." : "",
+    points === mostPoints ? "Dots: a sample of the images." : "",
     halves > 0 ? "Dashed: half of the range, from the study." : "",
     "Drag over the chart to filter the grid, click to let go.",
   ].filter(Boolean).join(" ");

@@ -31,7 +31,7 @@ export interface View {
   split: number; // percent
   gain: number; // how much brighter a difference is shown
   zoom: number;
-  panX: number; // percent of the picture
+  panX: number; // percent of the image
   panY: number;
   panel: Panel;
   metric: string | null;
@@ -84,7 +84,7 @@ export class Store {
 }
 
 /** A first view: the first numeric axis across, the next that is no seed down, and where that is few one more within it
- * (sweep/report/explorer.py, first_seen, puts its pictures first into the page). */
+ * (sweep/report/explorer.py, first_seen, puts its images first into the page). */
 export function firstView(table: Table): View {
   const varied = leading(table);
   const numeric = varied.filter((axis) => axis.numeric);

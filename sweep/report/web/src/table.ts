@@ -1,7 +1,7 @@
 // The results in memory: axes as level indices, everything else by column; grows while a run is going on.
 
 import { level, words } from "./format";
-import { type ColumnData, type Level, type Payload, type PictureData, type SourceData, unpack } from "./payload";
+import { type ColumnData, type Level, type Payload, type ImageData, type SourceData, unpack } from "./payload";
 
 export interface Axis {
   name: string;
@@ -23,7 +23,7 @@ export interface Column {
   values: Level[];
 }
 
-export interface Pictures {
+export interface Images {
   prefix: string | null;
   path: Level[];
   thumb: Level[];
@@ -34,7 +34,7 @@ export interface Pictures {
 /** One row as a live server sends it: raw values by column. */
 export interface LiveRow {
   key: string;
-  picture: number;
+  image: number;
   status: string;
   error: string | null;
   path: string | null;
@@ -52,8 +52,8 @@ export class Table {
   readonly key: Level[];
   readonly status: Level[];
   readonly error: Level[];
-  readonly pictures: Pictures;
-  readonly others: Pictures | null;
+  readonly images: Images;
+  readonly others: Images | null;
   readonly sources: SourceData[];
   readonly sourceAt: number[];
   readonly #axisByName = new Map<string, Axis>();
@@ -71,8 +71,8 @@ export class Table {
     this.key = unpack(payload.key);
     this.status = unpack(payload.status);
     this.error = unpack(payload.error);
-    this.pictures = readPictures(payload.pictures);
-    this.others = payload.others ? readPictures(payload.others) : null;
+    this.images = readImages(payload.images);
+    this.others = payload.others ? readImages(payload.others) : null;
     this.sources = payload.sources.list;
     this.sourceAt = payload.sources.at;
     for (const axis of this.axes) this.#axisByName.set(axis.name, axis);
@@ -103,10 +103,10 @@ export class Table {
     return name === null ? null : (this.#columnByName.get(name) ?? null);
   }
 
-  /** A row's key, and which of its pictures where one point has several. */
+  /** A row's key, and which of its images where one point has several. */
   rowName(row: number): string {
-    const picture = this.#axisByName.get("picture");
-    return picture ? `${this.key[row]}.${picture.levels[picture.at[row] ?? -1] ?? 1}` : String(this.key[row]);
+    const image = this.#axisByName.get("image");
+    return image ? `${this.key[row]}.${image.levels[image.at[row] ?? -1] ?? 1}` : String(this.key[row]);
   }
 
   rowOf(name: string | null): number {
@@ -138,7 +138,7 @@ export class Table {
   merge(rows: LiveRow[]): void {
     const byKey = this.#byKey();
     for (const incoming of rows) {
-      const name = this.#axisByName.has("picture") ? `${incoming.key}.${incoming.picture}` : incoming.key;
+      const name = this.#axisByName.has("image") ? `${incoming.key}.${incoming.image}` : incoming.key;
       let row = byKey.get(name) ?? -1;
       if (row < 0) {
         row = this.rows;
@@ -152,12 +152,12 @@ export class Table {
     this.key[row] = incoming.key;
     this.status[row] = incoming.status;
     this.error[row] = incoming.error;
-    this.pictures.path[row] = incoming.path;
-    this.pictures.thumb[row] = incoming.thumb;
-    this.pictures.width[row] = incoming.width;
-    this.pictures.height[row] = incoming.height;
+    this.images.path[row] = incoming.path;
+    this.images.thumb[row] = incoming.thumb;
+    this.images.width[row] = incoming.width;
+    this.images.height[row] = incoming.height;
     this.sourceAt[row] = this.#source(incoming.source);
-    for (const axis of this.axes) axis.at[row] = placeLevel(axis, axis.name in incoming.axes ? (incoming.axes[axis.name] ?? null) : incoming.picture);
+    for (const axis of this.axes) axis.at[row] = placeLevel(axis, axis.name in incoming.axes ? (incoming.axes[axis.name] ?? null) : incoming.image);
     for (const column of this.columns) column.values[row] = incoming.columns[column.name] ?? null;
   }
 
@@ -177,7 +177,7 @@ function readColumn(data: ColumnData): Column {
   return { ...data, values, numeric: values.some((value) => typeof value === "number") };
 }
 
-function readPictures(data: PictureData): Pictures {
+function readImages(data: ImageData): Images {
   return {
     prefix: data.prefix,
     path: unpack(data.path),

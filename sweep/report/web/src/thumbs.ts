@@ -1,6 +1,6 @@
-// Where a picture is found: embedded thumbnails arrive in chunks while the page loads, the others are files.
+// Where an image is found: embedded thumbnails arrive in chunks while the page loads, the others are files.
 
-import type { Pictures, Table } from "./table";
+import type { Images, Table } from "./table";
 
 export class Thumbs {
   readonly #embedded = new Map<string, string>();
@@ -17,9 +17,9 @@ export class Thumbs {
     if (this.#mode === "embedded") this.#collect();
   }
 
-  /** Thumbnail of a row: null where there is no picture, "" while it is still arriving. */
-  thumb(row: number, pictures: Pictures = this.table.pictures): string | null {
-    const id = pictures.thumb[row];
+  /** Thumbnail of a row: null where there is no image, "" while it is still arriving. */
+  thumb(row: number, images: Images = this.table.images): string | null {
+    const id = images.thumb[row];
     return typeof id === "string" && id ? this.byId(id) : null;
   }
 
@@ -30,17 +30,17 @@ export class Thumbs {
     return data ? `data:image/webp;base64,${data}` : "";
   }
 
-  /** The picture itself, as a relative address; null where the page does not know where it lies. */
-  full(row: number, pictures: Pictures = this.table.pictures): string | null {
-    const path = pictures.path[row];
-    if (typeof path !== "string" || pictures.prefix === null) return null;
-    return pictures.prefix + path.split("/").map(encodeURIComponent).join("/");
+  /** The image itself, as a relative address; null where the page does not know where it lies. */
+  full(row: number, images: Images = this.table.images): string | null {
+    const path = images.path[row];
+    if (typeof path !== "string" || images.prefix === null) return null;
+    return images.prefix + path.split("/").map(encodeURIComponent).join("/");
   }
 
   source(row: number): { thumb: string; full: string | null; label: string } | null {
     const source = this.table.sources[this.table.sourceAt[row] ?? -1];
     if (!source?.thumb) return null;
-    const prefix = this.table.pictures.prefix;
+    const prefix = this.table.images.prefix;
     const full = source.path !== null && prefix !== null ? prefix + source.path.split("/").map(encodeURIComponent).join("/") : null;
     return { thumb: this.byId(source.thumb), full, label: source.label };
   }

@@ -1,4 +1,4 @@
-// Where the keys lead in a layout: from one picture to another, over cells that hold none.
+// Where the keys lead in a layout: from one image to another, over cells that hold none.
 
 import type { Layout } from "./layout";
 
@@ -28,7 +28,7 @@ export function jump({ layout, cursor }: { layout: Layout; cursor: number }, to:
   return cols.map((col) => layout.at(line, col)).find((row) => row >= 0) ?? -1;
 }
 
-/** The first picture of the first lines, -1 where they hold none. */
+/** The first image of the first lines, -1 where they hold none. */
 export function firstRow(layout: Layout): number {
   for (let r = 0; r < Math.min(layout.rows.length, 50); r += 1) {
     for (let c = 0; c < layout.cols.length; c += 1) if (layout.at(r, c) >= 0) return layout.at(r, c);

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sweep.errors import TransientError
-from sweep.record.image_check import Inflate, verify_picture, with_isal, with_zlib
-from tests.record.making import picture
+from sweep.record.image_check import Inflate, verify_image, with_isal, with_zlib
+from tests.record.making import image
 
 INFLATERS = [inflate for inflate in (with_zlib, with_isal) if inflate is not None]
 FORMS = ["PNG", "JPEG", "WEBP"]
@@ -35,34 +35,34 @@ def webp(form: str, size: tuple[int, int] = (24, 16)) -> bytes:
 
 def refusal(data: bytes, most_pixels: int = 10_000) -> str:
     with pytest.raises(TransientError) as caught:
-        verify_picture(data, most_pixels=most_pixels)
+        verify_image(data, most_pixels=most_pixels)
     assert caught.value.kind == "BadImage"
     return str(caught.value)
 
 
 @pytest.mark.parametrize(("form", "extension"), [("PNG", "png"), ("JPEG", "jpg"), ("WEBP", "webp")])
-def test_a_whole_picture(form: str, extension: str) -> None:
-    facts = verify_picture(picture(form, (24, 16)))
+def test_a_whole_image(form: str, extension: str) -> None:
+    facts = verify_image(image(form, (24, 16)))
     assert (facts.format, facts.width, facts.height) == (extension, 24, 16)
 
 
 @pytest.mark.parametrize("form", ["lossy", "lossless", "alpha"])
 def test_every_kind_of_webp(form: str) -> None:
-    facts = verify_picture(webp(form))
+    facts = verify_image(webp(form))
     assert (facts.width, facts.height) == (24, 16)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_picture_cut_anywhere_is_no_picture(form: str) -> None:
-    data = picture(form)
+def test_a_image_cut_anywhere_is_no_image(form: str) -> None:
+    data = image(form)
     for length in range(0, len(data), 7):
         refusal(data[:length])
     refusal(data[:-1])
 
 
-@given(place=st.integers(8, len(picture()) - 1), bit=st.integers(0, 7))
+@given(place=st.integers(8, len(image()) - 1), bit=st.integers(0, 7))
 def test_a_flipped_bit_in_a_png_is_found(place: int, bit: int) -> None:
-    data = bytearray(picture())
+    data = bytearray(image())
     data[place] ^= 1 << bit
     refusal(bytes(data))
 
@@ -72,7 +72,7 @@ def test_no_bytes_at_all_make_it_raise_anything_else(data: bytes, start: bytes) 
     refusal(start + data)
 
 
-def test_what_is_no_picture_is_named() -> None:
+def test_what_is_no_image_is_named() -> None:
     assert "is HTML" in refusal(b"\n<!DOCTYPE html><html>502 Bad Gateway</html>")
     assert "is empty" in refusal(b"")
     assert "not a PNG, JPEG or WebP" in refusal(b"GIF89a" + bytes(100))
@@ -80,8 +80,8 @@ def test_what_is_no_picture_is_named() -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_more_pixels_than_allowed_are_refused_by_the_header(form: str) -> None:
-    assert "101×100" in refusal(picture(form, (101, 100)))
-    assert verify_picture(picture(form, (100, 100)), most_pixels=10_000).width == 100
+    assert "101×100" in refusal(image(form, (101, 100)))
+    assert verify_image(image(form, (100, 100)), most_pixels=10_000).width == 100
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_unpacked() -> None:
@@ -105,7 +105,7 @@ def test_a_text_chunk_that_unpacks_to_gigabytes_is_refused(before: bool) -> None
 def test_every_kind_of_png(mode: str) -> None:
     file = io.BytesIO()
     Image.new(mode, (24, 16)).save(file, "PNG")
-    facts = verify_picture(file.getvalue())
+    facts = verify_image(file.getvalue())
     assert (facts.format, facts.width, facts.height) == ("png", 24, 16)
     for cut in (file.getvalue()[:-13], file.getvalue()[:-1]):
         refusal(cut)
@@ -113,7 +113,7 @@ def test_every_kind_of_png(mode: str) -> None:
 
 def test_a_stream_in_several_chunks_is_one_stream() -> None:
     whole = zlib.compress(bytes(9 * 8))
-    facts = verify_picture(png(chunk(b"IDAT", whole[:5]), chunk(b"IDAT", whole[5:])))
+    facts = verify_image(png(chunk(b"IDAT", whole[:5]), chunk(b"IDAT", whole[5:])))
     assert (facts.width, facts.height) == (8, 8)
 
 

@@ -1,4 +1,4 @@
-"""Pictures and results folders for the tests: made here, small, with structure at every scale."""
+"""Images and results folders for the tests: made here, small, with structure at every scale."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 
 from sweep.record.base import Failure, Intent, JournalPoint, Rendering, RunFacts, Times
 from sweep.record.sqlite.journal import SqliteJournal
-from sweep.study.metrics.planes import ImagePair, Picture
+from sweep.study.metrics.planes import DecodedImage, ImagePair
 from sweep.types import Scalar
 
 Paint: TypeAlias = Callable[[Mapping[str, Scalar]], Image.Image | bytes | None]
@@ -35,29 +35,29 @@ def noise(seed: int, width: int = 256, height: int = 256) -> npt.NDArray[np.floa
 
 
 def photo(seed: int = 0, width: int = 256, height: int = 256) -> Image.Image:
-    """A picture of that noise."""
+    """An image of that noise."""
     return Image.fromarray(noise(seed, width, height).astype(np.uint8))
 
 
 def mixed(first: Image.Image, second: Image.Image, share: float) -> Image.Image:
-    """What a strength of `share` does here: detail goes first, then the composition follows another picture."""
+    """What a strength of `share` does here: detail goes first, then the composition follows another image."""
     blurred = first.filter(ImageFilter.GaussianBlur(12 * share))
     return Image.blend(blurred, second, share)
 
 
-def picture(image: Image.Image) -> Picture:
-    return Picture(np.asarray(image.convert("RGB")))
+def decoded(image: Image.Image) -> DecodedImage:
+    return DecodedImage(np.asarray(image.convert("RGB")))
 
 
 def view(image: Image.Image, reference: Image.Image | None = None, others: Sequence[Image.Image] = ()) -> ImagePair:
     return ImagePair(
-        picture=picture(image),
-        reference=picture(reference) if reference else None,
-        others=tuple(picture(other) for other in others),
+        image=decoded(image),
+        reference=decoded(reference) if reference else None,
+        others=tuple(decoded(other) for other in others),
     )
 
 
-def encoded(image: Image.Image) -> bytes:
+def png_bytes(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
@@ -73,13 +73,15 @@ async def write_results(
     experiment: str = "name: tested\n",
     done: int = 0,
 ) -> Path:
-    """A results folder as a run leaves it. `paint` gives a point's picture, bytes as they are, or None: it failed. The
+    """A results folder as a run leaves it. `paint` gives a point's image, bytes as they are, or None: it failed. The
     first `done` points are there already.
     """
     await anyio.Path(folder).mkdir(parents=True, exist_ok=True)
     journal = await SqliteJournal.open(folder)
     try:
-        source_hash = await _begin(journal, folder, len(points), kinds, encoded(source) if source else None, experiment)
+        source_hash = await _begin(
+            journal, folder, len(points), kinds, png_bytes(source) if source else None, experiment
+        )
         await anyio.Path(folder / "images").mkdir(exist_ok=True)
         for index, values in enumerate(points[done:], start=done):
             await _write_point(journal, folder, index, values, paint(values), source_hash)
@@ -91,7 +93,7 @@ async def write_results(
 async def _begin(
     journal: SqliteJournal, folder: Path, count: int, kinds: Mapping[str, str], source: bytes | None, experiment: str
 ) -> str | None:
-    """A run and its source picture, whose hash this gives."""
+    """A run and its source image, whose hash this gives."""
     await journal.begin_run(RunFacts(experiment=experiment, fingerprint="f", axes=tuple(kinds.items()), points=count))
     if source is None:
         return None
@@ -116,7 +118,7 @@ async def _write_point(
         await journal.fail(point, Failure(kind="VariationError", message="noise and image sizes differ"))
         return
     await journal.intend(point, Intent(key=key, number=1, server="s", url="http://s", batch_id=key))
-    data = painted if isinstance(painted, bytes) else encoded(painted)
+    data = painted if isinstance(painted, bytes) else png_bytes(painted)
     path = f"images/{index:05d}.png"
     await anyio.Path(folder / path).write_bytes(data)
     width, height = (painted.width, painted.height) if isinstance(painted, Image.Image) else (64, 64)

@@ -1,4 +1,4 @@
-"""Input pictures go up once; results come down whole or not at all."""
+"""Input images go up once; results come down whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sweep.errors import TransientError, VariationError
 from sweep.servers.base import ItemEnded, ServerImage
 from sweep.servers.invokeai.client import InvokeAI
 from sweep.workflow.graph import Address, Graph
-from tests.servers.building import PLAIN, Q, picture, submission, takes_items
+from tests.servers.building import PLAIN, Q, image, submission, takes_items
 from tests.servers.conftest import QUICK
 from tests.servers.fake import Fake, payload, status
 
@@ -20,34 +20,34 @@ UPLOAD = ("POST", "/api/v1/images/upload")
 IMAGE = ServerImage(name="a b?.png", node="l")
 
 
-def _pictured(folder: Path) -> tuple[Graph, dict[str, Path]]:
-    ref, files = picture(folder)
+def _imaged(folder: Path) -> tuple[Graph, dict[str, Path]]:
+    ref, files = image(folder)
     return PLAIN.set({Address("a", "image"): ref}), files
 
 
-async def test_a_picture_goes_up_once_however_many_ask(fake: Fake, client: InvokeAI, tmp_path: Path) -> None:
+async def test_a_image_goes_up_once_however_many_ask(fake: Fake, client: InvokeAI, tmp_path: Path) -> None:
     takes_items(fake)
     fake.on(*UPLOAD, status(201, {"image_name": "up.png"}))
-    graph, files = _pictured(tmp_path)
+    graph, files = _imaged(tmp_path)
 
     await asyncio.gather(*(client.submit(submission(graph, batch_id=f"b{n}", images=files)) for n in range(8)))
 
     (sent,) = fake.calls(*UPLOAD)
     assert sent.query == {"image_category": "user", "is_intermediate": "false"}
-    assert b"a picture" in sent.data
+    assert b"an image" in sent.data
     assert b"in put" not in sent.data  # the file's own name stays here
     items = fake.calls("POST", f"{Q}/enqueue_batch")
     assert [i.body["batch"]["graph"]["nodes"]["a"]["image"] for i in items] == [{"image_name": "up.png"}] * 8
 
 
 @pytest.mark.parametrize(("there", "uploads"), [(True, 0), (False, 1)])
-async def test_a_remembered_picture_is_used_where_it_is_still_there(
+async def test_a_remembered_image_is_used_where_it_is_still_there(
     fake: Fake, tmp_path: Path, there: bool, uploads: int
 ) -> None:
     takes_items(fake)
     fake.on("GET", "/api/v1/images/i/old.png", {"image_name": "old.png"} if there else status(404))
     fake.on(*UPLOAD, status(201, {"image_name": "new.png"}))
-    graph, files = _pictured(tmp_path)
+    graph, files = _imaged(tmp_path)
     remembered = dict.fromkeys(files, "old.png")
     server = InvokeAI(fake.url, timings=QUICK, uploads=remembered)
     await server.open()
@@ -64,7 +64,7 @@ async def test_a_remembered_picture_is_used_where_it_is_still_there(
 async def test_a_remembered_name_that_is_no_name_is_uploaded_anew(fake: Fake, tmp_path: Path) -> None:
     takes_items(fake)
     fake.on(*UPLOAD, status(201, {"image_name": "new.png"}))
-    graph, files = _pictured(tmp_path)
+    graph, files = _imaged(tmp_path)
     server = InvokeAI(fake.url, timings=QUICK, uploads=dict.fromkeys(files, "../../etc"))
     await server.open()
 
@@ -74,12 +74,12 @@ async def test_a_remembered_name_that_is_no_name_is_uploaded_anew(fake: Fake, tm
     assert len(fake.calls(*UPLOAD)) == 1
 
 
-async def test_a_picture_the_server_lost_goes_up_again(fake: Fake, client: InvokeAI, tmp_path: Path) -> None:
+async def test_a_image_the_server_lost_goes_up_again(fake: Fake, client: InvokeAI, tmp_path: Path) -> None:
     takes_items(fake)
     fake.on(*UPLOAD, status(201, {"image_name": "up.png"}))
-    failed = payload("item_failed_picture_6_14")
+    failed = payload("item_failed_image_6_14")
     fake.on("GET", f"{Q}/i/1", failed)
-    graph, files = _pictured(tmp_path)
+    graph, files = _imaged(tmp_path)
     await fake.connected.wait()
 
     ticket = await client.submit(submission(graph, batch_id="b0", images=files))
@@ -92,10 +92,10 @@ async def test_a_picture_the_server_lost_goes_up_again(fake: Fake, client: Invok
 
 
 async def test_a_file_that_changed_or_is_gone_is_said(fake: Fake, client: InvokeAI, tmp_path: Path) -> None:
-    graph, files = _pictured(tmp_path)
+    graph, files = _imaged(tmp_path)
     path = next(iter(files.values()))
 
-    path.write_bytes(b"another picture")
+    path.write_bytes(b"another image")
     with pytest.raises(VariationError, match="was changed"):
         await client.submit(submission(graph, images=files))
     path.unlink()
@@ -106,21 +106,21 @@ async def test_a_file_that_changed_or_is_gone_is_said(fake: Fake, client: Invoke
     assert fake.calls(*UPLOAD) == []
 
 
-async def test_what_the_server_does_not_take_as_a_picture(fake: Fake, client: InvokeAI, tmp_path: Path) -> None:
+async def test_what_the_server_does_not_take_as_a_image(fake: Fake, client: InvokeAI, tmp_path: Path) -> None:
     fake.on(*UPLOAD, status(415, {"detail": "Not an image"}))
-    graph, files = _pictured(tmp_path)
+    graph, files = _imaged(tmp_path)
 
     with pytest.raises(VariationError, match="Not an image"):
         await client.submit(submission(graph, images=files))
 
 
-async def test_a_picture_comes_down_by_its_quoted_name(fake: Fake, client: InvokeAI) -> None:
+async def test_a_image_comes_down_by_its_quoted_name(fake: Fake, client: InvokeAI) -> None:
     fake.on("GET", "/api/v1/images/i/a b?.png/full", lambda *_: web.Response(body=b"12345"))
 
     assert await client.fetch(IMAGE, 5) == b"12345"
 
 
-async def test_a_picture_larger_than_allowed_is_refused(fake: Fake, client: InvokeAI) -> None:
+async def test_a_image_larger_than_allowed_is_refused(fake: Fake, client: InvokeAI) -> None:
     async def endless(request: web.Request, _data: bytes) -> web.StreamResponse:
         response = web.StreamResponse()  # chunked: it does not say how much comes
         await response.prepare(request)
@@ -134,7 +134,7 @@ async def test_a_picture_larger_than_allowed_is_refused(fake: Fake, client: Invo
             await client.fetch(IMAGE, 1000)
 
 
-async def test_a_picture_that_breaks_off_is_transient(fake: Fake, client: InvokeAI) -> None:
+async def test_a_image_that_breaks_off_is_transient(fake: Fake, client: InvokeAI) -> None:
     async def short(request: web.Request, _data: bytes) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "1000"})
         await response.prepare(request)
@@ -149,8 +149,8 @@ async def test_a_picture_that_breaks_off_is_transient(fake: Fake, client: Invoke
         await client.fetch(IMAGE, 10_000)
 
 
-async def test_a_picture_that_is_gone_is_transient(fake: Fake, client: InvokeAI) -> None:
-    with pytest.raises(TransientError, match="not have the picture"):
+async def test_a_image_that_is_gone_is_transient(fake: Fake, client: InvokeAI) -> None:
+    with pytest.raises(TransientError, match="not have the image"):
         await client.fetch(IMAGE, 10)
 
 
