@@ -12,8 +12,8 @@ from pathlib import Path
 from benchmarks.figures import Figure
 from benchmarks.processes import in_process, sandboxes
 from benchmarks.rendering import definition, render
-from sweep.sandbox.options import SandboxOptions
-from sweep.servers.invokeai.responses import timestamp
+from sweep.sandbox import SandboxOptions
+from sweep.servers import timestamp
 
 NAME = "idle"
 IMAGES = 200

@@ -15,11 +15,9 @@ import anyio
 from benchmarks.figures import Figure
 from benchmarks.processes import MILLION, in_process, sandboxes
 from benchmarks.rendering import definition
-from sweep.engine import events
-from sweep.engine.options import RunOptions
-from sweep.engine.run import run
-from sweep.experiment.experiment import Experiment
-from sweep.sandbox.options import SandboxOptions
+from sweep.engine import RunOptions, events, run
+from sweep.experiment import Experiment
+from sweep.sandbox import SandboxOptions
 
 POINTS = 100_000
 FEWER = 10_000  # where all benchmarks run one after the other

@@ -23,11 +23,18 @@ from PIL import Image
 
 from benchmarks.figures import Figure
 from sweep.errors import UsageError
-from sweep.study.measuring.pool import measure_all
-from sweep.study.measuring.task import Task, measure_task
-from sweep.study.metrics.base import Metric
-from sweep.study.metrics.planes import ImagePair, decode, reduced, working_shape
-from sweep.study.metrics.registry import optional, standard
+from sweep.study import (
+    ImagePair,
+    Metric,
+    Task,
+    decode,
+    measure_all,
+    measure_task,
+    optional,
+    reduced,
+    standard,
+    working_shape,
+)
 
 RUNS = 9
 PAIRS = 48
@@ -81,7 +88,7 @@ def one_by_one(image: Path, reference: Path) -> None:
 def _fresh(
     first: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], second: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 ) -> ImagePair:
-    from sweep.study.metrics.planes import DecodedImage
+    from sweep.study import DecodedImage
 
     return ImagePair(image=DecodedImage(first), reference=DecodedImage(second))
 

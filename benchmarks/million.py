@@ -23,17 +23,12 @@ import anyio
 
 from benchmarks.figures import Figure
 from benchmarks.processes import Measured, command, in_process, peak_memory, sandboxes
-from sweep.engine import events
-from sweep.engine.run import run
-from sweep.engine.shutdown import Stop
-from sweep.experiment.experiment import Experiment
-from sweep.plan.planner import Plan, make_plan
-from sweep.record.images import ImageStore
-from sweep.record.sqlite.journal import SqliteJournal
-from sweep.record.sqlite.schema import JOURNAL_FILE, SEALED, seal, sealing
-from sweep.sandbox.models import catalogue
-from sweep.sandbox.options import SandboxOptions
-from sweep.workflow.schemas import builtin_schemas
+from sweep.engine import Stop, events, run
+from sweep.experiment import Experiment
+from sweep.plan import Plan, make_plan
+from sweep.record import JOURNAL_FILE, SEALED, ImageStore, SqliteJournal, seal, sealing
+from sweep.sandbox import SandboxOptions, catalogue
+from sweep.workflow import builtin_schemas
 
 NAME = "million"
 DONE = 900_000

@@ -16,7 +16,7 @@ from benchmarks import bare
 from benchmarks.figures import Figure
 from benchmarks.processes import in_process, sandboxes
 from benchmarks.rendering import Rendered, definition, render
-from sweep.sandbox.options import SandboxOptions
+from sweep.sandbox import SandboxOptions
 
 NAME = "overhead"
 IMAGES = 300

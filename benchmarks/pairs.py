@@ -23,9 +23,8 @@ from PIL import Image
 
 from benchmarks.figures import Figure
 from benchmarks.processes import MILLION
-from sweep.record.base import Intent, JournalPoint, Rendering, RunFacts, Times
-from sweep.record.sqlite.journal import SqliteJournal
-from sweep.study.measuring.measure import measure_now
+from sweep.record import Intent, JournalPoint, Rendering, RunFacts, SqliteJournal, Times
+from sweep.study import measure_now
 from sweep.types import Scalar
 
 IMAGES = 10_000

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from sweep.sandbox.options import SandboxOptions
+from sweep.sandbox import SandboxOptions
 
 T = TypeVar("T")
 READY_SECONDS = 120.0
@@ -65,7 +65,7 @@ def _address(pipe: Connection) -> str:
 def _serve(options: SandboxOptions, tell: Connection) -> None:
     import anyio
 
-    from sweep.sandbox.app import serve_sandbox
+    from sweep.sandbox import serve_sandbox
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -10,10 +10,8 @@ from typing import Any
 
 import anyio
 
-from sweep.engine import events
-from sweep.engine.options import RunOptions
-from sweep.engine.run import run
-from sweep.experiment.experiment import Experiment
+from sweep.engine import RunOptions, events, run
+from sweep.experiment import Experiment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

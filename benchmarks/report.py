@@ -16,10 +16,9 @@ import pandas as pd
 from PIL import Image
 
 from benchmarks.figures import Figure
-from sweep.record.base import Counts
+from sweep.record import Counts
+from sweep.report import AxisColumn, Material, page_facts, payload
 from sweep.report import report as explorer
-from sweep.report.data import AxisColumn, Material, payload
-from sweep.report.text import page_facts
 from tests.report.chromium import Page, chromium, find_chromium
 
 _METRICS = 15

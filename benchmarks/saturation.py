@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.figures import Figure
 from benchmarks.processes import in_process, sandboxes
 from benchmarks.rendering import definition, render
-from sweep.sandbox.options import SandboxOptions
+from sweep.sandbox import SandboxOptions
 
 NAME = "saturation"
 EACH = 30  # images a server
@@ -109,7 +109,7 @@ def _preloaded(urls: Sequence[str], latencies: Sequence[int], graph: dict[str, A
 
 def _own_rate(items: Sequence[dict[str, Any]]) -> float:
     """Items a second by the server's own clock."""
-    from sweep.servers.invokeai.responses import timestamp
+    from sweep.servers import timestamp
 
     begun = [timestamp(item["started_at"]) for item in items]
     done = [timestamp(item["completed_at"]) for item in items]

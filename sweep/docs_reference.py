@@ -13,8 +13,7 @@ from typer.main import get_command
 
 from sweep.cli.commands import command_line
 from sweep.cli.console import safe_streams
-from sweep.experiment.roles import ROLE_TABLE
-from sweep.experiment.schema import experiment_schema
+from sweep.experiment import ROLE_TABLE, experiment_schema
 
 WIDTH = 80
 COMMANDS_HEAD = """# Commands

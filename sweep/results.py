@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.record.results import RecordedResults as Recorded
+from sweep.record import RecordedResults as Recorded
 
 if TYPE_CHECKING:
-    from sweep.study.study import Study
+    from sweep.study import Study
 
 
 class Results(Recorded):
@@ -26,12 +26,12 @@ class Results(Recorded):
 
         Takes the same options: metrics, baseline, thresholds, progress, workers. Raises what that raises.
         """
-        from sweep.study.study import study
+        from sweep.study import make_study
 
-        return study(self, **options)
+        return make_study(self, **options)
 
     def report(self, **options: Any) -> Path:
         """Write the page of this folder and give its path: `sweep.make_report` of this folder, with its options."""
-        from sweep.report.report import report
+        from sweep.report import make_report
 
-        return report(self, **options)
+        return make_report(self, **options)

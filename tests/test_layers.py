@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -94,15 +95,61 @@ def _imported_names(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def test_public_names_are_sorted_and_there() -> None:
-    assert sweep.__all__ == sorted(sweep.__all__)
-    for name in sweep.__all__:
-        assert getattr(sweep, name) is not None
+FACES = ["sweep", *(f"sweep.{layer}" for layer in sorted({*MAY_IMPORT, "testing"}))]
 
 
-def test_unknown_public_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        sweep.nothing  # noqa: B018
+@pytest.mark.parametrize("package", FACES)
+def test_each_package_has_a_sorted_face_whose_names_are_there(package: str) -> None:
+    face = importlib.import_module(package)
+
+    assert face.__all__ == sorted(face.__all__)
+    assert face.__all__
+    assert set(face.__all__) <= set(dir(face))
+    for name in face.__all__:
+        assert getattr(face, name) is not None
+    with pytest.raises(AttributeError):
+        face.nothing  # noqa: B018
+
+
+def test_other_packages_import_from_faces_only() -> None:
+    """What is not in a package's face is private to it: cli, benchmarks and other packages do not reach into it."""
+    users = [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "benchmarks").rglob("*.py")]
+    deep = [
+        f"{path.relative_to(PACKAGE.parent)}: {node.module}"
+        for path in users
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and _is_private(node.module or "", path)
+    ]
+
+    assert not deep
+
+
+def _is_private(module: str, user: Path) -> bool:
+    package, _, inside = module.removeprefix("sweep.").partition(".")
+    own = user.is_relative_to(PACKAGE / package) or user.parent == PACKAGE
+    return module.startswith("sweep.") and f"sweep.{package}" in FACES and bool(inside) and not own
+
+
+def test_no_public_name_is_defined_in_two_modules() -> None:
+    homes: dict[str, set[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        for name in _defined(ast.parse(path.read_text(encoding="utf-8"))):
+            homes.setdefault(name, set()).add(str(path.relative_to(PACKAGE)))
+
+    assert not {name: sorted(found) for name, found in homes.items() if len(found) > 1}
+
+
+def _defined(module: ast.Module) -> Iterator[str]:
+    """The public names that a module defines itself: classes, functions and constants."""
+    for node in module.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            names = [node.name]
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+        else:
+            continue
+        yield from (name for name in names if not name.startswith("_"))
 
 
 def test_importing_sweep_imports_nothing_heavy() -> None:
@@ -126,15 +173,3 @@ def test_every_error_has_the_exit_code_its_tree_shows() -> None:
         if isinstance(value, type) and issubclass(value, errors.SweepError)
     }
     assert drawn == {name: value.exit_code for name, value in classes.items()}
-
-
-def test_study_and_report_are_calls_and_packages(tmp_path: Path) -> None:
-    """Both names of DESIGN's interface, though the layers are called so, too."""
-    import sweep.study.metrics.registry
-    from sweep import report, study
-    from sweep.errors import RecordError
-
-    assert sweep.study.metrics.registry.resolve(["ssim"])
-    assert report(tmp_path) == tmp_path / "report.html"  # type: ignore[operator]
-    with pytest.raises(RecordError):
-        study(tmp_path)  # type: ignore[operator]

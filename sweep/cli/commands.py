@@ -29,7 +29,7 @@ def schema() -> None:
     import json
 
     from sweep.cli.console import say
-    from sweep.experiment.schema import experiment_schema
+    from sweep.experiment import experiment_schema
 
     say(json.dumps(experiment_schema(), indent=2, ensure_ascii=False))
 

@@ -15,13 +15,8 @@ from sweep.cli import options as shared
 from sweep.cli.console import columns, fill_lines
 
 if TYPE_CHECKING:
-    from sweep.servers.base import Server
-    from sweep.workflow.graph import Graph
-    from sweep.workflow.inspection import Description, InspectionRow
-    from sweep.workflow.labels import Names
-    from sweep.workflow.roles import Target
-    from sweep.workflow.schemas import Model, NodeSchemas
-    from sweep.workflow.workflow import Workflow
+    from sweep.servers import Server
+    from sweep.workflow import Description, Graph, InspectionRow, Model, Names, NodeSchemas, Target, Workflow
 
 
 _VALUE: Final = 48  # characters of a value
@@ -31,7 +26,7 @@ _SENTENCES: Final = ("", "note", "problem")
 
 def description_lines(description: Description, graph: Graph, file: str) -> Iterator[str]:
     """The whole page; nodes are called as an experiment may call them."""
-    from sweep.workflow.labels import Names, readable
+    from sweep.workflow import Names, readable
 
     names = Names(graph)
     count = len({row.address.node for row in description.rows})
@@ -45,7 +40,7 @@ def description_lines(description: Description, graph: Graph, file: str) -> Iter
 
 
 def _node(names: Names, node: str, rows: Sequence[InspectionRow], graph: Graph) -> Iterator[str]:
-    from sweep.workflow.labels import readable
+    from sweep.workflow import readable
 
     called = names.called(node)
     own = [rows[0].node_type, rows[0].node_label, node]
@@ -61,7 +56,7 @@ def _node(names: Names, node: str, rows: Sequence[InspectionRow], graph: Graph) 
 
 
 def _summary(description: Description) -> Iterator[tuple[str, str]]:
-    from sweep.workflow.roles import STACKED
+    from sweep.workflow import STACKED
 
     roles = description.roles
     for role, targets in sorted(roles.targets.items()):
@@ -144,7 +139,7 @@ def inspect(
     """
     from sweep.cli.console import say
     from sweep.cli.servers import Access
-    from sweep.workflow.inspection import describe
+    from sweep.workflow import describe
 
     loaded = _loaded(workflow, base)
     description = describe(loaded, _has(Access.of(server, ca_file, credentials).clients()).schemas)
@@ -178,8 +173,7 @@ def init(
     from sweep.cli.console import say
     from sweep.cli.servers import Access
     from sweep.errors import UsageError
-    from sweep.workflow.roles import find_roles
-    from sweep.workflow.scaffold import PLACEHOLDER, ScaffoldContext, starter
+    from sweep.workflow import PLACEHOLDER, ScaffoldContext, find_roles, starter
 
     if output.exists():
         raise UsageError(f"{output} is there already.", hint="Give another --output.")
@@ -196,9 +190,8 @@ def init(
 def _loaded(path: Path, base: str) -> Workflow:
     """The workflow in a file. Raises UsageError where there is none of that name, WorkflowError where it is wrong."""
     from sweep.errors import UsageError
-    from sweep.experiment.document import did_you_mean_file
-    from sweep.workflow.loader import load_workflow
-    from sweep.workflow.templates import TEMPLATES
+    from sweep.experiment import did_you_mean_file
+    from sweep.workflow import TEMPLATES, load_workflow
 
     if not path.exists():
         if str(path) in TEMPLATES:
@@ -217,7 +210,7 @@ class _Has:
 
 def _has(servers: Sequence[Server]) -> _Has:
     if not servers:
-        from sweep.workflow.schemas import builtin_schemas
+        from sweep.workflow import builtin_schemas
 
         return _Has(builtin_schemas())
     import anyio

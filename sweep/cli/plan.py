@@ -14,10 +14,10 @@ from sweep.cli.console import bytes_text, columns, cut, fill_lines, number_text,
 from sweep.cli.run import check_metrics
 
 if TYPE_CHECKING:
-    from sweep.engine.forecast import Forecast
-    from sweep.experiment.experiment import Axis, Experiment
-    from sweep.servers.base import Server
-    from sweep.workflow.schemas import Model, NodeSchemas
+    from sweep.engine import Forecast
+    from sweep.experiment import Axis, Experiment
+    from sweep.servers import Server
+    from sweep.workflow import Model, NodeSchemas
 
 
 _LABEL: Final = 12  # columns before what a label is about
@@ -173,8 +173,8 @@ def plan(
 
     from sweep.cli.console import say
     from sweep.cli.servers import Access
-    from sweep.engine.forecast import as_json as to_json
-    from sweep.experiment.experiment import Experiment
+    from sweep.engine import forecast_json as to_json
+    from sweep.experiment import Experiment
 
     experiment = Experiment.load(file, set_ or ())
     check_metrics(experiment)
@@ -190,9 +190,8 @@ def plan(
 
 def _sandbox() -> tuple[NodeSchemas, Sequence[Model]]:
     """What the sandbox would have, without starting it."""
-    from sweep.sandbox.models import catalogue
-    from sweep.sandbox.options import SandboxOptions
-    from sweep.workflow.schemas import builtin_schemas
+    from sweep.sandbox import SandboxOptions, catalogue
+    from sweep.workflow import builtin_schemas
 
     return builtin_schemas(), catalogue(SandboxOptions().models)
 
@@ -203,9 +202,9 @@ async def _forecast(
     results: Path,
     known: tuple[NodeSchemas, Sequence[Model]] | None,
 ) -> Forecast:
-    from sweep.engine.forecast import foresee
+    from sweep.engine import make_forecast
 
     if known is None:
-        return await foresee(experiment, servers, results)
+        return await make_forecast(experiment, servers, results)
     nodes, models = known
-    return await foresee(experiment, (), results, nodes=nodes, models=models)
+    return await make_forecast(experiment, (), results, nodes=nodes, models=models)

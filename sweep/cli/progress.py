@@ -12,8 +12,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Final, Literal, Protocol, Self, TypeAlias
 
 from sweep.cli.console import clock_text, console, cut, fill_lines, number_text
-from sweep.engine import events
-from sweep.engine.events import ServerTally, Tally
+from sweep.engine import RunProgress, ServerTally, events
 from sweep.types import Scalar
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 _SHORT = 40  # characters of one value in a line about a point
 
 
-def server_text(server: ServerTally, tally: Tally, now: float) -> str:
+def server_text(server: ServerTally, tally: RunProgress, now: float) -> str:
     """`2 running   31/min`, or why it does nothing."""
     if server.left:
         return f"away: {server.left}"
@@ -36,7 +35,7 @@ def _rate(a_second: float) -> str:
     return f"{a_second * 60:>4.0f}/min" if a_second * 60 >= 1 else f"{a_second * 3600:>4.0f}/h"
 
 
-def count_text(tally: Tally, now: float) -> str:
+def count_text(tally: RunProgress, now: float) -> str:
     """`74/132  56 %  1 failed  1:22 left`."""
     parts = [f"{tally.done:,}/{tally.points:,}", f"{100 * tally.done // max(1, tally.points)} %"]
     if tally.failed:
@@ -159,7 +158,7 @@ class Headed(Silence):
     """Lines in the order people read them: what is said before the run begins comes after its headline."""
 
     def __init__(self, show: Callable[[str, events.Event], None]) -> None:
-        self.tally = Tally()
+        self.tally = RunProgress()
         self._show = show
         self._repeated: dict[type[events.Event], int] = {}
         self._early: list[tuple[str, events.Event]] | None = []

@@ -30,8 +30,8 @@ def report_command(
     """
     from sweep.cli.console import counting, say
     from sweep.cli.options import results_folder
-    from sweep.record.results import RecordedResults, write_tables
-    from sweep.report.report import report as make
+    from sweep.record import RecordedResults, write_tables
+    from sweep.report import make_report as make
 
     folder = results_folder(run, results)
     with counting("measuring") as count:
@@ -60,7 +60,7 @@ def view(
     from sweep.cli.console import say
     from sweep.cli.options import results_folder
     from sweep.errors import UsageError
-    from sweep.report.live import serve_view
+    from sweep.report import serve_view
 
     def opened(url: str) -> None:
         say(url)
@@ -100,9 +100,9 @@ def compare(
     """
     from sweep.cli.console import here, say
     from sweep.cli.options import results_folder
-    from sweep.report.compare import write_comparison
+    from sweep.report import compare_runs
 
-    found = write_comparison(results_folder(run_a, results), results_folder(run_b, results), out=output)
+    found = compare_runs(results_folder(run_a, results), results_folder(run_b, results), out=output)
     for sentence in found.words:
         say(sentence)
     say(here(found.page))

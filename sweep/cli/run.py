@@ -20,12 +20,11 @@ from sweep.errors import SweepError
 if TYPE_CHECKING:
     from sweep.cli.progress import Style
     from sweep.cli.servers import Access
-    from sweep.engine.options import RunOptions
-    from sweep.engine.run import RunSummary
-    from sweep.experiment.experiment import Experiment
-    from sweep.report.live import LiveView
-    from sweep.servers.base import Server
-    from sweep.study.schema import StudyJson
+    from sweep.engine import RunOptions, RunSummary
+    from sweep.experiment import Experiment
+    from sweep.report import LiveView
+    from sweep.servers import Server
+    from sweep.study import StudyJson
 
 
 Concurrency: TypeAlias = Annotated[
@@ -118,7 +117,7 @@ def check_metrics(experiment: Experiment) -> None:
     if not experiment.study.metrics:
         return
     from sweep.errors import ExperimentError, Problem, UsageError
-    from sweep.study.metrics.registry import resolve
+    from sweep.study import resolve
 
     problems = []
     for at, name in enumerate(experiment.study.metrics):
@@ -168,9 +167,9 @@ def run_command(
     flight and ends; twice cancels it.
     """
     from sweep.cli.servers import Access
-    from sweep.engine.options import FailureLimit, RunOptions, parse_fusion, parse_shard
+    from sweep.engine import FailureLimit, RunOptions, parse_fusion, parse_shard
     from sweep.errors import UsageError
-    from sweep.experiment.experiment import Experiment
+    from sweep.experiment import Experiment
 
     experiment = Experiment.load(file, set_ or ())
     options = RunOptions(
@@ -206,7 +205,7 @@ class Show:
             return None
         from functools import partial
 
-        from sweep.report.live import view_server
+        from sweep.report import view_server
 
         known = [axis for axis in experiment.axes if axis.name not in experiment.undrawn and len(axis.levels) <= _MOST]
         return partial(view_server, levels={axis.name: [level.value for level in axis.levels] for axis in known})
@@ -232,11 +231,11 @@ async def _render(
 ) -> RunSummary:
     from sweep.cli.progress import progress
     from sweep.cli.servers import or_sandbox
-    from sweep.engine.run import run as render
-    from sweep.engine.shutdown import Stop, signals
+    from sweep.engine import Stop, handle_signals
+    from sweep.engine import run as render
 
     stop = Stop()
-    with signals(stop), progress(style) as display:
+    with handle_signals(stop), progress(style) as display:
         async with (
             or_sandbox(clients) as servers,
             watched(display, page_of) as listener,
@@ -276,10 +275,10 @@ def _finish(summary: RunSummary, *, page: bool, quiet: bool) -> int:
 
 def _page(summary: RunSummary) -> StudyJson:
     from sweep.cli.study import measured_study
-    from sweep.record.results import write_tables
-    from sweep.report.report import report
+    from sweep.record import write_tables
+    from sweep.report import make_report
 
     study = measured_study(summary.folder)
     write_tables(summary.folder)
-    report(summary.folder, study=study)
+    make_report(summary.folder, study=study)
     return study.to_json()

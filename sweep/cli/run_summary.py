@@ -11,9 +11,9 @@ from sweep.cli.console import columns, console, fill_lines, seconds_text
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sweep.engine.run import RunSummary
-    from sweep.record.status import Marginal, Mean
-    from sweep.study.schema import MetricFacts, StudyJson
+    from sweep.engine import RunSummary
+    from sweep.record import Marginal, Mean
+    from sweep.study import MetricFacts, StudyJson
 
 
 MOST_LEVELS_SHOWN: Final = 12  # of one axis in the table; a longer axis is told by its ends
@@ -60,8 +60,7 @@ def _headline(summary: RunSummary) -> str:
 
 def _why(summary: RunSummary) -> str:
     """The commonest error of the failed rows."""
-    from sweep.record.results import RecordedResults
-    from sweep.record.status import failures
+    from sweep.record import RecordedResults, failures
 
     if summary.points > MOST_POINTS:
         return ""
@@ -76,7 +75,7 @@ def _why(summary: RunSummary) -> str:
 
 def finding_lines(study: StudyJson) -> list[str]:
     """What the study says first, a paragraph a sentence."""
-    from sweep.study.findings import headline_sentences
+    from sweep.study import headline_sentences
 
     return [line for text in headline_sentences(study) for line in fill_lines(text, rest="  ")]
 
@@ -85,9 +84,8 @@ def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
     """Done, failed, rendering time and a few metrics' means by the values of each axis; None where nothing varies."""
     from rich.table import Table
 
-    from sweep.record.results import RecordedResults
-    from sweep.record.status import marginals
-    from sweep.study.findings import headline_metrics
+    from sweep.record import RecordedResults, marginals
+    from sweep.study import headline_metrics
 
     results = RecordedResults.open(folder)
     axes = [name for name, _ in results.axes]

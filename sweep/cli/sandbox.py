@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from sweep.sandbox.options import FaultInjection
+    from sweep.sandbox import FaultInjection
 
 
 def sandbox(
@@ -58,8 +58,7 @@ def sandbox(
     import anyio
 
     from sweep.cli.console import say
-    from sweep.sandbox.app import serve_sandbox
-    from sweep.sandbox.options import SandboxOptions
+    from sweep.sandbox import SandboxOptions, serve_sandbox
 
     chosen = SandboxOptions(
         port=port,
@@ -100,7 +99,7 @@ def _faults(fail_rate: float, given: list[str]) -> FaultInjection:
     from dataclasses import fields
 
     from sweep.errors import UsageError, did_you_mean
-    from sweep.sandbox.options import FaultInjection
+    from sweep.sandbox import FaultInjection
 
     names = [field.name for field in fields(FaultInjection) if field.type == "float"]
     chosen: dict[str, float] = {"fail_rate": fail_rate}

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sweep.experiment.experiment import Experiment
-    from sweep.servers.base import Server
+    from sweep.experiment import Experiment
+    from sweep.servers import Server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +41,7 @@ class Access:
         return tuple(self._client(address) for address in addresses)
 
     def _client(self, address: str) -> Server:
-        from sweep.servers.connect import ConnectOptions, connect
-        from sweep.servers.invokeai.http import find_credentials
+        from sweep.servers import ConnectOptions, connect, find_credentials
 
         credentials = find_credentials(address, os.environ, self.credentials)
         return connect(address, ConnectOptions(credentials=credentials, ca_file=self.ca_file, queue_id=self.queue))
@@ -54,7 +53,7 @@ async def or_sandbox(clients: Sequence[Server]) -> AsyncIterator[Sequence[Server
     if clients:
         yield clients
         return
-    from sweep.sandbox.app import sandbox_server
+    from sweep.sandbox import sandbox_server
 
     async with sandbox_server() as sandbox:
         yield [_local(sandbox.url)]
@@ -64,8 +63,7 @@ def _local(address: str) -> Server:
     """Our own sandbox needs nobody's credentials, and goes by that name whatever its port."""
     from dataclasses import replace
 
-    from sweep.servers.base import ServerInfo
-    from sweep.servers.connect import ConnectOptions, FamilyServer
+    from sweep.servers import ConnectOptions, FamilyServer, ServerInfo
 
     class Sandbox(FamilyServer):
         async def open(self) -> ServerInfo:

@@ -43,8 +43,7 @@ def sheet(
     from sweep.cli.console import say
     from sweep.cli.options import assignments, results_folder
     from sweep.errors import UsageError
-    from sweep.report.animation import write_animation, write_filmstrip
-    from sweep.report.contact_sheet import SheetRequest, write_sheet
+    from sweep.report import SheetRequest, write_animation, write_filmstrip, write_sheet
 
     folder = results_folder(run, results)
     levels = assignments(fixed, "--fix")

@@ -11,7 +11,7 @@ import typer
 from sweep.cli import options as shared
 
 if TYPE_CHECKING:
-    from sweep.record.status import FolderStatus
+    from sweep.record import FolderStatus
 
 
 def status_command(
@@ -25,7 +25,7 @@ def status_command(
     """
     from sweep.cli.console import say
     from sweep.cli.options import results_folder
-    from sweep.record.status import folder_status
+    from sweep.record import folder_status
 
     if run is None:
         return _all(results, as_json=as_json)
@@ -40,7 +40,7 @@ def _all(root: Path, *, as_json: bool) -> int:
     from sweep.cli.console import complain, say
     from sweep.cli.options import NONE_YET, known_runs
     from sweep.errors import RecordError
-    from sweep.record.status import folder_status
+    from sweep.record import folder_status
 
     found: list[FolderStatus] = []
     unread: list[RecordError] = []

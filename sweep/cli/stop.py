@@ -26,17 +26,17 @@ def cancel(run: shared.RunArgument, results: shared.ResultsRoot = Path("results"
 def _ask(run: str, results: Path, stage: int) -> None:
     from sweep.cli.console import say
     from sweep.cli.options import results_folder
-    from sweep.engine.shutdown import ask
+    from sweep.engine import request_stop
     from sweep.errors import UsageError
-    from sweep.record.lock import holder, in_use
+    from sweep.record import holder, in_use
 
     folder = results_folder(run, results)
     noted, words = holder(folder), "finishes what is in flight" if stage == 1 else "cancels what it has on its servers"
     if in_use(folder):
-        ask(folder, stage)
+        request_stop(folder, stage)
         say(f"{folder.name}: {noted or 'the run'} {words}.")
     elif noted is not None and noted.elsewhere():
-        ask(folder, stage)
+        request_stop(folder, stage)
         say(f"{folder.name}: if {noted} is still at work there, it sees this in the folder and {words}.")
     else:
         hint = f"sweep status {run} tells how the last one ended."

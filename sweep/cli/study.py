@@ -14,8 +14,7 @@ from sweep.cli import options as shared
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sweep.study.schema import DesignFacts, Effects, Sentence, Share, StudyJson
-    from sweep.study.study import Study
+    from sweep.study import DesignFacts, Effects, Sentence, Share, Study, StudyJson
 
 
 _LABEL: Final = 25  # columns of a metric's name at most
@@ -134,7 +133,7 @@ def study_command(
     """
     from sweep.cli.console import say, tell
     from sweep.cli.options import results_folder
-    from sweep.record.results import write_tables
+    from sweep.record import write_tables
 
     folder = results_folder(run, results)
     try:
@@ -221,7 +220,7 @@ def measured_study(
     """The study of a folder, with a bar on stderr while images are measured."""
     from sweep.cli.console import counting
     from sweep.cli.options import assignments
-    from sweep.study.study import study as make
+    from sweep.study import make_study as make
 
     with counting("measuring") as count:
         return make(

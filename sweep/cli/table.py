@@ -11,8 +11,7 @@ import typer
 from sweep.cli import options as shared
 
 if TYPE_CHECKING:
-    from sweep.record.results import RecordedResults
-    from sweep.record.rows import Where
+    from sweep.record import RecordedResults, Where
 
 
 TableFormat: TypeAlias = Literal["csv", "parquet", "json", "md"]
@@ -54,7 +53,7 @@ def table(
 
     from sweep.cli.options import results_folder
     from sweep.errors import UsageError
-    from sweep.record.results import RecordedResults
+    from sweep.record import RecordedResults
 
     opened = RecordedResults.open(results_folder(run, results))
     rows = _filter(opened, where, former=former) if where else None
@@ -77,7 +76,7 @@ def _form_of(output: Path | None) -> TableFormat:
 def _filter(opened: RecordedResults, where: str, *, former: bool) -> Where:
     """`where` as a test of rows. Raises UsageError where it cannot be read."""
     from sweep.errors import UsageError
-    from sweep.experiment.conditions import ConditionError, NamedAxis, ValueKind, compile_clause
+    from sweep.experiment import ConditionError, NamedAxis, ValueKind, compile_clause
 
     kinds: dict[str, ValueKind] = {
         "integer": "number",

@@ -15,7 +15,7 @@ from sweep.cli import options as shared
 
 if TYPE_CHECKING:
     from sweep.cli.servers import Access
-    from sweep.record.verify import Finding
+    from sweep.record import Finding
 
 
 def verify(
@@ -34,7 +34,7 @@ def verify(
     from sweep.cli.console import say
     from sweep.cli.options import results_folder
     from sweep.cli.servers import Access
-    from sweep.record.results import RecordedResults
+    from sweep.record import RecordedResults
 
     folder = results_folder(run, results)
     findings = RecordedResults.open(folder).verify()
@@ -65,7 +65,7 @@ def _repaired(folder: Path, findings: list[Finding], access: Access, tell: Calla
     """Open again what is damaged, render it where that is possible, and give the exit code."""
     import anyio
 
-    from sweep.record.verify import REPAIRABLE, reopen_damaged
+    from sweep.record import REPAIRABLE, reopen_damaged
 
     opened = anyio.run(reopen_damaged, folder, findings)
     words = "variation is" if opened == 1 else "variations are"
@@ -81,7 +81,7 @@ def _repaired(folder: Path, findings: list[Finding], access: Access, tell: Calla
 
 def _on_sandbox(folder: Path) -> bool:
     """Whether the last run needed no server of anybody's."""
-    from sweep.record.results import RecordedResults
+    from sweep.record import RecordedResults
 
     servers = RecordedResults.open(folder).runs()[-1].facts.servers
     return bool(servers) and all(server.get("sandbox") == "true" for server in servers)
@@ -90,8 +90,8 @@ def _on_sandbox(folder: Path) -> bool:
 def _render(folder: Path, access: Access) -> int:
     """What is open of the experiment as it was run, into the folder as it is called now."""
     from sweep.cli.run import Show, render_alone
-    from sweep.engine.options import RunOptions
-    from sweep.experiment.experiment import Experiment
+    from sweep.engine import RunOptions
+    from sweep.experiment import Experiment
 
     experiment = Experiment.load(folder / "experiment.yaml", [f"name={json.dumps(folder.name)}"])
     options = RunOptions(board=experiment.board, command=("sweep", *sys.argv[1:]))

@@ -28,12 +28,20 @@ from sweep.errors import (
     TransientError,
     VariationError,
 )
-from sweep.plan.plan import Instance
-from sweep.record.base import Failure, Intent, Journal, JournalPoint, KeyStatus, Rendering, Times
-from sweep.record.files import Checkpoint, no_checkpoint
-from sweep.record.images import ImageStore
-from sweep.servers.base import ItemEnded, ItemStarted, Rendered, ServerImage, Submission, Ticket
-from sweep.servers.invokeai.responses import TIMED_OUT, NoAnswerError
+from sweep.plan import Instance
+from sweep.record import (
+    Checkpoint,
+    Failure,
+    ImageStore,
+    Intent,
+    Journal,
+    JournalPoint,
+    KeyStatus,
+    Rendering,
+    Times,
+    no_checkpoint,
+)
+from sweep.servers import TIMED_OUT, ItemEnded, ItemStarted, NoAnswerError, Rendered, ServerImage, Submission, Ticket
 
 
 @dataclass(frozen=True, slots=True)

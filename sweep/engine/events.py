@@ -142,7 +142,7 @@ class ServerTally:
 
 
 @dataclass(slots=True)
-class Tally:
+class RunProgress:
     """Numbers of a run. `done` counts earlier runs too; `failed` counts this run's and earlier failures."""
 
     points: int = 0

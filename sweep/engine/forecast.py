@@ -12,12 +12,11 @@ from typing import Any, Final
 
 from anyio.to_thread import run_sync
 
-from sweep.experiment.experiment import Experiment
-from sweep.plan.plan import Instance, Plan
-from sweep.plan.planner import make_plan
-from sweep.record.status import Past, read_past
-from sweep.servers.base import Server, ServerInfo
-from sweep.workflow.schemas import Model, NodeSchemas
+from sweep.experiment import Experiment
+from sweep.plan import Instance, Plan, make_plan
+from sweep.record import Past, read_past
+from sweep.servers import Server, ServerInfo
+from sweep.workflow import Model, NodeSchemas
 
 BYTES_PER_PIXEL: Final = 1.6  # RGB photographs as PNG take 1.3 to 2; used where no earlier image tells
 FILE_OVERHEAD: Final = 13_000  # bytes of graph and metadata a server writes into each PNG
@@ -73,7 +72,7 @@ class Forecast:
         return self.plan.instance(self.plan.grid[index])
 
 
-async def foresee(
+async def make_forecast(
     experiment: Experiment,
     servers: Sequence[Server],
     results: Path,
@@ -139,7 +138,7 @@ def image_size(plan: Plan, past: Past) -> tuple[int, int]:
     return next(((image.width, image.height) for image in plan.images.values()), (512, 512))
 
 
-def as_json(forecast: Forecast) -> dict[str, Any]:
+def forecast_json(forecast: Forecast) -> dict[str, Any]:
     """The forecast as one JSON object."""
     plan = forecast.plan
     order = plan.nesting

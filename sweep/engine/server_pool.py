@@ -23,10 +23,9 @@ from sweep.errors import (
     SweepError,
     TransientError,
 )
-from sweep.plan.planner import Plan
-from sweep.servers.base import Server, ServerInfo
-from sweep.workflow.graph import ModelRef, Ref, map_refs
-from sweep.workflow.schemas import Model
+from sweep.plan import Plan
+from sweep.servers import Server, ServerInfo
+from sweep.workflow import Model, ModelRef, Ref, map_refs
 
 MOST_REFUSALS: Final = 8  # submissions in a row that a server may refuse before it leaves
 SHORTEST_PAUSE: Final = 0.05  # seconds before a server that left is asked again

@@ -19,7 +19,7 @@ from sweep.engine.events import Notice
 from sweep.engine.server_pool import Member
 from sweep.engine.task_groups import tasks, together
 from sweep.errors import SweepError
-from sweep.servers.base import ItemEnded
+from sweep.servers import ItemEnded
 
 REQUEST: Final = "stop-request"
 _LOOK_EVERY: Final = 0.5  # seconds between looks at the request file
@@ -48,7 +48,7 @@ class Stop:
 
 
 @contextmanager
-def signals(stop: Stop) -> Iterator[None]:
+def handle_signals(stop: Stop) -> Iterator[None]:
     """While inside, Ctrl-C asks for stage 1, then 2, then ends the process; SIGTERM, and SIGHUP of a terminal that was
     closed, ask for stage 2. On Windows Ctrl-Break does, as nothing sends SIGTERM there.
 
@@ -80,7 +80,7 @@ def signals(stop: Stop) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def ask(folder: Path, stage: int) -> None:
+def request_stop(folder: Path, stage: int) -> None:
     """Ask the run that writes to `folder` for a stage; it looks twice a second."""
     (folder / REQUEST).write_text(f"{stage}\n", encoding="ascii")
 
@@ -91,7 +91,7 @@ def clear_stop_requests(folder: Path) -> None:
 
 
 async def watch_requests(stop: Stop, folder: Path) -> None:
-    """Pass on what `ask` was called with, until cancelled."""
+    """Pass on what `request_stop` was called with, until cancelled."""
     while stop.stage < 2:
         stop.request(await anyio.to_thread.run_sync(_asked, folder / REQUEST))
         await anyio.sleep(_LOOK_EVERY)

@@ -32,21 +32,31 @@ from sweep.errors import (
     SweepError,
     TransientError,
 )
-from sweep.experiment.experiment import Experiment
-from sweep.plan.plan import Instance
-from sweep.plan.planner import Plan, make_plan
-from sweep.record.base import Counts, Failure, Intent, JournalPoint, JournalState, KnownKeys, RunFacts
-from sweep.record.files import FULL_HINT, Checkpoint, free_bytes, no_checkpoint, replacing
-from sweep.record.images import ImageStore
-from sweep.record.lock import LOCK, FolderLock
-from sweep.record.sqlite.journal import SqliteJournal
-from sweep.record.sqlite.schema import JOURNAL_FILE
-from sweep.record.status import read_sizes
-from sweep.servers.base import Server, ServerInfo
+from sweep.experiment import Experiment
+from sweep.plan import Instance, Plan, make_plan
+from sweep.record import (
+    FULL_HINT,
+    JOURNAL_FILE,
+    LOCK,
+    Checkpoint,
+    Counts,
+    Failure,
+    FolderLock,
+    ImageStore,
+    Intent,
+    JournalPoint,
+    JournalState,
+    KnownKeys,
+    RunFacts,
+    SqliteJournal,
+    free_bytes,
+    no_checkpoint,
+    read_sizes,
+    replacing,
+)
+from sweep.servers import Server, ServerInfo
 from sweep.version import VERSION
-from sweep.workflow.graph import ModelRef
-from sweep.workflow.labels import readable
-from sweep.workflow.schemas import Model
+from sweep.workflow import Model, ModelRef, readable
 
 RESERVE: Final = 32 * 2**20  # bytes left for the journal, its log and the tables
 _LOOK_EVERY: Final = 2.0  # seconds between looks at the disk while a run goes on

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sweep.plan.fusion import Fused, culprits, fuse
-from sweep.plan.plan import Instance
-from sweep.record.base import Intent, JournalPoint
+from sweep.plan import Fused, Instance, culprits, fuse
+from sweep.record import Intent, JournalPoint
 
 
 @dataclass(frozen=True, slots=True)

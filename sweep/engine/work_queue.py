@@ -13,9 +13,8 @@ import anyio
 
 from sweep.engine.events import Completed, Failed, Listener
 from sweep.engine.submission import point
-from sweep.plan.order import StageKind, stages_of
-from sweep.plan.plan import Instance, Plan
-from sweep.record.base import Intent, Journal, KeyStatus
+from sweep.plan import Instance, Plan, StageKind, stages_of
+from sweep.record import Intent, Journal, KeyStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

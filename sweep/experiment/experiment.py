@@ -11,34 +11,8 @@ from sweep.experiment.axes import drawn_dimensions
 from sweep.experiment.grid import Grid
 from sweep.experiment.loader import load_data, load_file, load_text
 from sweep.experiment.model import (
-    Axis,
-    AxisKind,
     Declaration,
-    DesignKind,
-    Dimension,
-    InputImage,
-    Level,
-    Replacement,
-    Setting,
-    StudyOptions,
-    Variation,
 )
-from sweep.types import Scalar
-
-__all__ = [
-    "Axis",
-    "AxisKind",
-    "DesignKind",
-    "Dimension",
-    "Experiment",
-    "InputImage",
-    "Level",
-    "Replacement",
-    "Scalar",
-    "Setting",
-    "StudyOptions",
-    "Variation",
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,7 @@ from math import lcm
 from types import MappingProxyType
 from typing import Final
 
-from sweep.experiment.experiment import Level
-from sweep.experiment.roles import numbered
+from sweep.experiment import Level, numbered
 from sweep.plan import rules
 from sweep.plan import rules as stacks
 from sweep.plan.graph_variants import Shape
@@ -28,11 +27,18 @@ from sweep.plan.rules import (
     lora_stack,
 )
 from sweep.plan.targets import TargetResolver, Uses
-from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef, Value
-from sweep.workflow.identity import Digests
-from sweep.workflow.role_finder import trace_control_images
-from sweep.workflow.roles import Target, field_target
-from sweep.workflow.traversal import Wiring
+from sweep.workflow import (
+    Address,
+    Digests,
+    Graph,
+    ImageRef,
+    ModelRef,
+    Target,
+    Value,
+    Wiring,
+    field_target,
+    trace_control_images,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from sweep.experiment.experiment import Dimension, Experiment, Level
+from sweep.experiment import Dimension, Experiment, Level
 from sweep.plan.bindings import Body
 from sweep.plan.graph_variants import Shapes
 from sweep.plan.plan import Plan
 from sweep.plan.problems import PlanProblems
 from sweep.plan.rules import Written
-from sweep.workflow.identity import canonical
+from sweep.workflow import canonical
 
 _LEVELS: Final = 1_000  # levels looked at along one dimension; values of longer ones come from ranges and differ
 _POINTS: Final = 5_000  # points whose keys are compared anyway: some 30 µs each

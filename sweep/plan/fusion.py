@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from sweep.plan.plan import Instance
-from sweep.workflow.graph import Address, Edge, Graph, Node
-from sweep.workflow.identity import node_digests
+from sweep.workflow import Address, Edge, Graph, Node, node_digests
 
 RANDOM: Final = frozenset({"rand_int", "rand_float", "random_range", "dynamic_prompt"})  # never twice the same
 _DIGITS: Final = 16  # hex digits of a digest that make an id: 64 bits

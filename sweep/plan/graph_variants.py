@@ -9,17 +9,23 @@ from itertools import product
 from typing import Final
 
 from sweep.errors import PlanError, WorkflowError
-from sweep.experiment.conditions import Condition
-from sweep.experiment.experiment import Axis, Dimension, Level, Scalar, Setting
-from sweep.experiment.roles import base_role, is_address, numbered
+from sweep.experiment import Axis, Condition, Dimension, Level, Setting, base_role, is_address, numbered
 from sweep.plan.models import ModelFinder, main_bases, main_fields, model_fields, own_model
 from sweep.plan.rules import CONTROL_ROLES, control_list, lora_stack
 from sweep.plan.targets import Uses, step
-from sweep.workflow.graph import Address, Edge, Graph, ModelRef, Node
-from sweep.workflow.labels import find_address
-from sweep.workflow.schemas import NodeSchemas
-from sweep.workflow.templates import TEMPLATES, template
-from sweep.workflow.workflow import Workflow
+from sweep.types import Scalar
+from sweep.workflow import (
+    TEMPLATES,
+    Address,
+    Edge,
+    Graph,
+    ModelRef,
+    Node,
+    NodeSchemas,
+    Workflow,
+    find_address,
+    template,
+)
 
 _SHAPING: Final = ("model", "lora", "vae", "controls", *CONTROL_ROLES)
 _VAE_NODE: Final = "vae"

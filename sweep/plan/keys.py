@@ -9,10 +9,20 @@ from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, Final
 
-from sweep.experiment.experiment import Axis, Dimension, Experiment, InputImage, Level, Replacement
-from sweep.experiment.levels import LinearLevels, ListLevels, LogLevels, ReplacingLevels
+from sweep.experiment import (
+    Axis,
+    Dimension,
+    Experiment,
+    InputImage,
+    Level,
+    LinearLevels,
+    ListLevels,
+    LogLevels,
+    Replacement,
+    ReplacingLevels,
+)
 from sweep.plan.bindings import Binding, Body
-from sweep.workflow.identity import Digests, canonical
+from sweep.workflow import Digests, canonical
 
 _BYTES = 16
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sweep.errors import PlanError, did_you_mean, nearest
-from sweep.workflow.graph import Address, Graph, ModelRef, Value
-from sweep.workflow.schemas import Model, NodeSchemas
+from sweep.workflow import Address, Graph, Model, ModelRef, NodeSchemas, Value
 
 _CALLED = {
     "main": "model",

@@ -9,13 +9,9 @@ from math import prod
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
-from sweep.experiment.experiment import Dimension
-from sweep.experiment.grid import Grid
-from sweep.experiment.index_space import Full
+from sweep.experiment import Dimension, Full, Grid
 from sweep.plan.bindings import Body
-from sweep.workflow.graph import Node
-from sweep.workflow.identity import computation_order
-from sweep.workflow.schemas import NodeSchemas
+from sweep.workflow import Node, NodeSchemas, computation_order
 
 StageKind: TypeAlias = Literal["model", "lora", "prompt", "image", "other"]
 NODE_CACHE: Final = 512  # outputs InvokeAI's node cache holds (node_cache_size), the least recently used leaving first

@@ -9,16 +9,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, overload
 
-from sweep.experiment.experiment import Axis, Dimension, Experiment, InputImage, Level, Scalar, Variation
+from sweep.experiment import Axis, Dimension, Experiment, InputImage, Level, Variation
 from sweep.plan import order
 from sweep.plan.bindings import Body
 from sweep.plan.graph_variants import Shape, Shapes
 from sweep.plan.keys import KeyChain, fingerprint, salted
 from sweep.plan.order import _ALL, Order
 from sweep.plan.targets import step, telling_positions
-from sweep.workflow.graph import Address, Edge, Graph, ModelRef, Node, Value
-from sweep.workflow.labels import readable
-from sweep.workflow.schemas import NodeSchemas
+from sweep.types import Scalar
+from sweep.workflow import Address, Edge, Graph, ModelRef, Node, NodeSchemas, Value, readable
 
 METADATA_INPUT: Final = "metadata"  # of every InvokeAI node that saves an image
 METADATA_TYPE: Final = "core_metadata"  # takes any extra keys, and writes them into the PNG

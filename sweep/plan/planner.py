@@ -8,9 +8,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sweep.errors import DefinitionError, PlanError, Problem, WorkflowError
-from sweep.experiment.experiment import Axis, AxisKind, Dimension, Experiment, InputImage, Level, Scalar
-from sweep.experiment.inputs import ImageReader, InputImageError
-from sweep.experiment.roles import is_address, numbered
+from sweep.experiment import (
+    Axis,
+    AxisKind,
+    Dimension,
+    Experiment,
+    ImageReader,
+    InputImage,
+    InputImageError,
+    Level,
+    is_address,
+    numbered,
+)
 from sweep.plan.bindings import Binding, Body, Draft
 from sweep.plan.duplicates import check_distinct_points
 from sweep.plan.fusion import RANDOM
@@ -22,13 +31,25 @@ from sweep.plan.rules import Slot
 from sweep.plan.strength_notes import strength_notes
 from sweep.plan.targets import TargetResolver, Uses, targets_of
 from sweep.plan.value_checks import ValidationContext, check_fixed, check_moved
-from sweep.workflow.graph import Address, Graph, ModelRef
-from sweep.workflow.labels import find_address, readable
-from sweep.workflow.roles import Roles, find_roles
-from sweep.workflow.schemas import Model, NodeSchemas
-from sweep.workflow.traversal import output_nodes, pruned, without_images
-from sweep.workflow.validation import check_graph, unknown_type
-from sweep.workflow.workflow import BatchAxis, Workflow
+from sweep.types import Scalar
+from sweep.workflow import (
+    Address,
+    BatchAxis,
+    Graph,
+    Model,
+    ModelRef,
+    NodeSchemas,
+    Roles,
+    Workflow,
+    check_graph,
+    find_address,
+    find_roles,
+    output_nodes,
+    pruned,
+    readable,
+    unknown_type,
+    without_images,
+)
 
 _EMPTY: Final = " needs a value for "  # how check_graph tells of a field that nothing fills
 
@@ -378,7 +399,7 @@ def _own_workflow(experiment: Experiment) -> Workflow | None:
     path = experiment.workflow_path
     if path is None or is_template(experiment.workflow):
         return None
-    from sweep.workflow.loader import load_workflow
+    from sweep.workflow import load_workflow
 
     return load_workflow(path)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sweep.errors import DefinitionError, PlanError, Problem
-from sweep.experiment.experiment import Experiment
+from sweep.experiment import Experiment
 
 
 class PlanProblems:

@@ -7,12 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from sweep.errors import PlanError
-from sweep.experiment.experiment import InputImage, Setting
+from sweep.experiment import InputImage, Setting
 from sweep.plan.models import ModelFinder
-from sweep.workflow.graph import Address, BoardRef, Edge, ImageRef, ModelRef, Value
-from sweep.workflow.role_finder import IDENTITY, Encoding
-from sweep.workflow.schemas import FieldSchema
-from sweep.workflow.validation import range_of
+from sweep.workflow import IDENTITY, Address, BoardRef, Edge, Encoding, FieldSchema, ImageRef, ModelRef, Value, range_of
 
 SLOT: Final = "{variation}"
 

@@ -10,10 +10,9 @@ from decimal import Decimal
 from itertools import islice
 from typing import Final
 
-from sweep.experiment.experiment import Setting
+from sweep.experiment import Setting
 from sweep.plan.targets import Uses
-from sweep.workflow.graph import Graph, Value
-from sweep.workflow.roles import Roles, Target
+from sweep.workflow import Graph, Roles, Target, Value
 
 STRENGTH: Final = "denoise_strength"
 _WHOLE: Final = frozenset({"denoise_latents", "tiled_multi_diffusion_denoise_latents"})  # the others begin in between

@@ -8,15 +8,36 @@ from itertools import chain
 from typing import Final
 
 from sweep.errors import WorkflowError, did_you_mean
-from sweep.experiment.experiment import Axis, Dimension, Experiment, Level, Replacement, Setting
-from sweep.experiment.levels import LazyLevels, LinearLevels, ListLevels, LogLevels
-from sweep.experiment.roles import INPUT_NAMES, is_address, numbered
+from sweep.experiment import (
+    INPUT_NAMES,
+    Axis,
+    Dimension,
+    Experiment,
+    LazyLevels,
+    Level,
+    LinearLevels,
+    ListLevels,
+    LogLevels,
+    Replacement,
+    Setting,
+    is_address,
+    numbered,
+)
 from sweep.plan.problems import PlanProblems
 from sweep.plan.rules import Slot
-from sweep.workflow.graph import Address, Graph, Value
-from sweep.workflow.labels import Names, find_address, readable
-from sweep.workflow.roles import Roles, Target, field_target
-from sweep.workflow.schemas import FieldSchema, NodeSchemas
+from sweep.workflow import (
+    Address,
+    FieldSchema,
+    Graph,
+    Names,
+    NodeSchemas,
+    Roles,
+    Target,
+    Value,
+    field_target,
+    find_address,
+    readable,
+)
 
 _FEW: Final = 256  # levels of a range that are looked at one by one; of longer ones the ends tell
 _MANY: Final = 10_000  # the same of a list of numbers

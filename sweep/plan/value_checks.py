@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from sweep.errors import DefinitionError
-from sweep.experiment.experiment import Dimension, InputImage, Level, Setting
+from sweep.experiment import Dimension, InputImage, Level, Setting
 from sweep.plan.bindings import Binding
 from sweep.plan.problems import PlanProblems
 from sweep.plan.rules import THE_FIELD, Slot
 from sweep.plan.targets import step, telling_positions
-from sweep.workflow.validation import check_value
+from sweep.workflow import check_value
 
 _SHOWN: Final = 60  # characters of a value in a sentence
 _TEXTS: Final = 1_000  # texts looked at, of an axis of more

@@ -22,7 +22,7 @@ from sweep.report.text import page_facts
 from sweep.report.thumbnails import FOLDER, Thumbnails
 
 if TYPE_CHECKING:
-    from sweep.study.metrics.planes import DecodedImage
+    from sweep.study import DecodedImage
 
 
 MEASURED: Final = ("ssim", "structure_coarse", "delta_e")
@@ -99,8 +99,7 @@ def _text(material: Material, row: int, name: str) -> str | None:
 
 def distances(a: Path, b: Path) -> tuple[float | None, ...]:
     """The metrics of `MEASURED` for the image `b` with `a` as its reference; None where one cannot be read."""
-    from sweep.study.metrics.planes import ImagePair, UnreadableImageError, decode, reduced, working_shape
-    from sweep.study.metrics.registry import resolve
+    from sweep.study import ImagePair, UnreadableImageError, decode, reduced, resolve, working_shape
 
     metrics = resolve(MEASURED)
     try:
@@ -205,7 +204,7 @@ class Comparison:
     page: Path
 
 
-def write_comparison(a: Path, b: Path, *, out: Path | None = None, embed_up_to: int = EMBED_UP_TO) -> Comparison:
+def compare_runs(a: Path, b: Path, *, out: Path | None = None, embed_up_to: int = EMBED_UP_TO) -> Comparison:
     """Compares two results folders and writes the page to `out`, by default `compare-A-B.html` beside folder `b`.
 
     Points are paired by the values of the axes that both have. Raises UsageError where one of the folders holds
@@ -355,7 +354,7 @@ def _page_data(
 def _columns(columns: Sequence[JsonObject]) -> list[JsonObject]:
     """What differs between the runs first, then what changed, then the metrics themselves; under their own names."""
     labels = {column["name"]: column["label"] for column in columns}
-    from sweep.study.metrics.registry import resolve
+    from sweep.study import resolve
 
     labels |= {metric.name: metric.label for metric in resolve(MEASURED)}
     known = {BETWEEN: "A–B", CHANGE: "Δ"}

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from sweep.errors import RecordError
-from sweep.record.base import Counts
+from sweep.record import Counts
 from sweep.report.thumbnails import thumb_id
 
 if TYPE_CHECKING:
-    from sweep.record.sqlite.reads import RunRecord
+    from sweep.record import RunRecord
 
 
 STANDARD = (
@@ -105,7 +105,7 @@ class Material:
 
 def read_material(folder: Path) -> Material:
     """What `folder` holds. Never raises for what is in it: the report then says what is wrong."""
-    from sweep.record.results import RecordedResults
+    from sweep.record import RecordedResults
 
     try:
         return material_of(RecordedResults.open(folder))
@@ -333,7 +333,7 @@ def round_floats(values: pd.Series, digits: int) -> list[LevelJson]:
 @cache
 def _known_metrics(names: tuple[str, ...]) -> Sequence[Mapping[str, Any]]:
     """What the study would say of them, where the page is made without one; in the order of its panel."""
-    from sweep.study.metrics.registry import known_facts, standard
+    from sweep.study import known_facts, standard
 
     rank = {metric.name: place for place, metric in enumerate(standard())}
     ordered = sorted(names, key=lambda name: rank.get(name, len(rank)))

@@ -12,16 +12,14 @@ import numpy as np
 import pandas as pd
 
 from sweep.errors import RecordError
-from sweep.record.results import RecordedResults
+from sweep.record import RecordedResults
 from sweep.report import html as page
 from sweep.report.data import AxisColumn, Material, Shown, payload, read_material, source_name
 from sweep.report.text import page_facts
 from sweep.report.thumbnails import FOLDER, Thumbnails, thumb_id
 
 if TYPE_CHECKING:
-    from sweep.study.measuring.measure import MeasureProgress
-    from sweep.study.schema import StudyJson
-    from sweep.study.study import Study
+    from sweep.study import MeasureProgress, Study, StudyJson
 
 
 _NUMERIC: Final = frozenset({"number", "integer"})
@@ -180,7 +178,7 @@ def write_page(target: Path, data: Mapping[str, Any], facts: Mapping[str, Any], 
     return target
 
 
-def report(
+def make_report(
     results: RecordedResults | Path | str,
     *,
     out: Path | None = None,
@@ -203,9 +201,9 @@ def report(
 
 def _study(folder: Path, progress: MeasureProgress | None, workers: int | None) -> Study | None:
     """None where the folder cannot be read: the page says why."""
-    from sweep.study.study import study
+    from sweep.study import make_study
 
     try:
-        return study(folder, progress=progress, workers=workers)
+        return make_study(folder, progress=progress, workers=workers)
     except RecordError:
         return None

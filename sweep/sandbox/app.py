@@ -20,7 +20,6 @@ from sweep.sandbox.routes import sessions as session_routes
 from sweep.sandbox.routes.common import KEY, answer, sign
 from sweep.sandbox.service import Sandbox
 
-__all__ = ["Sandbox", "SandboxOptions", "sandbox_server", "serve_sandbox"]
 _LARGEST = 256 * 2**20  # bytes of a request; a batch may carry many values
 
 

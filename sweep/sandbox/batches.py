@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, StrictStr, TypeAdapter, ValidationError, create_model
 
-from sweep.workflow.schemas import FieldSchema, NodeSchema, NodeSchemas
+from sweep.workflow import FieldSchema, NodeSchema, NodeSchemas
 
 _T = TypeVar("_T")
 Loc = tuple[str | int, ...]

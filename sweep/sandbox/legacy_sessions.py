@@ -17,8 +17,7 @@ from sweep.sandbox.image_nodes import _IMAGES, DECODERS
 from sweep.sandbox.models import ModelRecord, identifier
 from sweep.sandbox.queue import TERMINAL_STATUSES, QueueItem
 from sweep.sandbox.service import Sandbox
-from sweep.workflow.graph import Address, Json, ModelRef, Ref
-from sweep.workflow.loader import workflow_from
+from sweep.workflow import Address, Json, ModelRef, Ref, workflow_from
 
 QUEUE = "sessions"  # the queue id under which sessions wait
 _STATE = (

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sweep.errors import UsageError, did_you_mean
-from sweep.workflow.schemas import Model
+from sweep.workflow import Model
 
 CATALOGUE: dict[str, tuple[tuple[str, str, str], ...]] = {  # word → (name, base, type)
     "sd-1": (("sandbox-sd15", "sd-1", "main"),),

@@ -24,7 +24,7 @@ from sweep.sandbox.options import Accounts, FaultDice, FaultInjection, SandboxOp
 from sweep.sandbox.queue import TERMINAL_STATUSES, QueueItem, SandboxQueue
 from sweep.sandbox.store import SqliteStore, Store
 from sweep.sandbox.workers import Processor
-from sweep.workflow.schemas import builtin_schemas
+from sweep.workflow import builtin_schemas
 
 
 class Sandbox:

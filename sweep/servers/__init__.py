@@ -1,0 +1,5 @@
+"""Submit work to image-generation servers and hear what became of it."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

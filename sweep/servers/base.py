@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 from sweep.errors import AttemptError, TransientError
-from sweep.workflow.graph import Graph, ModelRef
-from sweep.workflow.schemas import Model, NodeSchemas
+from sweep.workflow import Graph, Model, ModelRef, NodeSchemas
 
 
 class MissingModelError(TransientError):

@@ -113,7 +113,7 @@ class Study:
         return save_tables(self.data, frames, Path(folder))
 
 
-def study(
+def make_study(
     data: pd.DataFrame | ResultsLike | Path | str,
     *,
     axes: Sequence[tuple[str, str]] | None = None,

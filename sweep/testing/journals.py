@@ -14,17 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from sweep.errors import RecordError
-from sweep.record.base import (
-    Failure,
-    Intent,
-    Journal,
-    JournalPoint,
-    JournalState,
-    KeyStatus,
-    Rendering,
-    RunFacts,
-    Times,
-)
+from sweep.record import Failure, Intent, Journal, JournalPoint, JournalState, KeyStatus, Rendering, RunFacts, Times
 
 OpenAgain: TypeAlias = "Callable[[], Awaitable[Journal]]"
 JournalCase: TypeAlias = "Callable[[OpenAgain], Coroutine[Any, Any, None]]"

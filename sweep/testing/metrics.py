@@ -8,8 +8,7 @@ import re
 
 import numpy as np
 
-from sweep.study.metrics.base import Metric
-from sweep.study.metrics.planes import DecodedImage, ImagePair, working_shape
+from sweep.study import DecodedImage, ImagePair, Metric, working_shape
 
 SIZES = ((320, 256), (96, 96), (1, 1))  # width × height, before the working size is applied
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from sweep.errors import ItemLostError, TransientError, VariationError
-from sweep.servers.base import (
+from sweep.servers import (
     ItemEnded,
     ItemEvent,
     ItemStarted,
@@ -31,7 +31,7 @@ from sweep.servers.base import (
     Submission,
     Ticket,
 )
-from sweep.workflow.graph import Graph
+from sweep.workflow import Graph
 
 LARGE = 64 * 1024 * 1024  # bytes
 SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from sweep.workflow.graph import Address, Graph, Json, ModelRef, Node, Value, map_refs
 from sweep.workflow.labels import named
-from sweep.workflow.loader import Workflow
 from sweep.workflow.roles import Roles, Target, find_roles
 from sweep.workflow.schemas import COMMON, FieldSchema, NodeSchemas
 from sweep.workflow.traversal import output_nodes, without_images
 from sweep.workflow.validation import check_graph, open_fields, range_of
+from sweep.workflow.workflow import Workflow
 
 _LISTED = 6  # choices that are shown before the rest is counted
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from sweep.workflow.graph import Address, ModelRef, Value
 from sweep.workflow.labels import Names
-from sweep.workflow.loader import Workflow
 from sweep.workflow.portable_format import FAMILIES
 from sweep.workflow.roles import STACKED, Roles, Target
 from sweep.workflow.schemas import FieldSchema, Model, NodeSchemas
 from sweep.workflow.validation import check_value, open_fields
+from sweep.workflow.workflow import Workflow
 
 _KNOWN = ("euler", "dpmpp_2m_k", "heun", "lcm")  # schedulers people compare with their own
 _FEW = 3

@@ -17,8 +17,7 @@ from anyio.from_thread import start_blocking_portal
 from PIL import Image
 
 from sweep.cli import app
-from sweep.sandbox.app import sandbox_server
-from sweep.sandbox.options import FaultInjection, SandboxOptions
+from sweep.sandbox import FaultInjection, SandboxOptions, sandbox_server
 
 SMALL: dict[str, Any] = {
     "name": "small",

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from sweep.sandbox.app import Sandbox, sandbox_server
-from sweep.sandbox.options import SandboxOptions
+from sweep.sandbox import SandboxOptions, sandbox_server
+from sweep.sandbox.service import Sandbox
 from tests.cli.conftest import Sweep, write
 from tests.proxy import CA, proxy
 

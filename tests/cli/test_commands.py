@@ -21,7 +21,7 @@ from typer.core import TyperCommand as Command
 
 from sweep.cli.commands import COMMANDS
 from sweep.cli.options import known
-from sweep.record.lock import FolderLock
+from sweep.record import FolderLock
 from tests.cli.conftest import SMALL, Answer, Sweep, furnish, write
 
 NAMES = list(COMMANDS)

@@ -8,8 +8,7 @@ import pytest
 
 from sweep.cli.console import bytes_text, clock_text, fill_lines, seconds_text
 from sweep.cli.progress import count_text, describe_event, progress, server_text
-from sweep.engine import events
-from sweep.engine.events import Tally
+from sweep.engine import RunProgress, events
 
 STARTED = events.RunStarted(
     experiment="night", points=132, done=12, failed=1, former=0, servers=("gpu1", "gpu2"), sandbox=False, folder="f"
@@ -26,7 +25,7 @@ def failed(value: str = "oil") -> events.Failed:
 
 
 def test_rates_and_time_left_are_those_of_the_last_minute() -> None:
-    tally = Tally()
+    tally = RunProgress()
     tally.take(STARTED, 0.0)
     for second in range(1, 121):
         if second <= 60 or second % 2 == 0:  # slower in the second minute
@@ -38,7 +37,7 @@ def test_rates_and_time_left_are_those_of_the_last_minute() -> None:
 
 
 def test_slow_servers_have_a_rate_too() -> None:
-    tally = Tally()
+    tally = RunProgress()
     tally.take(STARTED, 0.0)
     for hour in (1, 2, 3):
         tally.take(completed(str(hour)), hour * 3600.0)
@@ -46,7 +45,7 @@ def test_slow_servers_have_a_rate_too() -> None:
 
 
 def test_what_runs_and_what_left() -> None:
-    tally = Tally()
+    tally = RunProgress()
     tally.take(STARTED, 0.0)
     assert count_text(tally, 0.0) == "12/132  9 %  1 failed"
     tally.take(events.Submitted(key="a", index=0, server="gpu1", attempt=1), 1.0)

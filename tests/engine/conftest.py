@@ -16,11 +16,12 @@ from PIL import Image
 from sweep.engine import events
 from sweep.engine.limits import Backoff
 from sweep.engine.options import RunOptions
-from sweep.engine.run import RunSummary, run
+from sweep.engine.runner import RunSummary, run
 from sweep.engine.shutdown import Stop
-from sweep.experiment.experiment import Experiment
-from sweep.sandbox.app import Sandbox, SandboxOptions, sandbox_server
-from sweep.servers.connect import ConnectOptions, connect
+from sweep.experiment import Experiment
+from sweep.sandbox import SandboxOptions, sandbox_server
+from sweep.sandbox.service import Sandbox
+from sweep.servers import ConnectOptions, connect
 from sweep.servers.invokeai.http import Timings
 
 AT_ONCE = RunOptions(backoff=Backoff(base=0))  # no waiting between attempts

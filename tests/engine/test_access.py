@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sweep.engine import events
-from sweep.engine.run import run
-from sweep.sandbox.app import SandboxOptions, sandbox_server
-from sweep.servers.connect import ConnectOptions, connect
+from sweep.engine.runner import run
+from sweep.sandbox import SandboxOptions, sandbox_server
+from sweep.servers import ConnectOptions, connect
 from sweep.servers.invokeai.http import Credentials
 from tests.engine.conftest import AT_ONCE, QUICK, Bench
 

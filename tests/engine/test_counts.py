@@ -11,13 +11,12 @@ from typing import Any
 import anyio
 import pytest
 
-from sweep.engine.run import Runner, run
+from sweep.engine.runner import Runner, run
 from sweep.engine.shutdown import Stop
 from sweep.engine.startup import prepare
-from sweep.record.files import no_checkpoint
-from sweep.record.results import RecordedResults
-from sweep.sandbox.app import Sandbox
-from sweep.servers.connect import ConnectOptions, connect
+from sweep.record import RecordedResults, no_checkpoint
+from sweep.sandbox.service import Sandbox
+from sweep.servers import ConnectOptions, connect
 from sweep.servers.invokeai.http import Timings
 from tests.engine.conftest import AT_ONCE, Bench
 

@@ -17,12 +17,13 @@ import anyio
 import pytest
 
 from sweep.engine.options import ENGINE_POINTS
-from sweep.engine.run import run
+from sweep.engine.runner import run
 from sweep.engine.shutdown import Stop
 from sweep.errors import StoppedError
-from sweep.record.files import IMAGE_POINTS, Checkpoint
-from sweep.sandbox.app import Sandbox
-from sweep.servers.connect import ConnectOptions, connect
+from sweep.record import Checkpoint
+from sweep.record.files import IMAGE_POINTS
+from sweep.sandbox.service import Sandbox
+from sweep.servers import ConnectOptions, connect
 from tests.engine.conftest import AT_ONCE, QUICK, Bench
 
 WRITES = ("begin_run", "intend", "submitted", "rendered", "complete")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from sweep.engine import events
 from sweep.engine.limits import LONGEST_BACKOFF, MOST_FUSED, SECOND, SHARE, FusionSize
-from sweep.sandbox.app import Sandbox
-from sweep.sandbox.options import FaultInjection
+from sweep.sandbox import FaultInjection
+from sweep.sandbox.service import Sandbox
 from tests.engine.conftest import AT_ONCE, Bench, chunks
 
 FOUR = replace(AT_ONCE, fuse=4)

@@ -12,8 +12,8 @@ import pytest
 
 from sweep.engine import events
 from sweep.engine.shutdown import Stop
-from sweep.sandbox.app import Sandbox
-from sweep.sandbox.options import FaultInjection
+from sweep.sandbox import FaultInjection
+from sweep.sandbox.service import Sandbox
 from tests.engine.conftest import AT_ONCE, Bench
 from tests.live.harness import free_port
 

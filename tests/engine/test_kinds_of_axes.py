@@ -11,10 +11,11 @@ import anyio
 import pytest
 from PIL import Image
 
-from sweep.engine.run import run
-from sweep.experiment.experiment import Experiment
-from sweep.record.results import RecordedResults
-from sweep.sandbox.app import Sandbox, SandboxOptions, sandbox_server
+from sweep.engine.runner import run
+from sweep.experiment import Experiment
+from sweep.record import RecordedResults
+from sweep.sandbox import SandboxOptions, sandbox_server
+from sweep.sandbox.service import Sandbox
 from tests.engine.conftest import AT_ONCE
 
 TEXT = {"model": "sandbox-sd15", "prompt": "a red fox", "steps": 2, "width": 64, "height": 64}

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from sweep.engine import events
-from sweep.plan.plan import Instance
+from sweep.plan import Instance
 from tests.engine.conftest import AT_ONCE, Bench
 
 SLOTS = 3

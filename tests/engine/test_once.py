@@ -11,10 +11,9 @@ import anyio.to_thread
 import pytest
 from PIL import Image
 
-from sweep.engine.run import render
+from sweep.engine.runner import render
 from sweep.errors import DefinitionError, ServerError, VariationError
-from sweep.sandbox.app import SandboxOptions, sandbox_server
-from sweep.sandbox.options import FaultInjection
+from sweep.sandbox import FaultInjection, SandboxOptions, sandbox_server
 
 PORTABLE = Path(__file__).parent.parent / "workflow" / "portable"
 INPUTS = {"prompt": "a cup", "steps": 2, "width": 64, "height": 64}

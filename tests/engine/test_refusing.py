@@ -14,10 +14,9 @@ from sweep.engine import events
 from sweep.engine.limits import Backoff, Limit
 from sweep.engine.server_pool import MOST_REFUSALS, Member, Pool
 from sweep.errors import OverloadedError
-from sweep.sandbox.app import Sandbox
-from sweep.sandbox.options import FaultInjection
-from sweep.servers.base import ServerInfo
-from sweep.servers.connect import connect
+from sweep.sandbox import FaultInjection
+from sweep.sandbox.service import Sandbox
+from sweep.servers import ServerInfo, connect
 from tests.engine.conftest import AT_ONCE, Bench
 
 REFUSES = FaultInjection(error_503=1.0, only="enqueue_batch", retry_after=0)

@@ -19,9 +19,9 @@ from sweep.engine import events
 from sweep.engine.options import FailureLimit
 from sweep.engine.shutdown import Stop
 from sweep.errors import PlanError, ServerUnreachableError, StoppedError
-from sweep.record.results import RecordedResults
-from sweep.sandbox.app import Sandbox
-from sweep.sandbox.options import FaultInjection
+from sweep.record import RecordedResults
+from sweep.sandbox import FaultInjection
+from sweep.sandbox.service import Sandbox
 from tests.engine.conftest import AT_ONCE, Bench, chunks
 
 pytestmark = pytest.mark.usefixtures("loop_may_not_block")

@@ -13,9 +13,8 @@ import pytest
 from sweep.engine import events
 from sweep.engine.server_pool import by_name
 from sweep.errors import ServerUnsupportedError
-from sweep.sandbox.app import Sandbox
-from sweep.workflow.graph import ModelRef
-from sweep.workflow.schemas import Model
+from sweep.sandbox.service import Sandbox
+from sweep.workflow import Model, ModelRef
 from tests.engine.conftest import AT_ONCE, Bench
 from tests.live.harness import free_port
 

@@ -12,9 +12,9 @@ import anyio
 from sweep.engine import events
 from sweep.engine.options import RunOptions
 from sweep.engine.shutdown import Stop
-from sweep.sandbox.app import Sandbox
-from sweep.sandbox.options import FaultInjection
+from sweep.sandbox import FaultInjection
 from sweep.sandbox.queue import QueueItem
+from sweep.sandbox.service import Sandbox
 from tests.engine.conftest import AT_ONCE, Bench
 
 IDLE_ONLY = replace(AT_ONCE, idle_only=True)

@@ -7,7 +7,7 @@ import pytest
 
 from sweep.engine import startup as space
 from sweep.errors import DiskFullError
-from sweep.sandbox.app import Sandbox
+from sweep.sandbox.service import Sandbox
 from tests.engine.conftest import Bench
 
 

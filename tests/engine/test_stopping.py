@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 
 from sweep.engine.limits import RunSlots
-from sweep.engine.shutdown import REQUEST, Stop, ask, clear_stop_requests, signals, watch_requests
+from sweep.engine.shutdown import REQUEST, Stop, clear_stop_requests, handle_signals, request_stop, watch_requests
 
 THRICE = """
 import os, signal, anyio
@@ -54,7 +54,7 @@ def test_a_stage_is_never_taken_back() -> None:
 async def test_two_interrupts_ask_for_two_stages() -> None:
     stop = Stop()
     before = signal.getsignal(signal.SIGINT)
-    with signals(stop):
+    with handle_signals(stop):
         os.kill(os.getpid(), signal.SIGINT)
         await stop.reached(1)
         assert stop.stage == 1
@@ -75,7 +75,7 @@ def test_what_nohup_ignores_stays_ignored() -> None:
 
 async def test_sigterm_asks_for_stage_two() -> None:
     stop = Stop()
-    with signals(stop):
+    with handle_signals(stop):
         os.kill(os.getpid(), signal.SIGTERM)
         await stop.reached(2)
     assert stop.stage == 2
@@ -85,9 +85,9 @@ async def test_another_terminal_asks_through_the_folder(tmp_path: Path) -> None:
     stop = Stop()
     async with anyio.create_task_group() as group:
         group.start_soon(watch_requests, stop, tmp_path)
-        await anyio.to_thread.run_sync(ask, tmp_path, 1)
+        await anyio.to_thread.run_sync(request_stop, tmp_path, 1)
         await stop.reached(1)
-        await anyio.to_thread.run_sync(ask, tmp_path, 2)
+        await anyio.to_thread.run_sync(request_stop, tmp_path, 2)
         await stop.reached(2)
     await anyio.to_thread.run_sync(clear_stop_requests, tmp_path)
     assert not await anyio.Path(tmp_path / REQUEST).exists()

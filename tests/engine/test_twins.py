@@ -10,12 +10,11 @@ import pytest
 from sweep.engine import events
 from sweep.engine.submission import point
 from sweep.engine.work_queue import Job, Twins
-from sweep.experiment.experiment import Level, Variation
-from sweep.plan.plan import Instance
-from sweep.record.base import Failure
-from sweep.record.sqlite.journal import SqliteJournal
+from sweep.experiment import Level, Variation
+from sweep.plan import Instance
+from sweep.record import Failure, SqliteJournal
 from sweep.testing.journals import FACTS, TIMES, a_rendering, an_intent
-from sweep.workflow.graph import Graph
+from sweep.workflow import Graph
 
 
 def instance(index: int, key: str) -> Instance:

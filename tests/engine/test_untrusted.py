@@ -17,7 +17,8 @@ from anyio.abc import TaskStatus
 
 from sweep.engine import events
 from sweep.errors import SweepError
-from sweep.sandbox.options import BadImage, FaultInjection
+from sweep.sandbox import FaultInjection
+from sweep.sandbox.options import BadImage
 from tests.engine.conftest import AT_ONCE, Bench
 
 

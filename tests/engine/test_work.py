@@ -8,10 +8,10 @@ import anyio
 import pytest
 
 from sweep.engine.work_queue import Job, WorkQueue
-from sweep.experiment.experiment import Variation
-from sweep.plan.plan import Instance
-from sweep.record.base import Intent
-from sweep.workflow.graph import Graph
+from sweep.experiment import Variation
+from sweep.plan import Instance
+from sweep.record import Intent
+from sweep.workflow import Graph
 
 A, B = "http://a", "http://b"
 

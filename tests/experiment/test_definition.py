@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import ExperimentError
-from sweep.experiment.experiment import Experiment, Replacement
+from sweep.experiment.experiment import Experiment
+from sweep.experiment.model import Replacement
 from sweep.experiment.roles import INPUT_NAMES, ROLE_NAMES, is_address
 from tests.experiment.conftest import Load, image, with_axes
 

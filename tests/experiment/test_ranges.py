@@ -10,8 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sweep.errors import ExperimentError
-from sweep.experiment.experiment import Axis
 from sweep.experiment.levels import position
+from sweep.experiment.model import Axis
 from tests.experiment.conftest import values_of, with_axes
 
 AXIS = "denoise.x"

@@ -20,7 +20,7 @@ from typing import Any
 
 from PIL import Image
 
-from sweep.record.results import RecordedResults
+from sweep.record import RecordedResults
 from tests.live.harness import free_port
 
 DEFINITION: Mapping[str, Any] = {

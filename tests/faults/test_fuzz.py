@@ -14,10 +14,7 @@ from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
 from sweep.servers.invokeai import responses as reading
-from sweep.workflow.loader import load_workflow, workflow_from
-from sweep.workflow.roles import find_roles
-from sweep.workflow.schemas import builtin_schemas, node_schemas
-from sweep.workflow.templates import template
+from sweep.workflow import builtin_schemas, find_roles, load_workflow, node_schemas, template, workflow_from
 from tests.workflow.exports import MODEL, edge, export, invocation
 
 JSON = st.recursive(

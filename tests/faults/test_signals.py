@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sweep.engine.shutdown import REQUEST
-from sweep.record.lock import LOCK
+from sweep.record import LOCK
 from tests.faults.processes import Bench, SandboxProcess
 
 INT, TERM, STOP, CONT, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGSTOP, signal.SIGCONT, signal.SIGHUP

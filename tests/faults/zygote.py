@@ -18,21 +18,14 @@ from typing import Any
 
 import anyio
 
-from sweep.engine import events
+from sweep.engine import RunOptions, Stop, events, run
 from sweep.engine.limits import Backoff
-from sweep.engine.options import RunOptions
-from sweep.engine.run import run
-from sweep.engine.shutdown import Stop
 from sweep.errors import SweepError
-from sweep.experiment.experiment import Experiment
-from sweep.record.files import Checkpoint
-from sweep.record.lock import FolderLock
-from sweep.record.results import RecordedResults
-from sweep.record.sqlite.journal import SqliteJournal
+from sweep.experiment import Experiment
+from sweep.record import Checkpoint, FolderLock, RecordedResults, SqliteJournal
 from sweep.record.verify import damaged_keys
-from sweep.sandbox.app import serve_sandbox
-from sweep.sandbox.options import FaultInjection, SandboxOptions
-from sweep.servers.connect import ConnectOptions, connect
+from sweep.sandbox import FaultInjection, SandboxOptions, serve_sandbox
+from sweep.servers import ConnectOptions, connect
 from sweep.servers.invokeai.http import Timings
 
 QUICK = Timings(
@@ -167,7 +160,7 @@ def warm() -> None:
 
     for name in ("PIL.PngImagePlugin", "PIL.JpegImagePlugin", "pandas", "pyarrow.parquet", "sweep.sandbox.app"):
         importlib.import_module(name)
-    from sweep.workflow.schemas import builtin_schemas
+    from sweep.workflow import builtin_schemas
 
     builtin_schemas()
     gc.collect()

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from PIL import Image
 
-from sweep.workflow.schemas import node_schemas
+from sweep.workflow import node_schemas
 from tests.live.wire import API, Wire, add, datum, graph, node, png, txt2img
 
 Data: TypeAlias = list[list[dict[str, Any]]]

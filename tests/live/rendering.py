@@ -14,8 +14,8 @@ from typing import Any
 
 from PIL import Image
 
-from sweep.servers.base import ItemEnded, Server, Submission
-from sweep.workflow.graph import Address, Graph, Json, ModelRef, Ref
+from sweep.servers import ItemEnded, Server, Submission
+from sweep.workflow import Address, Graph, Json, ModelRef, Ref
 
 LIMIT = 10_000_000
 

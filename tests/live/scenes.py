@@ -10,11 +10,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from sweep.servers.base import Server, ServerInfo
-from sweep.servers.connect import ConnectOptions, connect
+from sweep.servers import ConnectOptions, Server, ServerInfo, connect
 from sweep.servers.invokeai.http import Timings
-from sweep.testing.servers import RenderScene, Subject
-from sweep.workflow.graph import Address, Edge, Graph, ImageRef, ModelRef, Node
+from sweep.testing import Subject
+from sweep.testing.servers import RenderScene
+from sweep.workflow import Address, Edge, Graph, ImageRef, ModelRef, Node
 
 SIDE = 64
 OUT = "out"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sweep.testing.servers import SERVER_CASES, ServerCase
+from sweep.testing import SERVER_CASES
+from sweep.testing.servers import ServerCase
 from tests.live.scenes import subject
 
 

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from sweep.errors import ItemLostError
-from sweep.servers.base import ItemEnded, ItemEvent, ItemStarted, Server, Ticket
+from sweep.servers import ItemEnded, ItemEvent, ItemStarted, Server, Ticket
 from sweep.testing.servers import submission
 from tests.live.harness import LiveServer
 from tests.live.scenes import subject

@@ -8,13 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from sweep.servers.base import Server
-from sweep.workflow.graph import Address, Graph, ModelRef, Value
-from sweep.workflow.loader import Workflow, load_workflow
-from sweep.workflow.roles import Target, find_roles
-from sweep.workflow.schemas import NodeSchemas, builtin_schemas, node_schemas
-from sweep.workflow.traversal import output_nodes, pruned
-from sweep.workflow.validation import check_graph
+from sweep.servers import Server
+from sweep.workflow import (
+    Address,
+    Graph,
+    ModelRef,
+    NodeSchemas,
+    Target,
+    Value,
+    Workflow,
+    builtin_schemas,
+    check_graph,
+    find_roles,
+    load_workflow,
+    node_schemas,
+    output_nodes,
+    pruned,
+)
 from tests.live.default_workflow_roles import LABELS, REFUSED, ROLES
 from tests.live.rendering import ask, refusal, rendered
 from tests.live.scenes import client

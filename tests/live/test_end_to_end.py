@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sweep.cli import app
-from sweep.record.results import RecordedResults
+from sweep.record import RecordedResults
 from tests.live.rendering import ask
 
 STUDY = Path(__file__).parents[2] / "experiments" / "denoise_study.yaml"

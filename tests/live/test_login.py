@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import ServerRefusedError
-from sweep.servers.base import ItemEnded
-from sweep.servers.connect import ConnectOptions, connect
+from sweep.servers import ConnectOptions, ItemEnded, connect
 from sweep.servers.invokeai.http import Credentials
 from sweep.testing.servers import RenderScene, submission
-from sweep.workflow.graph import Graph, Node
+from sweep.workflow import Graph, Node
 from tests.live.harness import Installation, LiveServer
 from tests.live.scenes import PATIENT
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from sweep.cli import app
-from sweep.record.results import RecordedResults
-from sweep.sandbox.app import SandboxOptions, sandbox_server
+from sweep.record import RecordedResults
+from sweep.sandbox import SandboxOptions, sandbox_server
 from tests.live.sandboxed import on_its_own_loop
 
 AXES = {

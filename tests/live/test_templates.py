@@ -7,14 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from sweep.servers.base import Server
-from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef, Value
-from sweep.workflow.loader import load_workflow
-from sweep.workflow.roles import find_roles
-from sweep.workflow.schemas import builtin_schemas
-from sweep.workflow.templates import template
-from sweep.workflow.traversal import output_nodes
-from sweep.workflow.validation import check_graph
+from sweep.servers import Server
+from sweep.workflow import (
+    Address,
+    Graph,
+    ImageRef,
+    ModelRef,
+    Value,
+    builtin_schemas,
+    check_graph,
+    find_roles,
+    load_workflow,
+    output_nodes,
+    template,
+)
 from tests.live.rendering import refusal, rendered
 from tests.live.scenes import client, image
 

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from sweep.cli import app
-from sweep.record.results import RecordedResults
+from sweep.record import RecordedResults
 from tests.live.rendering import ask
 
 SMALL = {"model": "tiny-sd", "prompt": "a cup", "width": 64, "height": 64, "steps": 1}

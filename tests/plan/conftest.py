@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from sweep.errors import PlanError
-from sweep.experiment.experiment import Experiment
-from sweep.plan.planner import Plan, make_plan
-from sweep.workflow.schemas import Model, builtin_schemas
+from sweep.experiment import Experiment
+from sweep.plan.plan import Plan
+from sweep.plan.planner import make_plan
+from sweep.workflow import Model, builtin_schemas
 
 Plans: TypeAlias = Callable[..., Plan]
 

@@ -6,11 +6,9 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import PlanError
-from sweep.experiment.experiment import Experiment
+from sweep.experiment import Experiment
 from sweep.plan.planner import make_plan
-from sweep.workflow.graph import Address, BoardRef, ImageRef, ModelRef
-from sweep.workflow.schemas import builtin_schemas
-from sweep.workflow.validation import check_graph
+from sweep.workflow import Address, BoardRef, ImageRef, ModelRef, builtin_schemas, check_graph
 from tests.plan.conftest import MODELS, Plans, fields, model
 
 Refusal = Callable[..., list[str]]

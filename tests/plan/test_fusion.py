@@ -3,13 +3,11 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweep.experiment.experiment import Level, Variation
+from sweep.experiment import Level, Variation
 from sweep.plan.fusion import culprits, fuse
 from sweep.plan.plan import Instance
-from sweep.workflow.graph import Graph, Node
-from sweep.workflow.identity import graph_key, node_digests
-from sweep.workflow.schemas import builtin_schemas
-from sweep.workflow.validation import check_graph
+from sweep.workflow import Graph, Node, builtin_schemas, check_graph, node_digests
+from sweep.workflow.identity import graph_key
 from tests.plan.conftest import Plans
 
 AXES = {

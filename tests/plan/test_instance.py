@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 from sweep.plan.plan import with_metadata
-from sweep.workflow.graph import Address, Graph, ModelRef, Node
+from sweep.workflow import Address, Graph, ModelRef, Node, builtin_schemas, check_graph
 from sweep.workflow.identity import graph_key
-from sweep.workflow.schemas import builtin_schemas
-from sweep.workflow.validation import check_graph
 from tests.plan.conftest import Plans
 
 

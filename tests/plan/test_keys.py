@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweep.experiment.experiment import Experiment
-from sweep.plan.planner import Plan, make_plan
+from sweep.experiment import Experiment
+from sweep.plan.plan import Plan
+from sweep.plan.planner import make_plan
+from sweep.workflow import builtin_schemas
 from sweep.workflow.identity import graph_key
-from sweep.workflow.schemas import builtin_schemas
 from tests.plan.conftest import MODELS, Plans, model
 
 AXES: dict[str, Any] = {"steps": [3, 4], "variation": ["red", "blue"], "seed": [1, 2, 3]}

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from sweep.engine.work_queue import lanes
-from sweep.experiment.experiment import Experiment
+from sweep.experiment import Experiment
 from sweep.plan.plan import Plan
 from sweep.plan.planner import make_plan
-from sweep.workflow.schemas import Model, builtin_schemas
+from sweep.workflow import Model, builtin_schemas
 
 MODELS = [Model(key=name, hash=name, name=name, base="sd-1", type="main") for name in ("one", "two", "three")]
 

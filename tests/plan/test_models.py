@@ -4,8 +4,7 @@ import pytest
 
 from sweep.errors import PlanError
 from sweep.plan.models import ModelFinder
-from sweep.workflow.graph import ModelRef
-from sweep.workflow.schemas import Model
+from sweep.workflow import Model, ModelRef
 
 
 def model(name: str, base: str = "sd-1", kind: str = "main") -> Model:

@@ -5,7 +5,7 @@ from itertools import islice, pairwise
 import pytest
 
 from sweep.plan.order import RenderingCost
-from sweep.plan.planner import Plan
+from sweep.plan.plan import Plan
 from tests.plan.conftest import Plans
 
 

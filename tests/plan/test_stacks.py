@@ -11,11 +11,10 @@ from typing import Any, TypeAlias
 import pytest
 
 from sweep.errors import ExperimentError, PlanError
-from sweep.experiment.experiment import Experiment
-from sweep.plan.planner import Plan, make_plan
-from sweep.workflow.graph import Address, ImageRef, ModelRef, Node
-from sweep.workflow.schemas import builtin_schemas
-from sweep.workflow.templates import template
+from sweep.experiment import Experiment
+from sweep.plan.plan import Plan
+from sweep.plan.planner import make_plan
+from sweep.workflow import Address, ImageRef, ModelRef, Node, builtin_schemas, template
 from tests.plan.conftest import MODELS, Plans
 from tests.plan.test_workflows import as_api
 from tests.workflow.exports import MODEL, edge, export, invocation

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from sweep.experiment.experiment import Experiment
+from sweep.experiment import Experiment
 from sweep.plan.planner import make_plan
 from sweep.plan.strength_notes import steps_run
-from sweep.workflow.schemas import Model, builtin_schemas
+from sweep.workflow import Model, builtin_schemas
 from tests.plan.conftest import Plans
 
 IMAGE = {"image": "wide.png"}

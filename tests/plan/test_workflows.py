@@ -8,13 +8,11 @@ from typing import Any, TypeAlias
 import pytest
 
 from sweep.errors import PlanError
-from sweep.experiment.experiment import Experiment
+from sweep.experiment import Experiment
 from sweep.plan.models import ModelFinder, fit_models
-from sweep.plan.planner import Plan, make_plan
-from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef, Node
-from sweep.workflow.schemas import Model, builtin_schemas
-from sweep.workflow.templates import template
-from sweep.workflow.validation import check_graph
+from sweep.plan.plan import Plan
+from sweep.plan.planner import make_plan
+from sweep.workflow import Address, Graph, ImageRef, Model, ModelRef, Node, builtin_schemas, check_graph, template
 from tests.plan.conftest import MODELS, model
 from tests.workflow.exports import edge, invocation, text_to_image
 

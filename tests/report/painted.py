@@ -13,10 +13,7 @@ import numpy as np
 from anyio.to_thread import run_sync
 from PIL import Image
 
-from sweep.record.base import Failure, JournalPoint, RunFacts
-from sweep.record.images import ImageStore
-from sweep.record.metric_cache import MetricCache, MetricKey
-from sweep.record.sqlite.journal import SqliteJournal
+from sweep.record import Failure, ImageStore, JournalPoint, MetricCache, MetricKey, RunFacts, SqliteJournal
 from sweep.testing.journals import TIMES, an_intent
 from sweep.types import Scalar
 from tests.record.making import rendering
@@ -141,7 +138,7 @@ def _keep_source(folder: Path, plan: Plan) -> str:
 
 
 def _measure(folder: Path, made: Sequence[JournalPoint], plan: Plan) -> None:
-    from sweep.record.results import RecordedResults
+    from sweep.record import RecordedResults
 
     frame = RecordedResults.open(folder).table()
     values: dict[MetricKey, float | None] = {}

@@ -12,9 +12,8 @@ import pytest
 import pytest_asyncio
 from anyio.to_thread import run_sync
 
-from sweep.record.base import Counts
-from sweep.record.sqlite.journal import SqliteJournal
-from sweep.report.compare import write_comparison
+from sweep.record import Counts, SqliteJournal
+from sweep.report.compare import compare_runs
 from sweep.report.data import AxisColumn, Material, Shown, payload
 from sweep.report.live import view_server
 from sweep.report.report import write_page, write_report
@@ -376,7 +375,7 @@ async def kept(text: str) -> list[int]:
     """Indices of the points of the painted grid that an experiment's conditions leave."""
     from ruamel.yaml import YAML
 
-    from sweep.experiment.conditions import NamedAxis, compile_clause
+    from sweep.experiment import NamedAxis, compile_clause
 
     told = await run_sync(lambda: YAML(typ="safe", pure=True).load(text))
     axes = [NamedAxis("denoise_strength", "number"), NamedAxis("variation", "text"), NamedAxis("seed", "number")]
@@ -573,7 +572,7 @@ async def test_two_runs_side_by_side(browser: Browser, tmp_path: Path) -> None:
     plan = Plan(size=(96, 72))
     before = await paint_folder(tmp_path / "before", plan)
     after = await paint_folder(tmp_path / "after", replace(plan, shade=80))
-    found = await run_sync(write_comparison, before, after)
+    found = await run_sync(compare_runs, before, after)
     tab = await browser.page()
     await tab.open(found.page.as_uri())
     await tab.press("c")

@@ -10,7 +10,7 @@ import pytest
 from anyio.to_thread import run_sync
 
 from sweep.errors import UsageError
-from sweep.report.compare import Comparison, write_comparison
+from sweep.report.compare import Comparison, compare_runs
 from sweep.types import Scalar
 from tests.report.painted import EXPERIMENT, Plan, paint_folder
 from tests.report.test_report import opened
@@ -21,7 +21,7 @@ BIG = (192, 160)
 
 async def compared(tmp_path: Path, a: Plan, b: Plan) -> Comparison:
     before, after = await paint_folder(tmp_path / "before", a), await paint_folder(tmp_path / "after", b)
-    return await run_sync(write_comparison, before, after)
+    return await run_sync(compare_runs, before, after)
 
 
 async def test_the_same_images_are_the_same(tmp_path: Path) -> None:
@@ -97,4 +97,4 @@ async def test_nothing_in_common_is_told(tmp_path: Path) -> None:
 
 async def test_a_folder_without_results_is_told(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
-        await run_sync(write_comparison, folder, tmp_path / "nothing")
+        await run_sync(compare_runs, folder, tmp_path / "nothing")

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from anyio.to_thread import run_sync
 
-from sweep.record.sqlite.journal import SqliteJournal
+from sweep.record import SqliteJournal
 from sweep.report.live import serve_view, view_server
 from tests.report.painted import Plan, add, paint_folder, points
 from tests.report.test_report import Parsed

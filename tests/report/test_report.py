@@ -185,9 +185,9 @@ def _breaks(*_: object, **__: object) -> None:
 
 
 async def test_the_study_speaks_on_top(folder: Path) -> None:
-    from sweep.study.study import study
+    from sweep.study import make_study
 
-    found = (await run_sync(lambda: study(folder, workers=0))).to_json()
+    found = (await run_sync(lambda: make_study(folder, workers=0))).to_json()
     page = await run_sync(lambda: write_report(folder, study=found))
     parsed = await run_sync(opened, page)
     headlines = [word["text"] for word in found["words"] if word["headline"]]

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from sweep.sandbox.app import Sandbox, SandboxOptions, sandbox_server
+from sweep.sandbox.app import sandbox_server
+from sweep.sandbox.options import SandboxOptions
+from sweep.sandbox.service import Sandbox
 from tests.live.wire import Wire, wire
 
 

@@ -14,8 +14,7 @@ import pytest
 from PIL import Image
 from yarl import URL
 
-from sweep.sandbox.app import SandboxOptions
-from sweep.sandbox.options import HTTP_FAULTS, FaultDice, FaultInjection
+from sweep.sandbox.options import HTTP_FAULTS, FaultDice, FaultInjection, SandboxOptions
 from tests.live.wire import API, Wire, datum, txt2img
 from tests.sandbox.conftest import served, until
 

@@ -17,7 +17,7 @@ from sweep.sandbox.models import records
 from sweep.sandbox.options import FaultInjection, SandboxOptions
 from sweep.sandbox.queue import STATUSES, SandboxQueue
 from sweep.sandbox.routes.app import document
-from sweep.workflow.schemas import builtin_schemas, node_schemas
+from sweep.workflow import builtin_schemas, node_schemas
 from tests.live.wire import datum, graph, node
 
 TYPES = NodeTypes(builtin_schemas())

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import UsageError
-from sweep.sandbox.app import Sandbox, SandboxOptions
+from sweep.sandbox.options import SandboxOptions
+from sweep.sandbox.service import Sandbox
 from tests.live.wire import API, Wire, add, datum, txt2img, wire
 from tests.sandbox.conftest import served, until
 

@@ -14,8 +14,10 @@ import pytest
 from PIL import Image
 
 from sweep.errors import UsageError
-from sweep.sandbox.app import Sandbox, SandboxOptions, sandbox_server, serve_sandbox
+from sweep.sandbox.app import sandbox_server, serve_sandbox
 from sweep.sandbox.images import texts, with_text
+from sweep.sandbox.options import SandboxOptions
+from sweep.sandbox.service import Sandbox
 from tests.live.wire import API, Wire, add, datum, edge, graph, node, png, txt2img
 from tests.sandbox.conftest import served, until
 

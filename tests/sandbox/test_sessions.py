@@ -11,8 +11,9 @@ import aiohttp
 import pytest
 import socketio
 
-from sweep.sandbox.app import Sandbox, SandboxOptions, sandbox_server
-from sweep.sandbox.options import Api
+from sweep.sandbox.app import sandbox_server
+from sweep.sandbox.options import Api, SandboxOptions
+from sweep.sandbox.service import Sandbox
 from tests.live.wire import Wire, png, txt2img
 from tests.sandbox.conftest import until
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.servers.base import Submission
-from sweep.workflow.graph import Graph, ImageRef, ModelRef, Node
+from sweep.workflow import Graph, ImageRef, ModelRef, Node
 from tests.servers.fake import Fake
 
 Q = "/api/v1/queue/default"

@@ -7,9 +7,10 @@ from typing import Literal
 
 import pytest
 
-from sweep.sandbox.app import SandboxOptions, sandbox_server
+from sweep.sandbox import SandboxOptions, sandbox_server
+from sweep.testing import SERVER_CASES
 from sweep.testing import servers as conformance
-from sweep.testing.servers import SERVER_CASES, ServerCase
+from sweep.testing.servers import ServerCase
 from tests.live.scenes import subject
 
 BEYOND_SESSIONS = (conformance.others_are_counted_apart_from_us,)  # the API tells nothing of others

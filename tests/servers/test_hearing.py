@@ -13,7 +13,7 @@ import pytest
 from sweep.errors import ItemLostError, ServerRefusedError, TransientError
 from sweep.servers.base import ItemEnded, ItemEvent, ItemStarted, Rendered, Ticket
 from sweep.servers.invokeai.client import InvokeAI
-from sweep.workflow.graph import Graph, Node
+from sweep.workflow import Graph, Node
 from tests.servers.building import BATCH, PLAIN, Q, submission, summary, takes_items
 from tests.servers.conftest import QUICK
 from tests.servers.fake import Fake, fake_server, payload, replies, status

@@ -11,7 +11,7 @@ from aiohttp import web
 from sweep.errors import TransientError, VariationError
 from sweep.servers.base import ItemEnded, ServerImage
 from sweep.servers.invokeai.client import InvokeAI
-from sweep.workflow.graph import Address, Graph
+from sweep.workflow import Address, Graph
 from tests.servers.building import PLAIN, Q, image, submission, takes_items
 from tests.servers.conftest import QUICK
 from tests.servers.fake import Fake, payload, status

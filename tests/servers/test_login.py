@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from sweep.errors import ServerRefusedError, ServerUnreachableError, UsageError
-from sweep.sandbox.app import SandboxOptions, sandbox_server
+from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.servers.base import ServerImage
-from sweep.servers.connect import ConnectOptions, connect
+from sweep.servers.discovery import ConnectOptions, connect
 from sweep.servers.invokeai.client import InvokeAI
 from sweep.servers.invokeai.http import Credentials
-from sweep.workflow.graph import Graph, ImageRef, Node
+from sweep.workflow import Graph, ImageRef, Node
 from tests.servers.building import Q, submission, takes_items
 from tests.servers.conftest import QUICK
 from tests.servers.fake import Fake, fake_server, replies, status

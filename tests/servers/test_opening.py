@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from sweep.errors import ServerError, ServerRefusedError, ServerUnreachableError, ServerUnsupportedError
-from sweep.servers.connect import ConnectOptions, connect
+from sweep.servers.discovery import ConnectOptions, connect
 from sweep.servers.invokeai.client import InvokeAI
 from tests.live.harness import free_port
 from tests.servers.conftest import QUICK

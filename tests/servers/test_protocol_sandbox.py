@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sweep.sandbox.app import SandboxOptions, sandbox_server
+from sweep.sandbox import SandboxOptions, sandbox_server
 from tests.live.protocol import PROTOCOL, WireCase
 from tests.live.wire import wire
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from sweep.errors import ItemLostError, ServerUnsupportedError, TransientError, VariationError
-from sweep.sandbox.app import SandboxOptions, sandbox_server
+from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.servers.base import ItemEnded, ItemEvent, ServerImage, Ticket
-from sweep.servers.connect import ConnectOptions, connect
+from sweep.servers.discovery import ConnectOptions, connect
 from sweep.servers.invokeai.client import InvokeAISessions
 from sweep.servers.invokeai.sessions_api import session_status as status_of
-from sweep.workflow.graph import Node
+from sweep.workflow import Node
 from tests.servers.building import MODEL, PLAIN, image, submission
 from tests.servers.conftest import QUICK
 from tests.servers.fake import Fake, payload, replies, status

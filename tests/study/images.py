@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-from sweep.record.base import Failure, Intent, JournalPoint, Rendering, RunFacts, Times
-from sweep.record.sqlite.journal import SqliteJournal
+from sweep.record import Failure, Intent, JournalPoint, Rendering, RunFacts, SqliteJournal, Times
 from sweep.study.metrics.planes import DecodedImage, ImagePair
 from sweep.types import Scalar
 

@@ -18,9 +18,9 @@ import pytest
 from anyio.streams.text import TextReceiveStream
 from PIL import Image
 
-from sweep.engine.run import run
-from sweep.experiment.experiment import Experiment
-from sweep.sandbox.app import sandbox_server
+from sweep.engine import run
+from sweep.experiment import Experiment
+from sweep.sandbox import sandbox_server
 from sweep.study.measuring.measure import measure
 from sweep.types import Scalar
 from tests.study.images import photo, write_results

@@ -16,7 +16,7 @@ from PIL import Image
 from sweep.study.design import read_layout, with_bookkeeping
 from sweep.study.schema import Effects
 from sweep.study.stats.effects import Cells, cell_effects_of, cells_of
-from sweep.study.study import study
+from sweep.study.study import make_study
 from sweep.types import Scalar
 from tests.study.images import photo, write_results
 
@@ -128,7 +128,7 @@ async def test_repeats_of_a_point_are_no_diversity(tmp_path: Path) -> None:
     single = await write_results(tmp_path / "once", once, paint, kinds=kinds)
     double = await write_results(tmp_path / "twice", [p for p in once for _ in range(2)], paint, kinds=kinds)
 
-    asked = partial(study, workers=0, metrics=["diversity"])
+    asked = partial(make_study, workers=0, metrics=["diversity"])
     first, second = [await anyio.to_thread.run_sync(asked, folder) for folder in (single, double)]
 
     assert [c["value"]["value"] for c in first.data["diversity"]] == [

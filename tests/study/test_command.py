@@ -11,7 +11,7 @@ from rich.console import Console
 
 from sweep.cli.study import caption, share_tables
 from sweep.cli.study import study_command as command
-from sweep.study.study import Study, study
+from sweep.study.study import Study, make_study
 from tests.study.simulated import AXES, planted
 
 LONG = "an_axis_with_quite_a_long_name"
@@ -23,7 +23,7 @@ def made(*, seeds: int = 4, extra: bool = False) -> Study:
     if extra:
         frame = frame.merge(frame[["seed"]].drop_duplicates().assign(**{LONG: 1}), on="seed")
         frame[LONG] += np.arange(len(frame)) % 2
-    return study(frame, axes=axes, metrics=["structure_coarse"])
+    return make_study(frame, axes=axes, metrics=["structure_coarse"])
 
 
 def printed(found: Study, width: int) -> list[str]:
@@ -66,7 +66,7 @@ def test_without_seeds_the_caption_says_why_there_are_no_intervals() -> None:
 def test_what_was_not_split_has_no_table() -> None:
     frame = planted(np.random.default_rng(1)).assign(structure_coarse=0.5)
 
-    assert share_tables(study(frame, axes=AXES, metrics=["structure_coarse"]).data, 80) == []
+    assert share_tables(make_study(frame, axes=AXES, metrics=["structure_coarse"]).data, 80) == []
 
 
 def test_limits_are_printed_and_the_rest_is_announced(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from sweep.study.stats.curves import curve_of
 from sweep.study.stats.intervals import estimate
-from sweep.study.study import study
+from sweep.study.study import make_study
 from tests.study.simulated import AXES, STRENGTHS, logistic, planted
 
 STUDIES = 1000
@@ -71,7 +71,7 @@ def test_rows_are_no_replicates() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_planted_main_effect_is_ranked_first(seed: int) -> None:
-    found = study(planted(np.random.default_rng(seed)), axes=AXES, metrics=["structure_coarse"])
+    found = make_study(planted(np.random.default_rng(seed)), axes=AXES, metrics=["structure_coarse"])
 
     first = found.data["effects"][0]["shares"][0]
 

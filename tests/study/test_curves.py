@@ -12,7 +12,7 @@ from sweep.study.metrics.registry import known_facts
 from sweep.study.schema import Curve
 from sweep.study.stats.curves import TURNED_BY_BASELINE, crossing, curve_of, monotone_fit, response_curve
 from sweep.study.stats.intervals import band, fill_holes
-from sweep.study.study import study
+from sweep.study.study import make_study
 from tests.study.simulated import AXES, STRENGTHS, logistic, planted
 
 X = STRENGTHS
@@ -161,7 +161,7 @@ def test_intervals_end_where_the_metric_does() -> None:
         structure_coarse=lambda table: table["structure_coarse"].clip(-1, 1)
     )
 
-    curves = study(frame, axes=AXES, metrics=["structure_coarse"]).data["curves"]
+    curves = make_study(frame, axes=AXES, metrics=["structure_coarse"]).data["curves"]
 
     assert max(high for curve in curves for high in curve["high"] if high is not None) == 1.0
 
@@ -189,7 +189,7 @@ def test_a_group_without_a_measured_image_is_an_empty_curve() -> None:
     frame.loc[frame["prompt_text"] == "studio", "structure_coarse"] = np.nan
     frame = frame.drop(index=frame.index[50])
 
-    curves = study(frame, axes=AXES, metrics=["structure_coarse"]).data["curves"]
+    curves = make_study(frame, axes=AXES, metrics=["structure_coarse"]).data["curves"]
 
     empty = next(curve for curve in curves if curve["group"] == {"prompt_text": "studio"})
     assert set(empty["mean"]) == {None}
@@ -267,17 +267,17 @@ def test_holes_are_filled_with_what_seed_and_level_predict() -> None:
 def test_a_hole_at_a_difficult_prompt_does_not_bend_the_curve() -> None:
     frame = planted(np.random.default_rng(1), prompt_effect=0.0, seed_sd=0.0, noise_sd=0.0)
     frame["structure_coarse"] += np.where(frame["prompt_text"] == "painterly", -0.4, 0.0)
-    whole = study(frame, axes=AXES, metrics=["structure_coarse"]).data["curves"][0]
+    whole = make_study(frame, axes=AXES, metrics=["structure_coarse"]).data["curves"][0]
     holed = frame[~((frame["prompt_text"] == "painterly") & frame["denoise_strength"].between(0.25, 0.55))]
 
-    curve = study(holed, axes=AXES, metrics=["structure_coarse"]).data["curves"][0]
+    curve = make_study(holed, axes=AXES, metrics=["structure_coarse"]).data["curves"][0]
 
     shape = np.array(curve["mean"]) - np.array(whole["mean"])
     assert np.ptp(shape) < 0.01
 
 
 def test_groups_have_curves_of_their_own() -> None:
-    found = study(planted(np.random.default_rng(1), prompt_effect=0.3), axes=AXES, metrics=["structure_coarse"])
+    found = make_study(planted(np.random.default_rng(1), prompt_effect=0.3), axes=AXES, metrics=["structure_coarse"])
 
     ends = {c["group"].get("prompt_text"): c["mean"][-1] for c in found.data["curves"]}
 

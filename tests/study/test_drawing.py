@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.study.charts import round_ticks, words_html
-from sweep.study.study import study
+from sweep.study.study import make_study
 from tests.study.simulated import AXES, planted
 
 
@@ -35,7 +35,7 @@ def test_ticks_are_few_and_inside(low: float, width: float) -> None:
 
 
 def test_a_notebook_sees_headlines_and_limits_first() -> None:
-    html = words_html(study(planted(np.random.default_rng(1)), axes=AXES, metrics=["structure_coarse"]).data)
+    html = words_html(make_study(planted(np.random.default_rng(1)), axes=AXES, metrics=["structure_coarse"]).data)
 
     assert html.index("To keep coarse structure") < html.index("<details>")
     assert html.index("more</summary>") < html.index("In coarse structure, seed")

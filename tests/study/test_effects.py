@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sweep.study.stats.differences import holm
 from sweep.study.stats.effects import exact_shares, type_two_shares
-from sweep.study.study import study
+from sweep.study.study import make_study
 from tests.study.simulated import AXES, planted
 
 TERMS = [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)]
@@ -49,7 +49,7 @@ def test_a_pure_interaction_has_no_main_effects() -> None:
 
 
 def shares_of(frame: pd.DataFrame) -> dict[str, float]:
-    found = study(frame, axes=AXES, metrics=["structure_coarse"]).effects
+    found = make_study(frame, axes=AXES, metrics=["structure_coarse"]).effects
     return dict(zip(found["term"], found["share"], strict=True))
 
 
@@ -66,7 +66,7 @@ def test_shares_have_intervals_that_hold_most_of_what_other_seeds_give() -> None
     truth = shares_of(planted(rng, seeds=200, prompt_effect=0.4))["prompt_text"]
     for _ in range(60):
         frame = planted(rng, seeds=6, prompt_effect=0.4)
-        row = study(frame, axes=AXES, metrics=["structure_coarse"]).effects.set_index("term").loc["prompt_text"]
+        row = make_study(frame, axes=AXES, metrics=["structure_coarse"]).effects.set_index("term").loc["prompt_text"]
         inside += bool(row["low"] <= truth <= row["high"])
 
     assert inside >= 50
@@ -77,7 +77,7 @@ def test_what_cannot_be_split_says_why(frame: str, reason: str) -> None:
     table = planted(np.random.default_rng(2))
     table = table.assign(structure_coarse=0.5) if frame == "constant" else table.iloc[[0, 40]]
 
-    effects = study(table, axes=AXES, metrics=["structure_coarse"]).data["effects"][0]
+    effects = make_study(table, axes=AXES, metrics=["structure_coarse"]).data["effects"][0]
 
     assert effects["shares"] == []
     assert reason in (effects["reason"] or "")
@@ -86,7 +86,7 @@ def test_what_cannot_be_split_says_why(frame: str, reason: str) -> None:
 def test_paired_differences_are_found_where_unpaired_ones_drown() -> None:
     frame = planted(np.random.default_rng(5), seed_sd=0.5, noise_sd=0.005, prompt_effect=0.1)
 
-    found = study(frame, axes=AXES, metrics=["structure_coarse"]).differences
+    found = make_study(frame, axes=AXES, metrics=["structure_coarse"]).differences
     prompts = found[found["axis"] == "prompt_text"]
 
     assert list(prompts["difference"]) == pytest.approx([0.05, 0.1, 0.05], abs=0.01)
@@ -97,7 +97,7 @@ def test_paired_differences_are_found_where_unpaired_ones_drown() -> None:
 def test_no_difference_is_called_significant_where_none_was_planted() -> None:
     rng, wrong = np.random.default_rng(6), 0
     for _ in range(40):
-        found = study(planted(rng, prompt_effect=0.0), axes=AXES, metrics=["structure_coarse"]).differences
+        found = make_study(planted(rng, prompt_effect=0.0), axes=AXES, metrics=["structure_coarse"]).differences
         wrong += bool(found[found["axis"] == "prompt_text"]["significant"].any())
 
     assert wrong <= 6  # of 40 families at 5 %: seven or more happen once in 400 times
@@ -116,7 +116,7 @@ def test_a_planted_seed_is_ranked_and_a_planted_outlier_found() -> None:
     odd = 100
     frame["structure_coarse"] = frame["structure_coarse"] - np.where(frame.index == odd, 0.5, 0.0)
 
-    found = study(frame, axes=AXES, metrics=["structure_coarse"])
+    found = make_study(frame, axes=AXES, metrics=["structure_coarse"])
 
     assert found.seeds.iloc[0]["seed"] == 45
     assert found.seeds.iloc[0]["deviation"] == pytest.approx(0.2 * 5 / 6, abs=0.03)
@@ -125,7 +125,7 @@ def test_a_planted_seed_is_ranked_and_a_planted_outlier_found() -> None:
 
 
 def test_many_levels_are_compared_with_their_neighbours_only() -> None:
-    found = study(planted(np.random.default_rng(8)), axes=AXES, metrics=["structure_coarse"]).differences
+    found = make_study(planted(np.random.default_rng(8)), axes=AXES, metrics=["structure_coarse"]).differences
 
     pairs = found[found["axis"] == "denoise_strength"][["a", "b"]].to_numpy().tolist()
 

@@ -21,7 +21,7 @@ from sweep.study.metrics.clip import TextAlignment, Tokenizer, byte_letters
 from sweep.study.metrics.features import WeightsError, classes, read_weights
 from sweep.study.metrics.planes import ImagePair
 from sweep.study.metrics.registry import resolve
-from sweep.testing.metrics import check_metric
+from sweep.testing import check_metric
 from tests.study.images import decoded, photo, view
 
 BUNDLED = Path(skimage.__file__).parent / "data"

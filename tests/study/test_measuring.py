@@ -17,12 +17,12 @@ from anyio.streams.text import TextReceiveStream
 from PIL import Image
 
 from sweep.errors import RecordError, UsageError
-from sweep.record.results import RecordedResults
+from sweep.record import RecordedResults
 from sweep.study.measuring.measure import measure, measure_now
 from sweep.study.metrics.base import Formula
 from sweep.study.metrics.planes import ImagePair
 from sweep.study.metrics.registry import standard
-from sweep.study.study import study
+from sweep.study.study import make_study
 from sweep.types import Scalar
 from tests.study.conftest import KINDS, POINTS, SOURCE, painted
 from tests.study.images import photo, png_bytes, write_results
@@ -263,7 +263,7 @@ async def test_text_to_image_is_compared_with_the_baseline_that_is_named(tmp_pat
     kinds = {"cfg_scale": "number", "seed": "seed"}
     folder = await write_results(tmp_path / "cfg", points, paint, kinds=kinds, experiment=experiment)
 
-    found = await anyio.to_thread.run_sync(lambda: study(folder, workers=0))
+    found = await anyio.to_thread.run_sync(lambda: make_study(folder, workers=0))
 
     table = found.table
     values = {(c, k): v for c, k, v in zip(table["cfg_scale"], table["seed"], table["structure_coarse"], strict=True)}
@@ -303,7 +303,7 @@ async def test_repeats_of_a_point_are_compared_with_its_first(tmp_path: Path) ->
     kinds = {"denoise_strength": "number", "seed": "seed"}
     folder = await write_results(tmp_path / "twice", points, paint, kinds=kinds, source=photo(1, 64, 64))
 
-    found = await anyio.to_thread.run_sync(lambda: study(folder, workers=0))
+    found = await anyio.to_thread.run_sync(lambda: make_study(folder, workers=0))
 
     determinism = found.data["determinism"]
     assert determinism is not None
@@ -320,7 +320,7 @@ async def test_an_axis_keeps_its_column_where_a_metric_has_its_name(tmp_path: Pa
     kinds = {"contrast": "number", "seed": "seed"}
     folder = await write_results(tmp_path / "c", points, lambda v: photo(int(v["seed"] or 0)), kinds=kinds)
 
-    found = await anyio.to_thread.run_sync(lambda: study(folder, workers=0))
+    found = await anyio.to_thread.run_sync(lambda: make_study(folder, workers=0))
 
     assert found.table["contrast"].tolist() == [1.0, 1.0, 2.0, 2.0]
     assert "contrast" not in {fact["name"] for fact in found.data["metrics"]}

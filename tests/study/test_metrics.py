@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import UsageError
-from sweep.record.results import RecordedResults
+from sweep.record import RecordedResults
 from sweep.study.measuring.measure import measure_now
 from sweep.study.metrics import registry
 from sweep.study.metrics.base import Metric
 from sweep.study.metrics.panel import FULL_REFERENCE, SAME_POINT_METRIC
 from sweep.study.metrics.planes import ImagePair
 from sweep.study.metrics.registry import resolve, standard
-from sweep.testing.metrics import check_metric
+from sweep.testing import check_metric
 from tests.study.images import photo, view
 from tests.study.odd_metrics import BRIGHTNESS
 

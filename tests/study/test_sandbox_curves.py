@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sweep.engine.run import run
-from sweep.experiment.experiment import Experiment
-from sweep.sandbox.app import sandbox_server
+from sweep.engine import run
+from sweep.experiment import Experiment
+from sweep.sandbox import sandbox_server
 from sweep.study.measuring.measure import measure
 from sweep.study.schema import Curve
 from sweep.study.stats.curves import SPENT
-from sweep.study.study import study
+from sweep.study.study import make_study
 
 STUDY = Path(__file__).parents[2] / "experiments" / "denoise_study.yaml"
 STRUCTURE = ("ssim", "ms_ssim", "structure_fine", "structure_middle", "structure_coarse")
@@ -40,7 +40,7 @@ async def test_structure_falls_with_strength_until_it_is_called_saturated(
     table = await measure(summary.folder, metrics=STRUCTURE, workers=2)
     axes = [("denoise_strength", "number"), ("variation", "text"), ("seed", "seed")]
 
-    found = study(table, axes=axes, metrics=STRUCTURE)
+    found = make_study(table, axes=axes, metrics=STRUCTURE)
 
     for curve in found.data["curves"]:
         if curve["axis"] != "denoise_strength" or curve["group"]:

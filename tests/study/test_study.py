@@ -14,7 +14,7 @@ import pytest
 import sweep
 from sweep.errors import UsageError
 from sweep.study.schema import StudyJson
-from sweep.study.study import Study, study
+from sweep.study.study import Study, make_study
 from tests.study.conftest import KINDS, POINTS, SOURCE
 from tests.study.images import write_results
 from tests.study.shapes import misfit
@@ -24,7 +24,7 @@ from tests.study.simulated import AXES, planted
 def simulated(frame: pd.DataFrame | None = None, **options: Any) -> Study:
     frame = planted(np.random.default_rng(1)) if frame is None else frame
     axes = [axis for axis in AXES if axis[0] in frame]
-    return study(frame, axes=axes, metrics=["structure_coarse"], **options)
+    return make_study(frame, axes=axes, metrics=["structure_coarse"], **options)
 
 
 def keeps_its_contract(found: Study) -> None:
@@ -39,7 +39,7 @@ def keeps_its_contract(found: Study) -> None:
 
 
 def test_a_measured_folder_says_everything(results: Path) -> None:
-    found = study(results, workers=0)
+    found = make_study(results, workers=0)
 
     keeps_its_contract(found)
     assert found.data["name"] == "tested"
@@ -61,13 +61,13 @@ def test_results_have_a_study_and_a_report(results: Path) -> None:
 
     found = opened.study(metrics=["ssim"], workers=0)
 
-    assert found.words == study(opened, metrics=["ssim"], workers=0).words
+    assert found.words == make_study(opened, metrics=["ssim"], workers=0).words
     assert opened.report(study=found) == results / "report.html"
     assert sweep.study(results, metrics=["ssim"], workers=0).words == found.words  # type: ignore[operator]
 
 
 def test_the_frames_are_tidy(results: Path) -> None:
-    found = study(results, workers=0)
+    found = make_study(results, workers=0)
 
     assert len(found.metrics) == 30
     assert {"denoise_strength", "ssim", "diversity"} <= set(found.metrics.columns)
@@ -79,7 +79,7 @@ def test_the_frames_are_tidy(results: Path) -> None:
 
 
 def test_it_is_saved_whole(results: Path, tmp_path: Path) -> None:
-    found = study(results, workers=0)
+    found = make_study(results, workers=0)
 
     paths = found.save(tmp_path / "out put")
 
@@ -101,7 +101,7 @@ async def test_all_failed_is_said(tmp_path: Path) -> None:
 
     folder = await write_results(tmp_path / "r", POINTS, lambda _: None, kinds=KINDS, source=SOURCE)
 
-    found = await anyio.to_thread.run_sync(lambda: study(folder, workers=0))
+    found = await anyio.to_thread.run_sync(lambda: make_study(folder, workers=0))
 
     keeps_its_contract(found)
     assert found.words[0] == "Nothing can be said: all 30 variations failed."
@@ -113,7 +113,7 @@ async def test_an_empty_folder_is_said(tmp_path: Path) -> None:
 
     folder = await write_results(tmp_path / "r", [], lambda _: None, kinds=KINDS)
 
-    found = await anyio.to_thread.run_sync(lambda: study(folder, workers=0))
+    found = await anyio.to_thread.run_sync(lambda: make_study(folder, workers=0))
 
     keeps_its_contract(found)
     assert found.words == ("There are no rows yet, so there is nothing to say.",)
@@ -123,7 +123,7 @@ def test_every_image_unreadable_is_said(results: Path) -> None:
     for image in results.glob("images/*.png"):
         image.write_bytes(b"gone")
 
-    found = study(results, workers=0)
+    found = make_study(results, workers=0)
 
     keeps_its_contract(found)
     assert found.words[0] == "Images are there but none was measured."
@@ -157,7 +157,7 @@ FRAME = planted(np.random.default_rng(1))
 def test_what_cannot_be_said_is_said(frame: pd.DataFrame, said: str) -> None:
     axes = [*(axis for axis in AXES if axis[0] in frame), *([("other", "text")] if "other" in frame else [])]
 
-    found = study(frame, axes=axes, metrics=["structure_coarse"])
+    found = make_study(frame, axes=axes, metrics=["structure_coarse"])
 
     keeps_its_contract(found)
     assert said in " ".join(found.words)
@@ -172,7 +172,7 @@ def test_no_number_without_interval_and_n() -> None:
 def test_a_recommendation_turns_with_the_metrics_direction() -> None:
     frame = FRAME.assign(delta_e=20 * (1 - FRAME["structure_coarse"]))
 
-    found = study(frame, axes=AXES, metrics=["delta_e"], thresholds={"delta_e": (4.0,)})
+    found = make_study(frame, axes=AXES, metrics=["delta_e"], thresholds={"delta_e": (4.0,)})
 
     assert found.words[0].startswith("To keep colour difference below 4, stay below denoise_strength 0.4")
 
@@ -180,13 +180,13 @@ def test_a_recommendation_turns_with_the_metrics_direction() -> None:
 def test_a_neutral_metric_is_not_recommended() -> None:
     frame = FRAME.assign(sharpness=FRAME["structure_coarse"])
 
-    found = study(frame, axes=AXES, metrics=["sharpness"], thresholds={"sharpness": (0.5,)})
+    found = make_study(frame, axes=AXES, metrics=["sharpness"], thresholds={"sharpness": (0.5,)})
 
     assert found.words[0].startswith("Sharpness falls through 0.5 at denoise_strength 0.5")
 
 
 def test_axes_and_metrics_of_a_plain_table_are_found() -> None:
-    found = study(FRAME)
+    found = make_study(FRAME)
 
     assert [(a["name"], a["kind"]) for a in found.data["design"]["axes"]] == [
         ("denoise_strength", "number"),
@@ -218,7 +218,7 @@ def test_large_seeds_stay_exact() -> None:
 
 def test_an_axis_that_is_not_in_the_table_is_told() -> None:
     with pytest.raises(UsageError, match=r"no column denoise_strenth\. Did you mean denoise_strength\?"):
-        study(FRAME, axes=[("denoise_strenth", "number")], metrics=["structure_coarse"])
+        make_study(FRAME, axes=[("denoise_strenth", "number")], metrics=["structure_coarse"])
 
 
 def test_levels_keep_their_type_and_missing_ones_are_null() -> None:
@@ -227,7 +227,7 @@ def test_levels_keep_their_type_and_missing_ones_are_null() -> None:
         {"lora": levels.repeat(4).reset_index(drop=True), "flag": [True, False] * 6, "y": np.arange(12.0)}
     )
 
-    found = study(frame, axes=[("lora", "text"), ("flag", "boolean")], metrics=["y"])
+    found = make_study(frame, axes=[("lora", "text"), ("flag", "boolean")], metrics=["y"])
 
     keeps_its_contract(found)
     assert [axis["levels"] for axis in found.data["design"]["axes"]] == [[None, "a", "b"], [True, False]]
@@ -238,7 +238,7 @@ def test_thousands_of_rows_are_studied() -> None:
     frame = pd.concat([planted(rng, seeds=25) for _ in range(5)], keys=range(5), names=["cfg_scale"]).reset_index(0)
     frame = frame.reset_index(drop=True)
 
-    found = study(frame, axes=[("cfg_scale", "integer"), *AXES], metrics=["structure_coarse"])
+    found = make_study(frame, axes=[("cfg_scale", "integer"), *AXES], metrics=["structure_coarse"])
 
     assert found.data["design"]["images"] == len(frame) == 4125
     keeps_its_contract(found)
@@ -263,7 +263,7 @@ def random_design(points: int, *, seeds: int = 1) -> pd.DataFrame:
 def test_a_random_design_is_studied_without_a_grid(points: int, seeds: int) -> None:
     axes = [("denoise_strength", "number"), ("cfg_scale", "number"), ("seed", "seed")]
 
-    found = study(random_design(points, seeds=seeds), axes=axes, metrics=["structure_coarse"])
+    found = make_study(random_design(points, seeds=seeds), axes=axes, metrics=["structure_coarse"])
 
     keeps_its_contract(found)
     effects = found.data["effects"][0]
@@ -278,13 +278,13 @@ def test_numbers_that_rise_together_cannot_be_told_apart() -> None:
     frame = random_design(40).assign(cfg_scale=lambda table: table["denoise_strength"] * 3)
     axes = [("denoise_strength", "number"), ("cfg_scale", "number")]
 
-    found = study(frame, axes=axes, metrics=["structure_coarse"])
+    found = make_study(frame, axes=axes, metrics=["structure_coarse"])
 
     assert "cfg_scale steps together with denoise_strength" in " ".join(found.words)
 
 
 def test_figures_without_another_package(results: Path) -> None:
-    found = study(results, workers=0)
+    found = make_study(results, workers=0)
 
     drawn, specification = found.to_svg("ssim"), found.to_vega_lite("ssim", "denoise_strength")
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from sweep.study.stats.intervals import SKEWED, band, estimate, skewed, skewness
-from sweep.study.study import Study, study
+from sweep.study.study import Study, make_study
 from tests.study.simulated import AXES, planted
 
 Floats = npt.NDArray[np.float64]
@@ -113,7 +113,7 @@ def tailed(seeds: int) -> Study:
     steps = (frame["denoise_strength"] * 10).round().astype(int)
     tail = rng.lognormal(0, 1, (seeds, 11)).cumsum(axis=1) * 0.02  # now and then a seed takes a long step
     frame["structure_coarse"] -= tail[frame["seed"] - 42, steps]
-    return study(frame, axes=AXES, metrics=["structure_coarse"])
+    return make_study(frame, axes=AXES, metrics=["structure_coarse"])
 
 
 def test_a_study_of_skewed_seeds_says_so() -> None:
@@ -126,13 +126,13 @@ def test_a_study_of_skewed_seeds_says_so() -> None:
 
 
 def test_a_study_of_symmetric_seeds_says_nothing_of_it() -> None:
-    found = study(planted(np.random.default_rng(4), seeds=8), axes=AXES, metrics=["structure_coarse"])
+    found = make_study(planted(np.random.default_rng(4), seeds=8), axes=AXES, metrics=["structure_coarse"])
 
     assert not any("spread unevenly" in text for text in found.words)
     assert not any("symmetric" in text for text in found.words)
 
 
 def test_few_seeds_are_told_what_they_cannot_show() -> None:
-    found = study(planted(np.random.default_rng(4)), axes=AXES, metrics=["structure_coarse"])
+    found = make_study(planted(np.random.default_rng(4)), axes=AXES, metrics=["structure_coarse"])
 
     assert any(text.startswith("Four seeds cannot show whether") for text in found.words)

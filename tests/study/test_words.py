@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from sweep.study.schema import Estimate
-from sweep.study.study import Study, study
+from sweep.study.study import Study, make_study
 from sweep.study.wording import figure, interval_text, level_text, with_interval, worded
 from tests.study.simulated import AXES, planted
 
@@ -20,7 +20,7 @@ VALUE = re.compile(r"(?<![\w“])−?\d+\.\d+")
 
 def said(frame: pd.DataFrame, metric: str = "structure_coarse", **options: Any) -> Study:
     axes = [axis for axis in AXES if axis[0] in frame]
-    return study(frame, axes=axes, metrics=[metric], **options)
+    return make_study(frame, axes=axes, metrics=[metric], **options)
 
 
 def estimate(value: float | None, low: float | None = None, high: float | None = None, **more: Any) -> Estimate:

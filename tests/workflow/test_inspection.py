@@ -9,14 +9,15 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from sweep.experiment.experiment import Experiment
+from sweep.experiment import Experiment
 from sweep.workflow.graph import Address, Node
 from sweep.workflow.inspection import describe
-from sweep.workflow.loader import Workflow, load_workflow, workflow_from
+from sweep.workflow.loader import load_workflow, workflow_from
 from sweep.workflow.roles import find_roles
 from sweep.workflow.scaffold import ScaffoldContext, main_models, starter
 from sweep.workflow.schemas import Model, builtin_schemas
 from sweep.workflow.templates import template
+from sweep.workflow.workflow import Workflow
 from tests.workflow.exports import edge, export, invocation, text_to_image
 
 SCHEMAS = builtin_schemas()

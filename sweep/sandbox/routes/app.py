@@ -14,7 +14,7 @@ from sweep.sandbox.batches import STRINGS, RefusedError, embedded, fault, intege
 from sweep.sandbox.image_nodes import spoiled
 from sweep.sandbox.options import SECONDS, FaultInjection
 from sweep.sandbox.routes.common import body_of, reply, sandbox_of
-from sweep.workflow.schemas import FieldSchema, NodeSchema, NodeSchemas
+from sweep.workflow import FieldSchema, NodeSchema, NodeSchemas
 
 _PRIMITIVES = frozenset({"integer", "number", "string", "boolean", "object", "array"})
 _BOUNDS = {

@@ -30,8 +30,7 @@ from sweep.servers.invokeai.resources import BEFORE_3_1, Materials
 from sweep.servers.invokeai.sessions_api import Sessions, session_status, started
 from sweep.servers.invokeai.socketio import EventSubscription, useful
 from sweep.servers.invokeai.tracker import Over, Watch
-from sweep.workflow.graph import Graph
-from sweep.workflow.schemas import Model, NodeSchemas
+from sweep.workflow import Graph, Model, NodeSchemas
 
 GRACE = 1.5  # seconds to end by oneself, before being cancelled
 

@@ -16,8 +16,7 @@ from sweep.errors import ServerUnsupportedError, TransientError, VariationError,
 from sweep.servers.base import ItemEnded, MissingModelError, ServerImage, Submission
 from sweep.servers.invokeai import responses as reading
 from sweep.servers.invokeai.http import Http, path_part
-from sweep.workflow.graph import BoardRef, Graph, ImageRef, Json, ModelRef, Ref, map_refs
-from sweep.workflow.schemas import Model, NodeSchemas, node_schemas
+from sweep.workflow import BoardRef, Graph, ImageRef, Json, Model, ModelRef, NodeSchemas, Ref, map_refs, node_schemas
 
 
 class ServerModels:

@@ -22,7 +22,7 @@ from sweep.errors import (
     VariationError,
 )
 from sweep.servers.base import ItemEnded, ServerImage
-from sweep.workflow.schemas import Model
+from sweep.workflow import Model
 
 SENTENCE_LENGTH = 240
 LONGEST_RETRY_AFTER = 3600.0  # seconds; a server that asks for more is asked again after this

@@ -19,8 +19,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.errors import UsageError, did_you_mean
-from sweep.record.metric_cache import MetricCache, MetricKey
-from sweep.record.results import RecordedResults
+from sweep.record import MetricCache, MetricKey, RecordedResults
 from sweep.study.design import FloatArray, StudyDesign, read_layout
 from sweep.study.measuring.pool import measure_all
 from sweep.study.measuring.task import Measured, Task

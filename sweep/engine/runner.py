@@ -25,15 +25,12 @@ from sweep.engine.startup import Preparation, fresh_instances, open_jobs, prepar
 from sweep.engine.task_groups import tasks
 from sweep.engine.work_queue import Job, Twins, WorkQueue
 from sweep.errors import RecordError, ServerError, StoppedError, SweepError, VariationError
-from sweep.record.base import Counts, Intent
-from sweep.record.files import Checkpoint, free_bytes, no_checkpoint
-from sweep.record.results import CSV, RecordedResults, write_tables
-from sweep.servers.base import Server
-from sweep.servers.connect import connect
+from sweep.record import CSV, Checkpoint, Counts, Intent, RecordedResults, free_bytes, no_checkpoint, write_tables
+from sweep.servers import Server, connect
 
 if TYPE_CHECKING:
-    from sweep.experiment.experiment import Experiment
-    from sweep.servers.base import Server
+    from sweep.experiment import Experiment
+    from sweep.servers import Server
 
 
 Ending: TypeAlias = Literal[
@@ -428,7 +425,7 @@ async def render(
     Raises DefinitionError before anything is sent (a strength of 1.5, a model the server lacks), ServerError where the
     server cannot be used, VariationError where the image cannot be rendered, RecordError for `results`.
     """
-    from sweep.experiment.experiment import Experiment
+    from sweep.experiment import Experiment
 
     wanted = {"name": name, "workflow": str(workflow), "inputs": dict(inputs or {})}
     experiment = await anyio.to_thread.run_sync(Experiment.from_dict, wanted)

@@ -12,8 +12,7 @@ from sweep.servers.base import ItemEvent, Server, ServerImage, ServerInfo, Submi
 from sweep.servers.invokeai import responses as reading
 from sweep.servers.invokeai.client import InvokeAI, InvokeAISessions
 from sweep.servers.invokeai.http import Credentials, Http, ServerAddress, Timings
-from sweep.workflow.graph import Graph
-from sweep.workflow.schemas import Model, NodeSchemas
+from sweep.workflow import Graph, Model, NodeSchemas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

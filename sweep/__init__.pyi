@@ -1,0 +1,30 @@
+from .engine.options import RunOptions
+from .engine.runner import RunSummary, render, run
+from .errors import SweepError
+from .experiment.experiment import Experiment
+from .plan.plan import Plan
+from .plan.planner import make_plan
+from .report.compare import compare_runs
+from .report.report import make_report
+from .results import Results
+from .servers.base import Server
+from .servers.discovery import connect
+from .study.study import Study, make_study
+
+__all__ = [
+    "Experiment",
+    "Plan",
+    "Results",
+    "RunOptions",
+    "RunSummary",
+    "Server",
+    "Study",
+    "SweepError",
+    "compare_runs",
+    "connect",
+    "make_plan",
+    "make_report",
+    "make_study",
+    "render",
+    "run",
+]

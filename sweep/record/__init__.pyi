@@ -1,0 +1,72 @@
+from .base import (
+    Counts,
+    Failure,
+    Intent,
+    Journal,
+    JournalPoint,
+    JournalState,
+    KeyStatus,
+    KnownKeys,
+    Rendering,
+    RunFacts,
+    Times,
+)
+from .files import FULL_HINT, Checkpoint, free_bytes, no_checkpoint, replacing
+from .images import ImageStore
+from .lock import LOCK, FolderLock, holder, in_use
+from .metric_cache import MetricCache, MetricKey
+from .results import CSV, RecordedResults, write_tables
+from .rows import Where
+from .sqlite.journal import SqliteJournal
+from .sqlite.reads import RunRecord
+from .sqlite.schema import JOURNAL_FILE, SEALED, seal, sealing
+from .status import FolderStatus, Marginal, Mean, Past, failures, folder_status, marginals, read_past, read_sizes
+from .verify import REPAIRABLE, Finding, reopen_damaged
+
+__all__ = [
+    "CSV",
+    "FULL_HINT",
+    "JOURNAL_FILE",
+    "LOCK",
+    "REPAIRABLE",
+    "SEALED",
+    "Checkpoint",
+    "Counts",
+    "Failure",
+    "Finding",
+    "FolderLock",
+    "FolderStatus",
+    "ImageStore",
+    "Intent",
+    "Journal",
+    "JournalPoint",
+    "JournalState",
+    "KeyStatus",
+    "KnownKeys",
+    "Marginal",
+    "Mean",
+    "MetricCache",
+    "MetricKey",
+    "Past",
+    "RecordedResults",
+    "Rendering",
+    "RunFacts",
+    "RunRecord",
+    "SqliteJournal",
+    "Times",
+    "Where",
+    "failures",
+    "folder_status",
+    "free_bytes",
+    "holder",
+    "in_use",
+    "marginals",
+    "no_checkpoint",
+    "read_past",
+    "read_sizes",
+    "reopen_damaged",
+    "replacing",
+    "seal",
+    "sealing",
+    "write_tables",
+]

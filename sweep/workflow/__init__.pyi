@@ -1,0 +1,68 @@
+from .graph import Address, BoardRef, Edge, Graph, ImageRef, Json, ModelRef, Node, Ref, Value, map_refs
+from .identity import Digests, canonical, computation_order, node_digests
+from .inspection import Description, InspectionRow, describe
+from .labels import Names, find_address, readable
+from .loader import load_workflow, workflow_from
+from .role_finder import IDENTITY, Encoding, trace_control_images
+from .roles import STACKED, Roles, Target, field_target, find_roles
+from .scaffold import PLACEHOLDER, ScaffoldContext, starter
+from .schemas import FieldSchema, Model, NodeSchema, NodeSchemas, builtin_schemas, node_schemas
+from .templates import TEMPLATES, template
+from .traversal import Wiring, output_nodes, pruned, without_images
+from .validation import check_graph, check_value, range_of, unknown_type
+from .workflow import BatchAxis, Workflow
+
+__all__ = [
+    "IDENTITY",
+    "PLACEHOLDER",
+    "STACKED",
+    "TEMPLATES",
+    "Address",
+    "BatchAxis",
+    "BoardRef",
+    "Description",
+    "Digests",
+    "Edge",
+    "Encoding",
+    "FieldSchema",
+    "Graph",
+    "ImageRef",
+    "InspectionRow",
+    "Json",
+    "Model",
+    "ModelRef",
+    "Names",
+    "Node",
+    "NodeSchema",
+    "NodeSchemas",
+    "Ref",
+    "Roles",
+    "ScaffoldContext",
+    "Target",
+    "Value",
+    "Wiring",
+    "Workflow",
+    "builtin_schemas",
+    "canonical",
+    "check_graph",
+    "check_value",
+    "computation_order",
+    "describe",
+    "field_target",
+    "find_address",
+    "find_roles",
+    "load_workflow",
+    "map_refs",
+    "node_digests",
+    "node_schemas",
+    "output_nodes",
+    "pruned",
+    "range_of",
+    "readable",
+    "starter",
+    "template",
+    "trace_control_images",
+    "unknown_type",
+    "without_images",
+    "workflow_from",
+]
