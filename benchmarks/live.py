@@ -22,7 +22,7 @@ from benchmarks import loops, peer
 from benchmarks.figures import Figure
 from benchmarks.processes import in_process
 from benchmarks.rendering import render
-from tests.live.harness import Installation, LiveServer, serving
+from tests.support.live_invokeai import Installation, LiveServer, serving
 
 NAME = "live"
 POINTS = 48

@@ -19,7 +19,7 @@ from benchmarks.figures import Figure
 from sweep.record import Counts
 from sweep.report import AxisColumn, Material, page_facts, payload
 from sweep.report import report as explorer
-from tests.report.chromium import Page, chromium, find_chromium
+from tests.support.chromium import Page, chromium, find_chromium
 
 _METRICS = 15
 _FRAME = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"

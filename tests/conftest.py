@@ -13,7 +13,7 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
-from tests.leaving import LINES, leave_out, tell, told
+from tests.support.left_out import LINES, leave_out, tell, told
 
 settings.register_profile("sweep", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sweep")

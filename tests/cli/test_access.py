@@ -13,7 +13,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.sandbox.service import Sandbox
 from tests.cli.conftest import Sweep, write
-from tests.proxy import CA, proxy
+from tests.support.tls_proxy import CA, proxy
 
 EMAIL, PASSWORD = "me@example.org", "c4n4ry-p4ssw0rd"
 

@@ -15,7 +15,7 @@ from sweep.engine.shutdown import Stop
 from sweep.sandbox import FaultInjection
 from sweep.sandbox.service import Sandbox
 from tests.engine.conftest import AT_ONCE, Bench
-from tests.live.harness import free_port
+from tests.support.ports import free_port
 
 
 async def test_a_server_that_is_up_later_joins(bench: Bench, sandbox_with: Callable[..., Any]) -> None:

@@ -15,7 +15,7 @@ from sweep.engine.runner import render
 from sweep.errors import DefinitionError, ServerError, VariationError
 from sweep.sandbox import FaultInjection, SandboxOptions, sandbox_server
 
-PORTABLE = Path(__file__).parent.parent / "workflow" / "portable"
+PORTABLE = Path(__file__).parents[1] / "fixtures" / "portable"
 INPUTS = {"prompt": "a cup", "steps": 2, "width": 64, "height": 64}
 
 

@@ -16,7 +16,7 @@ from sweep.errors import ServerUnsupportedError
 from sweep.sandbox.service import Sandbox
 from sweep.workflow import Model, ModelRef
 from tests.engine.conftest import AT_ONCE, Bench
-from tests.live.harness import free_port
+from tests.support.ports import free_port
 
 
 def other_weights(server: Sandbox) -> None:

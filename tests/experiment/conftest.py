@@ -64,3 +64,32 @@ def with_axes(axes: dict[str, Any], **more: Any) -> Experiment:
 
 def values_of(experiment: Experiment, axis: str) -> list[Any]:
     return next([level.value for level in a.levels] for a in experiment.axes if a.name == axis)
+
+
+TYPO = """\
+name: typo
+workflow: img2im
+inputs:
+  denoise_strenght: 0.4
+  image: bad.png
+  control_image: nope.png
+  steps: 0
+  cfg_scale: "7"
+  seed: -1
+  width: 2.5
+descriptoin: foo
+axes:
+  denoise_strength: {start: 0.2, stop: 1.2, step: 0.2}
+  zip:
+    prompt: [a, b, c]
+    seed: [1, 2, 3, 4]
+  a.b: {start: 1, stop: 2, stpe: 1}
+where: denoise_strength > 0.3 and sed == 1
+exclude:
+  - seed = 3
+  - nope in [1, 2]
+design: {kind: randm, points: 3}
+roles: {promt: x, prompt: [pos]}
+servers: [localhost]
+study: {metric: [a], replicates: 0}
+"""

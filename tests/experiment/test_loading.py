@@ -9,35 +9,7 @@ import pytest
 
 from sweep.errors import ExperimentError
 from sweep.experiment.experiment import Experiment
-from tests.experiment.conftest import Fail, Load
-
-TYPO = """\
-name: typo
-workflow: img2im
-inputs:
-  denoise_strenght: 0.4
-  image: bad.png
-  control_image: nope.png
-  steps: 0
-  cfg_scale: "7"
-  seed: -1
-  width: 2.5
-descriptoin: foo
-axes:
-  denoise_strength: {start: 0.2, stop: 1.2, step: 0.2}
-  zip:
-    prompt: [a, b, c]
-    seed: [1, 2, 3, 4]
-  a.b: {start: 1, stop: 2, stpe: 1}
-where: denoise_strength > 0.3 and sed == 1
-exclude:
-  - seed = 3
-  - nope in [1, 2]
-design: {kind: randm, points: 3}
-roles: {promt: x, prompt: [pos]}
-servers: [localhost]
-study: {metric: [a], replicates: 0}
-"""
+from tests.experiment.conftest import TYPO, Fail, Load
 
 
 def test_a_design_of_more_points_than_there_are_is_noticed(load: Load) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from sweep.experiment.document import read_file
 from sweep.experiment.experiment import Experiment
 from sweep.experiment.schema import SCHEMA_FILE, ExperimentFile, experiment_schema
-from tests.experiment.test_loading import TYPO
+from tests.experiment.conftest import TYPO
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 SHIPPED = sorted(FOLDER.glob("*.yaml"))

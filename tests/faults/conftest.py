@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.processes import Bench, Zygote, zygote
+from tests.support.processes import Bench, Zygote, zygote
 
 
 @pytest.fixture(scope="module")

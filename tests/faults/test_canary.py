@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.processes import Bench
+from tests.support.processes import Bench
 
 TOKEN, PASSWORD = "canary-token-8d1f0a", "canary-password-77c2e9"
 SECRET = [TOKEN, PASSWORD, b64encode(PASSWORD.encode()).decode(), urllib.parse.quote(PASSWORD)]

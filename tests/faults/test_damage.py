@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sweep.errors import RecordError
-from tests.faults.processes import Bench, SandboxProcess, Zygote, zygote
+from tests.support.processes import Bench, SandboxProcess, Zygote, zygote
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.processes import Bench
+from tests.support.processes import Bench
 
 
 @pytest.mark.parametrize("kilobytes", [4, 20, 48, 64, 90, 120, 160])

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from sweep.errors import WorkflowError
 from sweep.servers.invokeai import responses as reading
 from sweep.workflow import builtin_schemas, find_roles, load_workflow, node_schemas, template, workflow_from
-from tests.workflow.exports import MODEL, edge, export, invocation
+from tests.support.workflow_exports import MODEL, edge, export, invocation
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-PORTABLE = Path(__file__).parent.parent / "workflow" / "portable" / "image_to_image.json"
+PORTABLE = Path(__file__).parents[1] / "fixtures" / "portable" / "image_to_image.json"
 DOCUMENTS: list[Any] = [
     {"nodes": {name: {"id": name, **node.fields, "type": node.type} for name, node in graph.nodes.items()}, "edges": []}
     for graph in [template("img2img", "sd-1")]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.processes import Bench, SandboxProcess
+from tests.support.processes import Bench, SandboxProcess
 
 LATENCIES = (0.2, 0.25, 0.3, 0.45, 0.65, 0.9, 1.4, 2.0)  # seconds an item; the fastest is ten times the slowest
 DIES, HANGS = 3, 2

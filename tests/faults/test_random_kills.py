@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.processes import Bench, SandboxProcess, Zygote
+from tests.support.processes import Bench, SandboxProcess, Zygote
 
 
 @dataclass(frozen=True, slots=True)

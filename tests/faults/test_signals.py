@@ -14,7 +14,7 @@ import pytest
 
 from sweep.engine.shutdown import REQUEST
 from sweep.record import LOCK
-from tests.faults.processes import Bench, SandboxProcess
+from tests.support.processes import Bench, SandboxProcess
 
 INT, TERM, STOP, CONT, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGSTOP, signal.SIGCONT, signal.SIGHUP
 COMMAND = "from sweep.__main__ import main; main()"

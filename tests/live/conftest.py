@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.harness import Installation, LiveServer, serving
+from tests.support.live_invokeai import Installation, LiveServer, serving
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 
 from sweep.testing import SERVER_CASES
 from sweep.testing.servers import ServerCase
-from tests.live.scenes import subject
+from tests.support.scenes import subject
 
 
 @pytest.mark.parametrize("case", SERVER_CASES, ids=lambda case: case.__name__)

@@ -9,8 +9,8 @@ from pathlib import Path
 from sweep.errors import ItemLostError
 from sweep.servers import ItemEnded, ItemEvent, ItemStarted, Server, Ticket
 from sweep.testing.servers import submission
-from tests.live.harness import LiveServer
-from tests.live.scenes import subject
+from tests.support.live_invokeai import LiveServer
+from tests.support.scenes import subject
 
 
 async def _told(server: Server, ticket: Ticket, begun: asyncio.Event) -> list[ItemEvent]:

@@ -27,7 +27,7 @@ from sweep.workflow import (
 )
 from tests.live.default_workflow_roles import LABELS, REFUSED, ROLES
 from tests.live.rendering import ask, refusal, rendered
-from tests.live.scenes import client
+from tests.support.scenes import client
 
 SCHEMAS = builtin_schemas()  # read before any loop runs
 FOLDER = "app/services/workflow_records/default_workflows"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.harness import HERE, MODELS, HarnessError, Installation, LiveServer
+from tests.support.live_invokeai import HERE, MODELS, HarnessError, Installation, LiveServer
 
 VACUUM_IN_A_TRANSACTION = """
 import logging, pathlib, sys, threading

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.processes import Bench, zygote
-from tests.live.harness import LiveServer
+from tests.support.live_invokeai import LiveServer
+from tests.support.processes import Bench, zygote
 
 POINTS = 60
 KILLS = ("client", "client", "server", "client", "client", "server", "client")

@@ -13,8 +13,8 @@ from sweep.servers import ConnectOptions, ItemEnded, connect
 from sweep.servers.invokeai.http import Credentials
 from sweep.testing.servers import RenderScene, submission
 from sweep.workflow import Graph, Node
-from tests.live.harness import Installation, LiveServer
-from tests.live.scenes import PATIENT
+from tests.support.live_invokeai import Installation, LiveServer
+from tests.support.scenes import PATIENT
 
 PASSWORD = "Correct-Horse-7"
 BLANK = RenderScene(graph=Graph.of([Node("b", "blank_image", {"width": 64, "height": 64})]), outputs=("b",))

@@ -22,10 +22,10 @@ from sweep.workflow import (
     template,
 )
 from tests.live.rendering import refusal, rendered
-from tests.live.scenes import client, image
+from tests.support.scenes import client, image
 
 SCHEMAS = builtin_schemas()  # read before any loop runs
-PORTABLE = Path(__file__).parent.parent / "workflow" / "portable"
+PORTABLE = Path(__file__).parents[1] / "fixtures" / "portable"
 SETTINGS: dict[str, Value] = {
     "prompt": "a cat",
     "negative_prompt": "blurry",

@@ -11,7 +11,7 @@ from sweep.errors import PlanError
 from sweep.experiment import Experiment
 from sweep.plan.plan import Plan
 from sweep.plan.planner import make_plan
-from sweep.workflow import Model, builtin_schemas
+from sweep.workflow import Graph, Model, ModelRef, builtin_schemas
 
 Plans: TypeAlias = Callable[..., Plan]
 
@@ -77,3 +77,14 @@ def refusal(plans: Plans) -> Callable[..., list[str]]:
 
 def fields(plan: Plan, index: int, node: str) -> Mapping[str, Any]:
     return plan.instance(plan.grid[index]).graph.nodes[node].fields
+
+
+def as_api(graph: Graph) -> dict[str, Any]:
+    """As a server would have it: with keys of some installation."""
+
+    def key(ref: object) -> Any:
+        if isinstance(ref, ModelRef):
+            return {"key": f"key-{ref.name}", "hash": "blake3:0", "name": ref.name, "base": ref.base, "type": ref.type}
+        return {"image_name": str(ref)}
+
+    return graph.to_api(key)

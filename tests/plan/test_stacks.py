@@ -15,9 +15,8 @@ from sweep.experiment import Experiment
 from sweep.plan.plan import Plan
 from sweep.plan.planner import make_plan
 from sweep.workflow import Address, ImageRef, ModelRef, Node, builtin_schemas, template
-from tests.plan.conftest import MODELS, Plans
-from tests.plan.test_workflows import as_api
-from tests.workflow.exports import MODEL, edge, export, invocation
+from tests.plan.conftest import MODELS, Plans, as_api
+from tests.support.workflow_exports import MODEL, edge, export, invocation
 
 Refusal: TypeAlias = Callable[..., list[str]]
 Own: TypeAlias = Callable[..., Plan]

@@ -13,8 +13,8 @@ from sweep.plan.models import ModelFinder, fit_models
 from sweep.plan.plan import Plan
 from sweep.plan.planner import make_plan
 from sweep.workflow import Address, Graph, ImageRef, Model, ModelRef, Node, builtin_schemas, check_graph, template
-from tests.plan.conftest import MODELS, model
-from tests.workflow.exports import edge, invocation, text_to_image
+from tests.plan.conftest import MODELS, as_api, model
+from tests.support.workflow_exports import edge, invocation, text_to_image
 
 Own: TypeAlias = Callable[..., Plan]
 
@@ -48,17 +48,6 @@ PORTABLE = {
         )
     ],
 }
-
-
-def as_api(graph: Graph) -> dict[str, Any]:
-    """As a server would have it: with keys of some installation."""
-
-    def key(ref: object) -> Any:
-        if isinstance(ref, ModelRef):
-            return {"key": f"key-{ref.name}", "hash": "blake3:0", "name": ref.name, "base": ref.base, "type": ref.type}
-        return {"image_name": str(ref)}
-
-    return graph.to_api(key)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from sweep.record.results import RecordedResults
 from sweep.record.rows import Cell
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.sqlite.schema import JOURNAL_FILE
-from tests.record.making import a_folder, complete, facts, point
+from tests.support.record_writing import a_folder, complete, facts, point
 
 Row = dict[str, Cell]
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sweep.errors import TransientError
 from sweep.record.image_check import Inflate, verify_image, with_isal, with_zlib
-from tests.record.making import image
+from tests.support.record_writing import image
 
 INFLATERS = [inflate for inflate in (with_zlib, with_isal) if inflate is not None]
 FORMS = ["PNG", "JPEG", "WEBP"]

@@ -13,7 +13,7 @@ from sweep.errors import DiskFullError, RecordError, TransientError
 from sweep.record.files import IMAGE_POINTS, free_bytes, replacing
 from sweep.record.images import ImageStore
 from sweep.record.sqlite.journal import SqliteJournal
-from tests.record.making import complete, facts, image, point
+from tests.support.record_writing import complete, facts, image, point
 
 KEY, OTHER = "a" * 32, "b" * 32
 
@@ -100,7 +100,7 @@ def test_a_device_that_takes_no_more_is_a_full_disk(tmp_path: Path) -> None:
         from pathlib import Path
         from sweep.errors import DiskFullError
         from sweep.record.images import ImageStore
-        from tests.record.making import image
+        from tests.support.record_writing import image
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
         try:

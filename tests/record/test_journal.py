@@ -15,7 +15,7 @@ from sweep.record.results import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.sqlite.schema import JOURNAL_FILE
 from sweep.testing.journals import TIMES, a_point, a_rendering, an_intent
-from tests.record.making import a_folder, facts, point
+from tests.support.record_writing import a_folder, facts, point
 
 
 async def test_a_burst_of_completions_shares_commits(tmp_path: Path) -> None:

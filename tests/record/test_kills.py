@@ -21,7 +21,7 @@ CHILD = textwrap.dedent("""
     from sweep.record.images import ImageStore
     from sweep.record.sqlite.journal import SqliteJournal
     from sweep.record.lock import FolderLock
-    from tests.record.making import complete, facts, point
+    from tests.support.record_writing import complete, facts, point
 
     folder, where, nth, points = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     seen = 0

@@ -13,7 +13,7 @@ from sweep.record.base import Failure
 from sweep.record.metric_cache import MetricCache, MetricKey
 from sweep.record.results import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
-from tests.record.making import a_folder, facts, point
+from tests.support.record_writing import a_folder, facts, point
 
 SSIM = MetricKey(image="a" * 64, reference="b" * 64, metric="ssim", version="1", working_size=512)
 

@@ -8,7 +8,7 @@ from sweep.record.base import Failure
 from sweep.record.results import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.status import failures, marginals, read_past
-from tests.record.making import a_folder, facts, point
+from tests.support.record_writing import a_folder, facts, point
 
 
 def test_a_folder_that_is_not_there_has_no_past(tmp_path: Path) -> None:

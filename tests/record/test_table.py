@@ -20,7 +20,7 @@ from sweep.record.results import RecordedResults, write_tables
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.testing.journals import TIMES, an_intent
 from sweep.types import Scalar
-from tests.record.making import AXES, complete, facts, point
+from tests.support.record_writing import AXES, complete, facts, point
 
 BAD = Failure(kind="ValueError", message='noise | and "image"\nsizes, differ')
 

@@ -12,7 +12,7 @@ from sweep.record.results import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.sqlite.schema import JOURNAL_FILE
 from sweep.record.verify import damaged_keys
-from tests.record.making import a_folder, complete, facts, image, point
+from tests.support.record_writing import a_folder, complete, facts, image, point
 
 
 @pytest.fixture

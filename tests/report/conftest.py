@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.leaving import leave_out
-from tests.report.chromium import Browser, chromium, find_chromium
 from tests.report.painted import paint_folder
+from tests.support.chromium import Browser, chromium, find_chromium
+from tests.support.left_out import leave_out
 
 _WHY = "tests that drive the report in a browser: no Chromium found ($SWEEP_CHROMIUM names one)"
 

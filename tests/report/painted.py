@@ -16,7 +16,7 @@ from PIL import Image
 from sweep.record import Failure, ImageStore, JournalPoint, MetricCache, MetricKey, RunFacts, SqliteJournal
 from sweep.testing.journals import TIMES, an_intent
 from sweep.types import Scalar
-from tests.record.making import rendering
+from tests.support.record_writing import rendering
 
 HOSTILE = "</script><img src=x onerror=\"document.title='PWNED'\"><b>bold</b>"
 EXPERIMENT = """\

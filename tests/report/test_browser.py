@@ -18,8 +18,8 @@ from sweep.report.data import AxisColumn, Material, Shown, payload
 from sweep.report.live import view_server
 from sweep.report.report import write_page, write_report
 from sweep.report.text import page_facts
-from tests.report.chromium import Browser, Page
 from tests.report.painted import EXPERIMENT, HOSTILE, Plan, add, paint_folder, points
+from tests.support.chromium import Browser, Page
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 

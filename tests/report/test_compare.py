@@ -13,7 +13,7 @@ from sweep.errors import UsageError
 from sweep.report.compare import Comparison, compare_runs
 from sweep.types import Scalar
 from tests.report.painted import EXPERIMENT, Plan, paint_folder
-from tests.report.test_report import opened
+from tests.report.parsed_page import opened
 
 STRENGTHS: dict[str, Sequence[Scalar]] = {"denoise_strength": [0.2, 0.4, 0.6], "seed": [42, 43]}
 BIG = (192, 160)

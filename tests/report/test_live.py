@@ -14,7 +14,7 @@ from anyio.to_thread import run_sync
 from sweep.record import SqliteJournal
 from sweep.report.live import serve_view, view_server
 from tests.report.painted import Plan, add, paint_folder, points
-from tests.report.test_report import Parsed
+from tests.report.parsed_page import Parsed
 
 PENDING = frozenset(range(4, 12))
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from sweep.sandbox.app import sandbox_server
 from sweep.sandbox.options import SandboxOptions
 from sweep.sandbox.service import Sandbox
-from tests.live.wire import Wire, wire
+from tests.support.wire import Wire, wire
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from typing import Any
 from sweep.sandbox.batches import GraphTemplate
 from sweep.sandbox.graph_execution import Execution
 from sweep.sandbox.nodes import VALUES, ImageAccess
-from tests.live.wire import graph, node
+from tests.support.wire import graph, node
 
 
 def run(posted: dict[str, Any]) -> Execution:

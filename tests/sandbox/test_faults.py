@@ -15,8 +15,8 @@ from PIL import Image
 from yarl import URL
 
 from sweep.sandbox.options import HTTP_FAULTS, FaultDice, FaultInjection, SandboxOptions
-from tests.live.wire import API, Wire, datum, txt2img
 from tests.sandbox.conftest import served, until
+from tests.support.wire import API, Wire, datum, txt2img
 
 STATUS = f"{API}/queue/default/status"
 

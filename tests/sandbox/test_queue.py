@@ -18,7 +18,7 @@ from sweep.sandbox.options import FaultInjection, SandboxOptions
 from sweep.sandbox.queue import STATUSES, SandboxQueue
 from sweep.sandbox.routes.app import document
 from sweep.workflow import builtin_schemas, node_schemas
-from tests.live.wire import datum, graph, node
+from tests.support.wire import datum, graph, node
 
 TYPES = NodeTypes(builtin_schemas())
 GRAPH = graph(node("a", "add", a=0, b=0), node("s", "string", value="x"))

@@ -14,15 +14,15 @@ import pytest
 from sweep.errors import UsageError
 from sweep.sandbox.options import SandboxOptions
 from sweep.sandbox.service import Sandbox
-from tests.live.wire import API, Wire, add, datum, txt2img, wire
 from tests.sandbox.conftest import served, until
+from tests.support.wire import API, Wire, add, datum, txt2img, wire
 
 _CHILD = """
 import asyncio, sys
 from pathlib import Path
-from sweep.sandbox.app import SandboxOptions, serve
+from sweep.sandbox import SandboxOptions, serve_sandbox
 options = SandboxOptions(root=Path(sys.argv[1]), step_latency=float(sys.argv[2]))
-asyncio.run(serve(options, lambda url: print(url, flush=True)))
+asyncio.run(serve_sandbox(options, lambda url: print(url, flush=True)))
 """
 
 

@@ -18,8 +18,8 @@ from sweep.sandbox.app import sandbox_server, serve_sandbox
 from sweep.sandbox.images import texts, with_text
 from sweep.sandbox.options import SandboxOptions
 from sweep.sandbox.service import Sandbox
-from tests.live.wire import API, Wire, add, datum, edge, graph, node, png, txt2img
 from tests.sandbox.conftest import served, until
+from tests.support.wire import API, Wire, add, datum, edge, graph, node, png, txt2img
 
 
 def _images(item: dict[str, Any]) -> list[str]:

@@ -14,8 +14,8 @@ import socketio
 from sweep.sandbox.app import sandbox_server
 from sweep.sandbox.options import Api, SandboxOptions
 from sweep.sandbox.service import Sandbox
-from tests.live.wire import Wire, png, txt2img
 from tests.sandbox.conftest import until
+from tests.support.wire import Wire, png, txt2img
 
 S = "/api/v1/sessions/"
 OLD_MODEL = {"model_name": "sandbox-sd15", "base_model": "sd-1", "model_type": "main"}

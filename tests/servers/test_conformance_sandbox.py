@@ -11,7 +11,7 @@ from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.testing import SERVER_CASES
 from sweep.testing import servers as conformance
 from sweep.testing.servers import ServerCase
-from tests.live.scenes import subject
+from tests.support.scenes import subject
 
 BEYOND_SESSIONS = (conformance.others_are_counted_apart_from_us,)  # the API tells nothing of others
 BEYOND_RELEASE_3 = (*BEYOND_SESSIONS, conformance.what_others_cancel_is_lost)  # and nothing of a cancellation

@@ -22,11 +22,11 @@ from sweep.workflow import Graph, ImageRef, Node
 from tests.servers.building import Q, submission, takes_items
 from tests.servers.conftest import QUICK
 from tests.servers.fake import Fake, fake_server, replies, status
+from tests.support.tls_proxy import TLS
 
 CANARY = "c4n4ry-t0k3n"
 LOGIN = ("POST", "/api/v1/auth/login")
 ME = Credentials(email="me@example.org", password=CANARY)
-TLS = Path(__file__).parent / "tls"
 
 
 def _multiuser(fake: Fake) -> None:

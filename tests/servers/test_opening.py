@@ -10,9 +10,9 @@ from aiohttp import web
 from sweep.errors import ServerError, ServerRefusedError, ServerUnreachableError, ServerUnsupportedError
 from sweep.servers.discovery import ConnectOptions, connect
 from sweep.servers.invokeai.client import InvokeAI
-from tests.live.harness import free_port
 from tests.servers.conftest import QUICK
 from tests.servers.fake import Fake, status
+from tests.support.ports import free_port
 
 
 async def _open(fake: Fake) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sweep.sandbox import SandboxOptions, sandbox_server
-from tests.live.protocol import PROTOCOL, WireCase
-from tests.live.wire import wire
+from tests.support.protocol_cases import PROTOCOL, WireCase
+from tests.support.wire import wire
 
 
 @pytest.mark.parametrize("case", PROTOCOL, ids=lambda case: case.__name__)

@@ -11,7 +11,7 @@ from sweep.errors import WorkflowError
 from sweep.workflow.graph import Address, ModelRef
 from sweep.workflow.loader import load_workflow, workflow_from
 from sweep.workflow.workflow import Workflow
-from tests.workflow.exports import MODEL, edge, export, invocation, text_to_image
+from tests.support.workflow_exports import MODEL, edge, export, invocation, text_to_image
 
 GRAPH: dict[str, Any] = {
     "id": "g",

@@ -16,7 +16,7 @@ from sweep.workflow.roles import find_roles
 from sweep.workflow.schemas import builtin_schemas
 from sweep.workflow.traversal import output_nodes
 from sweep.workflow.validation import check_graph
-from tests.workflow.exports import drawn, edge, export, invocation, text_to_image
+from tests.support.workflow_exports import drawn, edge, export, invocation, text_to_image
 
 SCHEMAS = builtin_schemas()
 

@@ -18,7 +18,7 @@ from sweep.workflow.scaffold import ScaffoldContext, main_models, starter
 from sweep.workflow.schemas import Model, builtin_schemas
 from sweep.workflow.templates import template
 from sweep.workflow.workflow import Workflow
-from tests.workflow.exports import edge, export, invocation, text_to_image
+from tests.support.workflow_exports import edge, export, invocation, text_to_image
 
 SCHEMAS = builtin_schemas()
 
@@ -127,7 +127,7 @@ def test_a_starter_is_an_experiment() -> None:
 
 
 def test_a_starter_asks_for_the_image_and_sweeps_the_strength() -> None:
-    workflow = load_workflow(Path(__file__).parent / "portable" / "image_to_image.json")
+    workflow = load_workflow(Path(__file__).parents[1] / "fixtures" / "portable" / "image_to_image.json")
     text = started(workflow, "i.json", "photo.jpg")
     found = parsed(text)
     assert found["inputs"] == {"image": "photo.jpg"}
@@ -147,7 +147,7 @@ def test_a_starter_lists_what_could_be_meant_and_works_without_any_role() -> Non
 def test_a_starter_is_ready_to_run(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), "teal").save(tmp_path / "photo.png")
     for name in ("text_to_image.json", "image_to_image.json"):
-        workflow = load_workflow(Path(__file__).parent / "portable" / name)
+        workflow = load_workflow(Path(__file__).parents[1] / "fixtures" / "portable" / name)
         (tmp_path / name).write_text("{}")
         path = tmp_path / "experiment.yaml"
         path.write_text(started(workflow, name, "photo.png"), "utf-8")
@@ -165,7 +165,7 @@ def test_any_name_of_a_workflow_makes_a_usable_experiment(name: str) -> None:
 
 
 def test_a_starter_names_one_of_several_models_and_leaves_a_documents_image_alone() -> None:
-    portable = load_workflow(Path(__file__).parent / "portable" / "image_to_image.json")
+    portable = load_workflow(Path(__file__).parents[1] / "fixtures" / "portable" / "image_to_image.json")
     installed = [
         Model(key=n, hash="", name=n, base=b, type="main") for n, b in (("b", "sdxl"), ("a", "sd-1"), ("f", "flux"))
     ]

@@ -17,7 +17,7 @@ from sweep.workflow.validation import check_graph
 from sweep.workflow.workflow import Workflow
 
 SCHEMAS = builtin_schemas()
-HERE = Path(__file__).parent / "portable"
+HERE = Path(__file__).parents[1] / "fixtures" / "portable"
 BASES = ["sd-1", "sd-2", "sdxl"]
 
 

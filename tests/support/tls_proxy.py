@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-TLS = Path(__file__).parent / "servers" / "tls"
+TLS = Path(__file__).parents[1] / "fixtures" / "tls"
 CA = TLS / "ca.pem"
 _OWN = {"host", "connection", "upgrade", "content-length", "transfer-encoding", "content-encoding"}
 

@@ -21,7 +21,7 @@ from typing import Any
 from PIL import Image
 
 from sweep.record import RecordedResults
-from tests.live.harness import free_port
+from tests.support.ports import free_port
 
 DEFINITION: Mapping[str, Any] = {
     "name": "small",
@@ -37,7 +37,7 @@ class Zygote:
     def __init__(self, log: Path) -> None:
         self._log = log
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.zygote"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "tests.support.zygote"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self._alive: set[int] = set()
 

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+
+from tests.support.ports import free_port
 
 HERE = Path(__file__).parent
 PACKAGE = "invokeai-6.14.2"
@@ -41,7 +41,6 @@ MODELS = {
 SETTINGS = {"schema_version": "4.0.3", "host": "127.0.0.1", "device": "cpu", "precision": "float32"}
 START_SECONDS = 180.0
 STOP_SECONDS = 20.0
-PORTS = range(20_000, 32_000)  # below those that systems give to the near end of a connection
 LAST_LINES = 40  # of a log, in an error
 
 
@@ -121,15 +120,6 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def free_port() -> int:
-    """A port nobody listens on now, and that nobody's connection is given by the system while its server is down."""
-    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise HarnessError(f"No port from {PORTS.start} to {PORTS.stop} is free.")
-
-
 @dataclass(slots=True)
 class LiveServer:
     """One server with a root folder of its own, which may be killed, frozen and started again on the same port."""
@@ -154,7 +144,7 @@ class LiveServer:
         lines = {**SETTINGS, "port": self.port, **self.settings}
         (self.root / "invokeai.yaml").write_text("".join(f"{name}: {json.dumps(v)}\n" for name, v in lines.items()))
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "INVOKEAI_ROOT": str(self.root)}
-        command = [str(self.installation.python), str(HERE / "serve.py"), "--root", str(self.root)]
+        command = [str(self.installation.python), str(HERE / "serve_invokeai.py"), "--root", str(self.root)]
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, start_new_session=True

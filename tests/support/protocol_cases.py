@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from PIL import Image
 
 from sweep.workflow import node_schemas
-from tests.live.wire import API, Wire, add, datum, graph, node, png, txt2img
+from tests.support.wire import API, Wire, add, datum, graph, node, png, txt2img
 
 Data: TypeAlias = list[list[dict[str, Any]]]
 WireCase: TypeAlias = Callable[[Wire], Awaitable[None]]
