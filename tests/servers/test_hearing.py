@@ -63,7 +63,7 @@ async def test_events_that_come_before_anybody_listens_are_kept(fake: Fake, list
 
     events = await _told(listening, ticket)
 
-    assert _words(events) == ["ItemStarted", "Rendered", "Ended"]
+    assert _words(events) == ["ItemStarted", "Rendered", "ItemEnded"]
     assert isinstance(events[0], ItemStarted)
     assert events[0].at is not None
     assert isinstance(events[1], Rendered)
@@ -76,7 +76,7 @@ async def test_doubled_and_late_events_are_told_once(fake: Fake, listening: Invo
     ticket = await listening.submit(submission())
     await _emit(fake, [*EVENTS[:-1], *EVENTS])
 
-    assert _words(await _told(listening, ticket)) == ["ItemStarted", "Rendered", "Ended"]
+    assert _words(await _told(listening, ticket)) == ["ItemStarted", "Rendered", "ItemEnded"]
 
 
 async def test_events_of_others_and_of_a_retried_copy_are_not_ours(fake: Fake, listening: InvokeAI) -> None:
@@ -100,7 +100,7 @@ async def test_the_end_that_fell_into_a_gap_is_found_after_connecting_again(fake
     await fake.drop_sockets()
     fake.on(*SUMMARIES, [summary(ITEM_ID, "completed")])
 
-    assert _words(await hearing)[-1] == "Ended"
+    assert _words(await hearing)[-1] == "ItemEnded"
     await fake.connected.wait()
     assert fake.connections == 2
     assert len(fake.subscriptions) == 2
@@ -136,7 +136,7 @@ async def test_slow_polling_is_the_net_under_a_lost_event(fake: Fake) -> None:
     events = await _told(server, await server.submit(submission()))
     await server.aclose()
 
-    assert _words(events) == ["ItemStarted", "Ended"]
+    assert _words(events) == ["ItemStarted", "ItemEnded"]
 
 
 async def test_a_bulk_cancellation_makes_us_look(fake: Fake, listening: InvokeAI) -> None:
@@ -220,7 +220,7 @@ async def test_a_node_that_iterates_is_told_at_the_end_only(fake: Fake, listenin
     ticket = await listening.submit(submission(many))
     await _emit(fake)
 
-    assert _words(await _told(listening, ticket)) == ["ItemStarted", "Ended"]
+    assert _words(await _told(listening, ticket)) == ["ItemStarted", "ItemEnded"]
 
 
 async def test_two_may_hear_the_same_item(fake: Fake, listening: InvokeAI) -> None:
@@ -250,7 +250,7 @@ async def test_without_a_socket_polling_is_enough(fake: Fake) -> None:
         events = await _told(server, await server.submit(submission()))
         await server.aclose()
 
-    assert _words(events) == ["ItemStarted", "Ended"]
+    assert _words(events) == ["ItemStarted", "ItemEnded"]
     assert deaf.connections == 0
 
 

@@ -76,7 +76,7 @@ async def test_the_counts_of_a_batch_tell_its_items_state(fake: Fake) -> None:
     events = await _told(client, await client.submit(submission(batch_id=BATCH)))
     await client.aclose()
 
-    assert [type(event).__name__ for event in events] == ["Started", "Ended"]
+    assert [type(event).__name__ for event in events] == ["ItemStarted", "ItemEnded"]
     assert isinstance(events[-1], ItemEnded)
     assert [image.name for image in events[-1].images] == ["old.png"]
 
@@ -99,7 +99,7 @@ async def test_the_events_of_release_4_say_the_same(fake: Fake, client: InvokeAI
 
     events = await hearing
 
-    assert [type(event).__name__ for event in events] == ["Started", "Rendered", "Ended"]
+    assert [type(event).__name__ for event in events] == ["ItemStarted", "Rendered", "ItemEnded"]
     assert isinstance(events[1], Rendered)
     assert (events[1].image.name, events[1].image.node) == ("old.png", "l")
     assert await client.loaded() == {"model-key"}

@@ -91,7 +91,7 @@ async def test_release_3_takes_the_bare_graph_and_is_told_to_run_all(fake: Fake)
     assert sent.body["id"] == "b-completed"
     assert set(sent.body["nodes"]) == {"a", "l"}
     assert fake.calls("PUT", f"{S}s1/invoke")[0].query == {"all": "true"}
-    assert [type(event).__name__ for event in events] == ["Started", "Ended"]
+    assert [type(event).__name__ for event in events] == ["ItemStarted", "ItemEnded"]
     assert isinstance(events[-1], ItemEnded)
     assert events[-1].images == (ServerImage(name="out.png", node="l", width=8, height=8),)
 
@@ -149,7 +149,7 @@ async def test_events_of_the_session_are_subscribed_to_and_heard(fake: Fake) -> 
     events = await hearing
     await server.aclose()
 
-    assert [type(event).__name__ for event in events] == ["Started", "Rendered", "Ended"]
+    assert [type(event).__name__ for event in events] == ["ItemStarted", "Rendered", "ItemEnded"]
 
 
 async def test_a_lost_answer_is_found_by_our_id_and_started(fake: Fake) -> None:
