@@ -13,7 +13,8 @@ from typer.main import get_command
 
 from sweep.cli.commands import command_line
 from sweep.cli.console import safe_streams
-from sweep.experiment import ROLE_TABLE, experiment_schema
+from sweep.experiment import experiment_schema
+from sweep.roles import ROLE_TABLE
 
 WIDTH = 80
 COMMANDS_HEAD = """# Commands

@@ -31,6 +31,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sweep.text import format_count
+
 
 class SweepError(Exception):
     """A fault told in one sentence, with a hint how to mend it where there is one."""
@@ -74,7 +76,7 @@ class DefinitionError(SweepError):
     @classmethod
     def of(cls, problems: Sequence[Problem], source: str) -> DefinitionError:
         """One error for all `problems` found in `source` (a file's name as the user wrote it)."""
-        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        count = format_count(len(problems), "problem")
         lines = "".join(f"\n  {problem}" for problem in problems)
         return cls(f"{source}: {count}{lines}", problems=problems, source=source)
 

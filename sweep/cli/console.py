@@ -57,11 +57,6 @@ def fill_lines(text: str, *, first: str = "", rest: str = "", width: int | None 
     return [line.replace("\xa0", " ") for line in lines] or [first.rstrip()]
 
 
-def cut(text: str, most: int) -> str:
-    """Text in at most so many characters."""
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
 def console(*, stderr: bool = False, width: int | None = None) -> Console:
     """A terminal to print tables and progress on, `width` columns wide where given. Text is not read as markup."""
     from rich.console import Console
@@ -95,11 +90,6 @@ def here(path: Path) -> str:
     """A path as seen from the working directory where it lies below it."""
     folder = Path.cwd()
     return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
-
-
-def number_text(value: float) -> str:
-    """A number in at most six digits, a whole one as such: 0.1, 7.5, 1.09091, 20."""
-    return f"{value:.6g}" if abs(value) < 1e6 else repr(value).removesuffix(".0")
 
 
 def seconds_text(seconds: float) -> str:

@@ -13,6 +13,7 @@ import typer
 
 from sweep.cli import options as shared
 from sweep.cli.console import columns, fill_lines
+from sweep.text import format_count, truncate
 
 if TYPE_CHECKING:
     from sweep.servers import Server
@@ -30,7 +31,7 @@ def description_lines(description: Description, graph: Graph, file: str) -> Iter
 
     names = Names(graph)
     count = len({row.address.node for row in description.rows})
-    yield f"{description.name or file}  ({description.kind}, {count} node{'' if count == 1 else 's'})"
+    yield f"{description.name or file}  ({description.kind}, {format_count(count, 'node')})"
     for node, rows in groupby(description.rows, lambda row: row.address.node):
         yield ""
         yield from _node(names, node, list(rows), graph)
@@ -46,7 +47,7 @@ def _node(names: Names, node: str, rows: Sequence[InspectionRow], graph: Graph) 
     own = [rows[0].node_type, rows[0].node_label, node]
     yield "  ".join([called, *(word for word in dict.fromkeys(own) if word and word != called)])
     width = max(len(row.address.field) for row in rows)
-    values = [_cut(" ".join(readable(graph, row.shown).split()), _VALUE) for row in rows]
+    values = [truncate(" ".join(readable(graph, row.shown).split()), _VALUE) for row in rows]
     room = max(map(len, values))
     for row, value in zip(rows, values, strict=True):
         about = " ".join(filter(None, (row.kind, row.range)))
@@ -104,10 +105,6 @@ def _folded(label: str, text: str) -> Iterator[str]:
         else:
             line += f" · {part}"
     yield line
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 WorkflowFile: TypeAlias = Annotated[

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from sweep.cli import options as shared
-from sweep.cli.console import bytes_text, columns, cut, fill_lines, number_text, seconds_text
+from sweep.cli.console import bytes_text, columns, fill_lines, seconds_text
 from sweep.cli.run import check_metrics
+from sweep.text import format_count, format_number, truncate
 
 if TYPE_CHECKING:
     from sweep.engine import Forecast
@@ -85,7 +86,7 @@ def _axes(forecast: Forecast) -> list[str]:
     width, digits = max(map(len, (axis.name for axis in axes))), max(map(len, counts))
     room = max(20, columns() - _LABEL - 1 - width - digits - 5)
     return [
-        f"{axis.name:<{width}}  {count:>{digits}}   {cut(_values(axis, forecast), room)}"
+        f"{axis.name:<{width}}  {count:>{digits}}   {truncate(_values(axis, forecast), room)}"
         for axis, count in zip(axes, counts, strict=True)
     ]
 
@@ -101,7 +102,7 @@ def _values(axis: Axis, forecast: Forecast) -> str:
 
 def _value(value: object) -> str:
     """On one line."""
-    return number_text(value) if isinstance(value, float) else " ".join(str(value).split())
+    return format_number(value) if isinstance(value, float) else " ".join(str(value).split())
 
 
 def _points(forecast: Forecast) -> list[str]:
@@ -124,7 +125,7 @@ def _order(forecast: Forecast) -> str:
     dimensions = forecast.plan.experiment.dimensions
     names = [axis.name for factor in order.nesting for axis in dimensions[factor].axes] or ["one point"]
     work = [
-        f"{count:,} {word}{'s' if count != 1 else ''}"
+        format_count(count, word)
         for count, word in (
             (order.chosen.models, "model load"),
             (order.chosen.loras, "LoRA load"),
@@ -151,7 +152,9 @@ def _estimate(forecast: Forecast) -> str:
 
 
 def _point(forecast: Forecast, index: int) -> list[str]:
-    first, *rest = (f"{name} {cut(_value(value), _SHORT)}" for name, value in forecast.plan.grid[index].values.items())
+    first, *rest = (
+        f"{name} {truncate(_value(value), _SHORT)}" for name, value in forecast.plan.grid[index].values.items()
+    )
     return [f"{index:,}: {first}", *rest]
 
 

@@ -11,8 +11,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Final, Literal, Protocol, Self, TypeAlias
 
-from sweep.cli.console import clock_text, console, cut, fill_lines, number_text
+from sweep.cli.console import clock_text, console, fill_lines
 from sweep.engine import RunProgress, ServerTally, events
+from sweep.text import format_count, format_number, truncate
 from sweep.types import Scalar
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def describe_event(event: events.Event) -> str:
 
 
 def _header(event: events.RunStarted) -> str:
-    points = f"{event.points:,} point{'s' if event.points != 1 else ''}"
+    points = format_count(event.points, "point")
     before = f" · {event.done:,} done before" if event.done else ""
     failed = f" · {event.failed:,} failed before" if event.failed else ""
     where = "  (sandbox: painted, not diffused)" if event.sandbox else ""
@@ -80,8 +81,8 @@ def _values(event: events.Failed) -> str:
 
 
 def _short(value: Scalar) -> str:
-    text = number_text(value) if isinstance(value, float) else " ".join(str(value).split())
-    return cut(text, _SHORT)
+    text = format_number(value) if isinstance(value, float) else " ".join(str(value).split())
+    return truncate(text, _SHORT)
 
 
 _MOST: Final = 10  # lines about failures, and about retries, before they are only counted
@@ -251,7 +252,11 @@ class Bars(Headed):
         """Failures in red; a retry in one line, as it will be told again should it fail for good."""
         width = self._console.width
         style = "red" if isinstance(event, events.Failed) else None
-        lines = [cut(text, width)] if isinstance(event, events.Retrying) else fill_lines(text, rest="    ", width=width)
+        lines = (
+            [truncate(text, width)]
+            if isinstance(event, events.Retrying)
+            else fill_lines(text, rest="    ", width=width)
+        )
         with suppress(OSError):  # the terminal is gone
             for line in lines:
                 self._console.print(line, style=style)

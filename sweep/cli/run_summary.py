@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sweep.cli.console import columns, console, fill_lines, seconds_text
+from sweep.text import truncate
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -69,8 +70,7 @@ def _why(summary: RunSummary) -> str:
         return ""
     (commonest, _), *others = said.most_common()
     text = " ".join(commonest.split())
-    text = text if len(text) <= 160 else text[:159] + "…"
-    return f" ({'mostly ' if others else ''}{text.rstrip('.')})"
+    return f" ({'mostly ' if others else ''}{truncate(text, 160).rstrip('.')})"
 
 
 def finding_lines(study: StudyJson) -> list[str]:

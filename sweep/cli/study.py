@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from sweep.cli import options as shared
+from sweep.text import format_count
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -162,8 +163,8 @@ def study_command(
 def design_line(design: DesignFacts) -> str:
     """As in "132 images · 4 seeds · compared with the source"."""
     images, seeds = design["images"], design["seeds"]
-    parts = [f"{images:,} image{'s' if images != 1 else ''}"]
-    parts += [f"{seeds} seed{'s' if seeds != 1 else ''}"] if seeds else []
+    parts = [format_count(images, "image")]
+    parts += [format_count(seeds, "seed")] if seeds else []
     parts += [f"each {design['replicates']} times"] if design["replicates"] > 1 else []
     compared = {"source": "the source", "baseline": "the baseline", "none": "nothing"}[design["reference"]]
     return " · ".join([*parts, f"compared with {compared}"])
@@ -188,7 +189,7 @@ def _more(study: StudyJson, run: str) -> None:
     left_out = sum(not each["headline"] and not _is_limit(each) for each in study["words"])
     if left_out:
         say()
-        say(f"{left_out} more sentence{'s' if left_out > 1 else ''}: sweep study {run} --all")
+        say(f"{format_count(left_out, 'more sentence')}: sweep study {run} --all")
 
 
 def _everything(study: StudyJson) -> None:

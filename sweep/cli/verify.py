@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sweep.cli import options as shared
+from sweep.text import format_count
 
 if TYPE_CHECKING:
     from sweep.cli.servers import Access
@@ -58,7 +59,7 @@ def _silent(_: str) -> None:
 
 
 def _count(findings: Sequence[Finding]) -> str:
-    return f"{len(findings)} finding{'s' if len(findings) != 1 else ''}"
+    return format_count(len(findings), "finding")
 
 
 def _repaired(folder: Path, findings: list[Finding], access: Access, tell: Callable[[str], None]) -> int:

@@ -6,12 +6,11 @@ from .index_space import Full
 from .inputs import ImageReader, InputImageError
 from .levels import LazyLevels, LinearLevels, ListLevels, LogLevels, ReplacingLevels
 from .model import Axis, AxisKind, Dimension, InputImage, Level, Replacement, Setting, Variation
-from .roles import INPUT_NAMES, ROLE_TABLE, base_role, is_address, numbered
+from .roles import INPUT_NAMES, base_role, is_address, numbered
 from .schema import experiment_schema
 
 __all__ = [
     "INPUT_NAMES",
-    "ROLE_TABLE",
     "Axis",
     "AxisKind",
     "Condition",

@@ -27,7 +27,9 @@ from sweep.experiment.levels import (
     fraction,
 )
 from sweep.experiment.model import Axis, AxisKind, Dimension, Level, Setting
-from sweep.experiment.roles import SEED_MAX, base_role, bounds, is_image, role_of, role_value_problem, said
+from sweep.experiment.roles import base_role, bounds, is_image, role_of, role_value_problem, said
+from sweep.roles import SEED_MAX
+from sweep.text import format_count
 from sweep.types import Scalar
 
 if TYPE_CHECKING:
@@ -225,7 +227,7 @@ def zipped(axes: Sequence[Axis], place: str) -> Dimension:
 
 
 def _count(axis: Axis) -> str:
-    return f"{len(axis.levels)} value{'s' if len(axis.levels) != 1 else ''}"
+    return format_count(len(axis.levels), "value")
 
 
 MAX_LEVELS: Final = 10**9

@@ -43,7 +43,6 @@ from sweep.experiment.model import Axis, AxisKind, Declaration, Dimension, Sampl
 from sweep.experiment.overrides import override, with_includes
 from sweep.experiment.roles import (
     INPUT_NAMES,
-    ROLE_NAMES,
     TEMPLATE_NAMES,
     base_role,
     is_address,
@@ -53,6 +52,7 @@ from sweep.experiment.roles import (
 )
 from sweep.experiment.schema import ExperimentFile, section_keys
 from sweep.experiment.validation import check_distinct_axes, check_replacements, validate_axes
+from sweep.roles import ROLE_NAMES
 from sweep.types import Scalar
 
 

@@ -17,8 +17,9 @@ from sweep.experiment.document import (
     read_file,
     read_text,
 )
-from sweep.experiment.roles import INPUT_NAMES, ROLE_NAMES, is_address, numbered
+from sweep.experiment.roles import INPUT_NAMES, is_address, numbered
 from sweep.experiment.schema import AXIS_KEYS
+from sweep.roles import ROLE_NAMES
 
 MERGED: Final = ("inputs", "axes", "roles")  # sections that are merged entry by entry; all else is replaced
 MAX_INCLUDES: Final = 20

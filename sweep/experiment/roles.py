@@ -8,71 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias
+from dataclasses import replace
+from typing import Any, Final
 
-SEED_MAX: Final = 2**32 - 1
+from sweep.roles import FOUND_ROLES, ROLE_NAMES, ROLE_TABLE, Role
+from sweep.text import truncate
+
 TEMPLATE_NAMES: Final = ("txt2img", "img2img", "controlnet", "lora")
 _IMAGES: Final = frozenset({"image", "control_image"})
 
-SettingKind: TypeAlias = Literal["integer", "number", "text", "name", "image", "model", "stack", "controls", "board"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Role:
-    """What a role means, in words for people, and which values make sense for it on any server."""
-
-    kind: SettingKind
-    means: str
-    low: float | None = None
-    high: float | None = None
-    optional: bool = False  # null is a value: none of it
-
-
-ROLE_TABLE: Final[Mapping[str, Role]] = MappingProxyType(
-    {
-        "prompt": Role(kind="text", means="What the image should show."),
-        "negative_prompt": Role(kind="text", means="What the image should not show."),
-        "variation": Role(kind="text", means="Appended to the prompt, after a comma."),
-        "denoise_strength": Role(
-            kind="number", low=0, high=1, means="How far img2img may leave its source: 0 keeps it, 1 ignores it."
-        ),
-        "seed": Role(kind="integer", low=0, high=SEED_MAX, means="Seed of the noise, 0 to 4294967295."),
-        "steps": Role(kind="integer", low=1, means="Denoising steps, at least 1."),
-        "cfg_scale": Role(kind="number", low=0, means="How closely the prompt is followed (classifier-free guidance)."),
-        "scheduler": Role(kind="name", means="Name of the scheduler, as the server calls it (euler, dpmpp_2m_k, …)."),
-        "model": Role(
-            kind="model", means="Main model: a name, name@base where a name is ambiguous, or a server's key."
-        ),
-        "vae": Role(kind="model", optional=True, means="VAE model; null is the main model's own."),
-        "image": Role(kind="image", means="The source image: path of a file."),
-        "width": Role(kind="integer", low=1, means="Width of the image in pixels."),
-        "height": Role(kind="integer", low=1, means="Height of the image in pixels."),
-        "lora": Role(
-            kind="stack",
-            optional=True,
-            means="LoRA model, or a list of them; each a name or {name, weight}. null is none.",
-        ),
-        "lora_weight": Role(kind="number", means="Weight of the LoRA; with several, of each that names none itself."),
-        "control_image": Role(kind="image", means="The image a ControlNet follows: path of a file."),
-        "control_weight": Role(kind="number", low=-1, high=2, means="How strongly the ControlNet steers, -1 to 2."),
-        "control_model": Role(kind="model", means="The ControlNet's model, by name."),
-        "control_begin": Role(
-            kind="number", low=0, high=1, means="Where in denoising the ControlNet begins to steer, 0 to 1."
-        ),
-        "control_end": Role(kind="number", low=0, high=1, means="Where in denoising the ControlNet ends, 0 to 1."),
-        "board": Role(kind="board", optional=True, means="Board on the server that the images go to, by name."),
-    }
-)
-ROLE_NAMES: Final[tuple[str, ...]] = tuple(ROLE_TABLE)
 CONTROLS: Final = Role(
     kind="controls", means="ControlNets: a list of {model, image, weight, begin, end}; begin and end are 0 to 1."
 )
 INPUT_NAMES: Final[tuple[str, ...]] = (*(name for name in ROLE_NAMES if name != "board"), "controls")
 
-_SINGLE: Final = frozenset({"variation", "vae", "board"})  # there is one of these in any workflow
-NUMBERED: Final = f"^({'|'.join(name for name in ROLE_TABLE if name not in _SINGLE)})_([1-9][0-9]*)$"
+NUMBERED: Final = f"^({'|'.join(FOUND_ROLES)})_([1-9][0-9]*)$"
 _NUMBERED = re.compile(NUMBERED)
 _ADDRESS = re.compile(r"\S(.*\S)?\.[A-Za-z_]\w*\Z")
 _CONTROL_KEYS: Final = ("model", "image", "weight", "begin", "end")
@@ -126,7 +76,7 @@ def said(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f'"{value}"' if len(value) <= 40 else f'"{value[:37]}…"'
+        return f'"{truncate(value, 40)}"'
     if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, Sequence):

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
-from sweep.experiment.roles import CONTROLS, INPUT_NAMES, NUMBERED, ROLE_TABLE, TEMPLATE_NAMES, said
+from sweep.experiment.roles import CONTROLS, INPUT_NAMES, NUMBERED, TEMPLATE_NAMES, said
+from sweep.roles import ROLE_TABLE
 
 
 def _fault(message: str) -> ValueError:

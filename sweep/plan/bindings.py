@@ -15,7 +15,6 @@ from sweep.plan import rules as stacks
 from sweep.plan.graph_variants import Shape
 from sweep.plan.models import ModelFinder, model_fields
 from sweep.plan.rules import (
-    CONTROL_ROLES,
     Choice,
     ControlSlot,
     FieldRule,
@@ -27,6 +26,7 @@ from sweep.plan.rules import (
     lora_stack,
 )
 from sweep.plan.targets import TargetResolver, Uses
+from sweep.roles import CONTROL_ROLES
 from sweep.workflow import (
     Address,
     Digests,

@@ -11,8 +11,9 @@ from typing import Final
 from sweep.errors import PlanError, WorkflowError
 from sweep.experiment import Axis, Condition, Dimension, Level, Setting, base_role, is_address, numbered
 from sweep.plan.models import ModelFinder, main_bases, main_fields, model_fields, own_model
-from sweep.plan.rules import CONTROL_ROLES, control_list, lora_stack
+from sweep.plan.rules import control_list, lora_stack
 from sweep.plan.targets import Uses, step
+from sweep.roles import CONTROL_ROLES
 from sweep.types import Scalar
 from sweep.workflow import (
     TEMPLATES,

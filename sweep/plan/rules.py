@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 from sweep.errors import PlanError
 from sweep.experiment import InputImage, Setting
 from sweep.plan.models import ModelFinder
+from sweep.roles import CONTROL_ROLES
 from sweep.workflow import IDENTITY, Address, BoardRef, Edge, Encoding, FieldSchema, ImageRef, ModelRef, Value, range_of
 
 SLOT: Final = "{variation}"
@@ -171,9 +172,6 @@ def _floor(pixels: float, multiple: int) -> int:
 def _shown(target: str, slots: Sequence[Slot]) -> str:
     turned = [(slot.address, slot.encode.formula(target)) for slot in slots]
     return " · ".join(str(address) if formula == target else f"{address} = {formula}" for address, formula in turned)
-
-
-CONTROL_ROLES: Final = ("control_image", "control_weight", "control_model", "control_begin", "control_end")
 
 
 @dataclass(frozen=True, slots=True)

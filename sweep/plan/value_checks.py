@@ -12,6 +12,7 @@ from sweep.plan.bindings import Binding
 from sweep.plan.problems import PlanProblems
 from sweep.plan.rules import THE_FIELD, Slot
 from sweep.plan.targets import step, telling_positions
+from sweep.text import truncate
 from sweep.workflow import check_value
 
 _SHOWN: Final = 60  # characters of a value in a sentence
@@ -97,5 +98,4 @@ def _sentence(place: str, verb: str, value: Setting, fault: str) -> str:
 def _said(value: Setting) -> str:
     if isinstance(value, InputImage):
         return value.shown
-    text = str(value)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+    return truncate(str(value), _SHOWN)

@@ -17,6 +17,7 @@ from sweep.record.results import RecordedResults
 from sweep.record.sqlite import reads as queries
 from sweep.record.sqlite.reads import RunRecord
 from sweep.record.sqlite.schema import JOURNAL_FILE, reading
+from sweep.text import format_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,9 +209,4 @@ def failures(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
 def _text(value: Any) -> str:
     if value is None:
         return "–"
-    return _digits(value) if isinstance(value, float) else str(value)
-
-
-def _digits(value: float) -> str:
-    """Six of them; all of a number that is large."""
-    return f"{value:.6g}" if abs(value) < 1e6 else repr(value).removesuffix(".0")
+    return format_number(value) if isinstance(value, float) else str(value)

@@ -20,6 +20,7 @@ from sweep.report.data import AxisColumn, JsonObject, Material, Shown, images_da
 from sweep.report.report import EMBED_UP_TO, REPORT_FILES, image_files, way, write_page
 from sweep.report.text import page_facts
 from sweep.report.thumbnails import FOLDER, Thumbnails
+from sweep.text import truncate
 
 if TYPE_CHECKING:
     from sweep.study import DecodedImage
@@ -179,8 +180,7 @@ def _fixed(text: str) -> dict[str, Any] | None:
 
 
 def _short(value: object) -> str:
-    text = "not set" if value is None else str(value)
-    return text if len(text) <= _MOST_TEXT else f"{text[: _MOST_TEXT - 1]}…"
+    return truncate("not set" if value is None else str(value), _MOST_TEXT)
 
 
 _MOVED_BELOW: Final = 0.995  # SSIM: below, a person who blinks between the two sees a change

@@ -25,6 +25,7 @@ from sweep.report.drawing import (
     write_lines,
 )
 from sweep.report.thumbnails import shrunk
+from sweep.text import format_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def draw_label(level: LevelJson, kind: str = "") -> str:
     if isinstance(level, bool):
         return "yes" if level else "no"
     if isinstance(level, float):
-        return f"{level:.6g}"
+        return format_number(level)
     return str(level).rsplit("/", 1)[-1] if kind == "image" else str(level)
 
 

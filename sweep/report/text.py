@@ -14,6 +14,7 @@ from typing import Any, Final
 import pandas as pd
 
 from sweep.report.data import AxisColumn, Material, plain_json
+from sweep.text import format_number
 
 _MOST_LEVELS: Final = 12
 _MOST_FAILURES: Final = 100
@@ -107,7 +108,7 @@ def _order(value: object) -> float:
 
 def _text(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return format_number(value)
     return "none" if value is None else str(value)
 
 

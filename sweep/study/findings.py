@@ -8,7 +8,6 @@ from typing import Final
 from sweep.study.schema import DesignFacts, Effects, MetricFacts, Sentence, StudyJson
 from sweep.study.stats.noise import STRENGTHS
 from sweep.study.wording import (
-    counted,
     difference_text,
     diversity_text,
     half_range,
@@ -21,6 +20,7 @@ from sweep.study.wording import (
     skewed_text,
     worded,
 )
+from sweep.text import format_count
 
 ENOUGH = 8  # seeds from which a long tail shows (`symmetry.skewed` finds most of them)
 
@@ -86,7 +86,7 @@ def _holes(design: DesignFacts) -> list[str]:
     failed, others = design["failed"], design["missing"] - design["failed"]
     why = [f"{failed} failed"] if failed else []
     why += [f"{others} not asked for, or not rendered yet"] if others > 0 else []
-    text = f"{design['missing']} of {counted(design['cells'], 'combination')} have no image ({', '.join(why)}): "
+    text = f"{design['missing']} of {format_count(design['cells'], 'combination')} have no image ({', '.join(why)}): "
     return [f"{text}shares are from least squares, and means are adjusted for the holes."]
 
 

@@ -21,6 +21,7 @@ from sweep.study.schema import (
 )
 from sweep.study.stats.curves import FLAT, UNEVEN
 from sweep.study.stats.intervals import CONFIDENCE, SKEWED
+from sweep.text import format_count, truncate
 
 _SHORT = 48  # characters of a level in a sentence
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -78,12 +79,7 @@ def _same(estimate: Estimate) -> bool:
 
 def seeds_text(estimate: Estimate) -> str:
     """How many of what the interval rests on."""
-    return counted(estimate["n"], "repeated point" if "repeated" in estimate["method"] else "seed")
-
-
-def counted(n: int, what: str) -> str:
-    """As in "4 seeds", "1 seed"."""
-    return f"{n:,} {what}{'s' if n != 1 else ''}"
+    return format_count(estimate["n"], "repeated point" if "repeated" in estimate["method"] else "seed")
 
 
 def worded(n: int) -> str:
@@ -94,7 +90,7 @@ def worded(n: int) -> str:
 def level_text(level: LevelValue) -> str:
     """A level as it stands in a sentence: text in quotes, shortened; numbers without empty decimals."""
     if isinstance(level, str):
-        return f"“{level if len(level) <= _SHORT else level[: _SHORT - 1].rstrip() + '…'}”"
+        return f"“{truncate(level, _SHORT)}”"
     if isinstance(level, float):
         return f"{level:.12g}".replace("-", "−")
     return "none" if level is None else str(level)
@@ -145,7 +141,7 @@ def _advice(curve: Curve, facts: MetricFacts, threshold: float, at: Estimate) ->
         return _staying(curve, facts, threshold, "above" if "above" in reason else "below", wanted)
     if at["value"] is None:
         where = f"Where along {axis} {label} passes {threshold:g} cannot be said"
-        return f"{where} (n = {counted(at['n'], 'seed')}): {reason}."
+        return f"{where} (n = {format_count(at['n'], 'seed')}): {reason}."
     if facts["direction"] == "neutral":
         moves = "falls" if curve["falling"] else "rises"
         return f"{capital(label)} {moves} through {threshold:g} at {axis} {with_interval(at)}.{_caveat(curve, at)}"
@@ -218,7 +214,7 @@ def _way(curve: Curve, label: str) -> str:
     if len(known) < 2:
         return f"{label} along {axis}: {half['reason']}."
     if half["reason"] == FLAT:
-        return f"{label} does not change measurably along {axis} (n = {counted(half['n'], 'seed')})."
+        return f"{label} does not change measurably along {axis} (n = {format_count(half['n'], 'seed')})."
     ends = [(_at(curve, i), curve["x"][i]) for i in (known[0], known[-1])]
     first, last = (f"{interval_text(mean)} at {x:g}" for mean, x in ends)
     basis = _basis(ends[-1][0])
@@ -236,7 +232,7 @@ def _basis(estimate: Estimate) -> str:
     """What is common to several intervals."""
     if estimate["low"] is None:
         return f"no interval: {estimate['reason']}"
-    return f"{CONFIDENCE:.0%}".replace("%", " %") + f", n = {counted(estimate['n'], 'seed')}"
+    return f"{CONFIDENCE:.0%}".replace("%", " %") + f", n = {format_count(estimate['n'], 'seed')}"
 
 
 def shares_text(effects: Effects, facts: MetricFacts) -> Sentence:
@@ -251,7 +247,8 @@ def shares_text(effects: Effects, facts: MetricFacts) -> Sentence:
     ]
     basis = _basis(named[0]["share"])
     note = f" {capital(effects['reason'])}." if effects["reason"] else ""
-    text = f"Of the variance of {facts['label']}, {', '.join(parts)} ({basis}; {counted(effects['n'], 'image')}).{note}"
+    images = format_count(effects["n"], "image")
+    text = f"Of the variance of {facts['label']}, {', '.join(parts)} ({basis}; {images}).{note}"
     return make_sentence("share", text, metric=facts["name"])
 
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sweep.errors import WorkflowError, did_you_mean
+from sweep.roles import CONTROL_ROLES, FOUND_ROLES
 from sweep.workflow.graph import Address, Edge, Graph
 from sweep.workflow.role_finder import FINDERS, IDENTITY, Candidate, DenoisingNodes, Encoding, strength_encoding
 from sweep.workflow.schemas import NodeSchemas
 from sweep.workflow.traversal import Wiring, output_nodes
 
-ROLES = tuple(FINDERS)
-STACKED = frozenset({"lora", *(role for role in ROLES if role.startswith("control_")), "lora_weight"})
+STACKED = frozenset({"lora", "lora_weight", *CONTROL_ROLES})
 """Roles of which the word without a number sets all there are: a list of LoRAs, one weight for each of them."""
 
 
@@ -91,9 +91,10 @@ class Roles:
         """
         settled: dict[str, tuple[Target, ...]] = {}
         for role, addresses in chosen.items():
-            if role not in ROLES:
+            if role not in FOUND_ROLES:
                 raise WorkflowError(
-                    f"There is no role {role!r}.{did_you_mean(role, ROLES)}", hint=f"Roles: {', '.join(ROLES)}."
+                    f"There is no role {role!r}.{did_you_mean(role, FOUND_ROLES)}",
+                    hint=f"Roles: {', '.join(FOUND_ROLES)}.",
                 )
             settled[role] = tuple(field_target(graph, schemas, address, role) for address in addresses)
         left = {role: groups for role, groups in self.ambiguous.items() if role not in settled}

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
+from sweep.text import truncate
 from sweep.workflow.graph import Address, BoardRef, Edge, Graph, ImageRef, ModelRef, Node, Value
 from sweep.workflow.identity import computation_order
 from sweep.workflow.labels import label, made_up, named
@@ -122,8 +123,7 @@ def _kind(schema: FieldSchema) -> str:
 
 
 def _shown(value: Value) -> str:
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    return truncate(repr(value) if isinstance(value, str) else str(value), 60)
 
 
 _OPEN_TYPES = frozenset({"core_metadata", "call_saved_workflow"})  # these take fields their schema does not name

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sweep.errors import Problem, WorkflowError
+from sweep.text import truncate
 from sweep.workflow.graph import Address, Edge, Graph, ModelRef, Value
 from sweep.workflow.labels import readable
 from sweep.workflow.schemas import FieldSchema, builtin_schemas
@@ -85,8 +86,7 @@ def sound(graph: Graph, source: str) -> Graph:
 
 
 def _cut(entry: Any) -> str:
-    text = str(entry)
-    return text if len(text) <= 80 else f"{text[:77]}…"
+    return truncate(str(entry), 80)
 
 
 _ATTRIBUTES = frozenset({"id", "type", "workflow"})

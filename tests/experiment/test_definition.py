@@ -12,7 +12,8 @@ import pytest
 from sweep.errors import ExperimentError
 from sweep.experiment.experiment import Experiment
 from sweep.experiment.model import Replacement
-from sweep.experiment.roles import INPUT_NAMES, ROLE_NAMES, is_address
+from sweep.experiment.roles import INPUT_NAMES, is_address
+from sweep.roles import ROLE_NAMES
 from tests.experiment.conftest import Load, image, with_axes
 
 DECIDES_A_IMAGE = {

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 
 from sweep.errors import WorkflowError
+from sweep.roles import FOUND_ROLES
 from sweep.workflow.graph import Address, Graph, Node
-from sweep.workflow.role_finder import ONE_MINUS, ONE_MINUS_FIFTH_ROOT, Encoding
-from sweep.workflow.roles import ROLES, Roles, Target, field_target, find_roles
+from sweep.workflow.role_finder import FINDERS, ONE_MINUS, ONE_MINUS_FIFTH_ROOT, Encoding
+from sweep.workflow.roles import Roles, Target, field_target, find_roles
 from sweep.workflow.schemas import builtin_schemas
 from sweep.workflow.templates import template
 
@@ -400,4 +401,8 @@ def test_roles_can_be_read() -> None:
         roles["sed"]
     with pytest.raises(WorkflowError, match="It has no roles"):
         Roles({}, {})["seed"]
-    assert set(roles.targets) | set(roles.ambiguous) <= set(ROLES)
+    assert set(roles.targets) | set(roles.ambiguous) <= set(FOUND_ROLES)
+
+
+def test_finders_know_every_role_that_a_workflow_has() -> None:
+    assert tuple(FINDERS) == FOUND_ROLES

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sweep.errors import CorruptRecordError, DiskFullError, RecordError
 from sweep.record.files import FULL_HINT, disk_error, make_folder
+from sweep.text import format_count
 
 JOURNAL_FILE = "journal.sqlite"
 FORMAT = 1
@@ -236,13 +237,13 @@ def seal_faults(db: sqlite3.Connection) -> list[str]:
     for table in SEALED:
         (broken,) = db.execute(f"SELECT count(*) FROM {table} WHERE seal <> {sealing(table)}").fetchone()  # noqa: S608
         if broken:
-            faults.append(f"{broken} row{'s' if broken > 1 else ''} of {table} not as written")
+            faults.append(f"{format_count(broken, 'row')} of {table} not as written")
     (bare,) = db.execute(
         "SELECT count(*) FROM points AS p WHERE state = 'completed'"
         " AND NOT EXISTS (SELECT 1 FROM images AS i WHERE i.key = p.key)"
     ).fetchone()
     if bare:
-        faults.append(f"{bare} completed point{'s' if bare > 1 else ''} without an image on record")
+        faults.append(f"{format_count(bare, 'completed point')} without an image on record")
     return faults
 
 

@@ -22,6 +22,7 @@ from sweep.errors import (
     VariationError,
 )
 from sweep.servers.base import ItemEnded, ServerImage
+from sweep.text import truncate
 from sweep.workflow import Model
 
 SENTENCE_LENGTH = 240
@@ -73,7 +74,7 @@ def detail(body: Any) -> str:
 def shorten(text: str) -> str:
     """The first line of `text`, cut where it is long."""
     line = next(iter(text.strip().splitlines()), "").strip()
-    return line if len(line) <= SENTENCE_LENGTH else line[: SENTENCE_LENGTH - 1] + "…"
+    return truncate(line, SENTENCE_LENGTH)
 
 
 def _fault(entry: Mapping[str, Any]) -> str:

@@ -1,0 +1,18 @@
+"""Short texts for people: truncated sentences, numbers without noise, counts with their plural."""
+
+from __future__ import annotations
+
+
+def truncate(text: str, length: int) -> str:
+    """Return the text in at most `length` characters; "…" stands for what was cut off."""
+    return text if len(text) <= length else f"{text[: length - 1].rstrip()}…"
+
+
+def format_number(value: float) -> str:
+    """Write a number in at most six digits, and every digit of a large one: 0.1, 7.5, 1.09091, 20, 4294967295."""
+    return f"{value:.6g}" if abs(value) < 1e6 else repr(value).removesuffix(".0")
+
+
+def format_count(count: int, noun: str) -> str:
+    """Write a count with its noun, as in "1 seed", "2,000 seeds"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
