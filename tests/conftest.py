@@ -23,6 +23,8 @@ settings.load_profile("sweep")
 def loop_may_not_block() -> Iterator[BlockBuster]:
     """Fails a test in which code of ours blocks the event loop (file, socket, sqlite or sleep calls on it)."""
     with blockbuster_ctx("sweep") as guard:
+        # a package's face is read when the package is imported, as the import itself reads a file
+        guard.functions["io.TextIOWrapper.read"].can_block_in("lazy_loader/__init__.py", {"attach_stub"})
         yield guard
 
 
