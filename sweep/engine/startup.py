@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count, groupby
+from itertools import count, groupby, islice
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -32,14 +32,17 @@ from sweep.errors import (
     SweepError,
     TransientError,
 )
-from sweep.experiment import Experiment
+from sweep.experiment import Experiment, InputImage, Setting
 from sweep.plan import Instance, Plan, make_plan
 from sweep.record import (
     FULL_HINT,
     JOURNAL_FILE,
     LOCK,
+    MOST_LEVELS,
     Checkpoint,
     Counts,
+    ExperimentAxis,
+    ExperimentFacts,
     Failure,
     FolderLock,
     ImageStore,
@@ -271,12 +274,44 @@ async def in_step(plan: Plan, journal: SqliteJournal, servers: Sequence[ServerIn
             servers=[_facts(info) for info in servers],
             command=shlex.join(options.command),
             sweep_version=VERSION,
+            experiment_facts=describe_experiment(plan),
         ),
         kept,
     )
     again: tuple[JournalState, ...] = ("failed", "cancelled") if options.retry_failed else ("cancelled",)
     await journal.reopen(await journal.keys(*again))
     return run
+
+
+def describe_experiment(plan: Plan) -> ExperimentFacts:
+    """Return what study and report read of the plan's experiment."""
+    experiment = plan.experiment
+    return ExperimentFacts(
+        name=experiment.name,
+        description=experiment.description,
+        workflow=experiment.workflow,
+        inputs={name: _as_written(setting) for name, setting in experiment.inputs.items()},
+        axes=tuple(
+            ExperimentAxis(
+                name=axis.name,
+                kind=axis.kind,
+                size=len(axis.levels),
+                levels=tuple(level.value for level in islice(axis.levels, MOST_LEVELS)),
+            )
+            for axis in plan.axes
+        ),
+        metrics=experiment.study.metrics,
+        baseline=dict(experiment.study.baseline),
+        replicates=experiment.study.replicates,
+    )
+
+
+def _as_written(setting: Setting) -> Any:
+    if isinstance(setting, InputImage):
+        return setting.shown
+    if isinstance(setting, Mapping):
+        return {name: _as_written(part) for name, part in setting.items()}
+    return [_as_written(part) for part in setting] if isinstance(setting, list) else setting
 
 
 def _kept(plan: Plan, known: KnownKeys) -> Iterator[JournalPoint]:

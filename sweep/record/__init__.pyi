@@ -11,11 +11,12 @@ from .base import (
     RunFacts,
     Times,
 )
+from .experiment_facts import MOST_LEVELS, ExperimentAxis, ExperimentFacts
 from .files import FULL_HINT, Checkpoint, free_bytes, no_checkpoint, replacing
 from .images import ImageStore
 from .lock import LOCK, FolderLock, holder, in_use
 from .metric_cache import MetricCache, MetricKey
-from .results import CSV, RecordedResults, write_tables
+from .results import CSV, RecordedResults, ResultsLike, write_tables
 from .rows import Where
 from .sqlite.journal import SqliteJournal
 from .sqlite.reads import RunRecord
@@ -28,10 +29,13 @@ __all__ = [
     "FULL_HINT",
     "JOURNAL_FILE",
     "LOCK",
+    "MOST_LEVELS",
     "REPAIRABLE",
     "SEALED",
     "Checkpoint",
     "Counts",
+    "ExperimentAxis",
+    "ExperimentFacts",
     "Failure",
     "Finding",
     "FolderLock",
@@ -50,6 +54,7 @@ __all__ = [
     "Past",
     "RecordedResults",
     "Rendering",
+    "ResultsLike",
     "RunFacts",
     "RunRecord",
     "SqliteJournal",

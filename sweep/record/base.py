@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol, TypeAlias
 
+from sweep.record.experiment_facts import ExperimentFacts
 from sweep.types import Scalar
 
 JournalState: TypeAlias = Literal["intended", "submitted", "rendered", "completed", "failed", "cancelled"]
@@ -107,6 +108,7 @@ class RunFacts:
     servers: Sequence[Mapping[str, str]] = ()
     command: str = ""
     sweep_version: str = ""
+    experiment_facts: ExperimentFacts | None = None  # None: what the journal gives is read from the YAML
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

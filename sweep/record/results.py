@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
 
 from sweep.record import rows as export
 from sweep.record.base import Counts
+from sweep.record.experiment_facts import ExperimentFacts
 from sweep.record.rows import Cell, Column, TableColumns, TableRow, Where, chunks, layout, result_rows
 from sweep.record.sqlite import reads as queries
 from sweep.record.sqlite.reads import AttemptRecord, RunRecord
@@ -28,6 +29,31 @@ _DTYPES = {
     "boolean": "boolean",
     "time": "datetime64[us, UTC]",
 }
+
+
+class ResultsLike(Protocol):
+    """What study and report read of a results folder; `RecordedResults` says what each gives."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def axes(self) -> tuple[tuple[str, str], ...]: ...
+
+    @property
+    def experiment_text(self) -> str | None: ...
+
+    @property
+    def facts(self) -> ExperimentFacts: ...
+
+    @property
+    def sources(self) -> Mapping[str, Path]: ...
+
+    def counts(self) -> Counts: ...
+
+    def runs(self) -> Sequence[RunRecord]: ...
+
+    def table(self) -> pd.DataFrame: ...
 
 
 class RecordedResults:
@@ -56,6 +82,12 @@ class RecordedResults:
         """The experiment's YAML as last run."""
         runs = self.runs()
         return runs[-1].facts.experiment if runs else None
+
+    @property
+    def facts(self) -> ExperimentFacts:
+        """What the experiment says, as last run: its description, inputs, axes and study section."""
+        with reading(self.folder) as db:
+            return queries.experiment_facts(db)
 
     @property
     def sources(self) -> Mapping[str, Path]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from sweep.record import Counts
 from sweep.report.thumbnails import thumb_id
 
 if TYPE_CHECKING:
-    from sweep.record import RunRecord
+    from sweep.record import ResultsLike, RunRecord
 
 
 STANDARD = (
@@ -26,42 +26,6 @@ STANDARD = (
     *("height", "sha256", "queued_at", "started_at", "finished_at", "render_seconds", "former"),
 )
 """Columns of the results table that are neither axes nor metrics."""
-
-
-class OpenResults(Protocol):
-    """What a report reads: `sweep.record.results.RecordedResults` is one."""
-
-    @property
-    def folder(self) -> Path:
-        """Of the results."""
-        ...
-
-    @property
-    def axes(self) -> tuple[tuple[str, str], ...]:
-        """(name, kind) in the order of the definition."""
-        ...
-
-    @property
-    def experiment_text(self) -> str | None:
-        """The experiment's YAML as last run."""
-        ...
-
-    @property
-    def sources(self) -> Mapping[str, Path]:
-        """By key: the image a variation started from."""
-        ...
-
-    def counts(self) -> Counts:
-        """How many points are in which state."""
-        ...
-
-    def runs(self) -> Sequence[RunRecord]:
-        """Oldest first."""
-        ...
-
-    def table(self) -> pd.DataFrame:
-        """The results table of DESIGN.md."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +79,7 @@ def read_material(folder: Path) -> Material:
         return _unreadable(folder, f"The results cannot be read: {error.strerror or error}.")
 
 
-def material_of(results: OpenResults) -> Material:
+def material_of(results: ResultsLike) -> Material:
     """The same of results that are open. Raises RecordError."""
     frame = results.table()
     text = results.experiment_text or ""

@@ -24,8 +24,9 @@ from sweep.study.stats.seeds import diversity_of, outliers_of, seeds_of
 from sweep.study.tables import curves_frame, differences_frame, effects_frame, save_tables
 
 if TYPE_CHECKING:
+    from sweep.record import ResultsLike
     from sweep.study.charts import Drawing
-    from sweep.study.measuring.measure import MeasureProgress, ResultsLike
+    from sweep.study.measuring.measure import MeasureProgress
     from sweep.study.metrics.base import Metric
 
 

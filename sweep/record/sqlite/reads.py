@@ -13,7 +13,8 @@ from itertools import accumulate
 
 from sweep.errors import RecordError
 from sweep.record.base import Counts, Intent, JournalState, KeyStatus, RunFacts
-from sweep.record.sqlite.schema import BrokenSealError, sealing
+from sweep.record.experiment_facts import ExperimentFacts
+from sweep.record.sqlite.schema import BrokenSealError, has_table, sealing
 from sweep.record.sqlite.writes import OPEN, OUTCOMES, moment
 
 _WIDTH = 16  # bytes of a key's digest
@@ -221,6 +222,21 @@ def runs(db: sqlite3.Connection) -> list[RunRecord]:
         f" ending, seal = {sealing('runs')} FROM runs ORDER BY number"
     )
     return [_run(row) for row in rows]
+
+
+def experiment_facts(db: sqlite3.Connection) -> ExperimentFacts:
+    """Return the facts of the experiment as last run; empty before the first run."""
+    last = runs(db)[-1:]
+    if not last:
+        return ExperimentFacts()
+    row = None
+    if has_table(db, "experiments"):
+        query = f"SELECT facts, seal = {sealing('experiments')} FROM experiments WHERE run = ?"
+        row = db.execute(query, (last[0].number,)).fetchone()
+    if row is None:
+        return ExperimentFacts.from_yaml(last[0].facts.experiment, last[0].facts.axes)
+    _believe(row[1], f"the experiment of run {last[0].number}")
+    return ExperimentFacts.from_json(row[0])
 
 
 def axes_of_definitions(db: sqlite3.Connection) -> Iterator[tuple[int, tuple[tuple[str, str], ...]]]:

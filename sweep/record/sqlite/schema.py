@@ -11,6 +11,7 @@ import sqlite3
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 from sweep.errors import CorruptRecordError, DiskFullError, RecordError
@@ -34,6 +35,7 @@ SEALED = {
     "images": (*("key", "ordinal", "path", "image_name", "node", "iteration", "width", "height", "sha256", "size"),),
     "seeds": ("axis", "drawn"),
     "inputs": ("sha256", "path", "name", "width", "height"),
+    "experiments": ("run", "facts"),
     "metric_names": ("name", "puts"),
     "metrics": ("image", "reference", "metric", "version", "working_size", "value"),
 }
@@ -79,6 +81,12 @@ CREATE TABLE metrics (
 CREATE TABLE metric_names (name TEXT PRIMARY KEY, puts INTEGER NOT NULL DEFAULT 0, seal INTEGER NOT NULL)
     WITHOUT ROWID;
 """
+
+
+_ADDED = """
+CREATE TABLE IF NOT EXISTS experiments (run INTEGER PRIMARY KEY, facts TEXT NOT NULL, seal INTEGER NOT NULL);
+"""
+"""Tables that journals of sweep 0.1 lack: made when one is opened to be written, missing while it is only read."""
 
 
 class BrokenSealError(Exception):
@@ -158,6 +166,7 @@ def connect_writer(folder: Path, *, create: bool) -> sqlite3.Connection:
                 _create(db)
             check(db, place)
             db.execute("PRAGMA journal_mode = WAL")
+            db.executescript(_ADDED)
             db.execute("PRAGMA foreign_keys = ON")
         except BaseException:
             db.close()
@@ -234,7 +243,7 @@ def integrity_faults(db: sqlite3.Connection) -> list[str]:
 def seal_faults(db: sqlite3.Connection) -> list[str]:
     """How many rows of which tables are not as they were written, in words; completed points without an image."""
     faults = []
-    for table in SEALED:
+    for table in filter(partial(has_table, db), SEALED):
         (broken,) = db.execute(f"SELECT count(*) FROM {table} WHERE seal <> {sealing(table)}").fetchone()  # noqa: S608
         if broken:
             faults.append(f"{format_count(broken, 'row')} of {table} not as written")
@@ -245,6 +254,11 @@ def seal_faults(db: sqlite3.Connection) -> list[str]:
     if bare:
         faults.append(f"{format_count(bare, 'completed point')} without an image on record")
     return faults
+
+
+def has_table(db: sqlite3.Connection, table: str) -> bool:
+    """Return whether the journal has this table: one of sweep 0.1 that is only read lacks some."""
+    return db.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)).fetchone() is not None
 
 
 def _missing(folder: Path) -> RecordError:

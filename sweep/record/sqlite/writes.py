@@ -51,6 +51,9 @@ def begin_run(db: sqlite3.Connection, facts: RunFacts, now: datetime, kept: Iter
         ),
     ).lastrowid
     _reseal(db, "runs", "number", number)
+    if facts.experiment_facts is not None:
+        db.execute("INSERT INTO experiments VALUES (?, ?, 0)", (number, facts.experiment_facts.to_json()))
+        _reseal(db, "experiments", "run", number)
     rebase(db, kept)
     assert number is not None
     return number

@@ -12,14 +12,14 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol, Self, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 import anyio.to_thread
 import numpy as np
 import pandas as pd
 
 from sweep.errors import UsageError, did_you_mean
-from sweep.record import MetricCache, MetricKey, RecordedResults
+from sweep.record import MetricCache, MetricKey, RecordedResults, ResultsLike
 from sweep.study.design import FloatArray, StudyDesign, read_layout
 from sweep.study.measuring.pool import measure_all
 from sweep.study.measuring.task import Measured, Task
@@ -132,24 +132,6 @@ def against_first_repeat(layout: StudyDesign, folder: Path) -> list[ReferenceIma
 def joint_hash(parts: Sequence[str]) -> str:
     """One hash for several images, whatever their order; or for a text."""
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
-
-
-class ResultsLike(Protocol):
-    """What measuring reads of a results folder: `sweep.record.results.RecordedResults`."""
-
-    @property
-    def folder(self) -> Path: ...
-
-    @property
-    def axes(self) -> tuple[tuple[str, str], ...]: ...
-
-    @property
-    def sources(self) -> Mapping[str, Path]: ...
-
-    @property
-    def experiment_text(self) -> str | None: ...
-
-    def table(self) -> pd.DataFrame: ...
 
 
 @dataclass(kw_only=True)
