@@ -17,7 +17,7 @@ from PIL import Image
 
 from benchmarks.figures import Figure
 from sweep.record import Counts
-from sweep.report import AxisColumn, Material, page_facts, payload
+from sweep.report import AxisColumn, ReportData, build_payload, describe_page
 from sweep.report import report as explorer
 from tests.support.chromium import Page, chromium, find_chromium
 
@@ -32,7 +32,7 @@ _PAINTED = """
 """
 
 
-def material(folder: Path, shape: tuple[int, int, int], images: int) -> Material:
+def material(folder: Path, shape: tuple[int, int, int], images: int) -> ReportData:
     """A results folder of strength × prompt × seed points, whose images repeat after `images` of them."""
     strengths, prompts, seeds = shape
     count = strengths * prompts * seeds
@@ -66,7 +66,7 @@ def material(folder: Path, shape: tuple[int, int, int], images: int) -> Material
         | {f"metric_{number}": 1 - strength / strengths + random.normal(0, 0.1, count) for number in range(_METRICS)}
     )
     kinds = (("denoise_strength", "number"), ("variation", "text"), ("seed", "seed"))
-    return Material(
+    return ReportData(
         folder=folder,
         name=f"{count} points",
         description="painted noise",
@@ -128,11 +128,11 @@ async def main() -> None:
             target = folder / "report.html"
             embed = 2000 if images == 2000 else 0
             start = time.perf_counter()
-            shown, thumbs = explorer.show_images(made, target, embed)
+            shown, thumbs = explorer.link_images(made, target, embed)
             thumbs_took = time.perf_counter() - start
             start = time.perf_counter()
-            embedded = thumbs.embedded(explorer.sorted_thumbs(made, shown)) if shown.embedded else {}
-            explorer.write_page(target, payload(made, shown), page_facts(made), embedded)
+            embedded = thumbs.embedded(explorer.order_thumbs(made, shown)) if shown.embedded else {}
+            explorer.write_page(target, build_payload(made, shown), describe_page(made), embedded)
             took = time.perf_counter() - start
             print(f"{name} cells: page {target.stat().st_size / 1e6:.1f} MB written in {took:.2f} s", end="")
             print(f" (and {thumbs_took:.1f} s for {images} thumbnails)")

@@ -205,10 +205,10 @@ class Show:
             return None
         from functools import partial
 
-        from sweep.report import view_server
+        from sweep.report import open_view
 
         known = [axis for axis in experiment.axes if axis.name not in experiment.undrawn and len(axis.levels) <= _MOST]
-        return partial(view_server, levels={axis.name: [level.value for level in axis.levels] for axis in known})
+        return partial(open_view, levels={axis.name: [level.value for level in axis.levels] for axis in known})
 
 
 def render_alone(experiment: Experiment, access: Access, options: RunOptions, show: Show, results: Path) -> int:

@@ -1,22 +1,22 @@
 from .animation import write_animation, write_filmstrip
 from .compare import compare_runs
 from .contact_sheet import SheetRequest, write_sheet
-from .data import AxisColumn, Material, payload
-from .live import LiveView, serve_view, view_server
+from .data import AxisColumn, ReportData, build_payload
+from .live import LiveView, open_view, serve_view
 from .report import make_report
-from .text import page_facts
+from .text import describe_page
 
 __all__ = [
     "AxisColumn",
     "LiveView",
-    "Material",
+    "ReportData",
     "SheetRequest",
+    "build_payload",
     "compare_runs",
+    "describe_page",
     "make_report",
-    "page_facts",
-    "payload",
+    "open_view",
     "serve_view",
-    "view_server",
     "write_animation",
     "write_filmstrip",
     "write_sheet",

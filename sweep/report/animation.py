@@ -1,4 +1,4 @@
-"""`sweep sheet --animate` and `--filmstrip`: what one axis does, as moving images or as a strip of typical ones."""
+"""`sweep sheet --animate` and `--filmstrip`: one axis as an animation, or as a strip with a typical image per level."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any, Final
 from PIL import Image, ImageDraw
 
 from sweep.errors import UsageError, did_you_mean
-from sweep.report.contact_sheet import Levels, aspect, cell_image, draw_sheet, fixed_rows, levels_of
-from sweep.report.data import Material, plain_json
+from sweep.report.contact_sheet import Levels, draw_cell, find_aspect, find_levels, read_drawable, select_rows
+from sweep.report.data import ReportData, to_json_value
 from sweep.report.drawing import (
+    ANIMATION_FORMATS,
     DIM,
-    FORMATS,
-    MOVING,
+    IMAGE_FORMATS,
     PAPER,
-    font,
-    line_height,
-    save_moving,
-    save_still,
-    width_of,
-    wrapped,
+    load_font,
+    measure_line_height,
+    measure_width,
+    save_animation,
+    save_image,
+    wrap_text,
     write_lines,
 )
 
@@ -40,94 +40,101 @@ def write_animation(
     milliseconds: int = 400,
     out: Path | None = None,
 ) -> Path:
-    """Draws one image a level of the axis `along`, as a GIF or WebP that goes round for ever, each with its level
-    written below. The other axes stand at `fixed`, by default their first level.
+    """Draw one image per level of the axis `along` as an endless GIF or WebP, each with its level written below.
 
-    Raises UsageError for an unknown axis, level or format, or where there is nothing to draw; OSError.
+    Args:
+        fixed: Level by axis for the other axes; their first level by default.
+        size: Width of an image in px.
+        milliseconds: Time per image.
+
+    Raises:
+        UsageError: The axis, level or format is unknown, or there is nothing to draw.
+        OSError: The file cannot be written.
     """
-    material = draw_sheet(folder)
+    data = read_drawable(folder)
     target = out or Path(folder) / f"along-{along}.webp"
-    MOVING.of(target)
-    axis = levels_of(material, along)
-    rows, said = fixed_rows(material, [along], fixed or {})
+    ANIMATION_FORMATS.of(target)
+    axis = find_levels(data, along)
+    rows, said = select_rows(data, [along], fixed or {})
     first = {axis.at[row]: row for row in reversed(rows)}
-    cell = (size, round(size * aspect(material, rows)))
+    cell = (size, round(size * find_aspect(data, rows)))
     rest = " · ".join(f"{name} {level}" for name, level in said.items())
-    frames = [_captioned(material, first[at], cell, f"{along} {axis.label(at)}", rest) for at in sorted(first)]
-    return save_moving(frames, target, milliseconds)
+    frames = [_draw_frame(data, first[at], cell, f"{along} {axis.label(at)}", rest) for at in sorted(first)]
+    return save_animation(frames, target, milliseconds)
 
 
 def write_filmstrip(
     folder: Path, along: str, *, metric: str | None = None, size: int = 192, out: Path | None = None
 ) -> Path:
-    """Draws a strip with one image a level of `along`: that whose `metric` is the median of the level, over all
-    other axes. By default that is the coarse structure or another that was measured; where none was, the middle
-    image in the order of the grid.
+    """Draw a strip with one image per level of `along`: the one whose `metric` is the median of its level.
 
-    Raises UsageError for an unknown axis or metric, or where there is nothing to draw; OSError.
+    The median is taken over all other axes. Without `metric` it is the coarse structure or another measured metric;
+    where none was measured, the middle image in the order of the grid. A line below each image names its variation.
+
+    Raises:
+        UsageError: The axis or metric is unknown, the strip is too wide, or there is nothing to draw.
+        OSError: The file cannot be written.
     """
-    material = draw_sheet(folder)
+    data = read_drawable(folder)
     target = out or Path(folder) / f"filmstrip-{along}.png"
-    limit = FORMATS.limit(target)
-    axis = levels_of(material, along)
-    by = _metric(material, metric)
-    chosen = medians(material, axis, by)
-    cell = (size, round(size * aspect(material, list(chosen.values()))))
+    limit = IMAGE_FORMATS.limit(target)
+    axis = find_levels(data, along)
+    by = _choose_metric(data, metric)
+    chosen = find_medians(data, axis, by)
+    cell = (size, round(size * find_aspect(data, list(chosen.values()))))
     width = 2 * _PAD + len(chosen) * (size + _GAP)
     if width > limit:
         raise UsageError(
             f"{len(chosen)} images of {size} px are wider than {target.suffix} allows.", hint="Use a smaller --size."
         )
-    step = line_height(_LETTERS)
+    step = measure_line_height(_LETTERS)
     strip = Image.new("RGB", (width, cell[1] + 2 * _PAD + 3 * step), PAPER)
     draw = ImageDraw.Draw(strip)
-    title = f"{material.name} · {along} →" + (f" · at each level the median of {by}" if by else "")
-    write_lines(draw, wrapped(title, font(_LETTERS), width - 2 * _PAD, 1), (_PAD, _PAD), _LETTERS, DIM)
+    title = f"{data.name} · {along} →" + (f" · at each level the median of {by}" if by else "")
+    write_lines(draw, wrap_text(title, load_font(_LETTERS), width - 2 * _PAD, 1), (_PAD, _PAD), _LETTERS, DIM)
     for number, (at, row) in enumerate(sorted(chosen.items())):
         left = _PAD + number * (size + _GAP)
-        strip.paste(cell_image(material, row, cell), (left, _PAD + step + 6))
-        text = wrapped(axis.label(at), font(_LETTERS), size, 1)
-        inset = (size - width_of(text[0], font(_LETTERS))) / 2 if text else 0
+        strip.paste(draw_cell(data, row, cell), (left, _PAD + step + 6))
+        text = wrap_text(axis.label(at), load_font(_LETTERS), size, 1)
+        inset = (size - measure_width(text[0], load_font(_LETTERS))) / 2 if text else 0
         write_lines(draw, text, (left + inset, _PAD + step + 10 + cell[1]), _LETTERS)
-    return save_still(strip, target)
+    return save_image(strip, target)
 
 
-def medians(material: Material, axis: Levels, metric: str | None) -> dict[int, int]:
-    """By level of the axis: the row whose metric is the (lower) median of the level's images."""
-    frame = material.frame
+def find_medians(data: ReportData, axis: Levels, metric: str | None) -> dict[int, int]:
+    """Find, for each level of the axis, the row whose metric is the (lower) median of the level's images."""
+    frame = data.frame
     by_level: dict[int, list[int]] = {}
     for row in range(len(frame)):
-        if isinstance(plain_json(frame["image_path"].iloc[row]), str):
+        if isinstance(to_json_value(frame["image_path"].iloc[row]), str):
             by_level.setdefault(axis.at[row], []).append(row)
     if not by_level:
-        raise UsageError(f"No point of {material.name} has an image.")
-    return {at: _median(material, rows, metric) for at, rows in by_level.items()}
+        raise UsageError(f"No point of {data.name} has an image.")
+    return {at: _find_median(data, rows, metric) for at, rows in by_level.items()}
 
 
-def _median(material: Material, rows: Sequence[int], metric: str | None) -> int:
+def _find_median(data: ReportData, rows: Sequence[int], metric: str | None) -> int:
     if metric is None:
         return rows[(len(rows) - 1) // 2]
     values = [
-        (value, row) for row in rows if isinstance(value := plain_json(material.frame[metric].iloc[row]), int | float)
+        (value, row) for row in rows if isinstance(value := to_json_value(data.frame[metric].iloc[row]), int | float)
     ]
     return sorted(values)[(len(values) - 1) // 2][1] if values else rows[(len(rows) - 1) // 2]
 
 
-def _metric(material: Material, name: str | None) -> str | None:
-    if name is not None and name not in material.metrics:
-        hint = (
-            f"Measured are {', '.join(material.metrics)}." if material.metrics else "sweep study measures the images."
-        )
-        raise UsageError(f"{name} is not a metric of {material.name}.{did_you_mean(name, material.metrics)}", hint=hint)
-    return name or next((known for known in (*_PREFERRED, *material.metrics) if known in material.metrics), None)
+def _choose_metric(data: ReportData, name: str | None) -> str | None:
+    if name is not None and name not in data.metrics:
+        hint = f"Measured are {', '.join(data.metrics)}." if data.metrics else "sweep study measures the images."
+        raise UsageError(f"{name} is not a metric of {data.name}.{did_you_mean(name, data.metrics)}", hint=hint)
+    return name or next((known for known in (*_PREFERRED, *data.metrics) if known in data.metrics), None)
 
 
-def _captioned(material: Material, row: int, cell: tuple[int, int], text: str, rest: str) -> Image.Image:
-    step = line_height(_LETTERS)
+def _draw_frame(data: ReportData, row: int, cell: tuple[int, int], text: str, rest: str) -> Image.Image:
+    step = measure_line_height(_LETTERS)
     image = Image.new("RGB", (cell[0], cell[1] + step * (2 if rest else 1) + 10), PAPER)
-    image.paste(cell_image(material, row, cell), (0, 0))
+    image.paste(draw_cell(data, row, cell), (0, 0))
     draw = ImageDraw.Draw(image)
-    write_lines(draw, wrapped(text, font(_LETTERS), cell[0] - 12, 1), (6, cell[1] + 4), _LETTERS)
+    write_lines(draw, wrap_text(text, load_font(_LETTERS), cell[0] - 12, 1), (6, cell[1] + 4), _LETTERS)
     small = _LETTERS - 3
-    write_lines(draw, wrapped(rest, font(small), cell[0] - 12, 1), (6, cell[1] + 4 + step), small, DIM)
+    write_lines(draw, wrap_text(rest, load_font(small), cell[0] - 12, 1), (6, cell[1] + 4 + step), small, DIM)
     return image

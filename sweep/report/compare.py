@@ -1,4 +1,4 @@
-"""Two runs side by side."""
+"""Two runs side by side: pairs their rows, measures each pair, and writes the page that `sweep compare` opens."""
 
 from __future__ import annotations
 
@@ -11,14 +11,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from sweep.errors import UsageError
-from sweep.report.contact_sheet import draw_label
-from sweep.report.data import AxisColumn, JsonObject, Material, Shown, images_data, payload, plain_json, read_material
-from sweep.report.report import EMBED_UP_TO, REPORT_FILES, image_files, way, write_page
-from sweep.report.text import page_facts
+from sweep.record import ExperimentFacts
+from sweep.report.contact_sheet import format_level
+from sweep.report.data import (
+    AxisColumn,
+    ImageLinks,
+    JsonObject,
+    ReportData,
+    build_payload,
+    encode_images,
+    read_report_data,
+    to_json_value,
+)
+from sweep.report.report import EMBED_UP_TO, REPORT_FILES, build_relative_url, find_image_files, write_page
+from sweep.report.text import describe_page
 from sweep.report.thumbnails import FOLDER, Thumbnails
 from sweep.text import truncate
 
@@ -34,8 +42,10 @@ CHANGE: Final = "change_"
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Rows of two runs. `both`, `only_a` and `only_b` hold rows of the frames, by position; `axes` are those that
-    both runs vary or fix, `lost` those that only one has.
+    """Rows of two runs, paired.
+
+    `both`, `only_a` and `only_b` hold positions in the frames; `axes` are those that both runs have, `lost` those that
+    only one has.
     """
 
     axes: tuple[AxisColumn, ...]
@@ -45,12 +55,12 @@ class Pairs:
     only_b: Sequence[int]
 
 
-def pair(a: Material, b: Material) -> Pairs:
-    """Pairs the rows of two runs by the values of their common axes, and by number where a point has several."""
+def pair_rows(a: ReportData, b: ReportData) -> Pairs:
+    """Pair the rows of two runs by the values of their common axes, and by number where a point has several."""
     names_b = {axis.name for axis in b.axes}
     axes = tuple(axis for axis in a.axes if axis.name in names_b)
     lost = sorted({axis.name for axis in a.axes} ^ names_b)
-    rows_a, rows_b = _by_point(a, axes), _by_point(b, axes)
+    rows_a, rows_b = _index_rows(a, axes), _index_rows(b, axes)
     return Pairs(
         axes,
         tuple(lost),
@@ -60,46 +70,49 @@ def pair(a: Material, b: Material) -> Pairs:
     )
 
 
-def _by_point(material: Material, axes: Sequence[AxisColumn]) -> dict[Hashable, int]:
-    columns = {axis.name: axis.column for axis in material.axes}
-    values = [[plain_json(value) for value in material.frame[columns[axis.name]]] for axis in axes]
+def _index_rows(data: ReportData, axes: Sequence[AxisColumn]) -> dict[Hashable, int]:
+    columns = {axis.name: axis.column for axis in data.axes}
+    values = [[to_json_value(value) for value in data.frame[columns[axis.name]]] for axis in axes]
     found: dict[Hashable, int] = {}
     number: dict[Hashable, int] = {}
-    for row in range(len(material.frame)):
+    for row in range(len(data.frame)):
         point = tuple(column[row] for column in values)
         at = number[point] = number.get(point, -1) + 1
         found[point, at] = row
     return found
 
 
-def measured(a: Material, b: Material, pairs: Pairs) -> pd.DataFrame:
-    """One row a pair: `same` where the files are equal byte for byte, and the metrics between the two images (of b,
-    with a's as the reference); missing where either has no image that can be read.
+def measure_pairs(a: ReportData, b: ReportData, pairs: Pairs) -> pd.DataFrame:
+    """Measure each pair: the image of b, with the image of a as its reference.
+
+    Returns:
+        One row per pair. `same` is true where the files are equal byte for byte; the metrics are missing where one of
+        the images is missing or cannot be read.
     """
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="compare") as pool:
-        rows = list(pool.map(lambda at: _between(a, b, *at), pairs.both))
+        rows = list(pool.map(lambda at: _measure_pair(a, b, *at), pairs.both))
     columns = ["same", *(f"{BETWEEN}{name}" for name in MEASURED)]
     frame = pd.DataFrame(rows, columns=columns)
     return frame.astype({"same": "boolean", **dict.fromkeys(columns[1:], "float64")})
 
 
-def _between(a: Material, b: Material, row_a: int, row_b: int) -> tuple[bool | None, ...] | tuple[object, ...]:
-    hash_a, hash_b = (_text(run, row, "sha256") for run, row in ((a, row_a), (b, row_b)))
-    path_a, path_b = (_text(run, row, "image_path") for run, row in ((a, row_a), (b, row_b)))
+def _measure_pair(a: ReportData, b: ReportData, row_a: int, row_b: int) -> tuple[bool | None, ...] | tuple[object, ...]:
+    hash_a, hash_b = (_read_text(run, row, "sha256") for run, row in ((a, row_a), (b, row_b)))
+    path_a, path_b = (_read_text(run, row, "image_path") for run, row in ((a, row_a), (b, row_b)))
     if hash_a is None or hash_b is None or path_a is None or path_b is None:
         return (None, *(None for _ in MEASURED))
     if hash_a == hash_b:
         return (True, 1.0, 1.0, 0.0)
-    return (False, *distances(a.folder / path_a, b.folder / path_b))
+    return (False, *measure_distances(a.folder / path_a, b.folder / path_b))
 
 
-def _text(material: Material, row: int, name: str) -> str | None:
-    value = plain_json(material.frame[name].iloc[row])
+def _read_text(data: ReportData, row: int, name: str) -> str | None:
+    value = to_json_value(data.frame[name].iloc[row])
     return value if isinstance(value, str) else None
 
 
-def distances(a: Path, b: Path) -> tuple[float | None, ...]:
-    """The metrics of `MEASURED` for the image `b` with `a` as its reference; None where one cannot be read."""
+def measure_distances(a: Path, b: Path) -> tuple[float | None, ...]:
+    """Measure image `b` with `a` as its reference by each metric of `MEASURED`; None where one is unreadable."""
     from sweep.study import ImagePair, UnreadableImageError, decode, reduced, resolve, working_shape
 
     metrics = resolve(MEASURED)
@@ -119,9 +132,12 @@ def distances(a: Path, b: Path) -> tuple[float | None, ...]:
     return tuple(found)
 
 
-def join_rows(a: Material, b: Material, pairs: Pairs, between: pd.DataFrame) -> tuple[Material, pd.DataFrame]:
-    """The table that a comparison shows: b's rows with what changed since a, then the points that only a has; and
-    a's rows (sha256, image_path, width, height) in the same order, empty where a has none.
+def join_rows(a: ReportData, b: ReportData, pairs: Pairs, between: pd.DataFrame) -> tuple[ReportData, pd.DataFrame]:
+    """Join the rows of two runs into the table that the page shows.
+
+    Returns:
+        The rows of b with what changed since a, followed by the points that only a has; and the rows of a (sha256,
+        image_path, width, height) in the same order, empty where a has none.
     """
     order_b = [row_b for _, row_b in pairs.both] + list(pairs.only_b)
     order_a = [row_a for row_a, _ in pairs.both]
@@ -149,37 +165,20 @@ def join_rows(a: Material, b: Material, pairs: Pairs, between: pd.DataFrame) -> 
     return replace(b, frame=table, axes=tuple(axis for axis in b.axes if axis.name in names_a)), others
 
 
-_COMPARED: Final = ("workflow", "inputs")
 _MOST_TEXT: Final = 60  # characters of a value
 
 
-def differences(before: str, after: str) -> list[str]:
-    """For example ["cfg_scale 7.5 → 4"]: what is fixed in both experiments, or in one of them, and not the same.
+def list_changed_inputs(before: ExperimentFacts, after: ExperimentFacts) -> list[str]:
+    """List the workflow and the inputs that are fixed in both experiments, or in one, and differ.
 
-    Texts that cannot be read have no differences.
+    For example ["cfg_scale 7.5 → 4"].
     """
-    a, b = _fixed(before), _fixed(after)
-    if a is None or b is None:
-        return []
+    a, b = ({"workflow": facts.workflow or None, **facts.inputs} for facts in (before, after))
     names = dict.fromkeys([*a, *b])
-    return [f"{name} {_short(a.get(name))} → {_short(b.get(name))}" for name in names if a.get(name) != b.get(name)]
+    return [f"{name} {_shorten(a.get(name))} → {_shorten(b.get(name))}" for name in names if a.get(name) != b.get(name)]
 
 
-def _fixed(text: str) -> dict[str, Any] | None:
-    try:
-        told = YAML(typ="safe", pure=True).load(text)
-    except YAMLError:
-        return None
-    if not isinstance(told, Mapping):
-        return None
-    fixed: dict[str, Any] = {}
-    for name in _COMPARED:
-        value = told.get(name)
-        fixed |= {str(key): value[key] for key in value} if isinstance(value, Mapping) else {name: value}
-    return fixed
-
-
-def _short(value: object) -> str:
+def _shorten(value: object) -> str:
     return truncate("not set" if value is None else str(value), _MOST_TEXT)
 
 
@@ -189,8 +188,10 @@ _MOVED_ABOVE: Final = 1.0  # ΔE (OKLab × 100): above, the same for colour and 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Two runs, A (before) and B (after). `table` has a row a paired point: the common axes, `same`, the metrics
-    between the images (`between_…`) and how the metrics of both runs changed (`change_…`, B minus A).
+    """Two runs compared, A (before) and B (after).
+
+    `table` has one row per paired point: the common axes, `same`, the metrics between the two images (`between_…`) and
+    the change of each metric (`change_…`, B minus A).
     """
 
     table: pd.DataFrame
@@ -205,65 +206,68 @@ class Comparison:
 
 
 def compare_runs(a: Path, b: Path, *, out: Path | None = None, embed_up_to: int = EMBED_UP_TO) -> Comparison:
-    """Compares two results folders and writes the page to `out`, by default `compare-A-B.html` beside folder `b`.
+    """Compare two results folders and write the page to `out`, by default `compare-A-B.html` beside folder `b`.
 
-    Points are paired by the values of the axes that both have. Raises UsageError where one of the folders holds
-    nothing, or they have no axis in common; OSError where the page cannot be written.
+    Points are paired by the values of the axes that both runs have.
+
+    Raises:
+        UsageError: A folder holds nothing, or the runs have no axis in common.
+        OSError: The page cannot be written.
     """
-    before, after = _readable(Path(a)), _readable(Path(b))
-    pairs = pair(before, after)
+    before, after = _read_run(Path(a)), _read_run(Path(b))
+    pairs = pair_rows(before, after)
     if not pairs.axes:
         raise UsageError(
             f"{before.name} and {after.name} have no axis in common.",
-            hint=f"{before.name} has {_names(before)}; {after.name} has {_names(after)}.",
+            hint=f"{before.name} has {_list_axes(before)}; {after.name} has {_list_axes(after)}.",
         )
-    between = measured(before, after, pairs)
-    material, others = join_rows(before, after, pairs, between)
-    found = _found(material, between, pairs, _titles(before, after))
-    if differing := differences(before.experiment, after.experiment):
+    between = measure_pairs(before, after, pairs)
+    data, others = join_rows(before, after, pairs, between)
+    found = _summarize(data, between, pairs, _name_runs(before, after))
+    if differing := list_changed_inputs(before.facts, after.facts):
         found = replace(found, words=(*found.words, f"Set differently: {'; '.join(differing)}."))
-    target = out or Path(b).resolve().parent / f"compare-{_file(a)}-{_file(b)}.html"
-    data, thumbs = _page_data(material, others, before, target, _titles(before, after), embed_up_to)
-    facts = {**page_facts(material), **_said(before, after, found, _titles(before, after))}
-    write_page(target, data, facts, thumbs)
+    target = out or Path(b).resolve().parent / f"compare-{_name_folder(a)}-{_name_folder(b)}.html"
+    payload, thumbs = _build_comparison_payload(data, others, before, target, _name_runs(before, after), embed_up_to)
+    facts = {**describe_page(data), **_describe_comparison(before, after, found, _name_runs(before, after))}
+    write_page(target, payload, facts, thumbs)
     return replace(found, page=target)
 
 
-def _readable(folder: Path) -> Material:
-    material = read_material(folder)
-    if material.problem is not None:
-        raise UsageError(material.problem)
-    if material.frame.empty:
+def _read_run(folder: Path) -> ReportData:
+    data = read_report_data(folder)
+    if data.problem is not None:
+        raise UsageError(data.problem)
+    if data.frame.empty:
         raise UsageError(f"Nothing has been rendered in {folder} yet.")
-    return material
+    return data
 
 
-def _names(material: Material) -> str:
-    return ", ".join(axis.name for axis in material.axes) or "none"
+def _list_axes(data: ReportData) -> str:
+    return ", ".join(axis.name for axis in data.axes) or "none"
 
 
-def _file(folder: Path) -> str:
+def _name_folder(folder: Path) -> str:
     return folder.resolve().name
 
 
-def _titles(before: Material, after: Material) -> tuple[str, str]:
-    """Names that tell the two apart."""
+def _name_runs(before: ReportData, after: ReportData) -> tuple[str, str]:
+    """Return two names that tell the runs apart."""
     if before.name != after.name:
         return before.name, after.name
-    names = _file(before.folder), _file(after.folder)
+    names = _name_folder(before.folder), _name_folder(after.folder)
     if names[0] != names[1]:
         return names
     return f"{before.folder.resolve().parent.name}/{names[0]}", f"{after.folder.resolve().parent.name}/{names[1]}"
 
 
-def _found(material: Material, between: pd.DataFrame, pairs: Pairs, titles: tuple[str, str]) -> Comparison:
+def _summarize(data: ReportData, between: pd.DataFrame, pairs: Pairs, titles: tuple[str, str]) -> Comparison:
     same = int(between["same"].fillna(False).sum())
     likeness = between[f"{BETWEEN}ssim"]
     unmeasured = int(likeness.isna().sum())
     moved = int(((likeness < _MOVED_BELOW) | (between[f"{BETWEEN}delta_e"] > _MOVED_ABOVE)).sum())
-    columns = [axis.column for axis in material.axes]
-    made = [name for name in material.frame.columns if str(name).startswith((BETWEEN, CHANGE))]
-    table = material.frame[[*columns, "key", *made]].iloc[: len(pairs.both)].assign(same=between["same"])
+    columns = [axis.column for axis in data.axes]
+    made = [name for name in data.frame.columns if str(name).startswith((BETWEEN, CHANGE))]
+    table = data.frame[[*columns, "key", *made]].iloc[: len(pairs.both)].assign(same=between["same"])
     counted = Comparison(
         table=table,
         same=same,
@@ -275,10 +279,10 @@ def _found(material: Material, between: pd.DataFrame, pairs: Pairs, titles: tupl
         words=(),
         page=Path(),
     )
-    return replace(counted, words=tuple(_words(counted, material, pairs, titles)))
+    return replace(counted, words=tuple(_write_sentences(counted, data, pairs, titles)))
 
 
-def _words(found: Comparison, material: Material, pairs: Pairs, titles: tuple[str, str]) -> list[str]:
+def _write_sentences(found: Comparison, data: ReportData, pairs: Pairs, titles: tuple[str, str]) -> list[str]:
     a, b = titles
     parts = [
         f"{found.same} are the same file",
@@ -292,8 +296,8 @@ def _words(found: Comparison, material: Material, pairs: Pairs, titles: tuple[st
     if found.moved:
         worst = int(np.nanargmin(found.table[f"{BETWEEN}ssim"].to_numpy(dtype="float64")))
         values = [
-            f"{axis.name} {draw_label(plain_json(material.frame[axis.column].iloc[worst]), axis.kind)}"
-            for axis in material.axes
+            f"{axis.name} {format_level(to_json_value(data.frame[axis.column].iloc[worst]), axis.kind)}"
+            for axis in data.axes
         ]
         likeness = float(found.table[f"{BETWEEN}ssim"].iloc[worst])
         words.append(f"The farthest apart are those at {', '.join(values)}: SSIM {likeness:.3g}.")
@@ -305,7 +309,9 @@ def _words(found: Comparison, material: Material, pairs: Pairs, titles: tuple[st
     return words
 
 
-def _said(before: Material, after: Material, found: Comparison, titles: tuple[str, str]) -> dict[str, Any]:
+def _describe_comparison(
+    before: ReportData, after: ReportData, found: Comparison, titles: tuple[str, str]
+) -> dict[str, Any]:
     return {
         "name": f"{titles[0]} → {titles[1]}",
         "description": "two runs, point by point",
@@ -315,44 +321,44 @@ def _said(before: Material, after: Material, found: Comparison, titles: tuple[st
         "sandbox": before.sandbox or after.sandbox,
         "problem": "",
         "failed": "",
-        "commands": [f"sweep compare {_file(before.folder)} {_file(after.folder)}"],
+        "commands": [f"sweep compare {_name_folder(before.folder)} {_name_folder(after.folder)}"],
     }
 
 
-def _page_data(
-    material: Material,
+def _build_comparison_payload(
+    data: ReportData,
     others: pd.DataFrame,
-    before: Material,
+    before: ReportData,
     target: Path,
     titles: tuple[str, str],
     embed_up_to: int,
 ) -> tuple[JsonObject, dict[str, str]]:
-    """The payload with the images of both runs, and the thumbnails that go into the page."""
-    after_images, sources = image_files(material)
-    before_images, _ = image_files(replace(before, frame=others, sources={}))
+    """Build the payload with the images of both runs, and collect the thumbnails that go into the page."""
+    after_images, sources = find_image_files(data)
+    before_images, _ = find_image_files(replace(before, frame=others, sources={}))
     embedded = len(after_images) + len(before_images) <= embed_up_to
     beside = None if embedded else target.parent / REPORT_FILES
-    thumbs = [Thumbnails(material.folder, beside), Thumbnails(before.folder, beside)]
-    wanted = {**after_images, **{identity: material.folder / name for name, identity in sources.items()}}
+    thumbs = [Thumbnails(data.folder, beside), Thumbnails(before.folder, beside)]
+    wanted = {**after_images, **{identity: data.folder / name for name, identity in sources.items()}}
     made = [thumbs[0].make(wanted), thumbs[1].make(before_images)]
-    shown = Shown(
-        prefix=way(target.parent, material.folder),
+    links = ImageLinks(
+        prefix=build_relative_url(target.parent, data.folder),
         thumbs=frozenset(made[0] | made[1]),
         embedded=embedded,
         thumb_prefix="" if embedded else f"{REPORT_FILES if beside else FOLDER}/",
         source_ids={name: identity for name, identity in sources.items() if identity in made[0]},
     )
-    data = payload(material, shown)
-    data["name"] = data["id"] = f"{titles[0]} → {titles[1]}"
-    data["others"] = images_data(others, replace(shown, prefix=way(target.parent, before.folder)))
-    data["runs"] = {"shown": titles[1], "other": titles[0]}
-    data["columns"] = _columns(data["columns"])
+    payload = build_payload(data, links)
+    payload["name"] = payload["id"] = f"{titles[0]} → {titles[1]}"
+    payload["others"] = encode_images(others, replace(links, prefix=build_relative_url(target.parent, before.folder)))
+    payload["runs"] = {"shown": titles[1], "other": titles[0]}
+    payload["columns"] = _order_columns(payload["columns"])
     inside = {**thumbs[1].embedded(made[1]), **thumbs[0].embedded(made[0])} if embedded else {}
-    return data, inside
+    return payload, inside
 
 
-def _columns(columns: Sequence[JsonObject]) -> list[JsonObject]:
-    """What differs between the runs first, then what changed, then the metrics themselves; under their own names."""
+def _order_columns(columns: Sequence[JsonObject]) -> list[JsonObject]:
+    """Order and label the columns: differences between the runs, then changes, then the metrics themselves."""
     labels = {column["name"]: column["label"] for column in columns}
     from sweep.study import resolve
 

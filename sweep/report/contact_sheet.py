@@ -1,4 +1,4 @@
-"""Contact sheets."""
+"""`sweep sheet`: contact sheets, axes across and down, as image files."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from typing import Any, Final
 from PIL import Image, ImageDraw, ImageOps
 
 from sweep.errors import UsageError, did_you_mean
-from sweep.report.data import AxisColumn, LevelJson, Material, axis_data, plain_json, read_material
+from sweep.report.data import AxisColumn, LevelJson, ReportData, encode_axis, read_report_data, to_json_value
 from sweep.report.drawing import (
     DIM,
-    FORMATS,
+    IMAGE_FORMATS,
     INK,
     PAPER,
-    empty_cell,
-    font,
-    line_height,
-    save_still,
-    width_of,
-    wrapped,
+    draw_empty_cell,
+    load_font,
+    measure_line_height,
+    measure_width,
+    save_image,
+    wrap_text,
     write_lines,
 )
-from sweep.report.thumbnails import shrunk
+from sweep.report.thumbnails import shrink
 from sweep.text import format_number
 
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """An axis with its levels in order and each row's index into them."""
+    """An axis, its levels in order, and the index of each row's level."""
 
     axis: AxisColumn
     levels: Sequence[LevelJson]
     at: Sequence[int]
 
     def label(self, index: int) -> str:
-        """A level as people read it."""
-        return draw_label(self.levels[index], self.axis.kind)
+        """Format one level for people."""
+        return format_level(self.levels[index], self.axis.kind)
 
 
-def draw_label(level: LevelJson, kind: str = "") -> str:
-    """A level as people read it: short numbers, file names without their folder."""
+def format_level(level: LevelJson, kind: str = "") -> str:
+    """Format a level for people: short numbers, file names without their folder."""
     if level is None:
         return "none"
     if isinstance(level, bool):
@@ -52,33 +52,35 @@ def draw_label(level: LevelJson, kind: str = "") -> str:
     return str(level).rsplit("/", 1)[-1] if kind == "image" else str(level)
 
 
-def levels_of(material: Material, name: str) -> Levels:
-    """The axis called `name`. Raises UsageError where there is none."""
-    for axis in material.axes:
+def find_levels(data: ReportData, name: str) -> Levels:
+    """Return the axis called `name` with its levels. Raises UsageError where there is none."""
+    for axis in data.axes:
         if axis.name == name:
-            data = axis_data(axis, material.frame)
-            return Levels(axis, data["levels"], data["at"])
-    names = [axis.name for axis in material.axes]
-    known = f"{material.name} has the axes {', '.join(names)}." if names else f"{material.name} has no axes."
+            payload = encode_axis(axis, data.frame)
+            return Levels(axis, payload["levels"], payload["at"])
+    names = [axis.name for axis in data.axes]
+    known = f"{data.name} has the axes {', '.join(names)}." if names else f"{data.name} has no axes."
     raise UsageError(f"{name} is not an axis.{did_you_mean(name, names)}", hint=known)
 
 
-def fixed_rows(material: Material, free: Sequence[str], fixed: Mapping[str, Any]) -> tuple[list[int], dict[str, str]]:
-    """The rows at one level of every axis that is not `free`, and those levels as text by axis.
+def select_rows(data: ReportData, free: Sequence[str], fixed: Mapping[str, Any]) -> tuple[list[int], dict[str, str]]:
+    """Select the rows at one level of every axis that is not `free`, and list those levels as text by axis.
 
-    Where `fixed` does not say, it is the axis's first level that still has rows. Raises UsageError for an unknown
-    axis or level.
+    Where `fixed` names no level, it is the first level of the axis that still has rows. Raises UsageError for an
+    unknown axis or level.
     """
     for name in fixed:
-        levels_of(material, name)
-    rows = list(range(len(material.frame)))
+        find_levels(data, name)
+    rows = list(range(len(data.frame)))
     said: dict[str, str] = {}
-    for axis in material.axes:
+    for axis in data.axes:
         if axis.name in free and axis.name not in fixed:
             continue
-        known = levels_of(material, axis.name)
+        known = find_levels(data, axis.name)
         index = (
-            _wanted(known, fixed[axis.name]) if axis.name in fixed else min((known.at[row] for row in rows), default=0)
+            _find_level(known, fixed[axis.name])
+            if axis.name in fixed
+            else min((known.at[row] for row in rows), default=0)
         )
         rows = [row for row in rows if known.at[row] == index]
         if len(known.levels) > 1:
@@ -86,7 +88,7 @@ def fixed_rows(material: Material, free: Sequence[str], fixed: Mapping[str, Any]
     return rows, said
 
 
-def _wanted(known: Levels, value: Any) -> int:
+def _find_level(known: Levels, value: Any) -> int:
     labels = [known.label(index) for index in range(len(known.levels))]
     for index, level in enumerate(known.levels):
         if level == value or labels[index] == str(value):
@@ -109,8 +111,9 @@ _MOST_PIXELS: Final = 120_000_000  # of one file: beyond, viewers and this compu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SheetRequest:
-    """What to draw: axis `x` across, `y` down (None: one line), the others at the levels in `fixed` (by default their
-    first), cells of `size` px.
+    """What a sheet shows: axis `x` across, `y` down (None: one line), the others at the levels in `fixed`.
+
+    An axis without a fixed level stands at its first. `size` is the width of a cell in px.
     """
 
     x: str
@@ -120,7 +123,7 @@ class SheetRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class _SheetSizes:
     """Sizes in px of everything on a sheet."""
 
     cell: tuple[int, int]
@@ -130,76 +133,81 @@ class _Frame:
 
 
 def write_sheet(folder: Path, request: SheetRequest, out: Path | None = None) -> tuple[Path, ...]:
-    """Draws a contact sheet of the results in `folder` to `out` (by default `sheet-X-Y.png` in it), whose ending says
-    the format: PNG, JPEG or WebP. Where the format or sanity sets a limit, to several files numbered from 1.
+    """Draw a contact sheet of the results in `folder` to `out`, by default `sheet-X-Y.png` in it.
 
-    Failed and missing cells are drawn as such. Raises UsageError for an unknown axis, level or format, or where there
-    is nothing to draw; OSError where it cannot be written.
+    The ending of `out` names the format: PNG, JPEG or WebP. A sheet beyond the format's limit (or 120 megapixels) is
+    split into several files, numbered from 1. Failed and missing cells say so.
+
+    Raises:
+        UsageError: The axis, level or format is unknown, or there is nothing to draw.
+        OSError: The file cannot be written.
     """
-    material = draw_sheet(folder)
+    data = read_drawable(folder)
     target = out or folder / f"sheet-{'-'.join(name for name in (request.x, request.y) if name)}.png"
-    limit = FORMATS.limit(target)
-    across = levels_of(material, request.x)
-    down = None if request.y is None else levels_of(material, request.y)
-    rows, said = fixed_rows(material, [request.x, *([request.y] if request.y else [])], request.fixed)
+    limit = IMAGE_FORMATS.limit(target)
+    across = find_levels(data, request.x)
+    down = None if request.y is None else find_levels(data, request.y)
+    rows, said = select_rows(data, [request.x, *([request.y] if request.y else [])], request.fixed)
     cells = {(0 if down is None else down.at[row], across.at[row]): row for row in reversed(rows)}
     used_x = sorted({x for _, x in cells})
     used_y = sorted({y for y, _ in cells})
-    title = [material.name, " · ".join(f"{name} {level}" for name, level in said.items())]
-    frame = _frame(material, rows, request.size, down)
-    frame = replace(frame, top=_top(frame, [across.label(x) for x in used_x], title))
+    title = [data.name, " · ".join(f"{name} {level}" for name, level in said.items())]
+    frame = _plan_sheet(data, rows, request.size, down)
+    frame = replace(frame, top=_measure_head(frame, [across.label(x) for x in used_x], title))
     parts = [
-        (ys, xs) for ys in _parts(used_y, frame, limit, down=True) for xs in _parts(used_x, frame, limit, down=False)
+        (ys, xs)
+        for ys in _split_levels(used_y, frame, limit, down=True)
+        for xs in _split_levels(used_x, frame, limit, down=False)
     ]
     written: list[Path] = []
     for number, (ys, xs) in enumerate(parts, start=1):
-        sheet = _draw(material, frame, title, (across, xs), (down, ys), cells)
+        sheet = _draw_sheet(data, frame, title, (across, xs), (down, ys), cells)
         path = target if len(parts) == 1 else target.with_name(f"{target.stem}-{number}{target.suffix}")
-        written.append(save_still(sheet, path))
+        written.append(save_image(sheet, path))
     return tuple(written)
 
 
-def draw_sheet(folder: Path) -> Material:
-    """The results in `folder`. Raises UsageError where there is nothing to draw."""
-    material = read_material(Path(folder))
-    if material.problem is not None:
-        raise UsageError(material.problem)
-    if material.frame.empty:
+def read_drawable(folder: Path) -> ReportData:
+    """Read the results in `folder`. Raises UsageError where there is nothing to draw."""
+    data = read_report_data(Path(folder))
+    if data.problem is not None:
+        raise UsageError(data.problem)
+    if data.frame.empty:
         raise UsageError(f"Nothing has been rendered in {folder} yet.")
-    return material
+    return data
 
 
-def _frame(material: Material, rows: Sequence[int], size: int, down: Levels | None) -> _Frame:
-    height = round(size * aspect(material, rows))
+def _plan_sheet(data: ReportData, rows: Sequence[int], size: int, down: Levels | None) -> _SheetSizes:
+    height = round(size * find_aspect(data, rows))
     letters = max(11, min(20, size // 14))
     labels = [] if down is None else [down.label(index) for index in range(len(down.levels))]
-    longest = max((width_of(text, font(letters)) for text in labels), default=0)
+    longest = max((measure_width(text, load_font(letters)) for text in labels), default=0)
     left = 0 if down is None else min(longest, max(size, 90)) + 12
-    return _Frame((size, height), left + _PAD, 0, letters)
+    return _SheetSizes((size, height), left + _PAD, 0, letters)
 
 
-def _top(frame: _Frame, labels: Sequence[str], title: Sequence[str]) -> int:
-    """Room for the title, what it says below, and the highest label of a column."""
-    step = line_height(frame.letters)
-    most = max((len(_label_lines(frame, label)) for label in labels), default=1)
+def _measure_head(frame: _SheetSizes, labels: Sequence[str], title: Sequence[str]) -> int:
+    """Measure the space for the title, the line below it, and the highest column label."""
+    step = measure_line_height(frame.letters)
+    most = max((len(_wrap_label(frame, label)) for label in labels), default=1)
     return _PAD + (2 if title[1] else 1) * step + step // 2 + most * step + 4
 
 
-def _label_lines(frame: _Frame, label: str) -> list[str]:
-    return wrapped(label, font(frame.letters), frame.cell[0] - 4, 3)
+def _wrap_label(frame: _SheetSizes, label: str) -> list[str]:
+    return wrap_text(label, load_font(frame.letters), frame.cell[0] - 4, 3)
 
 
-def aspect(material: Material, rows: Sequence[int]) -> float:
-    """Height by width of the first image among `rows`, 1 where none is known."""
+def find_aspect(data: ReportData, rows: Sequence[int]) -> float:
+    """Return height divided by width of the first image among `rows`, 1 where no size is known."""
     for row in rows:
-        width, height = (plain_json(material.frame[name].iloc[row]) for name in ("width", "height"))
+        width, height = (to_json_value(data.frame[name].iloc[row]) for name in ("width", "height"))
         if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
             return min(3.0, max(1 / 3, height / width))
     return 1.0
 
 
-def _parts(levels: Sequence[int], frame: _Frame, limit: int, *, down: bool) -> list[list[int]]:
-    """Levels split so that a sheet of each part stays within the limit, which is also one of its pixels in all."""
+def _split_levels(levels: Sequence[int], frame: _SheetSizes, limit: int, *, down: bool) -> list[list[int]]:
+    """Split levels so that a sheet of each part stays within the format's limit and the limit of pixels."""
     edge = frame.top if down else frame.left
     step = frame.cell[1 if down else 0] + _GAP
     side = min(limit, int(_MOST_PIXELS**0.5))
@@ -207,9 +215,9 @@ def _parts(levels: Sequence[int], frame: _Frame, limit: int, *, down: bool) -> l
     return [list(levels[at : at + most]) for at in range(0, len(levels), most)] or [[]]
 
 
-def _draw(
-    material: Material,
-    frame: _Frame,
+def _draw_sheet(
+    data: ReportData,
+    frame: _SheetSizes,
     title: Sequence[str],
     across: tuple[Levels, Sequence[int]],
     down: tuple[Levels | None, Sequence[int]],
@@ -219,56 +227,59 @@ def _draw(
     width = max(frame.left + len(xs) * (wide + _GAP) + _PAD, 200)
     sheet = Image.new("RGB", (width, frame.top + len(ys) * (high + _GAP) + _PAD), PAPER)
     draw = ImageDraw.Draw(sheet)
-    _head(draw, frame, title, (x_axis, xs), y_axis, width)
+    _draw_head(draw, frame, title, (x_axis, xs), y_axis, width)
     for line, y in enumerate(ys):
         top = frame.top + line * (high + _GAP)
         if y_axis is not None:
-            lines = wrapped(y_axis.label(y), font(frame.letters), frame.left - _PAD - 10, 6)
-            middle = top + (high - len(lines) * line_height(frame.letters)) / 2
+            lines = wrap_text(y_axis.label(y), load_font(frame.letters), frame.left - _PAD - 10, 6)
+            middle = top + (high - len(lines) * measure_line_height(frame.letters)) / 2
             write_lines(draw, lines, (_PAD, middle), frame.letters)
         for column, x in enumerate(xs):
-            cell = cell_image(material, cells.get((y, x)), frame.cell)
+            cell = draw_cell(data, cells.get((y, x)), frame.cell)
             sheet.paste(cell, (frame.left + column * (wide + _GAP), top))
     return sheet
 
 
-def _head(
+def _draw_head(
     draw: ImageDraw.ImageDraw,
-    frame: _Frame,
+    frame: _SheetSizes,
     title: Sequence[str],
     across: tuple[Levels, Sequence[int]],
     y_axis: Levels | None,
     width: int,
 ) -> None:
     axis, xs = across
-    step = line_height(frame.letters)
+    step = measure_line_height(frame.letters)
     names = f"{axis.axis.name} →" + ("" if y_axis is None else f" · {y_axis.axis.name} ↓")
     write_lines(
-        draw, wrapped(f"{title[0]} · {names}", font(frame.letters), width - 2 * _PAD, 1), (_PAD, _PAD), frame.letters
+        draw,
+        wrap_text(f"{title[0]} · {names}", load_font(frame.letters), width - 2 * _PAD, 1),
+        (_PAD, _PAD),
+        frame.letters,
     )
     if title[1]:
         small = frame.letters - 2
-        write_lines(draw, wrapped(title[1], font(small), width - 2 * _PAD, 1), (_PAD, _PAD + step), small, DIM)
+        write_lines(draw, wrap_text(title[1], load_font(small), width - 2 * _PAD, 1), (_PAD, _PAD + step), small, DIM)
     for column, x in enumerate(xs):
-        lines = _label_lines(frame, axis.label(x))
+        lines = _wrap_label(frame, axis.label(x))
         left = frame.left + column * (frame.cell[0] + _GAP)
         for number, line in enumerate(lines):
-            inset = (frame.cell[0] - width_of(line, font(frame.letters))) / 2
+            inset = (frame.cell[0] - measure_width(line, load_font(frame.letters))) / 2
             place = (left + inset, frame.top - 4 - (len(lines) - number) * step)
-            draw.text(place, line, font=font(frame.letters), fill=INK)
+            draw.text(place, line, font=load_font(frame.letters), fill=INK)
 
 
-def cell_image(material: Material, row: int | None, size: tuple[int, int]) -> Image.Image:
-    """A row's image fitted into `size`; a cell that says why where there is none."""
+def draw_cell(data: ReportData, row: int | None, size: tuple[int, int]) -> Image.Image:
+    """Draw a row's image fitted into `size`, or a cell that says why there is none."""
     if row is None:
-        return empty_cell(size, "–", failed=False)
-    record = material.frame.iloc[row]
-    status, error, path = (plain_json(record[name]) for name in ("status", "error", "image_path"))
+        return draw_empty_cell(size, "–", failed=False)
+    record = data.frame.iloc[row]
+    status, error, path = (to_json_value(record[name]) for name in ("status", "error", "image_path"))
     if not isinstance(path, str):
-        return empty_cell(size, f"{status}: {error}" if error else str(status), failed=status == "failed")
-    image = shrunk(material.folder / path, max(size))
+        return draw_empty_cell(size, f"{status}: {error}" if error else str(status), failed=status == "failed")
+    image = shrink(data.folder / path, max(size))
     if image is None:
-        return empty_cell(size, "image missing or unreadable", failed=True)
+        return draw_empty_cell(size, "image missing or unreadable", failed=True)
     image = ImageOps.contain(image, size, Image.Resampling.LANCZOS)
     cell = Image.new("RGB", size, PAPER)
     place = ((size[0] - image.width) // 2, (size[1] - image.height) // 2)

@@ -1,9 +1,8 @@
-"""Results folder -> page payload."""
+"""Reads a results folder and builds the payload of the page: JSON without NaN, columns packed where that is shorter."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from sweep.errors import RecordError
-from sweep.record import Counts
-from sweep.report.thumbnails import thumb_id
+from sweep.record import Counts, ExperimentFacts
+from sweep.report.thumbnails import make_thumb_id
 
 if TYPE_CHECKING:
     from sweep.record import ResultsLike, RunRecord
@@ -38,8 +37,8 @@ class AxisColumn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Material:
-    """A results folder as read at one moment. `problem` is a sentence where it could not be read, or not wholly."""
+class ReportData:
+    """A results folder as read at one moment. `problem` says why it could not be read, or not wholly."""
 
     folder: Path
     name: str
@@ -50,11 +49,12 @@ class Material:
     counts: Counts = field(default_factory=Counts)
     runs: Sequence[RunRecord] = ()
     experiment: str = ""
+    facts: ExperimentFacts = field(default_factory=ExperimentFacts)
     problem: str | None = None
 
     @property
     def sandbox(self) -> bool:
-        """Whether any image was painted by the sandbox instead of diffused by a model."""
+        """Whether the sandbox painted any image, instead of a model."""
         names = [self.frame[column].dropna().unique() for column in ("server", "model") if column in self.frame]
         named = any(str(name).startswith("sandbox") for column in names for name in column)
         return named or any(_is_sandbox(server) for run in self.runs for server in run.facts.servers)
@@ -67,72 +67,55 @@ class Material:
         return tuple(str(name) for name in numeric if name not in taken)
 
 
-def read_material(folder: Path) -> Material:
-    """What `folder` holds. Never raises for what is in it: the report then says what is wrong."""
+def read_report_data(folder: Path) -> ReportData:
+    """Read what `folder` holds. Never raises for what is in it: the report then says what is wrong."""
     from sweep.record import RecordedResults
 
     try:
-        return material_of(RecordedResults.open(folder))
+        return collect_report_data(RecordedResults.open(folder))
     except RecordError as error:
-        return _unreadable(folder, str(error))
+        return _describe_unreadable(folder, str(error))
     except OSError as error:
-        return _unreadable(folder, f"The results cannot be read: {error.strerror or error}.")
+        return _describe_unreadable(folder, f"The results cannot be read: {error.strerror or error}.")
 
 
-def material_of(results: ResultsLike) -> Material:
-    """The same of results that are open. Raises RecordError."""
+def collect_report_data(results: ResultsLike) -> ReportData:
+    """Collect the data of a report from open results. Raises RecordError."""
     frame = results.table()
-    text = results.experiment_text or ""
+    facts = results.facts
     columns = set(frame.columns)
     axes = tuple(
         AxisColumn(name, kind, column)
         for name, kind in results.axes
-        if (column := _axis_column(name, columns)) is not None
+        if (column := _find_axis_column(name, columns)) is not None
     )
-    return Material(
+    return ReportData(
         folder=results.folder,
-        name=_yaml_line(text, "name") or results.folder.resolve().name,
-        description=_yaml_line(text, "description"),
-        frame=_ordered(frame),
+        name=facts.name or results.folder.resolve().name,
+        description=" ".join(facts.description.split()),
+        frame=_sort_rows(frame),
         axes=axes,
         sources=results.sources,
         counts=results.counts(),
         runs=tuple(results.runs()),
-        experiment=text,
+        experiment=results.experiment_text or "",
+        facts=facts,
     )
 
 
-def _unreadable(folder: Path, problem: str) -> Material:
+def _describe_unreadable(folder: Path, problem: str) -> ReportData:
     name = folder.resolve().name
-    return Material(folder=folder, name=name, description="", frame=pd.DataFrame(), axes=(), problem=problem)
+    return ReportData(folder=folder, name=name, description="", frame=pd.DataFrame(), axes=(), problem=problem)
 
 
-def _axis_column(name: str, columns: set[str]) -> str | None:
+def _find_axis_column(name: str, columns: set[str]) -> str | None:
     if name in STANDARD and name not in {"prompt", "model", "width", "height"}:
         return f"axis_{name}" if f"axis_{name}" in columns else None
     return name if name in columns else None
 
 
-def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
+def _sort_rows(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.sort_values("index", kind="stable", ignore_index=True) if "index" in frame else frame
-
-
-def _yaml_line(text: str, key: str) -> str:
-    """A top-level text of the experiment file; "" where it has none. The page only shows it: a full reading of the
-    file is the experiment layer's, which a report does not import.
-    """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    match = re.search(rf"^{key}:.*(?:\n[ \t]+.*)*", text, re.MULTILINE)
-    if match is None:
-        return ""
-    try:
-        value = YAML(typ="safe", pure=True).load(match[0])
-    except YAMLError:
-        return ""
-    found = value.get(key) if isinstance(value, dict) else None
-    return " ".join(found.split()) if isinstance(found, str) else ""
 
 
 def _is_sandbox(server: Mapping[str, str]) -> bool:
@@ -161,9 +144,11 @@ _INFO = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """Where the page finds images. `prefix`: from the page to the results folder, None where it does not know;
-    `thumbs` the ids that have a thumbnail; `embedded` or files under `thumb_prefix`.
+class ImageLinks:
+    """Where the page finds images.
+
+    `prefix` leads from the page to the results folder, None where it is unknown. `thumbs` are the ids that have a
+    thumbnail; they are `embedded`, or files under `thumb_prefix`.
     """
 
     prefix: str | None
@@ -173,41 +158,47 @@ class Shown:
     source_ids: Mapping[str, str] = field(default_factory=dict)  # by the source's path in the folder
 
 
-def payload(material: Material, shown: Shown, study: Mapping[str, Any] | None = None) -> JsonObject:
-    """Everything the page shows, as JSON values without NaN (its shape: web/src/payload.ts)."""
-    frame = material.frame
-    axes = [axis_data(axis, frame) for axis in material.axes]
-    if (image := _image_axis(frame)) is not None:
+def build_payload(data: ReportData, links: ImageLinks, study: Mapping[str, Any] | None = None) -> JsonObject:
+    """Build everything the page shows, as JSON values without NaN (its shape: web/src/payload.ts)."""
+    frame = data.frame
+    axes = [encode_axis(axis, frame) for axis in data.axes]
+    if (image := _encode_image_axis(frame)) is not None:
         axes.append(image)
-    facts = {fact["name"]: fact for fact in (study["metrics"] if study else _known_metrics(tuple(material.metrics)))}
+    facts = {fact["name"]: fact for fact in (study["metrics"] if study else _load_metric_facts(tuple(data.metrics)))}
     digits = 6 if len(frame) <= _EXACT_ROWS else 4
     return {
         "version": 1,
-        "id": material.name,
-        "name": material.name,
+        "id": data.name,
+        "name": data.name,
         "live": None,
         "runs": None,
         "axes": axes,
         "columns": [
-            *(_metric(name, frame[name], facts.get(name), digits) for name in _in_order(material.metrics, facts)),
-            *_info_columns(material),
+            *(
+                _encode_metric(name, frame[name], facts.get(name), digits)
+                for name in _sort_metrics(data.metrics, facts)
+            ),
+            *_encode_info_columns(data),
         ],
-        "key": packed(_texts(frame, "key", _KEY_DIGITS)),
-        "status": packed(_texts(frame, "status")),
-        "error": packed(_texts(frame, "error")),
-        "images": images_data(frame, shown),
+        "key": pack(_encode_texts(frame, "key", _KEY_DIGITS)),
+        "status": pack(_encode_texts(frame, "status")),
+        "error": pack(_encode_texts(frame, "error")),
+        "images": encode_images(frame, links),
         "others": None,
-        "sources": _sources(material, shown),
-        "thumbs": {"mode": "embedded" if shown.embedded else "files", "prefix": shown.thumb_prefix},
-        "study": None if study is None else _study(study),
-        "experiment": material.experiment,
+        "sources": _encode_sources(data, links),
+        "thumbs": {"mode": "embedded" if links.embedded else "files", "prefix": links.thumb_prefix},
+        "study": None if study is None else _select_study_parts(study),
+        "experiment": data.experiment,
     }
 
 
-def axis_data(axis: AxisColumn, frame: pd.DataFrame) -> JsonObject:
-    """Levels (numbers ascending, else in order of appearance, missing last) and each row's index into them."""
+def encode_axis(axis: AxisColumn, frame: pd.DataFrame) -> JsonObject:
+    """Encode an axis: its levels and each row's index into them.
+
+    Numbers ascend, other levels stand in order of appearance, missing ones last.
+    """
     codes, found = pd.factorize(frame[axis.column], use_na_sentinel=True)
-    levels = [plain_json(value) for value in found]
+    levels = [to_json_value(value) for value in found]
     if levels and all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels):
         order = sorted(range(len(levels)), key=lambda at: levels[at])  # type: ignore[arg-type,return-value]
         place = np.empty(len(levels) + 1, dtype=np.int64)
@@ -219,11 +210,11 @@ def axis_data(axis: AxisColumn, frame: pd.DataFrame) -> JsonObject:
     at = place[codes]
     if bool((codes < 0).any()):
         levels.append(None)
-    return {"name": axis.name, "kind": axis.kind, "levels": [_safe(level) for level in levels], "at": at.tolist()}
+    return {"name": axis.name, "kind": axis.kind, "levels": [_keep_exact(level) for level in levels], "at": at.tolist()}
 
 
-def _image_axis(frame: pd.DataFrame) -> JsonObject | None:
-    """An axis of its own where one point gave several images."""
+def _encode_image_axis(frame: pd.DataFrame) -> JsonObject | None:
+    """Encode an axis "image" where one point gave several images, None elsewhere."""
     if "key" not in frame or "index" not in frame or not frame.duplicated(["index", "key"]).any():
         return None
     number = frame.groupby(["index", "key"], sort=False).cumcount()
@@ -235,8 +226,8 @@ def _image_axis(frame: pd.DataFrame) -> JsonObject | None:
     }
 
 
-def plain_json(value: object) -> LevelJson:
-    """A cell as a JSON value: numpy and pandas scalars unwrapped, anything missing or not finite None."""
+def to_json_value(value: object) -> LevelJson:
+    """Convert a cell to a JSON value: numpy and pandas scalars unwrapped, missing or not finite to None."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or value is pd.NA or value is pd.NaT:
@@ -250,13 +241,13 @@ def plain_json(value: object) -> LevelJson:
     return str(value)
 
 
-def _safe(value: LevelJson) -> LevelJson:
-    """JavaScript cannot hold integers beyond 2^53: those become text."""
+def _keep_exact(value: LevelJson) -> LevelJson:
+    """Turn integers beyond 2^53 into text: JavaScript cannot hold them."""
     return str(value) if isinstance(value, int) and abs(value) > _SAFE_INTEGER else value
 
 
-def packed(values: Sequence[LevelJson]) -> JsonObject:
-    """Plain values, or indices into the distinct ones where that is shorter; missing is index -1."""
+def pack(values: Sequence[LevelJson]) -> JsonObject:
+    """Pack values as they are, or as indices into the distinct ones where that is shorter; missing is index -1."""
     distinct: dict[tuple[type, LevelJson], int] = {}
     for value in values:
         if value is not None:
@@ -267,22 +258,22 @@ def packed(values: Sequence[LevelJson]) -> JsonObject:
     return {"d": [value for _, value in distinct], "i": at}
 
 
-def _texts(frame: pd.DataFrame, name: str, most: int | None = None) -> list[LevelJson]:
+def _encode_texts(frame: pd.DataFrame, name: str, most: int | None = None) -> list[LevelJson]:
     if name not in frame:
         return [None] * len(frame)
-    return [None if cell is None else str(cell)[:most] for cell in cells(frame[name])]
+    return [None if cell is None else str(cell)[:most] for cell in encode_column(frame[name])]
 
 
-def cells(column: pd.Series) -> list[LevelJson]:
-    """A column as JSON values, as `plain_json` gives them; whole columns of texts or integers go the short way."""
+def encode_column(column: pd.Series) -> list[LevelJson]:
+    """Encode a column as JSON values like `to_json_value`, quickly for whole columns of texts or integers."""
     values = column.astype(object).tolist()
     if not (pd.api.types.is_integer_dtype(column) or isinstance(column.dtype, pd.StringDtype)):
-        return [plain_json(value) for value in values]
+        return [to_json_value(value) for value in values]
     return [None if missing else value for value, missing in zip(values, column.isna().tolist(), strict=True)]
 
 
 def round_floats(values: pd.Series, digits: int) -> list[LevelJson]:
-    """Numbers to `digits` significant digits, as short as they print; not finite is None."""
+    """Round numbers to `digits` significant digits, as short as they print; not finite becomes None."""
     numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
     finite = np.isfinite(numbers) & (numbers != 0)
     places = np.zeros(len(numbers))
@@ -295,8 +286,8 @@ def round_floats(values: pd.Series, digits: int) -> list[LevelJson]:
 
 
 @cache
-def _known_metrics(names: tuple[str, ...]) -> Sequence[Mapping[str, Any]]:
-    """What the study would say of them, where the page is made without one; in the order of its panel."""
+def _load_metric_facts(names: tuple[str, ...]) -> Sequence[Mapping[str, Any]]:
+    """Load facts about metrics where the page has no study, in the order of the study's panel."""
     from sweep.study import known_facts, standard
 
     rank = {metric.name: place for place, metric in enumerate(standard())}
@@ -304,13 +295,13 @@ def _known_metrics(names: tuple[str, ...]) -> Sequence[Mapping[str, Any]]:
     return known_facts(ordered, dict.fromkeys(ordered, (0, 0)))
 
 
-def _in_order(names: Iterable[str], facts: Mapping[str, Any]) -> list[str]:
-    """As the study lists them, by what they measure; what it does not know last."""
+def _sort_metrics(names: Iterable[str], facts: Mapping[str, Any]) -> list[str]:
+    """Sort metrics as the study lists them; unknown ones last."""
     ranks = {name: rank for rank, name in enumerate(facts)}
     return sorted(names, key=lambda name: ranks.get(name, len(ranks)))
 
 
-def _metric(name: str, values: pd.Series, fact: Mapping[str, Any] | None, digits: int) -> JsonObject:
+def _encode_metric(name: str, values: pd.Series, fact: Mapping[str, Any] | None, digits: int) -> JsonObject:
     return {
         "name": name,
         "label": (fact or {}).get("label") or name.replace("_", " "),
@@ -321,75 +312,75 @@ def _metric(name: str, values: pd.Series, fact: Mapping[str, Any] | None, digits
     }
 
 
-def _info_columns(material: Material) -> Iterable[JsonObject]:
-    frame = material.frame
-    taken = {axis.column for axis in material.axes}
+def _encode_info_columns(data: ReportData) -> Iterable[JsonObject]:
+    frame = data.frame
+    taken = {axis.column for axis in data.axes}
     for name, label in _INFO.items():
         if name not in frame or name in taken or frame[name].isna().all():
             continue
-        values = round_floats(frame[name], 3) if name == "render_seconds" else cells(frame[name])
+        values = round_floats(frame[name], 3) if name == "render_seconds" else encode_column(frame[name])
         yield {
             "name": name,
             "label": label,
             "kind": "info",
             "direction": "neutral",
             "summary": "",
-            "values": packed(values),
+            "values": pack(values),
         }
 
 
-def images_data(frame: pd.DataFrame, shown: Shown) -> JsonObject:
-    """Each row's image: its path in the folder, its thumbnail (None where there is none), its size in px."""
-    width, height = _size_columns(frame)
+def encode_images(frame: pd.DataFrame, links: ImageLinks) -> JsonObject:
+    """Encode each row's image: path in the folder, thumbnail (None where there is none), size in px."""
+    width, height = _find_size_columns(frame)
     thumbs = [
-        identity if text is not None and (identity := thumb_id(str(text))) in shown.thumbs else None
-        for text in _texts(frame, "sha256")
+        identity if text is not None and (identity := make_thumb_id(str(text))) in links.thumbs else None
+        for text in _encode_texts(frame, "sha256")
     ]
     return {
-        "prefix": shown.prefix,
-        "path": packed(_texts(frame, "image_path")),
-        "thumb": packed(thumbs),
-        "width": packed(cells(frame[width]) if width in frame else [None] * len(frame)),
-        "height": packed(cells(frame[height]) if height in frame else [None] * len(frame)),
+        "prefix": links.prefix,
+        "path": pack(_encode_texts(frame, "image_path")),
+        "thumb": pack(thumbs),
+        "width": pack(encode_column(frame[width]) if width in frame else [None] * len(frame)),
+        "height": pack(encode_column(frame[height]) if height in frame else [None] * len(frame)),
     }
 
 
-def _size_columns(frame: pd.DataFrame) -> tuple[str, str]:
+def _find_size_columns(frame: pd.DataFrame) -> tuple[str, str]:
     width = "rendered_width" if "rendered_width" in frame else "width"
     height = "rendered_height" if "rendered_height" in frame else "height"
     return width, height
 
 
-def source_name(material: Material, key: str) -> str | None:
-    """The path in the results folder of the image a variation started from."""
-    source = material.sources.get(key)
+def find_source_path(data: ReportData, key: str) -> str | None:
+    """Find the path, in the results folder, of the image that a variation started from."""
+    source = data.sources.get(key)
     if source is None:
         return None
-    return source.relative_to(material.folder).as_posix() if source.is_relative_to(material.folder) else source.name
+    return source.relative_to(data.folder).as_posix() if source.is_relative_to(data.folder) else source.name
 
 
-def _sources(material: Material, shown: Shown) -> JsonObject:
+def _encode_sources(data: ReportData, links: ImageLinks) -> JsonObject:
     known: dict[str, int] = {}
     listed: list[JsonObject] = []
     at: list[int] = []
-    for key in material.frame.get("key", ()):
-        name = source_name(material, key)
+    for key in data.frame.get("key", ()):
+        name = find_source_path(data, key)
         if name is not None and name not in known:
             known[name] = len(listed)
-            listed.append({"path": name, "thumb": shown.source_ids.get(name), "label": name.rsplit("/", 1)[-1]})
+            listed.append({"path": name, "thumb": links.source_ids.get(name), "label": name.rsplit("/", 1)[-1]})
         at.append(-1 if name is None else known[name])
     return {"list": listed, "at": at}
 
 
-def rows_of(material: Material, shown: Shown) -> list[JsonObject]:
-    """The same table row by row, with plain values: what a live page is told (web/src/table.ts, LiveRow)."""
-    data = payload(material, shown)
-    columns = {column["name"]: unpacked(column["values"]) for column in data["columns"]}
-    images = {name: unpacked(data["images"][name]) for name in ("path", "thumb", "width", "height")}
-    axes = {axis["name"]: [axis["levels"][at] for at in axis["at"]] for axis in data["axes"]}
-    number = axes.pop("image", None) if not _has_axis(material, "image") else None
-    keys, status, error = (unpacked(data[name]) for name in ("key", "status", "error"))
-    sources = data["sources"]
+def build_live_rows(data: ReportData, links: ImageLinks) -> list[JsonObject]:
+    """Build the table row by row, with plain values, for a live page (web/src/table.ts, LiveRow)."""
+    payload = build_payload(data, links)
+    columns = {column["name"]: unpack(column["values"]) for column in payload["columns"]}
+    images = {name: unpack(payload["images"][name]) for name in ("path", "thumb", "width", "height")}
+    axes = {axis["name"]: [axis["levels"][at] for at in axis["at"]] for axis in payload["axes"]}
+    number = axes.pop("image", None) if not _has_axis(data, "image") else None
+    keys, status, error = (unpack(payload[name]) for name in ("key", "status", "error"))
+    sources = payload["sources"]
     return [
         {
             "key": keys[row],
@@ -405,19 +396,19 @@ def rows_of(material: Material, shown: Shown) -> list[JsonObject]:
     ]
 
 
-def _has_axis(material: Material, name: str) -> bool:
-    return any(axis.name == name for axis in material.axes)
+def _has_axis(data: ReportData, name: str) -> bool:
+    return any(axis.name == name for axis in data.axes)
 
 
-def unpacked(values: JsonObject) -> list[LevelJson]:
-    """The values that `packed` was given."""
+def unpack(values: JsonObject) -> list[LevelJson]:
+    """Return the values that `pack` was given."""
     if "v" in values:
         return list(values["v"])
     return [None if at < 0 else values["d"][at] for at in values["i"]]
 
 
-def _study(study: Mapping[str, Any]) -> JsonObject:
-    """The part of a study that the page draws; everything else it computes from the rows in sight."""
+def _select_study_parts(study: Mapping[str, Any]) -> JsonObject:
+    """Select the parts of a study that the page draws; it computes the rest from the rows in view."""
     curves = [
         {name: curve[name] for name in ("metric", "axis", "group", "half")}
         for curve in study.get("curves", ())

@@ -1,4 +1,4 @@
-"""Text on images, saving images."""
+"""Draws text on images and saves images whole: what contact sheets, strips and animations share."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ PALE_RED: Final = (250, 234, 238)
 
 
 @cache
-def font(size: int) -> Font:
-    """DejaVu Sans where it is installed (it knows most scripts), else Pillow's own Aileron."""
+def load_font(size: int) -> Font:
+    """Load DejaVu Sans where it is installed (it covers most scripts), else Pillow's own Aileron."""
     for name in ("DejaVuSans.ttf", "Arial Unicode.ttf", "segoeui.ttf"):
         try:
             return ImageFont.truetype(name, size)
@@ -34,18 +34,18 @@ def font(size: int) -> Font:
     return ImageFont.load_default(size)
 
 
-def width_of(text: str, letters: Font) -> int:
-    """In px."""
+def measure_width(text: str, letters: Font) -> int:
+    """Measure the width of a text in px."""
     return int(letters.getlength(text)) + 1
 
 
-def wrapped(text: str, letters: Font, width: int, most_lines: int = 4) -> list[str]:
-    """`text` in lines of at most `width` px: words too long for one are broken, too many lines end in an ellipsis."""
+def wrap_text(text: str, letters: Font, width: int, most_lines: int = 4) -> list[str]:
+    """Wrap `text` into lines of at most `width` px; break words that are too long, end too many lines in "…"."""
     lines: list[str] = []
     line = ""
-    for word in _pieces(text, letters, width):
+    for word in _break_words(text, letters, width):
         longer = f"{line} {word}".strip()
-        if width_of(longer, letters) <= width:
+        if measure_width(longer, letters) <= width:
             line = longer
             continue
         lines.append(line)
@@ -55,18 +55,18 @@ def wrapped(text: str, letters: Font, width: int, most_lines: int = 4) -> list[s
     if len(lines) <= most_lines:
         return lines
     last = lines[most_lines - 1]
-    while last and width_of(f"{last}…", letters) > width:
+    while last and measure_width(f"{last}…", letters) > width:
         last = last[:-1]
     return [*lines[: most_lines - 1], f"{last}…"]
 
 
-def _pieces(text: str, letters: Font, width: int) -> list[str]:
+def _break_words(text: str, letters: Font, width: int) -> list[str]:
     pieces: list[str] = []
     for word in " ".join(text.split()).split(" "):
         rest = word
-        while rest and width_of(rest, letters) > width:
+        while rest and measure_width(rest, letters) > width:
             cut = len(rest)
-            while cut > 1 and width_of(rest[:cut], letters) > width:
+            while cut > 1 and measure_width(rest[:cut], letters) > width:
                 cut -= 1
             pieces.append(rest[:cut])
             rest = rest[cut:]
@@ -74,8 +74,8 @@ def _pieces(text: str, letters: Font, width: int) -> list[str]:
     return [piece for piece in pieces if piece]
 
 
-def line_height(size: int) -> int:
-    """Of text in a font of `size` px."""
+def measure_line_height(size: int) -> int:
+    """Return the height of a line in px for a font of `size` px."""
     return round(size * 1.32)
 
 
@@ -86,19 +86,19 @@ def write_lines(
     size: int,
     colour: tuple[int, int, int] = INK,
 ) -> None:
-    """Lines below each other, the first at `place`."""
+    """Write lines below each other, the first at `place`."""
     x, y = place
     for number, line in enumerate(lines):
-        draw.text((x, y + number * line_height(size)), line, font=font(size), fill=colour)
+        draw.text((x, y + number * measure_line_height(size)), line, font=load_font(size), fill=colour)
 
 
-def empty_cell(size: tuple[int, int], reason: str, *, failed: bool) -> Image.Image:
-    """A cell without an image that says why."""
+def draw_empty_cell(size: tuple[int, int], reason: str, *, failed: bool) -> Image.Image:
+    """Draw a cell that says why it has no image."""
     cell = Image.new("RGB", size, PALE_RED if failed else HOLE)
     letters = max(10, min(16, size[0] // 14))
     pad = letters // 2 + 3
-    most = max(1, (size[1] - 2 * pad) // line_height(letters))
-    lines = wrapped(reason, font(letters), size[0] - 2 * pad, most)
+    most = max(1, (size[1] - 2 * pad) // measure_line_height(letters))
+    lines = wrap_text(reason, load_font(letters), size[0] - 2 * pad, most)
     write_lines(ImageDraw.Draw(cell), lines, (pad, pad), letters, RED if failed else DIM)
     return cell
 
@@ -111,13 +111,13 @@ class _Format:
 
 
 class _Formats:
-    """By file ending."""
+    """File formats by file ending."""
 
     def __init__(self, known: Mapping[str, _Format]) -> None:
         self._known = known
 
     def of(self, path: Path) -> _Format:
-        """Raises UsageError for an ending that names no format."""
+        """Return the format of a path. Raises UsageError for an ending that names none."""
         found = self._known.get(path.suffix.lower())
         if found is None:
             endings = ", ".join(self._known)
@@ -126,12 +126,12 @@ class _Formats:
         return found
 
     def limit(self, path: Path) -> int:
-        """The longest side in px."""
+        """Return the longest side in px that the format of `path` allows."""
         return self.of(path).limit
 
 
 _JPEG = _Format("JPEG", 65_535, {"quality": 90, "optimize": True})
-FORMATS: Final = _Formats(
+IMAGE_FORMATS: Final = _Formats(
     {
         ".png": _Format("PNG", 65_535, {"compress_level": 6}),
         ".jpg": _JPEG,
@@ -139,7 +139,7 @@ FORMATS: Final = _Formats(
         ".webp": _Format("WEBP", 16_383, {"quality": 85, "method": 4}),
     }
 )
-MOVING: Final = _Formats(
+ANIMATION_FORMATS: Final = _Formats(
     {
         ".gif": _Format("GIF", 65_535, {"optimize": True}),
         ".webp": _Format("WEBP", 16_383, {"quality": 80, "method": 4, "minimize_size": True}),
@@ -147,23 +147,23 @@ MOVING: Final = _Formats(
 )
 
 
-def save_still(image: Image.Image, path: Path) -> Path:
-    """Writes an image. Raises UsageError for an unknown ending, OSError where it cannot be written."""
-    known = FORMATS.of(path)
-    _whole(path, lambda file: image.save(file, known.name, **known.options))
+def save_image(image: Image.Image, path: Path) -> Path:
+    """Save an image, whole or not at all. Raises UsageError for an unknown ending, OSError where it fails."""
+    known = IMAGE_FORMATS.of(path)
+    _replace_file(path, lambda file: image.save(file, known.name, **known.options))
     return path
 
 
-def save_moving(images: Sequence[Image.Image], path: Path, milliseconds: int) -> Path:
-    """Writes an animation that goes round for ever, `milliseconds` an image. Raises as `save_still`."""
-    known = MOVING.of(path)
+def save_animation(images: Sequence[Image.Image], path: Path, milliseconds: int) -> Path:
+    """Save an endless animation, `milliseconds` per image. Raises as `save_image` does."""
+    known = ANIMATION_FORMATS.of(path)
     first, *rest = images
     options = {**known.options, "save_all": True, "append_images": rest, "duration": milliseconds, "loop": 0}
-    _whole(path, lambda file: first.save(file, known.name, **options))
+    _replace_file(path, lambda file: first.save(file, known.name, **options))
     return path
 
 
-def _whole(path: Path, save: Callable[[IO[bytes]], object]) -> None:
+def _replace_file(path: Path, save: Callable[[IO[bytes]], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
         try:

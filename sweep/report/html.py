@@ -1,4 +1,8 @@
-"""The HTML page: a Jinja2 template, escaped throughout, with a content security policy that names what may run."""
+"""The HTML page: an escaped Jinja2 template and a content security policy that allows only our own scripts.
+
+The page must open from a file without a server, so everything is inside it; the policy names our scripts by hash so
+that nothing in a prompt, a file name or a server's error message can ever run.
+"""
 
 from __future__ import annotations
 
@@ -23,24 +27,24 @@ _CHUNKS_BEFORE_SCRIPT = 5  # what the page opens with is there when the script b
 
 
 @cache
-def asset(name: str) -> str:
-    """A built file of the front end, as text."""
+def read_asset(name: str) -> str:
+    """Read a built file of the front end as text."""
     return resources.files("sweep.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 @cache
-def _template() -> Template:
+def _load_template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(asset("report.html.j2"))
+    return environment.from_string(read_asset("report.html.j2"))
 
 
-def policy(*, connect: str = "'none'", images: str = "'self' data: blob: file:") -> str:
-    """The content security policy: our scripts and our stylesheet by their hashes, images, and nothing else."""
+def build_policy(*, connect: str = "'none'", images: str = "'self' data: blob: file:") -> str:
+    """Build the content security policy: our scripts and stylesheet by their hashes, images, and nothing else."""
     return "; ".join(
         (
             "default-src 'none'",
-            f"script-src '{_hash(asset('explorer.js'))}' '{_hash(asset('charts.js'))}'",
-            f"style-src '{_hash(asset('explorer.css'))}'",
+            f"script-src '{_hash_source(read_asset('explorer.js'))}' '{_hash_source(read_asset('charts.js'))}'",
+            f"style-src '{_hash_source(read_asset('explorer.css'))}'",
             f"img-src {images}",
             f"connect-src {connect}",
             "base-uri 'none'",
@@ -49,50 +53,57 @@ def policy(*, connect: str = "'none'", images: str = "'self' data: blob: file:")
     )
 
 
-def _hash(text: str) -> str:
+def _hash_source(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def render_page(
-    data: JsonObject, facts: Mapping[str, Any], thumbs: Mapping[str, str] | None = None, *, csp: str | None = None
+    payload: JsonObject, facts: Mapping[str, Any], thumbs: Mapping[str, str] | None = None, *, csp: str | None = None
 ) -> Iterator[str]:
-    """The page in parts. `facts` are the values of its fixed text (see `facts.page_facts`), `thumbs` embedded ones."""
-    text, is_packed = written(data)
-    chunks = _chunks(thumbs or {})
-    yield from _template().generate(
+    """Render the page in parts.
+
+    Args:
+        payload: What the page's script reads.
+        facts: Variables of the template's fixed text, see `describe_page`.
+        thumbs: Thumbnails to embed, as base64 by id.
+        csp: Content security policy, by default that of a page opened from a file.
+    """
+    text, is_packed = encode_payload(payload)
+    chunks = _split_thumbs(thumbs or {})
+    yield from _load_template().generate(
         **facts,
-        data=text if is_packed else Markup(_harmless(text)),  # noqa: S704  every < is written as an escape
+        payload=text if is_packed else Markup(_escape_json(text)),  # noqa: S704  every < is written as an escape
         packed=is_packed,
-        script=Markup(asset("explorer.js")),  # noqa: S704  our own file
-        charts=Markup(asset("charts.js")),  # noqa: S704  our own file
-        style=Markup(asset("explorer.css")),  # noqa: S704  our own file
-        csp=policy() if csp is None else csp,
+        script=Markup(read_asset("explorer.js")),  # noqa: S704  our own file
+        charts=Markup(read_asset("charts.js")),  # noqa: S704  our own file
+        style=Markup(read_asset("explorer.css")),  # noqa: S704  our own file
+        csp=build_policy() if csp is None else csp,
         first_chunks=islice(chunks, _CHUNKS_BEFORE_SCRIPT),
         chunks=chunks,
     )
 
 
-def written(data: JsonObject) -> tuple[str, bool]:
-    """The payload as text for the page, and whether it is packed (gzip in base64)."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+def encode_payload(payload: JsonObject) -> tuple[str, bool]:
+    """Encode the payload as text for the page, and say whether it is packed (gzip in base64)."""
+    text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     if len(text) <= _PLAIN_JSON:
         return text, False
     return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode(), True
 
 
-def write(target: IO[str], parts: Iterable[str]) -> None:
-    """Writes a page part by part: with embedded images it is too large to hold twice."""
+def write_parts(target: IO[str], parts: Iterable[str]) -> None:
+    """Write a page part by part: with embedded images it is too large to hold twice."""
     for part in parts:
         target.write(part)
 
 
-def _chunks(thumbs: Mapping[str, str]) -> Iterator[Markup]:
+def _split_thumbs(thumbs: Mapping[str, str]) -> Iterator[Markup]:
     names = list(thumbs)
     for at in range(0, len(names), _THUMBS_A_CHUNK):
         part = {name: thumbs[name] for name in names[at : at + _THUMBS_A_CHUNK]}
-        yield Markup(_harmless(json.dumps(part)))  # noqa: S704  every < is written as an escape
+        yield Markup(_escape_json(json.dumps(part)))  # noqa: S704  every < is written as an escape
 
 
-def _harmless(text: str) -> str:
-    """JSON that no HTML parser can mistake for markup, as Jinja2's tojson does it."""
+def _escape_json(text: str) -> str:
+    """Escape JSON so that no HTML parser can mistake it for markup, as Jinja2's tojson does."""
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026").replace("'", "\\u0027")

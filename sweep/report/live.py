@@ -1,4 +1,8 @@
-"""Live server and its change feed."""
+"""The live page: a server on loopback, and a feed of what changed in a results folder.
+
+The feed reads the journal instead of listening to the engine: so the same page serves a run in this process, a run
+in another one, and a folder that is finished.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +24,19 @@ from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
 from sweep.report import html as page
-from sweep.report.data import JsonObject, LevelJson, Material, Shown, payload, plain_json, read_material, rows_of
-from sweep.report.report import image_files
-from sweep.report.text import page_facts
-from sweep.report.thumbnails import FOLDER, Thumbnails, thumb_id
+from sweep.report.data import (
+    ImageLinks,
+    JsonObject,
+    LevelJson,
+    ReportData,
+    build_live_rows,
+    build_payload,
+    read_report_data,
+    to_json_value,
+)
+from sweep.report.report import find_image_files
+from sweep.report.text import describe_page
+from sweep.report.thumbnails import FOLDER, Thumbnails, make_thumb_id
 
 _PAUSE: Final = 1.0  # seconds between two looks at the journal; longer where a look takes long
 _SETTLE: Final = 0.2  # seconds in which several events become one look
@@ -33,26 +46,28 @@ _SETTLE: Final = 0.2  # seconds in which several events become one look
 class Snapshot:
     """A folder as read at one moment."""
 
-    material: Material
-    shown: Shown
+    data: ReportData
+    links: ImageLinks
     rows: Mapping[str, JsonObject]
     images: Mapping[str, Path]  # by thumbnail id, sources too
     files: frozenset[str]  # paths in the folder that may be served
 
 
 def read_snapshot(folder: Path) -> Snapshot:
-    """Reads `folder` for a live page. Blocking."""
-    material = read_material(folder)
-    images, sources = image_files(material)
-    images = {**images, **{identity: material.folder / name for name, identity in sources.items()}}
-    shown = Shown(prefix="", thumbs=frozenset(images), embedded=False, thumb_prefix=f"{FOLDER}/", source_ids=sources)
-    rows = {f"{row['key']}.{row['image']}": row for row in rows_of(material, shown)}
+    """Read `folder` for a live page. Blocking."""
+    data = read_report_data(folder)
+    images, sources = find_image_files(data)
+    images = {**images, **{identity: data.folder / name for name, identity in sources.items()}}
+    links = ImageLinks(
+        prefix="", thumbs=frozenset(images), embedded=False, thumb_prefix=f"{FOLDER}/", source_ids=sources
+    )
+    rows = {f"{row['key']}.{row['image']}": row for row in build_live_rows(data, links)}
     known = {row["path"] for row in rows.values() if row["path"] is not None}
-    return Snapshot(material, shown, rows, images, frozenset({*known, *sources}))
+    return Snapshot(data, links, rows, images, frozenset({*known, *sources}))
 
 
 class Feed:
-    """Follows a results folder. `listen` and `wake` belong to the event loop; reading is done in a thread."""
+    """Follows a results folder. Call `wake` and await the rest on the event loop; reading is done in a thread."""
 
     def __init__(self, folder: Path, levels: Mapping[str, Sequence[LevelJson]] | None = None) -> None:
         self._folder = folder
@@ -65,15 +80,15 @@ class Feed:
         self.snapshot: Snapshot | None = None
 
     def wake(self) -> None:
-        """Something happened: look soon instead of at the next turn."""
+        """Look at the journal soon instead of at the next turn."""
         self._woken.set()
 
     async def refresh(self) -> None:
-        """Reads the folder and notes what changed."""
+        """Read the folder and note what changed."""
         snapshot = await run_sync(read_snapshot, self._folder)
         before = self.snapshot.rows if self.snapshot is not None else {}
         changed = [name for name, row in snapshot.rows.items() if before.get(name) != row]
-        progress = progress_of(snapshot.material)
+        progress = summarize_progress(snapshot.data)
         async with self._changed:
             self.snapshot = snapshot
             if changed or progress != self._progress:
@@ -83,7 +98,7 @@ class Feed:
                 self._changed.notify_all()
 
     async def follow(self) -> None:
-        """Refreshes for ever: after an event, and every second or so without one."""
+        """Refresh for ever: after an event, and every second or so without one."""
         while True:
             started = time.monotonic()
             await self.refresh()
@@ -96,7 +111,7 @@ class Feed:
             self._woken.clear()
 
     async def news(self, since: int, patience: float) -> JsonObject | None:
-        """What changed after generation `since`; waits up to `patience` seconds for it, then None."""
+        """Wait up to `patience` seconds for changes after generation `since`; None where there are none."""
         async with self._changed:
             try:
                 await asyncio.wait_for(self._changed.wait_for(lambda: self.generation > since), patience)
@@ -107,25 +122,25 @@ class Feed:
             return {"generation": self.generation, "rows": fresh, **self._progress}
 
     def page_data(self) -> JsonObject:
-        """The payload of a page that goes on listening."""
+        """Build the payload of a page that goes on listening."""
         if self.snapshot is None:
             raise RuntimeError("refresh() comes before page_data()")
-        data = payload(self.snapshot.material, self.snapshot.shown)
-        for axis in data["axes"]:
+        payload = build_payload(self.snapshot.data, self.snapshot.links)
+        for axis in payload["axes"]:
             known = set(axis["levels"])
-            more = [plain_json(level) for level in self._levels.get(axis["name"], ())]
-            _extend(axis, [level for level in more if level not in known])
+            more = [to_json_value(level) for level in self._levels.get(axis["name"], ())]
+            _add_levels(axis, [level for level in more if level not in known])
         running = bool(self._progress.get("running"))
-        return {**data, "live": {"events": "events", "generation": self.generation, "running": running}}
+        return {**payload, "live": {"events": "events", "generation": self.generation, "running": running}}
 
     @property
-    def material(self) -> Material | None:
-        """As last read."""
-        return self.snapshot.material if self.snapshot is not None else None
+    def data(self) -> ReportData | None:
+        """The folder as last read."""
+        return self.snapshot.data if self.snapshot is not None else None
 
 
-def _extend(axis: dict[str, Any], more: Sequence[LevelJson]) -> None:
-    """Levels that no row has yet, in their place: the definition knows them before the record does."""
+def _add_levels(axis: dict[str, Any], more: Sequence[LevelJson]) -> None:
+    """Add levels that no row has yet, in their place: the definition knows them before the journal does."""
     levels = [*axis["levels"], *more]
     numeric = all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels)
     wanted = sorted(levels) if numeric and more else levels
@@ -134,20 +149,20 @@ def _extend(axis: dict[str, Any], more: Sequence[LevelJson]) -> None:
     axis["levels"] = wanted
 
 
-def progress_of(material: Material) -> JsonObject:
-    """How far the run is. `running` as the journal says: a killed run counts as running until the next one."""
-    counts = material.counts
+def summarize_progress(data: ReportData) -> JsonObject:
+    """Say how far the run is. `running` is as the journal says: a killed run counts as running until the next one."""
+    counts = data.counts
     return {
         "done": counts.completed,
         "failed": counts.failed,
         "points": counts.points,
-        "running": bool(material.runs) and material.runs[-1].ended_at is None,
+        "running": bool(data.runs) and data.runs[-1].ended_at is None,
     }
 
 
-def known_thumb(snapshot: Snapshot | None, identity: str) -> Path | None:
-    """The image that a thumbnail id stands for, None where no row has it."""
-    return None if snapshot is None else snapshot.images.get(thumb_id(identity))
+def find_thumb_image(snapshot: Snapshot | None, identity: str) -> Path | None:
+    """Find the image that a thumbnail id stands for, None where no row has it."""
+    return None if snapshot is None else snapshot.images.get(make_thumb_id(identity))
 
 
 HOST: Final = "127.0.0.1"
@@ -159,7 +174,7 @@ _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-Opened: TypeAlias = Callable[[str], object]
+OnOpened: TypeAlias = Callable[[str], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,27 +185,29 @@ class LiveView:
     feed: Feed
 
     def heard(self, event: object) -> None:  # noqa: ARG002  any event means that the journal may have news
-        """For the engine's listener: look at the journal soon. Call it on the event loop."""
+        """Look at the journal soon. Pass it to the engine as a listener; call it on the event loop."""
         self.feed.wake()
 
 
-async def serve_view(folder: Path, *, port: int = 0, opened: Opened | None = None) -> None:
-    """Serves the results in `folder` until cancelled. `opened` is called with the address once it answers.
+async def serve_view(folder: Path, *, port: int = 0, opened: OnOpened | None = None) -> None:
+    """Serve the results in `folder` until cancelled; call `opened` with the address once it answers.
 
-    Raises OSError where the port is taken; 0 is any free one.
+    Raises OSError where the port is taken; 0 takes any free one.
     """
-    async with view_server(folder, port=port) as view:
+    async with open_view(folder, port=port) as view:
         if opened is not None:
             opened(view.url)
         await asyncio.Event().wait()
 
 
 @asynccontextmanager
-async def view_server(
+async def open_view(
     folder: Path, *, port: int = 0, levels: Mapping[str, Sequence[LevelJson]] | None = None
 ) -> AsyncIterator[LiveView]:
-    """A live page for as long as the block lasts. `levels` by axis, where the definition is at hand: cells that wait
-    for their image are then shown from the start.
+    """Serve a live page for as long as the block lasts.
+
+    Args:
+        levels: Levels by axis, where the definition is at hand: the page then shows every cell from the start.
     """
     feed = Feed(Path(folder), levels)
     await feed.refresh()
@@ -230,13 +247,13 @@ class _Server:
         return app
 
     def stop(self) -> None:
-        """Ends the streams: browsers would keep them open for ever."""
+        """End the streams: browsers would keep them open for ever."""
         for stream in self._streams:
             stream.cancel()
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Only pages from our own address, with our token: a name that was rebound to loopback has another Host."""
+        """Allow only pages from our own address, with our token: DNS rebinding sends another Host header."""
         if request.headers.get("Host", "") not in {f"{HOST}:{self.port}", f"localhost:{self.port}"}:
             raise web.HTTPForbidden(text="This page is served to its own address only.")
         token = request.match_info.get("token", "")
@@ -250,18 +267,18 @@ class _Server:
     async def _page(self, _request: web.Request) -> web.Response:
         await self._feed.refresh()
         text = await run_sync(self._rendered)
-        policy = f"{_policy()}; frame-ancestors 'none'"
+        policy = f"{_build_live_policy()}; frame-ancestors 'none'"
         return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": policy})
 
     def _rendered(self) -> str:
-        material = self._feed.material
-        if material is None:
+        data = self._feed.data
+        if data is None:
             raise RuntimeError("the folder has not been read")
-        return "".join(page.render_page(self._feed.page_data(), page_facts(material), csp=_policy()))
+        return "".join(page.render_page(self._feed.page_data(), describe_page(data), csp=_build_live_policy()))
 
     async def _thumb(self, request: web.Request) -> web.StreamResponse:
         identity = request.match_info["name"]
-        image = known_thumb(self._feed.snapshot, identity)
+        image = find_thumb_image(self._feed.snapshot, identity)
         if image is None:
             raise web.HTTPNotFound
         made = await run_sync(self._thumbs.one, identity, image, limiter=self._making)
@@ -279,14 +296,14 @@ class _Server:
         return web.FileResponse(self._folder / path)
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        """Server-sent events: `rows` with what changed since the generation the page has."""
+        """Send server-sent events: `rows` with what changed since the generation the page has."""
         stream = web.StreamResponse(headers={"Content-Type": "text/event-stream", **_HEADERS})
         await stream.prepare(request)
         task = asyncio.current_task()
         if task is not None:
             self._streams.add(task)
             task.add_done_callback(self._streams.discard)
-        seen = _number(request.headers.get("Last-Event-ID") or request.query.get("since", ""))
+        seen = _parse_number(request.headers.get("Last-Event-ID") or request.query.get("since", ""))
         with contextlib.suppress(ConnectionError):
             while True:
                 news = await self._feed.news(seen, _PATIENCE)
@@ -299,9 +316,9 @@ class _Server:
         return stream
 
 
-def _policy() -> str:
-    return page.policy(connect="'self'", images="'self' data: blob:")
+def _build_live_policy() -> str:
+    return page.build_policy(connect="'self'", images="'self' data: blob:")
 
 
-def _number(text: str) -> int:
+def _parse_number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() else 0

@@ -1,4 +1,7 @@
-"""What the page says in words around the images: counts, findings, design, servers, failures, commands."""
+"""The page's fixed text: counts, findings, design, servers, failures and commands.
+
+Addresses of servers and folders of the author's machine are left out: a report travels.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from sweep.report.data import AxisColumn, Material, plain_json
+from sweep.report.data import AxisColumn, ReportData, to_json_value
 from sweep.text import format_number
 
 _MOST_LEVELS: Final = 12
@@ -23,96 +26,94 @@ _UNTOLD: Final = ("url", "sandbox")  # an address is nobody's business; the sand
 
 
 @dataclass(frozen=True, slots=True)
-class Failures:
-    """One reason, how often it was given, and the first point it was given for."""
+class FailureGroup:
+    """One reason for failures, how often it was given, and the first point it was given for."""
 
     reason: str
     count: int
     example: str
 
 
-def page_facts(material: Material, study: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The variables of report.html.j2, but for data, script and style."""
+def describe_page(data: ReportData, study: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Collect the variables of report.html.j2, except payload, scripts and style."""
     return {
-        "name": material.name,
-        "description": material.description,
-        "words": _words(study),
-        "findings": _findings(study),
-        "counts": counts_line(material),
-        "failed": _failed(material),
-        "sandbox": material.sandbox,
-        "problem": problem_of(material),
-        "design": [(axis.name, axis.kind, *_levels(axis, material.frame)) for axis in material.axes],
-        "study_design": _study_design(study),
-        "runs": _runs(material),
-        "facts": _facts(material),
-        "failures": failures_of(material),
-        "commands": _commands(material),
-        "experiment": material.experiment,
+        "name": data.name,
+        "description": data.description,
+        "words": _select_headlines(study),
+        "findings": _order_findings(study),
+        "counts": format_counts(data),
+        "failed": _format_failed(data),
+        "sandbox": data.sandbox,
+        "problem": find_problem(data),
+        "design": [(axis.name, axis.kind, *_format_levels(axis, data.frame)) for axis in data.axes],
+        "study_design": _describe_design(study),
+        "runs": _describe_runs(data),
+        "facts": _describe_provenance(data),
+        "failures": group_failures(data),
+        "commands": _list_commands(data),
+        "experiment": data.experiment,
         "live": False,
     }
 
 
-def counts_line(material: Material) -> str:
-    """For example: 131 of 132 points; and how many images, where a point has several."""
-    done = _status_count(material.frame, "completed")
-    points = material.counts.points
+def format_counts(data: ReportData) -> str:
+    """Format the counts, for example "131 of 132 points"; with the images where a point has several."""
+    done = _count_status(data.frame, "completed")
+    points = data.counts.points
     if points == 0:
         return "no points" if done == 0 else f"{done:,} images"
-    line = f"{material.counts.completed or done:,} of {points:,} {'point' if points == 1 else 'points'}"
-    return line if done <= max(material.counts.completed, 1) else f"{line}, {done:,} images"
+    line = f"{data.counts.completed or done:,} of {points:,} {'point' if points == 1 else 'points'}"
+    return line if done <= max(data.counts.completed, 1) else f"{line}, {done:,} images"
 
 
-def _status_count(frame: pd.DataFrame, status: str) -> int:
+def _count_status(frame: pd.DataFrame, status: str) -> int:
     return int((frame["status"] == status).sum()) if "status" in frame else 0
 
 
-def _failed(material: Material) -> str:
-    parts = [
-        f"{count} {status}" for status in ("failed", "cancelled") if (count := _status_count(material.frame, status))
-    ]
+def _format_failed(data: ReportData) -> str:
+    parts = [f"{count} {status}" for status in ("failed", "cancelled") if (count := _count_status(data.frame, status))]
     return " · ".join(parts)
 
 
-def problem_of(material: Material) -> str:
-    """A sentence on top of the page where there is nothing, or not everything, to look at; "" otherwise."""
-    if material.problem is not None:
-        return material.problem.replace(str(material.folder), material.folder.name)
-    if material.frame.empty:
+def find_problem(data: ReportData) -> str:
+    """Return the sentence for the top of a page where images are missing altogether, "" otherwise."""
+    if data.problem is not None:
+        return data.problem.replace(str(data.folder), data.folder.name)
+    if data.frame.empty:
         return "Nothing has been rendered in this folder yet."
-    if _status_count(material.frame, "completed") == 0:
+    if _count_status(data.frame, "completed") == 0:
         return "No point of this sweep gave an image. The reasons stand in the cells and at the end of the page."
     return ""
 
 
-def _words(study: Mapping[str, Any] | None) -> list[str]:
+def _select_headlines(study: Mapping[str, Any] | None) -> list[str]:
     return [word["text"] for word in (study or {}).get("words", ()) if word["headline"]]
 
 
-def _findings(study: Mapping[str, Any] | None) -> list[str]:
+def _order_findings(study: Mapping[str, Any] | None) -> list[str]:
     return [word["text"] for word in sorted((study or {}).get("words", ()), key=lambda word: not word["headline"])]
 
 
-def _levels(axis: AxisColumn, frame: pd.DataFrame) -> tuple[int, str]:
-    values = [plain_json(value) for value in frame[axis.column].drop_duplicates()]
-    levels = sorted(values, key=_order) if all(isinstance(value, int | float) for value in values) else values
-    shown = [_text(level) for level in levels[:_MOST_LEVELS]]
+def _format_levels(axis: AxisColumn, frame: pd.DataFrame) -> tuple[int, str]:
+    values = [to_json_value(value) for value in frame[axis.column].drop_duplicates()]
+    levels = sorted(values, key=_level_key) if all(isinstance(value, int | float) for value in values) else values
+    shown = [_format_value(level) for level in levels[:_MOST_LEVELS]]
     if len(levels) > _MOST_LEVELS:
-        shown = [*shown[:-1], "…", _text(levels[-1])]
+        shown = [*shown[:-1], "…", _format_value(levels[-1])]
     return len(levels), " · ".join(shown)
 
 
-def _order(value: object) -> float:
+def _level_key(value: object) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def _text(value: object) -> str:
+def _format_value(value: object) -> str:
     if isinstance(value, float):
         return format_number(value)
     return "none" if value is None else str(value)
 
 
-def _study_design(study: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+def _describe_design(study: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     design = (study or {}).get("design")
     if not design:
         return []
@@ -123,22 +124,22 @@ def _study_design(study: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     return [*rows, ("seeds", f"{design['seeds']}, {shared} at every other point")] if design["seed_axis"] else rows
 
 
-def _runs(material: Material) -> list[dict[str, Any]]:
+def _describe_runs(data: ReportData) -> list[dict[str, Any]]:
     return [
         {
             "number": run.number,
-            "begun": _moment(run.begun_at),
-            "took": "" if run.ended_at is None else _span((run.ended_at - run.begun_at).total_seconds()),
+            "begun": _format_moment(run.begun_at),
+            "took": "" if run.ended_at is None else _format_span((run.ended_at - run.begun_at).total_seconds()),
             "ending": run.ending or "did not end",
-            "servers": " · ".join(_server(server) for server in run.facts.servers),
+            "servers": " · ".join(_describe_server(server) for server in run.facts.servers),
             "version": run.facts.sweep_version,
         }
-        for run in material.runs[-20:]
+        for run in data.runs[-20:]
     ]
 
 
-def _server(server: Mapping[str, str]) -> str:
-    """For example: gpu1 (version 6.14.2, API queue)."""
+def _describe_server(server: Mapping[str, str]) -> str:
+    """Describe a server, for example "gpu1 (version 6.14.2, API queue)"."""
     name = server.get("name", "")
     told = [f"{label} {server[key]}" if label else server[key] for key, label in _SERVER.items() if server.get(key)]
     rest = [f"{key} {value}" for key, value in server.items() if key not in {"name", *_SERVER, *_UNTOLD} and value]
@@ -146,39 +147,42 @@ def _server(server: Mapping[str, str]) -> str:
     return f"{name} ({about})" if name and about else name or about
 
 
-def _moment(when: datetime) -> str:
+def _format_moment(when: datetime) -> str:
     return when.strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _span(seconds: float) -> str:
+def _format_span(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     parts = [(hours, "h"), (minutes, "min"), (rest, "s")]
     return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"
 
 
-def _facts(material: Material) -> list[tuple[str, str]]:
-    frame = material.frame
+def _describe_provenance(data: ReportData) -> list[tuple[str, str]]:
+    frame = data.frame
     facts: list[tuple[str, str]] = []
     for column, label in (("server", "servers"), ("model", "models")):
-        if column in frame and column not in {axis.column for axis in material.axes}:
+        if column in frame and column not in {axis.column for axis in data.axes}:
             names = [str(name) for name in frame[column].dropna().unique()]
             if names:
                 facts.append((label, " · ".join(names[:20])))
     if "render_seconds" in frame and frame["render_seconds"].notna().any():
         seconds = frame["render_seconds"].dropna()
         facts.append(
-            ("rendering", f"{_text(float(seconds.median()))} s an image (median), {_span(seconds.sum())} in all")
+            (
+                "rendering",
+                f"{_format_value(float(seconds.median()))} s an image (median), {_format_span(seconds.sum())} in all",
+            )
         )
-    if material.runs:
-        facts.append(("definition", material.runs[-1].facts.fingerprint))
-    facts.append(("images", _digest(frame)))
-    facts.append(("made with", f"sweep {_version()}, Python {platform.python_version()}"))
+    if data.runs:
+        facts.append(("definition", data.runs[-1].facts.fingerprint))
+    facts.append(("images", _hash_images(frame)))
+    facts.append(("made with", f"sweep {_read_version()}, Python {platform.python_version()}"))
     return [(label, text) for label, text in facts if text]
 
 
-def _digest(frame: pd.DataFrame) -> str:
-    """One hash over all keys and images: equal where two folders hold the same images of the same points."""
+def _hash_images(frame: pd.DataFrame) -> str:
+    """Hash all keys and images: equal where two folders hold the same images of the same points."""
     if "sha256" not in frame or frame["sha256"].notna().sum() == 0:
         return ""
     whole = frame[frame["sha256"].notna()]
@@ -188,7 +192,7 @@ def _digest(frame: pd.DataFrame) -> str:
     return f"{len(whole)}, together {digest.hexdigest()[:16]} (SHA-256 over keys and files)"
 
 
-def _version() -> str:
+def _read_version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -197,27 +201,27 @@ def _version() -> str:
         return "from a source tree"
 
 
-def failures_of(material: Material) -> Sequence[Failures]:
-    """Why points have no image, the commonest reason first."""
-    frame = material.frame
+def group_failures(data: ReportData) -> Sequence[FailureGroup]:
+    """Group failed points by reason, the most frequent first."""
+    frame = data.frame
     if "status" not in frame or "error" not in frame:
         return ()
     failed = frame[frame["status"] == "failed"]
-    found: list[Failures] = []
+    found: list[FailureGroup] = []
     for reason, rows in failed.groupby(failed["error"].fillna("no reason is on record"), sort=False):
         first = rows.iloc[0]
-        example = " · ".join(f"{axis.name} {_text(plain_json(first[axis.column]))}" for axis in material.axes)
-        found.append(Failures(str(reason), len(rows), example))
+        example = " · ".join(f"{axis.name} {_format_value(to_json_value(first[axis.column]))}" for axis in data.axes)
+        found.append(FailureGroup(str(reason), len(rows), example))
     return sorted(found, key=lambda failure: -failure.count)[:_MOST_FAILURES]
 
 
-def _commands(material: Material) -> list[str]:
-    commands = [_without_paths(run.facts.command) for run in material.runs[-1:] if run.facts.command]
-    return [*commands, f"sweep report {shlex.quote(material.name)}"]
+def _list_commands(data: ReportData) -> list[str]:
+    commands = [_remove_paths(run.facts.command) for run in data.runs[-1:] if run.facts.command]
+    return [*commands, f"sweep report {shlex.quote(data.name)}"]
 
 
-def _without_paths(command: str) -> str:
-    """The command without folders of the machine it was typed on: a report travels."""
+def _remove_paths(command: str) -> str:
+    """Remove the folders of the author's machine from a command: a report travels."""
     try:
         words = shlex.split(command)
     except ValueError:

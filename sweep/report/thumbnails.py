@@ -1,4 +1,4 @@
-"""Thumbnails: 256 px WebP, kept in the results folder by the image's hash, made on all cores."""
+"""Thumbnails: 256 px WebP, kept in the results folder by the hash of the image, made on all cores."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _BAD_IMAGE = (
 """What Pillow raises for files that are no image, or not a whole one."""
 
 
-def thumb_id(sha256: str) -> str:
-    """The name of an image's thumbnail: the first 16 digits of its hash."""
+def make_thumb_id(sha256: str) -> str:
+    """Return the name of an image's thumbnail: the first 16 digits of its hash."""
     return sha256[:16]
 
 
@@ -35,13 +35,13 @@ class Thumbnails:
         self.place = place or folder / FOLDER
 
     def path(self, identity: str) -> Path:
-        """Where a thumbnail lies; it need not exist."""
+        """Return the path of a thumbnail; it need not exist."""
         return self.place / identity[:2] / f"{identity}.webp"
 
     def make(self, images: Mapping[str, Path]) -> set[str]:
-        """Makes what is missing of `images` (thumbnail id → image file); the ids that now have a thumbnail.
+        """Make the missing thumbnails of `images` (thumbnail id → image file) and return the ids that have one now.
 
-        An image that is missing or cannot be read has none. Raises OSError where thumbnails cannot be written.
+        An image that is missing or unreadable has none. Raises OSError where thumbnails cannot be written.
         """
         wanted = [(identity, source) for identity, source in images.items() if not self.path(identity).is_file()]
         for head in {identity[:2] for identity, _ in wanted}:
@@ -51,16 +51,16 @@ class Thumbnails:
         return {identity for identity in images if made.get(identity, True)}
 
     def one(self, identity: str, image: Path) -> Path | None:
-        """The thumbnail of one image, made where it is missing; None where there is no such image."""
+        """Return the thumbnail of one image, made where it is missing; None where there is no such image."""
         return self.path(identity) if identity in self.make({identity: image}) else None
 
     def embedded(self, identities: Iterable[str]) -> dict[str, str]:
-        """Thumbnails as base64, for a page that holds them itself."""
+        """Encode thumbnails as base64, for a page that holds them itself."""
         return {identity: base64.b64encode(self.path(identity).read_bytes()).decode() for identity in identities}
 
     def _one(self, wanted: tuple[str, Path]) -> bool:
         identity, source = wanted
-        small = shrunk(source, SIZE)
+        small = shrink(source, SIZE)
         if small is None:
             return False
         target = self.path(identity)
@@ -76,8 +76,8 @@ class Thumbnails:
         return True
 
 
-def shrunk(source: Path, size: int) -> Image.Image | None:
-    """The image in `source`, no longer side above `size` px, as RGB or RGBA; None where it cannot be read."""
+def shrink(source: Path, size: int) -> Image.Image | None:
+    """Read the image in `source`, its longer side at most `size` px, as RGB or RGBA; None where it is unreadable."""
     try:
         with Image.open(source) as image:
             if image.width * image.height > _MOST_PIXELS:

@@ -14,10 +14,10 @@ from anyio.to_thread import run_sync
 
 from sweep.record import Counts, SqliteJournal
 from sweep.report.compare import compare_runs
-from sweep.report.data import AxisColumn, Material, Shown, payload
-from sweep.report.live import view_server
+from sweep.report.data import AxisColumn, ImageLinks, ReportData, build_payload
+from sweep.report.live import open_view
 from sweep.report.report import write_page, write_report
-from sweep.report.text import page_facts
+from sweep.report.text import describe_page
 from tests.report.painted import EXPERIMENT, HOSTILE, Plan, add, paint_folder, points
 from tests.support.chromium import Browser, Page
 
@@ -528,11 +528,11 @@ def large(folder: Path) -> Path:
         AxisColumn(*axis)
         for axis in (("strength", "number", "strength"), ("prompt", "text", "prompt"), ("seed", "seed", "seed"))
     )
-    material = Material(
+    material = ReportData(
         folder=folder, name="large", description="", frame=frame, axes=axes, counts=Counts(points=count)
     )
-    shown = Shown(prefix="", thumbs=frozenset(), embedded=False, thumb_prefix="thumbs/")
-    return write_page(folder / "large.html", payload(material, shown), page_facts(material), {})
+    shown = ImageLinks(prefix="", thumbs=frozenset(), embedded=False, thumb_prefix="thumbs/")
+    return write_page(folder / "large.html", build_payload(material, shown), describe_page(material), {})
 
 
 async def test_a_hundred_thousand_cells_are_few_elements(browser: Browser, tmp_path: Path) -> None:
@@ -553,7 +553,7 @@ async def test_a_hundred_thousand_cells_are_few_elements(browser: Browser, tmp_p
 async def test_live_rows_appear_without_reloading(browser: Browser, tmp_path: Path) -> None:
     plan = Plan(pending=frozenset(range(6, 12)), metrics=False)
     folder = await paint_folder(tmp_path / "cups", plan, end=False)
-    async with view_server(folder, levels={name: list(levels) for name, levels in plan.axes.items()}) as view:
+    async with open_view(folder, levels={name: list(levels) for name, levels in plan.axes.items()}) as view:
         tab = await browser.page()
         await tab.open(view.url)
         before = await tab.evaluate(f"{CELLS}.length")

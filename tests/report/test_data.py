@@ -16,29 +16,29 @@ from hypothesis import strategies as st
 
 from sweep.report.data import (
     AxisColumn,
-    Material,
-    Shown,
-    axis_data,
-    packed,
-    payload,
-    plain_json,
+    ImageLinks,
+    ReportData,
+    encode_axis,
+    build_payload,
+    pack,
     round_floats,
-    unpacked,
+    to_json_value,
+    unpack,
 )
-from sweep.report.html import written
+from sweep.report.html import encode_payload
 
-SHOWN = Shown(prefix="", thumbs=frozenset({"a" * 16}), embedded=True)
+SHOWN = ImageLinks(prefix="", thumbs=frozenset({"a" * 16}), embedded=True)
 CELLS = st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.text(max_size=6))
 
 
-def material(frame: pd.DataFrame, *axes: tuple[str, str]) -> Material:
+def material(frame: pd.DataFrame, *axes: tuple[str, str]) -> ReportData:
     columns = tuple(AxisColumn(name, kind, name) for name, kind in axes)
-    return Material(folder=Path("results"), name="cups", description="", frame=frame, axes=columns)
+    return ReportData(folder=Path("results"), name="cups", description="", frame=frame, axes=columns)
 
 
 @given(st.lists(CELLS, max_size=30))
 def test_packing_loses_nothing(values: list[str | int | bool | None]) -> None:
-    told = unpacked(json.loads(json.dumps(packed(values))))
+    told = unpack(json.loads(json.dumps(pack(values))))
     assert [(type(value), value) for value in told] == [(type(value), value) for value in values]
 
 
@@ -55,7 +55,7 @@ def test_rounding_keeps_so_many_digits(values: list[float], digits: int) -> None
 @given(st.lists(st.one_of(st.none(), st.sampled_from([0.3, -1.0, 7.5, 2e9])), min_size=1, max_size=20))
 def test_a_numeric_axis_has_ascending_levels_and_missing_ones_last(values: list[float | None]) -> None:
     frame = pd.DataFrame({"strength": pd.Series(values, dtype="float64")})
-    told = axis_data(AxisColumn("strength", "number", "strength"), frame)
+    told = encode_axis(AxisColumn("strength", "number", "strength"), frame)
     assert [told["levels"][at] for at in told["at"]] == values
     numbers = [level for level in told["levels"] if level is not None]
     assert numbers == sorted(numbers)
@@ -64,12 +64,12 @@ def test_a_numeric_axis_has_ascending_levels_and_missing_ones_last(values: list[
 
 def test_a_text_axis_keeps_the_order_of_the_definition() -> None:
     frame = pd.DataFrame({"variation": ["studio", "dramatic", "studio"]})
-    assert axis_data(AxisColumn("variation", "text", "variation"), frame)["levels"] == ["studio", "dramatic"]
+    assert encode_axis(AxisColumn("variation", "text", "variation"), frame)["levels"] == ["studio", "dramatic"]
 
 
 def test_seeds_beyond_what_javascript_holds_become_text() -> None:
     frame = pd.DataFrame({"seed": pd.Series([2**53 + 1, 7], dtype="Int64")})
-    told = axis_data(AxisColumn("seed", "seed", "seed"), frame)
+    told = encode_axis(AxisColumn("seed", "seed", "seed"), frame)
     assert told["levels"] == [7, "9007199254740993"]
 
 
@@ -89,43 +89,43 @@ def test_seeds_beyond_what_javascript_holds_become_text() -> None:
     ],
 )
 def test_cells_become_plain_values(cell: object, value: object) -> None:
-    assert plain_json(cell) == value
-    assert type(plain_json(cell)) is type(value)
+    assert to_json_value(cell) == value
+    assert type(to_json_value(cell)) is type(value)
 
 
 def test_several_images_of_one_point_are_an_axis_of_their_own() -> None:
     frame = pd.DataFrame({"index": [0, 0, 1], "key": ["a", "a", "b"], "strength": [0.1, 0.1, 0.2]})
-    axes = payload(material(frame, ("strength", "number")), SHOWN)["axes"]
+    axes = build_payload(material(frame, ("strength", "number")), SHOWN)["axes"]
     assert axes[-1] == {"name": "image", "kind": "integer", "levels": [1, 2], "at": [0, 1, 0]}
 
 
 def test_rows_without_a_thumbnail_say_so() -> None:
     frame = pd.DataFrame({"index": [0, 1], "key": ["a", "b"], "sha256": ["a" * 64, "b" * 64], "image_path": ["x", "y"]})
-    images = payload(material(frame), SHOWN)["images"]
-    assert unpacked(images["thumb"]) == ["a" * 16, None]
+    images = build_payload(material(frame), SHOWN)["images"]
+    assert unpack(images["thumb"]) == ["a" * 16, None]
 
 
 def test_an_empty_table_is_a_payload_too() -> None:
-    told = payload(material(pd.DataFrame()), SHOWN)
+    told = build_payload(material(pd.DataFrame()), SHOWN)
     assert told["axes"] == []
-    assert unpacked(told["key"]) == []
+    assert unpack(told["key"]) == []
     assert json.loads(json.dumps(told, allow_nan=False)) == told
 
 
 def test_metrics_stand_in_the_order_of_the_study_with_its_words() -> None:
     frame = pd.DataFrame({"index": [0], "key": ["a"], "beauty": [1.0], "ssim": [0.5]})
     fact = {"name": "ssim", "label": "SSIM", "direction": "higher", "summary": "likeness"}
-    columns = payload(material(frame), SHOWN, {"metrics": [fact]})["columns"]
+    columns = build_payload(material(frame), SHOWN, {"metrics": [fact]})["columns"]
     assert [(column["name"], column["label"]) for column in columns] == [("ssim", "SSIM"), ("beauty", "beauty")]
     assert columns[0]["direction"] == "higher"
 
 
 def test_long_data_is_packed_and_can_be_read_again() -> None:
     data = {"values": list(range(600_000))}
-    text, is_packed = written(data)
+    text, is_packed = encode_payload(data)
     assert is_packed
     assert json.loads(gzip.decompress(base64.b64decode(text))) == data
-    assert written({"a": 1}) == ('{"a":1}', False)
+    assert encode_payload({"a": 1}) == ('{"a":1}', False)
 
 
 def test_a_hundred_thousand_cells_stay_within_six_megabytes() -> None:
@@ -143,5 +143,5 @@ def test_a_hundred_thousand_cells_stay_within_six_megabytes() -> None:
             **metrics,
         }
     )
-    text, _ = written(payload(material(frame, ("strength", "number")), SHOWN))
+    text, _ = encode_payload(build_payload(material(frame, ("strength", "number")), SHOWN))
     assert len(text) < 6_000_000

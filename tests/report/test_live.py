@@ -12,7 +12,7 @@ import pytest
 from anyio.to_thread import run_sync
 
 from sweep.record import SqliteJournal
-from sweep.report.live import serve_view, view_server
+from sweep.report.live import open_view, serve_view
 from tests.report.painted import Plan, add, paint_folder, points
 from tests.report.parsed_page import Parsed
 
@@ -31,7 +31,7 @@ async def test_rows_arrive_as_they_are_rendered(tmp_path: Path) -> None:
     plan = Plan(pending=PENDING, metrics=False)
     folder = await paint_folder(tmp_path / "cups", plan, end=False)
     levels = {"denoise_strength": [0.2, 0.4, 0.6]}
-    async with view_server(folder, levels=levels) as view, aiohttp.ClientSession() as session:
+    async with open_view(folder, levels=levels) as view, aiohttp.ClientSession() as session:
         async with session.get(view.url) as answer:
             told = Parsed(await answer.text()).data()
         assert told["axes"][0]["levels"] == [0.2, 0.4, 0.6]
@@ -65,7 +65,7 @@ async def test_rows_arrive_as_they_are_rendered(tmp_path: Path) -> None:
     ],
 )
 async def test_only_images_of_the_table_are_served(folder: Path, path: str) -> None:
-    async with view_server(folder) as view, aiohttp.ClientSession() as session:
+    async with open_view(folder) as view, aiohttp.ClientSession() as session:
         from yarl import URL
 
         async with session.get(URL(f"{view.url}{path}", encoded=True)) as answer:
@@ -73,7 +73,7 @@ async def test_only_images_of_the_table_are_served(folder: Path, path: str) -> N
 
 
 async def test_without_the_token_nothing_is_there(folder: Path) -> None:
-    async with view_server(folder) as view, aiohttp.ClientSession() as session:
+    async with open_view(folder) as view, aiohttp.ClientSession() as session:
         root = view.url.rsplit("/", 2)[0]
         for wrong in (f"{root}/", f"{root}/wrong/", f"{root}/wrong/events"):
             async with session.get(wrong) as answer:
@@ -83,7 +83,7 @@ async def test_without_the_token_nothing_is_there(folder: Path) -> None:
 async def test_another_host_is_refused(folder: Path) -> None:
     elsewhere = {"Host": "evil.example:80"}
     async with (
-        view_server(folder) as view,
+        open_view(folder) as view,
         aiohttp.ClientSession() as session,
         session.get(view.url, headers=elsewhere) as answer,
     ):
@@ -91,14 +91,14 @@ async def test_another_host_is_refused(folder: Path) -> None:
 
 
 async def test_nothing_can_be_changed(folder: Path) -> None:
-    async with view_server(folder) as view, aiohttp.ClientSession() as session:
+    async with open_view(folder) as view, aiohttp.ClientSession() as session:
         for method in ("POST", "PUT", "DELETE"):
             async with session.request(method, view.url) as answer:
                 assert answer.status == 404
 
 
 async def test_the_page_may_only_talk_to_its_own_server(folder: Path) -> None:
-    async with view_server(folder) as view, aiohttp.ClientSession() as session, session.get(view.url) as answer:
+    async with open_view(folder) as view, aiohttp.ClientSession() as session, session.get(view.url) as answer:
         policy = answer.headers["Content-Security-Policy"]
         assert "connect-src 'self'" in policy
         assert "frame-ancestors 'none'" in policy
@@ -107,7 +107,7 @@ async def test_the_page_may_only_talk_to_its_own_server(folder: Path) -> None:
 
 
 async def test_a_folder_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
-    async with view_server(tmp_path / "later") as view, aiohttp.ClientSession() as session:
+    async with open_view(tmp_path / "later") as view, aiohttp.ClientSession() as session:
         async with session.get(f"{view.url}events?since={view.feed.generation}") as stream:
             await paint_folder(tmp_path / "later", Plan(axes={"seed": [1, 2]}, metrics=False))
             view.feed.wake()
@@ -133,7 +133,7 @@ async def test_serve_view_tells_its_address_and_ends_when_cancelled(folder: Path
 async def test_a_missing_image_has_no_thumbnail(folder: Path) -> None:
     (first, *_) = sorted(await run_sync(lambda: list((folder / "images").iterdir())))
     await run_sync(first.unlink)
-    async with view_server(folder) as view, aiohttp.ClientSession() as session:
+    async with open_view(folder) as view, aiohttp.ClientSession() as session:
         assert view.feed.snapshot is not None
         identity = next(name for name, path in view.feed.snapshot.images.items() if path == first)
         async with session.get(f"{view.url}thumbs/{identity[:2]}/{identity}.webp") as answer:

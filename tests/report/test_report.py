@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from anyio.to_thread import run_sync
 
-from sweep.report.data import read_material
-from sweep.report.html import asset, policy
-from sweep.report.report import way, write_report
-from sweep.report.text import page_facts
+from sweep.report.data import read_report_data
+from sweep.report.html import build_policy, read_asset
+from sweep.report.report import build_relative_url, write_report
+from sweep.report.text import describe_page
 from tests.report.painted import HOSTILE, Plan, paint_folder
 from tests.report.parsed_page import opened
 
@@ -45,7 +45,7 @@ async def test_hostile_text_stays_text(folder: Path) -> None:
 
 async def test_only_our_script_and_stylesheet_may_run(folder: Path) -> None:
     parsed = await run_sync(lambda: opened(write_report(folder)))
-    allowed = re.findall(r"'(sha256-[^']+)'", policy())
+    allowed = re.findall(r"'(sha256-[^']+)'", build_policy())
     running = [
         text
         for (tag, attrs), text in zip(parsed.tags, parsed.texts, strict=True)
@@ -53,8 +53,8 @@ async def test_only_our_script_and_stylesheet_may_run(folder: Path) -> None:
     ]
     hashes = [f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}" for text in running]
     assert sorted(hashes) == sorted(allowed)
-    assert "default-src 'none'" in policy()
-    assert "unsafe" not in policy()
+    assert "default-src 'none'" in build_policy()
+    assert "unsafe" not in build_policy()
 
 
 async def test_nothing_in_the_page_says_where_the_folder_lies(folder: Path) -> None:
@@ -81,10 +81,10 @@ async def test_a_page_elsewhere_takes_its_images_along(folder: Path, tmp_path: P
 
 
 def test_the_way_to_the_folder(tmp_path: Path) -> None:
-    assert way(tmp_path, tmp_path) == ""
-    assert way(tmp_path, tmp_path / "a b") == "a%20b/"
-    assert way(tmp_path / "x", tmp_path / "y") == "../y/"
-    assert way(tmp_path / "x" / "z", tmp_path / "y") is None
+    assert build_relative_url(tmp_path, tmp_path) == ""
+    assert build_relative_url(tmp_path, tmp_path / "a b") == "a%20b/"
+    assert build_relative_url(tmp_path / "x", tmp_path / "y") == "../y/"
+    assert build_relative_url(tmp_path / "x" / "z", tmp_path / "y") is None
 
 
 async def test_the_sandbox_and_failures_are_told(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ async def test_the_sandbox_and_failures_are_told(tmp_path: Path) -> None:
 
 async def test_a_real_server_has_no_banner(tmp_path: Path) -> None:
     folder = await paint_folder(tmp_path / "cups", Plan(server="gpu1"))
-    assert not (await run_sync(read_material, folder)).sandbox
+    assert not (await run_sync(read_report_data, folder)).sandbox
 
 
 async def test_all_failed_still_gives_a_report_that_says_so(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ async def test_images_that_vanished_or_broke_are_told_in_their_cells(folder: Pat
 def test_a_folder_without_results_gives_a_report_that_says_so(tmp_path: Path) -> None:
     page = write_report(tmp_path / "nothing here").read_text("utf-8")
     assert "nothing here" in page
-    assert page_facts(read_material(tmp_path / "nothing here"))["problem"] != ""
+    assert describe_page(read_report_data(tmp_path / "nothing here"))["problem"] != ""
 
 
 @pytest.mark.parametrize("damage", [b"", b"SQLite format 3\x00 and then nothing", b"garbage" * 500])
@@ -133,7 +133,7 @@ async def test_a_broken_journal_gives_a_report_that_says_so(folder: Path, damage
         return write_report(folder).read_text("utf-8")
 
     page = await run_sync(break_it)
-    problem = (await run_sync(lambda: page_facts(read_material(folder))))["problem"]
+    problem = (await run_sync(lambda: describe_page(read_report_data(folder))))["problem"]
     assert problem
     assert problem.split(".")[0].split("'")[0][:40] in page
 
@@ -167,15 +167,15 @@ async def test_the_study_speaks_on_top(folder: Path) -> None:
 
 
 def test_the_command_travels_without_folders_of_this_machine() -> None:
-    from sweep.report.text import _without_paths
+    from sweep.report.text import _remove_paths
 
-    assert _without_paths("sweep run /home/me/cups.yaml --results '/data/my results'") == (
+    assert _remove_paths("sweep run /home/me/cups.yaml --results '/data/my results'") == (
         "sweep run cups.yaml --results 'my results'"
     )
-    assert _without_paths("sweep run experiments/cups.yaml") == "sweep run experiments/cups.yaml"
-    assert _without_paths("it's broken") == "'it'\"'\"'s' broken"
+    assert _remove_paths("sweep run experiments/cups.yaml") == "sweep run experiments/cups.yaml"
+    assert _remove_paths("it's broken") == "'it'\"'\"'s' broken"
 
 
 @pytest.mark.parametrize("name", ["explorer.js", "charts.js", "explorer.css"])
 def test_built_files_can_stand_inside_the_page(name: str) -> None:
-    assert not re.search(r"</(script|style)|<!--|registry\.", asset(name))
+    assert not re.search(r"</(script|style)|<!--|registry\.", read_asset(name))

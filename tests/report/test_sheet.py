@@ -13,7 +13,7 @@ from PIL import Image
 from sweep.errors import UsageError
 from sweep.report.animation import write_animation, write_filmstrip
 from sweep.report.contact_sheet import SheetRequest, write_sheet
-from sweep.report.drawing import RED, font, width_of, wrapped
+from sweep.report.drawing import RED, load_font, measure_width, wrap_text
 from tests.report.painted import Plan, paint_folder
 
 
@@ -119,12 +119,12 @@ async def test_an_animation_has_a_frame_a_level(folder: Path, tmp_path: Path, na
 
 
 async def test_a_filmstrip_shows_the_median_of_a_metric(folder: Path) -> None:
-    from sweep.report.animation import medians
-    from sweep.report.contact_sheet import levels_of
-    from sweep.report.data import read_material
+    from sweep.report.animation import find_medians
+    from sweep.report.contact_sheet import find_levels
+    from sweep.report.data import read_report_data
 
-    material = await run_sync(read_material, folder)
-    chosen = medians(material, levels_of(material, "denoise_strength"), "ssim")
+    material = await run_sync(read_report_data, folder)
+    chosen = find_medians(material, find_levels(material, "denoise_strength"), "ssim")
     for level, row in chosen.items():
         strength = (0.2, 0.4, 0.6)[level]
         peers = sorted(material.frame.loc[material.frame["denoise_strength"] == strength, "ssim"])
@@ -140,9 +140,9 @@ async def test_an_unknown_metric_is_told(folder: Path) -> None:
 
 @given(st.text(max_size=120), st.integers(30, 300), st.integers(1, 5))
 def test_wrapped_lines_fit(text: str, width: int, most: int) -> None:
-    letters = font(12)
-    lines = wrapped(text, letters, width, most)
+    letters = load_font(12)
+    lines = wrap_text(text, letters, width, most)
     assert len(lines) <= most
-    assert all(width_of(line, letters) <= width or len(line) <= 1 for line in lines)
+    assert all(measure_width(line, letters) <= width or len(line) <= 1 for line in lines)
     if len(lines) < most:
         assert "".join(lines).replace(" ", "") == "".join(text.split())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sweep.report.thumbnails import Thumbnails, shrunk
+from sweep.report.thumbnails import Thumbnails, shrink
 from tests.report.painted import paint, png
 
 IDENTITY = "ab" * 8
@@ -58,14 +58,14 @@ def test_a_missing_file_has_none(tmp_path: Path) -> None:
 
 def test_a_bomb_is_not_decoded(tmp_path: Path) -> None:
     Image.new("1", (20_000, 10_000)).save(tmp_path / "bomb.png")
-    assert shrunk(tmp_path / "bomb.png", 256) is None
+    assert shrink(tmp_path / "bomb.png", 256) is None
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "I;16", "LA", "CMYK"])
 def test_every_mode_can_be_shown(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
     Image.new(mode, (30, 20)).save(path)
-    small = shrunk(path, 10)
+    small = shrink(path, 10)
     assert small is not None
     assert small.mode in {"RGB", "RGBA"}
     assert small.size == (10, 7)
