@@ -55,7 +55,7 @@ from sweep.record import (
     free_bytes,
     no_checkpoint,
     read_sizes,
-    replacing,
+    replace_atomically,
 )
 from sweep.servers import Server, ServerInfo
 from sweep.version import VERSION
@@ -331,7 +331,7 @@ async def _keep_inputs(plan: Plan, journal: SqliteJournal, store: ImageStore, fo
 
 
 def _write(path: Path, text: str) -> None:
-    with replacing(path) as file:
+    with replace_atomically(path) as file:
         file.write(text.encode("utf-8"))
 
 

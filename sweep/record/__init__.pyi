@@ -12,7 +12,7 @@ from .base import (
     Times,
 )
 from .experiment_facts import MOST_LEVELS, ExperimentAxis, ExperimentFacts
-from .files import FULL_HINT, Checkpoint, free_bytes, no_checkpoint, replacing
+from .files import FULL_HINT, Checkpoint, free_bytes, no_checkpoint, replace_atomically
 from .images import ImageStore
 from .lock import LOCK, FolderLock, holder, in_use
 from .metric_cache import MetricCache, MetricKey
@@ -70,7 +70,7 @@ __all__ = [
     "read_past",
     "read_sizes",
     "reopen_damaged",
-    "replacing",
+    "replace_atomically",
     "seal",
     "sealing",
     "write_tables",

@@ -84,10 +84,13 @@ def make_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, checkpoint: Checkpoint = no_checkpoint) -> Iterator[BinaryIO]:
-    """A file to write that becomes `path` whole or not at all: `*.part` beside it, fsync, rename, fsync of the folder.
+def replace_atomically(
+    path: Path, checkpoint: Checkpoint = no_checkpoint, *, durable: bool = True
+) -> Iterator[BinaryIO]:
+    """Yield a file that becomes `path` whole or not at all: `*.part` beside it, fsync, rename, fsync of the folder.
 
-    On any exception the part is removed and `path` is what it was. Raises DiskFullError or RecordError.
+    On any exception the part is removed and `path` is what it was. Without `durable` nothing is synced: for files
+    that are made again where a power cut took them. Raises DiskFullError or RecordError.
     """
     part = path.with_name(f".{uuid.uuid4().hex}{PART}")
     try:
@@ -96,11 +99,13 @@ def replacing(path: Path, checkpoint: Checkpoint = no_checkpoint) -> Iterator[Bi
             yield file
             file.flush()
             checkpoint("image.part-written")
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         checkpoint("image.part-synced")
         part.replace(path)
         checkpoint("image.renamed")
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
         checkpoint("image.folder-synced")
     except OSError as error:
         raise disk_error(error, path) from error
@@ -110,7 +115,7 @@ def replacing(path: Path, checkpoint: Checkpoint = no_checkpoint) -> Iterator[Bi
 
 
 def remove_parts(folder: Path) -> int:
-    """Delete what `replacing` left under `folder` when its process was killed; how many files. Only its own names."""
+    """Delete what a killed `replace_atomically` left under `folder`, by its own names only; return how many files."""
     removed = 0
     for place, _, names in os.walk(folder):  # a million images in half a second, where rglob takes several
         for name in names:

@@ -16,7 +16,7 @@ import anyio
 from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError
-from sweep.record.files import Checkpoint, free_bytes, no_checkpoint, remove_parts, replacing
+from sweep.record.files import Checkpoint, free_bytes, no_checkpoint, remove_parts, replace_atomically
 from sweep.record.image_check import MAX_PIXELS, verify_image
 from sweep.record.sqlite.schema import JOURNAL_FILE, reading
 from sweep.types import Scalar
@@ -163,7 +163,7 @@ class ImageStore:
         facts = verify_image(data, most_pixels=self._most_pixels)
         ending = f"_{ordinal + 1}.{facts.format}" if ordinal else f".{facts.format}"
         path = self._claim(f"{IMAGES_FOLDER}/{stem}", ending, key)
-        with replacing(self._folder / path, self._checkpoint) as file:
+        with replace_atomically(self._folder / path, self._checkpoint) as file:
             file.write(data)
         return SavedImage(
             path=path,
@@ -207,14 +207,14 @@ def _copy_input(folder: Path, source: Path, sha256: str) -> str:
     try:
         if not (folder / path).exists() or _hash(folder / path) != sha256:
             _copy(source, folder / path, sha256)
-    except OSError as error:  # writing has its own words in `replacing`
+    except OSError as error:  # writing has its own words in `replace_atomically`
         raise RecordError(f"{source} could not be read ({error.strerror}).") from error
     return path
 
 
 def _copy(source: Path, target: Path, sha256: str) -> None:
     digest = hashlib.sha256()
-    with source.open("rb") as original, replacing(target) as copy:
+    with source.open("rb") as original, replace_atomically(target) as copy:
         while block := original.read(2**20):
             digest.update(block)
             copy.write(block)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
 from sweep.errors import RecordError
-from sweep.record.files import replacing
+from sweep.record.files import replace_atomically
 from sweep.record.sqlite import reads as queries
 from sweep.record.sqlite.schema import BrokenSealError, sealing
 from sweep.record.sqlite.writes import moment
@@ -274,7 +274,7 @@ WRITERS: Mapping[TextFormat, Callable[[TextIO, Sequence[str], Iterable[TableRow]
 
 def write_text_file(path: Path, form: TextFormat, names: Sequence[str], rows: Iterable[TableRow]) -> None:
     """`path` whole or as it was. Raises DiskFullError, RecordError."""
-    with replacing(path) as file:
+    with replace_atomically(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         WRITERS[form](text, names, rows)
         text.flush()
@@ -295,7 +295,7 @@ def write_parquet_file(path: Path, frames: Iterable[pd.DataFrame]) -> None:
     pa, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
     iterator = iter(frames)
     first = pa.Table.from_pandas(next(iterator), preserve_index=False)
-    with replacing(path) as file, parquet.ParquetWriter(file, first.schema, compression="zstd") as writer:
+    with replace_atomically(path) as file, parquet.ParquetWriter(file, first.schema, compression="zstd") as writer:
         writer.write_table(first)
         for frame in iterator:
             writer.write_table(pa.Table.from_pandas(frame, schema=first.schema, preserve_index=False))

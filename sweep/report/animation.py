@@ -49,7 +49,7 @@ def write_animation(
 
     Raises:
         UsageError: The axis, level or format is unknown, or there is nothing to draw.
-        OSError: The file cannot be written.
+        RecordError: The file cannot be written.
     """
     data = read_drawable(folder)
     target = out or Path(folder) / f"along-{along}.webp"
@@ -73,7 +73,7 @@ def write_filmstrip(
 
     Raises:
         UsageError: The axis or metric is unknown, the strip is too wide, or there is nothing to draw.
-        OSError: The file cannot be written.
+        RecordError: The file cannot be written.
     """
     data = read_drawable(folder)
     target = out or Path(folder) / f"filmstrip-{along}.png"

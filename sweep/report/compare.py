@@ -212,7 +212,7 @@ def compare_runs(a: Path, b: Path, *, out: Path | None = None, embed_up_to: int 
 
     Raises:
         UsageError: A folder holds nothing, or the runs have no axis in common.
-        OSError: The page cannot be written.
+        RecordError: The page cannot be written.
     """
     before, after = _read_run(Path(a)), _read_run(Path(b))
     pairs = pair_rows(before, after)

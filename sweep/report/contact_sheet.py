@@ -140,7 +140,7 @@ def write_sheet(folder: Path, request: SheetRequest, out: Path | None = None) ->
 
     Raises:
         UsageError: The axis, level or format is unknown, or there is nothing to draw.
-        OSError: The file cannot be written.
+        RecordError: The file cannot be written.
     """
     data = read_drawable(folder)
     target = out or folder / f"sheet-{'-'.join(name for name in (request.x, request.y) if name)}.png"

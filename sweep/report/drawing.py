@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import IO, Any, Final, TypeAlias
 
 from PIL import Image, ImageDraw, ImageFont
 
 from sweep.errors import UsageError, did_you_mean
+from sweep.record import replace_atomically
 
 Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -148,7 +148,7 @@ ANIMATION_FORMATS: Final = _Formats(
 
 
 def save_image(image: Image.Image, path: Path) -> Path:
-    """Save an image, whole or not at all. Raises UsageError for an unknown ending, OSError where it fails."""
+    """Save an image, whole or not at all. Raises UsageError for an unknown ending, RecordError where it fails."""
     known = IMAGE_FORMATS.of(path)
     _replace_file(path, lambda file: image.save(file, known.name, **known.options))
     return path
@@ -164,14 +164,5 @@ def save_animation(images: Sequence[Image.Image], path: Path, milliseconds: int)
 
 
 def _replace_file(path: Path, save: Callable[[IO[bytes]], object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
-        try:
-            save(part)
-            part.close()
-            Path(part.name).chmod(0o644)
-            Path(part.name).replace(path)
-        except BaseException:
-            part.close()
-            Path(part.name).unlink(missing_ok=True)
-            raise
+    with replace_atomically(path) as part:
+        save(part)

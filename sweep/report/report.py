@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 
 from sweep.errors import RecordError
-from sweep.record import RecordedResults
+from sweep.record import RecordedResults, replace_atomically
 from sweep.report import html as page
 from sweep.report.data import AxisColumn, ImageLinks, ReportData, build_payload, find_source_path, read_report_data
 from sweep.report.text import describe_page
@@ -76,7 +76,7 @@ def write_report(
         study: What `Study.to_json()` gives; its headlines stand on top of the page.
 
     Raises:
-        OSError: The page cannot be written.
+        RecordError: The page cannot be written.
 
     Blocking, for up to 20 ms per image the first time; from an event loop use a thread.
     """
@@ -166,20 +166,12 @@ def order_thumbs(data: ReportData, links: ImageLinks) -> list[str]:
 
 
 def write_page(target: Path, payload: Mapping[str, Any], facts: Mapping[str, Any], thumbs: Mapping[str, str]) -> Path:
-    """Write the page whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(
-        "w", dir=target.parent, suffix=".part", delete=False, encoding="utf-8", newline="\n"
-    ) as part:
-        try:
-            page.write_parts(part, page.render_page(dict(payload), facts, thumbs))
-            part.close()
-            Path(part.name).chmod(0o644)
-            Path(part.name).replace(target)
-        except BaseException:
-            part.close()
-            Path(part.name).unlink(missing_ok=True)
-            raise
+    """Write the page whole or not at all. Raises RecordError."""
+    with replace_atomically(target) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
+        page.write_parts(text, page.render_page(dict(payload), facts, thumbs))
+        text.flush()
+        text.detach()
     return target
 
 
@@ -199,7 +191,7 @@ def make_report(
         workers: Processes that measure, by default one per core.
 
     Raises:
-        OSError: The page cannot be written.
+        RecordError: The page cannot be written.
 
     A folder without results, with damaged ones or with failures only gives a page that says so. Blocking; from an event
     loop use `anyio.to_thread.run_sync`.

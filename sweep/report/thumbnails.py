@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from PIL import Image
+
+from sweep.record import replace_atomically
 
 FOLDER = "thumbs"
 SIZE = 256  # px of the longest side
@@ -41,7 +42,7 @@ class Thumbnails:
     def make(self, images: Mapping[str, Path]) -> set[str]:
         """Make the missing thumbnails of `images` (thumbnail id → image file) and return the ids that have one now.
 
-        An image that is missing or unreadable has none. Raises OSError where thumbnails cannot be written.
+        An image that is missing or unreadable has none. Raises RecordError where thumbnails cannot be written.
         """
         wanted = [(identity, source) for identity, source in images.items() if not self.path(identity).is_file()]
         for head in {identity[:2] for identity, _ in wanted}:
@@ -63,16 +64,8 @@ class Thumbnails:
         small = shrink(source, SIZE)
         if small is None:
             return False
-        target = self.path(identity)
-        with NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as part:
-            try:
-                small.save(part, "WEBP", quality=_QUALITY, method=4)
-                part.close()
-                Path(part.name).replace(target)
-            except BaseException:
-                part.close()
-                Path(part.name).unlink(missing_ok=True)
-                raise
+        with replace_atomically(self.path(identity), durable=False) as part:
+            small.save(part, "WEBP", quality=_QUALITY, method=4)
         return True
 
 

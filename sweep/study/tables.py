@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from sweep.errors import RecordError
+from sweep.record import replace_atomically
 from sweep.study.schema import Curve, Difference, Effects, Estimate, Group, StudyJson
 
 CURVE_COLUMNS = [
@@ -118,21 +117,10 @@ def save_tables(data: StudyJson, frames: Mapping[str, pd.DataFrame], folder: Pat
     """
     texts = {"study.json": json.dumps(data, allow_nan=False, ensure_ascii=False)}
     texts |= {f"{name}.csv": frame.to_csv(index=False, lineterminator="\n") for name, frame in frames.items()}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return tuple(_write(folder / name, text) for name, text in texts.items())
-    except OSError as error:
-        raise RecordError(f"The study could not be written to {folder} ({error.strerror or error}).") from error
+    return tuple(_write(folder / name, text) for name, text in texts.items())
 
 
 def _write(path: Path, text: str) -> Path:
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replace_atomically(path) as file:
+        file.write(text.encode())
     return path

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import DiskFullError, RecordError, TransientError
-from sweep.record.files import IMAGE_POINTS, free_bytes, replacing
+from sweep.record.files import IMAGE_POINTS, free_bytes, replace_atomically
 from sweep.record.images import ImageStore
 from sweep.record.sqlite.journal import SqliteJournal
 from tests.support.record_writing import complete, facts, image, point
@@ -153,7 +153,7 @@ async def test_an_input_is_copied_once_and_checked(tmp_path: Path) -> None:
 
 def test_a_folder_that_may_not_be_written_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "images").write_text("a file where a folder should be")
-    with pytest.raises(RecordError, match="could not be written"), replacing(tmp_path / "images" / "a.png"):
+    with pytest.raises(RecordError, match="could not be written"), replace_atomically(tmp_path / "images" / "a.png"):
         pass
 
 

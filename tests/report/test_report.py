@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from anyio.to_thread import run_sync
 
+from sweep.errors import RecordError
 from sweep.report.data import read_report_data
 from sweep.report.html import build_policy, read_asset
 from sweep.report.report import build_relative_url, write_report
@@ -142,7 +143,7 @@ async def test_a_failed_write_leaves_the_old_page(folder: Path, monkeypatch: pyt
     page = await run_sync(write_report, folder)
     before = await run_sync(page.read_bytes)
     monkeypatch.setattr("sweep.report.html.render_page", _breaks)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(RecordError, match="no space"):
         await run_sync(write_report, folder)
     assert await run_sync(page.read_bytes) == before
     assert await run_sync(lambda: list(folder.glob("*.part"))) == []
