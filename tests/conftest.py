@@ -1,10 +1,11 @@
-"""What every test gets: a loop that may not block, quick property tests, and a mended aioresponses."""
+"""What every test gets: a loop that may not block, limits on its time, quick property tests, a mended aioresponses."""
 
 from __future__ import annotations
 
+import faulthandler
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from unittest.mock import Mock
 
 import aiohttp
@@ -14,6 +15,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
 from tests.support.left_out import LINES, leave_out, tell, told
+from tests.support.limits import default_signals, limit_time
 
 settings.register_profile("sweep", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sweep")
@@ -31,6 +33,8 @@ def loop_may_not_block() -> Iterator[BlockBuster]:
 LONGEST = ("test_docs.py", "faults/", "report/test_browser.py", "engine/", "cli/", "study/")
 LIVE_TIMEOUT = 300  # seconds a live test may take, the start of its server not counted
 FULL_TIMEOUT = 1800  # seconds one of the long tests may take
+TEARDOWN_TIMEOUT = 30  # seconds each fixture may take to end, also after a test that ran out of its own time
+EXIT_TIMEOUT = 30  # seconds a process of the suite may take to end after its last test
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -90,6 +94,25 @@ class _ResponseOfToday(aiohttp.ClientResponse):
     def __init__(self, *args: object, **kwargs: object) -> None:
         kwargs.setdefault("stream_writer", Mock(output_size=0))
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def children_heed_signals() -> Iterator[None]:
+    """Let a suite in the background test what a Ctrl-C and a closed terminal do to its children."""
+    with default_signals():
+        yield
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Limit the time of fixtures that end; pytest-timeout watches nothing more once a test ran out of time."""
+    with limit_time(0 if item.config.option.usepdb else TEARDOWN_TIMEOUT):
+        return (yield)
+
+
+def pytest_unconfigure() -> None:
+    """End this process where a thread that a test left behind would keep it for ever."""
+    faulthandler.dump_traceback_later(EXIT_TIMEOUT, exit=True, file=2)
 
 
 @pytest.fixture(autouse=True, scope="session")

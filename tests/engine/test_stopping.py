@@ -15,10 +15,10 @@ from sweep.engine.shutdown import REQUEST, Stop, clear_stop_requests, handle_sig
 
 THRICE = """
 import os, signal, anyio
-from sweep.engine.shutdown import Stop, signals
+from sweep.engine.shutdown import Stop, handle_signals
 
 async def main():
-    with signals(Stop()):
+    with handle_signals(Stop()):
         for _ in range(3):
             os.kill(os.getpid(), signal.SIGINT)
     print("went on")
@@ -29,12 +29,12 @@ anyio.run(main)
 
 IGNORED = """
 import os, signal, anyio
-from sweep.engine.shutdown import Stop, signals
+from sweep.engine.shutdown import Stop, handle_signals
 
 async def main():
     stop = Stop()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with signals(stop):
+    with handle_signals(stop):
         os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), signal.SIGINT)
         await stop.reached(1)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import Bench, Zygote, zygote
+from tests.support.processes import Bench, Zygote, open_zygote
 
 
 @pytest.fixture(scope="module")
 def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
-    with zygote(tmp_path_factory.mktemp("zygote")) as process:
+    with open_zygote(tmp_path_factory.mktemp("zygote")) as process:
         yield process
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from sweep.errors import RecordError
-from tests.support.processes import Bench, SandboxProcess, Zygote, zygote
+from tests.support.processes import Bench, SandboxProcess, Zygote, open_zygote
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bench, SandboxProcess]]:
     """A run that is complete, to be damaged and mended again by each test."""
     folder = tmp_path_factory.mktemp("damage")
-    with zygote(folder) as forks:
+    with open_zygote(folder) as forks:
         bench = Bench(folder / "a folder", forks)
         server = bench.sandbox()
         code, said = render(bench, server)

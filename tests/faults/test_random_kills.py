@@ -45,7 +45,7 @@ def storm(bench: Bench, servers: list[SandboxProcess], how: Storm, seed: int) ->
     client, finished, codes = bench.begin(*servers, **order), 0, []
     for victim in victims:
         time.sleep(chance.uniform(0, how.pause))
-        if not bench.zygote.running(client):
+        if not bench.zygote.is_running(client):
             code, said = bench.zygote.wait(client)
             codes.append((code, said))
             finished += code == 0
@@ -126,4 +126,4 @@ def test_zygotes_end(tmp_path: Path) -> None:
     process = Zygote(tmp_path / "log")
     pid, _ = process.start("sandbox", first_word=True, options={})
     process.close()
-    assert not process.running(pid)
+    assert not process.is_running(pid)

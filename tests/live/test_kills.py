@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.live_invokeai import LiveServer
-from tests.support.processes import Bench, zygote
+from tests.support.processes import Bench, open_zygote
 
 POINTS = 60
 KILLS = ("client", "client", "server", "client", "client", "server", "client")
@@ -30,7 +30,7 @@ def keys_of(server: LiveServer, status: str) -> Counter[str]:
 @pytest.mark.timeout(1200)
 def test_five_kills_of_the_client_and_two_of_the_server(own_live_server: LiveServer, tmp_path: Path) -> None:
     server, chance, cut_short = own_live_server, random.Random(7), Counter[str]()
-    with zygote(tmp_path) as forks:
+    with open_zygote(tmp_path) as forks:
         bench = Bench(tmp_path / "a folder", forks)
         bench.definition = {
             "name": "killed",

@@ -81,8 +81,8 @@ class Told(console.counting):
         print(done, flush=True)
 
 console.counting = Told
-from sweep.cli.app import run
-sys.exit(run(["study", sys.argv[1], "--workers", "2"]))
+from sweep.cli.app import run_cli
+sys.exit(run_cli(["study", sys.argv[1], "--workers", "2"]))
 """
 
 

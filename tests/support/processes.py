@@ -32,13 +32,11 @@ DEFINITION: Mapping[str, Any] = {
 
 
 class Zygote:
-    """See `zygote.py`."""
+    """A process that forks others (see `zygote.py`), started when it is first needed and again after it got stuck."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.zygote"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self._process: subprocess.Popen[str] | None = None
         self._alive: set[int] = set()
 
     def start(self, kind: str, *, first_word: bool = False, **order: Any) -> tuple[int, str]:
@@ -48,18 +46,20 @@ class Zygote:
         return answer["pid"], answer["word"]
 
     def signal(self, pid: int, number: int) -> None:
-        """To a process of ours that nobody has waited for yet."""
+        """Send a signal to a process of ours that nobody has waited for yet."""
         if pid in self._alive:
             os.kill(pid, number)
 
     def wait(self, pid: int) -> tuple[int, str]:
-        """How it ended: minus the signal, or the exit code; and what it said last."""
+        """Wait until a process ends: minus the signal, or the exit code; and its last words."""
+        if pid not in self._alive:
+            return -signal.SIGKILL, ""  # it was killed with a zygote that got stuck
         answer = self._ask({"do": "wait", "pid": pid})
         self._alive.discard(pid)
         return answer["code"], answer["said"]
 
-    def running(self, pid: int) -> bool:
-        """Whether it is still at work (a dead child stays a zombie until it is waited for)."""
+    def is_running(self, pid: int) -> bool:
+        """Tell whether a process is still at work (a dead child stays a zombie until it is waited for)."""
         try:
             text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
         except OSError:
@@ -67,28 +67,36 @@ class Zygote:
         return text.rpartition(")")[2].split()[0] not in "ZX"
 
     def close(self) -> None:
-        """End what is left."""
-        for pid in list(self._alive):
+        """Kill the zygote and all that is left of its processes."""
+        self._alive.clear()
+        if self._process is not None:
             with suppress(ProcessLookupError):
-                self.signal(pid, signal.SIGKILL)
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+                os.killpg(self._process.pid, signal.SIGKILL)  # it leads a group of its own
+            self._process.communicate()
+            self._process = None
 
     def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Give an order and wait for its answer. A test that runs out of time while it waits leaves no process."""
+        if self._process is None:
+            command = [sys.executable, "-m", "tests.support.zygote"]
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+            )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        try:
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+            answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        except BaseException:
+            self.close()
+            raise
         return answer
 
 
 @contextmanager
-def zygote(folder: Path) -> Iterator[Zygote]:
-    """One for as long as the block lasts."""
+def open_zygote(folder: Path) -> Iterator[Zygote]:
+    """Keep a zygote for as long as the block lasts."""
     process = Zygote(folder / "children.log")
     try:
         yield process

@@ -1,0 +1,62 @@
+"""The suite itself: test modules stand alone, children heed signals, fixtures end."""
+
+from __future__ import annotations
+
+import ast
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.limits import default_signals, limit_time
+
+TESTS = Path(__file__).parent
+
+
+def test_no_test_module_is_imported_by_another() -> None:
+    assert not [f"{user}: {module}" for user, module in _imports() if module.rpartition(".")[2].startswith("test_")]
+
+
+def test_helpers_of_several_rooms_live_in_support() -> None:
+    foreign = [
+        f"{user}: {module}"
+        for user, module in _imports()
+        if module.split(".")[1:2] not in ([user.parts[0]], ["support"])
+    ]
+    assert not foreign
+
+
+def _imports() -> Iterator[tuple[Path, str]]:
+    """Each import of one of our test packages, with the file that has it."""
+    for path in TESTS.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            yield from ((path.relative_to(TESTS), name) for name in names if name.split(".")[0] == "tests")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_children_of_a_suite_in_the_background_heed_signals() -> None:
+    names = ("SIGINT", "SIGHUP")
+    before = [signal.signal(getattr(signal, name), signal.SIG_IGN) for name in names]
+    program = f"import signal; print(*(signal.getsignal(getattr(signal, name)) for name in {names}))"
+    try:
+        with default_signals():
+            child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert [signal.getsignal(getattr(signal, name)) for name in names] == [signal.SIG_IGN] * 2
+    finally:
+        for name, handler in zip(names, before, strict=True):
+            signal.signal(getattr(signal, name), handler)
+    assert child.stdout == "<built-in function default_int_handler> 0\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no interval timer")
+def test_each_fixture_that_does_not_end_fails() -> None:
+    with limit_time(0.01):
+        for _ in range(2):
+            with pytest.raises(pytest.fail.Exception, match="did not end within"):
+                signal.pause()
+    assert signal.getitimer(signal.ITIMER_REAL)[0] > 1, "the test's own limit holds again"
