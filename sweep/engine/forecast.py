@@ -16,7 +16,7 @@ from sweep.experiment import Experiment
 from sweep.plan import Instance, Plan, make_plan
 from sweep.record import Past, read_past
 from sweep.servers import Server, ServerInfo
-from sweep.workflow import Model, NodeSchemas
+from sweep.workflow import Model, NodeSchemas, builtin_schemas
 
 BYTES_PER_PIXEL: Final = 1.6  # RGB photographs as PNG take 1.3 to 2; used where no earlier image tells
 FILE_OVERHEAD: Final = 13_000  # bytes of graph and metadata a server writes into each PNG
@@ -95,7 +95,7 @@ async def make_forecast(
             infos.append(await server.open())
         if servers:
             nodes, models = await servers[0].schemas(), await servers[0].models()
-    plan = await run_sync(make_plan, bound, nodes or {}, models)
+    plan = await run_sync(make_plan, bound, nodes or builtin_schemas(), models)
     return await run_sync(_forecast, plan, past, tuple(infos), provisional)
 
 

@@ -13,8 +13,9 @@ import anyio
 
 from sweep.engine.events import Completed, Failed, Listener
 from sweep.engine.submission import point
-from sweep.plan import Instance, Plan, StageKind, stages_of
+from sweep.plan import Instance, Plan, stages_of
 from sweep.record import Intent, Journal, KeyStatus
+from sweep.workflow import StageKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,5 @@
 from .fusion import Fused, culprits, fuse
-from .order import StageKind, stages_of
+from .order import stages_of
 from .plan import Instance, Plan
 from .planner import make_plan
 
@@ -7,7 +7,6 @@ __all__ = [
     "Fused",
     "Instance",
     "Plan",
-    "StageKind",
     "culprits",
     "fuse",
     "make_plan",

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import lcm
-from types import MappingProxyType
 from typing import Final
 
 from sweep.experiment import Level, numbered
@@ -29,15 +28,13 @@ from sweep.plan.targets import TargetResolver, Uses
 from sweep.roles import CONTROL_ROLES
 from sweep.workflow import (
     Address,
+    Dialect,
     Digests,
     Graph,
     ImageRef,
     ModelRef,
     Target,
     Value,
-    Wiring,
-    field_target,
-    trace_control_images,
 )
 
 
@@ -68,6 +65,7 @@ class Body:
     graph: Graph
     outputs: tuple[str, ...]
     tagged: tuple[str, ...]  # outputs that take metadata
+    dialect: Dialect
     bindings: tuple[Binding, ...]  # those that axes move
     fixed: tuple[Binding, ...]
     prompts: tuple[Address, ...] = ()
@@ -79,7 +77,7 @@ class Body:
     @cached_property
     def digests(self) -> Digests:
         """Of the graph at rest; a variation's are computed from them."""
-        return Digests(self.graph)
+        return Digests(self.graph, self.dialect)
 
     def values(self, levels: Mapping[str, Level]) -> Written:
         """All fields the variation with these levels sets."""
@@ -104,7 +102,7 @@ class Body:
         return image.sha256 if isinstance(image, ImageRef) else None
 
     def recalled(self, graph: Graph) -> dict[str, Value]:
-        """What InvokeAI's own pages show of an image of `graph`: its prompt, seed, steps, …"""
+        """Return what a server's own pages show of an image of `graph`: its prompt, seed, steps, …"""
         found = {name: _first(graph, (address,)) for name, address in self.metadata.items()}
         return {name: value for name, value in found.items() if isinstance(value, str | int | float | ModelRef)}
 
@@ -143,15 +141,7 @@ def _first(graph: Graph, addresses: Sequence[Address]) -> Value:
     return node.fields.get(addresses[0].field) if node else None
 
 
-_FIELDS: Final[Mapping[str, str]] = MappingProxyType(  # of an entry of controls → the node's field
-    {
-        "model": "control_model",
-        "image": "image",
-        "weight": "control_weight",
-        "begin": "begin_step_percent",
-        "end": "end_step_percent",
-    }
-)
+_CONTROL_PARTS: Final = ("model", "image", "weight", "begin", "end")  # of an entry of controls
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,46 +171,39 @@ class Stacking:
         named = [lora_stack(setting) for setting in self._uses.settings("lora")]
         weighed = any(place >= len(stack) or stack[place][1] is not None for stack in named)
         by = "lora_weight" if "lora_weight" in self._uses else "lora"
-        weight = self._free([self.places.beside(lora.address, "weight", by)]) if weighed else ()
-        return LoraSlot(next(iter(self._free([lora])), None), next(iter(weight), None))
+        weights = self._free([self.places.at(found, by) for found in self._weights(lora.address)]) if weighed else ()
+        return LoraSlot(next(iter(self._free([lora])), None), weights)
+
+    def _weights(self, lora: Address) -> tuple[Address, ...]:
+        schemas = self.places.schemas
+        return schemas.dialect.find_lora_weights(lora, schemas.get(self.places.graph.nodes[lora.node].type))
 
     def controls(self) -> Iterator[FieldRule]:
         """The rule for `controls` and what is set of all ControlNets, where any is."""
         used = [target for target in ("controls", *CONTROL_ROLES) if target in self._uses]
         if not used:
             return
-        nodes = [node for node in self.places.graph.nodes if "control_model" in self.places.fields(node)]
+        nodes = self.places.schemas.dialect.find_controls(self.places.graph, self.places.schemas)
         if nodes:
             common = {role: self._common(role, nodes) for role in used if role != "controls"}
-            entries = [self._control(place, node) for place, node in enumerate(nodes)]
+            entries = [self._control(*place) for place in enumerate(nodes)]
             yield stacks.controls(entries, common, self.choice)
         elif not (self.places.template and "controls" in self._uses):
             self.places.missing(used[0])
 
-    def _common(self, role: str, nodes: list[str]) -> tuple[Slot, ...]:
+    def _common(self, role: str, nodes: Sequence[Mapping[str, Address]]) -> tuple[Slot, ...]:
         """The fields of a role; where the role is not found, as images that are the source's, those of the nodes."""
-        field = _FIELDS[role.removeprefix("control_")]
-        found = self.places.all(role, role) or tuple(self._beside(node, field, role) for node in nodes)
+        part = role.removeprefix("control_")
+        found = self.places.all(role, role) or tuple(self.places.at(node[part], role) for node in nodes)
         return self._free(found)
 
-    def _control(self, place: int, node: str) -> ControlSlot:
+    def _control(self, place: int, node: Mapping[str, Address]) -> ControlSlot:
         """The fields of a ControlNet that any entry says."""
         entries = [control_list(setting)[place : place + 1] for setting in self._uses.settings("controls")]
         said = {part for entry in entries for part in (entry[0] if entry else ()) if entry[0][part] is not None}
-        slots = {part: self._part(node, part) for part in _FIELDS if part in said}
+        where = {**node, "image": node.get("source", node["image"])}
+        slots = {part: self.places.at(where[part], "controls") for part in _CONTROL_PARTS if part in said}
         return ControlSlot(parts={part: slot for part, slot in slots.items() if slot.address not in self.taken})
-
-    def _part(self, node: str, part: str) -> Slot:
-        """Where a part is written: an image where the workflow takes it in, before what it makes of it."""
-        if part == "image":
-            places = self.places
-            found = list(trace_control_images(Wiring(places.graph, places.schemas), node))
-            if len(found) == 1:
-                return places.slot(field_target(places.graph, places.schemas, found[0]), "controls")
-        return self._beside(node, _FIELDS[part], "controls")
-
-    def _beside(self, node: str, field: str, target: str) -> Slot:
-        return self.places.beside(Address(node, "control_model"), field, target)
 
     def _free(self, slots: tuple[Slot, ...] | list[Slot]) -> tuple[Slot, ...]:
         return tuple(slot for slot in slots if slot.address not in self.taken)
@@ -258,7 +241,10 @@ class Draft:
 
     def _plain(self, target: str) -> Iterator[FieldRule]:
         slots = self.places.slots(target)
-        if any(slot.address.field == "is_intermediate" and slot.address.node in self.outputs for slot in slots):
+        if any(
+            slot.address.field in self.places.schemas.dialect.run_fields and slot.address.node in self.outputs
+            for slot in slots
+        ):
             place = self.places.uses.places(target)[0]
             kept = "the images of an output are kept in the server's gallery, or with sweep run --intermediate are not"
             self.places.faults.add(place, f"{place}: {kept}.")

@@ -16,7 +16,6 @@ from typing import Final
 from sweep.plan.plan import Instance
 from sweep.workflow import Address, Edge, Graph, Node, node_digests
 
-RANDOM: Final = frozenset({"rand_int", "rand_float", "random_range", "dynamic_prompt"})  # never twice the same
 _DIGITS: Final = 16  # hex digits of a digest that make an id: 64 bits
 
 
@@ -76,7 +75,9 @@ class _Fusing:
             if old in needed:
                 self.owners.setdefault(names[old], []).append(instance.key)
             if old in new:
-                self.nodes[names[old]] = _copy(graph.nodes[old], names[old], fresh=instance.replicate > 0)
+                node = replace(graph.nodes[old], id=names[old])
+                repeat = instance.replicate
+                self.nodes[names[old]] = instance.dialect.refresh(node, repeat) if repeat else node
         for edge in graph.edges:
             if edge.destination.node in new:
                 source = Address(names[edge.source.node], edge.source.field)
@@ -84,14 +85,9 @@ class _Fusing:
         return tuple(names[output] for output in instance.outputs)
 
 
-def _copy(node: Node, name: str, *, fresh: bool) -> Node:
-    fields = {**node.fields, "use_cache": False} if fresh else node.fields
-    return replace(node, id=name, fields=fields)
-
-
 def _names(instance: Instance, needed: frozenset[str]) -> dict[str, str]:
     """The id each node gets: by what it computes where it may be shared, by the instance's key where not."""
-    digests = node_digests(instance.graph)
+    digests = node_digests(instance.graph, instance.dialect)
     private = _private(instance, needed)
     names: dict[str, str] = {}
     twins: Counter[bytes] = Counter()  # equal nodes of one instance stay apart: a collection counts them
@@ -111,7 +107,9 @@ def _private(instance: Instance, needed: frozenset[str]) -> frozenset[str]:
     if instance.replicate:
         return needed
     graph = instance.graph
-    private = {node for node in needed if graph.nodes[node].type in RANDOM}.union(instance.outputs)
+    private = {node for node in needed if graph.nodes[node].type in instance.dialect.random_nodes}.union(
+        instance.outputs
+    )
     waiting = list(private)
     targets: dict[str, list[str]] = {}
     for edge in graph.edges:

@@ -18,14 +18,11 @@ from sweep.types import Scalar
 from sweep.workflow import (
     TEMPLATES,
     Address,
-    Edge,
     Graph,
     ModelRef,
-    Node,
     NodeSchemas,
     Workflow,
     find_address,
-    template,
 )
 
 _SHAPING: Final = ("model", "lora", "vae", "controls", *CONTROL_ROLES)
@@ -91,27 +88,18 @@ def build(workflow: str | Workflow, shape: Shape, schemas: NodeSchemas) -> Graph
         graph = workflow.for_base(shape.base or "").graph
         return with_vae(graph, schemas) if shape.vae else graph
     plain = workflow if workflow == "img2img" else "txt2img" if workflow in _EXTENDED else workflow
-    graph = template(plain, shape.base or "", shape.loras, shape.controls)
+    graph = schemas.dialect.template(plain, shape.base or "", shape.loras, shape.controls)
     return with_vae(graph, schemas) if shape.vae else graph
 
 
 def with_vae(graph: Graph, schemas: NodeSchemas) -> Graph:
     """The graph with a VAE loader of its own in the place of the main model's VAE; as it is where it has one."""
-    if any("vae" in taken for _, taken in model_fields(graph, schemas)) or "vae_loader" not in schemas:
+    if any("vae" in taken for _, taken in model_fields(graph, schemas)):
         return graph
     name = _VAE_NODE
     while name in graph.nodes:
         name += "_"
-    moved = tuple(_moved(edge, name) if _gives_vae(graph, edge) else edge for edge in graph.edges)
-    return replace(graph, edges=moved).adding([Node(name, "vae_loader")])
-
-
-def _gives_vae(graph: Graph, edge: Edge) -> bool:
-    return edge.source.field == "vae" and graph.nodes[edge.source.node].type.endswith("model_loader")
-
-
-def _moved(edge: Edge, loader: str) -> Edge:
-    return Edge(Address(loader, "vae"), edge.destination)
+    return schemas.dialect.add_vae_loader(graph, name)
 
 
 def is_template(workflow: str) -> bool:
@@ -132,17 +120,9 @@ def at_home(workflow: Workflow, schemas: NodeSchemas, models: ModelFinder, uses:
 
 
 def portable_bases(workflow: Workflow, models: ModelFinder) -> tuple[str, ...]:
-    """The bases of installed main models that the document has nodes for."""
+    """Return the bases of installed main models that the document has nodes for."""
     bases = dict.fromkeys(model.base for model in models.installed if model.type == "main")
-    return tuple(base for base in bases if _translates(workflow, base))
-
-
-def _translates(workflow: Workflow, base: str) -> bool:
-    try:
-        workflow.for_base(base)
-    except WorkflowError:
-        return False
-    return True
+    return tuple(base for base in bases if base in workflow.bases)
 
 
 def _settled(workflow: Workflow, schemas: NodeSchemas, models: ModelFinder, uses: Uses) -> Workflow:
@@ -154,7 +134,7 @@ def _settled(workflow: Workflow, schemas: NodeSchemas, models: ModelFinder, uses
         if "main" in types:
             graph, lacking = _without(graph, address), said.name
         elif "vae" in types and "vae" not in uses:
-            graph = _with_own_vae(graph, address.node)
+            graph = schemas.dialect.remove_vae_loader(graph, address.node)
             notes.append(f"The server has no VAE {said.name}, so the model's own is used; inputs.vae names another.")
     return replace(workflow, graph=graph, notes=tuple(notes), lacking=lacking)
 
@@ -171,17 +151,6 @@ def _without(graph: Graph, address: Address) -> Graph:
     node = graph.nodes[address.node]
     left = {name: value for name, value in node.fields.items() if name != address.field}
     return replace(graph, nodes={**graph.nodes, node.id: replace(node, fields=left)})
-
-
-def _with_own_vae(graph: Graph, loader: str) -> Graph:
-    """The graph with the main model's VAE in the place of this loader's; as it is where there is no main loader."""
-    mains = [node.id for node in graph.nodes.values() if node.type.endswith("model_loader")]
-    if not mains:
-        return graph
-    edges = tuple(
-        Edge(Address(mains[0], "vae"), edge.destination) if edge.source.node == loader else edge for edge in graph.edges
-    )
-    return Graph({name: node for name, node in graph.nodes.items() if name != loader}, edges)
 
 
 class Shapes:

@@ -129,7 +129,6 @@ def model_fields(graph: Graph, schemas: NodeSchemas) -> Iterator[tuple[Address, 
 
 
 _ANY_BASE: Final = "any"
-_PASSIVE: Final = frozenset({"core_metadata"})  # it describes, it loads nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +157,7 @@ def fit_models(
     for address, types in model_fields(graph, schemas):
         node = graph.nodes[address.node]
         said = node.fields.get(address.field)
-        if node.type in _PASSIVE:
+        if node.type in schemas.dialect.descriptive_nodes:
             continue
         field = schemas[node.type].fields[address.field]
         bases = _bases_of(field.model_bases, types, main)
@@ -197,7 +196,7 @@ def main_fields(graph: Graph, schemas: NodeSchemas) -> list[Address]:
     return [
         address
         for address, types in model_fields(graph, schemas)
-        if "main" in types and graph.nodes[address.node].type not in _PASSIVE
+        if "main" in types and graph.nodes[address.node].type not in schemas.dialect.descriptive_nodes
     ]
 
 

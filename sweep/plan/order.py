@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from itertools import permutations
 from math import prod
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from sweep.experiment import Dimension, Full, Grid
 from sweep.plan.bindings import Body
-from sweep.workflow import Node, NodeSchemas, computation_order
+from sweep.workflow import Node, NodeSchemas, StageKind, computation_order
 
-StageKind: TypeAlias = Literal["model", "lora", "prompt", "image", "other"]
-NODE_CACHE: Final = 512  # outputs InvokeAI's node cache holds (node_cache_size), the least recently used leaving first
 _ALL: Final[Mapping[int, int]] = MappingProxyType({})  # no factor is held at one position
 _SEARCHED: Final = 7  # factors of which every nesting is tried: 5,040 of them
 
@@ -52,7 +50,7 @@ class RenderingCost:
         return self.models, self.loras, self.prompts + self.images
 
 
-def best_nesting(sizes: Sequence[int], stages: Sequence[Stage], cache: int = NODE_CACHE) -> tuple[int, ...]:
+def best_nesting(sizes: Sequence[int], stages: Sequence[Stage], cache: int) -> tuple[int, ...]:
     """The positions of the factors, slowest first, with the least work; among equals the nearest to the definition.
 
     Up to seven factors that any expensive stage depends on, every nesting is tried; beyond that, factors go in the
@@ -71,9 +69,7 @@ def best_nesting(sizes: Sequence[int], stages: Sequence[Stage], cache: int = NOD
     )
 
 
-def rendering_cost(
-    sizes: Sequence[int], stages: Sequence[Stage], nesting: Sequence[int], cache: int = NODE_CACHE
-) -> RenderingCost:
+def rendering_cost(sizes: Sequence[int], stages: Sequence[Stage], nesting: Sequence[int], cache: int) -> RenderingCost:
     """How often each kind of stage is done for the full grid of `sizes` in this nesting (slowest first)."""
     done = dict.fromkeys(_KINDS, 0)
     overflows = _overflows(sizes, stages, nesting, cache)
@@ -168,11 +164,12 @@ def choose_order(dimensions: Sequence[Dimension], bodies: Sequence[Body], schema
     sizes = [len(dimension) for dimension in dimensions]
     candidates = [stages_of(body, dimensions, schemas) for body in bodies]
     stages = max(candidates, key=lambda stages: sum(len(stage.factors) for stage in stages))
-    nesting = best_nesting(sizes, stages)
+    cache = schemas.dialect.cached_outputs
+    nesting = best_nesting(sizes, stages, cache)
     return Order(
         nesting=nesting,
-        chosen=rendering_cost(sizes, stages, nesting),
-        definition=rendering_cost(sizes, stages, range(len(sizes))),
+        chosen=rendering_cost(sizes, stages, nesting, cache),
+        definition=rendering_cost(sizes, stages, range(len(sizes)), cache),
         least=least_work(sizes, stages),
     )
 
@@ -222,21 +219,4 @@ def stages_of(body: Body, dimensions: Sequence[Dimension], schemas: NodeSchemas)
 
 def _stage(node: Node, factors: frozenset[int], schemas: NodeSchemas) -> Stage:
     schema = schemas.get(node.type)
-    cached = node.fields.get("use_cache", schema.use_cache if schema else True) is not False
-    return Stage(_kind(node, schemas), factors, cached)
-
-
-def _kind(node: Node, schemas: NodeSchemas) -> StageKind:
-    schema = schemas.get(node.type)
-    if schema is None:
-        return "other"
-    takes = {kind for field in schema.fields.values() for kind in field.model_types}
-    if takes & {"lora", "control_lora"}:
-        return "lora"
-    if "main" in takes:
-        return "model"
-    if any("Conditioning" in kind for kind in schema.outputs.values()) and "prompt" in schema.fields:
-        return "prompt"
-    if "LatentsField" in schema.outputs.values() and any(f.type == "ImageField" for f in schema.fields.values()):
-        return "image"
-    return "other"
+    return Stage(schemas.dialect.classify(schema), factors, schemas.dialect.is_cached(node, schema))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final, overload
 
 from sweep.experiment import Axis, Dimension, Experiment, InputImage, Level, Variation
@@ -16,40 +15,24 @@ from sweep.plan.graph_variants import Shape, Shapes
 from sweep.plan.keys import KeyChain, fingerprint, salted
 from sweep.plan.order import _ALL, Order
 from sweep.plan.targets import step, telling_positions
-from sweep.types import Scalar
-from sweep.workflow import Address, Edge, Graph, ModelRef, Node, NodeSchemas, Value, readable
-
-METADATA_INPUT: Final = "metadata"  # of every InvokeAI node that saves an image
-METADATA_TYPE: Final = "core_metadata"  # takes any extra keys, and writes them into the PNG
-RECALLED: Final[Mapping[str, str]] = MappingProxyType(  # role → what InvokeAI's own pages read from an image
-    {
-        "prompt": "positive_prompt",
-        "negative_prompt": "negative_prompt",
-        "seed": "seed",
-        "steps": "steps",
-        "cfg_scale": "cfg_scale",
-        "scheduler": "scheduler",
-        "width": "width",
-        "height": "height",
-        "model": "model",
-    }
-)
+from sweep.workflow import Dialect, Graph, ModelRef, NodeSchemas, Value, readable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """A variation bound to its graph, which names no server and holds no metadata: see `with_metadata`."""
+    """A variation bound to its graph, which names no server and holds no metadata: see `submission`."""
 
     key: str  # hex; same key, same image: names neither server, folder, label nor layout
     variation: Variation
     graph: Graph
     outputs: tuple[str, ...]  # the nodes whose images are wanted
+    dialect: Dialect  # of the servers the graph is for
     prompt: str | None = None  # as it is rendered, composed
     model: str | None = None  # name of the main model
     source: str | None = None  # SHA-256 of the image it starts from
     images: Mapping[str, Path] = field(default_factory=dict)  # SHA-256 → file, for each ImageRef in the graph
     tagged: tuple[str, ...] = ()  # those of the outputs that take metadata
-    recalled: Mapping[str, Value] = field(default_factory=dict)  # what InvokeAI's pages show of an image
+    recalled: Mapping[str, Value] = field(default_factory=dict)  # what a server's own pages show of an image
     replicate: int = 0  # above 0: rendered anew with everything equal, so nothing of it may come from a cache
 
     def submission(self) -> Graph:
@@ -59,37 +42,17 @@ class Instance:
         """
         graph = self.graph
         if self.replicate:
-            graph = graph.set({Address(node, "use_cache"): False for node in graph.nodes})
+            graph = graph.adding(self.dialect.refresh(node, self.replicate) for node in graph.nodes.values())
         return self.telling(graph, self.tagged)
+
+    @property
+    def metadata(self) -> dict[str, Value]:
+        """The key and the values, as they are written into the image."""
+        return {"sweep_key": self.key, "sweep_values": dict(self.variation.values)}
 
     def telling(self, graph: Graph, outputs: Sequence[str]) -> Graph:
         """The graph with `outputs` writing this variation's key, values and parameters into their images."""
-        return with_metadata(graph, outputs, {**self.recalled, **_ours(self.key, self.variation.values)})
-
-
-def _ours(key: str, values: Mapping[str, Scalar]) -> dict[str, Value]:
-    return {"sweep_key": key, "sweep_values": dict(values)}
-
-
-def with_metadata(graph: Graph, outputs: Sequence[str], told: Mapping[str, Value]) -> Graph:
-    """The graph with a metadata node that has `outputs`, which take metadata, write what is `told` into their images.
-
-    What the workflow connects there itself gives way: it would tell the values its author rendered with. Nothing is
-    added where there are no outputs.
-    """
-    if not outputs:
-        return graph
-    inputs = {Address(output, METADATA_INPUT) for output in outputs}
-    graph = graph.without_edges([edge for edge in graph.edges if edge.destination in inputs])
-    name = _free(graph, f"sweep_metadata_{str(told['sweep_key'])[:12]}")
-    edges = [Edge(Address(name, METADATA_INPUT), Address(output, METADATA_INPUT)) for output in outputs]
-    return graph.adding([Node(name, METADATA_TYPE, told)], edges)
-
-
-def _free(graph: Graph, name: str) -> str:
-    while name in graph.nodes:
-        name += "_"
-    return name
+        return self.dialect.write_metadata(graph, outputs, {**self.recalled, **self.metadata})
 
 
 REPLICATE_AXIS: Final = "replicate"  # name of the axis that counts them, from 1
@@ -254,6 +217,7 @@ class Plan:
             variation=variation,
             graph=graph,
             outputs=body.outputs,
+            dialect=self.schemas.dialect,
             prompt=body.prompt(graph),
             model=body.model(graph),
             source=body.source(graph),

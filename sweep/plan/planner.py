@@ -22,10 +22,9 @@ from sweep.experiment import (
 )
 from sweep.plan.bindings import Binding, Body, Draft
 from sweep.plan.duplicates import check_distinct_points
-from sweep.plan.fusion import RANDOM
 from sweep.plan.graph_variants import Shape, Shapes, at_home, build, is_template, shaping_axes, shaping_levels
 from sweep.plan.models import ModelFinder, fit_models
-from sweep.plan.plan import METADATA_INPUT, METADATA_TYPE, RECALLED, REPLICATE_AXIS, Plan
+from sweep.plan.plan import REPLICATE_AXIS, Plan
 from sweep.plan.problems import PlanProblems
 from sweep.plan.rules import Slot
 from sweep.plan.strength_notes import strength_notes
@@ -48,7 +47,6 @@ from sweep.workflow import (
     pruned,
     readable,
     unknown_type,
-    without_images,
 )
 
 _EMPTY: Final = " needs a value for "  # how check_graph tells of a field that nothing fills
@@ -118,7 +116,8 @@ class Assembly:
             self.faults.add("workflow", f"workflow: {said}{'' if said.endswith('?') else '.'}")
         images = bool(output_nodes(graph, self.schemas))
         if not unknown and not images:
-            self.faults.add("workflow", f"workflow: {self.called} {without_images(graph, self.schemas)}.")
+            why = self.schemas.dialect.explain_no_output(graph, self.schemas)
+            self.faults.add("workflow", f"workflow: {self.called} {why}.")
         return images and not unknown
 
     def _roles(self, graph: Graph) -> Roles:
@@ -187,21 +186,21 @@ class Assembly:
         written = {address for binding in moved for address in binding.write(shaped.levels)}
         graph = self._with_models(graph, written, shaped.main, notes)
         notes.extend(self._random(pruned(graph, outputs)))
-        notes.extend(strength_notes(graph, roles, self.uses))
-        # Outputs always make an image of their own: a cached node would hand two points the same one.
-        graph = graph.set({Address(output, "use_cache"): False for output in outputs})
+        notes.extend(strength_notes(graph, roles, self.uses, self.schemas.dialect))
+        graph = self.schemas.dialect.finish(graph, outputs)
         return Body(
             shape=shaped.shape,
             levels=shaped.levels,
             graph=graph,
             outputs=outputs,
-            tagged=self._tagged(graph, outputs),
+            tagged=self.schemas.dialect.metadata_outputs(graph, outputs, self.schemas),
+            dialect=self.schemas.dialect,
             bindings=moved,
             fixed=tuple(binding for binding in bindings if not binding.axes),
             prompts=_addresses(roles, "prompt"),
             models=_addresses(roles, "model"),
             sources=_addresses(roles, "image"),
-            metadata=_told(roles),
+            metadata=self._recalled(roles),
             notes=tuple(readable(whole, note) for note in notes),
         )
 
@@ -238,13 +237,12 @@ class Assembly:
     def _random(self, graph: Graph) -> Iterator[str]:
         """Nodes that give another value at each execution: two renders of the same point will differ."""
         for node in graph.nodes.values():
-            if node.type in RANDOM:
+            if node.type in self.schemas.dialect.random_nodes:
                 yield f"{node.id} ({node.type}) draws anew at each render, so a point does not give one image only."
 
-    def _tagged(self, graph: Graph, outputs: Sequence[str]) -> tuple[str, ...]:
-        if METADATA_TYPE not in self.schemas:
-            return ()
-        return tuple(o for o in outputs if METADATA_INPUT in self.schemas[graph.nodes[o].type].fields)
+    def _recalled(self, roles: Roles) -> Mapping[str, Address]:
+        """Where the parameters stand that images tell of themselves."""
+        return self.schemas.dialect.recalled_fields({role: found[0].address for role, found in roles.targets.items()})
 
     def _check_whole(self, body: Body) -> None:
         """What no single value tells: fields that stay empty, edges that lead nowhere."""
@@ -258,12 +256,6 @@ class Assembly:
             if not (told and _EMPTY in problem.message):
                 end = "" if problem.message.endswith(("?", ".")) else "."
                 self.faults.add("workflow", readable(graph, f"workflow: {problem.message}{end}"))
-
-
-def _told(roles: Roles) -> dict[str, Address]:
-    """Where the parameters stand that images tell of themselves. Guidance is not told as if it were cfg_scale."""
-    found = {told: _addresses(roles, role)[:1] for role, told in RECALLED.items()}
-    return {told: at[0] for told, at in found.items() if at and (told != "cfg_scale" or at[0].field == told)}
 
 
 def _addresses(roles: Roles, role: str) -> tuple[Address, ...]:

@@ -179,7 +179,7 @@ class LoraSlot:
     """One LoRA node of a graph; without the field that nobody says here, so that its number or address may set it."""
 
     lora: Slot | None
-    weight: Slot | None
+    weights: tuple[Slot, ...]  # all of them get the LoRA's weight
 
 
 def lora_rules(places: Sequence[LoraSlot], common: Sequence[Slot], choice: Choice) -> FieldRule:
@@ -197,14 +197,14 @@ def lora_rules(places: Sequence[LoraSlot], common: Sequence[Slot], choice: Choic
         for place, (name, own) in zip(places, stack, strict=False):
             if place.lora is not None:
                 written[place.lora.address] = choice.model(name, place.lora.schema.model_types or ("lora",))
-            if place.weight is not None and own is not None:
-                written[place.weight.address] = place.weight.value(own)
+            if own is not None:
+                written.update({slot.address: slot.value(own) for slot in place.weights})
         for place in places[len(stack) :] if "lora" in settings else ():
-            if place.weight is not None and place.lora is not None:
-                written[place.weight.address] = place.weight.value(0)
+            if place.lora is not None:
+                written.update({slot.address: slot.value(0) for slot in place.weights})
         return written
 
-    slots = _each(common, [slot for place in places for slot in (place.lora, place.weight) if slot is not None])
+    slots = _each(common, [slot for place in places for slot in (place.lora, *place.weights) if slot is not None])
     return FieldRule(targets=("lora", "lora_weight"), slots=slots, write=write, shown=_listed(slots))
 
 

@@ -4,65 +4,56 @@ them come to the same number of steps.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from decimal import Decimal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Final
 
 from sweep.experiment import Setting
 from sweep.plan.targets import Uses
-from sweep.workflow import Graph, Roles, Target, Value
+from sweep.workflow import Dialect, Graph, Roles, Target, Value
 
 STRENGTH: Final = "denoise_strength"
-_WHOLE: Final = frozenset({"denoise_latents", "tiled_multi_diffusion_denoise_latents"})  # the others begin in between
 _LOOKED_AT: Final = 1_000  # strengths, and numbers of steps
 _MOST: Final = 1_000  # steps tried to tell strengths apart
 _LISTED: Final = 4
 
 
-def strength_notes(graph: Graph, roles: Roles, uses: Uses) -> Iterator[str]:
-    """Sentences for a plan of a graph with these roles."""
+def strength_notes(graph: Graph, roles: Roles, uses: Uses, dialect: Dialect) -> Iterator[str]:
+    """Yield sentences for a plan of a graph with these roles."""
     if STRENGTH not in uses:
         return
-    strengths = roles.targets.get(STRENGTH, ())
-    for target in strengths:
-        if target.encode.name == "one_minus_fifth_root":
-            written = f"{target.address} is {target.encode.formula(STRENGTH)}"
-            yield f"{written}, as InvokeAI's own page has it for these models (optimized denoising)."
-    if any(graph.nodes[target.address.node].type in _WHOLE for target in strengths):
-        values = [value for value in _numbers(uses.settings(STRENGTH)) if 0 <= value <= 1]
-        said = (
-            uses.settings("steps")
-            if "steps" in uses
-            else iter([_held(graph, target) for target in roles.targets.get("steps", ())])
+    targets = roles.targets.get(STRENGTH, ())
+    yield from dialect.note_encodings([(target.address, target.encode) for target in targets])
+    values = [value for value in _numbers(uses.settings(STRENGTH)) if 0 <= value <= 1]
+    said = (
+        uses.settings("steps")
+        if "steps" in uses
+        else iter([_held(graph, target) for target in roles.targets.get("steps", ())])
+    )
+    counts = [int(count) for count in _numbers(said) if count >= 1]
+    if counts and values:
+        addresses = [target.address for target in targets]
+        yield from _note_equal(
+            sorted(set(values)), min(counts), partial(dialect.count_steps, graph, addresses), dialect
         )
-        counts = [int(count) for count in _numbers(said) if count >= 1]
-        if counts and values:
-            yield from _alike(sorted(set(values)), min(counts))
 
 
-def steps_run(strength: float, steps: int) -> int:
-    """How many of so many steps are run at a strength from 0 to 1: those whose time lies below it, rounded up.
-
-    InvokeAI 6.14.2 slices the scheduler's list of timesteps there (`init_scheduler` of `denoise_latents`), so two
-    strengths that run equally many begin with the same noise, and give the same image. Counted for timesteps spaced
-    as Stable Diffusion's own schedulers space them (`leading`); `linspace` moves the bounds by less than a step.
-    """
-    return math.ceil(Decimal(repr(strength)) * steps)
-
-
-def _alike(strengths: Sequence[float], steps: int) -> Iterator[str]:
-    groups: dict[int, list[float]] = {}
+def _note_equal(
+    strengths: Sequence[float], steps: int, count_steps: Callable[[float, int], int | None], dialect: Dialect
+) -> Iterator[str]:
+    groups: dict[int | None, list[float]] = {}
     for strength in strengths:
-        groups.setdefault(steps_run(strength, steps), []).append(strength)
+        groups.setdefault(count_steps(strength, steps), []).append(strength)
     count, alike = next(((count, found) for count, found in groups.items() if len(found) > 1), (0, []))
-    if not alike:
+    if not alike or count is None:
         return
-    apart = next((n for n in range(steps + 1, _MOST) if len({steps_run(s, n) for s in strengths}) == len(strengths)), 0)
+    apart = next(
+        (n for n in range(steps + 1, _MOST) if len({count_steps(s, n) for s in strengths}) == len(strengths)), 0
+    )
     others = "; others do, too" if sum(len(found) > 1 for found in groups.values()) > 1 else ""
-    same = f"come to {count} of them with the usual spacing, and then give the same image{others}."
-    yield f"With {steps} steps, {STRENGTH} {_listed(alike)} {same}" + (
+    same = dialect.equal_strengths.format(count=count)
+    yield f"With {steps} steps, {STRENGTH} {_listed(alike)} {same}{others}." + (
         f" {apart} steps tell all of them apart." if apart else ""
     )
 

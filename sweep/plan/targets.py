@@ -221,12 +221,11 @@ class TargetResolver:
         """The fields of a role wherever it occurs, for `target` to set; of LoRAs, the model's side first."""
         return tuple(self.slot(found, target) for group in self.roles.groups(role) for found in group)
 
-    def beside(self, address: Address, field: str, target: str) -> Slot:
-        """Another field of the same node."""
-        here = Address(address.node, field)
-        if field not in self.fields(address.node):
-            return Slot(address=here, schema=_UNKNOWN, target=target)
-        return self.slot(field_target(self.graph, self.schemas, here), target)
+    def at(self, address: Address, target: str) -> Slot:
+        """Return a field by its address, for `target` to set."""
+        if address.field not in self.fields(address.node):
+            return Slot(address=address, schema=_UNKNOWN, target=target)
+        return self.slot(field_target(self.graph, self.schemas, address), target)
 
     def slot(self, found: Target, target: str) -> Slot:
         """The field a role stands for, with what it takes."""

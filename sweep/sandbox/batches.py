@@ -138,7 +138,7 @@ def _model(schema: NodeSchema) -> type[BaseModel]:
     fields: dict[str, Any] = {
         "n_id": (str, Field(alias="id", default_factory=lambda: str(uuid.uuid4()))),
         "n_intermediate": (bool, Field(alias="is_intermediate", default=False)),
-        "n_cache": (bool, Field(alias="use_cache", default=schema.use_cache)),
+        "n_cache": (bool, Field(alias="use_cache", default=schema.is_cached)),
         **{f"f_{index}": _definition(field) for index, field in enumerate(schema.fields.values())},
         "n_type": (Literal[schema.type], Field(alias="type")),
     }

@@ -17,7 +17,7 @@ from sweep.sandbox.image_nodes import _IMAGES, DECODERS
 from sweep.sandbox.models import ModelRecord, identifier
 from sweep.sandbox.queue import TERMINAL_STATUSES, QueueItem
 from sweep.sandbox.service import Sandbox
-from sweep.workflow import Address, Json, ModelRef, Ref, workflow_from
+from sweep.workflow import Address, Json, ModelRef, Ref, workflow_from, write_graph
 
 QUEUE = "sessions"  # the queue id under which sessions wait
 _STATE = (
@@ -180,7 +180,7 @@ def _translated(sandbox: Sandbox, document: Mapping[str, Any]) -> dict[str, Json
     files: dict[Address, Any] = {
         address: {"image_name": sandbox.images.uploaded_as(path) or path} for address, path in workflow.files.items()
     }
-    return workflow.graph.set(files).to_api(resolve)
+    return write_graph(workflow.graph.set(files), resolve)
 
 
 def _base(document: Mapping[str, Any], mains: list[ModelRecord]) -> str:

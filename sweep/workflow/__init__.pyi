@@ -1,14 +1,16 @@
+from .dialect import IDENTITY, TEMPLATES, Dialect, Encoding, NodeSchemas, StageKind, output_nodes
 from .graph import Address, BoardRef, Edge, Graph, ImageRef, Json, ModelRef, Node, Ref, Value, map_refs
 from .identity import Digests, canonical, computation_order, node_digests
 from .inspection import Description, InspectionRow, describe
+from .invokeai.dialect import builtin_schemas, node_schemas
+from .invokeai.graph_format import write_graph
+from .invokeai.templates import template
 from .labels import Names, find_address, readable
 from .loader import load_workflow, workflow_from
-from .role_finder import IDENTITY, Encoding, trace_control_images
 from .roles import STACKED, Roles, Target, field_target, find_roles
 from .scaffold import PLACEHOLDER, ScaffoldContext, starter
-from .schemas import FieldSchema, Model, NodeSchema, NodeSchemas, builtin_schemas, node_schemas
-from .templates import TEMPLATES, template
-from .traversal import Wiring, output_nodes, pruned, without_images
+from .schemas import FieldSchema, Model, NodeSchema
+from .traversal import pruned
 from .validation import check_graph, check_value, range_of, unknown_type
 from .workflow import BatchAxis, Workflow
 
@@ -21,6 +23,7 @@ __all__ = [
     "BatchAxis",
     "BoardRef",
     "Description",
+    "Dialect",
     "Digests",
     "Edge",
     "Encoding",
@@ -38,9 +41,9 @@ __all__ = [
     "Ref",
     "Roles",
     "ScaffoldContext",
+    "StageKind",
     "Target",
     "Value",
-    "Wiring",
     "Workflow",
     "builtin_schemas",
     "canonical",
@@ -61,8 +64,7 @@ __all__ = [
     "readable",
     "starter",
     "template",
-    "trace_control_images",
     "unknown_type",
-    "without_images",
     "workflow_from",
+    "write_graph",
 ]

@@ -1,8 +1,8 @@
-"""A graph as every server of the InvokeAI family takes it: typed nodes with fields, and edges between fields.
+"""A graph as every family of servers can take it: typed nodes with fields, and edges between fields.
 
-A graph is an immutable value that names no server: a model is a `ModelRef` and an input image an `ImageRef`
-until `Graph.to_api` puts one server's own identifiers in their place. So the same graph, and the same key,
-serves every server of a run.
+A graph is an immutable value that names no server: a model is a `ModelRef` and an input image an `ImageRef` until a
+client puts one server's own identifiers in their place. So the same graph, and the same key, serves every server of a
+run.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True, order=True)
 class ModelRef:
-    """A model by what it is called, not by a server's key for it. `base` and `type` as InvokeAI names them."""
+    """A model by what it is called, not by a server's key for it. `base` is the family of models, as sd-1 or sdxl."""
 
     name: str
     base: str
@@ -149,21 +149,6 @@ class Graph:
         """The same graph with more nodes and edges; a node of the same id is replaced."""
         more = Graph.of(nodes, edges)
         return Graph({**self.nodes, **more.nodes}, self.edges + more.edges)
-
-    def to_api(self, resolve: Callable[[Ref], Json], graph_id: str = "sweep") -> dict[str, Json]:
-        """The graph as the server's JSON; `resolve` gives this server's identifier of a reference."""
-        nodes: dict[str, Json] = {
-            node.id: {"id": node.id, "type": node.type, **{k: map_refs(v, resolve) for k, v in node.fields.items()}}
-            for node in self.nodes.values()
-        }
-        edges: list[Json] = [
-            {
-                "source": {"node_id": edge.source.node, "field": edge.source.field},
-                "destination": {"node_id": edge.destination.node, "field": edge.destination.field},
-            }
-            for edge in self.edges
-        ]
-        return {"id": graph_id, "nodes": nodes, "edges": edges}
 
 
 def _edge(text: str) -> Edge:

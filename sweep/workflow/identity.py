@@ -14,34 +14,37 @@ from hashlib import blake2b
 from typing import Any
 
 from sweep.errors import WorkflowError
+from sweep.workflow.dialect import Dialect
 from sweep.workflow.graph import Address, BoardRef, Edge, Graph, ImageRef, ModelRef, Node, Value
 
-UNDECIDING = frozenset({"is_intermediate", "use_cache", "board", "metadata"})  # fields that change no pixel
 _DIGEST_BYTES = 16
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
 _PLAIN = frozenset({str, int, bool, type(None)})
 
 
-def node_digests(graph: Graph) -> Mapping[str, bytes]:
-    """The digest (16 bytes) of every node, by id. Raises WorkflowError for a cycle or an edge from nowhere."""
-    return Digests(graph).by_node
+def node_digests(graph: Graph, dialect: Dialect) -> Mapping[str, bytes]:
+    """Return the digest (16 bytes) of every node, by id. Raises WorkflowError for a cycle or an edge from nowhere."""
+    return Digests(graph, dialect).by_node
 
 
-def graph_key(graph: Graph, outputs: Iterable[str]) -> str:
-    """32 hex digits that are equal exactly where the images of these output nodes are; see `Digests.key`."""
-    return Digests(graph).key(outputs)
+def graph_key(graph: Graph, outputs: Iterable[str], dialect: Dialect) -> str:
+    """Return 32 hex digits that are equal exactly where the images of these output nodes are; see `Digests.key`."""
+    return Digests(graph, dialect).key(outputs)
 
 
 class Digests:
     """The digests of one graph's nodes; `with_fields` gives those of a changed graph without starting over."""
 
-    __slots__ = ("_shape", "by_node", "graph")
+    __slots__ = ("_dialect", "_shape", "by_node", "graph")
 
-    def __init__(self, graph: Graph, *, _known: tuple[_Shape, dict[str, bytes]] | None = None) -> None:
-        """Digests every node of `graph`. Raises WorkflowError for a cycle or an edge from a missing node."""
+    def __init__(
+        self, graph: Graph, dialect: Dialect, *, _known: tuple[_Shape, dict[str, bytes]] | None = None
+    ) -> None:
+        """Digest every node of `graph`. Raises WorkflowError for a cycle or an edge from a missing node."""
         self.graph = graph
+        self._dialect = dialect
         if _known is None:
-            self._shape = _shape(graph)
+            self._shape = _shape(graph, dialect)
             self.by_node: dict[str, bytes] = {}
             self._compute(self._shape.order)
         else:
@@ -63,7 +66,7 @@ class Digests:
 
         Raises WorkflowError where a node does not exist.
         """
-        changed = Digests(self.graph.set(values), _known=(self._shape, dict(self.by_node)))
+        changed = Digests(self.graph.set(values), self._dialect, _known=(self._shape, dict(self.by_node)))
         changed._compute(self._shape.downstream(frozenset(address.node for address in values)))
         return changed
 
@@ -105,30 +108,22 @@ class _Shape:
         return known
 
 
-def _shape(graph: Graph) -> _Shape:
+def _shape(graph: Graph, dialect: Dialect) -> _Shape:
     into: dict[str, list[Edge]] = {name: [] for name in graph.nodes}
     for edge in dict.fromkeys(graph.edges):
         for end in (edge.source, edge.destination):
             if end.node not in graph.nodes:
                 raise WorkflowError(f"Edge {edge}: the graph has no node {end.node!r}")
         into[edge.destination.node].append(edge)
-    incoming = {name: _incoming(graph.nodes[name], edges) for name, edges in into.items()}
+    incoming = {name: _incoming(dialect.ignored_fields(graph.nodes[name].type), edges) for name, edges in into.items()}
     sources = {name: {source for _, source, _ in feeds.edges} for name, feeds in incoming.items()}
     return _Shape(computation_order(sources), incoming)
 
 
-def _incoming(node: Node, edges: Iterable[Edge]) -> _Incoming:
-    ignored = _undeciding(node.type)
+def _incoming(ignored: frozenset[str], edges: Iterable[Edge]) -> _Incoming:
     feeds = [(e.destination.field, e.source.node, e.source.field) for e in edges if e.destination.field not in ignored]
     feeds.sort(key=lambda feed: feed[0])  # stable: several edges into one field make a collection, in their order
     return _Incoming(tuple(feeds), ignored.union(field for field, _, _ in feeds))
-
-
-def _undeciding(kind: str) -> frozenset[str]:
-    """The fields of a node type that decide no image: some nodes read values back from metadata, there it does."""
-    if "metadata" in kind or kind.endswith("_meta"):
-        return UNDECIDING - {"metadata"}
-    return UNDECIDING
 
 
 def computation_order(sources: Mapping[str, Iterable[str]]) -> tuple[str, ...]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from sweep.workflow.dialect import NodeSchemas
 from sweep.workflow.graph import Address, Graph, Json, ModelRef, Node, Value, map_refs
 from sweep.workflow.labels import named
 from sweep.workflow.roles import Roles, Target, find_roles
-from sweep.workflow.schemas import COMMON, FieldSchema, NodeSchemas
-from sweep.workflow.traversal import output_nodes, without_images
+from sweep.workflow.schemas import FieldSchema
 from sweep.workflow.validation import check_graph, open_fields, range_of
 from sweep.workflow.workflow import Workflow
 
@@ -103,7 +103,7 @@ def describe(workflow: Workflow, schemas: NodeSchemas) -> Description:
         kind=workflow.kind,
         rows=tuple(rows),
         roles=roles,
-        outputs=output_nodes(graph, schemas),
+        outputs=schemas.dialect.find_outputs(graph, schemas),
         needs=tuple(needs),
         problems=tuple(_problems(graph, schemas, needs)),
         notes=(*workflow.notes, *(axis.note for axis in workflow.batch_axes if axis.note)),
@@ -115,8 +115,8 @@ def _problems(graph: Graph, schemas: NodeSchemas, needs: Sequence[Address]) -> I
     """What is wrong with the graph once its needs are met."""
     expected = {f"{named(graph.nodes[need.node])} needs a value for {need.field}" for need in needs}
     yield from (problem.message for problem in check_graph(graph, schemas) if problem.message not in expected)
-    if not output_nodes(graph, schemas):
-        yield f"It {without_images(graph, schemas)}"
+    if not schemas.dialect.find_outputs(graph, schemas):
+        yield f"It {schemas.dialect.explain_no_output(graph, schemas)}"
 
 
 def _setting(roles: Roles) -> Mapping[Address, tuple[str, ...]]:
@@ -139,9 +139,11 @@ def _rows(
     schema = schemas.get(node.type)
     edges = workflow.graph.sources(node.id)
     fed = [edge.destination.field for edge in edges]
+    ignored = schemas.dialect.ignored_fields(node.type)
     known = [name for name, field in schema.fields.items() if field.takes_value] if schema else []
     for name in dict.fromkeys([*node.fields, *fed, *known]):
-        if name in COMMON or (name in {"board", "metadata"} and name not in fed and name not in node.fields):
+        is_used = name in fed or name in node.fields
+        if name in schemas.dialect.common_fields or (name in ignored and not is_used):
             continue
         field = schema.field(name) if schema else None
         address = Address(node.id, name)

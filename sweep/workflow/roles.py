@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from sweep.errors import WorkflowError, did_you_mean
 from sweep.roles import CONTROL_ROLES, FOUND_ROLES
+from sweep.workflow.dialect import IDENTITY, Candidate, Encoding, NodeSchemas
 from sweep.workflow.graph import Address, Edge, Graph
-from sweep.workflow.role_finder import FINDERS, IDENTITY, Candidate, DenoisingNodes, Encoding, strength_encoding
-from sweep.workflow.schemas import NodeSchemas
-from sweep.workflow.traversal import Wiring, output_nodes
+from sweep.workflow.traversal import Wiring
 
 STACKED = frozenset({"lora", "lora_weight", *CONTROL_ROLES})
 """Roles of which the word without a number sets all there are: a list of LoRAs, one weight for each of them."""
@@ -104,8 +103,7 @@ class Roles:
 def find_roles(graph: Graph, schemas: NodeSchemas) -> Roles:
     """All roles of the graph, whatever family of models it is for and whoever drew it."""
     wiring = Wiring(graph, schemas)
-    scene = DenoisingNodes.of(wiring, output_nodes(graph, schemas))
-    candidates = {role: tuple(find(scene)) for role, find in FINDERS.items()}
+    candidates = schemas.dialect.find_candidates(graph, schemas)
     shared = _shared(wiring, candidates)
     groups: dict[str, list[tuple[Target, ...]]] = {}
     for role, found in candidates.items():
@@ -134,7 +132,7 @@ def field_target(graph: Graph, schemas: NodeSchemas, address: Address, role: str
         raise WorkflowError(f"{address}: {node.type} has no field {address.field!r}.{near}")
     wiring = Wiring(graph, schemas)
     where, cut = wiring.settle(address)
-    encode = strength_encoding(wiring, address) if role == "denoise_strength" else IDENTITY
+    encode = schemas.dialect.encode_strength(graph, schemas, address) if role == "denoise_strength" else IDENTITY
     return Target(where, encode, cut)
 
 

@@ -7,19 +7,18 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from sweep.workflow.dialect import NodeSchemas
 from sweep.workflow.graph import Address, ModelRef, Value
 from sweep.workflow.labels import Names
-from sweep.workflow.portable_format import FAMILIES
 from sweep.workflow.roles import STACKED, Roles, Target
-from sweep.workflow.schemas import FieldSchema, Model, NodeSchemas
+from sweep.workflow.schemas import FieldSchema, Model
 from sweep.workflow.validation import check_value, open_fields
 from sweep.workflow.workflow import Workflow
 
-_KNOWN = ("euler", "dpmpp_2m_k", "heun", "lcm")  # schedulers people compare with their own
 _FEW = 3
 
 
-def offered(role: str, field: FieldSchema | None, value: Value) -> str:
+def offered(role: str, field: FieldSchema | None, value: Value, schedulers: Sequence[str] = ()) -> str:
     """A YAML list of values, two or three where any are known to fit; empty where nothing is known of the field."""
     if field is None:
         return ""
@@ -27,14 +26,14 @@ def offered(role: str, field: FieldSchema | None, value: Value) -> str:
         return '{images: "*.png"}'
     if value is None:
         value = field.default
-    fitting = [v for v in _values(role, field, value) if check_value(field, v) is None]
+    fitting = [v for v in _values(role, field, value, schedulers) if check_value(field, v) is None]
     distinct = {json.dumps(v, ensure_ascii=False): None for v in fitting}
     return f"[{', '.join(list(distinct)[:_FEW])}]" if distinct else ""
 
 
-def _values(role: str, field: FieldSchema, value: Value) -> Iterator[Value]:
+def _values(role: str, field: FieldSchema, value: Value, schedulers: Sequence[str]) -> Iterator[Value]:
     if field.choices:
-        yield from (value, *(name for name in _KNOWN if role == "scheduler"), *field.choices)
+        yield from (value, *(name for name in schedulers if role == "scheduler"), *field.choices)
     elif field.type == "boolean":
         yield from (False, True)
     elif role.endswith("weight"):
@@ -108,7 +107,7 @@ def main_models(workflow: Workflow, schemas: NodeSchemas, models: Sequence[Model
         for field in schemas[node.type].fields.values()
         if "main" in field.model_types and field.required
     ]
-    bases = {base for field in fields for base in field.model_bases} if workflow.translate is None else set(FAMILIES)
+    bases = set(workflow.bases) or {base for field in fields for base in field.model_bases}
     return tuple(sorted(m.name for m in models if m.type == "main" and (not bases or m.base in bases)))
 
 
@@ -238,7 +237,8 @@ class _Starter:
             yield f"# {_INDENT}{_VARIATION}"
         for role in _OFFERED:
             for name, targets in self._each(role):
-                if text := offered(role, self._schema(targets[0].address), self._held(targets)):
+                field, held = self._schema(targets[0].address), self._held(targets)
+                if text := offered(role, field, held, self.schemas.dialect.common_schedulers):
                     yield f"# {_INDENT}{name}: {text}{self._comment(targets[0].address)}"
         for role in _SWEPT:
             list(self._each(role))

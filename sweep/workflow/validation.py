@@ -8,10 +8,11 @@ from dataclasses import replace
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
 from sweep.text import truncate
+from sweep.workflow.dialect import NodeSchemas
 from sweep.workflow.graph import Address, BoardRef, Edge, Graph, ImageRef, ModelRef, Node, Value
 from sweep.workflow.identity import computation_order
-from sweep.workflow.labels import label, made_up, named
-from sweep.workflow.schemas import FieldSchema, NodeSchema, NodeSchemas
+from sweep.workflow.labels import label, made_up, named, readable
+from sweep.workflow.schemas import FieldSchema, NodeSchema
 
 _MANY = 12  # choices up to this number are listed in full
 
@@ -126,7 +127,6 @@ def _shown(value: Value) -> str:
     return truncate(repr(value) if isinstance(value, str) else str(value), 60)
 
 
-_OPEN_TYPES = frozenset({"core_metadata", "call_saved_workflow"})  # these take fields their schema does not name
 _SCALARS = frozenset({"integer", "number", "string", "boolean"})
 _COERCED = frozenset({("integer", "number"), ("integer", "string"), ("number", "string")})
 _COMMON_WORDS = frozenset({"image", "processor", "to", "from", "and", "loader", "model"})
@@ -138,8 +138,8 @@ def check_graph(graph: Graph, schemas: NodeSchemas) -> list[Problem]:
     Missing models and images count, as the nodes need them: check after the plan has filled them in, or have
     `open_fields` tell of them.
     """
-    faults = [*check_wiring(graph), *_check_nodes(graph, schemas), *_check_edges(graph, schemas)]
-    return [Problem(message=fault) for fault in faults]
+    wiring = check_wiring(graph, schemas.dialect.collecting_nodes)
+    return [Problem(message=said) for said in (*wiring, *_check_nodes(graph, schemas), *_check_edges(graph, schemas))]
 
 
 def _check_nodes(graph: Graph, schemas: NodeSchemas) -> Iterator[str]:
@@ -152,7 +152,7 @@ def _check_nodes(graph: Graph, schemas: NodeSchemas) -> Iterator[str]:
         for name, value in node.fields.items():
             field = schema.field(name)
             if field is None:
-                if node.type not in _OPEN_TYPES:
+                if not schema.is_open:
                     yield f"{named(node)} has no field {name}.{did_you_mean(name, schema.fields)}"
             elif Address(node.id, name) not in fed and (fault := check_value(field, value)):
                 yield f"{named(node)}: {name} {fault}"
@@ -194,7 +194,7 @@ def _sharing_words(kind: str, schemas: NodeSchemas) -> str:
     return f" Did you mean {best}?" if words.intersection(best.split("_")) else ""
 
 
-def check_wiring(graph: Graph) -> Iterator[str]:
+def check_wiring(graph: Graph, collecting: Collection[str] = ()) -> Iterator[str]:
     """The faults of a graph that no server's node types are needed to see: edges from or to a missing node, two into
     one input, nodes that feed each other in a circle.
     """
@@ -205,7 +205,7 @@ def check_wiring(graph: Graph) -> Iterator[str]:
             yield f"Edge {edge}: there is no node {missing[0]!r}.{did_you_mean(missing[0], graph.nodes)}"
             continue
         other = fed.setdefault(edge.destination, edge)
-        if other is not edge and graph.nodes[edge.destination.node].type != "collect":
+        if other is not edge and graph.nodes[edge.destination.node].type not in collecting:
             yield f"Two edges lead into {edge.destination}: from {other.source} and from {edge.source}"
     yield from _check_circle(graph)
 
@@ -225,7 +225,7 @@ def _check_ends(edge: Edge, graph: Graph, source: NodeSchema, target: NodeSchema
         near = did_you_mean(edge.source.field, source.outputs)
         yield f"Edge {edge}: {named(graph.nodes[edge.source.node])} gives no {edge.source.field}.{near}"
     elif field is None:
-        if target.type not in _OPEN_TYPES:
+        if not target.is_open:
             near = did_you_mean(edge.destination.field, target.fields)
             who = named(graph.nodes[edge.destination.node])
             yield f"Edge {edge}: {who} has no field {edge.destination.field}.{near}"
@@ -269,3 +269,24 @@ def raise_for(problems: Iterable[Problem], source: str) -> None:
         raise WorkflowError(f"{source}: {found[0].message}", problems=found, source=source)
     if found:
         raise WorkflowError.of(found, source)
+
+
+def clean_graph(graph: Graph, source: str, collecting: Collection[str] = ()) -> Graph:
+    """Return the graph without values that an edge overrides.
+
+    Raises WorkflowError where it is empty or its edges are wrong: from or to a missing node, two into one input (but
+    of the node types in `collecting`), a circle.
+    """
+    if not graph.nodes:
+        raise WorkflowError(f"{source} holds no workflow: it has no nodes.")
+    raise_for([Problem(message=readable(graph, said)) for said in check_wiring(graph, collecting)], source)
+    fed: dict[str, set[str]] = {}
+    for edge in graph.edges:
+        fed.setdefault(edge.destination.node, set()).add(edge.destination.field)
+    nodes = {
+        name: replace(node, fields={k: v for k, v in node.fields.items() if k not in fed[name]})
+        if name in fed and not fed[name].isdisjoint(node.fields)
+        else node
+        for name, node in graph.nodes.items()
+    }
+    return replace(graph, nodes=nodes)

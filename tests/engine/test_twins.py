@@ -15,11 +15,16 @@ from sweep.plan import Instance
 from sweep.record import Failure, SqliteJournal
 from sweep.testing.journals import FACTS, TIMES, a_rendering, an_intent
 from sweep.workflow import Graph
+from sweep.workflow.invokeai.dialect import INVOKEAI
 
 
 def instance(index: int, key: str) -> Instance:
     return Instance(
-        key=key, variation=Variation(index, {"label": Level(f"l{index}", {})}), graph=Graph({}), outputs=("out",)
+        key=key,
+        variation=Variation(index, {"label": Level(f"l{index}", {})}),
+        graph=Graph({}),
+        outputs=("out",),
+        dialect=INVOKEAI,
     )
 
 

@@ -12,12 +12,15 @@ from sweep.experiment import Variation
 from sweep.plan import Instance
 from sweep.record import Intent
 from sweep.workflow import Graph
+from sweep.workflow.invokeai.dialect import INVOKEAI
 
 A, B = "http://a", "http://b"
 
 
 def instance(number: int) -> Instance:
-    return Instance(key=f"k{number}", variation=Variation(number, {}), graph=Graph({}), outputs=("out",))
+    return Instance(
+        key=f"k{number}", variation=Variation(number, {}), graph=Graph({}), outputs=("out",), dialect=INVOKEAI
+    )
 
 
 def job(number: int, *, avoid: str | None = None, home: str | None = None) -> Job:

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from sweep.servers import ItemEnded, Server, Submission
-from sweep.workflow import Address, Graph, Json, ModelRef, Ref
+from sweep.workflow import Address, Graph, Json, ModelRef, Ref, write_graph
 
 LIMIT = 10_000_000
 
@@ -58,7 +58,7 @@ def refusal(url: str, graph: Graph) -> str:
     """What the server says against a graph; empty where it takes it. Nothing is queued: there are no values."""
     some = Address(next(iter(graph.nodes)), "is_intermediate")
     data = [[{"node_path": some.node, "field_name": some.field, "items": []}]]
-    batch = {"graph": graph.to_api(any_model), "runs": 1, "data": data}
+    batch = {"graph": write_graph(graph, any_model), "runs": 1, "data": data}
     try:
         answer = ask(f"{url}/api/v1/queue/sweep-check/enqueue_batch", {"batch": batch})
     except urllib.error.HTTPError as error:

@@ -11,7 +11,7 @@ from sweep.errors import PlanError
 from sweep.experiment import Experiment
 from sweep.plan.plan import Plan
 from sweep.plan.planner import make_plan
-from sweep.workflow import Graph, Model, ModelRef, builtin_schemas
+from sweep.workflow import Graph, Model, ModelRef, builtin_schemas, write_graph
 
 Plans: TypeAlias = Callable[..., Plan]
 
@@ -87,4 +87,4 @@ def as_api(graph: Graph) -> dict[str, Any]:
             return {"key": f"key-{ref.name}", "hash": "blake3:0", "name": ref.name, "base": ref.base, "type": ref.type}
         return {"image_name": str(ref)}
 
-    return graph.to_api(key)
+    return write_graph(graph, key)

@@ -8,6 +8,7 @@ from sweep.plan.fusion import culprits, fuse
 from sweep.plan.plan import Instance
 from sweep.workflow import Graph, Node, builtin_schemas, check_graph, node_digests
 from sweep.workflow.identity import graph_key
+from sweep.workflow.invokeai.dialect import INVOKEAI
 from tests.plan.conftest import Plans
 
 AXES = {
@@ -35,7 +36,7 @@ def test_each_branch_is_the_instance_it_was_made_from(plans: Plans, indices: lis
     fused = fuse(instances)
     assert list(fused.outputs) == [instance.key for instance in instances]
     for instance in instances:
-        assert graph_key(fused.graph, fused.outputs[instance.key]) == instance.key
+        assert graph_key(fused.graph, fused.outputs[instance.key], INVOKEAI) == instance.key
     outputs = [node for nodes in fused.outputs.values() for node in nodes]
     assert len(outputs) == len(set(outputs)) == len(instances)
     assert check_graph(fused.graph, builtin_schemas()) == []
@@ -45,7 +46,11 @@ def test_each_branch_is_the_instance_it_was_made_from(plans: Plans, indices: lis
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
 def test_nothing_but_images_and_their_metadata_is_made_twice(plans: Plans, indices: list[int]) -> None:
     fused = fuse(some(plans, indices))
-    shared = {name: digest for name, digest in node_digests(fused.graph).items() if name.startswith("sweep_") is False}
+    shared = {
+        name: digest
+        for name, digest in node_digests(fused.graph, INVOKEAI).items()
+        if name.startswith("sweep_") is False
+    }
     private = {node for nodes in fused.outputs.values() for node in nodes}
     digests = [digest for name, digest in shared.items() if name not in private]
     assert len(digests) == len(set(digests))
@@ -132,7 +137,9 @@ def test_random_nodes_and_what_follows_them_are_not_shared() -> None:
             ],
             ["dice.value → blank.width", "size.value → blank.height"],
         )
-        return Instance(key=key, variation=Variation(0, {"a": Level(key, {})}), graph=graph, outputs=("blank",))
+        return Instance(
+            key=key, variation=Variation(0, {"a": Level(key, {})}), graph=graph, outputs=("blank",), dialect=INVOKEAI
+        )
 
     graph = fuse([instance("a" * 32, 1), instance("b" * 32, 2)]).graph
     assert (count(graph, "rand_int"), count(graph, "integer"), count(graph, "blank_image")) == (2, 1, 2)
@@ -149,7 +156,7 @@ def test_equal_nodes_of_one_graph_stay_two_for_a_collection() -> None:
             ],
             ["one.value → both.item", "two.value → both.item", "both.collection → out.items"],
         )
-        return Instance(key=key, variation=Variation(0, {}), graph=graph, outputs=("out",))
+        return Instance(key=key, variation=Variation(0, {}), graph=graph, outputs=("out",), dialect=INVOKEAI)
 
     fused = fuse([instance("a" * 32, 1), instance("b" * 32, 2)])
     assert count(fused.graph, "integer") == 2

@@ -14,6 +14,7 @@ from sweep.plan.plan import Plan
 from sweep.plan.planner import make_plan
 from sweep.workflow import builtin_schemas
 from sweep.workflow.identity import graph_key
+from sweep.workflow.invokeai.dialect import INVOKEAI
 from tests.plan.conftest import MODELS, Plans, model
 
 AXES: dict[str, Any] = {"steps": [3, 4], "variation": ["red", "blue"], "seed": [1, 2, 3]}
@@ -27,7 +28,7 @@ def test_a_key_is_the_graphs_own_identity(plans: Plans) -> None:
     plan = plans(axes=AXES)
     for variation in plan.grid:
         instance = plan.instance(variation)
-        assert instance.key == graph_key(instance.graph, instance.outputs)
+        assert instance.key == graph_key(instance.graph, instance.outputs, INVOKEAI)
     assert len(set(keys(plan))) == len(plan)
 
 

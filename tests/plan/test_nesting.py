@@ -7,7 +7,10 @@ from math import prod
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.plan.order import RenderingCost, Stage, StageKind, best_nesting, least_work, rendering_cost, walk
+from sweep.plan.order import RenderingCost, Stage, best_nesting, least_work, rendering_cost, walk
+from sweep.workflow import StageKind
+
+CACHE = 512  # node outputs that a server keeps
 
 KINDS: list[StageKind] = ["model", "lora", "prompt", "image", "other"]
 SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=4)
@@ -48,10 +51,13 @@ def test_the_chosen_nesting_is_a_permutation_and_never_worse_than_the_definition
     grid: tuple[list[int], list[Stage]],
 ) -> None:
     sizes, stages = grid
-    nesting = best_nesting(sizes, stages)
+    nesting = best_nesting(sizes, stages, CACHE)
     assert sorted(nesting) == list(range(len(sizes)))
-    assert rendering_cost(sizes, stages, nesting).cost <= rendering_cost(sizes, stages, range(len(sizes))).cost
-    assert least_work(sizes, stages) <= rendering_cost(sizes, stages, nesting)
+    assert (
+        rendering_cost(sizes, stages, nesting, CACHE).cost
+        <= rendering_cost(sizes, stages, range(len(sizes)), CACHE).cost
+    )
+    assert least_work(sizes, stages) <= rendering_cost(sizes, stages, nesting, CACHE)
 
 
 @given(SIZES, st.data())
@@ -63,7 +69,7 @@ def test_the_lower_bound_is_reached_where_later_stages_build_on_earlier_ones(
     order = data.draw(st.permutations(range(len(sizes))))
     chain: list[StageKind] = ["model", "lora", "prompt"]
     stages = [Stage(kind, frozenset(order[:count])) for kind, count in zip(chain, upto, strict=True)]
-    assert rendering_cost(sizes, stages, best_nesting(sizes, stages)) == least_work(sizes, stages)
+    assert rendering_cost(sizes, stages, best_nesting(sizes, stages, CACHE), CACHE) == least_work(sizes, stages)
 
 
 def test_models_go_slowest_then_loras_then_prompts_and_the_rest_fastest() -> None:
@@ -74,20 +80,22 @@ def test_models_go_slowest_then_loras_then_prompts_and_the_rest_fastest() -> Non
         Stage("prompt", frozenset({4, 2, 1})),
         Stage("other", frozenset({4, 2, 1, 0, 3})),
     ]
-    assert best_nesting(sizes, stages) == (4, 2, 1, 0, 3)
-    assert rendering_cost(sizes, stages, range(5)) == RenderingCost(
+    assert best_nesting(sizes, stages, CACHE) == (4, 2, 1, 0, 3)
+    assert rendering_cost(sizes, stages, range(5), CACHE) == RenderingCost(
         models=10 * 4 * 3 * 20 * 2, loras=10 * 4 * 3 * 20 * 2, prompts=24
     )
-    assert rendering_cost(sizes, stages, best_nesting(sizes, stages)) == RenderingCost(models=2, loras=6, prompts=24)
+    assert rendering_cost(sizes, stages, best_nesting(sizes, stages, CACHE), CACHE) == RenderingCost(
+        models=2, loras=6, prompts=24
+    )
 
 
 def test_a_prompt_is_encoded_anew_only_where_the_cache_overflowed() -> None:
     small = [5, 3, 4]  # strength, variation, seed: one cycle of variation and seed is 12 points
     stages = [Stage("prompt", frozenset({1})), Stage("other", frozenset({0, 1, 2}))]
-    assert rendering_cost(small, stages, [0, 1, 2]).prompts == 3
+    assert rendering_cost(small, stages, [0, 1, 2], CACHE).prompts == 3
     large = [5, 3, 400]
-    assert rendering_cost(large, stages, [0, 1, 2]).prompts == 15
-    assert rendering_cost(large, stages, [1, 0, 2]).prompts == 3
+    assert rendering_cost(large, stages, [0, 1, 2], CACHE).prompts == 15
+    assert rendering_cost(large, stages, [1, 0, 2], CACHE).prompts == 3
 
 
 @given(SIZES, st.integers(1, 40), st.data())

@@ -9,9 +9,8 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sweep.record.base import JournalPoint, Rendering, RunFacts
-from sweep.record.images import ImageStore, SavedImage
-from sweep.record.sqlite.journal import SqliteJournal
+from sweep.record import ImageStore, JournalPoint, Rendering, RunFacts, SqliteJournal
+from sweep.record.images import SavedImage
 from sweep.testing.journals import TIMES, an_intent
 
 AXES = (("denoise_strength", "number"), ("variation", "text"), ("seed", "seed"))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
 from sweep.workflow.graph import Address, BoardRef, Edge, Graph, ImageRef, Json, ModelRef, Node, Ref, map_refs
+from sweep.workflow.invokeai.graph_format import write_graph
 
 GRAPH = Graph.of([Node("a", "noise", {"seed": 1}), Node("b", "l2i")], ["a.noise → b.latents", "a.width -> b.tile_size"])
 
@@ -60,7 +61,7 @@ def test_references_are_resolved_at_any_depth() -> None:
 
 def test_the_api_form() -> None:
     graph = GRAPH.set({Address("b", "board"): BoardRef("mine")})
-    assert graph.to_api(lambda _: {"board_id": "1"}, "g") == {
+    assert write_graph(graph, lambda _: {"board_id": "1"}, "g") == {
         "id": "g",
         "nodes": {
             "a": {"id": "a", "type": "noise", "seed": 1},

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
 from sweep.workflow.graph import Address, BoardRef, Edge, Graph, ImageRef, ModelRef, Node
-from sweep.workflow.identity import UNDECIDING, Digests, graph_key, node_digests
-from sweep.workflow.templates import template
+from sweep.workflow.identity import Digests, graph_key, node_digests
+from sweep.workflow.invokeai.dialect import INVOKEAI
+from sweep.workflow.invokeai.role_finder import UNDECIDING
+from sweep.workflow.invokeai.templates import template
 
 scalars = st.one_of(
     st.text(max_size=5),
@@ -58,8 +60,10 @@ def test_names_labels_and_order_do_not_matter(graph: Graph, data: st.DataObject)
     nodes = data.draw(st.permutations(list(other.nodes.values())))
     edges = data.draw(st.permutations(other.edges))
     other = Graph.of(nodes, edges)
-    assert {names[node]: digest for node, digest in node_digests(graph).items()} == node_digests(other)
-    assert graph_key(graph, graph.nodes) == graph_key(other, other.nodes)
+    assert {names[node]: digest for node, digest in node_digests(graph, INVOKEAI).items()} == node_digests(
+        other, INVOKEAI
+    )
+    assert graph_key(graph, graph.nodes, INVOKEAI) == graph_key(other, other.nodes, INVOKEAI)
 
 
 @given(graphs(), st.data())
@@ -67,7 +71,7 @@ def test_a_changed_field_changes_its_node_and_all_downstream_and_nothing_else(
     graph: Graph, data: st.DataObject
 ) -> None:
     node = data.draw(st.sampled_from(list(graph.nodes)))
-    before = Digests(graph)
+    before = Digests(graph, INVOKEAI)
     after = before.with_fields({Address(node, "fresh"): "never there before"})
     reached = {node}
     for name in graph.nodes:  # in order of computation
@@ -78,20 +82,20 @@ def test_a_changed_field_changes_its_node_and_all_downstream_and_nothing_else(
 
 @given(graphs(), st.data())
 def test_changing_step_by_step_is_as_starting_over(graph: Graph, data: st.DataObject) -> None:
-    digests = Digests(graph)
+    digests = Digests(graph, INVOKEAI)
     for _ in range(3):
         node = data.draw(st.sampled_from(list(graph.nodes)))
         digests = digests.with_fields({Address(node, data.draw(st.sampled_from("xyzuvw"))): data.draw(values)})
-    assert digests.by_node == node_digests(digests.graph)
+    assert digests.by_node == node_digests(digests.graph, INVOKEAI)
 
 
 @given(graphs(), st.data())
 def test_an_added_edge_and_a_changed_type_change_the_key(graph: Graph, data: st.DataObject) -> None:
     last = list(graph.nodes)[-1]
-    key = graph_key(graph, [last])
-    assert graph_key(graph.adding([Node("new", "a")], [f"new.o → {last}.fresh"]), [last]) != key
+    key = graph_key(graph, [last], INVOKEAI)
+    assert graph_key(graph.adding([Node("new", "a")], [f"new.o → {last}.fresh"]), [last], INVOKEAI) != key
     retyped = replace(graph.nodes[last], type="other")
-    assert graph_key(Graph({**graph.nodes, last: retyped}, graph.edges), [last]) != key
+    assert graph_key(Graph({**graph.nodes, last: retyped}, graph.edges), [last], INVOKEAI) != key
 
 
 @pytest.mark.parametrize(
@@ -119,7 +123,7 @@ def test_an_added_edge_and_a_changed_type_change_the_key(graph: Graph, data: st.
     ],
 )
 def test_what_counts_as_the_same_value(one: Any, other: Any, same: bool) -> None:
-    keys = [graph_key(Graph.of([Node("a", "x", {"f": value})]), ["a"]) for value in (one, other)]
+    keys = [graph_key(Graph.of([Node("a", "x", {"f": value})]), ["a"], INVOKEAI) for value in (one, other)]
     assert (keys[0] == keys[1]) == same
 
 
@@ -127,7 +131,7 @@ def test_what_counts_as_the_same_value(one: Any, other: Any, same: bool) -> None
 def test_what_decides_no_image_does_not_count(name: str) -> None:
     bare = Graph.of([Node("a", "l2i"), Node("m", "core_metadata", {"seed": 1})])
     decorated = bare.set({Address("a", name): "x"}).adding(edges=[f"m.metadata → a.{name}"])
-    assert graph_key(bare, ["a"]) == graph_key(decorated, ["a"])
+    assert graph_key(bare, ["a"], INVOKEAI) == graph_key(decorated, ["a"], INVOKEAI)
 
 
 def test_metadata_counts_where_values_are_read_back_from_it() -> None:
@@ -137,23 +141,23 @@ def test_metadata_counts_where_values_are_read_back_from_it() -> None:
             ["m.metadata → s.metadata", "s.value → z.seed"],
         )
 
-    assert graph_key(graph(1), ["z"]) != graph_key(graph(2), ["z"])
+    assert graph_key(graph(1), ["z"], INVOKEAI) != graph_key(graph(2), ["z"], INVOKEAI)
 
 
 def test_a_value_under_an_edge_does_not_count_and_the_order_of_a_collection_does() -> None:
     graph = Graph.of([Node("i", "integer", {"value": 3}), Node("z", "noise")], ["i.value → z.seed"])
-    assert graph_key(graph, ["z"]) == graph_key(graph.set({Address("z", "seed"): 9}), ["z"])
+    assert graph_key(graph, ["z"], INVOKEAI) == graph_key(graph.set({Address("z", "seed"): 9}), ["z"], INVOKEAI)
     nodes = [Node("a", "integer", {"value": 1}), Node("b", "integer", {"value": 2}), Node("c", "collect")]
     ordered = Graph.of(nodes, ["a.value → c.item", "b.value → c.item"])
     turned = Graph.of(nodes, ["b.value → c.item", "a.value → c.item"])
-    assert graph_key(ordered, ["c"]) != graph_key(turned, ["c"])
+    assert graph_key(ordered, ["c"], INVOKEAI) != graph_key(turned, ["c"], INVOKEAI)
 
 
 def test_only_what_leads_to_the_outputs_counts() -> None:
     graph = template("img2img", "sd-1")
-    key = graph_key(graph, ["decode"])
-    assert key == graph_key(graph.adding([Node("other", "blank_image")]), ["decode"])
-    assert key != graph_key(graph, ["encode"])
+    key = graph_key(graph, ["decode"], INVOKEAI)
+    assert key == graph_key(graph.adding([Node("other", "blank_image")]), ["decode"], INVOKEAI)
+    assert key != graph_key(graph, ["encode"], INVOKEAI)
     assert len(key) == 32
     assert int(key, 16)
 
@@ -161,15 +165,15 @@ def test_only_what_leads_to_the_outputs_counts() -> None:
 def test_keys_stay_what_they_are() -> None:
     """Results folders outlive releases: a changed key would render everything again."""
     graph = template("txt2img", "sd-1").set({Address("model", "model"): ModelRef("tiny-sd", "sd-1")})
-    assert graph_key(graph, ["decode"]) == "dbf0a8eecbe425db1ed4b4e19fb3db8a"
+    assert graph_key(graph, ["decode"], INVOKEAI) == "dbf0a8eecbe425db1ed4b4e19fb3db8a"
 
 
 def test_a_graph_that_cannot_be_computed_is_an_error() -> None:
     with pytest.raises(WorkflowError, match="in a circle: a → b → a"):
-        node_digests(Graph.of([Node("a", "x"), Node("b", "x")], ["a.o → b.i", "b.o → a.i"]))
+        node_digests(Graph.of([Node("a", "x"), Node("b", "x")], ["a.o → b.i", "b.o → a.i"]), INVOKEAI)
     with pytest.raises(WorkflowError, match="no node 'b'"):
-        node_digests(Graph.of([Node("a", "x")], ["b.o → a.i"]))
+        node_digests(Graph.of([Node("a", "x")], ["b.o → a.i"]), INVOKEAI)
     with pytest.raises(WorkflowError, match="no node 'c'"):
-        graph_key(Graph.of([Node("a", "x")]), ["c"])
+        graph_key(Graph.of([Node("a", "x")]), ["c"], INVOKEAI)
     with pytest.raises(WorkflowError, match="no node 'c'"):
-        Digests(Graph.of([Node("a", "x")])).with_fields({Address("c", "f"): 1})
+        Digests(Graph.of([Node("a", "x")]), INVOKEAI).with_fields({Address("c", "f"): 1})

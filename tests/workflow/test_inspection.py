@@ -12,11 +12,12 @@ from ruamel.yaml import YAML
 from sweep.experiment import Experiment
 from sweep.workflow.graph import Address, Node
 from sweep.workflow.inspection import describe
+from sweep.workflow.invokeai.dialect import builtin_schemas
+from sweep.workflow.invokeai.templates import template
 from sweep.workflow.loader import load_workflow, workflow_from
 from sweep.workflow.roles import find_roles
 from sweep.workflow.scaffold import ScaffoldContext, main_models, starter
-from sweep.workflow.schemas import Model, builtin_schemas
-from sweep.workflow.templates import template
+from sweep.workflow.schemas import Model
 from sweep.workflow.workflow import Workflow
 from tests.support.workflow_exports import edge, export, invocation, text_to_image
 

@@ -53,7 +53,7 @@ def _node(schema: NodeSchema) -> dict[str, Any]:
         "properties": {
             "id": {**attribute, "type": "string"},
             "is_intermediate": {**attribute, "type": "boolean", "default": False, "input": "direct"},
-            "use_cache": {**attribute, "type": "boolean", "default": schema.use_cache},
+            "use_cache": {**attribute, "type": "boolean", "default": schema.is_cached},
             **{name: _field(field) for name, field in schema.fields.items()},
             "type": {**attribute, "type": "string", "const": schema.type, "default": schema.type},
         },

@@ -16,7 +16,19 @@ from sweep.errors import ServerUnsupportedError, TransientError, VariationError,
 from sweep.servers.base import ItemEnded, MissingModelError, ServerImage, Submission
 from sweep.servers.invokeai import responses as reading
 from sweep.servers.invokeai.http import Http, path_part
-from sweep.workflow import BoardRef, Graph, ImageRef, Json, Model, ModelRef, NodeSchemas, Ref, map_refs, node_schemas
+from sweep.workflow import (
+    BoardRef,
+    Graph,
+    ImageRef,
+    Json,
+    Model,
+    ModelRef,
+    NodeSchemas,
+    Ref,
+    map_refs,
+    node_schemas,
+    write_graph,
+)
 
 
 class ServerModels:
@@ -214,7 +226,7 @@ def for_server(
             return {"image_name": images[ref.sha256]}
         return {"board_id": boards[ref.name]}
 
-    return graph.to_api(resolve)
+    return write_graph(graph, resolve)
 
 
 def mark_outputs(api: dict[str, Any], outputs: Iterable[str], *, board_id: str | None, intermediate: bool) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 
 from sweep.errors import Problem, WorkflowError
 from sweep.workflow.graph import Address, Edge, Graph, Node, Value
+from sweep.workflow.invokeai.graph_format import COLLECTING, node_fields, workflow_references
 from sweep.workflow.labels import Names, made_up
-from sweep.workflow.validation import raise_for
-from sweep.workflow.workflow import BatchAxis, Workflow, node_fields, sound, workflow_references
+from sweep.workflow.validation import clean_graph, raise_for
+from sweep.workflow.workflow import BatchAxis, Workflow
 
 BATCH_NODES = {  # type → the input that holds the values
     "image_batch": "images",
@@ -158,7 +159,7 @@ def from_editor(document: Mapping[str, Any], source: str) -> Workflow:
     drawing = _Drawing(document, source)
     nodes = [drawing.node(name) for name in drawing.sent]
     edges = [edge for edge in drawing.edges if not drawing.batching(edge)]
-    graph = sound(Graph.of(nodes, dict.fromkeys(edges)), source)
+    graph = clean_graph(Graph.of(nodes, dict.fromkeys(edges)), source, COLLECTING)
     axes, notes = drawing.batches(Names(graph))
     return Workflow(
         graph=graph,

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from sweep.workflow.dialect import output_nodes
 from sweep.workflow.graph import Graph, Node
-from sweep.workflow.schemas import builtin_schemas
-from sweep.workflow.traversal import output_nodes, pruned
+from sweep.workflow.invokeai.dialect import builtin_schemas
+from sweep.workflow.traversal import pruned
 
 HIDDEN = {"is_intermediate": True}
 

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
+from sweep.workflow.dialect import output_nodes
 from sweep.workflow.graph import Address, ModelRef
 from sweep.workflow.identity import graph_key
+from sweep.workflow.invokeai.dialect import INVOKEAI, builtin_schemas
 from sweep.workflow.loader import load_workflow, workflow_from
 from sweep.workflow.roles import find_roles
-from sweep.workflow.schemas import builtin_schemas
-from sweep.workflow.traversal import output_nodes
 from sweep.workflow.validation import check_graph
 from tests.support.workflow_exports import drawn, edge, export, invocation, text_to_image
 
@@ -240,7 +240,7 @@ def test_broken_exports(document: dict[str, Any], sentence: str) -> None:
 def test_the_order_of_an_export_does_not_matter(nodes: list[int], edges: list[int]) -> None:
     document = text_to_image()
     turned = dict(document, nodes=[document["nodes"][i] for i in nodes], edges=[document["edges"][i] for i in edges])
-    keys = {graph_key(workflow_from(d).graph, ["o"]) for d in (document, turned)}
+    keys = {graph_key(workflow_from(d).graph, ["o"], INVOKEAI) for d in (document, turned)}
     assert len(keys) == 1
 
 

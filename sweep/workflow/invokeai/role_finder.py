@@ -1,4 +1,4 @@
-"""Finds each role by following edges from the denoising nodes."""
+"""Finds the roles of an InvokeAI graph by following edges from its denoising nodes, whatever models they are for."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
+from sweep.workflow.dialect import Candidate, Encoding
 from sweep.workflow.graph import Address, Value
-from sweep.workflow.traversal import IMAGES, Wiring, conditioning, of_type
+from sweep.workflow.traversal import ANYTHING, Wiring, nodes_before
 
+UNDECIDING = frozenset({"is_intermediate", "use_cache", "board", "metadata"})  # fields that change no pixel
+IMAGES = frozenset({"ImageField", "LatentsField"}) | ANYTHING
 _RESIZERS = frozenset({"img_resize", "heuristic_resize"})
 
 
@@ -47,14 +50,13 @@ def _same_size(wiring: Wiring, output: Address) -> Address | None:
 
 def _measures_image(wiring: Wiring, address: Address) -> bool:
     """Whether a computed size goes back to the size of some image."""
-    upstream = wiring.upstream(address, lambda _: True, lambda _: False)
+    upstream = wiring.upstream(address)
     return any("ImageField" in schema.outputs.values() for node in upstream if (schema := wiring.schema(node)))
 
 
 def resizing(wiring: Wiring, latents: Address) -> Iterator[str]:
     """The node that makes the source image fit before it is encoded, where there is one."""
-    passes = of_type("ImageField", "LatentsField")
-    for node in wiring.upstream(latents, passes, lambda node: wiring.kind(node) in _RESIZERS):
+    for node in wiring.upstream(latents, IMAGES):
         if wiring.kind(node) in _RESIZERS:
             yield node
             return
@@ -62,10 +64,7 @@ def resizing(wiring: Wiring, latents: Address) -> Iterator[str]:
 
 def image_sources(wiring: Wiring, start: Address) -> Iterator[Address]:
     """The image fields without an edge from which images or latents lead to `start`."""
-    passes = of_type(*IMAGES)
-    for node in wiring.upstream(
-        start, lambda f: passes(f) and f.name not in {"noise", "denoise_mask"}, lambda _: False
-    ):
+    for node in wiring.upstream(start, IMAGES, skip=("noise", "denoise_mask")):
         yield from open_images(wiring, node)
 
 
@@ -82,24 +81,21 @@ _EXPONENT = 0.2  # of InvokeAI's "optimized denoising", on by default there for 
 
 
 @dataclass(frozen=True, slots=True)
-class Encoding:
-    """A named pure function from a role's value to a field's.
+class StartEncoding(Encoding):
+    """A denoise strength s written as the `denoising_start` of a node.
 
-    - `identity`: the value itself.
-    - `one_minus`: strength s as `denoising_start = 1 − s`; exact in decimal, so that 1 − 0.3 is 0.7.
-    - `one_minus_fifth_root`: strength s as `denoising_start = 1 − s^0.2`, as InvokeAI's own interface sends it for
-      FLUX, FLUX.2 and SD 3 with "optimized denoising". Rounded to 9 decimals, so that every machine agrees.
+    - `one_minus`: `1 − s`; exact in decimal, so that 1 − 0.3 is 0.7.
+    - `one_minus_fifth_root`: `1 − s^0.2`, as InvokeAI's own interface sends it for FLUX, FLUX.2 and SD 3 with
+      "optimized denoising". Rounded to 9 decimals, so that every machine agrees.
 
     `limit` bounds what comes out from above: where a refiner takes over, the first model cannot start later.
     """
 
-    name: Literal["identity", "one_minus", "one_minus_fifth_root"] = "identity"
+    name: Literal["one_minus", "one_minus_fifth_root"] = "one_minus"
     limit: float = 1.0
 
     def __call__(self, value: Value) -> Value:
-        """Raises ValueError with a sentence where the value has no encoding: a strength outside 0 to 1."""
-        if self.name == "identity":
-            return value
+        """Return the start for a strength. Raises ValueError with a sentence where it is none from 0 to 1."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"a strength is a number from 0 to 1, not {value!r}")  # noqa: TRY004 (a user's value)
         if not 0 <= value <= 1:
@@ -107,31 +103,32 @@ class Encoding:
         return min(float(1 - Decimal(repr(value))) if self.name == "one_minus" else _root(value), self.limit)
 
     def formula(self, role: str) -> str:
-        """The function in words, of a role: `1 − denoise_strength`."""
-        turned = {"one_minus": f"1 − {role}", "one_minus_fifth_root": f"1 − {role}^0.2"}.get(self.name, role)
+        """Write the function in words, of a role: `1 − denoise_strength`."""
+        turned = f"1 − {role}" if self.name == "one_minus" else f"1 − {role}^0.2"
         return turned if self.limit >= 1 else f"min({self.limit:g}, {turned})"
 
 
-IDENTITY = Encoding()
-ONE_MINUS = Encoding("one_minus")
-ONE_MINUS_FIFTH_ROOT = Encoding("one_minus_fifth_root")
+ONE_MINUS = StartEncoding("one_minus")
+ONE_MINUS_FIFTH_ROOT = StartEncoding("one_minus_fifth_root")
 
 
 def _root(strength: float) -> float:
     return round(1.0 - math.pow(strength, _EXPONENT), 9)
 
 
+def steps_run(strength: float, steps: int) -> int:
+    """Return how many of so many steps are run at a strength from 0 to 1: those whose time lies below it, rounded up.
+
+    InvokeAI 6.14.2 slices the scheduler's list of timesteps there (`init_scheduler` of `denoise_latents`), so two
+    strengths that run equally many begin with the same noise, and give the same image. Counted for timesteps spaced
+    as Stable Diffusion's own schedulers space them (`leading`); `linspace` moves the bounds by less than a step.
+    """
+    return math.ceil(Decimal(repr(strength)) * steps)
+
+
 POSITIVE = ("positive_conditioning", "positive_text_conditioning")
 NEGATIVE = ("negative_conditioning", "negative_text_conditioning")
 _WEIGHTS = ("unet", "transformer")
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """Fields that are set together, all with one encoding."""
-
-    addresses: tuple[Address, ...]
-    encode: Encoding = IDENTITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +144,7 @@ class DenoisingNodes:
     @classmethod
     def of(cls, wiring: Wiring, outputs: tuple[str, ...]) -> DenoisingNodes:
         """Only what leads to the outputs counts, where there are outputs at all."""
-        wanted = wiring.before(outputs or wiring.graph.nodes)
+        wanted = nodes_before(wiring.graph, outputs or wiring.graph.nodes, UNDECIDING)
         nodes = [node for node in wiring.graph.nodes if node in wanted]
         denoising = [node for node in nodes if _denoises(wiring, node)]
         refining = [node for node in denoising if _refines(wiring, node)]
@@ -181,11 +178,18 @@ def model_path(wiring: Wiring, node: str) -> Iterator[str]:
     start = first_field(wiring, node, _WEIGHTS)
     schema = wiring.schema(node)
     if start is not None and schema is not None:
-        yield from wiring.upstream(start, of_type(schema.fields[start.field].type), lambda _: False)
+        yield from wiring.upstream(start, {schema.fields[start.field].type})
 
 
 STEERING = ("control_weight", "control_context_scale", "weight")  # how the nodes call it
 _CONTROLS = ("control", "control_lllite")
+_CONTROL_FIELDS = {
+    "model": "control_model",
+    "image": "image",
+    "weight": "control_weight",
+    "begin": "begin_step_percent",
+    "end": "end_step_percent",
+}
 
 
 def find_loras(scene: DenoisingNodes, field: str) -> Iterator[Candidate]:
@@ -195,7 +199,7 @@ def find_loras(scene: DenoisingNodes, field: str) -> Iterator[Candidate]:
             if scene.wiring.has(found, "lora"):
                 yield Candidate((Address(found, field),))
             collected = Address(found, "loras")
-            for chosen in scene.wiring.upstream(collected, of_type("LoRAField"), lambda _: False):
+            for chosen in scene.wiring.upstream(collected, {"LoRAField"}):
                 if scene.wiring.has(chosen, "lora"):
                     yield Candidate((Address(chosen, field),))
 
@@ -207,7 +211,7 @@ def control_nodes(scene: DenoisingNodes) -> Iterator[str]:
     seen: set[str] = set()
     for node in scene.denoising:
         for field in _CONTROLS:
-            found = wiring.upstream(Address(node, field), of_type(*kinds), lambda n: wiring.has(n, "control_model"))
+            found = wiring.upstream(Address(node, field), kinds, until=("control_model",))
             seen.update(n for n in found if wiring.has(n, "control_model"))
     return (node for node in wiring.graph.nodes if node in seen)
 
@@ -216,6 +220,13 @@ def trace_control_images(wiring: Wiring, node: str) -> Iterator[Address]:
     """Where the image comes in that a ControlNet follows: its own field, or before what works on it."""
     image = Address(node, "image")
     return image_sources(wiring, image) if wiring.feeding(image) else iter((image,))
+
+
+def control_fields(wiring: Wiring, node: str) -> dict[str, Address]:
+    """Return where each part of a ControlNet is written, and the one place where the workflow takes in its image."""
+    fields = {part: Address(node, field) for part, field in _CONTROL_FIELDS.items()}
+    sources = list(trace_control_images(wiring, node))
+    return {**fields, "source": sources[0]} if len(sources) == 1 else fields
 
 
 def find_control_images(scene: DenoisingNodes) -> Iterator[Candidate]:
@@ -274,7 +285,8 @@ def _texts(scene: DenoisingNodes, side: tuple[str, ...]) -> Iterator[Candidate]:
 def _encoders(wiring: Wiring, node: str, side: tuple[str, ...]) -> Iterator[str]:
     start = first_field(wiring, node, side)
     if start is not None:
-        for found in wiring.upstream(start, conditioning, lambda node: _is_encoder(wiring, node)):
+        kinds = {kind for kind in wiring.input_types if "Conditioning" in kind}
+        for found in wiring.upstream(start, kinds, until=("prompt", "style")):
             if _is_encoder(wiring, found):
                 yield found
 
@@ -306,7 +318,7 @@ def _seeds(scene: DenoisingNodes) -> Iterator[Candidate]:
 
 def _noise(wiring: Wiring, node: str) -> Iterator[str]:
     """The nodes that draw the noise a denoising node is given, where it is given any."""
-    for found in wiring.upstream(Address(node, "noise"), of_type("LatentsField"), lambda n: wiring.has(n, "seed")):
+    for found in wiring.upstream(Address(node, "noise"), {"LatentsField"}, until=("seed",)):
         if wiring.has(found, "seed"):
             yield found
 
@@ -336,7 +348,7 @@ def strength_encoding(wiring: Wiring, start: Address) -> Encoding:
     root = wiring.kind(start.node).startswith(_FIFTH_ROOT)
     encode = ONE_MINUS_FIFTH_ROOT if root else ONE_MINUS
     end = wiring.value(Address(start.node, "denoising_end"))
-    return Encoding(encode.name, float(end)) if isinstance(end, int | float) and end < 1 else encode
+    return StartEncoding(encode.name, float(end)) if isinstance(end, int | float) and end < 1 else encode
 
 
 def _models(scene: DenoisingNodes) -> Iterator[Candidate]:

@@ -5,11 +5,11 @@ from itertools import product
 import pytest
 
 from sweep.errors import WorkflowError
+from sweep.workflow.dialect import TEMPLATES, output_nodes
 from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef
+from sweep.workflow.invokeai.dialect import builtin_schemas
+from sweep.workflow.invokeai.templates import template
 from sweep.workflow.roles import find_roles
-from sweep.workflow.schemas import builtin_schemas
-from sweep.workflow.templates import TEMPLATES, template
-from sweep.workflow.traversal import output_nodes
 from sweep.workflow.validation import check_graph
 
 SCHEMAS = builtin_schemas()

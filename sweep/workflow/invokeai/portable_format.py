@@ -10,16 +10,18 @@ from typing import Any
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
 from sweep.workflow.graph import Address, Edge, Graph, ModelRef, Node, Value
-from sweep.workflow.role_finder import ONE_MINUS
-from sweep.workflow.schemas import FieldSchema, NodeSchemas, builtin_schemas
-from sweep.workflow.templates import SD1, SD2, SDXL, Family
-from sweep.workflow.validation import raise_for
-from sweep.workflow.workflow import Workflow, api_edge, node_fields, sound
+from sweep.workflow.invokeai.graph_format import COLLECTING, api_edge, node_fields
+from sweep.workflow.invokeai.openapi import packaged_nodes
+from sweep.workflow.invokeai.role_finder import ONE_MINUS
+from sweep.workflow.invokeai.templates import SD1, SD2, SDXL, Family
+from sweep.workflow.schemas import FieldSchema, NodeSchema
+from sweep.workflow.validation import clean_graph, raise_for
+from sweep.workflow.workflow import Workflow
 
 _ASKED = frozenset({("denoise_latents", "noise")})  # optional by its schema, but nothing comes out without it
 
 
-def completed(graph: Graph, schemas: NodeSchemas) -> tuple[Graph, tuple[Edge, ...]]:
+def completed(graph: Graph, schemas: Mapping[str, NodeSchema]) -> tuple[Graph, tuple[Edge, ...]]:
     """The graph with what could be completed, and the edges that were added, in order."""
     added: list[Edge] = []
     for node in graph.nodes.values():
@@ -36,7 +38,7 @@ def completed(graph: Graph, schemas: NodeSchemas) -> tuple[Graph, tuple[Edge, ..
     return graph, tuple(added)
 
 
-def _only_fit(graph: Graph, schemas: NodeSchemas, address: Address, field: FieldSchema) -> Address | None:
+def _only_fit(graph: Graph, schemas: Mapping[str, NodeSchema], address: Address, field: FieldSchema) -> Address | None:
     """The one output that can feed the field: of those of its type the ones of its name, of those the unused ones,
     and of a row of nodes that each change it (LoRAs) the last.
     """
@@ -48,7 +50,7 @@ def _only_fit(graph: Graph, schemas: NodeSchemas, address: Address, field: Field
     return fits[0] if len(fits) == 1 else None
 
 
-def _outputs(graph: Graph, schemas: NodeSchemas, kind: str) -> Iterator[Address]:
+def _outputs(graph: Graph, schemas: Mapping[str, NodeSchema], kind: str) -> Iterator[Address]:
     for node in graph.nodes.values():
         schema = schemas.get(node.type)
         for name, output in schema.outputs.items() if schema else ():
@@ -56,7 +58,7 @@ def _outputs(graph: Graph, schemas: NodeSchemas, kind: str) -> Iterator[Address]
                 yield Address(node.id, name)
 
 
-def _used(graph: Graph, output: Address, schemas: NodeSchemas, kind: str) -> bool:
+def _used(graph: Graph, output: Address, schemas: Mapping[str, NodeSchema], kind: str) -> bool:
     """Whether an output is taken: a text by any node, anything else by a node that gives the same kind again."""
     takers = [graph.nodes[edge.destination.node] for edge in graph.edges if edge.source == output]
     if "Conditioning" in kind:
@@ -94,7 +96,7 @@ def scheduler_of(sampler: object, schedule: object) -> tuple[str, str]:
 
     Each may be left out. Raises WorkflowError for a sampler nobody knows.
     """
-    known = builtin_schemas()["denoise_latents"].fields["scheduler"].choices
+    known = packaged_nodes()["denoise_latents"].fields["scheduler"].choices
     if not sampler and str(schedule) in known:
         return str(schedule), ""
     name = _NAMES.get(str(sampler or "euler"), str(sampler or "euler"))
@@ -193,7 +195,7 @@ def from_portable(document: Mapping[str, Any], source: str) -> Workflow:
         if family is None:
             known = ", ".join(FAMILIES)
             raise WorkflowError(f"{source}: the portable form has no nodes for {base} models, only for {known}.")
-        return replace(_Translation(document, source, family).workflow(), translate=translate)
+        return replace(_Translation(document, source, family).workflow(), translate=translate, bases=tuple(FAMILIES))
 
     return translate("sd-1")
 
@@ -216,12 +218,12 @@ class _Translation:
         edges = [edge for entry in self.document.get("edges") or () if (edge := api_edge(entry, problems))]
         raise_for(problems, self.source)
         graph = self._noise(Graph.of(nodes, dict.fromkeys(self._renamed(edge) for edge in edges)))
-        graph, more = completed(graph, builtin_schemas())
+        graph, more = completed(graph, packaged_nodes())
         graph = graph.set({Address(node, "is_intermediate"): True for node in _saved(graph)})
         meta = self.document.get("meta")
         name = str(meta.get("name") or "") if isinstance(meta, Mapping) else ""
         return Workflow(
-            graph=sound(graph, self.source),
+            graph=clean_graph(graph, self.source, COLLECTING),
             kind="portable",
             name=name or str(self.document.get("name") or ""),
             files=self.files,
@@ -233,7 +235,7 @@ class _Translation:
             problems.append(Problem(message="A node has no id or no type"))
             return
         name, kind = str(entry["id"]), str(entry["type"])
-        known = builtin_schemas()
+        known = packaged_nodes()
         rule = RULES.get(kind) or (NodeTranslation(kind) if kind in known else None)
         if rule is None:
             near = did_you_mean(kind, [*RULES, *known])

@@ -5,10 +5,10 @@ import pytest
 from sweep.errors import WorkflowError
 from sweep.roles import FOUND_ROLES
 from sweep.workflow.graph import Address, Graph, Node
-from sweep.workflow.role_finder import FINDERS, ONE_MINUS, ONE_MINUS_FIFTH_ROOT, Encoding
+from sweep.workflow.invokeai.dialect import builtin_schemas
+from sweep.workflow.invokeai.role_finder import FINDERS, ONE_MINUS, ONE_MINUS_FIFTH_ROOT, StartEncoding
+from sweep.workflow.invokeai.templates import template
 from sweep.workflow.roles import Roles, Target, field_target, find_roles
-from sweep.workflow.schemas import builtin_schemas
-from sweep.workflow.templates import template
 
 SCHEMAS = builtin_schemas()
 FAMILIES = {  # base → loader, encoder, what goes from the one to the other, denoising, encoding, decoding
@@ -258,7 +258,7 @@ def test_the_refiner_follows_the_base() -> None:
     assert roles["steps"] == ["denoise.steps"]
     assert roles["model"] == ["model.model"]
     (strength,) = find_roles(refined(), SCHEMAS)["denoise_strength"]
-    assert strength.encode == Encoding("one_minus", 0.8)
+    assert strength.encode == StartEncoding("one_minus", 0.8)
     assert strength.encode(0.1) == 0.8
     assert strength.encode(0.5) == 0.5
 

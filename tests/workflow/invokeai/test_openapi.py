@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from sweep.errors import WorkflowError
-from sweep.workflow import schemas as openapi
-from sweep.workflow.schemas import FieldSchema, builtin_schemas, dump, load, node_schemas
+from sweep.workflow.invokeai import openapi
+from sweep.workflow.invokeai.dialect import builtin_schemas, node_schemas
+from sweep.workflow.schemas import FieldSchema, NodeSchema, dump, load
 
 
 def document(fields: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -28,7 +29,8 @@ def document(fields: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def field(facts: dict[str, Any]) -> FieldSchema:
-    return node_schemas(document({"x": facts}))["thing"].fields["x"]
+    node: NodeSchema = node_schemas(document({"x": facts}))["thing"]
+    return node.fields["x"]
 
 
 def test_the_packaged_nodes_are_those_of_6_14_2() -> None:
@@ -47,8 +49,8 @@ def test_the_packaged_nodes_are_those_of_6_14_2() -> None:
     assert schemas["denoise_latents"].fields["unet"].input == "connection"
     assert schemas["l2i"].outputs == {"image": "ImageField", "width": "integer", "height": "integer"}
     assert schemas["l2i"].output_class == "ImageOutput"
-    assert not schemas["rand_int"].use_cache
-    assert schemas["l2i"].use_cache
+    assert not schemas["rand_int"].is_cached
+    assert schemas["l2i"].is_cached
 
 
 def test_what_every_node_has_is_known_by_name_but_not_listed() -> None:
@@ -63,7 +65,7 @@ def test_what_every_node_has_is_known_by_name_but_not_listed() -> None:
 def test_dumping_and_loading_loses_nothing() -> None:
     schemas = builtin_schemas()
     written = json.loads(json.dumps(dump(schemas)))
-    assert load(written) == schemas
+    assert load(written, openapi.COMMON) == schemas
 
 
 def test_the_packaged_copy_holds_no_texts() -> None:
@@ -79,7 +81,7 @@ def test_the_command_writes_what_load_reads(tmp_path: Any) -> None:
     source, target = tmp_path / "in.json", tmp_path / "out.json"
     source.write_text(json.dumps(document({"x": {"type": "integer", "minimum": 1}})))
     openapi._main([str(source), str(target)])
-    assert load(json.loads(target.read_text()))["thing"].fields["x"].minimum == 1
+    assert load(json.loads(target.read_text()), openapi.COMMON)["thing"].fields["x"].minimum == 1
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
-from sweep.workflow.editor_format import generated
+from sweep.workflow.invokeai.editor_format import generated
 
 
 def values(kind: str, **settings: Any) -> list[Any]:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.workflow.role_finder import IDENTITY, ONE_MINUS, ONE_MINUS_FIFTH_ROOT, Encoding
+from sweep.workflow.dialect import IDENTITY
+from sweep.workflow.invokeai.role_finder import ONE_MINUS, ONE_MINUS_FIFTH_ROOT, StartEncoding
 
 strengths = st.floats(0, 1)
 
@@ -23,7 +24,7 @@ def test_the_fifth_root_is_that_of_invokeai(strength: float, start: float) -> No
 
 @given(strengths, strengths)
 def test_more_strength_never_starts_later(one: float, other: float) -> None:
-    for encode in (ONE_MINUS, ONE_MINUS_FIFTH_ROOT, Encoding("one_minus", 0.8)):
+    for encode in (ONE_MINUS, ONE_MINUS_FIFTH_ROOT, StartEncoding("one_minus", 0.8)):
         starts = [encode(strength) for strength in sorted((one, other))]
         assert all(isinstance(start, int | float) for start in starts)
         assert 1 >= starts[0] >= starts[1] >= 0  # type: ignore[operator]
@@ -45,5 +46,5 @@ def test_formulas_are_words() -> None:
     assert IDENTITY.formula("seed") == "seed"
     assert ONE_MINUS.formula("denoise_strength") == "1 − denoise_strength"
     assert ONE_MINUS_FIFTH_ROOT.formula("denoise_strength") == "1 − denoise_strength^0.2"
-    assert Encoding("one_minus", 0.8).formula("s") == "min(0.8, 1 − s)"
-    assert Encoding("one_minus", 0.8)(0.1) == 0.8
+    assert StartEncoding("one_minus", 0.8).formula("s") == "min(0.8, 1 − s)"
+    assert StartEncoding("one_minus", 0.8)(0.1) == 0.8

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from sweep.errors import WorkflowError, did_you_mean
+from sweep.workflow.dialect import TEMPLATES
 from sweep.workflow.graph import Address, Edge, Graph, Json, Node
 
-TEMPLATES = ("txt2img", "img2img", "controlnet", "lora")
 _OUTPUT: Mapping[str, Json] = {"is_intermediate": False, "use_cache": False}  # cached outputs would share one image
 
 

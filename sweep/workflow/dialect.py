@@ -1,0 +1,201 @@
+"""How one family of servers writes graphs: `Dialect`, the one seam behind which everything lies that knows its nodes.
+
+A dialect is made of pure functions and a few facts. `NodeSchemas`, the node types of one server, carries the dialect of
+its family and goes wherever a graph goes, so nothing else has to know which family a graph is for. A new family is a
+package beside the others that implements `Dialect`; no other module changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol, TypeAlias
+
+from sweep.workflow.graph import Address, Graph, Node, Value
+from sweep.workflow.schemas import FieldSchema, NodeSchema
+from sweep.workflow.workflow import Workflow
+
+TEMPLATES: Final = ("txt2img", "img2img", "controlnet", "lora")
+StageKind: TypeAlias = Literal["model", "lora", "prompt", "image", "other"]
+"""What a node costs a server: loading a model or a LoRA, encoding a prompt or an image, or nothing of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """A pure function from a role's value to a field's: this one changes nothing; a family may have others."""
+
+    def __call__(self, value: Value) -> Value:
+        """Return what is written for `value`. Raises ValueError with a sentence where the value cannot be encoded."""
+        return value
+
+    def formula(self, role: str) -> str:
+        """Write the function in words, of a role: `1 − denoise_strength`."""
+        return role
+
+
+IDENTITY: Final = Encoding()
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Fields that a role sets together, all with one encoding."""
+
+    addresses: tuple[Address, ...]
+    encode: Encoding = IDENTITY
+
+
+class Dialect(Protocol):
+    """How one family of servers writes graphs. Implementations are stateless, and their methods pure functions.
+
+    Methods that take `schemas` accept graphs with unknown node types and never raise for them. Example: the fields
+    that a role means in a graph are `schemas.dialect.find_candidates(graph, schemas)["seed"]`.
+    """
+
+    name: str  # as people write it
+    image_texts: Mapping[str, str]  # which texts of a PNG hold a workflow: name in the document → key in the image
+    cached_outputs: int  # how many node outputs a server of this family keeps
+    is_fusable: bool  # whether rendering several variations as one item saves time
+    random_nodes: frozenset[str]  # node types that give another value at each execution
+    descriptive_nodes: frozenset[str]  # node types with model fields that load no model
+    collecting_nodes: frozenset[str]  # node types of which one input takes several edges
+    run_fields: frozenset[str]  # fields of output nodes that the run itself sets
+    common_schedulers: tuple[str, ...]  # schedulers that people compare with their own
+    common_fields: Mapping[str, FieldSchema]  # fields that every node has
+    equal_strengths: str  # what strengths of an equal `count_steps` do, with {count} in it, as the end of a sentence
+
+    def read(self, document: Mapping[str, Any], source: str) -> Workflow | None:
+        """Read a JSON object as a workflow of this family; None where it belongs to no workflow of this family.
+
+        Args:
+            document: what a file or the text of an image holds.
+            source: what errors call the document.
+
+        Raises WorkflowError where it belongs to this family and is wrong.
+        """
+        ...
+
+    def template(self, name: str, base: str, loras: int = 0, controls: int = 0) -> Graph:
+        """Return the built-in workflow `name` (one of `TEMPLATES`) for models of `base`, with so many LoRAs and
+        ControlNets. Raises WorkflowError where there is no such template, or not for this base.
+        """
+        ...
+
+    def find_candidates(self, graph: Graph, schemas: NodeSchemas) -> Mapping[str, Sequence[Candidate]]:
+        """Return, for each of `sweep.roles.FOUND_ROLES`, what it could mean in this graph."""
+        ...
+
+    def encode_strength(self, graph: Graph, schemas: NodeSchemas, address: Address) -> Encoding:
+        """Return how a denoise strength is written into this field."""
+        ...
+
+    def find_lora_weights(self, lora: Address, schema: NodeSchema | None) -> tuple[Address, ...]:
+        """Return the fields that hold the weight of the LoRA whose name stands at `lora`."""
+        ...
+
+    def find_controls(self, graph: Graph, schemas: NodeSchemas) -> Sequence[Mapping[str, Address]]:
+        """Return the addresses of each ControlNet's parts, in the order of the graph.
+
+        The parts are `model`, `image`, `weight`, `begin` and `end`; also `source`, the field through which the workflow
+        takes in the image, where there is one such field.
+        """
+        ...
+
+    def find_outputs(self, graph: Graph, schemas: NodeSchemas) -> tuple[str, ...]:
+        """Return the ids of the nodes whose images are final, in the graph's order; empty where there is none."""
+        ...
+
+    def explain_no_output(self, graph: Graph, schemas: NodeSchemas) -> str:
+        """Say why there are no output nodes, as the end of a sentence that begins with the workflow's name."""
+        ...
+
+    def held_field(self, kind: str, schema: NodeSchema, output: str) -> str | None:
+        """Return the field whose value a node gives on unchanged as `output`; None where it does anything else."""
+        ...
+
+    def ignored_fields(self, kind: str) -> frozenset[str]:
+        """Return the fields of a node type that decide no image, and so are no part of a key."""
+        ...
+
+    def finish(self, graph: Graph, outputs: Sequence[str]) -> Graph:
+        """Return the graph with outputs that always make an image of their own, never one from a cache."""
+        ...
+
+    def refresh(self, node: Node, replicate: int) -> Node:
+        """Return the node so that its output is computed anew for this replicate."""
+        ...
+
+    def is_cached(self, node: Node, schema: NodeSchema | None) -> bool:
+        """Return whether the server keeps the node's output."""
+        ...
+
+    def classify(self, schema: NodeSchema | None) -> StageKind:
+        """Return what running a node of this type costs a server."""
+        ...
+
+    def metadata_outputs(self, graph: Graph, outputs: Sequence[str], schemas: NodeSchemas) -> tuple[str, ...]:
+        """Return those of the outputs into whose images `write_metadata` can write by the graph."""
+        ...
+
+    def write_metadata(self, graph: Graph, outputs: Sequence[str], metadata: Mapping[str, Value]) -> Graph:
+        """Return the graph with `outputs` writing `metadata` into their images; unchanged where that is not a graph's
+        business in this family (the submission carries it then).
+        """
+        ...
+
+    def recalled_fields(self, roles: Mapping[str, Address]) -> Mapping[str, Address]:
+        """Return the parameters that an image of this family tells of itself, and where in the graph they stand.
+
+        Args:
+            roles: where each role that was found stands.
+        """
+        ...
+
+    def note_encodings(self, targets: Sequence[tuple[Address, Encoding]]) -> Iterator[str]:
+        """Yield sentences on how strengths are written into these fields, where that is no straight line."""
+        ...
+
+    def count_steps(self, graph: Graph, targets: Sequence[Address], strength: float, steps: int) -> int | None:
+        """Return a number that is equal for two strengths where they give the same image; None where none do.
+
+        Args:
+            graph: the graph, with what is fixed in it.
+            targets: the fields that hold the strength.
+            strength: from 0 to 1.
+            steps: how many steps the schedule has.
+        """
+        ...
+
+    def add_vae_loader(self, graph: Graph, name: str) -> Graph:
+        """Return the graph with a VAE loader `name` in place of the main model's VAE."""
+        ...
+
+    def remove_vae_loader(self, graph: Graph, loader: str) -> Graph:
+        """Return the graph with the main model's VAE in place of this loader's; unchanged without a main loader."""
+        ...
+
+
+class NodeSchemas(Mapping[str, NodeSchema]):
+    """The node types of a server by name, and the dialect of its family."""
+
+    __slots__ = ("_nodes", "dialect")
+
+    def __init__(self, nodes: Mapping[str, NodeSchema], dialect: Dialect) -> None:
+        self._nodes = nodes
+        self.dialect = dialect
+
+    def __getitem__(self, kind: str) -> NodeSchema:
+        return self._nodes[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __contains__(self, kind: object) -> bool:
+        return kind in self._nodes
+
+
+def output_nodes(graph: Graph, schemas: NodeSchemas) -> tuple[str, ...]:
+    """Return the ids of the nodes whose images are final, in the graph's order; empty where no node makes an image."""
+    return schemas.dialect.find_outputs(graph, schemas)

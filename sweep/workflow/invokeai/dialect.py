@@ -1,0 +1,275 @@
+"""InvokeAI's dialect: how its servers' graphs are read, marked, cached and described."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from sweep.workflow.dialect import Candidate, Dialect, Encoding, NodeSchemas, StageKind
+from sweep.workflow.graph import Address, Edge, Graph, Node, Value
+from sweep.workflow.invokeai import role_finder, templates
+from sweep.workflow.invokeai.editor_format import from_editor, is_editor
+from sweep.workflow.invokeai.graph_format import COLLECTING, from_api
+from sweep.workflow.invokeai.openapi import COMMON, packaged_nodes, parse_openapi
+from sweep.workflow.invokeai.portable_format import from_portable
+from sweep.workflow.invokeai.role_finder import UNDECIDING, DenoisingNodes, StartEncoding, steps_run
+from sweep.workflow.json_text import parse_object
+from sweep.workflow.schemas import FieldSchema, NodeSchema
+from sweep.workflow.traversal import Wiring, nodes_before
+from sweep.workflow.workflow import Workflow
+
+METADATA_INPUT: Final = "metadata"  # of every node that saves an image
+METADATA_TYPE: Final = "core_metadata"  # takes any extra keys, and writes them into the PNG
+RECALLED: Final[Mapping[str, str]] = {  # role → what InvokeAI's own pages read from an image
+    "prompt": "positive_prompt",
+    "negative_prompt": "negative_prompt",
+    "seed": "seed",
+    "steps": "steps",
+    "cfg_scale": "cfg_scale",
+    "scheduler": "scheduler",
+    "width": "width",
+    "height": "height",
+    "model": "model",
+}
+_WHOLE_STEPS = frozenset({"denoise_latents", "tiled_multi_diffusion_denoise_latents"})  # others begin in between
+_SOURCES = frozenset({"image", "image_batch", "image_collection", "image_generator"})  # they only hand images on
+_IMAGE_LISTS = frozenset({"ImageCollectionOutput"})
+
+
+class InvokeAIDialect:
+    """See `Dialect`."""
+
+    name = "InvokeAI"
+    image_texts: Mapping[str, str] = {"graph": "invokeai_graph", "workflow": "invokeai_workflow"}
+    cached_outputs = 512  # the node cache's size (node_cache_size); the least recently used leave first
+    is_fusable = True
+    random_nodes = frozenset({"rand_int", "rand_float", "random_range", "dynamic_prompt"})
+    descriptive_nodes = frozenset({METADATA_TYPE})
+    collecting_nodes = COLLECTING
+    run_fields = frozenset({"is_intermediate"})
+    common_schedulers: tuple[str, ...] = ("euler", "dpmpp_2m_k", "heun", "lcm")
+    common_fields: Mapping[str, FieldSchema] = COMMON
+    equal_strengths = "come to {count} of them with the usual spacing, and then give the same image"
+
+    def read(self, document: Mapping[str, Any], source: str) -> Workflow | None:
+        """See `Dialect.read`."""
+        inner, around = _unwrap(document, source)
+        nodes = inner.get("nodes")
+        if isinstance(nodes, list):
+            return from_editor(inner, source) if is_editor(inner) else from_portable(inner, source)
+        if isinstance(nodes, Mapping):
+            return _with_names(from_api(inner, around, source), around, source)
+        return None
+
+    def template(self, name: str, base: str, loras: int = 0, controls: int = 0) -> Graph:
+        """See `Dialect.template`."""
+        return templates.template(name, base, loras, controls)
+
+    def find_candidates(self, graph: Graph, schemas: NodeSchemas) -> Mapping[str, Sequence[Candidate]]:
+        """See `Dialect.find_candidates`."""
+        scene = DenoisingNodes.of(Wiring(graph, schemas), self.find_outputs(graph, schemas))
+        return {role: tuple(find(scene)) for role, find in role_finder.FINDERS.items()}
+
+    def encode_strength(self, graph: Graph, schemas: NodeSchemas, address: Address) -> Encoding:
+        """See `Dialect.encode_strength`."""
+        return role_finder.strength_encoding(Wiring(graph, schemas), address)
+
+    def find_lora_weights(self, lora: Address, schema: NodeSchema | None) -> tuple[Address, ...]:
+        """See `Dialect.find_lora_weights`."""
+        return (Address(lora.node, "weight"),)
+
+    def find_controls(self, graph: Graph, schemas: NodeSchemas) -> Sequence[Mapping[str, Address]]:
+        """See `Dialect.find_controls`."""
+        wiring = Wiring(graph, schemas)
+        return [role_finder.control_fields(wiring, node) for node in graph.nodes if wiring.has(node, "control_model")]
+
+    def find_outputs(self, graph: Graph, schemas: NodeSchemas) -> tuple[str, ...]:
+        """See `Dialect.find_outputs`.
+
+        Final is what makes an image that no other image-making node goes on with, and is not marked intermediate
+        (where all of them are marked so, the mark is ignored: somebody wants to see something).
+        """
+        makers = [name for name, node in graph.nodes.items() if _makes(("ImageField", "array"), node.type, schemas)]
+        videos = [name for name, node in graph.nodes.items() if _makes(("VideoField",), node.type, schemas)]
+        wanted = frozenset([*makers, *videos])
+        leads_on = nodes_before(
+            graph,
+            [
+                e.source.node
+                for e in graph.edges
+                if e.destination.field not in UNDECIDING and e.destination.node in wanted
+            ],
+            UNDECIDING,
+        )
+        final = [name for name in makers if name not in leads_on]
+        shown = [name for name in final if not graph.nodes[name].fields.get("is_intermediate", False)]
+        return tuple(shown or final)
+
+    def explain_no_output(self, graph: Graph, schemas: NodeSchemas) -> str:
+        """See `Dialect.explain_no_output`."""
+        videos = any(_makes(("VideoField",), node.type, schemas) for node in graph.nodes.values())
+        return "makes a video, and sweep keeps images only" if videos else "has no node that makes an image"
+
+    def held_field(self, kind: str, schema: NodeSchema, output: str) -> str | None:
+        """See `Dialect.held_field`: a node holds a value where its only input is named as its output."""
+        inputs = [field for name, field in schema.fields.items() if name not in UNDECIDING]
+        if len(inputs) != 1 or inputs[0].name != output or schema.outputs.get(output) != inputs[0].type:
+            return None
+        if not inputs[0].takes_value or inputs[0].type == "array":
+            return None
+        if inputs[0].type == "ImageField" and kind != "image":
+            return None  # a filter: what it gives is not what it took
+        return output
+
+    def ignored_fields(self, kind: str) -> frozenset[str]:
+        """See `Dialect.ignored_fields`. Some nodes read values back from metadata: there it decides."""
+        if "metadata" in kind or kind.endswith("_meta"):
+            return UNDECIDING - {"metadata"}
+        return UNDECIDING
+
+    def finish(self, graph: Graph, outputs: Sequence[str]) -> Graph:
+        """See `Dialect.finish`: a cached node would give two points one image."""
+        return graph.set({Address(output, "use_cache"): False for output in outputs})
+
+    def refresh(self, node: Node, replicate: int) -> Node:
+        """See `Dialect.refresh`."""
+        return replace(node, fields={**node.fields, "use_cache": False})
+
+    def is_cached(self, node: Node, schema: NodeSchema | None) -> bool:
+        """See `Dialect.is_cached`."""
+        return node.fields.get("use_cache", schema.is_cached if schema else True) is not False
+
+    def classify(self, schema: NodeSchema | None) -> StageKind:
+        """See `Dialect.classify`."""
+        if schema is None:
+            return "other"
+        takes = {kind for field in schema.fields.values() for kind in field.model_types}
+        if takes & {"lora", "control_lora"}:
+            return "lora"
+        if "main" in takes:
+            return "model"
+        if any("Conditioning" in kind for kind in schema.outputs.values()) and "prompt" in schema.fields:
+            return "prompt"
+        if "LatentsField" in schema.outputs.values() and any(f.type == "ImageField" for f in schema.fields.values()):
+            return "image"
+        return "other"
+
+    def metadata_outputs(self, graph: Graph, outputs: Sequence[str], schemas: NodeSchemas) -> tuple[str, ...]:
+        """See `Dialect.metadata_outputs`."""
+        if METADATA_TYPE not in schemas:
+            return ()
+        return tuple(output for output in outputs if METADATA_INPUT in schemas[graph.nodes[output].type].fields)
+
+    def write_metadata(self, graph: Graph, outputs: Sequence[str], metadata: Mapping[str, Value]) -> Graph:
+        """See `Dialect.write_metadata`.
+
+        What the workflow connects there itself is cut off: it would tell the values its author rendered with.
+        """
+        if not outputs:
+            return graph
+        inputs = {Address(output, METADATA_INPUT) for output in outputs}
+        graph = graph.without_edges([edge for edge in graph.edges if edge.destination in inputs])
+        name = _free(graph, f"sweep_metadata_{str(metadata['sweep_key'])[:12]}")
+        edges = [Edge(Address(name, METADATA_INPUT), Address(output, METADATA_INPUT)) for output in outputs]
+        return graph.adding([Node(name, METADATA_TYPE, metadata)], edges)
+
+    def recalled_fields(self, roles: Mapping[str, Address]) -> Mapping[str, Address]:
+        """See `Dialect.recalled_fields`. Guidance is not told as if it were cfg_scale."""
+        found = {name: roles[role] for role, name in RECALLED.items() if role in roles}
+        return {name: at for name, at in found.items() if name != "cfg_scale" or at.field == name}
+
+    def note_encodings(self, targets: Sequence[tuple[Address, Encoding]]) -> Iterator[str]:
+        """See `Dialect.note_encodings`."""
+        for address, encode in targets:
+            if isinstance(encode, StartEncoding) and encode.name == "one_minus_fifth_root":
+                written = f"{address} is {encode.formula('denoise_strength')}"
+                yield f"{written}, as InvokeAI's own page has it for these models (optimized denoising)."
+
+    def count_steps(self, graph: Graph, targets: Sequence[Address], strength: float, steps: int) -> int | None:
+        """See `Dialect.count_steps`."""
+        if not any(graph.nodes[target.node].type in _WHOLE_STEPS for target in targets):
+            return None
+        return steps_run(strength, steps)
+
+    def add_vae_loader(self, graph: Graph, name: str) -> Graph:
+        """See `Dialect.add_vae_loader`."""
+        mains = {node.id for node in graph.nodes.values() if node.type.endswith("model_loader")}
+        edges = tuple(
+            Edge(Address(name, "vae"), edge.destination)
+            if edge.source.field == "vae" and edge.source.node in mains
+            else edge
+            for edge in graph.edges
+        )
+        return replace(graph, edges=edges).adding([Node(name, "vae_loader")])
+
+    def remove_vae_loader(self, graph: Graph, loader: str) -> Graph:
+        """See `Dialect.remove_vae_loader`."""
+        main = next((node.id for node in graph.nodes.values() if node.type.endswith("model_loader")), None)
+        if main is None:
+            return graph
+        edges = tuple(
+            Edge(Address(main, "vae"), edge.destination) if edge.source.node == loader else edge for edge in graph.edges
+        )
+        return Graph({name: node for name, node in graph.nodes.items() if name != loader}, edges)
+
+
+INVOKEAI: Final[Dialect] = InvokeAIDialect()
+
+
+def node_schemas(document: Mapping[str, Any]) -> NodeSchemas:
+    """Return every node type that an OpenAPI document of InvokeAI 3.2 to 6.x describes.
+
+    Raises WorkflowError where the document describes no nodes at all.
+    """
+    return NodeSchemas(parse_openapi(document), INVOKEAI)
+
+
+@functools.cache
+def builtin_schemas() -> NodeSchemas:
+    """Return the nodes of InvokeAI 6.14.2, as packaged with sweep: for planning without a server, and the sandbox."""
+    return NodeSchemas(packaged_nodes(), INVOKEAI)
+
+
+def _makes(kinds: tuple[str, ...], node_type: str, schemas: NodeSchemas) -> bool:
+    """Whether a node makes something of these kinds, lists counting where they are lists of images."""
+    schema = schemas.get(node_type)
+    if schema is None or node_type in _SOURCES:
+        return False
+    found = {kind for kind in schema.outputs.values() if kind != "array" or schema.output_class in _IMAGE_LISTS}
+    return not found.isdisjoint(kinds)
+
+
+def _unwrap(document: Mapping[str, Any], source: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The object that holds the nodes, and the one around it (or itself)."""
+    around: Mapping[str, Any] = document
+    for key in ("batch", "session", "graph", "workflow"):
+        if "nodes" in document:
+            break
+        within = document.get(key)
+        if isinstance(within, str):
+            within = parse_object(within, f"the {key} in {source}")
+        if isinstance(within, Mapping):
+            around, document = document, within
+    return document, around
+
+
+def _with_names(workflow: Workflow, around: Mapping[str, Any], source: str) -> Workflow:
+    """A rendered graph with the names its author gave in the editor, where the image carries those, too."""
+    drawn = around.get("workflow")
+    if not isinstance(drawn, Mapping) or not is_editor(drawn):
+        return workflow
+    editor = from_editor(drawn, source)
+    labels = {name: node.label for name, node in editor.graph.nodes.items()}
+    nodes = {name: replace(node, label=labels.get(name, "")) for name, node in workflow.graph.nodes.items()}
+    kept = tuple(address for address in editor.exposed if address.node in nodes)
+    return replace(
+        workflow, graph=replace(workflow.graph, nodes=nodes), name=editor.name, exposed=kept, labels=editor.labels
+    )
+
+
+def _free(graph: Graph, name: str) -> str:
+    while name in graph.nodes:
+        name += "_"
+    return name

@@ -1,0 +1,191 @@
+"""InvokeAI's node types, read from the OpenAPI document of a server or from the copy packaged with sweep."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from sweep.errors import WorkflowError
+from sweep.workflow.schemas import FieldSchema, NodeSchema, dump, load
+
+PACKAGED: Final = "nodes-6.14.2.json"
+COMMON: Final[Mapping[str, FieldSchema]] = {  # every node has these
+    "is_intermediate": FieldSchema(name="is_intermediate", type="boolean", input="direct", default=False),
+    "use_cache": FieldSchema(name="use_cache", type="boolean", input="direct", default=True),
+}
+_OPEN_TYPES = frozenset({"core_metadata", "call_saved_workflow"})  # these take fields their schema does not name
+_BOUNDS = {
+    "minimum": "minimum",
+    "ge": "minimum",
+    "maximum": "maximum",
+    "le": "maximum",
+    "exclusiveMinimum": "exclusive_minimum",
+    "gt": "exclusive_minimum",
+    "exclusiveMaximum": "exclusive_maximum",
+    "lt": "exclusive_maximum",
+    "multipleOf": "multiple_of",
+}
+_NOT_INPUTS = frozenset({"id", "type", "is_intermediate", "use_cache", "workflow"})
+_MODEL_UI_TYPES = {  # how servers before 6.8 say which models a field takes: the field's ui_type
+    "MainModelField": ("main",),
+    "ModelField": ("main",),
+    "SDXLMainModelField": ("main",),
+    "SDXLRefinerModelField": ("main",),
+    "SD3MainModelField": ("main",),
+    "FluxMainModelField": ("main",),
+    "CogView4MainModelField": ("main",),
+    "ONNXModelField": ("onnx",),
+    "VAEModelField": ("vae",),
+    "VaeModelField": ("vae",),
+    "FluxVAEModelField": ("vae",),
+    "LoRAModelField": ("lora",),
+    "ControlNetModelField": ("controlnet",),
+    "ControlLoRAModelField": ("control_lora",),
+    "IPAdapterModelField": ("ip_adapter",),
+    "T2IAdapterModelField": ("t2i_adapter",),
+    "T5EncoderModelField": ("t5_encoder",),
+    "CLIPEmbedModelField": ("clip_embed",),
+    "CLIPLEmbedModelField": ("clip_embed",),
+    "CLIPGEmbedModelField": ("clip_embed",),
+    "FluxReduxModelField": ("flux_redux",),
+    "SpandrelImageToImageModelField": ("spandrel_image_to_image",),
+}
+
+
+_MISSHAPEN = (TypeError, AttributeError, KeyError, IndexError, ValueError, RecursionError)
+
+
+@functools.cache
+def packaged_nodes() -> Mapping[str, NodeSchema]:
+    """Return the node types of InvokeAI 6.14.2, as packaged with sweep."""
+    text = resources.files("sweep.workflow.invokeai").joinpath(PACKAGED).read_text("utf-8")
+    return load(json.loads(text), COMMON)
+
+
+def parse_openapi(document: Mapping[str, Any]) -> dict[str, NodeSchema]:
+    """Return every node type that an OpenAPI document of InvokeAI 3.2 to 6.x describes.
+
+    Raises WorkflowError where the document describes no nodes at all.
+    """
+    components = document.get("components")
+    classes = components.get("schemas") if isinstance(components, Mapping) else None
+    if not isinstance(classes, Mapping):
+        classes = {}
+    found = {node.type: node for node in _nodes(classes)}
+    if not found:
+        raise WorkflowError("The OpenAPI document describes no nodes: is this an InvokeAI server?")
+    return found
+
+
+def _nodes(classes: Mapping[str, Any]) -> Iterator[NodeSchema]:
+    """Yield the well-formed node types; a malformed one counts as a node that the server does not have."""
+    for schema in classes.values():
+        try:
+            node = _node(schema, classes) if _is_node(schema) else None
+        except _MISSHAPEN:
+            continue
+        if node is not None:
+            yield node
+
+
+def _is_node(schema: Any) -> bool:
+    if not isinstance(schema, Mapping) or "type" not in schema.get("properties", {}):
+        return False
+    return schema.get("class") == "invocation" or ("output" in schema and "class" not in schema)
+
+
+def _node(schema: Mapping[str, Any], classes: Mapping[str, Any]) -> NodeSchema:
+    properties = schema["properties"]
+    said = properties["type"]
+    kind = str(said.get("default") or said.get("const") or said.get("enum", [""])[0])
+    cache = properties.get("use_cache", {}).get("default", True)
+    output_class = _name(schema.get("output", {}))
+    outputs = classes.get(output_class, {}).get("properties", {})
+    return NodeSchema(
+        type=kind,
+        fields={name: _openapi_field(name, facts) for name, facts in properties.items() if name not in _NOT_INPUTS},
+        outputs={name: _types(facts)[0] for name, facts in outputs.items() if name not in {"type", "output_meta"}},
+        output_class=output_class,
+        is_cached=bool(cache),
+        is_open=kind in _OPEN_TYPES,
+        common=COMMON,
+    )
+
+
+def _openapi_field(name: str, facts: Mapping[str, Any]) -> FieldSchema:
+    options = _options(facts)
+    kind, items, nullable = _types(facts)
+    bounds: dict[str, float] = {}
+    for source in (*options, facts):
+        bounds.update({_BOUNDS[key]: source[key] for key in source.keys() & _BOUNDS.keys()})
+    if not all(isinstance(bound, int | float) for bound in bounds.values()):
+        raise TypeError(f"{name} has bounds that are no numbers")
+    choices = next((source["enum"] for source in (facts, *options) if "enum" in source), ())
+    by_ui_type = _MODEL_UI_TYPES.get(str(facts.get("ui_type")), ())
+    return FieldSchema(
+        name=name,
+        type=kind,
+        items=items,
+        input=_input(facts),
+        required=bool(facts.get("orig_required", False)),
+        default=facts.get("default", facts.get("orig_default")),
+        choices=tuple(str(choice) for choice in choices),
+        nullable=nullable,
+        model_types=_strings(facts.get("ui_model_type", by_ui_type)),
+        model_bases=_strings(facts.get("ui_model_base", ())),
+        **bounds,
+    )
+
+
+def _input(facts: Mapping[str, Any]) -> Literal["direct", "connection", "any"]:
+    said = facts.get("input", "any")
+    return said if said in {"direct", "connection"} else "any"
+
+
+def _options(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the members of a union, flattened; the field itself where it is no union."""
+    union = facts.get("anyOf") or facts.get("oneOf") or facts.get("allOf")
+    if not union:
+        return [facts]
+    return [option for member in union for option in _options(member)]
+
+
+def _types(facts: Mapping[str, Any]) -> tuple[str, str, bool]:
+    """Return the type, what a list of it holds (empty: no lists), and whether null is allowed."""
+    options = _options(facts)
+    singles = [name for option in options if (name := _name(option)) not in {"null", "array"}]
+    lists = [_types(option.get("items", {}))[0] for option in options if option.get("type") == "array"]
+    nullable = any(option.get("type") == "null" for option in options)
+    if lists and not singles:
+        return "array", lists[0], nullable
+    distinct = list(dict.fromkeys(singles))
+    if set(distinct) == {"integer", "number"}:
+        distinct = ["number"]
+    return distinct[0] if len(distinct) == 1 else "any", lists[0] if lists else "", nullable
+
+
+def _name(facts: Mapping[str, Any]) -> str:
+    if "$ref" in facts:
+        return str(facts["$ref"]).rsplit("/", 1)[-1]
+    return str(facts.get("type", "any"))
+
+
+def _strings(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(str(item) for item in value or ())
+
+
+def _main(arguments: Sequence[str]) -> None:
+    """Write the compact copy of an OpenAPI document's nodes, one node type a line so that releases can be compared."""
+    source, target = (Path(argument) for argument in arguments)
+    schemas = dump(parse_openapi(json.loads(source.read_text("utf-8"))))
+    nodes = [f"{json.dumps(kind)}:{json.dumps(node, separators=(',', ':'))}" for kind, node in schemas.items()]
+    target.write_text("{\n" + ",\n".join(nodes) + "\n}\n", "utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])
