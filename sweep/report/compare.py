@@ -225,7 +225,7 @@ def compare_runs(a: Path, b: Path, *, out: Path | None = None, embed_up_to: int 
     data, others = join_rows(before, after, pairs, between)
     found = _summarize(data, between, pairs, _name_runs(before, after))
     if differing := list_changed_inputs(before.facts, after.facts):
-        found = replace(found, words=(*found.words, f"Set differently: {'; '.join(differing)}."))
+        found = replace(found, words=(*found.words, f"Settings that differ: {'; '.join(differing)}."))
     target = out or Path(b).resolve().parent / f"compare-{_name_folder(a)}-{_name_folder(b)}.html"
     payload, thumbs = _build_comparison_payload(data, others, before, target, _name_runs(before, after), embed_up_to)
     facts = {**describe_page(data), **_describe_comparison(before, after, found, _name_runs(before, after))}
@@ -300,12 +300,12 @@ def _write_sentences(found: Comparison, data: ReportData, pairs: Pairs, titles: 
             for axis in data.axes
         ]
         likeness = float(found.table[f"{BETWEEN}ssim"].iloc[worst])
-        words.append(f"The farthest apart are those at {', '.join(values)}: SSIM {likeness:.3g}.")
+        words.append(f"The largest difference is at {', '.join(values)}: SSIM {likeness:.3g}.")
     for count, name in ((found.only_a, a), (found.only_b, b)):
         if count:
             words.append(f"{count} {'point is' if count == 1 else 'points are'} only in {name}.")
     if pairs.lost:
-        words.append(f"Not compared: {', '.join(pairs.lost)}, which only one of them has.")
+        words.append(f"Not compared: {', '.join(pairs.lost)}, because only one run has this axis.")
     return words
 
 
@@ -314,7 +314,7 @@ def _describe_comparison(
 ) -> dict[str, Any]:
     return {
         "name": f"{titles[0]} → {titles[1]}",
-        "description": "two runs, point by point",
+        "description": "Two runs compared point by point",
         "words": list(found.words),
         "findings": [],
         "counts": f"{len(found.table)} points in both",
@@ -357,6 +357,16 @@ def _build_comparison_payload(
     return payload, inside
 
 
+_IDENTICAL: Final = {"ssim": 1, "structure_coarse": 1, "delta_e": 0}
+
+
+def _summarize_column(prefix: str, name: str) -> str:
+    if prefix == CHANGE:
+        return "How much the metric changed from the first run to the second."
+    kind = "Difference" if _IDENTICAL[name] == 0 else "Similarity"
+    return f"{kind} of the two runs' images; {_IDENTICAL[name]} = identical."
+
+
 def _order_columns(columns: Sequence[JsonObject]) -> list[JsonObject]:
     """Order and label the columns: differences between the runs, then changes, then the metrics themselves."""
     labels = {column["name"]: column["label"] for column in columns}
@@ -369,7 +379,8 @@ def _order_columns(columns: Sequence[JsonObject]) -> list[JsonObject]:
         prefix = next(begin for begin in found if str(column["name"]).startswith(begin))
         if prefix:
             name = str(column["name"]).removeprefix(prefix)
-            column = {**column, "label": f"{known[prefix]} {labels.get(name, name)}"}
+            summary = _summarize_column(prefix, name)
+            column = {**column, "label": f"{known[prefix]} {labels.get(name, name)}", "summary": summary}
         found[prefix].append(column)
     rank = {f"{CHANGE}{column['name']}": place for place, column in enumerate(found[""])}
     found[CHANGE].sort(key=lambda column: rank.get(str(column["name"]), len(rank)))

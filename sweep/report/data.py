@@ -139,7 +139,7 @@ _INFO = {
     "attempts": "attempts",
     "render_seconds": "seconds",
     "finished_at": "finished",
-    "image_name": "server's name",
+    "image_name": "file name on server",
 }
 
 

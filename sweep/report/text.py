@@ -22,7 +22,16 @@ from sweep.text import format_number
 _MOST_LEVELS: Final = 12
 _MOST_FAILURES: Final = 100
 _SERVER: Final = {"version": "version", "api": "API"}
-_UNTOLD: Final = ("url", "sandbox")  # an address is nobody's business; the sandbox has a banner
+_OUTCOMES: Final = {
+    "": "still running, or killed",
+    "completed": "finished",
+    "failures": "finished, some failed",
+    "stopped-by-failures": "stopped: too many failures",
+    "no-server": "stopped: no usable server left",
+    "record-broken": "stopped: the results could not be written",
+}
+"""What became of a run, for people; "interrupted" and "cancelled" say it themselves."""
+_HIDDEN_FACTS: Final = ("url", "sandbox")  # an address is nobody's business; the sandbox has a banner
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +91,7 @@ def find_problem(data: ReportData) -> str:
     if data.frame.empty:
         return "Nothing has been rendered in this folder yet."
     if _count_status(data.frame, "completed") == 0:
-        return "No point of this sweep gave an image. The reasons stand in the cells and at the end of the page."
+        return "All images failed. The reasons are in the cells and at the end of the page."
     return ""
 
 
@@ -117,10 +126,10 @@ def _describe_design(study: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     design = (study or {}).get("design")
     if not design:
         return []
-    against = {"source": "the source image", "baseline": "a baseline cell", "none": "nothing"}
-    missing = f"no: {design['missing']} of {design['cells']} cells are missing"
+    against = {"source": "the source image", "baseline": "the baseline cell", "none": "nothing"}
+    missing = f"no: {design['missing']} of {design['cells']} cells have no image"
     rows = [("balanced", "yes" if design["balanced"] else missing), ("compared with", against[design["reference"]])]
-    shared = "the same" if design["seeds_shared"] else "not the same"
+    shared = "the same" if design["seeds_shared"] else "different ones"
     return [*rows, ("seeds", f"{design['seeds']}, {shared} at every other point")] if design["seed_axis"] else rows
 
 
@@ -130,7 +139,7 @@ def _describe_runs(data: ReportData) -> list[dict[str, Any]]:
             "number": run.number,
             "begun": _format_moment(run.begun_at),
             "took": "" if run.ended_at is None else _format_span((run.ended_at - run.begun_at).total_seconds()),
-            "ending": run.ending or "did not end",
+            "ending": _OUTCOMES.get(run.ending or "", run.ending or ""),
             "servers": " · ".join(_describe_server(server) for server in run.facts.servers),
             "version": run.facts.sweep_version,
         }
@@ -141,9 +150,11 @@ def _describe_runs(data: ReportData) -> list[dict[str, Any]]:
 def _describe_server(server: Mapping[str, str]) -> str:
     """Describe a server, for example "gpu1 (version 6.14.2, API queue)"."""
     name = server.get("name", "")
-    told = [f"{label} {server[key]}" if label else server[key] for key, label in _SERVER.items() if server.get(key)]
-    rest = [f"{key} {value}" for key, value in server.items() if key not in {"name", *_SERVER, *_UNTOLD} and value]
-    about = ", ".join([*told, *rest])
+    shown = [f"{label} {server[key]}" if label else server[key] for key, label in _SERVER.items() if server.get(key)]
+    rest = [
+        f"{key} {value}" for key, value in server.items() if key not in {"name", *_SERVER, *_HIDDEN_FACTS} and value
+    ]
+    about = ", ".join([*shown, *rest])
     return f"{name} ({about})" if name and about else name or about
 
 
@@ -168,12 +179,8 @@ def _describe_provenance(data: ReportData) -> list[tuple[str, str]]:
                 facts.append((label, " · ".join(names[:20])))
     if "render_seconds" in frame and frame["render_seconds"].notna().any():
         seconds = frame["render_seconds"].dropna()
-        facts.append(
-            (
-                "rendering",
-                f"{_format_value(float(seconds.median()))} s an image (median), {_format_span(seconds.sum())} in all",
-            )
-        )
+        typical, total = _format_value(float(seconds.median())), _format_span(seconds.sum())
+        facts.append(("rendering", f"{typical} s per image (median), {total} in total"))
     if data.runs:
         facts.append(("definition", data.runs[-1].facts.fingerprint))
     facts.append(("images", _hash_images(frame)))
@@ -208,7 +215,7 @@ def group_failures(data: ReportData) -> Sequence[FailureGroup]:
         return ()
     failed = frame[frame["status"] == "failed"]
     found: list[FailureGroup] = []
-    for reason, rows in failed.groupby(failed["error"].fillna("no reason is on record"), sort=False):
+    for reason, rows in failed.groupby(failed["error"].fillna("the server gave no reason"), sort=False):
         first = rows.iloc[0]
         example = " · ".join(f"{axis.name} {_format_value(to_json_value(first[axis.column]))}" for axis in data.axes)
         found.append(FailureGroup(str(reason), len(rows), example))

@@ -138,13 +138,13 @@ async def test_zoom_and_pan_are_the_same_in_all_cells(page: Page) -> None:
     assert (await state(page))["zoom"] != before
 
 
-async def test_a_filter_narrows_and_an_empty_one_says_how_to_undo_it(page: Page) -> None:
+async def test_filter_narrows_and_an_empty_result_offers_undo(page: Page) -> None:
     shown = await page.evaluate(f"{CELLS}.length")
     await page.press("/")
     await page.type("denoise_strength < 0.5 ssim > 0.7")
     assert 0 < await page.evaluate(f"{CELLS}.length") < shown
     await page.type(" nonsense")
-    assert "Nothing passes the filter." in await page.evaluate("document.querySelector('.empty').innerText")
+    assert "No images match this filter." in await page.evaluate("document.querySelector('.empty').innerText")
     await page.evaluate("document.querySelector('.empty button').click()")
     await page.settle()
     assert await page.evaluate(f"{CELLS}.length") == shown
@@ -283,13 +283,13 @@ async def test_a_film_strip_stands_under_the_response(page: Page) -> None:
     assert (await state(page))["cursor"] != before
 
 
-async def test_a_misspelt_column_is_told(page: Page) -> None:
+async def test_filter_suggests_a_column_for_a_misspelt_one(page: Page) -> None:
     await page.press("/")
     await page.type("sism > 3")
     assert "Did you mean ssim?" in await page.evaluate("document.querySelector('.problem').innerText")
 
 
-async def test_an_address_shows_the_same_view_again(browser: Browser, page: Page, results: Path) -> None:
+async def test_address_restores_the_view(browser: Browser, page: Page, results: Path) -> None:
     await page.press("ArrowDown", "c", "h")
     address = await page.evaluate("location.href")
     other = await browser.page()
@@ -299,7 +299,7 @@ async def test_an_address_shows_the_same_view_again(browser: Browser, page: Page
     assert other.problems == []
 
 
-async def test_charts_and_grid_are_one_instrument(page: Page) -> None:
+async def test_chart_brush_filters_grid_and_grid_lights_chart(page: Page) -> None:
     await page.press("h")
     await page.until("document.querySelectorAll('.response svg circle').length > 3")
     dot = await page.evaluate(
@@ -346,7 +346,7 @@ TAKE = """
 """
 
 
-async def test_the_selection_can_be_taken_along(page: Page) -> None:
+async def test_selection_exports_as_csv(page: Page) -> None:
     await page.evaluate(TAKE)
     await page.press("/")
     await page.type("seed = 43 -painterly strength <= 0.4")
@@ -414,7 +414,7 @@ async def test_seeds_that_were_drawn_are_written_down(browser: Browser, tmp_path
     assert "where" not in experiment
 
 
-async def test_blind_mode_tells_nothing(page: Page) -> None:
+async def test_blind_mode_hides_settings(page: Page) -> None:
     await page.press("b", "ArrowRight")
     text = await page.evaluate("document.querySelector('#explorer').innerText")
     for word in ("0.4", "studio", "42", "ssim"):
@@ -624,7 +624,7 @@ async def test_every_view_stands_whatever_the_results_are(browser: Browser, tmp_
     assert tab.problems == []
 
 
-async def test_damaged_images_are_told_in_their_cells(browser: Browser, folder: Path) -> None:
+async def test_damaged_images_say_so_in_their_cells(browser: Browser, folder: Path) -> None:
     images = sorted((folder / "images").rglob("*.png"))
     images[0].unlink()
     images[1].write_bytes(b"not an image")

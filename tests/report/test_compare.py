@@ -24,14 +24,14 @@ async def compared(tmp_path: Path, a: Plan, b: Plan) -> Comparison:
     return await run_sync(compare_runs, before, after)
 
 
-async def test_the_same_images_are_the_same(tmp_path: Path) -> None:
+async def test_compare_counts_equal_files(tmp_path: Path) -> None:
     found = await compared(tmp_path, Plan(axes=STRENGTHS, size=BIG), Plan(axes=STRENGTHS, size=BIG))
     assert (found.same, found.alike, found.moved, found.only_a, found.only_b) == (6, 0, 0, 0, 0)
     assert (found.table["between_ssim"] == 1).all()
     assert (found.table["change_ssim"] == 0).all()
 
 
-async def test_what_moved_is_counted_and_named(tmp_path: Path) -> None:
+async def test_compare_counts_and_names_moved_images(tmp_path: Path) -> None:
     plan = Plan(axes=STRENGTHS, size=BIG)
     found = await compared(
         tmp_path, plan, replace(plan, axes={"seed": [43, 44], "denoise_strength": [0.4, 0.2, 0.9]}, shade=90)
@@ -41,10 +41,10 @@ async def test_what_moved_is_counted_and_named(tmp_path: Path) -> None:
     assert (found.only_a, found.only_b) == (4, 4)
     assert set(found.table["seed"]) == {43}
     assert (found.table["between_delta_e"] > 0).all()
-    assert "farthest apart" in found.words[1]
+    assert "largest difference" in found.words[1]
 
 
-async def test_the_page_shows_both_images_of_a_point(tmp_path: Path) -> None:
+async def test_compare_page_shows_both_images_of_a_point(tmp_path: Path) -> None:
     plan = Plan(axes=STRENGTHS, size=BIG)
     found = await compared(tmp_path, plan, replace(plan, shade=60))
     told = (await run_sync(opened, found.page)).data()
@@ -55,7 +55,7 @@ async def test_the_page_shows_both_images_of_a_point(tmp_path: Path) -> None:
     assert len(told["others"]["thumb"].get("i") or told["others"]["thumb"]["v"]) == 6
 
 
-async def test_metrics_between_the_runs_come_first_on_the_page(tmp_path: Path) -> None:
+async def test_compare_page_lists_metrics_between_runs_first(tmp_path: Path) -> None:
     plan = Plan(axes=STRENGTHS, size=BIG)
     found = await compared(tmp_path, plan, replace(plan, shade=60))
     columns = (await run_sync(opened, found.page)).data()["columns"]
@@ -68,33 +68,33 @@ async def test_metrics_between_the_runs_come_first_on_the_page(tmp_path: Path) -
     assert [label for _, label in told[3:]] == ["Δ SSIM", "Δ colour difference", "SSIM", "colour difference"]
 
 
-async def test_what_was_set_differently_is_told(tmp_path: Path) -> None:
+async def test_compare_lists_changed_inputs(tmp_path: Path) -> None:
     a = Plan(axes=STRENGTHS, size=BIG, experiment=f"{EXPERIMENT}inputs: {{{{cfg_scale: 7.5, steps: 20}}}}\n")
     b = replace(a, experiment=f"{EXPERIMENT}inputs: {{{{cfg_scale: 4, steps: 20, scheduler: euler}}}}\n")
     found = await compared(tmp_path, a, b)
-    assert found.words[-1] == "Set differently: cfg_scale 7.5 → 4; scheduler not set → euler."
+    assert found.words[-1] == "Settings that differ: cfg_scale 7.5 → 4; scheduler not set → euler."
 
 
-async def test_a_point_without_a_image_is_not_measured(tmp_path: Path) -> None:
+async def test_compare_skips_points_without_an_image(tmp_path: Path) -> None:
     plan = Plan(axes=STRENGTHS, size=BIG)
     found = await compared(tmp_path, plan, replace(plan, failed={0: "broke"}))
     assert found.unmeasured == 1
     assert "1 lack an image in one run" in found.words[0]
 
 
-async def test_an_axis_that_only_one_has_is_named(tmp_path: Path) -> None:
+async def test_compare_names_an_axis_that_only_one_run_has(tmp_path: Path) -> None:
     one_level: dict[str, Sequence[Scalar]] = {**STRENGTHS, "variation": ["studio"]}
     found = await compared(tmp_path, Plan(axes=STRENGTHS, size=BIG), Plan(axes=one_level, size=BIG))
     assert len(found.table) == 6
     assert "Not compared: variation" in found.words[-1]
 
 
-async def test_nothing_in_common_is_told(tmp_path: Path) -> None:
+async def test_compare_rejects_runs_without_a_common_axis(tmp_path: Path) -> None:
     a, b = Plan(axes={"seed": [1]}, source=False), Plan(axes={"variation": ["studio"]}, source=False)
     with pytest.raises(UsageError, match="no axis in common"):
         await compared(tmp_path, a, b)
 
 
-async def test_a_folder_without_results_is_told(folder: Path, tmp_path: Path) -> None:
+async def test_compare_rejects_a_folder_without_results(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         await run_sync(compare_runs, folder, tmp_path / "nothing")

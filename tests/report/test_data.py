@@ -37,13 +37,13 @@ def material(frame: pd.DataFrame, *axes: tuple[str, str]) -> ReportData:
 
 
 @given(st.lists(CELLS, max_size=30))
-def test_packing_loses_nothing(values: list[str | int | bool | None]) -> None:
+def test_pack_and_unpack_keep_values(values: list[str | int | bool | None]) -> None:
     told = unpack(json.loads(json.dumps(pack(values))))
     assert [(type(value), value) for value in told] == [(type(value), value) for value in values]
 
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=30), st.integers(3, 8))
-def test_rounding_keeps_so_many_digits(values: list[float], digits: int) -> None:
+def test_round_floats_keeps_significant_digits(values: list[float], digits: int) -> None:
     for value, short in zip(values, round_floats(pd.Series(values, dtype="float64"), digits), strict=True):
         if not math.isfinite(value):
             assert short is None
@@ -53,7 +53,7 @@ def test_rounding_keeps_so_many_digits(values: list[float], digits: int) -> None
 
 
 @given(st.lists(st.one_of(st.none(), st.sampled_from([0.3, -1.0, 7.5, 2e9])), min_size=1, max_size=20))
-def test_a_numeric_axis_has_ascending_levels_and_missing_ones_last(values: list[float | None]) -> None:
+def test_encode_axis_sorts_numbers_and_puts_missing_last(values: list[float | None]) -> None:
     frame = pd.DataFrame({"strength": pd.Series(values, dtype="float64")})
     told = encode_axis(AxisColumn("strength", "number", "strength"), frame)
     assert [told["levels"][at] for at in told["at"]] == values
@@ -62,12 +62,12 @@ def test_a_numeric_axis_has_ascending_levels_and_missing_ones_last(values: list[
     assert None not in told["levels"][:-1]
 
 
-def test_a_text_axis_keeps_the_order_of_the_definition() -> None:
+def test_encode_axis_keeps_order_of_texts() -> None:
     frame = pd.DataFrame({"variation": ["studio", "dramatic", "studio"]})
     assert encode_axis(AxisColumn("variation", "text", "variation"), frame)["levels"] == ["studio", "dramatic"]
 
 
-def test_seeds_beyond_what_javascript_holds_become_text() -> None:
+def test_encode_axis_writes_large_seeds_as_text() -> None:
     frame = pd.DataFrame({"seed": pd.Series([2**53 + 1, 7], dtype="Int64")})
     told = encode_axis(AxisColumn("seed", "seed", "seed"), frame)
     assert told["levels"] == [7, "9007199254740993"]
@@ -88,31 +88,31 @@ def test_seeds_beyond_what_javascript_holds_become_text() -> None:
         (Path("a"), "a"),
     ],
 )
-def test_cells_become_plain_values(cell: object, value: object) -> None:
+def test_to_json_value_unwraps_cells(cell: object, value: object) -> None:
     assert to_json_value(cell) == value
     assert type(to_json_value(cell)) is type(value)
 
 
-def test_several_images_of_one_point_are_an_axis_of_their_own() -> None:
+def test_payload_has_image_axis_for_several_images_per_point() -> None:
     frame = pd.DataFrame({"index": [0, 0, 1], "key": ["a", "a", "b"], "strength": [0.1, 0.1, 0.2]})
     axes = build_payload(material(frame, ("strength", "number")), SHOWN)["axes"]
     assert axes[-1] == {"name": "image", "kind": "integer", "levels": [1, 2], "at": [0, 1, 0]}
 
 
-def test_rows_without_a_thumbnail_say_so() -> None:
+def test_payload_has_no_thumbnail_for_missing_images() -> None:
     frame = pd.DataFrame({"index": [0, 1], "key": ["a", "b"], "sha256": ["a" * 64, "b" * 64], "image_path": ["x", "y"]})
     images = build_payload(material(frame), SHOWN)["images"]
     assert unpack(images["thumb"]) == ["a" * 16, None]
 
 
-def test_an_empty_table_is_a_payload_too() -> None:
+def test_payload_of_an_empty_table_is_complete() -> None:
     told = build_payload(material(pd.DataFrame()), SHOWN)
     assert told["axes"] == []
     assert unpack(told["key"]) == []
     assert json.loads(json.dumps(told, allow_nan=False)) == told
 
 
-def test_metrics_stand_in_the_order_of_the_study_with_its_words() -> None:
+def test_payload_orders_and_labels_metrics_as_the_study_does() -> None:
     frame = pd.DataFrame({"index": [0], "key": ["a"], "beauty": [1.0], "ssim": [0.5]})
     fact = {"name": "ssim", "label": "SSIM", "direction": "higher", "summary": "likeness"}
     columns = build_payload(material(frame), SHOWN, {"metrics": [fact]})["columns"]
@@ -120,7 +120,7 @@ def test_metrics_stand_in_the_order_of_the_study_with_its_words() -> None:
     assert columns[0]["direction"] == "higher"
 
 
-def test_long_data_is_packed_and_can_be_read_again() -> None:
+def test_encode_payload_packs_long_data() -> None:
     data = {"values": list(range(600_000))}
     text, is_packed = encode_payload(data)
     assert is_packed
@@ -128,7 +128,7 @@ def test_long_data_is_packed_and_can_be_read_again() -> None:
     assert encode_payload({"a": 1}) == ('{"a":1}', False)
 
 
-def test_a_hundred_thousand_cells_stay_within_six_megabytes() -> None:
+def test_payload_of_100_000_cells_stays_below_six_megabytes() -> None:
     count = 100_000
     random = np.random.default_rng(1)
     metrics = {f"metric_{number}": random.normal(0, 1, count) for number in range(12)}

@@ -27,7 +27,7 @@ async def next_rows(stream: aiohttp.StreamReader) -> dict[str, Any]:
             return told
 
 
-async def test_rows_arrive_as_they_are_rendered(tmp_path: Path) -> None:
+async def test_events_bring_rows_as_they_are_rendered(tmp_path: Path) -> None:
     plan = Plan(pending=PENDING, metrics=False)
     folder = await paint_folder(tmp_path / "cups", plan, end=False)
     levels = {"denoise_strength": [0.2, 0.4, 0.6]}
@@ -64,7 +64,7 @@ async def test_rows_arrive_as_they_are_rendered(tmp_path: Path) -> None:
         "thumbs/ab/ab.webp",
     ],
 )
-async def test_only_images_of_the_table_are_served(folder: Path, path: str) -> None:
+async def test_server_serves_only_images_of_the_table(folder: Path, path: str) -> None:
     async with open_view(folder) as view, aiohttp.ClientSession() as session:
         from yarl import URL
 
@@ -72,7 +72,7 @@ async def test_only_images_of_the_table_are_served(folder: Path, path: str) -> N
             assert answer.status == 404
 
 
-async def test_without_the_token_nothing_is_there(folder: Path) -> None:
+async def test_server_answers_404_without_the_token(folder: Path) -> None:
     async with open_view(folder) as view, aiohttp.ClientSession() as session:
         root = view.url.rsplit("/", 2)[0]
         for wrong in (f"{root}/", f"{root}/wrong/", f"{root}/wrong/events"):
@@ -80,7 +80,7 @@ async def test_without_the_token_nothing_is_there(folder: Path) -> None:
                 assert answer.status == 404
 
 
-async def test_another_host_is_refused(folder: Path) -> None:
+async def test_server_refuses_another_host(folder: Path) -> None:
     elsewhere = {"Host": "evil.example:80"}
     async with (
         open_view(folder) as view,
@@ -90,14 +90,14 @@ async def test_another_host_is_refused(folder: Path) -> None:
         assert answer.status == 403
 
 
-async def test_nothing_can_be_changed(folder: Path) -> None:
+async def test_server_accepts_no_changes(folder: Path) -> None:
     async with open_view(folder) as view, aiohttp.ClientSession() as session:
         for method in ("POST", "PUT", "DELETE"):
             async with session.request(method, view.url) as answer:
                 assert answer.status == 404
 
 
-async def test_the_page_may_only_talk_to_its_own_server(folder: Path) -> None:
+async def test_page_may_only_connect_to_its_own_server(folder: Path) -> None:
     async with open_view(folder) as view, aiohttp.ClientSession() as session, session.get(view.url) as answer:
         policy = answer.headers["Content-Security-Policy"]
         assert "connect-src 'self'" in policy
@@ -106,7 +106,7 @@ async def test_the_page_may_only_talk_to_its_own_server(folder: Path) -> None:
         assert "file:" not in policy
 
 
-async def test_a_folder_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
+async def test_view_waits_for_a_folder_that_does_not_exist_yet(tmp_path: Path) -> None:
     async with open_view(tmp_path / "later") as view, aiohttp.ClientSession() as session:
         async with session.get(f"{view.url}events?since={view.feed.generation}") as stream:
             await paint_folder(tmp_path / "later", Plan(axes={"seed": [1, 2]}, metrics=False))
@@ -117,7 +117,7 @@ async def test_a_folder_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> N
         assert {row["axes"]["seed"] for row in rows} == {1, 2}
 
 
-async def test_serve_view_tells_its_address_and_ends_when_cancelled(folder: Path) -> None:
+async def test_serve_view_reports_its_address_and_ends_when_cancelled(folder: Path) -> None:
     told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(serve_view(folder, opened=told.set_result))
     address = await told
@@ -130,7 +130,7 @@ async def test_serve_view_tells_its_address_and_ends_when_cancelled(folder: Path
             pass
 
 
-async def test_a_missing_image_has_no_thumbnail(folder: Path) -> None:
+async def test_server_has_no_thumbnail_of_a_missing_image(folder: Path) -> None:
     (first, *_) = sorted(await run_sync(lambda: list((folder / "images").iterdir())))
     await run_sync(first.unlink)
     async with open_view(folder) as view, aiohttp.ClientSession() as session:

@@ -20,7 +20,7 @@ from tests.report.painted import HOSTILE, Plan, paint_folder
 from tests.report.parsed_page import opened
 
 
-async def test_the_report_lies_in_the_folder_with_its_images_inside(folder: Path) -> None:
+async def test_report_embeds_thumbnails_in_the_folder(folder: Path) -> None:
     page = await run_sync(write_report, folder)
     parsed = await run_sync(opened, page)
     told = parsed.data()
@@ -36,7 +36,7 @@ async def test_the_report_lies_in_the_folder_with_its_images_inside(folder: Path
     assert all(base64.b64decode(thumb)[8:12] == b"WEBP" for thumb in inside.values())
 
 
-async def test_hostile_text_stays_text(folder: Path) -> None:
+async def test_page_keeps_hostile_text_as_text(folder: Path) -> None:
     parsed = await run_sync(lambda: opened(write_report(folder)))
     assert [attrs for tag, attrs in parsed.tags if tag == "img"] == []
     assert [tag for tag, _ in parsed.tags if tag == "b"] == []
@@ -44,7 +44,7 @@ async def test_hostile_text_stays_text(folder: Path) -> None:
     assert any(HOSTILE in text for text in parsed.texts)
 
 
-async def test_only_our_script_and_stylesheet_may_run(folder: Path) -> None:
+async def test_policy_allows_only_own_script_and_stylesheet(folder: Path) -> None:
     parsed = await run_sync(lambda: opened(write_report(folder)))
     allowed = re.findall(r"'(sha256-[^']+)'", build_policy())
     running = [
@@ -58,12 +58,12 @@ async def test_only_our_script_and_stylesheet_may_run(folder: Path) -> None:
     assert "unsafe" not in build_policy()
 
 
-async def test_nothing_in_the_page_says_where_the_folder_lies(folder: Path) -> None:
+async def test_page_holds_no_absolute_path(folder: Path) -> None:
     page = await run_sync(write_report, folder)
     assert str(folder.parent) not in await run_sync(page.read_text)
 
 
-async def test_many_images_are_files_beside_the_page(folder: Path) -> None:
+async def test_report_puts_many_thumbnails_beside_the_page(folder: Path) -> None:
     parsed = await run_sync(lambda: opened(write_report(folder, embed_up_to=3)))
     told = parsed.data()
     assert told["thumbs"] == {"mode": "files", "prefix": "thumbs/"}
@@ -72,7 +72,7 @@ async def test_many_images_are_files_beside_the_page(folder: Path) -> None:
     assert not any("data-thumbs" in attrs for _, attrs in parsed.tags)
 
 
-async def test_a_page_elsewhere_takes_its_images_along(folder: Path, tmp_path: Path) -> None:
+async def test_report_elsewhere_takes_thumbnails_along(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "far" / "away" / "report.html"
     parsed = await run_sync(lambda: opened(write_report(folder, out=out, embed_up_to=3)))
     told = parsed.data()
@@ -81,14 +81,14 @@ async def test_a_page_elsewhere_takes_its_images_along(folder: Path, tmp_path: P
     assert len(await run_sync(lambda: list(out.parent.glob("report-files/*/*.webp")))) == 13
 
 
-def test_the_way_to_the_folder(tmp_path: Path) -> None:
+def test_relative_url_leads_to_the_folder(tmp_path: Path) -> None:
     assert build_relative_url(tmp_path, tmp_path) == ""
     assert build_relative_url(tmp_path, tmp_path / "a b") == "a%20b/"
     assert build_relative_url(tmp_path / "x", tmp_path / "y") == "../y/"
     assert build_relative_url(tmp_path / "x" / "z", tmp_path / "y") is None
 
 
-async def test_the_sandbox_and_failures_are_told(tmp_path: Path) -> None:
+async def test_page_names_sandbox_and_failures(tmp_path: Path) -> None:
     folder = await paint_folder(tmp_path / "cups", Plan(failed={3: "noise and image sizes differ"}))
     page = await run_sync(lambda: write_report(folder).read_text("utf-8"))
     assert "sandbox: painted, not diffused" in page
@@ -97,20 +97,20 @@ async def test_the_sandbox_and_failures_are_told(tmp_path: Path) -> None:
     assert "ValueError: noise and image sizes differ" in page
 
 
-async def test_a_real_server_has_no_banner(tmp_path: Path) -> None:
+async def test_page_of_a_real_server_has_no_sandbox_banner(tmp_path: Path) -> None:
     folder = await paint_folder(tmp_path / "cups", Plan(server="gpu1"))
     assert not (await run_sync(read_report_data, folder)).sandbox
 
 
-async def test_all_failed_still_gives_a_report_that_says_so(tmp_path: Path) -> None:
+async def test_report_of_all_failed_says_so(tmp_path: Path) -> None:
     plan = Plan(failed=dict.fromkeys(range(12), "CUDA out of memory"), metrics=False)
     folder = await paint_folder(tmp_path / "cups", plan)
     page = await run_sync(lambda: write_report(folder).read_text("utf-8"))
-    assert "No point of this sweep gave an image." in page
+    assert "All images failed." in page
     assert page.count("ValueError: CUDA out of memory") >= 1
 
 
-async def test_images_that_vanished_or_broke_are_told_in_their_cells(folder: Path) -> None:
+async def test_report_has_no_thumbnail_for_missing_or_broken_images(folder: Path) -> None:
     images = sorted(await run_sync(lambda: list((folder / "images").iterdir())))
     await run_sync(images[0].unlink)
     await run_sync(images[1].write_bytes, b"not an image")
@@ -119,14 +119,14 @@ async def test_images_that_vanished_or_broke_are_told_in_their_cells(folder: Pat
     assert (thumbs.get("v") or thumbs["i"]).count(None if "v" in thumbs else -1) == 2
 
 
-def test_a_folder_without_results_gives_a_report_that_says_so(tmp_path: Path) -> None:
+def test_report_of_a_folder_without_results_says_so(tmp_path: Path) -> None:
     page = write_report(tmp_path / "nothing here").read_text("utf-8")
     assert "nothing here" in page
     assert describe_page(read_report_data(tmp_path / "nothing here"))["problem"] != ""
 
 
 @pytest.mark.parametrize("damage", [b"", b"SQLite format 3\x00 and then nothing", b"garbage" * 500])
-async def test_a_broken_journal_gives_a_report_that_says_so(folder: Path, damage: bytes) -> None:
+async def test_report_of_a_broken_journal_says_so(folder: Path, damage: bytes) -> None:
     def break_it() -> str:
         for path in folder.glob("journal.sqlite*"):
             path.unlink()
@@ -139,7 +139,7 @@ async def test_a_broken_journal_gives_a_report_that_says_so(folder: Path, damage
     assert problem.split(".")[0].split("'")[0][:40] in page
 
 
-async def test_a_failed_write_leaves_the_old_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failed_write_keeps_the_old_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = await run_sync(write_report, folder)
     before = await run_sync(page.read_bytes)
     monkeypatch.setattr("sweep.report.html.render_page", _breaks)
@@ -153,7 +153,7 @@ def _breaks(*_: object, **__: object) -> None:
     raise OSError("no space left on device")
 
 
-async def test_the_study_speaks_on_top(folder: Path) -> None:
+async def test_headlines_of_the_study_stand_on_top(folder: Path) -> None:
     from sweep.study import make_study
 
     found = (await run_sync(lambda: make_study(folder, workers=0))).to_json()
@@ -167,7 +167,7 @@ async def test_the_study_speaks_on_top(folder: Path) -> None:
     assert {column["name"] for column in told["columns"] if column["kind"] == "metric"} >= {"ssim", "structure_coarse"}
 
 
-def test_the_command_travels_without_folders_of_this_machine() -> None:
+def test_command_loses_folders_of_this_machine() -> None:
     from sweep.report.text import _remove_paths
 
     assert _remove_paths("sweep run /home/me/cups.yaml --results '/data/my results'") == (

@@ -1,7 +1,7 @@
 // What the parts of the page share: the results, the reader's choices, and what follows from the two.
 
 import { type Filter, compileFilter, passing } from "./filter";
-import { Following, type Layout, list, matrix, partner, sorted } from "./layout";
+import { type Layout, list, matrix, partner, sorted } from "./layout";
 import { Marks } from "./marks";
 import { type Store, type View } from "./state";
 import type { Table } from "./table";
@@ -16,7 +16,6 @@ export interface Shown {
 export class App {
   readonly thumbs: Thumbs;
   readonly marks: Marks;
-  readonly following: Following;
   filter: Filter;
   mask: Uint8Array;
   chartMask: Uint8Array; // without the brushes: a chart goes on showing what it was brushed in
@@ -32,7 +31,6 @@ export class App {
   ) {
     this.thumbs = new Thumbs(table, () => store.touch());
     this.marks = new Marks(table, () => store.touch("cursor", "filter"));
-    this.following = new Following(table);
     this.filter = compileFilter(this.view.filter, table, this.marks);
     this.mask = passing(this.filter, this.view, table);
     this.chartMask = passing(this.filter, { ...this.view, brush: {} }, table);
@@ -77,7 +75,7 @@ export class App {
   #arranged(): Layout {
     const { table, view } = this;
     const asList = view.sort !== null || view.blind;
-    return asList ? list(sorted(this), this.perLine) : matrix(view, table, this.mask, this.following);
+    return asList ? list(sorted(this), this.perLine) : matrix(view, table, this.mask);
   }
 
   setHover(row: number): void {

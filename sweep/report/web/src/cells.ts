@@ -93,7 +93,7 @@ export class CellPainter {
   }
 
   #message(row: number, status: string): string {
-    if (status === "failed") return `failed\n${this.app.table.error[row] ?? "no reason is on record"}`;
+    if (status === "failed") return `failed\n${this.app.table.error[row] ?? "the server gave no reason"}`;
     if (status === "cancelled") return "cancelled";
     if (status === "missing") return `only in ${this.app.table.payload.runs?.other ?? "the other run"}`;
     if (status === "completed") return "image missing or unreadable";

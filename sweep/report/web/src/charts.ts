@@ -56,7 +56,7 @@ class SweepCharts extends HTMLElement {
     this.#paintControls();
     if (!metric || app.view.blind) {
       for (const figure of [this.#interaction, this.#shares]) replace(figure);
-      this.#response.say(app.view.blind ? "Charts are hidden in blind mode (b leaves it)." : "There are no metrics yet: sweep study measures the images and draws their response here.");
+      this.#response.say(app.view.blind ? "Blind mode hides charts. Press b to leave it." : "No metrics yet. sweep study measures the images; their curves then appear here.");
       this.#parallel.draw(app.view.blind ? 0 : this.#width);
       return;
     }
@@ -64,7 +64,7 @@ class SweepCharts extends HTMLElement {
     const group = app.table.axis(app.view.group);
     const lines = group === along ? null : group;
     if (along) this.#response.draw(this.#width, { metric, along, group: lines });
-    else this.#response.say("One point has no curve: sweep an axis to see a response.");
+    else this.#response.say("One level has no curve. Vary an axis to see one.");
     this.#drawInteraction(metric, along, lines);
     this.#drawShares();
     this.#parallel.draw(this.#width);
@@ -106,7 +106,7 @@ class SweepCharts extends HTMLElement {
         Plot.text(apart(means.filter((cell) => cell.x === across.levels.length - 1), means), { x: "x", y: "mean", text: (cell: { z: number }) => along.labels[cell.z] ?? "", dx: 8, textAnchor: "start", fill: "var(--dim)" }),
       ],
     });
-    replace(this.#interaction, title(`Interaction of ${across.label} and ${along.label}`, `Mean of ${metric.label}. Parallel lines: the two act independently.`), plot);
+    replace(this.#interaction, title(`Interaction of ${across.label} and ${along.label}`, `Mean of ${metric.label}. Parallel lines: the two axes act independently.`), plot);
   }
 
   #drawShares(): void {

@@ -8,22 +8,22 @@ import type { Axis } from "./table";
 
 const keyList: [string, string][] = [
   ["← ↑ → ↓", "move; Home, End, Page Up and Page Down too"],
-  ["space", "blink: show what the image is compared with (hold or tap)"],
+  ["space", "blink: show the reference image (hold or tap)"],
   ["c", "compare slider; [ and ] move it"],
   ["d", "difference; ] makes it brighter, [ darker"],
   ["f", "full screen"],
-  ["+ − 0", "zoom all images, back to fitting; Shift with arrows pans"],
+  ["+ − 0", "zoom all images; 0 fits them again; Shift+arrows pan"],
   ["z", "zoom 1:1"],
-  [", .", "step the first slider; Shift for the second"],
+  [", .", "move the first slider; with Shift the second"],
   ["{ }", "smaller, larger cells"],
-  ["1 2 3 x", "rate with stars, reject (again: take back)"],
+  ["1 2 3 x", "rate with stars, reject; press again to undo"],
   ["n p", "write a note, pin as the reference"],
-  ["b", "blind mode: nothing says what made an image"],
+  ["b", "blind mode: hides settings and numbers"],
   ["/", "filter"],
   ["g h t", "grid, charts, table"],
   ["m", "hide values, export"],
   ["l", "light or dark"],
-  ["?", "this list; Esc closes what is open"],
+  ["?", "this list; Esc closes it"],
 ];
 
 function dialog(label: string, ...children: Node[]): HTMLDialogElement {
@@ -40,7 +40,7 @@ function dialog(label: string, ...children: Node[]): HTMLDialogElement {
 export function showKeys(): void {
   const list = h("dl", { class: "keylist" });
   for (const [keys, text] of keyList) list.append(h("dt", {}, ...keys.split(" ").map((key) => h("kbd", {}, key))), h("dd", {}, text));
-  dialog("Keys", list, h("p", { class: "dim" }, "With Ctrl and the wheel every image zooms; in the large one the wheel alone does."));
+  dialog("Keys", list, h("p", { class: "dim" }, "Ctrl+wheel zooms all images; over the large one the wheel alone zooms."));
 }
 
 export function showMenu(app: App): void {
@@ -52,8 +52,8 @@ export function showMenu(app: App): void {
     replace(
       body,
       ...app.table.axes.filter((axis) => axis.levels.length > 1).map((axis) => levelsOf(app, axis)),
-      h("h3", {}, `Take along ${count(chosen, "row")}`),
-      h("p", { class: "dim" }, "What passes the filter now; an experiment file leaves out what you rejected."),
+      h("h3", {}, `Export ${count(chosen, "image")}`),
+      h("p", { class: "dim" }, "Exports what the filter shows. The experiment file skips rejected images."),
       h(
         "div",
         { class: "row" },
@@ -66,7 +66,7 @@ export function showMenu(app: App): void {
         "label",
         { class: "check" },
         h("input", { type: "checkbox", checked: app.view.blind, onchange: () => store.set({ blind: !app.view.blind }) }),
-        "blind: images in no order, nothing says what made them",
+        "blind mode: shuffles the images, hides settings and numbers",
       ),
     );
   };

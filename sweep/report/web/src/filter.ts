@@ -51,7 +51,7 @@ function columnTest(given: string, operator: string, wanted: string, table: Tabl
   const name = resolve(given, table);
   if (name === null) {
     const near = nearest(given, names(table));
-    return `No column is called ${given}.${near ? ` Did you mean ${near}?` : ""}`;
+    return `There is no column ${given}.${near ? ` Did you mean ${near}?` : ""}`;
   }
   const read = reader(name, table, marks);
   const kind = table.axis(name)?.kind ?? "";

@@ -9,7 +9,7 @@ import { Gestures } from "./gestures";
 import { GridHeads } from "./heads";
 import type { Head } from "./layout";
 import type { View } from "./state";
-import { firstRow, type Jump, jump, step } from "./walking";
+import { firstRow, type Jump, jump, step } from "./layout";
 
 interface LineView {
   element: HTMLElement;
@@ -191,14 +191,14 @@ export class SweepGrid extends HTMLElement {
     this.#empty.hidden = !empty;
     this.#scroll.classList.toggle("is-empty", empty);
     if (!empty) return;
-    const undo = h("button", { onclick: () => store.set({ filter: "", brush: {}, hidden: {} }) }, "Show everything again");
+    const undo = h("button", { onclick: () => store.set({ filter: "", brush: {}, hidden: {} }) }, "Show all images");
     const narrowed = filter.active || Object.keys(view.brush).length > 0 || Object.values(view.hidden).some((levels) => levels.length > 0);
     if (table.rows === 0) this.#empty.replaceChildren(h("p", {}, table.payload.live ? "Waiting for the first image…" : "There are no results in this folder yet."));
-    else if (narrowed && layout.passing === 0) this.#empty.replaceChildren(h("p", {}, "Nothing passes the filter."), undo);
+    else if (narrowed && layout.passing === 0) this.#empty.replaceChildren(h("p", {}, "No images match this filter."), undo);
     else {
       const first = this.app.mask.indexOf(1);
-      const go = h("button", { onclick: () => this.app.goTo(first) }, "Go to the first there is");
-      this.#empty.replaceChildren(h("p", {}, "There are no images at these slider positions."), go, ...(narrowed ? [undo] : []));
+      const go = h("button", { onclick: () => this.app.goTo(first) }, "Go to the first image");
+      this.#empty.replaceChildren(h("p", {}, "No images at these slider positions."), go, ...(narrowed ? [undo] : []));
     }
   }
 

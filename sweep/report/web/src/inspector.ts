@@ -1,14 +1,14 @@
 // The side panel: one image large, against its reference, with everything known about it and the reader's judgement.
 
 import type { App } from "./app";
-import { againstOptions, captionOf } from "./against";
-import { h, icon, replace, replaceKeepingFocus, select } from "./dom";
-import { factsOf } from "./facts";
-import { number } from "./format";
-import { Gestures, within } from "./gestures";
 import { show } from "./cells";
+import { scaleOf } from "./colour";
+import { h, icon, replace, replaceKeepingFocus, select } from "./dom";
+import { level, number, words } from "./format";
+import { Gestures, within } from "./gestures";
 import { needsPartner } from "./layout";
 import { gains, type Mode } from "./state";
+import type { Column } from "./table";
 
 export class SweepInspector extends HTMLElement {
   app!: App;
@@ -36,7 +36,7 @@ export class SweepInspector extends HTMLElement {
     this.#stage.dataset.wheel = "1";
     new Gestures(this.app, this.#stage, ".stage").listen();
     this.#stage.addEventListener("dblclick", () => store.set({ full: !store.view.full }));
-    this.#split = h("input", { type: "range", min: "0", max: "100", step: "1", class: "split", "aria-label": "Compare slider: how much of the reference is seen" });
+    this.#split = h("input", { type: "range", min: "0", max: "100", step: "1", class: "split", "aria-label": "Compare slider: share of the reference that is shown" });
     this.#split.addEventListener("input", () => store.set({ split: Number(this.#split.value) }));
     this.#caption = h("p", { class: "against" });
     this.#tools = h("div", { class: "tools", role: "toolbar", "aria-label": "Compare" });
@@ -146,7 +146,7 @@ export class SweepInspector extends HTMLElement {
     if (of === this.#factsOf) return;
     this.#factsOf = of;
     if (row < 0) return replace(this.#facts);
-    if (this.app.view.blind) return replace(this.#facts, h("p", { class: "dim" }, "Blind: what made this image is hidden until you leave blind mode (b)."));
+    if (this.app.view.blind) return replace(this.#facts, h("p", { class: "dim" }, "Blind mode hides the settings of this image. Press b to leave it."));
     replaceKeepingFocus(this.#facts, ...factsOf(this.app, row));
   }
 
@@ -169,4 +169,63 @@ export class SweepInspector extends HTMLElement {
 
 function tool(name: string, title: string, on: boolean, act: () => void, text = ""): HTMLButtonElement {
   return h("button", { class: "tool", "aria-pressed": String(on), "aria-label": text || title, title, onclick: act }, icon(name), text && h("span", {}, text));
+}
+
+/** [value of `view.against`, words] of everything there is to compare with. */
+export function againstOptions({ table, view }: App): [string, string][] {
+  const options: [string, string][] = [];
+  if (table.others) options.push(["run", `the same point in ${table.payload.runs?.other ?? "the other run"}`]);
+  if (table.sources.some((source) => source.thumb)) options.push(["source", "the source image"]);
+  options.push(["pin", view.pin >= 0 && !view.blind ? `pinned: ${table.describe(view.pin)}` : "the pinned image (p)"]);
+  if (view.blind) return options;
+  for (const axis of table.axes) {
+    if (axis.levels.length < 2 || axis.levels.length > 60) continue;
+    axis.labels.forEach((label, at) => options.push([`axis:${axis.name}=${at}`, `${axis.label} ${label}`]));
+  }
+  return options;
+}
+
+/** A line under the compared image; `has`: there is something to compare with. */
+export function captionOf(app: App, has: boolean): string {
+  const { view } = app;
+  const name = againstOptions(app).find(([value]) => value === view.against)?.[1] ?? view.against;
+  if (!has) return view.against === "pin" ? "No image is pinned. Press p on one to compare others with it." : `No image to compare with (${name}).`;
+  if (view.blink) return `Showing ${name}.`;
+  if (view.mode === "compare") return `Left: ${name}. Right: this image.`;
+  return `Difference to ${name}${view.gain > 1 ? `, ${view.gain} times brighter` : ""}: black is equal.`;
+}
+
+type Entry = readonly [term: string, text: string];
+
+/** The facts of a row, as elements. */
+export function factsOf(app: App, row: number): HTMLElement[] {
+  const { table } = app;
+  const error = table.error[row];
+  const axes = table.axes.map((axis): Entry => [axis.label, axis.labels[axis.at[row] ?? -1] ?? "none"]);
+  const metrics = table.metrics.filter((column) => typeof column.values[row] === "number");
+  const about = table.columns
+    .filter((column) => column.kind === "info" && column.values[row] !== null && column.values[row] !== undefined)
+    .map((column): Entry => [column.label, level(column.values[row] ?? null)]);
+  const found = [list("values", axes)];
+  if (error) found.unshift(h("p", { class: "error" }, String(error)));
+  if (metrics.length > 0) found.push(h("dl", { class: "metrics" }, ...metrics.map((column) => metricLine(app, column, row))));
+  found.push(list("about", [...about, ["status", String(table.status[row])], ["key", String(table.key[row])]]));
+  return found;
+}
+
+/** A metric, its value, and a mark where that lies between the least and the largest of all; its name colours the grid. */
+function metricLine(app: App, column: Column, row: number): HTMLElement {
+  const { store } = app;
+  const value = Number(column.values[row]);
+  const scale = scaleOf(column.name, app.table);
+  const place = scale && scale.high > scale.low ? (value - scale.low) / (scale.high - scale.low) : 0.5;
+  const mark = h("i", { class: "range", title: scale ? `from ${number(scale.low)} to ${number(scale.high)}` : "", "aria-hidden": "true" });
+  mark.style.setProperty("--at", `${place * 100}%`);
+  const on = app.view.colour === column.name;
+  const button = h("button", { class: "by", "aria-pressed": String(on), title: `${column.summary} Click: colour the grid by it.`.trim(), onclick: () => store.set({ colour: store.view.colour === column.name ? null : column.name }) }, words(column.label));
+  return h("div", {}, h("dt", {}, button), mark, h("dd", {}, number(value)));
+}
+
+function list(name: string, entries: readonly Entry[]): HTMLElement {
+  return h("dl", { class: name }, ...entries.map(([term, text]) => h("div", {}, h("dt", {}, words(term)), h("dd", { title: text }, text))));
 }

@@ -21,52 +21,22 @@ export interface Layout {
   find: (row: number) => [number, number] | null;
 }
 
-/** For a pair of axes: whether the level of one fixes the level of the other (zipped axes do). */
-export class Following {
-  readonly #known = new Map<string, boolean>();
-
-  constructor(private readonly table: Table) {}
-
-  follows(axis: Axis, leader: Axis): boolean {
-    const name = `${leader.name}\n${axis.name}\n${this.table.rows}`;
-    let known = this.#known.get(name);
-    if (known === undefined) {
-      known = determines(leader, axis, this.table.rows);
-      this.#known.set(name, known);
-    }
-    return known;
-  }
-}
-
-function determines(leader: Axis, axis: Axis, rows: number): boolean {
-  if (rows === 0 || leader.levels.length < axis.levels.length) return false;
-  const seen = new Map<number, number>();
-  for (let row = 0; row < rows; row += 1) {
-    const key = leader.at[row] ?? -1;
-    const value = axis.at[row] ?? -1;
-    const before = seen.get(key);
-    if (before === undefined) seen.set(key, value);
-    else if (before !== value) return false;
-  }
-  return seen.size < rows || rows === 1;
-}
-
 /** Axes that are neither on the grid, nor fixed by one that is, nor constant. */
-export function slidersFor(view: View, table: Table, following: Following): Axis[] {
+export function slidersFor(view: View, table: Table): Axis[] {
   const leaders = [view.x, view.y, view.sx, view.sy].map((name) => table.axis(name)).filter((axis): axis is Axis => axis !== null);
   const sliders: Axis[] = [];
   for (const axis of table.axes) {
     if (axis.levels.length < 2 || leaders.includes(axis)) continue;
-    if (leaders.some((leader) => following.follows(axis, leader))) continue;
+    if (leaders.some((leader) => table.follows(axis, leader))) continue;
     sliders.push(axis);
     leaders.push(axis);
   }
   return sliders;
 }
 
-export function matrix(view: View, table: Table, mask: Uint8Array, following: Following): Layout {
+export function matrix(view: View, table: Table, mask: Uint8Array): Layout {
   const [x, y, sx, sy] = [view.x, view.y, view.sx, view.sy].map((name) => table.axis(name)) as [Axis | null, Axis | null, Axis | null, Axis | null];
-  const sliders = slidersFor(view, table, following);
+  const sliders = slidersFor(view, table);
   const cells = new Map<number, number>();
   const [nx, nsx, ny] = [x?.levels.length ?? 1, sx?.levels.length ?? 1, y?.levels.length ?? 1];
   const width = nx * nsx;
@@ -231,4 +201,38 @@ function siblings(table: Table): Siblings {
 
 export function needsPartner(mode: Mode, blink: boolean): boolean {
   return mode !== "plain" || blink;
+}
+
+export type Jump = "first" | "last" | "up" | "down";
+
+/** The row a step away from `cursor`, -1 where there is none. */
+export function step({ layout, cursor }: { layout: Layout; cursor: number }, down: number, right: number): number {
+  const place = cursor >= 0 ? layout.find(cursor) : null;
+  if (!place) return firstRow(layout);
+  let [r, c] = place;
+  for (;;) {
+    r += Math.sign(down);
+    c += Math.sign(right);
+    if (layout.kind === "list" && c >= layout.cols.length) [r, c] = [r + 1, 0];
+    if (layout.kind === "list" && c < 0) [r, c] = [r - 1, layout.cols.length - 1];
+    if (r < 0 || c < 0 || r >= layout.rows.length || c >= layout.cols.length) return -1;
+    const row = layout.at(r, c);
+    if (row >= 0) return row;
+  }
+}
+
+/** The row at the end of the line, or a page of `lines` further. */
+export function jump({ layout, cursor }: { layout: Layout; cursor: number }, to: Jump, lines: number): number {
+  const [r = 0, c = 0] = layout.find(cursor) ?? [];
+  const line = to === "up" ? Math.max(0, r - lines) : to === "down" ? Math.min(layout.rows.length - 1, r + lines) : r;
+  const cols = to === "last" ? [...layout.cols.keys()].reverse() : to === "first" ? [...layout.cols.keys()] : [c];
+  return cols.map((col) => layout.at(line, col)).find((row) => row >= 0) ?? -1;
+}
+
+/** The first image of the first lines, -1 where they hold none. */
+export function firstRow(layout: Layout): number {
+  for (let r = 0; r < Math.min(layout.rows.length, 50); r += 1) {
+    for (let c = 0; c < layout.cols.length; c += 1) if (layout.at(r, c) >= 0) return layout.at(r, c);
+  }
+  return -1;
 }

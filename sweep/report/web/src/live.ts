@@ -28,7 +28,7 @@ export function follow(app: App): void {
     if (line) line.textContent = said(news);
   });
   source.addEventListener("error", () => {
-    if (line) line.textContent = source.readyState === EventSource.CLOSED ? "sweep view has ended; what is shown stays." : "connection lost, trying again…";
+    if (line) line.textContent = source.readyState === EventSource.CLOSED ? "sweep view has stopped; this page stays as it is." : "connection lost, reconnecting…";
   });
 }
 

@@ -13,7 +13,7 @@ import { Table } from "./table";
 import { SweepTable } from "./tableview";
 import { applyTheme, flipTheme } from "./theme";
 import { SweepToolbar } from "./toolbar";
-import { firstRow } from "./walking";
+import { firstRow } from "./layout";
 
 customElements.define("sweep-grid", SweepGrid);
 customElements.define("sweep-inspector", SweepInspector);

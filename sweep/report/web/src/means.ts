@@ -93,7 +93,7 @@ export function sharesOf(table: Table, mask: Uint8Array): Shares {
   }
   const axes = table.axes.filter((axis) => axis.levels.length > 1);
   const entries = table.metrics.flatMap((metric) => axes.map((axis) => ({ metric: metric.label, term: axis.label, share: between(table, mask, metric, axis) })));
-  return { entries: gathered(withRest(entries)), note: "Main effects of the images in sight (η²); the rest are interactions and noise." };
+  return { entries: gathered(withRest(entries)), note: "Main effects (η²) of the images shown; the rest is interactions and noise." };
 }
 
 /** Small terms gathered under "rest", so that a bar has few parts. */

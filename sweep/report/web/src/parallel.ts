@@ -22,7 +22,7 @@ const height = 250;
 
 export class Parallel {
   readonly element = h("figure", { class: "parallel" });
-  readonly #canvas = h("canvas", { role: "img", "aria-label": "Parallel coordinates: one line an image" });
+  readonly #canvas = h("canvas", { role: "img", "aria-label": "Parallel coordinates: one line per image" });
   #coordinates: Coordinate[] = [];
   #width = 0;
   #drag: { at: number; from: number; to: number } | null = null;
@@ -42,7 +42,7 @@ export class Parallel {
     this.element.hidden = this.#coordinates.length < 2;
     if (this.element.hidden) return;
     if (!this.#canvas.isConnected) {
-      this.element.replaceChildren(h("div", { class: "title" }, h("h3", {}, "All at once"), h("p", {}, "One line an image. Drag along an axis to filter the grid, click it to let go.")), this.#canvas);
+      this.element.replaceChildren(h("div", { class: "title" }, h("h3", {}, "All at once"), h("p", {}, "One line per image. Drag along an axis to filter the grid; click it to clear.")), this.#canvas);
     }
     const density = devicePixelRatio || 1;
     this.#canvas.width = width * density;

@@ -2,15 +2,12 @@
 
 import * as Plot from "@observablehq/plot";
 import type { App } from "./app";
-import { brushOver, type Spot } from "./brushing";
 import { show } from "./cells";
 import { series } from "./colour";
 import { h, replace } from "./dom";
-import { filmstrip } from "./filmstrip";
 import { number } from "./format";
 import { curvesOf, type Line } from "./means";
-import { domainOf, frame, legend, short, svg, title } from "./plots";
-import { mostPoints, placeOf, type Point, pointsOf } from "./points";
+import { domainOf, frame, legend, setRect, short, svg, title } from "./plots";
 import type { Axis, Column } from "./table";
 
 const mostLines = 80;
@@ -45,7 +42,7 @@ export class Response {
     const { metric, along, group } = asked;
     const lines = curvesOf(this.app.table, this.app.chartMask, metric, along, group);
     this.#points = pointsOf(this.app, metric, along, group);
-    if (this.#points.length === 0) return this.say(title(metric.label, metric.summary), "No image in sight has this metric.");
+    if (this.#points.length === 0) return this.say(title(metric.label, metric.summary), "No image shown has this metric.");
     const single = new Set(this.#points.map((point) => point.line)).size <= mostLines;
     const halves = this.#halves(asked);
     const ticks = along.numeric ? {} : { ticks: along.levels.map((_, at) => at), tickFormat: (at: number) => short(along.labels[at] ?? "", 14) };
@@ -165,10 +162,120 @@ export class Response {
 
 function captionOf(lines: Line[], single: boolean, points: number, halves: number): string {
   return [
-    lines.some((line) => line.seeds > 1) ? "Line: mean over seeds. Band: 95 % t interval over seed means." : "Line: mean; one seed has no interval.",
-    single ? "Thin: single seeds." : "",
+    lines.some((line) => line.seeds > 1) ? "Line: mean over seeds. Band: 95 % t interval over seed means." : "Line: mean. One seed has no interval.",
+    single ? "Thin lines: single seeds." : "",
     points === mostPoints ? "Dots: a sample of the images." : "",
-    halves > 0 ? "Dashed: half of the range, from the study." : "",
-    "Drag over the chart to filter the grid, click to let go.",
+    halves > 0 ? "Dashed: where half of the range is passed." : "",
+    "Drag across the chart to filter the grid; click to clear.",
   ].filter(Boolean).join(" ");
+}
+
+const least = 34; // px an image
+const gap = 2;
+
+export interface Span {
+  place: (level: number) => number; // px from the left of the chart
+  width: number; // of the chart, px
+}
+
+/** A line of images under a chart; null where they would be too small or there is none. */
+export function filmstrip(app: App, metric: Column, along: Axis, { place, width }: Span): HTMLElement | null {
+  const rows = medians(app, metric, along);
+  const apart = rows.length > 1 ? (place(placeOf(along, rows.at(-1) ?? 0)) - place(placeOf(along, rows[0] ?? 0))) / (rows.length - 1) : 0;
+  const every = Math.max(1, Math.ceil((least + gap) / Math.max(1, apart)));
+  const side = Math.min(84, apart * every - gap);
+  if (rows.length < 2 || side < least) return null;
+  const strip = h("div", { class: "strip", title: "At each level, the image with the median value of those shown" });
+  strip.style.height = `${side}px`;
+  rows.forEach((row, at) => {
+    const thumb = at % every === 0 ? app.thumbs.thumb(row) : null;
+    if (thumb === null) return;
+    const image = h("img", { alt: app.table.describe(row), draggable: false });
+    image.style.width = image.style.height = `${side}px`;
+    image.style.left = `${Math.min(width - side, Math.max(0, place(placeOf(along, row)) - side / 2))}px`;
+    show(image, thumb, "");
+    image.addEventListener("click", () => app.goTo(row));
+    image.addEventListener("pointerenter", () => app.setHover(row));
+    image.addEventListener("pointerleave", () => app.setHover(-1));
+    strip.append(image);
+  });
+  return strip;
+}
+
+/** At every level the row in the middle of those in sight that have an image, in the order of the levels. */
+function medians({ table, chartMask, thumbs }: App, metric: Column, along: Axis): number[] {
+  const byLevel: number[][] = along.levels.map(() => []);
+  for (let row = 0; row < table.rows; row += 1) {
+    if (chartMask[row] && typeof metric.values[row] === "number" && thumbs.thumb(row) !== null) byLevel[along.at[row] ?? -1]?.push(row);
+  }
+  const worth = (row: number): number => Number(metric.values[row]);
+  return byLevel.filter((rows) => rows.length > 0).map((rows) => rows.sort((a, b) => worth(a) - worth(b) || a - b)[(rows.length - 1) >> 1] as number);
+}
+
+export const mostPoints = 600;
+
+export interface Point {
+  row: number;
+  x: number;
+  y: number;
+  group: number;
+  line: string;
+}
+
+/** Where a level stands along an axis: its number, or its place among words. */
+export function placeOf(axis: Axis, row: number): number {
+  const at = axis.at[row] ?? 0;
+  return axis.numeric ? Number(axis.levels[at]) : at;
+}
+
+/** The rows in sight as points, an even sample of them where they are many. */
+export function pointsOf(app: App, metric: Column, along: Axis, group: Axis | null): Point[] {
+  const { table, chartMask: mask } = app;
+  const others = table.axes.filter((axis) => axis !== along);
+  const rows: number[] = [];
+  for (let row = 0; row < table.rows; row += 1) if (mask[row] && typeof metric.values[row] === "number") rows.push(row);
+  const count = Math.min(rows.length, mostPoints);
+  const points: Point[] = [];
+  for (let drawn = 0; drawn < count; drawn += 1) {
+    const row = rows[Math.floor((drawn * rows.length) / count)] ?? 0;
+    points.push({ row, x: placeOf(along, row), y: Number(metric.values[row]), group: group?.at[row] ?? 0, line: others.map((axis) => axis.at[row]).join(",") });
+  }
+  return points.sort((a, b) => a.x - b.x);
+}
+
+export type Spot = [x: number, y: number];
+
+export interface Heard {
+  hovered: (spot: Spot, event: PointerEvent) => void;
+  left: () => void;
+  brushed: (from: Spot, to: Spot) => void;
+  clicked: () => void;
+}
+
+/** Listens on a chart; `kept` are the corners of the brush in force. Spots are in the chart's own coordinates. */
+export function brushOver(plot: SVGSVGElement, kept: [Spot, Spot] | null, heard: Heard): void {
+  const brush = svg("rect", { class: "brush" }) as SVGRectElement;
+  plot.append(brush);
+  if (kept) setRect(brush, ...kept);
+  let from: Spot | null = null;
+  const spot = (event: PointerEvent): Spot => {
+    const box = plot.getBoundingClientRect();
+    const { width, height } = plot.viewBox.baseVal;
+    return [((event.clientX - box.left) * width) / box.width, ((event.clientY - box.top) * height) / box.height];
+  };
+  plot.addEventListener("pointerdown", (event) => {
+    from = spot(event);
+    plot.setPointerCapture(event.pointerId);
+  });
+  plot.addEventListener("pointermove", (event) => {
+    if (from) setRect(brush, from, spot(event));
+    else heard.hovered(spot(event), event);
+  });
+  plot.addEventListener("pointerup", (event) => {
+    const to = spot(event);
+    if (from && Math.hypot(to[0] - from[0], to[1] - from[1]) > 6) heard.brushed(from, to);
+    else heard.clicked();
+    from = null;
+  });
+  plot.addEventListener("pointerleave", heard.left);
 }

@@ -1,6 +1,5 @@
 // What the reader chose, as one value: kept in the address so that a link shows the same view.
 
-import { Following } from "./layout";
 import type { Axis, Table } from "./table";
 
 export type Mode = "plain" | "compare" | "difference";
@@ -84,7 +83,7 @@ export class Store {
 }
 
 /** A first view: the first numeric axis across, the next that is no seed down, and where that is few one more within it
- * (sweep/report/explorer.py, first_seen, puts its images first into the page). */
+ * (sweep/report/report.py, list_first_thumbs, puts its images first into the page). */
 export function firstView(table: Table): View {
   const varied = leading(table);
   const numeric = varied.filter((axis) => axis.numeric);
@@ -124,10 +123,9 @@ export function firstView(table: Table): View {
 
 /** The axes that vary, each by itself: of those that go in step only the first. */
 function leading(table: Table): Axis[] {
-  const following = new Following(table);
   const kept: Axis[] = [];
   for (const axis of table.axes) {
-    if (axis.levels.length > 1 && !kept.some((leader) => following.follows(axis, leader))) kept.push(axis);
+    if (axis.levels.length > 1 && !kept.some((leader) => table.follows(axis, leader))) kept.push(axis);
   }
   return kept;
 }

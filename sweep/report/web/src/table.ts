@@ -59,6 +59,7 @@ export class Table {
   readonly #axisByName = new Map<string, Axis>();
   readonly #columnByName = new Map<string, Column>();
   #rowByKey: Map<string, number> | null = null;
+  readonly #follows = new Map<string, boolean>();
 
   constructor(readonly payload: Payload) {
     this.axes = payload.axes.map((axis) => ({
@@ -101,6 +102,14 @@ export class Table {
 
   column(name: string | null): Column | null {
     return name === null ? null : (this.#columnByName.get(name) ?? null);
+  }
+
+  /** Whether the level of `leader` fixes the level of `axis`, as it does for zipped axes. */
+  follows(axis: Axis, leader: Axis): boolean {
+    const name = `${leader.name}\n${axis.name}\n${this.rows}`;
+    const known = this.#follows.get(name) ?? determines(leader, axis, this.rows);
+    this.#follows.set(name, known);
+    return known;
   }
 
   /** A row's key, and which of its images where one point has several. */
@@ -200,4 +209,17 @@ function placeLevel(axis: Axis, value: Level): number {
   axis.numeric = isNumeric(axis.kind, axis.levels);
   for (let row = 0; row < axis.at.length; row += 1) if ((axis.at[row] ?? -1) >= place) axis.at[row] = (axis.at[row] ?? 0) + 1;
   return place;
+}
+
+function determines(leader: Axis, axis: Axis, rows: number): boolean {
+  if (rows === 0 || leader.levels.length < axis.levels.length) return false;
+  const seen = new Map<number, number>();
+  for (let row = 0; row < rows; row += 1) {
+    const key = leader.at[row] ?? -1;
+    const value = axis.at[row] ?? -1;
+    const before = seen.get(key);
+    if (before === undefined) seen.set(key, value);
+    else if (before !== value) return false;
+  }
+  return seen.size < rows || rows === 1;
 }

@@ -69,9 +69,10 @@ export class SweepToolbar extends HTMLElement {
     this.#paintLegend();
     const { layout, table } = app;
     const narrowed = layout.passing < table.rows;
-    const inSight = layout.shown < layout.passing ? `${layout.shown.toLocaleString("en")} in sight` : "";
-    const parts = [narrowed ? `${layout.passing.toLocaleString("en")} pass` : "", inSight].filter(Boolean);
-    this.#count.textContent = parts.length > 0 ? `${parts.join(", ")}, of ${count(table.rows, "row")}` : "";
+    const all = table.rows.toLocaleString("en");
+    const matching = narrowed ? `${layout.passing.toLocaleString("en")} of ${all} match` : "";
+    const showing = layout.shown < layout.passing ? `showing ${layout.shown.toLocaleString("en")}${narrowed ? "" : ` of ${all}`}` : "";
+    this.#count.textContent = [matching, showing].filter(Boolean).join(", ");
   }
 
   #paintPlaces(): void {
@@ -104,10 +105,10 @@ export class SweepToolbar extends HTMLElement {
     const { view, store, table } = this.app;
     const numeric: [string, string][] = table.columns.filter((column) => column.numeric).map((column) => [column.name, column.label]);
     const all: [string, string][] = [["", "by axes"], ["index", "as rendered"], ["rating", "rating"], ...table.axes.filter((axis) => axis.levels.length > 1).map((axis): [string, string] => [axis.name, axis.label]), ...numeric];
-    const arrow = h("button", { class: "tool", title: view.falling ? "largest first" : "smallest first", "aria-label": "Turn the order round", onclick: () => store.set({ falling: !view.falling }) }, view.falling ? "↓" : "↑");
+    const arrow = h("button", { class: "tool", title: view.falling ? "largest first" : "smallest first", "aria-label": "Reverse the order", onclick: () => store.set({ falling: !view.falling }) }, view.falling ? "↓" : "↑");
     replaceKeepingFocus(
       this.#order,
-      view.blind ? h("span", { class: "blind" }, "blind: in no order") : h("label", {}, h("span", {}, "order"), select("Order", all, view.sort ?? "", (value) => store.set({ sort: value || null }))),
+      view.blind ? h("span", { class: "blind" }, "Blind mode: shuffled") : h("label", {}, h("span", {}, "order"), select("Order", all, view.sort ?? "", (value) => store.set({ sort: value || null }))),
       view.sort && !view.blind ? arrow : null,
       numeric.length > 0 && !view.blind ? h("label", {}, h("span", {}, "colour"), select("Colour by", [["", "–"], ...numeric], view.colour ?? "", (value) => store.set({ colour: value || null }))) : null,
     );

@@ -19,7 +19,7 @@ def put(folder: Path, data: bytes, name: str = "image.png") -> Path:
     return path
 
 
-def test_a_image_becomes_a_webp_of_256_px(tmp_path: Path) -> None:
+def test_thumbnail_is_a_webp_of_256_px(tmp_path: Path) -> None:
     image = put(tmp_path, png(paint(0.4, 1, (600, 300))))
     thumbs = Thumbnails(tmp_path)
     assert thumbs.make({IDENTITY: image}) == {IDENTITY}
@@ -27,7 +27,7 @@ def test_a_image_becomes_a_webp_of_256_px(tmp_path: Path) -> None:
         assert (small.format, small.size) == ("WEBP", (256, 128))
 
 
-def test_it_is_made_once(tmp_path: Path) -> None:
+def test_thumbnail_is_made_once(tmp_path: Path) -> None:
     image = put(tmp_path, png(paint(0.4, 1)))
     thumbs = Thumbnails(tmp_path)
     thumbs.make({IDENTITY: image})
@@ -46,23 +46,23 @@ def test_it_is_made_once(tmp_path: Path) -> None:
     ],
     ids=["empty", "html", "half", "broken"],
 )
-def test_what_is_no_whole_image_has_none(tmp_path: Path, data: bytes) -> None:
+def test_thumbnail_of_a_broken_image_is_none(tmp_path: Path, data: bytes) -> None:
     thumbs = Thumbnails(tmp_path)
     assert thumbs.make({IDENTITY: put(tmp_path, data)}) == set()
     assert list(tmp_path.glob("thumbs/**/*.*")) == []
 
 
-def test_a_missing_file_has_none(tmp_path: Path) -> None:
+def test_thumbnail_of_a_missing_file_is_none(tmp_path: Path) -> None:
     assert Thumbnails(tmp_path).one(IDENTITY, tmp_path / "gone.png") is None
 
 
-def test_a_bomb_is_not_decoded(tmp_path: Path) -> None:
+def test_thumbnail_of_a_decompression_bomb_is_none(tmp_path: Path) -> None:
     Image.new("1", (20_000, 10_000)).save(tmp_path / "bomb.png")
     assert shrink(tmp_path / "bomb.png", 256) is None
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "I;16", "LA", "CMYK"])
-def test_every_mode_can_be_shown(tmp_path: Path, mode: str) -> None:
+def test_thumbnails_of_every_mode_are_made(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
     Image.new(mode, (30, 20)).save(path)
     small = shrink(path, 10)

@@ -1,4 +1,4 @@
-"""Sheets, animations and filmstrips: every image in its place, split where a format ends."""
+"""Contact sheets: every image in its place, split where a format ends."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from pathlib import Path
 
 import pytest
 from anyio.to_thread import run_sync
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from sweep.errors import UsageError
-from sweep.report.animation import write_animation, write_filmstrip
 from sweep.report.contact_sheet import SheetRequest, write_sheet
-from sweep.report.drawing import RED, load_font, measure_width, wrap_text
+from sweep.report.drawing import RED
 from tests.report.painted import Plan, paint_folder
 
 
@@ -31,7 +28,7 @@ def spread_of(cell: Image.Image) -> int:
 
 
 @pytest.mark.parametrize("name", ["sheet.png", "sheet.jpg", "sheet.webp"])
-async def test_a_sheet_has_a_cell_for_every_pair_of_levels(folder: Path, tmp_path: Path, name: str) -> None:
+async def test_sheet_has_a_cell_per_pair_of_levels(folder: Path, tmp_path: Path, name: str) -> None:
     request = SheetRequest(x="denoise_strength", y="variation", size=64)
     (path,) = await run_sync(write_sheet, folder, request, tmp_path / name)
     width, height = await run_sync(size_of, path)
@@ -39,7 +36,7 @@ async def test_a_sheet_has_a_cell_for_every_pair_of_levels(folder: Path, tmp_pat
     assert height > 2 * 48
 
 
-async def test_images_stand_where_their_axes_say(folder: Path) -> None:
+async def test_sheet_places_images_by_their_levels(folder: Path) -> None:
     def columns() -> list[int]:
         (path,) = write_sheet(folder, SheetRequest(x="denoise_strength", size=64))
         with Image.open(path) as sheet:
@@ -51,7 +48,7 @@ async def test_images_stand_where_their_axes_say(folder: Path) -> None:
     assert all(spread > 20 for spread in spreads)
 
 
-async def test_a_failed_cell_is_drawn_as_such(tmp_path: Path) -> None:
+async def test_sheet_marks_a_failed_cell(tmp_path: Path) -> None:
     folder = await paint_folder(tmp_path / "cups", Plan(failed={0: "noise and image sizes differ"}))
 
     def red_pixels() -> int:
@@ -62,7 +59,7 @@ async def test_a_failed_cell_is_drawn_as_such(tmp_path: Path) -> None:
     assert await run_sync(red_pixels) > 50
 
 
-async def test_other_axes_stand_at_the_level_asked_for(folder: Path, tmp_path: Path) -> None:
+async def test_sheet_fixes_other_axes_at_the_given_level(folder: Path, tmp_path: Path) -> None:
     def both() -> tuple[bytes, bytes]:
         found = []
         for seed in (42, "43"):
@@ -75,7 +72,7 @@ async def test_other_axes_stand_at_the_level_asked_for(folder: Path, tmp_path: P
     assert first != second
 
 
-async def test_a_sheet_beyond_the_format_is_split(tmp_path: Path) -> None:
+async def test_sheet_beyond_the_format_is_split(tmp_path: Path) -> None:
     plan = Plan(axes={"seed": list(range(1, 61))}, size=(30, 10), metrics=False, source=False)
     folder = await paint_folder(tmp_path / "cups", plan)
     paths = await run_sync(write_sheet, folder, SheetRequest(x="seed", size=300), tmp_path / "sheet.webp")
@@ -97,52 +94,11 @@ async def test_a_sheet_beyond_the_format_is_split(tmp_path: Path) -> None:
         (SheetRequest(x="seed"), "a.bmp", ".bmp|a.bmp names no format"),
     ],
 )
-async def test_what_cannot_be_drawn_is_told(folder: Path, request_: SheetRequest, name: str, said: str) -> None:
+async def test_sheet_rejects_what_it_cannot_draw(folder: Path, request_: SheetRequest, name: str, said: str) -> None:
     with pytest.raises(UsageError, match=said.replace("?", r"\?")):
         await run_sync(write_sheet, folder, request_, folder / name)
 
 
-def test_a_folder_without_results_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UsageError):
+def test_sheet_rejects_a_folder_without_results(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no journal"):
         write_sheet(tmp_path, SheetRequest(x="seed"))
-
-
-@pytest.mark.parametrize("name", ["moving.gif", "moving.webp"])
-async def test_an_animation_has_a_frame_a_level(folder: Path, tmp_path: Path, name: str) -> None:
-    path = await run_sync(lambda: write_animation(folder, "denoise_strength", size=64, out=tmp_path / name))
-
-    def frames() -> int:
-        with Image.open(path) as image:
-            return int(getattr(image, "n_frames", 1))
-
-    assert await run_sync(frames) == 3
-
-
-async def test_a_filmstrip_shows_the_median_of_a_metric(folder: Path) -> None:
-    from sweep.report.animation import find_medians
-    from sweep.report.contact_sheet import find_levels
-    from sweep.report.data import read_report_data
-
-    material = await run_sync(read_report_data, folder)
-    chosen = find_medians(material, find_levels(material, "denoise_strength"), "ssim")
-    for level, row in chosen.items():
-        strength = (0.2, 0.4, 0.6)[level]
-        peers = sorted(material.frame.loc[material.frame["denoise_strength"] == strength, "ssim"])
-        assert material.frame["ssim"].iloc[row] == peers[1]
-    path = await run_sync(lambda: write_filmstrip(folder, "denoise_strength", metric="ssim", size=48))
-    assert (await run_sync(size_of, path))[0] == 2 * 14 + 3 * (48 + 4)
-
-
-async def test_an_unknown_metric_is_told(folder: Path) -> None:
-    with pytest.raises(UsageError, match=r"Did you mean ssim\?"):
-        await run_sync(lambda: write_filmstrip(folder, "denoise_strength", metric="sssim"))
-
-
-@given(st.text(max_size=120), st.integers(30, 300), st.integers(1, 5))
-def test_wrapped_lines_fit(text: str, width: int, most: int) -> None:
-    letters = load_font(12)
-    lines = wrap_text(text, letters, width, most)
-    assert len(lines) <= most
-    assert all(measure_width(line, letters) <= width or len(line) <= 1 for line in lines)
-    if len(lines) < most:
-        assert "".join(lines).replace(" ", "") == "".join(text.split())

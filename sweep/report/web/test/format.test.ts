@@ -1,0 +1,34 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { count, level, nearest, number, percent, words } from "../src/format";
+
+test("number keeps significant digits and uses a true minus sign", () => {
+  assert.equal(number(0.123456), "0.123");
+  assert.equal(number(-2.5), "−2.5");
+  assert.equal(number(1234567), "1234567");
+  assert.equal(number(Number.NaN), "–");
+  assert.equal(number(0.1 + 0.2, 6), "0.3");
+});
+
+test("level writes missing values, booleans, seeds and file names for people", () => {
+  assert.equal(level(null), "none");
+  assert.equal(level(true), "yes");
+  assert.equal(level(42, "seed"), "42");
+  assert.equal(level("inputs/cup.png", "image"), "cup.png");
+});
+
+test("percent keeps a digit below one percent only", () => {
+  assert.equal(percent(0.004), "0.4 %");
+  assert.equal(percent(0.54), "54 %");
+});
+
+test("count has a plural and words have spaces", () => {
+  assert.equal(count(1, "image"), "1 image");
+  assert.equal(count(2000, "image"), "2,000 images");
+  assert.equal(words("denoise_strength"), "denoise strength");
+});
+
+test("nearest suggests a near name and no far one", () => {
+  assert.equal(nearest("sism", ["ssim", "seed"]), "ssim");
+  assert.equal(nearest("banana", ["ssim", "seed"]), null);
+});
