@@ -113,7 +113,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if "width:" not in text:
             text = re.sub(r"^(inputs:.*)$", r"\1\n  width: 64\n  height: 64", text, count=1, flags=re.MULTILINE)
         file.write_text(text, encoding="utf-8")
-    portable = ROOT / "tests" / "workflow" / "portable"
+    portable = ROOT / "tests" / "fixtures" / "portable"
     for form in ("text_to_image", "image_to_image"):
         shutil.copy(portable / f"{form}.json", tmp_path / f"{form}_workflow.json")
     shutil.copy(portable / "text_to_image.json", tmp_path / "my-workflow.json")
