@@ -71,9 +71,9 @@ def _share(name: str, value: float, goal: float) -> Figure:
 
 
 def _loop() -> str:
-    from sweep.cli.run import quickest
+    from sweep.cli.run import backend_options
 
-    return LOOPS[quickest()["use_uvloop"]]
+    return LOOPS[backend_options()["use_uvloop"]]
 
 
 def _steady(finished: Sequence[float], edge: float) -> float:

@@ -1,9 +1,9 @@
-"""Everything sweep raises on purpose, each class with the exit code a command ends with.
+"""All exceptions that sweep raises on purpose, each with the exit code of the command.
 
 ::
 
     SweepError                       1  a sentence and, where there is one, a hint
-    ├── DefinitionError              2  what was asked is wrong; `problems` lists every fault found
+    ├── DefinitionError              2  the request is wrong; `problems` lists every problem found
     │   ├── ExperimentError          2  the experiment file
     │   ├── WorkflowError            2  the workflow or graph file
     │   ├── PlanError                2  the two do not fit each other or the server's nodes
@@ -35,7 +35,7 @@ from sweep.text import format_count
 
 
 class SweepError(Exception):
-    """A fault told in one sentence, with a hint how to mend it where there is one."""
+    """An error in one sentence, with a hint how to solve it if there is one."""
 
     exit_code: ClassVar[int] = 1
 
@@ -50,7 +50,7 @@ class SweepError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One fault of a definition; `line` and `column` count from 1 and are None where there is no text to point at."""
+    """One problem of a definition; `line` and `column` count from 1 and are None without a place in a file."""
 
     message: str
     line: int | None = None
@@ -62,7 +62,7 @@ class Problem:
 
 
 class DefinitionError(SweepError):
-    """What was asked cannot be done; all faults found are in `problems`, so that one look mends the file."""
+    """The request is wrong; `problems` holds every problem found, so that one edit can solve all."""
 
     exit_code = 2
 
@@ -75,7 +75,7 @@ class DefinitionError(SweepError):
 
     @classmethod
     def of(cls, problems: Sequence[Problem], source: str) -> DefinitionError:
-        """One error for all `problems` found in `source` (a file's name as the user wrote it)."""
+        """Build one error for all `problems` of `source` (the file's name as the user wrote it)."""
         count = format_count(len(problems), "problem")
         lines = "".join(f"\n  {problem}" for problem in problems)
         return cls(f"{source}: {count}{lines}", problems=problems, source=source)
@@ -146,7 +146,7 @@ class ItemLostError(TransientError):
 
 
 class VariationError(AttemptError):
-    """This variation cannot be rendered as it is: a value the node refuses, or a node that failed."""
+    """A variation cannot be rendered as it is: a node refused a value, or a node failed."""
 
 
 class RecordError(SweepError):
@@ -168,12 +168,12 @@ class CorruptRecordError(RecordError):
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """The candidate most like `word`, or None where none is near enough to suggest."""
+    """Return the candidate most similar to `word`, or None if none is similar enough."""
     found = difflib.get_close_matches(word.lower(), by_lower := {c.lower(): c for c in candidates}, n=1, cutoff=0.6)
     return by_lower[found[0]] if found else None
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    """A sentence to append to an error, with a leading space; empty where nothing is near."""
+    """Return " Did you mean …?" to append to an error, or an empty text if nothing is similar."""
     near = nearest(word, candidates)
     return f" Did you mean {near}?" if near else ""

@@ -34,7 +34,7 @@ from sweep.workflow import builtin_schemas
 from tools.generate_reference import PAGES
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")), *sorted((ROOT / "docs").glob("*.md"))]
 MARKS = {
     "": "runs as it stands",
     "server": "runs with sandboxes at the addresses it names",
@@ -43,7 +43,7 @@ MARKS = {
 }
 """What stands behind the language of a fence with commands, and how they are tested."""
 SLOW = "slow"
-LANGUAGES = {"console", "python", "yaml", "toml", "text", "json"}
+LANGUAGES = {"console", "python", "yaml", "toml", "text", "json", "mermaid"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +215,19 @@ def test_links_lead_somewhere(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text) + re.findall(r'(?:src|srcset)="([^"]+)"', text):
         assert (document.parent / target).exists(), f"{named(document)} leads to {target}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_files_named_in_documents_exist(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:tests|sweep|tools|benchmarks|docs|experiments)/[\w/.-]+)`", text):
+        assert (ROOT / path).exists(), f"{named(document)} names {path}"
+
+
+def test_code_cites_only_documents_of_the_repository() -> None:
+    for path in (ROOT / "sweep").rglob("*.py"):
+        for document in re.findall(r"[\w./-]+\.md\b", path.read_text(encoding="utf-8")):
+            assert (ROOT / document).exists() or (ROOT / "docs" / document).exists(), f"{path} cites {document}"
 
 
 def test_public_names() -> None:

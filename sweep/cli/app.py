@@ -1,4 +1,4 @@
-"""The command `sweep`: arguments in, an exit code out; what goes wrong is a sentence on stderr."""
+"""Run one command line: print an error as a sentence on stderr and return the exit code."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ INTERRUPTED: Final = 130
 
 
 def run_cli(arguments: list[str]) -> int:
-    """Run one command line and give its exit code."""
+    """Run one command line and return its exit code."""
     try:
-        code = _answered(arguments)
+        code = _run_command(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        _nobody_listens()
+        _discard_output()
         return 0
     return code
 
 
-def _answered(arguments: list[str]) -> int:
-    """The exit code of one command line; what is heavy is imported in here."""
+def _run_command(arguments: list[str]) -> int:
+    """Parse and run one command line; heavy modules are imported in here, after Ctrl-C can be handled."""
     from typer import Abort, Exit
     from typer.exceptions import TyperException
 
-    from sweep.cli.commands import command_line, misused
-    from sweep.cli.console import complain, safe_streams
+    from sweep.cli.commands import command_line, usage_error
+    from sweep.cli.console import configure_streams, print_error
     from sweep.errors import SweepError
 
-    safe_streams()
+    configure_streams()
     try:
         return int(command_line()(arguments or ["--help"], prog_name="sweep", standalone_mode=False) or 0)
     except Exit as exit_:
@@ -45,35 +45,35 @@ def _answered(arguments: list[str]) -> int:
     except Abort:
         return INTERRUPTED
     except TyperException as error:
-        fault: SweepError = misused(error)
+        fault: SweepError = usage_error(error)
     except SweepError as error:
         fault = error
-    except SystemExit:  # the parser's own answer to a closed pipe
+    except SystemExit:  # the parser exits like this on a closed pipe
         raise BrokenPipeError from None
     except BrokenPipeError:
         raise
     except OSError as error:
         if error.errno == errno.EIO and error.filename is None:  # the terminal we print to was closed
             raise BrokenPipeError from None
-        fault = _of_the_system(error)
-    complain(fault)
+        fault = _from_os_error(error)
+    print_error(fault)
     return fault.exit_code
 
 
-def _of_the_system(error: OSError) -> SweepError:
-    """What a file or folder refused, in a sentence."""
+def _from_os_error(error: OSError) -> SweepError:
+    """Turn an error of the operating system into ours, with the file it concerns."""
     from sweep.errors import DiskFullError, RecordError
 
     named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
-    if named is not None and named.suffix == ".part":  # what was to become another file
+    if named is not None and named.suffix == ".part":  # a half-written file: name the folder
         named = named.parent
     place = f"{named}: " if named else ""
     kind = DiskFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else RecordError
     return kind(f"{place}{error.strerror or error}.")
 
 
-def _nobody_listens() -> None:
-    """The reader of our output went away: what is still buffered goes nowhere, quietly."""
+def _discard_output() -> None:
+    """Discard buffered output after its reader closed the pipe, so that Python prints no error at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(nowhere, stream.fileno())

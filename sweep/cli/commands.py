@@ -1,4 +1,4 @@
-"""The parser and all commands."""
+"""All commands, and the parser made of them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def schema() -> None:
     """Print the JSON Schema of experiment files."""
     import json
 
-    from sweep.cli.console import say
+    from sweep.cli.console import print_line
     from sweep.experiment import experiment_schema
 
-    say(json.dumps(experiment_schema(), indent=2, ensure_ascii=False))
+    print_line(json.dumps(experiment_schema(), indent=2, ensure_ascii=False))
 
 
 COMMANDS: Final[Mapping[str, Callable[..., Any]]] = {
@@ -55,16 +55,16 @@ COMMANDS: Final[Mapping[str, Callable[..., Any]]] = {
 
 
 EXIT_CODES: Final = (
-    "Exit codes: 0 all completed, 1 some variations failed, 2 bad definition or usage, 3 no usable server, "
-    "4 the record could not be written, 130 interrupted."
+    "Exit codes: 0 everything completed; 1 some points failed; 2 the experiment or the command is wrong; "
+    "3 no usable server; 4 the results could not be written; 130 interrupted."
 )
 
 
 def command_line() -> typer.Typer:
-    """All of `sweep`."""
+    """Build the parser of all commands."""
     line = typer.Typer(
         name="sweep",
-        help="Run variation sweeps on image-generation servers, and see what each parameter does.",
+        help="Render a grid of settings on image-generation servers and measure what each setting changes.",
         epilog=EXIT_CODES,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
@@ -77,17 +77,17 @@ def command_line() -> typer.Typer:
 
 
 def _version(
-    version: bool = typer.Option(False, "--version", is_eager=True, help="Print the version and leave."),
+    version: bool = typer.Option(False, "--version", is_eager=True, help="Print the version and exit."),
 ) -> None:
     if version:
         typer.echo(f"sweep {VERSION}")
         raise typer.Exit
 
 
-def misused(error: TyperException) -> UsageError:
-    """What the parser found wrong, as our own error."""
+def usage_error(error: TyperException) -> UsageError:
+    """Turn the parser's error into ours."""
     context = getattr(error, "ctx", None)
     command = "sweep" if context is None or context.parent is None else f"sweep {context.info_name}"
     said = error.format_message().replace("Value error, ", "")
     said = re.sub(r" \(Possible options: ([^,)]+).*\)", r". Did you mean \1?", said)
-    return UsageError(said, hint=f"{command} --help tells what it takes.")
+    return UsageError(said, hint=f"See {command} --help.")

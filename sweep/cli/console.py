@@ -1,4 +1,4 @@
-"""What is printed where: results on stdout, everything else on stderr; colour only where it carries meaning."""
+"""Output: results on stdout, everything else on stderr; colour only where it carries meaning."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 WIDEST: Final = 110  # columns of text that people still read with ease
 
 
-def safe_streams() -> None:
-    """Have stdout and stderr take any character, whatever their code page.
+def configure_streams() -> None:
+    """Make stdout and stderr accept every character, whatever their encoding.
 
-    A terminal shows what it cannot show as `?`. A pipe or file gets UTF-8, unless PYTHONIOENCODING says otherwise;
-    then what that encoding lacks is written as an escape, so that nothing is lost.
+    A terminal shows `?` for a character it does not have. A pipe or file gets UTF-8. If PYTHONIOENCODING names another
+    encoding, characters that it lacks are written as escapes, so that nothing is lost.
     """
     chosen = os.environ.get("PYTHONIOENCODING")
     for stream in (sys.stdout, sys.stderr):
@@ -37,18 +37,18 @@ def safe_streams() -> None:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
-def columns() -> int:
-    """How wide text may be: the terminal's width, within reason; in a pipe the widest."""
+def text_width() -> int:
+    """Return the width for text: the terminal's, from 40 to 110 columns; 110 in a pipe."""
     if not sys.stdout.isatty():
         return WIDEST
     return max(40, min(WIDEST, shutil.get_terminal_size().columns))
 
 
 def fill_lines(text: str, *, first: str = "", rest: str = "", width: int | None = None) -> list[str]:
-    """Text broken into lines of `width`, the first one begun with `first` and the others with `rest`."""
+    """Wrap text at `width` columns; the first line starts with `first`, the others with `rest`."""
     lines = textwrap.wrap(
         text.replace(" %", "\xa0%"),
-        width or columns(),
+        width or text_width(),
         initial_indent=first,
         subsequent_indent=rest,
         break_long_words=False,
@@ -58,14 +58,14 @@ def fill_lines(text: str, *, first: str = "", rest: str = "", width: int | None 
 
 
 def console(*, stderr: bool = False, width: int | None = None) -> Console:
-    """A terminal to print tables and progress on, `width` columns wide where given. Text is not read as markup."""
+    """Create a console for tables and progress; `width` overrides the terminal's. Text is not read as markup."""
     from rich.console import Console
 
     return Console(stderr=stderr, width=width, highlight=False, markup=False, soft_wrap=True)
 
 
-def complain(error: SweepError) -> None:
-    """Say what is wrong, and the hint, on stderr; red where it is a terminal."""
+def print_error(error: SweepError) -> None:
+    """Print an error and its hint on stderr, in red on a terminal."""
     screen = console(stderr=True)
     text = error.message if not isinstance(error, DefinitionError) or not error.problems else str(error)
     first, *rest = text.splitlines() or [""]
@@ -76,24 +76,24 @@ def complain(error: SweepError) -> None:
         screen.print(error.hint)
 
 
-def say(text: str = "") -> None:
-    """A line on stdout."""
+def print_line(text: str = "") -> None:
+    """Print a line on stdout: a result."""
     sys.stdout.write(text + "\n")
 
 
-def tell(text: str = "") -> None:
-    """A line on stderr: a notice, not a result."""
+def print_notice(text: str = "") -> None:
+    """Print a line on stderr: a notice, not a result."""
     sys.stderr.write(text + "\n")
 
 
-def here(path: Path) -> str:
-    """A path as seen from the working directory where it lies below it."""
+def relative_path(path: Path) -> str:
+    """Return the path relative to the working directory, if it lies below it."""
     folder = Path.cwd()
     return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def seconds_text(seconds: float) -> str:
-    """A duration as people say it: 0.8 s, 12 s, 2 min 51 s, 3 h 05 min."""
+    """Format a duration: 0.8 s, 12 s, 2 min 51 s, 3 h 05 min."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -105,14 +105,14 @@ def seconds_text(seconds: float) -> str:
 
 
 def clock_text(seconds: float) -> str:
-    """Time left, as a clock shows it: 1:22, 2:03:04."""
+    """Format the time left: 1:22, 2:03:04."""
     whole = max(0, round(seconds))
     hours, rest = divmod(whole, 3600)
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
 
 
 def bytes_text(size: float) -> str:
-    """A size in decimal units: 61 MB."""
+    """Format a size in decimal units: 61 MB."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if size < 1000:
             return f"{size:.1f} {unit}" if unit == "TB" else f"{size:.0f} {unit}"
@@ -120,7 +120,7 @@ def bytes_text(size: float) -> str:
     return f"{size:,.1f} PB"
 
 
-class counting:  # noqa: N801 - read as a word: with counting("measuring") as count
+class CountBar:
     """A count of images on stderr while there is one; nothing where stderr is no terminal."""
 
     def __init__(self, word: str) -> None:
@@ -143,7 +143,7 @@ class counting:  # noqa: N801 - read as a word: with counting("measuring") as co
         return self
 
     def __call__(self, done: int, total: int) -> None:
-        """`done` of `total` images; it goes when all are done."""
+        """Show `done` of `total` images; hide the bar when all are done."""
         self._bar.update(self._task, completed=done, total=total, visible=done < total)
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""Sweep inspect, init."""
+"""`sweep inspect` and `sweep init`: show what a workflow has, and write a first experiment for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 import typer
 
 from sweep.cli import options as shared
-from sweep.cli.console import columns, fill_lines
+from sweep.cli.console import fill_lines, text_width
 from sweep.text import format_count, truncate
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _SENTENCES: Final = ("", "note", "problem")
 
 
 def description_lines(description: Description, graph: Graph, file: str) -> Iterator[str]:
-    """The whole page; nodes are called as an experiment may call them."""
+    """Return all lines; nodes have the names that an experiment may use."""
     from sweep.workflow import Names, readable
 
     names = Names(graph)
@@ -37,7 +37,7 @@ def description_lines(description: Description, graph: Graph, file: str) -> Iter
         yield from _node(names, node, list(rows), graph)
     yield ""
     for label, text in _summary(description):
-        yield from _folded(label, readable(graph, text))
+        yield from _wrap_parts(label, readable(graph, text))
 
 
 def _node(names: Names, node: str, rows: Sequence[InspectionRow], graph: Graph) -> Iterator[str]:
@@ -85,13 +85,13 @@ def _group(role: str, group: Sequence[Target]) -> str:
 
 
 def _need(row: InspectionRow) -> str:
-    """A field that has to be filled in: by its role, where it has one, and what it takes."""
+    """Name a field that must be filled in, by its role if it has one, and its type."""
     kind = {"ImageField": "an image"}.get(row.kind, row.kind)
     return f"{row.roles[0] if row.roles else row.address} ({kind})"
 
 
-def _folded(label: str, text: str) -> Iterator[str]:
-    """A label and its text; what is wider than the terminal is broken between its parts, or else between words."""
+def _wrap_parts(label: str, text: str) -> Iterator[str]:
+    """Wrap text beside a label: between its parts if it has several, or else between words."""
     first, *rest = text.split(" · ")
     head = f"  {label:<{_LABEL - 2}} "
     if not rest:
@@ -99,7 +99,7 @@ def _folded(label: str, text: str) -> Iterator[str]:
         return
     line = head + first
     for part in rest:
-        if len(line) + 3 + len(part) > columns():
+        if len(line) + 3 + len(part) > text_width():
             yield line
             line = " " * len(head) + part
         else:
@@ -115,9 +115,7 @@ WorkflowFile: TypeAlias = Annotated[
 ]
 Base: TypeAlias = Annotated[
     str,
-    typer.Option(
-        help="Base of the main model, where the file does not name real node types: sd-1, sdxl, flux.", metavar="BASE"
-    ),
+    typer.Option(help="Base of the main model, for portable workflows: sd-1, sdxl or flux.", metavar="BASE"),
 ]
 
 
@@ -125,26 +123,28 @@ def inspect(
     workflow: WorkflowFile,
     server: shared.Servers = None,
     base: Base = "sd-1",
-    as_json: Annotated[bool, typer.Option("--json", help="One object with nodes, roles and outputs.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object with nodes, roles and outputs.")
+    ] = False,
     ca_file: shared.CaFile = None,
     credentials: shared.CredentialsOption = None,
 ) -> None:
-    """Show what can be swept in a workflow.
+    """Show which settings of a workflow an experiment can vary.
 
-    Its nodes, fields, roles and outputs. With --server its own node types are asked;
-    without, those of InvokeAI 6.14.2 are taken.
+    Lists its nodes, fields, roles and outputs. With --server, uses the node types of that server; without, those of
+    InvokeAI 6.14.2.
     """
-    from sweep.cli.console import say
+    from sweep.cli.console import print_line
     from sweep.cli.servers import Access
     from sweep.workflow import describe
 
-    loaded = _loaded(workflow, base)
-    description = describe(loaded, _has(Access.of(server, ca_file, credentials).clients()).schemas)
+    loaded = _load(workflow, base)
+    description = describe(loaded, _read_server(Access.of(server, ca_file, credentials).clients()).schemas)
     if as_json:
-        say(json.dumps(description.to_json(), ensure_ascii=False))
+        print_line(json.dumps(description.to_json(), ensure_ascii=False))
     else:
         for line in description_lines(description, loaded.graph, workflow.name):
-            say(line)
+            print_line(line)
 
 
 def init(
@@ -154,7 +154,7 @@ def init(
     ] = Path("experiment.yaml"),
     image: Annotated[
         str,
-        typer.Option(help="The image to start from, where the workflow wants one.", show_default=False, metavar="FILE"),
+        typer.Option(help="The source image, if the workflow needs one.", show_default=False, metavar="FILE"),
     ] = "",
     base: Base = "sd-1",
     server: shared.Servers = None,
@@ -163,61 +163,61 @@ def init(
 ) -> None:
     """Write a first experiment file for a workflow.
 
-    With the roles that were found filled in, ready to run.
+    The file lists every role that was found, with its value in the workflow, and is ready to run.
     """
     import os
 
-    from sweep.cli.console import say
+    from sweep.cli.console import print_line
     from sweep.cli.servers import Access
     from sweep.errors import UsageError
     from sweep.workflow import PLACEHOLDER, ScaffoldContext, find_roles, starter
 
     if output.exists():
-        raise UsageError(f"{output} is there already.", hint="Give another --output.")
-    loaded = _loaded(workflow, base)
-    has = _has(Access.of(server, ca_file, credentials).clients())
+        raise UsageError(f"{output} exists already.", hint="Choose another --output.")
+    loaded = _load(workflow, base)
+    has = _read_server(Access.of(server, ca_file, credentials).clients())
     roles = find_roles(loaded.graph, has.schemas)
     path = Path(os.path.relpath(workflow, output.parent)).as_posix()
     text = starter(loaded, roles, has.schemas, ScaffoldContext(path=path, image=image, models=has.models))
     output.write_text(text, encoding="utf-8")
-    first = f" Put your own images in the place of {PLACEHOLDER} first." if PLACEHOLDER in text else ""
-    say(f"{output} written.{first} sweep plan {output} shows what it would do.")
+    first = f" Replace {PLACEHOLDER} by your own image first." if PLACEHOLDER in text else ""
+    print_line(f"Wrote {output}.{first} sweep plan {output} shows what it would do.")
 
 
-def _loaded(path: Path, base: str) -> Workflow:
-    """The workflow in a file. Raises UsageError where there is none of that name, WorkflowError where it is wrong."""
+def _load(path: Path, base: str) -> Workflow:
+    """Load a workflow file. Raises UsageError if it does not exist, WorkflowError if it is wrong."""
     from sweep.errors import UsageError
     from sweep.experiment import did_you_mean_file
     from sweep.workflow import TEMPLATES, load_workflow
 
     if not path.exists():
         if str(path) in TEMPLATES:
-            raise UsageError(f"{path} is a template, not a file.", hint=f"An experiment names it: workflow: {path}")
+            raise UsageError(f"{path} is a template, not a file.", hint=f"In an experiment, write workflow: {path}")
         raise UsageError(f"{path} does not exist.{did_you_mean_file(path)}")
     return load_workflow(path).for_base(base)
 
 
 @dataclass(frozen=True, slots=True)
-class _Has:
-    """What there is to make images with."""
+class _ServerContents:
+    """Node types and models of a server."""
 
     schemas: NodeSchemas
     models: Sequence[Model] = ()
 
 
-def _has(servers: Sequence[Server]) -> _Has:
+def _read_server(servers: Sequence[Server]) -> _ServerContents:
     if not servers:
         from sweep.workflow import builtin_schemas
 
-        return _Has(builtin_schemas())
+        return _ServerContents(builtin_schemas())
     import anyio
 
     return anyio.run(_ask, servers[0])
 
 
-async def _ask(server: Server) -> _Has:
+async def _ask(server: Server) -> _ServerContents:
     await server.open()
     try:
-        return _Has(await server.schemas(), await server.models())
+        return _ServerContents(await server.schemas(), await server.models())
     finally:
         await server.aclose()

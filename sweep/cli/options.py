@@ -11,18 +11,21 @@ import typer
 from sweep.errors import UsageError, did_you_mean
 
 
-def assignments(given: Sequence[str] | None, option: str) -> dict[str, str | int | float | bool | None]:
-    """`["cfg_scale=7"]` as {"cfg_scale": 7}: numbers where they are. Raises UsageError."""
+def parse_assignments(given: Sequence[str] | None, option: str) -> dict[str, str | int | float | bool | None]:
+    """Parse `["cfg_scale=7"]` to {"cfg_scale": 7}; what looks like a number becomes one.
+
+    Raises UsageError for a text without a value.
+    """
     found: dict[str, str | int | float | bool | None] = {}
     for text in given or ():
         name, equals, value = text.partition("=")
         if not (equals and name.strip()):
             raise UsageError(f"{option} {text} has no value.", hint=f"Write {option} axis=value.")
-        found[name.strip()] = _value(value.strip())
+        found[name.strip()] = _parse_value(value.strip())
     return found
 
 
-def _value(text: str) -> str | int | float:
+def _parse_value(text: str) -> str | int | float:
     for read in (int, float):
         try:
             return read(text)
@@ -32,33 +35,33 @@ def _value(text: str) -> str | int | float:
 
 
 _JOURNAL = "journal.sqlite"
-NONE_YET = "{root} holds none yet; sweep run makes them."
+NO_RUNS = "There are no runs in {root} yet. sweep run FILE makes one."
 
 
-def known_runs(root: Path) -> list[str]:
-    """The names of the results folders under `root`, in the order of the alphabet."""
+def list_runs(root: Path) -> list[str]:
+    """Return the names of the results folders under `root`, sorted."""
     return sorted(path.parent.name for path in root.glob(f"*/{_JOURNAL}")) if root.is_dir() else []
 
 
-def results_folder(run: str, root: Path) -> Path:
-    """The folder of a run: a path to it, an experiment's name under `root`, or an experiment file that was run.
+def find_run(run: str, root: Path) -> Path:
+    """Find the folder of a run: by its path, by its name under `root`, or by its experiment file.
 
-    Raises UsageError, with the nearest name, where there is none.
+    Raises UsageError with the nearest name if there is no such run.
     """
     for candidate in (Path(run), root / run, root / Path(run).stem):
         if (candidate / _JOURNAL).is_file():
             return candidate
-    names = known_runs(root)
+    names = list_runs(root)
     hint = did_you_mean(Path(run).name, names).strip()
     if not hint:
-        hint = f"There are: {', '.join(names)}." if names else NONE_YET.format(root=root)
-    raise UsageError(f"{run} is no results folder.", hint=hint)
+        hint = f"Runs: {', '.join(names)}." if names else NO_RUNS.format(root=root)
+    raise UsageError(f"There is no run {run}.", hint=hint)
 
 
-def known(context: typer.Context, incomplete: str) -> list[str]:
-    """Names that a shell offers for RUN."""
+def complete_run(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of a run in the shell."""
     root = context.params.get("results") or "results"
-    return [name for name in known_runs(Path(root)) if name.startswith(incomplete)]
+    return [name for name in list_runs(Path(root)) if name.startswith(incomplete)]
 
 
 ExperimentArgument: TypeAlias = Annotated[
@@ -67,43 +70,43 @@ ExperimentArgument: TypeAlias = Annotated[
 RunArgument: TypeAlias = Annotated[
     str,
     typer.Argument(
-        help="A results folder, or the name of an experiment in --results.",
+        help="The name of a run in --results, or the path of its folder.",
         show_default=False,
         metavar="RUN",
-        autocompletion=known,
+        autocompletion=complete_run,
     ),
 ]
 AnyRun: TypeAlias = Annotated[
     str | None,
     typer.Argument(
-        help="A results folder, or the name of an experiment in --results.",
+        help="The name of a run in --results, or the path of its folder.",
         show_default=False,
         metavar="RUN",
-        autocompletion=known,
+        autocompletion=complete_run,
     ),
 ]
 Servers: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--server", "-s", help="Address of a server; give it again for each further one.", metavar="URL"),
+    typer.Option("--server", "-s", help="Address of a server. Repeat it for several servers.", metavar="URL"),
 ]
 Overrides: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", help='Change a value of the file: --set axes.denoise_strength="[0.2, 0.5]".', metavar="PATH=YAML"
+        "--set", help='Override a value of the file: --set axes.denoise_strength="[0.2, 0.5]".', metavar="PATH=YAML"
     ),
 ]
 ResultsRoot: TypeAlias = Annotated[
-    Path, typer.Option("--results", help="Where results folders are kept.", metavar="FOLDER")
+    Path, typer.Option("--results", help="The folder that holds the results folders.", metavar="FOLDER")
 ]
 CaFile: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--ca-file", help="Certificates of a private authority, for https servers.", metavar="PEM"),
+    typer.Option("--ca-file", help="CA certificates for https servers with a private authority.", metavar="PEM"),
 ]
 CredentialsOption: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--credentials", help="A file (mode 0600) with token, or email and password.", metavar="FILE"),
+    typer.Option("--credentials", help="File (mode 0600) with a token, or with email and password.", metavar="FILE"),
 ]
 QueueOption: TypeAlias = Annotated[
     str,
-    typer.Option("--queue", help="A queue of one's own on the servers, beside everybody's.", metavar="NAME"),
+    typer.Option("--queue", help="Use a separate queue with this name on the servers.", metavar="NAME"),
 ]

@@ -1,4 +1,4 @@
-"""Sweep plan."""
+"""`sweep plan`: show what a run would do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from sweep.cli import options as shared
-from sweep.cli.console import bytes_text, columns, fill_lines, seconds_text
+from sweep.cli.console import bytes_text, fill_lines, seconds_text, text_width
 from sweep.cli.run import check_metrics
 from sweep.text import format_count, format_number, truncate
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 _LABEL: Final = 12  # columns before what a label is about
-_SHORT: Final = 60  # characters of one value of the first or last point
+_MAX_VALUE: Final = 60  # characters of one value of the first or last point
 
 
 def plan_lines(forecast: Forecast) -> list[str]:
-    """Name and question, then one labelled line a fact."""
+    """Return name and question, then one labelled line per fact."""
     plan = forecast.plan
     experiment = plan.experiment
     title = f"{experiment.name} — {experiment.description}" if experiment.description else experiment.name
@@ -54,13 +54,13 @@ def _line(label: str, text: str) -> str:
 
 
 def _lines(label: str, text: str) -> list[str]:
-    """A label, and text as wide as the terminal allows."""
+    """Wrap text beside a label."""
     return fill_lines(text, first=f"  {label:<10} ", rest=" " * (_LABEL + 1))
 
 
 def _wrapped(label: str, parts: list[str], between: str) -> list[str]:
-    """Parts side by side, broken between parts only."""
-    room = columns() - _LABEL - 1
+    """Put parts side by side beside a label; break lines only between parts."""
+    room = text_width() - _LABEL - 1
     lines: list[str] = []
     for part in parts:
         if lines and len(lines[-1]) + len(between) + len(part) <= room:
@@ -80,11 +80,11 @@ def _workflow(forecast: Forecast) -> str:
 
 
 def _axes(forecast: Forecast) -> list[str]:
-    """A line an axis: its name, how many values, right-aligned, and which."""
+    """Return one line per axis: name, number of values (right-aligned), values."""
     axes = forecast.plan.axes
     counts = [f"{len(axis.levels):,}" for axis in axes]
     width, digits = max(map(len, (axis.name for axis in axes))), max(map(len, counts))
-    room = max(20, columns() - _LABEL - 1 - width - digits - 5)
+    room = max(20, text_width() - _LABEL - 1 - width - digits - 5)
     return [
         f"{axis.name:<{width}}  {count:>{digits}}   {truncate(_values(axis, forecast), room)}"
         for axis, count in zip(axes, counts, strict=True)
@@ -93,7 +93,7 @@ def _axes(forecast: Forecast) -> list[str]:
 
 def _values(axis: Axis, forecast: Forecast) -> str:
     if axis.name in forecast.provisional:
-        return "drawn by the first run"
+        return "drawn at random by the first run"
     count = len(axis.levels)
     shown = [_value(axis.levels[index].value) for index in range(count if count <= 4 else 2)]
     text = (" · " if axis.kind in ("text", "label") else ", ").join(shown)
@@ -101,7 +101,7 @@ def _values(axis: Axis, forecast: Forecast) -> str:
 
 
 def _value(value: object) -> str:
-    """On one line."""
+    """Format a value on one line."""
     return format_number(value) if isinstance(value, float) else " ".join(str(value).split())
 
 
@@ -116,7 +116,7 @@ def _points(forecast: Forecast) -> list[str]:
     if forecast.failed:
         parts.append(f"failed {forecast.failed:,}")
     if forecast.former:
-        parts.append(f"kept from before {forecast.former:,}")
+        parts.append(f"no longer asked for {forecast.former:,}")
     return parts
 
 
@@ -145,7 +145,7 @@ def _estimate(forecast: Forecast) -> str:
         return "nothing to render"
     disk = bytes_text(forecast.bytes)
     if forecast.seconds is None:
-        return f"{disk} of images; how long it takes is known after the first ones"
+        return f"{disk} of images; the time is known after the first images"
     count = max(1, len(forecast.servers))
     servers = "1 server" if count == 1 else f"{count} servers"
     return f"about {seconds_text(forecast.seconds)} on {servers} (from {forecast.renders} earlier renders) · {disk}"
@@ -153,7 +153,7 @@ def _estimate(forecast: Forecast) -> str:
 
 def _point(forecast: Forecast, index: int) -> list[str]:
     first, *rest = (
-        f"{name} {truncate(_value(value), _SHORT)}" for name, value in forecast.plan.grid[index].values.items()
+        f"{name} {truncate(_value(value), _MAX_VALUE)}" for name, value in forecast.plan.grid[index].values.items()
     )
     return [f"{index:,}: {first}", *rest]
 
@@ -169,12 +169,12 @@ def plan(
 ) -> None:
     """Show what a run would do, and render nothing.
 
-    Points, done and new; the fields that the axes set; the order; time and disk. With --server its nodes
-    and models are asked; without, InvokeAI 6.14.2's nodes and the sandbox's models are taken.
+    Shows points (done and new), the fields that the axes set, the order, and the estimated time and disk space. With
+    --server, checks against the nodes and models of that server; without, against the sandbox.
     """
     import anyio
 
-    from sweep.cli.console import say
+    from sweep.cli.console import print_line
     from sweep.cli.servers import Access
     from sweep.engine import forecast_json as to_json
     from sweep.experiment import Experiment
@@ -182,24 +182,24 @@ def plan(
     experiment = Experiment.load(file, set_ or ())
     check_metrics(experiment)
     servers = Access.of(server, ca_file, credentials).clients(experiment)
-    forecast = anyio.run(_forecast, experiment, servers, results, None if servers else _sandbox())
+    forecast = anyio.run(_make_forecast, experiment, servers, results, None if servers else _sandbox_nodes_and_models())
     if as_json:
-        say(json.dumps(to_json(forecast), ensure_ascii=False))
+        print_line(json.dumps(to_json(forecast), ensure_ascii=False))
         return
 
     for line in plan_lines(forecast):
-        say(line)
+        print_line(line)
 
 
-def _sandbox() -> tuple[NodeSchemas, Sequence[Model]]:
-    """What the sandbox would have, without starting it."""
+def _sandbox_nodes_and_models() -> tuple[NodeSchemas, Sequence[Model]]:
+    """Return the sandbox's nodes and models without starting it."""
     from sweep.sandbox import SandboxOptions, catalogue
     from sweep.workflow import builtin_schemas
 
     return builtin_schemas(), catalogue(SandboxOptions().models)
 
 
-async def _forecast(
+async def _make_forecast(
     experiment: Experiment,
     servers: Sequence[Server],
     results: Path,

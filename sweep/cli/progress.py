@@ -1,4 +1,4 @@
-"""Progress bars, lines, JSON."""
+"""How a run reports its progress: bars, plain lines, JSON lines, or nothing."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-_SHORT = 40  # characters of one value in a line about a point
+_MAX_VALUE = 40  # characters of one value in a line about a point
 
 
 def server_text(server: ServerTally, tally: RunProgress, now: float) -> str:
-    """`2 running   31/min`, or why it does nothing."""
+    """Return `2 running   31/min`, or the reason why the server is away."""
     if server.left:
         return f"away: {server.left}"
     return f"{len(server.running)} running  {_rate(server.rate(now, tally.began))}"
@@ -37,7 +37,7 @@ def _rate(a_second: float) -> str:
 
 
 def count_text(tally: RunProgress, now: float) -> str:
-    """`74/132  56 %  1 failed  1:22 left`."""
+    """Return `74/132  56 %  1 failed  1:22 left`."""
     parts = [f"{tally.done:,}/{tally.points:,}", f"{100 * tally.done // max(1, tally.points)} %"]
     if tally.failed:
         parts.append(f"{tally.failed:,} failed")
@@ -49,19 +49,19 @@ def count_text(tally: RunProgress, now: float) -> str:
 
 
 def describe_event(event: events.Event) -> str:
-    """What a person should read of an event; empty where the numbers say it all."""
+    """Return the line that a person should read of an event; empty if the counts are enough."""
     if isinstance(event, events.RunStarted):
         return _header(event)
     if isinstance(event, events.Failed):
         return f"  failed  {_values(event)}: {event.error}"
     if isinstance(event, events.Retrying):
-        return f"  again in {event.delay:.1f} s  point {event.index:,} on {event.server}: {event.error}"
+        return f"  retrying point {event.index:,} in {event.delay:.1f} s ({event.server}: {event.error})"
     if isinstance(event, events.ServerChanged) and event.state != "joined":
-        return f"  {event.server} {'is back' if event.state == 'back' else f'takes no work: {event.reason}'}"
+        return f"  {event.server} {'is back' if event.state == 'back' else f'gets no more work: {event.reason}'}"
     if isinstance(event, events.Notice):
         return f"  {event.message}"
     if isinstance(event, events.Stopping) and event.stage == 1:
-        return f"  stopping: {event.in_flight} in flight are finished first; Ctrl-C again cancels them"
+        return f"  stopping: waiting for {event.in_flight} in flight. Ctrl-C again cancels them"
     if isinstance(event, events.Stopping):
         return f"  cancelling {event.in_flight} in flight on the servers"
     return ""
@@ -69,26 +69,26 @@ def describe_event(event: events.Event) -> str:
 
 def _header(event: events.RunStarted) -> str:
     points = format_count(event.points, "point")
-    before = f" · {event.done:,} done before" if event.done else ""
-    failed = f" · {event.failed:,} failed before" if event.failed else ""
-    where = "  (sandbox: painted, not diffused)" if event.sandbox else ""
+    before = f" · {event.done:,} already done" if event.done else ""
+    failed = f" · {event.failed:,} failed earlier" if event.failed else ""
+    where = "  (sandbox: painted images, not diffusion)" if event.sandbox else ""
     return f"{event.experiment}  {points}{before}{failed}{where}"
 
 
 def _values(event: events.Failed) -> str:
-    """`denoise_strength 0.4 · seed 42`; the point's number where nothing varies."""
+    """Return `denoise_strength 0.4 · seed 42`, or the number of the point if nothing varies."""
     return " · ".join(f"{name} {_short(value)}" for name, value in event.values.items()) or f"point {event.index}"
 
 
 def _short(value: Scalar) -> str:
     text = format_number(value) if isinstance(value, float) else " ".join(str(value).split())
-    return truncate(text, _SHORT)
+    return truncate(text, _MAX_VALUE)
 
 
-_MOST: Final = 10  # lines about failures, and about retries, before they are only counted
-MORE: Final[Mapping[type[events.Event], str]] = {
-    events.Failed: "  more failures are only counted here; the table has each with its error",
-    events.Retrying: "  more retries are not told one by one",
+_MAX_LINES: Final = 10  # lines about failures, and about retries, before they are only counted
+MORE_FOLLOW: Final[Mapping[type[events.Event], str]] = {
+    events.Failed: "  further failures are only counted here; the table lists each with its error",
+    events.Retrying: "  further retries are not listed",
 }
 Style: TypeAlias = Literal["auto", "rich", "plain", "json", "none"]
 
@@ -101,15 +101,15 @@ class ProgressDisplay(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
     def __call__(self, event: events.Event) -> None:
-        """One event; never blocks for long, and never raises: a display that cannot show ends no run."""
+        """Show one event. Never blocks for long and never raises: a broken display must not end a run."""
         ...
 
 
 def progress(style: Style) -> ProgressDisplay:
-    """The display for a style; `auto` is bars in a terminal and plain lines elsewhere."""
+    """Create the display of a style; `auto` means bars in a terminal and plain lines elsewhere."""
     if style == "auto":
         style = "rich" if sys.stderr.isatty() else "plain"
-    return {"rich": Bars, "plain": LineProgress, "json": JsonLines, "none": Silence}[style]()
+    return {"rich": BarProgress, "plain": LineProgress, "json": JsonLines, "none": Silence}[style]()
 
 
 class Silence:
@@ -124,17 +124,17 @@ class Silence:
         return None
 
     def __call__(self, event: events.Event) -> None:
-        """Ignored."""
+        """Ignore the event."""
 
 
 class Pipe:
-    """Lines to a stream, each flushed at once; when nobody reads any more they go nowhere."""
+    """Writes lines to a stream and flushes each; drops them once the reader is gone."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream: IO[str] | None = stream
 
     def line(self, text: str) -> None:
-        """Written, or dropped."""
+        """Write a line, or drop it if the reader is gone."""
         if self._stream is None:
             return
         try:
@@ -145,18 +145,18 @@ class Pipe:
 
 
 class JsonLines(Silence):
-    """One JSON object a line on stdout, `event` naming its kind."""
+    """Writes one JSON object per line to stdout; `event` names its kind."""
 
     def __init__(self) -> None:
         self._out = Pipe(sys.stdout)
 
     def __call__(self, event: events.Event) -> None:
-        """Written and flushed at once, so that a pipe sees it."""
+        """Write and flush one event."""
         self._out.line(json.dumps({"event": type(event).__name__, **dataclasses.asdict(event)}, ensure_ascii=False))
 
 
-class Headed(Silence):
-    """Lines in the order people read them: what is said before the run begins comes after its headline."""
+class HeadlineFirst(Silence):
+    """Shows lines in reading order: what is reported before the run starts comes after the headline."""
 
     def __init__(self, show: Callable[[str, events.Event], None]) -> None:
         self.tally = RunProgress()
@@ -165,9 +165,9 @@ class Headed(Silence):
         self._early: list[tuple[str, events.Event]] | None = []
 
     def __call__(self, event: events.Event) -> None:
-        """Takes the numbers, shows the words."""
+        """Count the event and show its line."""
         self.tally.take(event, time.monotonic())
-        text = self._told(event)
+        text = self._line_of(event)
         if self._early is not None and not isinstance(event, events.RunStarted):
             if text:
                 self._early.append((text, event))
@@ -181,13 +181,13 @@ class Headed(Silence):
     ) -> None:
         self._release()
 
-    def _told(self, event: events.Event) -> str:
-        """The event's sentence; of failures and retries the first few, then that there are more."""
+    def _line_of(self, event: events.Event) -> str:
+        """Return the line of an event; of failures and retries only the first ten."""
         kind = type(event)
-        if kind not in MORE:
+        if kind not in MORE_FOLLOW:
             return describe_event(event)
         self._repeated[kind] = count = self._repeated.get(kind, 0) + 1
-        return describe_event(event) if count <= _MOST else MORE[kind] if count == _MOST + 1 else ""
+        return describe_event(event) if count <= _MAX_LINES else MORE_FOLLOW[kind] if count == _MAX_LINES + 1 else ""
 
     def _release(self) -> None:
         early, self._early = self._early, None
@@ -195,8 +195,8 @@ class Headed(Silence):
             self._show(text, event)
 
 
-class LineProgress(Headed):
-    """Plain lines on stderr: what happened, and a count every so often."""
+class LineProgress(HeadlineFirst):
+    """Prints plain lines on stderr: what happened, and the count every ten seconds."""
 
     EVERY = 10.0  # seconds between counts
 
@@ -206,7 +206,7 @@ class LineProgress(Headed):
         self._last = time.monotonic()
 
     def __call__(self, event: events.Event) -> None:
-        """Says what matters; counts at most every ten seconds."""
+        """Print the line of an event; print the count at most every ten seconds."""
         super().__call__(event)
         now = time.monotonic()
         if isinstance(event, events.RunStarted):
@@ -216,8 +216,8 @@ class LineProgress(Headed):
             self._out.line(f"  {count_text(self.tally, now)}")
 
 
-class Bars(Headed):
-    """A bar a server and one for the whole, redrawn four times a second; notices scroll above them."""
+class BarProgress(HeadlineFirst):
+    """Shows one bar per server and one for the run, redrawn four times a second; notices scroll above them."""
 
     WIDTH = 36  # columns of a bar, where there is room
 
@@ -242,14 +242,14 @@ class Bars(Headed):
         super().__exit__(kind, error, trace)
 
     def __call__(self, event: events.Event) -> None:
-        """Takes the numbers; prints what a person should not miss."""
+        """Count the event, print its line and start the bars with the run."""
         super().__call__(event)
         if isinstance(event, events.RunStarted) and event.done < event.points:
             with suppress(OSError):
                 self._live.start()
 
     def _print(self, text: str, event: events.Event) -> None:
-        """Failures in red; a retry in one line, as it will be told again should it fail for good."""
+        """Print failures in red, and a retry on one line: if it fails in the end, the whole error follows."""
         width = self._console.width
         style = "red" if isinstance(event, events.Failed) else None
         lines = (

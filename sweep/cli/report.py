@@ -1,4 +1,4 @@
-"""`sweep report`, `sweep view`, `sweep compare`: the images side by side."""
+"""`sweep report`, `sweep view`, `sweep compare`: pages to compare images on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from sweep.cli import options as shared
 
-Open = Annotated[bool, typer.Option("--open", help="Open it in the browser.")]
+Open = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
 
 
 def report_command(
@@ -24,20 +24,22 @@ def report_command(
     open_: Open = False,
     results: shared.ResultsRoot = Path("results"),
 ) -> None:
-    """Write the comparison report of a run.
+    """Write the report of a run.
 
-    One page to explore the grid, that works offline. Images not measured yet are measured first.
+    The report is one page to explore the grid; it works offline. Images that are not measured yet are measured first.
     """
-    from sweep.cli.console import counting, say
-    from sweep.cli.options import results_folder
+    from sweep.cli.console import CountBar, print_line
+    from sweep.cli.options import find_run
     from sweep.record import RecordedResults, write_tables
     from sweep.report import make_report as make
 
-    folder = results_folder(run, results)
-    with counting("measuring") as count:
+    folder = find_run(run, results)
+    with CountBar("measuring") as count:
         page = make(folder, out=output, progress=count)
-    say(str(page))
-    RecordedResults.open(folder).counts()  # the page says what is damaged, and so does the exit code
+    print_line(str(page))
+    RecordedResults.open(
+        folder
+    ).counts()  # raises if the journal is damaged: the page says so, and so does the exit code
     write_tables(folder)
     if open_:
         typer.launch(page.resolve().as_uri())
@@ -46,28 +48,28 @@ def report_command(
 def view(
     run: shared.RunArgument,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.", metavar="N")
+        int, typer.Option(min=0, max=65535, help="Port on this machine; 0 picks a free one.", metavar="N")
     ] = 0,
     open_: Open = False,
     results: shared.ResultsRoot = Path("results"),
 ) -> None:
-    """Serve the report, with images as they arrive.
+    """Serve the report; new images appear while a run goes on.
 
-    Only this machine can see it. Ctrl-C ends it.
+    Only this machine can open the page. Ctrl-C ends the server.
     """
     import anyio
 
-    from sweep.cli.console import say
-    from sweep.cli.options import results_folder
+    from sweep.cli.console import print_line
+    from sweep.cli.options import find_run
     from sweep.errors import UsageError
     from sweep.report import serve_view
 
     def opened(url: str) -> None:
-        say(url)
+        print_line(url)
         if open_:
             typer.launch(url)
 
-    folder = results_folder(run, results)
+    folder = find_run(run, results)
 
     async def serve() -> None:
         await serve_view(folder, port=port, opened=opened)
@@ -76,16 +78,20 @@ def view(
         anyio.run(serve)
     except OSError as error:
         raise UsageError(
-            f"Nothing can be served at port {port} ({os.strerror(error.errno or 0)}).", hint="Try another --port."
+            f"Port {port} cannot be used ({os.strerror(error.errno or 0)}).", hint="Choose another --port."
         ) from error
 
 
 def compare(
     run_a: Annotated[
-        str, typer.Argument(help="The run before.", show_default=False, metavar="BEFORE", autocompletion=shared.known)
+        str,
+        typer.Argument(
+            help="The earlier run.", show_default=False, metavar="BEFORE", autocompletion=shared.complete_run
+        ),
     ],
     run_b: Annotated[
-        str, typer.Argument(help="The run after.", show_default=False, metavar="AFTER", autocompletion=shared.known)
+        str,
+        typer.Argument(help="The later run.", show_default=False, metavar="AFTER", autocompletion=shared.complete_run),
     ],
     output: Annotated[
         Path | None,
@@ -94,17 +100,17 @@ def compare(
     open_: Open = False,
     results: shared.ResultsRoot = Path("results"),
 ) -> None:
-    """Pair two runs by their axis values.
+    """Compare two runs point by point.
 
-    Says what moved and what is missing, and writes a page with both side by side.
+    Prints what changed and what is missing, and writes a page with both runs side by side.
     """
-    from sweep.cli.console import here, say
-    from sweep.cli.options import results_folder
+    from sweep.cli.console import print_line, relative_path
+    from sweep.cli.options import find_run
     from sweep.report import compare_runs
 
-    found = compare_runs(results_folder(run_a, results), results_folder(run_b, results), out=output)
+    found = compare_runs(find_run(run_a, results), find_run(run_b, results), out=output)
     for sentence in found.words:
-        say(sentence)
-    say(here(found.page))
+        print_line(sentence)
+    print_line(relative_path(found.page))
     if open_:
         typer.launch(found.page.resolve().as_uri())

@@ -1,4 +1,4 @@
-"""Sweep run."""
+"""`sweep run`: render an experiment, then measure the images and write the report."""
 
 from __future__ import annotations
 
@@ -29,51 +29,52 @@ if TYPE_CHECKING:
 
 Concurrency: TypeAlias = Annotated[
     int | None,
-    typer.Option(min=1, help="Items at a server at once (default: two a device).", show_default=False, metavar="N"),
+    typer.Option(min=1, help="Jobs in flight per server (default: 2 per GPU).", show_default=False, metavar="N"),
 ]
 Attempts: TypeAlias = Annotated[
-    int, typer.Option(min=1, help="Attempts at a variation before its row says failed.", metavar="N")
+    int, typer.Option(min=1, help="Attempts per point before it counts as failed.", metavar="N")
 ]
-RetryFailed: TypeAlias = Annotated[bool, typer.Option("--retry-failed", help="Try variations again that failed.")]
+RetryFailed: TypeAlias = Annotated[bool, typer.Option("--retry-failed", help="Render failed points again.")]
 MaxFailures: TypeAlias = Annotated[
-    str | None, typer.Option(help="End the run at so many failures: a count, or a share such as 20%.", metavar="N")
+    str | None,
+    typer.Option(help="Stop the run after this many failures: a number or a share, such as 20%.", metavar="N"),
 ]
 Fuse: TypeAlias = Annotated[
     str,
     typer.Option(
-        help="Variations sent as one item: off, auto (as many as pay) or a number. "
-        "Faster for quick models; each image's own graph then shows its neighbours, too.",
+        help="Points per queue item: off, auto or a number. Several points per item are faster with fast models; "
+        "the graph saved in each image then contains its neighbours too.",
         metavar="N",
     ),
 ]
 Shard: TypeAlias = Annotated[
-    str | None, typer.Option(help="Only this part of the grid: 2/5 is the second of five.", metavar="K/N")
+    str | None, typer.Option(help="Render only one part of the grid: 2/5 is the second of five.", metavar="K/N")
 ]
-Priority: TypeAlias = Annotated[bool, typer.Option("--priority", help="Go ahead of what is pending on the server.")]
-IdleOnly: TypeAlias = Annotated[bool, typer.Option("--idle-only", help="Wait while other people's items are queued.")]
+Priority: TypeAlias = Annotated[bool, typer.Option("--priority", help="Go ahead of other pending items on the server.")]
+IdleOnly: TypeAlias = Annotated[bool, typer.Option("--idle-only", help="Wait while items of other people are queued.")]
 Board: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="Put the images on this board of the server; made where it is missing.", metavar="NAME"),
+    typer.Option(help="Put the images on this board of the server. sweep creates it if it is missing.", metavar="NAME"),
 ]
 Intermediate: TypeAlias = Annotated[
     bool, typer.Option("--intermediate", help="Keep the images out of the server's gallery.")
 ]
 ProgressOption: TypeAlias = Annotated[
     Literal["auto", "rich", "plain", "json", "none"],
-    typer.Option(help="How progress is shown: auto, rich, plain, json or none.", metavar="HOW"),
+    typer.Option(help="How to show progress: auto, rich, plain, json or none.", metavar="HOW"),
 ]
 Report: TypeAlias = Annotated[
     bool, typer.Option("--report/--no-report", help="Measure the images and write report.html at the end.")
 ]
-ViewOption: TypeAlias = Annotated[bool, typer.Option("--view", help="Open a page that shows images as they arrive.")]
+ViewOption: TypeAlias = Annotated[bool, typer.Option("--view", help="Open a live page that fills in as images finish.")]
 
 
 PageOf: TypeAlias = Callable[[Path], AbstractAsyncContextManager["LiveView"]]
 
 
 @asynccontextmanager
-async def watched(display: events.Listener, page_of: PageOf | None) -> AsyncIterator[events.Listener]:
-    """A listener that passes events on to `display` and, with `page_of`, serves and opens the live page.
+async def serve_page(display: events.Listener, page_of: PageOf | None) -> AsyncIterator[events.Listener]:
+    """Yield a listener that passes events to `display` and, with `page_of`, serves and opens the live page.
 
     The page is served from the moment the run has a folder until the block ends.
     """
@@ -96,7 +97,7 @@ async def watched(display: events.Listener, page_of: PageOf | None) -> AsyncIter
         await started.wait()
         async with page_of(begun[0]) as page:
             heard.append(page.heard)
-            display(events.Notice(message=f"live at {page.url}"))
+            display(events.Notice(message=f"live page: {page.url}"))
             await anyio.to_thread.run_sync(typer.launch, page.url)
             await anyio.sleep_forever()
 
@@ -113,7 +114,7 @@ async def watched(display: events.Listener, page_of: PageOf | None) -> AsyncIter
 
 
 def check_metrics(experiment: Experiment) -> None:
-    """Raises ExperimentError, with the place in the file, where `study: {metrics: …}` names none that is known here."""
+    """Check the metrics of `study:`. Raises ExperimentError with the place in the file for an unknown one."""
     if not experiment.study.metrics:
         return
     from sweep.errors import ExperimentError, Problem, UsageError
@@ -130,12 +131,12 @@ def check_metrics(experiment: Experiment) -> None:
         raise ExperimentError.of(problems, experiment.source or experiment.name)
 
 
-def quickest() -> dict[str, bool]:
-    """What `anyio.run` is to be given as `backend_options`."""
+def backend_options() -> dict[str, bool]:
+    """Return the `backend_options` of `anyio.run`: uvloop if it is installed."""
     return {"use_uvloop": find_spec("uvloop") is not None}
 
 
-_MOST = 1000  # levels of an axis that a live page shows before they are rendered
+_MAX_LEVELS = 1000  # levels of an axis that the live page shows before they are rendered
 
 
 def run_command(
@@ -160,11 +161,11 @@ def run_command(
     ca_file: shared.CaFile = None,
     credentials: shared.CredentialsOption = None,
 ) -> int:
-    """Render every point of an experiment not rendered yet.
+    """Render the points of an experiment that are not rendered yet.
 
-    Without --server the sandbox paints them. Images, table and report go to a folder of the experiment's name in
-    --results. Run it again to resume; edit the file and only new points are rendered. Ctrl-C once finishes what is in
-    flight and ends; twice cancels it.
+    Without --server, the built-in sandbox paints the images. Images, table and report go to a folder in --results,
+    named after the experiment. Run the same command again to resume. If you edit the file, only new points are
+    rendered. Ctrl-C stops after the jobs in flight; a second Ctrl-C cancels them.
     """
     from sweep.cli.servers import Access
     from sweep.engine import FailureLimit, RunOptions, parse_fusion, parse_shard
@@ -186,38 +187,45 @@ def run_command(
         command=("sweep", *sys.argv[1:]),
     )
     if idle_only and queue != "default":
-        raise UsageError("--idle-only looks at one queue only.", hint="Leave out --queue.")
+        raise UsageError("--idle-only does not work with --queue.", hint="Leave out one of them.")
     access = Access.of(server, ca_file, credentials, queue)
-    return render_alone(experiment, access, options, Show(style=progress, view=view, report=report), results)
+    return run_experiment(experiment, access, options, Display(style=progress, view=view, report=report), results)
 
 
 @dataclass(frozen=True, slots=True)
-class Show:
-    """How a run is shown: while it goes on, on a live page, and by a report at its end."""
+class Display:
+    """How to show a run: progress, live page, report at the end."""
 
     style: Style = "auto"
     view: bool = False
     report: bool = True
 
     def live_page(self, experiment: Experiment) -> PageOf | None:
-        """A page with a cell for every point from the start. Imported before the loop runs: it is heavy."""
+        """Return a page that has a cell for every point from the start.
+
+        Its module is heavy, so it is imported before the event loop runs.
+        """
         if not self.view:
             return None
         from functools import partial
 
         from sweep.report import open_view
 
-        known = [axis for axis in experiment.axes if axis.name not in experiment.undrawn and len(axis.levels) <= _MOST]
+        known = [
+            axis for axis in experiment.axes if axis.name not in experiment.undrawn and len(axis.levels) <= _MAX_LEVELS
+        ]
         return partial(open_view, levels={axis.name: [level.value for level in axis.levels] for axis in known})
 
 
-def render_alone(experiment: Experiment, access: Access, options: RunOptions, show: Show, results: Path) -> int:
-    """Render what is open of an experiment, say what came of it, and give the exit code."""
+def run_experiment(experiment: Experiment, access: Access, options: RunOptions, show: Display, results: Path) -> int:
+    """Render the open points of an experiment, print the result and return the exit code."""
     import anyio
 
     check_metrics(experiment)
     clients, page_of = access.clients(experiment), show.live_page(experiment)
-    summary = anyio.run(_render, experiment, clients, options, results, show.style, page_of, backend_options=quickest())
+    summary = anyio.run(
+        _render, experiment, clients, options, results, show.style, page_of, backend_options=backend_options()
+    )
     return _finish(summary, page=show.report, quiet=show.style in ("json", "none"))
 
 
@@ -230,23 +238,23 @@ async def _render(
     page_of: PageOf | None,
 ) -> RunSummary:
     from sweep.cli.progress import progress
-    from sweep.cli.servers import or_sandbox
+    from sweep.cli.servers import or_start_sandbox
     from sweep.engine import Stop, handle_signals
     from sweep.engine import run as render
 
     stop = Stop()
     with handle_signals(stop), progress(style) as display:
         async with (
-            or_sandbox(clients) as servers,
-            watched(display, page_of) as listener,
+            or_start_sandbox(clients) as servers,
+            serve_page(display, page_of) as listener,
         ):
             return await render(experiment, servers, options=options, results=results, listener=listener, stop=stop)
 
 
 def _finish(summary: RunSummary, *, page: bool, quiet: bool) -> int:
-    """Measure and make the page where anything is new, say what was done, and give the exit code."""
-    from sweep.cli.console import complain, say
-    from sweep.cli.run_summary import ending_lines, finding_lines, marginal_table, show_table
+    """Measure new images, write the page, print the result and return the exit code."""
+    from sweep.cli.console import print_error, print_line
+    from sweep.cli.run_summary import ending_lines, finding_lines, marginal_table, print_table
     from sweep.errors import SweepError
 
     study: StudyJson | None = None
@@ -254,31 +262,31 @@ def _finish(summary: RunSummary, *, page: bool, quiet: bool) -> int:
     new = bool(summary.rendered) or not (summary.folder / "report.html").is_file()
     if page and new and fault is None and summary.ending not in ("interrupted", "cancelled"):
         try:
-            study = _page(summary)
+            study = _write_page(summary)
         except SweepError as error:
             fault, code = error, error.exit_code
         except KeyboardInterrupt:
             fault = SweepError(
-                "Interrupted before the report was made.", hint=f"sweep report {summary.folder} makes it."
+                "Interrupted before the report was written.", hint=f"sweep report {summary.folder} writes it."
             )
             code = 130
     if not quiet:
         if summary.rendered and (table := marginal_table(summary.folder, study)) is not None:
-            show_table(table)
-            say()
+            print_table(table)
+            print_line()
         for line in (*(finding_lines(study) if study else ()), *ending_lines(summary, stale=new and study is None)):
-            say(line)
+            print_line(line)
     if fault is not None:
-        complain(fault)
+        print_error(fault)
     return code
 
 
-def _page(summary: RunSummary) -> StudyJson:
-    from sweep.cli.study import measured_study
+def _write_page(summary: RunSummary) -> StudyJson:
+    from sweep.cli.study import measure_folder
     from sweep.record import write_tables
     from sweep.report import make_report
 
-    study = measured_study(summary.folder)
+    study = measure_folder(summary.folder)
     write_tables(summary.folder)
     make_report(summary.folder, study=study)
     return study.to_json()

@@ -1,4 +1,4 @@
-"""The last thing a run prints: what each value of each axis came to, how it ended, and where things are."""
+"""The end of a run: results by the values of each axis, how the run ended, and where the files are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sweep.cli.console import columns, console, fill_lines, seconds_text
+from sweep.cli.console import console, fill_lines, seconds_text, text_width
 from sweep.text import truncate
 
 if TYPE_CHECKING:
@@ -17,21 +17,25 @@ if TYPE_CHECKING:
     from sweep.study import MetricFacts, StudyJson
 
 
-MOST_LEVELS_SHOWN: Final = 12  # of one axis in the table; a longer axis is told by its ends
-MOST_POINTS: Final = 50_000  # of a run whose table is summed up in the terminal
-AXIS: Final = 24  # columns of an axis' name at most
-FIGURE: Final = 5  # columns of a number at least
-NARROW: Final = 12  # columns of a value at least
-MANY: Final = 96  # columns from which there is room for a third metric
+MAX_LEVELS_SHOWN: Final = 12  # of one axis in the table; of a longer axis only the ends are shown
+MAX_POINTS_SUMMED: Final = 50_000  # of a run that gets this table
+AXIS_WIDTH: Final = 24  # columns of an axis' name at most
+NUMBER_WIDTH: Final = 5  # columns of a number at least
+MIN_VALUE_WIDTH: Final = 12  # columns of a value at least
+WIDE_TERMINAL: Final = 96  # columns from which there is room for a third metric
 
 
 def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
-    """`131 of 132 done in 2 min 51 s, 1 failed (…); …`, then the paths. `stale`: the report is from before the run."""
+    """Return `131 of 132 done in 2 min 51 s, 1 failed (…); …`, then the paths.
+
+    With `stale`, add that the report is older than the run.
+    """
     lines = fill_lines(_headline(summary), rest="  ")
     if summary.former:
-        words = "1 earlier point is" if summary.former == 1 else f"{summary.former:,} earlier points are"
+        count = "1 earlier image" if summary.former == 1 else f"{summary.former:,} earlier images"
         lines += fill_lines(
-            f"{words} kept that the experiment no longer has: sweep table {summary.folder} --all shows them.",
+            f"{count} that the experiment no longer asks for: kept, not shown. "
+            f"sweep table {summary.folder} --all lists them.",
             first="  ",
             rest="  ",
         )
@@ -40,7 +44,7 @@ def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
         if path.is_file():
             lines.append(f"  {kind:<7} {path}")
     if stale and (summary.folder / "report.html").is_file():
-        lines.append(f"  The report is from before this run: sweep report {summary.folder} renews it.")
+        lines.append(f"  The report is older than this run: sweep report {summary.folder} updates it.")
     if summary.hint:
         lines += fill_lines(summary.hint, first="  ", rest="  ")
     return lines
@@ -49,21 +53,21 @@ def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
 def _headline(summary: RunSummary) -> str:
     done = f"{summary.completed:,} of {summary.points:,} done"
     if not summary.rendered and summary.completed == summary.points:
-        return f"{done} before; nothing to render."
+        return f"{done} already; nothing to render."
     text = f"{done} in {seconds_text(summary.seconds)}"
     if summary.failed:
         them = "it" if summary.failed == 1 else "them"
-        text += f", {summary.failed:,} failed{_why(summary)} — the same command with --retry-failed tries {them} again"
+        text += f", {summary.failed:,} failed{_most_common_error(summary)}. To try {them} again, add --retry-failed"
     if summary.ending in ("interrupted", "cancelled"):
-        text += f"; {summary.ending} — the same command goes on with the rest"
+        text += f"; {summary.ending}. Run the same command to resume"
     return text
 
 
-def _why(summary: RunSummary) -> str:
-    """The commonest error of the failed rows."""
+def _most_common_error(summary: RunSummary) -> str:
+    """Return the most common error of the failed rows in parentheses."""
     from sweep.record import RecordedResults, failures
 
-    if summary.points > MOST_POINTS:
+    if summary.points > MAX_POINTS_SUMMED:
         return ""
     said = failures(RecordedResults.open(summary.folder).rows())
     if not said:
@@ -74,14 +78,14 @@ def _why(summary: RunSummary) -> str:
 
 
 def finding_lines(study: StudyJson) -> list[str]:
-    """What the study says first, a paragraph a sentence."""
+    """Return the headlines of a study, one paragraph each."""
     from sweep.study import headline_sentences
 
     return [line for text in headline_sentences(study) for line in fill_lines(text, rest="  ")]
 
 
 def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
-    """Done, failed, rendering time and a few metrics' means by the values of each axis; None where nothing varies."""
+    """Build the table of counts, rendering times and a few mean metrics by axis value; None without axes."""
     from rich.table import Table
 
     from sweep.record import RecordedResults, marginals
@@ -89,51 +93,55 @@ def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
 
     results = RecordedResults.open(folder)
     axes = [name for name, _ in results.axes]
-    if not axes or results.counts().points > MOST_POINTS:
+    if not axes or results.counts().points > MAX_POINTS_SUMMED:
         return None
     known = {column.name for column in results.columns()}
     metrics = (
-        [metric for metric in headline_metrics(study, 3 if columns() >= MANY else 2) if metric["name"] in known]
+        [
+            metric
+            for metric in headline_metrics(study, 3 if text_width() >= WIDE_TERMINAL else 2)
+            if metric["name"] in known
+        ]
         if study
         else []
     )
     groups = marginals(results.rows(), axes, [metric["name"] for metric in metrics])
     failed = any(entry.failed for group in groups.values() for entry in group)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("axis", no_wrap=True, overflow="ellipsis", max_width=AXIS)
-    table.add_column("value", no_wrap=True, overflow="ellipsis", max_width=_room(axes, metrics, failed))
+    table.add_column("axis", no_wrap=True, overflow="ellipsis", max_width=AXIS_WIDTH)
+    table.add_column("value", no_wrap=True, overflow="ellipsis", max_width=_value_width(axes, metrics, failed))
     for heading in ("done", *(("failed",) if failed else ()), "s each", *map(_heading, metrics)):
         table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
     for axis, group in groups.items():
-        for position, entry in enumerate(_shown(group)):
+        for position, entry in enumerate(_shorten_axis(group)):
             table.add_row(axis if position == 0 else "", *_cells(entry, metrics, failed))
     return table
 
 
-def show_table(table: Table) -> None:
-    """On stdout."""
+def print_table(table: Table) -> None:
+    """Print a table on stdout."""
     sys.stdout.flush()
-    console(width=columns()).print(table)
+    console(width=text_width()).print(table)
 
 
-def _room(axes: list[str], metrics: list[MetricFacts], failed: bool) -> int:
-    """Columns left for a value beside everything else."""
+def _value_width(axes: list[str], metrics: list[MetricFacts], failed: bool) -> int:
+    """Return the columns that remain for an axis value."""
     headings = ["done", *(["failed"] if failed else []), "s each"]
     headings += [max(_heading(metric).split("\n"), key=len) for metric in metrics]
-    taken = min(AXIS, max(map(len, axes))) + 2 + sum(2 + max(FIGURE, len(heading)) for heading in headings)
-    return max(NARROW, columns() - taken)
+    taken = min(AXIS_WIDTH, max(map(len, axes))) + 2 + sum(2 + max(NUMBER_WIDTH, len(heading)) for heading in headings)
+    return max(MIN_VALUE_WIDTH, text_width() - taken)
 
 
 def _heading(metric: MetricFacts) -> str:
-    """The label over two lines where it has two words."""
+    """Break a label of two words into two lines."""
     return metric["label"].replace(" ", "\n", 1)
 
 
-def _shown(group: list[Marginal]) -> list[Marginal | int]:
-    """The values of an axis; of a long one its ends, and between them how many are left out."""
-    if len(group) <= MOST_LEVELS_SHOWN:
+def _shorten_axis(group: list[Marginal]) -> list[Marginal | int]:
+    """Return the values of an axis; of a long axis both ends, and between them the number left out."""
+    if len(group) <= MAX_LEVELS_SHOWN:
         return list(group)
-    half = MOST_LEVELS_SHOWN // 2
+    half = MAX_LEVELS_SHOWN // 2
     return [*group[:half], len(group) - 2 * half, *group[-half:]]
 
 
@@ -141,11 +149,11 @@ def _cells(entry: Marginal | int, metrics: list[MetricFacts], failed: bool) -> l
     if isinstance(entry, int):
         return [f"… {entry:,} more"]
     counts = [f"{entry.done:,}", *([f"{entry.failed:,}" if entry.failed else ""] if failed else [])]
-    means = [_figure(entry.metrics[metric["name"]]) for metric in metrics]
-    return [" ".join(entry.value.split()), *counts, _figure(entry.seconds), *means]
+    means = [_mean_text(entry.metrics[metric["name"]]) for metric in metrics]
+    return [" ".join(entry.value.split()), *counts, _mean_text(entry.seconds), *means]
 
 
-def _figure(mean: Mean) -> str:
+def _mean_text(mean: Mean) -> str:
     value = mean.value
     if value is None:
         return ""

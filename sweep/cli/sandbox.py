@@ -1,4 +1,4 @@
-"""`sweep sandbox`: a server to try things on."""
+"""`sweep sandbox`: start a fake InvokeAI server."""
 
 from __future__ import annotations
 
@@ -13,51 +13,58 @@ if TYPE_CHECKING:
 
 def sandbox(
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.", metavar="N")
+        int, typer.Option(min=0, max=65535, help="Port on this machine; 0 picks a free one.", metavar="N")
     ] = 9091,
     models: Annotated[
-        str, typer.Option(help="Its models, with commas: sd-1, sdxl, flux, lora, … or name:base:type.", metavar="NAMES")
+        str,
+        typer.Option(help="Models, separated by commas: sd-1, sdxl, flux, lora, … or name:base:type.", metavar="NAMES"),
     ] = "sd-1",
-    latency: Annotated[float, typer.Option(min=0, help="Seconds each item takes at least.", metavar="N")] = 0.0,
-    step_latency: Annotated[float, typer.Option(min=0, help="Seconds each denoising step takes.", metavar="N")] = 0.0,
+    latency: Annotated[float, typer.Option(min=0, help="Seconds that each item takes at least.", metavar="N")] = 0.0,
+    step_latency: Annotated[
+        float, typer.Option(min=0, help="Seconds that each denoising step takes.", metavar="N")
+    ] = 0.0,
     jitter: Annotated[
-        float, typer.Option(min=0, max=1, help="Share by which both vary to either side.", metavar="SHARE")
+        float, typer.Option(min=0, max=1, help="Share by which both latencies vary: 0.2 is ±20 %.", metavar="SHARE")
     ] = 0.0,
     gc_pause: Annotated[
         float,
-        typer.Option(min=0, help="Seconds the whole server stalls at each item, as InvokeAI does.", metavar="N"),
+        typer.Option(min=0, help="Seconds that the server stalls at each item, as InvokeAI does.", metavar="N"),
     ] = 0.0,
-    workers: Annotated[int, typer.Option(min=1, help="Items rendered at once, as with several GPUs.", metavar="N")] = 1,
-    queue_limit: Annotated[int, typer.Option(min=1, help="Most items pending.", metavar="N")] = 10_000,
-    fail_rate: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of items whose rendering fails.", metavar="N")
-    ] = 0.0,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Items rendered at the same time, as with several GPUs.", metavar="N")
+    ] = 1,
+    queue_limit: Annotated[int, typer.Option(min=1, help="Maximum number of pending items.", metavar="N")] = 10_000,
+    fail_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of items that fail.", metavar="N")] = 0.0,
     fault: Annotated[
         list[str] | None,
         typer.Option(
-            help="A fault and its share: error_503=0.05. Again for more; a wrong name lists them.", metavar="NAME=SHARE"
+            help="Inject a fault into this share of requests: error_503=0.05. Repeat for more; a wrong name lists all.",
+            metavar="NAME=SHARE",
         ),
     ] = None,
     api: Annotated[
         Literal["queue", "sessions", "portable"],
-        typer.Option(help="API it speaks: queue, sessions or portable.", metavar="API"),
+        typer.Option(help="API to serve: queue, sessions or portable.", metavar="API"),
     ] = "queue",
     user: Annotated[
         list[str] | None,
-        typer.Option(help="A user; a login is wanted then. Again for more.", metavar="EMAIL:PASSWORD"),
+        typer.Option(help="Require a login and accept this user. Repeat for more users.", metavar="EMAIL:PASSWORD"),
     ] = None,
     root: Annotated[
         Path | None,
-        typer.Option(help="Keep queue and images here over a restart.", show_default=False, metavar="FOLDER"),
+        typer.Option(
+            help="Keep queue and images in this folder across restarts.", show_default=False, metavar="FOLDER"
+        ),
     ] = None,
 ) -> None:
-    """Start a server to try things on.
+    """Start a fake InvokeAI server for testing.
 
-    It speaks InvokeAI's protocol and paints images instead of diffusing them. Prints its address. Ctrl-C ends it.
+    It speaks InvokeAI's protocol and paints images instead of running a diffusion model. Prints its address. Ctrl-C
+    ends it.
     """
     import anyio
 
-    from sweep.cli.console import say
+    from sweep.cli.console import print_line
     from sweep.sandbox import SandboxOptions, serve_sandbox
 
     chosen = SandboxOptions(
@@ -74,7 +81,7 @@ def sandbox(
         root=root,
         faults=_faults(fail_rate, fault or []),
     )
-    anyio.run(serve_sandbox, chosen, say)
+    anyio.run(serve_sandbox, chosen, print_line)
 
 
 def _models(text: str) -> tuple[str, ...]:
@@ -82,7 +89,7 @@ def _models(text: str) -> tuple[str, ...]:
 
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
-        raise UsageError("A sandbox has at least one model.", hint="Leave out --models for sd-1.")
+        raise UsageError("The sandbox needs at least one model.", hint="Without --models it has sd-1.")
     return names
 
 
@@ -91,7 +98,7 @@ def _users(given: list[str]) -> dict[str, str]:
 
     pairs = [text.partition(":") for text in given]
     if not all(email and password for email, _, password in pairs):
-        raise UsageError("A user has an e-mail address and a password.", hint="Write --user me@example.org:secret.")
+        raise UsageError("A user needs an e-mail address and a password.", hint="Write --user me@example.org:secret.")
     return {email: password for email, _, password in pairs}
 
 
@@ -112,5 +119,5 @@ def _faults(fail_rate: float, given: list[str]) -> FaultInjection:
         try:
             chosen[name] = float(share)
         except ValueError:
-            raise UsageError(f"{text!r} gives no share.", hint=f"Write {name}=0.05 for one in twenty.") from None
+            raise UsageError(f"{text!r} has no share.", hint=f"Write {name}=0.05 for one in twenty.") from None
     return FaultInjection(**chosen)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Which servers a command talks to: those asked for, those of the file, or the sandbox."""
+"""The servers of a command: from the command line, from the experiment, or the sandbox."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """How servers are reached: addresses as typed, a private authority's certificates, a credentials file,
-    the queue that is used there.
-    """
+    """How to reach servers: addresses, CA certificates, credentials file, and the queue to use."""
 
     addresses: tuple[str, ...] = ()
     ca_file: Path | None = None
@@ -29,13 +27,13 @@ class Access:
     def of(
         cls, addresses: Sequence[str] | None, ca_file: Path | None, credentials: Path | None, queue: str = "default"
     ) -> Access:
-        """From what the command line gave."""
+        """Build it from the options of the command line."""
         return cls(addresses=tuple(addresses or ()), ca_file=ca_file, credentials=credentials, queue=queue)
 
     def clients(self, experiment: Experiment | None = None) -> tuple[Server, ...]:
-        """Clients not opened yet: for the addresses on the command line, else those of the file.
+        """Return unopened clients for the addresses on the command line, or else for those of the experiment.
 
-        Raises UsageError for an address that is none, or a credentials file that cannot be read.
+        Raises UsageError for an invalid address or an unreadable credentials file.
         """
         addresses = self.addresses or (experiment.servers if experiment else ())
         return tuple(self._client(address) for address in addresses)
@@ -48,19 +46,19 @@ class Access:
 
 
 @asynccontextmanager
-async def or_sandbox(clients: Sequence[Server]) -> AsyncIterator[Sequence[Server]]:
-    """The clients; where there are none, the client of a sandbox of our own that lasts as long as the block."""
+async def or_start_sandbox(clients: Sequence[Server]) -> AsyncIterator[Sequence[Server]]:
+    """Yield the clients; if there are none, start a sandbox for the length of the block and yield its client."""
     if clients:
         yield clients
         return
     from sweep.sandbox import sandbox_server
 
     async with sandbox_server() as sandbox:
-        yield [_local(sandbox.url)]
+        yield [_sandbox_client(sandbox.url)]
 
 
-def _local(address: str) -> Server:
-    """Our own sandbox needs nobody's credentials, and goes by that name whatever its port."""
+def _sandbox_client(address: str) -> Server:
+    """Create a client for our own sandbox: without credentials, and named `sandbox` on any port."""
     from dataclasses import replace
 
     from sweep.servers import ConnectOptions, FamilyServer, ServerInfo

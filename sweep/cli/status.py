@@ -1,4 +1,4 @@
-"""`sweep status`: how far a results folder is, or each of them."""
+"""`sweep status`: show the progress of one run, or of all."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ if TYPE_CHECKING:
 def status_command(
     run: shared.AnyRun = None,
     results: shared.ResultsRoot = Path("results"),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object; without RUN a list of them.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object; without RUN, a list.")] = False,
 ) -> int:
-    """Say how far a run is, also while it goes on.
+    """Show the progress of a run (works while it is running).
 
-    Without RUN, a line for each run in --results.
+    Without RUN, prints one line for each run in --results.
     """
-    from sweep.cli.console import say
-    from sweep.cli.options import results_folder
+    from sweep.cli.console import print_line
+    from sweep.cli.options import find_run
     from sweep.record import folder_status
 
     if run is None:
-        return _all(results, as_json=as_json)
-    found = folder_status(results_folder(run, results))
-    for line in [_json(found.to_json())] if as_json else _one(found):
-        say(line)
+        return _print_all(results, as_json=as_json)
+    found = folder_status(find_run(run, results))
+    for line in [_json(found.to_json())] if as_json else _folder_lines(found):
+        print_line(line)
     return 0
 
 
-def _all(root: Path, *, as_json: bool) -> int:
-    """A line for each run under `root`; one that cannot be read says why, and so does the exit code."""
-    from sweep.cli.console import complain, say
-    from sweep.cli.options import NONE_YET, known_runs
+def _print_all(root: Path, *, as_json: bool) -> int:
+    """Print a line for each run under `root`, report unreadable ones and return the exit code."""
+    from sweep.cli.console import print_error, print_line
+    from sweep.cli.options import NO_RUNS, list_runs
     from sweep.errors import RecordError
     from sweep.record import folder_status
 
     found: list[FolderStatus] = []
     unread: list[RecordError] = []
-    for name in known_runs(root):
+    for name in list_runs(root):
         try:
             found.append(folder_status(root / name))
         except RecordError as error:
             unread.append(error)
-    lines = [_json([each.to_json() for each in found])] if as_json else _table(found)
-    for line in lines if found or unread or as_json else [NONE_YET.format(root=root)]:
-        say(line)
+    lines = [_json([each.to_json() for each in found])] if as_json else _run_lines(found)
+    for line in lines if found or unread or as_json else [NO_RUNS.format(root=root)]:
+        print_line(line)
     for fault in unread:
-        complain(fault)
+        print_error(fault)
     return unread[0].exit_code if unread else 0
 
 
@@ -61,29 +61,29 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _one(found: FolderStatus) -> list[str]:
-    """How far, and what is missing."""
-    lines = [f"{Path(found.folder).name}  {_done(found)} done{_share(found)}"]
+def _folder_lines(found: FolderStatus) -> list[str]:
+    """Return the progress of one run, and what is missing."""
+    lines = [f"{Path(found.folder).name}  {_done_text(found)} done{_percent_text(found)}"]
     for word, count in (
         ("failed", found.failed),
         ("cancelled", found.cancelled),
         ("at a server", found.open),
-        ("not begun", found.pending),
+        ("not started", found.pending),
     ):
         if count:
             lines.append(f"  {word:<12} {count:,}")
     if found.former:
-        lines.append(f"  {'former':<12} {found.former:,} that the experiment no longer has")
+        lines.append(f"  {'former':<12} {found.former:,} that the experiment no longer asks for")
     return [*lines, f"  {'last run':<12} {found.run}"]
 
 
-def _table(all_found: list[FolderStatus]) -> list[str]:
-    """A line a run, in columns."""
+def _run_lines(all_found: list[FolderStatus]) -> list[str]:
+    """Return one line per run, aligned in columns."""
     rows = [
         (
             Path(found.folder).name,
-            _done(found),
-            _share(found).strip(),
+            _done_text(found),
+            _percent_text(found).strip(),
             f"{found.failed:,} failed" if found.failed else "",
             found.run,
         )
@@ -94,9 +94,9 @@ def _table(all_found: list[FolderStatus]) -> list[str]:
     return [f"{a:<{name}}  {b:>{done}}  {c:>{share}}  {d:>{failed}}{gap}{e}" for a, b, c, d, e in rows]
 
 
-def _done(found: FolderStatus) -> str:
+def _done_text(found: FolderStatus) -> str:
     return f"{found.completed:,}/{found.points:,}"
 
 
-def _share(found: FolderStatus) -> str:
+def _percent_text(found: FolderStatus) -> str:
     return f"  {100 * found.completed // found.points} %" if found.points else ""

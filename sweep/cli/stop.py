@@ -8,36 +8,36 @@ from sweep.cli import options as shared
 
 
 def stop(run: shared.RunArgument, results: shared.ResultsRoot = Path("results")) -> None:
-    """Have a run finish what is in flight, and end.
+    """Stop a run after the jobs in flight are finished.
 
-    As Ctrl-C does in its own terminal.
+    The same as Ctrl-C in the terminal of the run.
     """
-    _ask(run, results, 1)
+    _request(run, results, 1)
 
 
 def cancel(run: shared.RunArgument, results: shared.ResultsRoot = Path("results")) -> None:
-    """Have a run cancel what it has on its servers, and end.
+    """Cancel the jobs of a run on its servers and stop it.
 
-    As a second Ctrl-C does in its own terminal. Other people's items are not touched.
+    The same as a second Ctrl-C in the terminal of the run. Jobs of other people are not touched.
     """
-    _ask(run, results, 2)
+    _request(run, results, 2)
 
 
-def _ask(run: str, results: Path, stage: int) -> None:
-    from sweep.cli.console import say
-    from sweep.cli.options import results_folder
+def _request(run: str, results: Path, stage: int) -> None:
+    from sweep.cli.console import print_line
+    from sweep.cli.options import find_run
     from sweep.engine import request_stop
     from sweep.errors import UsageError
     from sweep.record import holder, in_use
 
-    folder = results_folder(run, results)
-    noted, words = holder(folder), "finishes what is in flight" if stage == 1 else "cancels what it has on its servers"
+    folder = find_run(run, results)
+    noted, words = holder(folder), "finishes the jobs in flight" if stage == 1 else "cancels its jobs on the servers"
     if in_use(folder):
         request_stop(folder, stage)
-        say(f"{folder.name}: {noted or 'the run'} {words}.")
+        print_line(f"{folder.name}: {noted or 'the run'} {words}.")
     elif noted is not None and noted.elsewhere():
         request_stop(folder, stage)
-        say(f"{folder.name}: if {noted} is still at work there, it sees this in the folder and {words}.")
+        print_line(f"{folder.name}: if {noted} is still running on its machine, it {words}.")
     else:
-        hint = f"sweep status {run} tells how the last one ended."
-        raise UsageError(f"No run is going on in {folder}.", hint=hint)
+        hint = f"sweep status {run} shows how the last run ended."
+        raise UsageError(f"Nothing is running in {folder}.", hint=hint)

@@ -1,4 +1,4 @@
-"""`sweep table`: the results table, in the format somebody needs."""
+"""`sweep table`: print or write the results table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 TableFormat: TypeAlias = Literal["csv", "parquet", "json", "md"]
-FORMS: Final[Mapping[str, TableFormat]] = {".csv": "csv", ".parquet": "parquet", ".json": "json", ".md": "md"}
+FORMATS: Final[Mapping[str, TableFormat]] = {".csv": "csv", ".parquet": "parquet", ".json": "json", ".md": "md"}
 
 
 def table(
@@ -25,7 +25,7 @@ def table(
         typer.Option(
             "--format",
             "-f",
-            help="csv, parquet, json or md (default: as --output ends, else csv).",
+            help="csv, parquet, json or md (default: from the ending of --output, or else csv).",
             show_default=False,
             metavar="FORMAT",
         ),
@@ -33,34 +33,36 @@ def table(
     where: Annotated[
         str | None,
         typer.Option(
-            help='Only rows for which this holds: "denoise_strength > 0.4 and seed == 42".', metavar="CONDITION"
+            help='Only rows that meet this condition: "denoise_strength > 0.4 and seed == 42".', metavar="CONDITION"
         ),
     ] = None,
-    former: Annotated[bool, typer.Option("--all", help="Also points the experiment no longer has.")] = False,
+    former: Annotated[
+        bool, typer.Option("--all", help="Include points that the experiment no longer asks for.")
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Write to this file, not to the terminal.", show_default=False, metavar="FILE"
+            "--output", "-o", help="Write to this file instead of the terminal.", show_default=False, metavar="FILE"
         ),
     ] = None,
     results: shared.ResultsRoot = Path("results"),
 ) -> None:
     """Print or write the results table of a run.
 
-    One row an image, and one for each variation that failed. Also while the run is going on.
+    The table has one row per image and one per failed point. This works while the run is going on.
     """
     import sys
 
-    from sweep.cli.options import results_folder
+    from sweep.cli.options import find_run
     from sweep.errors import UsageError
     from sweep.record import RecordedResults
 
-    opened = RecordedResults.open(results_folder(run, results))
+    opened = RecordedResults.open(find_run(run, results))
     rows = _filter(opened, where, former=former) if where else None
-    form = form or _form_of(output)
+    form = form or _format_of(output)
     if form == "parquet":
         if output is None:
-            raise UsageError("Parquet is not text.", hint="Give --output FILE.")
+            raise UsageError("Parquet is a binary format.", hint="Choose a file with --output.")
         opened.write_parquet(output, all=former, where=rows)
     elif output is not None:
         opened.write_text(output, form, all=former, where=rows)
@@ -68,13 +70,13 @@ def table(
         opened.stream(sys.stdout, form, all=former, where=rows)
 
 
-def _form_of(output: Path | None) -> TableFormat:
-    """What the file's ending asks for; CSV where it says nothing."""
-    return FORMS.get(output.suffix.lower(), "csv") if output else "csv"
+def _format_of(output: Path | None) -> TableFormat:
+    """Return the format of a file's ending; CSV without one."""
+    return FORMATS.get(output.suffix.lower(), "csv") if output else "csv"
 
 
 def _filter(opened: RecordedResults, where: str, *, former: bool) -> Where:
-    """`where` as a test of rows. Raises UsageError where it cannot be read."""
+    """Compile `--where` to a test of rows. Raises UsageError if it is wrong."""
     from sweep.errors import UsageError
     from sweep.experiment import ConditionError, NamedAxis, ValueKind, compile_clause
 

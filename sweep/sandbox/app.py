@@ -41,7 +41,7 @@ async def sandbox_server(options: SandboxOptions | None = None) -> AsyncIterator
         except OSError as error:
             where = f"{sandbox.options.host}:{sandbox.options.port}"
             raise UsageError(
-                f"Nothing can be served at {where} ({os.strerror(error.errno or 0)}).", hint="Try another --port."
+                f"{where} cannot be used ({os.strerror(error.errno or 0)}).", hint="Choose another --port."
             ) from error
         host, port = runner.addresses[0][:2]
         sandbox.url = f"http://{host}:{port}"

@@ -54,13 +54,13 @@ def sweep(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
     return invoke
 
 
-def furnish(folder: Path) -> None:
+def write_photo_and_experiment(folder: Path) -> None:
     """An experiment and its photograph."""
     Image.linear_gradient("L").resize((64, 64)).convert("RGB").save(folder / "photo.png")
-    write(folder / "small.yaml")
+    write_experiment(folder / "small.yaml")
 
 
-def write(path: Path, **changes: Any) -> Path:
+def write_experiment(path: Path, **changes: Any) -> Path:
     """The small experiment with some of its keys replaced, None removing one."""
     content = {key: value for key, value in {**SMALL, **changes}.items() if value is not None}
     path.write_text(json.dumps(content, indent=1), encoding="utf-8")  # JSON is YAML
@@ -72,7 +72,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory: a furnished folder."""
     folder = tmp_path / "a folder"
     folder.mkdir()
-    furnish(folder)
+    write_photo_and_experiment(folder)
     monkeypatch.chdir(folder)
     return folder
 
@@ -81,7 +81,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made once: the small experiment, run and studied."""
     folder = tmp_path_factory.mktemp("a run")
-    furnish(folder)
+    write_photo_and_experiment(folder)
     results = folder / "results"
     assert app.run_cli(["run", str(folder / "small.yaml"), "--results", str(results), "--progress", "none"]) == 0
     return results / "small"

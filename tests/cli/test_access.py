@@ -12,7 +12,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.sandbox.service import Sandbox
-from tests.cli.conftest import Sweep, write
+from tests.cli.conftest import Sweep, write_experiment
 from tests.support.tls_proxy import CA, proxy
 
 EMAIL, PASSWORD = "me@example.org", "c4n4ry-p4ssw0rd"
@@ -49,7 +49,7 @@ def guarded(portal: BlockingPortal) -> Iterator[Guarded]:
 
 @pytest.fixture
 def arguments(home: Path, guarded: Guarded) -> list[str]:
-    file = write(home / "small.yaml", axes={"seed": [1, 2]})
+    file = write_experiment(home / "small.yaml", axes={"seed": [1, 2]})
     return ["run", str(file), "--server", guarded.url, "--ca-file", str(CA), "--no-report", "--progress", "none"]
 
 

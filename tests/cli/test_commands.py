@@ -20,9 +20,9 @@ from typer import Context
 from typer.core import TyperCommand as Command
 
 from sweep.cli.commands import COMMANDS
-from sweep.cli.options import known
+from sweep.cli.options import complete_run
 from sweep.record import FolderLock
-from tests.cli.conftest import SMALL, Answer, Sweep, furnish, write
+from tests.cli.conftest import SMALL, Answer, Sweep, write_experiment, write_photo_and_experiment
 
 NAMES = list(COMMANDS)
 
@@ -57,7 +57,7 @@ def test_a_port_that_is_taken(command: tuple[str, ...], sweep: Sweep) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         answer = sweep(*command, "--port", str(taken.getsockname()[1]))
     assert answer.code == 2
-    assert re.fullmatch(r"Nothing can be served at .* \(Address already in use\)\.\nTry another --port\.\n", answer.err)
+    assert re.fullmatch(r"(127\.0\.0\.1:|Port )\d+ cannot be used \(Address already in use\)\.\nChoose another --port\.\n", answer.err)
 
 
 def test_help_has_a_short_name(sweep: Sweep) -> None:
@@ -77,7 +77,7 @@ class TestRun:
     def test_a_first_run_a_second_and_one_with_more_points(self, sweep: Sweep, home: Path) -> None:
         first = sweep("run", "small.yaml")
         assert first.code == 0
-        assert first.err.splitlines()[0] == "small  12 points  (sandbox: painted, not diffused)"
+        assert first.err.splitlines()[0] == "small  12 points  (sandbox: painted images, not diffusion)"
         folder = Path("results", "small")
         assert f"  table   {folder / 'results.csv'}\n" in first.out
         assert f"  report  {folder / 'report.html'}\n" in first.out
@@ -85,20 +85,20 @@ class TestRun:
         assert re.search(r"^denoise_strength  0\.2 +4 +\d\.\d\d +-?\d\.\d\d", first.out, re.MULTILINE)
         assert "12 of 12 done in " in first.out
         again = sweep("run", "small.yaml")
-        assert (again.code, again.out.splitlines()[0]) == (0, "12 of 12 done before; nothing to render.")
+        assert (again.code, again.out.splitlines()[0]) == (0, "12 of 12 done already; nothing to render.")
         more = sweep("run", "small.yaml", "--set", "axes.variation=[oil, chalk]", "--no-report")
-        assert "12 points · 6 done before" in more.err
-        assert f"The report is from before this run: sweep report {folder} renews it." in more.out
-        assert "6 earlier points are kept that the experiment no longer has: sweep table" in more.out
+        assert "12 points · 6 already done" in more.err
+        assert f"The report is older than this run: sweep report {folder} updates it." in more.out
+        assert "6 earlier images that the experiment no longer asks for: kept, not shown. sweep" in more.out
         assert len(records(sweep("table", "small").out)) == 12
         assert len(records(sweep("table", "small", "--all").out)) == 18
 
     def test_a_single_point(self, sweep: Sweep, home: Path) -> None:
-        write(home / "one.yaml", name="one", axes=None)
+        write_experiment(home / "one.yaml", name="one", axes=None)
         answer = sweep("run", "one.yaml")
         assert (answer.code, answer.err.splitlines()[0].split("  ")[1]) == (0, "1 point")
         assert answer.out.startswith("1 of 1 done in ")
-        assert sweep("study", "one").out.startswith("one: nothing can be said yet.")
+        assert sweep("study", "one").out.startswith("one: no findings yet.")
         assert sweep("plan", "one.yaml").out.splitlines()[3].strip() == "points     1     done 1     new 0"
 
     def test_parts_of_a_grid_make_the_whole(self, sweep: Sweep) -> None:
@@ -111,7 +111,7 @@ class TestRun:
         assert failed.code == 1
         assert "0 of 12 done" in failed.out
         assert "12 failed (OutOfMemoryError: " in failed.out
-        assert "the same command with --retry-failed tries them again" in " ".join(failed.out.split())
+        assert "To try them again, add --retry-failed" in " ".join(failed.out.split())
         assert {row["status"] for row in records(sweep("table", "small").out)} == {"failed"}
         assert sweep("run", "small.yaml", "--no-report").code == 1
         mended = sweep("run", "small.yaml", "--retry-failed", "--no-report")
@@ -159,7 +159,7 @@ class TestRun:
         before = len(records(sweep("table", "small").out))
         assert 0 < before < 12
         after = sweep("run", "small.yaml", "--no-report")
-        assert f"{before} done before" in after.err
+        assert f"{before} already done" in after.err
         assert after.code == 0
 
 
@@ -168,9 +168,9 @@ def test_a_folder_whose_name_is_no_text(sweep: Sweep, tmp_path: Path, monkeypatc
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     folder.mkdir()
     monkeypatch.chdir(folder)
-    furnish(folder)
+    write_photo_and_experiment(folder)
     assert sweep("run", "small.yaml").code == 0
-    assert sweep("run", "small.yaml").out.startswith("12 of 12 done before; nothing to render.")
+    assert sweep("run", "small.yaml").out.startswith("12 of 12 done already; nothing to render.")
     assert sweep("verify", "small").code == 0
     monkeypatch.chdir(tmp_path)
     assert sweep("report", folder / "results" / "small", "-o", "page.html").code == 0
@@ -195,19 +195,21 @@ class TestPlan:
 
     def test_numbers_are_short_and_stand_under_each_other(self, sweep: Sweep, home: Path) -> None:
         axes = {"cfg_scale": {"start": 1, "stop": 10, "num": 1000}, "seed": {"start": 1, "count": 7}}
-        write(home / "many.yaml", axes=axes)
+        write_experiment(home / "many.yaml", axes=axes)
         lines = sweep("plan", "many.yaml").out.splitlines()
         assert "  axes       cfg_scale  1,000   1, 1.00901 … 10" in lines
         assert "             seed           7   1, 2 … 7" in lines
         assert "  points     7,000 = 1,000 × 7     done 0     new 7,000" in lines
-        write(home / "many.yaml", axes={"seed": [1, 2]})
+        write_experiment(home / "many.yaml", axes={"seed": [1, 2]})
         assert "  points     2     done 0     new 2" in sweep("plan", "many.yaml").out.splitlines()
 
     def test_long_values_are_cut_and_lines_are_broken(self, sweep: Sweep, home: Path) -> None:
-        write(home / "long.yaml", axes={"variation": ["words " * 60, "b\nc", "d", "e", "f"], "seed": {"count": 3}})
+        write_experiment(
+            home / "long.yaml", axes={"variation": ["words " * 60, "b\nc", "d", "e", "f"], "seed": {"count": 3}}
+        )
         lines = sweep("plan", "long.yaml").out.splitlines()
         assert max(len(line) for line in lines if "first" not in line) <= 110
-        assert any("drawn by the first run" in line for line in lines)
+        assert any("drawn at random by the first run" in line for line in lines)
 
 
 @pytest.mark.usefixtures("done")
@@ -234,7 +236,7 @@ class TestAfterwards:
     def test_names_of_runs_are_offered_to_the_shell(self, done: Path) -> None:
         context = Context(Command("status"))
         context.params["results"] = done.parent
-        assert (known(context, "sm"), known(context, "x")) == (["small"], [])
+        assert (complete_run(context, "sm"), complete_run(context, "x")) == (["small"], [])
 
     def test_table_in_every_format(self, sweep: Sweep) -> None:
         rows = records(sweep("table", "small").out)
@@ -300,7 +302,7 @@ class TestAfterwards:
     @pytest.mark.parametrize(
         ("arguments", "says"),
         [
-            ((), "A sheet needs --x, or --animate, or --filmstrip, and only one of them."),
+            ((), "A sheet needs exactly one of --x, --animate and --filmstrip."),
             (("--x", "sed"), "Did you mean seed?"),
             (("--x", "seed", "--fix", "variation"), "--fix variation has no value."),
             (("--x", "seed", "-o", "a.bmp"), "a.bmp names no format that can be written here."),
@@ -312,28 +314,28 @@ class TestAfterwards:
         assert says in answer.err
 
     def test_verify_and_repair(self, sweep: Sweep, done: Path) -> None:
-        assert sweep("verify", "small").out == "small: every file and every row is what was written.\n"
+        assert sweep("verify", "small").out == "small: all files and rows are intact.\n"
         image = sorted((done / "images").iterdir())[3]
         image.write_bytes(image.read_bytes()[:200])
         assert json.loads(sweep("verify", "small", "--json").out)[0]["path"].startswith("images/")
         found = sweep("verify", "small")
         assert (found.code, "truncated" in found.out, "--repair" in found.out) == (4, True, True)
         mended = sweep("verify", "small", "--repair")
-        assert (mended.code, "1 variation is open again" in mended.out) == (0, True)
-        assert "11 done before" in mended.err
+        assert (mended.code, "1 point will be rendered again" in mended.out) == (0, True)
+        assert "11 already done" in mended.err
         assert "12 of 12 done" in mended.out
         assert sweep("verify", "small").code == 0
 
     def test_what_cannot_be_rendered_again_stays_wrong(self, sweep: Sweep, done: Path) -> None:
         (done / "images" / "stray.png").write_bytes(b"nobody's")
         told = sweep("verify", "small", "--repair")
-        assert (told.code, "stray.png" in told.out, "0 variations are open again" in told.out) == (4, True, True)
+        assert (told.code, "stray.png" in told.out, "0 points will be rendered again" in told.out) == (4, True, True)
 
     @pytest.mark.parametrize("command", ["stop", "cancel"])
     def test_nothing_to_stop(self, command: str, sweep: Sweep) -> None:
         answer = sweep(command, "small")
         assert answer.code == 2
-        assert "No run is going on in" in answer.err
+        assert "Nothing is running in" in answer.err
 
 
 class TestWorkflows:
@@ -350,10 +352,10 @@ class TestWorkflows:
 
     def test_a_first_experiment_is_written_and_plans(self, sweep: Sweep, image: Path) -> None:
         told = sweep("init", image, "-o", "first.yaml", "--image", "photo.png")
-        assert told.out == "first.yaml written. sweep plan first.yaml shows what it would do.\n"
+        assert told.out == "Wrote first.yaml. sweep plan first.yaml shows what it would do.\n"
         assert sweep("plan", "first.yaml").code == 0
         again = sweep("init", image, "-o", "first.yaml")
-        assert (again.code, "first.yaml is there already." in again.err) == (2, True)
+        assert (again.code, "first.yaml exists already." in again.err) == (2, True)
 
 
 def marked(answer: Answer) -> Any:
@@ -363,6 +365,6 @@ def marked(answer: Answer) -> Any:
 
 def test_a_sandbox_can_have_another_servers_model(sweep: Sweep, home: Path, named: str) -> None:
     inputs = {**SMALL["inputs"], "model": "tiny-sd"}
-    write(home / "tiny.yaml", inputs=inputs)
+    write_experiment(home / "tiny.yaml", inputs=inputs)
     answer = sweep("plan", "tiny.yaml", "-s", named, "--json")
     assert marked(answer)["models"] == ["tiny-sd"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import SMALL, Sweep, write
+from tests.cli.conftest import SMALL, Sweep, write_experiment
 
 INPUTS, AXES = SMALL["inputs"], SMALL["axes"]
 
@@ -140,7 +140,7 @@ FAULTS = [
     typed("unknown command", "No such command 'rum'.", "rum"),
     typed("no argument", "Missing argument", "run"),
     typed("a name nearly right", "No such option: --verison. Did you mean --version?", "--verison"),
-    typed("no results", "nothing is no results folder.", "status", "nothing"),
+    typed("no results", "There is no run nothing.", "status", "nothing"),
     typed(
         "nobody there", "does not answer (connection refused).",
         "run", "small.yaml", "-s", "http://127.0.0.1:9", code=3,
@@ -163,7 +163,7 @@ FAULTS = [
         "run", "small.yaml", "--results", "photo.png", code=4,
     ),
     typed("unknown sandbox model", "sdx is no model of the sandbox.", "sandbox", "--models", "sdx"),
-    typed("no sandbox model", "A sandbox has at least one model.", "sandbox", "--models", ","),
+    typed("no sandbox model", "The sandbox needs at least one model.", "sandbox", "--models", ","),
     typed("a template to inspect", "img2img is a template, not a file.", "inspect", "img2img"),
     typed("no workflow to inspect", "graf.json does not exist. Did you mean graph.json?", "inspect", "graf.json"),
     typed("half a sandbox model", "a:b names no model.", "sandbox", "--models", "a:b"),
@@ -173,7 +173,7 @@ FAULTS = [
         "unknown fault", "There is no fault 'eror_503'. Did you mean error_503?",
         "sandbox", "--fault", "eror_503=1",
     ),
-    typed("no share", "'error_503' gives no share.", "sandbox", "--fault", "error_503"),
+    typed("no share", "'error_503' has no share.", "sandbox", "--fault", "error_503"),
     typed("too large a share", "it is a share and goes from 0 to 1.", "sandbox", "--fault", "error_503=2"),
 ]  # fmt: skip
 
@@ -190,7 +190,7 @@ def test_a_fault_is_a_sentence(fault: Fault, sweep: Sweep, home: Path) -> None:
     (home / "graph.json").write_text('{"nodes": {}, "edges": []}')
     (home / "shots.csv").write_text("Text,n,n\nink,1,2\n")
     (home / "results").mkdir()
-    write(home / "wrong.yaml", **fault.changes)
+    write_experiment(home / "wrong.yaml", **fault.changes)
     answer = sweep(*fault.arguments)
     assert fault.says in answer.err
     assert "Traceback" not in answer.err
@@ -200,7 +200,7 @@ def test_a_fault_is_a_sentence(fault: Fault, sweep: Sweep, home: Path) -> None:
 
 def test_every_fault_of_a_file_is_told_at_once(sweep: Sweep, home: Path) -> None:
     wrong = {"inputs": {**INPUTS, "promt": "x", "steps": "many"}, "axes": {**AXES, "cfg_scale": []}, "axis": 1}
-    write(home / "wrong.yaml", **wrong)
+    write_experiment(home / "wrong.yaml", **wrong)
     answer = sweep("plan", "wrong.yaml")
     assert answer.err.startswith("wrong.yaml: 4 problems\n")
 
@@ -272,7 +272,7 @@ def test_a_role_that_exists_twice_lists_its_addresses(sweep: Sweep, home: Path) 
     shown = sweep("inspect", "w.json")
     assert "seed_1             none.seed\n  seed_2             ntwo.seed\n" in shown.out
     assert "without a number: choose which under roles: in the experiment." in " ".join(shown.out.split())
-    write(home / "wrong.yaml", workflow="w.json", inputs=None, axes={"seed": [1, 2]})
+    write_experiment(home / "wrong.yaml", workflow="w.json", inputs=None, axes={"seed": [1, 2]})
     answer = sweep("plan", "wrong.yaml")
     assert answer.code == 2
     assert "none.seed" in answer.err

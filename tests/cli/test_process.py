@@ -123,7 +123,7 @@ def test_bars_in_a_terminal(home: Path) -> None:
     assert process.wait() == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
-    assert lines[0] == "small  12 points  (sandbox: painted, not diffused)"
+    assert lines[0] == "small  12 points  (sandbox: painted images, not diffusion)"
     assert any(line.startswith("sandbox  ") and "running" in line for line in lines)
     assert any(re.match(r"all +\S+ +\d+/12 +\d+ %", line) for line in lines)
     assert "\x1b[3" not in shown.decode()  # NO_COLOR

@@ -59,7 +59,7 @@ def test_what_runs_and_what_left() -> None:
 
 
 def test_sentences() -> None:
-    assert describe_event(STARTED) == "night  132 points · 12 done before · 1 failed before"
+    assert describe_event(STARTED) == "night  132 points · 12 already done · 1 failed earlier"
     assert describe_event(failed()) == "  failed  denoise_strength 0.4 · variation oil: ValueError: sizes differ"
     assert len(describe_event(failed("word " * 100))) < 120
     assert describe_event(completed("k")) == ""
@@ -87,7 +87,7 @@ def test_a_retry_takes_one_line_of_a_terminal_and_a_failure_all_it_needs(
         display(events.Retrying(key="k", index=7, server="gpu1", attempt=1, delay=0.5, error=error))
         display(dataclasses.replace(failed(), error=error))
     told = capsys.readouterr().err.splitlines()
-    assert told[1] == "  again in 0.5 s  point 7 on gpu1: OutOfMemoryError: CUDA o…"
+    assert told[1] == "  retrying point 7 in 0.5 s (gpu1: OutOfMemoryError: CUDA o…"
     assert " ".join(line.strip() for line in told[2:]).endswith(error)
 
 
@@ -98,7 +98,7 @@ def test_failures_in_great_number_are_counted_not_told(capsys: pytest.CaptureFix
             display(failed())
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1 + 10 + 1
-    assert told[-1] == "  more failures are only counted here; the table has each with its error"
+    assert told[-1] == "  further failures are only counted here; the table lists each with its error"
 
 
 def test_what_was_said_before_a_run_that_never_began_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:

@@ -169,7 +169,7 @@ def test_stop_and_cancel_from_another_terminal(bench: Bench, slow: SandboxProces
     assert ended(bench, pid) == 130
     assert {status for several in slow.batches().values() for status in several} == {"canceled"}
     code, said = bench.sweep("stop", "small")
-    assert (code, "No run is going on" in said) == (2, True)
+    assert (code, "Nothing is running in" in said) == (2, True)
 
 
 def test_stopping_a_run_that_died(bench: Bench, slow: SandboxProcess) -> None:
@@ -178,7 +178,7 @@ def test_stopping_a_run_that_died(bench: Bench, slow: SandboxProcess) -> None:
     ended(bench, pid)
     for command in ("stop", "cancel"):
         code, said = bench.sweep(command, "small")
-        assert (code, "No run is going on" in said) == (2, True)
+        assert (code, "Nothing is running in" in said) == (2, True)
 
 
 def test_stopping_a_run_on_another_machine(bench: Bench) -> None:

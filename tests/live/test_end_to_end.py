@@ -66,7 +66,7 @@ def test_the_study_is_rendered_once_and_as_it_says(
     before = queued(live_server)
     capsys.readouterr()
     assert app.run_cli(command(live_server, tmp_path)) == 0
-    assert "132 of 132 done before; nothing to render." in capsys.readouterr().out
+    assert "132 of 132 done already; nothing to render." in capsys.readouterr().out
     assert queued(live_server) == before
 
 

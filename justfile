@@ -1,0 +1,27 @@
+python := ".venv/bin/python"
+
+# list the tasks
+default:
+    @just --list
+
+# run the tests; `just test tests/plan -n0` runs some of them
+test *arguments:
+    {{python}} -m pytest {{arguments}}
+
+# check style and format
+lint:
+    {{python}} -m ruff check .
+    {{python}} -m ruff format --check .
+
+# check types
+types:
+    {{python}} -m mypy
+
+# write the reference pages anew
+docs:
+    {{python}} -m tools.generate_reference
+
+# build wheel and sdist
+build:
+    {{python}} -m build
+    {{python}} -m twine check dist/*
