@@ -34,7 +34,10 @@ from sweep.workflow import builtin_schemas
 from tools.generate_reference import PAGES
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")), *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 MARKS = {
     "": "runs as it stands",
     "server": "runs with sandboxes at the addresses it names",

@@ -58,7 +58,7 @@ class RunSummary:
 
     @property
     def exit_code(self) -> int:
-        """As DESIGN.md has them: 0, 1, 3, 4 or 130."""
+        """Return the exit code of the command: 0, 1, 3, 4 or 130."""
         if self.error is not None:
             return self.error.exit_code
         if self.ending in {"interrupted", "cancelled"} and self.completed + self.failed < self.points:

@@ -57,7 +57,9 @@ def test_a_port_that_is_taken(command: tuple[str, ...], sweep: Sweep) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         answer = sweep(*command, "--port", str(taken.getsockname()[1]))
     assert answer.code == 2
-    assert re.fullmatch(r"(127\.0\.0\.1:|Port )\d+ cannot be used \(Address already in use\)\.\nChoose another --port\.\n", answer.err)
+    assert re.fullmatch(
+        r"(127\.0\.0\.1:|Port )\d+ cannot be used \(Address already in use\)\.\nChoose another --port\.\n", answer.err
+    )
 
 
 def test_help_has_a_short_name(sweep: Sweep) -> None:
