@@ -15,7 +15,7 @@ from typer import Context
 from typer.main import get_command
 
 from sweep.cli.commands import command_line
-from sweep.experiment import experiment_schema
+from sweep.experiment import make_experiment_schema
 from sweep.roles import ROLE_TABLE
 
 WIDTH = 80
@@ -71,7 +71,7 @@ _FIRST = ("name", "description", "workflow", "inputs", "axes")
 
 def experiment_reference() -> str:
     """The page: the keys of a file, the kinds of axes, the other parts."""
-    schema = experiment_schema()
+    schema = make_experiment_schema()
     parts = schema["$defs"]
     kinds = [name for name in parts if not name.endswith("Spec")]
     keys = sorted(schema["properties"], key=lambda key: _FIRST.index(key) if key in _FIRST else len(_FIRST))

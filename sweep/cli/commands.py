@@ -29,9 +29,9 @@ def schema() -> None:
     import json
 
     from sweep.cli.console import print_line
-    from sweep.experiment import experiment_schema
+    from sweep.experiment import make_experiment_schema
 
-    print_line(json.dumps(experiment_schema(), indent=2, ensure_ascii=False))
+    print_line(json.dumps(make_experiment_schema(), indent=2, ensure_ascii=False))
 
 
 COMMANDS: Final[Mapping[str, Callable[..., Any]]] = {

@@ -117,18 +117,17 @@ def check_metrics(experiment: Experiment) -> None:
     """Check the metrics of `study:`. Raises ExperimentError with the place in the file for an unknown one."""
     if not experiment.study.metrics:
         return
-    from sweep.errors import ExperimentError, Problem, UsageError
+    from sweep.errors import UsageError
+    from sweep.experiment import ProblemCollector
     from sweep.study import resolve
 
-    problems = []
+    problems = ProblemCollector(experiment, experiment.source or experiment.name)
     for at, name in enumerate(experiment.study.metrics):
         try:
             resolve([name])
         except UsageError as error:
-            line, column = experiment.where_value_is(f"study.metrics.{at}") or (None, None)
-            problems.append(Problem(message=f"study.metrics: {error}", line=line, column=column))
-    if problems:
-        raise ExperimentError.of(problems, experiment.source or experiment.name)
+            problems.add_at_value(f"study.metrics.{at}", f"study.metrics: {error}")
+    problems.raise_any()
 
 
 def backend_options() -> dict[str, bool]:

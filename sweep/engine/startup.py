@@ -357,7 +357,7 @@ def _fresh(prepared: Preparation, options: RunOptions, indices: Iterator[int]) -
         if skip[index]:
             continue
         instance = prepared.instance(index)
-        if options.shard is None or plan.in_shard(instance.key, *options.shard):
+        if options.shard is None or plan.is_in_shard(instance.key, *options.shard):
             yield instance
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sweep.plan import Fused, Instance, culprits, fuse
+from sweep.plan import FusedGraph, Instance, find_affected_keys, fuse
 from sweep.record import Intent, JournalPoint
 
 
@@ -16,7 +16,7 @@ from sweep.record import Intent, JournalPoint
 class Package:
     """One item: the graph to submit with its input images, and whose each output node is."""
 
-    fused: Fused
+    fused: FusedGraph
     images: Mapping[str, Path]  # SHA-256 → file
     owners: Mapping[str, str]  # output node → key
 
@@ -45,7 +45,7 @@ class Package:
 
     def blamed(self, node: str | None) -> frozenset[str]:
         """Keys of the variations that need the node that failed; all of them where it is not known which did."""
-        return frozenset(self.fused.outputs if node is None else culprits(self.fused, node))
+        return frozenset(self.fused.outputs if node is None else find_affected_keys(self.fused, node))
 
 
 def batch_id(destination: str, run: int, numbers: Mapping[str, int]) -> str:

@@ -13,7 +13,7 @@ import anyio
 
 from sweep.engine.events import Completed, Failed, Listener
 from sweep.engine.submission import point
-from sweep.plan import Instance, Plan, stages_of
+from sweep.plan import Instance, Plan, list_stages
 from sweep.record import Intent, Journal, KeyStatus
 from sweep.workflow import StageKind
 
@@ -286,14 +286,14 @@ def _factors(plan: Plan, kinds: frozenset[StageKind]) -> tuple[int, ...]:
     dimensions = plan.experiment.dimensions
     found = {
         factor
-        for body in plan.bodies
-        for stage in stages_of(body, dimensions, plan.schemas)
+        for body in plan.bound_graphs
+        for stage in list_stages(body, dimensions, plan.schemas)
         if stage.kind in kinds
         for factor in stage.factors
     }
     found |= {
         at
         for at, dimension in enumerate(dimensions)
-        if len(plan.bodies) > 1 and any(axis.name in plan.shapes.axes for axis in dimension.axes)
+        if len(plan.bound_graphs) > 1 and any(axis.name in plan.variants.axes for axis in dimension.axes)
     }
     return tuple(sorted(found))

@@ -24,10 +24,17 @@ from sweep.experiment.levels import (
     LogLevels,
     ReplacingLevels,
     UndrawnLevels,
-    fraction,
+    to_fraction,
 )
 from sweep.experiment.model import Axis, AxisKind, Dimension, Level, Setting
-from sweep.experiment.roles import base_role, bounds, is_image, role_of, role_value_problem, said
+from sweep.experiment.roles import (
+    describe_bounds,
+    find_role,
+    find_value_problem,
+    is_image,
+    quote,
+    strip_number,
+)
 from sweep.roles import SEED_MAX
 from sweep.text import format_count
 from sweep.types import Scalar
@@ -44,14 +51,14 @@ class AxisError(ValueError):
         super().__init__(message)
         self.message = message
         self.part = part
-        self.others: tuple[AxisError, ...] = ()  # further faults of the same axis
+        self.others: tuple[AxisError, ...] = ()  # further problems of the same axis
 
     @staticmethod
-    def raise_any(faults: Sequence[AxisError]) -> None:
+    def raise_any(problems: Sequence[AxisError]) -> None:
         """Raises the first, with the others; returns where there is none."""
-        if faults:
-            faults[0].others = tuple(faults[1:])
-            raise faults[0]
+        if problems:
+            problems[0].others = tuple(problems[1:])
+            raise problems[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +77,11 @@ class SettingReader(Protocol):
     def __call__(self, target: str, raw: Any, *part: str | int) -> Setting: ...
 
 
-def kind_of(targets: Sequence[str], values: Iterable[Scalar]) -> AxisKind:
+def infer_kind(targets: Sequence[str], values: Iterable[Scalar]) -> AxisKind:
     """The kind of column an axis makes: what its role says, or else what its values are."""
-    role = role_of(targets[0]) if targets else None
+    role = find_role(targets[0]) if targets else None
     if role is not None and role.kind == "integer":
-        return "seed" if base_role(targets[0]) == "seed" else "integer"
+        return "seed" if strip_number(targets[0]) == "seed" else "integer"
     if role is not None:
         return "number" if role.kind == "number" else "image" if role.kind == "image" else "text"
     types = {type(value) for value in values if value is not None}
@@ -85,89 +92,93 @@ def kind_of(targets: Sequence[str], values: Iterable[Scalar]) -> AxisKind:
     return "number" if types and types <= {int, float} else "text"
 
 
-MAX_TOLD: Final = 20  # faults of one axis; who has more has one reason for all
+MAX_TOLD: Final = 20  # problems of one axis; who has more has one reason for all
 
 
-def list_axis(naming: Naming, values: Sequence[Scalar], read: SettingReader) -> Axis:
+def make_list_axis(naming: Naming, values: Sequence[Scalar], read: SettingReader) -> Axis:
     """The values as written. Raises AxisError for an empty list, a value its role cannot have, one that stands twice
     (a slip: both would be the same image).
     """
     if not values:
         raise AxisError(f"{naming.place} is empty; an axis needs at least one value")
-    faults = [
-        AxisError(f"{naming.place} {fault}", at)
+    problems = [
+        AxisError(f"{naming.place} {problem}", at)
         for at, value in enumerate(values)
-        for fault in {role_value_problem(target, value) for target in naming.targets}
-        if fault
+        for problem in {find_value_problem(target, value) for target in naming.targets}
+        if problem
     ]
-    AxisError.raise_any(faults[:MAX_TOLD])
-    kind = kind_of(naming.targets, values)
+    AxisError.raise_any(problems[:MAX_TOLD])
+    kind = infer_kind(naming.targets, values)
     plain = [float(v) if kind == "number" and isinstance(v, int) else v for v in values]
-    _one_type(naming, plain)
+    _check_one_type(naming, plain)
     if not naming.repeats:
-        _no_twins(naming, plain)
+        _check_distinct(naming, plain)
     if kind == "image" or any(is_image(target) for target in naming.targets):
-        levels = [_level(naming, value, value, read, at) for at, value in enumerate(plain)]
+        levels = [_make_level(naming, value, value, read, at) for at, value in enumerate(plain)]
         return Axis(naming.name, "image", tuple(levels))
     return Axis(naming.name, kind, ListLevels(plain, naming.targets))
 
 
-def _level(naming: Naming, value: Scalar, raw: Any, read: SettingReader, *part: str | int) -> Level:
+def _make_level(naming: Naming, value: Scalar, raw: Any, read: SettingReader, *part: str | int) -> Level:
     return Level(value, {target: read(target, raw, *part) for target in naming.targets})
 
 
-def _one_type(naming: Naming, values: Sequence[Scalar]) -> None:
+def _check_one_type(naming: Naming, values: Sequence[Scalar]) -> None:
     names = {bool: "true or false", int: "numbers", float: "numbers", str: "text"}
     first = next((v for v in values if v is not None), None)
     for at, value in enumerate(values):
         if value is not None and names[type(value)] != names[type(first)]:
             raise AxisError(
-                f"{naming.place} mixes {names[type(first)]} and {names[type(value)]}: {said(first)}, {said(value)}", at
+                f"{naming.place} mixes {names[type(first)]} and {names[type(value)]}: {quote(first)}, {quote(value)}",
+                at,
             )
 
 
-def _no_twins(naming: Naming, values: Sequence[Scalar]) -> None:
+def _check_distinct(naming: Naming, values: Sequence[Scalar]) -> None:
     seen: dict[Hashable, int] = {}
     for at, value in enumerate(values):
         if value in seen:
-            raise AxisError(f"{naming.place}: {said(value)} stands twice (values {seen[value] + 1} and {at + 1})", at)
+            raise AxisError(f"{naming.place}: {quote(value)} stands twice (values {seen[value] + 1} and {at + 1})", at)
         seen[value] = at
 
 
-def listed_axis(naming: Naming, values: Sequence[Scalar], read: SettingReader, origin: str) -> tuple[Axis, list[str]]:
-    """As `list_axis`, for values out of a file or a template: one that comes again is dropped, with a notice, since
-    there it is no slip of this experiment's writer.
+def make_deduplicated_axis(
+    naming: Naming, values: Sequence[Scalar], read: SettingReader, origin: str
+) -> tuple[Axis, list[str]]:
+    """Make a list axis of values out of a file or a template.
+
+    A value that comes again is dropped, with a notice: there it is no slip of this experiment's writer.
     """
     kept = list(values) if naming.repeats else list(dict.fromkeys(values))
     dropped = len(values) - len(kept)
     notices = [f"{naming.place}: {dropped} of {len(values)} values of {origin} are repeats and left out."]
-    return list_axis(naming, kept, read), notices if dropped else []
+    return make_list_axis(naming, kept, read), notices if dropped else []
 
 
-def replace_axis(naming: Naming, search: str, by: Sequence[str]) -> Axis:
+def make_replace_axis(naming: Naming, search: str, by: Sequence[str]) -> Axis:
     """Levels that replace `search` in the text of each target."""
     if not by:
         raise AxisError(f"{naming.place}: with is empty; an axis needs at least one value", "with")
-    _no_twins(naming, by)
+    _check_distinct(naming, by)
     return Axis(naming.name, "text", ReplacingLevels(search, by, naming.targets))
 
 
-def labelled_axis(naming: Naming, values: Mapping[str, Any], read: SettingReader) -> Axis:
+def make_labelled_axis(naming: Naming, values: Mapping[str, Any], read: SettingReader) -> Axis:
     """Levels named by their labels; a mapping sets each of its targets, anything else the axis's own."""
     if not values:
         raise AxisError(f"{naming.place} is empty; an axis needs at least one value", "values")
     levels: list[Level] = []
-    faults: list[AxisError] = []
+    problems: list[AxisError] = []
     for label, raw in values.items():
         try:
-            levels.append(Level(label, _labelled_settings(naming, label, raw, read)))
+            levels.append(Level(label, _read_labelled(naming, label, raw, read)))
         except AxisError as error:
-            faults += [error, *error.others]
-    AxisError.raise_any(faults[:MAX_TOLD])
+            problems += [error, *error.others]
+    AxisError.raise_any(problems[:MAX_TOLD])
     return Axis(naming.name, "label", tuple(levels))
 
 
-def _labelled_settings(naming: Naming, label: str, raw: Any, read: SettingReader) -> dict[str, Setting]:
+def _read_labelled(naming: Naming, label: str, raw: Any, read: SettingReader) -> dict[str, Setting]:
     part = ("values", label)
     if not isinstance(raw, Mapping):
         if not naming.targets:
@@ -178,23 +189,23 @@ def _labelled_settings(naming: Naming, label: str, raw: Any, read: SettingReader
     if not raw:
         raise AxisError(f"{naming.place}.{label} sets nothing", *part)
     settings: dict[str, Setting] = {}
-    faults: list[AxisError] = []
+    problems: list[AxisError] = []
     for target, value in raw.items():
         try:
             settings[target] = read(target, value, *part, target)
         except AxisError as error:
-            faults.append(error)
-    AxisError.raise_any(faults)
+            problems.append(error)
+    AxisError.raise_any(problems)
     return settings
 
 
-def image_axis(naming: Naming, paths: Sequence[str], read: SettingReader) -> Axis:
+def make_image_axis(naming: Naming, paths: Sequence[str], read: SettingReader) -> Axis:
     """One level an image, in the order given; the value is its path as shown."""
-    levels = [_level(naming, shown, {"image": shown}, read, "images") for shown in paths]
+    levels = [_make_level(naming, shown, {"image": shown}, read, "images") for shown in paths]
     return Axis(naming.name, "image", tuple(levels))
 
 
-def matching_files(folder: Path, patterns: Sequence[str], place: str) -> list[str]:
+def find_files(folder: Path, patterns: Sequence[str], place: str) -> list[str]:
     """Files that match, each once, sorted by name within a pattern, written relative to `folder` with "/".
     Raises AxisError where a pattern matches nothing.
     """
@@ -208,14 +219,16 @@ def matching_files(folder: Path, patterns: Sequence[str], place: str) -> list[st
     return list(found)
 
 
-def zipped(axes: Sequence[Axis], place: str) -> Dimension:
+def zip_axes(axes: Sequence[Axis], place: str) -> Dimension:
     """Axes that step together. Raises AxisError where their lengths differ, or a row comes twice."""
     if len(axes) < 2:
         raise AxisError(f"{place} needs at least two axes that step together")
     first = axes[0]
     for axis in axes[1:]:
         if len(axis.levels) != len(first.levels):
-            raise AxisError(f"zip: {first.name} has {_count(first)}, {axis.name} has {len(axis.levels)}.", axis.name)
+            raise AxisError(
+                f"zip: {first.name} has {_describe_length(first)}, {axis.name} has {len(axis.levels)}.", axis.name
+            )
     if not any(isinstance(axis.levels, LinearLevels | LogLevels | UndrawnLevels) for axis in axes):
         rows: dict[tuple[Scalar, ...], int] = {}
         for at in range(len(first.levels)):
@@ -226,7 +239,7 @@ def zipped(axes: Sequence[Axis], place: str) -> Dimension:
     return Dimension(tuple(axes))
 
 
-def _count(axis: Axis) -> str:
+def _describe_length(axis: Axis) -> str:
     return format_count(len(axis.levels), "value")
 
 
@@ -234,30 +247,34 @@ MAX_LEVELS: Final = 10**9
 MAX_LISTED: Final = 1_000_000  # on a log scale, where each is computed to see whether all are whole
 
 
-def step_axis(naming: Naming, start: DecimalNumber, stop: DecimalNumber, step: DecimalNumber) -> tuple[Axis, list[str]]:
+def make_step_axis(
+    naming: Naming, start: DecimalNumber, stop: DecimalNumber, step: DecimalNumber
+) -> tuple[Axis, list[str]]:
     """start, start + step, … never past stop; with a notice where stop is not met. Raises AxisError for step 0 or
     one that leads away.
     """
     if step == 0:
         raise AxisError(f"{naming.place}: step is 0, so stop is never reached", "step")
-    first, last, by = fraction(start), fraction(stop), fraction(step)
+    first, last, by = to_fraction(start), to_fraction(stop), to_fraction(step)
     if (last - first) / by < 0:
-        raise AxisError(f"{naming.place}: step {said(step)} leads away from stop {said(stop)}", "step")
+        raise AxisError(f"{naming.place}: step {quote(step)} leads away from stop {quote(stop)}", "step")
     count = math.floor((last - first) / by) + 1
     if count > MAX_LEVELS:
         raise AxisError(f"{naming.place} has {count:,} values; the most is {MAX_LEVELS:,}", "step")
     whole = all(isinstance(number, int) for number in (start, stop, step))
-    levels = LinearLevels(first, by, count, naming.targets, whole=_whole(naming, whole, first, by))
+    levels = LinearLevels(first, by, count, naming.targets, whole=_decide_whole(naming, whole, first, by))
     reached = levels.value(count - 1)
     notices = []
     if first + by * (count - 1) != last:
-        notices.append(f"{naming.place} ends at {said(reached)}: steps of {said(step)} do not meet stop {said(stop)}.")
-    return _numeric(naming, levels), notices
+        notices.append(
+            f"{naming.place} ends at {quote(reached)}: steps of {quote(step)} do not meet stop {quote(stop)}."
+        )
+    return _make_numeric_axis(naming, levels), notices
 
 
-def _whole(naming: Naming, written_whole: bool, *steps: Fraction) -> bool:
+def _decide_whole(naming: Naming, written_whole: bool, *steps: Fraction) -> bool:
     """Whether values are ints: as the role says; without a role, as they are written."""
-    role = role_of(naming.targets[0]) if naming.targets else None
+    role = find_role(naming.targets[0]) if naming.targets else None
     if role is None:
         return written_whole
     if role.kind == "integer" and any(step.denominator != 1 for step in steps):
@@ -265,55 +282,60 @@ def _whole(naming: Naming, written_whole: bool, *steps: Fraction) -> bool:
     return role.kind == "integer"
 
 
-def num_axis(naming: Naming, start: DecimalNumber, stop: DecimalNumber, num: int, scale: str) -> Axis:
+def make_count_axis(naming: Naming, start: DecimalNumber, stop: DecimalNumber, num: int, scale: str) -> Axis:
     """`num` values from start to stop. Raises AxisError where a log scale meets 0, or one value two ends."""
     if num == 1 and start != stop:
-        raise AxisError(f"{naming.place}: one value cannot be both {said(start)} and {said(stop)}", "num")
+        raise AxisError(f"{naming.place}: one value cannot be both {quote(start)} and {quote(stop)}", "num")
     if num > 1 and start == stop:
-        raise AxisError(f"{naming.place}: {num} values between {said(start)} and {said(stop)} are all the same", "num")
-    first, last = fraction(start), fraction(stop)
+        raise AxisError(
+            f"{naming.place}: {num} values between {quote(start)} and {quote(stop)} are all the same",
+            "num",
+        )
+    first, last = to_fraction(start), to_fraction(stop)
     if scale == "linear":
-        step = (last - first) / (num - 1) if num > 1 else fraction(0)
+        step = (last - first) / (num - 1) if num > 1 else to_fraction(0)
         whole = first.denominator == 1 and step.denominator == 1 and isinstance(start, int) and isinstance(stop, int)
-        return _numeric(
-            naming, LinearLevels(first, step, num, naming.targets, whole=_whole(naming, whole, first, step))
+        return _make_numeric_axis(
+            naming, LinearLevels(first, step, num, naming.targets, whole=_decide_whole(naming, whole, first, step))
         )
     if first <= 0 or last <= 0:
         raise AxisError(f"{naming.place}: a log scale needs start and stop above 0", "scale")
     if num > MAX_LISTED:
         raise AxisError(f"{naming.place}: a log scale has at most {MAX_LISTED:,} values", "num")
     trial = LogLevels(start, stop, num, naming.targets, whole=False)
-    steps = [fraction(float(trial.exact(at))) for at in range(num)]
+    steps = [to_fraction(float(trial.exact(at))) for at in range(num)]
     written_whole = isinstance(start, int) and isinstance(stop, int) and all(s.denominator == 1 for s in steps)
-    levels = LogLevels(start, stop, num, naming.targets, whole=_whole(naming, written_whole, *steps))
-    return _numeric(naming, levels)
+    levels = LogLevels(start, stop, num, naming.targets, whole=_decide_whole(naming, written_whole, *steps))
+    return _make_numeric_axis(naming, levels)
 
 
-def _numeric(naming: Naming, levels: LazyLevels) -> Axis:
+def _make_numeric_axis(naming: Naming, levels: LazyLevels) -> Axis:
     ends = (levels.value(0), levels.value(len(levels) - 1))
     for target in naming.targets:
-        role = role_of(target)
+        role = find_role(target)
         if role is None:
             continue
         if role.kind not in ("number", "integer"):
             raise AxisError(f"{naming.place} holds numbers, but {target} is set to a text")
         for end, part in zip(ends, ("start", "stop"), strict=True):
-            if role_value_problem(target, end):
-                allowed = bounds(role.low, role.high)
-                raise AxisError(f"{naming.place} reaches {said(end)}, but {target} must be {allowed}", part)
-    return Axis(naming.name, kind_of(naming.targets, ends), levels)
+            if find_value_problem(target, end):
+                allowed = describe_bounds(role.low, role.high)
+                raise AxisError(f"{naming.place} reaches {quote(end)}, but {target} must be {allowed}", part)
+    return Axis(naming.name, infer_kind(naming.targets, ends), levels)
 
 
-def seed_axis(naming: Naming, count: int, start: int | None) -> Axis:
+def make_seed_axis(naming: Naming, count: int, start: int | None) -> Axis:
     """`count` seeds from start on, or still to be drawn where there is no start."""
     if start is None:
         return Axis(naming.name, "seed", UndrawnLevels(naming.name, count, naming.targets))
     if not (start >= 0 and start + count - 1 <= SEED_MAX):
         raise AxisError(f"{naming.place}: seeds are 0 to {SEED_MAX}; these reach {start + count - 1}", "start")
-    return Axis(naming.name, "seed", LinearLevels(fraction(start), fraction(1), count, naming.targets, whole=True))
+    return Axis(
+        naming.name, "seed", LinearLevels(to_fraction(start), to_fraction(1), count, naming.targets, whole=True)
+    )
 
 
-def drawn_dimensions(
+def draw_seeds(
     dimensions: tuple[Dimension, ...], seeds: Mapping[str, tuple[int, ...]], undrawn: Mapping[str, int]
 ) -> tuple[Dimension, ...]:
     """`dimensions` with the seeds of undrawn axes in their place. Raises ExperimentError where they do not fit."""
@@ -340,7 +362,7 @@ class SourceError(ValueError):
     """What is wrong with a file of values, as the end of a sentence that begins with where it is named."""
 
 
-def text_of(path: Path, shown: str) -> str:
+def read_text_file(path: Path, shown: str) -> str:
     """The file's text. Raises SourceError where it is missing, too large or not UTF-8."""
     try:
         if not path.is_file():
@@ -356,18 +378,18 @@ def text_of(path: Path, shown: str) -> str:
         raise SourceError(f"{shown} cannot be read ({error.strerror or error})") from error
 
 
-def lines_of(path: Path, shown: str) -> list[str]:
+def read_lines(path: Path, shown: str) -> list[str]:
     """Every line that is neither empty nor a comment, without the space around it. Raises SourceError."""
-    lines = (line.strip() for line in text_of(path, shown).splitlines())
+    lines = (line.strip() for line in read_text_file(path, shown).splitlines())
     found = [line for line in lines if line and not line.startswith("#")]
     if not found:
         raise SourceError(f"{shown} holds no line")
     return found
 
 
-def columns_of(path: Path, shown: str, names: Sequence[str]) -> list[list[str]]:
+def read_columns(path: Path, shown: str, names: Sequence[str]) -> list[list[str]]:
     """The named columns of a CSV file, comma, semicolon or tab separated as its header shows. Raises SourceError."""
-    text = text_of(path, shown)
+    text = read_text_file(path, shown)
     header = text.partition("\n")[0]
     delimiter = max(",;\t", key=header.count)
     try:
@@ -390,27 +412,27 @@ def columns_of(path: Path, shown: str, names: Sequence[str]) -> list[list[str]]:
     return [[row[place].strip() for row in rows[1:]] for place in places]
 
 
-def settings_of(path: Path, shown: str) -> dict[str, Mapping[str, Any]]:
+def read_settings(path: Path, shown: str) -> dict[str, Mapping[str, Any]]:
     """Label → targets and values, from a JSON or YAML file. Raises SourceError."""
     try:
-        data = read_text(text_of(path, shown), folder=path.parent, shown=shown).data  # JSON is YAML
+        data = read_text(read_text_file(path, shown), folder=path.parent, shown=shown).data  # JSON is YAML
     except ExperimentError as error:
         raise SourceError(f"{shown}: {error.problems[0] if error.problems else error.message}") from error
     if isinstance(data, list):
-        data = _numbered(data, shown)
+        data = _number_rows(data, shown)
     if not isinstance(data, dict) or not data:
-        raise SourceError(f"{shown} must hold a mapping of labels, or a list of mappings, not {said(data)}")
+        raise SourceError(f"{shown} must hold a mapping of labels, or a list of mappings, not {quote(data)}")
     for label, settings in data.items():
         if not isinstance(settings, dict) or not settings:
-            raise SourceError(f"{shown}: {label} must be a mapping of what it sets, not {said(settings)}")
+            raise SourceError(f"{shown}: {label} must be a mapping of what it sets, not {quote(settings)}")
     return data
 
 
-def _numbered(items: list[Any], shown: str) -> dict[str, Any]:
+def _number_rows(items: list[Any], shown: str) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for number, item in enumerate(items, 1):
         if not isinstance(item, dict):
-            raise SourceError(f"{shown}: entry {number} must be a mapping of what it sets, not {said(item)}")
+            raise SourceError(f"{shown}: entry {number} must be a mapping of what it sets, not {quote(item)}")
         label = str(item.get("label", number))
         if label in result:
             raise SourceError(f"{shown}: the label {label} stands twice")
@@ -418,7 +440,7 @@ def _numbered(items: list[Any], shown: str) -> dict[str, Any]:
     return result
 
 
-def typed(cells: Sequence[str]) -> list[str] | list[int] | list[float]:
+def parse_cells(cells: Sequence[str]) -> list[str] | list[int] | list[float]:
     """Cells as whole numbers where all are, as numbers where all are, else as the text they are."""
     for convert in (int, float):
         try:
@@ -434,7 +456,7 @@ MAX_PROMPTS: Final = 100_000
 _WILDCARD = re.compile(r"__([\w*][\w*/. -]*?)__")
 
 
-def expand(templates: Sequence[str], wildcards: Path | None) -> list[str]:
+def expand_prompts(templates: Sequence[str], wildcards: Path | None) -> list[str]:
     """Every combination of every template, in order. Raises SourceError where the library is missing, a template
     cannot be read, a wildcard has no file, or there are more than a hundred thousand.
     """
@@ -452,7 +474,7 @@ def expand(templates: Sequence[str], wildcards: Path | None) -> list[str]:
         prompts: list[str] = []
         for template in templates:
             _check_wildcards(template, manager)
-            prompts += _expanded(template, generator, MAX_PROMPTS + 1 - len(prompts))
+            prompts += _expand(template, generator, MAX_PROMPTS + 1 - len(prompts))
     return prompts
 
 
@@ -468,7 +490,7 @@ def _check_wildcards(text: str, manager: WildcardManager, seen: frozenset[str] =
             _check_wildcards(value, manager, seen | {name})
 
 
-def _expanded(template: str, generator: CombinatorialPromptGenerator, most: int) -> list[str]:
+def _expand(template: str, generator: CombinatorialPromptGenerator, most: int) -> list[str]:
     try:
         found = generator.generate(template, max_prompts=most)
     except Exception as error:  # the library documents none of its own

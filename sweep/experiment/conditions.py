@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
 from sweep.errors import SweepError, did_you_mean
-from sweep.experiment.roles import said
+from sweep.experiment.roles import quote
 
 MAX_CONDITION_DEPTH: Final = 50
 
@@ -41,22 +41,22 @@ class NamedAxis:
     values: Sequence[Any] = ()
 
 
-def _exact(value: Any) -> Any:
+def _to_decimal(value: Any) -> Any:
     """A float as the decimal it is written as: 0.1 is one tenth, not the nearest double."""
     return Decimal(repr(value)) if isinstance(value, float) else value
 
 
-def _divisor(value: Any) -> Any:
+def _check_divisor(value: Any) -> Any:
     if not value:
         raise ZeroDivisionError
     return value
 
 
-def _within(left: Any, right: Any) -> bool:
+def _is_within(left: Any, right: Any) -> bool:
     return right is not None and left in right
 
 
-def _floor(left: Any, right: Any) -> Any:
+def _divide_floor(left: Any, right: Any) -> Any:
     if isinstance(left, int) and isinstance(right, int):
         return left // right
     return (Decimal(left) / Decimal(right)).to_integral_value(ROUND_FLOOR)
@@ -70,8 +70,8 @@ _COMPARE: Final[Mapping[type[ast.cmpop], Callable[[Any, Any], bool]]] = MappingP
         ast.LtE: operator.le,
         ast.Gt: operator.gt,
         ast.GtE: operator.ge,
-        ast.In: _within,
-        ast.NotIn: lambda left, right: not _within(left, right),
+        ast.In: _is_within,
+        ast.NotIn: lambda left, right: not _is_within(left, right),
         ast.Is: operator.eq,
         ast.IsNot: operator.ne,
     }
@@ -81,9 +81,9 @@ _ARITHMETIC: Final[Mapping[type[ast.operator], Callable[[Any, Any], Any]]] = Map
         ast.Add: operator.add,
         ast.Sub: operator.sub,
         ast.Mult: operator.mul,
-        ast.Div: lambda left, right: Decimal(left) / Decimal(_divisor(right)),
-        ast.FloorDiv: lambda left, right: _floor(left, _divisor(right)),
-        ast.Mod: lambda left, right: left - right * _floor(left, _divisor(right)),
+        ast.Div: lambda left, right: Decimal(left) / Decimal(_check_divisor(right)),
+        ast.FloorDiv: lambda left, right: _divide_floor(left, _check_divisor(right)),
+        ast.Mod: lambda left, right: left - right * _divide_floor(left, _check_divisor(right)),
     }
 )
 _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
@@ -113,101 +113,109 @@ class Compiler:
         self._bytes = text.encode()
         self._axes = axes
         self._quoted = quoted
-        self._exact: Callable[[Any], Any] = lru_cache(1024)(_exact) if exact else lambda value: value
+        self._to_decimal: Callable[[Any], Any] = lru_cache(1024)(_to_decimal) if exact else lambda value: value
         self.named: dict[str, None] = {}
 
     def compile(self, node: ast.expr, depth: int) -> tuple[Compiled, ValueKind]:
         if depth > MAX_CONDITION_DEPTH:
-            raise self._fault(node, "is nested too deeply")
+            raise self._make_error(node, "is nested too deeply")
         match node:
             case ast.BoolOp(op=op, values=parts):
-                tests = [self._truth(part, depth) for part in parts]
+                tests = [self._compile_truth(part, depth) for part in parts]
                 every = isinstance(op, ast.And)
                 return (lambda v: all(t(v) for t in tests) if every else any(t(v) for t in tests)), "boolean"
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                inner = self._truth(operand, depth)
+                inner = self._compile_truth(operand, depth)
                 return (lambda v: not inner(v)), "boolean"
             case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
-                number = self._number(operand, depth)
+                number = self._compile_number(operand, depth)
                 return (number if isinstance(sign, ast.UAdd) else lambda v: -number(v)), "number"
             case ast.BinOp(left=left, op=op, right=right):
-                return self._arithmetic(node, left, op, right, depth), "number"
+                return self._compile_arithmetic(node, left, op, right, depth), "number"
             case ast.Compare():
-                return self._comparison(node, depth), "boolean"
+                return self._compile_comparison(node, depth), "boolean"
             case ast.Call():
-                return self._call(node, depth), "number"
+                return self._compile_call(node, depth), "number"
             case ast.List(elts=elements) | ast.Tuple(elts=elements) | ast.Set(elts=elements):
                 items = [self.compile(element, depth + 1)[0] for element in elements]
                 return (lambda v: [item(v) for item in items]), "list"
             case ast.Constant(value=value):
-                return self._literal(node, value)
+                return self._compile_literal(node, value)
             case ast.Name() | ast.Attribute():
-                return self._name(node)
-        raise self._fault(node, "is more than a condition may hold: compare axes with values, joined by and, or, not")
+                return self._compile_name(node)
+        raise self._make_error(
+            node, "is more than a condition may hold: compare axes with values, joined by and, or, not"
+        )
 
-    def _fault(self, node: ast.AST, message: str) -> ConditionError:
+    def _make_error(self, node: ast.AST, message: str) -> ConditionError:
         offset = getattr(node, "col_offset", 1) - 1  # ast counts bytes, after our parenthesis
         return ConditionError(message, len(self._bytes[: max(offset, 0)].decode(errors="ignore")) + 1)
 
     def condition(self, node: ast.expr) -> Compiled:
         """The whole of it, which is true or false."""
-        return self._truth(node, -1)
+        return self._compile_truth(node, -1)
 
-    def _truth(self, node: ast.expr, depth: int) -> Compiled:
+    def _compile_truth(self, node: ast.expr, depth: int) -> Compiled:
         part, kind = self.compile(node, depth + 1)
         if kind not in ("boolean", "any"):
-            raise self._fault(node, f"has {_a(kind)} where something true or false belongs; compare it with a value")
+            raise self._make_error(
+                node, f"has {_name_kind(kind)} where something true or false belongs; compare it with a value"
+            )
         return part
 
-    def _number(self, node: ast.expr, depth: int) -> Compiled:
+    def _compile_number(self, node: ast.expr, depth: int) -> Compiled:
         part, kind = self.compile(node, depth + 1)
         if kind not in ("number", "any"):
-            raise self._fault(node, f"counts with {_a(kind)}; only numbers can be counted with")
+            raise self._make_error(node, f"counts with {_name_kind(kind)}; only numbers can be counted with")
         return part
 
-    def _arithmetic(self, node: ast.expr, left: ast.expr, op: ast.operator, right: ast.expr, depth: int) -> Compiled:
+    def _compile_arithmetic(
+        self, node: ast.expr, left: ast.expr, op: ast.operator, right: ast.expr, depth: int
+    ) -> Compiled:
         apply = _ARITHMETIC.get(type(op))
         if apply is None:
-            raise self._fault(node, "uses an operator that conditions do not know; they know + - * / // %")
-        first, second = self._number(left, depth), self._number(right, depth)
+            raise self._make_error(node, "uses an operator that conditions do not know; they know + - * / // %")
+        first, second = self._compile_number(left, depth), self._compile_number(right, depth)
         return lambda v: apply(first(v), second(v))
 
-    def _call(self, node: ast.Call, depth: int) -> Compiled:
+    def _compile_call(self, node: ast.Call, depth: int) -> Compiled:
         name = node.func.id if isinstance(node.func, ast.Name) else ""
         function = _FUNCTIONS.get(name)
         if function is None or node.keywords or not node.args:
-            raise self._fault(node, f"calls {name or 'something'}; conditions know {', '.join(_FUNCTIONS)}")
+            raise self._make_error(node, f"calls {name or 'something'}; conditions know {', '.join(_FUNCTIONS)}")
         if len(node.args) > {"abs": 1, "round": 2}.get(name, 20) or (name in ("min", "max") and len(node.args) < 2):
-            raise self._fault(node, f"gives {name} {len(node.args)} values")
-        parts = [self._number(arg, depth) for arg in node.args]
+            raise self._make_error(node, f"gives {name} {len(node.args)} values")
+        parts = [self._compile_number(arg, depth) for arg in node.args]
         return lambda v: function(*(part(v) for part in parts))
 
-    def _literal(self, node: ast.expr, value: object) -> tuple[Compiled, ValueKind]:
+    def _compile_literal(self, node: ast.expr, value: object) -> tuple[Compiled, ValueKind]:
         kind = _LITERAL_KINDS.get(type(value))
         if kind is None:
-            raise self._fault(node, "holds a value that conditions do not know")
-        fixed = self._exact(value)
+            raise self._make_error(node, "holds a value that conditions do not know")
+        fixed = self._to_decimal(value)
         return (lambda _: fixed), kind
 
-    def _name(self, node: ast.expr) -> tuple[Compiled, ValueKind]:
-        name = self._spelled(node)
+    def _compile_name(self, node: ast.expr) -> tuple[Compiled, ValueKind]:
+        name = self._write_name(node)
         axis = self._axes.get(name)
         if axis is None and name in _LITERALS:
-            return self._literal(node, _LITERALS[name])
+            return self._compile_literal(node, _LITERALS[name])
         if axis is None:
-            raise self._fault(node, f"there is no axis {name}.{did_you_mean(name, self._axes)}")
+            raise self._make_error(node, f"there is no axis {name}.{did_you_mean(name, self._axes)}")
         self.named[name] = None
-        exact = self._exact
+        exact = self._to_decimal
         return (lambda v: exact(v[name])), axis.kind
 
-    def _spelled(self, node: ast.expr) -> str:
+    def _write_name(self, node: ast.expr) -> str:
         if isinstance(node, ast.Name):
             return self._quoted.get(node.id, node.id)
         if isinstance(node, ast.Attribute):
-            return f"{self._spelled(node.value)}.{node.attr}"
-        raise self._fault(node, "is more than a condition may hold: compare axes with values, joined by and, or, not")
+            return f"{self._write_name(node.value)}.{node.attr}"
+        raise self._make_error(
+            node, "is more than a condition may hold: compare axes with values, joined by and, or, not"
+        )
 
-    def _comparison(self, node: ast.Compare, depth: int) -> Compiled:
+    def _compile_comparison(self, node: ast.Compare, depth: int) -> Compiled:
         operands = [node.left, *node.comparators]
         compiled = [self.compile(operand, depth + 1) for operand in operands]
         steps = []
@@ -225,7 +233,7 @@ class Compiler:
                 for item in getattr(right, "elts", []):
                     self._check_pair(left, left_kind, ast.Eq(), item, self.compile(item, 0)[1])
             elif not (right_kind in ("text", "any") and left_kind in ("text", "any")):
-                raise self._fault(right, "is searched with in, but only lists and text can be")
+                raise self._make_error(right, "is searched with in, but only lists and text can be")
             return
         self._check_pair(left, left_kind, op, right, right_kind)
 
@@ -235,9 +243,9 @@ class Compiler:
         ordered = isinstance(op, ast.Lt | ast.LtE | ast.Gt | ast.GtE)
         kinds = {left_kind, right_kind} - {"any"}
         if ordered and kinds & {"null", "list", "boolean"}:
-            raise self._fault(right, f"{_a(right_kind)} has no order to compare by")
+            raise self._make_error(right, f"{_name_kind(right_kind)} has no order to compare by")
         if len(kinds - {"null"}) > 1:
-            raise self._fault(right, f"{_a(left_kind)} is compared with {_a(right_kind)}")
+            raise self._make_error(right, f"{_name_kind(left_kind)} is compared with {_name_kind(right_kind)}")
         if not ordered:
             self._check_text(left, right)
             self._check_text(right, left)
@@ -248,13 +256,13 @@ class Compiler:
             return
         if not isinstance(axis_node, ast.Name | ast.Attribute):
             return
-        axis = self._axes.get(self._spelled(axis_node))
+        axis = self._axes.get(self._write_name(axis_node))
         if axis is not None and axis.values and literal.value not in axis.values:
             near = did_you_mean(literal.value, [v for v in axis.values if isinstance(v, str)])
-            raise self._fault(literal, f'{axis.name} has no value "{literal.value}".{near}')
+            raise self._make_error(literal, f'{axis.name} has no value "{literal.value}".{near}')
 
 
-def _a(kind: ValueKind) -> str:
+def _name_kind(kind: ValueKind) -> str:
     return {"text": "text", "null": "null", "any": "a value"}.get(kind, f"a {kind}")
 
 
@@ -297,20 +305,20 @@ def compile_clause(text: str, axes: Iterable[NamedAxis], *, wanted: bool) -> Cla
     """The clause written in `text`. Raises ConditionError where it cannot be read or names no axis."""
     if len(text) > MAX_TEXT:
         raise ConditionError(f"is longer than {MAX_TEXT} characters", 1)
-    plain, quoted = _without_backticks(text)
+    plain, quoted = _replace_backticks(text)
     try:
         tree = ast.parse(plain.strip() and f"({plain})", mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         column = min(max((getattr(error, "offset", None) or 1) - 1, 1), len(text) or 1)
-        raise ConditionError(_syntax_message(text, column), column) from error
-    compiler = Compiler(plain, {axis.name: axis for axis in axes}, quoted, exact=_counts(tree))
+        raise ConditionError(_describe_syntax_error(text, column), column) from error
+    compiler = Compiler(plain, {axis.name: axis for axis in axes}, quoted, exact=_count_truths(tree))
     test = compiler.condition(tree.body)
     if not compiler.named:
         raise ConditionError("names no axis, so it holds for all points or for none", 1)
     return Clause(text, wanted, tuple(compiler.named), test)
 
 
-def _syntax_message(text: str, column: int) -> str:
+def _describe_syntax_error(text: str, column: int) -> str:
     if not text.strip():
         return "is empty"
     if re.search(r"(?<![=!<>])=(?!=)", text):
@@ -318,10 +326,10 @@ def _syntax_message(text: str, column: int) -> str:
     if "&&" in text or "||" in text or "!" in text.replace("!=", ""):
         return "cannot be read; write and, or, not"
     rest = text[column - 1 :].strip()
-    return f"cannot be read from {said(rest)} on" if len(rest) > 1 else "ends before it is complete"
+    return f"cannot be read from {quote(rest)} on" if len(rest) > 1 else "ends before it is complete"
 
 
-def _without_backticks(text: str) -> tuple[str, dict[str, str]]:
+def _replace_backticks(text: str) -> tuple[str, dict[str, str]]:
     """Backticked names replaced by identifiers of the same length, so that columns stay true."""
     quoted: dict[str, str] = {}
 
@@ -333,5 +341,5 @@ def _without_backticks(text: str) -> tuple[str, dict[str, str]]:
     return re.sub(r"`([^`\n]+)`", stand_in, text), quoted
 
 
-def _counts(tree: ast.AST) -> bool:
+def _count_truths(tree: ast.AST) -> bool:
     return any(isinstance(node, ast.BinOp) for node in ast.walk(tree))

@@ -7,10 +7,11 @@ import io
 import math
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -26,7 +27,7 @@ from ruamel.yaml.events import (
 )
 from ruamel.yaml.reader import ReaderError
 
-from sweep.errors import ExperimentError, Problem, nearest
+from sweep.errors import DefinitionError, ExperimentError, Problem, nearest
 
 DocumentPath: TypeAlias = tuple[str | int, ...]  # the way from the top of a document to a value
 
@@ -54,7 +55,7 @@ class Document:
     values: dict[DocumentPath, Mark] = field(default_factory=dict)
     folders: dict[DocumentPath, Path] = field(default_factory=dict)  # of values that came from a file in another folder
 
-    def folder_of(self, place: DocumentPath) -> Path:
+    def find_folder(self, place: DocumentPath) -> Path:
         """The folder that a relative path at `place` starts from."""
         while place:
             if place in self.folders:
@@ -62,7 +63,7 @@ class Document:
             place = place[:-1]
         return self.folder
 
-    def mark_of(self, place: DocumentPath, *, value: bool = False) -> Mark | None:
+    def find_mark(self, place: DocumentPath, /, *, value: bool = False) -> Mark | None:
         """Of the key (or the value) at `place`, or else of the nearest thing above it."""
         while place:
             first, second = (self.values, self.keys) if value else (self.keys, self.values)
@@ -73,42 +74,67 @@ class Document:
         return self.values.get(())
 
 
-class ProblemCollector:
-    """Collects every fault of a document before anything is raised."""
+P = TypeVar("P", contravariant=True)
 
-    def __init__(self, document: Document) -> None:
-        self.document = document
-        self.problems: list[Problem] = []
 
-    def key(self, place: DocumentPath, message: str) -> None:
-        """A fault of what stands at `place`, shown at its key."""
-        self._add(self.document.mark_of(place), message)
+class HasMarks(Protocol[P]):
+    """A definition that knows where in its text a place stands: a document, or an experiment made of one."""
 
-    def value(self, place: DocumentPath, message: str) -> None:
-        """A fault shown at the value."""
-        self._add(self.document.mark_of(place, value=True), message)
+    def find_mark(self, place: P, /, *, value: bool = False) -> Mark | None: ...
 
-    def character(self, place: DocumentPath, message: str, at: int) -> None:
-        """A fault of the text at `place` in its character `at`, from 1: shown just there, or else told by number."""
-        mark = self.document.mark_of(place, value=True)
+
+class ProblemCollector(Generic[P]):
+    """Collects every problem of a definition, each once, before anything is raised: one look then mends the file."""
+
+    def __init__(self, definition: HasMarks[P], source: str, error: type[DefinitionError] = ExperimentError) -> None:
+        self._definition = definition
+        self._source = source  # the file's name, as the user wrote it
+        self._error = error
+        self._found: list[Problem] = []
+
+    def __bool__(self) -> bool:
+        """Tell whether there are any."""
+        return bool(self._found)
+
+    def add_at_key(self, place: P, message: str) -> None:
+        """Add a problem of what stands at `place`, shown at its key."""
+        self._add(self._definition.find_mark(place), message)
+
+    def add_at_value(self, place: P, message: str) -> None:
+        """Add a problem that is shown at the value."""
+        self._add(self._definition.find_mark(place, value=True), message)
+
+    def add_at_character(self, place: P, message: str, at: int) -> None:
+        """Add a problem of the text at `place`, shown at its character `at`, counted from 1, where the text stands in
+        the file as it is; else the message names the character's number.
+        """
+        mark = self._definition.find_mark(place, value=True)
         if mark is None or mark.source is not None or mark.opening is None:
             self._add(mark, f"{message} (character {at})" if at > 1 else message)
         else:
             self._add(replace(mark, column=mark.column + mark.opening + at - 1), message)
 
+    @contextmanager
+    def collect_at(self, place: P) -> Iterator[None]:
+        """Add a DefinitionError raised inside as a problem of the value at `place`."""
+        try:
+            yield
+        except DefinitionError as error:
+            self.add_at_value(place, f"{place}: {error}")
+
     def _add(self, mark: Mark | None, message: str) -> None:
-        problem = problem_at(mark, message)
-        if problem not in self.problems:
-            self.problems.append(problem)
+        problem = make_problem(mark, message)
+        if problem not in self._found:
+            self._found.append(problem)
 
-    def raise_any(self, source: str) -> None:
-        """Raises ExperimentError with every problem in the order of the file; returns where there is none."""
-        if self.problems:
-            ordered = sorted(self.problems, key=lambda p: (p.line is None, p.line or 0, p.column or 0))
-            raise ExperimentError.of(ordered, source)
+    def raise_any(self) -> None:
+        """Raise the error with every problem, in the order of the file; return where there is none."""
+        if self._found:
+            ordered = sorted(self._found, key=lambda p: (p.line is None, p.line or 0, p.column or 0))
+            raise self._error.of(ordered, self._source)
 
 
-def problem_at(mark: Mark | None, message: str) -> Problem:
+def make_problem(mark: Mark | None, message: str) -> Problem:
     """A Problem at `mark`; one from another text names it in its words, as it has no line in this file."""
     if mark is None:
         return Problem(message=message)
@@ -118,7 +144,7 @@ def problem_at(mark: Mark | None, message: str) -> Problem:
     return Problem(message=f"{message} ({where})")
 
 
-def dotted(place: DocumentPath) -> str:
+def join_path(place: DocumentPath) -> str:
     """axes.seed.count: a place as people write it."""
     return ".".join(str(part) for part in place)
 
@@ -139,8 +165,8 @@ _WORDS: Final = (  # what the parser says, and what that comes of
 _TOLD_LATE: Final = ("found unexpected end of stream", "'<stream end>'", "could not find expected ':'")
 
 
-def syntax_problem(error: MarkedYAMLError, text: str) -> Problem:
-    """The fault with its place; of what is found only further down, the place where it begins."""
+def describe_syntax_error(error: MarkedYAMLError, text: str) -> Problem:
+    """The problem with its place; of what is found only further down, the place where it begins."""
     said = " ".join(str(error.problem or error.context or "is not YAML").split())
     mark: Any = error.problem_mark or error.context_mark
     if error.context_mark is not None and any(words in said for words in _TOLD_LATE):
@@ -151,10 +177,10 @@ def syntax_problem(error: MarkedYAMLError, text: str) -> Problem:
     line = lines[mark.line] if mark.line < len(lines) else ""
     if "\t" in line[: mark.column + 1]:
         said = "a tab stands here; YAML is indented with spaces"
-    return Problem(message=_in_our_words(said), line=mark.line + 1, column=mark.column + 1)
+    return Problem(message=_translate_message(said), line=mark.line + 1, column=mark.column + 1)
 
 
-def _in_our_words(said: str) -> str:
+def _translate_message(said: str) -> str:
     for pattern, words in _WORDS:
         found = re.search(pattern, said)
         if found:
@@ -220,7 +246,7 @@ def read_file(path: Path, shown: str, source: str | None = None) -> Document:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ExperimentError.of([_encoding_problem(raw, error.start)], shown) from error
+        raise ExperimentError.of([_describe_encoding(raw, error.start)], shown) from error
     return read_text(text, folder=path.resolve().parent, shown=shown, source=source)
 
 
@@ -230,14 +256,14 @@ def read_text(text: str, *, folder: Path, shown: str, source: str | None = None)
     try:
         root = builder.build(YAML(typ="safe", pure=True).parse(text))
     except MarkedYAMLError as error:
-        raise ExperimentError.of([syntax_problem(error, text)], shown) from error
+        raise ExperimentError.of([describe_syntax_error(error, text)], shown) from error
     except ReaderError as error:
-        raise ExperimentError.of([_character_problem(text, int(error.position))], shown) from error
+        raise ExperimentError.of([_describe_character(text, int(error.position))], shown) from error
     except YAMLError as error:
         message = " ".join(str(error).split())
         raise ExperimentError.of([Problem(message=f"is not YAML: {message}")], shown) from error
     except _RefusedError as refusal:
-        raise ExperimentError.of([problem_at(refusal.mark, refusal.message)], shown) from refusal
+        raise ExperimentError.of([make_problem(refusal.mark, refusal.message)], shown) from refusal
     if builder.problems:
         raise ExperimentError.of(builder.problems, shown)
     document = Document(data=None, folder=folder)
@@ -245,11 +271,11 @@ def read_text(text: str, *, folder: Path, shown: str, source: str | None = None)
         try:
             document.data = _Expander(document).expand(root, (), 0)
         except _RefusedError as refusal:
-            raise ExperimentError.of([problem_at(refusal.mark, refusal.message)], shown) from refusal
+            raise ExperimentError.of([make_problem(refusal.mark, refusal.message)], shown) from refusal
     return document
 
 
-def _encoding_problem(raw: bytes, at: int) -> Problem:
+def _describe_encoding(raw: bytes, at: int) -> Problem:
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return Problem(message="is UTF-16 text; save it as UTF-8", line=1, column=1)
     begin = raw.rfind(b"\n", 0, at) + 1
@@ -257,7 +283,7 @@ def _encoding_problem(raw: bytes, at: int) -> Problem:
     return Problem(message="is not UTF-8 text from here on", line=raw[:at].count(b"\n") + 1, column=column)
 
 
-def _character_problem(text: str, at: int) -> Problem:
+def _describe_character(text: str, at: int) -> Problem:
     begin = text.rfind("\n", 0, at) + 1
     message = f"a control character, U+{ord(text[at]):04X}, stands here; YAML holds none"
     return Problem(message=message, line=text.count("\n", 0, at) + 1, column=at - begin + 1)
@@ -297,26 +323,28 @@ class _Builder:
             if isinstance(event, DocumentStartEvent):
                 self._documents += 1
                 if self._documents > 1:
-                    raise _RefusedError(self._mark(event), "a second document begins here; a file holds one experiment")
+                    raise _RefusedError(
+                        self._make_mark(event), "a second document begins here; a file holds one experiment"
+                    )
             elif isinstance(event, MappingEndEvent | SequenceEndEvent):
                 self._open.pop()
             elif isinstance(event, NodeEvent):
-                self._node(event)
+                self._add_node(event)
         return self._root
 
-    def _mark(self, event: Any) -> Mark:
+    def _make_mark(self, event: Any) -> Mark:
         return Mark(event.start_mark.line + 1, event.start_mark.column + 1, self.source)
 
-    def _node(self, event: Any) -> None:
-        mark = self._mark(event)
+    def _add_node(self, event: Any) -> None:
+        mark = self._make_mark(event)
         self._count += 1
         if self._count > MAX_NODES:
             raise _RefusedError(mark, f"the file holds more than {MAX_NODES} values")
         parent = self._open[-1] if self._open else None
         if parent is not None and parent.entries is not None and parent.pending is None:
-            self._key(parent, event, mark)
+            self._add_key(parent, event, mark)
             return
-        node = self._anchors.get(event.anchor) if isinstance(event, AliasEvent) else self._fresh(event, mark)
+        node = self._anchors.get(event.anchor) if isinstance(event, AliasEvent) else self._make_node(event, mark)
         if node is None:
             raise _RefusedError(mark, f"*{event.anchor} stands for nothing: no &{event.anchor} before it")
         self._attach(parent, node)
@@ -328,16 +356,16 @@ class _Builder:
                 if len(self._open) > MAX_DOCUMENT_DEPTH:
                     raise _RefusedError(mark, f"nested deeper than {MAX_DOCUMENT_DEPTH} levels")
 
-    def _key(self, parent: _Node, event: Any, mark: Mark) -> None:
+    def _add_key(self, parent: _Node, event: Any, mark: Mark) -> None:
         if not isinstance(event, ScalarEvent):
             raise _RefusedError(mark, "a key must be plain text")
-        key = self._whole(str(event.value), mark)
+        key = self._check_text(str(event.value), mark)
         if key == "<<" and event.style is None:
             raise _RefusedError(mark, "merge keys (<<) are no part of YAML 1.2; include: lays a file over a base file")
         assert parent.entries is not None
         if key in parent.entries:
             first = parent.entries[key][0]
-            self.problems.append(problem_at(mark, f"{key} stands twice; first in line {first.line}"))
+            self.problems.append(make_problem(mark, f"{key} stands twice; first in line {first.line}"))
         parent.pending = (key, mark)
 
     def _attach(self, parent: _Node | None, node: _Node) -> None:
@@ -352,7 +380,7 @@ class _Builder:
             parent.entries.setdefault(key, (mark, node))
             parent.pending = None
 
-    def _fresh(self, event: Any, mark: Mark) -> _Node:
+    def _make_node(self, event: Any, mark: Mark) -> _Node:
         tag = str(event.tag) if event.tag else None
         if tag is not None and tag not in (*_TAGS, "!"):
             raise _RefusedError(mark, f"the tag {tag} is not allowed; an experiment is plain data")
@@ -360,22 +388,22 @@ class _Builder:
             return _Node(mark, entries={})
         if isinstance(event, SequenceStartEvent):
             return _Node(mark, items=[])
-        text = self._whole(str(event.value), mark)
-        mark = replace(mark, opening=_opening(event, text))
+        text = self._check_text(str(event.value), mark)
+        mark = replace(mark, opening=_count_opening(event, text))
         plain = event.style is None and tag in (None, *_TAGS - {"tag:yaml.org,2002:str"})
-        return _Node(mark, scalar=self._scalar(text, mark) if plain else text, nothing=plain and not text)
+        return _Node(mark, scalar=self._parse_scalar(text, mark) if plain else text, nothing=plain and not text)
 
-    def _whole(self, text: str, mark: Mark) -> str:
+    def _check_text(self, text: str, mark: Mark) -> str:
         """Characters above U+FFFF, which JSON writes as two escapes, put together again."""
         if not _HALVES.search(text):
             return text
         try:
             return text.encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
-            self.problems.append(problem_at(mark, "half a character stands here: a \\ud… without its other half"))
+            self.problems.append(make_problem(mark, "half a character stands here: a \\ud… without its other half"))
             return ""
 
-    def _scalar(self, text: str, mark: Mark) -> Any:
+    def _parse_scalar(self, text: str, mark: Mark) -> Any:
         if _NULL.match(text):
             return None
         if _BOOL.match(text):
@@ -385,12 +413,12 @@ class _Builder:
                 raise _RefusedError(mark, f"a number of more than {MAX_DIGITS} digits")
             return int(text) if _INT.match(text) else int(text, 0)
         if _NOT_FINITE.match(text) or (_FLOAT.match(text) and math.isinf(float(text))):
-            self.problems.append(problem_at(mark, f"{text[:40]} is not a number that can be set"))
+            self.problems.append(make_problem(mark, f"{text[:40]} is not a number that can be set"))
             return 0
         return float(text) if _FLOAT.match(text) else text
 
 
-def _opening(event: ScalarEvent, text: str) -> int | None:
+def _count_opening(event: ScalarEvent, text: str) -> int | None:
     """See Mark. None for a text over several lines, in a block, or with escapes in it."""
     if event.start_mark.line != event.end_mark.line:
         return None
@@ -425,7 +453,7 @@ class _Expander:
         return node.scalar
 
 
-def as_run(data: Mapping[str, Any], name: str, folder: Path, rewritten: Mapping[DocumentPath, str]) -> str:
+def write_as_run(data: Mapping[str, Any], name: str, folder: Path, rewritten: Mapping[DocumentPath, str]) -> str:
     """`data`, with its name written out, and `folder` absolute: relative paths then mean what they meant. Paths out
     of included files stand as seen from there (`rewritten`).
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
-from sweep.experiment.axes import drawn_dimensions
+from sweep.experiment.axes import draw_seeds
 from sweep.experiment.grid import Grid
 from sweep.experiment.loader import load_data, load_file, load_text
 from sweep.experiment.model import (
@@ -25,7 +25,7 @@ class Experiment(Declaration):
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
         """The experiment in the YAML file at `path`, with `overrides` ("inputs.steps=30") applied in order.
 
-        Raises ExperimentError that lists every fault of the file with line and column, and UsageError for an
+        Raises ExperimentError that lists every problem of the file with line and column, and UsageError for an
         override that leads nowhere.
         """
         return cls._of(load_file(Path(path), str(path), overrides))
@@ -58,6 +58,6 @@ class Experiment(Declaration):
         drawn = {axis: tuple(values) for axis, values in seeds.items()}
         return replace(
             self,
-            dimensions=drawn_dimensions(self.dimensions, drawn, self.undrawn),
+            dimensions=draw_seeds(self.dimensions, drawn, self.undrawn),
             undrawn={axis: count for axis, count in self.undrawn.items() if axis not in drawn},
         )

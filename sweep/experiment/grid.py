@@ -9,7 +9,7 @@ from typing import Any, Final, overload
 from sweep.errors import ExperimentError
 from sweep.experiment.conditions import Condition
 from sweep.experiment.index_space import Filtered, Full, Space
-from sweep.experiment.levels import position
+from sweep.experiment.levels import find_position
 from sweep.experiment.model import Dimension, Level, SamplingDesign, Variation
 from sweep.types import Scalar
 
@@ -18,7 +18,7 @@ _ROUNDS: Final = 6
 _MASK: Final = (1 << 64) - 1
 
 
-def choose(design: SamplingDesign, space: Space, dimensions: Sequence[Dimension]) -> Sequence[int]:
+def choose_points(design: SamplingDesign, space: Space, dimensions: Sequence[Dimension]) -> Sequence[int]:
     """Indices into `space`, each once, in the order drawn. The same design of the same grid is always the same.
 
     A design that asks for more points than there are gets them all. Raises ExperimentError where a baseline is no
@@ -29,14 +29,14 @@ def choose(design: SamplingDesign, space: Space, dimensions: Sequence[Dimension]
         case "random":
             return Shuffled(len(space), wanted, design.seed)
         case "sobol" | "halton" | "lhs":
-            found = _spread(_cube(design, len(dimensions), wanted), space, dimensions, wanted)
+            found = _choose_spread(_draw_points(design, len(dimensions), wanted), space, dimensions, wanted)
             for index in Shuffled(len(space), len(space), design.seed) if len(found) < wanted else ():
                 if len(found) == wanted:
                     break
                 found.setdefault(index)
             return Chosen(found)
         case "one_at_a_time":
-            return _one_at_a_time(design, space, dimensions)
+            return _choose_one_at_a_time(design, space, dimensions)
         case "full":
             return range(len(space))
 
@@ -110,7 +110,7 @@ def _mix(word: int) -> int:
     return word ^ word >> 31
 
 
-def _cube(design: SamplingDesign, axes: int, wanted: int) -> Iterator[Sequence[float]]:
+def _draw_points(design: SamplingDesign, axes: int, wanted: int) -> Iterator[Sequence[float]]:
     """Points of the unit cube, without end. A Latin hypercube has `wanted`; others follow it, as some of its points
     fall on one level or on none that counts.
     """
@@ -134,7 +134,7 @@ def _cube(design: SamplingDesign, axes: int, wanted: int) -> Iterator[Sequence[f
         power += 1
 
 
-def _spread(
+def _choose_spread(
     draws: Iterator[Sequence[float]], space: Space, dimensions: Sequence[Dimension], wanted: int
 ) -> dict[int, None]:
     """The first `wanted` different points that draws fall on; those that do not count are passed over. Fewer where
@@ -179,9 +179,9 @@ class Chosen(Sequence[int]):
         return at
 
 
-def _one_at_a_time(design: SamplingDesign, space: Space, dimensions: Sequence[Dimension]) -> Sequence[int]:
+def _choose_one_at_a_time(design: SamplingDesign, space: Space, dimensions: Sequence[Dimension]) -> Sequence[int]:
     """The baseline, then for each dimension its other positions, in order; those that do not count are left out."""
-    base = [_baseline(design, dimension) for dimension in dimensions]
+    base = [_find_baseline(design, dimension) for dimension in dimensions]
     first = space.rank(base)
     if first is None:
         raise ExperimentError("The baseline of the design is a point that the conditions exclude.")
@@ -194,14 +194,14 @@ def _one_at_a_time(design: SamplingDesign, space: Space, dimensions: Sequence[Di
     return Chosen(found)
 
 
-def _baseline(design: SamplingDesign, dimension: Dimension) -> int:
+def _find_baseline(design: SamplingDesign, dimension: Dimension) -> int:
     named = {axis.name: design.baseline[axis.name] for axis in dimension.axes if axis.name in design.baseline}
     for digit in range(len(dimension)) if len(named) > 1 else ():
         if all(axis.levels[digit].value == named[axis.name] for axis in dimension.axes if axis.name in named):
             return digit
     for axis in dimension.axes if len(named) == 1 else ():
         if axis.name in named:
-            return position(axis.levels, named[axis.name]) or 0
+            return find_position(axis.levels, named[axis.name]) or 0
     if named:
         raise ExperimentError(f"No step of the zip has {named} together; the baseline of the design names them.")
     return 0
@@ -244,7 +244,7 @@ class Grid(Sequence[Variation]):
             if self._design.kind == "full":
                 self._chosen = range(len(self.space))
             else:
-                self._chosen = choose(self._design, self.space, self._dimensions)
+                self._chosen = choose_points(self._design, self.space, self._dimensions)
         return self._chosen
 
     def __len__(self) -> int:
@@ -258,19 +258,19 @@ class Grid(Sequence[Variation]):
         if isinstance(index, slice):
             return GridView(self, range(len(self))[index])
         at = range(len(self))[index]
-        return self._variation(at, self.space.digits(self.chosen[at]))
+        return self._make_variation(at, self.space.unrank(self.chosen[at]))
 
     def __iter__(self) -> Iterator[Variation]:
         for at, inner in enumerate(self.chosen):
-            yield self._variation(at, self.space.digits(inner))
+            yield self._make_variation(at, self.space.unrank(inner))
 
-    def _variation(self, index: int, digits: Sequence[int]) -> Variation:
+    def _make_variation(self, index: int, digits: Sequence[int]) -> Variation:
         levels: dict[str, Level] = {}
         for at, digit in enumerate(digits):
-            levels.update(self._made[at].get(digit) or self._make(at, digit))
+            levels.update(self._made[at].get(digit) or self._make_levels(at, digit))
         return Variation(index, levels)
 
-    def _make(self, at: int, digit: int) -> dict[str, Level]:
+    def _make_levels(self, at: int, digit: int) -> dict[str, Level]:
         """The levels at one position of a dimension, kept for the next point that has them."""
         made = self._made[at]
         if len(made) >= MAX_KEPT:
@@ -287,7 +287,7 @@ class Grid(Sequence[Variation]):
             raise ExperimentError(f"A point of this grid has one value for each of its axes; not so {', '.join(odd)}.")
         digits = []
         for at, dimension in enumerate(self._dimensions):
-            digit = self._digit(at, dimension, values)
+            digit = self._find_digit(at, dimension, values)
             if digit is None:
                 raise LookupError(f"no point has {', '.join(f'{a.name} {values[a.name]!r}' for a in dimension.axes)}")
             digits.append(digit)
@@ -299,10 +299,10 @@ class Grid(Sequence[Variation]):
         except ValueError:
             raise LookupError("the design does not choose this point") from None
 
-    def _digit(self, at: int, dimension: Dimension, values: Mapping[str, Scalar]) -> int | None:
+    def _find_digit(self, at: int, dimension: Dimension, values: Mapping[str, Scalar]) -> int | None:
         if len(dimension.axes) == 1:
             axis = dimension.axes[0]
-            return position(axis.levels, values[axis.name])
+            return find_position(axis.levels, values[axis.name])
         rows = self._rows.get(at)
         if rows is None:
             columns = [[level.value for level in axis.levels] for axis in dimension.axes]
@@ -345,7 +345,7 @@ class GridView(Sequence[Variation]):
         return (self._grid[index] for index in self.indices)
 
 
-def check_size(dimensions: Sequence[Dimension]) -> None:
+def check_grid_size(dimensions: Sequence[Dimension]) -> None:
     """Raises ExperimentError where the product has more points than any index is meant for."""
     size = 1
     for dimension in dimensions:

@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 from sweep.errors import ExperimentError
 from sweep.experiment.conditions import Clause, Condition
-from sweep.experiment.levels import value_reader
+from sweep.experiment.levels import make_value_reader
 from sweep.experiment.model import Dimension
 
 MAX_COMBINATIONS: Final = 20_000_000
@@ -30,7 +30,7 @@ class Space(Protocol):
 
     def __len__(self) -> int: ...
 
-    def digits(self, index: int) -> tuple[int, ...]:
+    def unrank(self, index: int) -> tuple[int, ...]:
         """The position along each dimension of the point at `index`, 0 ≤ index < len."""
         ...
 
@@ -49,7 +49,7 @@ class Full:
     def __len__(self) -> int:
         return self._size
 
-    def digits(self, index: int) -> tuple[int, ...]:
+    def unrank(self, index: int) -> tuple[int, ...]:
         found = []
         for size in reversed(self.sizes):
             index, digit = divmod(index, size)
@@ -121,17 +121,17 @@ class Filtered:
         self._sizes = full.sizes
         self._components: list[_Component] = []
         self._of: dict[int, int] = {}
-        for members, clauses in _tied(dimensions, condition):
+        for members, clauses in _group_tied(dimensions, condition):
             for member in members:
                 self._of[member] = len(self._components)
-            self._components.append(_component(dimensions, members, clauses))
+            self._components.append(_make_component(dimensions, members, clauses))
         free = math.prod(size for at, size in enumerate(self._sizes) if at not in self._of)
         self._size = math.prod(len(c.bits) for c in self._components) * free
 
     def __len__(self) -> int:
         return self._size
 
-    def digits(self, index: int) -> tuple[int, ...]:
+    def unrank(self, index: int) -> tuple[int, ...]:
         if not 0 <= index < self._size:
             raise IndexError(index)
         starts = [0] * len(self._components)
@@ -179,7 +179,7 @@ class Filtered:
         return index
 
 
-def _tied(dimensions: Sequence[Dimension], condition: Condition) -> list[tuple[tuple[int, ...], list[Clause]]]:
+def _group_tied(dimensions: Sequence[Dimension], condition: Condition) -> list[tuple[tuple[int, ...], list[Clause]]]:
     """Clauses grouped so that no two groups share a dimension, each with the dimensions it looks at, ascending."""
     home = {axis.name: at for at, dimension in enumerate(dimensions) for axis in dimension.axes}
     groups: list[tuple[set[int], list[Clause]]] = []
@@ -193,7 +193,7 @@ def _tied(dimensions: Sequence[Dimension], condition: Condition) -> list[tuple[t
     return [(tuple(sorted(members)), clauses) for members, clauses in groups]
 
 
-def _component(dimensions: Sequence[Dimension], members: tuple[int, ...], clauses: list[Clause]) -> _Component:
+def _make_component(dimensions: Sequence[Dimension], members: tuple[int, ...], clauses: list[Clause]) -> _Component:
     sizes = [len(dimensions[member]) for member in members]
     size = math.prod(sizes)
     if size > MAX_COMBINATIONS:
@@ -209,7 +209,7 @@ def _component(dimensions: Sequence[Dimension], members: tuple[int, ...], clause
     named = {name for clause in clauses for name in clause.names}
     readers = [
         [
-            (axis.name, lru_cache(4096)(value_reader(axis.levels)))
+            (axis.name, lru_cache(4096)(make_value_reader(axis.levels)))
             for axis in dimensions[member].axes
             if axis.name in named
         ]

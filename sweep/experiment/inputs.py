@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweep.experiment.axes import AxisError
-from sweep.experiment.document import DocumentPath, ProblemCollector, did_you_mean_file
+from sweep.experiment.document import Document, DocumentPath, did_you_mean_file
 from sweep.experiment.model import InputImage, Setting
-from sweep.experiment.roles import is_image, role_value_problem, said
+from sweep.experiment.roles import find_value_problem, is_image, quote
 
 MAX_IMAGE_BYTES: Final = 200_000_000
 MAX_INPUT_PIXELS: Final = 100_000_000
@@ -32,12 +32,12 @@ class ImageReader:
         """Raises ImageError where there is no such file, or Pillow cannot decode the whole of it."""
         facts = self._read.get(path)
         if facts is None:
-            facts = self._read[path] = _facts(path)
+            facts = self._read[path] = _read_facts(path)
         sha256, width, height = facts
         return InputImage(path=path, shown=shown, sha256=sha256, width=width, height=height)
 
 
-def _facts(path: Path) -> tuple[str, int, int]:
+def _read_facts(path: Path) -> tuple[str, int, int]:
     try:
         if not path.is_file():
             raise InputImageError(
@@ -50,11 +50,11 @@ def _facts(path: Path) -> tuple[str, int, int]:
         if isinstance(error, InputImageError):
             raise
         raise InputImageError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    width, height = _decoded_size(raw, path.suffix.lstrip(".").upper())
+    width, height = _decode_size(raw, path.suffix.lstrip(".").upper())
     return hashlib.sha256(raw).hexdigest(), width, height
 
 
-def _decoded_size(raw: bytes, kind: str) -> tuple[int, int]:
+def _decode_size(raw: bytes, kind: str) -> tuple[int, int]:
     import io
 
     from PIL import Image, UnidentifiedImageError
@@ -78,15 +78,15 @@ def _decoded_size(raw: bytes, kind: str) -> tuple[int, int]:
 class Paths:
     """Resolves what a file says about files, and remembers how to say it from the experiment's own folder."""
 
-    def __init__(self, faults: ProblemCollector, folder: Path) -> None:
-        self._faults = faults
+    def __init__(self, document: Document, folder: Path) -> None:
+        self._document = document
         self.folder = folder
         self.images = ImageReader()
         self.rewritten: dict[DocumentPath, str] = {}  # paths of included files, as seen from `folder`
 
     def shown(self, place: DocumentPath, written: str) -> str:
         """The path from the experiment's folder, with "/": as written, unless an included file wrote it."""
-        base = self._faults.document.folder_of(place)
+        base = self._document.find_folder(place)
         if base == self.folder or Path(written).is_absolute():
             return written
         try:
@@ -110,24 +110,24 @@ class InputReader:
     def read(self, target: str, raw: Any, place: DocumentPath) -> Setting:
         """Raises AxisError with a message that begins after the place's name."""
         if isinstance(raw, Mapping) and set(raw) == {"image"} and isinstance(raw["image"], str):
-            return self._image(raw["image"], (*place, "image"))
-        fault = role_value_problem(target, raw)
-        if fault:
-            raise AxisError(fault)
+            return self._read_image(raw["image"], (*place, "image"))
+        problem = find_value_problem(target, raw)
+        if problem:
+            raise AxisError(problem)
         if is_image(target) and isinstance(raw, str):
-            return self._image(raw, place)
+            return self._read_image(raw, place)
         if target == "controls":
-            return [self._control(entry, (*place, at)) for at, entry in enumerate(raw)]
+            return [self._read_control(entry, (*place, at)) for at, entry in enumerate(raw)]
         setting: Setting = raw
         return setting
 
-    def _control(self, entry: Mapping[str, Any], place: DocumentPath) -> dict[str, Any]:
+    def _read_control(self, entry: Mapping[str, Any], place: DocumentPath) -> dict[str, Any]:
         image = entry["image"]
         if not isinstance(image, str):
-            raise AxisError(f"image must be the path of an image, not {said(image)}")
-        return {**entry, "image": self._image(image, (*place, "image"))}
+            raise AxisError(f"image must be the path of an image, not {quote(image)}")
+        return {**entry, "image": self._read_image(image, (*place, "image"))}
 
-    def _image(self, written: str, place: DocumentPath) -> Setting:
+    def _read_image(self, written: str, place: DocumentPath) -> Setting:
         shown = self._paths.shown(place, written)
         try:
             return self._paths.images.read(self._paths.path(shown), shown)

@@ -16,7 +16,7 @@ from sweep.types import Scalar
 DecimalNumber: TypeAlias = int | float
 
 
-def fraction(number: DecimalNumber) -> Fraction:
+def to_fraction(number: DecimalNumber) -> Fraction:
     """The number as it was written: 0.1 is one tenth, not the nearest double."""
     return Fraction(number) if isinstance(number, int) else Fraction(repr(number))
 
@@ -86,7 +86,7 @@ class LinearLevels(LazyLevels):
     def position(self, value: Scalar) -> int | None:
         if isinstance(value, str | None):
             return None
-        guess = round((fraction(value) - self.first) / self.step) if self.step else 0
+        guess = round((to_fraction(value) - self.first) / self.step) if self.step else 0
         return guess if 0 <= guess < self.size and self.value(guess) == value else None
 
 
@@ -170,13 +170,13 @@ class UndrawnLevels(LazyLevels):
         )
 
 
-def position(levels: Sequence[Level], value: Scalar) -> int | None:
+def find_position(levels: Sequence[Level], value: Scalar) -> int | None:
     """Where in `levels` the value stands; None where it does not."""
     if isinstance(levels, LazyLevels):
         return levels.position(value)
     return next((at for at, level in enumerate(levels) if level.value == value), None)
 
 
-def value_reader(levels: Sequence[Level]) -> Callable[[int], Scalar]:
+def make_value_reader(levels: Sequence[Level]) -> Callable[[int], Scalar]:
     """Position → value, without making levels where that can be spared."""
     return levels.value if isinstance(levels, LazyLevels) else lambda at: levels[at].value

@@ -16,51 +16,53 @@ from sweep.experiment.axes import (
     Naming,
     SettingReader,
     SourceError,
-    columns_of,
-    expand,
-    lines_of,
-    num_axis,
-    seed_axis,
-    settings_of,
-    step_axis,
-    typed,
+    expand_prompts,
+    make_count_axis,
+    make_seed_axis,
+    make_step_axis,
+    parse_cells,
+    read_columns,
+    read_lines,
+    read_settings,
 )
 from sweep.experiment.conditions import Clause, Condition, ConditionError, NamedAxis, compile_clause
 from sweep.experiment.document import (
     Document,
     DocumentPath,
+    Mark,
     ProblemCollector,
-    as_run,
     did_you_mean_file,
-    dotted,
+    join_path,
     read_file,
     read_text,
+    write_as_run,
 )
-from sweep.experiment.grid import Grid, check_size
+from sweep.experiment.grid import Grid, check_grid_size
 from sweep.experiment.inputs import InputReader, Paths
-from sweep.experiment.levels import UndrawnLevels, position
+from sweep.experiment.levels import UndrawnLevels, find_position
 from sweep.experiment.model import Axis, AxisKind, Declaration, Dimension, SamplingDesign, Setting, StudyOptions
-from sweep.experiment.overrides import override, with_includes
+from sweep.experiment.overrides import apply_overrides, include_files
 from sweep.experiment.roles import (
     INPUT_NAMES,
     TEMPLATE_NAMES,
-    base_role,
+    find_role,
     is_address,
     is_target,
-    role_of,
-    said,
+    quote,
+    strip_number,
 )
-from sweep.experiment.schema import ExperimentFile, section_keys
-from sweep.experiment.validation import check_distinct_axes, check_replacements, validate_axes
+from sweep.experiment.schema import ExperimentFile, list_section_keys
+from sweep.experiment.validation import check_distinct_axes, check_replacements, validate_shape
 from sweep.roles import ROLE_NAMES
 from sweep.types import Scalar
 
 
 class Builder:
-    """Makes inputs and dimensions; faults go to `faults`, and what they concern is left out of the result."""
+    """Makes inputs and dimensions; problems go to `problems`, and what they concern is left out of the result."""
 
-    def __init__(self, faults: ProblemCollector, paths: Paths) -> None:
-        self.faults = faults
+    def __init__(self, document: Document, problems: ProblemCollector[DocumentPath], paths: Paths) -> None:
+        self.document = document
+        self.problems = problems
         self.paths = paths
         self.settings = InputReader(paths)
         self.notices: list[str] = []
@@ -71,105 +73,109 @@ class Builder:
         result: dict[str, Setting] = {}
         for target, value in raw.items():
             place = ("inputs", target)
-            if not self.known_target(place, target, INPUT_NAMES):
+            if not self.check_target(place, target, INPUT_NAMES):
                 continue
             try:
                 result[target] = self.settings.read(target, value, place)
             except AxisError as error:
-                self.faults.value(place, f"{dotted(place)} {error.message}".replace("  ", " "))
+                self.problems.add_at_value(place, f"{join_path(place)} {error.message}".replace("  ", " "))
         return result
 
-    def known_target(self, place: DocumentPath, target: str, names: Sequence[str]) -> bool:
-        """Whether `target` is a role or has the shape of an address; else a fault at `place`."""
+    def check_target(self, place: DocumentPath, target: str, names: Sequence[str]) -> bool:
+        """Whether `target` is a role or has the shape of an address; else a problem at `place`."""
         if is_target(target, names):
             return True
         if target == "board":
-            self.faults.key(place, f"{dotted(place)}: the board stands at the top level of the file, as board: …")
+            self.problems.add_at_key(
+                place, f"{join_path(place)}: the board stands at the top level of the file, as board: …"
+            )
         else:
-            self.faults.key(place, f"{dotted(place)} is not a role or a node.field.{did_you_mean(target, names)}")
+            self.problems.add_at_key(
+                place, f"{join_path(place)} is not a role or a node.field.{did_you_mean(target, names)}"
+            )
         return False
 
     def dimensions(self, specs: Mapping[str, Any]) -> tuple[Dimension, ...]:
         """One dimension for each entry of `axes` that is right."""
         result = []
         for name, spec in specs.items():
-            dimension = self._dimension(name, spec, ("axes", name))
+            dimension = self._build_dimension(name, spec, ("axes", name))
             if dimension is not None:
                 result.append(dimension)
-        check_distinct_axes(self.faults, result)
+        check_distinct_axes(self.problems, result)
         return tuple(result)
 
-    def _dimension(self, name: str, spec: Any, place: DocumentPath) -> Dimension | None:
+    def _build_dimension(self, name: str, spec: Any, place: DocumentPath) -> Dimension | None:
         try:
             if isinstance(spec, schema.Zip):
-                return self._zip(spec, place)
+                return self._build_zip(spec, place)
             if isinstance(spec, schema.CsvColumns) and spec.columns:
-                return self._csv_columns(spec, place)
-            return Dimension((self._axis(name, spec, place, repeats=False),))
+                return self._build_csv_columns(spec, place)
+            return Dimension((self._build_axis(name, spec, place, repeats=False),))
         except AxisError as error:
-            self._tell(error, place)
+            self._report(error, place)
             return None
 
-    def _tell(self, error: AxisError, place: DocumentPath) -> None:
-        for fault in (error, *error.others):
-            where = (*place, *fault.part)
-            if fault.part and where in self.faults.document.values:
-                self.faults.value(where, fault.message)
+    def _report(self, error: AxisError, place: DocumentPath) -> None:
+        for problem in (error, *error.others):
+            where = (*place, *problem.part)
+            if problem.part and where in self.document.values:
+                self.problems.add_at_value(where, problem.message)
             else:
-                self.faults.key(where, fault.message)
+                self.problems.add_at_key(where, problem.message)
 
-    def _zip(self, spec: schema.Zip, place: DocumentPath) -> Dimension | None:
+    def _build_zip(self, spec: schema.Zip, place: DocumentPath) -> Dimension | None:
         axes: list[Axis | None] = []
         for name, inner in spec.zip.items():
-            inside = (*place, "zip", name) if (*place, "zip", name) in self.faults.document.keys else (*place, name)
+            inside = (*place, "zip", name) if (*place, "zip", name) in self.document.keys else (*place, name)
             try:
-                axes.append(self._axis(name, inner, inside, repeats=True))
+                axes.append(self._build_axis(name, inner, inside, repeats=True))
             except AxisError as error:
-                self._tell(error, inside)
+                self._report(error, inside)
                 axes.append(None)
         right = [axis for axis in axes if axis is not None]
         if len(right) < len(axes):
             return None
         try:
-            return kinds.zipped(right, dotted(place))
+            return kinds.zip_axes(right, join_path(place))
         except AxisError as error:
             nested = (*place, "zip", *error.part)
-            self.faults.key(nested if nested in self.faults.document.keys else (*place, *error.part), error.message)
+            self.problems.add_at_key(nested if nested in self.document.keys else (*place, *error.part), error.message)
             return None
 
-    def _csv_columns(self, spec: schema.CsvColumns, place: DocumentPath) -> Dimension:
+    def _build_csv_columns(self, spec: schema.CsvColumns, place: DocumentPath) -> Dimension:
         shown = self.paths.shown((*place, "csv"), spec.csv)
         try:
-            columns = columns_of(self.paths.path(shown), shown, list(spec.columns.values()))
+            columns = read_columns(self.paths.path(shown), shown, list(spec.columns.values()))
         except SourceError as error:
             raise AxisError(str(error), "csv") from error
         axes = []
         for name, cells in zip(spec.columns, columns, strict=True):
-            naming = self._naming(name, (), (*place, "columns"), repeats=True, default="")
-            axes.append(kinds.list_axis(naming, _cells(naming, cells), self._reader(place)))
+            naming = self._name_axis(name, (), (*place, "columns"), repeats=True, default="")
+            axes.append(kinds.make_list_axis(naming, _parse_column(naming, cells), self._make_reader(place)))
         if len(axes) == 1:
             return Dimension(tuple(axes))
-        return kinds.zipped(axes, dotted(place))
+        return kinds.zip_axes(axes, join_path(place))
 
-    def _reader(self, place: DocumentPath) -> SettingReader:
+    def _make_reader(self, place: DocumentPath) -> SettingReader:
         def read(target: str, raw: Any, *part: str | int) -> Setting:
             inside = (*place, *part)
             if not (is_target(target) or target == "controls"):
                 raise AxisError(
-                    f"{dotted(inside)} is not a role or a node.field.{did_you_mean(target, ROLE_NAMES)}", *part
+                    f"{join_path(inside)} is not a role or a node.field.{did_you_mean(target, ROLE_NAMES)}", *part
                 )
             try:
                 return self.settings.read(target, raw, inside)
             except AxisError as error:
-                raise AxisError(f"{dotted(inside)} {error.message}", *part) from error
+                raise AxisError(f"{join_path(inside)} {error.message}", *part) from error
 
         return read
 
-    def _naming(
+    def _name_axis(
         self, name: str, targets: Sequence[str], place: DocumentPath, *, repeats: bool, default: str | None
     ) -> Naming:
         """`default` is what the axis sets where neither its name nor `target` says it; None where it need not."""
-        said_where = dotted(place)
+        said_where = join_path(place)
         for target in targets:
             if not is_target(target):
                 raise AxisError(
@@ -189,8 +195,8 @@ class Builder:
             targets = (default,)
         return Naming(name, tuple(targets), said_where, repeats)
 
-    def _axis(self, name: str, spec: Any, place: DocumentPath, *, repeats: bool) -> Axis:
-        read = self._reader(place)
+    def _build_axis(self, name: str, spec: Any, place: DocumentPath, *, repeats: bool) -> Axis:
+        read = self._make_reader(place)
         default = "image" if isinstance(spec, schema.Images) else ""
         if isinstance(spec, schema.Replace | schema.Dynamic):
             default = "prompt"
@@ -198,85 +204,87 @@ class Builder:
             isinstance(spec, schema.Labelled) and isinstance(spec.values, dict)
         )
         targets = getattr(spec, "target", ())
-        naming = self._naming(name, targets, place, repeats=repeats, default=None if labelled else default)
+        naming = self._name_axis(name, targets, place, repeats=repeats, default=None if labelled else default)
         match spec:
             case list():
-                return kinds.list_axis(naming, spec, read)
+                return kinds.make_list_axis(naming, spec, read)
             case schema.StepRange():
-                axis, notices = step_axis(naming, spec.start, spec.stop, spec.step)
+                axis, notices = make_step_axis(naming, spec.start, spec.stop, spec.step)
                 self.notices += notices
                 return axis
             case schema.CountRange():
-                return num_axis(naming, spec.start, spec.stop, spec.num, spec.scale)
+                return make_count_axis(naming, spec.start, spec.stop, spec.num, spec.scale)
             case schema.Seeds():
-                return self._seeds(naming, spec)
+                return self._build_seeds(naming, spec)
             case schema.Labelled(values=dict()):
-                return kinds.labelled_axis(naming, spec.values, read)
+                return kinds.make_labelled_axis(naming, spec.values, read)
             case schema.Labelled():
-                return kinds.list_axis(naming, spec.values, lambda t, raw, *part: read(t, raw, "values", *part))
+                return kinds.make_list_axis(naming, spec.values, lambda t, raw, *part: read(t, raw, "values", *part))
             case schema.Replace():
-                self._texts_only(naming, "replace")
-                return kinds.replace_axis(naming, spec.replace, spec.with_)
+                self._check_text_only(naming, "replace")
+                return kinds.make_replace_axis(naming, spec.replace, spec.with_)
             case _:
-                return self._from_files(naming, spec, place)
+                return self._build_from_files(naming, spec, place)
 
-    def _seeds(self, naming: Naming, spec: schema.Seeds) -> Axis:
+    def _build_seeds(self, naming: Naming, spec: schema.Seeds) -> Axis:
         for target in naming.targets:
-            role = role_of(target)
-            if role is not None and base_role(target) != "seed":
+            role = find_role(target)
+            if role is not None and strip_number(target) != "seed":
                 raise AxisError(f"{naming.place}: count draws seeds, and {target} is none; a range has start and stop")
-        axis = seed_axis(naming, spec.count, spec.start)
+        axis = make_seed_axis(naming, spec.count, spec.start)
         if isinstance(axis.levels, UndrawnLevels):
             self.undrawn[naming.name] = spec.count
         return axis
 
-    def _from_files(self, naming: Naming, spec: Any, place: DocumentPath) -> Axis:
-        read = self._reader(place)
+    def _build_from_files(self, naming: Naming, spec: Any, place: DocumentPath) -> Axis:
+        read = self._make_reader(place)
         try:
             match spec:
                 case schema.TextLines():
                     shown = self.paths.shown((*place, "lines"), spec.lines)
-                    return self._listed(naming, lines_of(self.paths.path(shown), shown), place, shown)
+                    return self._build_listed(naming, read_lines(self.paths.path(shown), shown), place, shown)
                 case schema.CsvColumns():
                     shown = self.paths.shown((*place, "csv"), spec.csv)
-                    cells = columns_of(self.paths.path(shown), shown, [spec.column or naming.name])[0]
-                    return self._listed(naming, cells, place, shown)
+                    cells = read_columns(self.paths.path(shown), shown, [spec.column or naming.name])[0]
+                    return self._build_listed(naming, cells, place, shown)
                 case schema.SettingsFile():
                     shown = self.paths.shown((*place, "settings"), spec.settings)
-                    labels = settings_of(self.paths.path(shown), shown)
-                    return kinds.labelled_axis(naming, labels, read)
+                    labels = read_settings(self.paths.path(shown), shown)
+                    return kinds.make_labelled_axis(naming, labels, read)
                 case schema.Images():
                     patterns = [self.paths.shown((*place, "images"), pattern) for pattern in spec.images]
-                    found = kinds.matching_files(self.paths.folder, patterns, naming.place)
-                    return kinds.image_axis(naming, found, read)
+                    found = kinds.find_files(self.paths.folder, patterns, naming.place)
+                    return kinds.make_image_axis(naming, found, read)
                 case _:
-                    return self._dynamic(naming, spec, place)
+                    return self._build_dynamic(naming, spec, place)
         except SourceError as error:
             raise AxisError(f"{naming.place}: {error}", schema.axis_key(spec)) from error
 
-    def _texts_only(self, naming: Naming, key: str) -> None:
+    def _check_text_only(self, naming: Naming, key: str) -> None:
         for target in naming.targets:
-            role = role_of(target)
+            role = find_role(target)
             if role is not None and role.kind != "text":
                 raise AxisError(f"{naming.place}: {key} makes texts, but {target} is none", key)
 
-    def _dynamic(self, naming: Naming, spec: schema.Dynamic, place: DocumentPath) -> Axis:
-        self._texts_only(naming, "dynamic")
+    def _build_dynamic(self, naming: Naming, spec: schema.Dynamic, place: DocumentPath) -> Axis:
+        self._check_text_only(naming, "dynamic")
         folder = None
         if spec.wildcards is not None:
             folder = self.paths.path(self.paths.shown((*place, "wildcards"), spec.wildcards))
-        return self._listed(naming, expand(spec.dynamic, folder), place, "its templates")
+        return self._build_listed(naming, expand_prompts(spec.dynamic, folder), place, "its templates")
 
-    def _listed(self, naming: Naming, cells: Sequence[str], place: DocumentPath, origin: str) -> Axis:
-        axis, notices = kinds.listed_axis(naming, _cells(naming, cells), self._reader(place), origin)
+    def _build_listed(self, naming: Naming, cells: Sequence[str], place: DocumentPath, origin: str) -> Axis:
+        axis, notices = kinds.make_deduplicated_axis(
+            naming, _parse_column(naming, cells), self._make_reader(place), origin
+        )
         self.notices += notices
         return axis
 
 
-def _cells(naming: Naming, cells: Sequence[str]) -> Sequence[Scalar]:
+def _parse_column(naming: Naming, cells: Sequence[str]) -> Sequence[Scalar]:
     """Text stays text where the role wants text; else numbers are numbers."""
-    role = role_of(naming.targets[0]) if naming.targets else None
-    return list(cells) if role is not None and role.kind not in ("number", "integer") else list(typed(cells))
+    role = find_role(naming.targets[0]) if naming.targets else None
+    return list(cells) if role is not None and role.kind not in ("number", "integer") else list(parse_cells(cells))
 
 
 _NAME = re.compile(r"[^\W_][\w .+-]{0,79}\Z")
@@ -298,16 +306,16 @@ def load_text(text: str, folder: Path, overrides: Sequence[str] = ()) -> Declara
 
 def load_data(data: Mapping[str, Any], folder: Path) -> Declaration:
     """The experiment in a mapping; see Experiment.from_dict."""
-    document = Document(data=_plain(data), folder=folder.resolve())
+    document = Document(data=_make_plain(data), folder=folder.resolve())
     return _load(document, folder.resolve() / "experiment.yaml", "experiment", ())
 
 
-def _plain(value: Any) -> Any:
+def _make_plain(value: Any) -> Any:
     """Tuples, ranges and paths as a file would hold them, in containers of our own."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
+        return {str(key): _make_plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple | range):
-        return [_plain(part) for part in value]
+        return [_make_plain(part) for part in value]
     return value.as_posix() if isinstance(value, Path) else value
 
 
@@ -322,41 +330,41 @@ def _load(document: Document, path: Path, shown: str, overrides: Sequence[str]) 
             source=shown,
             hint=f"sweep init {shown} writes an experiment for it.",
         )
-    document = with_includes(document, path, shown)
-    override(document, overrides, section_keys())
-    faults = ProblemCollector(document)
-    file = validate_axes(document, faults)
-    return _Loading(file, document, faults, path, shown).declaration()
+    document = include_files(document, path, shown)
+    apply_overrides(document, overrides, list_section_keys())
+    problems = ProblemCollector(document, shown)
+    file = validate_shape(document, problems)
+    return _Loader(file, document, problems, path, shown).load()
 
 
-class _Loading:
+class _Loader:
     """One file on its way to what it declares."""
 
     def __init__(
-        self, file: ExperimentFile, document: Document, faults: ProblemCollector, path: Path, shown: str
+        self, file: ExperimentFile, document: Document, problems: ProblemCollector[DocumentPath], path: Path, shown: str
     ) -> None:
         self.file = file
         self.document = document
-        self.faults = faults
+        self.problems = problems
         self.path = path
         self.shown = shown
         self.folder = (document.folder / Path(file.folder).expanduser()).resolve() if file.folder else document.folder
         if file.folder:
             document.folder = self.folder
-        self.paths = Paths(faults, self.folder)
+        self.paths = Paths(document, self.folder)
 
-    def declaration(self) -> Declaration:
-        """Raises ExperimentError with every fault found."""
-        builder = Builder(self.faults, self.paths)
+    def load(self) -> Declaration:
+        """Raises ExperimentError with every problem found."""
+        builder = Builder(self.document, self.problems, self.paths)
         inputs = builder.inputs(self.file.inputs)
         dimensions = builder.dimensions(self.file.axes)
-        check_replacements(self.faults, inputs, dimensions)
-        name, workflow_path = self._name(), self._workflow()
-        condition = self._condition(dimensions)
-        design = self._design(dimensions)
-        self._rest(dimensions)
-        self._size(dimensions)
-        self.faults.raise_any(self.shown)
+        check_replacements(self.problems, inputs, dimensions)
+        name, workflow_path = self._check_name(), self._find_workflow()
+        condition = self._compile_condition(dimensions)
+        design = self._make_design(dimensions)
+        self._check_rest(dimensions)
+        self._check_size(dimensions)
+        self.problems.raise_any()
         result = Declaration(
             name=name,
             description=self.file.description,
@@ -375,26 +383,26 @@ class _Loading:
                 replicates=self.file.study.replicates,
                 baseline=dict(self.file.study.baseline),
             ),
-            text=as_run(self.document.data, name, self.folder, self.paths.rewritten),
+            text=write_as_run(self.document.data, name, self.folder, self.paths.rewritten),
             undrawn=builder.undrawn,
-            notices=(*builder.notices, *_more_than_there_are(design, dimensions)),
+            notices=(*builder.notices, *_note_surplus(design, dimensions)),
             source="" if self.shown == "experiment" else self.shown,
-            marks=_marks(self.document),
+            marks=_collect_marks(self.document),
         )
-        self._not_empty(result)
+        self._check_not_empty(result)
         return result
 
-    def _name(self) -> str:
+    def _check_name(self) -> str:
         name = self.file.name if self.file.name is not None else self.path.stem
         if not _NAME.match(name) or name != name.strip(" .") or _DEVICES.match(name):
-            self.faults.value(
+            self.problems.add_at_value(
                 ("name",),
-                f"name {said(name)} cannot name a folder everywhere; letters, digits, spaces, - _ + and . are safe, "
+                f"name {quote(name)} cannot name a folder everywhere; letters, digits, spaces, - _ + and . are safe, "
                 "at most 80 of them, a letter or digit first",
             )
         return name
 
-    def _workflow(self) -> Path | None:
+    def _find_workflow(self) -> Path | None:
         written, place = self.file.workflow, ("workflow",)
         if written in TEMPLATE_NAMES:
             return None
@@ -403,18 +411,18 @@ class _Loading:
             return path
         near = did_you_mean(written, TEMPLATE_NAMES)
         if path.is_dir():
-            self.faults.value(place, f"workflow: {written} is a folder, not a file")
+            self.problems.add_at_value(place, f"workflow: {written} is a folder, not a file")
         elif near or not (path.suffix or "/" in written):
             known = f" Templates are {', '.join(TEMPLATE_NAMES)}." if not near else ""
-            self.faults.value(place, f"workflow: {written} is neither a template nor a file.{near}{known}")
+            self.problems.add_at_value(place, f"workflow: {written} is neither a template nor a file.{near}{known}")
         else:
-            self.faults.value(place, f"workflow: {written} does not exist.{did_you_mean_file(path)}")
+            self.problems.add_at_value(place, f"workflow: {written} does not exist.{did_you_mean_file(path)}")
         return None
 
-    def _condition(self, dimensions: Sequence[Dimension]) -> Condition | None:
+    def _compile_condition(self, dimensions: Sequence[Dimension]) -> Condition | None:
         axes = {axis.name: axis for dimension in dimensions for axis in dimension.axes}
-        broken = set(self._written_axes()) - set(axes)
-        known = [_named(axis) for axis in axes.values()] + [NamedAxis(name, "any") for name in broken]
+        broken = set(self._list_written_axes()) - set(axes)
+        known = [_describe_axis(axis) for axis in axes.values()] + [NamedAxis(name, "any") for name in broken]
         clauses: list[Clause] = []
         for section, texts, wanted in (("where", self.file.where, True), ("exclude", self.file.exclude, False)):
             listed = isinstance(self.document.data.get(section), list)
@@ -423,18 +431,18 @@ class _Loading:
                 try:
                     clause = compile_clause(text, known, wanted=wanted)
                 except ConditionError as error:
-                    self.faults.character(place, f"{section}: {error.message}", error.column)
+                    self.problems.add_at_character(place, f"{section}: {error.message}", error.column)
                     continue
                 undrawn = [n for n in clause.names if n in axes and isinstance(axes[n].levels, UndrawnLevels)]
                 if undrawn:
-                    self.faults.value(
+                    self.problems.add_at_value(
                         place, f"{section}: the seeds of {undrawn[0]} are not drawn before the run; give them a start"
                     )
                 if not broken.intersection(clause.names):
                     clauses.append(clause)
         return Condition(tuple(clauses)) if clauses else None
 
-    def _written_axes(self) -> list[str]:
+    def _list_written_axes(self) -> list[str]:
         """Names of the axes as the file has them, wrong ones too."""
         names: list[str] = []
         written = self.document.data.get("axes")
@@ -444,76 +452,78 @@ class _Loading:
             names += list(inner) if isinstance(inner, dict) else list(columns) if columns else [name]
         return [name for name in names if isinstance(name, str)]
 
-    def _design(self, dimensions: Sequence[Dimension]) -> SamplingDesign:
+    def _make_design(self, dimensions: Sequence[Dimension]) -> SamplingDesign:
         spec = self.file.design
-        self._cell(("design", "baseline"), spec.baseline, dimensions)
+        self._check_cell(("design", "baseline"), spec.baseline, dimensions)
         return SamplingDesign(kind=spec.kind, points=spec.points, seed=spec.seed, baseline=dict(spec.baseline))
 
-    def _cell(self, place: DocumentPath, cell: Mapping[str, Any], dimensions: Sequence[Dimension]) -> None:
+    def _check_cell(self, place: DocumentPath, cell: Mapping[str, Any], dimensions: Sequence[Dimension]) -> None:
         """Every axis named there exists and has that value."""
         axes = {axis.name: axis for dimension in dimensions for axis in dimension.axes}
         for name, value in cell.items():
             axis = axes.get(name)
             if axis is None:
-                if name not in self._written_axes():
-                    self.faults.key((*place, name), f"there is no axis {name}.{did_you_mean(name, axes)}")
+                if name not in self._list_written_axes():
+                    self.problems.add_at_key((*place, name), f"there is no axis {name}.{did_you_mean(name, axes)}")
             elif isinstance(axis.levels, UndrawnLevels):
-                self.faults.value(
+                self.problems.add_at_value(
                     (*place, name), f"the seeds of {name} are not drawn before the run; give them a start"
                 )
-            elif position(axis.levels, value) is None:
-                self.faults.value((*place, name), f"axis {name} has no value {said(value)}")
+            elif find_position(axis.levels, value) is None:
+                self.problems.add_at_value((*place, name), f"axis {name} has no value {quote(value)}")
 
-    def _rest(self, dimensions: Sequence[Dimension]) -> None:
-        self._cell(("study", "baseline"), self.file.study.baseline, dimensions)
+    def _check_rest(self, dimensions: Sequence[Dimension]) -> None:
+        self._check_cell(("study", "baseline"), self.file.study.baseline, dimensions)
         for role, addresses in self.file.roles.items():
             if role not in ROLE_NAMES:
-                self.faults.key(("roles", role), f"roles.{role} is not a role.{did_you_mean(role, ROLE_NAMES)}")
+                self.problems.add_at_key(
+                    ("roles", role), f"roles.{role} is not a role.{did_you_mean(role, ROLE_NAMES)}"
+                )
             for address in addresses:
                 if not is_address(address):
-                    self.faults.value(("roles", role), f"roles.{role}: {address} is not written node.field")
+                    self.problems.add_at_value(("roles", role), f"roles.{role}: {address} is not written node.field")
         for at, url in enumerate(self.file.servers):
             if not re.match(r"https?://[^/\s]+", url):
-                self.faults.value(("servers", at), f"{url} is not the URL of a server, as http://host:9090 is")
+                self.problems.add_at_value(("servers", at), f"{url} is not the URL of a server, as http://host:9090 is")
 
-    def _size(self, dimensions: Sequence[Dimension]) -> None:
+    def _check_size(self, dimensions: Sequence[Dimension]) -> None:
         try:
-            check_size(dimensions)
+            check_grid_size(dimensions)
         except ExperimentError as error:
-            self.faults.key(("axes",), error.message)
+            self.problems.add_at_key(("axes",), error.message)
 
-    def _not_empty(self, declared: Declaration) -> None:
+    def _check_not_empty(self, declared: Declaration) -> None:
         """Tells now, where that is quickly known, that the conditions leave nothing."""
-        if declared.condition is None or _product(declared.dimensions) > MAX_CHECKED_POINTS:
+        if declared.condition is None or _count_points(declared.dimensions) > MAX_CHECKED_POINTS:
             return
         if not len(Grid(declared.dimensions, declared.condition).space):
             place: DocumentPath = ("where",) if self.file.where else ("exclude",)
-            self.faults.key(place, "the conditions leave no point of the grid")
-            self.faults.raise_any(self.shown)
+            self.problems.add_at_key(place, "the conditions leave no point of the grid")
+            self.problems.raise_any()
 
 
-def _product(dimensions: Sequence[Dimension]) -> int:
+def _count_points(dimensions: Sequence[Dimension]) -> int:
     return math.prod(len(dimension) for dimension in dimensions)
 
 
-def _more_than_there_are(design: SamplingDesign, dimensions: Sequence[Dimension]) -> list[str]:
+def _note_surplus(design: SamplingDesign, dimensions: Sequence[Dimension]) -> list[str]:
     """A notice where a design asks for more points than the grid has."""
-    wanted, size = design.points or 0, _product(dimensions)
+    wanted, size = design.points or 0, _count_points(dimensions)
     return [f"design asks for {wanted:,} points; the grid has {size:,}."] if wanted > size else []
 
 
-def _named(axis: Axis) -> NamedAxis:
+def _describe_axis(axis: Axis) -> NamedAxis:
     kinds: dict[AxisKind, Any] = {"integer": "number", "number": "number", "seed": "number", "boolean": "boolean"}
     kind = kinds.get(axis.kind, "text")
     few = kind == "text" and len(axis.levels) <= 1_000
     return NamedAxis(axis.name, kind, tuple(level.value for level in axis.levels) if few else ())
 
 
-def _marks(document: Document) -> dict[str, tuple[tuple[int, int], tuple[int, int]]]:
-    """Line and column of every key and value that stands in the file itself."""
+def _collect_marks(document: Document) -> dict[str, tuple[Mark, Mark]]:
+    """Collect the marks of every key and value that stands in the file itself."""
     result = {}
     for place, mark in document.values.items():
         key = document.keys.get(place, mark)
         if mark.source is None and key.source is None and place:
-            result[dotted(place)] = ((key.line, key.column), (mark.line, mark.column))
+            result[join_path(place)] = (key, mark)
     return result

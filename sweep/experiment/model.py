@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from sweep.errors import ExperimentError
 from sweep.experiment.conditions import Condition
+from sweep.experiment.document import Mark
 from sweep.types import Scalar
 
 AxisKind: TypeAlias = Literal["integer", "number", "text", "boolean", "image", "seed", "label"]
@@ -130,7 +131,7 @@ class Declaration:
     undrawn: Mapping[str, int] = field(default_factory=dict)  # axes of seeds given by count alone → how many
     source: str = ""  # the file as it was named; empty where there is none
     notices: tuple[str, ...] = ()  # what was done that the file does not say (equal lines dropped, a stop not reached)
-    marks: Mapping[str, tuple[tuple[int, int], tuple[int, int]]] = field(default_factory=dict, repr=False)
+    marks: Mapping[str, tuple[Mark, Mark]] = field(default_factory=dict, repr=False)
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -162,30 +163,24 @@ class Declaration:
         """Every image the experiment uses, by SHA-256, in the order it names them."""
         found: dict[str, InputImage] = {}
         for setting in self.inputs.values():
-            _collect(setting, found)
+            _collect_images(setting, found)
         for axis in self.axes:
             if axis.kind in ("image", "label"):
                 for level in axis.levels:
                     for setting in level.settings.values():
-                        _collect(setting, found)
+                        _collect_images(setting, found)
         return found
 
-    def where_is(self, place: str) -> tuple[int, int] | None:
-        """Line and column, from 1, of the key at a dotted place ("inputs.steps", "axes.seed.2"); of what holds it
-        where it has none of its own; None where the file does not say it.
+    def find_mark(self, place: str, /, *, value: bool = False) -> Mark | None:
+        """Find where the file says what stands at a dotted place ("inputs.steps", "axes.seed.2").
+
+        Returns:
+            The mark of the key, or of the value, or of what holds it where it has none of its own; None where the
+            file does not say it.
         """
-        found = self._marks_of(place)
-        return found[0] if found else None
-
-    def where_value_is(self, place: str) -> tuple[int, int] | None:
-        """As `where_is`, of the value."""
-        found = self._marks_of(place)
-        return found[1] if found else None
-
-    def _marks_of(self, place: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
         while place:
             if place in self.marks:
-                return self.marks[place]
+                return self.marks[place][int(value)]
             place = place.rpartition(".")[0]
         return None
 
@@ -194,12 +189,12 @@ class Declaration:
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
 
-def _collect(setting: Any, found: dict[str, InputImage]) -> None:
+def _collect_images(setting: Any, found: dict[str, InputImage]) -> None:
     if isinstance(setting, InputImage):
         found.setdefault(setting.sha256, setting)
     elif isinstance(setting, Mapping):
         for part in setting.values():
-            _collect(part, found)
+            _collect_images(part, found)
     elif isinstance(setting, list):
         for part in setting:
-            _collect(part, found)
+            _collect_images(part, found)

@@ -12,12 +12,12 @@ from sweep.experiment.document import (
     DocumentPath,
     Mark,
     did_you_mean_file,
-    dotted,
-    problem_at,
+    join_path,
+    make_problem,
     read_file,
     read_text,
 )
-from sweep.experiment.roles import INPUT_NAMES, is_address, numbered
+from sweep.experiment.roles import INPUT_NAMES, is_address, parse_numbered
 from sweep.experiment.schema import AXIS_KEYS
 from sweep.roles import ROLE_NAMES
 
@@ -25,7 +25,7 @@ MERGED: Final = ("inputs", "axes", "roles")  # sections that are merged entry by
 MAX_INCLUDES: Final = 20
 
 
-def with_includes(document: Document, path: Path, shown: str, parents: tuple[Path, ...] = ()) -> Document:
+def include_files(document: Document, path: Path, shown: str, parents: tuple[Path, ...] = ()) -> Document:
     """`document` laid over the files its `include` names, nearest last. Raises ExperimentError for a cycle, a file
     that is missing or wrong.
     """
@@ -33,39 +33,39 @@ def with_includes(document: Document, path: Path, shown: str, parents: tuple[Pat
         return document
     chain = (*parents, path)
     named = document.data.pop("include")
-    mark = document.mark_of(("include",), value=True)
+    mark = document.find_mark(("include",), value=True)
     names = named if isinstance(named, list) else [named]
     if not all(isinstance(name, str) and name for name in names):
-        raise ExperimentError.of([problem_at(mark, "include must be a file, or a list of files")], shown)
+        raise ExperimentError.of([make_problem(mark, "include must be a file, or a list of files")], shown)
     base: Document | None = None
     for name in names:
-        layer = _included(name, document, chain, mark, shown)
-        base = layer if base is None else merge(base, layer)
-    return document if base is None else merge(base, document)
+        layer = _load_include(name, document, chain, mark, shown)
+        base = layer if base is None else merge_documents(base, layer)
+    return document if base is None else merge_documents(base, document)
 
 
-def _included(name: str, document: Document, chain: tuple[Path, ...], mark: Mark | None, shown: str) -> Document:
+def _load_include(name: str, document: Document, chain: tuple[Path, ...], mark: Mark | None, shown: str) -> Document:
     path = (document.folder / name).resolve()
     if path in chain or len(chain) > MAX_INCLUDES:
         way = " → ".join(p.name for p in (*chain, path))
-        raise ExperimentError.of([problem_at(mark, f"include goes in a circle: {way}")], shown)
+        raise ExperimentError.of([make_problem(mark, f"include goes in a circle: {way}")], shown)
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else f"does not exist.{did_you_mean_file(path)}"
-        raise ExperimentError.of([problem_at(mark, f"include: {name} {what}")], shown)
+        raise ExperimentError.of([make_problem(mark, f"include: {name} {what}")], shown)
     layer = read_file(path, str(path.name), source=name)
     if layer.data is None:
         layer.data = {}
     if not isinstance(layer.data, dict):
-        raise ExperimentError.of([problem_at(mark, f"include: {name} does not hold a mapping")], shown)
+        raise ExperimentError.of([make_problem(mark, f"include: {name} does not hold a mapping")], shown)
     own = layer.data.pop("folder", None)
     if isinstance(own, str):
         layer.folder = (layer.folder / own).resolve()
-    layer = with_includes(layer, path, str(path.name), chain)
+    layer = include_files(layer, path, str(path.name), chain)
     layer.folders = {(key,): layer.folder for key in layer.data} | layer.folders
     return layer
 
 
-def merge(base: Document, top: Document) -> Document:
+def merge_documents(base: Document, top: Document) -> Document:
     """`top` over `base`. Sections of entries are merged entry by entry, and null takes an entry out; an entry itself
     (an axis, an input) is replaced whole, since half of one axis and half of another make none.
     """
@@ -99,7 +99,7 @@ def _replace(result: Document, top: Document, place: DocumentPath) -> None:
     result.folders[place] = top.folders.get(place, top.folders.get(place[:1], top.folder))
 
 
-def override(document: Document, texts: Sequence[str], fields: Mapping[str, Sequence[str]]) -> None:
+def apply_overrides(document: Document, texts: Sequence[str], fields: Mapping[str, Sequence[str]]) -> None:
     """Applies `path=value` texts in order, in place. `fields` names the sections of an experiment, each with the keys
     it may hold (none: any). Raises UsageError where a path leads nowhere or a value is not YAML.
     """
@@ -130,32 +130,32 @@ def _resolve(data: Any, path: str, fields: Mapping[str, Sequence[str]]) -> Docum
     inside = data.get(section)
     inside = inside if isinstance(inside, dict) else {}
     if section in ("inputs", "axes", "roles"):
-        return (section, *_entry(inside, section, rest, path))
+        return (section, *_resolve_entry(inside, section, rest, path))
     head, _, tail = rest.partition(".")
     known = fields[section]
     if known and head not in known:
         raise UsageError(f"--set {path}: {section} has no {head}.{did_you_mean(head, known)}")
     if not known:
         raise UsageError(f"--set {path}: {section} is one value.", hint=f"Write --set {section}=….")
-    return (section, head, *(_steps(tail) if tail else ()))
+    return (section, head, *(_split_steps(tail) if tail else ()))
 
 
-def _entry(inside: Mapping[str, Any], section: str, rest: str, path: str) -> DocumentPath:
+def _resolve_entry(inside: Mapping[str, Any], section: str, rest: str, path: str) -> DocumentPath:
     held = [key for key in inside if rest == key or rest.startswith(f"{key}.")]
     if held:
         key = max(held, key=len)
         tail = rest[len(key) + 1 :]
-        return (key, *(_steps(tail) if tail else ()))
+        return (key, *(_split_steps(tail) if tail else ()))
     words = INPUT_NAMES if section == "inputs" else ROLE_NAMES
     head, dot, _ = rest.partition(".")
     near = did_you_mean(head if dot else rest, [*inside, *words])
     slip = near and section == "axes" and rest.rpartition(".")[2] in AXIS_KEYS  # axes.sed.count is no address
-    if rest in words or numbered(rest) or (is_address(rest) and not slip):
+    if rest in words or parse_numbered(rest) or (is_address(rest) and not slip):
         return (rest,)
-    raise UsageError(f"--set {path}: there is no {dotted((section, head))}.{near}")
+    raise UsageError(f"--set {path}: there is no {join_path((section, head))}.{near}")
 
 
-def _steps(tail: str) -> DocumentPath:
+def _split_steps(tail: str) -> DocumentPath:
     return tuple(int(part) if part.isdecimal() else part for part in tail.split("."))
 
 
@@ -176,11 +176,11 @@ def _assign(data: dict[str, Any], place: DocumentPath, value: Any, path: str) ->
         elif isinstance(target, list) and isinstance(part, int) and part < len(target):
             target = target[part]
         else:
-            raise UsageError(f"--set {path}: {dotted(place[:at])} holds no {part}.")
+            raise UsageError(f"--set {path}: {join_path(place[:at])} holds no {part}.")
     last = place[-1]
     if isinstance(target, dict):
         target[str(last)] = value
     elif isinstance(target, list) and isinstance(last, int) and last < len(target):
         target[last] = value
     else:
-        raise UsageError(f"--set {path}: {dotted(place[:-1])} holds no {last}.")
+        raise UsageError(f"--set {path}: {join_path(place[:-1])} holds no {last}.")

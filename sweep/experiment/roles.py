@@ -34,7 +34,7 @@ def is_address(text: str) -> bool:
     return _ADDRESS.match(text) is not None
 
 
-def numbered(target: str) -> tuple[str, int] | None:
+def parse_numbered(target: str) -> tuple[str, int] | None:
     """(role, number from 1) of `lora_weight_2`, the second of several that a workflow has of a role; None for any
     other target.
     """
@@ -42,34 +42,34 @@ def numbered(target: str) -> tuple[str, int] | None:
     return (found[1], int(found[2])) if found else None
 
 
-def base_role(target: str) -> str:
+def strip_number(target: str) -> str:
     """The target without its number: lora_weight for lora_weight_2."""
-    found = numbered(target)
+    found = parse_numbered(target)
     return found[0] if found else target
 
 
 def is_target(text: str, names: Collection[str] = ROLE_NAMES) -> bool:
     """Whether `text` is one of these roles, one of them with a number, or has the shape of an address."""
-    return text in names or numbered(text) is not None or is_address(text)
+    return text in names or parse_numbered(text) is not None or is_address(text)
 
 
 def is_image(target: str) -> bool:
     """Whether the target takes an image."""
-    return base_role(target) in _IMAGES
+    return strip_number(target) in _IMAGES
 
 
-def role_of(target: str) -> Role | None:
+def find_role(target: str) -> Role | None:
     """What is known of `target`; None for a node.field address, which only a workflow can judge. One LoRA of several
     is a model, and none of it is a weight of 0.
     """
-    found = numbered(target)
+    found = parse_numbered(target)
     if found:
         role = ROLE_TABLE[found[0]]
         return replace(role, kind="model", optional=False) if role.kind == "stack" else role
     return CONTROLS if target == "controls" else ROLE_TABLE.get(target)
 
 
-def said(value: object) -> str:
+def quote(value: object) -> str:
     """A value as a person would name it in a sentence."""
     if value is None:
         return "null"
@@ -84,94 +84,96 @@ def said(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def role_value_problem(target: str, value: object) -> str | None:
+def find_value_problem(target: str, value: object) -> str | None:
     """What is wrong with setting `target` to `value`, as the end of a sentence that begins with where it stands;
     None where nothing is, or where only a workflow can tell.
     """
-    role = role_of(target)
+    role = find_role(target)
     if role is None or (value is None and role.optional):
         return None
-    if value is None and base_role(target) == "lora":
+    if value is None and strip_number(target) == "lora":
         return f"must be a name; none of it is {target.replace('lora', 'lora_weight')} at 0"
     match role.kind:
         case "integer":
-            return _number_fault(role, value, whole=True)
+            return _check_number(role, value, whole=True)
         case "number":
-            return _number_fault(role, value, whole=False)
+            return _check_number(role, value, whole=False)
         case "stack":
-            return _stack_fault(value)
+            return _check_stack(value)
         case "controls":
-            return _controls_fault(value)
+            return _check_controls(value)
         case "model" if isinstance(value, Mapping):
             return None if isinstance(value.get("name"), str) else "needs the model's name"
         case _:
-            return _text_fault(role, value)
+            return _check_text(role, value)
 
 
-def _number_fault(role: Role, value: object, *, whole: bool) -> str | None:
+def _check_number(role: Role, value: object, *, whole: bool) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"must be a {'whole number' if whole else 'number'}, not {said(value)}"
+        return f"must be a {'whole number' if whole else 'number'}, not {quote(value)}"
     if whole and not isinstance(value, int):
-        return f"must be a whole number, not {said(value)}"
+        return f"must be a whole number, not {quote(value)}"
     low, high = role.low, role.high
     if (low is not None and value < low) or (high is not None and value > high):
-        return f"is {said(value)}, but must be {bounds(low, high)}"
+        return f"is {quote(value)}, but must be {describe_bounds(low, high)}"
     return None
 
 
-def bounds(low: float | None, high: float | None) -> str:
+def describe_bounds(low: float | None, high: float | None) -> str:
     """0 to 1, at least 1, at most 2: a range in words."""
     if low is not None and high is not None:
         return f"{low:.10g} to {high:.10g}"
     return f"at least {low:.10g}" if low is not None else f"at most {high:.10g}"
 
 
-def _text_fault(role: Role, value: object) -> str | None:
+def _check_text(role: Role, value: object) -> str | None:
     if isinstance(value, str):
         return None if value.strip() or role.kind == "text" else "must not be empty"
     quoted = (
-        f'; text that looks like something else needs quotes: "{said(value)}"' if isinstance(value, int | float) else ""
+        f'; text that looks like something else needs quotes: "{quote(value)}"'
+        if isinstance(value, int | float)
+        else ""
     )
-    return f"must be {'the path of an image' if role.kind == 'image' else 'text'}, not {said(value)}{quoted}"
+    return f"must be {'the path of an image' if role.kind == 'image' else 'text'}, not {quote(value)}{quoted}"
 
 
-def _stack_fault(value: object) -> str | None:
+def _check_stack(value: object) -> str | None:
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, Mapping):
-            fault = _entry_fault(item, _LORA_KEYS, "name")
-            if fault:
-                return fault
+            problem = _check_entry(item, _LORA_KEYS, "name")
+            if problem:
+                return problem
         elif not isinstance(item, str) or not item.strip():
-            return f"must be a name, {{name, weight}} or a list of these, not {said(item)}"
+            return f"must be a name, {{name, weight}} or a list of these, not {quote(item)}"
     return None
 
 
-def _controls_fault(value: object) -> str | None:
+def _check_controls(value: object) -> str | None:
     if not isinstance(value, list):
-        return f"must be a list of {{{', '.join(_CONTROL_KEYS)}}}, not {said(value)}"
+        return f"must be a list of {{{', '.join(_CONTROL_KEYS)}}}, not {quote(value)}"
     for item in value:
         if not isinstance(item, Mapping):
-            return f"must hold mappings {{{', '.join(_CONTROL_KEYS)}}}, not {said(item)}"
-        fault = _entry_fault(item, _CONTROL_KEYS, "model", "image") or _span_fault(item)
-        if fault:
-            return fault
+            return f"must hold mappings {{{', '.join(_CONTROL_KEYS)}}}, not {quote(item)}"
+        problem = _check_entry(item, _CONTROL_KEYS, "model", "image") or _check_span(item)
+        if problem:
+            return problem
     return None
 
 
-def _span_fault(control: Mapping[str, Any]) -> str | None:
+def _check_span(control: Mapping[str, Any]) -> str | None:
     for key in ("begin", "end"):
         if not 0 <= control.get(key, 0) <= 1:
-            return f"has {key} {said(control[key])}, but it must be 0 to 1"
+            return f"has {key} {quote(control[key])}, but it must be 0 to 1"
     if control.get("begin", 0) > control.get("end", 1):
         return "begins after its end"
     return None
 
 
-def _entry_fault(entry: Mapping[str, Any], keys: Sequence[str], *needed: str) -> str | None:
+def _check_entry(entry: Mapping[str, Any], keys: Sequence[str], *needed: str) -> str | None:
     for key, value in entry.items():
         if key not in keys:
             return f"has {key}, which is not known there; known are {', '.join(keys)}"
         if key in ("weight", "begin", "end") and (isinstance(value, bool) or not isinstance(value, int | float)):
-            return f"has {key} {said(value)}, which is no number"
+            return f"has {key} {quote(value)}, which is no number"
     missing = [key for key in needed if not entry.get(key)]
     return f"needs {' and '.join(missing)}" if missing else None

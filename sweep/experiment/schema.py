@@ -8,46 +8,46 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
-from sweep.experiment.roles import CONTROLS, INPUT_NAMES, NUMBERED, TEMPLATE_NAMES, said
+from sweep.experiment.roles import CONTROLS, INPUT_NAMES, NUMBERED, TEMPLATE_NAMES, quote
 from sweep.roles import ROLE_TABLE
 
 
-def _fault(message: str) -> ValueError:
-    """What pydantic takes for a fault of the value."""
+def _make_error(message: str) -> ValueError:
+    """What pydantic takes for a problem of the value."""
     return ValueError(message)
 
 
-def _number(value: Any) -> Any:
+def _validate_number(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _fault(f"must be a number, not {said(value)}")
+        raise _make_error(f"must be a number, not {quote(value)}")
     return value
 
 
-def _scalar(value: Any) -> Any:
+def _validate_scalar(value: Any) -> Any:
     if value is not None and not isinstance(value, str | int | float | bool):
-        raise _fault(f"must be one plain value, not {said(value)}; values with parts get a label: values: {{…}}")
+        raise _make_error(f"must be one plain value, not {quote(value)}; values with parts get a label: values: {{…}}")
     return value
 
 
-def _texts(value: Any) -> Any:
+def _validate_texts(value: Any) -> Any:
     items = value if isinstance(value, list | tuple) else [value]
     for item in items:
         if not isinstance(item, str):
-            raise _fault(f"must be text or a list of texts, not {said(item)}")
+            raise _make_error(f"must be text or a list of texts, not {quote(item)}")
         if not item.strip():
-            raise _fault("must not be empty")
+            raise _make_error("must not be empty")
     return tuple(items)
 
 
-def _labelled(value: Any) -> Any:
+def _validate_labelled(value: Any) -> Any:
     if not isinstance(value, list | dict):
-        raise _fault(f"must be a mapping of labels or a list of values, not {said(value)}")
+        raise _make_error(f"must be a mapping of labels or a list of values, not {quote(value)}")
     for item in value if isinstance(value, list) else ():
-        _scalar(item)
+        _validate_scalar(item)
     return value
 
 
-def _columns(value: Any) -> Any:
+def _validate_columns(value: Any) -> Any:
     return (
         {name: name for name in value} if isinstance(value, list) and all(isinstance(n, str) for n in value) else value
     )
@@ -55,14 +55,14 @@ def _columns(value: Any) -> Any:
 
 _ONE_OR_MORE: Final = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 
-# Where a file may say a thing in two ways, it is brought into one before it is checked: one fault, one message.
-NumberField: TypeAlias = Annotated[int | float, BeforeValidator(_number), WithJsonSchema({"type": "number"})]
+# Where a file may say a thing in two ways, it is brought into one before it is checked: one problem, one message.
+NumberField: TypeAlias = Annotated[int | float, BeforeValidator(_validate_number), WithJsonSchema({"type": "number"})]
 ScalarField: TypeAlias = Annotated[
     str | int | float | bool | None,
-    BeforeValidator(_scalar),
+    BeforeValidator(_validate_scalar),
     WithJsonSchema({"type": ["string", "number", "boolean", "null"]}),
 ]
-Texts: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_texts), WithJsonSchema(_ONE_OR_MORE)]
+Texts: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_validate_texts), WithJsonSchema(_ONE_OR_MORE)]
 SettingField: TypeAlias = Any  # judged by what it sets, not by the shape of the file
 
 
@@ -119,7 +119,7 @@ class Labelled(AxisSpec):
     """
 
     values: Annotated[
-        Any, BeforeValidator(_labelled), WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "array"}]})
+        Any, BeforeValidator(_validate_labelled), WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "array"}]})
     ] = Field(
         description="Label → value, or label → mapping of targets (roles or node.field) to values. The label stands "
         "in the results table."
@@ -141,7 +141,7 @@ class CsvColumns(AxisSpec):
     column: str | None = Field(default=None, description="The column; the axis's name where it is left out.")
     columns: Annotated[
         dict[str, str],
-        BeforeValidator(_columns),
+        BeforeValidator(_validate_columns),
         WithJsonSchema(
             {
                 "anyOf": [
@@ -153,7 +153,7 @@ class CsvColumns(AxisSpec):
     ] = Field(default_factory=dict, description="Several columns: a list of names, or axis name → column.")
 
     @model_validator(mode="after")
-    def _one_of_them(self) -> CsvColumns:
+    def _check_one_given(self) -> CsvColumns:
         if self.column is not None and self.columns:
             raise ValueError("has both column and columns; one of them")
         return self
@@ -220,7 +220,7 @@ AXIS_TAGS: Final = frozenset({"<list>", *_KINDS.values()})
 AXIS_KEYS: Final = (*_KINDS, "scale", "target", "with", "column", "columns", "wildcards")
 
 
-def axis_tag(value: Any) -> str | None:
+def choose_axis_tag(value: Any) -> str | None:
     """Which kind of axis a raw value is written as: by the key that only this kind has. None where it is none."""
     if isinstance(value, AxisSpec):
         return _TAG_OF[type(value)]
@@ -244,8 +244,8 @@ _Single: TypeAlias = (
     | Annotated[Replace, Tag("<replace>")]
     | Annotated[Dynamic, Tag("<dynamic>")]
 )
-SingleAxis: TypeAlias = Annotated[_Single, Discriminator(axis_tag)]
-AnyAxis: TypeAlias = Annotated[_Single | Annotated[Zip, Tag("<zip>")], Discriminator(axis_tag)]
+SingleAxis: TypeAlias = Annotated[_Single, Discriminator(choose_axis_tag)]
+AnyAxis: TypeAlias = Annotated[_Single | Annotated[Zip, Tag("<zip>")], Discriminator(choose_axis_tag)]
 _TAG_OF: Final[Mapping[type[AxisSpec], str]] = MappingProxyType(
     {
         StepRange: "<step>",
@@ -273,18 +273,18 @@ def list_known_keys(tag: str | None) -> tuple[str, ...]:
 
 def axis_key(spec: AxisSpec) -> str:
     """The key that marks an axis of this kind: lines, csv, …"""
-    tag = axis_tag(spec)
+    tag = choose_axis_tag(spec)
     return next(key for key, name in _KINDS.items() if name == tag)
 
 
 SCHEMA_FILE: Final = "experiment.schema.json"
 
 
-def _design(value: Any) -> Any:
+def _expand_design(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
-def _axes(value: Any) -> Any:
+def _expand_axes(value: Any) -> Any:
     """`zip:` as an axis is the zip itself."""
     inner = value.get("zip") if isinstance(value, dict) else None
     if isinstance(inner, dict) and not isinstance(inner.get("zip"), dict):
@@ -309,7 +309,7 @@ class DesignSpec(Strict):
     )
 
     @model_validator(mode="after")
-    def _points_where_drawn(self) -> DesignSpec:
+    def _check_points(self) -> DesignSpec:
         drawn = self.kind in ("random", "sobol", "halton", "lhs")
         if drawn and self.points is None:
             raise ValueError(f"{self.kind} needs points: how many")
@@ -332,7 +332,7 @@ class StudySpec(Strict):
     )
 
 
-def _inputs_schema(schema: dict[str, Any]) -> None:
+def _extend_inputs_schema(schema: dict[str, Any]) -> None:
     schema["properties"] = {
         name: {"description": (CONTROLS if name == "controls" else ROLE_TABLE[name]).means} for name in INPUT_NAMES
     }
@@ -365,9 +365,9 @@ class ExperimentFile(Strict):
         default_factory=dict,
         description="What is fixed for the whole experiment: role or node.field → value. An axis wins over an input. "
         "A number says which of several is meant: lora_weight_2.",
-        json_schema_extra=_inputs_schema,
+        json_schema_extra=_extend_inputs_schema,
     )
-    axes: Annotated[dict[str, AnyAxis], BeforeValidator(_axes)] = Field(
+    axes: Annotated[dict[str, AnyAxis], BeforeValidator(_expand_axes)] = Field(
         default_factory=dict,
         description="What is varied: axis → values. The first axis varies slowest. An axis is named by the role or "
         "node.field it sets; under any other name it says so itself (target, or labelled values). Axes under zip step "
@@ -379,7 +379,7 @@ class ExperimentFile(Strict):
         "A list: all of them. A name with a space stands between backticks.",
     )
     exclude: Texts = Field(default=(), description="Points for which this holds do not count. A list: any of them.")
-    design: Annotated[DesignSpec, BeforeValidator(_design)] = Field(
+    design: Annotated[DesignSpec, BeforeValidator(_expand_design)] = Field(
         default=DesignSpec(kind="full"),
         description="Which points of the grid are rendered; all of them where left out.",
     )
@@ -396,7 +396,7 @@ class ExperimentFile(Strict):
     study: StudySpec = Field(default_factory=StudySpec, description="How the images are measured.")
 
 
-def section_keys() -> dict[str, tuple[str, ...]]:
+def list_section_keys() -> dict[str, tuple[str, ...]]:
     """The sections of an experiment file, each with the keys it knows; empty where it is a value or knows any."""
     keys: dict[str, tuple[str, ...]] = dict.fromkeys(ExperimentFile.model_fields, ())
     keys["design"] = tuple(DesignSpec.model_fields)
@@ -404,7 +404,7 @@ def section_keys() -> dict[str, tuple[str, ...]]:
     return keys
 
 
-def experiment_schema() -> dict[str, Any]:
+def make_experiment_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of an experiment file, for editors and for the documentation."""
     schema = ExperimentFile.model_json_schema(by_alias=True)
     zipped = schema["$defs"]["Zip"]["properties"]["zip"]

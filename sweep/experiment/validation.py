@@ -9,25 +9,32 @@ from typing import Any
 from pydantic import ValidationError
 
 from sweep.errors import did_you_mean
-from sweep.experiment.document import Document, DocumentPath, ProblemCollector, dotted
+from sweep.experiment.document import Document, DocumentPath, ProblemCollector, join_path
 from sweep.experiment.levels import ReplacingLevels
 from sweep.experiment.model import Axis, Dimension, Setting
 from sweep.experiment.overrides import MERGED
-from sweep.experiment.roles import TEMPLATE_NAMES, said
-from sweep.experiment.schema import AXIS_KEYS, AXIS_TAGS, ExperimentFile, axis_tag, list_known_keys, section_keys
+from sweep.experiment.roles import TEMPLATE_NAMES, quote
+from sweep.experiment.schema import (
+    AXIS_KEYS,
+    AXIS_TAGS,
+    ExperimentFile,
+    choose_axis_tag,
+    list_known_keys,
+    list_section_keys,
+)
 
 
-def validate_axes(document: Document, faults: ProblemCollector) -> ExperimentFile:
-    """The file's shape. Faults of shape are told, and what has them is left out, so that the rest is checked too."""
+def validate_shape(document: Document, problems: ProblemCollector[DocumentPath]) -> ExperimentFile:
+    """The file's shape. Problems of shape are told, and what has them is left out, so that the rest is checked too."""
     data = document.data
     try:
         return ExperimentFile.model_validate(data)
     except ValidationError as error:
-        problems = error.errors(include_url=False)
+        details = error.errors(include_url=False)
     pruned = {key: dict(part) if isinstance(part, dict) else part for key, part in data.items()}
-    for problem in problems:
-        place = _place(problem["loc"], document)
-        _tell(faults, place, problem, data)
+    for detail in details:
+        place = _locate(detail["loc"], document)
+        _report(problems, place, detail, data)
         if not place:
             continue
         section = pruned.get(str(place[0]))
@@ -42,7 +49,7 @@ def validate_axes(document: Document, faults: ProblemCollector) -> ExperimentFil
         return ExperimentFile(workflow=TEMPLATE_NAMES[0])
 
 
-def _place(loc: Sequence[str | int], document: Document) -> DocumentPath:
+def _locate(loc: Sequence[str | int], document: Document) -> DocumentPath:
     """Where in the file: pydantic's way without the names of kinds, and without the zip that `axes.zip` spares."""
     place: DocumentPath = tuple(part for part in loc if part not in AXIS_TAGS)
     if place[:3] == ("axes", "zip", "zip") and place[:3] not in document.keys:
@@ -50,50 +57,52 @@ def _place(loc: Sequence[str | int], document: Document) -> DocumentPath:
     return place
 
 
-def _tell(faults: ProblemCollector, place: DocumentPath, problem: Any, data: Mapping[str, Any]) -> None:
-    kind, raw, name = problem["type"], problem.get("input"), dotted(place)
+def _report(
+    problems: ProblemCollector[DocumentPath], place: DocumentPath, detail: Any, data: Mapping[str, Any]
+) -> None:
+    kind, raw, name = detail["type"], detail.get("input"), join_path(place)
     last = str(place[-1]) if place else ""
     if kind == "extra_forbidden":
-        faults.key(place, _unknown(place, data))
+        problems.add_at_key(place, _describe_unknown_key(place, data))
     elif kind == "missing":
-        above = dotted(place[:-1])
-        faults.key(place[:-1], f"{above} needs {last}" if above else f"{last} is missing")
+        above = join_path(place[:-1])
+        problems.add_at_key(place[:-1], f"{above} needs {last}" if above else f"{last} is missing")
     elif kind == "union_tag_not_found":
-        faults.key(place, _no_axis(name, raw))
+        problems.add_at_key(place, _describe_no_axis(name, raw))
     elif kind == "value_error":
-        faults.value(place, f"{name} {problem['ctx']['error']}".strip())
+        problems.add_at_value(place, f"{name} {detail['ctx']['error']}".strip())
     else:
-        faults.value(place, f"{name} {_sentence(problem)}")
+        problems.add_at_value(place, f"{name} {_describe(detail)}")
 
 
-def _unknown(place: DocumentPath, data: Mapping[str, Any]) -> str:
+def _describe_unknown_key(place: DocumentPath, data: Mapping[str, Any]) -> str:
     """Of a key that is not known there: the nearest that could stand there, or that it belongs to another kind."""
-    last, beside, known = str(place[-1]), _beside(place, data), _known_at(place, data)
+    last, beside, known = str(place[-1]), _list_siblings(place, data), _list_keys_known(place, data)
     if place[0] == "axes" and len(place) > 2 and last in AXIS_KEYS:
         others = ", ".join(key for key in beside if key in known)
-        return f"{dotted(place[:-1])} cannot have {last} beside {others}"
-    return f"{dotted(place)} is not known here.{did_you_mean(last, [key for key in known if key not in beside])}"
+        return f"{join_path(place[:-1])} cannot have {last} beside {others}"
+    return f"{join_path(place)} is not known here.{did_you_mean(last, [key for key in known if key not in beside])}"
 
 
-def _beside(place: DocumentPath, data: Mapping[str, Any]) -> Sequence[str]:
+def _list_siblings(place: DocumentPath, data: Mapping[str, Any]) -> Sequence[str]:
     spec: Any = data
     for part in place[:-1]:
         spec = spec.get(str(part)) if isinstance(spec, dict) else None
     return [key for key in spec if key != place[-1]] if isinstance(spec, dict) else []
 
 
-def _known_at(place: DocumentPath, data: Mapping[str, Any]) -> Sequence[str]:
+def _list_keys_known(place: DocumentPath, data: Mapping[str, Any]) -> Sequence[str]:
     if len(place) == 1:
         return tuple(ExperimentFile.model_fields)
     if place[0] == "axes":
         spec: Any = data
         for part in place[:-1]:
             spec = spec.get(str(part)) if isinstance(spec, dict) else None
-        return list_known_keys(axis_tag(spec))
-    return section_keys().get(str(place[0]), ())
+        return list_known_keys(choose_axis_tag(spec))
+    return list_section_keys().get(str(place[0]), ())
 
 
-def _no_axis(name: str, raw: Any) -> str:
+def _describe_no_axis(name: str, raw: Any) -> str:
     if isinstance(raw, dict):
         if not raw:
             return f"{name} is empty; an axis needs at least one value"
@@ -101,11 +110,11 @@ def _no_axis(name: str, raw: Any) -> str:
         return f"{name} is no kind of axis: it has {', '.join(map(str, raw))}.{did_you_mean(str(odd), AXIS_KEYS)}"
     if raw is None:
         return f"{name} is empty; an axis needs at least one value"
-    return f"{name} must be a list or a mapping, not {said(raw)}; one fixed value belongs to inputs"
+    return f"{name} must be a list or a mapping, not {quote(raw)}; one fixed value belongs to inputs"
 
 
-def _sentence(problem: Any) -> str:
-    kind, raw, context = problem["type"], problem.get("input"), problem.get("ctx", {})
+def _describe(detail: Any) -> str:
+    kind, raw, context = detail["type"], detail.get("input"), detail.get("ctx", {})
     wanted = {
         "string_type": "text",
         "int_type": "a whole number",
@@ -115,36 +124,36 @@ def _sentence(problem: Any) -> str:
         "tuple_type": "a list",
     }.get(kind)
     if wanted:
-        return f"must be {wanted}, not {said(raw)}"
+        return f"must be {wanted}, not {quote(raw)}"
     match kind:
         case "greater_than_equal":
-            return f"is {said(raw)}, but must be at least {context['ge']}"
+            return f"is {quote(raw)}, but must be at least {context['ge']}"
         case "less_than_equal":
-            return f"is {said(raw)}, but must be at most {context['le']}"
+            return f"is {quote(raw)}, but must be at most {context['le']}"
         case "literal_error":
             near = did_you_mean(raw, re.findall(r"'([^']+)'", context["expected"])) if isinstance(raw, str) else ""
-            return f"must be {context['expected'].replace(chr(39), '')}, not {said(raw)}.{near}"
+            return f"must be {context['expected'].replace(chr(39), '')}, not {quote(raw)}.{near}"
         case "string_too_short":
             return "must not be empty"
-    return str(problem["msg"]).lower()
+    return str(detail["msg"]).lower()
 
 
-def check_distinct_axes(faults: ProblemCollector, dimensions: Sequence[Dimension]) -> None:
+def check_distinct_axes(problems: ProblemCollector[DocumentPath], dimensions: Sequence[Dimension]) -> None:
     """No two axes of one name, and no two that set one target: which of them would win?"""
     names: set[str] = set()
     homes: dict[str, str] = {}
     for axis in (axis for dimension in dimensions for axis in dimension.axes):
         place = ("axes", axis.name)
         if axis.name in names:
-            faults.key(place, f"there are two axes named {axis.name}")
+            problems.add_at_key(place, f"there are two axes named {axis.name}")
         names.add(axis.name)
-        for target in _targets_of(axis):
+        for target in _collect_targets(axis):
             if target in homes and homes[target] != axis.name:
-                faults.key(place, f"axes {homes[target]} and {axis.name} both set {target}")
+                problems.add_at_key(place, f"axes {homes[target]} and {axis.name} both set {target}")
             homes.setdefault(target, axis.name)
 
 
-def _targets_of(axis: Axis) -> set[str]:
+def _collect_targets(axis: Axis) -> set[str]:
     if isinstance(axis.levels, ReplacingLevels):
         return set()  # replacements add up
     if axis.kind == "label":
@@ -154,7 +163,7 @@ def _targets_of(axis: Axis) -> set[str]:
 
 
 def check_replacements(
-    faults: ProblemCollector, inputs: Mapping[str, Setting], dimensions: Sequence[Dimension]
+    problems: ProblemCollector[DocumentPath], inputs: Mapping[str, Setting], dimensions: Sequence[Dimension]
 ) -> None:
     """Every replacement finds its text in what it acts on, as far as the file itself says what that is."""
     axes = [axis for dimension in dimensions for axis in dimension.axes]
@@ -162,17 +171,17 @@ def check_replacements(
         if not isinstance(axis.levels, ReplacingLevels):
             continue
         for target in axis.levels.targets:
-            texts = _texts_of(target, inputs, axes)
+            texts = _collect_texts(target, inputs, axes)
             missing = next((text for text in texts if axis.levels.search not in text), None)
             if missing is not None:
-                faults.value(
+                problems.add_at_value(
                     ("axes", axis.name, "replace"),
-                    f'axes.{axis.name}: "{axis.levels.search}" does not occur in the {target} {said(missing)}',
+                    f'axes.{axis.name}: "{axis.levels.search}" does not occur in the {target} {quote(missing)}',
                 )
 
 
-def _texts_of(target: str, inputs: Mapping[str, Setting], axes: Sequence[Axis]) -> list[str]:
-    setters = [a for a in axes if not isinstance(a.levels, ReplacingLevels) and target in _targets_of(a)]
+def _collect_texts(target: str, inputs: Mapping[str, Setting], axes: Sequence[Axis]) -> list[str]:
+    setters = [a for a in axes if not isinstance(a.levels, ReplacingLevels) and target in _collect_targets(a)]
     if not setters:
         fixed = inputs.get(target)
         return [fixed] if isinstance(fixed, str) else []

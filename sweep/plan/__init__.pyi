@@ -1,14 +1,14 @@
-from .fusion import Fused, culprits, fuse
-from .order import stages_of
+from .fusion import FusedGraph, find_affected_keys, fuse
+from .order import list_stages
 from .plan import Instance, Plan
 from .planner import make_plan
 
 __all__ = [
-    "Fused",
+    "FusedGraph",
     "Instance",
     "Plan",
-    "culprits",
+    "find_affected_keys",
     "fuse",
+    "list_stages",
     "make_plan",
-    "stages_of",
 ]

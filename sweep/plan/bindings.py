@@ -8,23 +8,23 @@ from functools import cached_property
 from math import lcm
 from typing import Final
 
-from sweep.experiment import Level, numbered
+from sweep.experiment import Level, parse_numbered
 from sweep.plan import rules
 from sweep.plan import rules as stacks
-from sweep.plan.graph_variants import Shape
-from sweep.plan.models import ModelFinder, model_fields
+from sweep.plan.graph_variants import GraphVariant
+from sweep.plan.models import ModelFinder, list_model_fields
 from sweep.plan.rules import (
-    Choice,
     ControlSlot,
     FieldRule,
     LoraSlot,
+    ReferenceResolver,
     SizeSlots,
     Slot,
     Written,
-    control_list,
-    lora_stack,
+    list_controls,
+    list_loras,
 )
-from sweep.plan.targets import TargetResolver, Uses
+from sweep.plan.targets import Assignments, TargetResolver
 from sweep.roles import CONTROL_ROLES
 from sweep.workflow import (
     Address,
@@ -43,25 +43,25 @@ class Binding:
     """A rule, who sets its targets, and by which axes they move; by none where only inputs set them."""
 
     rule: FieldRule
-    uses: Uses
+    uses: Assignments
     axes: tuple[str, ...]
 
     @classmethod
-    def of(cls, rule: FieldRule, uses: Uses) -> Binding:
+    def of(cls, rule: FieldRule, uses: Assignments) -> Binding:
         names = dict.fromkeys(axis.name for target in rule.targets for axis in uses.axes.get(target, ()))
         return cls(rule, uses, tuple(names))
 
     def write(self, levels: Mapping[str, Level]) -> Written:
         """The fields at these levels. Raises PlanError or ExperimentError where a setting fits no field."""
-        return self.rule.write(self.uses.merged(self.rule.targets, levels, self.rule.defaults))
+        return self.rule.write(self.uses.merge(self.rule.targets, levels, self.rule.defaults))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Body:
+class BoundGraph:
     """A graph with its fixed values, and what a variation changes in it."""
 
-    shape: Shape
-    levels: Mapping[str, Level]  # the first that need this shape
+    variant: GraphVariant
+    levels: Mapping[str, Level]  # the first that need this variant
     graph: Graph
     outputs: tuple[str, ...]
     tagged: tuple[str, ...]  # outputs that take metadata
@@ -88,55 +88,55 @@ class Body:
 
     def prompt(self, graph: Graph) -> str | None:
         """The prompt as `graph` will render it."""
-        text = _first(graph, self.prompts)
+        text = _read_first(graph, self.prompts)
         return text if isinstance(text, str) else None
 
     def model(self, graph: Graph) -> str | None:
         """The name of the main model in `graph`."""
-        model = _first(graph, self.models)
+        model = _read_first(graph, self.models)
         return model.name if isinstance(model, ModelRef) else None
 
     def source(self, graph: Graph) -> str | None:
         """SHA-256 of the image `graph` starts from."""
-        image = _first(graph, self.sources)
+        image = _read_first(graph, self.sources)
         return image.sha256 if isinstance(image, ImageRef) else None
 
     def recalled(self, graph: Graph) -> dict[str, Value]:
         """Return what a server's own pages show of an image of `graph`: its prompt, seed, steps, …"""
-        found = {name: _first(graph, (address,)) for name, address in self.metadata.items()}
+        found = {name: _read_first(graph, (address,)) for name, address in self.metadata.items()}
         return {name: value for name, value in found.items() if isinstance(value, str | int | float | ModelRef)}
 
     @cached_property
     def _imaged(self) -> tuple[Address, ...]:
         """The fields that hold input images, or may."""
-        moved = {slot.address for binding in self.bindings for slot in binding.rule.slots if _holds_image(slot)}
+        moved = {slot.address for binding in self.bindings for slot in binding.rule.slots if _is_image_field(slot)}
         still = {
             Address(node.id, name)
             for node in self.graph.nodes.values()
             for name, value in node.fields.items()
-            if list(images_in(value))
+            if list(list_image_hashes(value))
         }
         return tuple(sorted(moved | still))
 
     def images(self, graph: Graph) -> list[str]:
         """SHA-256 of every input image in `graph`."""
-        return [sha for address in self._imaged for sha in images_in(_first(graph, (address,)))]
+        return [sha for address in self._imaged for sha in list_image_hashes(_read_first(graph, (address,)))]
 
 
-def _holds_image(slot: Slot) -> bool:
+def _is_image_field(slot: Slot) -> bool:
     return "ImageField" in (slot.schema.type, slot.schema.items)
 
 
-def images_in(value: Value) -> Sequence[str]:
+def list_image_hashes(value: Value) -> Sequence[str]:
     """SHA-256 of the images a field's value holds."""
     if isinstance(value, ImageRef):
         return (value.sha256,)
     if isinstance(value, list):
-        return [sha for item in value for sha in images_in(item)]
+        return [sha for item in value for sha in list_image_hashes(item)]
     return ()
 
 
-def _first(graph: Graph, addresses: Sequence[Address]) -> Value:
+def _read_first(graph: Graph, addresses: Sequence[Address]) -> Value:
     node = graph.nodes.get(addresses[0].node) if addresses else None
     return node.fields.get(addresses[0].field) if node else None
 
@@ -149,30 +149,36 @@ class Stacking:
     """What is drawn from: the places of a graph, and the fields that are `taken`, as a number or address sets them."""
 
     places: TargetResolver
-    choice: Choice
+    choice: ReferenceResolver
     taken: Collection[Address]
 
     @property
-    def _uses(self) -> Uses:
+    def _uses(self) -> Assignments:
         return self.places.uses
 
     def loras(self) -> Iterator[FieldRule]:
         """The rule for `lora` and `lora_weight`, where either is set."""
         if "lora" not in self._uses and "lora_weight" not in self._uses:
             return
-        nodes = self.places.all("lora", "lora")
+        nodes = self.places.resolve_all("lora", "lora")
         if nodes:
-            common = self._free(self.places.all("lora_weight", "lora_weight")) if "lora_weight" in self._uses else ()
-            yield stacks.lora_rules([self._lora(*place) for place in enumerate(nodes)], common, self.choice)
+            weighted = "lora_weight" in self._uses
+            common = self._skip_taken(self.places.resolve_all("lora_weight", "lora_weight")) if weighted else ()
+            slots = [self._make_lora_slot(*place) for place in enumerate(nodes)]
+            yield stacks.make_lora_rule(slots, common, self.choice)
         elif not (self.places.template and "lora" in self._uses):
-            self.places.missing("lora" if "lora" in self._uses else "lora_weight")
+            self.places.report_missing("lora" if "lora" in self._uses else "lora_weight")
 
-    def _lora(self, place: int, lora: Slot) -> LoraSlot:
-        named = [lora_stack(setting) for setting in self._uses.settings("lora")]
+    def _make_lora_slot(self, place: int, lora: Slot) -> LoraSlot:
+        named = [list_loras(setting) for setting in self._uses.settings("lora")]
         weighed = any(place >= len(stack) or stack[place][1] is not None for stack in named)
         by = "lora_weight" if "lora_weight" in self._uses else "lora"
-        weights = self._free([self.places.at(found, by) for found in self._weights(lora.address)]) if weighed else ()
-        return LoraSlot(next(iter(self._free([lora])), None), weights)
+        weights = (
+            self._skip_taken([self.places.resolve_field(found, by) for found in self._weights(lora.address)])
+            if weighed
+            else ()
+        )
+        return LoraSlot(next(iter(self._skip_taken([lora])), None), weights)
 
     def _weights(self, lora: Address) -> tuple[Address, ...]:
         schemas = self.places.schemas
@@ -185,27 +191,29 @@ class Stacking:
             return
         nodes = self.places.schemas.dialect.find_controls(self.places.graph, self.places.schemas)
         if nodes:
-            common = {role: self._common(role, nodes) for role in used if role != "controls"}
-            entries = [self._control(*place) for place in enumerate(nodes)]
-            yield stacks.controls(entries, common, self.choice)
+            common = {role: self._resolve_common(role, nodes) for role in used if role != "controls"}
+            entries = [self._make_control_slot(*place) for place in enumerate(nodes)]
+            yield stacks.make_controls_rule(entries, common, self.choice)
         elif not (self.places.template and "controls" in self._uses):
-            self.places.missing(used[0])
+            self.places.report_missing(used[0])
 
-    def _common(self, role: str, nodes: Sequence[Mapping[str, Address]]) -> tuple[Slot, ...]:
+    def _resolve_common(self, role: str, nodes: Sequence[Mapping[str, Address]]) -> tuple[Slot, ...]:
         """The fields of a role; where the role is not found, as images that are the source's, those of the nodes."""
         part = role.removeprefix("control_")
-        found = self.places.all(role, role) or tuple(self.places.at(node[part], role) for node in nodes)
-        return self._free(found)
+        found = self.places.resolve_all(role, role) or tuple(
+            self.places.resolve_field(node[part], role) for node in nodes
+        )
+        return self._skip_taken(found)
 
-    def _control(self, place: int, node: Mapping[str, Address]) -> ControlSlot:
+    def _make_control_slot(self, place: int, node: Mapping[str, Address]) -> ControlSlot:
         """The fields of a ControlNet that any entry says."""
-        entries = [control_list(setting)[place : place + 1] for setting in self._uses.settings("controls")]
+        entries = [list_controls(setting)[place : place + 1] for setting in self._uses.settings("controls")]
         said = {part for entry in entries for part in (entry[0] if entry else ()) if entry[0][part] is not None}
         where = {**node, "image": node.get("source", node["image"])}
-        slots = {part: self.places.at(where[part], "controls") for part in _CONTROL_PARTS if part in said}
+        slots = {part: self.places.resolve_field(where[part], "controls") for part in _CONTROL_PARTS if part in said}
         return ControlSlot(parts={part: slot for part, slot in slots.items() if slot.address not in self.taken})
 
-    def _free(self, slots: tuple[Slot, ...] | list[Slot]) -> tuple[Slot, ...]:
+    def _skip_taken(self, slots: tuple[Slot, ...] | list[Slot]) -> tuple[Slot, ...]:
         return tuple(slot for slot in slots if slot.address not in self.taken)
 
 
@@ -217,7 +225,7 @@ _GROUPED: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class RuleBuilder:
     """What rules are drawn from: the places of a graph before any value is in it, its outputs, and the models."""
 
     places: TargetResolver
@@ -225,95 +233,108 @@ class Draft:
     models: ModelFinder
 
     def rules(self) -> list[FieldRule]:
-        """The rules for everything that is set. What cannot be set becomes a fault."""
-        plain = [rule for target in self.places.uses if target not in _GROUPED for rule in self._plain(target)]
+        """The rules for everything that is set. What cannot be set becomes a problem."""
+        plain = [rule for target in self.places.uses if target not in _GROUPED for rule in self._build_plain(target)]
         taken = {slot.address for rule in plain for slot in rule.slots}
-        single = {slot.address for rule in plain if numbered(rule.targets[0]) for slot in rule.slots}
+        single = {slot.address for rule in plain if parse_numbered(rule.targets[0]) for slot in rule.slots}
         stacking = Stacking(self.places, self._choice, single)
-        found = [*self._prompt(), *plain, *self._size(taken), *stacking.loras(), *stacking.controls(), *self._vae()]
-        found += self._board()
+        found = [
+            *self._build_prompt(),
+            *plain,
+            *self._build_size(taken),
+            *stacking.loras(),
+            *stacking.controls(),
+            *self._build_vae(),
+        ]
+        found += self._build_board()
         self._refuse_conflicts(found)
         return found
 
     @property
-    def _choice(self) -> Choice:
-        return Choice(self.models, self.places.base)
+    def _choice(self) -> ReferenceResolver:
+        return ReferenceResolver(self.models, self.places.base)
 
-    def _plain(self, target: str) -> Iterator[FieldRule]:
-        slots = self.places.slots(target)
+    def _build_plain(self, target: str) -> Iterator[FieldRule]:
+        slots = self.places.resolve(target)
         if any(
             slot.address.field in self.places.schemas.dialect.run_fields and slot.address.node in self.outputs
             for slot in slots
         ):
-            place = self.places.uses.places(target)[0]
+            place = self.places.uses.locate(target)[0]
             kept = "the images of an output are kept in the server's gallery, or with sweep run --intermediate are not"
-            self.places.faults.add(place, f"{place}: {kept}.")
+            self.places.problems.add_at_key(place, f"{place}: {kept}.")
         elif slots:
-            yield rules.plain_value(target, slots, self._choice, self.places.value(slots[0].address))
+            yield rules.make_value_rule(target, slots, self._choice, self.places.read_value(slots[0].address))
 
-    def _prompt(self) -> Iterator[FieldRule]:
+    def _build_prompt(self) -> Iterator[FieldRule]:
         uses = self.places.uses
         if "prompt" in uses or "variation" in uses:
-            slots = self.places.slots("prompt", "prompt" if "prompt" in uses else "variation")
+            slots = self.places.resolve("prompt", "prompt" if "prompt" in uses else "variation")
             if slots:
-                said = self.places.value(slots[0].address)
-                yield rules.prompt(slots, said if isinstance(said, str) else "")
+                said = self.places.read_value(slots[0].address)
+                yield rules.make_prompt_rule(slots, said if isinstance(said, str) else "")
 
-    def _size(self, taken: set[Address]) -> Iterator[FieldRule]:
+    def _build_size(self, taken: set[Address]) -> Iterator[FieldRule]:
         """Sizes that are given, and those that follow an image because nobody gives them."""
-        follow = self._follows()
+        follow = self._is_following()
         sides = {
-            side: self.places.slots(side) if side in self.places.uses else self._derived(side, taken) if follow else ()
+            side: self.places.resolve(side)
+            if side in self.places.uses
+            else self._derive_side(side, taken)
+            if follow
+            else ()
             for side in ("width", "height")
         }
         slots = [slot for places in sides.values() for slot in places]
         if slots:
             multiple = lcm(_LATENT, *(int(slot.schema.multiple_of or 1) for slot in slots))
-            yield rules.size(SizeSlots(width=sides["width"], height=sides["height"], multiple=multiple, follow=follow))
+            yield rules.make_size_rule(
+                SizeSlots(width=sides["width"], height=sides["height"], multiple=multiple, follow=follow)
+            )
 
-    def _derived(self, side: str, taken: set[Address]) -> tuple[Slot, ...]:
+    def _derive_side(self, side: str, taken: set[Address]) -> tuple[Slot, ...]:
         if side not in self.places.roles:
             return ()
         found = self.places.roles.targets[side]
-        slots = tuple(self.places.slot(target, side) for target in found if not target.cut)
+        slots = tuple(self.places.make_slot(target, side) for target in found if not target.cut)
         return tuple(slot for slot in slots if slot.address not in taken)
 
-    def _follows(self) -> bool:
+    def _is_following(self) -> bool:
         """Whether a size nobody gives is the image's: not in a workflow that brings images to a size of its own."""
         if "image" not in self.places.uses or "image" not in self.places.roles:
             return False
         kinds = [node.type for node in self.places.graph.nodes.values()]
         return self.places.template or not any(word in kind for kind in kinds for word in _RESIZING)
 
-    def _vae(self) -> Iterator[FieldRule]:
+    def _build_vae(self) -> Iterator[FieldRule]:
         if "vae" not in self.places.uses:
             return
         graph, schemas = self.places.graph, self.places.schemas
-        addresses = [address for address, types in model_fields(graph, schemas) if "vae" in types]
+        addresses = [address for address, types in list_model_fields(graph, schemas) if "vae" in types]
         if addresses:
-            yield rules.plain_value(
-                "vae", [self.places.slot(Target(address), "vae") for address in addresses], self._choice
+            yield rules.make_value_rule(
+                "vae", [self.places.make_slot(Target(address), "vae") for address in addresses], self._choice
             )
         elif not self.places.template:
-            self.places.missing("vae")
+            self.places.report_missing("vae")
 
-    def _board(self) -> Iterator[FieldRule]:
+    def _build_board(self) -> Iterator[FieldRule]:
         if "board" not in self.places.uses:
             return
-        nodes = [node for node in self.outputs if "board" in self.places.fields(node)]
-        slots = [self.places.slot(Target(Address(node, "board")), "board") for node in nodes]
+        nodes = [node for node in self.outputs if "board" in self.places.fields_of(node)]
+        slots = [self.places.make_slot(Target(Address(node, "board")), "board") for node in nodes]
         if slots:
-            yield rules.plain_value("board", slots, self._choice)
+            yield rules.make_value_rule("board", slots, self._choice)
 
     def _refuse_conflicts(self, found: Sequence[FieldRule]) -> None:
         """Two settings may not write one field, nor two axes one target, unless they replace words in it."""
-        uses, faults = self.places.uses, self.places.faults
+        uses, problems = self.places.uses, self.places.problems
         owners: dict[Address, str] = {}
         for slot in (slot for rule in found for slot in rule.slots):
-            place = uses.places(slot.target)[0]
+            place = uses.locate(slot.target)[0]
             other = owners.setdefault(slot.address, place)
             if other != place:
-                faults.add(place, f"{other} and {place} both set {slot.address}.")
-        for target, axes in uses.clashing():
+                problems.add_at_key(place, f"{other} and {place} both set {slot.address}.")
+        for target, axes in uses.find_clashes():
             places = [f"axes.{axis}" for axis in axes]
-            faults.add(places[-1], f"{' and '.join(places)} both set {target}.")
+            problems.add_at_key(places[-1], f"{' and '.join(places)} both set {target}.")

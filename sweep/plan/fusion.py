@@ -20,7 +20,7 @@ _DIGITS: Final = 16  # hex digits of a digest that make an id: 64 bits
 
 
 @dataclass(frozen=True, slots=True)
-class Fused:
+class FusedGraph:
     """One graph for several keys. `owners` tells which keys a node works for."""
 
     graph: Graph
@@ -28,7 +28,7 @@ class Fused:
     owners: Mapping[str, tuple[str, ...]]  # node id → keys
 
 
-def fuse(instances: Sequence[Instance]) -> Fused:
+def fuse(instances: Sequence[Instance]) -> FusedGraph:
     """One graph for these instances; each branch writes its own key and values into its images. Of instances with
     the same key, which would be the same image, there is one branch.
 
@@ -39,18 +39,18 @@ def fuse(instances: Sequence[Instance]) -> Fused:
     if len(instances) == 1:
         only = instances[0]
         owners = dict.fromkeys(only.graph.nodes, (only.key,))
-        return Fused(only.submission(), {only.key: only.outputs}, owners)
+        return FusedGraph(only.make_submission(), {only.key: only.outputs}, owners)
     fusing = _Fusing()
     outputs = {instance.key: fusing.add(instance) for instance in instances}
     graph = Graph(fusing.nodes, tuple(fusing.edges))
     for instance in instances:
         renamed = dict(zip(instance.outputs, outputs[instance.key], strict=True))
         tagged = [renamed[output] for output in instance.tagged]
-        graph = instance.telling(graph, tagged)
-    return Fused(graph, outputs, {node: tuple(keys) for node, keys in fusing.owners.items()})
+        graph = instance.add_metadata(graph, tagged)
+    return FusedGraph(graph, outputs, {node: tuple(keys) for node, keys in fusing.owners.items()})
 
 
-def culprits(fused: Fused, node: str) -> tuple[str, ...]:
+def find_affected_keys(fused: FusedGraph, node: str) -> tuple[str, ...]:
     """The keys that cannot have their images when this node fails; all keys where the node is none of the graph's."""
     if node in fused.owners:
         return fused.owners[node]
@@ -68,8 +68,8 @@ class _Fusing:
     def add(self, instance: Instance) -> tuple[str, ...]:
         """Adds what is missing for this instance; its output nodes' new ids."""
         graph = instance.graph
-        needed = _needed(graph, instance.outputs)
-        names = _names(instance, needed)
+        needed = _find_needed(graph, instance.outputs)
+        names = _name_nodes(instance, needed)
         new = {old for old in needed if names[old] not in self.nodes}
         for old in graph.nodes:
             if old in needed:
@@ -85,10 +85,10 @@ class _Fusing:
         return tuple(names[output] for output in instance.outputs)
 
 
-def _names(instance: Instance, needed: frozenset[str]) -> dict[str, str]:
+def _name_nodes(instance: Instance, needed: frozenset[str]) -> dict[str, str]:
     """The id each node gets: by what it computes where it may be shared, by the instance's key where not."""
     digests = node_digests(instance.graph, instance.dialect)
-    private = _private(instance, needed)
+    private = _find_private(instance, needed)
     names: dict[str, str] = {}
     twins: Counter[bytes] = Counter()  # equal nodes of one instance stay apart: a collection counts them
     for old in sorted(needed):
@@ -102,7 +102,7 @@ def _names(instance: Instance, needed: frozenset[str]) -> dict[str, str]:
     return names
 
 
-def _private(instance: Instance, needed: frozenset[str]) -> frozenset[str]:
+def _find_private(instance: Instance, needed: frozenset[str]) -> frozenset[str]:
     """Nodes not to be shared: the outputs, the random ones, all of a replicate, and what any of them leads to."""
     if instance.replicate:
         return needed
@@ -122,7 +122,7 @@ def _private(instance: Instance, needed: frozenset[str]) -> frozenset[str]:
     return frozenset(private)
 
 
-def _needed(graph: Graph, outputs: Sequence[str]) -> frozenset[str]:
+def _find_needed(graph: Graph, outputs: Sequence[str]) -> frozenset[str]:
     """The outputs and all that leads to them."""
     sources: dict[str, list[str]] = {}
     for edge in graph.edges:

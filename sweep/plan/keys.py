@@ -21,13 +21,13 @@ from sweep.experiment import (
     Replacement,
     ReplacingLevels,
 )
-from sweep.plan.bindings import Binding, Body
+from sweep.plan.bindings import Binding, BoundGraph
 from sweep.workflow import Digests, canonical
 
 _BYTES = 16
 
 
-def salted(key: str, salt: Mapping[str, Any]) -> str:
+def salt_key(key: str, salt: Mapping[str, Any]) -> str:
     """The key of a point that differs from others in more than its graph: which repetition it is, which board it
     goes to. Without a salt it is the graph's own.
     """
@@ -39,32 +39,32 @@ def salted(key: str, salt: Mapping[str, Any]) -> str:
 
 @dataclass
 class KeyChain:
-    """Digests by prefix of the dimensions: those of a body, with the values that the first, the first two, … set."""
+    """Digests by prefix of the dimensions: those of a bound, with the values that the first, the first two, … set."""
 
     dimensions: Sequence[Dimension]
-    body_at: Callable[[Mapping[str, Level]], Body]
+    select_graph: Callable[[Mapping[str, Level]], BoundGraph]
     salt: Callable[[Mapping[str, Level]], Mapping[str, Any]]
     _digits: tuple[int, ...] = ()
-    _levels: dict[str, Level] = field(default_factory=dict)
-    _body: Body | None = None
+    _describe_levels: dict[str, Level] = field(default_factory=dict)
+    _body: BoundGraph | None = None
     _steps: list[list[Binding]] = field(default_factory=list)
     _digests: list[Digests] = field(default_factory=list)
 
     def keys(self, points: Iterable[tuple[int, tuple[int, ...]]]) -> Iterator[tuple[int, str, dict[str, Level]]]:
         """(index, key before replicates, levels) for each (index, position along each dimension)."""
         for index, digits in points:
-            changed = self._changed(digits)
+            changed = self._find_change(digits)
             self._take(digits, changed)
-            body = self.body_at(self._levels)
-            if body is not self._body:
-                self._begin(body)
+            bound = self.select_graph(self._describe_levels)
+            if bound is not self._body:
+                self._begin(bound)
                 changed = 0
             for step in range(changed, len(self.dimensions)):
-                self._digests[step + 1] = self._stepped(step)
-            key = self._digests[-1].key(body.outputs)
-            yield index, salted(key, self.salt(self._levels)), self._levels
+                self._digests[step + 1] = self._apply_step(step)
+            key = self._digests[-1].key(bound.outputs)
+            yield index, salt_key(key, self.salt(self._describe_levels)), self._describe_levels
 
-    def _changed(self, digits: tuple[int, ...]) -> int:
+    def _find_change(self, digits: tuple[int, ...]) -> int:
         """The first dimension along which this point differs from the one before."""
         if len(self._digits) != len(digits):
             return 0
@@ -75,52 +75,52 @@ class KeyChain:
     def _take(self, digits: tuple[int, ...], changed: int) -> None:
         for dimension, digit in zip(self.dimensions[changed:], digits[changed:], strict=True):
             for axis in dimension.axes:
-                self._levels[axis.name] = axis.levels[digit]
+                self._describe_levels[axis.name] = axis.levels[digit]
         self._digits = digits
 
-    def _begin(self, body: Body) -> None:
+    def _begin(self, bound: BoundGraph) -> None:
         home = {axis.name: at for at, dimension in enumerate(self.dimensions) for axis in dimension.axes}
-        self._body = body
+        self._body = bound
         self._steps = [[] for _ in self.dimensions]
-        for binding in body.bindings:
+        for binding in bound.bindings:
             self._steps[max(home[axis] for axis in binding.axes)].append(binding)
-        self._digests = [body.digests] * (len(self.dimensions) + 1)
+        self._digests = [bound.digests] * (len(self.dimensions) + 1)
 
-    def _stepped(self, step: int) -> Digests:
+    def _apply_step(self, step: int) -> Digests:
         before = self._digests[step]
         values = {}
         for binding in self._steps[step]:
-            values.update(binding.write(self._levels))
+            values.update(binding.write(self._describe_levels))
         return before.with_fields(values) if values else before
 
 
 _VERSION: Final = "1"  # of how keys are made: another one makes every index new
 
 
-def fingerprint(experiment: Experiment, bodies: Sequence[Body]) -> str:
+def compute_fingerprint(experiment: Experiment, bound_graphs: Sequence[BoundGraph]) -> str:
     """32 hex digits. Takes time in the levels of the axes, not in their product."""
     digest = blake2b(digest_size=16)
-    for part in _parts(experiment, bodies):
-        digest.update(json.dumps(part, sort_keys=True, default=_plain).encode())
+    for part in _list_parts(experiment, bound_graphs):
+        digest.update(json.dumps(part, sort_keys=True, default=_encode_other).encode())
         digest.update(b"\n")
     return digest.hexdigest()
 
 
-def _parts(experiment: Experiment, bodies: Sequence[Body]) -> Iterator[Any]:
+def _list_parts(experiment: Experiment, bound_graphs: Sequence[BoundGraph]) -> Iterator[Any]:
     yield _VERSION
-    yield {name: _setting(setting) for name, setting in experiment.inputs.items() if name != "board"}
-    for body in bodies:
-        yield [body.digests.key(body.outputs), [binding.rule.shown for binding in body.bindings]]
-        yield body.digests.with_fields(body.values(body.levels)).key(body.outputs)
+    yield {name: _describe_setting(setting) for name, setting in experiment.inputs.items() if name != "board"}
+    for bound in bound_graphs:
+        yield [bound.digests.key(bound.outputs), [binding.rule.shown for binding in bound.bindings]]
+        yield bound.digests.with_fields(bound.values(bound.levels)).key(bound.outputs)
     for dimension in experiment.dimensions:
-        yield [[axis.name, axis.kind, list(_levels(axis))] for axis in dimension.axes]
+        yield [[axis.name, axis.kind, list(_describe_levels(axis))] for axis in dimension.axes]
     yield [[clause.text, clause.wanted] for clause in experiment.condition.clauses] if experiment.condition else []
     design = experiment.design
     yield [design.kind, design.points, design.seed, dict(design.baseline)]
     yield experiment.study.replicates
 
 
-def _levels(axis: Axis) -> Iterable[Any]:
+def _describe_levels(axis: Axis) -> Iterable[Any]:
     """What an axis says: ranges by their ends, lists by their values."""
     levels = axis.levels
     if isinstance(levels, ReplacingLevels):
@@ -131,25 +131,27 @@ def _levels(axis: Axis) -> Iterable[Any]:
         return ["linear", levels.targets, str(levels.first), str(levels.step), len(levels), levels.whole]
     if isinstance(levels, LogLevels):
         return ["log", levels.targets, levels.first, levels.last, len(levels), levels.whole]
-    return [[level.value, {name: _setting(value) for name, value in level.settings.items()}] for level in levels]
+    return [
+        [level.value, {name: _describe_setting(value) for name, value in level.settings.items()}] for level in levels
+    ]
 
 
-def _setting(value: Any) -> Any:
+def _describe_setting(value: Any) -> Any:
     if isinstance(value, InputImage):
         return {"$image": value.sha256, "size": [value.width, value.height]}
     if isinstance(value, Replacement):
         return {"$replace": [value.search, value.by]}
     if isinstance(value, Mapping):
-        return {str(name): _setting(item) for name, item in value.items()}
+        return {str(name): _describe_setting(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_setting(item) for item in value]
+        return [_describe_setting(item) for item in value]
     return canonical(value)
 
 
-def _plain(value: Any) -> Any:
+def _encode_other(value: Any) -> Any:
     """What json does not know by itself. Of other objects the text would name their place in memory: TypeError."""
     if isinstance(value, Mapping | InputImage | Replacement):
-        return _setting(value)
+        return _describe_setting(value)
     if isinstance(value, Decimal):
         return str(value)
     raise TypeError(f"{type(value).__name__} has no place in a fingerprint")

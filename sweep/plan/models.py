@@ -33,15 +33,15 @@ class ModelFinder:
     def of(cls, models: Sequence[Model]) -> ModelFinder:
         return cls(tuple(sorted(models, key=lambda model: (model.type, model.name, model.base))))
 
-    def any_main(self, bases: Collection[str] = ()) -> ModelRef | None:
+    def find_any_main(self, bases: Collection[str] = ()) -> ModelRef | None:
         """Some main model, to check the rest of an experiment with whose own model is wrong."""
-        return next(map(_ref, self._mains(bases)), None)
+        return next(map(_make_ref, self._list_mains(bases)), None)
 
-    def only_main(self, bases: Collection[str] = (), wanted: str = "") -> ModelRef:
+    def find_only_main(self, bases: Collection[str] = (), wanted: str = "") -> ModelRef:
         """The server's only main model of these bases (any, if empty). Raises PlanError for none or several; `wanted`
         is the one the workflow names, which is not there.
         """
-        mains = self._mains(bases)
+        mains = self._list_mains(bases)
         kind = f"main model for {' or '.join(bases)}" if bases else "main model"
         lacking = f"the workflow names {wanted}, which the server does not have; " if wanted else ""
         if not mains:
@@ -49,10 +49,10 @@ class ModelFinder:
         if len(mains) > 1:
             plural = kind.replace("model", "models", 1)
             who = "it" if lacking else "the server"
-            raise PlanError(f"{lacking}{who} has {len(mains)} {plural}; name one: {_listed(mains)}.")
-        return _ref(mains[0])
+            raise PlanError(f"{lacking}{who} has {len(mains)} {plural}; name one: {_join_names(mains)}.")
+        return _make_ref(mains[0])
 
-    def _mains(self, bases: Collection[str]) -> list[Model]:
+    def _list_mains(self, bases: Collection[str]) -> list[Model]:
         return [model for model in self.installed if model.type == "main" and (not bases or model.base in bases)]
 
     def find(self, written: object, types: Sequence[str] = ("main",), base: str | None = None) -> ModelRef:
@@ -66,51 +66,53 @@ class ModelFinder:
             name, of = written.get("name"), written.get("base")
             written = f"{name}@{of}" if of else name
         if not isinstance(written, str) or not written.strip():
-            raise PlanError(f"takes the name of a {called(types)}, not {written!r}.")
+            raise PlanError(f"takes the name of a {describe_types(types)}, not {written!r}.")
         word = written.strip()
-        named = self._named(word)
+        named = self._find_named(word)
         fitting = [model for model in named if not types or model.type in types]
         if not fitting:
-            raise PlanError(self._unknown(word, named, types))
+            raise PlanError(self._describe_unknown(word, named, types))
         based = [model for model in fitting if base is None or model.base in (base, _ANY)]
         if not based:
-            raise PlanError(f"{word} is made for {_bases(fitting)}; the model is {base}.")
-        if len({_ref(model) for model in based}) > 1:
-            raise PlanError(f"{word} names {len(based)} models; write one of {_listed(based)}.")
-        return _ref(based[0])
+            raise PlanError(f"{word} is made for {_join_bases(fitting)}; the model is {base}.")
+        if len({_make_ref(model) for model in based}) > 1:
+            raise PlanError(f"{word} names {len(based)} models; write one of {_join_names(based)}.")
+        return _make_ref(based[0])
 
-    def _named(self, word: str) -> list[Model]:
+    def _find_named(self, word: str) -> list[Model]:
         by_key = [model for model in self.installed if model.key == word]
         by_name = [model for model in self.installed if model.name == word]
         name, at, base = word.rpartition("@")
         by_both = [model for model in self.installed if at and (model.name, model.base) == (name, base)]
         return by_key or by_name or by_both
 
-    def _unknown(self, word: str, named: Sequence[Model], types: Sequence[str]) -> str:
+    def _describe_unknown(self, word: str, named: Sequence[Model], types: Sequence[str]) -> str:
         if named:
-            return f"{word} is a {called([named[0].type])}, not a {called(types)}."
+            return f"{word} is a {describe_types([named[0].type])}, not a {describe_types(types)}."
         have = [model for model in self.installed if not types or model.type in types]
         if not have:
-            return f"the server has no {called(types)} named {word}, and no other {called(types)} either."
+            return (
+                f"the server has no {describe_types(types)} named {word}, and no other {describe_types(types)} either."
+            )
         names = [model.name for model in have]
-        others = did_you_mean(word, names) if nearest(word, names) else f" It has {_listed(have)}."
-        return f"the server has no {called(types)} named {word}.{others}"
+        others = did_you_mean(word, names) if nearest(word, names) else f" It has {_join_names(have)}."
+        return f"the server has no {describe_types(types)} named {word}.{others}"
 
 
-def _ref(model: Model) -> ModelRef:
+def _make_ref(model: Model) -> ModelRef:
     return ModelRef(name=model.name, base=model.base, type=model.type)
 
 
-def called(types: Sequence[str]) -> str:
+def describe_types(types: Sequence[str]) -> str:
     """What people call models of these types: a LoRA, a T5 encoder."""
     return " or ".join(_CALLED.get(kind, kind) for kind in types) or "model"
 
 
-def _bases(models: Iterable[Model]) -> str:
+def _join_bases(models: Iterable[Model]) -> str:
     return " and ".join(sorted({model.base for model in models}))
 
 
-def _listed(models: Sequence[Model], most: int = 12) -> str:
+def _join_names(models: Sequence[Model], most: int = 12) -> str:
     """Their names, with the base where a name stands twice."""
     names = [model.name for model in models]
     shown = [model.name if names.count(model.name) == 1 else f"{model.name}@{model.base}" for model in models]
@@ -118,7 +120,7 @@ def _listed(models: Sequence[Model], most: int = 12) -> str:
     return ", ".join(shown[:most]) + more
 
 
-def model_fields(graph: Graph, schemas: NodeSchemas) -> Iterator[tuple[Address, tuple[str, ...]]]:
+def list_model_fields(graph: Graph, schemas: NodeSchemas) -> Iterator[tuple[Address, tuple[str, ...]]]:
     """Every field of the graph that holds a model and is not fed by an edge, with the types of models it takes."""
     fed = {edge.destination for edge in graph.edges}
     for node in graph.nodes.values():
@@ -132,7 +134,7 @@ _ANY_BASE: Final = "any"
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FittedGraph:
     """A graph whose models are references, and what was put in where it named none."""
 
     graph: Graph
@@ -144,70 +146,72 @@ def fit_models(
     schemas: NodeSchemas,
     models: ModelFinder,
     main: ModelRef | None,
-    fault: Callable[[Address, str], None],
-) -> Fitted:
+    problem: Callable[[Address, str], None],
+) -> FittedGraph:
     """The graph with every model named as a ModelRef. `main` goes into main model fields that say nothing.
 
     A field that says nothing gets the only installed model that fits it (but a second main model, such as one for the
-    last steps, only where it is required); a required one for which there is not exactly one is a `fault`, told as the
-    end of a sentence that begins with the address.
+    last steps, only where it is required); a required one for which there is not exactly one is a `problem`,
+    given as the end of a sentence that begins with the address.
     """
     values: dict[Address, Value] = {}
     filled: dict[Address, ModelRef] = {}
-    for address, types in model_fields(graph, schemas):
+    for address, types in list_model_fields(graph, schemas):
         node = graph.nodes[address.node]
         said = node.fields.get(address.field)
         if node.type in schemas.dialect.descriptive_nodes:
             continue
         field = schemas[node.type].fields[address.field]
-        bases = _bases_of(field.model_bases, types, main)
+        bases = _choose_bases(field.model_bases, types, main)
         try:
             if said:
-                values[address] = _known(said, types, models)
+                values[address] = _find_known(said, types, models)
             elif main and "main" in types and field.required:
                 values[address] = filled[address] = main
-            elif "main" not in types and (only := _only(models, types, bases)) is not None:
+            elif "main" not in types and (only := _find_only(models, types, bases)) is not None:
                 values[address] = filled[address] = only
             elif field.required:
-                fault(address, _lack(models, types, bases))
+                problem(address, _describe_lack(models, types, bases))
         except PlanError as error:
-            fault(address, error.message)
-    return Fitted(graph.set(values), filled)
+            problem(address, error.message)
+    return FittedGraph(graph.set(values), filled)
 
 
-def _bases_of(taken: tuple[str, ...], types: tuple[str, ...], main: ModelRef | None) -> tuple[str, ...]:
+def _choose_bases(taken: tuple[str, ...], types: tuple[str, ...], main: ModelRef | None) -> tuple[str, ...]:
     """The bases of models that may go into a field: the main model's, where the field takes that."""
     if main is not None and "main" not in types and (not taken or main.base in taken):
         return (main.base,)
     return taken
 
 
-def own_model(graph: Graph, schemas: NodeSchemas, models: ModelFinder) -> ModelRef | None:
+def find_own_model(graph: Graph, schemas: NodeSchemas, models: ModelFinder) -> ModelRef | None:
     """The main model a graph names itself, where this server has it."""
-    for address, types in model_fields(graph, schemas):
+    for address, types in list_model_fields(graph, schemas):
         said = graph.nodes[address.node].fields.get(address.field)
         if "main" in types and said:
-            return _known(said, types, models)
+            return _find_known(said, types, models)
     return None
 
 
-def main_fields(graph: Graph, schemas: NodeSchemas) -> list[Address]:
+def list_main_fields(graph: Graph, schemas: NodeSchemas) -> list[Address]:
     """The fields from which the graph loads its main models."""
     return [
         address
-        for address, types in model_fields(graph, schemas)
+        for address, types in list_model_fields(graph, schemas)
         if "main" in types and graph.nodes[address.node].type not in schemas.dialect.descriptive_nodes
     ]
 
 
-def main_bases(graph: Graph, schemas: NodeSchemas) -> tuple[str, ...] | None:
+def list_main_bases(graph: Graph, schemas: NodeSchemas) -> tuple[str, ...] | None:
     """The bases of main models the graph can load, empty for any; None where it loads none."""
-    found = [schemas[graph.nodes[address.node].type].fields[address.field] for address in main_fields(graph, schemas)]
+    found = [
+        schemas[graph.nodes[address.node].type].fields[address.field] for address in list_main_fields(graph, schemas)
+    ]
     needed = [field for field in found if field.required]
     return (needed or found)[0].model_bases if found else None
 
 
-def _known(said: Value, types: tuple[str, ...], models: ModelFinder) -> ModelRef:
+def _find_known(said: Value, types: tuple[str, ...], models: ModelFinder) -> ModelRef:
     """The model that a graph written for some installation names: by its key there or, elsewhere, by its name."""
     if not isinstance(said, Mapping):
         return models.find(said, types)
@@ -219,7 +223,7 @@ def _known(said: Value, types: tuple[str, ...], models: ModelFinder) -> ModelRef
     return models.find(f"{name}@{base}" if base else name, types)
 
 
-def _fitting(models: ModelFinder, types: tuple[str, ...], bases: tuple[str, ...]) -> list[Model]:
+def _list_fitting(models: ModelFinder, types: tuple[str, ...], bases: tuple[str, ...]) -> list[Model]:
     return [
         model
         for model in models.installed
@@ -227,15 +231,15 @@ def _fitting(models: ModelFinder, types: tuple[str, ...], bases: tuple[str, ...]
     ]
 
 
-def _only(models: ModelFinder, types: tuple[str, ...], bases: tuple[str, ...]) -> ModelRef | None:
-    fitting = _fitting(models, types, bases)
+def _find_only(models: ModelFinder, types: tuple[str, ...], bases: tuple[str, ...]) -> ModelRef | None:
+    fitting = _list_fitting(models, types, bases)
     return ModelRef(fitting[0].name, fitting[0].base, fitting[0].type) if len(fitting) == 1 else None
 
 
-def _lack(models: ModelFinder, types: tuple[str, ...], bases: tuple[str, ...]) -> str:
-    kind = "main model" if tuple(types) == ("main",) else called(types)
+def _describe_lack(models: ModelFinder, types: tuple[str, ...], bases: tuple[str, ...]) -> str:
+    kind = "main model" if tuple(types) == ("main",) else describe_types(types)
     article = "an" if kind[0] in "AEIOaeio" else "a"
-    fitting = _fitting(models, types, bases)
+    fitting = _list_fitting(models, types, bases)
     if not fitting:
         where = f" for {' or '.join(bases)}" if bases else ""
         return f"needs {article} {kind}{where}, and the server has none."

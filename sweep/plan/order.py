@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from sweep.experiment import Dimension, Full, Grid
-from sweep.plan.bindings import Body
+from sweep.plan.bindings import BoundGraph
 from sweep.workflow import Node, NodeSchemas, StageKind, computation_order
 
 _ALL: Final[Mapping[int, int]] = MappingProxyType({})  # no factor is held at one position
@@ -50,14 +50,14 @@ class RenderingCost:
         return self.models, self.loras, self.prompts + self.images
 
 
-def best_nesting(sizes: Sequence[int], stages: Sequence[Stage], cache: int) -> tuple[int, ...]:
+def find_best_nesting(sizes: Sequence[int], stages: Sequence[Stage], cache: int) -> tuple[int, ...]:
     """The positions of the factors, slowest first, with the least work; among equals the nearest to the definition.
 
     Up to seven factors that any expensive stage depends on, every nesting is tried; beyond that, factors go in the
     order models, LoRAs, encoders. Factors nothing expensive depends on (seed, strength, steps) stay fastest.
     """
     costly = [stage for stage in stages if stage.kind != "other"]
-    rank = {factor: _rank(factor, costly) for factor in range(len(sizes))}
+    rank = {factor: _rank_factor(factor, costly) for factor in range(len(sizes))}
     idle = tuple(factor for factor in rank if rank[factor] == len(_KINDS))
     first = tuple(sorted((factor for factor in rank if factor not in idle), key=lambda factor: rank[factor]))
     if len(first) > _SEARCHED:
@@ -65,21 +65,23 @@ def best_nesting(sizes: Sequence[int], stages: Sequence[Stage], cache: int) -> t
     natural = tuple(factor for factor in rank if factor not in idle)
     return min(
         (head + idle for head in permutations(natural)),
-        key=lambda nesting: rendering_cost(sizes, stages, nesting, cache).cost,
+        key=lambda nesting: compute_rendering_cost(sizes, stages, nesting, cache).cost,
     )
 
 
-def rendering_cost(sizes: Sequence[int], stages: Sequence[Stage], nesting: Sequence[int], cache: int) -> RenderingCost:
+def compute_rendering_cost(
+    sizes: Sequence[int], stages: Sequence[Stage], nesting: Sequence[int], cache: int
+) -> RenderingCost:
     """How often each kind of stage is done for the full grid of `sizes` in this nesting (slowest first)."""
     done = dict.fromkeys(_KINDS, 0)
-    overflows = _overflows(sizes, stages, nesting, cache)
+    overflows = _find_overflows(sizes, stages, nesting, cache)
     for kind, factors in {(stage.kind, stage.factors) for stage in stages if stage.kind != "other"}:
         alike = sum(1 for stage in stages if (stage.kind, stage.factors) == (kind, factors))
-        done[kind] += alike * _repeats(sizes, factors, nesting, overflows, kept=kind in ("prompt", "image"))
+        done[kind] += alike * _count_repeats(sizes, factors, nesting, overflows, kept=kind in ("prompt", "image"))
     return RenderingCost(models=done["model"], loras=done["lora"], prompts=done["prompt"], images=done["image"])
 
 
-def least_work(sizes: Sequence[int], stages: Sequence[Stage]) -> RenderingCost:
+def compute_least_work(sizes: Sequence[int], stages: Sequence[Stage]) -> RenderingCost:
     """What no order can undercut: every distinct result has to be made once."""
     done = dict.fromkeys(_KINDS, 0)
     for stage in stages:
@@ -88,15 +90,15 @@ def least_work(sizes: Sequence[int], stages: Sequence[Stage]) -> RenderingCost:
     return RenderingCost(models=done["model"], loras=done["lora"], prompts=done["prompt"], images=done["image"])
 
 
-def walk(sizes: Sequence[int], nesting: Sequence[int], only: Mapping[int, int] = _ALL) -> Iterator[int]:
+def iterate_indices(sizes: Sequence[int], nesting: Sequence[int], only: Mapping[int, int] = _ALL) -> Iterator[int]:
     """Every index of the full grid (row-major over `sizes`) once, in the order of the nesting, lazily; of the factors
     in `only`, that position alone.
     """
     strides = [prod(sizes[factor + 1 :]) for factor in range(len(sizes))]
-    yield from _walk([_offsets(sizes[factor], strides[factor], only.get(factor)) for factor in nesting], 0)
+    yield from _walk([_list_offsets(sizes[factor], strides[factor], only.get(factor)) for factor in nesting], 0)
 
 
-def _offsets(size: int, stride: int, position: int | None) -> range:
+def _list_offsets(size: int, stride: int, position: int | None) -> range:
     if position is not None:
         return range(position * stride, position * stride + 1)
     return range(0, size * stride, stride) if stride else range(1)
@@ -117,11 +119,11 @@ def _walk(loops: Sequence[range], start: int) -> Iterator[int]:
 _KINDS: Final[tuple[StageKind, ...]] = ("model", "lora", "prompt", "image")
 
 
-def _rank(factor: int, costly: Sequence[Stage]) -> int:
+def _rank_factor(factor: int, costly: Sequence[Stage]) -> int:
     return min((_KINDS.index(stage.kind) for stage in costly if factor in stage.factors), default=len(_KINDS))
 
 
-def _overflows(sizes: Sequence[int], stages: Sequence[Stage], nesting: Sequence[int], cache: int) -> list[bool]:
+def _find_overflows(sizes: Sequence[int], stages: Sequence[Stage], nesting: Sequence[int], cache: int) -> list[bool]:
     """For each level of the nesting: whether one cycle of all inside it makes more entries than the cache holds."""
     overflows: list[bool] = []
     for level in range(len(nesting)):
@@ -131,7 +133,7 @@ def _overflows(sizes: Sequence[int], stages: Sequence[Stage], nesting: Sequence[
     return overflows
 
 
-def _repeats(
+def _count_repeats(
     sizes: Sequence[int], factors: frozenset[int], nesting: Sequence[int], overflows: Sequence[bool], *, kept: bool
 ) -> int:
     """Distinct results, times the cycles in which they are made anew.
@@ -157,20 +159,20 @@ class Order:
     least: RenderingCost  # what no order can undercut
 
 
-def choose_order(dimensions: Sequence[Dimension], bodies: Sequence[Body], schemas: NodeSchemas) -> Order:
-    """The nesting with the least work for the body in which most depends on the dimensions (the one with LoRAs, where
+def choose_order(dimensions: Sequence[Dimension], bound_graphs: Sequence[BoundGraph], schemas: NodeSchemas) -> Order:
+    """The nesting with the least work for the bound in which most depends on the dimensions (the one with LoRAs, where
     others have none). Counts are those of a full grid of such graphs, from a cold start, on one server.
     """
     sizes = [len(dimension) for dimension in dimensions]
-    candidates = [stages_of(body, dimensions, schemas) for body in bodies]
+    candidates = [list_stages(bound, dimensions, schemas) for bound in bound_graphs]
     stages = max(candidates, key=lambda stages: sum(len(stage.factors) for stage in stages))
     cache = schemas.dialect.cached_outputs
-    nesting = best_nesting(sizes, stages, cache)
+    nesting = find_best_nesting(sizes, stages, cache)
     return Order(
         nesting=nesting,
-        chosen=rendering_cost(sizes, stages, nesting, cache),
-        definition=rendering_cost(sizes, stages, range(len(sizes)), cache),
-        least=least_work(sizes, stages),
+        chosen=compute_rendering_cost(sizes, stages, nesting, cache),
+        definition=compute_rendering_cost(sizes, stages, range(len(sizes)), cache),
+        least=compute_least_work(sizes, stages),
     )
 
 
@@ -182,41 +184,41 @@ def order_indices(
     """
     picked = grid.chosen
     if not isinstance(picked, range):
-        yield from _sorted(grid, picked, nesting, only)
+        yield from _sort_indices(grid, picked, nesting, only)
         return
     full = Full(sizes)
     if isinstance(grid.space, Full):
-        yield from walk(sizes, nesting, only)
+        yield from iterate_indices(sizes, nesting, only)
         return
-    for raw in walk(sizes, nesting, only):
-        index = grid.space.rank(full.digits(raw))
+    for raw in iterate_indices(sizes, nesting, only):
+        index = grid.space.rank(full.unrank(raw))
         if index is not None:
             yield index
 
 
-def _sorted(grid: Grid, picked: Sequence[int], nesting: Sequence[int], only: Mapping[int, int]) -> Iterator[int]:
+def _sort_indices(grid: Grid, picked: Sequence[int], nesting: Sequence[int], only: Mapping[int, int]) -> Iterator[int]:
     def digits(at: int) -> tuple[int, ...]:
-        return grid.space.digits(picked[at])
+        return grid.space.unrank(picked[at])
 
     kept = (at for at in range(len(picked)) if all(digits(at)[factor] == place for factor, place in only.items()))
     yield from sorted(kept, key=lambda at: tuple(digits(at)[factor] for factor in nesting))
 
 
-def stages_of(body: Body, dimensions: Sequence[Dimension], schemas: NodeSchemas) -> list[Stage]:
+def list_stages(bound: BoundGraph, dimensions: Sequence[Dimension], schemas: NodeSchemas) -> list[Stage]:
     """What each node of the graph does for the server, and on which dimensions it depends, upstream included."""
     home = {axis.name: at for at, dimension in enumerate(dimensions) for axis in dimension.axes}
-    own: dict[str, set[int]] = {node: set() for node in body.graph.nodes}
-    for binding in body.bindings:
+    own: dict[str, set[int]] = {node: set() for node in bound.graph.nodes}
+    for binding in bound.bindings:
         for slot in binding.rule.slots:
             own[slot.address.node].update(home[axis] for axis in binding.axes)
-    sources: dict[str, list[str]] = {node: [] for node in body.graph.nodes}
-    for edge in body.graph.edges:
+    sources: dict[str, list[str]] = {node: [] for node in bound.graph.nodes}
+    for edge in bound.graph.edges:
         sources[edge.destination.node].append(edge.source.node)
     for node in computation_order(sources):
         own[node].update(*(own[source] for source in sources[node]))
-    return [_stage(node, frozenset(own[node.id]), schemas) for node in body.graph.nodes.values()]
+    return [_make_stage(node, frozenset(own[node.id]), schemas) for node in bound.graph.nodes.values()]
 
 
-def _stage(node: Node, factors: frozenset[int], schemas: NodeSchemas) -> Stage:
+def _make_stage(node: Node, factors: frozenset[int], schemas: NodeSchemas) -> Stage:
     schema = schemas.get(node.type)
     return Stage(schemas.dialect.classify(schema), factors, schemas.dialect.is_cached(node, schema))

@@ -10,11 +10,11 @@ from typing import Any, Final, overload
 
 from sweep.experiment import Axis, Dimension, Experiment, InputImage, Level, Variation
 from sweep.plan import order
-from sweep.plan.bindings import Body
-from sweep.plan.graph_variants import Shape, Shapes
-from sweep.plan.keys import KeyChain, fingerprint, salted
+from sweep.plan.bindings import BoundGraph
+from sweep.plan.graph_variants import GraphVariant, VariantSelector
+from sweep.plan.keys import KeyChain, compute_fingerprint, salt_key
 from sweep.plan.order import _ALL, Order
-from sweep.plan.targets import step, telling_positions
+from sweep.plan.targets import choose_test_positions, levels_at
 from sweep.workflow import Dialect, Graph, ModelRef, NodeSchemas, Value, readable
 
 
@@ -35,7 +35,7 @@ class Instance:
     recalled: Mapping[str, Value] = field(default_factory=dict)  # what a server's own pages show of an image
     replicate: int = 0  # above 0: rendered anew with everything equal, so nothing of it may come from a cache
 
-    def submission(self) -> Graph:
+    def make_submission(self) -> Graph:
         """The graph to send when it is rendered by itself: its key and values will stand in the image's metadata.
 
         Of a replicate nothing comes from the server's cache: the noise floor is what it is for.
@@ -43,14 +43,14 @@ class Instance:
         graph = self.graph
         if self.replicate:
             graph = graph.adding(self.dialect.refresh(node, self.replicate) for node in graph.nodes.values())
-        return self.telling(graph, self.tagged)
+        return self.add_metadata(graph, self.tagged)
 
     @property
     def metadata(self) -> dict[str, Value]:
         """The key and the values, as they are written into the image."""
         return {"sweep_key": self.key, "sweep_values": dict(self.variation.values)}
 
-    def telling(self, graph: Graph, outputs: Sequence[str]) -> Graph:
+    def add_metadata(self, graph: Graph, outputs: Sequence[str]) -> Graph:
         """The graph with `outputs` writing this variation's key, values and parameters into their images."""
         return self.dialect.write_metadata(graph, outputs, {**self.recalled, **self.metadata})
 
@@ -58,7 +58,7 @@ class Instance:
 REPLICATE_AXIS: Final = "replicate"  # name of the axis that counts them, from 1
 
 
-def replicate_axis(count: int) -> Axis:
+def make_replicate_axis(count: int) -> Axis:
     """The axis that stands for the repetitions; it sets nothing."""
     return Axis(REPLICATE_AXIS, "integer", tuple(Level(number, {}) for number in range(1, count + 1)))
 
@@ -68,7 +68,7 @@ class Replicated(Sequence[Variation]):
 
     def __init__(self, points: Sequence[Variation], count: int) -> None:
         self._points = points
-        self._levels = replicate_axis(count).levels
+        self._levels = make_replicate_axis(count).levels
 
     def __len__(self) -> int:
         return len(self._points) * len(self._levels)
@@ -82,15 +82,15 @@ class Replicated(Sequence[Variation]):
             return [self[at] for at in range(*index.indices(len(self)))]
         at = range(len(self))[index]
         point, number = divmod(at, len(self._levels))
-        return self._repeated(self._points[point], at, number)
+        return self._repeat_key(self._points[point], at, number)
 
     def __iter__(self) -> Iterator[Variation]:
         count = len(self._levels)
         for variation in self._points:
             for number in range(count):
-                yield self._repeated(variation, variation.index * count + number, number)
+                yield self._repeat_key(variation, variation.index * count + number, number)
 
-    def _repeated(self, variation: Variation, index: int, number: int) -> Variation:
+    def _repeat_key(self, variation: Variation, index: int, number: int) -> Variation:
         return Variation(index, {**variation.levels, REPLICATE_AXIS: self._levels[number]})
 
 
@@ -99,21 +99,21 @@ MOST_REPLICATES: Final = (
 )
 
 
-def probes(
-    body: Body, dimensions: Sequence[Dimension], ours: Callable[[Mapping[str, Level]], bool]
+def make_probes(
+    bound: BoundGraph, dimensions: Sequence[Dimension], ours: Callable[[Mapping[str, Level]], bool]
 ) -> Iterator[tuple[str, Graph]]:
-    """(where the value stands, a graph with it in it), beginning with the graph at the first levels of the body.
+    """(where the value stands, a graph with it in it), beginning with the graph at the first levels of the bound.
 
-    Levels that are not `ours`, since they need a graph of another shape, are left out, as is what changes nothing.
+    Levels that are not `ours`, since they need a graph of another variant, are left out, as is what changes nothing.
     """
-    base = body.values(body.levels)
-    yield "workflow", body.graph.set(base)
+    base = bound.values(bound.levels)
+    yield "workflow", bound.graph.set(base)
     for dimension in dimensions:
         names = {axis.name for axis in dimension.axes}
-        bindings = [binding for binding in body.bindings if not names.isdisjoint(binding.axes)]
-        for at in _spread(telling_positions(dimension)):
-            levels = step(dimension, at)
-            here = {**body.levels, **levels}
+        bindings = [binding for binding in bound.bindings if not names.isdisjoint(binding.axes)]
+        for at in _choose_evenly(choose_test_positions(dimension)):
+            levels = levels_at(dimension, at)
+            here = {**bound.levels, **levels}
             if not ours(here):
                 continue
             written = dict(base)
@@ -122,11 +122,11 @@ def probes(
             if written != base:
                 yield (
                     " · ".join(f"axes.{name} {level.value}" for name, level in levels.items()),
-                    body.graph.set(written),
+                    bound.graph.set(written),
                 )
 
 
-def _spread(positions: Sequence[int]) -> Iterator[int]:
+def _choose_evenly(positions: Sequence[int]) -> Iterator[int]:
     count = len(positions)
     if count <= MOST_REPLICATES:
         yield from positions
@@ -139,8 +139,8 @@ class Plan:
     """An experiment bound to its workflow and to what a server has. Made by `make_plan`; costs nothing a point."""
 
     experiment: Experiment
-    bodies: tuple[Body, ...]  # one for each shape its graphs have; most experiments have one
-    shapes: Shapes
+    bound_graphs: tuple[BoundGraph, ...]  # one for each variant its graphs have; most experiments have one
+    variants: VariantSelector
     schemas: NodeSchemas
     models: tuple[ModelRef, ...] = ()  # the main models it renders with
     workflow_notes: tuple[str, ...] = ()  # what reading the workflow's file completed or left out
@@ -155,7 +155,7 @@ class Plan:
     @cached_property
     def axes(self) -> tuple[Axis, ...]:
         """The axes of `grid`: the experiment's, and `replicate` where there are several."""
-        more = (replicate_axis(self.replicates),) if self.replicates > 1 else ()
+        more = (make_replicate_axis(self.replicates),) if self.replicates > 1 else ()
         return (*self.experiment.axes, *more)
 
     @property
@@ -166,13 +166,13 @@ class Plan:
     @property
     def graph(self) -> Graph:
         """The graph as it will be sent for the first point."""
-        first = self.bodies[0]
+        first = self.bound_graphs[0]
         return first.graph.set(first.values(first.levels))
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """The nodes of `graph` whose images are kept."""
-        return self.bodies[0].outputs
+        return self.bound_graphs[0].outputs
 
     @cached_property
     def images(self) -> Mapping[str, InputImage]:
@@ -182,10 +182,12 @@ class Plan:
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """What a person should know of how the experiment was bound, each a sentence."""
-        bound = [note for body in self.bodies for note in body.notes]
-        return tuple(dict.fromkeys((*self.experiment.notices, *self.workflow_notes, *bound, *self._outside())))
+        bound = [note for bound in self.bound_graphs for note in bound.notes]
+        return tuple(
+            dict.fromkeys((*self.experiment.notices, *self.workflow_notes, *bound, *self._note_images_outside()))
+        )
 
-    def _outside(self) -> Iterator[str]:
+    def _note_images_outside(self) -> Iterator[str]:
         """Images that stay behind when the experiment's folder is copied elsewhere."""
         folder = self.experiment.folder.resolve()
         for image in self.images.values():
@@ -195,13 +197,13 @@ class Plan:
     @cached_property
     def sets(self) -> tuple[str, ...]:
         """Which fields the axes set, to be read by people: denoise.denoising_start = 1 − denoise_strength."""
-        said = [readable(body.graph, binding.rule.shown) for body in self.bodies for binding in body.bindings]
+        said = [readable(bound.graph, binding.rule.shown) for bound in self.bound_graphs for binding in bound.bindings]
         return tuple(dict.fromkeys(text for text in said if text))
 
     @cached_property
     def fingerprint(self) -> str:
         """Changes with anything that decides which key an index has, or which values it shows."""
-        return fingerprint(self.experiment, self.bodies)
+        return compute_fingerprint(self.experiment, self.bound_graphs)
 
     def __len__(self) -> int:
         return len(self.grid)
@@ -209,22 +211,24 @@ class Plan:
     def instance(self, variation: Variation) -> Instance:
         """The graph of one point, with its key."""
         levels = variation.levels
-        body = self._body(levels)
-        digests = body.digests.with_fields(body.values(levels))
+        bound = self._select_graph(levels)
+        digests = bound.digests.with_fields(bound.values(levels))
         graph = digests.graph
         return Instance(
-            key=_repeated(salted(digests.key(body.outputs), self._salt(levels)), self._repeat(levels)),
+            key=_repeat_key(
+                salt_key(digests.key(bound.outputs), self._make_salt(levels)), self._count_repetition(levels)
+            ),
             variation=variation,
             graph=graph,
-            outputs=body.outputs,
+            outputs=bound.outputs,
             dialect=self.schemas.dialect,
-            prompt=body.prompt(graph),
-            model=body.model(graph),
-            source=body.source(graph),
-            images={sha: self._files[sha] for sha in body.images(graph)},
-            tagged=body.tagged,
-            recalled=body.recalled(graph),
-            replicate=self._repeat(levels),
+            prompt=bound.prompt(graph),
+            model=bound.model(graph),
+            source=bound.source(graph),
+            images={sha: self._files[sha] for sha in bound.images(graph)},
+            tagged=bound.tagged,
+            recalled=bound.recalled(graph),
+            replicate=self._count_repetition(levels),
         )
 
     def keys(self, indices: Iterable[int]) -> Iterator[tuple[int, str]]:
@@ -232,24 +236,24 @@ class Plan:
         their slow axes.
         """
         grid = self.experiment.grid
-        chain = KeyChain(self.experiment.dimensions, self._body, self._salt)
+        chain = KeyChain(self.experiment.dimensions, self._select_graph, self._make_salt)
         count = self.replicates
-        points = ((index, grid.space.digits(grid.chosen[index // count])) for index in indices)
+        points = ((index, grid.space.unrank(grid.chosen[index // count])) for index in indices)
         for index, key, _ in chain.keys(points):
-            yield index, _repeated(key, index % count)
+            yield index, _repeat_key(key, index % count)
 
-    def in_shard(self, key: str, k: int, n: int) -> bool:
+    def is_in_shard(self, key: str, k: int, n: int) -> bool:
         """Whether the key belongs to the `k`-th of `n` parts, k from 1: decided by the key alone, whatever the grid."""
         return int(key[:16], 16) % n == k - 1
 
     def shard(self, k: int, n: int) -> Iterator[int]:
         """The indices of one part, ascending."""
-        return (index for index, key in self.keys(range(len(self))) if self.in_shard(key, k, n))
+        return (index for index, key in self.keys(range(len(self))) if self.is_in_shard(key, k, n))
 
     @cached_property
     def nesting(self) -> Order:
         """How the dimensions are nested when the points are rendered, and the work that spares."""
-        return order.choose_order(self.experiment.dimensions, self.bodies, self.schemas)
+        return order.choose_order(self.experiment.dimensions, self.bound_graphs, self.schemas)
 
     def order(self, only: Mapping[int, int] = _ALL) -> Iterator[int]:
         """Every index once, in the order to render; of the dimensions in `only`, that position alone."""
@@ -260,31 +264,33 @@ class Plan:
 
     def probes(self) -> list[tuple[str, Graph]]:
         """(where in the experiment, a graph) for a server's dry run: each value of each axis once, by itself."""
-        return [probe for body in self.bodies for probe in self._probes(body)]
+        return [probe for bound in self.bound_graphs for probe in self._probe_graph(bound)]
 
-    def _probes(self, body: Body) -> Iterator[tuple[str, Graph]]:
-        return probes(body, self.experiment.dimensions, lambda levels: self.shapes.suits(levels, body.shape))
+    def _probe_graph(self, bound: BoundGraph) -> Iterator[tuple[str, Graph]]:
+        return make_probes(
+            bound, self.experiment.dimensions, lambda levels: self.variants.is_selected(levels, bound.variant)
+        )
 
-    def _body(self, levels: Mapping[str, Level]) -> Body:
-        return self.bodies[0] if len(self.bodies) == 1 else self._by_shape[self.shapes.at(levels)]
+    def _select_graph(self, levels: Mapping[str, Level]) -> BoundGraph:
+        return self.bound_graphs[0] if len(self.bound_graphs) == 1 else self._by_shape[self.variants.at(levels)]
 
     @cached_property
-    def _by_shape(self) -> dict[Shape, Body]:
-        return {body.shape: body for body in self.bodies}
+    def _by_shape(self) -> dict[GraphVariant, BoundGraph]:
+        return {bound.variant: bound for bound in self.bound_graphs}
 
     @cached_property
     def _files(self) -> dict[str, Path]:
         return {sha: image.path for sha, image in self.images.items()}
 
-    def _salt(self, levels: Mapping[str, Level]) -> dict[str, Any]:
+    def _make_salt(self, levels: Mapping[str, Level]) -> dict[str, Any]:
         return {axis: levels[axis].value for axis in self.salted}
 
-    def _repeat(self, levels: Mapping[str, Level]) -> int:
+    def _count_repetition(self, levels: Mapping[str, Level]) -> int:
         """Which repetition: 0 is the point itself."""
         level = levels.get(REPLICATE_AXIS) if self.replicates > 1 else None
         return int(level.value or 1) - 1 if level else 0
 
 
-def _repeated(key: str, number: int) -> str:
+def _repeat_key(key: str, number: int) -> str:
     """The key of a repetition; the first has the point's own, so that asking for more renders only the new ones."""
-    return salted(key, {REPLICATE_AXIS: number} if number else {})
+    return salt_key(key, {REPLICATE_AXIS: number} if number else {})

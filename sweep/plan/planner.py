@@ -17,18 +17,26 @@ from sweep.experiment import (
     InputImage,
     InputImageError,
     Level,
+    ProblemCollector,
     is_address,
-    numbered,
+    parse_numbered,
 )
-from sweep.plan.bindings import Binding, Body, Draft
+from sweep.plan.bindings import Binding, BoundGraph, RuleBuilder
 from sweep.plan.duplicates import check_distinct_points
-from sweep.plan.graph_variants import Shape, Shapes, at_home, build, is_template, shaping_axes, shaping_levels
+from sweep.plan.graph_variants import (
+    GraphVariant,
+    VariantSelector,
+    build_variant,
+    is_template,
+    iterate_variant_levels,
+    list_variant_axes,
+    substitute_models,
+)
 from sweep.plan.models import ModelFinder, fit_models
 from sweep.plan.plan import REPLICATE_AXIS, Plan
-from sweep.plan.problems import PlanProblems
 from sweep.plan.rules import Slot
-from sweep.plan.strength_notes import strength_notes
-from sweep.plan.targets import TargetResolver, Uses, targets_of
+from sweep.plan.strength_notes import note_strengths
+from sweep.plan.targets import Assignments, TargetResolver, list_targets
 from sweep.plan.value_checks import ValidationContext, check_fixed, check_moved
 from sweep.types import Scalar
 from sweep.workflow import (
@@ -53,25 +61,25 @@ _EMPTY: Final = " needs a value for "  # how check_graph tells of a field that n
 
 
 @dataclass(frozen=True, slots=True)
-class Shaped:
-    """One shape, the main model that decides it, and the first levels that ask for it."""
+class VariantExample:
+    """One variant, the main model that decides it, and the first levels that ask for it."""
 
-    shape: Shape
+    variant: GraphVariant
     main: ModelRef | None
     levels: Mapping[str, Level]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Assembly:
-    """All that bodies are made of. Faults are collected; a body with any is None."""
+class GraphBinder:
+    """All that bound_graphs are made of. Faults are collected; a bound with any is None."""
 
     experiment: Experiment
     workflow: str | Workflow  # a template's name, or the user's own
     schemas: NodeSchemas
     models: ModelFinder
-    uses: Uses
-    shapes: Shapes
-    faults: PlanProblems
+    uses: Assignments
+    variants: VariantSelector
+    problems: ProblemCollector[str]
 
     @property
     def template(self) -> bool:
@@ -84,43 +92,43 @@ class Assembly:
         path = self.experiment.workflow_path
         return path.name if path else self.experiment.workflow
 
-    def body(self, shaped: Shaped) -> Body | None:
-        """The body of this shape; None, with the faults added, where there cannot be one."""
+    def bound(self, example: VariantExample) -> BoundGraph | None:
+        """The bound of this variant; None, with the problems added, where there cannot be one."""
         try:
-            graph = build(self.workflow, shaped.shape, self.schemas)
+            graph = build_variant(self.workflow, example.variant, self.schemas)
         except WorkflowError as error:
-            self.faults.add("workflow", f"workflow: {error}")
+            self.problems.add_at_key("workflow", f"workflow: {error}")
             return None
         if not self.usable(graph):
             return None
-        roles = self._roles(graph)
+        roles = self._find_roles(graph)
         outputs = output_nodes(graph, self.schemas)
-        bindings = self._bindings(graph, outputs, roles, shaped)
-        self._need_images(graph, roles, bindings)
-        self._check_values(bindings, shaped)
-        if self.faults:
+        bindings = self._bind_targets(graph, outputs, roles, example)
+        self._require_images(graph, roles, bindings)
+        self._check_values(bindings, example)
+        if self.problems:
             return None
-        body = self._finished(graph, outputs, roles, bindings, shaped)
-        if body is None:
+        bound = self._finish(graph, outputs, roles, bindings, example)
+        if bound is None:
             return None
-        self._check_whole(body)
-        return None if self.faults else body
+        self._check_graph(bound)
+        return None if self.problems else bound
 
     def usable(self, graph: Graph) -> bool:
-        """Whether the server has all node types and one of them makes an image; else a fault is added. Unknown types
+        """Whether the server has all node types and one of them makes an image; else a problem is added. Unknown types
         are told alone, as all else that seems to be missing follows from them.
         """
         unknown = [node for node in graph.nodes.values() if node.type not in self.schemas]
         for node in unknown:
             said = unknown_type(node, self.schemas)
-            self.faults.add("workflow", f"workflow: {said}{'' if said.endswith('?') else '.'}")
+            self.problems.add_at_key("workflow", f"workflow: {said}{'' if said.endswith('?') else '.'}")
         images = bool(output_nodes(graph, self.schemas))
         if not unknown and not images:
             why = self.schemas.dialect.explain_no_output(graph, self.schemas)
-            self.faults.add("workflow", f"workflow: {self.called} {why}.")
+            self.problems.add_at_key("workflow", f"workflow: {self.called} {why}.")
         return images and not unknown
 
-    def _roles(self, graph: Graph) -> Roles:
+    def _find_roles(self, graph: Graph) -> Roles:
         roles = find_roles(graph, self.schemas)
         for role, texts in self.experiment.roles.items():
             place = f"roles.{role}"
@@ -128,24 +136,26 @@ class Assembly:
                 chosen = [find_address(graph, text) for text in texts]
                 roles = roles.having(graph, self.schemas, {role: chosen})
             except WorkflowError as error:
-                self.faults.add(place, readable(graph, f"{place}: {error}"), value=True)
+                self.problems.add_at_value(place, readable(graph, f"{place}: {error}"))
         return roles
 
-    def _bindings(self, graph: Graph, outputs: tuple[str, ...], roles: Roles, shaped: Shaped) -> tuple[Binding, ...]:
+    def _bind_targets(
+        self, graph: Graph, outputs: tuple[str, ...], roles: Roles, example: VariantExample
+    ) -> tuple[Binding, ...]:
         places = TargetResolver(
             graph=graph,
             schemas=self.schemas,
             roles=roles,
-            base=shaped.shape.base,
+            base=example.variant.base,
             uses=self.uses,
-            faults=self.faults,
+            problems=self.problems,
             workflow=self.called,
             template=self.template,
         )
-        rules = Draft(places, outputs, self.models).rules()
+        rules = RuleBuilder(places, outputs, self.models).rules()
         return tuple(Binding.of(rule, self.uses) for rule in rules)
 
-    def _need_images(self, graph: Graph, roles: Roles, bindings: Sequence[Binding]) -> None:
+    def _require_images(self, graph: Graph, roles: Roles, bindings: Sequence[Binding]) -> None:
         """Images the workflow cannot do without and nobody names."""
         given = {slot.address for binding in bindings for slot in binding.rule.slots}
         for role in ("image", "control_image"):
@@ -155,25 +165,25 @@ class Assembly:
                 node = graph.nodes[target.address.node]
                 schema = self.schemas[node.type].fields[target.address.field]
                 if schema.required and not node.fields.get(schema.name) and target.address not in given:
-                    self.faults.add("inputs", f"{self.called} needs inputs.{role}.")
+                    self.problems.add_at_key("inputs", f"{self.called} needs inputs.{role}.")
 
-    def _check_values(self, bindings: Sequence[Binding], shaped: Shaped) -> None:
-        around = ValidationContext(shaped.levels, lambda levels: self.shapes.suits(levels, shaped.shape))
+    def _check_values(self, bindings: Sequence[Binding], example: VariantExample) -> None:
+        around = ValidationContext(example.levels, lambda levels: self.variants.is_selected(levels, example.variant))
         for binding in bindings:
             if not binding.axes:
-                check_fixed(binding, self.faults)
+                check_fixed(binding, self.problems)
             for dimension in self.experiment.dimensions:
                 if any(axis.name in binding.axes for axis in dimension.axes):
-                    check_moved(binding, dimension, around, self.faults)
+                    check_moved(binding, dimension, around, self.problems)
 
-    def _finished(
+    def _finish(
         self,
         graph: Graph,
         outputs: tuple[str, ...],
         roles: Roles,
         bindings: tuple[Binding, ...],
-        shaped: Shaped,
-    ) -> Body | None:
+        example: VariantExample,
+    ) -> BoundGraph | None:
         notes: list[str] = []
         for binding in bindings:
             if not binding.axes:
@@ -181,25 +191,25 @@ class Assembly:
         whole = graph
         graph = self._cut(graph, outputs, [slot for binding in bindings for slot in binding.rule.slots], notes)
         moved = tuple(binding for binding in bindings if binding.axes)
-        if not self._all_matter(graph, [slot for binding in moved for slot in binding.rule.slots]):
+        if not self._check_effect(graph, [slot for binding in moved for slot in binding.rule.slots]):
             return None
-        written = {address for binding in moved for address in binding.write(shaped.levels)}
-        graph = self._with_models(graph, written, shaped.main, notes)
-        notes.extend(self._random(pruned(graph, outputs)))
-        notes.extend(strength_notes(graph, roles, self.uses, self.schemas.dialect))
+        written = {address for binding in moved for address in binding.write(example.levels)}
+        graph = self._fit_models(graph, written, example.main, notes)
+        notes.extend(self._note_random_nodes(pruned(graph, outputs)))
+        notes.extend(note_strengths(graph, roles, self.uses, self.schemas.dialect))
         graph = self.schemas.dialect.finish(graph, outputs)
-        return Body(
-            shape=shaped.shape,
-            levels=shaped.levels,
+        return BoundGraph(
+            variant=example.variant,
+            levels=example.levels,
             graph=graph,
             outputs=outputs,
             tagged=self.schemas.dialect.metadata_outputs(graph, outputs, self.schemas),
             dialect=self.schemas.dialect,
             bindings=moved,
             fixed=tuple(binding for binding in bindings if not binding.axes),
-            prompts=_addresses(roles, "prompt"),
-            models=_addresses(roles, "model"),
-            sources=_addresses(roles, "image"),
+            prompts=_list_addresses(roles, "prompt"),
+            models=_list_addresses(roles, "model"),
+            sources=_list_addresses(roles, "image"),
             metadata=self._recalled(roles),
             notes=tuple(readable(whole, note) for note in notes),
         )
@@ -215,26 +225,26 @@ class Assembly:
             notes.append(f"{', '.join(idle)}: no image that is kept depends on it, so it is left out.")
         return pruned(graph.without_edges(edge for _, edge in gone), outputs)
 
-    def _all_matter(self, graph: Graph, slots: Sequence[Slot]) -> bool:
-        """Whether every field that an axis sets is still part of the graph; else a fault is added."""
+    def _check_effect(self, graph: Graph, slots: Sequence[Slot]) -> bool:
+        """Whether every field that an axis sets is still part of the graph; else a problem is added."""
         idle = [slot for slot in slots if slot.address.node not in graph.nodes]
         for slot in idle:
-            place = self.uses.places(slot.target)[0]
-            self.faults.add(place, f"{place}: no image that is kept depends on {slot.address}.")
+            place = self.uses.locate(slot.target)[0]
+            self.problems.add_at_key(place, f"{place}: no image that is kept depends on {slot.address}.")
         return not idle
 
-    def _with_models(self, graph: Graph, moving: Collection[Address], main: ModelRef | None, notes: list[str]) -> Graph:
-        def fault(address: Address, message: str) -> None:
+    def _fit_models(self, graph: Graph, moving: Collection[Address], main: ModelRef | None, notes: list[str]) -> Graph:
+        def problem(address: Address, message: str) -> None:
             if address not in moving:
-                self.faults.add("workflow", readable(graph, f"{address} {message}"))
+                self.problems.add_at_key("workflow", readable(graph, f"{address} {message}"))
 
-        fitted = fit_models(graph, self.schemas, self.models, main, fault)
+        fitted = fit_models(graph, self.schemas, self.models, main, problem)
         for address, model in fitted.filled.items():
             if address not in moving and model != main:
                 notes.append(f"{address} is {model.name}: the workflow names none, and no other fits.")
         return fitted.graph
 
-    def _random(self, graph: Graph) -> Iterator[str]:
+    def _note_random_nodes(self, graph: Graph) -> Iterator[str]:
         """Nodes that give another value at each execution: two renders of the same point will differ."""
         for node in graph.nodes.values():
             if node.type in self.schemas.dialect.random_nodes:
@@ -244,25 +254,25 @@ class Assembly:
         """Where the parameters stand that images tell of themselves."""
         return self.schemas.dialect.recalled_fields({role: found[0].address for role, found in roles.targets.items()})
 
-    def _check_whole(self, body: Body) -> None:
+    def _check_graph(self, bound: BoundGraph) -> None:
         """What no single value tells: fields that stay empty, edges that lead nowhere."""
         try:
-            graph = body.graph.set(body.values(body.levels))
+            graph = bound.graph.set(bound.values(bound.levels))
         except (DefinitionError, WorkflowError) as error:
-            self.faults.add("workflow", f"workflow: {error.message}")
+            self.problems.add_at_key("workflow", f"workflow: {error.message}")
             return
-        told = bool(self.faults)  # a model that could not be found leaves its field empty: that is said already
+        told = bool(self.problems)  # a model that could not be found leaves its field empty: that is said already
         for problem in check_graph(graph, self.schemas):
             if not (told and _EMPTY in problem.message):
                 end = "" if problem.message.endswith(("?", ".")) else "."
-                self.faults.add("workflow", readable(graph, f"workflow: {problem.message}{end}"))
+                self.problems.add_at_key("workflow", readable(graph, f"workflow: {problem.message}{end}"))
 
 
-def _addresses(roles: Roles, role: str) -> tuple[Address, ...]:
+def _list_addresses(roles: Roles, role: str) -> tuple[Address, ...]:
     return tuple(target.address for target in roles.targets.get(role, ()))
 
 
-def adopted(experiment: Experiment, workflow: Workflow, schemas: NodeSchemas) -> Experiment:
+def adopt_workflow(experiment: Experiment, workflow: Workflow, schemas: NodeSchemas) -> Experiment:
     """The experiment with the workflow's own images as inputs and its lists as axes, which vary fastest.
 
     What the experiment sets itself, by address or by role, it sets alone. Raises PlanError for an image that is
@@ -270,15 +280,15 @@ def adopted(experiment: Experiment, workflow: Workflow, schemas: NodeSchemas) ->
     """
     if not workflow.files and not workflow.batch_axes:
         return experiment
-    taken = _set_by(experiment, workflow, schemas)
-    inputs = {**experiment.inputs, **_images(experiment, workflow, taken)}
-    more = tuple(_dimensions(workflow, taken, {axis.name for axis in experiment.axes}))
+    taken = _find_set_fields(experiment, workflow, schemas)
+    inputs = {**experiment.inputs, **_read_images(experiment, workflow, taken)}
+    more = tuple(_make_dimensions(workflow, taken, {axis.name for axis in experiment.axes}))
     return replace(experiment, inputs=inputs, dimensions=(*experiment.dimensions, *more))
 
 
-def batch_notes(experiment: Experiment, workflow: Workflow) -> Iterator[str]:
+def note_batches(experiment: Experiment, workflow: Workflow) -> Iterator[str]:
     """A sentence for each list of the workflow: that it is an axis, or gives way to what the experiment sets."""
-    axes = {targets_of(axis) for axis in experiment.axes}
+    axes = {list_targets(axis) for axis in experiment.axes}
     for batch in workflow.batch_axes:
         if tuple(map(str, batch.addresses)) in axes:
             yield from filter(None, [batch.note])
@@ -287,23 +297,23 @@ def batch_notes(experiment: Experiment, workflow: Workflow) -> Iterator[str]:
             yield f"The {len(batch.values)} values of {batch.name} give way: the experiment sets {where}."
 
 
-def _set_by(experiment: Experiment, workflow: Workflow, schemas: NodeSchemas) -> frozenset[Address]:
+def _find_set_fields(experiment: Experiment, workflow: Workflow, schemas: NodeSchemas) -> frozenset[Address]:
     """The fields the experiment sets itself."""
     roles = find_roles(workflow.graph, schemas)
     taken: set[Address] = set()
-    for target in Uses.of(experiment):
+    for target in Assignments.of(experiment):
         role = "prompt" if target == "variation" else target
         chosen = [*experiment.roles.get(role, ()), *([target] if is_address(target) else [])]
         for text in chosen:
             with suppress(WorkflowError):  # told where it is bound
                 taken.add(find_address(workflow.graph, text))
-        single = numbered(target)
+        single = parse_numbered(target)
         groups = roles.groups(single[0])[single[1] - 1 : single[1]] if single else roles.groups(role)
         taken.update(found.address for group in groups for found in group)
     return frozenset(taken)
 
 
-def _images(experiment: Experiment, workflow: Workflow, taken: frozenset[Address]) -> dict[str, InputImage]:
+def _read_images(experiment: Experiment, workflow: Workflow, taken: frozenset[Address]) -> dict[str, InputImage]:
     reader = ImageReader()
     folder = experiment.workflow_path.parent if experiment.workflow_path else experiment.folder
     found: dict[str, InputImage] = {}
@@ -322,13 +332,13 @@ def _images(experiment: Experiment, workflow: Workflow, taken: frozenset[Address
     return found
 
 
-def _dimensions(workflow: Workflow, taken: frozenset[Address], names: set[str]) -> Iterator[Dimension]:
+def _make_dimensions(workflow: Workflow, taken: frozenset[Address], names: set[str]) -> Iterator[Dimension]:
     groups: dict[str, list[Axis]] = {}
     for number, batch in enumerate(workflow.batch_axes):
         if taken.isdisjoint(batch.addresses):
-            name = _free(batch.name, names)
+            name = _find_free_name(batch.name, names)
             names.add(name)
-            groups.setdefault(batch.group or f" {number}", []).append(_axis(batch, name))
+            groups.setdefault(batch.group or f" {number}", []).append(_make_axis(batch, name))
     for axes in groups.values():
         lengths = {len(axis.levels) for axis in axes}
         if len(lengths) > 1:
@@ -338,22 +348,22 @@ def _dimensions(workflow: Workflow, taken: frozenset[Address], names: set[str]) 
             yield Dimension(tuple(axes))
 
 
-def _axis(batch: BatchAxis, name: str) -> Axis:
+def _make_axis(batch: BatchAxis, name: str) -> Axis:
     targets = [str(address) for address in batch.addresses]
     values: list[Any] = list(batch.values)
-    levels = tuple(Level(_label(value), dict.fromkeys(targets, value)) for value in values)
+    levels = tuple(Level(_label_value(value), dict.fromkeys(targets, value)) for value in values)
     kinds = {type(value) for value in batch.values}
     kind: AxisKind = "integer" if kinds == {int} else "number" if kinds <= {int, float} else "text"
     return Axis(name, kind, levels)
 
 
-def _label(value: Any) -> Scalar:
+def _label_value(value: Any) -> Scalar:
     if isinstance(value, Mapping):
         return str(value.get("image_name") or value)
     return value if isinstance(value, str | int | float | bool) or value is None else str(value)
 
 
-def _free(name: str, names: set[str]) -> str:
+def _find_free_name(name: str, names: set[str]) -> str:
     found, number = name, 2
     while found in names:
         found, number = f"{name} {number}", number + 1
@@ -369,7 +379,7 @@ def make_plan(
     """The experiment bound to its workflow, with every value checked against the field it sets.
 
     `workflow` is what the file holds that the experiment names; where it is not given, that file is read.
-    Raises PlanError that lists every fault with its place in the experiment's file, or WorkflowError for a workflow
+    Raises PlanError that lists every problem with its place in the experiment's file, or WorkflowError for a workflow
     file that is wrong in itself. The seeds of the experiment have to be drawn.
     """
     if experiment.undrawn:
@@ -378,16 +388,16 @@ def make_plan(
             f"The seeds of {axes} are not drawn yet.", hint="Experiment.with_seeds gives them their values."
         )
     installed = ModelFinder.of(models)
-    own = workflow or _own_workflow(experiment)
+    own = workflow or _load_own_workflow(experiment)
     if own is not None:
-        own = at_home(own, schemas, installed, Uses.of(experiment))
-        experiment = adopted(experiment, own, schemas)
+        own = substitute_models(own, schemas, installed, Assignments.of(experiment))
+        experiment = adopt_workflow(experiment, own, schemas)
     if not len(experiment.grid):
         raise PlanError(f"{experiment.name} has no points.", hint="Its conditions exclude every combination.")
     return _Maker(experiment, schemas, installed, own or experiment.workflow).plan()
 
 
-def _own_workflow(experiment: Experiment) -> Workflow | None:
+def _load_own_workflow(experiment: Experiment) -> Workflow | None:
     path = experiment.workflow_path
     if path is None or is_template(experiment.workflow):
         return None
@@ -400,79 +410,79 @@ class _Maker:
     def __init__(
         self, experiment: Experiment, schemas: NodeSchemas, models: ModelFinder, workflow: str | Workflow
     ) -> None:
-        self.faults = PlanProblems(experiment)
-        self.uses = Uses.of(experiment)
+        self.problems = ProblemCollector(experiment, experiment.source or experiment.name, PlanError)
+        self.uses = Assignments.of(experiment)
         self.models = models
-        self.shapes = Shapes(workflow, schemas, models, self.uses, experiment.condition)
+        self.variants = VariantSelector(workflow, schemas, models, self.uses, experiment.condition)
         self.mains: dict[ModelRef, None] = {}
-        self.assembly = Assembly(
+        self.assembly = GraphBinder(
             experiment=experiment,
             workflow=workflow,
             schemas=schemas,
             models=models,
             uses=self.uses,
-            shapes=self.shapes,
-            faults=self.faults,
+            variants=self.variants,
+            problems=self.problems,
         )
 
     def plan(self) -> Plan:
-        """Raises PlanError with every fault there is."""
+        """Raises PlanError with every problem there is."""
         experiment = self.assembly.experiment
         if REPLICATE_AXIS in {axis.name for axis in experiment.axes} and experiment.study.replicates > 1:
-            self.faults.add(
+            self.problems.add_at_key(
                 f"axes.{REPLICATE_AXIS}", f"axes.{REPLICATE_AXIS}: study.replicates makes an axis of that name already."
             )
-        bodies = [body for shaped in self._shapes() if (body := self.assembly.body(shaped))]
-        self.faults.raise_any()
+        bound_graphs = [bound for example in self._find_examples() if (bound := self.assembly.bound(example))]
+        self.problems.raise_any()
         plan = Plan(
             experiment=experiment,
-            bodies=tuple(bodies),
-            shapes=self.shapes,
+            bound_graphs=tuple(bound_graphs),
+            variants=self.variants,
             schemas=self.assembly.schemas,
             models=tuple(self.mains),
-            workflow_notes=self._workflow_notes(bodies),
+            workflow_notes=self._list_workflow_notes(bound_graphs),
             salted=tuple(axis.name for axis in self.uses.axes.get("board", ())),
         )
-        check_distinct_points(plan, self.faults)
-        self.faults.raise_any()
+        check_distinct_points(plan, self.problems)
+        self.problems.raise_any()
         return plan
 
-    def _workflow_notes(self, bodies: Sequence[Body]) -> tuple[str, ...]:
+    def _list_workflow_notes(self, bound_graphs: Sequence[BoundGraph]) -> tuple[str, ...]:
         workflow = self.assembly.workflow
         if isinstance(workflow, str):
             return ()
-        own = workflow.for_base(bodies[0].shape.base or "")
-        said = [*own.notes, *batch_notes(self.assembly.experiment, workflow)]
+        own = workflow.for_base(bound_graphs[0].variant.base or "")
+        said = [*own.notes, *note_batches(self.assembly.experiment, workflow)]
         notes = tuple(readable(own.graph, note) for note in said)
         if not own.lacking or "model" in self.uses:
             return notes
         used = f"so its only one that fits, {next(iter(self.mains)).name}, is used"
         return (*notes, f"The server has no model {own.lacking}, {used}; inputs.model names another.")
 
-    def _shapes(self) -> list[Shaped]:
-        """Every shape the levels can ask for, with the first levels that do. Where a model cannot be found, the
+    def _find_examples(self) -> list[VariantExample]:
+        """Every variant the levels can ask for, with the first levels that do. Where a model cannot be found, the
         rest is still looked at, as far as there is any other to look at it with.
         """
         first = {axis.name: axis.levels[0] for axis in self.assembly.experiment.axes}
-        found: dict[Shape, Shaped] = {}
-        place = self.uses.places("model")[0]
-        for levels in shaping_levels(shaping_axes(self.uses), self.assembly.experiment.dimensions):
+        found: dict[GraphVariant, VariantExample] = {}
+        place = self.uses.locate("model")[0]
+        for levels in iterate_variant_levels(list_variant_axes(self.uses), self.assembly.experiment.dimensions):
             here = {**first, **levels}
-            if not self.shapes.counts(here):
+            if not self.variants.is_reachable(here):
                 continue
-            with self.faults.at(self._place_of_model(here, place)):
-                shape, main = self.shapes.at(here), self.shapes.main(here)
-                found.setdefault(shape, Shaped(shape, main, here))
+            with self.problems.collect_at(self._locate_model(here, place)):
+                variant, main = self.variants.at(here), self.variants.main(here)
+                found.setdefault(variant, VariantExample(variant, main, here))
                 if main is not None:
                     self.mains[main] = None
-        if not found and (any_main := self.models.any_main(self.shapes.bases or ())):
-            shape = self.shapes.with_main(first, any_main)
-            return [Shaped(shape, any_main, first)]
+        if not found and (any_main := self.models.find_any_main(self.variants.bases or ())):
+            variant = self.variants.select_with_main(first, any_main)
+            return [VariantExample(variant, any_main, first)]
         if not found and isinstance(self.assembly.workflow, Workflow):
             self.assembly.usable(self.assembly.workflow.graph)  # no model would mend what is wrong with that
         return list(found.values())
 
-    def _place_of_model(self, levels: Mapping[str, Level], place: str) -> str:
+    def _locate_model(self, levels: Mapping[str, Level], place: str) -> str:
         """inputs.model, or the very level of the axis that names it."""
         for axis in self.uses.axes.get("model", ()):
             at = next((at for at, level in enumerate(axis.levels) if level is levels[axis.name]), None)

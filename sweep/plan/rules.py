@@ -27,7 +27,7 @@ def compose(prompt: str, variation: str) -> str:
 
 SettingValues: TypeAlias = Mapping[str, Setting]  # by target: a role or a node.field address
 Written: TypeAlias = dict[Address, Value]
-THE_FIELD: Final = "the field "  # begins a fault that is to be told after the value itself
+THE_FIELD: Final = "the field "  # begins a problem that is to be told after the value itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class FieldRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ReferenceResolver:
     """Turns names into references: models among those installed that fit `base`, images, boards."""
 
     models: ModelFinder
@@ -93,7 +93,7 @@ class Choice:
         return self.models.find(name, types, None if "main" in types else self.base)
 
 
-def plain_value(target: str, slots: Sequence[Slot], choice: Choice, default: Value = None) -> FieldRule:
+def make_value_rule(target: str, slots: Sequence[Slot], choice: ReferenceResolver, default: Value = None) -> FieldRule:
     """One target, whose value goes into each of its fields."""
 
     def write(settings: SettingValues) -> Written:
@@ -103,16 +103,18 @@ def plain_value(target: str, slots: Sequence[Slot], choice: Choice, default: Val
         return {slot.address: choice.value(slot.value(setting), slot.schema) for slot in slots}
 
     defaults: dict[str, Setting] = {target: default} if isinstance(default, str) else {}
-    return FieldRule(targets=(target,), slots=tuple(slots), write=write, defaults=defaults, shown=_shown(target, slots))
+    return FieldRule(
+        targets=(target,), slots=tuple(slots), write=write, defaults=defaults, shown=_describe_rule(target, slots)
+    )
 
 
-def prompt(slots: Sequence[Slot], original: str) -> FieldRule:
+def make_prompt_rule(slots: Sequence[Slot], original: str) -> FieldRule:
     """The prompt with its variation; `original` is what the workflow says where the experiment gives no prompt."""
 
     def write(settings: SettingValues) -> Written:
         if "prompt" not in settings and "variation" not in settings:
             return {}
-        text = compose(_text(settings, "prompt", original), _text(settings, "variation", ""))
+        text = compose(_read_text(settings, "prompt", original), _read_text(settings, "variation", ""))
         return {slot.address: slot.value(text) for slot in slots}
 
     shown = " · ".join(str(slot.address) for slot in slots)
@@ -121,7 +123,7 @@ def prompt(slots: Sequence[Slot], original: str) -> FieldRule:
     )
 
 
-def _text(settings: SettingValues, target: str, otherwise: str) -> str:
+def _read_text(settings: SettingValues, target: str, otherwise: str) -> str:
     setting = settings.get(target, otherwise)
     return setting if isinstance(setting, str) else "" if setting is None else str(setting)
 
@@ -136,11 +138,11 @@ class SizeSlots:
     follow: bool  # whether a size nobody gives is the image's
 
 
-def size(slots: SizeSlots) -> FieldRule:
+def make_size_rule(slots: SizeSlots) -> FieldRule:
     """Width and height: as given; else the image's, or in its proportions where one of the two is given."""
 
     def write(settings: SettingValues) -> Written:
-        width, height = _sides(settings, slots.multiple, follow=slots.follow)
+        width, height = _choose_sides(settings, slots.multiple, follow=slots.follow)
         written: Written = {}
         for side, places in ((width, slots.width), (height, slots.height)):
             if side is not None:
@@ -149,27 +151,27 @@ def size(slots: SizeSlots) -> FieldRule:
 
     targets = ("image", "width", "height") if slots.follow else ("width", "height")
     places = (*slots.width, *slots.height)
-    return FieldRule(targets=targets, slots=tuple(places), write=write, shown=_shown("size", places))
+    return FieldRule(targets=targets, slots=tuple(places), write=write, shown=_describe_rule("size", places))
 
 
-def _sides(settings: SettingValues, multiple: int, *, follow: bool) -> tuple[Any, Any]:
+def _choose_sides(settings: SettingValues, multiple: int, *, follow: bool) -> tuple[Any, Any]:
     width, height, image = settings.get("width"), settings.get("height"), settings.get("image")
     if not follow or not isinstance(image, InputImage):
         return width, height
     if width is None and height is None:
-        return _floor(image.width, multiple), _floor(image.height, multiple)
+        return _round_down(image.width, multiple), _round_down(image.height, multiple)
     if width is None and isinstance(height, int):
-        return _floor(height * image.width / image.height, multiple), height
+        return _round_down(height * image.width / image.height, multiple), height
     if height is None and isinstance(width, int):
-        return width, _floor(width * image.height / image.width, multiple)
+        return width, _round_down(width * image.height / image.width, multiple)
     return width, height
 
 
-def _floor(pixels: float, multiple: int) -> int:
+def _round_down(pixels: float, multiple: int) -> int:
     return max(int(pixels + 1e-9) // multiple, 1) * multiple
 
 
-def _shown(target: str, slots: Sequence[Slot]) -> str:
+def _describe_rule(target: str, slots: Sequence[Slot]) -> str:
     turned = [(slot.address, slot.encode.formula(target)) for slot in slots]
     return " · ".join(str(address) if formula == target else f"{address} = {formula}" for address, formula in turned)
 
@@ -182,13 +184,13 @@ class LoraSlot:
     weights: tuple[Slot, ...]  # all of them get the LoRA's weight
 
 
-def lora_rules(places: Sequence[LoraSlot], common: Sequence[Slot], choice: Choice) -> FieldRule:
+def make_lora_rule(places: Sequence[LoraSlot], common: Sequence[Slot], choice: ReferenceResolver) -> FieldRule:
     """A stack of LoRAs, the first of it in the node nearest the model. Nodes that are left over weigh nothing.
     `common` takes the weight of all that name none themselves.
     """
 
     def write(settings: SettingValues) -> Written:
-        stack = lora_stack(settings.get("lora"))
+        stack = list_loras(settings.get("lora"))
         if len(stack) > len(places):
             raise PlanError(f"names {len(stack)} LoRAs; the workflow has room for {len(places)}.")
         _refuse_twice([name for name, _ in stack])
@@ -204,8 +206,10 @@ def lora_rules(places: Sequence[LoraSlot], common: Sequence[Slot], choice: Choic
                 written.update({slot.address: slot.value(0) for slot in place.weights})
         return written
 
-    slots = _each(common, [slot for place in places for slot in (place.lora, *place.weights) if slot is not None])
-    return FieldRule(targets=("lora", "lora_weight"), slots=slots, write=write, shown=_listed(slots))
+    slots = _merge_slots(
+        common, [slot for place in places for slot in (place.lora, *place.weights) if slot is not None]
+    )
+    return FieldRule(targets=("lora", "lora_weight"), slots=slots, write=write, shown=_join_addresses(slots))
 
 
 def _refuse_twice(names: Sequence[str]) -> None:
@@ -215,7 +219,7 @@ def _refuse_twice(names: Sequence[str]) -> None:
         raise PlanError(f"names {twice} twice; give it once, with the sum of the weights.")
 
 
-def lora_stack(setting: Setting) -> list[tuple[str, float | None]]:
+def list_loras(setting: Setting) -> list[tuple[str, float | None]]:
     """(name, weight or None) of each LoRA a setting names: a name, {name, weight}, a list of these, or none."""
     items = setting if isinstance(setting, list) else [] if setting is None else [setting]
     return [
@@ -231,11 +235,13 @@ class ControlSlot:
     parts: Mapping[str, Slot]
 
 
-def controls(places: Sequence[ControlSlot], common: Mapping[str, Sequence[Slot]], choice: Choice) -> FieldRule:
+def make_controls_rule(
+    places: Sequence[ControlSlot], common: Mapping[str, Sequence[Slot]], choice: ReferenceResolver
+) -> FieldRule:
     """ControlNets as a list of {model, image, weight, begin, end}, and by role what each of them has in `common`."""
 
     def write(settings: SettingValues) -> Written:
-        entries = control_list(settings.get("controls"))
+        entries = list_controls(settings.get("controls"))
         if entries and len(entries) != len(places):
             many = "ControlNet" if len(entries) == 1 else "ControlNets"
             raise PlanError(f"names {len(entries)} {many}; the workflow has {len(places)}.")
@@ -244,19 +250,19 @@ def controls(places: Sequence[ControlSlot], common: Mapping[str, Sequence[Slot]]
             if settings.get(role) is not None:
                 written |= {slot.address: slot.value(choice.value(settings[role], slot.schema)) for slot in slots}
         for place, entry in zip(places, entries, strict=False):
-            written |= _control(place, entry, choice)
+            written |= _write_control(place, entry, choice)
         return written
 
-    slots = _each(*common.values(), [slot for place in places for slot in place.parts.values()])
-    return FieldRule(targets=("controls", *CONTROL_ROLES), slots=slots, write=write, shown=_listed(slots))
+    slots = _merge_slots(*common.values(), [slot for place in places for slot in place.parts.values()])
+    return FieldRule(targets=("controls", *CONTROL_ROLES), slots=slots, write=write, shown=_join_addresses(slots))
 
 
-def control_list(setting: Setting) -> list[Mapping[str, Any]]:
+def list_controls(setting: Setting) -> list[Mapping[str, Any]]:
     """The entries of a `controls` setting; empty where there are none."""
     return [entry for entry in setting if isinstance(entry, Mapping)] if isinstance(setting, list) else []
 
 
-def _control(place: ControlSlot, entry: Mapping[str, Any], choice: Choice) -> Written:
+def _write_control(place: ControlSlot, entry: Mapping[str, Any], choice: ReferenceResolver) -> Written:
     return {
         slot.address: slot.value(choice.value(entry[part], slot.schema))
         for part, slot in place.parts.items()
@@ -264,7 +270,7 @@ def _control(place: ControlSlot, entry: Mapping[str, Any], choice: Choice) -> Wr
     }
 
 
-def _each(*groups: Sequence[Slot]) -> tuple[Slot, ...]:
+def _merge_slots(*groups: Sequence[Slot]) -> tuple[Slot, ...]:
     """Every field once; the first group says by whom it is set."""
     found: dict[Address, Slot] = {}
     for slot in (slot for group in groups for slot in group):
@@ -272,5 +278,5 @@ def _each(*groups: Sequence[Slot]) -> tuple[Slot, ...]:
     return tuple(found.values())
 
 
-def _listed(slots: Sequence[Slot]) -> str:
+def _join_addresses(slots: Sequence[Slot]) -> str:
     return " · ".join(str(slot.address) for slot in slots)

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Final
 
 from sweep.experiment import Setting
-from sweep.plan.targets import Uses
+from sweep.plan.targets import Assignments
 from sweep.workflow import Dialect, Graph, Roles, Target, Value
 
 STRENGTH: Final = "denoise_strength"
@@ -19,19 +19,19 @@ _MOST: Final = 1_000  # steps tried to tell strengths apart
 _LISTED: Final = 4
 
 
-def strength_notes(graph: Graph, roles: Roles, uses: Uses, dialect: Dialect) -> Iterator[str]:
+def note_strengths(graph: Graph, roles: Roles, uses: Assignments, dialect: Dialect) -> Iterator[str]:
     """Yield sentences for a plan of a graph with these roles."""
     if STRENGTH not in uses:
         return
     targets = roles.targets.get(STRENGTH, ())
     yield from dialect.note_encodings([(target.address, target.encode) for target in targets])
-    values = [value for value in _numbers(uses.settings(STRENGTH)) if 0 <= value <= 1]
+    values = [value for value in _keep_numbers(uses.settings(STRENGTH)) if 0 <= value <= 1]
     said = (
         uses.settings("steps")
         if "steps" in uses
-        else iter([_held(graph, target) for target in roles.targets.get("steps", ())])
+        else iter([_read_field(graph, target) for target in roles.targets.get("steps", ())])
     )
-    counts = [int(count) for count in _numbers(said) if count >= 1]
+    counts = [int(count) for count in _keep_numbers(said) if count >= 1]
     if counts and values:
         addresses = [target.address for target in targets]
         yield from _note_equal(
@@ -53,21 +53,21 @@ def _note_equal(
     )
     others = "; others do, too" if sum(len(found) > 1 for found in groups.values()) > 1 else ""
     same = dialect.equal_strengths.format(count=count)
-    yield f"With {steps} steps, {STRENGTH} {_listed(alike)} {same}{others}." + (
+    yield f"With {steps} steps, {STRENGTH} {_join_numbers(alike)} {same}{others}." + (
         f" {apart} steps tell all of them apart." if apart else ""
     )
 
 
-def _listed(numbers: Sequence[float]) -> str:
+def _join_numbers(numbers: Sequence[float]) -> str:
     first, rest = numbers[:_LISTED], len(numbers) - _LISTED
     words = [f"{number:g}" for number in first] + ([f"{rest} more"] if rest > 0 else [])
     return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _numbers(values: Iterable[Setting | Value]) -> list[float]:
+def _keep_numbers(values: Iterable[Setting | Value]) -> list[float]:
     found = islice(values, _LOOKED_AT)
     return [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
 
 
-def _held(graph: Graph, target: Target) -> Value:
+def _read_field(graph: Graph, target: Target) -> Value:
     return graph.nodes[target.address.node].fields.get(target.address.field)

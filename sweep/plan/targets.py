@@ -18,12 +18,12 @@ from sweep.experiment import (
     LinearLevels,
     ListLevels,
     LogLevels,
+    ProblemCollector,
     Replacement,
     Setting,
     is_address,
-    numbered,
+    parse_numbered,
 )
-from sweep.plan.problems import PlanProblems
 from sweep.plan.rules import Slot
 from sweep.workflow import (
     Address,
@@ -43,14 +43,14 @@ _FEW: Final = 256  # levels of a range that are looked at one by one; of longer 
 _MANY: Final = 10_000  # the same of a list of numbers
 
 
-def targets_of(axis: Axis) -> tuple[str, ...]:
+def list_targets(axis: Axis) -> tuple[str, ...]:
     """What an axis sets, in the order its levels name it."""
     if isinstance(axis.levels, LazyLevels):
         return axis.levels.targets
     return tuple(dict.fromkeys(chain.from_iterable(level.settings for level in axis.levels)))
 
 
-def telling_positions(dimension: Dimension) -> Sequence[int]:
+def choose_test_positions(dimension: Dimension) -> Sequence[int]:
     """Positions that are all right only if every one is: all of a short dimension, the extremes of a long range or of
     a long list of numbers. Zipped axes are looked at step by step, as they never meet otherwise.
     """
@@ -67,29 +67,29 @@ def telling_positions(dimension: Dimension) -> Sequence[int]:
     return range(count)
 
 
-def step(dimension: Dimension, position: int) -> dict[str, Level]:
+def levels_at(dimension: Dimension, position: int) -> dict[str, Level]:
     """The levels of all axes of a dimension at a position."""
     return {axis.name: axis.levels[position] for axis in dimension.axes}
 
 
-def _replaces(axis: Axis, target: str) -> bool:
+def _is_replacing(axis: Axis, target: str) -> bool:
     """Whether the axis only replaces words in what the target says otherwise."""
     first = axis.levels[0].settings if len(axis.levels) else {}
     return isinstance(first.get(target), Replacement)
 
 
 @dataclass(frozen=True, slots=True)
-class Uses:
+class Assignments:
     """Who sets what: target → the axes whose levels may set it; inputs by themselves."""
 
     inputs: Mapping[str, Setting]
     axes: Mapping[str, tuple[Axis, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, experiment: Experiment) -> Uses:
+    def of(cls, experiment: Experiment) -> Assignments:
         axes: dict[str, tuple[Axis, ...]] = {}
         for axis in experiment.axes:
-            for target in targets_of(axis):
+            for target in list_targets(axis):
                 axes[target] = (*axes.get(target, ()), axis)
         return cls(experiment.inputs, axes)
 
@@ -107,23 +107,23 @@ class Uses:
         for axis in self.axes.get(target, ()):
             yield from (level.settings[target] for level in axis.levels if target in level.settings)
 
-    def replacing(self) -> bool:
+    def is_replacing(self) -> bool:
         """Whether any axis replaces words, so that each text it meets has to be looked at."""
-        return any(_replaces(axis, target) for target, axes in self.axes.items() for axis in axes)
+        return any(_is_replacing(axis, target) for target, axes in self.axes.items() for axis in axes)
 
-    def clashing(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+    def find_clashes(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Targets that two axes or more set outright, with the axes: only one of them could have its way."""
         for target, axes in self.axes.items():
-            names = tuple(axis.name for axis in axes if not _replaces(axis, target))
+            names = tuple(axis.name for axis in axes if not _is_replacing(axis, target))
             if len(names) > 1:
                 yield target, names
 
-    def places(self, target: str) -> tuple[str, ...]:
+    def locate(self, target: str) -> tuple[str, ...]:
         """Where the file sets it: inputs.steps, axes.steps."""
         by_axes = tuple(f"axes.{axis.name}" for axis in self.axes.get(target, ()))
         return by_axes or (f"inputs.{target}",)
 
-    def merged(
+    def merge(
         self, targets: Sequence[str], levels: Mapping[str, Level], defaults: Mapping[str, Setting]
     ) -> dict[str, Setting]:
         """The settings of these targets at these levels: inputs, above them levels, then replacements in their text.
@@ -155,88 +155,88 @@ _WANTED: Final[Mapping[str, str]] = {"image": "img2img", "denoise_strength": "im
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetResolver:
-    """The fields of one graph by what people call them. What cannot be found becomes a fault where it was named."""
+    """The fields of one graph by what people call them. What cannot be found becomes a problem where it was named."""
 
     graph: Graph
     schemas: NodeSchemas
     roles: Roles
     base: str | None
-    uses: Uses
-    faults: PlanProblems
+    uses: Assignments
+    problems: ProblemCollector[str]
     workflow: str  # as the experiment names it
     template: bool
 
-    def slots(self, target: str, said: str | None = None) -> tuple[Slot, ...]:
-        """The fields of a role or address; empty, with a fault at what `said` it, where it cannot be set."""
+    def resolve(self, target: str, said: str | None = None) -> tuple[Slot, ...]:
+        """The fields of a role or address; empty, with a problem at what `said` it, where it cannot be set."""
         said = said or target
-        place = self.uses.places(said)[0]
+        place = self.uses.locate(said)[0]
         try:
-            return self._slots(target, said)
+            return self._resolve(target, said)
         except WorkflowError as error:
-            self.faults.add(place, f"{place}: {readable(self.graph, str(error))}")
+            self.problems.add_at_key(place, f"{place}: {readable(self.graph, str(error))}")
             return ()
 
-    def _slots(self, target: str, said: str) -> tuple[Slot, ...]:
-        one = numbered(target)
+    def _resolve(self, target: str, said: str) -> tuple[Slot, ...]:
+        one = parse_numbered(target)
         role = one[0] if one else target
         if role in INPUT_NAMES and role not in self.roles and role not in self.roles.ambiguous:
-            self.missing(said)
+            self.report_missing(said)
             return ()
         if one:
-            return tuple(self.slot(found, said) for found in self.roles.one(*one))
+            return tuple(self.make_slot(found, said) for found in self.roles.one(*one))
         if role in INPUT_NAMES:
-            return tuple(self.slot(found, said) for found in self.roles[role])
+            return tuple(self.make_slot(found, said) for found in self.roles[role])
         if is_address(target):
-            return (self.slot(field_target(self.graph, self.schemas, self._address(target)), target),)
-        near = did_you_mean(target, [*self.roles.targets, "variation", *self.addresses()])
-        where = self.uses.places(said)[0]
-        self.faults.add(where, f"{where} is not a role or a node.field of {self.workflow}.{near}")
+            return (self.make_slot(field_target(self.graph, self.schemas, self._find_address(target)), target),)
+        near = did_you_mean(target, [*self.roles.targets, "variation", *self.list_addresses()])
+        where = self.uses.locate(said)[0]
+        self.problems.add_at_key(where, f"{where} is not a role or a node.field of {self.workflow}.{near}")
         return ()
 
-    def _address(self, text: str) -> Address:
+    def _find_address(self, text: str) -> Address:
         try:
             return find_address(self.graph, text)
         except WorkflowError as error:
-            near = did_you_mean(text, [*self.addresses(), *self.roles.targets])
+            near = did_you_mean(text, [*self.list_addresses(), *self.roles.targets])
             if near and error.hint is None:
                 raise WorkflowError(f"{self.workflow} has no node {Address.parse(text).node!r}.{near}") from error
             raise
 
-    def addresses(self) -> Iterator[str]:
+    def list_addresses(self) -> Iterator[str]:
         """Every field a person can set, as it can be written."""
         names = Names(self.graph)
         for node in self.graph.nodes.values():
             called = names.called(node.id)
-            yield from (f"{called}.{name}" for name, taken in self.fields(node.id).items() if taken.takes_value)
+            yield from (f"{called}.{name}" for name, taken in self.fields_of(node.id).items() if taken.takes_value)
 
-    def missing(self, target: str) -> None:
-        """A fault: the workflow has no such role."""
-        place = self.uses.places(target)[0]
+    def report_missing(self, target: str) -> None:
+        """A problem: the workflow has no such role."""
+        place = self.uses.locate(target)[0]
         hint = f" Use the template {_WANTED[target]}." if target in _WANTED and self.template else ""
         other = self.template and self.base not in _ALIKE
         kind = f"{self.workflow} for {self.base}" if other else self.workflow
-        self.faults.add(place, f"{place}: {kind} has no {target}.{hint}")
+        self.problems.add_at_key(place, f"{place}: {kind} has no {target}.{hint}")
 
-    def all(self, role: str, target: str) -> tuple[Slot, ...]:
+    def resolve_all(self, role: str, target: str) -> tuple[Slot, ...]:
         """The fields of a role wherever it occurs, for `target` to set; of LoRAs, the model's side first."""
-        return tuple(self.slot(found, target) for group in self.roles.groups(role) for found in group)
+        return tuple(self.make_slot(found, target) for group in self.roles.groups(role) for found in group)
 
-    def at(self, address: Address, target: str) -> Slot:
+    def resolve_field(self, address: Address, target: str) -> Slot:
         """Return a field by its address, for `target` to set."""
-        if address.field not in self.fields(address.node):
+        if address.field not in self.fields_of(address.node):
             return Slot(address=address, schema=_UNKNOWN, target=target)
-        return self.slot(field_target(self.graph, self.schemas, address), target)
+        return self.make_slot(field_target(self.graph, self.schemas, address), target)
 
-    def slot(self, found: Target, target: str) -> Slot:
+    def make_slot(self, found: Target, target: str) -> Slot:
         """The field a role stands for, with what it takes."""
-        schema = self.fields(found.address.node).get(found.address.field, _UNKNOWN)
+        schema = self.fields_of(found.address.node).get(found.address.field, _UNKNOWN)
         return Slot(address=found.address, schema=schema, target=target, encode=found.encode, cut=found.cut)
 
-    def fields(self, node: str) -> Mapping[str, FieldSchema]:
+    def fields_of(self, node: str) -> Mapping[str, FieldSchema]:
         """What a node takes."""
         schema = self.schemas.get(self.graph.nodes[node].type)
         return schema.fields if schema else {}
 
-    def value(self, address: Address) -> Value:
+    def read_value(self, address: Address) -> Value:
         """What the workflow itself says there."""
         return self.graph.nodes[address.node].fields.get(address.field)

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from sweep.errors import DefinitionError
+from sweep.experiment.document import Mark
 from sweep.experiment.experiment import Experiment
 
 Load: TypeAlias = Callable[..., Experiment]
@@ -60,6 +61,12 @@ def faults(load: Load) -> Fail:
 
 def with_axes(axes: dict[str, Any], **more: Any) -> Experiment:
     return Experiment.from_dict({"workflow": "txt2img", "axes": axes, **more})
+
+
+def mark_place(mark: Mark | None) -> tuple[int, int]:
+    """Line and column."""
+    assert mark is not None
+    return mark.line, mark.column
 
 
 def values_of(experiment: Experiment, axis: str) -> list[Any]:

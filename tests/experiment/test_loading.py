@@ -9,7 +9,7 @@ import pytest
 
 from sweep.errors import ExperimentError
 from sweep.experiment.experiment import Experiment
-from tests.experiment.conftest import TYPO, Fail, Load
+from tests.experiment.conftest import TYPO, Fail, Load, mark_place
 
 
 def test_a_design_of_more_points_than_there_are_is_noticed(load: Load) -> None:
@@ -131,12 +131,12 @@ def test_where_things_stand(load: Load) -> None:
     experiment = load(
         "workflow: txt2img\ninputs:\n  steps: 3\naxes:\n  noise.seed: {start: 1, count: 2}\n  cfg_scale: [1, 2]\n"
     )
-    assert experiment.where_is("inputs.steps") == (3, 3)
-    assert experiment.where_value_is("inputs.steps") == (3, 10)
-    assert experiment.where_is("axes.noise.seed.count") == (5, 26)
-    assert experiment.where_is("axes.cfg_scale.1") == (6, 18)
-    assert experiment.where_is("axes.cfg_scale.9") == (6, 3)
-    assert experiment.where_is("board") is None
+    assert mark_place(experiment.find_mark("inputs.steps")) == (3, 3)
+    assert mark_place(experiment.find_mark("inputs.steps", value=True)) == (3, 10)
+    assert mark_place(experiment.find_mark("axes.noise.seed.count")) == (5, 26)
+    assert mark_place(experiment.find_mark("axes.cfg_scale.1")) == (6, 18)
+    assert mark_place(experiment.find_mark("axes.cfg_scale.9")) == (6, 3)
+    assert experiment.find_mark("board") is None
 
 
 def test_the_text_as_run_loads_again_from_anywhere(load: Load, folder: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sweep.errors import ExperimentError
 from sweep.experiment.document import MAX_DOCUMENT_BYTES, read_text
 from sweep.experiment.experiment import Experiment
+from tests.experiment.conftest import mark_place
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n" for before, name in zip("abcdefg", "bcdefgh", strict=True)
@@ -107,7 +108,7 @@ def test_a_byte_order_mark_and_windows_lines_are_welcome(tmp_path: Path) -> None
     path.write_bytes("\ufeffworkflow: txt2img\r\naxes:\r\n  seed: [1, 2]\r\n".encode())
     experiment = Experiment.load(path)
     assert len(experiment.grid) == 2
-    assert experiment.where_is("axes.seed") == (3, 3)
+    assert mark_place(experiment.find_mark("axes.seed")) == (3, 3)
 
 
 def test_scalars_are_those_of_yaml_1_2(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sweep.experiment.document import read_file
 from sweep.experiment.experiment import Experiment
-from sweep.experiment.schema import SCHEMA_FILE, ExperimentFile, experiment_schema
+from sweep.experiment.schema import SCHEMA_FILE, ExperimentFile, make_experiment_schema
 from tests.experiment.conftest import TYPO
 
 FOLDER = Path(__file__).parents[2] / "experiments"
@@ -51,13 +51,13 @@ def test_the_study_is_what_it_says() -> None:
 
 def test_the_schema_file_is_current() -> None:
     """`sweep schema > experiments/experiment.schema.json` writes it anew."""
-    assert json.loads((FOLDER / SCHEMA_FILE).read_text(encoding="utf-8")) == experiment_schema()
+    assert json.loads((FOLDER / SCHEMA_FILE).read_text(encoding="utf-8")) == make_experiment_schema()
 
 
 @pytest.fixture(scope="module")
 def editor() -> Draft202012Validator:
-    Draft202012Validator.check_schema(experiment_schema())
-    return Draft202012Validator(experiment_schema())
+    Draft202012Validator.check_schema(make_experiment_schema())
+    return Draft202012Validator(make_experiment_schema())
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -89,7 +89,7 @@ def test_an_editor_finds_faults_too(editor: Draft202012Validator) -> None:
 
 
 def test_every_field_is_described() -> None:
-    schema = experiment_schema()
+    schema = make_experiment_schema()
     for name, model in {"experiment": schema, **schema["$defs"]}.items():
         assert model.get("description"), name
         for field, told in model["properties"].items():

@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sweep.experiment import Level, Variation
-from sweep.plan.fusion import culprits, fuse
+from sweep.plan.fusion import find_affected_keys, fuse
 from sweep.plan.plan import Instance
 from sweep.workflow import Graph, Node, builtin_schemas, check_graph, node_digests
 from sweep.workflow.identity import graph_key
@@ -98,26 +98,26 @@ def test_the_culprit_of_a_failure_is_every_key_that_needs_the_node(plans: Plans)
     instances = some(plans, [0, 1, 8])
     fused = fuse(instances)
     (output,) = fused.outputs[instances[1].key]
-    assert culprits(fused, output) == (instances[1].key,)
+    assert find_affected_keys(fused, output) == (instances[1].key,)
     loader = next(name for name, node in fused.graph.nodes.items() if node.type == "main_model_loader")
-    assert culprits(fused, loader) == tuple(instance.key for instance in instances)
+    assert find_affected_keys(fused, loader) == tuple(instance.key for instance in instances)
     prompt = next(name for name, node in fused.graph.nodes.items() if node.fields.get("prompt") == "a cup, blue")
-    assert culprits(fused, prompt) == (instances[2].key,)
-    assert culprits(fused, "nobody knows it") == tuple(fused.outputs)
+    assert find_affected_keys(fused, prompt) == (instances[2].key,)
+    assert find_affected_keys(fused, "nobody knows it") == tuple(fused.outputs)
 
 
 def test_the_same_key_twice_is_one_branch(plans: Plans) -> None:
     one, other = some(plans, [2, 3])
     assert fuse([one, other, one]).graph == fuse([one, other]).graph
-    assert fuse([one, one]).graph == one.submission()
+    assert fuse([one, one]).graph == one.make_submission()
 
 
 def test_one_instance_keeps_its_graph(plans: Plans) -> None:
     (instance,) = some(plans, [7])
     fused = fuse([instance])
-    assert fused.graph == instance.submission()
+    assert fused.graph == instance.make_submission()
     assert fused.outputs == {instance.key: instance.outputs}
-    assert culprits(fused, "denoise") == (instance.key,)
+    assert find_affected_keys(fused, "denoise") == (instance.key,)
 
 
 def test_a_replicate_shares_nothing_and_uses_no_cache(plans: Plans) -> None:

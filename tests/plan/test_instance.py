@@ -9,7 +9,7 @@ from tests.plan.conftest import Plans
 def test_key_and_values_go_into_the_image_and_not_into_the_key(plans: Plans) -> None:
     plan = plans(inputs={"prompt": "a cup"}, axes={"seed": [7, 8]})
     instance = plan.instance(plan.grid[1])
-    graph = instance.submission()
+    graph = instance.make_submission()
     (metadata,) = [node for node in graph.nodes.values() if node.type == "core_metadata"]
     assert metadata.fields["sweep_key"] == instance.key
     assert metadata.fields["sweep_values"] == {"seed": 8}
@@ -44,6 +44,6 @@ def test_a_node_id_that_is_taken_is_left_alone() -> None:
 
 def test_nothing_of_a_replicate_comes_from_a_cache(plans: Plans) -> None:
     plan = plans(inputs={"prompt": "a cup"}, axes={"seed": [7]}, study={"replicates": 2})
-    first, second = (plan.instance(plan.grid[index]).submission() for index in (0, 1))
+    first, second = (plan.instance(plan.grid[index]).make_submission() for index in (0, 1))
     assert {node.fields.get("use_cache") for node in first.nodes.values() if node.type == "noise"} == {None}
     assert all(node.fields["use_cache"] is False for node in second.nodes.values() if node.type != "core_metadata")

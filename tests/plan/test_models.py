@@ -30,17 +30,19 @@ def sentence(written: object, *types: str, base: str | None = None) -> str:
 
 
 def test_the_only_main_model_needs_no_name() -> None:
-    assert ModelFinder.of([model("tiny"), model("glow", kind="lora")]).only_main() == ModelRef("tiny", "sd-1", "main")
+    assert ModelFinder.of([model("tiny"), model("glow", kind="lora")]).find_only_main() == ModelRef(
+        "tiny", "sd-1", "main"
+    )
 
 
 def test_several_main_models_are_listed_with_their_base_where_names_are_equal() -> None:
     with pytest.raises(PlanError, match=r"3 main models; name one: dream@sd-1, dream@sdxl, real\."):
-        SEVERAL.only_main()
+        SEVERAL.find_only_main()
 
 
 def test_a_server_without_models_says_so() -> None:
     with pytest.raises(PlanError, match="no main model"):
-        ModelFinder.of([]).only_main()
+        ModelFinder.of([]).find_only_main()
 
 
 @pytest.mark.parametrize("written", ["real", "real@sd-1", "key-real-sd-1", " real "])

@@ -7,7 +7,14 @@ from math import prod
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.plan.order import RenderingCost, Stage, best_nesting, least_work, rendering_cost, walk
+from sweep.plan.order import (
+    RenderingCost,
+    Stage,
+    compute_least_work,
+    compute_rendering_cost,
+    find_best_nesting,
+    iterate_indices,
+)
 from sweep.workflow import StageKind
 
 CACHE = 512  # node outputs that a server keeps
@@ -28,22 +35,22 @@ GRIDS = SIZES.flatmap(lambda sizes: st.tuples(st.just(sizes), stages_over(len(si
 def test_a_walk_meets_every_index_once(sizes: list[int], random: object) -> None:
     nesting = list(range(len(sizes)))
     random.shuffle(nesting)  # type: ignore[attr-defined]
-    assert sorted(walk(sizes, nesting)) == list(range(prod(sizes)))
+    assert sorted(iterate_indices(sizes, nesting)) == list(range(prod(sizes)))
 
 
 def test_the_definitions_own_nesting_is_the_definitions_order() -> None:
-    assert list(walk([2, 3, 2], [0, 1, 2])) == list(range(12))
-    assert list(walk([2, 3], [1, 0])) == [0, 3, 1, 4, 2, 5]
+    assert list(iterate_indices([2, 3, 2], [0, 1, 2])) == list(range(12))
+    assert list(iterate_indices([2, 3], [1, 0])) == [0, 3, 1, 4, 2, 5]
 
 
 def test_an_empty_factor_leaves_nothing_and_no_factors_leave_one_point() -> None:
-    assert list(walk([2, 0, 3], [2, 0, 1])) == []
-    assert list(walk([], [])) == [0]
+    assert list(iterate_indices([2, 0, 3], [2, 0, 1])) == []
+    assert list(iterate_indices([], [])) == [0]
 
 
 def test_a_walk_over_a_huge_grid_starts_at_once() -> None:
     sizes = [10**6, 10**6, 10**6]
-    assert list(islice(walk(sizes, [2, 1, 0]), 2)) == [0, 10**12]
+    assert list(islice(iterate_indices(sizes, [2, 1, 0]), 2)) == [0, 10**12]
 
 
 @given(GRIDS)
@@ -51,13 +58,13 @@ def test_the_chosen_nesting_is_a_permutation_and_never_worse_than_the_definition
     grid: tuple[list[int], list[Stage]],
 ) -> None:
     sizes, stages = grid
-    nesting = best_nesting(sizes, stages, CACHE)
+    nesting = find_best_nesting(sizes, stages, CACHE)
     assert sorted(nesting) == list(range(len(sizes)))
     assert (
-        rendering_cost(sizes, stages, nesting, CACHE).cost
-        <= rendering_cost(sizes, stages, range(len(sizes)), CACHE).cost
+        compute_rendering_cost(sizes, stages, nesting, CACHE).cost
+        <= compute_rendering_cost(sizes, stages, range(len(sizes)), CACHE).cost
     )
-    assert least_work(sizes, stages) <= rendering_cost(sizes, stages, nesting, CACHE)
+    assert compute_least_work(sizes, stages) <= compute_rendering_cost(sizes, stages, nesting, CACHE)
 
 
 @given(SIZES, st.data())
@@ -69,7 +76,9 @@ def test_the_lower_bound_is_reached_where_later_stages_build_on_earlier_ones(
     order = data.draw(st.permutations(range(len(sizes))))
     chain: list[StageKind] = ["model", "lora", "prompt"]
     stages = [Stage(kind, frozenset(order[:count])) for kind, count in zip(chain, upto, strict=True)]
-    assert rendering_cost(sizes, stages, best_nesting(sizes, stages, CACHE), CACHE) == least_work(sizes, stages)
+    assert compute_rendering_cost(sizes, stages, find_best_nesting(sizes, stages, CACHE), CACHE) == compute_least_work(
+        sizes, stages
+    )
 
 
 def test_models_go_slowest_then_loras_then_prompts_and_the_rest_fastest() -> None:
@@ -80,11 +89,11 @@ def test_models_go_slowest_then_loras_then_prompts_and_the_rest_fastest() -> Non
         Stage("prompt", frozenset({4, 2, 1})),
         Stage("other", frozenset({4, 2, 1, 0, 3})),
     ]
-    assert best_nesting(sizes, stages, CACHE) == (4, 2, 1, 0, 3)
-    assert rendering_cost(sizes, stages, range(5), CACHE) == RenderingCost(
+    assert find_best_nesting(sizes, stages, CACHE) == (4, 2, 1, 0, 3)
+    assert compute_rendering_cost(sizes, stages, range(5), CACHE) == RenderingCost(
         models=10 * 4 * 3 * 20 * 2, loras=10 * 4 * 3 * 20 * 2, prompts=24
     )
-    assert rendering_cost(sizes, stages, best_nesting(sizes, stages, CACHE), CACHE) == RenderingCost(
+    assert compute_rendering_cost(sizes, stages, find_best_nesting(sizes, stages, CACHE), CACHE) == RenderingCost(
         models=2, loras=6, prompts=24
     )
 
@@ -92,10 +101,10 @@ def test_models_go_slowest_then_loras_then_prompts_and_the_rest_fastest() -> Non
 def test_a_prompt_is_encoded_anew_only_where_the_cache_overflowed() -> None:
     small = [5, 3, 4]  # strength, variation, seed: one cycle of variation and seed is 12 points
     stages = [Stage("prompt", frozenset({1})), Stage("other", frozenset({0, 1, 2}))]
-    assert rendering_cost(small, stages, [0, 1, 2], CACHE).prompts == 3
+    assert compute_rendering_cost(small, stages, [0, 1, 2], CACHE).prompts == 3
     large = [5, 3, 400]
-    assert rendering_cost(large, stages, [0, 1, 2], CACHE).prompts == 15
-    assert rendering_cost(large, stages, [1, 0, 2], CACHE).prompts == 3
+    assert compute_rendering_cost(large, stages, [0, 1, 2], CACHE).prompts == 15
+    assert compute_rendering_cost(large, stages, [1, 0, 2], CACHE).prompts == 3
 
 
 @given(SIZES, st.integers(1, 40), st.data())
@@ -108,7 +117,7 @@ def test_predicted_encodings_are_a_real_caches_when_it_holds_all_or_a_whole_cycl
     stages = [Stage("prompt", factors), Stage("other", frozenset(range(len(sizes))))]
     held: OrderedDict[tuple[int, ...], None] = OrderedDict()
     misses = 0
-    for index in walk(sizes, nesting):
+    for index in iterate_indices(sizes, nesting):
         at, rest = [], index
         for size in reversed(sizes):
             rest, digit = divmod(rest, size)
@@ -117,5 +126,5 @@ def test_predicted_encodings_are_a_real_caches_when_it_holds_all_or_a_whole_cycl
         name = tuple(at[factor] for factor in sorted(factors))
         misses += name not in held
         held[name] = None
-    assert rendering_cost(sizes, stages, nesting, cache=10**9).prompts == misses
-    assert rendering_cost(sizes, stages, nesting, cache=cache).prompts >= misses
+    assert compute_rendering_cost(sizes, stages, nesting, cache=10**9).prompts == misses
+    assert compute_rendering_cost(sizes, stages, nesting, cache=cache).prompts >= misses
