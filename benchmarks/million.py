@@ -120,7 +120,7 @@ def until_dispatch(file: Path, url: str, root: Path) -> Dispatched:
         with anyio.CancelScope() as scope:
 
             async def enough() -> None:
-                await stop.reached(1)
+                await stop.wait_for(1)
                 await anyio.sleep(0.5)
                 scope.cancel()
 

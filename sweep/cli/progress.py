@@ -27,7 +27,7 @@ def server_text(server: ServerTally, tally: RunProgress, now: float) -> str:
     """Return `2 running   31/min`, or the reason why the server is away."""
     if server.left:
         return f"away: {server.left}"
-    return f"{len(server.running)} running  {_rate(server.rate(now, tally.began))}"
+    return f"{len(server.running)} running  {_rate(server.measure_rate(now, tally.began))}"
 
 
 def _rate(a_second: float) -> str:
@@ -43,7 +43,7 @@ def count_text(tally: RunProgress, now: float) -> str:
         parts.append(f"{tally.failed:,} failed")
     if tally.stage:
         parts.append("stopping")
-    elif (left := tally.left_seconds(now)) is not None:
+    elif (left := tally.estimate_seconds_left(now)) is not None:
         parts.append(f"{clock_text(left)} left")
     return "  ".join(parts)
 

@@ -1,9 +1,14 @@
-"""Attempt: submit, follow, download, settle one item."""
+"""Attempt: submit, follow, download and settle one item at one server.
+
+The order of writes is what keeps a crash harmless: the intent is committed before the request leaves, the end of the
+item before its images are saved, and *completed* only when they are on disk. Every error on the way is either a row of
+the table or another attempt; only a RecordError ends the run.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -14,11 +19,12 @@ from anyio.abc import TaskGroup
 from sweep.engine import events
 from sweep.engine import options as checkpoints
 from sweep.engine.events import Listener
-from sweep.engine.options import RunOptions
-from sweep.engine.server_pool import Member
-from sweep.engine.submission import Package, batch_id, point
-from sweep.engine.task_groups import tasks, together
-from sweep.engine.work_queue import Job
+from sweep.engine.limits import ItemSlot
+from sweep.engine.options import FailurePolicy, RunOptions
+from sweep.engine.server_pool import PooledServer, ServerPool
+from sweep.engine.submission import ItemGraph, make_batch_id, to_journal_point
+from sweep.engine.task_groups import open_task_group, run_all
+from sweep.engine.work_queue import Job, WorkQueue
 from sweep.errors import (
     AttemptError,
     ItemLostError,
@@ -43,60 +49,348 @@ from sweep.record import (
 )
 from sweep.servers import TIMED_OUT, ItemEnded, ItemStarted, NoAnswerError, Rendered, ServerImage, Submission, Ticket
 
+ABANDONED: Final = "Abandoned"  # the kind of an attempt whose server left, and may still render it when it is back
+MOST_STRANDINGS: Final = 12  # of one job: a server that leaves at it every time is not waited for for ever
+DOWNLOAD_TRIES: Final = 8  # to fetch one image: it was paid for, so it is asked for more often than it is rendered
+
 
 @dataclass(frozen=True, slots=True)
-class Flight:
+class InFlightItem:
     """An item at a server, or on its way there, and the points it renders."""
 
-    member: Member
+    server: PooledServer
     points: tuple[JournalPoint, ...]
     outputs: tuple[str, ...]  # the nodes that give their images
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunContext:
-    """Shared by every attempt of a run. `flights` is by batch id: what stage 2 of a stop has to cancel."""
-
-    journal: Journal
-    store: ImageStore
-    options: RunOptions
-    listener: Listener
-    destination: str
-    run: int
-    kinds: Mapping[str, str]  # of the axes, by name: they shape the names of files
-    downloads: anyio.CapacityLimiter
-    leave: Callable[[Member, ServerError], None]
-    took: Callable[[Member], None]  # the member took an item
-    abandon: Callable[[Intent], None]  # others took it over: its server cancels it when it comes back
-    outcome: Callable[[str | None], None]  # told of every outcome: None for a success, else what failed
-    checkpoint: Checkpoint = no_checkpoint
-    chance: random.Random = field(default_factory=random.Random)
-    flights: dict[str, Flight] = field(default_factory=dict)
-
-    def stem(self, point: JournalPoint) -> str:
-        """The name of a variation's image file, without its ending."""
-        return self.store.stem(point.index, point.values, self.kinds)
-
-
 @dataclass(frozen=True, slots=True)
-class Next:
+class RetryRequest:
     """What is left of a job, to be tried `delay` seconds from now at the earliest."""
 
     job: Job
     delay: float = 0.0
 
 
-class Settlement:
-    """Writes the outcomes of one job at one server."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """What all attempts of a run share. `in_flight` is by batch id: stage 2 of a stop cancels these items."""
 
-    def __init__(self, desk: RunContext, member: Member, job: Job, points: dict[str, JournalPoint]) -> None:
-        self._desk = desk
-        self._member = member
-        self._job = job
+    journal: Journal
+    store: ImageStore
+    pool: ServerPool
+    work: WorkQueue
+    failures: FailurePolicy
+    listener: Listener
+    options: RunOptions
+    destination: str  # names our items on every server
+    run: int
+    kinds: Mapping[str, str]  # of the axes, by name: they shape the names of files
+    downloads: anyio.CapacityLimiter
+    checkpoint: Checkpoint = no_checkpoint
+    chance: random.Random = field(default_factory=random.Random)
+    in_flight: dict[str, InFlightItem] = field(default_factory=dict)
+
+    def make_stem(self, point: JournalPoint) -> str:
+        """Return the name of a variation's image file, without its ending."""
+        return self.store.stem(point.index, point.values, self.kinds)
+
+    def count_outcome(self, error: AttemptError | None) -> None:
+        """Count an outcome (None for a success); begin nothing more where the failures are too many."""
+        if reason := self.failures.count(describe_error(error) if error else None):
+            self.listener(events.Notice(message=reason))
+            self.work.stop()
+
+
+def to_failure(error: AttemptError) -> Failure:
+    """Return the error as the record keeps it."""
+    return Failure(kind=error.kind, message=error.message)
+
+
+def describe_error(error: AttemptError) -> str:
+    """Return the error as one line, for rows and events."""
+    return f"{error.kind}: {error.message}"
+
+
+class ItemDownloads:
+    """The images of one item, each fetched once, as soon as it is known."""
+
+    def __init__(
+        self, context: RunContext, server: PooledServer, graph: ItemGraph, points: Mapping[str, JournalPoint]
+    ) -> None:
+        self._context = context
+        self._server = server
+        self._graph = graph
         self._points = points
+        self._results: dict[tuple[str, int], Rendering | AttemptError] = {}
+        self._requested: set[tuple[str, int]] = set()
 
-    def times(self, key: str, ended: ItemEnded) -> Times:
-        """When the server had the variation: of an item of several, its equal share, since they run interleaved."""
+    def start(self, image: ServerImage, group: TaskGroup) -> None:
+        """Start to fetch the image, unless that was begun before or it is none of the item's outputs."""
+        place = (image.node, image.iteration)
+        owner = self._graph.owners.get(image.node)
+        if owner is None or owner not in self._points or place in self._requested:
+            return
+        ordinal = sum(1 for node, _ in self._requested if self._graph.owners[node] == owner)
+        self._requested.add(place)
+
+        async def download() -> None:
+            self._results[place] = await self._download(self._points[owner], image, ordinal)
+
+        group.start_soon(download)
+
+    def renderings(self, key: str) -> list[Rendering]:
+        """Return what is on disk for a variation, ordered by node and iteration."""
+        return [each for each in self._of(key) if isinstance(each, Rendering)]
+
+    def find_error(self, key: str) -> AttemptError | None:
+        """Return why one of the variation's images cannot be had, None where each can."""
+        return next((each for each in self._of(key) if isinstance(each, AttemptError)), None)
+
+    def is_complete(self, key: str) -> bool:
+        """Whether every output node of the variation gave an image that is on disk."""
+        done = {node for (node, _), each in self._results.items() if isinstance(each, Rendering)}
+        return bool(done) and done >= set(self._graph.fused.outputs[key])
+
+    def _of(self, key: str) -> list[Rendering | AttemptError]:
+        return [each for place, each in sorted(self._results.items()) if self._graph.owners[place[0]] == key]
+
+    async def _download(self, point: JournalPoint, image: ServerImage, ordinal: int) -> Rendering | AttemptError:
+        """Fetch one image, verify it and write it; `ordinal` counts the images of a variation from 0.
+
+        Returns the error where the image cannot be had: it was rendered, so what to do about it is the caller's
+        business. Raises RecordError where it cannot be written.
+        """
+        tries = 0
+        while True:
+            try:
+                return await self._save(point, image, ordinal)
+            except TransientError as error:
+                tries += 1
+                if tries >= self._most_tries(error):
+                    return error
+                asked = error.retry_after if isinstance(error, OverloadedError) else None
+                await anyio.sleep(self._context.options.backoff.draw_delay(tries, self._context.chance, asked))
+            except AttemptError as error:
+                return error
+
+    def _most_tries(self, error: TransientError) -> int:
+        is_server_busy = isinstance(error, (NoAnswerError, OverloadedError))
+        return self._context.options.attempts if is_server_busy else DOWNLOAD_TRIES
+
+    async def _save(self, point: JournalPoint, image: ServerImage, ordinal: int) -> Rendering:
+        context = self._context
+        async with context.downloads:
+            data = await self._server.server.fetch(image, context.options.max_image_bytes)
+            context.checkpoint(checkpoints.FETCHED)
+            saved = await context.store.save(data, context.make_stem(point), point.key, ordinal)
+        context.checkpoint(checkpoints.SAVED)
+        return Rendering(
+            path=saved.path,
+            image_name=image.name,
+            node=image.node,
+            iteration=image.iteration,
+            width=saved.width,
+            height=saved.height,
+            sha256=saved.sha256,
+            size=saved.size,
+        )
+
+
+class Attempt:
+    """One job at one server: `run` takes it as far as it goes there and returns what is left of it."""
+
+    def __init__(self, context: RunContext, server: PooledServer, job: Job, slot: ItemSlot) -> None:
+        self._context = context
+        self._journal = context.journal
+        self._server = server
+        self._job = job
+        self._slot = slot
+        self._intents = job.intents
+        self._points = {instance.key: to_journal_point(instance) for instance in job.instances}
+        self._set_graph(ItemGraph.adopt(job.instances, job.intents) if job.intents else ItemGraph.build(job.instances))
+
+    def _set_graph(self, graph: ItemGraph) -> None:
+        self._graph = graph
+        self._downloads = ItemDownloads(self._context, self._server, graph, self._points)
+
+    async def run(self) -> list[RetryRequest]:
+        """Return what is to be tried again. Raises RecordError; everything else is a row, or another attempt.
+
+        Cancelled meanwhile, the item stays among those in flight: it is at the server still.
+        """
+        try:
+            left = await self._run()
+        finally:
+            self._slot.release_server()
+        self._forget_item()
+        return left
+
+    async def _run(self) -> list[RetryRequest]:
+        instances = self._job.instances
+        try:
+            ended = await self._follow(await self._obtain_ticket())
+        except ServerError as error:
+            return await self._leave_open(instances, error)
+        except OverloadedError as error:
+            return await self._put_back(error)
+        except _UnknownError as error:
+            return await self._leave_open(instances, ServerUnreachableError(error.message))
+        except VariationError as error:
+            if len(instances) > 1:
+                return await self._resubmit_alone(instances)
+            return await self._retry_or_fail(instances, error)
+        except AttemptError as error:
+            return await self._retry_or_fail(instances, error)
+        self._server.record_success()
+        self._forget_item()
+        return await self._settle(ended)
+
+    def _forget_item(self) -> None:
+        """Take the item off the list of those in flight: the server has nothing of it any more."""
+        for intent in self._intents[:1]:
+            self._context.in_flight.pop(intent.batch_id, None)
+
+    async def _obtain_ticket(self) -> Ticket:
+        """Return the item of an earlier attempt where its server still has it, else submit a new one."""
+        if self._job.home == self._server.url:
+            self._announce(self._intents)
+            if ticket := await self._find_item():
+                return ticket
+            await run_all(*(self._journal.withdraw(intent.key) for intent in self._intents))
+        elif self._intents:
+            await self._take_over(self._intents)
+        if self._intents:
+            self._forget_item()
+            self._intents = ()
+            self._set_graph(ItemGraph.build(self._job.instances))
+        await self._write_intents()
+        self._context.checkpoint(checkpoints.INTENDED)
+        return await self._submit()
+
+    async def _take_over(self, intents: Sequence[Intent]) -> None:
+        """Close the attempts at a server that left. They count, since the variation may be what made it leave."""
+        self._context.pool.abandon(intents[0])
+        error = ItemLostError(f"{intents[0].server} left with it", kind=ABANDONED)
+        if any(intent.number >= self._context.options.attempts for intent in intents):
+            raise error
+        await run_all(*(self._journal.attempt_failed(intent.key, to_failure(error)) for intent in intents))
+
+    async def _write_intents(self) -> None:
+        standing = self._job.standing
+        if standing is None or self._job.intents:
+            standing = await self._journal.standing(list(self._points))
+        numbers = {key: 1 + standing.get(key, KeyStatus()).attempts for key in self._points}
+        batch_id = make_batch_id(self._context.destination, self._context.run, numbers)
+        self._intents = tuple(
+            Intent(
+                key=key,
+                number=number,
+                server=self._server.name,
+                url=self._server.url,
+                batch_id=batch_id,
+                outputs=self._graph.fused.outputs[key],
+            )
+            for key, number in numbers.items()
+        )
+        self._announce(self._intents)
+        await run_all(*(self._journal.intend(self._points[i.key], i) for i in self._intents))
+
+    def _announce(self, intents: Sequence[Intent]) -> None:
+        item = InFlightItem(self._server, tuple(self._points.values()), self._graph.nodes)
+        self._context.in_flight[intents[0].batch_id] = item
+        for intent in intents:
+            self._context.listener(
+                events.Submitted(
+                    key=intent.key,
+                    index=self._points[intent.key].index,
+                    server=self._server.name,
+                    attempt=intent.number,
+                )
+            )
+
+    async def _submit(self) -> Ticket:
+        options = self._context.options
+        batch_id = self._intents[0].batch_id
+        submission = Submission(
+            batch_id=batch_id,
+            graph=self._graph.fused.graph,
+            outputs=self._graph.nodes,
+            destination=self._context.destination,
+            images=self._graph.images,
+            board=options.board,
+            intermediate=options.intermediate,
+            priority=options.priority,
+        )
+        try:
+            ticket = await self._server.server.submit(submission)
+        except OverloadedError:
+            raise
+        except TransientError as error:
+            if isinstance(error, NoAnswerError) and error.reason == TIMED_OUT:
+                raise _UnknownError(error.message) from error  # it would not answer the next question, either
+            found = await self._find_item()
+            if found is None:
+                raise
+            ticket = found
+        self._context.pool.record_acceptance(self._server)
+        self._context.checkpoint(checkpoints.TAKEN)
+        await self._journal.submitted(batch_id, ticket.item_id)
+        return ticket
+
+    async def _find_item(self) -> Ticket | None:
+        try:
+            return await self._server.server.find(self._intents[0].batch_id, self._graph.nodes)
+        except AttemptError as error:
+            raise _UnknownError(error.message) from error
+
+    async def _follow(self, ticket: Ticket) -> ItemEnded:
+        """Listen until the item ends, fetching each image as soon as it is there."""
+        async with open_task_group() as group:
+            ended = await self._hear(ticket, group)
+            if isinstance(ended, ItemEnded):
+                self._slot.release_server()
+                self._context.checkpoint(checkpoints.ENDED)
+                self._observe_duration(ended)
+                if ended.images:
+                    times = {key: self._share_times(key, ended) for key in self._points}
+                    await run_all(*(self._journal.rendered(key, when) for key, when in times.items()))
+                for image in ended.images:
+                    self._downloads.start(image, group)
+        if isinstance(ended, ItemEnded):
+            return ended
+        raise ended
+
+    async def _hear(self, ticket: Ticket, group: TaskGroup) -> ItemEnded | AttemptError | ServerError:
+        """Return how the item ended, or why that is not known: an error waits for the downloads that were begun."""
+        try:
+            async with aclosing(self._server.server.hear(ticket)) as heard:  # type: ignore[type-var]
+                async for event in heard:
+                    if isinstance(event, ItemStarted):
+                        self._report_start()
+                    elif isinstance(event, Rendered):
+                        self._downloads.start(event.image, group)
+                    else:
+                        return event
+        except ItemLostError as error:
+            return error
+        except TransientError as error:
+            return _UnknownError(error.message)
+        except (AttemptError, ServerError) as error:
+            return error
+        return ItemLostError("the server stopped telling about the item")
+
+    def _observe_duration(self, ended: ItemEnded) -> None:
+        if ended.error is None:
+            begun, done = ended.started_at, ended.finished_at
+            seconds = (done - begun).total_seconds() if begun and done else 0.0
+            self._server.fusion.observe(len(self._points), seconds, ended.overhead)
+
+    def _report_start(self) -> None:
+        for point in self._points.values():
+            self._context.listener(events.Started(key=point.key, index=point.index, server=self._server.name))
+
+    def _share_times(self, key: str, ended: ItemEnded) -> Times:
+        """Return when the server had the variation: of a fused item an equal share, since its nodes interleave."""
         begun, done = ended.started_at, ended.finished_at
         if begun and done and len(self._points) > 1:
             share = (done - begun) / len(self._points)
@@ -104,409 +398,118 @@ class Settlement:
             done = begun + share
         return Times(queued_at=ended.queued_at, started_at=begun, finished_at=done)
 
-    async def complete(self, instance: Instance, renderings: Sequence[Rendering], ended: ItemEnded) -> None:
-        """Its images are on disk."""
-        times = self.times(instance.key, ended)
-        await self._desk.journal.complete(instance.key, renderings, times)
+    async def _settle(self, ended: ItemEnded) -> list[RetryRequest]:
+        """Give each variation of the item its images, its error, or another attempt."""
+        left: list[RetryRequest] = []
+        error = ended.error or VariationError("the workflow ended without an image", kind="NoImage")
+        culprits = self._graph.find_culprits(ended.failed_node) if ended.error else frozenset()
+        blames_all = len(culprits) == len(self._job.instances)  # so it says nothing about which is at fault
+        innocent: list[Instance] = []
+        waiting: list[Instance] = []
+        silence: AttemptError | None = None
+        for instance in self._job.instances:
+            problem = self._downloads.find_error(instance.key)
+            if isinstance(problem, (NoAnswerError, OverloadedError)):
+                waiting.append(instance)
+                silence = problem
+            elif problem is not None:
+                left += await self._retry_or_fail([instance], problem)
+            elif self._downloads.is_complete(instance.key):
+                await self._complete(instance, ended)
+            elif ended.error and len(self._job.instances) > 1 and (instance.key not in culprits or blames_all):
+                innocent.append(instance)
+            else:
+                left += await self._retry_or_fail([instance], error)
+        if silence is not None:
+            left += await self._leave_open(waiting, ServerUnreachableError(silence.message))
+        return left + await self._resubmit_alone(innocent)
+
+    async def _complete(self, instance: Instance, ended: ItemEnded) -> None:
+        """Write the outcome of a variation whose images are on disk."""
+        renderings, times = self._downloads.renderings(instance.key), self._share_times(instance.key, ended)
+        await self._journal.complete(instance.key, renderings, times)
         seconds = None
         if times.started_at and times.finished_at:
             seconds = (times.finished_at - times.started_at).total_seconds()
-        self._desk.outcome(None)
-        self._desk.listener(
+        self._context.count_outcome(None)
+        self._context.listener(
             events.Completed(
                 key=instance.key,
                 index=instance.variation.index,
-                server=self._member.name,
+                server=self._server.name,
                 values=instance.variation.values,
                 paths=tuple(rendering.path for rendering in renderings),
                 seconds=seconds,
             )
         )
 
-    async def alone(self, instances: Sequence[Instance]) -> list[Next]:
-        """Variations whose item failed through another's fault: each by itself, at once, without an attempt counted."""
-        await together(*(self._desk.journal.withdraw(instance.key) for instance in instances))
-        return [Next(Job(instances=(instance,))) for instance in instances]
+    async def _resubmit_alone(self, instances: Sequence[Instance]) -> list[RetryRequest]:
+        """Resubmit the variations of a failed fused item one by one, at once, without counting an attempt."""
+        await run_all(*(self._journal.withdraw(instance.key) for instance in instances))
+        return [RetryRequest(Job(instances=(instance,))) for instance in instances]
 
-    async def fell_short(
-        self, instances: Sequence[Instance], intents: Sequence[Intent], error: AttemptError
-    ) -> list[Next]:
-        """An attempt brought nothing for these: another one where that may help, else a failed row."""
-        numbers = {intent.key: intent.number for intent in intents}
+    async def _retry_or_fail(self, instances: Sequence[Instance], error: AttemptError) -> list[RetryRequest]:
+        """Give these another attempt where that may help, else a failed row: this one brought nothing for them."""
+        numbers = {intent.key: intent.number for intent in self._intents}
         again: list[Instance] = []
         for instance in instances:
-            if isinstance(error, TransientError) and numbers.get(instance.key, 1) < self._desk.options.attempts:
+            if isinstance(error, TransientError) and numbers.get(instance.key, 1) < self._context.options.attempts:
                 again.append(instance)
             else:
                 await self._fail(instance, error)
         if not again:
             return []
-        await together(*(self._desk.journal.attempt_failed(i.key, failure(error)) for i in again))
-        delay = self._desk.options.backoff.delay(max(numbers.values(), default=1), self._desk.chance)
+        await run_all(*(self._journal.attempt_failed(i.key, to_failure(error)) for i in again))
+        attempt = max(numbers.values(), default=1)
+        delay = self._context.options.backoff.draw_delay(attempt, self._context.chance)
         for instance in again:
-            self._desk.listener(
+            self._context.listener(
                 events.Retrying(
                     key=instance.key,
                     index=instance.variation.index,
-                    server=self._member.name,
+                    server=self._server.name,
                     attempt=numbers.get(instance.key, 1),
                     delay=delay,
-                    error=_sentence(error),
+                    error=describe_error(error),
                 )
             )
-        jobs = replace(self._job, instances=tuple(again)).again(avoid=self._member.url).split()
-        return [Next(job, delay) for job in jobs]
+        jobs = replace(self._job, instances=tuple(again)).retry(avoid=self._server.url).split()
+        return [RetryRequest(job, delay) for job in jobs]
 
     async def _fail(self, instance: Instance, error: AttemptError) -> None:
-        await self._desk.journal.fail(self._points[instance.key], failure(error))
-        self._desk.outcome(_sentence(error))
-        self._desk.listener(
+        await self._journal.fail(self._points[instance.key], to_failure(error))
+        self._context.count_outcome(error)
+        self._context.listener(
             events.Failed(
                 key=instance.key,
                 index=instance.variation.index,
-                server=self._member.name,
+                server=self._server.name,
                 values=instance.variation.values,
-                error=_sentence(error),
+                error=describe_error(error),
             )
         )
 
-
-def failure(error: AttemptError) -> Failure:
-    """The error as the record keeps it."""
-    return Failure(kind=error.kind, message=error.message)
-
-
-def _sentence(error: AttemptError) -> str:
-    return f"{error.kind}: {error.message}"
-
-
-DOWNLOAD_TRIES: Final = (
-    8  # to fetch one image: it was paid for, so it is asked for more often than a rendering is tried
-)
-
-
-class ItemDownloads:
-    """The images of one item, each fetched once, as soon as it is known."""
-
-    def __init__(self, desk: RunContext, member: Member, package: Package, points: dict[str, JournalPoint]) -> None:
-        self._desk = desk
-        self._member = member
-        self._package = package
-        self._points = points
-        self._brought: dict[tuple[str, int], Rendering | AttemptError] = {}
-        self._asked: set[tuple[str, int]] = set()
-
-    def fetch(self, image: ServerImage, group: TaskGroup) -> None:
-        """Begin to fetch it, unless that was begun before or it is none of the item's outputs."""
-        place = (image.node, image.iteration)
-        owner = self._package.owners.get(image.node)
-        if owner is None or owner not in self._points or place in self._asked:
-            return
-        ordinal = sum(1 for node, _ in self._asked if self._package.owners[node] == owner)
-        self._asked.add(place)
-
-        async def one() -> None:
-            self._brought[place] = await _bring(self._desk, self._member, self._points[owner], image, ordinal)
-
-        group.start_soon(one)
-
-    def of(self, key: str) -> list[Rendering]:
-        """What is on disk for a variation, ordered by node and iteration."""
-        return [item for item in self._all(key) if isinstance(item, Rendering)]
-
-    def problem(self, key: str) -> AttemptError | None:
-        """Why one of its images cannot be had, if one cannot."""
-        return next((item for item in self._all(key) if isinstance(item, AttemptError)), None)
-
-    def complete(self, key: str) -> bool:
-        """Whether every output node of the variation gave an image that is on disk."""
-        done = {node for (node, _), item in self._brought.items() if isinstance(item, Rendering)}
-        return bool(done) and done >= set(self._package.fused.outputs[key])
-
-    def _all(self, key: str) -> list[Rendering | AttemptError]:
-        return [item for place, item in sorted(self._brought.items()) if self._package.owners[place[0]] == key]
-
-
-async def _bring(
-    desk: RunContext, member: Member, point: JournalPoint, image: ServerImage, ordinal: int
-) -> Rendering | AttemptError:
-    """Fetch one image, verify it and write it; `ordinal` counts the images of a variation from 0.
-
-    Gives the error where it cannot be had: the image was rendered, so what to do about it is the caller's
-    business. Raises RecordError where it cannot be written.
-    """
-    tries = 0
-    while True:
-        try:
-            async with desk.downloads:
-                data = await member.server.fetch(image, desk.options.max_image_bytes)
-                desk.checkpoint(checkpoints.FETCHED)
-                saved = await desk.store.save(data, desk.stem(point), point.key, ordinal)
-            desk.checkpoint(checkpoints._SAVED)
-            return Rendering(
-                path=saved.path,
-                image_name=image.name,
-                node=image.node,
-                iteration=image.iteration,
-                width=saved.width,
-                height=saved.height,
-                sha256=saved.sha256,
-                size=saved.size,
-            )
-        except TransientError as error:
-            tries += 1
-            if tries >= (
-                desk.options.attempts if isinstance(error, (NoAnswerError, OverloadedError)) else DOWNLOAD_TRIES
-            ):
-                return error
-            asked = error.retry_after if isinstance(error, OverloadedError) else None
-            await anyio.sleep(desk.options.backoff.delay(tries, desk.chance, asked))
-        except AttemptError as error:
-            return error
-
-
-ABANDONED: Final = "Abandoned"  # the kind of an attempt whose server left, and may still render it when it is back
-MOST_STRANDINGS: Final = 12  # of one job: a server that leaves at it every time is not waited for for ever
-
-
-class Attempt:
-    """`run` takes a job as far as it goes at one server and says what is left of it."""
-
-    def __init__(self, desk: RunContext, member: Member, job: Job, give_slot_back: Callable[[], None]) -> None:
-        self._desk = desk
-        self._member = member
-        self._job = job
-        self._give_slot_back = give_slot_back
-        self._intents = job.intents
-        self._points = {instance.key: point(instance) for instance in job.instances}
-        self._package = Package.adopted(job.instances, job.intents) if job.intents else Package.of(job.instances)
-        self._settle = Settlement(desk, member, job, self._points)
-        self._images = ItemDownloads(desk, member, self._package, self._points)
-
-    async def run(self) -> list[Next]:
-        """Raises RecordError where the record cannot be written; all else is a row, or another attempt.
-
-        Cancelled meanwhile, the item stays in the list of flights: it is at a server still.
-        """
-        try:
-            left = await self._run()
-        finally:
-            self._give_slot_back()
-        self._landed()
-        return left
-
-    async def _run(self) -> list[Next]:
-        try:
-            ended = await self._follow(await self._ticket())
-        except ServerError as error:
-            return await self._stranded(self._job.instances, error)
-        except OverloadedError as error:
-            return await self._turned_away(error)
-        except _UnknownError as error:
-            return await self._stranded(self._job.instances, ServerUnreachableError(error.message))
-        except VariationError as error:
-            if len(self._job.instances) > 1:
-                return await self._settle.alone(self._job.instances)
-            return await self._settle.fell_short(self._job.instances, self._intents, error)
-        except AttemptError as error:
-            return await self._settle.fell_short(self._job.instances, self._intents, error)
-        self._member.succeeded()
-        self._landed()
-        return await self._conclude(ended)
-
-    def _landed(self) -> None:
-        """The server has nothing of it any more."""
-        for intent in self._intents[:1]:
-            self._desk.flights.pop(intent.batch_id, None)
-
-    async def _ticket(self) -> Ticket:
-        """The item of an earlier attempt where its server still has it, a new one otherwise."""
-        if self._job.home == self._member.url:
-            self._announce(self._intents)
-            if ticket := await self._find():
-                return ticket
-            await together(*(self._desk.journal.withdraw(intent.key) for intent in self._intents))
-        elif self._intents:
-            await self._take_over(self._intents)
-        self._renew()
-        await self._intend()
-        self._desk.checkpoint(checkpoints.INTENDED)
-        return await self._submit()
-
-    async def _take_over(self, intents: Sequence[Intent]) -> None:
-        """Its server has left: counted as an attempt, since it may be what made the server leave."""
-        self._desk.abandon(intents[0])
-        left = ItemLostError(f"{intents[0].server} left with it", kind=ABANDONED)
-        if any(intent.number >= self._desk.options.attempts for intent in intents):
-            raise left
-        await together(*(self._desk.journal.attempt_failed(intent.key, failure(left)) for intent in intents))
-
-    def _renew(self) -> None:
-        if self._intents:
-            self._desk.flights.pop(self._intents[0].batch_id, None)
-            self._intents = ()
-            self._package = Package.of(self._job.instances)
-            self._images = ItemDownloads(self._desk, self._member, self._package, self._points)
-
-    async def _intend(self) -> None:
-        standing = self._job.standing
-        if standing is None or self._job.intents:
-            standing = await self._desk.journal.standing(list(self._points))
-        numbers = {key: 1 + standing.get(key, KeyStatus()).attempts for key in self._points}
-        chosen = batch_id(self._desk.destination, self._desk.run, numbers)
-        self._intents = tuple(
-            Intent(
-                key=key,
-                number=number,
-                server=self._member.name,
-                url=self._member.url,
-                batch_id=chosen,
-                outputs=self._package.fused.outputs[key],
-            )
-            for key, number in numbers.items()
-        )
-        self._announce(self._intents)
-        await together(*(self._desk.journal.intend(self._points[i.key], i) for i in self._intents))
-
-    def _announce(self, intents: Sequence[Intent]) -> None:
-        flight = Flight(self._member, tuple(self._points.values()), self._package.nodes)
-        self._desk.flights[intents[0].batch_id] = flight
-        for intent in intents:
-            self._desk.listener(
-                events.Submitted(
-                    key=intent.key,
-                    index=self._points[intent.key].index,
-                    server=self._member.name,
-                    attempt=intent.number,
-                )
-            )
-
-    async def _submit(self) -> Ticket:
-        chosen = self._intents[0].batch_id
-        submission = Submission(
-            batch_id=chosen,
-            graph=self._package.fused.graph,
-            outputs=self._package.nodes,
-            destination=self._desk.destination,
-            images=self._package.images,
-            board=self._desk.options.board,
-            intermediate=self._desk.options.intermediate,
-            priority=self._desk.options.priority,
-        )
-        try:
-            ticket = await self._member.server.submit(submission)
-        except OverloadedError:
-            raise
-        except TransientError as error:
-            if isinstance(error, NoAnswerError) and error.reason == TIMED_OUT:
-                raise _UnknownError(error.message) from error  # it would not answer the next question, either
-            found = await self._find()
-            if found is None:
-                raise
-            ticket = found
-        self._desk.took(self._member)
-        self._desk.checkpoint(checkpoints.TAKEN)
-        await self._desk.journal.submitted(chosen, ticket.item_id)
-        return ticket
-
-    async def _find(self) -> Ticket | None:
-        try:
-            return await self._member.server.find(self._intents[0].batch_id, self._package.nodes)
-        except AttemptError as error:
-            raise _UnknownError(error.message) from error
-
-    async def _follow(self, ticket: Ticket) -> ItemEnded:
-        """Listen until the item ends, fetching each image as soon as it is there."""
-        ended: ItemEnded | AttemptError | ServerError = ItemLostError("the server stopped telling about the item")
-        async with tasks() as fetching:
-            try:
-                async with aclosing(self._member.server.hear(ticket)) as told:  # type: ignore[type-var]
-                    async for event in told:
-                        if isinstance(event, ItemStarted):
-                            self._tell_started()
-                        elif isinstance(event, Rendered):
-                            self._images.fetch(event.image, fetching)
-                        else:
-                            ended = event
-            except ItemLostError as error:
-                ended = error
-            except TransientError as error:
-                ended = _UnknownError(error.message)
-            except (AttemptError, ServerError) as error:
-                ended = error
-            if isinstance(ended, ItemEnded):
-                self._give_slot_back()
-                self._desk.checkpoint(checkpoints.ENDED)
-                self._learn(ended)
-                if ended.images:
-                    times = {key: self._settle.times(key, ended) for key in self._points}
-                    await together(*(self._desk.journal.rendered(key, when) for key, when in times.items()))
-                for image in ended.images:
-                    self._images.fetch(image, fetching)
-        if isinstance(ended, ItemEnded):
-            return ended
-        raise ended
-
-    def _learn(self, ended: ItemEnded) -> None:
-        if ended.error is None:
-            begun, done = ended.started_at, ended.finished_at
-            seconds = (done - begun).total_seconds() if begun and done else 0.0
-            self._member.fusion.observe(len(self._points), seconds, ended.overhead)
-
-    def _tell_started(self) -> None:
-        for known in self._points.values():
-            self._desk.listener(events.Started(key=known.key, index=known.index, server=self._member.name))
-
-    async def _conclude(self, ended: ItemEnded) -> list[Next]:
-        """Give each variation of the item its due: its images, its error, or another attempt."""
-        left: list[Next] = []
-        error = ended.error or VariationError("the workflow ended without an image", kind="NoImage")
-        failed = self._package.blamed(ended.failed_node) if ended.error else frozenset()
-        innocent: list[Instance] = []
-        waiting: list[Instance] = []
-        silence: AttemptError | None = None
-        for instance in self._job.instances:
-            problem = self._images.problem(instance.key)
-            if isinstance(problem, (NoAnswerError, OverloadedError)):
-                waiting.append(instance)
-                silence = problem
-            elif problem is not None:
-                left += await self._settle.fell_short([instance], self._intents, problem)
-            elif self._images.complete(instance.key):
-                await self._settle.complete(instance, self._images.of(instance.key), ended)
-            elif ended.error and len(self._job.instances) > 1 and (instance.key not in failed or self._shared(failed)):
-                innocent.append(instance)
-            else:
-                left += await self._settle.fell_short([instance], self._intents, error)
-        if silence is not None:
-            left += await self._stranded(waiting, ServerUnreachableError(silence.message))
-        return left + await self._settle.alone(innocent)
-
-    def _shared(self, failed: frozenset[str]) -> bool:
-        """Whether the failure says nothing about which variation is at fault."""
-        return len(failed) == len(self._job.instances)
-
-    async def _stranded(self, instances: Sequence[Instance], error: ServerError) -> list[Next]:
-        """The server is gone; what it has of ours stays open until it answers or another takes it over."""
-        self._desk.leave(self._member, error)
+    async def _leave_open(self, instances: Sequence[Instance], error: ServerError) -> list[RetryRequest]:
+        """Suspend the server; what it has of ours stays open until it answers or another takes it over."""
+        self._context.pool.suspend(self._server, error)
         if self._job.strandings >= MOST_STRANDINGS:
-            lost = ItemLostError(f"{self._member.name} left {MOST_STRANDINGS} times while it had it")
-            return await self._settle.fell_short(instances, self._intents, lost)
+            lost = ItemLostError(f"{self._server.name} left {MOST_STRANDINGS} times while it had it")
+            return await self._retry_or_fail(instances, lost)
         keys = {instance.key for instance in instances}
         intents = tuple(intent for intent in self._intents if intent.key in keys)
         job = replace(self._job, instances=tuple(instances), intents=intents, strandings=self._job.strandings + 1)
-        return [Next(job)]
+        return [RetryRequest(job)]
 
-    async def _turned_away(self, error: OverloadedError) -> list[Next]:
-        """The server took nothing: no attempt is counted, however often it says so.
+    async def _put_back(self, error: OverloadedError) -> list[RetryRequest]:
+        """Put the job back where the server took nothing: no attempt is counted, however often it says so.
 
-        It is left alone for a while; the job is not, since another server may have room for it.
+        The server is left alone for a while; the job is not, since another server may have room for it.
         """
-        delay = self._desk.options.backoff.delay(self._job.attempt, self._desk.chance, error.retry_after)
-        if reason := self._member.refused(error, delay):
-            self._desk.leave(self._member, reason)
-        await together(*(self._desk.journal.withdraw(key) for key in self._points))
-        return [Next(self._job.again(avoid=self._member.url))]
+        delay = self._context.options.backoff.draw_delay(self._job.attempt, self._context.chance, error.retry_after)
+        if reason := self._server.record_refusal(error, delay):
+            self._context.pool.suspend(self._server, reason)
+        await run_all(*(self._journal.withdraw(key) for key in self._points))
+        return [RetryRequest(self._job.retry(avoid=self._server.url))]
 
 
 class _UnknownError(AttemptError):

@@ -1,4 +1,4 @@
-"""Typed events; RunProgress computed from them."""
+"""What a run reports, as typed events, and the numbers of a run (`RunProgress`) computed from them."""
 
 from __future__ import annotations
 
@@ -121,15 +121,15 @@ _FEW: Final = 10  # images that a rate is taken from at least
 
 @dataclass(slots=True)
 class ServerTally:
-    """One server: what runs there now, and when its last images came, in monotonic seconds."""
+    """Numbers of one server: what runs there now, and when its last images came, in monotonic seconds."""
 
     running: set[str] = field(default_factory=set)
     finished: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
     done: int = 0
     left: str = ""
 
-    def rate(self, now: float, began: float) -> float:
-        """Images a second over the last minute; where few came in it, over the last few."""
+    def measure_rate(self, now: float, began: float) -> float:
+        """Return images a second over the last minute; where few came in it, over the last few."""
         recent = sum(at >= now - WINDOW for at in self.finished)
         count = min(max(recent, _FEW), len(self.finished))
         if count < len(self.finished):
@@ -164,10 +164,10 @@ class RunProgress:
             self._server(event.server).running.add(event.key)
         elif isinstance(event, Completed):
             self.done += 1
-            self._over(event.server, event.key, now)
+            self._end_item(event.server, event.key, now)
         elif isinstance(event, Failed):
             self.failed += 1
-            self._over(event.server, event.key, None)
+            self._end_item(event.server, event.key, None)
         elif isinstance(event, Retrying):
             self._server(event.server).running.discard(event.key)
         elif isinstance(event, ServerChanged):
@@ -175,16 +175,16 @@ class RunProgress:
         elif isinstance(event, Stopping):
             self.stage = event.stage
 
-    def left_seconds(self, now: float) -> float | None:
-        """Time left at the rate so far; None while nothing is known."""
-        rate = sum(server.rate(now, self.began) for server in self.servers.values())
+    def estimate_seconds_left(self, now: float) -> float | None:
+        """Estimate the time left at the rate so far; None while nothing is known."""
+        rate = sum(server.measure_rate(now, self.began) for server in self.servers.values())
         open_points = self.points - self.done - self.failed
         return open_points / rate if rate > 0 and open_points >= 0 else None
 
     def _server(self, name: str) -> ServerTally:
         return self.servers.setdefault(name, ServerTally())
 
-    def _over(self, name: str | None, key: str, finished: float | None) -> None:
+    def _end_item(self, name: str | None, key: str, finished: float | None) -> None:
         for server in self.servers.values():
             server.running.discard(key)
         if name is not None and finished is not None:

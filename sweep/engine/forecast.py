@@ -1,4 +1,4 @@
-"""Forecast: counts, time, disk."""
+"""Forecast of a run before it begins: how many points are new, how long they take, how much disk they need."""
 
 from __future__ import annotations
 

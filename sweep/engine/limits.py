@@ -1,4 +1,13 @@
-"""Slots, AIMD concurrency, back-off, adaptive fusion size."""
+"""How much is done at once and when: concurrency limits, back-off, the size of fused items.
+
+A server's limit follows AIMD (additive increase, multiplicative decrease), as congestion control does: it is halved
+when the server asks for less and grows by about one a round trip. Concurrency has two levels: a slot at the server,
+released when the server is done, within a slot of the run, released when the images are saved. So a GPU never waits
+for a download, and memory stays bounded where downloads are slow.
+
+Each item costs a server a fixed time beside its variations (queueing, events, sessions). `FusionSize` finds how many
+variations an item needs for that time to be a small share: from what the server reports, or by comparing two sizes.
+"""
 
 from __future__ import annotations
 
@@ -13,44 +22,45 @@ import anyio
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """`value` moves between 1 and `most`; `allowed` is what may be in flight now."""
+    """AIMD limit of items in flight at a server: `value` moves between 1 and `most`."""
 
     most: int
     value: float
 
     @classmethod
-    def of(cls, most: int) -> Limit:
-        """A limit that starts at its most."""
+    def start(cls, most: int) -> Limit:
+        """Return a limit that starts at its most."""
         return cls(most, float(most))
 
     @property
     def allowed(self) -> int:
+        """Items that may be in flight now."""
         return max(1, int(self.value))
 
-    def succeeded(self) -> Limit:
-        """One more per `value` successes, so about one more a round trip of everything in flight."""
+    def increase(self) -> Limit:
+        """Return the limit after a success: one more per `value` successes, so about one more a round trip."""
         return replace(self, value=min(float(self.most), self.value + 1 / self.value))
 
-    def overloaded(self) -> Limit:
-        """Half, but never less than one."""
+    def halve(self) -> Limit:
+        """Return the limit after the server asked for less: half, but never less than one."""
         return replace(self, value=max(1.0, self.value / 2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """Waits in seconds. `base=0` never waits, which is how tests run."""
+    """Exponential back-off with full jitter, in seconds. `base=0` never waits, which is how tests run."""
 
     base: float = 1.0
     factor: float = 2.0
     cap: float = 60.0
 
-    def ceiling(self, attempt: int) -> float:
-        """The longest wait after the `attempt`-th failure, counted from 1."""
+    def longest_delay(self, attempt: int) -> float:
+        """Return the longest wait after the `attempt`-th failure, counted from 1."""
         return min(self.cap, self.base * self.factor ** min(attempt - 1, 64))
 
-    def delay(self, attempt: int, chance: random.Random, at_least: float | None = None) -> float:
-        """A wait drawn from [0, ceiling]; never shorter than `at_least`, what the server itself asked for."""
-        drawn = chance.uniform(0, self.ceiling(attempt))
+    def draw_delay(self, attempt: int, chance: random.Random, at_least: float | None = None) -> float:
+        """Draw a wait from [0, longest]; never shorter than `at_least`, which the server itself asked for."""
+        drawn = chance.uniform(0, self.longest_delay(attempt))
         return drawn if at_least is None else max(drawn, at_least)
 
 
@@ -62,7 +72,7 @@ SECOND: Final = 4  # variations of the item that is compared with the first
 
 
 class FusionSize:
-    """The size for one server; `chosen` where a person said it."""
+    """How many variations one server's next item has; `chosen` where the user gave the number."""
 
     def __init__(self, chosen: int | None = None, *, most: int = MOST_FUSED, longest: float = LONGEST_BACKOFF) -> None:
         self._chosen = chosen
@@ -81,25 +91,31 @@ class FusionSize:
             return 1
         count, seconds = self._latest
         if self._overheads:
-            fixed = self._told()
+            fixed = self._reported_overhead()
             each = max(0.0, seconds - fixed) / count
-            return self._within(self._paying(fixed, each), (self._longest - fixed) / each if each else self._most)
-        wanted = SECOND if len(self._least) == 1 else self._paying(*self._fitted())
-        return self._within(wanted, self._longest * count / seconds)
+            return self._bound(
+                self._worthwhile_size(fixed, each), (self._longest - fixed) / each if each else self._most
+            )
+        wanted = SECOND if len(self._least) == 1 else self._worthwhile_size(*self._fit_two_sizes())
+        return self._bound(wanted, self._longest * count / seconds)
 
-    def _within(self, wanted: int, in_time: float) -> int:
+    def _bound(self, wanted: int, in_time: float) -> int:
         return max(1, int(min(wanted, self._most, in_time)))
 
     @property
-    def learning(self) -> bool:
+    def is_learning(self) -> bool:
         """Whether the next item's size depends on what the one at the server tells."""
         if self._chosen is not None or not self._least:
             return self._chosen is None
         return not self._overheads and len(self._least) == 1 and self.size > 1
 
     def observe(self, count: int, seconds: float, overhead: float | None = None) -> None:
-        """An item of `count` variations took the server `seconds`, its models' loading included, of which `overhead`
-        came before its first node. 0 seconds where it does not tell, which ends the learning: one by one, then.
+        """Learn from an item of `count` variations that took the server `seconds`, the loading of models included.
+
+        Args:
+            count: Variations of the item.
+            seconds: 0 where the server does not tell, which ends the learning: one variation an item, then.
+            overhead: The seconds of them before the first node, where the server's events told.
         """
         if self._chosen is None and not self._least and seconds <= 0:
             self._chosen = 1
@@ -109,58 +125,59 @@ class FusionSize:
             if overhead is not None:
                 self._overheads.append(overhead)
 
-    def _told(self) -> float:
-        """The median, the larger one of two: a busy server may send late that it took an item up, which then seems to
-        have cost it nothing.
+    def _reported_overhead(self) -> float:
+        """Return the median overhead, the larger one of two.
+
+        A busy server may send late that it took an item up, which then seems to have cost it nothing.
         """
         return sorted(self._overheads)[len(self._overheads) // 2]
 
-    def _fitted(self) -> tuple[float, float]:
+    def _fit_two_sizes(self) -> tuple[float, float]:
         fewest, most = min(self._least), max(self._least)
         # An item of more variations is never truly the quicker one: a small one that took longer was loading models.
         short, long_ = min(self._least.values()), self._least[most]
         each = (long_ - short) / (most - fewest)
         return max(0.0, short - each * fewest), each
 
-    def _paying(self, fixed: float, each: float) -> int:
-        """The least size at which the fixed time is below its share; as large as may be where nothing else is seen."""
+    def _worthwhile_size(self, fixed: float, each: float) -> int:
+        """Return the least size at which the fixed time is below its share; the largest where each costs nothing."""
         return self._most if each <= 0 else ceil(fixed / (SHARE * each))
 
 
 class ItemSlot:
-    """What one item holds. Giving back twice changes nothing."""
+    """The two slots that one item holds. Releasing one twice changes nothing."""
 
-    def __init__(self, slots: anyio.CapacityLimiter, places: anyio.CapacityLimiter) -> None:
-        self._slots: anyio.CapacityLimiter | None = slots
-        self._places: anyio.CapacityLimiter | None = places
+    def __init__(self, server_slots: anyio.CapacityLimiter, run_slots: anyio.CapacityLimiter) -> None:
+        self._server_slots: anyio.CapacityLimiter | None = server_slots
+        self._run_slots: anyio.CapacityLimiter | None = run_slots
 
-    def give_slot_back(self) -> None:
-        """The server is done with the item."""
-        if self._slots is not None:
-            self._slots.release_on_behalf_of(self)
-            self._slots = None
+    def release_server(self) -> None:
+        """Give the server's slot back: the server is done with the item."""
+        if self._server_slots is not None:
+            self._server_slots.release_on_behalf_of(self)
+            self._server_slots = None
 
-    def leave(self) -> None:
-        """The item is over."""
-        self.give_slot_back()
-        if self._places is not None:
-            self._places.release_on_behalf_of(self)
-            self._places = None
+    def release(self) -> None:
+        """Give both slots back: the item is over."""
+        self.release_server()
+        if self._run_slots is not None:
+            self._run_slots.release_on_behalf_of(self)
+            self._run_slots = None
 
 
 class RunSlots:
-    """All places of a run: `most` items may be rendering, downloading or being written."""
+    """All slots of a run: `most` items may be rendering, downloading or being written."""
 
     def __init__(self, most: int) -> None:
-        self._places = anyio.CapacityLimiter(most)
+        self._slots = anyio.CapacityLimiter(most)
 
-    async def enter(self, slots: anyio.CapacityLimiter) -> ItemSlot:
-        """Wait for a place and a slot at a server."""
-        place = ItemSlot(slots, self._places)
-        await self._places.acquire_on_behalf_of(place)
+    async def acquire(self, server_slots: anyio.CapacityLimiter) -> ItemSlot:
+        """Wait for a slot of the run, then for one of the server."""
+        slot = ItemSlot(server_slots, self._slots)
+        await self._slots.acquire_on_behalf_of(slot)
         try:
-            await slots.acquire_on_behalf_of(place)
+            await server_slots.acquire_on_behalf_of(slot)
         except BaseException:
-            self._places.release_on_behalf_of(place)
+            self._slots.release_on_behalf_of(slot)
             raise
-        return place
+        return slot

@@ -1,4 +1,4 @@
-"""RunOptions, failure limits and circuit breaker."""
+"""What a user may choose of a run, and the circuit breaker that ends one in which everything fails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sweep.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureLimit:
-    """When failed variations end the run: at `count` of them, or at `share` of all finished (0 to 1)."""
+    """The number of failed variations that ends the run: at `count` of them, or at `share` of all finished (0 to 1)."""
 
     count: int | None = None
     share: float | None = None
@@ -20,7 +20,7 @@ class FailureLimit:
 
     @classmethod
     def parse(cls, text: str) -> FailureLimit:
-        """From `20` (a count) or `20%` (a share). Raises UsageError."""
+        """Parse `20` (a count) or `20%` (a share). Raises UsageError."""
         number = text.strip().removesuffix("%")
         try:
             value = float(number)
@@ -32,7 +32,7 @@ class FailureLimit:
             return cls(count=int(value))
         raise UsageError(f"{text!r} is no limit of failures.", hint="Give a count such as 20, or a share such as 10%.")
 
-    def reached(self, failed: int, finished: int) -> bool:
+    def is_reached(self, failed: int, finished: int) -> bool:
         """Whether the run should end, `failed` of `finished` variations having failed in it."""
         if self.count is not None and failed >= self.count:
             return True
@@ -40,7 +40,7 @@ class FailureLimit:
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """`(2, 5)` from `2/5`: the second of five parts. Raises UsageError."""
+    """Parse `2/5`, the second of five parts, into `(2, 5)`. Raises UsageError."""
     part, slash, parts = text.partition("/")
     if slash and part.strip().isdigit() and parts.strip().isdigit() and 1 <= int(part) <= int(parts):
         return int(part), int(parts)
@@ -48,7 +48,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def parse_fusion(text: str) -> int | None:
-    """Variations an item: None for `auto`, 1 for `off`, else the number. Raises UsageError."""
+    """Parse the variations of an item: None for `auto`, 1 for `off`, else the number. Raises UsageError."""
     if text == "auto":
         return None
     if text == "off":
@@ -85,8 +85,8 @@ class RunOptions:
     command: Sequence[str] = ()  # what was typed, for the record
 
 
-class Verdict:
-    """Counts the outcomes of this run; `reason` is the sentence for which it should end, empty while it should not."""
+class FailurePolicy:
+    """Counts the outcomes of this run; `reason` says why it should end, empty while it should not."""
 
     def __init__(self, options: RunOptions) -> None:
         self._limit = options.failures
@@ -99,11 +99,11 @@ class Verdict:
 
     @property
     def outcomes(self) -> int:
-        """How many variations this run brought to an end."""
+        """Variations that this run brought to an end."""
         return self.succeeded + self.failed
 
-    def after(self, failure: str | None) -> str:
-        """Count one outcome (None: it succeeded); gives `reason` at the moment it becomes true, else nothing."""
+    def count(self, failure: str | None) -> str:
+        """Count one outcome (None: it succeeded); return `reason` at the moment it becomes true, else nothing."""
         if failure is None:
             self.succeeded += 1
             self._alike, self._last = 0, ""
@@ -117,7 +117,7 @@ class Verdict:
         return self.reason
 
     def _judge(self) -> str:
-        if self._limit.reached(self.failed, self.failed + self.succeeded):
+        if self._limit.is_reached(self.failed, self.failed + self.succeeded):
             return f"{self.failed} variations failed, which is the limit given; no more are begun."
         if self._alike >= self._most_alike:
             return f"The last {self._alike} variations failed alike ({self._last}); no more are begun."
@@ -128,7 +128,7 @@ INTENDED: Final = "attempt.intended"  # on record, and nothing sent
 TAKEN: Final = "attempt.taken"  # the server has it, the record does not know
 ENDED: Final = "attempt.ended"  # the server is done, the record does not know
 FETCHED: Final = "attempt.fetched"  # an image is in memory
-_SAVED: Final = "attempt.saved"  # an image is on disk, the record does not know
+SAVED: Final = "attempt.saved"  # an image is on disk, the record does not know
 
-ENGINE_POINTS: Final = (INTENDED, TAKEN, ENDED, FETCHED, _SAVED)
+ENGINE_POINTS: Final = (INTENDED, TAKEN, ENDED, FETCHED, SAVED)
 """In this order, for every attempt that goes well."""

@@ -1,10 +1,15 @@
-"""Run(), render(): one worker per server, one task per item; RunSummary."""
+"""Run an experiment: `run` renders every point, `render` a single image.
+
+One worker for each server waits for a slot and only then takes a job and makes a task for it, so a task exists only
+while its variation is in flight and memory is flat in the size of the grid. Watchers run beside the workers: for stop
+requests, for servers that left, for the disk and for the folder.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,17 +20,16 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from sweep.engine import events
-from sweep.engine import startup as space
 from sweep.engine.attempt import Attempt, RunContext
 from sweep.engine.limits import ItemSlot, RunSlots
-from sweep.engine.options import RunOptions, Verdict
-from sweep.engine.server_pool import Member, Pool, cancel_abandoned, check_models, open_member
-from sweep.engine.shutdown import Stop, cancel_flights, watch_requests
-from sweep.engine.startup import Preparation, fresh_instances, open_jobs, prepare
-from sweep.engine.task_groups import tasks
-from sweep.engine.work_queue import Job, Twins, WorkQueue
+from sweep.engine.options import FailurePolicy, RunOptions
+from sweep.engine.server_pool import PooledServer, Readiness, ServerPool
+from sweep.engine.shutdown import Stop, cancel_in_flight, watch_requests
+from sweep.engine.startup import LOOK_EVERY, Preparation, iterate_fresh, prepare, recover_jobs, wait_for_shortage
+from sweep.engine.task_groups import ChangeSignal, open_task_group
+from sweep.engine.work_queue import Deduplicator, Job, WorkQueue
 from sweep.errors import RecordError, ServerError, StoppedError, SweepError, VariationError
-from sweep.record import CSV, Checkpoint, Counts, Intent, RecordedResults, free_bytes, no_checkpoint, write_tables
+from sweep.record import CSV, Checkpoint, Counts, RecordedResults, free_bytes, no_checkpoint, write_tables
 from sweep.servers import Server, connect
 
 if TYPE_CHECKING:
@@ -66,34 +70,34 @@ class RunSummary:
         return 1 if self.failed or self.ending == "stopped-by-failures" else 0
 
 
-async def end(
+async def conclude(
     prepared: Preparation,
-    verdict: Verdict,
+    failures: FailurePolicy,
     stop: Stop,
     error: SweepError | None,
     seconds: float,
     listener: events.Listener,
 ) -> RunSummary:
-    """Write them, as far as the disk lets us, and sum up. `error` is what ended the run before its time, if anything.
+    """Write how the run ended and its tables, as far as the disk lets us, and return the summary.
 
-    Shielded: a run that is told to stop still says how it ended.
+    `error` is what ended the run before its time. Shielded: a run that is told to stop still says how it ended.
     """
     hint, counts = "", prepared.before
     with anyio.CancelScope(shield=True):
         try:
             counts = await prepared.journal.counts()
-            await prepared.journal.end_run(prepared.run, _ending(counts, verdict, stop, error))
-            hint = await anyio.to_thread.run_sync(_tables, prepared.folder, bool(verdict.outcomes))
+            await prepared.journal.end_run(prepared.run, _name_ending(counts, failures, stop, error))
+            hint = await anyio.to_thread.run_sync(_write_tables, prepared.folder, bool(failures.outcomes))
         except RecordError as broken:
             error = error or broken
-    ending = _ending(counts, verdict, stop, error)
+    ending = _name_ending(counts, failures, stop, error)
     listener(
         events.RunEnded(
             ending=ending,
             completed=counts.completed,
             failed=counts.failed,
             points=counts.points,
-            rendered=verdict.succeeded,
+            rendered=failures.succeeded,
             seconds=seconds,
         )
     )
@@ -104,28 +108,28 @@ async def end(
         completed=counts.completed,
         failed=counts.failed,
         former=counts.former,
-        rendered=verdict.succeeded,
+        rendered=failures.succeeded,
         seconds=seconds,
-        reason=verdict.reason or (error.message if error else ""),
+        reason=failures.reason or (error.message if error else ""),
         error=error,
         hint=hint,
     )
 
 
-def _ending(counts: Counts, verdict: Verdict, stop: Stop, error: SweepError | None) -> Ending:
+def _name_ending(counts: Counts, failures: FailurePolicy, stop: Stop, error: SweepError | None) -> Ending:
     if isinstance(error, RecordError):
         return "record-broken"
     if error is not None:
         return "no-server"
     if stop.stage and counts.completed + counts.failed < counts.points:
         return "cancelled" if stop.stage == 2 else "interrupted"
-    if verdict.reason:
+    if failures.reason:
         return "stopped-by-failures"
     return "failures" if counts.failed else "completed"
 
 
-def _tables(folder: Path, changed: bool) -> str:
-    """Derive the tables anew where anything changed or they are gone; a hint if there could be more of them."""
+def _write_tables(folder: Path, changed: bool) -> str:
+    """Write the tables where anything changed or they are gone; return a hint if there could be more of them."""
     if not changed and (folder / CSV).is_file():
         return ""
     return write_tables(folder)[1] or ""
@@ -146,33 +150,55 @@ async def run(
 ) -> RunSummary:
     """Render every point of `experiment` that `results/<name>` does not hold yet.
 
-    `servers` are addresses, or servers not opened yet; they are closed at the end. Errors of single variations are
-    rows of the table. Raises DefinitionError before anything is sent, ServerError where no server can be used at the
-    start, RecordError where the folder cannot be written, and StoppedError where `stop` comes before the run begins.
-    What ends a run later is in the summary. `checkpoint` is called at named points, for fault tests.
+    Errors of single variations are rows of the table; what ends a run later is in the summary.
+
+    Args:
+        experiment: What is asked.
+        servers: Addresses, or servers that are not open yet; they are closed at the end.
+        options: Concurrency, attempts, limits.
+        results: The folder that holds the results folders.
+        listener: Called with each event, on the event loop; it must not block.
+        stop: Asks the run to stop: `Stop.request`.
+        checkpoint: Called at named points, for fault tests.
+
+    Raises:
+        DefinitionError: Before anything is sent.
+        ServerError: No server can be used at the start.
+        RecordError: The folder cannot be written.
+        StoppedError: `stop` came before the run began.
+
+    Example:
+        ``summary = await sweep.run(Experiment.load("cup.yaml"), ["http://127.0.0.1:9090"])``
     """
     stop = stop or Stop()
     options = options or RunOptions()
     clients = [connect(server) if isinstance(server, str) else server for server in servers]
     async with AsyncExitStack() as held:
         preparation: Preparation | None = None
-        async with tasks() as group:
-
-            async def give_up() -> None:
-                await stop.reached(1)
-                group.cancel_scope.cancel()
-
-            group.start_soon(give_up)
+        async with _unless_stopped(stop):
             preparing = prepare(experiment, clients, results, options, listener, checkpoint)
             preparation = await held.enter_async_context(preparing)
-            group.cancel_scope.cancel()
         if preparation is None:
             raise StoppedError("Stopped before anything was sent.", hint="The same command begins anew.")
         return await Runner(preparation, options, listener, stop, checkpoint).run()
 
 
+@asynccontextmanager
+async def _unless_stopped(stop: Stop) -> AsyncIterator[None]:
+    """Cancel the body when the run is asked to stop."""
+    async with open_task_group() as group:
+
+        async def cancel_body() -> None:
+            await stop.wait_for(1)
+            group.cancel_scope.cancel()
+
+        group.start_soon(cancel_body)
+        yield
+        group.cancel_scope.cancel()
+
+
 class Runner:
-    """The tasks of one run: one that pulls work for each server, one for each item in flight, and the watchers."""
+    """The tasks of one run: a worker for each server, one task for each item in flight, and the watchers."""
 
     def __init__(
         self,
@@ -180,224 +206,177 @@ class Runner:
         options: RunOptions,
         listener: events.Listener,
         stop: Stop,
-        checkpoint: Checkpoint,
+        checkpoint: Checkpoint = no_checkpoint,
     ) -> None:
         self._prepared = preparation
         self._options = options
         self._listener = listener
         self._stop = stop
-        self._pool = Pool(preparation.members, listener, options.backoff)
-        self._work = WorkQueue(fresh_instances(preparation, options), alive=self._pool.alive)
-        self._twins = Twins(preparation.journal, listener)
-        self._verdict = Verdict(options)
-        self._desk = RunContext(
+        changes = ChangeSignal()
+        self._pool = ServerPool(preparation.servers, listener, options.backoff, changes)
+        self._work = WorkQueue(iterate_fresh(preparation, options), servers=self._pool, changes=changes)
+        self._duplicates = Deduplicator(preparation.journal, listener)
+        self._failures = FailurePolicy(options)
+        self._context = RunContext(
             journal=preparation.journal,
             store=preparation.store,
-            options=options,
+            pool=self._pool,
+            work=self._work,
+            failures=self._failures,
             listener=listener,
+            options=options,
             destination=preparation.destination,
             run=preparation.run,
             kinds={axis.name: axis.kind for axis in preparation.plan.axes},
             downloads=anyio.CapacityLimiter(options.downloads),
-            leave=self._leave,
-            took=self._pool.took,
-            abandon=self._abandon,
-            outcome=self._outcome,
             checkpoint=checkpoint,
         )
-        slots = sum(member.limit.most for member in preparation.members)
-        self._places = RunSlots(2 * slots + 4 * options.downloads)
+        slots = sum(server.limit.most for server in preparation.servers)
+        self._slots = RunSlots(2 * slots + 4 * options.downloads)
+        self._rendering = anyio.CancelScope()
         self._error: SweepError | None = None
-        self._group: TaskGroup | None = None  # what renders; the run is over when it is
-        self._watchers: TaskGroup | None = None
 
     async def run(self) -> RunSummary:
-        """The whole run, its last writes included."""
+        """Run to the end, the last writes included."""
         began = time.monotonic()
         prepared = self._prepared
         self._listener(prepared.started())
         try:
-            async with tasks() as self._watchers:
-                self._watch()
-                async with tasks() as self._group:
-                    await self._take_up()
-                    for member in prepared.members:
-                        self._group.start_soon(self._serve, member)
-                self._watchers.cancel_scope.cancel()
-            if self._stop.stage == 2 and self._desk.flights:
-                await cancel_flights(self._desk)
+            async with open_task_group() as watchers:
+                for watch in (self._watch_stop, self._watch_pool, self._watch_disk, self._watch_record):
+                    watchers.start_soon(watch)
+                watchers.start_soon(watch_requests, self._stop, prepared.folder)
+                watchers.start_soon(self._pool.maintain, Readiness(prepared.plan, prepared.models, self._options))
+                with self._rendering:
+                    await self._render_all()
+                watchers.cancel_scope.cancel()
+            if self._stop.stage == 2 and self._context.in_flight:
+                await cancel_in_flight(self._context)
         except RecordError as error:
             self._error = self._error or error
         seconds = time.monotonic() - began
-        return await end(prepared, self._verdict, self._stop, self._error, seconds, self._listener)
+        return await conclude(prepared, self._failures, self._stop, self._error, seconds, self._listener)
+
+    async def _render_all(self) -> None:
+        async with open_task_group() as group:
+            await self._take_up()
+            for server in self._prepared.servers:
+                group.start_soon(self._serve, server, group)
 
     async def _take_up(self) -> None:
-        """What an earlier run left open; whoever stops this one does not wait for servers to be asked about it."""
-        async with tasks() as asking:
-
-            async def give_up() -> None:
-                await self._stop.reached(1)
-                asking.cancel_scope.cancel()
-
-            asking.start_soon(give_up)
-            for job in await open_jobs(self._prepared, self._listener):
-                self._twins.begin(job.keys)
+        """Queue what an earlier run left open; a stop does not wait for servers to be asked about it."""
+        async with _unless_stopped(self._stop):
+            for job in await recover_jobs(self._prepared, self._listener):
+                self._duplicates.register(job.keys)
                 self._work.put(job)
-            asking.cancel_scope.cancel()
 
-    def _watch(self) -> None:
-        assert self._watchers is not None
-        self._watchers.start_soon(self._watch_stop)
-        self._watchers.start_soon(watch_requests, self._stop, self._prepared.folder)
-        self._watchers.start_soon(self._watch_pool)
-        self._watchers.start_soon(self._watch_disk)
-        self._watchers.start_soon(self._watch_record)
-        for member in self._prepared.members:
-            if member.left is not None:
-                self._watchers.start_soon(self._revive, member)
-
-    async def _serve(self, member: Member) -> None:
-        """Pull work for one server for as long as there is any: the slot first, then the task."""
-        assert self._group is not None
+    async def _serve(self, server: PooledServer, group: TaskGroup) -> None:
+        """Pull work for one server for as long as there is any: the slot first, then the job, then its task."""
         try:
             while True:
-                place = await self._places.enter(member.slots)
-                job = await self._next_job(member)
+                slot = await self._slots.acquire(server.slots)
+                job = await self._next_job(server)
                 if job is None:
-                    place.leave()
+                    slot.release()
                     return
-                self._group.start_soon(self._attempt, member, job, place)
+                group.start_soon(self._attempt, server, job, slot)
         except SweepError as error:
             self._break_off(error)
 
-    async def _next_job(self, member: Member) -> Job | None:
-        """The next job once the server may be given one; None when there will be none any more."""
-        while not self._work.over:
-            if aside := await self._aside(member):
-                await self._work.change_within(aside)
+    async def _next_job(self, server: PooledServer) -> Job | None:
+        """Return the next job once the server may be given one; None when there will be none any more."""
+        while not self._work.is_over:
+            if aside := await self._seconds_aside(server):
+                await self._work.wait_for_change(aside)
                 continue
             limit = ASIDE if self._options.idle_only else None  # then what was seen of others' items is old
             with anyio.move_on_after(limit):
-                return await self._work.take(member.url, self._size(member))
+                return await self._work.take(server.url, self._choose_size(server))
         return None
 
-    async def _aside(self, member: Member) -> float:
-        """Seconds to leave the server alone: because it asked so, because other people's items wait there, or because
-        what it is rendering tells how many variations the next item should have.
+    async def _seconds_aside(self, server: PooledServer) -> float:
+        """Return the seconds to leave the server alone for.
+
+        Because it asked for that, because other people's items wait there, or because the item it is rendering tells
+        how many variations the next one should have.
         """
-        if member.fusion.learning and member.slots.borrowed_tokens > 1:
+        if server.fusion.is_learning and server.slots.borrowed_tokens > 1:
             return ASIDE
-        if member.held or not self._options.idle_only or member.left is not None:
-            return min(member.held, ASIDE)
+        if server.hold_seconds or not self._options.idle_only or server.left is not None:
+            return min(server.hold_seconds, ASIDE)
         try:
-            busy = await member.server.others_waiting(self._desk.destination)
+            busy = await server.server.others_waiting(self._context.destination)
         except ServerError as error:
-            self._leave(member, error)
+            self._pool.suspend(server, error)
             return 0.0
         except SweepError:
             return ASIDE
         return ASIDE if busy else 0.0
 
-    def _size(self, member: Member) -> int:
-        """Variations for the member's next item: towards the end fewer, so that no server idles while one has many."""
-        alive = [each for each in self._pool.members if each.left is None]
+    def _choose_size(self, server: PooledServer) -> int:
+        """Return how many variations the next item has: fewer towards the end, so that no server idles."""
+        alive = [each for each in self._pool.servers if each.left is None]
         workers = sum(each.info.capacity for each in alive) * min(2, len(alive)) or 1
-        begun = self._prepared.before
-        still = begun.points - begun.completed - begun.failed - self._work.handed
-        return max(1, min(member.fusion.size, -(-still // workers)))
+        before = self._prepared.before
+        remaining = before.points - before.completed - before.failed - self._work.handed
+        return max(1, min(server.fusion.size, -(-remaining // workers)))
 
-    async def _attempt(self, member: Member, job: Job, place: ItemSlot) -> None:
+    async def _attempt(self, server: PooledServer, job: Job, slot: ItemSlot) -> None:
         try:
-            admitted = await self._twins.admit(job)
-            left = await Attempt(self._desk, member, admitted, place.give_slot_back).run() if admitted else []
+            admitted = await self._duplicates.admit(job)
+            left = await Attempt(self._context, server, admitted, slot).run() if admitted else []
             for each in left:
                 self._work.put(replace(each.job, admitted=True, standing=None), each.delay)
             open_ = {key for each in left for key in each.job.keys}
-            await self._twins.over([key for key in admitted.keys if key not in open_] if admitted else [])
+            await self._duplicates.finish([key for key in admitted.keys if key not in open_] if admitted else [])
         except SweepError as error:
             self._break_off(error)
         finally:
-            place.leave()
+            slot.release()
             self._work.finish()
 
     def _break_off(self, error: SweepError) -> None:
         """End the run now: what is at the servers stays open on record, and the next run takes it up."""
         self._error = self._error or error
-        if self._group is not None:
-            self._group.cancel_scope.cancel()
-
-    def _leave(self, member: Member, reason: ServerError) -> None:
-        newly = member.left is None
-        self._pool.leave(member, reason)
-        self._work.wake()
-        if newly and self._watchers is not None:
-            self._watchers.start_soon(self._revive, member)
-
-    async def _revive(self, member: Member) -> None:
-        await self._pool.revive(member, self._ready)
-        self._work.wake()
-
-    async def _ready(self, member: Member) -> None:
-        await open_member(member, self._options)
-        await check_models(self._prepared.plan, member, self._prepared.models)
-
-    def _abandon(self, intent: Intent) -> None:
-        for member in self._pool.members:
-            if member.url == intent.url:
-                member.abandoned.add(intent.batch_id)
-                if member.left is None and self._watchers is not None:  # it came back this very moment
-                    self._watchers.start_soon(self._revoke, member)
-
-    async def _revoke(self, member: Member) -> None:
-        try:
-            await cancel_abandoned(member)
-        except SweepError as error:
-            self._listener(events.Notice(message=f"{member.name}: {error.message} It may render an item twice."))
-
-    def _outcome(self, failure: str | None) -> None:
-        if reason := self._verdict.after(failure):
-            self._listener(events.Notice(message=reason))
-            self._work.stop()
+        self._rendering.cancel()
 
     async def _watch_stop(self) -> None:
-        await self._stop.reached(1)
+        await self._stop.wait_for(1)
         self._work.stop()
         self._listener(events.Stopping(stage=1, in_flight=self._work.in_flight))
-        await self._stop.reached(2)
+        await self._stop.wait_for(2)
         self._listener(events.Stopping(stage=2, in_flight=self._work.in_flight))
-        if self._group is not None:
-            self._group.cancel_scope.cancel()
+        self._rendering.cancel()
 
     async def _watch_pool(self) -> None:
         """End the run when no server is left that could do anything, or none took work for too long."""
         until: float | None = None  # when patience ends, while no server takes work
         while True:
-            changed = self._pool.changed
-            if self._pool.serving():
+            event = self._pool.changes.event
+            if self._pool.is_serving:
                 until = None
-                await changed.wait()
+                await event.wait()
                 continue
             until = until or anyio.current_time() + self._options.patience
-            with anyio.CancelScope(deadline=0 if self._pool.hopeless() else until) as patience:
-                await changed.wait()
+            with anyio.CancelScope(deadline=0 if self._pool.is_hopeless else until) as patience:
+                await event.wait()
             if patience.cancelled_caught:
-                assert self._pool.last is not None
-                self._break_off(self._pool.last)
+                self._break_off(self._pool.last_reason or ServerError("No server takes work."))
                 return
 
     async def _watch_disk(self) -> None:
         """Begin nothing more when the disk is nearly full; what is in flight is finished while it can be."""
         folder = self._prepared.folder
-        full = await space.shortage(partial(anyio.to_thread.run_sync, free_bytes, folder), str(folder))
-        self._error = self._error or full
-        self._listener(events.Notice(message=full.message))
+        error = await wait_for_shortage(partial(anyio.to_thread.run_sync, free_bytes, folder), str(folder))
+        self._error = self._error or error
+        self._listener(events.Notice(message=error.message))
         self._work.stop()
 
     async def _watch_record(self) -> None:
         """End the run when the folder it writes to is gone from where it was."""
         try:
             while True:
-                await anyio.sleep(space._LOOK_EVERY)
+                await anyio.sleep(LOOK_EVERY)
                 await self._prepared.journal.require_in_place()
         except RecordError as error:
             self._break_off(error)
@@ -432,10 +411,10 @@ async def render(
     summary = await run(experiment, [server], options=options, results=results)
     if summary.error is not None:
         raise summary.error
-    return await anyio.to_thread.run_sync(_images, summary.folder)
+    return await anyio.to_thread.run_sync(_list_images, summary.folder)
 
 
-def _images(folder: Path) -> tuple[Path, ...]:
+def _list_images(folder: Path) -> tuple[Path, ...]:
     rows = list(RecordedResults.open(folder).rows())
     for row in rows:
         if row["status"] == "failed":

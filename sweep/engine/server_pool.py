@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -13,7 +13,7 @@ import anyio
 from sweep.engine.events import Listener, Notice, ServerChanged
 from sweep.engine.limits import Backoff, FusionSize, Limit
 from sweep.engine.options import RunOptions
-from sweep.engine.task_groups import together
+from sweep.engine.task_groups import ChangeSignal, open_task_group, run_all
 from sweep.errors import (
     OverloadedError,
     ServerError,
@@ -24,28 +24,29 @@ from sweep.errors import (
     TransientError,
 )
 from sweep.plan import Plan
+from sweep.record import Intent
 from sweep.servers import Server, ServerInfo
 from sweep.workflow import Model, ModelRef, Ref, map_refs
 
 MOST_REFUSALS: Final = 8  # submissions in a row that a server may refuse before it leaves
 SHORTEST_PAUSE: Final = 0.05  # seconds before a server that left is asked again
-
-Readiness = Callable[["Member"], Awaitable[None]]  # raises SweepError where the server cannot serve this plan
+CLOSING: Final = 5.0  # seconds a server's client may take to let go
+_LASTING = (ServerRefusedError, ServerUnsupportedError)
 
 
 @dataclass(slots=True, eq=False)
-class Member:
+class PooledServer:
     """One server of the run, with its slots. `left` is the reason it takes no work, None while it does."""
 
     server: Server
     info: ServerInfo
     limit: Limit
     left: ServerError | None = None
-    opened: bool = True  # False for one that never answered yet: `info` holds its address only
-    abandoned: set[str] = field(default_factory=set)  # batch ids given to others while it was away
-    held_until: float = 0.0  # monotonic seconds: no new item before, because the server asked so
-    failures: int = 0  # times in a row that it left
-    refusals: int = 0  # submissions in a row that it refused, each after the pause it was given for the one before
+    is_open: bool = True  # False for one that never answered yet: `info` holds its address only
+    abandoned: set[str] = field(default_factory=set)  # batch ids given to other servers while it was away
+    held_until: float = 0.0  # monotonic seconds: no new item before, because the server asked for that
+    departures: int = 0  # times in a row that it left
+    refusals: int = 0  # submissions in a row that it refused, each after the pause that followed the one before
     fusion: FusionSize = field(default_factory=FusionSize)
     slots: anyio.CapacityLimiter = field(init=False)
 
@@ -60,229 +61,272 @@ class Member:
     def name(self) -> str:
         return self.info.name
 
-    def succeeded(self) -> None:
-        """An item went through."""
-        self.failures = 0
-        self._adopt(self.limit.succeeded())
+    def record_success(self) -> None:
+        """Count an item that went through: the server is well, and may be given a little more."""
+        self.departures = 0
+        self._set_limit(self.limit.increase())
 
-    def refused(self, error: OverloadedError, delay: float) -> ServerError | None:
-        """It did not take a submission, and is left alone for `delay` seconds; the reason to leave where it never does.
+    def record_refusal(self, error: OverloadedError, delay: float) -> ServerError | None:
+        """Leave the server alone for `delay` seconds, since it did not take a submission.
 
-        What is refused together, by a server with many slots, counts once.
+        Refusals that come together, from a server with many slots, count once. Returns the reason to let it leave the
+        pool where it refuses everything.
         """
-        self.refusals += not self.held
-        self.overloaded(delay)
+        self.refusals += not self.hold_seconds
+        self.reduce_limit(delay)
         if self.refusals < MOST_REFUSALS:
             return None
-        said = error.message.rstrip(".")
-        return ServerError(f"{self.name} has refused {self.refusals} submissions in a row: {said}.")
+        reason = error.message.rstrip(".")
+        return ServerError(f"{self.name} has refused {self.refusals} submissions in a row: {reason}.")
 
-    def overloaded(self, retry_after: float | None) -> None:
-        """It asked for less, or was too slow to answer; `retry_after` in seconds."""
-        self._adopt(self.limit.overloaded())
+    def reduce_limit(self, retry_after: float | None) -> None:
+        """Halve the limit of a server that asked for less or was too slow to answer; `retry_after` in seconds."""
+        self._set_limit(self.limit.halve())
         if retry_after is not None:
             self.held_until = max(self.held_until, anyio.current_time() + retry_after)
 
     def admit(self, info: ServerInfo, limit: Limit) -> None:
-        """It answered for the first time."""
-        self.info, self.opened = info, True
-        self._adopt(limit)
+        """Take note of the server's first answer."""
+        self.info, self.is_open = info, True
+        self._set_limit(limit)
 
     @property
-    def held(self) -> float:
+    def hold_seconds(self) -> float:
         """Seconds until it may be sent something again."""
         return max(0.0, self.held_until - anyio.current_time())
 
-    def _adopt(self, limit: Limit) -> None:
+    def _set_limit(self, limit: Limit) -> None:
         self.limit = limit
         if self.slots.total_tokens != limit.allowed:
             self.slots.total_tokens = limit.allowed
 
 
-class Pool:
-    """All members, and the bookkeeping of who is in."""
+class ServerPool:
+    """The servers of a run, and which of them take work at the moment. `changes` wakes whoever waits for either."""
 
-    def __init__(self, members: Iterable[Member], listener: Listener, backoff: Backoff) -> None:
-        self.members = tuple(members)
+    def __init__(
+        self, servers: Iterable[PooledServer], listener: Listener, backoff: Backoff, changes: ChangeSignal | None = None
+    ) -> None:
+        self.servers = tuple(servers)
+        self.changes = changes or ChangeSignal()
+        self.last_reason: ServerError | None = None  # why a server left last
         self._listener = listener
         self._backoff = backoff
         self._chance = random.Random(0)
-        self._changed = anyio.Event()
-        self.last: ServerError | None = None  # why a member left last
-
-    def alive(self) -> frozenset[str]:
-        """Urls of the members that take work."""
-        return frozenset(member.url for member in self.members if member.left is None)
-
-    def serving(self) -> bool:
-        """Whether a member takes work, as far as is known: one that is back after refusing all has yet to show it."""
-        return any(member.left is None and member.refusals < MOST_REFUSALS for member in self.members)
-
-    def took(self, member: Member) -> None:
-        """The member took an item."""
-        if member.refusals:
-            member.refusals = 0
-            self._change()
-
-    def hopeless(self) -> bool:
-        """Whether no member takes work, and waiting alone will not make one do so."""
-        return all(isinstance(member.left, _LASTING) for member in self.members)
-
-    def leave(self, member: Member, reason: ServerError) -> None:
-        """The member takes no work until it answers again. Said once, however many of its items fail together."""
-        if member.left is None:
-            member.left = self.last = reason
-            member.failures += 1
-            if isinstance(reason, ServerUnreachableError):
-                member.overloaded(None)
-            self._listener(ServerChanged(server=member.name, state="left", reason=reason.message))
-            self._change()
-
-    def back(self, member: Member) -> None:
-        """The member takes work again."""
-        member.left = None
-        self._listener(ServerChanged(server=member.name, state="back"))
-        self._change()
 
     @property
-    def changed(self) -> anyio.Event:
-        """Set when a member leaves or comes back; a new one each time."""
-        return self._changed
+    def alive_urls(self) -> frozenset[str]:
+        """Urls of the servers that take work."""
+        return frozenset(each.url for each in self.servers if each.left is None)
 
-    def pause(self, member: Member, tries: int) -> float:
-        """Seconds before a member that left is asked for the time numbered `tries`, never before it said itself."""
-        return max(SHORTEST_PAUSE, member.held, self._backoff.delay(tries, self._chance))
+    @property
+    def is_serving(self) -> bool:
+        """Whether a server takes work, as far as is known: one that is back after refusing all has yet to show it."""
+        return any(each.left is None and each.refusals < MOST_REFUSALS for each in self.servers)
 
-    async def revive(self, member: Member, readiness: Readiness) -> None:
-        """Ask a member that left again and again, with back-off, until it can serve.
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether no server takes work, and waiting alone will not make one do so."""
+        return all(isinstance(each.left, _LASTING) for each in self.servers)
 
-        What others took over meanwhile is cancelled there first, so that it is not rendered twice.
+    def record_acceptance(self, server: PooledServer) -> None:
+        """Take note that the server took an item."""
+        if server.refusals:
+            server.refusals = 0
+            self.changes.notify()
+
+    def suspend(self, server: PooledServer, reason: ServerError) -> None:
+        """Give the server no work until it answers again. Reported once, however many of its items fail together."""
+        if server.left is None:
+            server.left = self.last_reason = reason
+            server.departures += 1
+            if isinstance(reason, ServerUnreachableError):
+                server.reduce_limit(None)
+            self._listener(ServerChanged(server=server.name, state="left", reason=reason.message))
+            self.changes.notify()
+
+    def readmit(self, server: PooledServer) -> None:
+        """Give the server work again."""
+        server.left = None
+        self._listener(ServerChanged(server=server.name, state="back"))
+        self.changes.notify()
+
+    def abandon(self, intent: Intent) -> None:
+        """Take note that others took this item over: its server is to cancel it as soon as it can be told."""
+        for server in self.servers:
+            if server.url == intent.url:
+                server.abandoned.add(intent.batch_id)
+                self.changes.notify()
+
+    async def maintain(self, readiness: Readiness) -> None:
+        """Bring back servers that left, and cancel what was abandoned at those that are here, until cancelled."""
+        busy: set[PooledServer] = set()
+
+        async def mend(server: PooledServer) -> None:
+            try:
+                await (self.revive(server, readiness) if server.left else self._revoke(server))
+            finally:
+                busy.discard(server)
+                self.changes.notify()
+
+        async with open_task_group() as group:
+            while True:
+                event = self.changes.event
+                for server in self.servers:
+                    if (server.left or server.abandoned) and server not in busy:
+                        busy.add(server)
+                        group.start_soon(mend, server)
+                await event.wait()
+
+    async def revive(self, server: PooledServer, readiness: Readiness) -> None:
+        """Ask a server that left again and again, with back-off, until it can serve.
+
+        Items that others took over meanwhile are cancelled there first, so that none is rendered twice.
         """
-        tries = member.failures
-        while member.left is not None:
-            await anyio.sleep(self.pause(member, tries))
+        tries = server.departures
+        while server.left is not None:
+            await anyio.sleep(self.draw_pause(server, tries))
             tries += 1
             try:
-                if member.opened:
-                    await cancel_abandoned(member)
-                await readiness(member)
-                await cancel_abandoned(member)
+                if server.is_open:
+                    await cancel_abandoned(server)
+                await readiness.check(server)
+                await cancel_abandoned(server)
             except ServerError as error:
-                member.left = self.last = error
-                self._change()
+                server.left = self.last_reason = error
+                self.changes.notify()
             except SweepError:
                 continue
             else:
-                self.back(member)
+                self.readmit(server)
 
-    def _change(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
+    def draw_pause(self, server: PooledServer, tries: int) -> float:
+        """Draw the seconds before a server that left is asked for the time numbered `tries`.
 
+        Never less than the server itself asked for.
+        """
+        return max(SHORTEST_PAUSE, server.hold_seconds, self._backoff.draw_delay(tries, self._chance))
 
-async def cancel_abandoned(member: Member) -> None:
-    """What was given to others is not to be rendered here. Raises what the server does where it cannot be told."""
-    while member.abandoned:
-        batches = sorted(member.abandoned)
-        await member.server.cancel(batches)
-        member.abandoned.difference_update(batches)
-
-
-_LASTING = (ServerRefusedError, ServerUnsupportedError)
-
-
-CLOSING: Final = 5.0  # seconds a server's client may take to let go
+    async def _revoke(self, server: PooledServer) -> None:
+        try:
+            await cancel_abandoned(server)
+        except SweepError as error:
+            server.abandoned.clear()
+            self._listener(Notice(message=f"{server.name}: {error.message} It may render an item twice."))
 
 
-async def members_of(
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Checks whether a server can serve the plan: it answers, and makes the same images as the first one."""
+
+    plan: Plan
+    models: Mapping[ModelRef, Model]  # as the first server has them
+    options: RunOptions
+
+    async def check(self, server: PooledServer) -> None:
+        """Raise SweepError where the server cannot serve the plan now."""
+        await open_server(server, self.options)
+        await check_models(self.plan, server, self.models)
+
+
+async def cancel_abandoned(server: PooledServer) -> None:
+    """Cancel what was given to other servers. Raises SweepError where the server cannot be told."""
+    while server.abandoned:
+        batches = sorted(server.abandoned)
+        await server.server.cancel(batches)
+        server.abandoned.difference_update(batches)
+
+
+async def open_servers(
     held: AsyncExitStack, servers: Sequence[Server], options: RunOptions, listener: Listener
-) -> list[Member]:
-    """A member for each server, those that do not answer marked as left: they are asked again while the run goes on.
+) -> list[PooledServer]:
+    """Open each server; those that do not answer are marked as left and asked again while the run goes on.
 
     Raises the first one's ServerError where none answers.
     """
     held.push_async_callback(_close_all, servers)
-    members = [_member(server, options) for server in servers]
-    await together(*(_open(member, options) for member in members))
-    here = [member for member in members if member.left is None]
-    if not here:
-        raise next(member.left for member in members if member.left is not None)
-    for member in members:
-        if member.left is None:
-            listener(ServerChanged(server=member.name, state="joined"))
+    pooled = [_wrap(server, options) for server in servers]
+    await run_all(*(_try_to_open(each, options) for each in pooled))
+    if all(each.left for each in pooled):
+        raise next(each.left for each in pooled if each.left is not None)
+    for each in pooled:
+        if each.left is None:
+            listener(ServerChanged(server=each.name, state="joined"))
         else:
-            listener(Notice(message=f"{member.left.message} The run goes on without it until it answers."))
-    return members
+            listener(Notice(message=f"{each.left.message} The run goes on without it until it answers."))
+    return pooled
 
 
-def _member(server: Server, options: RunOptions) -> Member:
+def _wrap(server: Server, options: RunOptions) -> PooledServer:
     unknown = ServerInfo(name=server.url.partition("://")[2] or server.url, url=server.url, version="", api="")
-    most = options.concurrency or 2
-    return Member(server, unknown, Limit.of(most), opened=False, fusion=FusionSize(options.fuse))
+    limit = Limit.start(options.concurrency or 2)
+    return PooledServer(server, unknown, limit, is_open=False, fusion=FusionSize(options.fuse))
 
 
-async def _open(member: Member, options: RunOptions) -> None:
+async def _try_to_open(server: PooledServer, options: RunOptions) -> None:
     try:
-        await open_member(member, options)
+        await open_server(server, options)
     except ServerError as error:
-        member.left = error
+        server.left = error
 
 
-async def open_member(member: Member, options: RunOptions) -> None:
+async def open_server(server: PooledServer, options: RunOptions) -> None:
     """Find out who answers, where that is not known yet. Raises ServerError."""
-    if not member.opened:
-        info = await member.server.open()
-        member.admit(notify(info), Limit.of(options.concurrency or 2 * info.capacity))
+    if not server.is_open:
+        info = await server.server.open()
+        server.admit(label_sandbox(info), Limit.start(options.concurrency or 2 * info.capacity))
 
 
-def notify(info: ServerInfo) -> ServerInfo:
-    """A sandbox by a name that says it is one, so that every row of the table does."""
+def label_sandbox(info: ServerInfo) -> ServerInfo:
+    """Give a sandbox a name that says it is one, so that every row of the table does."""
     if not info.sandbox or info.name.startswith("sandbox"):
         return info
     return replace(info, name=f"sandbox {info.name}")
 
 
 async def _close_all(servers: Sequence[Server]) -> None:
-    """Also when the run is being cancelled, but not for ever."""
+    """Close them, also when the run is being cancelled, but not for ever."""
     with anyio.move_on_after(CLOSING, shield=True):
-        await together(*(server.aclose() for server in servers))
+        await run_all(*(server.aclose() for server in servers))
 
 
-async def drop_unfit(plan: Plan, members: Sequence[Member], models: Mapping[ModelRef, Model]) -> list[Member]:
-    """Servers that cannot make the same images as the first one leave; gives back those that did."""
-    left = []
-    for member in members[1:]:
-        if member.left is not None:
+async def drop_unfit(
+    plan: Plan, servers: Sequence[PooledServer], models: Mapping[ModelRef, Model]
+) -> list[PooledServer]:
+    """Mark those as left that cannot make the same images as the first one; return them."""
+    dropped = []
+    for server in servers[1:]:
+        if server.left is not None:
             continue
         try:
-            await check_models(plan, member, models)
+            await check_models(plan, server, models)
         except ServerError as error:
-            member.left = error
-            left.append(member)
-    return left
+            server.left = error
+            dropped.append(server)
+    return dropped
 
 
-async def check_models(plan: Plan, member: Member, wanted: Mapping[ModelRef, Model]) -> None:
-    """Raises ServerError where a server lacks a model of the plan, or has another one under the same name."""
+async def check_models(plan: Plan, server: PooledServer, wanted: Mapping[ModelRef, Model]) -> None:
+    """Raise ServerError where a server lacks a model of the plan, or has another one under the same name."""
     try:
-        models = by_name(await member.server.models())
+        models = index_models(await server.server.models())
     except TransientError as error:
         raise ServerUnreachableError(error.message) from error
-    for ref in model_refs(plan):
+    for ref in collect_model_refs(plan):
         if ref not in models:
-            raise ServerUnsupportedError(f"{member.name} has no {ref.type} model {ref.name} ({ref.base}).")
+            raise ServerUnsupportedError(f"{server.name} has no {ref.type} model {ref.name} ({ref.base}).")
         if ref in wanted and models[ref].hash != wanted[ref].hash:
-            raise ServerUnsupportedError(f"{member.name} has another model of the name {ref.name}: the hashes differ.")
+            raise ServerUnsupportedError(f"{server.name} has another model of the name {ref.name}: the hashes differ.")
 
 
-def by_name(models: Sequence[Model]) -> dict[ModelRef, Model]:
-    """Models by what they are called; of two that share name, base and type that of the smallest key, as clients do."""
+def index_models(models: Sequence[Model]) -> dict[ModelRef, Model]:
+    """Index models by name, base and type; of several that share them the one of the smallest key, as clients do."""
     descending = sorted(models, key=lambda model: model.key, reverse=True)
     return {ModelRef(model.name, model.base, model.type): model for model in descending}
 
 
-def model_refs(plan: Plan) -> frozenset[ModelRef]:
-    """Every model, of any type, that a point of the plan may need."""
+def collect_model_refs(plan: Plan) -> frozenset[ModelRef]:
+    """Collect every model, of any type, that a point of the plan may need."""
     found: set[ModelRef] = set()
 
     def note(ref: Ref) -> None:

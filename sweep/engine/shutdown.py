@@ -1,4 +1,8 @@
-"""Stop stages, signals, cancellation of our items."""
+"""How a run is asked to stop, and how what is ours is cancelled at the servers.
+
+A run stops in stages: 1 begins nothing more and finishes what is in flight, 2 cancels that, too. They are asked for by
+signals, by a file in the folder (`sweep cancel`) or by the caller.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +18,10 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from sweep.engine.attempt import Flight, RunContext
+from sweep.engine.attempt import InFlightItem, RunContext
 from sweep.engine.events import Notice
-from sweep.engine.server_pool import Member
-from sweep.engine.task_groups import tasks, together
+from sweep.engine.server_pool import PooledServer
+from sweep.engine.task_groups import open_task_group, run_all
 from sweep.errors import SweepError
 from sweep.servers import ItemEnded
 
@@ -42,15 +46,17 @@ class Stop:
         for event in self._reached[: self.stage]:
             event.set()
 
-    async def reached(self, stage: int) -> None:
+    async def wait_for(self, stage: int) -> None:
         """Wait until the run was asked for this stage or a later one."""
         await self._reached[stage - 1].wait()
 
 
 @contextmanager
 def handle_signals(stop: Stop) -> Iterator[None]:
-    """While inside, Ctrl-C asks for stage 1, then 2, then ends the process; SIGTERM, and SIGHUP of a terminal that was
-    closed, ask for stage 2. On Windows Ctrl-Break does, as nothing sends SIGTERM there.
+    """Turn signals into requests to stop while inside.
+
+    Ctrl-C asks for stage 1, then 2, then ends the process; SIGTERM, and SIGHUP of a terminal that was closed, ask for
+    stage 2. On Windows Ctrl-Break does, as nothing sends SIGTERM there.
 
     What the process was started to ignore (`nohup`, a script's `&`) stays ignored. Only to be used in the main thread,
     inside a running event loop.
@@ -93,11 +99,11 @@ def clear_stop_requests(folder: Path) -> None:
 async def watch_requests(stop: Stop, folder: Path) -> None:
     """Pass on what `request_stop` was called with, until cancelled."""
     while stop.stage < 2:
-        stop.request(await anyio.to_thread.run_sync(_asked, folder / REQUEST))
+        stop.request(await anyio.to_thread.run_sync(_read_request, folder / REQUEST))
         await anyio.sleep(_LOOK_EVERY)
 
 
-def _asked(file: Path) -> int:
+def _read_request(file: Path) -> int:
     try:
         text = file.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
@@ -109,55 +115,59 @@ DEADLINE: Final = 5.0  # seconds for telling the servers, all at the same time
 ON_ITS_WAY: Final = 0.5  # seconds after which a request that was broken off has arrived, if it ever does
 
 
-async def cancel_flights(desk: RunContext) -> None:
+async def cancel_in_flight(context: RunContext) -> None:
     """Cancel every item in flight at a living server, then write down those the server says are cancelled.
 
     What is not known to be cancelled (no answer in time, or done meanwhile) stays open on record, and the next run
     asks what became of it. Raises RecordError.
     """
-    by_member: dict[Member, dict[str, Flight]] = {}
-    for batch, flight in desk.flights.items():
-        if flight.member.left is None:
-            by_member.setdefault(flight.member, {})[batch] = flight
+    by_server: dict[PooledServer, dict[str, InFlightItem]] = {}
+    for batch, item in context.in_flight.items():
+        if item.server.left is None:
+            by_server.setdefault(item.server, {})[batch] = item
     gone: list[str] = []
     with anyio.CancelScope(shield=True):
-        async with tasks() as group:
-            for member, flights in by_member.items():
-                group.start_soon(_cancel_at, desk, member, flights, gone)
+        async with open_task_group() as group:
+            for server, items in by_server.items():
+                group.start_soon(_cancel_at, context, server, items, gone)
         if gone:
-            standing = await desk.journal.standing(gone)
+            standing = await context.journal.standing(gone)
             begun = [key for key, how in standing.items() if how.state in ("intended", "submitted")]
-            await together(*(desk.journal.cancel(key) for key in begun))
+            await run_all(*(context.journal.cancel(key) for key in begun))
 
 
-async def _cancel_at(desk: RunContext, member: Member, flights: Mapping[str, Flight], gone: list[str]) -> None:
+async def _cancel_at(
+    context: RunContext, server: PooledServer, items: Mapping[str, InFlightItem], gone: list[str]
+) -> None:
     with anyio.move_on_after(DEADLINE) as time:
         try:
-            await member.server.cancel(list(flights))
-            unknown = await _ended(member, flights, gone)
+            await server.server.cancel(list(items))
+            unknown = await _collect_cancelled(server, items, gone)
             if unknown:
                 await anyio.sleep(ON_ITS_WAY)
-                await member.server.cancel(list(unknown))
-                await _ended(member, unknown, gone)
+                await server.server.cancel(list(unknown))
+                await _collect_cancelled(server, unknown, gone)
         except SweepError as error:
-            desk.listener(Notice(message=f"{member.name}: {error.message} Its items may go on."))
+            context.listener(Notice(message=f"{server.name}: {error.message} Its items may go on."))
     if time.cancelled_caught:
-        desk.listener(Notice(message=f"{member.name} did not answer within {DEADLINE:.0f} s. Its items may go on."))
+        context.listener(Notice(message=f"{server.name} did not answer within {DEADLINE:.0f} s. Its items may go on."))
 
 
-async def _ended(member: Member, flights: Mapping[str, Flight], gone: list[str]) -> dict[str, Flight]:
-    """Adds the keys whose item is cancelled to `gone`; gives back the flights the server knows nothing of."""
-    unknown: dict[str, Flight] = {}
+async def _collect_cancelled(
+    server: PooledServer, items: Mapping[str, InFlightItem], gone: list[str]
+) -> dict[str, InFlightItem]:
+    """Add the keys whose item is cancelled to `gone`; return the items the server knows nothing of."""
+    unknown: dict[str, InFlightItem] = {}
 
-    async def look(batch: str, flight: Flight) -> None:
-        ticket = await member.server.find(batch, flight.outputs)
+    async def look(batch: str, item: InFlightItem) -> None:
+        ticket = await server.server.find(batch, item.outputs)
         if ticket is None:
-            unknown[batch] = flight
+            unknown[batch] = item
             return
-        async with aclosing(member.server.hear(ticket)) as told:  # type: ignore[type-var]
-            async for event in told:
+        async with aclosing(server.server.hear(ticket)) as heard:  # type: ignore[type-var]
+            async for event in heard:
                 if isinstance(event, ItemEnded) and event.status == "canceled":
-                    gone.extend(point.key for point in flight.points)
+                    gone.extend(point.key for point in item.points)
 
-    await together(*(look(batch, flight) for batch, flight in flights.items()))
+    await run_all(*(look(batch, item) for batch, item in items.items()))
     return unknown

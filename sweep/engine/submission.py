@@ -13,7 +13,7 @@ from sweep.record import Intent, JournalPoint
 
 
 @dataclass(frozen=True, slots=True)
-class Package:
+class ItemGraph:
     """One item: the graph to submit with its input images, and whose each output node is."""
 
     fused: FusedGraph
@@ -21,20 +21,20 @@ class Package:
     owners: Mapping[str, str]  # output node → key
 
     @classmethod
-    def of(cls, instances: Sequence[Instance]) -> Package:
-        """A graph of one variation as it is, or of several with what they have in common made once."""
+    def build(cls, instances: Sequence[Instance]) -> ItemGraph:
+        """Return the graph of one variation as it is, or of several with what they have in common made once."""
         fused = fuse(instances)
         images = {sha: path for instance in instances for sha, path in instance.images.items()}
         return cls(fused, images, {node: key for key, nodes in fused.outputs.items() for node in nodes})
 
     @classmethod
-    def adopted(cls, instances: Sequence[Instance], intents: Sequence[Intent]) -> Package:
-        """What an earlier attempt sent, its output nodes as recorded: it may have held more variations than these."""
-        package = cls.of(instances)
+    def adopt(cls, instances: Sequence[Instance], intents: Sequence[Intent]) -> ItemGraph:
+        """Return what an earlier attempt sent, with the output nodes on record: it may have held more variations."""
+        item = cls.build(instances)
         outputs = {intent.key: intent.outputs for intent in intents}
         return cls(
-            replace(package.fused, outputs=outputs),
-            package.images,
+            replace(item.fused, outputs=outputs),
+            item.images,
             {node: key for key, nodes in outputs.items() for node in nodes},
         )
 
@@ -43,13 +43,13 @@ class Package:
         """All output nodes."""
         return tuple(self.owners)
 
-    def blamed(self, node: str | None) -> frozenset[str]:
-        """Keys of the variations that need the node that failed; all of them where it is not known which did."""
+    def find_culprits(self, node: str | None) -> frozenset[str]:
+        """Return the keys that need the node that failed; all of them where it is not known which did."""
         return frozenset(self.fused.outputs if node is None else find_affected_keys(self.fused, node))
 
 
-def batch_id(destination: str, run: int, numbers: Mapping[str, int]) -> str:
-    """The batch id of an attempt: the same for the same results folder, run, keys and attempt numbers, nobody else's.
+def make_batch_id(destination: str, run: int, numbers: Mapping[str, int]) -> str:
+    """Return the batch id of an attempt: the same for the same results folder, run, keys and attempt numbers.
 
     The run is in it because attempts are counted anew where a variation is tried again on request: an item of the
     earlier count, still in the server's list, is not the answer to the new one.
@@ -58,8 +58,8 @@ def batch_id(destination: str, run: int, numbers: Mapping[str, int]) -> str:
     return str(uuid.UUID(bytes=hashlib.blake2b(text.encode(), digest_size=16).digest()))
 
 
-def point(instance: Instance) -> JournalPoint:
-    """What the record keeps of a variation."""
+def to_journal_point(instance: Instance) -> JournalPoint:
+    """Return what the record keeps of a variation."""
     return JournalPoint(
         key=instance.key,
         index=instance.variation.index,

@@ -1,4 +1,4 @@
-"""Several things at once, with faults that come out as they went in."""
+"""Task-group helpers that re-raise the first exception instead of an ExceptionGroup, and a signal of changes."""
 
 from __future__ import annotations
 
@@ -11,41 +11,54 @@ from anyio.abc import TaskGroup
 
 
 @asynccontextmanager
-async def tasks() -> AsyncIterator[TaskGroup]:
-    """A task group that raises the first fault of its tasks or its body, not a group of them.
+async def open_task_group() -> AsyncIterator[TaskGroup]:
+    """Open a task group that raises the first exception of its tasks or its body, not a group of them.
 
-    What catches a RecordError here catches it whether one task met the full disk or eight did.
+    So `except RecordError` around it catches a full disk, whether one task met it or eight did.
     """
     try:
         async with anyio.create_task_group() as group:
             yield group
-    except BaseExceptionGroup as faults:
-        raise _first(faults) from None
+    except BaseExceptionGroup as errors:
+        raise _find_first(errors) from None
 
 
-def _first(faults: BaseExceptionGroup[BaseException]) -> BaseException:
-    inner = faults.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+def _find_first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    inner = errors.exceptions[0]
+    return _find_first(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
-async def together(*calls: Awaitable[Any]) -> None:
-    """Await all of them at once, so that they share one commit. Raises what the first failing one raised.
+async def run_all(*calls: Awaitable[Any]) -> None:
+    """Await all of them at once, so that they share one commit; one that fails does not stop the others.
 
-    One that fails does not stop the others.
+    Raises:
+        Exception: The first that one of them raised, once all have ended.
     """
     if len(calls) == 1:
         await calls[0]
         return
-    failures: list[Exception] = []
+    errors: list[Exception] = []
 
-    async def one(call: Awaitable[Any]) -> None:
+    async def run_one(call: Awaitable[Any]) -> None:
         try:
             await call
         except Exception as error:  # noqa: BLE001 - raised again below, once all are through
-            failures.append(error)
+            errors.append(error)
 
     async with anyio.create_task_group() as group:
         for call in calls:
-            group.start_soon(one, call)
-    if failures:
-        raise failures[0]
+            group.start_soon(run_one, call)
+    if errors:
+        raise errors[0]
+
+
+class ChangeSignal:
+    """Wakes everybody who waits for a change. Read `event` before you look at the state, then wait for it."""
+
+    def __init__(self) -> None:
+        self.event = anyio.Event()
+
+    def notify(self) -> None:
+        """Wake those who wait now; who reads `event` from now on waits for the next change."""
+        self.event.set()
+        self.event = anyio.Event()

@@ -1,4 +1,8 @@
-"""WorkQueue: lazy points partitioned by model, retries, de-duplication by key."""
+"""What is to be rendered next: the points of the grid, lazily, and what has to be tried again.
+
+A task exists only while its variation is in flight, so points are made when a server asks for one. They are divided
+into lanes by the models they need: a server keeps to its lane while it lasts, so that it loads a model once.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from math import prod
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 
 from sweep.engine.events import Completed, Failed, Listener
-from sweep.engine.submission import point
+from sweep.engine.submission import to_journal_point
+from sweep.engine.task_groups import ChangeSignal
 from sweep.plan import Instance, Plan, list_stages
 from sweep.record import Intent, Journal, KeyStatus
 from sweep.workflow import StageKind
@@ -40,16 +45,16 @@ class Job:
 
     @property
     def home(self) -> str | None:
-        """The url of the only server that can tell what became of it."""
+        """Url of the only server that can tell what became of it."""
         return self.intents[0].url if self.intents else None
 
-    def again(self, *, avoid: str | None = None) -> Job:
-        """The next attempt at it, anywhere but at `avoid` if there is a choice."""
+    def retry(self, *, avoid: str | None = None) -> Job:
+        """Return the next attempt at it, anywhere but at `avoid` if there is a choice."""
         more = frozenset([avoid]) if avoid else frozenset()
         return replace(self, attempt=self.attempt + 1, avoid=self.avoid | more, intents=())
 
     def split(self) -> list[Job]:
-        """Each of its variations by itself."""
+        """Return a job for each of its variations."""
         return [replace(self, instances=(instance,), intents=()) for instance in self.instances]
 
 
@@ -67,7 +72,7 @@ class _Lane:
         self._next: Instance | None = None  # made, and not handed out: it has another model than those before it
 
     def take(self, most: int) -> tuple[Instance, ...]:
-        """Up to `most` points that follow each other and are rendered with one model; none where it ran out."""
+        """Take up to `most` points that follow each other and need one model; none where the lane ran out."""
         taken: list[Instance] = []
         while len(taken) < most:
             self._next = self._next or next(self._points, None)
@@ -78,22 +83,30 @@ class _Lane:
         return tuple(taken)
 
 
+class AliveServers(Protocol):
+    """Knows which servers take work: `ServerPool`."""
+
+    @property
+    def alive_urls(self) -> frozenset[str]: ...
+
+
 class WorkQueue:
-    """The source all servers pull from; `alive` gives the urls of those that take work at the moment."""
+    """The source all servers pull from. `servers` knows which of them take work at the moment."""
 
     def __init__(
         self,
         fresh: Sequence[Iterator[Instance]],
         *,
-        alive: Callable[[], frozenset[str]],
+        servers: AliveServers,
         clock: Callable[[], float] = anyio.current_time,
+        changes: ChangeSignal | None = None,
     ) -> None:
         self._lanes = [_Lane(points) for points in fresh]
         self._own: dict[str, _Lane] = {}  # by url: the lane a server keeps to while it lasts
-        self._alive = alive
+        self._servers = servers
         self._clock = clock
         self._waiting: list[_Waiting] = []
-        self._changed = anyio.Event()
+        self._changes = changes or ChangeSignal()
         self._stopped = False
         self.handed = 0  # points of the grid handed out
         self.in_flight = 0  # jobs taken and neither finished nor given back
@@ -103,63 +116,58 @@ class WorkQueue:
         self._stopped = True
         self._lanes.clear()
         self._own.clear()
-        self._waiting = [waiting for waiting in self._waiting if waiting.job.home in self._alive()]
-        self.wake()
+        self._waiting = [waiting for waiting in self._waiting if waiting.job.home in self._servers.alive_urls]
+        self._changes.notify()
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether there is nothing left, and nothing in flight that could come back."""
         return not self._lanes and not self._waiting and not self.in_flight
 
-    async def change_within(self, seconds: float) -> None:
+    async def wait_for_change(self, seconds: float) -> None:
         """Wait so long, or until something changes."""
         with anyio.move_on_after(seconds):
-            await self._changed.wait()
-
-    def wake(self) -> None:
-        """Something changed (a server left or came back): those who wait look again."""
-        self._changed.set()
-        self._changed = anyio.Event()
+            await self._changes.event.wait()
 
     def put(self, job: Job, delay: float = 0.0) -> None:
-        """A job to be tried, or tried again, `delay` seconds from now at the earliest.
+        """Add a job to be tried, or tried again, `delay` seconds from now at the earliest.
 
         Once stopped, only what a living server already has is accepted; the rest stays open on record.
         """
-        if not self._stopped or job.home in self._alive():
+        if not self._stopped or job.home in self._servers.alive_urls:
             self._waiting.append(_Waiting(self._clock() + delay, job))
-        self.wake()
+        self._changes.notify()
 
     def finish(self) -> None:
-        """A job taken before is over; put what is left of it first."""
+        """End a job that was taken; put what is left of it first."""
         self.in_flight -= 1
-        self.wake()
+        self._changes.notify()
 
     async def take(self, url: str, most: int = 1) -> Job | None:
-        """The next job for the server at `url`, of up to `most` variations; None when there will be none any more.
+        """Take the next job for the server at `url`, of up to `most` variations; None when there will be none any more.
 
         Waits while everything left is in flight elsewhere, since it may come back.
         """
         while True:
-            changed = self._changed
-            if url in self._alive() and (job := self._next(url, most)):
+            event = self._changes.event
+            if url in self._servers.alive_urls and (job := self._next(url, most)):
                 self.in_flight += 1
                 return job
             if self._stopped:
-                self._waiting = [waiting for waiting in self._waiting if waiting.job.home in self._alive()]
-            if self.over:
-                self.wake()
+                self._waiting = [waiting for waiting in self._waiting if waiting.job.home in self._servers.alive_urls]
+            if self.is_over:
+                self._changes.notify()
                 return None
-            await self._sleep(changed)
+            await self._sleep(event)
 
-    async def _sleep(self, changed: anyio.Event) -> None:
+    async def _sleep(self, event: anyio.Event) -> None:
         now = self._clock()
         later = [waiting.not_before - now for waiting in self._waiting if waiting.not_before > now]
         with anyio.move_on_after(min(later, default=float("inf"))):
-            await changed.wait()
+            await event.wait()
 
     def _next_fresh(self, url: str, most: int) -> Job | None:
-        """The next points of the server's lane; a lane that ran out is left for the one with the fewest servers."""
+        """Take the next points of the server's lane; one that ran out is left for the lane with the fewest servers."""
         while lane := self._lane(url):
             if instances := lane.take(most):
                 self.handed += len(instances)
@@ -176,14 +184,14 @@ class WorkQueue:
         return self._own.get(url)
 
     def _next(self, url: str, most: int) -> Job | None:
-        """What came back, then what was never begun; last what another server had that left.
+        """Take what came back, then what was never begun; last what another server had that left.
 
         So a server that is away for a while finds its items its own when it is back, and none is rendered twice.
         """
         return self._returned(url, orphans=False) or self._next_fresh(url, most) or self._returned(url, orphans=True)
 
     def _returned(self, url: str, *, orphans: bool) -> Job | None:
-        now, alive = self._clock(), self._alive()
+        now, alive = self._clock(), self._servers.alive_urls
         due = [
             waiting
             for waiting in self._waiting
@@ -207,21 +215,21 @@ def _fits(job: Job, url: str, alive: frozenset[str]) -> bool:
     return url not in job.avoid or alive <= job.avoid
 
 
-class Twins:
-    """Lets the first point of a key through and keeps the others until that has its outcome."""
+class Deduplicator:
+    """De-duplicates points with equal content keys: one renders, the others reuse its result and have a row each."""
 
     def __init__(self, journal: Journal, listener: Listener) -> None:
         self._journal = journal
         self._listener = listener
         self._behind: dict[str, list[Instance]] = {}  # by key under way: the points that wait for it
 
-    def begin(self, keys: Iterable[str]) -> None:
-        """These are under way from before."""
+    def register(self, keys: Iterable[str]) -> None:
+        """Take note of keys that are under way from an earlier run."""
         for key in keys:
             self._behind.setdefault(key, [])
 
     async def admit(self, job: Job) -> Job | None:
-        """What of a job is to be rendered; None where nothing is. Raises RecordError."""
+        """Return what of a job is to be rendered; None where nothing is. Raises RecordError."""
         if job.admitted:
             return job
         first: list[Instance] = []
@@ -234,24 +242,24 @@ class Twins:
         standing = await self._journal.standing([instance.key for instance in first])
         there = [each for each in first if standing.get(each.key, KeyStatus()).state in ("completed", "failed")]
         await self._place(there, standing)
-        await self.over([instance.key for instance in there])
+        await self.finish([instance.key for instance in there])
         left = tuple(instance for instance in first if instance not in there)
         return replace(job, instances=left, admitted=True, standing=standing) if left else None
 
-    async def over(self, keys: Sequence[str]) -> None:
-        """These have their outcome on record: so have their twins."""
+    async def finish(self, keys: Sequence[str]) -> None:
+        """Mark keys as finished and give their duplicates the same outcome."""
         for key in keys:
             behind = self._behind.pop(key, [])
             if behind:
                 await self._place(behind, await self._journal.standing([key]))
 
     async def _place(self, instances: Sequence[Instance], standing: dict[str, KeyStatus]) -> None:
-        await self._journal.rebase(point(instance) for instance in instances)
+        await self._journal.rebase(to_journal_point(instance) for instance in instances)
         for instance in instances:
             index, values = instance.variation.index, instance.variation.values
             if standing[instance.key].state == "failed":
-                said = "its twin of the same key failed"
-                self._listener(Failed(key=instance.key, index=index, server=None, values=values, error=said))
+                error = "the point with the same content key failed"
+                self._listener(Failed(key=instance.key, index=index, server=None, values=values, error=error))
             else:
                 self._listener(
                     Completed(key=instance.key, index=index, server=None, values=values, paths=(), seconds=None)
@@ -263,8 +271,8 @@ MOST_WAITING: Final = 64  # lanes; where models and LoRAs make more, the models 
 Lane = Callable[[], Iterator[int]]  # the indices of one lane, from the first, in the plan's order
 
 
-def lanes(plan: Plan) -> list[Lane]:
-    """One lane for each combination of models and LoRAs that the axes make; one for all where they make none.
+def partition_points(plan: Plan) -> list[Lane]:
+    """Return a lane for each combination of models and LoRAs that the axes make; one for all where they make none.
 
     Together they hold every index once. A lane is walked lazily, and passes no point of the others.
     """
@@ -282,7 +290,7 @@ _DIVIDING: Final[tuple[frozenset[StageKind], ...]] = (frozenset({"model", "lora"
 
 
 def _factors(plan: Plan, kinds: frozenset[StageKind]) -> tuple[int, ...]:
-    """The dimensions that decide which models or LoRAs a point needs."""
+    """Return the dimensions that decide which models or LoRAs a point needs."""
     dimensions = plan.experiment.dimensions
     found = {
         factor

@@ -30,7 +30,7 @@ def test_rates_and_time_left_are_those_of_the_last_minute() -> None:
     for second in range(1, 121):
         if second <= 60 or second % 2 == 0:  # slower in the second minute
             tally.take(completed(str(second)), float(second))
-    assert tally.servers["gpu1"].rate(120.0, 0.0) == pytest.approx(0.5, abs=0.02)
+    assert tally.servers["gpu1"].measure_rate(120.0, 0.0) == pytest.approx(0.5, abs=0.02)
     assert server_text(tally.servers["gpu1"], tally, 120.0) == "0 running    30/min"
     assert tally.done == 102
     assert count_text(tally, 120.0) == "102/132  77 %  1 failed  0:57 left"

@@ -37,18 +37,18 @@ def test_a_fixed_cost_an_item_is_worth_sharing() -> None:
 
 def test_two_items_tell_all() -> None:
     size = FusionSize()
-    assert (size.size, size.learning) == (1, True)
+    assert (size.size, size.is_learning) == (1, True)
     size.observe(1, 0.45 + 0.065)
-    assert (size.size, size.learning) == (SECOND, True)
+    assert (size.size, size.is_learning) == (SECOND, True)
     size.observe(SECOND, 0.45 + SECOND * 0.065)
-    assert not size.learning
+    assert not size.is_learning
     assert size.size == int(LONGEST_BACKOFF / (0.45 / SECOND + 0.065))  # 56: all that ten seconds hold
 
 
 def test_where_events_tell_the_fixed_time_one_item_tells_all() -> None:
     size = FusionSize()
     size.observe(1, 0.45 + 0.065, 0.45)
-    assert (size.size, size.learning) == (MOST_FUSED, False)
+    assert (size.size, size.is_learning) == (MOST_FUSED, False)
     size.observe(MOST_FUSED, 0.45 + MOST_FUSED, 0.45)  # slower ones come
     assert size.size == 9
 
@@ -85,7 +85,7 @@ def test_a_model_loaded_by_the_first_item_misleads_nobody() -> None:
 
 def test_slow_images_are_sent_one_by_one() -> None:
     size = learnt(0.6, 6.0)
-    assert (size.size, size.learning) == (1, False)
+    assert (size.size, size.is_learning) == (1, False)
 
 
 def test_images_that_become_slower_make_items_smaller() -> None:
@@ -118,7 +118,7 @@ def test_a_size_a_person_chose_stays() -> None:
 def test_a_server_that_tells_no_times_is_not_waited_for() -> None:
     size = FusionSize()
     size.observe(1, 0.0)
-    assert (size.size, size.learning) == (1, False)
+    assert (size.size, size.is_learning) == (1, False)
 
 
 def table(folder: Path) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.engine.limits import Backoff, Limit
-from sweep.engine.options import FailureLimit, RunOptions, Verdict, parse_fusion, parse_shard
+from sweep.engine.options import FailureLimit, FailurePolicy, RunOptions, parse_fusion, parse_shard
 from sweep.errors import UsageError
 
 
@@ -18,32 +18,32 @@ def test_a_wait_is_drawn_up_to_the_ceiling_and_never_shorter_than_asked(
     attempt: int, seed: int, at_least: float | None
 ) -> None:
     backoff = Backoff(base=1, factor=2, cap=60)
-    delay = backoff.delay(attempt, random.Random(seed), at_least)
-    assert 0 <= delay <= max(backoff.ceiling(attempt), at_least or 0)
+    delay = backoff.draw_delay(attempt, random.Random(seed), at_least)
+    assert 0 <= delay <= max(backoff.longest_delay(attempt), at_least or 0)
     assert at_least is None or delay >= at_least
 
 
 def test_ceilings_double_up_to_the_cap() -> None:
-    assert [Backoff(base=1, factor=2, cap=5).ceiling(n) for n in (1, 2, 3, 4, 5000)] == [1, 2, 4, 5, 5]
+    assert [Backoff(base=1, factor=2, cap=5).longest_delay(n) for n in (1, 2, 3, 4, 5000)] == [1, 2, 4, 5, 5]
 
 
 def test_no_base_means_no_waiting() -> None:
-    assert Backoff(base=0).delay(7, random.Random(1)) == 0
+    assert Backoff(base=0).draw_delay(7, random.Random(1)) == 0
 
 
 @given(st.integers(1, 64), st.lists(st.booleans(), max_size=200))
 def test_a_limit_stays_between_one_and_its_most(most: int, answers: list[bool]) -> None:
-    limit = Limit.of(most)
+    limit = Limit.start(most)
     for good in answers:
-        limit = limit.succeeded() if good else limit.overloaded()
+        limit = limit.increase() if good else limit.halve()
         assert 1 <= limit.allowed <= most
 
 
 def test_a_limit_halves_when_overloaded_and_recovers_by_about_one_a_round() -> None:
-    limit = Limit.of(8).overloaded()
+    limit = Limit.start(8).halve()
     assert limit.allowed == 4
     for _ in range(5):
-        limit = limit.succeeded()
+        limit = limit.increase()
     assert limit.allowed == 5
 
 
@@ -75,18 +75,18 @@ def test_shards_and_fusion_are_read() -> None:
 
 
 def test_a_count_of_failures_ends_the_run_once() -> None:
-    verdict = Verdict(RunOptions(failures=FailureLimit(count=2)))
-    assert [bool(verdict.after(said)) for said in ("a", None, "b", "c")] == [False, False, True, False]
+    verdict = FailurePolicy(RunOptions(failures=FailureLimit(count=2)))
+    assert [bool(verdict.count(said)) for said in ("a", None, "b", "c")] == [False, False, True, False]
     assert (verdict.failed, verdict.succeeded) == (3, 1)
 
 
 def test_a_share_of_failures_needs_enough_outcomes_to_say_anything() -> None:
-    verdict = Verdict(RunOptions(failures=FailureLimit(share=0.2)))
-    answers = [verdict.after(f"error {n}" if n % 3 == 0 else None) for n in range(12)]
+    verdict = FailurePolicy(RunOptions(failures=FailureLimit(share=0.2)))
+    answers = [verdict.count(f"error {n}" if n % 3 == 0 else None) for n in range(12)]
     assert [bool(answer) for answer in answers].index(True) == 9
 
 
 def test_failures_that_read_alike_without_a_success_between_are_one_cause() -> None:
-    verdict = Verdict(RunOptions(alike=3))
-    assert not any(verdict.after(said) for said in ("x", "x", None, "x", "x", "y", "x", "x"))
-    assert "failed alike (x)" in verdict.after("x")
+    verdict = FailurePolicy(RunOptions(alike=3))
+    assert not any(verdict.count(said) for said in ("x", "x", None, "x", "x", "y", "x", "x"))
+    assert "failed alike (x)" in verdict.count("x")

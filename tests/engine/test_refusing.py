@@ -12,7 +12,7 @@ import pytest
 
 from sweep.engine import events
 from sweep.engine.limits import Backoff, Limit
-from sweep.engine.server_pool import MOST_REFUSALS, Member, Pool
+from sweep.engine.server_pool import MOST_REFUSALS, PooledServer, ServerPool
 from sweep.errors import OverloadedError
 from sweep.sandbox import FaultInjection
 from sweep.sandbox.service import Sandbox
@@ -92,30 +92,30 @@ async def test_a_image_is_waited_for_where_the_server_is_overloaded(
         assert set(server.renders.values()) == {1}
 
 
-def member() -> Member:
+def member() -> PooledServer:
     server = connect("http://127.0.0.1:9090")
-    return Member(server, ServerInfo(name="one", url=server.url, version="6.14.2", api="queue"), Limit.of(64))
+    return PooledServer(server, ServerInfo(name="one", url=server.url, version="6.14.2", api="queue"), Limit.start(64))
 
 
 async def test_refusals_of_one_moment_are_one() -> None:
     """Sixty-four items refused together say no more than one."""
     one = member()
     for _ in range(64):
-        assert one.refused(OverloadedError("full"), delay=60.0) is None
+        assert one.record_refusal(OverloadedError("full"), delay=60.0) is None
     assert one.refusals == 1
 
 
 async def test_a_member_that_left_is_not_asked_before_it_said() -> None:
     one = member()
-    pool = Pool([one], lambda _: None, Backoff(base=0))
-    one.overloaded(60.0)
-    assert pool.pause(one, 1) > 59.0
-    assert Pool([member()], lambda _: None, Backoff(base=0)).pause(member(), 1) < 1.0
+    pool = ServerPool([one], lambda _: None, Backoff(base=0))
+    one.reduce_limit(60.0)
+    assert pool.draw_pause(one, 1) > 59.0
+    assert ServerPool([member()], lambda _: None, Backoff(base=0)).draw_pause(member(), 1) < 1.0
 
 
 async def test_the_last_refusal_is_the_reason() -> None:
     one = member()
-    reasons = [one.refused(OverloadedError(f"full {n}"), delay=0.0) for n in range(MOST_REFUSALS)]
+    reasons = [one.record_refusal(OverloadedError(f"full {n}"), delay=0.0) for n in range(MOST_REFUSALS)]
     assert reasons[:-1] == [None] * (MOST_REFUSALS - 1)
     assert reasons[-1] is not None
     assert f"full {MOST_REFUSALS - 1}" in reasons[-1].message

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from sweep.engine import events
-from sweep.engine.server_pool import by_name
+from sweep.engine.server_pool import index_models
 from sweep.errors import ServerUnsupportedError
 from sweep.sandbox.service import Sandbox
 from sweep.workflow import Model, ModelRef
@@ -99,4 +99,4 @@ async def test_a_server_whose_weights_are_mended_comes_back(bench: Bench, sandbo
 def test_of_two_of_one_name_the_one_that_will_be_used_is_compared(order: int) -> None:
     """The client names the one with the smallest key in its graphs, in whatever order the server lists them."""
     two = [Model(key=key, hash=f"blake3:{key}", name="m", base="sd-1", type="main") for key in ("a", "b")]
-    assert by_name(two[::order])[ModelRef("m", "sd-1", "main")].key == "a"
+    assert index_models(two[::order])[ModelRef("m", "sd-1", "main")].key == "a"

@@ -17,16 +17,16 @@ async def some(free: int) -> int:
 
 
 async def test_what_will_not_fit_is_said_with_both_numbers() -> None:
-    await space.require(lambda: some(space.RESERVE + 10), 10, "results/x")
+    await space.require_space(lambda: some(space.RESERVE + 10), 10, "results/x")
     with pytest.raises(DiskFullError, match=r"results/x: the images will take about 5\.0 GB and 100 MB are free"):
-        await space.require(lambda: some(100_000_000), 5_000_000_000 - space.RESERVE, "results/x")
+        await space.require_space(lambda: some(100_000_000), 5_000_000_000 - space.RESERVE, "results/x")
 
 
 async def test_a_run_is_told_when_little_is_left() -> None:
-    error = await space.shortage(lambda: some(1_000_000), "results/x")
+    error = await space.wait_for_shortage(lambda: some(1_000_000), "results/x")
     assert (error.exit_code, error.message) == (4, "results/x: only 1 MB are free, too little to go on.")
     with anyio.move_on_after(0.05) as waiting:
-        await space.shortage(lambda: some(space.RESERVE), "results/x")
+        await space.wait_for_shortage(lambda: some(space.RESERVE), "results/x")
     assert waiting.cancelled_caught
 
 

@@ -37,7 +37,7 @@ async def main():
     with handle_signals(stop):
         os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), signal.SIGINT)
-        await stop.reached(1)
+        await stop.wait_for(1)
     print(stop.stage, signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)
 
 anyio.run(main)
@@ -56,10 +56,10 @@ async def test_two_interrupts_ask_for_two_stages() -> None:
     before = signal.getsignal(signal.SIGINT)
     with handle_signals(stop):
         os.kill(os.getpid(), signal.SIGINT)
-        await stop.reached(1)
+        await stop.wait_for(1)
         assert stop.stage == 1
         os.kill(os.getpid(), signal.SIGINT)
-        await stop.reached(2)
+        await stop.wait_for(2)
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -77,7 +77,7 @@ async def test_sigterm_asks_for_stage_two() -> None:
     stop = Stop()
     with handle_signals(stop):
         os.kill(os.getpid(), signal.SIGTERM)
-        await stop.reached(2)
+        await stop.wait_for(2)
     assert stop.stage == 2
 
 
@@ -86,9 +86,9 @@ async def test_another_terminal_asks_through_the_folder(tmp_path: Path) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(watch_requests, stop, tmp_path)
         await anyio.to_thread.run_sync(request_stop, tmp_path, 1)
-        await stop.reached(1)
+        await stop.wait_for(1)
         await anyio.to_thread.run_sync(request_stop, tmp_path, 2)
-        await stop.reached(2)
+        await stop.wait_for(2)
     await anyio.to_thread.run_sync(clear_stop_requests, tmp_path)
     assert not await anyio.Path(tmp_path / REQUEST).exists()
 
@@ -103,16 +103,16 @@ async def test_a_torn_request_is_none(tmp_path: Path) -> None:
 
 async def test_the_slot_goes_back_before_the_place() -> None:
     places, slots = RunSlots(2), anyio.CapacityLimiter(1)
-    first = await places.enter(slots)
-    first.give_slot_back()
-    first.give_slot_back()
-    second = await places.enter(slots)
+    first = await places.acquire(slots)
+    first.release_server()
+    first.release_server()
+    second = await places.acquire(slots)
     with anyio.move_on_after(0.01) as waited:
-        await places.enter(anyio.CapacityLimiter(1))
+        await places.acquire(anyio.CapacityLimiter(1))
     assert waited.cancelled_caught
-    first.leave()
-    first.leave()
-    third = await places.enter(anyio.CapacityLimiter(1))
-    second.leave()
-    third.leave()
+    first.release()
+    first.release()
+    third = await places.acquire(anyio.CapacityLimiter(1))
+    second.release()
+    third.release()
     assert slots.borrowed_tokens == 0

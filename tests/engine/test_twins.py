@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sweep.engine import events
-from sweep.engine.submission import point
-from sweep.engine.work_queue import Job, Twins
+from sweep.engine.submission import to_journal_point
+from sweep.engine.work_queue import Deduplicator, Job
 from sweep.experiment import Level, Variation
 from sweep.plan import Instance
 from sweep.record import Failure, SqliteJournal
@@ -39,18 +39,18 @@ async def journal(tmp_path: Path) -> AsyncIterator[SqliteJournal]:
 
 
 async def complete(journal: SqliteJournal, one: Instance) -> None:
-    await journal.intend(point(one), an_intent(point(one)))
-    await journal.complete(one.key, [a_rendering(point(one))], TIMES)
+    await journal.intend(to_journal_point(one), an_intent(to_journal_point(one)))
+    await journal.complete(one.key, [a_rendering(to_journal_point(one))], TIMES)
 
 
 async def test_the_second_waits_for_the_first_and_gets_its_image(journal: SqliteJournal) -> None:
     told: list[events.Event] = []
-    twins = Twins(journal, told.append)
+    twins = Deduplicator(journal, told.append)
     admitted = await twins.admit(Job(instances=(FIRST, SECOND, OTHER)))
     assert admitted is not None
     assert admitted.keys == ("same", "other")
     await complete(journal, FIRST)
-    await twins.over(["same"])
+    await twins.finish(["same"])
     assert list(await journal.completed_indices()) == [0, 1]
     assert [(type(event), event.index) for event in told if isinstance(event, events.Completed)] == [
         (events.Completed, 1)
@@ -58,27 +58,27 @@ async def test_the_second_waits_for_the_first_and_gets_its_image(journal: Sqlite
 
 
 async def test_one_that_comes_later_is_not_rendered(journal: SqliteJournal) -> None:
-    twins = Twins(journal, lambda _: None)
+    twins = Deduplicator(journal, lambda _: None)
     assert await twins.admit(Job(instances=(FIRST,))) is not None
     await complete(journal, FIRST)
-    await twins.over(["same"])
+    await twins.finish(["same"])
     assert await twins.admit(Job(instances=(SECOND,))) is None
     assert list(await journal.completed_indices()) == [0, 1]
 
 
 async def test_the_twin_of_a_failure_failed(journal: SqliteJournal) -> None:
     told: list[events.Event] = []
-    twins = Twins(journal, told.append)
+    twins = Deduplicator(journal, told.append)
     assert await twins.admit(Job(instances=(FIRST,))) is not None
     assert await twins.admit(Job(instances=(SECOND,))) is None
-    await journal.fail(point(FIRST), Failure(kind="Bad", message="it is bad"))
-    await twins.over(["same"])
+    await journal.fail(to_journal_point(FIRST), Failure(kind="Bad", message="it is bad"))
+    await twins.finish(["same"])
     assert list(await journal.indices("failed")) == [0, 1]
     assert isinstance(told[0], events.Failed)
 
 
 async def test_what_comes_back_is_let_through(journal: SqliteJournal) -> None:
-    twins = Twins(journal, lambda _: None)
+    twins = Deduplicator(journal, lambda _: None)
     first = await twins.admit(Job(instances=(FIRST,)))
     assert first is not None
     assert await twins.admit(first) is first

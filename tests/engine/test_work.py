@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import anyio
 import pytest
@@ -17,6 +18,11 @@ from sweep.workflow.invokeai.dialect import INVOKEAI
 A, B = "http://a", "http://b"
 
 
+@dataclass
+class Alive:
+    alive_urls: frozenset[str]
+
+
 def instance(number: int) -> Instance:
     return Instance(
         key=f"k{number}", variation=Variation(number, {}), graph=Graph({}), outputs=("out",), dialect=INVOKEAI
@@ -29,7 +35,7 @@ def job(number: int, *, avoid: str | None = None, home: str | None = None) -> Jo
 
 
 def work(count: int, alive: frozenset[str] = frozenset([A, B])) -> WorkQueue:
-    return WorkQueue([(instance(number) for number in range(count))], alive=lambda: alive)
+    return WorkQueue([(instance(number) for number in range(count))], servers=Alive(alive))
 
 
 async def test_points_are_made_only_when_asked_for() -> None:
@@ -40,7 +46,7 @@ async def test_points_are_made_only_when_asked_for() -> None:
             made.append(number)
             yield instance(number)
 
-    source = WorkQueue([fresh()], alive=lambda: frozenset([A]))
+    source = WorkQueue([fresh()], servers=Alive(frozenset([A])))
     first = await source.take(A)
     several = await source.take(A, most=3)
     assert first is not None
@@ -63,7 +69,7 @@ async def test_none_only_when_nothing_can_come_back() -> None:
         group.start_soon(wait)
         await anyio.wait_all_tasks_blocked()
         assert answers == []
-        source.put(taken.again(avoid=A))
+        source.put(taken.retry(avoid=A))
         source.finish()
         await anyio.wait_all_tasks_blocked()
         assert [answer.attempt for answer in answers if answer] == [2]
@@ -99,12 +105,12 @@ async def test_an_open_item_is_asked_at_its_own_server_while_that_lives(
 
 
 async def test_a_server_that_left_gets_nothing_until_it_is_back() -> None:
-    alive = {B}
-    source = WorkQueue([iter([instance(1)])], alive=lambda: frozenset(alive))
+    servers = Alive(frozenset([B]))
+    source = WorkQueue([iter([instance(1)])], servers=servers)
     with anyio.move_on_after(0.01) as waited:
         await source.take(A)
     assert waited.cancelled_caught
-    alive.add(A)
+    servers.alive_urls |= {A}
     assert await source.take(A) is not None
 
 
@@ -124,7 +130,7 @@ async def test_stopped_work_hands_out_only_what_a_living_server_has() -> None:
 
 async def test_a_job_waits_out_its_delay() -> None:
     now = 100.0
-    source = WorkQueue([], alive=lambda: frozenset([A]), clock=lambda: now)
+    source = WorkQueue([], servers=Alive(frozenset([A])), clock=lambda: now)
     source.put(job(1), delay=0.02)
     with anyio.move_on_after(0.01) as waited:
         await source.take(A)
@@ -143,6 +149,6 @@ def test_a_job_splits_into_jobs_of_one() -> None:
 
 async def test_each_server_keeps_to_a_lane_and_helps_out_when_its_own_is_done() -> None:
     lanes = [iter([instance(n) for n in range(10, 12)]), iter([instance(n) for n in range(20, 24)])]
-    source = WorkQueue(lanes, alive=lambda: frozenset([A, B]))
+    source = WorkQueue(lanes, servers=Alive(frozenset([A, B])))
     taken = [await source.take(url) for url in (A, B, A, B, A, B)]
     assert [job.keys[0] for job in taken if job] == ["k10", "k20", "k11", "k21", "k22", "k23"]

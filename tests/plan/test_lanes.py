@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.engine.work_queue import lanes
+from sweep.engine.work_queue import partition_points
 from sweep.experiment import Experiment
 from sweep.plan.plan import Plan
 from sweep.plan.planner import make_plan
@@ -25,7 +25,7 @@ def plan(folder: Path, **axes: object) -> Plan:
 def test_together_they_hold_every_point_once(tmp_path: Path, first: str) -> None:
     axes: dict[str, object] = {"model": ["one", "two", "three"], "seed": [1, 2, 3, 4]}
     made = plan(tmp_path, **{first: axes.pop(first), **axes})
-    walks = [list(walk()) for walk in lanes(made)]
+    walks = [list(walk()) for walk in partition_points(made)]
     assert sorted(chain.from_iterable(walks)) == list(range(12))
     models = [{str(made.instance(made.grid[index]).model) for index in walk} for walk in walks]
     assert sorted(sorted(names) for names in models) == [["one"], ["three"], ["two"]]
@@ -40,7 +40,7 @@ def test_lanes_of_a_part_of_the_grid_hold_it_in_the_plans_order(tmp_path: Path, 
     axes = {"steps": [2, 3], "model": ["one", "two", "three"], "seed": [1, 2, 3, 4]}
     data = {"name": "x", "workflow": "txt2img", "inputs": {"prompt": "a", "model": "one"}, "axes": axes, **more}
     made = make_plan(Experiment.from_dict(data, tmp_path), builtin_schemas(), MODELS)
-    walks = [list(walk()) for walk in lanes(made)]
+    walks = [list(walk()) for walk in partition_points(made)]
     whole = list(made.order())
     assert 0 < len(whole) < 24
     assert sorted(chain.from_iterable(walks)) == list(range(len(whole)))
@@ -49,5 +49,5 @@ def test_lanes_of_a_part_of_the_grid_hold_it_in_the_plans_order(tmp_path: Path, 
 
 def test_one_model_is_one_lane_in_the_plans_order(tmp_path: Path) -> None:
     made = plan(tmp_path, seed=[1, 2, 3], steps=[4, 5])
-    (only,) = lanes(made)
+    (only,) = partition_points(made)
     assert list(only()) == list(made.order())
