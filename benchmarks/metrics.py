@@ -28,11 +28,11 @@ from sweep.study import (
     Metric,
     Task,
     decode,
+    list_optional,
+    list_standard,
     measure_all,
     measure_task,
-    optional,
     reduced,
-    standard,
     working_shape,
 )
 
@@ -65,8 +65,8 @@ def painted(path: Path, side: int, seed: int) -> Path:
 
 def metrics_to_time() -> list[Metric]:
     """The standard panel, and what extras are installed."""
-    found = [metric for metric in standard() if metric.reference != "cell"]
-    for make in optional().values():
+    found = [metric for metric in list_standard() if metric.reference != "cell"]
+    for make in list_optional().values():
         try:
             found.append(make())
         except UsageError as missing:
@@ -95,7 +95,7 @@ def _fresh(
 
 def panel(image: Path, reference: Path) -> None:
     """The whole panel as a worker does it: two decodes and everything shared."""
-    metrics = [metric for metric in standard() if metric.reference != "cell"]
+    metrics = [metric for metric in list_standard() if metric.reference != "cell"]
     task = Task(rows=(0,), images=(image,), metrics=tuple(range(len(metrics))), reference=reference)
     print(f"\ndecoding both        {milliseconds(lambda: (decode(image), decode(reference))):>7.1f} ms")
     print(f"panel, both decoded  {milliseconds(lambda: measure_task(task, metrics, OrderedDict())):>7.1f} ms")

@@ -119,12 +119,12 @@ def check_metrics(experiment: Experiment) -> None:
         return
     from sweep.errors import UsageError
     from sweep.experiment import ProblemCollector
-    from sweep.study import resolve
+    from sweep.study import resolve_metrics
 
     problems = ProblemCollector(experiment, experiment.source or experiment.name)
     for at, name in enumerate(experiment.study.metrics):
         try:
-            resolve([name])
+            resolve_metrics([name])
         except UsageError as error:
             problems.add_at_value(f"study.metrics.{at}", f"study.metrics: {error}")
     problems.raise_any()

@@ -79,9 +79,9 @@ def _most_common_error(summary: RunSummary) -> str:
 
 def finding_lines(study: StudyJson) -> list[str]:
     """Return the headlines of a study, one paragraph each."""
-    from sweep.study import headline_sentences
+    from sweep.study import select_headlines
 
-    return [line for text in headline_sentences(study) for line in fill_lines(text, rest="  ")]
+    return [line for text in select_headlines(study) for line in fill_lines(text, rest="  ")]
 
 
 def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
@@ -89,7 +89,7 @@ def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
     from rich.table import Table
 
     from sweep.record import RecordedResults, marginals
-    from sweep.study import headline_metrics
+    from sweep.study import select_headline_metrics
 
     results = RecordedResults.open(folder)
     axes = [name for name, _ in results.axes]
@@ -99,7 +99,7 @@ def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
     metrics = (
         [
             metric
-            for metric in headline_metrics(study, 3 if text_width() >= WIDE_TERMINAL else 2)
+            for metric in select_headline_metrics(study, 3 if text_width() >= WIDE_TERMINAL else 2)
             if metric["name"] in known
         ]
         if study

@@ -113,9 +113,9 @@ def _read_text(data: ReportData, row: int, name: str) -> str | None:
 
 def measure_distances(a: Path, b: Path) -> tuple[float | None, ...]:
     """Measure image `b` with `a` as its reference by each metric of `MEASURED`; None where one is unreadable."""
-    from sweep.study import ImagePair, UnreadableImageError, decode, reduced, resolve, working_shape
+    from sweep.study import ImagePair, UnreadableImageError, decode, reduced, resolve_metrics, working_shape
 
-    metrics = resolve(MEASURED)
+    metrics = resolve_metrics(MEASURED)
     try:
         first, second = decode(a), decode(b)
     except UnreadableImageError:
@@ -370,9 +370,9 @@ def _summarize_column(prefix: str, name: str) -> str:
 def _order_columns(columns: Sequence[JsonObject]) -> list[JsonObject]:
     """Order and label the columns: differences between the runs, then changes, then the metrics themselves."""
     labels = {column["name"]: column["label"] for column in columns}
-    from sweep.study import resolve
+    from sweep.study import resolve_metrics
 
-    labels |= {metric.name: metric.label for metric in resolve(MEASURED)}
+    labels |= {metric.name: metric.label for metric in resolve_metrics(MEASURED)}
     known = {BETWEEN: "A–B", CHANGE: "Δ"}
     found: dict[str, list[JsonObject]] = {BETWEEN: [], CHANGE: [], "": []}
     for column in columns:

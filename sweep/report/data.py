@@ -288,11 +288,11 @@ def round_floats(values: pd.Series, digits: int) -> list[LevelJson]:
 @cache
 def _load_metric_facts(names: tuple[str, ...]) -> Sequence[Mapping[str, Any]]:
     """Load facts about metrics where the page has no study, in the order of the study's panel."""
-    from sweep.study import known_facts, standard
+    from sweep.study import describe_columns, list_standard
 
-    rank = {metric.name: place for place, metric in enumerate(standard())}
+    rank = {metric.name: place for place, metric in enumerate(list_standard())}
     ordered = sorted(names, key=lambda name: rank.get(name, len(rank)))
-    return known_facts(ordered, dict.fromkeys(ordered, (0, 0)))
+    return describe_columns(ordered, dict.fromkeys(ordered, (0, 0)))
 
 
 def _sort_metrics(names: Iterable[str], facts: Mapping[str, Any]) -> list[str]:

@@ -1,10 +1,10 @@
-from .findings import headline_metrics, headline_sentences
+from .findings import select_headline_metrics, select_headlines
 from .measuring.measure import MeasureProgress, measure_now
 from .measuring.pool import measure_all
 from .measuring.task import Task, measure_task
 from .metrics.base import Formula, Metric
 from .metrics.planes import DecodedImage, ImagePair, UnreadableImageError, decode, luma, reduced, working_shape
-from .metrics.registry import known_facts, optional, resolve, standard
+from .metrics.registry import describe_columns, list_optional, list_standard, resolve_metrics
 from .schema import DesignFacts, Effects, MetricFacts, Sentence, Share, StudyJson
 from .study import Study, make_study
 
@@ -24,17 +24,17 @@ __all__ = [
     "Task",
     "UnreadableImageError",
     "decode",
-    "headline_metrics",
-    "headline_sentences",
-    "known_facts",
+    "describe_columns",
+    "list_optional",
+    "list_standard",
     "luma",
     "make_study",
     "measure_all",
     "measure_now",
     "measure_task",
-    "optional",
     "reduced",
-    "resolve",
-    "standard",
+    "resolve_metrics",
+    "select_headline_metrics",
+    "select_headlines",
     "working_shape",
 ]

@@ -21,11 +21,13 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 
 REPLICATE_COLUMN = "replicate"  # an axis of this name repeats a point with everything equal
 SHARED = 0.5  # of all cell × seed pairs must be there for seeds to count as shared between cells
+ROUNDS = 30  # of backfitting; an additive fit of a grid with a few holes is at rest long before
+NO_ESTIMATE = 1e-13  # of the largest value: what rounding leaves of a zero
 MOST_GROUPS = 12  # an axis with more levels does not split curves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayoutAxis:
+class StudyAxis:
     """An axis with the level of every row: `codes` count into `levels`."""
 
     name: str
@@ -39,8 +41,8 @@ class LayoutAxis:
         """Whether there is more than one level."""
         return len(self.levels) > 1
 
-    def facts(self) -> AxisFacts:
-        """For the JSON."""
+    def describe(self) -> AxisFacts:
+        """Describe the axis for the JSON."""
         return AxisFacts(name=self.name, kind=self.kind, levels=list(self.levels), numeric=self.numeric)
 
 
@@ -55,7 +57,7 @@ class StudyDesign:
     """
 
     frame: pd.DataFrame
-    axes: tuple[LayoutAxis, ...]
+    axes: tuple[StudyAxis, ...]
     factors: tuple[str, ...]
     aliases: Mapping[str, str]
     seed: str | None
@@ -65,24 +67,29 @@ class StudyDesign:
     reference: Literal["source", "baseline", "none"] = "none"
     baseline: Group = field(default_factory=dict)
 
-    def axis(self, name: str) -> LayoutAxis:
-        """The axis of that name; KeyError where there is none."""
-        return {axis.name: axis for axis in self.axes}[name]
+    @cached_property
+    def by_name(self) -> Mapping[str, StudyAxis]:
+        """Axes by name."""
+        return {axis.name: axis for axis in self.axes}
 
-    @property
+    @cached_property
+    def _others(self) -> dict[str, Codes]:
+        return {}
+
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Of all axes, in order."""
         return tuple(axis.name for axis in self.axes)
 
-    @property
+    @cached_property
     def unit_count(self) -> int:
         """How many units of replication there are; 0 where there is no seed axis."""
         return int(self.units.max(initial=-1)) + 1
 
-    @property
+    @cached_property
     def numeric(self) -> tuple[str, ...]:
         """Factors with response curves."""
-        return tuple(name for name in self.factors if self.axis(name).numeric)
+        return tuple(name for name in self.factors if self.by_name[name].numeric)
 
     @cached_property
     def cells(self) -> Codes:
@@ -102,56 +109,78 @@ class StudyDesign:
         keys = pd.factorize(self.frame["key"])[0] if "key" in self.frame else np.arange(len(self.frame))
         return _rank_within(self.points, keys.astype(np.intp))
 
-    @property
+    @cached_property
     def replicates(self) -> int:
         """How often the most repeated point was rendered; 0 in an empty table."""
         return int(self.repeats[self.images].max(initial=-1)) + 1
 
     def compared_with(self, reference: Literal["source", "baseline", "none"]) -> StudyDesign:
-        """The same, saying what its images are compared with."""
+        """Copy the design with what its images are compared with."""
         return replace(self, reference=reference)
 
     def with_columns(self, columns: Mapping[str, FloatArray | pd.Series]) -> StudyDesign:
-        """The same with these columns added to the table."""
+        """Copy the design with these columns added to its table."""
         return replace(self, frame=self.frame.assign(**columns))
 
     def combined(self, names: Iterable[str]) -> Codes:
-        """A number for every combination of levels of these axes that occurs, by row; 0 everywhere for none."""
+        """Combine axes: a number by row for each combination of their levels that occurs; 0 everywhere for no axes."""
         joint = np.zeros(len(self.frame), dtype=np.intp)
         for name in names:
-            axis = self.axis(name)
+            axis = self.by_name[name]
             mixed = joint * max(len(axis.levels), 1) + axis.codes
             joint = np.asarray(np.unique(mixed, return_inverse=True)[1], dtype=np.intp)
         return joint
 
     def response(self, metric: str) -> FloatArray:
-        """The metric by row; NaN where it was not measured."""
+        """Read a metric by row; NaN where it was not measured."""
         return self.frame[metric].to_numpy(dtype=np.float64, na_value=np.nan)
 
+    def unit_matrix(self, metric: str, axis: str, group: Group | None = None) -> FloatArray:
+        """Average a metric over the rows of a group to units × levels of an axis; NaN where nothing is there.
+
+        Where cells are missing, the other factors' additive effects are taken out first, so that a hole at a difficult
+        prompt does not look like an effect of the axis. Without units the matrix has one row.
+        """
+        response = self.frame[metric].to_numpy(dtype=np.float64, na_value=np.nan)
+        rows = np.isfinite(response)
+        for name, level in (group or {}).items():
+            rows &= self.by_name[name].codes == self.by_name[name].levels.index(level)
+        levels = len(self.by_name[axis].levels)
+        joint = np.maximum(self.units[rows], 0) * levels + self.by_name[axis].codes[rows]
+        height = max(self.unit_count, 1)
+        means = _average(response[rows], joint, self.all_but(axis)[rows], height * levels)
+        return means.reshape(height, levels)
+
+    def all_but(self, axis: str) -> Codes:
+        """Combine the other factors: a number by row for each combination of their levels."""
+        if axis not in self._others:
+            self._others[axis] = self.combined([name for name in self.factors if name != axis])
+        return self._others[axis]
+
     def rows_of(self, group: Group) -> Mask:
-        """Rows with these levels."""
+        """Select the rows with these levels."""
         found = np.ones(len(self.frame), dtype=np.bool_)
         for name, level in group.items():
-            axis = self.axis(name)
+            axis = self.by_name[name]
             found &= axis.codes == axis.levels.index(level)
         return found
 
     def groups(self, axis: str) -> list[Group]:
-        """Everything, then the levels of each other factor with few enough of them."""
-        others = [self.axis(name) for name in self.factors if name != axis]
+        """List the groups of a curve: all rows, then the levels of each other factor with few enough of them."""
+        others = [self.by_name[name] for name in self.factors if name != axis]
         split = [{a.name: level} for a in others if len(a.levels) <= MOST_GROUPS for level in a.levels]
         return [Group(), *split]
 
-    def design(self) -> DesignFacts:
-        """For the JSON."""
+    def describe(self) -> DesignFacts:
+        """Describe the design for the JSON."""
         points = np.unique(np.stack([self.cells, self.units])[:, self.images], axis=1, return_counts=True)
         present, counts = points[0].shape[1], points[1]
-        crossed = math.prod(len(self.axis(name).levels) for name in self.factors) * max(self.unit_count, 1)
+        crossed = math.prod(len(self.by_name[name].levels) for name in self.factors) * max(self.unit_count, 1)
         distinct = np.unique(np.stack([self.cells, self.units]), axis=1).shape[1]
         cells = crossed if crossed <= 2 * distinct else distinct
         status = self.frame["status"] if "status" in self.frame else pd.Series("completed", index=self.frame.index)
         return DesignFacts(
-            axes=[axis.facts() for axis in self.axes],
+            axes=[axis.describe() for axis in self.axes],
             rows=len(self.frame),
             images=int(self.images.sum()),
             failed=int((status == "failed").sum()),
@@ -159,7 +188,7 @@ class StudyDesign:
             missing=cells - present if len(self.frame) else 0,
             balanced=bool(len(self.frame) and present == crossed and counts.min() == counts.max()),
             seed_axis=self.seed,
-            seeds=len(self.axis(self.seed).levels) if self.seed else 0,
+            seeds=len(self.by_name[self.seed].levels) if self.seed else 0,
             seeds_shared=self.seeds_shared,
             replicates=max(self.replicates, 1),
             reference=self.reference,
@@ -167,8 +196,34 @@ class StudyDesign:
         )
 
 
-def plain_level(value: object) -> LevelValue:
-    """A table's value as JSON has it: no numpy scalars, no NaN."""
+def _average(response: FloatArray, joint: Codes, others: Codes, size: int) -> FloatArray:
+    counts = np.bincount(joint, minlength=size)
+    if not len(response):
+        return np.full(size, np.nan)
+    width = int(others.max(initial=0)) + 1
+    shifts = np.zeros(width)
+    weights = np.bincount(others, minlength=width)
+    for _ in range(0 if _is_crossed(joint, others, counts, width) else ROUNDS):
+        means = np.bincount(joint, response - shifts[others], minlength=size) / np.maximum(counts, 1)
+        shifts = np.bincount(others, response - means[joint], minlength=width) / np.maximum(weights, 1)
+        shifts -= shifts[weights > 0].mean()
+    totals = np.bincount(joint, response - shifts[others], minlength=size)
+    means = totals / np.maximum(counts, 1)
+    means[np.abs(means) < NO_ESTIMATE * np.abs(response).max(initial=0.0)] = 0.0
+    return np.where(counts > 0, means, np.nan)
+
+
+def _is_crossed(joint: Codes, others: Codes, counts: Codes, width: int) -> bool:
+    """Tell whether every unit and level that is there was seen under the same other conditions."""
+    if len(counts) * width > 4 * len(joint):
+        return False  # mostly holes, and a table of them might not fit into memory
+    crossed = np.bincount(joint * width + others, minlength=len(counts) * width).reshape(len(counts), width)
+    present = crossed[counts > 0]
+    return bool((present == present[:1]).all())
+
+
+def convert_level(value: object) -> LevelValue:
+    """Convert a table's value to a JSON value: no numpy scalars, no NaN."""
     if value is None or value is pd.NA or value is pd.NaT:
         return None
     if isinstance(value, np.generic):
@@ -178,25 +233,25 @@ def plain_level(value: object) -> LevelValue:
     return value if isinstance(value, (str, int, float, bool)) else str(value)
 
 
-def read_layout(
+def read_design(
     frame: pd.DataFrame,
     axes: Sequence[tuple[str, str]],
     *,
     reference: Literal["source", "baseline", "none"] = "none",
     baseline: Group | None = None,
 ) -> StudyDesign:
-    """The layout of a results table with these axes (name, kind).
+    """Read the design of a results table with these axes (name, kind).
 
     Raises UsageError where an axis or a level of the baseline is not in the table.
     """
     found = tuple(_read_axis(frame, name, kind) for name, kind in axes)
     seed = next((a for a in found if a.kind == "seed"), None)
     varying = [a for a in found if a.varies and a.name != REPLICATE_COLUMN]
-    aliases = _aliases(varying)
+    aliases = _find_aliases(varying)
     factors = tuple(a.name for a in varying if a is not seed and a.name not in aliases)
     if seed is not None and seed.name in aliases:
         seed = None  # it steps with another axis: nothing is replicated
-    layout = StudyDesign(
+    design = StudyDesign(
         frame=frame,
         axes=found,
         factors=factors,
@@ -204,53 +259,53 @@ def read_layout(
         seed=seed.name if seed else None,
         seeds_shared=True,
         units=np.full(len(frame), -1, dtype=np.intp),
-        images=_images(frame),
+        images=_find_images(frame),
         reference=reference,
         baseline=dict(baseline or {}),
     )
-    return _with_units(layout, seed) if seed else layout
+    return _add_units(design, seed) if seed else design
 
 
-def _with_units(layout: StudyDesign, seed: LayoutAxis) -> StudyDesign:
-    cells = layout.cells
+def _add_units(design: StudyDesign, seed: StudyAxis) -> StudyDesign:
+    cells = design.cells
     pairs = np.unique(np.stack([cells, seed.codes]), axis=1).shape[1]
     shared = pairs > SHARED * len(np.unique(cells)) * len(seed.levels)
     units = seed.codes if shared else _rank_within(cells, seed.codes)
-    return replace(layout, seed=seed.name, seeds_shared=bool(shared), units=units)
+    return replace(design, seed=seed.name, seeds_shared=bool(shared), units=units)
 
 
 def _rank_within(cells: Codes, codes: Codes) -> Codes:
-    """The rank of each row's code among the distinct codes of its cell, from 0."""
+    """Rank each row's code among the distinct codes of its cell, from 0."""
     pairs, inverse = np.unique(np.stack([cells, codes]), axis=1, return_inverse=True)
     starts = np.searchsorted(pairs[0], pairs[0], side="left")
     ranks = np.arange(pairs.shape[1]) - starts
     return np.asarray(ranks[inverse.ravel()], dtype=np.intp)
 
 
-def _images(frame: pd.DataFrame) -> Mask:
+def _find_images(frame: pd.DataFrame) -> Mask:
     if "image_path" not in frame:
         return np.ones(len(frame), dtype=np.bool_)
     return frame["image_path"].notna().to_numpy(dtype=np.bool_)
 
 
-def _read_axis(frame: pd.DataFrame, name: str, kind: str) -> LayoutAxis:
+def _read_axis(frame: pd.DataFrame, name: str, kind: str) -> StudyAxis:
     if name not in frame:
         raise UsageError(f"The table has no column {name}.", hint=did_you_mean(name, map(str, frame.columns)).strip())
     column = frame[name]
     numeric = kind in {"integer", "number"} and not column.isna().any() and pd.api.types.is_numeric_dtype(column)
     if numeric and not pd.api.types.is_bool_dtype(column):
         levels, codes = np.unique(column.to_numpy(), return_inverse=True)
-        values = tuple(plain_level(level) for level in levels)
+        values = tuple(convert_level(level) for level in levels)
     else:
         numeric = False
         codes, uniques = pd.factorize(column.astype(object), use_na_sentinel=False)
-        values = tuple(plain_level(level) for level in uniques)
-    return LayoutAxis(
+        values = tuple(convert_level(level) for level in uniques)
+    return StudyAxis(
         name=name, kind=kind, levels=values, codes=codes.astype(np.intp), numeric=numeric and len(values) > 1
     )
 
 
-def _aliases(axes: Sequence[LayoutAxis]) -> dict[str, str]:
+def _find_aliases(axes: Sequence[StudyAxis]) -> dict[str, str]:
     """Axes that are one-to-one with an earlier one."""
     found: dict[str, str] = {}
     codes = np.stack([axis.codes for axis in axes if axis.kind != "seed"] or [np.zeros(0, dtype=np.intp)])
@@ -263,7 +318,7 @@ def _aliases(axes: Sequence[LayoutAxis]) -> dict[str, str]:
     return found
 
 
-def _step_together(early: LayoutAxis, late: LayoutAxis, cells: int) -> bool:
+def _step_together(early: StudyAxis, late: StudyAxis, cells: int) -> bool:
     """One-to-one. Numbers that are different in each of the `cells` are so by chance in a random design: they must
     rise or fall together.
     """
@@ -289,7 +344,7 @@ def infer_axes(frame: pd.DataFrame, metrics: Sequence[str]) -> list[tuple[str, s
     Real numbers that hardly repeat are measurements, not levels.
     """
     return [
-        (str(name), _kind(str(name), frame[name]))
+        (str(name), _infer_kind(str(name), frame[name]))
         for name in frame.columns
         if name not in metrics and name not in BOOKKEEPING and not is_measurement(frame[name])
     ]
@@ -300,7 +355,7 @@ def is_measurement(column: pd.Series) -> bool:
     return bool(pd.api.types.is_float_dtype(column) and len(column) > 2 and column.nunique() > len(column) / 2)
 
 
-def _kind(name: str, column: pd.Series) -> str:
+def _infer_kind(name: str, column: pd.Series) -> str:
     if name == "seed":
         return "seed"
     if pd.api.types.is_bool_dtype(column):
@@ -310,8 +365,8 @@ def _kind(name: str, column: pd.Series) -> str:
     return "number" if pd.api.types.is_numeric_dtype(column) else "text"
 
 
-def with_bookkeeping(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with an index and a key for each row, where it has none."""
+def add_bookkeeping(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add an index and a key to each row, where the table has none."""
     frame = frame.reset_index(drop=True)
     if "index" not in frame:
         frame.insert(0, "index", np.arange(len(frame)))

@@ -1,4 +1,4 @@
-"""Which findings are told, headlines, limitations."""
+"""The findings of a study in order: headlines first, then metric by metric, then the limitations."""
 
 from __future__ import annotations
 
@@ -8,17 +8,11 @@ from typing import Final
 from sweep.study.schema import DesignFacts, Effects, MetricFacts, Sentence, StudyJson
 from sweep.study.stats.noise import STRENGTHS
 from sweep.study.wording import (
-    difference_text,
-    diversity_text,
-    half_range,
-    level_text,
+    describe_diversity,
+    describe_metric_findings,
     make_sentence,
-    noise_text,
-    recommendation,
-    seed_text,
-    shares_text,
-    skewed_text,
-    worded,
+    write_level,
+    write_number_word,
 )
 from sweep.text import format_count
 
@@ -26,34 +20,34 @@ ENOUGH = 8  # seeds from which a long tail shows (`symmetry.skewed` finds most o
 
 
 def design_limits(design: DesignFacts, aliases: Mapping[str, str], *, measured: bool, compared: bool) -> list[Sentence]:
-    """What this design cannot tell, whatever was measured. `compared`: whether anything was, with a reference."""
+    """List what this design cannot show, whatever was measured. `compared`: whether anything has a reference."""
     said = [*_nothing(design, measured=measured), *_seeds(design, measured=measured), *_holes(design)]
     if design["images"] and not any(axis["numeric"] for axis in design["axes"]):
         said.append("No axis is numeric, so there are no response curves.")
     said += [
-        f"{late} steps together with {early}: their effects cannot be told apart." for late, early in aliases.items()
+        f"{late} steps together with {early}: their effects cannot be separated." for late, early in aliases.items()
     ]
     if design["images"] and design["reference"] == "baseline":
-        cell = ", ".join(f"{name} {level_text(level)}" for name, level in design["baseline"].items())
+        cell = ", ".join(f"{name} {write_level(level)}" for name, level in design["baseline"].items())
         said.append(
-            f"Images are compared with those at {cell}, everything else equal; those themselves are like their "
+            f"Images are compared with those at {cell}, everything else equal; those images equal their "
             "reference by construction."
         )
     if design["images"] and design["reference"] == "none" and not compared:
         said.append(
-            "Images have no source and no baseline was named, so nothing is compared with a reference: "
-            "sweep study RUN --baseline AXIS=LEVEL names one."
+            "Images have no source and no baseline, so nothing is compared with a reference. "
+            "Name a baseline with sweep study RUN --baseline AXIS=LEVEL."
         )
     return [make_sentence("limit", text) for text in said]
 
 
 def _nothing(design: DesignFacts, *, measured: bool) -> list[str]:
     if not design["rows"]:
-        return ["There are no rows yet, so there is nothing to say."]
+        return ["No results yet."]
     if not design["images"]:
-        why = f"all {design['failed']} variations failed" if design["failed"] else "no image is there yet"
-        return [f"Nothing can be said: {why}."]
-    return [] if measured else ["Images are there but none was measured."]
+        why = f"all {design['failed']} images failed" if design["failed"] else "no image is rendered yet"
+        return [f"No results: {why}."]
+    return [] if measured else ["None of the images is measured."]
 
 
 def _seeds(design: DesignFacts, *, measured: bool) -> list[str]:
@@ -62,7 +56,7 @@ def _seeds(design: DesignFacts, *, measured: bool) -> list[str]:
     seeds = design["seeds"]
     if seeds < 2:
         what = "There is only one seed" if seeds else "There is no seed axis"
-        text = f"{what}, so values have no intervals: nobody knows how far other seeds are from them."
+        text = f"{what}, so values have no intervals: other seeds may differ by any amount."
         return [f"{text} Four seeds give useful ones."]
     if design["seeds_shared"]:
         return []
@@ -70,12 +64,12 @@ def _seeds(design: DesignFacts, *, measured: bool) -> list[str]:
 
 
 def assumptions(design: DesignFacts) -> list[Sentence]:
-    """What so few seeds cannot show."""
+    """List what so few seeds cannot show."""
     if not 2 <= design["seeds"] < ENOUGH:
         return []
     text = (
-        f"{worded(design['seeds'])} seeds cannot show whether seeds are spread symmetrically, as intervals take it: "
-        "where they are strongly skewed, 82 to 93 of 100 such intervals hold instead of 95."
+        f"{write_number_word(design['seeds'])} seeds cannot show whether seeds are skewed. Where they are strongly "
+        "skewed, 82 to 93 of 100 such intervals hold instead of 95."
     )
     return [make_sentence("assumption", text)]
 
@@ -93,7 +87,7 @@ def _holes(design: DesignFacts) -> list[str]:
 def measuring_limits(
     metrics: Sequence[MetricFacts], reasons: Sequence[str | None], taken: Sequence[str]
 ) -> list[Sentence]:
-    """What could not be measured, and the first reason for it. `taken`: metrics whose column is an axis's."""
+    """List what could not be measured, with the first reason. `taken`: metrics whose column is an axis's."""
     said = []
     failed = max((fact["failed"] for fact in metrics), default=0)
     known = [reason for reason in reasons if reason]
@@ -107,14 +101,14 @@ def measuring_limits(
 PREFERRED = ("structure_coarse", "ms_ssim", "ssim", "delta_e", "diversity")  # what headlines speak of
 
 
-def main_metric(metrics: Sequence[MetricFacts]) -> str | None:
-    """The metric that headlines speak of: the most telling one that was measured."""
+def choose_metric(metrics: Sequence[MetricFacts]) -> str | None:
+    """Choose the metric of the headlines: the most telling one that was measured."""
     measured = [m["name"] for m in metrics if m["measured"]]
     return next((name for name in PREFERRED if name in measured), measured[0] if measured else None)
 
 
-def main_axis(axes: Sequence[str], effects: Sequence[Effects], metric: str | None) -> str | None:
-    """The axis of these that headlines speak of: denoise strength, else the one that explains most."""
+def choose_axis(axes: Sequence[str], effects: Sequence[Effects], metric: str | None) -> str | None:
+    """Choose the axis of the headlines: denoise strength, else the one that explains most."""
     if named := next((axis for axis in axes if axis in STRENGTHS), None):
         return named
     shares = next((e["shares"] for e in effects if e["metric"] == metric), [])
@@ -122,21 +116,21 @@ def main_axis(axes: Sequence[str], effects: Sequence[Effects], metric: str | Non
     return ranked[0] if ranked else next(iter(axes), None)
 
 
-def sentences_of(
+def write_findings(
     data: StudyJson, aliases: Mapping[str, str], *, compared: bool, taken: Sequence[str]
 ) -> list[Sentence]:
-    """Of a study whose `words` are empty yet: headlines first, limits last.
+    """Write the findings of a study whose `words` are empty yet: headlines first, limits last.
 
     `aliases`: axes that step together with another one. `compared`: whether images were compared with a reference, or
     need none. `taken`: metrics left out because an axis has their name.
     """
     facts = {fact["name"]: fact for fact in data["metrics"]}
-    main = main_metric(data["metrics"])
+    main = choose_metric(data["metrics"])
     measured = [fact for fact in data["metrics"] if fact["measured"]]
     said: list[Sentence] = []
     for fact in sorted(measured, key=lambda fact: fact["name"] != main):
-        said += _about(fact, data)
-    said += diversity_text(data["diversity"], facts)
+        said += describe_metric_findings(fact, data)
+    said += describe_diversity(data["diversity"], facts)
     limits = design_limits(data["design"], aliases, measured=bool(measured), compared=compared)
     _mark_headlines(said if measured else limits[:1], data, main)
     limits += measuring_limits(data["metrics"], data["rows"]["reason"], taken)
@@ -145,30 +139,15 @@ def sentences_of(
 
 
 def _mark_headlines(said: Sequence[Sentence], data: StudyJson, main: str | None) -> None:
-    """What the main metric does along its main axis (without a numeric one: the largest difference), and the shares."""
+    """Mark as headlines the main metric along its main axis and its shares."""
     varying = [axis for axis in data["design"]["axes"] if len(axis["levels"]) > 1 and axis["kind"] != "seed"]
     numeric = [axis["name"] for axis in varying if axis["numeric"]]
     others = [axis["name"] for axis in varying if not axis["numeric"]]
-    axis = main_axis(numeric or others, data["effects"], main)
+    axis = choose_axis(numeric or others, data["effects"], main)
     kind = "recommendation" if numeric else "difference"
     for each in said:
         of_axis = each["kind"] == kind and each["axis"] == axis
         each["headline"] = main is None or (each["metric"] == main and (each["kind"] == "share" or of_axis))
-
-
-def _about(fact: MetricFacts, data: StudyJson) -> list[Sentence]:
-    name = fact["name"]
-    said: list[Sentence] = []
-    for curve in data["curves"]:
-        if curve["metric"] == name and not curve["group"]:
-            said += recommendation(curve, fact) or [half_range(curve, fact)]
-    said += [shares_text(effects, fact) for effects in data["effects"] if effects["metric"] == name]
-    plain_axes = {axis["name"] for axis in data["design"]["axes"] if not axis["numeric"]}
-    pairs = [d for d in data["differences"] if d["metric"] == name]
-    said += difference_text([d for d in pairs if d["axis"] in plain_axes], fact)
-    said += skewed_text(pairs, fact)
-    said += seed_text([row for row in data["seeds"] if row["metric"] == name], fact)
-    return said + noise_text(data["noise"], data["determinism"], fact)
 
 
 def _once(said: Sequence[Sentence]) -> list[Sentence]:
@@ -178,13 +157,13 @@ def _once(said: Sequence[Sentence]) -> list[Sentence]:
 BESIDE: Final = ("delta_e", "diversity", "sharpness", "colourfulness")  # each tells what the ones before do not
 
 
-def headline_metrics(study: StudyJson, most: int = 3) -> list[MetricFacts]:
-    """At most `most` of the measured metrics, the most telling first."""
+def select_headline_metrics(study: StudyJson, most: int = 3) -> list[MetricFacts]:
+    """Select at most `most` of the measured metrics, the most telling first."""
     measured = {metric["name"]: metric for metric in study["metrics"] if metric["measured"]}
-    names = dict.fromkeys(name for name in (main_metric(study["metrics"]), *BESIDE) if name in measured)
+    names = dict.fromkeys(name for name in (choose_metric(study["metrics"]), *BESIDE) if name in measured)
     return [measured[name] for name in names if name][:most]
 
 
-def headline_sentences(study: StudyJson) -> list[str]:
-    """The sentences that belong on top, in order."""
+def select_headlines(study: StudyJson) -> list[str]:
+    """Select the sentences that belong on top, in order."""
     return [sentence["text"] for sentence in study["words"] if sentence["headline"]]

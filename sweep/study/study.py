@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from sweep.study.design import BOOKKEEPING, StudyDesign, infer_axes, is_measurement, read_layout, with_bookkeeping
-from sweep.study.findings import sentences_of
-from sweep.study.metrics.registry import known_facts, standard
+from sweep.study.design import BOOKKEEPING, StudyDesign, add_bookkeeping, infer_axes, is_measurement, read_design
+from sweep.study.findings import write_findings
+from sweep.study.metrics.registry import describe_columns, list_standard
 from sweep.study.schema import Curve, Difference, Group, MetricFacts, Outlier, Rows, SeedRow, StudyJson
-from sweep.study.stats.curves import response_curve
-from sweep.study.stats.differences import differences_of
-from sweep.study.stats.effects import cell_effects_of, effects_of
-from sweep.study.stats.intervals import round_estimate
-from sweep.study.stats.noise import SAME_POINT, determinism_of, noise_of
-from sweep.study.stats.seeds import diversity_of, outliers_of, seeds_of
-from sweep.study.tables import curves_frame, differences_frame, effects_frame, save_tables
+from sweep.study.stats.curves import compute_curve
+from sweep.study.stats.differences import compare_levels
+from sweep.study.stats.effects import compute_cell_effects, compute_effects
+from sweep.study.stats.intervals import list_rounded
+from sweep.study.stats.noise import SAME_POINT, check_determinism, estimate_noise
+from sweep.study.stats.seeds import find_outliers, measure_diversity, rank_seeds
+from sweep.study.tables import save_tables, tabulate_curves, tabulate_differences, tabulate_effects
 
 if TYPE_CHECKING:
     from sweep.record import ResultsLike
-    from sweep.study.charts import Drawing
+    from sweep.study.charts import Chart
     from sweep.study.measuring.measure import MeasureProgress
     from sweep.study.metrics.base import Metric
 
 
 STUDY_FILE = ("metrics", "curves", "effects", "differences", "seeds")  # tables of a study that are written as CSV
-PANEL_NAMES = frozenset(metric.name for metric in standard())
+PANEL_NAMES = frozenset(metric.name for metric in list_standard())
 THRESHOLDS: Mapping[str, Sequence[float]] = {"structure_coarse": (0.9,), "structure_middle": (0.5,), "ms_ssim": (0.5,)}
 """What curves are asked to pass where nothing else is said: above 0.9 the composition is the source's; at 0.5 half of
 the structure of that scale is."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Study:
-    """What a study found. `data` is its JSON (see `contract.StudyJson`); the frames are the same, tidy.
+    """The findings of a study. `data` is its JSON (see `StudyJson`); the frames are the same, tidy.
 
     `table` is the results table with one column a metric (and `reason` where a row has none).
     """
@@ -56,17 +55,17 @@ class Study:
     @property
     def curves(self) -> pd.DataFrame:
         """One row a level of a curve: metric, axis, group, x, mean, low, high, n, fit, half, half_low, half_high."""
-        return curves_frame(self.data["curves"])
+        return tabulate_curves(self.data["curves"])
 
     @property
     def effects(self) -> pd.DataFrame:
         """One row a term: metric, term, order, share, low, high, n, method."""
-        return effects_frame(self.data["effects"])
+        return tabulate_effects(self.data["effects"])
 
     @property
     def differences(self) -> pd.DataFrame:
         """One row a pair of levels: metric, axis, a, b, difference, low, high, n, p, p_holm, significant."""
-        return differences_frame(self.data["differences"])
+        return tabulate_differences(self.data["differences"])
 
     @property
     def seeds(self) -> pd.DataFrame:
@@ -84,32 +83,33 @@ class Study:
         return tuple(sentence["text"] for sentence in self.data["words"])
 
     def to_json(self) -> StudyJson:
-        """Everything as plain JSON values: finite numbers or null, no paths of this machine."""
+        """Give everything as plain JSON values: finite numbers or null, no paths of this machine."""
         return self.data
 
-    def to_vega_lite(self, metric: str, axis: str | None = None) -> dict[str, Any]:
-        """A Vega-Lite chart of the response of a metric to a numeric axis, for notebooks.
+    def to_vega_lite(self, metric: str, axis: str | None = None) -> Chart:
+        """Make a Vega-Lite chart (a dict) of the response of a metric to a numeric axis; a notebook draws it.
 
         Raises UsageError where there is no such curve.
         """
-        from sweep.study.charts import vega_lite
+        from sweep.study.charts import make_chart
 
-        return vega_lite(self.data, metric, axis)
+        return make_chart(self.data, metric, axis)
+
+    def __repr__(self) -> str:
+        """Show the name, the size and the first headline."""
+        design, words = self.data["design"], self.words
+        measured = sum(1 for metric in self.data["metrics"] if metric["measured"])
+        size = f"{design['images']} images, {measured} metrics"
+        return f"Study({self.data['name'] or 'table'}: {size}; {words[0] if words else 'no findings'})"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows of a study: its words."""
-        from sweep.study.charts import words_html
+        """Show the findings in a notebook."""
+        from sweep.study.charts import make_html
 
-        return words_html(self.data)
-
-    def to_svg(self, metric: str, axis: str | None = None) -> Drawing:
-        """The same as a small SVG document (a str), which notebooks show without any other package."""
-        from sweep.study.charts import svg
-
-        return svg(self.data, metric, axis)
+        return make_html(self.data)
 
     def save(self, folder: Path) -> tuple[Path, ...]:
-        """`study.json` and the tidy tables as CSV files in `folder`, each replaced whole; the paths written."""
+        """Write `study.json` and the tidy tables as CSV files to `folder`, each replaced whole; give their paths."""
         frames = {name: getattr(self, name) for name in STUDY_FILE}
         return save_tables(self.data, frames, Path(folder))
 
@@ -139,30 +139,30 @@ def make_study(
     """
     thresholds = THRESHOLDS if thresholds is None else thresholds
     if isinstance(data, pd.DataFrame):
-        names = [metric if isinstance(metric, str) else metric.name for metric in metrics] or _numeric_left(data, axes)
-        layout = read_layout(with_bookkeeping(data), axes or infer_axes(data, names), baseline=baseline)
-        return analyse(layout, known_facts(names, _counts(layout, names)), thresholds=thresholds)
-    from sweep.study.measuring.measure import measured_layout
+        names = [metric if isinstance(metric, str) else metric.name for metric in metrics] or _guess_metrics(data, axes)
+        design = read_design(add_bookkeeping(data), axes or infer_axes(data, names), baseline=baseline)
+        return analyse(design, describe_columns(names, _count_measured(design, names)), thresholds=thresholds)
+    from sweep.study.measuring.measure import measure_design
 
-    layout, facts, name = measured_layout(data, metrics=metrics, baseline=baseline, progress=progress, workers=workers)
-    return analyse(layout, facts, thresholds=thresholds, name=name)
+    design, facts, name = measure_design(data, metrics=metrics, baseline=baseline, progress=progress, workers=workers)
+    return analyse(design, facts, thresholds=thresholds, name=name)
 
 
-def _numeric_left(frame: pd.DataFrame, axes: Sequence[tuple[str, str]] | None) -> list[str]:
+def _guess_metrics(frame: pd.DataFrame, axes: Sequence[tuple[str, str]] | None) -> list[str]:
     """Metrics of a table: with axes named, the real numbers that are left; else those that hardly repeat."""
     taken = {name for name, _ in axes or ()} | BOOKKEEPING
     left = [str(name) for name in frame.columns if name not in taken and pd.api.types.is_float_dtype(frame[name])]
     return left if axes is not None else [name for name in left if is_measurement(frame[name])]
 
 
-def _counts(layout: StudyDesign, metrics: Sequence[str]) -> dict[str, tuple[int, int]]:
-    images = int(layout.images.sum())
-    measured = {name: int(np.isfinite(layout.response(name)).sum()) for name in metrics}
+def _count_measured(design: StudyDesign, metrics: Sequence[str]) -> dict[str, tuple[int, int]]:
+    images = int(design.images.sum())
+    measured = {name: int(np.isfinite(design.response(name)).sum()) for name in metrics}
     return {name: (count, images - count) for name, count in measured.items()}
 
 
 def analyse(
-    layout: StudyDesign,
+    design: StudyDesign,
     facts: Sequence[MetricFacts],
     *,
     thresholds: Mapping[str, Sequence[float]] = THRESHOLDS,
@@ -171,65 +171,62 @@ def analyse(
     """Everything that follows from a measured table; pure, and total: it never fails for lack of data."""
     shown = [fact for fact in facts if fact["name"] != SAME_POINT]
     measured = [fact for fact in shown if fact["measured"]]
-    curves = [curve for fact in measured for curve in _curves(layout, fact, thresholds.get(fact["name"], ()))]
+    curves = [curve for fact in measured for curve in _compute_curves(design, fact, thresholds.get(fact["name"], ()))]
     effects = [
-        (cell_effects_of if fact["reference"] == "cell" else effects_of)(layout, fact["name"]) for fact in measured
+        (compute_cell_effects if fact["reference"] == "cell" else compute_effects)(design, fact["name"])
+        for fact in measured
     ]
-    differences = [d for fact in measured for d in _differences(layout, fact)]
-    seeds = [row for fact in measured if fact["reference"] != "cell" for row in _seeds(layout, fact)]
-    noise = [noise_of(layout, fact["name"], curves) for fact in measured]
-    diversity = [c for fact in measured if fact["reference"] == "cell" for c in diversity_of(layout, fact)]
+    differences = [d for fact in measured for d in _compare_all(design, fact)]
+    seeds = [row for fact in measured if fact["reference"] != "cell" for row in _rank_all(design, fact)]
+    noise = [estimate_noise(design, fact["name"], curves) for fact in measured]
+    diversity = [c for fact in measured if fact["reference"] == "cell" for c in measure_diversity(design, fact)]
     data = StudyJson(
         version=1,
         name=name,
-        design=layout.design(),
+        design=design.describe(),
         metrics=list(shown),
         words=[],
         curves=curves,
         effects=effects,
         differences=differences,
         seeds=seeds,
-        outliers=[outlier for fact in measured for outlier in outliers_of(layout, fact["name"])],
+        outliers=[outlier for fact in measured for outlier in find_outliers(design, fact["name"])],
         noise=noise,
-        determinism=determinism_of(layout),
+        determinism=check_determinism(design),
         diversity=diversity,
-        rows=_rows(layout, [fact["name"] for fact in shown]),
+        rows=_list_rows(design, [fact["name"] for fact in shown]),
     )
-    compared = "image_path" not in layout.frame or any(fact["reference"] == "image" for fact in measured)
-    taken = [name for name in layout.names if name in PANEL_NAMES and "image_path" in layout.frame]
-    data["words"] = sentences_of(data, layout.aliases, compared=compared, taken=taken)
-    return Study(data, layout.frame)
+    compared = "image_path" not in design.frame or any(fact["reference"] == "image" for fact in measured)
+    taken = [name for name in design.names if name in PANEL_NAMES and "image_path" in design.frame]
+    data["words"] = write_findings(data, design.aliases, compared=compared, taken=taken)
+    return Study(data, design.frame)
 
 
-def _curves(layout: StudyDesign, fact: MetricFacts, thresholds: Sequence[float]) -> list[Curve]:
+def _compute_curves(design: StudyDesign, fact: MetricFacts, thresholds: Sequence[float]) -> list[Curve]:
     return [
-        response_curve(layout, fact, axis, group, thresholds=thresholds)
-        for axis in layout.numeric
-        for group in layout.groups(axis)
+        compute_curve(design, fact, axis, group, thresholds=thresholds)
+        for axis in design.numeric
+        for group in design.groups(axis)
     ]
 
 
-def _differences(layout: StudyDesign, fact: MetricFacts) -> list[Difference]:
-    return [d for axis in layout.factors for d in differences_of(layout, fact, axis)]
+def _compare_all(design: StudyDesign, fact: MetricFacts) -> list[Difference]:
+    return [d for axis in design.factors for d in compare_levels(design, fact, axis)]
 
 
-def _seeds(layout: StudyDesign, fact: MetricFacts) -> list[SeedRow]:
-    return seeds_of(layout, fact["name"], fact["direction"])
+def _rank_all(design: StudyDesign, fact: MetricFacts) -> list[SeedRow]:
+    return rank_seeds(design, fact["name"], fact["direction"])
 
 
-def _rows(layout: StudyDesign, metrics: Sequence[str]) -> Rows:
-    frame = layout.frame
+def _list_rows(design: StudyDesign, metrics: Sequence[str]) -> Rows:
+    frame = design.frame
     paths = frame["image_path"].tolist() if "image_path" in frame else [None] * len(frame)
     reasons = frame["reason"].tolist() if "reason" in frame else [None] * len(frame)
     return Rows(
         key=[str(key) for key in frame["key"]],
         index=[int(index) for index in frame["index"]],
         image_path=[text if isinstance(text, str) else None for text in paths],
-        axes={axis.name: [axis.levels[code] for code in axis.codes] for axis in layout.axes},
-        metrics={name: [_number(value) for value in layout.response(name).tolist()] for name in metrics},
+        axes={axis.name: [axis.levels[code] for code in axis.codes] for axis in design.axes},
+        metrics={name: list_rounded(design.response(name)) for name in metrics},
         reason=[text if isinstance(text, str) else None for text in reasons],
     )
-
-
-def _number(value: float) -> float | None:
-    return round_estimate(value) if math.isfinite(value) else None

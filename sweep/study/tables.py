@@ -44,22 +44,22 @@ DIFFERENCE_COLUMNS = [
 ]
 
 
-def _interval(estimate: Estimate, name: str) -> dict[str, Any]:
+def _flatten_interval(estimate: Estimate, name: str) -> dict[str, Any]:
     return {name: estimate["value"], "low": estimate["low"], "high": estimate["high"], "n": estimate["n"]}
 
 
-def group_text(group: Group) -> str:
-    """As in "prompt=red, cfg_scale=7"; empty for all rows."""
+def write_group(group: Group) -> str:
+    """Write a group as in "prompt=red, cfg_scale=7"; empty for all rows."""
     return ", ".join(f"{name}={level}" for name, level in group.items())
 
 
-def curves_frame(curves: Sequence[Curve]) -> pd.DataFrame:
-    """One row a level of a curve."""
+def tabulate_curves(curves: Sequence[Curve]) -> pd.DataFrame:
+    """Make a table with one row a level of a curve."""
     rows: list[Mapping[str, Any]] = [
         {
             "metric": curve["metric"],
             "axis": curve["axis"],
-            "group": group_text(curve["group"]),
+            "group": write_group(curve["group"]),
             "x": x,
             "mean": curve["mean"][i],
             "low": curve["low"][i],
@@ -77,22 +77,22 @@ def curves_frame(curves: Sequence[Curve]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=CURVE_COLUMNS)
 
 
-def effects_frame(effects: Sequence[Effects]) -> pd.DataFrame:
-    """One row a term of a metric; order 1 is a main effect, the term "rest" what no term explains."""
+def tabulate_effects(effects: Sequence[Effects]) -> pd.DataFrame:
+    """Make a table with one row a term of a metric; order 1 is a main effect, the term "rest" what no term explains."""
     rows: list[Mapping[str, Any]] = []
     for effect in effects:
         for share in effect["shares"]:
             term, order = " × ".join(share["axes"]), len(share["axes"])
             named = {"metric": effect["metric"], "term": term, "order": order, "method": effect["method"]}
-            rows.append(named | _interval(share["share"], "share"))
+            rows.append(named | _flatten_interval(share["share"], "share"))
         if effect["rest"] is not None:
             rest = {"metric": effect["metric"], "term": "rest", "order": 0, "share": effect["rest"]}
             rows.append(rest | {"method": effect["method"]})
     return pd.DataFrame(rows, columns=EFFECT_COLUMNS)
 
 
-def differences_frame(differences: Sequence[Difference]) -> pd.DataFrame:
-    """One row a pair of levels."""
+def tabulate_differences(differences: Sequence[Difference]) -> pd.DataFrame:
+    """Make a table with one row a pair of levels."""
     rows = [
         {
             "metric": d["metric"],
@@ -104,14 +104,14 @@ def differences_frame(differences: Sequence[Difference]) -> pd.DataFrame:
             "significant": d["significant"],
             "caution": d["difference"]["reason"],
         }
-        | _interval(d["difference"], "difference")
+        | _flatten_interval(d["difference"], "difference")
         for d in differences
     ]
     return pd.DataFrame(rows, columns=DIFFERENCE_COLUMNS)
 
 
 def save_tables(data: StudyJson, frames: Mapping[str, pd.DataFrame], folder: Path) -> tuple[Path, ...]:
-    """`study.json`, and a CSV file of its name for each table, in `folder`.
+    """Write `study.json`, and a CSV file of its name for each table, to `folder`.
 
     Each file is replaced whole or not at all. Raises RecordError where the folder cannot be written.
     """

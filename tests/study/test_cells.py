@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sweep.study.design import read_layout, with_bookkeeping
+from sweep.study.design import add_bookkeeping, read_design
 from sweep.study.schema import Effects
-from sweep.study.stats.effects import Cells, cell_effects_of, cells_of
+from sweep.study.stats.effects import Cells, collect_cells, compute_cell_effects
 from sweep.study.study import make_study
 from sweep.types import Scalar
 from tests.study.images import photo, write_results
@@ -41,15 +41,15 @@ def table(points: Mapping[tuple[int, int], list[float]]) -> pd.DataFrame:
             others = [abs(value - other) for i, other in enumerate(values) if i != seed]
             distance = sum(others) / len(others) if others else float("nan")
             rows.append({"cfg_scale": float(c), "look": f"look {k}", "seed": seed, "diversity": distance})
-    return with_bookkeeping(pd.DataFrame(rows))
+    return add_bookkeeping(pd.DataFrame(rows))
 
 
 def effects(frame: pd.DataFrame) -> Effects:
-    return cell_effects_of(read_layout(frame, AXES), "diversity")
+    return compute_cell_effects(read_design(frame, AXES), "diversity")
 
 
 def cells(frame: pd.DataFrame) -> Cells:
-    return cells_of(read_layout(frame, AXES), "diversity")
+    return collect_cells(read_design(frame, AXES), "diversity")
 
 
 def test_a_cell_is_its_mean_pairwise_distance_with_and_without_a_seed() -> None:

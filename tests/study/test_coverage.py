@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sweep.study.stats.curves import curve_of
-from sweep.study.stats.intervals import estimate
+from sweep.study.stats.curves import analyse_curve
+from sweep.study.stats.intervals import estimate_mean
 from sweep.study.study import make_study
 from tests.study.simulated import AXES, STRENGTHS, logistic, planted
 
@@ -41,9 +41,9 @@ def test_intervals_cover_what_was_planted() -> None:
     hits = {"mean": 0, "half": 0, "threshold": 0, "difference": 0}
     for _ in range(STUDIES):
         matrix = population.drawn(rng)
-        levels, _, half, crossings, _ = curve_of(STRENGTHS, matrix, thresholds=(0.6,))
+        levels, _, half, crossings, _ = analyse_curve(STRENGTHS, matrix, thresholds=(0.6,))
         at = crossings[0]["at"]
-        step = estimate(population.drawn_differences(rng), method="paired")
+        step = estimate_mean(population.drawn_differences(rng), method="paired")
         hits["mean"] += bool(levels.low[5] <= population.mean[5] <= levels.high[5])
         hits["half"] += covers(half["low"], population.half, half["high"])
         hits["threshold"] += covers(at["low"], population.at_06, at["high"])
@@ -63,7 +63,7 @@ def test_rows_are_no_replicates() -> None:
     rng, hits = np.random.default_rng(3), 0
     for _ in range(STUDIES):
         rows = np.repeat(rng.normal(0, 1, 4), 10) + rng.normal(0, 0.3, 40)
-        found = estimate(rows, method="rows")
+        found = estimate_mean(rows, method="rows")
         hits += covers(found["low"], 0.0, found["high"])
 
     assert hits / STUDIES < 0.8

@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.study.design import read_layout, with_bookkeeping
-from sweep.study.metrics.registry import known_facts
+from sweep.study.design import add_bookkeeping, read_design
+from sweep.study.metrics.registry import describe_columns
 from sweep.study.schema import Curve
-from sweep.study.stats.curves import TURNED_BY_BASELINE, crossing, curve_of, monotone_fit, response_curve
-from sweep.study.stats.intervals import band, fill_holes
+from sweep.study.stats.curves import TURNED_BY_BASELINE, analyse_curve, compute_curve, find_crossing, fit_monotone
+from sweep.study.stats.intervals import compute_band, fill_holes
 from sweep.study.study import make_study
 from tests.study.simulated import AXES, STRENGTHS, logistic, planted
 
 X = STRENGTHS
 FALLING = logistic(X, 0.5)
-(COARSE,) = known_facts(["structure_coarse"], {"structure_coarse": (132, 0)})
+(COARSE,) = describe_columns(["structure_coarse"], {"structure_coarse": (132, 0)})
 
 
 def seeds(*offsets: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -28,7 +28,7 @@ def seeds(*offsets: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
 def test_a_fit_is_monotone_and_stays_within_the_means(values: list[float], upside_down: bool) -> None:
     means = np.array(values) * (-1 if upside_down else 1)
 
-    fit = monotone_fit(np.arange(len(means), dtype=float), means, np.ones(len(means)))
+    fit = fit_monotone(np.arange(len(means), dtype=float), means, np.ones(len(means)))
 
     assert fit is not None
     steps = np.diff(fit.y) * (-1 if fit.falling else 1)
@@ -38,23 +38,23 @@ def test_a_fit_is_monotone_and_stays_within_the_means(values: list[float], upsid
 
 
 def test_a_monotone_curve_is_fitted_exactly_and_crossed_where_it_passes() -> None:
-    fit = monotone_fit(X, FALLING, np.ones(len(X)))
+    fit = fit_monotone(X, FALLING, np.ones(len(X)))
 
     assert fit is not None
     assert fit.at_levels == pytest.approx(FALLING)
-    assert crossing(fit, 0.5) == pytest.approx(0.5, abs=1e-3)
-    assert crossing(fit, 2.0) is None
+    assert find_crossing(fit, 0.5) == pytest.approx(0.5, abs=1e-3)
+    assert find_crossing(fit, 2.0) is None
 
 
 def test_a_plateau_on_the_threshold_is_crossed_in_its_middle() -> None:
-    fit = monotone_fit(np.arange(4.0), np.array([1.0, 0.5, 0.5, 0.0]), np.ones(4))
+    fit = fit_monotone(np.arange(4.0), np.array([1.0, 0.5, 0.5, 0.0]), np.ones(4))
 
     assert fit is not None
-    assert crossing(fit, 0.5) == pytest.approx(1.5, abs=0.02)
+    assert find_crossing(fit, 0.5) == pytest.approx(1.5, abs=0.02)
 
 
 def test_band_is_students() -> None:
-    found = band(np.array([[1.0, 5.0], [2.0, 5.0], [3.0, np.nan]]))
+    found = compute_band(np.array([[1.0, 5.0], [2.0, 5.0], [3.0, np.nan]]))
 
     assert found.mean == pytest.approx([2.0, 5.0])
     assert found.high[0] - found.mean[0] == pytest.approx(4.302652729749464 * 1 / 3**0.5)  # t(2) at 0.975
@@ -64,10 +64,10 @@ def test_band_is_students() -> None:
 def test_intervals_of_pairwise_distances_are_wider_and_need_three() -> None:
     values = np.array([[1.0], [2.0], [3.0], [4.0]])
 
-    plain, pairwise = band(values), band(values, pairwise=True)
+    plain, pairwise = compute_band(values), compute_band(values, pairwise=True)
 
     assert pairwise.error[0] == pytest.approx(plain.error[0] * 2 * 3 / 2)
-    assert np.isnan(band(values[:2], pairwise=True).low[0])
+    assert np.isnan(compute_band(values[:2], pairwise=True).low[0])
 
 
 def test_a_pairwise_interval_covers_the_expected_distance() -> None:
@@ -77,7 +77,7 @@ def test_a_pairwise_interval_covers_the_expected_distance() -> None:
     for _ in range(600):
         points = rng.normal(size=12)
         distances = np.abs(points[:, None] - points[None, :]).sum(axis=1) / 11
-        found = band(distances[:, None], pairwise=True)
+        found = compute_band(distances[:, None], pairwise=True)
         hits += bool(found.low[0] <= 2 / np.pi**0.5 <= found.high[0])
 
     assert 0.91 <= hits / 600 <= 0.98
@@ -86,7 +86,7 @@ def test_a_pairwise_interval_covers_the_expected_distance() -> None:
 def test_half_range_has_an_interval_over_seeds() -> None:
     middles = np.array([[0.46], [0.49], [0.52], [0.53]])
 
-    _, _, half, _, _ = curve_of(X, logistic(X[None, :], middles))
+    _, _, half, _, _ = analyse_curve(X, logistic(X[None, :], middles))
 
     assert half["n"] == 4
     assert half["value"] == pytest.approx(0.5, abs=0.02)
@@ -94,7 +94,7 @@ def test_half_range_has_an_interval_over_seeds() -> None:
 
 
 def test_one_seed_gives_a_value_without_interval_and_says_so() -> None:
-    levels, fit, half, _, warnings = curve_of(X, seeds(0.0))
+    levels, fit, half, _, warnings = analyse_curve(X, seeds(0.0))
 
     assert fit is not None
     assert half["value"] == pytest.approx(0.5, abs=1e-3)
@@ -104,7 +104,7 @@ def test_one_seed_gives_a_value_without_interval_and_says_so() -> None:
 
 
 def test_a_threshold_out_of_reach_says_on_which_side_the_curve_stays() -> None:
-    _, _, _, crossings, _ = curve_of(X, seeds(0.0, 0.01), thresholds=(-3.0, 3.0))
+    _, _, _, crossings, _ = analyse_curve(X, seeds(0.0, 0.01), thresholds=(-3.0, 3.0))
 
     assert [c["at"]["value"] for c in crossings] == [None, None]
     assert "stays above -3" in (crossings[0]["at"]["reason"] or "")
@@ -114,7 +114,7 @@ def test_a_threshold_out_of_reach_says_on_which_side_the_curve_stays() -> None:
 def test_an_interval_that_runs_out_of_the_axis_says_so() -> None:
     noisy = np.linspace(1, 0.5, len(X))[None, :] + np.array([[-0.06], [0.0], [0.06]])
 
-    _, _, _, crossings, _ = curve_of(X, noisy, thresholds=(0.55,))
+    _, _, _, crossings, _ = analyse_curve(X, noisy, thresholds=(0.55,))
 
     assert crossings[0]["at"]["reason"] == "the interval reaches the end of the range tested"
     assert crossings[0]["at"]["high"] == 1.0
@@ -123,7 +123,7 @@ def test_an_interval_that_runs_out_of_the_axis_says_so() -> None:
 def test_an_interval_as_wide_as_the_axis_is_none() -> None:
     noisy = np.linspace(1, 0.5, len(X))[None, :] + np.array([[-0.5], [0.0], [0.5]])
 
-    _, _, half, crossings, _ = curve_of(X, noisy, thresholds=(0.75,))
+    _, _, half, crossings, _ = analyse_curve(X, noisy, thresholds=(0.75,))
 
     assert (crossings[0]["at"]["value"], crossings[0]["at"]["n"]) == (None, 3)
     assert crossings[0]["at"]["reason"] == "its interval is the whole range tested"
@@ -135,7 +135,7 @@ def test_single_levels_beyond_a_threshold_are_no_staying() -> None:
     bent = np.linspace(1.0, 0.6, len(X))
     bent[6] = 0.5
 
-    _, _, _, crossings, _ = curve_of(X, bent[None, :] + np.array([[-0.001], [0.0], [0.001]]), thresholds=(0.55,))
+    _, _, _, crossings, _ = analyse_curve(X, bent[None, :] + np.array([[-0.001], [0.0], [0.001]]), thresholds=(0.55,))
 
     assert crossings[0]["at"]["value"] is None
     assert "stays" not in (crossings[0]["at"]["reason"] or "")
@@ -147,7 +147,7 @@ def test_a_wiggle_in_a_spent_tail_is_saturation_and_no_violation() -> None:
     spent[7:] += np.array([0.0, 0.002, 0.0, 0.002])
     assert (np.diff(spent) > 0).any()
 
-    _, fit, half, _, warnings = curve_of(X, spent[None, :] + np.array([[-0.0001], [0.0], [0.0001]]))
+    _, fit, half, _, warnings = analyse_curve(X, spent[None, :] + np.array([[-0.0001], [0.0], [0.0001]]))
 
     assert fit is not None
     assert fit.falling
@@ -174,8 +174,8 @@ def test_a_baseline_within_the_axis_makes_the_curve_turn_round() -> None:
     )
 
     def curve(level: float) -> Curve:
-        layout = read_layout(with_bookkeeping(frame), AXES, baseline={"denoise_strength": level})
-        return response_curve(layout.compared_with("baseline"), COARSE, "denoise_strength", {}, thresholds=(0.5, 0.1))
+        layout = read_design(add_bookkeeping(frame), AXES, baseline={"denoise_strength": level})
+        return compute_curve(layout.compared_with("baseline"), COARSE, "denoise_strength", {}, thresholds=(0.5, 0.1))
 
     assert curve(0.3)["half"]["reason"] == TURNED_BY_BASELINE
     assert curve(0.3)["crossings"][0]["at"]["reason"] == TURNED_BY_BASELINE
@@ -199,7 +199,7 @@ def test_a_group_without_a_measured_image_is_an_empty_curve() -> None:
 def test_saturation_is_told_with_its_stretch() -> None:
     spent = np.exp(-12 * X)
 
-    _, _, _, _, warnings = curve_of(X, spent[None, :] + np.array([[0.001], [-0.001]]))
+    _, _, _, _, warnings = analyse_curve(X, spent[None, :] + np.array([[0.001], [-0.001]]))
 
     saturated = next(w for w in warnings if w["kind"] == "saturated")
     assert saturated["low"] is not None
@@ -210,7 +210,7 @@ def test_saturation_is_told_with_its_stretch() -> None:
 def test_a_curve_that_turns_round_has_no_half() -> None:
     bump = np.sin(np.pi * X)
 
-    _, _, half, crossings, warnings = curve_of(X, bump[None, :] + np.array([[0.01], [-0.01]]), thresholds=(0.5,))
+    _, _, half, crossings, warnings = analyse_curve(X, bump[None, :] + np.array([[0.01], [-0.01]]), thresholds=(0.5,))
 
     assert half["reason"] == crossings[0]["at"]["reason"] == "the curve is not monotone"
     assert "violated" in [w["kind"] for w in warnings]
@@ -220,7 +220,7 @@ def test_a_small_violation_is_a_warning_only() -> None:
     bent = FALLING.copy()
     bent[2] = bent[1] + 0.07
 
-    _, _, half, _, warnings = curve_of(X, bent[None, :] + np.array([[0.001], [0.0], [-0.001]]))
+    _, _, half, _, warnings = analyse_curve(X, bent[None, :] + np.array([[0.001], [0.0], [-0.001]]))
 
     assert half["value"] is not None
     assert "violated" in [w["kind"] for w in warnings]
@@ -229,7 +229,7 @@ def test_a_small_violation_is_a_warning_only() -> None:
 def test_noise_around_a_constant_is_flat() -> None:
     rng = np.random.default_rng(5)
 
-    _, _, half, _, warnings = curve_of(X, 0.3 + rng.normal(0, 0.02, (4, len(X))))
+    _, _, half, _, warnings = analyse_curve(X, 0.3 + rng.normal(0, 0.02, (4, len(X))))
 
     assert half["value"] is None
     assert "flat" in [w["kind"] for w in warnings]
@@ -240,7 +240,7 @@ def test_missing_levels_and_seeds_are_left_out() -> None:
     matrix[:, 3] = np.nan
     matrix[0, 7] = np.nan
 
-    levels, fit, half, _, warnings = curve_of(X, matrix)
+    levels, fit, half, _, warnings = analyse_curve(X, matrix)
 
     assert list(levels.n[[2, 3, 7]]) == [3, 0, 2]
     assert fit is not None
@@ -249,7 +249,7 @@ def test_missing_levels_and_seeds_are_left_out() -> None:
 
 
 def test_nothing_measured_is_no_curve() -> None:
-    _, fit, half, _, warnings = curve_of(X, np.full((2, len(X)), np.nan))
+    _, fit, half, _, warnings = analyse_curve(X, np.full((2, len(X)), np.nan))
 
     assert fit is None
     assert half["reason"] == "fewer than two levels were measured"

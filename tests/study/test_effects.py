@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.study.stats.differences import holm
-from sweep.study.stats.effects import exact_shares, type_two_shares
+from sweep.study.stats.differences import correct_holm
+from sweep.study.stats.effects import compute_exact_shares, compute_type_two_shares
 from sweep.study.study import make_study
 from tests.study.simulated import AXES, planted
 
@@ -25,8 +25,8 @@ def test_exact_shares_and_type_two_agree_on_a_full_grid(seed: int) -> None:
     values = cube(seed)
     codes = [c.ravel() for c in np.indices(values.shape)]
 
-    exact = exact_shares(values, TERMS, float(values.var()))
-    fitted = type_two_shares(values.ravel(), codes, TERMS)
+    exact = compute_exact_shares(values, TERMS, float(values.var()))
+    fitted = compute_type_two_shares(values.ravel(), codes, TERMS)
 
     assert fitted == pytest.approx(exact, abs=1e-8)
     assert 0 <= exact.sum() <= 1 + 1e-9
@@ -35,7 +35,7 @@ def test_exact_shares_and_type_two_agree_on_a_full_grid(seed: int) -> None:
 def test_an_additive_grid_has_shares_that_can_be_worked_out_by_hand() -> None:
     values = np.add.outer(np.array([0.0, 1.0, 2.0]), np.array([0.0, 3.0]))[:, :, None].repeat(2, axis=2)
 
-    shares = exact_shares(values, TERMS, float(values.var()))
+    shares = compute_exact_shares(values, TERMS, float(values.var()))
 
     assert shares == pytest.approx([(2 / 3) / (2 / 3 + 2.25), 2.25 / (2 / 3 + 2.25), 0, 0, 0, 0])
 
@@ -43,7 +43,7 @@ def test_an_additive_grid_has_shares_that_can_be_worked_out_by_hand() -> None:
 def test_a_pure_interaction_has_no_main_effects() -> None:
     values = np.array([[1.0, -1.0], [-1.0, 1.0]])[:, :, None].repeat(2, axis=2)
 
-    shares = exact_shares(values, TERMS, 1.0)
+    shares = compute_exact_shares(values, TERMS, 1.0)
 
     assert shares == pytest.approx([0, 0, 0, 1, 0, 0])
 
@@ -104,10 +104,10 @@ def test_no_difference_is_called_significant_where_none_was_planted() -> None:
 
 
 def test_holm_is_the_textbooks() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([None, 0.02, None]) == [None, 0.02, None]
-    assert holm([]) == []
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert correct_holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert correct_holm([None, 0.02, None]) == [None, 0.02, None]
+    assert correct_holm([]) == []
+    assert correct_holm([0.9, 0.8]) == [1.0, 1.0]
 
 
 def test_a_planted_seed_is_ranked_and_a_planted_outlier_found() -> None:

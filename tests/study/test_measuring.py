@@ -21,14 +21,14 @@ from sweep.record import RecordedResults
 from sweep.study.measuring.measure import measure, measure_now
 from sweep.study.metrics.base import Formula
 from sweep.study.metrics.planes import ImagePair
-from sweep.study.metrics.registry import standard
+from sweep.study.metrics.registry import list_standard
 from sweep.study.study import make_study
 from sweep.types import Scalar
 from tests.study.conftest import KINDS, POINTS, SOURCE, painted
 from tests.study.images import photo, png_bytes, write_results
 from tests.study.odd_metrics import BRIGHTNESS, dying, failing
 
-NAMES = [metric.name for metric in standard()]
+NAMES = [metric.name for metric in list_standard()]
 
 
 class Counter:

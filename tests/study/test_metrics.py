@@ -18,7 +18,7 @@ from sweep.study.metrics import registry
 from sweep.study.metrics.base import Metric
 from sweep.study.metrics.panel import FULL_REFERENCE, SAME_POINT_METRIC
 from sweep.study.metrics.planes import ImagePair
-from sweep.study.metrics.registry import resolve, standard
+from sweep.study.metrics.registry import list_standard, resolve_metrics
 from sweep.testing import check_metric
 from tests.study.images import photo, view
 from tests.study.odd_metrics import BRIGHTNESS
@@ -28,7 +28,7 @@ def make_brightness() -> Metric:
     return BRIGHTNESS
 
 
-@pytest.mark.parametrize("metric", [*standard(), SAME_POINT_METRIC, BRIGHTNESS], ids=lambda metric: metric.name)
+@pytest.mark.parametrize("metric", [*list_standard(), SAME_POINT_METRIC, BRIGHTNESS], ids=lambda metric: metric.name)
 def test_keeps_the_contract(metric: Metric) -> None:
     assert check_metric(metric) == []
 
@@ -68,7 +68,7 @@ def test_identical_images_are_identical(metric: Metric, size: tuple[int, int]) -
 def test_all_values_stay_in_range(first: int, second: int, width: int, height: int) -> None:
     looked_at = view(photo(first, width, height), photo(second, width, height))
 
-    for metric in standard():
+    for metric in list_standard():
         value = metric.measure(looked_at)
         low, high = metric.range
         assert math.isnan(value) or ((low is None or value >= low) and (high is None or value <= high))
@@ -82,17 +82,21 @@ def test_neither_image_is_the_first(metric: Metric) -> None:
 
 
 def test_no_names_are_the_standard_panel() -> None:
-    assert resolve([]) == standard()
-    assert resolve(["panel"]) == standard()
+    assert resolve_metrics([]) == list_standard()
+    assert resolve_metrics(["panel"]) == list_standard()
 
 
 def test_names_are_found_in_order_and_once() -> None:
-    assert [metric.name for metric in resolve(["gmsd", BRIGHTNESS, "ssim", "gmsd"])] == ["gmsd", "brightness", "ssim"]
+    assert [metric.name for metric in resolve_metrics(["gmsd", BRIGHTNESS, "ssim", "gmsd"])] == [
+        "gmsd",
+        "brightness",
+        "ssim",
+    ]
 
 
 def test_an_unknown_metric_is_told_with_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"There is no metric ms_sim\. Did you mean ms_ssim\?"):
-        resolve(["ms_sim"])
+        resolve_metrics(["ms_sim"])
 
 
 def test_metrics_of_other_packages_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +106,7 @@ def test_metrics_of_other_packages_are_found(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(registry, "entry_points", points)
 
-    assert resolve(["brightness"]) == (BRIGHTNESS,)
+    assert resolve_metrics(["brightness"]) == (BRIGHTNESS,)
 
 
 INSTALLED = {
@@ -144,18 +148,18 @@ def test_an_installed_package_brings_a_metric_to_worker_processes(installed: Pat
 
 
 def test_a_broken_package_is_named_and_in_nobodys_way(installed: Path) -> None:
-    assert [metric.name for metric in resolve(["dark_share", "ssim"])] == ["dark_share", "ssim"]
+    assert [metric.name for metric in resolve_metrics(["dark_share", "ssim"])] == ["dark_share", "ssim"]
     with pytest.raises(UsageError, match=r"no_such_module_anywhere:METRIC could not be loaded \(ModuleNotFoundError"):
-        resolve(["broken"])
+        resolve_metrics(["broken"])
 
 
 def test_a_missing_extra_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
 
     with pytest.raises(UsageError, match=r"needs flip_evaluator.*pip install 'sweep-engine\[flip\]'"):
-        resolve(["flip"])
+        resolve_metrics(["flip"])
 
 
 def test_a_clip_model_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such folder"):
-        resolve([f"clip:{tmp_path / 'none'}"])
+        resolve_metrics([f"clip:{tmp_path / 'none'}"])

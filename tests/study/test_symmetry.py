@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sweep.study.stats.intervals import SKEWED, band, estimate, skewed, skewness
+from sweep.study.stats.intervals import SKEWED, are_skewed, compute_band, compute_skewness, estimate_mean
 from sweep.study.study import Study, make_study
 from tests.study.simulated import AXES, planted
 
@@ -32,7 +32,7 @@ def long_tailed(rng: np.random.Generator, seeds: int, columns: int) -> Floats:
 
 def share_warned(draw: Draw, seeds: int, columns: int, studies: int = 300) -> float:
     rng = np.random.default_rng(2)
-    return sum(skewed(draw(rng, seeds, columns)) for _ in range(studies)) / studies
+    return sum(are_skewed(draw(rng, seeds, columns)) for _ in range(studies)) / studies
 
 
 @pytest.mark.parametrize("draw", [normal, alike])
@@ -49,8 +49,8 @@ def test_long_tailed_seeds_are_warned_of_as_far_as_so_few_can_show_it(seeds: int
 def test_skewness_is_its_formula() -> None:
     values = np.array([[0.0], [0.0], [0.0], [4.0]])
 
-    assert skewness(values)[0] == pytest.approx((3 * (-1) ** 3 + 3**3) / 4 / (12 / 4) ** 1.5)
-    assert skewness(np.ones((4, 2))).tolist() == [0.0, 0.0]
+    assert compute_skewness(values)[0] == pytest.approx((3 * (-1) ** 3 + 3**3) / 4 / (12 / 4) ** 1.5)
+    assert compute_skewness(np.ones((4, 2))).tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -58,13 +58,13 @@ def test_skewness_is_its_formula() -> None:
     [np.zeros((4, 5)), np.random.default_rng(1).lognormal(0, 2, (3, 5)), np.full((4, 2), np.nan), np.empty((4, 0))],
 )
 def test_what_does_not_differ_is_not_skewed(matrix: Floats) -> None:
-    assert not skewed(matrix)
+    assert not are_skewed(matrix)
 
 
 def test_many_seeds_make_up_for_skewness() -> None:
     rng = np.random.default_rng(1)
 
-    assert not skewed(rng.gamma(4, size=(100, 10)))  # a skewness of 1: 25 seeds will do
+    assert not are_skewed(rng.gamma(4, size=(100, 10)))  # a skewness of 1: 25 seeds will do
 
 
 def test_of_very_many_seeds_the_rule_alone_decides() -> None:
@@ -72,8 +72,8 @@ def test_of_very_many_seeds_the_rule_alone_decides() -> None:
     values = np.zeros((1000, 3))
     values[0] = 1.0
 
-    assert skewed(values)
-    assert not skewed(np.random.default_rng(1).normal(size=(1000, 3)))
+    assert are_skewed(values)
+    assert not are_skewed(np.random.default_rng(1).normal(size=(1000, 3)))
 
 
 def test_one_sample_that_looks_symmetric_is_no_better_covered() -> None:
@@ -82,8 +82,8 @@ def test_one_sample_that_looks_symmetric_is_no_better_covered() -> None:
     covered: dict[bool, list[bool]] = {True: [], False: []}
     for _ in range(4000):
         values = rng.exponential(size=4)
-        found = estimate(values, method="t")
-        odd = abs(float(skewness(values[:, None])[0])) > 1.0
+        found = estimate_mean(values, method="t")
+        odd = abs(float(compute_skewness(values[:, None])[0])) > 1.0
         covered[odd].append((found["low"] or 0) <= 1.0 <= (found["high"] or 0))
 
     assert np.mean(covered[True]) > np.mean(covered[False])
@@ -100,7 +100,7 @@ def test_one_sample_that_looks_symmetric_is_no_better_covered() -> None:
 )
 def test_coverage_of_skewed_seeds_is_what_the_words_say(spread: Draws, mean: float, expected: float) -> None:
     rng = np.random.default_rng(3)
-    found = band(spread(rng, (4, 20_000)))
+    found = compute_band(spread(rng, (4, 20_000)))
 
     share = float(((found.low <= mean) & (mean <= found.high)).mean())
 

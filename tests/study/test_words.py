@@ -11,7 +11,7 @@ import pytest
 
 from sweep.study.schema import Estimate
 from sweep.study.study import Study, make_study
-from sweep.study.wording import figure, interval_text, level_text, with_interval, worded
+from sweep.study.wording import write_estimate, write_interval, write_level, write_number, write_number_word
 from tests.study.simulated import AXES, planted
 
 FRAME = planted(np.random.default_rng(1))
@@ -40,15 +40,15 @@ def estimate(value: float | None, low: float | None = None, high: float | None =
     ],
 )
 def test_an_estimate_in_words(given: Estimate, text: str) -> None:
-    assert with_interval(given) == text
+    assert write_estimate(given) == text
 
 
 def test_numbers_and_levels_in_words() -> None:
-    assert [figure(v) for v in (0.00006, 1234.5, 0.0, 2.0)] == ["0.000060", "1234", "0", "2"]
-    assert [level_text(v) for v in (14.0, 0.1, 7, True, None, "x" * 60)][:5] == ["14", "0.1", "7", "True", "none"]
-    assert level_text("x" * 60).endswith("…”")
-    assert interval_text(estimate(None)) == "unknown"
-    assert [worded(n) for n in (2, 40)] == ["Two", "40"]
+    assert [write_number(v) for v in (0.00006, 1234.5, 0.0, 2.0)] == ["0.000060", "1234", "0", "2"]
+    assert [write_level(v) for v in (14.0, 0.1, 7, True, None, "x" * 60)][:5] == ["14", "0.1", "7", "True", "none"]
+    assert write_level("x" * 60).endswith("…”")
+    assert write_interval(estimate(None)) == "unknown"
+    assert [write_number_word(n) for n in (2, 40)] == ["Two", "40"]
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 4, 9])

@@ -14,14 +14,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias, cast
 
 from sweep.errors import UsageError
-from sweep.study.measuring.task import Measured, References, Task, measure_task
+from sweep.study.measuring.task import MeasuredImage, References, Task, measure_task
 from sweep.study.measuring.worker import receive, send
 
 if TYPE_CHECKING:
     from sweep.study.metrics.base import Metric
 
 
-TaskAnswer: TypeAlias = "tuple[Task, list[Measured]]"
+TaskAnswer: TypeAlias = "tuple[Task, list[MeasuredImage]]"
 Pipes: TypeAlias = "tuple[BinaryIO, BinaryIO]"  # to the worker, from it
 TASK_TRIES = 2  # a task whose worker dies twice is given up: it is the image, not the worker
 WAITING = 4  # answers per worker that may wait for the caller: memory stays bounded
@@ -145,17 +145,17 @@ class _Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._pipes: Pipes | None = None
 
-    def measure(self, task: Task) -> list[Measured]:
+    def measure(self, task: Task) -> list[MeasuredImage]:
         for _ in range(TASK_TRIES):
             try:
                 tasks, answers = self._pipes or self._start()
                 send(tasks, task)
-                answer: list[Measured] = receive(answers)
+                answer: list[MeasuredImage] = receive(answers)
             except (EOFError, OSError):
                 self.close()
             else:
                 return answer
-        lost = Measured((float("nan"),) * len(task.metrics), self.LOST)
+        lost = MeasuredImage((float("nan"),) * len(task.metrics), self.LOST)
         return [lost] * len(task.images)
 
     def _start(self) -> Pipes:

@@ -1,4 +1,4 @@
-"""One task of measuring: images in, values and reasons out, whatever the images are like."""
+"""One measuring task: images in, values and reasons out, also for images that cannot be read."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredImage:
     """Values of one image in the order of the task's metrics, NaN where there is none; `reason` says why."""
 
     values: tuple[float, ...]
@@ -44,34 +44,34 @@ class Measured:
 References: TypeAlias = "OrderedDict[tuple[Path, tuple[int, int]], DecodedImage]"
 
 
-def measure_task(task: Task, metrics: Sequence[Metric], references: References) -> list[Measured]:
-    """What a task asks for, one entry an image. Never raises for an image that cannot be read."""
+def measure_task(task: Task, metrics: Sequence[Metric], references: References) -> list[MeasuredImage]:
+    """Measure a task: one entry an image. Never raises for an image that cannot be read."""
     chosen = [metrics[i] for i in task.metrics]
     if len(task.images) > 1 or any(metric.reference == "cell" for metric in chosen):
         return _measure_cell(task, chosen)
     try:
         image = decode(task.images[0])
     except UnreadableImageError as error:
-        return [Measured((math.nan,) * len(chosen), error.message)]
+        return [MeasuredImage((math.nan,) * len(chosen), error.message)]
     views: dict[int, tuple[ImagePair, str | None]] = {}
     for metric in chosen:
         if metric.working_size not in views:
-            views[metric.working_size] = _view(image, task, metric.working_size, references)
-    return [_measured(chosen, views)]
+            views[metric.working_size] = _make_view(image, task, metric.working_size, references)
+    return [_measure_views(chosen, views)]
 
 
-def _view(image: Image.Image, task: Task, size: int, references: References) -> tuple[ImagePair, str | None]:
-    """The view, and why it has no reference where it should have one."""
+def _make_view(image: Image.Image, task: Task, size: int, references: References) -> tuple[ImagePair, str | None]:
+    """Build the view, and say why it has no reference where it should have one."""
     shape = working_shape(*image.size, size)
     measured = reduced(image, shape)
     try:
-        reference = _reference(task.reference, shape, references) if task.reference else None
+        reference = _load_reference(task.reference, shape, references) if task.reference else None
     except UnreadableImageError as error:
         return ImagePair(image=measured, prompt=task.prompt), f"reference: {error.message}"
     return ImagePair(image=measured, reference=reference, prompt=task.prompt), None
 
 
-def _reference(path: Path, shape: tuple[int, int], references: References) -> DecodedImage:
+def _load_reference(path: Path, shape: tuple[int, int], references: References) -> DecodedImage:
     key = (path, shape)
     if key not in references:
         references[key] = reduced(decode(path), shape)
@@ -81,18 +81,18 @@ def _reference(path: Path, shape: tuple[int, int], references: References) -> De
     return references[key]
 
 
-def _measured(metrics: Sequence[Metric], views: dict[int, tuple[ImagePair, str | None]]) -> Measured:
+def _measure_views(metrics: Sequence[Metric], views: dict[int, tuple[ImagePair, str | None]]) -> MeasuredImage:
     values: list[float] = []
     reasons: list[str] = []
     for metric in metrics:
         view, unread = views[metric.working_size]
-        value, reason = (math.nan, unread) if unread and metric.reference == "image" else _value(metric, view)
+        value, reason = (math.nan, unread) if unread and metric.reference == "image" else _measure_one(metric, view)
         values.append(value)
         reasons += [reason] if reason else []
-    return Measured(tuple(values), next(iter(reasons), None))
+    return MeasuredImage(tuple(values), next(iter(reasons), None))
 
 
-def _value(metric: Metric, view: ImagePair) -> tuple[float, str | None]:
+def _measure_one(metric: Metric, view: ImagePair) -> tuple[float, str | None]:
     try:
         value = float(metric.measure(view))
     except Exception as error:  # noqa: BLE001  a metric of another package may raise anything: that is its reason
@@ -102,8 +102,8 @@ def _value(metric: Metric, view: ImagePair) -> tuple[float, str | None]:
     return math.nan, f"{metric.name} has no value for this image"
 
 
-def _measure_cell(task: Task, metrics: Sequence[Metric]) -> list[Measured]:
-    """Each image against the readable others, at the metrics' smallest working size that serves them all."""
+def _measure_cell(task: Task, metrics: Sequence[Metric]) -> list[MeasuredImage]:
+    """Measure each image against the readable others, at the metrics' smallest working size that serves them all."""
     size = max(metric.working_size for metric in metrics)
     images: list[DecodedImage | str] = []
     for path in task.images:
@@ -116,10 +116,12 @@ def _measure_cell(task: Task, metrics: Sequence[Metric]) -> list[Measured]:
     found = []
     for image in images:
         if isinstance(image, str):
-            found.append(Measured((math.nan,) * len(metrics), image))
+            found.append(MeasuredImage((math.nan,) * len(metrics), image))
             continue
         others = tuple(other for other in readable if other is not image and other.rgb.shape == image.rgb.shape)
         view = ImagePair(image=image, prompt=task.prompt, others=others)
-        got = [_value(metric, view) for metric in metrics] if others else [(math.nan, None)] * len(metrics)
-        found.append(Measured(tuple(value for value, _ in got), next((reason for _, reason in got if reason), None)))
+        got = [_measure_one(metric, view) for metric in metrics] if others else [(math.nan, None)] * len(metrics)
+        found.append(
+            MeasuredImage(tuple(value for value, _ in got), next((reason for _, reason in got if reason), None))
+        )
     return found

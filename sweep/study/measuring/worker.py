@@ -32,7 +32,7 @@ def send(stream: BinaryIO, message: Any) -> None:
 
 
 def receive(stream: BinaryIO) -> Any:
-    """The next message; EOFError where the other side is gone. Both sides are ours: nothing else can write here."""
+    """Read the next message; EOFError where the other side is gone. Nothing but our own processes writes here."""
     head = stream.read(LENGTH.size)
     if len(head) < LENGTH.size:
         raise EOFError

@@ -1,4 +1,4 @@
-"""What a metric is: a Protocol whose docstring is the contract, and the plainest way to keep it."""
+"""The Metric protocol, whose docstring is the contract, and Formula, the simplest implementation."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Metric(Protocol):
         ...
 
     def measure(self, view: ImagePair) -> float:
-        """The value for a view of that `working_size`."""
+        """Compute the value for a view of that `working_size`."""
         ...
 
 
@@ -106,12 +106,12 @@ class Formula:
     working_size: int = 512
 
     def measure(self, view: ImagePair) -> float:
-        """The function's value."""
+        """Call the function."""
         return self.function(view)
 
 
-def facts_of(metric: Metric, *, measured: int = 0, failed: int = 0) -> MetricFacts:
-    """What a report says of a metric."""
+def describe_metric(metric: Metric, *, measured: int = 0, failed: int = 0) -> MetricFacts:
+    """Collect what a report says of a metric."""
     return MetricFacts(
         name=metric.name,
         label=metric.label,

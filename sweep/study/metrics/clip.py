@@ -1,4 +1,10 @@
-"""Text alignment with a CLIP ONNX model."""
+"""Text alignment: how well an image shows its prompt, by a CLIP-like ONNX model that the user has on disk.
+
+No package ships such weights, so there is no column without a model. The folder is one as Hugging Face exports have it:
+`vision_model.onnx` (input `pixel_values`, output `image_embeds`) and `text_model.onnx` (input `input_ids`, perhaps
+`attention_mask`, output `text_embeds`), in it or in its `onnx/`; `tokenizer.json`, or `vocab.json` and `merges.txt`;
+and perhaps `preprocessor_config.json` with `image_mean`, `image_std` and `crop_size`.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +12,9 @@ import importlib
 import importlib.util
 import json
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,61 +27,46 @@ from sweep.study.schema import Direction, ReferenceKind
 
 LONGEST_TEXT = 77  # tokens CLIP takes, both ends included
 START, END = "<|startoftext|>", "<|endoftext|>"
-_WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|(?:[^\s\w]|_)+", re.IGNORECASE)
-WORD_END = "</w>"
+WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # how CLIP splits a text before merging
+TEXT_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))  # either will do
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tokenizer:
-    """Byte-level byte-pair encoding of Radford et al. 2019 (GPT-2), lower-cased and with word ends, as in CLIP."""
+def load_tokenizer(files: Sequence[Path]) -> Callable[[str], list[int]]:
+    """Make a function from a text to its token numbers, both ends included, at most 77.
 
-    ids: Mapping[str, int]
-    ranks: Mapping[tuple[str, str], int]
+    Args:
+        files: `tokenizer.json` alone, or `vocab.json` and `merges.txt`.
 
-    @classmethod
-    def load(cls, vocabulary: Path | None, merges: Path | None) -> Tokenizer:
-        """From `vocab.json` and `merges.txt`. Raises UsageError where these are no such files."""
-        if vocabulary is None or merges is None:
-            raise UsageError("A tokenizer needs vocab.json and merges.txt.")
-        try:
-            ids = {str(token): int(number) for token, number in json.loads(vocabulary.read_text("utf-8")).items()}
-        except (ValueError, AttributeError, TypeError) as error:
-            raise UsageError(f"{vocabulary.name} is no vocabulary: {error}.") from error
-        lines = [line.split() for line in merges.read_text("utf-8").splitlines() if not line.startswith("#version")]
-        pairs = [(line[0], line[1]) for line in lines if len(line) == 2]
-        if START not in ids or END not in ids:
-            raise UsageError(f"{vocabulary.name} has no {START} and {END}: it is not CLIP's.")
-        return cls(ids=ids, ranks={pair: rank for rank, pair in enumerate(pairs)})
+    Raises:
+        UsageError: The files are not a CLIP tokenizer's.
+    """
+    from tokenizers import Tokenizer
 
-    def encode(self, text: str) -> list[int]:
-        """Token numbers with both ends, at most 77; what the vocabulary does not have is left out."""
-        found = [
-            self.ids[token]
-            for word in _WORDS.findall(" ".join(text.lower().split()))
-            for token in self._merged(word)
-            if token in self.ids
-        ]
-        return [self.ids[START], *found[: LONGEST_TEXT - 2], self.ids[END]]
+    try:
+        made = Tokenizer.from_file(str(files[0])) if len(files) == 1 else _build_tokenizer(*files)
+    except Exception as error:  # the library raises Exception itself
+        raise UsageError(f"{files[0].name} is not a tokenizer ({error}).") from error
+    start, end = (made.token_to_id(token) for token in (START, END))
+    if start is None or end is None:
+        raise UsageError(f"{files[0].name} has no {START} and {END}, so it is not CLIP's.")
 
-    def _merged(self, word: str) -> list[str]:
-        letters = byte_letters()
-        parts = [letters[byte] for byte in word.encode()]
-        parts[-1] += WORD_END
-        while len(parts) > 1:
-            ranked = [(self.ranks.get((a, b), len(self.ranks)), i) for i, (a, b) in enumerate(pairwise(parts))]
-            rank, at = min(ranked)
-            if rank == len(self.ranks):
-                break
-            parts[at : at + 2] = [parts[at] + parts[at + 1]]
-        return parts
+    def encode(text: str) -> list[int]:
+        return [start, *made.encode(text, add_special_tokens=False).ids[: LONGEST_TEXT - 2], end]
+
+    return encode
 
 
-def byte_letters() -> list[str]:
-    """A printable letter for each byte: itself where it is one, else from 256 on, in order."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    letters = {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
-    return [letters[byte] for byte in range(256)]
+def _build_tokenizer(vocabulary: Path, merges: Path) -> Any:
+    """Build the byte-level byte-pair encoding of Radford et al. 2019 (GPT-2), lower-cased and with word ends."""
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+    made = Tokenizer(models.BPE.from_file(str(vocabulary), str(merges), end_of_word_suffix="</w>"))
+    spaces = normalizers.Replace(Regex(r"\s+"), " ")
+    made.normalizer = normalizers.Sequence([normalizers.NFC(), spaces, normalizers.Lowercase()])
+    split = pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)
+    letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    made.pre_tokenizer = pre_tokenizers.Sequence([split, letters])
+    return made
 
 
 Vector: TypeAlias = npt.NDArray[np.float32]
@@ -113,17 +102,20 @@ class TextAlignment:
 
     @classmethod
     def load(cls, folder: str | Path) -> TextAlignment:
-        """The metric for the model in `folder`. Raises UsageError where files or onnxruntime are missing."""
+        """Open the model in `folder`. Raises UsageError where files or packages are missing."""
         place = Path(folder)
         if not place.is_dir():
             raise UsageError(f"The CLIP model cannot be read: there is no such folder as {folder}.")
-        if importlib.util.find_spec("onnxruntime") is None:
-            hint = "Install it with: pip install 'sweep-engine[features]'"
-            raise UsageError("Text alignment needs onnxruntime.", hint=hint)
-        missing = [name for name in (*CLIP_FILES, "vocab.json", "merges.txt") if _find(place, name) is None]
+        lacking = [name for name in ("onnxruntime", "tokenizers") if importlib.util.find_spec(name) is None]
+        if lacking:
+            hint = "Install it with: pip install 'sweep-engine[clip]'"
+            raise UsageError(f"Text alignment needs {' and '.join(lacking)}.", hint=hint)
+        texts = find_text_files(place)
+        missing = [name for name in CLIP_FILES if _find(place, name) is None] + ([] if texts else ["tokenizer.json"])
         if missing:
-            hint = "A CLIP exported to ONNX has vision_model.onnx, text_model.onnx, vocab.json and merges.txt."
+            hint = "A CLIP exported to ONNX has vision_model.onnx, text_model.onnx and tokenizer.json."
             raise UsageError(f"{folder} lacks {', '.join(missing)}.", hint=hint)
+        load_tokenizer(texts)
         hashes = [file_sha256(found) for name in CLIP_FILES if (found := _find(place, name)) is not None]
         return cls(folder=place.absolute(), version="1-" + "-".join(each[:12] for each in hashes))
 
@@ -136,7 +128,7 @@ class TextAlignment:
             object.__setattr__(self, name, getattr(made, name))
 
     def measure(self, view: ImagePair) -> float:
-        """The cosine; NaN without a prompt."""
+        """Compute the cosine; NaN without a prompt."""
         if not view.prompt:
             return math.nan
         model = self._model()
@@ -155,6 +147,12 @@ def _find(folder: Path, name: str) -> Path | None:
     return next((place for place in (folder / name, folder / "onnx" / name) if place.is_file()), None)
 
 
+def find_text_files(folder: Path) -> list[Path]:
+    """Find the tokenizer's files: `tokenizer.json`, else `vocab.json` and `merges.txt`; empty for none."""
+    places = ([_find(folder, name) for name in names] for names in TEXT_FILES)
+    return next(([path for path in found if path] for found in places if all(found)), [])
+
+
 class _Model:
     """Both halves, loaded once in the process that measures."""
 
@@ -165,11 +163,11 @@ class _Model:
         self._mean = np.asarray(facts.get("image_mean", MEAN), dtype=np.float32)
         self._deviation = np.asarray(facts.get("image_std", DEVIATION), dtype=np.float32)
         self._side = _side(facts.get("crop_size", CLIP_SIDE))
-        self._tokenizer = Tokenizer.load(_find(folder, "vocab.json"), _find(folder, "merges.txt"))
+        self._encode = load_tokenizer(find_text_files(folder))
         self.text = lru_cache(maxsize=256)(self._embed_text)
 
     def image(self, decoded: DecodedImage) -> Vector:
-        """Shortest side to the model's, centre cropped, as CLIP was trained."""
+        """Embed an image: shortest side to the model's, centre cropped, as CLIP was trained."""
         from PIL import Image
 
         image = Image.fromarray(decoded.rgb)
@@ -182,12 +180,12 @@ class _Model:
         return _run(self._vision, {"pixel_values": values.transpose(2, 0, 1)[None]}, "image_embeds")
 
     def _embed_text(self, prompt: str) -> Vector:
-        ids = np.array([self._tokenizer.encode(prompt)], dtype=np.int64)
+        ids = np.array([self._encode(prompt)], dtype=np.int64)
         return _run(self._text, {"input_ids": ids, "attention_mask": np.ones_like(ids)}, "text_embeds")
 
 
 def _side(size: object) -> int:
-    """`crop_size` is a number or has a height."""
+    """Read `crop_size`, which is a number or has a height."""
     return int(size["height"]) if isinstance(size, dict) else int(str(size))
 
 
@@ -199,7 +197,7 @@ def _session(path: Path | None) -> Any:
 
 
 def _run(session: Any, feeds: dict[str, npt.NDArray[Any]], output: str) -> Vector:
-    """The first row of an output, float32; only inputs that the model has are fed."""
+    """Run the model and give the first row of an output, float32; only inputs that the model has are fed."""
     inputs = {node.name for node in session.get_inputs()}
     names = [node.name for node in session.get_outputs()]
     wanted = output if output in names else names[0]

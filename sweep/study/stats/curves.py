@@ -16,15 +16,14 @@ from sweep.study.stats.intervals import (
     CONFIDENCE,
     SKEWED,
     Band,
-    band,
-    few_units,
+    are_skewed,
+    compute_band,
+    explain_few_units,
     fill_holes,
-    finite,
-    no_estimate,
-    round_estimate,
-    skewed,
-    unit_matrix,
-    unreplicated,
+    list_finite,
+    make_no_estimate,
+    round_all,
+    strip_interval,
 )
 
 FINE = 201  # points of the fitted curve
@@ -58,8 +57,8 @@ class Fit:
         return float(abs(self.y[-1] - self.y[0]))
 
 
-def monotone_fit(x: FloatArray, mean: FloatArray, weights: FloatArray) -> Fit | None:
-    """The better of the rising and the falling isotonic fit; None below two levels. `x` ascending, all finite."""
+def fit_monotone(x: FloatArray, mean: FloatArray, weights: FloatArray) -> Fit | None:
+    """Fit the better of a rising and a falling isotonic curve; None below two levels. `x` ascending, all finite."""
     if len(x) < 2:
         return None
     fits = {falling: isotonic_regression(mean, weights=weights, increasing=not falling).x for falling in (False, True)}
@@ -69,8 +68,8 @@ def monotone_fit(x: FloatArray, mean: FloatArray, weights: FloatArray) -> Fit | 
     return Fit(x=fine, y=PchipInterpolator(x, fits[falling])(fine), at_levels=fits[falling], falling=falling)
 
 
-def crossing(fit: Fit, threshold: float) -> float | None:
-    """Where the fit passes the threshold: the middle of a stretch that lies on it; None where it never does."""
+def find_crossing(fit: Fit, threshold: float) -> float | None:
+    """Find where the fit passes the threshold: the middle of a stretch that lies on it; None where it never does."""
     rest = fit.y - threshold
     on = np.flatnonzero(np.abs(rest) <= 1e-12 * max(fit.range, 1e-300))
     if len(on):
@@ -82,9 +81,10 @@ def crossing(fit: Fit, threshold: float) -> float | None:
     return float(fit.x[i] + (fit.x[i + 1] - fit.x[i]) * rest[i] / (rest[i] - rest[i + 1]))
 
 
-def inverted(x: FloatArray, curves: FloatArray, value: float, *, pairwise: bool = False) -> Estimate:
-    """The interval of a crossing of zero at `value`: every level at which the units' curves have a mean that may
-    be zero, i.e. where the t band contains it (test inversion, as in Fieller 1954, J. R. Stat. Soc. B 16).
+def invert_band(x: FloatArray, curves: FloatArray, value: float, *, pairwise: bool = False) -> Estimate:
+    """Compute the interval of a crossing of zero at `value`: the levels whose t band contains zero.
+
+    That is test inversion, as in Fieller 1954, J. R. Stat. Soc. B 16.
 
     `curves` is units × levels. It needs two units, makes no assumption on the curve's shape beyond its
     interpolation, and cannot fail where single seeds never cross. An interval as wide as the axis says nothing: then
@@ -92,15 +92,15 @@ def inverted(x: FloatArray, curves: FloatArray, value: float, *, pairwise: bool 
     """
     n = len(curves)
     if n < (3 if pairwise else 2):
-        reason = few_units(n, pairwise=pairwise)
+        reason = explain_few_units(n, pairwise=pairwise)
         return Estimate(value=value, low=None, high=None, confidence=CONFIDENCE, n=n, method="none", reason=reason)
     fine = np.linspace(x[0], x[-1], FINE)
-    smooth = band(PchipInterpolator(x, curves, axis=1)(fine), pairwise=pairwise)
+    smooth = compute_band(PchipInterpolator(x, curves, axis=1)(fine), pairwise=pairwise)
     inside = np.flatnonzero((smooth.low <= 0) & (smooth.high >= 0))
-    low = min(_edge(fine, smooth, int(inside[0]), -1), value) if len(inside) else value
-    high = max(_edge(fine, smooth, int(inside[-1]), 1), value) if len(inside) else value
+    low = min(_find_edge(fine, smooth, int(inside[0]), -1), value) if len(inside) else value
+    high = max(_find_edge(fine, smooth, int(inside[-1]), 1), value) if len(inside) else value
     if (low, high) == (fine[0], fine[-1]):
-        return no_estimate(ANYWHERE, n=n)
+        return make_no_estimate(ANYWHERE, n=n)
     open_end = bool(len(inside)) and (inside[0] == 0 or inside[-1] == FINE - 1)
     return Estimate(
         value=value,
@@ -113,8 +113,8 @@ def inverted(x: FloatArray, curves: FloatArray, value: float, *, pairwise: bool 
     )
 
 
-def _edge(fine: FloatArray, smooth: Band, i: int, step: int) -> float:
-    """The border of the accepted levels, interpolated between grid point i and its neighbour outside."""
+def _find_edge(fine: FloatArray, smooth: Band, i: int, step: int) -> float:
+    """Find the border of the accepted levels, interpolated between grid point i and its neighbour outside."""
     j = i + step
     if not 0 <= j < len(fine):
         return float(fine[i])
@@ -123,7 +123,7 @@ def _edge(fine: FloatArray, smooth: Band, i: int, step: int) -> float:
     return float(fine[i] + (fine[j] - fine[i]) * min(max(share, 0.0), 1.0))
 
 
-def curve_of(
+def analyse_curve(
     x: FloatArray,
     matrix: FloatArray,
     *,
@@ -131,30 +131,32 @@ def curve_of(
     pairwise: bool = False,
     turns: str | None = None,
 ) -> tuple[Band, Fit | None, Estimate, list[Crossing], list[CurveWarning]]:
-    """Everything that can be said of one units × levels matrix: band, fit, half-range level, crossings, warnings.
+    """Analyse one units × levels matrix: band, fit, half-range level, crossings, warnings.
 
     `turns`: why the curve cannot be monotone, where that is known beforehand.
     """
-    levels = band(matrix, pairwise=pairwise)
+    levels = compute_band(matrix, pairwise=pairwise)
     known = np.isfinite(levels.mean)
     if known.sum() < 2:
         reason = "fewer than two levels were measured"
-        return levels, None, no_estimate(reason), [], [_warning("missing", reason)]
+        return levels, None, make_no_estimate(reason), [], [_make_warning("missing", reason)]
     inner = x[known]
-    fit = monotone_fit(inner, levels.mean[known], levels.n[known].astype(np.float64))
+    fit = fit_monotone(inner, levels.mean[known], levels.n[known].astype(np.float64))
     if fit is None:
         raise AssertionError("two levels give a fit")
     curves = fill_holes(matrix[:, known])
     flat = _is_flat(curves)
-    useless = FLAT if flat else turns or _unfit(levels, fit)
-    half = no_estimate(useless, n=len(curves)) if useless else _half(inner, curves, fit, pairwise=pairwise)
-    passes = [_crossing(inner, curves, fit, threshold, pairwise=pairwise, useless=useless) for threshold in thresholds]
-    warnings = _warnings(x, levels, fit, len(curves), flat=flat)
+    useless = FLAT if flat else turns or _explain_unfit(levels, fit)
+    half = make_no_estimate(useless, n=len(curves)) if useless else _find_half(inner, curves, fit, pairwise=pairwise)
+    passes = [
+        _find_passing(inner, curves, fit, threshold, pairwise=pairwise, useless=useless) for threshold in thresholds
+    ]
+    warnings = _collect_warnings(x, levels, fit, len(curves), flat=flat)
     return levels, fit, half, passes, warnings
 
 
 def _is_flat(curves: FloatArray) -> bool:
-    """Whether no level can be told from the first one: paired t intervals, Bonferroni-corrected, all contain zero.
+    """Tell whether no level can be told from the first one: paired t intervals, Bonferroni-corrected, all contain zero.
 
     Fewer than three seeds cannot tell (with two the quantile is above 12): then only a constant is flat.
     """
@@ -163,68 +165,70 @@ def _is_flat(curves: FloatArray) -> bool:
         return True
     if len(curves) < 3:
         return False
-    found = band(steps, confidence=1 - (1 - CONFIDENCE) / steps.shape[1])
+    found = compute_band(steps, confidence=1 - (1 - CONFIDENCE) / steps.shape[1])
     return bool(((found.low <= 0) & (found.high >= 0)).all())
 
 
-def _unfit(levels: Band, fit: Fit) -> str | None:
-    """Why no level of this curve means anything: it turns round by more than a monotone fit can stand for."""
+def _explain_unfit(levels: Band, fit: Fit) -> str | None:
+    """Say why the curve has no crossings: it turns round by more than a monotone fit can describe."""
     means = levels.mean[np.isfinite(levels.mean)]
     miss = float(np.abs(means - fit.at_levels).max())
     return UNEVEN if miss > TURNED * float(np.ptp(means)) else None
 
 
-def _half(x: FloatArray, curves: FloatArray, fit: Fit, *, pairwise: bool) -> Estimate:
-    value = crossing(fit, float(fit.y[0] + fit.y[-1]) / 2)
+def _find_half(x: FloatArray, curves: FloatArray, fit: Fit, *, pairwise: bool) -> Estimate:
+    value = find_crossing(fit, float(fit.y[0] + fit.y[-1]) / 2)
     if value is None:
-        return no_estimate("the fit does not pass half of its range", n=len(curves))
+        return make_no_estimate("the fit does not pass half of its range", n=len(curves))
     middle = (curves[:, :1] + curves[:, -1:]) / 2
-    return inverted(x, curves - middle, value, pairwise=pairwise)
+    return invert_band(x, curves - middle, value, pairwise=pairwise)
 
 
-def _crossing(
+def _find_passing(
     x: FloatArray, curves: FloatArray, fit: Fit, threshold: float, *, pairwise: bool, useless: str | None
 ) -> Crossing:
-    means, value = curves.mean(axis=0), crossing(fit, threshold)
+    means, value = curves.mean(axis=0), find_crossing(fit, threshold)
     if (means > threshold).all() or (means < threshold).all():
         side = "above" if means[0] > threshold else "below"
-        at = no_estimate(f"the metric stays {side} {threshold:g} over the range tested", n=len(curves))
+        at = make_no_estimate(f"the metric stays {side} {threshold:g} over the range tested", n=len(curves))
     elif useless or value is None:
-        at = no_estimate(useless or "single levels pass it and the fit does not", n=len(curves))
+        at = make_no_estimate(useless or "single levels pass it and the fit does not", n=len(curves))
     else:
-        at = inverted(x, curves - threshold, value, pairwise=pairwise)
+        at = invert_band(x, curves - threshold, value, pairwise=pairwise)
     return Crossing(threshold=threshold, at=at)
 
 
-def _warnings(x: FloatArray, levels: Band, fit: Fit, n: int, *, flat: bool) -> list[CurveWarning]:
+def _collect_warnings(x: FloatArray, levels: Band, fit: Fit, n: int, *, flat: bool) -> list[CurveWarning]:
     found: list[CurveWarning] = []
     if n < 2:
-        found.append(_warning("one-seed", few_units(n)))
+        found.append(_make_warning("one-seed", explain_few_units(n)))
     if not np.isfinite(levels.mean).all():
-        found.append(_warning("missing", f"{int(np.isnan(levels.mean).sum())} of {len(x)} levels were not measured"))
+        found.append(
+            _make_warning("missing", f"{int(np.isnan(levels.mean).sum())} of {len(x)} levels were not measured")
+        )
     if flat:
-        return [*found, _warning("flat", FLAT)]
-    return [*found, *_saturation(fit), *_violation(x, levels, fit)]
+        return [*found, _make_warning("flat", FLAT)]
+    return [*found, *_find_saturation(fit), *_find_violation(x, levels, fit)]
 
 
-def _saturation(fit: Fit) -> list[CurveWarning]:
+def _find_saturation(fit: Fit) -> list[CurveWarning]:
     span = fit.x[-1] - fit.x[0]
     spent_late = fit.x[np.abs(fit.y - fit.y[-1]) <= SPENT * fit.range][0]
     spent_early = fit.x[np.abs(fit.y - fit.y[0]) <= SPENT * fit.range][-1]
     found = []
     if spent_early - fit.x[0] >= STRETCH * span:
-        found.append(_stretch(float(fit.x[0]), float(spent_early), f"hardly answers up to {spent_early:.3g}"))
+        found.append(_make_stretch(float(fit.x[0]), float(spent_early), f"hardly answers up to {spent_early:.3g}"))
     if fit.x[-1] - spent_late >= STRETCH * span:
-        found.append(_stretch(float(spent_late), float(fit.x[-1]), f"is saturated from {spent_late:.3g} on"))
+        found.append(_make_stretch(float(spent_late), float(fit.x[-1]), f"is saturated from {spent_late:.3g} on"))
     return found
 
 
-def _stretch(low: float, high: float, what: str) -> CurveWarning:
+def _make_stretch(low: float, high: float, what: str) -> CurveWarning:
     message = f"the metric {what}: differences there mean little"
     return CurveWarning(kind="saturated", message=message, low=low, high=high)
 
 
-def _violation(x: FloatArray, levels: Band, fit: Fit) -> list[CurveWarning]:
+def _find_violation(x: FloatArray, levels: Band, fit: Fit) -> list[CurveWarning]:
     known = np.isfinite(levels.mean)
     misses = np.abs(levels.mean[known] - fit.at_levels)
     half = (levels.high - levels.low)[known] / 2
@@ -237,47 +241,49 @@ def _violation(x: FloatArray, levels: Band, fit: Fit) -> list[CurveWarning]:
     return [CurveWarning(kind="violated", message=message, low=float(wrong[0]), high=float(wrong[-1]))]
 
 
-def _warning(kind: CurveKind, message: str) -> CurveWarning:
+def _make_warning(kind: CurveKind, message: str) -> CurveWarning:
     return CurveWarning(kind=kind, message=message, low=None, high=None)
 
 
-def response_curve(
-    layout: StudyDesign, fact: MetricFacts, axis: str, group: Group, *, thresholds: Sequence[float] = ()
+def compute_curve(
+    design: StudyDesign, fact: MetricFacts, axis: str, group: Group, *, thresholds: Sequence[float] = ()
 ) -> Curve:
-    """The curve of a metric along numeric `axis` for the rows of `group`.
+    """Compute the curve of a metric along numeric `axis` for the rows of `group`.
 
     The mean at a level is the mean over seeds of what each seed has there on average over the other axes, its
     interval a t interval over those seed means, as far as the metric can go. Of a metric that is a mean distance to the
     other images of the cell (diversity) intervals are wider.
     """
     metric, pairwise = fact["name"], fact["reference"] == "cell"
-    x = np.asarray(layout.axis(axis).levels, dtype=np.float64)
-    matrix = unit_matrix(layout, metric, axis, layout.rows_of(group))
-    if not layout.unit_count:
+    x = np.asarray(design.by_name[axis].levels, dtype=np.float64)
+    matrix = design.unit_matrix(metric, axis, group)
+    if not design.unit_count:
         matrix = matrix[:1]
-    turns = TURNED_BY_BASELINE if fact["reference"] == "image" and _baseline_within(layout, axis) else None
-    levels, fit, half, passes, warnings = curve_of(x, matrix, thresholds=thresholds, pairwise=pairwise, turns=turns)
+    turns = TURNED_BY_BASELINE if fact["reference"] == "image" and _is_baseline_within(design, axis) else None
+    levels, fit, half, passes, warnings = analyse_curve(
+        x, matrix, thresholds=thresholds, pairwise=pairwise, turns=turns
+    )
     lowest, highest = fact["range"]
-    if not layout.unit_count:
-        half, passes, warnings = _unreplicated(half, passes, warnings)
-    elif not group and not pairwise and skewed(matrix):
-        warnings.append(_warning("skewed", f"of each interval: {SKEWED}"))
-    seeds = int(levels.n.max(initial=0)) if layout.unit_count else 0
+    if not design.unit_count:
+        half, passes, warnings = _strip_pseudo_seed(half, passes, warnings)
+    elif not group and not pairwise and are_skewed(matrix):
+        warnings.append(_make_warning("skewed", f"of each interval: {SKEWED}"))
+    seeds = int(levels.n.max(initial=0)) if design.unit_count else 0
     enough = seeds >= (3 if pairwise else 2)
     return Curve(
         metric=metric,
         axis=axis,
         group=group,
         x=x.tolist(),
-        mean=[finite(v) for v in levels.mean],
-        low=[finite(v) for v in np.clip(levels.low, lowest, None)],
-        high=[finite(v) for v in np.clip(levels.high, None, highest)],
-        n=[int(v) if layout.unit_count else 0 for v in levels.n],
+        mean=list_finite(levels.mean),
+        low=list_finite(np.clip(levels.low, lowest, None)),
+        high=list_finite(np.clip(levels.high, None, highest)),
+        n=[int(v) if design.unit_count else 0 for v in levels.n],
         interval=f"95 % t interval over {seeds} seed means"
         if enough
-        else f"no interval: {few_units(seeds, pairwise=pairwise)}",
-        fit_x=[round_estimate(v) for v in fit.x[::SHOWN]] if fit else [],
-        fit_y=[round_estimate(v) for v in fit.y[::SHOWN]] if fit else [],
+        else f"no interval: {explain_few_units(seeds, pairwise=pairwise)}",
+        fit_x=round_all(fit.x[::SHOWN]) if fit else [],
+        fit_y=round_all(fit.y[::SHOWN]) if fit else [],
         falling=fit.falling if fit else None,
         half=half,
         crossings=passes,
@@ -285,17 +291,17 @@ def response_curve(
     )
 
 
-def _baseline_within(layout: StudyDesign, axis: str) -> bool:
-    """Whether images are compared with a level that has others on both sides: nothing is nearer to it than itself."""
-    if layout.reference != "baseline" or axis not in layout.baseline:
+def _is_baseline_within(design: StudyDesign, axis: str) -> bool:
+    """Tell whether images are compared with a level that has others on both sides, which makes the curve turn."""
+    if design.reference != "baseline" or axis not in design.baseline:
         return False
-    levels = layout.axis(axis).levels
-    return layout.baseline[axis] in levels[1:-1]
+    levels = design.by_name[axis].levels
+    return design.baseline[axis] in levels[1:-1]
 
 
-def _unreplicated(
+def _strip_pseudo_seed(
     half: Estimate, passes: list[Crossing], warnings: list[CurveWarning]
 ) -> tuple[Estimate, list[Crossing], list[CurveWarning]]:
-    """The same without the one pseudo-seed that a table without a seed axis has."""
-    said = [_warning("one-seed", few_units(0)) if w["kind"] == "one-seed" else w for w in warnings]
-    return unreplicated(half), [Crossing(threshold=c["threshold"], at=unreplicated(c["at"])) for c in passes], said
+    """Remove the one pseudo-seed that a table without a seed axis has."""
+    said = [_make_warning("one-seed", explain_few_units(0)) if w["kind"] == "one-seed" else w for w in warnings]
+    return strip_interval(half), [Crossing(threshold=c["threshold"], at=strip_interval(c["at"])) for c in passes], said

@@ -1,4 +1,4 @@
-"""Is one level of an axis different from another? Paired by seed, corrected for how often was asked."""
+"""Paired differences between levels of an axis, corrected for the number of comparisons."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from sweep.study.design import FloatArray, StudyDesign
 from sweep.study.schema import Difference, MetricFacts
-from sweep.study.stats.intervals import SKEWED, estimate, skewed, t_test, unit_matrix, unreplicated
+from sweep.study.stats.intervals import SKEWED, are_skewed, compute_p_value, estimate_mean, strip_interval
 
 ALL_PAIRS = 8  # levels; with more, only neighbours and the two ends are compared
 MOST_LEVELS_COMPARED = 50  # with more, only the two ends of a numeric axis: it is a sample, not a list of choices
@@ -17,26 +17,26 @@ FAMILY_CONFIDENCE = 0.05
 PAIRED = "paired t over seeds"
 
 
-def differences_of(layout: StudyDesign, fact: MetricFacts, axis: str) -> list[Difference]:
-    """Level b minus level a for the pairs of levels of a factor, each seed being its own control.
+def compare_levels(design: StudyDesign, fact: MetricFacts, axis: str) -> list[Difference]:
+    """Compare pairs of levels of a factor (b minus a), each seed being its own control.
 
     Where seeds are the same at both levels, what they have in common cancels: intervals are two to three times
     narrower than unpaired ones. p values are corrected by Holm's method (1979, Scand. J. Stat. 6) over the pairs
     of this metric and axis. With one seed there is a difference without an interval. Where seeds' differences are
     skewed, the interval has `SKEWED` as its reason for caution.
     """
-    levels, metric, of_cells = layout.axis(axis).levels, fact["name"], fact["reference"] == "cell"
-    matrix = unit_matrix(layout, metric, axis, np.ones(len(layout.frame), dtype=np.bool_))
-    pairs = _pairs(len(levels), numeric=layout.axis(axis).numeric)
-    steps = [_paired(matrix, a, b) for a, b in pairs]
-    raw = [t_test(step, pairwise=of_cells) if layout.unit_count else None for step in steps]
-    corrected = holm(raw)
-    uneven = bool(pairs) and not of_cells and layout.unit_count > 0 and skewed(_steps(matrix, pairs))
+    levels, metric, of_cells = design.by_name[axis].levels, fact["name"], fact["reference"] == "cell"
+    matrix = design.unit_matrix(metric, axis)
+    pairs = _choose_pairs(len(levels), numeric=design.by_name[axis].numeric)
+    steps = [_subtract_pair(matrix, a, b) for a, b in pairs]
+    raw = [compute_p_value(step, pairwise=of_cells) if design.unit_count else None for step in steps]
+    corrected = correct_holm(raw)
+    uneven = bool(pairs) and not of_cells and design.unit_count > 0 and are_skewed(_subtract_pairs(matrix, pairs))
     found = []
     for (a, b), step, p, p_holm in zip(pairs, steps, raw, corrected, strict=True):
-        value = estimate(step, method=PAIRED, pairwise=of_cells)
-        if not layout.unit_count:
-            value = unreplicated(value)
+        value = estimate_mean(step, method=PAIRED, pairwise=of_cells)
+        if not design.unit_count:
+            value = strip_interval(value)
         elif uneven and value["low"] is not None:
             value["reason"] = SKEWED
         found.append(
@@ -54,7 +54,7 @@ def differences_of(layout: StudyDesign, fact: MetricFacts, axis: str) -> list[Di
     return found
 
 
-def _pairs(levels: int, *, numeric: bool) -> list[tuple[int, int]]:
+def _choose_pairs(levels: int, *, numeric: bool) -> list[tuple[int, int]]:
     if levels <= ALL_PAIRS:
         return list(combinations(range(levels), 2))
     if levels > MOST_LEVELS_COMPARED:
@@ -64,18 +64,18 @@ def _pairs(levels: int, *, numeric: bool) -> list[tuple[int, int]]:
     return neighbours + [pair for pair in ends if pair not in neighbours]
 
 
-def _steps(matrix: FloatArray, pairs: Sequence[tuple[int, int]]) -> FloatArray:
+def _subtract_pairs(matrix: FloatArray, pairs: Sequence[tuple[int, int]]) -> FloatArray:
     """Units × pairs."""
     return np.stack([matrix[:, b] - matrix[:, a] for a, b in pairs], axis=1)
 
 
-def _paired(matrix: FloatArray, a: int, b: int) -> FloatArray:
+def _subtract_pair(matrix: FloatArray, a: int, b: int) -> FloatArray:
     steps = matrix[:, b] - matrix[:, a]
     return steps[np.isfinite(steps)]
 
 
-def holm(raw: Sequence[float | None]) -> list[float | None]:
-    """P values after Holm's step-down correction; None where there was none, which do not count as questions."""
+def correct_holm(raw: Sequence[float | None]) -> list[float | None]:
+    """Correct p values by Holm's step-down method; None where there was none, which do not count as questions."""
     order = sorted((i for i, p in enumerate(raw) if p is not None), key=lambda i: raw[i] or 0.0)
     found: list[float | None] = [None] * len(raw)
     worst = 0.0

@@ -1,4 +1,4 @@
-"""What a metric does when nothing is changed: repeats of one point, and the axis at its zero."""
+"""Noise of a metric when nothing is changed: repeats of one point, and the strength axis at zero."""
 
 from __future__ import annotations
 
@@ -9,35 +9,36 @@ from scipy.special import chdtri
 
 from sweep.study.design import StudyDesign
 from sweep.study.schema import Curve, Determinism, Estimate, NoiseFacts
-from sweep.study.stats.intervals import CONFIDENCE, no_estimate
+from sweep.study.stats.intervals import CONFIDENCE, make_no_estimate
 
 STRENGTHS = ("denoise_strength", "denoising_strength", "strength")  # axes whose zero changes nothing
 NEAR_ZERO = 0.05  # the highest strength at which what is seen counts as the floor
 SAME_POINT = "replicate_error"  # the metric against the first repeat of the same point
 
 
-def noise_of(layout: StudyDesign, metric: str, curves: Sequence[Curve]) -> NoiseFacts:
-    """The metric's spread between repeats of one point, and its value where the strength axis is (nearly) zero:
-    what encoding and decoding alone cost. Differences smaller than these mean nothing.
+def estimate_noise(design: StudyDesign, metric: str, curves: Sequence[Curve]) -> NoiseFacts:
+    """Estimate the metric's spread between repeats of one point, and its value at a strength of (nearly) zero.
+
+    The latter is what encoding and decoding alone cost. Differences smaller than these mean nothing.
     """
-    floor, at = _floor(metric, curves)
-    return NoiseFacts(metric=metric, replicate=_replicate(layout, metric), floor=floor, floor_at=at)
+    floor, at = _find_floor(metric, curves)
+    return NoiseFacts(metric=metric, replicate=_estimate_replicate(design, metric), floor=floor, floor_at=at)
 
 
-def _replicate(layout: StudyDesign, metric: str) -> Estimate:
-    if layout.replicates < 2:
-        return no_estimate("no point was rendered twice (study: {replicates: 2})")
-    response = layout.response(metric)
+def _estimate_replicate(design: StudyDesign, metric: str) -> Estimate:
+    if design.replicates < 2:
+        return make_no_estimate("no point was rendered twice (study: {replicates: 2})")
+    response = design.response(metric)
     rows = np.isfinite(response)
     if not rows.any():
-        return no_estimate("nothing was measured")
-    points = np.unique(layout.points[rows], return_inverse=True)[1]
+        return make_no_estimate("nothing was measured")
+    points = np.unique(design.points[rows], return_inverse=True)[1]
     counts = np.bincount(points)
     means = np.bincount(points, response[rows]) / counts
     squares = float(((response[rows] - means[points]) ** 2).sum())
     freedom = int((counts - 1).sum())
     if freedom < 1:
-        return no_estimate("no point has two images")
+        return make_no_estimate("no point has two images")
     value = (squares / freedom) ** 0.5
     tail = (1 - CONFIDENCE) / 2
     return Estimate(
@@ -51,12 +52,12 @@ def _replicate(layout: StudyDesign, metric: str) -> Estimate:
     )
 
 
-def _floor(metric: str, curves: Sequence[Curve]) -> tuple[Estimate, float | None]:
+def _find_floor(metric: str, curves: Sequence[Curve]) -> tuple[Estimate, float | None]:
     curve = next((c for c in curves if c["metric"] == metric and c["axis"] in STRENGTHS and not c["group"]), None)
     if curve is None:
-        return no_estimate("there is no strength axis"), None
+        return make_no_estimate("there is no strength axis"), None
     if curve["x"][0] > NEAR_ZERO or curve["mean"][0] is None:
-        return no_estimate(f"the lowest strength is {curve['x'][0]:g}: add one of at most {NEAR_ZERO:g}"), None
+        return make_no_estimate(f"the lowest strength is {curve['x'][0]:g}: add one of at most {NEAR_ZERO:g}"), None
     return (
         Estimate(
             value=curve["mean"][0],
@@ -71,15 +72,15 @@ def _floor(metric: str, curves: Sequence[Curve]) -> tuple[Estimate, float | None
     )
 
 
-def determinism_of(layout: StudyDesign) -> Determinism | None:
-    """Whether the server gives the same pixels for the same point; None where that was not asked."""
-    if SAME_POINT not in layout.frame:
+def check_determinism(design: StudyDesign) -> Determinism | None:
+    """Check whether the server gives the same pixels for the same point; None where no point was repeated."""
+    if SAME_POINT not in design.frame:
         return None
-    error = layout.response(SAME_POINT)
+    error = design.response(SAME_POINT)
     rows = np.isfinite(error)
     if not rows.any():
         return None
-    points = np.unique(layout.points[rows], return_inverse=True)[1]
+    points = np.unique(design.points[rows], return_inverse=True)[1]
     worst = np.zeros(int(points.max()) + 1)
     np.maximum.at(worst, points, error[rows])
     total, same = len(worst), int((worst == 0).sum())

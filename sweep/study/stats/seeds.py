@@ -1,20 +1,20 @@
-"""What single seeds and single images do: ranking of seeds, outliers, diversity of a cell."""
+"""Single seeds and single images: ranking of seeds, outliers, diversity of a cell."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from sweep.study.design import Codes, FloatArray, StudyDesign
+from sweep.study.design import ROUNDS, Codes, FloatArray, StudyDesign
 from sweep.study.schema import Direction, DiversityCell, Group, MetricFacts, Outlier, SeedRow
-from sweep.study.stats.intervals import ROUNDS, estimate, unreplicated, within
+from sweep.study.stats.intervals import clip_interval, estimate_mean, strip_interval
 
 FAR = 4.0  # robust standard deviations from what is expected
 MOST_OUTLIERS = 20  # of one metric, the farthest first
 MAD_TO_SD = 1.4826  # for a normal distribution
 
 
-def additive(response: FloatArray, *effects: Codes) -> tuple[FloatArray, list[FloatArray]]:
-    """An additive fit by backfitting: the expected value of every row, and the deviations by code of each effect.
+def fit_additive(response: FloatArray, *effects: Codes) -> tuple[FloatArray, list[FloatArray]]:
+    """Fit additive effects by backfitting: the expected value of every row, and the deviations by code of each effect.
 
     `response` is finite. On a balanced table these are plain marginal means; with holes it is the least-squares fit.
     """
@@ -31,24 +31,24 @@ def additive(response: FloatArray, *effects: Codes) -> tuple[FloatArray, list[Fl
     return expected, parts
 
 
-def seeds_of(layout: StudyDesign, metric: str, direction: Direction) -> list[SeedRow]:
-    """Seeds by how far they are from the others with everything else equal, the nearest to the reference first.
+def rank_seeds(design: StudyDesign, metric: str, direction: Direction) -> list[SeedRow]:
+    """Rank seeds by how far they are from the others with everything else equal, the nearest to the reference first.
 
     Empty where there is one seed, or where seeds are not shared between cells (then a seed cannot be told from its
     cell).
     """
-    if layout.seed is None or not layout.seeds_shared or layout.unit_count < 2:
+    if design.seed is None or not design.seeds_shared or design.unit_count < 2:
         return []
-    response = layout.response(metric)
+    response = design.response(metric)
     rows = np.isfinite(response)
     if not rows.any():
         return []
-    codes = layout.axis(layout.seed).codes[rows]
-    _, (_, deviations) = additive(response[rows], layout.cells[rows], codes)
+    codes = design.by_name[design.seed].codes[rows]
+    _, (_, deviations) = fit_additive(response[rows], design.cells[rows], codes)
     counts = np.bincount(codes, minlength=len(deviations))
     means = np.bincount(codes, response[rows], minlength=len(deviations)) / np.maximum(counts, 1)
     order = sorted(np.flatnonzero(counts), key=lambda i: float(deviations[i]) * (1 if direction == "lower" else -1))
-    levels = layout.axis(layout.seed).levels
+    levels = design.by_name[design.seed].levels
     return [
         SeedRow(
             metric=metric,
@@ -62,26 +62,26 @@ def seeds_of(layout: StudyDesign, metric: str, direction: Direction) -> list[See
     ]
 
 
-def outliers_of(layout: StudyDesign, metric: str) -> list[Outlier]:
-    """Images far from the mean of their cell plus what their seed does everywhere (in robust standard deviations,
+def find_outliers(design: StudyDesign, metric: str) -> list[Outlier]:
+    """Find images far from the mean of their cell plus what their seed does everywhere (in robust standard deviations,
     from the median absolute deviation). Needs three seeds; without them the axes' additive effects are expected.
     """
-    response = layout.response(metric)
+    response = design.response(metric)
     rows = np.flatnonzero(np.isfinite(response))
     y = response[rows]
     if len(y) < 8:
         return []
-    if layout.unit_count >= 3:
-        expected, _ = additive(y, layout.cells[rows], layout.units[rows])
+    if design.unit_count >= 3:
+        expected, _ = fit_additive(y, design.cells[rows], design.units[rows])
     else:
-        expected, _ = additive(y, *(layout.axis(name).codes[rows] for name in layout.factors))
+        expected, _ = fit_additive(y, *(design.by_name[name].codes[rows] for name in design.factors))
     rest = y - expected
     spread = MAD_TO_SD * float(np.median(np.abs(rest - np.median(rest))))
     if spread <= 1e-12 * max(1.0, float(np.abs(y).max())):
         return []
     scores = rest / spread
     far = [i for i in np.argsort(-np.abs(scores))[:MOST_OUTLIERS] if abs(scores[i]) > FAR]
-    keys = layout.frame["key"].tolist()
+    keys = design.frame["key"].tolist()
     return [
         Outlier(
             metric=metric,
@@ -95,20 +95,21 @@ def outliers_of(layout: StudyDesign, metric: str) -> list[Outlier]:
     ]
 
 
-def diversity_of(layout: StudyDesign, fact: MetricFacts) -> list[DiversityCell]:
-    """Mean pairwise distance across the seeds of each cell, for a metric that holds each image's mean distance to
-    the others of its cell.
+def measure_diversity(design: StudyDesign, fact: MetricFacts) -> list[DiversityCell]:
+    """Compute the mean pairwise distance across the seeds of each cell.
+
+    The metric holds each image's mean distance to the others of its cell.
     """
     metric, (lowest, highest) = fact["name"], fact["range"]
-    response = layout.response(metric)
+    response = design.response(metric)
     found = []
-    for cell in np.unique(layout.cells):
-        rows = np.flatnonzero(layout.cells == cell)
+    for cell in np.unique(design.cells):
+        rows = np.flatnonzero(design.cells == cell)
         group: Group = {}
-        for name in layout.factors:
-            axis = layout.axis(name)
+        for name in design.factors:
+            axis = design.by_name[name]
             group[name] = axis.levels[int(axis.codes[rows[0]])]
-        value = estimate(response[rows], method="jackknife over seeds", pairwise=True)
-        value = within(unreplicated(value) if not layout.unit_count else value, lowest, highest)
+        value = estimate_mean(response[rows], method="jackknife over seeds", pairwise=True)
+        value = clip_interval(strip_interval(value) if not design.unit_count else value, lowest, highest)
         found.append(DiversityCell(metric=metric, cell=group, value=value))
     return found
