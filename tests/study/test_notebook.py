@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from sweep.types import Scalar
-from tests.study.conftest import KINDS, SOURCE
-from tests.study.images import mixed, photo, write_results
+from tests.support.study_folders import KINDS, SOURCE
+from tests.support.study_images import mixed, photo, write_results
 
 NOTEBOOK = Path(__file__).parents[2] / "experiments" / "study.ipynb"
 QUICKSTART: list[dict[str, Scalar]] = [

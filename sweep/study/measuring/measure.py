@@ -346,7 +346,7 @@ def _store_values(
 ) -> dict[MetricKey, float | None]:
     """Put a task's values into the table and give the finite ones, to be cached."""
     values: dict[MetricKey, float | None] = {}
-    for row, answer in zip(task.rows, found, strict=True):
+    for row, answer in zip(task.rows, measured, strict=True):
         for metric, value in zip(task.metrics, answer.values, strict=True):
             plan.values[metric, row] = value
             if math.isfinite(value) and plan.hashes[row]:

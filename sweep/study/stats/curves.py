@@ -32,9 +32,9 @@ STRETCH = 0.15  # of the axis it must be spent over to be worth a warning
 VIOLATION = 0.05  # of the range by which means may miss the monotone fit where no interval tells better
 TURNED = 0.2  # of the range of means; a fit that misses by more stands for nothing
 SHOWN = 4  # every so many-th point of the fit is told
-FLAT = "the metric does not answer this axis measurably"
+FLAT = "the metric does not change measurably along this axis"
 UNEVEN = "the curve is not monotone"
-TURNED_BY_BASELINE = "the baseline lies within this axis, so the metric turns round there"
+TURNED_BY_BASELINE = "the baseline lies within this axis, where the metric turns"
 ANYWHERE = "its interval is the whole range tested"
 INVERTED = "inverted 95 % t band over seed curves"
 CurveKind: TypeAlias = Literal["saturated", "violated", "flat", "one-seed", "missing", "skewed"]
@@ -217,14 +217,14 @@ def _find_saturation(fit: Fit) -> list[CurveWarning]:
     spent_early = fit.x[np.abs(fit.y - fit.y[0]) <= SPENT * fit.range][-1]
     found = []
     if spent_early - fit.x[0] >= STRETCH * span:
-        found.append(_make_stretch(float(fit.x[0]), float(spent_early), f"hardly answers up to {spent_early:.3g}"))
+        found.append(_make_stretch(float(fit.x[0]), float(spent_early), f"Below {spent_early:.3g}"))
     if fit.x[-1] - spent_late >= STRETCH * span:
-        found.append(_make_stretch(float(spent_late), float(fit.x[-1]), f"is saturated from {spent_late:.3g} on"))
+        found.append(_make_stretch(float(spent_late), float(fit.x[-1]), f"Above {spent_late:.3g}"))
     return found
 
 
-def _make_stretch(low: float, high: float, what: str) -> CurveWarning:
-    message = f"the metric {what}: differences there mean little"
+def _make_stretch(low: float, high: float, where: str) -> CurveWarning:
+    message = f"{where} this metric barely changes, so ignore differences there"
     return CurveWarning(kind="saturated", message=message, low=low, high=high)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sweep.study.stats.differences import correct_holm
 from sweep.study.stats.effects import compute_exact_shares, compute_type_two_shares
 from sweep.study.study import make_study
-from tests.study.simulated import AXES, planted
+from tests.support.planted_studies import AXES, planted
 
 TERMS = [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)]
 

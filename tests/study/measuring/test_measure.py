@@ -24,9 +24,9 @@ from sweep.study.metrics.planes import ImagePair
 from sweep.study.metrics.registry import list_standard
 from sweep.study.study import make_study
 from sweep.types import Scalar
-from tests.study.conftest import KINDS, POINTS, SOURCE, painted
-from tests.study.images import photo, png_bytes, write_results
-from tests.study.odd_metrics import BRIGHTNESS, dying, failing
+from tests.support.odd_metrics import BRIGHTNESS, dying, failing
+from tests.support.study_folders import KINDS, POINTS, SOURCE, painted
+from tests.support.study_images import photo, png_bytes, write_results
 
 NAMES = [metric.name for metric in list_standard()]
 

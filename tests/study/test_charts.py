@@ -6,7 +6,7 @@ import numpy as np
 
 from sweep.study.charts import make_html
 from sweep.study.study import make_study
-from tests.study.simulated import AXES, planted
+from tests.support.planted_studies import AXES, planted
 
 
 def test_a_notebook_sees_headlines_and_limits_first() -> None:

@@ -20,8 +20,8 @@ from sweep.study.metrics.panel import FULL_REFERENCE, SAME_POINT_METRIC
 from sweep.study.metrics.planes import ImagePair
 from sweep.study.metrics.registry import list_standard, resolve_metrics
 from sweep.testing import check_metric
-from tests.study.images import photo, view
-from tests.study.odd_metrics import BRIGHTNESS
+from tests.support.odd_metrics import BRIGHTNESS
+from tests.support.study_images import photo, view
 
 
 def make_brightness() -> Metric:
@@ -101,7 +101,7 @@ def test_an_unknown_metric_is_told_with_the_nearest() -> None:
 
 def test_metrics_of_other_packages_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def points(*, group: str) -> list[EntryPoint]:
-        here = "tests.study.test_metrics"
+        here = "tests.study.metrics.test_registry"
         return [EntryPoint("brightness", f"{here}:make_brightness", group)]
 
     monkeypatch.setattr(registry, "entry_points", points)
@@ -153,13 +153,13 @@ def test_a_broken_package_is_named_and_in_nobodys_way(installed: Path) -> None:
         resolve_metrics(["broken"])
 
 
-def test_a_missing_extra_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resolve_metrics_names_the_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
 
-    with pytest.raises(UsageError, match=r"needs flip_evaluator.*pip install 'sweep-engine\[flip\]'"):
+    with pytest.raises(UsageError, match=r"needs the package flip_evaluator.*pip install 'sweep-engine\[flip\]'"):
         resolve_metrics(["flip"])
 
 
-def test_a_clip_model_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_resolve_metrics_rejects_a_missing_clip_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such folder"):
         resolve_metrics([f"clip:{tmp_path / 'none'}"])

@@ -21,7 +21,7 @@ from sweep.study.metrics.clip import TextAlignment, load_tokenizer
 from sweep.study.metrics.planes import ImagePair
 from sweep.study.metrics.registry import resolve_metrics
 from sweep.testing import check_metric
-from tests.study.images import decoded, photo, view
+from tests.support.study_images import decoded, photo, view
 
 BUNDLED = Path(skimage.__file__).parent / "data"
 EGYPTIAN_CAT, ESPRESSO = 285, 967  # of ImageNet's 1,000 classes
@@ -60,14 +60,28 @@ def clip_folder(tmp_path: Path) -> Path:
     ]
     onnx.save(projection("vision", [pixels], means, "image_embeds", []), folder / "onnx" / "vision_model.onnx")
     tokens = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["n", "t"])
-    table = np.array([[0, 0, 0], [0, 0, 0], [1, 0, 0], [0, 0, 1], [0.1, 0.1, 0.1]], dtype=np.float32)
+    table = np.array([[0, 0, 0], [0, 0, 0], [1, 0, 0], [0, 0, 1], [0.1, 0.1, 0.1], *[[0, 0, 0]] * 11], dtype=np.float32)
     look_up = [
         helper.make_node("Gather", ["table", "input_ids"], ["each"], axis=0),
         helper.make_node("ReduceSum", ["each", "axis"], ["text_embeds"], keepdims=0),
     ]
     constants = [constant("table", table), constant("axis", np.array([1], dtype=np.int64))]
     onnx.save(projection("text", [tokens], look_up, "text_embeds", constants), folder / "onnx" / "text_model.onnx")
-    vocabulary = {"<|startoftext|>": 0, "<|endoftext|>": 1, "red</w>": 2, "blue</w>": 3, "a</w>": 4}
+    words = [
+        "<|startoftext|>",
+        "<|endoftext|>",
+        "red</w>",
+        "blue</w>",
+        "a</w>",
+        *"rebl",
+        "re",
+        "bl",
+        "d</w>",
+        "e</w>",
+        "ue</w>",
+        "u",
+    ]
+    vocabulary = {word: number for number, word in enumerate(words)}
     (folder / "vocab.json").write_text(json.dumps(vocabulary), "utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\nr e\nre d</w>\nb l\nu e</w>\nbl ue</w>\n", "utf-8")
     config = {"image_mean": [0, 0, 0], "image_std": [1, 1, 1], "crop_size": {"height": 8, "width": 8}}

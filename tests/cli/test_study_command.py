@@ -12,7 +12,7 @@ from rich.console import Console
 from sweep.cli.study import caption, share_tables
 from sweep.cli.study import study_command as command
 from sweep.study.study import Study, make_study
-from tests.study.simulated import AXES, planted
+from tests.support.planted_studies import AXES, planted
 
 LONG = "an_axis_with_quite_a_long_name"
 

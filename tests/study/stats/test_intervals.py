@@ -10,7 +10,7 @@ import pytest
 
 from sweep.study.stats.intervals import SKEWED, are_skewed, compute_band, compute_skewness, estimate_mean
 from sweep.study.study import Study, make_study
-from tests.study.simulated import AXES, planted
+from tests.support.planted_studies import AXES, planted
 
 Floats = npt.NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int, int], Floats]
@@ -121,14 +121,14 @@ def test_a_study_of_skewed_seeds_says_so() -> None:
 
     along = [d for d in found.data["differences"] if d["axis"] == "denoise_strength"]
     assert {d["difference"]["reason"] for d in along} == {SKEWED}
-    assert any("spread unevenly" in text and "denoise_strength" in text for text in found.words)
+    assert any("seeds are skewed, so" in text and "denoise_strength" in text for text in found.words)
     assert (found.differences["caution"].notna() == (found.differences["axis"] == "denoise_strength")).all()
 
 
 def test_a_study_of_symmetric_seeds_says_nothing_of_it() -> None:
     found = make_study(planted(np.random.default_rng(4), seeds=8), axes=AXES, metrics=["structure_coarse"])
 
-    assert not any("spread unevenly" in text for text in found.words)
+    assert not any("seeds are skewed, so" in text for text in found.words)
     assert not any("symmetric" in text for text in found.words)
 
 

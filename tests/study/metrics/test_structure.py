@@ -17,7 +17,7 @@ from skimage.metrics import structural_similarity
 from sweep.study.metrics import colour as tone
 from sweep.study.metrics import structure
 from sweep.study.metrics.planes import ImagePair, luma
-from tests.study.images import decoded, mixed, photo, view
+from tests.support.study_images import decoded, mixed, photo, view
 
 LADDER = (0.0, 0.7, 1.5, 3.0, 6.0, 12.0)
 GAUSSIAN = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}

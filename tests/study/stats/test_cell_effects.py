@@ -18,7 +18,7 @@ from sweep.study.schema import Effects
 from sweep.study.stats.effects import Cells, collect_cells, compute_cell_effects
 from sweep.study.study import make_study
 from sweep.types import Scalar
-from tests.study.images import photo, write_results
+from tests.support.study_images import photo, write_results
 
 AXES = (("cfg_scale", "number"), ("look", "text"), ("seed", "seed"))
 SEEDS = 5

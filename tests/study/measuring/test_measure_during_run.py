@@ -23,8 +23,8 @@ from sweep.experiment import Experiment
 from sweep.sandbox import sandbox_server
 from sweep.study.measuring.measure import measure
 from sweep.types import Scalar
-from tests.study.images import photo, write_results
-from tests.study.odd_metrics import BRIGHTNESS, gated
+from tests.support.odd_metrics import BRIGHTNESS, gated
+from tests.support.study_images import photo, write_results
 
 
 def cats(count: int, folder: Path) -> Experiment:

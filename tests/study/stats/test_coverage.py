@@ -8,7 +8,7 @@ import pytest
 from sweep.study.stats.curves import analyse_curve
 from sweep.study.stats.intervals import estimate_mean
 from sweep.study.study import make_study
-from tests.study.simulated import AXES, STRENGTHS, logistic, planted
+from tests.support.planted_studies import AXES, STRENGTHS, logistic, planted
 
 STUDIES = 1000
 SEEDS = 4

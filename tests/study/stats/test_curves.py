@@ -13,7 +13,7 @@ from sweep.study.schema import Curve
 from sweep.study.stats.curves import TURNED_BY_BASELINE, analyse_curve, compute_curve, find_crossing, fit_monotone
 from sweep.study.stats.intervals import compute_band, fill_holes
 from sweep.study.study import make_study
-from tests.study.simulated import AXES, STRENGTHS, logistic, planted
+from tests.support.planted_studies import AXES, STRENGTHS, logistic, planted
 
 X = STRENGTHS
 FALLING = logistic(X, 0.5)

@@ -12,7 +12,7 @@ from skimage.measure import shannon_entropy
 
 from sweep.study.metrics import colour as tone
 from sweep.study.metrics.planes import linear_of_srgb, luma, oklab_of
-from tests.study.images import decoded, photo, view
+from tests.support.study_images import decoded, photo, view
 
 BLACK, WHITE = Image.new("RGB", (64, 64)), Image.new("RGB", (64, 64), (255, 255, 255))
 
