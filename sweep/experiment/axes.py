@@ -1,4 +1,4 @@
-"""Axis kinds: list, range, seeds, zip, CSV, text lines, dynamic prompts."""
+"""The kinds of axes, one function each: lists, ranges, seeds, zips, and values from text, CSV, YAML and templates."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class AxisError(ValueError):
 
     @staticmethod
     def raise_any(problems: Sequence[AxisError]) -> None:
-        """Raises the first, with the others; returns where there is none."""
+        """Raise the first of `problems`, which carries the others; return where there is none."""
         if problems:
             problems[0].others = tuple(problems[1:])
             raise problems[0]
@@ -78,7 +78,7 @@ class SettingReader(Protocol):
 
 
 def infer_kind(targets: Sequence[str], values: Iterable[Scalar]) -> AxisKind:
-    """The kind of column an axis makes: what its role says, or else what its values are."""
+    """Infer the kind of column an axis makes: what its role says, or else what its values are."""
     role = find_role(targets[0]) if targets else None
     if role is not None and role.kind == "integer":
         return "seed" if strip_number(targets[0]) == "seed" else "integer"
@@ -96,8 +96,10 @@ MAX_TOLD: Final = 20  # problems of one axis; who has more has one reason for al
 
 
 def make_list_axis(naming: Naming, values: Sequence[Scalar], read: SettingReader) -> Axis:
-    """The values as written. Raises AxisError for an empty list, a value its role cannot have, one that stands twice
-    (a slip: both would be the same image).
+    """Make an axis of the values as written.
+
+    Raises:
+        AxisError: The list is empty, the role cannot have a value, or a value stands twice (both would be one image).
     """
     if not values:
         raise AxisError(f"{naming.place} is empty; an axis needs at least one value")
@@ -363,7 +365,7 @@ class SourceError(ValueError):
 
 
 def read_text_file(path: Path, shown: str) -> str:
-    """The file's text. Raises SourceError where it is missing, too large or not UTF-8."""
+    """Read a UTF-8 text. Raises SourceError where the file is missing, too large or in another encoding."""
     try:
         if not path.is_file():
             raise SourceError(
@@ -388,7 +390,7 @@ def read_lines(path: Path, shown: str) -> list[str]:
 
 
 def read_columns(path: Path, shown: str, names: Sequence[str]) -> list[list[str]]:
-    """The named columns of a CSV file, comma, semicolon or tab separated as its header shows. Raises SourceError."""
+    """Read named columns of a CSV file, whose separator (comma, semicolon or tab) is taken from its header."""
     text = read_text_file(path, shown)
     header = text.partition("\n")[0]
     delimiter = max(",;\t", key=header.count)

@@ -1,4 +1,10 @@
-"""Where/exclude expressions: parser, type check, evaluation."""
+"""`where:` and `exclude:`: small expressions over axis names, read with Python's ast and never evaluated as Python.
+
+Known are: comparisons (also chained), `and`, `or`, `not`, `in`, `+ - * / // %` on numbers, parentheses, numbers,
+quoted text, lists, true, false and null, and abs, min, max, round of numbers. An axis is named as it stands in the
+file; a name with dots may be written as it is (denoise.steps), any other name between backticks: `my axis`.
+Arithmetic is decimal, to 28 digits: denoise_strength + 0.1 == 0.3 holds where the strength is 0.2.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +48,7 @@ class NamedAxis:
 
 
 def _to_decimal(value: Any) -> Any:
-    """A float as the decimal it is written as: 0.1 is one tenth, not the nearest double."""
+    """Turn a float into the decimal it is written as: 0.1 is one tenth, not the nearest double."""
     return Decimal(repr(value)) if isinstance(value, float) else value
 
 
@@ -152,7 +158,7 @@ class Compiler:
         return ConditionError(message, len(self._bytes[: max(offset, 0)].decode(errors="ignore")) + 1)
 
     def condition(self, node: ast.expr) -> Compiled:
-        """The whole of it, which is true or false."""
+        """Compile a whole condition, which is true or false."""
         return self._compile_truth(node, -1)
 
     def _compile_truth(self, node: ast.expr, depth: int) -> Compiled:
@@ -302,7 +308,7 @@ class Condition:
 
 
 def compile_clause(text: str, axes: Iterable[NamedAxis], *, wanted: bool) -> Clause:
-    """The clause written in `text`. Raises ConditionError where it cannot be read or names no axis."""
+    """Compile one condition. Raises ConditionError where it cannot be read or names no axis."""
     if len(text) > MAX_TEXT:
         raise ConditionError(f"is longer than {MAX_TEXT} characters", 1)
     plain, quoted = _replace_backticks(text)

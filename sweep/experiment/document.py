@@ -1,4 +1,8 @@
-"""YAML with line and column of every key; problems found in it."""
+"""YAML 1.2 into plain data that remembers line and column of every key and value.
+
+Built on ruamel.yaml's parser, not on its constructors: nothing but text, numbers, booleans, null, lists and mappings
+can come out of a hostile file, aliases are counted as they expand, and nesting is bounded before anything recurses.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +60,7 @@ class Document:
     folders: dict[DocumentPath, Path] = field(default_factory=dict)  # of values that came from a file in another folder
 
     def find_folder(self, place: DocumentPath) -> Path:
-        """The folder that a relative path at `place` starts from."""
+        """Find the folder that a relative path at `place` starts from."""
         while place:
             if place in self.folders:
                 return self.folders[place]
@@ -135,7 +139,7 @@ class ProblemCollector(Generic[P]):
 
 
 def make_problem(mark: Mark | None, message: str) -> Problem:
-    """A Problem at `mark`; one from another text names it in its words, as it has no line in this file."""
+    """Make a Problem at `mark`; one from another text names that text in its message, as it has no line in the file."""
     if mark is None:
         return Problem(message=message)
     if mark.source is None:
@@ -166,7 +170,7 @@ _TOLD_LATE: Final = ("found unexpected end of stream", "'<stream end>'", "could 
 
 
 def describe_syntax_error(error: MarkedYAMLError, text: str) -> Problem:
-    """The problem with its place; of what is found only further down, the place where it begins."""
+    """Describe a YAML error with its place: where it begins, for an error that the parser notices only further down."""
     said = " ".join(str(error.problem or error.context or "is not YAML").split())
     mark: Any = error.problem_mark or error.context_mark
     if error.context_mark is not None and any(words in said for words in _TOLD_LATE):
@@ -192,8 +196,10 @@ MAX_NAMES: Final = 10_000  # of a folder with more, no name is looked for
 
 
 def did_you_mean_file(path: Path) -> str:
-    """A sentence to append to an error, with a leading space: the name in the folder of `path` most like its own,
-    endings left aside. Empty where the folder cannot be read, or holds nothing like it.
+    """Suggest the name in the folder of `path` that is most like its own, endings left aside.
+
+    Returns:
+        A sentence to append to an error, with a leading space; empty where nothing is like it.
     """
     try:
         names = [other.name for other, _ in zip(path.parent.iterdir(), range(MAX_NAMES + 1), strict=False)]
@@ -223,8 +229,10 @@ _TAGS: Final = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", 
 
 
 def read_file(path: Path, shown: str, source: str | None = None) -> Document:
-    """The document in the file at `path`. Raises ExperimentError, naming the file as `shown`, where it is none,
-    is too large, is not UTF-8, or is not YAML.
+    """Read the document in the file at `path`, which errors call `shown`.
+
+    Raises:
+        ExperimentError: It is missing, too large, not UTF-8 or not YAML.
     """
     try:
         if path.is_dir():
@@ -251,7 +259,7 @@ def read_file(path: Path, shown: str, source: str | None = None) -> Document:
 
 
 def read_text(text: str, *, folder: Path, shown: str, source: str | None = None) -> Document:
-    """The document in `text`. Raises ExperimentError with line and column where it is not YAML."""
+    """Read the document in `text`. Raises ExperimentError with line and column where it is not YAML."""
     builder = _Builder(source)
     try:
         root = builder.build(YAML(typ="safe", pure=True).parse(text))
@@ -454,9 +462,7 @@ class _Expander:
 
 
 def write_as_run(data: Mapping[str, Any], name: str, folder: Path, rewritten: Mapping[DocumentPath, str]) -> str:
-    """`data`, with its name written out, and `folder` absolute: relative paths then mean what they meant. Paths out
-    of included files stand as seen from there (`rewritten`).
-    """
+    """Write an experiment so that it loads again from any place: named, `folder` absolute, included paths rewritten."""
     from ruamel.yaml import YAML
 
     result = deepcopy(dict(data))

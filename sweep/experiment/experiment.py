@@ -15,29 +15,43 @@ from sweep.experiment.model import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Experiment(Declaration):
     """What is asked: a workflow, what is fixed, what is varied. Immutable; made by `load`, `from_text`, `from_dict`."""
 
     _grids: list[Grid] = field(default_factory=list, init=False, repr=False, compare=False)
 
+    def __repr__(self) -> str:
+        axes = ", ".join(f"{axis.name} ({len(axis.levels):,})" for axis in self.axes) or "none"
+        return f"<Experiment {self.name!r}: workflow {self.workflow}, axes {axes}>"
+
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
-        """The experiment in the YAML file at `path`, with `overrides` ("inputs.steps=30") applied in order.
+        """Load the experiment in the YAML file at `path`.
 
-        Raises ExperimentError that lists every problem of the file with line and column, and UsageError for an
-        override that leads nowhere.
+        Args:
+            path: The file.
+            overrides: Texts as in "inputs.steps=30", applied in order.
+
+        Raises:
+            ExperimentError: The file has problems; each is listed with line and column.
+            UsageError: An override leads nowhere.
+
+        Example::
+
+            experiment = Experiment.load("denoise.yaml", overrides=["inputs.steps=30"])
+            print(len(experiment.grid), experiment.grid[0].values)
         """
         return cls._of(load_file(Path(path), str(path), overrides))
 
     @classmethod
     def from_text(cls, text: str, folder: str | Path = ".", overrides: Sequence[str] = ()) -> Self:
-        """The experiment in YAML `text`; relative paths start from `folder`. Raises as `load` does."""
+        """Load the experiment in YAML `text`; relative paths start from `folder`. Raises as `load` does."""
         return cls._of(load_text(text, Path(folder), overrides))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], folder: str | Path = ".") -> Self:
-        """The experiment that a file holding `data` would be. Raises as `load` does, without lines."""
+        """Load the experiment that a file holding `data` would be. Raises as `load` does, without lines."""
         return cls._of(load_data(data, Path(folder)))
 
     @classmethod
@@ -52,8 +66,10 @@ class Experiment(Declaration):
         return self._grids[0]
 
     def with_seeds(self, seeds: Mapping[str, Iterable[int]]) -> Experiment:
-        """The same experiment with the seeds of `undrawn` axes drawn. Raises ExperimentError where an axis is not
-        one of them, or the number of seeds is not what it asks for.
+        """Return the same experiment with the seeds of `undrawn` axes drawn.
+
+        Raises:
+            ExperimentError: An axis is not one of them, or the number of seeds is not what it asks for.
         """
         drawn = {axis: tuple(values) for axis, values in seeds.items()}
         return replace(

@@ -1,4 +1,7 @@
-"""The lazy grid and its designs (random, Sobol, Halton, Latin hypercube, one-at-a-time)."""
+"""The lazy grid: every point of an experiment by its index, and the designs that choose among its points.
+
+No point is made before it is asked for. Designs are pure functions of the grid and a seed.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,13 @@ _MASK: Final = (1 << 64) - 1
 
 
 def choose_points(design: SamplingDesign, space: Space, dimensions: Sequence[Dimension]) -> Sequence[int]:
-    """Indices into `space`, each once, in the order drawn. The same design of the same grid is always the same.
+    """Choose the points of a design: the same design of the same grid always chooses the same.
 
-    A design that asks for more points than there are gets them all. Raises ExperimentError where a baseline is no
-    point of the grid.
+    Returns:
+        Indices into `space`, each once, in the order drawn; all of them where the design asks for more than there are.
+
+    Raises:
+        ExperimentError: A baseline is no point of the grid.
     """
     wanted = min(design.points or 0, len(space))
     match design.kind:
@@ -103,7 +109,7 @@ class Shuffled(Sequence[int]):
 
 
 def _mix(word: int) -> int:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014)."""
+    """Apply the finaliser of SplitMix64 (Steele, Lea and Flood, 2014)."""
     word &= _MASK
     word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 & _MASK
     word = (word ^ word >> 27) * 0x94D049BB133111EB & _MASK
@@ -137,8 +143,9 @@ def _draw_points(design: SamplingDesign, axes: int, wanted: int) -> Iterator[Seq
 def _choose_spread(
     draws: Iterator[Sequence[float]], space: Space, dimensions: Sequence[Dimension], wanted: int
 ) -> dict[int, None]:
-    """The first `wanted` different points that draws fall on; those that do not count are passed over. Fewer where
-    the draws hardly ever fall on one that counts.
+    """Choose the first `wanted` different points that draws fall on, of those that conditions leave.
+
+    Fewer where the draws hardly ever fall on one of these.
     """
     sizes = [len(dimension) for dimension in dimensions]
     found: dict[int, None] = {}
@@ -180,7 +187,7 @@ class Chosen(Sequence[int]):
 
 
 def _choose_one_at_a_time(design: SamplingDesign, space: Space, dimensions: Sequence[Dimension]) -> Sequence[int]:
-    """The baseline, then for each dimension its other positions, in order; those that do not count are left out."""
+    """Choose the baseline, then for each dimension its other positions, in order, of those that conditions leave."""
     base = [_find_baseline(design, dimension) for dimension in dimensions]
     first = space.rank(base)
     if first is None:
@@ -271,7 +278,7 @@ class Grid(Sequence[Variation]):
         return Variation(index, levels)
 
     def _make_levels(self, at: int, digit: int) -> dict[str, Level]:
-        """The levels at one position of a dimension, kept for the next point that has them."""
+        """Make the levels at one position of a dimension, and keep them for the next point that has them."""
         made = self._made[at]
         if len(made) >= MAX_KEPT:
             made.clear()
@@ -279,8 +286,11 @@ class Grid(Sequence[Variation]):
         return made[digit]
 
     def index_of(self, values: Mapping[str, Scalar]) -> int:
-        """The index of the point with these values, one for each axis. Raises ExperimentError where an axis is
-        missing or unknown, and LookupError where the grid has no such point.
+        """Find the index of the point with these values, one for each axis.
+
+        Raises:
+            ExperimentError: An axis is missing or unknown.
+            LookupError: The grid has no such point.
         """
         if set(values) != set(self._names):
             odd = sorted(set(values) ^ set(self._names))
@@ -346,7 +356,7 @@ class GridView(Sequence[Variation]):
 
 
 def check_grid_size(dimensions: Sequence[Dimension]) -> None:
-    """Raises ExperimentError where the product has more points than any index is meant for."""
+    """Check that the product has no more points than an index is meant for. Raises ExperimentError."""
     size = 1
     for dimension in dimensions:
         size *= len(dimension)

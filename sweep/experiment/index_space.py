@@ -31,11 +31,11 @@ class Space(Protocol):
     def __len__(self) -> int: ...
 
     def unrank(self, index: int) -> tuple[int, ...]:
-        """The position along each dimension of the point at `index`, 0 ≤ index < len."""
+        """Compute the position along each dimension of the point at `index`, 0 ≤ index < len."""
         ...
 
     def rank(self, digits: Sequence[int]) -> int | None:
-        """The index of the point at these positions; None where it does not count."""
+        """Compute the index of the point at these positions; None where conditions exclude it."""
         ...
 
 
@@ -222,7 +222,7 @@ def _make_component(dimensions: Sequence[Dimension], members: tuple[int, ...], c
 def _every_value(
     readers: Sequence[Sequence[tuple[str, Callable[[int], Any]]]], sizes: Sequence[int]
 ) -> Iterator[dict[str, Any]]:
-    """The values at every combination, the first dimension slowest, in one dict that changes under the reader."""
+    """Iterate over every combination, the first dimension slowest, in one dict that changes under the reader."""
     values: dict[str, Any] = {}
 
     def walk(depth: int) -> Iterator[dict[str, Any]]:

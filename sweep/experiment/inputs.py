@@ -1,4 +1,7 @@
-"""One value of an input: type check, image files read and hashed."""
+"""Values of inputs and levels: checked by their role, and paths read into images.
+
+An input image is decoded whole, to be sure that it is one, and is known by the hash of its content.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ class ImageReader:
         self._read: dict[Path, tuple[str, int, int]] = {}
 
     def read(self, path: Path, shown: str) -> InputImage:
-        """Raises ImageError where there is no such file, or Pillow cannot decode the whole of it."""
+        """Read and decode an image file. Raises InputImageError where it is missing or cannot be decoded whole."""
         facts = self._read.get(path)
         if facts is None:
             facts = self._read[path] = _read_facts(path)
@@ -85,7 +88,7 @@ class Paths:
         self.rewritten: dict[DocumentPath, str] = {}  # paths of included files, as seen from `folder`
 
     def shown(self, place: DocumentPath, written: str) -> str:
-        """The path from the experiment's folder, with "/": as written, unless an included file wrote it."""
+        """Write a path as seen from the experiment's folder, with "/": as written, unless an included file wrote it."""
         base = self._document.find_folder(place)
         if base == self.folder or Path(written).is_absolute():
             return written
@@ -108,7 +111,7 @@ class InputReader:
         self._paths = paths
 
     def read(self, target: str, raw: Any, place: DocumentPath) -> Setting:
-        """Raises AxisError with a message that begins after the place's name."""
+        """Read one setting. Raises AxisError with the end of a sentence that begins with its place."""
         if isinstance(raw, Mapping) and set(raw) == {"image"} and isinstance(raw["image"], str):
             return self._read_image(raw["image"], (*place, "image"))
         problem = find_value_problem(target, raw)

@@ -17,7 +17,7 @@ DecimalNumber: TypeAlias = int | float
 
 
 def to_fraction(number: DecimalNumber) -> Fraction:
-    """The number as it was written: 0.1 is one tenth, not the nearest double."""
+    """Turn a number into the fraction it was written as: 0.1 is one tenth, not the nearest double."""
     return Fraction(number) if isinstance(number, int) else Fraction(repr(number))
 
 
@@ -29,7 +29,7 @@ class LazyLevels(Sequence[Level]):
 
     @abstractmethod
     def value(self, at: int) -> Scalar:
-        """The value at position `at`, 0 ≤ at < len."""
+        """Compute the value at position `at`, 0 ≤ at < len."""
 
     def position(self, value: Scalar) -> int | None:
         """Where `value` stands first; None where it does not."""
@@ -106,7 +106,7 @@ class LogLevels(LazyLevels):
         return self.size
 
     def exact(self, at: int) -> Decimal:
-        """The level at `at` before it becomes an int or a float."""
+        """Compute the level at `at` before it becomes an int or a float."""
         if at in (0, self.size - 1):
             return Decimal(repr(self.first if at == 0 else self.last))
         with localcontext() as context:

@@ -1,4 +1,7 @@
-"""File -> Experiment: validates, builds inputs and axes, reports all problems."""
+"""From an experiment file to what it declares: read, merged with its includes, checked strictly.
+
+Every problem is collected and reported at once, with its line and column, so that one look mends the file.
+"""
 
 from __future__ import annotations
 
@@ -293,19 +296,19 @@ MAX_CHECKED_POINTS: Final = 20_000  # a larger grid is not searched for being em
 
 
 def load_file(path: Path, shown: str, overrides: Sequence[str] = ()) -> Declaration:
-    """The experiment in a file; see Experiment.load."""
+    """Load the experiment in a file; see Experiment.load."""
     document = read_file(path, shown)
     return _load(document, path.resolve(), shown, overrides)
 
 
 def load_text(text: str, folder: Path, overrides: Sequence[str] = ()) -> Declaration:
-    """The experiment in a text; see Experiment.from_text."""
+    """Load the experiment in a text; see Experiment.from_text."""
     document = read_text(text, folder=folder.resolve(), shown="experiment")
     return _load(document, folder.resolve() / "experiment.yaml", "experiment", overrides)
 
 
 def load_data(data: Mapping[str, Any], folder: Path) -> Declaration:
-    """The experiment in a mapping; see Experiment.from_dict."""
+    """Load the experiment in a mapping; see Experiment.from_dict."""
     document = Document(data=_make_plain(data), folder=folder.resolve())
     return _load(document, folder.resolve() / "experiment.yaml", "experiment", ())
 
@@ -354,7 +357,7 @@ class _Loader:
         self.paths = Paths(document, self.folder)
 
     def load(self) -> Declaration:
-        """Raises ExperimentError with every problem found."""
+        """Build the declaration. Raises ExperimentError with every problem found."""
         builder = Builder(self.document, self.problems, self.paths)
         inputs = builder.inputs(self.file.inputs)
         dimensions = builder.dimensions(self.file.axes)
@@ -507,7 +510,7 @@ def _count_points(dimensions: Sequence[Dimension]) -> int:
 
 
 def _note_surplus(design: SamplingDesign, dimensions: Sequence[Dimension]) -> list[str]:
-    """A notice where a design asks for more points than the grid has."""
+    """Note that a design asks for more points than the grid has."""
     wanted, size = design.points or 0, _count_points(dimensions)
     return [f"design asks for {wanted:,} points; the grid has {size:,}."] if wanted > size else []
 

@@ -1,4 +1,4 @@
-"""Axis, Level, Dimension, Variation, Definition: frozen dataclasses."""
+"""What an experiment is made of, as frozen dataclasses: settings, levels, axes, dimensions, variations."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Replacement:
     by: str
 
     def apply(self, text: str) -> str:
-        """Raises ExperimentError where there is nothing to replace: the points would all be the same image."""
+        """Replace every `search` in a text. Raises ExperimentError where there is none: points would be alike."""
         if self.search not in text:
             raise ExperimentError(f'"{self.search}" does not occur in "{text}", so nothing would be replaced.')
         return text.replace(self.search, self.by)

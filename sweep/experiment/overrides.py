@@ -1,4 +1,4 @@
-"""Layers of an experiment file: the base files it includes below it, `--set` overrides above it."""
+"""Layers of an experiment file: base files that it includes lie below it, `--set` overrides above it."""
 
 from __future__ import annotations
 
@@ -100,8 +100,15 @@ def _replace(result: Document, top: Document, place: DocumentPath) -> None:
 
 
 def apply_overrides(document: Document, texts: Sequence[str], fields: Mapping[str, Sequence[str]]) -> None:
-    """Applies `path=value` texts in order, in place. `fields` names the sections of an experiment, each with the keys
-    it may hold (none: any). Raises UsageError where a path leads nowhere or a value is not YAML.
+    """Apply `path=value` texts in order, in place.
+
+    Args:
+        document: The experiment they change.
+        texts: As given to --set.
+        fields: The sections of an experiment, each with the keys it may hold (none: any).
+
+    Raises:
+        UsageError: A path leads nowhere, or a value is not YAML.
     """
     for text in texts:
         path, equals, written = text.partition("=")

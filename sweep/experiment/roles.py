@@ -1,7 +1,6 @@
-"""The words an experiment may use for what it sets: roles and templates, and what is known of their values unseen.
+"""What is known of a target's values without a workflow: only what holds on every server, as a strength from 0 to 1.
 
-Only what holds for every workflow stands here (a strength lies between 0 and 1). What a node's field allows is the
-server's to say, and the plan's to check.
+What a node's field allows is the server's to say, and the plan's to check.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def parse_numbered(target: str) -> tuple[str, int] | None:
 
 
 def strip_number(target: str) -> str:
-    """The target without its number: lora_weight for lora_weight_2."""
+    """Return the target without its number: lora_weight for lora_weight_2."""
     found = parse_numbered(target)
     return found[0] if found else target
 
@@ -59,8 +58,9 @@ def is_image(target: str) -> bool:
 
 
 def find_role(target: str) -> Role | None:
-    """What is known of `target`; None for a node.field address, which only a workflow can judge. One LoRA of several
-    is a model, and none of it is a weight of 0.
+    """Find what is known of `target`; None for a node.field address, which only a workflow can judge.
+
+    One LoRA of several is a model, and leaving it out is a weight of 0.
     """
     found = parse_numbered(target)
     if found:
@@ -70,7 +70,7 @@ def find_role(target: str) -> Role | None:
 
 
 def quote(value: object) -> str:
-    """A value as a person would name it in a sentence."""
+    """Write a value as a person would name it in a sentence."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -85,8 +85,10 @@ def quote(value: object) -> str:
 
 
 def find_value_problem(target: str, value: object) -> str | None:
-    """What is wrong with setting `target` to `value`, as the end of a sentence that begins with where it stands;
-    None where nothing is, or where only a workflow can tell.
+    """Find what is wrong with setting `target` to `value`.
+
+    Returns:
+        The end of a sentence that begins with its place; None where nothing is wrong, or only a workflow can tell.
     """
     role = find_role(target)
     if role is None or (value is None and role.optional):

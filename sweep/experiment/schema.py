@@ -1,4 +1,8 @@
-"""Pydantic models of the YAML file; its JSON Schema."""
+"""The shape of an experiment file as strict pydantic models, one for each kind of axis.
+
+Their descriptions are the file's documentation and its JSON Schema. Kinds of axes are told apart by the key that only
+one of them has.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from sweep.roles import ROLE_TABLE
 
 
 def _make_error(message: str) -> ValueError:
-    """What pydantic takes for a problem of the value."""
+    """Make an error that pydantic reports as a problem of the value."""
     return ValueError(message)
 
 
@@ -264,7 +268,7 @@ _TAG_OF: Final[Mapping[type[AxisSpec], str]] = MappingProxyType(
 
 
 def list_known_keys(tag: str | None) -> tuple[str, ...]:
-    """The keys that an axis of this kind may have, as written."""
+    """List the keys that an axis of this kind may have, as written."""
     model = next((model for model, name in _TAG_OF.items() if name == tag), None)
     if model is None:
         return AXIS_KEYS
@@ -272,7 +276,7 @@ def list_known_keys(tag: str | None) -> tuple[str, ...]:
 
 
 def axis_key(spec: AxisSpec) -> str:
-    """The key that marks an axis of this kind: lines, csv, …"""
+    """Return the key that marks an axis of this kind, as lines or csv."""
     tag = choose_axis_tag(spec)
     return next(key for key, name in _KINDS.items() if name == tag)
 
@@ -397,7 +401,7 @@ class ExperimentFile(Strict):
 
 
 def list_section_keys() -> dict[str, tuple[str, ...]]:
-    """The sections of an experiment file, each with the keys it knows; empty where it is a value or knows any."""
+    """List the sections of an experiment file, each with the keys it knows; none where it is a value or knows any."""
     keys: dict[str, tuple[str, ...]] = dict.fromkeys(ExperimentFile.model_fields, ())
     keys["design"] = tuple(DesignSpec.model_fields)
     keys["study"] = tuple(StudySpec.model_fields)
@@ -405,7 +409,7 @@ def list_section_keys() -> dict[str, tuple[str, ...]]:
 
 
 def make_experiment_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of an experiment file, for editors and for the documentation."""
+    """Make the JSON Schema (2020-12) of an experiment file, for editors and for the documentation."""
     schema = ExperimentFile.model_json_schema(by_alias=True)
     zipped = schema["$defs"]["Zip"]["properties"]["zip"]
     schema["properties"]["axes"]["properties"] = {"zip": {"anyOf": [zipped, {"$ref": "#/$defs/Zip"}]}}

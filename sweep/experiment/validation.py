@@ -1,4 +1,4 @@
-"""Pydantic errors in words; axes checked against each other."""
+"""Pydantic's errors in plain words with their place, and checks of axes against each other and against the inputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sweep.experiment.schema import (
 
 
 def validate_shape(document: Document, problems: ProblemCollector[DocumentPath]) -> ExperimentFile:
-    """The file's shape. Problems of shape are told, and what has them is left out, so that the rest is checked too."""
+    """Validate the file's shape; leave out what has problems, so that the rest is checked too."""
     data = document.data
     try:
         return ExperimentFile.model_validate(data)
@@ -139,7 +139,7 @@ def _describe(detail: Any) -> str:
 
 
 def check_distinct_axes(problems: ProblemCollector[DocumentPath], dimensions: Sequence[Dimension]) -> None:
-    """No two axes of one name, and no two that set one target: which of them would win?"""
+    """Check that no two axes have one name or set one target: only one of them could win."""
     names: set[str] = set()
     homes: dict[str, str] = {}
     for axis in (axis for dimension in dimensions for axis in dimension.axes):

@@ -1,8 +1,11 @@
-"""BoundGraph: a graph with a rule for every field that inputs or axes set."""
+"""BoundGraph: a graph with its fixed inputs applied and one write rule per field an axis changes.
+
+RuleBuilder draws the rules, from the targets an experiment sets and the fields of one variant of its graph.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import lcm
@@ -10,7 +13,6 @@ from typing import Final
 
 from sweep.experiment import Level, parse_numbered
 from sweep.plan import rules
-from sweep.plan import rules as stacks
 from sweep.plan.graph_variants import GraphVariant
 from sweep.plan.models import ModelFinder, list_model_fields
 from sweep.plan.rules import (
@@ -52,7 +54,7 @@ class Binding:
         return cls(rule, uses, tuple(names))
 
     def write(self, levels: Mapping[str, Level]) -> Written:
-        """The fields at these levels. Raises PlanError or ExperimentError where a setting fits no field."""
+        """Compute the fields at these levels. Raises PlanError or ExperimentError where a setting fits no field."""
         return self.rule.write(self.uses.merge(self.rule.targets, levels, self.rule.defaults))
 
 
@@ -87,12 +89,12 @@ class BoundGraph:
         return written
 
     def prompt(self, graph: Graph) -> str | None:
-        """The prompt as `graph` will render it."""
+        """Read the prompt that `graph` renders."""
         text = _read_first(graph, self.prompts)
         return text if isinstance(text, str) else None
 
     def model(self, graph: Graph) -> str | None:
-        """The name of the main model in `graph`."""
+        """Read the name of the main model in `graph`."""
         model = _read_first(graph, self.models)
         return model.name if isinstance(model, ModelRef) else None
 
@@ -102,7 +104,7 @@ class BoundGraph:
         return image.sha256 if isinstance(image, ImageRef) else None
 
     def recalled(self, graph: Graph) -> dict[str, Value]:
-        """Return what a server's own pages show of an image of `graph`: its prompt, seed, steps, …"""
+        """Collect what a server's own pages show of an image of `graph`: its prompt, seed, steps and the like."""
         found = {name: _read_first(graph, (address,)) for name, address in self.metadata.items()}
         return {name: value for name, value in found.items() if isinstance(value, str | int | float | ModelRef)}
 
@@ -144,79 +146,6 @@ def _read_first(graph: Graph, addresses: Sequence[Address]) -> Value:
 _CONTROL_PARTS: Final = ("model", "image", "weight", "begin", "end")  # of an entry of controls
 
 
-@dataclass(frozen=True, slots=True)
-class Stacking:
-    """What is drawn from: the places of a graph, and the fields that are `taken`, as a number or address sets them."""
-
-    places: TargetResolver
-    choice: ReferenceResolver
-    taken: Collection[Address]
-
-    @property
-    def _uses(self) -> Assignments:
-        return self.places.uses
-
-    def loras(self) -> Iterator[FieldRule]:
-        """The rule for `lora` and `lora_weight`, where either is set."""
-        if "lora" not in self._uses and "lora_weight" not in self._uses:
-            return
-        nodes = self.places.resolve_all("lora", "lora")
-        if nodes:
-            weighted = "lora_weight" in self._uses
-            common = self._skip_taken(self.places.resolve_all("lora_weight", "lora_weight")) if weighted else ()
-            slots = [self._make_lora_slot(*place) for place in enumerate(nodes)]
-            yield stacks.make_lora_rule(slots, common, self.choice)
-        elif not (self.places.template and "lora" in self._uses):
-            self.places.report_missing("lora" if "lora" in self._uses else "lora_weight")
-
-    def _make_lora_slot(self, place: int, lora: Slot) -> LoraSlot:
-        named = [list_loras(setting) for setting in self._uses.settings("lora")]
-        weighed = any(place >= len(stack) or stack[place][1] is not None for stack in named)
-        by = "lora_weight" if "lora_weight" in self._uses else "lora"
-        weights = (
-            self._skip_taken([self.places.resolve_field(found, by) for found in self._weights(lora.address)])
-            if weighed
-            else ()
-        )
-        return LoraSlot(next(iter(self._skip_taken([lora])), None), weights)
-
-    def _weights(self, lora: Address) -> tuple[Address, ...]:
-        schemas = self.places.schemas
-        return schemas.dialect.find_lora_weights(lora, schemas.get(self.places.graph.nodes[lora.node].type))
-
-    def controls(self) -> Iterator[FieldRule]:
-        """The rule for `controls` and what is set of all ControlNets, where any is."""
-        used = [target for target in ("controls", *CONTROL_ROLES) if target in self._uses]
-        if not used:
-            return
-        nodes = self.places.schemas.dialect.find_controls(self.places.graph, self.places.schemas)
-        if nodes:
-            common = {role: self._resolve_common(role, nodes) for role in used if role != "controls"}
-            entries = [self._make_control_slot(*place) for place in enumerate(nodes)]
-            yield stacks.make_controls_rule(entries, common, self.choice)
-        elif not (self.places.template and "controls" in self._uses):
-            self.places.report_missing(used[0])
-
-    def _resolve_common(self, role: str, nodes: Sequence[Mapping[str, Address]]) -> tuple[Slot, ...]:
-        """The fields of a role; where the role is not found, as images that are the source's, those of the nodes."""
-        part = role.removeprefix("control_")
-        found = self.places.resolve_all(role, role) or tuple(
-            self.places.resolve_field(node[part], role) for node in nodes
-        )
-        return self._skip_taken(found)
-
-    def _make_control_slot(self, place: int, node: Mapping[str, Address]) -> ControlSlot:
-        """The fields of a ControlNet that any entry says."""
-        entries = [list_controls(setting)[place : place + 1] for setting in self._uses.settings("controls")]
-        said = {part for entry in entries for part in (entry[0] if entry else ()) if entry[0][part] is not None}
-        where = {**node, "image": node.get("source", node["image"])}
-        slots = {part: self.places.resolve_field(where[part], "controls") for part in _CONTROL_PARTS if part in said}
-        return ControlSlot(parts={part: slot for part, slot in slots.items() if slot.address not in self.taken})
-
-    def _skip_taken(self, slots: tuple[Slot, ...] | list[Slot]) -> tuple[Slot, ...]:
-        return tuple(slot for slot in slots if slot.address not in self.taken)
-
-
 _LATENT: Final = 8  # pixels a side of a latent: sizes are multiples of it in every family, of more in some
 _RESIZING: Final = ("resize", "scale", "crop")  # in the name of a node type: it makes an image another size
 _GROUPED: Final = frozenset(
@@ -231,24 +160,28 @@ class RuleBuilder:
     places: TargetResolver
     outputs: tuple[str, ...]
     models: ModelFinder
+    _single: set[Address] = field(default_factory=set)  # fields that a number or an address sets by itself
 
     def rules(self) -> list[FieldRule]:
-        """The rules for everything that is set. What cannot be set becomes a problem."""
+        """Build the rules for everything that is set. What cannot be set becomes a problem."""
         plain = [rule for target in self.places.uses if target not in _GROUPED for rule in self._build_plain(target)]
         taken = {slot.address for rule in plain for slot in rule.slots}
-        single = {slot.address for rule in plain if parse_numbered(rule.targets[0]) for slot in rule.slots}
-        stacking = Stacking(self.places, self._choice, single)
+        self._single.update(slot.address for rule in plain if parse_numbered(rule.targets[0]) for slot in rule.slots)
         found = [
             *self._build_prompt(),
             *plain,
             *self._build_size(taken),
-            *stacking.loras(),
-            *stacking.controls(),
+            *self._build_loras(),
+            *self._build_controls(),
             *self._build_vae(),
         ]
         found += self._build_board()
         self._refuse_conflicts(found)
         return found
+
+    @property
+    def _uses(self) -> Assignments:
+        return self.places.uses
 
     @property
     def _choice(self) -> ReferenceResolver:
@@ -305,6 +238,66 @@ class RuleBuilder:
             return False
         kinds = [node.type for node in self.places.graph.nodes.values()]
         return self.places.template or not any(word in kind for kind in kinds for word in _RESIZING)
+
+    def _build_loras(self) -> Iterator[FieldRule]:
+        """Build the rule for `lora` and `lora_weight`, where either is set."""
+        if "lora" not in self._uses and "lora_weight" not in self._uses:
+            return
+        nodes = self.places.resolve_all("lora", "lora")
+        if nodes:
+            weighted = "lora_weight" in self._uses
+            common = self._skip_taken(self.places.resolve_all("lora_weight", "lora_weight")) if weighted else ()
+            slots = [self._make_lora_slot(*place) for place in enumerate(nodes)]
+            yield rules.make_lora_rule(slots, common, self._choice)
+        elif not (self.places.template and "lora" in self._uses):
+            self.places.report_missing("lora" if "lora" in self._uses else "lora_weight")
+
+    def _make_lora_slot(self, place: int, lora: Slot) -> LoraSlot:
+        named = [list_loras(setting) for setting in self._uses.settings("lora")]
+        weighed = any(place >= len(stack) or stack[place][1] is not None for stack in named)
+        by = "lora_weight" if "lora_weight" in self._uses else "lora"
+        weights = (
+            self._skip_taken([self.places.resolve_field(found, by) for found in self._weights(lora.address)])
+            if weighed
+            else ()
+        )
+        return LoraSlot(next(iter(self._skip_taken([lora])), None), weights)
+
+    def _weights(self, lora: Address) -> tuple[Address, ...]:
+        schemas = self.places.schemas
+        return schemas.dialect.find_lora_weights(lora, schemas.get(self.places.graph.nodes[lora.node].type))
+
+    def _build_controls(self) -> Iterator[FieldRule]:
+        """Build the rule for `controls` and what is set of all ControlNets, where any is."""
+        used = [target for target in ("controls", *CONTROL_ROLES) if target in self._uses]
+        if not used:
+            return
+        nodes = self.places.schemas.dialect.find_controls(self.places.graph, self.places.schemas)
+        if nodes:
+            common = {role: self._resolve_common(role, nodes) for role in used if role != "controls"}
+            entries = [self._make_control_slot(*place) for place in enumerate(nodes)]
+            yield rules.make_controls_rule(entries, common, self._choice)
+        elif not (self.places.template and "controls" in self._uses):
+            self.places.report_missing(used[0])
+
+    def _resolve_common(self, role: str, nodes: Sequence[Mapping[str, Address]]) -> tuple[Slot, ...]:
+        """Resolve the fields of a role; those of the nodes where it is not found, as images that are the source's."""
+        part = role.removeprefix("control_")
+        found = self.places.resolve_all(role, role) or tuple(
+            self.places.resolve_field(node[part], role) for node in nodes
+        )
+        return self._skip_taken(found)
+
+    def _make_control_slot(self, place: int, node: Mapping[str, Address]) -> ControlSlot:
+        """Collect the fields of a ControlNet that any entry sets."""
+        entries = [list_controls(setting)[place : place + 1] for setting in self._uses.settings("controls")]
+        said = {part for entry in entries for part in (entry[0] if entry else ()) if entry[0][part] is not None}
+        where = {**node, "image": node.get("source", node["image"])}
+        slots = {part: self.places.resolve_field(where[part], "controls") for part in _CONTROL_PARTS if part in said}
+        return ControlSlot(parts={part: slot for part, slot in slots.items() if slot.address not in self._single})
+
+    def _skip_taken(self, slots: tuple[Slot, ...] | list[Slot]) -> tuple[Slot, ...]:
+        return tuple(slot for slot in slots if slot.address not in self._single)
 
     def _build_vae(self) -> Iterator[FieldRule]:
         if "vae" not in self.places.uses:

@@ -18,7 +18,7 @@ _POINTS: Final = 5_000  # points whose keys are compared anyway: some 30 µs eac
 
 
 def check_distinct_points(plan: Plan, problems: ProblemCollector[str]) -> None:
-    """Adds a problem where two points have the same key.
+    """Add a problem where two points have the same key.
 
     Looks along each dimension for steps that set every field alike. Where conditions or a design may have left such
     points out, and in any small grid, the keys themselves are compared.
@@ -84,7 +84,7 @@ def _serialize(written: Written) -> str:
 
 
 def _describe_variant(bound: BoundGraph, variants: VariantSelector) -> str:
-    """What has to be excluded where the levels only coincide in one variant of the graph."""
+    """Say what has to be excluded where the levels only coincide in one variant of the graph."""
     said = [f"{axis} is {_describe_level(bound.levels, axis)}" for axis in variants.axes]
     return f" where {' and '.join(said)}; leave those points out with exclude" if said else ""
 

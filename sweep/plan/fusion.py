@@ -51,7 +51,7 @@ def fuse(instances: Sequence[Instance]) -> FusedGraph:
 
 
 def find_affected_keys(fused: FusedGraph, node: str) -> tuple[str, ...]:
-    """The keys that cannot have their images when this node fails; all keys where the node is none of the graph's."""
+    """Find the keys that cannot have their images when this node fails; all keys where the graph has no such node."""
     if node in fused.owners:
         return fused.owners[node]
     return tuple(fused.outputs)
@@ -66,7 +66,7 @@ class _Fusing:
         self.owners: dict[str, list[str]] = {}
 
     def add(self, instance: Instance) -> tuple[str, ...]:
-        """Adds what is missing for this instance; its output nodes' new ids."""
+        """Add what is missing for this instance; return its output nodes' new ids."""
         graph = instance.graph
         needed = _find_needed(graph, instance.outputs)
         names = _name_nodes(instance, needed)
@@ -86,7 +86,7 @@ class _Fusing:
 
 
 def _name_nodes(instance: Instance, needed: frozenset[str]) -> dict[str, str]:
-    """The id each node gets: by what it computes where it may be shared, by the instance's key where not."""
+    """Choose each node's id: by what it computes where it may be shared, by the instance's key where not."""
     digests = node_digests(instance.graph, instance.dialect)
     private = _find_private(instance, needed)
     names: dict[str, str] = {}
@@ -123,7 +123,7 @@ def _find_private(instance: Instance, needed: frozenset[str]) -> frozenset[str]:
 
 
 def _find_needed(graph: Graph, outputs: Sequence[str]) -> frozenset[str]:
-    """The outputs and all that leads to them."""
+    """Find the outputs and all that leads to them."""
     sources: dict[str, list[str]] = {}
     for edge in graph.edges:
         sources.setdefault(edge.destination.node, []).append(edge.source.node)

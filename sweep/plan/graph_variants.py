@@ -1,4 +1,8 @@
-"""Which nodes a point's graph needs (base model, LoRA count, VAE)."""
+"""Selects the graph variant a point needs: base model, number of LoRA and ControlNet nodes, VAE.
+
+Values cannot add nodes to a graph, so points whose graphs differ in more than values have different variants: another
+family of models, another number of LoRAs or ControlNets, a VAE of their own.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +45,7 @@ class GraphVariant:
 
 
 def choose_variant(workflow: str | Workflow, settings: Mapping[str, Setting], model: ModelRef | None) -> GraphVariant:
-    """The variant for these settings of the shaping targets."""
+    """Choose the variant for these settings of the targets that decide it."""
     steered = workflow == "controlnet" or any(role in settings for role in CONTROL_ROLES)
     listed = len(list_controls(settings.get("controls"))) if "controls" in settings else int(steered)
     named = 1 if workflow == "lora" and "lora" not in settings else len(list_loras(settings.get("lora")))
@@ -54,18 +58,21 @@ def choose_variant(workflow: str | Workflow, settings: Mapping[str, Setting], mo
 
 
 def _find_highest(settings: Mapping[str, Setting], role: str) -> int:
-    """The highest number that a role is set with: lora_2 wants two LoRAs."""
+    """Find the highest number that a role is set with: lora_2 wants two LoRAs."""
     found = [number for target in settings for name, number in [parse_numbered(target) or ("", 0)] if name == role]
     return max(found, default=0)
 
 
 def list_variant_targets(uses: Assignments) -> tuple[str, ...]:
-    """What the experiment sets of the targets that may change the variant."""
+    """List what the experiment sets of the targets that may change the variant."""
     return tuple(target for target in uses if strip_number(target) in _SHAPING)
 
 
 def list_variant_axes(uses: Assignments) -> tuple[Axis, ...]:
-    """The axes that may change the variant: not those of single LoRAs and ControlNets, of which every point has all."""
+    """List the axes that may change the variant.
+
+    Axes of single LoRAs and ControlNets are not among them: every point has all of these.
+    """
     targets = [target for target in _SHAPING if target not in CONTROL_ROLES]
     found = {axis.name: axis for target in targets for axis in uses.axes.get(target, ())}
     return tuple(found.values())
@@ -83,7 +90,7 @@ def iterate_variant_levels(axes: tuple[Axis, ...], dimensions: Sequence[Dimensio
 
 
 def build_variant(workflow: str | Workflow, variant: GraphVariant, schemas: NodeSchemas) -> Graph:
-    """The graph of this variant: the template of that name, or the user's own. Raises WorkflowError."""
+    """Build the graph of this variant: the template of that name, or the user's own. Raises WorkflowError."""
     if isinstance(workflow, Workflow):
         graph = workflow.for_base(variant.base or "").graph
         return add_vae_loader(graph, schemas) if variant.vae else graph
@@ -93,7 +100,7 @@ def build_variant(workflow: str | Workflow, variant: GraphVariant, schemas: Node
 
 
 def add_vae_loader(graph: Graph, schemas: NodeSchemas) -> Graph:
-    """The graph with a VAE loader of its own in the place of the main model's VAE; as it is where it has one."""
+    """Give the graph a VAE loader in the place of the main model's VAE; return it as it is where it has one."""
     if any("vae" in taken for _, taken in list_model_fields(graph, schemas)):
         return graph
     name = _VAE_NODE
@@ -108,9 +115,11 @@ def is_template(workflow: str) -> bool:
 
 
 def substitute_models(workflow: Workflow, schemas: NodeSchemas, models: ModelFinder, uses: Assignments) -> Workflow:
-    """A portable workflow whose main model, where the server lacks it, is left open for the plan to choose (`lacking`
-    is its name), and whose VAE is then the model's own, with a note. Any other workflow stays as it is: it names what
-    its author rendered with, and another model would be another image.
+    """Substitute models that a portable workflow names and the server lacks.
+
+    The main model is left open for the plan to choose (`lacking` is its name), and the VAE becomes the main model's
+    own, with a note. Any other workflow stays as it is: it names what its author rendered with, and another model would
+    be another image.
     """
     translate = workflow.translate
     if translate is None:
@@ -188,7 +197,7 @@ class VariantSelector:
             return False
 
     def at(self, levels: Mapping[str, Level]) -> GraphVariant:
-        """The variant at these levels. Raises PlanError where the model they name cannot be found."""
+        """Select the variant at these levels. Raises PlanError where the model they name cannot be found."""
         point = tuple([levels[axis].value for axis in self.axes])
         variant = self._known.get(point)
         if variant is None:
@@ -196,12 +205,17 @@ class VariantSelector:
         return variant
 
     def select_with_main(self, levels: Mapping[str, Level], main: ModelRef | None) -> GraphVariant:
-        """The variant these levels would ask for with this main model."""
+        """Select the variant these levels would ask for with this main model."""
         return choose_variant(self._workflow, self._uses.merge(self._targets, levels, {}), main)
 
     def main(self, levels: Mapping[str, Level]) -> ModelRef | None:
-        """The main model at these levels: named, else the workflow's own, else the server's only one; None where the
-        workflow loads none. Raises PlanError.
+        """Find the main model at these levels: named, else the workflow's own, else the server's only one.
+
+        Returns:
+            None where the workflow loads none.
+
+        Raises:
+            PlanError: The server does not have it, or has several.
         """
         named = self._uses.merge(("model",), levels, {}).get("model")
         if named is not None:
@@ -220,7 +234,7 @@ class VariantSelector:
         return own or self._models.find_only_main(self.bases, wanted=self._workflow.lacking)
 
     def _find_loader_model(self, graph: Graph, levels: Mapping[str, Level]) -> Setting:
-        """The model that is set by a loader's address or by a number: a graph may have several loaders. Else None."""
+        """Find the model that a loader's address or a number sets, as a graph may have several loaders; else None."""
         loaders = list_main_fields(graph, self._schemas)
         for target in self._uses:
             single = parse_numbered(target)
@@ -236,7 +250,7 @@ class VariantSelector:
 
 
 def _list_bases(workflow: str | Workflow, schemas: NodeSchemas, models: ModelFinder) -> tuple[str, ...] | None:
-    """What the main model may be: empty for anything, None where there is none."""
+    """List the bases that the main model may have: none for any base, None where there is no main model."""
     if not isinstance(workflow, Workflow):
         return ()
     return (

@@ -1,4 +1,8 @@
-"""Content keys in bulk; fingerprint of a definition."""
+"""Content keys of many points in a row, and the fingerprint of a plan.
+
+Only what changed since the point before is computed again, so a key costs a fraction of a whole graph's hash. The
+fingerprint takes time in the levels of the axes, not in their product.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +32,9 @@ _BYTES = 16
 
 
 def salt_key(key: str, salt: Mapping[str, Any]) -> str:
-    """The key of a point that differs from others in more than its graph: which repetition it is, which board it
-    goes to. Without a salt it is the graph's own.
+    """Change the key of a point that differs from others in more than its graph: which repetition, which board.
+
+    Without a salt the key stays the graph's own.
     """
     if not salt:
         return key
@@ -65,7 +70,7 @@ class KeyChain:
             yield index, salt_key(key, self.salt(self._describe_levels)), self._describe_levels
 
     def _find_change(self, digits: tuple[int, ...]) -> int:
-        """The first dimension along which this point differs from the one before."""
+        """Find the first dimension along which this point differs from the one before."""
         if len(self._digits) != len(digits):
             return 0
         return next(
@@ -121,7 +126,7 @@ def _list_parts(experiment: Experiment, bound_graphs: Sequence[BoundGraph]) -> I
 
 
 def _describe_levels(axis: Axis) -> Iterable[Any]:
-    """What an axis says: ranges by their ends, lists by their values."""
+    """Describe an axis: ranges by their ends, lists by their values."""
     levels = axis.levels
     if isinstance(levels, ReplacingLevels):
         return ["replace", levels.search, levels.targets, levels.values]
@@ -149,7 +154,7 @@ def _describe_setting(value: Any) -> Any:
 
 
 def _encode_other(value: Any) -> Any:
-    """What json does not know by itself. Of other objects the text would name their place in memory: TypeError."""
+    """Encode what json does not know. Raises TypeError for objects whose text would name their memory address."""
     if isinstance(value, Mapping | InputImage | Replacement):
         return _describe_setting(value)
     if isinstance(value, Decimal):

@@ -1,4 +1,8 @@
-"""Model names -> installed models; graphs fitted to a server's models."""
+"""From the name of a model to the one installed model it means; graphs fitted to the models of a server.
+
+A graph written elsewhere names installation keys: here they become names, and what a graph leaves open is filled where
+exactly one installed model fits.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +38,13 @@ class ModelFinder:
         return cls(tuple(sorted(models, key=lambda model: (model.type, model.name, model.base))))
 
     def find_any_main(self, bases: Collection[str] = ()) -> ModelRef | None:
-        """Some main model, to check the rest of an experiment with whose own model is wrong."""
+        """Return some main model, to check the rest of an experiment with whose own model is wrong."""
         return next(map(_make_ref, self._list_mains(bases)), None)
 
     def find_only_main(self, bases: Collection[str] = (), wanted: str = "") -> ModelRef:
-        """The server's only main model of these bases (any, if empty). Raises PlanError for none or several; `wanted`
-        is the one the workflow names, which is not there.
+        """Return the server's only main model of these bases (any, if empty).
+
+        `wanted` is the one the workflow names, which is not there. Raises PlanError where there is none, or several.
         """
         mains = self._list_mains(bases)
         kind = f"main model for {' or '.join(bases)}" if bases else "main model"
@@ -56,7 +61,7 @@ class ModelFinder:
         return [model for model in self.installed if model.type == "main" and (not bases or model.base in bases)]
 
     def find(self, written: object, types: Sequence[str] = ("main",), base: str | None = None) -> ModelRef:
-        """The one model of these types (any, if empty) that `written` names: a name, `name@base`, or a key.
+        """Find the one model of these types (any, if empty) that `written` names: a name, `name@base`, or a key.
 
         `base`, where given, is the base of the main model it has to fit. Raises PlanError.
         """
@@ -104,7 +109,7 @@ def _make_ref(model: Model) -> ModelRef:
 
 
 def describe_types(types: Sequence[str]) -> str:
-    """What people call models of these types: a LoRA, a T5 encoder."""
+    """Name models of these types as people do: a LoRA, a T5 encoder."""
     return " or ".join(_CALLED.get(kind, kind) for kind in types) or "model"
 
 
@@ -148,11 +153,11 @@ def fit_models(
     main: ModelRef | None,
     problem: Callable[[Address, str], None],
 ) -> FittedGraph:
-    """The graph with every model named as a ModelRef. `main` goes into main model fields that say nothing.
+    """Return the graph with every model named as a ModelRef.
 
-    A field that says nothing gets the only installed model that fits it (but a second main model, such as one for the
-    last steps, only where it is required); a required one for which there is not exactly one is a `problem`,
-    given as the end of a sentence that begins with the address.
+    A field that says nothing gets `main` where it takes a main model, else the only installed model that fits it (but a
+    second main model, such as one for the last steps, only where it is required). A required field for which there is
+    not exactly one is a `problem`, given as the end of a sentence that begins with the address.
     """
     values: dict[Address, Value] = {}
     filled: dict[Address, ModelRef] = {}
@@ -178,14 +183,14 @@ def fit_models(
 
 
 def _choose_bases(taken: tuple[str, ...], types: tuple[str, ...], main: ModelRef | None) -> tuple[str, ...]:
-    """The bases of models that may go into a field: the main model's, where the field takes that."""
+    """Choose the bases of models that may go into a field: the main model's, where the field takes that."""
     if main is not None and "main" not in types and (not taken or main.base in taken):
         return (main.base,)
     return taken
 
 
 def find_own_model(graph: Graph, schemas: NodeSchemas, models: ModelFinder) -> ModelRef | None:
-    """The main model a graph names itself, where this server has it."""
+    """Find the main model a graph names itself, where this server has it."""
     for address, types in list_model_fields(graph, schemas):
         said = graph.nodes[address.node].fields.get(address.field)
         if "main" in types and said:
@@ -194,7 +199,7 @@ def find_own_model(graph: Graph, schemas: NodeSchemas, models: ModelFinder) -> M
 
 
 def list_main_fields(graph: Graph, schemas: NodeSchemas) -> list[Address]:
-    """The fields from which the graph loads its main models."""
+    """List the fields from which the graph loads its main models."""
     return [
         address
         for address, types in list_model_fields(graph, schemas)
@@ -203,7 +208,7 @@ def list_main_fields(graph: Graph, schemas: NodeSchemas) -> list[Address]:
 
 
 def list_main_bases(graph: Graph, schemas: NodeSchemas) -> tuple[str, ...] | None:
-    """The bases of main models the graph can load, empty for any; None where it loads none."""
+    """List the bases of main models the graph can load, none for any base; None where it loads no main model."""
     found = [
         schemas[graph.nodes[address.node].type].fields[address.field] for address in list_main_fields(graph, schemas)
     ]
@@ -212,7 +217,7 @@ def list_main_bases(graph: Graph, schemas: NodeSchemas) -> tuple[str, ...] | Non
 
 
 def _find_known(said: Value, types: tuple[str, ...], models: ModelFinder) -> ModelRef:
-    """The model that a graph written for some installation names: by its key there or, elsewhere, by its name."""
+    """Find the model that a graph of another installation names: by its key or, elsewhere, by its name."""
     if not isinstance(said, Mapping):
         return models.find(said, types)
     key, name, base = (str(said.get(part) or "") for part in ("key", "name", "base"))

@@ -1,4 +1,9 @@
-"""Cheapest rendering order."""
+"""The cheapest order to render in: how to nest the axes so that a server repeats the least of its expensive work.
+
+A server loads a model, patches LoRAs into it, encodes prompts and images, denoises. A stage repeats when one of the
+factors it depends on changes, unless its result is still in the server's node cache. Points are not sorted, which would
+cost memory in the size of the grid: the factors are, which costs nothing, and every index stays the definition's.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +56,7 @@ class RenderingCost:
 
 
 def find_best_nesting(sizes: Sequence[int], stages: Sequence[Stage], cache: int) -> tuple[int, ...]:
-    """The positions of the factors, slowest first, with the least work; among equals the nearest to the definition.
+    """Find the order of the factors, slowest first, with the least work; among equals the nearest to the definition.
 
     Up to seven factors that any expensive stage depends on, every nesting is tried; beyond that, factors go in the
     order models, LoRAs, encoders. Factors nothing expensive depends on (seed, strength, steps) stay fastest.
@@ -82,7 +87,7 @@ def compute_rendering_cost(
 
 
 def compute_least_work(sizes: Sequence[int], stages: Sequence[Stage]) -> RenderingCost:
-    """What no order can undercut: every distinct result has to be made once."""
+    """Compute what no order can undercut: every distinct result has to be made once."""
     done = dict.fromkeys(_KINDS, 0)
     for stage in stages:
         if stage.kind != "other":
@@ -160,8 +165,9 @@ class Order:
 
 
 def choose_order(dimensions: Sequence[Dimension], bound_graphs: Sequence[BoundGraph], schemas: NodeSchemas) -> Order:
-    """The nesting with the least work for the bound in which most depends on the dimensions (the one with LoRAs, where
-    others have none). Counts are those of a full grid of such graphs, from a cold start, on one server.
+    """Choose the nesting with the least work for the graph that depends most on the dimensions (the one with LoRAs).
+
+    Counts are those of a full grid of such graphs, from a cold start, on one server.
     """
     sizes = [len(dimension) for dimension in dimensions]
     candidates = [list_stages(bound, dimensions, schemas) for bound in bound_graphs]
@@ -205,7 +211,7 @@ def _sort_indices(grid: Grid, picked: Sequence[int], nesting: Sequence[int], onl
 
 
 def list_stages(bound: BoundGraph, dimensions: Sequence[Dimension], schemas: NodeSchemas) -> list[Stage]:
-    """What each node of the graph does for the server, and on which dimensions it depends, upstream included."""
+    """List what each node of the graph does for the server, and the dimensions it depends on, upstream included."""
     home = {axis.name: at for at, dimension in enumerate(dimensions) for axis in dimension.axes}
     own: dict[str, set[int]] = {node: set() for node in bound.graph.nodes}
     for binding in bound.bindings:

@@ -1,4 +1,4 @@
-"""Plan and Instance: points as graphs with keys."""
+"""Plan: every point of an experiment as a graph with a key, in the order that is cheapest to render."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Instance:
     replicate: int = 0  # above 0: rendered anew with everything equal, so nothing of it may come from a cache
 
     def make_submission(self) -> Graph:
-        """The graph to send when it is rendered by itself: its key and values will stand in the image's metadata.
+        """Make the graph to send when it is rendered by itself: its key and values will stand in the image's metadata.
 
-        Of a replicate nothing comes from the server's cache: the noise floor is what it is for.
+        Nothing of a replicate comes from the server's cache: the noise floor is what it is for.
         """
         graph = self.graph
         if self.replicate:
@@ -51,7 +51,7 @@ class Instance:
         return {"sweep_key": self.key, "sweep_values": dict(self.variation.values)}
 
     def add_metadata(self, graph: Graph, outputs: Sequence[str]) -> Graph:
-        """The graph with `outputs` writing this variation's key, values and parameters into their images."""
+        """Make `outputs` of the graph write this variation's key, values and parameters into their images."""
         return self.dialect.write_metadata(graph, outputs, {**self.recalled, **self.metadata})
 
 
@@ -59,7 +59,7 @@ REPLICATE_AXIS: Final = "replicate"  # name of the axis that counts them, from 1
 
 
 def make_replicate_axis(count: int) -> Axis:
-    """The axis that stands for the repetitions; it sets nothing."""
+    """Make the axis that counts the repetitions; it sets nothing."""
     return Axis(REPLICATE_AXIS, "integer", tuple(Level(number, {}) for number in range(1, count + 1)))
 
 
@@ -134,7 +134,7 @@ def _choose_evenly(positions: Sequence[int]) -> Iterator[int]:
     yield from (positions[at * (count - 1) // (MOST_REPLICATES - 1)] for at in range(MOST_REPLICATES))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Plan:
     """An experiment bound to its workflow and to what a server has. Made by `make_plan`; costs nothing a point."""
 
@@ -145,6 +145,10 @@ class Plan:
     models: tuple[ModelRef, ...] = ()  # the main models it renders with
     workflow_notes: tuple[str, ...] = ()  # what reading the workflow's file completed or left out
     salted: tuple[str, ...] = ()  # axes that decide a key, though no image: boards
+
+    def __repr__(self) -> str:
+        models = ", ".join(model.name for model in self.models) or "none"
+        return f"<Plan of {self.experiment!r}, graphs {len(self.bound_graphs)}, models {models}>"
 
     @cached_property
     def grid(self) -> Sequence[Variation]:
@@ -209,7 +213,7 @@ class Plan:
         return len(self.grid)
 
     def instance(self, variation: Variation) -> Instance:
-        """The graph of one point, with its key."""
+        """Bind one point: its graph, with its key."""
         levels = variation.levels
         bound = self._select_graph(levels)
         digests = bound.digests.with_fields(bound.values(levels))
@@ -247,7 +251,7 @@ class Plan:
         return int(key[:16], 16) % n == k - 1
 
     def shard(self, k: int, n: int) -> Iterator[int]:
-        """The indices of one part, ascending."""
+        """Iterate over the indices of the `k`-th of `n` parts, ascending."""
         return (index for index, key in self.keys(range(len(self))) if self.is_in_shard(key, k, n))
 
     @cached_property
@@ -292,5 +296,5 @@ class Plan:
 
 
 def _repeat_key(key: str, number: int) -> str:
-    """The key of a repetition; the first has the point's own, so that asking for more renders only the new ones."""
+    """Make the key of a repetition; the first has the point's own, so asking for more renders only the new ones."""
     return salt_key(key, {REPLICATE_AXIS: number} if number else {})

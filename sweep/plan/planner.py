@@ -1,4 +1,8 @@
-"""Make_plan: assembles the graph of each variant, collects problems."""
+"""make_plan: binds an experiment to its workflow and to a server's models, and reports every problem at once.
+
+Each variant of the graph is bound once: its fixed inputs are applied, each axis gets a rule, every value is checked
+against the field it sets. A point then costs only the values that change.
+"""
 
 from __future__ import annotations
 
@@ -92,8 +96,8 @@ class GraphBinder:
         path = self.experiment.workflow_path
         return path.name if path else self.experiment.workflow
 
-    def bound(self, example: VariantExample) -> BoundGraph | None:
-        """The bound of this variant; None, with the problems added, where there cannot be one."""
+    def bind(self, example: VariantExample) -> BoundGraph | None:
+        """Bind the graph of this variant; return None, with the problems added, where that cannot be done."""
         try:
             graph = build_variant(self.workflow, example.variant, self.schemas)
         except WorkflowError as error:
@@ -215,8 +219,9 @@ class GraphBinder:
         )
 
     def _cut(self, graph: Graph, outputs: tuple[str, ...], slots: Sequence[Slot], notes: list[str]) -> Graph:
-        """The graph without the edges that would win over fields that are set, and with nothing but what leads to the
-        outputs: a server would render the rest for nothing, or fail at it.
+        """Remove the edges that would win over fields that are set, and all that does not lead to the outputs.
+
+        A server would render the rest for nothing, or fail at it.
         """
         gone = [(slot, edge) for slot in slots for edge in slot.cut]
         notes.extend(f"{slot.address} is set by {slot.target}, no longer by {edge.source}." for slot, edge in gone)
@@ -255,7 +260,7 @@ class GraphBinder:
         return self.schemas.dialect.recalled_fields({role: found[0].address for role, found in roles.targets.items()})
 
     def _check_graph(self, bound: BoundGraph) -> None:
-        """What no single value tells: fields that stay empty, edges that lead nowhere."""
+        """Check what no single value tells: fields that stay empty, edges that lead nowhere."""
         try:
             graph = bound.graph.set(bound.values(bound.levels))
         except (DefinitionError, WorkflowError) as error:
@@ -273,7 +278,7 @@ def _list_addresses(roles: Roles, role: str) -> tuple[Address, ...]:
 
 
 def adopt_workflow(experiment: Experiment, workflow: Workflow, schemas: NodeSchemas) -> Experiment:
-    """The experiment with the workflow's own images as inputs and its lists as axes, which vary fastest.
+    """Take over the workflow's own images as inputs and its lists as axes, which vary fastest.
 
     What the experiment sets itself, by address or by role, it sets alone. Raises PlanError for an image that is
     missing or none.
@@ -287,7 +292,7 @@ def adopt_workflow(experiment: Experiment, workflow: Workflow, schemas: NodeSche
 
 
 def note_batches(experiment: Experiment, workflow: Workflow) -> Iterator[str]:
-    """A sentence for each list of the workflow: that it is an axis, or gives way to what the experiment sets."""
+    """Write a sentence for each list of the workflow: that it is an axis, or gives way to what the experiment sets."""
     axes = {list_targets(axis) for axis in experiment.axes}
     for batch in workflow.batch_axes:
         if tuple(map(str, batch.addresses)) in axes:
@@ -298,7 +303,7 @@ def note_batches(experiment: Experiment, workflow: Workflow) -> Iterator[str]:
 
 
 def _find_set_fields(experiment: Experiment, workflow: Workflow, schemas: NodeSchemas) -> frozenset[Address]:
-    """The fields the experiment sets itself."""
+    """Find the fields the experiment sets itself."""
     roles = find_roles(workflow.graph, schemas)
     taken: set[Address] = set()
     for target in Assignments.of(experiment):
@@ -376,11 +381,17 @@ __all__ = ["Plan", "make_plan"]
 def make_plan(
     experiment: Experiment, schemas: NodeSchemas, models: Sequence[Model], workflow: Workflow | None = None
 ) -> Plan:
-    """The experiment bound to its workflow, with every value checked against the field it sets.
+    """Bind an experiment to its workflow, with every value checked against the field it sets.
 
-    `workflow` is what the file holds that the experiment names; where it is not given, that file is read.
-    Raises PlanError that lists every problem with its place in the experiment's file, or WorkflowError for a workflow
-    file that is wrong in itself. The seeds of the experiment have to be drawn.
+    Args:
+        experiment: With its seeds drawn.
+        schemas: The node types of the server.
+        models: The models of the server.
+        workflow: What the file holds that the experiment names; the file is read where it is not given.
+
+    Raises:
+        PlanError: Lists every problem with its place in the experiment's file.
+        WorkflowError: The workflow file is wrong in itself.
     """
     if experiment.undrawn:
         axes = ", ".join(experiment.undrawn)
@@ -394,7 +405,7 @@ def make_plan(
         experiment = adopt_workflow(experiment, own, schemas)
     if not len(experiment.grid):
         raise PlanError(f"{experiment.name} has no points.", hint="Its conditions exclude every combination.")
-    return _Maker(experiment, schemas, installed, own or experiment.workflow).plan()
+    return _Planner(experiment, schemas, installed, own or experiment.workflow).plan()
 
 
 def _load_own_workflow(experiment: Experiment) -> Workflow | None:
@@ -406,7 +417,7 @@ def _load_own_workflow(experiment: Experiment) -> Workflow | None:
     return load_workflow(path)
 
 
-class _Maker:
+class _Planner:
     def __init__(
         self, experiment: Experiment, schemas: NodeSchemas, models: ModelFinder, workflow: str | Workflow
     ) -> None:
@@ -415,7 +426,7 @@ class _Maker:
         self.models = models
         self.variants = VariantSelector(workflow, schemas, models, self.uses, experiment.condition)
         self.mains: dict[ModelRef, None] = {}
-        self.assembly = GraphBinder(
+        self.binder = GraphBinder(
             experiment=experiment,
             workflow=workflow,
             schemas=schemas,
@@ -426,19 +437,19 @@ class _Maker:
         )
 
     def plan(self) -> Plan:
-        """Raises PlanError with every problem there is."""
-        experiment = self.assembly.experiment
+        """Make the plan. Raises PlanError with every problem there is."""
+        experiment = self.binder.experiment
         if REPLICATE_AXIS in {axis.name for axis in experiment.axes} and experiment.study.replicates > 1:
             self.problems.add_at_key(
                 f"axes.{REPLICATE_AXIS}", f"axes.{REPLICATE_AXIS}: study.replicates makes an axis of that name already."
             )
-        bound_graphs = [bound for example in self._find_examples() if (bound := self.assembly.bound(example))]
+        bound_graphs = [bound for example in self._find_examples() if (bound := self.binder.bind(example))]
         self.problems.raise_any()
         plan = Plan(
             experiment=experiment,
             bound_graphs=tuple(bound_graphs),
             variants=self.variants,
-            schemas=self.assembly.schemas,
+            schemas=self.binder.schemas,
             models=tuple(self.mains),
             workflow_notes=self._list_workflow_notes(bound_graphs),
             salted=tuple(axis.name for axis in self.uses.axes.get("board", ())),
@@ -448,11 +459,11 @@ class _Maker:
         return plan
 
     def _list_workflow_notes(self, bound_graphs: Sequence[BoundGraph]) -> tuple[str, ...]:
-        workflow = self.assembly.workflow
+        workflow = self.binder.workflow
         if isinstance(workflow, str):
             return ()
         own = workflow.for_base(bound_graphs[0].variant.base or "")
-        said = [*own.notes, *note_batches(self.assembly.experiment, workflow)]
+        said = [*own.notes, *note_batches(self.binder.experiment, workflow)]
         notes = tuple(readable(own.graph, note) for note in said)
         if not own.lacking or "model" in self.uses:
             return notes
@@ -463,10 +474,10 @@ class _Maker:
         """Every variant the levels can ask for, with the first levels that do. Where a model cannot be found, the
         rest is still looked at, as far as there is any other to look at it with.
         """
-        first = {axis.name: axis.levels[0] for axis in self.assembly.experiment.axes}
+        first = {axis.name: axis.levels[0] for axis in self.binder.experiment.axes}
         found: dict[GraphVariant, VariantExample] = {}
         place = self.uses.locate("model")[0]
-        for levels in iterate_variant_levels(list_variant_axes(self.uses), self.assembly.experiment.dimensions):
+        for levels in iterate_variant_levels(list_variant_axes(self.uses), self.binder.experiment.dimensions):
             here = {**first, **levels}
             if not self.variants.is_reachable(here):
                 continue
@@ -478,8 +489,8 @@ class _Maker:
         if not found and (any_main := self.models.find_any_main(self.variants.bases or ())):
             variant = self.variants.select_with_main(first, any_main)
             return [VariantExample(variant, any_main, first)]
-        if not found and isinstance(self.assembly.workflow, Workflow):
-            self.assembly.usable(self.assembly.workflow.graph)  # no model would mend what is wrong with that
+        if not found and isinstance(self.binder.workflow, Workflow):
+            self.binder.usable(self.binder.workflow.graph)  # no model would mend what is wrong with that
         return list(found.values())
 
     def _locate_model(self, levels: Mapping[str, Level], place: str) -> str:

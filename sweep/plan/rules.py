@@ -1,4 +1,10 @@
-"""Rules: settings -> field values, incl. LoRA stacks and ControlNet lists."""
+"""Rules: what settings become in the fields of a graph.
+
+A prompt and its variation make one text, an image and a width make one size. A list names LoRAs and ControlNets in
+their order (`lora`, `controls`), a role by itself sets all of them (`lora_weight`), and one with a number a single one
+(`lora_weight_2`), which is a plain rule: its field is not among those of the list. A rule is a pure function of
+settings, so it serves fixed inputs and axes alike.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +50,7 @@ class Slot:
     cut: tuple[Edge, ...] = ()
 
     def value(self, setting: Any) -> Value:
-        """What the field holds. Raises PlanError with the end of a sentence where the setting has no encoding."""
+        """Encode a setting for the field. Raises PlanError with the end of a sentence where it has no encoding."""
         try:
             return self.encode(setting)
         except ValueError as error:
@@ -76,7 +82,7 @@ class ReferenceResolver:
     base: str | None
 
     def value(self, setting: Any, schema: FieldSchema) -> Value:
-        """The setting as the field holds it. Raises PlanError where no model fits."""
+        """Resolve a setting to what the field holds. Raises PlanError where no model fits."""
         if isinstance(setting, InputImage):
             return ImageRef(setting.sha256)
         if isinstance(setting, list):
@@ -89,7 +95,7 @@ class ReferenceResolver:
         return value
 
     def model(self, name: Any, types: Sequence[str]) -> ModelRef:
-        """The model of these types that fits. A main model decides the base, so it need not fit one."""
+        """Find the model of these types that fits. A main model decides the base, so it need not fit one."""
         return self.models.find(name, types, None if "main" in types else self.base)
 
 
@@ -109,7 +115,7 @@ def make_value_rule(target: str, slots: Sequence[Slot], choice: ReferenceResolve
 
 
 def make_prompt_rule(slots: Sequence[Slot], original: str) -> FieldRule:
-    """The prompt with its variation; `original` is what the workflow says where the experiment gives no prompt."""
+    """Make the rule for the prompt with its variation; `original` is the workflow's, where an experiment gives none."""
 
     def write(settings: SettingValues) -> Written:
         if "prompt" not in settings and "variation" not in settings:
@@ -185,8 +191,9 @@ class LoraSlot:
 
 
 def make_lora_rule(places: Sequence[LoraSlot], common: Sequence[Slot], choice: ReferenceResolver) -> FieldRule:
-    """A stack of LoRAs, the first of it in the node nearest the model. Nodes that are left over weigh nothing.
-    `common` takes the weight of all that name none themselves.
+    """Make the rule for a stack of LoRAs, the first of it in the node nearest the model.
+
+    Nodes that are left over weigh nothing. `common` takes the weight of all that name none themselves.
     """
 
     def write(settings: SettingValues) -> Written:
@@ -213,7 +220,7 @@ def make_lora_rule(places: Sequence[LoraSlot], common: Sequence[Slot], choice: R
 
 
 def _refuse_twice(names: Sequence[str]) -> None:
-    """A server applies a LoRA once, and fails at the second time."""
+    """Refuse a LoRA that is named twice: a server applies it once, and fails at the second time."""
     twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
     if twice is not None:
         raise PlanError(f"names {twice} twice; give it once, with the sum of the weights.")
@@ -258,7 +265,7 @@ def make_controls_rule(
 
 
 def list_controls(setting: Setting) -> list[Mapping[str, Any]]:
-    """The entries of a `controls` setting; empty where there are none."""
+    """List the entries of a `controls` setting."""
     return [entry for entry in setting if isinstance(entry, Mapping)] if isinstance(setting, list) else []
 
 

@@ -1,4 +1,4 @@
-"""Names in an experiment -> fields of a graph."""
+"""From what an experiment names to the fields of a graph that it sets: by role, by role and number, by address."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _MANY: Final = 10_000  # the same of a list of numbers
 
 
 def list_targets(axis: Axis) -> tuple[str, ...]:
-    """What an axis sets, in the order its levels name it."""
+    """List what an axis sets, in the order its levels name it."""
     if isinstance(axis.levels, LazyLevels):
         return axis.levels.targets
     return tuple(dict.fromkeys(chain.from_iterable(level.settings for level in axis.levels)))
@@ -68,7 +68,7 @@ def choose_test_positions(dimension: Dimension) -> Sequence[int]:
 
 
 def levels_at(dimension: Dimension, position: int) -> dict[str, Level]:
-    """The levels of all axes of a dimension at a position."""
+    """Return the levels of all axes of a dimension at a position."""
     return {axis.name: axis.levels[position] for axis in dimension.axes}
 
 
@@ -126,9 +126,10 @@ class Assignments:
     def merge(
         self, targets: Sequence[str], levels: Mapping[str, Level], defaults: Mapping[str, Setting]
     ) -> dict[str, Setting]:
-        """The settings of these targets at these levels: inputs, above them levels, then replacements in their text.
+        """Merge the settings of these targets at these levels: inputs, then levels, then replacements in their text.
 
-        Raises ExperimentError where a replacement finds nothing to replace.
+        Raises:
+            ExperimentError: A replacement finds nothing to replace.
         """
         settings = {target: self.inputs[target] for target in targets if target in self.inputs}
         replacements: list[tuple[str, Replacement]] = []
@@ -167,7 +168,7 @@ class TargetResolver:
     template: bool
 
     def resolve(self, target: str, said: str | None = None) -> tuple[Slot, ...]:
-        """The fields of a role or address; empty, with a problem at what `said` it, where it cannot be set."""
+        """Resolve a role or address to its fields; to none, with a problem at `said`, where it cannot be set."""
         said = said or target
         place = self.uses.locate(said)[0]
         try:
@@ -210,7 +211,7 @@ class TargetResolver:
             yield from (f"{called}.{name}" for name, taken in self.fields_of(node.id).items() if taken.takes_value)
 
     def report_missing(self, target: str) -> None:
-        """A problem: the workflow has no such role."""
+        """Add the problem that the workflow has no such role."""
         place = self.uses.locate(target)[0]
         hint = f" Use the template {_WANTED[target]}." if target in _WANTED and self.template else ""
         other = self.template and self.base not in _ALIKE
@@ -218,7 +219,7 @@ class TargetResolver:
         self.problems.add_at_key(place, f"{place}: {kind} has no {target}.{hint}")
 
     def resolve_all(self, role: str, target: str) -> tuple[Slot, ...]:
-        """The fields of a role wherever it occurs, for `target` to set; of LoRAs, the model's side first."""
+        """Resolve a role wherever it occurs, for `target` to set; of LoRAs, the model's side first."""
         return tuple(self.make_slot(found, target) for group in self.roles.groups(role) for found in group)
 
     def resolve_field(self, address: Address, target: str) -> Slot:
@@ -228,15 +229,15 @@ class TargetResolver:
         return self.make_slot(field_target(self.graph, self.schemas, address), target)
 
     def make_slot(self, found: Target, target: str) -> Slot:
-        """The field a role stands for, with what it takes."""
+        """Describe the field a role stands for, with what it takes."""
         schema = self.fields_of(found.address.node).get(found.address.field, _UNKNOWN)
         return Slot(address=found.address, schema=schema, target=target, encode=found.encode, cut=found.cut)
 
     def fields_of(self, node: str) -> Mapping[str, FieldSchema]:
-        """What a node takes."""
+        """Return what a node takes."""
         schema = self.schemas.get(self.graph.nodes[node].type)
         return schema.fields if schema else {}
 
     def read_value(self, address: Address) -> Value:
-        """What the workflow itself says there."""
+        """Return the workflow's own value of a field."""
         return self.graph.nodes[address.node].fields.get(address.field)

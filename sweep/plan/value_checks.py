@@ -1,4 +1,4 @@
-"""Every value an experiment sets, held against the field it goes into: once each, not once a point."""
+"""Checks every value an experiment sets against the field it goes into: once each, not once a point."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ValidationContext:
 
 
 def check_fixed(binding: Binding, problems: ProblemCollector[str]) -> None:
-    """What inputs alone decide."""
+    """Check what inputs alone decide."""
     places = {target: f"inputs.{target}" for target in binding.rule.targets if target in binding.uses.inputs}
     for slot, problem in _find_problems(binding, {}):
         place = places.get(slot.target if slot else "") or next(iter(places.values()), "inputs")
@@ -38,7 +38,7 @@ def check_fixed(binding: Binding, problems: ProblemCollector[str]) -> None:
 def check_moved(
     binding: Binding, dimension: Dimension, around: ValidationContext, problems: ProblemCollector[str]
 ) -> None:
-    """Each step of one of the dimensions that move a binding."""
+    """Check every value that one dimension writes through a binding."""
     axis = next(axis for axis in dimension.axes if axis.name in binding.axes)
     numeric = axis.kind in ("integer", "number", "seed")
     place = f"axes.{axis.name}"
