@@ -61,10 +61,10 @@ def _sandbox_client(address: str) -> Server:
     """Create a client for our own sandbox: without credentials, and named `sandbox` on any port."""
     from dataclasses import replace
 
-    from sweep.servers import ConnectOptions, FamilyServer, ServerInfo
+    from sweep.servers import InvokeAI, ServerInfo
 
-    class Sandbox(FamilyServer):
+    class Sandbox(InvokeAI):
         async def open(self) -> ServerInfo:
             return replace(await super().open(), name="sandbox")
 
-    return Sandbox(address, ConnectOptions())
+    return Sandbox(address)

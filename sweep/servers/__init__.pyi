@@ -10,14 +10,15 @@ from .base import (
     Submission,
     Ticket,
 )
-from .discovery import ConnectOptions, FamilyServer, connect
-from .invokeai.http import find_credentials
-from .invokeai.responses import TIMED_OUT, NoAnswerError, timestamp
+from .discovery import ConnectOptions, connect
+from .http import find_credentials
+from .invokeai.client import InvokeAI
+from .responses import TIMED_OUT, NoAnswerError, timestamp
 
 __all__ = [
     "TIMED_OUT",
     "ConnectOptions",
-    "FamilyServer",
+    "InvokeAI",
     "ItemEnded",
     "ItemEvent",
     "ItemStarted",

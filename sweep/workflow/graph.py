@@ -128,6 +128,20 @@ class Graph:
             nodes[address.node] = replace(node, fields={**node.fields, address.field: value})
         return replace(self, nodes=nodes)
 
+    def references(self) -> frozenset[Ref]:
+        """Return every model, image and board that the graph names."""
+        found: set[Ref] = set()
+        waiting: list[Any] = [value for node in self.nodes.values() for value in node.fields.values()]
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, ModelRef | ImageRef | BoardRef):
+                found.add(value)
+            elif isinstance(value, Mapping):
+                waiting.extend(value.values())
+            elif isinstance(value, list | tuple):
+                waiting.extend(value)
+        return frozenset(found)
+
     def feeding(self, address: Address) -> tuple[Edge, ...]:
         """The edges into a field, in order."""
         return tuple(edge for edge in self.edges if edge.destination == address)

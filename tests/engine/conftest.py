@@ -22,7 +22,7 @@ from sweep.experiment import Experiment
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.sandbox.service import Sandbox
 from sweep.servers import ConnectOptions, connect
-from sweep.servers.invokeai.http import Timings
+from sweep.servers.http import Timings
 
 AT_ONCE = RunOptions(backoff=Backoff(base=0))  # no waiting between attempts
 QUICK = Timings(

@@ -6,7 +6,7 @@ from sweep.engine import events
 from sweep.engine.runner import run
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.servers import ConnectOptions, connect
-from sweep.servers.invokeai.http import Credentials
+from sweep.servers.http import Credentials
 from tests.engine.conftest import AT_ONCE, QUICK, Bench
 
 EMAIL, PASSWORD = "me@example.org", "a secret"

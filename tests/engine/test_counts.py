@@ -17,7 +17,7 @@ from sweep.engine.startup import prepare
 from sweep.record import RecordedResults, no_checkpoint
 from sweep.sandbox.service import Sandbox
 from sweep.servers import ConnectOptions, connect
-from sweep.servers.invokeai.http import Timings
+from sweep.servers.http import Timings
 from tests.engine.conftest import AT_ONCE, Bench
 
 POINTS = 30

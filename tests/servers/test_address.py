@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sweep.errors import UsageError, VariationError
-from sweep.servers.invokeai.http import ServerAddress, path_part
+from sweep.servers.http import ServerAddress, path_part
 
 
 @pytest.mark.parametrize(

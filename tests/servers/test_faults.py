@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sweep.errors import OverloadedError, ServerError, ServerRefusedError, SweepError, TransientError, VariationError
-from sweep.servers.invokeai import responses as faults
+from sweep.servers import responses as faults
 from tests.servers.fake import payload
 
 URL = "http://gpu1:9090"
@@ -34,7 +34,7 @@ URL = "http://gpu1:9090"
     ],
 )
 def test_each_status_is_one_kind_of_error(status: int, kind: type[SweepError]) -> None:
-    fault = faults.of_status(URL, status, {}, {"detail": "because"}, "asking")
+    fault = faults.error_of_status(URL, status, {}, {"detail": "because"}, "asking")
 
     assert type(fault) is kind
 
@@ -43,14 +43,14 @@ def test_a_refusal_names_node_and_field_and_nothing_of_what_was_sent() -> None:
     body = payload("refused_6_14")
     body["detail"][0]["input"] = {"prompt": "SECRET"}
 
-    fault = faults.of_status(URL, 422, {}, body, "submitting an item")
+    fault = faults.error_of_status(URL, 422, {}, body, "submitting an item")
 
     assert str(fault) == "d.denoising_start: Input should be less than or equal to 1"
     assert "SECRET" not in repr(fault)
 
 
 def test_an_unknown_node_type_is_named_without_the_309_known_ones() -> None:
-    fault = faults.of_status(URL, 422, {}, payload("refused_type_6_14"), "submitting an item")
+    fault = faults.error_of_status(URL, 422, {}, payload("refused_type_6_14"), "submitting an item")
 
     assert str(fault) == "d: this server has no node type 'foo'"
 
@@ -97,7 +97,7 @@ def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | N
 
 
 def test_overload_carries_how_long_to_wait() -> None:
-    fault = faults.of_status(URL, 503, {"Retry-After": "12"}, None, "submitting an item")
+    fault = faults.error_of_status(URL, 503, {"Retry-After": "12"}, None, "submitting an item")
 
     assert isinstance(fault, OverloadedError)
     assert fault.retry_after == 12

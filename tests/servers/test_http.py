@@ -13,8 +13,8 @@ from aiohttp.client_reqrep import ConnectionKey
 from aioresponses import aioresponses
 
 from sweep.errors import ServerUnreachableError, TransientError, VariationError
-from sweep.servers.invokeai.http import Http, HttpMethod, ServerAddress
-from sweep.servers.invokeai.responses import NoAnswerError
+from sweep.servers.http import Http, HttpMethod, ServerAddress
+from sweep.servers.responses import NoAnswerError
 from tests.servers.conftest import QUICK
 
 URL = "http://gpu1:9090"
@@ -64,7 +64,7 @@ async def test_at_the_start_each_means_that_nobody_is_there(wire: aioresponses, 
     http = Http(ServerAddress.parse(URL), credentials=None, ca_file=None, timings=QUICK)
 
     with pytest.raises(ServerUnreachableError, match=words):
-        await http.introduced(lambda: http.call("GET", "/x", "asking"))
+        await http.introduce(lambda: http.call("GET", "/x", "asking"))
 
 
 @pytest.mark.parametrize(

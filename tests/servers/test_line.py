@@ -14,7 +14,7 @@ from aiohttp import web
 
 from sweep.servers.base import ItemEnded, ItemEvent, Ticket
 from sweep.servers.invokeai.client import InvokeAI
-from sweep.servers.invokeai.socketio import LineError, connected
+from sweep.servers.invokeai.socketio import ConnectionLostError, open_socket, receive_events
 from tests.servers.building import Q, submission, summary, takes_items
 from tests.servers.conftest import QUICK
 from tests.servers.fake import Fake, payload
@@ -49,6 +49,25 @@ class Wire:
         return socket
 
 
+class Listener:
+    """Keeps the events it is given, and wants no dull ones."""
+
+    def __init__(self, heard: list[Any]) -> None:
+        self.heard = heard
+
+    def subscriptions(self) -> list[tuple[str, dict[str, str]]]:
+        return []
+
+    def is_wanted(self, event: str, _text: str) -> bool:
+        return event != "dull"
+
+    def handle_event(self, event: str, data: Any) -> None:
+        self.heard.append((event, data))
+
+    def note_connection(self, _is_up: bool) -> None:
+        raise AssertionError("nobody connects here")
+
+
 @asynccontextmanager
 async def wired(wire: Wire) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
     app = web.Application()
@@ -66,11 +85,12 @@ async def wired(wire: Wire) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
 
 async def _hear(*says: str | bytes, auth: dict[str, str] | None = None) -> tuple[list[Any], Wire]:
     """What was heard until the server hung up."""
-    wire, heard = Wire([*says, "1"]), []
+    wire = Wire([*says, "1"])
+    heard: list[Any] = []
     async with wired(wire) as (session, url):
-        with pytest.raises(LineError):
-            async with connected(session, url, {"Authorization": "Bearer t"}, auth) as line:
-                await line.listen(lambda name, _: name != "dull", lambda name, data: heard.append((name, data)))
+        with pytest.raises(ConnectionLostError):
+            async with open_socket(session, url, {"Authorization": "Bearer t"}, auth) as (socket, silence):
+                await receive_events(socket, silence, Listener(heard))
     return heard, wire
 
 
@@ -112,9 +132,9 @@ async def test_what_is_wanted_is_heard_in_order_and_pings_are_answered() -> None
 async def test_whatever_it_says_ends_as_an_error_of_ours(says: tuple[str, ...]) -> None:
     wire = Wire([*says, "1"])
     async with wired(wire) as (session, url):
-        with pytest.raises((LineError, ValueError)):
-            async with connected(session, url, {}, None) as line:
-                await line.listen(lambda _name, _text: True, lambda _name, _data: None)
+        with pytest.raises((ConnectionLostError, ValueError)):
+            async with open_socket(session, url, {}, None) as (socket, silence):
+                await receive_events(socket, silence, Listener([]))
 
 
 @pytest.fixture
@@ -176,9 +196,9 @@ async def test_why_an_item_failed_is_asked_for(fake: Fake, listening: InvokeAI) 
 
 async def test_a_line_that_falls_silent_is_given_up() -> None:
     wire = Wire(['0{"pingInterval":20,"pingTimeout":10}', "40{}", "2", '42["a"]'])
-    heard: list[str] = []
+    heard: list[Any] = []
     async with wired(wire) as (session, url):
         with pytest.raises(TimeoutError):
-            async with connected(session, url, {}, None) as line:
-                await line.listen(lambda _name, _text: True, lambda name, _data: heard.append(name))
-    assert heard == ["a"]
+            async with open_socket(session, url, {}, None) as (socket, silence):
+                await receive_events(socket, silence, Listener(heard))
+    assert heard == [("a", None)]

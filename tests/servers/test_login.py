@@ -16,8 +16,8 @@ from sweep.errors import ServerRefusedError, ServerUnreachableError, UsageError
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.servers.base import ServerImage
 from sweep.servers.discovery import ConnectOptions, connect
+from sweep.servers.http import Credentials
 from sweep.servers.invokeai.client import InvokeAI
-from sweep.servers.invokeai.http import Credentials
 from sweep.workflow import Graph, ImageRef, Node
 from tests.servers.building import Q, submission, takes_items
 from tests.servers.conftest import QUICK
@@ -52,7 +52,7 @@ async def test_a_token_goes_with_every_call_and_the_socket(fake: Fake) -> None:
 
 async def test_email_and_password_become_a_token(fake: Fake) -> None:
     _multiuser(fake)
-    server = InvokeAI(fake.url, credentials=ME, timings=QUICK)
+    server = InvokeAI(fake.url, api="queue", credentials=ME, timings=QUICK)
     await server.open()
     await fake.connected.wait()
     await server.aclose()
@@ -75,7 +75,7 @@ async def test_connect_logs_in_too(fake: Fake) -> None:
 
 async def test_no_login_is_made_where_none_is_wanted(fake: Fake, client: InvokeAI) -> None:
     assert fake.calls(*LOGIN) == []
-    assert _bearer(fake, f"{Q}/status") == [None]
+    assert _bearer(fake, f"{Q}/status") == [None, None]
 
 
 async def test_without_credentials_one_sentence_says_what_to_set(fake: Fake) -> None:
@@ -91,7 +91,7 @@ async def test_a_wrong_password_is_refused_and_not_repeated(fake: Fake, code: in
     fake.on(*LOGIN, status(code, {"detail": [{"msg": "bad", "input": CANARY}]}))
 
     with pytest.raises(ServerRefusedError) as caught:
-        await InvokeAI(fake.url, credentials=ME, timings=QUICK).open()
+        await InvokeAI(fake.url, api="queue", credentials=ME, timings=QUICK).open()
 
     assert CANARY not in f"{caught.value}{caught.value!r}"
 
@@ -99,7 +99,7 @@ async def test_a_wrong_password_is_refused_and_not_repeated(fake: Fake, code: in
 async def test_a_fresh_token_in_an_answer_is_used_from_then_on(fake: Fake) -> None:
     _multiuser(fake)
     fake.on("GET", f"{Q}/status", status(200, {"queue": {}}, X_Refreshed_Token="second"))
-    server = InvokeAI(fake.url, credentials=Credentials(token="first"), timings=QUICK)
+    server = InvokeAI(fake.url, api="queue", credentials=Credentials(token="first"), timings=QUICK)
     await server.open()
     await server.others_waiting("run")
     await server.aclose()
@@ -109,7 +109,7 @@ async def test_a_fresh_token_in_an_answer_is_used_from_then_on(fake: Fake) -> No
 
 async def test_a_token_that_ran_out_is_renewed_once_for_all_who_ask(fake: Fake) -> None:
     _multiuser(fake)
-    server = InvokeAI(fake.url, credentials=ME, timings=QUICK)
+    server = InvokeAI(fake.url, api="queue", credentials=ME, timings=QUICK)
     await server.open()
     fake.on(*LOGIN, {"token": "second"})
     takes_items(fake)

@@ -30,7 +30,7 @@ async def test_nobody_there_is_one_sentence_and_a_hint() -> None:
         await connect(url, ConnectOptions(timings=QUICK)).open()
 
     assert str(caught.value) == (
-        f"{url} does not answer (connection refused). Is InvokeAI running there? "
+        f"{url} does not answer (connection refused). Is a server running there? "
         "sweep run without --server uses the sandbox."
     )
 

@@ -15,7 +15,7 @@ from sweep.errors import ItemLostError, ServerUnsupportedError, TransientError, 
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.servers.base import ItemEnded, ItemEvent, ServerImage, Ticket
 from sweep.servers.discovery import ConnectOptions, connect
-from sweep.servers.invokeai.client import InvokeAISessions
+from sweep.servers.invokeai.client import InvokeAI
 from sweep.servers.invokeai.sessions_api import session_status as status_of
 from sweep.workflow import Node
 from tests.servers.building import MODEL, PLAIN, image, submission
@@ -48,13 +48,13 @@ def _serves_sessions(fake: Fake, created: Any = BARE, *states: Any) -> None:
     fake.on("GET", f"{S}s1", replies(*states or (BARE, RUNNING, DONE)))
 
 
-async def _open(fake: Fake) -> InvokeAISessions:
-    server = InvokeAISessions(fake.url, timings=replace(QUICK, poll_listening=0.02))
+async def _open(fake: Fake) -> InvokeAI:
+    server = InvokeAI(fake.url, timings=replace(QUICK, poll_listening=0.02))
     await server.open()
     return server
 
 
-async def _told(server: InvokeAISessions, ticket: Ticket) -> list[ItemEvent]:
+async def _told(server: InvokeAI, ticket: Ticket) -> list[ItemEvent]:
     async with aclosing(server.hear(ticket)) as events:  # type: ignore[type-var]
         return [event async for event in events]
 
@@ -134,7 +134,7 @@ async def test_events_of_the_session_are_subscribed_to_and_heard(fake: Fake) -> 
     _serves_sessions(fake, BARE, BARE)
     subscribed: asyncio.Queue[Any] = asyncio.Queue()
     fake.sio.on("subscribe", lambda _sid, data: subscribed.put_nowait(data))
-    server = InvokeAISessions(fake.url, timings=QUICK)
+    server = InvokeAI(fake.url, timings=QUICK)
     await server.open()
     ticket = await server.submit(submission())
     hearing = asyncio.create_task(_told(server, ticket))
@@ -167,7 +167,7 @@ async def test_a_lost_answer_is_found_by_our_id_and_started(fake: Fake) -> None:
     assert found == Ticket(batch_id="b-completed", item_id="s1", outputs=("l",))
     assert unknown is None
     assert len(fake.calls("PUT", f"{S}s1/invoke")) == 1
-    assert fake.calls("GET", S)[0].query["query"] == "b-completed"
+    assert fake.calls("GET", S)[1].query["query"] == "b-completed"
 
 
 async def test_a_running_session_is_not_started_again(fake: Fake) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from sweep.servers import ConnectOptions, Server, ServerInfo, connect
-from sweep.servers.invokeai.http import Timings
+from sweep.servers.http import Timings
 from sweep.testing import Subject
 from sweep.testing.servers import RenderScene
 from sweep.workflow import Address, Edge, Graph, ImageRef, ModelRef, Node

@@ -26,7 +26,7 @@ from sweep.record import Checkpoint, FolderLock, RecordedResults, SqliteJournal
 from sweep.record.verify import damaged_keys
 from sweep.sandbox import FaultInjection, SandboxOptions, serve_sandbox
 from sweep.servers import ConnectOptions, connect
-from sweep.servers.invokeai.http import Timings
+from sweep.servers.http import Timings
 
 QUICK = Timings(
     connect=2, read=5, retry=0.02, poll_listening=1, poll_deaf=0.05, reconnect=0.05, reconnect_most=0.2, gone=0.3

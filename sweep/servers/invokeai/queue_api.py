@@ -1,41 +1,144 @@
-"""The session queue API over HTTP: the few calls the client needs, with what differs between releases 3.2 and 6.14."""
+"""The queue API of InvokeAI 3.2 to 6: its calls with what differs between releases, and what its events mean."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from sweep.errors import ItemLostError, OverloadedError, ServerError, ServerUnsupportedError, TransientError
-from sweep.servers.invokeai import responses as reading
-from sweep.servers.invokeai.http import Http
-from sweep.servers.invokeai.responses import ItemState
-from sweep.servers.invokeai.tracker import TrackedItem
+from sweep.errors import ItemLostError, OverloadedError, ServerUnsupportedError, TransientError
+from sweep.servers.base import ItemEnded, Rendered, ServerImage, ServerInfo, Submission, Ticket
+from sweep.servers.http import Http
+from sweep.servers.invokeai.items import read_end, read_item_state, result_images
+from sweep.servers.invokeai.resources import ServerResources
+from sweep.servers.invokeai.socketio import SocketIOConnection
+from sweep.servers.responses import mapping, number, sequence, text
+from sweep.servers.tracker import ENDED_STATES, ItemState, ItemTracker, TrackedItem
 
 MOST_IDS = 1000  # a server answers 422 to more in one call
 FULL_ITEMS_AT_ONCE = 100  # where whole items come back: about 4 kB each
 ORIGIN = "sweep"
 FIRST_RELEASE, FIRST_UNKNOWN_RELEASE = (3, 2), (7, 0)
 NOT_FOUND = (404, 405)
+IDLE_EVENTS = frozenset({"invocation_progress", "generator_progress", "batch_enqueued", "model_load_started"})
 SEARCH_ORDER = ("pending", "in_progress", "completed", "failed", "canceled", "pending", "in_progress", "completed")
 PROBE: dict[str, Any] = {"id": "sweep", "nodes": {"n": {"id": "n", "type": "integer", "value": 0}}, "edges": []}
 
 
 class QueueApi:
-    """One queue of one server."""
+    """One queue of one server: see `ServerApi`."""
 
-    def __init__(self, http: Http, queue_id: str) -> None:
+    def __init__(self, http: Http, tracker: ItemTracker, resources: ServerResources, queue_id: str) -> None:
         self._http = http
+        self._url = http.address.url
+        self._tracker = tracker
+        self._resources = resources
+        self._queue_id = queue_id
         self._path = f"/api/v1/queue/{quote(queue_id, safe='')}"
         self._has_summaries = True
+        self.events = SocketIOConnection(http, http.timings, self)
+
+    async def introduce(self) -> ServerInfo:
+        """See `ServerApi.introduce`."""
+        answer = await self._http.call("GET", "/api/v1/app/version", "asking for its version", also=(404,))
+        about = mapping(answer.body)
+        version = text(about.get("version"))
+        if version is None:
+            raise ServerUnsupportedError(f"{self._url} answers, but is no InvokeAI (it has no version).")
+        refuse_unsupported(self._url, version)
+        await self._authenticate()
+        status, _ = await self.counts(also=(404,))
+        if status == 404:
+            raise ServerUnsupportedError(f"{self._url} is InvokeAI {version} but has no queue.")
+        config = await self._ask("/api/v1/app/runtime_config")
+        settings = mapping(mapping(config).get("config"))
+        return ServerInfo(
+            name=self._http.address.name,
+            url=self._url,
+            version=version,
+            api="queue",
+            sandbox=about.get("sandbox") is True or "sandbox" in version,
+            capacity=_capacity(settings, await self._ask("/api/v1/app/generation_device_options")),
+            max_pending=number(settings.get("max_queue_size")) or None,
+        )
+
+    async def _authenticate(self) -> None:
+        status = mapping(await self._ask("/api/v1/auth/status"))
+        if status.get("multiuser_enabled") is True and self._http.token is None:
+            await self._http.log_in()
+
+    async def _ask(self, path: str) -> Any:
+        """Return the answer to a question that older servers, or accounts without rights, do not get answered."""
+        answer = await self._http.call("GET", path, "asking what it can do", also=(401, 403, 404, 405))
+        return answer.body if answer.status == 200 else None
+
+    def subscriptions(self) -> Iterable[tuple[str, dict[str, str]]]:
+        """See `EventListener.subscriptions`."""
+        return [("subscribe_queue", {"queue_id": self._queue_id})]
+
+    def is_wanted(self, event: str, text: str) -> bool:
+        """See `EventListener.is_wanted`.
+
+        Of all the nodes that start, the first of an item tells how long the server took to come to it; of those that
+        are done, the ones that brought an image count.
+        """
+        if event == "invocation_started":
+            return self._tracker.awaits_first_node
+        return event not in IDLE_EVENTS and (event != "invocation_complete" or '"image_name"' in text)
+
+    def handle_event(self, event: str, data: Any) -> None:
+        """See `EventListener.handle_event`, for the events of any release of this API."""
+        if not isinstance(data, dict):
+            return
+        if event in ("model_load_complete", "model_load_completed"):
+            self._resources.note_loaded(data.get("config") or data.get("model_config"))
+        elif event in ("queue_items_canceled", "queue_cleared", "queue_items_retried"):
+            self._tracker.request_states()
+        else:
+            inner = data.get("queue_item") or {}  # until 4.2 the item is an object of its own
+            batch_id = data.get("batch_id") or data.get("queue_batch_id") or mapping(inner).get("batch_id")
+            item_id = data.get("item_id", data.get("queue_item_id", mapping(inner).get("item_id")))
+            item = self._tracker.find(batch_id, item_id) if isinstance(batch_id, str) else None
+            if item is not None:
+                self._note_event(item, event, data)
+
+    def _note_event(self, item: TrackedItem, event: str, data: dict[str, Any]) -> None:
+        if event == "queue_item_status_changed":
+            self._tracker.note_state(item, read_item_state(mapping(data.get("queue_item")) or data))
+        elif event == "invocation_started":
+            self._tracker.note_first_node(item)
+        elif event == "invocation_complete":
+            note_image(item, data)
+
+    def note_connection(self, is_up: bool) -> None:
+        """See `EventListener.note_connection`."""
+        if not is_up:
+            self._resources.forget_loaded()  # another process may answer next
+        self._tracker.note_connection(is_up)
+
+    async def follow(self, ticket: Ticket) -> None:
+        """See `ServerApi.follow`: the whole queue is subscribed to."""
+
+    async def read_end(self, ticket: Ticket, asked: bool) -> ItemEnded | None:
+        """See `ServerApi.read_end`."""
+        item = await self.item(ticket.item_id)
+        return read_end(item, ticket.outputs, asked) if item.get("status") in ENDED_STATES else None
+
+    async def others_waiting(self, ours: str) -> int:
+        """See `ServerApi.others_waiting`."""
+        _, whole = await self.counts()
+        own = await self.counts_of_destination(ours)
+        mine = sum(1 for _ in self._tracker.heard_items()) if own is None else _unfinished(own)
+        return max(_unfinished(whole) - mine, 0)
 
     async def counts(self, also: Sequence[int] = ()) -> tuple[int, dict[str, Any]]:
-        """HTTP status and counts of the whole queue."""
+        """Return the HTTP status and the counts of the whole queue."""
         answer = await self._http.call("GET", f"{self._path}/status", "reading its queue", also=also)
-        return answer.status, reading.mapping(reading.mapping(answer.body).get("queue"))
+        return answer.status, mapping(mapping(answer.body).get("queue"))
 
     async def counts_of_destination(self, destination: str) -> dict[str, Any] | None:
-        """None where the server is too old to tell (before 5.0)."""
+        """Return the counts of our items; None where the server is too old to tell (before 5.0)."""
         answer = await self._http.call(
             "GET",
             f"{self._path}/counts_by_destination",
@@ -43,36 +146,43 @@ class QueueApi:
             params={"destination": destination},
             also=NOT_FOUND,
         )
-        return reading.mapping(answer.body) if answer.status == 200 else None
+        return mapping(answer.body) if answer.status == 200 else None
 
     async def enqueue(self, batch: Mapping[str, Any], *, prepend: bool) -> dict[str, Any]:
-        """Post one batch, once; how many were enqueued is the caller's to look at."""
+        """Post one batch, once. The caller has to look at how many were enqueued."""
         body = {"prepend": prepend, "batch": {"runs": 1, "origin": ORIGIN, **batch}}
         answer = await self._http.call("POST", f"{self._path}/enqueue_batch", "submitting an item", body=body)
-        return reading.mapping(answer.body)
+        return mapping(answer.body)
 
-    async def submit(self, batch: Mapping[str, Any], *, prepend: bool) -> str | None:
-        """Enqueue exactly one item: its id, or None where the server does not say it (before 6.0).
+    async def submit(self, submission: Submission, graph: dict[str, Any]) -> str | None:
+        """See `ServerApi.submit`. The server does not say the id before 6.0.
 
         Raises OverloadedError where the queue is full: that is no error to the server, which answers 200 and drops
         what does not fit.
         """
-        answer = await self.enqueue(batch, prepend=prepend)
-        if reading.number(answer.get("enqueued")) < 1:
-            raise OverloadedError(f"{self._http.address.url} has no room in its queue.")
-        ids = [item for item in reading.sequence(answer.get("item_ids")) if isinstance(item, int)]
+        batch = {"batch_id": submission.batch_id, "graph": graph, "destination": submission.destination}
+        answer = await self.enqueue(batch, prepend=submission.priority > 0)
+        if number(answer.get("enqueued")) < 1:
+            raise OverloadedError(f"{self._url} has no room in its queue.")
+        ids = [item for item in sequence(answer.get("item_ids")) if isinstance(item, int)]
         return str(max(ids)) if ids else None
 
-    async def validate(self, batch_id: str, graph: Mapping[str, Any]) -> None:
-        """Have a graph validated and nothing enqueued. Raises VariationError with the server's reasons."""
-        nodes = reading.mapping(graph.get("nodes"))
+    async def validate(self, graph: Mapping[str, Any]) -> None:
+        """See `ServerApi.validate`: posted as a batch of no items, which the server validates in full."""
+        batch_id = f"check-{uuid.uuid4()}"
+        nodes = mapping(graph.get("nodes"))
         data = [[{"node_path": next(iter(nodes)), "field_name": "is_intermediate", "items": []}]]
         answer = await self.enqueue({"batch_id": batch_id, "graph": graph, "data": data}, prepend=False)
-        if reading.number(answer.get("enqueued")):
-            await self.cancel([batch_id])
+        if number(answer.get("enqueued")):
+            await self._cancel([batch_id])
 
     async def cancel(self, batch_ids: Sequence[str]) -> None:
-        """Cancel batches; unknown ones are ignored by the server."""
+        """See `ServerApi.cancel`."""
+        self._tracker.note_cancel_requests(batch_ids)
+        await self._cancel(batch_ids)
+        self._tracker.request_states()
+
+    async def _cancel(self, batch_ids: Sequence[str]) -> None:
         await self._http.call(
             "PUT",
             f"{self._path}/cancel_by_batch_ids",
@@ -82,23 +192,23 @@ class QueueApi:
         )
 
     async def batch_counts(self, batch_id: str) -> dict[str, Any]:
-        """How many items of a batch are in which state. An unknown batch has all zeros, and never existed."""
+        """Return how many items of a batch are in which state. An unknown batch has all zeros, and never existed."""
         answer = await self._http.call("GET", f"{self._path}/b/{quote(batch_id, safe='')}/status", "asking for a batch")
-        return reading.mapping(answer.body)
+        return mapping(answer.body)
 
     async def find(self, batch_id: str) -> str | None:
-        """The newest item of a batch; None where there never was one.
+        """Return the newest item of a batch; None where there never was one.
 
         An enqueue of nothing under the same batch id lists the ids of all that is in that batch already (since 6.0).
         """
-        if reading.number((await self.batch_counts(batch_id)).get("total")) == 0:
+        if number((await self.batch_counts(batch_id)).get("total")) == 0:
             return None
         data = [[{"node_path": "n", "field_name": "value", "items": []}]]
         answer = await self.enqueue({"batch_id": batch_id, "graph": PROBE, "data": data}, prepend=False)
-        ids = [item for item in reading.sequence(answer.get("item_ids")) if isinstance(item, int)]
+        ids = [item for item in sequence(answer.get("item_ids")) if isinstance(item, int)]
         found = str(max(ids)) if ids else await self._search(batch_id)
         if found is None:
-            raise TransientError(f"{self._http.address.url} has batch {batch_id} but does not say which item it is.")
+            raise TransientError(f"{self._url} has batch {batch_id} but does not say which item it is.")
         return found
 
     async def _search(self, batch_id: str) -> str | None:
@@ -115,7 +225,7 @@ class QueueApi:
                 before = after
                 if items:
                     last = items[-1]
-                    after = {"cursor": str(last.get("item_id")), "priority": str(reading.number(last.get("priority")))}
+                    after = {"cursor": str(last.get("item_id")), "priority": str(number(last.get("priority")))}
                 if not more or after == before:
                     break
         return None
@@ -123,23 +233,23 @@ class QueueApi:
     async def _page(self, params: Mapping[str, str]) -> tuple[list[dict[str, Any]], bool]:
         what = "looking for an item"
         answer = await self._http.call("GET", f"{self._path}/list", what, params=params, also=NOT_FOUND)
-        page = reading.mapping(answer.body)
-        return [reading.mapping(item) for item in reading.sequence(page.get("items"))], page.get("has_more") is True
+        page = mapping(answer.body)
+        return [mapping(item) for item in sequence(page.get("items"))], page.get("has_more") is True
 
     async def item(self, item_id: str) -> dict[str, Any]:
-        """The whole item. Raises ItemLostError where the server has none of that id."""
+        """Return the whole item. Raises ItemLostError where the server has none of that id."""
         answer = await self._http.call(
             "GET", f"{self._path}/i/{quote(item_id, safe='')}", "reading an item", also=(404, 500)
         )
         if answer.status == 200:
-            return reading.mapping(answer.body)
-        said = str(reading.mapping(answer.body).get("detail"))
+            return mapping(answer.body)
+        said = str(mapping(answer.body).get("detail"))
         if answer.status == 404 or "404" in said:  # an item of another queue is a 500 that quotes a 404
-            raise ItemLostError(f"{self._http.address.url} does not know item {item_id}.")
-        raise TransientError(f"{self._http.address.url} cannot read item {item_id} (500).", kind="HTTP 500")
+            raise ItemLostError(f"{self._url} does not know item {item_id}.")
+        raise TransientError(f"{self._url} cannot read item {item_id} (500).", kind="HTTP 500")
 
-    async def states(self, items: Sequence[TrackedItem]) -> dict[str, ItemState]:
-        """How far these items are; unknown ones are missing in the answer."""
+    async def read_states(self, items: Sequence[TrackedItem]) -> dict[str, ItemState]:
+        """See `ServerApi.read_states`."""
         if self._has_summaries:
             found = await self._summaries([item.item_id or "" for item in items])
             if found is not None:
@@ -166,36 +276,58 @@ class QueueApi:
             )
             if answer.status != 200:
                 return None
-            for summary in map(reading.mapping, reading.sequence(answer.body)):
-                found[str(summary.get("item_id"))] = reading.read_item_state(summary)
+            for summary in map(mapping, sequence(answer.body)):
+                found[str(summary.get("item_id"))] = read_item_state(summary)
         return found
 
     async def _by_batch(self, item: TrackedItem) -> ItemState | None:
-        """Before 6.14: a batch of ours is one item, so its counts tell the item's state."""
+        """Return the state of a batch before 6.14: a batch of ours is one item, so its counts tell it."""
         counts = await self.batch_counts(item.batch_id)
-        if reading.number(counts.get("total")) == 0:
+        if number(counts.get("total")) == 0:
             return None
         order: Iterable[str] = ("completed", "in_progress", "pending", "waiting", "failed", "canceled")
-        status = next((name for name in order if reading.number(counts.get(name))), "pending")
+        status = next((name for name in order if number(counts.get(name))), "pending")
         return ItemState(status=status, batch_id=item.batch_id)
 
 
 def version_numbers(version: str) -> tuple[int, int] | None:
-    """Major and minor of a release; None where it is not written like one."""
+    """Return major and minor of a release; None where it is not written like one."""
     parts = version.strip().removeprefix("v").split(".")
     if len(parts) < 2 or not (parts[0].isdecimal() and parts[1].isdecimal()):
         return None
     return int(parts[0]), int(parts[1])
 
 
-def unsupported(url: str, version: str) -> ServerError | None:
-    """Why this release cannot be spoken to by the queue API; None where it can."""
+def refuse_unsupported(url: str, version: str) -> None:
+    """Raise ServerUnsupportedError for a release whose queue API sweep does not speak."""
     numbers = version_numbers(version)
     if numbers is None:
-        return ServerUnsupportedError(f"{url} says it is version {version[:40]!r}, which sweep does not know.")
+        raise ServerUnsupportedError(f"{url} says it is version {version[:40]!r}, which sweep does not know.")
     if not FIRST_RELEASE <= numbers < FIRST_UNKNOWN_RELEASE:
-        return ServerUnsupportedError(
+        raise ServerUnsupportedError(
             f"{url} is InvokeAI {version[:40]}; sweep speaks the queue API of 3.2 to 6.x.",
             hint="Update sweep." if numbers[0] > 6 else "Update InvokeAI.",
         )
-    return None
+
+
+def note_image(item: TrackedItem, data: Mapping[str, Any]) -> None:
+    """Tell those who listen to the item of the one image that its node has made."""
+    node = data.get("invocation_source_id") or data.get("source_node_id")
+    found = list(result_images(data.get("result")))
+    if node in item.single_outputs and len(found) == 1:
+        name, width, height = found[0]
+        item.send(Rendered(image=ServerImage(name=name, node=str(node), width=width, height=height)))
+
+
+def _unfinished(counts: Mapping[str, Any]) -> int:
+    return sum(number(counts.get(name)) for name in ("pending", "in_progress", "waiting"))
+
+
+def _capacity(settings: Mapping[str, Any], devices: Any) -> int:
+    """Count the workers, one a generation device: those listed, or all there are unless one is pinned."""
+    chosen = settings.get("generation_devices")
+    if isinstance(chosen, list):
+        return max(len(chosen), 1)
+    if settings.get("device") not in (None, "auto"):
+        return 1
+    return max(len(sequence(devices)), 1)

@@ -14,21 +14,10 @@ import aiohttp
 
 from sweep.errors import ServerUnsupportedError, TransientError, VariationError, WorkflowError, did_you_mean
 from sweep.servers.base import ItemEnded, MissingModelError, ServerImage, Submission
-from sweep.servers.invokeai import responses as reading
-from sweep.servers.invokeai.http import Http, path_part
-from sweep.workflow import (
-    BoardRef,
-    Graph,
-    ImageRef,
-    Json,
-    Model,
-    ModelRef,
-    NodeSchemas,
-    Ref,
-    map_refs,
-    node_schemas,
-    write_graph,
-)
+from sweep.servers.http import Http, path_part
+from sweep.servers.invokeai.items import IMAGE_GONE, read_models
+from sweep.servers.responses import mapping, sequence, text
+from sweep.workflow import BoardRef, Graph, ImageRef, Json, Model, ModelRef, NodeSchemas, Ref, node_schemas, write_graph
 
 
 class ServerModels:
@@ -40,30 +29,31 @@ class ServerModels:
         self._lock = asyncio.Lock()
         self._keyed = True
 
-    async def all(self) -> tuple[Model, ...]:
-        """As they are now."""
+    async def read(self) -> tuple[Model, ...]:
+        """Return the models as they are now."""
         answer = await self._http.call("GET", "/api/v2/models/", "reading its models", also=(404,))
         self._keyed = answer.status != 404
         if not self._keyed:
             answer = await self._http.call("GET", "/api/v1/models/", "reading its models")
-        found = reading.read_models(answer.body)
+        found = read_models(answer.body)
         self._known = {ModelRef(m.name, m.base, m.type): m for m in sorted(found, key=lambda m: m.key, reverse=True)}
         return found
 
     async def identify(self, refs: Iterable[ModelRef]) -> dict[ModelRef, Model]:
-        """Raises MissingModelError for the first that is not installed here. Of models that share name, base and type
-        the one with the smallest key is meant, always.
+        """Return the models of these references; of several with one name, base and type the one of the smallest key.
+
+        Raises MissingModelError for the first that is not installed here.
         """
         wanted = set(refs)
         async with self._lock:
             if wanted - self._known.keys():
-                await self.all()
+                await self.read()
             for ref in sorted(wanted - self._known.keys()):
                 raise self._missing(ref)
             return {ref: self._known[ref] for ref in wanted}
 
-    def named(self, model: Model) -> Json:
-        """A model as a graph for this server names it: five keys, or before release 4 three names."""
+    def name(self, model: Model) -> Json:
+        """Return a model as a graph for this server names it: by five keys, or before release 4 by three names."""
         if self._keyed:
             return {"key": model.key, "hash": model.hash, "name": model.name, "base": model.base, "type": model.type}
         return {"model_name": model.name, "base_model": model.base, "model_type": model.type}
@@ -85,7 +75,7 @@ class Boards:
         self._lock = asyncio.Lock()
 
     async def identify(self, name: str) -> str:
-        """The board's id on this server."""
+        """Return the board's id on this server."""
         async with self._lock:
             if name not in self._known:
                 self._known[name] = await self._find(name) or await self._make(name)
@@ -93,14 +83,14 @@ class Boards:
 
     async def _find(self, name: str) -> str | None:
         answer = await self._http.call("GET", "/api/v1/boards/", "reading its boards", params={"all": "true"})
-        for board in map(reading.mapping, reading.sequence(answer.body)):
+        for board in map(mapping, sequence(answer.body)):
             if board.get("board_name") == name:
-                return reading.text(board.get("board_id"))
+                return text(board.get("board_id"))
         return None
 
     async def _make(self, name: str) -> str:
         answer = await self._http.call("POST", "/api/v1/boards/", "making a board", params={"board_name": name})
-        board_id = reading.text(reading.mapping(answer.body).get("board_id"))
+        board_id = text(mapping(answer.body).get("board_id"))
         if board_id is None:
             raise TransientError(f"{self._http.address.url} gave no id for a new board.", kind="BadAnswer")
         return board_id
@@ -117,7 +107,7 @@ class ImagePaths:
     one: str = "/api/v1/images/i/"
 
     def file(self, name: str) -> str:
-        """The image's file. Raises VariationError for a name that cannot be one."""
+        """Return the path of the image's file. Raises VariationError for a name that cannot be one."""
         return f"{self.one}{path_part(name)}/full"
 
 
@@ -137,8 +127,9 @@ class Uploads:
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def name(self, sha256: str, path: Path | None) -> str:
-        """The server's name for the image. Raises VariationError where the file is missing, is not what it was when
-        the sweep was planned, or is refused as an image.
+        """Return the server's name for the image, which is uploaded where the server does not have it.
+
+        Raises VariationError where the file is missing, was changed after the plan was made, or is refused.
         """
         async with self._locks.setdefault(sha256, asyncio.Lock()):
             if sha256 not in self._sure:
@@ -149,7 +140,7 @@ class Uploads:
             return self._sure[sha256]
 
     def forget(self, hashes: Iterable[str]) -> None:
-        """The server says that these are gone: the next to ask uploads them anew."""
+        """Forget images that the server says are gone: the next to ask uploads them anew."""
         for sha256 in hashes:
             self._sure.pop(sha256, None)
             self._remembered.pop(sha256, None)
@@ -189,48 +180,14 @@ class Uploads:
             form,
             {"image_category": "user", "is_intermediate": "false"},
         )
-        name = reading.text(reading.mapping(answer.body).get("image_name"))
+        name = text(mapping(answer.body).get("image_name"))
         if name is None:
             raise TransientError(f"{self._http.address.url} gave no name for an uploaded image.", kind="BadAnswer")
         return name
 
 
-def graph_references(graph: Graph) -> frozenset[Ref]:
-    """Every model, image and board a graph names."""
-    found: set[Ref] = set()
-
-    def note(ref: Ref) -> Json:
-        found.add(ref)
-        return None
-
-    for node in graph.nodes.values():
-        for value in node.fields.values():
-            map_refs(value, note)
-    return frozenset(found)
-
-
-def for_server(
-    graph: Graph,
-    models: Mapping[ModelRef, Json],
-    images: Mapping[str, str],
-    boards: Mapping[str, str],
-) -> dict[str, Any]:
-    """The graph's JSON with this server's identifiers; raises VariationError for an empty graph."""
-    if not graph.nodes:
-        raise VariationError("the graph has no nodes", kind="Refused")
-
-    def resolve(ref: Ref) -> Json:
-        if isinstance(ref, ModelRef):
-            return models[ref]
-        if isinstance(ref, ImageRef):
-            return {"image_name": images[ref.sha256]}
-        return {"board_id": boards[ref.name]}
-
-    return write_graph(graph, resolve)
-
-
 def mark_outputs(api: dict[str, Any], outputs: Iterable[str], *, board_id: str | None, intermediate: bool) -> None:
-    """Say of each node whether its images are kept, and where.
+    """Mark each node with whether its images are kept, and where.
 
     An output is never taken from the server's cache: two items would share one image, which names only the first.
     Other nodes' images are kept out of the gallery, unless the graph says otherwise.
@@ -247,7 +204,7 @@ def mark_outputs(api: dict[str, Any], outputs: Iterable[str], *, board_id: str |
 
 
 def run_once(graph: Graph, outputs: Sequence[str]) -> frozenset[str]:
-    """The outputs that no iterate node multiplies: their first image is their only one."""
+    """Return the outputs that no iterate node multiplies: their first image is their only one."""
     multiplied = [node.id for node in graph.nodes.values() if node.type == "iterate"]
     targets: dict[str, set[str]] = {}
     for edge in graph.edges:
@@ -261,27 +218,15 @@ def run_once(graph: Graph, outputs: Sequence[str]) -> frozenset[str]:
     return frozenset(outputs) - seen
 
 
-def images_of(refs: Iterable[Ref]) -> tuple[str, ...]:
-    """The content hashes of the images among references, sorted."""
-    return tuple(sorted(ref.sha256 for ref in refs if isinstance(ref, ImageRef)))
-
-
-def boards_of(refs: Iterable[Ref]) -> tuple[str, ...]:
-    """The names of the boards among references, sorted."""
-    return tuple(sorted(ref.name for ref in refs if isinstance(ref, BoardRef)))
-
-
-def models_of(refs: Iterable[Ref]) -> tuple[ModelRef, ...]:
-    """The models among references, sorted."""
-    return tuple(sorted(ref for ref in refs if isinstance(ref, ModelRef)))
-
-
 MODELS_HELD = 8  # how many of the models loaded last are taken to be in memory still
 ITEMS_REMEMBERED = 1000  # whose input images are known, should the server have lost them
 
 
-class Materials:
-    """`remembered` maps images' hashes to their names on this server, across processes."""
+class ServerResources:
+    """A server's models, boards and uploads, kept, and a graph's references resolved to its ids.
+
+    `remembered` maps images' hashes to their names on this server, across processes.
+    """
 
     def __init__(self, http: Http, remembered: MutableMapping[str, str]) -> None:
         self.uploads = Uploads(http, remembered)
@@ -294,47 +239,58 @@ class Materials:
         self._schemas_lock = asyncio.Lock()
 
     async def schemas(self) -> NodeSchemas:
-        """The node types, read once. Raises ServerUnsupportedError where the server does not describe them."""
+        """Return the node types, read once. Raises ServerUnsupportedError where the server does not describe them."""
         async with self._schemas_lock:
             if self._schemas is None:
                 answer = await self._http.call("GET", "/openapi.json", "reading its node types")
                 try:
-                    self._schemas = await asyncio.to_thread(node_schemas, reading.mapping(answer.body))
+                    self._schemas = await asyncio.to_thread(node_schemas, mapping(answer.body))
                 except WorkflowError as fault:
                     raise ServerUnsupportedError(f"{self._http.address.url}: {fault.message}") from None
             return self._schemas
 
     async def resolve(self, graph: Graph, files: Mapping[str, Path]) -> dict[str, Any]:
-        """The graph's JSON for this server. Raises MissingModelError, or VariationError for an image's file."""
-        refs = graph_references(graph)
-        models = await self.models.identify(models_of(refs))
-        boards = {name: await self._boards.identify(name) for name in boards_of(refs)}
-        hashes = images_of(refs)
-        names = await asyncio.gather(*(self.uploads.name(sha256, files.get(sha256)) for sha256 in hashes))
-        named = {ref: self.models.named(model) for ref, model in models.items()}
-        return for_server(graph, named, dict(zip(hashes, names, strict=True)), boards)
+        """Return the graph's JSON for this server. Raises MissingModelError, or VariationError for an image's file."""
+        if not graph.nodes:
+            raise VariationError("the graph has no nodes", kind="Refused")
+        refs = graph.references()
+        models = await self.models.identify(sorted(ref for ref in refs if isinstance(ref, ModelRef)))
+        names: dict[Ref, Json] = {ref: self.models.name(model) for ref, model in models.items()}
+        for board in sorted(ref for ref in refs if isinstance(ref, BoardRef)):
+            names[board] = {"board_id": await self._boards.identify(board.name)}
+        images = sorted(ref for ref in refs if isinstance(ref, ImageRef))
+        uploads = await asyncio.gather(*(self.uploads.name(ref.sha256, files.get(ref.sha256)) for ref in images))
+        names |= {ref: {"image_name": name} for ref, name in zip(images, uploads, strict=True)}
+        return write_graph(graph, names.__getitem__)
 
     async def prepare(self, submission: Submission) -> dict[str, Any]:
-        """The submission's graph as it is sent, its outputs marked and its board made."""
+        """Return the submission's graph as it is sent, with its outputs marked and its board made."""
         board = await self._boards.identify(submission.board) if submission.board else None
         api = await self.resolve(submission.graph, submission.images)
         mark_outputs(api, submission.outputs, board_id=board, intermediate=submission.intermediate)
-        self._images_of[submission.batch_id] = images_of(graph_references(submission.graph))
+        refs = submission.graph.references()
+        self._images_of[submission.batch_id] = tuple(ref.sha256 for ref in refs if isinstance(ref, ImageRef))
         while len(self._images_of) > ITEMS_REMEMBERED:
             self._images_of.popitem(last=False)
         return api
 
-    async def taken(self, submission: Submission) -> None:
-        """The server took it, and will have its models in memory."""
-        models = await self.models.identify(models_of(graph_references(submission.graph)))
-        for model in models.values():
-            self.hold(model.key)
+    async def note_submitted(self, submission: Submission) -> None:
+        """Record that the server took the item, and so will have its models in memory."""
+        refs = [ref for ref in submission.graph.references() if isinstance(ref, ModelRef)]
+        for model in (await self.models.identify(sorted(refs))).values():
+            self._hold(model.key)
 
-    def over(self, batch_id: str, ended: ItemEnded) -> ItemEnded:
-        """An item ended: where the server had lost an input image, the next to ask uploads it anew."""
-        if ended.error is not None and ended.error.kind in reading.IMAGE_GONE:
+    def note_ended(self, batch_id: str, ended: ItemEnded) -> ItemEnded:
+        """Record an item's end: where the server had lost an input image, the next to ask uploads it anew."""
+        if ended.error is not None and ended.error.kind in IMAGE_GONE:
             self.uploads.forget(self._images_of.get(batch_id, ()))
         return ended
+
+    def note_loaded(self, config: Any) -> None:
+        """Record that the server told of a model it loaded."""
+        key = config.get("key") if isinstance(config, dict) else None
+        if isinstance(key, str) and key:
+            self._hold(key)
 
     async def fetch(self, image: ServerImage, limit: int) -> bytes:
         """See `Server.fetch`."""
@@ -344,16 +300,15 @@ class Materials:
         return data
 
     def loaded(self) -> frozenset[str]:
-        """Keys of the models loaded last."""
+        """Return the keys of the models loaded last."""
         return frozenset(self._loaded)
 
-    def hold(self, key: str) -> None:
-        """This model was loaded, or will be."""
+    def _hold(self, key: str) -> None:
         self._loaded[key] = None
         self._loaded.move_to_end(key)
         while len(self._loaded) > MODELS_HELD:
             self._loaded.popitem(last=False)
 
-    def nothing_loaded(self) -> None:
-        """It may be another process that answers next."""
+    def forget_loaded(self) -> None:
+        """Forget what the server has loaded."""
         self._loaded.clear()

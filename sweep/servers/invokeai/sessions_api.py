@@ -1,4 +1,4 @@
-"""The sessions API over HTTP, in both shapes: InvokeAI 3.0 and 3.1, and the portable document's.
+"""The sessions API of InvokeAI 3.0 and 3.1, and of servers of the portable document: its calls and its events.
 
 A session is a graph that was posted; its id is the server's choice. Ours, the batch id, goes along as the graph's id,
 by which a session whose answer was lost is found again. (Releases 3.2 and 3.3 have these routes, too, but also a queue,
@@ -7,64 +7,190 @@ and only the queue still runs there.)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 from sweep.errors import ItemLostError, TransientError
-from sweep.servers.base import ServerImage
-from sweep.servers.invokeai import responses as reading
-from sweep.servers.invokeai.http import Http
-from sweep.servers.invokeai.responses import ItemState
-from sweep.servers.invokeai.tracker import TrackedItem
+from sweep.servers.base import ItemEnded, ServerImage, ServerInfo, Submission, Ticket
+from sweep.servers.http import Http
+from sweep.servers.invokeai.items import read_end, session_images
+from sweep.servers.invokeai.queue_api import IDLE_EVENTS, note_image
+from sweep.servers.invokeai.resources import BEFORE_3_1, ServerResources
+from sweep.servers.invokeai.socketio import SocketIOConnection
+from sweep.servers.responses import mapping, number, sequence, text
+from sweep.servers.tracker import ENDED_STATES, ItemState, ItemTracker, TrackedItem
 
 PATH = "/api/v1/sessions/"
 PAGE = 50
 MOST_PAGES = 40  # the newest session may be on the last; a longer history is not searched to its end
 _ABSENT = (400, 404, 405, 422)
+SESSIONS_REMEMBERED = 20_000
+STATE_EVENTS = {
+    "invocation_started": "in_progress",
+    "invocation_error": "failed",
+    "graph_execution_state_complete": "completed",
+}
 
 
-class Sessions:
-    """The sessions of one server. `portable` is the shape: the graph wrapped, `is_complete` told, images listed."""
+class SessionsApi:
+    """The sessions of one server: see `ServerApi`. `portable` is the shape: the graph wrapped, images listed."""
 
-    def __init__(self, http: Http) -> None:
+    def __init__(self, http: Http, tracker: ItemTracker, resources: ServerResources) -> None:
         self._http = http
+        self._url = http.address.url
+        self._tracker = tracker
+        self._resources = resources
+        self._batches: OrderedDict[str, str] = OrderedDict()  # session → batch, of all that were seen
         self.portable = False
+        self.events = SocketIOConnection(http, http.timings, self)
+
+    async def introduce(self) -> ServerInfo:
+        """See `ServerApi.introduce`."""
+        answer = await self._http.call("GET", "/api/v1/app/version", "asking for its version", also=(404, 405))
+        about = mapping(answer.body)
+        version = text(about.get("version")) or "unknown"
+        if version.startswith("3.0"):
+            self._resources.uploads.paths = BEFORE_3_1
+        await self.find_shape()
+        return ServerInfo(
+            name=self._http.address.name,
+            url=self._url,
+            version=version,
+            api="sessions",
+            sandbox=about.get("sandbox") is True,
+        )
+
+    def subscriptions(self) -> Iterable[tuple[str, dict[str, str]]]:
+        """See `EventListener.subscriptions`."""
+        return [("subscribe", {"session": item.item_id}) for item in self._tracker.heard_items() if item.item_id]
+
+    def is_wanted(self, event: str, text: str) -> bool:
+        """See `EventListener.is_wanted`."""
+        return event not in IDLE_EVENTS and (event != "invocation_complete" or '"image_name"' in text)
+
+    def handle_event(self, event: str, data: Any) -> None:
+        """See `EventListener.handle_event`."""
+        session_id = text(mapping(data).get("graph_execution_state_id")) or ""
+        item = self._tracker.find(self._batches.get(session_id, ""), session_id)
+        if item is not None and event == "invocation_complete":
+            note_image(item, data)
+        elif item is not None and event in STATE_EVENTS:
+            self._tracker.note_state(item, ItemState(status=STATE_EVENTS[event], batch_id=item.batch_id))
+
+    def note_connection(self, is_up: bool) -> None:
+        """See `EventListener.note_connection`."""
+        if not is_up:
+            self._resources.forget_loaded()  # another process may answer next
+        self._tracker.note_connection(is_up)
+
+    async def submit(self, submission: Submission, graph: dict[str, Any]) -> str | None:
+        """See `ServerApi.submit`. This API knows neither `destination` nor `priority`."""
+        session_id = await self.create({**graph, "id": submission.batch_id})
+        self._remember(session_id, submission.batch_id)
+        await self.events.emit("subscribe", {"session": session_id})
+        await self.start(session_id)
+        return session_id
+
+    async def follow(self, ticket: Ticket) -> None:
+        """See `ServerApi.follow`."""
+        self._remember(ticket.item_id, ticket.batch_id)
+        await self.events.emit("subscribe", {"session": ticket.item_id})
+
+    async def find(self, batch_id: str) -> str | None:
+        """See `ServerApi.find`. A session that was posted but never started is started now."""
+        session = await self._find(batch_id)
+        if session is None:
+            return None
+        session_id = str(session["id"])
+        if not is_started(session):
+            await self.start(session_id)
+        return session_id
+
+    async def cancel(self, batch_ids: Sequence[str]) -> None:
+        """See `ServerApi.cancel`."""
+        for batch_id in batch_ids:
+            session = await self._find(batch_id)
+            if session is None or session_status(session) in ENDED_STATES:
+                continue
+            self._tracker.note_cancel_requests([batch_id])
+            await self._cancel(str(session["id"]))
+            item = self._tracker.find(batch_id, session["id"])
+            if item is not None:
+                self._tracker.note_state(item, ItemState(status="canceled", batch_id=batch_id))
+
+    async def validate(self, graph: Mapping[str, Any]) -> None:
+        """See `ServerApi.validate`: posted as a session that is never started. Nothing here can be deleted."""
+        await self.create(graph, "checking a graph")
+
+    async def others_waiting(self, ours: str) -> int:  # noqa: ARG002  (part of the contract)
+        """See `ServerApi.others_waiting`. This API does not tell: 0."""
+        return 0
+
+    async def read_end(self, ticket: Ticket, asked: bool) -> ItemEnded | None:
+        """See `ServerApi.read_end`."""
+        session = await self.read(ticket.item_id)
+        status = session_status(session)
+        if status not in ENDED_STATES and not asked:
+            return None
+        images = await self.images(ticket.item_id, session, ticket.outputs)
+        ended = read_end({"status": status, "session": session}, ticket.outputs, asked)
+        return replace(ended, images=tuple(images))
+
+    def _remember(self, session_id: str, batch_id: str) -> None:
+        self._batches[session_id] = batch_id
+        while len(self._batches) > SESSIONS_REMEMBERED:
+            self._batches.popitem(last=False)
+
+    async def _find(self, batch_id: str) -> dict[str, Any] | None:
+        known = next((session for session, batch in reversed(self._batches.items()) if batch == batch_id), None)
+        if known is None:
+            session = await self.search(batch_id)
+        else:
+            try:
+                session = {**await self.read(known), "id": known}
+            except ItemLostError:
+                return None
+        if session is not None:
+            self._remember(str(session["id"]), batch_id)
+        return session
 
     async def find_shape(self) -> None:
         """Post an empty graph, which is never started: only the portable shape says that it is not complete."""
         body = {"graph": {"id": "sweep", "nodes": {}, "edges": []}}
         answer = await self._http.call("POST", PATH, "asking which sessions it has", body=body, also=(422,))
-        self.portable = "is_complete" in reading.mapping(answer.body)
+        self.portable = "is_complete" in mapping(answer.body)
 
     async def create(self, graph: Mapping[str, Any], what: str = "submitting an item") -> str:
-        """A session for the graph, not started: its id. Raises VariationError with the server's reasons."""
+        """Create a session for the graph without starting it; return its id. Raises VariationError with the reasons."""
         answer = await self._http.call("POST", PATH, what, body={"graph": graph} if self.portable else graph)
-        session_id = reading.text(reading.mapping(answer.body).get("id"))
+        session_id = text(mapping(answer.body).get("id"))
         if session_id is None:
-            raise TransientError(f"{self._http.address.url} gave no id for a session.", kind="BadAnswer")
+            raise TransientError(f"{self._url} gave no id for a session.", kind="BadAnswer")
         return session_id
 
     async def start(self, session_id: str) -> None:
-        """Have it run to its end; one that ended already is left alone."""
+        """Run a session to its end; one that ended already is left alone."""
         params = {} if self.portable else {"all": "true"}
         path = f"{_path(session_id)}/invoke"
         await self._http.call("PUT", path, "starting an item", params=params, also=(400,))
 
-    async def cancel(self, session_id: str) -> None:
-        """An unknown one, or one that ended, is ignored by the server."""
+    async def _cancel(self, session_id: str) -> None:
+        """Cancel a session; the server ignores an unknown one, or one that ended."""
         path = f"{_path(session_id)}/invoke"
         await self._http.call("DELETE", path, "cancelling", also=(400, 404), repeat=True)
 
     async def read(self, session_id: str) -> dict[str, Any]:
-        """The session. Raises ItemLostError where the server has none of that id."""
+        """Return the session. Raises ItemLostError where the server has none of that id."""
         answer = await self._http.call("GET", _path(session_id), "reading an item", also=(404, 422))
         if answer.status != 200:
-            raise ItemLostError(f"{self._http.address.url} does not know session {session_id}.")
-        return reading.mapping(answer.body)
+            raise ItemLostError(f"{self._url} does not know session {session_id}.")
+        return mapping(answer.body)
 
-    async def states(self, items: Sequence[TrackedItem]) -> dict[str, ItemState]:
-        """How far these are; unknown ones are missing in the answer."""
+    async def read_states(self, items: Sequence[TrackedItem]) -> dict[str, ItemState]:
+        """See `ServerApi.read_states`."""
         found: dict[str, ItemState] = {}
         for item in items:
             try:
@@ -74,28 +200,28 @@ class Sessions:
             found[item.item_id or ""] = ItemState(status=session_status(session), batch_id=graph_id(session))
         return found
 
-    async def find(self, batch_id: str) -> dict[str, Any] | None:
-        """The session whose graph bears this id; None where there is none, or the server does not list sessions."""
+    async def search(self, batch_id: str) -> dict[str, Any] | None:
+        """Return the session whose graph bears this id; None without one, or where the server lists no sessions."""
         for page in range(MOST_PAGES):
             params = {"page": str(page), "per_page": str(PAGE), "query": batch_id}
             answer = await self._http.call("GET", PATH, "looking for an item", params=params, also=_ABSENT)
-            listed = reading.mapping(answer.body)
-            sessions = [reading.mapping(entry) for entry in reading.sequence(listed.get("items"))]
+            listed = mapping(answer.body)
+            sessions = [mapping(entry) for entry in sequence(listed.get("items"))]
             for session in sessions:
-                if graph_id(session) == batch_id and reading.text(session.get("id")):
+                if graph_id(session) == batch_id and text(session.get("id")):
                     return session
             if len(sessions) < PAGE:
                 break
         return None
 
     async def images(self, session_id: str, session: Mapping[str, Any], outputs: Sequence[str]) -> list[ServerImage]:
-        """Every image of the outputs: by the session's results, or by the list where it tells no results."""
-        told = list(reading.session_images(session, outputs))
+        """Return every image of the outputs: by the session's results, or by the list where it tells no results."""
+        told = list(session_images(session, outputs))
         if told or not self.portable:
             return told
         answer = await self._http.call("GET", f"{_path(session_id)}/images", "listing images", also=_ABSENT)
-        source = reading.mapping(session.get("prepared_source_mapping"))
-        return listed_images(reading.sequence(answer.body), source, outputs)
+        source = mapping(session.get("prepared_source_mapping"))
+        return listed_images(sequence(answer.body), source, outputs)
 
 
 def _path(session_id: str) -> str:
@@ -103,24 +229,24 @@ def _path(session_id: str) -> str:
 
 
 def graph_id(session: Mapping[str, Any]) -> str | None:
-    """The id its graph was posted under."""
-    return reading.text(reading.mapping(session.get("graph")).get("id"))
+    """Return the id that its graph was posted under."""
+    return text(mapping(session.get("graph")).get("id"))
 
 
-def started(session: Mapping[str, Any]) -> bool:
-    """Whether it was ever started, as far as it tells: preparing the first node is part of that."""
+def is_started(session: Mapping[str, Any]) -> bool:
+    """Return whether it was ever started, as far as it tells: preparing the first node is part of that."""
     prepared = session.get("execution_graph")
-    return not isinstance(prepared, dict) or bool(reading.mapping(prepared.get("nodes")))
+    return not isinstance(prepared, dict) or bool(mapping(prepared.get("nodes")))
 
 
 def session_status(session: Mapping[str, Any]) -> str:
-    """pending, in_progress, completed, failed or canceled.
+    """Return pending, in_progress, completed, failed or canceled.
 
-    InvokeAI 3 does not tell that a session was cancelled: it stays as it was for ever. Who cancels knows.
+    InvokeAI 3 does not tell that a session was cancelled: it stays as it was for ever. Only who cancelled it knows.
     """
-    if reading.mapping(session.get("errors")):
+    if mapping(session.get("errors")):
         return "failed"
-    wanted = reading.mapping(reading.mapping(session.get("graph")).get("nodes"))
+    wanted = mapping(mapping(session.get("graph")).get("nodes"))
     executed = session.get("executed")
     done = isinstance(executed, list) and bool(wanted) and set(wanted) <= {str(node) for node in executed}
     complete = session.get("is_complete")
@@ -128,19 +254,19 @@ def session_status(session: Mapping[str, Any]) -> str:
         return "completed"
     if complete is True:
         return "canceled" if isinstance(executed, list) and wanted else "completed"
-    return "in_progress" if started(session) else "pending"
+    return "in_progress" if is_started(session) else "pending"
 
 
 def listed_images(entries: Sequence[Any], source: Mapping[str, Any], outputs: Sequence[str]) -> list[ServerImage]:
-    """Images of a list, by the node each names; those that name none belong to the only output there is."""
+    """Return images of a list by the node each names; those that name none belong to the only output there is."""
     found: list[ServerImage] = []
     count: dict[str, int] = {}
-    for entry in map(reading.mapping, entries):
-        name, told = reading.text(entry.get("image_name")), reading.text(entry.get("node_id"))
+    for entry in map(mapping, entries):
+        name, told = text(entry.get("image_name")), text(entry.get("node_id"))
         node = str(source.get(told or "", told)) if told else (outputs[0] if len(outputs) == 1 else None)
         if name is None or node is None or (outputs and node not in outputs):
             continue
-        width, height = reading.number(entry.get("width")) or None, reading.number(entry.get("height")) or None
+        width, height = number(entry.get("width")) or None, number(entry.get("height")) or None
         iteration = count[node] = count.get(node, -1) + 1
         found.append(ServerImage(name=name, node=node, iteration=iteration, width=width, height=height))
     order = {node: n for n, node in enumerate(outputs)}

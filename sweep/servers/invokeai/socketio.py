@@ -1,63 +1,133 @@
-"""Socket.IO subscription with reconnect."""
+"""The Socket.IO connection on which InvokeAI tells its events, kept up over reconnects.
+
+python-socketio is not used here: its engine starts a task for each message, and it parses every preview image, which
+costs more than the events that matter. Only the websocket transport is used: the polling handshake of a real server
+answers 500 to any client that accepts gzip.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import aiohttp
 
-from sweep.servers.invokeai import responses as reading
-from sweep.servers.invokeai.http import Http, Timings
+from sweep.servers.http import Http, Timings
+from sweep.servers.responses import mapping, number, parse, sequence
 
 LARGEST_EVENT: Final = 16 * 1024 * 1024  # bytes; previews of large images come along
-SILENCE: Final = 60.0  # seconds without a ping after which a line is taken to be dead, where the server does not say
+SILENCE: Final = 60.0  # seconds without a ping after which a connection counts as dead, where the server does not say
 LONGEST_SILENCE: Final = 600.0
+SOCKET_PATH: Final = "/ws/socket.io"
+HANDSHAKE: Final = 5.0  # seconds
+GOODBYE: Final = 1.0  # seconds for closing politely
 _OPEN, _CLOSE, _PING, _PONG = "0", "1", "2", "3"  # packets of Engine.IO 4; 4 is a message, and 6 nothing
 _CONNECTED, _DISCONNECTED, _EVENT, _REFUSED = "40", "41", "42", "44"
 
-Wanted = Callable[[str, str], bool]
-"""Whether an event is worth parsing, by its name and its text."""
 
-
-class LineError(Exception):
+class ConnectionLostError(Exception):
     """The other side does not speak this protocol, refuses us, or has gone."""
 
 
-class Line:
-    """A connection that is up. Made by `connected`."""
+SOCKET_ERRORS: Final = (ConnectionLostError, aiohttp.ClientError, OSError, TimeoutError, ValueError)
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse, silence: float) -> None:
+
+class EventListener(Protocol):
+    """Who takes the events of a connection."""
+
+    def subscriptions(self) -> Iterable[tuple[str, dict[str, str]]]:
+        """Return the events to send whenever the connection is up: subscriptions end with it."""
+        ...
+
+    def is_wanted(self, event: str, text: str) -> bool:
+        """Return whether an event is worth parsing, by its name and its text."""
+        ...
+
+    def handle_event(self, event: str, data: Any) -> None:
+        """Take one event."""
+        ...
+
+    def note_connection(self, is_up: bool) -> None:
+        """Take notice that the connection came up or went down: events in between are lost."""
+        ...
+
+
+class SocketIOConnection:
+    """The connection to one server, for one listener."""
+
+    def __init__(self, http: Http, timings: Timings, listener: EventListener) -> None:
+        self._http = http
+        self._timings = timings
+        self._listener = listener
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._stopped = asyncio.Event()
+
+    async def run(self) -> None:
+        """Keep the connection up until `stop`; never raises."""
+        listening = asyncio.create_task(self._keep_up())
+        try:
+            await self._stopped.wait()
+        finally:
+            listening.cancel()
+            await asyncio.wait([listening], timeout=GOODBYE)
+
+    def stop(self) -> None:
+        """End `run` soon."""
+        self._stopped.set()
+
+    async def emit(self, event: str, data: dict[str, str]) -> None:
+        """Send an event, where the connection is up."""
+        if self._socket is not None:
+            with contextlib.suppress(*SOCKET_ERRORS):
+                await send_event(self._socket, event, data)
+
+    async def _keep_up(self) -> None:
+        pause = self._timings.reconnect
+        while True:
+            if await self._connect_once():
+                pause = self._timings.reconnect
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, self._timings.reconnect_most)
+
+    async def _connect_once(self) -> bool:
+        """Hold one connection from handshake to its end; return whether there was one."""
+        http, was_up = self._http, False
+        token = {"token": http.token} if http.token else None
+        try:
+            async with asyncio.timeout(self._timings.connect + HANDSHAKE) as handshake:
+                url = http.address.url + SOCKET_PATH
+                async with open_socket(http.session, url, http.headers(), token) as (socket, silence):
+                    for event, data in self._listener.subscriptions():
+                        await send_event(socket, event, data)
+                    handshake.reschedule(None)
+                    was_up = True
+                    self._set(socket)
+                    await receive_events(socket, silence, self._listener)
+        except SOCKET_ERRORS:
+            return was_up
+        finally:
+            self._set(None)
+        return was_up
+
+    def _set(self, socket: aiohttp.ClientWebSocketResponse | None) -> None:
+        is_changed = (self._socket is None) is not (socket is None)
         self._socket = socket
-        self._silence = silence
-
-    async def emit(self, event: str, data: Any) -> None:
-        """Tell the server something. Raises ConnectionError where the line is down."""
-        await self._socket.send_str(_EVENT + json.dumps([event, data]))
-
-    async def listen(self, wanted: Wanted, heard: Callable[[str, Any], None]) -> None:
-        """Pass on the events that are wanted, until the line goes down (LineError, or TimeoutError for silence)."""
-        async with asyncio.timeout(self._silence) as patience:
-            while True:
-                text = await _text(self._socket)
-                if text == _PING:  # what the server promises to send, however little there is to tell
-                    patience.reschedule(asyncio.get_running_loop().time() + self._silence)
-                    await self._socket.send_str(_PONG)
-                elif text.startswith(_EVENT):
-                    _pass_on(text, wanted, heard)
-                elif text.startswith((_DISCONNECTED, _CLOSE)):
-                    raise LineError("the server hung up")
+        if is_changed:
+            self._listener.note_connection(socket is not None)
 
 
 @asynccontextmanager
-async def connected(
+async def open_socket(
     session: aiohttp.ClientSession, url: str, headers: Mapping[str, str], auth: Mapping[str, str] | None
-) -> AsyncIterator[Line]:
-    """The line to `url` for as long as the block lasts. Raises LineError, aiohttp.ClientError, OSError."""
+) -> AsyncIterator[tuple[aiohttp.ClientWebSocketResponse, float]]:
+    """Connect to `url` for as long as the block lasts; give the socket and for how long it is never silent.
+
+    Raises ConnectionLostError, aiohttp.ClientError, OSError.
+    """
     socket = await session.ws_connect(
         f"{url}/?transport=websocket&EIO=4",
         headers=headers,
@@ -67,145 +137,70 @@ async def connected(
     try:
         async with asyncio.timeout(SILENCE):
             silence = await _introduce(socket, auth)
-        yield Line(socket, silence)
+        yield socket, silence
         with contextlib.suppress(ConnectionError):
             await socket.send_str(_DISCONNECTED)
     finally:
         await socket.close()
 
 
+async def send_event(socket: aiohttp.ClientWebSocketResponse, event: str, data: Any) -> None:
+    """Send one event. Raises ConnectionError where the connection is down."""
+    await socket.send_str(_EVENT + json.dumps([event, data]))
+
+
+async def receive_events(socket: aiohttp.ClientWebSocketResponse, silence: float, listener: EventListener) -> None:
+    """Give the wanted events to the listener until the connection ends.
+
+    It ends as ConnectionLostError, or as TimeoutError where the server falls silent.
+    """
+    async with asyncio.timeout(silence) as patience:
+        while True:
+            text = await _text(socket)
+            if text == _PING:  # what the server promises to send, however little there is to tell
+                patience.reschedule(asyncio.get_running_loop().time() + silence)
+                await socket.send_str(_PONG)
+            elif text.startswith(_EVENT):
+                _pass_on(text, listener)
+            elif text.startswith((_DISCONNECTED, _CLOSE)):
+                raise ConnectionLostError("the server hung up")
+
+
 async def _introduce(socket: aiohttp.ClientWebSocketResponse, auth: Mapping[str, str] | None) -> float:
-    """Shake hands; how many seconds the server is never silent for."""
+    """Shake hands; return for how many seconds the server is never silent."""
     opening = await _text(socket)
     if not opening.startswith(_OPEN):
-        raise LineError("no handshake of a socket")
-    about = reading.mapping(reading.parse(opening[1:].encode()))
+        raise ConnectionLostError("no handshake of a socket")
+    about = mapping(parse(opening[1:].encode()))
     await socket.send_str(_CONNECTED + (json.dumps(dict(auth)) if auth else ""))
     while not (answer := await _text(socket)).startswith(_CONNECTED):
         if answer.startswith(_REFUSED):
-            raise LineError("the server refused the socket")
+            raise ConnectionLostError("the server refused the socket")
         if answer == _PING:
             await socket.send_str(_PONG)
-    told = reading.number(about.get("pingInterval")) + reading.number(about.get("pingTimeout"))  # milliseconds
+    told = number(about.get("pingInterval")) + number(about.get("pingTimeout"))  # milliseconds
     return min(told / 1000, LONGEST_SILENCE) or SILENCE
 
 
 async def _text(socket: aiohttp.ClientWebSocketResponse) -> str:
-    """The next message that is text. Raises LineError where none comes any more."""
+    """Return the next message that is text. Raises ConnectionLostError where none comes any more."""
     while True:
         message = await socket.receive()
         if message.type is aiohttp.WSMsgType.TEXT:
             return str(message.data)
         if message.type is not aiohttp.WSMsgType.BINARY:  # attachments of events that nobody here listens to
-            raise LineError("the line went down")
+            raise ConnectionLostError("the connection went down")
 
 
-def _pass_on(text: str, wanted: Wanted, heard: Callable[[str, Any], None]) -> None:
-    """`42["name",data]`, perhaps with the number of an acknowledgement before the bracket. Raises LineError."""
+def _pass_on(text: str, listener: EventListener) -> None:
+    """Parse `42["name",data]`, perhaps with the number of an acknowledgement before the bracket, and hand it on."""
     begin = text.find('["', 2, 24)
     end = text.find('"', begin + 2)
-    numbered = begin == 2 or text[2:begin].isdecimal()  # anything else is of another namespace
-    if begin < 0 or end < 0 or not numbered or not wanted(text[begin + 2 : end], text):
+    is_ours = begin == 2 or text[2:begin].isdecimal()  # anything else is of another namespace
+    if begin < 0 or end < 0 or not is_ours or not listener.is_wanted(text[begin + 2 : end], text):
         return
     try:
-        event = reading.sequence(reading.parse(text[begin:].encode()))
+        event = sequence(parse(text[begin:].encode()))
     except ValueError:
-        raise LineError("an event that is no JSON") from None
-    heard(str(event[0]), event[1] if len(event) > 1 else None)
-
-
-SOCKET_PATH = "/ws/socket.io"
-HANDSHAKE = 5.0  # seconds
-GOODBYE = 1.0  # seconds for closing politely
-SOCKET_FAULTS = (LineError, aiohttp.ClientError, OSError, TimeoutError, ValueError)
-OF_NO_USE = frozenset({"invocation_progress", "generator_progress", "batch_enqueued", "model_load_started"})
-
-
-def useful(event: str, text: str) -> bool:
-    """Whether an event may say something: of nodes that are done, those that brought an image."""
-    return event not in OF_NO_USE and (event != "invocation_complete" or '"image_name"' in text)
-
-
-class EventSubscription:
-    """Feeds every useful event to `heard` and says by `changed` when the line comes up or goes down.
-
-    Only the websocket transport is used: the polling handshake of a real server answers 500 to any client that
-    accepts gzip. Events are not replayed, and subscriptions end with the connection: who listens must look at the
-    server's own state after every `changed(True)`.
-    """
-
-    def __init__(
-        self,
-        http: Http,
-        timings: Timings,
-        subscriptions: Callable[[], Iterable[tuple[str, dict[str, str]]]],
-        heard: Callable[[str, Any], None],
-        changed: Callable[[bool], None],
-        wanted: Wanted = useful,
-    ) -> None:
-        self._http = http
-        self._timings = timings
-        self._subscriptions = subscriptions
-        self._heard = heard
-        self._changed = changed
-        self._wanted = wanted
-        self._line: Line | None = None
-        self._stopped = asyncio.Event()
-
-    @property
-    def up(self) -> bool:
-        """Whether events are heard at the moment."""
-        return self._line is not None
-
-    async def run(self) -> None:
-        """Keep the line up until `stop`; never raises."""
-        listening = asyncio.create_task(self._keep_up())
-        try:
-            await self._stopped.wait()
-        finally:
-            listening.cancel()
-            await asyncio.wait([listening], timeout=GOODBYE)
-
-    def stop(self) -> None:
-        """End the line soon."""
-        self._stopped.set()
-
-    async def emit(self, event: str, data: dict[str, str]) -> None:
-        """Tell the server something, where the line is up."""
-        if self._line is not None:
-            with contextlib.suppress(*SOCKET_FAULTS):
-                await self._line.emit(event, data)
-
-    async def _keep_up(self) -> None:
-        pause = self._timings.reconnect
-        while True:
-            if await self._once():
-                pause = self._timings.reconnect
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, self._timings.reconnect_most)
-
-    async def _once(self) -> bool:
-        """One connection from handshake to its end; True where there was one."""
-        http, was_up = self._http, False
-        token = {"token": http.token} if http.token else None
-        try:
-            async with asyncio.timeout(self._timings.connect + HANDSHAKE) as handshake:
-                url = http.address.url + SOCKET_PATH
-                async with connected(http.session, url, http.headers(), token) as line:
-                    for event, data in self._subscriptions():
-                        await line.emit(event, data)
-                    handshake.reschedule(None)
-                    was_up = True
-                    self._set(line)
-                    await line.listen(self._wanted, self._heard)
-        except SOCKET_FAULTS:
-            return was_up
-        finally:
-            self._set(None)
-        return was_up
-
-    def _set(self, line: Line | None) -> None:
-        changed = (self._line is None) is not (line is None)
-        self._line = line
-        if changed:
-            self._changed(line is not None)
+        raise ConnectionLostError("an event that is no JSON") from None
+    listener.handle_event(str(event[0]), event[1] if len(event) > 1 else None)

@@ -13,13 +13,18 @@ from sweep.workflow.schemas import FieldSchema
 from sweep.workflow.validation import clean_graph, raise_for
 from sweep.workflow.workflow import BatchAxis, Workflow
 
+_PLAIN: Final = (str, int, float, bool)  # types of values that hold no reference
 COLLECTING: Final = frozenset({"collect"})  # node types of which one input takes several edges
 
 
 def write_graph(graph: Graph, resolve: Callable[[Ref], Json], graph_id: str = "sweep") -> dict[str, Json]:
     """Return the graph as a server's JSON; `resolve` gives this server's identifier of a reference."""
     nodes: dict[str, Json] = {
-        node.id: {"id": node.id, "type": node.type, **{k: map_refs(v, resolve) for k, v in node.fields.items()}}
+        node.id: {
+            "id": node.id,
+            "type": node.type,
+            **{k: v if isinstance(v, _PLAIN) else map_refs(v, resolve) for k, v in node.fields.items()},
+        }
         for node in graph.nodes.values()
     }
     edges: list[Json] = [

@@ -1,4 +1,4 @@
-"""HTTP session: address, credentials, login, size limits."""
+"""HTTP to one server of any family: its address, our credentials, login, time and size limits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import ssl
 import stat
 import tomllib
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -26,8 +26,17 @@ from sweep.errors import (
     UsageError,
     VariationError,
 )
-from sweep.servers.invokeai import responses as faults
-from sweep.servers.invokeai import responses as reading
+from sweep.servers.responses import (
+    BAD_REQUEST,
+    TIMED_OUT,
+    NoAnswerError,
+    error_of_status,
+    explain_failure,
+    mapping,
+    parse,
+    text,
+    unreachable_error,
+)
 
 _LONGEST_HEADER_NAME = 255
 
@@ -41,7 +50,10 @@ class ServerAddress:
 
     @classmethod
     def parse(cls, text: str) -> ServerAddress:
-        """Raises UsageError where `text` is no http address, or carries credentials (they would land in files)."""
+        """Read an address.
+
+        Raises UsageError where it is no http address, or carries credentials (they would land in files).
+        """
         whole = text.strip() if "://" in text else f"http://{text.strip()}"
         try:
             parts = urlsplit(whole)
@@ -69,7 +81,7 @@ class ServerAddress:
 
 
 def path_part(name: str) -> str:
-    """A server's name for something, made safe to stand in a URL. Raises VariationError where it cannot be one."""
+    """Quote a server's name for something for use in a URL. Raises VariationError where it cannot be a name."""
     unsafe = (
         name in ("", ".", "..")
         or len(name) > _LONGEST_HEADER_NAME
@@ -97,7 +109,7 @@ class Credentials:
 
 
 def find_credentials(url: str, environ: Mapping[str, str], file: Path | None = None) -> Credentials | None:
-    """What there is for the server at `url`: its own section of the file, else the environment, else the file's top.
+    """Find the credentials for the server at `url`: its own section of the file, the environment, or the file's top.
 
     The file (`file`, else the one SWEEP_CREDENTIALS names) is TOML::
 
@@ -145,7 +157,7 @@ MOST_REDIRECTS = 3
 MOST_LOGINS = 3  # of one request
 CHUNK = 64 * 1024
 FRESH_TOKEN_HEADER = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
-NETWORK_FAULTS = (aiohttp.ClientError, OSError, TimeoutError)
+NETWORK_ERRORS = (aiohttp.ClientError, OSError, TimeoutError)
 
 _T = TypeVar("_T")
 HttpMethod = Literal["GET", "POST", "PUT", "DELETE"]
@@ -188,7 +200,7 @@ class Http:
         self._credentials = credentials or Credentials()
         self._token = self._credentials.token
         self._ca_file = ca_file
-        self._timings = timings
+        self.timings = timings
         self._session: aiohttp.ClientSession | None = None
         self._login = asyncio.Lock()
 
@@ -205,11 +217,11 @@ class Http:
         return self._token
 
     def headers(self) -> dict[str, str]:
-        """Who we are, as headers."""
+        """Return the headers that say who we are."""
         return {"Authorization": f"Bearer {self._token}"} if self._token else {}
 
     async def open(self) -> None:
-        """Raises UsageError where the CA file cannot be read."""
+        """Open the session. Raises UsageError where the CA file cannot be read."""
         tls: ssl.SSLContext | bool = True
         if self._ca_file is not None:
             try:
@@ -220,21 +232,22 @@ class Http:
             connector=aiohttp.TCPConnector(ssl=tls, limit=32),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
-                total=None, connect=None, sock_connect=self._timings.connect, sock_read=self._timings.read
+                total=None, connect=None, sock_connect=self.timings.connect, sock_read=self.timings.read
             ),
         )
 
-    async def introduced(self, introduce: Callable[[], Awaitable[_T]]) -> _T:
-        """Open, and what the first questions bring; closed again where they fail, and then always with a ServerError
-        (or a UsageError for our own files).
+    async def introduce(self, introduce: Callable[[], Awaitable[_T]]) -> _T:
+        """Open the session and ask the first questions; close it again where they fail.
+
+        Raises ServerError for whatever goes wrong there (or a UsageError for our own files).
         """
         await self.open()
         try:
             return await introduce()
         except BaseException as fault:
             await self.aclose()
-            if isinstance(fault, faults.NoAnswerError):
-                raise faults.unreachable(self.address.url, fault.reason) from None
+            if isinstance(fault, NoAnswerError):
+                raise unreachable_error(self.address.url, fault.reason) from None
             if isinstance(fault, OverloadedError):
                 raise ServerUnreachableError(fault.message, hint="Try again later.") from None
             if isinstance(fault, AttemptError):
@@ -242,7 +255,7 @@ class Http:
             raise
 
     async def aclose(self) -> None:
-        """Safe to call twice, or without `open`."""
+        """Close the session; safe to call twice, or without `open`."""
         if self._session is not None:
             await self._session.close()
 
@@ -264,10 +277,10 @@ class Http:
         request = _Request(method, self._url(path, params), what, body=body)
         try:
             return await self._answer(request, also)
-        except faults.NoAnswerError as fault:
-            if not (method == "GET" if repeat is None else repeat) or fault.reason == faults.TIMED_OUT:
+        except NoAnswerError as fault:
+            if not (method == "GET" if repeat is None else repeat) or fault.reason == TIMED_OUT:
                 raise
-        await asyncio.sleep(self._timings.retry)
+        await asyncio.sleep(self.timings.retry)
         return await self._answer(request, also)
 
     async def post_form(self, path: str, what: str, form: Form, params: Mapping[str, str]) -> Response:
@@ -275,17 +288,17 @@ class Http:
         return await self._answer(_Request("POST", self._url(path, params), what, form=form), ())
 
     async def download(self, path: str, what: str, limit: int) -> bytes | None:
-        """A file's bytes; None where there is none (404). Raises VariationError where it has more than `limit`."""
+        """Return a file's bytes; None where there is none (404). Raises VariationError beyond `limit` bytes."""
         request = _Request("GET", self._url(path, None), what)
         status, headers, data = await self._send_as_us(request, limit)
         if status == 404:
             return None
         if status != 200:
-            raise faults.of_status(self.address.url, status, headers, _parsed_or_none(data), what)
+            raise error_of_status(self.address.url, status, headers, _parsed_or_none(data), what)
         return data
 
     async def log_in(self) -> None:
-        """Have a fresh token made by e-mail and password. Raises ServerRefusedError where they are wrong or missing."""
+        """Get a fresh token by e-mail and password. Raises ServerRefusedError where they are wrong or missing."""
         if not self._credentials.can_log_in:
             raise ServerRefusedError(
                 f"{self.address.url} wants a login.",
@@ -295,12 +308,12 @@ class Http:
         self._token = None
         request = _Request("POST", self._url("/api/v1/auth/login", None), "logging in", body=body)
         status, headers, data = await self._send(request, LARGEST_ANSWER)
-        answer = reading.mapping(_parsed_or_none(data))
-        if status in faults.BAD_REQUEST:  # 422 would echo what was sent
+        answer = mapping(_parsed_or_none(data))
+        if status in BAD_REQUEST:  # 422 would echo what was sent
             raise ServerRefusedError(f"{self.address.url} does not take this e-mail and password ({status}).")
         if status != 200:
-            raise faults.of_status(self.address.url, status, headers, answer, "logging in")
-        token = reading.text(answer.get("token"))
+            raise error_of_status(self.address.url, status, headers, answer, "logging in")
+        token = text(answer.get("token"))
         if token is None:
             raise ServerRefusedError(f"{self.address.url} took the e-mail and password but gave no token.")
         self._token = token
@@ -321,7 +334,7 @@ class Http:
                 ) from None
         if status in also:
             return Response(status, _parsed_or_none(data))
-        raise faults.of_status(self.address.url, status, headers, _parsed_or_none(data), request.what)
+        raise error_of_status(self.address.url, status, headers, _parsed_or_none(data), request.what)
 
     async def _send_as_us(self, request: _Request, limit: int = LARGEST_ANSWER) -> tuple[int, Mapping[str, str], bytes]:
         """Log in again where the token has run out: a refused request was not carried out. More than once, as a late
@@ -356,8 +369,8 @@ class Http:
                         self._token = response.headers.get(FRESH_TOKEN_HEADER) or self._token
                         return response.status, response.headers, data
                     url = target
-        except NETWORK_FAULTS as fault:
-            raise faults.NoAnswerError(self.address.url, faults.reason(fault), request.what) from None
+        except NETWORK_ERRORS as error:
+            raise NoAnswerError(self.address.url, explain_failure(error), request.what) from None
         raise TransientError(f"{self.address.url} redirects in circles while {request.what}.", kind="BadAnswer")
 
     def _redirect(self, method: HttpMethod, url: URL, response: aiohttp.ClientResponse) -> URL | None:
@@ -397,14 +410,40 @@ class _Request:
 
 
 async def _parsed(data: bytes) -> Any:
-    """Large answers are parsed beside the loop, which other items' events need."""
+    """Parse an answer; a large one in a thread, as other items' events need the loop."""
     if len(data) > LARGE_ANSWER:
-        return await asyncio.to_thread(reading.parse, data)
-    return reading.parse(data) if data.strip() else None
+        return await asyncio.to_thread(parse, data)
+    return parse(data) if data.strip() else None
 
 
 def _parsed_or_none(data: bytes) -> Any:
     try:
-        return reading.parse(data)
+        return parse(data)
     except ValueError:
         return None
+
+
+GRACE = 1.5  # seconds to end by oneself, before being cancelled
+
+
+class BackgroundTasks:
+    """Tasks beside the calls of a client; at the end those that do not stop by themselves are cancelled."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, *work: Coroutine[Any, Any, None]) -> None:
+        """Start this work now."""
+        self._tasks += [asyncio.create_task(one) for one in work]
+
+    async def end(self) -> None:
+        """Wait for all a little, then cancel what is left. Never raises what they raised; safe to call twice."""
+        if not self._tasks:
+            return
+        try:
+            _, late = await asyncio.wait(self._tasks, timeout=GRACE)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        self._tasks.clear()

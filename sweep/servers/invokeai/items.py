@@ -1,0 +1,133 @@
+"""Reads what InvokeAI says of queue items, sessions and models."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from sweep.errors import AttemptError, TransientError, VariationError
+from sweep.servers.base import ItemEnded, ServerImage
+from sweep.servers.responses import mapping, number, sequence, shorten, text, timestamp
+from sweep.servers.tracker import ItemState, cancellation_error
+from sweep.workflow import Model
+
+MODEL_PARTS = (("name", "model_name"), ("base", "base_model"), ("type", "model_type"))
+OUT_OF_MEMORY = frozenset({"OutOfMemoryError", "MemoryError"})
+IMAGE_GONE = frozenset({"ImageRecordNotFoundException", "ImageFileNotFoundException"})
+
+
+def read_models(answer: Any) -> tuple[Model, ...]:
+    """Return the models of a list in either form, in its order, without those that lack a name, base or type.
+
+    Before release 4 models had no keys: base, type and name make one.
+    """
+    found = []
+    for entry in map(mapping, sequence(mapping(answer).get("models"))):
+        name, base, kind = (text(entry.get(new)) or text(entry.get(old)) for new, old in MODEL_PARTS)
+        if name and base and kind:
+            key = text(entry.get("key")) or f"{base}/{kind}/{name}"
+            found.append(Model(key=key, hash=str(entry.get("hash") or ""), name=name, base=base, type=kind))
+    return tuple(found)
+
+
+def read_item_state(summary: Mapping[str, Any]) -> ItemState:
+    """Read the state from an item, an item's summary or a status event."""
+    return ItemState(
+        status=str(summary.get("status")),
+        batch_id=text(summary.get("batch_id")),
+        queued_at=timestamp(summary.get("created_at")),
+        started_at=timestamp(summary.get("started_at")),
+        finished_at=timestamp(summary.get("completed_at")),
+    )
+
+
+def result_images(result: Any) -> Iterator[tuple[str, int | None, int | None]]:
+    """Yield name, width and height of every image in one node's output, a collection's too."""
+    output = mapping(result)
+    name = text(mapping(output.get("image")).get("image_name"))
+    if name:
+        yield name, number(output.get("width")) or None, number(output.get("height")) or None
+    for entry in sequence(output.get("collection")):
+        inner = text(mapping(entry).get("image_name"))
+        if inner:
+            yield inner, None, None
+
+
+def session_images(session: Mapping[str, Any], outputs: Sequence[str]) -> tuple[ServerImage, ...]:
+    """Return every image of the output nodes in a finished (or failed) session, by output node and iteration.
+
+    Iterations are ordered by `prepared_iteration_paths`; servers that lack it gave results in the order of execution.
+    A node that only passes on images (a collection) brings none that another output has already brought. Where
+    `outputs` is empty, every node that is not intermediate counts.
+    """
+    results, source = mapping(session.get("results")), mapping(session.get("prepared_source_mapping"))
+    paths = mapping(session.get("prepared_iteration_paths"))
+    wanted = outputs or _shown(mapping(mapping(session.get("graph")).get("nodes")))
+    by_node: dict[str, list[str]] = {node: [] for node in wanted}
+    for prepared in results:
+        by_node.get(str(source.get(prepared)), []).append(prepared)
+    images: list[ServerImage] = []
+    passed_on: list[ServerImage] = []
+    for node, prepared_ids in by_node.items():
+        ordered = sorted(prepared_ids, key=lambda p: _path(paths.get(p)))
+        of_node = [(p, fields) for p in ordered for fields in result_images(results[p])]
+        for iteration, (prepared, (name, width, height)) in enumerate(of_node):
+            image = ServerImage(name=name, node=node, iteration=iteration, width=width, height=height)
+            (images if "image" in mapping(results[prepared]) else passed_on).append(image)
+    own = {image.name for image in images}
+    images += [image for image in passed_on if image.name not in own]
+    place = {node: n for n, node in enumerate(wanted)}
+    return tuple(sorted(images, key=lambda image: (place[image.node], image.iteration)))
+
+
+def _shown(nodes: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(name for name, node in nodes.items() if not mapping(node).get("is_intermediate"))
+
+
+def _path(value: Any) -> tuple[int, ...]:
+    return tuple(number(part) for part in sequence(value))
+
+
+def failed_node(session: Mapping[str, Any]) -> str | None:
+    """Return the submitted node that failed, by the session's errors."""
+    source = mapping(session.get("prepared_source_mapping"))
+    for prepared in mapping(session.get("errors")):
+        return str(source.get(prepared, prepared))
+    return None
+
+
+def read_end(item: Mapping[str, Any], outputs: Sequence[str], asked: bool) -> ItemEnded:
+    """Read how a terminal item ended; `asked` says that we asked for its cancellation."""
+    session = mapping(item.get("session"))
+    status: Literal["completed", "failed", "canceled"] = "completed"
+    error: AttemptError | None = None
+    if item.get("status") == "failed":
+        status, error = "failed", _failure(item, session)
+    elif item.get("status") != "completed":
+        status, error = "canceled", cancellation_error(asked)
+    return ItemEnded(
+        status=status,
+        images=session_images(session, outputs),
+        error=error,
+        failed_node=failed_node(session) if status == "failed" else None,
+        queued_at=timestamp(item.get("created_at")),
+        started_at=timestamp(item.get("started_at")),
+        finished_at=timestamp(item.get("completed_at")),
+    )
+
+
+def _failure(item: Mapping[str, Any], session: Mapping[str, Any]) -> AttemptError:
+    kind, message = text(item.get("error_type")), text(item.get("error_message"))
+    if kind is None and message is None:
+        kind, message = _last_line(text(item.get("error")), mapping(session.get("errors")).values())
+    sentence = shorten(message or kind or "the server gave no reason")
+    if kind in OUT_OF_MEMORY or kind in IMAGE_GONE:
+        return TransientError(sentence, kind=kind)
+    return VariationError(sentence, kind=kind)
+
+
+def _last_line(traceback: str | None, errors: Collection[Any]) -> tuple[str | None, str | None]:
+    """Split the last line of a traceback, `Type: message`: before 4.2.9 an item tells nothing else."""
+    told = traceback or next((error for error in errors if isinstance(error, str)), "")
+    kind, colon, message = (told.strip().splitlines() or [""])[-1].partition(": ")
+    return (kind.rpartition(".")[2], message) if colon and " " not in kind else (None, told.strip() or None)

@@ -1,0 +1,268 @@
+"""Tracks the items that somebody waits for: by events, and by asking the server where events may be missing.
+
+Events are a hint and the server's own answer is the truth: an event that was lost costs a delay, never a result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, TypeAlias
+
+from sweep.errors import AttemptError, ItemLostError, ServerError, SweepError, TransientError
+from sweep.servers.base import ItemEnded, ItemStarted, Rendered, Ticket
+from sweep.servers.http import Timings
+from sweep.servers.responses import is_refusal
+
+MOST_REMEMBERED: Final = 20_000  # items submitted whose end nobody has asked for
+ENDED_STATES: Final = frozenset({"completed", "failed", "canceled"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemState:
+    """How far an item is, as a server's answer or event says."""
+
+    status: str
+    batch_id: str | None = None
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """The item has reached a terminal state; whoever waits asks for its outcome unless events told all of it."""
+
+    state: ItemState
+
+
+Signal: TypeAlias = ItemStarted | Rendered | Over | SweepError
+
+
+@dataclass(slots=True, eq=False)
+class TrackedItem:
+    """One item that somebody waits for, or that was submitted."""
+
+    batch_id: str
+    item_id: str | None = None
+    single_outputs: frozenset[str] = frozenset()  # output nodes that run once: their first image is their only one
+    is_covered: bool = False  # every event since its submission was heard
+    is_cancel_requested: bool = False  # by us
+    taken_up: float | None = None  # by our clock, when the server's event said so
+    overhead: float | None = None  # seconds from then until its first node began
+    is_over: bool = False
+    log: list[Signal] = field(default_factory=list)
+    listeners: list[asyncio.Queue[Signal]] = field(default_factory=list)
+
+    def send(self, signal: Signal) -> None:
+        """Give a signal to all who listen and all who come later; each only once, and none after the end."""
+        if self.is_over or (isinstance(signal, Rendered) and signal in self.log):
+            return
+        if isinstance(signal, ItemStarted) and any(isinstance(known, ItemStarted) for known in self.log):
+            return
+        if not isinstance(signal, SweepError):
+            self.log.append(signal)
+        self.is_over = isinstance(signal, Over)
+        for listener in self.listeners:
+            listener.put_nowait(signal)
+
+    def send_state(self, state: ItemState) -> None:
+        """Give the signal that follows from a state."""
+        if state.status == "in_progress":
+            self.send(ItemStarted(at=state.started_at))
+        elif state.status in ENDED_STATES:
+            self.send(Over(state))
+
+    def completed_by_events(self, state: ItemState, outputs: Sequence[str]) -> ItemEnded | None:
+        """Return the end of a completed item where events told its times and the one image of every output."""
+        images = {signal.image.node: signal.image for signal in self.log if isinstance(signal, Rendered)}
+        if state.status != "completed" or not outputs or not self.single_outputs.issuperset(outputs):
+            return None
+        if None in (state.queued_at, state.started_at, state.finished_at) or not images.keys() >= set(outputs):
+            return None
+        return ItemEnded(
+            status="completed",
+            images=tuple(images[node] for node in outputs),
+            queued_at=state.queued_at,
+            started_at=state.started_at,
+            finished_at=state.finished_at,
+            overhead=self.overhead,
+        )
+
+
+class ItemTracker:
+    """The items of one server by batch id (each batch of ours is one item)."""
+
+    def __init__(self, url: str, timings: Timings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._url = url
+        self._timings = timings
+        self._clock = clock
+        self._items: OrderedDict[str, TrackedItem] = OrderedDict()
+        self._wake = asyncio.Event()
+        self._is_due = False  # the server is to be asked now, not at the next beat
+        self._is_stopped = False
+        self._silent_since: float | None = None
+        self._is_hearing_events = False
+        self._taken_up: set[str] = set()  # batch ids of items whose first node has not begun
+
+    def expect(self, batch_id: str, single_outputs: frozenset[str]) -> TrackedItem:
+        """Begin to keep events about an item, before it is submitted."""
+        return self._remember(TrackedItem(batch_id, single_outputs=single_outputs, is_covered=self._is_hearing_events))
+
+    def _remember(self, item: TrackedItem) -> TrackedItem:
+        self._items[item.batch_id] = item
+        while len(self._items) > MOST_REMEMBERED:
+            self._items.popitem(last=False)
+        return item
+
+    def find(self, batch_id: str, item_id: object = None) -> TrackedItem | None:
+        """Return the item of a batch; None for a copy that somebody retried, which has our batch id but is not ours."""
+        item = self._items.get(batch_id)
+        if item is None or item.item_id is None or item_id is None or str(item_id) == item.item_id:
+            return item
+        return None
+
+    def forget(self, batch_id: str) -> None:
+        """Stop tracking an item."""
+        self._items.pop(batch_id, None)
+        self._taken_up.discard(batch_id)
+
+    def note_cancel_requests(self, batch_ids: Sequence[str]) -> None:
+        """Record that we requested the cancellation of these batches."""
+        for batch_id in batch_ids:
+            item = self._items.get(batch_id) or self._remember(TrackedItem(batch_id))
+            item.is_cancel_requested = True
+
+    @property
+    def awaits_first_node(self) -> bool:
+        """Whether an item was taken up whose first node has not begun: the only start of a node that says something."""
+        return bool(self._taken_up)
+
+    def heard_items(self) -> Iterator[TrackedItem]:
+        """Yield the items that somebody listens to and that are not over."""
+        return (item for item in self._items.values() if item.listeners and not item.is_over)
+
+    @asynccontextmanager
+    async def listen(self, ticket: Ticket) -> AsyncIterator[tuple[TrackedItem, asyncio.Queue[Signal]]]:
+        """Give the item and its signals, including those from before."""
+        item = self._items.get(ticket.batch_id) or self._remember(TrackedItem(ticket.batch_id))
+        item.item_id = item.item_id or ticket.item_id
+        queue: asyncio.Queue[Signal] = asyncio.Queue()
+        for signal in item.log:
+            queue.put_nowait(signal)
+        item.listeners.append(queue)
+        self._is_due = self._is_due or not item.is_covered
+        self._wake.set()  # with nobody listening before, the loop sleeps without an end
+        try:
+            yield item, queue
+        finally:
+            item.listeners.remove(queue)
+            if item.is_over and not item.listeners:
+                self.forget(ticket.batch_id)
+
+    def note_connection(self, is_up: bool) -> None:
+        """Record that the event connection came up or went down: what happened in between was not heard."""
+        self._is_hearing_events = is_up
+        self._taken_up.clear()
+        for item in self._items.values():
+            item.is_covered = False
+            item.taken_up = None  # the start of its first node may have been missed
+        self.request_states()
+
+    def note_state(self, item: TrackedItem, state: ItemState) -> None:
+        """Record the state that an event told of an item."""
+        if state.status != "in_progress":
+            self._taken_up.discard(item.batch_id)
+        elif item.taken_up is None:
+            item.taken_up = self._clock()
+            self._taken_up.add(item.batch_id)
+        item.send_state(state)
+
+    def note_first_node(self, item: TrackedItem) -> None:
+        """Record that the first node of an item began."""
+        self._taken_up.discard(item.batch_id)
+        if item.overhead is None and item.taken_up is not None:
+            item.overhead = self._clock() - item.taken_up
+
+    def request_states(self) -> None:
+        """Ask the server soon: something happened that events do not tell in full."""
+        self._is_due = True
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End `run` soon."""
+        self._is_stopped = True
+        self._wake.set()
+
+    async def run(self, read_states: StateReader) -> None:
+        """Ask the server for states until `stop`: at once where something was missed, else slowly."""
+        begun = self._clock()  # the beat is kept however often somebody new begins to listen
+        while not self._is_stopped:
+            pace = self._pace()
+            try:
+                async with asyncio.timeout(None if pace is None else begun + pace - self._clock()):
+                    await self._wake.wait()
+            except TimeoutError:
+                self._is_due = True
+            self._wake.clear()
+            if pace is None:
+                begun = self._clock()
+            if self._is_due and not self._is_stopped:
+                self._is_due = False
+                await self._reconcile(read_states)
+                begun = self._clock()
+
+    def _pace(self) -> float | None:
+        if not any(item.listeners for item in self._items.values()):
+            return None
+        is_well = self._is_hearing_events and self._silent_since is None
+        return self._timings.poll_listening if is_well else self._timings.poll_deaf
+
+    async def _reconcile(self, read_states: StateReader) -> None:
+        waiting = [item for item in self.heard_items() if item.item_id]
+        if not waiting:
+            return
+        begun = self._clock()
+        try:
+            states = await read_states(waiting)
+        except (TransientError, ServerError) as error:
+            self._silent_since = begun if self._silent_since is None else self._silent_since
+            self._report_silence(waiting, error)
+            return
+        self._silent_since = None
+        for item in waiting:
+            state = states.get(item.item_id or "")
+            if state is None or (state.batch_id or item.batch_id) != item.batch_id:
+                item.send(ItemLostError(f"{self._url} does not know item {item.item_id} any more."))
+            else:
+                item.is_covered = item.is_covered or self._is_hearing_events
+                item.send_state(state)
+
+    def _report_silence(self, waiting: Sequence[TrackedItem], error: SweepError) -> None:
+        silent = self._clock() - (self._silent_since or 0.0)
+        if isinstance(error, ServerError):
+            reported: SweepError = error
+        elif silent >= (self._timings.gone if is_refusal(error) else self._timings.patience):
+            message = f"{self._url} has not answered for {silent:.0f} s ({error.message})"
+            reported = TransientError(message, kind="NoAnswer")
+        else:
+            return
+        self._silent_since = None
+        for item in waiting:
+            item.send(reported)
+
+
+StateReader: TypeAlias = Callable[[Sequence[TrackedItem]], Awaitable[Mapping[str, ItemState]]]
+"""Asks the server for the states of items by item id: those missing in its answer are unknown there."""
+
+
+def cancellation_error(asked: bool) -> AttemptError:
+    """Return why an item ends as canceled: we asked for it, or somebody else did."""
+    if asked:
+        return TransientError("cancelled by sweep", kind="Cancelled")
+    return ItemLostError("the server cancelled the item; nobody here asked for it (a restart does that)")
