@@ -60,7 +60,7 @@ def _memory() -> str:
 
 
 def markdown(figures: Iterable[Figure], about: dict[str, str]) -> str:
-    """The table for the README, with the machine above it."""
+    """Write the table for the README, with the machine above it."""
     head = (
         f"Measured {about['date']} on {about['cores']} cores ({about['processor']}), {about['memory']}, "
         f"{about['system']}, Python {about['python']}."

@@ -62,22 +62,22 @@ def _ways(server: LiveServer, root: Path) -> list[Way]:
 
     def swept(name: str, points: int, options: Mapping[str, Any]) -> Way:
         asked = _definition(f"live-{next(seeds)}", points, next(seeds))
-        return _timed(server, name, points, lambda: _swept(asked, server.url, root, options))
+        return _time(server, name, points, lambda: _swept(asked, server.url, root, options))
 
     swept("warm", 8, {"fuse": 4})
     unfused = swept("sweep, one an item", POINTS, {"fuse": 1})
     shifts = [next(seeds) for _ in range(3)]
-    polling, batch, foreign = (loops.submitted(server.url, POINTS, shift) for shift in shifts)
+    polling, batch, foreign = (loops.fetch_submitted(server.url, POINTS, shift) for shift in shifts)
     images = root / "images"
     theirs = []
     if peer.python() is not None:
-        call = partial(peer.all_submitted, server.url, foreign, images)
-        theirs.append(_timed(server, "invokeai-py-client, all submitted", POINTS, call))
+        call = partial(peer.submit_all, server.url, foreign, images)
+        theirs.append(_time(server, "invokeai-py-client, all submitted", POINTS, call))
     return [
         unfused,
         *theirs,
-        _timed(server, "loop that polls each second", POINTS, lambda: _loop(loops.one_by_one, server, polling, images)),
-        _timed(server, "all enqueued, then polled", POINTS, lambda: _loop(loops.all_at_once, server, batch, images)),
+        _time(server, "loop that polls each second", POINTS, lambda: _loop(loops.one_by_one, server, polling, images)),
+        _time(server, "all enqueued, then polled", POINTS, lambda: _loop(loops.all_at_once, server, batch, images)),
         swept("sweep --fuse 8", POINTS, {"fuse": 8}),
         swept("sweep --fuse 48", POINTS, {"fuse": 48}),
         swept("sweep --fuse auto", POINTS, {"fuse": None}),
@@ -93,7 +93,7 @@ def _loop(way: Callable[..., float], server: LiveServer, graphs: list[loops.Grap
     return in_process(way, server.url, graphs, folder, POLL).value
 
 
-def _timed(server: LiveServer, name: str, images: int, run: Callable[[], float]) -> Way:
+def _time(server: LiveServer, name: str, images: int, run: Callable[[], float]) -> Way:
     before = server.log.stat().st_size
     seconds = run()
     with server.log.open("rb") as log:

@@ -42,8 +42,8 @@ def all_at_once(url: str, graphs: Sequence[Graph], folder: Path, pause: float) -
     return time.perf_counter() - begun
 
 
-def submitted(url: str, newest: int, shift: int) -> list[Graph]:
-    """The graphs of the last `newest` items, their seeds shifted so that no cache knows them."""
+def fetch_submitted(url: str, newest: int, shift: int) -> list[Graph]:
+    """Get the graphs of the last `newest` items, their seeds shifted so that no cache knows them."""
     ids = ask(f"{url}{QUEUE}/item_ids")["item_ids"][:newest]
     graphs = [ask(f"{url}{QUEUE}/i/{item}")["session"]["graph"] for item in ids]
     for graph in graphs:
@@ -55,7 +55,7 @@ def submitted(url: str, newest: int, shift: int) -> list[Graph]:
 
 
 def ask(url: str, body: Any = None) -> Any:
-    """A call and its JSON. Raises OSError."""
+    """Make one call and return its JSON. Raises OSError."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data=data, headers={"content-type": "application/json"})
     with urllib.request.urlopen(request, timeout=120) as answer:
@@ -69,12 +69,12 @@ def _enqueue(url: str, graph: Graph) -> int:
 
 def _download(url: str, item: dict[str, Any], folder: Path) -> None:
     session = item["session"]
-    outputs = {prepared for prepared, node in session["prepared_source_mapping"].items() if _kept(session, node)}
+    outputs = {prepared for prepared, node in session["prepared_source_mapping"].items() if _is_kept(session, node)}
     for prepared in outputs & session["results"].keys():
         name = session["results"][prepared]["image"]["image_name"]
         with urllib.request.urlopen(f"{url}/api/v1/images/i/{name}/full", timeout=120) as answer:
             (folder / name).write_bytes(answer.read())
 
 
-def _kept(session: dict[str, Any], node: str) -> bool:
+def _is_kept(session: dict[str, Any], node: str) -> bool:
     return str(session["graph"]["nodes"][node]["type"]) == "l2i"

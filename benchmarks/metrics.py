@@ -51,8 +51,8 @@ def milliseconds(work: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
-def painted(path: Path, side: int, seed: int) -> Path:
-    """An image with structure at every scale and a little noise, as PNG."""
+def paint_image(path: Path, side: int, seed: int) -> Path:
+    """Paint an image with structure at every scale and a little noise, as PNG."""
     rng = np.random.default_rng(seed)
     total = np.zeros((side, side, 3))
     for octave in (4, 16, 64, 256):
@@ -64,7 +64,7 @@ def painted(path: Path, side: int, seed: int) -> Path:
 
 
 def metrics_to_time() -> list[Metric]:
-    """The standard panel, and what extras are installed."""
+    """List the standard metrics and those of the installed extras."""
     found = [metric for metric in list_standard() if metric.reference != "cell"]
     for make in list_optional().values():
         try:
@@ -94,7 +94,7 @@ def _fresh(
 
 
 def panel(image: Path, reference: Path) -> None:
-    """The whole panel as a worker does it: two decodes and everything shared."""
+    """Measure all metrics as a worker does: two decodes and everything shared."""
     metrics = [metric for metric in list_standard() if metric.reference != "cell"]
     task = Task(rows=(0,), images=(image,), metrics=tuple(range(len(metrics))), reference=reference)
     print(f"\ndecoding both        {milliseconds(lambda: (decode(image), decode(reference))):>7.1f} ms")
@@ -112,7 +112,7 @@ def panel(image: Path, reference: Path) -> None:
 
 
 def measure() -> list[Figure]:
-    """Prints tables of its own: there are no goals here."""
+    """Print tables of its own: there are no goals here."""
     main(1024)
     return []
 
@@ -120,7 +120,7 @@ def measure() -> list[Figure]:
 def main(side: int) -> None:
     """Print the tables for images of side × side px."""
     with tempfile.TemporaryDirectory() as folder:
-        image, reference = (painted(Path(folder) / f"{seed}.png", side, seed) for seed in (1, 2))
+        image, reference = (paint_image(Path(folder) / f"{seed}.png", side, seed) for seed in (1, 2))
         print(f"{side} × {side} px, one core\n")
         one_by_one(image, reference)
         panel(image, reference)

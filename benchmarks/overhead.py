@@ -25,7 +25,7 @@ GOAL = 0.6
 
 
 def measure() -> list[Figure]:
-    """The best of several rounds of each, taken in turns."""
+    """Take the best of several rounds of each, in turns."""
     rounds = [_round() for _ in range(ROUNDS)]
     ours = max((found[0] for found in rounds), key=lambda run: run.rate)
     least = max((found[1] for found in rounds), key=lambda run: run.rate)
@@ -61,6 +61,6 @@ def _round() -> tuple[Rendered, bare.Bare, bare.Bare]:
 
 
 def _graphs(url: str) -> list[dict[str, Any]]:
-    """The graphs the server was sent, to send them again by another client."""
+    """Get the graphs that the server was sent, to send them again by another client."""
     with urllib.request.urlopen(f"{url}/api/v1/queue/default/list_all") as answer:
         return [item["session"]["graph"] for item in json.load(answer)]

@@ -52,7 +52,7 @@ class Measured:
 
 
 def layers() -> tuple[np.ndarray, np.ndarray]:
-    """A source with structure at every scale, and one other image a seed."""
+    """Paint a source with structure at every scale, and one other image a seed."""
     rng = np.random.default_rng(1)
     made = []
     for _ in range(1 + SEEDS):
@@ -79,7 +79,7 @@ def points(count: int) -> Iterator[tuple[int, float, str, int]]:
 
 
 async def make(folder: Path, count: int) -> None:
-    """A results folder as a run leaves it, every image another one."""
+    """Write a results folder as a run leaves it, every image another one."""
     source, others = layers()
     packed = png(source)
     digest = hashlib.sha256(packed).hexdigest()
@@ -155,8 +155,8 @@ def children(pid: int) -> list[int]:
     return [int(child) for text in found for child in text.split()]
 
 
-def measured(folder: Path, workers: int, *, kill_at: int | None = None, until: int | None = None) -> Measured:
-    """What a process of its own measured of `folder` until it ended, or was killed at so many images."""
+def run_measurement(folder: Path, workers: int, *, kill_at: int | None = None, until: int | None = None) -> Measured:
+    """Measure `folder` in a process of its own until it ends, or kill it at so many images."""
     command = [sys.executable, "-m", "benchmarks.pairs", "--measure", str(folder), str(workers)]
     found = Measured()
     begun: float | None = None
@@ -177,13 +177,13 @@ def measured(folder: Path, workers: int, *, kill_at: int | None = None, until: i
 
 
 def figures(count: int) -> list[Figure]:
-    """A process alone for a fifth of them, two until they are killed half way, two again until the end."""
+    """Time one process for a fifth of the images, two until they are killed half way, two again until the end."""
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root) / "pairs"
         anyio.run(make, folder, count)
-        alone = measured(folder, 1, until=count // 5)
-        both = measured(folder, 2, kill_at=count // 2)
-        rest = measured(folder, 2)
+        alone = run_measurement(folder, 1, until=count // 5)
+        both = run_measurement(folder, 2, kill_at=count // 2)
+        rest = run_measurement(folder, 2)
     said = f"{count:,} images of {SIDE} × {SIDE} px"
 
     def figure(name: str, value: float, unit: str = "") -> Figure:

@@ -19,13 +19,13 @@ FIELDS: Final = (("compel", "prompt"), ("denoise_latents", "denoising_start"), (
 
 
 def python() -> str | None:
-    """The Python that has the library; None where none is named."""
+    """Find the Python that has the library; None where none is named."""
     return os.environ.get("SWEEP_PEER")
 
 
-def all_submitted(url: str, graphs: Sequence[Graph], folder: Path) -> float:
+def submit_all(url: str, graphs: Sequence[Graph], folder: Path) -> float:
     """Every graph submitted, waited for and downloaded; the seconds it took. Raises CalledProcessError."""
-    varied = [_varied(graphs, kind, field) for kind, field in FIELDS]
+    varied = [_find_varied(graphs, kind, field) for kind, field in FIELDS]
     export, points = folder / "export.json", folder / "points.json"
     export.write_text(json.dumps(_export(graphs[0], varied)))
     points.write_text(json.dumps([[graph["nodes"][node][field] for node, field in varied] for graph in graphs]))
@@ -35,8 +35,8 @@ def all_submitted(url: str, graphs: Sequence[Graph], folder: Path) -> float:
     return float(done.stdout.split()[-1])
 
 
-def _varied(graphs: Sequence[Graph], kind: str, field: str) -> tuple[str, str]:
-    """The node of this type whose field is not the same in all graphs."""
+def _find_varied(graphs: Sequence[Graph], kind: str, field: str) -> tuple[str, str]:
+    """Find the node of this type whose field is not the same in all graphs."""
     for name, node in graphs[0]["nodes"].items():
         if node["type"] == kind and len({graph["nodes"][name][field] for graph in graphs}) > 1:
             return name, field

@@ -78,10 +78,10 @@ def _serve(options: SandboxOptions, tell: Connection) -> None:
 def in_process(work: Callable[..., T], *arguments: object) -> Measured[T]:
     """Call `work`, a function of a module, in a fresh interpreter."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_measured, work, *arguments).result()
+        return pool.submit(_measure, work, *arguments).result()
 
 
-def _measured(work: Callable[..., T], *arguments: object) -> Measured[T]:
+def _measure(work: Callable[..., T], *arguments: object) -> Measured[T]:
     begun, used = time.perf_counter(), time.process_time()
     value = work(*arguments)
     return Measured(value, time.perf_counter() - begun, time.process_time() - used, peak_memory())

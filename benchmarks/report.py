@@ -33,7 +33,7 @@ _PAINTED = """
 
 
 def material(folder: Path, shape: tuple[int, int, int], images: int) -> ReportData:
-    """A results folder of strength × prompt × seed points, whose images repeat after `images` of them."""
+    """Write a results folder of strength × prompt × seed points, whose images repeat after `images` of them."""
     strengths, prompts, seeds = shape
     count = strengths * prompts * seeds
     (folder / "images").mkdir(parents=True)
@@ -110,7 +110,7 @@ async def in_browser(page: Page, address: str) -> dict[str, float]:
 
 
 def measure() -> list[Figure]:
-    """Prints tables of its own: there are no goals here."""
+    """Print tables of its own: there are no goals here."""
     asyncio.run(main())
     return []
 

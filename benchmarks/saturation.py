@@ -54,7 +54,7 @@ def _figures(name: str, latencies: Sequence[int], goal: float) -> list[Figure]:
             images = round(ideal * EACH * max(latencies) / 1000)
             run = in_process(render, definition("many", images), urls, root, {"downloads": 16}, _loop()).value
         with sandboxes(options) as urls:
-            alone = _preloaded(urls, latencies, graph, images)
+            alone = _preload(urls, latencies, graph, images)
     steady = _steady(run.finished, max(latencies) / 1000)
     cpu = 1000 * run.cpu / images
     return [
@@ -87,7 +87,7 @@ def _graph(url: str) -> dict[str, Any]:
     return dict(item["session"]["graph"])
 
 
-def _preloaded(urls: Sequence[str], latencies: Sequence[int], graph: dict[str, Any], images: int) -> float:
+def _preload(urls: Sequence[str], latencies: Sequence[int], graph: dict[str, Any], images: int) -> float:
     """Images a second of servers that have everything in their queues; each by its share of the work."""
     shares = [max(1, round(images / sum(1 / other for other in latencies) / ms)) for ms in latencies]
     noise = next(name for name, node in graph["nodes"].items() if node["type"] == "noise")

@@ -16,7 +16,7 @@ ROUNDS = 7
 
 
 def measure() -> list[Figure]:
-    """The quickest of some starts, files cached."""
+    """Take the quickest of some starts, files cached."""
     return [
         _start("sweep --help", _quickest("--help"), 0.4),
         _start("sweep plan experiments/quickstart.yaml", _quickest("plan", str(QUICKSTART)), 1.0),

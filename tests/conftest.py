@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import inspect
 import os
+import sys
 from collections.abc import Generator, Iterator
 from unittest.mock import Mock
 
@@ -14,8 +15,13 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
-from tests.support.left_out import LINES, leave_out, tell, told
+from tests.support.left_out import LINES, leave_out, receive_lines, send_lines
 from tests.support.limits import default_signals, limit_time
+
+# Some environments forbid Python to keep what it compiled. Each process of the suite and each command it starts would
+# then compile all modules and rewrite all tests anew, which is more than half of their processor time.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 settings.register_profile("sweep", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sweep")
@@ -69,17 +75,20 @@ _WHY = {
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two processes a core, since many tests wait for others; one for the long tests, which start servers."""
-    return 0 if config.getoption("--live") or config.getoption("--full") else 2 * (os.cpu_count() or 1)
+    """One process more than cores, since many tests wait for others; one for the long tests, which start servers.
+
+    Each process more costs some seconds of processor time, in which it imports all that the tests need.
+    """
+    return 0 if config.getoption("--live") or config.getoption("--full") else 1 + (os.cpu_count() or 1)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    tell(session.config)
+    send_lines(session.config)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: object) -> None:
-    told(node)
+    receive_lines(node)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

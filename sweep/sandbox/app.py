@@ -1,4 +1,4 @@
-"""The sandbox as an HTTP server: to embed, or to serve until cancelled."""
+"""Serves the sandbox over HTTP: embedded in another program, or until cancelled."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LARGEST = 256 * 2**20  # bytes of a request; a batch may carry many values
 
 @asynccontextmanager
 async def sandbox_server(options: SandboxOptions | None = None) -> AsyncIterator[Sandbox]:
-    """A sandbox that answers at `sandbox.url` as long as the block lasts, on this event loop.
+    """Serve a sandbox at `sandbox.url` as long as the block lasts, on this event loop.
 
     Raises UsageError where the port is taken.
     """

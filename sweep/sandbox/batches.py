@@ -34,7 +34,7 @@ def fault(kind: str, loc: Loc, message: str, value: Any = None, context: Any = N
 
 
 def batch_value_problem(loc: Loc, message: str, value: Any) -> dict[str, Any]:
-    """The entry InvokeAI's own validators make when they raise ValueError."""
+    """Build the entry that InvokeAI's own validators make when they raise ValueError."""
     return fault("value_error", loc, f"Value error, {message}", value, {"error": {}})
 
 
@@ -122,7 +122,7 @@ class NodeTypes:
         self._models: dict[str, type[BaseModel]] = {}
 
     def accept(self, node: Mapping[str, Any]) -> dict[str, Any]:
-        """The node as the server keeps it: values coerced, defaults filled in, unknown fields dropped.
+        """Return the node as the server keeps it: values coerced, defaults filled in, unknown fields dropped.
 
         Raises ValidationError. The node's type must be known.
         """
@@ -193,8 +193,8 @@ OBJECT = TypeAdapter(dict[str, Any])
 STRING = TypeAdapter(str)
 
 
-def embedded(body: Any, name: str, adapter: TypeAdapter[_T]) -> _T:
-    """The member `name` of a JSON body. Raises RefusedError with 422 where it is missing or wrong."""
+def read_member(body: Any, name: str, adapter: TypeAdapter[_T]) -> _T:
+    """Read the member `name` of a JSON body. Raises RefusedError with 422 where it is missing or wrong."""
     if not isinstance(body, dict) or name not in body:
         raise RefusedError(422, [fault("missing", ("body", name), "Field required")])
     return check_batch(adapter, body[name], "body", name)
@@ -210,7 +210,7 @@ def at_most(values: Sequence[_T], limit: int, *loc: str) -> Sequence[_T]:
 
 
 def integer(text: str, *loc: str) -> int:
-    """A number of the path or query. Raises RefusedError with 422."""
+    """Read a number of the path or query. Raises RefusedError with 422."""
     try:
         return int(text)
     except ValueError as error:
@@ -218,8 +218,8 @@ def integer(text: str, *loc: str) -> int:
         raise RefusedError(422, [fault("int_parsing", loc, message, text)]) from error
 
 
-def required(query: Mapping[str, str], names: Sequence[str], place: str = "query") -> list[str]:
-    """The values of query parameters that must be there. Raises RefusedError with 422 that lists all missing."""
+def read_required(query: Mapping[str, str], names: Sequence[str], place: str = "query") -> list[str]:
+    """Read query parameters that must be there. Raises RefusedError with 422 that lists all missing."""
     missing = [fault("missing", (place, name), "Field required") for name in names if name not in query]
     if missing:
         raise RefusedError(422, missing)
@@ -263,7 +263,7 @@ class Batch:
         return math.prod((len(group[0].items) if group else 0) for group in self.frame.data or ()) * self.frame.runs
 
     def expand(self) -> Iterator[BatchValues]:
-        """The items' values: runs slowest, then the groups in order, the last fastest; a group's data are zipped."""
+        """Yield the items' values: runs slowest, then the groups, the last fastest; a group's data are zipped."""
         groups = self.frame.data or []
         sizes = [range(len(group[0].items) if group else 0) for group in groups]
         for _ in range(self.frame.runs):
@@ -274,7 +274,7 @@ class Batch:
                 yield BatchValues(fields=fields, poison=poison)
 
     def to_api(self) -> dict[str, Any]:
-        """The echo in an enqueue's answer."""
+        """Return the batch as the answer to an enqueue repeats it."""
         kept = self.frame.model_dump()
         order = ("batch_id", "origin", "destination", "data")
         rest = {"graph": self.graph.to_api(), "workflow": kept["workflow"], "runs": kept["runs"]}
@@ -292,7 +292,7 @@ def _plain(value: Any) -> Any:
 
 
 def read_batch(body: Any, types: NodeTypes) -> Batch:
-    """The batch of an enqueue_batch body. Raises RefusedError with 422 and every fault found."""
+    """Read the batch of an enqueue_batch body. Raises RefusedError with 422 and every problem found."""
     if not isinstance(body, dict) or body.get("batch") is None:
         raise RefusedError(422, [fault("missing", ("body", "batch"), "Field required")])
     posted = check_batch(OBJECT, body["batch"], "body", "batch")
@@ -314,7 +314,7 @@ def read_batch(body: Any, types: NodeTypes) -> Batch:
 
 
 def read_graph(posted: Any, types: NodeTypes, loc: tuple[str, ...]) -> GraphTemplate:
-    """A posted graph, checked. Raises RefusedError with 422."""
+    """Read and check a posted graph. Raises RefusedError with 422."""
     if not isinstance(posted, dict):
         kind, message = ("missing", "Field required") if posted is None else _NO_OBJECT
         raise RefusedError(422, [fault(kind, loc, message, posted)])
@@ -452,7 +452,7 @@ def _check_targets(frame: Frame, graph: GraphTemplate, types: NodeTypes, posted:
 
 
 def _poisons(frame: Frame, graph: GraphTemplate, types: NodeTypes) -> Iterator[tuple[tuple[int, int, int], str]]:
-    """The values InvokeAI accepts and cannot read afterwards, with what it says then."""
+    """Find values that InvokeAI accepts and cannot read afterwards, with the error it gives then."""
     for g, group in enumerate(frame.data or ()):
         for d, datum in enumerate(group):
             for i in range(len(datum.items)):
@@ -464,7 +464,7 @@ def _poisons(frame: Frame, graph: GraphTemplate, types: NodeTypes) -> Iterator[t
 
 
 def put(node: NodeJson, name: str, value: Any, types: NodeTypes) -> NodeJson:
-    """The node with a value in it. Raises ValidationError, KeyError (no such type) or ValueError (another id)."""
+    """Set a value of a node. Raises ValidationError, KeyError (no such type) or ValueError (another id)."""
     changed = types.accept({**node, name: value})
     if changed["id"] != node["id"]:
         raise ValueError(f"Node ids must match, got {node['id']} and {changed['id']}")

@@ -1,4 +1,4 @@
-"""What the sandbox tells its listeners: InvokeAI's socket.io events in their shapes, with faults where wanted."""
+"""Sends InvokeAI's socket.io events in their shapes, with faults where they are asked for."""
 
 from __future__ import annotations
 
@@ -70,17 +70,17 @@ class EventEmitter:
 
     @property
     def heard(self) -> bool:
-        """Whether anybody listens."""
+        """Tell whether any socket is connected."""
         return bool(self._sids)
 
     async def batch_enqueued(self, queue_id: str, answer: Payload, origin: str | None) -> None:
-        """A batch was taken in."""
+        """Announce that a batch was enqueued."""
         named = {name: answer[name] for name in ("enqueued", "requested", "priority")}
         ids = {"queue_id": queue_id, "batch_id": answer["batch"]["batch_id"]}
         await self.send("batch_enqueued", {**ids, **named, "origin": origin, "user_id": "system"})
 
     async def status_changed(self, item: QueueItem) -> None:
-        """An item's status is another."""
+        """Announce that an item's status changed."""
         if not self.heard:
             return
         kind, message, trace = item.error or (None, None, None)
@@ -100,24 +100,24 @@ class EventEmitter:
         await self.send("queue_item_status_changed", payload)
 
     async def invocation(self, name: str, item: QueueItem, prepared: Prepared, **more: Any) -> None:
-        """A node was started, made progress, was completed or failed."""
+        """Announce that a node was started, made progress, was completed or failed."""
         if self.heard:
             node = {"invocation": prepared.node, "invocation_source_id": prepared.source}
             about = {**_about(item), "session_id": item.session_id}
             await self.send(f"invocation_{name}", {**about, **node, **more})
 
     async def model_load(self, name: str, config: Payload, submodel: str | None) -> None:
-        """A model is being loaded, or is."""
+        """Announce that a model is being loaded, or was."""
         await self.send(f"model_load_{name}", {"config": config, "submodel_type": submodel, "user_id": "system"})
 
     async def items(self, name: str, queue_id: str, item_ids: list[int]) -> None:
-        """Several items were canceled or retried at once."""
+        """Announce that several items were canceled or retried at once."""
         ids = {f"{name}_item_ids": item_ids, "user_ids": ["system"]}
         by_user = {f"{name}_item_ids_by_user": {"system": item_ids}}
         await self.send(f"queue_items_{name}", {"queue_id": queue_id, **ids, **by_user})
 
     async def cleared(self, queue_id: str) -> None:
-        """The queue was cleared; heard by those who subscribed to it."""
+        """Announce to the queue's subscribers that it was cleared."""
         await self.send("queue_cleared", {"queue_id": queue_id, "user_id": None}, room=queue_id)
 
 
@@ -133,7 +133,7 @@ def _about(item: QueueItem) -> Payload:
 
 
 def batch_status(queue: SandboxQueue, queue_id: str, batch_id: str) -> Payload:
-    """Counts of a batch; all zeros for one nobody knows."""
+    """Count a batch's items by status; all zeros for an unknown one."""
     items = queue.of_batch(queue_id, batch_id)
     labels = (items[0].origin, items[0].destination) if items else (None, None)
     about = {"queue_id": queue_id, "batch_id": batch_id, "origin": labels[0], "destination": labels[1]}
@@ -141,7 +141,7 @@ def batch_status(queue: SandboxQueue, queue_id: str, batch_id: str) -> Payload:
 
 
 def queue_status(queue: SandboxQueue, queue_id: str) -> Payload:
-    """Counts of a queue id and what it is at."""
+    """Count a queue id's items by status, with its current item."""
     item = queue.current(queue_id)
     ids = (item.item_id, item.batch_id, item.session_id) if item else (None, None, None)
     counts = queue.counts("queue", queue_id)

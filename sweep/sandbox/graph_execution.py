@@ -60,7 +60,7 @@ class Execution:
                 self._prepare(name)
 
     def next(self) -> Prepared | None:
-        """The node to run now, None when nothing is ready."""
+        """Return the node to run now, None when nothing is ready."""
         if not self._ready.get(self._active or ""):
             self._active = min((kind for kind, group in self._ready.items() if group), key=_class_name, default=None)
         if self._active is None:
@@ -142,7 +142,7 @@ class Execution:
             node[to] = _output(copy, out)
 
     def to_api(self) -> dict[str, Any]:
-        """The session as it stands, in InvokeAI's shape."""
+        """Return the session as it stands, in InvokeAI's shape."""
         every = [copy for copies in self.copies.values() for copy in copies]
         executed = [*self.history, *self.results]
         execution_graph = {
@@ -168,8 +168,8 @@ class Execution:
         }
 
 
-def untouched(session_id: str, graph: GraphTemplate) -> dict[str, Any]:
-    """The session of an item that has not ended: InvokeAI stores nothing in between."""
+def initial_session(session_id: str, graph: GraphTemplate) -> dict[str, Any]:
+    """Build the session of an item that has not ended: InvokeAI stores nothing in between."""
     empty = {"id": str(uuid.uuid5(uuid.NAMESPACE_OID, session_id)), "nodes": {}, "edges": []}
     return {**_session(session_id, graph), "execution_graph": empty}
 

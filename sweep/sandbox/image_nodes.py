@@ -16,7 +16,7 @@ from PIL import Image, ImageFilter
 
 from sweep.sandbox import images as png
 from sweep.sandbox.images import ImageLibrary, UnknownImageError
-from sweep.sandbox.nodes import ImageAccess, Latents, NodeError, NodeFunction
+from sweep.sandbox.nodes import ImageAccess, Latents, NodeError, NodeFields
 from sweep.sandbox.options import BadImage, FaultDice
 from sweep.sandbox.painter.paint import paint
 from sweep.sandbox.queue import QueueItem
@@ -37,7 +37,7 @@ class Facts:
         return record["width"], record["height"]
 
     def digest(self, name: str) -> str:
-        """A hash of the content. Raises NodeError."""
+        """Hash an image's content. Raises NodeError."""
         return str(self._record(name)["digest"])
 
     def _record(self, name: str) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class Studio:
         self._dice = dice
         self._plain = plain
 
-    async def make(self, node: NodeFunction, desk: ImageAccess, item: QueueItem, graph: str) -> NodeFunction:
+    async def make(self, node: NodeFields, desk: ImageAccess, item: QueueItem, graph: str) -> NodeFields:
         """Run a node of `_IMAGES` or `DECODERS`. Raises NodeError."""
         metadata = node.get("metadata")
         digest, rendered = None, None
@@ -104,8 +104,8 @@ _HOSTILE = (  # names a client must not make a path of; {} is the image's own
 )
 
 
-def spoiled(content: bytes, bad: BadImage | None) -> tuple[bytes, str]:
-    """An image's file and content type as served, bad in the way it is said to be."""
+def spoil_image(content: bytes, bad: BadImage | None) -> tuple[bytes, str]:
+    """Spoil an image as `bad` says; its file and content type as served."""
     if bad == "truncated":
         return content[: len(content) * 2 // 3], "image/png"
     if bad == "html":
@@ -115,7 +115,7 @@ def spoiled(content: bytes, bad: BadImage | None) -> tuple[bytes, str]:
     return content, "image/png"
 
 
-def _make(node: NodeFunction, desk: ImageAccess, images: ImageLibrary) -> bytes:
+def _make(node: NodeFields, desk: ImageAccess, images: ImageLibrary) -> bytes:
     try:
         if node["type"] in DECODERS:
             return png.encode(_pixels(desk.get(node["latents"]["latents_name"]), images))
@@ -129,71 +129,71 @@ def _pixels(latents: Latents, images: ImageLibrary) -> PixelArray:
     if latents.painting is None:
         if latents.image is None:
             raise NodeError("ValueError", "These latents hold no image.")
-        return _fitted(images.pixels(latents.image), size)
+        return _fit(images.pixels(latents.image), size)
     source = _pixels(latents.below, images) if latents.below else None
-    controls = [_fitted(images.pixels(name), size) for name in latents.controls]
+    controls = [_fit(images.pixels(name), size) for name in latents.controls]
     return paint(latents.painting, source, controls)
 
 
-def _fitted(pixels: PixelArray, size: tuple[int, int]) -> PixelArray:
+def _fit(pixels: PixelArray, size: tuple[int, int]) -> PixelArray:
     if pixels.shape[1::-1] == size:
         return pixels
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
 
 
-def _input(node: NodeFunction, images: ImageLibrary) -> PixelArray:
+def _input(node: NodeFields, images: ImageLibrary) -> PixelArray:
     return images.pixels(node["image"]["image_name"])
 
 
-def _blank(node: NodeFunction, _images: ImageLibrary) -> PixelArray:
+def _blank(node: NodeFields, _images: ImageLibrary) -> PixelArray:
     color = node["color"]
     channels = [color["r"], color["g"], color["b"], color["a"]][: 4 if node["mode"] == "RGBA" else 3]
     return np.broadcast_to(np.array(channels, np.uint8), (node["height"], node["width"], len(channels))).copy()
 
 
-def _resize(node: NodeFunction, images: ImageLibrary) -> PixelArray:
-    return _fitted(_input(node, images), (node["width"], node["height"]))
+def _resize(node: NodeFields, images: ImageLibrary) -> PixelArray:
+    return _fit(_input(node, images), (node["width"], node["height"]))
 
 
-def _scaled(node: NodeFunction, images: ImageLibrary) -> PixelArray:
+def _scale(node: NodeFields, images: ImageLibrary) -> PixelArray:
     pixels = _input(node, images)
     height, width = (max(1, int(side * node["scale_factor"])) for side in pixels.shape[:2])
-    return _fitted(pixels, (width, height))
+    return _fit(pixels, (width, height))
 
 
-def _cropped(node: NodeFunction, images: ImageLibrary) -> PixelArray:
+def _crop(node: NodeFields, images: ImageLibrary) -> PixelArray:
     x, y = node["x"], node["y"]
     cut = Image.fromarray(_input(node, images)).crop((x, y, x + node["width"], y + node["height"]))
     return np.asarray(cut)
 
 
-def _blurred(node: NodeFunction, images: ImageLibrary) -> PixelArray:
+def _blur(node: NodeFields, images: ImageLibrary) -> PixelArray:
     kind = ImageFilter.GaussianBlur if node["blur_type"] == "gaussian" else ImageFilter.BoxBlur
     return np.asarray(Image.fromarray(_input(node, images)).filter(kind(node["radius"])))
 
 
-def _same(node: NodeFunction, images: ImageLibrary) -> PixelArray:
+def _same(node: NodeFields, images: ImageLibrary) -> PixelArray:
     return _input(node, images)
 
 
-def _lerp(node: NodeFunction, images: ImageLibrary) -> PixelArray:
+def _lerp(node: NodeFields, images: ImageLibrary) -> PixelArray:
     low, high = node["min"], node["max"]
     lerped: PixelArray = (low + _input(node, images) / 255 * (high - low)).astype(np.uint8)
     return lerped
 
 
-def _edges(node: NodeFunction, images: ImageLibrary) -> PixelArray:
+def _edges(node: NodeFields, images: ImageLibrary) -> PixelArray:
     grey = _input(node, images).mean(2)
     steep = np.hypot(*np.gradient(grey))
     return np.repeat(((steep > node.get("low_threshold", 100) / 8) * 255).astype(np.uint8)[..., None], 3, 2)
 
 
-_IMAGES: dict[str, Callable[[NodeFunction, ImageLibrary], PixelArray]] = {
+_IMAGES: dict[str, Callable[[NodeFields, ImageLibrary], PixelArray]] = {
     "blank_image": _blank,
     "img_resize": _resize,
-    "img_scale": _scaled,
-    "img_crop": _cropped,
-    "img_blur": _blurred,
+    "img_scale": _scale,
+    "img_crop": _crop,
+    "img_blur": _blur,
     "save_image": _same,
     "canvas_output": _same,
     "img_lerp": _lerp,
@@ -202,13 +202,13 @@ _IMAGES: dict[str, Callable[[NodeFunction, ImageLibrary], PixelArray]] = {
 
 
 def plain_image(side: int = 512) -> bytes:
-    """A square image, of 512 pixels a side about 300 kB, for sandboxes that do not paint."""
+    """Make a square image, of 512 pixels a side about 300 kB, for sandboxes that do not paint."""
     rng = np.random.default_rng(7)
     slope = np.linspace(40, 200, side)[:, None, None] + np.linspace(0, 30, side)[None, :, None]
     grain = rng.normal(0, 0.85, (side, side, 3))
     return png.encode(np.clip(slope + grain, 0, 255).astype(np.uint8))
 
 
-def image_graph_key(nodes: dict[str, NodeFunction]) -> str:
-    """A hash of a graph's nodes, whatever they are called on the server."""
+def image_graph_key(nodes: dict[str, NodeFields]) -> str:
+    """Hash a graph's nodes, whatever they are called on the server."""
     return hashlib.blake2b(json.dumps(nodes, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -31,13 +31,13 @@ def encode(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def with_text(png: bytes, texts: Mapping[str, str]) -> bytes:
-    """The same image with text chunks after its header."""
+    """Add text chunks after the header of a PNG."""
     chunks = b"".join(_text(name, text) for name, text in texts.items())
     return png[:_HEADER] + chunks + png[_HEADER:]
 
 
 def texts(png: bytes) -> dict[str, str]:
-    """The text chunks of a PNG."""
+    """Read the text chunks of a PNG."""
     found: dict[str, str] = {}
     place = len(_SIGNATURE)
     while place + 12 <= len(png):
@@ -62,7 +62,7 @@ def size_of(png: bytes) -> tuple[int, int]:
 
 
 def bomb(side: int = 50_000) -> bytes:
-    """A small file that claims side × side pixels and would unpack to gigabytes."""
+    """Make a small file that claims side × side pixels and would unpack to gigabytes."""
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     squeezed = zlib.compressobj(9)
     line = bytes(1 + 3 * side)
@@ -138,14 +138,14 @@ class ImageLibrary:
         return record
 
     def record(self, name: str) -> ImageRecord:
-        """The record of an image. Raises UnknownImageError."""
+        """Get the record of an image. Raises UnknownImageError."""
         try:
             return self.images[self.aliases.get(name, name)]
         except KeyError:
             raise UnknownImageError(name) from None
 
     async def content(self, name: str) -> bytes:
-        """The file. Raises UnknownImageError."""
+        """Read an image's file. Raises UnknownImageError."""
         record = self.record(name)
         path = self._folder / record["image_name"]
         if self._plain is not None and self._is_plain(record):
@@ -165,13 +165,13 @@ class ImageLibrary:
         await asyncio.to_thread((self._folder / name).unlink, missing_ok=True)
 
     def uploaded_as(self, path: str) -> str | None:
-        """The newest image that was uploaded from a file of that name; None where there is none."""
+        """Find the newest image that was uploaded from a file of that name; None where there is none."""
         wanted = path.replace("\\", "/").rsplit("/", 1)[-1]
         named = (name for name, record in reversed(self.images.items()) if record.get("file_name") == wanted)
         return next(named, None)
 
     def pixels(self, name: str) -> NDArray[np.uint8]:
-        """The image as height × width × 3 bytes; call it in a thread. Raises UnknownImageError."""
+        """Decode an image to height × width × 3 bytes; call it in a thread. Raises UnknownImageError."""
         if self._plain is not None and self._is_plain(self.record(name)):
             source: Any = io.BytesIO(self._plain)
         else:
@@ -180,7 +180,7 @@ class ImageLibrary:
             return np.asarray(image.convert("RGB"))
 
     def dto(self, name: str) -> ImageRecord:
-        """What clients are told about an image. Raises UnknownImageError."""
+        """Describe an image as the API does. Raises UnknownImageError."""
         record = self.record(name)
         return {key: value for key, value in record.items() if key not in _PRIVATE}
 
@@ -199,7 +199,7 @@ class ImageLibrary:
         return wanted
 
     async def create_board(self, name: str) -> ImageRecord:
-        """A new board; names need not differ."""
+        """Create a board; names need not differ."""
         board: ImageRecord = {
             "board_id": str(uuid.uuid4()),
             "board_name": name,

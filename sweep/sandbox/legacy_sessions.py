@@ -12,7 +12,7 @@ from typing import Any
 from sweep.errors import WorkflowError
 from sweep.sandbox.batches import Batch, Frame, GraphTemplate, RefusedError, batch_value_problem, read_graph
 from sweep.sandbox.events import EventEmitter
-from sweep.sandbox.graph_execution import Prepared, untouched
+from sweep.sandbox.graph_execution import Prepared, initial_session
 from sweep.sandbox.image_nodes import _IMAGES, DECODERS
 from sweep.sandbox.models import ModelRecord, identifier
 from sweep.sandbox.queue import TERMINAL_STATUSES, QueueItem
@@ -47,22 +47,22 @@ class SessionEvents(EventEmitter):
     """Events as InvokeAI 3 sent them: to those who subscribed to the session."""
 
     async def batch_enqueued(self, queue_id: str, answer: dict[str, Any], origin: str | None) -> None:
-        """There were no batches."""
+        """Do nothing: this version had no batches."""
 
     async def items(self, name: str, queue_id: str, item_ids: list[int]) -> None:
-        """There was nothing in bulk."""
+        """Do nothing: this version had no bulk item events."""
 
     async def model_load(self, name: str, config: dict[str, Any], submodel: str | None) -> None:
-        """Not told here: it named neither session nor node."""
+        """Do nothing: this version's event named neither session nor node."""
 
     async def status_changed(self, item: QueueItem) -> None:
-        """Only the end is told."""
+        """Announce the end of a session, and no other status."""
         if item.status == "completed":
             about = {"graph_execution_state_id": item.session_id}
             await self.send("graph_execution_state_complete", about, room=item.session_id)
 
     async def invocation(self, name: str, item: QueueItem, prepared: Prepared, **more: Any) -> None:
-        """A node was started, made progress, was completed or failed."""
+        """Announce that a node was started, made progress, was completed or failed."""
         about = {"graph_execution_state_id": item.session_id, "source_node_id": prepared.source}
         if name == "progress":
             steps = prepared.node.get("steps") or 1
@@ -76,12 +76,12 @@ class SessionEvents(EventEmitter):
 
 
 def make_session(sandbox: Sandbox, body: Any) -> Session:
-    """A session for a posted graph, not running yet. Raises RefusedError with 422."""
+    """Create a session for a posted graph, not running yet. Raises RefusedError with 422."""
     posted = body.get("graph") if sandbox.options.api == "portable" and isinstance(body, Mapping) else body
     if sandbox.options.api == "portable" and not isinstance(posted, Mapping):
         raise RefusedError(422, [batch_value_problem(("body", "graph"), "Field required", body)])
     posted = posted or {"id": str(uuid.uuid4()), "nodes": {}, "edges": []}
-    graph = _translated(sandbox, posted) if isinstance(posted.get("nodes"), list) else posted
+    graph = _translate(sandbox, posted) if isinstance(posted.get("nodes"), list) else posted
     template = read_graph(_with_keys(sandbox, graph), sandbox.types, ("body", "graph"))
     session = Session(id=str(uuid.uuid4()), posted=posted, graph=template)
     sandbox.sessions[session.id] = session
@@ -89,7 +89,7 @@ def make_session(sandbox: Sandbox, body: Any) -> Session:
 
 
 def find(sandbox: Sandbox, session_id: str) -> Session:
-    """A session, also of an earlier life of the root. Raises RefusedError with 404."""
+    """Find a session, also one of an earlier process with the same root. Raises RefusedError with 404."""
     session: Session | None = sandbox.sessions.get(session_id)
     if session is not None:
         return session
@@ -115,10 +115,10 @@ async def start_session(sandbox: Sandbox, session: Session) -> None:
 
 
 def session_state(session: Session) -> dict[str, Any]:
-    """The session as InvokeAI 3 told it."""
+    """Return the session as InvokeAI 3 gave it."""
     item = session.item
     if item is None or item.session is None:
-        whole = untouched(session.id, session.graph)
+        whole = initial_session(session.id, session.graph)
     else:
         whole = json.loads(zlib.decompress(item.session))
     if item is not None and item.error:
@@ -127,12 +127,12 @@ def session_state(session: Session) -> dict[str, Any]:
 
 
 def complete_session(session: Session) -> bool:
-    """Whether nothing more will happen."""
+    """Tell whether the session has ended."""
     return session.item is not None and session.item.status in TERMINAL_STATUSES and session.item.session is not None
 
 
 def session_image_names(session: Session) -> list[str]:
-    """The images a session made to keep, in the order they were made."""
+    """List the images a session made to keep, in the order they were made."""
     whole = session_state(session)
     nodes = whole["execution_graph"]["nodes"]
     return [
@@ -146,20 +146,20 @@ def _with_keys(sandbox: Sandbox, graph: Any) -> Any:
     """InvokeAI 3 named models by name and base; the nodes here want today's five keys."""
     if isinstance(graph, Mapping):
         if "model_name" in graph and "base_model" in graph:
-            return _identified(sandbox, graph["model_name"], graph["base_model"], graph.get("model_type"))
+            return _identify(sandbox, graph["model_name"], graph["base_model"], graph.get("model_type"))
         return {name: _with_keys(sandbox, value) for name, value in graph.items()}
     return [_with_keys(sandbox, value) for value in graph] if isinstance(graph, list) else graph
 
 
-def _identified(sandbox: Sandbox, name: str, base: str, kind: str | None) -> dict[str, Any]:
+def _identify(sandbox: Sandbox, name: str, base: str, kind: str | None) -> dict[str, Any]:
     for record in sandbox.models.values():
         if record["name"] == name and record["base"] == base and kind in {None, record["type"]}:
             return identifier(record)
     return {"key": name, "hash": "", "name": name, "base": base, "type": kind or "main"}
 
 
-def _translated(sandbox: Sandbox, document: Mapping[str, Any]) -> dict[str, Json]:
-    """A portable document as a graph of today's nodes. Its models are whatever the sandbox has of their kind."""
+def _translate(sandbox: Sandbox, document: Mapping[str, Any]) -> dict[str, Json]:
+    """Translate a portable document to today's nodes, with the models that the sandbox has of their kind."""
     mains = [record for record in sandbox.models.values() if record["type"] == "main"]
     try:
         workflow = workflow_from(document)

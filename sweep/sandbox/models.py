@@ -45,13 +45,14 @@ ModelRecord = dict[str, Any]
 
 
 def records(words: Iterable[str]) -> dict[str, ModelRecord]:
-    """The models of these words by key. A word is one of `CATALOGUE`, or `all` for every one, or names a model of its
-    own as `name:base:type`, where a sandbox has to be asked for what another server has. Raises UsageError.
+    """List the models of these words by key. Raises UsageError.
+
+    A word is one of `CATALOGUE`, or `all` for every one, or `name:base:type`, to offer a model that another server has.
     """
     wanted: dict[str, ModelRecord] = {}
     for word in words:
         if ":" in word:
-            record = _record(*_named(word))
+            record = _record(*_parse_word(word))
             wanted[record["key"]] = record
             continue
         if word != "all" and word not in CATALOGUE:
@@ -65,7 +66,7 @@ def records(words: Iterable[str]) -> dict[str, ModelRecord]:
     return wanted
 
 
-def _named(word: str) -> tuple[str, str, str]:
+def _parse_word(word: str) -> tuple[str, str, str]:
     """(name, base, type) of a word such as tiny-sd:sd-1:main; the name may hold colons."""
     name, base, kind = (part.strip() for part in word.rsplit(":", 2)) if word.count(":") > 1 else ("", "", "")
     bases = {entry[1] for entries in CATALOGUE.values() for entry in entries}
@@ -116,7 +117,7 @@ def identifier(record: ModelRecord, submodel: str | None = None) -> dict[str, An
 
 
 def catalogue(words: Iterable[str]) -> tuple[Model, ...]:
-    """The same models as values: what a plan without a server is made with."""
+    """Return the same models as values, to plan without a server."""
     return tuple(
         Model(key=record["key"], hash=record["hash"], name=record["name"], base=record["base"], type=record["type"])
         for record in records(words).values()

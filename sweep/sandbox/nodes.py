@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from sweep.sandbox.models import ModelRecord, identifier
 from sweep.sandbox.painter.paint import Control, Painting
 
-NodeFunction = dict[str, Any]
+NodeFields = dict[str, Any]
 
 
 class NodeError(Exception):
@@ -27,14 +27,14 @@ class NodeError(Exception):
         self.message = message
 
 
-ValueRun = Callable[[NodeFunction], NodeFunction]
-VALUES: dict[str, ValueRun] = {}
+ValueBehaviour = Callable[[NodeFields], NodeFields]
+VALUES: dict[str, ValueBehaviour] = {}
 
 
-def value(*kinds: str) -> Callable[[ValueRun], ValueRun]:
-    """Registers what these node types do."""
+def value(*kinds: str) -> Callable[[ValueBehaviour], ValueBehaviour]:
+    """Register a function as the behaviour of these node types."""
 
-    def register(run: ValueRun) -> ValueRun:
+    def register(run: ValueBehaviour) -> ValueBehaviour:
         VALUES.update(dict.fromkeys(kinds, run))
         return run
 
@@ -42,20 +42,20 @@ def value(*kinds: str) -> Callable[[ValueRun], ValueRun]:
 
 
 @value("integer", "float", "string", "boolean")
-def primitive(node: NodeFunction) -> NodeFunction:
-    """A value."""
+def primitive(node: NodeFields) -> NodeFields:
+    """Return a constant."""
     return {"value": node["value"], "type": f"{node['type']}_output"}
 
 
 @value("rand_int")
-def random_integer(node: NodeFunction) -> NodeFunction:
+def random_integer(node: NodeFields) -> NodeFields:
     """Another number each time, as on the real server."""
     low, high = sorted((node["low"], node["high"]))
     return {"value": random.randrange(low, max(high, low + 1)), "type": "integer_output"}
 
 
 @value("add", "sub", "mul", "div")
-def arithmetic(node: NodeFunction) -> NodeFunction:
+def arithmetic(node: NodeFields) -> NodeFields:
     """Whole numbers."""
     a, b = node["a"], node["b"]
     if node["type"] == "div" and b == 0:
@@ -65,7 +65,7 @@ def arithmetic(node: NodeFunction) -> NodeFunction:
 
 
 @value("integer_math", "float_math")
-def calculation(node: NodeFunction) -> NodeFunction:
+def calculation(node: NodeFields) -> NodeFields:
     """Numbers under a named operation."""
     a, b = node["a"], node["b"]
     try:
@@ -92,22 +92,22 @@ _OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 @value("float_to_int")
-def round_value(node: NodeFunction) -> NodeFunction:
-    """A number as a multiple of a whole one."""
+def round_value(node: NodeFields) -> NodeFields:
+    """Round a number to a multiple of a whole one."""
     share, multiple = node["value"] / node["multiple"], node["multiple"]
     ways: dict[str, Callable[[float], int]] = {"Floor": math.floor, "Ceiling": math.ceil, "Truncate": math.trunc}
     return {"value": ways.get(node["method"], round)(share) * multiple, "type": "integer_output"}
 
 
 @value("string_join", "string_join_three")
-def join_values(node: NodeFunction) -> NodeFunction:
+def join_values(node: NodeFields) -> NodeFields:
     """Words in a row."""
     parts = (node.get(f"string_{place}") or "" for place in ("left", "middle", "right"))
     return {"value": "".join(parts), "type": "string_output"}
 
 
 @value("string_replace")
-def replaced(node: NodeFunction) -> NodeFunction:
+def replace_text(node: NodeFields) -> NodeFields:
     """Words with others in their place; InvokeAI ignores case unless it is a regular expression."""
     pattern = node["search_string"] if node["use_regex"] else re.escape(node["search_string"])
     put = node["replace_string"] if node["use_regex"] else lambda _: node["replace_string"]
@@ -119,21 +119,21 @@ def replaced(node: NodeFunction) -> NodeFunction:
 
 
 @value("scheduler", "model_identifier")
-def passed_on(node: NodeFunction) -> NodeFunction:
-    """What was chosen."""
+def pass_choice(node: NodeFields) -> NodeFields:
+    """Return the value that was chosen."""
     name = "scheduler" if node["type"] == "scheduler" else "model"
     return {name: node[name], "type": f"{node['type']}_output"}
 
 
 @value("seamless", "freeu")
-def adjusted(node: NodeFunction) -> NodeFunction:
+def adjust_model(node: NodeFields) -> NodeFields:
     """Parts of a model, set differently; the painter does not mind."""
-    parts: NodeFunction = {name: node[name] for name in ("unet", "vae") if name in node}
+    parts: NodeFields = {name: node[name] for name in ("unet", "vae") if name in node}
     return {**parts, "type": "seamless_output" if node["type"] == "seamless" else "unet_output"}
 
 
 @value("random_range")
-def random_numbers(node: NodeFunction) -> NodeFunction:
+def random_numbers(node: NodeFields) -> NodeFields:
     """Whole numbers, the same for the same seed."""
     draw = random.Random(node["seed"])
     low, high = sorted((node["low"], node["high"]))
@@ -142,20 +142,20 @@ def random_numbers(node: NodeFunction) -> NodeFunction:
 
 
 @value("range")
-def number_range(node: NodeFunction) -> NodeFunction:
+def number_range(node: NodeFields) -> NodeFields:
     """Whole numbers from start up to stop."""
     numbers = list(range(node["start"], node["stop"], node["step"] or 1))
     return {"collection": numbers, "type": "integer_collection_output"}
 
 
 @value("integer_collection", "float_collection", "string_collection", "image_collection")
-def collection(node: NodeFunction) -> NodeFunction:
-    """A list, as it is."""
+def collection(node: NodeFields) -> NodeFields:
+    """Return a list as it is."""
     return {"collection": node["collection"] or [], "type": f"{node['type']}_output"}
 
 
 @value("iterate")
-def iterate(node: NodeFunction) -> NodeFunction:
+def iterate(node: NodeFields) -> NodeFields:
     """One item of a list."""
     items = node["collection"]
     output = {"item": items[node["index"]], "index": node["index"], "total": len(items)}
@@ -163,13 +163,13 @@ def iterate(node: NodeFunction) -> NodeFunction:
 
 
 @value("collect")
-def collect(node: NodeFunction) -> NodeFunction:
-    """What the edges brought together."""
+def collect(node: NodeFields) -> NodeFields:
+    """Return the list of values that edges brought."""
     return {"collection": node["collection"], "type": "collect_output"}
 
 
 @value("core_metadata")
-def core_metadata(node: NodeFunction) -> NodeFunction:
+def core_metadata(node: NodeFields) -> NodeFields:
     """Whatever it is given, extra keys too."""
     hidden = {"id", "type", "is_intermediate", "use_cache"}
     kept = {name: value for name, value in node.items() if name not in hidden and value is not None}
@@ -177,36 +177,36 @@ def core_metadata(node: NodeFunction) -> NodeFunction:
 
 
 @value("metadata_item")
-def metadata_item(node: NodeFunction) -> NodeFunction:
+def metadata_item(node: NodeFields) -> NodeFields:
     """One label and value."""
     label = node["label"]
     return {"item": {"label": label, "value": node["value"]}, "type": "metadata_item_output"}
 
 
 @value("metadata")
-def metadata(node: NodeFunction) -> NodeFunction:
+def metadata(node: NodeFields) -> NodeFields:
     """Labels and values together."""
     items = node["items"] if isinstance(node["items"], list) else [node["items"]]
     return {"metadata": {item["label"]: item["value"] for item in items}, "type": "metadata_output"}
 
 
 @value("merge_metadata")
-def merge_metadata(node: NodeFunction) -> NodeFunction:
+def merge_metadata(node: NodeFields) -> NodeFields:
     """Several as one, later ones first."""
-    merged: NodeFunction = {}
+    merged: NodeFields = {}
     for entry in node["collection"] or []:
         merged |= entry
     return {"metadata": merged, "type": "metadata_output"}
 
 
 @value("lora_selector")
-def select_lora(node: NodeFunction) -> NodeFunction:
-    """A LoRA and its weight, to be collected."""
+def select_lora(node: NodeFields) -> NodeFields:
+    """Return a LoRA and its weight, to be collected."""
     return {"lora": {"lora": node["lora"], "weight": node["weight"]}, "type": "lora_selector_output"}
 
 
 @value("clip_skip")
-def skip_layers(node: NodeFunction) -> NodeFunction:
+def skip_layers(node: NodeFields) -> NodeFields:
     """Fewer layers of the text encoder."""
     clip = node["clip"]
     skipped = clip["skipped_layers"] + node["skipped_layers"]
@@ -260,7 +260,7 @@ class NodeImageFacts(Protocol):
         ...
 
     def digest(self, name: str) -> str:
-        """A hash of the content. Raises NodeError."""
+        """Hash an image's content. Raises NodeError."""
         ...
 
 
@@ -273,7 +273,7 @@ class ImageAccess:
     things: OrderedDict[str, Any] = field(default_factory=OrderedDict)
 
     def put(self, prefix: str, thing: Any) -> str:
-        """A new name for a thing. Those not used for longest are forgotten when there are more than a node cache
+        """Keep a thing under a new name. Those not used for longest are forgotten when there are more than a node cache
         refers to.
         """
         name = f"{prefix}_{uuid.uuid4()}"
@@ -283,12 +283,12 @@ class ImageAccess:
         return name
 
     def get(self, name: str) -> Any:
-        """The thing of that name."""
+        """Return the thing of that name."""
         self.things.move_to_end(name)
         return self.things[name]
 
     def model(self, reference: Mapping[str, Any] | None, node: str) -> ModelRecord:
-        """The record of a model. Raises NodeError as InvokeAI does."""
+        """Get the record of a model. Raises NodeError as InvokeAI does."""
         key = (reference or {}).get("key", "")
         if key not in self.models:
             if node == "flux_model_loader":
@@ -297,14 +297,14 @@ class ImageAccess:
         return self.models[key]
 
 
-NodeRun = Callable[[NodeFunction, ImageAccess], NodeFunction]
-NODES: dict[str, NodeRun] = {}
+NodeBehaviour = Callable[[NodeFields, ImageAccess], NodeFields]
+NODES: dict[str, NodeBehaviour] = {}
 
 
-def node(*kinds: str) -> Callable[[NodeRun], NodeRun]:
-    """Registers what these node types do."""
+def node(*kinds: str) -> Callable[[NodeBehaviour], NodeBehaviour]:
+    """Register a function as the behaviour of these node types."""
 
-    def register(run: NodeRun) -> NodeRun:
+    def register(run: NodeBehaviour) -> NodeBehaviour:
         NODES.update(dict.fromkeys(kinds, run))
         return run
 
@@ -312,16 +312,16 @@ def node(*kinds: str) -> Callable[[NodeRun], NodeRun]:
 
 
 @node("main_model_loader", "sdxl_model_loader", "sdxl_refiner_model_loader")
-def load_model(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
-    """A model's parts."""
+def load_model(node: NodeFields, desk: ImageAccess) -> NodeFields:
+    """Return a model's parts."""
     record = desk.model(node["model"], node["type"])
 
-    def part(name: str) -> NodeFunction:
+    def part(name: str) -> NodeFields:
         return identifier(record, name)
 
     vae = {"vae": part("vae"), "seamless_axes": []}
     weights = {"unet": part("unet"), "scheduler": part("scheduler")}
-    unet: NodeFunction = {**weights, "loras": [], "seamless_axes": [], "freeu_config": None}
+    unet: NodeFields = {**weights, "loras": [], "seamless_axes": [], "freeu_config": None}
     clips = [
         {"tokenizer": part(f"tokenizer{n}"), "text_encoder": part(f"text_encoder{n}"), "skipped_layers": 0, "loras": []}
         for n in ("", "_2")
@@ -334,8 +334,8 @@ def load_model(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
 
 
 @node("flux_model_loader")
-def load_flux(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
-    """A FLUX model's parts, each a model of its own."""
+def load_flux(node: NodeFields, desk: ImageAccess) -> NodeFields:
+    """Return a FLUX model's parts, each a model of its own."""
     main = desk.model(node["model"], node["type"])
     t5 = desk.model(node["t5_encoder_model"], node["type"])
     clip = desk.model(node["clip_embed_model"], node["type"])
@@ -353,26 +353,26 @@ def load_flux(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
 
 
 @node("vae_loader")
-def load_vae(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
-    """A VAE of its own."""
+def load_vae(node: NodeFields, desk: ImageAccess) -> NodeFields:
+    """Return a VAE loaded on its own."""
     record = desk.model(node["vae_model"], node["type"])
     return {"vae": {"vae": identifier(record), "seamless_axes": []}, "type": "vae_output"}
 
 
 @node("lora_loader", "sdxl_lora_loader", "flux_lora_loader")
-def load_lora(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
+def load_lora(node: NodeFields, desk: ImageAccess) -> NodeFields:
     """One LoRA put on everything that comes along."""
     return _with_loras(node, [{"lora": node["lora"], "weight": node["weight"]}], desk)
 
 
 @node("lora_collection_loader", "sdxl_lora_collection_loader", "flux_lora_collection_loader")
-def load_loras(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
+def load_loras(node: NodeFields, desk: ImageAccess) -> NodeFields:
     """Several LoRAs put on everything that comes along."""
     wanted = node["loras"] or []
     return _with_loras(node, wanted if isinstance(wanted, list) else [wanted], desk)
 
 
-def _with_loras(node: NodeFunction, wanted: list[NodeFunction], desk: ImageAccess) -> NodeFunction:
+def _with_loras(node: NodeFields, wanted: list[NodeFields], desk: ImageAccess) -> NodeFields:
     added = []
     for entry in wanted:
         record = desk.models.get((entry["lora"] or {}).get("key", ""))
@@ -389,8 +389,8 @@ def _with_loras(node: NodeFunction, wanted: list[NodeFunction], desk: ImageAcces
 
 
 @node("compel", "sdxl_compel_prompt", "sdxl_refiner_compel_prompt", "flux_text_encoder")
-def encode_prompt(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
-    """A prompt, and what of the encoder changes its meaning."""
+def encode_prompt(node: NodeFields, desk: ImageAccess) -> NodeFields:
+    """Encode a prompt, with the encoder's settings that change its meaning."""
     clip = node.get("clip") or node.get("clip2") or {}
     words = [node.get("prompt") or "", node.get("style") or ""]
     text = ", ".join(dict.fromkeys(part for part in words if part))
@@ -409,7 +409,7 @@ _CONDITIONINGS = {
 
 
 @node("noise")
-def make_noise(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
+def make_noise(node: NodeFields, desk: ImageAccess) -> NodeFields:
     """Noise of a size and a seed."""
     thing = NoiseValue(seed=node["seed"] % 2**32, width=node["width"], height=node["height"])
     noise = {"latents_name": desk.put("Tensor", thing), "seed": node["seed"]}
@@ -417,22 +417,22 @@ def make_noise(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
 
 
 @node("i2l", "flux_vae_encode")
-def encode_image(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
-    """An image as latents: its size is floored to a multiple of 8."""
+def encode_image(node: NodeFields, desk: ImageAccess) -> NodeFields:
+    """Encode an image as latents: its size is floored to a multiple of 8."""
     name = node["image"]["image_name"]
     width, height = desk.images.size(name)
     latents = Latents(width=width // 8 * 8, height=height // 8 * 8, image=name, digest=desk.images.digest(name))
     return _latents(latents, desk)
 
 
-def _latents(latents: Latents, desk: ImageAccess) -> NodeFunction:
+def _latents(latents: Latents, desk: ImageAccess) -> NodeFields:
     named = {"latents_name": desk.put("Tensor", latents), "seed": None}
     return {"latents": named, "width": latents.width, "height": latents.height, "type": "latents_output"}
 
 
 @node("controlnet", "flux_controlnet")
-def make_control(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
-    """A ControlNet with its image and weight."""
+def make_control(node: NodeFields, desk: ImageAccess) -> NodeFields:
+    """Return a ControlNet with its image and weight."""
     desk.images.size(node["image"]["image_name"])
     names = ("image", "control_model", "control_weight", "begin_step_percent", "end_step_percent", "resize_mode")
     control = {name: node[name] for name in names}
@@ -443,8 +443,8 @@ def make_control(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
 
 
 @node("denoise_latents")
-def denoise(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
-    """A painting, not yet painted: that happens where latents are decoded."""
+def denoise(node: NodeFields, desk: ImageAccess) -> NodeFields:
+    """Describe a painting, which is painted only where latents are decoded."""
     noise: NoiseValue | None = desk.get(node["noise"]["latents_name"]) if node["noise"] else None
     start: Latents | None = desk.get(node["latents"]["latents_name"]) if node["latents"] else None
     if noise is None and start is None:
@@ -474,11 +474,11 @@ def denoise(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
         clip_skip=positive.clip_skip,
         source=start.content if start else None,
     )
-    return _latents(_over(start, _controlled(painting, node["control"], desk), node["control"]), desk)
+    return _latents(_over(start, _add_controls(painting, node["control"], desk), node["control"]), desk)
 
 
 @node("flux_denoise")
-def denoise_flux(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
+def denoise_flux(node: NodeFields, desk: ImageAccess) -> NodeFields:
     """As `denoise`, where the size and seed are the node's own and strength grows with the fifth power."""
     start: Latents | None = desk.get(node["latents"]["latents_name"]) if node["latents"] else None
     width, height = (start.width, start.height) if start else (node["width"], node["height"])
@@ -496,7 +496,7 @@ def denoise_flux(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
         loras=tuple((lora["name"], lora["weight"]) for lora in node["transformer"].get("loras", [])),
         source=start.content if start else None,
     )
-    return _latents(_over(start, _controlled(painting, node["control"], desk), node["control"]), desk)
+    return _latents(_over(start, _add_controls(painting, node["control"], desk), node["control"]), desk)
 
 
 def _prompt(conditioning: Any, desk: ImageAccess) -> Prompt:
@@ -505,7 +505,7 @@ def _prompt(conditioning: Any, desk: ImageAccess) -> Prompt:
     return replace(prompts[0], text=", ".join(prompt.text for prompt in prompts)) if prompts else Prompt(text="")
 
 
-def _controlled(painting: Painting, controls: Any, desk: ImageAccess) -> Painting:
+def _add_controls(painting: Painting, controls: Any, desk: ImageAccess) -> Painting:
     several = controls if isinstance(controls, list) else [controls] if controls else []
     found = []
     for control in several:
@@ -530,7 +530,7 @@ def _over(start: Latents | None, painting: Painting, controls: Any) -> Latents:
 
 
 @node("image")
-def pass_image(node: NodeFunction, desk: ImageAccess) -> NodeFunction:
-    """An image that is there already."""
+def pass_image(node: NodeFields, desk: ImageAccess) -> NodeFields:
+    """Return an image that exists already."""
     width, height = desk.images.size(node["image"]["image_name"])
     return {"image": node["image"], "width": width, "height": height, "type": "image_output"}

@@ -110,7 +110,7 @@ class SandboxOptions:
 
 
 def share(*parts: object) -> float:
-    """A number in [0, 1) that depends on `parts` alone and looks random."""
+    """Compute a number in [0, 1) that depends on `parts` alone and looks random."""
     digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
@@ -148,7 +148,7 @@ class FaultDice:
         return hit
 
     def http_fault(self, path: str) -> str | None:
-        """The HTTP fault this request meets, if any."""
+        """Draw the HTTP fault of this request, if any."""
         faults = self.faults
         if faults.only not in path or (faults.most is not None and self._http >= faults.most):
             return None
@@ -185,7 +185,7 @@ class Accounts:
         return bool(self.users)
 
     def log_in(self, email: object, password: object) -> str | None:
-        """A token; None where nobody has that e-mail and password."""
+        """Issue a token; None where nobody has that e-mail and password."""
         if not isinstance(email, str) or not isinstance(password, str) or self.users.get(email) != password:
             return None
         self.logins += 1
@@ -221,6 +221,6 @@ class Accounts:
 
 
 def bearer(headers: Mapping[str, str]) -> str:
-    """The token of an Authorization header; empty where there is none."""
+    """Read the token of an Authorization header; empty where there is none."""
     kind, _, token = headers.get("Authorization", "").partition(" ")
     return token if kind == "Bearer" else ""

@@ -20,7 +20,7 @@ _AHEAD = 32  # how far a worker looks for an item whose model it has loaded
 
 
 def now() -> str:
-    """The time as InvokeAI writes it: UTC that does not say so."""
+    """Return the time as InvokeAI writes it: UTC without a time zone."""
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
@@ -54,7 +54,7 @@ class QueueItem:
         self.session = zlib.compress(json.dumps(session, separators=(",", ":")).encode(), 1)
 
     def bound(self, types: NodeTypes) -> GraphTemplate:
-        """The graph with this item's values in it. The item must not be poisonous."""
+        """Return the graph with this item's values in it. The item must not be poisonous."""
         nodes = dict(self.graph.nodes)
         for entry in self.values.fields:
             changed = {**nodes[entry["node_path"]], entry["field_name"]: entry["value"]}
@@ -90,7 +90,7 @@ class QueueItem:
         }
 
     def summary(self) -> dict[str, Any]:
-        """What item_summaries_by_ids says of it."""
+        """Summarise the item as item_summaries_by_ids does."""
         facts = self.facts()
         return {name: facts[name] for name in _SUMMARY}
 
@@ -128,7 +128,7 @@ class SandboxQueue:
         self._of_batch: dict[tuple[str, str], dict[int, QueueItem]] = {}
 
     def enqueue(self, queue_id: str, batch: Batch, *, prepend: bool) -> list[QueueItem]:
-        """New items, as many as there is room for."""
+        """Enqueue items, as many as there is room for."""
         room = self.limit - self.counts("queue", queue_id)["pending"]
         first = self.peek(queue_id) if prepend else None
         priority = (first.priority if first else 0) + 1 if prepend else 0
@@ -152,7 +152,7 @@ class SandboxQueue:
         return made
 
     def retry(self, items: Iterable[QueueItem]) -> list[tuple[QueueItem, QueueItem]]:
-        """Copies of failed and canceled items, each with its original."""
+        """Enqueue copies of failed and canceled items; each with its original."""
         made = []
         for item in items:
             if item.status in {"failed", "canceled"}:
@@ -218,7 +218,7 @@ class SandboxQueue:
         return gone
 
     def take(self, prefers: Callable[[QueueItem], bool] | None) -> QueueItem | None:
-        """The next item to render, None where there is none or a poisonous one blocks the way."""
+        """Take the next item to render, None where there is none or a poisonous one blocks the way."""
         priority = max((priority for priority, group in self._pending.items() if group), default=None)
         if priority is None:
             return None
@@ -229,7 +229,7 @@ class SandboxQueue:
         return next(wanted, head[0])
 
     def peek(self, queue_id: str) -> QueueItem | None:
-        """The next item of one queue id."""
+        """Return the next item of one queue id."""
         for priority in sorted(self._pending, reverse=True):
             for item in self._pending[priority].values():
                 if item.queue_id == queue_id:
@@ -241,11 +241,11 @@ class SandboxQueue:
         return (item for item in self.items.values() if item.queue_id == queue_id)
 
     def of_batch(self, queue_id: str, batch_id: str) -> list[QueueItem]:
-        """The items of a batch, oldest first."""
+        """List the items of a batch, oldest first."""
         return list(self._of_batch.get((queue_id, batch_id), {}).values())
 
     def current(self, queue_id: str) -> QueueItem | None:
-        """A running item of a queue id."""
+        """Return a running item of a queue id."""
         return next((item for item in self._running.values() if item.queue_id == queue_id), None)
 
     def counts(self, *of: str) -> dict[str, int]:

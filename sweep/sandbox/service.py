@@ -15,7 +15,7 @@ from typing import Any
 from sweep.errors import UsageError
 from sweep.sandbox.batches import Batch, NodeTypes, RefusedError, read_batch
 from sweep.sandbox.events import EventEmitter
-from sweep.sandbox.graph_execution import untouched
+from sweep.sandbox.graph_execution import initial_session
 from sweep.sandbox.image_nodes import Facts, Studio, plain_image
 from sweep.sandbox.images import ImageLibrary
 from sweep.sandbox.models import records
@@ -115,7 +115,7 @@ class Sandbox:
         }
 
     async def enqueue(self, queue_id: str, body: Any) -> dict[str, Any]:
-        """What enqueue_batch does and answers. Raises RefusedError."""
+        """Enqueue a batch as enqueue_batch does, and return its answer. Raises RefusedError."""
         batch = read_batch(body, self.types)
         made = await self.enqueue_batch(queue_id, batch, prepend=bool(body.get("prepend", False)))
         of_batch = self.queue.of_batch(queue_id, batch.frame.batch_id)
@@ -138,7 +138,7 @@ class Sandbox:
         return made
 
     def item(self, queue_id: str, item_id: int) -> QueueItem:
-        """An item of this queue. Raises RefusedError with InvokeAI's 404 and 500."""
+        """Get an item of this queue. Raises RefusedError with InvokeAI's 404 and 500."""
         item = self.queue.items.get(item_id)
         message = f"Queue item with id {item_id} not found in queue {queue_id}"
         if item is None:
@@ -148,11 +148,11 @@ class Sandbox:
         return item
 
     def full(self, item: QueueItem, doing: str = "fetching queue item") -> dict[str, Any]:
-        """An item with its session. Raises RefusedError with 500 for a poisonous one, as InvokeAI does."""
+        """Return an item with its session. Raises RefusedError with 500 for a poisonous one, as InvokeAI does."""
         if item.values.poison:
             raise RefusedError(500, f"Unexpected error while {doing}: {item.values.poison}")
         if item.session is None:
-            session = untouched(item.session_id, item.bound(self.types))
+            session = initial_session(item.session_id, item.bound(self.types))
         else:
             session = json.loads(zlib.decompress(item.session))
         return {**item.facts(), "session": session, "workflow": item.workflow}

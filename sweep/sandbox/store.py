@@ -1,4 +1,4 @@
-"""What outlives a kill: queue, images' records, boards and render counts in SQLite, written by one thread."""
+"""Keeps queue, images' records, boards and render counts in SQLite, so that they outlive a kill; one thread writes."""
 
 from __future__ import annotations
 
@@ -57,18 +57,18 @@ class Store:
         """Forget items."""
 
     async def records(self, kind: str) -> list[dict[str, Any]]:  # noqa: ARG002 -- there are none of any kind
-        """The records of a kind (`image`, `board`), in the order they were made."""
+        """List the records of a kind (`image`, `board`), in the order they were made."""
         return []
 
     async def record(self, kind: str, name: str, body: dict[str, Any] | None, rendered: str | None = None) -> None:
-        """Write one record, None deletes it; in the same breath count a render of the key `rendered`."""
+        """Write one record, None deletes it; in the same transaction count a render of the key `rendered`."""
 
     async def renders(self) -> dict[str, int]:
-        """Renders by key so far."""
+        """Count renders by key so far."""
         return {}
 
     async def aclose(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 class SqliteStore(Store):
@@ -162,7 +162,7 @@ class SqliteStore(Store):
 
 
 def _hold(path: Path) -> sqlite3.Connection:
-    """A connection that keeps others from opening theirs. Raises UsageError where another process has one."""
+    """Open a connection that keeps others from opening theirs. Raises UsageError where another process has one."""
     connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
     try:
         connection.execute("BEGIN EXCLUSIVE")

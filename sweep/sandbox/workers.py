@@ -15,7 +15,7 @@ from sweep.sandbox.events import EventEmitter
 from sweep.sandbox.graph_execution import Execution, Prepared
 from sweep.sandbox.image_nodes import _IMAGES, DECODERS, Studio, image_graph_key
 from sweep.sandbox.models import ModelRecord
-from sweep.sandbox.nodes import NODES, VALUES, ImageAccess, NodeError, NodeFunction
+from sweep.sandbox.nodes import NODES, VALUES, ImageAccess, NodeError, NodeFields
 from sweep.sandbox.options import FaultDice, SandboxOptions, share
 from sweep.sandbox.queue import QueueItem, SandboxQueue
 from sweep.sandbox.store import Store
@@ -30,17 +30,17 @@ class NodeCache:
         self.size = size
         self.enabled = size > 0
         self.hits = self.misses = 0
-        self._outputs: OrderedDict[str, NodeFunction] = OrderedDict()
+        self._outputs: OrderedDict[str, NodeFields] = OrderedDict()
 
-    def get(self, key: str) -> NodeFunction | None:
-        """The output remembered for a key."""
+    def get(self, key: str) -> NodeFields | None:
+        """Return the output remembered for a key."""
         output = self._outputs.get(key)
         self.hits, self.misses = self.hits + (output is not None), self.misses + (output is None)
         if output is not None:
             self._outputs.move_to_end(key)
         return output
 
-    def put(self, key: str, output: NodeFunction) -> None:
+    def put(self, key: str, output: NodeFields) -> None:
         """Remember an output."""
         self._outputs[key] = output
         if len(self._outputs) > self.size:
@@ -56,7 +56,7 @@ class NodeCache:
         self._outputs.clear()
 
     def status(self) -> dict[str, Any]:
-        """What app/invocation_cache/status says."""
+        """Return the answer of app/invocation_cache/status."""
         counts = {"size": len(self._outputs), "hits": self.hits, "misses": self.misses}
         return {**counts, "enabled": self.enabled, "max_size": self.size}
 
@@ -97,7 +97,7 @@ class Processor:
             self._cancels[item.item_id].set()
 
     def device(self, worker: int) -> str:
-        """What a worker's device is called."""
+        """Name a worker's device."""
         return "cpu" if self._options.workers == 1 else f"cuda:{worker}"
 
     async def work(self, worker: int) -> None:
@@ -168,8 +168,8 @@ class Processor:
 
     async def _node(
         self, item: QueueItem, worker: int, prepared: Prepared, graph: str, stopped: asyncio.Event
-    ) -> NodeFunction | None:
-        """A node's output, from the cache or made; None where the item was cancelled meanwhile."""
+    ) -> NodeFields | None:
+        """Return a node's output, cached or made now; None where the item was cancelled meanwhile."""
         node = self._checked(prepared)
         key = None
         if node["use_cache"] and self.cache.enabled:
@@ -185,8 +185,8 @@ class Processor:
             self.cache.put(key, output)
         return output
 
-    def _checked(self, prepared: Prepared) -> NodeFunction:
-        """The node with its inputs, refused as InvokeAI refuses what is missing or does not fit."""
+    def _checked(self, prepared: Prepared) -> NodeFields:
+        """Check a node's inputs; refuse as InvokeAI does what is missing or does not fit."""
         schema = self._types.schemas[prepared.node["type"]]
         try:
             node = self._types.accept(prepared.node)
@@ -205,7 +205,7 @@ class Processor:
                 raise NodeError("MissingInputException", message)
         return node
 
-    async def _make(self, item: QueueItem, node: NodeFunction, graph: str) -> NodeFunction:
+    async def _make(self, item: QueueItem, node: NodeFields, graph: str) -> NodeFields:
         if node["type"] in VALUES:
             return VALUES[node["type"]](node)
         if node["type"] in _IMAGES or node["type"] in DECODERS:

@@ -1,4 +1,4 @@
-"""What every `Journal` must do, to be run against any implementation: `for case in CASES: await case(open_again)`.
+"""Conformance kit of `Journal`, to be run against any implementation: `for case in CASES: await case(open_again)`.
 
 `open_again` opens the *same*, at first empty, record anew each time it is called, as the next process would. A case
 raises AssertionError where the contract is broken.
@@ -25,12 +25,12 @@ BAD = Failure(kind="ValueError", message="noise and image sizes differ")
 
 
 def a_point(index: int, key: str | None = None) -> JournalPoint:
-    """A point whose key follows from its index, unless another is given."""
+    """Make a point whose key follows from its index, unless another is given."""
     return JournalPoint(key=key or f"{index:032x}", index=index, values={"seed": index}, prompt="a cup", model="tiny")
 
 
 def an_intent(point: JournalPoint, number: int = 1, batch: str | None = None) -> Intent:
-    """An attempt at it, under a batch id of its own unless one is given."""
+    """Make an attempt at a point, under a batch id of its own unless one is given."""
     return Intent(
         key=point.key,
         number=number,
@@ -42,7 +42,7 @@ def an_intent(point: JournalPoint, number: int = 1, batch: str | None = None) ->
 
 
 def a_rendering(point: JournalPoint, ordinal: int = 0) -> Rendering:
-    """An image of it."""
+    """Make an image of a point."""
     return Rendering(
         path=f"images/{point.key}_{ordinal}.png",
         image_name=f"{point.key}.png",
@@ -56,7 +56,7 @@ def a_rendering(point: JournalPoint, ordinal: int = 0) -> Rendering:
 
 
 @asynccontextmanager
-async def _opened(open_again: OpenAgain, facts: RunFacts | None = None) -> AsyncIterator[Journal]:
+async def _open(open_again: OpenAgain, facts: RunFacts | None = None) -> AsyncIterator[Journal]:
     journal = await open_again()
     try:
         if facts is not None:
@@ -66,8 +66,8 @@ async def _opened(open_again: OpenAgain, facts: RunFacts | None = None) -> Async
         await journal.aclose()
 
 
-async def refused(step: Awaitable[object]) -> None:
-    """The step is not on a variation's way."""
+async def expect_refusal(step: Awaitable[object]) -> None:
+    """Check that the journal refuses a step that is no transition of a variation's states."""
     try:
         await step
     except RecordError:
@@ -88,7 +88,7 @@ async def _states(journal: Journal, points: Iterable[JournalPoint]) -> list[Jour
 
 
 async def a_new_record_is_empty(open_again: OpenAgain) -> None:
-    async with _opened(open_again) as journal:
+    async with _open(open_again) as journal:
         assert await journal.fingerprint() is None
         assert len(await journal.known_keys()) == 0
         assert list(await journal.completed_indices()) == []
@@ -97,42 +97,42 @@ async def a_new_record_is_empty(open_again: OpenAgain) -> None:
         assert await journal.standing(["nothing"]) == {}
         assert await journal.ended_with("Lost", "http://nowhere") == []
         assert (await journal.counts()).points == 0
-        await refused(journal.identity())
+        await expect_refusal(journal.identity())
 
 
 async def runs_are_numbered_and_remembered(open_again: OpenAgain) -> None:
-    async with _opened(open_again) as journal:
+    async with _open(open_again) as journal:
         assert await journal.begin_run(FACTS) == 1
         await journal.end_run(1, "interrupted")
         identity = await journal.identity()
-    async with _opened(open_again) as journal:
+    async with _open(open_again) as journal:
         assert await journal.fingerprint() == "first"
         assert await journal.begin_run(replace(FACTS, fingerprint="second")) == 2
         assert await journal.fingerprint() == "second"
         assert await journal.identity() == identity
         assert (await journal.counts()).axes == FACTS.axes
-        await refused(journal.end_run(7, "completed"))
+        await expect_refusal(journal.end_run(7, "completed"))
 
 
 async def the_way_of_a_variation_survives_reopening(open_again: OpenAgain) -> None:
     point = a_point(3)
-    async with _opened(open_again, FACTS) as journal:
+    async with _open(open_again, FACTS) as journal:
         await journal.intend(point, an_intent(point))
         assert await _states(journal, [point]) == ["intended"]
-    async with _opened(open_again) as journal:
+    async with _open(open_again) as journal:
         (intent,) = await journal.open_intents()
         assert intent == replace(an_intent(point), index=3)
         await journal.submitted("b3-1", "item3")
         assert await _states(journal, [point]) == ["submitted"]
-    async with _opened(open_again) as journal:
+    async with _open(open_again) as journal:
         (intent,) = await journal.open_intents()
         assert (intent.item_id, intent.state) == ("item3", "submitted")
         await journal.rendered(point.key, TIMES)
         assert await _states(journal, [point]) == ["rendered"]
         assert (await journal.counts()).open == 1
-    async with _opened(open_again) as journal:
+    async with _open(open_again) as journal:
         await journal.complete(point.key, [a_rendering(point)], Times())
-    async with _opened(open_again) as journal:
+    async with _open(open_again) as journal:
         assert await _states(journal, [point]) == ["completed"]
         assert await journal.open_intents() == []
         assert list(await journal.completed_indices()) == [3]
@@ -143,20 +143,20 @@ async def the_way_of_a_variation_survives_reopening(open_again: OpenAgain) -> No
 
 async def an_outcome_is_never_changed(open_again: OpenAgain) -> None:
     done, bad, gone = a_point(0), a_point(1), a_point(2)
-    async with _opened(open_again, FACTS) as journal:
+    async with _open(open_again, FACTS) as journal:
         await _complete(journal, done)
         await journal.fail(bad, BAD)
         await journal.intend(gone, an_intent(gone))
         await journal.cancel(gone.key)
         for point in (done, bad, gone):
-            await refused(journal.intend(point, an_intent(point, 2)))
-            await refused(journal.rendered(point.key, TIMES))
-            await refused(journal.attempt_failed(point.key, BAD))
-            await refused(journal.withdraw(point.key))
-            await refused(journal.complete(point.key, [a_rendering(point, 1)], TIMES))
-            await refused(journal.fail(point, Failure(kind="Other", message="another")))
-        await refused(journal.cancel(done.key))
-        await refused(journal.cancel(bad.key))
+            await expect_refusal(journal.intend(point, an_intent(point, 2)))
+            await expect_refusal(journal.rendered(point.key, TIMES))
+            await expect_refusal(journal.attempt_failed(point.key, BAD))
+            await expect_refusal(journal.withdraw(point.key))
+            await expect_refusal(journal.complete(point.key, [a_rendering(point, 1)], TIMES))
+            await expect_refusal(journal.fail(point, Failure(kind="Other", message="another")))
+        await expect_refusal(journal.cancel(done.key))
+        await expect_refusal(journal.cancel(bad.key))
         assert await _states(journal, [done, bad, gone]) == ["completed", "failed", "cancelled"]
         counts = await journal.counts()
         assert (counts.completed, counts.failed, counts.cancelled, counts.open) == (1, 1, 1, 0)
@@ -164,7 +164,7 @@ async def an_outcome_is_never_changed(open_again: OpenAgain) -> None:
 
 async def a_step_taken_twice_is_taken_once(open_again: OpenAgain) -> None:
     done, bad, gone = a_point(0), a_point(1), a_point(2)
-    async with _opened(open_again, FACTS) as journal:
+    async with _open(open_again, FACTS) as journal:
         await journal.intend(done, an_intent(done))
         for _ in range(2):
             await journal.submitted("b0-1", "item0")
@@ -183,32 +183,32 @@ async def a_step_taken_twice_is_taken_once(open_again: OpenAgain) -> None:
 
 async def steps_off_the_way_are_refused(open_again: OpenAgain) -> None:
     point = a_point(0)
-    async with _opened(open_again) as journal:
-        await refused(journal.intend(point, an_intent(point)))
+    async with _open(open_again) as journal:
+        await expect_refusal(journal.intend(point, an_intent(point)))
         await journal.begin_run(FACTS)
-        await refused(journal.submitted("unknown", "item"))
-        await refused(journal.rendered(point.key, TIMES))
-        await refused(journal.complete(point.key, [a_rendering(point)], TIMES))
-        await refused(journal.attempt_failed(point.key, BAD))
-        await refused(journal.cancel(point.key))
-        await refused(journal.rebase([point]))
+        await expect_refusal(journal.submitted("unknown", "item"))
+        await expect_refusal(journal.rendered(point.key, TIMES))
+        await expect_refusal(journal.complete(point.key, [a_rendering(point)], TIMES))
+        await expect_refusal(journal.attempt_failed(point.key, BAD))
+        await expect_refusal(journal.cancel(point.key))
+        await expect_refusal(journal.rebase([point]))
         assert len(await journal.known_keys()) == 0
         await journal.intend(point, an_intent(point))
-        await refused(journal.intend(point, an_intent(point, 2)))
-        await refused(journal.complete(point.key, [], TIMES))
+        await expect_refusal(journal.intend(point, an_intent(point, 2)))
+        await expect_refusal(journal.complete(point.key, [], TIMES))
         assert await _states(journal, [point]) == ["intended"]
 
 
 async def attempts_are_counted_over_restarts(open_again: OpenAgain) -> None:
     point = a_point(0)
     for number in (1, 2, 3):
-        async with _opened(open_again, FACTS) as journal:
+        async with _open(open_again, FACTS) as journal:
             assert await journal.attempts(point.key) == number - 1
             await journal.intend(point, an_intent(point, number))
             await journal.attempt_failed(point.key, BAD)
             assert await _states(journal, [point]) == [None]
             assert await journal.open_intents() == []
-    async with _opened(open_again) as journal:
+    async with _open(open_again) as journal:
         await journal.intend(point, an_intent(point, 4))
         await journal.withdraw(point.key)
         assert await journal.attempts(point.key) == 3
@@ -225,7 +225,7 @@ async def attempts_are_counted_over_restarts(open_again: OpenAgain) -> None:
 
 async def what_was_forgotten_is_rendered_again(open_again: OpenAgain) -> None:
     kept, lost, bad = a_point(0), a_point(1), a_point(2)
-    async with _opened(open_again, FACTS) as journal:
+    async with _open(open_again, FACTS) as journal:
         await _complete(journal, kept)
         await _complete(journal, lost)
         await journal.fail(bad, BAD)
@@ -239,7 +239,7 @@ async def what_was_forgotten_is_rendered_again(open_again: OpenAgain) -> None:
 
 async def fused_keys_share_a_batch(open_again: OpenAgain) -> None:
     points = [a_point(index) for index in range(3)]
-    async with _opened(open_again, FACTS) as journal:
+    async with _open(open_again, FACTS) as journal:
         for point in points:
             await journal.intend(point, an_intent(point, batch="fused"))
         await journal.attempt_failed(points[0].key, BAD)
@@ -254,10 +254,10 @@ async def fused_keys_share_a_batch(open_again: OpenAgain) -> None:
 
 async def an_edited_definition_keeps_what_it_shares(open_again: OpenAgain) -> None:
     points = [a_point(index) for index in range(3)]
-    async with _opened(open_again, FACTS) as journal:
+    async with _open(open_again, FACTS) as journal:
         for point in points:
             await _complete(journal, point)
-    async with _opened(open_again, replace(FACTS, fingerprint="edited")) as journal:
+    async with _open(open_again, replace(FACTS, fingerprint="edited")) as journal:
         assert list(await journal.completed_indices()) == []
         assert (await journal.counts()).former == 3
         assert await _states(journal, points) == ["completed"] * 3
@@ -270,14 +270,14 @@ async def an_edited_definition_keeps_what_it_shares(open_again: OpenAgain) -> No
         assert list(await journal.completed_indices()) == [0, 5]
         counts = await journal.counts()
         assert (counts.completed, counts.former) == (2, 1)
-    async with _opened(open_again, replace(FACTS, fingerprint="edited")) as journal:
+    async with _open(open_again, replace(FACTS, fingerprint="edited")) as journal:
         assert list(await journal.completed_indices()) == [0, 5]
 
 
 async def two_points_may_share_a_image(open_again: OpenAgain) -> None:
     point = a_point(0)
     twin = a_point(4, point.key)
-    async with _opened(open_again, FACTS) as journal:
+    async with _open(open_again, FACTS) as journal:
         await journal.intend(point, an_intent(point))
         await journal.rebase([twin])
         assert (await journal.counts()).open == 2
@@ -288,11 +288,11 @@ async def two_points_may_share_a_image(open_again: OpenAgain) -> None:
 
 
 async def seeds_are_drawn_once(open_again: OpenAgain) -> None:
-    async with _opened(open_again, FACTS) as journal:
+    async with _open(open_again, FACTS) as journal:
         four = await journal.seeds("seed", 4)
         assert len(set(four)) == 4
         assert all(0 <= seed < 2**32 for seed in four)
-    async with _opened(open_again) as journal:
+    async with _open(open_again) as journal:
         six = await journal.seeds("seed", 6)
         assert six[:4] == four
         assert len(set(six)) == 6
@@ -302,15 +302,15 @@ async def seeds_are_drawn_once(open_again: OpenAgain) -> None:
 
 async def many_at_once_are_all_kept(open_again: OpenAgain) -> None:
     points = [a_point(index) for index in range(64)]
-    async with _opened(open_again, FACTS) as journal:
+    async with _open(open_again, FACTS) as journal:
         await asyncio.gather(*(_complete(journal, point) for point in points))
-    async with _opened(open_again) as journal:
+    async with _open(open_again) as journal:
         assert list(await journal.completed_indices()) == list(range(64))
 
 
 async def a_cancelled_caller_halves_nothing(open_again: OpenAgain) -> None:
     points = [a_point(index) for index in range(16)]
-    async with _opened(open_again, FACTS) as journal:
+    async with _open(open_again, FACTS) as journal:
         for point in points:
             await journal.intend(point, an_intent(point))
         two = [[a_rendering(point), a_rendering(point, 1)] for point in points]
@@ -322,7 +322,7 @@ async def a_cancelled_caller_halves_nothing(open_again: OpenAgain) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    async with _opened(open_again) as journal:
+    async with _open(open_again) as journal:
         assert set(await _states(journal, points)) <= {"intended", "completed"}
         for point, images in zip(points, two, strict=True):
             await journal.complete(point.key, images, TIMES)
@@ -334,19 +334,19 @@ async def _as_coroutine(step: Awaitable[None]) -> None:
 
 
 async def inputs_are_kept(open_again: OpenAgain) -> None:
-    async with _opened(open_again, FACTS) as journal:
+    async with _open(open_again, FACTS) as journal:
         for _ in range(2):
             await journal.keep_input("ab" * 32, "inputs/cup.png", "cup.png", 512, 384)
 
 
 async def a_new_definition_and_what_it_keeps_are_one_step(open_again: OpenAgain) -> None:
     points = [a_point(index) for index in range(3)]
-    async with _opened(open_again, FACTS) as journal:
+    async with _open(open_again, FACTS) as journal:
         for point in points:
             await _complete(journal, point)
     edited = replace(FACTS, fingerprint="edited")
-    async with _opened(open_again) as journal:
-        await refused(journal.begin_run(edited, [points[0], a_point(7)]))  # a key that is not on record
+    async with _open(open_again) as journal:
+        await expect_refusal(journal.begin_run(edited, [points[0], a_point(7)]))  # a key that is not on record
         assert await journal.fingerprint() == FACTS.fingerprint
         assert list(await journal.completed_indices()) == [0, 1, 2]
         await journal.begin_run(edited, (replace(point, index=point.index + 1) for point in points[:2]))

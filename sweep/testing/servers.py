@@ -67,7 +67,7 @@ ServerCase: TypeAlias = Callable[[Subject], Awaitable[None]]
 
 
 def submission(scene: RenderScene, destination: str = "conformance", priority: int = 0) -> Submission:
-    """The scene as something to submit, under a batch id of its own."""
+    """Build a submission of the scene, under a batch id of its own."""
     return Submission(
         batch_id=str(uuid.uuid4()),
         graph=scene.graph,
@@ -84,12 +84,12 @@ async def collect_updates(server: Server, ticket: Ticket) -> list[ItemEvent]:
 
 
 async def render_scene(server: Server, scene: RenderScene) -> ItemEnded:
-    """The scene's end, rendered whole."""
+    """Render a scene to its end."""
     return last(await collect_updates(server, await server.submit(submission(scene))))
 
 
 def last(events: list[ItemEvent]) -> ItemEnded:
-    """The event all others come before."""
+    """Return the event that all others come before."""
     end = events[-1] if events else None
     assert isinstance(end, ItemEnded), f"the last event is {end}"
     return end
@@ -118,7 +118,7 @@ async def it_describes_its_nodes_and_models(subject: Subject) -> None:
 
 
 async def an_item_is_heard_from_start_to_end(subject: Subject) -> None:
-    """Started, then its images, then its end, with times in their order where the server tells them."""
+    """Check that an item starts, names its images, ends, with times in their order where the server gives them."""
     events = await collect_updates(subject.server, await subject.server.submit(submission(subject.quick(1))))
     end = last(events)
     assert end.status == "completed"
@@ -135,8 +135,8 @@ async def an_item_is_heard_from_start_to_end(subject: Subject) -> None:
     assert times == sorted(times)
 
 
-async def a_image_can_be_fetched(subject: Subject) -> None:
-    """The whole file, and only where it is not larger than allowed."""
+async def an_image_can_be_fetched(subject: Subject) -> None:
+    """Check that a whole file arrives, and only where it is not larger than allowed."""
     image = (await render_scene(subject.server, subject.quick(2))).images[0]
     data = await subject.server.fetch(image, LARGE)
     assert data.startswith(SIGNATURES)
@@ -190,7 +190,7 @@ async def many_items_at_once_all_end(subject: Subject) -> None:
 
 
 async def equal_items_share_no_image(subject: Subject) -> None:
-    """A server's cache does not make two items name one image."""
+    """Check that a server's cache does not make two items name one image."""
     ends = await asyncio.gather(*(render_scene(subject.server, subject.quick(20)) for _ in range(2)))
     assert len({end.images[0].name for end in ends}) == 2
 
@@ -209,7 +209,7 @@ async def a_missing_input_image_is_the_variations_fault(subject: Subject) -> Non
 
 
 async def graphs_are_checked_without_rendering(subject: Subject) -> None:
-    """A sentence for what is refused, None for what is not, and nothing is left waiting."""
+    """Check that a refused graph gives a sentence, an accepted one None, and nothing is left waiting."""
     good, bad = subject.quick(5), subject.refused
     answers = await subject.server.check(
         [good.graph, bad.graph, subject.modelless.graph], {**good.images, **bad.images}
@@ -227,8 +227,8 @@ async def a_refused_graph_is_the_variations_fault(subject: Subject) -> None:
     assert await subject.server.find(sent.batch_id) is None
 
 
-async def a_model_that_is_not_there_is_said(subject: Subject) -> None:
-    """It may be elsewhere: the variation is not lost for that."""
+async def a_missing_model_is_reported(subject: Subject) -> None:
+    """Check that a missing model is reported as such: another server may have it."""
     await _raises(MissingModelError, subject.server.submit(submission(subject.modelless)))
 
 
@@ -245,7 +245,7 @@ async def a_failed_item_says_why_and_where(subject: Subject) -> None:
 
 
 async def what_we_cancel_is_cancelled(subject: Subject) -> None:
-    """Running and pending; unknown ids are ignored; other items go on."""
+    """Check that running and pending items are cancelled, unknown ids ignored, and other items go on."""
     ours = [submission(subject.slow(n)) for n in range(2)]
     tickets = [await subject.server.submit(one) for one in ours]
     other = await subject.server.submit(submission(subject.quick(7)))
@@ -319,7 +319,7 @@ SERVER_CASES: tuple[ServerCase, ...] = (
     it_says_who_it_is,
     it_describes_its_nodes_and_models,
     an_item_is_heard_from_start_to_end,
-    a_image_can_be_fetched,
+    an_image_can_be_fetched,
     a_image_that_is_not_there_is_an_error,
     every_output_has_its_images,
     an_ended_item_can_be_heard_again,
@@ -330,7 +330,7 @@ SERVER_CASES: tuple[ServerCase, ...] = (
     a_missing_input_image_is_the_variations_fault,
     graphs_are_checked_without_rendering,
     a_refused_graph_is_the_variations_fault,
-    a_model_that_is_not_there_is_said,
+    a_missing_model_is_reported,
     a_failed_item_says_why_and_where,
     what_we_cancel_is_cancelled,
     what_others_cancel_is_lost,

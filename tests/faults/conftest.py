@@ -1,4 +1,4 @@
-"""Processes to kill, one zygote for all tests of a module."""
+"""Processes to kill, one zygote for all tests of a process of the suite."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.support.processes import Bench, Zygote, open_zygote
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
     with open_zygote(tmp_path_factory.mktemp("zygote")) as process:
         yield process

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 
 from sweep.errors import RecordError
-from tests.support.processes import Bench, SandboxProcess, Zygote, open_zygote
+from tests.support.processes import Bench, SandboxProcess, Zygote
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bench, SandboxProcess]]:
+def finished(tmp_path_factory: pytest.TempPathFactory, forks: Zygote) -> Iterator[tuple[Bench, SandboxProcess]]:
     """A run that is complete, to be damaged and mended again by each test."""
     folder = tmp_path_factory.mktemp("damage")
-    with open_zygote(folder) as forks:
-        bench = Bench(folder / "a folder", forks)
-        server = bench.sandbox()
-        code, said = render(bench, server)
-        assert code == 0, said
-        yield bench, server
+    bench = Bench(folder / "a folder", forks)
+    server = bench.sandbox()
+    code, said = render(bench, server)
+    assert code == 0, said
+    yield bench, server
+    server.kill()
 
 
 def render(bench: Bench, server: SandboxProcess) -> tuple[int, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sweep.record.sqlite.journal import SqliteJournal
-from sweep.testing.journals import JOURNAL_CASES, JournalCase, refused
+from sweep.testing.journals import JOURNAL_CASES, JournalCase, expect_refusal
 
 
 @pytest.mark.parametrize("case", JOURNAL_CASES, ids=lambda case: case.__name__)
@@ -19,4 +19,4 @@ async def test_the_kit_notices_a_journal_that_accepts_everything(tmp_path: Path)
         return
 
     with pytest.raises(AssertionError):
-        await refused(accept())
+        await expect_refusal(accept())

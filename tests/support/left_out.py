@@ -19,13 +19,13 @@ def leave_out(config: pytest.Config, items: list[pytest.Item], gone: list[pytest
     config.stash.setdefault(LINES, []).append(f"left out: {len(gone)} {why}")
 
 
-def tell(config: pytest.Config) -> None:
+def send_lines(config: pytest.Config) -> None:
     """In a worker process of pytest-xdist: hand the lines to the process that writes the summary."""
     if hasattr(config, "workeroutput"):
         config.workeroutput["left_out"] = config.stash.get(LINES, [])
 
 
-def told(node: Any) -> None:
+def receive_lines(node: Any) -> None:
     """In the process that writes the summary: take a worker's lines; all workers say the same."""
     lines = node.config.stash.setdefault(LINES, [])
     lines.extend(line for line in getattr(node, "workeroutput", {}).get("left_out", []) if line not in lines)

@@ -76,12 +76,12 @@ def image(folder: Path, level: int = 120) -> tuple[str, Path]:
 @asynccontextmanager
 async def client(url: str) -> AsyncIterator[Server]:
     """An open client."""
-    async with opened(url) as (server, _):
+    async with open_client(url) as (server, _):
         yield server
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[tuple[Server, ServerInfo]]:
+async def open_client(url: str) -> AsyncIterator[tuple[Server, ServerInfo]]:
     """An open client, and who answered."""
     server = connect(url, ConnectOptions(timings=PATIENT))
     info = await server.open()
@@ -95,7 +95,7 @@ async def opened(url: str) -> AsyncIterator[tuple[Server, ServerInfo]]:
 async def subject(url: str, folder: Path) -> AsyncIterator[Subject]:
     """The server at `url` under test, with its first Stable Diffusion 1 model. Files go into `folder`."""
     sha256, file = image(folder)
-    async with opened(url) as (server, info):
+    async with open_client(url) as (server, info):
         found = next(m for m in await server.models() if m.type == "main" and m.base == "sd-1")
         model = ModelRef(found.name, found.base)
 

@@ -17,7 +17,7 @@ Rng = np.random.Generator
 
 
 def colour(value: Colour) -> PaintPlane:
-    """A colour to compute with: 3 × 1 × 1."""
+    """Convert a colour to an array of 3 × 1 × 1."""
     return np.array(value, np.float32).reshape(3, 1, 1)
 
 
@@ -28,12 +28,12 @@ def smooth_paint(values: Any) -> Any:
 
 
 def mix(a: Any, b: Any, t: Any) -> Any:
-    """`a` at t = 0, `b` at t = 1."""
+    """Interpolate from `a` at t = 0 to `b` at t = 1."""
     return a + (b - a) * t
 
 
-def resized(values: PaintPlane, height: int, width: int) -> PaintPlane:
-    """A plane at another size, smoothly."""
+def resize(values: PaintPlane, height: int, width: int) -> PaintPlane:
+    """Resize a plane smoothly."""
     image = Image.fromarray(np.ascontiguousarray(values, np.float32))
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
 
@@ -43,8 +43,8 @@ def clouds(rng: Rng, height: int, width: int, rows: int, columns: int, octaves: 
     total = np.zeros((1, 1), np.float32)
     for octave in range(octaves):
         cells = (min(height, rows * 2**octave + 2), min(width, columns * 2**octave + 2))
-        total = resized(total, *cells) + rng.standard_normal(cells, np.float32) * np.float32(0.55**octave)
-    return resized(total, height, width)
+        total = resize(total, *cells) + rng.standard_normal(cells, np.float32) * np.float32(0.55**octave)
+    return resize(total, height, width)
 
 
 def grain(rng: Rng, height: int, width: int) -> PaintPlane:
@@ -55,7 +55,7 @@ def grain(rng: Rng, height: int, width: int) -> PaintPlane:
 
 
 def line(rng: Rng, width: int, cells: int, octaves: int = 5, roughness: float = 0.5) -> PaintPlane:
-    """A ragged line from about −1 to 1, one value a column."""
+    """Draw a ragged line from about −1 to 1, one value a column."""
     x = np.linspace(0, 1, width, dtype=np.float32)
     total = np.zeros(width, np.float32)
     for octave in range(octaves):
@@ -90,7 +90,7 @@ def to_floats(pixels: PaintedImage) -> PaintPlane:
 
 
 def blur_paint(values: PaintPlane, radius: float) -> PaintPlane:
-    """An image softened by `radius` pixels; computed small, as blur needs no detail."""
+    """Blur an image by `radius` pixels; computed small, as blur needs no detail."""
     factor = max(1, int(radius / 2))
     image = Image.fromarray(to_pixels(values))
     height, width = values.shape[1:]
@@ -99,14 +99,14 @@ def blur_paint(values: PaintPlane, radius: float) -> PaintPlane:
     return to_floats(np.asarray(soft.resize((width, height), Image.Resampling.BICUBIC)))
 
 
-def graded(values: PaintPlane, look: Look, light: Colour, rng: Rng, amount: float = 1.0) -> PaintPlane:
-    """The image in this look: tone, colour, light; `amount` scales it."""
+def apply_grade(values: PaintPlane, look: Look, light: Colour, rng: Rng, amount: float = 1.0) -> PaintPlane:
+    """Grade the image in this look: tone, colour, light; `amount` scales it."""
     look = look.times(amount)
     height, width = values.shape[1:]
     y, x = grid(height, width)
     out = values * _lit(look, y, x)
-    _toned(out, look)
-    _coloured(out, look)
+    _apply_tone(out, look)
+    _apply_colour(out, look)
     if look.haze > 0:
         veil = np.float32(min(0.5, 0.32 * look.haze)) * smooth_paint(1.2 - y)
         out += (colour(light) - out) * veil
@@ -126,7 +126,7 @@ def _lit(look: Look, y: PaintPlane, x: PaintPlane) -> PaintPlane:
     return np.asarray(side * (1 - np.float32(np.clip(look.vignette, -0.3, 0.85)) * corner), np.float32)
 
 
-def _toned(out: PaintPlane, look: Look) -> None:
+def _apply_tone(out: PaintPlane, look: Look) -> None:
     """Brightness and contrast, in place."""
     out *= 1 + np.float32(np.clip(1.15 * look.brightness, -0.8, 1.5)) * (1 - out)
     strong = np.float32(np.clip(look.contrast, -0.9, 0.85))
@@ -137,7 +137,7 @@ def _toned(out: PaintPlane, look: Look) -> None:
     out += (curve - out) * strong
 
 
-def _coloured(out: PaintPlane, look: Look) -> None:
+def _apply_colour(out: PaintPlane, look: Look) -> None:
     """Saturation, warmth and the colours of old prints, in place."""
     grey = np.float32(0.299) * out[0] + np.float32(0.587) * out[1] + np.float32(0.114) * out[2]
     warm = 1 + np.float32(look.warmth) * colour((0.11, 0.02, -0.16))
@@ -151,8 +151,8 @@ def _coloured(out: PaintPlane, look: Look) -> None:
         out += colour((0.10, 0.085, 0.07)) * black
 
 
-def worked(values: PaintPlane, look: Look, rng: Rng, amount: float = 1.0) -> PaintPlane:
-    """The image in the medium of this look."""
+def apply_medium(values: PaintPlane, look: Look, rng: Rng, amount: float = 1.0) -> PaintPlane:
+    """Render the image in the medium of this look."""
     look = look.times(amount)
     out = values
     if look.strokes > 0.05:
@@ -177,8 +177,8 @@ def _strokes(values: PaintPlane, rng: Rng) -> PaintPlane:
     dabs = small.filter(ImageFilter.MedianFilter(3))
     paint = to_floats(np.asarray(dabs.resize((width, height), Image.Resampling.BICUBIC)))
     angle = clouds(rng, height, width, 3, 3, 2)
-    along = resized(rng.standard_normal((max(2, height // 12), max(2, width // 3)), np.float32), height, width)
-    across = resized(rng.standard_normal((max(2, height // 3), max(2, width // 12)), np.float32), height, width)
+    along = resize(rng.standard_normal((max(2, height // 12), max(2, width // 3)), np.float32), height, width)
+    across = resize(rng.standard_normal((max(2, height // 3), max(2, width // 12)), np.float32), height, width)
     bristle = mix(along, across, smooth_paint(angle * 1.5 + 0.5))
     relief = np.clip(paint - blur_paint(paint, height / 60), -0.2, 0.2).mean(0)
     return np.asarray(paint * (1 + np.float32(0.07) * bristle + np.float32(0.9) * relief), np.float32)

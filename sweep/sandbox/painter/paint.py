@@ -14,14 +14,14 @@ from sweep.sandbox.painter.canvas import (
     PaintedImage,
     PaintPlane,
     Rng,
+    apply_grade,
+    apply_medium,
     clouds,
-    graded,
     grain,
     mix,
     smooth_paint,
     to_floats,
     to_pixels,
-    worked,
 )
 from sweep.sandbox.painter.scenes import landscape, still_life
 from sweep.sandbox.painter.style import Look, Mood, chance, mood
@@ -61,11 +61,11 @@ class Painting:
     source: str | None = None
 
     def digest(self) -> str:
-        """A hash of all of it."""
+        """Hash all fields."""
         return hashlib.blake2b(repr(self).encode(), digest_size=16).hexdigest()
 
     def sized(self, width: int, height: int) -> Painting:
-        """The same at another size."""
+        """Return the same painting at another size."""
         return replace(self, width=width, height=height)
 
 
@@ -74,7 +74,7 @@ _CELL = 32  # pixels of the warp's mesh
 
 
 def paint(painting: Painting, source: PaintedImage | None, controls: Sequence[PaintedImage] = ()) -> PaintedImage:
-    """The image, height × width × 3. `source` and `controls` are the images the painting names."""
+    """Paint the image, height × width × 3. `source` and `controls` are the images the painting names."""
     if source is not None and painting.strength <= 0:
         return source
     height, width = painting.height, painting.width
@@ -82,20 +82,20 @@ def paint(painting: Painting, source: PaintedImage | None, controls: Sequence[Pa
     look = _look(wanted.look, painting)
     rng = np.random.default_rng([painting.seed, 11])
     if source is None or painting.strength >= 1:
-        out = _composed(painting, wanted, height, width)
+        out = _compose(painting, wanted, height, width)
         amount = 1.0
     else:
-        out = _replaced(to_floats(source), painting, wanted, rng)
+        out = _replace(to_floats(source), painting, wanted, rng)
         amount = float(smooth_paint(painting.strength * 1.75))
     for control, pixels in zip(painting.controls, controls, strict=False):
-        out = _controlled(out, to_floats(pixels), control)
-    out = worked(out, look, rng, amount)
-    out = graded(out, look, wanted.palette.light, rng, amount)
-    return to_pixels(_settled(out, painting, amount))
+        out = _apply_control(out, to_floats(pixels), control)
+    out = apply_medium(out, look, rng, amount)
+    out = apply_grade(out, look, wanted.palette.light, rng, amount)
+    return to_pixels(_add_traces(out, painting, amount))
 
 
 def _look(look: Look, painting: Painting) -> Look:
-    """The prompt's look as guidance, LoRAs and few steps leave it."""
+    """Compute the prompt's look as guidance, LoRAs and few steps leave it."""
     adherence = 1.55 * painting.cfg_scale / (painting.cfg_scale + 4.2)
     out = look.times(adherence)
     burnt = max(0.0, painting.cfg_scale - 11) / 9
@@ -114,8 +114,8 @@ def _lora(name: str) -> Look:
     return Look(**signs)
 
 
-def _composed(painting: Painting, wanted: Mood, height: int, width: int) -> PaintPlane:
-    """The image without a source: from prompt, model and seed."""
+def _compose(painting: Painting, wanted: Mood, height: int, width: int) -> PaintPlane:
+    """Compose an image from prompt, model and seed, without a source."""
     scale = min(1.0, _LARGEST / max(height, width))
     rows, columns = max(8, round(height * scale)), max(8, round(width * scale))
     about = painting.prompt.split(",")[0].lower()
@@ -131,17 +131,17 @@ def _composed(painting: Painting, wanted: Mood, height: int, width: int) -> Pain
     return out
 
 
-def _replaced(source: PaintPlane, painting: Painting, wanted: Mood, rng: Rng) -> PaintPlane:
-    """The source, warped, with a composed image coming through from fine to coarse."""
+def _replace(source: PaintPlane, painting: Painting, wanted: Mood, rng: Rng) -> PaintPlane:
+    """Warp the source and replace it with a composed image, from fine to coarse."""
     strength = painting.strength
-    out = _warped(source, strength, rng)
+    out = _warp(source, strength, rng)
     if strength <= 0.5:
         return out
-    composed = _composed(painting, wanted, *source.shape[1:])
-    return _bands_mixed(out, composed, strength, rng)
+    composed = _compose(painting, wanted, *source.shape[1:])
+    return _mix_bands(out, composed, strength, rng)
 
 
-def _warped(source: PaintPlane, strength: float, rng: Rng) -> PaintPlane:
+def _warp(source: PaintPlane, strength: float, rng: Rng) -> PaintPlane:
     height, width = source.shape[1:]
     reach = 0.06 * strength**1.9 * min(height, width)
     rows, columns = max(2, height // _CELL), max(2, width // _CELL)
@@ -165,26 +165,26 @@ def _warped(source: PaintPlane, strength: float, rng: Rng) -> PaintPlane:
     return to_floats(np.asarray(warped))
 
 
-def _bands_mixed(source: PaintPlane, composed: PaintPlane, strength: float, rng: Rng) -> PaintPlane:
-    """The composed image's share rises first in what is fine, then in what is coarse, and not everywhere at once."""
+def _mix_bands(source: PaintPlane, composed: PaintPlane, strength: float, rng: Rng) -> PaintPlane:
+    """Mix two images by frequency band: the composed one comes first in fine bands, and not everywhere at once."""
     height, width = source.shape[1:]
     local = strength + np.float32(0.16 * (1 - strength)) * clouds(rng, height, width, 3, 3, 2)
     fine = smooth_paint((local - 0.58) / 0.34)
     a, b, local = source, composed, local[None]
     for _ in range(min(3, max(0, int(np.log2(min(height, width))) - 3))):
-        a, b, local = _halved(a), _halved(b), _halved(local)
+        a, b, local = _halve(a), _halve(b), _halve(local)
     late = smooth_paint((local - 0.65) / 0.33) - smooth_paint((local - 0.58) / 0.34)
-    return np.asarray(mix(source, composed, fine) + _enlarged((b - a) * late, height, width), np.float32)
+    return np.asarray(mix(source, composed, fine) + _enlarge((b - a) * late, height, width), np.float32)
 
 
-def _halved(values: PaintPlane) -> PaintPlane:
+def _halve(values: PaintPlane) -> PaintPlane:
     height, width = values.shape[1] // 2 * 2, values.shape[2] // 2 * 2
     even = values[:, :height, :width]
     summed = (even[:, 0::2, 0::2] + even[:, 1::2, 0::2] + even[:, 0::2, 1::2] + even[:, 1::2, 1::2]) * np.float32(0.25)
     return np.asarray(summed, np.float32)
 
 
-def _enlarged(values: PaintPlane, height: int, width: int) -> PaintPlane:
+def _enlarge(values: PaintPlane, height: int, width: int) -> PaintPlane:
     out = np.empty((3, height, width), np.float32)
     for channel in range(3):
         plane = Image.fromarray(np.ascontiguousarray(values[channel]))
@@ -192,8 +192,8 @@ def _enlarged(values: PaintPlane, height: int, width: int) -> PaintPlane:
     return out
 
 
-def _controlled(values: PaintPlane, control: PaintPlane, how: Control) -> PaintPlane:
-    """The control image's structure impressed on the image, as its weight and span say."""
+def _apply_control(values: PaintPlane, control: PaintPlane, how: Control) -> PaintPlane:
+    """Impress the control image's structure on the image, as its weight and span say."""
     grey = control.mean(0)
     amount = how.weight * max(0.0, how.end - how.begin)
     if "depth" in how.model:
@@ -204,8 +204,8 @@ def _controlled(values: PaintPlane, control: PaintPlane, how: Control) -> PaintP
     return np.asarray(values * (1 + np.float32(0.55 * amount) * shape), np.float32)
 
 
-def _settled(values: PaintPlane, painting: Painting, amount: float) -> PaintPlane:
-    """What the sampler leaves: noise that more steps remove, and each scheduler's own fine grain."""
+def _add_traces(values: PaintPlane, painting: Painting, amount: float) -> PaintPlane:
+    """Add the sampler's traces: noise that more steps remove, and each scheduler's own fine grain."""
     name = painting.scheduler
     rng = np.random.default_rng([painting.seed, int(chance(name) * 2**32)])
     left = 0.16 * float(np.exp(-painting.steps / 3.2)) + (0.011 if name.endswith(("_a", "sde", "_sde_k")) else 0.005)

@@ -24,7 +24,7 @@ class ScenePlan:
 
     @classmethod
     def draw(cls, rng: Rng, scene_chance: float) -> ScenePlan:
-        """A plan; what stands in front follows the subject, everything else the seed."""
+        """Draw a plan; the foreground object follows the subject, everything else the seed."""
         return cls(
             sun=(rng.uniform(0.16, 0.46), rng.uniform(0.15, 0.85)),
             sun_size=rng.uniform(0.022, 0.05),
@@ -37,7 +37,7 @@ class ScenePlan:
 
 
 def landscape(rng: Rng, height: int, width: int, palette: Palette, subject: float) -> PaintPlane:
-    """An image of `height` × `width`; `subject`, from 0 to 1, decides what stands in front."""
+    """Paint a landscape of `height` × `width`; `subject`, from 0 to 1, decides the foreground object."""
     plan = ScenePlan.draw(rng, subject)
     out = _sky(rng, height, width, palette, plan)
     shore = plan.horizon
@@ -97,7 +97,7 @@ def _ridge(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan, near: f
 
 
 def _water(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan, shore: float) -> None:
-    """What is above the shore, mirrored, rippled and darkened, with the light's path."""
+    """Paint the water: the part above the shore mirrored, rippled and darkened, with the light's path."""
     height, width = out.shape[1:]
     first = int(shore * height)
     count = height - first
@@ -118,7 +118,7 @@ def _water(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan, shore: 
 
 
 def _ground(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan) -> None:
-    """The foreground: a slope with grass, and pines on it where the plan has them."""
+    """Paint the foreground: a slope with grass, and pines on it where the plan has them."""
     height, width = out.shape[1:]
     y, _ = grid(height, width)
     top = 0.83 - 0.05 * line(rng, width, 2, 4, 0.45)
@@ -198,7 +198,7 @@ _VESSELS = (_VASE, _BOTTLE, _BOWL, _CUP, _JAR)
 
 
 def still_life(rng: Rng, height: int, width: int, palette: Palette, accent: float, white: float) -> PaintPlane:
-    """An image of `height` × `width`; `accent` is the main object's hue, `white` how white the backdrop is."""
+    """Paint a still life of `height` × `width`; `accent` is the main object's hue, `white` the backdrop's whiteness."""
     edge = rng.uniform(0.60, 0.70)
     light = -1.0 if rng.random() < 0.6 else 1.0
     out = _stage(rng, height, width, palette, edge, light, white)
@@ -276,7 +276,7 @@ def _box(out: PaintPlane, top: float, bottom: float, left: float, right: float) 
 
 
 def _shadow(out: PaintPlane, thing: Thing, light: float) -> None:
-    """A long soft shadow away from the light, and the dark line where the object stands."""
+    """Paint a long soft shadow away from the light, and the dark line where the object stands."""
     wide = max(thing.profile)
     reach = wide + thing.tall * 0.9
     rows, columns = _box(out, thing.foot - 0.1, thing.foot + 0.09, thing.middle - reach, thing.middle + reach)

@@ -47,7 +47,7 @@ class Look:
         return Look(**{f.name: getattr(self, f.name) + amount * getattr(other, f.name) for f in fields(Look)})
 
     def times(self, amount: float) -> Look:
-        """The same, weaker or stronger."""
+        """Return the same look, weaker or stronger."""
         return Look().plus(self, amount)
 
 
@@ -183,18 +183,18 @@ _CHANCES = ("contrast", "brightness", "saturation", "warmth", "vignette", "sidel
 
 
 def words(text: str) -> list[str]:
-    """The words of a prompt, lower-case."""
+    """Split a prompt into words, lower-case."""
     return re.findall(r"[^\W_]+", text.lower())
 
 
 def chance(*parts: object) -> float:
-    """A number in [0, 1) by hash."""
+    """Compute a number in [0, 1) by hash."""
     digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=6).digest()
     return int.from_bytes(digest, "big") / 2**48
 
 
 def mood(prompt: str, negative: str, model: str) -> Mood:
-    """What this prompt looks like with this model, at full adherence."""
+    """Compute the mood of a prompt with this model, at full adherence."""
     said = words(prompt)
     look = Look()
     for word in said:

@@ -10,8 +10,8 @@ from typing import Any
 from aiohttp import web
 
 from sweep.errors import UsageError
-from sweep.sandbox.batches import STRINGS, RefusedError, embedded, fault, integer, required
-from sweep.sandbox.image_nodes import spoiled
+from sweep.sandbox.batches import STRINGS, RefusedError, fault, integer, read_member, read_required
+from sweep.sandbox.image_nodes import spoil_image
 from sweep.sandbox.options import SECONDS, FaultInjection
 from sweep.sandbox.routes.common import body_of, reply, sandbox_of
 from sweep.workflow import FieldSchema, NodeSchema, NodeSchemas
@@ -27,7 +27,7 @@ _BOUNDS = {
 
 
 def document(schemas: NodeSchemas) -> dict[str, Any]:
-    """An OpenAPI document from which a client reads back exactly these schemas."""
+    """Write an OpenAPI document from which a client reads back exactly these schemas."""
     classes: dict[str, Any] = {}
     for schema in schemas.values():
         classes[_class_name(schema.type)] = _node(schema)
@@ -58,23 +58,23 @@ def _node(schema: NodeSchema) -> dict[str, Any]:
             "type": {**attribute, "type": "string", "const": schema.type, "default": schema.type},
         },
         "required": ["type", "id"],
-        "output": _named(schema.output_class),
+        "output": _field_schema(schema.output_class),
     }
 
 
 def _output(schema: NodeSchema) -> dict[str, Any]:
-    outputs = {name: {**_named(kind), "field_kind": "output"} for name, kind in schema.outputs.items()}
+    outputs = {name: {**_field_schema(kind), "field_kind": "output"} for name, kind in schema.outputs.items()}
     return {"class": "output", "title": schema.output_class, "type": "object", "properties": outputs}
 
 
 def _field(field: FieldSchema) -> dict[str, Any]:
     kinds: list[dict[str, Any]] = []
     if field.type == "array":
-        kinds.append({"type": "array", "items": _named(field.items or "any")})
+        kinds.append({"type": "array", "items": _field_schema(field.items or "any")})
     else:
-        kinds.append(_named(field.type) | ({"enum": list(field.choices)} if field.choices else {}))
+        kinds.append(_field_schema(field.type) | ({"enum": list(field.choices)} if field.choices else {}))
         if field.items:
-            kinds.append({"type": "array", "items": _named(field.items)})
+            kinds.append({"type": "array", "items": _field_schema(field.items)})
     if field.nullable:
         kinds.append({"type": "null"})
     facts: dict[str, Any] = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
@@ -87,7 +87,7 @@ def _field(field: FieldSchema) -> dict[str, Any]:
     return facts
 
 
-def _named(kind: str) -> dict[str, Any]:
+def _field_schema(kind: str) -> dict[str, Any]:
     if kind == "any":
         return {}
     return {"type": kind} if kind in _PRIMITIVES else {"$ref": f"#/components/schemas/{kind}"}
@@ -173,7 +173,7 @@ async def openapi(request: web.Request) -> web.Response:
 
 @app_routes.post(f"{_IMAGES}/upload")
 async def upload(request: web.Request) -> web.Response:
-    category, intermediate = required(request.query, ["image_category", "is_intermediate"])
+    category, intermediate = read_required(request.query, ["image_category", "is_intermediate"])
     if category not in _CATEGORIES:
         expected = ", ".join(f"'{name}'" for name in _CATEGORIES[:-1]) + f" or '{_CATEGORIES[-1]}'"
         entry = fault(
@@ -235,7 +235,7 @@ async def delete_image(request: web.Request) -> web.Response:
 
 @app_routes.post(f"{_IMAGES}/delete")
 async def delete_images(request: web.Request) -> web.Response:
-    names = embedded(await body_of(request), "image_names", STRINGS)
+    names = read_member(await body_of(request), "image_names", STRINGS)
     return reply(await _delete(request, names))
 
 
@@ -254,7 +254,7 @@ async def full_image(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     images = sandbox_of(request).images
     record = images.record(name)
-    content, kind = spoiled(await images.content(name), record.get("bad"))
+    content, kind = spoil_image(await images.content(name), record.get("bad"))
     headers = {**_KEEP, "Content-Disposition": f'inline; filename="{record["image_name"]}"'}
     return web.Response(body=content, content_type=kind, headers=headers)
 
@@ -289,13 +289,13 @@ _URLS = {"image": "full", "thumbnail": "thumbnail"}
 
 @app_routes.post(f"{_BOARDS}/")
 async def create_board(request: web.Request) -> web.Response:
-    (name,) = required(request.query, ["board_name"])
+    (name,) = read_required(request.query, ["board_name"])
     return reply(await sandbox_of(request).images.create_board(name), 201)
 
 
 @app_routes.get(f"{_BOARDS}/")
 async def boards(request: web.Request) -> web.Response:
-    found = [_counted(request, board) for board in sandbox_of(request).images.boards.values()]
+    found = [_with_count(request, board) for board in sandbox_of(request).images.boards.values()]
     if request.query.get("all", "").lower() in {"true", "1"}:
         return reply(found)
     offset, limit = (integer(request.query.get(n, d), "query", n) for n, d in (("offset", "0"), ("limit", "10")))
@@ -304,7 +304,7 @@ async def boards(request: web.Request) -> web.Response:
 
 @app_routes.get(f"{_BOARDS}/{{board_id}}")
 async def board(request: web.Request) -> web.Response:
-    return reply({**_counted(request, _board(request)), "owner_username": None})
+    return reply({**_with_count(request, _board(request)), "owner_username": None})
 
 
 @app_routes.get(f"{_BOARDS}/{{board_id}}/image_names")
@@ -329,7 +329,7 @@ def _board(request: web.Request) -> dict[str, Any]:
     return found
 
 
-def _counted(request: web.Request, found: Mapping[str, Any]) -> dict[str, Any]:
+def _with_count(request: web.Request, found: Mapping[str, Any]) -> dict[str, Any]:
     images = sandbox_of(request).images.images.values()
     count = sum(record["board_id"] == found["board_id"] for record in images)
     return {**found, "image_count": count, "owner_username": "System"}

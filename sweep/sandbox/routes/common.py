@@ -22,12 +22,12 @@ _OPEN_TO_ALL = frozenset({"/api/v1/auth/status", "/api/v1/auth/login", "/api/v1/
 
 
 def sandbox_of(request: web.Request) -> Sandbox:
-    """The sandbox a request is for."""
+    """Return the sandbox a request is for."""
     return request.app[KEY]
 
 
 def reply(body: Any, status: int = 200) -> web.Response:
-    """A JSON answer, written as tightly as InvokeAI writes it."""
+    """Build a JSON answer, written as tightly as InvokeAI writes it."""
     text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
     return web.Response(body=text.encode(), status=status, content_type="application/json")
 
@@ -42,7 +42,7 @@ def without_nulls(value: Any) -> Any:
 
 
 async def body_of(request: web.Request) -> Any:
-    """The JSON a request carries. Raises RefusedError with FastAPI's 422 where it is none."""
+    """Read the JSON of a request. Raises RefusedError with FastAPI's 422 where it is none."""
     data = await request.read()
     try:
         return json.loads(data) if data else None
@@ -55,12 +55,12 @@ async def body_of(request: web.Request) -> Any:
 
 @web.middleware
 async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns refusals into answers, counts, stalls while garbage is collected, and commits HTTP faults."""
+    """Turn refusals into answers, count, stall while garbage is collected, and commit HTTP faults."""
     sandbox = sandbox_of(request)
     if request.path.startswith("/ws/"):
         return await handler(request)
     if request.path.startswith("/sandbox/"):
-        return await _handled(request, handler)
+        return await _handle(request, handler)
     resource = request.match_info.route.resource
     sandbox.requests[f"{request.method} {resource.canonical if resource else request.path}"] += 1
     await sandbox.processor.stalled.wait()
@@ -71,30 +71,30 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _cut(request)
     if met == "slow":
         await asyncio.sleep(sandbox.faults.slow_seconds)
-    response = await _admitted(request, handler)
+    response = await _admit(request, handler)
     if met == "lost_answer":
         return _cut(request)
     if met == "truncated" and isinstance(response, web.Response):
-        return await _truncated(request, response)
+        return await _truncate(request, response)
     return response
 
 
-async def _admitted(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Only who has logged in, where a login is wanted. Whoever changes something is given a fresh token."""
     accounts = sandbox_of(request).accounts
     if request.path in _OPEN_TO_ALL:
-        return await _handled(request, handler)
+        return await _handle(request, handler)
     refusal = accounts.refusal(request.headers)
     if refusal:
         return reply({"detail": refusal}, 401)
-    response = await _handled(request, handler)
+    response = await _handle(request, handler)
     fresh = accounts.fresh(bearer(request.headers)) if request.method != "GET" else None
     if fresh:
         response.headers[_FRESH_TOKEN] = fresh
     return response
 
 
-async def _handled(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except RefusedError as error:
@@ -126,7 +126,7 @@ def _cut(request: web.Request) -> web.Response:
     return web.Response(status=499)
 
 
-async def _truncated(request: web.Request, response: web.Response) -> web.StreamResponse:
+async def _truncate(request: web.Request, response: web.Response) -> web.StreamResponse:
     body = response.body if isinstance(response.body, bytes) else b""
     half = web.StreamResponse(status=response.status, headers=response.headers)
     half.content_length = len(body)

@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from sweep.sandbox.batches import RefusedError, fault, required
+from sweep.sandbox.batches import RefusedError, fault, read_required
 from sweep.sandbox.routes.common import reply, sandbox_of
 
 model_routes = web.RouteTableDef()
@@ -42,13 +42,13 @@ async def list_models(request: web.Request) -> web.Response:
 
 @model_routes.get(f"{_MODELS}/get_by_attrs")
 async def model_by_attrs(request: web.Request) -> web.Response:
-    asked = required(request.query, ["name", "type", "base"])
+    asked = read_required(request.query, ["name", "type", "base"])
     return _model(request, lambda record: [record["name"], record["type"], record["base"]] == asked)
 
 
 @model_routes.get(f"{_MODELS}/get_by_hash")
 async def model_by_hash(request: web.Request) -> web.Response:
-    (asked,) = required(request.query, ["hash"])
+    (asked,) = read_required(request.query, ["hash"])
     return _model(request, lambda record: record["hash"] == asked)
 
 

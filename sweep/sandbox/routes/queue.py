@@ -1,4 +1,4 @@
-"""HTTP: /api/v1/queue/{queue_id}/…"""
+"""HTTP routes under /api/v1/queue/{queue_id}."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from typing import Any
 
 from aiohttp import web
 
-from sweep.sandbox.batches import INTEGERS, STRINGS, RefusedError, at_most, check_batch, embedded, integer, required
+from sweep.sandbox.batches import (
+    INTEGERS,
+    STRINGS,
+    RefusedError,
+    at_most,
+    check_batch,
+    integer,
+    read_member,
+    read_required,
+)
 from sweep.sandbox.events import batch_status, queue_status
 from sweep.sandbox.queue import TERMINAL_STATUSES, QueueItem
 from sweep.sandbox.routes.common import body_of, reply, sandbox_of, without_nulls
@@ -25,7 +34,7 @@ def _one(request: web.Request) -> QueueItem:
     return sandbox_of(request).item(_queue_id(request), item_id)
 
 
-def _ended(items: Any, *, ended: bool) -> list[QueueItem]:
+def _filter_ended(items: Any, *, ended: bool) -> list[QueueItem]:
     return [item for item in items if (item.status in TERMINAL_STATUSES) == ended]
 
 
@@ -48,7 +57,7 @@ async def of_batch(request: web.Request) -> web.Response:
 
 @queue_routes.get(f"{_Q}/counts_by_destination")
 async def of_destination(request: web.Request) -> web.Response:
-    (destination,) = required(request.query, ["destination"])
+    (destination,) = read_required(request.query, ["destination"])
     counts = sandbox_of(request).queue.counts("destination", _queue_id(request), destination)
     return reply({"queue_id": _queue_id(request), "destination": destination, **counts})
 
@@ -83,7 +92,7 @@ async def list_all(request: web.Request) -> web.Response:
 
 
 async def _asked_ids(request: web.Request) -> list[QueueItem]:
-    ids = embedded(await body_of(request), "item_ids", INTEGERS)
+    ids = read_member(await body_of(request), "item_ids", INTEGERS)
     at_most(ids, _MOST, "body", "item_ids")
     items = sandbox_of(request).queue.items
     return [items[i] for i in ids if i in items and items[i].queue_id == _queue_id(request)]
@@ -125,14 +134,14 @@ async def cancel_item(request: web.Request) -> web.Response:
 @queue_routes.put(f"{_Q}/cancel_by_batch_ids")
 async def cancel_by_batch_ids(request: web.Request) -> web.Response:
     sandbox, queue_id = sandbox_of(request), _queue_id(request)
-    ids = embedded(await body_of(request), "batch_ids", STRINGS)
+    ids = read_member(await body_of(request), "batch_ids", STRINGS)
     items = [item for batch_id in dict.fromkeys(ids) for item in sandbox.queue.of_batch(queue_id, batch_id)]
     return reply({"canceled": await sandbox.cancel_many(queue_id, items)})
 
 
 @queue_routes.put(f"{_Q}/cancel_by_destination")
 async def cancel_by_destination(request: web.Request) -> web.Response:
-    (destination,) = required(request.query, ["destination"])
+    (destination,) = read_required(request.query, ["destination"])
     items = [item for item in sandbox_of(request).queue.of(_queue_id(request)) if item.destination == destination]
     return reply({"canceled": await sandbox_of(request).cancel_many(_queue_id(request), items)})
 
@@ -170,7 +179,7 @@ async def delete_by_destination(request: web.Request) -> web.Response:
 
 @queue_routes.put(f"{_Q}/prune")
 async def prune(request: web.Request) -> web.Response:
-    items = _ended(sandbox_of(request).queue.of(_queue_id(request)), ended=True)
+    items = _filter_ended(sandbox_of(request).queue.of(_queue_id(request)), ended=True)
     return reply({"deleted": await sandbox_of(request).remove(items)})
 
 

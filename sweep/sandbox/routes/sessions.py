@@ -30,7 +30,7 @@ async def create_session(request: web.Request) -> web.Response:
 
 
 @session_routes.get(f"{_S}/")
-async def listed(request: web.Request) -> web.Response:
+async def list_sessions(request: web.Request) -> web.Response:
     page, size = (integer(request.query.get(n, d), "query", n) for n, d in (("page", "0"), ("per_page", "10")))
     every = list(sandbox_of(request).sessions.values())
     items = [sessions.session_state(session) for session in every[page * size : (page + 1) * size]]
