@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -131,7 +131,7 @@ def apply_overrides(document: Document, texts: Sequence[str], fields: Mapping[st
 def _resolve(data: Any, path: str, fields: Mapping[str, Sequence[str]]) -> DocumentPath:
     section, dot, rest = path.partition(".")
     if section not in fields:
-        raise UsageError(f"--set {path}: an experiment has no {section}.{did_you_mean(section, fields)}")
+        raise UsageError(f'--set {path}: unknown key "{section}".{_suggest_key(section, data, fields)}')
     if not dot:
         return (section,)
     inside = data.get(section)
@@ -141,10 +141,22 @@ def _resolve(data: Any, path: str, fields: Mapping[str, Sequence[str]]) -> Docum
     head, _, tail = rest.partition(".")
     known = fields[section]
     if known and head not in known:
-        raise UsageError(f"--set {path}: {section} has no {head}.{did_you_mean(head, known)}")
+        raise UsageError(f'--set {path}: unknown key "{section}.{head}".{did_you_mean(head, known)}')
     if not known:
         raise UsageError(f"--set {path}: {section} is one value.", hint=f"Write --set {section}=….")
     return (section, head, *(_split_steps(tail) if tail else ()))
+
+
+def _suggest_key(key: str, data: Mapping[str, Any], fields: Iterable[str]) -> str:
+    """Suggest what a key at the top level was meant to be: an axis, an input, or a section spelled wrong."""
+    axes = data.get("axes")
+    if isinstance(axes, Mapping) and key in axes:
+        return f" Did you mean axes.{key}?"
+    if key in INPUT_NAMES:
+        return f" Did you mean inputs.{key}?"
+    near = did_you_mean(key, [*fields, *INPUT_NAMES])
+    role = near.removeprefix(" Did you mean ").removesuffix("?")
+    return f" Did you mean inputs.{role}?" if role in INPUT_NAMES else near
 
 
 def _resolve_entry(inside: Mapping[str, Any], section: str, rest: str, path: str) -> DocumentPath:
@@ -159,7 +171,7 @@ def _resolve_entry(inside: Mapping[str, Any], section: str, rest: str, path: str
     slip = near and section == "axes" and rest.rpartition(".")[2] in AXIS_KEYS  # axes.sed.count is no address
     if rest in words or parse_numbered(rest) or (is_address(rest) and not slip):
         return (rest,)
-    raise UsageError(f"--set {path}: there is no {join_path((section, head))}.{near}")
+    raise UsageError(f'--set {path}: unknown key "{join_path((section, head))}".{near}')
 
 
 def _split_steps(tail: str) -> DocumentPath:

@@ -196,7 +196,7 @@ class Plan:
         folder = self.experiment.folder.resolve()
         for image in self.images.values():
             if not image.path.resolve().is_relative_to(folder):
-                yield f"{image.shown} lies outside the experiment's folder."
+                yield f"{image.shown} is outside the experiment's folder, so it is not copied with that folder."
 
     @cached_property
     def sets(self) -> tuple[str, ...]:

@@ -224,7 +224,10 @@ class GraphBinder:
         A server would render the rest for nothing, or fail at it.
         """
         gone = [(slot, edge) for slot in slots for edge in slot.cut]
-        notes.extend(f"{slot.address} is set by {slot.target}, no longer by {edge.source}." for slot, edge in gone)
+        notes.extend(
+            f"{slot.address} comes from {slot.target}; the workflow's own {edge.source} is bypassed."
+            for slot, edge in gone
+        )
         idle = [node for node in graph.nodes if node not in pruned(graph, outputs).nodes]
         if idle:
             notes.append(f"{', '.join(idle)}: no image that is kept depends on it, so it is left out.")

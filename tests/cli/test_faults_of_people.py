@@ -128,7 +128,7 @@ FAULTS = [
     typed("empty file", "empty.yaml is empty.", "plan", "empty.yaml"),
     typed("override without a value", "--set axes.seed has no value.", "plan", "small.yaml", "--set", "axes.seed"),
     typed(
-        "override of nothing", "an experiment has no axess. Did you mean axes?",
+        "override of nothing", 'unknown key "axess". Did you mean axes?',
         "plan", "small.yaml", "--set", "axess.seed=[1]",
     ),
     typed("no such part", "'6/5' is no part of a grid.", "run", "small.yaml", "--shard", "6/5"),

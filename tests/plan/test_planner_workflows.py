@@ -73,7 +73,7 @@ def test_a_field_that_a_computation_feeds_is_cut_free_and_the_plan_says_so(own: 
     graph = plan.instance(plan.grid[1]).graph
     assert graph.nodes["noise"].fields["seed"] == 2
     assert "dice" not in graph.nodes
-    assert plan.notes == ("noise.seed is set by seed, no longer by dice.value.",)
+    assert plan.notes == ("noise.seed comes from seed; the workflow's own dice.value is bypassed.",)
     assert check_graph(graph, builtin_schemas()) == []
 
 
@@ -178,7 +178,7 @@ def test_a_image_outside_the_experiments_folder_is_told(own: Own, tmp_path: Path
     outside = tmp_path / "outside.png"
     outside.write_bytes((images / "wide.png").read_bytes())
     plan = own(PORTABLE, models=[model("only")], inputs={"image": str(outside)}, axes={"seed": [1]})
-    assert any("outside.png lies outside" in note for note in plan.notes)
+    assert any("outside.png is outside" in note for note in plan.notes)
 
 
 def test_of_several_models_none_is_taken_for_the_one_a_document_names(own: Own) -> None:

@@ -14,6 +14,7 @@ from sweep.errors import ExperimentError, PlanError
 from sweep.experiment import Experiment
 from sweep.plan.plan import Plan
 from sweep.plan.planner import make_plan
+from sweep.plan.rules import compose
 from sweep.workflow import Address, ImageRef, ModelRef, Node, builtin_schemas, template
 from tests.plan.conftest import MODELS, Plans, as_api
 from tests.support.workflow_exports import MODEL, edge, export, invocation
@@ -200,3 +201,19 @@ def test_whether_an_output_is_kept_is_said_elsewhere(refusal: Refusal) -> None:
     (told,) = refusal(inputs={"decode.is_intermediate": True}, axes={"seed": [1]})
     assert told.startswith("inputs.decode.is_intermediate: the images of an output are kept in the server's gallery")
     assert "--intermediate" in told
+
+
+@pytest.mark.parametrize(
+    ("prompt", "variation", "composed"),
+    [
+        ("a cup", "dramatic light", "a cup, dramatic light"),
+        ("a cup,", "dramatic light", "a cup, dramatic light"),
+        ("a cup", "", "a cup"),
+        ("", "dramatic light", "dramatic light"),
+        ("", "", ""),
+        ("a {variation} cup", "blue", "a blue cup"),
+        ("a {variation} cup", "", "a  cup"),
+    ],
+)
+def test_a_variation_is_appended_or_put_in_its_slot(prompt: str, variation: str, composed: str) -> None:
+    assert compose(prompt, variation) == composed
