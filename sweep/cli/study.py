@@ -193,7 +193,7 @@ def _print_rest_hint(study: StudyJson, run: str) -> None:
     left_out = sum(not each["headline"] and not _is_limit(each) for each in study["words"])
     if left_out:
         print_line()
-        print_line(f"{format_count(left_out, 'more sentence')}: sweep study {run} --all")
+        print_line(f"{format_count(left_out, 'more finding')}: sweep study {run} --all")
 
 
 def _print_all(study: StudyJson) -> None:

@@ -30,7 +30,9 @@ class FailureLimit:
             return cls(share=value / 100)
         if value >= 1 and value == int(value) and not text.strip().endswith("%"):
             return cls(count=int(value))
-        raise UsageError(f"{text!r} is no limit of failures.", hint="Give a count such as 20, or a share such as 10%.")
+        raise UsageError(
+            f"{text!r} is not a limit of failures.", hint="Write a number such as 20 or a share such as 10%."
+        )
 
     def is_reached(self, failed: int, finished: int) -> bool:
         """Whether the run should end, `failed` of `finished` variations having failed in it."""
@@ -44,7 +46,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     part, slash, parts = text.partition("/")
     if slash and part.strip().isdigit() and parts.strip().isdigit() and 1 <= int(part) <= int(parts):
         return int(part), int(parts)
-    raise UsageError(f"{text!r} is no part of a grid.", hint="Parts are written k/n with k from 1 to n: 2/5.")
+    raise UsageError(f"{text!r} is not a part of a grid.", hint="Write K/N with K from 1 to N, such as 2/5.")
 
 
 def parse_fusion(text: str) -> int | None:
@@ -55,7 +57,7 @@ def parse_fusion(text: str) -> int | None:
         return 1
     if text.isdigit() and int(text) >= 1:
         return int(text)
-    raise UsageError(f"{text!r} is no number of variations an item.", hint="Give auto, off, or a number such as 8.")
+    raise UsageError(f"{text!r} is not a number of points per item.", hint="Write off, auto or a number such as 8.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -405,7 +405,7 @@ async def _cancel_unwanted(server: PooledServer, listener: Listener) -> None:
     try:
         await cancel_abandoned(server)
     except SweepError as error:
-        listener(Notice(message=f"{server.name}: {error.message} Items that are no longer wanted may go on there."))
+        listener(Notice(message=f"{server.name}: {error.message} Items that are no longer wanted may continue there."))
 
 
 async def _recover_job(prepared: Preparation, intents: Sequence[Intent]) -> Job:

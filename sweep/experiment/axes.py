@@ -99,7 +99,7 @@ def make_list_axis(naming: Naming, values: Sequence[Scalar], read: SettingReader
     """Make an axis of the values as written.
 
     Raises:
-        AxisError: The list is empty, the role cannot have a value, or a value stands twice (both would be one image).
+        AxisError: The list is empty, the role cannot have a value, or a value appears twice (both would be one image).
     """
     if not values:
         raise AxisError(f"{naming.place} is empty; an axis needs at least one value")
@@ -140,7 +140,7 @@ def _check_distinct(naming: Naming, values: Sequence[Scalar]) -> None:
     seen: dict[Hashable, int] = {}
     for at, value in enumerate(values):
         if value in seen:
-            raise AxisError(f"{naming.place}: {quote(value)} stands twice (values {seen[value] + 1} and {at + 1})", at)
+            raise AxisError(f"{naming.place}: {quote(value)} appears twice (values {seen[value] + 1} and {at + 1})", at)
         seen[value] = at
 
 
@@ -437,7 +437,7 @@ def _number_rows(items: list[Any], shown: str) -> dict[str, Any]:
             raise SourceError(f"{shown}: entry {number} must be a mapping of what it sets, not {quote(item)}")
         label = str(item.get("label", number))
         if label in result:
-            raise SourceError(f"{shown}: the label {label} stands twice")
+            raise SourceError(f"{shown}: the label {label} appears twice")
         result[label] = {key: value for key, value in item.items() if key != "label"}
     return result
 

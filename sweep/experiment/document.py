@@ -159,7 +159,7 @@ _WORDS: Final = (  # what the parser says, and what that comes of
         "a second colon in the line, or a wrong indent; text with ': ' in it needs quotes",
     ),
     (r"expected the node content, but found '<stream end>'", "a value or a closing bracket is missing at the end"),
-    (r"found character '(.)' that cannot start any token", r"text cannot begin with \1 unless it stands in quotes"),
+    (r"found character '(.)' that cannot start any token", r"put text that begins with \1 in quotes"),
     (r"found unexpected end of stream", "this quote is never closed"),
     (r"could not find expected ':'", "a key without its colon, or text that goes on too far left"),
     (r"expected <block end>, but found", "the indentation fits nothing above it"),
@@ -180,7 +180,7 @@ def describe_syntax_error(error: MarkedYAMLError, text: str) -> Problem:
     lines = text.splitlines()
     line = lines[mark.line] if mark.line < len(lines) else ""
     if "\t" in line[: mark.column + 1]:
-        said = "a tab stands here; YAML is indented with spaces"
+        said = "a tab indents this line; YAML needs spaces"
     return Problem(message=_translate_message(said), line=mark.line + 1, column=mark.column + 1)
 
 
@@ -244,7 +244,7 @@ def read_file(path: Path, shown: str, source: str | None = None) -> Document:
     except OSError as error:
         raise ExperimentError(f"{shown} cannot be read: {error.strerror or error}.", source=shown) from error
     if len(raw) > MAX_DOCUMENT_BYTES:
-        raise ExperimentError(f"{shown} is larger than {MAX_DOCUMENT_BYTES // 1_000_000} MB; that is no experiment.")
+        raise ExperimentError(f"{shown} is larger than {MAX_DOCUMENT_BYTES // 1_000_000} MB; experiments are smaller.")
     if raw.startswith(b"\x89PNG"):
         raise ExperimentError(
             f"{shown} is an image, not an experiment.",
@@ -293,7 +293,7 @@ def _describe_encoding(raw: bytes, at: int) -> Problem:
 
 def _describe_character(text: str, at: int) -> Problem:
     begin = text.rfind("\n", 0, at) + 1
-    message = f"a control character, U+{ord(text[at]):04X}, stands here; YAML holds none"
+    message = f"a control character, U+{ord(text[at]):04X}, is not allowed in YAML"
     return Problem(message=message, line=text.count("\n", 0, at) + 1, column=at - begin + 1)
 
 
@@ -354,7 +354,7 @@ class _Builder:
             return
         node = self._anchors.get(event.anchor) if isinstance(event, AliasEvent) else self._make_node(event, mark)
         if node is None:
-            raise _RefusedError(mark, f"*{event.anchor} stands for nothing: no &{event.anchor} before it")
+            raise _RefusedError(mark, f"*{event.anchor} refers to nothing: there is no &{event.anchor} before it")
         self._attach(parent, node)
         if not isinstance(event, AliasEvent):
             if event.anchor:
@@ -369,11 +369,11 @@ class _Builder:
             raise _RefusedError(mark, "a key must be plain text")
         key = self._check_text(str(event.value), mark)
         if key == "<<" and event.style is None:
-            raise _RefusedError(mark, "merge keys (<<) are no part of YAML 1.2; include: lays a file over a base file")
+            raise _RefusedError(mark, "merge keys (<<) are not part of YAML 1.2; use include: to build on another file")
         assert parent.entries is not None
         if key in parent.entries:
             first = parent.entries[key][0]
-            self.problems.append(make_problem(mark, f"{key} stands twice; first in line {first.line}"))
+            self.problems.append(make_problem(mark, f"{key} appears twice; first in line {first.line}"))
         parent.pending = (key, mark)
 
     def _attach(self, parent: _Node | None, node: _Node) -> None:
@@ -408,7 +408,7 @@ class _Builder:
         try:
             return text.encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
-            self.problems.append(make_problem(mark, "half a character stands here: a \\ud… without its other half"))
+            self.problems.append(make_problem(mark, "half a character: a \\ud… without its other half"))
             return ""
 
     def _parse_scalar(self, text: str, mark: Mark) -> Any:

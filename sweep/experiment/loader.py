@@ -89,9 +89,7 @@ class Builder:
         if is_target(target, names):
             return True
         if target == "board":
-            self.problems.add_at_key(
-                place, f"{join_path(place)}: the board stands at the top level of the file, as board: …"
-            )
+            self.problems.add_at_key(place, f"{join_path(place)}: write board: … at the top level of the file")
         else:
             self.problems.add_at_key(
                 place, f"{join_path(place)} is not a role or a node.field.{did_you_mean(target, names)}"
@@ -193,7 +191,7 @@ class Builder:
             if not default:
                 raise AxisError(
                     f"{said_where} is not a role or a node.field.{did_you_mean(name, ROLE_NAMES)}"
-                    " An axis under another name says what it sets with target."
+                    " To give the axis another name, add target."
                 )
             targets = (default,)
         return Naming(name, tuple(targets), said_where, repeats)

@@ -176,6 +176,6 @@ def _check_entry(entry: Mapping[str, Any], keys: Sequence[str], *needed: str) ->
         if key not in keys:
             return f"has {key}, which is not known there; known are {', '.join(keys)}"
         if key in ("weight", "begin", "end") and (isinstance(value, bool) or not isinstance(value, int | float)):
-            return f"has {key} {quote(value)}, which is no number"
+            return f"has {key} {quote(value)}, which is not a number"
     missing = [key for key in needed if not entry.get(key)]
     return f"needs {' and '.join(missing)}" if missing else None

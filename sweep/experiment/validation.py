@@ -107,7 +107,7 @@ def _describe_no_axis(name: str, raw: Any) -> str:
         if not raw:
             return f"{name} is empty; an axis needs at least one value"
         odd = next(iter(raw))
-        return f"{name} is no kind of axis: it has {', '.join(map(str, raw))}.{did_you_mean(str(odd), AXIS_KEYS)}"
+        return f"{name} is not a kind of axis: it has {', '.join(map(str, raw))}.{did_you_mean(str(odd), AXIS_KEYS)}"
     if raw is None:
         return f"{name} is empty; an axis needs at least one value"
     return f"{name} must be a list or a mapping, not {quote(raw)}; one fixed value belongs to inputs"

@@ -122,7 +122,7 @@ class _Formats:
         if found is None:
             endings = ", ".join(self._known)
             near = did_you_mean(path.suffix, self._known)
-            raise UsageError(f"{path.name} names no format that can be written here.{near}", hint=f"Use {endings}.")
+            raise UsageError(f"{path.name} has an ending that sweep cannot write.{near}", hint=f"Use {endings}.")
         return found
 
     def limit(self, path: Path) -> int:

@@ -58,7 +58,7 @@ def records(words: Iterable[str]) -> dict[str, ModelRecord]:
         if word != "all" and word not in CATALOGUE:
             known = ", ".join(CATALOGUE)
             hint = f"The sandbox has {known} and all.{did_you_mean(word, [*CATALOGUE, 'all'])}"
-            raise UsageError(f"{word} is no model of the sandbox.", hint=hint)
+            raise UsageError(f"{word} is not a model of the sandbox.", hint=hint)
         for entry in CATALOGUE if word == "all" else (word,):
             for name, base, kind in CATALOGUE[entry]:
                 record = _record(name, base, kind)
@@ -72,11 +72,11 @@ def _parse_word(word: str) -> tuple[str, str, str]:
     bases = {entry[1] for entries in CATALOGUE.values() for entry in entries}
     kinds = {entry[2] for entries in CATALOGUE.values() for entry in entries}
     if not name:
-        raise UsageError(f"{word} names no model.", hint="Write name:base:type, such as tiny-sd:sd-1:main.")
+        raise UsageError(f"{word} is not a model.", hint="Write name:base:type, such as tiny-sd:sd-1:main.")
     if base not in bases:
         raise UsageError(f"The sandbox paints no {base} models.", hint=f"Bases: {', '.join(sorted(bases))}.")
     if kind not in kinds:
-        raise UsageError(f"{kind} is no type of model.", hint=f"Types: {', '.join(sorted(kinds))}.")
+        raise UsageError(f"{kind} is not a type of model.", hint=f"Types: {', '.join(sorted(kinds))}.")
     return name, base, kind
 
 

@@ -51,7 +51,7 @@ class FaultInjection:
     def __post_init__(self) -> None:
         for name in _SHARES:
             if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; it is a share and goes from 0 to 1.")
+                raise UsageError(f"{name} is {getattr(self, name)}; a share must be 0 to 1.")
 
 
 HTTP_FAULTS = (
@@ -104,7 +104,7 @@ class SandboxOptions:
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} is {getattr(self, name)}; it cannot be negative.")
         if not 0 <= self.jitter <= 1:
-            raise UsageError(f"jitter is {self.jitter}; it is a share and goes from 0 to 1.")
+            raise UsageError(f"jitter is {self.jitter}; a share must be 0 to 1.")
         if self.workers < 1 or self.queue_limit < 1 or self.plain_side < 1:
             raise UsageError("A sandbox needs at least 1 worker, a queue limit of at least 1, and pixels.")
 

@@ -66,7 +66,7 @@ class ServerAddress:
                 hint="Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, instead.",
             )
         if parts.scheme not in ("http", "https") or not host or any(c.isspace() for c in whole):
-            raise UsageError(f"{text!r} is not the address of a server.", hint="It is written http://host:9090.")
+            raise UsageError(f"{text!r} is not the address of a server.", hint="Write it like http://host:9090.")
         shown = f"[{host}]" if ":" in host else host
         return cls(origin=f"{parts.scheme}://{shown}{f':{port}' if port else ''}", prefix=parts.path.rstrip("/"))
 
@@ -329,7 +329,7 @@ class Http:
                 return Response(status, await _parsed(data))
             except ValueError:
                 raise TransientError(
-                    f"{self.address.url} answered with something that is no JSON while {request.what}.",
+                    f"{self.address.url} answered with something that is not JSON while {request.what}.",
                     kind="BadAnswer",
                 ) from None
         if status in also:

@@ -49,7 +49,7 @@ def error_of_status(url: str, status: int, headers: Mapping[str, str], body: Any
         return TransientError(f"{url} failed ({status} while {what}{tail}).", kind=f"HTTP {status}")
     if 300 <= status < 400:
         return ServerError(
-            f"{url} redirects elsewhere.", hint="Give the address it redirects to; sweep does not follow."
+            f"{url} redirects elsewhere.", hint="Use the address that it redirects to; sweep does not follow it."
         )
     return ServerError(f"{url} answered {status} while {what}{tail}.")
 

@@ -35,7 +35,7 @@ def parse_object(content: bytes | str, shown: str) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _kind(value: object) -> str:

@@ -29,7 +29,9 @@ def read_document(path: Path) -> dict[str, Any]:
     shown = path.name
     try:
         if path.stat().st_size > MAX_WORKFLOW_BYTES:
-            raise WorkflowError(f"{shown} is larger than {MAX_WORKFLOW_BYTES // 1024 // 1024} MB: that is no workflow.")
+            raise WorkflowError(
+                f"{shown} is larger than {MAX_WORKFLOW_BYTES // 1024 // 1024} MB: workflows are smaller."
+            )
         content = path.read_bytes()
     except OSError as error:
         raise WorkflowError(f"{path} cannot be read: {error.strerror or error}.") from error

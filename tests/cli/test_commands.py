@@ -307,7 +307,7 @@ class TestAfterwards:
             ((), "A sheet needs exactly one of --x, --animate and --filmstrip."),
             (("--x", "sed"), "Did you mean seed?"),
             (("--x", "seed", "--fix", "variation"), "--fix variation has no value."),
-            (("--x", "seed", "-o", "a.bmp"), "a.bmp names no format that can be written here."),
+            (("--x", "seed", "-o", "a.bmp"), "a.bmp has an ending that sweep cannot write."),
         ],
     )
     def test_no_sheet(self, arguments: tuple[str, ...], says: str, sweep: Sweep) -> None:

@@ -57,20 +57,20 @@ def test_failure_limits_are_read(text: str, expected: FailureLimit) -> None:
 
 @pytest.mark.parametrize("text", ["", "many", "0", "-3", "1.5", "120%", "%"])
 def test_what_is_no_failure_limit_is_said(text: str) -> None:
-    with pytest.raises(UsageError, match="is no limit of failures"):
+    with pytest.raises(UsageError, match="is not a limit of failures"):
         FailureLimit.parse(text)
 
 
 @pytest.mark.parametrize("text", ["", "0/5", "6/5", "a/b", "3"])
 def test_what_is_no_shard_is_said(text: str) -> None:
-    with pytest.raises(UsageError, match="is no part of a grid"):
+    with pytest.raises(UsageError, match="is not a part of a grid"):
         parse_shard(text)
 
 
 def test_shards_and_fusion_are_read() -> None:
     assert parse_shard("2/5") == (2, 5)
     assert (parse_fusion("auto"), parse_fusion("off"), parse_fusion("8")) == (None, 1, 8)
-    with pytest.raises(UsageError, match="no number of variations"):
+    with pytest.raises(UsageError, match="not a number of points"):
         parse_fusion("lots")
 
 

@@ -172,8 +172,8 @@ def test_seeds_that_were_not_asked_for() -> None:
         ("steps: {}", "4:3  axes.steps is empty; an axis needs at least one value"),
         ("steps: 5", "4:3  axes.steps must be a list or a mapping, not 5; one fixed value belongs to inputs"),
         ("steps: [1, 2.5]", "4:14  axes.steps must be a whole number, not 2.5"),
-        ("steps: [20, 20]", "4:15  axes.steps: 20 stands twice (values 1 and 2)"),
-        ("cfg_scale: [4, 4.0]", "4:18  axes.cfg_scale: 4 stands twice (values 1 and 2)"),
+        ("steps: [20, 20]", "4:15  axes.steps: 20 appears twice (values 1 and 2)"),
+        ("cfg_scale: [4, 4.0]", "4:18  axes.cfg_scale: 4 appears twice (values 1 and 2)"),
         ("steps: {start: 1, stop: 2, step: 0.5}", "4:3  axes.steps must be whole numbers; these steps are not"),
         ("steps: {start: 1, stop: 2, stp: 1}", "4:3  axes.steps needs step"),
         (
@@ -184,7 +184,7 @@ def test_seeds_that_were_not_asked_for() -> None:
         ("a.b: [{x: 1}]", "4:9  axes.a.b.0 must be one plain value, not a mapping; values with parts get a label: "),
         ("sed: {count: 4}", "4:3  axes.sed is not a role or a node.field. Did you mean seed?"),
         ("x: {values: [1], target: promt}", "4:28  axes.x: target promt is not a role or a node.field. Did you mean "),
-        ("model: {strat: 1}", "4:3  axes.model is no kind of axis: it has strat. Did you mean start?"),
+        ("model: {strat: 1}", "4:3  axes.model is not a kind of axis: it has strat. Did you mean start?"),
         ("denoise_strength: [0.2, 1.2]", "4:27  axes.denoise_strength is 1.2, but must be 0 to 1"),
         (
             "denoise_strength: {start: 0.2, stop: 1.2, step: 0.2}",
@@ -247,7 +247,7 @@ def test_two_axes_may_not_set_one_thing(faults: Fail) -> None:
         ("t.json", '{"a": 1}', "a must be a mapping of what it sets, not 1"),
         ("t.json", "3", "must hold a mapping of labels"),
         ("t.json", '{"a": {', "t.json: 1:8"),
-        ("t.json", '[{"label": "x", "steps": 1}, {"label": "x", "steps": 2}]', "the label x stands twice"),
+        ("t.json", '[{"label": "x", "steps": 1}, {"label": "x", "steps": 2}]', "the label x appears twice"),
     ],
 )
 def test_files_of_values_that_are_wrong(faults: Fail, folder: Path, name: str, content: str, said: str) -> None:

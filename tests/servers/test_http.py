@@ -105,7 +105,7 @@ async def test_a_cancelled_call_is_cancelled(http: Http, wire: aioresponses) -> 
 async def test_what_is_no_json_is_transient(http: Http, wire: aioresponses, body: bytes) -> None:
     wire.get(f"{URL}/x", body=body)
 
-    with pytest.raises(TransientError, match="no JSON"):
+    with pytest.raises(TransientError, match="not JSON"):
         await http.call("GET", "/x", "asking")
 
 

@@ -134,7 +134,7 @@ def telling(place: Path) -> Iterator[None]:
     except json.JSONDecodeError as error:
         raise corrupt(place, f"a row holds broken JSON: {error.msg}") from error
     except UnicodeDecodeError as error:  # of sqlite3, where its own message quotes what is damaged
-        raise corrupt(place, "it holds text that is no UTF-8") from error
+        raise corrupt(place, "it holds text that is not UTF-8") from error
     except BrokenSealError as error:
         raise corrupt(place, str(error)) from error
 

@@ -45,7 +45,7 @@ class QueueApi:
         about = mapping(answer.body)
         version = text(about.get("version"))
         if version is None:
-            raise ServerUnsupportedError(f"{self._url} answers, but is no InvokeAI (it has no version).")
+            raise ServerUnsupportedError(f"{self._url} answers, but is not an InvokeAI (it reports no version).")
         refuse_unsupported(self._url, version)
         await self._authenticate()
         status, _ = await self.counts(also=(404,))

@@ -202,5 +202,5 @@ def _pass_on(text: str, listener: EventListener) -> None:
     try:
         event = sequence(parse(text[begin:].encode()))
     except ValueError:
-        raise ConnectionLostError("an event that is no JSON") from None
+        raise ConnectionLostError("an event that is not JSON") from None
     listener.handle_event(str(event[0]), event[1] if len(event) > 1 else None)

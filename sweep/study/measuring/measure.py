@@ -62,7 +62,7 @@ def check_baseline(design: StudyDesign, baseline: Group) -> str | None:
         if name not in design.names:
             near = did_you_mean(name, design.names)
             raise UsageError(
-                f"The baseline names {name}, which is no axis.{near}", hint=f"Axes: {_join_names(design.names)}."
+                f"The baseline names {name}, which is not an axis.{near}", hint=f"Axes: {_join_names(design.names)}."
             )
         levels = design.by_name[name].levels
         if find_level(levels, level) is None:

@@ -94,7 +94,7 @@ def decode(path: Path) -> Image.Image:
     except FileNotFoundError:
         raise UnreadableImageError(f"{path.name} is not there.") from None
     except (OSError, ValueError, SyntaxError, MemoryError) as error:
-        raise UnreadableImageError(f"{path.name} is no whole image ({_first_line(error)}).") from error
+        raise UnreadableImageError(f"{path.name} is not a complete image ({_first_line(error)}).") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImageError(f"{path.name} has too many pixels to measure.") from error
 

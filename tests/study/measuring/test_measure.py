@@ -197,7 +197,7 @@ def test_broken_images_become_reasons(results: Path) -> None:
     assert table["ssim"].isna().sum() == 4
     reasons = [str(reason) for reason in table["reason"][:4]]
     assert "is not there" in reasons[0]
-    assert all("no whole image" in reason for reason in reasons[1:])
+    assert all("not a complete image" in reason for reason in reasons[1:])
     assert not any(str(results) in reason for reason in reasons)
     assert table["reason"][4:].isna().all()
     assert table["diversity"][4:].notna().all()
@@ -279,7 +279,9 @@ async def test_text_to_image_is_compared_with_the_baseline_that_is_named(tmp_pat
 
 
 def test_a_baseline_that_is_no_axis_is_told(results: Path) -> None:
-    with pytest.raises(UsageError, match=r"names denoise_strenth, which is no axis\. Did you mean denoise_strength\?"):
+    with pytest.raises(
+        UsageError, match=r"names denoise_strenth, which is not an axis\. Did you mean denoise_strength\?"
+    ):
         measure_now(results, baseline={"denoise_strenth": 0.5}, workers=0)
 
 
