@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import graphlib
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,6 +56,34 @@ def test_layer_imports_only_what_it_may(layer: str) -> None:
     ]
     assert not climbing
     assert modules(layer)
+
+
+FAMILIES = {"workflow": {"invokeai", "comfyui"}, "servers": {"invokeai", "comfyui", "ray"}}
+WORDS_OF_FAMILIES = re.compile(
+    r"invoke\W?ai|comfy|core_metadata|use_cache|is_intermediate|denoise_latents|latentsfield|model_loader|ksampler",
+    re.IGNORECASE,
+)
+
+
+def test_a_family_of_servers_never_imports_another() -> None:
+    for layer, families in FAMILIES.items():
+        for family in families:
+            others = tuple(f"sweep.{layer}.{other}" for other in families - {family})
+            reaching = [(p.name, name) for p in modules(f"{layer}/{family}") for name in imports(p)]
+            assert not [(module, name) for module, name in reaching if name.startswith(others)]
+
+
+def test_neutral_packages_hold_no_word_of_a_family() -> None:
+    """What InvokeAI calls things stands in workflow/invokeai and servers/invokeai: a second family is added beside."""
+    told = [
+        f"{path.relative_to(PACKAGE)}: {line.strip()}"
+        for layer in ("experiment", "plan", "engine", "record", "study", "report")
+        for path in modules(layer)
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if WORDS_OF_FAMILIES.search(line)
+    ]
+
+    assert not told
 
 
 @pytest.mark.parametrize("layer", sorted(PURE))

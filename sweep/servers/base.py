@@ -21,7 +21,7 @@ from sweep.workflow import Graph, Model, ModelRef, NodeSchemas
 
 
 class MissingModelError(TransientError):
-    """This server has not installed the model `ref`. Another may have: the graph is to be sent elsewhere, and no graph
+    """Raised where a server has not installed the model `ref`. Another may: the graph is sent elsewhere, and no graph
     with this model here. The server itself stays usable for everything else.
     """
 
@@ -128,7 +128,7 @@ class Server(Protocol):
         ...
 
     async def schemas(self) -> NodeSchemas:
-        """The node types it has. Read once, then remembered."""
+        """Return the node types it has. Read once, then remembered."""
         ...
 
     async def models(self) -> tuple[Model, ...]:
@@ -149,18 +149,18 @@ class Server(Protocol):
         ...
 
     def hear(self, ticket: Ticket) -> AsyncIterator[ItemEvent]:
-        """What happens to the item, ending with `ItemEnded`; also for an item that ended long ago. A server that does
+        """Yield the events of the item, ending with `ItemEnded`, even of one that ended long ago. A server that does
         not answer for too long raises TransientError; an item it does not know raises ItemLostError. Use it under
         `contextlib.aclosing`.
         """
         ...
 
     async def find(self, batch_id: str, outputs: tuple[str, ...] = ()) -> Ticket | None:
-        """The item that was submitted under `batch_id`, whatever its state; None where there never was one."""
+        """Return the item that was submitted under `batch_id`, whatever its state; None where there never was one."""
         ...
 
     async def fetch(self, image: ServerImage, limit: int) -> bytes:
-        """The image's file. Raises VariationError where it has more than `limit` bytes, TransientError where it
+        """Return the image's file. Raises VariationError where it has more than `limit` bytes, TransientError where it
         arrives incomplete. The content is not verified here.
         """
         ...

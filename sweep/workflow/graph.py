@@ -25,7 +25,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Raises WorkflowError where `text` is not `node.field`."""
+        """Parse `node.field`. Raises WorkflowError where `text` is something else."""
         node, dot, name = text.rpartition(".")
         if not (dot and node and name):
             raise WorkflowError(f"{text!r} is not an address; addresses are written node.field")
@@ -112,11 +112,11 @@ class Graph:
 
     @classmethod
     def of(cls, nodes: Iterable[Node], edges: Iterable[str | Edge] = ()) -> Graph:
-        """A graph from nodes and edges, the latter also written `"noise.noise → denoise.noise"` (or `->`)."""
+        """Return a graph from nodes and edges, the latter also written `"noise.noise → denoise.noise"` (or `->`)."""
         return cls({node.id: node for node in nodes}, tuple(e if isinstance(e, Edge) else _edge(e) for e in edges))
 
     def set(self, values: Mapping[Address, Value]) -> Graph:
-        """The same graph with these fields holding these values; nodes that are not named are shared, not copied.
+        """Return the same graph with these fields holding these values; other nodes are shared, not copied.
 
         Raises WorkflowError where a node does not exist.
         """
@@ -143,24 +143,24 @@ class Graph:
         return frozenset(found)
 
     def feeding(self, address: Address) -> tuple[Edge, ...]:
-        """The edges into a field, in order."""
+        """Return the edges into a field, in order."""
         return tuple(edge for edge in self.edges if edge.destination == address)
 
     def sources(self, node: str) -> tuple[Edge, ...]:
-        """The edges into a node, in order."""
+        """Return the edges into a node, in order."""
         return tuple(edge for edge in self.edges if edge.destination.node == node)
 
     def targets(self, node: str) -> tuple[Edge, ...]:
-        """The edges out of a node, in order."""
+        """Return the edges out of a node, in order."""
         return tuple(edge for edge in self.edges if edge.source.node == node)
 
     def without_edges(self, edges: Iterable[Edge]) -> Graph:
-        """The same graph less these edges."""
+        """Return the same graph less these edges."""
         gone = set(edges)
         return replace(self, edges=tuple(edge for edge in self.edges if edge not in gone))
 
     def adding(self, nodes: Iterable[Node] = (), edges: Iterable[str | Edge] = ()) -> Graph:
-        """The same graph with more nodes and edges; a node of the same id is replaced."""
+        """Return the same graph with more nodes and edges; a node of the same id is replaced."""
         more = Graph.of(nodes, edges)
         return Graph({**self.nodes, **more.nodes}, self.edges + more.edges)
 

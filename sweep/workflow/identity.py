@@ -51,7 +51,7 @@ class Digests:
             self._shape, self.by_node = _known
 
     def key(self, outputs: Iterable[str]) -> str:
-        """The identity of what these nodes give: nodes that do not lead to them do not count, nor does their order.
+        """Return the identity of what these nodes give; nodes that do not lead to them do not count, nor does order.
 
         Raises WorkflowError where one of them is not in the graph.
         """
@@ -62,7 +62,7 @@ class Digests:
         return blake2b(b"".join(wanted), digest_size=_DIGEST_BYTES).hexdigest()
 
     def with_fields(self, values: Mapping[Address, Value]) -> Digests:
-        """The digests of `graph.set(values)`: only the nodes named and what lies downstream of them are computed.
+        """Return the digests of `graph.set(values)`: only the nodes named and those downstream of them are computed.
 
         Raises WorkflowError where a node does not exist.
         """
@@ -97,7 +97,7 @@ class _Shape:
         self._downstream: dict[frozenset[str], tuple[str, ...]] = {}
 
     def downstream(self, nodes: frozenset[str]) -> tuple[str, ...]:
-        """These nodes and all they lead to, in order of computation; remembered, as a sweep asks the same often."""
+        """Return these nodes and all downstream in order of computation; cached, as a sweep asks the same often."""
         known = self._downstream.get(nodes)
         if known is None:
             reached = set(nodes)
@@ -163,7 +163,7 @@ def _deciding(node: Node, left_out: frozenset[str]) -> dict[str, Any]:
 
 
 def canonical(value: Value) -> Any:
-    """The value as JSON in its one spelling: 1.0 is 1 and −0.0 is 0, references are what they name."""
+    """Return the value as JSON in its one spelling: 1.0 is 1 and −0.0 is 0, references are what they name."""
     kind = type(value)
     known = _SPELLING.get(kind)
     return value if known is None else known(value)

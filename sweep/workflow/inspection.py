@@ -92,7 +92,7 @@ class Description:
 
 
 def describe(workflow: Workflow, schemas: NodeSchemas) -> Description:
-    """The workflow as these node types see it. Never raises for what is wrong inside: that is in `problems`."""
+    """Return the workflow as these node types see it. Never raises for what is wrong inside: that is in `problems`."""
     graph = workflow.graph
     roles = find_roles(graph, schemas)
     setting = _setting(roles)
@@ -112,7 +112,7 @@ def describe(workflow: Workflow, schemas: NodeSchemas) -> Description:
 
 
 def _problems(graph: Graph, schemas: NodeSchemas, needs: Sequence[Address]) -> Iterator[str]:
-    """What is wrong with the graph once its needs are met."""
+    """Yield the problems of the graph that remain once its needs are met."""
     expected = {f"{named(graph.nodes[need.node])} needs a value for {need.field}" for need in needs}
     yield from (problem.message for problem in check_graph(graph, schemas) if problem.message not in expected)
     if not schemas.dialect.find_outputs(graph, schemas):
@@ -135,7 +135,7 @@ def _setting(roles: Roles) -> Mapping[Address, tuple[str, ...]]:
 def _rows(
     workflow: Workflow, node: Node, schemas: NodeSchemas, setting: Mapping[Address, tuple[str, ...]]
 ) -> Iterator[InspectionRow]:
-    """The fields that are set, fed or could be set; of a node type nobody knows, those that the workflow names."""
+    """Yield the fields that are set, fed or could be set; of an unknown node type, those that the workflow names."""
     schema = schemas.get(node.type)
     edges = workflow.graph.sources(node.id)
     fed = [edge.destination.field for edge in edges]

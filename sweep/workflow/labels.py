@@ -28,7 +28,7 @@ class Names:
         self._types = _indexed((node.type, node.id) for node in graph.nodes.values())
 
     def called(self, node: str) -> str:
-        """What to call a node of the graph, so that `node` finds it: its id, unless an editor made that up."""
+        """Return a name of a node by which `node` finds it: its id, unless an editor made that up."""
         if _MADE_UP.fullmatch(node) is None or node not in self._nodes:
             return node
         for word in filter(None, (label(self._nodes[node]), _word(node), self._nodes[node].type)):
@@ -40,7 +40,7 @@ class Names:
         return node
 
     def node(self, name: str) -> str:
-        """The id of the node a person calls `name`. Raises WorkflowError where there is none, or several."""
+        """Return the id of the node a person calls `name`. Raises WorkflowError where there is none, or several."""
         found = self._found(name)
         if len(found) == 1:
             return found[0]
@@ -63,23 +63,23 @@ class Names:
         return [alike[int(numbered[2]) - 1]] if numbered and int(numbered[2]) <= len(alike) else []
 
     def _alike(self, word: str) -> list[str]:
-        """The nodes of that label; where none has it, of that word before a made-up part; else of that type."""
+        """Return the nodes of that label; where none has it, of that word before a made-up part; else of that type."""
         return self._labels.get(_one_line(word).casefold()) or self._words.get(word) or self._types.get(word) or []
 
 
 def label(node: Node) -> str:
-    """What the node's author calls it, on one line; empty where nobody does."""
+    """Return the name its author gave the node, on one line; empty without one."""
     return _one_line(node.label)
 
 
 def find_address(graph: Graph, text: str) -> Address:
-    """The field that a person names. Raises WorkflowError where there is no such node, or several are called so."""
+    """Return the field that a person names. Raises WorkflowError where no node is called so, or several are."""
     address = Address.parse(text)
     return Address(Names(graph).node(address.node), address.field)
 
 
 def readable(graph: Graph, text: str) -> str:
-    """A text with each made-up id in it replaced by what its node is called."""
+    """Return a text with each made-up id in it replaced by what its node is called."""
     names = Names(graph)
     for node in filter(made_up, graph.nodes):
         if node in text:
@@ -88,7 +88,7 @@ def readable(graph: Graph, text: str) -> str:
 
 
 def named(node: Node) -> str:
-    """A node as a person knows it: by label and type, and by an id that a person made up."""
+    """Return a node as a person knows it: by label and type, and by an id that a person made up."""
     if made_up(node.id):
         return f"{label(node)} ({node.type})" if label(node) else node.id
     return f"{label(node)} ({node.type}, {node.id})" if label(node) else f"{node.id} ({node.type})"

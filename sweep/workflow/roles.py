@@ -24,7 +24,7 @@ class Target:
     cut: tuple[Edge, ...] = ()
 
     def sets(self, role: str) -> str:
-        """What setting the role does here, as a sentence of a plan."""
+        """Say what setting the role does here, as a sentence of a plan."""
         formula = self.encode.formula(role)
         said = str(self.address) if formula == role else f"{self.address} = {formula}"
         return (
@@ -44,7 +44,7 @@ class Roles:
     ambiguous: Mapping[str, tuple[tuple[Target, ...], ...]]
 
     def __getitem__(self, role: str) -> tuple[Target, ...]:
-        """The targets of a role. Raises WorkflowError where it is ambiguous or not there."""
+        """Return the targets of a role. Raises WorkflowError where it is ambiguous or not there."""
         if role in self.ambiguous:
             raise WorkflowError(
                 f"{role} could be any of {self.numbers(role)}.",
@@ -58,11 +58,11 @@ class Roles:
         return self.targets[role]
 
     def groups(self, role: str) -> tuple[tuple[Target, ...], ...]:
-        """The targets of a role wherever it occurs: one group, several where it is ambiguous, or none."""
+        """Return the targets of a role wherever it occurs: one group, several where it is ambiguous, or none."""
         return self.ambiguous.get(role) or tuple(filter(None, (self.targets.get(role, ()),)))
 
     def one(self, role: str, number: int) -> tuple[Target, ...]:
-        """The targets of one of several, counted from 1. Raises WorkflowError where there are fewer."""
+        """Return the targets of one of several, counted from 1. Raises WorkflowError where there are fewer."""
         groups = self.groups(role)
         if number > len(groups):
             listed = f"it has {self.numbers(role)}" if len(groups) > 1 else f"it has one {role}"
@@ -84,7 +84,7 @@ class Roles:
         return "\n".join(lines)
 
     def having(self, graph: Graph, schemas: NodeSchemas, chosen: Mapping[str, Sequence[Address]]) -> Roles:
-        """These roles with some settled by a person: each of `chosen` sets exactly these addresses.
+        """Return these roles with some settled by a person: each of `chosen` sets exactly these addresses.
 
         Raises WorkflowError for a role nobody knows or an address that is not in the graph.
         """
@@ -146,7 +146,7 @@ def _shared(wiring: Wiring, candidates: Mapping[str, Sequence[Candidate]]) -> fr
 
 
 def _targets(wiring: Wiring, candidate: Candidate, shared: frozenset[Address]) -> tuple[Target, ...]:
-    """The targets of a candidate, each field once."""
+    """Return the targets of a candidate, each field once."""
     targets: dict[Address, Target] = {}
     for address in candidate.addresses:
         where, cut = wiring.settle(address)

@@ -19,7 +19,7 @@ _FEW = 3
 
 
 def offered(role: str, field: FieldSchema | None, value: Value, schedulers: Sequence[str] = ()) -> str:
-    """A YAML list of values, two or three where any are known to fit; empty where nothing is known of the field."""
+    """Return a YAML list of two or three values that are known to fit; empty where nothing is known of the field."""
     if field is None:
         return ""
     if field.type == "ImageField":
@@ -45,7 +45,7 @@ def _values(role: str, field: FieldSchema, value: Value, schedulers: Sequence[st
 
 
 def _around(value: float, field: FieldSchema) -> Iterator[float]:
-    """A third less, the value, a third more; whole, and in the field's steps, where it wants that."""
+    """Yield a third less, the value, a third more; whole, and in the field's steps, where it wants that."""
     unit = field.multiple_of or (1 if field.type == "integer" else 0)
     if value == 0:
         yield from (-1, 0, 1)
@@ -91,7 +91,7 @@ class ScaffoldContext:
 
 
 def starter(workflow: Workflow, roles: Roles, schemas: NodeSchemas, around: ScaffoldContext) -> str:
-    """The YAML text of an experiment that sweeps the workflow over four seeds, and over denoise strength where it
+    """Write the YAML text of an experiment that sweeps the workflow over four seeds, and over denoise strength where it
     begins with an image. Of several main models that fit the first is taken. All else that the workflow has set
     already stands there in comments, to be changed.
     """
@@ -99,7 +99,7 @@ def starter(workflow: Workflow, roles: Roles, schemas: NodeSchemas, around: Scaf
 
 
 def main_models(workflow: Workflow, schemas: NodeSchemas, models: Sequence[Model]) -> tuple[str, ...]:
-    """The names of the main models that the workflow's loaders take, in alphabetical order."""
+    """Return the names of the main models that the workflow's loaders take, in alphabetical order."""
     fields = [
         field
         for node in workflow.graph.nodes.values()
@@ -145,7 +145,7 @@ class _Starter:
         yield ""
 
     def _each(self, role: str) -> Iterator[tuple[str, tuple[Target, ...]]]:
-        """The role, or each of several by its number, with its fields."""
+        """Yield the role, or each of several by its number, with its fields."""
         groups = self.roles.groups(role)
         for number, group in enumerate(groups, start=1):
             self.spoken.update(target.address for target in group)
@@ -208,12 +208,12 @@ class _Starter:
         return wanted, lacking
 
     def _fitting(self, field: FieldSchema) -> list[str]:
-        """The names of the models that a field takes, as far as they are known."""
+        """Return the names of the models that a field takes, as far as they are known."""
         refs = [ModelRef(model.name, model.base, model.type) for model in self.around.models]
         return [ref.name for ref in refs if check_value(field, ref) is None]
 
     def _held(self, targets: Sequence[Target]) -> Value:
-        """What the workflow itself has on a role; None where nothing, or where an edge feeds it."""
+        """Return the workflow's own value of a role; None without one, or where an edge feeds it."""
         target = targets[0]
         return None if target.cut else self.graph.nodes[target.address.node].fields.get(target.address.field)
 
@@ -245,7 +245,7 @@ class _Starter:
         yield from self._exposed()
 
     def _exposed(self) -> Iterator[str]:
-        """The fields its author put on the form, but for those that stand in the file already."""
+        """Yield the fields its author put on the form, but for those that stand in the file already."""
         for address in self.workflow.exposed:
             schema = self._schema(address)
             if address in self.spoken or (schema is not None and schema.type == "BoardField"):
@@ -263,7 +263,7 @@ class _Starter:
         return f"{self.names.called(address.node)}.{address.field}"
 
     def _comment(self, address: Address, *about: str) -> str:
-        """A comment on a line: what is to be said, and what the author calls the field or its node."""
+        """Return a comment on a line: what is to be said, and what the author calls the field or its node."""
         label = self.workflow.labels.get(address) or self.graph.nodes[address.node].label
         said = ": ".join(filter(None, (*about, " ".join(label.split()))))
         return f"  # {said}" if said else ""
@@ -274,7 +274,7 @@ def _quoted(value: Value) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name that is a folder's name on every system: letters, digits and dashes."""
+    """Return a name that is a folder's name on every system: letters, digits and dashes."""
     words = "".join(c if c.isascii() and c.isalnum() else " " for c in name.lower()).split()
     name = "-".join(words)[:60].strip("-")
     return f"{name}-sweep" if _RESERVED.fullmatch(name) else name

@@ -85,7 +85,7 @@ def _within(schema: FieldSchema, value: float) -> bool:
 
 
 def range_of(schema: FieldSchema) -> str:
-    """What a number of this field may be: "0 to 1", "more than 0", "multiples of 8"; empty where anything."""
+    """Describe the range of a number field: "0 to 1", "more than 0", "multiples of 8"; empty without limits."""
     low, high = schema.minimum, schema.maximum
     if low is not None and high is not None:
         text = f"{low:.12g} to {high:.12g}"
@@ -161,7 +161,7 @@ def _check_nodes(graph: Graph, schemas: NodeSchemas) -> Iterator[str]:
 
 
 def open_fields(graph: Graph, schemas: NodeSchemas) -> list[Address]:
-    """The fields that need a value and have none: what an experiment, or a server's only model, has to fill in."""
+    """Return the fields that need a value and have none: an experiment, or a server's only model, has to fill them."""
     fed = {edge.destination for edge in graph.edges}
     return [
         Address(node.id, field.name)
@@ -179,7 +179,7 @@ def _empty(node: Node, schema: NodeSchema, fed: Collection[Address]) -> Iterator
 
 
 def unknown_type(node: Node, schemas: NodeSchemas) -> str:
-    """The sentence for a node type the server does not have."""
+    """Write the sentence for a node type that the server does not have."""
     near = did_you_mean(node.type, schemas) or _sharing_words(node.type, schemas)
     if not label(node) and made_up(node.id):
         return f"{node.type} is a type of node that this server does not have: a custom or removed one?{near}"
@@ -195,7 +195,7 @@ def _sharing_words(kind: str, schemas: NodeSchemas) -> str:
 
 
 def check_wiring(graph: Graph, collecting: Collection[str] = ()) -> Iterator[str]:
-    """The faults of a graph that no server's node types are needed to see: edges from or to a missing node, two into
+    """Yield the problems of a graph that show without a server's node types: edges from or to a missing node, two into
     one input, nodes that feed each other in a circle.
     """
     fed: dict[Address, Edge] = {}
@@ -241,7 +241,7 @@ def _given(output: str) -> str:
 
 
 def _fits(output: str, field: FieldSchema) -> bool:
-    """False only where the types certainly do not go together."""
+    """Return False only where the types certainly do not go together."""
     if "any" in {output, field.type} or output == field.type:
         return True
     if output == "array":

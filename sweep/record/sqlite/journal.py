@@ -34,7 +34,7 @@ def _now() -> datetime:
 
 
 def _draw() -> int:
-    """A seed as InvokeAI takes them: 0 … 2³² − 1."""
+    """A seed as servers take them: 0 … 2³² − 1."""
     return random.SystemRandom().randrange(2**32)
 
 

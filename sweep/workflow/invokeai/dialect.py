@@ -242,7 +242,7 @@ def _makes(kinds: tuple[str, ...], node_type: str, schemas: NodeSchemas) -> bool
 
 
 def _unwrap(document: Mapping[str, Any], source: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """The object that holds the nodes, and the one around it (or itself)."""
+    """Return the object that holds the nodes, and the one around it (or itself)."""
     around: Mapping[str, Any] = document
     for key in ("batch", "session", "graph", "workflow"):
         if "nodes" in document:
@@ -256,7 +256,7 @@ def _unwrap(document: Mapping[str, Any], source: str) -> tuple[Mapping[str, Any]
 
 
 def _with_names(workflow: Workflow, around: Mapping[str, Any], source: str) -> Workflow:
-    """A rendered graph with the names its author gave in the editor, where the image carries those, too."""
+    """Return a rendered graph with the names its author gave in the editor, where the image carries those, too."""
     drawn = around.get("workflow")
     if not isinstance(drawn, Mapping) or not is_editor(drawn):
         return workflow

@@ -33,7 +33,7 @@ _CHOICE = re.compile(r"\{([^{}]*)\}")
 
 
 def generated(node: str, settings: Mapping[str, Any]) -> list[Any]:
-    """The values of a generator with these settings; those the editor wrote down itself count before ours.
+    """Return the values of a generator with these settings; those the editor wrote down itself count before ours.
 
     Random ones are drawn from the generator's seed, or from 0 where it has none: always the same here, but not
     those the editor would draw. Raises WorkflowError where only a server could tell, or for an unknown generator.
@@ -52,7 +52,7 @@ def generated(node: str, settings: Mapping[str, Any]) -> list[Any]:
 
 
 def drawn_from(settings: Mapping[str, Any]) -> int | None:
-    """The seed from which `generated` draws the values; None where nothing is drawn."""
+    """Return the seed from which `generated` draws the values; None where nothing is drawn."""
     given = settings.get("values")
     random = str(settings.get("type", "")).endswith(_DRAWN_BY_GENERATORS)
     return int(settings.get("seed") or 0) if random and not (isinstance(given, list) and given) else None
@@ -155,7 +155,7 @@ def is_editor(document: Mapping[str, Any]) -> bool:
 
 
 def from_editor(document: Mapping[str, Any], source: str) -> Workflow:
-    """The graph of an export, with its batches as axes. Raises WorkflowError, see `formats.load_workflow`."""
+    """Return the graph of an export, with its batches as axes. Raises WorkflowError, see `formats.load_workflow`."""
     drawing = _Drawing(document, source)
     nodes = [drawing.node(name) for name in drawing.sent]
     edges = [edge for edge in drawing.edges if not drawing.batching(edge)]
@@ -223,7 +223,7 @@ class _Drawing:
     def _real_source(
         self, entry: Mapping[str, Any], wires: Mapping[tuple[str, str], Mapping[str, Any]]
     ) -> Address | None:
-        """The output an edge comes from, through any number of connectors; None where they lead nowhere."""
+        """Return the output an edge comes from, through any number of connectors; None where they lead nowhere."""
         seen: set[str] = set()
         while self._drawn_only(node := str(entry["source"])):
             before = wires.get((node, "in"))
@@ -255,7 +255,7 @@ class _Drawing:
                 yield str(field), entry["value"]
 
     def labels(self) -> Iterator[tuple[Address, str]]:
-        """What the author called single fields."""
+        """Yield the labels that the author gave to single fields."""
         for name in self.sent:
             inputs = _data(self.nodes[name]).get("inputs")
             for field, entry in inputs.items() if isinstance(inputs, Mapping) else ():
@@ -263,7 +263,7 @@ class _Drawing:
                     yield Address(name, str(field)), str(entry["label"])
 
     def batches(self, names: Names) -> tuple[tuple[BatchAxis, ...], tuple[str, ...]]:
-        """The batch nodes that feed something, as axes, and a note for each that cannot be one."""
+        """Return the batch nodes that feed something, as axes, and a note for each that cannot be one."""
         axes: list[BatchAxis] = []
         notes: list[str] = []
         for name, kind in self.types.items():
@@ -290,7 +290,7 @@ class _Drawing:
         return "" if chosen == "None" else chosen
 
     def _values(self, name: str, kind: str) -> tuple[Value, ...] | None:
-        """The values of a batch node, its own or its generator's; None for images of a board."""
+        """Return the values of a batch node, its own or its generator's; None for images of a board."""
         generator = self._generator(name, kind)
         if generator is None:
             held = dict(self._inputs(name)).get(BATCH_NODES[kind])
@@ -301,7 +301,7 @@ class _Drawing:
         return tuple(generated(shown, self._settings(generator)))
 
     def _generator(self, name: str, kind: str) -> str | None:
-        """The generator that fills a batch node, where one does."""
+        """Return the generator that fills a batch node, where one does."""
         feeding = [e.source.node for e in self.edges if e.destination == Address(name, BATCH_NODES[kind])]
         return next((node for node in feeding if self.types.get(node) in GENERATORS), None)
 
@@ -310,7 +310,7 @@ class _Drawing:
         return settings if isinstance(settings, Mapping) else {}
 
     def _drawn(self, name: str, kind: str) -> str:
-        """What a note says further of values that are drawn at random."""
+        """Return the end of a note on values that are drawn at random."""
         generator = self._generator(name, kind)
         seed = drawn_from(self._settings(generator)) if generator is not None else None
         return (
@@ -319,7 +319,7 @@ class _Drawing:
 
 
 def _exposed(document: Mapping[str, Any]) -> Iterator[Address]:
-    """The fields on the workflow's form, then those of the older list."""
+    """Yield the fields on the workflow's form, then those of the older list."""
     form = document.get("form")
     elements = form.get("elements") if isinstance(form, Mapping) else None
     entries = (

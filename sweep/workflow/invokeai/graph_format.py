@@ -57,7 +57,7 @@ def _api_node(key: str, node: Any, problems: list[Problem]) -> Node | None:
 
 
 def _batch_data(batch: Mapping[str, Any], graph: Graph, source: str) -> tuple[BatchAxis, ...]:
-    """The axes of an enqueue_batch body: the outer list multiplies, an inner list steps together."""
+    """Return the axes of an enqueue_batch body: the outer list multiplies, an inner list steps together."""
     axes: list[BatchAxis] = []
     for number, group in enumerate(batch.get("data") or ()):
         for datum in group:
@@ -77,7 +77,7 @@ def _list(document: Mapping[str, Any], key: str) -> Sequence[Any]:
 
 
 def api_edge(entry: Any, problems: list[Problem]) -> Edge | None:
-    """An edge written as source and destination with node_id and field; None and a problem for anything else."""
+    """Return an edge written as source and destination with node_id and field; None and a problem for anything else."""
     ends = [entry.get(end) if isinstance(entry, Mapping) else None for end in ("source", "destination")]
     parts = [end.get(part) if isinstance(end, Mapping) else None for end in ends for part in ("node_id", "field")]
     if not all(isinstance(part, str) and part for part in parts):
@@ -94,7 +94,7 @@ _TEXTS = frozenset({"string", "any"})
 
 
 def node_fields(kind: str, values: Mapping[str, Any]) -> dict[str, Value]:
-    """What is set on a node of that type, without what says nothing: null, an unchosen model, the default board.
+    """Return the values set on a node of that type, without empty ones: null, an unchosen model, the default board.
 
     A node type that sweep does not know keeps all but nulls.
     """
@@ -117,7 +117,7 @@ def _says_nothing(name: str, value: Any, field: FieldSchema | None) -> bool:
 
 
 def workflow_references(value: Any) -> Value:
-    """The value with models by name, type and base in place of a server's keys, at any depth."""
+    """Return the value with models by name, type and base in place of a server's keys, at any depth."""
     if isinstance(value, list):
         return [workflow_references(item) for item in value]
     if not isinstance(value, Mapping):

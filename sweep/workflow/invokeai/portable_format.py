@@ -22,7 +22,7 @@ _ASKED = frozenset({("denoise_latents", "noise")})  # optional by its schema, bu
 
 
 def completed(graph: Graph, schemas: Mapping[str, NodeSchema]) -> tuple[Graph, tuple[Edge, ...]]:
-    """The graph with what could be completed, and the edges that were added, in order."""
+    """Return the graph with what could be completed, and the edges that were added, in order."""
     added: list[Edge] = []
     for node in graph.nodes.values():
         schema = schemas.get(node.type)
@@ -39,7 +39,7 @@ def completed(graph: Graph, schemas: Mapping[str, NodeSchema]) -> tuple[Graph, t
 
 
 def _only_fit(graph: Graph, schemas: Mapping[str, NodeSchema], address: Address, field: FieldSchema) -> Address | None:
-    """The one output that can feed the field: of those of its type the ones of its name, of those the unused ones,
+    """Return the one output that can feed the field: of those of its type the ones of its name, then the unused ones,
     and of a row of nodes that each change it (LoRAs) the last.
     """
     after = _downstream(graph, address.node)
@@ -185,7 +185,7 @@ RULES: Mapping[str, NodeTranslation] = {
 
 
 def from_portable(document: Mapping[str, Any], source: str) -> Workflow:
-    """The workflow of a portable document, for SD 1 nodes until `Workflow.for_base` says otherwise.
+    """Return the workflow of a portable document, for SD 1 nodes until `Workflow.for_base` says otherwise.
 
     Models are named without a base, which the plan finds out from a server. Raises WorkflowError.
     """
@@ -212,7 +212,7 @@ class _Translation:
         self.types: dict[str, str] = {}  # node → its portable type
 
     def workflow(self) -> Workflow:
-        """The translated graph, with what was completed and left out in the notes."""
+        """Return the translated graph, with what was completed and left out in the notes."""
         problems: list[Problem] = []
         nodes = [node for entry in self.document["nodes"] for node in self._nodes(entry, problems)]
         edges = [edge for entry in self.document.get("edges") or () if (edge := api_edge(entry, problems))]
@@ -252,7 +252,7 @@ class _Translation:
             problems.append(Problem(message=f"Node {name}: {fault}"))
 
     def _split_sampler(self, name: str, values: dict[str, Any]) -> Generator[Node, None, dict[str, Any]]:
-        """Yields the noise node of a sampler that draws its own; what is left of the sampler's values is returned."""
+        """Yield the noise node of a sampler that draws its own; what is left of the sampler's values is returned."""
         noise: dict[str, Value] = {"seed": values.pop("seed", 0), "use_cpu": True}
         yield Node(f"{name}_noise", "noise", noise)
         if "denoise" in values:
@@ -314,7 +314,7 @@ class _Translation:
         return graph.adding(edges=[f"{source}.{side} → {noise}.{side}" for side in ("width", "height")])
 
     def _moved_seed(self, graph: Graph, name: str) -> Graph:
-        """A seed on a denoising node, which has none, goes to the one node that draws noise."""
+        """Move a seed on a denoising node, which has none, to the one node that draws noise."""
         node = graph.nodes[name]
         drawing = [other for other in graph.nodes.values() if other.type == "noise"]
         if "seed" not in node.fields or len(drawing) != 1:
@@ -325,7 +325,7 @@ class _Translation:
 
 
 def _saved(graph: Graph) -> Iterator[str]:
-    """The nodes whose image only goes to be saved: it need not be kept twice."""
+    """Yield the nodes whose image only goes to be saved: it need not be kept twice."""
     for edge in graph.edges:
         target = graph.nodes.get(edge.destination.node)
         if target is not None and target.type == "save_image":
@@ -337,6 +337,6 @@ def _parts(family: Family) -> Mapping[str, str]:
 
 
 def _stem(name: str) -> str:
-    """A model by the name a server gives it: that of its file, without folders and ending."""
+    """Return a model by the name a server gives it: that of its file, without folders and ending."""
     last = PurePosixPath(name.replace("\\", "/")).name
     return next((last.removesuffix(ending) for ending in _MODEL_FILES if last.endswith(ending)), last)

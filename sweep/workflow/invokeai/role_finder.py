@@ -18,7 +18,7 @@ _RESIZERS = frozenset({"img_resize", "heuristic_resize"})
 
 
 def size_source(wiring: Wiring, address: Address) -> Address | None:
-    """The field that decides a width or height; None where that is the size of an image that is put in.
+    """Return the field that decides a width or height; None where that is the size of an image that is put in.
 
     A size that comes out of a node is what went into it under the same name, or the size of its image.
     """
@@ -36,7 +36,7 @@ def size_source(wiring: Wiring, address: Address) -> Address | None:
 
 
 def _same_size(wiring: Wiring, output: Address) -> Address | None:
-    """The input that a width or height output repeats, further up where its node takes none itself."""
+    """Return the input that a width or height output repeats, further up where its node takes none itself."""
     waiting = [output.node]
     for node in waiting:
         if wiring.has(node, output.field):
@@ -55,7 +55,7 @@ def _measures_image(wiring: Wiring, address: Address) -> bool:
 
 
 def resizing(wiring: Wiring, latents: Address) -> Iterator[str]:
-    """The node that makes the source image fit before it is encoded, where there is one."""
+    """Yield the node that makes the source image fit before it is encoded, where there is one."""
     for node in wiring.upstream(latents, IMAGES):
         if wiring.kind(node) in _RESIZERS:
             yield node
@@ -63,7 +63,7 @@ def resizing(wiring: Wiring, latents: Address) -> Iterator[str]:
 
 
 def image_sources(wiring: Wiring, start: Address) -> Iterator[Address]:
-    """The image fields without an edge from which images or latents lead to `start`."""
+    """Yield the image fields without an edge from which images or latents lead to `start`."""
     for node in wiring.upstream(start, IMAGES, skip=("noise", "denoise_mask")):
         yield from open_images(wiring, node)
 
@@ -169,12 +169,12 @@ def _refines(wiring: Wiring, node: str) -> bool:
 
 
 def first_field(wiring: Wiring, node: str, names: tuple[str, ...]) -> Address | None:
-    """The first of these inputs that the node has."""
+    """Return the first of these inputs that the node has."""
     return next((Address(node, name) for name in names if wiring.has(node, name)), None)
 
 
 def model_path(wiring: Wiring, node: str) -> Iterator[str]:
-    """The loader of a denoising node's weights and all between the two, nearest to the denoising first."""
+    """Yield the loader of a denoising node's weights and all between the two, nearest to the denoising first."""
     start = first_field(wiring, node, _WEIGHTS)
     schema = wiring.schema(node)
     if start is not None and schema is not None:
@@ -193,7 +193,7 @@ _CONTROL_FIELDS = {
 
 
 def find_loras(scene: DenoisingNodes, field: str) -> Iterator[Candidate]:
-    """The LoRAs on the way from the loader, the loader's side first; collected ones by their selectors."""
+    """Yield the LoRAs on the way from the loader, the loader's side first; collected ones by their selectors."""
     for node in scene.denoising:
         for found in reversed(list(model_path(scene.wiring, node))):
             if scene.wiring.has(found, "lora"):
@@ -205,7 +205,7 @@ def find_loras(scene: DenoisingNodes, field: str) -> Iterator[Candidate]:
 
 
 def control_nodes(scene: DenoisingNodes) -> Iterator[str]:
-    """The ControlNet nodes of all denoising nodes, each once, in the order of the graph."""
+    """Yield the ControlNet nodes of all denoising nodes, each once, in the order of the graph."""
     wiring = scene.wiring
     kinds = {schema.outputs["control"] for schema in wiring.schemas.values() if "control" in schema.outputs}
     seen: set[str] = set()
@@ -230,13 +230,13 @@ def control_fields(wiring: Wiring, node: str) -> dict[str, Address]:
 
 
 def find_control_images(scene: DenoisingNodes) -> Iterator[Candidate]:
-    """The images that ControlNets follow."""
+    """Yield the images that ControlNets follow."""
     for node in control_nodes(scene):
         yield from (Candidate((source,)) for source in trace_control_images(scene.wiring, node))
 
 
 def of_controls(scene: DenoisingNodes, *names: str) -> Iterator[Candidate]:
-    """The first of these fields on each ControlNet."""
+    """Yield the first of these fields on each ControlNet."""
     for node in control_nodes(scene):
         address = first_field(scene.wiring, node, names)
         if address is not None:
@@ -248,7 +248,7 @@ _FIFTH_ROOT = ("flux_", "flux2_", "sd3_")
 
 
 def _own(scene: DenoisingNodes, *names: str) -> Iterator[Candidate]:
-    """The first of these fields on each node that denoises or draws."""
+    """Yield the first of these fields on each node that denoises or draws."""
     for node in scene.denoising + scene.drawing:
         address = first_field(scene.wiring, node, names)
         if address is not None:
@@ -296,7 +296,7 @@ def _is_encoder(wiring: Wiring, node: str) -> bool:
 
 
 def _texts_of(wiring: Wiring, encoder: str) -> tuple[Address, ...]:
-    """The prompt and, where it says nothing of its own, the style that SDXL's second encoder reads."""
+    """Return the prompt and, where it says nothing of its own, the style that SDXL's second encoder reads."""
     prompt, style = Address(encoder, "prompt"), Address(encoder, "style")
     if not wiring.has(encoder, "prompt"):
         return (style,)
@@ -317,7 +317,7 @@ def _seeds(scene: DenoisingNodes) -> Iterator[Candidate]:
 
 
 def _noise(wiring: Wiring, node: str) -> Iterator[str]:
-    """The nodes that draw the noise a denoising node is given, where it is given any."""
+    """Yield the nodes that draw the noise a denoising node is given, where it is given any."""
     for found in wiring.upstream(Address(node, "noise"), {"LatentsField"}, until=("seed",)):
         if wiring.has(found, "seed"):
             yield found
@@ -360,7 +360,7 @@ def _models(scene: DenoisingNodes) -> Iterator[Candidate]:
 
 
 def _images(scene: DenoisingNodes) -> Iterator[Candidate]:
-    """The image img2img begins with; else one that is referred to; without any denoising, what is worked on."""
+    """Yield the image img2img begins with; else one that is referred to; without any denoising, what is worked on."""
     wiring = scene.wiring
     starts = [Address(node, "latents") for node in scene.denoising]
     starts += [Address(node, field) for node in scene.denoising for field in _REFERENCES]

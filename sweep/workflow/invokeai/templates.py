@@ -49,7 +49,7 @@ _FAMILIES: Mapping[str, Family] = {"sd-1": SD1, "sd-2": SD2, "sdxl": SDXL, "flux
 
 
 def template(name: str, base: str, loras: int = 0, controls: int = 0) -> Graph:
-    """The built-in workflow `name` for models of `base`, with so many LoRAs and ControlNets.
+    """Return the built-in workflow `name` for models of `base`, with so many LoRAs and ControlNets.
 
     `lora` and `controlnet` are txt2img with at least one of either. Raises WorkflowError where there is no such
     template, or not for this base.
@@ -74,7 +74,7 @@ def _available() -> str:
 
 
 def txt2img(family: Family) -> Graph:
-    """An image from a prompt, for Stable Diffusion 1, 2 and XL."""
+    """Return an image from a prompt, for Stable Diffusion 1, 2 and XL."""
     return Graph.of(
         [
             Node("model", family.loader),
@@ -101,7 +101,7 @@ def txt2img(family: Family) -> Graph:
 
 
 def img2img(family: Family) -> Graph:
-    """An image from another and a prompt: the source is resized first, so that it and the noise always match."""
+    """Return an image from another and a prompt: the source is resized first, so that it and the noise always match."""
     return (
         txt2img(family)
         .adding(
@@ -118,7 +118,7 @@ def img2img(family: Family) -> Graph:
 
 
 def flux_txt2img(family: Family) -> Graph:
-    """An image from a prompt, for FLUX: the denoising node draws its own noise, and guidance replaces cfg."""
+    """Return an image from a prompt, for FLUX: the denoising node draws its own noise, and guidance replaces cfg."""
     return Graph.of(
         [
             Node("model", family.loader),
@@ -152,7 +152,7 @@ def flux_txt2img(family: Family) -> Graph:
 
 
 def flux_img2img(family: Family) -> Graph:
-    """An image from another and a prompt, for FLUX."""
+    """Return an image from another and a prompt, for FLUX."""
     return (
         flux_txt2img(family)
         .adding(
@@ -169,7 +169,7 @@ def flux_img2img(family: Family) -> Graph:
 
 
 def with_controls(graph: Graph, count: int) -> Graph:
-    """The graph steered by so many ControlNets: nodes control, control2, …"""
+    """Return the graph steered by so many ControlNets: nodes control, control2 and so on."""
     names = _numbered("control", count)
     settings: dict[str, Json] = {
         "control_weight": 1,
@@ -188,7 +188,7 @@ def with_controls(graph: Graph, count: int) -> Graph:
 
 
 def with_loras(graph: Graph, family: Family, count: int) -> Graph:
-    """The graph with so many LoRAs in a row between the model and all that uses it: nodes lora, lora2, …"""
+    """Return the graph with so many LoRAs in a row after the model: nodes lora, lora2 and so on."""
     names = _numbered("lora", count)
     if not names:
         return graph
@@ -203,7 +203,7 @@ def with_loras(graph: Graph, family: Family, count: int) -> Graph:
 
 
 def _text(family: Family) -> dict[str, Json]:
-    """An empty prompt; SDXL's is told the size of the image it is to describe."""
+    """Return an empty prompt; SDXL's is told the size of the image it is to describe."""
     if family is not SDXL:
         return {"prompt": ""}
     size = {f"{which}_{side}": family.size for which in ("original", "target") for side in ("width", "height")}
