@@ -1,4 +1,4 @@
-"""Every command as its user types it: what is on stdout, what on stderr, and the exit code."""
+"""Every command as a user types it: stdout, stderr and the exit code."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def test_every_command_helps_within_eighty_columns(arguments: tuple[str, ...], s
     assert " range>" not in answer.out
 
 
-def test_help_shows_every_command_in_a_whole_sentence(sweep: Sweep) -> None:
+def test_help_lists_every_command_with_a_sentence(sweep: Sweep) -> None:
     told = sweep("--help").out.split("Commands:\n")[1].split("\n\n")[0]
     assert [line.split()[0] for line in told.splitlines()] == NAMES
     assert all(line.endswith(".") and not line.endswith("...") for line in told.splitlines())
 
 
-def test_nothing_asked_is_help(sweep: Sweep) -> None:
+def test_sweep_without_arguments_prints_help(sweep: Sweep) -> None:
     assert sweep() == sweep("--help")
 
 
 @pytest.mark.parametrize("command", [("sandbox",), ("view", "small")], ids=["sandbox", "view"])
 @pytest.mark.usefixtures("done")
-def test_a_port_that_is_taken(command: tuple[str, ...], sweep: Sweep) -> None:
+def test_server_commands_report_a_taken_port(command: tuple[str, ...], sweep: Sweep) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         answer = sweep(*command, "--port", str(taken.getsockname()[1]))
     assert answer.code == 2
@@ -62,15 +62,15 @@ def test_a_port_that_is_taken(command: tuple[str, ...], sweep: Sweep) -> None:
     )
 
 
-def test_help_has_a_short_name(sweep: Sweep) -> None:
+def test_h_is_help(sweep: Sweep) -> None:
     assert sweep("run", "-h") == sweep("run", "--help")
 
 
-def test_version(sweep: Sweep) -> None:
+def test_version_prints_the_version(sweep: Sweep) -> None:
     assert re.fullmatch(r"sweep \d+\.\d+\.\d+\S*\n", sweep("--version").out)
 
 
-def test_schema(sweep: Sweep) -> None:
+def test_schema_prints_json_schema(sweep: Sweep) -> None:
     assert "axes" in json.loads(sweep("schema").out)["properties"]
 
 
@@ -166,7 +166,9 @@ class TestRun:
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names there are Unicode")
-def test_a_folder_whose_name_is_no_text(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_works_in_a_folder_with_undecodable_name(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -360,13 +362,13 @@ class TestWorkflows:
         assert (again.code, "first.yaml exists already." in again.err) == (2, True)
 
 
-def marked(answer: Answer) -> Any:
+def parse_json(answer: Answer) -> Any:
     """The one JSON object on stdout."""
     return json.loads(answer.out)
 
 
-def test_a_sandbox_can_have_another_servers_model(sweep: Sweep, home: Path, named: str) -> None:
+def test_plan_uses_models_of_the_server(sweep: Sweep, home: Path, named: str) -> None:
     inputs = {**SMALL["inputs"], "model": "tiny-sd"}
     write_experiment(home / "tiny.yaml", inputs=inputs)
     answer = sweep("plan", "tiny.yaml", "-s", named, "--json")
-    assert marked(answer)["models"] == ["tiny-sd"]
+    assert parse_json(answer)["models"] == ["tiny-sd"]

@@ -1,4 +1,4 @@
-"""Servers that want a login, behind a proxy with a prefix and a private authority: all of it from the command line."""
+"""Servers with a login, behind a proxy with a path prefix and a private CA, used from the command line."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _told(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_token_in_the_environment(
+def test_run_uses_the_token_of_the_environment(
     sweep: Sweep, home: Path, guarded: Guarded, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = guarded.token()
@@ -68,7 +68,7 @@ def test_a_token_in_the_environment(
     assert token.encode() not in _told(home / "results")
 
 
-def test_email_and_password_in_the_environment(
+def test_run_uses_email_and_password_of_the_environment(
     sweep: Sweep, home: Path, guarded: Guarded, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SWEEP_EMAIL", EMAIL)
@@ -78,7 +78,9 @@ def test_email_and_password_in_the_environment(
     assert PASSWORD.encode() not in _told(home / "results")
 
 
-def test_a_file_that_nobody_else_can_read(sweep: Sweep, home: Path, guarded: Guarded, arguments: list[str]) -> None:
+def test_run_accepts_only_private_credentials_files(
+    sweep: Sweep, home: Path, guarded: Guarded, arguments: list[str]
+) -> None:
     secrets = home / "secrets.toml"
     server = json.dumps(guarded.url)
     secrets.write_text(f'[servers.{server}]\nemail = "{EMAIL}"\npassword = "{PASSWORD}"\n')
@@ -90,7 +92,7 @@ def test_a_file_that_nobody_else_can_read(sweep: Sweep, home: Path, guarded: Gua
     assert answer.code == 0, answer.err
 
 
-def test_who_is_not_known_is_told_in_a_sentence(
+def test_run_without_valid_credentials_is_an_error(
     sweep: Sweep, home: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = sweep(*arguments)
@@ -102,14 +104,14 @@ def test_who_is_not_known_is_told_in_a_sentence(
     assert not list(home.glob("results/*/images/*"))
 
 
-def test_a_certificate_nobody_vouches_for(sweep: Sweep, arguments: list[str]) -> None:
+def test_run_refuses_an_unknown_certificate(sweep: Sweep, arguments: list[str]) -> None:
     at = arguments.index("--ca-file")
     answer = sweep(*arguments[:at], *arguments[at + 2 :])
     assert answer.code == 3
     assert "--ca-file" in answer.err
 
 
-def test_a_path_the_proxy_does_not_know(sweep: Sweep, guarded: Guarded, arguments: list[str]) -> None:
+def test_run_reports_a_wrong_path_of_a_proxy(sweep: Sweep, guarded: Guarded, arguments: list[str]) -> None:
     arguments[arguments.index("--server") + 1] = guarded.url.replace("/studio/invoke", "")
     answer = sweep(*arguments)
     assert answer.code == 3

@@ -1,4 +1,4 @@
-"""How a run is told while it goes on: the account, its sentences, and their order."""
+"""How a run reports its progress: counts, lines, and their order."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 
 import pytest
 
-from sweep.cli.console import bytes_text, clock_text, fill_lines, seconds_text
 from sweep.cli.progress import count_text, describe_event, progress, server_text
 from sweep.engine import RunProgress, events
 
@@ -24,7 +23,7 @@ def failed(value: str = "oil") -> events.Failed:
     return events.Failed(key="k", index=7, server=None, values=values, error="ValueError: sizes differ")
 
 
-def test_rates_and_time_left_are_those_of_the_last_minute() -> None:
+def test_rates_and_time_left_use_the_last_minute() -> None:
     tally = RunProgress()
     tally.take(STARTED, 0.0)
     for second in range(1, 121):
@@ -36,7 +35,7 @@ def test_rates_and_time_left_are_those_of_the_last_minute() -> None:
     assert count_text(tally, 120.0) == "102/132  77 %  1 failed  0:57 left"
 
 
-def test_slow_servers_have_a_rate_too() -> None:
+def test_server_text_shows_rates_below_one_a_minute_per_hour() -> None:
     tally = RunProgress()
     tally.take(STARTED, 0.0)
     for hour in (1, 2, 3):
@@ -44,7 +43,7 @@ def test_slow_servers_have_a_rate_too() -> None:
     assert server_text(tally.servers["gpu1"], tally, 3 * 3600.0) == "0 running     1/h"
 
 
-def test_what_runs_and_what_left() -> None:
+def test_count_text_and_server_text_follow_events() -> None:
     tally = RunProgress()
     tally.take(STARTED, 0.0)
     assert count_text(tally, 0.0) == "12/132  9 %  1 failed"
@@ -58,7 +57,7 @@ def test_what_runs_and_what_left() -> None:
     assert count_text(tally, 3.0).endswith("stopping")
 
 
-def test_sentences() -> None:
+def test_describe_event() -> None:
     assert describe_event(STARTED) == "night  132 points · 12 already done · 1 failed earlier"
     assert describe_event(failed()) == "  failed  denoise_strength 0.4 · variation oil: ValueError: sizes differ"
     assert len(describe_event(failed("word " * 100))) < 120
@@ -66,7 +65,7 @@ def test_sentences() -> None:
 
 
 @pytest.mark.parametrize("style", ["plain", "rich"])
-def test_the_headline_comes_first(style: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_shows_the_headline_first(style: str, capsys: pytest.CaptureFixture[str]) -> None:
     with progress("rich" if style == "rich" else "plain") as display:
         display(events.Notice(message="gpu3 does not answer."))
         display(STARTED)
@@ -77,7 +76,7 @@ def test_the_headline_comes_first(style: str, capsys: pytest.CaptureFixture[str]
     assert told[2].startswith("failed")
 
 
-def test_a_retry_takes_one_line_of_a_terminal_and_a_failure_all_it_needs(
+def test_bar_progress_shortens_retries_but_not_failures(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
@@ -91,7 +90,7 @@ def test_a_retry_takes_one_line_of_a_terminal_and_a_failure_all_it_needs(
     assert " ".join(line.strip() for line in told[2:]).endswith(error)
 
 
-def test_failures_in_great_number_are_counted_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_line_progress_lists_ten_failures_then_only_counts(capsys: pytest.CaptureFixture[str]) -> None:
     with progress("plain") as display:
         display(STARTED)
         for _ in range(500):
@@ -101,27 +100,7 @@ def test_failures_in_great_number_are_counted_not_told(capsys: pytest.CaptureFix
     assert told[-1] == "  further failures are only counted here; the table lists each with its error"
 
 
-def test_what_was_said_before_a_run_that_never_began_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_shows_early_notices_of_a_run_that_never_started(capsys: pytest.CaptureFixture[str]) -> None:
     with progress("plain") as display:
         display(events.Notice(message="gpu3 does not answer."))
     assert capsys.readouterr().err == "  gpu3 does not answer.\n"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.84, "0.8 s"), (12.2, "12 s"), (171, "2 min 51 s"), (11100, "3 h 05 min")],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert seconds_text(seconds) == text
-
-
-def test_clocks_and_sizes() -> None:
-    assert [clock_text(value) for value in (82, 7384, -1)] == ["1:22", "2:03:04", "0:00"]
-    assert [bytes_text(value) for value in (12, 61e6, 2e12, 19.6e15)] == ["12 B", "61 MB", "2.0 TB", "19.6 PB"]
-
-
-def test_a_per_cent_sign_stays_with_its_number() -> None:
-    for width in range(12, 40):
-        assert not any(
-            line.startswith("%") for line in fill_lines("explains 94 % of the variance and 3 % of it", width=width)
-        )

@@ -1,4 +1,4 @@
-"""What only a process of its own shows: signals, closed pipes, code pages, a terminal."""
+"""The command in a process of its own: signals, closed pipes, encodings, a terminal."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_control_c_while_modules_are_loaded_is_quiet(module: str, home: Path) ->
     assert b"Traceback" not in err
 
 
-def test_a_job_in_the_background_goes_on(home: Path) -> None:
+def test_run_in_the_background_ignores_sigint(home: Path) -> None:
     process = subprocess.Popen(
         [*ENTRY, "run", "small.yaml", "--no-report", "--progress", "json"],
         stdin=subprocess.DEVNULL,
@@ -74,14 +74,14 @@ def test_a_job_in_the_background_goes_on(home: Path) -> None:
 
 
 @pytest.mark.usefixtures("done")
-def test_a_shell_is_offered_commands_options_and_runs() -> None:
+def test_shell_completion_offers_commands_options_and_runs() -> None:
     for typed, offered in (("sweep ver", "verify"), ("sweep run --fu", "--fuse"), ("sweep status sm", "small")):
         words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1), "_SWEEP_COMPLETE": "complete_bash"}
         process = started(environment=words)
         assert process.communicate()[0].decode().split() == [offered]
 
 
-def test_a_reader_that_leaves_is_no_error(done: Path) -> None:
+def test_table_exits_0_if_its_reader_closes_the_pipe(done: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     process = started("table", "small", output=write)
@@ -90,7 +90,7 @@ def test_a_reader_that_leaves_is_no_error(done: Path) -> None:
     assert process.returncode == 0
 
 
-def test_a_run_outlives_whoever_watched_it(home: Path) -> None:
+def test_run_continues_after_its_output_is_closed(home: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     process = started("run", "small.yaml", "--no-report", "--progress", "json", output=write)
@@ -101,14 +101,14 @@ def test_a_run_outlives_whoever_watched_it(home: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
-def test_a_code_page_without_our_signs(encoding: str, home: Path) -> None:
+def test_plan_escapes_characters_that_the_encoding_lacks(encoding: str, home: Path) -> None:
     process = started("plan", "small.yaml", environment={"PYTHONIOENCODING": encoding})
     out, err = process.communicate()
     assert (process.returncode, err) == (0, b"")
     assert b"denoise.denoising_start = 1 \\u2212 denoise_strength" in out
 
 
-def test_bars_in_a_terminal(home: Path) -> None:
+def test_run_shows_bars_in_a_terminal(home: Path) -> None:
     ours, theirs = pty.openpty()
     environment = {"TERM": "xterm", "COLUMNS": "80", "LINES": "24", "NO_COLOR": "1"}
     process = started("run", "small.yaml", "--no-report", output=theirs, environment=environment)
@@ -129,7 +129,7 @@ def test_bars_in_a_terminal(home: Path) -> None:
     assert "\x1b[3" not in shown.decode()  # NO_COLOR
 
 
-def test_a_live_page_is_served_until_control_c(done: Path) -> None:
+def test_view_serves_until_control_c(done: Path) -> None:
     process = started("view", "small")
     assert process.stdout is not None
     address = process.stdout.readline().decode().strip()

@@ -1,4 +1,4 @@
-"""What people get wrong: one clear sentence each, the right exit code, nothing rendered and nothing lost."""
+"""Slips of people: each gets one clear sentence and the right exit code, and nothing is rendered or lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INPUTS, AXES = SMALL["inputs"], SMALL["axes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class Slip:
     """Something wrong with the experiment (`changes`) or the command line (`arguments`), and what is said of it."""
 
     what: str
@@ -24,27 +24,24 @@ class Fault:
     changes: dict[str, Any] = field(default_factory=dict)
     arguments: tuple[str, ...] = ("plan", "wrong.yaml")
 
-    def __str__(self) -> str:
-        return self.what
 
-
-def inputs(what: str, says: str, **wrong: Any) -> Fault:
+def inputs(what: str, says: str, **wrong: Any) -> Slip:
     """Of an input."""
-    return Fault(what=what, says=says, changes={"inputs": {**INPUTS, **wrong}})
+    return Slip(what=what, says=says, changes={"inputs": {**INPUTS, **wrong}})
 
 
-def axes(what: str, says: str, **wrong: Any) -> Fault:
+def axes(what: str, says: str, **wrong: Any) -> Slip:
     """Of the axes."""
-    return Fault(what=what, says=says, changes={"axes": wrong})
+    return Slip(what=what, says=says, changes={"axes": wrong})
 
 
-def typed(what: str, says: str, *arguments: str, code: int = 2) -> Fault:
+def typed(what: str, says: str, *arguments: str, code: int = 2) -> Slip:
     """On the command line."""
-    return Fault(what=what, says=says, arguments=arguments, code=code)
+    return Slip(what=what, says=says, arguments=arguments, code=code)
 
 
-FAULTS = [
-    Fault(what="unknown key", says="exclud is not known here. Did you mean exclude?", changes={"exclud": []}),
+SLIPS = [
+    Slip(what="unknown key", says="exclud is not known here. Did you mean exclude?", changes={"exclud": []}),
     inputs("unknown input", "inputs.promt is not a role or a node.field. Did you mean prompt?", promt="x"),
     inputs("wrong type", 'inputs.steps must be a whole number, not "many"', steps="many"),
     axes("unknown axis", "is not a role or a node.field. Did you mean denoise_strength?", denoise_strenght=[0.1]),
@@ -89,31 +86,31 @@ FAULTS = [
     axes("a column twice", "axes.steps: shots.csv has the column n twice.", steps={"csv": "shots.csv", "column": "n"}),
     axes("too many points", "The grid has 1e+18 points; the most is 1e+15.",
          **{"seed": {"count": 10**9, "start": 0}, "noise.width": {"start": 8, "stop": 8 * 10**9, "step": 8}}),
-    Fault(what="unknown axis in a condition", says="where: there is no axis sed. Did you mean seed?",
+    Slip(what="unknown axis in a condition", says="where: there is no axis sed. Did you mean seed?",
           changes={"where": "sed > 1"}),
-    Fault(what="half a condition", says="where: ends before it is complete.", changes={"where": "seed >"}),
-    Fault(what="a role at no node", says="roles.seed: the workflow has no node 'nois'. Did you mean noise?",
+    Slip(what="half a condition", says="where: ends before it is complete.", changes={"where": "seed >"}),
+    Slip(what="a role at no node", says="roles.seed: the workflow has no node 'nois'. Did you mean noise?",
           changes={"roles": {"seed": "nois.seed"}}),
-    Fault(what="unknown design", says='halton, lhs or one_at_a_time, not "rnd". Did you mean random?',
+    Slip(what="unknown design", says='halton, lhs or one_at_a_time, not "rnd". Did you mean random?',
           changes={"design": "rnd"}),
-    Fault(what="a base that is a folder", says="include: results is a folder, not a file.",
+    Slip(what="a base that is a folder", says="include: results is a folder, not a file.",
           changes={"include": "results"}),
-    Fault(what="a base that includes itself", says="include goes in a circle: wrong.yaml → wrong.yaml.",
+    Slip(what="a base that includes itself", says="include goes in a circle: wrong.yaml → wrong.yaml.",
           changes={"include": "wrong.yaml"}),
-    Fault(what="unknown metric", says="study.metrics: There is no metric ssimm. Did you mean ssim?",
+    Slip(what="unknown metric", says="study.metrics: There is no metric ssimm. Did you mean ssim?",
           changes={"study": {"metrics": ["ssimm"]}}, arguments=("run", "wrong.yaml")),
-    Fault(what="a name for a device", says='name "con" cannot name a folder everywhere', changes={"name": "con"}),
+    Slip(what="a name for a device", says='name "con" cannot name a folder everywhere', changes={"name": "con"}),
     inputs("unknown scheduler", "does not take 'eulr'. Did you mean euler?", scheduler="eulr"),
     axes("unknown scheduler on an axis", "does not take 'dpm'. Did you mean ddpm?", scheduler=["euler", "dpm"]),
-    Fault(
+    Slip(
         what="every point excluded",
         says="leave no point of the grid",
         changes={"axes": {"seed": [1]}, "exclude": ["seed > 0"]},
     ),
-    Fault(what="a condition that is none", says="equality is written ==", changes={"exclude": ["seed = 1"]}),
-    Fault(what="a name that is a path", says='name "a/b" cannot name a folder everywhere', changes={"name": "a/b"}),
-    Fault(what="missing workflow", says="workflow: gone.json does not exist", changes={"workflow": "gone.json"}),
-    Fault(what="unknown template", says="Did you mean img2img?", changes={"workflow": "img2imgg"}),
+    Slip(what="a condition that is none", says="equality is written ==", changes={"exclude": ["seed = 1"]}),
+    Slip(what="a name that is a path", says='name "a/b" cannot name a folder everywhere', changes={"name": "a/b"}),
+    Slip(what="missing workflow", says="workflow: gone.json does not exist", changes={"workflow": "gone.json"}),
+    Slip(what="unknown template", says="Did you mean img2img?", changes={"workflow": "img2imgg"}),
     typed("no file", "gone.yaml does not exist.", "run", "gone.yaml"),
     typed("a file of another name", "smal.yaml does not exist. Did you mean small.yaml?", "run", "smal.yaml"),
     typed("a workflow for an experiment", "graph.json is a workflow, not an experiment.\nsweep init graph.json writes",
@@ -178,8 +175,7 @@ FAULTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_a_fault_is_a_sentence(fault: Fault, sweep: Sweep, home: Path) -> None:
+def test_every_slip_is_one_clear_sentence(sweep: Sweep, home: Path) -> None:
     (home / "fake.png").write_text("<html>no image</html>")
     (home / "cut.yaml").write_text("name: [")
     (home / "bytes.yaml").write_bytes(b"\xff\xfe\x00name")
@@ -190,15 +186,16 @@ def test_a_fault_is_a_sentence(fault: Fault, sweep: Sweep, home: Path) -> None:
     (home / "graph.json").write_text('{"nodes": {}, "edges": []}')
     (home / "shots.csv").write_text("Text,n,n\nink,1,2\n")
     (home / "results").mkdir()
-    write_experiment(home / "wrong.yaml", **fault.changes)
-    answer = sweep(*fault.arguments)
-    assert fault.says in answer.err
-    assert "Traceback" not in answer.err
-    assert (answer.code, answer.out) == (fault.code, "")
-    assert not list(home.glob("results/*/images"))
+    for slip in SLIPS:
+        write_experiment(home / "wrong.yaml", **slip.changes)
+        answer = sweep(*slip.arguments)
+        assert slip.says in answer.err, slip.what
+        assert "Traceback" not in answer.err, slip.what
+        assert (answer.code, answer.out) == (slip.code, ""), slip.what
+        assert not list(home.glob("results/*/images")), slip.what
 
 
-def test_every_fault_of_a_file_is_told_at_once(sweep: Sweep, home: Path) -> None:
+def test_plan_reports_all_problems_of_a_file_at_once(sweep: Sweep, home: Path) -> None:
     wrong = {"inputs": {**INPUTS, "promt": "x", "steps": "many"}, "axes": {**AXES, "cfg_scale": []}, "axis": 1}
     write_experiment(home / "wrong.yaml", **wrong)
     answer = sweep("plan", "wrong.yaml")
@@ -249,7 +246,7 @@ CIRCLE = {name: {"id": name, "type": "add", "a": 1, "b": 1} for name in "ab"}
     ],
     ids=["not JSON", "empty", "a list", "edge to nowhere", "two into one", "circle", "custom node", "near node"],
 )
-def test_a_workflow_that_is_wrong(content: Any, code: int, says: str, sweep: Sweep, home: Path) -> None:
+def test_inspect_reports_problems_of_a_workflow(content: Any, code: int, says: str, sweep: Sweep, home: Path) -> None:
     text = content if isinstance(content, str) else json.dumps(content)
     (home / "w.json").write_text(text, encoding="utf-8")
     answer = sweep("inspect", "w.json")
@@ -257,7 +254,7 @@ def test_a_workflow_that_is_wrong(content: Any, code: int, says: str, sweep: Swe
     assert says in (answer.err if code else answer.out)
 
 
-def test_a_role_that_exists_twice_lists_its_addresses(sweep: Sweep, home: Path) -> None:
+def test_plan_lists_the_addresses_of_an_ambiguous_role(sweep: Sweep, home: Path) -> None:
     nodes = {name: {"id": name, "type": "save_image"} for name in ("one", "two")}
     noises = {f"n{name}": {"id": f"n{name}", "type": "noise", "seed": 1} for name in nodes}
     samplers = {f"d{name}": {"id": f"d{name}", "type": "denoise_latents"} for name in nodes}
@@ -279,7 +276,7 @@ def test_a_role_that_exists_twice_lists_its_addresses(sweep: Sweep, home: Path) 
     assert "ntwo.seed" in answer.err
 
 
-def test_an_unreadable_server_version(sweep: Sweep, home: Path, unknown_server: str) -> None:
+def test_run_refuses_an_unknown_server_version(sweep: Sweep, home: Path, unknown_server: str) -> None:
     answer = sweep("run", "small.yaml", "-s", unknown_server)
     assert answer.code == 3
     assert "99.0.0" in answer.err

@@ -1,0 +1,22 @@
+"""Durations, sizes and wrapped text."""
+
+from __future__ import annotations
+
+from sweep.cli.console import bytes_text, clock_text, fill_lines, seconds_text
+
+
+def test_seconds_text() -> None:
+    cases = [(0.84, "0.8 s"), (12.2, "12 s"), (171, "2 min 51 s"), (11100, "3 h 05 min")]
+    assert [seconds_text(seconds) for seconds, _ in cases] == [text for _, text in cases]
+
+
+def test_clock_text_and_bytes_text() -> None:
+    assert [clock_text(value) for value in (82, 7384, -1)] == ["1:22", "2:03:04", "0:00"]
+    assert [bytes_text(value) for value in (12, 61e6, 2e12, 19.6e15)] == ["12 B", "61 MB", "2.0 TB", "19.6 PB"]
+
+
+def test_fill_lines_keeps_per_cent_signs_with_their_number() -> None:
+    for width in range(12, 40):
+        assert not any(
+            line.startswith("%") for line in fill_lines("explains 94 % of the variance and 3 % of it", width=width)
+        )
