@@ -25,7 +25,7 @@ from sweep.experiment import (
     is_address,
     parse_numbered,
 )
-from sweep.plan.bindings import Binding, BoundGraph, RuleBuilder
+from sweep.plan.bindings import Binding, BoundGraph, RuleBuilder, TargetResolver
 from sweep.plan.duplicates import check_distinct_points
 from sweep.plan.graph_variants import (
     GraphVariant,
@@ -40,7 +40,7 @@ from sweep.plan.models import ModelFinder, fit_models
 from sweep.plan.plan import REPLICATE_AXIS, Plan
 from sweep.plan.rules import Slot
 from sweep.plan.strength_notes import note_strengths
-from sweep.plan.targets import Assignments, TargetResolver, list_targets
+from sweep.plan.targets import Assignments, list_targets
 from sweep.plan.value_checks import ValidationContext, check_fixed, check_moved
 from sweep.types import Scalar
 from sweep.workflow import (

@@ -1,4 +1,4 @@
-"""From what an experiment names to the fields of a graph that it sets: by role, by role and number, by address."""
+"""Assignments: which targets an experiment sets, by which axes, and to what at given levels."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
-from sweep.errors import WorkflowError, did_you_mean
 from sweep.experiment import (
-    INPUT_NAMES,
     Axis,
     Dimension,
     Experiment,
@@ -18,25 +16,8 @@ from sweep.experiment import (
     LinearLevels,
     ListLevels,
     LogLevels,
-    ProblemCollector,
     Replacement,
     Setting,
-    is_address,
-    parse_numbered,
-)
-from sweep.plan.rules import Slot
-from sweep.workflow import (
-    Address,
-    FieldSchema,
-    Graph,
-    Names,
-    NodeSchemas,
-    Roles,
-    Target,
-    Value,
-    field_target,
-    find_address,
-    readable,
 )
 
 _FEW: Final = 256  # levels of a range that are looked at one by one; of longer ones the ends tell
@@ -147,97 +128,3 @@ class Assignments:
             text = settings.get(target, defaults.get(target))
             settings[target] = replacement.apply(text if isinstance(text, str) else "")
         return settings
-
-
-_ALIKE: Final = frozenset({None, "sd-1", "sd-2", "sdxl"})  # bases whose templates have the same roles
-_UNKNOWN: Final = FieldSchema(name="", type="any")
-_WANTED: Final[Mapping[str, str]] = {"image": "img2img", "denoise_strength": "img2img", "control_image": "controlnet"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetResolver:
-    """The fields of one graph by what people call them. What cannot be found becomes a problem where it was named."""
-
-    graph: Graph
-    schemas: NodeSchemas
-    roles: Roles
-    base: str | None
-    uses: Assignments
-    problems: ProblemCollector[str]
-    workflow: str  # as the experiment names it
-    template: bool
-
-    def resolve(self, target: str, said: str | None = None) -> tuple[Slot, ...]:
-        """Resolve a role or address to its fields; to none, with a problem at `said`, where it cannot be set."""
-        said = said or target
-        place = self.uses.locate(said)[0]
-        try:
-            return self._resolve(target, said)
-        except WorkflowError as error:
-            self.problems.add_at_key(place, f"{place}: {readable(self.graph, str(error))}")
-            return ()
-
-    def _resolve(self, target: str, said: str) -> tuple[Slot, ...]:
-        one = parse_numbered(target)
-        role = one[0] if one else target
-        if role in INPUT_NAMES and role not in self.roles and role not in self.roles.ambiguous:
-            self.report_missing(said)
-            return ()
-        if one:
-            return tuple(self.make_slot(found, said) for found in self.roles.one(*one))
-        if role in INPUT_NAMES:
-            return tuple(self.make_slot(found, said) for found in self.roles[role])
-        if is_address(target):
-            return (self.make_slot(field_target(self.graph, self.schemas, self._find_address(target)), target),)
-        near = did_you_mean(target, [*self.roles.targets, "variation", *self.list_addresses()])
-        where = self.uses.locate(said)[0]
-        self.problems.add_at_key(where, f"{where} is not a role or a node.field of {self.workflow}.{near}")
-        return ()
-
-    def _find_address(self, text: str) -> Address:
-        try:
-            return find_address(self.graph, text)
-        except WorkflowError as error:
-            near = did_you_mean(text, [*self.list_addresses(), *self.roles.targets])
-            if near and error.hint is None:
-                raise WorkflowError(f"{self.workflow} has no node {Address.parse(text).node!r}.{near}") from error
-            raise
-
-    def list_addresses(self) -> Iterator[str]:
-        """Every field a person can set, as it can be written."""
-        names = Names(self.graph)
-        for node in self.graph.nodes.values():
-            called = names.called(node.id)
-            yield from (f"{called}.{name}" for name, taken in self.fields_of(node.id).items() if taken.takes_value)
-
-    def report_missing(self, target: str) -> None:
-        """Add the problem that the workflow has no such role."""
-        place = self.uses.locate(target)[0]
-        hint = f" Use the template {_WANTED[target]}." if target in _WANTED and self.template else ""
-        other = self.template and self.base not in _ALIKE
-        kind = f"{self.workflow} for {self.base}" if other else self.workflow
-        self.problems.add_at_key(place, f"{place}: {kind} has no {target}.{hint}")
-
-    def resolve_all(self, role: str, target: str) -> tuple[Slot, ...]:
-        """Resolve a role wherever it occurs, for `target` to set; of LoRAs, the model's side first."""
-        return tuple(self.make_slot(found, target) for group in self.roles.groups(role) for found in group)
-
-    def resolve_field(self, address: Address, target: str) -> Slot:
-        """Return a field by its address, for `target` to set."""
-        if address.field not in self.fields_of(address.node):
-            return Slot(address=address, schema=_UNKNOWN, target=target)
-        return self.make_slot(field_target(self.graph, self.schemas, address), target)
-
-    def make_slot(self, found: Target, target: str) -> Slot:
-        """Describe the field a role stands for, with what it takes."""
-        schema = self.fields_of(found.address.node).get(found.address.field, _UNKNOWN)
-        return Slot(address=found.address, schema=schema, target=target, encode=found.encode, cut=found.cut)
-
-    def fields_of(self, node: str) -> Mapping[str, FieldSchema]:
-        """Return what a node takes."""
-        schema = self.schemas.get(self.graph.nodes[node].type)
-        return schema.fields if schema else {}
-
-    def read_value(self, address: Address) -> Value:
-        """Return the workflow's own value of a field."""
-        return self.graph.nodes[address.node].fields.get(address.field)
