@@ -174,26 +174,14 @@ class Dialect(Protocol):
         ...
 
 
-class NodeSchemas(Mapping[str, NodeSchema]):
-    """The node types of a server by name, and the dialect of its family."""
+class NodeSchemas(dict[str, NodeSchema]):
+    """The node types of a server by name, and the dialect of its family. Nobody changes it once it is made."""
 
-    __slots__ = ("_nodes", "dialect")
+    __slots__ = ("dialect",)
 
     def __init__(self, nodes: Mapping[str, NodeSchema], dialect: Dialect) -> None:
-        self._nodes = nodes
+        super().__init__(nodes)
         self.dialect = dialect
-
-    def __getitem__(self, kind: str) -> NodeSchema:
-        return self._nodes[kind]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._nodes)
-
-    def __len__(self) -> int:
-        return len(self._nodes)
-
-    def __contains__(self, kind: object) -> bool:
-        return kind in self._nodes
 
 
 def output_nodes(graph: Graph, schemas: NodeSchemas) -> tuple[str, ...]:

@@ -145,7 +145,7 @@ def test_a_image_with_both_gives_the_rendered_values_and_the_authors_names(tmp_p
         (b"  \n", "is empty"),
         (b"{nodes: 1}", "is not JSON: Expecting property name enclosed in double quotes in line 1, column 2"),
         (b'{"nodes": ', "is not JSON: Expecting value in line 1, column 11"),
-        (b'{"a": NaN}', "is not JSON: NaN is no number"),
+        (b'{"a": NaN}', "is not JSON: NaN is not a number"),
         (b"\xff\xfe\x00", "is not a text file"),
         (b"[1]", "holds no workflow: it is a list"),
         (b'"x"', "holds no workflow: it is a text"),
