@@ -22,9 +22,8 @@ from sweep.engine.events import Listener
 from sweep.engine.limits import ItemSlot
 from sweep.engine.options import FailurePolicy, RunOptions
 from sweep.engine.server_pool import PooledServer, ServerPool
-from sweep.engine.submission import ItemGraph, make_batch_id, to_journal_point
 from sweep.engine.task_groups import open_task_group, run_all
-from sweep.engine.work_queue import Job, WorkQueue
+from sweep.engine.work_queue import ItemGraph, Job, WorkQueue, make_batch_id, to_journal_point
 from sweep.errors import (
     AttemptError,
     ItemLostError,

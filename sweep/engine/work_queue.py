@@ -1,26 +1,82 @@
-"""What is to be rendered next: the points of the grid, lazily, and what has to be tried again.
-
-A task exists only while its variation is in flight, so points are made when a server asks for one. They are divided
-into lanes by the models they need: a server keeps to its lane while it lasts, so that it loads a model once.
-"""
+"""WorkQueue: lazy points partitioned by model, retries, de-duplication by key; and what is submitted for a job."""
 
 from __future__ import annotations
 
+import hashlib
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from math import prod
+from pathlib import Path
 from typing import Final, Protocol
 
 import anyio
 
 from sweep.engine.events import Completed, Failed, Listener
-from sweep.engine.submission import to_journal_point
 from sweep.engine.task_groups import ChangeSignal
-from sweep.plan import Instance, Plan, list_stages
-from sweep.record import Intent, Journal, KeyStatus
+from sweep.plan import FusedGraph, Instance, Plan, find_affected_keys, fuse, list_stages
+from sweep.record import Intent, Journal, JournalPoint, KeyStatus
 from sweep.workflow import StageKind
+
+
+@dataclass(frozen=True, slots=True)
+class ItemGraph:
+    """One item: the graph to submit with its input images, and whose each output node is."""
+
+    fused: FusedGraph
+    images: Mapping[str, Path]  # SHA-256 → file
+    owners: Mapping[str, str]  # output node → key
+
+    @classmethod
+    def build(cls, instances: Sequence[Instance]) -> ItemGraph:
+        """Return the graph of one variation as it is, or of several with what they have in common made once."""
+        fused = fuse(instances)
+        images = {sha: path for instance in instances for sha, path in instance.images.items()}
+        return cls(fused, images, {node: key for key, nodes in fused.outputs.items() for node in nodes})
+
+    @classmethod
+    def adopt(cls, instances: Sequence[Instance], intents: Sequence[Intent]) -> ItemGraph:
+        """Return what an earlier attempt sent, with the output nodes on record: it may have held more variations."""
+        item = cls.build(instances)
+        outputs = {intent.key: intent.outputs for intent in intents}
+        return cls(
+            replace(item.fused, outputs=outputs),
+            item.images,
+            {node: key for key, nodes in outputs.items() for node in nodes},
+        )
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """All output nodes."""
+        return tuple(self.owners)
+
+    def find_culprits(self, node: str | None) -> frozenset[str]:
+        """Return the keys that need the node that failed; all of them where it is not known which did."""
+        return frozenset(self.fused.outputs if node is None else find_affected_keys(self.fused, node))
+
+
+def make_batch_id(destination: str, run: int, numbers: Mapping[str, int]) -> str:
+    """Return the batch id of an attempt: the same for the same results folder, run, keys and attempt numbers.
+
+    The run is in it because attempts are counted anew where a variation is tried again on request: an item of the
+    earlier count, still in the server's list, is not the answer to the new one.
+    """
+    text = "\n".join([f"{destination} {run}", *(f"{key} {number}" for key, number in numbers.items())])
+    return str(uuid.UUID(bytes=hashlib.blake2b(text.encode(), digest_size=16).digest()))
+
+
+def to_journal_point(instance: Instance) -> JournalPoint:
+    """Return what the record keeps of a variation."""
+    return JournalPoint(
+        key=instance.key,
+        index=instance.variation.index,
+        values=instance.variation.values,
+        prompt=instance.prompt,
+        model=instance.model,
+        source=instance.source,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

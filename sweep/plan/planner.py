@@ -26,7 +26,7 @@ from sweep.experiment import (
     parse_numbered,
 )
 from sweep.plan.bindings import Binding, BoundGraph, RuleBuilder, TargetResolver
-from sweep.plan.duplicates import check_distinct_points
+from sweep.plan.equal_images import check_distinct_points, note_strengths
 from sweep.plan.graph_variants import (
     GraphVariant,
     VariantSelector,
@@ -39,7 +39,6 @@ from sweep.plan.graph_variants import (
 from sweep.plan.models import ModelFinder, fit_models
 from sweep.plan.plan import REPLICATE_AXIS, Plan
 from sweep.plan.rules import Slot
-from sweep.plan.strength_notes import note_strengths
 from sweep.plan.targets import Assignments, list_targets
 from sweep.plan.value_checks import ValidationContext, check_fixed, check_moved
 from sweep.types import Scalar

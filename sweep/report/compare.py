@@ -25,9 +25,9 @@ from sweep.report.data import (
     read_report_data,
     to_json_value,
 )
+from sweep.report.drawing import FOLDER, Thumbnails
 from sweep.report.report import EMBED_UP_TO, REPORT_FILES, build_relative_url, find_image_files, write_page
 from sweep.report.text import describe_page
-from sweep.report.thumbnails import FOLDER, Thumbnails
 from sweep.text import truncate
 
 if TYPE_CHECKING:

@@ -21,10 +21,10 @@ from sweep.report.drawing import (
     measure_line_height,
     measure_width,
     save_image,
+    shrink,
     wrap_text,
     write_lines,
 )
-from sweep.report.thumbnails import shrink
 from sweep.text import format_number
 
 

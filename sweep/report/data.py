@@ -14,7 +14,7 @@ import pandas as pd
 
 from sweep.errors import RecordError
 from sweep.record import Counts, ExperimentFacts
-from sweep.report.thumbnails import make_thumb_id
+from sweep.report.drawing import make_thumb_id
 
 if TYPE_CHECKING:
     from sweep.record import ResultsLike, RunRecord

@@ -1,8 +1,11 @@
-"""Draws text on images and saves images whole: what contact sheets, strips and animations share."""
+"""Text on images, thumbnails, and how images are saved."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import base64
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -166,3 +169,72 @@ def save_animation(images: Sequence[Image.Image], path: Path, milliseconds: int)
 def _replace_file(path: Path, save: Callable[[IO[bytes]], object]) -> None:
     with replace_atomically(path) as part:
         save(part)
+
+
+FOLDER = "thumbs"
+SIZE = 256  # px of the longest side
+_QUALITY = 75
+_MOST_PIXELS = 120_000_000
+_BAD_IMAGE = (
+    *(OSError, ValueError, SyntaxError, MemoryError),
+    *(Image.DecompressionBombError, Image.DecompressionBombWarning),
+)
+"""What Pillow raises for files that are no image, or not a whole one."""
+
+
+def make_thumb_id(sha256: str) -> str:
+    """Return the name of an image's thumbnail: the first 16 digits of its hash."""
+    return sha256[:16]
+
+
+class Thumbnails:
+    """The thumbnails of one results folder, in `place` (by default its `thumbs/`)."""
+
+    def __init__(self, folder: Path, place: Path | None = None) -> None:
+        self.folder = folder
+        self.place = place or folder / FOLDER
+
+    def path(self, identity: str) -> Path:
+        """Return the path of a thumbnail; it need not exist."""
+        return self.place / identity[:2] / f"{identity}.webp"
+
+    def make(self, images: Mapping[str, Path]) -> set[str]:
+        """Make the missing thumbnails of `images` (thumbnail id → image file) and return the ids that have one now.
+
+        An image that is missing or unreadable has none. Raises RecordError where thumbnails cannot be written.
+        """
+        wanted = [(identity, source) for identity, source in images.items() if not self.path(identity).is_file()]
+        for head in {identity[:2] for identity, _ in wanted}:
+            (self.place / head).mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="thumbs") as pool:
+            made = dict(zip((name for name, _ in wanted), pool.map(self._one, wanted), strict=True))
+        return {identity for identity in images if made.get(identity, True)}
+
+    def one(self, identity: str, image: Path) -> Path | None:
+        """Return the thumbnail of one image, made where it is missing; None where there is no such image."""
+        return self.path(identity) if identity in self.make({identity: image}) else None
+
+    def embedded(self, identities: Iterable[str]) -> dict[str, str]:
+        """Encode thumbnails as base64, for a page that holds them itself."""
+        return {identity: base64.b64encode(self.path(identity).read_bytes()).decode() for identity in identities}
+
+    def _one(self, wanted: tuple[str, Path]) -> bool:
+        identity, source = wanted
+        small = shrink(source, SIZE)
+        if small is None:
+            return False
+        with replace_atomically(self.path(identity), durable=False) as part:
+            small.save(part, "WEBP", quality=_QUALITY, method=4)
+        return True
+
+
+def shrink(source: Path, size: int) -> Image.Image | None:
+    """Read the image in `source`, its longer side at most `size` px, as RGB or RGBA; None where it is unreadable."""
+    try:
+        with Image.open(source) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                return None
+            image.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
+            return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    except _BAD_IMAGE:
+        return None

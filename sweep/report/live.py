@@ -23,7 +23,7 @@ from aiohttp.typedefs import Handler
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
-from sweep.report import html as page
+from sweep.report import report as page
 from sweep.report.data import (
     ImageLinks,
     JsonObject,
@@ -34,9 +34,9 @@ from sweep.report.data import (
     read_report_data,
     to_json_value,
 )
+from sweep.report.drawing import FOLDER, Thumbnails, make_thumb_id
 from sweep.report.report import find_image_files
 from sweep.report.text import describe_page
-from sweep.report.thumbnails import FOLDER, Thumbnails, make_thumb_id
 
 _PAUSE: Final = 1.0  # seconds between two looks at the journal; longer where a look takes long
 _SETTLE: Final = 0.2  # seconds in which several events become one look

@@ -14,9 +14,7 @@ from sweep.sandbox.events import EventEmitter
 from sweep.sandbox.legacy_sessions import SessionEvents
 from sweep.sandbox.options import SandboxOptions
 from sweep.sandbox.routes import app as routes
-from sweep.sandbox.routes import models as model_routes
 from sweep.sandbox.routes import queue as queue_routes
-from sweep.sandbox.routes import sessions as session_routes
 from sweep.sandbox.routes.common import KEY, answer, sign
 from sweep.sandbox.service import Sandbox
 
@@ -65,11 +63,11 @@ def _application(sandbox: Sandbox) -> web.Application:
     sandbox.events.sio.attach(app, socketio_path="ws/socket.io")
     app.add_routes(routes.app_routes)
     if sandbox.options.api == "queue":
-        app.add_routes([*queue_routes.queue_routes, *model_routes.model_routes])
+        app.add_routes([*queue_routes.queue_routes, *routes.model_routes])
         app.router.add_route("*", "/{anything:.*}", routes.unknown_route)
         return app
-    app.add_routes([*session_routes.session_routes, *model_routes.of_version_3])
+    app.add_routes([*queue_routes.session_routes, *routes.of_version_3])
     if sandbox.options.api == "portable":
-        app.add_routes(session_routes.of_portable)
-    app.router.add_route("*", "/{anything:.*}", session_routes.unknown_sessions_route)
+        app.add_routes(queue_routes.of_portable)
+    app.router.add_route("*", "/{anything:.*}", queue_routes.unknown_sessions_route)
     return app

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sweep.study.schema import DesignFacts, Effects, MetricFacts, Sentence, StudyJson
-from sweep.study.stats.noise import STRENGTHS
+from sweep.study.stats.intervals import STRENGTHS
 from sweep.study.wording import (
     describe_diversity,
     describe_metric_findings,

@@ -17,8 +17,7 @@ from sweep.study.schema import Curve, Difference, Group, MetricFacts, Outlier, R
 from sweep.study.stats.curves import compute_curve
 from sweep.study.stats.differences import compare_levels
 from sweep.study.stats.effects import compute_cell_effects, compute_effects
-from sweep.study.stats.intervals import list_rounded
-from sweep.study.stats.noise import SAME_POINT, check_determinism, estimate_noise
+from sweep.study.stats.intervals import SAME_POINT, check_determinism, estimate_noise, list_rounded
 from sweep.study.stats.seeds import find_outliers, measure_diversity, rank_seeds
 from sweep.study.tables import save_tables, tabulate_curves, tabulate_differences, tabulate_effects
 

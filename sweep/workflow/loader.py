@@ -11,8 +11,7 @@ from typing import Any, Final
 from sweep.errors import WorkflowError
 from sweep.workflow.dialect import Dialect
 from sweep.workflow.invokeai.dialect import INVOKEAI
-from sweep.workflow.json_text import parse_object
-from sweep.workflow.workflow import Workflow
+from sweep.workflow.workflow import Workflow, parse_object
 
 DIALECTS: Final[tuple[Dialect, ...]] = (INVOKEAI,)  # asked in this order whose a document is
 MAX_WORKFLOW_BYTES = 64 * 1024 * 1024

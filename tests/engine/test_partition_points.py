@@ -9,8 +9,7 @@ import pytest
 
 from sweep.engine.work_queue import partition_points
 from sweep.experiment import Experiment
-from sweep.plan.plan import Plan
-from sweep.plan.planner import make_plan
+from sweep.plan import Plan, make_plan
 from sweep.workflow import Model, builtin_schemas
 
 MODELS = [Model(key=name, hash=name, name=name, base="sd-1", type="main") for name in ("one", "two", "three")]

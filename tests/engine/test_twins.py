@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweep.engine import events
-from sweep.engine.submission import to_journal_point
-from sweep.engine.work_queue import Deduplicator, Job
+from sweep.engine.work_queue import Deduplicator, Job, to_journal_point
 from sweep.experiment import Level, Variation
 from sweep.plan import Instance
 from sweep.record import Failure, SqliteJournal

@@ -25,7 +25,7 @@ from sweep.report.data import (
     to_json_value,
     unpack,
 )
-from sweep.report.html import encode_payload
+from sweep.report.report import encode_payload
 
 SHOWN = ImageLinks(prefix="", thumbs=frozenset({"a" * 16}), embedded=True)
 CELLS = st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.text(max_size=6))

@@ -13,8 +13,7 @@ from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError
 from sweep.report.data import read_report_data
-from sweep.report.html import build_policy, read_asset
-from sweep.report.report import build_relative_url, write_report
+from sweep.report.report import build_policy, build_relative_url, read_asset, write_report
 from sweep.report.text import describe_page
 from tests.report.painted import HOSTILE, Plan, paint_folder
 from tests.report.parsed_page import opened
@@ -142,7 +141,7 @@ async def test_report_of_a_broken_journal_says_so(folder: Path, damage: bytes) -
 async def test_failed_write_keeps_the_old_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = await run_sync(write_report, folder)
     before = await run_sync(page.read_bytes)
-    monkeypatch.setattr("sweep.report.html.render_page", _breaks)
+    monkeypatch.setattr("sweep.report.report.render_page", _breaks)
     with pytest.raises(RecordError, match="no space"):
         await run_sync(write_report, folder)
     assert await run_sync(page.read_bytes) == before

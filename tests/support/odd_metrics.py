@@ -5,8 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 
-from sweep.study.metrics.base import Formula
-from sweep.study.metrics.planes import ImagePair
+from sweep.study import Formula, ImagePair
 
 
 def brightness(looked_at: ImagePair) -> float:

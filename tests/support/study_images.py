@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from sweep.record import Failure, Intent, JournalPoint, Rendering, RunFacts, SqliteJournal, Times
-from sweep.study.metrics.planes import DecodedImage, ImagePair
+from sweep.study import DecodedImage, ImagePair
 from sweep.types import Scalar
 
 Paint: TypeAlias = Callable[[Mapping[str, Scalar]], Image.Image | bytes | None]

@@ -15,10 +15,9 @@ from sweep.workflow.invokeai.graph_format import COLLECTING, from_api
 from sweep.workflow.invokeai.openapi import COMMON, packaged_nodes, parse_openapi
 from sweep.workflow.invokeai.portable_format import from_portable
 from sweep.workflow.invokeai.role_finder import UNDECIDING, DenoisingNodes, StartEncoding, steps_run
-from sweep.workflow.json_text import parse_object
 from sweep.workflow.schemas import FieldSchema, NodeSchema
 from sweep.workflow.traversal import Wiring, nodes_before
-from sweep.workflow.workflow import Workflow
+from sweep.workflow.workflow import Workflow, parse_object
 
 METADATA_INPUT: Final = "metadata"  # of every node that saves an image
 METADATA_TYPE: Final = "core_metadata"  # takes any extra keys, and writes them into the PNG
