@@ -27,21 +27,21 @@ class Role:
 
 ROLE_TABLE: Final[Mapping[str, Role]] = MappingProxyType(
     {
-        "prompt": Role(kind="text", means="What the image should show."),
-        "negative_prompt": Role(kind="text", means="What the image should not show."),
+        "prompt": Role(kind="text", means="The text that the image should show."),
+        "negative_prompt": Role(kind="text", means="The text that the image should avoid."),
         "variation": Role(kind="text", means="Appended to the prompt, after a comma."),
         "denoise_strength": Role(
-            kind="number", low=0, high=1, means="How far img2img may leave its source: 0 keeps it, 1 ignores it."
+            kind="number", low=0, high=1, means="Strength of img2img: 0 keeps the source, 1 ignores it."
         ),
         "seed": Role(kind="integer", low=0, high=SEED_MAX, means="Seed of the noise, 0 to 4294967295."),
         "steps": Role(kind="integer", low=1, means="Denoising steps, at least 1."),
         "cfg_scale": Role(kind="number", low=0, means="How closely the prompt is followed (classifier-free guidance)."),
         "scheduler": Role(kind="name", means="Name of the scheduler, as the server calls it (euler, dpmpp_2m_k, …)."),
         "model": Role(
-            kind="model", means="Main model: a name, name@base where a name is ambiguous, or a server's key."
+            kind="model", means="Main model: a name, name@base if the name is ambiguous, or the server's key."
         ),
-        "vae": Role(kind="model", optional=True, means="VAE model; null is the main model's own."),
-        "image": Role(kind="image", means="The source image: path of a file."),
+        "vae": Role(kind="model", optional=True, means="VAE model; null uses the VAE of the main model."),
+        "image": Role(kind="image", means="The source image: a file path."),
         "width": Role(kind="integer", low=1, means="Width of the image in pixels."),
         "height": Role(kind="integer", low=1, means="Height of the image in pixels."),
         "lora": Role(
@@ -49,15 +49,19 @@ ROLE_TABLE: Final[Mapping[str, Role]] = MappingProxyType(
             optional=True,
             means="LoRA model, or a list of them; each a name or {name, weight}. null is none.",
         ),
-        "lora_weight": Role(kind="number", means="Weight of the LoRA; with several, of each that names none itself."),
-        "control_image": Role(kind="image", means="The image a ControlNet follows: path of a file."),
-        "control_weight": Role(kind="number", low=-1, high=2, means="How strongly the ControlNet steers, -1 to 2."),
+        "lora_weight": Role(
+            kind="number", means="Weight of the LoRA; of several, those without a weight of their own."
+        ),
+        "control_image": Role(kind="image", means="The image that a ControlNet follows: a file path."),
+        "control_weight": Role(kind="number", low=-1, high=2, means="Weight of the ControlNet, -1 to 2."),
         "control_model": Role(kind="model", means="The ControlNet's model, by name."),
         "control_begin": Role(
-            kind="number", low=0, high=1, means="Where in denoising the ControlNet begins to steer, 0 to 1."
+            kind="number", low=0, high=1, means="Point of denoising where the ControlNet begins, 0 to 1."
         ),
-        "control_end": Role(kind="number", low=0, high=1, means="Where in denoising the ControlNet ends, 0 to 1."),
-        "board": Role(kind="board", optional=True, means="Board on the server that the images go to, by name."),
+        "control_end": Role(
+            kind="number", low=0, high=1, means="Point of denoising where the ControlNet ends, 0 to 1."
+        ),
+        "board": Role(kind="board", optional=True, means="Board on the server for the images, by name."),
     }
 )
 ROLE_NAMES: Final[tuple[str, ...]] = tuple(ROLE_TABLE)

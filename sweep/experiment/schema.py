@@ -81,19 +81,19 @@ class AxisSpec(Strict):
 
     target: Texts = Field(
         default=(),
-        description="What the values set: a role or a node.field address, or a list of these that all get the same "
-        "value. Needed where the axis's own name is neither.",
+        description="What the values set: a role or a node.field address, or a list of these (all get the same value). "
+        "Needed only if the name of the axis is neither.",
     )
 
 
 class StepRange(AxisSpec):
-    """Numbers from start to stop in steps: {start: 0.2, stop: 0.8, step: 0.2}. Exact in decimals, both ends included
-    where the steps reach them; stop is never passed.
+    """Numbers from start to stop in steps: {start: 0.2, stop: 0.8, step: 0.2}. Values are exact decimals. stop is
+    included if a step reaches it, and never exceeded.
     """
 
     start: NumberField = Field(description="The first value.")
-    stop: NumberField = Field(description="A bound: the last value, where the steps reach it.")
-    step: NumberField = Field(description="The distance between values; negative to go down. Not 0.")
+    stop: NumberField = Field(description="The last value, if a step reaches it.")
+    step: NumberField = Field(description="The distance between values; negative counts down. Not 0.")
 
 
 class CountRange(AxisSpec):
@@ -108,41 +108,41 @@ class CountRange(AxisSpec):
 
 
 class Seeds(AxisSpec):
-    """Seeds, the same at every other point: {start: 42, count: 4} is 42, 43, 44, 45. Without start they are drawn
-    once at random and kept in the results folder.
+    """Seeds, the same for every combination of the other axes: {start: 42, count: 4} is 42, 43, 44, 45. Without start,
+    the first run chooses random seeds and keeps them in the results folder.
     """
 
     count: int = Field(ge=1, le=1_000_000_000, description="How many seeds.")
-    start: int | None = Field(default=None, description="The first seed; the others follow by one each.")
+    start: int | None = Field(default=None, description="The first seed; each further seed is one higher.")
 
 
 class Labelled(AxisSpec):
     """Values with names: {values: {soft: {prompt: soft light, cfg_scale: 4}, hard: {prompt: hard light}}}. A mapping
-    under a label sets each of its targets; anything else is set on the axis's own target. A list of plain values may
-    stand instead of the labels.
+    under a label sets each of its targets. Any other value sets the target of the axis. A plain list of values is
+    allowed instead of labels.
     """
 
     values: Annotated[
         Any, BeforeValidator(_validate_labelled), WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "array"}]})
     ] = Field(
-        description="Label → value, or label → mapping of targets (roles or node.field) to values. The label stands "
-        "in the results table."
+        description="Label → value, or label → mapping of targets (roles or node.field) to values. The results table "
+        "shows the label."
     )
 
 
 class TextLines(AxisSpec):
-    """One value a line of a text file: {lines: prompts.txt}. Empty lines and lines that begin with # are left out."""
+    """One value per line of a text file: {lines: prompts.txt}. Empty lines and lines that begin with # are ignored."""
 
     lines: str = Field(description="Path of the text file, UTF-8.")
 
 
 class CsvColumns(AxisSpec):
     """Values from a CSV file with a header line: {csv: shots.csv, column: prompt}. Several columns make several axes
-    that step together, named by their columns or as `columns` maps them: {csv: f.csv, columns: {prompt: Text}}.
+    that advance together, named after their columns or as `columns` says: {csv: f.csv, columns: {prompt: Text}}.
     """
 
     csv: str = Field(description="Path of the CSV file, UTF-8, with a header line.")
-    column: str | None = Field(default=None, description="The column; the axis's name where it is left out.")
+    column: str | None = Field(default=None, description="The column. Default: the name of the axis.")
     columns: Annotated[
         dict[str, str],
         BeforeValidator(_validate_columns),
@@ -164,43 +164,43 @@ class CsvColumns(AxisSpec):
 
 
 class Images(AxisSpec):
-    """Images by pattern: {images: "shots/*.jpg"}, in the order of their names. Sets `image` unless told otherwise."""
+    """Image files by pattern, sorted by name: {images: "shots/*.jpg"}. Sets `image` if there is no `target`."""
 
     images: Texts = Field(description="Pattern of file names (*, ?, **), or a list of patterns.")
 
 
 class SettingsFile(AxisSpec):
-    """Settings from a JSON or YAML file: {settings: looks.json}. The file holds a mapping of labels to mappings of
-    targets to values, or a list of such mappings, each with a `label` or numbered from 1.
+    """Settings from a JSON or YAML file: {settings: looks.json}. The file contains a mapping of labels to mappings
+    of targets to values, or a list of such mappings, each with a `label` or else numbered from 1.
     """
 
     settings: str = Field(description="Path of the JSON or YAML file.")
 
 
 class Replace(AxisSpec):
-    """Search and replace in the prompt: {replace: red, with: [blue, green]}. List the word itself to keep it as one of
-    the values. Acts on `prompt` unless `target` says otherwise; a word that does not occur is an error.
+    """Search and replace in the prompt: {replace: red, with: [blue, green]}. List the word itself to
+    keep it as a value. Changes `prompt` if there is no `target`. A word that does not occur is an error.
     """
 
-    replace: str = Field(min_length=1, description="The text to look for, exactly as it is written in the prompt.")
-    with_: list[str] = Field(alias="with", description="What takes its place, one value each.")
+    replace: str = Field(min_length=1, description="The text to search for, exactly as it is written in the prompt.")
+    with_: list[str] = Field(alias="with", description="The replacements, one value each.")
 
 
 class Dynamic(AxisSpec):
     """Prompts in the dynamic-prompts syntax, every combination once: {dynamic: "a {red|blue} __animal__"}. Sets
-    `prompt` unless told otherwise. Needs the extra `dynamic`.
+    `prompt` if there is no `target`. Needs the extra `dynamic`.
     """
 
-    dynamic: Texts = Field(description="A template, or several.")
+    dynamic: Texts = Field(description="One template, or a list.")
     wildcards: str | None = Field(
-        default=None, description="Folder of wildcard files: __animal__ stands for each line of animal.txt."
+        default=None, description="Folder of wildcard files: __animal__ is replaced by each line of animal.txt."
     )
 
 
 class Zip(AxisSpec):
-    """Axes of equal length that step together: {zip: {prompt: [a, b], seed: [1, 2]}}."""
+    """Axes of equal length that advance together: {zip: {prompt: [a, b], seed: [1, 2]}}."""
 
-    zip: dict[str, SingleAxis] = Field(description="Axis name → axis, of any kind that makes one axis.")
+    zip: dict[str, SingleAxis] = Field(description="Axis name → axis, of any kind that makes a single axis.")
 
 
 _KINDS: Final[Mapping[str, str]] = MappingProxyType(
@@ -297,19 +297,19 @@ def _expand_axes(value: Any) -> Any:
 
 
 class DesignSpec(Strict):
-    """Which points of the grid are rendered, where not all are."""
+    """Selects the points of the grid that are rendered."""
 
     kind: Literal["full", "random", "sobol", "halton", "lhs", "one_at_a_time"] = Field(
-        description="full: every point. random: points drawn without repetition. sobol, halton, lhs: points spread "
-        "evenly over all axes (space-filling). one_at_a_time: the baseline, and from it each axis by itself."
+        description="full: every point. random: a random sample without repetition. sobol, halton, lhs: points spread "
+        "evenly over all axes (space-filling). one_at_a_time: the baseline, and each axis varied alone."
     )
     points: int | None = Field(
         default=None, ge=1, le=1_000_000, description="How many points (random, sobol, halton, lhs)."
     )
-    seed: int = Field(default=0, ge=0, description="Seed of the draw: the same seed draws the same points.")
+    seed: int = Field(default=0, ge=0, description="Seed of the sample: the same seed selects the same points.")
     baseline: dict[str, ScalarField] = Field(
         default_factory=dict,
-        description="one_at_a_time: axis → value that it has while another varies; its first value where left out.",
+        description="one_at_a_time: axis → its value while another axis varies. Default: its first value.",
     )
 
     @model_validator(mode="after")
@@ -327,12 +327,15 @@ class DesignSpec(Strict):
 class StudySpec(Strict):
     """How the images are measured."""
 
-    metrics: list[str] = Field(default_factory=list, description="Names of metrics; the standard panel where empty.")
+    metrics: list[str] = Field(default_factory=list, description="Names of metrics. Default: the standard metrics.")
     replicates: int = Field(
-        default=1, ge=1, le=1000, description="How often each point is rendered with everything equal (noise floor)."
+        default=1,
+        ge=1,
+        le=1000,
+        description="How often each point is rendered with equal settings, to measure the noise floor.",
     )
     baseline: dict[str, ScalarField] = Field(
-        default_factory=dict, description="axis → value: the cell that txt2img images are compared with."
+        default_factory=dict, description="axis → value: the point that txt2img images are compared with."
     )
 
 
@@ -340,7 +343,7 @@ def _extend_inputs_schema(schema: dict[str, Any]) -> None:
     schema["properties"] = {
         name: {"description": (CONTROLS if name == "controls" else ROLE_TABLE[name]).means} for name in INPUT_NAMES
     }
-    schema["patternProperties"] = {NUMBERED: {"description": "One of several that the workflow has of a role."}}
+    schema["patternProperties"] = {NUMBERED: {"description": "One of several inputs with the same role."}}
     schema["additionalProperties"] = {"description": "A node.field address of the workflow."}
 
 
@@ -350,52 +353,54 @@ class ExperimentFile(Strict):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, title="sweep experiment")
 
     name: str | None = Field(
-        default=None, description="Names the results folder; the file's own name where left out. Letters, digits, - _ ."
+        default=None, description="Name of the results folder. Default: the name of the file. Letters, digits, - _ ."
     )
     description: str = Field(default="", description="The question this experiment answers.")
     include: Texts = Field(
         default=(),
-        description="Base file(s) that this one is laid over. inputs, axes and roles are merged entry by entry "
-        "(an axis set to null is taken out), everything else is replaced. Paths in a base file start from its folder.",
+        description="Base file(s) that this file builds on. inputs, axes and roles are merged entry by entry (null "
+        "removes an axis); all other keys replace those of the base. Paths in a base file start from its folder.",
     )
     folder: str | None = Field(
-        default=None, description="Where relative paths start from; the file's own folder where left out."
+        default=None, description="Folder that relative paths start from. Default: the folder of the file."
     )
     workflow: str = Field(
         description=f"A built-in template ({', '.join(TEMPLATE_NAMES)}), or the path of a workflow: an editor export, "
-        "an API graph, or an image with one in it."
+        "an API graph, or an image that contains a workflow."
     )
     inputs: dict[str, SettingField] = Field(
         default_factory=dict,
-        description="What is fixed for the whole experiment: role or node.field → value. An axis wins over an input. "
-        "A number says which of several is meant: lora_weight_2.",
+        description="What is the same for every image: role or node.field → value. An axis overrides an input. "
+        "A number selects one of several: lora_weight_2.",
         json_schema_extra=_extend_inputs_schema,
     )
     axes: Annotated[dict[str, AnyAxis], BeforeValidator(_expand_axes)] = Field(
         default_factory=dict,
-        description="What is varied: axis → values. The first axis varies slowest. An axis is named by the role or "
-        "node.field it sets; under any other name it says so itself (target, or labelled values). Axes under zip step "
-        "together: zip: {prompt: [a, b], seed: [1, 2]}; a second zip has a name: looks: {zip: {…}}.",
+        description="What is varied: axis → values. The first axis varies slowest. The name of an axis is the "
+        "role or node.field that it sets; an axis with another name needs target or labelled values. Axes under zip "
+        "advance together: zip: {prompt: [a, b], seed: [1, 2]}; give a second zip a name: looks: {zip: {…}}.",
     )
     where: Texts = Field(
         default=(),
-        description="Only points for which this holds count, over axis names: denoise_strength < 0.5 or seed == 42. "
-        "A list: all of them. A name with a space stands between backticks.",
+        description="Render only points that meet this condition: denoise_strength < 0.5 or seed == 42. In a list, all "
+        "conditions must be met. Put a name with a space between backticks.",
     )
-    exclude: Texts = Field(default=(), description="Points for which this holds do not count. A list: any of them.")
+    exclude: Texts = Field(
+        default=(), description="Leave out points that meet this condition. In a list, any condition is enough."
+    )
     design: Annotated[DesignSpec, BeforeValidator(_expand_design)] = Field(
         default=DesignSpec(kind="full"),
-        description="Which points of the grid are rendered; all of them where left out.",
+        description="The points of the grid to render. Default: all.",
     )
     roles: dict[str, Texts] = Field(
         default_factory=dict,
-        description="role → node.field address(es), where the workflow alone leaves it open or another is meant.",
+        description="role → node.field address(es), if a role is ambiguous in the workflow or should set other fields.",
     )
     servers: list[str] = Field(
-        default_factory=list, description="URLs of servers to render on; --server takes their place."
+        default_factory=list, description="URLs of servers to render on. --server overrides them."
     )
     board: str | None = Field(
-        default=None, description="Board on the server that the images go to; created where it is missing."
+        default=None, description="Board on the server for the images. sweep creates it if it is missing."
     )
     study: StudySpec = Field(default_factory=StudySpec, description="How the images are measured.")
 
