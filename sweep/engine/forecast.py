@@ -68,7 +68,7 @@ class Forecast:
         return len(self.plan) - self.done - self.failed
 
     def instance(self, index: int) -> Instance:
-        """The point at `index`, as it would be sent."""
+        """Return the point at `index`, as it would be sent."""
         return self.plan.instance(self.plan.grid[index])
 
 
@@ -139,7 +139,7 @@ def image_size(plan: Plan, past: Past) -> tuple[int, int]:
 
 
 def forecast_json(forecast: Forecast) -> dict[str, Any]:
-    """The forecast as one JSON object."""
+    """Return the forecast as one JSON object."""
     plan = forecast.plan
     order = plan.nesting
     return {

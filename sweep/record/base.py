@@ -128,14 +128,16 @@ class Journal(Protocol):
     """The durable account of a results folder. One writer; any number of readers."""
 
     async def begin_run(self, facts: RunFacts, kept: Iterable[JournalPoint] = ()) -> int:
-        """A new run; its number counts from 1. Where the fingerprint differs from the last run's, points on record
+        """Begin a new run; return its number, which counts from 1.
+
+        Where the fingerprint differs from the last run's, points on record
         are 'former' but for those in `kept`, which the new definition has, too: as `rebase`, in the same commit, so
         that a crash leaves the one definition or the other. Later `rebase` and `intend` can say so of more.
         """
         ...
 
     async def end_run(self, run: int, ending: str) -> None:
-        """How the run ended: completed, failures, interrupted, disk-full, …"""
+        """Write how the run ended: completed, failures, interrupted, disk-full and others."""
         ...
 
     async def fingerprint(self) -> str | None:
@@ -143,7 +145,7 @@ class Journal(Protocol):
         ...
 
     async def known_keys(self) -> KnownKeys:
-        """The state of every key on record, former ones too; pending ones are not in it."""
+        """Return the state of every key on record, former ones too; pending ones are not in it."""
         ...
 
     async def completed_indices(self) -> Sequence[int]:
@@ -163,8 +165,9 @@ class Journal(Protocol):
         ...
 
     async def rebase(self, points: Iterable[JournalPoint] | AsyncIterator[JournalPoint]) -> None:
-        """These keys, already on record, belong to the current definition, at these indices, with these values. What a
-        point leaves out (prompt, model, source) stays as it is on record: a key decides it.
+        """Note that these keys, already on record, belong to the current definition, at these indices and values.
+
+        What a point leaves out (prompt, model, source) stays as it is on record: a key decides it.
 
         Two points may have one key (two labels, one image): both stand in the table, rendered once. A key that is
         not on record is a RecordError.
@@ -172,7 +175,7 @@ class Journal(Protocol):
         ...
 
     async def seeds(self, axis: str, count: int) -> tuple[int, ...]:
-        """The seeds of an axis given by `count` alone: drawn once, kept, extended where more are asked."""
+        """Return the seeds of an axis given by `count` alone: drawn once, kept, extended where more are asked."""
         ...
 
     async def attempts(self, key: str) -> int:
@@ -194,11 +197,11 @@ class Journal(Protocol):
         ...
 
     async def submitted(self, batch_id: str, item_id: str) -> None:
-        """The server took it: every open attempt under this batch id (several keys, where graphs were fused)."""
+        """Note that the server took the item: every open attempt under this batch id, several where it is fused."""
         ...
 
     async def rendered(self, key: str, times: Times) -> None:
-        """The server is done with it; its images are not here yet."""
+        """Note that the server is done with the item; its images are not here yet."""
         ...
 
     async def complete(self, key: str, renderings: Sequence[Rendering], times: Times) -> None:
@@ -206,19 +209,19 @@ class Journal(Protocol):
         ...
 
     async def attempt_failed(self, key: str, failure: Failure) -> None:
-        """The attempt is over without an image; the variation itself stays open."""
+        """End the attempt without an image; the variation itself stays open."""
         ...
 
     async def withdraw(self, key: str) -> None:
-        """The open attempt rendered nothing, through no fault of the variation: it is not counted."""
+        """Take the open attempt back, which rendered nothing through no fault of the variation: it is not counted."""
         ...
 
     async def fail(self, point: JournalPoint, failure: Failure) -> None:
-        """The variation is given up. Also for one that was never submitted."""
+        """Give the variation up. Also for one that was never submitted."""
         ...
 
     async def cancel(self, key: str) -> None:
-        """The variation was cancelled by the user."""
+        """Note that the user cancelled the variation."""
         ...
 
     async def reopen(self, keys: Iterable[str]) -> int:
@@ -232,11 +235,11 @@ class Journal(Protocol):
         ...
 
     async def open_intents(self) -> list[Intent]:
-        """Attempts whose end is not on record, oldest first: what a crash may have left on a server."""
+        """Return attempts whose end is not on record, oldest first: what a crash may have left on a server."""
         ...
 
     async def keep_input(self, sha256: str, path: str, name: str, width: int, height: int) -> None:
-        """A source image was copied into the folder, at this relative path."""
+        """Note that a source image was copied into the folder, at this relative path."""
         ...
 
     async def counts(self) -> Counts:

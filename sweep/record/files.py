@@ -41,7 +41,7 @@ JOURNAL_POINTS = tuple(f"{name}.{step}" for name in JOURNAL_OPERATIONS for step 
 
 
 def no_checkpoint(_name: str) -> None:
-    """What is called at each point unless a test says otherwise: nothing happens."""
+    """Do nothing: the checkpoint of every run that is no fault test."""
 
 
 PART = ".part"  # the suffix of a file that is being written

@@ -162,7 +162,7 @@ def _decode(found: ImageFormat, data: bytes) -> tuple[int, int]:
 
 
 def _inflated(data: bytes) -> tuple[int, int] | None:
-    """The size of a PNG of the kinds that servers write, found whole; None where Pillow is to tell.
+    """Return the size of a PNG of the kinds that servers write, found whole; None where Pillow is to tell.
 
     Undoing the filters of its rows cannot fail once every row is there and names a filter that exists. So the
     compressed stream, with its own checksum, is all there is to try: less work than decoding, and outside of the

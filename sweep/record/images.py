@@ -42,7 +42,7 @@ _OWN_WORDS = {"variation", "prompt", "negative_prompt", "scheduler", "model", "i
 
 
 def file_stem(index: int, values: Mapping[str, Scalar], *, points: int, kinds: Mapping[str, str] | None = None) -> str:
-    """The name of a variation's image without extension, with its sub-folder and "/" above 2,000 `points`.
+    """Return the name of a variation's image without extension, with its sub-folder and "/" above 2,000 `points`.
 
     `kinds` are the axes' kinds, as in an experiment; without them the values' types decide. The index makes it unique
     among the points of one definition, and its digits keep it clear of names reserved by Windows.
@@ -174,7 +174,7 @@ class ImageStore:
         )
 
     def _claim(self, stem: str, ending: str, key: str) -> str:
-        """The path for this key: `stem` itself unless another key has it."""
+        """Claim the path for this key: `stem` itself unless another key has it."""
         with self._claiming:
             for path in (f"{stem}{ending}", f"{stem}_{slug(key, 8)}{ending}"):
                 if self._owner(path) in (None, key):
@@ -193,7 +193,7 @@ class ImageStore:
 
 
 def _owner_on_record(folder: Path, path: str) -> str | None:
-    """The key whose image this file is; None where it is nobody's, as after a crash between file and journal."""
+    """Return the key whose image this file is; None where it is nobody's, as after a crash between file and journal."""
     if not (folder / JOURNAL_FILE).exists():
         return None
     with reading(folder) as db:

@@ -165,7 +165,7 @@ def _write(file: IO[str], text: str) -> None:
 
 
 def _machine() -> str:
-    """The running system's own id, the same in all its containers."""
+    """Return the running system's own id, the same in all its containers."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

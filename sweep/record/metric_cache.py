@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,15 @@ from types import TracebackType
 from typing import Self
 
 from sweep.record.sqlite.reads import metric_names
-from sweep.record.sqlite.schema import JOURNAL_FILE, BrokenSealError, connect_writer, sealing, telling
+from sweep.record.sqlite.schema import (
+    JOURNAL_FILE,
+    BrokenSealError,
+    connect_writer,
+    count_broken,
+    seal_all,
+    sealing,
+    telling,
+)
 
 _CHUNK = 1000  # values a transaction: the run's own writer waits for no more
 
@@ -39,7 +48,7 @@ class MetricCache:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """The cache in the journal of `folder`, which must exist."""
+        """Open the cache in the journal of `folder`, which must exist."""
         db = connect_writer(Path(folder), create=False)
         db.execute("PRAGMA synchronous = NORMAL")  # what a power cut takes is measured again
         return cls(db, Path(folder) / JOURNAL_FILE)
@@ -57,16 +66,16 @@ class MetricCache:
             self._db.close()
 
     def get_many(self, keys: Iterable[MetricKey]) -> dict[MetricKey, float | None]:
-        """The values that are known; None is a value, too: the metric is not defined for that image."""
+        """Return the values that are known; None is a value, too: the metric is not defined for that image."""
         found: dict[MetricKey, float | None] = {}
+        seals: list[int] = []
         with self._using():
             for key in keys:
-                row = self._db.execute(_GET, _row(key)).fetchone()
-                if row is None:
-                    continue
-                if not row[1]:
-                    raise BrokenSealError(f"a value of {key.metric} is not as it was written")
-                found[key] = row[0]
+                if row := self._db.execute(_GET, _row(key)).fetchone():
+                    found[key] = row[0]
+                    seals.append(row[1])
+            if broken := count_broken(((*_row(key), value) for key, value in found.items()), seals):
+                raise BrokenSealError(f"{broken} measured values are not as they were written")
         return found
 
     def put_many(self, values: Mapping[MetricKey, float | None]) -> None:
@@ -93,8 +102,9 @@ class MetricCache:
         self._db.executemany("INSERT OR IGNORE INTO metric_names (name, seal) VALUES (?, 0)", names)
         self._db.executemany("UPDATE metric_names SET puts = puts + 1 WHERE name = ?", names)
         self._db.executemany(f"UPDATE metric_names SET seal = {sealing('metric_names')} WHERE name = ?", names)  # noqa: S608
-        self._db.executemany(_PUT, [(*_row(key), value, key.metric) for key, value in chunk])
-        self._db.executemany(_SEAL, [_row(key) for key, _ in chunk])
+        rows = [(*_row(key), None if value is None or math.isnan(value) else float(value)) for key, value in chunk]
+        puts = [(*row, row[2], kept) for row, kept in zip(rows, seal_all(rows), strict=True)]
+        self._db.executemany(_PUT, puts)
 
     @contextlib.contextmanager
     def _using(self) -> Iterator[None]:
@@ -103,11 +113,10 @@ class MetricCache:
 
 
 _WHICH = "image = ? AND reference = ? AND metric = ? AND version = ? AND working_size = ?"
-_GET = f"SELECT value, seal = {sealing('metrics')} FROM metrics WHERE {_WHICH}"  # noqa: S608  column names only
-_SEAL = f"UPDATE metrics SET seal = {sealing('metrics')} WHERE {_WHICH}"  # noqa: S608
+_GET = f"SELECT value, seal FROM metrics WHERE {_WHICH}"  # noqa: S608  column names only
 _PUT = (
     "INSERT OR REPLACE INTO metrics (image, reference, metric, version, working_size, value, put, seal)"
-    " VALUES (?, ?, ?, ?, ?, ?, (SELECT puts FROM metric_names WHERE name = ?), 0)"
+    " VALUES (?, ?, ?, ?, ?, ?, (SELECT puts FROM metric_names WHERE name = ?), ?)"
 )
 
 

@@ -67,7 +67,7 @@ class RecordedResults:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """The results in `folder`. Raises RecordError where there are none or a newer sweep wrote them."""
+        """Open the results in `folder`. Raises RecordError where there are none or a newer sweep wrote them."""
         with reading(Path(folder)) as db:
             check(db, Path(folder) / JOURNAL_FILE)
         return cls(Path(folder))
@@ -117,12 +117,12 @@ class RecordedResults:
         return verify_folder(self.folder)
 
     def columns(self, *, all: bool = False) -> tuple[Column, ...]:  # noqa: A002  the word of the command line
-        """The columns that `table` and the files have."""
+        """Return the columns that `table` and the files have."""
         with reading(self.folder) as db:
             return layout(db, former=all).columns
 
     def rows(self, *, all: bool = False, where: Where | None = None) -> Iterator[dict[str, Cell]]:  # noqa: A002
-        """The table's rows one by one, as {column: cell}, None where a cell has no value."""
+        """Yield the table's rows one by one, as {column: cell}, None where a cell has no value."""
         with reading(self.folder) as db:
             table = layout(db, former=all)
             names = table.names
@@ -130,7 +130,7 @@ class RecordedResults:
                 yield dict(zip(names, row, strict=True))
 
     def table(self, *, all: bool = False, where: Where | None = None) -> pd.DataFrame:  # noqa: A002
-        """The results table: one row an image, one for a failed or cancelled variation, in the order of the grid.
+        """Return the results table in the order of the grid: a row an image, one a failed or cancelled point.
 
         `where` says of a row, given as {column: cell}, whether it counts. With `all`, points that the experiment no
         longer has follow, marked in a column `former`. Seeds and integers are Int64, numbers float64, texts str,
@@ -143,14 +143,14 @@ class RecordedResults:
         return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
 
     def write_csv(self, path: Path, *, all: bool = False, where: Where | None = None) -> Path:  # noqa: A002
-        """The table as CSV, in flat memory, whole or not at all."""
+        """Write the table as CSV, in flat memory, whole or not at all."""
         with reading(self.folder) as db:
             table = layout(db, former=all)
             export.write_text_file(path, "csv", table.names, result_rows(db, table, where))
         return path
 
     def write_parquet(self, path: Path, *, all: bool = False, where: Where | None = None) -> Path:  # noqa: A002
-        """The table as Parquet with its dtypes. Raises RecordError with a hint where pyarrow is missing."""
+        """Write the table as Parquet with its dtypes. Raises RecordError with a hint where pyarrow is missing."""
         export.write_parquet_file(path, self._frames(former=all, where=where))
         return path
 
@@ -162,7 +162,7 @@ class RecordedResults:
         all: bool = False,  # noqa: A002
         where: Where | None = None,
     ) -> Path:
-        """The table as csv, json or md, in flat memory, whole or not at all."""
+        """Write the table as csv, json or md, in flat memory, whole or not at all."""
         with reading(self.folder) as db:
             table = layout(db, former=all)
             export.write_text_file(path, form, table.names, result_rows(db, table, where))
@@ -176,7 +176,7 @@ class RecordedResults:
         all: bool = False,  # noqa: A002
         where: Where | None = None,
     ) -> None:
-        """The table as text, row by row: csv, json or md."""
+        """Write the table as text, row by row: csv, json or md."""
         with reading(self.folder) as db:
             table = layout(db, former=all)
             export.WRITERS[form](out, table.names, result_rows(db, table, where))

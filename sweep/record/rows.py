@@ -10,7 +10,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
@@ -19,7 +19,6 @@ from sweep.errors import RecordError
 from sweep.record.files import replace_atomically
 from sweep.record.sqlite import reads as queries
 from sweep.record.sqlite.schema import BrokenSealError, sealing
-from sweep.record.sqlite.writes import moment
 from sweep.types import Scalar
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ Where: TypeAlias = "Callable[[Mapping[str, Cell]], bool]"
 """Whether a row counts, told from its cells by column."""
 
 _CHUNK = 500
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # times are stored in microseconds since then
 _OF_AXIS: Mapping[str, ColumnKind] = {"integer": "integer", "seed": "integer", "number": "number", "boolean": "boolean"}
 _STANDARD: Mapping[str, ColumnKind] = {
     "prompt": "text",
@@ -79,7 +79,7 @@ class TableColumns:
 
 
 def layout(db: sqlite3.Connection, *, former: bool) -> TableColumns:
-    """The columns for the current definition, or with `former` for every definition the folder has seen."""
+    """Return the columns for the current definition, or with `former` for every definition the folder has seen."""
     definitions = list(queries.axes_of_definitions(db))
     definitions = definitions if former else definitions[:1]
     kinds: dict[str, ColumnKind] = {}
@@ -202,7 +202,7 @@ def _common(first: ColumnKind, second: ColumnKind) -> ColumnKind:
 
 
 def _time(stored: object) -> datetime | None:
-    return moment(stored) if isinstance(stored, int) else None
+    return _EPOCH + timedelta(microseconds=stored) if isinstance(stored, int) else None
 
 
 def _as_text(value: Scalar) -> Scalar:
@@ -244,7 +244,7 @@ def write_csv(out: TextIO, names: Sequence[str], rows: Iterable[TableRow]) -> No
 
 
 def write_json(out: TextIO, names: Sequence[str], rows: Iterable[TableRow]) -> None:
-    """An array of objects, one a line."""
+    """Write an array of objects, one a line."""
     divider = "[\n"
     for row in rows:
         cells = [cell.isoformat() if isinstance(cell, datetime) else cell for cell in row]
@@ -254,7 +254,7 @@ def write_json(out: TextIO, names: Sequence[str], rows: Iterable[TableRow]) -> N
 
 
 def write_markdown(out: TextIO, names: Sequence[str], rows: Iterable[TableRow]) -> None:
-    """A pipe table, as GitHub shows it."""
+    """Write a pipe table, as GitHub shows it."""
     out.writelines(f"| {' | '.join(cells)} |\n" for cells in _markdown(names, rows))
 
 

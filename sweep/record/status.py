@@ -40,7 +40,7 @@ class FolderStatus:
 
 
 def folder_status(folder: Path) -> FolderStatus:
-    """Raises RecordError where there are no results, and CorruptRecordError where they are damaged."""
+    """Count what is in a results folder. Raises RecordError where there are no results or they are damaged."""
     results = RecordedResults.open(folder)
     counts = results.counts()
     return FolderStatus(
@@ -96,7 +96,7 @@ class Past:
         return self.sizes[0][0] if self.sizes else 0
 
     def seeds_for(self, axis: str, count: int) -> tuple[int, ...]:
-        """The seeds drawn so far, filled up with stand-ins: which numbers they are changes no count."""
+        """Return the seeds drawn so far, filled up with stand-ins: which numbers they are changes no count."""
         drawn = self.seeds.get(axis, ())[:count]
         taken = set(drawn)
         missing = (number for number in range(2 * count) if number not in taken)
@@ -117,7 +117,7 @@ def _sizes(db: sqlite3.Connection) -> list[tuple[int, int]]:
 
 
 def read_past(folder: Path) -> Past:
-    """Raises CorruptRecordError where the journal is damaged."""
+    """Read what a folder holds of earlier runs. Raises CorruptRecordError where the journal is damaged."""
     if not (folder / JOURNAL_FILE).is_file():
         return Past()
     with reading(folder) as db:
@@ -202,7 +202,7 @@ def _count(entry: Marginal, row: Mapping[str, Any]) -> None:
 
 
 def failures(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
-    """What failed rows say, and how often each was said."""
+    """Count the errors of failed rows."""
     return Counter(str(row["error"]) for row in rows if row["status"] == "failed")
 
 

@@ -40,7 +40,7 @@ def verify_folder(folder: Path) -> list[Finding]:
 
 
 def damaged_keys(findings: list[Finding]) -> list[str]:
-    """The variations to `forget` and render again, each once."""
+    """Return the variations to `forget` and render again, each once."""
     return list(dict.fromkeys(each.key for each in findings if each.key is not None and each.fault in REPAIRABLE))
 
 

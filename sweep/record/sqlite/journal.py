@@ -34,7 +34,7 @@ def _now() -> datetime:
 
 
 def _draw() -> int:
-    """A seed as servers take them: 0 … 2³² − 1."""
+    """Draw a seed that every server takes: 0 … 2³² − 1."""
     return random.SystemRandom().randrange(2**32)
 
 
@@ -71,7 +71,7 @@ class SqliteJournal:
         now: Callable[[], datetime] = _now,
         draw: Callable[[], int] = _draw,
     ) -> Self:
-        """The journal of `folder`; made where there is none, unless `create` is False.
+        """Return the journal of `folder`; made where there is none, unless `create` is False.
 
         Hold a `FolderLock` on the folder. `now` gives aware times, `draw` seeds in [0, 2³²). Raises
         CorruptRecordError where the file is damaged, RecordError where it is missing, of a newer format or
@@ -178,7 +178,7 @@ class SqliteJournal:
         return await self._read(queries.counts)
 
     async def require_in_place(self) -> None:
-        """Raises RecordError where the file is no longer the one that was opened: what is written to it is lost."""
+        """Raise RecordError where the file is no longer the one that was opened: what is written to it is lost."""
         if await run_sync(_identity, self._place) != self._file:
             raise RecordError(f"{self._place} was moved or deleted while the run was writing to it.")
 

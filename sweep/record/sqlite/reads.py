@@ -45,7 +45,7 @@ class CompactKeys:
         self._starts = array("L", accumulate(sizes))
 
     def get(self, key: str, /) -> JournalState | None:
-        """The state of `key`, None where it is not known."""
+        """Return the state of `key`, None where it is not known."""
         digest = _digest(key)
         bucket = _bucket(digest)
         start, end = self._starts[bucket] * _WIDTH, self._starts[bucket + 1] * _WIDTH

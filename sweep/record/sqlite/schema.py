@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -98,8 +98,18 @@ def seal(*values: object) -> int:
     return zlib.crc32("\x1f".join(["\0" if value is None else str(value) for value in values]).encode())
 
 
+def count_broken(rows: Iterable[tuple[object, ...]], seals: Iterable[int]) -> int:
+    """Return how many of these rows, each the sealed columns in order, do not have their seal."""
+    return sum(seal(*row) != kept for row, kept in zip(rows, seals, strict=True))
+
+
+def seal_all(rows: Iterable[tuple[object, ...]]) -> list[int]:
+    """Return the seal of each row, given as its sealed columns in order."""
+    return [seal(*row) for row in rows]
+
+
 def sealing(table: str, alias: str = "") -> str:
-    """SQL that computes the seal of a row of `table` from its columns."""
+    """Return SQL that computes the seal of a row of `table` from its columns."""
     prefix = f"{alias}." if alias else ""
     return f"seal({', '.join(prefix + column for column in SEALED[table])})"
 
@@ -117,7 +127,7 @@ def record_error(error: sqlite3.Error, place: Path) -> RecordError:
 
 
 def corrupt(place: Path, why: str) -> CorruptRecordError:
-    """The journal at `place` cannot be trusted, and `why`."""
+    """Return the error for a journal that cannot be trusted, and `why`."""
     return CorruptRecordError(
         f"{place} is damaged ({why}).",
         hint="Restore it from a backup, or move the folder away and run again; its images stay readable files.",
@@ -140,7 +150,7 @@ def telling(place: Path) -> Iterator[None]:
 
 
 def connect_writer(folder: Path, *, create: bool) -> sqlite3.Connection:
-    """The journal of `folder`, made where it is missing and `create` is set, checked, ready for durable writes.
+    """Connect to the journal of `folder`, checked and ready for durable writes; make it where `create` is set.
 
     Raises RecordError where there is none, CorruptRecordError where it is damaged or emptied while images exist.
     """
@@ -176,7 +186,7 @@ def connect_writer(folder: Path, *, create: bool) -> sqlite3.Connection:
 
 @contextmanager
 def reading(folder: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that only reads and never waits for the writer. Raises RecordError, CorruptRecordError."""
+    """Open a connection that only reads and never waits for the writer. Raises RecordError, CorruptRecordError."""
     place = folder / JOURNAL_FILE
     if not place.exists() or place.stat().st_size == 0:
         raise _missing(folder)
@@ -227,7 +237,7 @@ def _check_format(db: sqlite3.Connection, place: Path) -> None:
 
 
 def check(db: sqlite3.Connection, place: Path) -> None:
-    """The format is one this code reads, and a file of moderate size is whole. Raises RecordError."""
+    """Raise RecordError where this code cannot read the format, or a file of moderate size is damaged."""
     _check_format(db, place)
     if place.stat().st_size <= _CHECKED_AT_OPEN:
         for fault in integrity_faults(db) or seal_faults(db):
@@ -235,7 +245,7 @@ def check(db: sqlite3.Connection, place: Path) -> None:
 
 
 def integrity_faults(db: sqlite3.Connection) -> list[str]:
-    """What SQLite finds wrong with the file's structure: torn pages, indexes that miss rows."""
+    """Return what SQLite finds wrong with the file's structure: torn pages, indexes that miss rows."""
     rows = [str(row[0]) for row in db.execute("PRAGMA integrity_check(10)")]
     return [] if rows == ["ok"] else [row.splitlines()[-1] for row in rows]
 

@@ -76,7 +76,7 @@ class Writer:
         self._db.close()
 
     def _take(self) -> tuple[list[_Operation], bool]:
-        """The next operations, and whether more may come."""
+        """Return the next operations, and whether more may come."""
         batch: list[_Operation] = []
         item = self._queue.get()
         while item is not None:

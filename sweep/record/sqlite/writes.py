@@ -34,7 +34,7 @@ def microseconds(moment: datetime | None) -> int | None:
 
 
 def moment(microseconds_since_1970: int | None) -> datetime | None:
-    """The inverse of `microseconds`."""
+    """Return the inverse of `microseconds`."""
     return None if microseconds_since_1970 is None else _EPOCH + timedelta(microseconds=microseconds_since_1970)
 
 
@@ -205,7 +205,7 @@ def keep_input(db: sqlite3.Connection, sha256: str, path: str, name: str, width:
 
 
 def _current(db: sqlite3.Connection) -> tuple[int, int]:
-    """Number and definition of the last run."""
+    """Return number and definition of the last run."""
     row = db.execute("SELECT number, definition FROM runs ORDER BY number DESC LIMIT 1").fetchone()
     if row is None:
         raise RecordError("No run has begun in this folder.")
@@ -225,7 +225,7 @@ def _open_state(db: sqlite3.Connection, key: str) -> str:
 
 
 def _place(db: sqlite3.Connection, point: JournalPoint, definition: int) -> None:
-    """The row of this point: the one at its index, else one of an earlier definition, else a new one like its kin."""
+    """Put the point into its row: the one at its index, else one of an earlier definition, else a new one."""
     rows = db.execute("SELECT id, definition, idx FROM points WHERE key = ?", (point.key,)).fetchall()
     own = [row for row in rows if row[1:] == (definition, point.index)] or [row for row in rows if row[1] < definition]
     if own:
@@ -266,7 +266,7 @@ def _set_open(db: sqlite3.Connection, key: str, state: str) -> None:
 
 
 def _set_times(db: sqlite3.Connection, key: str, times: Times) -> None:
-    """Times that are not known now stay what they were. The row is sealed by the `_set` that follows."""
+    """Set the times that are known; the others stay what they were. The row is sealed by the `_set` that follows."""
     db.execute(
         "UPDATE points SET queued_at = coalesce(?, queued_at), started_at = coalesce(?, started_at),"
         " finished_at = coalesce(?, finished_at) WHERE key = ?",
@@ -296,7 +296,7 @@ def _told(failure: Failure) -> tuple[str, str]:
 
 
 def _text(text: str) -> str:
-    """What a server sent, storable: JSON can hold halves of surrogate pairs, UTF-8 cannot."""
+    """Make what a server sent storable: JSON can hold halves of surrogate pairs, UTF-8 cannot."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
