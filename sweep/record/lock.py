@@ -1,4 +1,11 @@
-"""One writer a results folder: a lock the operating system drops with its process, and a note of who holds it."""
+"""One writer a results folder: a lock the operating system drops with its process, and a note of who holds it.
+
+Lock and note are one file, so that `status` can say who writes without taking anything, and so that a sweep of another
+version sees the lock. `filelock` was tried and not taken: it opens a file of its own, so the note would lie beside it;
+where a file system has no locks it falls back to a file that stays after a kill; and what it would replace is twenty
+lines. On network folders flock is a lock of bytes: an exclusive one needs a file opened for writing, so who only looks
+asks for a shared one; a file system without locks is an error, never a folder with two writers.
+"""
 
 from __future__ import annotations
 
@@ -129,7 +136,7 @@ def in_use(folder: Path) -> bool:
     """Whether a process holds the lock of `folder`; takes nothing and leaves nothing behind."""
     try:
         with (folder / LOCK).open(encoding="utf-8") as file:
-            return not _try_lock(file)
+            return not _try_lock(file, shared=True)
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -175,7 +182,7 @@ def _machine() -> str:
 if sys.platform == "win32":
     import msvcrt
 
-    def _try_lock(file: IO[str]) -> bool:
+    def _try_lock(file: IO[str], *, shared: bool = False) -> bool:  # noqa: ARG001  there are no shared ones
         file.seek(_LOCKED_BYTE)
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
@@ -186,11 +193,14 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _try_lock(file: IO[str]) -> bool:
+    def _try_lock(file: IO[str], *, shared: bool = False) -> bool:
         try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            fcntl.flock(file.fileno(), (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # the latter on some network folders
             return False
         except OSError as error:
-            raise RecordError(f"{file.name} cannot be locked ({error.strerror}).") from error
+            raise RecordError(
+                f"{file.name} cannot be locked ({error.strerror}).",
+                hint="Results need a file system that has locks: point --results at another one.",
+            ) from error
         return True

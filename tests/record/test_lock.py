@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import re
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -135,3 +138,46 @@ def test_a_folder_that_cannot_be_locked(tmp_path: Path) -> None:
         pass
     with pytest.raises(RecordError):
         in_use(tmp_path)
+
+
+def mount_like_nfs(monkeypatch: pytest.MonkeyPatch, *, errors: Mapping[int, int] | None = None) -> None:
+    """Have flock behave as on an NFS mount: an exclusive lock needs a file that is open for writing."""
+    real = fcntl.flock
+
+    def flock(descriptor: int, operation: int) -> None:
+        kind = operation & ~fcntl.LOCK_NB
+        writable = fcntl.fcntl(descriptor, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR)
+        number = (errors or {}).get(kind) or (errno.EBADF if kind == fcntl.LOCK_EX and not writable else None)
+        if number:
+            raise OSError(number, os.strerror(number))
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+def test_lock_on_a_network_folder_is_held_and_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mount_like_nfs(monkeypatch)
+    with FolderLock(tmp_path):
+        assert in_use(tmp_path)
+        with pytest.raises(FolderInUseError):
+            FolderLock(tmp_path).__enter__()
+    assert not in_use(tmp_path)
+
+
+def test_lock_held_by_another_client_of_a_network_folder_is_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount_like_nfs(monkeypatch, errors={fcntl.LOCK_EX: errno.EACCES, fcntl.LOCK_SH: errno.EACCES})
+    with pytest.raises(FolderInUseError):
+        FolderLock(tmp_path).__enter__()
+    assert in_use(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO])
+def test_lock_that_the_file_system_lacks_is_an_error_with_a_hint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    mount_like_nfs(monkeypatch, errors={fcntl.LOCK_EX: number})
+    with pytest.raises(RecordError, match="cannot be locked") as caught:
+        FolderLock(tmp_path).__enter__()
+    assert caught.value.hint
