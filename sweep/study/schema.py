@@ -85,16 +85,22 @@ class Rows(TypedDict):
 
 
 class Sentence(TypedDict):
-    """One finding in words. `kind`: recommendation | share | difference | seed | noise | diversity | limit (something
-    that cannot be said, and why) | assumption (what intervals take for granted). `headline` sentences belong on top of
-    the page, in order.
+    """One finding in words. `kind`: recommendation | word (which axis of a text-to-image grid decides) | curve | share |
+    difference | equal (levels that give the same image) | outlier | seed | noise | diversity | choice (blind choices) |
+    limit (what is unknown, and why) | assumption (what intervals take for granted).
+
+    `words` come in order: first at most five `headline` sentences, ranked by what a person would do differently; then
+    the rest, to be folded by kind. `text` says what to do or what was found, `detail` the counts behind it and what it
+    cannot say; `rows` are images that show it (row numbers), at most eight.
     """
 
     kind: str
     text: str
+    detail: str  # may be empty
     headline: bool
     metric: str | None
     axis: str | None
+    rows: list[int]
 
 
 class CurveWarning(TypedDict):
@@ -210,6 +216,94 @@ class Determinism(TypedDict):
     message: str
 
 
+class Hold(TypedDict):
+    """How many images kept to a threshold at one level of an axis; `group` is empty for all rows."""
+
+    metric: str
+    axis: str
+    threshold: float
+    level: LevelValue
+    group: Group
+    held: int
+    images: int
+
+
+class Recommendation(TypedDict):
+    """Advice for single images: the last tested level up to which every image of every group held, counted from the
+    safe end of the axis (`side` "up to": from the lowest level, "from": from the highest).
+
+    `held` of `images` are counted at `use`, or where `use` is null at the level at the safe end. `weakest_group` is the
+    prompt, model or other level whose images fell below first: its last level at which all held is `bracket_low`, the
+    next one, at which some did not, is `bracket_high` (in the order of the advice; null: the first level already
+    failed, or it never failed). `levels_to_add` lie in the gap behind `use`. `mean_crossing` with `low`, `high` and `n`
+    seeds is where the mean over everything passes the threshold: no advice for an image.
+    """
+
+    metric: str
+    axis: str
+    threshold: float
+    wanted: Literal["above", "below"]
+    side: Literal["up to", "from"]
+    use: float | None
+    held: int
+    images: int
+    weakest_group: Group | None
+    bracket_low: float | None
+    bracket_high: float | None
+    levels_to_add: list[float]
+    mean_crossing: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+class AxisDistance(TypedDict):
+    """How far images lie apart that differ in one axis alone. `seed` marks the yardstick: a new seed of one point.
+
+    `a`, `b` (row numbers) and `distance` are columns with one entry a pair. `equal` are pairs of levels whose images
+    have the same pixels at every point.
+    """
+
+    metric: str  # the distance: "colour" or "layout"
+    axis: str
+    seed: bool
+    mean: float
+    pairs: int  # of all, also where the columns hold only a part
+    a: list[int]
+    b: list[int]
+    distance: list[float]
+    equal: list[list[LevelValue]]
+
+
+class ChoiceRank(TypedDict):
+    """A level in the ranking of blind choices. `strength` is the chance in percent of being chosen over an average
+    level (Bradley and Terry 1952), with its 95 % interval; ranks are the range that the intervals leave open.
+    """
+
+    level: LevelValue
+    chosen: float  # ties count half
+    shown: int
+    strength: float
+    low: float
+    high: float
+    rank_low: int
+    rank_high: int
+
+
+class Choices(TypedDict):
+    """Pairwise blind choices: what was compared and how far to trust it."""
+
+    axis: str
+    choices: int
+    ties: int
+    left: int
+    right: int
+    repeated: int  # pairs that came twice
+    alike: int  # of these, chosen alike
+    ranking: list[ChoiceRank]  # the best first
+    agreement: dict[str, list[int]]  # by metric: choices that agree with it, of choices that could
+
+
 class DiversityCell(TypedDict):
     """How different the images of one cell are across seeds: mean pairwise distance."""
 
@@ -234,4 +328,8 @@ class StudyJson(TypedDict):
     noise: list[NoiseFacts]
     determinism: Determinism | None
     diversity: list[DiversityCell]
+    holds: list[Hold]
+    recommendations: list[Recommendation]
+    distances: list[AxisDistance]  # the axis that moves images most first; empty where images have a source
+    choices: list[Choices]  # by axis
     rows: Rows

@@ -13,13 +13,32 @@ import pandas as pd
 from sweep.study.design import BOOKKEEPING, StudyDesign, add_bookkeeping, infer_axes, is_measurement, read_design
 from sweep.study.findings import write_findings
 from sweep.study.metrics.registry import describe_columns, list_standard
-from sweep.study.schema import Curve, Difference, Group, MetricFacts, Outlier, Rows, SeedRow, StudyJson
+from sweep.study.schema import (
+    Curve,
+    Difference,
+    Group,
+    Hold,
+    MetricFacts,
+    Outlier,
+    Recommendation,
+    Rows,
+    SeedRow,
+    StudyJson,
+)
+from sweep.study.stats.advice import count_holds, recommend_levels
 from sweep.study.stats.curves import compute_curve
 from sweep.study.stats.differences import compare_levels
 from sweep.study.stats.effects import compute_cell_effects, compute_effects
 from sweep.study.stats.intervals import SAME_POINT, check_determinism, estimate_noise, list_rounded
 from sweep.study.stats.seeds import find_outliers, measure_diversity, rank_seeds
-from sweep.study.tables import save_tables, tabulate_curves, tabulate_differences, tabulate_effects
+from sweep.study.tables import (
+    save_tables,
+    tabulate_curves,
+    tabulate_differences,
+    tabulate_distances,
+    tabulate_effects,
+    tabulate_groups,
+)
 
 if TYPE_CHECKING:
     from sweep.record import ResultsLike
@@ -28,7 +47,15 @@ if TYPE_CHECKING:
     from sweep.study.metrics.base import Metric
 
 
-STUDY_FILE = ("metrics", "curves", "effects", "differences", "seeds")  # tables of a study that are written as CSV
+STUDY_FILE = (
+    "metrics",
+    "recommendations",
+    "holds",
+    "curves",
+    "effects",
+    "differences",
+    "seeds",
+)  # tables of a study that are written as CSV
 PANEL_NAMES = frozenset(metric.name for metric in list_standard())
 THRESHOLDS: Mapping[str, Sequence[float]] = {"structure_coarse": (0.9,), "structure_middle": (0.5,), "ms_ssim": (0.5,)}
 """What curves are asked to pass where nothing else is said: above 0.9 the composition is the source's; at 0.5 half of
@@ -77,9 +104,28 @@ class Study:
         return pd.DataFrame(self.data["outliers"], columns=list(Outlier.__annotations__))
 
     @property
+    def recommendations(self) -> pd.DataFrame:
+        """One row a metric, axis and threshold: which level to use, and how many images held there.
+
+        Columns: metric, axis, threshold, wanted, side, use, held, images, weakest_group, bracket_low, bracket_high,
+        levels_to_add, mean_crossing, low, high, n.
+        """
+        return tabulate_groups(self.data["recommendations"], list(Recommendation.__annotations__))
+
+    @property
+    def holds(self) -> pd.DataFrame:
+        """One row a level and group: metric, axis, threshold, level, group, held, images."""
+        return tabulate_groups(self.data["holds"], list(Hold.__annotations__))
+
+    @property
+    def distances(self) -> pd.DataFrame:
+        """One row a pair of images that differ in one axis alone: metric, axis, a, b, row_a, row_b, distance."""
+        return tabulate_distances(self.data["distances"], self.data["rows"])
+
+    @property
     def words(self) -> tuple[str, ...]:
         """The findings as sentences, the headlines first."""
-        return tuple(sentence["text"] for sentence in self.data["words"])
+        return tuple(f"{each['text']} {each['detail']}".rstrip() for each in self.data["words"])
 
     def to_json(self) -> StudyJson:
         """Give everything as plain JSON values: finite numbers or null, no paths of this machine."""
@@ -178,6 +224,8 @@ def analyse(
     differences = [d for fact in measured for d in _compare_all(design, fact)]
     seeds = [row for fact in measured if fact["reference"] != "cell" for row in _rank_all(design, fact)]
     noise = [estimate_noise(design, fact["name"], curves) for fact in measured]
+    holds = [h for fact in measured for h in count_holds(design, fact, thresholds.get(fact["name"], ()))]
+    advice = [r for fact in measured for r in _recommend_all(design, fact, holds, curves)]
     diversity = [c for fact in measured if fact["reference"] == "cell" for c in measure_diversity(design, fact)]
     data = StudyJson(
         version=1,
@@ -193,6 +241,10 @@ def analyse(
         noise=noise,
         determinism=check_determinism(design),
         diversity=diversity,
+        holds=holds,
+        recommendations=advice,
+        distances=[],
+        choices=[],
         rows=_list_rows(design, [fact["name"] for fact in shown]),
     )
     compared = "image_path" not in design.frame or any(fact["reference"] == "image" for fact in measured)
@@ -207,6 +259,15 @@ def _compute_curves(design: StudyDesign, fact: MetricFacts, thresholds: Sequence
         for axis in design.numeric
         for group in design.groups(axis)
     ]
+
+
+def _recommend_all(
+    design: StudyDesign, fact: MetricFacts, holds: Sequence[Hold], curves: Sequence[Curve]
+) -> list[Recommendation]:
+    name = fact["name"]
+    return recommend_levels(
+        design, fact, [h for h in holds if h["metric"] == name], [c for c in curves if c["metric"] == name]
+    )
 
 
 def _compare_all(design: StudyDesign, fact: MetricFacts) -> list[Difference]:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from sweep.record import replace_atomically
-from sweep.study.schema import Curve, Difference, Effects, Estimate, Group, StudyJson
+from sweep.study.schema import AxisDistance, Curve, Difference, Effects, Estimate, Group, Rows, StudyJson
 
 CURVE_COLUMNS = [
     "metric",
@@ -108,6 +108,31 @@ def tabulate_differences(differences: Sequence[Difference]) -> pd.DataFrame:
         for d in differences
     ]
     return pd.DataFrame(rows, columns=DIFFERENCE_COLUMNS)
+
+
+def tabulate_groups(rows: Sequence[Mapping[str, Any]], columns: list[str]) -> pd.DataFrame:
+    """Make a table of rows whose groups are written as text."""
+    flat = [{name: write_group(v) if isinstance(v, dict) else v for name, v in row.items()} for row in rows]
+    return pd.DataFrame(flat, columns=columns)
+
+
+def tabulate_distances(distances: Sequence[AxisDistance], rows: Rows) -> pd.DataFrame:
+    """Make a table with one row a pair of images."""
+    found = [
+        {
+            "metric": d["metric"],
+            "axis": d["axis"],
+            "a": levels[a],
+            "b": levels[b],
+            "row_a": a,
+            "row_b": b,
+            "distance": v,
+        }
+        for d in distances
+        for levels in [rows["axes"][d["axis"]]]
+        for a, b, v in zip(d["a"], d["b"], d["distance"], strict=True)
+    ]
+    return pd.DataFrame(found, columns=["metric", "axis", "a", "b", "row_a", "row_b", "distance"])
 
 
 def save_tables(data: StudyJson, frames: Mapping[str, pd.DataFrame], folder: Path) -> tuple[Path, ...]:

@@ -29,10 +29,16 @@ _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", 
 
 
 def make_sentence(
-    kind: str, text: str, *, metric: str | None = None, axis: str | None = None, headline: bool = False
+    kind: str,
+    text: str,
+    detail: str = "",
+    *,
+    metric: str | None = None,
+    axis: str | None = None,
+    rows: Sequence[int] = (),
 ) -> Sentence:
     """Make one finding."""
-    return Sentence(kind=kind, text=text, headline=headline, metric=metric, axis=axis)
+    return Sentence(kind=kind, text=text, detail=detail, headline=False, metric=metric, axis=axis, rows=list(rows))
 
 
 def write_number(value: float, width: float | None = None) -> str:
