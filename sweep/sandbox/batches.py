@@ -1,4 +1,7 @@
-"""Posted batches: validation and expansion."""
+"""Posted batches, checked as InvokeAI checks them and expanded into items in its order.
+
+Requests are checked with pydantic, so that a refusal reads as InvokeAI's (and FastAPI's) does.
+"""
 
 from __future__ import annotations
 
@@ -244,7 +247,7 @@ class GraphTemplate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchValues:
-    """What one item puts into the graph; `poison` says why the server will not be able to read it."""
+    """The values one item puts into the graph; `poison` says why the server will not be able to read them."""
 
     fields: tuple[dict[str, Any], ...] = ()
     poison: str | None = None
@@ -259,7 +262,7 @@ class Batch:
     poisons: Mapping[tuple[int, int, int], str] = field(default_factory=dict)  # (group, datum, value) → why
 
     def requested(self) -> int:
-        """How many items it asks for."""
+        """Count the items it asks for."""
         return math.prod((len(group[0].items) if group else 0) for group in self.frame.data or ()) * self.frame.runs
 
     def expand(self) -> Iterator[BatchValues]:

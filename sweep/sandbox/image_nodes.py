@@ -1,4 +1,4 @@
-"""The nodes that make images: painted and encoded in a thread, stored with their texts, counted as renders."""
+"""Nodes that make images: painted and encoded in a thread, stored with their texts, counted as renders."""
 
 from __future__ import annotations
 

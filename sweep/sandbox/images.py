@@ -1,4 +1,7 @@
-"""Stored images, boards, PNG text chunks."""
+"""Stored images and boards: files in a folder, their records, and how they are listed.
+
+Text chunks are inserted into the PNG by hand, so that one encoded image serves many items.
+"""
 
 from __future__ import annotations
 

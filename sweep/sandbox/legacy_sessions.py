@@ -35,7 +35,7 @@ _STATE = (
 
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """A graph that was posted; `item` is there once it was invoked."""
+    """A posted graph; `item` is set once it was invoked."""
 
     id: str
     posted: Any

@@ -1,4 +1,4 @@
-"""The models a sandbox says it has: names that do not pretend, and records of the shape InvokeAI gives."""
+"""Models that a sandbox offers: names that say sandbox, and records of the shape InvokeAI gives."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _record(name: str, base: str, kind: str) -> ModelRecord:
 
 
 def identifier(record: ModelRecord, submodel: str | None = None) -> dict[str, Any]:
-    """How nodes name a model: five keys, and which part of it."""
+    """Build the reference by which nodes name a model: five keys, and the part of it."""
     named = {key: record[key] for key in ("key", "hash", "name", "base", "type")}
     return {**named, "submodel_type": submodel}
 

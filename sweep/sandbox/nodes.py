@@ -1,4 +1,7 @@
-"""Value nodes."""
+"""Behaviour of node types: those that handle values only, and those that InvokeAI would run on a GPU.
+
+The latter keep names and digests only; an image is painted where InvokeAI would decode latents.
+"""
 
 from __future__ import annotations
 
@@ -49,14 +52,14 @@ def primitive(node: NodeFields) -> NodeFields:
 
 @value("rand_int")
 def random_integer(node: NodeFields) -> NodeFields:
-    """Another number each time, as on the real server."""
+    """Draw another number each time, as on the real server."""
     low, high = sorted((node["low"], node["high"]))
     return {"value": random.randrange(low, max(high, low + 1)), "type": "integer_output"}
 
 
 @value("add", "sub", "mul", "div")
 def arithmetic(node: NodeFields) -> NodeFields:
-    """Whole numbers."""
+    """Compute with whole numbers."""
     a, b = node["a"], node["b"]
     if node["type"] == "div" and b == 0:
         raise NodeError("ZeroDivisionError", "division by zero")
@@ -101,14 +104,14 @@ def round_value(node: NodeFields) -> NodeFields:
 
 @value("string_join", "string_join_three")
 def join_values(node: NodeFields) -> NodeFields:
-    """Words in a row."""
+    """Join texts."""
     parts = (node.get(f"string_{place}") or "" for place in ("left", "middle", "right"))
     return {"value": "".join(parts), "type": "string_output"}
 
 
 @value("string_replace")
 def replace_text(node: NodeFields) -> NodeFields:
-    """Words with others in their place; InvokeAI ignores case unless it is a regular expression."""
+    """Replace text; InvokeAI ignores case unless it is a regular expression."""
     pattern = node["search_string"] if node["use_regex"] else re.escape(node["search_string"])
     put = node["replace_string"] if node["use_regex"] else lambda _: node["replace_string"]
     try:
@@ -127,14 +130,14 @@ def pass_choice(node: NodeFields) -> NodeFields:
 
 @value("seamless", "freeu")
 def adjust_model(node: NodeFields) -> NodeFields:
-    """Parts of a model, set differently; the painter does not mind."""
+    """Return a model's parts unchanged: the painter ignores these settings."""
     parts: NodeFields = {name: node[name] for name in ("unet", "vae") if name in node}
     return {**parts, "type": "seamless_output" if node["type"] == "seamless" else "unet_output"}
 
 
 @value("random_range")
 def random_numbers(node: NodeFields) -> NodeFields:
-    """Whole numbers, the same for the same seed."""
+    """Draw whole numbers, the same for the same seed."""
     draw = random.Random(node["seed"])
     low, high = sorted((node["low"], node["high"]))
     numbers = [draw.randrange(low, max(high, low + 1)) for _ in range(node["size"])]
@@ -143,7 +146,7 @@ def random_numbers(node: NodeFields) -> NodeFields:
 
 @value("range")
 def number_range(node: NodeFields) -> NodeFields:
-    """Whole numbers from start up to stop."""
+    """List whole numbers from start up to stop."""
     numbers = list(range(node["start"], node["stop"], node["step"] or 1))
     return {"collection": numbers, "type": "integer_collection_output"}
 
@@ -170,7 +173,7 @@ def collect(node: NodeFields) -> NodeFields:
 
 @value("core_metadata")
 def core_metadata(node: NodeFields) -> NodeFields:
-    """Whatever it is given, extra keys too."""
+    """Return all it is given, extra keys too."""
     hidden = {"id", "type", "is_intermediate", "use_cache"}
     kept = {name: value for name, value in node.items() if name not in hidden and value is not None}
     return {"metadata": {**kept, "app_version": "6.14.2"}, "type": "metadata_output"}
@@ -192,7 +195,7 @@ def metadata(node: NodeFields) -> NodeFields:
 
 @value("merge_metadata")
 def merge_metadata(node: NodeFields) -> NodeFields:
-    """Several as one, later ones first."""
+    """Merge metadata, later ones first."""
     merged: NodeFields = {}
     for entry in node["collection"] or []:
         merged |= entry
@@ -218,7 +221,7 @@ _THINGS = 50_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """What a conditioning name stands for."""
+    """The value behind a conditioning name."""
 
     text: str
     clip_skip: int = 0
@@ -227,7 +230,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseValue:
-    """What a noise name stands for."""
+    """The value behind a noise name."""
 
     seed: int
     width: int
@@ -236,7 +239,7 @@ class NoiseValue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latents:
-    """What a latents name stands for: an image, by name and digest, or a painting over other latents or nothing."""
+    """The value behind a latents name: an image, by name and digest, or a painting over other latents or nothing."""
 
     width: int
     height: int
@@ -248,12 +251,12 @@ class Latents:
 
     @property
     def content(self) -> str | None:
-        """A hash of what it shows."""
+        """Hash the image it shows."""
         return self.painting.digest() if self.painting else self.digest
 
 
 class NodeImageFacts(Protocol):
-    """What cheap nodes may know of images."""
+    """The access to images that cheap nodes have."""
 
     def size(self, name: str) -> tuple[int, int]:
         """Width and height in pixels. Raises NodeError where there is no such image."""
@@ -266,7 +269,7 @@ class NodeImageFacts(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class ImageAccess:
-    """What nodes work with: the models, the images, and what names made earlier stand for."""
+    """The models, the images, and the values behind names that nodes made earlier."""
 
     models: Mapping[str, ModelRecord]
     images: NodeImageFacts
@@ -367,7 +370,7 @@ def load_lora(node: NodeFields, desk: ImageAccess) -> NodeFields:
 
 @node("lora_collection_loader", "sdxl_lora_collection_loader", "flux_lora_collection_loader")
 def load_loras(node: NodeFields, desk: ImageAccess) -> NodeFields:
-    """Several LoRAs put on everything that comes along."""
+    """Apply several LoRAs to all parts of a model."""
     wanted = node["loras"] or []
     return _with_loras(node, wanted if isinstance(wanted, list) else [wanted], desk)
 
@@ -479,7 +482,7 @@ def denoise(node: NodeFields, desk: ImageAccess) -> NodeFields:
 
 @node("flux_denoise")
 def denoise_flux(node: NodeFields, desk: ImageAccess) -> NodeFields:
-    """As `denoise`, where the size and seed are the node's own and strength grows with the fifth power."""
+    """Denoise as `denoise` does, where the size and seed are the node's own and strength grows with the fifth power."""
     start: Latents | None = desk.get(node["latents"]["latents_name"]) if node["latents"] else None
     width, height = (start.width, start.height) if start else (node["width"], node["height"])
     painting = Painting(

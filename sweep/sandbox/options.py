@@ -1,4 +1,7 @@
-"""SandboxOptions, fault injection, accounts."""
+"""Options of a sandbox: models, latency, root folder, user accounts, and injected faults.
+
+The same seed and the same chances give the same faults.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,7 @@ _SHARES = ("fail_rate", *HTTP_FAULTS, "missing_event", "doubled_event", "socket_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxOptions:
-    """How one sandbox behaves. Times are in seconds.
+    """Options of one sandbox. Times are in seconds.
 
     `models` are words of `sweep.sandbox.models.CATALOGUE`. `latency` is spent on each item, `step_latency` on each
     denoising step, `gc_pause` on each item while the whole server stalls (InvokeAI collects garbage before every
@@ -128,7 +131,7 @@ class FaultDice:
 
     @property
     def faults(self) -> FaultInjection:
-        """What is being committed; new ones begin to count requests anew."""
+        """Get the faults that are injected; new ones begin to count requests anew."""
         return self._faults
 
     @faults.setter
@@ -137,7 +140,7 @@ class FaultDice:
         self._requests = self._http = 0
 
     def happens(self, name: str, *about: object) -> bool:
-        """Whether the fault `name` is committed now; `about` makes the chance depend on more than its number."""
+        """Decide whether to inject the fault `name` now; `about` makes the chance depend on more than its number."""
         rate: float = getattr(self.faults, name)
         if not rate:
             return False
@@ -160,7 +163,7 @@ class FaultDice:
         return met
 
     def bad_image(self) -> BadImage | None:
-        """How this rendering is bad, if it is."""
+        """Choose how this rendering is spoiled, if it is."""
         kinds = self.faults.bad_images
         if not kinds or not self.happens("bad_image"):
             return None
@@ -181,7 +184,7 @@ class Accounts:
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody has to log in."""
+        """Tell whether clients have to log in."""
         return bool(self.users)
 
     def log_in(self, email: object, password: object) -> str | None:
@@ -197,7 +200,7 @@ class Accounts:
         return email if email and self._clock() < until else None
 
     def fresh(self, token: str) -> str | None:
-        """Another token for the same user, the old one lasting on; None for a token that is no good."""
+        """Issue another token for the same user, the old one staying valid; None for an invalid token."""
         email = self.who(token)
         return self._issued(email) if email else None
 

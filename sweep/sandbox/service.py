@@ -1,4 +1,4 @@
-"""One sandbox, put together: what the routes call, and what tests and benchmarks ask afterwards."""
+"""One sandbox: what its routes call, and the counters that tests and benchmarks read afterwards."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from sweep.workflow import builtin_schemas
 
 
 class Sandbox:
-    """A running sandbox. `url` is its address; the counters are for proving what a client did."""
+    """A running sandbox at `url`; its counters prove what a client did."""
 
     def __init__(self, options: SandboxOptions, events: type[EventEmitter] = EventEmitter) -> None:
         self.options = options
@@ -87,7 +87,7 @@ class Sandbox:
 
     @property
     def renders(self) -> Counter[str]:
-        """How often the latents of each key were decoded to an image, over all lives of the root.
+        """Count how often the latents of each key were decoded to an image, over all processes that used the root.
 
         The key is `sweep_key` of the image's metadata, else a hash of everything the image depends on.
         """
@@ -95,7 +95,7 @@ class Sandbox:
 
     @property
     def faults(self) -> FaultInjection:
-        """The faults being committed; assign to change them while it runs."""
+        """Get the faults that are injected; assign to change them while it runs."""
         return self.dice.faults
 
     @faults.setter

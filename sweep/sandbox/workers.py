@@ -1,4 +1,4 @@
-"""The workers: each takes an item, runs its nodes in order, and says so as it goes."""
+"""Workers: each takes an item, runs its nodes in order, and sends the events of its progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a metric keep the contract of `metrics.Metric`? For the tests of whoever writes one."""
+"""Conformance kit of `Metric`, for the tests of anybody who writes one."""
 
 from __future__ import annotations
 

@@ -144,15 +144,15 @@ async def an_image_can_be_fetched(subject: Subject) -> None:
     await _raises(VariationError, subject.server.fetch(image, len(data) - 1))
 
 
-async def a_image_that_is_not_there_is_an_error(subject: Subject) -> None:
-    """Whatever its name looks like; nothing else is fetched in its place."""
+async def a_missing_image_is_an_error(subject: Subject) -> None:
+    """Check that an unknown image is an error, whatever its name looks like."""
     for name in ("00000000-0000-4000-8000-000000000000.png", "../../../etc/passwd", "a/b.png", "nul\0.png", ""):
         image = ServerImage(name=name, node="x")
         await _raises((VariationError, TransientError), subject.server.fetch(image, LARGE))
 
 
 async def every_output_has_its_images(subject: Subject) -> None:
-    """Several output nodes, each named, in the order asked for."""
+    """Check that images of several output nodes come with their nodes, in the order asked for."""
     end = await render_scene(subject.server, subject.several)
     nodes = [image.node for image in end.images]
     assert set(nodes) == set(subject.several.outputs)
@@ -196,7 +196,7 @@ async def equal_items_share_no_image(subject: Subject) -> None:
 
 
 async def input_images_are_brought_along(subject: Subject) -> None:
-    """Several items from one image at once."""
+    """Check that several items may use one input image at once."""
     ends = await asyncio.gather(*(render_scene(subject.server, subject.imaged(n)) for n in range(3)))
     assert [end.status for end in ends] == ["completed"] * 3
 
@@ -271,7 +271,7 @@ async def what_others_cancel_is_lost(subject: Subject) -> None:
 
 
 async def an_item_it_never_had_is_lost(subject: Subject) -> None:
-    """By its item id, and by a batch id that is not the item's."""
+    """Check that an unknown item id, or a batch id that is not the item's, is a lost item."""
     real = await subject.server.submit(submission(subject.quick(8)))
     await collect_updates(subject.server, real)
     async with subject.another() as other:
@@ -282,7 +282,7 @@ async def an_item_it_never_had_is_lost(subject: Subject) -> None:
 
 
 async def others_are_counted_apart_from_us(subject: Subject) -> None:
-    """By the name of the run."""
+    """Check that only items of other runs are counted as waiting."""
     sent = submission(subject.slow(4), destination="one-run")
     ticket = await subject.server.submit(sent)
     assert await subject.server.others_waiting("another-run") == 1
@@ -292,14 +292,14 @@ async def others_are_counted_apart_from_us(subject: Subject) -> None:
 
 
 async def it_knows_what_it_has_loaded(subject: Subject) -> None:
-    """As far as known: the keys are those of models it has."""
+    """Check that the keys of loaded models are those of models it has."""
     await render_scene(subject.server, subject.imaged(9))
     keys = {model.key for model in await subject.server.models()}
     assert await subject.server.loaded() <= keys
 
 
 async def giving_up_listening_leaves_the_item(subject: Subject) -> None:
-    """Who stops listening does not stop the item."""
+    """Check that an item goes on when its listener stops."""
     ticket = await subject.server.submit(submission(subject.quick(9)))
     events: AsyncIterator[ItemEvent] = subject.server.hear(ticket)
     await anext(events)
@@ -320,7 +320,7 @@ SERVER_CASES: tuple[ServerCase, ...] = (
     it_describes_its_nodes_and_models,
     an_item_is_heard_from_start_to_end,
     an_image_can_be_fetched,
-    a_image_that_is_not_there_is_an_error,
+    a_missing_image_is_an_error,
     every_output_has_its_images,
     an_ended_item_can_be_heard_again,
     an_item_is_found_by_its_batch_id,

@@ -37,7 +37,7 @@ async def connects(sandbox: Sandbox, auth: dict[str, str] | None) -> bool:
     return True
 
 
-def test_tokens_run_out() -> None:
+def test_accounts_tokens_expire() -> None:
     now = [0.0]
     accounts = Accounts(USERS, lambda: now[0])
     token = accounts.log_in(EMAIL, PASSWORD)
@@ -52,19 +52,19 @@ def test_tokens_run_out() -> None:
 
 
 @pytest.mark.parametrize(("path", "status"), [("app/version", 200), ("auth/status", 200), ("queue/q/status", 401)])
-async def test_without_a_token_only_the_doorbell_answers(path: str, status: int) -> None:
+async def test_accounts_refuse_requests_without_a_token(path: str, status: int) -> None:
     async with guarded() as (_, session), session.get(f"{API}/{path}") as answer:
         assert answer.status == status
 
 
-async def test_a_wrong_password_is_refused_as_invokeai_refuses_it() -> None:
+async def test_accounts_refuse_a_wrong_password() -> None:
     async with guarded() as (_, session):
         wrong = {"email": EMAIL, "password": "guessed"}
         async with session.post(f"{API}/auth/login", json=wrong) as answer:
             assert (answer.status, await answer.json()) == (401, {"detail": "Incorrect email or password"})
 
 
-async def test_who_changes_something_is_given_a_fresh_token() -> None:
+async def test_accounts_renew_tokens_on_changes() -> None:
     async with guarded() as (sandbox, session):
         async with session.post(f"{API}/auth/login", json={"email": EMAIL, "password": PASSWORD}) as answer:
             old = (await answer.json())["token"]
@@ -77,7 +77,7 @@ async def test_who_changes_something_is_given_a_fresh_token() -> None:
         assert sandbox.accounts.who(fresh) == EMAIL
 
 
-async def test_sockets_log_in_too() -> None:
+async def test_accounts_hold_for_sockets() -> None:
     async with guarded() as (sandbox, _):
         token = sandbox.accounts.log_in(EMAIL, PASSWORD)
         assert token is not None

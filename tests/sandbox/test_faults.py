@@ -50,7 +50,7 @@ def _image_name(item: dict[str, Any]) -> str:
         ("error_403", 403, None),
     ],
 )
-async def test_refusals(fault: str, status: int, wait: str | None) -> None:
+async def test_injected_http_errors_are_answered(fault: str, status: int, wait: str | None) -> None:
     async with served() as (sandbox, wire):
         sandbox.faults = _only(fault, FaultInjection(retry_after=1.5))
         reply = await wire.call("GET", STATUS)
@@ -60,7 +60,7 @@ async def test_refusals(fault: str, status: int, wait: str | None) -> None:
         assert sandbox.stats()["faults"] == {fault: 1}
 
 
-async def test_a_reset_connection_leaves_no_trace_and_a_lost_answer_does() -> None:
+async def test_injected_reset_enqueues_nothing_and_a_lost_answer_does() -> None:
     async with served() as (sandbox, wire):
         for fault, made in (("reset", 0), ("lost_answer", 1)):
             sandbox.faults = _only(fault, FaultInjection(only="enqueue_batch", most=99))
@@ -70,7 +70,7 @@ async def test_a_reset_connection_leaves_no_trace_and_a_lost_answer_does() -> No
             assert (await wire.queue("GET", f"b/{fault}/status")).body["total"] == made
 
 
-async def test_a_body_cut_in_the_middle() -> None:
+async def test_injected_truncation_cuts_a_body() -> None:
     async with served() as (sandbox, wire):
         sandbox.faults = FaultInjection(truncated=1.0, only="openapi")
         with pytest.raises(aiohttp.ClientPayloadError):
@@ -78,14 +78,14 @@ async def test_a_body_cut_in_the_middle() -> None:
         sandbox.faults = FaultInjection()
 
 
-async def test_a_slow_answer_comes_in_the_end() -> None:
+async def test_injected_delay_answers_in_the_end() -> None:
     async with served() as (sandbox, wire):
         sandbox.faults = FaultInjection(slow=1.0, slow_seconds=0.01)
         assert (await wire.call("GET", STATUS)).status == 200
         assert sandbox.stats()["faults"] == {"slow": 1}
 
 
-async def test_faults_keep_to_their_path_and_their_number() -> None:
+async def test_faults_apply_to_their_path_and_number() -> None:
     async with served() as (sandbox, wire):
         sandbox.faults = FaultInjection(error_500=1.0, only="/status", spare=1, most=2)
         replies = [(await wire.call("GET", STATUS)).status for _ in range(5)]
@@ -103,7 +103,7 @@ async def test_faults_can_be_set_from_another_process() -> None:
         assert sandbox.faults == FaultInjection()
 
 
-def test_the_same_seed_commits_the_same_faults() -> None:
+def test_faults_are_the_same_for_the_same_seed() -> None:
     def rolls(seed: int) -> list[str | None]:
         dice = FaultDice(FaultInjection(error_500=0.2, reset=0.1), seed)
         return [dice.http_fault("/x") for _ in range(200)]
@@ -112,11 +112,11 @@ def test_the_same_seed_commits_the_same_faults() -> None:
     assert 20 < Counter(rolls(3))["error_500"] < 60
 
 
-def test_every_http_fault_is_an_option() -> None:
+def test_faults_are_all_options() -> None:
     assert set(HTTP_FAULTS) < {field.name for field in fields(FaultInjection)}
 
 
-async def test_items_fail_and_may_succeed_when_tried_again() -> None:
+async def test_injected_failures_may_succeed_when_retried() -> None:
     options = SandboxOptions(faults=FaultInjection(fail_rate=0.5), seed=5)
     async with served(options) as (sandbox, wire):
         reply = await wire.enqueue(txt2img(wire.model), [[datum("no", "seed", range(30))]])
@@ -132,7 +132,7 @@ async def test_items_fail_and_may_succeed_when_tried_again() -> None:
 
 
 @pytest.mark.parametrize("kind", ["truncated", "html", "bomb"])
-async def test_images_that_are_none(kind: Any) -> None:
+async def test_injected_bad_images(kind: Any) -> None:
     options = SandboxOptions(faults=FaultInjection(bad_image=1.0, bad_images=(kind,)))
     async with served(options) as (_, wire):
         name = _image_name(await _item(wire))
@@ -142,7 +142,7 @@ async def test_images_that_are_none(kind: Any) -> None:
         assert len(data) < 1_000_000
 
 
-async def test_names_that_would_leave_the_folder() -> None:
+async def test_injected_names_that_would_leave_the_folder() -> None:
     options = SandboxOptions(faults=FaultInjection(bad_image=1.0, bad_images=("hostile-name",)))
     async with served(options) as (_, wire):
         reply = await wire.enqueue(txt2img(wire.model), [[datum("no", "seed", range(7))]])
@@ -156,7 +156,7 @@ async def test_names_that_would_leave_the_folder() -> None:
 
 
 @pytest.mark.parametrize(("fault", "count"), [("missing_event", 0), ("doubled_event", 2)])
-async def test_events_that_go_missing_or_come_twice(fault: str, count: int) -> None:
+async def test_injected_missing_and_doubled_events(fault: str, count: int) -> None:
     async with served() as (sandbox, wire), wire.events() as heard:
         sandbox.faults = _only(fault, FaultInjection())
         await _item(wire)
@@ -167,7 +167,7 @@ async def test_events_that_go_missing_or_come_twice(fault: str, count: int) -> N
         assert len(ended) == count
 
 
-async def test_sockets_are_cut() -> None:
+async def test_injected_socket_drops() -> None:
     async with served() as (sandbox, wire), wire.events() as heard:
         sandbox.faults = FaultInjection(socket_drop=1.0)
         await _item(wire)

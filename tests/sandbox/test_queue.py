@@ -32,7 +32,7 @@ lists = st.lists(st.integers(-9, 9), max_size=4)
 
 
 @given(lists, lists, st.integers(1, 3))
-def test_a_batch_is_the_product_of_its_groups_once_a_run(first: list[int], second: list[int], runs: int) -> None:
+def test_batch_expands_to_the_product_of_its_groups_per_run(first: list[int], second: list[int], runs: int) -> None:
     made = batch(
         [[datum("a", "a", first)], [datum("a", "b", second), datum("s", "value", [str(value) for value in second])]],
         runs,
@@ -43,7 +43,7 @@ def test_a_batch_is_the_product_of_its_groups_once_a_run(first: list[int], secon
 
 
 @given(st.lists(st.sampled_from(["enqueue", "prepend", "start", "end", "cancel", "remove", "retry"]), max_size=40))
-def test_counts_are_what_counting_gives(steps: list[str]) -> None:
+def test_queue_counts_equal_counting(steps: list[str]) -> None:
     queue = SandboxQueue(limit=12)
     for number, step in enumerate(steps):
         items = list(queue.items.values())
@@ -69,7 +69,7 @@ def test_counts_are_what_counting_gives(steps: list[str]) -> None:
     assert first is (min(pending, key=lambda item: (-item.priority, item.item_id)) if pending else None)
 
 
-def test_what_finds_no_room_is_dropped_from_the_end() -> None:
+def test_queue_drops_items_beyond_its_size() -> None:
     queue = SandboxQueue(limit=3)
     made = queue.enqueue("q", batch([[datum("a", "a", range(5))]]), prepend=False)
     assert [item.values.fields[0]["value"] for item in made] == [0, 1, 2]
@@ -77,7 +77,7 @@ def test_what_finds_no_room_is_dropped_from_the_end() -> None:
     assert len(queue.enqueue("other", batch(), prepend=False)) == 1
 
 
-def test_an_item_whose_model_is_loaded_may_overtake_but_not_a_poisonous_one() -> None:
+def test_queue_prefers_loaded_models_but_passes_no_poisonous_item() -> None:
     queue = SandboxQueue(limit=99)
     first, second = queue.enqueue("q", batch(runs=2), prepend=False)
     assert queue.take(lambda item: item is second) is second
@@ -89,28 +89,27 @@ def test_an_item_whose_model_is_loaded_may_overtake_but_not_a_poisonous_one() ->
     assert blocked.enqueue("q", batch(), prepend=True) == [blocked.take(None)]
 
 
-def test_ids_are_never_used_again() -> None:
+def test_queue_never_reuses_ids() -> None:
     queue = SandboxQueue(limit=99)
     made = queue.enqueue("q", batch(runs=3), prepend=False)
     queue.remove(made)
     assert queue.enqueue("q", batch(), prepend=False)[0].item_id == 4
 
 
-def test_the_served_document_gives_back_the_same_schemas() -> None:
+def test_openapi_document_gives_back_the_same_schemas() -> None:
     assert node_schemas(document(builtin_schemas())) == builtin_schemas()
 
 
-@pytest.mark.parametrize("kind", sorted(builtin_schemas()))
-def test_every_node_type_of_the_schemas_is_accepted(kind: str) -> None:
-    accepted = TYPES.accept({"id": "n", "type": kind, "no such field": 1})
-    assert accepted["type"] == kind
-    assert set(accepted) == {"id", "type", "is_intermediate", "use_cache", *builtin_schemas()[kind].fields} | (
-        {"no such field"} if kind == "core_metadata" else set()
-    )
+def test_batches_accept_every_node_type_of_the_schemas() -> None:
+    for kind, schema in builtin_schemas().items():
+        accepted = TYPES.accept({"id": "n", "type": kind, "no such field": 1})
+        extra = {"no such field"} if kind == "core_metadata" else set()
+        assert accepted["type"] == kind
+        assert set(accepted) == {"id", "type", "is_intermediate", "use_cache", *schema.fields} | extra
 
 
 @pytest.mark.parametrize("body", [None, [], {"batch": []}, {"batch": {}}, {"batch": {"graph": {"nodes": [1]}}}])
-def test_whatever_is_posted_is_refused_in_words(body: Any) -> None:
+def test_batches_refuse_invalid_bodies_with_a_reason(body: Any) -> None:
     with pytest.raises(RefusedError) as refused:
         read_batch(body, TYPES)
     assert refused.value.status == 422
@@ -127,12 +126,12 @@ bodies = st.recursive(json_values, lambda inner: st.dictionaries(names, inner, m
 
 
 @given(st.fixed_dictionaries({"batch": st.fixed_dictionaries({"graph": bodies, "data": bodies, "runs": bodies})}))
-def test_nonsense_is_refused_and_never_a_crash(body: Any) -> None:
+def test_batches_refuse_nonsense_without_a_crash(body: Any) -> None:
     with contextlib.suppress(RefusedError):
         list(read_batch(body, TYPES).expand())
 
 
-def test_unknown_models_and_impossible_options_are_told() -> None:
+def test_options_reject_unknown_models_and_impossible_values() -> None:
     with pytest.raises(UsageError, match="Did you mean sdxl"):
         records(["sdlx"])
     with pytest.raises(UsageError, match="share"):
@@ -143,7 +142,7 @@ def test_unknown_models_and_impossible_options_are_told() -> None:
         SandboxOptions(workers=0)
 
 
-def test_the_sandbox_has_one_model_unless_told_otherwise() -> None:
+def test_options_default_to_one_model() -> None:
     (only,) = records(SandboxOptions().models).values()
     assert (only["base"], only["type"]) == ("sd-1", "main")
     assert "sandbox" in only["name"]

@@ -35,7 +35,7 @@ def _keyed(wire: Wire, key: str, seed: int) -> dict[str, Any]:
     return posted
 
 
-async def test_it_does_not_pretend() -> None:
+async def test_sandbox_marks_itself_as_a_sandbox() -> None:
     async with served() as (_, wire):
         reply = await wire.call("GET", f"{API}/app/version")
         assert reply.body == {"version": "6.14.2", "sandbox": True}
@@ -53,7 +53,7 @@ async def test_renders_are_counted_by_the_key_in_the_metadata() -> None:
         assert stats["requests"]["POST /api/v1/queue/{queue_id}/enqueue_batch"] == 3
 
 
-async def test_the_file_says_what_it_was_made_from() -> None:
+async def test_image_file_carries_graph_and_metadata() -> None:
     async with served() as (_, wire):
         workflow = {"name": "ünïcode", "nodes": []}
         item = await wire.run(_keyed(wire, "k", 5), workflow=workflow)
@@ -71,7 +71,7 @@ async def test_the_file_says_what_it_was_made_from() -> None:
         assert (await wire.call("GET", f"{API}/images/i/{name}/thumbnail")).data[8:12] == b"WEBP"
 
 
-async def test_the_seed_of_the_batch_is_in_the_image() -> None:
+async def test_image_metadata_has_the_seed_of_the_batch() -> None:
     async with served() as (_, wire):
         reply = await wire.enqueue(txt2img(wire.model), [[datum("no", "seed", [7, 8])]])
         items = [await wire.ended(item_id) for item_id in sorted(reply.body["item_ids"])]
@@ -79,7 +79,7 @@ async def test_the_seed_of_the_batch_is_in_the_image() -> None:
         assert [json.loads(texts(file)["invokeai_graph"])["nodes"]["no"]["seed"] for file in files] == [7, 8]
 
 
-async def test_several_workers_render_at_once() -> None:
+async def test_workers_render_at_once() -> None:
     options = SandboxOptions(workers=3, step_latency=60)
     async with served(options) as (_, wire), wire.events() as heard:
         await wire.enqueue(txt2img(wire.model), [[datum("no", "seed", range(5))]])
@@ -91,7 +91,7 @@ async def test_several_workers_render_at_once() -> None:
         await wire.queue("PUT", "clear")
 
 
-async def test_cancelling_interrupts_the_waiting() -> None:
+async def test_cancelling_interrupts_an_items_latency() -> None:
     async with served(SandboxOptions(latency=60)) as (sandbox, wire):
         reply = await wire.enqueue(add())
         (item_id,) = reply.body["item_ids"]
@@ -100,7 +100,7 @@ async def test_cancelling_interrupts_the_waiting() -> None:
         await until(lambda: sandbox.processor.busy == 0)
 
 
-async def test_the_server_stalls_while_it_collects_garbage() -> None:
+async def test_server_stalls_while_it_collects_garbage() -> None:
     async with served(SandboxOptions(gc_pause=0.05)) as (sandbox, wire), wire.events() as heard:
         await wire.enqueue(add())
         await until(lambda: any(data.get("status") == "in_progress" for _, data in heard))
@@ -109,7 +109,7 @@ async def test_the_server_stalls_while_it_collects_garbage() -> None:
         assert sandbox.processor.stalled.is_set()
 
 
-async def test_one_load_a_model_however_they_are_mixed() -> None:
+async def test_models_are_loaded_once_however_items_are_mixed() -> None:
     options = SandboxOptions(models=("sd-1", "sd-1-b"))
     async with served(options) as (sandbox, wire):
         records = (await wire.call("GET", "/api/v2/models/")).body["models"]
@@ -126,14 +126,14 @@ async def test_one_load_a_model_however_they_are_mixed() -> None:
         assert sandbox.stats()["max_pending"] == 8
 
 
-async def test_a_node_nobody_paints_fails_by_name() -> None:
+async def test_unknown_node_type_fails_by_name() -> None:
     async with served() as (_, wire):
         item = await wire.run(graph(node("x", "string_split", string="a,b", delimiter=",")))
         assert item["status"] == "failed"
         assert "string_split" in item["error_message"]
 
 
-async def test_whatever_a_node_stumbles_over_fails_its_item_only() -> None:
+async def test_error_in_a_node_fails_its_item_only() -> None:
     async with served() as (_, wire):
         posted = graph(node("d", "l2i", latents={"latents_name": "nobody"}, vae={"vae": {}}))
         assert (await wire.run(posted))["error_type"] == "KeyError"
@@ -152,14 +152,14 @@ async def test_whatever_a_node_stumbles_over_fails_its_item_only() -> None:
         ("sub", {"a": 3, "b": 5}, -2),
     ],
 )
-async def test_small_nodes_calculate(kind: str, fields: dict[str, Any], value: Any) -> None:
+async def test_value_nodes_calculate(kind: str, fields: dict[str, Any], value: Any) -> None:
     async with served() as (_, wire):
         item = await wire.run(graph(node("x", kind, **fields)))
         (result,) = item["session"]["results"].values()
         assert result["value"] == value
 
 
-async def test_images_that_are_not_painted_are_quick_and_alike() -> None:
+async def test_plain_images_are_alike() -> None:
     async with served(SandboxOptions(paint=False)) as (sandbox, wire):
         reply = await wire.enqueue(txt2img(wire.model), [[datum("no", "seed", range(20))]])
         names = [_images(await wire.ended(item_id))[0] for item_id in reply.body["item_ids"]]
@@ -170,7 +170,7 @@ async def test_images_that_are_not_painted_are_quick_and_alike() -> None:
         assert sum(sandbox.renders.values()) == 20
 
 
-async def test_a_whole_img2img_with_refiner_like_passes() -> None:
+async def test_img2img_with_two_passes_renders() -> None:
     async with served() as (_, wire):
         upload = (await wire.upload(png(90))).body
         posted = txt2img(wire.model, denoising_start=0.4)
@@ -188,7 +188,7 @@ async def test_a_whole_img2img_with_refiner_like_passes() -> None:
         assert len(_images(item)) == 1
 
 
-async def test_noise_of_another_size_fails_as_on_the_real_server() -> None:
+async def test_noise_of_another_size_fails_as_on_invokeai() -> None:
     async with served() as (_, wire):
         upload = (await wire.upload(png(90, side=128))).body
         posted = txt2img(wire.model, denoising_start=0.4)
@@ -199,7 +199,7 @@ async def test_noise_of_another_size_fails_as_on_the_real_server() -> None:
         assert "Incompatible 'noise' and 'latents' shapes" in item["error_message"]
 
 
-async def test_a_taken_port_is_told() -> None:
+async def test_taken_port_is_a_usage_error() -> None:
     async with sandbox_server() as sandbox:
         taken = int(sandbox.url.rsplit(":", 1)[1])
         with pytest.raises(UsageError, match=str(taken)):
@@ -207,14 +207,14 @@ async def test_a_taken_port_is_told() -> None:
                 raise AssertionError("two servers on one port")
 
 
-async def test_an_unknown_model_is_told_before_anything_is_begun(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no model of the sandbox"):
+async def test_unknown_model_is_an_error_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a model of the sandbox"):
         async with sandbox_server(SandboxOptions(models=("sd1",), root=tmp_path / "root")):
             raise AssertionError("a sandbox without models")
     assert not await asyncio.to_thread((tmp_path / "root").exists)
 
 
-async def test_serving_announces_itself_and_ends_when_cancelled() -> None:
+async def test_serve_sandbox_announces_its_url_and_ends_when_cancelled() -> None:
     announced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(serve_sandbox(SandboxOptions(), announced.set_result))
     url = await announced
@@ -226,7 +226,7 @@ async def test_serving_announces_itself_and_ends_when_cancelled() -> None:
         await task
 
 
-async def test_the_temporary_folder_goes() -> None:
+async def test_temporary_folder_is_removed() -> None:
     async with served() as (sandbox, wire):
         await wire.run(txt2img(wire.model))
         folder = _folder(sandbox)
@@ -239,7 +239,7 @@ def _folder(sandbox: Sandbox) -> Path:
     return Path(sandbox._temporary.name)
 
 
-def test_texts_go_into_a_png_and_come_out_again() -> None:
+def test_png_texts_round_trip() -> None:
     said = {"plain": "latin", "wide": "日本 ≥ 1"}
     marked = with_text(png(), said)
     assert texts(marked) == said

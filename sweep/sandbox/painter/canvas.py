@@ -1,4 +1,7 @@
-"""Noise, blends, grading, media."""
+"""Tools of the painter: smooth noise, blends, and the grading and media that turn a look into pixels.
+
+Images in the making are 3 × height × width, so that a plane times a colour runs along memory.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +122,7 @@ def apply_grade(values: PaintPlane, look: Look, light: Colour, rng: Rng, amount:
 
 
 def _lit(look: Look, y: PaintPlane, x: PaintPlane) -> PaintPlane:
-    """How much light each place gets: from one side, and less in the corners."""
+    """Compute the light of each pixel: from one side, and less in the corners."""
     fall = mix(np.float32(0.62), np.float32(1.22), smooth_paint(1.15 - x - 0.25 * y))
     side = mix(np.float32(1), fall, np.float32(min(1.0, abs(look.sidelight) * 0.7)))
     corner = smooth_paint(((x - 0.5) ** 2 + (y - 0.5) ** 2) * 1.9)

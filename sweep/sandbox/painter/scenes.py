@@ -1,4 +1,4 @@
-"""Landscape and still life."""
+"""Two painted scenes: a landscape in layers, and a still life on a table, lit from one side."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mood:
-    """What a prompt asks for."""
+    """The look and the scene that a prompt asks for."""
 
     palette: Palette
     look: Look

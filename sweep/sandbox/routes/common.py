@@ -1,4 +1,4 @@
-"""What all routes share: reading bodies, writing answers, refusals, faults, and counting requests."""
+"""Shared by all routes: reading bodies, writing answers, refusals, injected faults, counting requests."""
 
 from __future__ import annotations
 

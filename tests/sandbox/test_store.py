@@ -40,7 +40,7 @@ async def child(root: Path, step_latency: float) -> AsyncIterator[str]:
         await process.wait()
 
 
-async def test_two_sandboxes_do_not_share_a_root(tmp_path: Path) -> None:
+async def test_store_root_is_used_by_one_process(tmp_path: Path) -> None:
     root = tmp_path / "a root"
     async with child(root, 0):
         with pytest.raises(UsageError, match="is in use by another sandbox"):
@@ -50,7 +50,7 @@ async def test_two_sandboxes_do_not_share_a_root(tmp_path: Path) -> None:
         assert (await wire.call("GET", f"{API}/app/version")).status == 200
 
 
-async def test_after_a_kill_the_running_item_is_canceled_and_the_rest_goes_on(tmp_path: Path) -> None:
+async def test_store_after_a_kill_cancels_the_running_item_and_goes_on(tmp_path: Path) -> None:
     root = tmp_path / "a root"
     async with child(root, 0) as url, wire(url) as found:
         found.queue_id = "default"
@@ -81,7 +81,7 @@ async def test_after_a_kill_the_running_item_is_canceled_and_the_rest_goes_on(tm
         assert sorted(sandbox.renders.values()) == [1] * 5
 
 
-async def test_poison_and_ids_outlive_a_restart(tmp_path: Path) -> None:
+async def test_store_keeps_poison_and_ids(tmp_path: Path) -> None:
     options = SandboxOptions(root=tmp_path)
     async with served(options) as (sandbox, found):
         found.queue_id = "q"
@@ -108,7 +108,7 @@ async def _waits(sandbox: Sandbox) -> int:
     return sandbox.queue.counts("queue", "q")["pending"]
 
 
-async def test_a_image_whose_file_is_gone_is_forgotten(tmp_path: Path) -> None:
+async def test_store_forgets_an_image_without_its_file(tmp_path: Path) -> None:
     options = SandboxOptions(root=tmp_path)
     async with served(options) as (_, found):
         await found.run(txt2img(found.model))
@@ -120,7 +120,7 @@ async def test_a_image_whose_file_is_gone_is_forgotten(tmp_path: Path) -> None:
         assert listed["image_names"] == [files[1].name]
 
 
-async def test_plain_images_outlive_a_restart_without_a_file(tmp_path: Path) -> None:
+async def test_store_keeps_plain_images_without_a_file(tmp_path: Path) -> None:
     options = SandboxOptions(root=tmp_path, paint=False)
     async with served(options) as (_, found):
         item = await found.run(txt2img(found.model))

@@ -38,7 +38,7 @@ async def ended(wire: Wire, session_id: str) -> dict[str, Any]:
             await asyncio.sleep(0)
 
 
-async def test_a_bare_graph_of_version_3_runs() -> None:
+async def test_legacy_session_runs_a_bare_graph() -> None:
     async with served("sessions") as (_, wire):
         assert (await wire.call("GET", "/api/v1/app/version")).body["version"] == "3.1.1"
         assert (await wire.call("GET", "/api/v1/queue/default/status")).status == 404
@@ -57,7 +57,7 @@ async def test_a_bare_graph_of_version_3_runs() -> None:
         assert (await wire.call("GET", f"{S}nobody")).status == 404
 
 
-async def test_events_of_version_3_go_to_who_subscribed() -> None:
+async def test_legacy_events_go_to_subscribers() -> None:
     async with served("sessions") as (_, wire):
         heard: list[tuple[str, Any]] = []
         client = socketio.AsyncClient(reconnection=False, handle_sigint=False)
@@ -80,7 +80,7 @@ async def test_events_of_version_3_go_to_who_subscribed() -> None:
     assert "generator_progress" in events
 
 
-async def test_a_failing_session_tells_the_node_and_can_be_cancelled_before() -> None:
+async def test_legacy_session_names_the_failed_node_and_can_be_cancelled() -> None:
     async with served("sessions") as (_, wire):
         made = (await wire.call("POST", S, json=txt2img({**OLD_MODEL, "model_name": "nobody"}))).body
         assert (await wire.call("DELETE", f"{S}{made['id']}/invoke")).status == 202
@@ -119,7 +119,7 @@ PORTABLE = {
 }
 
 
-async def test_a_portable_document_runs_as_it_is() -> None:
+async def test_legacy_session_runs_a_portable_document() -> None:
     async with served("portable") as (_, wire):
         await wire.upload(png(40))
         made = await wire.call("POST", S, json={"graph": PORTABLE})
@@ -133,6 +133,6 @@ async def test_a_portable_document_runs_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("body", [None, {}, {"graph": 5}, {"graph": {"nodes": [{"id": "a", "type": "no_such"}]}}])
-async def test_what_is_no_portable_document_is_refused(body: Any) -> None:
+async def test_legacy_session_refuses_invalid_documents(body: Any) -> None:
     async with served("portable") as (_, wire):
         assert (await wire.call("POST", S, json=body)).status == 422

@@ -42,7 +42,7 @@ def _kept(strength: float, radius: int) -> float:
     return float(np.mean(found))
 
 
-def test_the_same_painting_is_the_same_image() -> None:
+def test_paint_is_deterministic() -> None:
     assert np.array_equal(paint(PLAIN, None), paint(PLAIN, None))
 
 
@@ -62,20 +62,20 @@ def test_the_same_painting_is_the_same_image() -> None:
     ],
     ids=str,
 )
-def test_whatever_a_diffusion_depends_on_matters(change: dict[str, object]) -> None:
+def test_paint_depends_on_all_that_a_diffusion_depends_on(change: dict[str, object]) -> None:
     changed = replace(PLAIN, **change)  # type: ignore[arg-type]
     assert changed.digest() != PLAIN.digest()
     assert not np.array_equal(paint(changed, None), paint(PLAIN, None))
 
 
-def test_strength_0_is_the_source_and_1_forgets_it() -> None:
+def test_paint_at_strength_0_is_the_source_and_at_1_is_independent_of_it() -> None:
     assert np.array_equal(paint(replace(PLAIN, strength=0.0, source="s"), SOURCE), SOURCE)
     elsewhere = np.ascontiguousarray(SOURCE[::-1])
     whole = replace(PLAIN, strength=1.0, source="s")
     assert np.array_equal(paint(whole, SOURCE), paint(whole, elsewhere))
 
 
-def test_strength_takes_the_fine_before_the_coarse() -> None:
+def test_paint_strength_replaces_fine_structure_first() -> None:
     fine = [_kept(strength, 1) for strength in (0.1, 0.4, 0.7, 0.95)]
     coarse = [_kept(strength, 8) for strength in (0.1, 0.4, 0.7, 0.95)]
     assert fine == sorted(fine, reverse=True)
@@ -85,11 +85,11 @@ def test_strength_takes_the_fine_before_the_coarse() -> None:
     assert coarse[3] < 0.4
 
 
-def test_a_lora_of_no_weight_changes_nothing() -> None:
+def test_paint_with_a_lora_of_weight_0_is_unchanged() -> None:
     assert np.array_equal(paint(replace(PLAIN, loras=(("sandbox-ink", 0.0),)), None), paint(PLAIN, None))
 
 
-def test_a_control_leaves_its_edges() -> None:
+def test_paint_with_a_control_image_has_its_edges() -> None:
     lines = np.zeros((96, 96, 3), np.uint8)
     lines[:, 46:50] = 255
     control = Control(model="sandbox-canny", image="i", weight=1.0)
@@ -97,7 +97,7 @@ def test_a_control_leaves_its_edges() -> None:
     assert difference[:, 44:52].mean() > 4 * difference[:, :30].mean()
 
 
-def test_words_have_their_effects() -> None:
+def test_prompt_words_change_the_look() -> None:
     def bright(prompt: str) -> float:
         return float(paint(replace(PLAIN, prompt=prompt), None).mean())
 
@@ -113,7 +113,7 @@ def test_words_have_their_effects() -> None:
 
 @given(st.integers(8, 90), st.integers(8, 90), st.text(max_size=20), st.integers(0, 2**32 - 1), st.floats(0, 1))
 @settings(max_examples=40)
-def test_any_size_prompt_and_seed_is_painted(width: int, height: int, prompt: str, seed: int, strength: float) -> None:
+def test_paint_accepts_any_size_and_prompt(width: int, height: int, prompt: str, seed: int, strength: float) -> None:
     source = np.full((height, width, 3), 90, np.uint8)
     painting = Painting(width=width, height=height, seed=seed, prompt=prompt, strength=strength, source="s")
     for image in (paint(painting, source), paint(replace(painting, source=None), None)):

@@ -26,7 +26,7 @@ def numbers(id_: str, stop: int) -> dict[str, Any]:
     return node(id_, "range", start=0, stop=stop, step=1)
 
 
-def test_the_last_edge_into_a_field_wins() -> None:
+def test_graph_execution_takes_the_last_edge_into_a_field() -> None:
     posted = graph(
         *(node(name, "integer", value=value) for name, value in (("x", 5), ("y", 50))),
         node("a", "add", a=1, b=0),
@@ -35,7 +35,7 @@ def test_the_last_edge_into_a_field_wins() -> None:
     assert values(run(posted), "a") == [50]
 
 
-def test_an_iteration_makes_a_copy_an_item_and_collect_one_of_all() -> None:
+def test_iterate_copies_nodes_and_collect_joins_them() -> None:
     posted = graph(
         numbers("r", 3),
         node("it", "iterate", collection=[], index=0),
@@ -51,7 +51,7 @@ def test_an_iteration_makes_a_copy_an_item_and_collect_one_of_all() -> None:
     assert collected.output["collection"] == [0, 10, 20]
 
 
-def test_two_iterations_multiply_and_one_met_twice_does_not() -> None:
+def test_iterations_multiply_unless_they_are_the_same() -> None:
     posted = graph(
         numbers("r", 2),
         numbers("s", 3),
@@ -70,7 +70,7 @@ def test_two_iterations_multiply_and_one_met_twice_does_not() -> None:
     assert values(execution, "twice") == [0, 1]
 
 
-def test_an_empty_iteration_runs_nothing_and_the_rest_goes_on() -> None:
+def test_empty_iteration_runs_nothing_and_the_rest_goes_on() -> None:
     posted = graph(
         numbers("r", 0),
         node("it", "iterate", collection=[], index=0),
@@ -84,7 +84,7 @@ def test_an_empty_iteration_runs_nothing_and_the_rest_goes_on() -> None:
     assert set(execution.history) == set(posted["nodes"])
 
 
-def test_one_class_of_nodes_is_finished_before_the_next() -> None:
+def test_nodes_of_one_type_run_before_the_next_type() -> None:
     branches = [(f"n{i}", f"a{i}") for i in range(3)]
     posted = graph(
         *(made for n, a in branches for made in (node(n, "integer", value=1), node(a, "add", a=0, b=1))),
@@ -93,7 +93,7 @@ def test_one_class_of_nodes_is_finished_before_the_next() -> None:
     assert run(posted).history == ["n0", "n1", "n2", "a0", "a1", "a2"]
 
 
-def test_the_session_maps_copies_and_sources_both_ways() -> None:
+def test_session_maps_copies_to_sources_and_back() -> None:
     posted = graph(node("x", "integer", value=5), node("a", "add", a=1, b=0), edges=["x.value > a.a"])
     session = run(posted).to_api()
     for prepared, source in session["prepared_source_mapping"].items():
@@ -103,7 +103,7 @@ def test_the_session_maps_copies_and_sources_both_ways() -> None:
     assert session["graph"]["nodes"]["a"]["a"] == 1
 
 
-def test_what_is_used_all_the_time_is_never_forgotten() -> None:
+def test_node_cache_keeps_recently_used_values() -> None:
     """A prompt in the node cache serves every image of a sweep, also the hundred-thousandth."""
     desk = ImageAccess(models={}, images=NoImages())
     prompt = desk.put("ConditioningFieldData", "a cup")
