@@ -73,7 +73,7 @@ def _recommend(fact: MetricFacts, curve: Curve, threshold: float, holds: Sequenc
     whole = [hold for hold in holds if not hold["group"]]
     is_rising = _is_rising(fact, curve, whole)
     if is_rising:
-        whole = whole[::-1]
+        whole.reverse()
     level, reached = _find_last_held(whole)
     shown = whole[max(reached, 0)]
     weakest, low, high = _find_weakest(holds, is_rising=is_rising)
