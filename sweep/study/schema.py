@@ -86,8 +86,8 @@ class Rows(TypedDict):
 
 class Sentence(TypedDict):
     """One finding in words. `kind`: recommendation | word (which axis of a text-to-image grid decides) | curve |
-    share | difference | equal (levels that give the same image) | outlier | seed | noise | diversity | choice (blind choices) |
-    limit (what is unknown, and why) | assumption (what intervals take for granted).
+    share | difference | equal (levels that give the same image) | outlier | seed | noise | diversity |
+    choice (blind choices) | limit (what is unknown, and why) | assumption (what intervals take for granted).
 
     `words` come in order: first at most five `headline` sentences, ranked by what a person would do differently; then
     the rest, to be folded by kind. `text` says what to do or what was found, `detail` the counts behind it and what it
