@@ -22,7 +22,7 @@ from sweep.errors import PlanError, ServerUnreachableError, StoppedError
 from sweep.record import RecordedResults
 from sweep.sandbox import FaultInjection
 from sweep.sandbox.service import Sandbox
-from tests.engine.conftest import AT_ONCE, Bench, chunks
+from tests.support.engine_bench import AT_ONCE, Bench, chunks
 
 pytestmark = pytest.mark.usefixtures("loop_may_not_block")
 

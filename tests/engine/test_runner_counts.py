@@ -18,7 +18,7 @@ from sweep.record import RecordedResults, no_checkpoint
 from sweep.sandbox.service import Sandbox
 from sweep.servers import ConnectOptions, connect
 from sweep.servers.http import Timings
-from tests.engine.conftest import AT_ONCE, Bench
+from tests.support.engine_bench import AT_ONCE, Bench
 
 POINTS = 30
 Q = "/api/v1/queue/{queue_id}"

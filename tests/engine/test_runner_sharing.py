@@ -15,7 +15,7 @@ from sweep.engine.shutdown import Stop
 from sweep.sandbox import FaultInjection
 from sweep.sandbox.queue import QueueItem
 from sweep.sandbox.service import Sandbox
-from tests.engine.conftest import AT_ONCE, Bench
+from tests.support.engine_bench import AT_ONCE, Bench
 
 IDLE_ONLY = replace(AT_ONCE, idle_only=True)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sweep.engine import events
 from sweep.plan import Instance
-from tests.engine.conftest import AT_ONCE, Bench
+from tests.support.engine_bench import AT_ONCE, Bench
 
 SLOTS = 3
 

@@ -16,7 +16,7 @@ from sweep.experiment import Experiment
 from sweep.record import RecordedResults
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.sandbox.service import Sandbox
-from tests.engine.conftest import AT_ONCE
+from tests.support.engine_bench import AT_ONCE
 
 TEXT = {"model": "sandbox-sd15", "prompt": "a red fox", "steps": 2, "width": 64, "height": 64}
 IMAGE = {**TEXT, "image": "shots/a.png"}

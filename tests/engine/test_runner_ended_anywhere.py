@@ -24,7 +24,7 @@ from sweep.record import Checkpoint
 from sweep.record.files import IMAGE_POINTS
 from sweep.sandbox.service import Sandbox
 from sweep.servers import ConnectOptions, connect
-from tests.engine.conftest import AT_ONCE, QUICK, Bench
+from tests.support.engine_bench import AT_ONCE, QUICK, Bench
 
 WRITES = ("begin_run", "intend", "submitted", "rendered", "complete")
 POINTS = (*ENGINE_POINTS, *IMAGE_POINTS, *(f"{name}.{step}-commit" for name in WRITES for step in ("before", "after")))

@@ -19,7 +19,7 @@ from sweep.engine import events
 from sweep.errors import SweepError
 from sweep.sandbox import FaultInjection
 from sweep.sandbox.options import BadImage
-from tests.engine.conftest import AT_ONCE, Bench
+from tests.support.engine_bench import AT_ONCE, Bench
 
 
 def table(folder: Path) -> list[dict[str, str]]:

@@ -8,7 +8,7 @@ import pytest
 from sweep.engine import startup as space
 from sweep.errors import DiskFullError
 from sweep.sandbox.service import Sandbox
-from tests.engine.conftest import Bench
+from tests.support.engine_bench import Bench
 
 
 async def some(free: int) -> int:

@@ -17,7 +17,7 @@ from sweep.engine import events
 from sweep.engine.limits import LONGEST_BACKOFF, MOST_FUSED, SECOND, SHARE, FusionSize
 from sweep.sandbox import FaultInjection
 from sweep.sandbox.service import Sandbox
-from tests.engine.conftest import AT_ONCE, Bench, chunks
+from tests.support.engine_bench import AT_ONCE, Bench, chunks
 
 FOUR = replace(AT_ONCE, fuse=4)
 

@@ -14,7 +14,7 @@ from sweep.engine import events
 from sweep.engine.shutdown import Stop
 from sweep.sandbox import FaultInjection
 from sweep.sandbox.service import Sandbox
-from tests.engine.conftest import AT_ONCE, Bench
+from tests.support.engine_bench import AT_ONCE, Bench
 from tests.support.ports import free_port
 
 

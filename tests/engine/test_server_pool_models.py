@@ -15,7 +15,7 @@ from sweep.engine.server_pool import index_models
 from sweep.errors import ServerUnsupportedError
 from sweep.sandbox.service import Sandbox
 from sweep.workflow import Model, ModelRef
-from tests.engine.conftest import AT_ONCE, Bench
+from tests.support.engine_bench import AT_ONCE, Bench
 from tests.support.ports import free_port
 
 

@@ -17,7 +17,7 @@ from sweep.errors import OverloadedError
 from sweep.sandbox import FaultInjection
 from sweep.sandbox.service import Sandbox
 from sweep.servers import ServerInfo, connect
-from tests.engine.conftest import AT_ONCE, Bench
+from tests.support.engine_bench import AT_ONCE, Bench
 
 REFUSES = FaultInjection(error_503=1.0, only="enqueue_batch", retry_after=0)
 REFUSES_429 = FaultInjection(error_429=1.0, only="enqueue_batch", retry_after=0)
