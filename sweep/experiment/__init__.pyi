@@ -1,3 +1,4 @@
+from .axis_text import parse_axis, write_experiment
 from .conditions import Condition, ConditionError, NamedAxis, ValueKind, compile_clause
 from .document import ProblemCollector, did_you_mean_file
 from .experiment import Experiment
@@ -38,6 +39,8 @@ __all__ = [
     "did_you_mean_file",
     "is_address",
     "make_experiment_schema",
+    "parse_axis",
     "parse_numbered",
     "strip_number",
+    "write_experiment",
 ]

@@ -463,19 +463,22 @@ class _Expander:
 
 def write_as_run(data: Mapping[str, Any], name: str, folder: Path, rewritten: Mapping[DocumentPath, str]) -> str:
     """Write an experiment so that it loads again from any place: named, `folder` absolute, included paths rewritten."""
-    from ruamel.yaml import YAML
-
     result = deepcopy(dict(data))
     for place, path in rewritten.items():
         _put(result, place, path)
     body = {key: value for key, value in result.items() if key not in ("name", "folder", "include")}
+    return dump_yaml({"name": name, "folder": folder.as_posix(), **body})
+
+
+def dump_yaml(data: Mapping[str, Any]) -> str:
+    """Write plain data as YAML in the order given, short lists and mappings on one line."""
     stream = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = None
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.allow_unicode = True
     yaml.width = 10_000
-    yaml.dump({"name": name, "folder": folder.as_posix(), **body}, stream)
+    yaml.dump(dict(data), stream)
     return stream.getvalue()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sweep.errors import did_you_mean
+from sweep.experiment.axis_text import suggest_axis
 from sweep.experiment.document import Document, DocumentPath, ProblemCollector, join_path
 from sweep.experiment.levels import ReplacingLevels
 from sweep.experiment.model import Axis, Dimension, Setting
@@ -110,7 +111,9 @@ def _describe_no_axis(name: str, raw: Any) -> str:
         return f"{name} is not a kind of axis: it has {', '.join(map(str, raw))}.{did_you_mean(str(odd), AXIS_KEYS)}"
     if raw is None:
         return f"{name} is empty; an axis needs at least one value"
-    return f"{name} must be a list or a mapping, not {quote(raw)}; one fixed value belongs to inputs"
+    meant = suggest_axis(name.rpartition(".")[2], raw) if isinstance(raw, str) else None
+    way = f"write {meant}" if meant else "one fixed value belongs to inputs"
+    return f"{name} must be a list or a mapping, not {quote(raw)}; {way}"
 
 
 def _describe(detail: Any) -> str:

@@ -1,0 +1,118 @@
+"""Axes typed on a command line: understood as other grid tools write them, or answered with the right form."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweep.errors import DefinitionError, UsageError
+from sweep.experiment import Experiment, parse_axis, write_experiment
+from tests.experiment.conftest import Fail, image
+
+TYPED: dict[str, Any] = {
+    "denoise_strength=0.2:0.8:0.2": {"start": 0.2, "stop": 0.8, "step": 0.2},
+    "seed=1,2,3": [1, 2, 3],
+    "seed=1:5": {"start": 1, "stop": 5, "step": 1},
+    "seed=1-5": {"start": 1, "stop": 5, "step": 1},
+    "seed=random:4": {"count": 4},
+    "seed={count: 4}": {"count": 4},
+    "steps=1, 2, ..., 10": {"start": 1, "stop": 10, "step": 1},
+    "steps=1, ..., 10": {"start": 1, "stop": 10, "step": 1},
+    "cfg_scale=1, 1.5, .., 3": {"start": 1, "stop": 3, "step": 0.5},
+    "steps=10-30 (+5)": {"start": 10, "stop": 30, "step": 5},
+    "steps=30-10 (-5)": {"start": 30, "stop": 10, "step": -5},
+    "steps=10-30 [5]": {"start": 10, "stop": 30, "num": 5},
+    "steps=1-3, 10, 20-40 (+10)": [1, 2, 3, 10, 20, 30, 40],
+    "control_weight=-0.5:0.5:0.5": {"start": -0.5, "stop": 0.5, "step": 0.5},
+    "variation=@prompts.txt": {"lines": "prompts.txt"},
+    "prompt=@looks.csv:Look": {"csv": "looks.csv", "column": "Look"},
+    "style=@styles.yaml": {"settings": "styles.yaml"},
+    "image=shots/*.png": {"images": ["shots/*.png"]},
+    "image=a.png, b.png": ["a.png", "b.png"],
+    'prompt="a cat, asleep", a dog': ["a cat, asleep", "a dog"],
+    "prompt=a cat, asleep || a dog": ["a cat, asleep", "a dog"],
+    "variation=007, 1e3": ["007", "1e3"],
+    "variation={red|blue} hat": ["{red|blue} hat"],
+    "vae=null, better": [None, "better"],
+    "denoise.steps=3,4": [3, 4],
+    "l2i.tiled=true,false": [True, False],
+    "sampler.scheduler=euler, lms": ["euler", "lms"],
+}
+
+
+def test_axes_are_understood_as_people_type_them() -> None:
+    for text, values in TYPED.items():
+        assert parse_axis(text) == (text.partition("=")[0], values), text
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("steps", "has no values. Write NAME=VALUES."),
+        ("=1", "has no name."),
+        ("steps=few", '"few" is not a number or a range. Write a list'),
+        ("steps=1,,2", "a value is empty."),
+        ("steps=1, ...", "... stands between numbers, as in 1, 2, ..., 10."),
+        ("denoise_strength=0.2-0.8", "the range from 0.2 to 0.8 needs a step, as in 0.2:0.8:0.1."),
+        ("steps=3, 1:9:-1", "a step of -1 does not lead from 1 to 9."),
+        ("steps=3, 1:99999999", "these are more than 10,000 values; one range alone may be longer."),
+        ("cfg_scale=1e999", "1e999 is not a number that can be set."),
+        ("variation=@", "@ needs the path of a file."),
+    ],
+)
+def test_an_axis_that_cannot_be_read_is_answered_with_the_right_form(text: str, problem: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_axis(text)
+
+    assert str(caught.value).startswith("--axis ")
+    assert problem in str(caught.value)
+
+
+def test_an_axis_given_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match="--axis seed is given twice"):
+        write_experiment("txt2img", ["seed=1", "seed=2"])
+
+
+def test_a_written_experiment_loads_with_the_values_that_were_typed(tmp_path: Path) -> None:
+    image(tmp_path / "x.png")
+    (tmp_path / "prompts.txt").write_text("by night\n007\n", encoding="utf-8")
+    axes = ["denoise_strength=0.2:0.8:0.2", "seed=1,2,3", "variation=@prompts.txt", "cfg_scale=1, 2, ..., 4"]
+
+    text = write_experiment("img2img", axes, {"image": "x.png", "prompt": "photo: a #cat"}, name="typed")
+    experiment = Experiment.from_text(text, tmp_path)
+
+    assert experiment.name == "typed"
+    assert experiment.inputs["prompt"] == "photo: a #cat"
+    assert len(experiment.grid) == 4 * 3 * 2 * 4
+    assert experiment.grid[1].values == {"denoise_strength": 0.2, "seed": 1, "variation": "by night", "cfg_scale": 2.0}
+
+
+def test_an_experiment_saved_elsewhere_finds_the_same_files(tmp_path: Path) -> None:
+    image(tmp_path / "x.png")
+    saved = tmp_path / "made" / "typed.yaml"
+    saved.parent.mkdir()
+
+    given: dict[str, Any] = {"inputs": {"image": "x.png"}, "paths_from": tmp_path, "saved_in": saved.parent}
+    saved.write_text(write_experiment("img2img", ["seed=1,2"], **given), encoding="utf-8")
+
+    assert (
+        Experiment.load(saved).inputs["image"]
+        == Experiment.from_text(write_experiment("img2img", ["seed=1,2"], {"image": "x.png"}), tmp_path).inputs["image"]
+    )
+
+
+def test_a_range_typed_into_a_file_is_answered_with_the_mapping(faults: Fail) -> None:
+    assert "; write {start: 10, stop: 30, step: 5}." in faults('workflow: txt2img\naxes: {steps: "10-30 (+5)"}')[0]
+    assert "; write {start: 1, stop: 5, step: 1}." in faults("workflow: txt2img\naxes: {seed: 1-5}")[0]
+    assert "one fixed value belongs to inputs" in faults("workflow: txt2img\naxes: {seed: 15}")[0]
+
+
+@given(st.text(max_size=60), st.sampled_from(["seed", "steps", "cfg_scale", "prompt", "image", "vae", "a.b", "@"]))
+def test_no_typed_axis_raises_anything_but_a_definition_error(text: str, name: str) -> None:
+    with suppress(DefinitionError):
+        Experiment.from_text(write_experiment("txt2img", [f"{name}={text}"]))
