@@ -16,3 +16,19 @@ def format_number(value: float) -> str:
 def format_count(count: int, noun: str) -> str:
     """Write a count with its noun, as in "1 seed", "2,000 seeds"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+_CONTROLS = {
+    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    for code in (
+        *(code for code in range(32) if code not in (9, 10)),  # a tab and a line feed only move the cursor
+        *range(127, 160),
+        *range(0x202A, 0x202F),  # these reverse the direction of text
+        *range(0x2066, 0x206A),
+    )
+}
+
+
+def escape_controls(text: str) -> str:
+    """Write control characters as escapes, so that text of servers and files cannot steer a terminal."""
+    return text if text.isprintable() else text.translate(_CONTROLS)

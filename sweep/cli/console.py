@@ -1,16 +1,23 @@
-"""Output: results on stdout, everything else on stderr; colour only where it carries meaning."""
+"""Output: results on stdout, everything else on stderr; colour only where it carries meaning.
+
+Everything that a command prints goes through here, where control characters become escapes: a name or an error of a
+server must not move the cursor, clear the screen or set a title.
+"""
 
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import IO, TYPE_CHECKING, Final, Self
 
 from sweep.errors import DefinitionError, SweepError
+from sweep.text import escape_controls
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,15 +67,23 @@ def fill_lines(text: str, *, first: str = "", rest: str = "", width: int | None 
 def console(*, stderr: bool = False, width: int | None = None) -> Console:
     """Create a console for tables and progress; `width` overrides the terminal's. Text is not read as markup."""
     from rich.console import Console
+    from rich.segment import Segment
 
-    return Console(stderr=stderr, width=width, highlight=False, markup=False, soft_wrap=True)
+    class SafeConsole(Console):
+        def _render_buffer(self, buffer: Iterable[Segment]) -> str:
+            """Escape control characters of texts; those of rich itself (colours, cursor) are no texts."""
+            return super()._render_buffer(
+                each if each.control else each._replace(text=escape_controls(each.text)) for each in buffer
+            )
+
+    return SafeConsole(stderr=stderr, width=width, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_error(error: SweepError) -> None:
     """Print an error and its hint on stderr, in red on a terminal."""
     screen = console(stderr=True)
     text = error.message if not isinstance(error, DefinitionError) or not error.problems else str(error)
-    first, *rest = text.splitlines() or [""]
+    first, *rest = text.split("\n")
     screen.print(first, style="red")
     for line in rest:
         screen.print(line)
@@ -78,12 +93,35 @@ def print_error(error: SweepError) -> None:
 
 def print_line(text: str = "") -> None:
     """Print a line on stdout: a result."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(escape_controls(text) + "\n")
+
+
+def print_json(value: object) -> None:
+    """Print a value as one line of JSON on stdout."""
+    print_line(json_text(value))
+
+
+def json_text(value: object) -> str:
+    """Write a value as JSON in which control characters are escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isprintable() else json.dumps(value)
+
+
+class SafeText(io.TextIOBase):
+    """Passes text on to a stream; for a terminal, control characters in it become escapes."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._is_terminal = stream.isatty()
+
+    def write(self, text: str) -> int:
+        """Write text; a pipe gets it unchanged."""
+        return self._stream.write(escape_controls(text) if self._is_terminal else text)
 
 
 def print_notice(text: str = "") -> None:
     """Print a line on stderr: a notice, not a result."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(escape_controls(text) + "\n")
 
 
 def relative_path(path: Path) -> str:
@@ -121,19 +159,20 @@ def bytes_text(size: float) -> str:
 
 
 class CountBar:
-    """A count of images on stderr while there is one; nothing where stderr is no terminal."""
+    """Shows a count of images on stderr while work is going on; nothing if stderr is not a terminal."""
 
     def __init__(self, word: str) -> None:
         self._word = word
 
     def __enter__(self) -> Self:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         screen = console(stderr=True)
         self._bar = Progress(
             TextColumn("  {task.description}"),
             BarColumn(36),
             MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
             console=screen,
             transient=True,
             disable=not screen.is_terminal,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -134,14 +133,14 @@ def inspect(
     Lists its nodes, fields, roles and outputs. With --server, uses the node types of that server; without, those of
     InvokeAI 6.14.2.
     """
-    from sweep.cli.console import print_line
+    from sweep.cli.console import print_json, print_line
     from sweep.cli.servers import Access
     from sweep.workflow import describe
 
     loaded = _load(workflow, base)
     description = describe(loaded, _read_server(Access.of(server, ca_file, credentials).clients()).schemas)
     if as_json:
-        print_line(json.dumps(description.to_json(), ensure_ascii=False))
+        print_json(description.to_json())
     else:
         for line in description_lines(description, loaded.graph, workflow.name):
             print_line(line)

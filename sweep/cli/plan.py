@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -174,7 +173,7 @@ def plan(
     """
     import anyio
 
-    from sweep.cli.console import print_line
+    from sweep.cli.console import print_json, print_line
     from sweep.cli.servers import Access
     from sweep.engine import forecast_json as to_json
     from sweep.experiment import Experiment
@@ -184,7 +183,7 @@ def plan(
     servers = Access.of(server, ca_file, credentials).clients(experiment)
     forecast = anyio.run(_make_forecast, experiment, servers, results, None if servers else _sandbox_nodes_and_models())
     if as_json:
-        print_line(json.dumps(to_json(forecast), ensure_ascii=False))
+        print_json({"schema": "sweep.plan/1", **to_json(forecast)})
         return
 
     for line in plan_lines(forecast):

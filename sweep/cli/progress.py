@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -11,9 +10,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Final, Literal, Protocol, Self, TypeAlias
 
-from sweep.cli.console import clock_text, console, fill_lines
+from sweep.cli.console import clock_text, console, fill_lines, json_text
 from sweep.engine import RunProgress, ServerTally, events
-from sweep.text import format_count, format_number, truncate
+from sweep.text import escape_controls, format_count, format_number, truncate
 from sweep.types import Scalar
 
 if TYPE_CHECKING:
@@ -138,7 +137,7 @@ class Pipe:
         if self._stream is None:
             return
         try:
-            self._stream.write(text + "\n")
+            self._stream.write(escape_controls(text) + "\n")
             self._stream.flush()
         except OSError:  # a closed pipe, a terminal that is gone, a full disk behind a redirection
             self._stream = None
@@ -152,7 +151,7 @@ class JsonLines(Silence):
 
     def __call__(self, event: events.Event) -> None:
         """Write and flush one event."""
-        self._out.line(json.dumps({"event": type(event).__name__, **dataclasses.asdict(event)}, ensure_ascii=False))
+        self._out.line(json_text({"event": type(event).__name__, **dataclasses.asdict(event)}))
 
 
 class HeadlineFirst(Silence):

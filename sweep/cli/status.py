@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,21 +22,24 @@ def status_command(
 
     Without RUN, prints one line for each run in --results.
     """
-    from sweep.cli.console import print_line
+    from sweep.cli.console import print_json, print_line
     from sweep.cli.options import find_run
     from sweep.record import folder_status
 
     if run is None:
         return _print_all(results, as_json=as_json)
     found = folder_status(find_run(run, results))
-    for line in [_json(found.to_json())] if as_json else _folder_lines(found):
+    if as_json:
+        print_json(found.to_json())
+        return 0
+    for line in _folder_lines(found):
         print_line(line)
     return 0
 
 
 def _print_all(root: Path, *, as_json: bool) -> int:
     """Print a line for each run under `root`, report unreadable ones and return the exit code."""
-    from sweep.cli.console import print_error, print_line
+    from sweep.cli.console import print_error, print_json, print_line
     from sweep.cli.options import NO_RUNS, list_runs
     from sweep.errors import RecordError
     from sweep.record import folder_status
@@ -49,16 +51,14 @@ def _print_all(root: Path, *, as_json: bool) -> int:
             found.append(folder_status(root / name))
         except RecordError as error:
             unread.append(error)
-    lines = [_json([each.to_json() for each in found])] if as_json else _run_lines(found)
-    for line in lines if found or unread or as_json else [NO_RUNS.format(root=root)]:
-        print_line(line)
+    if as_json:
+        print_json([each.to_json() for each in found])
+    else:
+        for line in _run_lines(found) if found or unread else [NO_RUNS.format(root=root)]:
+            print_line(line)
     for fault in unread:
         print_error(fault)
     return unread[0].exit_code if unread else 0
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _folder_lines(found: FolderStatus) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -136,7 +135,7 @@ def study_command(
     Prints findings and effects with their intervals. Images are measured only once. The results table gets one column
     per metric.
     """
-    from sweep.cli.console import print_line, print_notice
+    from sweep.cli.console import print_json, print_line, print_notice
     from sweep.cli.options import find_run
     from sweep.record import write_tables
 
@@ -150,7 +149,7 @@ def study_command(
     if output is not None:
         made.save(output)
     if as_json:
-        print_line(json.dumps(made.to_json(), ensure_ascii=False))
+        print_json({"schema": "sweep.study/1", **made.to_json()})
         return
     unsaid = not any(each["headline"] for each in made.data["words"])
     print_line(f"{folder.name}: no findings yet." if unsaid else f"{folder.name}  {design_line(made.data['design'])}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TextIO, TypeAlias, cast
 
 import typer
 
@@ -14,8 +14,14 @@ if TYPE_CHECKING:
     from sweep.record import RecordedResults, Where
 
 
-TableFormat: TypeAlias = Literal["csv", "parquet", "json", "md"]
-FORMATS: Final[Mapping[str, TableFormat]] = {".csv": "csv", ".parquet": "parquet", ".json": "json", ".md": "md"}
+TableFormat: TypeAlias = Literal["csv", "excel", "xlsx", "parquet", "json", "md"]
+FORMATS: Final[Mapping[str, TableFormat]] = {
+    ".csv": "csv",
+    ".xlsx": "xlsx",
+    ".parquet": "parquet",
+    ".json": "json",
+    ".md": "md",
+}
 
 
 def table(
@@ -25,7 +31,7 @@ def table(
         typer.Option(
             "--format",
             "-f",
-            help="csv, parquet, json or md (default: from the ending of --output, or else csv).",
+            help="csv, excel (CSV for Excel), xlsx, parquet, json or md. Default: by the ending of --output, or csv.",
             show_default=False,
             metavar="FORMAT",
         ),
@@ -53,26 +59,41 @@ def table(
     """
     import sys
 
+    from sweep.cli.console import SafeText
     from sweep.cli.options import find_run
     from sweep.errors import UsageError
     from sweep.record import RecordedResults
 
     opened = RecordedResults.open(find_run(run, results))
     rows = _filter(opened, where, former=former) if where else None
-    form = form or _format_of(output)
-    if form == "parquet":
+    form = _choose_format(form, output)
+    if form == "parquet" or form == "xlsx":
         if output is None:
-            raise UsageError("Parquet is a binary format.", hint="Choose a file with --output.")
-        opened.write_parquet(output, all=former, where=rows)
+            raise UsageError(f"{form} is a binary format.", hint="Choose a file with --output.")
+        write = opened.write_parquet if form == "parquet" else opened.write_xlsx
+        write(output, all=former, where=rows)
     elif output is not None:
         opened.write_text(output, form, all=former, where=rows)
     else:
-        opened.stream(sys.stdout, form, all=former, where=rows)
+        opened.stream(cast("TextIO", SafeText(sys.stdout)), form, all=former, where=rows)
 
 
-def _format_of(output: Path | None) -> TableFormat:
-    """Return the format of a file's ending; CSV without one."""
-    return FORMATS.get(output.suffix.lower(), "csv") if output else "csv"
+def _choose_format(form: TableFormat | None, output: Path | None) -> TableFormat:
+    """Return the format that was chosen, or that of the file's ending.
+
+    Raises UsageError for an unknown ending, and for an ending of another format: a file must be what its name says.
+    """
+    from sweep.errors import UsageError
+
+    ending = output.suffix.lower() if output else ""
+    by_ending = FORMATS.get(ending)
+    if output is not None and by_ending is None and ((form is None and ending) or ending in (".xls", ".ods", ".tsv")):
+        raise UsageError(f"{output.name}: sweep cannot write {ending} files.", hint=f"Use {', '.join(FORMATS)}.")
+    if form and output is not None and by_ending not in (None, "csv" if form == "excel" else form):
+        raise UsageError(
+            f"{output.name} is not a name for the format {form}.", hint="Leave out --format, or rename it."
+        )
+    return form or by_ending or "csv"
 
 
 def _filter(opened: RecordedResults, where: str, *, former: bool) -> Where:

@@ -32,7 +32,7 @@ def verify(
 
     Checks the journal too. Exits with 4 if something is wrong and was not repaired.
     """
-    from sweep.cli.console import print_line
+    from sweep.cli.console import print_json, print_line
     from sweep.cli.options import find_run
     from sweep.cli.servers import Access
     from sweep.record import RecordedResults
@@ -40,7 +40,7 @@ def verify(
     folder = find_run(run, results)
     findings = RecordedResults.open(folder).verify()
     if as_json:
-        print_line(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))
+        print_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
             print_line(f"  {finding.fault:<10} {finding.message}")

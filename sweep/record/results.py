@@ -154,6 +154,13 @@ class RecordedResults:
         export.write_parquet_file(path, self._frames(former=all, where=where))
         return path
 
+    def write_xlsx(self, path: Path, *, all: bool = False, where: Where | None = None) -> Path:  # noqa: A002
+        """Write the table as an Excel workbook. Raises RecordError with a hint if XlsxWriter is missing."""
+        with reading(self.folder) as db:
+            table = layout(db, former=all)
+            export.write_xlsx_file(path, table.names, result_rows(db, table, where))
+        return path
+
     def write_text(
         self,
         path: Path,

@@ -232,7 +232,7 @@ def chunks(rows: Iterable[TableRow], size: int) -> Iterator[list[TableRow]]:
         yield chunk
 
 
-TextFormat: TypeAlias = Literal["csv", "json", "md"]
+TextFormat: TypeAlias = Literal["csv", "excel", "json", "md"]
 PARQUET_HINT = "For results.parquet, too: pip install 'sweep-engine[parquet]'"
 
 
@@ -265,8 +265,49 @@ def _markdown(names: Sequence[str], rows: Iterable[TableRow]) -> Iterator[list[s
         yield [" ".join(str(_text(cell)).replace("\\", "\\\\").replace("|", "\\|").split()) for cell in row]
 
 
+def write_excel_csv(out: TextIO, names: Sequence[str], rows: Iterable[TableRow]) -> None:
+    """Write a CSV file that Excel opens by a double click.
+
+    It starts with a byte order mark, so that Excel reads UTF-8, and a text that Excel would run as a formula has an
+    apostrophe in front.
+    """
+    out.write("\ufeff")
+    write_csv(out, names, (tuple(map(_guard_formula, row)) for row in rows))
+
+
+def _guard_formula(cell: Cell) -> Cell:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+
+
+def write_xlsx_file(path: Path, names: Sequence[str], rows: Iterable[TableRow]) -> None:
+    """Write an Excel workbook, complete or not at all. Raises RecordError with a hint if XlsxWriter is missing."""
+    if importlib.util.find_spec("xlsxwriter") is None:
+        raise RecordError("Writing .xlsx needs XlsxWriter.", hint="pip install 'sweep-engine[excel]'")
+    xlsxwriter = importlib.import_module("xlsxwriter")
+    options = {
+        "constant_memory": True,
+        "remove_timezone": True,
+        "nan_inf_to_errors": True,
+        "strings_to_formulas": False,
+    }
+    with replace_atomically(path) as file, xlsxwriter.Workbook(file, options) as book:
+        sheet = book.add_worksheet("results")
+        sheet.freeze_panes(1, 0)
+        sheet.write_row(0, 0, names, book.add_format({"bold": True}))
+        moment = book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
+        for number, row in enumerate(rows, start=1):
+            for column, cell in enumerate(row):
+                if isinstance(cell, datetime):
+                    sheet.write_datetime(number, column, cell, moment)
+                elif isinstance(cell, str):
+                    sheet.write_string(number, column, cell[:32_767])  # Excel's limit
+                elif cell is not None:
+                    sheet.write(number, column, cell)
+
+
 WRITERS: Mapping[TextFormat, Callable[[TextIO, Sequence[str], Iterable[TableRow]], None]] = {
     "csv": write_csv,
+    "excel": write_excel_csv,
     "json": write_json,
     "md": write_markdown,
 }

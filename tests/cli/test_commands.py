@@ -13,6 +13,7 @@ import stat
 import sys
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pandas as pd
 import pytest
@@ -256,8 +257,28 @@ class TestAfterwards:
         assert len(pd.read_parquet("u.parquet")) == 12
         sweep("table", "small", "-o", "t.json")
         assert len(json.loads(Path("t.json").read_text())) == 12
-        sweep("table", "small", "-o", "t.md", "-f", "csv")
-        assert records(Path("t.md").read_text()) == rows
+        sweep("table", "small", "-o", "t.data", "-f", "csv")
+        assert records(Path("t.data").read_text()) == rows
+
+    def test_table_file_is_what_its_name_says(self, sweep: Sweep) -> None:
+        for arguments in (("-o", "t.xls"), ("-o", "t.pqt"), ("-o", "t.md", "-f", "csv"), ("-o", "t.xls", "-f", "csv")):
+            answer = sweep("table", "small", *arguments)
+            assert (answer.code, answer.out) == (2, ""), arguments
+            assert arguments[1] in answer.err
+            assert not Path(arguments[1]).exists()
+
+    def test_table_for_excel(self, sweep: Sweep, home: Path) -> None:
+        write_experiment(home / "sum.yaml", name="sum", axes={"variation": ["=1+1", "ink"]})
+        assert sweep("run", "sum.yaml", "--no-report").code == 0
+        assert sweep("table", "sum", "-f", "excel", "-o", "t.csv").code == 0
+        text = Path("t.csv").read_text(encoding="utf-8")
+        assert text.startswith("\ufeffindex,")
+        assert ",'=1+1," in text
+        assert sweep("table", "sum", "-o", "t.xlsx").code == 0
+        with ZipFile("t.xlsx") as book:
+            sheet = book.read("xl/worksheets/sheet1.xml").decode()
+        assert "<t>=1+1</t>" in sheet
+        assert "<f>" not in sheet
 
     def test_table_where(self, sweep: Sweep) -> None:
         chosen = records(sweep("table", "small", "--where", "denoise_strength > 0.4 and seed == 42").out)

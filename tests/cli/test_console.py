@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from sweep.cli.console import bytes_text, clock_text, fill_lines, seconds_text
+import json
+
+import pytest
+
+from sweep.cli.console import (
+    bytes_text,
+    clock_text,
+    console,
+    fill_lines,
+    json_text,
+    print_error,
+    print_line,
+    print_notice,
+    seconds_text,
+)
+from sweep.errors import SweepError
 
 
 def test_seconds_text() -> None:
@@ -20,3 +35,17 @@ def test_fill_lines_keeps_per_cent_signs_with_their_number() -> None:
         assert not any(
             line.startswith("%") for line in fill_lines("explains 94 % of the variance and 3 % of it", width=width)
         )
+
+
+def test_nothing_printed_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "title \x1b]0;x\x07 clear \x1b[2J C1 \x9b2J turn \u202e return \r"
+    print_line(hostile)
+    print_notice(hostile)
+    print_error(SweepError(hostile, hint=hostile))
+    console().print(hostile)
+    print_line(json_text({"name": hostile}))
+    shown = capsys.readouterr()
+    for sign in "\x1b\x07\x9b\u202e\r":
+        assert sign not in shown.out + shown.err
+    assert "title \\x1b]0;x\\x07" in shown.out
+    assert json.loads(json_text({"name": hostile})) == {"name": hostile}
