@@ -163,9 +163,9 @@ def test_three_interrupts_end_the_process_at_once(bench: Bench, slow: SandboxPro
 def test_stop_and_cancel_from_another_terminal(bench: Bench, slow: SandboxProcess) -> None:
     pid, _ = start(bench, slow)
     code, said = bench.sweep("stop", "small")
-    assert (code, "finishes what is in flight" in said) == (0, True)
+    assert (code, "finishes the jobs in flight" in said) == (0, True)
     code, said = bench.sweep("cancel", "small")
-    assert (code, "cancels what it has" in said) == (0, True)
+    assert (code, "cancels its jobs" in said) == (0, True)
     assert ended(bench, pid) == 130
     assert {status for several in slow.batches().values() for status in several} == {"canceled"}
     code, said = bench.sweep("stop", "small")
