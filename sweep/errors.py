@@ -31,6 +31,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sweep.roles import SYNONYMS
 from sweep.text import format_count
 
 
@@ -169,7 +170,13 @@ class CorruptRecordError(RecordError):
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
     """Return the candidate most similar to `word`, or None if none is similar enough."""
-    found = difflib.get_close_matches(word.lower(), by_lower := {c.lower(): c for c in candidates}, n=1, cutoff=0.6)
+    by_lower = {c.lower(): c for c in candidates}
+    lower = word.lower()
+    spelled = "_".join(lower.replace("++", "pp").replace("karras", "k").split())  # as other tools name schedulers
+    for same in (spelled, SYNONYMS.get(spelled, "")):
+        if same in by_lower:
+            return by_lower[same]
+    found = difflib.get_close_matches(lower, by_lower, n=1, cutoff=0.6)
     return by_lower[found[0]] if found else None
 
 

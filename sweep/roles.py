@@ -68,3 +68,20 @@ ROLE_NAMES: Final[tuple[str, ...]] = tuple(ROLE_TABLE)
 COMPOSED_ROLES: Final = frozenset({"variation", "vae", "board"})  # the plan applies them; any workflow has one of each
 FOUND_ROLES: Final = tuple(name for name in ROLE_NAMES if name not in COMPOSED_ROLES)  # found by following edges
 CONTROL_ROLES: Final = tuple(name for name in ROLE_NAMES if name.startswith("control_"))
+
+SYNONYMS: Final[Mapping[str, str]] = MappingProxyType(  # what other tools call a role
+    {
+        **dict.fromkeys(("cfg", "guidance", "guidance_scale", "scale"), "cfg_scale"),
+        **dict.fromkeys(("sampler", "sampler_name", "sampling_method"), "scheduler"),
+        **dict.fromkeys(("checkpoint", "ckpt", "ckpt_name", "unet"), "model"),
+        **dict.fromkeys(("strength", "denoise", "denoising", "denoising_strength"), "denoise_strength"),
+        **dict.fromkeys(("lora_strength", "lora_scale", "lora_multiplier"), "lora_weight"),
+        **dict.fromkeys(("negative", "neg_prompt", "uc"), "negative_prompt"),
+        **dict.fromkeys(("init_image", "source", "source_image", "input_image"), "image"),
+        **dict.fromkeys(("controlnet_image", "control_net_image"), "control_image"),
+        **dict.fromkeys(("controlnet_weight", "control_strength", "controlnet_strength"), "control_weight"),
+        **dict.fromkeys(("noise_seed", "subseed"), "seed"),
+        **dict.fromkeys(("num_steps", "num_inference_steps", "sampling_steps"), "steps"),
+        **dict.fromkeys(("text", "positive_prompt"), "prompt"),
+    }
+)

@@ -6,7 +6,7 @@ from .grid import Grid
 from .index_space import Full
 from .inputs import ImageReader, InputImageError
 from .levels import LazyLevels, LinearLevels, ListLevels, LogLevels, ReplacingLevels
-from .model import Axis, AxisKind, Dimension, InputImage, Level, Replacement, Setting, Variation
+from .model import Axis, AxisKind, Dimension, InputImage, Level, Replacement, Setting, Variation, replace_words
 from .roles import INPUT_NAMES, is_address, parse_numbered, strip_number
 from .schema import make_experiment_schema
 
@@ -41,6 +41,7 @@ __all__ = [
     "make_experiment_schema",
     "parse_axis",
     "parse_numbered",
+    "replace_words",
     "strip_number",
     "write_experiment",
 ]

@@ -28,6 +28,7 @@ from sweep.experiment.levels import (
 )
 from sweep.experiment.model import Axis, AxisKind, Dimension, Level, Setting
 from sweep.experiment.roles import (
+    as_written,
     describe_bounds,
     find_role,
     find_value_problem,
@@ -103,15 +104,16 @@ def make_list_axis(naming: Naming, values: Sequence[Scalar], read: SettingReader
     """
     if not values:
         raise AxisError(f"{naming.place} is empty; an axis needs at least one value")
+    written = [as_written(naming.targets[0], value) for value in values] if naming.targets else values
     problems = [
         AxisError(f"{naming.place} {problem}", at)
-        for at, value in enumerate(values)
+        for at, value in enumerate(written)
         for problem in {find_value_problem(target, value) for target in naming.targets}
         if problem
     ]
     AxisError.raise_any(problems[:MAX_TOLD])
-    kind = infer_kind(naming.targets, values)
-    plain = [float(v) if kind == "number" and isinstance(v, int) else v for v in values]
+    kind = infer_kind(naming.targets, written)
+    plain = [float(v) if kind == "number" and isinstance(v, int) else v for v in written]
     _check_one_type(naming, plain)
     if not naming.repeats:
         _check_distinct(naming, plain)
@@ -358,6 +360,7 @@ def draw_seeds(
 
 
 MAX_TABLE_BYTES: Final = 50_000_000
+MAX_COUNT: Final = 10_000  # images of one row of a table
 
 
 class SourceError(ValueError):
@@ -373,45 +376,117 @@ def read_text_file(path: Path, shown: str) -> str:
             )
         if path.stat().st_size > MAX_TABLE_BYTES:
             raise SourceError(f"{shown} is larger than {MAX_TABLE_BYTES // 1_000_000} MB")
-        return path.read_bytes().decode("utf-8-sig")
+        raw = path.read_bytes()
+        if raw.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+            raise SourceError(f"{shown} is a workbook; save the sheet as CSV")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SourceError(f"{shown} is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
         raise SourceError(f"{shown} cannot be read ({error.strerror or error})") from error
 
 
-def read_lines(path: Path, shown: str) -> list[str]:
-    """Every line that is neither empty nor a comment, without the space around it. Raises SourceError."""
-    lines = (line.strip() for line in read_text_file(path, shown).splitlines())
-    found = [line for line in lines if line and not line.startswith("#")]
+@dataclass(frozen=True, slots=True)
+class TextColumn:
+    """A column of a table: its cells, and where each stands, to name it in a problem."""
+
+    name: str
+    shown: str  # the file, as it was written
+    cells: Sequence[str]
+    rows: Sequence[int]  # as a spreadsheet counts them: the header is row 1
+
+    def numbers(self, *, decimal_comma: bool) -> list[int | float]:
+        """Read every cell as a number, 20.0 as 20. Raises SourceError that names row and column."""
+        return [self._number(cell, row, decimal_comma) for cell, row in zip(self.cells, self.rows, strict=True)]
+
+    def counts(self) -> list[int]:
+        """Read every cell as a number of images, at least 1. Raises SourceError."""
+        for number, row in zip(found := self.numbers(decimal_comma=False), self.rows, strict=True):
+            if number != int(number) or not 1 <= number <= MAX_COUNT:
+                raise SourceError(
+                    f"{self.shown} row {row}, {self.name} is {quote(number)}, but must be 1 to {MAX_COUNT}"
+                )
+        return [int(number) for number in found]
+
+    def _number(self, cell: str, row: int, decimal_comma: bool) -> int | float:
+        where = f"{self.shown} row {row}, {self.name}" if self.name else f"{self.shown} line {row}"
+        if not cell:
+            raise SourceError(f"{where} is empty")
+        text = cell.replace(",", ".") if decimal_comma else cell
+        if not _CELL.fullmatch(text) or math.isinf(float(text)):
+            raise SourceError(f"{where}: {quote(cell)} is not a number")
+        return int(text) if _WHOLE_CELL.fullmatch(text) else float(text)
+
+
+_CELL: Final = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?")
+_WHOLE_CELL: Final = re.compile(r"[+-]?\d{1,300}")
+
+
+def repeat_rows(cells: Sequence[Scalar], counts: Sequence[int] | None) -> list[Scalar]:
+    """Repeat each row of a table as often as its count says."""
+    if counts is None:
+        return list(cells)
+    return [cell for cell, count in zip(cells, counts, strict=True) for _ in range(count)]
+
+
+def count_seeds(seeds: Sequence[Scalar], counts: Sequence[int]) -> list[Scalar]:
+    """Count the seeds of each row up from its own, one for each time the row is repeated."""
+    starts = [seed if isinstance(seed, int) else 0 for seed in seeds]
+    return [start + at for start, count in zip(starts, counts, strict=True) for at in range(count)]
+
+
+def read_lines(path: Path, shown: str) -> TextColumn:
+    """Read every line that is neither empty nor a comment, without the space around it. Raises SourceError."""
+    lines = enumerate(read_text_file(path, shown).splitlines(), start=1)
+    found = [(number, text.strip()) for number, text in lines if text.strip() and not text.lstrip().startswith("#")]
     if not found:
         raise SourceError(f"{shown} holds no line")
-    return found
+    return TextColumn("", shown, [text for _, text in found], [number for number, _ in found])
 
 
-def read_columns(path: Path, shown: str, names: Sequence[str]) -> list[list[str]]:
+def read_columns(path: Path, shown: str, names: Sequence[str]) -> list[TextColumn]:
     """Read named columns of a CSV file, whose separator (comma, semicolon or tab) is taken from its header."""
     text = read_text_file(path, shown)
-    header = text.partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
     try:
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if any(row)]
+        every = enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), start=1)
+        numbered = [(number, row) for number, row in every if any(row)]
     except csv.Error as error:
         raise SourceError(f"{shown} is not CSV ({error})") from error
-    if len(rows) < 2:
+    if len(numbered) < 2:
         raise SourceError(f"{shown} holds no row below its header")
-    head = [cell.strip() for cell in rows[0]]
+    head = [cell.strip() for cell in numbered[0][1]]
     missing = [name for name in names if name not in head]
     if missing:
         raise SourceError(f"{shown} has no column {missing[0]}.{did_you_mean(missing[0], head)}")
     twice = [name for name in names if head.count(name) > 1]
     if twice:
         raise SourceError(f"{shown} has the column {twice[0]} twice")
-    for number, row in enumerate(rows[1:], 1):
+    for number, row in numbered[1:]:
         if len(row) != len(head):
             raise SourceError(f"{shown}: row {number} has {len(row)} cells, the header {len(head)}")
-    places = [head.index(name) for name in names]
-    return [[row[place].strip() for row in rows[1:]] for place in places]
+    rows = [number for number, _ in numbered[1:]]
+    return [TextColumn(name, shown, [row[head.index(name)].strip() for _, row in numbered[1:]], rows) for name in names]
+
+
+def parse_column(target: str, column: TextColumn) -> list[Scalar]:
+    """Read the cells as what `target` takes: numbers for a role of numbers, text for any other.
+
+    An address says nothing of what it takes: its cells are numbers where all that are not empty are.
+
+    Raises:
+        SourceError: A cell is empty or no number where one is needed; it names row and column.
+    """
+    role = find_role(target)
+    given = [cell for cell in column.cells if cell]
+    decimal_comma = any("," in cell for cell in given)
+    if role is None:
+        texts = [cell.replace(",", ".") if decimal_comma else cell for cell in given]
+        if not given or not all(_CELL.fullmatch(text) for text in texts):
+            return list(column.cells)
+    elif role.kind not in ("integer", "number"):
+        return list(column.cells)
+    return list(column.numbers(decimal_comma=decimal_comma))
 
 
 def read_settings(path: Path, shown: str) -> dict[str, Mapping[str, Any]]:
@@ -440,18 +515,6 @@ def _number_rows(items: list[Any], shown: str) -> dict[str, Any]:
             raise SourceError(f"{shown}: the label {label} appears twice")
         result[label] = {key: value for key, value in item.items() if key != "label"}
     return result
-
-
-def parse_cells(cells: Sequence[str]) -> list[str] | list[int] | list[float]:
-    """Cells as whole numbers where all are, as numbers where all are, else as the text they are."""
-    for convert in (int, float):
-        try:
-            numbers = [convert(cell) for cell in cells]
-        except ValueError:
-            continue
-        if all(abs(number) < float("inf") for number in numbers):
-            return numbers
-    return list(cells)
 
 
 MAX_PROMPTS: Final = 100_000

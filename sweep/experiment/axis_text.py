@@ -225,7 +225,8 @@ def _parse_token(token: str) -> Number | dict[str, Any]:
 def _make_range(start: Number, stop: Number, step: str | None) -> dict[str, Any]:
     if step is not None:
         return {"start": start, "stop": stop, "step": _read_number(step)}
-    if not (isinstance(start, int) and isinstance(stop, int)):
+    whole = isinstance(start, int) and isinstance(stop, int)
+    if not whole:
         raise ValueError(f"the range from {start} to {stop} needs a step, as in {start}:{stop}:0.1")
     return {"start": start, "stop": stop, "step": 1 if stop >= start else -1}
 

@@ -57,6 +57,7 @@ class Document:
     folder: Path
     keys: dict[DocumentPath, Mark] = field(default_factory=dict)
     values: dict[DocumentPath, Mark] = field(default_factory=dict)
+    texts: dict[DocumentPath, str] = field(default_factory=dict)  # of plain scalars that are no text: 007, 1e3
     folders: dict[DocumentPath, Path] = field(default_factory=dict)  # of values that came from a file in another folder
 
     def find_folder(self, place: DocumentPath) -> Path:
@@ -312,6 +313,7 @@ class _Node:
     entries: dict[str, tuple[Mark, _Node]] | None = None
     pending: tuple[str, Mark] | None = None  # a key that waits for its value
     nothing: bool = False  # null that is not even written
+    text: str = ""  # of a plain scalar that is no text, as it is written
 
 
 class _Builder:
@@ -399,7 +401,8 @@ class _Builder:
         text = self._check_text(str(event.value), mark)
         mark = replace(mark, opening=_count_opening(event, text))
         plain = event.style is None and tag in (None, *_TAGS - {"tag:yaml.org,2002:str"})
-        return _Node(mark, scalar=self._parse_scalar(text, mark) if plain else text, nothing=plain and not text)
+        scalar = self._parse_scalar(text, mark) if plain else text
+        return _Node(mark, scalar, nothing=plain and not text, text="" if isinstance(scalar, str) else text)
 
     def _check_text(self, text: str, mark: Mark) -> str:
         """Characters above U+FFFF, which JSON writes as two escapes, put together again."""
@@ -458,7 +461,15 @@ class _Expander:
                 self._document.keys[(*place, key)] = mark
                 result[key] = self.expand(value, (*place, key), depth + 1)
             return result
+        if node.text:
+            self._document.texts[place] = node.text
         return node.scalar
+
+
+def quote_source(document: Document, place: DocumentPath, message: str) -> str:
+    """Let a message that asks for quotes show the text as it is written at `place`: "007", not "7"."""
+    text = document.texts.get(place)
+    return re.sub(r'needs quotes: "[^"]*"', lambda _: f'needs quotes: "{text}"', message) if text else message
 
 
 def write_as_run(data: Mapping[str, Any], name: str, folder: Path, rewritten: Mapping[DocumentPath, str]) -> str:

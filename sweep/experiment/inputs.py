@@ -19,6 +19,7 @@ from sweep.experiment.roles import find_value_problem, is_image, quote
 
 MAX_IMAGE_BYTES: Final = 200_000_000
 MAX_INPUT_PIXELS: Final = 100_000_000
+_HEIF_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 
 
 class InputImageError(ValueError):
@@ -70,6 +71,8 @@ def _decode_size(raw: bytes, kind: str) -> tuple[int, int]:
                 if size[0] * size[1] <= MAX_INPUT_PIXELS:
                     image.load()
     except UnidentifiedImageError as error:
+        if raw[4:8] == b"ftyp" and raw[8:12] in _HEIF_BRANDS:
+            raise InputImageError("is a HEIC image, which is not read here; save it as JPEG or PNG") from error
         raise InputImageError(f"is no {kind or 'image'}: it does not decode as an image") from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise InputImageError(f"is a broken image ({error})") from error

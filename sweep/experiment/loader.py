@@ -19,14 +19,17 @@ from sweep.experiment.axes import (
     Naming,
     SettingReader,
     SourceError,
+    TextColumn,
+    count_seeds,
     expand_prompts,
     make_count_axis,
     make_seed_axis,
     make_step_axis,
-    parse_cells,
+    parse_column,
     read_columns,
     read_lines,
     read_settings,
+    repeat_rows,
 )
 from sweep.experiment.conditions import Clause, Condition, ConditionError, NamedAxis, compile_clause
 from sweep.experiment.document import (
@@ -36,6 +39,7 @@ from sweep.experiment.document import (
     ProblemCollector,
     did_you_mean_file,
     join_path,
+    quote_source,
     read_file,
     read_text,
     write_as_run,
@@ -57,7 +61,6 @@ from sweep.experiment.roles import (
 from sweep.experiment.schema import ExperimentFile, list_section_keys
 from sweep.experiment.validation import check_distinct_axes, check_replacements, validate_shape
 from sweep.roles import ROLE_NAMES
-from sweep.types import Scalar
 
 
 class Builder:
@@ -81,7 +84,8 @@ class Builder:
             try:
                 result[target] = self.settings.read(target, value, place)
             except AxisError as error:
-                self.problems.add_at_value(place, f"{join_path(place)} {error.message}".replace("  ", " "))
+                message = f"{join_path(place)} {error.message}".replace("  ", " ")
+                self.problems.add_at_value(place, quote_source(self.document, place, message))
         return result
 
     def check_target(self, place: DocumentPath, target: str, names: Sequence[str]) -> bool:
@@ -111,7 +115,7 @@ class Builder:
             if isinstance(spec, schema.Zip):
                 return self._build_zip(spec, place)
             if isinstance(spec, schema.CsvColumns) and spec.columns:
-                return self._build_csv_columns(spec, place)
+                return self._build_csv_columns(spec, name, place)
             return Dimension((self._build_axis(name, spec, place, repeats=False),))
         except AxisError as error:
             self._report(error, place)
@@ -120,10 +124,11 @@ class Builder:
     def _report(self, error: AxisError, place: DocumentPath) -> None:
         for problem in (error, *error.others):
             where = (*place, *problem.part)
+            message = quote_source(self.document, where, problem.message)
             if problem.part and where in self.document.values:
-                self.problems.add_at_value(where, problem.message)
+                self.problems.add_at_value(where, message)
             else:
-                self.problems.add_at_key(where, problem.message)
+                self.problems.add_at_key(where, message)
 
     def _build_zip(self, spec: schema.Zip, place: DocumentPath) -> Dimension | None:
         axes: list[Axis | None] = []
@@ -144,19 +149,37 @@ class Builder:
             self.problems.add_at_key(nested if nested in self.document.keys else (*place, *error.part), error.message)
             return None
 
-    def _build_csv_columns(self, spec: schema.CsvColumns, place: DocumentPath) -> Dimension:
+    def _build_csv_columns(self, spec: schema.CsvColumns, name: str, place: DocumentPath) -> Dimension:
         shown = self.paths.shown((*place, "csv"), spec.csv)
         try:
-            columns = read_columns(self.paths.path(shown), shown, list(spec.columns.values()))
+            axes = self._build_columns(spec, name, place, shown)
         except SourceError as error:
-            raise AxisError(str(error), "csv") from error
-        axes = []
-        for name, cells in zip(spec.columns, columns, strict=True):
-            naming = self._name_axis(name, (), (*place, "columns"), repeats=True, default="")
-            axes.append(kinds.make_list_axis(naming, _parse_column(naming, cells), self._make_reader(place)))
+            raise AxisError(f"{join_path(place)}: {error}", "csv") from error
         if len(axes) == 1:
             return Dimension(tuple(axes))
         return kinds.zip_axes(axes, join_path(place))
+
+    def _build_columns(self, spec: schema.CsvColumns, name: str, place: DocumentPath, shown: str) -> list[Axis]:
+        """Build an axis for each column, and for the titles and the counted seeds of the rows."""
+        named = [column for column in (*spec.columns.values(), spec.title, spec.count) if column]
+        columns = {column.name: column for column in read_columns(self.paths.path(shown), shown, named)}
+        counts = columns[spec.count].counts() if spec.count else None
+        axes = []
+        if spec.title:
+            titles = repeat_rows(columns[spec.title].cells, counts)
+            axes.append(kinds.make_list_axis(Naming(name, (), join_path(place), repeats=True), titles, _read_nothing))
+        for target, column in spec.columns.items():
+            naming = self._name_axis(target, (), (*place, "columns", target), repeats=True, default="")
+            cells = parse_column(naming.targets[0], columns[column])
+            if strip_number(target) == "seed" and counts:
+                cells = count_seeds(cells, counts)
+            else:
+                cells = repeat_rows(cells, counts)
+            axes.append(kinds.make_list_axis(naming, cells, self._make_reader(place)))
+        if counts and "seed" not in spec.columns:
+            naming = self._name_axis("seed", (), (*place, "count"), repeats=True, default="")
+            axes.append(kinds.make_list_axis(naming, count_seeds([1] * len(counts), counts), self._make_reader(place)))
+        return axes
 
     def _make_reader(self, place: DocumentPath) -> SettingReader:
         def read(target: str, raw: Any, *part: str | int) -> Setting:
@@ -246,8 +269,8 @@ class Builder:
                     return self._build_listed(naming, read_lines(self.paths.path(shown), shown), place, shown)
                 case schema.CsvColumns():
                     shown = self.paths.shown((*place, "csv"), spec.csv)
-                    cells = read_columns(self.paths.path(shown), shown, [spec.column or naming.name])[0]
-                    return self._build_listed(naming, cells, place, shown)
+                    column = read_columns(self.paths.path(shown), shown, [spec.column or naming.name])[0]
+                    return self._build_listed(naming, column, place, shown)
                 case schema.SettingsFile():
                     shown = self.paths.shown((*place, "settings"), spec.settings)
                     labels = read_settings(self.paths.path(shown), shown)
@@ -272,20 +295,19 @@ class Builder:
         folder = None
         if spec.wildcards is not None:
             folder = self.paths.path(self.paths.shown((*place, "wildcards"), spec.wildcards))
-        return self._build_listed(naming, expand_prompts(spec.dynamic, folder), place, "its templates")
+        prompts = expand_prompts(spec.dynamic, folder)
+        column = TextColumn("", "dynamic", prompts, range(1, len(prompts) + 1))
+        return self._build_listed(naming, column, place, "its templates")
 
-    def _build_listed(self, naming: Naming, cells: Sequence[str], place: DocumentPath, origin: str) -> Axis:
-        axis, notices = kinds.make_deduplicated_axis(
-            naming, _parse_column(naming, cells), self._make_reader(place), origin
-        )
+    def _build_listed(self, naming: Naming, column: TextColumn, place: DocumentPath, origin: str) -> Axis:
+        cells = parse_column(naming.targets[0], column) if naming.targets else list(column.cells)
+        axis, notices = kinds.make_deduplicated_axis(naming, cells, self._make_reader(place), origin)
         self.notices += notices
         return axis
 
 
-def _parse_column(naming: Naming, cells: Sequence[str]) -> Sequence[Scalar]:
-    """Text stays text where the role wants text; else numbers are numbers."""
-    role = find_role(naming.targets[0]) if naming.targets else None
-    return list(cells) if role is not None and role.kind not in ("number", "integer") else list(parse_cells(cells))
+def _read_nothing(target: str, raw: Any, *part: str | int) -> Setting:
+    raise AxisError(f"{target} cannot be set to {quote(raw)}: a title sets nothing", *part)
 
 
 _NAME = re.compile(r"[^\W_][\w .+-]{0,79}\Z")
@@ -359,7 +381,7 @@ class _Loader:
         builder = Builder(self.document, self.problems, self.paths)
         inputs = builder.inputs(self.file.inputs)
         dimensions = builder.dimensions(self.file.axes)
-        check_replacements(self.problems, inputs, dimensions)
+        check_replacements(self.problems, inputs, dimensions, builder.notices)
         name, workflow_path = self._check_name(), self._find_workflow()
         condition = self._compile_condition(dimensions)
         design = self._make_design(dimensions)

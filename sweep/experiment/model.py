@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,11 +36,31 @@ class Replacement:
     search: str
     by: str
 
-    def apply(self, text: str) -> str:
-        """Replace every `search` in a text. Raises ExperimentError where there is none: points would be alike."""
-        if self.search not in text:
-            raise ExperimentError(f'"{self.search}" does not occur in "{text}", so nothing would be replaced.')
-        return text.replace(self.search, self.by)
+
+def replace_words(text: str, replacements: Sequence[Replacement]) -> str:
+    """Replace all at once what is found in `text` as it is written, the longest first.
+
+    No replacement acts on what another one put in.
+
+    Raises:
+        ExperimentError: One finds nothing to replace, so that its points would all be the same image.
+    """
+    by = {replacement.search: replacement.by for replacement in replacements}
+    longest = sorted(by, key=len, reverse=True)
+    found: set[str] = set()
+
+    def put(match: re.Match[str]) -> str:
+        found.add(match[0])
+        return by[match[0]]
+
+    result = re.sub("|".join(map(re.escape, longest)), put, text)
+    for search in by:
+        if search not in text:
+            raise ExperimentError(f'"{search}" does not occur in "{text}", so nothing would be replaced.')
+        if search not in found:
+            longer = next(other for other in longest if search in other)
+            raise ExperimentError(f'"{search}" occurs in "{text}" only within "{longer}", which is replaced, too.')
+    return result
 
 
 # What a role or node.field is set to. A list is a stack (of LoRAs, ControlNets), a dict one entry of it or a model.
@@ -145,18 +166,18 @@ class Declaration:
         Raises ExperimentError where a replacement finds nothing to replace.
         """
         result = dict(self.inputs)
-        replacements: list[tuple[str, Replacement]] = []
+        replacements: dict[str, list[Replacement]] = {}
         for level in variation.levels.values():
             for target, setting in level.settings.items():
                 if isinstance(setting, Replacement):
-                    replacements.append((target, setting))
+                    replacements.setdefault(target, []).append(setting)
                 else:
                     result[target] = setting
-        for target, replacement in replacements:
+        for target, found in replacements.items():
             text = result.get(target, (defaults or {}).get(target))
             if not isinstance(text, str):
-                raise ExperimentError(f"{target} has no text to replace {replacement.search!r} in.")
-            result[target] = replacement.apply(text)
+                raise ExperimentError(f"{target} has no text to replace {found[0].search!r} in.")
+            result[target] = replace_words(text, found)
         return result
 
     def images(self) -> dict[str, InputImage]:

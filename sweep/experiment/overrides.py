@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,7 @@ from sweep.experiment.document import (
     read_file,
     read_text,
 )
-from sweep.experiment.roles import INPUT_NAMES, is_address, parse_numbered
+from sweep.experiment.roles import INPUT_NAMES, find_role, is_address, parse_numbered
 from sweep.experiment.schema import AXIS_KEYS
 from sweep.roles import ROLE_NAMES
 
@@ -121,11 +122,31 @@ def apply_overrides(document: Document, texts: Sequence[str], fields: Mapping[st
             value = read_text(written, folder=document.folder, shown=f"--set {path}").data
         except ExperimentError as error:
             problems = [Problem(message=p.message) for p in error.problems]
-            raise UsageError(f"--set {text}: {problems[0] if problems else error.message}") from error
+            hint = _suggest_quotes(path, written)
+            raise UsageError(f"--set {text}: {problems[0] if problems else error.message}", hint=hint) from error
         place = _resolve(document.data, path, fields)
+        if _is_unquoted(place, value, written):
+            kind = "a mapping" if isinstance(value, Mapping) else "a comment" if value is None else "a list"
+            raise UsageError(f"--set {path}: YAML reads {written} as {kind}.", hint=_suggest_quotes(path, written))
         _forget(document, place)
         document.keys[place] = document.values[place] = Mark(1, 1, f"--set {path}")
         _assign(document.data, place, value, path)
+
+
+def _is_unquoted(place: DocumentPath, value: Any, written: str) -> bool:
+    """Tell whether the value is a text that YAML reads as something else, as the shell took its quotes away."""
+    role = find_role(str(place[1])) if len(place) == 2 and place[0] == "inputs" else None
+    taken = isinstance(value, Mapping | list) or (value is None and written.strip().startswith("#"))
+    return role is not None and role.kind in ("text", "name") and taken
+
+
+def _suggest_quotes(path: str, written: str) -> str | None:
+    """Suggest the argument with quotes that YAML sees."""
+    if "'" in written or written.strip().startswith(('"', "[")):
+        return None
+    return (
+        f"""Quote text for the shell and for YAML: --set '{path}={json.dumps(written.strip(), ensure_ascii=False)}'"""
+    )
 
 
 def _resolve(data: Any, path: str, fields: Mapping[str, Sequence[str]]) -> DocumentPath:

@@ -69,6 +69,14 @@ def find_role(target: str) -> Role | None:
     return CONTROLS if target == "controls" else ROLE_TABLE.get(target)
 
 
+def as_written(target: str, value: Any) -> Any:
+    """Make a whole number of one that is written with decimals, 20.0, where the role takes whole numbers."""
+    role = find_role(target)
+    if role is not None and role.kind == "integer" and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
 def quote(value: object) -> str:
     """Write a value as a person would name it in a sentence."""
     if value is None:
@@ -113,7 +121,7 @@ def find_value_problem(target: str, value: object) -> str | None:
 def _check_number(role: Role, value: object, *, whole: bool) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"must be a {'whole number' if whole else 'number'}, not {quote(value)}"
-    if whole and not isinstance(value, int):
+    if whole and value != int(value):
         return f"must be a whole number, not {quote(value)}"
     low, high = role.low, role.high
     if (low is not None and value < low) or (high is not None and value > high):

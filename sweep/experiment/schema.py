@@ -155,11 +155,19 @@ class CsvColumns(AxisSpec):
             }
         ),
     ] = Field(default_factory=dict, description="Several columns: a list of names, or axis name → column.")
+    title: str | None = Field(default=None, description="With columns: the column that names the rows in the table.")
+    count: str | None = Field(
+        default=None,
+        description="With columns: the column that says how many images a row gets. Their seeds count up from the "
+        "row's seed, or from 1.",
+    )
 
     @model_validator(mode="after")
     def _check_one_given(self) -> CsvColumns:
         if self.column is not None and self.columns:
             raise ValueError("has both column and columns; one of them")
+        if (self.title or self.count) and not self.columns:
+            raise ValueError("has a title or count, which needs columns")
         return self
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from sweep.errors import did_you_mean
 from sweep.experiment.axis_text import suggest_axis
-from sweep.experiment.document import Document, DocumentPath, ProblemCollector, join_path
+from sweep.experiment.document import Document, DocumentPath, ProblemCollector, join_path, quote_source
 from sweep.experiment.levels import ReplacingLevels
 from sweep.experiment.model import Axis, Dimension, Setting
 from sweep.experiment.overrides import MERGED
@@ -35,7 +35,7 @@ def validate_shape(document: Document, problems: ProblemCollector[DocumentPath])
     pruned = {key: dict(part) if isinstance(part, dict) else part for key, part in data.items()}
     for detail in details:
         place = _locate(detail["loc"], document)
-        _report(problems, place, detail, data)
+        _report(problems, document, place, detail)
         if not place:
             continue
         section = pruned.get(str(place[0]))
@@ -58,9 +58,8 @@ def _locate(loc: Sequence[str | int], document: Document) -> DocumentPath:
     return place
 
 
-def _report(
-    problems: ProblemCollector[DocumentPath], place: DocumentPath, detail: Any, data: Mapping[str, Any]
-) -> None:
+def _report(problems: ProblemCollector[DocumentPath], document: Document, place: DocumentPath, detail: Any) -> None:
+    data: Mapping[str, Any] = document.data
     kind, raw, name = detail["type"], detail.get("input"), join_path(place)
     last = str(place[-1]) if place else ""
     if kind == "extra_forbidden":
@@ -73,7 +72,10 @@ def _report(
     elif kind == "value_error":
         problems.add_at_value(place, f"{name} {detail['ctx']['error']}".strip())
     else:
-        problems.add_at_value(place, f"{name} {_describe(detail)}")
+        message = f"{name} {_describe(detail)}"
+        if detail["type"] == "string_type" and isinstance(raw, int | float):
+            message += f'; text that looks like something else needs quotes: "{quote(raw)}"'
+        problems.add_at_value(place, quote_source(document, place, message))
 
 
 def _describe_unknown_key(place: DocumentPath, data: Mapping[str, Any]) -> str:
@@ -166,21 +168,44 @@ def _collect_targets(axis: Axis) -> set[str]:
 
 
 def check_replacements(
-    problems: ProblemCollector[DocumentPath], inputs: Mapping[str, Setting], dimensions: Sequence[Dimension]
+    problems: ProblemCollector[DocumentPath],
+    inputs: Mapping[str, Setting],
+    dimensions: Sequence[Dimension],
+    notices: list[str],
 ) -> None:
-    """Every replacement finds its text in what it acts on, as far as the file itself says what that is."""
+    """Check that every replacement finds its text, as far as the file itself says what that is; add what to notice."""
     axes = [axis for dimension in dimensions for axis in dimension.axes]
+    first: dict[tuple[str, str], str] = {}
     for axis in axes:
-        if not isinstance(axis.levels, ReplacingLevels):
+        levels = axis.levels
+        if not isinstance(levels, ReplacingLevels):
             continue
-        for target in axis.levels.targets:
+        for target in levels.targets:
+            search = levels.search
+            place = ("axes", axis.name, "replace")
             texts = _collect_texts(target, inputs, axes)
-            missing = next((text for text in texts if axis.levels.search not in text), None)
-            if missing is not None:
-                problems.add_at_value(
-                    ("axes", axis.name, "replace"),
-                    f'axes.{axis.name}: "{axis.levels.search}" does not occur in the {target} {quote(missing)}',
-                )
+            missing = next((text for text in texts if search not in text), None)
+            other = first.setdefault((target, search), axis.name)
+            if other != axis.name:
+                problems.add_at_value(place, f'axes.{other} and axes.{axis.name} both replace "{search}"')
+            elif missing is not None:
+                message = f'axes.{axis.name}: "{search}" does not occur in the {target} {quote(missing)}'
+                problems.add_at_value(place, message)
+            elif inside := max((_count_inside(search, text) for text in texts), default=(0, 0)):
+                notices += _note_inside(f"axes.{axis.name}", search, target, *inside)
+
+
+def _count_inside(search: str, text: str) -> tuple[int, int]:
+    """Count where `search` stands inside a longer word, and where it stands at all."""
+    word = re.findall(rf"(?<!\w){re.escape(search)}(?!\w)", text)
+    return text.count(search) - len(word), text.count(search)
+
+
+def _note_inside(place: str, search: str, target: str, inside: int, count: int) -> list[str]:
+    if not inside:
+        return []
+    times = f"{count} times in the {target}, {inside} of them" if count > 1 else f"in the {target}"
+    return [f'{place}: "{search}" occurs {times} inside a longer word; all of them are replaced.']
 
 
 def _collect_texts(target: str, inputs: Mapping[str, Setting], axes: Sequence[Axis]) -> list[str]:

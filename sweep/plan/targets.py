@@ -18,6 +18,7 @@ from sweep.experiment import (
     LogLevels,
     Replacement,
     Setting,
+    replace_words,
 )
 
 _FEW: Final = 256  # levels of a range that are looked at one by one; of longer ones the ends tell
@@ -113,7 +114,7 @@ class Assignments:
             ExperimentError: A replacement finds nothing to replace.
         """
         settings = {target: self.inputs[target] for target in targets if target in self.inputs}
-        replacements: list[tuple[str, Replacement]] = []
+        replacements: dict[str, list[Replacement]] = {}
         for target in targets:
             for axis in self.axes.get(target, ()):
                 made = levels[axis.name].settings
@@ -121,10 +122,10 @@ class Assignments:
                     continue
                 setting = made[target]
                 if isinstance(setting, Replacement):
-                    replacements.append((target, setting))
+                    replacements.setdefault(target, []).append(setting)
                 else:
                     settings[target] = setting
-        for target, replacement in replacements:
+        for target, found in replacements.items():
             text = settings.get(target, defaults.get(target))
-            settings[target] = replacement.apply(text if isinstance(text, str) else "")
+            settings[target] = replace_words(text if isinstance(text, str) else "", found)
         return settings

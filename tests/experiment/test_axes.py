@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sweep.errors import ExperimentError
 from sweep.experiment.experiment import Experiment
 from sweep.experiment.model import InputImage, Replacement
 from tests.experiment.conftest import Fail, Load, values_of, with_axes
@@ -238,7 +239,7 @@ def test_two_axes_may_not_set_one_thing(faults: Fail) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("t.csv", "prompt,b\n1\n", "row 1 has 1 cells, the header 2"),
+        ("t.csv", "prompt,b\n1\n", "row 2 has 1 cells, the header 2"),
         ("t.csv", "a,b\n", "holds no row below its header"),
         ("t.csv", 'prompt\n"x\n', "is not CSV"),
         ("t.csv", "promt\nx\n", "has no column prompt. Did you mean promt?"),
@@ -260,3 +261,123 @@ def test_files_of_values_that_are_wrong(faults: Fail, folder: Path, name: str, c
 def test_a_file_of_values_that_is_not_utf8(faults: Fail, folder: Path) -> None:
     (folder / "p.txt").write_bytes(b"caf\xe9\n")
     assert "p.txt is not UTF-8 text (byte 3)" in faults(HEAD + "prompt: {lines: p.txt}")[0]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "axes", "last"),
+    [
+        (
+            "a red cat",
+            "colour: {replace: red, with: [cat-like]}, animal: {replace: cat, with: [dog]}",
+            "a cat-like dog",
+        ),
+        (
+            "age 20, 20mm lens",
+            'age: {replace: "20", with: ["30"]}, lens: {replace: 20mm, with: [85mm]}',
+            "age 30, 85mm lens",
+        ),
+        (
+            "age 20, 20mm lens",
+            'lens: {replace: 20mm, with: [85mm]}, age: {replace: "20", with: ["30"]}',
+            "age 30, 85mm lens",
+        ),
+    ],
+)
+def test_replacements_act_on_the_prompt_as_written_all_at_once(load: Load, prompt: str, axes: str, last: str) -> None:
+    experiment = load(f"workflow: txt2img\ninputs: {{prompt: '{prompt}'}}\naxes: {{{axes}}}")
+
+    assert experiment.settings(experiment.grid[-1])["prompt"] == last
+
+
+def test_a_replacement_inside_longer_words_is_noticed(load: Load) -> None:
+    experiment = load(
+        "workflow: txt2img\ninputs: {prompt: 'a cat in a cathedral, category art'}\n"
+        "axes: {animal: {replace: cat, with: [cat, dog]}}"
+    )
+
+    assert experiment.notices == (
+        'axes.animal: "cat" occurs 3 times in the prompt, 2 of them inside a longer word; all of them are replaced.',
+    )
+
+
+def test_two_axes_that_replace_the_same_word_are_refused(faults: Fail) -> None:
+    found = faults(HEAD + "a: {replace: red, with: [blue]}\n  b: {replace: red, with: [green]}")
+    assert found == ['5:16  axes.a and axes.b both replace "red".']
+
+
+def test_a_word_that_only_occurs_within_a_longer_replaced_one_is_refused(load: Load) -> None:
+    experiment = load(
+        "workflow: txt2img\ninputs: {prompt: 20mm lens}\n"
+        'axes: {a: {replace: "20", with: ["30"]}, b: {replace: 20mm, with: [85mm]}}'
+    )
+    with pytest.raises(ExperimentError, match='"20" occurs in "20mm lens" only within "20mm", which is replaced, too'):
+        experiment.settings(experiment.grid[0])
+
+
+def test_table_cells_are_read_as_the_role_wants_them(load: Load, folder: Path) -> None:
+    (folder / "s.csv").write_text("Prompt,Steps\na cat,20.0\na dog,8\n", encoding="utf-8")
+    (folder / "comma.csv").write_text("cfg;n\n7,5;1\n8;2\n", encoding="utf-8")
+
+    shots = load(HEAD + "shot: {csv: s.csv, columns: {prompt: Prompt, steps: Steps}}")
+    guided = load(HEAD + "cfg_scale: {csv: comma.csv, column: cfg}")
+
+    assert [list(v.values.values()) for v in shots.grid] == [["a cat", 20], ["a dog", 8]]
+    assert only(guided)[2] == [7.5, 8.0]
+    assert only(load(HEAD + "steps: [4.0, 8]"))[2] == [4, 8]
+    assert load("workflow: txt2img\ninputs: {steps: 4.0}").inputs["steps"] == 4
+
+
+@pytest.mark.parametrize(
+    ("table", "axis", "problem"),
+    [
+        ("Prompt,Steps\na cat,20.0\na dog,\n", "shot: {csv: t.csv, columns: {prompt: Prompt, steps: Steps}}",
+         "axes.shot: t.csv row 3, Steps is empty."),
+        ("Prompt,Steps\na cat,few\n", "shot: {csv: t.csv, columns: {prompt: Prompt, steps: Steps}}",
+         'axes.shot: t.csv row 2, Steps: "few" is not a number.'),
+        ("cfg,n\n7;5,1\n\n8,2\n", "cfg_scale: {csv: t.csv, column: cfg}",
+         'axes.cfg_scale: t.csv row 2, cfg: "7;5" is not a number.'),
+        ("a.b\n7\n\"\"\"\"\n", "shot: {csv: t.csv, columns: {prompt: a.b, Titel: a.b}}",
+         "axes.shot.columns.Titel is not a role or a node.field."),
+        ("p,n\na,0\n", "shot: {csv: t.csv, columns: {prompt: p}, count: n}",
+         "axes.shot: t.csv row 2, n is 0, but must be 1 to 10000."),
+    ],
+)  # fmt: skip
+def test_a_wrong_cell_is_named_by_row_and_column(
+    faults: Fail, folder: Path, table: str, axis: str, problem: str
+) -> None:
+    (folder / "t.csv").write_text(table, encoding="utf-8")
+
+    assert problem in faults(HEAD + axis)[0]
+
+
+def test_a_workbook_in_place_of_a_table_is_named(faults: Fail, folder: Path) -> None:
+    (folder / "t.csv").write_bytes(b"PK\x03\x04rest")
+
+    assert "t.csv is a workbook; save the sheet as CSV" in faults(HEAD + "prompt: {csv: t.csv}")[0]
+
+
+def test_rows_of_a_table_have_titles_and_counts(load: Load, folder: Path) -> None:
+    (folder / "s.csv").write_text("Title,Prompt,Iterations\ncat,a cat,2\ndog,a dog,1\n", encoding="utf-8")
+
+    shots = load(HEAD + "shot: {csv: s.csv, title: Title, count: Iterations, columns: {prompt: Prompt}}")
+
+    assert [v.values for v in shots.grid] == [
+        {"shot": "cat", "prompt": "a cat", "seed": 1},
+        {"shot": "cat", "prompt": "a cat", "seed": 2},
+        {"shot": "dog", "prompt": "a dog", "seed": 1},
+    ]
+
+
+def test_a_text_that_looks_like_a_number_is_quoted_as_it_is_written(faults: Fail) -> None:
+    for written in ("007", "0x10", "1e3", "1.50"):
+        assert f'needs quotes: "{written}"' in faults(HEAD + f"variation: [a, {written}]")[0]
+        assert f'needs quotes: "{written}"' in faults(HEAD + f"a: {{replace: red, with: [b, {written}]}}")[0]
+        assert f'needs quotes: "{written}"' in faults(f"workflow: txt2img\ninputs: {{prompt: {written}}}")[0]
+
+
+def test_roles_are_found_under_the_names_of_other_tools(faults: Fail) -> None:
+    for word, role in {
+        "cfg": "cfg_scale", "sampler": "scheduler", "guidance": "cfg_scale", "checkpoint": "model",
+        "lora_strength": "lora_weight", "strength": "denoise_strength",
+    }.items():  # fmt: skip
+        assert f"Did you mean {role}?" in faults(HEAD + f"{word}: [1, 2]")[0]

@@ -11,7 +11,7 @@ import pytest
 
 from sweep.errors import ExperimentError
 from sweep.experiment.experiment import Experiment
-from sweep.experiment.model import Replacement
+from sweep.experiment.model import Replacement, replace_words
 from sweep.experiment.roles import INPUT_NAMES, is_address
 from sweep.roles import ROLE_NAMES
 from tests.experiment.conftest import Load, image, with_axes
@@ -70,7 +70,7 @@ def test_settings_are_inputs_then_levels_then_replacements() -> None:
 
 def test_a_replacement_that_finds_nothing_is_told() -> None:
     with pytest.raises(ExperimentError, match="does not occur"):
-        Replacement(search="red", by="blue").apply("a green hat")
+        replace_words("a green hat", [Replacement(search="red", by="blue")])
     experiment = with_axes({"colour": {"replace": "red", "with": ["blue"]}})
     with pytest.raises(ExperimentError, match="prompt has no text"):
         experiment.settings(experiment.grid[0])

@@ -124,3 +124,23 @@ def test_folder_says_where_paths_start(load: Load, folder: Path) -> None:
     experiment = load("workflow: img2img\nfolder: shots\ninputs: {image: a.png}")
     assert experiment.folder == folder / "shots"
     assert (folder / "shots").as_posix() in experiment.text
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("inputs.prompt=photo: cat", "YAML reads photo: cat as a mapping."),
+        ("inputs.prompt=#hashtag", "YAML reads #hashtag as a comment."),
+        ("inputs.prompt={red|blue} cat", "--set inputs.prompt={red|blue} cat:"),
+    ],
+)
+def test_a_text_that_lost_its_quotes_in_the_shell_is_answered_with_them(
+    load: Load, override: str, problem: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(PLAIN, [override])
+
+    path, _, text = override.partition("=")
+    assert problem in str(caught.value)
+    assert f"""--set '{path}="{text}"'""" in str(caught.value)
+    assert load(PLAIN, [f'{path}="{text}"']).inputs["prompt"] == text
