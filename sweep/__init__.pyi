@@ -1,3 +1,4 @@
+from .checks import CheckResult, check_run
 from .engine.options import RunOptions
 from .engine.runner import RunSummary, render, run
 from .errors import SweepError
@@ -12,6 +13,7 @@ from .servers.discovery import connect
 from .study.study import Study, make_study
 
 __all__ = [
+    "CheckResult",
     "Experiment",
     "Plan",
     "Results",
@@ -20,6 +22,7 @@ __all__ = [
     "Server",
     "Study",
     "SweepError",
+    "check_run",
     "compare_runs",
     "connect",
     "make_plan",

@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import typer
+from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
+from sweep.cli.change import redo, rename, rm
+from sweep.cli.check import check
 from sweep.cli.inspect import init, inspect
 from sweep.cli.plan import plan
 from sweep.cli.report import compare, report_command, view
@@ -46,6 +49,10 @@ COMMANDS: Final[Mapping[str, Callable[..., Any]]] = {
     "sheet": sheet,
     "stop": stop,
     "cancel": cancel,
+    "redo": redo,
+    "rename": rename,
+    "rm": rm,
+    "check": check,
     "verify": verify,
     "inspect": inspect,
     "init": init,
@@ -60,6 +67,23 @@ EXIT_CODES: Final = (
 )
 
 
+class GroupedCommand(TyperCommand):
+    """A command whose help lists options in groups: an option names its group with `rich_help_panel`."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments, then options without a group, then each group."""
+        groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                kind = "Arguments" if param.param_type_name == "argument" else "Options"
+                groups.setdefault(getattr(param, "rich_help_panel", None) or kind, []).append(record)
+        for title, records in groups.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
 def command_line() -> typer.Typer:
     """Build the parser of all commands."""
     line = typer.Typer(
@@ -71,7 +95,7 @@ def command_line() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for name, command in COMMANDS.items():
-        line.command(name)(command)
+        line.command(name, cls=GroupedCommand)(command)
     line.callback(invoke_without_command=True)(_version)
     return line
 

@@ -65,7 +65,7 @@ def complete_run(context: typer.Context, incomplete: str) -> list[str]:
 
 
 ExperimentArgument: TypeAlias = Annotated[
-    Path, typer.Argument(help="The experiment file (YAML).", show_default=False, metavar="FILE")
+    Path, typer.Argument(help="The experiment file (YAML), or a workflow.", show_default=False, metavar="FILE")
 ]
 RunArgument: TypeAlias = Annotated[
     str,
@@ -87,7 +87,13 @@ AnyRun: TypeAlias = Annotated[
 ]
 Servers: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--server", "-s", help="Address of a server. Repeat it for several servers.", metavar="URL"),
+    typer.Option(
+        "--server",
+        "-s",
+        help="Address of a server. Repeat it for several servers.",
+        metavar="URL",
+        rich_help_panel="Servers",
+    ),
 ]
 Overrides: TypeAlias = Annotated[
     list[str] | None,
@@ -100,13 +106,25 @@ ResultsRoot: TypeAlias = Annotated[
 ]
 CaFile: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--ca-file", help="CA certificates for https servers with a private authority.", metavar="PEM"),
+    typer.Option(
+        "--ca-file",
+        help="CA certificates for https servers with a private authority.",
+        metavar="PEM",
+        rich_help_panel="Servers",
+    ),
 ]
 CredentialsOption: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--credentials", help="File (mode 0600) with a token, or with email and password.", metavar="FILE"),
+    typer.Option(
+        "--credentials",
+        help="File (mode 0600) with a token, or with email and password.",
+        metavar="FILE",
+        rich_help_panel="Servers",
+    ),
 ]
 QueueOption: TypeAlias = Annotated[
     str,
-    typer.Option("--queue", help="Use a separate queue with this name on the servers.", metavar="NAME"),
+    typer.Option(
+        "--queue", help="Use a separate queue with this name on the servers.", metavar="NAME", rich_help_panel="Servers"
+    ),
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from sweep.cli import definition
 from sweep.cli import options as shared
 from sweep.cli.console import bytes_text, fill_lines, seconds_text, text_width
 from sweep.cli.run import check_metrics
@@ -160,6 +161,11 @@ def _point(forecast: Forecast, index: int) -> list[str]:
 def plan(
     file: shared.ExperimentArgument,
     server: shared.Servers = None,
+    axis: definition.AxisOption = None,
+    image: definition.ImageOption = None,
+    prompt: definition.PromptOption = None,
+    input_: definition.InputOption = None,
+    save: definition.SaveOption = None,
     set_: shared.Overrides = None,
     results: shared.ResultsRoot = Path("results"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
@@ -173,12 +179,14 @@ def plan(
     """
     import anyio
 
-    from sweep.cli.console import print_json, print_line
+    from sweep.cli.console import print_json, print_line, print_notice
     from sweep.cli.servers import Access
     from sweep.engine import forecast_json as to_json
-    from sweep.experiment import Experiment
 
-    experiment = Experiment.load(file, set_ or ())
+    typed = definition.Typed.of(axis, image, prompt, input_, save)
+    experiment, notice = typed.load(file, set_ or ())
+    if notice and not as_json:
+        print_notice(notice)
     check_metrics(experiment)
     servers = Access.of(server, ca_file, credentials).clients(experiment)
     forecast = anyio.run(_make_forecast, experiment, servers, results, None if servers else _sandbox_nodes_and_models())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 import anyio
 import typer
 
+from sweep.cli import definition
 from sweep.cli import options as shared
 from sweep.engine import events
 from sweep.errors import SweepError
@@ -29,15 +30,30 @@ if TYPE_CHECKING:
 
 Concurrency: TypeAlias = Annotated[
     int | None,
-    typer.Option(min=1, help="Jobs in flight per server (default: 2 per GPU).", show_default=False, metavar="N"),
+    typer.Option(
+        min=1,
+        help="Jobs in flight per server (default: 2 per GPU).",
+        show_default=False,
+        metavar="N",
+        rich_help_panel="Rendering",
+    ),
 ]
 Attempts: TypeAlias = Annotated[
-    int, typer.Option(min=1, help="Attempts per point before it counts as failed.", metavar="N")
+    int,
+    typer.Option(
+        min=1, help="Attempts per point before it counts as failed.", metavar="N", rich_help_panel="Rendering"
+    ),
 ]
-RetryFailed: TypeAlias = Annotated[bool, typer.Option("--retry-failed", help="Render failed points again.")]
+RetryFailed: TypeAlias = Annotated[
+    bool, typer.Option("--retry-failed", help="Render failed points again.", rich_help_panel="Rendering")
+]
 MaxFailures: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="Stop the run after this many failures: a number or a share, such as 20%.", metavar="N"),
+    typer.Option(
+        help="Stop the run after this many failures: a number or a share, such as 20%.",
+        metavar="N",
+        rich_help_panel="Rendering",
+    ),
 ]
 Fuse: TypeAlias = Annotated[
     str,
@@ -45,19 +61,31 @@ Fuse: TypeAlias = Annotated[
         help="Points per queue item: off, auto or a number. Several points per item are faster with fast models; "
         "the graph saved in each image then contains its neighbours too.",
         metavar="N",
+        rich_help_panel="Rendering",
     ),
 ]
 Shard: TypeAlias = Annotated[
-    str | None, typer.Option(help="Render only one part of the grid: 2/5 is the second of five.", metavar="K/N")
+    str | None,
+    typer.Option(
+        help="Render only one part of the grid: 2/5 is the second of five.", metavar="K/N", rich_help_panel="Rendering"
+    ),
 ]
-Priority: TypeAlias = Annotated[bool, typer.Option("--priority", help="Go ahead of other pending items on the server.")]
-IdleOnly: TypeAlias = Annotated[bool, typer.Option("--idle-only", help="Wait while items of other people are queued.")]
+Priority: TypeAlias = Annotated[
+    bool, typer.Option("--priority", help="Go ahead of other pending items on the server.", rich_help_panel="Servers")
+]
+IdleOnly: TypeAlias = Annotated[
+    bool, typer.Option("--idle-only", help="Wait while items of other people are queued.", rich_help_panel="Servers")
+]
 Board: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="Put the images on this board of the server. sweep creates it if it is missing.", metavar="NAME"),
+    typer.Option(
+        help="Put the images on this board of the server. sweep creates it if it is missing.",
+        metavar="NAME",
+        rich_help_panel="Servers",
+    ),
 ]
 Intermediate: TypeAlias = Annotated[
-    bool, typer.Option("--intermediate", help="Keep the images out of the server's gallery.")
+    bool, typer.Option("--intermediate", help="Keep the images out of the server's gallery.", rich_help_panel="Servers")
 ]
 ProgressOption: TypeAlias = Annotated[
     Literal["auto", "rich", "plain", "json", "none"],
@@ -141,6 +169,11 @@ _MAX_LEVELS = 1000  # levels of an axis that the live page shows before they are
 def run_command(
     file: shared.ExperimentArgument,
     server: shared.Servers = None,
+    axis: definition.AxisOption = None,
+    image: definition.ImageOption = None,
+    prompt: definition.PromptOption = None,
+    input_: definition.InputOption = None,
+    save: definition.SaveOption = None,
     set_: shared.Overrides = None,
     results: shared.ResultsRoot = Path("results"),
     concurrency: Concurrency = None,
@@ -166,12 +199,15 @@ def run_command(
     named after the experiment. Run the same command again to resume. If you edit the file, only new points are
     rendered. Ctrl-C stops after the jobs in flight; a second Ctrl-C cancels them.
     """
+    from sweep.cli.console import print_notice
     from sweep.cli.servers import Access
     from sweep.engine import FailureLimit, RunOptions, parse_fusion, parse_shard
     from sweep.errors import UsageError
-    from sweep.experiment import Experiment
 
-    experiment = Experiment.load(file, set_ or ())
+    typed = definition.Typed.of(axis, image, prompt, input_, save)
+    experiment, notice = typed.load(file, set_ or ())
+    if notice and progress not in ("json", "none"):
+        print_notice(notice)
     options = RunOptions(
         concurrency=concurrency,
         attempts=attempts,

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal, TextIO, TypeAlias, cast
+from typing import Annotated, Final, Literal, TextIO, TypeAlias, cast
 
 import typer
 
 from sweep.cli import options as shared
-
-if TYPE_CHECKING:
-    from sweep.record import RecordedResults, Where
-
 
 TableFormat: TypeAlias = Literal["csv", "excel", "xlsx", "parquet", "json", "md"]
 FORMATS: Final[Mapping[str, TableFormat]] = {
@@ -59,13 +55,14 @@ def table(
     """
     import sys
 
+    from sweep.checks import compile_where
     from sweep.cli.console import SafeText
     from sweep.cli.options import find_run
     from sweep.errors import UsageError
     from sweep.record import RecordedResults
 
     opened = RecordedResults.open(find_run(run, results))
-    rows = _filter(opened, where, former=former) if where else None
+    rows = compile_where(opened, where, former=former) if where else None
     form = _choose_format(form, output)
     if form == "parquet" or form == "xlsx":
         if output is None:
@@ -94,24 +91,3 @@ def _choose_format(form: TableFormat | None, output: Path | None) -> TableFormat
             f"{output.name} is not a name for the format {form}.", hint="Leave out --format, or rename it."
         )
     return form or by_ending or "csv"
-
-
-def _filter(opened: RecordedResults, where: str, *, former: bool) -> Where:
-    """Compile `--where` to a test of rows. Raises UsageError if it is wrong."""
-    from sweep.errors import UsageError
-    from sweep.experiment import ConditionError, NamedAxis, ValueKind, compile_clause
-
-    kinds: dict[str, ValueKind] = {
-        "integer": "number",
-        "number": "number",
-        "text": "text",
-        "boolean": "boolean",
-        "time": "any",
-    }
-    columns = [NamedAxis(column.name, kinds[column.kind]) for column in opened.columns(all=former)]
-    try:
-        clause = compile_clause(where, columns, wanted=True)
-    except ConditionError as error:
-        said = error.message if error.message.endswith((".", "?")) else f"{error.message}."
-        raise UsageError(f"--where, character {error.column}: {said}") from error
-    return clause.holds

@@ -73,14 +73,14 @@ def _repair(folder: Path, findings: list[Finding], access: Access, tell: Callabl
     tell(f"{_count_text(findings)}; {opened} {words} will be rendered again.")
     if not opened:
         return 4
-    if not access.addresses and not _is_from_sandbox(folder):
+    if not access.addresses and not was_painted(folder):
         tell("To render them, repeat the sweep run command, or add --server URL to this one.")
         return 0
     beyond = any(finding.fault not in REPAIRABLE for finding in findings)
-    return _render_open(folder, access) or (4 if beyond else 0)
+    return render_open(folder, access) or (4 if beyond else 0)
 
 
-def _is_from_sandbox(folder: Path) -> bool:
+def was_painted(folder: Path) -> bool:
     """Return whether the last run used only the sandbox."""
     from sweep.record import RecordedResults
 
@@ -88,7 +88,7 @@ def _is_from_sandbox(folder: Path) -> bool:
     return bool(servers) and all(server.get("sandbox") == "true" for server in servers)
 
 
-def _render_open(folder: Path, access: Access) -> int:
+def render_open(folder: Path, access: Access, *, report: bool = True) -> int:
     """Render the open points of the experiment into its folder."""
     from sweep.cli.run import Display, run_experiment
     from sweep.engine import RunOptions
@@ -96,4 +96,4 @@ def _render_open(folder: Path, access: Access) -> int:
 
     experiment = Experiment.load(folder / "experiment.yaml", [f"name={json.dumps(folder.name)}"])
     options = RunOptions(board=experiment.board, command=("sweep", *sys.argv[1:]))
-    return run_experiment(experiment, access, options, Display(), folder.parent)
+    return run_experiment(experiment, access, options, Display(report=report), folder.parent)

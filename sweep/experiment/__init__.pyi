@@ -1,5 +1,5 @@
 from .axis_text import parse_axis, write_experiment
-from .conditions import Condition, ConditionError, NamedAxis, ValueKind, compile_clause
+from .conditions import Clause, Condition, ConditionError, NamedAxis, ValueKind, compile_clause
 from .document import ProblemCollector, did_you_mean_file
 from .experiment import Experiment
 from .grid import Grid
@@ -14,6 +14,7 @@ __all__ = [
     "INPUT_NAMES",
     "Axis",
     "AxisKind",
+    "Clause",
     "Condition",
     "ConditionError",
     "Dimension",

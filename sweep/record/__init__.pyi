@@ -11,6 +11,7 @@ from .base import (
     RunFacts,
     Times,
 )
+from .changes import delete_points, delete_run, matching_keys, rename_run, reopen_points
 from .experiment_facts import MOST_LEVELS, ExperimentAxis, ExperimentFacts
 from .files import FULL_HINT, Checkpoint, free_bytes, no_checkpoint, replace_atomically
 from .images import ImageStore
@@ -60,16 +61,21 @@ __all__ = [
     "SqliteJournal",
     "Times",
     "Where",
+    "delete_points",
+    "delete_run",
     "failures",
     "folder_status",
     "free_bytes",
     "holder",
     "in_use",
     "marginals",
+    "matching_keys",
     "no_checkpoint",
     "read_past",
     "read_sizes",
+    "rename_run",
     "reopen_damaged",
+    "reopen_points",
     "replace_atomically",
     "seal",
     "sealing",

@@ -1,0 +1,145 @@
+"""`sweep redo`, `sweep rename`, `sweep rm`: change a run that is over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sweep.cli import options as shared
+
+if TYPE_CHECKING:
+    from sweep.record import RecordedResults
+
+Where = Annotated[
+    str | None,
+    typer.Option(
+        help='Only points that meet this condition: "index in [3, 5]", "ssim < 0.5".',
+        show_default=False,
+        metavar="CONDITION",
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def redo(
+    run: shared.RunArgument,
+    where: Where = None,
+    server: shared.Servers = None,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Update the report at the end.")] = True,
+    results: shared.ResultsRoot = Path("results"),
+    ca_file: shared.CaFile = None,
+    credentials: shared.CredentialsOption = None,
+) -> int:
+    """Render points of a run again.
+
+    Renders the points that meet --where, on the sandbox if the sandbox made them, or else on --server. The old image
+    stays until the new one is on disk.
+    """
+    import anyio
+
+    from sweep.cli.console import print_line
+    from sweep.cli.options import find_run
+    from sweep.cli.servers import Access
+    from sweep.cli.verify import render_open, was_painted
+    from sweep.errors import UsageError
+    from sweep.record import RecordedResults, reopen_points
+    from sweep.text import format_count
+
+    folder = find_run(run, results)
+    access = Access.of(server, ca_file, credentials)
+    if where is None:
+        raise UsageError("redo needs --where.", hint='For example --where "index in [3, 5]", or "index >= 0" for all.')
+    if not access.addresses and not was_painted(folder):
+        raise UsageError(f"{folder.name} was rendered on a server.", hint="Add --server URL.")
+    keys = _matching(RecordedResults.open(folder), where)
+    reopened = anyio.run(reopen_points, folder, keys)
+    print_line(f"{format_count(reopened, 'point')} of {folder.name} will be rendered again.")
+    return render_open(folder, access, report=report)
+
+
+def rename(
+    run: shared.RunArgument,
+    name: Annotated[str, typer.Argument(help="The new name.", show_default=False, metavar="NEW")],
+    results: shared.ResultsRoot = Path("results"),
+) -> None:
+    """Give a run another name.
+
+    Renames its results folder. To continue the run later, give the experiment the same name.
+    """
+    from sweep.cli.console import print_line
+    from sweep.cli.options import find_run
+    from sweep.errors import UsageError
+    from sweep.experiment import Experiment
+    from sweep.record import rename_run
+
+    folder = find_run(run, results)
+    if Path(name).name != name or not name.strip(" ."):
+        raise UsageError(f"{name!r} is not a name.", hint="Write a name without slashes.")
+    Experiment.from_dict(
+        {"name": name, "workflow": "txt2img", "inputs": {"prompt": "x"}}
+    )  # names that fit every system
+    target = rename_run(folder, name)
+    print_line(f"{folder} is now {target}. To continue this run, write name: {name} in its experiment file.")
+
+
+def rm(
+    run: shared.RunArgument,
+    where: Where = None,
+    yes: Yes = False,
+    results: shared.ResultsRoot = Path("results"),
+) -> None:
+    """Delete a run, or some of its images.
+
+    Without --where, deletes the results folder with everything in it. With --where, deletes the images of these points;
+    the next sweep run renders them again unless the experiment excludes them. Asks first.
+    """
+    import anyio
+
+    from sweep.cli.console import print_line
+    from sweep.cli.options import find_run
+    from sweep.record import RecordedResults, delete_points, delete_run, write_tables
+    from sweep.text import format_count
+
+    folder = find_run(run, results)
+    if where is None:
+        images = sum(1 for _ in (folder / "images").glob("*"))
+        _confirm(f"Delete {folder} with {format_count(images, 'image')}?", yes)
+        delete_run(folder)
+        print_line(f"Deleted {folder}.")
+        return
+    keys = _matching(RecordedResults.open(folder), where)
+    _confirm(f"Delete the images of {format_count(len(keys), 'point')} of {folder}?", yes)
+    deleted = anyio.run(delete_points, folder, keys)
+    write_tables(folder)
+    print_line(f"Deleted {format_count(deleted, 'image')}. sweep report {folder} updates the report.")
+
+
+def _matching(opened: RecordedResults, where: str) -> list[str]:
+    """Return the keys of the points that meet a condition. Raises UsageError if there are none."""
+    from sweep.checks import compile_where
+    from sweep.errors import UsageError
+    from sweep.record import matching_keys
+
+    keys = matching_keys(opened.folder, compile_where(opened, where))
+    if not keys:
+        raise UsageError(
+            f"No point of {opened.folder.name} meets {where}.", hint=f"sweep table {opened.folder} lists them."
+        )
+    return keys
+
+
+def _confirm(question: str, yes: bool) -> None:
+    """Ask before something is deleted. Raises UsageError without a terminal to ask in, Abort for a no."""
+    import sys
+
+    from sweep.errors import UsageError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(
+            question.replace("?", ": there is no terminal to ask in."), hint="Add --yes to delete without asking."
+        )
+    typer.confirm(question, abort=True)

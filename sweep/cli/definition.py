@@ -1,0 +1,117 @@
+"""The experiment of `sweep run` and `sweep plan`: a file, or a workflow with axes given on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
+
+import typer
+
+from sweep.cli.options import parse_assignments
+from sweep.errors import UsageError
+
+if TYPE_CHECKING:
+    from sweep.experiment import Experiment
+
+_PANEL: Final = "Without a file (FILE is a template, a workflow or an image that contains one)"
+_ENDINGS: Final = (".yaml", ".yml")
+
+AxisOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--axis",
+        help="Vary this: denoise_strength=0.2:0.8:0.2, seed=1,2,3, variation=@lines.txt. Repeat for more.",
+        metavar="NAME=VALUES",
+        rich_help_panel=_PANEL,
+    ),
+]
+ImageOption: TypeAlias = Annotated[
+    str | None, typer.Option("--image", help="The source image.", metavar="FILE", rich_help_panel=_PANEL)
+]
+PromptOption: TypeAlias = Annotated[
+    str | None, typer.Option("--prompt", help="The prompt.", metavar="TEXT", rich_help_panel=_PANEL)
+]
+InputOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        help="Set any other role or node.field: steps=30, model=NAME. Repeat for more.",
+        metavar="NAME=VALUE",
+        rich_help_panel=_PANEL,
+    ),
+]
+SaveOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--save", help="Also write the experiment to this file.", metavar="FILE", rich_help_panel=_PANEL),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Typed:
+    """What the command line says of an experiment that has no file."""
+
+    axes: Sequence[str] = ()
+    image: str | None = None
+    prompt: str | None = None
+    inputs: Sequence[str] = ()
+    save: Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        axes: Sequence[str] | None,
+        image: str | None,
+        prompt: str | None,
+        inputs: Sequence[str] | None,
+        save: Path | None,
+    ) -> Typed:
+        """Build it from the options of the command line."""
+        return cls(axes=axes or (), image=image, prompt=prompt, inputs=inputs or (), save=save)
+
+    def __bool__(self) -> bool:
+        return bool(self.axes or self.inputs or self.image is not None or self.prompt is not None or self.save)
+
+    def load(self, target: Path, overrides: Sequence[str]) -> tuple[Experiment, str]:
+        """Load the experiment of a file, or build it from a workflow and these options.
+
+        Returns:
+            The experiment, and a notice how to keep it as a file; empty if it is one.
+
+        Raises:
+            UsageError: The options do not go with a file, or --save names a file that exists.
+            ExperimentError: The experiment is wrong.
+        """
+        from sweep.experiment import Experiment
+        from sweep.workflow import TEMPLATES
+
+        is_workflow = str(target) in TEMPLATES or (self and target.suffix.lower() not in _ENDINGS)
+        if not is_workflow:
+            if self:
+                raise UsageError(
+                    f"--axis, --image, --prompt, --input and --save do not go with an experiment file ({target}).",
+                    hint="Change its values with --set, as in --set axes.seed=[1,2].",
+                )
+            return Experiment.load(target, overrides), ""
+        return self._build(target, overrides)
+
+    def _build(self, workflow: Path, overrides: Sequence[str]) -> tuple[Experiment, str]:
+        from sweep.experiment import Experiment, write_experiment
+
+        if self.save is not None and self.save.exists():
+            raise UsageError(f"{self.save} exists already.", hint="Choose another --save, or run that file.")
+        inputs = parse_assignments(self.inputs, "--input")
+        inputs |= {name: text for name, text in (("image", self.image), ("prompt", self.prompt)) if text is not None}
+        stem = Path(self.image).stem if self.image else workflow.stem
+        name = self.save.stem if self.save else f"{stem}-{date.today().isoformat()}"  # noqa: DTZ011  the user's own day
+        here = Path.cwd()
+        experiment = Experiment.from_text(
+            write_experiment(str(workflow), self.axes, inputs, name=name, paths_from=here), here, overrides
+        )
+        if self.save is None:
+            return experiment, f"To keep this experiment as a file, add --save {stem}.yaml."
+        text = write_experiment(str(workflow), self.axes, inputs, name=name, paths_from=here, saved_in=self.save.parent)
+        self.save.write_text(text, encoding="utf-8")
+        return experiment, f"Wrote {self.save}."

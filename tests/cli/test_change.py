@@ -1,0 +1,159 @@
+"""`sweep redo`, `sweep rename` and `sweep rm`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweep.record import FolderLock
+from tests.cli.conftest import Sweep
+
+KILLED = """
+import os, signal, sys
+import sweep.record.changes as changes
+from sweep.cli import app
+
+steps = [int(sys.argv[1])]
+
+def counted(function):
+    def call(*arguments, **options):
+        steps[0] -= 1
+        if steps[0] < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **options)
+    return call
+
+changes._unlink = counted(changes._unlink)
+changes._replace_text = counted(changes._replace_text)
+changes.SqliteJournal.forget = counted(changes.SqliteJournal.forget)
+changes.SqliteJournal.reopen = counted(changes.SqliteJournal.reopen)
+os.rename = counted(os.rename)
+changes.Path.rename = counted(changes.Path.rename)
+changes.shutil.rmtree = counted(changes.shutil.rmtree)
+sys.exit(app.run_cli(sys.argv[2:]))
+"""
+
+
+def rows(sweep: Sweep, run: str = "small") -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(sweep("table", run, "-f", "json").out)
+    return found
+
+
+@pytest.mark.usefixtures("done")
+def test_redo_renders_only_matching_points(sweep: Sweep) -> None:
+    before = rows(sweep)
+    answer = sweep("redo", "small", "--where", "index in [3, 5]", "--no-report")
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith("2 points of small will be rendered again.\n")
+    assert "12 points · 10 already done" in answer.err
+    after = rows(sweep)
+    assert [row["key"] for row in after] == [row["key"] for row in before]
+    assert [row["index"] for row, old in zip(after, before, strict=True) if row["queued_at"] != old["queued_at"]] == [
+        3,
+        5,
+    ]
+    assert sweep("verify", "small").code == 0
+
+
+def test_redo_renders_failed_points(sweep: Sweep, home: Path, hostile: str) -> None:
+    assert sweep("run", "small.yaml", "-s", hostile, "--attempts", "1", "--no-report").code == 1
+    answer = sweep("redo", "small", "--where", 'status == "failed"', "--no-report", "-s", hostile)
+    assert (answer.code, answer.out.splitlines()[0]) == (1, "12 points of small will be rendered again.")
+
+
+def test_rename_moves_the_folder_and_the_run_continues_there(sweep: Sweep, done: Path) -> None:
+    answer = sweep("rename", "small", "large")
+    assert answer.code == 0
+    assert "write name: large in its experiment file" in answer.out
+    assert not done.exists()
+    assert sweep("run", "small.yaml", "--set", "name=large", "--no-report").out.startswith("12 of 12 done already")
+    assert sweep("verify", "large").code == 0
+
+
+def test_rm_deletes_images_of_matching_points(sweep: Sweep, done: Path) -> None:
+    answer = sweep("rm", "small", "--where", "seed == 42", "--yes")
+    assert (answer.code, answer.out.splitlines()[0].split(".")[0]) == (0, "Deleted 6 images")
+    assert [row["seed"] for row in rows(sweep)] == [43] * 6
+    assert len(list((done / "images").iterdir())) == 6
+    assert sweep("verify", "small").code == 0
+    again = sweep("run", "small.yaml", "--no-report")
+    assert "12 points · 6 already done" in again.err
+    assert len(rows(sweep)) == 12
+
+
+def test_rm_deletes_a_run(sweep: Sweep, done: Path) -> None:
+    assert sweep("rm", "small", "--yes").out == f"Deleted {Path('results', 'small')}.\n"
+    assert list(done.parent.iterdir()) == []
+
+
+def test_slips_of_changes_name_the_way_out(sweep: Sweep, done: Path) -> None:
+    (done.parent / "other").mkdir()
+    slips = [
+        (("rm", "small"), "Add --yes to delete without asking."),
+        (("rm", "small", "--where", "seed == 1", "--yes"), "No point of small meets seed == 1."),
+        (("rm", "small", "--where", "sed == 1", "--yes"), "there is no column sed. Did you mean seed?"),
+        (("rm", "smal", "--yes"), "Did you mean small?"),
+        (("redo", "small"), "redo needs --where."),
+        (("redo", "small", "--where", "seed ="), "equality is written =="),
+        (("rename", "small", "other"), "exists already."),
+        (("rename", "small", "a/b"), "Write a name without slashes."),
+        (("rename", "small", "con"), "cannot name a folder everywhere"),
+        (("rename", "small"), "Missing argument"),
+    ]
+    for arguments, says in slips:
+        answer = sweep(*arguments)
+        assert answer.code in (2, 4), (arguments, answer)
+        assert says in " ".join(answer.err.split()), (arguments, answer.err)
+    assert len(rows(sweep)) == 12
+    with FolderLock(done):
+        for words in (("rm", "small", "--yes"), ("rename", "small", "x"), ("redo", "small", "--where", "index == 1")):
+            answer = sweep(*words)
+            assert (answer.code, "is in use by" in answer.err) == (4, True), words
+    assert len(rows(sweep)) == 12
+
+
+def killed(step: int, *arguments: str) -> int:
+    """Run a command that kills itself at the given step of its writes; the exit code."""
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    line = [sys.executable, "-c", KILLED, str(step), *arguments]
+    return subprocess.run(line, env=environment, capture_output=True, stdin=subprocess.DEVNULL, check=False).returncode
+
+
+@pytest.mark.parametrize("step", range(0, 6, 2))
+def test_rm_of_images_survives_kills(step: int, sweep: Sweep, done: Path) -> None:
+    assert killed(step, "rm", "small", "--where", "seed == 42", "--yes") == -9
+    assert {finding["fault"] for finding in json.loads(sweep("verify", "small", "--json").out)} <= {"orphan"}
+    again = sweep("rm", "small", "--where", "index >= 0", "--yes")
+    assert again.code == 0
+    assert list((done / "images").iterdir()) == []
+    assert sweep("verify", "small").code == 0
+    assert sweep("run", "small.yaml", "--no-report").code == 0
+    assert len(rows(sweep)) == 12
+
+
+@pytest.mark.parametrize("step", range(3))
+def test_rm_of_a_run_survives_kills(step: int, sweep: Sweep, done: Path) -> None:
+    assert killed(step, "rm", "small", "--yes") == -9
+    if done.exists():
+        assert len(rows(sweep)) == 12
+        assert sweep("rm", "small", "--yes").code == 0
+    assert "small" not in sweep("status").out
+    assert sweep("run", "small.yaml", "--no-report").code == 0
+
+
+def test_rename_and_redo_survive_kills(sweep: Sweep, done: Path) -> None:
+    assert killed(0, "rename", "small", "large") == -9
+    assert len(rows(sweep)) == 12
+    for step in (0, 1):
+        assert killed(step, "redo", "small", "--where", "index == 3", "--no-report") == -9
+        assert sweep("verify", "small").code in (0, 4)
+    assert sweep("run", "small.yaml", "--no-report").code == 0
+    assert len(rows(sweep)) == 12
+    assert sweep("verify", "small").code == 0
