@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 from sweep.cli.change import redo, rename, rm
 from sweep.cli.check import check
 from sweep.cli.inspect import init, inspect
+from sweep.cli.merge import merge
 from sweep.cli.plan import plan
 from sweep.cli.report import compare, report_command, view
 from sweep.cli.run import run_command
@@ -54,6 +55,7 @@ COMMANDS: Final[Mapping[str, Callable[..., Any]]] = {
     "rm": rm,
     "check": check,
     "verify": verify,
+    "merge": merge,
     "inspect": inspect,
     "init": init,
     "sandbox": sandbox,

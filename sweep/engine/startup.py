@@ -8,6 +8,7 @@ left open are recovered last.
 from __future__ import annotations
 
 import contextlib
+import random
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -148,7 +149,8 @@ async def prepare(
     folder = results / experiment.name
     async with AsyncExitStack() as held:
         unbegun = await _lock_folder(held, folder)
-        journal = await SqliteJournal.open(folder, checkpoint=checkpoint)
+        draw = share_seeds(experiment.name) if options.shard else None
+        journal = await SqliteJournal.open(folder, checkpoint=checkpoint, draw=draw)
         held.push_async_callback(journal.aclose)
         pooled = await open_servers(held, servers, options, listener)
         drawn = {axis: await journal.seeds(axis, count) for axis, count in experiment.undrawn.items()}
@@ -178,6 +180,21 @@ async def prepare(
             destination=f"sweep-{experiment.name}-{await journal.identity()}",
             before=before,
         )
+
+
+def share_seeds(name: str) -> Callable[[str], int]:
+    """Return a source of seeds that depend on the experiment's name and the axis alone.
+
+    The parts of a grid that `--shard` renders in several folders, on several machines, need the same seeds.
+    """
+    axes: dict[str, random.Random] = {}
+
+    def draw(axis: str) -> int:
+        if axis not in axes:
+            axes[axis] = random.Random(f"{name}\x1f{axis}")
+        return axes[axis].randrange(2**32)
+
+    return draw
 
 
 async def _lock_folder(held: AsyncExitStack, folder: Path) -> AsyncExitStack:

@@ -16,6 +16,7 @@ from .experiment_facts import MOST_LEVELS, ExperimentAxis, ExperimentFacts
 from .files import FULL_HINT, Checkpoint, free_bytes, no_checkpoint, replace_atomically
 from .images import ImageStore
 from .lock import LOCK, FolderLock, holder, in_use
+from .merge import MergeConflict, MergeSummary, merge_results
 from .metric_cache import MetricCache, MetricKey
 from .results import CSV, RecordedResults, ResultsLike, write_tables
 from .rows import Where
@@ -50,6 +51,8 @@ __all__ = [
     "KnownKeys",
     "Marginal",
     "Mean",
+    "MergeConflict",
+    "MergeSummary",
     "MetricCache",
     "MetricKey",
     "Past",
@@ -70,6 +73,7 @@ __all__ = [
     "in_use",
     "marginals",
     "matching_keys",
+    "merge_results",
     "no_checkpoint",
     "read_past",
     "read_sizes",

@@ -40,7 +40,7 @@ def test_what_a_finished_run_tells_of_the_next(tmp_path: Path) -> None:
 def test_the_seeds_forecast_are_the_length_asked_for_even_where_stand_ins_were_drawn(tmp_path: Path) -> None:
     async def draw() -> None:
         stand_ins = iter([0, 1, 2])
-        async with await SqliteJournal.open(tmp_path, draw=lambda: next(stand_ins)) as journal:
+        async with await SqliteJournal.open(tmp_path, draw=lambda _: next(stand_ins)) as journal:
             await journal.begin_run(facts())
             await journal.seeds("seed", 3)
 

@@ -22,7 +22,7 @@ from sweep.engine import RunOptions, Stop, events, run
 from sweep.engine.limits import Backoff
 from sweep.errors import SweepError
 from sweep.experiment import Experiment
-from sweep.record import Checkpoint, FolderLock, RecordedResults, SqliteJournal
+from sweep.record import Checkpoint, FolderLock, RecordedResults, SqliteJournal, merge_results
 from sweep.record.verify import damaged_keys
 from sweep.sandbox import FaultInjection, SandboxOptions, serve_sandbox
 from sweep.servers import ConnectOptions, connect
@@ -113,7 +113,14 @@ def cli(order: dict[str, Any], tell: Any) -> int:
     return command(order["arguments"])
 
 
-KINDS = {"client": client, "cli": cli, "repair": repair, "sandbox": sandbox}
+def merge(order: dict[str, Any], tell: Any) -> int:
+    """Merge results folders."""
+    sources = [Path(source) for source in order["sources"]]
+    merge_results(sources, Path(order["target"]), checkpoint=deadly(order["point"], order["nth"]))
+    return 0
+
+
+KINDS = {"client": client, "cli": cli, "merge": merge, "repair": repair, "sandbox": sandbox}
 
 
 def child(order: dict[str, Any], pipe: int) -> int:

@@ -33,7 +33,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _draw() -> int:
+def _draw(_axis: str) -> int:
     """Draw a seed that every server takes: 0 … 2³² − 1."""
     return random.SystemRandom().randrange(2**32)
 
@@ -51,7 +51,7 @@ class SqliteJournal:
         reader: sqlite3.Connection,
         place: Path,
         now: Callable[[], datetime],
-        draw: Callable[[], int],
+        draw: Callable[[str], int],
     ) -> None:
         self._writer = writer
         self._reader = reader
@@ -69,17 +69,17 @@ class SqliteJournal:
         create: bool = True,
         checkpoint: Checkpoint = no_checkpoint,
         now: Callable[[], datetime] = _now,
-        draw: Callable[[], int] = _draw,
+        draw: Callable[[str], int] | None = None,
     ) -> Self:
         """Return the journal of `folder`; made where there is none, unless `create` is False.
 
-        Hold a `FolderLock` on the folder. `now` gives aware times, `draw` seeds in [0, 2³²). Raises
+        Hold a `FolderLock` on the folder. `now` gives aware times, `draw` a seed in [0, 2³²) of an axis. Raises
         CorruptRecordError where the file is damaged, RecordError where it is missing, of a newer format or
         cannot be opened, DiskFullError.
         """
         db, reader = await run_sync(partial(_connect, Path(folder), create=create))
         place = Path(folder) / JOURNAL_FILE
-        journal = cls(Writer(db, place, checkpoint), reader, place, now, draw)
+        journal = cls(Writer(db, place, checkpoint), reader, place, now, draw or _draw)
         journal._file = await run_sync(_identity, place)
         return journal
 
@@ -124,7 +124,8 @@ class SqliteJournal:
             await self._writer.do("rebase", partial(operations.rebase, points=chunk))
 
     async def seeds(self, axis: str, count: int) -> tuple[int, ...]:
-        return await self._writer.do("seeds", partial(operations.seeds, axis=axis, count=count, draw=self._draw))
+        draw = partial(self._draw, axis)
+        return await self._writer.do("seeds", partial(operations.seeds, axis=axis, count=count, draw=draw))
 
     async def attempts(self, key: str) -> int:
         return await self._read(partial(queries.attempts, key=key))

@@ -1,0 +1,119 @@
+"""Folders of one definition become one: files, rows and attempts, none twice, and nothing that is damaged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from sweep.errors import FolderInUseError, RecordError, UsageError
+from sweep.record import FolderLock, ImageStore, RecordedResults, SqliteJournal, merge_results
+from sweep.record.base import Failure
+from sweep.testing.journals import TIMES, an_intent
+from tests.support.record_writing import complete, facts, image, point, rendering
+
+POINTS = 8
+
+
+async def _write(folder: Path, indices: Sequence[int], failed: Sequence[int] = (), size: int = POINTS) -> None:
+    async with FolderLock(folder), await SqliteJournal.open(folder) as journal:
+        store = ImageStore(folder, size)
+        await journal.begin_run(facts(size))
+        for index in indices:
+            await complete(journal, store, point(index))
+        for index in failed:
+            await journal.fail(point(index), Failure(kind="ValueError", message="no"))
+
+
+def write(folder: Path, indices: Sequence[int], failed: Sequence[int] = ()) -> Path:
+    """Write a results folder with these points completed or failed."""
+    asyncio.run(_write(folder, indices, failed))
+    return folder
+
+
+def statuses(folder: Path) -> dict[object, object]:
+    """Read the status of each point."""
+    return {row["index"]: row["status"] for row in RecordedResults.open(folder).rows()}
+
+
+def test_merge_takes_points_files_and_attempts_once(tmp_path: Path) -> None:
+    parts = [write(tmp_path / "a", [0, 2, 4], failed=[1]), write(tmp_path / "b", [1, 3, 4])]
+    whole = write(tmp_path / "whole", range(5))
+    for taken in (5, 0):  # the second time it is all there
+        summary = merge_results(parts, tmp_path / "both")
+        assert summary.taken >= taken
+        assert (summary.missing, summary.conflicts) == (POINTS - 5, ())
+    merged, same = RecordedResults.open(tmp_path / "both"), RecordedResults.open(whole)
+    assert merged.verify() == []
+    hidden = {"queued_at", "started_at", "finished_at", "render_seconds"}
+    assert [{k: v for k, v in row.items() if k not in hidden} for row in merged.rows()] == [
+        {k: v for k, v in row.items() if k not in hidden} for row in same.rows()
+    ]
+    key = point(0).key
+    assert [attempt.batch_id for attempt in merged.attempts(key)] == [
+        attempt.batch_id for attempt in RecordedResults.open(parts[0]).attempts(key)
+    ]
+    assert len(merged.runs()) == 2
+    assert (tmp_path / "both" / "results.csv").is_file()
+
+
+def test_merge_prefers_a_completed_point_and_keeps_a_failed_one(tmp_path: Path) -> None:
+    parts = [
+        write(tmp_path / "a", [], failed=[0, 1]),
+        write(tmp_path / "b", [0]),
+        write(tmp_path / "c", [], failed=[0]),
+    ]
+    merge_results(parts, tmp_path / "all")
+    assert statuses(tmp_path / "all") == {0: "completed", 1: "failed"}
+
+
+def test_merge_reports_other_images_of_one_point_and_keeps_the_first(tmp_path: Path) -> None:
+    parts = [write(tmp_path / "a", [0, 1]), write(tmp_path / "b", [2])]
+    merge_results(parts[:1], tmp_path / "all")
+    before = [row["sha256"] for row in RecordedResults.open(tmp_path / "all").rows()]
+    other = tmp_path / "other"
+
+    async def write_others() -> None:
+        async with FolderLock(other), await SqliteJournal.open(other) as journal:
+            await journal.begin_run(facts(POINTS))
+            one, store = point(0), ImageStore(other, POINTS)
+            await journal.intend(one, an_intent(one))
+            saved = await store.save(image(shade=77), "0000", one.key, 0)
+            await journal.complete(one.key, [rendering(saved)], TIMES)
+
+    asyncio.run(write_others())
+    summary = merge_results([other, parts[1]], tmp_path / "all")
+    assert [(conflict.index, conflict.source) for conflict in summary.conflicts] == [(0, other)]
+    assert [row["sha256"] for row in RecordedResults.open(tmp_path / "all").rows()][:2] == before
+
+
+def test_merge_refuses_damaged_sources(tmp_path: Path) -> None:
+    parts = [write(tmp_path / "a", [0]), write(tmp_path / "b", [1])]
+    file = next((parts[1] / "images").rglob("*.png"))
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    with pytest.raises(RecordError, match=rf"{file.name} is damaged"):
+        merge_results(parts, tmp_path / "both")
+    file.write_bytes(whole)
+    journal = parts[1] / "journal.sqlite"
+    kept = journal.read_bytes()
+    journal.write_bytes(kept[: len(kept) // 2])
+    with pytest.raises(RecordError, match="is damaged"):
+        merge_results(parts, tmp_path / "both")
+    journal.write_bytes(kept)
+    assert merge_results(parts, tmp_path / "both").missing == POINTS - 2
+    assert RecordedResults.open(tmp_path / "both").verify() == []
+
+
+def test_merge_refuses_other_definitions_itself_and_folders_in_use(tmp_path: Path) -> None:
+    part, other = write(tmp_path / "a", [0]), tmp_path / "b"
+    asyncio.run(_write(other, [0], size=POINTS + 1))
+    with pytest.raises(UsageError, match="different definitions"):
+        merge_results([part, other], tmp_path / "both")
+    assert not (tmp_path / "both").exists()
+    with pytest.raises(UsageError, match="into itself"):
+        merge_results([part], part)
+    with FolderLock(part), pytest.raises(FolderInUseError):
+        merge_results([part], tmp_path / "both")
