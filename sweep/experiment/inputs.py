@@ -16,6 +16,7 @@ from sweep.experiment.axes import AxisError
 from sweep.experiment.document import Document, DocumentPath, did_you_mean_file
 from sweep.experiment.model import InputImage, Setting
 from sweep.experiment.roles import find_value_problem, is_image, quote
+from sweep.source_images import hash_prepared, is_ready, upright_size
 
 MAX_IMAGE_BYTES: Final = 200_000_000
 MAX_INPUT_PIXELS: Final = 100_000_000
@@ -54,11 +55,13 @@ def _read_facts(path: Path) -> tuple[str, int, int]:
         if isinstance(error, InputImageError):
             raise
         raise InputImageError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    width, height = _decode_size(raw, path.suffix.lstrip(".").upper())
-    return hashlib.sha256(raw).hexdigest(), width, height
+    ready, (width, height) = _decode(raw, path.suffix.lstrip(".").upper())
+    sha256 = hashlib.sha256(raw).hexdigest()
+    return sha256 if ready else hash_prepared(sha256), width, height
 
 
-def _decode_size(raw: bytes, kind: str) -> tuple[int, int]:
+def _decode(raw: bytes, kind: str) -> tuple[bool, tuple[int, int]]:
+    """Decode an image whole; tell whether it can be sent as it is, and its size as a viewer shows it."""
     import io
 
     from PIL import Image, UnidentifiedImageError
@@ -67,7 +70,7 @@ def _decode_size(raw: bytes, kind: str) -> tuple[int, int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(raw)) as image:
-                size = image.size
+                size, ready = upright_size(image), is_ready(image)
                 if size[0] * size[1] <= MAX_INPUT_PIXELS:
                     image.load()
     except UnidentifiedImageError as error:
@@ -78,7 +81,7 @@ def _decode_size(raw: bytes, kind: str) -> tuple[int, int]:
         raise InputImageError(f"is a broken image ({error})") from error
     if size[0] * size[1] > MAX_INPUT_PIXELS:
         raise InputImageError(f"has {size[0]} × {size[1]} pixels; the most is {MAX_INPUT_PIXELS:,}")
-    return size
+    return ready, size
 
 
 class Paths:

@@ -20,7 +20,7 @@ DesignKind: TypeAlias = Literal["full", "random", "sobol", "halton", "lhs", "one
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputImage:
-    """An image file of the experiment. `shown` is the path as it was written."""
+    """An image file of the experiment, upright. `shown` is the path as it was written; see `sweep.source_images`."""
 
     path: Path
     shown: str

@@ -19,6 +19,7 @@ from sweep.errors import RecordError
 from sweep.record.files import Checkpoint, free_bytes, no_checkpoint, remove_parts, replace_atomically
 from sweep.record.image_check import MAX_PIXELS, verify_image
 from sweep.record.sqlite.schema import JOURNAL_FILE, reading
+from sweep.source_images import read_input
 from sweep.types import Scalar
 
 IMAGES_FOLDER = "images"  # sub-folders of a results folder
@@ -202,24 +203,18 @@ def _owner_on_record(folder: Path, path: str) -> str | None:
 
 
 def _copy_input(folder: Path, source: Path, sha256: str) -> str:
-    extension = source.suffix.lower() if source.suffix[1:].isalnum() and source.suffix.isascii() else ""
-    path = f"{INPUTS}/{slug(source.stem)}_{sha256[:8]}{extension}"
     try:
-        if not (folder / path).exists() or _hash(folder / path) != sha256:
-            _copy(source, folder / path, sha256)
-    except OSError as error:  # writing has its own words in `replace_atomically`
-        raise RecordError(f"{source} could not be read ({error.strerror}).") from error
+        content, ending = read_input(source, sha256)
+    except OSError as error:
+        raise RecordError(f"{source} could not be read ({error.strerror or error}).") from error
+    except ValueError as error:
+        raise RecordError(f"{source} {error}.", hint="Run the command again.") from error
+    extension = ending if ending[1:].isalnum() and ending.isascii() else ""
+    path = f"{INPUTS}/{slug(source.stem)}_{sha256[:8]}{extension}"
+    if not (folder / path).exists() or _hash(folder / path) != hashlib.sha256(content).hexdigest():
+        with replace_atomically(folder / path) as copy:
+            copy.write(content)
     return path
-
-
-def _copy(source: Path, target: Path, sha256: str) -> None:
-    digest = hashlib.sha256()
-    with source.open("rb") as original, replace_atomically(target) as copy:
-        while block := original.read(2**20):
-            digest.update(block)
-            copy.write(block)
-        if digest.hexdigest() != sha256:
-            raise RecordError(f"{source} was changed after the experiment was read.", hint="Run the command again.")
 
 
 def _hash(path: Path) -> str:

@@ -265,10 +265,19 @@ def _record(name: str, width: int, height: int) -> ImageRecord:
     }
 
 
+class UnsavableImageError(Exception):
+    """The image decodes, but an InvokeAI fails to save it."""
+
+
+UNSAVABLE = frozenset({"CMYK", "YCbCr", "LAB", "HSV", "F"})  # an InvokeAI fails at these: it saves them as PNG
+
+
 def _as_png(data: bytes) -> bytes:
     with Image.open(io.BytesIO(data)) as opened:
         opened.load()
         image: Image.Image = opened
+        if image.mode in UNSAVABLE:
+            raise UnsavableImageError(f"cannot write mode {image.mode} as PNG")
         if image.mode not in {"RGB", "RGBA", "L", "LA"}:
             image = image.convert("RGBA" if "transparency" in image.info else "RGB")
         buffer = io.BytesIO()

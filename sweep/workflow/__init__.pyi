@@ -2,7 +2,7 @@ from .dialect import IDENTITY, TEMPLATES, Dialect, Encoding, NodeSchemas, StageK
 from .graph import Address, BoardRef, Edge, Graph, ImageRef, Json, ModelRef, Node, Ref, Value, map_refs
 from .identity import Digests, canonical, computation_order, node_digests
 from .inspection import Description, InspectionRow, describe
-from .invokeai.dialect import builtin_schemas, node_schemas
+from .invokeai.dialect import DESCRIPTIVE_NODES, builtin_schemas, node_schemas
 from .invokeai.graph_format import write_graph
 from .invokeai.templates import template
 from .labels import Names, find_address, readable
@@ -15,6 +15,7 @@ from .validation import check_graph, check_value, range_of, unknown_type
 from .workflow import BatchAxis, Workflow
 
 __all__ = [
+    "DESCRIPTIVE_NODES",
     "IDENTITY",
     "PLACEHOLDER",
     "STACKED",

@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 import pytest
+from PIL import Image
 
 from sweep.engine import events
 from sweep.engine.options import FailureLimit
@@ -284,3 +285,32 @@ async def test_a_listener_that_fails_fails_as_itself_and_costs_nothing(bench: Be
     summary = await bench.run(await bench.experiment(), sandbox.url)
     assert (summary.exit_code, summary.completed) == (0, 6)
     assert set(sandbox.renders.values()) == {1}
+
+
+def kept_sources(folder: Path) -> list[tuple[str, int]]:
+    """Mode and EXIF orientation of each input image that the folder keeps."""
+    found = []
+    for path in set(RecordedResults.open(folder).sources.values()):
+        with Image.open(path) as kept:
+            found.append((kept.mode, kept.getexif().get(0x0112, 1)))
+    return found
+
+
+async def test_photographs_of_every_kind_are_rendered_and_kept_upright(bench: Bench, sandbox: Sandbox) -> None:
+    def photographs() -> None:
+        picture = Image.linear_gradient("L").resize((128, 64)).convert("RGB")
+        turned = Image.Exif()
+        turned[0x0112] = 6
+        picture.save(bench.root / "turned.jpg", exif=turned)
+        picture.convert("CMYK").save(bench.root / "cmyk.jpg")
+
+    await anyio.to_thread.run_sync(photographs)
+    axes = {"image": ["turned.jpg", "cmyk.jpg"]}
+    experiment = await bench.experiment(inputs={"prompt": "a cup", "steps": 2}, axes=axes)
+
+    summary = await bench.run(experiment, sandbox.url)
+
+    assert (summary.exit_code, summary.completed) == (0, 2)
+    sizes = {row["image"]: (row["width"], row["height"]) for row in await rows(summary.folder)}
+    assert sizes == {"turned.jpg": ("64", "128"), "cmyk.jpg": ("128", "64")}
+    assert await anyio.to_thread.run_sync(kept_sources, summary.folder) == [("RGB", 1), ("RGB", 1)]

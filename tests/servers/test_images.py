@@ -166,3 +166,17 @@ async def test_no_redirect_leads_to_another_host(fake: Fake, client: InvokeAI) -
     fake.on("GET", path, status(307, None, Location=path.replace(" ", "%20").replace("?", "%3F")))
     with pytest.raises(TransientError, match="in circles"):
         await client.fetch(IMAGE, 10)
+
+
+async def test_an_image_that_the_server_fails_at_is_named_and_refuses_no_plan(
+    fake: Fake, client: InvokeAI, tmp_path: Path
+) -> None:
+    takes_items(fake)
+    fake.on(*UPLOAD, status(500, {"detail": "Failed to create image"}))
+    graph, files = _imaged(tmp_path)
+    (path,) = files.values()
+
+    with pytest.raises(VariationError, match=f"{path.name}: the server cannot take the input image: .*500"):
+        await client.submit(submission(graph, images=files))
+    assert await client.check([graph], files) == [None]
+    assert len(fake.calls(*UPLOAD)) == 4  # each is tried twice: a server may stumble

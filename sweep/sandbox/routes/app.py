@@ -12,6 +12,7 @@ from aiohttp import web
 from sweep.errors import UsageError
 from sweep.sandbox.batches import STRINGS, RefusedError, fault, integer, read_member, read_required
 from sweep.sandbox.image_nodes import spoil_image
+from sweep.sandbox.images import UnsavableImageError
 from sweep.sandbox.options import SECONDS, FaultInjection
 from sweep.sandbox.routes.common import body_of, reply, sandbox_of
 from sweep.workflow import FieldSchema, NodeSchema, NodeSchemas
@@ -200,6 +201,8 @@ async def upload(request: web.Request) -> web.Response:
         )
     except (OSError, ValueError) as error:
         raise RefusedError(415, "Failed to read image") from error
+    except UnsavableImageError as error:
+        raise RefusedError(500, "Failed to create image") from error
     response = reply(sandbox_of(request).images.dto(record["image_name"]), 201)
     response.headers["Location"] = record["image_url"]
     return response

@@ -21,7 +21,7 @@ from sweep.errors import (
 from sweep.servers.base import ItemEnded, ItemEvent, MissingModelError, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.http import BackgroundTasks, Credentials, Http, ServerAddress, Timings
 from sweep.servers.invokeai.queue_api import QueueApi
-from sweep.servers.invokeai.resources import ServerResources, run_once
+from sweep.servers.invokeai.resources import RefusedImageError, ServerResources, run_once
 from sweep.servers.invokeai.sessions_api import SessionsApi
 from sweep.servers.invokeai.socketio import SocketIOConnection
 from sweep.servers.responses import is_refusal, mapping
@@ -166,6 +166,8 @@ class InvokeAI:
         async with self._checks:
             try:
                 await self._api.validate(await self._resources.resolve(graph, images))
+            except RefusedImageError:  # the points that use it fail, each by itself
+                return None
             except (VariationError, MissingModelError) as error:
                 return str(error)
         return None

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from sweep.errors import ServerUnsupportedError, TransientError, VariationError, WorkflowError, did_you_mean
+from sweep.errors import (
+    OverloadedError,
+    ServerUnsupportedError,
+    TransientError,
+    VariationError,
+    WorkflowError,
+    did_you_mean,
+)
 from sweep.servers.base import ItemEnded, MissingModelError, ServerImage, Submission
-from sweep.servers.http import Http, path_part
+from sweep.servers.http import Http, Response, path_part
 from sweep.servers.invokeai.items import IMAGE_GONE, read_models
 from sweep.servers.responses import mapping, sequence, text
-from sweep.workflow import BoardRef, Graph, ImageRef, Json, Model, ModelRef, NodeSchemas, Ref, node_schemas, write_graph
+from sweep.source_images import read_input
+from sweep.workflow import (
+    DESCRIPTIVE_NODES,
+    BoardRef,
+    Graph,
+    ImageRef,
+    Json,
+    Model,
+    ModelRef,
+    NodeSchemas,
+    Ref,
+    node_schemas,
+    write_graph,
+)
 
 
 class ServerModels:
@@ -51,6 +70,11 @@ class ServerModels:
             for ref in sorted(wanted - self._known.keys()):
                 raise self._missing(ref)
             return {ref: self._known[ref] for ref in wanted}
+
+    def describe(self, ref: ModelRef) -> Json:
+        """Return a model that need not be installed here, as metadata names it."""
+        unknown = Model(key="", hash="", name=ref.name, base=ref.base, type=ref.type)
+        return self.name(self._known.get(ref, unknown))
 
     def name(self, model: Model) -> Json:
         """Return a model as a graph for this server names it: by five keys, or before release 4 by three names."""
@@ -139,6 +163,10 @@ class Uploads:
                 self._sure[sha256] = self._remembered[sha256] = known
             return self._sure[sha256]
 
+    def find_name(self, sha256: str) -> str | None:
+        """Return the server's name for an image that it is known to have."""
+        return self._sure.get(sha256)
+
     def forget(self, hashes: Iterable[str]) -> None:
         """Forget images that the server says are gone: the next to ask uploads them anew."""
         for sha256 in hashes:
@@ -157,16 +185,13 @@ class Uploads:
         if path is None:
             raise VariationError(f"no file is known for the input image {sha256[:12]}", kind="MissingFile")
         try:
-            content = await asyncio.to_thread(path.read_bytes)
-        except OSError as fault:
+            content, ending = await asyncio.to_thread(read_input, path, sha256)
+        except OSError as error:
             raise VariationError(
-                f"{path.name}: the input image cannot be read ({fault.strerror})", kind="MissingFile"
+                f"{path.name}: the input image cannot be read ({error.strerror or error})", kind="MissingFile"
             ) from None
-        if hashlib.sha256(content).hexdigest() != sha256:
-            raise VariationError(
-                f"{path.name}: the input image was changed after the plan was made", kind="ChangedFile"
-            )
-        ending = path.suffix.lower()
+        except ValueError as error:
+            raise VariationError(f"{path.name}: the input image {error}", kind="ChangedFile") from None
 
         def form() -> aiohttp.FormData:
             made = aiohttp.FormData()
@@ -174,16 +199,34 @@ class Uploads:
             made.add_field("file", content, filename=f"{sha256[:16]}{ending}", content_type=kind)
             return made
 
-        answer = await self._http.post_form(
-            self.paths.upload,
-            "uploading an input image",
-            form,
-            {"image_category": "user", "is_intermediate": "false"},
-        )
+        answer = await self._post(form, path.name)
         name = text(mapping(answer.body).get("image_name"))
         if name is None:
             raise TransientError(f"{self._http.address.url} gave no name for an uploaded image.", kind="BadAnswer")
         return name
+
+    async def _post(self, form: Callable[[], aiohttp.FormData], shown: str) -> Response:
+        """Send an image. Raises RefusedImageError where the server takes others, but fails at this one twice."""
+        for last in (False, True):
+            try:
+                return await self._http.post_form(
+                    self.paths.upload,
+                    "uploading an input image",
+                    form,
+                    {"image_category": "user", "is_intermediate": "false"},
+                )
+            except VariationError as error:
+                raise RefusedImageError(f"{shown}: the server refuses the input image: {error}") from None
+            except TransientError as error:
+                if isinstance(error, OverloadedError) or not (error.kind or "").startswith("HTTP 5"):
+                    raise
+                if last:
+                    raise RefusedImageError(f"{shown}: the server cannot take the input image: {error}") from None
+        raise AssertionError("unreachable")
+
+
+class RefusedImageError(VariationError):
+    """The server does not take an input image: the points that use it fail, and no other."""
 
 
 def mark_outputs(api: dict[str, Any], outputs: Iterable[str], *, board_id: str | None, intermediate: bool) -> None:
@@ -222,6 +265,12 @@ MODELS_HELD = 8  # how many of the models loaded last are taken to be in memory 
 ITEMS_REMEMBERED = 1000  # whose input images are known, should the server have lost them
 
 
+def _needed_references(graph: Graph) -> frozenset[Ref]:
+    """Return what the graph needs of the server; nodes that only describe name models that nobody loads."""
+    nodes = {name: node for name, node in graph.nodes.items() if node.type not in DESCRIPTIVE_NODES}
+    return Graph(nodes).references()
+
+
 class ServerResources:
     """A server's models, boards and uploads, kept, and a graph's references resolved to its ids.
 
@@ -253,9 +302,10 @@ class ServerResources:
         """Return the graph's JSON for this server. Raises MissingModelError, or VariationError for an image's file."""
         if not graph.nodes:
             raise VariationError("the graph has no nodes", kind="Refused")
-        refs = graph.references()
+        refs = _needed_references(graph)
         models = await self.models.identify(sorted(ref for ref in refs if isinstance(ref, ModelRef)))
         names: dict[Ref, Json] = {ref: self.models.name(model) for ref, model in models.items()}
+        names |= {ref: self._describe(ref) for ref in graph.references() - refs}
         for board in sorted(ref for ref in refs if isinstance(ref, BoardRef)):
             names[board] = {"board_id": await self._boards.identify(board.name)}
         images = sorted(ref for ref in refs if isinstance(ref, ImageRef))
@@ -263,12 +313,18 @@ class ServerResources:
         names |= {ref: {"image_name": name} for ref, name in zip(images, uploads, strict=True)}
         return write_graph(graph, names.__getitem__)
 
+    def _describe(self, ref: Ref) -> Json:
+        """Write a reference that only describes: by what is known here, or else by its name alone."""
+        if isinstance(ref, ModelRef):
+            return self.models.describe(ref)
+        return {"image_name": self.uploads.find_name(ref.sha256) or ""} if isinstance(ref, ImageRef) else None
+
     async def prepare(self, submission: Submission) -> dict[str, Any]:
         """Return the submission's graph as it is sent, with its outputs marked and its board made."""
         board = await self._boards.identify(submission.board) if submission.board else None
         api = await self.resolve(submission.graph, submission.images)
         mark_outputs(api, submission.outputs, board_id=board, intermediate=submission.intermediate)
-        refs = submission.graph.references()
+        refs = _needed_references(submission.graph)
         self._images_of[submission.batch_id] = tuple(ref.sha256 for ref in refs if isinstance(ref, ImageRef))
         while len(self._images_of) > ITEMS_REMEMBERED:
             self._images_of.popitem(last=False)
@@ -276,7 +332,7 @@ class ServerResources:
 
     async def note_submitted(self, submission: Submission) -> None:
         """Record that the server took the item, and so will have its models in memory."""
-        refs = [ref for ref in submission.graph.references() if isinstance(ref, ModelRef)]
+        refs = [ref for ref in _needed_references(submission.graph) if isinstance(ref, ModelRef)]
         for model in (await self.models.identify(sorted(refs))).values():
             self._hold(model.key)
 

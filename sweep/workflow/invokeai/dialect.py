@@ -21,6 +21,7 @@ from sweep.workflow.workflow import Workflow, parse_object
 
 METADATA_INPUT: Final = "metadata"  # of every node that saves an image
 METADATA_TYPE: Final = "core_metadata"  # takes any extra keys, and writes them into the PNG
+DESCRIPTIVE_NODES: Final = frozenset({METADATA_TYPE})
 RECALLED: Final[Mapping[str, str]] = {  # role → what InvokeAI's own pages read from an image
     "prompt": "positive_prompt",
     "negative_prompt": "negative_prompt",
@@ -45,7 +46,7 @@ class InvokeAIDialect:
     cached_outputs = 512  # the node cache's size (node_cache_size); the least recently used leave first
     is_fusable = True
     random_nodes = frozenset({"rand_int", "rand_float", "random_range", "dynamic_prompt"})
-    descriptive_nodes = frozenset({METADATA_TYPE})
+    descriptive_nodes = DESCRIPTIVE_NODES
     collecting_nodes = COLLECTING
     run_fields = frozenset({"is_intermediate"})
     common_schedulers: tuple[str, ...] = ("euler", "dpmpp_2m_k", "heun", "lcm")
@@ -172,7 +173,7 @@ class InvokeAIDialect:
         graph = graph.without_edges([edge for edge in graph.edges if edge.destination in inputs])
         name = _free(graph, f"sweep_metadata_{str(metadata['sweep_key'])[:12]}")
         edges = [Edge(Address(name, METADATA_INPUT), Address(output, METADATA_INPUT)) for output in outputs]
-        return graph.adding([Node(name, METADATA_TYPE, metadata)], edges)
+        return _drop_descriptions(graph).adding([Node(name, METADATA_TYPE, metadata)], edges)
 
     def recalled_fields(self, roles: Mapping[str, Address]) -> Mapping[str, Address]:
         """See `Dialect.recalled_fields`. Guidance is not told as if it were cfg_scale."""
@@ -266,6 +267,16 @@ def _with_names(workflow: Workflow, around: Mapping[str, Any], source: str) -> W
     return replace(
         workflow, graph=replace(workflow.graph, nodes=nodes), name=editor.name, exposed=kept, labels=editor.labels
     )
+
+
+def _drop_descriptions(graph: Graph) -> Graph:
+    """Drop metadata nodes that nothing reads: they may name models that the server does not have."""
+    read = {edge.source.node for edge in graph.edges}
+    idle = {name for name, node in graph.nodes.items() if node.type == METADATA_TYPE and name not in read}
+    if not idle:
+        return graph
+    edges = tuple(edge for edge in graph.edges if edge.destination.node not in idle)
+    return Graph({name: node for name, node in graph.nodes.items() if name not in idle}, edges)
 
 
 def _free(graph: Graph, name: str) -> str:

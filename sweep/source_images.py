@@ -1,0 +1,87 @@
+"""Input images as servers take them: upright by their EXIF orientation, RGB(A) or grey, 8 bits a channel.
+
+An image that needs nothing is sent byte for byte, and its hash is that of its bytes. Any other is converted to PNG
+where it is sent and where it is kept; its hash is made from the original's, so that keys do not depend on an encoder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_READY_MODES: Final = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"})
+_ORIENTATION: Final = 0x0112  # the EXIF tag; 1 is upright
+_TURNED: Final = (5, 6, 7, 8)  # by 90 degrees: width and height change places
+
+
+def is_ready(image: Image.Image) -> bool:
+    """Tell whether an opened image can be sent as it is."""
+    return image.mode in _READY_MODES and _read_orientation(image) == 1
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height as a viewer shows an opened image."""
+    width, height = image.size
+    return (height, width) if _read_orientation(image) in _TURNED else (width, height)
+
+
+def hash_prepared(sha256: str) -> str:
+    """Make the hash of a prepared image from the hash of its file."""
+    return hashlib.sha256(f"{sha256} upright RGBA 8 bit".encode()).hexdigest()
+
+
+def prepare_image(raw: bytes) -> bytes:
+    """Convert an image to an upright PNG of 8 bits a channel. Raises OSError where it does not decode."""
+    from PIL import Image, ImageOps
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(io.BytesIO(raw)) as opened:
+            image = ImageOps.exif_transpose(opened)
+    stream = io.BytesIO()
+    _convert(image).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def read_input(path: Path, sha256: str) -> tuple[bytes, str]:
+    """Read an input image as it is sent and kept.
+
+    Returns:
+        Its bytes, and the ending of a file with them (".png").
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: Its content no longer has this hash.
+    """
+    raw = path.read_bytes()
+    found = hashlib.sha256(raw).hexdigest()
+    if found == sha256:
+        return raw, path.suffix.lower()
+    if hash_prepared(found) == sha256:
+        return prepare_image(raw), ".png"
+    raise ValueError("was changed after the experiment was read")
+
+
+def _read_orientation(image: Image.Image) -> int:
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except (OSError, ValueError, SyntaxError, TypeError, KeyError):  # EXIF that is broken turns nothing
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def _convert(image: Image.Image) -> Image.Image:
+    if image.mode in _READY_MODES:
+        return image
+    if image.mode.startswith(("I", "F")):  # 16 or 32 bits a pixel, grey
+        low, high = image.getextrema()
+        assert isinstance(low, int | float) and isinstance(high, int | float)  # noqa: PT018  one band
+        scale = 1 / 256 if image.mode.startswith("I") and high > 255 else 1 if high > 1 else 255
+        return image.convert("F").point(lambda value: value * scale).convert("L")
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
