@@ -288,31 +288,38 @@ async def _render(
 
 def _finish(summary: RunSummary, *, page: bool, quiet: bool) -> int:
     """Measure new images, write the page, print the result and return the exit code."""
+    import time
+
     from sweep.cli.console import print_error, print_line
-    from sweep.cli.run_summary import ending_lines, finding_lines, marginal_table, print_table
+    from sweep.cli.run_summary import ending_lines, finding_lines, headline_lines, marginal_table, print_table
     from sweep.errors import SweepError
 
     study: StudyJson | None = None
-    fault, code = summary.error, summary.exit_code
+    problem, code = summary.error, summary.exit_code
+    began = time.monotonic()
     new = bool(summary.rendered) or not (summary.folder / "report.html").is_file()
-    if page and new and fault is None and summary.ending not in ("interrupted", "cancelled"):
+    if page and new and problem is None and summary.ending not in ("interrupted", "cancelled"):
         try:
             study = _write_page(summary)
         except SweepError as error:
-            fault, code = error, error.exit_code
+            problem, code = error, error.exit_code
         except KeyboardInterrupt:
-            fault = SweepError(
+            problem = SweepError(
                 "Interrupted before the report was written.", hint=f"sweep report {summary.folder} writes it."
             )
             code = 130
+    seconds = time.monotonic() - began if study else 0.0
     if not quiet:
+        for line in (*(finding_lines(study) if study else ()), *headline_lines(summary, seconds)):
+            print_line(line)
         if summary.rendered and (table := marginal_table(summary.folder, study)) is not None:
+            print_line()
             print_table(table)
             print_line()
-        for line in (*(finding_lines(study) if study else ()), *ending_lines(summary, stale=new and study is None)):
+        for line in ending_lines(summary, stale=new and study is None):
             print_line(line)
-    if fault is not None:
-        print_error(fault)
+    if problem is not None:
+        print_error(problem)
     return code
 
 

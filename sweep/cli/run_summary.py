@@ -1,4 +1,4 @@
-"""The end of a run: results by the values of each axis, how the run ended, and where the files are."""
+"""The end of a run: findings, how the run ended, results by the values of each axis, and where the files are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sweep.cli.console import console, fill_lines, seconds_text, text_width
+from sweep.record import sum_up
 from sweep.text import truncate
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from sweep.study import MetricFacts, StudyJson
 
 
-MAX_LEVELS_SHOWN: Final = 12  # of one axis in the table; of a longer axis only the ends are shown
+MAX_LINES: Final = 18  # of the table, so that all of the end fits on a screen
+MIN_LEVELS_SHOWN: Final = 3  # of one axis in the table, if there are many axes
 MAX_POINTS_SUMMED: Final = 50_000  # of a run that gets this table
 AXIS_WIDTH: Final = 24  # columns of an axis' name at most
 NUMBER_WIDTH: Final = 5  # columns of a number at least
@@ -25,12 +27,14 @@ MIN_VALUE_WIDTH: Final = 12  # columns of a value at least
 WIDE_TERMINAL: Final = 96  # columns from which there is room for a third metric
 
 
-def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
-    """Return `131 of 132 done in 2 min 51 s, 1 failed (…); …`, then the paths.
+def headline_lines(summary: RunSummary, measuring_seconds: float = 0.0) -> list[str]:
+    """Return `131 of 132 rendered in 2 min 51 s, measured in 8 s, 1 failed (…). …`."""
+    return fill_lines(_headline(summary, measuring_seconds), rest="  ")
 
-    With `stale`, add that the report is older than the run.
-    """
-    lines = fill_lines(_headline(summary), rest="  ")
+
+def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
+    """Return where the files are; with `stale`, add that the report is older than the run."""
+    lines: list[str] = []
     if summary.former:
         count = "1 earlier image" if summary.former == 1 else f"{summary.former:,} earlier images"
         lines += fill_lines(
@@ -50,11 +54,15 @@ def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
     return lines
 
 
-def _headline(summary: RunSummary) -> str:
-    done = f"{summary.completed:,} of {summary.points:,} done"
+def _headline(summary: RunSummary, measuring_seconds: float) -> str:
+    done = f"{summary.completed:,} of {summary.points:,}"
     if not summary.rendered and summary.completed == summary.points:
-        return f"{done} already; nothing to render."
-    text = f"{done} in {seconds_text(summary.seconds)}"
+        text = f"{done} done already; nothing to render."
+        return f"{text} Measured in {seconds_text(measuring_seconds)}." if measuring_seconds else text
+    now = "rendered" if summary.rendered == summary.completed else f"done, {summary.rendered:,} of them rendered"
+    text = f"{done} {now} in {seconds_text(summary.seconds)}"
+    if measuring_seconds:
+        text += f", measured in {seconds_text(measuring_seconds)}"
     if summary.failed:
         them = "it" if summary.failed == 1 else "them"
         text += f", {summary.failed:,} failed{_most_common_error(summary)}. To try {them} again, add --retry-failed"
@@ -112,8 +120,10 @@ def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
     table.add_column("value", no_wrap=True, overflow="ellipsis", max_width=_value_width(axes, metrics, failed))
     for heading in ("done", *(("failed",) if failed else ()), "s each", *map(_heading, metrics)):
         table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
+    seeds = {name for name, kind in results.axes if kind == "seed"}
+    room = max(MIN_LEVELS_SHOWN, (MAX_LINES - len(seeds)) // max(1, len(axes) - len(seeds)))
     for axis, group in groups.items():
-        for position, entry in enumerate(_shorten_axis(group)):
+        for position, entry in enumerate(_shorten_axis(group, 1 if axis in seeds else room)):
             table.add_row(axis if position == 0 else "", *_cells(entry, metrics, failed))
     return table
 
@@ -137,12 +147,18 @@ def _heading(metric: MetricFacts) -> str:
     return metric["label"].replace(" ", "\n", 1)
 
 
-def _shorten_axis(group: list[Marginal]) -> list[Marginal | int]:
-    """Return the values of an axis; of a long axis both ends, and between them the number left out."""
-    if len(group) <= MAX_LEVELS_SHOWN:
+def _shorten_axis(group: list[Marginal], lines: int) -> list[Marginal | int]:
+    """Return the values of an axis in so many lines: of a long axis both ends, between them the number left out.
+
+    Seeds get one line in all: they are repetitions, so a single one says little.
+    """
+    if len(group) <= lines:
         return list(group)
-    half = MAX_LEVELS_SHOWN // 2
-    return [*group[:half], len(group) - 2 * half, *group[-half:]]
+    if lines == 1:
+        return [sum_up(group)]
+    first = lines // 2
+    last = lines - first - 1
+    return [*group[:first], len(group) - first - last, *group[len(group) - last :]]
 
 
 def _cells(entry: Marginal | int, metrics: list[MetricFacts], failed: bool) -> list[str]:

@@ -23,7 +23,18 @@ from .rows import Where
 from .sqlite.journal import SqliteJournal
 from .sqlite.reads import RunRecord
 from .sqlite.schema import JOURNAL_FILE, SEALED, seal, sealing
-from .status import FolderStatus, Marginal, Mean, Past, failures, folder_status, marginals, read_past, read_sizes
+from .status import (
+    FolderStatus,
+    Marginal,
+    Mean,
+    Past,
+    failures,
+    folder_status,
+    marginals,
+    read_past,
+    read_sizes,
+    sum_up,
+)
 from .verify import REPAIRABLE, Finding, reopen_damaged
 
 __all__ = [
@@ -83,5 +94,6 @@ __all__ = [
     "replace_atomically",
     "seal",
     "sealing",
+    "sum_up",
     "write_tables",
 ]

@@ -151,6 +151,11 @@ class Mean:
             self.total += value
             self.count += 1
 
+    def add(self, other: Mean) -> None:
+        """Take every value that another mean has taken."""
+        self.total += other.total
+        self.count += other.count
+
     @property
     def value(self) -> float | None:
         """None where there was no value."""
@@ -191,6 +196,18 @@ def marginals(
                 entry = found[axis][value] = Marginal(axis, _text(value), metrics={name: Mean() for name in metrics})
             _count(entry, row)
     return {axis: list(entries.values()) for axis, entries in found.items()}
+
+
+def sum_up(group: Sequence[Marginal]) -> Marginal:
+    """Merge all values of an axis into one entry, whose value says how many there were: "50 values, 42 … 91"."""
+    merged = Marginal(group[0].axis, f"{len(group):,} values, {group[0].value} … {group[-1].value}")
+    for entry in group:
+        merged.done += entry.done
+        merged.failed += entry.failed
+        merged.seconds.add(entry.seconds)
+        for name, mean in entry.metrics.items():
+            merged.metrics.setdefault(name, Mean()).add(mean)
+    return merged
 
 
 def _count(entry: Marginal, row: Mapping[str, Any]) -> None:
