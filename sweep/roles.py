@@ -37,6 +37,7 @@ ROLE_TABLE: Final[Mapping[str, Role]] = MappingProxyType(
         "steps": Role(kind="integer", low=1, means="Denoising steps, at least 1."),
         "cfg_scale": Role(kind="number", low=0, means="How closely the prompt is followed (classifier-free guidance)."),
         "scheduler": Role(kind="name", means="Name of the scheduler, as the server calls it (euler, dpmpp_2m_k, …)."),
+        "sampler": Role(kind="name", means="Name of the sampler, where a server has it apart from its noise schedule."),
         "model": Role(
             kind="model", means="Main model: a name, name@base if the name is ambiguous, or the server's key."
         ),

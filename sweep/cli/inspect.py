@@ -112,6 +112,10 @@ WorkflowFile: TypeAlias = Annotated[
         help="An editor export, an API graph, or an image that holds one.", show_default=False, metavar="WORKFLOW"
     ),
 ]
+FamilyOption: TypeAlias = Annotated[
+    str,
+    typer.Option("--for", help="Without --server: invokeai or comfyui. Default: by the file.", metavar="FAMILY"),
+]
 Base: TypeAlias = Annotated[
     str,
     typer.Option(help="Base of the main model, for portable workflows: sd-1, sdxl or flux.", metavar="BASE"),
@@ -122,6 +126,7 @@ def inspect(
     workflow: WorkflowFile,
     server: shared.Servers = None,
     base: Base = "sd-1",
+    family: FamilyOption = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object with nodes, roles and outputs.")
     ] = False,
@@ -131,14 +136,14 @@ def inspect(
     """Show which settings of a workflow an experiment can vary.
 
     Lists its nodes, fields, roles and outputs. With --server, uses the node types of that server; without, those of
-    InvokeAI 6.14.2.
+    InvokeAI 6.14.2 or ComfyUI 0.3.75.
     """
     from sweep.cli.console import print_json, print_line
     from sweep.cli.servers import Access
     from sweep.workflow import describe
 
-    loaded = _load(workflow, base)
-    description = describe(loaded, _read_server(Access.of(server, ca_file, credentials).clients()).schemas)
+    loaded, has = _load(workflow, base, family, Access.of(server, ca_file, credentials).clients())
+    description = describe(loaded, has.schemas)
     if as_json:
         print_json(description.to_json())
     else:
@@ -156,6 +161,7 @@ def init(
         typer.Option(help="The source image, if the workflow needs one.", show_default=False, metavar="FILE"),
     ] = "",
     base: Base = "sd-1",
+    family: FamilyOption = "",
     server: shared.Servers = None,
     ca_file: shared.CaFile = None,
     credentials: shared.CredentialsOption = None,
@@ -173,8 +179,7 @@ def init(
 
     if output.exists():
         raise UsageError(f"{output} exists already.", hint="Choose another --output.")
-    loaded = _load(workflow, base)
-    has = _read_server(Access.of(server, ca_file, credentials).clients())
+    loaded, has = _load(workflow, base, family, Access.of(server, ca_file, credentials).clients())
     roles = find_roles(loaded.graph, has.schemas)
     path = Path(os.path.relpath(workflow, output.parent)).as_posix()
     text = starter(loaded, roles, has.schemas, ScaffoldContext(path=path, image=image, models=has.models))
@@ -183,8 +188,11 @@ def init(
     print_line(f"Wrote {output}.{first} sweep plan {output} shows what it would do.")
 
 
-def _load(path: Path, base: str) -> Workflow:
-    """Load a workflow file. Raises UsageError if it does not exist, WorkflowError if it is wrong."""
+def _load(path: Path, base: str, family: str, servers: Sequence[Server]) -> tuple[Workflow, _ServerContents]:
+    """Load a workflow file as it is on a server, and what that server has.
+
+    Raises UsageError if the file does not exist, WorkflowError if it is wrong.
+    """
     from sweep.errors import UsageError
     from sweep.experiment import did_you_mean_file
     from sweep.workflow import TEMPLATES, load_workflow
@@ -193,7 +201,9 @@ def _load(path: Path, base: str) -> Workflow:
         if str(path) in TEMPLATES:
             raise UsageError(f"{path} is a template, not a file.", hint=f"In an experiment, write workflow: {path}")
         raise UsageError(f"{path} does not exist.{did_you_mean_file(path)}")
-    return load_workflow(path).for_base(base)
+    loaded = load_workflow(path)
+    has = _read_server(servers, family or loaded.family)
+    return has.schemas.dialect.translate(loaded, has.schemas).for_base(base), has
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +214,11 @@ class _ServerContents:
     models: Sequence[Model] = ()
 
 
-def _read_server(servers: Sequence[Server]) -> _ServerContents:
+def _read_server(servers: Sequence[Server], family: str) -> _ServerContents:
     if not servers:
-        from sweep.workflow import builtin_schemas
+        from sweep.workflow import packaged_schemas
 
-        return _ServerContents(builtin_schemas())
+        return _ServerContents(packaged_schemas(family))
     import anyio
 
     return anyio.run(_ask, servers[0])

@@ -318,6 +318,7 @@ class Attempt:
             images=self._graph.images,
             board=options.board,
             intermediate=options.intermediate,
+            metadata=self._graph.fused.metadata,
             priority=options.priority,
         )
         try:

@@ -307,7 +307,10 @@ async def drop_unfit(
 
 
 async def check_models(plan: Plan, server: PooledServer, wanted: Mapping[ModelRef, Model]) -> None:
-    """Raise ServerError where a server lacks a model of the plan, or has another one under the same name."""
+    """Raise ServerError where a server is of another family, lacks a model, or has another one under the same name."""
+    family = plan.schemas.dialect.name
+    if server.info.family not in ("", family):
+        raise ServerUnsupportedError(f"{server.name} is a {server.info.family}; the graphs of this run are {family}'s.")
     try:
         models = index_models(await server.server.models())
     except TransientError as error:

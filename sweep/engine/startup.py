@@ -25,6 +25,7 @@ from sweep.engine import shutdown as stopping
 from sweep.engine.attempt import ABANDONED
 from sweep.engine.events import Listener, Notice, RunStarted, ServerChanged
 from sweep.engine.forecast import disk_bytes, image_size
+from sweep.engine.limits import FusionSize
 from sweep.engine.options import RunOptions
 from sweep.engine.server_pool import PooledServer, cancel_abandoned, drop_unfit, index_models, open_servers
 from sweep.engine.task_groups import run_all
@@ -159,6 +160,9 @@ async def prepare(
         first = pooled[0].server
         schemas, models = await ask_patiently(first.schemas, options), await ask_patiently(first.models, options)
         plan = await anyio.to_thread.run_sync(make_plan, experiment, schemas, models)  # reads the workflow's file
+        if options.fuse is None and not plan.schemas.dialect.is_fusable:
+            for server in pooled:
+                server.fusion = FusionSize(1)
         await _report_exclusions(plan, pooled, index_models(models), listener)
         if not await _has_nothing_to_do(plan, journal, options):
             await check_values(plan, pooled[0], options)

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sweep.plan.plan import Instance
-from sweep.workflow import Address, Edge, Graph, Node, node_digests
+from sweep.workflow import Address, Edge, Graph, Node, Value, node_digests
 
 _DIGITS: Final = 16  # hex digits of a digest that make an id: 64 bits
 
@@ -26,6 +26,7 @@ class FusedGraph:
     graph: Graph
     outputs: Mapping[str, tuple[str, ...]]  # key → its output nodes, in the order of its instance
     owners: Mapping[str, tuple[str, ...]]  # node id → keys
+    metadata: Mapping[str, Value] = field(default_factory=dict)  # of the one variation it is for; empty for several
 
 
 def fuse(instances: Sequence[Instance]) -> FusedGraph:
@@ -39,7 +40,7 @@ def fuse(instances: Sequence[Instance]) -> FusedGraph:
     if len(instances) == 1:
         only = instances[0]
         owners = dict.fromkeys(only.graph.nodes, (only.key,))
-        return FusedGraph(only.make_submission(), {only.key: only.outputs}, owners)
+        return FusedGraph(only.make_submission(), {only.key: only.outputs}, owners, only.metadata)
     fusing = _Fusing()
     outputs = {instance.key: fusing.add(instance) for instance in instances}
     graph = Graph(fusing.nodes, tuple(fusing.edges))

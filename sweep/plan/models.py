@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Final
 
 from sweep.errors import PlanError, did_you_mean, nearest
@@ -24,6 +25,7 @@ _CALLED = {
     "t2i_adapter": "T2I adapter",
     "embedding": "textual inversion",
 }
+_MODEL_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".sft", ".gguf")
 _ANY = "any"  # the base of models that fit every family
 
 
@@ -89,7 +91,8 @@ class ModelFinder:
         by_name = [model for model in self.installed if model.name == word]
         name, at, base = word.rpartition("@")
         by_both = [model for model in self.installed if at and (model.name, model.base) == (name, base)]
-        return by_key or by_name or by_both
+        by_stem = [model for model in self.installed if strip_folder(model.name) == strip_folder(word)]
+        return by_key or by_name or by_both or by_stem
 
     def _describe_unknown(self, word: str, named: Sequence[Model], types: Sequence[str]) -> str:
         if named:
@@ -102,6 +105,12 @@ class ModelFinder:
         names = [model.name for model in have]
         others = did_you_mean(word, names) if nearest(word, names) else f" It has {_join_names(have)}."
         return f"the server has no {describe_types(types)} named {word}.{others}"
+
+
+def strip_folder(name: str) -> str:
+    """Return the name of a model's file without folders and ending: what people call it."""
+    last = PurePosixPath(name.replace("\\", "/")).name
+    return next((last.removesuffix(ending) for ending in _MODEL_FILES if last.endswith(ending)), last)
 
 
 def _make_ref(model: Model) -> ModelRef:

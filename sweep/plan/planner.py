@@ -403,6 +403,7 @@ def make_plan(
     installed = ModelFinder.of(models)
     own = workflow or _load_own_workflow(experiment)
     if own is not None:
+        own = schemas.dialect.translate(own, schemas)
         own = substitute_models(own, schemas, installed, Assignments.of(experiment))
         experiment = adopt_workflow(experiment, own, schemas)
     if not len(experiment.grid):

@@ -10,6 +10,7 @@ from .base import (
     Submission,
     Ticket,
 )
+from .comfyui.client import ComfyUI
 from .discovery import ConnectOptions, connect
 from .http import find_credentials
 from .invokeai.client import InvokeAI
@@ -17,6 +18,7 @@ from .responses import TIMED_OUT, NoAnswerError, timestamp
 
 __all__ = [
     "TIMED_OUT",
+    "ComfyUI",
     "ConnectOptions",
     "InvokeAI",
     "ItemEnded",

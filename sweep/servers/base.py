@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 from sweep.errors import AttemptError, TransientError
-from sweep.workflow import Graph, Model, ModelRef, NodeSchemas
+from sweep.workflow import Graph, Model, ModelRef, NodeSchemas, Value
 
 
 class MissingModelError(TransientError):
@@ -37,7 +37,8 @@ class ServerInfo:
     name: str  # short, for rows and progress: host:port, or "sandbox"
     url: str  # without credentials
     version: str
-    api: str  # "queue" or "sessions"
+    api: str  # which of its family's: "queue", "sessions", "comfyui"
+    family: str = ""  # name of the dialect of its graphs; empty where a backend does not say
     sandbox: bool = False
     capacity: int = 1
     max_pending: int | None = None  # the server's own limit of pending items; None where it does not say
@@ -54,6 +55,7 @@ class Submission:
     images: Mapping[str, Path] = field(default_factory=dict)  # sha256 → file, for every ImageRef in the graph
     board: str | None = None  # by name; made where it is missing
     intermediate: bool = False  # keep the images out of the server's gallery
+    metadata: Mapping[str, Value] = field(default_factory=dict)  # to write into the images, where the graph does not
     priority: int = 0  # above 0: ahead of what is pending there, where the server can
 
 

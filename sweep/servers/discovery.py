@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Any, TypedDict, cast
 
-from sweep.servers.base import Server
-from sweep.servers.http import Credentials, Timings
+from sweep.servers.base import Server, ServerInfo
+from sweep.servers.comfyui.client import ComfyUI, comfyui_version
+from sweep.servers.http import Credentials, Http, ServerAddress, Timings
 from sweep.servers.invokeai.client import InvokeAI
 
 
@@ -23,19 +26,63 @@ class ConnectOptions:
 
 
 def connect(url: str, options: ConnectOptions | None = None) -> Server:
-    """Return a client for the server at `url`; nothing is sent before `open`.
+    """Return a client for the server at `url`, an InvokeAI or a ComfyUI; nothing is sent before `open`.
 
-    `open` raises ServerError where nobody answers there, we are refused, or it speaks neither the queue API (InvokeAI
-    3.2 to 6) nor the sessions API (InvokeAI 3.0 and 3.1, and the portable document's servers).
+    An address of another scheme belongs to a backend that an installed package brings (entry points of the group
+    `sweep.servers`: scheme → factory of a `Server` from an address and `ConnectOptions`).
+
+    `open` raises ServerError where nobody answers there, we are refused, or no family of servers does.
 
     Raises UsageError for an address that is none.
     """
     given = options or ConnectOptions()
-    return InvokeAI(
-        url,
-        credentials=given.credentials,
-        ca_file=given.ca_file,
-        queue_id=given.queue_id,
-        timings=given.timings,
-        uploads=given.uploads,
-    )
+    scheme = url.partition(":")[0]
+    if scheme not in ("http", "https") and (factories := _factories(scheme)):
+        made: Server = factories[0].load()(url, given)
+        return made
+    return cast("Server", AnyServer(url, given))
+
+
+def _factories(scheme: str) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group="sweep.servers", name=scheme))
+
+
+class _Common(TypedDict):
+    credentials: Credentials | None
+    ca_file: Path | None
+    timings: Timings
+
+
+class AnyServer:
+    """A server of whatever family answers: what is asked for after `open` is asked of that family's client."""
+
+    def __init__(self, url: str, options: ConnectOptions) -> None:
+        self.address = ServerAddress.parse(url)
+        self.url = self.address.url
+        self._options = options
+        self._found: Server | None = None
+
+    async def open(self) -> ServerInfo:
+        """Find out which family answers, and open its client. Raises ServerError."""
+        options = self._options
+        common = _Common(credentials=options.credentials, ca_file=options.ca_file, timings=options.timings)
+        http = Http(self.address, **common, has_login=False)
+        version = await http.introduce(lambda: comfyui_version(http))
+        await http.aclose()
+        if version is not None:
+            found: Server = ComfyUI(self.url, **common)
+        else:
+            found = InvokeAI(self.url, **common, queue_id=options.queue_id, uploads=options.uploads)
+        info = await found.open()
+        self._found = found
+        return info
+
+    async def aclose(self) -> None:
+        """Close the client, where there is one; never raises."""
+        if self._found is not None:
+            await self._found.aclose()
+
+    def __getattr__(self, name: str) -> Any:
+        if self._found is None:
+            raise RuntimeError("open() comes first")
+        return getattr(self._found, name)

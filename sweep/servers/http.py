@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import ssl
 import stat
 import tomllib
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 from urllib.parse import quote, urlsplit
@@ -37,6 +38,7 @@ from sweep.servers.responses import (
     text,
     unreachable_error,
 )
+from sweep.source_images import read_input
 
 _LONGEST_HEADER_NAME = 255
 
@@ -102,6 +104,7 @@ class Credentials:
     token: str | None = field(default=None, repr=False)
     email: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # that a proxy before the server wants
 
     @property
     def can_log_in(self) -> bool:
@@ -117,6 +120,7 @@ def find_credentials(url: str, environ: Mapping[str, str], file: Path | None = N
         [servers."http://gpu1:9090"]
         email = "me@example.org"
         password = "…"
+        headers = {X-Api-Key = "…"}       # sent with every request
 
     Raises UsageError where the file is not there, is not TOML, or may be read by others (POSIX: mode 0600 or less).
     """
@@ -133,8 +137,12 @@ def find_credentials(url: str, environ: Mapping[str, str], file: Path | None = N
 
 def _of(table: Mapping[str, Any]) -> Credentials | None:
     values = {name: table.get(name) for name in ("token", "email", "password")}
-    found = Credentials(**{name: value.strip() for name, value in values.items() if isinstance(value, str) and value})
-    return found if found.token or found.can_log_in else None
+    token, email, password = (v.strip() if isinstance(v, str) and v else None for v in values.values())
+    found = Credentials(token=token, email=email, password=password)
+    headers = table.get("headers")
+    pairs = headers.items() if isinstance(headers, dict) else ()
+    found = replace(found, headers=tuple((str(name), str(value)) for name, value in pairs))
+    return found if found.token or found.can_log_in or found.headers else None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -156,11 +164,12 @@ LARGE_ANSWER = 256 * 1024
 MOST_REDIRECTS = 3
 MOST_LOGINS = 3  # of one request
 CHUNK = 64 * 1024
+CHECKS_AT_ONCE = 4  # graphs that a server is asked to validate at a time
 FRESH_TOKEN_HEADER = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
 NETWORK_ERRORS = (aiohttp.ClientError, OSError, TimeoutError)
 
 _T = TypeVar("_T")
-HttpMethod = Literal["GET", "POST", "PUT", "DELETE"]
+HttpMethod = Literal["GET", "HEAD", "POST", "PUT", "DELETE"]
 Form: TypeAlias = Callable[[], aiohttp.FormData]
 
 
@@ -194,11 +203,18 @@ class Http:
     """Requests to one server. Redirects to another origin are never followed: credentials would go with them."""
 
     def __init__(
-        self, address: ServerAddress, *, credentials: Credentials | None, ca_file: Path | None, timings: Timings
+        self,
+        address: ServerAddress,
+        *,
+        credentials: Credentials | None,
+        ca_file: Path | None,
+        timings: Timings,
+        has_login: bool = True,
     ) -> None:
         self.address = address
         self._credentials = credentials or Credentials()
         self._token = self._credentials.token
+        self._has_login = has_login  # else e-mail and password go to a proxy before the server, as basic auth
         self._ca_file = ca_file
         self.timings = timings
         self._session: aiohttp.ClientSession | None = None
@@ -218,7 +234,13 @@ class Http:
 
     def headers(self) -> dict[str, str]:
         """Return the headers that say who we are."""
-        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        headers = dict(self._credentials.headers)
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        elif self._credentials.can_log_in and not self._has_login:
+            pair = f"{self._credentials.email}:{self._credentials.password}"
+            headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        return headers
 
     async def open(self) -> None:
         """Open the session. Raises UsageError where the CA file cannot be read."""
@@ -251,7 +273,7 @@ class Http:
             if isinstance(fault, OverloadedError):
                 raise ServerUnreachableError(fault.message, hint="Try again later.") from None
             if isinstance(fault, AttemptError):
-                raise ServerUnsupportedError(fault.message, hint="Is that an InvokeAI?") from None
+                raise ServerUnsupportedError(fault.message, hint="Is that an InvokeAI or a ComfyUI?") from None
             raise
 
     async def aclose(self) -> None:
@@ -287,9 +309,17 @@ class Http:
         """POST a multipart form, which `form` makes anew for each time it is sent."""
         return await self._answer(_Request("POST", self._url(path, params), what, form=form), ())
 
-    async def download(self, path: str, what: str, limit: int) -> bytes | None:
+    async def exists(self, path: str, what: str, params: Mapping[str, str]) -> bool:
+        """Return whether there is a file with something in it."""
+        request = _Request("HEAD", self._url(path, params), what)
+        status, headers, _ = await self._send_as_us(request)
+        if status not in (200, 400, 404):
+            raise error_of_status(self.address.url, status, headers, None, what)
+        return status == 200 and headers.get("Content-Length") != "0"
+
+    async def download(self, path: str, what: str, limit: int, params: Mapping[str, str] | None = None) -> bytes | None:
         """Return a file's bytes; None where there is none (404). Raises VariationError beyond `limit` bytes."""
-        request = _Request("GET", self._url(path, None), what)
+        request = _Request("GET", self._url(path, params), what)
         status, headers, data = await self._send_as_us(request, limit)
         if status == 404:
             return None
@@ -343,7 +373,7 @@ class Http:
         for _ in range(MOST_LOGINS):
             token = self._token
             answer = await self._send(request, limit)
-            if answer[0] != 401 or not self._credentials.can_log_in:
+            if answer[0] != 401 or not (self._has_login and self._credentials.can_log_in):
                 return answer
             async with self._login:
                 if self._token == token:
@@ -382,7 +412,8 @@ class Http:
         return target if target is not None and target.origin() == url.origin() else None
 
     async def _body(self, response: aiohttp.ClientResponse, limit: int, what: str) -> bytes:
-        declared = None if "Content-Encoding" in response.headers else response.content_length
+        is_bare = "Content-Encoding" in response.headers or response.method == "HEAD"
+        declared = None if is_bare else response.content_length
         too_large = VariationError(
             f"what {self.address.url} sent while {what} has more than {limit} bytes", kind="TooLarge"
         )
@@ -447,3 +478,19 @@ class BackgroundTasks:
                 task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
         self._tasks.clear()
+
+
+async def read_input_image(sha256: str, path: Path | None) -> tuple[bytes, str]:
+    """Read an input image as it is sent; return its content and ending.
+
+    Raises VariationError where there is no file, or it was changed after the plan was made.
+    """
+    if path is None:
+        raise VariationError(f"no file is known for the input image {sha256[:12]}", kind="MissingFile")
+    try:
+        return await asyncio.to_thread(read_input, path, sha256)
+    except OSError as error:
+        reason = error.strerror or error
+        raise VariationError(f"{path.name}: the input image cannot be read ({reason})", kind="MissingFile") from None
+    except ValueError as error:
+        raise VariationError(f"{path.name}: the input image {error}", kind="ChangedFile") from None

@@ -55,6 +55,8 @@ class TrackedItem:
     is_cancel_requested: bool = False  # by us
     taken_up: float | None = None  # by our clock, when the server's event said so
     overhead: float | None = None  # seconds from then until its first node began
+    outputs: tuple[str, ...] = ()  # as whoever listens asks for them
+    channel: str | None = None  # the connection under which it was submitted, where events are told there alone
     is_over: bool = False
     log: list[Signal] = field(default_factory=list)
     listeners: list[asyncio.Queue[Signal]] = field(default_factory=list)
@@ -108,11 +110,16 @@ class ItemTracker:
         self._is_stopped = False
         self._silent_since: float | None = None
         self._is_hearing_events = False
+        self.channel: str | None = None  # the connection of this moment, where events are told to one alone
         self._taken_up: set[str] = set()  # batch ids of items whose first node has not begun
 
     def expect(self, batch_id: str, single_outputs: frozenset[str]) -> TrackedItem:
         """Begin to keep events about an item, before it is submitted."""
-        return self._remember(TrackedItem(batch_id, single_outputs=single_outputs, is_covered=self._is_hearing_events))
+        return self._remember(
+            TrackedItem(
+                batch_id, single_outputs=single_outputs, is_covered=self._is_hearing_events, channel=self.channel
+            )
+        )
 
     def _remember(self, item: TrackedItem) -> TrackedItem:
         self._items[item.batch_id] = item
@@ -165,9 +172,10 @@ class ItemTracker:
             if item.is_over and not item.listeners:
                 self.forget(ticket.batch_id)
 
-    def note_connection(self, is_up: bool) -> None:
+    def note_connection(self, is_up: bool, channel: str | None = None) -> None:
         """Record that the event connection came up or went down: what happened in between was not heard."""
         self._is_hearing_events = is_up
+        self.channel = channel
         self._taken_up.clear()
         for item in self._items.values():
             item.is_covered = False
@@ -221,6 +229,7 @@ class ItemTracker:
         if not any(item.listeners for item in self._items.values()):
             return None
         is_well = self._is_hearing_events and self._silent_since is None
+        is_well = is_well and all(item.channel == self.channel for item in self.heard_items())
         return self._timings.poll_listening if is_well else self._timings.poll_deaf
 
     async def _reconcile(self, read_states: StateReader) -> None:

@@ -1,3 +1,6 @@
+from .comfyui.api_format import fill_defaults, write_prompt
+from .comfyui.dialect import core_schemas, read_object_info
+from .comfyui.object_info import model_files
 from .dialect import IDENTITY, TEMPLATES, Dialect, Encoding, NodeSchemas, StageKind, output_nodes
 from .graph import Address, BoardRef, Edge, Graph, ImageRef, Json, ModelRef, Node, Ref, Value, map_refs
 from .identity import Digests, canonical, computation_order, node_digests
@@ -6,7 +9,7 @@ from .invokeai.dialect import DESCRIPTIVE_NODES, builtin_schemas, node_schemas
 from .invokeai.graph_format import write_graph
 from .invokeai.templates import template
 from .labels import Names, find_address, readable
-from .loader import load_workflow, workflow_from
+from .loader import load_workflow, packaged_schemas, workflow_from
 from .roles import STACKED, Roles, Target, field_target, find_roles
 from .scaffold import PLACEHOLDER, ScaffoldContext, starter
 from .schemas import FieldSchema, Model, NodeSchema
@@ -51,21 +54,27 @@ __all__ = [
     "check_graph",
     "check_value",
     "computation_order",
+    "core_schemas",
     "describe",
     "field_target",
+    "fill_defaults",
     "find_address",
     "find_roles",
     "load_workflow",
     "map_refs",
+    "model_files",
     "node_digests",
     "node_schemas",
     "output_nodes",
+    "packaged_schemas",
     "pruned",
     "range_of",
+    "read_object_info",
     "readable",
     "starter",
     "template",
     "unknown_type",
     "workflow_from",
     "write_graph",
+    "write_prompt",
 ]

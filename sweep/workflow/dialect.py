@@ -8,7 +8,7 @@ package beside the others that implements `Dialect`; no other module changes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from sweep.workflow.graph import Address, Graph, Node, Value
@@ -38,10 +38,11 @@ IDENTITY: Final = Encoding()
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Fields that a role sets together, all with one encoding."""
+    """Fields that a role sets together."""
 
     addresses: tuple[Address, ...]
     encode: Encoding = IDENTITY
+    encodings: Mapping[Address, Encoding] = field(default_factory=dict)  # of fields that have one of their own
 
 
 class Dialect(Protocol):
@@ -71,6 +72,13 @@ class Dialect(Protocol):
             source: what errors call the document.
 
         Raises WorkflowError where it belongs to this family and is wrong.
+        """
+        ...
+
+    def translate(self, workflow: Workflow, schemas: NodeSchemas) -> Workflow:
+        """Return a workflow that was read without node types as it is on a server that has these.
+
+        Raises WorkflowError where it is of another family, or cannot be translated.
         """
         ...
 

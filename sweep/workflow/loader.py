@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from sweep.errors import WorkflowError
-from sweep.workflow.dialect import Dialect
-from sweep.workflow.invokeai.dialect import INVOKEAI
+from sweep.errors import WorkflowError, did_you_mean
+from sweep.workflow.comfyui.dialect import COMFYUI, core_schemas
+from sweep.workflow.dialect import Dialect, NodeSchemas
+from sweep.workflow.invokeai.dialect import INVOKEAI, builtin_schemas
 from sweep.workflow.workflow import Workflow, parse_object
 
-DIALECTS: Final[tuple[Dialect, ...]] = (INVOKEAI,)  # asked in this order whose a document is
+DIALECTS: Final[tuple[Dialect, ...]] = (COMFYUI, INVOKEAI)  # asked in this order whose a document is
 MAX_WORKFLOW_BYTES = 64 * 1024 * 1024
 _PNG = b"\x89PNG\r\n\x1a\n"
 _IMAGES = (b"\xff\xd8\xff", b"RIFF", b"GIF8")
@@ -57,6 +58,18 @@ def _from_png(path: Path, shown: str) -> dict[str, Any]:
     raise WorkflowError(f"{shown} carries no workflow: it was not made by {families}, or lost its text since.")
 
 
+def packaged_schemas(family: str = "") -> NodeSchemas:
+    """Return the node types packaged with sweep of a family by its name, in any case; InvokeAI's without a name.
+
+    Raises WorkflowError for a family that sweep does not know.
+    """
+    packaged = {"invokeai": builtin_schemas, "comfyui": core_schemas}
+    wanted = (family or INVOKEAI.name).lower()
+    if wanted not in packaged:
+        raise WorkflowError(f"sweep does not know servers of the family {family!r}.{did_you_mean(family, packaged)}")
+    return packaged[wanted]()
+
+
 def load_workflow(path: str | os.PathLike[str]) -> Workflow:
     """Return the workflow in a file: JSON, or a PNG that carries one.
 
@@ -84,6 +97,4 @@ def _read(document: Mapping[str, Any], source: str) -> Workflow:
         workflow = dialect.read(document, source)
         if workflow is not None:
             return workflow
-    if any(isinstance(node, Mapping) and "class_type" in node for node in document.values()):
-        raise WorkflowError(f"{source} is a ComfyUI graph; sweep takes workflows of InvokeAI.")
     raise WorkflowError(f"{source} holds no workflow: it has no nodes.")

@@ -152,5 +152,5 @@ def _targets(wiring: Wiring, candidate: Candidate, shared: frozenset[Address]) -
         where, cut = wiring.settle(address)
         if where in shared:
             where, cut = address, wiring.feeding(address)
-        targets.setdefault(where, Target(where, candidate.encode, cut))
+        targets.setdefault(where, Target(where, candidate.encodings.get(address, candidate.encode), cut))
     return tuple(targets.values())

@@ -33,6 +33,8 @@ class Workflow:
     graph: Graph
     kind: Literal["api", "editor", "portable"]
     name: str = ""
+    family: str = ""  # the name of its dialect; empty for the portable form, which any family can translate
+    document: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)  # what is yet to be translated
     batch_axes: tuple[BatchAxis, ...] = ()
     exposed: tuple[Address, ...] = ()  # fields its author put on the form, in that order
     labels: Mapping[Address, str] = field(default_factory=dict)  # what its author called fields

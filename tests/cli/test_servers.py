@@ -115,4 +115,4 @@ def test_run_reports_a_wrong_path_of_a_proxy(sweep: Sweep, guarded: Guarded, arg
     arguments[arguments.index("--server") + 1] = guarded.url.replace("/studio/invoke", "")
     answer = sweep(*arguments)
     assert answer.code == 3
-    assert "Is that an InvokeAI?" in answer.err
+    assert "Is that an InvokeAI or a ComfyUI?" in answer.err

@@ -10,11 +10,8 @@ from typing import Any
 import anyio
 from PIL import Image
 
-from sweep.engine import events
+from sweep.engine import RunOptions, RunSummary, Stop, events, run
 from sweep.engine.limits import Backoff
-from sweep.engine.options import RunOptions
-from sweep.engine.runner import RunSummary, run
-from sweep.engine.shutdown import Stop
 from sweep.experiment import Experiment
 from sweep.servers import ConnectOptions, connect
 from sweep.servers.http import Timings

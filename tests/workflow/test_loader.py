@@ -162,7 +162,6 @@ def test_a_image_with_both_gives_the_rendered_values_and_the_authors_names(tmp_p
         (b'{"nodes": {"a": 3}}', "Node a has no type"),
         (b'{"nodes": {"a": {"id": "b", "type": "noise"}}}', "Node a calls itself 'b'"),
         (b'{"nodes": {"a": {"type": "noise"}}, "edges": [{"source": "a"}]}', "An edge has no source and destination"),
-        (b'{"3": {"class_type": "KSampler", "inputs": {}}}', "is a ComfyUI graph"),
         (b'{"graph": "{"}', "is not JSON"),
         (b"\xff\xd8\xff\xe0 jpeg", "is an image; only PNG files carry a workflow"),
         (b"\x89PNG\r\n\x1a\n and nothing", "is a damaged PNG"),

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, TypedDict, Unpack
+from typing import Any, Literal, Protocol, TypedDict, Unpack
 from urllib.parse import quote
 
 from sweep.errors import (
@@ -19,7 +19,7 @@ from sweep.errors import (
     VariationError,
 )
 from sweep.servers.base import ItemEnded, ItemEvent, MissingModelError, ServerImage, ServerInfo, Submission, Ticket
-from sweep.servers.http import BackgroundTasks, Credentials, Http, ServerAddress, Timings
+from sweep.servers.http import CHECKS_AT_ONCE, BackgroundTasks, Credentials, Http, ServerAddress, Timings
 from sweep.servers.invokeai.queue_api import QueueApi
 from sweep.servers.invokeai.resources import RefusedImageError, ServerResources, run_once
 from sweep.servers.invokeai.sessions_api import SessionsApi
@@ -27,8 +27,6 @@ from sweep.servers.invokeai.socketio import SocketIOConnection
 from sweep.servers.responses import is_refusal, mapping
 from sweep.servers.tracker import ItemState, ItemTracker, Over, TrackedItem
 from sweep.workflow import Graph, Model, NodeSchemas
-
-CHECKS_AT_ONCE: Final = 4
 
 
 class ClientOptions(TypedDict, total=False):
@@ -253,5 +251,7 @@ async def find_api(http: Http, queue_id: str) -> Literal["queue", "sessions"]:
     sessions = await http.call("GET", "/api/v1/sessions/", what, also=also)
     if sessions.status == 404:
         url = http.address.url
-        raise ServerUnsupportedError(f"{url} answers, but speaks no API of InvokeAI's.", hint="Is that an InvokeAI?")
+        raise ServerUnsupportedError(
+            f"{url} answers, but speaks no API of InvokeAI's.", hint="Is that an InvokeAI or a ComfyUI?"
+        )
     return "sessions"

@@ -58,6 +58,7 @@ class QueueApi:
             url=self._url,
             version=version,
             api="queue",
+            family="InvokeAI",
             sandbox=about.get("sandbox") is True or "sandbox" in version,
             capacity=_capacity(settings, await self._ask("/api/v1/app/generation_device_options")),
             max_pending=number(settings.get("max_queue_size")) or None,

@@ -20,10 +20,9 @@ from sweep.errors import (
     did_you_mean,
 )
 from sweep.servers.base import ItemEnded, MissingModelError, ServerImage, Submission
-from sweep.servers.http import Http, Response, path_part
+from sweep.servers.http import Http, Response, path_part, read_input_image
 from sweep.servers.invokeai.items import IMAGE_GONE, read_models
 from sweep.servers.responses import mapping, sequence, text
-from sweep.source_images import read_input
 from sweep.workflow import (
     DESCRIPTIVE_NODES,
     BoardRef,
@@ -182,16 +181,7 @@ class Uploads:
         return answer.status == 200
 
     async def _upload(self, sha256: str, path: Path | None) -> str:
-        if path is None:
-            raise VariationError(f"no file is known for the input image {sha256[:12]}", kind="MissingFile")
-        try:
-            content, ending = await asyncio.to_thread(read_input, path, sha256)
-        except OSError as error:
-            raise VariationError(
-                f"{path.name}: the input image cannot be read ({error.strerror or error})", kind="MissingFile"
-            ) from None
-        except ValueError as error:
-            raise VariationError(f"{path.name}: the input image {error}", kind="ChangedFile") from None
+        content, ending = await read_input_image(sha256, path)
 
         def form() -> aiohttp.FormData:
             made = aiohttp.FormData()
@@ -199,7 +189,7 @@ class Uploads:
             made.add_field("file", content, filename=f"{sha256[:16]}{ending}", content_type=kind)
             return made
 
-        answer = await self._post(form, path.name)
+        answer = await self._post(form, path.name if path else sha256)
         name = text(mapping(answer.body).get("image_name"))
         if name is None:
             raise TransientError(f"{self._http.address.url} gave no name for an uploaded image.", kind="BadAnswer")

@@ -60,6 +60,7 @@ class SessionsApi:
             url=self._url,
             version=version,
             api="sessions",
+            family="InvokeAI",
             sandbox=about.get("sandbox") is True,
         )
 

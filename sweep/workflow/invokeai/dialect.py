@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from sweep.errors import WorkflowError
 from sweep.workflow.dialect import Candidate, Dialect, Encoding, NodeSchemas, StageKind
 from sweep.workflow.graph import Address, Edge, Graph, Node, Value
 from sweep.workflow.invokeai import role_finder, templates
@@ -57,11 +58,19 @@ class InvokeAIDialect:
         """See `Dialect.read`."""
         inner, around = _unwrap(document, source)
         nodes = inner.get("nodes")
-        if isinstance(nodes, list):
-            return from_editor(inner, source) if is_editor(inner) else from_portable(inner, source)
+        if isinstance(nodes, list) and is_editor(inner):
+            return replace(from_editor(inner, source), family=self.name)
+        if isinstance(nodes, list) and "links" not in inner:
+            return replace(from_portable(inner, source), document=inner)
         if isinstance(nodes, Mapping):
-            return _with_names(from_api(inner, around, source), around, source)
+            return replace(_with_names(from_api(inner, around, source), around, source), family=self.name)
         return None
+
+    def translate(self, workflow: Workflow, schemas: NodeSchemas) -> Workflow:
+        """See `Dialect.translate`: everything is translated when it is read."""
+        if workflow.family not in ("", self.name):
+            raise WorkflowError(f"The workflow is a graph of {workflow.family}, and the server is an InvokeAI.")
+        return workflow
 
     def template(self, name: str, base: str, loras: int = 0, controls: int = 0) -> Graph:
         """See `Dialect.template`."""

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
-from sweep.text import truncate
-from sweep.workflow.graph import Address, Edge, Graph, Json, ModelRef, Node, Ref, Value, map_refs
+from sweep.workflow.graph import Address, Graph, Json, ModelRef, Node, Ref, Value, map_refs
 from sweep.workflow.invokeai.openapi import packaged_nodes
+from sweep.workflow.portable_edges import read_edge
 from sweep.workflow.schemas import FieldSchema
 from sweep.workflow.validation import clean_graph, raise_for
 from sweep.workflow.workflow import BatchAxis, Workflow
@@ -41,7 +41,7 @@ def from_api(document: Mapping[str, Any], around: Mapping[str, Any], source: str
     """Read a posted graph, with the data of the batch around it as axes. Raises WorkflowError."""
     problems: list[Problem] = []
     nodes = [_api_node(key, node, problems) for key, node in document["nodes"].items()]
-    edges = [edge for entry in _list(document, "edges") if (edge := api_edge(entry, problems))]
+    edges = [edge for entry in _list(document, "edges") if (edge := read_edge(entry, problems))]
     raise_for(problems, source)
     graph = clean_graph(Graph.of([node for node in nodes if node], dict.fromkeys(edges)), source, COLLECTING)
     return Workflow(graph=graph, kind="api", batch_axes=_batch_data(around, graph, source))
@@ -74,19 +74,6 @@ def _batch_data(batch: Mapping[str, Any], graph: Graph, source: str) -> tuple[Ba
 def _list(document: Mapping[str, Any], key: str) -> Sequence[Any]:
     found = document.get(key)
     return found if isinstance(found, list) else ()
-
-
-def api_edge(entry: Any, problems: list[Problem]) -> Edge | None:
-    """Return an edge written as source and destination with node_id and field; None and a problem for anything else."""
-    ends = [entry.get(end) if isinstance(entry, Mapping) else None for end in ("source", "destination")]
-    parts = [end.get(part) if isinstance(end, Mapping) else None for end in ends for part in ("node_id", "field")]
-    if not all(isinstance(part, str) and part for part in parts):
-        problems.append(
-            Problem(message=f"An edge has no source and destination with node_id and field: {truncate(str(entry), 80)}")
-        )
-        return None
-    source, output, destination, name = map(str, parts)
-    return Edge(Address(source, output), Address(destination, name))
 
 
 _ATTRIBUTES = frozenset({"id", "type", "workflow"})

@@ -10,71 +10,13 @@ from typing import Any
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
 from sweep.workflow.graph import Address, Edge, Graph, ModelRef, Node, Value
-from sweep.workflow.invokeai.graph_format import COLLECTING, api_edge, node_fields
+from sweep.workflow.invokeai.graph_format import COLLECTING, node_fields
 from sweep.workflow.invokeai.openapi import packaged_nodes
 from sweep.workflow.invokeai.role_finder import ONE_MINUS
 from sweep.workflow.invokeai.templates import SD1, SD2, SDXL, Family
-from sweep.workflow.schemas import FieldSchema, NodeSchema
+from sweep.workflow.portable_edges import complete_graph, read_edge
 from sweep.workflow.validation import clean_graph, raise_for
 from sweep.workflow.workflow import Workflow
-
-_ASKED = frozenset({("denoise_latents", "noise")})  # optional by its schema, but nothing comes out without it
-
-
-def completed(graph: Graph, schemas: Mapping[str, NodeSchema]) -> tuple[Graph, tuple[Edge, ...]]:
-    """Return the graph with what could be completed, and the edges that were added, in order."""
-    added: list[Edge] = []
-    for node in graph.nodes.values():
-        schema = schemas.get(node.type)
-        for field in schema.fields.values() if schema else ():
-            wanted = field.required or (node.type, field.name) in _ASKED
-            address = Address(node.id, field.name)
-            if not wanted or field.name in node.fields or graph.feeding(address):
-                continue
-            found = _only_fit(graph, schemas, address, field)
-            if found is not None:
-                added.append(Edge(found, address))
-                graph = graph.adding(edges=[added[-1]])
-    return graph, tuple(added)
-
-
-def _only_fit(graph: Graph, schemas: Mapping[str, NodeSchema], address: Address, field: FieldSchema) -> Address | None:
-    """Return the one output that can feed the field: of those of its type the ones of its name, then the unused ones,
-    and of a row of nodes that each change it (LoRAs) the last.
-    """
-    after = _downstream(graph, address.node)
-    fits = [output for output in _outputs(graph, schemas, field.type) if output.node not in after]
-    fits = [output for output in fits if output.field == field.name] or fits
-    if len(fits) > 1:
-        fits = [output for output in fits if not _used(graph, output, schemas, field.type)] or fits
-    return fits[0] if len(fits) == 1 else None
-
-
-def _outputs(graph: Graph, schemas: Mapping[str, NodeSchema], kind: str) -> Iterator[Address]:
-    for node in graph.nodes.values():
-        schema = schemas.get(node.type)
-        for name, output in schema.outputs.items() if schema else ():
-            if output == kind:
-                yield Address(node.id, name)
-
-
-def _used(graph: Graph, output: Address, schemas: Mapping[str, NodeSchema], kind: str) -> bool:
-    """Whether an output is taken: a text by any node, anything else by a node that gives the same kind again."""
-    takers = [graph.nodes[edge.destination.node] for edge in graph.edges if edge.source == output]
-    if "Conditioning" in kind:
-        return bool(takers)
-    return any(kind in schema.outputs.values() for node in takers if (schema := schemas.get(node.type)))
-
-
-def _downstream(graph: Graph, node: str) -> frozenset[str]:
-    reached = {node}
-    waiting = [node]
-    for name in waiting:
-        new = {edge.destination.node for edge in graph.targets(name)} - reached
-        reached |= new
-        waiting.extend(new)
-    return frozenset(reached)
-
 
 _NAMES: Mapping[str, str] = {
     "euler_ancestral": "euler_a",
@@ -215,10 +157,10 @@ class _Translation:
         """Return the translated graph, with what was completed and left out in the notes."""
         problems: list[Problem] = []
         nodes = [node for entry in self.document["nodes"] for node in self._nodes(entry, problems)]
-        edges = [edge for entry in self.document.get("edges") or () if (edge := api_edge(entry, problems))]
+        edges = [edge for entry in self.document.get("edges") or () if (edge := read_edge(entry, problems))]
         raise_for(problems, self.source)
         graph = self._noise(Graph.of(nodes, dict.fromkeys(self._renamed(edge) for edge in edges)))
-        graph, more = completed(graph, packaged_nodes())
+        graph, more = complete_graph(graph, packaged_nodes(), {("denoise_latents", "noise")})
         graph = graph.set({Address(node, "is_intermediate"): True for node in _saved(graph)})
         meta = self.document.get("meta")
         name = str(meta.get("name") or "") if isinstance(meta, Mapping) else ""

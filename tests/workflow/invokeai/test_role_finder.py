@@ -405,4 +405,4 @@ def test_roles_can_be_read() -> None:
 
 
 def test_finders_know_every_role_that_a_workflow_has() -> None:
-    assert tuple(FINDERS) == FOUND_ROLES
+    assert tuple(FINDERS) == tuple(role for role in FOUND_ROLES if role != "sampler")  # the scheduler names it, too

@@ -1,0 +1,239 @@
+"""ComfyUI editor exports, which people have: translated to the graph that the editor would send.
+
+An export holds what the editor draws, not what a server renders: the values of a node's widgets stand in a list by
+their order, subgraphs are folded up, and some nodes (reroutes, notes, primitives) exist in the editor alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from sweep.errors import WorkflowError
+from sweep.workflow.comfyui.api_format import node_values
+from sweep.workflow.graph import Address, Edge, Graph, Node
+from sweep.workflow.schemas import NodeSchema
+from sweep.workflow.validation import clean_graph
+from sweep.workflow.workflow import Workflow
+
+_MUTED, _BYPASSED = 2, 4  # a node's mode
+_INPUTS, _OUTPUTS = "-10", "-20"  # ids of a subgraph's own ends
+_DRAWN: Final = frozenset({"Note", "MarkdownNote", "Reroute", "PrimitiveNode", "GetNode", "SetNode"})
+_AFTER_SEED: Final = frozenset({"fixed", "increment", "decrement", "randomize"})  # what the editor does with a seed
+_DEEPEST: Final = 40  # subgraphs in each other; the deepest real one has three
+_LONGEST: Final = 1000  # links that are followed for one input
+
+
+@dataclass(frozen=True, slots=True)
+class _Literal:
+    """A value that comes along a link, from a node that exists in the editor alone."""
+
+    value: Any
+
+
+_Source: TypeAlias = Address | _Literal | None
+
+
+def is_drawing(document: Mapping[str, Any]) -> bool:
+    """Return whether a JSON object is an export of ComfyUI's editor."""
+    return isinstance(document.get("nodes"), list) and isinstance(document.get("links"), list)
+
+
+def read_drawing(document: Mapping[str, Any], source: str, schemas: Mapping[str, NodeSchema]) -> Workflow:
+    """Translate an editor export with the node types of a server. Raises WorkflowError."""
+    drawing = _Drawing(document, schemas)
+    root = _Scope(drawing.nodes_of(document), drawing.links_of(document), "")
+    nodes: list[Node] = []
+    edges: list[Edge] = []
+    files: dict[Address, str] = {}
+    for scope, entry in drawing.walk(root, 0):
+        node, incoming, images = drawing.translate(scope, entry)
+        nodes.append(node)
+        edges.extend(incoming)
+        files.update(images)
+    graph = clean_graph(Graph.of(nodes, dict.fromkeys(edges)), source)
+    return Workflow(graph=graph, kind="editor", files=files)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scope:
+    """The nodes and links of the export itself, or of one instance of a subgraph within it."""
+
+    nodes: Mapping[str, Mapping[str, Any]]
+    links: Mapping[str, tuple[str, int, str, int]]  # link id → source node, slot, target node, slot
+    prefix: str
+    parent: _Scope | None = None
+    instance: Mapping[str, Any] = field(default_factory=dict)
+    definition: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _Drawing:
+    def __init__(self, document: Mapping[str, Any], schemas: Mapping[str, NodeSchema]) -> None:
+        self.schemas = schemas
+        definitions = document.get("definitions")
+        subgraphs = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
+        self.subgraphs = {str(each["id"]): each for each in subgraphs or () if isinstance(each, Mapping)}
+        self.scopes: dict[tuple[int, str], _Scope] = {}
+
+    def nodes_of(self, document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+        """Return the nodes of a document or subgraph by id."""
+        return {str(node["id"]): node for node in document.get("nodes") or () if isinstance(node, Mapping)}
+
+    def links_of(self, document: Mapping[str, Any]) -> dict[str, tuple[str, int, str, int]]:
+        """Return the links of a document (lists) or of a subgraph (objects) by id."""
+        found: dict[str, tuple[str, int, str, int]] = {}
+        for link in document.get("links") or ():
+            if isinstance(link, list) and len(link) >= 5:
+                found[str(link[0])] = (str(link[1]), int(link[2]), str(link[3]), int(link[4]))
+            elif isinstance(link, Mapping):
+                ends = (str(link["origin_id"]), int(link["origin_slot"]))
+                found[str(link["id"])] = (*ends, str(link["target_id"]), int(link["target_slot"]))
+        return found
+
+    def inside(self, scope: _Scope, entry: Mapping[str, Any]) -> _Scope:
+        """Return the scope of a node that is an instance of a subgraph."""
+        key = (id(scope), str(entry["id"]))
+        if key not in self.scopes:
+            definition = self.subgraphs[str(entry["type"])]
+            self.scopes[key] = _Scope(
+                self.nodes_of(definition),
+                self.links_of(definition),
+                f"{scope.prefix}{entry['id']}:",
+                scope,
+                entry,
+                definition,
+            )
+        return self.scopes[key]
+
+    def walk(self, scope: _Scope, depth: int) -> Iterator[tuple[_Scope, Mapping[str, Any]]]:
+        """Yield the nodes that a server runs, those of subgraphs in their place."""
+        if depth > _DEEPEST:
+            raise WorkflowError("The workflow's subgraphs hold each other.")
+        for entry in scope.nodes.values():
+            if entry.get("mode") in (_MUTED, _BYPASSED) or entry.get("type") in _DRAWN:
+                continue
+            if str(entry.get("type")) in self.subgraphs:
+                yield from self.walk(self.inside(scope, entry), depth + 1)
+            else:
+                yield scope, entry
+
+    def translate(self, scope: _Scope, entry: Mapping[str, Any]) -> tuple[Node, list[Edge], dict[Address, str]]:
+        """Return one node as the server takes it, the edges into it and the image files that it names."""
+        name, kind = f"{scope.prefix}{entry['id']}", str(entry.get("type"))
+        schema = self.schemas.get(kind)
+        values = {**self._widgets(entry, schema), **self._promoted(scope, entry)}
+        edges: list[Edge] = []
+        for given in entry.get("inputs") or ():
+            field_name = str(given.get("name"))
+            found = self._linked(scope, given.get("link"), 0)
+            if isinstance(found, _Literal):
+                values[field_name] = found.value
+            elif found is not None:
+                edges.append(Edge(found, Address(name, field_name)))
+                values.pop(field_name, None)
+        fields, files = node_values(name, values, schema)
+        title = str(entry.get("title") or "")
+        return Node(name, kind, fields, "" if title == kind else title), edges, files
+
+    def _widgets(self, entry: Mapping[str, Any], schema: NodeSchema | None) -> dict[str, Any]:
+        """Return the values of a node's widgets, which stand in the order of its inputs."""
+        values = entry.get("widgets_values")
+        names = [name for name, each in schema.fields.items() if each.takes_value] if schema else []
+        if isinstance(values, Mapping):
+            return {name: values[name] for name in names if name in values}
+        found: dict[str, Any] = {}
+        left = list(values) if isinstance(values, list) else []
+        for name in names:
+            if not left:
+                break
+            assert schema is not None
+            kind = schema.fields[name].type
+            found[name] = left.pop(0)
+            is_control = kind == "integer" and left and isinstance(left[0], str) and left[0] in _AFTER_SEED
+            if is_control or (kind == "ImageField" and left and left[0] == "image"):
+                left.pop(0)
+        return found
+
+    def _promoted(self, scope: _Scope, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values that an instance of the subgraph shows on itself for this node."""
+        return {shown: value for node, shown, value in _proxies(scope) if node == str(entry["id"])}
+
+    def _linked(self, scope: _Scope, link: Any, depth: int) -> _Source:
+        """Return what comes along a link; None where nothing does."""
+        if link is None or str(link) not in scope.links:
+            return None
+        origin, slot, _, _ = scope.links[str(link)]
+        return self._output(scope, origin, slot, depth + 1)
+
+    def _output(self, scope: _Scope, node: str, slot: int, depth: int) -> _Source:
+        """Return where an output really comes from, through all that exists in the editor alone."""
+        if depth > _LONGEST:
+            raise WorkflowError("The workflow's links lead in a circle.")
+        if node == _INPUTS:
+            return self._outside(scope, slot, depth)
+        entry = scope.nodes.get(node)
+        if entry is None or entry.get("mode") == _MUTED:
+            return None
+        kind, inputs = str(entry.get("type")), entry.get("inputs") or []
+        if entry.get("mode") == _BYPASSED:
+            return self._passed(scope, entry, slot, depth)
+        if kind == "Reroute":
+            return self._linked(scope, inputs[0].get("link") if inputs else None, depth)
+        if kind == "PrimitiveNode":
+            values = entry.get("widgets_values")
+            return _Literal(values[0]) if isinstance(values, list) and values else None
+        if kind == "GetNode":
+            return self._set_elsewhere(scope, entry, depth)
+        if kind == "SetNode":
+            return self._linked(scope, inputs[0].get("link") if inputs else None, depth)
+        if kind in self.subgraphs:
+            return self._within(self.inside(scope, entry), slot, depth)
+        return Address(f"{scope.prefix}{node}", str(slot))
+
+    def _outside(self, scope: _Scope, slot: int, depth: int) -> _Source:
+        """Return what the instance of a subgraph is given at an input; None where its inner value counts."""
+        if scope.parent is None:
+            return None
+        declared = scope.definition.get("inputs") or []
+        name = declared[slot].get("name") if slot < len(declared) else None
+        given = scope.instance.get("inputs") or []
+        found = next((each for each in given if each.get("name") == name), None)
+        linked = self._linked(scope.parent, found.get("link"), depth) if found else None
+        return linked or next(
+            (_Literal(v) for node, shown, v in _proxies(scope) if (node, shown) == ("-1", name)), None
+        )
+
+    def _within(self, inner: _Scope, slot: int, depth: int) -> _Source:
+        """Return what a subgraph gives at one of its outputs."""
+        for origin, from_slot, target, to_slot in inner.links.values():
+            if target == _OUTPUTS and to_slot == slot:
+                return self._output(inner, origin, from_slot, depth + 1)
+        return None
+
+    def _passed(self, scope: _Scope, entry: Mapping[str, Any], slot: int, depth: int) -> _Source:
+        """Return what a bypassed node lets through: its input of the output's type, at the same place if possible."""
+        outputs: Sequence[Mapping[str, Any]] = entry.get("outputs") or ()
+        inputs: Sequence[Mapping[str, Any]] = entry.get("inputs") or ()
+        kind = outputs[slot].get("type") if slot < len(outputs) else None
+        order = [*inputs[slot : slot + 1], *inputs]
+        found = next((each for each in order if each.get("type") == kind and each.get("link") is not None), None)
+        return self._linked(scope, found.get("link"), depth) if found else None
+
+    def _set_elsewhere(self, scope: _Scope, entry: Mapping[str, Any], depth: int) -> _Source:
+        wanted = (entry.get("widgets_values") or [None])[0]
+        for other in scope.nodes.values():
+            if other.get("type") == "SetNode" and (other.get("widgets_values") or [None])[0] == wanted:
+                return self._output(scope, str(other["id"]), 0, depth + 1)
+        return None
+
+
+def _proxies(scope: _Scope) -> Iterator[tuple[str, str, Any]]:
+    """Yield the widgets that an instance of a subgraph shows on itself: inner node (-1: an input), name and value."""
+    properties = scope.instance.get("properties")
+    proxies = properties.get("proxyWidgets") if isinstance(properties, Mapping) else None
+    values = scope.instance.get("widgets_values")
+    if isinstance(proxies, list) and isinstance(values, list):
+        for proxy, value in zip(proxies, values, strict=False):
+            if isinstance(proxy, list) and len(proxy) >= 2 and value is not None:
+                yield str(proxy[0]), str(proxy[1]), value

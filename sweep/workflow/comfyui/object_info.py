@@ -1,0 +1,190 @@
+"""ComfyUI's node types, read from `/object_info` of a server or from the copy packaged with sweep.
+
+Outputs have numbers for names (`"0"`, `"1"`), as links name them. A choice is spelled in two ways, `[["a", "b"], …]`
+and `["COMBO", {"options": […]}]`; a choice of files that a loader loads is a model field, of uploaded files an image.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from sweep.errors import WorkflowError
+from sweep.workflow.schemas import FieldSchema, NodeSchema, dump, load
+
+CORE_NODES_FILE: Final = "nodes-core.json"
+OUTPUT_CLASS: Final = "output"  # of the node types that a prompt has to end in
+MODEL_FIELDS: Final[Mapping[str, str]] = {  # name of a field → type of the models it takes
+    "ckpt_name": "main",
+    "unet_name": "main",
+    "lora_name": "lora",
+    "control_net_name": "controlnet",
+    "vae_name": "vae",
+    "clip_name": "text_encoder",
+    "clip_name1": "text_encoder",
+    "clip_name2": "text_encoder",
+    "clip_name3": "text_encoder",
+    "clip_name4": "text_encoder",
+    "style_model_name": "style",
+    "gligen_name": "gligen",
+    "hypernetwork_name": "hypernetwork",
+    "photomaker_model_name": "photomaker",
+}
+_BY_NODE: Final[Mapping[tuple[str, str], str]] = {  # fields whose name alone does not tell
+    ("CLIPVisionLoader", "clip_name"): "clip_vision",
+    ("UpscaleModelLoader", "model_name"): "upscale",
+    ("LatentUpscaleModelLoader", "model_name"): "latent_upscale",
+    ("ModelPatchLoader", "name"): "model_patch",
+    ("AudioEncoderLoader", "audio_encoder_name"): "audio_encoder",
+}
+_SCALARS: Final = {"INT": "integer", "FLOAT": "number", "STRING": "string", "BOOLEAN": "boolean"}
+_COARSE_STEP: Final = 8  # a width or height of another multiple is changed silently by the server
+_MISSHAPEN: Final = (TypeError, AttributeError, KeyError, IndexError, ValueError)
+
+
+@functools.cache
+def core_nodes() -> Mapping[str, NodeSchema]:
+    """Return the core node types of ComfyUI 0.3.75, as packaged with sweep."""
+    text = resources.files("sweep.workflow.comfyui").joinpath(CORE_NODES_FILE).read_text("utf-8")
+    return load(json.loads(text), {})
+
+
+def parse_object_info(document: Mapping[str, Any]) -> dict[str, NodeSchema]:
+    """Return every node type that is described as one; a malformed one counts as missing.
+
+    Raises WorkflowError where the document describes no nodes at all.
+    """
+    kinds = {**_BY_NODE, **_custom_models(document)}
+    found: dict[str, NodeSchema] = {}
+    for kind, facts in document.items():
+        try:
+            found[kind] = _node(kind, facts, kinds)
+        except _MISSHAPEN:
+            continue
+    if not found:
+        raise WorkflowError("The answer describes no nodes: is this a ComfyUI server?")
+    return found
+
+
+def model_files(document: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return the files that loaders offer, by the type of model."""
+    kinds = {**_BY_NODE, **_custom_models(document)}
+    found: dict[str, dict[str, None]] = {}
+    for node, name, facts in _inputs(document):
+        kind = kinds.get((node, name)) or MODEL_FIELDS.get(name)
+        if kind is not None:
+            found.setdefault(kind, {}).update(dict.fromkeys(_choices(facts) or ()))
+    return {kind: tuple(files) for kind, files in found.items()}
+
+
+def _inputs(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    for node, facts in document.items():
+        inputs = facts.get("input") if isinstance(facts, Mapping) else None
+        for section in ("required", "optional"):
+            fields = inputs.get(section) if isinstance(inputs, Mapping) else None
+            for name, field in fields.items() if isinstance(fields, Mapping) else ():
+                yield str(node), str(name), field
+
+
+def _custom_models(document: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+    """Return the model fields of custom nodes: those that offer just the files that a known loader offers."""
+    offered: dict[tuple[str, ...], str] = {}
+    fields = [(node, name, choices) for node, name, facts in _inputs(document) if (choices := _choices(facts))]
+    for node, name, choices in fields:
+        kind = _BY_NODE.get((node, name)) or MODEL_FIELDS.get(name)
+        if kind is not None:
+            offered.setdefault(choices, kind)
+    return {
+        (node, name): offered[choices]
+        for node, name, choices in fields
+        if name not in MODEL_FIELDS and choices in offered
+    }
+
+
+def _node(kind: str, facts: Mapping[str, Any], kinds: Mapping[tuple[str, str], str]) -> NodeSchema:
+    order = facts.get("input_order") or {}
+    fields: dict[str, FieldSchema] = {}
+    for section in ("required", "optional"):
+        described = facts["input"].get(section) or {}
+        for name in [*(n for n in order.get(section, ()) if n in described), *described]:
+            if name not in fields:
+                model = kinds.get((kind, name)) or MODEL_FIELDS.get(name)
+                fields[name] = _field(name, described[name], model, is_required=section == "required")
+    return NodeSchema(
+        type=kind,
+        fields=fields,
+        outputs={str(slot): _type(output) for slot, output in enumerate(facts.get("output") or ())},
+        output_class=OUTPUT_CLASS if facts.get("output_node") else "",
+    )
+
+
+def _field(name: str, facts: Sequence[Any], model: str | None, *, is_required: bool) -> FieldSchema:
+    options: Mapping[str, Any] = facts[1] if len(facts) > 1 and isinstance(facts[1], Mapping) else {}
+    choices = _choices(facts)
+    kind = _type(facts[0])
+    default = options.get("default")
+    if options.get("image_upload"):
+        return FieldSchema(name=name, type="ImageField", required=is_required)
+    if choices is not None and model is not None:
+        return FieldSchema(name=name, type="ModelIdentifierField", required=is_required, model_types=(model,))
+    if choices is not None:
+        given = default if default in choices else next(iter(choices), None)
+        return FieldSchema(
+            name=name, type="string", required=is_required and given is None, default=given, choices=choices
+        )
+    if facts[0] not in _SCALARS or options.get("forceInput"):
+        return FieldSchema(name=name, type=kind, input="connection", required=is_required)
+    step = options.get("step")
+    is_coarse = facts[0] == "INT" and name in ("width", "height") and isinstance(step, int) and step >= _COARSE_STEP
+    return FieldSchema(
+        name=name,
+        type=kind,
+        required=is_required and default is None,
+        default=default,
+        minimum=_number(options.get("min")),
+        maximum=_number(options.get("max")),
+        multiple_of=step if is_coarse else None,
+    )
+
+
+def _choices(facts: Any) -> tuple[str, ...] | None:
+    """Return the choices of a field in either spelling; None where it is no choice."""
+    if not isinstance(facts, list | tuple) or not facts:
+        return None
+    offered = facts[0]
+    if offered == "COMBO":
+        offered = facts[1].get("options", ()) if len(facts) > 1 and isinstance(facts[1], Mapping) else ()
+    if not isinstance(offered, list | tuple):
+        return None
+    return tuple(choice for choice in offered if isinstance(choice, str))
+
+
+def _type(name: Any) -> str:
+    """Return sweep's name of a type; a union and what anything may be put into are `any`."""
+    if not isinstance(name, str) or name in ("*", "COMBO") or "," in name:
+        return "any"
+    return _SCALARS.get(name, name)
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _main(arguments: Sequence[str]) -> None:
+    """Write the compact copy of the core nodes of an `/object_info` answer, one node type a line, without texts."""
+    source, target = (Path(argument) for argument in arguments)
+    document = json.loads(source.read_text("utf-8"))
+    core = {k: v for k, v in document.items() if str(v.get("python_module", "")).startswith(("nodes", "comfy_extras"))}
+    nodes = [
+        f"{json.dumps(k)}:{json.dumps(v, separators=(',', ':'))}" for k, v in dump(parse_object_info(core)).items()
+    ]
+    target.write_text("{\n" + ",\n".join(nodes) + "\n}\n", "utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])
