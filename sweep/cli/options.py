@@ -64,6 +64,29 @@ def complete_run(context: typer.Context, incomplete: str) -> list[str]:
     return [name for name in list_runs(Path(root)) if name.startswith(incomplete)]
 
 
+def complete_axis(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of an axis of the run on the command line."""
+    return [name for name in _axes_of(context) if name.startswith(incomplete)]
+
+
+def _axes_of(context: typer.Context) -> list[str]:
+    from sweep.errors import SweepError
+    from sweep.record import RecordedResults
+
+    try:
+        folder = find_run(str(context.params.get("run")), Path(context.params.get("results") or "results"))
+        return [name for name, _ in RecordedResults.open(folder).axes]
+    except SweepError:
+        return []
+
+
+def complete_metric(incomplete: str) -> list[str]:
+    """Complete the name of a metric."""
+    from sweep.study import list_standard
+
+    return [metric.name for metric in list_standard() if metric.name.startswith(incomplete)]
+
+
 ExperimentArgument: TypeAlias = Annotated[
     Path, typer.Argument(help="The experiment file (YAML), or a workflow.", show_default=False, metavar="FILE")
 ]

@@ -148,7 +148,16 @@ def _estimate(forecast: Forecast) -> str:
         return f"{disk} of images; the time is known after the first images"
     count = max(1, len(forecast.servers))
     servers = "1 server" if count == 1 else f"{count} servers"
-    return f"about {seconds_text(forecast.seconds)} on {servers} (from {forecast.renders} earlier renders) · {disk}"
+    rendering = (
+        f"rendering about {seconds_text(forecast.seconds)} on {servers} (from {forecast.renders} earlier renders)"
+    )
+    return f"{rendering} · measuring about {seconds_text(_measuring_seconds(forecast))} · {disk}"
+
+
+def _measuring_seconds(forecast: Forecast) -> float:
+    from sweep.study import estimate_seconds
+
+    return estimate_seconds(forecast.plan.experiment.study.metrics, forecast.new, forecast.pixels)
 
 
 def _point(forecast: Forecast, index: int) -> list[str]:
@@ -191,7 +200,9 @@ def plan(
     servers = Access.of(server, ca_file, credentials).clients(experiment)
     forecast = anyio.run(_make_forecast, experiment, servers, results, None if servers else _sandbox_nodes_and_models())
     if as_json:
-        print_json({"schema": "sweep.plan/1", **to_json(forecast)})
+        print_json(
+            {"schema": "sweep.plan/1", **to_json(forecast), "measuring_seconds": round(_measuring_seconds(forecast), 1)}
+        )
         return
 
     for line in plan_lines(forecast):

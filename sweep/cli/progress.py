@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Final, Literal, Protocol, Self, TypeAlias
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+EVENT_VERSION: Final = 1  # changes when a reader of older lines would misread them
 _MAX_VALUE = 40  # characters of one value in a line about a point
 
 
@@ -144,14 +146,16 @@ class Pipe:
 
 
 class JsonLines(Silence):
-    """Writes one JSON object per line to stdout; `event` names its kind."""
+    """Writes one JSON object per line to stdout: `event` names its kind, `time` is when it was written, in UTC."""
 
     def __init__(self) -> None:
         self._out = Pipe(sys.stdout)
 
     def __call__(self, event: events.Event) -> None:
         """Write and flush one event."""
-        self._out.line(json_text({"event": type(event).__name__, **dataclasses.asdict(event)}))
+        moment = datetime.now(UTC).isoformat(timespec="milliseconds")
+        head = {"event": type(event).__name__, "version": EVENT_VERSION, "time": moment}
+        self._out.line(json_text({**head, **dataclasses.asdict(event)}))
 
 
 class HeadlineFirst(Silence):

@@ -30,7 +30,8 @@ def report_command(
     """
     from sweep.cli.console import CountBar, print_line
     from sweep.cli.options import find_run
-    from sweep.record import RecordedResults, write_tables
+    from sweep.cli.study import update_tables
+    from sweep.record import RecordedResults
     from sweep.report import make_report as make
 
     folder = find_run(run, results)
@@ -40,7 +41,7 @@ def report_command(
     RecordedResults.open(
         folder
     ).counts()  # raises if the journal is damaged: the page says so, and so does the exit code
-    write_tables(folder)
+    update_tables(folder, elsewhere=output is not None)
     if open_:
         typer.launch(page.resolve().as_uri())
 

@@ -86,10 +86,14 @@ def _most_common_error(summary: RunSummary) -> str:
 
 
 def finding_lines(study: StudyJson) -> list[str]:
-    """Return the headlines of a study, one paragraph each."""
-    from sweep.study import select_headlines
+    """Return the decision that a study supports and its other headlines, one paragraph each."""
+    from sweep.study import select_headlines, write_decision
 
-    return [line for text in select_headlines(study) for line in fill_lines(text, rest="  ")]
+    headlines = select_headlines(study)
+    if decision := write_decision(study):
+        advice = {each["text"] for each in study["words"] if each["kind"] == "recommendation"}
+        headlines = [decision, *(text for text in headlines if text not in advice)]
+    return [line for text in headlines for line in fill_lines(text, rest="  ")]
 
 
 def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:

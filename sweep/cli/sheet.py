@@ -13,15 +13,32 @@ from sweep.cli import options as shared
 def sheet(
     run: shared.RunArgument,
     x: Annotated[
-        str | None, typer.Option("--x", help="Axis of the columns.", show_default=False, metavar="AXIS")
+        str | None,
+        typer.Option(
+            "--x", help="Axis of the columns.", show_default=False, metavar="AXIS", autocompletion=shared.complete_axis
+        ),
     ] = None,
-    y: Annotated[str | None, typer.Option("--y", help="Axis of the rows.", show_default=False, metavar="AXIS")] = None,
+    y: Annotated[
+        str | None,
+        typer.Option(
+            "--y", help="Axis of the rows.", show_default=False, metavar="AXIS", autocompletion=shared.complete_axis
+        ),
+    ] = None,
     animate: Annotated[
-        str | None, typer.Option(help="Write a GIF or WebP that steps along this axis instead.", metavar="AXIS")
+        str | None,
+        typer.Option(
+            help="Write a GIF or WebP that steps along this axis instead.",
+            metavar="AXIS",
+            autocompletion=shared.complete_axis,
+        ),
     ] = None,
     filmstrip: Annotated[
         str | None,
-        typer.Option(help="Write a strip with the median image of each level of this axis instead.", metavar="AXIS"),
+        typer.Option(
+            help="Write a strip with the median image of each level of this axis instead.",
+            metavar="AXIS",
+            autocompletion=shared.complete_axis,
+        ),
     ] = None,
     fixed: Annotated[
         list[str] | None,
@@ -30,7 +47,10 @@ def sheet(
         ),
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(help="Metric that decides which image is the median.", metavar="NAME")
+        str | None,
+        typer.Option(
+            help="Metric that decides which image is the median.", metavar="NAME", autocompletion=shared.complete_metric
+        ),
     ] = None,
     size: Annotated[int, typer.Option(min=16, max=4096, help="Width of an image in pixels.", metavar="N")] = 256,
     output: Annotated[

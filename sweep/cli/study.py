@@ -97,7 +97,11 @@ def _share_table(columns: list[list[str]]) -> Table:
 Metrics = Annotated[
     list[str] | None,
     typer.Option(
-        "--metric", "-m", help="Metric to compute. Repeat for more (default: the standard metrics).", metavar="NAME"
+        "--metric",
+        "-m",
+        help="Metric to compute. Repeat for more (default: the standard metrics).",
+        metavar="NAME",
+        autocompletion=shared.complete_metric,
     ),
 ]
 Baseline = Annotated[
@@ -137,7 +141,6 @@ def study_command(
     """
     from sweep.cli.console import print_json, print_line, print_notice
     from sweep.cli.options import find_run
-    from sweep.record import write_tables
 
     folder = find_run(run, results)
     try:
@@ -145,7 +148,7 @@ def study_command(
     except KeyboardInterrupt:
         print_notice("Interrupted. The values measured so far are kept; run the same command to measure the rest.")
         raise
-    write_tables(folder)
+    update_tables(folder, elsewhere=output is not None)
     if output is not None:
         made.save(output)
     if as_json:
@@ -161,6 +164,20 @@ def study_command(
     _print_shares(made.data)
     if not everything:
         _print_rest_hint(made.data, run)
+
+
+def update_tables(folder: Path, *, elsewhere: bool) -> None:
+    """Write the results tables; if the result goes `elsewhere`, the folder may be one that is only for reading."""
+    from sweep.cli.console import print_notice
+    from sweep.errors import RecordError
+    from sweep.record import write_tables
+
+    try:
+        write_tables(folder)
+    except RecordError as error:
+        if not elsewhere:
+            raise
+        print_notice(f"The tables in {folder} stay as they are: {error.message}")
 
 
 def design_line(design: DesignFacts) -> str:

@@ -60,6 +60,7 @@ class Forecast:
     renders: int  # earlier renders that the estimate is from
     seconds: float | None
     bytes: int
+    pixels: int  # of one image
     provisional: tuple[str, ...]  # seed axes whose seeds are drawn by the first run
 
     @property
@@ -112,6 +113,7 @@ def _forecast(plan: Plan, past: Past, infos: tuple[ServerInfo, ...], provisional
         renders=len(past.seconds),
         seconds=seconds_left(new, past.seconds, max(1, sum(info.capacity for info in infos))),
         bytes=disk_bytes(new, width, height, past.sizes),
+        pixels=width * height,
         provisional=provisional,
     )
 

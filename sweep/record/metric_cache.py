@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +18,7 @@ from sweep.record.sqlite.reads import metric_names
 from sweep.record.sqlite.schema import (
     JOURNAL_FILE,
     BrokenSealError,
+    connect_reader,
     connect_writer,
     count_broken,
     seal_all,
@@ -48,7 +50,10 @@ class MetricCache:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Open the cache in the journal of `folder`, which must exist."""
+        """Open the cache in the journal of `folder`, which must exist; in a folder that can only be read, to read."""
+        if not os.access(folder, os.W_OK):
+            with telling(Path(folder) / JOURNAL_FILE):
+                return cls(connect_reader(Path(folder)), Path(folder) / JOURNAL_FILE)
         db = connect_writer(Path(folder), create=False)
         db.execute("PRAGMA synchronous = NORMAL")  # what a power cut takes is measured again
         return cls(db, Path(folder) / JOURNAL_FILE)
@@ -79,17 +84,22 @@ class MetricCache:
         return found
 
     def put_many(self, values: Mapping[MetricKey, float | None]) -> None:
-        """Durable against a crash of the process when it returns."""
+        """Keep values, durable against a crash of the process when it returns.
+
+        In a folder that can only be read nothing is kept: a later study measures again.
+        """
         rows = iter(values.items())
         while chunk := list(islice(rows, _CHUNK)):
             with self._using():
-                self._db.execute("BEGIN IMMEDIATE")
                 try:
+                    self._db.execute("BEGIN IMMEDIATE")
                     self._put(chunk)
                     self._db.execute("COMMIT")
-                except BaseException:
+                except BaseException as error:
                     if self._db.in_transaction:
                         self._db.execute("ROLLBACK")
+                    if isinstance(error, sqlite3.OperationalError) and _is_read_only(error):
+                        return
                     raise
 
     def names(self) -> list[str]:
@@ -110,6 +120,10 @@ class MetricCache:
     def _using(self) -> Iterator[None]:
         with self._one, telling(self._place):
             yield
+
+
+def _is_read_only(error: sqlite3.OperationalError) -> bool:
+    return (error.sqlite_errorcode or 0) & 0xFF == sqlite3.SQLITE_READONLY
 
 
 _WHICH = "image = ? AND reference = ? AND metric = ? AND version = ? AND working_size = ?"

@@ -7,13 +7,14 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sweep.record.base import Counts, JournalState, KnownKeys
 from sweep.record.lock import holder, in_use
-from sweep.record.results import RecordedResults
+from sweep.record.results import CSV, RecordedResults
 from sweep.record.sqlite import reads as queries
 from sweep.record.sqlite.reads import RunRecord
 from sweep.record.sqlite.schema import JOURNAL_FILE, reading
@@ -32,17 +33,22 @@ class FolderStatus:
     open: int  # at a server, or on the way there and back
     pending: int  # not begun
     former: int
-    run: str  # who writes now, or how the last run ended
+    run: str  # who writes now, or how the last run ended, in words
+    state: str  # running, none, killed, or how the last run ended: completed, failures, interrupted …
+    began_at: str | None  # of the last run, ISO 8601 in UTC
+    ended_at: str | None
+    table: str | None  # paths, None where there is no such file
+    report: str | None
 
-    def to_json(self) -> dict[str, str | int]:
-        """As plain JSON values."""
-        return asdict(self)
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return {"schema": "sweep.status/1", **asdict(self)}
 
 
 def folder_status(folder: Path) -> FolderStatus:
     """Count what is in a results folder. Raises RecordError where there are no results or they are damaged."""
     results = RecordedResults.open(folder)
-    counts = results.counts()
+    counts, runs = results.counts(), results.runs()
     return FolderStatus(
         folder=folder.as_posix(),
         points=counts.points,
@@ -52,8 +58,27 @@ def folder_status(folder: Path) -> FolderStatus:
         open=counts.open,
         pending=max(0, counts.points - counts.completed - counts.failed - counts.cancelled - counts.open),
         former=counts.former,
-        run=_run(folder, results.runs()),
+        run=_run(folder, runs),
+        state=_state(folder, runs),
+        began_at=_iso(runs[-1].begun_at if runs else None),
+        ended_at=_iso(runs[-1].ended_at if runs else None),
+        table=_path(folder / CSV),
+        report=_path(folder / "report.html"),
     )
+
+
+def _state(folder: Path, runs: list[RunRecord]) -> str:
+    if in_use(folder):
+        return "running"
+    return (runs[-1].ending or "killed") if runs else "none"
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
+def _path(file: Path) -> str | None:
+    return file.as_posix() if file.is_file() else None
 
 
 def _run(folder: Path, runs: list[RunRecord]) -> str:

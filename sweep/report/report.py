@@ -216,7 +216,8 @@ def link_images(data: ReportData, target: Path, embed_up_to: int) -> tuple[Image
     images, sources = find_image_files(data)
     embedded = len(images) <= embed_up_to
     inside = target.resolve().parent == data.folder.resolve()
-    place = None if inside or embedded else target.parent / REPORT_FILES
+    kept = embedded and os.access(data.folder, os.W_OK)  # a folder that can only be read keeps no thumbnails
+    place = None if inside or kept else target.parent / REPORT_FILES
     thumbs = Thumbnails(data.folder, place)
     wanted = {**images, **{identity: data.folder / name for name, identity in sources.items()}}
     made = thumbs.make(wanted)

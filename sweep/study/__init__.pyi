@@ -1,10 +1,10 @@
-from .findings import select_headline_metrics, select_headlines
+from .findings import select_headline_metrics, select_headlines, write_decision
 from .measuring.measure import MeasureProgress, measure_now
 from .measuring.pool import measure_all
 from .measuring.task import Task, measure_task
 from .metrics.base import Formula, Metric
 from .metrics.planes import DecodedImage, ImagePair, UnreadableImageError, decode, luma, reduced, working_shape
-from .metrics.registry import describe_columns, list_optional, list_standard, resolve_metrics
+from .metrics.registry import describe_columns, estimate_seconds, list_optional, list_standard, resolve_metrics
 from .schema import DesignFacts, Effects, MetricFacts, Sentence, Share, StudyJson
 from .study import Study, make_study
 
@@ -25,6 +25,7 @@ __all__ = [
     "UnreadableImageError",
     "decode",
     "describe_columns",
+    "estimate_seconds",
     "list_optional",
     "list_standard",
     "luma",
@@ -37,4 +38,5 @@ __all__ = [
     "select_headline_metrics",
     "select_headlines",
     "working_shape",
+    "write_decision",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sweep.study.schema import DesignFacts, Effects, MetricFacts, Sentence, StudyJson
+from sweep.study.schema import DesignFacts, Effects, MetricFacts, Recommendation, Sentence, StudyJson
 from sweep.study.stats.intervals import STRENGTHS
 from sweep.study.wording import (
     describe_diversity,
@@ -167,3 +167,38 @@ def select_headline_metrics(study: StudyJson, most: int = 3) -> list[MetricFacts
 def select_headlines(study: StudyJson) -> list[str]:
     """Select the sentences that belong on top, in order."""
     return [sentence["text"] for sentence in study["words"] if sentence["headline"]]
+
+
+def write_decision(study: StudyJson) -> str:
+    """Write what to do about the axis of the first headline, with the counts behind it; empty without such advice."""
+    advice = {(each["metric"], each["axis"]): each for each in study["recommendations"]}
+    for sentence in study["words"]:
+        found = advice.get((sentence["metric"] or "", sentence["axis"] or "")) if sentence["headline"] else None
+        if found is not None:
+            return _describe_decision(study, found)
+    return ""
+
+
+def _describe_decision(study: StudyJson, advice: Recommendation) -> str:
+    label = next(metric["label"] for metric in study["metrics"] if metric["name"] == advice["metric"])
+    limit = f"{advice['threshold']:g} or {'more' if advice['wanted'] == 'above' else 'less'}"
+    counts = [
+        (hold["level"], f"{hold['held']} of {hold['images']}")
+        for hold in study["holds"]
+        if (hold["metric"], hold["axis"], hold["threshold"]) == (advice["metric"], advice["axis"], advice["threshold"])
+        and not hold["group"]
+    ]
+    if advice["side"] == "from":
+        counts.reverse()
+    axis, use = advice["axis"], advice["use"]
+    levels = [level for level, _ in counts]
+    first = 0 if use is None or use not in levels else levels.index(use)
+    here, *further = counts[first : first + 3]
+    rest = "".join(f", in {count} at {write_level(level)}" for level, count in further)
+    if use is None:
+        text = f"No tested {axis} keeps {label} at {limit} in every image: {here[1]} at {write_level(here[0])}{rest}."
+    else:
+        start = f"Use {axis} {write_level(use)}." if further else f"Any tested {axis} will do."
+        text = f"{start} {label[0].upper()}{label[1:]} stayed at {limit} in {here[1]} images there{rest}."
+    weakest = advice["weakest_group"] or {}
+    return text + "".join(f" Weakest {name}: {write_level(level)}." for name, level in weakest.items())

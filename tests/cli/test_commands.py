@@ -86,7 +86,7 @@ class TestRun:
         assert f"  report  {folder / 'report.html'}\n" in first.out
         assert (home / folder / "report.html").stat().st_size > 10_000
         assert re.search(r"^denoise_strength  0\.2 +4 +\d\.\d\d +-?\d\.\d\d", first.out, re.MULTILINE)
-        assert "12 of 12 done in " in first.out
+        assert "12 of 12 rendered in " in first.out
         again = sweep("run", "small.yaml")
         assert (again.code, again.out.splitlines()[0]) == (0, "12 of 12 done already; nothing to render.")
         more = sweep("run", "small.yaml", "--set", "axes.variation=[oil, chalk]", "--no-report")
@@ -100,7 +100,7 @@ class TestRun:
         write_experiment(home / "one.yaml", name="one", axes=None)
         answer = sweep("run", "one.yaml")
         assert (answer.code, answer.err.splitlines()[0].split("  ")[1]) == (0, "1 point")
-        assert answer.out.startswith("1 of 1 done in ")
+        assert answer.out.startswith("1 of 1 rendered in ")
         assert sweep("study", "one").out.startswith("one: no findings yet.")
         assert sweep("plan", "one.yaml").out.splitlines()[3].strip() == "points     1     done 1     new 0"
 
@@ -112,14 +112,14 @@ class TestRun:
     def test_failures_are_rows_and_are_tried_again(self, sweep: Sweep, hostile: str) -> None:
         failed = sweep("run", "small.yaml", "-s", hostile, "--attempts", "1", "--no-report")
         assert failed.code == 1
-        assert "0 of 12 done" in failed.out
+        assert "0 of 12 rendered" in failed.out
         assert "12 failed (OutOfMemoryError: " in failed.out
         assert "To try them again, add --retry-failed" in " ".join(failed.out.split())
         assert {row["status"] for row in records(sweep("table", "small").out)} == {"failed"}
         assert sweep("run", "small.yaml", "--no-report").code == 1
         mended = sweep("run", "small.yaml", "--retry-failed", "--no-report")
         assert mended.code == 0
-        assert "12 of 12 done" in mended.out
+        assert "12 of 12" in mended.out
 
     def test_fused(self, sweep: Sweep) -> None:
         assert sweep("run", "small.yaml", "--fuse", "6", "--no-report").code == 0
@@ -284,7 +284,7 @@ class TestAfterwards:
         chosen = records(sweep("table", "small", "--where", "denoise_strength > 0.4 and seed == 42").out)
         assert [(row["denoise_strength"], row["seed"]) for row in chosen] == [("0.5", "42")] * 2 + [("0.8", "42")] * 2
         wrong = sweep("table", "small", "--where", "sed == 4")
-        assert wrong == Answer(2, "", "--where, character 1: there is no axis sed. Did you mean seed?\n")
+        assert wrong == Answer(2, "", "--where, character 1: there is no column sed. Did you mean seed?\n")
 
     def test_study(self, sweep: Sweep) -> None:
         answer = sweep("study", "small", "-o", "numbers")
@@ -348,7 +348,7 @@ class TestAfterwards:
         mended = sweep("verify", "small", "--repair")
         assert (mended.code, "1 point will be rendered again" in mended.out) == (0, True)
         assert "11 already done" in mended.err
-        assert "12 of 12 done" in mended.out
+        assert "12 of 12" in mended.out
         assert sweep("verify", "small").code == 0
 
     def test_what_cannot_be_rendered_again_stays_wrong(self, sweep: Sweep, done: Path) -> None:

@@ -175,6 +175,7 @@ SLIPS = [
 ]  # fmt: skip
 
 
+@pytest.mark.timeout(300)
 def test_every_slip_is_one_clear_sentence(sweep: Sweep, home: Path) -> None:
     (home / "fake.png").write_text("<html>no image</html>")
     (home / "cut.yaml").write_text("name: [")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import cast
@@ -62,6 +63,12 @@ def list_standard() -> tuple[Metric, ...]:
 def list_optional() -> Mapping[str, Callable[[], Metric]]:
     """List the metrics that need an extra, by name: functions that make one or raise UsageError with a hint."""
     return EXTRAS
+
+
+def estimate_seconds(names: Sequence[str | Metric], images: int, pixels: int) -> float:
+    """Estimate how long it takes to measure images of this size with these metrics, on all cores of this machine."""
+    cost = sum(metric.cost for metric in resolve_metrics(names)) / 1000  # seconds for 1024 × 1024 pixels
+    return images * cost * min(1.0, pixels / 2**20) / (os.cpu_count() or 1)
 
 
 def resolve_metrics(names: Sequence[str | Metric]) -> tuple[Metric, ...]:
