@@ -6,7 +6,7 @@ builds the rules for all that an experiment sets.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import lcm
@@ -67,6 +67,10 @@ class Binding:
         return self.rule.write(self.uses.merge(self.rule.targets, levels, self.rule.defaults))
 
 
+def _recall_nothing(_: Graph) -> Mapping[str, Value]:
+    return {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class BoundGraph:
     """A graph with its fixed values, and what a variation changes in it."""
@@ -82,7 +86,7 @@ class BoundGraph:
     prompts: tuple[Address, ...] = ()
     models: tuple[Address, ...] = ()  # fields that hold the main model
     sources: tuple[Address, ...] = ()  # fields that hold the image it starts from
-    metadata: Mapping[str, Address] = field(default_factory=dict)  # what images tell of themselves → where it stands
+    recall: Callable[[Graph], Mapping[str, Value]] = _recall_nothing  # what images tell of themselves
     notes: tuple[str, ...] = ()
 
     @cached_property
@@ -114,8 +118,7 @@ class BoundGraph:
 
     def recalled(self, graph: Graph) -> dict[str, Value]:
         """Collect what a server's own pages show of an image of `graph`: its prompt, seed, steps and the like."""
-        found = {name: _read_first(graph, (address,)) for name, address in self.metadata.items()}
-        return {name: value for name, value in found.items() if isinstance(value, str | int | float | ModelRef)}
+        return dict(self.recall(graph))
 
     @cached_property
     def _imaged(self) -> tuple[Address, ...]:

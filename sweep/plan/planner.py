@@ -45,6 +45,7 @@ from sweep.types import Scalar
 from sweep.workflow import (
     Address,
     BatchAxis,
+    Encoding,
     Graph,
     Model,
     ModelRef,
@@ -199,6 +200,7 @@ class GraphBinder:
         written = {address for binding in moved for address in binding.write(example.levels)}
         graph = self._fit_models(graph, written, example.main, notes)
         notes.extend(self._note_random_nodes(pruned(graph, outputs)))
+        notes.extend(_note_own_images(graph))
         notes.extend(note_strengths(graph, roles, self.uses, self.schemas.dialect))
         graph = self.schemas.dialect.finish(graph, outputs)
         return BoundGraph(
@@ -213,7 +215,7 @@ class GraphBinder:
             prompts=_list_addresses(roles, "prompt"),
             models=_list_addresses(roles, "model"),
             sources=_list_addresses(roles, "image"),
-            metadata=self._recalled(roles),
+            recall=self.schemas.dialect.make_recall(graph, self.schemas, _list_fields(roles)),
             notes=tuple(readable(whole, note) for note in notes),
         )
 
@@ -257,10 +259,6 @@ class GraphBinder:
             if node.type in self.schemas.dialect.random_nodes:
                 yield f"{node.id} ({node.type}) draws anew at each render, so a point does not give one image only."
 
-    def _recalled(self, roles: Roles) -> Mapping[str, Address]:
-        """Where the parameters stand that images tell of themselves."""
-        return self.schemas.dialect.recalled_fields({role: found[0].address for role, found in roles.targets.items()})
-
     def _check_graph(self, bound: BoundGraph) -> None:
         """Check what no single value tells: fields that stay empty, edges that lead nowhere."""
         try:
@@ -273,6 +271,20 @@ class GraphBinder:
             if not (told and _EMPTY in problem.message):
                 end = "" if problem.message.endswith(("?", ".")) else "."
                 self.problems.add_at_key("workflow", readable(graph, f"workflow: {problem.message}{end}"))
+
+
+def _note_own_images(graph: Graph) -> Iterator[str]:
+    """Note images that the workflow names itself: only the server it was made on is sure to have them."""
+    for node in graph.nodes.values():
+        for name, value in node.fields.items():
+            if isinstance(value, Mapping) and isinstance(image := value.get("image_name"), str):
+                yield f"{node.id}.{name} is {image}, an image of the server; inputs.image names a file instead."
+
+
+def _list_fields(roles: Roles) -> dict[str, list[tuple[Address, Encoding]]]:
+    """List the fields of every role that means one thing, with their encodings; of LoRAs, those of each."""
+    names = dict.fromkeys((*roles.targets, "lora"))
+    return {role: [(t.address, t.encode) for group in roles.groups(role) for t in group] for role in names}
 
 
 def _list_addresses(roles: Roles, role: str) -> tuple[Address, ...]:

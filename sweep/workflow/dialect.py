@@ -7,7 +7,7 @@ package beside the others that implements `Dialect`; no other module changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
@@ -150,11 +150,17 @@ class Dialect(Protocol):
         """
         ...
 
-    def recalled_fields(self, roles: Mapping[str, Address]) -> Mapping[str, Address]:
-        """Return the parameters that an image of this family tells of itself, and where in the graph they stand.
+    def make_recall(
+        self, graph: Graph, schemas: NodeSchemas, roles: Mapping[str, Sequence[tuple[Address, Encoding]]]
+    ) -> Callable[[Graph], Mapping[str, Value]]:
+        """Return what reads, from a graph with other values in it, all that its images tell of themselves.
+
+        A family's own pages make the same image from it: prompt, seed, models, LoRAs, ControlNets, source, strength.
 
         Args:
-            roles: where each role that was found stands.
+            graph: The graph without a point's values.
+            schemas: The node types of the server.
+            roles: Every field of each role that was found, with its encoding.
         """
         ...
 

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from sweep.workflow import Address, Graph, ModelRef, Node, builtin_schemas, check_graph
+import json
+from pathlib import Path
+from typing import Any
+
+from sweep.workflow import Address, Graph, ImageRef, ModelRef, Node, builtin_schemas, check_graph
 from sweep.workflow.identity import graph_key
 from sweep.workflow.invokeai.dialect import INVOKEAI
 from tests.plan.conftest import Plans
@@ -47,3 +51,56 @@ def test_nothing_of_a_replicate_comes_from_a_cache(plans: Plans) -> None:
     first, second = (plan.instance(plan.grid[index]).make_submission() for index in (0, 1))
     assert {node.fields.get("use_cache") for node in first.nodes.values() if node.type == "noise"} == {None}
     assert all(node.fields["use_cache"] is False for node in second.nodes.values() if node.type != "core_metadata")
+
+
+def test_metadata_tells_all_that_makes_the_image(plans: Plans, images: Path) -> None:
+    plan = plans(
+        "img2img",
+        inputs={
+            "prompt": "a cup",
+            "image": "wide.png",
+            "vae": "sharp",
+            "lora": [{"name": "glow", "weight": 0.6}, "ink"],
+            "lora_weight": 0.4,
+            "controls": [{"model": "canny", "image": "tall.png", "weight": 0.5, "end": 0.9}],
+        },
+        axes={"denoise_strength": [0.3, 0.65]},
+    )
+    wide, tall = (ImageRef(image.sha256) for image in plan.images.values())
+
+    graph = plan.instance(plan.grid[1]).make_submission()
+
+    metadata: Any = next(node.fields for node in graph.nodes.values() if node.type == "core_metadata")
+    assert metadata["strength"] == 0.65
+    assert metadata["init_image"] == wide
+    assert metadata["vae"] == ModelRef("sharp", "sd-1", "vae")
+    loras = [(ModelRef("glow", "sd-1", "lora"), 0.6), (ModelRef("ink", "sd-1", "lora"), 0.4)]
+    assert metadata["loras"] == [{"model": model, "lora": model, "weight": weight} for model, weight in loras]
+    (control,) = metadata["controlnets"]
+    assert (control["control_model"], control["image"]) == (ModelRef("canny", "sd-1", "controlnet"), tall)
+    assert (control["control_weight"], control["end_step_percent"]) == (0.5, 0.9)
+    named = [problem.message for problem in check_graph(graph, builtin_schemas())]
+    assert [message for message in named if "init_image" not in message] == []  # written as the server's name for it
+
+
+def test_metadata_nodes_that_nothing_reads_are_dropped() -> None:
+    theirs = Node("theirs", "core_metadata", {"model": ModelRef("gone", "sd-1")})
+    graph = Graph.of([Node("a", "l2i"), theirs], ["theirs.metadata → a.metadata"])
+
+    written = INVOKEAI.write_metadata(graph, ("a",), {"sweep_key": "k" * 32})
+
+    assert "theirs" not in written.nodes
+
+
+def test_an_image_that_the_workflow_names_is_noted(tmp_path: Path, plans: Plans) -> None:
+    names = ("own.png", "later.png")
+    nodes = {
+        "image": {"id": "image", "type": "image", "image": {"image_name": names[0]}},
+        "blur": {"id": "blur", "type": "img_blur", "radius": 2},
+    }
+    edges = [{"source": {"node_id": "image", "field": "image"}, "destination": {"node_id": "blur", "field": "image"}}]
+    (tmp_path / "own.json").write_text(json.dumps({"nodes": nodes, "edges": edges}), encoding="utf-8")
+
+    plan = plans(str(tmp_path / "own.json"), axes={"blur.radius": [1, 2]})
+
+    assert "image.image is own.png, an image of the server; inputs.image names a file instead." in plan.notes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -11,7 +12,7 @@ from aiohttp import web
 from sweep.errors import TransientError, VariationError
 from sweep.servers.base import ItemEnded, ServerImage
 from sweep.servers.invokeai.client import InvokeAI
-from sweep.workflow import Address, Graph
+from sweep.workflow import Address, Graph, ModelRef, Node
 from tests.servers.building import PLAIN, Q, image, submission, takes_items
 from tests.servers.conftest import QUICK
 from tests.servers.fake import Fake, payload, status
@@ -180,3 +181,33 @@ async def test_an_image_that_the_server_fails_at_is_named_and_refuses_no_plan(
         await client.submit(submission(graph, images=files))
     assert await client.check([graph], files) == [None]
     assert len(fake.calls(*UPLOAD)) == 4  # each is tried twice: a server may stumble
+
+
+async def test_an_image_that_the_graph_names_is_asked_for_once_before_anything_goes_out(
+    fake: Fake, client: InvokeAI
+) -> None:
+    takes_items(fake)
+    fake.on("GET", "/api/v1/images/i/gone.png", status(404))
+    fake.on("PUT", f"{Q}/cancel_by_batch_ids", {"canceled": 1})
+    fake.on("GET", "/api/v1/images/i/here.png", {"image_name": "here.png"})
+    gone, here = (PLAIN.set({Address("a", "image"): {"image_name": name}}) for name in ("gone.png", "here.png"))
+
+    answers = await client.check([gone, here, gone], {})
+
+    refusal = "a: the image gone.png is not on the server; set inputs.image to a file"
+    assert answers == [refusal, None, refusal]
+    assert len(fake.calls("GET", "/api/v1/images/i/gone.png")) <= 2
+
+
+async def test_a_model_that_only_metadata_names_is_not_looked_for(fake: Fake, client: InvokeAI) -> None:
+    takes_items(fake)
+    loras = [{"model": ModelRef("gone", "sd-1", "lora")}]
+    told: dict[str, Any] = {"model": ModelRef("gone", "sd-1", "main"), "loras": loras}
+    graph = PLAIN.adding([Node("told", "core_metadata", told)])
+
+    await client.submit(submission(graph))
+
+    (item,) = fake.calls("POST", f"{Q}/enqueue_batch")
+    sent = item.body["batch"]["graph"]["nodes"]["told"]
+    assert sent["model"] == {"key": "", "hash": "", "name": "gone", "base": "sd-1", "type": "main"}
+    assert sent["loras"][0]["model"]["type"] == "lora"

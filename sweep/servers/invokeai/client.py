@@ -163,7 +163,9 @@ class InvokeAI:
     async def _check(self, graph: Graph, images: Mapping[str, Path]) -> str | None:
         async with self._checks:
             try:
-                await self._api.validate(await self._resources.resolve(graph, images))
+                resolved = await self._resources.resolve(graph, images)
+                await self._resources.check_images(graph)
+                await self._api.validate(resolved)
             except RefusedImageError:  # the points that use it fail, each by itself
                 return None
             except (VariationError, MissingModelError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,7 @@ class Uploads:
         self._http = http
         self._remembered = remembered
         self._sure: dict[str, str] = {}
+        self._named: dict[str, bool] = {}  # images that graphs name themselves
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def name(self, sha256: str, path: Path | None) -> str:
@@ -171,6 +172,12 @@ class Uploads:
         for sha256 in hashes:
             self._sure.pop(sha256, None)
             self._remembered.pop(sha256, None)
+
+    async def has(self, name: str) -> bool:
+        """Tell whether the server has an image of this name; it is asked once."""
+        if name not in self._named:
+            self._named[name] = await self._exists(name)
+        return self._named[name]
 
     async def _exists(self, name: str) -> bool:
         try:
@@ -255,6 +262,19 @@ MODELS_HELD = 8  # how many of the models loaded last are taken to be in memory 
 ITEMS_REMEMBERED = 1000  # whose input images are known, should the server have lost them
 
 
+def _list_named(value: Any) -> Iterator[str]:
+    """List the server's images that a field names by itself."""
+    if isinstance(value, Mapping):
+        name = value.get("image_name")
+        if isinstance(name, str) and name:
+            yield name
+        for part in value.values():
+            yield from _list_named(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _list_named(part)
+
+
 def _needed_references(graph: Graph) -> frozenset[Ref]:
     """Return what the graph needs of the server; nodes that only describe name models that nobody loads."""
     nodes = {name: node for name, node in graph.nodes.items() if node.type not in DESCRIPTIVE_NODES}
@@ -302,6 +322,15 @@ class ServerResources:
         uploads = await asyncio.gather(*(self.uploads.name(ref.sha256, files.get(ref.sha256)) for ref in images))
         names |= {ref: {"image_name": name} for ref, name in zip(images, uploads, strict=True)}
         return write_graph(graph, names.__getitem__)
+
+    async def check_images(self, graph: Graph) -> None:
+        """Ask once for each image that the graph itself names. Raises VariationError for one that is not here."""
+        for node in graph.nodes.values():
+            for name in _list_named(node.fields) if node.type not in DESCRIPTIVE_NODES else ():
+                if not await self.uploads.has(name):
+                    raise VariationError(
+                        f"{node.id}: the image {name} is not on the server; set inputs.image to a file"
+                    )
 
     def _describe(self, ref: Ref) -> Json:
         """Write a reference that only describes: by what is known here, or else by its name alone."""

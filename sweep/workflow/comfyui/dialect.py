@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -163,9 +163,11 @@ class ComfyUIDialect:
         """See `Dialect.write_metadata`."""
         return graph
 
-    def recalled_fields(self, roles: Mapping[str, Address]) -> Mapping[str, Address]:
-        """See `Dialect.recalled_fields`: an image holds the whole graph."""
-        return {}
+    def make_recall(
+        self, graph: Graph, schemas: NodeSchemas, roles: Mapping[str, Sequence[tuple[Address, Encoding]]]
+    ) -> Callable[[Graph], Mapping[str, Value]]:
+        """See `Dialect.make_recall`: an image holds the whole graph."""
+        return lambda _: {}
 
     def note_encodings(self, targets: Sequence[tuple[Address, Encoding]]) -> Iterator[str]:
         """See `Dialect.note_encodings`."""

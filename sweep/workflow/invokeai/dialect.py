@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from sweep.workflow.graph import Address, Edge, Graph, Node, Value
 from sweep.workflow.invokeai import role_finder, templates
 from sweep.workflow.invokeai.editor_format import from_editor, is_editor
 from sweep.workflow.invokeai.graph_format import COLLECTING, from_api
+from sweep.workflow.invokeai.metadata import Recall
 from sweep.workflow.invokeai.openapi import COMMON, packaged_nodes, parse_openapi
 from sweep.workflow.invokeai.portable_format import from_portable
 from sweep.workflow.invokeai.role_finder import UNDECIDING, DenoisingNodes, StartEncoding, steps_run
@@ -23,17 +24,6 @@ from sweep.workflow.workflow import Workflow, parse_object
 METADATA_INPUT: Final = "metadata"  # of every node that saves an image
 METADATA_TYPE: Final = "core_metadata"  # takes any extra keys, and writes them into the PNG
 DESCRIPTIVE_NODES: Final = frozenset({METADATA_TYPE})
-RECALLED: Final[Mapping[str, str]] = {  # role → what InvokeAI's own pages read from an image
-    "prompt": "positive_prompt",
-    "negative_prompt": "negative_prompt",
-    "seed": "seed",
-    "steps": "steps",
-    "cfg_scale": "cfg_scale",
-    "scheduler": "scheduler",
-    "width": "width",
-    "height": "height",
-    "model": "model",
-}
 _WHOLE_STEPS = frozenset({"denoise_latents", "tiled_multi_diffusion_denoise_latents"})  # others begin in between
 _SOURCES = frozenset({"image", "image_batch", "image_collection", "image_generator"})  # they only hand images on
 _IMAGE_LISTS = frozenset({"ImageCollectionOutput"})
@@ -184,10 +174,12 @@ class InvokeAIDialect:
         edges = [Edge(Address(name, METADATA_INPUT), Address(output, METADATA_INPUT)) for output in outputs]
         return _drop_descriptions(graph).adding([Node(name, METADATA_TYPE, metadata)], edges)
 
-    def recalled_fields(self, roles: Mapping[str, Address]) -> Mapping[str, Address]:
-        """See `Dialect.recalled_fields`. Guidance is not told as if it were cfg_scale."""
-        found = {name: roles[role] for role, name in RECALLED.items() if role in roles}
-        return {name: at for name, at in found.items() if name != "cfg_scale" or at.field == name}
+    def make_recall(
+        self, graph: Graph, schemas: NodeSchemas, roles: Mapping[str, Sequence[tuple[Address, Encoding]]]
+    ) -> Callable[[Graph], Mapping[str, Value]]:
+        """See `Dialect.make_recall`."""
+        loras = [(lora, self.find_lora_weights(lora, None)[0]) for lora, _ in roles.get("lora", ())]
+        return Recall.of(graph, roles, loras, self.find_controls(graph, schemas))
 
     def note_encodings(self, targets: Sequence[tuple[Address, Encoding]]) -> Iterator[str]:
         """See `Dialect.note_encodings`."""
