@@ -11,7 +11,7 @@ from anyio.abc import TaskGroup
 
 from sweep.engine.events import Listener, Notice
 
-SILENCE: Final = 4.0  # seconds without a word after which a person is told what is waited for
+REPORT_WAIT_AFTER: Final = 4.0  # seconds without a word after which a person is told what is waited for
 
 
 @asynccontextmanager
@@ -57,7 +57,7 @@ async def run_all(*calls: Awaitable[Any]) -> None:
 
 
 @asynccontextmanager
-async def report_wait(listener: Listener, message: str, after: float = SILENCE) -> AsyncIterator[None]:
+async def report_wait(listener: Listener, message: str, after: float = REPORT_WAIT_AFTER) -> AsyncIterator[None]:
     """Tell the listener what is waited for where the body takes longer than `after` seconds."""
     async with open_task_group() as group:
 

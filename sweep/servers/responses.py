@@ -188,7 +188,7 @@ def text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def integer(value: Any) -> int | None:
+def as_integer(value: Any) -> int | None:
     """Return `value` where it is an integer of at most 64 bits, else None."""
     is_one = isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST_INTEGER
     return value if is_one else None
@@ -196,12 +196,12 @@ def integer(value: Any) -> int | None:
 
 def number(value: Any) -> int:
     """Return `value` where it is an integer of at most 64 bits, else 0."""
-    return integer(value) or 0
+    return as_integer(value) or 0
 
 
 def integers(value: Any) -> list[int]:
     """Return the integers in an array, else nothing."""
-    return [found for each in sequence(value) if (found := integer(each)) is not None]
+    return [found for each in sequence(value) if (found := as_integer(each)) is not None]
 
 
 def bad_answer(url: str, what: str) -> TransientError:

@@ -13,7 +13,7 @@ from sweep.servers.http import Http
 from sweep.servers.invokeai.items import read_end, read_item_state, result_images
 from sweep.servers.invokeai.resources import ServerResources
 from sweep.servers.invokeai.socketio import SocketIOConnection
-from sweep.servers.responses import BAD_REQUEST, bad_answer, integer, integers, mapping, number, sequence, text
+from sweep.servers.responses import BAD_REQUEST, as_integer, bad_answer, integers, mapping, number, sequence, text
 from sweep.servers.tracker import ENDED_STATES, ItemState, ItemTracker, TrackedItem
 
 MOST_IDS = 1000  # a server answers 422 to more in one call
@@ -163,7 +163,7 @@ class QueueApi:
         """
         batch = {"batch_id": submission.batch_id, "graph": graph, "destination": submission.destination}
         answer = await self.enqueue(batch, prepend=submission.priority > 0)
-        enqueued, ids = integer(answer.get("enqueued")), integers(answer.get("item_ids"))
+        enqueued, ids = as_integer(answer.get("enqueued")), integers(answer.get("item_ids"))
         if enqueued is not None and enqueued < 1 and not ids:
             raise OverloadedError(f"{self._url} has no room in its queue.")
         return str(max(ids)) if enqueued and ids else None  # None: an answer that leaves it open
@@ -174,7 +174,7 @@ class QueueApi:
         nodes = mapping(graph.get("nodes"))
         data = [[{"node_path": next(iter(nodes)), "field_name": "is_intermediate", "items": []}]]
         answer = await self.enqueue({"batch_id": batch_id, "graph": graph, "data": data}, prepend=False)
-        if integer(answer.get("enqueued")) != 0:
+        if as_integer(answer.get("enqueued")) != 0:
             await self._cancel([batch_id])
 
     async def cancel(self, batch_ids: Sequence[str]) -> None:
@@ -213,7 +213,7 @@ class QueueApi:
         return found
 
     async def _has_batch(self, batch_id: str) -> bool:
-        total = integer((await self.batch_counts(batch_id)).get("total"))
+        total = as_integer((await self.batch_counts(batch_id)).get("total"))
         if total is None:
             raise bad_answer(self._url, "asking for a batch")
         return total != 0
@@ -227,7 +227,7 @@ class QueueApi:
             while True:
                 items, more = await self._page({"limit": str(MOST_IDS), "status": status, **after})
                 for item in items:
-                    if item.get("batch_id") == batch_id and (found := integer(item.get("item_id"))) is not None:
+                    if item.get("batch_id") == batch_id and (found := as_integer(item.get("item_id"))) is not None:
                         return str(found)
                 before = after
                 if items:
@@ -296,7 +296,7 @@ class QueueApi:
             if not isinstance(answer.body, list):
                 raise bad_answer(self._url, "asking how far items are")
             for summary in map(mapping, answer.body):
-                item_id = integer(summary.get("item_id"))
+                item_id = as_integer(summary.get("item_id"))
                 if item_id is None or text(summary.get("status")) is None:
                     raise bad_answer(self._url, "asking how far items are")
                 found[str(item_id)] = read_item_state(summary)
@@ -305,7 +305,7 @@ class QueueApi:
     async def _by_batch(self, item: TrackedItem) -> ItemState | None:
         """Return the state of a batch before 6.14: a batch of ours is one item, so its counts tell it."""
         counts = await self.batch_counts(item.batch_id)
-        total = integer(counts.get("total"))
+        total = as_integer(counts.get("total"))
         if total is None:
             raise bad_answer(self._url, "asking for a batch")
         if total == 0:
