@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -98,7 +99,7 @@ def collect_report_data(results: ResultsLike) -> ReportData:
         sources=results.sources,
         counts=results.counts(),
         runs=tuple(results.runs()),
-        experiment=results.experiment_text or "",
+        experiment=_remove_folder(results.experiment_text or ""),
         facts=facts,
     )
 
@@ -415,3 +416,8 @@ def _select_study_parts(study: Mapping[str, Any]) -> JsonObject:
         if curve["half"]["value"] is not None
     ]
     return {"curves": curves, "effects": study.get("effects", []), "words": study.get("words", [])}
+
+
+def _remove_folder(experiment: str) -> str:
+    """Remove the folder of the author's machine from an experiment: a report travels."""
+    return re.sub(r"^folder:[^\n]*\n", "", experiment, flags=re.MULTILINE)

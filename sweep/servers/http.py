@@ -68,7 +68,12 @@ class ServerAddress:
                 hint="Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, instead.",
             )
         if parts.scheme not in ("http", "https") or not host or any(c.isspace() for c in whole):
-            raise UsageError(f"{text!r} is not the address of a server.", hint="Write it like http://host:9090.")
+            harmless = f"…{text[text.rindex('@') :]}" if "@" in text else text.partition("?")[0]  # without a password
+            raise UsageError(f"{harmless!r} is not the address of a server.", hint="Write it like http://host:9090.")
+        if parts.query or parts.fragment:  # it would land in the journal with the command
+            raise UsageError(
+                f"The address of {host} carries a query.", hint="Leave it out. Set SWEEP_TOKEN for a token."
+            )
         shown = f"[{host}]" if ":" in host else host
         return cls(origin=f"{parts.scheme}://{shown}{f':{port}' if port else ''}", prefix=parts.path.rstrip("/"))
 
