@@ -21,6 +21,12 @@ def report_command(
             "--output", "-o", help="The page to write.", show_default="report.html in the folder", metavar="FILE"
         ),
     ] = None,
+    embed: Annotated[
+        bool, typer.Option("--embed", help="Put the original images into the page: it can be mailed as it is.")
+    ] = False,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Also write a zip file: the page, its images, the table.", metavar="ZIP")
+    ] = None,
     open_: Open = False,
     results: shared.ResultsRoot = Path("results"),
 ) -> None:
@@ -32,12 +38,18 @@ def report_command(
     from sweep.cli.options import find_run
     from sweep.cli.study import update_tables
     from sweep.record import RecordedResults
+    from sweep.report import describe_embedding, write_bundle
     from sweep.report import make_report as make
+    from sweep.study import make_study
 
     folder = find_run(run, results)
+    if embed:
+        print_line(f"The page will hold {describe_embedding(folder)}.")
     with CountBar("measuring") as count:
-        page = make(folder, out=output, progress=count)
+        page = make(folder, out=output, progress=count, originals=embed)
     print_line(str(page))
+    if bundle is not None:
+        print_line(str(write_bundle(folder, bundle, study=make_study(folder).to_json())))
     RecordedResults.open(
         folder
     ).counts()  # raises if the journal is damaged: the page says so, and so does the exit code
@@ -47,16 +59,31 @@ def report_command(
 
 
 def view(
-    run: shared.RunArgument,
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            help="Name or folder of a run; without one, all runs of --results.",
+            show_default=False,
+            metavar="RUN",
+            autocompletion=shared.complete_run,
+        ),
+    ] = None,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address to listen at; 0.0.0.0 lets other machines in, with the address alone.", metavar="HOST"
+        ),
+    ] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port on this machine; 0 picks a free one.", metavar="N")
     ] = 0,
     open_: Open = False,
     results: shared.ResultsRoot = Path("results"),
 ) -> None:
-    """Serve the report; new images appear while a run goes on.
+    """Serve the report of a run, or a list of all runs; new images appear while a run goes on.
 
-    Only this machine can open the page. Ctrl-C ends the server.
+    Ratings and choices made on the page are kept in the results folder. Only this machine can open the page, unless
+    --host says otherwise. Ctrl-C ends the server.
     """
     import anyio
 
@@ -70,16 +97,18 @@ def view(
         if open_:
             typer.launch(url)
 
-    folder = find_run(run, results)
+    folder = results if run is None else find_run(run, results)
+    if run is None and not results.is_dir():
+        raise UsageError(f"There is no folder {results}.", hint="Run an experiment first, or give --results.")
 
     async def serve() -> None:
-        await serve_view(folder, port=port, opened=opened)
+        await serve_view(folder, host=host, port=port, opened=opened, all_runs=run is None)
 
     try:
         anyio.run(serve)
     except OSError as error:
         raise UsageError(
-            f"Port {port} cannot be used ({os.strerror(error.errno or 0)}).", hint="Choose another --port."
+            f"{host}:{port} cannot be used ({os.strerror(error.errno or 0)}).", hint="Choose another --port."
         ) from error
 
 

@@ -47,21 +47,6 @@ Attempts: TypeAlias = Annotated[
 RetryFailed: TypeAlias = Annotated[
     bool, typer.Option("--retry-failed", help="Render failed points again.", rich_help_panel="Rendering")
 ]
-Verify: TypeAlias = Annotated[
-    bool,
-    typer.Option(
-        "--verify", help="Read every completed image first, and render those that changed.", rich_help_panel="Rendering"
-    ),
-]
-Takeover: TypeAlias = Annotated[
-    float,
-    typer.Option(
-        min=0,
-        help="Seconds to wait for a server that is away before others render what it has.",
-        metavar="SECONDS",
-        rich_help_panel="Rendering",
-    ),
-]
 MaxFailures: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -119,27 +104,30 @@ PageOf: TypeAlias = Callable[[Path], AbstractAsyncContextManager["LiveView"]]
 async def serve_page(display: events.Listener, page_of: PageOf | None) -> AsyncIterator[events.Listener]:
     """Yield a listener that passes events to `display` and, with `page_of`, serves and opens the live page.
 
-    The page is served from the moment the run has a folder until the block ends.
+    The page is served from the moment the run has a folder. When the run has ended, it becomes the report.
     """
     if page_of is None:
         yield display
         return
     begun: list[Path] = []
+    endings: list[str] = []
+    pages: list[LiveView] = []
     started = anyio.Event()
-    heard: list[events.Listener] = []
 
     def listen(event: events.Event) -> None:
         display(event)
         if isinstance(event, events.RunStarted):
             begun.append(Path(event.folder))
             started.set()
-        for listener in heard:
-            listener(event)
+        elif isinstance(event, events.RunEnded):
+            endings.append(event.ending)
+        for page in pages:
+            page.on_event(event)
 
     async def serve() -> None:
         await started.wait()
         async with page_of(begun[0]) as page:
-            heard.append(page.heard)
+            pages.append(page)
             display(events.Notice(message=f"live page: {page.url}"))
             await anyio.to_thread.run_sync(typer.launch, page.url)
             await anyio.sleep_forever()
@@ -149,6 +137,8 @@ async def serve_page(display: events.Listener, page_of: PageOf | None) -> AsyncI
         serving.start_soon(serve)
         try:
             yield listen
+            for page in pages:
+                await page.finish(measure=endings[-1:] not in (["interrupted"], ["cancelled"]))
         except (SweepError, OSError, KeyboardInterrupt) as error:  # as it is, not in a group
             failure = error
         serving.cancel_scope.cancel()
@@ -178,9 +168,6 @@ def backend_options() -> dict[str, bool]:
     return {"use_uvloop": find_spec("uvloop") is not None}
 
 
-_MAX_LEVELS = 1000  # levels of an axis that the live page shows before they are rendered
-
-
 def run_command(
     file: shared.ExperimentArgument,
     server: shared.Servers = None,
@@ -194,8 +181,6 @@ def run_command(
     concurrency: Concurrency = None,
     attempts: Attempts = 4,
     retry_failed: RetryFailed = False,
-    verify: Verify = False,
-    takeover_after: Takeover = 60.0,
     max_failures: MaxFailures = None,
     fuse: Fuse = "off",
     shard: Shard = None,
@@ -230,8 +215,6 @@ def run_command(
         attempts=attempts,
         failures=FailureLimit.parse(max_failures) if max_failures else FailureLimit(),
         retry_failed=retry_failed,
-        verify=verify,
-        takeover_after=takeover_after,
         priority=int(priority),
         idle_only=idle_only,
         board=board or experiment.board,
@@ -254,7 +237,7 @@ class Display:
     view: bool = False
     report: bool = True
 
-    def live_page(self, experiment: Experiment) -> PageOf | None:
+    def live_page(self) -> PageOf | None:
         """Return a page that has a cell for every point from the start.
 
         Its module is heavy, so it is imported before the event loop runs.
@@ -265,10 +248,7 @@ class Display:
 
         from sweep.report import open_view
 
-        known = [
-            axis for axis in experiment.axes if axis.name not in experiment.undrawn and len(axis.levels) <= _MAX_LEVELS
-        ]
-        return partial(open_view, levels={axis.name: [level.value for level in axis.levels] for axis in known})
+        return partial(open_view, studies=False)
 
 
 def run_experiment(experiment: Experiment, access: Access, options: RunOptions, show: Display, results: Path) -> int:
@@ -276,7 +256,7 @@ def run_experiment(experiment: Experiment, access: Access, options: RunOptions, 
     import anyio
 
     check_metrics(experiment)
-    clients, page_of = access.clients(experiment), show.live_page(experiment)
+    clients, page_of = access.clients(experiment), show.live_page()
     summary = anyio.run(
         _render, experiment, clients, options, results, show.style, page_of, backend_options=backend_options()
     )

@@ -75,13 +75,13 @@ def sheet(
 
     folder = find_run(run, results)
     levels = parse_assignments(fixed, "--fix")
-    if [x is not None, animate is not None, filmstrip is not None].count(True) != 1:
-        raise UsageError("A sheet needs exactly one of --x, --animate and --filmstrip.")
+    if [x is not None or y is not None, animate is not None, filmstrip is not None].count(True) > 1:
+        raise UsageError("A sheet takes only one of --x, --animate and --filmstrip.")
     if animate is not None:
         written: tuple[Path, ...] = (write_animation(folder, animate, fixed=levels, size=size, out=output),)
     elif filmstrip is not None:
         written = (write_filmstrip(folder, filmstrip, metric=metric, size=size, out=output),)
     else:
-        written = write_sheet(folder, SheetRequest(x=x or "", y=y, fixed=levels, size=size), output)
+        written = write_sheet(folder, SheetRequest(x=x, y=y, fixed=levels, size=size), output)
     for path in written:
         print_line(str(path))

@@ -254,6 +254,18 @@ class Grid(Sequence[Variation]):
                 self._chosen = choose_points(self._design, self.space, self._dimensions)
         return self._chosen
 
+    def left_out(self, most: int) -> list[tuple[int, ...]]:
+        """List the combinations that conditions leave out: the number of a level for each axis.
+
+        Empty where they are more than `most`, or the full grid is too large to be walked.
+        """
+        full = Full([len(dimension) for dimension in self._dimensions])
+        if not 0 < len(full) - len(self.space) <= most or len(full) > 20 * most:
+            return []
+        widths = [len(dimension.axes) for dimension in self._dimensions]
+        excluded = (digits for digits in map(full.unrank, range(len(full))) if self.space.rank(digits) is None)
+        return [tuple(d for d, width in zip(digits, widths, strict=True) for _ in range(width)) for digits in excluded]
+
     def __len__(self) -> int:
         return len(self.chosen)
 

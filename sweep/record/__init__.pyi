@@ -12,7 +12,7 @@ from .base import (
     Times,
 )
 from .changes import delete_points, delete_run, matching_keys, rename_run, reopen_points
-from .experiment_facts import MOST_LEVELS, ExperimentAxis, ExperimentFacts
+from .experiment_facts import MOST_LEFT_OUT, MOST_LEVELS, ExperimentAxis, ExperimentFacts
 from .files import FULL_HINT, Checkpoint, free_bytes, no_checkpoint, replace_atomically
 from .images import ImageStore
 from .lock import LOCK, FolderLock, holder, in_use
@@ -21,7 +21,7 @@ from .metric_cache import MetricCache, MetricKey
 from .results import CSV, RecordedResults, ResultsLike, write_tables
 from .rows import Where
 from .sqlite.journal import SqliteJournal
-from .sqlite.reads import RunRecord
+from .sqlite.reads import OpenPoint, RunRecord
 from .sqlite.schema import JOURNAL_FILE, SEALED, seal, sealing
 from .status import (
     FolderStatus,
@@ -35,13 +35,14 @@ from .status import (
     read_sizes,
     sum_up,
 )
-from .verify import REPAIRABLE, Finding, find_lost_images, reopen_damaged
+from .verify import REPAIRABLE, Finding, reopen_damaged
 
 __all__ = [
     "CSV",
     "FULL_HINT",
     "JOURNAL_FILE",
     "LOCK",
+    "MOST_LEFT_OUT",
     "MOST_LEVELS",
     "REPAIRABLE",
     "SEALED",
@@ -66,6 +67,7 @@ __all__ = [
     "MergeSummary",
     "MetricCache",
     "MetricKey",
+    "OpenPoint",
     "Past",
     "RecordedResults",
     "Rendering",
@@ -78,7 +80,6 @@ __all__ = [
     "delete_points",
     "delete_run",
     "failures",
-    "find_lost_images",
     "folder_status",
     "free_bytes",
     "holder",

@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 from sweep.types import Scalar
 
 MOST_LEVELS: Final = 1000  # of one axis, kept in the facts
+MOST_LEFT_OUT: Final = 5000  # combinations that conditions leave out, kept in the facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,8 @@ class ExperimentFacts:
     workflow: str = ""  # as written: a template's name or a path
     inputs: Mapping[str, Any] = field(default_factory=dict)  # role or node.field → value
     axes: tuple[ExperimentAxis, ...] = ()  # the slowest first
+    conditions: tuple[str, ...] = ()  # where and exclude, as written
+    left_out: tuple[tuple[int, ...], ...] = ()  # what they leave out: a level's number for each axis; () if too many
     metrics: tuple[str, ...] = ()  # that the study section asks for; empty: the standard panel
     baseline: Mapping[str, Scalar] = field(default_factory=dict)  # axis → level, of the study section
     replicates: int = 1  # of the study section
@@ -52,7 +55,9 @@ class ExperimentFacts:
             ExperimentAxis(name=axis["name"], kind=axis["kind"], size=axis["size"], levels=tuple(axis["levels"]))
             for axis in data.pop("axes", ())
         )
-        return cls(**{**data, "axes": axes, "metrics": tuple(data.get("metrics", ()))})
+        texts = {name: tuple(data.get(name, ())) for name in ("metrics", "conditions")}
+        left_out = tuple(tuple(point) for point in data.get("left_out", ()))
+        return cls(**{**data, **texts, "axes": axes, "left_out": left_out})
 
     @classmethod
     def from_yaml(cls, text: str, axes: Sequence[tuple[str, str]] = ()) -> Self:

@@ -11,8 +11,8 @@ from sweep.record.base import Counts
 from sweep.record.experiment_facts import ExperimentFacts
 from sweep.record.rows import Cell, Column, TableColumns, TableRow, Where, chunks, layout, result_rows
 from sweep.record.sqlite import reads as queries
-from sweep.record.sqlite.reads import AttemptRecord, RunRecord
-from sweep.record.sqlite.schema import JOURNAL_FILE, BrokenSealError, check_journal, reading, sealing
+from sweep.record.sqlite.reads import AttemptRecord, OpenPoint, RunRecord
+from sweep.record.sqlite.schema import JOURNAL_FILE, BrokenSealError, check, reading, sealing
 from sweep.record.verify import Finding, verify_folder
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class ResultsLike(Protocol):
 
     def counts(self) -> Counts: ...
 
+    def open_points(self) -> Sequence[OpenPoint]: ...
+
     def runs(self) -> Sequence[RunRecord]: ...
 
     def table(self) -> pd.DataFrame: ...
@@ -69,7 +71,7 @@ class RecordedResults:
     def open(cls, folder: Path) -> Self:
         """Open the results in `folder`. Raises RecordError where there are none or a newer sweep wrote them."""
         with reading(Path(folder)) as db:
-            check_journal(db, Path(folder) / JOURNAL_FILE)
+            check(db, Path(folder) / JOURNAL_FILE)
         return cls(Path(folder))
 
     @property
@@ -101,6 +103,11 @@ class RecordedResults:
         """How many points are in which state."""
         with reading(self.folder) as db:
             return queries.counts(db)
+
+    def open_points(self) -> list[OpenPoint]:
+        """Every point that was begun and has no outcome yet, by index."""
+        with reading(self.folder) as db:
+            return queries.open_points(db)
 
     def runs(self) -> list[RunRecord]:
         """Every run of the folder, oldest first."""

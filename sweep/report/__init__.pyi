@@ -2,9 +2,9 @@ from .animation import write_animation, write_filmstrip
 from .compare import compare_runs
 from .contact_sheet import SheetRequest, write_sheet
 from .data import AxisColumn, ReportData, build_payload
-from .live import LiveView, open_view, serve_view
-from .report import make_report
+from .report import describe_embedding, make_report, write_bundle
 from .text import describe_page
+from .view_server import LiveView, open_view, serve_view
 
 __all__ = [
     "AxisColumn",
@@ -13,11 +13,13 @@ __all__ = [
     "SheetRequest",
     "build_payload",
     "compare_runs",
+    "describe_embedding",
     "describe_page",
     "make_report",
     "open_view",
     "serve_view",
     "write_animation",
+    "write_bundle",
     "write_filmstrip",
     "write_sheet",
 ]

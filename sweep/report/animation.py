@@ -9,7 +9,15 @@ from typing import Any, Final
 from PIL import Image, ImageDraw
 
 from sweep.errors import UsageError, did_you_mean
-from sweep.report.contact_sheet import Levels, draw_cell, find_aspect, find_levels, read_drawable, select_rows
+from sweep.report.contact_sheet import (
+    Levels,
+    draw_cell,
+    find_aspect,
+    find_levels,
+    format_level,
+    read_drawable,
+    select_rows,
+)
 from sweep.report.data import ReportData, to_json_value
 from sweep.report.drawing import (
     ANIMATION_FORMATS,
@@ -28,6 +36,7 @@ from sweep.report.drawing import (
 _GAP: Final = 4
 _PAD: Final = 14
 _LETTERS: Final = 15
+_MOST_ORIGIN: Final = 3  # lines that name the variation of an image
 _PREFERRED: Final = ("structure_coarse", "ssim")
 
 
@@ -88,7 +97,7 @@ def write_filmstrip(
             f"{len(chosen)} images of {size} px are wider than {target.suffix} allows.", hint="Use a smaller --size."
         )
     step = measure_line_height(_LETTERS)
-    strip = Image.new("RGB", (width, cell[1] + 2 * _PAD + 3 * step), PAPER)
+    strip = Image.new("RGB", (width, cell[1] + 2 * _PAD + (3 + _MOST_ORIGIN) * step), PAPER)
     draw = ImageDraw.Draw(strip)
     title = f"{data.name} · {along} →" + (f" · at each level the median of {by}" if by else "")
     write_lines(draw, wrap_text(title, load_font(_LETTERS), width - 2 * _PAD, 1), (_PAD, _PAD), _LETTERS, DIM)
@@ -98,7 +107,16 @@ def write_filmstrip(
         text = wrap_text(axis.label(at), load_font(_LETTERS), size, 1)
         inset = (size - measure_width(text[0], load_font(_LETTERS))) / 2 if text else 0
         write_lines(draw, text, (left + inset, _PAD + step + 10 + cell[1]), _LETTERS)
+        origin = wrap_text(_describe_others(data, row, along), load_font(_LETTERS - 4), size, _MOST_ORIGIN)
+        write_lines(draw, origin, (left, _PAD + 2 * step + 12 + cell[1]), _LETTERS - 4, DIM)
     return save_image(strip, target)
+
+
+def _describe_others(data: ReportData, row: int, along: str) -> str:
+    """Name the variation of a row by its other axes."""
+    cells = data.frame.iloc[row]
+    others = [axis for axis in data.axes if axis.name != along]
+    return " · ".join(f"{axis.name} {format_level(to_json_value(cells[axis.column]), axis.kind)}" for axis in others)
 
 
 def find_medians(data: ReportData, axis: Levels, metric: str | None) -> dict[int, int]:

@@ -293,6 +293,8 @@ def _write_sentences(found: Comparison, data: ReportData, pairs: Pairs, titles: 
     if found.unmeasured:
         parts.append(f"{found.unmeasured} lack an image in one run")
     words = [f"Of {len(pairs.both)} points in both runs, {', '.join(parts)}."]
+    if not pairs.both and (hint := _explain_no_pairs(data, pairs)):
+        words.append(hint)
     if found.moved:
         worst = int(np.nanargmin(found.table[f"{BETWEEN}ssim"].to_numpy(dtype="float64")))
         values = [
@@ -307,6 +309,18 @@ def _write_sentences(found: Comparison, data: ReportData, pairs: Pairs, titles: 
     if pairs.lost:
         words.append(f"Not compared: {', '.join(pairs.lost)}, because only one run has this axis.")
     return words
+
+
+def _explain_no_pairs(data: ReportData, pairs: Pairs) -> str:
+    """Say why no point of one run is in the other: as a rule because seeds were drawn anew."""
+    seeds = [axis.name for axis in pairs.axes if axis.kind == "seed"]
+    if not seeds:
+        return "The runs have no level in common on one of their axes."
+    name = seeds[0]
+    return (
+        f"No point is in both because the two runs drew different values of {name}: give them in the experiment file, "
+        f"as in {name}: {{start: 1, count: {max(1, data.frame[name].nunique())}}}, and run one of them again."
+    )
 
 
 def _describe_comparison(
@@ -353,7 +367,7 @@ def _build_comparison_payload(
     payload["others"] = encode_images(others, replace(links, prefix=build_relative_url(target.parent, before.folder)))
     payload["runs"] = {"shown": titles[1], "other": titles[0]}
     payload["columns"] = _order_columns(payload["columns"])
-    inside = {**thumbs[1].embedded(made[1]), **thumbs[0].embedded(made[0])} if embedded else {}
+    inside = {**thumbs[1].encode(made[1]), **thumbs[0].encode(made[0])} if embedded else {}
     return payload, inside
 
 

@@ -113,10 +113,11 @@ _MOST_PIXELS: Final = 120_000_000  # of one file: beyond, viewers and this compu
 class SheetRequest:
     """What a sheet shows: axis `x` across, `y` down (None: one line), the others at the levels in `fixed`.
 
-    An axis without a fixed level stands at its first. `size` is the width of a cell in px.
+    An axis without a fixed level stands at its first. `size` is the width of a cell in px. Without `x`, a numeric axis
+    stands across and another one down.
     """
 
-    x: str
+    x: str | None = None
     y: str | None = None
     fixed: Mapping[str, Any] = field(default_factory=dict)
     size: int = 256
@@ -143,11 +144,12 @@ def write_sheet(folder: Path, request: SheetRequest, out: Path | None = None) ->
         RecordError: The file cannot be written.
     """
     data = read_drawable(folder)
+    request = request if request.x is not None else _choose_axes(data, request)
     target = out or folder / f"sheet-{'-'.join(name for name in (request.x, request.y) if name)}.png"
     limit = IMAGE_FORMATS.limit(target)
-    across = find_levels(data, request.x)
+    across = find_levels(data, request.x or "")
     down = None if request.y is None else find_levels(data, request.y)
-    rows, said = select_rows(data, [request.x, *([request.y] if request.y else [])], request.fixed)
+    rows, said = select_rows(data, [name for name in (request.x, request.y) if name], request.fixed)
     cells = {(0 if down is None else down.at[row], across.at[row]): row for row in reversed(rows)}
     used_x = sorted({x for _, x in cells})
     used_y = sorted({y for y, _ in cells})
@@ -165,6 +167,19 @@ def write_sheet(folder: Path, request: SheetRequest, out: Path | None = None) ->
         path = target if len(parts) == 1 else target.with_name(f"{target.stem}-{number}{target.suffix}")
         written.append(save_image(sheet, path))
     return tuple(written)
+
+
+def _choose_axes(data: ReportData, request: SheetRequest) -> SheetRequest:
+    """Choose the axes of a sheet as the page does: a numeric one across, another that is no seed down."""
+    free = [axis for axis in data.axes if axis.name not in request.fixed and data.frame[axis.column].nunique() > 1]
+    if not free:
+        free = list(data.axes[:1])
+    if not free:
+        raise UsageError(f"{data.name} has no axes: there is one image, which needs no sheet.")
+    across = next((axis for axis in free if axis.kind in {"number", "integer"}), free[0])
+    others = [axis for axis in free if axis is not across]
+    down = next((axis for axis in others if axis.kind != "seed"), next(iter(others), None))
+    return replace(request, x=across.name, y=request.y or (down.name if down is not None else None))
 
 
 def read_drawable(folder: Path) -> ReportData:
@@ -280,7 +295,8 @@ def draw_cell(data: ReportData, row: int | None, size: tuple[int, int]) -> Image
     image = shrink(data.folder / path, max(size))
     if image is None:
         return draw_empty_cell(size, "image missing or unreadable", failed=True)
-    image = ImageOps.contain(image, size, Image.Resampling.LANCZOS)
+    if image.width > size[0] or image.height > size[1]:  # a smaller one is not enlarged: it would look soft
+        image = ImageOps.contain(image, size, Image.Resampling.LANCZOS)
     cell = Image.new("RGB", size, PAPER)
     place = ((size[0] - image.width) // 2, (size[1] - image.height) // 2)
     cell.paste(image, place, image if image.mode == "RGBA" else None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,7 +20,7 @@ from sweep.record import Counts, ExperimentFacts
 from sweep.report.drawing import make_thumb_id
 
 if TYPE_CHECKING:
-    from sweep.record import ResultsLike, RunRecord
+    from sweep.record import OpenPoint, ResultsLike, RunRecord
 
 
 STANDARD = (
@@ -52,6 +54,14 @@ class ReportData:
     experiment: str = ""
     facts: ExperimentFacts = field(default_factory=ExperimentFacts)
     problem: str | None = None
+    ratings: Mapping[str, Any] = field(default_factory=lambda: dict(NO_RATINGS))
+    open_points: Sequence[OpenPoint] = ()
+
+    @property
+    def retry_command(self) -> str:
+        """The command that tries failed points again, "" where none failed."""
+        command = self.runs[-1].facts.command if self.runs and self.counts.failed else ""
+        return f"{remove_paths(command)} --retry-failed" if command and "--retry-failed" not in command else command
 
     @property
     def sandbox(self) -> bool:
@@ -66,6 +76,32 @@ class ReportData:
         taken = {*STANDARD, *(axis.column for axis in self.axes), *(f"rendered_{name}" for name in STANDARD)}
         numeric = self.frame.select_dtypes(include="number").columns
         return tuple(str(name) for name in numeric if name not in taken)
+
+
+NO_RATINGS: Final[Mapping[str, Any]] = {"schema": 1, "ratings": {}, "choices": []}
+RATINGS_FILE: Final = "ratings.json"
+
+
+def read_ratings(folder: Path) -> Mapping[str, Any]:
+    """Read the ratings kept in a results folder; none where there is no file, or one that cannot be read."""
+    try:
+        found = json.loads((folder / RATINGS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return dict(NO_RATINGS)
+    return found if isinstance(found, dict) and found.get("schema") == 1 else dict(NO_RATINGS)
+
+
+def remove_paths(command: str) -> str:
+    """Remove the folders of the author's machine from a command: a report travels."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = command.split()
+    return shlex.join(re.split(r"[\\/]", word)[-1] if _is_absolute(word) else word for word in words)
+
+
+def _is_absolute(word: str) -> bool:
+    return bool(re.match(r"(/|~|[A-Za-z]:[\\/])", word))
 
 
 def read_report_data(folder: Path) -> ReportData:
@@ -99,8 +135,10 @@ def collect_report_data(results: ResultsLike) -> ReportData:
         sources=results.sources,
         counts=results.counts(),
         runs=tuple(results.runs()),
-        experiment=_remove_folder(results.experiment_text or ""),
+        experiment=results.experiment_text or "",
         facts=facts,
+        ratings=read_ratings(results.folder),
+        open_points=tuple(results.open_points()),
     )
 
 
@@ -155,6 +193,7 @@ class ImageLinks:
     prefix: str | None
     thumbs: frozenset[str]
     embedded: bool
+    originals: str = "beside"  # "inside" the page, "beside" it, or "none"
     thumb_prefix: str = ""
     source_ids: Mapping[str, str] = field(default_factory=dict)  # by the source's path in the folder
 
@@ -162,7 +201,7 @@ class ImageLinks:
 def build_payload(data: ReportData, links: ImageLinks, study: Mapping[str, Any] | None = None) -> JsonObject:
     """Build everything the page shows, as JSON values without NaN (its shape: web/src/payload.ts)."""
     frame = data.frame
-    axes = [encode_axis(axis, frame) for axis in data.axes]
+    axes = [_add_levels(encode_axis(axis, frame), data.facts) for axis in data.axes]
     if (image := _encode_image_axis(frame)) is not None:
         axes.append(image)
     facts = {fact["name"]: fact for fact in (study["metrics"] if study else _load_metric_facts(tuple(data.metrics)))}
@@ -188,9 +227,60 @@ def build_payload(data: ReportData, links: ImageLinks, study: Mapping[str, Any] 
         "others": None,
         "sources": _encode_sources(data, links),
         "thumbs": {"mode": "embedded" if links.embedded else "files", "prefix": links.thumb_prefix},
+        "originals": links.originals,
+        "ratings": data.ratings,
+        "leftOut": _encode_left_out(data.facts, axes),
+        "conditions": list(data.facts.conditions),
+        "inputs": {name: _shorten_path(value) for name, value in data.facts.inputs.items() if _is_plain(value)},
+        "retry": data.retry_command,
         "study": None if study is None else _select_study_parts(study),
-        "experiment": data.experiment,
+        "experiment": FOLDER_LINE.sub("", data.experiment),
     }
+
+
+FOLDER_LINE: Final = re.compile(r"^folder:.*\n", re.MULTILINE)  # where the author's file lies: nobody's business
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, str | int | float | bool)
+
+
+def _shorten_path(value: LevelJson) -> LevelJson:
+    """Reduce an absolute path to its name: a page travels."""
+    if isinstance(value, str) and (value.startswith(("/", "~")) or re.match(r"[A-Za-z]:[\\/]", value)):
+        return re.split(r"[\\/]", value)[-1]
+    return value
+
+
+def _add_levels(axis: JsonObject, facts: ExperimentFacts) -> JsonObject:
+    """Add levels that no row has yet, in their place: the experiment knows them before they are rendered."""
+    known = next(
+        (known for known in facts.axes if known.name == axis["name"] and known.size == len(known.levels)), None
+    )
+    wanted = [] if known is None else [_keep_exact(to_json_value(level)) for level in known.levels]
+    if not set(axis["levels"]) < set(wanted):
+        return axis
+    if all(isinstance(level, int | float) and not isinstance(level, bool) for level in wanted):
+        wanted.sort(key=_number_key)
+    places = [wanted.index(level) for level in axis["levels"]]
+    return {**axis, "levels": wanted, "at": [places[at] for at in axis["at"]]}
+
+
+def _number_key(level: LevelJson) -> float:
+    return float(level) if isinstance(level, int | float) else 0.0
+
+
+def _encode_left_out(facts: ExperimentFacts, axes: Sequence[JsonObject]) -> list[list[int]]:
+    """Encode the combinations that conditions leave out: for each axis of the page the index of a level."""
+    places: list[tuple[int, dict[int, int]]] = []
+    for axis in axes:
+        at = next((at for at, known in enumerate(facts.axes) if known.name == axis["name"]), None)
+        if at is not None:
+            levels = [_keep_exact(to_json_value(level)) for level in facts.axes[at].levels]
+            places.append((at, {n: axis["levels"].index(v) for n, v in enumerate(levels) if v in axis["levels"]}))
+    if len(places) != len(axes):
+        return []
+    return [[known.get(point[at], 0) for at, known in places] for point in facts.left_out]
 
 
 def encode_axis(axis: AxisColumn, frame: pd.DataFrame) -> JsonObject:
@@ -397,6 +487,22 @@ def build_live_rows(data: ReportData, links: ImageLinks) -> list[JsonObject]:
     ]
 
 
+def build_open_rows(data: ReportData) -> list[JsonObject]:
+    """Build a row for each point at a server now, or between two attempts."""
+    empty: JsonObject = dict.fromkeys(("error", "path", "thumb", "width", "height", "source"))
+    return [
+        {
+            **empty,
+            "key": point.key[:_KEY_DIGITS],
+            "image": 1,
+            "status": point.state,
+            "axes": {axis.name: _keep_exact(to_json_value(point.values.get(axis.name))) for axis in data.axes},
+            "columns": {},
+        }
+        for point in data.open_points
+    ]
+
+
 def _has_axis(data: ReportData, name: str) -> bool:
     return any(axis.name == name for axis in data.axes)
 
@@ -415,9 +521,5 @@ def _select_study_parts(study: Mapping[str, Any]) -> JsonObject:
         for curve in study.get("curves", ())
         if curve["half"]["value"] is not None
     ]
-    return {"curves": curves, "effects": study.get("effects", []), "words": study.get("words", [])}
-
-
-def _remove_folder(experiment: str) -> str:
-    """Remove the folder of the author's machine from an experiment: a report travels."""
-    return re.sub(r"^folder:[^\n]*\n", "", experiment, flags=re.MULTILINE)
+    names = ("effects", "words", "recommendations", "holds")
+    return {"curves": curves, **{name: study.get(name, []) for name in names}}

@@ -207,18 +207,18 @@ class Thumbnails:
         for head in {identity[:2] for identity, _ in wanted}:
             (self.place / head).mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="thumbs") as pool:
-            made = dict(zip((name for name, _ in wanted), pool.map(self._one, wanted), strict=True))
+            made = dict(zip((name for name, _ in wanted), pool.map(self._make_one, wanted), strict=True))
         return {identity for identity in images if made.get(identity, True)}
 
-    def one(self, identity: str, image: Path) -> Path | None:
+    def find_or_make(self, identity: str, image: Path) -> Path | None:
         """Return the thumbnail of one image, made where it is missing; None where there is no such image."""
         return self.path(identity) if identity in self.make({identity: image}) else None
 
-    def embedded(self, identities: Iterable[str]) -> dict[str, str]:
+    def encode(self, identities: Iterable[str]) -> dict[str, str]:
         """Encode thumbnails as base64, for a page that holds them itself."""
         return {identity: base64.b64encode(self.path(identity).read_bytes()).decode() for identity in identities}
 
-    def _one(self, wanted: tuple[str, Path]) -> bool:
+    def _make_one(self, wanted: tuple[str, Path]) -> bool:
         identity, source = wanted
         small = shrink(source, SIZE)
         if small is None:

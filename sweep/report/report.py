@@ -13,11 +13,14 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any, Final
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
 import pandas as pd
@@ -34,9 +37,11 @@ from sweep.report.data import (
     build_payload,
     find_source_path,
     read_report_data,
+    to_json_value,
 )
 from sweep.report.drawing import FOLDER, Thumbnails, make_thumb_id
-from sweep.report.text import describe_page
+from sweep.report.text import describe_page, name_variation
+from sweep.text import format_count
 
 if TYPE_CHECKING:
     from sweep.study import MeasureProgress, Study, StudyJson
@@ -54,17 +59,18 @@ def read_asset(name: str) -> str:
 
 
 @cache
-def _load_template() -> Template:
+def _load_template(name: str) -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(read_asset("report.html.j2"))
+    return environment.from_string(read_asset(name))
 
 
-def build_policy(*, connect: str = "'none'", images: str = "'self' data: blob: file:") -> str:
+def build_policy(*scripts: str, connect: str = "'none'", images: str = "'self' data: blob: file:") -> str:
     """Build the content security policy: our scripts and stylesheet by their hashes, images, and nothing else."""
+    hashes = " ".join(f"'{_hash_source(read_asset(name))}'" for name in scripts or ("explorer.js", "charts.js"))
     return "; ".join(
         (
             "default-src 'none'",
-            f"script-src '{_hash_source(read_asset('explorer.js'))}' '{_hash_source(read_asset('charts.js'))}'",
+            f"script-src {hashes}",
             f"style-src '{_hash_source(read_asset('explorer.css'))}'",
             f"img-src {images}",
             f"connect-src {connect}",
@@ -91,7 +97,7 @@ def render_page(
     """
     text, is_packed = encode_payload(payload)
     chunks = _split_thumbs(thumbs or {})
-    yield from _load_template().generate(
+    yield from _load_template("report.html.j2").generate(
         **facts,
         payload=text if is_packed else Markup(_escape_json(text)),  # noqa: S704  every < is written as an escape
         packed=is_packed,
@@ -101,6 +107,17 @@ def render_page(
         csp=build_policy() if csp is None else csp,
         first_chunks=islice(chunks, _CHUNKS_BEFORE_SCRIPT),
         chunks=chunks,
+    )
+
+
+def render_overview_page(payload: JsonObject, facts: Mapping[str, Any]) -> str:
+    """Render the overview of runs, whose rows its script fills in."""
+    text, _ = encode_payload(payload)
+    return _load_template("overview.html.j2").render(
+        **facts,
+        payload=Markup(_escape_json(text)),  # noqa: S704  every < is written as an escape
+        script=Markup(read_asset("overview.js")),  # noqa: S704  our own file
+        style=Markup(read_asset("explorer.css")),  # noqa: S704  our own file
     )
 
 
@@ -172,7 +189,12 @@ REPORT_FILES: Final = "report-files"
 
 
 def write_report(
-    folder: Path, *, out: Path | None = None, study: StudyJson | None = None, embed_up_to: int = EMBED_UP_TO
+    folder: Path,
+    *,
+    out: Path | None = None,
+    study: StudyJson | None = None,
+    embed_up_to: int = EMBED_UP_TO,
+    originals: bool = False,
 ) -> Path:
     """Write the report of the results in `folder` to `out` (by default `report.html` in it) and return its path.
 
@@ -182,6 +204,7 @@ def write_report(
 
     Args:
         study: What `Study.to_json()` gives; its headlines stand on top of the page.
+        originals: Put the original images into the page, too, so that it can be mailed as it is.
 
     Raises:
         RecordError: The page cannot be written.
@@ -191,9 +214,82 @@ def write_report(
     data = add_study_columns(read_report_data(Path(folder)), study)
     target = Path(folder) / "report.html" if out is None else Path(out)
     links, thumbs = link_images(data, target, embed_up_to)
-    payload = build_payload(data, links, study)
-    embedded = thumbs.embedded(order_thumbs(data, links)) if links.embedded else {}
-    return write_page(target, payload, describe_page(data, study), embedded)
+    if originals:
+        links = replace(links, originals="inside")
+    embedded = thumbs.encode(order_thumbs(data, links)) if links.embedded else {}
+    facts = {**describe_page(data, study), **_list_plain_images(data, links, embedded)}
+    facts["previews"] = links.prefix is None and not originals and bool(embedded)
+    inside = {**embedded, **_encode_originals(data)} if originals else embedded
+    return write_page(target, build_payload(data, links, study), facts, inside)
+
+
+_MOST_PLAIN: Final = 24  # images of a page without JavaScript; they are in it a second time
+
+
+def _list_plain_images(data: ReportData, links: ImageLinks, embedded: Mapping[str, str]) -> dict[str, Any]:
+    """List the images that a page shows without JavaScript, each with a line that names its variation."""
+    listed = []
+    for row in range(len(data.frame)):
+        sha = to_json_value(data.frame["sha256"].iloc[row]) if "sha256" in data.frame else None
+        identity = make_thumb_id(str(sha)) if sha else ""
+        if identity not in links.thumbs:
+            continue
+        beside = f"{links.thumb_prefix}{identity[:2]}/{identity}.webp"
+        address = f"data:image/webp;base64,{embedded[identity]}" if identity in embedded else beside
+        listed.append({"address": address, "text": name_variation(data, row)})
+        if len(listed) == _MOST_PLAIN:
+            break
+    rest = sum(identity is not None for identity in find_image_files(data)[0]) - len(listed)
+    return {"plain_images": listed, "more_images": max(0, rest)}
+
+
+_MIME: Final = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+
+
+def _encode_originals(data: ReportData) -> dict[str, str]:
+    """Encode the original images and sources as data addresses, by "o:" and thumbnail id."""
+    images, sources = find_image_files(data)
+    images = {**{identity: data.folder / name for name, identity in sources.items()}, **images}
+    return {
+        f"o:{identity}": f"data:image/{_MIME.get(path.suffix.lower(), 'png')};base64,{_read_base64(path)}"
+        for identity, path in images.items()
+        if path.is_file()
+    }
+
+
+def _read_base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def describe_embedding(folder: Path) -> str:
+    """Say how many originals a page would hold and how large they make it: "18 originals, about 8.2 MB"."""
+    images, _ = find_image_files(read_report_data(folder))
+    paths = [path for path in images.values() if path.is_file()]
+    size = sum(path.stat().st_size for path in paths) * 4 / 3
+    return f"{format_count(len(paths), 'original')}, about {size / 1e6:.1f} MB"
+
+
+def write_bundle(folder: Path, out: Path, *, study: StudyJson | None = None) -> Path:
+    """Write a zip file with the page, its images and the results table, to be unpacked anywhere. Raises RecordError."""
+    data = read_report_data(folder)
+    with TemporaryDirectory() as scratch:
+        page = write_report(folder, out=folder / f".{Path(scratch).name}.html", study=study)
+        try:
+            with replace_atomically(out) as file, ZipFile(file, "w", ZIP_STORED) as bundle:
+                bundle.write(page, "report.html", ZIP_DEFLATED)
+                for path in _list_bundle_files(data):
+                    bundle.write(path, path.relative_to(folder).as_posix())
+        finally:
+            page.unlink(missing_ok=True)
+    return out
+
+
+def _list_bundle_files(data: ReportData) -> list[Path]:
+    images, sources = find_image_files(data)
+    files = [*images.values(), *(data.folder / name for name in sources), data.folder / "results.csv"]
+    if len(images) > EMBED_UP_TO:
+        files += [Thumbnails(data.folder).path(identity) for identity in images]
+    return [path for path in files if path.is_file()]
 
 
 def add_study_columns(data: ReportData, study: Mapping[str, Any] | None) -> ReportData:
@@ -205,8 +301,6 @@ def add_study_columns(data: ReportData, study: Mapping[str, Any] | None) -> Repo
     missing = {name: values for name, values in rows["metrics"].items() if name not in frame}
     if not missing or list(frame["key"]) != list(rows["key"]):
         return data
-    from dataclasses import replace
-
     columns = pd.DataFrame({name: pd.Series(values, dtype="float64") for name, values in missing.items()})
     return replace(data, frame=pd.concat([frame, columns], axis=1))
 
@@ -291,6 +385,7 @@ def make_report(
     study: Study | None = None,
     progress: MeasureProgress | None = None,
     workers: int | None = None,
+    originals: bool = False,
 ) -> Path:
     """Write the page of a results folder to `out` (by default `report.html` in it) and return its path.
 
@@ -298,6 +393,7 @@ def make_report(
         study: The study that stands on top. Without one it is made here: images not measured yet are measured.
         progress: Called as `progress(done, total)` while images are measured.
         workers: Processes that measure, by default one per core.
+        originals: Put the original images into the page, too.
 
     Raises:
         RecordError: The page cannot be written.
@@ -307,7 +403,7 @@ def make_report(
     """
     folder = results.folder if isinstance(results, RecordedResults) else Path(results)
     made = study or _make_study(folder, progress, workers)
-    return write_report(folder, out=out, study=made.to_json() if made else None)
+    return write_report(folder, out=out, study=made.to_json() if made else None, originals=originals)
 
 
 def _make_study(folder: Path, progress: MeasureProgress | None, workers: int | None) -> Study | None:

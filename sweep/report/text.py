@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +15,13 @@ from typing import Any, Final
 
 import pandas as pd
 
-from sweep.report.data import AxisColumn, ReportData, to_json_value
+from sweep.report.data import FOLDER_LINE, AxisColumn, ReportData, remove_paths, to_json_value
 from sweep.text import format_number
 
 _MOST_LEVELS: Final = 12
 _MOST_FAILURES: Final = 100
 _SERVER: Final = {"version": "version", "api": "API"}
-_OUTCOMES: Final = {
+RUN_OUTCOMES: Final = {
     "": "still running, or killed",
     "completed": "finished",
     "failures": "finished, some failed",
@@ -60,8 +59,11 @@ def describe_page(data: ReportData, study: Mapping[str, Any] | None = None) -> d
         "facts": _describe_provenance(data),
         "failures": group_failures(data),
         "commands": _list_commands(data),
-        "experiment": data.experiment,
-        "live": False,
+        "experiment": FOLDER_LINE.sub("", data.experiment),
+        "took": _describe_duration(data),
+        "previews": False,
+        "plain_images": [],
+        "more_images": 0,
     }
 
 
@@ -73,6 +75,12 @@ def format_counts(data: ReportData) -> str:
         return "no points" if done == 0 else f"{done:,} images"
     line = f"{data.counts.completed or done:,} of {points:,} {'point' if points == 1 else 'points'}"
     return line if done <= max(data.counts.completed, 1) else f"{line}, {done:,} images"
+
+
+def _describe_duration(data: ReportData) -> str:
+    """Say how long the last run took, "" where it goes on or was killed."""
+    run = data.runs[-1] if data.runs else None
+    return "" if run is None or run.ended_at is None else _format_span((run.ended_at - run.begun_at).total_seconds())
 
 
 def _count_status(frame: pd.DataFrame, status: str) -> int:
@@ -139,7 +147,7 @@ def _describe_runs(data: ReportData) -> list[dict[str, Any]]:
             "number": run.number,
             "begun": _format_moment(run.begun_at),
             "took": "" if run.ended_at is None else _format_span((run.ended_at - run.begun_at).total_seconds()),
-            "ending": _OUTCOMES.get(run.ending or "", run.ending or ""),
+            "ending": RUN_OUTCOMES.get(run.ending or "", run.ending or ""),
             "servers": " · ".join(_describe_server(server) for server in run.facts.servers),
             "version": run.facts.sweep_version,
         }
@@ -216,25 +224,17 @@ def group_failures(data: ReportData) -> Sequence[FailureGroup]:
     failed = frame[frame["status"] == "failed"]
     found: list[FailureGroup] = []
     for reason, rows in failed.groupby(failed["error"].fillna("the server gave no reason"), sort=False):
-        first = rows.iloc[0]
-        example = " · ".join(f"{axis.name} {_format_value(to_json_value(first[axis.column]))}" for axis in data.axes)
+        example = name_variation(data, 0, rows)
         found.append(FailureGroup(str(reason), len(rows), example))
     return sorted(found, key=lambda failure: -failure.count)[:_MOST_FAILURES]
 
 
+def name_variation(data: ReportData, row: int, frame: pd.DataFrame | None = None) -> str:
+    """Describe the variation of a row (a position in `frame`, by default the whole table) by its axes."""
+    cells = (data.frame if frame is None else frame).iloc[row]
+    return " · ".join(f"{axis.name} {_format_value(to_json_value(cells[axis.column]))}" for axis in data.axes)
+
+
 def _list_commands(data: ReportData) -> list[str]:
-    commands = [_remove_paths(run.facts.command) for run in data.runs[-1:] if run.facts.command]
+    commands = [remove_paths(run.facts.command) for run in data.runs[-1:] if run.facts.command]
     return [*commands, f"sweep report {shlex.quote(data.name)}"]
-
-
-def _remove_paths(command: str) -> str:
-    """Remove the folders of the author's machine from a command: a report travels."""
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        words = command.split()
-    return shlex.join(re.split(r"[\\/]", word)[-1] if _is_far_path(word) else word for word in words)
-
-
-def _is_far_path(word: str) -> bool:
-    return bool(re.match(r"(/|~|[A-Za-z]:[\\/])", word))

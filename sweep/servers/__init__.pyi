@@ -1,7 +1,6 @@
 from .base import (
     ItemEnded,
     ItemEvent,
-    ItemHeld,
     ItemStarted,
     MissingModelError,
     Rendered,
@@ -24,7 +23,6 @@ __all__ = [
     "InvokeAI",
     "ItemEnded",
     "ItemEvent",
-    "ItemHeld",
     "ItemStarted",
     "MissingModelError",
     "NoAnswerError",

@@ -13,7 +13,17 @@ import numpy as np
 from anyio.to_thread import run_sync
 from PIL import Image
 
-from sweep.record import Failure, ImageStore, JournalPoint, MetricCache, MetricKey, RunFacts, SqliteJournal
+from sweep.record import (
+    ExperimentAxis,
+    ExperimentFacts,
+    Failure,
+    ImageStore,
+    JournalPoint,
+    MetricCache,
+    MetricKey,
+    RunFacts,
+    SqliteJournal,
+)
 from sweep.testing.journals import TIMES, an_intent
 from sweep.types import Scalar
 from tests.support.record_writing import rendering
@@ -51,6 +61,7 @@ class Plan:
     shade: int = 0
     images: int = 1
     experiment: str = EXPERIMENT
+    left_out: tuple[tuple[int, ...], ...] = ()
 
 
 def paint(strength: float, seed: int, size: tuple[int, int] = (64, 48), shade: int = 0) -> Image.Image:
@@ -91,6 +102,19 @@ def run_facts(plan: Plan, count: int) -> RunFacts:
         servers=[{"name": plan.server, "version": "6.14.2"}],
         command="sweep run cups.yaml",
         sweep_version="0.1.0",
+        experiment_facts=None
+        if plan.experiment != EXPERIMENT
+        else ExperimentFacts(
+            name="cups",
+            description=f"How much of the cup survives? {HOSTILE}",
+            workflow="img2img",
+            inputs={"steps": 20, "negative_prompt": "blurry", "image": "/home/somebody/cup.png"},
+            axes=tuple(
+                ExperimentAxis(name=name, kind=KINDS.get(name, "text"), size=len(levels), levels=tuple(levels))
+                for name, levels in plan.axes.items()
+            ),
+            left_out=plan.left_out,
+        ),
     )
 
 

@@ -12,12 +12,12 @@ import pytest
 import pytest_asyncio
 from anyio.to_thread import run_sync
 
-from sweep.record import Counts, SqliteJournal
+from sweep.record import Counts, FolderLock, SqliteJournal
 from sweep.report.compare import compare_runs
 from sweep.report.data import AxisColumn, ImageLinks, ReportData, build_payload
-from sweep.report.live import open_view
 from sweep.report.report import write_page, write_report
 from sweep.report.text import describe_page
+from sweep.report.view_server import open_view
 from tests.report.painted import EXPERIMENT, HOSTILE, Plan, add, paint_folder, points
 from tests.support.chromium import Browser, Page
 
@@ -154,7 +154,8 @@ async def test_sliders_go_where_a_filter_leaves_something(browser: Browser, tmp_
     plan = Plan(axes={"denoise_strength": [0.2, 0.4], "variation": list("abcde"), "seed": [1, 2, 3]}, metrics=False)
     folder = await paint_folder(tmp_path / "slid", plan)
     tab = await browser.page()
-    await tab.open((await run_sync(write_report, folder)).as_uri())
+    address = (await run_sync(write_report, folder)).as_uri()
+    await tab.open(f"{address}#x=denoise_strength&y=variation&sx=&sy=")
     assert await tab.evaluate("document.querySelector('.slider output').textContent") == "1"
     await tab.press("/")
     await tab.type("seed = 3")
@@ -262,7 +263,8 @@ async def test_groups_of_lines_keep_their_heading_in_sight(browser: Browser, tmp
     plan = Plan(axes={"denoise_strength": [n / 10 for n in range(9)], "variation": ["a", "b"], "seed": list(range(20))})
     folder = await paint_folder(tmp_path / "grouped", plan)
     tab = await browser.page()
-    await tab.open((await run_sync(write_report, folder)).as_uri())
+    address = (await run_sync(write_report, folder)).as_uri()
+    await tab.open(f"{address}#x=denoise_strength&y=seed&sx=&sy=variation")
     label = "document.querySelector('.group-label').innerText"
     assert await tab.evaluate(label) == "variation a"
     await tab.press(*["PageDown"] * 2)
@@ -318,7 +320,7 @@ async def test_chart_brush_filters_grid_and_grid_lights_chart(page: Page) -> Non
     x, y, width, height = svg
     await page.drag((x + 50, y + 10), (x + width * 0.4, y + height - 30))
     assert await page.evaluate(f"{CELLS}.length") < shown
-    assert await page.evaluate("document.querySelectorAll('.chip').length") == 2
+    assert await page.evaluate("document.querySelectorAll('.chip').length") == 1
     await page.settle()
     assert await page.evaluate("document.querySelectorAll('.response circle').length") == dots
     await page.click(x + width - 5, y + height - 5)
@@ -346,12 +348,15 @@ TAKE = """
 """
 
 
+EXPORTS = "document.querySelectorAll('dialog .row')[1].querySelectorAll('button')"
+
+
 async def test_selection_exports_as_csv(page: Page) -> None:
     await page.evaluate(TAKE)
     await page.press("/")
     await page.type("seed = 43 -painterly strength <= 0.4")
-    await page.press("Escape", "m")
-    await page.evaluate("[...document.querySelectorAll('dialog .row button')].slice(0, 2).forEach(b => b.click())")
+    await page.press("Escape", "s")
+    await page.evaluate(f"[...{EXPORTS}].slice(0, 2).forEach(b => b.click())")
     await page.until("window.taken.length === 2")
     table, experiment = sorted(await page.evaluate("window.taken"), key=lambda text: "workflow" in text)
     assert table.splitlines()[0].startswith("key,denoise_strength,variation,seed,")
@@ -364,8 +369,8 @@ async def test_selection_exports_as_csv(page: Page) -> None:
 async def exported(page: Page) -> str:
     """The experiment file that the page gives."""
     await page.evaluate(TAKE)
-    await page.press("m")
-    await page.evaluate("document.querySelectorAll('dialog .row button')[1].click()")
+    await page.press("s")
+    await page.evaluate(f"{EXPORTS}[1].click()")
     await page.until("window.taken.length === 1")
     text: str = (await page.evaluate("window.taken"))[0]
     return text
@@ -553,18 +558,41 @@ async def test_a_hundred_thousand_cells_are_few_elements(browser: Browser, tmp_p
 async def test_live_rows_appear_without_reloading(browser: Browser, tmp_path: Path) -> None:
     plan = Plan(pending=frozenset(range(6, 12)), metrics=False)
     folder = await paint_folder(tmp_path / "cups", plan, end=False)
-    async with open_view(folder, levels={name: list(levels) for name, levels in plan.axes.items()}) as view:
+    async with FolderLock(folder), open_view(folder, studies=False) as view:
         tab = await browser.page()
         await tab.open(view.url)
         before = await tab.evaluate(f"{CELLS}.length")
-        assert "waiting" in await tab.evaluate("document.querySelector('sweep-grid').innerText")
+        assert await tab.evaluate("document.querySelectorAll('.cell.queued').length") == 6
+        assert "6 of 12" in await tab.evaluate("document.querySelector('.progress-head').innerText")
         async with await SqliteJournal.open(folder) as journal:
             await add(folder, journal, plan, [point for point in points(plan, None) if point.index >= 6])
-            view.heard("anything")
+            view.on_event("anything")
             await tab.until(f"{CELLS}.length > {before}")
         await tab.until(f"{CELLS}.every(cell => cell.querySelector('img').naturalWidth > 0)")
-        await tab.until("document.getElementById('progress').innerText.includes('12 of 12 points')")
+        await tab.until("document.querySelector('.progress-head').innerText.includes('12 of 12')")
         assert [url for url in tab.requests if not url.startswith((view.url, "data:"))] == []
+        assert tab.problems == []
+
+
+@pytest.mark.parametrize("ending", ["completed", "failures", "interrupted", "stopped-by-failures", "killed"])
+async def test_live_page_becomes_the_report(browser: Browser, tmp_path: Path, ending: str) -> None:
+    plan = Plan(pending=frozenset(range(6, 12)), failed={1: "out of memory"})
+    folder = await paint_folder(tmp_path / "cups", plan, end=False)
+    async with open_view(folder) as view:
+        async with await SqliteJournal.open(folder) as journal, FolderLock(folder):
+            await view.feed.refresh()
+            tab = await browser.page()
+            await tab.open(view.url)
+            await tab.press("ArrowRight")
+            cursor = await tab.evaluate("document.querySelector('.cell[data-cursor]').id")
+            assert await tab.evaluate("document.querySelector('sweep-summary').hidden")
+            if ending != "killed":
+                await journal.end_run(1, ending)
+        await tab.until("performance.getEntriesByName('sweep-report').length > 0")
+        assert await tab.evaluate("document.querySelector('.cell[data-cursor]').id") == cursor
+        assert await tab.evaluate("document.querySelector('.progress-head')") is None
+        assert not await tab.evaluate("document.querySelector('sweep-summary').hidden")
+        assert await tab.evaluate("document.querySelector('section.end').innerText.includes('out of memory')")
         assert tab.problems == []
 
 

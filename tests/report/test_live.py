@@ -11,8 +11,10 @@ import aiohttp
 import pytest
 from anyio.to_thread import run_sync
 
-from sweep.record import SqliteJournal
-from sweep.report.live import open_view, serve_view
+from sweep.record import FolderLock, SqliteJournal
+from sweep.report.live import Feed
+from sweep.report.view_server import open_view, serve_view
+from sweep.testing.journals import an_intent
 from tests.report.painted import Plan, add, paint_folder, points
 from tests.report.parsed_page import Parsed
 
@@ -30,8 +32,7 @@ async def next_rows(stream: aiohttp.StreamReader) -> dict[str, Any]:
 async def test_events_bring_rows_as_they_are_rendered(tmp_path: Path) -> None:
     plan = Plan(pending=PENDING, metrics=False)
     folder = await paint_folder(tmp_path / "cups", plan, end=False)
-    levels = {"denoise_strength": [0.2, 0.4, 0.6]}
-    async with open_view(folder, levels=levels) as view, aiohttp.ClientSession() as session:
+    async with FolderLock(folder), open_view(folder) as view, aiohttp.ClientSession() as session:
         async with session.get(view.url) as answer:
             told = Parsed(await answer.text()).data()
         assert told["axes"][0]["levels"] == [0.2, 0.4, 0.6]
@@ -40,7 +41,7 @@ async def test_events_bring_rows_as_they_are_rendered(tmp_path: Path) -> None:
         async with session.get(events) as stream, await SqliteJournal.open(folder) as journal:
             late = [point for point in points(plan, None) if point.index in {4, 5}]
             await add(folder, journal, plan, late)
-            view.heard("anything")
+            view.on_event("anything")
             news = await next_rows(stream.content)
             while len(news["rows"]) < 2:
                 news["rows"] += (await next_rows(stream.content))["rows"]
@@ -140,3 +141,80 @@ async def test_server_has_no_thumbnail_of_a_missing_image(folder: Path) -> None:
             assert answer.status == 404
         async with session.get(f"{view.url}images/{first.name}") as answer:
             assert answer.status == 404
+
+
+async def test_feed_counts_what_is_at_a_server_and_ends_with_the_report(tmp_path: Path) -> None:
+    plan = Plan(pending=PENDING, metrics=False)
+    folder = await paint_folder(tmp_path / "cups", plan, end=False)
+    feed = Feed(folder, studies=False)
+    open_point = next(point for point in points(plan, None) if point.index == 4)
+    async with await SqliteJournal.open(folder) as journal:
+        async with FolderLock(folder):
+            await journal.intend(open_point, an_intent(open_point))
+            await feed.refresh()
+            news = await feed.news(0, 1)
+            assert news is not None
+            assert (news["done"], news["rendering"], news["running"], news["report"]) == (4, 1, True, False)
+            assert [row["status"] for row in feed.page_data()["live"]["rows"]] == ["intended"]
+        await journal.end_run(1, "interrupted")
+    await feed.finish(None)
+    news = await feed.news(news["generation"], 1)
+    assert news is not None
+    assert (news["running"], news["report"], news["outcome"]) == (False, True, "interrupted")
+
+
+async def test_server_keeps_ratings_in_the_folder(folder: Path) -> None:
+    key = points(Plan(), None)[0].key[:16]
+    ratings = {
+        "schema": 1,
+        "ratings": {f"{key}.1": {"stars": 4, "rejected": False, "note": "the handle"}},
+        "choices": [{"left": f"{key}.1", "right": "b.1", "winner": "tie", "at": "2026-11-28T10:00:00Z"}],
+    }
+    async with open_view(folder) as view, aiohttp.ClientSession() as session:
+        async with session.post(f"{view.url}ratings", json=ratings) as answer:
+            assert answer.status == 200
+        async with session.get(view.url) as answer:
+            assert Parsed(await answer.text()).data()["ratings"] == ratings
+    assert json.loads((folder / "ratings.json").read_text()) == ratings
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "not JSON",
+        '{"schema": 2}',
+        '{"schema": 1, "ratings": {"a.1": {"stars": 9}}, "choices": []}',
+        '{"schema": 1, "ratings": {}, "choices": [{"left": "a.1"}]}',
+        '{"schema": 1, "ratings": {"a.1": {"stars": true}}, "choices": []}',
+    ],
+)
+async def test_server_refuses_ratings_of_another_shape(folder: Path, body: str) -> None:
+    async with open_view(folder) as view, aiohttp.ClientSession() as session:
+        answer = await session.post(f"{view.url}ratings", data=body)
+        assert answer.status == 400
+    assert not (folder / "ratings.json").exists()
+
+
+async def test_server_refuses_ratings_from_another_page(folder: Path) -> None:
+    async with open_view(folder) as view, aiohttp.ClientSession() as session:
+        answer = await session.post(f"{view.url}ratings", data="{}", headers={"Origin": "http://evil.example"})
+        assert answer.status == 403
+
+
+async def test_overview_lists_runs_and_says_what_two_share(tmp_path: Path) -> None:
+    await paint_folder(tmp_path / "one")
+    await paint_folder(tmp_path / "two", Plan(failed={0: "out of memory"}))
+    async with open_view(tmp_path, all_runs=True) as view, aiohttp.ClientSession() as session:
+        async with session.get(f"{view.url}runs") as answer:
+            runs = {run["folder"]: run for run in await answer.json()}
+        assert set(runs) == {"one", "two"}
+        assert (runs["two"]["state"], runs["two"]["failed"]) == ("finished, some failed", 1)
+        assert len(runs["one"]["images"]) == 3
+        async with session.get(f"{view.url}shared?a=one&b=two") as answer:
+            assert "12 cells in common" in (await answer.json())["text"]
+        async with session.get(f"{view.url}one/") as answer:
+            assert Parsed(await answer.text()).data()["name"] == "cups"
+        async with session.get(f"{view.url}..%2Fone/") as answer:
+            assert answer.status == 404
+        async with session.get(f"{view.url}compare?a=one&b=two") as answer:
+            assert Parsed(await answer.text()).data()["runs"] == {"shown": "two", "other": "one"}

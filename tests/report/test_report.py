@@ -37,7 +37,9 @@ async def test_report_embeds_thumbnails_in_the_folder(folder: Path) -> None:
 
 async def test_page_keeps_hostile_text_as_text(folder: Path) -> None:
     parsed = await run_sync(lambda: opened(write_report(folder)))
-    assert [attrs for tag, attrs in parsed.tags if tag == "img"] == []
+    images = [attrs for tag, attrs in parsed.tags if tag == "img"]
+    assert all(set(attrs) == {"src", "alt", "loading"} for attrs in images)
+    assert all((attrs["src"] or "").startswith("data:image/webp;base64,") for attrs in images)
     assert [tag for tag, _ in parsed.tags if tag == "b"] == []
     assert HOSTILE in parsed.data()["axes"][1]["levels"]
     assert any(HOSTILE in text for text in parsed.texts)
@@ -167,13 +169,13 @@ async def test_headlines_of_the_study_stand_on_top(folder: Path) -> None:
 
 
 def test_command_loses_folders_of_this_machine() -> None:
-    from sweep.report.text import _remove_paths
+    from sweep.report.data import remove_paths
 
-    assert _remove_paths("sweep run /home/me/cups.yaml --results '/data/my results'") == (
+    assert remove_paths("sweep run /home/me/cups.yaml --results '/data/my results'") == (
         "sweep run cups.yaml --results 'my results'"
     )
-    assert _remove_paths("sweep run experiments/cups.yaml") == "sweep run experiments/cups.yaml"
-    assert _remove_paths("it's broken") == "'it'\"'\"'s' broken"
+    assert remove_paths("sweep run experiments/cups.yaml") == "sweep run experiments/cups.yaml"
+    assert remove_paths("it's broken") == "'it'\"'\"'s' broken"
 
 
 @pytest.mark.parametrize("name", ["explorer.js", "charts.js", "explorer.css"])

@@ -6,7 +6,7 @@ import hashlib
 import json
 import sqlite3
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
@@ -16,6 +16,7 @@ from sweep.record.base import Counts, Intent, JournalState, KeyStatus, RunFacts
 from sweep.record.experiment_facts import ExperimentFacts
 from sweep.record.sqlite.schema import BrokenSealError, has_table, sealing
 from sweep.record.sqlite.writes import OPEN, OUTCOMES, moment
+from sweep.types import Scalar
 
 _WIDTH = 16  # bytes of a key's digest
 _BUCKETS = 65536  # by the digest's first two bytes
@@ -222,6 +223,31 @@ def runs(db: sqlite3.Connection) -> list[RunRecord]:
         f" ending, seal = {sealing('runs')} FROM runs ORDER BY number"
     )
     return [_run(row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenPoint:
+    """A point of the current definition without an outcome: at a server, or waiting for its next attempt."""
+
+    key: str
+    index: int
+    values: Mapping[str, Scalar]
+    state: str  # pending: between two attempts; intended, submitted, rendered: at a server
+    attempts: int
+
+
+def open_points(db: sqlite3.Connection) -> list[OpenPoint]:
+    """Read the points that are begun and have no outcome yet, by index."""
+    slots = ", ".join("?" * len(OPEN))
+    rows = db.execute(
+        f"SELECT key, idx, axis_values, state, attempts FROM points WHERE definition = {_CURRENT}"
+        f" AND (state IN ({slots}) OR state = 'pending' AND attempts > 0) ORDER BY idx",
+        tuple(OPEN),
+    )
+    return [
+        OpenPoint(key=key, index=index, values=json.loads(values), state=state, attempts=attempts)
+        for key, index, values, state, attempts in rows
+    ]
 
 
 def experiment_facts(db: sqlite3.Connection) -> ExperimentFacts:

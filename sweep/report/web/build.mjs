@@ -23,7 +23,7 @@ const plotWithoutStyleElements = {
 
 const result = await build({
   absWorkingDir: here,
-  entryPoints: { explorer: "src/main.ts", charts: "src/charts.ts", style: "src/style/explorer.css" },
+  entryPoints: { explorer: "src/main.ts", charts: "src/charts.ts", overview: "src/overview.ts", style: "src/style/explorer.css" },
   outdir: "out",
   bundle: true,
   minify: true,

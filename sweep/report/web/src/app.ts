@@ -1,10 +1,11 @@
 // What the parts of the page share: the results, the reader's choices, and what follows from the two.
 
 import { type Filter, compileFilter, passing } from "./filter";
-import { type Layout, list, matrix, partner, sorted } from "./layout";
+import { type Layout, list, matrix, partner, type Ranks, sorted } from "./layout";
 import { Marks } from "./marks";
 import { type Store, type View } from "./state";
 import type { Table } from "./table";
+import { judge, questionOf, type Verdict } from "./verdict";
 import { Thumbs } from "./thumbs";
 
 export interface Shown {
@@ -14,18 +15,19 @@ export interface Shown {
 }
 
 export class App {
-  readonly thumbs: Thumbs;
-  readonly marks: Marks;
+  thumbs: Thumbs;
+  marks: Marks;
   filter: Filter;
   mask: Uint8Array;
   chartMask: Uint8Array; // without the brushes: a chart goes on showing what it was brushed in
   layout: Layout;
   hover = -1;
   perLine = 6;
+  #verdict: { of: string; verdict: Verdict | null } = { of: "", verdict: null };
   readonly #hoverListeners: (() => void)[] = [];
 
   constructor(
-    readonly table: Table,
+    public table: Table,
     readonly store: Store,
     public first: View, // what the address leaves unsaid
   ) {
@@ -38,13 +40,26 @@ export class App {
     store.listen((changed) => this.#follow(changed));
   }
 
+  /** Takes other results in place of these, as a live page does when its run has ended; the view stays. */
+  adopt(table: Table): void {
+    const row = (name: "cursor" | "pin"): number => (this.view[name] < 0 ? -1 : table.rowOf(this.table.rowName(this.view[name])));
+    const [cursor, pin] = [row("cursor"), row("pin")];
+    this.table = table;
+    this.thumbs = new Thumbs(table, () => this.store.touch());
+    this.marks = new Marks(table, () => this.store.touch("cursor", "filter"));
+    this.#verdict = { of: "", verdict: null };
+    this.store.set({ cursor, pin });
+    this.relayout();
+    this.store.touch("filter", "panel", "cursor", "metric");
+  }
+
   get view(): View {
     return this.store.view;
   }
 
   #follow(changed: Set<keyof View>): void {
     const narrowing = ["filter", "brush", "hidden"] as const;
-    const placing = ["slide", "x", "y", "sx", "sy", "sort", "falling", "blind"] as const;
+    const placing = ["slide", "x", "y", "sx", "sy", "sort", "falling", "blind", "weakest", "threshold"] as const;
     if (narrowing.some((name) => changed.has(name))) this.relayout();
     else if (placing.some((name) => changed.has(name))) this.arrange();
     else return;
@@ -75,7 +90,24 @@ export class App {
   #arranged(): Layout {
     const { table, view } = this;
     const asList = view.sort !== null || view.blind;
-    return asList ? list(sorted(this), this.perLine) : matrix(view, table, this.mask);
+    return asList ? list(sorted(this), this.perLine) : matrix(view, table, this.mask, this.#ranks());
+  }
+
+  /** Which images held the threshold, null where the study recommends nothing. */
+  get verdict(): Verdict | null {
+    const of = `${this.view.threshold}|${this.table.version}`;
+    if (of === this.#verdict.of) return this.#verdict.verdict;
+    const question = questionOf(this.table, this.view.threshold);
+    this.#verdict = { of, verdict: question && judge(question, this.table.rows) };
+    return this.#verdict.verdict;
+  }
+
+  /** Weakest groups first. */
+  #ranks(): Ranks {
+    const { verdict } = this;
+    if (!this.view.weakest || !verdict?.group) return new Map();
+    const order = verdict.groups.map((own) => own.at);
+    return new Map([[verdict.group.name, verdict.group.levels.map((_, at) => (order.includes(at) ? order.indexOf(at) : order.length + at))]]);
   }
 
   setHover(row: number): void {

@@ -5,12 +5,14 @@ import type { Scale } from "./colour";
 import { h } from "./dom";
 import { number } from "./format";
 import { needsPartner } from "./layout";
+import { holds } from "./verdict";
 
 export interface CellView {
   element: HTMLElement;
   image: HTMLImageElement;
   other: HTMLImageElement | null;
   caption: HTMLElement | null;
+  badge: HTMLElement | null;
   shows: string;
 }
 
@@ -41,13 +43,14 @@ export class CellPainter {
     const status = row >= 0 ? String(table.status[row]) : "";
     const text = this.#captionHeight > 0 && row >= 0 ? this.#caption(row) : "";
     const colour = row >= 0 ? (this.#scale?.colour(row) ?? "") : "";
-    const shows = [row, source.length, source.slice(-24), against.slice(-24), status, text, colour, mark.stars, mark.rejected, view.cursor === row, view.pin === row, thumb].join("|");
+    const fell = row >= 0 ? this.#fallen(row) : "";
+    const shows = [row, fell, source.length, source.slice(-24), against.slice(-24), status, text, colour, mark.stars, mark.rejected, view.cursor === row, view.pin === row, thumb].join("|");
     if (shows === cell.shows) return;
     cell.shows = shows;
     const { element } = cell;
     element.dataset.row = String(row);
     element.id = row >= 0 ? `cell-${row}` : "";
-    element.className = cellClass(row, thumb, status) + (against ? " paired" : "");
+    element.className = cellClass(row, thumb, status, table.payload.live?.running === true) + (against ? " paired" : "");
     element.toggleAttribute("data-cursor", row >= 0 && view.cursor === row);
     element.toggleAttribute("data-pin", row >= 0 && view.pin === row);
     element.toggleAttribute("data-rejected", mark.rejected);
@@ -55,9 +58,31 @@ export class CellPainter {
     else delete element.dataset.stars;
     element.setAttribute("aria-selected", String(row >= 0 && view.cursor === row));
     element.setAttribute("aria-label", this.#spoken(row, status));
+    element.title = row < 0 ? this.#spoken(row, status) : "";
     show(cell.image, source, thumb ?? "");
     this.#paintOther(cell, against, other?.thumb ?? "");
     this.#paintCaption(cell, row, thumb, status, text, colour);
+    this.#paintBadge(cell, fell);
+  }
+
+  /** The value of an image that fell below the threshold, "" for the others: only exceptions carry a number. */
+  #fallen(row: number): string {
+    const { verdict, view } = this.app;
+    if (!verdict || !view.mark || view.blind || this.#width < 40 || holds(verdict, row) !== false) return "";
+    return number(Number(verdict.metric.values[row]), 2);
+  }
+
+  #paintBadge(cell: CellView, text: string): void {
+    if (!text) {
+      cell.badge?.remove();
+      cell.badge = null;
+      return;
+    }
+    if (!cell.badge) {
+      cell.badge = h("span", { class: "fell" });
+      cell.element.append(cell.badge);
+    }
+    cell.badge.textContent = text;
   }
 
   #paintOther(cell: CellView, address: string, fallback: string): void {
@@ -74,7 +99,7 @@ export class CellPainter {
   }
 
   #paintCaption(cell: CellView, row: number, thumb: string | null, status: string, text: string, colour: string): void {
-    const message = row === -1 ? (this.app.table.payload.live?.running && this.app.layout.kind === "matrix" ? "waiting" : "") : row >= 0 && thumb === null ? this.#message(row, status) : "";
+    const message = row === -3 && this.#width >= 56 ? "left out" : row >= 0 && thumb === null ? this.#message(row, status) : "";
     if (!text && !message && !colour) {
       cell.caption?.remove();
       cell.caption = null;
@@ -84,7 +109,6 @@ export class CellPainter {
       cell.caption = h("span", {});
       cell.element.append(cell.caption);
     }
-    cell.element.classList.toggle("waiting", row === -1);
     cell.caption.className = message ? "message" : this.app.layout.kind === "list" ? "cap list" : "cap";
     cell.caption.textContent = message || text;
     cell.caption.title = message || text;
@@ -97,7 +121,8 @@ export class CellPainter {
     if (status === "cancelled") return "cancelled";
     if (status === "missing") return `only in ${this.app.table.payload.runs?.other ?? "the other run"}`;
     if (status === "completed") return "image missing or unreadable";
-    return status === "pending" || status === "intended" ? "waiting" : "rendering…";
+    if (status === "queued") return "";
+    return status === "pending" ? "tries again" : "rendering";
   }
 
   #caption(row: number): string {
@@ -114,7 +139,9 @@ export class CellPainter {
   }
 
   #spoken(row: number, status: string): string {
-    if (row < 0) return "no image here";
+    if (row === -3) return "left out by the experiment's conditions";
+    if (row === -2) return "hidden by the filter";
+    if (row < 0) return this.app.table.payload.live?.running ? "queued" : "not rendered";
     if (this.app.view.blind) return "an image";
     return `${this.app.table.describe(row)}${status === "completed" ? "" : `, ${status}`}`;
   }
@@ -130,24 +157,31 @@ export function show(image: HTMLImageElement, address: string, fallback: string)
     return;
   }
   image.hidden = false;
-  image.parentElement?.classList.remove("broken");
+  image.parentElement?.classList.remove("broken", "preview");
   image.classList.add("coming");
   image.onload = () => image.classList.remove("coming");
   image.onerror = () => {
-    if (fallback && image.dataset.address !== fallback) show(image, fallback, "");
-    else image.parentElement?.classList.add("broken");
+    if (fallback && image.dataset.address !== fallback) {
+      show(image, fallback, "");
+      image.parentElement?.classList.add("preview");
+      image.dispatchEvent(new Event("preview", { bubbles: true }));
+    } else image.parentElement?.classList.add("broken");
   };
   image.src = address;
 }
 
 export function newCell(): CellView {
   const image = h("img", { class: "a", alt: "", draggable: false, decoding: "async" });
-  return { element: h("div", { role: "gridcell" }, image), image, other: null, caption: null, shows: "" };
+  return { element: h("div", { role: "gridcell" }, image), image, other: null, caption: null, badge: null, shows: "" };
 }
 
-function cellClass(row: number, thumb: string | null, status: string): string {
+function cellClass(row: number, thumb: string | null, status: string, running: boolean): string {
+  if (row === -3) return "cell left-out";
   if (row === -2) return "cell filtered";
-  if (row < 0) return "cell absent";
+  if (row < 0) return running ? "cell queued" : "cell absent";
   if (thumb !== null) return "cell has";
-  return status === "failed" ? "cell failed" : ["completed", "cancelled", "missing"].includes(status) ? "cell lost" : "cell pending";
+  if (status === "failed") return "cell failed";
+  if (["completed", "cancelled", "missing"].includes(status)) return "cell lost";
+  if (status === "queued") return "cell queued";
+  return status === "pending" ? "cell retrying" : "cell rendering";
 }

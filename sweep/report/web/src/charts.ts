@@ -6,8 +6,9 @@ import { series } from "./colour";
 import { h, oncePerFrame, replace, replaceKeepingFocus, select } from "./dom";
 import { percent } from "./format";
 import { meansOf, sharesOf } from "./means";
+import { SweepFindings } from "./findings";
 import { Parallel } from "./parallel";
-import { apart, frame, shade, short, swatch, title } from "./plots";
+import { apart, frame, label, shade, short, swatch, title } from "./plots";
 import { Response } from "./response";
 import type { View } from "./state";
 import type { Axis, Column } from "./table";
@@ -106,6 +107,7 @@ class SweepCharts extends HTMLElement {
         Plot.text(apart(means.filter((cell) => cell.x === across.levels.length - 1), means), { x: "x", y: "mean", text: (cell: { z: number }) => along.labels[cell.z] ?? "", dx: 8, textAnchor: "start", fill: "var(--dim)" }),
       ],
     });
+    label(plot, `Mean ${metric.label} by ${across.label} and ${along.label}`);
     replace(this.#interaction, title(`Interaction of ${across.label} and ${along.label}`, `Mean of ${metric.label}. Parallel lines: the two axes act independently.`), plot);
   }
 
@@ -125,9 +127,11 @@ class SweepCharts extends HTMLElement {
         Plot.barX(shares.entries, { x: "share", y: "metric", fill: (entry: { term: string }) => (entry.term === "rest" ? "var(--line)" : series(terms.indexOf(entry.term))), insetTop: 3, insetBottom: 3, order: terms, title: (entry: { term: string; metric: string; share: number }) => `${entry.metric}: ${entry.term} ${percent(entry.share)}` }),
       ],
     });
+    label(plot, "Shares of variance that each axis explains, by metric");
     const keys = h("div", { class: "keys" }, ...terms.map((term, at) => swatch(term, term === "rest" ? "var(--line)" : series(at))));
     replace(this.#shares, title("Which axis explains the variance", shares.note), keys, plot);
   }
 }
 
 customElements.define("sweep-charts", SweepCharts);
+customElements.define("sweep-findings", SweepFindings);

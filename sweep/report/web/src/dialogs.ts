@@ -1,8 +1,8 @@
 // What is asked for now and then: the list of keys, values to hide, exports.
 
 import type { App } from "./app";
-import { h, replace } from "./dom";
-import { exportCsv, exportExperiment, exportMarks } from "./exports";
+import { copyText, h, replace } from "./dom";
+import { exportCsv, exportExperiment, exportMarks, fileName, saveView } from "./exports";
 import { count } from "./format";
 import type { Axis } from "./table";
 
@@ -16,12 +16,14 @@ const keyList: [string, string][] = [
   ["z", "zoom 1:1"],
   [", .", "move the first slider; with Shift the second"],
   ["{ }", "smaller, larger cells"],
-  ["1 2 3 x", "rate with stars, reject; press again to undo"],
+  ["1 … 5 x", "rate with stars, reject; press again to undo"],
+  ["y", "copy what made the image"],
+  ["v", "choose blind between two images"],
   ["n p", "write a note, pin as the reference"],
   ["b", "blind mode: hides settings and numbers"],
   ["/", "filter"],
-  ["g h t", "grid, charts, table"],
-  ["m", "hide values, export"],
+  ["g i h t", "grid, findings, charts, table"],
+  ["m s", "hide values, share and export"],
   ["l", "light or dark"],
   ["?", "this list; Esc closes it"],
 ];
@@ -47,20 +49,9 @@ export function showMenu(app: App): void {
   const body = h("div", { class: "menu" });
   const fill = (): void => {
     const { store } = app;
-    const chosen = app.layout.passing;
-    const experiment = app.table.payload.experiment !== "";
     replace(
       body,
       ...app.table.axes.filter((axis) => axis.levels.length > 1).map((axis) => levelsOf(app, axis)),
-      h("h3", {}, `Export ${count(chosen, "image")}`),
-      h("p", { class: "dim" }, "Exports what the filter shows. The experiment file skips rejected images."),
-      h(
-        "div",
-        { class: "row" },
-        h("button", { onclick: () => exportCsv(app) }, "CSV with ratings"),
-        h("button", { onclick: () => exportExperiment(app), disabled: !experiment || chosen === 0 }, "experiment file"),
-        h("button", { onclick: () => exportMarks(app), disabled: app.marks.size === 0 }, "ratings as JSON"),
-      ),
       h("h3", {}, "Look"),
       h(
         "label",
@@ -72,7 +63,47 @@ export function showMenu(app: App): void {
   };
   app.store.listen(() => body.isConnected && !body.contains(document.activeElement) && fill());
   fill();
-  dialog("Values, export, blind mode", body);
+  dialog("Values and blind mode", body);
+}
+
+/** Everything that leaves the page: a link, an image of the view, a print, the data. */
+export function showShare(app: App): void {
+  const chosen = app.layout.passing;
+  const blocked = chosen === 0 || app.filter.problem !== null;
+  const experiment = app.table.payload.experiment !== "";
+  const served = location.protocol.startsWith("http");
+  const body = h(
+    "div",
+    { class: "menu" },
+    h("h3", {}, "This view"),
+    h(
+      "div",
+      { class: "row" },
+      h("button", { onclick: (event: Event) => copyText(location.href, event.currentTarget as HTMLElement) }, "copy link"),
+      h("button", { onclick: () => void saveView(app) }, "save as image"),
+      h("button", { onclick: () => print() }, "print"),
+    ),
+    h("p", { class: "dim" }, served ? "The link works while sweep view is running." : "The link works on this computer."),
+    h("h3", {}, `Export ${count(chosen, "image")}`),
+    h("p", { class: "dim" }, app.filter.problem ? `${app.filter.problem} Correct the filter to export.` : "Exports what the filter shows. The experiment file skips rejected images."),
+    h(
+      "div",
+      { class: "row" },
+      h("button", { onclick: () => exportCsv(app), disabled: blocked }, "CSV with ratings"),
+      h("button", { onclick: () => exportExperiment(app), disabled: !experiment || blocked }, "experiment file"),
+      h("button", { onclick: () => exportMarks(app), disabled: app.marks.size === 0 }, "ratings"),
+    ),
+    h("p", { class: "dim" }, "sweep rate RUN ratings.json adds exported ratings to the results table."),
+    h("h3", {}, "This page"),
+    h("p", { class: "dim" }, originalsText(app)),
+    h("pre", {}, `sweep report ${fileName(app)} --embed\nsweep report ${fileName(app)} --bundle ${fileName(app)}.zip`),
+  );
+  dialog("Share", body);
+}
+
+function originalsText({ table }: App): string {
+  if (table.payload.originals === "inside") return "The originals are inside this page: it can be mailed as it is.";
+  return "This page holds previews of 256 px; the originals are in the results folder. To send them along:";
 }
 
 function levelsOf(app: App, axis: Axis): HTMLElement {

@@ -64,6 +64,10 @@ const paths: Record<string, string> = {
   eye: "M1.5 8S4 3.5 8 3.5 14.5 8 14.5 8 12 12.5 8 12.5 1.5 8 1.5 8zM8 6.2a1.8 1.8 0 1 0 0 3.6 1.8 1.8 0 0 0 0-3.6z",
   setup: "M2 5h6M12 5h2M2 11h2M8 11h6M10 3v4M6 9v4",
   play: "M5 3l8 5-8 5z",
+  share: "M8 10V2M5 5l3-3 3 3M3 8v6h10V8",
+  copy: "M6 5h8v9H6zM4 11H2V2h8v2",
+  open: "M7 3H3v10h10V9M9 2h5v5M14 2L7 9",
+  link: "M7 9a3 3 0 0 0 4 0l2-2a3 3 0 0 0-4-4L8 4M9 7a3 3 0 0 0-4 0L3 9a3 3 0 0 0 4 4l1-1",
 };
 
 export function icon(name: string): SVGSVGElement {
@@ -76,6 +80,28 @@ export function icon(name: string): SVGSVGElement {
   path.setAttribute("d", paths[name] ?? "");
   svg.append(path);
   return svg;
+}
+
+/** An SVG element with attributes. */
+export function svg(tag: string, attributes: Record<string, string>): SVGElement {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  return element;
+}
+
+/** Copies a text; the control that was pressed says so for a moment. */
+export function copyText(text: string, control: HTMLElement): void {
+  const copied = navigator.clipboard ? navigator.clipboard.writeText(text) : Promise.reject(new Error("not over plain http"));
+  void copied.then(
+    () => announce(control, "copied"),
+    () => announce(control, "cannot copy here"),
+  );
+}
+
+export function announce(control: HTMLElement, text: string): void {
+  const before = [...control.childNodes];
+  control.replaceChildren(text);
+  setTimeout(() => control.replaceChildren(...before), 1200);
 }
 
 /** Runs `work` once in the next frame, however often it is asked for. */
@@ -92,7 +118,11 @@ export function oncePerFrame(work: () => void): () => void {
 }
 
 export function download(name: string, type: string, text: string): void {
-  const url = URL.createObjectURL(new Blob([text], { type }));
+  downloadBlob(name, new Blob([text], { type }));
+}
+
+export function downloadBlob(name: string, blob: Blob): void {
+  const url = URL.createObjectURL(blob);
   const link = h("a", { href: url, download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);

@@ -1,7 +1,7 @@
 // What the reader takes along: the rows in sight as CSV, or as an experiment file that asks for just those.
 
 import type { App } from "./app";
-import { download } from "./dom";
+import { download, downloadBlob } from "./dom";
 import type { Level } from "./payload";
 import type { Axis } from "./table";
 
@@ -126,11 +126,52 @@ function literal(value: Level): string {
 }
 
 export function exportMarks(app: App): void {
-  const rows = selection(app).filter((row) => app.marks.of(row) !== app.marks.of(-1));
-  const marks = Object.fromEntries(rows.map((row) => [app.table.rowName(row), { ...app.marks.of(row), values: Object.fromEntries(app.table.axes.map((axis) => [axis.name, axis.levels[axis.at[row] ?? -1] ?? null])) }]));
-  download(`${fileName(app)}-ratings.json`, "application/json", `${JSON.stringify(marks, null, 2)}\n`);
+  download("ratings.json", "application/json", `${JSON.stringify(app.marks.file(), null, 2)}\n`);
 }
 
-function fileName(app: App): string {
+const picture = { width: 2400, gap: 8, head: 64, margin: 24 };
+
+/** The visible cells with their names, drawn on a canvas and saved as PNG. */
+export async function saveView(app: App): Promise<void> {
+  const { layout } = app;
+  const [rows, cols] = [Math.min(layout.rows.length, 60), Math.min(layout.cols.length, 60)];
+  const names = layout.kind === "matrix" ? 260 : 0;
+  const cell = Math.max(24, Math.min(320, Math.floor((picture.width - names - 2 * picture.margin) / Math.max(1, cols)) - picture.gap));
+  const canvas = document.createElement("canvas");
+  canvas.width = names + cols * (cell + picture.gap) + 2 * picture.margin;
+  canvas.height = picture.head + 60 + rows * (cell + picture.gap) + picture.margin;
+  const context = canvas.getContext("2d");
+  if (!context) return;
+  const theme = getComputedStyle(document.documentElement);
+  context.fillStyle = theme.getPropertyValue("--bg");
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.fillStyle = theme.getPropertyValue("--ink");
+  context.font = "600 26px sans-serif";
+  context.fillText(document.querySelector(".answer h2")?.textContent ?? app.table.payload.name, picture.margin, 44);
+  context.font = "18px sans-serif";
+  for (let c = 0; c < cols; c += 1) {
+    const head = layout.cols[c];
+    context.fillText([head?.over, head?.label].filter(Boolean).join(" · "), picture.margin + names + c * (cell + picture.gap), picture.head + 40, cell);
+  }
+  for (let r = 0; r < rows; r += 1) {
+    const top = picture.head + 52 + r * (cell + picture.gap);
+    const head = layout.rows[r];
+    if (names) context.fillText([head?.over, head?.label].filter(Boolean).join(" · "), picture.margin, top + cell / 2, names - 12);
+    for (let c = 0; c < cols; c += 1) await drawCell(app, context, layout.at(r, c), [picture.margin + names + c * (cell + picture.gap), top, cell]);
+  }
+  canvas.toBlob((blob) => blob && downloadBlob(`${fileName(app)}.png`, blob));
+}
+
+async function drawCell(app: App, context: CanvasRenderingContext2D, row: number, [x, y, side]: [number, number, number]): Promise<void> {
+  const address = row >= 0 ? app.thumbs.thumb(row) : null;
+  if (!address) return;
+  const image = new Image();
+  image.src = address;
+  await image.decode().catch(() => undefined);
+  const scale = Math.min(side / (image.naturalWidth || 1), side / (image.naturalHeight || 1), 1);
+  context.drawImage(image, x, y, image.naturalWidth * scale, image.naturalHeight * scale);
+}
+
+export function fileName(app: App): string {
   return app.table.payload.name.replace(/[^\p{L}\p{N}_-]+/gu, "-").slice(0, 60) || "sweep";
 }

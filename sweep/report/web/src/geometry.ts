@@ -10,6 +10,9 @@ export const mostCells = 400;
 const groupGap = 12;
 const groupLine = 25; // a group's own heading, over its lines
 const superLine = 22; // a group's own heading, over its columns
+const nameLine = 20;
+const labelLine = 26;
+const sumLine = 26;
 
 export interface Group {
   label: string;
@@ -25,6 +28,9 @@ export interface Geometry {
   captionHeight: number;
   headWidth: number;
   headHeight: number;
+  nameHeight: number; // of the line with the name of the axis across
+  sumWidth: number; // of the counts beside the lines, 0 where there are none
+  sumHeight: number;
   groupHeight: number; // of a heading over lines, 0 where lines are not grouped
   colAt: Float64Array; // left of each column, then the end
   rowAt: Float64Array;
@@ -43,7 +49,9 @@ export function geometryOf(app: App, room: Room): Geometry {
   const asList = app.layout.kind === "list" || view.sort !== null || view.blind;
   const hasRowHeads = !asList && app.layout.rows.some((row) => row.label);
   const headWidth = hasRowHeads ? headWidthOf(app, room.width) : room.width < 560 ? 10 : 20;
-  const cellWidth = Math.round(wantedSize(app, room, headWidth, aspect));
+  const hasSums = !asList && app.verdict !== null && app.verdict.total.images > 0;
+  const sumWidth = hasSums ? (room.width < 560 ? 44 : 68) : 0;
+  const cellWidth = Math.round(wantedSize(app, { ...room, width: room.width - sumWidth }, headWidth, aspect));
   const picHeight = Math.round(cellWidth * aspect);
   const captionHeight = captionHeightOf(app, asList, cellWidth);
   if (asList) {
@@ -61,7 +69,10 @@ export function geometryOf(app: App, room: Room): Geometry {
     picHeight,
     captionHeight,
     headWidth,
-    headHeight: asList ? 0 : (cols.some((col) => col.label) ? 30 : 0) + (supers ? superLine : 0),
+    nameHeight: !asList && cols.some((col) => col.label) ? nameLine : 0,
+    sumWidth,
+    sumHeight: hasSums ? sumLine : 0,
+    headHeight: asList || !cols.some((col) => col.label) ? 0 : nameLine + labelLine + (supers ? superLine : 0),
     groupHeight,
     colAt: places(cols, cellWidth + gap, 0, groupGap),
     rowAt: places(rows, picHeight + captionHeight + gap, groupHeight, groupHeight),
@@ -89,7 +100,7 @@ function wantedSize(app: App, room: Room, headWidth: number, aspect: number): nu
   const columns = Math.max(1, kind === "list" ? 6 : cols.length);
   const groups = cols.at(-1)?.group ?? 0;
   const fitting = (room.width - headWidth - 8 - columns * gap - groups * groupGap) / columns;
-  const tall = (room.height - 60) / Math.min(Math.max(1, rows.length), 3) / aspect;
+  const tall = (room.height - 90) / Math.min(Math.max(1, rows.length), 2.4) / aspect;
   const smaller = fitting >= 44 ? 44 : 56; // small cells where that brings all columns into sight, and only there
   return clamp(Math.min(fitting, Math.max(tall, 110)), Math.max(smaller, least), columns * rows.length <= 6 ? 480 : 320);
 }
@@ -98,8 +109,8 @@ function wantedSize(app: App, room: Room, headWidth: number, aspect: number): nu
 function headWidthOf(app: App, width: number): number {
   const phone = width < 560;
   const longest = Math.max(0, ...app.layout.rows.slice(0, 400).map((row) => row.label.length));
-  const named = Math.max(...[app.view.x, app.view.y].map((name) => (app.table.axis(name)?.label.length ?? 0) + 2));
-  const wanted = Math.max(longest * 7.2, Math.min(phone ? 48 : 122, named * 6.1)) + (phone ? 18 : 30);
+  const named = Math.max(...[app.view.sx ? app.view.x : null, app.view.y].map((name) => (app.table.axis(name)?.label.length ?? 0) + 2));
+  const wanted = Math.max(longest * 7.2, Math.min(phone ? 48 : 140, named * 7.2)) + (phone ? 18 : 30);
   return Math.round(clamp(wanted, phone ? 40 : 56, phone ? 92 : 190));
 }
 

@@ -6,7 +6,7 @@ import { scaleOf } from "./colour";
 import { clamp, h, oncePerFrame } from "./dom";
 import { type Geometry, gap, geometryOf, mostCells, range, smallest } from "./geometry";
 import { Gestures } from "./gestures";
-import { GridHeads } from "./heads";
+import { GridHeads, isWeakest } from "./heads";
 import type { Head } from "./layout";
 import type { View } from "./state";
 import { firstRow, type Jump, jump, step } from "./layout";
@@ -14,11 +14,13 @@ import { firstRow, type Jump, jump, step } from "./layout";
 interface LineView {
   element: HTMLElement;
   head: HTMLElement;
+  sum: HTMLElement;
   cells: Map<number, CellView>;
 }
 
-const shape = ["filter", "brush", "hidden", "slide", "x", "y", "sx", "sy", "sort", "falling", "blind", "size", "colour"] as const;
+const shape = ["filter", "brush", "hidden", "slide", "x", "y", "sx", "sy", "sort", "falling", "blind", "size", "colour", "weakest", "threshold", "mark"] as const;
 const reordered = ["sort", "falling", "blind"] as const;
+const rearranged = ["x", "y", "sx", "sy", "weakest", "threshold"] as const;
 
 export class SweepGrid extends HTMLElement {
   app!: App;
@@ -76,7 +78,7 @@ export class SweepGrid extends HTMLElement {
     if (shape.some((name) => changed.has(name))) this.#measure();
     else this.#paint();
     if (reordered.some((name) => changed.has(name)) && !changed.has("cursor")) this.#begin();
-    if (changed.has("cursor")) this.#reveal();
+    if (changed.has("cursor") || rearranged.some((name) => changed.has(name))) this.#reveal();
   }
 
   /** A new order is read from its beginning. */
@@ -103,9 +105,9 @@ export class SweepGrid extends HTMLElement {
 
   #arrange(geometry: Geometry): void {
     const { layout } = this.app;
-    this.#space.style.width = `${geometry.headWidth + (geometry.colAt.at(-1) ?? 0)}px`;
-    this.#space.style.height = `${geometry.headHeight + (geometry.rowAt.at(-1) ?? 0)}px`;
-    const sizes = { "cell-w": geometry.cellWidth, "pic-h": geometry.picHeight, "cap-h": geometry.captionHeight, "head-w": geometry.headWidth, "head-h": geometry.headHeight, "group-h": geometry.groupHeight };
+    this.#space.style.width = `${geometry.headWidth + (geometry.colAt.at(-1) ?? 0) + geometry.sumWidth}px`;
+    this.#space.style.height = `${geometry.headHeight + (geometry.rowAt.at(-1) ?? 0) + geometry.sumHeight}px`;
+    const sizes = { "cell-w": geometry.cellWidth, "pic-h": geometry.picHeight, "cap-h": geometry.captionHeight, "head-w": geometry.headWidth, "head-h": geometry.headHeight, "name-h": geometry.nameHeight, "sum-w": geometry.sumWidth, "group-h": geometry.groupHeight };
     for (const [name, size] of Object.entries(sizes)) this.style.setProperty(`--${name}`, `${size}px`);
     this.#scroll.setAttribute("aria-rowcount", String(layout.rows.length + 1));
     this.#scroll.setAttribute("aria-colcount", String(layout.cols.length + 1));
@@ -142,6 +144,7 @@ export class SweepGrid extends HTMLElement {
     for (let r = r0; r < r1; r += 1) this.#paintLine(geometry, r, c0, c1);
     this.#heads.paintColumns(geometry, c0, c1);
     this.#heads.paintGroups(geometry, r0, r1);
+    this.#heads.paintAlso(geometry, clientHeight);
     this.#paintEmpty();
     this.#light();
   }
@@ -157,6 +160,8 @@ export class SweepGrid extends HTMLElement {
     }
     line.element.style.top = `${geometry.headHeight + (geometry.rowAt[r] ?? 0)}px`;
     this.#paintRowHead(line, geometry.hasRowHeads ? layout.rows[r] : undefined);
+    line.sum.hidden = geometry.sumWidth === 0;
+    line.sum.textContent = this.#heads.lineSum(geometry, r);
     for (const [c, cell] of line.cells) {
       if (c < c0 || c >= c1) {
         line.cells.delete(c);
@@ -179,21 +184,23 @@ export class SweepGrid extends HTMLElement {
   #paintRowHead(line: LineView, head: Head | undefined): void {
     line.head.hidden = !head;
     const title = [head?.over, head?.label].filter(Boolean).join(" · ");
-    if (line.head.title === title && line.head.childElementCount > 0) return;
+    const weakest = head !== undefined && isWeakest(this.app, this.app.view.y, head.level);
+    if (line.head.title === title && line.element.classList.contains("weakest") === weakest && line.head.childElementCount > 0) return;
     line.head.title = title;
+    line.element.classList.toggle("weakest", weakest);
     line.head.setAttribute("aria-label", title);
-    line.head.replaceChildren(h("span", {}, head?.label ?? ""));
+    line.head.replaceChildren(h("span", {}, head?.label ?? ""), weakest ? h("small", {}, "weakest") : "");
   }
 
   #paintEmpty(): void {
     const { layout, table, filter, store, view } = this.app;
-    const empty = layout.shown === 0;
+    const empty = layout.shown === 0 && (table.rows > 0 ? !table.payload.live?.running : layout.rows.length * layout.cols.length < 2);
     this.#empty.hidden = !empty;
     this.#scroll.classList.toggle("is-empty", empty);
     if (!empty) return;
     const undo = h("button", { onclick: () => store.set({ filter: "", brush: {}, hidden: {} }) }, "Show all images");
     const narrowed = filter.active || Object.keys(view.brush).length > 0 || Object.values(view.hidden).some((levels) => levels.length > 0);
-    if (table.rows === 0) this.#empty.replaceChildren(h("p", {}, table.payload.live ? "Waiting for the first image…" : "There are no results in this folder yet."));
+    if (table.rows === 0) this.#empty.replaceChildren(h("p", {}, "There are no results in this folder yet."));
     else if (narrowed && layout.passing === 0) this.#empty.replaceChildren(h("p", {}, "No images match this filter."), undo);
     else {
       const first = this.app.mask.indexOf(1);
@@ -260,7 +267,8 @@ function isNumeric({ table, view }: App): boolean {
 
 function newLine(): LineView {
   const head = h("div", { class: "row-head", role: "rowheader" });
-  return { element: h("div", { class: "line", role: "row" }, head), head, cells: new Map() };
+  const sum = h("div", { class: "row-sum" });
+  return { element: h("div", { class: "line", role: "row" }, head, sum), head, sum, cells: new Map() };
 }
 
 export function rowUnder(target: EventTarget | null): number {

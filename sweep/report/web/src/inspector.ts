@@ -3,12 +3,13 @@
 import type { App } from "./app";
 import { show } from "./cells";
 import { scaleOf } from "./colour";
-import { h, icon, replace, replaceKeepingFocus, select } from "./dom";
+import { announce, copyText, h, icon, replace, replaceKeepingFocus, select } from "./dom";
 import { level, number, words } from "./format";
 import { Gestures, within } from "./gestures";
 import { needsPartner } from "./layout";
 import { gains, type Mode } from "./state";
 import type { Column } from "./table";
+import { holds } from "./verdict";
 
 export class SweepInspector extends HTMLElement {
   app!: App;
@@ -23,6 +24,8 @@ export class SweepInspector extends HTMLElement {
   #judgement!: HTMLElement;
   #note!: HTMLInputElement;
   #caption!: HTMLElement;
+  #actions!: HTMLElement;
+  #scale!: HTMLElement;
   #shown = "";
   #factsOf = "";
   #toolsOf = "";
@@ -46,7 +49,10 @@ export class SweepInspector extends HTMLElement {
     this.#note.addEventListener("input", () => this.app.marks.set(this.app.view.cursor, { note: this.#note.value }));
     this.#judgement = h("div", { class: "judgement" });
     const grip = h("button", { class: "grip", "aria-label": "Show or hide the panel", onclick: () => this.classList.toggle("open") });
-    this.replaceChildren(grip, this.#tools, this.#reference, this.#stage, this.#split, this.#caption, this.#judgement, this.#note, this.#facts);
+    this.#actions = h("div", { class: "actions" });
+    this.#scale = h("p", { class: "scale", role: "status", hidden: true });
+    this.#image.addEventListener("load", () => this.#paintScale());
+    this.replaceChildren(grip, this.#tools, this.#reference, this.#stage, this.#scale, this.#split, this.#caption, this.#judgement, this.#note, this.#facts, this.#actions);
     store.listen(() => this.#paint());
     new ResizeObserver(() => this.#fit()).observe(this);
     this.#paint();
@@ -74,7 +80,8 @@ export class SweepInspector extends HTMLElement {
     this.#paintCaption(row, other !== null);
     this.#paintTools();
     this.#paintJudgement(row);
-    this.#paintFacts(row, `${row}|${view.blind}|${table.rows}|${String(table.status[row])}|${view.colour}`);
+    this.#paintScale();
+    this.#paintFacts(row, `${view.threshold}|${table.version}|${row}|${view.blind}|${table.rows}|${String(table.status[row])}|${view.colour}`);
   }
 
   #whyNone(row: number): string {
@@ -88,6 +95,8 @@ export class SweepInspector extends HTMLElement {
     const [width, height] = [table.images.width[view.cursor], table.images.height[view.cursor]];
     const aspect = typeof width === "number" && typeof height === "number" && width > 0 ? height / width : 1;
     this.#stage.style.setProperty("--aspect", String(1 / aspect));
+    this.#note.classList.toggle("lost", this.app.marks.failure !== "");
+    this.#note.title = this.app.marks.failure;
   }
 
   #paintCaption(row: number, has: boolean): void {
@@ -127,10 +136,10 @@ export class SweepInspector extends HTMLElement {
     if (row < 0) return;
     const mark = marks.of(row);
     if (document.activeElement !== this.#note) this.#note.value = mark.note;
-    const stars = [1, 2, 3].map((n) =>
+    const stars = [1, 2, 3, 4, 5].map((n) =>
       h(
         "button",
-        { class: `star${mark.stars >= n ? " on" : ""}`, "aria-label": `${n} ${n === 1 ? "star" : "stars"}`, "aria-pressed": String(mark.stars >= n), title: `${n} of 3 (${n})`, onclick: () => marks.set(row, { stars: mark.stars === n ? 0 : n }) },
+        { class: `star${mark.stars >= n ? " on" : ""}`, "aria-label": `${n} ${n === 1 ? "star" : "stars"}`, "aria-pressed": String(mark.stars >= n), title: `${n} of 5 (${n})`, onclick: () => marks.set(row, { stars: mark.stars === n ? 0 : n }) },
         mark.stars >= n ? "★" : "☆",
       ),
     );
@@ -145,6 +154,7 @@ export class SweepInspector extends HTMLElement {
   #paintFacts(row: number, of: string): void {
     if (of === this.#factsOf) return;
     this.#factsOf = of;
+    this.#paintActions(row);
     if (row < 0) return replace(this.#facts);
     if (this.app.view.blind) return replace(this.#facts, h("p", { class: "dim" }, "Blind mode hides the settings of this image. Press b to leave it."));
     replaceKeepingFocus(this.#facts, ...factsOf(this.app, row));
@@ -159,6 +169,37 @@ export class SweepInspector extends HTMLElement {
     const real = width / shown;
     const wanted = view.zoom !== 1 ? 1 : real > 1.02 ? real : 2;
     store.set({ zoom: wanted, ...within(wanted, 50 - 50 * wanted, 50 - 50 * wanted) });
+  }
+
+  /** Copies settings, prompts and file of the image, a line each. */
+  copyFacts(): void {
+    const { app } = this;
+    if (app.view.cursor < 0 || app.view.blind) return;
+    copyText(madeOf(app, app.view.cursor).map(([term, text]) => `${term}: ${text}`).join("\n"), this.#actions.querySelector("button") ?? this);
+  }
+
+  /** Opens, copies or links the image. */
+  #paintActions(row: number): void {
+    const { thumbs } = this.app;
+    const full = row >= 0 ? thumbs.full(row) : null;
+    const image = row >= 0 ? this.app.image(row) : null;
+    this.#actions.hidden = !image || this.app.view.blind;
+    if (this.#actions.hidden) return;
+    replaceKeepingFocus(
+      this.#actions,
+      h("button", { onclick: (event: Event) => copyText(location.href, event.currentTarget as HTMLElement) }, icon("link"), " copy link"),
+      h("button", { onclick: (event: Event) => void copyImage(this.#image, event.currentTarget as HTMLElement) }, icon("copy"), " copy image"),
+      full && !full.startsWith("data:") ? h("a", { class: "button", href: full, target: "_blank", rel: "noopener" }, icon("open"), " open") : null,
+    );
+  }
+
+  /** What is shown of an image: a preview is never enlarged without saying so. */
+  #paintScale(): void {
+    const preview = this.#stage.classList.contains("preview") || (this.app.view.cursor >= 0 && this.app.thumbs.full(this.app.view.cursor) === null);
+    const side = Math.max(this.#image.naturalWidth, this.#image.naturalHeight);
+    this.#scale.hidden = !preview || side === 0 || this.#image.hidden;
+    this.#stage.classList.toggle("preview", preview);
+    this.#scale.textContent = `Preview of ${side} px${this.app.view.zoom > 1 ? `, enlarged ${number(this.app.view.zoom, 2)}×` : ""}: the original is not beside this page.`;
   }
 
   focusNote(): void {
@@ -195,22 +236,62 @@ export function captionOf(app: App, has: boolean): string {
   return `Difference to ${name}${view.gain > 1 ? `, ${view.gain} times brighter` : ""}: black is equal.`;
 }
 
-type Entry = readonly [term: string, text: string];
+type Entry = readonly [term: string, text: string, link?: string];
 
-/** The facts of a row, as elements. */
+const elsewhere = new Set(["prompt", "rendered_prompt", "negative_prompt"]);
+
+/** The facts of a row, as elements: what became of it, what made it, its metrics, and where it came from. */
 export function factsOf(app: App, row: number): HTMLElement[] {
   const { table } = app;
   const error = table.error[row];
-  const axes = table.axes.map((axis): Entry => [axis.label, axis.labels[axis.at[row] ?? -1] ?? "none"]);
+  const found: HTMLElement[] = [];
+  if (error) found.push(h("p", { class: "error" }, String(error)), ...retryOf(app));
+  const verdict = verdictOf(app, row);
+  if (verdict) found.push(verdict);
+  found.push(list("made", madeOf(app, row), true));
   const metrics = table.metrics.filter((column) => typeof column.values[row] === "number");
-  const about = table.columns
-    .filter((column) => column.kind === "info" && column.values[row] !== null && column.values[row] !== undefined)
-    .map((column): Entry => [column.label, level(column.values[row] ?? null)]);
-  const found = [list("values", axes)];
-  if (error) found.unshift(h("p", { class: "error" }, String(error)));
   if (metrics.length > 0) found.push(h("dl", { class: "metrics" }, ...metrics.map((column) => metricLine(app, column, row))));
-  found.push(list("about", [...about, ["status", String(table.status[row])], ["key", String(table.key[row])]]));
+  found.push(list("about", aboutOf(app, row), false));
   return found;
+}
+
+/** Whether the image held what the study asks of it, in words. */
+function verdictOf({ verdict }: App, row: number): HTMLElement | null {
+  const held = verdict ? holds(verdict, row) : null;
+  if (!verdict || held === null) return null;
+  const value = `${verdict.metric.label} ${number(Number(verdict.metric.values[row]))}`;
+  return h("p", { class: "verdict" }, h("i", { class: `mark ${held ? "held" : "below"}` }), h("b", {}, held ? "Held: " : "Fell below: "), value);
+}
+
+function retryOf({ table }: App): HTMLElement[] {
+  const { retry } = table.payload;
+  if (!retry) return [];
+  return [h("p", { class: "retry" }, h("code", {}, retry), copyButton("the command that tries failures again", retry))];
+}
+
+/** Settings, prompt, negative prompt and file: what one needs to make the image again. */
+function madeOf({ table, thumbs }: App, row: number): Entry[] {
+  const { inputs } = table.payload;
+  const axes = table.axes.filter((axis) => axis.levels.length > 1 && axis.name !== "prompt").map((axis) => `${axis.label} ${axis.labels[axis.at[row] ?? -1] ?? "none"}`);
+  const varied = new Set(table.axes.map((axis) => axis.name));
+  const fixed = Object.entries(inputs).filter(([name, value]) => !varied.has(name) && !elsewhere.has(name) && value !== null && name !== "image");
+  const prompt = table.value(row, "rendered_prompt") ?? table.value(row, "prompt") ?? inputs.prompt ?? null;
+  const negative = table.value(row, "negative_prompt") ?? inputs.negative_prompt ?? null;
+  const path = table.images.path[row];
+  const entries: Entry[] = [["settings", [...axes, ...fixed.map(([name, value]) => `${words(name)} ${level(value)}`)].join(" · ")]];
+  if (prompt !== null) entries.push(["prompt", String(prompt)]);
+  if (negative !== null && negative !== "") entries.push(["negative", String(negative)]);
+  if (typeof path === "string") entries.push(["file", path.split("/").pop() ?? path, thumbs.full(row) ?? undefined]);
+  return entries;
+}
+
+function aboutOf({ table }: App, row: number): Entry[] {
+  const columns = table.columns.filter((column) => column.kind === "info" && !elsewhere.has(column.name) && column.values[row] !== null && column.values[row] !== undefined);
+  return [...columns.map((column): Entry => [column.label, level(column.values[row] ?? null)]), ["status", String(table.status[row])], ["key", String(table.key[row])]];
+}
+
+function copyButton(name: string, text: string): HTMLButtonElement {
+  return h("button", { class: "copy", title: `copy ${name}`, "aria-label": `Copy ${name}`, onclick: (event: Event) => copyText(text, event.currentTarget as HTMLElement) }, icon("copy"));
 }
 
 /** A metric, its value, and a mark where that lies between the least and the largest of all; its name colours the grid. */
@@ -226,6 +307,20 @@ function metricLine(app: App, column: Column, row: number): HTMLElement {
   return h("div", {}, h("dt", {}, button), mark, h("dd", {}, number(value)));
 }
 
-function list(name: string, entries: readonly Entry[]): HTMLElement {
-  return h("dl", { class: name }, ...entries.map(([term, text]) => h("div", {}, h("dt", {}, words(term)), h("dd", { title: text }, text))));
+function list(name: string, entries: readonly Entry[], canCopy: boolean): HTMLElement {
+  return h("dl", { class: name }, ...entries.map(([term, text, link]) => h("div", {}, h("dt", {}, words(term)), h("dd", { title: text }, link ? h("a", { href: link, target: "_blank", rel: "noopener" }, text) : text), canCopy ? copyButton(term, text) : null)));
+}
+
+/** Puts the image itself on the clipboard, as PNG. */
+async function copyImage(image: HTMLImageElement, control: HTMLElement): Promise<void> {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+  canvas.getContext("2d")?.drawImage(image, 0, 0);
+  try {
+    const blob = new Promise<Blob>((resolve, reject) => canvas.toBlob((made) => (made ? resolve(made) : reject(new Error("no image"))), "image/png"));
+    await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]);
+    announce(control, "copied");
+  } catch {
+    announce(control, "cannot copy here");
+  }
 }

@@ -2,11 +2,12 @@
 
 import type { App } from "./app";
 import { clamp } from "./dom";
-import { showKeys, showMenu } from "./dialogs";
+import { chooseBlind } from "./choosing";
+import { showKeys, showMenu, showShare } from "./dialogs";
 import { within, zoomTo } from "./gestures";
 import type { SweepGrid } from "./grid";
 import type { SweepInspector } from "./inspector";
-import { gains, type Mode } from "./state";
+import { gains, type Mode, type Panel } from "./state";
 import type { SweepTable } from "./tableview";
 import { flipTheme } from "./theme";
 import type { SweepToolbar } from "./toolbar";
@@ -52,12 +53,18 @@ export class Keys {
       "1": stars(1),
       "2": stars(2),
       "3": stars(3),
+      "4": stars(4),
+      "5": stars(5),
       x: () => marks.set(app.view.cursor, { rejected: !marks.of(app.view.cursor).rejected }),
       n: () => inspector.focusNote(),
       p: () => store.set(app.view.pin === app.view.cursor ? { pin: -1 } : { pin: app.view.cursor, against: "pin" }),
       b: () => store.set({ blind: !app.view.blind }),
       "/": () => toolbar.focusFilter(),
       g: () => this.#panel("grid"),
+      i: () => this.#panel("findings"),
+      v: () => chooseBlind(app),
+      s: () => showShare(app),
+      y: () => inspector.copyFacts(),
       h: () => this.#panel("charts"),
       t: () => this.#panel("table"),
       m: () => showMenu(app),
@@ -132,7 +139,7 @@ export class Keys {
     if (axis) store.set({ slide: { ...store.view.slide, [axis.name]: clamp((store.view.slide[axis.name] ?? 0) + by, 0, axis.levels.length - 1) } });
   }
 
-  #panel(panel: "grid" | "charts" | "table"): void {
+  #panel(panel: Panel): void {
     this.app.store.set({ panel });
     if (panel === "table") this.parts.table.focusGrid();
     else this.parts.grid.focusGrid();

@@ -8,13 +8,15 @@ export interface Head {
   label: string;
   over: string; // the level of the super-axis, "" where there is none
   group: number; // counts up where the super-axis changes
+  level: number; // of the axis, -1 where there is none
+  overLevel: number;
 }
 
 export interface Layout {
   kind: "matrix" | "list";
   rows: Head[];
   cols: Head[];
-  at: (row: number, col: number) => number; // row of the results; -1: there is none; -2: the filter hides it
+  at: (row: number, col: number) => number; // row of the results; -1: there is none; -2: the filter hides it; -3: the experiment leaves it out
   shown: number; // images in the grid
   passing: number; // rows that pass the filter
   sliders: Axis[];
@@ -34,7 +36,10 @@ export function slidersFor(view: View, table: Table): Axis[] {
   return sliders;
 }
 
-export function matrix(view: View, table: Table, mask: Uint8Array): Layout {
+/** The order of an axis's levels where it is not their own: the place of each level. */
+export type Ranks = Map<string, number[]>;
+
+export function matrix(view: View, table: Table, mask: Uint8Array, ranks: Ranks = new Map()): Layout {
   const [x, y, sx, sy] = [view.x, view.y, view.sx, view.sy].map((name) => table.axis(name)) as [Axis | null, Axis | null, Axis | null, Axis | null];
   const sliders = slidersFor(view, table);
   const cells = new Map<number, number>();
@@ -56,16 +61,18 @@ export function matrix(view: View, table: Table, mask: Uint8Array): Layout {
     const before = cells.get(place);
     if (before === undefined || (mask[row] && !mask[before])) cells.set(place, row);
   }
-  if (table.payload.live?.running && !mask.includes(0)) expect(usedCols, width, usedRows, ny * (sy?.levels.length ?? 1));
-  const cols = heads(usedCols, x, sx, nx);
-  const rows = heads(usedRows, y, sy, ny);
+  const leftOut = leftOutPlaces(table, sliders, view, (level) => [level(sx) * nx + level(x), level(sy) * ny + level(y)], width);
+  if (!mask.includes(0)) expect(usedCols, width, usedRows, ny * (sy?.levels.length ?? 1));
+  const cols = heads(usedCols, x, sx, ranks);
+  const rows = heads(usedRows, y, sy, ranks);
   return {
     kind: "matrix",
     rows: rows.heads,
     cols: cols.heads,
     at: (r, c) => {
-      const row = cells.get((rows.places[r] ?? -1) * width + (cols.places[c] ?? -1));
-      return row === undefined ? -1 : mask[row] ? row : -2;
+      const place = (rows.places[r] ?? -1) * width + (cols.places[c] ?? -1);
+      const row = cells.get(place);
+      return row === undefined ? (leftOut.has(place) ? -3 : -1) : mask[row] ? row : -2;
     },
     shown: countShown(cells, mask),
     passing,
@@ -82,7 +89,19 @@ function at(axis: Axis | null, row: number): number {
   return axis ? (axis.at[row] ?? 0) : 0;
 }
 
-/** While a run is going on, cells that wait for their image are there from the start. */
+/** The cells that the experiment's conditions leave out, at the levels the sliders stand at. */
+function leftOutPlaces(table: Table, sliders: Axis[], view: View, placeOf: (level: (axis: Axis | null) => number) => [number, number], width: number): Set<number> {
+  const places = new Set<number>();
+  for (const levels of table.payload.leftOut) {
+    const levelOf = (axis: Axis | null): number => (axis ? (levels[table.axes.indexOf(axis)] ?? 0) : 0);
+    if (sliders.some((axis) => levelOf(axis) !== (view.slide[axis.name] ?? 0))) continue;
+    const [col, line] = placeOf(levelOf);
+    places.add(line * width + col);
+  }
+  return places;
+}
+
+/** Every level has its line from the start, also where nothing is rendered yet. */
 function expect(cols: Set<number>, width: number, rows: Set<number>, height: number): void {
   for (let col = 0; col < width; col += 1) cols.add(col);
   for (let row = 0; row < height; row += 1) rows.add(row);
@@ -94,23 +113,28 @@ function countShown(cells: Map<number, number>, mask: Uint8Array): number {
   return shown;
 }
 
-function heads(used: Set<number>, axis: Axis | null, over: Axis | null, levels: number): { heads: Head[]; places: number[] } {
-  const places = [...used].sort((a, b) => a - b);
+function heads(used: Set<number>, axis: Axis | null, over: Axis | null, ranks: Ranks): { heads: Head[]; places: number[] } {
+  const levels = axis?.levels.length ?? 1;
+  const rank = (of: Axis | null, level: number): number => ranks.get(of?.name ?? "")?.[level] ?? level;
+  const order = (place: number): number => rank(over, Math.floor(place / levels)) * levels + rank(axis, place % levels);
+  const places = [...used].sort((a, b) => order(a) - order(b));
   let group = -1;
   let lastOver = -1;
   const found = places.map((place) => {
-    const overAt = Math.floor(place / levels);
+    const [overAt, level] = [Math.floor(place / levels), place % levels];
     if (overAt !== lastOver) group += 1;
     lastOver = overAt;
-    return { label: axis?.labels[place % levels] ?? "", over: over?.labels[overAt] ?? "", group };
+    return { label: axis?.labels[level] ?? "", over: over?.labels[overAt] ?? "", group, level: axis ? level : -1, overLevel: over ? overAt : -1 };
   });
   return { heads: found, places };
 }
 
+const noHead: Head = { label: "", over: "", group: 0, level: -1, overLevel: -1 };
+
 /** Rows wrapped into lines of `perLine`. */
 export function list(order: number[], perLine: number): Layout {
-  const rows = Array.from({ length: Math.ceil(order.length / perLine) }, (): Head => ({ label: "", over: "", group: 0 }));
-  const cols = Array.from({ length: Math.min(perLine, order.length) }, (): Head => ({ label: "", over: "", group: 0 }));
+  const rows = Array.from({ length: Math.ceil(order.length / perLine) }, (): Head => ({ ...noHead }));
+  const cols = Array.from({ length: Math.min(perLine, order.length) }, (): Head => ({ ...noHead }));
   const places = new Map<number, number>();
   order.forEach((row, place) => places.set(row, place));
   return {

@@ -1,35 +1,111 @@
-// Rows that arrive while the page is open, from the loopback server of `sweep view`.
+// A run that goes on: the line of progress, cells as their state changes, and the end, at which the page becomes the report.
 
 import type { App } from "./app";
-import { count } from "./format";
-import { firstView } from "./state";
-import type { LiveRow } from "./table";
+import { h } from "./dom";
 
-interface News {
+import type { LiveRow, Payload, Progress } from "./payload";
+import { firstView } from "./state";
+import { Table } from "./table";
+
+interface News extends Progress {
   generation: number;
   rows: LiveRow[];
-  done: number;
-  failed: number;
-  points: number;
-  running: boolean;
+  gone: string[]; // keys that are at no server any more
+  report: boolean; // the study is made: the page can become the report
 }
 
-/** Listens for news and merges them; the line under the title says how far the run is. */
-export function follow(app: App): void {
+export class SweepProgress extends HTMLElement {
+  app!: App;
+  #told = -1;
+  readonly #spoken = h("p", { class: "sr-only", "aria-live": "polite" });
+
+  connectedCallback(): void {
+    this.paint();
+  }
+
+  /** While a run goes on: count, time left, bar and legend. Afterwards only what is not simply rendered. */
+  paint(): void {
+    const { table } = this.app;
+    const live = table.payload.live;
+    const running = live?.running === true;
+    const parts = running ? runningParts(live, table.payload.leftOut.length) : endedParts(table);
+    this.hidden = parts.length === 0;
+    this.className = running ? "running" : "ended";
+    this.replaceChildren(...parts, this.#spoken);
+    if (live) this.#announce(live);
+  }
+
+  /** Says each tenth aloud, not each image. */
+  #announce({ done, failed, points, running }: Progress): void {
+    const tenth = running ? Math.floor((10 * (done + failed)) / Math.max(1, points)) : 11;
+    if (tenth === this.#told) return;
+    this.#told = tenth;
+    this.#spoken.textContent = running ? `${done} of ${points} rendered` : `The run has ended: ${done} of ${points} rendered.`;
+  }
+}
+
+function runningParts(live: Progress, leftOut: number): HTMLElement[] {
+  const { done, failed, points, rendering, retrying } = live;
+  const queued = Math.max(0, points - done - failed - rendering - retrying);
+  const time = live.left !== null ? `about ${span(live.left)} left · ${span(live.seconds)} so far` : `${done > 0 ? "rendering" : "starting"} · the time left is known after the first image`;
+  const bar = h("div", { class: "progress-bar", role: "progressbar", "aria-label": "Images rendered", "aria-valuemin": "0", "aria-valuemax": points, "aria-valuenow": done });
+  for (const [name, part] of [["rendered", done], ["rendering", rendering], ["failed", failed]] as const) {
+    const piece = h("i", { class: name });
+    piece.style.width = `${(100 * part) / Math.max(1, points)}%`;
+    bar.append(piece);
+  }
+  const head = h("p", { class: "progress-head" }, h("b", {}, `${done.toLocaleString("en")} of ${points.toLocaleString("en")}`), h("span", {}, time));
+  return [head, bar, legendOf({ rendered: done, rendering, queued, retrying, failed, leftOut })];
+}
+
+function endedParts(table: Table): HTMLElement[] {
+  const failed = table.status.filter((status) => status === "failed").length;
+  const leftOut = table.payload.leftOut.length;
+  if (failed + leftOut === 0) return [];
+  const rendered = table.status.filter((status) => status === "completed").length;
+  return [legendOf({ rendered, rendering: 0, queued: 0, retrying: 0, failed, leftOut })];
+}
+
+const legendNames = { rendered: "rendered", rendering: "rendering", queued: "queued", retrying: "trying again", failed: "failed", leftOut: "left out by the experiment" };
+
+function legendOf(counts: Record<keyof typeof legendNames, number>): HTMLElement {
+  const always = new Set(["rendered"]);
+  const items = (Object.keys(legendNames) as (keyof typeof legendNames)[]).filter((name) => counts[name] > 0 || always.has(name));
+  return h("ul", { class: "states" }, ...items.map((name) => h("li", {}, h("i", { class: `state ${name}`, "aria-hidden": "true" }), h("b", {}, counts[name].toLocaleString("en")), ` ${legendNames[name]}`)));
+}
+
+/** Seconds as people say them. */
+export function span(seconds: number): string {
+  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
+  const minutes = Math.round(seconds / 60);
+  return minutes < 90 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+/** Listens for news and merges them, until the run has ended and the report is there. */
+export function follow(app: App, progress: SweepProgress): void {
   const { live } = app.table.payload;
   if (!live) return;
-  const line = document.getElementById("progress");
+  app.table.merge(live.rows);
+  app.relayout();
+  app.store.touch("filter");
   const source = new EventSource(`${live.events}?since=${live.generation}`);
   source.addEventListener("rows", (event) => {
-    const news = JSON.parse(event.data) as News;
-    live.generation = news.generation;
-    live.running = news.running;
-    take(app, news.rows);
-    if (line) line.textContent = said(news);
+    const { rows, gone, report, ...now } = JSON.parse(event.data) as News;
+    Object.assign(live, now);
+    app.table.remove(gone);
+    take(app, rows);
+    progress.paint();
+    if (!report) return;
+    source.close();
+    void becomeReport(app, progress);
   });
-  source.addEventListener("error", () => {
-    if (line) line.textContent = source.readyState === EventSource.CLOSED ? "sweep view has stopped; this page stays as it is." : "connection lost, reconnecting…";
-  });
+  source.addEventListener("error", () => showLost(progress, source.readyState === EventSource.CLOSED));
+}
+
+function showLost(progress: SweepProgress, ended: boolean): void {
+  const text = ended ? "This page is no longer served; it stays as it is. sweep view shows the run again." : "Connection lost, reconnecting…";
+  const head = progress.querySelector(".progress-head span");
+  if (head) head.textContent = text;
 }
 
 /** Merges rows; sliders stay on the level they show, and a view nobody has changed yet follows what there is to see. */
@@ -51,8 +127,26 @@ function take(app: App, rows: LiveRow[]): void {
   store.touch("filter");
 }
 
-function said(news: News): string {
-  const failed = news.failed > 0 ? ` · ${news.failed} failed` : "";
-  const of = news.points > 0 ? ` of ${count(news.points, "point")}` : "";
-  return `${news.done.toLocaleString("en")}${of}${failed}${news.running ? " · rendering" : ""}`;
+/** Takes the results and texts of the finished report in place of the live ones: same address, selection and scroll. */
+async function becomeReport(app: App, progress: SweepProgress): Promise<void> {
+  const answer = await fetch(location.pathname);
+  if (!answer.ok) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html"); // inert: no script of it runs
+  const data = page.getElementById("sweep-data");
+  if (data?.getAttribute("type") !== "application/json") return location.reload();
+  const payload = JSON.parse(data.textContent ?? "") as Payload;
+  for (const part of [".state-line", "section.end"]) {
+    const fresh = page.querySelector(part);
+    if (fresh) document.querySelector(part)?.replaceWith(document.adoptNode(fresh));
+  }
+  for (const chunk of page.querySelectorAll("script[data-thumbs]")) document.body.append(document.adoptNode(chunk));
+  const scroll = document.querySelector("sweep-grid .scroll");
+  const [left, top] = [scroll?.scrollLeft ?? 0, scroll?.scrollTop ?? 0];
+  app.adopt(new Table(payload));
+  const { metric, along, group } = (app.first = { ...firstView(app.table), weakest: app.view.weakest });
+  app.store.set({ metric, along, group });
+  progress.paint();
+  document.dispatchEvent(new Event("sweep-report"));
+  requestAnimationFrame(() => scroll?.scrollTo(left, top));
+  performance.mark("sweep-report");
 }

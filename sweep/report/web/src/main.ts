@@ -1,22 +1,28 @@
 // Puts the page together: reads the data, makes the parts, keeps the address in step with the view.
 
 import { App } from "./app";
-import { showKeys, showMenu } from "./dialogs";
+import { showKeys, showMenu, showShare } from "./dialogs";
 import { h, icon, oncePerFrame } from "./dom";
 import { SweepGrid } from "./grid";
 import { SweepInspector } from "./inspector";
+import { printable } from "./printing";
 import { Keys } from "./keys";
-import { follow } from "./live";
+import { follow, SweepProgress } from "./live";
 import { readPayload } from "./payload";
 import { firstView, fromHash, type Panel, Store, toHash } from "./state";
+import { SweepSummary } from "./summary";
 import { Table } from "./table";
+import { mainFindings } from "./ranking";
 import { SweepTable } from "./tableview";
 import { applyTheme, flipTheme } from "./theme";
 import { SweepToolbar } from "./toolbar";
 import { firstRow } from "./layout";
+import { holds } from "./verdict";
 
 customElements.define("sweep-grid", SweepGrid);
 customElements.define("sweep-inspector", SweepInspector);
+customElements.define("sweep-progress", SweepProgress);
+customElements.define("sweep-summary", SweepSummary);
 customElements.define("sweep-table", SweepTable);
 customElements.define("sweep-toolbar", SweepToolbar);
 
@@ -48,37 +54,55 @@ function build(mount: HTMLElement, table: Table): void {
   const results = Object.assign(new SweepTable(), { app });
   const inspector = Object.assign(new SweepInspector(), { app });
   const toolbar = Object.assign(new SweepToolbar(), { app, grid, menu: () => showMenu(app) });
+  const summary = Object.assign(new SweepSummary(), { app });
+  const progress = Object.assign(new SweepProgress(), { app });
   const workspace = h("div", { class: "workspace" }, grid, results, inspector);
   const dress = (): void => dressUp(mount, app);
   dress();
   mount.replaceChildren(workspace);
   mount.prepend(toolbar);
+  const top = document.getElementById("summary");
+  if (table.payload.runs) top?.append(progress); // a comparison has its sentences from the start
+  else top?.replaceChildren(summary, progress);
+  mount.addEventListener("preview", sayPreviews);
   grid.addEventListener("wanted", () => inspector.classList.add("open"));
   store.listen(dress);
   navigation(app);
-  chartsWhenWanted(app, inspector);
+  whenWanted(app, inspector, ["charts", "findings"]);
   new Keys(app, { grid, table: results, inspector, toolbar }).listen();
   keepAddress(app);
-  follow(app);
+  follow(app, progress);
+  printable(app);
   grid.focusGrid();
   if (asked) store.touch("cursor");
   performance.mark("sweep-ready");
 }
 
-/** The charts are a script of their own at the end of the page, behind the images; made when first looked at. */
-function chartsWhenWanted(app: App, before: HTMLElement): void {
-  let asked = false;
+/** The originals are not beside the page: said once, where everybody reads it. */
+function sayPreviews(): void {
+  const line = document.querySelector(".state-line");
+  if (!line || line.querySelector(".previews")) return;
+  line.append(h("span", { class: "previews" }, "This page holds previews of 256 px; the originals are not beside it."));
+}
+
+/** Charts and findings are a script of their own at the end of the page, behind the images; made when first looked at. */
+function whenWanted(app: App, before: HTMLElement, panels: Panel[]): void {
+  const asked = new Set<Panel>();
   const look = (): void => {
-    if (asked || app.view.panel !== "charts") return;
-    asked = true;
-    void customElements.whenDefined("sweep-charts").then(() => before.before(Object.assign(document.createElement("sweep-charts"), { app })));
+    const { panel } = app.view;
+    if (asked.has(panel) || !panels.includes(panel)) return;
+    asked.add(panel);
+    void customElements.whenDefined(`sweep-${panel}`).then(() => before.before(Object.assign(document.createElement(`sweep-${panel}`), { app })));
   };
   app.store.listen(look);
   look();
 }
 
 /** Something to look at from the start: the middle of the first line that has an image. */
-function firstImage({ layout, thumbs }: App): number {
+function firstImage(app: App): number {
+  const { layout, thumbs } = app;
+  const weakest = app.verdict?.groups[0]?.marks.flat().find((row) => app.verdict && holds(app.verdict, row) === false && app.layout.find(row));
+  if (weakest !== undefined) return weakest;
   const middle = layout.cols.length >> 1;
   for (let r = 0; r < Math.min(layout.rows.length, 50); r += 1) {
     const cols = [...layout.cols.keys()].slice(0, 400).sort((a, b) => Math.abs(a - middle) - Math.abs(b - middle));
@@ -108,11 +132,20 @@ function dressUp(mount: HTMLElement, { view, table }: App): void {
 function navigation(app: App): void {
   const nav = document.getElementById("panels");
   if (!nav) return;
-  const panels: Panel[] = ["grid", "charts", "table"];
+  const panels: Panel[] = ["grid", "findings", "charts", "table"];
   const buttons = panels.map((panel) => h("button", { class: "panel", onclick: () => app.store.set({ panel }) }, panel));
-  const mark = (): void => buttons.forEach((button, at) => button.setAttribute("aria-pressed", String(panels[at] === app.view.panel)));
+  const mark = (): void => {
+    const findings = mainFindings(app.table.payload.study?.words ?? []).length;
+    buttons.forEach((button, at) => {
+      button.setAttribute("aria-pressed", String(panels[at] === app.view.panel));
+      if (panels[at] !== "findings") return;
+      button.replaceChildren("findings", findings > 0 ? h("sup", {}, String(findings)) : "");
+      button.hidden = app.view.blind;
+    });
+  };
   nav.replaceChildren(
     ...buttons,
+    h("button", { class: "tool", title: "share, export, print (s)", onclick: () => showShare(app) }, icon("share"), h("span", { class: "share-name" }, "share")),
     h("button", { class: "tool", title: "light or dark (l)", "aria-label": "light or dark", onclick: flipTheme }, icon("theme")),
     h("button", { class: "tool", title: "keys (?)", "aria-label": "list of keys", onclick: showKeys }, icon("keys")),
   );

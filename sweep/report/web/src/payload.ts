@@ -63,17 +63,93 @@ export interface Effects {
   n: number;
 }
 
+export interface Recommendation {
+  metric: string;
+  axis: string;
+  threshold: number;
+  wanted: "above" | "below"; // side of the threshold that holds
+  side: "up to" | "from"; // the end of the axis that the advice starts at: the lowest level, the highest
+  weakest_group: Record<string, Level> | null;
+}
+
+export interface Word {
+  kind: string;
+  text: string;
+  headline: boolean;
+  metric: string | null;
+  axis: string | null;
+}
+
 export interface Study {
+  recommendations: Recommendation[];
   curves: Curve[];
   effects: Effects[];
-  words: { kind: string; text: string; headline: boolean; metric: string | null }[];
+  words: Word[];
+}
+
+export interface Mark {
+  stars: number | null; // 0 to 5
+  rejected: boolean;
+  note: string;
+}
+
+export interface Choice {
+  left: string;
+  right: string;
+  winner: "left" | "right" | "tie";
+  at: string;
+}
+
+export interface RatingsFile {
+  schema: 1;
+  ratings: Record<string, Partial<Mark>>; // by key and number of the image: "key.1"
+  choices: Choice[];
+}
+
+export interface Progress {
+  done: number;
+  failed: number;
+  points: number;
+  running: boolean;
+  rendering: number;
+  retrying: number;
+  seconds: number; // since the run began
+  left: number | null; // seconds, null where nobody can know yet
+  outcome: string;
+}
+
+export interface Live extends Progress {
+  events: string;
+  ratings: string; // address that keeps ratings
+  generation: number;
+  rows: LiveRow[]; // at a server now, or between two attempts
+}
+
+/** One row as a live server sends it: raw values by column. */
+export interface LiveRow {
+  key: string;
+  image: number;
+  status: string;
+  error: string | null;
+  path: string | null;
+  thumb: string | null;
+  width: number | null;
+  height: number | null;
+  source: SourceData | null;
+  axes: Record<string, Level>;
+  columns: Record<string, Level>;
 }
 
 export interface Payload {
   version: 1;
   id: string;
   name: string;
-  live: { events: string; generation: number; running: boolean } | null;
+  live: Live | null;
+  ratings: RatingsFile;
+  leftOut: number[][]; // levels by axis of combinations that the experiment's conditions leave out
+  conditions: string[];
+  inputs: Record<string, Level>; // what is fixed in the experiment
+  retry: string; // the command that tries failures again, "" where there are none
   runs: { shown: string; other: string } | null;
   axes: AxisData[];
   columns: ColumnData[];
@@ -84,6 +160,7 @@ export interface Payload {
   others: ImageData | null;
   sources: { list: SourceData[]; at: number[] };
   thumbs: { mode: "embedded" | "files"; prefix: string };
+  originals: "beside" | "inside" | "none";
   study: Study | null;
   experiment: string;
 }

@@ -27,6 +27,12 @@ export function frame(width: number, height: number): Plot.PlotOptions {
   return { width, height, marginLeft: 44, marginRight: 34, marginTop: 12, marginBottom: 36, className: "plot", style: { fontSize: "11px", background: "none", overflow: "visible" } };
 }
 
+/** Names a chart for those who do not see it. */
+export function label(plot: Element, text: string): void {
+  plot.setAttribute("role", "img");
+  plot.setAttribute("aria-label", text);
+}
+
 export function title(text: string, under: string): HTMLElement {
   return h("div", { class: "title" }, h("h3", {}, text), under ? h("p", {}, under) : null);
 }
@@ -47,12 +53,6 @@ export function shade(at: number, of: number): string {
 
 export function short(text: string, most: number): string {
   return text.length > most ? `${text.slice(0, Math.max(1, most - 1))}…` : text;
-}
-
-export function svg(tag: string, attributes: Record<string, string>): SVGElement {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  return element;
 }
 
 export function setRect(rect: SVGRectElement, a: [number, number], b: [number, number]): void {

@@ -4,10 +4,10 @@ import * as Plot from "@observablehq/plot";
 import type { App } from "./app";
 import { show } from "./cells";
 import { series } from "./colour";
-import { h, replace } from "./dom";
+import { h, replace, svg } from "./dom";
 import { number } from "./format";
 import { curvesOf, type Line } from "./means";
-import { domainOf, frame, legend, setRect, short, svg, title } from "./plots";
+import { domainOf, frame, label, legend, setRect, short, title } from "./plots";
 import type { Axis, Column } from "./table";
 
 const mostLines = 80;
@@ -41,6 +41,7 @@ export class Response {
   draw(width: number, asked: Asked): void {
     const { metric, along, group } = asked;
     const lines = curvesOf(this.app.table, this.app.chartMask, metric, along, group);
+    const before = this.#before(asked);
     this.#points = pointsOf(this.app, metric, along, group);
     if (this.#points.length === 0) return this.say(title(metric.label, metric.summary), "No image shown has this metric.");
     const single = new Set(this.#points.map((point) => point.line)).size <= mostLines;
@@ -50,14 +51,26 @@ export class Response {
       ...frame(width, 300),
       x: { label: `${along.label} →`, domain: domainOf(along), ...ticks },
       y: { label: null, grid: true, nice: true, ticks: 6 },
-      marks: [...this.#marks(lines, single), ...halves],
+      marks: [...this.#marks(lines, single), ...before.map((line) => Plot.line(line.at, { x: "x", y: "mean", stroke: series(line.group), strokeWidth: 1.8, strokeDasharray: "6 4" })), ...halves],
     }) as SVGSVGElement & Plot.Plot;
-    const caption = h("figcaption", {}, captionOf(lines, single, this.#points.length, halves.length));
+    label(plot, `${metric.label} along ${along.label}${group ? `, a line for each ${group.label}` : ""}`);
+    const runs = this.app.table.payload.runs;
+    const dashes = before.length > 0 && runs ? `Dashed: ${runs.other}; solid: ${runs.shown}. ` : "";
+    const caption = h("figcaption", {}, dashes + captionOf(lines, single, this.#points.length, halves.length));
     const [x, y] = [plot.scale("x"), plot.scale("y")];
     const strip = x ? filmstrip(this.app, metric, along, { place: (level) => Number(x.apply(level)), width }) : null;
     replace(this.element, title(metric.label, metric.summary), legend(group), plot, strip, caption);
     if (x && y) this.#listen(plot, x, y);
     this.lightUp();
+  }
+
+  /** The curves of the other run, where two are compared: what changed, taken away again. */
+  #before({ metric, along, group }: Asked): Line[] {
+    const { table, chartMask } = this.app;
+    const change = table.others ? table.column(`change_${metric.name}`) : null;
+    if (!change) return [];
+    const values = metric.values.map((value, row) => (typeof value === "number" && typeof change.values[row] === "number" ? value - Number(change.values[row]) : null));
+    return curvesOf(table, chartMask, { ...metric, values }, along, group);
   }
 
   #marks(lines: Line[], single: boolean): Plot.Markish[] {
@@ -92,7 +105,7 @@ export class Response {
         this.tip.hidden = true;
         this.app.setHover(-1);
       },
-      brushed: (from, to) => this.#brush([from, to].map(([left, top]) => [Number(x.invert?.(left)), Number(y.invert?.(top))]) as [Spot, Spot]),
+      brushed: (from, to, both) => this.#brush([from, to].map(([left, top]) => [Number(x.invert?.(left)), Number(y.invert?.(top))]) as [Spot, Spot], both),
       clicked: () => (this.app.hover >= 0 ? this.app.goTo(this.app.hover) : this.#letGo()),
     });
     this.#light = svg("circle", { r: "6", class: "light" }) as SVGCircleElement;
@@ -103,14 +116,18 @@ export class Response {
   #kept(): [Spot, Spot] | null {
     const { view } = this.app;
     const [x, y] = [view.brush[view.along ?? ""], view.brush[view.metric ?? ""]];
-    return x && y && this.#place ? [this.#place({ x: x[0], y: y[0] }), this.#place({ x: x[1], y: y[1] })] : null;
+    if (!x || !this.#place) return null;
+    const [from, to] = [this.#place({ x: x[0], y: y?.[0] ?? 0 }), this.#place({ x: x[1], y: y?.[1] ?? 0 })];
+    return y ? [from, to] : [[from[0], 0], [to[0], 300]];
   }
 
-  #brush([a, b]: [Spot, Spot]): void {
+  /** Along the axis alone; with Shift in the metric, too. */
+  #brush([a, b]: [Spot, Spot], both: boolean): void {
     const { view, store } = this.app;
     if (!view.along || !view.metric) return;
     const range = (p: number, q: number): [number, number] => [Math.min(p, q), Math.max(p, q)];
-    store.set({ brush: { ...view.brush, [view.along]: range(a[0], b[0]), [view.metric]: range(a[1], b[1]) } });
+    const { [view.metric]: _former, ...others } = view.brush;
+    store.set({ brush: { ...others, [view.along]: range(a[0], b[0]), ...(both ? { [view.metric]: range(a[1], b[1]) } : {}) } });
   }
 
   #letGo(): void {
@@ -166,7 +183,7 @@ function captionOf(lines: Line[], single: boolean, points: number, halves: numbe
     single ? "Thin lines: single seeds." : "",
     points === mostPoints ? "Dots: a sample of the images." : "",
     halves > 0 ? "Dashed: where half of the range is passed." : "",
-    "Drag across the chart to filter the grid; click to clear.",
+    "Drag across to filter the grid (Shift: also by value); click to clear.",
   ].filter(Boolean).join(" ");
 }
 
@@ -248,7 +265,7 @@ export type Spot = [x: number, y: number];
 export interface Heard {
   hovered: (spot: Spot, event: PointerEvent) => void;
   left: () => void;
-  brushed: (from: Spot, to: Spot) => void;
+  brushed: (from: Spot, to: Spot, both: boolean) => void;
   clicked: () => void;
 }
 
@@ -263,17 +280,19 @@ export function brushOver(plot: SVGSVGElement, kept: [Spot, Spot] | null, heard:
     const { width, height } = plot.viewBox.baseVal;
     return [((event.clientX - box.left) * width) / box.width, ((event.clientY - box.top) * height) / box.height];
   };
+  const corners = (a: Spot, b: Spot, both: boolean): [Spot, Spot] => (both ? [a, b] : [[a[0], 0], [b[0], plot.viewBox.baseVal.height]]);
   plot.addEventListener("pointerdown", (event) => {
     from = spot(event);
     plot.setPointerCapture(event.pointerId);
   });
   plot.addEventListener("pointermove", (event) => {
-    if (from) setRect(brush, from, spot(event));
+    if (from) setRect(brush, ...corners(from, spot(event), event.shiftKey));
     else heard.hovered(spot(event), event);
   });
   plot.addEventListener("pointerup", (event) => {
     const to = spot(event);
-    if (from && Math.hypot(to[0] - from[0], to[1] - from[1]) > 6) heard.brushed(from, to);
+    const far = from && (event.shiftKey ? Math.hypot(to[0] - from[0], to[1] - from[1]) : Math.abs(to[0] - from[0])) > 6;
+    if (from && far) heard.brushed(...corners(from, to, event.shiftKey), event.shiftKey);
     else heard.clicked();
     from = null;
   });

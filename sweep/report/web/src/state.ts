@@ -1,13 +1,15 @@
 // What the reader chose, as one value: kept in the address so that a link shows the same view.
 
+import { chooseArrangement, type Place } from "./arrangement";
 import type { Axis, Table } from "./table";
+import { questionOf } from "./verdict";
+
+export type { Place };
 
 export type Mode = "plain" | "compare" | "difference";
-export type Panel = "grid" | "charts" | "table";
+export type Panel = "grid" | "findings" | "charts" | "table";
 /** How much brighter a difference can be shown. */
 export const gains = [1, 2, 4, 8, 16];
-
-export type Place = "x" | "y" | "sx" | "sy";
 
 export interface View {
   x: string | null;
@@ -19,6 +21,9 @@ export interface View {
   size: number; // of a cell, px
   sort: string | null;
   falling: boolean;
+  weakest: boolean; // groups with most that fell below first
+  threshold: number | null; // null: the study's
+  mark: boolean; // what fell below the threshold carries its value
   filter: string;
   brush: Record<string, [number, number]>; // ranges drawn in a chart, by axis or column
   colour: string | null;
@@ -82,23 +87,29 @@ export class Store {
   }
 }
 
-/** A first view: the first numeric axis across, the next that is no seed down, and where that is few one more within it
- * (sweep/report/report.py, list_first_thumbs, puts its images first into the page). */
+/** A first view: the arrangement that shows most of the experiment (sweep/report/report.py, list_first_thumbs, puts its
+ * images first into the page). */
 export function firstView(table: Table): View {
   const varied = leading(table);
   const numeric = varied.filter((axis) => axis.numeric);
-  const x = numeric[0] ?? varied[0] ?? table.axes[0] ?? null;
-  const y = varied.find((axis) => axis !== x && axis.kind !== "seed" && axis.levels.length <= 40) ?? varied.find((axis) => axis !== x) ?? null;
-  const inner = y && y.levels.length <= 4 ? varied.find((axis) => axis !== x && axis !== y && axis.levels.length <= 64) : undefined;
+  const question = questionOf(table, null);
+  const main = question?.along ?? numeric[0] ?? varied[0] ?? table.axes[0] ?? null;
+  const { x, y, sx, sy } = chooseArrangement(varied.length > 0 ? varied : table.axes.slice(0, 1), main, gridRoom());
   const slide: Record<string, number> = {};
   for (const axis of table.axes) slide[axis.name] = axis.at[0] ?? 0;
   return {
-    ...placed(x, y, inner ?? null),
+    x: x?.name ?? null,
+    y: y?.name ?? null,
+    sx: sx?.name ?? null,
+    sy: sy?.name ?? null,
     slide,
     hidden: {},
     size: 0,
     sort: isSparse(table, x, y) ? "index" : null,
     falling: false,
+    weakest: question !== null,
+    threshold: null,
+    mark: true,
     filter: "",
     brush: {},
     colour: table.others && table.column("between_ssim") ? "between_ssim" : null, // what changed is seen at once
@@ -113,12 +124,18 @@ export function firstView(table: Table): View {
     panX: 0,
     panY: 0,
     panel: "grid",
-    metric: (table.payload.study?.words.find((word) => word.headline && table.column(word.metric))?.metric ?? table.metrics[0]?.name) ?? null,
-    along: (numeric[0] ?? varied[0])?.name ?? null,
-    group: varied.find((axis) => axis !== numeric[0] && axis.kind !== "seed" && axis.levels.length <= 8)?.name ?? null,
+    metric: (question?.metric.name ?? table.payload.study?.words.find((word) => word.headline && table.column(word.metric))?.metric ?? table.metrics[0]?.name) ?? null,
+    along: main?.name ?? null,
+    group: (question?.group ?? varied.find((axis) => axis !== main && axis.kind !== "seed" && axis.levels.length <= 8))?.name ?? null,
     blind: false,
     full: false,
   };
+}
+
+/** The room that the grid has in a window like this one, before anything is laid out. */
+function gridRoom(): { width: number; height: number } {
+  const panel = innerWidth <= 760 ? 0 : Math.max(300, Math.min(innerWidth * 0.3, 520));
+  return { width: innerWidth - panel, height: Math.max(320, innerHeight - 300) };
 }
 
 /** The axes that vary, each by itself: of those that go in step only the first. */
@@ -128,14 +145,6 @@ function leading(table: Table): Axis[] {
     if (axis.levels.length > 1 && !kept.some((leader) => table.follows(axis, leader))) kept.push(axis);
   }
   return kept;
-}
-
-/** The third axis stands within the columns while those stay few, else within the lines. */
-function placed(x: Axis | null, y: Axis | null, inner: Axis | null): Record<Place, string | null> {
-  const [across, down, within] = [x?.name ?? null, y?.name ?? null, inner?.name ?? null];
-  if (!x || !inner) return { x: across, y: down, sx: null, sy: null };
-  if (x.levels.length * inner.levels.length <= (innerWidth < 700 ? 4 : 8)) return { x: within, y: down, sx: across, sy: null };
-  return { x: across, y: within, sx: null, sy: down };
 }
 
 /** Drawn designs (Latin hypercube and the like) leave nearly every cell of a matrix empty: those begin as a list. */
@@ -154,6 +163,8 @@ export function toHash(view: View, first: View, table: Table): string {
   const out = new URLSearchParams();
   for (const name of plainText) if (view[name] !== first[name]) out.set(name, view[name] ?? "");
   for (const name of flags) if (view[name]) out.set(name, "1");
+  for (const name of ["weakest", "mark"] as const) if (view[name] !== first[name]) out.set(name, view[name] ? "1" : "0");
+  if (view.threshold !== null) out.set("hold", String(view.threshold));
   if (view.size !== first.size) out.set("size", String(Math.round(view.size)));
   if (view.zoom !== 1) out.set("zoom", [view.zoom, view.panX, view.panY].map((part) => part.toFixed(2)).join(","));
   if (view.gain !== 1) out.set("gain", String(view.gain));
@@ -187,8 +198,11 @@ export function fromHash(hash: string, first: View, table: Table): View {
   const mode = given.get("mode");
   if (mode === "compare" || mode === "difference") view.mode = mode;
   const panel = given.get("panel");
-  if (panel === "charts" || panel === "table") view.panel = panel;
+  if (panel === "charts" || panel === "table" || panel === "findings") view.panel = panel;
   for (const name of flags) view[name] = given.get(name) === "1";
+  for (const name of ["weakest", "mark"] as const) if (given.has(name)) view[name] = given.get(name) === "1";
+  const hold = Number.parseFloat(given.get("hold") ?? "");
+  view.threshold = Number.isFinite(hold) ? hold : null;
   view.size = finite(given.get("size"), first.size);
   view.gain = gains.find((gain) => String(gain) === given.get("gain")) ?? 1;
   view.split = finite(given.get("split"), 50);

@@ -1,7 +1,7 @@
 // The results in memory: axes as level indices, everything else by column; grows while a run is going on.
 
 import { level, words } from "./format";
-import { type ColumnData, type Level, type Payload, type ImageData, type SourceData, unpack } from "./payload";
+import { type ColumnData, type ImageData, type Level, type LiveRow, type Payload, type SourceData, unpack } from "./payload";
 
 export interface Axis {
   name: string;
@@ -31,21 +31,6 @@ export interface Images {
   height: Level[];
 }
 
-/** One row as a live server sends it: raw values by column. */
-export interface LiveRow {
-  key: string;
-  image: number;
-  status: string;
-  error: string | null;
-  path: string | null;
-  thumb: string | null;
-  width: number | null;
-  height: number | null;
-  source: SourceData | null;
-  axes: Record<string, Level>;
-  columns: Record<string, Level>;
-}
-
 export class Table {
   readonly axes: Axis[];
   readonly columns: Column[];
@@ -58,6 +43,7 @@ export class Table {
   readonly sourceAt: number[];
   readonly #axisByName = new Map<string, Axis>();
   readonly #columnByName = new Map<string, Column>();
+  version = 0; // counts up with each change of rows
   #rowByKey: Map<string, number> | null = null;
   readonly #follows = new Map<string, boolean>();
 
@@ -112,6 +98,12 @@ export class Table {
     return known;
   }
 
+  /** A row's name in the file of ratings: its key, and the number of its image. */
+  ratingName(row: number): string {
+    const image = this.#axisByName.get("image");
+    return `${this.key[row]}.${image ? (image.levels[image.at[row] ?? -1] ?? 1) : 1}`;
+  }
+
   /** A row's key, and which of its images where one point has several. */
   rowName(row: number): string {
     const image = this.#axisByName.get("image");
@@ -145,6 +137,7 @@ export class Table {
 
   /** Takes rows that arrived or changed. New levels find their place in the order of their axis. */
   merge(rows: LiveRow[]): void {
+    this.version += 1;
     const byKey = this.#byKey();
     for (const incoming of rows) {
       const name = this.#axisByName.has("image") ? `${incoming.key}.${incoming.image}` : incoming.key;
@@ -155,6 +148,15 @@ export class Table {
       }
       this.#put(row, incoming);
     }
+  }
+
+  /** Forgets points that were at a server and are not any more, without an outcome. */
+  remove(keys: string[]): void {
+    for (const key of keys) {
+      const row = this.#byKey().get(key) ?? -1;
+      if (row >= 0 && this.status[row] !== "completed") this.status[row] = "queued";
+    }
+    this.version += 1;
   }
 
   #put(row: number, incoming: LiveRow): void {

@@ -32,15 +32,24 @@ export class Thumbs {
 
   /** The image itself, as a relative address; null where the page does not know where it lies. */
   full(row: number, images: Images = this.table.images): string | null {
+    const inside = this.#original(images.thumb[row] ?? null);
+    if (inside) return inside;
     const path = images.path[row];
     if (typeof path !== "string" || images.prefix === null) return null;
     return images.prefix + path.split("/").map(encodeURIComponent).join("/");
+  }
+
+  /** The original out of the page, where it is inside. */
+  #original(id: unknown): string | null {
+    return this.table.payload.originals === "inside" && typeof id === "string" ? (this.#embedded.get(`o:${id}`) ?? null) : null;
   }
 
   source(row: number): { thumb: string; full: string | null; label: string } | null {
     const source = this.table.sources[this.table.sourceAt[row] ?? -1];
     if (!source?.thumb) return null;
     const prefix = this.table.images.prefix;
+    const inside = this.#original(source.thumb);
+    if (inside) return { thumb: this.byId(source.thumb), full: inside, label: source.label };
     const full = source.path !== null && prefix !== null ? prefix + source.path.split("/").map(encodeURIComponent).join("/") : null;
     return { thumb: this.byId(source.thumb), full, label: source.label };
   }

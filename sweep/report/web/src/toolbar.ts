@@ -43,7 +43,7 @@ export class SweepToolbar extends HTMLElement {
     this.#legend = h("span", { class: "legend" });
     this.#size = h("input", { type: "range", min: "40", max: "480", step: "4", class: "size", "aria-label": "Cell size", title: "cell size" });
     this.#size.addEventListener("input", () => store.set({ size: Number(this.#size.value) }));
-    const more = h("button", { class: "tool more", title: "values to hide, export, blind mode", "aria-label": "More", onclick: (event: Event) => this.menu(event.currentTarget as HTMLElement) }, icon("more"));
+    const more = h("button", { class: "tool more", title: "values to hide, blind mode (m)", "aria-label": "More", onclick: (event: Event) => this.menu(event.currentTarget as HTMLElement) }, icon("more"));
     this.#controls = h("div", { class: "choices" }, this.#places, this.#order, h("span", { class: "sized" }, this.#size));
     const setup = h("button", { class: "tool setup", "aria-expanded": "false", title: "axes, order and colour", "aria-label": "Axes, order and colour" }, icon("setup"));
     setup.addEventListener("click", () => setup.setAttribute("aria-expanded", String(this.#controls.classList.toggle("open"))));
@@ -57,7 +57,7 @@ export class SweepToolbar extends HTMLElement {
   #paint(changed: Set<keyof View>): void {
     const { app } = this;
     const { view } = app;
-    if (["x", "y", "sx", "sy", "sort", "falling", "colour", "blind"].some((name) => changed.has(name as keyof View))) {
+    if (["x", "y", "sx", "sy", "sort", "falling", "colour", "blind", "weakest", "mark", "filter", "metric"].some((name) => changed.has(name as keyof View))) {
       this.#paintPlaces();
       this.#paintOrder();
     }
@@ -69,6 +69,7 @@ export class SweepToolbar extends HTMLElement {
     this.#paintLegend();
     const { layout, table } = app;
     const narrowed = layout.passing < table.rows;
+    this.hidden = table.rows === 0 && table.axes.length === 0;
     const all = table.rows.toLocaleString("en");
     const matching = narrowed ? `${layout.passing.toLocaleString("en")} of ${all} match` : "";
     const showing = layout.shown < layout.passing ? `showing ${layout.shown.toLocaleString("en")}${narrowed ? "" : ` of ${all}`}` : "";
@@ -102,14 +103,17 @@ export class SweepToolbar extends HTMLElement {
   }
 
   #paintOrder(): void {
-    const { view, store, table } = this.app;
+    const { app } = this;
+    const { view, store, table } = app;
     const numeric: [string, string][] = table.columns.filter((column) => column.numeric).map((column) => [column.name, column.label]);
-    const all: [string, string][] = [["", "by axes"], ["index", "as rendered"], ["rating", "rating"], ...table.axes.filter((axis) => axis.levels.length > 1).map((axis): [string, string] => [axis.name, axis.label]), ...numeric];
+    const weakest: [string, string][] = app.verdict?.group ? [["weakest", "weakest first"]] : [];
+    const all: [string, string][] = [...weakest, ["", app.verdict?.group ? "as defined" : "by axes"], ["index", "as rendered"], ["rating", "rating"], ...table.axes.filter((axis) => axis.levels.length > 1).map((axis): [string, string] => [axis.name, axis.label]), ...numeric];
     const arrow = h("button", { class: "tool", title: view.falling ? "largest first" : "smallest first", "aria-label": "Reverse the order", onclick: () => store.set({ falling: !view.falling }) }, view.falling ? "↓" : "↑");
     replaceKeepingFocus(
       this.#order,
-      view.blind ? h("span", { class: "blind" }, "Blind mode: shuffled") : h("label", {}, h("span", {}, "order"), select("Order", all, view.sort ?? "", (value) => store.set({ sort: value || null }))),
+      view.blind ? h("span", { class: "blind" }, "Blind mode: shuffled") : h("label", {}, h("span", {}, "order"), select("Order", all, view.sort ?? (view.weakest && app.verdict?.group ? "weakest" : ""), (value) => store.set(value === "weakest" ? { sort: null, weakest: true } : { sort: value || null, weakest: false }))),
       view.sort && !view.blind ? arrow : null,
+      app.verdict && !view.blind ? h("label", { class: "mark-choice" }, h("span", {}, "mark"), select("Mark", [["1", "what fell below"], ["", "–"]], view.mark ? "1" : "", (value) => store.set({ mark: value === "1" }))) : null,
       numeric.length > 0 && !view.blind ? h("label", {}, h("span", {}, "colour"), select("Colour by", [["", "–"], ...numeric], view.colour ?? "", (value) => store.set({ colour: value || null }))) : null,
     );
   }

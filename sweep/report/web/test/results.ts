@@ -15,6 +15,12 @@ export function payload(patch: Partial<Payload> = {}): Payload {
     id: "cups",
     name: "cups",
     live: null,
+    ratings: { schema: 1, ratings: {}, choices: [] },
+    leftOut: [],
+    conditions: [],
+    inputs: {},
+    retry: "",
+    originals: "beside",
     runs: null,
     axes: [
       { name: "strength", kind: "number", levels: strengths, at: rows.map(([s]) => s) },

@@ -1,0 +1,320 @@
+"""The server of live pages: one run, or all runs of a results folder with an overview of them.
+
+Everything lies under a token that nobody can guess: whoever has the address may look, rate and choose, and nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+
+from sweep.errors import SweepError
+from sweep.record import replace_atomically
+from sweep.report.compare import compare_runs
+from sweep.report.data import RATINGS_FILE
+from sweep.report.drawing import Thumbnails
+from sweep.report.live import Feed, find_thumb_image, study_folder
+from sweep.report.overview import count_shared, list_run_folders, render_overview, summarize_run
+from sweep.report.report import EMBED_UP_TO, build_policy, link_images, order_thumbs, render_page
+from sweep.report.text import describe_page
+
+HOST: Final = "127.0.0.1"
+_PATIENCE: Final = 15.0  # seconds after which a silent stream says that it is still there
+_MOST_BODY: Final = 4 * 2**20  # bytes of ratings
+_TO_ARRIVE: Final = 0.5  # seconds for a page to arrive at the browser before the server may end
+_TO_REPORT: Final = 20.0  # seconds that the end of a run waits for its page to become the report
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+OnOpened: TypeAlias = Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveView:
+    """A live page. `url` holds the token without which the server answers nothing."""
+
+    url: str
+    feed: Feed
+    server: _Server
+
+    def on_event(self, event: object) -> None:  # noqa: ARG002  any event means that the journal may have news
+        """Look at the journal soon. Pass it to the engine as a listener; call it on the event loop."""
+        self.feed.wake()
+
+    async def finish(self, *, measure: bool = True) -> None:
+        """Turn open pages into the report of a run that has ended, and wait until they have it.
+
+        With `measure`, images not measured yet are measured for it.
+        """
+        await self.feed.finish(await run_sync(study_folder, self.feed.folder) if measure else None)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.server.wait_for_report(self.feed), _TO_REPORT)
+
+
+async def serve_view(
+    folder: Path, *, host: str = HOST, port: int = 0, opened: OnOpened | None = None, all_runs: bool = False
+) -> None:
+    """Serve the results in `folder` until cancelled; call `opened` with the address once it answers.
+
+    Args:
+        host: The address to listen at. Any but loopback can be reached by other machines, with the token only.
+        all_runs: `folder` holds results folders; an overview lists them.
+
+    Raises OSError where the port is taken; 0 takes any free one.
+    """
+    async with open_view(folder, host=host, port=port, all_runs=all_runs) as view:
+        if opened is not None:
+            opened(view.url)
+        await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def open_view(
+    folder: Path, *, host: str = HOST, port: int = 0, all_runs: bool = False, studies: bool = True
+) -> AsyncIterator[LiveView]:
+    """Serve live pages for as long as the block lasts. With `studies` a run that has ended is studied here."""
+    server = _Server(Path(folder), host, studies=studies, all_runs=all_runs)
+    feed = Feed(Path(folder), studies=False) if all_runs else await server.feed("")
+    runner = web.AppRunner(server.app(), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+        server.port = runner.addresses[0][1]
+        shown = socket.gethostname() if host in ("0.0.0.0", "::") else host  # noqa: S104  only compared
+        yield LiveView(f"http://{shown}:{server.port}/{server.token}/", feed, server)
+    finally:
+        await server.stop()
+        await runner.cleanup()
+
+
+class _Server:
+    def __init__(self, folder: Path, host: str, *, studies: bool, all_runs: bool) -> None:
+        self.token = secrets.token_urlsafe(24)
+        self.port = 0
+        self._folder = folder
+        self._host = host
+        self._studies = studies
+        self._all_runs = all_runs
+        self._feeds: dict[str, Feed] = {}
+        self._following: list[asyncio.Task[None]] = []
+        self._making = CapacityLimiter(2)
+        self._streams: dict[asyncio.Task[None], Feed] = {}
+
+    def app(self) -> web.Application:
+        """Build the routes: those of a run directly under the token, or under its name beside the overview."""
+        app = web.Application(middlewares=[self._guard], client_max_size=_MOST_BODY)
+        add = app.router.add_get
+        run = "/{token}/{run}" if self._all_runs else "/{token}"
+        if self._all_runs:
+            add("/{token}/", self._overview)
+            add("/{token}/runs", self._runs)
+            add("/{token}/shared", self._shared)
+            add("/{token}/compare", self._compare)
+        add(f"{run}/", self._page)
+        add(f"{run}/events", self._events)
+        add(f"{run}/thumbs/{{head}}/{{name}}.webp", self._thumb)
+        add(f"{run}/{{path:(?:images|inputs)/.+}}", self._file)
+        app.router.add_post(f"{run}/ratings", self._ratings)
+        return app
+
+    async def feed(self, name: str) -> Feed:
+        """Return the feed of a run, started where it is new. Raises HTTPNotFound for a name that is no run."""
+        if name not in self._feeds:
+            if self._all_runs and name not in await run_sync(list_run_folders, self._folder):
+                raise web.HTTPNotFound
+            feed = self._feeds[name] = Feed(self._folder / name, studies=self._studies)
+            await feed.refresh()
+            self._following.append(asyncio.create_task(feed.follow()))
+        return self._feeds[name]
+
+    async def wait_for_report(self, feed: Feed) -> None:
+        """Wait until a page that listens to `feed` has become the report; at once where none listens."""
+        if any(listening is feed for listening in self._streams.values()):
+            await feed.delivered.wait()
+
+    async def stop(self) -> None:
+        """End the streams, which browsers would keep open for ever, and stop following."""
+        for task in (*self._streams, *self._following):
+            task.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Allow only pages from our own address, with our token: DNS rebinding sends another Host header."""
+        own = {f"{HOST}:{self.port}", f"localhost:{self.port}"}
+        host = request.headers.get("Host", "")
+        if self._host in (HOST, "localhost") and host not in own:
+            raise web.HTTPForbidden(text="This page is served to its own address only.")
+        token = request.match_info.get("token", "")
+        if not hmac.compare_digest(token.encode(), self.token.encode()):
+            raise web.HTTPNotFound
+        origin = request.headers.get("Origin")
+        if request.method != "GET" and origin is not None and origin != f"http://{host}":
+            raise web.HTTPForbidden(text="Only this page may write.")
+        response = await handler(request)
+        if not response.prepared:
+            response.headers.update(_HEADERS)
+        return response
+
+    async def _of(self, request: web.Request) -> Feed:
+        return await self.feed(request.match_info.get("run", ""))
+
+    async def _page(self, request: web.Request) -> web.Response:
+        feed = await self._of(request)
+        await feed.refresh()
+        answer = _answer_page(await run_sync(_render, feed))
+        if feed.is_reported:
+            asyncio.get_running_loop().call_later(_TO_ARRIVE, feed.delivered.set)
+        return answer
+
+    async def _thumb(self, request: web.Request) -> web.StreamResponse:
+        feed, identity = await self._of(request), request.match_info["name"]
+        image = find_thumb_image(feed.snapshot, identity)
+        if image is None:
+            raise web.HTTPNotFound
+        made = await run_sync(Thumbnails(feed.folder).find_or_make, identity, image, limiter=self._making)
+        if made is None:
+            raise web.HTTPNotFound
+        return web.FileResponse(made, headers={"Content-Type": "image/webp"})
+
+    async def _file(self, request: web.Request) -> web.StreamResponse:
+        feed, path = await self._of(request), request.match_info["path"]
+        if feed.snapshot is None or path not in feed.snapshot.files:
+            raise web.HTTPNotFound
+        if not await run_sync((feed.folder / path).is_file):
+            raise web.HTTPNotFound
+        return web.FileResponse(feed.folder / path)
+
+    async def _ratings(self, request: web.Request) -> web.Response:
+        """Keep the ratings and choices of the page in the results folder."""
+        feed = await self._of(request)
+        try:
+            ratings = check_ratings(json.loads(await request.text()))
+        except ValueError as error:
+            raise web.HTTPBadRequest(text=str(error)) from error
+        await run_sync(_write_json, feed.folder / RATINGS_FILE, ratings)
+        feed.wake()
+        return web.json_response({"kept": len(ratings["ratings"])})
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        """Send server-sent events: `rows` with what changed since the generation the page has."""
+        feed = await self._of(request)
+        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream", **_HEADERS})
+        await stream.prepare(request)
+        task = asyncio.current_task()
+        if task is not None:
+            self._streams[task] = feed
+            task.add_done_callback(lambda done: self._streams.pop(done, None))
+        seen = _parse_number(request.headers.get("Last-Event-ID") or request.query.get("since", ""))
+        with contextlib.suppress(ConnectionError):
+            while True:
+                news = await feed.news(seen, _PATIENCE)
+                if news is None:
+                    await stream.write(b": still here\n\n")
+                    continue
+                seen = news["generation"]
+                text = json.dumps(news, allow_nan=False)
+                await stream.write(f"id: {seen}\nevent: rows\ndata: {text}\n\n".encode())
+        return stream
+
+    async def _overview(self, _request: web.Request) -> web.Response:
+        return _answer_page(await run_sync(render_overview, self._folder), "overview.js")
+
+    async def _runs(self, _request: web.Request) -> web.Response:
+        names = await run_sync(list_run_folders, self._folder)
+        return web.json_response([await run_sync(summarize_run, self._folder / name) for name in names])
+
+    async def _two(self, request: web.Request) -> tuple[Path, Path]:
+        names = [request.query.get(name, "") for name in ("a", "b")]
+        known = await run_sync(list_run_folders, self._folder)
+        if any(name not in known for name in names):
+            raise web.HTTPNotFound
+        return self._folder / names[0], self._folder / names[1]
+
+    async def _shared(self, request: web.Request) -> web.Response:
+        return web.json_response({"text": await run_sync(count_shared, *await self._two(request))})
+
+    async def _compare(self, request: web.Request) -> web.Response:
+        a, b = await self._two(request)
+        try:
+            made = await run_sync(lambda: compare_runs(a, b))
+        except SweepError as error:
+            raise web.HTTPConflict(text=str(error)) from error
+        return _answer_page(await run_sync(lambda: made.page.read_text(encoding="utf-8")))
+
+
+def _answer_page(text: str, *scripts: str) -> web.Response:
+    policy = f"{_build_live_policy(*scripts)}; frame-ancestors 'none'"
+    return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": policy})
+
+
+def _render(feed: Feed) -> str:
+    """Render the page of a feed. A report has its thumbnails inside: it outlives the server of `sweep run --view`."""
+    data = feed.data
+    if data is None:
+        raise RuntimeError("the folder has not been read")
+    study = feed.study if feed.is_reported else None
+    links, inside = None, {}
+    if feed.is_reported and not data.frame.empty:
+        links, thumbs = link_images(data, data.folder / "report.html", EMBED_UP_TO)
+        inside = thumbs.encode(order_thumbs(data, links)) if links.embedded else {}
+    return "".join(render_page(feed.page_data(links), describe_page(data, study), inside, csp=_build_live_policy()))
+
+
+def check_ratings(found: Any) -> dict[str, Any]:
+    """Check the shape of a file of ratings and choices. Raises ValueError that says what is wrong."""
+    if not isinstance(found, dict) or found.get("schema") != 1:
+        raise ValueError("Ratings are an object with schema 1.")
+    ratings, choices = found.get("ratings"), found.get("choices")
+    if not isinstance(ratings, dict) or not all(map(_is_rating, ratings.values())):
+        raise ValueError("A rating has stars from 0 to 5 or null, rejected and note.")
+    if not isinstance(choices, list) or not all(map(_is_choice, choices)):
+        raise ValueError("A choice has left, right, winner (left, right or tie) and at.")
+    return {"schema": 1, "ratings": ratings, "choices": choices}
+
+
+def _is_rating(mark: Any) -> bool:
+    if not isinstance(mark, dict) or not set(mark) <= {"stars", "rejected", "note"}:
+        return False
+    stars = mark.get("stars")
+    is_number = isinstance(stars, int) and not isinstance(stars, bool) and 0 <= stars <= 5
+    texts = isinstance(mark.get("note", ""), str) and isinstance(mark.get("rejected", False), bool)
+    return texts and (stars is None or is_number)
+
+
+def _is_choice(choice: Any) -> bool:
+    if not isinstance(choice, dict) or set(choice) != {"left", "right", "winner", "at"}:
+        return False
+    return all(isinstance(text, str) for text in choice.values()) and choice["winner"] in {"left", "right", "tie"}
+
+
+def _write_json(path: Path, value: Any) -> None:
+    with replace_atomically(path) as file:
+        file.write(json.dumps(value, ensure_ascii=False, indent=1).encode())
+
+
+def _build_live_policy(*scripts: str) -> str:
+    return build_policy(*scripts, connect="'self'", images="'self' data: blob:")
+
+
+def _parse_number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else 0

@@ -1,0 +1,57 @@
+// What is printed: question, answer and marks, then the images with their values, then how they were made.
+
+import type { App } from "./app";
+import { h } from "./dom";
+import { number } from "./format";
+import { holds } from "./verdict";
+
+const mostImages = 40;
+
+/** Before the page is printed, puts the images onto it; there is no hovering and no scrolling on paper. */
+export function printable(app: App): void {
+  const sheet = h("section", { class: "paper", "aria-hidden": "true" });
+  document.querySelector(".screen")?.after(sheet);
+  addEventListener("beforeprint", () => sheet.replaceChildren(...paper(app)));
+  addEventListener("afterprint", () => sheet.replaceChildren());
+}
+
+function paper(app: App): HTMLElement[] {
+  const { table, verdict, layout } = app;
+  const lines = layout.rows.map((_, r) => layout.cols.map((_col, c) => layout.at(r, c)));
+  const all = lines.flat().filter((row) => row >= 0);
+  const shown = all.length <= mostImages ? lines : namedLines(app, lines);
+  const count = shown.flat().filter((row) => row >= 0).length;
+  const names = [app.view.sx, app.view.x].map((name) => table.axis(name)?.label).filter(Boolean).join(", ");
+  const head = h("tr", {}, h("th", {}, `${[app.view.sy, app.view.y].map((name) => table.axis(name)?.label).filter(Boolean).join(", ")} ↓`), ...layout.cols.map((col) => h("th", {}, [col.over, col.label].filter(Boolean).join(" · "))));
+  const body = shown.map((rows) => {
+    const r = lines.indexOf(rows);
+    return h("tr", {}, h("th", {}, [layout.rows[r]?.over, layout.rows[r]?.label].filter(Boolean).join(" · ")), ...rows.map((row) => cell(app, row)));
+  });
+  const rest = all.length - count;
+  return [
+    h("table", { class: "paper-grid" }, h("thead", {}, h("tr", {}, h("th", {}), h("th", { colSpan: Math.max(1, layout.cols.length) }, `${names} →`)), head), h("tbody", {}, ...body)),
+    h("p", {}, rest > 0 ? `${rest} of ${all.length} images are not shown. ` : "", verdict ? `● held, ○ fell below ${number(verdict.threshold)} in ${verdict.metric.label}` : ""),
+  ];
+}
+
+/** The lines that the findings speak of: those of the weakest group, until there are as many images as fit. */
+function namedLines(app: App, lines: number[][]): number[][] {
+  const { verdict } = app;
+  const worth = (rows: number[]): number => rows.filter((row) => row >= 0 && verdict && holds(verdict, row) === false).length;
+  const kept: number[][] = [];
+  for (const rows of [...lines].sort((a, b) => worth(b) - worth(a))) {
+    const count = kept.flat().filter((row) => row >= 0).length + rows.filter((row) => row >= 0).length;
+    if (kept.length > 0 && count > mostImages) break;
+    kept.push(rows.slice(0, mostImages));
+  }
+  return lines.filter((rows) => kept.includes(rows));
+}
+
+function cell(app: App, row: number): HTMLElement {
+  const address = row >= 0 ? app.thumbs.thumb(row) : null;
+  if (!address) return h("td", {}, row === -3 ? "left out" : row >= 0 ? String(app.table.status[row]) : "");
+  const { verdict } = app;
+  const held = verdict ? holds(verdict, row) : null;
+  const value = verdict && held !== null ? `${held ? "●" : "○"} ${number(Number(verdict.metric.values[row]))}` : "";
+  return h("td", {}, h("img", { src: address, alt: app.table.describe(row) }), value ? h("span", { class: held ? "" : "fell-below" }, value) : null);
+}

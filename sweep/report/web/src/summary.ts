@@ -1,0 +1,174 @@
+// The top of the page: what to do, the counts behind it, what it cannot say, and every image as a mark beside it.
+
+import type { App } from "./app";
+import { copyText, h, replaceKeepingFocus, svg } from "./dom";
+import { number, percent } from "./format";
+import type { View } from "./state";
+import { type Answer, answerOf, followUp, type Group, holds, sign, untestedGap, type Verdict } from "./verdict";
+
+const mostGroups = 6;
+const mostMarks = 14; // a cell of the strip; beyond, a bar of the part that held
+
+export class SweepSummary extends HTMLElement {
+  app!: App;
+  #painted = "";
+
+  connectedCallback(): void {
+    this.app.store.listen((changed) => this.#follow(changed));
+    this.paint();
+  }
+
+  #follow(changed: Set<keyof View>): void {
+    if (["threshold", "blind", "filter", "cursor", "panel", "brush"].some((name) => changed.has(name as keyof View))) this.paint();
+  }
+
+  paint(): void {
+    const { app } = this;
+    const { verdict, view, table } = app;
+    const live = table.payload.live;
+    this.hidden = view.blind || live?.running === true;
+    const state = [view.threshold, table.version, this.hidden, view.cursor, JSON.stringify(view.brush), table.payload.study === null, innerWidth < 760].join("|");
+    if (state === this.#painted) return;
+    this.#painted = state;
+    if (this.hidden) return replaceKeepingFocus(this);
+    if (verdict && verdict.total.images > 0) replaceKeepingFocus(this, this.#answer(verdict, answerOf(verdict)), this.#strip(verdict));
+    else replaceKeepingFocus(this, ...this.#words(), this.#shares());
+  }
+
+  #answer(verdict: Verdict, answer: Answer): HTMLElement {
+    const counts = answer.counts.map((part) => (part.strong ? h("b", {}, part.text) : part.text));
+    return h("div", { class: "answer" }, h("h2", {}, answer.title), h("p", { class: "counts-line" }, ...counts), this.#method(verdict, answer));
+  }
+
+  #method(verdict: Verdict, answer: Answer): HTMLElement {
+    const { store, table } = this.app;
+    const field = h("input", { class: "threshold", type: "number", step: "0.01", "aria-label": `Threshold of ${verdict.metric.label}`, value: String(verdict.threshold) });
+    field.addEventListener("change", () => store.set({ threshold: Number.isFinite(field.valueAsNumber) ? field.valueAsNumber : null }));
+    const reset = this.app.view.threshold === null ? null : h("button", { class: "link", onclick: () => store.set({ threshold: null }) }, "reset");
+    const gap = untestedGap(verdict);
+    const next = gap && followUp(table.payload.experiment, verdict.along, gap);
+    const copy = next ? h("button", { class: "link", onclick: (event: Event) => copyText(next, event.currentTarget as HTMLElement) }, "copy a follow-up experiment") : null;
+    return h(
+      "p",
+      { class: "method" },
+      "“Held” means ",
+      h("span", { title: verdict.metric.summary }, `${verdict.metric.label} ${sign(verdict)} `),
+      field,
+      " ",
+      reset,
+      ` ${answer.limits} `,
+      ...(gap ? [`Between ${number(Math.min(...gap))} and ${number(Math.max(...gap))} nothing was tested`, copy ? ": " : ".", copy, copy ? "." : ""] : []),
+    );
+  }
+
+  /** A run without a recommendation: what the study says on top, the first sentence large. */
+  #words(): HTMLElement[] {
+    const words = (this.app.table.payload.study?.words ?? []).filter((word) => word.headline).map((word) => word.text);
+    const [first, ...rest] = words;
+    if (!first) return [];
+    const [title, detail] = splitSentence(first);
+    return [h("div", { class: "answer" }, h("h2", { class: title.length > 90 ? "long" : "" }, title), ...[detail, ...rest].filter(Boolean).map((text) => h("p", { class: "counts-line" }, text)))];
+  }
+
+  /** Which axis explains how much, as bars, where marks make no sense. */
+  #shares(): HTMLElement | null {
+    const { table } = this.app;
+    const study = table.payload.study;
+    const metric = study?.words.find((word) => word.headline && word.metric)?.metric;
+    const effects = study?.effects.find((found) => found.metric === metric);
+    const shares = (effects?.shares ?? []).filter((share) => share.axes.length === 1 && share.share.value !== null).slice(0, 5);
+    if (shares.length < 2) return null;
+    const lines = shares.map((share) => {
+      const value = Math.max(0, share.share.value ?? 0);
+      const bar = h("i", { class: "share" });
+      bar.style.width = `${Math.min(100, value * 100)}%`;
+      return h("div", { class: "share-line" }, h("span", {}, table.axis(share.axes[0] ?? "")?.label ?? share.axes.join(" × ")), h("span", { class: "track" }, bar), h("b", {}, percent(value)));
+    });
+    return h("figure", { class: "strip-figure shares-figure", role: "img", "aria-label": `Shares of variance of ${table.column(metric ?? null)?.label ?? metric}` }, ...lines, h("figcaption", {}, `share of the variance of ${table.column(metric ?? null)?.label ?? metric}`));
+  }
+
+  #strip(verdict: Verdict): HTMLElement {
+    const shown = verdict.groups.slice(0, mostGroups);
+    const hidden = verdict.groups.length - shown.length;
+    const { along, levels } = verdict;
+    const labels = thin(levels.length);
+    const head = (at: number): HTMLElement => h("th", { class: at === verdict.use ? "use" : "", scope: "col" }, labels(at) ? h("button", { onclick: () => this.#select({ [along.name]: at }) }, along.labels[at] ?? "") : "");
+    const cells = levels.map((level, at) => h("td", { class: `sum${at === verdict.use ? " use" : ""}` }, labels(at) && level.images > 0 ? h("button", { onclick: () => this.#select({ [along.name]: at }) }, levels.length > 7 ? `${level.held}/${level.images}` : `${level.held} of ${level.images}`) : ""));
+    const table = h(
+      "table",
+      { class: "strip-table" },
+      h("thead", {}, h("tr", { class: "names" }, h("td", {}), h("th", { colSpan: levels.length, scope: "colgroup" }, `${along.label} →`), h("th", { scope: "col" }, "held")), h("tr", {}, h("td", {}), ...levels.map((_, at) => head(at)), h("td", {}))),
+      h("tbody", {}, ...shown.map((group, place) => this.#line(verdict, group, place === 0 && verdict.groups.length > 1 && group.held / group.images < (verdict.groups[1]?.held ?? 0) / (verdict.groups[1]?.images ?? 1)))),
+      h("tfoot", {}, h("tr", {}, h("th", { scope: "row" }, "held"), ...cells, h("td", { class: "sum all" }, `${verdict.total.held} of ${verdict.total.images}`))),
+    );
+    const more = hidden > 0 ? ` · the ${shown.length} weakest of ${verdict.groups.length}` : "";
+    const key = h("figcaption", {}, h("i", { class: "mark held" }), "held ", h("i", { class: "mark below" }), "fell below ", h("i", { class: "mark dotted" }), `${number(verdict.threshold)} · one mark per image${more}`);
+    return h("figure", { class: "strip-figure" }, table, key);
+  }
+
+  #line(verdict: Verdict, group: Group, weakest: boolean): HTMLElement {
+    const name = group.at < 0 ? h("span", {}, "all images") : h("button", { title: group.label, onclick: () => this.#select({ [verdict.group?.name ?? ""]: group.at }) }, group.label);
+    const cells = group.marks.map((rows, at) => h("td", { class: at === verdict.use ? "use" : "" }, rows.length > 0 ? this.#marks(verdict, rows) : null));
+    return h("tr", { class: weakest ? "weakest" : "" }, h("th", { scope: "row" }, name), ...cells, h("td", { class: "sum" }, `${group.held} of ${group.images}`));
+  }
+
+  /** One mark per image, above or below the line that it had to hold. */
+  #marks(verdict: Verdict, rows: number[]): SVGElement {
+    const held = rows.filter((row) => holds(verdict, row));
+    const narrow = verdict.levels.length > 7;
+    const [width, height] = [narrow ? 34 : 62, 32];
+    const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width: String(width), height: String(height), role: "img", "aria-label": `${held.length} of ${rows.length} held` });
+    picture.append(svg("line", { x1: "0", x2: String(width), y1: "16", y2: "16", class: "threshold-line" }));
+    if (rows.length > mostMarks) this.#bar(picture, held.length / rows.length, width);
+    else rows.forEach((row, at) => picture.append(this.#mark(verdict, row, ((at + 1) * width) / (rows.length + 1), spreadOf(verdict), rows.length > 6 || narrow ? 2.6 : 4.4)));
+    return picture;
+  }
+
+  #bar(picture: SVGElement, part: number, width: number): void {
+    picture.append(svg("rect", { x: "3", y: "12", width: String(width - 6), height: "8", class: "below" }), svg("rect", { x: "3", y: "12", width: String((width - 6) * part), height: "8", class: "held" }));
+  }
+
+  #mark(verdict: Verdict, row: number, x: number, spread: number, radius: number): SVGElement {
+    const good = holds(verdict, row) === true;
+    const value = Number(verdict.metric.values[row]);
+    const lift = Math.min(1, Math.abs(value - verdict.threshold) / spread) * (12 - radius) + radius * 0.9;
+    const mark = svg("circle", { cx: x.toFixed(1), cy: (16 - (good ? lift : -lift)).toFixed(1), r: String(good ? radius : radius - 0.5), class: good ? "held" : "below" });
+    mark.append(Object.assign(svg("title", {}), { textContent: `${this.app.table.describe(row)}: ${number(value)}` }));
+    mark.toggleAttribute("data-cursor", this.app.view.cursor === row);
+    mark.addEventListener("click", () => this.app.goTo(row));
+    return mark;
+  }
+
+  /** Shows only the cells at some levels; the same once more shows all again. */
+  #select(levels: Record<string, number>): void {
+    const { store, table } = this.app;
+    const brush = { ...store.view.brush };
+    for (const [name, at] of Object.entries(levels)) {
+      const axis = table.axis(name);
+      const place = axis?.numeric ? Number(axis.levels[at]) : at;
+      if (brush[name]?.[0] === place && brush[name]?.[1] === place) delete brush[name];
+      else brush[name] = [place, place];
+    }
+    store.set({ brush });
+  }
+}
+
+/** The first sentence without what stands in brackets, and the text whole where that left anything out. */
+export function splitSentence(text: string): [title: string, detail: string] {
+  const bare = text.replace(/ \([^()]*\)/g, "");
+  const title = /^.*?[.!?](?=\s|$)/s.exec(bare)?.[0] ?? bare;
+  return [title, title === text ? "" : text];
+}
+
+/** The distance from the threshold at which a mark is as far from its line as it can be. */
+function spreadOf({ metric, threshold }: Verdict): number {
+  let most = 1e-9;
+  for (const value of metric.values) if (typeof value === "number") most = Math.max(most, Math.abs(value - threshold));
+  return most;
+}
+
+/** Which of many levels have room for their label. */
+function thin(levels: number): (at: number) => boolean {
+  const every = Math.ceil(levels / 12);
+  return (at) => at % every === 0;
+}

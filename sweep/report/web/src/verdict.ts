@@ -1,0 +1,200 @@
+// Which images held a threshold: counted from the rows, so that another threshold gives another answer at once.
+
+import { number, words } from "./format";
+import type { Axis, Column, Table } from "./table";
+
+export interface Question {
+  metric: Column;
+  along: Axis;
+  group: Axis | null;
+  threshold: number;
+  below: boolean; // values below the threshold hold, else those above
+  rising: boolean; // the safe end of the axis is its highest level
+}
+
+export interface Sum {
+  held: number;
+  images: number;
+}
+
+export interface Group extends Sum {
+  at: number; // level of the group axis, -1 where there is none
+  label: string;
+  marks: number[][]; // rows by level of the axis
+  heldUpTo: number; // level of the axis up to which all its images held, -1: not even the first
+}
+
+export interface Verdict extends Question {
+  levels: Sum[];
+  groups: Group[]; // weakest first
+  total: Sum;
+  use: number; // level of the axis, -1 where none holds throughout
+}
+
+/** The question that the study answers on top, with the reader's threshold where there is one; null where none is. */
+export function questionOf(table: Table, threshold: number | null): Question | null {
+  const study = table.payload.study;
+  const main = study?.words.find((word) => word.headline && word.kind === "recommendation")?.metric;
+  const all = study?.recommendations ?? [];
+  for (const found of [...all.filter((known) => known.metric === main), ...all]) {
+    const [metric, along] = [table.column(found.metric), table.axis(found.axis)];
+    if (!metric || !along) continue;
+    const group = groupAxis(table, along, Object.keys(found.weakest_group ?? {}));
+    return { metric, along, group, threshold: threshold ?? found.threshold, below: found.wanted === "below", rising: found.side === "from" };
+  }
+  return null;
+}
+
+function groupAxis(table: Table, along: Axis, named: string[]): Axis | null {
+  const varied = table.axes.filter((axis) => axis !== along && axis.kind !== "seed" && axis.name !== "image" && axis.levels.length > 1);
+  return varied.find((axis) => named.includes(axis.name)) ?? varied.find((axis) => !axis.numeric) ?? varied[0] ?? null;
+}
+
+/** Whether a value holds the threshold; null: there is no value. */
+export function holds({ metric, threshold, below }: Question, row: number): boolean | null {
+  const value = metric.values[row];
+  if (typeof value !== "number") return null;
+  return below ? value <= threshold : value >= threshold;
+}
+
+export function judge(question: Question, rows: number): Verdict {
+  const { along, group, rising } = question;
+  const count = group?.levels.length ?? 1;
+  const groups = Array.from({ length: count }, (_, at): Group => ({ at: group ? at : -1, label: group?.labels[at] ?? "", held: 0, images: 0, marks: along.levels.map(() => []), heldUpTo: -1 }));
+  const levels = along.levels.map((): Sum => ({ held: 0, images: 0 }));
+  const total: Sum = { held: 0, images: 0 };
+  for (let row = 0; row < rows; row += 1) {
+    const held = holds(question, row);
+    const [own, level] = [groups[group ? (group.at[row] ?? -1) : 0], levels[along.at[row] ?? -1]];
+    if (held === null || !own || !level) continue;
+    own.marks[along.at[row] ?? 0]?.push(row);
+    for (const sum of [own, level, total]) {
+      sum.images += 1;
+      sum.held += Number(held);
+    }
+  }
+  for (const own of groups) own.heldUpTo = lastHolding(own.marks.map((marks) => sumOf(question, marks)), rising);
+  const kept = groups.filter((own) => own.images > 0).sort((a, b) => a.held / a.images - b.held / b.images || a.at - b.at);
+  return { ...question, levels, groups: kept, total, use: lastHolding(levels, rising) };
+}
+
+/** Counts over some rows. */
+export function sumOf(question: Question, rows: Iterable<number>): Sum {
+  const sum = { held: 0, images: 0 };
+  for (const row of rows) {
+    const held = holds(question, row);
+    if (held === null) continue;
+    sum.images += 1;
+    sum.held += Number(held);
+  }
+  return sum;
+}
+
+/** The farthest level such that all images held there and at every level before it. */
+function lastHolding(levels: Sum[], rising: boolean): number {
+  const order = [...levels.keys()];
+  if (rising) order.reverse();
+  let found = -1;
+  for (const at of order) {
+    const level = levels[at];
+    if (!level || level.images === 0) continue;
+    if (level.held < level.images) break;
+    found = at;
+  }
+  return found;
+}
+
+export interface Answer {
+  title: string;
+  counts: Part[]; // the counts behind it; bold where strong
+  method: string; // what a mark means, before and after the field of the threshold
+  limits: string;
+}
+
+export interface Part {
+  text: string;
+  strong: boolean;
+}
+
+const part = (text: string, strong = false): Part => ({ text, strong });
+
+/** The verdict in words: what to do, the counts behind it, what it cannot say. */
+export function answerOf(verdict: Verdict): Answer {
+  return { title: titleOf(verdict), counts: [...countsOf(verdict), ...weakestOf(verdict)], method: `${capital(verdict.metric.label)} ${sign(verdict)}`, limits: limitsOf(verdict) };
+}
+
+function titleOf({ along, use, rising, metric, threshold, total }: Verdict): string {
+  if (use < 0) return `No ${along.label} keeps ${metric.label} at ${number(threshold)} in all images.`;
+  const last = tested(along, rising).at(-1);
+  if (total.held === total.images && use === last) return `Any ${along.label} ${rising ? "from" : "up to"} ${along.labels[use]} holds.`;
+  return `Use ${along.label} ${along.labels[use]}.`;
+}
+
+function tested(along: Axis, rising: boolean): number[] {
+  const order = [...along.levels.keys()];
+  return rising ? order.reverse() : order;
+}
+
+export function sign({ below }: Question): string {
+  return below ? "≤" : "≥";
+}
+
+function countsOf({ along, levels, use, rising, metric, threshold, below }: Verdict): Part[] {
+  const order = tested(along, rising).filter((at) => (levels[at]?.images ?? 0) > 0);
+  const start = use < 0 ? 0 : order.indexOf(use);
+  const rest = order.slice(start + (use < 0 ? 0 : 1));
+  const lost = rest.findIndex((_, place) => rest.slice(place).every((at) => levels[at]?.held === 0));
+  const told = (lost >= 0 && rest.length - lost > 1 ? rest.slice(0, lost) : rest).slice(0, 3);
+  const of = (at: number): Part => part(`${levels[at]?.held} of ${levels[at]?.images}`, true);
+  const side = below ? "or less" : "or more";
+  const parts = [part(`${capital(metric.label)} stayed at ${number(threshold)} ${side} in `)];
+  if (use >= 0) parts.push(of(use), part(rest.length > 0 ? " images there" : " images."));
+  told.forEach((at, place) => {
+    const last = place === told.length - 1 && !(lost >= 0 && rest.length - lost > 1);
+    const lead = use < 0 && place === 0 ? "" : last && (place > 0 || use >= 0) ? " and in " : ", in ";
+    parts.push(part(lead), of(at), part(`${use < 0 && place === 0 ? " images" : ""} at ${along.labels[at]}`));
+  });
+  if (lost >= 0 && rest.length - lost > 1) parts.push(part(told.length > 0 || use >= 0 ? `, and in none from ${along.labels[rest[lost] ?? 0]} on` : "no image"));
+  if (rest.length > 0) parts.push(part("."));
+  return parts;
+}
+
+function weakestOf({ group, groups, along, rising }: Verdict): Part[] {
+  const [weakest, next] = groups;
+  if (!group || !weakest || !next || weakest.held / weakest.images === next.held / next.images) return [];
+  const upTo = weakest.heldUpTo;
+  const only = upTo === tested(along, rising)[0];
+  const range = upTo < 0 ? "at no level" : only ? `at ${along.labels[upTo]} only` : `${rising ? "from" : "up to"} ${along.labels[upTo]}${rising ? " on" : ""}`;
+  return [part(` Weakest ${group.label}: `), part(weakest.label, true), part(`, which held ${range}.`)];
+}
+
+function limitsOf(verdict: Verdict): string {
+  const { groups, total } = verdict;
+  const sizes = groups.flatMap((own) => own.marks.map((marks) => marks.length).filter((size) => size > 0));
+  const [least, most] = [Math.min(...sizes), Math.max(...sizes)];
+  if (total.images === 0) return "No image has this metric yet.";
+  const each = least === most ? `${least}` : `${least} to ${most}`;
+  return `${each} ${most === 1 ? "image" : "images"} per cell: these are counts, without an interval.`;
+}
+
+/** Levels next to the recommended one that nothing was rendered between: [use, next], null where there are none. */
+export function untestedGap({ along, use, rising }: Verdict): [number, number] | null {
+  if (!along.numeric || use < 0) return null;
+  const order = tested(along, rising);
+  const next = order[order.indexOf(use) + 1];
+  return next === undefined ? null : [Number(along.levels[use]), Number(along.levels[next])];
+}
+
+/** The experiment with the axis narrowed to the untested gap; null where its line is not of a form that is known. */
+export function followUp(experiment: string, axis: Axis, [from, to]: [number, number]): string | null {
+  const decimals = Math.max(...[from, to].map((value) => (String(value).split(".")[1] ?? "").length)) + 1;
+  const values = [1, 2, 3].map((step) => Number((from + ((to - from) * step) / 4).toFixed(decimals))).sort((a, b) => a - b);
+  const name = axis.name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+  const line = new RegExp(`^([ \\t]+${name}:[ \\t]*)(\\[.*\\]|\\{.*\\})[ \\t]*$`, "m");
+  if (!line.test(experiment)) return null;
+  return experiment.replace(line, (_, head: string) => `${head}[${values.join(", ")}]`).replace(/^name:[ \t]*(\S+)[ \t]*$/m, "name: $1-between");
+}
+
+export function capital(text: string): string {
+  return text.charAt(0).toUpperCase() + words(text).slice(1);
+}

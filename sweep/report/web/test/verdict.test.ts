@@ -1,0 +1,58 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { Study } from "../src/payload";
+import { answerOf, followUp, judge, questionOf, untestedGap } from "../src/verdict";
+import { table } from "./results";
+
+const study: Study = {
+  recommendations: [{ metric: "ssim", axis: "strength", threshold: 0.85, wanted: "above", side: "up to", weakest_group: { prompt: "dramatic" } }],
+  curves: [],
+  effects: [],
+  words: [],
+};
+const results = table({ study });
+
+function verdictAt(threshold: number | null): ReturnType<typeof judge> {
+  const question = questionOf(results, threshold);
+  assert.ok(question);
+  return judge(question, results.rows);
+}
+
+test("judge counts what held at each level and in each group, the weakest first", () => {
+  const verdict = verdictAt(null);
+  assert.deepEqual(verdict.levels, [{ held: 4, images: 4 }, { held: 0, images: 4 }]);
+  assert.deepEqual(verdict.groups.map((group) => group.held), [2, 2]);
+  assert.equal(verdict.use, 0);
+  assert.deepEqual(verdict.total, { held: 4, images: 8 });
+});
+
+test("another threshold gives another answer", () => {
+  assert.equal(verdictAt(0.1).use, 1);
+  assert.equal(verdictAt(2).use, -1);
+  assert.deepEqual(verdictAt(0.75).groups.map((group) => [group.label, group.held]), [["dramatic", 2], ["painterly", 4]]);
+});
+
+test("the sum over groups is the sum over levels at every threshold", () => {
+  for (let threshold = 0; threshold <= 1.2; threshold += 0.05) {
+    const { groups, levels, total } = verdictAt(threshold);
+    assert.equal(groups.reduce((sum, group) => sum + group.held, 0), total.held);
+    assert.equal(levels.reduce((sum, level) => sum + level.held, 0), total.held);
+  }
+});
+
+test("the answer names the level, the counts and the weakest group", () => {
+  assert.equal(answerOf(verdictAt(0.75)).title, "Use strength 0.3.");
+  const text = answerOf(verdictAt(0.75)).counts.map((part) => part.text).join("");
+  assert.equal(text, "SSIM stayed at 0.75 or more in 4 of 4 images there and in 2 of 4 at 0.5. Weakest prompt: dramatic, which held at 0.3 only.");
+  assert.equal(answerOf(verdictAt(0.1)).title, "Any strength up to 0.5 holds.");
+  assert.equal(answerOf(verdictAt(2)).title, "No strength keeps SSIM at 2 in all images.");
+});
+
+test("a follow-up experiment renders the levels between", () => {
+  const gap = untestedGap(verdictAt(0.85));
+  assert.deepEqual(gap, [0.3, 0.5]);
+  const axis = results.axes[0];
+  assert.ok(axis && gap);
+  assert.match(followUp(results.payload.experiment, axis, gap) ?? "", /strength: \[0.35, 0.4, 0.45\]/);
+  assert.equal(followUp("name: a\naxes:\n  strength:\n    - 0.3\n", axis, gap), null);
+});
