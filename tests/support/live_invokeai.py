@@ -72,21 +72,21 @@ class Installation:
     def ensure(self) -> None:
         """Install what is missing. One process at a time; others wait."""
         self.home.mkdir(parents=True, exist_ok=True)
-        with _alone(self.home / "installing.lock"):
+        with alone(self.home / "installing.lock"):
             if self.package is None or not list((self.home / "venv").glob("**/site-packages/open_clip")):
                 self._make_venv()
             if not all((self.home / "models" / source).exists() for source in MODELS.values()):
-                _run([self.python, HERE / "tiny_models.py", self.home / "models"], self.home / "models.log")
+                run_command([self.python, HERE / "tiny_models.py", self.home / "models"], self.home / "models.log")
 
     def _make_venv(self) -> None:
         log = self.home / "install.log"
         if not self.python.exists():
-            _run([_suitable_python(), "-m", "venv", self.home / "venv"], log)
+            run_command([suitable_python(), "-m", "venv", self.home / "venv"], log)
         for step in STEPS:
-            _run([self.python, "-m", "pip", "install", "-q", *step], log)
+            run_command([self.python, "-m", "pip", "install", "-q", *step], log)
 
 
-def _suitable_python() -> str:
+def suitable_python() -> str:
     """InvokeAI 6.14.2 runs on Python 3.11 and 3.12."""
     if (3, 11) <= sys.version_info[:2] <= (3, 12):
         return sys.executable
@@ -96,7 +96,7 @@ def _suitable_python() -> str:
     return found
 
 
-def _run(command: list[str | Path], log: Path) -> None:
+def run_command(command: list[str | Path], log: Path) -> None:
     with log.open("ab") as out:
         done = subprocess.run([str(part) for part in command], stdout=out, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
@@ -110,7 +110,7 @@ def last_lines(log: Path) -> str:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def alone(lock: Path) -> Iterator[None]:
     """Only one process at a time comes past here; the lock goes with the process that holds it."""
     with lock.open("a") as held:
         if os.name == "posix":
@@ -149,14 +149,14 @@ class LiveServer:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, start_new_session=True
             )
-        self._wait(self.answers, "answered")
+        self.wait_until(self.answers, "answered")
 
     def install_models(self) -> None:
         """Make the tiny models known to it; they stay where they are."""
         for name, source in MODELS.items():
             query = urlencode({"source": str(self.installation.home / "models" / source), "inplace": "true"})
             self.ask("POST", f"/api/v2/models/install?{query}", {"name": name})
-        self._wait(
+        self.wait_until(
             lambda: set(MODELS) <= {m["name"] for m in self.ask("GET", "/api/v2/models/")["models"]}, "installed"
         )
 
@@ -212,7 +212,7 @@ class LiveServer:
             self.process.wait()
             self.process = None
 
-    def _wait(self, ready: Callable[[], bool], word: str) -> None:
+    def wait_until(self, ready: Callable[[], bool], word: str) -> None:
         until = time.monotonic() + START_SECONDS
         while not ready():
             if self.process is None or self.process.poll() is not None:

@@ -1,0 +1,24 @@
+"""A real ComfyUI for the tests of this folder, started once for them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.live_comfyui import LiveComfyUI, serving_comfyui
+
+
+@pytest.fixture(scope="session")
+def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveComfyUI]:
+    """A server that all tests of the session share: cancel only what is yours."""
+    with serving_comfyui(tmp_path_factory.mktemp("comfyui")) as server:
+        yield server
+
+
+@pytest.fixture
+def own_comfyui(tmp_path: Path) -> Iterator[LiveComfyUI]:
+    """A server of one's own, to kill and start again."""
+    with serving_comfyui(tmp_path / "comfyui") as server:
+        yield server

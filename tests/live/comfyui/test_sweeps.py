@@ -1,0 +1,113 @@
+"""Whole sweeps on a real ComfyUI: the experiment files that InvokeAI renders, unchanged."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sweep
+from tests.support.live_comfyui import LiveComfyUI
+from tests.support.scenes import SIDE
+
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "portable"
+SMALL = {"width": SIDE, "height": SIDE, "steps": 2, "model": "tiny-sd", "prompt": "a cup"}
+
+CONTROL = {"control_model": "tiny-controlnet"}
+
+
+def source_image(folder: Path, name: str = "source.png") -> str:
+    """A gradient, which every strength changes by another amount."""
+    Image.linear_gradient("L").resize((SIDE, SIDE)).convert("RGB").save(folder / name)
+    return name
+
+
+def rendered(folder: Path, server: LiveComfyUI, **definition: Any) -> list[dict[str, Any]]:
+    """The rows of a sweep, all of them completed."""
+    experiment = sweep.Experiment.from_dict({"name": "live", **definition}, folder)
+    asyncio.run(sweep.run(experiment, [server.url], results=folder / "results"))
+    table = sweep.Results.open(folder / "results" / "live").table()
+    assert set(table["status"]) == {"completed"}, table["error"].dropna().unique()
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def pixels(folder: Path, row: Mapping[str, Any]) -> np.ndarray[Any, Any]:
+    with Image.open(folder / "results" / "live" / str(row["image_path"])) as opened:
+        return np.asarray(opened.convert("RGB"), dtype=float)
+
+
+def test_strength_moves_the_image_and_equal_schedules_give_equal_images(comfyui: LiveComfyUI, tmp_path: Path) -> None:
+    inputs = {**SMALL, "steps": 4, "image": source_image(tmp_path)}
+    axes = {"denoise_strength": [0.2, 0.5, 0.81, 0.9, 1.0], "seed": [1]}
+    rows = rendered(tmp_path, comfyui, workflow="img2img", inputs=inputs, axes=axes)
+
+    source = np.asarray(Image.open(tmp_path / "source.png").convert("RGB"), dtype=float)
+    distance = [float(np.sqrt(np.mean((pixels(tmp_path, row) - source) ** 2))) for row in rows]
+    assert distance[:3] == sorted(distance[:3])
+    assert len(set(distance[:3])) == 3
+    same = [pixels(tmp_path, row).tobytes() for row in rows[2:]]
+    assert same[0] == same[1] == same[2]  # int(4 / s) is 4 for each
+
+
+def test_the_second_run_renders_nothing_and_an_image_tells_its_row(comfyui: LiveComfyUI, tmp_path: Path) -> None:
+    definition = {"workflow": "txt2img", "inputs": SMALL, "axes": {"seed": [3, 4], "cfg_scale": [2, 6]}}
+    rows = rendered(tmp_path, comfyui, **definition)
+    before = len(comfyui.saved)
+    assert rendered(tmp_path, comfyui, **definition) == rows
+    assert len(comfyui.saved) == before
+
+    for row in rows:
+        with Image.open(tmp_path / "results" / "live" / row["image_path"]) as opened:
+            texts = opened.text  # type: ignore[attr-defined]
+        sampler = json.loads(texts["prompt"])["denoise"]["inputs"]
+        assert (sampler["seed"], sampler["cfg"]) == (row["seed"], row["cfg_scale"])
+        assert json.loads(texts["sweep"])["sweep_key"] == row["key"]
+
+
+@pytest.mark.parametrize(
+    ("workflow", "inputs", "axes"),
+    [
+        ("lora", {"lora": "tiny-lora"}, {"lora_weight": [0.0, 1.5]}),
+        (
+            "controlnet",
+            {"control_model": "tiny-controlnet", "control_image": "source.png"},
+            {"control_weight": [0.0, 2]},
+        ),
+        ("txt2img", {"scheduler": "euler_a"}, {"scheduler": ["dpmpp_2m_k", "karras"]}),
+        ("txt2img", {}, {"model": ["tiny-sd", "tiny-sd-b"]}),
+    ],
+    ids=["lora", "controlnet", "scheduler", "model"],
+)
+def test_templates_render_and_their_axes_change_the_image(
+    comfyui: LiveComfyUI, tmp_path: Path, workflow: str, inputs: dict[str, Any], axes: dict[str, Any]
+) -> None:
+    source_image(tmp_path)
+    given = {name: value for name, value in {**SMALL, "seed": 5, **inputs}.items() if name not in axes}
+    rows = rendered(tmp_path, comfyui, workflow=workflow, inputs=given, axes=axes)
+    assert len({row["sha256"] for row in rows}) == len(rows)
+
+
+def test_both_portable_documents_run_as_they_are(comfyui: LiveComfyUI, tmp_path: Path) -> None:
+    source_image(tmp_path, "input.jpg")
+    for name in ("text_to_image.json", "image_to_image.json"):
+        folder = tmp_path / name
+        folder.mkdir()
+        source_image(folder, "input.jpg")
+        inputs = {"model": "tiny-sd", "steps": 2, "width": SIDE, "height": SIDE}
+        if name.startswith("image"):
+            inputs = {"model": "tiny-sd", "steps": 2}
+        (folder / name).write_bytes((FIXTURES / name).read_bytes())
+        rows = rendered(folder, comfyui, workflow=name, inputs=inputs, axes={"seed": [1]})
+        assert len(rows) == 1
+
+
+def test_replicates_are_rendered_anew(comfyui: LiveComfyUI, tmp_path: Path) -> None:
+    rows = rendered(tmp_path, comfyui, workflow="txt2img", inputs=SMALL, axes={"seed": [9]}, study={"replicates": 2})
+    assert len({row["image_name"] for row in rows}) == 2
+    assert len({row["sha256"] for row in rows}) <= 2

@@ -1,0 +1,93 @@
+"""Editor exports: widgets by order, subgraphs, reroutes, primitives, muted and bypassed nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sweep.workflow import Address, Graph, ModelRef, core_schemas, workflow_from
+from sweep.workflow.comfyui.editor_format import read_drawing
+
+
+def node(number: int, kind: str, widgets: list[Any] | None = None, **more: Any) -> dict[str, Any]:
+    return {"id": number, "type": kind, "mode": 0, "widgets_values": widgets or [], "inputs": [], "outputs": [], **more}
+
+
+def given(name: str, link: int | None, kind: str = "*") -> dict[str, Any]:
+    return {"name": name, "type": kind, "link": link}
+
+
+def read(nodes: list[dict[str, Any]], links: list[list[Any]], **more: Any) -> Graph:
+    return read_drawing({"nodes": nodes, "links": links, **more}, "it", core_schemas()).graph
+
+
+def edges_of(graph: Graph) -> list[str]:
+    return [str(edge) for edge in graph.edges]
+
+
+SAMPLING = [5, "randomize", 20, 8, "euler", "normal", 0.5]
+
+
+def test_widgets_are_read_by_their_order_and_editor_buttons_skipped() -> None:
+    graph = read([node(3, "KSampler", SAMPLING), node(4, "CheckpointLoaderSimple", ["a.ckpt"])], [])
+    fields = graph.nodes["3"].fields
+    assert (fields["seed"], fields["steps"], fields["cfg"], fields["denoise"]) == (5, 20, 8, 0.5)
+    assert graph.nodes["4"].fields == {"ckpt_name": ModelRef("a.ckpt", "", "main")}
+    image = read_drawing({"nodes": [node(1, "LoadImage", ["x.png", "image"])], "links": []}, "it", core_schemas())
+    assert image.files == {Address("1", "image"): "x.png"}
+
+
+def test_what_exists_in_the_editor_alone_is_followed() -> None:
+    nodes = [
+        node(1, "VAEDecode"),
+        node(2, "Reroute", inputs=[given("", 1)]),
+        node(3, "SaveImage", ["x"], inputs=[given("images", 2)]),
+        node(4, "PrimitiveNode", [7, "fixed"]),
+        node(5, "KSampler", SAMPLING, inputs=[given("seed", 3)]),
+        node(6, "Note", ["text"]),
+    ]
+    graph = read(nodes, [[1, 1, 0, 2, 0, "*"], [2, 2, 0, 3, 0, "IMAGE"], [3, 4, 0, 5, 0, "INT"]])
+    assert edges_of(graph) == ["1.0 → 3.images"]
+    assert graph.nodes["5"].fields["seed"] == 7
+    assert set(graph.nodes) == {"1", "3", "5"}
+
+
+def test_a_bypassed_node_lets_through_and_a_muted_one_does_not() -> None:
+    def save(mode: int) -> Graph:
+        inverted = node(2, "ImageInvert", mode=mode, inputs=[given("image", 1, "IMAGE")], outputs=[{"type": "IMAGE"}])
+        nodes = [node(1, "EmptyImage", [8, 8, 1, 0]), inverted, node(3, "SaveImage", inputs=[given("images", 2)])]
+        return read(nodes, [[1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 3, 0, "IMAGE"]])
+
+    assert edges_of(save(0)) == ["1.0 → 2.image", "2.0 → 3.images"]
+    assert edges_of(save(4)) == ["1.0 → 3.images"]
+    assert edges_of(save(2)) == []
+
+
+def test_subgraphs_are_unfolded_with_what_they_show_on_themselves() -> None:
+    inner = {
+        "id": "sub",
+        "inputs": [{"name": "source"}, {"name": "prefix"}],
+        "outputs": [{"name": "out"}],
+        "nodes": [
+            node(1, "ImageInvert", inputs=[given("image", 10)]),
+            node(2, "ImageScale", ["lanczos", 64, 64, "disabled"], inputs=[given("image", 11)]),
+        ],
+        "links": [
+            {"id": 10, "origin_id": -10, "origin_slot": 0, "target_id": 1, "target_slot": 0},
+            {"id": 11, "origin_id": 1, "origin_slot": 0, "target_id": 2, "target_slot": 0},
+            {"id": 12, "origin_id": 2, "origin_slot": 0, "target_id": -20, "target_slot": 0},
+        ],
+    }
+    nodes = [
+        node(5, "EmptyImage", [8, 8, 1, 0]),
+        node(6, "sub", [128], inputs=[given("source", 1)], properties={"proxyWidgets": [["2", "width"]]}),
+        node(7, "SaveImage", inputs=[given("images", 2)]),
+    ]
+    links = [[1, 5, 0, 6, 0, "IMAGE"], [2, 6, 0, 7, 0, "IMAGE"]]
+    graph = read(nodes, links, definitions={"subgraphs": [inner]})
+    assert edges_of(graph) == ["5.0 → 6:1.image", "6:1.0 → 6:2.image", "6:2.0 → 7.images"]
+    assert (graph.nodes["6:2"].fields["width"], graph.nodes["6:2"].fields["height"]) == (128, 64)
+
+
+def test_an_unknown_node_stays_for_the_check_to_name() -> None:
+    workflow = workflow_from({"nodes": [node(1, "Custom", [1])], "links": []})
+    assert workflow.graph.nodes["1"].type == "Custom"

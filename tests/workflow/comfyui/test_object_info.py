@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweep.errors import WorkflowError
+from sweep.workflow import FieldSchema, core_schemas, model_files, read_object_info
+from sweep.workflow.comfyui import object_info
+from sweep.workflow.schemas import load
+
+
+def describe_node(**inputs: Any) -> dict[str, Any]:
+    return {"Thing": {"input": {"required": inputs}, "output": ["MODEL", "INT"], "output_node": True}}
+
+
+def read_field(facts: list[Any], name: str = "x") -> FieldSchema:
+    return read_object_info(describe_node(**{name: facts}))["Thing"].fields[name]
+
+
+def test_both_spellings_of_a_choice_are_read_alike() -> None:
+    facts: list[list[Any]] = [[["a", "b"], {"default": "b"}], ["COMBO", {"options": ["a", "b"], "default": "b"}]]
+    for each in facts:
+        field = read_field(each)
+        assert (field.type, field.choices, field.default, field.required) == ("string", ("a", "b"), "b", False)
+
+
+def test_numbers_have_ranges_and_only_coarse_sizes_have_steps() -> None:
+    strength = read_field(["FLOAT", {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.01}])
+    assert (strength.type, strength.minimum, strength.maximum, strength.multiple_of) == ("number", 0.0, 1.0, None)
+    assert read_field(["INT", {"default": 512, "min": 16, "step": 8}], "width").multiple_of == 8
+    assert read_field(["INT", {"default": 20, "min": 1}], "steps").multiple_of is None
+
+
+def test_links_models_and_images_are_told_apart() -> None:
+    assert read_field(["MODEL"]).input == "connection"
+    assert read_field(["STRING", {"forceInput": True}]).input == "connection"
+    assert read_field(["*"]).type == "any"
+    assert read_field([["a.ckpt"]], "ckpt_name").model_types == ("main",)
+    assert read_field([["x.png"], {"image_upload": True}]).type == "ImageField"
+
+
+def test_a_custom_loader_takes_the_models_whose_files_it_offers() -> None:
+    document = {
+        "Loader": {"input": {"required": {"lora_name": [["one.safetensors", "two.safetensors"]]}}, "output": []},
+        "Custom": {"input": {"required": {"file": [["one.safetensors", "two.safetensors"]]}}, "output": []},
+    }
+    assert read_object_info(document)["Custom"].fields["file"].model_types == ("lora",)
+    assert model_files(document) == {"lora": ("one.safetensors", "two.safetensors")}
+
+
+@pytest.mark.parametrize("broken", [{"input": 5}, {"input": {"required": {"x": []}}}, None, {"input": {"required": 3}}])
+def test_a_malformed_node_is_a_missing_one(broken: Any) -> None:
+    nodes = read_object_info({**describe_node(x=["INT"]), "Broken": broken})
+    assert set(nodes) == {"Thing"}
+
+
+def test_an_answer_without_nodes_is_no_comfyui() -> None:
+    with pytest.raises(WorkflowError, match="describes no nodes"):
+        read_object_info({})
+
+
+def test_the_command_writes_what_load_reads(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.json", tmp_path / "out.json"
+    node = describe_node(x=["INT", {"default": 1, "tooltip": "A text."}])["Thing"]
+    source.write_text(
+        json.dumps({"Thing": {**node, "python_module": "nodes"}, "Other": {**node, "python_module": "custom"}})
+    )
+    object_info._main([str(source), str(target)])
+    assert set(load(json.loads(target.read_text()), {})) == {"Thing"}
+    assert "A text" not in target.read_text()
+
+
+def test_the_packaged_nodes_hold_no_model_and_no_text() -> None:
+    text = json.dumps(object_info.dump(core_schemas()))
+    assert len(core_schemas()) > 380
+    assert not any(word in text for word in (".ckpt", ".safetensors", "tooltip"))
