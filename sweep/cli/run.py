@@ -47,6 +47,21 @@ Attempts: TypeAlias = Annotated[
 RetryFailed: TypeAlias = Annotated[
     bool, typer.Option("--retry-failed", help="Render failed points again.", rich_help_panel="Rendering")
 ]
+Verify: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--verify", help="Read every completed image first, and render those that changed.", rich_help_panel="Rendering"
+    ),
+]
+Takeover: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        help="Seconds to wait for a server that is away before others render what it has.",
+        metavar="SECONDS",
+        rich_help_panel="Rendering",
+    ),
+]
 MaxFailures: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -181,6 +196,8 @@ def run_command(
     concurrency: Concurrency = None,
     attempts: Attempts = 4,
     retry_failed: RetryFailed = False,
+    verify: Verify = False,
+    takeover_after: Takeover = 60.0,
     max_failures: MaxFailures = None,
     fuse: Fuse = "off",
     shard: Shard = None,
@@ -215,6 +232,8 @@ def run_command(
         attempts=attempts,
         failures=FailureLimit.parse(max_failures) if max_failures else FailureLimit(),
         retry_failed=retry_failed,
+        verify=verify,
+        takeover_after=takeover_after,
         priority=int(priority),
         idle_only=idle_only,
         board=board or experiment.board,

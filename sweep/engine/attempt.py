@@ -46,9 +46,20 @@ from sweep.record import (
     Times,
     no_checkpoint,
 )
-from sweep.servers import TIMED_OUT, ItemEnded, ItemStarted, NoAnswerError, Rendered, ServerImage, Submission, Ticket
+from sweep.servers import (
+    TIMED_OUT,
+    ItemEnded,
+    ItemHeld,
+    ItemStarted,
+    NoAnswerError,
+    Rendered,
+    ServerImage,
+    Submission,
+    Ticket,
+)
 
 ABANDONED: Final = "Abandoned"  # the kind of an attempt whose server left, and may still render it when it is back
+LONG_PAUSE: Final = 10.0  # seconds that a server asks for, from which on a person is told
 MOST_STRANDINGS: Final = 12  # of one job: a server that leaves at it every time is not waited for for ever
 DOWNLOAD_TRIES: Final = 8  # to fetch one image: it was paid for, so it is asked for more often than it is rendered
 
@@ -250,11 +261,17 @@ class Attempt:
             self._context.in_flight.pop(intent.batch_id, None)
 
     async def _obtain_ticket(self) -> Ticket:
-        """Return the item of an earlier attempt where its server still has it, else submit a new one."""
+        """Return the item of an earlier attempt where its server still has it, else submit a new one.
+
+        An intent that was submitted and is unknown now counts as an attempt: some servers forget everything when
+        they die, and the variation may be what made this one die. One that never arrived counts nothing.
+        """
         if self._job.home == self._server.url:
             self._announce(self._intents)
             if ticket := await self._find_item():
                 return ticket
+            if self._intents[0].state != "intended":
+                raise ItemLostError(f"{self._server.name} took the item and does not know it any more")
             await run_all(*(self._journal.withdraw(intent.key) for intent in self._intents))
         elif self._intents:
             await self._take_over(self._intents)
@@ -335,6 +352,7 @@ class Attempt:
         self._context.pool.record_acceptance(self._server)
         self._context.checkpoint(checkpoints.TAKEN)
         await self._journal.submitted(batch_id, ticket.item_id)
+        self._intents = tuple(replace(each, item_id=ticket.item_id, state="submitted") for each in self._intents)
         return ticket
 
     async def _find_item(self) -> Ticket | None:
@@ -367,6 +385,8 @@ class Attempt:
                 async for event in heard:
                     if isinstance(event, ItemStarted):
                         self._report_start()
+                    elif isinstance(event, ItemHeld):
+                        self._report_hold(event.reason)
                     elif isinstance(event, Rendered):
                         self._downloads.start(event.image, group)
                     else:
@@ -385,7 +405,13 @@ class Attempt:
             seconds = (done - begun).total_seconds() if begun and done else 0.0
             self._server.fusion.observe(len(self._points), seconds, ended.overhead)
 
+    def _report_hold(self, reason: str) -> None:
+        if self._server.hold_reason != reason:
+            self._server.hold_reason = reason
+            self._context.listener(events.Notice(message=f"Waiting: {reason}."))
+
     def _report_start(self) -> None:
+        self._server.hold_reason = ""
         for point in self._points.values():
             self._context.listener(events.Started(key=point.key, index=point.index, server=self._server.name))
 
@@ -506,6 +532,9 @@ class Attempt:
         The server is left alone for a while; the job is not, since another server may have room for it.
         """
         delay = self._context.options.backoff.draw_delay(self._job.attempt, self._context.chance, error.retry_after)
+        if delay >= LONG_PAUSE and not self._server.hold_seconds:
+            message = f"Waiting: {self._server.name} asked for a pause of {delay:.0f} s ({error.message})"
+            self._context.listener(events.Notice(message=message))
         if reason := self._server.record_refusal(error, delay):
             self._context.pool.suspend(self._server, reason)
         await run_all(*(self._journal.withdraw(key) for key in self._points))

@@ -77,6 +77,8 @@ class RunOptions:
     alike: int = 10
     patience: float = 900.0
     retry_failed: bool = False
+    verify: bool = False  # read every completed image at the start; otherwise only its size is looked at
+    takeover_after: float = 60.0  # seconds a server is away before others render what it has
     priority: int = 0
     idle_only: bool = False
     board: str | None = None

@@ -213,7 +213,7 @@ class Runner:
         self._listener = listener
         self._stop = stop
         changes = ChangeSignal()
-        self._pool = ServerPool(preparation.servers, listener, options.backoff, changes)
+        self._pool = ServerPool(preparation.servers, listener, options.backoff, changes, options.takeover_after)
         self._work = WorkQueue(iterate_fresh(preparation, options), servers=self._pool, changes=changes)
         self._duplicates = Deduplicator(preparation.journal, listener)
         self._failures = FailurePolicy(options)

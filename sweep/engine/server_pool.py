@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Final
 
 import anyio
@@ -13,7 +14,7 @@ import anyio
 from sweep.engine.events import Listener, Notice, ServerChanged
 from sweep.engine.limits import Backoff, FusionSize, Limit
 from sweep.engine.options import RunOptions
-from sweep.engine.task_groups import ChangeSignal, open_task_group, run_all
+from sweep.engine.task_groups import ChangeSignal, open_task_group, report_wait, run_all
 from sweep.errors import (
     OverloadedError,
     ServerError,
@@ -44,8 +45,10 @@ class PooledServer:
     left: ServerError | None = None
     is_open: bool = True  # False for one that never answered yet: `info` holds its address only
     abandoned: set[str] = field(default_factory=set)  # batch ids given to other servers while it was away
+    hold_reason: str = ""  # why its items wait, as last reported
     held_until: float = 0.0  # monotonic seconds: no new item before, because the server asked for that
     departures: int = 0  # times in a row that it left
+    away_since: float = field(default_factory=anyio.current_time)  # monotonic seconds; counts while `left` is set
     refusals: int = 0  # submissions in a row that it refused, each after the pause that followed the one before
     fusion: FusionSize = field(default_factory=FusionSize)
     slots: anyio.CapacityLimiter = field(init=False)
@@ -105,9 +108,15 @@ class ServerPool:
     """The servers of a run, and which of them take work at the moment. `changes` wakes whoever waits for either."""
 
     def __init__(
-        self, servers: Iterable[PooledServer], listener: Listener, backoff: Backoff, changes: ChangeSignal | None = None
+        self,
+        servers: Iterable[PooledServer],
+        listener: Listener,
+        backoff: Backoff,
+        changes: ChangeSignal | None = None,
+        takeover_after: float = 0.0,
     ) -> None:
         self.servers = tuple(servers)
+        self._takeover_after = takeover_after
         self.changes = changes or ChangeSignal()
         self.last_reason: ServerError | None = None  # why a server left last
         self._listener = listener
@@ -129,6 +138,20 @@ class ServerPool:
         """Whether no server takes work, and waiting alone will not make one do so."""
         return all(isinstance(each.left, _LASTING) for each in self.servers)
 
+    def seconds_until_takeover(self, url: str) -> float:
+        """Return the seconds until others may render what the server at `url` has; infinite while it takes work.
+
+        A server that is away for a moment finishes what it has: restarts take half a minute. One that is no server of
+        this run, or that refuses us, is not waited for.
+        """
+        for server in self.servers:
+            if server.url == url:
+                if server.left is None:
+                    return inf
+                away = anyio.current_time() - server.away_since
+                return 0.0 if isinstance(server.left, _LASTING) else max(0.0, self._takeover_after - away)
+        return 0.0
+
     def record_acceptance(self, server: PooledServer) -> None:
         """Take note that the server took an item."""
         if server.refusals:
@@ -139,6 +162,7 @@ class ServerPool:
         """Give the server no work until it answers again. Reported once, however many of its items fail together."""
         if server.left is None:
             server.left = self.last_reason = reason
+            server.away_since = anyio.current_time()
             server.departures += 1
             if isinstance(reason, ServerUnreachableError):
                 server.reduce_limit(None)
@@ -246,7 +270,7 @@ async def open_servers(
     """
     held.push_async_callback(_close_all, servers)
     pooled = [_wrap(server, options) for server in servers]
-    await run_all(*(_try_to_open(each, options) for each in pooled))
+    await run_all(*(_try_to_open(each, options, listener) for each in pooled))
     if all(each.left for each in pooled):
         raise next(each.left for each in pooled if each.left is not None)
     for each in pooled:
@@ -263,9 +287,10 @@ def _wrap(server: Server, options: RunOptions) -> PooledServer:
     return PooledServer(server, unknown, limit, is_open=False, fusion=FusionSize(options.fuse))
 
 
-async def _try_to_open(server: PooledServer, options: RunOptions) -> None:
+async def _try_to_open(server: PooledServer, options: RunOptions, listener: Listener) -> None:
     try:
-        await open_server(server, options)
+        async with report_wait(listener, f"Waiting for {server.name} to say who it is."):
+            await open_server(server, options)
     except ServerError as error:
         server.left = error
 

@@ -28,7 +28,7 @@ from sweep.engine.forecast import disk_bytes, image_size
 from sweep.engine.limits import FusionSize
 from sweep.engine.options import RunOptions
 from sweep.engine.server_pool import PooledServer, cancel_abandoned, drop_unfit, index_models, open_servers
-from sweep.engine.task_groups import run_all
+from sweep.engine.task_groups import report_wait, run_all
 from sweep.engine.work_queue import Job, partition_points
 from sweep.errors import (
     DiskFullError,
@@ -60,6 +60,7 @@ from sweep.record import (
     KnownKeys,
     RunFacts,
     SqliteJournal,
+    find_lost_images,
     free_bytes,
     no_checkpoint,
     read_sizes,
@@ -113,6 +114,7 @@ class Preparation:
     run: int
     destination: str  # names our items on every server
     before: Counts  # as the run found them
+    options: RunOptions
 
     def instance(self, index: int) -> Instance:
         """Return the variation at `index`, ready to be rendered."""
@@ -154,19 +156,22 @@ async def prepare(
         draw = share_seeds(experiment.name) if options.shard else None
         journal = await SqliteJournal.open(folder, checkpoint=checkpoint, draw=draw)
         held.push_async_callback(journal.aclose)
+        await _reopen_lost_images(folder, journal, options, listener)
         pooled = await open_servers(held, servers, options, listener)
         drawn = {axis: await journal.seeds(axis, count) for axis, count in experiment.undrawn.items()}
         experiment = experiment.with_seeds(drawn) if drawn else experiment
         pooled.sort(key=lambda server: not server.is_open)
         first = pooled[0].server
-        schemas, models = await ask_patiently(first.schemas, options), await ask_patiently(first.models, options)
+        async with report_wait(listener, f"Waiting for {pooled[0].name} to describe its nodes and models."):
+            schemas, models = await ask_patiently(first.schemas, options), await ask_patiently(first.models, options)
         plan = await anyio.to_thread.run_sync(make_plan, experiment, schemas, models)  # reads the workflow's file
         if options.fuse is None and not plan.schemas.dialect.is_fusable:
             for server in pooled:
                 server.fusion = FusionSize(1)
         await _report_exclusions(plan, pooled, index_models(models), listener)
         if not await _has_nothing_to_do(plan, journal, options):
-            await check_values(plan, pooled[0], options)
+            async with report_wait(listener, f"Waiting for {pooled[0].name} to check the values of the axes."):
+                await check_values(plan, pooled[0], options)
         run = await begin_on_record(plan, journal, [server.info for server in pooled if server.is_open], options)
         unbegun.pop_all()
         store = ImageStore(folder, len(plan), checkpoint=checkpoint)
@@ -184,6 +189,7 @@ async def prepare(
             run=run,
             destination=f"sweep-{experiment.name}-{await journal.identity()}",
             before=before,
+            options=options,
         )
 
 
@@ -227,6 +233,17 @@ def _remove_unbegun(folder: Path) -> None:
         for name in (JOURNAL_FILE, f"{JOURNAL_FILE}-wal", f"{JOURNAL_FILE}-shm", LOCK):
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()
+
+
+async def _reopen_lost_images(folder: Path, journal: SqliteJournal, options: RunOptions, listener: Listener) -> None:
+    """Have completed variations rendered again whose images are gone from the folder, or not what was written."""
+    find = partial(find_lost_images, folder, hash_files=options.verify)
+    lost = await anyio.to_thread.run_sync(find)
+    if lost:
+        await journal.forget(lost)
+        images = "image is" if len(lost) == 1 else "images are"
+        message = f"{len(lost)} completed {images} missing or changed in {folder} and will be rendered again."
+        listener(Notice(message=message))
 
 
 async def _report_exclusions(
@@ -419,10 +436,22 @@ async def recover_jobs(prepared: Preparation, listener: Listener) -> list[Job]:
             servers[several[0].url].abandoned.add(batch)
         if wanted:
             jobs.append(await _recover_job(prepared, wanted))
+    _report_absent(prepared, jobs, listener)
     await run_all(*(_cancel_unwanted(server, listener) for server in prepared.servers if server.left is None))
     former = Failure(kind="Former", message="the experiment no longer has this point")
     await run_all(*(prepared.journal.attempt_failed(i.key, former) for i in intents if i.index is None))
     return jobs
+
+
+def _report_absent(prepared: Preparation, jobs: Sequence[Job], listener: Listener) -> None:
+    """Say which servers are waited for because they have items of an earlier run."""
+    for server in prepared.servers:
+        count = sum(len(job.keys) for job in jobs if job.home == server.url)
+        if count and server.left is not None:
+            wait = prepared.options.takeover_after
+            images = "1 image is" if count == 1 else f"{count} images are"
+            message = f"{images} at {server.name}; other servers render them if it stays away for {wait:.0f} s."
+            listener(Notice(message=message))
 
 
 async def _cancel_unwanted(server: PooledServer, listener: Listener) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
+
+from sweep.engine.events import Listener, Notice
+
+REPORT_WAIT_AFTER: Final = 4.0  # seconds without a word after which a person is told what is waited for
 
 
 @asynccontextmanager
@@ -50,6 +54,20 @@ async def run_all(*calls: Awaitable[Any]) -> None:
             group.start_soon(run_one, call)
     if errors:
         raise errors[0]
+
+
+@asynccontextmanager
+async def report_wait(listener: Listener, message: str, after: float = REPORT_WAIT_AFTER) -> AsyncIterator[None]:
+    """Tell the listener what is waited for where the body takes longer than `after` seconds."""
+    async with open_task_group() as group:
+
+        async def report() -> None:
+            await anyio.sleep(after)
+            listener(Notice(message=message))
+
+        group.start_soon(report)
+        yield
+        group.cancel_scope.cancel()
 
 
 class ChangeSignal:

@@ -145,6 +145,8 @@ class AliveServers(Protocol):
     @property
     def alive_urls(self) -> frozenset[str]: ...
 
+    def seconds_until_takeover(self, url: str) -> float: ...
+
 
 class WorkQueue:
     """The source all servers pull from. `servers` knows which of them take work at the moment."""
@@ -219,6 +221,8 @@ class WorkQueue:
     async def _sleep(self, event: anyio.Event) -> None:
         now = self._clock()
         later = [waiting.not_before - now for waiting in self._waiting if waiting.not_before > now]
+        homes = {waiting.job.home for waiting in self._waiting if waiting.job.home}
+        later += [wait for home in homes if (wait := self._servers.seconds_until_takeover(home)) > 0]
         with anyio.move_on_after(min(later, default=float("inf"))):
             await event.wait()
 
@@ -253,7 +257,7 @@ class WorkQueue:
             for waiting in self._waiting
             if waiting.not_before <= now
             and (waiting.job.home not in (None, url)) == orphans
-            and _fits(waiting.job, url, alive)
+            and self._fits(waiting.job, url, alive)
         ]
         if not due:
             return None
@@ -261,14 +265,13 @@ class WorkQueue:
         self._waiting.remove(first)
         return first.job
 
-
-def _fits(job: Job, url: str, alive: frozenset[str]) -> bool:
-    """Whether the server at `url` should take it: its own open jobs, those of the dead, and what failed elsewhere."""
-    if job.home == url:
-        return True
-    if job.home in alive:
-        return False
-    return url not in job.avoid or alive <= job.avoid
+    def _fits(self, job: Job, url: str, alive: frozenset[str]) -> bool:
+        """Return whether the server should take it: its own open jobs, those of the gone, and what failed elsewhere."""
+        if job.home == url:
+            return True
+        if job.home is not None and self._servers.seconds_until_takeover(job.home) > 0:
+            return False
+        return url not in job.avoid or alive <= job.avoid
 
 
 class Deduplicator:

@@ -35,7 +35,7 @@ from .status import (
     read_sizes,
     sum_up,
 )
-from .verify import REPAIRABLE, Finding, reopen_damaged
+from .verify import REPAIRABLE, Finding, find_lost_images, reopen_damaged
 
 __all__ = [
     "CSV",
@@ -80,6 +80,7 @@ __all__ = [
     "delete_points",
     "delete_run",
     "failures",
+    "find_lost_images",
     "folder_status",
     "free_bytes",
     "holder",

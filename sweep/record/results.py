@@ -12,7 +12,7 @@ from sweep.record.experiment_facts import ExperimentFacts
 from sweep.record.rows import Cell, Column, TableColumns, TableRow, Where, chunks, layout, result_rows
 from sweep.record.sqlite import reads as queries
 from sweep.record.sqlite.reads import AttemptRecord, OpenPoint, RunRecord
-from sweep.record.sqlite.schema import JOURNAL_FILE, BrokenSealError, check, reading, sealing
+from sweep.record.sqlite.schema import JOURNAL_FILE, BrokenSealError, check_journal, reading, sealing
 from sweep.record.verify import Finding, verify_folder
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class RecordedResults:
     def open(cls, folder: Path) -> Self:
         """Open the results in `folder`. Raises RecordError where there are none or a newer sweep wrote them."""
         with reading(Path(folder)) as db:
-            check(db, Path(folder) / JOURNAL_FILE)
+            check_journal(db, Path(folder) / JOURNAL_FILE)
         return cls(Path(folder))
 
     @property

@@ -44,6 +44,25 @@ def damaged_keys(findings: list[Finding]) -> list[str]:
     return list(dict.fromkeys(each.key for each in findings if each.key is not None and each.fault in REPAIRABLE))
 
 
+def find_lost_images(folder: Path, *, hash_files: bool = False) -> list[str]:
+    """Return the keys of completed variations of which an image is missing or has another size than on record.
+
+    With `hash_files` every file is read, too, which finds one that was replaced by another of the same size. Raises
+    CorruptRecordError.
+    """
+    with reading(folder) as db:
+        rows = db.execute("SELECT key, path, size, sha256 FROM images")
+        lost = (key for key, path, size, sha256 in rows if not _is_as_written(folder / path, size, sha256, hash_files))
+        return list(dict.fromkeys(lost))
+
+
+def _is_as_written(file: Path, size: int, sha256: str, hash_file: bool) -> bool:
+    try:
+        return file.stat().st_size == size and (not hash_file or _hash(file) == sha256)
+    except OSError:
+        return False
+
+
 def _findings(folder: Path) -> Iterator[Finding]:
     with reading(folder) as db:
         faults = [*integrity_faults(db), *seal_faults(db)]

@@ -135,7 +135,7 @@ def collect_report_data(results: ResultsLike) -> ReportData:
         sources=results.sources,
         counts=results.counts(),
         runs=tuple(results.runs()),
-        experiment=results.experiment_text or "",
+        experiment=FOLDER_LINE.sub("", results.experiment_text or ""),
         facts=facts,
         ratings=read_ratings(results.folder),
         open_points=tuple(results.open_points()),
@@ -234,7 +234,7 @@ def build_payload(data: ReportData, links: ImageLinks, study: Mapping[str, Any] 
         "inputs": {name: _shorten_path(value) for name, value in data.facts.inputs.items() if _is_plain(value)},
         "retry": data.retry_command,
         "study": None if study is None else _select_study_parts(study),
-        "experiment": FOLDER_LINE.sub("", data.experiment),
+        "experiment": data.experiment,
     }
 
 

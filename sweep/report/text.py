@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from sweep.report.data import FOLDER_LINE, AxisColumn, ReportData, remove_paths, to_json_value
+from sweep.report.data import AxisColumn, ReportData, remove_paths, to_json_value
 from sweep.text import format_number
 
 _MOST_LEVELS: Final = 12
@@ -59,7 +59,7 @@ def describe_page(data: ReportData, study: Mapping[str, Any] | None = None) -> d
         "facts": _describe_provenance(data),
         "failures": group_failures(data),
         "commands": _list_commands(data),
-        "experiment": FOLDER_LINE.sub("", data.experiment),
+        "experiment": data.experiment,
         "took": _describe_duration(data),
         "previews": False,
         "plain_images": [],

@@ -15,7 +15,7 @@ from sweep.sandbox.legacy_sessions import SessionEvents
 from sweep.sandbox.options import SandboxOptions
 from sweep.sandbox.routes import app as routes
 from sweep.sandbox.routes import queue as queue_routes
-from sweep.sandbox.routes.common import KEY, answer, sign
+from sweep.sandbox.routes.common import KEY, answer, refuse_web_pages, sign
 from sweep.sandbox.service import Sandbox
 
 _LARGEST = 256 * 2**20  # bytes of a request; a batch may carry many values
@@ -57,7 +57,7 @@ async def serve_sandbox(options: SandboxOptions, announce: Callable[[str], None]
 
 
 def _application(sandbox: Sandbox) -> web.Application:
-    app = web.Application(middlewares=[answer], client_max_size=_LARGEST)
+    app = web.Application(middlewares=[refuse_web_pages, answer], client_max_size=_LARGEST)
     app[KEY] = sandbox
     app.on_response_prepare.append(sign)
     sandbox.events.sio.attach(app, socketio_path="ws/socket.io")

@@ -1,6 +1,7 @@
 from .base import (
     ItemEnded,
     ItemEvent,
+    ItemHeld,
     ItemStarted,
     MissingModelError,
     Rendered,
@@ -23,6 +24,7 @@ __all__ = [
     "InvokeAI",
     "ItemEnded",
     "ItemEvent",
+    "ItemHeld",
     "ItemStarted",
     "MissingModelError",
     "NoAnswerError",

@@ -87,6 +87,13 @@ class ItemStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ItemHeld:
+    """The item waits for a person: `reason` is a sentence, such as that the queue is paused. It may go on later."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
     """One output node is done: its image may be fetched already, though the item goes on."""
 
@@ -110,7 +117,7 @@ class ItemEnded:
     overhead: float | None = field(default=None, compare=False)
 
 
-ItemEvent: TypeAlias = ItemStarted | Rendered | ItemEnded
+ItemEvent: TypeAlias = ItemStarted | ItemHeld | Rendered | ItemEnded
 
 
 class Server(Protocol):

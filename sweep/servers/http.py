@@ -68,7 +68,12 @@ class ServerAddress:
                 hint="Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, instead.",
             )
         if parts.scheme not in ("http", "https") or not host or any(c.isspace() for c in whole):
-            raise UsageError(f"{text!r} is not the address of a server.", hint="Write it like http://host:9090.")
+            harmless = f"…{text[text.rindex('@') :]}" if "@" in text else text.partition("?")[0]  # without a password
+            raise UsageError(f"{harmless!r} is not the address of a server.", hint="Write it like http://host:9090.")
+        if parts.query or parts.fragment:  # it would land in the journal with the command
+            raise UsageError(
+                f"The address of {host} carries a query.", hint="Leave it out. Set SWEEP_TOKEN for a token."
+            )
         shown = f"[{host}]" if ":" in host else host
         return cls(origin=f"{parts.scheme}://{shown}{f':{port}' if port else ''}", prefix=parts.path.rstrip("/"))
 
@@ -159,7 +164,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: the credentials file is not TOML.") from None
 
 
-LARGEST_ANSWER = 64 * 1024 * 1024  # bytes of JSON; the largest that is asked for, /openapi.json, has about 4 MB
+LARGEST_ANSWER = 8 * 1024 * 1024  # bytes of JSON; whole items of 64 variations have about 1 MB
+LARGEST_SCHEMA = 32 * 1024 * 1024  # of /openapi.json, which has about 4 MB, and of the list of all models
+LARGEST_ERROR = 256 * 1024  # of an answer that is an error
+SLOWEST = 32 * 1024  # bytes a second: a server that sends less for long does not answer
 LARGE_ANSWER = 256 * 1024
 MOST_REDIRECTS = 3
 MOST_LOGINS = 3  # of one request
@@ -176,7 +184,8 @@ Form: TypeAlias = Callable[[], aiohttp.FormData]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
     """How long to wait, in seconds. A worker collecting garbage keeps its whole server from answering, so `read` is
-    long; `patience` is how long a server may be silent before those who wait for an item are told, `gone` how long
+    long; a whole answer may take that long and as much longer as its bytes need at `SLOWEST`, so that one that trickles
+    ends, too; `patience` is how long a server may be silent before those who wait for an item are told, `gone` how long
     it may refuse connections: then nothing listens there, and that is not for being busy.
     """
 
@@ -197,6 +206,20 @@ class Response:
 
     status: int
     body: Any
+
+
+TooLarge: TypeAlias = Callable[[str, str, int], AttemptError]
+"""Makes the error for an answer beyond its limit from address, what was being done, and the limit in bytes."""
+
+
+def image_too_large(url: str, what: str, limit: int) -> AttemptError:
+    """Return the error for an image: it is this variation's."""
+    return VariationError(f"what {url} sent while {what} has more than {limit} bytes", kind="TooLarge")
+
+
+def answer_too_large(url: str, what: str, limit: int) -> AttemptError:
+    """Return the error for any other answer: it is the server's, not the user's."""
+    return TransientError(f"{url} sent more than {limit} bytes while {what}.", kind="TooLarge")
 
 
 class Http:
@@ -291,6 +314,7 @@ class Http:
         params: Mapping[str, str] | None = None,
         also: Collection[int] = (),
         repeat: bool | None = None,
+        limit: int = LARGEST_ANSWER,
     ) -> Response:
         """Send a request and parse the JSON that comes back. `what` says in errors what was being done; statuses in
         `also` are answers, not errors. A call that may be repeated (by default a GET) is sent a second time where
@@ -298,16 +322,16 @@ class Http:
         """
         request = _Request(method, self._url(path, params), what, body=body)
         try:
-            return await self._answer(request, also)
+            return await self._answer(request, also, limit)
         except NoAnswerError as fault:
             if not (method == "GET" if repeat is None else repeat) or fault.reason == TIMED_OUT:
                 raise
         await asyncio.sleep(self.timings.retry)
-        return await self._answer(request, also)
+        return await self._answer(request, also, limit)
 
-    async def post_form(self, path: str, what: str, form: Form, params: Mapping[str, str]) -> Response:
-        """POST a multipart form, which `form` makes anew for each time it is sent."""
-        return await self._answer(_Request("POST", self._url(path, params), what, form=form), ())
+    async def post_form(self, path: str, what: str, form: Form, params: Mapping[str, str], size: int = 0) -> Response:
+        """POST a multipart form of about `size` bytes, which `form` makes anew for each time it is sent."""
+        return await self._answer(_Request("POST", self._url(path, params), what, form=form, size=size), ())
 
     async def exists(self, path: str, what: str, params: Mapping[str, str]) -> bool:
         """Return whether there is a file with something in it."""
@@ -337,7 +361,7 @@ class Http:
         body = {"email": self._credentials.email, "password": self._credentials.password, "remember_me": True}
         self._token = None
         request = _Request("POST", self._url("/api/v1/auth/login", None), "logging in", body=body)
-        status, headers, data = await self._send(request, LARGEST_ANSWER)
+        status, headers, data = await self._send(request, LARGEST_ANSWER, answer_too_large)
         answer = mapping(_parsed_or_none(data))
         if status in BAD_REQUEST:  # 422 would echo what was sent
             raise ServerRefusedError(f"{self.address.url} does not take this e-mail and password ({status}).")
@@ -352,8 +376,8 @@ class Http:
         url = URL(self.address.url + path, encoded=True)
         return url.with_query(params) if params else url
 
-    async def _answer(self, request: _Request, also: Collection[int]) -> Response:
-        status, headers, data = await self._send_as_us(request)
+    async def _answer(self, request: _Request, also: Collection[int], limit: int = LARGEST_ANSWER) -> Response:
+        status, headers, data = await self._send_as_us(request, limit, answer_too_large)
         if 200 <= status < 300:
             try:
                 return Response(status, await _parsed(data))
@@ -366,36 +390,43 @@ class Http:
             return Response(status, _parsed_or_none(data))
         raise error_of_status(self.address.url, status, headers, _parsed_or_none(data), request.what)
 
-    async def _send_as_us(self, request: _Request, limit: int = LARGEST_ANSWER) -> tuple[int, Mapping[str, str], bytes]:
+    async def _send_as_us(
+        self, request: _Request, limit: int = LARGEST_ANSWER, too_large: TooLarge = image_too_large
+    ) -> tuple[int, Mapping[str, str], bytes]:
         """Log in again where the token has run out: a refused request was not carried out. More than once, as a late
         answer to another request may bring a token that has run out, too.
         """
         for _ in range(MOST_LOGINS):
             token = self._token
-            answer = await self._send(request, limit)
+            answer = await self._send(request, limit, too_large)
             if answer[0] != 401 or not (self._has_login and self._credentials.can_log_in):
                 return answer
             async with self._login:
                 if self._token == token:
                     await self.log_in()
-        return await self._send(request, limit)
+        return await self._send(request, limit, too_large)
 
-    async def _send(self, request: _Request, limit: int) -> tuple[int, Mapping[str, str], bytes]:
+    async def _send(self, request: _Request, limit: int, too_large: TooLarge) -> tuple[int, Mapping[str, str], bytes]:
         url = request.url
         try:
             for _ in range(MOST_REDIRECTS + 1):
-                async with self.session.request(
-                    request.method,
-                    url,
-                    json=request.body,
-                    data=request.form() if request.form else None,
-                    headers=self.headers(),
-                    allow_redirects=False,
-                ) as response:
+                async with (
+                    asyncio.timeout(self.timings.read + request.size / SLOWEST) as deadline,
+                    self.session.request(
+                        request.method,
+                        url,
+                        json=request.body,
+                        data=request.form() if request.form else None,
+                        headers=self.headers(),
+                        allow_redirects=False,
+                    ) as response,
+                ):
                     target = self._redirect(request.method, url, response)
                     if target is None:
-                        most = limit if response.ok else LARGEST_ANSWER
-                        data = await self._body(response, most, request.what)
+                        most = limit if response.ok else LARGEST_ERROR
+                        data = await self._body(
+                            response, most, too_large(self.address.url, request.what, most), deadline
+                        )
                         self._token = response.headers.get(FRESH_TOKEN_HEADER) or self._token
                         return response.status, response.headers, data
                     url = target
@@ -411,12 +442,13 @@ class Http:
             return None
         return target if target is not None and target.origin() == url.origin() else None
 
-    async def _body(self, response: aiohttp.ClientResponse, limit: int, what: str) -> bytes:
+    async def _body(
+        self, response: aiohttp.ClientResponse, limit: int, too_large: AttemptError, deadline: asyncio.Timeout
+    ) -> bytes:
+        """Read an answer; the deadline moves on with the bytes that arrive, at the pace of the slowest server."""
         is_bare = "Content-Encoding" in response.headers or response.method == "HEAD"
         declared = None if is_bare else response.content_length
-        too_large = VariationError(
-            f"what {self.address.url} sent while {what} has more than {limit} bytes", kind="TooLarge"
-        )
+        ends = deadline.when() or asyncio.get_running_loop().time() + self.timings.read
         if declared is not None and declared > limit:
             raise too_large
         data = bytearray()
@@ -424,9 +456,10 @@ class Http:
             data += chunk
             if len(data) > limit:
                 raise too_large
+            deadline.reschedule(ends + len(data) / SLOWEST)
         if declared is not None and len(data) != declared:
             raise TransientError(
-                f"{self.address.url} sent {len(data)} of {declared} bytes while {what}.", kind="Incomplete"
+                f"{self.address.url} sent {len(data)} of {declared} bytes of an answer.", kind="Incomplete"
             )
         return bytes(data)
 
@@ -438,6 +471,7 @@ class _Request:
     what: str
     body: Any = None
     form: Form | None = None
+    size: int = 0  # bytes of the form
 
 
 async def _parsed(data: bytes) -> Any:
@@ -454,7 +488,19 @@ def _parsed_or_none(data: bytes) -> Any:
         return None
 
 
+RESTART = 0.5  # seconds before work that failed begins anew
 GRACE = 1.5  # seconds to end by oneself, before being cancelled
+
+
+async def _keep_alive(work: Callable[[], Coroutine[Any, Any, None]], report: Callable[[Exception], None]) -> None:
+    while True:
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001  reported, whatever an untrusted server brought about
+            report(error)
+            await asyncio.sleep(RESTART)
+        else:
+            return
 
 
 class BackgroundTasks:
@@ -463,9 +509,9 @@ class BackgroundTasks:
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self, *work: Coroutine[Any, Any, None]) -> None:
-        """Start this work now."""
-        self._tasks += [asyncio.create_task(one) for one in work]
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]], report: Callable[[Exception], None]) -> None:
+        """Start this work now, and again whenever it fails: each failure is reported, none ends it unseen."""
+        self._tasks.append(asyncio.create_task(_keep_alive(work, report)))
 
     async def end(self) -> None:
         """Wait for all a little, then cancel what is left. Never raises what they raised; safe to call twice."""

@@ -96,10 +96,10 @@ def retry_after(header: str | None, now: datetime | None = None) -> float | None
     except ValueError:
         try:
             moment = parsedate_to_datetime(header)
-        except ValueError:
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            seconds = (moment - (now or datetime.now(UTC))).total_seconds()
+        except (ValueError, TypeError, OverflowError):  # also of an offset that leads out of the calendar
             return None
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        seconds = (moment - (now or datetime.now(UTC))).total_seconds()
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER) if math.isfinite(seconds) else None
 
 
@@ -143,10 +143,14 @@ def explain_failure(fault: BaseException) -> str:
 
 
 DEEPEST_ANSWER = 200
+MOST_PARTS = 500_000  # objects and arrays of one answer: each takes some 70 bytes of memory, and 3 on the wire
+LARGEST_INTEGER = 2**63
 
 
 def parse(data: bytes) -> Any:
-    """Parse JSON. Raises ValueError also where it is nested deeper than anything a server has to say."""
+    """Parse JSON. Raises ValueError also where it has more parts, or deeper ones, than any server has to say."""
+    if data.count(b"[") + data.count(b"{") > MOST_PARTS:
+        raise ValueError("too many parts")
     try:
         value = json.loads(data)
     except RecursionError:
@@ -184,9 +188,25 @@ def text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def as_integer(value: Any) -> int | None:
+    """Return `value` where it is an integer of at most 64 bits, else None."""
+    is_one = isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST_INTEGER
+    return value if is_one else None
+
+
 def number(value: Any) -> int:
-    """Return `value` where it is an integer, else 0."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    """Return `value` where it is an integer of at most 64 bits, else 0."""
+    return as_integer(value) or 0
+
+
+def integers(value: Any) -> list[int]:
+    """Return the integers in an array, else nothing."""
+    return [found for each in sequence(value) if (found := as_integer(each)) is not None]
+
+
+def bad_answer(url: str, what: str) -> TransientError:
+    """Return the error for an answer that says nothing: nobody may conclude from it that something is not there."""
+    return TransientError(f"{url} gave an answer that cannot be read while {what}.", kind="BadAnswer")
 
 
 def timestamp(value: Any) -> datetime | None:
@@ -195,6 +215,6 @@ def timestamp(value: Any) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(value)
-    except ValueError:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter of an offset that leads out of the calendar
         return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

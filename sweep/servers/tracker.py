@@ -15,9 +15,9 @@ from datetime import datetime
 from typing import Final, TypeAlias
 
 from sweep.errors import AttemptError, ItemLostError, ServerError, SweepError, TransientError
-from sweep.servers.base import ItemEnded, ItemStarted, Rendered, Ticket
+from sweep.servers.base import ItemEnded, ItemHeld, ItemStarted, Rendered, Ticket
 from sweep.servers.http import Timings
-from sweep.servers.responses import is_refusal
+from sweep.servers.responses import is_refusal, shorten
 
 MOST_REMEMBERED: Final = 20_000  # items submitted whose end nobody has asked for
 ENDED_STATES: Final = frozenset({"completed", "failed", "canceled"})
@@ -41,7 +41,7 @@ class Over:
     state: ItemState
 
 
-Signal: TypeAlias = ItemStarted | Rendered | Over | SweepError
+Signal: TypeAlias = ItemStarted | ItemHeld | Rendered | Over | SweepError
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +67,7 @@ class TrackedItem:
             return
         if isinstance(signal, ItemStarted) and any(isinstance(known, ItemStarted) for known in self.log):
             return
-        if not isinstance(signal, SweepError):
+        if not isinstance(signal, SweepError | ItemHeld):
             self.log.append(signal)
         self.is_over = isinstance(signal, Over)
         for listener in self.listeners:
@@ -202,6 +202,13 @@ class ItemTracker:
         self._is_due = True
         self._wake.set()
 
+    def report_failure(self, error: Exception) -> None:
+        """Tell everybody who waits that what the server said cannot be read; listening begins anew."""
+        said = shorten(f"{type(error).__name__}: {error}")
+        told = TransientError(f"{self._url} said what cannot be read ({said}).", kind="BadAnswer")
+        for item in list(self.heard_items()):
+            item.send(told)
+
     def stop(self) -> None:
         """End `run` soon."""
         self._is_stopped = True
@@ -239,7 +246,7 @@ class ItemTracker:
         begun = self._clock()
         try:
             states = await read_states(waiting)
-        except (TransientError, ServerError) as error:
+        except SweepError as error:  # whatever its class: this loop is what everybody waits for
             self._silent_since = begun if self._silent_since is None else self._silent_since
             self._report_silence(waiting, error)
             return

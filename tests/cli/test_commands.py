@@ -302,6 +302,12 @@ class TestAfterwards:
         assert answer.out.splitlines()[0].startswith("Of 12 points in both runs, 12 are the same file")
         assert Path("both.html").is_file()
 
+    def test_report_names_no_folder_of_the_author(self, sweep: Sweep, home: Path) -> None:
+        assert sweep("run", home / "small.yaml", "--set", "inputs.steps=5").code == 0
+        page = Path("results", "small", "report.html").read_text(encoding="utf-8")
+        assert str(home) not in page
+        assert str(home.parent) not in page
+
     def test_a_damaged_folder_has_a_report_and_the_exit_code_says_so(self, sweep: Sweep, done: Path) -> None:
         (done / "report.html").unlink()
         (done / "journal.sqlite").write_bytes(b"no database")

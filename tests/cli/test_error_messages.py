@@ -147,6 +147,8 @@ SLIPS = [
         "run", "small.yaml", "--view", "-s", "http://127.0.0.1:9", code=3,
     ),
     typed("no address", "is not the address of a server.", "run", "small.yaml", "-s", "gpu1:9090:1"),
+    typed("a password with a slash", "'…@host:9090' is not the address", "run", "small.yaml", "-s", "http://me:p/w@host:9090"),
+    typed("a token in the address", "carries a query.", "run", "small.yaml", "-s", "http://host:9090/?token=abc"),
     typed(
         "no credentials file", "the credentials file cannot be read",
         "plan", "small.yaml", "-s", "http://h", "--credentials", "gone",

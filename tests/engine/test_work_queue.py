@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 
 import anyio
 import pytest
@@ -21,6 +22,10 @@ A, B = "http://a", "http://b"
 @dataclass
 class Alive:
     alive_urls: frozenset[str]
+    takeover: float = 0.0
+
+    def seconds_until_takeover(self, url: str) -> float:
+        return inf if url in self.alive_urls else self.takeover
 
 
 def instance(number: int) -> Instance:
@@ -152,3 +157,20 @@ async def test_each_server_keeps_to_a_lane_and_helps_out_when_its_own_is_done() 
     source = WorkQueue(lanes, servers=Alive(frozenset([A, B])))
     taken = [await source.take(url) for url in (A, B, A, B, A, B)]
     assert [job.keys[0] for job in taken if job] == ["k10", "k20", "k11", "k21", "k22", "k23"]
+
+
+async def test_what_an_absent_server_has_waits_until_it_may_be_taken_over() -> None:
+    servers = Alive(frozenset([A]), takeover=30.0)
+    source = WorkQueue([iter([instance(1)])], servers=servers)
+    source.put(job(7, home=B))
+    fresh = await source.take(A)
+    assert fresh is not None
+    assert fresh.keys == ("k1",)
+    source.finish()
+    with anyio.move_on_after(0.01) as waited:
+        await source.take(A)
+    assert waited.cancelled_caught
+    servers.takeover = 0.0
+    taken = await source.take(A)
+    assert taken is not None
+    assert taken.keys == ("k7",)

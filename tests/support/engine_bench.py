@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from sweep.experiment import Experiment
 from sweep.servers import ConnectOptions, connect
 from sweep.servers.http import Timings
 
-AT_ONCE = RunOptions(backoff=Backoff(base=0))  # no waiting between attempts
+AT_ONCE = RunOptions(backoff=Backoff(base=0), takeover_after=0)  # no waiting between attempts, nor for servers
 QUICK = Timings(
     retry=0.01, poll_listening=0.5, poll_deaf=0.05, reconnect=0.05, reconnect_most=0.2, patience=0.3, gone=0.3
 )
@@ -67,6 +68,10 @@ class Bench:
         return await run(
             experiment, clients, options=options, results=self.root / "results", listener=self._tell, stop=stop
         )
+
+    def quick(self, **changes: float) -> Timings:
+        """The timings of tests, some of them changed."""
+        return replace(QUICK, **changes)
 
     def of(self, kind: type[object]) -> list[Any]:
         """The events of one kind."""

@@ -64,7 +64,7 @@ def client(order: dict[str, Any], tell: Any) -> int:
         experiment = await anyio.to_thread.run_sync(Experiment.from_dict, order["definition"], root)
         timings = replace(QUICK, **({"patience": order["patience"], "read": 2.0} if "patience" in order else {}))
         servers = [connect(url, ConnectOptions(timings=timings)) for url in order["servers"]]
-        options = RunOptions(**{"backoff": BACKOFF, "attempts": 20, **order.get("options", {})})
+        options = RunOptions(**{"backoff": BACKOFF, "attempts": 20, "takeover_after": 0.0, **order.get("options", {})})
         checkpoint = deadly(order.get("point", ""), order.get("nth", 1))
         summary = await run(
             experiment,

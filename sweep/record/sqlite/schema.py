@@ -174,7 +174,7 @@ def connect_writer(folder: Path, *, create: bool) -> sqlite3.Connection:
             db.execute("PRAGMA synchronous = FULL")
             if new:
                 _create(db)
-            check(db, place)
+            check_journal(db, place)
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript(_ADDED)
             db.execute("PRAGMA foreign_keys = ON")
@@ -236,7 +236,7 @@ def _check_format(db: sqlite3.Connection, place: Path) -> None:
         )
 
 
-def check(db: sqlite3.Connection, place: Path) -> None:
+def check_journal(db: sqlite3.Connection, place: Path) -> None:
     """Raise RecordError where this code cannot read the format, or a file of moderate size is damaged."""
     _check_format(db, place)
     if place.stat().st_size <= _CHECKED_AT_OPEN:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import math
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -51,6 +53,31 @@ async def body_of(request: web.Request) -> Any:
         raise RefusedError(422, [entry]) from error
     except (UnicodeDecodeError, RecursionError) as error:
         raise RefusedError(400, "There was an error parsing the body") from error
+
+
+@web.middleware
+async def refuse_web_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what a page of another site sends: it must not reach the fault switches of a sandbox on this machine.
+
+    Such a request names the site in Origin, or reaches the sandbox under the site's name (DNS rebinding).
+    """
+    name = urlsplit(f"//{request.host}").hostname or ""
+    origin = request.headers.get("Origin")
+    if not _is_own_name(name, sandbox_of(request).options.host):
+        return web.json_response({"detail": f"{name} is not a name of this sandbox."}, status=403)
+    if origin is not None and urlsplit(origin).netloc != request.host:
+        return web.json_response({"detail": f"Requests from {origin} are not allowed."}, status=403)
+    return await handler(request)
+
+
+def _is_own_name(name: str, own: str) -> bool:
+    if name in ("localhost", own):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 @web.middleware

@@ -38,6 +38,7 @@ from sweep.servers.comfyui.prompts import (
 )
 from sweep.servers.http import (
     CHECKS_AT_ONCE,
+    LARGEST_SCHEMA,
     BackgroundTasks,
     Credentials,
     Http,
@@ -109,7 +110,8 @@ class ComfyUI:
     async def open(self) -> ServerInfo:
         """See `Server.open`."""
         info = await self._http.introduce(self._introduce)
-        self._background.start(self._events.run(), self._tracker.run(self._read_states))
+        self._background.start(self._events.run, self._tracker.report_failure)
+        self._background.start(lambda: self._tracker.run(self._read_states), self._tracker.report_failure)
         return info
 
     async def _introduce(self) -> ServerInfo:
@@ -139,7 +141,7 @@ class ComfyUI:
 
     async def _read_nodes(self) -> None:
         async with self._reading:
-            answer = await self._http.call("GET", "/object_info", "reading its node types")
+            answer = await self._http.call("GET", "/object_info", "reading its node types", limit=LARGEST_SCHEMA)
             document = mapping(answer.body)
             try:
                 self._schemas = await asyncio.to_thread(read_object_info, document)

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, TypedDict, Unpack
 from urllib.parse import quote
 
 from sweep.errors import (
+    AttemptError,
     ItemLostError,
     OverloadedError,
     ServerUnsupportedError,
@@ -121,7 +122,8 @@ class InvokeAI:
     async def open(self) -> ServerInfo:
         """See `Server.open`."""
         info = await self._http.introduce(self._introduce)
-        self._background.start(self._api.events.run(), self._tracker.run(self._api.read_states))
+        self._background.start(self._api.events.run, self._tracker.report_failure)
+        self._background.start(lambda: self._tracker.run(self._api.read_states), self._tracker.report_failure)
         return info
 
     async def _introduce(self) -> ServerInfo:
@@ -218,8 +220,8 @@ class InvokeAI:
                 error = TransientError(f"{self.url} does not end item {ticket.item_id}.")
             except ItemLostError:
                 raise
-            except TransientError as passing:
-                error = passing
+            except AttemptError as passing:  # a refusal of the question, too, says nothing about the item
+                error = TransientError(passing.message, kind=passing.kind)
                 if is_refusal(passing):
                     until = min(until, begun + self._timings.gone)
             if self._clock() >= until:

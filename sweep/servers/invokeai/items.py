@@ -33,7 +33,7 @@ def read_models(answer: Any) -> tuple[Model, ...]:
 def read_item_state(summary: Mapping[str, Any]) -> ItemState:
     """Read the state from an item, an item's summary or a status event."""
     return ItemState(
-        status=str(summary.get("status")),
+        status=text(summary.get("status")) or "unknown",
         batch_id=text(summary.get("batch_id")),
         queued_at=timestamp(summary.get("created_at")),
         started_at=timestamp(summary.get("started_at")),
@@ -99,6 +99,8 @@ def failed_node(session: Mapping[str, Any]) -> str | None:
 def read_end(item: Mapping[str, Any], outputs: Sequence[str], asked: bool) -> ItemEnded:
     """Read how a terminal item ended; `asked` says that we asked for its cancellation."""
     session = mapping(item.get("session"))
+    if item.get("status") == "completed" and not isinstance(session.get("results"), dict):
+        raise TransientError("the server does not say what the item rendered", kind="BadAnswer")
     status: Literal["completed", "failed", "canceled"] = "completed"
     error: AttemptError | None = None
     if item.get("status") == "failed":

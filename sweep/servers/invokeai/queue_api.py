@@ -8,12 +8,12 @@ from typing import Any
 from urllib.parse import quote
 
 from sweep.errors import ItemLostError, OverloadedError, ServerUnsupportedError, TransientError
-from sweep.servers.base import ItemEnded, Rendered, ServerImage, ServerInfo, Submission, Ticket
+from sweep.servers.base import ItemEnded, ItemHeld, Rendered, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.http import Http
 from sweep.servers.invokeai.items import read_end, read_item_state, result_images
 from sweep.servers.invokeai.resources import ServerResources
 from sweep.servers.invokeai.socketio import SocketIOConnection
-from sweep.servers.responses import mapping, number, sequence, text
+from sweep.servers.responses import BAD_REQUEST, as_integer, bad_answer, integers, mapping, number, sequence, text
 from sweep.servers.tracker import ENDED_STATES, ItemState, ItemTracker, TrackedItem
 
 MOST_IDS = 1000  # a server answers 422 to more in one call
@@ -124,7 +124,7 @@ class QueueApi:
     async def read_end(self, ticket: Ticket, asked: bool) -> ItemEnded | None:
         """See `ServerApi.read_end`."""
         item = await self.item(ticket.item_id)
-        return read_end(item, ticket.outputs, asked) if item.get("status") in ENDED_STATES else None
+        return read_end(item, ticket.outputs, asked) if text(item.get("status")) in ENDED_STATES else None
 
     async def others_waiting(self, ours: str) -> int:
         """See `ServerApi.others_waiting`."""
@@ -159,14 +159,14 @@ class QueueApi:
         """See `ServerApi.submit`. The server does not say the id before 6.0.
 
         Raises OverloadedError where the queue is full: that is no error to the server, which answers 200 and drops
-        what does not fit.
+        what does not fit. Only a number below one says so; after any other answer the batch is looked up.
         """
         batch = {"batch_id": submission.batch_id, "graph": graph, "destination": submission.destination}
         answer = await self.enqueue(batch, prepend=submission.priority > 0)
-        if number(answer.get("enqueued")) < 1:
+        enqueued, ids = as_integer(answer.get("enqueued")), integers(answer.get("item_ids"))
+        if enqueued is not None and enqueued < 1 and not ids:
             raise OverloadedError(f"{self._url} has no room in its queue.")
-        ids = [item for item in sequence(answer.get("item_ids")) if isinstance(item, int)]
-        return str(max(ids)) if ids else None
+        return str(max(ids)) if enqueued and ids else None  # None: an answer that leaves it open
 
     async def validate(self, graph: Mapping[str, Any]) -> None:
         """See `ServerApi.validate`: posted as a batch of no items, which the server validates in full."""
@@ -174,7 +174,7 @@ class QueueApi:
         nodes = mapping(graph.get("nodes"))
         data = [[{"node_path": next(iter(nodes)), "field_name": "is_intermediate", "items": []}]]
         answer = await self.enqueue({"batch_id": batch_id, "graph": graph, "data": data}, prepend=False)
-        if number(answer.get("enqueued")):
+        if as_integer(answer.get("enqueued")) != 0:
             await self._cancel([batch_id])
 
     async def cancel(self, batch_ids: Sequence[str]) -> None:
@@ -202,15 +202,21 @@ class QueueApi:
 
         An enqueue of nothing under the same batch id lists the ids of all that is in that batch already (since 6.0).
         """
-        if number((await self.batch_counts(batch_id)).get("total")) == 0:
+        if not await self._has_batch(batch_id):
             return None
         data = [[{"node_path": "n", "field_name": "value", "items": []}]]
         answer = await self.enqueue({"batch_id": batch_id, "graph": PROBE, "data": data}, prepend=False)
-        ids = [item for item in sequence(answer.get("item_ids")) if isinstance(item, int)]
+        ids = integers(answer.get("item_ids"))
         found = str(max(ids)) if ids else await self._search(batch_id)
         if found is None:
             raise TransientError(f"{self._url} has batch {batch_id} but does not say which item it is.")
         return found
+
+    async def _has_batch(self, batch_id: str) -> bool:
+        total = as_integer((await self.batch_counts(batch_id)).get("total"))
+        if total is None:
+            raise bad_answer(self._url, "asking for a batch")
+        return total != 0
 
     async def _search(self, batch_id: str) -> str | None:
         """Page through the queue (before 6.0), what is pending or running first. An item that moves on between two
@@ -221,8 +227,8 @@ class QueueApi:
             while True:
                 items, more = await self._page({"limit": str(MOST_IDS), "status": status, **after})
                 for item in items:
-                    if item.get("batch_id") == batch_id:
-                        return str(item.get("item_id"))
+                    if item.get("batch_id") == batch_id and (found := as_integer(item.get("item_id"))) is not None:
+                        return str(found)
                 before = after
                 if items:
                     last = items[-1]
@@ -254,14 +260,23 @@ class QueueApi:
         if self._has_summaries:
             found = await self._summaries([item.item_id or "" for item in items])
             if found is not None:
+                if all(state.status == "pending" for state in found.values()):
+                    await self._report_pause(items)
                 return found
-            self._has_summaries = False
         states = {}
         for item in items:
             one = await self._by_batch(item)
             if one is not None:
                 states[item.item_id or ""] = one
         return states
+
+    async def _report_pause(self, items: Sequence[TrackedItem]) -> None:
+        """Tell those who wait that nothing will be rendered before somebody resumes the queue."""
+        answer = await self._http.call("GET", f"{self._path}/status", "reading its queue")
+        if mapping(mapping(answer.body).get("processor")).get("is_started") is False:
+            reason = f"the queue of {self._http.address.name} is paused (resume it in its Queue tab)"
+            for item in items:
+                item.send(ItemHeld(reason=reason))
 
     async def _summaries(self, ids: Sequence[str]) -> dict[str, ItemState] | None:
         numbers = [int(item) for item in ids if item.isdecimal()]
@@ -272,19 +287,28 @@ class QueueApi:
                 f"{self._path}/item_summaries_by_ids",
                 "asking how far items are",
                 body={"item_ids": numbers[start : start + MOST_IDS]},
-                also=NOT_FOUND,
+                also=(*NOT_FOUND, *BAD_REQUEST),
                 repeat=True,
             )
             if answer.status != 200:
+                self._has_summaries = answer.status not in NOT_FOUND
                 return None
-            for summary in map(mapping, sequence(answer.body)):
-                found[str(summary.get("item_id"))] = read_item_state(summary)
+            if not isinstance(answer.body, list):
+                raise bad_answer(self._url, "asking how far items are")
+            for summary in map(mapping, answer.body):
+                item_id = as_integer(summary.get("item_id"))
+                if item_id is None or text(summary.get("status")) is None:
+                    raise bad_answer(self._url, "asking how far items are")
+                found[str(item_id)] = read_item_state(summary)
         return found
 
     async def _by_batch(self, item: TrackedItem) -> ItemState | None:
         """Return the state of a batch before 6.14: a batch of ours is one item, so its counts tell it."""
         counts = await self.batch_counts(item.batch_id)
-        if number(counts.get("total")) == 0:
+        total = as_integer(counts.get("total"))
+        if total is None:
+            raise bad_answer(self._url, "asking for a batch")
+        if total == 0:
             return None
         order: Iterable[str] = ("completed", "in_progress", "pending", "waiting", "failed", "canceled")
         status = next((name for name in order if number(counts.get(name))), "pending")
@@ -293,7 +317,7 @@ class QueueApi:
 
 def version_numbers(version: str) -> tuple[int, int] | None:
     """Return major and minor of a release; None where it is not written like one."""
-    parts = version.strip().removeprefix("v").split(".")
+    parts = version.strip()[:40].removeprefix("v").split(".")
     if len(parts) < 2 or not (parts[0].isdecimal() and parts[1].isdecimal()):
         return None
     return int(parts[0]), int(parts[1])
@@ -315,9 +339,9 @@ def note_image(item: TrackedItem, data: Mapping[str, Any]) -> None:
     """Tell those who listen to the item of the one image that its node has made."""
     node = data.get("invocation_source_id") or data.get("source_node_id")
     found = list(result_images(data.get("result")))
-    if node in item.single_outputs and len(found) == 1:
+    if isinstance(node, str) and node in item.single_outputs and len(found) == 1:
         name, width, height = found[0]
-        item.send(Rendered(image=ServerImage(name=name, node=str(node), width=width, height=height)))
+        item.send(Rendered(image=ServerImage(name=name, node=node, width=width, height=height)))
 
 
 def _unfinished(counts: Mapping[str, Any]) -> int:

@@ -20,7 +20,7 @@ from sweep.errors import (
     did_you_mean,
 )
 from sweep.servers.base import ItemEnded, MissingModelError, ServerImage, Submission
-from sweep.servers.http import Http, Response, path_part, read_input_image
+from sweep.servers.http import LARGEST_SCHEMA, Http, Response, path_part, read_input_image
 from sweep.servers.invokeai.items import IMAGE_GONE, read_models
 from sweep.servers.responses import mapping, sequence, text
 from sweep.workflow import (
@@ -49,10 +49,12 @@ class ServerModels:
 
     async def read(self) -> tuple[Model, ...]:
         """Return the models as they are now."""
-        answer = await self._http.call("GET", "/api/v2/models/", "reading its models", also=(404,))
+        answer = await self._http.call(
+            "GET", "/api/v2/models/", "reading its models", also=(404,), limit=LARGEST_SCHEMA
+        )
         self._keyed = answer.status != 404
         if not self._keyed:
-            answer = await self._http.call("GET", "/api/v1/models/", "reading its models")
+            answer = await self._http.call("GET", "/api/v1/models/", "reading its models", limit=LARGEST_SCHEMA)
         found = read_models(answer.body)
         self._known = {ModelRef(m.name, m.base, m.type): m for m in sorted(found, key=lambda m: m.key, reverse=True)}
         return found
@@ -196,13 +198,13 @@ class Uploads:
             made.add_field("file", content, filename=f"{sha256[:16]}{ending}", content_type=kind)
             return made
 
-        answer = await self._post(form, path.name if path else sha256)
+        answer = await self._post(form, path.name if path else sha256, len(content))
         name = text(mapping(answer.body).get("image_name"))
         if name is None:
             raise TransientError(f"{self._http.address.url} gave no name for an uploaded image.", kind="BadAnswer")
         return name
 
-    async def _post(self, form: Callable[[], aiohttp.FormData], shown: str) -> Response:
+    async def _post(self, form: Callable[[], aiohttp.FormData], shown: str, size: int) -> Response:
         """Send an image. Raises RefusedImageError where the server takes others, but fails at this one twice."""
         for last in (False, True):
             try:
@@ -211,6 +213,7 @@ class Uploads:
                     "uploading an input image",
                     form,
                     {"image_category": "user", "is_intermediate": "false"},
+                    size,
                 )
             except VariationError as error:
                 raise RefusedImageError(f"{shown}: the server refuses the input image: {error}") from None
@@ -301,7 +304,7 @@ class ServerResources:
         """Return the node types, read once. Raises ServerUnsupportedError where the server does not describe them."""
         async with self._schemas_lock:
             if self._schemas is None:
-                answer = await self._http.call("GET", "/openapi.json", "reading its node types")
+                answer = await self._http.call("GET", "/openapi.json", "reading its node types", limit=LARGEST_SCHEMA)
                 try:
                     self._schemas = await asyncio.to_thread(node_schemas, mapping(answer.body))
                 except WorkflowError as fault:

@@ -67,13 +67,18 @@ class SocketIOConnection:
         self._stopped = asyncio.Event()
 
     async def run(self) -> None:
-        """Keep the connection up until `stop`; never raises."""
+        """Keep the connection up until `stop`; raises what an event that cannot be handled raised."""
         listening = asyncio.create_task(self._keep_up())
+        stopping = asyncio.create_task(self._stopped.wait())
         try:
-            await self._stopped.wait()
+            await asyncio.wait([listening, stopping], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            listening.cancel()
+            is_failed = listening.done()
+            for task in (listening, stopping):
+                task.cancel()
             await asyncio.wait([listening], timeout=GOODBYE)
+        if is_failed:
+            listening.result()
 
     def stop(self) -> None:
         """End `run` soon."""

@@ -1,0 +1,66 @@
+"""Completed images that are gone from the folder, or not what was written, are rendered again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from sweep.engine import events
+from sweep.record import RecordedResults
+from sweep.sandbox.service import Sandbox
+from tests.support.engine_bench import AT_ONCE, Bench
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def replace_with_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    path.rmdir()
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, truncate, empty, replace_with_a_folder])
+@pytest.mark.parametrize("count", [1, 6])
+async def test_lost_images_are_rendered_again_and_no_others(
+    bench: Bench, sandbox: Sandbox, spoil: Callable[[Path], object], count: int
+) -> None:
+    experiment = await bench.experiment()
+    folder = (await bench.run(experiment, sandbox.url)).folder
+
+    def spoil_some() -> None:
+        for path in sorted((folder / "images").iterdir())[:count]:
+            spoil(path)
+
+    await anyio.to_thread.run_sync(spoil_some)
+    summary = await bench.run(experiment, sandbox.url)
+    assert (summary.exit_code, summary.completed, summary.rendered) == (0, 6, count)
+    assert sorted(sandbox.renders.values()) == [1] * (6 - count) + [2] * count
+    assert await anyio.to_thread.run_sync(RecordedResults(folder).verify) == []
+    assert any("rendered again" in notice.message for notice in bench.of(events.Notice))
+
+
+async def test_swapped_images_are_found_by_their_hash_where_that_is_asked_for(bench: Bench, sandbox: Sandbox) -> None:
+    experiment = await bench.experiment()
+    folder = (await bench.run(experiment, sandbox.url)).folder
+
+    def flip_a_byte() -> None:
+        path = min((folder / "images").iterdir())
+        data = bytearray(path.read_bytes())
+        data[-20] ^= 1
+        path.write_bytes(data)
+
+    await anyio.to_thread.run_sync(flip_a_byte)
+    assert (await bench.run(experiment, sandbox.url)).rendered == 0
+    assert len(await anyio.to_thread.run_sync(RecordedResults(folder).verify)) == 1
+    assert (await bench.run(experiment, sandbox.url, options=replace(AT_ONCE, verify=True))).rendered == 1
