@@ -46,6 +46,7 @@ EXIT_TIMEOUT = 30  # seconds a process of the suite may take to end after its la
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--live` runs the tests that need a real InvokeAI, `--full` those that take minutes, too."""
     parser.addoption("--live", action="store_true", help="run the tests that need a real InvokeAI (installs one)")
+    parser.addoption("--ray", action="store_true", help="run the tests that start a Ray cluster")
     parser.addoption("--full", action="store_true", help="run the tests that take minutes")
 
 
@@ -70,6 +71,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 _WHY = {
     "live": "tests that need a real InvokeAI (pytest tests/live --live)",
     "full": "tests that take minutes (pytest --full)",
+    "ray": "tests that start a Ray cluster (pytest --ray -m ray, needs the extra ray)",
 }
 
 
@@ -79,7 +81,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
     Each process more costs some seconds of processor time, in which it imports all that the tests need.
     """
-    return 0 if config.getoption("--live") or config.getoption("--full") else 1 + (os.cpu_count() or 1)
+    return 0 if any(config.getoption(f"--{marker}") for marker in _WHY) else 1 + (os.cpu_count() or 1)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -24,6 +24,7 @@ from sweep.cli.stop import cancel, stop
 from sweep.cli.study import study_command
 from sweep.cli.table import table
 from sweep.cli.verify import verify
+from sweep.cli.workers import worker, workers
 from sweep.errors import UsageError
 from sweep.version import VERSION
 
@@ -59,6 +60,8 @@ COMMANDS: Final[Mapping[str, Callable[..., Any]]] = {
     "inspect": inspect,
     "init": init,
     "sandbox": sandbox,
+    "worker": worker,
+    "workers": workers,
     "schema": schema,
 }
 

@@ -145,6 +145,10 @@ CredentialsOption: TypeAlias = Annotated[
         rich_help_panel="Servers",
     ),
 ]
+InsecureRay: TypeAlias = Annotated[
+    bool,
+    typer.Option("--insecure-ray", help="Use a Ray cluster that demands no token.", rich_help_panel="Servers"),
+]
 QueueOption: TypeAlias = Annotated[
     str,
     typer.Option(

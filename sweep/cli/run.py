@@ -102,6 +102,26 @@ Board: TypeAlias = Annotated[
 Intermediate: TypeAlias = Annotated[
     bool, typer.Option("--intermediate", help="Keep the images out of the server's gallery.", rich_help_panel="Servers")
 ]
+On: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Use all workers of a Ray cluster: ray, or ray:HOST:PORT. See sweep worker.",
+        show_default=False,
+        metavar="RAY",
+        rich_help_panel="Servers",
+    ),
+]
+With: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--with",
+        help="With --on: start a server by this command on each node, and end it after the run. "
+        "{port} becomes a free port.",
+        show_default=False,
+        metavar="COMMAND",
+        rich_help_panel="Servers",
+    ),
+]
 ProgressOption: TypeAlias = Annotated[
     Literal["auto", "rich", "plain", "json", "none"],
     typer.Option(help="How to show progress: auto, rich, plain, json or none.", metavar="HOW"),
@@ -208,6 +228,9 @@ def run_command(
     progress: ProgressOption = "auto",
     report: Report = True,
     view: ViewOption = False,
+    on: On = None,
+    with_: With = None,
+    insecure: shared.InsecureRay = False,
     queue: shared.QueueOption = "default",
     ca_file: shared.CaFile = None,
     credentials: shared.CredentialsOption = None,
@@ -219,7 +242,7 @@ def run_command(
     rendered. Ctrl-C stops after the jobs in flight; a second Ctrl-C cancels them.
     """
     from sweep.cli.console import print_notice
-    from sweep.cli.servers import Access
+    from sweep.cli.servers import Access, Cluster
     from sweep.engine import FailureLimit, RunOptions, parse_fusion, parse_shard
     from sweep.errors import UsageError
 
@@ -244,7 +267,7 @@ def run_command(
     )
     if idle_only and queue != "default":
         raise UsageError("--idle-only does not work with --queue.", hint="Leave out one of them.")
-    access = Access.of(server, ca_file, credentials, queue)
+    access = Access.of(server, ca_file, credentials, queue, Cluster.of(on, with_, insecure=insecure))
     return run_experiment(experiment, access, options, Display(style=progress, view=view, report=report), results)
 
 

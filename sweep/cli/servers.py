@@ -15,6 +15,47 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Options of a Ray cluster: its address, the command that starts a server on each node, and whether it is safe."""
+
+    address: str
+    command: str | None = None
+    insecure: bool = False
+
+    @classmethod
+    def of(cls, on: str | None, command: str | None = None, *, insecure: bool = False) -> Cluster | None:
+        """Read --on ray[:ADDRESS]; None without it. Raises UsageError."""
+        from sweep.errors import UsageError
+
+        if on is None:
+            if command:
+                raise UsageError("--with needs --on ray.", hint="Without a cluster, start the server yourself.")
+            return None
+        engine, _, address = on.partition(":")
+        if engine != "ray":
+            raise UsageError(f"--on {on}: sweep runs on ray only.", hint="Write --on ray, or --on ray:HOST:PORT.")
+        return cls(address=address, command=command, insecure=insecure)
+
+    def servers(self, access: Access) -> Sequence[Server]:
+        """Join the cluster and return its servers; start them where there is a command."""
+        from sweep.errors import ServerUnreachableError
+        from sweep.servers import AgentSettings, find_servers, join_cluster, list_agents, start_servers
+
+        join_cluster(self.address)
+        if self.command:
+            settings = AgentSettings(
+                name="", url="", credentials=access.credentials, ca_file=access.ca_file, queue_id=access.queue
+            )
+            return start_servers(self.command, settings, insecure=self.insecure)
+        agents = list_agents()
+        if not agents:
+            raise ServerUnreachableError(
+                "The cluster has no workers.", hint="Run sweep worker --server URL on each host that has a server."
+            )
+        return find_servers(agents, insecure=self.insecure)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """How to reach servers: addresses, CA certificates, credentials file, and the queue to use."""
 
@@ -22,19 +63,29 @@ class Access:
     ca_file: Path | None = None
     credentials: Path | None = None
     queue: str = "default"
+    cluster: Cluster | None = None
 
     @classmethod
     def of(
-        cls, addresses: Sequence[str] | None, ca_file: Path | None, credentials: Path | None, queue: str = "default"
+        cls,
+        addresses: Sequence[str] | None,
+        ca_file: Path | None,
+        credentials: Path | None,
+        queue: str = "default",
+        cluster: Cluster | None = None,
     ) -> Access:
         """Build it from the options of the command line."""
-        return cls(addresses=tuple(addresses or ()), ca_file=ca_file, credentials=credentials, queue=queue)
+        return cls(
+            addresses=tuple(addresses or ()), ca_file=ca_file, credentials=credentials, queue=queue, cluster=cluster
+        )
 
     def clients(self, experiment: Experiment | None = None) -> tuple[Server, ...]:
         """Return unopened clients for the addresses on the command line, or else for those of the experiment.
 
         Raises UsageError for an invalid address or an unreadable credentials file.
         """
+        if self.cluster is not None:
+            return (*(self._client(address) for address in self.addresses), *self.cluster.servers(self))
         addresses = self.addresses or (experiment.servers if experiment else ())
         return tuple(self._client(address) for address in addresses)
 

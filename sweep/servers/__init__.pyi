@@ -15,10 +15,15 @@ from .comfyui.client import ComfyUI
 from .discovery import ConnectOptions, connect
 from .http import find_credentials
 from .invokeai.client import InvokeAI
+from .ray.agent import AgentDescription, AgentSettings
+from .ray.cluster import find_servers, join_cluster, list_agents, require_token, start_agent, start_servers, stop_agent
+from .ray.server import RayServer
 from .responses import TIMED_OUT, NoAnswerError, timestamp
 
 __all__ = [
     "TIMED_OUT",
+    "AgentDescription",
+    "AgentSettings",
     "ComfyUI",
     "ConnectOptions",
     "InvokeAI",
@@ -28,6 +33,7 @@ __all__ = [
     "ItemStarted",
     "MissingModelError",
     "NoAnswerError",
+    "RayServer",
     "Rendered",
     "Server",
     "ServerImage",
@@ -36,5 +42,12 @@ __all__ = [
     "Ticket",
     "connect",
     "find_credentials",
+    "find_servers",
+    "join_cluster",
+    "list_agents",
+    "require_token",
+    "start_agent",
+    "start_servers",
+    "stop_agent",
     "timestamp",
 ]

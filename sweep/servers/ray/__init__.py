@@ -1,0 +1,1 @@
+"""Servers on other machines, asked through Ray actors that run beside them."""

@@ -1,0 +1,321 @@
+"""The actor beside a server on another host: it holds an ordinary client and answers for it.
+
+It holds nothing that matters. After a restart it opens its client anew, and an item is found by its ticket: the
+journal's intents and the server's own items are the only truth. Errors cross as data, because Ray would wrap them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from sweep.errors import ServerUnreachableError, SweepError
+from sweep.servers.base import ItemEnded, ItemEvent, Server, ServerInfo, Submission, Ticket
+from sweep.servers.discovery import ConnectOptions, connect
+from sweep.servers.http import Timings, find_credentials
+from sweep.version import VERSION
+from sweep.workflow import Graph
+
+POLL_SECONDS = 20.0  # a long poll is answered by then, with or without news
+_LOGS = 2000  # items whose events are remembered
+_START_SECONDS = 600.0  # a server that the agent starts may take to answer
+_STOP_SECONDS = 15.0
+_PLACEHOLDER = "{port}"
+
+ErrorData: TypeAlias = "tuple[type[SweepError], tuple[Any, ...], dict[str, Any]]"
+Answer: TypeAlias = "tuple[Any, ErrorData | None]"
+"""A value, or an error as its class, arguments and state."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    """What an agent is made from. `lease` is None for one that stays until it is stopped."""
+
+    name: str
+    url: str  # of the server, as its host reaches it; "{port}" is replaced by a free port
+    command: str | None = None  # starts the server; the agent ends it
+    credentials: Path | None = None  # a file on the agent's host
+    ca_file: Path | None = None
+    queue_id: str = "default"
+    timings: Timings = field(default_factory=Timings)
+    lease: float | None = None  # seconds without any call after which the agent ends itself and its server
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentDescription:
+    """One line of `sweep workers`."""
+
+    name: str
+    host: str
+    url: str
+    state: str  # ready, starting, or why it cannot be used
+    family: str = ""
+    version: str = ""
+    since: datetime | None = None
+    log: str = ""
+    sweep_version: str = VERSION
+    has_token: bool = False  # whether its cluster demands a token
+
+
+class Agent:
+    """Runs in a Ray actor; `call` is its only remote method."""
+
+    def __init__(self, settings: AgentSettings) -> None:
+        port = free_port() if _PLACEHOLDER in settings.url else 0
+        self._settings = replace(settings, url=settings.url.replace(_PLACEHOLDER, str(port)))
+        self._command = settings.command.replace(_PLACEHOLDER, str(port)) if settings.command else None
+        self._life = uuid.uuid4().hex
+        self._since = datetime.now(UTC)
+        self._folder = Path(tempfile.mkdtemp(prefix="sweep-agent-"))
+        self._images: dict[str, Path] = {}  # input images by hash, as long as this life of the agent
+        self._opening = asyncio.Lock()
+        self._client: Server | None = None
+        self._info: ServerInfo | None = None
+        self._items: OrderedDict[tuple[str, str], _ItemLog] = OrderedDict()
+        self._server: subprocess.Popen[bytes] | None = None
+        self._state = "starting"
+        self._last_call = time.monotonic()
+        self._tasks: set[asyncio.Task[None]] = set()
+        for name in ("sweep", "aiohttp"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+    async def call(self, method: str, *arguments: Any) -> Answer:
+        """Run one of the methods below; an error of ours comes back as data."""
+        self._last_call = time.monotonic()
+        try:
+            return await getattr(self, f"do_{method}")(*arguments), None
+        except SweepError as error:
+            return None, (type(error), error.args, dict(vars(error)))
+
+    async def do_begin(self) -> None:
+        """Start the server and the lease, where there are such; return at once."""
+        if self._command and self._server is None:
+            self._server = await asyncio.to_thread(self._start_server)
+        if self._settings.lease is not None and not self._tasks:
+            self._tasks.add(asyncio.create_task(self._watch_lease(self._settings.lease)))
+
+    async def do_describe(self) -> AgentDescription:
+        """Describe the agent and its server, asked now."""
+        try:
+            info = await self._open()
+            await self._call_client("loaded")
+            self._state = "ready"
+        except SweepError as error:
+            info, self._state = None, error.message
+        return AgentDescription(
+            name=self._settings.name,
+            host=socket.gethostname(),
+            url=self._settings.url,
+            state=self._state,
+            family=(info.family or info.api) if info else "",
+            version=info.version if info else "",
+            since=self._since,
+            log=str(self._log) if self._command else "",
+            has_token=has_token_authentication(),
+        )
+
+    async def do_renew(self) -> None:
+        """Keep the lease; every call does."""
+
+    async def do_open(self) -> ServerInfo:
+        """Open the client, waiting for a server that the agent starts itself."""
+        return await self._open()
+
+    async def do_lacking(self, hashes: Sequence[str]) -> list[str]:
+        """Name the input images that are not here yet."""
+        return [sha256 for sha256 in hashes if sha256 not in self._images]
+
+    async def do_keep(self, sha256: str, suffix: str, data: bytes) -> None:
+        """Keep an input image for submissions to come."""
+        path = self._folder / f"{sha256}{suffix}"
+        await asyncio.to_thread(path.write_bytes, data)
+        self._images[sha256] = path
+
+    async def do_submit(self, submission: Submission) -> Ticket:
+        """Submit an item whose images were kept before."""
+        client = await self._use()
+        return await client.submit(replace(submission, images=self._paths(submission.images)))
+
+    async def do_check(self, graphs: Sequence[Graph], hashes: Sequence[str]) -> list[str | None]:
+        """Have the server check graphs whose images were kept before."""
+        client = await self._use()
+        return await client.check(graphs, self._paths(hashes))
+
+    async def do_client(self, method: str, *arguments: Any) -> Any:
+        """Pass on a call that needs nothing here."""
+        return await self._call_client(method, *arguments)
+
+    async def do_listen(self, ticket: Ticket, life: str, seen: int) -> tuple[str, list[ItemEvent], ErrorData | None]:
+        """Wait for news of an item, at most `POLL_SECONDS`: events after the first `seen` of this life of the agent."""
+        key = (ticket.batch_id, ticket.item_id)
+        log = self._items.get(key)
+        if log is None or (log.is_over and (life != self._life or not seen)):
+            client = await self._use()
+            log = self._items[key] = _ItemLog()
+            log.task = asyncio.create_task(log.follow(client, ticket))
+            while len(self._items) > _LOGS:
+                self._items.popitem(last=False)[1].task.cancel()
+        start = seen if life == self._life else 0
+        return self._life, *(await log.wait(start))
+
+    async def do_stop(self) -> None:
+        """End the server that the agent started, and let go of the client."""
+        if self._client is not None:
+            await self._client.aclose()
+        if self._server is not None:
+            await asyncio.to_thread(self._end_server, self._server)
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / "server.log"
+
+    async def _use(self) -> Server:
+        await self._open()
+        assert self._client is not None
+        return self._client
+
+    async def _call_client(self, method: str, *arguments: Any) -> Any:
+        return await getattr(await self._use(), method)(*arguments)
+
+    async def _open(self) -> ServerInfo:
+        async with self._opening:
+            if self._info is None:
+                until = time.monotonic() + (_START_SECONDS if self._server else 0.0)
+                while self._info is None:
+                    self._info = await self._try_open(until)
+        return self._info
+
+    async def _try_open(self, until: float) -> ServerInfo | None:
+        """Open a client; None where a server that the agent started is still starting."""
+        settings = self._settings
+        credentials = find_credentials(settings.url, os.environ, settings.credentials)
+        client = connect(
+            settings.url,
+            ConnectOptions(
+                credentials=credentials,
+                ca_file=settings.ca_file,
+                queue_id=settings.queue_id,
+                timings=settings.timings,
+            ),
+        )
+        try:
+            info = await client.open()
+        except SweepError as error:
+            await client.aclose()
+            if self._server is not None and self._server.poll() is not None:
+                raise ServerUnreachableError(f"{self._command} ended; its last words are in {self._log}.") from error
+            if not isinstance(error, ServerUnreachableError) or time.monotonic() >= until:
+                raise
+            await asyncio.sleep(0.5)
+            return None
+        self._client = client
+        return info
+
+    def _start_server(self) -> subprocess.Popen[bytes]:
+        assert self._command is not None
+        with self._log.open("ab") as log:
+            return subprocess.Popen(  # noqa: S603  the command is the person's own
+                [sys.executable, "-m", "sweep.servers.ray.supervise", *shlex.split(self._command)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+            )
+
+    def _end_server(self, server: subprocess.Popen[bytes]) -> None:
+        """Close the pipe that the supervisor waits on; it ends the server."""
+        if server.stdin is not None:
+            server.stdin.close()
+        try:
+            server.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+    async def _watch_lease(self, lease: float) -> None:
+        """End the agent when its coordinator has not called for the length of the lease."""
+        while (left := lease - (time.monotonic() - self._last_call)) > 0:  # noqa: ASYNC110  no event tells of silence
+            await asyncio.sleep(left)
+        await self.do_stop()
+        import ray
+
+        ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
+
+    def _paths(self, hashes: Iterable[str]) -> dict[str, Path]:
+        return {sha256: self._images[sha256] for sha256 in hashes if sha256 in self._images}
+
+
+class _ItemLog:
+    """The events of one item so far, for polls that come late."""
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None]
+        self._events: list[ItemEvent] = []
+        self._error: ErrorData | None = None
+        self._news = asyncio.Condition()
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether nothing more will come."""
+        return self._error is not None or (bool(self._events) and isinstance(self._events[-1], ItemEnded))
+
+    async def follow(self, client: Server, ticket: Ticket) -> None:
+        """Write down what the client hears."""
+        try:
+            async for event in client.hear(ticket):
+                async with self._news:
+                    self._events.append(event)
+                    self._news.notify_all()
+        except SweepError as error:
+            async with self._news:
+                self._error = type(error), error.args, dict(vars(error))
+                self._news.notify_all()
+
+    async def wait(self, seen: int) -> tuple[list[ItemEvent], ErrorData | None]:
+        """Return events after the first `seen`, at once where there are some; an error where there are none left."""
+        try:
+            async with asyncio.timeout(POLL_SECONDS), self._news:
+                await self._news.wait_for(lambda: len(self._events) > seen or self._error is not None)
+        except TimeoutError:
+            return [], None
+        events = self._events[seen:]
+        return events, None if events else self._error
+
+
+def free_port() -> int:
+    """Choose a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def find_address(command: str) -> str:
+    """Find where a server will listen from the command that starts it: its --port, on this host."""
+    words = shlex.split(command)
+    for at, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name in ("--port", "-p"):
+            return f"http://127.0.0.1:{value if equals else ''.join(words[at + 1 : at + 2])}"
+    return ""
+
+
+def has_token_authentication() -> bool:
+    """Tell whether this process, started by its cluster, must show a token."""
+    try:
+        from ray._private.authentication.authentication_utils import is_token_auth_enabled
+    except ImportError:
+        return False  # Ray before 2.52
+    return bool(is_token_auth_enabled())

@@ -1,0 +1,75 @@
+"""A server asked through an agent keeps the contract of `Server`; errors cross as they are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+
+from sweep.errors import OverloadedError, ServerUnreachableError, SweepError
+from sweep.sandbox import SandboxOptions, sandbox_server
+from sweep.servers import MissingModelError, Server
+from sweep.servers.ray.agent import AgentSettings
+from sweep.servers.ray.cluster import start_agent, stop_agent
+from sweep.servers.ray.server import RayServer, restore_error
+from sweep.testing import SERVER_CASES
+from sweep.testing.servers import ServerCase
+from sweep.workflow import ModelRef
+from tests.support.ray_cluster import RayCluster
+from tests.support.scenes import PATIENT, subject_of
+
+OPTIONS = SandboxOptions(step_latency=0.005)
+
+
+def needs_ray(test: Callable[..., object]) -> Callable[..., object]:
+    """Mark a test that starts a cluster; Ray's own warnings are none of ours."""
+    for mark in (pytest.mark.ray, pytest.mark.timeout(180), pytest.mark.filterwarnings("ignore")):
+        test = mark(test)
+    return test
+
+
+@pytest.fixture(scope="module")
+def agent(cluster: RayCluster) -> Iterator[str]:
+    """An agent beside a sandbox."""
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(sandbox_server(OPTIONS)) as box:
+        yield start_agent(AgentSettings(name="beside-a-sandbox", url=box.url, timings=PATIENT))
+        stop_agent("beside-a-sandbox")
+
+
+@asynccontextmanager
+async def client(agent: str) -> AsyncIterator[Server]:
+    server = RayServer(agent)
+    await server.open()
+    try:
+        yield server
+    finally:
+        await server.aclose()
+
+
+@needs_ray
+@pytest.mark.parametrize("case", SERVER_CASES, ids=lambda case: case.__name__)
+async def test_ray_server_conforms(case: ServerCase, agent: str, tmp_path: Path) -> None:
+    server = RayServer(agent)
+    info = await server.open()
+    async with subject_of(server, info, lambda: client(agent), tmp_path) as subject:
+        await case(subject)
+    await server.aclose()
+
+
+def test_errors_cross_whole() -> None:
+    for error in (
+        OverloadedError("busy", retry_after=3.0),
+        MissingModelError("no model", ref=ModelRef("m", "sd-1")),
+        SweepError("said", hint="do"),
+    ):
+        again = restore_error((type(error), error.args, dict(vars(error))))
+        assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+@needs_ray
+async def test_ray_server_without_its_agent_is_unreachable(cluster: RayCluster) -> None:
+    with pytest.raises(ServerUnreachableError, match="no agent nobody"):
+        await RayServer("nobody").open()

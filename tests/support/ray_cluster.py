@@ -1,0 +1,80 @@
+"""A real Ray cluster on this machine, in a folder of its own, to be killed and started anew."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import sweep
+from tests.support.ports import free_port
+
+TOKEN = "c0ffee" * 8
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": TOKEN,
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "PYTHONPATH": str(Path(sweep.__file__).parents[1]),
+}
+START_SECONDS = 90
+
+
+@dataclass(slots=True)
+class RayCluster:
+    """One head, and nodes beside it on the same machine."""
+
+    folder: Path  # short: Ray puts sockets below it
+    port: int = field(default_factory=free_port)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start the head; return when it can be joined."""
+        self._run("--head", f"--port={self.port}", "--include-dashboard=false", f"--temp-dir={self.folder}")
+
+    def add_node(self) -> None:
+        """Start another node."""
+        self._run(f"--address={self.address}")
+
+    def _run(self, *arguments: str) -> None:
+        command = [str(Path(sys.executable).with_name("ray")), "start", *arguments]
+        command += ["--num-cpus=2", "--object-store-memory=100000000", "--disable-usage-stats"]
+        first = free_port()
+        command += [f"--min-worker-port={first}", f"--max-worker-port={first + 200}"]
+        environment = {**os.environ, **ENVIRONMENT, **self.environment}
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=START_SECONDS, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def kill(self) -> None:
+        """End every process of the cluster with SIGKILL, workers too."""
+        while pids := self.processes():
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+
+    def processes(self, text: str = "") -> list[int]:
+        """Find the processes of the cluster, those with `text` in their title or command where it is given."""
+        words: dict[int, str] = {}
+        parents: dict[int, int] = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal() and int(entry.name) != os.getpid():
+                with suppress(OSError):
+                    state, parent = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
+                    if state not in "ZX":
+                        words[int(entry.name)] = (entry / "cmdline").read_text(errors="replace").replace("\0", " ")
+                        parents[int(entry.name)] = int(parent)
+        ours = {pid for pid, line in words.items() if str(self.folder) in line}
+        while more := {pid for pid, parent in parents.items() if parent in ours and pid not in ours}:
+            ours |= more
+        return sorted(pid for pid in ours if text in words[pid])
