@@ -302,7 +302,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def find_address(command: str) -> str:
+def derive_url(command: str) -> str:
     """Find where a server will listen from the command that starts it: its --port, on this host."""
     words = shlex.split(command)
     for at, word in enumerate(words):

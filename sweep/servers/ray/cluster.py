@@ -15,7 +15,7 @@ from sweep.servers.ray.agent import (
     Agent,
     AgentDescription,
     AgentSettings,
-    find_address,
+    derive_url,
     has_token_authentication,
 )
 from sweep.servers.ray.server import LEASE_SECONDS, NAMESPACE, RayServer
@@ -45,7 +45,7 @@ def join_cluster(address: str = "") -> None:
             configure_logging=True,
         )  # fmt: skip
     except (RuntimeError, ray.exceptions.RayError, OSError, ValueError) as error:
-        raise explain_failure(address, error) from error
+        raise explain_join_failure(address, error) from error
 
 
 def start_agent(settings: AgentSettings, node: str | None = None) -> str:
@@ -77,7 +77,7 @@ def start_servers(command: str, settings: AgentSettings, *, insecure: bool) -> l
 
     Raises UsageError where the command does not say on which port its server listens.
     """
-    url = find_address(command)
+    url = derive_url(command)
     if not url:
         raise UsageError(
             f"--with {command!r} does not say where the server will answer.",
@@ -157,7 +157,7 @@ def _await_description(name: str, reference: Any) -> AgentDescription:
     return description
 
 
-def explain_failure(address: str, error: Exception) -> SweepError:
+def explain_join_failure(address: str, error: Exception) -> SweepError:
     """Explain why a cluster could not be joined: another version of Ray or Python, or nobody answers."""
     text = str(error).strip()
     if "ersion mismatch" in text:

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from sweep.errors import ServerUnreachableError, UsageError
-from sweep.servers.ray.agent import AgentDescription, AgentSettings, find_address
-from sweep.servers.ray.cluster import explain_failure, require_token, start_servers
+from sweep.servers.ray.agent import AgentDescription, AgentSettings, derive_url
+from sweep.servers.ray.cluster import explain_join_failure, require_token, start_servers
 
 OPEN = AgentDescription(name="gpu1", host="gpu1", url="http://127.0.0.1:9090", state="ready")
 SAFE = AgentDescription(name="gpu2", host="gpu2", url="http://127.0.0.1:9090", state="ready", has_token=True)
@@ -31,11 +31,11 @@ def test_cluster_without_a_token_is_refused_unless_insecure() -> None:
 
 
 def test_version_mismatch_is_a_sentence() -> None:
-    error = explain_failure("", RuntimeError(MISMATCH))
+    error = explain_join_failure("", RuntimeError(MISMATCH))
     assert isinstance(error, UsageError)
     assert "\n" not in str(error)
     assert "different versions of Ray or Python: The cluster was started with: Ray: 2.60.0 Python: 3.12.1" in str(error)
-    other = explain_failure("head:6379", RuntimeError("nobody there\n at all"))
+    other = explain_join_failure("head:6379", RuntimeError("nobody there\n at all"))
     assert isinstance(other, ServerUnreachableError)
     assert "at head:6379 (nobody there)" in str(other)
 
@@ -48,8 +48,8 @@ def test_version_mismatch_is_a_sentence() -> None:
         ("invokeai-web", ""),
     ],
 )
-def test_find_address_reads_the_port(command: str, address: str) -> None:
-    assert find_address(command) == address
+def test_derive_url_reads_the_port(command: str, address: str) -> None:
+    assert derive_url(command) == address
 
 
 def test_with_needs_a_port() -> None:
