@@ -21,6 +21,10 @@ types:
 docs:
     {{python}} -m tools.generate_reference
 
+# build the documentation site into site/
+site:
+    {{python}} -m zensical build --strict
+
 # build wheel and sdist
 build:
     {{python}} -m build

@@ -227,6 +227,12 @@ def test_files_named_in_documents_exist(document: Path) -> None:
         assert (ROOT / path).exists(), f"{named(document)} names {path}"
 
 
+def test_site_has_every_document() -> None:
+    site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = set(re.findall(r": ([\w-]+\.md)$", site, re.MULTILINE))
+    assert listed == {path.name for path in (ROOT / "docs").glob("*.md")}
+
+
 def test_code_cites_only_documents_of_the_repository() -> None:
     for path in (ROOT / "sweep").rglob("*.py"):
         for document in re.findall(r"[\w./-]+\.md\b", path.read_text(encoding="utf-8")):
