@@ -35,9 +35,9 @@ def share_tables(study: StudyJson, width: int) -> list[Table]:
 def caption(study: StudyJson) -> str:
     """Say what the numbers of the tables are."""
     shares = [share["share"] for effect in study["effects"] for share in effect["shares"]]
-    sure = next((share for share in shares if share["low"] is not None), None)
-    basis = f"95 % intervals over {sure['n']} seeds" if sure else f"no intervals: {shares[0]['reason']}"
-    return f"Share of the variance in % that each axis explains ({basis})"
+    if all(share["value"] is None for share in shares):
+        return f"Order of the axes by how much they explain ({shares[0]['reason']})"
+    return "Share of the variance in % that each axis explains (noise of seeds taken out; no intervals)"
 
 
 def _axes(study: StudyJson, effects: Sequence[Effects]) -> list[str]:
@@ -47,25 +47,21 @@ def _axes(study: StudyJson, effects: Sequence[Effects]) -> list[str]:
 
 
 def _cell(effect: Effects, axis: str) -> str:
-    share = _main(effect, axis)
-    return "" if share is None else _share_text(share)
+    mains = [share for share in effect["shares"] if len(share["axes"]) == 1]
+    place = next((i for i, share in enumerate(mains, start=1) if share["axes"] == [axis]), None)
+    return "" if place is None else _share_text(mains[place - 1], place)
 
 
-def _main(effect: Effects, axis: str) -> Share | None:
-    return next((share for share in effect["shares"] if share["axes"] == [axis]), None)
-
-
-def _share_text(share: Share) -> str:
-    """Format a share as "95 (92–98)": whole percents, and tenths below two."""
-    found = share["share"]
-    value, low, high = (None if v is None else 100 * v for v in (found["value"], found["low"], found["high"]))
-    digits = 0 if (value or 0.0) >= 2 else 1
-    text = f"{value or 0.0:.{digits}f}"
-    return text if low is None or high is None else f"{text} ({low:.{digits}f}–{high:.{digits}f})"
+def _share_text(share: Share, place: int) -> str:
+    """Format a share in whole percents, and in tenths below two; or its place, where only that is known."""
+    value = share["share"]["value"]
+    return f"{place}." if value is None else f"{100 * value:.{0 if value >= 0.02 else 1}f}"
 
 
 def _rest_share(effect: Effects) -> str:
-    """Return the share that no axis explains alone: interactions and the rest."""
+    """Return the share that no axis explains alone: interactions and the rest; empty where only the order is known."""
+    if effect["rest"] is None:
+        return ""
     alone = sum(share["share"]["value"] or 0.0 for share in effect["shares"] if len(share["axes"]) == 1)
     return f"{100 * max(1.0 - alone, 0.0):.0f}"
 

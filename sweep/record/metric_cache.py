@@ -75,7 +75,7 @@ class MetricCache:
         found: dict[MetricKey, float | None] = {}
         seals: list[int] = []
         with self._using():
-            for key in keys:
+            for key in dict.fromkeys(keys):  # equal images share a key
                 if row := self._db.execute(_GET, _row(key)).fetchone():
                     found[key] = row[0]
                     seals.append(row[1])

@@ -20,7 +20,7 @@ FloatArray: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
 REPLICATE_COLUMN = "replicate"  # an axis of this name repeats a point with everything equal
-SHARED = 0.5  # of all cell × seed pairs must be there for seeds to count as shared between cells
+SHARED = 2  # cells a seed must have on average for seeds to count as shared between cells
 ROUNDS = 30  # of backfitting; an additive fit of a grid with a few holes is at rest long before
 NO_ESTIMATE = 1e-13  # of the largest value: what rounding leaves of a zero
 MOST_GROUPS = 12  # an axis with more levels does not split curves
@@ -135,7 +135,22 @@ class StudyDesign:
         """Read a metric by row; NaN where it was not measured."""
         return self.frame[metric].to_numpy(dtype=np.float64, na_value=np.nan)
 
-    def unit_matrix(self, metric: str, axis: str, group: Group | None = None) -> FloatArray:
+    def measure_coverage(self, group: Group) -> float:
+        """Measure which part of all points × units of a group has an image: 1 where nothing is missing."""
+        rows = self.images & self.rows_of(group)
+        units = np.unique(self.units[rows])
+        free = [name for name in self.factors if name not in group]
+        whole = math.prod(len(self.by_name[name].levels) for name in free) * max(len(units), 1)
+        pairs = np.unique(np.stack([self.cells[rows], self.units[rows]]), axis=1).shape[1]
+        return float(pairs / max(whole, 1))
+
+    def leave_units_out(self, metric: str, axis: str, group: Group) -> list[FloatArray]:
+        """Make the matrix of a metric once more without each unit in turn."""
+        return [self.unit_matrix(metric, axis, group, without=unit) for unit in range(self.unit_count)]
+
+    def unit_matrix(
+        self, metric: str, axis: str, group: Group | None = None, *, without: int | None = None
+    ) -> FloatArray:
         """Average a metric over the rows of a group to units × levels of an axis; NaN where nothing is there.
 
         Where cells are missing, the other factors' additive effects are taken out first, so that a hole at a difficult
@@ -143,6 +158,8 @@ class StudyDesign:
         """
         response = self.frame[metric].to_numpy(dtype=np.float64, na_value=np.nan)
         rows = np.isfinite(response)
+        if without is not None:
+            rows &= self.units != without
         for name, level in (group or {}).items():
             rows &= self.by_name[name].codes == self.by_name[name].levels.index(level)
         levels = len(self.by_name[axis].levels)
@@ -269,7 +286,7 @@ def read_design(
 def _add_units(design: StudyDesign, seed: StudyAxis) -> StudyDesign:
     cells = design.cells
     pairs = np.unique(np.stack([cells, seed.codes]), axis=1).shape[1]
-    shared = pairs > SHARED * len(np.unique(cells)) * len(seed.levels)
+    shared = pairs >= min(SHARED, len(np.unique(cells))) * len(seed.levels)
     units = seed.codes if shared else _rank_within(cells, seed.codes)
     return replace(design, seed=seed.name, seeds_shared=bool(shared), units=units)
 
@@ -352,7 +369,11 @@ def infer_axes(frame: pd.DataFrame, metrics: Sequence[str]) -> list[tuple[str, s
 
 def is_measurement(column: pd.Series) -> bool:
     """Whether a column looks like measured values rather than an axis's levels."""
-    return bool(pd.api.types.is_float_dtype(column) and len(column) > 2 and column.nunique() > len(column) / 2)
+    if not pd.api.types.is_float_dtype(column) or len(column) <= 2:
+        return False
+    counts = column.value_counts()
+    is_uneven = len(counts) > len(column) / 6 and counts.max() > 3 * counts.min()  # rounded values, as 0.01
+    return bool(len(counts) > len(column) / 2 or is_uneven)
 
 
 def _infer_kind(name: str, column: pd.Series) -> str:

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sweep.study.schema import DesignFacts, Effects, MetricFacts, Recommendation, Sentence, StudyJson
+from sweep.study.schema import DesignFacts, Effects, MetricFacts, Sentence, StudyJson
 from sweep.study.stats.intervals import STRENGTHS
 from sweep.study.wording import (
+    describe_choices,
+    describe_distances,
     describe_diversity,
+    describe_equal,
     describe_metric_findings,
+    describe_scales,
     make_sentence,
     write_level,
     write_number_word,
 )
 from sweep.text import format_count
 
-ENOUGH = 8  # seeds from which a long tail shows (`symmetry.skewed` finds most of them)
+ENOUGH = 8  # seeds; fewer cannot show a long tail
 
 
 def design_limits(design: DesignFacts, aliases: Mapping[str, str], *, measured: bool, compared: bool) -> list[Sentence]:
@@ -98,6 +102,7 @@ def measuring_limits(
     return [make_sentence("limit", text) for text in said]
 
 
+MOST_HEADLINES = 5
 PREFERRED = ("structure_coarse", "ms_ssim", "ssim", "delta_e", "diversity")  # what headlines speak of
 
 
@@ -121,33 +126,56 @@ def write_findings(
 ) -> list[Sentence]:
     """Write the findings of a study whose `words` are empty yet: headlines first, limits last.
 
-    `aliases`: axes that step together with another one. `compared`: whether images were compared with a reference, or
-    need none. `taken`: metrics left out because an axis has their name.
+    Args:
+        data: The study.
+        aliases: Axes that step together with another one.
+        compared: Whether images were compared with a reference, or need none.
+        taken: Metrics left out because an axis has their name.
     """
     facts = {fact["name"]: fact for fact in data["metrics"]}
     main = choose_metric(data["metrics"])
-    measured = [fact for fact in data["metrics"] if fact["measured"]]
-    said: list[Sentence] = []
-    for fact in sorted(measured, key=lambda fact: fact["name"] != main):
+    measured = sorted((fact for fact in data["metrics"] if fact["measured"]), key=lambda fact: fact["name"] != main)
+    axis = _choose_headline_axis(data, main)
+    said = [*describe_choices(data["choices"]), *describe_distances(data["distances"]), *describe_equal(data)]
+    said += describe_scales(data, axis) if axis else []
+    for fact in measured:
         said += describe_metric_findings(fact, data)
     said += describe_diversity(data["diversity"], facts)
     limits = design_limits(data["design"], aliases, measured=bool(measured), compared=compared)
-    _mark_headlines(said if measured else limits[:1], data, main)
     limits += measuring_limits(data["metrics"], data["rows"]["reason"], taken)
     limits += assumptions(data["design"]) if measured else []
-    return sorted(_once(said) + limits, key=lambda sentence: not sentence["headline"])
+    said = _once(said)
+    top = _rank(said, main, axis, split={"recommendation", "difference"}) or limits[:1]
+    for each in top:
+        each["headline"] = True
+    chosen = {id(each) for each in top}
+    return [*top, *(each for each in [*said, *limits] if id(each) not in chosen)]
 
 
-def _mark_headlines(said: Sequence[Sentence], data: StudyJson, main: str | None) -> None:
-    """Mark as headlines the main metric along its main axis and its shares."""
+def _choose_headline_axis(data: StudyJson, main: str | None) -> str | None:
     varying = [axis for axis in data["design"]["axes"] if len(axis["levels"]) > 1 and axis["kind"] != "seed"]
     numeric = [axis["name"] for axis in varying if axis["numeric"]]
-    others = [axis["name"] for axis in varying if not axis["numeric"]]
-    axis = choose_axis(numeric or others, data["effects"], main)
-    kind = "recommendation" if numeric else "difference"
-    for each in said:
-        of_axis = each["kind"] == kind and each["axis"] == axis
-        each["headline"] = main is None or (each["metric"] == main and (each["kind"] == "share" or of_axis))
+    return choose_axis(numeric or [axis["name"] for axis in varying], data["effects"], main)
+
+
+def _rank(said: Sequence[Sentence], main: str | None, axis: str | None, *, split: set[str]) -> list[Sentence]:
+    """Rank findings by what a person would do differently, and keep the first five.
+
+    Choices and advice come first, then levels that make no difference, then differences, and what explains them. Each
+    kind is told once, of the main metric; then the largest difference in another metric.
+    """
+    wanted: list[Sentence] = []
+    has_advice = any(each["kind"] in {"choice", "recommendation", "word"} for each in said)
+    early, late = ("difference", "curve") if has_advice else ("curve", "difference")
+    for kind in ("choice", "recommendation", "word", "equal", early, late, "share", "outlier"):
+        found = [each for each in said if each["kind"] == kind and each["metric"] in {None, main}]
+        if kind in split and any(each["axis"] == axis for each in found):
+            found = [each for each in found if each["axis"] == axis]
+        if kind == "curve" and any(each["kind"] == "recommendation" for each in wanted):
+            found = [each for each in found if each["metric"] is None]  # the scales; the curve itself is in the advice
+        wanted += found[: 2 if kind == "equal" else 1]
+    others = [each for each in said if each["kind"] == "difference" and each["metric"] in BESIDE]
+    return [*wanted, *(each for each in others if each not in wanted)][:MOST_HEADLINES]
 
 
 def _once(said: Sequence[Sentence]) -> list[Sentence]:
@@ -166,39 +194,13 @@ def select_headline_metrics(study: StudyJson, most: int = 3) -> list[MetricFacts
 
 def select_headlines(study: StudyJson) -> list[str]:
     """Select the sentences that belong on top, in order."""
-    return [sentence["text"] for sentence in study["words"] if sentence["headline"]]
+    return [f"{each['text']} {each['detail']}".rstrip() for each in study["words"] if each["headline"]]
 
 
 def write_decision(study: StudyJson) -> str:
-    """Write what to do about the axis of the first headline, with the counts behind it; empty without such advice."""
-    advice = {(each["metric"], each["axis"]): each for each in study["recommendations"]}
-    for sentence in study["words"]:
-        found = advice.get((sentence["metric"] or "", sentence["axis"] or "")) if sentence["headline"] else None
-        if found is not None:
-            return _describe_decision(study, found)
-    return ""
-
-
-def _describe_decision(study: StudyJson, advice: Recommendation) -> str:
-    label = next(metric["label"] for metric in study["metrics"] if metric["name"] == advice["metric"])
-    limit = f"{advice['threshold']:g} or {'more' if advice['wanted'] == 'above' else 'less'}"
-    counts = [
-        (hold["level"], f"{hold['held']} of {hold['images']}")
-        for hold in study["holds"]
-        if (hold["metric"], hold["axis"], hold["threshold"]) == (advice["metric"], advice["axis"], advice["threshold"])
-        and not hold["group"]
-    ]
-    if advice["side"] == "from":
-        counts.reverse()
-    axis, use = advice["axis"], advice["use"]
-    levels = [level for level, _ in counts]
-    first = 0 if use is None or use not in levels else levels.index(use)
-    here, *further = counts[first : first + 3]
-    rest = "".join(f", in {count} at {write_level(level)}" for level, count in further)
-    if use is None:
-        text = f"No tested {axis} keeps {label} at {limit} in every image: {here[1]} at {write_level(here[0])}{rest}."
-    else:
-        start = f"Use {axis} {write_level(use)}." if further else f"Any tested {axis} will do."
-        text = f"{start} {label[0].upper()}{label[1:]} stayed at {limit} in {here[1]} images there{rest}."
-    weakest = advice["weakest_group"] or {}
-    return text + "".join(f" Weakest {name}: {write_level(level)}." for name, level in weakest.items())
+    """Write what to do, with the counts behind it and the weakest group; empty where the study has no such advice."""
+    top = next((each for each in study["words"] if each["headline"] and each["kind"] == "recommendation"), None)
+    if top is None:
+        return ""
+    weakest = top["detail"].partition(".")[0] if top["detail"].startswith("Weakest") else ""
+    return f"{top['text']} {weakest}." if weakest else top["text"]

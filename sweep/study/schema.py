@@ -106,7 +106,7 @@ class Sentence(TypedDict):
 class CurveWarning(TypedDict):
     """Something that limits a curve. `low`–`high` is the stretch of the axis it holds for, null: all of it."""
 
-    kind: Literal["saturated", "violated", "flat", "one-seed", "missing", "skewed"]
+    kind: Literal["saturated", "violated", "flat", "unclear", "one-seed", "missing"]
     message: str
     low: float | None
     high: float | None
@@ -142,19 +142,22 @@ class Curve(TypedDict):
 
 
 class Share(TypedDict):
-    """The part of a metric's variance that a term explains. One axis: main effect; several: their interaction."""
+    """The part of a metric's variance that a term explains. One axis: main effect; two: their interaction.
+
+    The noise of seeds is taken out. There is no interval, and below four seeds no value: then only the order counts.
+    """
 
     axes: list[str]
     share: Estimate  # of value 0–1
 
 
 class Effects(TypedDict):
-    """The shares of all terms up to pairs, largest first; with `rest` they add to 1 on a balanced grid."""
+    """The shares of axes, pairs of axes and the seed, largest first; with `rest` they add to 1 on a balanced grid."""
 
     metric: str
     method: Literal["exact", "type II", "none"]
     shares: list[Share]
-    rest: float | None  # interactions of higher order, and what repeats of one cell differ by
+    rest: float | None  # how seeds differ from point to point, interactions of three axes, repeats
     variance: float | None
     n: int  # images
     reason: str | None
@@ -169,8 +172,9 @@ class Difference(TypedDict):
     b: LevelValue
     difference: Estimate
     p: float | None  # of a paired t test
-    p_holm: float | None  # after Holm's correction over all pairs of this metric and axis
-    significant: bool | None  # p_holm < 0.05
+    p_adjusted: float | None  # times the number of pairs of this metric and axis (Bonferroni), as the interval is
+    pairs: int  # for which test and interval are corrected
+    significant: bool | None  # p_adjusted < 0.05: the interval excludes zero
 
 
 class SeedRow(TypedDict):
@@ -255,13 +259,13 @@ class Recommendation(TypedDict):
     low: float | None
     high: float | None
     n: int
+    method: str  # of the interval; "the tested levels around it" is no interval but the gap that holds the crossing
 
 
 class AxisDistance(TypedDict):
     """How far images lie apart that differ in one axis alone. `seed` marks the yardstick: a new seed of one point.
 
-    `a`, `b` (row numbers) and `distance` are columns with one entry a pair. `equal` are pairs of levels whose images
-    have the same pixels at every point.
+    `a`, `b` (row numbers) and `distance` are columns with one entry a pair.
     """
 
     metric: str  # the distance: "colour" or "layout"
@@ -272,7 +276,15 @@ class AxisDistance(TypedDict):
     a: list[int]
     b: list[int]
     distance: list[float]
-    equal: list[list[LevelValue]]
+
+
+class EqualLevels(TypedDict):
+    """Levels of an axis whose images have the same pixels at every point that both have."""
+
+    axis: str
+    levels: int  # of the axis
+    pairs: list[list[LevelValue]]  # of equal levels, next to each other in their order
+    all: bool  # no level of the axis changes a pixel
 
 
 class ChoiceRank(TypedDict):
@@ -331,5 +343,6 @@ class StudyJson(TypedDict):
     holds: list[Hold]
     recommendations: list[Recommendation]
     distances: list[AxisDistance]  # the axis that moves images most first; empty where images have a source
+    equal: list[EqualLevels]
     choices: list[Choices]  # by axis
     rows: Rows

@@ -14,6 +14,7 @@ from sweep.study.design import BOOKKEEPING, StudyDesign, add_bookkeeping, infer_
 from sweep.study.findings import write_findings
 from sweep.study.metrics.registry import describe_columns, list_standard
 from sweep.study.schema import (
+    AxisDistance,
     Curve,
     Difference,
     Group,
@@ -30,7 +31,7 @@ from sweep.study.stats.curves import compute_curve
 from sweep.study.stats.differences import compare_levels
 from sweep.study.stats.effects import compute_cell_effects, compute_effects
 from sweep.study.stats.intervals import SAME_POINT, check_determinism, estimate_noise, list_rounded
-from sweep.study.stats.seeds import find_outliers, measure_diversity, rank_seeds
+from sweep.study.stats.seeds import SAME_PIXELS, find_equal_levels, find_outliers, measure_diversity, rank_seeds
 from sweep.study.tables import (
     save_tables,
     tabulate_curves,
@@ -90,7 +91,7 @@ class Study:
 
     @property
     def differences(self) -> pd.DataFrame:
-        """One row a pair of levels: metric, axis, a, b, difference, low, high, n, p, p_holm, significant."""
+        """One row a pair of levels: metric, axis, a, b, difference, low, high, n, p, p_adjusted, significant."""
         return tabulate_differences(self.data["differences"])
 
     @property
@@ -212,9 +213,10 @@ def analyse(
     *,
     thresholds: Mapping[str, Sequence[float]] = THRESHOLDS,
     name: str | None = None,
+    distances: Sequence[AxisDistance] = (),
 ) -> Study:
     """Everything that follows from a measured table; pure, and total: it never fails for lack of data."""
-    shown = [fact for fact in facts if fact["name"] != SAME_POINT]
+    shown = [fact for fact in facts if fact["name"] not in {SAME_POINT, SAME_PIXELS}]
     measured = [fact for fact in shown if fact["measured"]]
     curves = [curve for fact in measured for curve in _compute_curves(design, fact, thresholds.get(fact["name"], ()))]
     effects = [
@@ -223,7 +225,7 @@ def analyse(
     ]
     differences = [d for fact in measured for d in _compare_all(design, fact)]
     seeds = [row for fact in measured if fact["reference"] != "cell" for row in _rank_all(design, fact)]
-    noise = [estimate_noise(design, fact["name"], curves) for fact in measured]
+    noise = [estimate_noise(design, fact["name"]) for fact in measured]
     holds = [h for fact in measured for h in count_holds(design, fact, thresholds.get(fact["name"], ()))]
     advice = [r for fact in measured for r in _recommend_all(design, fact, holds, curves)]
     diversity = [c for fact in measured if fact["reference"] == "cell" for c in measure_diversity(design, fact)]
@@ -243,7 +245,8 @@ def analyse(
         diversity=diversity,
         holds=holds,
         recommendations=advice,
-        distances=[],
+        distances=list(distances),
+        equal=find_equal_levels(design),
         choices=[],
         rows=_list_rows(design, [fact["name"] for fact in shown]),
     )

@@ -38,9 +38,8 @@ DIFFERENCE_COLUMNS = [
     "high",
     "n",
     "p",
-    "p_holm",
+    "p_adjusted",
     "significant",
-    "caution",
 ]
 
 
@@ -100,9 +99,8 @@ def tabulate_differences(differences: Sequence[Difference]) -> pd.DataFrame:
             "a": d["a"],
             "b": d["b"],
             "p": d["p"],
-            "p_holm": d["p_holm"],
+            "p_adjusted": d["p_adjusted"],
             "significant": d["significant"],
-            "caution": d["difference"]["reason"],
         }
         | _flatten_interval(d["difference"], "difference")
         for d in differences

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 from sweep.study.schema import (
+    AxisDistance,
+    Choices,
     Curve,
+    DesignFacts,
     Determinism,
     Difference,
     DiversityCell,
     Effects,
     Estimate,
+    Group,
+    Hold,
     LevelValue,
     MetricFacts,
     NoiseFacts,
-    SeedRow,
+    Recommendation,
     Sentence,
     StudyJson,
 )
-from sweep.study.stats.curves import FLAT, UNEVEN
-from sweep.study.stats.intervals import CONFIDENCE, SKEWED
+from sweep.study.stats.curves import BRACKET, UNEVEN
+from sweep.study.stats.intervals import CONFIDENCE
 from sweep.text import format_count, truncate
 
 _SHORT = 48  # characters of a level in a sentence
@@ -128,242 +132,361 @@ def capitalise(text: str) -> str:
     return text[:1].upper() + text[1:] if not text.startswith("pHash") else text
 
 
-WORTH_NAMING = 0.05  # share of variance from which an interaction is told
+WORTH_NAMING = 0.05  # share of variance from which an interaction is named
+MOST_COUNTS = 3  # levels whose counts follow the advised one
+FAR_ENOUGH = 8.0  # robust standard deviations from which an image has a sentence of its own
+SCALES = (("structure_fine", "fine detail"), ("structure_middle", "shapes"), ("structure_coarse", "layout"))
 
 
-def recommend(curve: Curve, facts: MetricFacts) -> list[Sentence]:
-    """Recommend what to set the axis to so that the metric keeps to its thresholds, or say why that is unknown."""
-    found = []
-    for passed in curve["crossings"]:
-        text = _advice(curve, facts, passed["threshold"], passed["at"])
-        found.append(make_sentence("recommendation", text, metric=facts["name"], axis=curve["axis"]))
-    return found
+def name_axis(name: str) -> str:
+    """Write an axis for a sentence: spaces instead of underscores."""
+    return name.replace("_", " ")
 
 
-def _advice(curve: Curve, facts: MetricFacts, threshold: float, at: Estimate) -> str:
-    axis, label = curve["axis"], facts["label"]
-    wanted = "below" if facts["direction"] == "lower" else "above"
-    reason = at["reason"] or ""
-    if at["value"] is None and "stays" in reason:
-        return _staying(curve, facts, threshold, "above" if "above" in reason else "below", wanted)
-    if at["value"] is None:
-        where = f"Where along {axis} {label} passes {threshold:g} cannot be said"
-        return f"{where} (n = {format_count(at['n'], 'seed')}): {reason}."
-    if facts["direction"] == "neutral":
-        moves = "falls" if curve["falling"] else "rises"
-        return f"{capitalise(label)} {moves} through {threshold:g} at {axis} {write_estimate(at)}.{_caveat(curve, at)}"
-    side = "below" if bool(curve["falling"]) == (wanted == "above") else "above"
-    return f"To keep {label} {wanted} {threshold:g}, stay {side} {axis} {write_estimate(at)}.{_caveat(curve, at)}"
+def _write_mark(wanted: str, threshold: float) -> str:
+    return f"{threshold:g} or {'more' if wanted == 'above' else 'less'}"
 
 
-def _staying(curve: Curve, facts: MetricFacts, threshold: float, side: str, wanted: str) -> str:
-    """Say how near the mean comes to a threshold that it never passes."""
-    known = [i for i, mean in enumerate(curve["mean"]) if mean is not None]
-    nearest = min(known, key=lambda i: abs((curve["mean"][i] or 0.0) - threshold))
-    extreme = "lowest" if side == "above" else "highest"
-    said = (
-        f"{capitalise(facts['label'])} stays {side} {threshold:g} from {curve['axis']} {curve['x'][0]:g} to "
-        f"{curve['x'][-1]:g}: its {extreme} mean is {write_estimate(_at(curve, nearest))}, at {curve['x'][nearest]:g}."
-    )
-    if facts["direction"] == "neutral":
-        return said
-    verdict = "any of these levels will do" if side == wanted else "none of these levels will do"
-    low, high = curve["low"][nearest], curve["high"][nearest]
-    if low is not None and high is not None and low <= threshold <= high:
-        verdict += " on average, but that interval reaches beyond"
-    return f"{said} To keep it {wanted} {threshold:g}, {verdict}."
-
-
-def _at(curve: Curve, i: int) -> Estimate:
-    """Read the mean at a level."""
-    low = curve["low"][i]
-    reason = None if low is not None else curve["interval"].removeprefix("no interval: ")
-    return Estimate(
-        value=curve["mean"][i],
-        low=low,
-        high=curve["high"][i],
-        confidence=CONFIDENCE,
-        n=curve["n"][i],
-        method="t over seed means" if low is not None else "none",
-        reason=reason,
-    )
-
-
-def _caveat(curve: Curve, at: Estimate) -> str:
-    said = f" Caution: {at['reason']}." if at["low"] is not None and at["reason"] else ""
-    said += _interpolated(curve, at)
-    for warning in curve["warnings"]:
-        if warning["kind"] == "violated":
-            said += " The curve is not monotone, so a second passing cannot be ruled out."
-        if warning["kind"] == "saturated":
-            said += f" {capitalise(warning['message'])}."
-    return said
-
-
-def _interpolated(curve: Curve, at: Estimate) -> str:
-    """Say that the interval lies between two tested levels, where nothing was rendered."""
-    value, low, high = at["value"], at["low"], at["high"]
-    if value is None or low is None or high is None:
-        return ""
-    around = [(a, b) for a, b in pairwise(curve["x"]) if a <= low and high <= b]
-    if not around:
-        return ""
-    return f" Interpolated between {around[0][0]:g} and {around[0][1]:g}; nothing in between was rendered."
-
-
-def describe_range(curve: Curve, facts: MetricFacts) -> Sentence:
-    """Describe the metric at both ends of the axis, and where half of the change is done."""
-    text = _way(curve, capitalise(facts["label"]))
-    return make_sentence("recommendation", text, metric=facts["name"], axis=curve["axis"])
-
-
-def _way(curve: Curve, label: str) -> str:
-    half, axis = curve["half"], curve["axis"]
-    known = [i for i, mean in enumerate(curve["mean"]) if mean is not None]
-    if len(known) < 2:
-        return f"{label} along {axis}: {half['reason']}."
-    if half["reason"] == FLAT:
-        return f"{label} does not change measurably along {axis} (n = {format_count(half['n'], 'seed')})."
-    ends = [(_at(curve, i), curve["x"][i]) for i in (known[0], known[-1])]
-    first, last = (f"{write_interval(mean)} at {x:g}" for mean, x in ends)
-    basis = _basis(ends[-1][0])
-    if half["value"] is None:
-        why = "the curve goes up and down" if half["reason"] == UNEVEN else half["reason"]
-        return (
-            f"{label} along {axis} is {first} and {last} ({basis}). Where half of that is passed cannot be said: {why}."
-        )
-    verb = "falls" if curve["falling"] else "rises"
-    way = f"{label} {verb} along {axis} from {first} to {last}, half of it by {write_interval(half)} ({basis})."
-    return way + _caveat(curve, half)
-
-
-def _basis(estimate: Estimate) -> str:
-    """Write confidence and n, which several intervals share."""
-    if estimate["low"] is None:
-        return f"no interval: {estimate['reason']}"
-    return f"{CONFIDENCE:.0%}".replace("%", " %") + f", n = {format_count(estimate['n'], 'seed')}"
-
-
-def describe_shares(effects: Effects, facts: MetricFacts) -> Sentence:
-    """Describe how much each axis explains."""
-    if not effects["shares"]:
-        text = f"What explains {facts['label']} cannot be said: {effects['reason']}."
-        return make_sentence("limit", text, metric=facts["name"])
-    named = [s for s in effects["shares"] if len(s["axes"]) == 1][:4]
-    named += [s for s in effects["shares"] if len(s["axes"]) > 1 and (s["share"]["value"] or 0) >= WORTH_NAMING][:1]
-    parts = [
-        f"{' × '.join(s['axes'])} {'explains ' if not i else ''}{write_percent(s['share'])}"
-        for i, s in enumerate(named)
+def describe_recommendation(advice: Recommendation, fact: MetricFacts, data: StudyJson) -> Sentence:
+    """Write which level to use, the counts behind it, and what they cannot say."""
+    axis = advice["axis"]
+    counts = [
+        hold
+        for hold in data["holds"]
+        if (hold["metric"], hold["axis"], hold["threshold"]) == (fact["name"], axis, advice["threshold"])
+        and not hold["group"]
     ]
-    basis = _basis(named[0]["share"])
-    note = f" {capitalise(effects['reason'])}." if effects["reason"] else ""
-    images = format_count(effects["n"], "image")
-    text = f"Of the variance of {facts['label']}, {', '.join(parts)} ({basis}; {images}).{note}"
-    return make_sentence("share", text, metric=facts["name"])
+    counts = counts[::-1] if advice["side"] == "from" else counts
+    text = _write_advice(advice, fact, counts)
+    parts = [_write_weakest(advice), _write_breadth(advice, data["design"]), _write_gap(advice), _write_mean(advice)]
+    rows = _find_rows(data, {axis: advice["use"]}) if advice["use"] is not None else []
+    detail = " ".join(part for part in parts if part)
+    return make_sentence("recommendation", text, detail, metric=fact["name"], axis=axis, rows=rows)
 
 
-def describe_differences(found: Sequence[Difference], facts: MetricFacts) -> list[Sentence]:
-    """Describe the largest difference between levels of each axis that is not numeric."""
+def _write_advice(advice: Recommendation, fact: MetricFacts, counts: Sequence[Hold]) -> str:
+    axis, label, mark = name_axis(advice["axis"]), fact["label"], _write_mark(advice["wanted"], advice["threshold"])
+    held = f"in {advice['held']} of {format_count(advice['images'], 'image')}"
+    if advice["use"] is None:
+        first = counts[0]
+        extreme = "highest" if advice["side"] == "from" else "lowest"
+        if not any(hold["held"] for hold in counts):
+            return f"No {axis} tested keeps {label} at {mark}: no image of any level held."
+        place = f"{held} at {first['level']:g}, the {extreme}"
+        return f"No {axis} tested is safe for every image: {label} stayed at {mark} {place}."
+    later = counts[[hold["level"] for hold in counts].index(advice["use"]) + 1 :]
+    if not later:
+        return (
+            f"Any {axis} tested will do: {label} stayed at {mark} {held} at {advice['use']:g} and at every other level."
+        )
+    limit = "or more" if advice["side"] == "from" else "or less"
+    first_counts = [f"in {hold['held']} of {hold['images']} at {hold['level']:g}" for hold in later[:MOST_COUNTS]]
+    return f"Use {axis} {advice['use']:g} {limit}: {label} stayed at {mark} {held} there, {', '.join(first_counts)}."
+
+
+def _write_weakest(advice: Recommendation) -> str:
+    if advice["weakest_group"] is None:
+        return ""
+    ((name, level),) = advice["weakest_group"].items()
+    low, high = advice["bracket_low"], advice["bracket_high"]
+    where = f"at {high:g}, the first level tested" if low is None else f"between {low:g} and {high:g}"
+    return f"Weakest {name_axis(name)}: {write_level(level)}, which missed it {where}."
+
+
+def _write_breadth(advice: Recommendation, design: DesignFacts) -> str:
+    """Say how few seeds and other levels the advice rests on."""
+    others = [
+        axis
+        for axis in design["axes"]
+        if axis["name"] != advice["axis"]
+        and axis["kind"] not in {"seed", "integer"}
+        and len(axis["levels"]) > 1
+        and not axis["numeric"]
+    ]
+    seeds = f"{write_number_word(max(design['seeds'], 1))} seed{'' if design['seeds'] < 2 else 's'}"
+    tested = ", ".join([seeds, *(f"{len(axis['levels'])} levels of {name_axis(axis['name'])}" for axis in others[:2])])
+    return f"Tested with {tested[0].lower()}{tested[1:]}: others may miss it earlier."
+
+
+def _write_gap(advice: Recommendation) -> str:
+    if not advice["levels_to_add"] or advice["use"] is None:
+        return ""
+    levels = ", ".join(f"{level:g}" for level in advice["levels_to_add"])
+    return f"To narrow the gap after {advice['use']:g}, add {levels} (--set axes.{advice['axis']}=[…])."
+
+
+def _write_mean(advice: Recommendation) -> str:
+    value, low, high = advice["mean_crossing"], advice["low"], advice["high"]
+    if value is None:
+        return ""
+    shown = Estimate(value=value, low=low, high=high, confidence=CONFIDENCE, n=advice["n"], method="", reason=None)
+    is_gap = low is not None and advice["method"] == BRACKET
+    where = f"between {low:g} and {high:g}" if is_gap else f"at {write_interval(shown)}"
+    return f"(The mean over all images passes {advice['threshold']:g} {where}; single images miss it earlier.)"
+
+
+def describe_scales(data: StudyJson, axis: str) -> list[Sentence]:
+    """Write in which order detail, shapes and layout change along an axis."""
+    found = []
+    for name, label in SCALES:
+        curve = next((c for c in data["curves"] if c["metric"] == name and c["axis"] == axis and not c["group"]), None)
+        if curve is not None and curve["half"]["value"] is not None and curve["half"]["low"] is not None:
+            found.append((label, curve["half"]))
+    if len(found) < 2:
+        return []
+    found.sort(key=lambda pair: pair[1]["value"] or 0.0)
+    places = [f"of {label} {_write_place(half)}" for label, half in found]
+    text = f"Along {name_axis(axis)}, {found[0][0]} changes first: half {', half '.join(places)}."
+    return [make_sentence("curve", text, f"(95 %, n = {write_units(found[0][1])})", metric=None, axis=axis)]
+
+
+def _write_place(at: Estimate) -> str:
+    if at["method"] == BRACKET:
+        return f"between {at['low']:g} and {at['high']:g}"
+    return f"by {write_interval(at)}"
+
+
+def describe_curve(curve: Curve, fact: MetricFacts) -> list[Sentence]:
+    """Write how a metric changes along an axis, or that it does not."""
+    label, axis = capitalise(fact["label"]), name_axis(curve["axis"])
+    kinds = {warning["kind"]: warning for warning in curve["warnings"]}
+    known = [i for i, mean in enumerate(curve["mean"]) if mean is not None]
+    if len(known) < 2 or curve["falling"] is None:
+        return []
+    if "flat" in kinds:
+        text = f"{label} is the same at every {axis} tested."
+        return [make_sentence("curve", text, metric=fact["name"], axis=curve["axis"])]
+    if "unclear" in kinds:
+        seeds = format_count(max(curve["n"]), "seed")
+        text = f"No change of {fact['label']} along {axis} was found with {seeds}."
+        return [
+            make_sentence("limit", text, "More seeds could still show one.", metric=fact["name"], axis=curve["axis"])
+        ]
+    first, last = (_write_end(curve, i) for i in (known[0], known[-1]))
+    verb = "falls" if curve["falling"] else "rises"
+    half = curve["half"]
+    passed = [c for c in curve["crossings"] if c["at"]["value"] is not None and fact["direction"] == "neutral"]
+    if half["reason"] == UNEVEN:
+        text = f"{label} goes up and down along {axis}: {first}, {last}."
+    elif half["value"] is None or all(low is None for low in curve["low"]):
+        text = f"{label} is {first} and {last} along {axis}."
+    else:
+        text = f"{label} {verb} along {axis} from {first} to {last}, half of it {_write_place(half)}."
+    parts = [f"It passes {c['threshold']:g} {_write_place(c['at'])}." for c in passed]
+    parts += [_write_basis(curve)]
+    parts += [f"{capitalise(w['message'])}." for w in curve["warnings"] if w["kind"] == "saturated"]
+    detail = " ".join(parts)
+    return [make_sentence("curve", text, detail, metric=fact["name"], axis=curve["axis"])]
+
+
+def _write_end(curve: Curve, i: int) -> str:
+    value, low, high = curve["mean"][i], curve["low"][i], curve["high"][i]
+    shown = Estimate(value=value, low=low, high=high, confidence=CONFIDENCE, n=curve["n"][i], method="", reason=None)
+    return f"{write_interval(shown)} at {curve['x'][i]:g}"
+
+
+def _write_basis(curve: Curve) -> str:
+    n = max(curve["n"], default=0)
+    if all(low is None for low in curve["low"]):
+        return f"({curve['interval']})"
+    return f"({CONFIDENCE * 100:.0f} %, n = {format_count(n, 'seed')})"
+
+
+def describe_shares(effects: Effects, fact: MetricFacts) -> list[Sentence]:
+    """Write how much each axis explains, or in which order."""
+    mains = [share for share in effects["shares"] if len(share["axes"]) == 1]
+    if len(mains) < 2:
+        return []
+    names = [name_axis(share["axes"][0]) for share in mains[:4]]
+    if mains[0]["share"]["value"] is None:
+        text = f"{capitalise(names[0])} matters most for {fact['label']}, then {', then '.join(names[1:])}."
+        return [
+            make_sentence(
+                "share",
+                text,
+                f"({capitalise(effects['reason'] or mains[0]['share']['reason'] or '')}.)",
+                metric=fact["name"],
+            )
+        ]
+    parts = [f"{name} {write_percent(share['share'])}" for name, share in zip(names, mains, strict=False)]
+    pairs = [s for s in effects["shares"] if len(s["axes"]) > 1 and (s["share"]["value"] or 0) >= WORTH_NAMING]
+    parts += [f"{' with '.join(map(name_axis, s['axes']))} {write_percent(s['share'])}" for s in pairs[:1]]
+    if not (mains[0]["share"]["value"] or pairs):
+        return []
+    text = f"{capitalise(names[0])} makes most of the change in {fact['label']}: {', '.join(parts)} of the variance."
+    if pairs and (pairs[0]["share"]["value"] or 0) > (mains[0]["share"]["value"] or 0):
+        first, second = map(name_axis, pairs[0]["axes"])
+        text = f"What {first} does to {fact['label']} depends on {second}: {', '.join(parts)} of the variance."
+    basis = f"{format_count(effects['n'], 'image')}, n = {format_count(mains[0]['share']['n'], 'seed')}"
+    detail = f"({basis}; estimates, no interval.)"
+    if effects["reason"]:
+        detail += f" {capitalise(effects['reason'])}."
+    return [make_sentence("share", text, detail, metric=fact["name"])]
+
+
+def describe_differences(found: Sequence[Difference], fact: MetricFacts, data: StudyJson) -> list[Sentence]:
+    """Write the largest difference between levels of each axis that is not numeric, or that none was found."""
     said = []
     for axis in dict.fromkeys(d["axis"] for d in found):
         pairs = [d for d in found if d["axis"] == axis and d["difference"]["value"] is not None]
-        if pairs:
-            said.append(make_sentence("difference", _largest(axis, pairs, facts), metric=facts["name"], axis=axis))
+        if pairs and any(d["difference"]["value"] for d in pairs) and any(d["p"] is not None for d in pairs):
+            said.append(_describe_largest(axis, pairs, fact, data))
     return said
 
 
-def _largest(axis: str, pairs: Sequence[Difference], facts: MetricFacts) -> str:
+def _describe_largest(axis: str, pairs: Sequence[Difference], fact: MetricFacts, data: StudyJson) -> Sentence:
     sure = [d for d in pairs if d["significant"]]
     top = max(sure or pairs, key=lambda d: abs(d["difference"]["value"] or 0.0))
     change = top["difference"]
-    a, b = write_level(top["a"]), write_level(top["b"])
+    a, b = top["a"], top["b"]
     if (change["value"] or 0.0) < 0:
         a, b, change = b, a, negate(change)
-    if not sure and any(d["significant"] is not None for d in pairs):
-        largest = f"{b} and {a} are {write_estimate(change)} apart"
-        if len(pairs) == 1:
-            return f"In {facts['label']} the levels of {axis} cannot be told apart: {largest}."
-        return f"In {facts['label']} no two levels of {axis} can be told apart (Holm-corrected): at most, {largest}."
-    text = f"{capitalise(facts['label'])} is higher with {axis} {b} than with {a}, by {write_estimate(change)}"
-    if not sure or len(pairs) == 1:
-        return f"{text}."
-    return f"{text}; {len(sure)} of {len(pairs)} pairs of levels differ (Holm-corrected)."
+    label, named = fact["label"], name_axis(axis)
+    together = f"; the intervals of all {top['pairs']} pairs hold together" if top["pairs"] > 1 else ""
+    if not sure:
+        low, high = change["low"] or 0.0, change["high"] or 0.0
+        most = write_number(max(abs(low), abs(high)))
+        text = f"No difference in {label} between levels of {named} was found; one of up to {most} is possible."
+        detail = f"(95 %, n = {write_units(change)}{together}.)"
+        return make_sentence("limit", text, detail, metric=fact["name"], axis=axis)
+    higher = f"{capitalise(label)} is higher with {named} {write_level(b)}"
+    text = f"{higher} than with {write_level(a)}, by {write_estimate(change)}."
+    detail = ""
+    if top["pairs"] > 1:
+        detail = f"{len(sure)} of {top['pairs']} pairs differ{together}. "
+        detail += "This is the largest of them, so it is probably overstated."
+    rows = [row for level in (b, a) for row in _find_rows(data, {axis: level})[:3]]
+    return make_sentence("difference", text, detail, metric=fact["name"], axis=axis, rows=rows)
 
 
-def describe_skew(found: Sequence[Difference], facts: MetricFacts) -> list[Sentence]:
-    """Warn of axes whose difference intervals are too narrow, because seeds are skewed."""
-    axes = dict.fromkeys(d["axis"] for d in found if d["difference"]["reason"] == SKEWED)
-    return [
-        make_sentence(
-            "limit",
-            f"Caution: {SKEWED}. This concerns differences in {facts['label']} along {axis}.",
-            metric=facts["name"],
-            axis=axis,
-        )
-        for axis in axes
-    ]
+def _find_rows(data: StudyJson, group: Group, most: int = 8) -> list[int]:
+    """Find the first rows with an image at these levels."""
+    rows = data["rows"]
+    columns = [(rows["axes"][name], level) for name, level in group.items()]
+    found = (i for i in range(len(rows["key"])) if all(column[i] == level for column, level in columns))
+    return [i for i, _ in zip(found, range(most), strict=False)]
 
 
-def describe_seeds(rows: Sequence[SeedRow], facts: MetricFacts) -> list[Sentence]:
-    """Describe the seeds at both ends of the ranking."""
-    if len(rows) < 2:
+def describe_equal(data: StudyJson) -> list[Sentence]:
+    """Write which levels of an axis give the same image."""
+    said = []
+    for axis in data["equal"]:
+        name, pairs, levels = axis["axis"], axis["pairs"], axis["levels"]
+        if axis["all"]:
+            text = f"{capitalise(name_axis(name))} changes nothing: all {levels} levels gave the same images."
+        else:
+            written = "; ".join(f"{write_level(a)} and {write_level(b)}" for a, b in pairs[:3])
+            text = f"Some levels of {name_axis(name)} gave the same image: {written}."
+        said.append(make_sentence("equal", text, "(Compared pixel by pixel, everything else equal.)", axis=name))
+    return said
+
+
+def describe_outliers(data: StudyJson, fact: MetricFacts) -> list[Sentence]:
+    """Write which image is far from what its settings predict."""
+    far = [o for o in data["outliers"] if o["metric"] == fact["name"] and abs(o["score"]) >= FAR_ENOUGH]
+    if not far:
         return []
-    best, last = rows[0], rows[-1]
-    spread = abs(best["deviation"] - last["deviation"])
-    nearest = "nearest to the reference" if facts["direction"] != "neutral" else "highest"
-    counts = sorted({row["n"] for row in rows})
+    top, rows = far[0], data["rows"]
+    varying = [axis["name"] for axis in data["design"]["axes"] if len(axis["levels"]) > 1]
+    cell = ", ".join(f"{name_axis(name)} {write_level(rows['axes'][name][top['row']])}" for name in varying)
+    more = f" {len(far) - 1} more images are as odd." if len(far) > 1 else ""
     text = (
-        f"In {facts['label']}, seed {best['seed']} is {nearest} on average and seed {last['seed']} "
-        f"{'farthest' if facts['direction'] != 'neutral' else 'lowest'}, {write_number(spread)} apart "
-        f"(n = {'–'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} images a seed, descriptive: "
-        "no interval for single seeds)."
+        f"Look at image {rows['index'][top['row']]} ({cell}): its {fact['label']} is {write_number(top['value'])}, "
+        f"where the others predict {write_number(top['expected'])}.{more}"
     )
-    return [make_sentence("seed", text, metric=facts["name"], axis=None)]
+    detail = "It moves every mean that it is part of (no interval: it is one image)."
+    return [make_sentence("outlier", text, detail, metric=fact["name"], rows=[o["row"] for o in far[:8]])]
 
 
-def describe_noise(noise: Sequence[NoiseFacts], determinism: Determinism | None, facts: MetricFacts) -> list[Sentence]:
-    """Describe what a metric does when nothing is changed."""
+def describe_noise(noise: Sequence[NoiseFacts], determinism: Determinism | None, fact: MetricFacts) -> list[Sentence]:
+    """Write what a metric does when nothing is changed."""
     said = [make_sentence("noise", determinism["message"])] if determinism else []
     for row in noise:
-        if row["metric"] != facts["name"]:
+        if row["metric"] != fact["name"]:
             continue
         if row["replicate"]["value"]:
-            text = f"Repeats of one point differ in {facts['label']} by a standard deviation of "
-            said.append(make_sentence("noise", f"{text}{write_estimate(row['replicate'])}.", metric=facts["name"]))
-        if row["floor"]["value"] is not None and row["floor_at"] is not None and facts["reference"] == "image":
-            text = f"At strength {row['floor_at']:g} {facts['label']} is {write_estimate(row['floor'])}: "
-            said.append(make_sentence("noise", f"{text}what encoding and decoding alone do.", metric=facts["name"]))
+            text = f"Repeats of one point differ in {fact['label']} by a standard deviation of "
+            said.append(make_sentence("noise", f"{text}{write_estimate(row['replicate'])}.", metric=fact["name"]))
+        if row["floor"]["value"] is not None and row["floor_at"] is not None and fact["reference"] == "image":
+            text = f"Encoding and decoding alone leave {fact['label']} at {write_estimate(row['floor'])}"
+            said.append(
+                make_sentence("noise", f"{text}, measured at strength {row['floor_at']:g}.", metric=fact["name"])
+            )
     return said
 
 
 def describe_diversity(cells: Sequence[DiversityCell], facts: Mapping[str, MetricFacts]) -> list[Sentence]:
-    """Describe the most and the least diverse cell."""
+    """Write the most and the least diverse cell, where their intervals do not overlap."""
     said = []
     for metric in dict.fromkeys(cell["metric"] for cell in cells):
-        known = [c for c in cells if c["metric"] == metric and c["value"]["value"] is not None]
+        known = [c for c in cells if c["metric"] == metric and c["value"]["low"] is not None]
         if len(known) < 2:
             continue
         ranked = sorted(known, key=lambda c: c["value"]["value"] or 0.0)
         low, high = ranked[0], ranked[-1]
+        if (low["value"]["high"] or 0.0) >= (high["value"]["low"] or 0.0):
+            continue
         text = (
-            f"Images differ most between seeds at {write_cell(high)}: {facts[metric]['label']} "
-            f"{write_estimate(high['value'])}. They differ least at {write_cell(low)}: {write_estimate(low['value'])}."
+            f"Seeds differ most at {write_cell(high)}: {facts[metric]['label']} {write_estimate(high['value'])}. "
+            f"They differ least at {write_cell(low)}: {write_estimate(low['value'])}."
         )
         said.append(make_sentence("diversity", text, metric=metric))
+    return said
+
+
+def describe_distances(distances: Sequence[AxisDistance]) -> list[Sentence]:
+    """Write which axis decides a text-to-image grid, with a new seed as the yardstick."""
+    colour = [d for d in distances if d["metric"] == "colour"]
+    words = [d for d in colour if not d["seed"]]
+    seed = next((d for d in colour if d["seed"]), None)
+    if not words:
+        return []
+    names = [f"{name_axis(d['axis'])} {write_number(d['mean'])}" for d in words]
+    top = words[0]
+    text = f"{capitalise(name_axis(top['axis']))} decides the image."
+    weak = [name_axis(d["axis"]) for d in words if seed is not None and d["mean"] < seed["mean"]]
+    if seed is not None and top["mean"] < seed["mean"]:
+        text = "No axis changes the image as much as a new seed does."
+    elif weak:
+        text += f" {capitalise(' and '.join(weak))} change{'s' if len(weak) == 1 else ''} less than a new seed does."
+    yard = f"; two seeds of the same prompt {write_number(seed['mean'])}" if seed else ""
+    pairs = format_count(sum(d["pairs"] for d in words), "pair")
+    detail = (
+        f"Mean colour difference of images that differ in one axis alone: {', '.join(names)}{yard} "
+        f"(2 is about a just visible step; {pairs}, no interval)."
+    )
+    return [make_sentence("word", text, detail, axis=top["axis"], rows=[top["a"][0], top["b"][0]] if top["a"] else [])]
+
+
+def describe_choices(choices: Sequence[Choices]) -> list[Sentence]:
+    """Write which level was preferred in blind choices, and which order is open."""
+    said = []
+    for each in choices:
+        best = [rank for rank in each["ranking"] if rank["rank_low"] == 1]
+        names = " and ".join(write_level(rank["level"]) for rank in best)
+        if len(best) == len(each["ranking"]):
+            count = format_count(each["choices"], "blind choice")
+            text = f"Your {count} do not yet separate levels of {name_axis(each['axis'])}."
+        else:
+            open_ = " Which of them comes first is open." if len(best) > 1 else ""
+            text = f"You chose {name_axis(each['axis'])} {names} over the others.{open_}"
+        twice = (
+            f"; of {each['repeated']} pairs that came twice you chose {each['alike']} alike" if each["repeated"] else ""
+        )
+        detail = f"({format_count(each['choices'], 'pair')}, chosen blind, {each['ties']} of them undecided{twice}.)"
+        said.append(make_sentence("choice", text, detail, axis=each["axis"]))
     return said
 
 
 def describe_metric_findings(fact: MetricFacts, data: StudyJson) -> list[Sentence]:
     """Write all sentences about one metric."""
     name = fact["name"]
-    said: list[Sentence] = []
-    for curve in data["curves"]:
-        if curve["metric"] == name and not curve["group"]:
-            said += recommend(curve, fact) or [describe_range(curve, fact)]
-    said += [describe_shares(effects, fact) for effects in data["effects"] if effects["metric"] == name]
-    plain_axes = {axis["name"] for axis in data["design"]["axes"] if not axis["numeric"]}
-    pairs = [d for d in data["differences"] if d["metric"] == name]
-    said += describe_differences([d for d in pairs if d["axis"] in plain_axes], fact)
-    said += describe_skew(pairs, fact)
-    said += describe_seeds([row for row in data["seeds"] if row["metric"] == name], fact)
+    said = [describe_recommendation(r, fact, data) for r in data["recommendations"] if r["metric"] == name]
+    curves = [curve for curve in data["curves"] if curve["metric"] == name and not curve["group"]]
+    said += [sentence for curve in curves for sentence in describe_curve(curve, fact)]
+    said += [s for effects in data["effects"] if effects["metric"] == name for s in describe_shares(effects, fact)]
+    numeric = {axis["name"] for axis in data["design"]["axes"] if axis["numeric"]}
+    pairs = [d for d in data["differences"] if d["metric"] == name and d["axis"] not in numeric]
+    said += describe_differences(pairs, fact, data)
+    said += describe_outliers(data, fact)
     return said + describe_noise(data["noise"], data["determinism"], fact)

@@ -48,7 +48,7 @@ async def test_the_notebook_runs_on_the_quickstarts_results(tmp_path: Path, monk
 
     shown = await anyio.to_thread.run_sync(run_all, notebook)
 
-    assert "oarse structure stays below 0.9" in shown[0]._repr_html_()
+    assert "denoise strength" in shown[0]._repr_html_()
     assert len([chart for chart in shown if hasattr(chart, "_repr_mimebundle_")]) == 2
     assert all(len(frame) for frame in shown if hasattr(frame, "columns"))
     assert shown[-1][-1] == "study.json"

@@ -34,15 +34,15 @@ def printed(found: Study, width: int) -> list[str]:
     return stream.getvalue().splitlines()
 
 
-def test_a_share_stands_with_its_interval() -> None:
+def test_a_share_stands_without_an_interval() -> None:
     found = made()
     share = found.data["effects"][0]["shares"][0]["share"]
 
     head, line = printed(found, 80)
 
     assert head.split() == ["denoise_strength", "prompt_text", "seed", "else"]
-    assert f"{100 * (share['value'] or 0):.0f} ({100 * (share['low'] or 0):.0f}–" in line
-    assert caption(found.data).endswith("explains (95 % intervals over 4 seeds)")
+    assert f" {100 * (share['value'] or 0):.0f} " in line
+    assert caption(found.data).endswith("explains (noise of seeds taken out; no intervals)")
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -56,11 +56,11 @@ def test_every_axis_is_shown_whole_at_any_width(width: int) -> None:
     assert "nan" not in text
 
 
-def test_without_seeds_the_caption_says_why_there_are_no_intervals() -> None:
-    found = made(seeds=1)
+def test_below_four_seeds_the_order_of_axes_is_shown() -> None:
+    found = made(seeds=3)
 
-    assert caption(found.data).endswith("(no intervals: there is only one seed)")
-    assert "–" not in printed(found, 80)[1]
+    assert caption(found.data) == "Order of the axes by how much they explain (below 4 seeds only the order is known)"
+    assert printed(found, 80)[1].split()[2:] == ["1.", "2.", "3."]
 
 
 def test_what_was_not_split_has_no_table() -> None:
@@ -76,7 +76,9 @@ def test_limits_are_printed_and_the_rest_is_announced(results: Path, capsys: pyt
     command(run=str(results), workers=0)
 
     out = " ".join(capsys.readouterr().out.split())
-    assert out.startswith("a study 30 images · 3 seeds · compared with the source To keep coarse structure")
+    assert out.startswith(
+        "a study 30 images · 3 seeds · compared with the source Use denoise strength 0.25 or less: coarse structure"
+    )
     assert (
         "3 images lack a metric; the first reason: 00000.png is not a complete image (cannot identify image file)."
         in out
@@ -89,6 +91,6 @@ def test_all_sentences_stand_below_what_they_are_about(results: Path, capsys: py
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[2] == "coarse structure"
-    assert lines[3].startswith("  To keep coarse structure above 0.9")
+    assert lines[3].startswith("  Use denoise strength 0")
     assert "SSIM" in lines
     assert any(line.startswith("Three seeds cannot show whether") for line in lines)

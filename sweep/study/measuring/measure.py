@@ -24,7 +24,7 @@ from sweep.study.design import FloatArray, StudyDesign, read_design
 from sweep.study.measuring.pool import measure_all
 from sweep.study.measuring.task import MeasuredImage, Task
 from sweep.study.metrics.base import Metric, describe_metric
-from sweep.study.metrics.panel import SAME_POINT_METRIC
+from sweep.study.metrics.panel import PIXEL_HASH_METRIC, SAME_POINT_METRIC
 from sweep.study.metrics.planes import UnreadableImageError, file_sha256
 from sweep.study.metrics.registry import resolve_metrics
 from sweep.study.schema import Group, LevelValue, MetricFacts
@@ -167,6 +167,7 @@ def prepare_measurement(results: ResultsLike, metrics: Sequence[Metric], baselin
     named = [(f"axis_{name}" if f"axis_{name}" in frame else name, kind) for name, kind in axes]
     design = read_design(frame, [(name, kind) for name, kind in named if name in frame], baseline=baseline)
     chosen = tuple(metric for metric in metrics if metric.name not in design.names)
+    chosen = (*chosen, PIXEL_HASH_METRIC)
     if design.replicates > 1:
         chosen = (*chosen, SAME_POINT_METRIC)
     sources = find_sources([str(key) for key in frame["key"]], results.sources)

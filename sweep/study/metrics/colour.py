@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 
@@ -102,3 +103,12 @@ def replicate_error(view: ImagePair) -> float:
     """Largest difference of any channel of any pixel, in codes of 0–255: 0 says that pixels are the same."""
     a, b = view.pair
     return float(np.abs(a.rgb.astype(np.int16) - b.rgb.astype(np.int16)).max())
+
+
+def pixel_hash(view: ImagePair) -> float:
+    """Hash the pixels to a whole number below 2⁴⁸, which a float holds exactly."""
+    rgb = view.image.rgb
+    size = str(rgb.shape).encode()
+    return float(
+        int.from_bytes(hashlib.blake2b(size + np.ascontiguousarray(rgb).tobytes(), digest_size=6).digest(), "big")
+    )

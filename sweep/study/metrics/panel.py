@@ -219,3 +219,16 @@ SAME_POINT_METRIC: Metric = Formula(
     unit="codes",
     working_size=16_384,
 )  # measured only where points are repeated, against the first repeat and at full size
+
+PIXEL_HASH_METRIC: Metric = Formula(
+    name="pixel_hash",
+    label="pixel hash",
+    summary="A number that two images share only if all their pixels are equal.",
+    direction="neutral",
+    range=(0.0, float(2**48)),
+    reference="none",
+    cost=4.0,
+    source="BLAKE2b of the decoded pixels, 48 bits",
+    function=tone.pixel_hash,
+    working_size=16_384,
+)  # not shown: it says which levels give the same image

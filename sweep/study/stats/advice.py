@@ -96,6 +96,7 @@ def _recommend(fact: MetricFacts, curve: Curve, threshold: float, holds: Sequenc
         low=at["low"],
         high=at["high"],
         n=at["n"],
+        method=at["method"],
     )
 
 

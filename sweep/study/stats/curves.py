@@ -10,14 +10,14 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import isotonic_regression
 
-from sweep.study.design import FloatArray, StudyDesign
+from sweep.study.design import FloatArray, Mask, StudyDesign
 from sweep.study.schema import Crossing, Curve, CurveWarning, Estimate, Group, MetricFacts
 from sweep.study.stats.intervals import (
     CONFIDENCE,
-    SKEWED,
     Band,
-    are_skewed,
     compute_band,
+    compute_p_value,
+    compute_t_quantile,
     explain_few_units,
     fill_holes,
     list_finite,
@@ -31,13 +31,21 @@ SPENT = 0.02  # of the range is left where a metric counts as saturated
 STRETCH = 0.15  # of the axis it must be spent over to be worth a warning
 VIOLATION = 0.05  # of the range by which means may miss the monotone fit where no interval tells better
 TURNED = 0.2  # of the range of means; a fit that misses by more stands for nothing
+LEAST_JACKKNIFE = 4  # seeds; with fewer, leaving one out says little
 SHOWN = 4  # every so many-th point of the fit is told
-FLAT = "the metric does not change measurably along this axis"
+EQUIVALENT = 0.02  # of a bounded metric's range: means that stay within it are called equal
+FLAT = "the metric does not change along this axis"
+UNCLEAR = "no change along this axis was found"
 UNEVEN = "the curve is not monotone"
 TURNED_BY_BASELINE = "the baseline lies within this axis, where the metric turns"
 ANYWHERE = "its interval is the whole range tested"
 INVERTED = "inverted 95 % t band over seed curves"
-CurveKind: TypeAlias = Literal["saturated", "violated", "flat", "one-seed", "missing", "skewed"]
+JACKKNIFE = "jackknife over seeds"
+BRACKET = "the tested levels around it"
+NOT_RENDERED = "nothing in between was rendered"
+FEW_THERE = "too few seeds were rendered at some levels"
+SPARSE = 0.55  # of all points × seeds must have an image for missing ones to be filled in; below it seeds are left out
+CurveKind: TypeAlias = Literal["saturated", "violated", "flat", "unclear", "one-seed", "missing"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,10 +138,20 @@ def analyse_curve(
     thresholds: Sequence[float] = (),
     pairwise: bool = False,
     turns: str | None = None,
+    span: float | None = None,
+    without: Sequence[FloatArray] | None = None,
 ) -> tuple[Band, Fit | None, Estimate, list[Crossing], list[CurveWarning]]:
     """Analyse one units × levels matrix: band, fit, half-range level, crossings, warnings.
 
-    `turns`: why the curve cannot be monotone, where that is known beforehand.
+    Args:
+        x: The levels, ascending.
+        matrix: One row a unit (seed), NaN where it has no image.
+        thresholds: Values whose crossing is looked for.
+        pairwise: Whether values are mean distances to the other images of a cell.
+        turns: Why the curve cannot be monotone, where that is known beforehand.
+        span: Highest minus lowest value the metric can have; None without bounds.
+        without: The matrix without each unit in turn, of a design with so many holes that intervals must be made by
+            leaving seeds out; None where units have (nearly) all levels.
     """
     levels = compute_band(matrix, pairwise=pairwise)
     known = np.isfinite(levels.mean)
@@ -141,32 +159,62 @@ def analyse_curve(
         reason = "fewer than two levels were measured"
         return levels, None, make_no_estimate(reason), [], [_make_warning("missing", reason)]
     inner = x[known]
+    curves = fill_holes(matrix[:, known])
+    left_out = None
+    if without is not None:
+        left_out = [fill_holes(each[:, known]).mean(axis=0) for each in without]
+        levels = _jackknife_band(curves.mean(axis=0), left_out, levels, known)
     fit = fit_monotone(inner, levels.mean[known], levels.n[known].astype(np.float64))
     if fit is None:
         raise AssertionError("two levels give a fit")
-    curves = fill_holes(matrix[:, known])
-    flat = _is_flat(curves)
-    useless = FLAT if flat else turns or _explain_unfit(levels, fit)
-    half = make_no_estimate(useless, n=len(curves)) if useless else _find_half(inner, curves, fit, pairwise=pairwise)
+    change = _judge_change(inner, curves, span) if left_out is None else None
+    useless = change or turns or _explain_unfit(levels, fit)
+    if useless:
+        half = make_no_estimate(useless, n=len(curves))
+    else:
+        half = _find_half(inner, curves, fit, pairwise=pairwise, left_out=left_out)
     passes = [
-        _find_passing(inner, curves, fit, threshold, pairwise=pairwise, useless=useless) for threshold in thresholds
+        _find_passing(inner, curves, fit, threshold, pairwise=pairwise, useless=useless, left_out=left_out)
+        for threshold in thresholds
     ]
-    warnings = _collect_warnings(x, levels, fit, len(curves), flat=flat)
+    warnings = _collect_warnings(x, levels, fit, len(curves), change=change)
     return levels, fit, half, passes, warnings
 
 
-def _is_flat(curves: FloatArray) -> bool:
-    """Tell whether no level can be told from the first one: paired t intervals, Bonferroni-corrected, all contain zero.
+def _jackknife_band(mean: FloatArray, left_out: Sequence[FloatArray], levels: Band, known: Mask) -> Band:
+    """Replace means and intervals of a design with holes by the additive fit and its jackknife over units."""
+    n = len(left_out)
+    pseudo = n * mean - (n - 1) * np.array(left_out) if n > 1 else np.full((1, len(mean)), np.nan)
+    error = pseudo.std(axis=0, ddof=1) / n**0.5 if n > 1 else np.full(len(mean), np.nan)
+    half = error * compute_t_quantile(n - 1)
 
-    Fewer than three seeds cannot tell (with two the quantile is above 12): then only a constant is flat.
+    def spread(values: FloatArray) -> FloatArray:
+        whole = np.full(len(known), np.nan)
+        whole[known] = values
+        return whole
+
+    return Band(mean=spread(mean), low=spread(mean - half), high=spread(mean + half), n=levels.n, error=spread(error))
+
+
+def _judge_change(x: FloatArray, curves: FloatArray, span: float | None) -> str | None:
+    """Say that the metric does not change, or that no change was found; None where it changes.
+
+    It changes where seeds' slopes or ends agree on it (t tests at 2.5 % each), or one level differs from the first one
+    (Bonferroni). It does not where all levels' intervals lie within two per cent of the metric's range of each other
+    (two one-sided tests; Schuirmann 1987, J. Pharmacokinet. Biopharm. 15).
     """
     steps = curves[:, 1:] - curves[:, :1]
     if not np.any(steps):
-        return True
+        return FLAT
     if len(curves) < 3:
-        return False
-    found = compute_band(steps, confidence=1 - (1 - CONFIDENCE) / steps.shape[1])
-    return bool(((found.low <= 0) & (found.high >= 0)).all())
+        return None
+    slopes = curves @ (x - x.mean())
+    tested = [(slopes, 2), (steps[:, -1], 2), *((step, len(steps.T)) for step in steps.T)]
+    if any((p := compute_p_value(values)) is not None and p * asked < 1 - CONFIDENCE for values, asked in tested):
+        return None
+    band = compute_band(steps, confidence=1 - 2 * (1 - CONFIDENCE) / steps.shape[1])
+    widest = float(np.abs(np.concatenate([band.low, band.high])).max())
+    return FLAT if span is not None and widest <= EQUIVALENT * span else UNCLEAR
 
 
 def _explain_unfit(levels: Band, fit: Fit) -> str | None:
@@ -176,29 +224,75 @@ def _explain_unfit(levels: Band, fit: Fit) -> str | None:
     return UNEVEN if miss > TURNED * float(np.ptp(means)) else None
 
 
-def _find_half(x: FloatArray, curves: FloatArray, fit: Fit, *, pairwise: bool) -> Estimate:
+def _find_half(
+    x: FloatArray, curves: FloatArray, fit: Fit, *, pairwise: bool, left_out: Sequence[FloatArray] | None
+) -> Estimate:
     value = find_crossing(fit, float(fit.y[0] + fit.y[-1]) / 2)
     if value is None:
         return make_no_estimate("the fit does not pass half of its range", n=len(curves))
+    if left_out is not None:
+        return _jackknife_crossing(x, left_out, value, None)
     middle = (curves[:, :1] + curves[:, -1:]) / 2
-    return invert_band(x, curves - middle, value, pairwise=pairwise)
+    return bracket(x, invert_band(x, curves - middle, value, pairwise=pairwise))
 
 
 def _find_passing(
-    x: FloatArray, curves: FloatArray, fit: Fit, threshold: float, *, pairwise: bool, useless: str | None
+    x: FloatArray,
+    curves: FloatArray,
+    fit: Fit,
+    threshold: float,
+    *,
+    pairwise: bool,
+    useless: str | None,
+    left_out: Sequence[FloatArray] | None,
 ) -> Crossing:
     means, value = curves.mean(axis=0), find_crossing(fit, threshold)
     if (means > threshold).all() or (means < threshold).all():
         side = "above" if means[0] > threshold else "below"
-        at = make_no_estimate(f"the metric stays {side} {threshold:g} over the range tested", n=len(curves))
+        at = make_no_estimate(f"the mean stays {side} {threshold:g} over the range tested", n=len(curves))
     elif useless or value is None:
         at = make_no_estimate(useless or "single levels pass it and the fit does not", n=len(curves))
+    elif left_out is not None:
+        at = _jackknife_crossing(x, left_out, value, threshold)
     else:
-        at = invert_band(x, curves - threshold, value, pairwise=pairwise)
+        at = bracket(x, invert_band(x, curves - threshold, value, pairwise=pairwise))
     return Crossing(threshold=threshold, at=at)
 
 
-def _collect_warnings(x: FloatArray, levels: Band, fit: Fit, n: int, *, flat: bool) -> list[CurveWarning]:
+def bracket(x: FloatArray, found: Estimate) -> Estimate:
+    """Widen an interval that lies between two tested levels to these: how the curve runs there was not seen."""
+    low, high = found["low"], found["high"]
+    if low is None or high is None:
+        return found
+    below, above = int(np.searchsorted(x, low, side="right")) - 1, int(np.searchsorted(x, high, side="left"))
+    if above - below > 1 or low == high == x[max(below, 0)]:
+        return found
+    return Estimate(
+        **{**found, "low": float(x[max(below, 0)]), "high": float(x[above]), "method": BRACKET, "reason": NOT_RENDERED}
+    )
+
+
+def _jackknife_crossing(
+    x: FloatArray, left_out: Sequence[FloatArray], value: float, threshold: float | None
+) -> Estimate:
+    """Compute the interval of a crossing from the curves without each unit; without a threshold of half the range."""
+    n = len(left_out)
+    nothing = Estimate(value=value, low=None, high=None, confidence=CONFIDENCE, n=n, method="none", reason=FEW_THERE)
+    if n < LEAST_JACKKNIFE or not all(np.isfinite(mean).all() for mean in left_out):
+        return nothing
+    fits = [fit for mean in left_out if (fit := fit_monotone(x, mean, np.ones(len(x))))]
+    places = [find_crossing(f, float(f.y[0] + f.y[-1]) / 2 if threshold is None else threshold) for f in fits]
+    known = np.array([place for place in places if place is not None])
+    if len(known) < n:
+        return Estimate(**{**nothing, "reason": "without one of the seeds the curve does not pass it"})
+    pseudo = n * value - (n - 1) * known
+    half = float(pseudo.std(ddof=1) / n**0.5 * compute_t_quantile(n - 1))
+    low, high = max(value - half, float(x[0])), min(value + half, float(x[-1]))
+    made = Estimate(value=value, low=low, high=high, confidence=CONFIDENCE, n=n, method=JACKKNIFE, reason=None)
+    return make_no_estimate(ANYWHERE, n=n) if (low, high) == (x[0], x[-1]) else bracket(x, made)
+
+
+def _collect_warnings(x: FloatArray, levels: Band, fit: Fit, n: int, *, change: str | None) -> list[CurveWarning]:
     found: list[CurveWarning] = []
     if n < 2:
         found.append(_make_warning("one-seed", explain_few_units(n)))
@@ -206,8 +300,8 @@ def _collect_warnings(x: FloatArray, levels: Band, fit: Fit, n: int, *, flat: bo
         found.append(
             _make_warning("missing", f"{int(np.isnan(levels.mean).sum())} of {len(x)} levels were not measured")
         )
-    if flat:
-        return [*found, _make_warning("flat", FLAT)]
+    if change:
+        return [*found, _make_warning("flat" if change == FLAT else "unclear", change)]
     return [*found, *_find_saturation(fit), *_find_violation(x, levels, fit)]
 
 
@@ -260,14 +354,18 @@ def compute_curve(
     if not design.unit_count:
         matrix = matrix[:1]
     turns = TURNED_BY_BASELINE if fact["reference"] == "image" and _is_baseline_within(design, axis) else None
-    levels, fit, half, passes, warnings = analyse_curve(
-        x, matrix, thresholds=thresholds, pairwise=pairwise, turns=turns
-    )
     lowest, highest = fact["range"]
+    levels, fit, half, passes, warnings = analyse_curve(
+        x,
+        matrix,
+        thresholds=thresholds,
+        pairwise=pairwise,
+        turns=turns,
+        span=None if lowest is None or highest is None else highest - lowest,
+        without=design.leave_units_out(metric, axis, group) if _is_sparse(design, group) and not pairwise else None,
+    )
     if not design.unit_count:
         half, passes, warnings = _strip_pseudo_seed(half, passes, warnings)
-    elif not group and not pairwise and are_skewed(matrix):
-        warnings.append(_make_warning("skewed", f"of each interval: {SKEWED}"))
     seeds = int(levels.n.max(initial=0)) if design.unit_count else 0
     enough = seeds >= (3 if pairwise else 2)
     return Curve(
@@ -289,6 +387,10 @@ def compute_curve(
         crossings=passes,
         warnings=warnings,
     )
+
+
+def _is_sparse(design: StudyDesign, group: Group) -> bool:
+    return design.unit_count > 1 and design.measure_coverage(group) < SPARSE
 
 
 def _is_baseline_within(design: StudyDesign, axis: str) -> bool:

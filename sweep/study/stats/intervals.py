@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from scipy.special import chdtri, stdtr, stdtrit
 
 from sweep.study.design import ROUNDS, Codes, FloatArray, StudyDesign
-from sweep.study.schema import Curve, Determinism, Estimate, NoiseFacts
+from sweep.study.schema import Determinism, Estimate, NoiseFacts
 
 CONFIDENCE = 0.95
 
@@ -74,12 +72,14 @@ def compute_p_value(values: FloatArray, *, pairwise: bool = False) -> float | No
     return float(2 * stdtr(n - 1, -abs(mean) / error))
 
 
-def estimate_mean(values: FloatArray, *, method: str, pairwise: bool = False) -> Estimate:
+def estimate_mean(
+    values: FloatArray, *, method: str, pairwise: bool = False, confidence: float = CONFIDENCE
+) -> Estimate:
     """Estimate the mean of one value a unit, with its t interval."""
     values = values[np.isfinite(values)]
     if not len(values):
         return make_no_estimate("nothing was measured", method=method)
-    found = compute_band(values[:, None], pairwise=pairwise)
+    found = compute_band(values[:, None], pairwise=pairwise, confidence=confidence)
     n = len(values)
     needed = 3 if pairwise else 2
     return Estimate(
@@ -166,71 +166,17 @@ def fill_holes(matrix: FloatArray) -> FloatArray:
     return np.where(present, matrix, levels + shifts[:, None])
 
 
-SKEWED = "seeds are skewed, so the 95 % intervals are somewhat too narrow"
-FALSE_ALARM_RATE = 0.01  # of all studies of symmetric seeds are warned for nothing, by metric and axis
-DRAWN = 999  # rotations
-LEAST_SEEDS = 4  # seeds; three say hardly anything of a shape
-PLENTY = 64  # seeds from which the skewness is known well enough without a test, whose rotations grow with n squared
-PER_SKEWNESS = 25  # seeds to the square of the skewness; fewer, and intervals hold less often than 94 times in 100
-
-
-def compute_skewness(values: FloatArray) -> FloatArray:
-    """Compute the skewness of each column of (… × units × columns); 0 where nothing differs."""
-    rest = values - values.mean(axis=-2, keepdims=True)
-    spread = np.sqrt((rest**2).mean(axis=-2))
-    cubes = (rest**3).mean(axis=-2)
-    there = spread > 1e-12
-    return np.where(there, cubes / np.where(there, spread, 1.0) ** 3, 0.0)
-
-
-def are_skewed(differences: FloatArray) -> bool:
-    """Tell whether the columns of units × differences are skewed together, by more than so many units make up for.
-
-    A rotation test (Langsrud 2005, Stat. Comput. 15): of normal units, however their columns hang together, the
-    deviations from the mean are equally likely in every rotation that leaves the mean alone. So the sum of the columns'
-    skewness is compared with that of rotated ones, exactly for any number of units. Who passes it needs, by Cochran's
-    rule (1977, Sampling Techniques, 2.15), 25 units to the (mean) square of the skewness. Columns with a value
-    missing do not count; below four units nothing is called skewed.
-    """
-    whole = differences[:, np.isfinite(differences).all(axis=0)]
-    n = len(whole)
-    if n < LEAST_SEEDS or not whole.shape[1]:
-        return False
-    rest = whole - whole.mean(axis=0)
-    rest = rest[:, rest.std(axis=0) > 1e-12 * max(1.0, float(np.abs(whole).max()))]
-    if not rest.shape[1]:
-        return False
-    found = compute_skewness(rest)
-    if n >= PER_SKEWNESS * float((found**2).mean()):
-        return False
-    if n >= PLENTY:
-        return True
-    here = abs(float(found.sum()))
-    drawn = np.abs(compute_skewness(_draw_rotations(n) @ rest).sum(axis=-1))
-    return bool((1 + (drawn >= here * (1 - 1e-9)).sum()) / (DRAWN + 1) <= FALSE_ALARM_RATE)
-
-
-@cache
-def _draw_rotations(n: int) -> FloatArray:
-    """Draw random orthogonal matrices that map the vector of ones to itself; the same ones every time."""
-    rng = np.random.default_rng(n)
-    around = np.linalg.qr(np.column_stack([np.ones(n), rng.normal(size=(n, n - 1))]))[0][:, 1:]
-    turned, triangle = np.linalg.qr(rng.normal(size=(DRAWN, n - 1, n - 1)))
-    turned *= np.sign(np.diagonal(triangle, axis1=1, axis2=2))[:, None, :]  # uniform over all rotations and reflections
-    return np.asarray(around @ turned @ around.T, dtype=np.float64)
-
-
 STRENGTHS = ("denoise_strength", "denoising_strength", "strength")  # axes whose zero changes nothing
 NEAR_ZERO = 0.05  # the highest strength at which what is seen counts as the floor
 SAME_POINT = "replicate_error"  # the metric against the first repeat of the same point
 
 
-def estimate_noise(design: StudyDesign, metric: str, curves: Sequence[Curve]) -> NoiseFacts:
+def estimate_noise(design: StudyDesign, metric: str) -> NoiseFacts:
     """Estimate the metric's spread between repeats of one point, and its value at a strength of (nearly) zero.
 
     The latter is what encoding and decoding alone cost. Differences smaller than these mean nothing.
     """
-    floor, at = _find_floor(metric, curves)
+    floor, at = _find_floor(design, metric)
     return NoiseFacts(metric=metric, replicate=_estimate_replicate(design, metric), floor=floor, floor_at=at)
 
 
@@ -261,24 +207,20 @@ def _estimate_replicate(design: StudyDesign, metric: str) -> Estimate:
     )
 
 
-def _find_floor(metric: str, curves: Sequence[Curve]) -> tuple[Estimate, float | None]:
-    curve = next((c for c in curves if c["metric"] == metric and c["axis"] in STRENGTHS and not c["group"]), None)
-    if curve is None:
+def _find_floor(design: StudyDesign, metric: str) -> tuple[Estimate, float | None]:
+    """Estimate the metric from the images at the lowest strength alone, over seed means."""
+    axis = next((axis for axis in design.axes if axis.name in STRENGTHS and axis.numeric), None)
+    if axis is None:
         return make_no_estimate("there is no strength axis"), None
-    if curve["x"][0] > NEAR_ZERO or curve["mean"][0] is None:
-        return make_no_estimate(f"the lowest strength is {curve['x'][0]:g}: add one of at most {NEAR_ZERO:g}"), None
-    return (
-        Estimate(
-            value=curve["mean"][0],
-            low=curve["low"][0],
-            high=curve["high"][0],
-            confidence=CONFIDENCE,
-            n=curve["n"][0],
-            method="t over seed means" if curve["low"][0] is not None else "none",
-            reason=None if curve["low"][0] is not None else curve["interval"].removeprefix("no interval: "),
-        ),
-        curve["x"][0],
-    )
+    at = float(axis.levels[0] or 0)
+    if at > NEAR_ZERO:
+        return make_no_estimate(f"the lowest strength is {at:g}: add one of at most {NEAR_ZERO:g}"), None
+    response = design.response(metric)
+    rows = np.isfinite(response) & (axis.codes == 0)
+    units = np.maximum(design.units[rows], 0)
+    sums, counts = np.bincount(units, response[rows]), np.bincount(units)
+    found = estimate_mean(sums[counts > 0] / counts[counts > 0], method="t over seed means")
+    return (found if design.unit_count else strip_interval(found)), at
 
 
 def check_determinism(design: StudyDesign) -> Determinism | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from sweep.study.design import ROUNDS, Codes, FloatArray, StudyDesign
-from sweep.study.schema import Direction, DiversityCell, Group, MetricFacts, Outlier, SeedRow
+from sweep.study.schema import Direction, DiversityCell, EqualLevels, Group, MetricFacts, Outlier, SeedRow
 from sweep.study.stats.intervals import clip_interval, estimate_mean, strip_interval
 
 FAR = 4.0  # robust standard deviations from what is expected
 MOST_OUTLIERS = 20  # of one metric, the farthest first
+SAME_PIXELS = "pixel_hash"  # the metric that identifies the decoded pixels of an image
 MAD_TO_SD = 1.4826  # for a normal distribution
 
 
@@ -112,4 +113,30 @@ def measure_diversity(design: StudyDesign, fact: MetricFacts) -> list[DiversityC
         value = estimate_mean(response[rows], method="jackknife over seeds", pairwise=True)
         value = clip_interval(strip_interval(value) if not design.unit_count else value, lowest, highest)
         found.append(DiversityCell(metric=metric, cell=group, value=value))
+    return found
+
+
+def find_equal_levels(design: StudyDesign) -> list[EqualLevels]:
+    """Find levels of each axis whose images have the same pixels, everything else equal.
+
+    Compared are hashes of decoded pixels: files of equal images differ, since servers write the settings into them.
+    """
+    if SAME_PIXELS not in design.frame:
+        return []
+    pixels = design.response(SAME_PIXELS)
+    rows = np.flatnonzero(np.isfinite(pixels) & (design.repeats == 0))
+    found = []
+    for name in design.factors:
+        axis = design.by_name[name]
+        others = design.combined([other for other in design.names if other != name])[rows]
+        order = np.lexsort((axis.codes[rows], others))
+        codes, groups, values = axis.codes[rows][order], others[order], pixels[rows][order]
+        next_to = (groups[1:] == groups[:-1]) & (codes[1:] == codes[:-1] + 1)
+        asked = np.bincount(codes[1:][next_to], minlength=len(axis.levels))
+        same = np.bincount(codes[1:][next_to & (values[1:] == values[:-1])], minlength=len(axis.levels))
+        equal = [code for code in range(1, len(axis.levels)) if asked[code] and same[code] == asked[code]]
+        if equal:
+            pairs = [[axis.levels[code - 1], axis.levels[code]] for code in equal]
+            every = len(equal) == len(axis.levels) - 1
+            found.append(EqualLevels(axis=name, levels=len(axis.levels), pairs=pairs, all=every))
     return found

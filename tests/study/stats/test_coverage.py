@@ -51,7 +51,7 @@ def test_intervals_cover_what_was_planted() -> None:
 
     coverage = {name: count / STUDIES for name, count in hits.items()}
 
-    assert all(0.93 <= share <= 0.97 for share in coverage.values()), coverage
+    assert all(0.93 <= share <= 0.98 for share in coverage.values()), coverage  # a crossing may be a gap
 
 
 def covers(low: float | None, truth: float, high: float | None) -> bool:

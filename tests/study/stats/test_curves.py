@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from sweep.study.design import add_bookkeeping, read_design
 from sweep.study.metrics.registry import describe_columns
 from sweep.study.schema import Curve
-from sweep.study.stats.curves import TURNED_BY_BASELINE, analyse_curve, compute_curve, find_crossing, fit_monotone
+from sweep.study.stats.curves import (
+    BRACKET,
+    FEW_THERE,
+    TURNED_BY_BASELINE,
+    analyse_curve,
+    compute_curve,
+    find_crossing,
+    fit_monotone,
+)
 from sweep.study.stats.intervals import compute_band, fill_holes
 from sweep.study.study import make_study
 from tests.support.planted_studies import AXES, STRENGTHS, logistic, planted
@@ -226,13 +234,45 @@ def test_a_small_violation_is_a_warning_only() -> None:
     assert "violated" in [w["kind"] for w in warnings]
 
 
-def test_noise_around_a_constant_is_flat() -> None:
+def test_noise_around_a_constant_is_no_change_found_and_flat_only_where_shown() -> None:
     rng = np.random.default_rng(5)
+    noise = rng.normal(0, 1, (8, len(X)))
 
-    _, _, half, _, warnings = analyse_curve(X, 0.3 + rng.normal(0, 0.02, (4, len(X))))
+    kinds = [
+        [w["kind"] for w in analyse_curve(X, 0.3 + sd * noise, span=span)[4]]
+        for sd, span in ((0.02, 1.0), (0.001, 1.0), (0.001, None), (0.0, None))
+    ]
 
-    assert half["value"] is None
-    assert "flat" in [w["kind"] for w in warnings]
+    assert kinds == [["unclear"], ["flat"], ["unclear"], ["flat"]]
+
+
+def test_a_slope_in_every_seed_is_a_change_whatever_single_levels_say() -> None:
+    rng = np.random.default_rng(5)
+    matrix = 0.9 - 0.1 * X + rng.normal(0, 0.03, (4, len(X)))
+
+    warnings = analyse_curve(X, matrix, span=1.0)[4]
+
+    assert not {"flat", "unclear"} & {w["kind"] for w in warnings}
+
+
+def test_an_interval_between_two_levels_is_the_gap_between_them() -> None:
+    x = np.array([0.0, 0.3, 0.6, 1.0])
+    steep = np.array([0.9, 0.9, 0.2, 0.2]) + np.array([[-0.001], [0.0], [0.001], [0.002]])
+
+    at = analyse_curve(x, steep, thresholds=(0.5,))[3][0]["at"]
+
+    assert (at["low"], at["high"], at["method"]) == (0.3, 0.6, BRACKET)
+
+
+def test_seeds_that_were_hardly_rendered_give_no_interval_of_a_crossing() -> None:
+    frame = planted(np.random.default_rng(1), seeds=8)
+    base = (frame["denoise_strength"] == 0.5, frame["prompt_text"] == "studio", frame["seed"] == 42)
+    one_at_a_time = frame[sum(each.astype(int) for each in base) >= 2]
+
+    curve = make_study(one_at_a_time, axes=AXES, metrics=["structure_coarse"]).data["curves"][0]
+
+    assert curve["crossings"][0]["at"]["low"] is None
+    assert curve["crossings"][0]["at"]["reason"] == FEW_THERE
 
 
 def test_missing_levels_and_seeds_are_left_out() -> None:

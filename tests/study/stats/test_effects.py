@@ -5,47 +5,44 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from sweep.study.stats.differences import correct_holm
-from sweep.study.stats.effects import compute_exact_shares, compute_type_two_shares
+from sweep.study.design import Codes, FloatArray
+from sweep.study.stats.effects import split_variance
 from sweep.study.study import make_study
 from tests.support.planted_studies import AXES, planted
 
-TERMS = [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)]
+
+def codes_of(values: FloatArray) -> list[Codes]:
+    return [c.ravel().astype(np.intp) for c in np.indices(values.shape)]
 
 
-def cube(seed: int, shape: tuple[int, int, int] = (3, 4, 2)) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    return np.random.default_rng(seed).normal(size=shape)
+def test_split_variance_of_an_additive_grid_can_be_worked_out_by_hand() -> None:
+    values = np.add.outer(np.array([0.0, 1.0, 2.0]), np.array([0.0, 3.0]))[:, :, None].repeat(4, axis=2)
+
+    exact, terms, parts, total = split_variance((values - values.mean()).ravel(), codes_of(values), has_seeds=True)
+
+    assert exact
+    assert terms == [(0,), (1,), (2,), (0, 1)]
+    assert parts / total == pytest.approx([(2 / 3) / (2 / 3 + 2.25), 2.25 / (2 / 3 + 2.25), 0, 0])
 
 
-@given(st.integers(0, 1000))
-def test_exact_shares_and_type_two_agree_on_a_full_grid(seed: int) -> None:
-    values = cube(seed)
-    codes = [c.ravel() for c in np.indices(values.shape)]
+def test_split_variance_of_a_pure_interaction_has_no_main_effects() -> None:
+    values = np.array([[1.0, -1.0], [-1.0, 1.0]])[:, :, None].repeat(4, axis=2)
 
-    exact = compute_exact_shares(values, TERMS, float(values.var()))
-    fitted = compute_type_two_shares(values.ravel(), codes, TERMS)
+    _, _, parts, total = split_variance(values.ravel(), codes_of(values), has_seeds=True)
 
-    assert fitted == pytest.approx(exact, abs=1e-8)
-    assert 0 <= exact.sum() <= 1 + 1e-9
+    assert parts / total == pytest.approx([0, 0, 0, 1])
 
 
-def test_an_additive_grid_has_shares_that_can_be_worked_out_by_hand() -> None:
-    values = np.add.outer(np.array([0.0, 1.0, 2.0]), np.array([0.0, 3.0]))[:, :, None].repeat(2, axis=2)
+def test_split_variance_takes_out_what_noise_alone_would_explain() -> None:
+    rng, found = np.random.default_rng(1), []
+    for _ in range(400):
+        values = rng.normal(size=(3, 3, 4)) + rng.normal(size=4)
+        _, _, parts, total = split_variance((values - values.mean()).ravel(), codes_of(values), has_seeds=True)
+        found.append(parts / total)
 
-    shares = compute_exact_shares(values, TERMS, float(values.var()))
-
-    assert shares == pytest.approx([(2 / 3) / (2 / 3 + 2.25), 2.25 / (2 / 3 + 2.25), 0, 0, 0, 0])
-
-
-def test_a_pure_interaction_has_no_main_effects() -> None:
-    values = np.array([[1.0, -1.0], [-1.0, 1.0]])[:, :, None].repeat(2, axis=2)
-
-    shares = compute_exact_shares(values, TERMS, 1.0)
-
-    assert shares == pytest.approx([0, 0, 0, 1, 0, 0])
+    assert np.mean(found, axis=0)[[0, 1, 3]] == pytest.approx([0, 0, 0], abs=0.03)
+    assert np.mean(found, axis=0)[2] == pytest.approx(0.5, abs=0.1)
 
 
 def shares_of(frame: pd.DataFrame) -> dict[str, float]:
@@ -53,23 +50,23 @@ def shares_of(frame: pd.DataFrame) -> dict[str, float]:
     return dict(zip(found["term"], found["share"], strict=True))
 
 
-def test_missing_cells_hardly_move_the_shares() -> None:
+def test_effects_survive_one_missing_image_and_many() -> None:
     frame = planted(np.random.default_rng(2), prompt_effect=0.4)
-    whole, holed = shares_of(frame), shares_of(frame.sample(frac=0.85, random_state=3))
+    whole = shares_of(frame)
 
-    for term in ("denoise_strength", "prompt_text", "seed"):
-        assert holed[term] == pytest.approx(whole[term], abs=0.03)
+    for holed in (shares_of(frame.drop(index=5)), shares_of(frame.sample(frac=0.85, random_state=3))):
+        assert holed.keys() == whole.keys()
+        for term in ("denoise_strength", "prompt_text", "denoise_strength × prompt_text"):
+            assert holed[term] == pytest.approx(whole[term], abs=0.03)
 
 
-def test_shares_have_intervals_that_hold_most_of_what_other_seeds_give() -> None:
-    rng, inside = np.random.default_rng(4), 0
-    truth = shares_of(planted(rng, seeds=200, prompt_effect=0.4))["prompt_text"]
-    for _ in range(60):
-        frame = planted(rng, seeds=6, prompt_effect=0.4)
-        row = make_study(frame, axes=AXES, metrics=["structure_coarse"]).effects.set_index("term").loc["prompt_text"]
-        inside += bool(row["low"] <= truth <= row["high"])
+def test_effects_below_four_seeds_are_an_order_only() -> None:
+    frame = planted(np.random.default_rng(2), seeds=3)
 
-    assert inside >= 50
+    effects = make_study(frame, axes=AXES, metrics=["structure_coarse"]).data["effects"][0]
+
+    assert effects["shares"][0]["axes"] == ["denoise_strength"]
+    assert {share["share"]["value"] for share in effects["shares"]} == {None}
 
 
 @pytest.mark.parametrize(("frame", "reason"), [("constant", "the same everywhere"), ("short", "fewer than three")])
@@ -103,11 +100,13 @@ def test_no_difference_is_called_significant_where_none_was_planted() -> None:
     assert wrong <= 6  # of 40 families at 5 %: seven or more happen once in 400 times
 
 
-def test_holm_is_the_textbooks() -> None:
-    assert correct_holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert correct_holm([None, 0.02, None]) == [None, 0.02, None]
-    assert correct_holm([]) == []
-    assert correct_holm([0.9, 0.8]) == [1.0, 1.0]
+def test_differences_are_significant_exactly_where_their_interval_excludes_zero() -> None:
+    rng = np.random.default_rng(7)
+    for effect in (0.0, 0.01, 0.02, 0.05):
+        found = make_study(planted(rng, prompt_effect=effect), axes=AXES, metrics=["structure_coarse"]).differences
+        excluded = (found["low"] > 0) | (found["high"] < 0)
+
+        assert (found["significant"] == excluded).all()
 
 
 def test_a_planted_seed_is_ranked_and_a_planted_outlier_found() -> None:

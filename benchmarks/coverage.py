@@ -1,0 +1,277 @@
+"""Do the study's intervals cover what they promise? Simulated studies of 29 shapes with known truth.
+
+`python -m benchmarks.coverage --studies 300` prints the table of docs/study.md. A shape says how many levels, prompts
+and seeds a study has, how seeds and prompts vary, and which images are missing. Truth is computed from 20,000 seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from sweep.study import make_study
+
+FloatArray = npt.NDArray[np.float64]
+METRIC = "structure_coarse"
+AXES = (("denoise_strength", "number"), ("variation", "text"), ("seed", "seed"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """A population of studies. Standard deviations are in units of the metric; `curve` is its mean along the axis."""
+
+    levels: int = 11
+    prompts: int = 3
+    seeds: int = 4
+    low: float = 0.0
+    high: float = 1.0
+    curve: str = "smooth"
+    prompt_level: float = 0.02
+    prompt_slope: float = 0.03
+    seed_spread: str = "normal"
+    bounded: bool = False
+    uneven: bool = False  # spread grows with strength
+    missing: float = 0.0
+    lost: bool = False  # images of one prompt fail at high strengths
+    rounded: float = 0.0
+    shared: bool = True
+    models: bool = False
+    crossed: float = 0.0  # slope of a pure interaction
+    design: str = "full"
+    threshold: float = 0.85
+
+
+QUICK = Shape(levels=3, seeds=2, low=0.3, high=0.7)
+MODELS = Shape(levels=1, prompts=3, models=True)
+SHAPES: Mapping[str, Shape] = {
+    "3×3×2": QUICK,
+    "3×3×3": replace(QUICK, seeds=3),
+    "5×1×3": Shape(levels=5, prompts=1, seeds=3),
+    "11×1×2": Shape(prompts=1, seeds=2),
+    "11×3×4": Shape(),
+    "11×5×8": Shape(prompts=5, seeds=8),
+    "11×3×4 uneven": Shape(uneven=True),
+    "11×3×4 bounded": Shape(bounded=True),
+    "11×3×8 bounded": Shape(bounded=True, seeds=8),
+    "11×3×4 log-normal": Shape(seed_spread="lognormal"),
+    "11×3×8 log-normal": Shape(seed_spread="lognormal", seeds=8),
+    "11×3×4 exponential": Shape(seed_spread="exponential"),
+    "11×3×4, 15 % missing": Shape(missing=0.15),
+    "11×3×4, 40 % missing": Shape(missing=0.40),
+    "11×3×4, failures": Shape(lost=True),
+    "11×3×4 ties": Shape(rounded=1 / 16),
+    "4×3×8 steep": Shape(levels=4, seeds=8, curve="steep"),
+    "3×3×8 smooth": replace(QUICK, seeds=8),
+    "6×3×8 steep": Shape(levels=6, seeds=8, curve="steep"),
+    "11×3×4 other seeds": Shape(shared=False),
+    "11×3×1": Shape(seeds=1),
+    "2 models×5×4": replace(MODELS, levels=2, prompts=5, curve="models"),
+    "2 models×5×4 null": replace(MODELS, levels=2, prompts=5, curve="none"),
+    "4 models×3×4 null": replace(MODELS, levels=4, curve="none"),
+    "8 models×3×4 null": replace(MODELS, levels=8, curve="none"),
+    "4 models×3×2 null": replace(MODELS, levels=4, seeds=2, curve="none"),
+    "null 11×3×4": Shape(curve="flat"),
+    "null 3×3×2": replace(QUICK, curve="flat"),
+    "interaction 11×2×4": Shape(prompts=2, curve="flat", crossed=0.4),
+    "one at a time 11×3×4": Shape(design="one_at_a_time"),
+    "one at a time 11×3×8": Shape(design="one_at_a_time", seeds=8),
+    "random 25 % of 11×5×8": Shape(prompts=5, seeds=8, design="random 0.25"),
+    "random 25 % of 11×3×4": Shape(design="random 0.25"),
+    "random 10 % of 11×5×8": Shape(prompts=5, seeds=8, design="random 0.10"),
+}
+
+
+def mean_curve(shape: Shape, x: FloatArray) -> FloatArray:
+    """Compute the population's mean along the axis."""
+    match shape.curve:
+        case "smooth":
+            return np.asarray(0.50 + 0.42 / (1 + np.exp((x - 0.62) / 0.11)))
+        case "steep":
+            return np.asarray(0.2 + 0.72 / (1 + np.exp((x - 0.58) / 0.03)))
+        case "models":
+            return 0.8 + np.linspace(0, 0.03, len(x))
+        case _:
+            return np.full_like(x, 0.8)
+
+
+def levels_of(shape: Shape) -> FloatArray:
+    """List the levels of the axis."""
+    return np.linspace(shape.low, shape.high, shape.levels)
+
+
+def draw_spread(rng: np.random.Generator, kind: str, size: int) -> FloatArray:
+    """Draw effects of seeds with mean 0 and deviation 1."""
+    if kind == "lognormal":
+        return np.asarray(-(np.exp(rng.normal(size=size)) - np.exp(0.5)) / np.sqrt((np.e - 1) * np.e))
+    return -(rng.exponential(size=size) - 1) if kind == "exponential" else rng.normal(size=size)
+
+
+def draw_prompts(shape: Shape, name: str) -> tuple[FloatArray, FloatArray]:
+    """Draw what prompts do to level and slope: the same for every study of a shape."""
+    if shape.crossed:
+        return np.zeros(2), np.array([shape.crossed, -shape.crossed])
+    if shape.curve == "flat":
+        return np.zeros(shape.prompts), np.zeros(shape.prompts)
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    level = rng.normal(size=shape.prompts) * shape.prompt_level
+    slope = rng.normal(size=shape.prompts) * shape.prompt_slope
+    return level - level.mean(), slope - slope.mean()
+
+
+def draw_cube(rng: np.random.Generator, shape: Shape, name: str, x: FloatArray, seeds: int) -> FloatArray:
+    """Draw levels × prompts × seeds."""
+    level, slope = draw_prompts(shape, name)
+    along = np.zeros_like(x) if shape.models else x - 0.5
+    base = mean_curve(shape, x)[:, None, None] + level[None, :, None] + slope[None, :, None] * along[:, None, None]
+    a, b = (draw_spread(rng, shape.seed_spread, seeds) for _ in range(2))
+    by_level = rng.normal(size=(len(x), seeds)) if shape.models else np.outer(x, b) * 1.5
+    flat = shape.curve == "flat"
+    noise = 0.02 * a[None, None] + (0.0 if flat else 0.02 * by_level[:, None, :])
+    noise = noise + 0.01 * rng.normal(size=(len(level), seeds))[None] + 0.02 * rng.normal(size=(*base.shape[:2], seeds))
+    if shape.uneven:
+        noise = noise * (0.2 + 2 * x**2)[:, None, None]
+    if shape.bounded:
+        inside = np.clip(base, 1e-3, 0.998)
+        return np.asarray(1 / (1 + np.exp(-(np.log(inside / (1 - inside)) + 14 * noise))))
+    y = base + noise
+    return np.asarray(np.round(y / shape.rounded) * shape.rounded if shape.rounded else y)
+
+
+def choose_images(rng: np.random.Generator, shape: Shape) -> npt.NDArray[np.bool_]:
+    """Choose which images there are."""
+    size = (shape.levels, shape.prompts, shape.seeds)
+    kind, _, share = shape.design.partition(" ")
+    if kind == "one_at_a_time":
+        there = np.zeros(size, dtype=np.bool_)
+        there[:, 0, 0] = there[shape.levels // 2, :, 0] = there[shape.levels // 2, 0, :] = True
+        return there
+    if kind == "random":
+        return np.asarray(rng.permutation(np.arange(np.prod(size))).reshape(size) < float(share) * np.prod(size))
+    there = rng.random(size) >= shape.missing
+    if shape.lost:
+        there[shape.levels * 2 // 3 :, 0, :] &= rng.random((shape.levels - shape.levels * 2 // 3, shape.seeds)) > 0.5
+    return there
+
+
+def draw_table(rng: np.random.Generator, shape: Shape, name: str) -> pd.DataFrame:
+    """Draw one study as a results table."""
+    x = levels_of(shape)
+    y = draw_cube(rng, shape, name, x, shape.seeds)
+    if not shape.shared:
+        cells = [draw_cube(rng, shape, name, x, shape.seeds)[i, j] for i in range(len(x)) for j in range(shape.prompts)]
+        y = np.array(cells).reshape(y.shape)
+    i, j, k = np.nonzero(choose_images(rng, shape))
+    seeds = k if shape.shared else (i * shape.prompts + j) * shape.seeds + k
+    axis: object = np.array([f"model {n}" for n in i], dtype=object) if shape.models else x[i].round(9)
+    prompts = np.array([f"p{n}" for n in j], dtype=object)
+    return pd.DataFrame({"denoise_strength": axis, "variation": prompts, "seed": 42 + seeds, METRIC: y[i, j, k]})
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What a study of a shape would find with 20,000 seeds."""
+
+    means: FloatArray
+    crossing: float | None
+    shares: Mapping[tuple[str, ...], float]
+
+
+@cache
+def find_truth(name: str) -> Truth:
+    """Compute the truth of a shape."""
+    shape, rng = SHAPES[name], np.random.default_rng(99)
+    x = levels_of(shape)
+    y = draw_cube(rng, shape, name, x, 20_000)
+    fine = np.linspace(shape.low, shape.high, 401)
+    place = None
+    if not shape.models:
+        curve = np.concatenate(
+            [
+                draw_cube(np.random.default_rng(5), shape, name, fine[n : n + 40], 2000).mean(axis=(1, 2))
+                for n in range(0, 401, 40)
+            ]
+        )
+        below = np.flatnonzero(curve < shape.threshold)
+        if len(below) and below[0]:
+            n = int(below[0])
+            place = float(np.interp(-shape.threshold, -curve[n - 1 : n + 1], fine[n - 1 : n + 1]))
+    names, total, grand = ("denoise_strength", "variation", "seed"), float(y.var()), float(y.mean())
+    mains = [y.mean(axis=tuple(m for m in range(3) if m != n)) - grand for n in range(3)]
+    shares: dict[tuple[str, ...], float] = {(names[n],): float((mains[n] ** 2).mean()) / total for n in range(3)}
+    joint = y.mean(axis=2) - grand - mains[0][:, None] - mains[1][None]
+    shares["denoise_strength", "variation"] = float((joint**2).mean()) / total
+    return Truth(y.mean(axis=(1, 2)), place, shares)
+
+
+def simulate(name: str, studies: int) -> dict[str, float]:
+    """Simulate studies of a shape; rates and mean biases by what was asked."""
+    shape, truth, rng = SHAPES[name], find_truth(name), np.random.default_rng(zlib.crc32(name.encode()) + 1)
+    axes = [("denoise_strength", "text") if shape.models else AXES[0], *AXES[1:]]
+    hits: dict[str, list[float]] = {}
+    for _ in range(studies):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = make_study(
+                draw_table(rng, shape, name), axes=axes, metrics=[METRIC], thresholds={METRIC: (shape.threshold,)}
+            )
+        for what, value in judge(made.data, truth, shape):
+            hits.setdefault(what, []).append(value)
+    return {what: float(np.mean(values)) for what, values in hits.items()} | {"n": float(studies)}
+
+
+def judge(data: Mapping[str, object], truth: Truth, shape: Shape) -> Iterator[tuple[str, float]]:
+    """Judge one study: for each interval whether it holds the truth; for each share how far it is off."""
+    found: dict = dict(data)  # type: ignore[type-arg]
+    for curve in found["curves"]:
+        if curve["axis"] != "denoise_strength" or curve["group"]:
+            continue
+        means = dict(zip(levels_of(shape).round(9).tolist(), truth.means, strict=True))
+        for x, low, high in zip(curve["x"], curve["low"], curve["high"], strict=True):
+            if low is not None:
+                yield "mean", float(low <= means[x] <= high)
+        at = curve["crossings"][0]["at"]
+        yield "given", float(at["low"] is not None)
+        if at["low"] is not None and truth.crossing is not None:
+            yield ("gap" if "around" in at["method"] else "crossing"), at["low"] <= truth.crossing <= at["high"]
+    pairs = [d for d in found["differences"] if d["axis"] == "denoise_strength" and d["difference"]["low"] is not None]
+    if pairs:
+        levels = {
+            level: n
+            for n, level in enumerate(
+                next(a for a in found["design"]["axes"] if a["name"] == "denoise_strength")["levels"]
+            )
+        }
+        steps = [(d["difference"], truth.means[levels[d["b"]]] - truth.means[levels[d["a"]]]) for d in pairs]
+        yield "differences", float(all(d["low"] <= step <= d["high"] for d, step in steps))
+    for share in found["effects"][0]["shares"] if found["effects"] else ():
+        if share["share"]["value"] is not None:
+            yield f"bias {' × '.join(share['axes'])}", share["share"]["value"] - truth.shares[tuple(share["axes"])]
+
+
+COLUMNS = ("mean", "crossing", "gap", "given", "differences", "bias denoise_strength", "bias variation", "bias seed")
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--studies", type=int, default=300)
+    parser.add_argument("--shape", action="append", help="only shapes whose name holds this text")
+    chosen = parser.parse_args()
+    print(f"| shape | {' | '.join(COLUMNS)} |\n| --- |{' --- |' * len(COLUMNS)}")
+    for name in SHAPES:
+        if not chosen.shape or any(part in name for part in chosen.shape):
+            found = simulate(name, chosen.studies)
+            cells = [f"{found[column]:.3f}" if column in found else "" for column in COLUMNS]
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Advice for single images: counted, safe in every group, and with the gap where it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from sweep.study.schema import Recommendation
+from sweep.study.study import Study, make_study
+from tests.support.planted_studies import AXES, planted
+
+
+def study_of(strong: Sequence[float], weak: Sequence[float], *, rising: bool = False) -> Study:
+    """Two prompts with these values at 0.3, 0.5 and 0.7, the same for both seeds."""
+    rows = [
+        {"denoise_strength": -x if rising else x, "prompt_text": prompt, "seed": seed, "structure_coarse": value}
+        for prompt, values in (("strong", strong), ("weak", weak))
+        for x, value in zip((0.3, 0.5, 0.7), values, strict=True)
+        for seed in (1, 2)
+    ]
+    return make_study(pd.DataFrame(rows), axes=AXES, metrics=["structure_coarse"])
+
+
+def advice_of(study: Study) -> Recommendation:
+    (advice,) = study.data["recommendations"]
+    return advice
+
+
+def test_advice_is_the_last_level_at_which_every_image_of_every_group_held() -> None:
+    study = study_of((0.99, 0.97, 0.95), (0.95, 0.85, 0.7))
+
+    advice = advice_of(study)
+
+    assert (advice["use"], advice["held"], advice["images"]) == (0.3, 4, 4)
+    assert advice["weakest_group"] == {"prompt_text": "weak"}
+    assert (advice["bracket_low"], advice["bracket_high"]) == (0.3, 0.5)
+    assert advice["levels_to_add"] == [0.35, 0.4, 0.45]
+    text, detail = study.data["words"][0]["text"], study.data["words"][0]["detail"]
+    assert text.startswith("Use denoise strength 0.3 or less: ")
+    assert text.endswith("stayed at 0.9 or more in 4 of 4 images there, in 2 of 4 at 0.5, in 2 of 4 at 0.7.")
+    assert "Weakest prompt text: “weak”, which missed it between 0.3 and 0.5." in detail
+    assert "others may miss it earlier" in detail
+
+
+def test_advice_is_none_where_the_first_level_failed() -> None:
+    study = study_of((0.99, 0.97, 0.95), (0.8, 0.85, 0.7))
+
+    assert advice_of(study)["use"] is None
+    assert study.words[0].startswith("No denoise strength tested is safe for every image: ")
+
+
+def test_advice_counts_from_the_end_at_which_images_hold() -> None:
+    advice = advice_of(study_of((0.99, 0.97, 0.95), (0.95, 0.85, 0.7), rising=True))
+
+    assert (advice["side"], advice["use"], advice["bracket_low"], advice["bracket_high"]) == ("from", -0.3, -0.3, -0.5)
+
+
+def test_advice_stops_at_the_first_level_that_failed_although_later_ones_held() -> None:
+    assert advice_of(study_of((0.99, 0.85, 0.95), (0.99, 0.97, 0.95)))["use"] == 0.3
+
+
+def test_any_level_will_do_where_none_failed() -> None:
+    study = study_of((0.99, 0.97, 0.95), (0.99, 0.97, 0.96))
+
+    assert study.words[0].startswith("Any denoise strength tested will do: ")
+    assert advice_of(study)["weakest_group"] is None
+
+
+def test_new_seeds_hold_at_the_advised_level() -> None:
+    """The planted population: of images of the same prompts with new seeds at most 2 % miss the threshold."""
+    rng, missed, images = np.random.default_rng(1), 0, 0
+    for _ in range(40):
+        frame = planted(rng, seeds=12)
+        tested, fresh = frame[frame["seed"] < 46], frame[frame["seed"] >= 46]
+        use = advice_of(make_study(tested, axes=AXES, metrics=["structure_coarse"]))["use"]
+        values = fresh[fresh["denoise_strength"] == use]["structure_coarse"]
+        missed, images = missed + int((values < 0.9).sum()), images + len(values)
+
+    assert images > 500
+    assert missed / images <= 0.04
+
+
+def test_holds_and_recommendations_are_tables() -> None:
+    study = study_of((0.99, 0.97, 0.95), (0.95, 0.85, 0.7))
+
+    holds = study.holds[(study.holds["axis"] == "denoise_strength") & (study.holds["group"] == "prompt_text=weak")]
+    assert list(holds["held"]) == [2, 0, 0]
+    assert list(study.recommendations["weakest_group"]) == ["prompt_text=weak"]

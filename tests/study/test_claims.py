@@ -1,0 +1,113 @@
+"""What a study may not say: over generated studies, no sentence claims what the data cannot show."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweep.study.study import Study, make_study
+
+AXES = (("denoise_strength", "number"), ("variation", "text"), ("seed", "seed"))
+CLAIM = re.compile(r"is higher with|makes most of the change|matters most|decides|falls along|rises along")
+NEVER = re.compile(
+    r"by 0[ (]|\bnan\b|\binf\b|None|, 0 apart|explains 100 %|does not answer|0\.0–1\.0|told apart|"
+    r"stay below .* \(.*95 %|what encoding and decoding alone do"
+)
+
+
+def make_grid(levels: int, prompts: int, seeds: int, value: Callable[..., np.ndarray]) -> pd.DataFrame:
+    s, p, k = (each.ravel() for each in np.indices((levels, prompts, seeds)))
+    x = np.linspace(0, 1, levels).round(6)[s] if levels > 1 else np.full(len(s), 0.5)
+    names = np.array([f"p{n}" for n in range(prompts)], dtype=object)[p]
+    return pd.DataFrame({"denoise_strength": x, "variation": names, "seed": 42 + k, "structure_coarse": value(x, p, k)})
+
+
+def study_of(frame: pd.DataFrame) -> Study:
+    return make_study(frame, axes=AXES, metrics=["structure_coarse"])
+
+
+SIZES = st.tuples(st.integers(1, 6), st.integers(1, 4), st.integers(1, 6))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    SIZES, st.sampled_from(["constant", "noise", "interaction", "outlier", "smooth", "two values"]), st.integers(0, 99)
+)
+def test_no_study_says_what_may_not_be_said(size: tuple[int, int, int], kind: str, number: int) -> None:
+    rng = np.random.default_rng(number)
+    kinds: Mapping[str, Callable[..., np.ndarray]] = {
+        "constant": lambda x, *_: np.full(len(x), 0.7),
+        "noise": lambda x, *_: 0.7 + 0.01 * rng.normal(size=len(x)),
+        "interaction": lambda x, p, _: 0.8 + np.where(p % 2, 0.4, -0.4) * (x - 0.5),
+        "outlier": lambda x, *_: np.where(np.arange(len(x)) == len(x) // 2, 0.0, 0.9 - 0.3 * x),
+        "smooth": lambda x, *_: 0.95 - 0.6 * x**2 + 0.01 * rng.normal(size=len(x)),
+        "two values": lambda x, *_: np.where(x > 0.5, 0.2, 0.95),
+    }
+    study = study_of(make_grid(*size, kinds[kind]))
+
+    for sentence in study.data["words"]:
+        text = f"{sentence['text']} {sentence['detail']}"
+        assert not NEVER.search(text), text
+        if kind == "constant" or size[2] == 1:
+            assert "is higher with" not in text, text
+        if kind == "constant":
+            assert not CLAIM.search(text), text
+        assert sentence["text"].endswith("."), text
+    assert sum(sentence["headline"] for sentence in study.data["words"]) <= 5
+    assert study.words
+
+
+def test_noise_alone_is_hardly_ever_an_effect() -> None:
+    rng, claims = np.random.default_rng(3), 0
+    for _ in range(150):
+        words = " ".join(study_of(make_grid(3, 3, 4, lambda x, *_: 0.7 + 0.01 * rng.normal(size=len(x)))).words)
+        claims += bool(CLAIM.search(words))
+
+    assert claims <= 20  # 5 % each of curve and differences, and shares
+
+
+def test_an_interaction_is_told_with_its_weak_group_and_not_as_nothing_will_do() -> None:
+    slopes = np.array([0.4, -0.4])
+    study = study_of(make_grid(11, 2, 4, lambda x, p, k: 0.8 + slopes[p] * (x - 0.5) + 0.001 * k))
+
+    words = " ".join(study.words)
+    assert "none of these levels" not in words
+    assert "depends on variation" in words
+
+
+def test_a_far_image_is_in_a_sentence_with_its_place() -> None:
+    rng = np.random.default_rng(1)
+    frame = make_grid(11, 3, 4, lambda x, *_: 0.95 - 0.2 * x + 0.002 * rng.normal(size=len(x)))
+    frame.loc[70, "structure_coarse"] = 0.1
+
+    sentence = next(each for each in study_of(frame).data["words"] if each["kind"] == "outlier")
+
+    assert sentence["text"].startswith("Look at image 70 (denoise strength 0.5, variation “p2”, seed 44)")
+    assert sentence["rows"][0] == 70
+
+
+def test_the_largest_of_several_differences_is_called_overstated() -> None:
+    rng = np.random.default_rng(1)
+    frame = make_grid(1, 4, 6, lambda x, p, _: 0.8 + 0.05 * p + 0.002 * rng.normal(size=len(x)))
+
+    words = " ".join(study_of(frame).words)
+
+    assert "is higher with variation “p3” than with “p0”" in words
+    assert "it is probably overstated" in words
+
+
+@pytest.mark.parametrize("rounding", [2, 3])
+def test_a_rounded_metric_of_a_plain_table_is_no_axis(rounding: int) -> None:
+    rng = np.random.default_rng(1)
+    frame = make_grid(11, 3, 4, lambda x, *_: (0.95 - 0.6 * x + 0.02 * rng.normal(size=len(x))).round(rounding))
+
+    study = make_study(frame.rename(columns={"structure_coarse": "mine"}))
+
+    assert [axis["name"] for axis in study.data["design"]["axes"]] == ["denoise_strength", "variation", "seed"]
+    assert [metric["name"] for metric in study.data["metrics"]] == ["mine"]
