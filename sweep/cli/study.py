@@ -227,7 +227,7 @@ def _print_sentences(said: Sequence[Sentence], first: str = "") -> None:
     from sweep.cli.console import fill_lines, print_line
 
     for each in said:
-        for line in fill_lines(each["text"], first=first, rest=first + "  "):
+        for line in fill_lines(f"{each['text']} {each['detail']}".rstrip(), first=first, rest=first + "  "):
             print_line(line)
 
 

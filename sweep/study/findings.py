@@ -145,7 +145,8 @@ def write_findings(
     limits += measuring_limits(data["metrics"], data["rows"]["reason"], taken)
     limits += assumptions(data["design"]) if measured else []
     said = _once(said)
-    top = _rank(said, main, axis, split={"recommendation", "difference"}) or limits[:1]
+    top = _rank(said, main, axis, split={"recommendation", "difference"})
+    top = top or ([] if measured else limits[:1])
     for each in top:
         each["headline"] = True
     chosen = {id(each) for each in top}
@@ -194,7 +195,7 @@ def select_headline_metrics(study: StudyJson, most: int = 3) -> list[MetricFacts
 
 def select_headlines(study: StudyJson) -> list[str]:
     """Select the sentences that belong on top, in order."""
-    return [f"{each['text']} {each['detail']}".rstrip() for each in study["words"] if each["headline"]]
+    return [each["text"] for each in study["words"] if each["headline"]]
 
 
 def write_decision(study: StudyJson) -> str:
@@ -202,5 +203,5 @@ def write_decision(study: StudyJson) -> str:
     top = next((each for each in study["words"] if each["headline"] and each["kind"] == "recommendation"), None)
     if top is None:
         return ""
-    weakest = top["detail"].partition(".")[0] if top["detail"].startswith("Weakest") else ""
+    weakest = top["detail"].partition(". ")[0] if top["detail"].startswith("Weakest") else ""
     return f"{top['text']} {weakest}." if weakest else top["text"]

@@ -289,7 +289,7 @@ class TestAfterwards:
     def test_study(self, sweep: Sweep) -> None:
         answer = sweep("study", "small", "-o", "numbers")
         assert answer.code == 0
-        assert "Share of the variance in % that each axis explains (no intervals:" in answer.out
+        assert "Order of the axes by how much they explain" in answer.out
         assert Path("numbers", "study.json").is_file()
         assert len(sweep("study", "small", "--all").out) > len(answer.out)
         assert json.loads(sweep("study", "small", "--json").out)["name"] == "small"
