@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 SEED_MAX: Final = 2**32 - 1
+MAX_SIDE: Final = 16_384  # pixels of an image: no server renders more at once
 SettingKind: TypeAlias = Literal["integer", "number", "text", "name", "image", "model", "stack", "controls", "board"]
 
 
@@ -43,8 +44,8 @@ ROLE_TABLE: Final[Mapping[str, Role]] = MappingProxyType(
         ),
         "vae": Role(kind="model", optional=True, means="VAE model; null uses the VAE of the main model."),
         "image": Role(kind="image", means="The source image: a file path."),
-        "width": Role(kind="integer", low=1, means="Width of the image in pixels."),
-        "height": Role(kind="integer", low=1, means="Height of the image in pixels."),
+        "width": Role(kind="integer", low=1, high=MAX_SIDE, means="Width of the image in pixels."),
+        "height": Role(kind="integer", low=1, high=MAX_SIDE, means="Height of the image in pixels."),
         "lora": Role(
             kind="stack",
             optional=True,

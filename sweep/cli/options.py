@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
@@ -48,14 +48,42 @@ def find_run(run: str, root: Path) -> Path:
 
     Raises UsageError with the nearest name if there is no such run.
     """
-    for candidate in (Path(run), root / run, root / Path(run).stem):
-        if (candidate / _JOURNAL).is_file():
+    file = Path(run)
+    by_file = [root / _read_name(file)] if file.suffix.lower() in _EXPERIMENTS and file.is_file() else []
+    for candidate in (file, *([root / run] if _is_name(run) else []), *by_file):
+        if _has_journal(candidate):
             return candidate
     names = list_runs(root)
     hint = did_you_mean(Path(run).name, names).strip()
     if not hint:
         hint = f"Runs: {', '.join(names)}." if names else NO_RUNS.format(root=root)
     raise UsageError(f"There is no run {run}.", hint=hint)
+
+
+_EXPERIMENTS: Final = (".yaml", ".yml")
+
+
+def _is_name(run: str) -> bool:
+    """Tell whether a text is the name of a folder, and no path that could lead out of the results."""
+    return bool(run) and run == Path(run).name
+
+
+def _has_journal(folder: Path) -> bool:
+    try:
+        return (folder / _JOURNAL).is_file()
+    except (OSError, ValueError):  # a name too long, or with a NUL in it
+        return False
+
+
+def _read_name(file: Path) -> str:
+    """Read the name that an experiment file gives its results folder: its own, if it names none that can be read."""
+    from sweep.errors import SweepError
+    from sweep.experiment import Experiment
+
+    try:
+        return Experiment.load(file).name
+    except SweepError:
+        return file.stem
 
 
 def complete_run(context: typer.Context, incomplete: str) -> list[str]:

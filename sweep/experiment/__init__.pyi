@@ -1,6 +1,6 @@
 from .axis_text import parse_axis, write_experiment
 from .conditions import Clause, Condition, ConditionError, NamedAxis, ValueKind, compile_clause
-from .document import ProblemCollector, did_you_mean_file
+from .document import ProblemCollector, did_you_mean_file, path_kind
 from .experiment import Experiment
 from .grid import Grid
 from .index_space import Full
@@ -42,6 +42,7 @@ __all__ = [
     "make_experiment_schema",
     "parse_axis",
     "parse_numbered",
+    "path_kind",
     "replace_words",
     "strip_number",
     "write_experiment",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sweep.errors import ExperimentError, did_you_mean
-from sweep.experiment.document import did_you_mean_file, read_text
+from sweep.experiment.document import did_you_mean_file, path_kind, read_text
 from sweep.experiment.levels import (
     DecimalNumber,
     LazyLevels,
@@ -31,6 +31,7 @@ from sweep.experiment.roles import (
     as_written,
     describe_bounds,
     find_role,
+    find_text_problem,
     find_value_problem,
     is_image,
     quote,
@@ -163,6 +164,9 @@ def make_replace_axis(naming: Naming, search: str, by: Sequence[str]) -> Axis:
     """Levels that replace `search` in the text of each target."""
     if not by:
         raise AxisError(f"{naming.place}: with is empty; an axis needs at least one value", "with")
+    for at, text in enumerate(by):
+        if problem := find_text_problem(text):
+            raise AxisError(f"{naming.place}.with {problem}", "with", at)
     _check_distinct(naming, by)
     return Axis(naming.name, "text", ReplacingLevels(search, by, naming.targets))
 
@@ -525,7 +529,7 @@ def expand_prompts(templates: Sequence[str], wildcards: Path | None) -> list[str
     """Every combination of every template, in order. Raises SourceError where the library is missing, a template
     cannot be read, a wildcard has no file, or there are more than a hundred thousand.
     """
-    if wildcards is not None and not wildcards.is_dir():
+    if wildcards is not None and path_kind(wildcards) != "folder":
         raise SourceError(f"the wildcards folder {wildcards.name} does not exist")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the library calls its parser by deprecated names

@@ -9,6 +9,7 @@ Arithmetic is decimal, to 28 digits: denoise_strength + 0.1 == 0.3 holds where t
 from __future__ import annotations
 
 import ast
+import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -198,6 +199,8 @@ class Compiler:
         kind = _LITERAL_KINDS.get(type(value))
         if kind is None:
             raise self._make_error(node, "holds a value that conditions do not know")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self._make_error(node, "holds a number that is out of range")
         fixed = self._to_decimal(value)
         return (lambda _: fixed), kind
 
@@ -288,11 +291,11 @@ class Clause:
 
     def holds(self, values: AxisValues) -> bool:
         """Whether the point with these values counts, as far as this clause goes. A test that comes upon a division
-        by zero, or a value that cannot be compared, is false.
+        by zero, a number out of range, or a value that cannot be compared, is false.
         """
         try:
             return bool(self.test(values)) is self.wanted
-        except (ZeroDivisionError, TypeError):
+        except (ArithmeticError, TypeError, ValueError):  # also of decimals: 1e999 - 1e999
             return not self.wanted
 
 

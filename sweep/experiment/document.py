@@ -9,13 +9,14 @@ from __future__ import annotations
 import codecs
 import io
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -191,6 +192,23 @@ def _translate_message(said: str) -> str:
         if found:
             return found.expand(words)
     return said
+
+
+def path_kind(path: Path) -> Literal["file", "folder", ""]:
+    """Tell what is at a path; nothing, also where the path is one that no system takes."""
+    try:
+        return "file" if path.is_file() else "folder" if path.is_dir() else ""
+    except (OSError, ValueError):
+        return ""
+
+
+def expand_path(folder: Path, written: str) -> Path:
+    """Return where a path leads that starts from `folder`, absolute; also for the tilde of a home."""
+    try:
+        path = Path(written).expanduser()
+    except RuntimeError:  # the home of nobody
+        path = Path(written)
+    return Path(os.path.normpath(folder / path))
 
 
 MAX_NAMES: Final = 10_000  # of a folder with more, no name is looked for

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweep.experiment.axes import AxisError
-from sweep.experiment.document import Document, DocumentPath, did_you_mean_file
+from sweep.experiment.document import Document, DocumentPath, did_you_mean_file, expand_path
 from sweep.experiment.model import InputImage, Setting
 from sweep.experiment.roles import find_value_problem, is_image, quote
 from sweep.source_images import hash_prepared, is_ready, upright_size
@@ -107,7 +107,7 @@ class Paths:
 
     def path(self, shown: str) -> Path:
         """Where that is, absolute; also for the tilde of a home."""
-        return Path(os.path.normpath(self.folder / Path(shown).expanduser()))
+        return expand_path(self.folder, shown)
 
 
 class InputReader:

@@ -38,7 +38,9 @@ from sweep.experiment.document import (
     Mark,
     ProblemCollector,
     did_you_mean_file,
+    expand_path,
     join_path,
+    path_kind,
     quote_source,
     read_file,
     read_text,
@@ -104,6 +106,10 @@ class Builder:
         """One dimension for each entry of `axes` that is right."""
         result = []
         for name, spec in specs.items():
+            if not _AXIS_NAME.fullmatch(name):
+                way = "write it on one line, in 1 to 100 characters"
+                self.problems.add_at_key(("axes", name), f"axes: {quote(name)} is no name of an axis; {way}")
+                continue
             dimension = self._build_dimension(name, spec, ("axes", name))
             if dimension is not None:
                 result.append(dimension)
@@ -310,6 +316,7 @@ def _read_nothing(target: str, raw: Any, *part: str | int) -> Setting:
     raise AxisError(f"{target} cannot be set to {quote(raw)}: a title sets nothing", *part)
 
 
+_AXIS_NAME = re.compile(r"(?!\s)[^\x00-\x1f\x7f\x85\u2028\u2029]{1,100}(?<!\s)")
 _NAME = re.compile(r"[^\W_][\w .+-]{0,79}\Z")
 _DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?\Z", re.IGNORECASE)
 MAX_CHECKED_POINTS: Final = 20_000  # a larger grid is not searched for being empty before it is asked for
@@ -371,7 +378,7 @@ class _Loader:
         self.problems = problems
         self.path = path
         self.shown = shown
-        self.folder = (document.folder / Path(file.folder).expanduser()).resolve() if file.folder else document.folder
+        self.folder = expand_path(document.folder, file.folder) if file.folder else document.folder
         if file.folder:
             document.folder = self.folder
         self.paths = Paths(document, self.folder)
@@ -430,10 +437,10 @@ class _Loader:
         if written in TEMPLATE_NAMES:
             return None
         path = self.paths.path(self.paths.shown(place, written))
-        if path.is_file():
+        if path_kind(path) == "file":
             return path
         near = did_you_mean(written, TEMPLATE_NAMES)
-        if path.is_dir():
+        if path_kind(path) == "folder":
             self.problems.add_at_value(place, f"workflow: {written} is a folder, not a file")
         elif near or not (path.suffix or "/" in written):
             known = f" Templates are {', '.join(TEMPLATE_NAMES)}." if not near else ""

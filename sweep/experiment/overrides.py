@@ -13,8 +13,10 @@ from sweep.experiment.document import (
     DocumentPath,
     Mark,
     did_you_mean_file,
+    expand_path,
     join_path,
     make_problem,
+    path_kind,
     read_file,
     read_text,
 )
@@ -46,12 +48,12 @@ def include_files(document: Document, path: Path, shown: str, parents: tuple[Pat
 
 
 def _load_include(name: str, document: Document, chain: tuple[Path, ...], mark: Mark | None, shown: str) -> Document:
-    path = (document.folder / name).resolve()
+    path = expand_path(document.folder, name)
     if path in chain or len(chain) > MAX_INCLUDES:
         way = " → ".join(p.name for p in (*chain, path))
         raise ExperimentError.of([make_problem(mark, f"include goes in a circle: {way}")], shown)
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else f"does not exist.{did_you_mean_file(path)}"
+    if (kind := path_kind(path)) != "file":
+        what = "is a folder, not a file" if kind == "folder" else f"does not exist.{did_you_mean_file(path)}"
         raise ExperimentError.of([make_problem(mark, f"include: {name} {what}")], shown)
     layer = read_file(path, str(path.name), source=name)
     if layer.data is None:
@@ -60,7 +62,7 @@ def _load_include(name: str, document: Document, chain: tuple[Path, ...], mark: 
         raise ExperimentError.of([make_problem(mark, f"include: {name} does not hold a mapping")], shown)
     own = layer.data.pop("folder", None)
     if isinstance(own, str):
-        layer.folder = (layer.folder / own).resolve()
+        layer.folder = expand_path(layer.folder, own)
     layer = include_files(layer, path, str(path.name), chain)
     layer.folders = {(key,): layer.folder for key in layer.data} | layer.folders
     return layer

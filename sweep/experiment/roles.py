@@ -23,6 +23,8 @@ INPUT_NAMES: Final[tuple[str, ...]] = (*(name for name in ROLE_NAMES if name != 
 
 NUMBERED: Final = f"^({'|'.join(FOUND_ROLES)})_([1-9][0-9]*)$"
 _NUMBERED = re.compile(NUMBERED)
+MAX_VALUE_LENGTH: Final = 20_000  # characters of one value
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _ADDRESS = re.compile(r"\S(.*\S)?\.[A-Za-z_]\w*\Z")
 _CONTROL_KEYS: Final = ("model", "image", "weight", "begin", "end")
 _LORA_KEYS: Final = ("name", "weight")
@@ -99,6 +101,8 @@ def find_value_problem(target: str, value: object) -> str | None:
         The end of a sentence that begins with its place; None where nothing is wrong, or only a workflow can tell.
     """
     role = find_role(target)
+    if isinstance(value, str) and (problem := find_text_problem(value)):
+        return problem
     if role is None or (value is None and role.optional):
         return None
     if value is None and strip_number(target) == "lora":
@@ -116,6 +120,14 @@ def find_value_problem(target: str, value: object) -> str | None:
             return None if isinstance(value.get("name"), str) else "needs the model's name"
         case _:
             return _check_text(role, value)
+
+
+def find_text_problem(text: str) -> str | None:
+    """Find what no server can take in a text: control characters, or more of it than any prompt has."""
+    found = _CONTROL.search(text)
+    if found:
+        return f"holds a control character, U+{ord(found[0]):04X}"
+    return f"has {len(text):,} characters; the most is {MAX_VALUE_LENGTH:,}" if len(text) > MAX_VALUE_LENGTH else None
 
 
 def _check_number(role: Role, value: object, *, whole: bool) -> str | None:

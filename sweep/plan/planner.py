@@ -24,6 +24,7 @@ from sweep.experiment import (
     ProblemCollector,
     is_address,
     parse_numbered,
+    path_kind,
 )
 from sweep.plan.bindings import Binding, BoundGraph, RuleBuilder, TargetResolver
 from sweep.plan.equal_images import check_distinct_points, note_strengths
@@ -37,7 +38,7 @@ from sweep.plan.graph_variants import (
     substitute_models,
 )
 from sweep.plan.models import ModelFinder, fit_models
-from sweep.plan.plan import REPLICATE_AXIS, Plan
+from sweep.plan.plan import REPLICATE_AXIS, Plan, make_probes
 from sweep.plan.rules import Slot
 from sweep.plan.targets import Assignments, list_targets
 from sweep.plan.value_checks import ValidationContext, check_fixed, check_moved
@@ -266,11 +267,25 @@ class GraphBinder:
         except (DefinitionError, WorkflowError) as error:
             self.problems.add_at_key("workflow", f"workflow: {error.message}")
             return
+        self._check_contradictions(bound)
         told = bool(self.problems)  # a model that could not be found leaves its field empty: that is said already
         for problem in check_graph(graph, self.schemas):
             if not (told and _EMPTY in problem.message):
                 end = "" if problem.message.endswith(("?", ".")) else "."
                 self.problems.add_at_key("workflow", readable(graph, f"workflow: {problem.message}{end}"))
+
+    def _check_contradictions(self, bound: BoundGraph) -> None:
+        """Check fields that exclude each other, at each value of each axis."""
+        dialect = self.schemas.dialect
+        moved = {slot.address.node for binding in bound.bindings for slot in binding.rule.slots}
+        probes = make_probes(
+            bound, self.experiment.dimensions, lambda levels: self.variants.is_selected(levels, bound.variant)
+        )
+        for number, (place, graph) in enumerate(probes):
+            for name in graph.nodes if number == 0 else moved:
+                if found := dialect.find_contradiction(graph.nodes[name]):
+                    where = place.partition(" ")[0]
+                    self.problems.add_at_key(where, readable(graph, f"{place}: {name}: {found}."))
 
 
 def _note_own_images(graph: Graph) -> Iterator[str]:
@@ -341,7 +356,7 @@ def _read_images(experiment: Experiment, workflow: Workflow, taken: frozenset[Ad
         if address in taken:
             continue
         beside = [place / shown for place in (experiment.folder, folder)]
-        path = next((path for path in beside if path.is_file()), beside[0])
+        path = next((path for path in beside if path_kind(path) == "file"), beside[0])
         try:
             found[str(address)] = reader.read(path, shown)
         except InputImageError as error:

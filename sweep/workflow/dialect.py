@@ -164,6 +164,10 @@ class Dialect(Protocol):
         """
         ...
 
+    def find_contradiction(self, node: Node) -> str | None:
+        """Find two fields of a node that exclude each other, as the end of a sentence; None where there are none."""
+        ...
+
     def note_encodings(self, targets: Sequence[tuple[Address, Encoding]]) -> Iterator[str]:
         """Yield sentences on how strengths are written into these fields, where that is no straight line."""
         ...

@@ -377,7 +377,7 @@ def test_a_text_that_looks_like_a_number_is_quoted_as_it_is_written(faults: Fail
 
 def test_roles_are_found_under_the_names_of_other_tools(faults: Fail) -> None:
     for word, role in {
-        "cfg": "cfg_scale", "sampler": "scheduler", "guidance": "cfg_scale", "checkpoint": "model",
+        "cfg": "cfg_scale", "sampler_name": "scheduler", "guidance": "cfg_scale", "checkpoint": "model",
         "lora_strength": "lora_weight", "strength": "denoise_strength",
     }.items():  # fmt: skip
         assert f"Did you mean {role}?" in faults(HEAD + f"{word}: [1, 2]")[0]

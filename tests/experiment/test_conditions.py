@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.experiment.conditions import ConditionError, NamedAxis, compile_clause
+from tests.experiment.conftest import Fail
 
 AXES = [
     NamedAxis("denoise_strength", "number"),
@@ -133,3 +134,11 @@ def test_division_is_that_of_python_for_whole_numbers(left: int, right: int) -> 
     point = {**POINT, "seed": left, "denoise.steps": right}
     for text in (f"seed // denoise.steps == {left // right}", f"seed % denoise.steps == {left % right}"):
         assert compile_clause(text, AXES, wanted=True).holds(point)
+
+
+def test_numbers_out_of_range_are_refused_and_never_raise(faults: Fail) -> None:
+    assert (
+        "holds a number that is out of range" in faults("workflow: txt2img\naxes: {seed: [1]}\nwhere: 1e999 == seed")[0]
+    )
+    clause = compile_clause("seed * 1e300 * 1e300 / 1e-300 > 1", [NamedAxis("seed", "number")], wanted=True)
+    assert clause.holds({"seed": 2}) in (True, False)

@@ -173,3 +173,24 @@ def test_from_dict_is_the_file_that_holds_it(load: Load, folder: Path) -> None:
         Experiment.from_dict({"workflow": "txt2img", "inputs": {"steps": 0}})
     text = "workflow: txt2img\naxes: {seed: [1, 2]}"
     assert list(Experiment.from_text(text, folder).grid) == list(load(text).grid)
+
+
+def test_values_that_no_server_takes_are_refused(faults: Fail) -> None:
+    head = "workflow: txt2img\n"
+    for text, problem in {
+        "inputs: {width: 1000000000}": "inputs.width is 1000000000, but must be 1 to 16384",
+        'inputs: {prompt: "a\\0b"}': "inputs.prompt holds a control character, U+0000",
+        f"inputs: {{prompt: {'a' * 20_001}}}": "inputs.prompt has 20,001 characters; the most is 20,000",
+        'inputs: {pos.prompt: "a\\0b"}': "inputs.pos.prompt holds a control character, U+0000",
+        'axes: {variation: [a, "b\\x1b[2J"]}': "axes.variation holds a control character, U+001B",
+        'axes: {"": [1, 2]}': 'axes: "" is no name of an axis',
+        'axes: {"a\\nb": {values: {x: {seed: 1}}}}': "is no name of an axis; write it on one line",
+    }.items():
+        assert problem in faults(head + text)[0], text
+
+
+def test_a_path_that_no_system_takes_is_no_file(faults: Fail) -> None:
+    long = "a/" + "b" * 5_000
+    assert "does not exist" in faults(f"workflow: {long}")[0]
+    assert "does not exist" in faults(f"workflow: txt2img\ninclude: {long}")[0]
+    assert "cannot be read" in faults(f"workflow: img2img\ninputs: {{image: ~nobody-here/{long}.png}}")[0]

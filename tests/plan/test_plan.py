@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sweep.workflow import Address, Graph, ImageRef, ModelRef, Node, builtin_schemas, check_graph
+from sweep.workflow import Address, Graph, ImageRef, ModelRef, Node, builtin_schemas, check_graph, write_graph
 from sweep.workflow.identity import graph_key
 from sweep.workflow.invokeai.dialect import INVOKEAI
 from tests.plan.conftest import Plans
@@ -72,15 +72,16 @@ def test_metadata_tells_all_that_makes_the_image(plans: Plans, images: Path) -> 
 
     metadata: Any = next(node.fields for node in graph.nodes.values() if node.type == "core_metadata")
     assert metadata["strength"] == 0.65
-    assert metadata["init_image"] == wide
+    assert metadata["source_image"] == wide
     assert metadata["vae"] == ModelRef("sharp", "sd-1", "vae")
     loras = [(ModelRef("glow", "sd-1", "lora"), 0.6), (ModelRef("ink", "sd-1", "lora"), 0.4)]
     assert metadata["loras"] == [{"model": model, "lora": model, "weight": weight} for model, weight in loras]
     (control,) = metadata["controlnets"]
     assert (control["control_model"], control["image"]) == (ModelRef("canny", "sd-1", "controlnet"), tall)
     assert (control["control_weight"], control["end_step_percent"]) == (0.5, 0.9)
-    named = [problem.message for problem in check_graph(graph, builtin_schemas())]
-    assert [message for message in named if "init_image" not in message] == []  # written as the server's name for it
+    assert check_graph(graph, builtin_schemas()) == []
+    sent: Any = write_graph(graph, lambda ref: {"image_name": "up.png"} if ref == wide else "")
+    assert sent["nodes"][f"sweep_metadata_{plan.instance(plan.grid[1]).key[:12]}"]["init_image"] == "up.png"
 
 
 def test_metadata_nodes_that_nothing_reads_are_dropped() -> None:

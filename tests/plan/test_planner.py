@@ -388,3 +388,10 @@ def test_what_an_entry_says_no_address_may_set(refusal: Refusal) -> None:
 def test_a_stack_names_each_lora_once(refusal: Refusal) -> None:
     (said,) = refusal("lora", inputs={"lora": ["glow", {"name": "glow", "weight": 0.3}]}, axes={"seed": [1]})
     assert said == "inputs.lora: names glow twice; give it once, with the sum of the weights."
+
+
+def test_a_start_beyond_the_end_is_refused(refusal: Refusal) -> None:
+    found = refusal(
+        "img2img", inputs={"image": "wide.png", "denoise.denoising_end": 0.5}, axes={"denoise_strength": [0.8, 0.3]}
+    )
+    assert found == ["axes.denoise_strength 0.3: denoise: denoising_start 0.7 is beyond denoising_end 0.5."]

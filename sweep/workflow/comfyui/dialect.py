@@ -169,6 +169,13 @@ class ComfyUIDialect:
         """See `Dialect.make_recall`: an image holds the whole graph."""
         return lambda _: {}
 
+    def find_contradiction(self, node: Node) -> str | None:
+        """See `Dialect.find_contradiction`."""
+        start, end = (node.fields.get(name) for name in ("start_at_step", "end_at_step"))
+        if isinstance(start, int) and isinstance(end, int) and start > end:
+            return f"start_at_step {start} is beyond end_at_step {end}"
+        return None
+
     def note_encodings(self, targets: Sequence[tuple[Address, Encoding]]) -> Iterator[str]:
         """See `Dialect.note_encodings`."""
         if targets:

@@ -181,6 +181,14 @@ class InvokeAIDialect:
         loras = [(lora, self.find_lora_weights(lora, None)[0]) for lora, _ in roles.get("lora", ())]
         return Recall.of(graph, roles, loras, self.find_controls(graph, schemas))
 
+    def find_contradiction(self, node: Node) -> str | None:
+        """See `Dialect.find_contradiction`."""
+        for first, last in (("denoising_start", "denoising_end"), ("begin_step_percent", "end_step_percent")):
+            start, end = node.fields.get(first), node.fields.get(last)
+            if isinstance(start, int | float) and isinstance(end, int | float) and start > end:
+                return f"{first} {start:g} is beyond {last} {end:g}"
+        return None
+
     def note_encodings(self, targets: Sequence[tuple[Address, Encoding]]) -> Iterator[str]:
         """See `Dialect.note_encodings`."""
         for address, encode in targets:

@@ -28,8 +28,8 @@ def write_graph(graph: Graph, resolve: Callable[[Ref], Json], graph_id: str = "s
         for node in graph.nodes.values()
     }
     for node in nodes.values():
-        if isinstance(node, dict) and isinstance(image := node.get("init_image"), dict):
-            node["init_image"] = image.get("image_name")  # metadata names it so, as a text
+        if isinstance(node, dict) and isinstance(image := node.get("source_image"), dict):
+            node["init_image"] = image.get("image_name")  # where InvokeAI's own metadata has the source, as a text
     edges: list[Json] = [
         {
             "source": {"node_id": edge.source.node, "field": edge.source.field},

@@ -68,7 +68,7 @@ class Recall:
         if self.strength is not None:
             found["strength"] = _decode(*self.strength, graph)
         if self.source is not None:
-            found["init_image"] = _read(graph, self.source)
+            found["source_image"] = _read(graph, self.source)
         if self.vae is not None:
             found["vae"] = _read(graph, self.vae)
         found["loras"] = list(self._loras(graph)) or None
