@@ -152,7 +152,14 @@ def inspect(
 
 
 def init(
-    workflow: WorkflowFile,
+    workflow: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A template, an editor export, an API graph, or an image that contains one. Without it, sweep asks.",
+            show_default=False,
+            metavar="WORKFLOW",
+        ),
+    ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The experiment file to write.", metavar="FILE")
     ] = Path("experiment.yaml"),
@@ -168,17 +175,22 @@ def init(
 ) -> None:
     """Write a first experiment file for a workflow.
 
-    The file lists every role that was found, with its value in the workflow, and is ready to run.
+    The file lists every role that was found, with its value in the workflow, and is ready to run. Without a workflow,
+    or with a template (txt2img, img2img …), asks a few questions in the terminal.
     """
     import os
 
     from sweep.cli.console import print_line
     from sweep.cli.servers import Access
     from sweep.errors import UsageError
-    from sweep.workflow import PLACEHOLDER, ScaffoldContext, find_roles, starter
+    from sweep.workflow import PLACEHOLDER, TEMPLATES, ScaffoldContext, find_roles, starter
 
     if output.exists():
         raise UsageError(f"{output} exists already.", hint="Choose another --output.")
+    if workflow is None or str(workflow) in TEMPLATES:
+        output.write_text(_ask_for_experiment(workflow, image, output), encoding="utf-8")
+        print_line(f"Wrote {output}. sweep plan {output} shows what it would do.")
+        return
     loaded, has = _load(workflow, base, family, Access.of(server, ca_file, credentials).clients())
     roles = find_roles(loaded.graph, has.schemas)
     path = Path(os.path.relpath(workflow, output.parent)).as_posix()
@@ -186,6 +198,49 @@ def init(
     output.write_text(text, encoding="utf-8")
     first = f" Replace {PLACEHOLDER} by your own image first." if PLACEHOLDER in text else ""
     print_line(f"Wrote {output}.{first} sweep plan {output} shows what it would do.")
+
+
+_HEAD: Final = """\
+# An experiment of sweep. sweep plan {file} shows its points, sweep run {file} renders them.
+# After a change of this file, sweep run renders only the new points.
+# inputs are the same for every image; axes vary, the first one slowest. Other axes to try:
+#   variation: [oil painting, pencil drawing]     each text is appended to the prompt
+#   cfg_scale: {{start: 2, stop: 14, num: 5}}
+#   seed: {{start: 42, count: 4}}                   the same seeds for every combination
+"""
+
+
+def _ask_for_experiment(template: Path | None, image: str, output: Path) -> str:
+    """Ask for a template, an image, a prompt and an axis until they make an experiment, and return its file.
+
+    Raises UsageError without a terminal to ask in.
+    """
+    import sys
+
+    from sweep.cli.console import print_error
+    from sweep.errors import DefinitionError, UsageError
+    from sweep.experiment import Experiment, write_experiment
+    from sweep.workflow import TEMPLATES
+
+    if not sys.stdin.isatty():
+        hint = "Name a workflow, or use sweep run img2img --image FILE --prompt TEXT --axis NAME=VALUES --save FILE."
+        raise UsageError("There is no terminal to ask in.", hint=hint)
+    chosen = str(template) if template else typer.prompt(f"Template ({', '.join(TEMPLATES)})", default="img2img")
+    while True:
+        inputs = {"prompt": typer.prompt("Prompt")}
+        if chosen != "txt2img":
+            inputs["image"] = image or typer.prompt("Source image (a file)")
+        first = "denoise_strength=0.2:0.8:0.2" if chosen == "img2img" else "cfg_scale=2:14:4"
+        axis = typer.prompt("What to vary", default=first)
+        seeds = typer.prompt("Seeds (more seeds, more certain results)", default="seed=1,2,3")
+        here = Path.cwd()
+        try:
+            Experiment.from_text(write_experiment(chosen, [axis, seeds], inputs, paths_from=here), here)
+            text = write_experiment(chosen, [axis, seeds], inputs, paths_from=here, saved_in=output.parent)
+        except DefinitionError as error:
+            print_error(error)
+            continue
+        return _HEAD.format(file=output) + text
 
 
 def _load(path: Path, base: str, family: str, servers: Sequence[Server]) -> tuple[Workflow, _ServerContents]:

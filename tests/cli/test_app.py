@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Sweep
+
 ENTRY = [sys.executable, "-m", "sweep"]
 
 
@@ -138,3 +140,32 @@ def test_view_serves_until_control_c(done: Path) -> None:
     process.send_signal(signal.SIGINT)
     assert process.communicate() == (b"", b"")
     assert process.returncode == 130
+
+
+def test_init_asks_in_a_terminal_until_the_answers_make_an_experiment(home: Path, sweep: Sweep) -> None:
+    ours, theirs = pty.openpty()
+    line = [*ENTRY, "init", "-o", "first.yaml"]
+    process = subprocess.Popen(line, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "NO_COLOR": "1"})
+    os.close(theirs)
+    wrong = ["img2img", "a cup", "phot.png", "denoise_strength=0.2:0.8:0.2", "seed=1,2"]
+    right = ["a cup", "photo.png", "", "seed=1,2"]
+    os.write(ours, "".join(f"{answer}\n" for answer in (*wrong, *right)).encode())
+    shown = b""
+    while True:
+        try:
+            shown += os.read(ours, 65536)
+        except OSError:  # the other side is closed
+            break
+    os.close(ours)
+    assert process.wait() == 0, shown.decode()
+    assert b"phot.png does not exist. Did you mean photo.png?" in shown
+    assert b"Wrote first.yaml." in shown
+    assert "8 = 4 × 2" in sweep("plan", "first.yaml").out
+
+
+def test_init_without_a_terminal_says_what_to_write(home: Path, sweep: Sweep) -> None:
+    process = started("init")
+    _, err = process.communicate()
+    assert process.returncode == 2
+    assert err.startswith(b"There is no terminal to ask in.\nName a workflow, or use sweep run img2img")
+    assert not (home / "experiment.yaml").exists()
