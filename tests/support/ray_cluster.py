@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 import sweep
+from sweep.servers import join_cluster
 from tests.support.ports import free_port
 
 TOKEN = "c0ffee" * 8
@@ -78,3 +85,28 @@ class RayCluster:
         while more := {pid for pid, parent in parents.items() if parent in ours and pid not in ours}:
             ours |= more
         return sorted(pid for pid in ours if text in words[pid])
+
+
+@contextmanager
+def open_cluster() -> Iterator[RayCluster]:
+    """Start a cluster for as long as the block lasts, and join it from this process."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets have short paths
+    cluster = RayCluster(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        try:
+            cluster.start()
+            join_cluster(cluster.address)
+            yield cluster
+        finally:
+            importlib.import_module("ray").shutdown()
+            cluster.kill()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def needs_ray(test: Callable[..., object]) -> Callable[..., object]:
+    """Mark a test that starts a cluster; Ray's own warnings are none of ours."""
+    for mark in (pytest.mark.ray, pytest.mark.timeout(180), pytest.mark.filterwarnings("ignore")):
+        test = mark(test)
+    return test

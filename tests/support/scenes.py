@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from PIL import Image
 
-from sweep.servers import ConnectOptions, Server, ServerInfo, connect
+from sweep.servers import ConnectOptions, RayServer, Server, ServerInfo, connect
 from sweep.servers.http import Timings
 from sweep.testing import Subject
 from sweep.testing.servers import RenderScene
@@ -82,8 +82,9 @@ async def client(url: str) -> AsyncIterator[Server]:
 
 @asynccontextmanager
 async def open_client(url: str) -> AsyncIterator[tuple[Server, ServerInfo]]:
-    """An open client, and who answered."""
-    server = connect(url, ConnectOptions(timings=PATIENT))
+    """An open client, and who answered; of a server behind an agent for the address `ray:NAME`."""
+    agent = url.removeprefix("ray:")
+    server = connect(url, ConnectOptions(timings=PATIENT)) if agent == url else RayServer(agent)
     info = await server.open()
     try:
         yield server, info
@@ -94,36 +95,27 @@ async def open_client(url: str) -> AsyncIterator[tuple[Server, ServerInfo]]:
 @asynccontextmanager
 async def subject(url: str, folder: Path) -> AsyncIterator[Subject]:
     """The server at `url` under test, with its first Stable Diffusion 1 model. Files go into `folder`."""
-    async with (
-        open_client(url) as (server, info),
-        subject_of(server, info, lambda: client(url), folder) as found,
-    ):
-        yield found
-
-
-@asynccontextmanager
-async def subject_of(
-    server: Server, info: ServerInfo, another: Callable[[], AbstractAsyncContextManager[Server]], folder: Path
-) -> AsyncIterator[Subject]:
-    """An open server under test; `another` opens a second client of it."""
     sha256, file = image(folder)
-    found = next(m for m in await server.models() if m.type == "main" and m.base == "sd-1")
-    model = ModelRef(found.name, found.base)
+    async with open_client(url) as (server, info):
+        found = next(m for m in await server.models() if m.type == "main" and m.base == "sd-1")
+        model = ModelRef(found.name, found.base)
 
-    def scene(graph: Graph, outputs: tuple[str, ...] = (OUT,)) -> RenderScene:
-        return RenderScene(graph=graph, outputs=outputs, images={sha256: file})
+        def scene(graph: Graph, outputs: tuple[str, ...] = (OUT,)) -> RenderScene:
+            return RenderScene(graph=graph, outputs=outputs, images={sha256: file})
 
-    several = txt2img(model, 5).adding([Node("blur", "img_lerp", {"min": 10, "max": 200})], ["out.image → blur.image"])
-    yield Subject(
-        server=server,
-        info=info,
-        another=another,
-        quick=lambda number: scene(txt2img(model, number)),
-        slow=lambda number: scene(txt2img(model, 1000 + number, steps=800)),
-        imaged=lambda number: scene(img2img(model, ImageRef(sha256), number)),
-        several=scene(several, (OUT, "blur")),
-        failing=scene(failing(model)),
-        failing_node="denoise",
-        refused=scene(txt2img(model, 6).set({Address("denoise", "denoising_start"): 1.5})),
-        modelless=scene(txt2img(ModelRef("no such model", "sd-1"), 7)),
-    )
+        several = txt2img(model, 5).adding(
+            [Node("blur", "img_lerp", {"min": 10, "max": 200})], ["out.image → blur.image"]
+        )
+        yield Subject(
+            server=server,
+            info=info,
+            another=lambda: client(url),
+            quick=lambda number: scene(txt2img(model, number)),
+            slow=lambda number: scene(txt2img(model, 1000 + number, steps=800)),
+            imaged=lambda number: scene(img2img(model, ImageRef(sha256), number)),
+            several=scene(several, (OUT, "blur")),
+            failing=scene(failing(model)),
+            failing_node="denoise",
+            refused=scene(txt2img(model, 6).set({Address("denoise", "denoising_start"): 1.5})),
+            modelless=scene(txt2img(ModelRef("no such model", "sd-1"), 7)),
+        )

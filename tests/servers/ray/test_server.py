@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,24 +10,17 @@ from anyio.from_thread import start_blocking_portal
 
 from sweep.errors import OverloadedError, ServerUnreachableError, SweepError
 from sweep.sandbox import SandboxOptions, sandbox_server
-from sweep.servers import MissingModelError, Server
+from sweep.servers import MissingModelError
 from sweep.servers.ray.agent import AgentSettings
 from sweep.servers.ray.cluster import start_agent, stop_agent
 from sweep.servers.ray.server import RayServer, restore_error
 from sweep.testing import SERVER_CASES
 from sweep.testing.servers import ServerCase
 from sweep.workflow import ModelRef
-from tests.support.ray_cluster import RayCluster
-from tests.support.scenes import PATIENT, subject_of
+from tests.support.ray_cluster import RayCluster, needs_ray
+from tests.support.scenes import PATIENT, subject
 
 OPTIONS = SandboxOptions(step_latency=0.005)
-
-
-def needs_ray(test: Callable[..., object]) -> Callable[..., object]:
-    """Mark a test that starts a cluster; Ray's own warnings are none of ours."""
-    for mark in (pytest.mark.ray, pytest.mark.timeout(180), pytest.mark.filterwarnings("ignore")):
-        test = mark(test)
-    return test
 
 
 @pytest.fixture(scope="module")
@@ -39,24 +31,11 @@ def agent(cluster: RayCluster) -> Iterator[str]:
         stop_agent("beside-a-sandbox")
 
 
-@asynccontextmanager
-async def client(agent: str) -> AsyncIterator[Server]:
-    server = RayServer(agent)
-    await server.open()
-    try:
-        yield server
-    finally:
-        await server.aclose()
-
-
 @needs_ray
 @pytest.mark.parametrize("case", SERVER_CASES, ids=lambda case: case.__name__)
 async def test_ray_server_conforms(case: ServerCase, agent: str, tmp_path: Path) -> None:
-    server = RayServer(agent)
-    info = await server.open()
-    async with subject_of(server, info, lambda: client(agent), tmp_path) as subject:
-        await case(subject)
-    await server.aclose()
+    async with subject(f"ray:{agent}", tmp_path) as under_test:
+        await case(under_test)
 
 
 def test_errors_cross_whole() -> None:

@@ -1,0 +1,32 @@
+"""The contract of `Server` against a real InvokeAI behind an agent on a Ray cluster."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sweep.servers import AgentSettings, start_agent
+from sweep.testing import SERVER_CASES
+from sweep.testing.servers import ServerCase
+from tests.support.ray_cluster import open_cluster
+from tests.support.scenes import PATIENT, subject
+
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed"),
+    pytest.mark.filterwarnings("ignore"),
+]
+
+
+@pytest.fixture(scope="module")
+def agent(live_server: str) -> Iterator[str]:
+    with open_cluster():
+        yield start_agent(AgentSettings(name="beside-invokeai", url=live_server, timings=PATIENT))
+
+
+@pytest.mark.parametrize("case", SERVER_CASES, ids=lambda case: case.__name__)
+async def test_invokeai_behind_an_agent_conforms(case: ServerCase, agent: str, tmp_path: Path) -> None:
+    async with subject(f"ray:{agent}", tmp_path) as under_test:
+        await case(under_test)
