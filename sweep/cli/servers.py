@@ -44,9 +44,14 @@ class Cluster:
         join_cluster(self.address)
         if self.command:
             settings = AgentSettings(
-                name="", url="", credentials=access.credentials, ca_file=access.ca_file, queue_id=access.queue
+                name="",
+                url="",
+                credentials=access.credentials.absolute() if access.credentials else None,
+                ca_file=access.ca_file.absolute() if access.ca_file else None,
+                queue_id=access.queue,
+                insecure=self.insecure,
             )
-            return start_servers(self.command, settings, insecure=self.insecure)
+            return start_servers(self.command, settings)
         agents = list_agents()
         if not agents:
             raise ServerUnreachableError(

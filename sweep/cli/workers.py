@@ -40,7 +40,7 @@ def worker(
     from sweep.cli.console import print_line
     from sweep.cli.servers import Cluster
     from sweep.errors import UsageError
-    from sweep.servers import AgentSettings, join_cluster, list_agents, require_token, start_agent, stop_agent
+    from sweep.servers import AgentSettings, join_cluster, list_agents, start_agent, stop_agent
 
     cluster = Cluster.of(on, insecure=insecure)
     assert cluster is not None
@@ -59,16 +59,12 @@ def worker(
         credentials=credentials.absolute() if credentials else None,
         ca_file=ca_file.absolute() if ca_file else None,
         queue_id=queue,
+        insecure=insecure,
     )
     start_agent(settings)
     (found,) = (agent for agent in list_agents() if agent.name == name)
     if found.url != server:
         raise UsageError(f"A worker {name} serves {found.url} already.", hint="Choose another --name.")
-    try:
-        require_token([found], insecure=insecure)
-    except UsageError:
-        stop_agent(name)
-        raise
     print_line(_describe(found))
     return 0
 

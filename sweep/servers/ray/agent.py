@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from sweep.errors import ServerUnreachableError, SweepError
+from sweep.errors import ServerUnreachableError, SweepError, UsageError
 from sweep.servers.base import ItemEnded, ItemEvent, Server, ServerInfo, Submission, Ticket
 from sweep.servers.discovery import ConnectOptions, connect
 from sweep.servers.http import Timings, find_credentials
@@ -52,6 +52,7 @@ class AgentSettings:
     ca_file: Path | None = None
     queue_id: str = "default"
     timings: Timings = field(default_factory=Timings)
+    insecure: bool = False  # also on a cluster that demands no token
     lease: float | None = None  # seconds without any call after which the agent ends itself and its server
 
 
@@ -97,14 +98,20 @@ class Agent:
         """Run one of the methods below; an error of ours comes back as data."""
         self._last_call = time.monotonic()
         try:
+            await self._begin()
             return await getattr(self, f"do_{method}")(*arguments), None
         except SweepError as error:
             return None, (type(error), error.args, dict(vars(error)))
 
-    async def do_begin(self) -> None:
-        """Start the server and the lease, where there are such; return at once."""
+    async def _begin(self) -> None:
+        """Start the server and the lease, where there are such: at the first call of each life of the agent.
+
+        Raises UsageError where the cluster demands no token.
+        """
+        if not (self._settings.insecure or has_token_authentication()):
+            raise without_token()
         if self._command and self._server is None:
-            self._server = await asyncio.to_thread(self._start_server)
+            self._server = self._start_server()
         if self._settings.lease is not None and not self._tasks:
             self._tasks.add(asyncio.create_task(self._watch_lease(self._settings.lease)))
 
@@ -310,6 +317,14 @@ def derive_url(command: str) -> str:
         if name in ("--port", "-p"):
             return f"http://127.0.0.1:{value if equals else ''.join(words[at + 1 : at + 2])}"
     return ""
+
+
+def without_token() -> UsageError:
+    """Make the error for a cluster that lets in everybody who reaches it."""
+    return UsageError(
+        "This Ray cluster demands no token: everybody who can reach it can run programs on its hosts.",
+        hint="Start it with RAY_AUTH_MODE=token, or add --insecure-ray in a network that you trust.",
+    )
 
 
 def has_token_authentication() -> bool:

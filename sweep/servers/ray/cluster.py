@@ -16,9 +16,9 @@ from sweep.servers.ray.agent import (
     AgentDescription,
     AgentSettings,
     derive_url,
-    has_token_authentication,
+    without_token,
 )
-from sweep.servers.ray.server import LEASE_SECONDS, NAMESPACE, RayServer
+from sweep.servers.ray.server import LEASE_SECONDS, NAMESPACE, RayServer, restore_error
 
 _CALLS_AT_ONCE = 1000
 _ANSWER_SECONDS = 30.0
@@ -51,7 +51,7 @@ def join_cluster(address: str = "") -> None:
 def start_agent(settings: AgentSettings, node: str | None = None) -> str:
     """Start an agent that outlives this process, pinned to a node (this host's by default); return its name.
 
-    Raises UsageError where the name is taken by another address.
+    Raises UsageError where the cluster demands no token, unless the settings say `insecure`.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -68,11 +68,15 @@ def start_agent(settings: AgentSettings, node: str | None = None) -> str:
         get_if_exists=True,
         scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node, soft=False),
     )
-    ray.get(actor.remote(settings).call.remote("begin"), timeout=_ANSWER_SECONDS)
+    agent = actor.remote(settings)
+    _, error = ray.get(agent.call.remote("renew"), timeout=_ANSWER_SECONDS)
+    if error is not None:
+        ray.kill(agent, no_restart=True)
+        raise restore_error(error)
     return settings.name
 
 
-def start_servers(command: str, settings: AgentSettings, *, insecure: bool) -> list[RayServer]:
+def start_servers(command: str, settings: AgentSettings) -> list[RayServer]:
     """Start a server on each node of the cluster that has a GPU, or on each if none has one, with an agent beside it.
 
     Raises UsageError where the command does not say on which port its server listens.
@@ -87,8 +91,6 @@ def start_servers(command: str, settings: AgentSettings, *, insecure: bool) -> l
 
     nodes = [node for node in ray.nodes() if node["Alive"]]
     nodes = [node for node in nodes if node["Resources"].get("GPU")] or nodes
-    if not insecure and not has_token_authentication():
-        raise _without_token()
     started = []
     for node in nodes:
         name = f"{node['NodeManagerHostname']}-{node['NodeID'][:6]}"
@@ -115,14 +117,7 @@ def find_servers(agents: Sequence[AgentDescription], *, insecure: bool) -> list[
 def require_token(agents: Sequence[AgentDescription], *, insecure: bool) -> None:
     """Raise UsageError where an agent's cluster lets in everybody who reaches it."""
     if not insecure and any(not agent.has_token for agent in agents if agent.state != "no answer"):
-        raise _without_token()
-
-
-def _without_token() -> UsageError:
-    return UsageError(
-        "This Ray cluster demands no token: everybody who can reach it can run programs on its hosts.",
-        hint="Start it with RAY_AUTH_MODE=token, or add --insecure-ray in a network that you trust.",
-    )
+        raise without_token()
 
 
 def stop_agent(name: str) -> None:

@@ -54,7 +54,7 @@ def test_derive_url_reads_the_port(command: str, address: str) -> None:
 
 def test_with_needs_a_port() -> None:
     with pytest.raises(UsageError, match="does not say where"):
-        start_servers("invokeai-web", AgentSettings(name="", url=""), insecure=True)
+        start_servers("invokeai-web", AgentSettings(name="", url=""))
 
 
 def test_without_ray_nothing_of_it_is_imported_and_on_says_what_to_install() -> None:
