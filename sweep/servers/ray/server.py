@@ -98,8 +98,11 @@ class RayServer:
         """Tell a cancellation of ours from one by another user of the same agent."""
         if end.status != "canceled":
             return end
-        is_ours = ticket.batch_id in self._cancelled
-        return replace(end, error=None if is_ours else ItemLostError("the item was cancelled by somebody else"))
+        if ticket.batch_id not in self._cancelled:
+            return replace(end, error=ItemLostError("the server cancelled the item; nobody here asked for it"))
+        if isinstance(end.error, ItemLostError):  # the agent was restarted after we asked
+            return replace(end, error=TransientError("the item was cancelled"))
+        return end
 
     async def find(self, batch_id: str, outputs: tuple[str, ...] = ()) -> Ticket | None:
         ticket: Ticket | None = await self._ask("client", "find", batch_id, outputs)
