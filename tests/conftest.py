@@ -45,7 +45,7 @@ EXIT_TIMEOUT = 30  # seconds a process of the suite may take to end after its la
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--live` runs the tests that need a real InvokeAI, `--full` those that take minutes, too."""
-    parser.addoption("--live", action="store_true", help="run the tests that need a real InvokeAI (installs one)")
+    parser.addoption("--live", action="store_true", help="run live tests (installs InvokeAI and ComfyUI)")
     parser.addoption("--ray", action="store_true", help="run the tests that start a Ray cluster")
     parser.addoption("--full", action="store_true", help="run the tests that take minutes")
 
@@ -69,7 +69,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 _WHY = {
-    "live": "tests that need a real InvokeAI (pytest tests/live --live)",
+    "live": "tests that need a real InvokeAI or ComfyUI (pytest tests/live --live)",
     "full": "tests that take minutes (pytest --full)",
     "ray": "tests that start a Ray cluster (pytest --ray -m ray, needs the extra ray)",
 }

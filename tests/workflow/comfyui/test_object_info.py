@@ -9,7 +9,7 @@ import pytest
 from sweep.errors import WorkflowError
 from sweep.workflow import FieldSchema, core_schemas, model_files, read_object_info
 from sweep.workflow.comfyui import object_info
-from sweep.workflow.schemas import load
+from sweep.workflow.schemas import dump, load
 
 
 def describe_node(**inputs: Any) -> dict[str, Any]:
@@ -74,6 +74,6 @@ def test_the_command_writes_what_load_reads(tmp_path: Path) -> None:
 
 
 def test_the_packaged_nodes_hold_no_model_and_no_text() -> None:
-    text = json.dumps(object_info.dump(core_schemas()))
+    text = json.dumps(dump(core_schemas()))
     assert len(core_schemas()) > 380
     assert not any(word in text for word in (".ckpt", ".safetensors", "tooltip"))
