@@ -6,12 +6,17 @@ The record knows nothing of statistics and pages, so these calls stand here, abo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from sweep.errors import UsageError, did_you_mean
 from sweep.record import RecordedResults as Recorded
+from sweep.record import Where
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from sweep.study import Study
 
 
@@ -20,6 +25,39 @@ class Results(Recorded):
 
     Every method raises CorruptRecordError where the journal is damaged: never a wrong row.
     """
+
+    def table(
+        self,
+        *,
+        all: bool = False,  # noqa: A002  the word of the command line
+        where: Where | str | None = None,
+        columns: Sequence[str] | None = None,
+        images: Literal["relative", "absolute"] = "relative",
+    ) -> pd.DataFrame:
+        """Return the results table: one row per image, one per failed or cancelled variation.
+
+        Args:
+            all: Include points that the experiment no longer asks for.
+            where: Only rows that meet this: a condition, such as "ssim > 0.8 and seed == 42", or a function of a row.
+            columns: Only these columns, in this order.
+            images: Whether `image_path` starts at the results folder, or at the root of the file system.
+
+        Raises:
+            UsageError: The condition cannot be read, or there is no such column.
+        """
+        from sweep.checks import compile_where
+
+        frame = super().table(
+            all=all, where=compile_where(self, where, former=all) if isinstance(where, str) else where
+        )
+        if images == "absolute":
+            root = self.folder.resolve()
+            paths = frame["image_path"].map(lambda path: str(root / path), na_action="ignore")
+            frame["image_path"] = paths.astype(frame["image_path"].dtype)
+        for name in columns or ():
+            if name not in frame.columns:
+                raise UsageError(f"There is no column {name}.{did_you_mean(name, frame.columns)}")
+        return frame if columns is None else frame[list(columns)]
 
     def study(self, **options: Any) -> Study:
         """Measure what is not measured yet and say what the axes do: `sweep.make_study` of this folder.
