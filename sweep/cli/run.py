@@ -73,8 +73,8 @@ MaxFailures: TypeAlias = Annotated[
 Fuse: TypeAlias = Annotated[
     str,
     typer.Option(
-        help="Points per queue item: off, auto or a number. Several points per item are faster with fast models; "
-        "the graph saved in each image then contains its neighbours too.",
+        help="Points per queue item: auto, off or a number. auto puts several small images into one item; the graph "
+        "that InvokeAI saves in each image then contains its neighbours too.",
         metavar="N",
         rich_help_panel="Rendering",
     ),
@@ -219,7 +219,7 @@ def run_command(
     verify: Verify = False,
     takeover_after: Takeover = 60.0,
     max_failures: MaxFailures = None,
-    fuse: Fuse = "off",
+    fuse: Fuse = "auto",
     shard: Shard = None,
     priority: Priority = False,
     idle_only: IdleOnly = False,

@@ -403,7 +403,10 @@ class Attempt:
         if ended.error is None:
             begun, done = ended.started_at, ended.finished_at
             seconds = (done - begun).total_seconds() if begun and done else 0.0
+            is_awaited = self._server.fusion.is_learning  # the next item's size waits for this
             self._server.fusion.observe(len(self._points), seconds, ended.overhead)
+            if is_awaited:
+                self._context.pool.changes.notify()
 
     def _report_hold(self, reason: str) -> None:
         if self._server.hold_reason != reason:

@@ -65,7 +65,10 @@ class Backoff:
 
 
 MOST_FUSED: Final = 64  # variations an item
-LONGEST_BACKOFF: Final = 10.0  # seconds an item may take
+MOST_NODES: Final = 512  # of an item's graph: as many outputs as a server keeps, and every image holds the whole graph
+LONGEST_ITEM: Final = 10.0  # seconds an item may take
+SHORT_ITEM: Final = 2.0  # seconds an item may take while items of other people wait behind it
+LEARNING: Final = 2.0  # seconds the second item may wait for the first: a longer first item keeps the server busy
 SHARE: Final = 0.05  # of the variations' own time: a fixed time below this is not worth a longer item
 REMEMBERED: Final = 5  # items whose fixed time is looked at
 SECOND: Final = 4  # variations of the item that is compared with the first
@@ -74,10 +77,11 @@ SECOND: Final = 4  # variations of the item that is compared with the first
 class FusionSize:
     """How many variations one server's next item has; `chosen` where the user gave the number."""
 
-    def __init__(self, chosen: int | None = None, *, most: int = MOST_FUSED, longest: float = LONGEST_BACKOFF) -> None:
+    def __init__(self, chosen: int | None = None, *, most: int = MOST_FUSED, longest: float = LONGEST_ITEM) -> None:
         self._chosen = chosen
         self._most = most
-        self._longest = longest
+        self.longest = longest  # seconds an item may take
+        self._asked: float | None = None  # since when the next item waits for the one at the server
         self._overheads: deque[float] = deque(maxlen=REMEMBERED)  # seconds an item, as events told
         self._least: dict[int, float] = {}  # by size: the fewest seconds an item took; loading a model only adds
         self._latest = (1, 0.0)  # variations and seconds of the item that ended last
@@ -94,10 +98,10 @@ class FusionSize:
             fixed = self._reported_overhead()
             each = max(0.0, seconds - fixed) / count
             return self._bound(
-                self._worthwhile_size(fixed, each), (self._longest - fixed) / each if each else self._most
+                self._worthwhile_size(fixed, each), (self.longest - fixed) / each if each else self._most
             )
         wanted = SECOND if len(self._least) == 1 else self._worthwhile_size(*self._fit_two_sizes())
-        return self._bound(wanted, self._longest * count / seconds)
+        return self._bound(wanted, self.longest * count / seconds)
 
     def _bound(self, wanted: int, in_time: float) -> int:
         return max(1, int(min(wanted, self._most, in_time)))
@@ -109,6 +113,13 @@ class FusionSize:
             return self._chosen is None
         return not self._overheads and len(self._least) == 1 and self.size > 1
 
+    def seconds_to_learn(self, now: float) -> float:
+        """Return how long the next item may still wait for the one at the server to tell its size, now being `now`."""
+        if not self.is_learning:
+            return 0.0
+        self._asked = now if self._asked is None else self._asked
+        return max(0.0, self._asked + LEARNING - now)
+
     def observe(self, count: int, seconds: float, overhead: float | None = None) -> None:
         """Learn from an item of `count` variations that took the server `seconds`, the loading of models included.
 
@@ -117,6 +128,7 @@ class FusionSize:
             seconds: 0 where the server does not tell, which ends the learning: one variation an item, then.
             overhead: The seconds of them before the first node, where the server's events told.
         """
+        self._asked = None
         if self._chosen is None and not self._least and seconds <= 0:
             self._chosen = 1
         elif self._chosen is None and seconds > 0:

@@ -84,7 +84,7 @@ class RunOptions:
     board: str | None = None
     intermediate: bool = False
     max_image_bytes: int = 256 * 1024 * 1024
-    fuse: int | None = 1  # variations an item; None: as many as pay
+    fuse: int | None = None  # variations an item; None: as many as pay, and one where the graph cannot be fused
     shard: tuple[int, int] | None = None  # (k, n): only the k-th of n parts of the grid, k from 1
     command: Sequence[str] = ()  # what was typed, for the record
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from anyio.abc import TaskGroup
 
 from sweep.engine import events
 from sweep.engine.attempt import Attempt, RunContext
-from sweep.engine.limits import ItemSlot, RunSlots
+from sweep.engine.limits import LONGEST_ITEM, MOST_FUSED, MOST_NODES, SHORT_ITEM, FusionSize, ItemSlot, RunSlots
 from sweep.engine.options import FailurePolicy, RunOptions
 from sweep.engine.server_pool import PooledServer, Readiness, ServerPool
 from sweep.engine.shutdown import Stop, cancel_in_flight, watch_requests
@@ -232,6 +232,10 @@ class Runner:
             checkpoint=checkpoint,
         )
         slots = sum(server.limit.most for server in preparation.servers)
+        fuse = options.fuse if preparation.plan.is_fusable else options.fuse or 1
+        most = min(MOST_FUSED, max(1, MOST_NODES // len(preparation.plan.graph.nodes)))
+        for server in preparation.servers:
+            server.fusion = FusionSize(fuse, most=most)
         self._slots = RunSlots(2 * slots + 4 * options.downloads)
         self._rendering = anyio.CancelScope()
         self._error: SweepError | None = None
@@ -289,6 +293,7 @@ class Runner:
             if aside := await self._seconds_aside(server):
                 await self._work.wait_for_change(aside)
                 continue
+            await self._bound_by_others(server)
             limit = ASIDE if self._options.idle_only else None  # then what was seen of others' items is old
             with anyio.move_on_after(limit):
                 return await self._work.take(server.url, self._choose_size(server))
@@ -300,8 +305,8 @@ class Runner:
         Because it asked for that, because other people's items wait there, or because the item it is rendering tells
         how many variations the next one should have.
         """
-        if server.fusion.is_learning and server.slots.borrowed_tokens > 1:
-            return ASIDE
+        if server.slots.borrowed_tokens > 1 and (learning := server.fusion.seconds_to_learn(anyio.current_time())):
+            return learning
         if server.hold_seconds or not self._options.idle_only or server.left is not None:
             return min(server.hold_seconds, ASIDE)
         try:
@@ -312,6 +317,14 @@ class Runner:
         except SweepError:
             return ASIDE
         return ASIDE if busy else 0.0
+
+    async def _bound_by_others(self, server: PooledServer) -> None:
+        """Shorten the next item of several variations while items of other people wait at the server."""
+        if self._options.fuse is not None or server.fusion.size == 1 or server.left is not None:
+            return
+        with suppress(SweepError):  # what is wrong there shows when the item is submitted
+            others = await server.server.others_waiting(self._context.destination)
+            server.fusion.longest = SHORT_ITEM if others else LONGEST_ITEM
 
     def _choose_size(self, server: PooledServer) -> int:
         """Return how many variations the next item has: fewer towards the end, so that no server idles."""

@@ -284,7 +284,7 @@ async def open_servers(
 def _wrap(server: Server, options: RunOptions) -> PooledServer:
     unknown = ServerInfo(name=server.url.partition("://")[2] or server.url, url=server.url, version="", api="")
     limit = Limit.start(options.concurrency or 2)
-    return PooledServer(server, unknown, limit, is_open=False, fusion=FusionSize(options.fuse))
+    return PooledServer(server, unknown, limit, is_open=False)
 
 
 async def _try_to_open(server: PooledServer, options: RunOptions, listener: Listener) -> None:

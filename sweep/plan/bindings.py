@@ -81,6 +81,7 @@ class BoundGraph:
     outputs: tuple[str, ...]
     tagged: tuple[str, ...]  # outputs that take metadata
     dialect: Dialect
+    is_fusable: bool  # whether several of these graphs may be one item
     bindings: tuple[Binding, ...]  # those that axes move
     fixed: tuple[Binding, ...]
     prompts: tuple[Address, ...] = ()

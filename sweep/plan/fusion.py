@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sweep.plan.plan import Instance
-from sweep.workflow import Address, Edge, Graph, Node, Value, node_digests
+from sweep.workflow import Address, Edge, Graph, Node, NodeSchemas, Value, node_digests
 
 _DIGITS: Final = 16  # hex digits of a digest that make an id: 64 bits
 
@@ -33,8 +33,8 @@ def fuse(instances: Sequence[Instance]) -> FusedGraph:
     """One graph for these instances; each branch writes its own key and values into its images. Of instances with
     the same key, which would be the same image, there is one branch.
 
-    Ids are made from what a node computes, or from its key where it is not shared: the same instances give the same
-    graph. One instance alone keeps its graph and its ids.
+    An id is the node's own with what it computes, or with its key where it is not shared: the same instances give the
+    same graph, and `select_branch` finds the own ids again. One instance alone keeps its graph and its ids.
     """
     instances = list({instance.key: instance for instance in instances}.values())
     if len(instances) == 1:
@@ -51,6 +51,16 @@ def fuse(instances: Sequence[Instance]) -> FusedGraph:
     return FusedGraph(graph, outputs, {node: tuple(keys) for node, keys in fusing.owners.items()})
 
 
+def is_fusable(graph: Graph, schemas: NodeSchemas) -> bool:
+    """Whether fusing this graph saves time and changes nothing: not where a node gives another value each time, nor
+    where an extension brings a node, which may count how often it runs.
+    """
+    dialect = schemas.dialect
+    kinds = {node.type for node in graph.nodes.values()}
+    known = all(kind in schemas and not schemas[kind].is_custom for kind in kinds)
+    return dialect.is_fusable and known and kinds.isdisjoint(dialect.random_nodes)
+
+
 def find_affected_keys(fused: FusedGraph, node: str) -> tuple[str, ...]:
     """Find the keys that cannot have their images when this node fails; all keys where the graph has no such node."""
     if node in fused.owners:
@@ -65,12 +75,13 @@ class _Fusing:
         self.nodes: dict[str, Node] = {}
         self.edges: list[Edge] = []
         self.owners: dict[str, list[str]] = {}
+        self._shared: dict[tuple[bytes, int], str] = {}  # what a node computes, and which of its twins → its id
 
     def add(self, instance: Instance) -> tuple[str, ...]:
         """Add what is missing for this instance; return its output nodes' new ids."""
         graph = instance.graph
         needed = _find_needed(graph, instance.outputs)
-        names = _name_nodes(instance, needed)
+        names = self._name_nodes(instance, needed)
         new = {old for old in needed if names[old] not in self.nodes}
         for old in graph.nodes:
             if old in needed:
@@ -85,22 +96,22 @@ class _Fusing:
                 self.edges.append(Edge(source, Address(names[edge.destination.node], edge.destination.field)))
         return tuple(names[output] for output in instance.outputs)
 
-
-def _name_nodes(instance: Instance, needed: frozenset[str]) -> dict[str, str]:
-    """Choose each node's id: by what it computes where it may be shared, by the instance's key where not."""
-    digests = node_digests(instance.graph, instance.dialect)
-    private = _find_private(instance, needed)
-    names: dict[str, str] = {}
-    twins: Counter[bytes] = Counter()  # equal nodes of one instance stay apart: a collection counts them
-    for old in sorted(needed):
-        digest = digests[old]
-        if old in private:
-            names[old] = f"{old}_{instance.key[:_DIGITS]}"
-            continue
-        copy = f"_{twins[digest]}" if twins[digest] else ""
-        twins[digest] += 1
-        names[old] = f"{instance.graph.nodes[old].type}_{digest.hex()[:_DIGITS]}{copy}"
-    return names
+    def _name_nodes(self, instance: Instance, needed: frozenset[str]) -> dict[str, str]:
+        """Choose each node's id: by what it computes where it may be shared, by the instance's key where not."""
+        digests = node_digests(instance.graph, instance.dialect)
+        private = _find_private(instance, needed)
+        names: dict[str, str] = {}
+        twins: Counter[bytes] = Counter()  # equal nodes of one instance stay apart: a collection counts them
+        for old in sorted(needed):
+            if old in private:
+                names[old] = f"{old}_{instance.key[:_DIGITS]}"
+                continue
+            digest = digests[old]
+            copy = f"_{twins[digest]}" if twins[digest] else ""
+            name = f"{old}_{digest.hex()[:_DIGITS]}{copy}"
+            names[old] = self._shared.setdefault((digest, twins[digest]), name)
+            twins[digest] += 1
+        return names
 
 
 def _find_private(instance: Instance, needed: frozenset[str]) -> frozenset[str]:

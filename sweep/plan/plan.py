@@ -168,6 +168,11 @@ class Plan:
         return self.experiment.study.replicates
 
     @property
+    def is_fusable(self) -> bool:
+        """Whether several of its points may be one item without anybody having asked for it."""
+        return all(bound.is_fusable for bound in self.bound_graphs)
+
+    @property
     def graph(self) -> Graph:
         """The graph as it will be sent for the first point."""
         first = self.bound_graphs[0]

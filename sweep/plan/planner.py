@@ -28,6 +28,7 @@ from sweep.experiment import (
 )
 from sweep.plan.bindings import Binding, BoundGraph, RuleBuilder, TargetResolver
 from sweep.plan.equal_images import check_distinct_points, note_strengths
+from sweep.plan.fusion import is_fusable
 from sweep.plan.graph_variants import (
     GraphVariant,
     VariantSelector,
@@ -211,6 +212,7 @@ class GraphBinder:
             outputs=outputs,
             tagged=self.schemas.dialect.metadata_outputs(graph, outputs, self.schemas),
             dialect=self.schemas.dialect,
+            is_fusable=is_fusable(graph, self.schemas),
             bindings=moved,
             fixed=tuple(binding for binding in bindings if not binding.axes),
             prompts=_list_addresses(roles, "prompt"),

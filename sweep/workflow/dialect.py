@@ -53,7 +53,7 @@ class Dialect(Protocol):
     """
 
     name: str  # as people write it
-    image_texts: Mapping[str, str]  # which texts of a PNG hold a workflow: name in the document → key in the image
+    image_texts: Mapping[str, str]  # name → text of a PNG with it: a workflow, or `metadata` beside it
     cached_outputs: int  # how many node outputs a server of this family keeps
     is_fusable: bool  # whether rendering several variations as one item saves time
     random_nodes: frozenset[str]  # node types that give another value at each execution

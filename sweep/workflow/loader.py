@@ -52,7 +52,7 @@ def _from_png(path: Path, shown: str) -> dict[str, Any]:
         raise WorkflowError(f"{shown} is a damaged PNG.") from error
     for dialect in DIALECTS:
         found = {name: texts[key] for name, key in dialect.image_texts.items() if isinstance(texts.get(key), str)}
-        if found:
+        if found.keys() - {"metadata"}:
             return {name: parse_object(text, f"the {name} in {shown}") for name, text in found.items()}
     families = " or ".join(dialect.name for dialect in DIALECTS)
     raise WorkflowError(f"{shown} carries no workflow: it was not made by {families}, or lost its text since.")

@@ -59,6 +59,7 @@ class NodeSchema:
     output_class: str  # the family's class of what comes out: ImageOutput, LatentsOutput, …
     is_cached: bool = True  # whether the server keeps its outputs where a graph does not say
     is_open: bool = False  # whether it takes fields that the schema does not name
+    is_custom: bool = False  # whether an extension brings it: nothing is known of what it does besides
     common: Mapping[str, FieldSchema] = field(default_factory=dict, repr=False)  # fields that every node has
 
     def field(self, name: str) -> FieldSchema | None:

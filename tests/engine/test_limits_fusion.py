@@ -14,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.engine import events
-from sweep.engine.limits import LONGEST_BACKOFF, MOST_FUSED, SECOND, SHARE, FusionSize
+from sweep.engine.limits import LEARNING, LONGEST_ITEM, MOST_FUSED, SECOND, SHARE, SHORT_ITEM, FusionSize
+from sweep.plan import Plan
 from sweep.sandbox import FaultInjection
 from sweep.sandbox.service import Sandbox
+from sweep.servers.invokeai.client import InvokeAI
 from tests.support.engine_bench import AT_ONCE, Bench, chunks
 
 FOUR = replace(AT_ONCE, fuse=4)
@@ -42,7 +44,7 @@ def test_two_items_tell_all() -> None:
     assert (size.size, size.is_learning) == (SECOND, True)
     size.observe(SECOND, 0.45 + SECOND * 0.065)
     assert not size.is_learning
-    assert size.size == int(LONGEST_BACKOFF / (0.45 / SECOND + 0.065))  # 56: all that ten seconds hold
+    assert size.size == int(LONGEST_ITEM / (0.45 / SECOND + 0.065))  # 56: all that ten seconds hold
 
 
 def test_where_events_tell_the_fixed_time_one_item_tells_all() -> None:
@@ -67,7 +69,7 @@ def test_what_events_tell_is_kept_within_the_same_bounds(fixed: float, each: flo
     for seconds in (loading, 0.0, 0.0, 0.0):
         size.observe(size.size, fixed + each * size.size + seconds, fixed)
     assert 1 <= size.size <= MOST_FUSED
-    assert size.size == 1 or fixed + each * size.size <= LONGEST_BACKOFF * (1 + 1e-9)
+    assert size.size == 1 or fixed + each * size.size <= LONGEST_ITEM * (1 + 1e-9)
     assert size.size == 1 or fixed * (1 + 1e-6) > SHARE * each * (size.size - 1)
 
 
@@ -93,7 +95,7 @@ def test_images_that_become_slower_make_items_smaller() -> None:
     before = size.size
     for _ in range(3):
         size.observe(size.size, 0.5 + 0.5 * size.size)
-    assert 0.5 + 0.5 * size.size <= LONGEST_BACKOFF
+    assert 0.5 + 0.5 * size.size <= LONGEST_ITEM
     assert size.size < before
 
 
@@ -105,7 +107,7 @@ def test_no_fixed_cost_no_fusion() -> None:
 def test_an_item_is_never_longer_than_it_may_be_nor_larger(fixed: float, each: float) -> None:
     size = learnt(fixed, each).size
     assert 1 <= size <= MOST_FUSED
-    assert size == 1 or fixed + each * size <= LONGEST_BACKOFF * (1 + 1e-9)
+    assert size == 1 or fixed + each * size <= LONGEST_ITEM * (1 + 1e-9)
 
 
 def test_a_size_a_person_chose_stays() -> None:
@@ -169,6 +171,54 @@ async def test_without_events_two_items_tell(bench: Bench, sandbox_with: Callabl
 
 async def _silent(*_: object, **__: object) -> None:
     """A socket on which nothing is ever heard."""
+
+
+def test_the_second_item_waits_for_the_first_but_not_for_a_long_one() -> None:
+    size = FusionSize()
+    assert size.seconds_to_learn(100.0) == LEARNING
+    assert size.seconds_to_learn(100.5) == LEARNING - 0.5
+    assert size.seconds_to_learn(100.0 + LEARNING) == 0.0
+    size.observe(1, 0.5, 0.4)
+    assert size.seconds_to_learn(100.6) == 0.0
+
+
+def test_items_are_short_while_others_wait() -> None:
+    size = FusionSize()
+    size.observe(1, 0.7, 0.5)
+    alone = size.size
+    size.longest = SHORT_ITEM
+    assert 1 <= size.size < alone
+    assert 0.5 + 0.2 * size.size <= SHORT_ITEM * (1 + 1e-9)
+
+
+async def test_others_that_wait_at_the_server_make_the_next_items_shorter(
+    bench: Bench, sandbox_with: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds: list[float] = []
+
+    def bounded(self: FusionSize) -> int:
+        bounds.append(self.longest)
+        return 2
+
+    async def one_waits(self: InvokeAI, ours: str) -> int:
+        return 1
+
+    monkeypatch.setattr(FusionSize, "size", property(bounded))
+    monkeypatch.setattr(InvokeAI, "others_waiting", one_waits)
+    async with sandbox_with() as server:
+        summary = await bench.run(await bench.experiment(), server.url)
+    assert summary.completed == 6
+    assert bounds[-1] == SHORT_ITEM
+
+
+async def test_a_graph_that_cannot_be_fused_goes_one_by_one(
+    bench: Bench, sandbox_with: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FusionSize, "_worthwhile_size", lambda *_: 6)
+    monkeypatch.setattr(Plan, "is_fusable", False)
+    async with sandbox_with(latency=0.01) as server:
+        summary = await bench.run(await bench.experiment(), server.url)
+        assert len(server.queue.items) == summary.completed == 6
 
 
 async def test_an_older_server_that_tells_no_times_goes_on_one_by_one(

@@ -23,6 +23,7 @@ from sweep.errors import PlanError, ServerUnreachableError, StoppedError
 from sweep.record import RecordedResults
 from sweep.sandbox import FaultInjection
 from sweep.sandbox.service import Sandbox
+from sweep.workflow import load_workflow
 from tests.support.engine_bench import AT_ONCE, Bench, chunks
 
 pytestmark = pytest.mark.usefixtures("loop_may_not_block")
@@ -47,11 +48,12 @@ async def test_every_point_is_rendered_once_and_its_image_says_what_its_row_says
     assert set(sandbox.renders.values()) == {1}
     assert len(sandbox.renders) == 6
     for row in found:
-        written = await anyio.to_thread.run_sync(chunks, summary.folder / row["image_path"])
-        nodes = written["invokeai_graph"]["nodes"]
-        assert nodes["noise"]["seed"] == int(row["seed"])
-        assert nodes["denoise"]["denoising_start"] == pytest.approx(1 - float(row["denoise_strength"]))
-        assert nodes["prompt"]["prompt"] == row["prompt"]
+        image = summary.folder / row["image_path"]
+        written = await anyio.to_thread.run_sync(chunks, image)
+        nodes = (await anyio.to_thread.run_sync(load_workflow, image)).graph.nodes  # its own, fused or not
+        assert nodes["noise"].fields["seed"] == int(row["seed"])
+        assert nodes["denoise"].fields["denoising_start"] == pytest.approx(1 - float(row["denoise_strength"]))
+        assert nodes["prompt"].fields["prompt"] == row["prompt"]
         assert written["invokeai_metadata"]["sweep_key"] == row["key"]
         assert (row["status"], row["attempts"], row["error"]) == ("completed", "1", "")
 

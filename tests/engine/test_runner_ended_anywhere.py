@@ -9,6 +9,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from types import CoroutineType
 from typing import Any, Literal
@@ -27,6 +28,7 @@ from sweep.servers import ConnectOptions, connect
 from tests.support.engine_bench import AT_ONCE, QUICK, Bench
 
 WRITES = ("begin_run", "intend", "submitted", "rendered", "complete")
+ONE_EACH = replace(AT_ONCE, fuse=1)  # so that the items that completed are the renders
 POINTS = (*ENGINE_POINTS, *IMAGE_POINTS, *(f"{name}.{step}-commit" for name in WRITES for step in ("before", "after")))
 How = Literal["cancelled", "stage 1", "stage 2"]
 
@@ -55,7 +57,7 @@ async def end_at(point: str, how: How, bench: Bench, server: Sandbox) -> bool:
 
 async def call(experiment: Any, client: Any, bench: Bench, stop: Stop, checkpoint: Checkpoint) -> None:
     results = bench.root / "results"
-    await run(experiment, [client], options=AT_ONCE, results=results, stop=stop, checkpoint=checkpoint)
+    await run(experiment, [client], options=ONE_EACH, results=results, stop=stop, checkpoint=checkpoint)
 
 
 def left_behind() -> list[str]:
@@ -81,7 +83,8 @@ async def test_ended_at_one_point_after_the_other(
         for point in points:
             assert await end_at(point, how, bench, server), f"it never came to {point}: too few points"
             assert left_behind() == []
-        summary = await bench.run(await bench.experiment(axes__seed={"start": 1, "count": 16}), server.url)
+        many = await bench.experiment(axes__seed={"start": 1, "count": 16})
+        summary = await bench.run(many, server.url, options=ONE_EACH)
         assert (summary.exit_code, summary.completed, summary.points) == (0, 48, 48)
         statuses = [item.status for item in server.queue.items.values()]
         assert statuses.count("completed") == len(server.renders) == 48

@@ -30,7 +30,7 @@ async def test_tasks_and_instances_are_as_many_as_are_in_flight(bench: Bench, sa
 
         bench.watch(watch)
         experiment = await bench.experiment(axes__seed={"start": 1, "count": 40})
-        options = replace(AT_ONCE, concurrency=SLOTS, downloads=2)
+        options = replace(AT_ONCE, concurrency=SLOTS, downloads=2, fuse=1)
         summary = await bench.run(experiment, server.url, options=options)
     assert summary.completed == 120
     places = 2 * SLOTS + 4 * 2

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sweep.experiment import Level, Variation
-from sweep.plan.fusion import find_affected_keys, fuse
+from sweep.plan.fusion import find_affected_keys, fuse, is_fusable
 from sweep.plan.plan import Instance
-from sweep.workflow import Graph, Node, builtin_schemas, check_graph, node_digests
+from sweep.workflow import Graph, Node, NodeSchemas, builtin_schemas, check_graph, node_digests, workflow_from
 from sweep.workflow.identity import graph_key
 from sweep.workflow.invokeai.dialect import INVOKEAI
+from sweep.workflow.invokeai.graph_format import write_graph
 from tests.plan.conftest import Plans
 
 AXES = {
@@ -161,3 +164,29 @@ def test_equal_nodes_of_one_graph_stay_two_for_a_collection() -> None:
     fused = fuse([instance("a" * 32, 1), instance("b" * 32, 2)])
     assert count(fused.graph, "integer") == 2
     assert count(fused.graph, "collect") == 1
+
+
+@given(st.lists(st.integers(0, 31), min_size=2, max_size=8, unique=True))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10)
+def test_an_image_of_a_fused_item_reads_back_as_its_own_graph(plans: Plans, indices: list[int]) -> None:
+    instances = some(plans, indices)
+    graph = write_graph(fuse(instances).graph, str)
+    for instance in instances:
+        document = {"graph": graph, "metadata": dict(instance.metadata)}
+        alone = {"graph": write_graph(instance.make_submission(), str), "metadata": dict(instance.metadata)}
+        found, wanted = workflow_from(document).graph, workflow_from(alone).graph
+        assert {name: node for name, node in found.nodes.items() if node.type != "core_metadata"} == {
+            name: node for name, node in wanted.nodes.items() if node.type != "core_metadata"
+        }
+        assert len(found.nodes) == len(wanted.nodes)
+        assert len(found.edges) == len(wanted.edges)
+
+
+def test_a_graph_with_random_or_custom_nodes_is_not_fused_unasked() -> None:
+    schemas = builtin_schemas()
+    custom = NodeSchemas({**schemas, "blank_image": replace(schemas["blank_image"], is_custom=True)}, INVOKEAI)
+    blank, dice = Node("blank", "blank_image", {"width": 64}), Node("dice", "rand_int", {"low": 0, "high": 9})
+    assert is_fusable(Graph.of([blank]), schemas)
+    assert not is_fusable(Graph.of([blank]), custom)
+    assert not is_fusable(Graph.of([blank, dice], ["dice.value → blank.height"]), schemas)
+    assert not is_fusable(Graph.of([Node("new", "unheard_of")]), schemas)

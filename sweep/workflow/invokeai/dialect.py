@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -18,7 +20,7 @@ from sweep.workflow.invokeai.openapi import COMMON, packaged_nodes, parse_openap
 from sweep.workflow.invokeai.portable_format import from_portable
 from sweep.workflow.invokeai.role_finder import UNDECIDING, DenoisingNodes, StartEncoding, steps_run
 from sweep.workflow.schemas import FieldSchema, NodeSchema
-from sweep.workflow.traversal import Wiring, nodes_before
+from sweep.workflow.traversal import Wiring, nodes_before, pruned
 from sweep.workflow.workflow import Workflow, parse_object
 
 METADATA_INPUT: Final = "metadata"  # of every node that saves an image
@@ -33,7 +35,11 @@ class InvokeAIDialect:
     """See `Dialect`."""
 
     name = "InvokeAI"
-    image_texts: Mapping[str, str] = {"graph": "invokeai_graph", "workflow": "invokeai_workflow"}
+    image_texts: Mapping[str, str] = {
+        "graph": "invokeai_graph",
+        "workflow": "invokeai_workflow",
+        "metadata": "invokeai_metadata",
+    }
     cached_outputs = 512  # the node cache's size (node_cache_size); the least recently used leave first
     is_fusable = True
     random_nodes = frozenset({"rand_int", "rand_float", "random_range", "dynamic_prompt"})
@@ -53,7 +59,9 @@ class InvokeAIDialect:
         if isinstance(nodes, list) and "links" not in inner:
             return replace(from_portable(inner, source), document=inner)
         if isinstance(nodes, Mapping):
-            return replace(_with_names(from_api(inner, around, source), around, source), family=self.name)
+            workflow = _with_names(from_api(inner, around, source), around, source)
+            graph = _select_branch(workflow.graph, document.get("metadata"))
+            return replace(workflow, graph=graph, family=self.name)
         return None
 
     def translate(self, workflow: Workflow, schemas: NodeSchemas) -> Workflow:
@@ -286,6 +294,34 @@ def _drop_descriptions(graph: Graph) -> Graph:
         return graph
     edges = tuple(edge for edge in graph.edges if edge.destination.node not in idle)
     return Graph({name: node for name, node in graph.nodes.items() if name not in idle}, edges)
+
+
+_FUSED_ID = re.compile(r"_[0-9a-f]{16}(_\d+)?$")  # what `fuse` adds to the id of a node
+
+
+def _select_branch(graph: Graph, metadata: object) -> Graph:
+    """Return what one image of a fused item was made with: only that, under the ids that its nodes have unfused.
+
+    The image's metadata holds its own key; a node of the graph writes that key. Any other graph stays as it is.
+    """
+    key = metadata.get("sweep_key") if isinstance(metadata, Mapping) else None
+    keys = {node.id: node.fields.get("sweep_key") for node in graph.nodes.values() if node.type == METADATA_TYPE}
+    if key is None or len({*keys.values()} - {None}) < 2:
+        return graph
+    outputs = (edge.destination.node for edge in graph.edges if keys.get(edge.source.node, "") == key)
+    branch = pruned(graph, tuple(outputs))
+    return _rename(branch) if branch.nodes else graph
+
+
+def _rename(branch: Graph) -> Graph:
+    short = {name: _FUSED_ID.sub("", name) for name in branch.nodes}
+    count = Counter(short.values())
+    ids = {name: own if count[own] == 1 else name for name, own in short.items()}
+    edges = (
+        Edge(Address(ids[source.node], source.field), Address(ids[target.node], target.field))
+        for source, target in ((edge.source, edge.destination) for edge in branch.edges)
+    )
+    return Graph.of((replace(node, id=ids[name]) for name, node in branch.nodes.items()), edges)
 
 
 def _free(graph: Graph, name: str) -> str:

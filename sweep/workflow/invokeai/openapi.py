@@ -18,6 +18,7 @@ COMMON: Final[Mapping[str, FieldSchema]] = {  # every node has these
     "is_intermediate": FieldSchema(name="is_intermediate", type="boolean", input="direct", default=False),
     "use_cache": FieldSchema(name="use_cache", type="boolean", input="direct", default=True),
 }
+_OWN_PACK = "invokeai"
 _OPEN_TYPES = frozenset({"core_metadata", "call_saved_workflow"})  # these take fields their schema does not name
 _BOUNDS = {
     "minimum": "minimum",
@@ -113,6 +114,7 @@ def _node(schema: Mapping[str, Any], classes: Mapping[str, Any]) -> NodeSchema:
         output_class=output_class,
         is_cached=bool(cache),
         is_open=kind in _OPEN_TYPES,
+        is_custom=schema.get("node_pack", _OWN_PACK) != _OWN_PACK,
         common=COMMON,
     )
 
