@@ -69,7 +69,7 @@ def render(
     """Render an experiment to its end. Raises RuntimeError where a point failed."""
     experiment = Experiment.from_dict(dict(asked), root)
     watch = _Stopwatch()
-    chosen = replace(RunOptions(), **(options or {}))
+    chosen = replace(RunOptions(fuse=1), **(options or {}))  # one an item, unless what is measured is fusing
 
     async def go() -> Path:
         summary = await run(experiment, list(servers), options=chosen, results=root / "results", listener=watch.hear)

@@ -372,9 +372,10 @@ def _as_written(setting: Setting) -> Any:
 
 def _find_kept(plan: Plan, known: KnownKeys) -> Iterator[JournalPoint]:
     """Yield where each key on record stands in the definition now, without making its graph, which the key decides."""
-    for index, key in plan.keys(range(len(plan) if len(known) else 0)):
+    for index, key, levels in plan.keys_and_levels(range(len(plan) if len(known) else 0)):
         if key in known:
-            yield JournalPoint(key=key, index=index, values=plan.grid[index].values, prompt=None, model=None)
+            values = {name: level.value for name, level in levels.items()}
+            yield JournalPoint(key=key, index=index, values=values, prompt=None, model=None)
 
 
 async def _keep_inputs(plan: Plan, journal: SqliteJournal, store: ImageStore, folder: Path) -> None:

@@ -244,12 +244,19 @@ class Plan:
         """(index, key) of these points: what `instance` would say, in a fraction of the time where neighbours share
         their slow axes.
         """
+        return ((index, key) for index, key, _ in self.keys_and_levels(indices))
+
+    def keys_and_levels(self, indices: Iterable[int]) -> Iterator[tuple[int, str, Mapping[str, Level]]]:
+        """(index, key, levels by axis) of these points, as `keys`; the mapping is valid until the next one."""
         grid = self.experiment.grid
         chain = KeyChain(self.experiment.dimensions, self._select_graph, self._make_salt)
         count = self.replicates
         points = ((index, grid.space.unrank(grid.chosen[index // count])) for index in indices)
-        for index, key, _ in chain.keys(points):
-            yield index, _repeat_key(key, index % count)
+        repeats = make_replicate_axis(count).levels
+        for index, key, levels in chain.keys(points):
+            number = index % count
+            found = {**levels, REPLICATE_AXIS: repeats[number]} if count > 1 else levels
+            yield index, _repeat_key(key, number), found
 
     def is_in_shard(self, key: str, k: int, n: int) -> bool:
         """Whether the key belongs to the `k`-th of `n` parts, k from 1: decided by the key alone, whatever the grid."""

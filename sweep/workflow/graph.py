@@ -125,8 +125,8 @@ class Graph:
             node = nodes.get(address.node)
             if node is None:
                 raise WorkflowError(f"{address}: the graph has no node {address.node!r}")
-            nodes[address.node] = replace(node, fields={**node.fields, address.field: value})
-        return replace(self, nodes=nodes)
+            nodes[address.node] = Node(node.id, node.type, {**node.fields, address.field: value}, node.label)
+        return Graph(nodes, self.edges)
 
     def references(self) -> frozenset[Ref]:
         """Return every model, image and board that the graph names."""

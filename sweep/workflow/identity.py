@@ -71,30 +71,40 @@ class Digests:
         return changed
 
     def _compute(self, order: Iterable[str]) -> None:
-        nodes, digests, incoming = self.graph.nodes, self.by_node, self._shape.incoming
+        nodes, digests, shape = self.graph.nodes, self.by_node, self._shape
         for name in order:
-            node = nodes[name]
-            feeds = incoming[name]
-            fed = [[field, digests[source].hex(), output] for field, source, output in feeds.edges]
-            text = _encode([node.type, _deciding(node, feeds.fields), fed])
+            feeds = shape.incoming[name]
+            fed = ",".join([f'[{field},"{digests[source].hex()}",{output}]' for field, source, output in feeds.written])
+            text = f"[{shape.write_node(nodes[name])},[{fed}]]"
             digests[name] = blake2b(text.encode("ascii"), digest_size=_DIGEST_BYTES).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class _Incoming:
     edges: tuple[tuple[str, str, str], ...]  # (field, source node, source field), by field, else in the graph's order
+    written: tuple[tuple[str, str, str], ...]  # the same, the names of the fields as JSON
     fields: frozenset[str]  # the fields these edges feed, and those that decide nothing: their values do not count
 
 
 class _Shape:
     """What of a graph stays when only values change: the order of computation and who feeds whom."""
 
-    __slots__ = ("_downstream", "incoming", "order")
+    __slots__ = ("_downstream", "_written", "incoming", "order")
 
     def __init__(self, order: tuple[str, ...], incoming: dict[str, _Incoming]) -> None:
         self.order = order
         self.incoming = incoming
         self._downstream: dict[frozenset[str], tuple[str, ...]] = {}
+        self._written: dict[str, tuple[Node, str]] = {}
+
+    def write_node(self, node: Node) -> str:
+        """Return the node's type and deciding fields as JSON, cached: from point to point most nodes are the same."""
+        known = self._written.get(node.id)
+        if known is not None and known[0] is node:
+            return known[1]
+        text = f"{_encode(node.type)},{_encode(_deciding(node, self.incoming[node.id].fields))}"
+        self._written[node.id] = (node, text)
+        return text
 
     def downstream(self, nodes: frozenset[str]) -> tuple[str, ...]:
         """Return these nodes and all downstream in order of computation; cached, as a sweep asks the same often."""
@@ -123,7 +133,8 @@ def _shape(graph: Graph, dialect: Dialect) -> _Shape:
 def _incoming(ignored: frozenset[str], edges: Iterable[Edge]) -> _Incoming:
     feeds = [(e.destination.field, e.source.node, e.source.field) for e in edges if e.destination.field not in ignored]
     feeds.sort(key=lambda feed: feed[0])  # stable: several edges into one field make a collection, in their order
-    return _Incoming(tuple(feeds), ignored.union(field for field, _, _ in feeds))
+    written = tuple((_encode(field), source, _encode(output)) for field, source, output in feeds)
+    return _Incoming(tuple(feeds), written, ignored.union(field for field, _, _ in feeds))
 
 
 def computation_order(sources: Mapping[str, Iterable[str]]) -> tuple[str, ...]:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
 
 from sweep.errors import RecordError
 from sweep.record.base import Failure, Intent, JournalPoint, Rendering, RunFacts, Times
-from sweep.record.sqlite.schema import SEALED, sealing
+from sweep.record.sqlite.schema import SEALED, seal, sealing
 
 # ruff: noqa: S608  what varies in the SQL is column names from schema.py, never a value
 
@@ -22,6 +25,8 @@ OUTCOMES = ("completed", "failed", "cancelled")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _IMAGE_COLUMNS = SEALED["images"]
 _NONE_OPEN = "has no open attempt"
+_TOGETHER = 500  # points that one statement looks up
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 def microseconds(moment: datetime | None) -> int | None:
@@ -67,10 +72,38 @@ def end_run(db: sqlite3.Connection, run: int, ending: str, now: datetime) -> Non
 
 def rebase(db: sqlite3.Connection, points: Iterable[JournalPoint]) -> None:
     _, definition = _current(db)
-    for point in points:
-        if _state(db, point.key) is None:
+    coming = iter(points)
+    while chunk := list(islice(coming, _TOGETHER)):
+        _rebase_chunk(db, chunk, definition)
+
+
+def _rebase_chunk(db: sqlite3.Connection, chunk: Sequence[JournalPoint], definition: int) -> None:
+    """Rebase up to `_TOGETHER` points: with two statements where each has one row, of an earlier definition."""
+    columns = ", ".join(SEALED["points"])
+    slots = ", ".join("?" * len(chunk))
+    rows: dict[str, list[tuple[Any, ...]]] = {point.key: [] for point in chunk}
+    query = f"SELECT {columns}, id FROM points WHERE key IN ({slots})"
+    for row in db.execute(query, [point.key for point in chunk]):
+        rows[row[0]].append(row)
+    times = Counter(point.key for point in chunk)
+    changes: list[tuple[Any, ...]] = []
+    for point in chunk:
+        found = rows[point.key]
+        if not found:
             raise RecordError(f"Key {point.key} is not on record.")
-        _place(db, point, definition)
+        if len(found) > 1 or times[point.key] > 1 or found[0][1] == definition:
+            _place(db, point, definition)
+            continue
+        *row, rowid = found[0]
+        row[1:4] = definition, point.index, _write_values(point)
+        given = (point.prompt, point.model, point.source)
+        row[4:7] = [old if new is None else new for new, old in zip(given, row[4:7], strict=True)]
+        changes.append((*row[1:7], seal(*row), rowid))
+    db.executemany(
+        "UPDATE points SET definition = ?, idx = ?, axis_values = ?, prompt = ?, model = ?, source = ?, seal = ?"
+        " WHERE id = ?",
+        changes,
+    )
 
 
 def seeds(db: sqlite3.Connection, axis: str, count: int, draw: Callable[[], int]) -> tuple[int, ...]:
@@ -241,11 +274,15 @@ def _place(db: sqlite3.Connection, point: JournalPoint, definition: int) -> None
         "UPDATE points SET definition = ?, idx = ?, axis_values = ?, prompt = coalesce(?, prompt),"
         " model = coalesce(?, model), source = coalesce(?, source) WHERE id = ?",
         (
-            *(definition, point.index, json.dumps(dict(point.values), ensure_ascii=False)),
+            *(definition, point.index, _write_values(point)),
             *(point.prompt, point.model, point.source, rowid),
         ),
     )
     _reseal(db, "points", "id", rowid)
+
+
+def _write_values(point: JournalPoint) -> str:
+    return _ENCODER.encode(dict(point.values))
 
 
 def _copy(db: sqlite3.Connection, rowid: int) -> int | None:
