@@ -34,7 +34,7 @@ def fuse(instances: Sequence[Instance]) -> FusedGraph:
     the same key, which would be the same image, there is one branch.
 
     An id is the node's own with what it computes, or with its key where it is not shared: the same instances give the
-    same graph, and `select_branch` finds the own ids again. One instance alone keeps its graph and its ids.
+    same graph, and reading an image back finds the own ids again. One instance alone keeps its graph and its ids.
     """
     instances = list({instance.key: instance for instance in instances}.values())
     if len(instances) == 1:
