@@ -12,7 +12,7 @@ from sweep.cli import options as shared
 if TYPE_CHECKING:
     from sweep.record import RecordedResults
 
-Where = Annotated[
+WhereOption = Annotated[
     str | None,
     typer.Option(
         help='Only points that meet this condition: "index in [3, 5]", "ssim < 0.5".',
@@ -25,7 +25,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 def redo(
     run: shared.RunArgument,
-    where: Where = None,
+    where: WhereOption = None,
     server: shared.Servers = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Update the report at the end.")] = True,
     results: shared.ResultsRoot = Path("results"),
@@ -86,7 +86,7 @@ def rename(
 
 def rm(
     run: shared.RunArgument,
-    where: Where = None,
+    where: WhereOption = None,
     yes: Yes = False,
     results: shared.ResultsRoot = Path("results"),
 ) -> None:
