@@ -521,5 +521,13 @@ def _select_study_parts(study: Mapping[str, Any]) -> JsonObject:
         for curve in study.get("curves", ())
         if curve["half"]["value"] is not None
     ]
-    names = ("effects", "words", "recommendations", "holds")
-    return {"curves": curves, **{name: study.get(name, []) for name in names}}
+    names = ("effects", "recommendations", "holds")
+    words = [{**word, "text": _read_well(word["text"], study)} for word in study.get("words", ())]
+    return {"curves": curves, "words": words, **{name: study.get(name, []) for name in names}}
+
+
+def _read_well(text: str, study: Mapping[str, Any]) -> str:
+    """Write names of axes as words, and keep a number and its % on one line."""
+    for axis in (study.get("design") or {}).get("axes", ()):
+        text = text.replace(axis["name"], axis["name"].replace("_", " "))
+    return text.replace(" %", "\u00a0%")

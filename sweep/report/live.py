@@ -144,7 +144,7 @@ class Feed:
         await self.refresh()
         async with self._changed:
             self.study = study
-            self.is_reported = True
+            self.is_reported = self.snapshot is not None and not self.snapshot.is_running  # it may have been resumed
             self.generation += 1
             self._changed.notify_all()
 

@@ -277,7 +277,10 @@ def _render(feed: Feed) -> str:
     if feed.is_reported and not data.frame.empty:
         links, thumbs = link_images(data, data.folder / "report.html", EMBED_UP_TO)
         inside = thumbs.encode(order_thumbs(data, links)) if links.embedded else {}
-    return "".join(render_page(feed.page_data(links), describe_page(data, study), inside, csp=_build_live_policy()))
+    facts = describe_page(data, study)
+    if feed.snapshot is not None and feed.snapshot.is_running:  # the page counts by itself, and nothing is wrong yet
+        facts |= {"counts": "", "failed": "", "problem": ""}
+    return "".join(render_page(feed.page_data(links), facts, inside, csp=_build_live_policy()))
 
 
 def check_ratings(found: Any) -> dict[str, Any]:

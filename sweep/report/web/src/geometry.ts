@@ -50,7 +50,7 @@ export function geometryOf(app: App, room: Room): Geometry {
   const hasRowHeads = !asList && app.layout.rows.some((row) => row.label);
   const headWidth = hasRowHeads ? headWidthOf(app, room.width) : room.width < 560 ? 10 : 20;
   const hasSums = !asList && app.verdict !== null && app.verdict.total.images > 0;
-  const sumWidth = hasSums ? (room.width < 560 ? 44 : 68) : 0;
+  const sumWidth = hasSums ? (room.width < 430 ? 44 : 68) : 0;
   const cellWidth = Math.round(wantedSize(app, { ...room, width: room.width - sumWidth }, headWidth, aspect));
   const picHeight = Math.round(cellWidth * aspect);
   const captionHeight = captionHeightOf(app, asList, cellWidth);
@@ -107,7 +107,7 @@ function wantedSize(app: App, room: Room, headWidth: number, aspect: number): nu
 
 /** Room for the longest label of a line, and for the name of the axis if that is not much longer. */
 function headWidthOf(app: App, width: number): number {
-  const phone = width < 560;
+  const phone = width < 430;
   const longest = Math.max(0, ...app.layout.rows.slice(0, 400).map((row) => row.label.length));
   const named = Math.max(...[app.view.sx ? app.view.x : null, app.view.y].map((name) => (app.table.axis(name)?.label.length ?? 0) + 2));
   const wanted = Math.max(longest * 7.2, Math.min(phone ? 48 : 140, named * 7.2)) + (phone ? 18 : 30);

@@ -187,6 +187,7 @@ export class SweepGrid extends HTMLElement {
     const weakest = head !== undefined && isWeakest(this.app, this.app.view.y, head.level);
     if (line.head.title === title && line.element.classList.contains("weakest") === weakest && line.head.childElementCount > 0) return;
     line.head.title = title;
+    line.element.classList.toggle("use", this.app.verdict?.use === head?.level && this.app.verdict?.along.name === this.app.view.y);
     line.element.classList.toggle("weakest", weakest);
     line.head.setAttribute("aria-label", title);
     line.head.replaceChildren(h("span", {}, head?.label ?? ""), weakest ? h("small", {}, "weakest") : "");

@@ -74,7 +74,7 @@ export class SweepInspector extends HTMLElement {
       this.#image.alt = image ? image.label : "";
       this.#fit();
     }
-    this.#message.textContent = row < 0 ? "Choose an image, or press an arrow key." : image ? "" : this.#whyNone(row);
+    this.#message.textContent = row < 0 ? (table.rows === 0 && table.payload.live?.running ? "The first image comes in a moment. Every cell of the experiment is already here and is filled where it stands." : "Choose an image, or press an arrow key.") : image ? "" : this.#whyNone(row);
     this.#split.value = String(view.split);
     this.#split.hidden = view.mode !== "compare";
     this.#paintCaption(row, other !== null);

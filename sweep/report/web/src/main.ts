@@ -114,7 +114,7 @@ function firstImage(app: App): number {
 
 /** What the stylesheet needs to know of the view. */
 function dressUp(mount: HTMLElement, { view, table }: App): void {
-  mount.toggleAttribute("data-none", table.rows === 0);
+  mount.toggleAttribute("data-none", table.rows === 0 && !table.payload.live?.running);
   mount.dataset.panel = view.panel;
   mount.dataset.mode = view.mode;
   mount.toggleAttribute("data-blink", view.blink);

@@ -26,7 +26,7 @@ export class SweepSummary extends HTMLElement {
     const { app } = this;
     const { verdict, view, table } = app;
     const live = table.payload.live;
-    this.hidden = view.blind || live?.running === true;
+    this.hidden = view.blind || view.panel === "findings" || live?.running === true;
     const state = [view.threshold, table.version, this.hidden, view.cursor, JSON.stringify(view.brush), table.payload.study === null, innerWidth < 760].join("|");
     if (state === this.#painted) return;
     this.#painted = state;
@@ -93,10 +93,10 @@ export class SweepSummary extends HTMLElement {
     const { along, levels } = verdict;
     const labels = thin(levels.length);
     const head = (at: number): HTMLElement => h("th", { class: at === verdict.use ? "use" : "", scope: "col" }, labels(at) ? h("button", { onclick: () => this.#select({ [along.name]: at }) }, along.labels[at] ?? "") : "");
-    const cells = levels.map((level, at) => h("td", { class: `sum${at === verdict.use ? " use" : ""}` }, labels(at) && level.images > 0 ? h("button", { onclick: () => this.#select({ [along.name]: at }) }, levels.length > 7 ? `${level.held}/${level.images}` : `${level.held} of ${level.images}`) : ""));
+    const cells = levels.map((level, at) => h("td", { class: `sum${at === verdict.use ? " use" : ""}` }, labels(at) && level.images > 0 ? h("button", { onclick: () => this.#select({ [along.name]: at }) }, markWidth(verdict) < 52 ? String(level.held) : `${level.held} of ${level.images}`) : ""));
     const table = h(
       "table",
-      { class: "strip-table" },
+      { class: `strip-table${markWidth(verdict) < 52 ? " dense" : ""}` },
       h("thead", {}, h("tr", { class: "names" }, h("td", {}), h("th", { colSpan: levels.length, scope: "colgroup" }, `${along.label} →`), h("th", { scope: "col" }, "held")), h("tr", {}, h("td", {}), ...levels.map((_, at) => head(at)), h("td", {}))),
       h("tbody", {}, ...shown.map((group, place) => this.#line(verdict, group, place === 0 && verdict.groups.length > 1 && group.held / group.images < (verdict.groups[1]?.held ?? 0) / (verdict.groups[1]?.images ?? 1)))),
       h("tfoot", {}, h("tr", {}, h("th", { scope: "row" }, "held"), ...cells, h("td", { class: "sum all" }, `${verdict.total.held} of ${verdict.total.images}`))),
@@ -115,12 +115,11 @@ export class SweepSummary extends HTMLElement {
   /** One mark per image, above or below the line that it had to hold. */
   #marks(verdict: Verdict, rows: number[]): SVGElement {
     const held = rows.filter((row) => holds(verdict, row));
-    const narrow = verdict.levels.length > 7;
-    const [width, height] = [narrow ? 34 : 62, 32];
+    const [width, height] = [markWidth(verdict), 32];
     const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width: String(width), height: String(height), role: "img", "aria-label": `${held.length} of ${rows.length} held` });
     picture.append(svg("line", { x1: "0", x2: String(width), y1: "16", y2: "16", class: "threshold-line" }));
     if (rows.length > mostMarks) this.#bar(picture, held.length / rows.length, width);
-    else rows.forEach((row, at) => picture.append(this.#mark(verdict, row, ((at + 1) * width) / (rows.length + 1), spreadOf(verdict), rows.length > 6 || narrow ? 2.6 : 4.4)));
+    else rows.forEach((row, at) => picture.append(this.#mark(verdict, row, ((at + 1) * width) / (rows.length + 1), spreadOf(verdict), Math.min(4.4, Math.max(1.6, width / (rows.length + 1) / 2.2)))));
     return picture;
   }
 
@@ -153,11 +152,13 @@ export class SweepSummary extends HTMLElement {
   }
 }
 
-/** The first sentence without what stands in brackets, and the text whole where that left anything out. */
+/** The first sentence without what stands in brackets; then what stood in them, and the sentences that follow. */
 export function splitSentence(text: string): [title: string, detail: string] {
-  const bare = text.replace(/ \([^()]*\)/g, "");
-  const title = /^.*?[.!?](?=\s|$)/s.exec(bare)?.[0] ?? bare;
-  return [title, title === text ? "" : text];
+  const first = /^.*?[.!?](?=\s+[A-Z“]|$)/s.exec(text)?.[0] ?? text;
+  const asides = [...first.matchAll(/\(([^()]*)\)/g)].map(([, aside = ""]) => aside.trim()).filter(Boolean);
+  const title = first.replace(/\s*\([^()]*\)/g, "");
+  const noted = asides.length > 0 ? `${asides.join("; ").replace(/^./, (letter) => letter.toUpperCase())}.` : "";
+  return [title, [noted, text.slice(first.length).trim()].filter(Boolean).join(" ")];
 }
 
 /** The distance from the threshold at which a mark is as far from its line as it can be. */
@@ -165,6 +166,11 @@ function spreadOf({ metric, threshold }: Verdict): number {
   let most = 1e-9;
   for (const value of metric.values) if (typeof value === "number") most = Math.max(most, Math.abs(value - threshold));
   return most;
+}
+
+/** Room for the marks of a level, px. */
+function markWidth({ levels }: Verdict): number {
+  return Math.round(Math.min(62, Math.max(15, 350 / levels.length)));
 }
 
 /** Which of many levels have room for their label. */
