@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -100,7 +101,8 @@ def _first_finding(folder: Path, changed: float) -> str:  # noqa: ARG001  a new 
         words = make_study(folder).to_json()["words"]
     except SweepError:
         return ""
-    return next((word["text"] for word in words if word["headline"]), "")
+    text = next((word["text"] for word in words if word["headline"]), "")
+    return re.sub(r" \([^()]*\)", "", text)
 
 
 def _format_age(seconds: float) -> str:

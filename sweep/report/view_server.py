@@ -115,7 +115,8 @@ class _Server:
         self._studies = studies
         self._all_runs = all_runs
         self._feeds: dict[str, Feed] = {}
-        self._following: list[asyncio.Task[None]] = []
+        self._following: dict[str, asyncio.Task[None]] = {}
+        self._opening = asyncio.Lock()
         self._making = CapacityLimiter(2)
         self._streams: dict[asyncio.Task[None], Feed] = {}
 
@@ -136,14 +137,20 @@ class _Server:
         app.router.add_post(f"{run}/ratings", self._ratings)
         return app
 
-    async def feed(self, name: str) -> Feed:
-        """Return the feed of a run, started where it is new. Raises HTTPNotFound for a name that is no run."""
-        if name not in self._feeds:
-            if self._all_runs and name not in await run_sync(list_run_folders, self._folder):
-                raise web.HTTPNotFound
-            feed = self._feeds[name] = Feed(self._folder / name, studies=self._studies)
-            await feed.refresh()
-            self._following.append(asyncio.create_task(feed.follow()))
+    async def feed(self, name: str, *, follow: bool = True) -> Feed:
+        """Return the feed of a run, read at least once. Raises HTTPNotFound for a name that is no run.
+
+        Without `follow` it is not kept up to date: the overview shows images of runs that nobody has opened.
+        """
+        async with self._opening:
+            if name not in self._feeds:
+                if self._all_runs and name not in await run_sync(list_run_folders, self._folder):
+                    raise web.HTTPNotFound
+                feed = Feed(self._folder / name, studies=self._studies)
+                await feed.refresh()
+                self._feeds[name] = feed
+        if follow and name not in self._following:
+            self._following[name] = asyncio.create_task(self._feeds[name].follow())
         return self._feeds[name]
 
     async def wait_for_report(self, feed: Feed) -> None:
@@ -153,9 +160,10 @@ class _Server:
 
     async def stop(self) -> None:
         """End the streams, which browsers would keep open for ever, and stop following."""
-        for task in (*self._streams, *self._following):
+        following = self._following.values()
+        for task in (*self._streams, *following):
             task.cancel()
-        await asyncio.gather(*self._following, return_exceptions=True)
+        await asyncio.gather(*following, return_exceptions=True)
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -175,8 +183,8 @@ class _Server:
             response.headers.update(_HEADERS)
         return response
 
-    async def _of(self, request: web.Request) -> Feed:
-        return await self.feed(request.match_info.get("run", ""))
+    async def _of(self, request: web.Request, *, follow: bool = True) -> Feed:
+        return await self.feed(request.match_info.get("run", ""), follow=follow)
 
     async def _page(self, request: web.Request) -> web.Response:
         feed = await self._of(request)
@@ -187,8 +195,11 @@ class _Server:
         return answer
 
     async def _thumb(self, request: web.Request) -> web.StreamResponse:
-        feed, identity = await self._of(request), request.match_info["name"]
+        feed, identity = await self._of(request, follow=False), request.match_info["name"]
         image = find_thumb_image(feed.snapshot, identity)
+        if image is None and request.match_info.get("run", "") not in self._following:
+            await feed.refresh()
+            image = find_thumb_image(feed.snapshot, identity)
         if image is None:
             raise web.HTTPNotFound
         made = await run_sync(Thumbnails(feed.folder).find_or_make, identity, image, limiter=self._making)
@@ -197,7 +208,7 @@ class _Server:
         return web.FileResponse(made, headers={"Content-Type": "image/webp"})
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
-        feed, path = await self._of(request), request.match_info["path"]
+        feed, path = await self._of(request, follow=False), request.match_info["path"]
         if feed.snapshot is None or path not in feed.snapshot.files:
             raise web.HTTPNotFound
         if not await run_sync((feed.folder / path).is_file):
