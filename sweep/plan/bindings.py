@@ -312,7 +312,8 @@ class RuleBuilder:
             slots = self.places.resolve("prompt", "prompt" if "prompt" in uses else "variation")
             if slots:
                 said = self.places.read_value(slots[0].address)
-                yield rules.make_prompt_rule(slots, said if isinstance(said, str) else "")
+                closing = self.places.schemas.dialect.closing_calls
+                yield rules.make_prompt_rule(slots, said if isinstance(said, str) else "", closing)
 
     def _build_size(self, taken: set[Address]) -> Iterator[FieldRule]:
         """Sizes that are given, and those that follow an image because nobody gives them."""
@@ -329,7 +330,13 @@ class RuleBuilder:
         if slots:
             multiple = lcm(_LATENT, *(int(slot.schema.multiple_of or 1) for slot in slots))
             yield rules.make_size_rule(
-                SizeSlots(width=sides["width"], height=sides["height"], multiple=multiple, follow=follow)
+                SizeSlots(
+                    width=sides["width"],
+                    height=sides["height"],
+                    multiple=multiple,
+                    follow=follow,
+                    is_fixed=follow and not self.places.template,
+                )
             )
 
     def _derive_side(self, side: str, taken: set[Address]) -> tuple[Slot, ...]:

@@ -14,7 +14,7 @@ from sweep.plan.bindings import BoundGraph
 from sweep.plan.graph_variants import GraphVariant, VariantSelector
 from sweep.plan.keys import KeyChain, compute_fingerprint, salt_key
 from sweep.plan.order import _ALL, Order
-from sweep.plan.targets import choose_test_positions, levels_at
+from sweep.plan.targets import choose_test_positions, levels_at, list_targets
 from sweep.workflow import Dialect, Graph, ModelRef, NodeSchemas, Value, readable
 
 
@@ -94,6 +94,7 @@ class Replicated(Sequence[Variation]):
         return Variation(index, {**variation.levels, REPLICATE_AXIS: self._levels[number]})
 
 
+_LARGE: Final = 2_250_000  # pixels: more than twice what today's models are trained on
 MOST_REPLICATES: Final = (
     64  # steps of one dimension; of longer ones the first, the last and some between: all are of one type
 )
@@ -193,8 +194,28 @@ class Plan:
         """What a person should know of how the experiment was bound, each a sentence."""
         bound = [note for bound in self.bound_graphs for note in bound.notes]
         return tuple(
-            dict.fromkeys((*self.experiment.notices, *self.workflow_notes, *bound, *self._note_images_outside()))
+            dict.fromkeys(
+                (
+                    *self.experiment.notices,
+                    *self.workflow_notes,
+                    *bound,
+                    *self._note_large_images(),
+                    *self._note_images_outside(),
+                )
+            )
         )
+
+    def _note_large_images(self) -> Iterator[str]:
+        """Note sources that are rendered at a size which few models and graphics cards are made for."""
+        rules = [binding.rule for bound in self.bound_graphs for binding in (*bound.bindings, *bound.fixed)]
+        if not any({"image", "width", "height"} <= set(rule.targets) for rule in rules):
+            return
+        uses = {*self.experiment.inputs, *(target for axis in self.experiment.axes for target in list_targets(axis))}
+        for image in self.images.values():
+            if image.width * image.height > _LARGE and uses.isdisjoint(("width", "height")):
+                size = f"{image.width} × {image.height}"
+                line = f"inputs.{'width' if image.width >= image.height else 'height'}: 1024"
+                yield f"{image.shown} is rendered at its own {size} pixels; {line} keeps its shape in less."
 
     def _note_images_outside(self) -> Iterator[str]:
         """Images that stay behind when the experiment's folder is copied elsewhere."""

@@ -55,6 +55,7 @@ from sweep.workflow import (
     Roles,
     Workflow,
     check_graph,
+    drop_unknown_fields,
     find_address,
     find_roles,
     output_nodes,
@@ -107,6 +108,7 @@ class GraphBinder:
             return None
         if not self.usable(graph):
             return None
+        graph, gone = drop_unknown_fields(graph, self.schemas)
         roles = self._find_roles(graph)
         outputs = output_nodes(graph, self.schemas)
         bindings = self._bind_targets(graph, outputs, roles, example)
@@ -114,7 +116,7 @@ class GraphBinder:
         self._check_values(bindings, example)
         if self.problems:
             return None
-        bound = self._finish(graph, outputs, roles, bindings, example)
+        bound = self._finish(graph, outputs, roles, bindings, example, gone)
         if bound is None:
             return None
         self._check_graph(bound)
@@ -189,8 +191,9 @@ class GraphBinder:
         roles: Roles,
         bindings: tuple[Binding, ...],
         example: VariantExample,
+        gone: Sequence[str],
     ) -> BoundGraph | None:
-        notes: list[str] = []
+        notes = list(gone)
         for binding in bindings:
             if not binding.axes:
                 graph = graph.set(binding.write({}))
@@ -286,8 +289,17 @@ class GraphBinder:
         for number, (place, graph) in enumerate(probes):
             for name in graph.nodes if number == 0 else moved:
                 if found := dialect.find_contradiction(graph.nodes[name]):
+                    place = place if number else _locate_first(bound, name, found)
                     where = place.partition(" ")[0]
                     self.problems.add_at_key(where, readable(graph, f"{place}: {name}: {found}."))
+
+
+def _locate_first(bound: BoundGraph, node: str, message: str) -> str:
+    """Locate what sets a field that a message names, at the first levels: an axis, or else the workflow."""
+    for binding in bound.bindings:
+        if any(slot.address.node == node and slot.address.field in message for slot in binding.rule.slots):
+            return f"axes.{binding.axes[0]} {bound.levels[binding.axes[0]].value}"
+    return "workflow"
 
 
 def _note_own_images(graph: Graph) -> Iterator[str]:
@@ -362,7 +374,8 @@ def _read_images(experiment: Experiment, workflow: Workflow, taken: frozenset[Ad
         try:
             found[str(address)] = reader.read(path, shown)
         except InputImageError as error:
-            problems.append(Problem(message=f"{address}: {shown} {error}; set inputs.image, or {address} itself."))
+            way = " Or set" if str(error).endswith("?") else "; set"
+            problems.append(Problem(message=f"{address}: {shown} {error}{way} inputs.image, or {address} itself."))
     if problems:
         raise PlanError.of(problems, experiment.workflow)
     return found

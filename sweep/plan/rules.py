@@ -8,6 +8,7 @@ settings, so it serves fixed inputs and axes alike.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -16,6 +17,7 @@ from sweep.errors import PlanError
 from sweep.experiment import InputImage, Setting
 from sweep.plan.models import ModelFinder
 from sweep.roles import CONTROL_ROLES
+from sweep.text import truncate
 from sweep.workflow import IDENTITY, Address, BoardRef, Edge, Encoding, FieldSchema, ImageRef, ModelRef, Value, range_of
 
 SLOT: Final = "{variation}"
@@ -114,13 +116,23 @@ def make_value_rule(target: str, slots: Sequence[Slot], choice: ReferenceResolve
     )
 
 
-def make_prompt_rule(slots: Sequence[Slot], original: str) -> FieldRule:
+def check_prompt(text: str, closing: Sequence[str]) -> None:
+    """Check that no text stands behind a call that ends the prompt for the server. Raises PlanError."""
+    for call in closing:
+        if behind := re.search(rf"\.{call}\([^()]*\)[\s,;.]*(?!\.)(\S.*)", text, re.DOTALL):
+            where = f"behind .{call}(), where the server does not read it"
+            way = 'put it inside, as in ("a cat, {variation}", "a dog")'
+            raise PlanError(f'has the text "{truncate(behind[1], 30)}" {where}; {way}.{call}().')
+
+
+def make_prompt_rule(slots: Sequence[Slot], original: str, closing: Sequence[str] = ()) -> FieldRule:
     """Make the rule for the prompt with its variation; `original` is the workflow's, where an experiment gives none."""
 
     def write(settings: SettingValues) -> Written:
         if "prompt" not in settings and "variation" not in settings:
             return {}
         text = compose(_read_text(settings, "prompt", original), _read_text(settings, "variation", ""))
+        check_prompt(text, closing)
         return {slot.address: slot.value(text) for slot in slots}
 
     shown = " · ".join(str(slot.address) for slot in slots)
@@ -142,6 +154,7 @@ class SizeSlots:
     height: tuple[Slot, ...]
     multiple: int
     follow: bool  # whether a size nobody gives is the image's
+    is_fixed: bool = False  # whether nothing resizes the image, so that no other size fits
 
 
 def make_size_rule(slots: SizeSlots) -> FieldRule:
@@ -149,6 +162,11 @@ def make_size_rule(slots: SizeSlots) -> FieldRule:
 
     def write(settings: SettingValues) -> Written:
         width, height = _choose_sides(settings, slots.multiple, follow=slots.follow)
+        image = settings.get("image")
+        if slots.is_fixed and isinstance(image, InputImage):
+            own = _round_down(image.width, slots.multiple), _round_down(image.height, slots.multiple)
+            if (width, height) != own:
+                raise PlanError(f"width and height must be the source's {own[0]} × {own[1]}: nothing resizes it here.")
         written: Written = {}
         for side, places in ((width, slots.width), (height, slots.height)):
             if side is not None:

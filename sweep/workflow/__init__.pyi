@@ -14,7 +14,7 @@ from .roles import STACKED, Roles, Target, field_target, find_roles
 from .scaffold import PLACEHOLDER, ScaffoldContext, starter
 from .schemas import FieldSchema, Model, NodeSchema
 from .traversal import pruned
-from .validation import check_graph, check_value, range_of, unknown_type
+from .validation import check_graph, check_value, drop_unknown_fields, range_of, unknown_type
 from .workflow import BatchAxis, Workflow
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "computation_order",
     "core_schemas",
     "describe",
+    "drop_unknown_fields",
     "field_target",
     "fill_defaults",
     "find_address",

@@ -152,11 +152,11 @@ class _Starter:
             yield (role if len(groups) == 1 else f"{role}_{number}"), group
 
     def _images(self) -> Iterator[str]:
-        """Lines for the images a workflow wants and does not name, or that another is wanted for."""
+        """Yield lines for the images a workflow wants and does not name, or in whose place another one is given."""
         image = self.around.image
         for role in _IMAGES:
             for name, targets in self._each(role):
-                if self._held(targets):
+                if self._held(targets) and not image:
                     continue
                 named = any(target.address in self.workflow.files for target in targets)
                 if image or not named:

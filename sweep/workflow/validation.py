@@ -160,6 +160,24 @@ def _check_nodes(graph: Graph, schemas: NodeSchemas) -> Iterator[str]:
             yield f"{named(node)} needs {'an edge into' if not field.takes_value else 'a value for'} {field.name}"
 
 
+def drop_unknown_fields(graph: Graph, schemas: NodeSchemas) -> tuple[Graph, list[str]]:
+    """Drop values of fields that nodes do not have on this server, as its own editor does.
+
+    Returns:
+        The graph, and a note on each field.
+    """
+    nodes, notes = dict(graph.nodes), []
+    for node in graph.nodes.values():
+        schema = schemas.get(node.type)
+        unknown = [name for name in node.fields if schema and not schema.is_open and schema.field(name) is None]
+        for name in unknown:
+            near = did_you_mean(name, schema.fields) if schema else ""
+            notes.append(f"{named(node)} has no field {name} on this server; it is left out.{near}")
+        if unknown:
+            nodes[node.id] = replace(node, fields={k: v for k, v in node.fields.items() if k not in unknown})
+    return (replace(graph, nodes=nodes) if notes else graph), notes
+
+
 def open_fields(graph: Graph, schemas: NodeSchemas) -> list[Address]:
     """Return the fields that need a value and have none: an experiment, or a server's only model, has to fill them."""
     fed = {edge.destination for edge in graph.edges}

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sweep.errors import PlanError
 from sweep.experiment import Experiment
@@ -395,3 +397,83 @@ def test_a_start_beyond_the_end_is_refused(refusal: Refusal) -> None:
         "img2img", inputs={"image": "wide.png", "denoise.denoising_end": 0.5}, axes={"denoise_strength": [0.8, 0.3]}
     )
     assert found == ["axes.denoise_strength 0.3: denoise: denoising_start 0.7 is beyond denoising_end 0.5."]
+
+
+def test_text_behind_and_or_blend_is_refused_unless_it_has_a_slot(plans: Plans, refusal: Refusal) -> None:
+    behind = refusal(inputs={"prompt": '("a cat", "a dog").and()'}, axes={"variation": ["studio light", "oil"]})
+    assert behind[0].startswith(
+        'axes.variation: has the text "studio light" behind .and(), where the server does not read it; put it inside'
+    )
+    assert "blend" in refusal(inputs={"prompt": '("a", "b").blend(0.5, 0.5), x'})[0]
+    inside = plans(inputs={"prompt": '("a cat, {variation}", "a dog").and()'}, axes={"variation": ["one", "two"]})
+    assert inside.instance(inside.grid[0]).prompt == '("a cat, one", "a dog").and()'
+
+
+def test_guidance_below_one_is_refused_as_servers_do(refusal: Refusal) -> None:
+    assert refusal(axes={"cfg_scale": [0.5, 7]}) == ["axes.cfg_scale 0.5: denoise: cfg_scale 0.5 must be at least 1."]
+
+
+def test_a_large_source_is_noted_with_the_line_to_add(plans: Plans, tmp_path: Path) -> None:
+    phone = str(tmp_path / "phone.jpg")
+    Image.new("RGB", (2000, 1500)).save(phone)
+
+    plan = plans("img2img", inputs={"image": phone})
+    small = plans("img2img", inputs={"image": phone, "width": 512})
+
+    note = f"{phone} is rendered at its own 2000 × 1500 pixels; inputs.width: 1024 keeps its shape in less."
+    assert note in plan.notes
+    assert note not in small.notes
+
+
+FLOW = {
+    "nodes": {
+        "m": {"id": "m", "type": "main_model_loader", "model": {"model_name": "small", "base_model": "sd-1"}},
+        "r": {"id": "r", "type": "lora_loader", "lora": {"model_name": "glow", "base_model": "sd-1"}, "weight": 0.5},
+        "i": {"id": "i", "type": "i2l", "image": None},
+        "p": {"id": "p", "type": "compel", "prompt": "a"},
+        "n": {"id": "n", "type": "noise", "seed": 1, "width": 64, "height": 64},
+        "d": {"id": "d", "type": "denoise_latents", "steps": 4, "denoising_start": 0.5},
+        "l": {"id": "l", "type": "l2i", "seamless": False},
+    },
+    "edges": [
+        {"source": {"node_id": source, "field": left}, "destination": {"node_id": target, "field": right}}
+        for source, left, target, right in (
+            ("m", "clip", "r", "clip"), ("m", "unet", "r", "unet"),
+            ("r", "clip", "p", "clip"), ("r", "unet", "d", "unet"),
+            ("m", "vae", "l", "vae"), ("m", "vae", "i", "vae"),
+            ("i", "latents", "d", "latents"), ("n", "noise", "d", "noise"),
+            ("p", "conditioning", "d", "positive_conditioning"), ("p", "conditioning", "d", "negative_conditioning"),
+            ("d", "latents", "l", "latents"),
+        )
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture
+def flow(tmp_path: Path) -> str:
+    """A graph as somebody posted it: no resize, models of InvokeAI 3, a field that l2i has no more."""
+    path = tmp_path / "flow.json"
+    path.write_text(json.dumps(FLOW), encoding="utf-8")
+    return str(path)
+
+
+def test_a_field_that_a_node_has_no_more_is_noted_and_left_out(plans: Plans, flow: str) -> None:
+    plan = plans(flow, inputs={"image": "wide.png"}, axes={"seed": [1, 2]})
+
+    assert any("has no field seamless on this server; it is left out" in note for note in plan.notes)
+    assert "seamless" not in plan.instance(plan.grid[0]).graph.nodes["l"].fields
+
+
+def test_models_of_older_workflows_have_the_type_of_their_field(plans: Plans, flow: str) -> None:
+    plan = plans(flow, inputs={"image": "wide.png"}, axes={"seed": [1, 2]})
+
+    nodes = plan.instance(plan.grid[0]).graph.nodes
+    assert nodes["m"].fields["model"] == ModelRef("small", "sd-1", "main")
+    assert nodes["r"].fields["lora"] == ModelRef("glow", "sd-1", "lora")
+
+
+def test_a_size_that_the_source_cannot_have_is_refused(plans: Plans, refusal: Refusal, flow: str) -> None:
+    found = refusal(flow, inputs={"image": "wide.png", "width": 256, "height": 256}, axes={"seed": [1, 2]})
+
+    assert found == ["inputs.image: width and height must be the source's 104 × 64: nothing resizes it here."]
+    assert plans(flow, inputs={"image": "wide.png", "width": 104, "height": 64}, axes={"seed": [1, 2]})

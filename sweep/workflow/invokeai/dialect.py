@@ -40,6 +40,7 @@ class InvokeAIDialect:
         "workflow": "invokeai_workflow",
         "metadata": "invokeai_metadata",
     }
+    closing_calls: tuple[str, ...] = ("and", "blend")
     cached_outputs = 512  # the node cache's size (node_cache_size); the least recently used leave first
     is_fusable = True
     random_nodes = frozenset({"rand_int", "rand_float", "random_range", "dynamic_prompt"})
@@ -195,6 +196,9 @@ class InvokeAIDialect:
             start, end = node.fields.get(first), node.fields.get(last)
             if isinstance(start, int | float) and isinstance(end, int | float) and start > end:
                 return f"{first} {start:g} is beyond {last} {end:g}"
+        scale = node.fields.get("cfg_scale")
+        if node.type in _WHOLE_STEPS and isinstance(scale, int | float) and scale < 1:
+            return f"cfg_scale {scale:g} must be at least 1"
         return None
 
     def note_encodings(self, targets: Sequence[tuple[Address, Encoding]]) -> Iterator[str]:

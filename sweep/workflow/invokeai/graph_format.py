@@ -115,7 +115,9 @@ def workflow_references(value: Any) -> Value:
     if _is_model(value):
         return ModelRef(value["name"], value["base"], value["type"])
     if {"model_name", "base_model"} <= value.keys():  # InvokeAI 3
-        return ModelRef(str(value["model_name"]), str(value["base_model"]), str(value.get("model_type") or "main"))
+        return ModelRef(
+            str(value["model_name"]), str(value["base_model"]), str(value.get("model_type") or "")
+        )  # else the field's
     return {str(name): workflow_references(item) for name, item in value.items()}
 
 
