@@ -156,6 +156,14 @@ class FusionSize:
         return self._most if each <= 0 else ceil(fixed / (SHARE * each))
 
 
+def bound_by_share(size: int, remaining: int, workers: int) -> int:
+    """Return the size of the next item: `size`, but fewer towards the end, so that no server idles.
+
+    This is guided self-scheduling: an item is at most an equal share of what remains.
+    """
+    return max(1, min(size, -(-remaining // workers)))
+
+
 class ItemSlot:
     """The two slots that one item holds. Releasing one twice changes nothing."""
 

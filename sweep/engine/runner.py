@@ -21,7 +21,16 @@ from anyio.abc import TaskGroup
 
 from sweep.engine import events
 from sweep.engine.attempt import Attempt, RunContext
-from sweep.engine.limits import LONGEST_ITEM, MOST_FUSED, MOST_NODES, SHORT_ITEM, FusionSize, ItemSlot, RunSlots
+from sweep.engine.limits import (
+    LONGEST_ITEM,
+    MOST_FUSED,
+    MOST_NODES,
+    SHORT_ITEM,
+    FusionSize,
+    ItemSlot,
+    RunSlots,
+    bound_by_share,
+)
 from sweep.engine.options import FailurePolicy, RunOptions
 from sweep.engine.server_pool import PooledServer, Readiness, ServerPool
 from sweep.engine.shutdown import Stop, cancel_in_flight, watch_requests
@@ -332,7 +341,7 @@ class Runner:
         workers = sum(each.info.capacity for each in alive) * min(2, len(alive)) or 1
         before = self._prepared.before
         remaining = before.points - before.completed - before.failed - self._work.handed
-        return max(1, min(server.fusion.size, -(-remaining // workers)))
+        return bound_by_share(server.fusion.size, remaining, workers)
 
     async def _attempt(self, server: PooledServer, job: Job, slot: ItemSlot) -> None:
         try:
