@@ -15,6 +15,7 @@ from sweep.cli.check import check
 from sweep.cli.inspect import init, inspect
 from sweep.cli.merge import merge
 from sweep.cli.plan import plan
+from sweep.cli.rate import rate
 from sweep.cli.report import compare, report_command, view
 from sweep.cli.run import run_command
 from sweep.cli.sandbox import sandbox
@@ -45,6 +46,7 @@ COMMANDS: Final[Mapping[str, Callable[..., Any]]] = {
     "status": status_command,
     "table": table,
     "study": study_command,
+    "rate": rate,
     "report": report_command,
     "view": view,
     "compare": compare,

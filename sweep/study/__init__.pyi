@@ -5,6 +5,7 @@ from .measuring.task import Task, measure_task
 from .metrics.base import Formula, Metric
 from .metrics.planes import DecodedImage, ImagePair, UnreadableImageError, decode, luma, reduced, working_shape
 from .metrics.registry import describe_columns, estimate_seconds, list_optional, list_standard, resolve_metrics
+from .ratings import add_ratings
 from .schema import DesignFacts, Effects, MetricFacts, Sentence, Share, StudyJson
 from .study import Study, make_study
 
@@ -23,6 +24,7 @@ __all__ = [
     "StudyJson",
     "Task",
     "UnreadableImageError",
+    "add_ratings",
     "decode",
     "describe_columns",
     "estimate_seconds",

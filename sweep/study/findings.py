@@ -103,7 +103,7 @@ def measuring_limits(
 
 
 MOST_HEADLINES = 5
-PREFERRED = ("structure_coarse", "ms_ssim", "ssim", "delta_e", "diversity")  # what headlines speak of
+PREFERRED = ("rating", "structure_coarse", "ms_ssim", "ssim", "delta_e", "diversity")  # what headlines speak of
 
 
 def choose_metric(metrics: Sequence[MetricFacts]) -> str | None:

@@ -60,7 +60,7 @@ class MetricFacts(TypedDict):
     """What a column means. `direction`: whether higher or lower values are nearer to the reference, or neither."""
 
     name: str  # column name
-    label: str  # for people: "coarse structure"
+    label: str  # for people: "layout of light and dark"
     summary: str  # one sentence
     unit: str
     version: str

@@ -15,6 +15,7 @@ from sweep.study.findings import write_findings
 from sweep.study.metrics.registry import describe_columns, list_standard
 from sweep.study.schema import (
     AxisDistance,
+    Choices,
     Curve,
     Difference,
     Group,
@@ -58,7 +59,12 @@ STUDY_FILE = (
     "seeds",
 )  # tables of a study that are written as CSV
 PANEL_NAMES = frozenset(metric.name for metric in list_standard())
-THRESHOLDS: Mapping[str, Sequence[float]] = {"structure_coarse": (0.9,), "structure_middle": (0.5,), "ms_ssim": (0.5,)}
+THRESHOLDS: Mapping[str, Sequence[float]] = {
+    "structure_coarse": (0.9,),
+    "structure_middle": (0.5,),
+    "ms_ssim": (0.5,),
+    "rating": (4.0,),
+}
 """What curves are asked to pass where nothing else is said: above 0.9 the composition is the source's; at 0.5 half of
 the structure of that scale is."""
 
@@ -188,10 +194,20 @@ def make_study(
         names = [metric if isinstance(metric, str) else metric.name for metric in metrics] or _guess_metrics(data, axes)
         design = read_design(add_bookkeeping(data), axes or infer_axes(data, names), baseline=baseline)
         return analyse(design, describe_columns(names, _count_measured(design, names)), thresholds=thresholds)
+    from sweep.record import RecordedResults
+    from sweep.study.measuring.distances import measure_axis_distances
     from sweep.study.measuring.measure import measure_design
+    from sweep.study.ratings import RATINGS_JSON, load_ratings, rank_choices, rate_images
 
-    design, facts, name = measure_design(data, metrics=metrics, baseline=baseline, progress=progress, workers=workers)
-    return analyse(design, facts, thresholds=thresholds, name=name)
+    results = RecordedResults.open(Path(data)) if isinstance(data, (str, Path)) else data
+    design, facts, name = measure_design(
+        results, metrics=metrics, baseline=baseline, progress=progress, workers=workers
+    )
+    ratings = load_ratings(results.folder / RATINGS_JSON)
+    design, rated = rate_images(design, ratings)
+    distances = measure_axis_distances(design, results.folder)
+    choices = rank_choices(design, ratings, facts)
+    return analyse(design, [*facts, *rated], thresholds=thresholds, name=name, distances=distances, choices=choices)
 
 
 def _guess_metrics(frame: pd.DataFrame, axes: Sequence[tuple[str, str]] | None) -> list[str]:
@@ -214,6 +230,7 @@ def analyse(
     thresholds: Mapping[str, Sequence[float]] = THRESHOLDS,
     name: str | None = None,
     distances: Sequence[AxisDistance] = (),
+    choices: Sequence[Choices] = (),
 ) -> Study:
     """Everything that follows from a measured table; pure, and total: it never fails for lack of data."""
     shown = [fact for fact in facts if fact["name"] not in {SAME_POINT, SAME_PIXELS}]
@@ -247,7 +264,7 @@ def analyse(
         recommendations=advice,
         distances=list(distances),
         equal=find_equal_levels(design),
-        choices=[],
+        choices=list(choices),
         rows=_list_rows(design, [fact["name"] for fact in shown]),
     )
     compared = "image_path" not in design.frame or any(fact["reference"] == "image" for fact in measured)

@@ -62,7 +62,7 @@ async def test_compare_page_lists_metrics_between_runs_first(tmp_path: Path) -> 
     told = [(column["name"], column["label"]) for column in columns if column["kind"] == "metric"]
     assert told[:3] == [
         ("between_ssim", "A–B SSIM"),
-        ("between_structure_coarse", "A–B coarse structure"),
+        ("between_structure_coarse", "A–B layout of light and dark"),
         ("between_delta_e", "A–B colour difference"),
     ]
     assert [label for _, label in told[3:]] == ["Δ SSIM", "Δ colour difference", "SSIM", "colour difference"]

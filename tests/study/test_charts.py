@@ -13,4 +13,4 @@ def test_a_notebook_sees_headlines_and_limits_first() -> None:
     html = make_html(make_study(planted(np.random.default_rng(1)), axes=AXES, metrics=["structure_coarse"]).data)
 
     assert html.index("Use denoise strength") < html.index("<details>")
-    assert html.index("more</summary>") < html.index("Coarse structure falls along")
+    assert html.index("more</summary>") < html.index("Layout of light and dark falls along")

@@ -52,7 +52,7 @@ def test_a_measured_folder_says_everything(results: Path) -> None:
     headlines = [s["text"] for s in found.data["words"] if s["headline"]]
     assert headlines[0].startswith("Use denoise strength 0")
     assert "stayed at 0.9 or more in 6 of 6 images there" in headlines[0]
-    assert any(text.startswith("Denoise strength matters most for coarse structure") for text in headlines)
+    assert any(text.startswith("Denoise strength matters most for layout of light and dark") for text in headlines)
     assert str(results) not in json.dumps(found.to_json())
 
 
@@ -148,7 +148,7 @@ FRAME = planted(np.random.default_rng(1))
         (FRAME.iloc[:0], "No results yet."),
         (
             FRAME.assign(structure_coarse=0.95),
-            "Any denoise strength tested will do: coarse structure stayed at 0.9 or more in 12 of 12 images",
+            "Any denoise strength tested will do: layout of light and dark stayed at 0.9 or more in 12 of 12 images",
         ),
         (FRAME.assign(structure_coarse=math.nan), "None of the images is measured."),
     ],

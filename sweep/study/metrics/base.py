@@ -33,7 +33,7 @@ class Metric(Protocol):
 
     @property
     def label(self) -> str:
-        """For people, within a sentence: "coarse structure"."""
+        """For people, within a sentence: "layout of light and dark"."""
         ...
 
     @property

@@ -15,9 +15,9 @@ BINS = 256
 
 
 def delta_e(view: ImagePair) -> float:
-    """Mean colour difference at 64 px: Euclidean distance in OKLab times 100 (1 is about a just visible step).
+    """Compute the mean colour difference at 64 px: Euclidean distance in OKLab times 100.
 
-    OKLab: B. Ottosson 2020. Black against white is 100.
+    2 is about a just visible step, as CSS Color 4 takes it. OKLab: B. Ottosson 2020. Black against white is 100.
     """
     a, b = (small_oklab(image) for image in view.pair)
     return float(100 * np.sqrt(((a - b) ** 2).sum(axis=-1)).mean(dtype=np.float64))

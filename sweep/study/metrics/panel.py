@@ -26,7 +26,7 @@ FULL_REFERENCE: tuple[Metric, ...] = (
     Formula(
         name="ssim",
         label="SSIM",
-        summary="Likeness of local structure, spent early on a strength axis.",
+        summary="Likeness of local structure, spent early on a strength axis. It does not see colour.",
         direction="higher",
         range=(-1.0, 1.0),
         reference="image",
@@ -37,7 +37,7 @@ FULL_REFERENCE: tuple[Metric, ...] = (
     Formula(
         name="ms_ssim",
         label="MS-SSIM",
-        summary="Likeness of structure over five scales.",
+        summary="Likeness of structure over five scales. It does not see colour, nor what a thing is.",
         direction="higher",
         range=(0.0, 1.0),
         reference="image",
@@ -47,8 +47,8 @@ FULL_REFERENCE: tuple[Metric, ...] = (
     ),
     Formula(
         name="structure_fine",
-        label="fine structure",
-        summary="Correlation of the finest detail: separates low strengths.",
+        label="fine detail",
+        summary="Correlation of the finest detail: separates low strengths. A shift of the image spoils it.",
         direction="higher",
         range=(-1.0, 1.0),
         reference="image",
@@ -58,8 +58,8 @@ FULL_REFERENCE: tuple[Metric, ...] = (
     ),
     Formula(
         name="structure_middle",
-        label="middle structure",
-        summary="Correlation of shapes of a fortieth of the image: separates middle strengths.",
+        label="shapes",
+        summary="Correlation of shapes of a fortieth of the image: separates middle strengths. It does not see colour.",
         direction="higher",
         range=(-1.0, 1.0),
         reference="image",
@@ -69,8 +69,8 @@ FULL_REFERENCE: tuple[Metric, ...] = (
     ),
     Formula(
         name="structure_coarse",
-        label="coarse structure",
-        summary="Correlation of the composition: separates high strengths.",
+        label="layout of light and dark",
+        summary="Correlation of where light and dark lie: separates high strengths. It does not see blur, nor things.",
         direction="higher",
         range=(-1.0, 1.0),
         reference="image",
@@ -81,7 +81,7 @@ FULL_REFERENCE: tuple[Metric, ...] = (
     Formula(
         name="gmsd",
         label="gradient deviation (GMSD)",
-        summary="How unevenly edges changed.",
+        summary="How unevenly edges changed. It does not see colour, nor an even change.",
         direction="lower",
         range=(0.0, 0.5),
         reference="image",
@@ -92,7 +92,7 @@ FULL_REFERENCE: tuple[Metric, ...] = (
     Formula(
         name="delta_e",
         label="colour difference",
-        summary="Mean difference of colour and tone without texture.",
+        summary="Mean difference of colour and tone; 2 is about a just visible step. It does not see texture.",
         direction="lower",
         range=(0.0, None),
         reference="image",
@@ -104,7 +104,7 @@ FULL_REFERENCE: tuple[Metric, ...] = (
     Formula(
         name="tone_emd",
         label="tonal shift",
-        summary="How far tones moved, wherever in the image.",
+        summary="How far tones moved. It does not see where in the image, nor colour.",
         direction="lower",
         range=(0.0, 1.0),
         reference="image",
@@ -116,7 +116,7 @@ FULL_REFERENCE: tuple[Metric, ...] = (
     Formula(
         name="phash_distance",
         label="pHash distance",
-        summary="Share of differing bits of a perceptual hash: another image at a glance.",
+        summary="Share of differing bits of a perceptual hash: another image at a glance. It does not see detail.",
         direction="lower",
         range=(0.0, 1.0),
         reference="image",
@@ -193,7 +193,7 @@ DIVERSITY: tuple[Metric, ...] = (
     Formula(
         name="diversity_structure",
         label="diversity of composition",
-        summary="Mean difference of coarse structure between the images of one cell, across seeds.",
+        summary="Mean difference of layout between the images of one cell, across seeds.",
         direction="neutral",
         range=(0.0, 2.0),
         reference="cell",

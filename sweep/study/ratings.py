@@ -1,0 +1,241 @@
+"""A person's judgement as data: stars, rejections and notes become columns, blind choices a ranking.
+
+`ratings.json` of a results folder holds `{"schema": 1, "ratings": {name: {"stars", "rejected", "note"}}, "choices":
+[{"left", "right", "winner", "at"}]}`. The name of an image is its key; where a rendering has several images it is the
+key, a full stop and the image's number. The page writes the file while `sweep view` serves it; `sweep rate` adds an
+exported one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from sweep.errors import UsageError
+from sweep.record import replace_atomically
+from sweep.study.design import FloatArray, StudyDesign
+from sweep.study.schema import ChoiceRank, Choices, LevelValue, MetricFacts
+
+RATINGS_JSON: Final = "ratings.json"
+RESAMPLED = 200  # bootstrap samples of the choices
+PRIOR = 0.5  # wins and losses against an average level that each level begins with: no strength is infinite
+FITTED = 100  # rounds of the fit
+IMAGE_AXIS = "image"
+
+
+@dataclass(frozen=True, slots=True)
+class Ratings:
+    """Marks by the name of an image, and choices between two of them."""
+
+    marks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    choices: Sequence[Mapping[str, str]] = ()
+
+
+def load_ratings(path: Path) -> Ratings:
+    """Load a file of ratings; empty where there is none. Raises UsageError where it is not one."""
+    if not path.is_file():
+        return Ratings()
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        marks, choices = found["ratings"], found["choices"]
+        is_known = found["schema"] == 1 and all({"left", "right", "winner"} <= set(choice) for choice in choices)
+        whole = Ratings({str(name): dict(mark) for name, mark in marks.items()}, list(choices))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        is_known = False
+    if not is_known:
+        raise UsageError(f"{path.name} is not a file of ratings.", hint="Export one from the page (Share).")
+    return whole
+
+
+def add_ratings(folder: Path, given: Path) -> Ratings:
+    """Add an exported file of ratings to a results folder: later marks replace earlier ones, choices are kept all.
+
+    Raises UsageError where the file is missing or not one of ratings; RecordError where the folder cannot be written.
+    """
+    if not given.is_file():
+        raise UsageError(f"There is no file {given}.")
+    new, old = load_ratings(given), load_ratings(folder / RATINGS_JSON)
+    known = {json.dumps(choice, sort_keys=True) for choice in old.choices}
+    choices = [*old.choices, *(each for each in new.choices if json.dumps(each, sort_keys=True) not in known)]
+    whole = Ratings({**old.marks, **new.marks}, choices)
+    text = json.dumps({"schema": 1, "ratings": whole.marks, "choices": list(choices)}, ensure_ascii=False, indent=1)
+    with replace_atomically(folder / RATINGS_JSON) as file:
+        file.write(text.encode())
+    return whole
+
+
+def name_images(frame: pd.DataFrame) -> list[str]:
+    """Name the image of each row as the page does: by its key, and its number where there is an image axis."""
+    keys = [str(key) for key in frame["key"]]
+    if IMAGE_AXIS not in frame:
+        return keys
+    return [f"{key}.{number}" for key, number in zip(keys, frame[IMAGE_AXIS], strict=True)]
+
+
+def rate_images(design: StudyDesign, ratings: Ratings) -> tuple[StudyDesign, list[MetricFacts]]:
+    """Add the columns rating, rejected and note, and describe the first two; nothing where no image is rated."""
+    names = name_images(design.frame)
+    marks = [ratings.marks.get(name) or ratings.marks.get(f"{name}.1") or {} for name in names]
+    stars = np.array([np.nan if mark.get("stars") is None else float(mark["stars"]) for mark in marks])
+    touched = np.array([bool(mark) for mark in marks])
+    rejected = np.where(touched, [float(bool(mark.get("rejected"))) for mark in marks], np.nan)
+    stars = np.where(design.images, stars, np.nan)
+    rejected = np.where(design.images, rejected, np.nan)
+    notes = pd.Series([mark.get("note") or None for mark in marks], dtype=object)
+    columns: dict[str, FloatArray] = {}
+    facts = []
+    for name, label, values, direction, highest in (
+        ("rating", "stars", stars, "higher", 5.0),
+        ("rejected", "rejections", rejected, "lower", 1.0),
+    ):
+        if name not in design.names and np.isfinite(values).any():
+            columns[name] = values
+            facts.append(_describe(name, label, direction, highest, int(np.isfinite(values).sum())))
+    if not columns:
+        return design, []
+    return design.with_columns({**columns, "note": notes}), facts
+
+
+def _describe(name: str, label: str, direction: Any, highest: float, measured: int) -> MetricFacts:
+    return MetricFacts(
+        name=name,
+        label=label,
+        summary="A person's judgement on the page. It says nothing of what others would prefer.",
+        unit="",
+        version="1",
+        direction=direction,
+        range=[0.0, highest],
+        reference="none",
+        working_size=0,
+        source="ratings.json",
+        measured=measured,
+        failed=0,
+    )
+
+
+def rank_choices(design: StudyDesign, ratings: Ratings, metrics: Sequence[MetricFacts]) -> list[Choices]:
+    """Rank the levels of each axis in which the two images of choices differ and nothing else does."""
+    rows = {name: row for row, name in enumerate(name_images(design.frame))}
+    by_axis: dict[str, list[tuple[int, int, float]]] = {}
+    for choice in ratings.choices:
+        left, right = rows.get(choice["left"]), rows.get(choice["right"])
+        if left is None or right is None:
+            continue
+        differing = [axis.name for axis in design.axes if axis.codes[left] != axis.codes[right]]
+        own = [name for name in differing if name not in design.aliases]
+        if len(own) == 1:
+            won = {"left": 1.0, "right": 0.0}.get(choice["winner"], 0.5)
+            by_axis.setdefault(own[0], []).append((left, right, won))
+    return [_rank(design, axis, found, metrics) for axis, found in by_axis.items()]
+
+
+def _rank(
+    design: StudyDesign, axis: str, found: Sequence[tuple[int, int, float]], metrics: Sequence[MetricFacts]
+) -> Choices:
+    levels, codes = design.by_name[axis].levels, design.by_name[axis].codes
+    pairs = np.array([(codes[left], codes[right]) for left, right, _ in found])
+    won = np.array([w for _, _, w in found])
+    shown = [code for code in range(len(levels)) if (pairs == code).any()]
+    strength = fit_bradley_terry(pairs, won, len(levels))[shown]
+    rng = np.random.default_rng(len(found))
+    drawn = [rng.integers(0, len(found), len(found)) for _ in range(RESAMPLED)]
+    samples = np.array([fit_bradley_terry(pairs[pick], won[pick], len(levels))[shown] for pick in drawn])
+    ranking = [_make_rank(i, shown, levels, pairs, won, strength, samples) for i in range(len(shown))]
+    ranking.sort(key=lambda rank: -rank["strength"])
+    twice = _find_repeated(found)
+    return Choices(
+        axis=axis,
+        choices=len(found),
+        ties=int((won == 0.5).sum()),
+        left=int((won == 1.0).sum()),
+        right=int((won == 0.0).sum()),
+        repeated=len(twice),
+        alike=sum(first == second for first, second in twice),
+        ranking=ranking,
+        agreement=_measure_agreement(design, found, metrics),
+    )
+
+
+def fit_bradley_terry(pairs: np.ndarray[Any, Any], won: FloatArray, levels: int) -> FloatArray:
+    """Fit log strengths with mean zero, so that a is chosen over b with probability 1 / (1 + exp(b − a)).
+
+    Bradley and Terry 1952 (Biometrika 39), by the minorisation of Hunter 2004 (Ann. Stat. 32). A tie is half a win for
+    both. An own fit of a few lines: the model has one number a level, and a package for it would bring a dependency.
+
+    Args:
+        pairs: Choices × 2, the levels shown left and right.
+        won: Choices; 1 where left was chosen, 0 where right was, 0.5 for a tie.
+        levels: How many levels there are.
+    """
+    wins = np.zeros((levels, levels))
+    np.add.at(wins, (pairs[:, 0], pairs[:, 1]), won)
+    np.add.at(wins, (pairs[:, 1], pairs[:, 0]), 1 - won)
+    games = wins + wins.T
+    strengths = np.ones(levels)
+    for _ in range(FITTED):
+        expected = (games / (strengths[:, None] + strengths[None, :])).sum(axis=1) + 2 * PRIOR / (strengths + 1)
+        strengths = (wins.sum(axis=1) + PRIOR) / expected
+        strengths /= np.exp(np.log(strengths).mean())
+    return np.asarray(np.log(strengths), dtype=np.float64)
+
+
+def _make_rank(
+    i: int,
+    shown: Sequence[int],
+    levels: Sequence[LevelValue],
+    pairs: np.ndarray[Any, Any],
+    won: FloatArray,
+    strength: FloatArray,
+    samples: FloatArray,
+) -> ChoiceRank:
+    code, others = shown[i], [k for k in range(len(shown)) if k != i]
+    gaps = np.quantile(samples[:, others] - samples[:, [i]], [0.025, 0.975], axis=0)
+    low, high = np.quantile(samples[:, i], [0.025, 0.975])
+    left, right = pairs[:, 0] == code, pairs[:, 1] == code
+    return ChoiceRank(
+        level=levels[code],
+        chosen=float(won[left].sum() + (1 - won[right]).sum()),
+        shown=int(left.sum() + right.sum()),
+        strength=_to_percent(float(strength[i])),
+        low=_to_percent(float(low)),
+        high=_to_percent(float(high)),
+        rank_low=1 + int((gaps[0] > 0).sum()),
+        rank_high=len(shown) - int((gaps[1] < 0).sum()),
+    )
+
+
+def _to_percent(strength: float) -> float:
+    return float(100 / (1 + np.exp(-strength)))
+
+
+def _find_repeated(found: Sequence[tuple[int, int, float]]) -> list[tuple[float, float]]:
+    """Find pairs that came twice, with how often the smaller row was chosen each time."""
+    first: dict[tuple[int, int], float] = {}
+    twice = []
+    for left, right, won in found:
+        pair, chosen = ((left, right), won) if left < right else ((right, left), 1 - won)
+        if pair in first:
+            twice.append((first[pair], chosen))
+        first.setdefault(pair, chosen)
+    return twice
+
+
+def _measure_agreement(
+    design: StudyDesign, found: Sequence[tuple[int, int, float]], metrics: Sequence[MetricFacts]
+) -> dict[str, list[int]]:
+    agreement = {}
+    for fact in metrics:
+        if fact["direction"] == "neutral" or fact["reference"] != "image":
+            continue
+        values = design.response(fact["name"]) * (-1 if fact["direction"] == "lower" else 1)
+        decided = [(values[left] - values[right], won) for left, right, won in found if won != 0.5]
+        known = [(gap, won) for gap, won in decided if np.isfinite(gap) and gap != 0]
+        if known:
+            agreement[fact["name"]] = [sum((gap > 0) == (won == 1.0) for gap, won in known), len(known)]
+    return agreement

@@ -1,0 +1,53 @@
+"""Distances of text-to-image: which axis decides, with a new seed as the yardstick."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sweep.study.study import make_study
+from sweep.types import Scalar
+from tests.support.study_images import mixed, photo, write_results
+
+SEASONS = {"spring": (60, 160, 60), "autumn": (200, 110, 30)}
+POINTS: list[dict[str, Scalar]] = [
+    {"season": season, "hat": hat, "seed": seed} for season in SEASONS for hat in ("none", "straw") for seed in (1, 2)
+]
+
+
+def paint(values: Mapping[str, Scalar]) -> Image.Image:
+    """The season decides the colour, the seed a part of the texture, the hat nothing."""
+    flat = Image.new("RGB", (96, 96), SEASONS[str(values["season"])])
+    return mixed(flat, photo(int(values["seed"] or 0), 96, 96), 0.1)
+
+
+@pytest.fixture
+async def seasons(tmp_path: Path) -> Path:
+    kinds = {"season": "text", "hat": "text", "seed": "seed"}
+    return await write_results(tmp_path / "seasons", POINTS, paint, kinds=kinds)
+
+
+def test_the_axis_that_decides_is_named_with_a_new_seed_as_yardstick(seasons: Path) -> None:
+    study = make_study(seasons, workers=0)
+
+    distances = study.data["distances"]
+    assert [each["axis"] for each in distances] == ["season", "seed", "hat"]
+    assert [each["pairs"] for each in distances] == [4, 4, 4]
+    assert distances[2]["mean"] == 0
+    text = next(each["text"] for each in study.data["words"] if each["headline"])
+    assert text == "Season decides the image. Hat changes less than a new seed does."
+    assert set(study.distances.columns) == {"metric", "axis", "a", "b", "row_a", "row_b", "distance"}
+
+
+def test_an_axis_without_effect_is_named_by_pixels_and_not_by_files(seasons: Path) -> None:
+    study = make_study(seasons, workers=0)
+
+    assert "Hat changes nothing: all 2 levels gave the same images." in " ".join(study.words)
+    assert [(each["axis"], each["all"]) for each in study.data["equal"]] == [("hat", True)]
+
+
+def test_images_with_a_source_have_no_distances(results: Path) -> None:
+    assert make_study(results, metrics=["ssim"], workers=0).data["distances"] == []

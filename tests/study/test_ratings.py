@@ -1,0 +1,104 @@
+"""Ratings and blind choices: columns of the study, advice, and a ranking that says which order is open."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sweep.errors import UsageError
+from sweep.record import RecordedResults
+from sweep.study.design import read_design
+from sweep.study.ratings import RATINGS_JSON, Ratings, add_ratings, fit_bradley_terry, load_ratings, rank_choices
+from sweep.study.study import make_study
+
+
+def write_ratings(path: Path, ratings: Mapping[str, object], choices: Sequence[object] = ()) -> Path:
+    path.write_text(json.dumps({"schema": 1, "ratings": ratings, "choices": list(choices)}), "utf-8")
+    return path
+
+
+def test_rated_images_are_columns_and_advice(results: Path, tmp_path: Path) -> None:
+    table = RecordedResults.open(results).table()
+    marks = {
+        str(key): {"stars": 5 if strength <= 0.25 else 2, "rejected": bool(strength == 1), "note": ""}
+        for key, strength in zip(table["key"], table["denoise_strength"].astype(float), strict=True)
+    }
+
+    add_ratings(results, write_ratings(tmp_path / "exported.json", marks))
+    study = make_study(results, metrics=["ssim"], workers=0)
+
+    assert sorted(study.table["rating"].unique()) == [2.0, 5.0]
+    assert study.table["rejected"].sum() == 6
+    (advice,) = study.data["recommendations"]
+    assert (advice["metric"], advice["use"], advice["held"], advice["images"]) == ("rating", 0.25, 6, 6)
+    assert study.words[0].startswith("Use denoise strength 0.25 or less: stars stayed at 4 or more in 6 of 6 images")
+
+
+def test_blind_choices_are_a_sentence(results: Path) -> None:
+    table = RecordedResults.open(results).table()
+    points = zip(table["denoise_strength"], table["variation"], table["seed"], table["key"], strict=True)
+    keys = {(float(s), str(v), int(k)): str(key) for s, v, k, key in points}
+    choices = [
+        {"left": keys[s, "dramatic", k], "right": keys[s, "studio, white", k], "winner": "left", "at": f"{s}{k}"}
+        for s in (0.0, 0.25, 0.5, 0.75)
+        for k in (42, 43, 44)
+    ]
+
+    write_ratings(results / RATINGS_JSON, {}, choices)
+    study = make_study(results, metrics=["ssim"], workers=0)
+
+    assert study.words[0].startswith("You chose variation “dramatic” over the others.")
+    assert study.data["choices"][0]["ranking"][0]["rank_high"] == 1
+    assert study.data["choices"][0]["left"] == 12
+
+
+def test_bradley_terry_finds_planted_strengths() -> None:
+    rng, planted = np.random.default_rng(1), np.array([1.0, 0.3, -0.4, -0.9])
+    pairs = rng.integers(0, 4, (4000, 2))
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    won = (rng.random(len(pairs)) < 1 / (1 + np.exp(planted[pairs[:, 1]] - planted[pairs[:, 0]]))).astype(float)
+
+    assert fit_bradley_terry(pairs, won, 4) == pytest.approx(planted, abs=0.12)
+
+
+def test_ranking_leaves_an_order_open_that_choices_do_not_settle() -> None:
+    frame = pd.DataFrame(
+        {"variation": list("abc") * 8, "seed": np.repeat(range(8), 3), "key": [f"k{i}" for i in range(24)]}
+    )
+    design = read_design(frame, [("variation", "text"), ("seed", "seed")])
+    choices = []
+    for seed in range(8):
+        a, b, c = (f"k{seed * 3 + i}" for i in range(3))
+        choices += [{"left": a, "right": c, "winner": "left"}, {"left": c, "right": b, "winner": "right"}]
+        choices += [{"left": a, "right": b, "winner": "left" if seed % 2 else "right"}]
+    choices.append({"left": "k2", "right": "k0", "winner": "right"})  # the first pair again, sides changed
+
+    (found,) = rank_choices(design, Ratings({}, choices), [])
+
+    ranks = {rank["level"]: (rank["rank_low"], rank["rank_high"]) for rank in found["ranking"]}
+    assert ranks == {"a": (1, 2), "b": (1, 2), "c": (3, 3)}
+    assert (found["repeated"], found["alike"]) == (1, 1)
+
+
+def test_ratings_are_merged_and_a_foreign_file_is_refused(tmp_path: Path) -> None:
+    choice = {"left": "a", "right": "b", "winner": "tie", "at": "1"}
+    first = write_ratings(tmp_path / "1.json", {"a": {"stars": 1}}, [choice])
+    second = write_ratings(tmp_path / "2.json", {"a": {"stars": 3}, "b": {"stars": 2}}, [choice])
+    folder = tmp_path / "run"
+    folder.mkdir()
+
+    add_ratings(folder, first)
+    add_ratings(folder, second)
+
+    kept = load_ratings(folder / RATINGS_JSON)
+    assert {name: mark["stars"] for name, mark in kept.marks.items()} == {"a": 3, "b": 2}
+    assert len(kept.choices) == 1
+    for text in ("[]", "{}", "no json", '{"schema": 2, "ratings": {}, "choices": []}'):
+        (tmp_path / "3.json").write_text(text, "utf-8")
+        with pytest.raises(UsageError, match=r"3\.json is not a file of ratings"):
+            add_ratings(folder, tmp_path / "3.json")
