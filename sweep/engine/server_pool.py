@@ -335,7 +335,7 @@ async def check_models(plan: Plan, server: PooledServer, wanted: Mapping[ModelRe
     """Raise ServerError where a server is of another family, lacks a model, or has another one under the same name."""
     family = plan.schemas.dialect.name
     if server.info.family not in ("", family):
-        raise ServerUnsupportedError(f"{server.name} is a {server.info.family}; the graphs of this run are {family}'s.")
+        raise ServerUnsupportedError(f"{server.name} is {server.info.family}; the graphs of this run are {family}'s.")
     try:
         models = index_models(await server.server.models())
     except TransientError as error:
