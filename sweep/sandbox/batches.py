@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, StrictStr, TypeAdapter, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, Field, StrictStr, TypeAdapter, ValidationError, create_model
 
 from sweep.workflow import FieldSchema, NodeSchema, NodeSchemas
 
@@ -137,6 +137,16 @@ class NodeTypes:
         return {**kept, "type": kept.pop("type")}
 
 
+_GUIDED = frozenset({"denoise_latents", "denoise_latents_meta", "tiled_multi_diffusion_denoise_latents"})
+
+
+def _check_guidance(value: Any) -> Any:
+    """Refuse what InvokeAI's own validator of these nodes refuses, which its schema does not say."""
+    if any(isinstance(scale, int | float) and scale < 1 for scale in (value if isinstance(value, list) else [value])):
+        raise ValueError("cfg_scale must be greater than 1")
+    return value
+
+
 def _model(schema: NodeSchema) -> type[BaseModel]:
     fields: dict[str, Any] = {
         "n_id": (str, Field(alias="id", default_factory=lambda: str(uuid.uuid4()))),
@@ -145,6 +155,10 @@ def _model(schema: NodeSchema) -> type[BaseModel]:
         **{f"f_{index}": _definition(field) for index, field in enumerate(schema.fields.values())},
         "n_type": (Literal[schema.type], Field(alias="type")),
     }
+    if schema.type in _GUIDED and "cfg_scale" in schema.fields:
+        place = f"f_{list(schema.fields).index('cfg_scale')}"
+        kind, default = fields[place]
+        fields[place] = (Annotated[kind, AfterValidator(_check_guidance)], default)
     extra: Literal["allow", "ignore"] = "allow" if schema.type == "core_metadata" else "ignore"
     return create_model(schema.type, __config__={"extra": extra}, **fields)
 

@@ -190,6 +190,8 @@ async def a_bad_graph_is_refused_with_its_place(wire: Wire) -> None:
     reply = await wire.enqueue(txt2img(wire.model, denoising_start=1.5))
     place = ["body", "batch", "graph", "nodes", "d", "denoise_latents", "denoising_start"]
     assert (reply.status, reply.faults) == (422, [("less_than_equal", place)])
+    reply = await wire.enqueue(txt2img(wire.model, cfg_scale=0.5))
+    assert (reply.status, reply.faults) == (422, [("value_error", [*place[:-1], "cfg_scale"])])
     reply = await wire.enqueue(graph(node("d", "foo")))
     assert (reply.status, reply.faults) == (422, [("union_tag_invalid", ["body", "batch", "graph", "nodes", "d"])])
     assert reply.body["detail"][0]["ctx"]["tag"] == "foo"
