@@ -57,7 +57,7 @@ export class CellPainter {
     if (mark.stars > 0) element.dataset.stars = "★".repeat(mark.stars);
     else delete element.dataset.stars;
     element.setAttribute("aria-selected", String(row >= 0 && view.cursor === row));
-    element.setAttribute("aria-label", this.#spoken(row, status));
+    element.setAttribute("aria-label", [this.#spoken(row, status), fell && `fell below: ${fell}`].filter(Boolean).join(", "));
     element.title = row < 0 ? this.#spoken(row, status) : "";
     show(cell.image, source, thumb ?? "");
     this.#paintOther(cell, against, other?.thumb ?? "");

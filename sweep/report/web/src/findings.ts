@@ -54,7 +54,7 @@ export class SweepFindings extends HTMLElement {
     const { text, detail } = this.#sentence(word, at);
     const grid = h("button", { class: "link", onclick: () => this.#showInGrid(word) }, "show in the grid");
     const copy = h("button", { class: "link", onclick: (event: Event) => copyText(`${text} ${detail}`.trim(), event.currentTarget as HTMLElement) }, "copy");
-    const item = h("li", {}, h("span", { class: "number" }, String(at + 1)), h("div", { class: "finding" }, h("h3", {}, text), detail ? h("p", {}, detail) : null, h("p", { class: "finding-links" }, grid, " ", copy)), this.#chart(word), this.#images(word));
+    const item = h("li", {}, h("span", { class: "number" }, String(at + 1)), h("div", { class: "finding" }, h("h2", {}, text), detail ? h("p", {}, detail) : null, h("p", { class: "finding-links" }, grid, " ", copy)), this.#chart(word), this.#images(word));
     item.addEventListener("click", () => this.#mark(at));
     return item;
   }

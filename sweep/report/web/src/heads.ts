@@ -89,14 +89,14 @@ export class GridHeads {
     const { layout, verdict } = this.app;
     this.#sums.hidden = geometry.sumHeight === 0 || !verdict;
     if (!verdict || geometry.sumHeight === 0) return;
-    const made: Node[] = [h("span", { class: "sum-name" }, "held")];
+    const made: Node[] = [h("span", { class: "sum-name", role: "rowheader" }, "held")];
     for (let c = c0; c < c1; ) {
       let end = c + 1;
       while (end < c1 && layout.cols[c]?.over && layout.cols[end]?.group === layout.cols[c]?.group) end += 1;
       const columns = Array.from({ length: end - c }, (_, place) => c + place);
       const sum = sumOf(verdict, columns.flatMap((col) => layout.rows.map((_, r) => layout.at(r, col)).filter((row) => row >= 0)));
       const col = layout.cols[c];
-      const element = h("span", { class: `sum${this.#isUse("x", col?.level ?? -1) || this.#isUse("sx", col?.overLevel ?? -1) ? " use" : ""}` }, textOf(sum, geometry.cellWidth * columns.length));
+      const element = h("span", { role: "gridcell", class: `sum${this.#isUse("x", col?.level ?? -1) || this.#isUse("sx", col?.overLevel ?? -1) ? " use" : ""}` }, textOf(sum, geometry.cellWidth * columns.length));
       this.#place(element, geometry, c, end);
       made.push(element);
       c = end;

@@ -31,6 +31,7 @@ export function frame(width: number, height: number): Plot.PlotOptions {
 export function label(plot: Element, text: string): void {
   plot.setAttribute("role", "img");
   plot.setAttribute("aria-label", text);
+  for (const part of plot.querySelectorAll("g[aria-label]")) part.setAttribute("role", "group"); // a bare g may have no label
 }
 
 export function title(text: string, under: string): HTMLElement {
