@@ -30,7 +30,9 @@ ROLE_TABLE: Final[Mapping[str, Role]] = MappingProxyType(
     {
         "prompt": Role(kind="text", means="The text that the image should show."),
         "negative_prompt": Role(kind="text", means="The text that the image should avoid."),
-        "variation": Role(kind="text", means="Appended to the prompt, after a comma."),
+        "variation": Role(
+            kind="text", means="Appended to the prompt, after a comma, or put where the prompt says {variation}."
+        ),
         "denoise_strength": Role(
             kind="number", low=0, high=1, means="Strength of img2img: 0 keeps the source, 1 ignores it."
         ),

@@ -229,3 +229,12 @@ def test_a_starter_asks_for_every_model_that_is_not_the_servers_only_one() -> No
     assert "#   model: name" in several
     none = started(Workflow(graph=graph, kind="api"), "x.json", "a.png", installed[:2])
     assert '#   "face.ip_adapter_model": name  # of type ip_adapter, of which the server has none' in none
+
+
+def test_a_starter_takes_the_image_it_is_given_where_the_workflow_names_one() -> None:
+    graph = template("img2img", "sd-1")
+    (target,) = find_roles(graph, builtin_schemas()).targets["image"]
+    own = Workflow(graph=graph.set({target.address: {"image_name": "own.png"}}), kind="api")
+
+    assert parsed(started(own, "flow.json", image="photo.jpg"))["inputs"]["image"] == "photo.jpg"
+    assert "image" not in (parsed(started(own, "flow.json")).get("inputs") or {})
