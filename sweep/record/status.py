@@ -224,8 +224,9 @@ def marginals(
 
 
 def sum_up(group: Sequence[Marginal]) -> Marginal:
-    """Merge all values of an axis into one entry, whose value says how many there were: "50 values, 42 … 91"."""
-    merged = Marginal(group[0].axis, f"{len(group):,} values, {group[0].value} … {group[-1].value}")
+    """Merge all values of an axis into one entry, whose value says how many there were: "50 values: 42 … 91"."""
+    some = ", ".join(entry.value for entry in group) if len(group) <= 4 else f"{group[0].value} … {group[-1].value}"
+    merged = Marginal(group[0].axis, f"{len(group):,} values: {some}")
     for entry in group:
         merged.done += entry.done
         merged.failed += entry.failed
