@@ -26,10 +26,11 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from sweep.roles import SYNONYMS
 from sweep.text import format_count
@@ -123,11 +124,24 @@ class StoppedError(SweepError):
 
 
 class AttemptError(SweepError):
-    """One attempt at one variation brought no image; `kind` is the class name to show in the table."""
+    """One attempt at one variation brought no image; `kind` is the class name to show in the table.
 
-    def __init__(self, message: str, *, kind: str | None = None, hint: str | None = None) -> None:
+    `most_attempts` bounds the attempts at a variation that fails like this, where more of them would hardly help.
+    """
+
+    def __init__(
+        self, message: str, *, kind: str | None = None, hint: str | None = None, most_attempts: int | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
         self.kind = kind or type(self).__name__
+        self.most_attempts = most_attempts
+
+    def at(self, place: str) -> Self:
+        """Return the same error with the place where it happened before its message."""
+        placed = copy.copy(self)
+        placed.message = f"{place}: {self.message}"
+        placed.args = (placed.message,)
+        return placed
 
 
 class TransientError(AttemptError):

@@ -57,6 +57,7 @@ from sweep.servers import (
     Submission,
     Ticket,
 )
+from sweep.workflow import Names
 
 ABANDONED: Final = "Abandoned"  # the kind of an attempt whose server left, and may still render it when it is back
 LONG_PAUSE: Final = 10.0  # seconds that a server asks for, from which on a person is told
@@ -107,6 +108,12 @@ class RunContext:
     def count_outcome(self, error: AttemptError | None) -> None:
         """Count an outcome (None for a success); begin nothing more where the failures are too many."""
         if reason := self.failures.count(describe_error(error) if error else None):
+            self.listener(events.Notice(message=reason))
+            self.work.stop()
+
+    def count_waste(self, error: AttemptError) -> None:
+        """Count a rendering whose image cannot be had; begin nothing more where that goes on and on."""
+        if reason := self.failures.count_waste(describe_error(error)):
             self.listener(events.Notice(message=reason))
             self.work.stop()
 
@@ -429,8 +436,10 @@ class Attempt:
 
     async def _settle(self, ended: ItemEnded) -> list[RetryRequest]:
         """Give each variation of the item its images, its error, or another attempt."""
+        if ended.status == "canceled" and any(intent.is_cancel_requested for intent in self._intents):
+            return await self._resubmit_alone(self._job.instances)  # an earlier run asked for that
         left: list[RetryRequest] = []
-        error = ended.error or VariationError("the workflow ended without an image", kind="NoImage")
+        error = self._name_node(ended) or VariationError("the workflow ended without an image", kind="NoImage")
         culprits = self._graph.find_culprits(ended.failed_node) if ended.error else frozenset()
         blames_all = len(culprits) == len(self._job.instances)  # so it says nothing about which is at fault
         innocent: list[Instance] = []
@@ -442,6 +451,7 @@ class Attempt:
                 waiting.append(instance)
                 silence = problem
             elif problem is not None:
+                self._context.count_waste(problem)
                 left += await self._retry_or_fail([instance], problem)
             elif self._downloads.is_complete(instance.key):
                 await self._complete(instance, ended)
@@ -452,6 +462,12 @@ class Attempt:
         if silence is not None:
             left += await self._leave_open(waiting, ServerUnreachableError(silence.message))
         return left + await self._resubmit_alone(innocent)
+
+    def _name_node(self, ended: ItemEnded) -> AttemptError | None:
+        """Return the item's error with the name of the node that failed, as its author knows it."""
+        if ended.error is None or ended.failed_node not in self._graph.fused.graph.nodes:
+            return ended.error
+        return ended.error.at(Names(self._graph.fused.graph).called(str(ended.failed_node)))
 
     async def _complete(self, instance: Instance, ended: ItemEnded) -> None:
         """Write the outcome of a variation whose images are on disk."""
@@ -482,7 +498,8 @@ class Attempt:
         numbers = {intent.key: intent.number for intent in self._intents}
         again: list[Instance] = []
         for instance in instances:
-            if isinstance(error, TransientError) and numbers.get(instance.key, 1) < self._context.options.attempts:
+            most = min(self._context.options.attempts, error.most_attempts or self._context.options.attempts)
+            if isinstance(error, TransientError) and numbers.get(instance.key, 1) < most:
                 again.append(instance)
             else:
                 await self._fail(instance, error)

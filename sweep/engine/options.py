@@ -97,6 +97,8 @@ class FailurePolicy:
         self._most_alike = options.alike
         self._last = ""
         self._alike = 0
+        self._last_waste = ""
+        self._wasted = 0
         self.succeeded = 0
         self.failed = 0
         self.reason = ""
@@ -111,6 +113,7 @@ class FailurePolicy:
         if failure is None:
             self.succeeded += 1
             self._alike, self._last = 0, ""
+            self._wasted = 0
         else:
             self.failed += 1
             self._alike = self._alike + 1 if failure == self._last else 1
@@ -118,6 +121,15 @@ class FailurePolicy:
         if self.reason:
             return ""
         self.reason = self._judge()
+        return self.reason
+
+    def count_waste(self, failure: str) -> str:
+        """Count an attempt that rendered and brought nothing; return `reason` at the moment it becomes true."""
+        self._wasted = self._wasted + 1 if failure == self._last_waste else 1
+        self._last_waste = failure
+        if self.reason or self._wasted < self._most_alike:
+            return ""
+        self.reason = f"The last {self._wasted} images could not be fetched ({failure}); no more are begun."
         return self.reason
 
     def _judge(self) -> str:

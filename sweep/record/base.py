@@ -56,6 +56,7 @@ class Intent:
     outputs: tuple[str, ...] = ()  # output nodes of this variation in the submitted graph
     state: JournalState = "intended"
     index: int | None = None  # in the current definition, as read back; None where that does not have it
+    is_cancel_requested: bool = False  # as read back: its run was cancelled, and the server was told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -144,6 +144,7 @@ class ItemTracker:
         for batch_id in batch_ids:
             item = self._items.get(batch_id) or self._remember(TrackedItem(batch_id))
             item.is_cancel_requested = True
+            item.is_covered = False  # who listens now asks at once: a server need not tell of each item it cancels
 
     @property
     def awaits_first_node(self) -> bool:
@@ -198,7 +199,9 @@ class ItemTracker:
             item.overhead = self._clock() - item.taken_up
 
     def request_states(self) -> None:
-        """Ask the server soon: something happened that events do not tell in full."""
+        """Ask the server soon: something happened that events do not tell in full, also of items nobody hears yet."""
+        for item in self._items.values():
+            item.is_covered = False
         self._is_due = True
         self._wake.set()
 
@@ -235,7 +238,8 @@ class ItemTracker:
     def _pace(self) -> float | None:
         if not any(item.listeners for item in self._items.values()):
             return None
-        is_well = self._is_hearing_events and self._silent_since is None
+        is_cancelling = any(item.is_cancel_requested for item in self.heard_items())
+        is_well = self._is_hearing_events and self._silent_since is None and not is_cancelling
         is_well = is_well and all(item.channel == self.channel for item in self.heard_items())
         return self._timings.poll_listening if is_well else self._timings.poll_deaf
 

@@ -170,7 +170,8 @@ def ended_with(db: sqlite3.Connection, kind: str, url: str) -> list[str]:
 def open_intents(db: sqlite3.Connection) -> list[Intent]:
     rows = db.execute(
         "SELECT key, number, server, url, batch_id, item_id, outputs, state,"
-        f" (SELECT min(idx) FROM points WHERE points.key = attempts.key AND definition = {_CURRENT})"
+        f" (SELECT min(idx) FROM points WHERE points.key = attempts.key AND definition = {_CURRENT}),"
+        " (SELECT ending = 'cancelled' FROM runs WHERE number = attempts.run)"
         " FROM attempts WHERE ended_at IS NULL ORDER BY id"
     )
     return [
@@ -184,8 +185,9 @@ def open_intents(db: sqlite3.Connection) -> list[Intent]:
             outputs=tuple(json.loads(outputs)),
             state=state,
             index=index,
+            is_cancel_requested=bool(cancelled),
         )
-        for key, number, server, url, batch_id, item_id, outputs, state, index in rows
+        for key, number, server, url, batch_id, item_id, outputs, state, index, cancelled in rows
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,6 +14,15 @@ from sweep.workflow import Model
 
 MODEL_PARTS = (("name", "model_name"), ("base", "base_model"), ("type", "model_type"))
 OUT_OF_MEMORY = frozenset({"OutOfMemoryError", "MemoryError"})
+HINTS = tuple(
+    (re.compile(pattern, re.IGNORECASE), hint)
+    for pattern, hint in (
+        (r"outofmemory|out of memory|MemoryError", "Render smaller images, or a smaller model."),
+        (r"Image(Record|File)NotFound", "An input image is gone from the server: it is uploaded again."),
+        (r"UnknownModel|model .*not found|ModelNotFound", "Install the model on this server, or name another one."),
+        (r"\bnan\b|half precision|fp16|float16", "Set the VAE precision to fp32 on the server or in the workflow."),
+    )
+)
 IMAGE_GONE = frozenset({"ImageRecordNotFoundException", "ImageFileNotFoundException"})
 
 
@@ -123,9 +133,19 @@ def _failure(item: Mapping[str, Any], session: Mapping[str, Any]) -> AttemptErro
     if kind is None and message is None:
         kind, message = _last_line(text(item.get("error")), mapping(session.get("errors")).values())
     sentence = shorten(message or kind or "the server gave no reason")
-    if kind in OUT_OF_MEMORY or kind in IMAGE_GONE:
+    hint = _find_hint(f"{kind}: {sentence}")
+    if hint:
+        sentence = f"{sentence.rstrip('.')}. {hint}"
+    if kind in OUT_OF_MEMORY:
+        return TransientError(sentence, kind=kind, most_attempts=2)
+    if kind in IMAGE_GONE:
         return TransientError(sentence, kind=kind)
     return VariationError(sentence, kind=kind)
+
+
+def _find_hint(said: str) -> str:
+    """Return what to do about the commonest causes; empty for any other."""
+    return next((hint for pattern, hint in HINTS if pattern.search(said)), "")
 
 
 def _last_line(traceback: str | None, errors: Collection[Any]) -> tuple[str | None, str | None]:

@@ -374,7 +374,9 @@ class ServerResources:
         """See `Server.fetch`."""
         data = await self._http.download(self.uploads.paths.file(image.name), "downloading an image", limit)
         if data is None:
-            raise TransientError(f"{self._http.address.url} does not have the image any more.", kind="ImageGone")
+            raise TransientError(
+                f"{self._http.address.url} does not have the image any more.", kind="ImageGone", most_attempts=2
+            )
         return data
 
     def loaded(self) -> frozenset[str]:
