@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 from sweep.engine import events
 from sweep.engine import options as checkpoints
 from sweep.engine.events import Listener
-from sweep.engine.limits import ItemSlot
+from sweep.engine.limits import ByteBudget, ItemSlot
 from sweep.engine.options import FailurePolicy, RunOptions
 from sweep.engine.server_pool import PooledServer, ServerPool
 from sweep.engine.task_groups import open_task_group, run_all
@@ -43,6 +43,7 @@ from sweep.record import (
     JournalPoint,
     KeyStatus,
     Rendering,
+    SavedImage,
     Times,
     no_checkpoint,
 )
@@ -60,6 +61,7 @@ from sweep.servers import (
 from sweep.workflow import Names
 
 ABANDONED: Final = "Abandoned"  # the kind of an attempt whose server left, and may still render it when it is back
+COMMON_SIZE: Final = 24 * 1024 * 1024  # bytes of an image; a larger one is asked for alone, or nearly
 LONG_PAUSE: Final = 10.0  # seconds that a server asks for, from which on a person is told
 MOST_STRANDINGS: Final = 12  # of one job: a server that leaves at it every time is not waited for for ever
 DOWNLOAD_TRIES: Final = 8  # to fetch one image: it was paid for, so it is asked for more often than it is rendered
@@ -97,6 +99,7 @@ class RunContext:
     run: int
     kinds: Mapping[str, str]  # of the axes, by name: they shape the names of files
     downloads: anyio.CapacityLimiter
+    budget: ByteBudget
     checkpoint: Checkpoint = no_checkpoint
     chance: random.Random = field(default_factory=random.Random)
     in_flight: dict[str, InFlightItem] = field(default_factory=dict)
@@ -196,10 +199,12 @@ class ItemDownloads:
 
     async def _save(self, point: JournalPoint, image: ServerImage, ordinal: int) -> Rendering:
         context = self._context
-        async with context.downloads:
-            data = await self._server.server.fetch(image, context.options.max_image_bytes)
-            context.checkpoint(checkpoints.FETCHED)
-            saved = await context.store.save(data, context.make_stem(point), point.key, ordinal)
+        try:
+            saved = await self._fetch(point, image, ordinal, min(COMMON_SIZE, context.options.max_image_bytes))
+        except VariationError as error:
+            if error.kind != "TooLarge" or context.options.max_image_bytes <= COMMON_SIZE:
+                raise
+            saved = await self._fetch(point, image, ordinal, context.options.max_image_bytes)
         context.checkpoint(checkpoints.SAVED)
         return Rendering(
             path=saved.path,
@@ -211,6 +216,14 @@ class ItemDownloads:
             sha256=saved.sha256,
             size=saved.size,
         )
+
+    async def _fetch(self, point: JournalPoint, image: ServerImage, ordinal: int, most: int) -> SavedImage:
+        """Fetch and save an image of at most `most` bytes, which are reserved before it is asked for."""
+        context = self._context
+        async with context.downloads, context.budget.reserve(most):
+            data = await self._server.server.fetch(image, most)
+            context.checkpoint(checkpoints.FETCHED)
+            return await context.store.save(data, context.make_stem(point), point.key, ordinal)
 
 
 class Attempt:

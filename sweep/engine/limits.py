@@ -13,11 +13,15 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Final
 
 import anyio
+
+from sweep.engine.task_groups import ChangeSignal
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,27 @@ def bound_by_share(size: int, remaining: int, workers: int) -> int:
     This is guided self-scheduling: an item is at most an equal share of what remains.
     """
     return max(1, min(size, -(-remaining // workers)))
+
+
+class ByteBudget:
+    """Bytes that all downloads of a run together may hold in memory."""
+
+    def __init__(self, total: int) -> None:
+        self._total = self._free = total
+        self._changes = ChangeSignal()
+
+    @asynccontextmanager
+    async def reserve(self, size: int) -> AsyncIterator[None]:
+        """Wait until `size` bytes are free and hold them; more than there are in all takes all."""
+        size = min(size, self._total)
+        while self._free < size:
+            await self._changes.event.wait()
+        self._free -= size
+        try:
+            yield
+        finally:
+            self._free += size
+            self._changes.notify()
 
 
 class ItemSlot:

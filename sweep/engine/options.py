@@ -83,7 +83,8 @@ class RunOptions:
     idle_only: bool = False
     board: str | None = None
     intermediate: bool = False
-    max_image_bytes: int = 256 * 1024 * 1024
+    max_image_bytes: int = 128 * 1024 * 1024
+    download_bytes: int = 192 * 1024 * 1024  # that all downloads together may hold in memory
     fuse: int | None = None  # variations an item; None: as many as pay, and one where the graph cannot be fused
     shard: tuple[int, int] | None = None  # (k, n): only the k-th of n parts of the grid, k from 1
     command: Sequence[str] = ()  # what was typed, for the record

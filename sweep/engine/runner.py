@@ -26,6 +26,7 @@ from sweep.engine.limits import (
     MOST_FUSED,
     MOST_NODES,
     SHORT_ITEM,
+    ByteBudget,
     FusionSize,
     ItemSlot,
     RunSlots,
@@ -238,6 +239,7 @@ class Runner:
             run=preparation.run,
             kinds={axis.name: axis.kind for axis in preparation.plan.axes},
             downloads=anyio.CapacityLimiter(options.downloads),
+            budget=ByteBudget(options.download_bytes),
             checkpoint=checkpoint,
         )
         slots = sum(server.limit.most for server in preparation.servers)

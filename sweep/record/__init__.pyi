@@ -14,7 +14,7 @@ from .base import (
 from .changes import delete_points, delete_run, matching_keys, rename_run, reopen_points
 from .experiment_facts import MOST_LEFT_OUT, MOST_LEVELS, ExperimentAxis, ExperimentFacts
 from .files import FULL_HINT, Checkpoint, free_bytes, no_checkpoint, replace_atomically
-from .images import ImageStore
+from .images import ImageStore, SavedImage
 from .lock import LOCK, FolderLock, holder, in_use
 from .merge import MergeConflict, MergeSummary, merge_results
 from .metric_cache import MetricCache, MetricKey
@@ -74,6 +74,7 @@ __all__ = [
     "ResultsLike",
     "RunFacts",
     "RunRecord",
+    "SavedImage",
     "SqliteJournal",
     "Times",
     "Where",

@@ -53,7 +53,7 @@ inflate: Final[Inflate] = with_isal or with_zlib
 
 
 ImageFormat = Literal["png", "jpg", "webp"]
-MAX_PIXELS = 100_000_000  # 10,000 × 10,000: above what these models paint, below what exhausts memory
+MAX_PIXELS = 50_000_000  # 7,000 × 7,000: above what these models paint, below what exhausts memory
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 

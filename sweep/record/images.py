@@ -15,9 +15,9 @@ from pathlib import Path
 import anyio
 from anyio.to_thread import run_sync
 
-from sweep.errors import RecordError
+from sweep.errors import RecordError, TransientError
 from sweep.record.files import Checkpoint, free_bytes, no_checkpoint, remove_parts, replace_atomically
-from sweep.record.image_check import MAX_PIXELS, verify_image
+from sweep.record.image_check import MAX_PIXELS, ImageFacts, verify_image
 from sweep.record.sqlite.schema import JOURNAL_FILE, reading
 from sweep.source_images import read_input
 from sweep.types import Scalar
@@ -104,6 +104,7 @@ def _cut(text: str, characters: int, size: int) -> str:
 
 
 _CLAIMS = 8192  # names remembered until the journal surely knows them: far more than can be in flight
+_LARGE = 8_000_000  # pixels of an image that is decoded alone
 _AT_ONCE = 4  # images verified and written at the same time
 
 
@@ -130,6 +131,7 @@ class ImageStore:
         self._most_pixels = most_pixels
         self._claims: OrderedDict[str, str] = OrderedDict()  # path in lower case → key
         self._claiming = threading.Lock()
+        self._decoding_large = threading.Lock()
         self._threads = anyio.CapacityLimiter(_AT_ONCE)
 
     def stem(self, index: int, values: Mapping[str, Scalar], kinds: Mapping[str, str] | None = None) -> str:
@@ -161,7 +163,7 @@ class ImageStore:
         return await run_sync(free_bytes, self._folder)
 
     def _save(self, data: bytes, stem: str, key: str, ordinal: int) -> SavedImage:
-        facts = verify_image(data, most_pixels=self._most_pixels)
+        facts = self._verify(data)
         ending = f"_{ordinal + 1}.{facts.format}" if ordinal else f".{facts.format}"
         path = self._claim(f"{IMAGES_FOLDER}/{stem}", ending, key)
         with replace_atomically(self._folder / path, self._checkpoint) as file:
@@ -173,6 +175,14 @@ class ImageStore:
             sha256=hashlib.sha256(data).hexdigest(),
             size=len(data),
         )
+
+    def _verify(self, data: bytes) -> ImageFacts:
+        """Decode the image; one that is large, or whose size is not known before, alone: it takes much memory."""
+        try:
+            return verify_image(data, most_pixels=min(_LARGE, self._most_pixels))
+        except TransientError:
+            with self._decoding_large:
+                return verify_image(data, most_pixels=self._most_pixels)
 
     def _claim(self, stem: str, ending: str, key: str) -> str:
         """Claim the path for this key: `stem` itself unless another key has it."""

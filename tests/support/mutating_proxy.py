@@ -51,6 +51,7 @@ class MutatingProxy:
     target: str
     mutate: Mutation = lambda _: None
     mutate_event: EventMutation = lambda text: text
+    is_prefixed: bool = False  # the first step of each path is for `mutate`, not for the server
     url: str = ""
     seen: Counter[str] = field(default_factory=Counter)  # "GET /path" → how many
     release: asyncio.Event = field(default_factory=asyncio.Event)  # set at the end: lets what hangs go
@@ -60,7 +61,7 @@ class MutatingProxy:
             return await self._socket(request, session)
         sent = await request.read()
         self.seen[f"{request.method} {request.path}"] += 1
-        url = self.target + request.raw_path
+        url = self.target + self._behind(request.raw_path)
         headers = _pass_headers(request.headers)
         async with session.request(request.method, url, data=sent or None, headers=headers) as answer:
             exchange = Exchange(
@@ -72,6 +73,10 @@ class MutatingProxy:
         if exchange.trickle is not None:
             return await self._trickle(request, exchange)
         return web.Response(status=exchange.status, headers=exchange.headers, body=exchange.body)
+
+    def _behind(self, path: str) -> str:
+        """The path at the server: without its first step where that is the proxy's."""
+        return "/" + path.split("/", 2)[2] if self.is_prefixed else path
 
     async def _trickle(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
         response = web.StreamResponse(status=exchange.status, headers=exchange.headers)
@@ -87,7 +92,7 @@ class MutatingProxy:
     async def _socket(self, request: web.Request, session: aiohttp.ClientSession) -> web.StreamResponse:
         before = web.WebSocketResponse()
         await before.prepare(request)
-        async with session.ws_connect(self.target + request.raw_path) as behind:
+        async with session.ws_connect(self.target + self._behind(request.raw_path)) as behind:
             ways = [
                 asyncio.create_task(_pass(before, behind, lambda text: text)),
                 asyncio.create_task(_pass(behind, before, lambda text: self.mutate_event(text))),
@@ -112,9 +117,11 @@ async def _pass(source: Any, sink: Any, change: EventMutation) -> None:
 
 
 @asynccontextmanager
-async def open_proxy(target: str, mutate: Mutation = lambda _: None) -> AsyncIterator[MutatingProxy]:
+async def open_proxy(
+    target: str, mutate: Mutation = lambda _: None, *, prefixed: bool = False
+) -> AsyncIterator[MutatingProxy]:
     """Serve a proxy before `target` for as long as the block lasts."""
-    proxy = MutatingProxy(target, mutate)
+    proxy = MutatingProxy(target, mutate, is_prefixed=prefixed)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
         app = web.Application(client_max_size=2**30)
 

@@ -1,0 +1,146 @@
+"""A server whose answers are changed in every way: no traceback, no run without an end, no memory exhausted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+from PIL import Image
+
+from sweep.sandbox import sandbox_server
+from tests.support.mutating_proxy import Exchange, open_proxy
+
+DEADLINE = 50.0  # seconds a run may take at most; each waits for a second or two for a server that says nothing
+MOST_MEGABYTES = 600
+PLACES = {
+    "version": "/app/version",
+    "configuration": "/app/runtime_config",
+    "login": "/auth/status",
+    "schemas": "/openapi.json",
+    "models": "/models/",
+    "upload": "/images/upload",
+    "enqueue": "/enqueue_batch",
+    "queue": "/default/status",
+    "batch": "/b/",
+    "states": "/item_summaries_by_ids",
+    "item": "/i/",
+    "image": "/full",
+}
+
+
+def set_body(body: bytes) -> Callable[[Exchange], None]:
+    def change(exchange: Exchange) -> None:
+        exchange.body = body
+
+    return change
+
+
+def set_status(status: int) -> Callable[[Exchange], None]:
+    def change(exchange: Exchange) -> None:
+        exchange.status, exchange.body = status, b'{"detail": "no"}'
+
+    return change
+
+
+def spoil_values(value: Any) -> Callable[[Exchange], None]:
+    """Replace every value of the answer by another, keeping the names."""
+
+    def spoil(found: Any) -> Any:
+        if isinstance(found, dict):
+            return {name: spoil(each) if isinstance(each, dict | list) else value for name, each in found.items()}
+        return [spoil(each) for each in found] if isinstance(found, list) else value
+
+    def change(exchange: Exchange) -> None:
+        try:
+            exchange.json = spoil(exchange.json)
+        except ValueError:  # an image
+            exchange.body = exchange.body[: len(exchange.body) // 2]
+
+    return change
+
+
+def trickle(exchange: Exchange) -> None:
+    exchange.trickle = 0.3
+
+
+CHANGES: Mapping[str, Callable[[Exchange], None]] = {
+    "null": set_body(b"null"),
+    "array": set_body(b"[]"),
+    "text": set_body(b'"no"'),
+    "nothing": set_body(b""),
+    "no JSON": set_body(b"<html>"),
+    "deep": set_body(b"[" * 5000 + b"]" * 5000),
+    "huge number": set_body(b'{"enqueued": ' + b"9" * 5000 + b"}"),
+    "other types": spoil_values(["x"]),
+    "nulls": spoil_values(None),
+    "numbers": spoil_values(2**70),
+    "status 500": set_status(500),
+    "status 422": set_status(422),
+    "status 413": set_status(413),
+    "trickle": trickle,
+}
+MUTATIONS = [(place, change) for place, change in product(PLACES, CHANGES)]
+ALWAYS = MUTATIONS[::14] + MUTATIONS[5::23]
+LARGE = [(place, "large") for place in ("models", "enqueue", "states", "item", "image")]
+
+
+def mutate_by_prefix(exchange: Exchange) -> None:
+    """The first step of the path says which mutation is meant: /m3,/…."""
+    _, step, rest = exchange.path.split("/", 2)
+    place, _, change = step.partition(",")
+    if PLACES[place.replace("_", " ")] not in f"/{rest}" or b'"check-' in exchange.request:
+        return
+    if change == "large":
+        exchange.body = b"[" + b"{}," * 20_000_000 + b"{}]"
+    else:
+        CHANGES[change.replace("_", " ")](exchange)
+
+
+async def run_client(folder: Path, mutations: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    def prepare() -> subprocess.Popen[str]:
+        Image.linear_gradient("L").resize((64, 64)).convert("RGB").save(folder / "photo.png")
+        command = [sys.executable, "-m", "tests.support.mutation_client", str(folder)]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    client = await anyio.to_thread.run_sync(prepare)
+    assert client.stdin is not None
+    assert client.stdout is not None
+    answers = []
+    try:
+        async with sandbox_server() as server, open_proxy(server.url, mutate_by_prefix, prefixed=True) as proxy:
+            for place, change in mutations:
+                url = f"{proxy.url}/{place},{change.replace(' ', '_')}\n"
+                await anyio.to_thread.run_sync(client.stdin.write, url)
+                await anyio.to_thread.run_sync(client.stdin.flush)
+                with anyio.fail_after(DEADLINE):
+                    line = await anyio.to_thread.run_sync(client.stdout.readline, abandon_on_cancel=True)
+                answers.append({"place": place, "change": change, **json.loads(line)})
+    finally:
+        client.kill()
+        await anyio.to_thread.run_sync(client.communicate)
+    return answers
+
+
+def judge(answers: list[dict[str, Any]]) -> None:
+    assert not [each for each in answers if each["traceback"]]
+    assert max(each["megabytes"] for each in answers) < MOST_MEGABYTES, answers
+
+
+@pytest.mark.timeout(240)
+async def test_answers_changed_in_many_ways_leave_no_traceback_and_no_hang(tmp_path: Path) -> None:
+    judge(await run_client(tmp_path, ALWAYS))
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3600)
+async def test_answers_changed_in_every_way_leave_no_traceback_and_no_hang(tmp_path: Path) -> None:
+    assert len(MUTATIONS) >= 60
+    judge(await run_client(tmp_path, [*MUTATIONS, *LARGE]))

@@ -1,0 +1,63 @@
+"""A client in a process of its own: runs a small experiment at each address that it reads, and says what came of it.
+
+Usage: python -m tests.support.mutation_client FOLDER; an address a line in, a line of JSON out.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from sweep.engine import RunOptions, run
+from sweep.engine.limits import Backoff
+from sweep.errors import SweepError
+from sweep.experiment import Experiment
+from sweep.servers import ConnectOptions, connect
+from sweep.servers.http import Timings
+
+TIMINGS = Timings(
+    read=1.5, retry=0.01, poll_listening=0.3, poll_deaf=0.05, reconnect=0.05, reconnect_most=0.2, patience=1, gone=0.3
+)
+OPTIONS = RunOptions(backoff=Backoff(base=0.01, cap=0.05), attempts=2, patience=2.0, takeover_after=0.0)
+
+
+async def run_at(url: str, folder: Path, number: int) -> str:
+    definition: dict[str, Any] = {
+        "name": f"m{number}",
+        "workflow": "img2img",
+        "inputs": {"image": "photo.png", "prompt": "a cup", "steps": 1, "width": 64, "height": 64},
+        "axes": {"seed": [number * 10, number * 10 + 1]},
+    }
+    experiment = await anyio.to_thread.run_sync(Experiment.from_dict, definition, folder)
+    servers = [connect(url, ConnectOptions(timings=TIMINGS))]
+    summary = await run(experiment, servers, options=OPTIONS, results=folder / "results")
+    return summary.ending
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    folder = Path(sys.argv[1])
+    for number, line in enumerate(sys.stdin):
+        begun = time.monotonic()
+        answer: dict[str, Any] = {"traceback": ""}
+        try:
+            answer["outcome"] = anyio.run(run_at, line.strip(), folder, number)
+        except SweepError as error:
+            answer["outcome"] = f"{type(error).__name__}: {error.message}"
+        except Exception:  # noqa: BLE001  what the test is about
+            answer |= {"outcome": "exception", "traceback": traceback.format_exc()}
+        answer["seconds"] = time.monotonic() - begun
+        answer["megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
