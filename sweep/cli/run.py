@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -243,7 +244,7 @@ def run_command(
     """
     from sweep.cli.console import print_notice
     from sweep.cli.servers import Access, Cluster
-    from sweep.engine import FailureLimit, RunOptions, parse_fusion, parse_shard
+    from sweep.engine import FailureLimit, RunOptions, find_user_cache, parse_fusion, parse_shard
     from sweep.errors import UsageError
 
     typed = definition.Typed.of(axis, image, prompt, input_, save)
@@ -263,6 +264,7 @@ def run_command(
         intermediate=intermediate,
         fuse=parse_fusion(fuse),
         shard=parse_shard(shard) if shard else None,
+        user_cache=find_user_cache(os.environ),
         command=("sweep", *sys.argv[1:]),
     )
     if idle_only and queue != "default":

@@ -3,6 +3,7 @@ from .forecast import Forecast, forecast_json, make_forecast
 from .options import FailureLimit, RunOptions, parse_fusion, parse_shard
 from .runner import RunSummary, render, run
 from .shutdown import Stop, handle_signals, request_stop
+from .uploads import find_user_cache
 
 __all__ = [
     "FailureLimit",
@@ -12,6 +13,7 @@ __all__ = [
     "RunSummary",
     "ServerTally",
     "Stop",
+    "find_user_cache",
     "forecast_json",
     "handle_signals",
     "make_forecast",

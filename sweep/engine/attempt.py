@@ -23,6 +23,7 @@ from sweep.engine.limits import ByteBudget, ItemSlot
 from sweep.engine.options import FailurePolicy, RunOptions
 from sweep.engine.server_pool import PooledServer, ServerPool
 from sweep.engine.task_groups import open_task_group, run_all
+from sweep.engine.uploads import UploadMemory
 from sweep.engine.work_queue import ItemGraph, Job, WorkQueue, make_batch_id, to_journal_point
 from sweep.errors import (
     AttemptError,
@@ -100,6 +101,7 @@ class RunContext:
     kinds: Mapping[str, str]  # of the axes, by name: they shape the names of files
     downloads: anyio.CapacityLimiter
     budget: ByteBudget
+    uploads: UploadMemory
     checkpoint: Checkpoint = no_checkpoint
     chance: random.Random = field(default_factory=random.Random)
     in_flight: dict[str, InFlightItem] = field(default_factory=dict)
@@ -370,6 +372,8 @@ class Attempt:
                 raise
             ticket = found
         self._context.pool.record_acceptance(self._server)
+        if self._graph.images:
+            await self._context.uploads.keep(self._server)
         self._context.checkpoint(checkpoints.TAKEN)
         await self._journal.submitted(batch_id, ticket.item_id)
         self._intents = tuple(replace(each, item_id=ticket.item_id, state="submitted") for each in self._intents)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from sweep.engine.limits import Backoff
@@ -87,6 +88,7 @@ class RunOptions:
     download_bytes: int = 192 * 1024 * 1024  # that all downloads together may hold in memory
     fuse: int | None = None  # variations an item; None: as many as pay, and one where the graph cannot be fused
     shard: tuple[int, int] | None = None  # (k, n): only the k-th of n parts of the grid, k from 1
+    user_cache: Path | None = None  # the user's file of uploads; None: only the journal remembers them
     command: Sequence[str] = ()  # what was typed, for the record
 
 

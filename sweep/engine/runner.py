@@ -240,6 +240,7 @@ class Runner:
             kinds={axis.name: axis.kind for axis in preparation.plan.axes},
             downloads=anyio.CapacityLimiter(options.downloads),
             budget=ByteBudget(options.download_bytes),
+            uploads=preparation.uploads,
             checkpoint=checkpoint,
         )
         slots = sum(server.limit.most for server in preparation.servers)

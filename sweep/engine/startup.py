@@ -29,6 +29,7 @@ from sweep.engine.limits import FusionSize
 from sweep.engine.options import RunOptions
 from sweep.engine.server_pool import PooledServer, cancel_abandoned, drop_unfit, index_models, open_servers
 from sweep.engine.task_groups import report_wait, run_all
+from sweep.engine.uploads import UploadMemory
 from sweep.engine.work_queue import Job, partition_points
 from sweep.errors import (
     DiskFullError,
@@ -115,6 +116,7 @@ class Preparation:
     destination: str  # names our items on every server
     before: Counts  # as the run found them
     options: RunOptions
+    uploads: UploadMemory
 
     def instance(self, index: int) -> Instance:
         """Return the variation at `index`, ready to be rendered."""
@@ -169,11 +171,14 @@ async def prepare(
             for server in pooled:
                 server.fusion = FusionSize(1)
         await _report_exclusions(plan, pooled, index_models(models), listener)
+        uploads = UploadMemory(journal, options.user_cache)
+        await run_all(*(uploads.recall(server) for server in pooled))
         if not await _has_nothing_to_do(plan, journal, options):
             async with report_wait(listener, f"Waiting for {pooled[0].name} to check the values of the axes."):
                 await check_values(plan, pooled[0], options)
         run = await begin_on_record(plan, journal, [server.info for server in pooled if server.is_open], options)
         unbegun.pop_all()
+        await uploads.keep(pooled[0])
         store = ImageStore(folder, len(plan), checkpoint=checkpoint)
         await _keep_inputs(plan, journal, store, folder)
         before = await journal.counts()
@@ -190,6 +195,7 @@ async def prepare(
             destination=f"sweep-{experiment.name}-{await journal.identity()}",
             before=before,
             options=options,
+            uploads=uploads,
         )
 
 

@@ -243,6 +243,14 @@ class Journal(Protocol):
         """Note that a source image was copied into the folder, at this relative path."""
         ...
 
+    async def keep_uploads(self, url: str, names: Mapping[str, str]) -> None:
+        """Note under which names the server at `url` has input images: SHA-256 → name there."""
+        ...
+
+    async def uploads(self, url: str) -> dict[str, str]:
+        """Return what `keep_uploads` noted of the server; a server may have lost an image since."""
+        ...
+
     async def counts(self) -> Counts:
         """For `status` and progress."""
         ...

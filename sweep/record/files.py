@@ -34,6 +34,7 @@ JOURNAL_OPERATIONS = (
     "reopen",
     "forget",
     "keep_input",
+    "keep_uploads",
 )
 
 JOURNAL_POINTS = tuple(f"{name}.{step}" for name in JOURNAL_OPERATIONS for step in ("before-commit", "after-commit"))

@@ -10,11 +10,11 @@ never leave this layer):
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from sweep.errors import AttemptError, TransientError
 from sweep.workflow import Graph, Model, ModelRef, NodeSchemas, Value
@@ -118,6 +118,16 @@ class ItemEnded:
 
 
 ItemEvent: TypeAlias = ItemStarted | ItemHeld | Rendered | ItemEnded
+
+
+@runtime_checkable
+class RemembersUploads(Protocol):
+    """A server whose input images are uploaded once and named by it: what earlier runs uploaded can be told to it."""
+
+    @property
+    def uploads(self) -> MutableMapping[str, str]:
+        """SHA-256 → name on the server. What stands in it is checked against the server before it is used."""
+        ...
 
 
 class Server(Protocol):

@@ -6,7 +6,7 @@ import asyncio
 import random
 import sqlite3
 from array import array
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
@@ -174,6 +174,12 @@ class SqliteJournal:
     async def keep_input(self, sha256: str, path: str, name: str, width: int, height: int) -> None:
         write = partial(operations.keep_input, sha256=sha256, path=path, name=name, width=width, height=height)
         await self._writer.do("keep_input", write)
+
+    async def keep_uploads(self, url: str, names: Mapping[str, str]) -> None:
+        await self._writer.do("keep_uploads", partial(operations.keep_uploads, url=url, names=dict(names)))
+
+    async def uploads(self, url: str) -> dict[str, str]:
+        return await self._read(partial(queries.uploads, url=url))
 
     async def counts(self) -> Counts:
         return await self._read(queries.counts)

@@ -191,6 +191,10 @@ def open_intents(db: sqlite3.Connection) -> list[Intent]:
     ]
 
 
+def uploads(db: sqlite3.Connection, url: str) -> dict[str, str]:
+    return dict(db.execute("SELECT sha256, name FROM uploads WHERE url = ?", (url,)).fetchall())
+
+
 def counts(db: sqlite3.Connection) -> Counts:
     last = db.execute(
         f"SELECT points, axes, definition, seal = {sealing('runs')} FROM runs ORDER BY number DESC LIMIT 1"

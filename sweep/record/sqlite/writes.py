@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -235,6 +235,11 @@ def forget(db: sqlite3.Connection, keys: Iterable[str]) -> int:
 def keep_input(db: sqlite3.Connection, sha256: str, path: str, name: str, width: int, height: int) -> None:
     db.execute("INSERT OR REPLACE INTO inputs VALUES (?, ?, ?, ?, ?, 0)", (sha256, path, name, width, height))
     _reseal(db, "inputs", "sha256", sha256)
+
+
+def keep_uploads(db: sqlite3.Connection, url: str, names: Mapping[str, str]) -> None:
+    rows = [(url, sha256, _text(name)) for sha256, name in names.items()]
+    db.executemany("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?)", rows)
 
 
 def _current(db: sqlite3.Connection) -> tuple[int, int]:

@@ -114,6 +114,11 @@ class InvokeAI:
         return self._http.address.url
 
     @property
+    def uploads(self) -> MutableMapping[str, str]:
+        """See `RemembersUploads.uploads`."""
+        return self._resources.uploads.remembered
+
+    @property
     def _api(self) -> ServerApi:
         if self._found is None:
             raise RuntimeError("open() comes first")

@@ -147,7 +147,7 @@ class Uploads:
     def __init__(self, http: Http, remembered: MutableMapping[str, str]) -> None:
         self.paths = ImagePaths()
         self._http = http
-        self._remembered = remembered
+        self.remembered = remembered
         self._sure: dict[str, str] = {}
         self._named: dict[str, bool] = {}  # images that graphs name themselves
         self._locks: dict[str, asyncio.Lock] = {}
@@ -159,10 +159,10 @@ class Uploads:
         """
         async with self._locks.setdefault(sha256, asyncio.Lock()):
             if sha256 not in self._sure:
-                known = self._remembered.get(sha256)
+                known = self.remembered.get(sha256)
                 if known is None or not await self._exists(known):
                     known = await self._upload(sha256, path)
-                self._sure[sha256] = self._remembered[sha256] = known
+                self._sure[sha256] = self.remembered[sha256] = known
             return self._sure[sha256]
 
     def find_name(self, sha256: str) -> str | None:
@@ -173,7 +173,7 @@ class Uploads:
         """Forget images that the server says are gone: the next to ask uploads them anew."""
         for sha256 in hashes:
             self._sure.pop(sha256, None)
-            self._remembered.pop(sha256, None)
+            self.remembered.pop(sha256, None)
 
     async def has(self, name: str) -> bool:
         """Tell whether the server has an image of this name; it is asked once."""
@@ -186,7 +186,9 @@ class Uploads:
             part = path_part(name)
         except VariationError:
             return False
-        answer = await self._http.call("GET", f"{self.paths.one}{part}", "looking for an input image", also=(404,))
+        answer = await self._http.call(
+            "GET", f"{self.paths.one}{part}", "looking for an input image", also=(400, 404, 422)
+        )
         return answer.status == 200
 
     async def _upload(self, sha256: str, path: Path | None) -> str:

@@ -1,0 +1,89 @@
+"""Remembers which input images are on which server, so that a resumed run uploads none again.
+
+The journal keeps it for its own folder; a file per user keeps it across experiments and may be lost without harm. Both
+are hints: a server is asked whether it still has an image before the name is used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from sweep.engine.server_pool import PooledServer
+from sweep.errors import RecordError
+from sweep.record import Journal, replace_atomically
+from sweep.servers import RemembersUploads
+
+MOST_REMEMBERED = 2000  # uploads of one server in the user's file
+
+
+def find_user_cache(environ: Mapping[str, str]) -> Path | None:
+    """Return the user's file of uploads: in SWEEP_CACHE, else where the system keeps caches; None where neither is."""
+    root = environ.get("SWEEP_CACHE") or environ.get("XDG_CACHE_HOME") or environ.get("LOCALAPPDATA")
+    if not root:
+        root = os.path.join(environ["HOME"], ".cache") if environ.get("HOME") else ""  # noqa: PTH118
+    return Path(root) / "sweep" / "uploads.json" if root else None
+
+
+class UploadMemory:
+    """The uploads of one run's servers. `recall` before anything is uploaded, `keep` after each submission."""
+
+    def __init__(self, journal: Journal, user_cache: Path | None) -> None:
+        self._journal = journal
+        self._user_cache = user_cache
+        self._kept: dict[str, dict[str, str]] = {}
+
+    async def recall(self, server: PooledServer) -> None:
+        """Tell the server's client what earlier runs uploaded there."""
+        if isinstance(server.server, RemembersUploads):
+            known = await anyio.to_thread.run_sync(_read, self._cache_for(server))
+            own = await self._journal.uploads(server.url)
+            for sha256, name in {**known.get(server.url, {}), **own}.items():
+                server.server.uploads.setdefault(sha256, name)
+            self._kept[server.url] = own
+
+    async def keep(self, server: PooledServer) -> None:
+        """Note what is new. Raises RecordError where the journal cannot be written."""
+        if not isinstance(server.server, RemembersUploads):
+            return
+        kept = self._kept.setdefault(server.url, {})
+        new = {sha: name for sha, name in server.server.uploads.items() if kept.get(sha) != name}
+        if new:
+            kept.update(new)
+            await self._journal.keep_uploads(server.url, new)
+            await anyio.to_thread.run_sync(_add, self._cache_for(server), server.url, new)
+
+    def _cache_for(self, server: PooledServer) -> Path | None:
+        return None if server.info.sandbox else self._user_cache  # a sandbox forgets its images
+
+
+def _read(cache: Path | None) -> dict[str, dict[str, str]]:
+    """Return what the file holds; nothing where it is missing or damaged."""
+    try:
+        found = json.loads(cache.read_text(encoding="utf-8")) if cache else {}
+    except (OSError, ValueError):
+        return {}
+    servers = found if isinstance(found, dict) else {}
+    return {
+        str(url): {str(sha): str(name) for sha, name in names.items()}
+        for url, names in servers.items()
+        if isinstance(names, dict)
+    }
+
+
+def _add(cache: Path | None, url: str, names: Mapping[str, str]) -> None:
+    if cache is None:
+        return
+    known = _read(cache)
+    whole = {**known.get(url, {}), **names}
+    known[url] = dict(list(whole.items())[-MOST_REMEMBERED:])
+    try:
+        with replace_atomically(cache, durable=False) as file:
+            file.write(json.dumps(known).encode())
+    except RecordError:  # a hint that is not kept costs an upload
+        return
