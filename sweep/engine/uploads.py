@@ -19,7 +19,7 @@ from sweep.errors import RecordError
 from sweep.record import Journal, replace_atomically
 from sweep.servers import RemembersUploads
 
-MOST_REMEMBERED = 2000  # uploads of one server in the user's file
+MOST_UPLOADS = 2000  # uploads of one server in the user's file
 
 
 def find_user_cache(environ: Mapping[str, str]) -> Path | None:
@@ -81,7 +81,7 @@ def _add(cache: Path | None, url: str, names: Mapping[str, str]) -> None:
         return
     known = _read(cache)
     whole = {**known.get(url, {}), **names}
-    known[url] = dict(list(whole.items())[-MOST_REMEMBERED:])
+    known[url] = dict(list(whole.items())[-MOST_UPLOADS:])
     try:
         with replace_atomically(cache, durable=False) as file:
             file.write(json.dumps(known).encode())

@@ -14,7 +14,14 @@ from sweep.engine.options import ENGINE_POINTS
 from sweep.record.files import IMAGE_POINTS, JOURNAL_OPERATIONS, JOURNAL_POINTS
 from tests.support.processes import Bench, SandboxProcess
 
-ONCE = {"begin_run", "end_run", "seeds", "reopen", "keep_input"}  # in a run of six points; the others for each
+ONCE = {
+    "begin_run",
+    "end_run",
+    "seeds",
+    "reopen",
+    "keep_input",
+    "keep_uploads",
+}  # in a run of six points; the others for each
 ELSEWHERE = {"attempt_failed", "withdraw", "fail", "cancel", "forget"}  # not in a run where all goes well
 
 
