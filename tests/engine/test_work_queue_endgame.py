@@ -28,7 +28,7 @@ class Servers:
     def __init__(self, count: int) -> None:
         self.alive_urls = frozenset(str(number) for number in range(count))
 
-    def seconds_until_takeover(self, _url: str) -> float:
+    def seconds_until_takeover(self, _url: str, /) -> float:
         return inf
 
 
