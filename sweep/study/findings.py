@@ -176,7 +176,7 @@ def _rank(said: Sequence[Sentence], main: str | None, axis: str | None, *, split
             found = [each for each in found if each["metric"] is None]  # the scales; the curve itself is in the advice
         wanted += found[: 2 if kind == "equal" else 1]
     others = [each for each in said if each["kind"] == "difference" and each["metric"] in BESIDE]
-    return [*wanted, *(each for each in others if each not in wanted)][:MOST_HEADLINES]
+    return [*wanted, *[each for each in others if each not in wanted][:1]][:MOST_HEADLINES]
 
 
 def _once(said: Sequence[Sentence]) -> list[Sentence]:

@@ -119,12 +119,13 @@ def _read_level(hold: Hold | None) -> float | None:
 
 
 def _find_weakest(holds: Sequence[Hold], *, is_rising: bool) -> tuple[Group | None, float | None, float | None]:
-    """Find the group that fails first, and between which levels."""
+    """Find the group that fails first, and between which levels; none where all groups fail alike."""
     groups: dict[tuple[str, object], list[Hold]] = {}
     for hold in holds:
         for name, level in hold["group"].items():
             groups.setdefault((name, level), []).append(hold)
     worst: tuple[float, float] | None = None
+    scores = []
     found: tuple[Group | None, float | None, float | None] = (None, None, None)
     for (name, _), members in groups.items():
         ordered = members[::-1] if is_rising else members
@@ -134,9 +135,11 @@ def _find_weakest(holds: Sequence[Hold], *, is_rising: bool) -> tuple[Group | No
         failed = ordered[place + 1]
         high = _read_level(failed)
         score = ((-1 if is_rising else 1) * (high or 0.0), failed["held"] / failed["images"])
+        scores.append(score)
         if worst is None or score < worst:
             worst, found = score, ({name: members[0]["group"][name]}, level, high)
-    return found
+    is_alike = len(groups) > 1 and len(scores) == len(groups) and len(set(scores)) == 1
+    return (None, None, None) if is_alike else found
 
 
 def _find_crossing(curve: Curve, threshold: float) -> Estimate:
