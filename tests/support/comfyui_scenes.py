@@ -12,6 +12,9 @@ from sweep.workflow import Address, Graph, ImageRef, ModelRef, Node, core_schema
 from tests.support.scenes import SIDE, client, image, open_client
 
 
+CORE = core_schemas()  # read before any loop runs
+
+
 def txt2img_prompt(model: ModelRef, seed: int, steps: int = 1) -> Graph:
     """The plainest graph that renders."""
     return (

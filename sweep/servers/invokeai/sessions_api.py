@@ -137,7 +137,7 @@ class SessionsApi:
         if status not in ENDED_STATES and not asked:
             return None
         images = await self.images(ticket.item_id, session, ticket.outputs)
-        ended = read_end({"status": status, "session": session}, ticket.outputs, asked)
+        ended = read_end({"status": status, "session": {"results": {}, **session}}, ticket.outputs, asked)
         return replace(ended, images=tuple(images))
 
     def _remember(self, session_id: str, batch_id: str) -> None:
