@@ -11,7 +11,6 @@ from sweep.testing.servers import RenderScene
 from sweep.workflow import Address, Graph, ImageRef, ModelRef, Node, core_schemas
 from tests.support.scenes import SIDE, client, image, open_client
 
-
 CORE = core_schemas()  # read before any loop runs
 
 
