@@ -32,7 +32,7 @@ def worker(
     credentials: shared.CredentialsOption = None,
     insecure: shared.InsecureRay = False,
 ) -> int:
-    """Register the image server of this host as a worker of a Ray cluster.
+    """Register the image server of this host in a Ray cluster.
 
     Run it on each host that has a server, after ray start. The worker stays when the command ends, and starts again if
     it fails. Credentials are read on this host: from its environment when ray start ran, or from --credentials.
