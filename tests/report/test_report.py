@@ -7,13 +7,14 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError
 from sweep.report.data import read_report_data
-from sweep.report.report import build_policy, build_relative_url, read_asset, write_report
+from sweep.report.report import build_policy, build_relative_url, read_asset, write_bundle, write_report
 from sweep.report.text import describe_page
 from tests.report.painted import HOSTILE, Plan, paint_folder
 from tests.report.parsed_page import opened
@@ -181,3 +182,19 @@ def test_command_loses_folders_of_this_machine() -> None:
 @pytest.mark.parametrize("name", ["explorer.js", "charts.js", "explorer.css"])
 def test_built_files_can_stand_inside_the_page(name: str) -> None:
     assert not re.search(r"</(script|style)|<!--|registry\.", read_asset(name))
+
+
+async def test_embedded_originals_are_inside_the_page(folder: Path, tmp_path: Path) -> None:
+    page = await run_sync(lambda: write_report(folder, out=tmp_path / "mail" / "cups.html", originals=True))
+    text = page.read_text(encoding="utf-8")
+    assert text.count("data:image/png;base64,") == 13  # twelve images and their source
+    assert str(folder) not in text
+    assert opened(page).data()["originals"] == "inside"
+
+
+async def test_bundle_holds_the_page_and_its_images(folder: Path, tmp_path: Path) -> None:
+    made = await run_sync(write_bundle, folder, tmp_path / "cups.zip")
+    with ZipFile(made) as bundle:
+        names = bundle.namelist()
+    assert names[0] == "report.html"
+    assert sum(name.startswith("images/") for name in names) == 12
