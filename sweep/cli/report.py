@@ -80,7 +80,7 @@ def view(
     open_: Open = False,
     results: shared.ResultsRoot = Path("results"),
 ) -> None:
-    """Serve the report of a run while it goes on, or a list of all runs.
+    """Serve the report of a run, or a list of all runs.
 
     Ratings and choices made on the page are kept in the results folder. Only this machine can open the page, unless
     --host says otherwise. Ctrl-C ends the server.
