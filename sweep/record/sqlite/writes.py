@@ -25,6 +25,9 @@ OUTCOMES = ("completed", "failed", "cancelled")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _IMAGE_COLUMNS = SEALED["images"]
 _NONE_OPEN = "has no open attempt"
+_KNOWN_TIMES = (  # those that are not known stay what they were
+    "queued_at = coalesce(?, queued_at), started_at = coalesce(?, started_at), finished_at = coalesce(?, finished_at)"
+)
 _TOGETHER = 500  # points that one statement looks up
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 
@@ -92,7 +95,7 @@ def _rebase_chunk(db: sqlite3.Connection, chunk: Sequence[JournalPoint], definit
         if not found:
             raise RecordError(f"Key {point.key} is not on record.")
         if len(found) > 1 or times[point.key] > 1 or found[0][1] == definition:
-            _place(db, point, definition)
+            _reseal(db, "points", "id", _place(db, point, definition))
             continue
         *row, rowid = found[0]
         row[1:4] = definition, point.index, _write_values(point)
@@ -150,8 +153,7 @@ def submitted(db: sqlite3.Connection, batch_id: str, item_id: str) -> None:
 
 def write_rendered(db: sqlite3.Connection, key: str, times: Times) -> None:
     _open_state(db, key)
-    _set_times(db, key, times)
-    _set_open(db, key, "rendered")
+    _set_open(db, key, "rendered", times)
 
 
 def write_completed(
@@ -167,12 +169,11 @@ def write_completed(
             raise RecordError(f"Key {key} is completed already, with other images.")
         return
     _open_state(db, key)
-    slots = ", ".join("?" * len(_IMAGE_COLUMNS))
-    db.executemany(f"INSERT INTO images ({', '.join(_IMAGE_COLUMNS)}, seal) VALUES ({slots}, 0)", rows)
-    _reseal(db, "images", "key", key)
-    _set_times(db, key, times)
+    slots = ", ".join("?" * (len(_IMAGE_COLUMNS) + 1))
+    sealed = [(*row, seal(*row)) for row in rows]
+    db.executemany(f"INSERT INTO images ({', '.join(_IMAGE_COLUMNS)}, seal) VALUES ({slots})", sealed)
     _end_attempt(db, key, "completed", now)
-    _set(db, key, "state = 'completed', kind = NULL, message = NULL")
+    _set(db, key, f"state = 'completed', kind = NULL, message = NULL, {_KNOWN_TIMES}", *_list_times(times))
 
 
 def attempt_failed(db: sqlite3.Connection, key: str, failure: Failure, now: datetime) -> None:
@@ -262,28 +263,30 @@ def _open_state(db: sqlite3.Connection, key: str) -> str:
     return state
 
 
-def _place(db: sqlite3.Connection, point: JournalPoint, definition: int) -> None:
-    """Put the point into its row: the one at its index, else one of an earlier definition, else a new one."""
+def _place(db: sqlite3.Connection, point: JournalPoint, definition: int) -> int | None:
+    """Put the point into its row: the one at its index, else one of an earlier definition, else a new one.
+
+    Returns the row's id. The caller has to seal the row, which every `_set` of its key does.
+    """
+    facts = (definition, point.index, _write_values(point), point.prompt, point.model, point.source)
     rows = db.execute("SELECT id, definition, idx FROM points WHERE key = ?", (point.key,)).fetchall()
     own = [row for row in rows if row[1:] == (definition, point.index)] or [row for row in rows if row[1] < definition]
     if own:
-        rowid = own[0][0]
+        rowid: int | None = own[0][0]
     elif rows:
         rowid = _copy(db, rows[0][0])
     else:
-        rowid = db.execute(
-            "INSERT INTO points (key, definition, idx, axis_values, state, seal) VALUES (?, 0, 0, '{}', 'pending', 0)",
-            (point.key,),
+        return db.execute(
+            "INSERT INTO points (definition, idx, axis_values, prompt, model, source, key, state, seal)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, 'pending', 0)",
+            (*facts, point.key),
         ).lastrowid
     db.execute(
         "UPDATE points SET definition = ?, idx = ?, axis_values = ?, prompt = coalesce(?, prompt),"
         " model = coalesce(?, model), source = coalesce(?, source) WHERE id = ?",
-        (
-            *(definition, point.index, _write_values(point)),
-            *(point.prompt, point.model, point.source, rowid),
-        ),
+        (*facts, rowid),
     )
-    _reseal(db, "points", "id", rowid)
+    return rowid
 
 
 def _write_values(point: JournalPoint) -> str:
@@ -302,18 +305,16 @@ def _set(db: sqlite3.Connection, key: str, assignments: str, *values: object) ->
     _reseal(db, "points", "key", key)
 
 
-def _set_open(db: sqlite3.Connection, key: str, state: str) -> None:
+def _set_open(db: sqlite3.Connection, key: str, state: str, times: Times | None = None) -> None:
     db.execute("UPDATE attempts SET state = ? WHERE key = ? AND ended_at IS NULL", (state, key))
-    _set(db, key, "state = ?", state)
+    if times is None:
+        _set(db, key, "state = ?", state)
+    else:
+        _set(db, key, f"state = ?, {_KNOWN_TIMES}", state, *_list_times(times))
 
 
-def _set_times(db: sqlite3.Connection, key: str, times: Times) -> None:
-    """Set the times that are known; the others stay what they were. The row is sealed by the `_set` that follows."""
-    db.execute(
-        "UPDATE points SET queued_at = coalesce(?, queued_at), started_at = coalesce(?, started_at),"
-        " finished_at = coalesce(?, finished_at) WHERE key = ?",
-        (microseconds(times.queued_at), microseconds(times.started_at), microseconds(times.finished_at), key),
-    )
+def _list_times(times: Times) -> tuple[int | None, int | None, int | None]:
+    return microseconds(times.queued_at), microseconds(times.started_at), microseconds(times.finished_at)
 
 
 def _end_attempt(db: sqlite3.Connection, key: str, state: str, now: datetime, failure: Failure | None = None) -> None:
