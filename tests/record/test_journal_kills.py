@@ -102,7 +102,7 @@ def test_every_write_has_its_points() -> None:
     """The fault tests go by these names; a write that is not among them would not be tested."""
     reads = {
         *("open", "aclose", "commits", "fingerprint", "known_keys", "completed_indices", "indices", "keys", "identity"),
-        *("attempts", "open_intents", "counts", "standing", "ended_with", "require_in_place"),
+        *("attempts", "open_intents", "counts", "standing", "ended_with", "require_in_place", "uploads"),
     }
     public = {name for name in vars(SqliteJournal) if not name.startswith("_")}
     assert public - reads == set(JOURNAL_OPERATIONS)
