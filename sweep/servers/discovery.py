@@ -84,5 +84,5 @@ class AnyServer:
 
     def __getattr__(self, name: str) -> Any:
         if self._found is None:
-            raise RuntimeError("open() comes first")
+            raise AttributeError(f"{name}: open() comes first")
         return getattr(self._found, name)

@@ -113,7 +113,7 @@ class TestRun:
         failed = sweep("run", "small.yaml", "-s", hostile, "--attempts", "1", "--no-report")
         assert failed.code == 1
         assert "0 of 12 rendered" in failed.out
-        assert "12 failed (OutOfMemoryError: " in failed.out
+        assert re.search(r"1[0-2] failed \(OutOfMemoryError: ", failed.out)  # ten alike end the run
         assert "To try them again, add --retry-failed" in " ".join(failed.out.split())
         assert {row["status"] for row in records(sweep("table", "small").out)} == {"failed"}
         assert sweep("run", "small.yaml", "--no-report").code == 1

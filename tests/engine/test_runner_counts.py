@@ -42,7 +42,7 @@ async def _counted(bench: Bench, server: Sandbox, points: int = POINTS, **option
 
 async def test_a_variation_takes_two_requests(bench: Bench, sandbox: Sandbox) -> None:
     """One that submits it and one that brings its image. What came of it, the socket told."""
-    counted = await _counted(bench, sandbox)
+    counted = await _counted(bench, sandbox, fuse=1)
     checked = counted[SUBMITTED] - POINTS  # each value of each axis, once, before anything is queued
     assert 0 <= checked <= 3 + POINTS // 3
     assert counted[FETCHED] == POINTS

@@ -89,7 +89,7 @@ async def test_a_server_whose_weights_are_mended_comes_back(bench: Bench, sandbo
 
         bench.watch(mend)
         experiment = await bench.experiment(axes__seed={"start": 1, "count": 8})
-        summary = await bench.run(experiment, first.url, other.url, options=replace(AT_ONCE, concurrency=1))
+        summary = await bench.run(experiment, first.url, other.url, options=replace(AT_ONCE, concurrency=1, fuse=1))
         assert (summary.exit_code, summary.completed) == (0, 24)
         assert other.renders
         assert set((first.renders + other.renders).values()) == {1}

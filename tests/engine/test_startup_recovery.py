@@ -31,7 +31,9 @@ async def test_a_server_that_is_up_later_joins(bench: Bench, sandbox_with: Calla
         async with anyio.create_task_group() as group:
             group.start_soon(come)
             experiment = await bench.experiment(axes__seed={"start": 1, "count": 20})
-            summary = await bench.run(experiment, first.url, f"http://127.0.0.1:{port}")
+            summary = await bench.run(
+                experiment, first.url, f"http://127.0.0.1:{port}", options=replace(AT_ONCE, fuse=1)
+            )
         assert summary.completed == 60
         assert late[0].renders
         assert set((first.renders + late[0].renders).values()) == {1}

@@ -76,11 +76,11 @@ MEASURES = """
 import sys
 from sweep.cli import console
 
-class Told(console.counting):
+class PrintedCount(console.CountBar):
     def __call__(self, done, total):
         print(done, flush=True)
 
-console.counting = Told
+console.CountBar = PrintedCount
 from sweep.cli.app import run_cli
 sys.exit(run_cli(["study", sys.argv[1], "--workers", "2"]))
 """
@@ -114,4 +114,6 @@ async def test_nothing_outlives_the_command(tmp_path: Path, sent: signal.Signals
     assert process.returncode == code
     assert "Traceback" not in errors
     if sent is signal.SIGINT:
-        assert errors.splitlines() == ["Interrupted. What was measured is kept: the same command measures the rest."]
+        assert errors.splitlines() == [
+            "Interrupted. The values measured so far are kept; run the same command to measure the rest."
+        ]
