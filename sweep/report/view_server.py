@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from anyio import CapacityLimiter
+from anyio import CapacityLimiter, move_on_after
 from anyio.to_thread import run_sync
 
 from sweep.errors import SweepError
@@ -36,6 +36,7 @@ HOST: Final = "127.0.0.1"
 _PATIENCE: Final = 15.0  # seconds after which a silent stream says that it is still there
 _MOST_BODY: Final = 4 * 2**20  # bytes of ratings
 _TO_ARRIVE: Final = 0.5  # seconds for a page to arrive at the browser before the server may end
+_TO_CLOSE: Final = 5.0  # seconds for the server to close its connections
 _TO_REPORT: Final = 20.0  # seconds that the end of a run waits for its page to become the report
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -102,8 +103,9 @@ async def open_view(
         shown = socket.gethostname() if host in ("0.0.0.0", "::") else host  # noqa: S104  only compared
         yield LiveView(f"http://{shown}:{server.port}/{server.token}/", feed, server)
     finally:
-        await server.stop()
-        await runner.cleanup()
+        with move_on_after(_TO_CLOSE, shield=True):  # also when the caller is cancelled: the socket must close
+            await server.stop()
+            await runner.cleanup()
 
 
 class _Server:
