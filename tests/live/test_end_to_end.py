@@ -21,7 +21,8 @@ SMALL = ("inputs.width=64", "inputs.height=64", "inputs.model=tiny-sd", "inputs.
 def command(server: str, results: Path) -> list[str]:
     """The whole line."""
     sets = [word for value in SMALL for word in ("--set", value)]
-    return ["run", str(STUDY), "--server", server, "--results", str(results), "--no-report", *sets]
+    fixed = ["--results", str(results), "--no-report", "--fuse", "off"]  # each image with a graph of its own
+    return ["run", str(STUDY), "--server", server, *fixed, *sets]
 
 
 def made_with(path: Path) -> dict[str, Any]:

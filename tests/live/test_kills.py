@@ -40,7 +40,12 @@ def test_five_kills_of_the_client_and_two_of_the_server(own_live_server: LiveSer
             },
             "axes": {"denoise_strength": [0.4, 0.7, 1.0], "seed": {"start": 1, "count": POINTS // 3}},
         }  # fmt: skip
-        order = {"root": str(bench.folder), "definition": bench.definition, "servers": [server.url]}
+        order = {
+            "root": str(bench.folder),
+            "definition": bench.definition,
+            "servers": [server.url],
+            "options": {"fuse": 1},
+        }  # fmt: skip  one image an item: an item names one key
         client, _ = forks.start("client", first_word=True, **order)
         for victim in KILLS:
             time.sleep(chance.uniform(1.0, 4.0))

@@ -21,7 +21,8 @@ def rendered(folder: Path, server: str, definition: dict[str, Any], *options: st
         Image.new("RGB", (64, 64), (grey, grey, 90)).save(folder / name)
     file = folder / "where.yaml"
     file.write_text(json.dumps({"name": "where", **definition}), encoding="utf-8")
-    line = ["run", str(file), "--server", server, "--results", str(folder / "results"), "--no-report", *options]
+    alone = ["--no-report", "--fuse", "off"]  # each image with a graph of its own
+    line = ["run", str(file), "--server", server, "--results", str(folder / "results"), *alone, *options]
     assert app.run_cli(line) == 0
     rows = list(RecordedResults.open(folder / "results" / "where").rows())
     for row in rows:

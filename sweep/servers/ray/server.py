@@ -140,7 +140,7 @@ class RayServer:
         """Call the agent.
 
         Raises:
-            ServerUnreachableError: The agent is gone or being restarted; `find` tells whether an item exists.
+            ServerUnreachableError: The agent is gone, is being restarted, or cannot open its server.
             TransientError: The call failed in another way.
             SweepError: What its client raised there.
         """
@@ -156,7 +156,10 @@ class RayServer:
             self._actor = None
             raise ServerUnreachableError(f"The agent {self._name} does not answer.") from failure
         except ray.exceptions.RayError as failure:
-            raise TransientError(f"The agent {self._name} failed: {_first_line(failure)}") from failure
+            said = f"The agent {self._name} failed: {_first_line(getattr(failure, 'cause', None) or failure)}"
+            if method == "open":  # a server that cannot be opened takes no part; the others go on
+                raise ServerUnreachableError(said) from failure
+            raise TransientError(said) from failure
         if error is not None:
             raise restore_error(error)
         return value
