@@ -122,8 +122,12 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
 
 
 def pytest_unconfigure() -> None:
-    """End this process where a thread that a test left behind would keep it for ever."""
-    faulthandler.dump_traceback_later(EXIT_TIMEOUT, exit=True, file=2)
+    """End this process where a thread that a test left behind would keep it for ever.
+
+    A worker of xdist waits here for the slowest of the others, and the process that started it ends it then.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        faulthandler.dump_traceback_later(EXIT_TIMEOUT, exit=True, file=2)
 
 
 @pytest.fixture(autouse=True, scope="session")
