@@ -6,7 +6,9 @@ moment it was killed itself: nobody has them.
 
 from __future__ import annotations
 
+import os
 import random
+import select
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -143,5 +145,8 @@ def test_zygotes_end(tmp_path: Path) -> None:
     """The harness itself leaves no process behind."""
     process = Zygote(tmp_path / "log")
     pid, _ = process.start("sandbox", first_word=True, options={})
+    ended = os.pidfd_open(pid)
     process.close()
+    select.select([ended], [], [], 10)  # a killed process ends a moment later
+    os.close(ended)
     assert not process.is_running(pid)

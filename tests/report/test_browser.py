@@ -574,6 +574,7 @@ async def test_live_rows_appear_without_reloading(browser: Browser, tmp_path: Pa
         assert tab.problems == []
 
 
+@pytest.mark.timeout(150)
 @pytest.mark.parametrize("ending", ["completed", "failures", "interrupted", "stopped-by-failures", "killed"])
 async def test_live_page_becomes_the_report(browser: Browser, tmp_path: Path, ending: str) -> None:
     plan = Plan(pending=frozenset(range(6, 12)), failed={1: "out of memory"})
@@ -588,7 +589,7 @@ async def test_live_page_becomes_the_report(browser: Browser, tmp_path: Path, en
             assert await tab.evaluate("document.querySelector('sweep-summary').hidden")
             if ending != "killed":
                 await journal.end_run(1, ending)
-        await tab.until("performance.getEntriesByName('sweep-report').length > 0")
+        await tab.until("performance.getEntriesByName('sweep-report').length > 0", seconds=90)  # measured and studied
         assert await tab.evaluate("document.querySelector('.cell[data-cursor]').id") == cursor
         assert await tab.evaluate("document.querySelector('.progress-head')") is None
         assert not await tab.evaluate("document.querySelector('sweep-summary').hidden")

@@ -82,10 +82,10 @@ class Page:
             raise AssertionError(answer["exceptionDetails"].get("exception", {}).get("description", expression))
         return answer["result"].get("value")
 
-    async def until(self, expression: str) -> None:
-        """Waits, frame by frame in the page itself, until the expression is true; fails after 30 s."""
+    async def until(self, expression: str, *, seconds: int = 30) -> None:
+        """Waits, frame by frame in the page itself, until the expression is true; fails after `seconds`."""
         await self.evaluate(
-            "new Promise((yes, no) => { const end = performance.now() + 30000; const look = () =>"
+            f"new Promise((yes, no) => {{ const end = performance.now() + {seconds}000; const look = () =>"
             f" ({expression}) ? yes(true) : performance.now() > end"
             f" ? no(new Error('never: ' + {expression!r})) : setTimeout(look, 15); look(); }})"
         )
