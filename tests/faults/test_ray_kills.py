@@ -88,6 +88,29 @@ def check_whole(bench: Bench, servers: list[SandboxProcess]) -> None:
     assert not {key: count for key, count in counts.items() if count > 1 + excused[key]}
 
 
+def test_no_secret_of_a_server_leaves_the_agents_host(bench: Bench, cluster: RayCluster) -> None:
+    server = bench.sandbox(users={"me@example.org": PASSWORD})
+    file = bench.folder / "credentials.toml"
+    file.write_text(f'email = "me@example.org"\npassword = "{PASSWORD}"\n', encoding="utf-8")
+    file.chmod(0o600)
+    on = ["--on", f"ray:{cluster.address}"]
+    printed = [
+        bench.sweep(
+            "worker", "--server", server.url, "--name", "locked", "--credentials", str(file), *on, **ENVIRONMENT
+        ),
+        bench.sweep("workers", *on, **ENVIRONMENT),
+        bench.sweep("run", str(bench.write()), *on, "--no-report", "--progress", "json", **ENVIRONMENT),
+        bench.sweep("worker", "--stop", "locked", *on, **ENVIRONMENT),
+    ]
+    assert [code for code, _ in printed] == [0] * 4, printed
+    assert bench.statuses() == {"completed": 6}
+    assert not [said for _, said in printed if PASSWORD in said]
+    places = [*(bench.folder / "results").rglob("*"), *cluster.folder.rglob("*")]
+    told = [place for place in places if place.is_file() and PASSWORD.encode() in place.read_bytes()]
+    assert told == []
+    server.kill()
+
+
 def test_killed_agent_server_coordinator_and_cluster(
     bench: Bench, cluster: RayCluster, servers: list[SandboxProcess]
 ) -> None:
@@ -139,26 +162,3 @@ def test_with_starts_a_server_on_each_node_and_leaves_none_behind(bench: Bench, 
         bench.zygote.signal(pid, number)
         assert bench.zygote.wait(pid)[0] == (130 if number == signal.SIGINT else -number)
         wait_until(lambda: not cluster.processes("sweep sandbox --port"))
-
-
-def test_no_secret_of_a_server_leaves_the_agents_host(bench: Bench, cluster: RayCluster) -> None:
-    server = bench.sandbox(users={"me@example.org": PASSWORD})
-    file = bench.folder / "credentials.toml"
-    file.write_text(f'email = "me@example.org"\npassword = "{PASSWORD}"\n', encoding="utf-8")
-    file.chmod(0o600)
-    on = ["--on", f"ray:{cluster.address}"]
-    printed = [
-        bench.sweep(
-            "worker", "--server", server.url, "--name", "locked", "--credentials", str(file), *on, **ENVIRONMENT
-        ),
-        bench.sweep("workers", *on, **ENVIRONMENT),
-        bench.sweep("run", str(bench.write()), *on, "--no-report", "--progress", "json", **ENVIRONMENT),
-        bench.sweep("worker", "--stop", "locked", *on, **ENVIRONMENT),
-    ]
-    assert [code for code, _ in printed] == [0] * 4, printed
-    assert bench.statuses() == {"completed": 6}
-    assert not [said for _, said in printed if PASSWORD in said]
-    places = [*(bench.folder / "results").rglob("*"), *cluster.folder.rglob("*")]
-    told = [place for place in places if place.is_file() and PASSWORD.encode() in place.read_bytes()]
-    assert told == []
-    server.kill()

@@ -102,6 +102,9 @@ class Agent:
             return await getattr(self, f"do_{method}")(*arguments), None
         except SweepError as error:
             return None, (type(error), error.args, dict(vars(error)))
+        except RuntimeError:  # such as a closed session: the next call opens a client of its own
+            self._client, self._info = None, None
+            raise
 
     async def _begin(self) -> None:
         """Start the server and the lease, where there are such: at the first call of each life of the agent.
@@ -139,7 +142,12 @@ class Agent:
         """Keep the lease; every call does."""
 
     async def do_open(self) -> ServerInfo:
-        """Open the client, waiting for a server that the agent starts itself."""
+        """Open the client, waiting for a server that the agent starts itself. One opened before is tried first."""
+        if self._client is not None:
+            try:
+                await self._client.loaded()
+            except (SweepError, RuntimeError):  # the server is gone, or the client's session is closed
+                self._client, self._info = None, None
         return await self._open()
 
     async def do_lacking(self, hashes: Sequence[str]) -> list[str]:

@@ -140,8 +140,7 @@ class RayServer:
         """Call the agent.
 
         Raises:
-            ServerUnreachableError: The agent is gone, is being restarted, or cannot open its server.
-            TransientError: The call failed in another way.
+            ServerUnreachableError: The agent is gone, is being restarted, or failed; the other servers go on.
             SweepError: What its client raised there.
         """
         import ray
@@ -156,10 +155,8 @@ class RayServer:
             self._actor = None
             raise ServerUnreachableError(f"The agent {self._name} does not answer.") from failure
         except ray.exceptions.RayError as failure:
-            said = f"The agent {self._name} failed: {_first_line(getattr(failure, 'cause', None) or failure)}"
-            if method == "open":  # a server that cannot be opened takes no part; the others go on
-                raise ServerUnreachableError(said) from failure
-            raise TransientError(said) from failure
+            reason = _first_line(getattr(failure, "cause", None) or failure)
+            raise ServerUnreachableError(f"The agent {self._name} failed: {reason}.") from failure
         if error is not None:
             raise restore_error(error)
         return value
