@@ -274,7 +274,7 @@ async def an_edited_definition_keeps_what_it_shares(open_again: OpenAgain) -> No
         assert list(await journal.completed_indices()) == [0, 5]
 
 
-async def two_points_may_share_a_image(open_again: OpenAgain) -> None:
+async def two_points_may_share_an_image(open_again: OpenAgain) -> None:
     point = a_point(0)
     twin = a_point(4, point.key)
     async with _open(open_again, FACTS) as journal:
@@ -366,7 +366,7 @@ JOURNAL_CASES: tuple[JournalCase, ...] = (
     what_was_forgotten_is_rendered_again,
     fused_keys_share_a_batch,
     an_edited_definition_keeps_what_it_shares,
-    two_points_may_share_a_image,
+    two_points_may_share_an_image,
     seeds_are_drawn_once,
     many_at_once_are_all_kept,
     a_cancelled_caller_halves_nothing,

@@ -375,7 +375,7 @@ class TestWorkflows:
     def image(self, done: Path) -> Path:
         return min((done / "images").iterdir())
 
-    def test_a_image_is_inspected(self, sweep: Sweep, image: Path) -> None:
+    def test_an_image_is_inspected(self, sweep: Sweep, image: Path) -> None:
         answer = sweep("inspect", image)
         assert answer.code == 0
         assert re.search(r"^  denoise_strength +denoise\.denoising_start", answer.out, re.MULTILINE)

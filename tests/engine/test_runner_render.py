@@ -42,7 +42,7 @@ async def test_portable_documents_run_verbatim_on_servers_of_every_age(
             assert image.read_bytes().startswith(b"\x89PNG")
 
 
-async def test_a_image_that_cannot_be_rendered_is_an_error_and_the_next_call_tries_again(tmp_path: Path) -> None:
+async def test_an_image_that_cannot_be_rendered_is_an_error_and_the_next_call_tries_again(tmp_path: Path) -> None:
     async with sandbox_server(SandboxOptions(faults=FaultInjection(fail_rate=1.0))) as sandbox:
         with pytest.raises(VariationError):
             await render("txt2img", INPUTS, server=sandbox.url, results=tmp_path)

@@ -133,7 +133,9 @@ def _key(item: QueueItem) -> str:
     return next(str(node["sweep_key"]) for node in item.graph.nodes.values() if "sweep_key" in node)
 
 
-async def test_a_image_is_waited_for_rather_than_rendered_again(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
+async def test_an_image_is_waited_for_rather_than_rendered_again(
+    bench: Bench, sandbox_with: Callable[..., Any]
+) -> None:
     """The download breaks again and again: the server leaves and comes back, the image is fetched in the end."""
     async with sandbox_with(faults=FaultInjection(reset=1.0, only="/full", most=30)) as server:
         summary = await bench.run(await bench.experiment(), server.url, options=RunOptions(backoff=AT_ONCE.backoff))

@@ -82,7 +82,7 @@ async def test_a_server_that_has_something_of_ours_is_not_asked_for_more(
         assert changes(bench) == ["joined"]
 
 
-async def test_a_image_is_waited_for_where_the_server_is_overloaded(
+async def test_an_image_is_waited_for_where_the_server_is_overloaded(
     bench: Bench, sandbox_with: Callable[..., Any]
 ) -> None:
     """It was paid for: 503 to a download is no reason to render it again."""

@@ -41,7 +41,7 @@ DECIDES_NO_IMAGE = {
 }
 
 
-def test_every_field_is_known_to_decide_a_image_or_not() -> None:
+def test_every_field_is_known_to_decide_an_image_or_not() -> None:
     fields = {field.name for field in dataclasses.fields(Experiment)}
     assert fields == DECIDES_A_IMAGE.keys() | DECIDES_NO_IMAGE.keys()
     assert not DECIDES_A_IMAGE.keys() & DECIDES_NO_IMAGE.keys()

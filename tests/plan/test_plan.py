@@ -29,7 +29,7 @@ def test_nothing_is_added_where_no_output_takes_metadata() -> None:
     assert INVOKEAI.write_metadata(graph, (), {"sweep_key": "k" * 32}) is graph
 
 
-def test_what_a_image_of_somebody_elses_told_gives_way() -> None:
+def test_what_an_image_of_somebody_elses_told_gives_way() -> None:
     theirs = Node("theirs", "core_metadata", {"seed": 3})
     graph = Graph.of([Node("a", "l2i"), theirs], ["theirs.metadata → a.metadata"])
     told = INVOKEAI.write_metadata(graph, ("a",), {"sweep_key": "k" * 32, "seed": 4})

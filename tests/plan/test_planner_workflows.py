@@ -105,7 +105,7 @@ def test_only_models_the_loader_takes_come_into_question(own: Own) -> None:
         own(as_api(template("txt2img", "sdxl")), inputs={"model": "small"}, axes={"seed": [1]})
 
 
-def test_a_image_the_workflow_needs_is_asked_for(own: Own) -> None:
+def test_an_image_the_workflow_needs_is_asked_for(own: Own) -> None:
     with pytest.raises(PlanError, match=r"my workflow\.json needs inputs\.image\."):
         own(as_api(template("img2img", "sd-1")), inputs={"model": "small"}, axes={"seed": [1]})
 
@@ -115,7 +115,7 @@ def test_a_workflow_that_brings_images_to_a_size_of_its_own_keeps_it(own: Own) -
     assert plan.instance(plan.grid[0]).graph.nodes["resize"].fields["width"] == 512
 
 
-def test_a_workflow_without_a_image_in_it_is_refused(own: Own) -> None:
+def test_a_workflow_without_an_image_in_it_is_refused(own: Own) -> None:
     document = {"nodes": {"a": {"id": "a", "type": "integer", "value": 1}}, "edges": []}
     with pytest.raises(PlanError, match=r"my workflow\.json has no node that makes an image"):
         own(document, axes={"a.value": [1, 2]})
@@ -174,7 +174,7 @@ def test_a_portable_documents_image_must_be_there_unless_another_is_named(own: O
     assert [path.name for path in plan.instance(plan.grid[0]).images.values()] == ["tall.png"]
 
 
-def test_a_image_outside_the_experiments_folder_is_told(own: Own, tmp_path: Path, images: Path) -> None:
+def test_an_image_outside_the_experiments_folder_is_told(own: Own, tmp_path: Path, images: Path) -> None:
     outside = tmp_path / "outside.png"
     outside.write_bytes((images / "wide.png").read_bytes())
     plan = own(PORTABLE, models=[model("only")], inputs={"image": str(outside)}, axes={"seed": [1]})

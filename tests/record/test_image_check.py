@@ -53,7 +53,7 @@ def test_every_kind_of_webp(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_image_cut_anywhere_is_no_image(form: str) -> None:
+def test_an_image_cut_anywhere_is_no_image(form: str) -> None:
     data = image(form)
     for length in range(0, len(data), 7):
         refusal(data[:length])

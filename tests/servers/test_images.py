@@ -26,7 +26,7 @@ def _imaged(folder: Path) -> tuple[Graph, dict[str, Path]]:
     return PLAIN.set({Address("a", "image"): ref}), files
 
 
-async def test_a_image_goes_up_once_however_many_ask(fake: Fake, client: InvokeAI, tmp_path: Path) -> None:
+async def test_an_image_goes_up_once_however_many_ask(fake: Fake, client: InvokeAI, tmp_path: Path) -> None:
     takes_items(fake)
     fake.on(*UPLOAD, status(201, {"image_name": "up.png"}))
     graph, files = _imaged(tmp_path)
@@ -75,7 +75,7 @@ async def test_a_remembered_name_that_is_no_name_is_uploaded_anew(fake: Fake, tm
     assert len(fake.calls(*UPLOAD)) == 1
 
 
-async def test_a_image_the_server_lost_goes_up_again(fake: Fake, client: InvokeAI, tmp_path: Path) -> None:
+async def test_an_image_the_server_lost_goes_up_again(fake: Fake, client: InvokeAI, tmp_path: Path) -> None:
     takes_items(fake)
     fake.on(*UPLOAD, status(201, {"image_name": "up.png"}))
     failed = payload("item_failed_image_6_14")
@@ -107,7 +107,7 @@ async def test_a_file_that_changed_or_is_gone_is_said(fake: Fake, client: Invoke
     assert fake.calls(*UPLOAD) == []
 
 
-async def test_what_the_server_does_not_take_as_a_image(fake: Fake, client: InvokeAI, tmp_path: Path) -> None:
+async def test_what_the_server_does_not_take_as_an_image(fake: Fake, client: InvokeAI, tmp_path: Path) -> None:
     fake.on(*UPLOAD, status(415, {"detail": "Not an image"}))
     graph, files = _imaged(tmp_path)
 
@@ -115,13 +115,13 @@ async def test_what_the_server_does_not_take_as_a_image(fake: Fake, client: Invo
         await client.submit(submission(graph, images=files))
 
 
-async def test_a_image_comes_down_by_its_quoted_name(fake: Fake, client: InvokeAI) -> None:
+async def test_an_image_comes_down_by_its_quoted_name(fake: Fake, client: InvokeAI) -> None:
     fake.on("GET", "/api/v1/images/i/a b?.png/full", lambda *_: web.Response(body=b"12345"))
 
     assert await client.fetch(IMAGE, 5) == b"12345"
 
 
-async def test_a_image_larger_than_allowed_is_refused(fake: Fake, client: InvokeAI) -> None:
+async def test_an_image_larger_than_allowed_is_refused(fake: Fake, client: InvokeAI) -> None:
     async def endless(request: web.Request, _data: bytes) -> web.StreamResponse:
         response = web.StreamResponse()  # chunked: it does not say how much comes
         await response.prepare(request)
@@ -135,7 +135,7 @@ async def test_a_image_larger_than_allowed_is_refused(fake: Fake, client: Invoke
             await client.fetch(IMAGE, 1000)
 
 
-async def test_a_image_that_breaks_off_is_transient(fake: Fake, client: InvokeAI) -> None:
+async def test_an_image_that_breaks_off_is_transient(fake: Fake, client: InvokeAI) -> None:
     async def short(request: web.Request, _data: bytes) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "1000"})
         await response.prepare(request)
@@ -150,7 +150,7 @@ async def test_a_image_that_breaks_off_is_transient(fake: Fake, client: InvokeAI
         await client.fetch(IMAGE, 10_000)
 
 
-async def test_a_image_that_is_gone_is_transient(fake: Fake, client: InvokeAI) -> None:
+async def test_an_image_that_is_gone_is_transient(fake: Fake, client: InvokeAI) -> None:
     with pytest.raises(TransientError, match="not have the image"):
         await client.fetch(IMAGE, 10)
 

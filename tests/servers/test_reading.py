@@ -86,7 +86,7 @@ def test_a_failed_item_tells_class_sentence_and_node_and_keeps_finished_branches
     assert [image.node for image in end.images] == ["b"]
 
 
-def test_a_image_that_is_gone_from_the_server_may_be_there_next_time() -> None:
+def test_an_image_that_is_gone_from_the_server_may_be_there_next_time() -> None:
     end = items.read_end(payload("item_failed_image_6_14"), ("l",), asked=False)
 
     assert isinstance(end.error, TransientError)

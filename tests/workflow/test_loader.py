@@ -112,17 +112,17 @@ def test_the_data_of_a_batch_are_axes() -> None:
         workflow_from({"batch": {"graph": GRAPH, "data": [[{"node_path": "zz", "field_name": "seed", "items": [1]}]]}})
 
 
-def test_a_image_gives_the_graph_it_was_made_with(tmp_path: Path) -> None:
+def test_an_image_gives_the_graph_it_was_made_with(tmp_path: Path) -> None:
     check_graph_read(load_workflow(png(tmp_path / "a.png", invokeai_graph=json.dumps(GRAPH))))
 
 
-def test_a_image_gives_the_editors_workflow_where_it_has_nothing_else(tmp_path: Path) -> None:
+def test_an_image_gives_the_editors_workflow_where_it_has_nothing_else(tmp_path: Path) -> None:
     workflow = load_workflow(png(tmp_path / "a.png", invokeai_workflow=json.dumps(text_to_image())))
     assert workflow.kind == "editor"
     assert workflow.name == "My workflow"
 
 
-def test_a_image_with_both_gives_the_rendered_values_and_the_authors_names(tmp_path: Path) -> None:
+def test_an_image_with_both_gives_the_rendered_values_and_the_authors_names(tmp_path: Path) -> None:
     drawn = export([invocation("z", "noise", "Grain", seed=1), invocation("gone", "string", value="é")], [])
     drawn["exposedFields"] = [{"nodeId": "z", "fieldName": "seed"}, {"nodeId": "gone", "fieldName": "value"}]
     workflow = load_workflow(
@@ -178,7 +178,7 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     assert "cannot be read" in refusal(tmp_path)
 
 
-def test_a_image_without_a_workflow(tmp_path: Path) -> None:
+def test_an_image_without_a_workflow(tmp_path: Path) -> None:
     assert "carries no workflow" in refusal(png(tmp_path / "a.png", invokeai_metadata="{}"))
     assert "the graph in a.png is not JSON" in refusal(png(tmp_path / "a.png", invokeai_graph="{"))
 

@@ -296,7 +296,7 @@ def test_the_source_is_found_through_filters() -> None:
     assert shown(graph)["image"] == ["source.image"]
 
 
-def test_the_size_of_a_image_is_no_role() -> None:
+def test_the_size_of_an_image_is_no_role() -> None:
     graph = template("img2img", "sd-1").adding(edges=["encode.width → noise.width", "encode.height → noise.height"])
     assert shown(graph)["width"] == ["resize.width"]
     bare = graph.without_edges(graph.feeding(Address("encode", "image"))).adding(edges=["source.image → encode.image"])
