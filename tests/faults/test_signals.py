@@ -217,7 +217,7 @@ def test_an_interrupt_before_anything_is_sent(bench: Bench, slow: SandboxProcess
 def test_a_queue_of_ones_own(bench: Bench) -> None:
     server = bench.sandbox()
     arguments = ["run", str(bench.write()), "--server", server.url, "--progress", "none", "--no-report"]
-    assert bench.sweep(*arguments, "--queue", "mine")[0] == 0
+    assert bench.sweep(*arguments, "--queue", "mine", "--fuse", "off")[0] == 0
     assert server.ask("/api/v1/queue/mine/status")["queue"]["completed"] == 6
     assert server.ask("/api/v1/queue/default/status")["queue"]["total"] == 0
     assert bench.sweep(*arguments, "--queue", "mine", "--idle-only")[0] == 2
