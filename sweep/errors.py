@@ -32,7 +32,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from sweep.roles import SYNONYMS
+from sweep.role_table import SYNONYMS
 from sweep.text import format_count
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from sweep.experiment.inputs import ImageReader
+from sweep.experiment import ImageReader
 from sweep.source_images import hash_prepared, read_input
 
 

@@ -16,7 +16,7 @@ from typer.main import get_command
 
 from sweep.cli.commands import command_line
 from sweep.experiment import make_experiment_schema
-from sweep.roles import ROLE_TABLE
+from sweep.role_table import ROLE_TABLE
 
 WIDTH = 80
 COMMANDS_HEAD = """# Commands

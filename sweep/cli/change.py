@@ -1,4 +1,4 @@
-"""`sweep redo`, `sweep rename`, `sweep rm`: change a run that is over."""
+"""The commands that change a results folder: redo, rename, rm, merge and rate."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sweep.cli import options as shared
+from sweep.text import format_count
 
 if TYPE_CHECKING:
     from sweep.record import RecordedResults
+
 
 WhereOption = Annotated[
     str | None,
@@ -143,3 +145,51 @@ def _confirm(question: str, yes: bool) -> None:
             question.replace("?", ": there is no terminal to ask in."), hint="Add --yes to delete without asking."
         )
     typer.confirm(question, abort=True)
+
+
+def merge(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Results folders of the same experiment.", show_default=False, metavar="FOLDER")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The merged results folder.", show_default=False, metavar="FOLDER")
+    ],
+) -> int:
+    """Merge results folders of one experiment into one.
+
+    Merges the parts of sweep run --shard, or what two people rendered. The same command again continues a merge that
+    was interrupted. Exits with 1 if two folders have different images of the same point.
+    """
+    from sweep.cli.console import print_line
+    from sweep.record import merge_results
+
+    summary = merge_results(folders, output)
+    known = f", {format_count(summary.known, 'point')} were there already" if summary.known else ""
+    print_line(f"{output}: {format_count(summary.taken, 'point')} merged{known}.")
+    for conflict in summary.conflicts:
+        print_line(f"  point {conflict.index}: {conflict.source} has another image; the one in {output} is kept.")
+    if summary.missing:
+        print_line(f"{format_count(summary.missing, 'point')} not rendered yet.")
+    return 1 if summary.conflicts else 0
+
+
+def rate(
+    run: shared.RunArgument,
+    ratings: Annotated[Path, typer.Argument(help="File that the page exported.", show_default=False)],
+    results: shared.ResultsRoot = Path("results"),
+) -> int:
+    """Add ratings and blind choices to a run.
+
+    They become columns (rating, rejected, note), and sweep study uses them. While sweep view serves a run, the page
+    keeps them in the run by itself.
+    """
+    from sweep.cli.console import print_line
+    from sweep.cli.options import find_run
+    from sweep.study import add_ratings
+    from sweep.text import format_count
+
+    folder = find_run(run, results)
+    added = add_ratings(folder, ratings)
+    rated, chosen = format_count(len(added.marks), "rated image"), format_count(len(added.choices), "blind choice")
+    print_line(f"{folder.name} has {rated} and {chosen}. sweep study {run} uses them.")
+    return 0

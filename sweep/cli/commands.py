@@ -10,18 +10,14 @@ import typer
 from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
-from sweep.cli.change import redo, rename, rm
+from sweep.cli.change import merge, rate, redo, rename, rm
 from sweep.cli.check import check
 from sweep.cli.inspect import init, inspect
-from sweep.cli.merge import merge
 from sweep.cli.plan import plan
-from sweep.cli.rate import rate
-from sweep.cli.report import compare, report_command, view
+from sweep.cli.report import compare, report_command, sheet, view
 from sweep.cli.run import run_command
 from sweep.cli.sandbox import sandbox
-from sweep.cli.sheet import sheet
-from sweep.cli.status import status_command
-from sweep.cli.stop import cancel, stop
+from sweep.cli.status import cancel, status_command, stop
 from sweep.cli.study import study_command
 from sweep.cli.table import table
 from sweep.cli.verify import verify

@@ -33,9 +33,9 @@ from sweep.engine.limits import (
     bound_by_share,
 )
 from sweep.engine.options import FailurePolicy, RunOptions
+from sweep.engine.preparation import LOOK_EVERY, Preparation, iterate_fresh, prepare, recover_jobs, wait_for_shortage
 from sweep.engine.server_pool import PooledServer, Readiness, ServerPool
 from sweep.engine.shutdown import Stop, cancel_in_flight, watch_requests
-from sweep.engine.startup import LOOK_EVERY, Preparation, iterate_fresh, prepare, recover_jobs, wait_for_shortage
 from sweep.engine.task_groups import ChangeSignal, open_task_group
 from sweep.engine.work_queue import Deduplicator, Job, WorkQueue
 from sweep.errors import RecordError, ServerError, StoppedError, SweepError, VariationError

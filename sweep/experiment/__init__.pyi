@@ -2,12 +2,25 @@ from .axis_text import parse_axis, write_experiment
 from .conditions import Clause, Condition, ConditionError, NamedAxis, ValueKind, compile_clause
 from .document import ProblemCollector, did_you_mean_file, path_kind
 from .experiment import Experiment
-from .grid import Grid
-from .index_space import Full
+from .grid import Full, Grid
+from .input_types import INPUT_NAMES, is_address, parse_numbered, strip_number
 from .inputs import ImageReader, InputImageError
-from .levels import LazyLevels, LinearLevels, ListLevels, LogLevels, ReplacingLevels
-from .model import Axis, AxisKind, Dimension, InputImage, Level, Replacement, Setting, Variation, replace_words
-from .roles import INPUT_NAMES, is_address, parse_numbered, strip_number
+from .model import (
+    Axis,
+    AxisKind,
+    Dimension,
+    InputImage,
+    LazyLevels,
+    Level,
+    LinearLevels,
+    ListLevels,
+    LogLevels,
+    Replacement,
+    ReplacingLevels,
+    Setting,
+    Variation,
+    replace_words,
+)
 from .schema import make_experiment_schema
 
 __all__ = [

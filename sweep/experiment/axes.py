@@ -16,18 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sweep.errors import ExperimentError, did_you_mean
 from sweep.experiment.document import did_you_mean_file, path_kind, read_text
-from sweep.experiment.levels import (
-    DecimalNumber,
-    LazyLevels,
-    LinearLevels,
-    ListLevels,
-    LogLevels,
-    ReplacingLevels,
-    UndrawnLevels,
-    to_fraction,
-)
-from sweep.experiment.model import Axis, AxisKind, Dimension, Level, Setting
-from sweep.experiment.roles import (
+from sweep.experiment.input_types import (
     as_written,
     describe_bounds,
     find_role,
@@ -37,7 +26,22 @@ from sweep.experiment.roles import (
     quote,
     strip_number,
 )
-from sweep.roles import SEED_MAX
+from sweep.experiment.model import (
+    Axis,
+    AxisKind,
+    DecimalNumber,
+    Dimension,
+    LazyLevels,
+    Level,
+    LinearLevels,
+    ListLevels,
+    LogLevels,
+    ReplacingLevels,
+    Setting,
+    UndrawnLevels,
+    to_fraction,
+)
+from sweep.role_table import SEED_MAX
 from sweep.text import format_count
 from sweep.types import Scalar
 

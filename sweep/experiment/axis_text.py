@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from sweep.errors import ExperimentError, UsageError
 from sweep.experiment.document import dump_yaml, read_text
-from sweep.experiment.roles import find_role, strip_number
+from sweep.experiment.input_types import find_role, strip_number
 from sweep.experiment.schema import AXIS_KEYS
 from sweep.text import truncate
 

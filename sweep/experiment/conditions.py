@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
 from sweep.errors import SweepError, did_you_mean
-from sweep.experiment.roles import quote
+from sweep.experiment.input_types import quote
 
 MAX_CONDITION_DEPTH: Final = 50
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from sweep.experiment.axes import AxisError
 from sweep.experiment.document import Document, DocumentPath, did_you_mean_file, expand_path
+from sweep.experiment.input_types import find_value_problem, is_image, quote
 from sweep.experiment.model import InputImage, Setting
-from sweep.experiment.roles import find_value_problem, is_image, quote
 from sweep.source_images import hash_prepared, is_ready, upright_size
 
 MAX_IMAGE_BYTES: Final = 200_000_000

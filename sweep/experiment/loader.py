@@ -47,11 +47,7 @@ from sweep.experiment.document import (
     write_as_run,
 )
 from sweep.experiment.grid import Grid, check_grid_size
-from sweep.experiment.inputs import InputReader, Paths
-from sweep.experiment.levels import UndrawnLevels, find_position
-from sweep.experiment.model import Axis, AxisKind, Declaration, Dimension, SamplingDesign, Setting, StudyOptions
-from sweep.experiment.overrides import apply_overrides, include_files
-from sweep.experiment.roles import (
+from sweep.experiment.input_types import (
     INPUT_NAMES,
     TEMPLATE_NAMES,
     find_role,
@@ -60,9 +56,22 @@ from sweep.experiment.roles import (
     quote,
     strip_number,
 )
+from sweep.experiment.inputs import InputReader, Paths
+from sweep.experiment.model import (
+    Axis,
+    AxisKind,
+    Declaration,
+    Dimension,
+    SamplingDesign,
+    Setting,
+    StudyOptions,
+    UndrawnLevels,
+    find_position,
+)
+from sweep.experiment.overrides import apply_overrides, include_files
 from sweep.experiment.schema import ExperimentFile, list_section_keys
 from sweep.experiment.validation import check_distinct_axes, check_replacements, validate_shape
-from sweep.roles import ROLE_NAMES
+from sweep.role_table import ROLE_NAMES
 
 
 class Builder:

@@ -20,9 +20,9 @@ from sweep.experiment.document import (
     read_file,
     read_text,
 )
-from sweep.experiment.roles import INPUT_NAMES, find_role, is_address, parse_numbered
+from sweep.experiment.input_types import INPUT_NAMES, find_role, is_address, parse_numbered
 from sweep.experiment.schema import AXIS_KEYS
-from sweep.roles import ROLE_NAMES
+from sweep.role_table import ROLE_NAMES
 
 MERGED: Final = ("inputs", "axes", "roles")  # sections that are merged entry by entry; all else is replaced
 MAX_INCLUDES: Final = 20

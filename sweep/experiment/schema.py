@@ -12,8 +12,8 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
-from sweep.experiment.roles import CONTROLS, INPUT_NAMES, NUMBERED, TEMPLATE_NAMES, quote
-from sweep.roles import ROLE_TABLE
+from sweep.experiment.input_types import CONTROLS, INPUT_NAMES, NUMBERED, TEMPLATE_NAMES, quote
+from sweep.role_table import ROLE_TABLE
 
 
 def _make_error(message: str) -> ValueError:

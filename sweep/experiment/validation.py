@@ -11,10 +11,9 @@ from pydantic import ValidationError
 from sweep.errors import did_you_mean
 from sweep.experiment.axis_text import suggest_axis
 from sweep.experiment.document import Document, DocumentPath, ProblemCollector, join_path, quote_source
-from sweep.experiment.levels import ReplacingLevels
-from sweep.experiment.model import Axis, Dimension, Setting
+from sweep.experiment.input_types import TEMPLATE_NAMES, quote
+from sweep.experiment.model import Axis, Dimension, ReplacingLevels, Setting
 from sweep.experiment.overrides import MERGED
-from sweep.experiment.roles import TEMPLATE_NAMES, quote
 from sweep.experiment.schema import (
     AXIS_KEYS,
     AXIS_TAGS,

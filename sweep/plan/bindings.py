@@ -29,7 +29,7 @@ from sweep.plan.rules import (
     list_loras,
 )
 from sweep.plan.targets import Assignments
-from sweep.roles import CONTROL_ROLES
+from sweep.role_table import CONTROL_ROLES
 from sweep.workflow import (
     Address,
     Dialect,

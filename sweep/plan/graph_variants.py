@@ -17,7 +17,7 @@ from sweep.experiment import Axis, Condition, Dimension, Level, Setting, is_addr
 from sweep.plan.models import ModelFinder, find_own_model, list_main_bases, list_main_fields, list_model_fields
 from sweep.plan.rules import list_controls, list_loras
 from sweep.plan.targets import Assignments, levels_at
-from sweep.roles import CONTROL_ROLES
+from sweep.role_table import CONTROL_ROLES
 from sweep.types import Scalar
 from sweep.workflow import (
     TEMPLATES,

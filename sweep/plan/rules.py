@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 from sweep.errors import PlanError
 from sweep.experiment import InputImage, Setting
 from sweep.plan.models import ModelFinder
-from sweep.roles import CONTROL_ROLES
+from sweep.role_table import CONTROL_ROLES
 from sweep.text import truncate
 from sweep.workflow import IDENTITY, Address, BoardRef, Edge, Encoding, FieldSchema, ImageRef, ModelRef, Value, range_of
 

@@ -1,5 +1,9 @@
 from .base import (
+    MOST_LEFT_OUT,
+    MOST_LEVELS,
     Counts,
+    ExperimentAxis,
+    ExperimentFacts,
     Failure,
     Intent,
     Journal,
@@ -12,16 +16,14 @@ from .base import (
     Times,
 )
 from .changes import delete_points, delete_run, matching_keys, rename_run, reopen_points
-from .experiment_facts import MOST_LEFT_OUT, MOST_LEVELS, ExperimentAxis, ExperimentFacts
 from .files import FULL_HINT, Checkpoint, free_bytes, no_checkpoint, replace_atomically
 from .images import ImageStore, SavedImage
 from .lock import LOCK, FolderLock, holder, in_use
 from .merge import MergeConflict, MergeSummary, merge_results
 from .metric_cache import MetricCache, MetricKey
 from .results import CSV, RecordedResults, ResultsLike, write_tables
-from .rows import Where
-from .sqlite.journal import SqliteJournal
-from .sqlite.reads import OpenPoint, RunRecord
+from .results_table import Where
+from .sqlite.journal import OpenPoint, RunRecord, SqliteJournal
 from .sqlite.schema import JOURNAL_FILE, SEALED, seal, sealing
 from .status import (
     FolderStatus,

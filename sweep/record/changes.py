@@ -18,7 +18,7 @@ from sweep.record.files import disk_error, replace_atomically
 from sweep.record.images import IMAGES_FOLDER
 from sweep.record.lock import FolderLock
 from sweep.record.results import RecordedResults
-from sweep.record.rows import Where
+from sweep.record.results_table import Where
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.sqlite.schema import JOURNAL_FILE, reading
 

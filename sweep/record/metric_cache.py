@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sweep.record.sqlite.reads import metric_names
+from sweep.record.sqlite.journal import metric_names
 from sweep.record.sqlite.schema import (
     JOURNAL_FILE,
     BrokenSealError,

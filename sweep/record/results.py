@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
 
-from sweep.record import rows as export
-from sweep.record.base import Counts
-from sweep.record.experiment_facts import ExperimentFacts
-from sweep.record.rows import Cell, Column, TableColumns, TableRow, Where, chunks, layout, result_rows
-from sweep.record.sqlite import reads as queries
-from sweep.record.sqlite.reads import AttemptRecord, OpenPoint, RunRecord
+from sweep.record import results_table as export
+from sweep.record.base import Counts, ExperimentFacts
+from sweep.record.results_table import Cell, Column, TableColumns, TableRow, Where, chunks, layout, result_rows
+from sweep.record.sqlite import journal as queries
+from sweep.record.sqlite.journal import AttemptRecord, OpenPoint, RunRecord
 from sweep.record.sqlite.schema import JOURNAL_FILE, BrokenSealError, check_journal, reading, sealing
 from sweep.record.verify import Finding, verify_folder
 

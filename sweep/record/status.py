@@ -15,8 +15,8 @@ from typing import Any
 from sweep.record.base import Counts, JournalState, KnownKeys
 from sweep.record.lock import holder, in_use
 from sweep.record.results import CSV, RecordedResults
-from sweep.record.sqlite import reads as queries
-from sweep.record.sqlite.reads import RunRecord
+from sweep.record.sqlite import journal as queries
+from sweep.record.sqlite.journal import RunRecord
 from sweep.record.sqlite.schema import JOURNAL_FILE, reading
 from sweep.text import format_number
 

@@ -10,8 +10,7 @@ from typing import Literal, TypeAlias
 
 from sweep.errors import CorruptRecordError, TransientError
 from sweep.record.files import PART
-from sweep.record.image_check import verify_image
-from sweep.record.images import IMAGES_FOLDER
+from sweep.record.images import IMAGES_FOLDER, verify_image
 from sweep.record.lock import FolderLock
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.sqlite.schema import JOURNAL_FILE, integrity_faults, reading, seal_faults

@@ -1,7 +1,6 @@
-from .animation import write_animation, write_filmstrip
 from .compare import compare_runs
-from .contact_sheet import SheetRequest, write_sheet
-from .data import AxisColumn, ReportData, build_payload
+from .contact_sheet import SheetRequest, write_animation, write_filmstrip, write_sheet
+from .page_data import AxisColumn, ReportData, build_payload
 from .report import describe_embedding, make_report, write_bundle
 from .text import describe_page
 from .view_server import LiveView, open_view, serve_view

@@ -18,7 +18,8 @@ from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError, SweepError
 from sweep.record import in_use
-from sweep.report.data import (
+from sweep.report.drawing import FOLDER, make_thumb_id
+from sweep.report.page_data import (
     ImageLinks,
     JsonObject,
     ReportData,
@@ -27,7 +28,6 @@ from sweep.report.data import (
     build_payload,
     read_report_data,
 )
-from sweep.report.drawing import FOLDER, make_thumb_id
 from sweep.report.report import add_study_columns, find_image_files
 
 if TYPE_CHECKING:

@@ -29,7 +29,8 @@ from markupsafe import Markup
 
 from sweep.errors import RecordError
 from sweep.record import RecordedResults, replace_atomically
-from sweep.report.data import (
+from sweep.report.drawing import FOLDER, Thumbnails, make_thumb_id
+from sweep.report.page_data import (
     AxisColumn,
     ImageLinks,
     JsonObject,
@@ -39,7 +40,6 @@ from sweep.report.data import (
     read_report_data,
     to_json_value,
 )
-from sweep.report.drawing import FOLDER, Thumbnails, make_thumb_id
 from sweep.report.text import describe_page, name_variation
 from sweep.text import format_count
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from sweep.report.data import AxisColumn, ReportData, remove_paths, to_json_value
+from sweep.report.page_data import AxisColumn, ReportData, remove_paths, to_json_value
 from sweep.text import format_number
 
 _MOST_LEVELS: Final = 12

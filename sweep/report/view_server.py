@@ -25,10 +25,10 @@ from anyio.to_thread import run_sync
 from sweep.errors import SweepError
 from sweep.record import replace_atomically
 from sweep.report.compare import compare_runs
-from sweep.report.data import RATINGS_FILE
 from sweep.report.drawing import Thumbnails
 from sweep.report.live import Feed, find_thumb_image, study_folder
 from sweep.report.overview import count_shared, list_run_folders, render_overview, summarize_run
+from sweep.report.page_data import RATINGS_FILE
 from sweep.report.report import EMBED_UP_TO, build_policy, link_images, order_thumbs, render_page
 from sweep.report.text import describe_page
 

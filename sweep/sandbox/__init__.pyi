@@ -1,6 +1,6 @@
-from .app import sandbox_server, serve_sandbox
 from .models import catalogue
 from .options import FaultInjection, SandboxOptions
+from .routes.app import sandbox_server, serve_sandbox
 
 __all__ = [
     "FaultInjection",

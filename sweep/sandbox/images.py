@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sweep.sandbox.database import Store
 from sweep.sandbox.queue import now
-from sweep.sandbox.store import Store
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = len(_SIGNATURE) + 25  # signature and IHDR

@@ -14,6 +14,7 @@ from typing import Any
 
 from sweep.errors import UsageError
 from sweep.sandbox.batches import Batch, NodeTypes, RefusedError, read_batch
+from sweep.sandbox.database import SqliteStore, Store
 from sweep.sandbox.events import EventEmitter
 from sweep.sandbox.graph_execution import initial_session
 from sweep.sandbox.image_nodes import Facts, Studio, plain_image
@@ -21,9 +22,8 @@ from sweep.sandbox.images import ImageLibrary
 from sweep.sandbox.models import records
 from sweep.sandbox.nodes import ImageAccess
 from sweep.sandbox.options import Accounts, FaultDice, FaultInjection, SandboxOptions
+from sweep.sandbox.processor import Processor
 from sweep.sandbox.queue import TERMINAL_STATUSES, QueueItem, SandboxQueue
-from sweep.sandbox.store import SqliteStore, Store
-from sweep.sandbox.workers import Processor
 from sweep.workflow import builtin_schemas
 
 

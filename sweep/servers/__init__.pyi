@@ -17,8 +17,16 @@ from .discovery import ConnectOptions, connect
 from .http import find_credentials
 from .invokeai.client import InvokeAI
 from .ray.agent import AgentDescription, AgentSettings
-from .ray.cluster import find_servers, join_cluster, list_agents, require_token, start_agent, start_servers, stop_agent
-from .ray.server import RayServer
+from .ray.cluster import (
+    RayServer,
+    find_servers,
+    join_cluster,
+    list_agents,
+    require_token,
+    start_agent,
+    start_servers,
+    stop_agent,
+)
 from .responses import TIMED_OUT, NoAnswerError, timestamp
 
 __all__ = [

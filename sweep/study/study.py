@@ -29,8 +29,7 @@ from sweep.study.schema import (
 )
 from sweep.study.stats.advice import count_holds, recommend_levels
 from sweep.study.stats.curves import compute_curve
-from sweep.study.stats.differences import compare_levels
-from sweep.study.stats.effects import compute_cell_effects, compute_effects
+from sweep.study.stats.effects import compare_levels, compute_cell_effects, compute_effects
 from sweep.study.stats.intervals import SAME_POINT, check_determinism, estimate_noise, list_rounded
 from sweep.study.stats.seeds import SAME_PIXELS, find_equal_levels, find_outliers, measure_diversity, rank_seeds
 from sweep.study.tables import (
@@ -44,9 +43,9 @@ from sweep.study.tables import (
 
 if TYPE_CHECKING:
     from sweep.record import ResultsLike
-    from sweep.study.charts import Chart
     from sweep.study.measuring.measure import MeasureProgress
     from sweep.study.metrics.base import Metric
+    from sweep.study.tables import Chart
 
 
 STUDY_FILE = (
@@ -143,7 +142,7 @@ class Study:
 
         Raises UsageError where there is no such curve.
         """
-        from sweep.study.charts import make_chart
+        from sweep.study.tables import make_chart
 
         return make_chart(self.data, metric, axis)
 
@@ -156,7 +155,7 @@ class Study:
 
     def _repr_html_(self) -> str:
         """Show the findings in a notebook."""
-        from sweep.study.charts import make_html
+        from sweep.study.tables import make_html
 
         return make_html(self.data)
 
@@ -195,8 +194,7 @@ def make_study(
         design = read_design(add_bookkeeping(data), axes or infer_axes(data, names), baseline=baseline)
         return analyse(design, describe_columns(names, _count_measured(design, names)), thresholds=thresholds)
     from sweep.record import RecordedResults
-    from sweep.study.measuring.distances import measure_axis_distances
-    from sweep.study.measuring.measure import measure_design
+    from sweep.study.measuring.measure import measure_axis_distances, measure_design
     from sweep.study.ratings import RATINGS_JSON, load_ratings, rank_choices, rate_images
 
     results = RecordedResults.open(Path(data)) if isinstance(data, (str, Path)) else data

@@ -1,14 +1,28 @@
-from .comfyui.api_format import fill_defaults, write_prompt
 from .comfyui.dialect import core_schemas, read_object_info
+from .comfyui.formats import fill_defaults, write_prompt
 from .comfyui.object_info import model_files
 from .dialect import IDENTITY, TEMPLATES, Dialect, Encoding, NodeSchemas, StageKind, output_nodes
-from .graph import Address, BoardRef, Edge, Graph, ImageRef, Json, ModelRef, Node, Ref, Value, map_refs
+from .graph import (
+    Address,
+    BoardRef,
+    Edge,
+    Graph,
+    ImageRef,
+    Json,
+    ModelRef,
+    Names,
+    Node,
+    Ref,
+    Value,
+    find_address,
+    map_refs,
+    readable,
+)
 from .identity import Digests, canonical, computation_order, node_digests
 from .inspection import Description, InspectionRow, describe
 from .invokeai.dialect import DESCRIPTIVE_NODES, builtin_schemas, node_schemas
 from .invokeai.graph_format import write_graph
 from .invokeai.templates import template
-from .labels import Names, find_address, readable
 from .loader import load_workflow, packaged_schemas, workflow_from
 from .roles import STACKED, Roles, Target, field_target, find_roles
 from .scaffold import PLACEHOLDER, ScaffoldContext, starter

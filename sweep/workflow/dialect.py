@@ -90,7 +90,7 @@ class Dialect(Protocol):
         ...
 
     def find_candidates(self, graph: Graph, schemas: NodeSchemas) -> Mapping[str, Sequence[Candidate]]:
-        """Return, for each of `sweep.roles.FOUND_ROLES`, what it could mean in this graph."""
+        """Return, for each of `sweep.role_table.FOUND_ROLES`, what it could mean in this graph."""
         ...
 
     def encode_strength(self, graph: Graph, schemas: NodeSchemas, address: Address) -> Encoding:

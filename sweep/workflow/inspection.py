@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sweep.workflow.dialect import NodeSchemas
-from sweep.workflow.graph import Address, Graph, Json, ModelRef, Node, Value, map_refs
-from sweep.workflow.labels import named
+from sweep.workflow.graph import Address, Graph, Json, ModelRef, Node, Value, map_refs, named
 from sweep.workflow.roles import Roles, Target, find_roles
 from sweep.workflow.schemas import FieldSchema
 from sweep.workflow.validation import check_graph, open_fields, range_of

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sweep.errors import WorkflowError, did_you_mean
-from sweep.roles import CONTROL_ROLES, FOUND_ROLES
+from sweep.role_table import CONTROL_ROLES, FOUND_ROLES
 from sweep.workflow.dialect import IDENTITY, Candidate, Encoding, NodeSchemas
 from sweep.workflow.graph import Address, Edge, Graph
 from sweep.workflow.traversal import Wiring

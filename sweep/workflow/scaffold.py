@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sweep.workflow.dialect import NodeSchemas
-from sweep.workflow.graph import Address, ModelRef, Value
-from sweep.workflow.labels import Names
+from sweep.workflow.graph import Address, ModelRef, Names, Value
 from sweep.workflow.roles import STACKED, Roles, Target
 from sweep.workflow.schemas import FieldSchema, Model
 from sweep.workflow.validation import check_value, open_fields

@@ -9,9 +9,21 @@ from dataclasses import replace
 from sweep.errors import Problem, WorkflowError, did_you_mean
 from sweep.text import truncate
 from sweep.workflow.dialect import NodeSchemas
-from sweep.workflow.graph import Address, BoardRef, Edge, Graph, ImageRef, ModelRef, Node, Value
+from sweep.workflow.graph import (
+    Address,
+    BoardRef,
+    Edge,
+    Graph,
+    ImageRef,
+    ModelRef,
+    Node,
+    Value,
+    label,
+    made_up,
+    named,
+    readable,
+)
 from sweep.workflow.identity import computation_order
-from sweep.workflow.labels import label, made_up, named, readable
 from sweep.workflow.schemas import FieldSchema, NodeSchema
 
 _MANY = 12  # choices up to this number are listed in full

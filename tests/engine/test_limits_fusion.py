@@ -18,7 +18,7 @@ from sweep.engine.limits import LEARNING, LONGEST_ITEM, MOST_FUSED, SECOND, SHAR
 from sweep.plan import Plan
 from sweep.sandbox import FaultInjection
 from sweep.sandbox.service import Sandbox
-from sweep.servers.invokeai.client import InvokeAI
+from sweep.servers import InvokeAI
 from tests.support.engine_bench import AT_ONCE, Bench, chunks
 
 FOUR = replace(AT_ONCE, fuse=4)

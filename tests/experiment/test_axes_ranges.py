@@ -10,8 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sweep.errors import ExperimentError
-from sweep.experiment.levels import find_position
-from sweep.experiment.model import Axis
+from sweep.experiment.model import Axis, find_position
 from tests.experiment.conftest import values_of, with_axes
 
 AXIS = "denoise.x"

@@ -11,9 +11,9 @@ import pytest
 
 from sweep.errors import ExperimentError
 from sweep.experiment.experiment import Experiment
+from sweep.experiment.input_types import INPUT_NAMES, is_address
 from sweep.experiment.model import Replacement, replace_words
-from sweep.experiment.roles import INPUT_NAMES, is_address
-from sweep.roles import ROLE_NAMES
+from sweep.role_table import ROLE_NAMES
 from tests.experiment.conftest import Load, image, with_axes
 
 DECIDES_A_IMAGE = {

@@ -8,10 +8,18 @@ from hypothesis import strategies as st
 from sweep.experiment import Level, Variation
 from sweep.plan.fusion import find_affected_keys, fuse, is_fusable
 from sweep.plan.plan import Instance
-from sweep.workflow import Graph, Node, NodeSchemas, builtin_schemas, check_graph, node_digests, workflow_from
+from sweep.workflow import (
+    Graph,
+    Node,
+    NodeSchemas,
+    builtin_schemas,
+    check_graph,
+    node_digests,
+    workflow_from,
+    write_graph,
+)
 from sweep.workflow.identity import graph_key
 from sweep.workflow.invokeai.dialect import INVOKEAI
-from sweep.workflow.invokeai.graph_format import write_graph
 from tests.plan.conftest import Plans
 
 AXES = {

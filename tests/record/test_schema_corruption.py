@@ -12,7 +12,7 @@ import pytest
 from sweep.errors import RecordError
 from sweep.record.metric_cache import MetricCache, MetricKey
 from sweep.record.results import RecordedResults
-from sweep.record.rows import Cell
+from sweep.record.results_table import Cell
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.sqlite.schema import JOURNAL_FILE
 from tests.support.record_writing import a_folder, complete, facts, point

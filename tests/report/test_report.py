@@ -13,7 +13,7 @@ import pytest
 from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError
-from sweep.report.data import read_report_data
+from sweep.report.page_data import read_report_data
 from sweep.report.report import build_policy, build_relative_url, read_asset, write_bundle, write_report
 from sweep.report.text import describe_page
 from tests.report.painted import HOSTILE, Plan, paint_folder
@@ -170,7 +170,7 @@ async def test_headlines_of_the_study_stand_on_top(folder: Path) -> None:
 
 
 def test_command_loses_folders_of_this_machine() -> None:
-    from sweep.report.data import remove_paths
+    from sweep.report.page_data import remove_paths
 
     assert remove_paths("sweep run /home/me/cups.yaml --results '/data/my results'") == (
         "sweep run cups.yaml --results 'my results'"

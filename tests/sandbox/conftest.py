@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from sweep.sandbox.app import sandbox_server
 from sweep.sandbox.options import SandboxOptions
+from sweep.sandbox.routes.app import sandbox_server
 from sweep.sandbox.service import Sandbox
 from tests.support.wire import Wire, wire
 

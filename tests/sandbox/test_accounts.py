@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 import socketio
 
-from sweep.sandbox.app import sandbox_server
 from sweep.sandbox.options import SECONDS, Accounts, SandboxOptions
+from sweep.sandbox.routes.app import sandbox_server
 from sweep.sandbox.service import Sandbox
 
 EMAIL, PASSWORD = "me@example.org", "a secret"

@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 import socketio
 
-from sweep.sandbox.app import sandbox_server
 from sweep.sandbox.options import Api, SandboxOptions
+from sweep.sandbox.routes.app import sandbox_server
 from sweep.sandbox.service import Sandbox
 from tests.sandbox.conftest import until
 from tests.support.wire import Wire, png, txt2img

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from sweep.errors import UsageError
-from sweep.sandbox.app import sandbox_server, serve_sandbox
 from sweep.sandbox.images import texts, with_text
 from sweep.sandbox.options import SandboxOptions
+from sweep.sandbox.routes.app import sandbox_server, serve_sandbox
 from sweep.sandbox.service import Sandbox
 from tests.sandbox.conftest import served, until
 from tests.support.wire import API, Wire, add, datum, edge, graph, node, png, txt2img

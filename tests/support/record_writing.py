@@ -9,8 +9,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sweep.record import ImageStore, JournalPoint, Rendering, RunFacts, SqliteJournal
-from sweep.record.images import SavedImage
+from sweep.record import ImageStore, JournalPoint, Rendering, RunFacts, SavedImage, SqliteJournal
 from sweep.testing.journals import TIMES, an_intent
 
 AXES = (("denoise_strength", "number"), ("variation", "text"), ("seed", "seed"))

@@ -165,7 +165,7 @@ def warm() -> None:
     """Have what children import when they need it imported once, before they are forked."""
     import importlib
 
-    for name in ("PIL.PngImagePlugin", "PIL.JpegImagePlugin", "pandas", "pyarrow.parquet", "sweep.sandbox.app"):
+    for name in ("PIL.PngImagePlugin", "PIL.JpegImagePlugin", "pandas", "pyarrow.parquet", "sweep.sandbox.routes.app"):
         importlib.import_module(name)
     from sweep.workflow import builtin_schemas
 

@@ -1,8 +1,10 @@
-"""The one thread that writes the journal: callers queue operations, those that wait together share a commit.
+"""Writes to the journal: one thread, group commits, one method for each step of a variation.
 
-An operation once queued is carried out whatever becomes of the task that waits for it: a cancelled caller never
-halves a write. After an error of the disk or of SQLite itself, every later operation is refused with that error,
-because what is in the file is then unknown.
+An operation once queued is carried out whatever becomes of the task that waits for it: a cancelled caller never halves
+a write. After an error of the disk or of SQLite itself, every later operation is refused with that error, because what
+is in the file is then unknown.
+
+Each checks that the step is legal before it changes anything, and raises RecordError where it is not.
 """
 
 from __future__ import annotations
@@ -12,15 +14,19 @@ import json
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sweep.errors import RecordError
+from sweep.record.base import Failure, Intent, JournalPoint, Rendering, RunFacts, Times
 from sweep.record.files import Checkpoint
-from sweep.record.sqlite.schema import corrupt, record_error
+from sweep.record.sqlite.schema import SEALED, corrupt, record_error, seal, sealing
 
 _T = TypeVar("_T")
 _MOST_AT_ONCE = 512  # operations in one commit
@@ -155,3 +161,340 @@ def _settle(answers: list[tuple[asyncio.Future[Any], Any]]) -> None:
             future.set_exception(result)
         else:
             future.set_result(result)
+
+
+# ruff: noqa: S608  what varies in the SQL is column names from schema.py, never a value
+
+
+OPEN = ("intended", "submitted", "rendered")
+OUTCOMES = ("completed", "failed", "cancelled")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_IMAGE_COLUMNS = SEALED["images"]
+_NONE_OPEN = "has no open attempt"
+_KNOWN_TIMES = (  # those that are not known stay what they were
+    "queued_at = coalesce(?, queued_at), started_at = coalesce(?, started_at), finished_at = coalesce(?, finished_at)"
+)
+_TOGETHER = 500  # points that one statement looks up
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
+
+
+def microseconds(moment: datetime | None) -> int | None:
+    """How times are stored: since 1970, UTC. Raises ValueError for a naive one."""
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment} has no time zone")
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def moment(microseconds_since_1970: int | None) -> datetime | None:
+    """Return the inverse of `microseconds`."""
+    return None if microseconds_since_1970 is None else _EPOCH + timedelta(microseconds=microseconds_since_1970)
+
+
+def begin_run(db: sqlite3.Connection, facts: RunFacts, now: datetime, kept: Iterable[JournalPoint] = ()) -> int:
+    last = db.execute("SELECT definition, fingerprint FROM runs ORDER BY number DESC LIMIT 1").fetchone()
+    definition = 1 if last is None else last[0] + (last[1] != facts.fingerprint)
+    number = db.execute(
+        "INSERT INTO runs (definition, fingerprint, experiment, axes, points, servers, command, sweep_version,"
+        " begun_at, seal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+        (
+            *(definition, facts.fingerprint, facts.experiment, json.dumps(facts.axes), facts.points),
+            *(json.dumps([dict(server) for server in facts.servers]), facts.command, facts.sweep_version),
+            microseconds(now),
+        ),
+    ).lastrowid
+    _reseal(db, "runs", "number", number)
+    if facts.experiment_facts is not None:
+        db.execute("INSERT INTO experiments VALUES (?, ?, 0)", (number, facts.experiment_facts.to_json()))
+        _reseal(db, "experiments", "run", number)
+    rebase(db, kept)
+    assert number is not None
+    return number
+
+
+def end_run(db: sqlite3.Connection, run: int, ending: str, now: datetime) -> None:
+    changed = db.execute("UPDATE runs SET ended_at = ?, ending = ? WHERE number = ?", (microseconds(now), ending, run))
+    if not changed.rowcount:
+        raise RecordError(f"There is no run {run} on record.")
+
+
+def rebase(db: sqlite3.Connection, points: Iterable[JournalPoint]) -> None:
+    _, definition = _current(db)
+    coming = iter(points)
+    while chunk := list(islice(coming, _TOGETHER)):
+        _rebase_chunk(db, chunk, definition)
+
+
+def _rebase_chunk(db: sqlite3.Connection, chunk: Sequence[JournalPoint], definition: int) -> None:
+    """Rebase up to `_TOGETHER` points: with two statements where each has one row, of an earlier definition."""
+    columns = ", ".join(SEALED["points"])
+    slots = ", ".join("?" * len(chunk))
+    rows: dict[str, list[tuple[Any, ...]]] = {point.key: [] for point in chunk}
+    query = f"SELECT {columns}, id FROM points WHERE key IN ({slots})"
+    for row in db.execute(query, [point.key for point in chunk]):
+        rows[row[0]].append(row)
+    times = Counter(point.key for point in chunk)
+    changes: list[tuple[Any, ...]] = []
+    for point in chunk:
+        found = rows[point.key]
+        if not found:
+            raise RecordError(f"Key {point.key} is not on record.")
+        if len(found) > 1 or times[point.key] > 1 or found[0][1] == definition:
+            _reseal(db, "points", "id", _place(db, point, definition))
+            continue
+        *row, rowid = found[0]
+        row[1:4] = definition, point.index, _write_values(point)
+        given = (point.prompt, point.model, point.source)
+        row[4:7] = [old if new is None else new for new, old in zip(given, row[4:7], strict=True)]
+        changes.append((*row[1:7], seal(*row), rowid))
+    db.executemany(
+        "UPDATE points SET definition = ?, idx = ?, axis_values = ?, prompt = ?, model = ?, source = ?, seal = ?"
+        " WHERE id = ?",
+        changes,
+    )
+
+
+def seeds(db: sqlite3.Connection, axis: str, count: int, draw: Callable[[], int]) -> tuple[int, ...]:
+    row = db.execute("SELECT drawn FROM seeds WHERE axis = ?", (axis,)).fetchone()
+    drawn: list[int] = json.loads(row[0]) if row else []
+    if len(drawn) < count:
+        taken = set(drawn)
+        while len(drawn) < count:
+            seed = draw()
+            if seed not in taken:
+                taken.add(seed)
+                drawn.append(seed)
+        db.execute("INSERT OR REPLACE INTO seeds VALUES (?, ?, 0)", (axis, json.dumps(drawn)))
+        _reseal(db, "seeds", "axis", axis)
+    return tuple(drawn[:count])
+
+
+def intend(db: sqlite3.Connection, point: JournalPoint, intent: Intent, now: datetime) -> None:
+    run, definition = _current(db)
+    state = _state(db, point.key)
+    if state not in (None, "pending"):
+        raise RecordError(f"Key {point.key} is {state}; it cannot be attempted.")
+    _place(db, point, definition)
+    db.execute(
+        "INSERT INTO attempts (key, number, run, server, url, batch_id, item_id, outputs, state, begun_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'intended', ?)",
+        (
+            *(point.key, intent.number, run, intent.server, intent.url, intent.batch_id, intent.item_id),
+            *(json.dumps(intent.outputs), microseconds(now)),
+        ),
+    )
+    _set(db, point.key, "state = 'intended', attempts = attempts + 1, server = ?", intent.server)
+
+
+def submitted(db: sqlite3.Connection, batch_id: str, item_id: str) -> None:
+    rows = db.execute("SELECT key, state FROM attempts WHERE batch_id = ? AND ended_at IS NULL", (batch_id,)).fetchall()
+    if not rows:
+        raise RecordError(f"Batch {batch_id} {_NONE_OPEN}.")
+    db.execute("UPDATE attempts SET item_id = ? WHERE batch_id = ? AND ended_at IS NULL", (item_id, batch_id))
+    for key, state in rows:
+        if state == "intended":
+            _set_open(db, key, "submitted")
+
+
+def write_rendered(db: sqlite3.Connection, key: str, times: Times) -> None:
+    _open_state(db, key)
+    _set_open(db, key, "rendered", times)
+
+
+def write_completed(
+    db: sqlite3.Connection, key: str, renderings: Sequence[Rendering], times: Times, now: datetime
+) -> None:
+    rows = [_image_row(key, ordinal, rendering) for ordinal, rendering in enumerate(renderings)]
+    if not rows:
+        raise RecordError(f"Key {key} cannot be completed without an image.")
+    if _state(db, key) == "completed":
+        columns = ", ".join(_IMAGE_COLUMNS)
+        kept = db.execute(f"SELECT {columns} FROM images WHERE key = ? ORDER BY ordinal", (key,)).fetchall()
+        if kept != rows:
+            raise RecordError(f"Key {key} is completed already, with other images.")
+        return
+    _open_state(db, key)
+    slots = ", ".join("?" * (len(_IMAGE_COLUMNS) + 1))
+    sealed = [(*row, seal(*row)) for row in rows]
+    db.executemany(f"INSERT INTO images ({', '.join(_IMAGE_COLUMNS)}, seal) VALUES ({slots})", sealed)
+    _end_attempt(db, key, "completed", now)
+    _set(db, key, f"state = 'completed', kind = NULL, message = NULL, {_KNOWN_TIMES}", *_list_times(times))
+
+
+def attempt_failed(db: sqlite3.Connection, key: str, failure: Failure, now: datetime) -> None:
+    _open_state(db, key)
+    _end_attempt(db, key, "failed", now, failure)
+    _set(db, key, "state = 'pending', queued_at = NULL, started_at = NULL, finished_at = NULL")
+
+
+def withdraw(db: sqlite3.Connection, key: str) -> None:
+    _open_state(db, key)
+    db.execute("DELETE FROM attempts WHERE key = ? AND ended_at IS NULL", (key,))
+    _set(
+        db,
+        key,
+        "state = 'pending', attempts = attempts - 1, queued_at = NULL, started_at = NULL, finished_at = NULL",
+    )
+
+
+def fail(db: sqlite3.Connection, point: JournalPoint, failure: Failure, now: datetime) -> None:
+    _, definition = _current(db)
+    state = _state(db, point.key)
+    if state == "failed":
+        kept = db.execute("SELECT kind, message FROM points WHERE key = ?", (point.key,)).fetchone()
+        if kept == _told(failure):
+            return
+    if state in OUTCOMES:
+        raise RecordError(f"Key {point.key} is {state}; it cannot fail.")
+    _place(db, point, definition)
+    if state in OPEN:
+        _end_attempt(db, point.key, "failed", now, failure)
+    _set(db, point.key, "state = 'failed', kind = ?, message = ?", *_told(failure))
+
+
+def write_cancelled(db: sqlite3.Connection, key: str, now: datetime) -> None:
+    state = _state(db, key)
+    if state == "cancelled":
+        return
+    if state is None or state in OUTCOMES:
+        raise RecordError(f"Key {key} is {state or 'not on record'}; it cannot be cancelled.")
+    if state in OPEN:
+        _end_attempt(db, key, "cancelled", now)
+    _set(db, key, "state = 'cancelled'")
+
+
+def reopen(db: sqlite3.Connection, keys: Iterable[str]) -> int:
+    found = {key for key in keys if _state(db, key) in ("failed", "cancelled")}
+    for key in found:
+        _forget_outcome(db, key)
+    return len(found)
+
+
+def forget(db: sqlite3.Connection, keys: Iterable[str]) -> int:
+    found = {key for key in keys if _state(db, key) == "completed"}
+    for key in found:
+        db.execute("DELETE FROM images WHERE key = ?", (key,))
+        _forget_outcome(db, key)
+    return len(found)
+
+
+def keep_input(db: sqlite3.Connection, sha256: str, path: str, name: str, width: int, height: int) -> None:
+    db.execute("INSERT OR REPLACE INTO inputs VALUES (?, ?, ?, ?, ?, 0)", (sha256, path, name, width, height))
+    _reseal(db, "inputs", "sha256", sha256)
+
+
+def keep_uploads(db: sqlite3.Connection, url: str, names: Mapping[str, str]) -> None:
+    rows = [(url, sha256, _text(name)) for sha256, name in names.items()]
+    db.executemany("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?)", rows)
+
+
+def _current(db: sqlite3.Connection) -> tuple[int, int]:
+    """Return number and definition of the last run."""
+    row = db.execute("SELECT number, definition FROM runs ORDER BY number DESC LIMIT 1").fetchone()
+    if row is None:
+        raise RecordError("No run has begun in this folder.")
+    return row[0], row[1]
+
+
+def _state(db: sqlite3.Connection, key: str) -> str | None:
+    row = db.execute("SELECT state FROM points WHERE key = ? LIMIT 1", (key,)).fetchone()
+    return row[0] if row else None
+
+
+def _open_state(db: sqlite3.Connection, key: str) -> str:
+    state = _state(db, key)
+    if state not in OPEN:
+        raise RecordError(f"Key {key} is {state or 'not on record'} and {_NONE_OPEN}.")
+    return state
+
+
+def _place(db: sqlite3.Connection, point: JournalPoint, definition: int) -> int | None:
+    """Put the point into its row: the one at its index, else one of an earlier definition, else a new one.
+
+    Returns the row's id. The caller has to seal the row, which every `_set` of its key does.
+    """
+    facts = (definition, point.index, _write_values(point), point.prompt, point.model, point.source)
+    rows = db.execute("SELECT id, definition, idx FROM points WHERE key = ?", (point.key,)).fetchall()
+    own = [row for row in rows if row[1:] == (definition, point.index)] or [row for row in rows if row[1] < definition]
+    if own:
+        rowid: int | None = own[0][0]
+    elif rows:
+        rowid = _copy(db, rows[0][0])
+    else:
+        return db.execute(
+            "INSERT INTO points (definition, idx, axis_values, prompt, model, source, key, state, seal)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, 'pending', 0)",
+            (*facts, point.key),
+        ).lastrowid
+    db.execute(
+        "UPDATE points SET definition = ?, idx = ?, axis_values = ?, prompt = coalesce(?, prompt),"
+        " model = coalesce(?, model), source = coalesce(?, source) WHERE id = ?",
+        (*facts, rowid),
+    )
+    return rowid
+
+
+def _write_values(point: JournalPoint) -> str:
+    return _ENCODER.encode(dict(point.values))
+
+
+def _copy(db: sqlite3.Connection, rowid: int) -> int | None:
+    columns = ", ".join(SEALED["points"])
+    return db.execute(
+        f"INSERT INTO points ({columns}, seal) SELECT {columns}, seal FROM points WHERE id = ?", (rowid,)
+    ).lastrowid
+
+
+def _set(db: sqlite3.Connection, key: str, assignments: str, *values: object) -> None:
+    db.execute(f"UPDATE points SET {assignments} WHERE key = ?", (*values, key))
+    _reseal(db, "points", "key", key)
+
+
+def _set_open(db: sqlite3.Connection, key: str, state: str, times: Times | None = None) -> None:
+    db.execute("UPDATE attempts SET state = ? WHERE key = ? AND ended_at IS NULL", (state, key))
+    if times is None:
+        _set(db, key, "state = ?", state)
+    else:
+        _set(db, key, f"state = ?, {_KNOWN_TIMES}", state, *_list_times(times))
+
+
+def _list_times(times: Times) -> tuple[int | None, int | None, int | None]:
+    return microseconds(times.queued_at), microseconds(times.started_at), microseconds(times.finished_at)
+
+
+def _end_attempt(db: sqlite3.Connection, key: str, state: str, now: datetime, failure: Failure | None = None) -> None:
+    kind, message = _told(failure) if failure else (None, None)
+    db.execute(
+        "UPDATE attempts SET state = ?, ended_at = ?, kind = ?, message = ? WHERE key = ? AND ended_at IS NULL",
+        (state, microseconds(now), kind, message, key),
+    )
+
+
+def _forget_outcome(db: sqlite3.Connection, key: str) -> None:
+    _set(
+        db,
+        key,
+        "state = 'pending', attempts = 0, kind = NULL, message = NULL, server = NULL, queued_at = NULL,"
+        " started_at = NULL, finished_at = NULL",
+    )
+
+
+def _told(failure: Failure) -> tuple[str, str]:
+    return _text(failure.kind), _text(failure.message)
+
+
+def _text(text: str) -> str:
+    """Make what a server sent storable: JSON can hold halves of surrogate pairs, UTF-8 cannot."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _image_row(key: str, ordinal: int, rendering: Rendering) -> tuple[object, ...]:
+    return (
+        *(key, ordinal, rendering.path, _text(rendering.image_name), rendering.node, rendering.iteration),
+        *(rendering.width, rendering.height, rendering.sha256, rendering.size),
+    )
+
+
+def _reseal(db: sqlite3.Connection, table: str, column: str, value: object) -> None:
+    db.execute(f"UPDATE {table} SET seal = {sealing(table)} WHERE {column} = ?", (value,))

@@ -17,20 +17,23 @@ import numpy as np
 from PIL import Image
 
 from sweep.sandbox.painter.canvas import (
+    Look,
+    Mood,
     PaintedImage,
     PaintPlane,
     Rng,
     apply_grade,
     apply_medium,
+    chance,
     clouds,
     grain,
     mix,
+    mood,
     smooth_paint,
     to_floats,
     to_pixels,
 )
 from sweep.sandbox.painter.scenes import landscape, still_life
-from sweep.sandbox.painter.style import Look, Mood, chance, mood
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sweep.sandbox.painter.canvas import PaintPlane, Rng, clouds, colour, grain, grid, line, mix, smooth_paint
-from sweep.sandbox.painter.style import Palette
+from sweep.sandbox.painter.canvas import PaintPlane, Palette, Rng, clouds, colour, grain, grid, line, mix, smooth_paint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

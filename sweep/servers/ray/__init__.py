@@ -1,1 +1,0 @@
-"""Servers on other machines, asked through Ray actors that run beside them."""

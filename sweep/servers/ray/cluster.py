@@ -1,24 +1,195 @@
-"""Join a Ray cluster; start, find and end the agents in it."""
+"""The servers of a Ray cluster: joins it, finds its agents, and asks each as a Server."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import hashlib
 import importlib.util
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from sweep.errors import ServerUnreachableError, SweepError, UsageError
-from sweep.servers.ray.agent import (
-    Agent,
-    AgentDescription,
-    AgentSettings,
-    derive_url,
-    without_token,
-)
-from sweep.servers.ray.server import LEASE_SECONDS, NAMESPACE, RayServer, restore_error
+from sweep.errors import ItemLostError, ServerUnreachableError, SweepError, TransientError, UsageError, VariationError
+from sweep.servers.base import ItemEnded, ItemEvent, ServerImage, ServerInfo, Submission, Ticket
+from sweep.servers.ray.agent import Agent, AgentDescription, AgentSettings, ErrorData, derive_url, without_token
+from sweep.workflow import Graph, ImageRef, Model, NodeSchemas
+
+NAMESPACE = "sweep"
+LEASE_SECONDS = float(os.environ.get("SWEEP_RAY_LEASE", "60"))
+"""An agent that a run started ends itself and its server when the run has been silent for so long."""
+
+
+class RayServer:
+    """Asks the agent `name` of the cluster this process has joined. `is_owned`: the run started it and ends it."""
+
+    def __init__(self, name: str, *, is_owned: bool = False) -> None:
+        self._name = name
+        self._is_owned = is_owned
+        self._actor: Any = None
+        self._schemas: NodeSchemas | None = None
+        self._cancelled: set[str] = set()
+        self._renewing: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """The same over all restarts of the agent and of its cluster: a journal's intents name it."""
+        return f"ray:{self._name}"
+
+    async def open(self) -> ServerInfo:
+        if self._is_owned and self._renewing is None:
+            self._renewing = asyncio.create_task(self._renew())
+        info: ServerInfo = await self._ask("open")
+        return replace(info, name=self._name, url=self.url)
+
+    async def aclose(self) -> None:
+        if self._renewing is not None:
+            self._renewing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._renewing
+        if self._is_owned and self._actor is not None:
+            with contextlib.suppress(SweepError):
+                await self._ask("stop")
+            import ray
+
+            await asyncio.to_thread(ray.kill, self._actor, no_restart=True)
+
+    async def schemas(self) -> NodeSchemas:
+        if self._schemas is None:
+            self._schemas = await self._ask("client", "schemas")
+        return self._schemas
+
+    async def models(self) -> tuple[Model, ...]:
+        return tuple(await self._ask("client", "models"))
+
+    async def check(self, graphs: Sequence[Graph], images: Mapping[str, Path]) -> list[str | None]:
+        await self._send_images(images)
+        refusals: list[str | None] = await self._ask("check", tuple(graphs), tuple(images))
+        return refusals
+
+    async def submit(self, submission: Submission) -> Ticket:
+        for ref in submission.graph.references():
+            if isinstance(ref, ImageRef) and ref.sha256 not in submission.images:
+                raise VariationError(f"no file is known for the input image {ref.sha256[:12]}", kind="MissingFile")
+        await self._send_images(submission.images)
+        local = replace(submission, images=dict.fromkeys(submission.images, Path()))
+        ticket: Ticket = await self._ask("submit", local)
+        return ticket
+
+    async def hear(self, ticket: Ticket) -> AsyncIterator[ItemEvent]:
+        """Poll for events. An agent that was restarted tells them from the start: those known are left out."""
+        told: list[ItemEvent] = []
+        life, seen = "", 0
+        while True:
+            now, events, error = await self._ask("listen", ticket, life, seen)
+            seen = len(events) + (seen if now == life else 0)
+            life = now
+            for event in events:
+                if event not in told:
+                    told.append(event)
+                    yield self._judge_end(ticket, event) if isinstance(event, ItemEnded) else event
+                if isinstance(event, ItemEnded):
+                    return
+            if error is not None:
+                raise restore_error(error)
+
+    def _judge_end(self, ticket: Ticket, end: ItemEnded) -> ItemEnded:
+        """Tell a cancellation of ours from one by another user of the same agent."""
+        if end.status != "canceled":
+            return end
+        if ticket.batch_id not in self._cancelled:
+            return replace(end, error=ItemLostError("the server cancelled the item; nobody here asked for it"))
+        if isinstance(end.error, ItemLostError):  # the agent was restarted after we asked
+            return replace(end, error=TransientError("the item was cancelled"))
+        return end
+
+    async def find(self, batch_id: str, outputs: tuple[str, ...] = ()) -> Ticket | None:
+        ticket: Ticket | None = await self._ask("client", "find", batch_id, outputs)
+        return ticket
+
+    async def fetch(self, image: ServerImage, limit: int) -> bytes:
+        data: bytes = await self._ask("client", "fetch", image, limit)
+        return data
+
+    async def cancel(self, batch_ids: Sequence[str]) -> None:
+        self._cancelled.update(batch_ids)
+        await self._ask("client", "cancel", tuple(batch_ids))
+
+    async def loaded(self) -> frozenset[str]:
+        return frozenset(await self._ask("client", "loaded"))
+
+    async def others_waiting(self, ours: str) -> int:
+        return int(await self._ask("client", "others_waiting", ours))
+
+    async def _send_images(self, images: Mapping[str, Path]) -> None:
+        """Send the input images that the agent lacks, each once for all that are rendered from it."""
+        if not images:
+            return
+        for sha256 in await self._ask("lacking", tuple(images)):
+            content = await asyncio.to_thread(_read_image, images[sha256], sha256)
+            await self._ask("keep", sha256, images[sha256].suffix, content)
+
+    async def _renew(self) -> None:
+        while True:
+            with contextlib.suppress(SweepError):
+                await self._ask("renew")
+            await asyncio.sleep(LEASE_SECONDS / 6)
+
+    async def _ask(self, method: str, *arguments: Any) -> Any:
+        """Call the agent.
+
+        Raises:
+            ServerUnreachableError: The agent is gone, is being restarted, or failed; the other servers go on.
+            SweepError: What its client raised there.
+        """
+        import ray
+
+        try:
+            if self._actor is None:
+                self._actor = await asyncio.to_thread(ray.get_actor, self._name, NAMESPACE)
+            value, error = await self._actor.call.remote(method, *arguments)
+        except ValueError as failure:
+            raise ServerUnreachableError(f"The cluster has no agent {self._name}.") from failure
+        except ray.exceptions.RayActorError as failure:
+            self._actor = None
+            raise ServerUnreachableError(f"The agent {self._name} does not answer.") from failure
+        except ray.exceptions.RayError as failure:
+            reason = _first_line(getattr(failure, "cause", None) or failure)
+            raise ServerUnreachableError(f"The agent {self._name} failed: {reason}.") from failure
+        if error is not None:
+            raise restore_error(error)
+        return value
+
+
+def restore_error(data: ErrorData) -> SweepError:
+    """Make an error again from its class, arguments and state."""
+    kind, arguments, state = data
+    error = kind.__new__(kind)
+    error.args = arguments
+    vars(error).update(state)
+    return error
+
+
+def _read_image(path: Path, sha256: str) -> bytes:
+    """Read an input image. Raises VariationError where it cannot be read, or is not the one that was planned."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise VariationError(
+            f"{path.name}: the input image cannot be read ({error.strerror})", kind="MissingFile"
+        ) from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise VariationError(f"{path.name}: the input image was changed after the plan was made", kind="ChangedFile")
+    return content
+
+
+def _first_line(failure: BaseException) -> str:
+    lines: Iterable[str] = str(failure).strip().splitlines()
+    return next(iter(lines), type(failure).__name__)
+
 
 _CALLS_AT_ONCE = 1000
 _ANSWER_SECONDS = 30.0

@@ -8,8 +8,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from sweep.errors import WorkflowError
-from sweep.workflow.comfyui.api_format import is_prompt, read_prompt
-from sweep.workflow.comfyui.editor_format import is_drawing, read_drawing
+from sweep.workflow.comfyui.formats import is_drawing, is_prompt, read_drawing, read_prompt
 from sweep.workflow.comfyui.object_info import OUTPUT_CLASS, core_nodes, parse_object_info
 from sweep.workflow.comfyui.portable_format import translate_portable
 from sweep.workflow.comfyui.role_finder import (

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
-from sweep.workflow.comfyui.api_format import PREFIX, node_values
+from sweep.workflow.comfyui.formats import PREFIX, node_values
 from sweep.workflow.comfyui.role_finder import SAMPLER_NAMES
 from sweep.workflow.graph import Address, Edge, Graph, Node
 from sweep.workflow.portable_edges import complete_graph, read_edge

@@ -14,8 +14,7 @@ from sweep.workflow.dialect import Candidate, Dialect, Encoding, NodeSchemas, St
 from sweep.workflow.graph import Address, Edge, Graph, Node, Value
 from sweep.workflow.invokeai import role_finder, templates
 from sweep.workflow.invokeai.editor_format import from_editor, is_editor
-from sweep.workflow.invokeai.graph_format import COLLECTING, from_api
-from sweep.workflow.invokeai.metadata import Recall
+from sweep.workflow.invokeai.graph_format import COLLECTING, Recall, from_api
 from sweep.workflow.invokeai.openapi import COMMON, packaged_nodes, parse_openapi
 from sweep.workflow.invokeai.portable_format import from_portable
 from sweep.workflow.invokeai.role_finder import UNDECIDING, DenoisingNodes, StartEncoding, steps_run

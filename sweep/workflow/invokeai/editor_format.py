@@ -12,9 +12,8 @@ from random import Random
 from typing import Any
 
 from sweep.errors import Problem, WorkflowError
-from sweep.workflow.graph import Address, Edge, Graph, Node, Value
+from sweep.workflow.graph import Address, Edge, Graph, Names, Node, Value, made_up
 from sweep.workflow.invokeai.graph_format import COLLECTING, node_fields, workflow_references
-from sweep.workflow.labels import Names, made_up
 from sweep.workflow.validation import clean_graph, raise_for
 from sweep.workflow.workflow import BatchAxis, Workflow
 

@@ -1,13 +1,16 @@
-"""InvokeAI's graph JSON, as its queue takes it: read into a `Graph`, and written for one server."""
+"""InvokeAI's graphs, and its recall metadata."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
-from sweep.workflow.graph import Address, Graph, Json, ModelRef, Node, Ref, Value, map_refs
+from sweep.workflow.dialect import Encoding
+from sweep.workflow.graph import Address, Graph, ImageRef, Json, ModelRef, Node, Ref, Value, map_refs
 from sweep.workflow.invokeai.openapi import packaged_nodes
+from sweep.workflow.invokeai.role_finder import StartEncoding
 from sweep.workflow.portable_edges import read_edge
 from sweep.workflow.schemas import FieldSchema
 from sweep.workflow.validation import clean_graph, raise_for
@@ -124,3 +127,102 @@ def workflow_references(value: Any) -> Value:
 def _is_model(value: Mapping[str, Any]) -> bool:
     named = all(isinstance(value.get(part), str) for part in ("name", "base", "type"))
     return named and "key" in value and not value.get("submodel_type")
+
+
+RECALLED: Final[Mapping[str, str]] = {  # role → what InvokeAI's own pages read from an image
+    "prompt": "positive_prompt",
+    "negative_prompt": "negative_prompt",
+    "seed": "seed",
+    "steps": "steps",
+    "cfg_scale": "cfg_scale",
+    "scheduler": "scheduler",
+    "width": "width",
+    "height": "height",
+    "model": "model",
+}
+_CONTROL: Final[Mapping[str, str]] = {  # part of a ControlNet → its name in the metadata
+    "weight": "control_weight",
+    "begin": "begin_step_percent",
+    "end": "end_step_percent",
+}
+_CONTROL_MODES: Final = ("control_mode", "resize_mode")  # they stand on the ControlNet's own node
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Reads from a graph what its images are to tell of themselves; the fields are found once for all its points."""
+
+    plain: Mapping[str, Address]
+    strength: tuple[Address, Encoding] | None
+    source: Address | None
+    vae: Address | None
+    loras: Sequence[tuple[Address, Address]]  # where its model and its weight stand
+    controls: Sequence[Mapping[str, Address]]
+
+    @classmethod
+    def of(
+        cls,
+        graph: Graph,
+        roles: Mapping[str, Sequence[tuple[Address, Encoding]]],
+        loras: Sequence[tuple[Address, Address]],
+        controls: Sequence[Mapping[str, Address]],
+    ) -> Recall:
+        first = {role: found[0] for role, found in roles.items() if found}
+        plain = {name: first[role][0] for role, name in RECALLED.items() if role in first}
+        if "cfg_scale" in plain and plain["cfg_scale"].field != "cfg_scale":
+            del plain["cfg_scale"]  # guidance is not told as if it were cfg_scale
+        loaders = (Address(node.id, "vae_model") for node in graph.nodes.values() if node.type == "vae_loader")
+        return cls(
+            plain=plain,
+            strength=first.get("denoise_strength"),
+            source=first["image"][0] if "image" in first else None,
+            vae=next(loaders, None),
+            loras=loras,
+            controls=controls,
+        )
+
+    def __call__(self, graph: Graph) -> dict[str, Value]:
+        """Read the metadata of an image of `graph`."""
+        found = {name: _read(graph, address) for name, address in self.plain.items()}
+        if self.strength is not None:
+            found["strength"] = _decode(*self.strength, graph)
+        if self.source is not None:
+            found["source_image"] = _read(graph, self.source)
+        if self.vae is not None:
+            found["vae"] = _read(graph, self.vae)
+        found["loras"] = list(self._loras(graph)) or None
+        found["controlnets"] = list(self._controls(graph)) or None
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _loras(self, graph: Graph) -> Iterator[dict[str, Value]]:
+        for model, weight in self.loras:
+            named = _read(graph, model)
+            if isinstance(named, ModelRef):
+                # Before release 4 the key was `lora`; a server drops the one that it does not know.
+                given = _read(graph, weight)
+                yield {"model": named, "lora": named, "weight": 0.75 if given is None else given}
+
+    def _controls(self, graph: Graph) -> Iterator[dict[str, Value]]:
+        for parts in self.controls:
+            model, image = _read(graph, parts["model"]), _read(graph, parts.get("source", parts["image"]))
+            if not isinstance(model, ModelRef) or not isinstance(image, ImageRef):
+                continue
+            told: dict[str, Value] = {"control_model": model, "image": image}
+            said = {name: _read(graph, parts[part]) for part, name in _CONTROL.items()}
+            said |= {name: _read(graph, Address(parts["model"].node, name)) for name in _CONTROL_MODES}
+            yield told | {name: value for name, value in said.items() if value is not None}
+
+
+def _read(graph: Graph, address: Address) -> Value:
+    node = graph.nodes.get(address.node)
+    value = node.fields.get(address.field) if node else None
+    return value if isinstance(value, str | int | float | ModelRef | ImageRef) else None
+
+
+def _decode(address: Address, encode: Encoding, graph: Graph) -> Value:
+    """Read a denoise strength back from the start that it was written as."""
+    start = _read(graph, address)
+    if isinstance(start, bool) or not isinstance(start, int | float) or not isinstance(encode, StartEncoding):
+        return None
+    left = 1 - start
+    return round(left**5 if encode.name == "one_minus_fifth_root" else left, 6)

@@ -13,17 +13,8 @@ from typing import Any
 import pytest
 
 from sweep.errors import ItemLostError, ServerUnsupportedError, TransientError, VariationError
-from sweep.servers import (
-    ComfyUI,
-    ConnectOptions,
-    ItemEnded,
-    ItemEvent,
-    MissingModelError,
-    Submission,
-    Ticket,
-    connect,
-)
-from sweep.servers.comfyui.prompts import ended_by_history, image_query, read_refusal
+from sweep.servers import ComfyUI, ConnectOptions, ItemEnded, ItemEvent, MissingModelError, Submission, Ticket, connect
+from sweep.servers.comfyui.client import ended_by_history, image_query, read_refusal
 from sweep.servers.http import Credentials
 from sweep.workflow import Graph, ImageRef, ModelRef, Node
 from tests.servers.comfyui.fake_comfyui import FakeComfyUI, fake_comfyui

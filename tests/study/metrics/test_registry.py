@@ -16,9 +16,8 @@ from sweep.record import RecordedResults
 from sweep.study.measuring.measure import measure_now
 from sweep.study.metrics import registry
 from sweep.study.metrics.base import Metric
-from sweep.study.metrics.panel import FULL_REFERENCE, SAME_POINT_METRIC
 from sweep.study.metrics.planes import ImagePair
-from sweep.study.metrics.registry import list_standard, resolve_metrics
+from sweep.study.metrics.registry import FULL_REFERENCE, SAME_POINT_METRIC, list_standard, resolve_metrics
 from sweep.testing import check_metric
 from tests.support.odd_metrics import BRIGHTNESS
 from tests.support.study_images import photo, view

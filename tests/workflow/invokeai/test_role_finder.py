@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sweep.errors import WorkflowError
-from sweep.roles import FOUND_ROLES
+from sweep.role_table import FOUND_ROLES
 from sweep.workflow.graph import Address, Graph, Node
 from sweep.workflow.invokeai.dialect import builtin_schemas
 from sweep.workflow.invokeai.role_finder import FINDERS, ONE_MINUS, ONE_MINUS_FIFTH_ROOT, StartEncoding

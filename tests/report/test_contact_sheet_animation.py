@@ -9,9 +9,8 @@ from anyio.to_thread import run_sync
 from PIL import Image
 
 from sweep.errors import UsageError
-from sweep.report.animation import find_medians, write_animation, write_filmstrip
-from sweep.report.contact_sheet import find_levels
-from sweep.report.data import read_report_data
+from sweep.report.contact_sheet import find_levels, find_medians, write_animation, write_filmstrip
+from sweep.report.page_data import read_report_data
 
 
 def size_of(path: Path) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sweep.roles import FOUND_ROLES, ROLE_NAMES, ROLE_TABLE, Role
+from sweep.role_table import FOUND_ROLES, ROLE_NAMES, ROLE_TABLE, Role
 from sweep.text import truncate
 
 TEMPLATE_NAMES: Final = ("txt2img", "img2img", "controlnet", "lora")

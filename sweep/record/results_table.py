@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
 from sweep.errors import RecordError
 from sweep.record.files import replace_atomically
-from sweep.record.sqlite import reads as queries
+from sweep.record.sqlite import journal as queries
 from sweep.record.sqlite.schema import BrokenSealError, sealing
 from sweep.types import Scalar
 

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sweep.sandbox.batches import NodeTypes
+from sweep.sandbox.database import Store
 from sweep.sandbox.events import EventEmitter
 from sweep.sandbox.graph_execution import Execution, Prepared
 from sweep.sandbox.image_nodes import _IMAGES, DECODERS, Studio, image_graph_key
@@ -18,7 +19,6 @@ from sweep.sandbox.models import ModelRecord
 from sweep.sandbox.nodes import NODES, VALUES, ImageAccess, NodeError, NodeFields
 from sweep.sandbox.options import FaultDice, SandboxOptions, share
 from sweep.sandbox.queue import QueueItem, SandboxQueue
-from sweep.sandbox.store import Store
 
 _SAMPLERS = {"denoise_latents": "steps", "flux_denoise": "num_steps"}
 

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
-from sweep.workflow.graph import Address, Graph, Node
-from sweep.workflow.labels import Names, find_address, readable
+from sweep.workflow.graph import Address, Graph, Names, Node, find_address, readable
 
 A, B, C, D = (f"0000000{letter}-0000-4000-8000-000000000000" for letter in "abcd")
 

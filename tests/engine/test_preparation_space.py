@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from sweep.engine import startup as space
+from sweep.engine import preparation as space
 from sweep.errors import DiskFullError
 from sweep.sandbox.service import Sandbox
 from tests.support.engine_bench import Bench

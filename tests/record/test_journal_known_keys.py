@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.record.base import KnownKeys
-from sweep.record.sqlite.reads import CompactKeys
+from sweep.record.sqlite.journal import CompactKeys
 
 STATES = ["intended", "submitted", "rendered", "completed", "failed", "cancelled"]
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.report.data import (
+from sweep.report.page_data import (
     AxisColumn,
     ImageLinks,
     ReportData,

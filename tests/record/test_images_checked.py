@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sweep.errors import TransientError
-from sweep.record.image_check import Inflate, verify_image, with_isal, with_zlib
+from sweep.record.images import Inflate, verify_image, with_isal, with_zlib
 from tests.support.record_writing import image
 
 INFLATERS = [inflate for inflate in (with_zlib, with_isal) if inflate is not None]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sweep.study.charts import make_html
 from sweep.study.study import make_study
+from sweep.study.tables import make_html
 from tests.support.planted_studies import AXES, planted
 
 

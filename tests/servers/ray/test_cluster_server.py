@@ -12,8 +12,7 @@ from sweep.errors import OverloadedError, ServerUnreachableError, SweepError
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.servers import MissingModelError
 from sweep.servers.ray.agent import AgentSettings
-from sweep.servers.ray.cluster import start_agent, stop_agent
-from sweep.servers.ray.server import RayServer, restore_error
+from sweep.servers.ray.cluster import RayServer, restore_error, start_agent, stop_agent
 from sweep.testing import SERVER_CASES
 from sweep.testing.servers import ServerCase
 from sweep.workflow import ModelRef
