@@ -1,6 +1,6 @@
-"""A client in a process of its own: runs a small experiment at each address that it reads, and says what came of it.
+"""A client in a process of its own: runs a small experiment at each address that it reads, several at once.
 
-Usage: python -m tests.support.mutation_client FOLDER; an address a line in, a line of JSON out.
+Usage: python -m tests.support.mutation_client FOLDER; an address a line in, a line of JSON out as each run ends.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ TIMINGS = Timings(
     read=1.5, retry=0.01, poll_listening=0.3, poll_deaf=0.05, reconnect=0.05, reconnect_most=0.2, patience=1, gone=0.3
 )
 OPTIONS = RunOptions(backoff=Backoff(base=0.01, cap=0.05), attempts=2, patience=2.0, takeover_after=0.0)
+AT_ONCE = 14  # runs at once: most of the time each waits for a server that says nothing
 
 
 async def run_at(url: str, folder: Path, number: int) -> str:
@@ -42,14 +43,12 @@ async def run_at(url: str, folder: Path, number: int) -> str:
     return summary.ending
 
 
-def main() -> None:
-    warnings.simplefilter("ignore")
-    folder = Path(sys.argv[1])
-    for number, line in enumerate(sys.stdin):
+async def try_at(url: str, folder: Path, number: int, limiter: anyio.CapacityLimiter) -> None:
+    async with limiter:
         begun = time.monotonic()
-        answer: dict[str, Any] = {"traceback": ""}
+        answer: dict[str, Any] = {"url": url, "traceback": ""}
         try:
-            answer["outcome"] = anyio.run(run_at, line.strip(), folder, number)
+            answer["outcome"] = await run_at(url, folder, number)
         except SweepError as error:
             answer["outcome"] = f"{type(error).__name__}: {error.message}"
         except Exception:  # noqa: BLE001  what the test is about
@@ -59,5 +58,13 @@ def main() -> None:
         print(json.dumps(answer), flush=True)
 
 
+async def try_all(folder: Path, urls: list[str]) -> None:
+    limiter = anyio.CapacityLimiter(AT_ONCE)
+    async with anyio.create_task_group() as group:
+        for number, url in enumerate(urls):
+            group.start_soon(try_at, url, folder, number, limiter)
+
+
 if __name__ == "__main__":
-    main()
+    warnings.simplefilter("ignore")
+    anyio.run(try_all, Path(sys.argv[1]), sys.stdin.read().split())
