@@ -39,7 +39,8 @@ def _run_command(arguments: list[str]) -> int:
 
     configure_streams()
     try:
-        return int(command_line()(arguments or ["--help"], prog_name="sweep", standalone_mode=False) or 0)
+        words = arguments or ["--help"]
+        return int(command_line(words[0])(words, prog_name="sweep", standalone_mode=False) or 0)
     except Exit as exit_:
         return exit_.exit_code
     except Abort:

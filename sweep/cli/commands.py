@@ -87,8 +87,8 @@ class GroupedCommand(TyperCommand):
                     formatter.write_dl(records)
 
 
-def command_line() -> typer.Typer:
-    """Build the parser of all commands."""
+def command_line(typed: str | None = None) -> typer.Typer:
+    """Build the parser of the command that was typed, or of all where it is none: each costs some milliseconds."""
     line = typer.Typer(
         name="sweep",
         help="Render a grid of settings on image-generation servers and measure what each setting changes.",
@@ -98,7 +98,8 @@ def command_line() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for name, command in COMMANDS.items():
-        line.command(name, cls=GroupedCommand)(command)
+        if name == typed or typed not in COMMANDS:
+            line.command(name, cls=GroupedCommand)(command)
     line.callback(invoke_without_command=True)(_version)
     return line
 
