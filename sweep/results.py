@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sweep.errors import UsageError, did_you_mean
 from sweep.record import RecordedResults as Recorded
 from sweep.record import Where
 
@@ -39,7 +38,7 @@ class Results(Recorded):
         Args:
             all: Include points that the experiment no longer asks for.
             where: Only rows that meet this: a condition, such as "ssim > 0.8 and seed == 42", or a function of a row.
-            columns: Only these columns, in this order.
+            columns: Only these columns, in this order; also what the inputs and the labels of an axis set.
             images: Whether `image_path` starts at the results folder, or at the root of the file system.
 
         Raises:
@@ -47,17 +46,19 @@ class Results(Recorded):
         """
         from sweep.checks import compile_where
 
-        frame = super().table(
-            all=all, where=compile_where(self, where, former=all) if isinstance(where, str) else where
-        )
-        if images == "absolute":
+        rows = compile_where(self, where, former=all) if isinstance(where, str) else where
+        frame = super().table(all=all, where=rows, columns=columns)
+        if images == "absolute" and "image_path" in frame:
             root = self.folder.resolve()
             paths = frame["image_path"].map(lambda path: str(root / path), na_action="ignore")
             frame["image_path"] = paths.astype(frame["image_path"].dtype)
-        for name in columns or ():
-            if name not in frame.columns:
-                raise UsageError(f"There is no column {name}.{did_you_mean(name, frame.columns)}")
-        return frame if columns is None else frame[list(columns)]
+        return frame
+
+    def _repr_html_(self) -> str:
+        """Show the counts and thumbnails of the first images in a notebook."""
+        from sweep.report import make_notebook_html
+
+        return make_notebook_html(self)
 
     def study(self, **options: Any) -> Study:
         """Measure what is not measured yet and say what the axes do: `sweep.make_study` of this folder.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sweep.cli import options as shared
+from sweep.cli.run import ProgressOption
 from sweep.text import format_count
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def redo(
     results: shared.ResultsRoot = Path("results"),
     ca_file: shared.CaFile = None,
     credentials: shared.CredentialsOption = None,
+    progress: ProgressOption = "auto",
 ) -> int:
     """Render points of a run again.
 
@@ -57,20 +59,23 @@ def redo(
         raise UsageError(f"{folder.name} was rendered on a server.", hint="Add --server URL.")
     keys = _matching(RecordedResults.open(folder), where)
     reopened = anyio.run(reopen_points, folder, keys)
-    print_line(f"{format_count(reopened, 'point')} of {folder.name} will be rendered again.")
-    return render_open(folder, access, report=report)
+    if progress not in ("json", "none"):
+        print_line(f"{format_count(reopened, 'point')} of {folder.name} will be rendered again.")
+    return render_open(folder, access, report=report, style=progress)
 
 
 def rename(
     run: shared.RunArgument,
     name: Annotated[str, typer.Argument(help="The new name.", show_default=False, metavar="NEW")],
     results: shared.ResultsRoot = Path("results"),
+    as_json: shared.AsJson = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Give a run another name.
 
     Renames its results folder. To continue the run later, give the experiment the same name.
     """
-    from sweep.cli.console import print_line
+    from sweep.cli.console import print_answer
     from sweep.cli.options import find_run
     from sweep.errors import UsageError
     from sweep.experiment import Experiment
@@ -83,7 +88,9 @@ def rename(
         {"name": name, "workflow": "txt2img", "inputs": {"prompt": "x"}}
     )  # names that fit every system
     target = rename_run(folder, name)
-    print_line(f"{folder} is now {target}. To continue this run, write name: {name} in its experiment file.")
+    answer = {"schema": "sweep.rename/1", "state": "renamed", "from": folder.as_posix(), "folder": target.as_posix()}
+    text = f"{folder} is now {target}. To continue this run, write name: {name} in its experiment file."
+    print_answer(text, answer, as_json=as_json, quiet=quiet)
 
 
 def rm(
@@ -91,6 +98,8 @@ def rm(
     where: WhereOption = None,
     yes: Yes = False,
     results: shared.ResultsRoot = Path("results"),
+    as_json: shared.AsJson = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Delete a run, or some of its images.
 
@@ -99,23 +108,25 @@ def rm(
     """
     import anyio
 
-    from sweep.cli.console import print_line
+    from sweep.cli.console import print_answer
     from sweep.cli.options import find_run
     from sweep.record import RecordedResults, delete_points, delete_run, write_tables
     from sweep.text import format_count
 
     folder = find_run(run, results)
+    answer = {"schema": "sweep.rm/1", "state": "deleted", "folder": folder.as_posix()}
     if where is None:
         images = sum(1 for _ in (folder / "images").glob("*"))
         _confirm(f"Delete {folder} with {format_count(images, 'image')}?", yes)
         delete_run(folder)
-        print_line(f"Deleted {folder}.")
+        print_answer(f"Deleted {folder}.", {**answer, "images": images}, as_json=as_json, quiet=quiet)
         return
     keys = _matching(RecordedResults.open(folder), where)
     _confirm(f"Delete the images of {format_count(len(keys), 'point')} of {folder}?", yes)
     deleted = anyio.run(delete_points, folder, keys)
     write_tables(folder)
-    print_line(f"Deleted {format_count(deleted, 'image')}. sweep report {folder} updates the report.")
+    text = f"Deleted {format_count(deleted, 'image')}. sweep report {folder} updates the report."
+    print_answer(text, {**answer, "images": deleted}, as_json=as_json, quiet=quiet)
 
 
 def _matching(opened: RecordedResults, where: str) -> list[str]:
@@ -154,22 +165,36 @@ def merge(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The merged results folder.", show_default=False, metavar="FOLDER")
     ],
+    as_json: shared.AsJson = False,
+    quiet: shared.Quiet = False,
 ) -> int:
     """Merge results folders of one experiment into one.
 
     Merges the parts of sweep run --shard, or what two people rendered. The same command again continues a merge that
     was interrupted. Exits with 1 if two folders have different images of the same point.
     """
-    from sweep.cli.console import print_line
+    from sweep.cli.console import print_answer
     from sweep.record import merge_results
 
     summary = merge_results(folders, output)
     known = f", {format_count(summary.known, 'point')} were there already" if summary.known else ""
-    print_line(f"{output}: {format_count(summary.taken, 'point')} merged{known}.")
-    for conflict in summary.conflicts:
-        print_line(f"  point {conflict.index}: {conflict.source} has another image; the one in {output} is kept.")
+    lines = [f"{output}: {format_count(summary.taken, 'point')} merged{known}."]
+    lines += (
+        f"  point {each.index}: {each.source} has another image; the one in {output} is kept."
+        for each in summary.conflicts
+    )
     if summary.missing:
-        print_line(f"{format_count(summary.missing, 'point')} not rendered yet.")
+        lines.append(f"{format_count(summary.missing, 'point')} not rendered yet.")
+    answer = {
+        "schema": "sweep.merge/1",
+        "state": "conflicts" if summary.conflicts else "merged",
+        "folder": output.as_posix(),
+        "points": summary.taken,
+        "known": summary.known,
+        "missing": summary.missing,
+        "conflicts": [{"index": each.index, "folder": str(each.source)} for each in summary.conflicts],
+    }
+    print_answer(lines, answer, as_json=as_json, quiet=quiet)
     return 1 if summary.conflicts else 0
 
 
@@ -177,13 +202,15 @@ def rate(
     run: shared.RunArgument,
     ratings: Annotated[Path, typer.Argument(help="File that the page exported.", show_default=False)],
     results: shared.ResultsRoot = Path("results"),
+    as_json: shared.AsJson = False,
+    quiet: shared.Quiet = False,
 ) -> int:
     """Add ratings and blind choices to a run.
 
     They become columns (rating, rejected, note), and sweep study uses them. While sweep view serves a run, the page
     keeps them in the run by itself.
     """
-    from sweep.cli.console import print_line
+    from sweep.cli.console import print_answer
     from sweep.cli.options import find_run
     from sweep.study import add_ratings
     from sweep.text import format_count
@@ -191,5 +218,13 @@ def rate(
     folder = find_run(run, results)
     added = add_ratings(folder, ratings)
     rated, chosen = format_count(len(added.marks), "rated image"), format_count(len(added.choices), "blind choice")
-    print_line(f"{folder.name} has {rated} and {chosen}. sweep study {run} uses them.")
+    answer = {
+        "schema": "sweep.rate/1",
+        "state": "rated",
+        "folder": folder.as_posix(),
+        "rated": len(added.marks),
+        "choices": len(added.choices),
+    }
+    text = f"{folder.name} has {rated} and {chosen}. sweep study {run} uses them."
+    print_answer(text, answer, as_json=as_json, quiet=quiet)
     return 0

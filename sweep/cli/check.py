@@ -25,8 +25,8 @@ def check(
         Path | None,
         typer.Option(help="Also write a JUnit report to this file.", show_default=False, metavar="FILE"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; only set the exit code.")] = False,
+    as_json: shared.AsJson = False,
+    quiet: shared.Quiet = False,
     results: shared.ResultsRoot = Path("results"),
 ) -> int:
     """Test whether a run meets requirements.
@@ -35,9 +35,9 @@ def check(
     or counts (points, completed, failed, cancelled, pending). Metrics are measured first if necessary.
     """
     from sweep.checks import check_run, describe_row, write_junit
-    from sweep.cli.console import CountBar, print_json, print_line
+    from sweep.cli.console import CountBar, print_answer
     from sweep.cli.options import find_run
-    from sweep.record import RecordedResults, replace_atomically
+    from sweep.record import RecordedResults, folder_status, replace_atomically
 
     folder = find_run(run, results)
     with CountBar("measuring") as count:
@@ -47,20 +47,19 @@ def check(
         with replace_atomically(junit) as file:
             file.write(write_junit(found, folder.name, axes).encode("utf-8"))
     is_met = all(each.is_met for each in found)
-    if as_json:
-        print_json(
-            {
-                "schema": "sweep.check/1",
-                "folder": folder.as_posix(),
-                "state": "passed" if is_met else "failed",
-                "requirements": [each.to_json() for each in found],
-            }
-        )
-    elif not quiet:
-        for each in found:
-            print_line(f"✓ {each.requirement}" if each.is_met else f"✗ {each.requirement}: {each.summary}")
-            for row in each.missed[:_MAX_ROWS]:
-                print_line(f"    {describe_row(row, axes)}")
-            if len(each.missed) > _MAX_ROWS:
-                print_line(f"    … {len(each.missed) - _MAX_ROWS:,} more; --json lists all")
+    status = folder_status(folder).to_json()
+    answer = {
+        "schema": "sweep.check/1",
+        "state": "passed" if is_met else "failed",
+        **{name: status[name] for name in ("folder", "ended_at", "table", "report")},
+        "junit": junit.as_posix() if junit else None,
+        "requirements": [each.to_json() for each in found],
+    }
+    lines: list[str] = []
+    for each in found:
+        lines.append(f"✓ {each.requirement}" if each.is_met else f"✗ {each.requirement}: {each.summary}")
+        lines += (f"    {describe_row(row, axes)}" for row in each.missed[:_MAX_ROWS])
+        if len(each.missed) > _MAX_ROWS:
+            lines.append(f"    … {len(each.missed) - _MAX_ROWS:,} more; --json lists all")
+    print_answer(lines, answer, as_json=as_json, quiet=quiet)
     return 0 if is_met else 1

@@ -12,7 +12,8 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Self
 
@@ -101,6 +102,15 @@ def print_json(value: object) -> None:
     print_line(json_text(value))
 
 
+def print_answer(text: str | Sequence[str], answer: Mapping[str, object], *, as_json: bool, quiet: bool) -> None:
+    """Print what a command did: its lines, or with --json one object, or with --quiet nothing."""
+    if as_json:
+        print_json(answer)
+    elif not quiet:
+        for line in [text] if isinstance(text, str) else text:
+            print_line(line)
+
+
 def json_text(value: object) -> str:
     """Write a value as JSON in which control characters are escaped."""
     text = json.dumps(value, ensure_ascii=False)
@@ -158,16 +168,22 @@ def bytes_text(size: float) -> str:
     return f"{size:,.1f} PB"
 
 
+_COUNT_EVERY: Final = 10.0  # seconds between lines where there is no terminal
+
+
 class CountBar:
-    """Shows a count of images on stderr while work is going on; nothing if stderr is not a terminal."""
+    """Shows a count of images and the time left on stderr: a bar in a terminal, elsewhere a line every ten seconds."""
 
     def __init__(self, word: str) -> None:
         self._word = word
+        self.is_terminal = True
+        self._began: tuple[float, int] | None = None  # the time and the count of the first call
 
     def __enter__(self) -> Self:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         screen = console(stderr=True)
+        self.is_terminal = screen.is_terminal
         self._bar = Progress(
             TextColumn("  {task.description}"),
             BarColumn(36),
@@ -183,7 +199,20 @@ class CountBar:
 
     def __call__(self, done: int, total: int) -> None:
         """Show `done` of `total` images; hide the bar when all are done."""
+        if not self.is_terminal:
+            self.print_line(done, total)
         self._bar.update(self._task, completed=done, total=total, visible=done < total)
+
+    def print_line(self, done: int, total: int) -> None:
+        """Print the count and the time left, at most every ten seconds."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began, self._printed = (now, done), now
+        elif done < total and now - self._printed >= _COUNT_EVERY:
+            self._printed = now
+            began, before = self._began
+            left = (now - began) / max(1, done - before) * (total - done)
+            print_notice(f"  {self._word} {done:,}/{total:,}  {clock_text(left)} left")
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()

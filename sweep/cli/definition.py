@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import typer
 
-from sweep.cli.options import parse_assignments
+from sweep.cli.options import complete_role, parse_assignments
 from sweep.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ AxisOption: TypeAlias = Annotated[
         "--axis",
         help="Vary this: denoise_strength=0.2:0.8:0.2, seed=1,2,3, variation=@lines.txt. Repeat for more.",
         metavar="NAME=VALUES",
+        autocompletion=complete_role,
         rich_help_panel=_PANEL,
     ),
 ]
@@ -40,6 +41,7 @@ InputOption: TypeAlias = Annotated[
         "--input",
         help="Set any other role or node.field: steps=30, model=NAME. Repeat for more.",
         metavar="NAME=VALUE",
+        autocompletion=complete_role,
         rich_help_panel=_PANEL,
     ),
 ]

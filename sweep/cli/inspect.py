@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -172,32 +173,51 @@ def init(
     server: shared.Servers = None,
     ca_file: shared.CaFile = None,
     credentials: shared.CredentialsOption = None,
+    as_json: shared.AsJson = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Write a first experiment file for a workflow.
 
     The file lists every role that was found, with its value in the workflow, and is ready to run. Without a workflow,
     or with a template (txt2img, img2img …), asks a few questions in the terminal.
     """
-    import os
-
-    from sweep.cli.console import print_line
+    from sweep.cli.console import print_answer
     from sweep.cli.servers import Access
     from sweep.errors import UsageError
-    from sweep.workflow import PLACEHOLDER, TEMPLATES, ScaffoldContext, find_roles, starter
+    from sweep.workflow import TEMPLATES
 
     if output.exists():
         raise UsageError(f"{output} exists already.", hint="Choose another --output.")
     if workflow is None or str(workflow) in TEMPLATES:
-        output.write_text(_ask_for_experiment(workflow, image, output), encoding="utf-8")
-        print_line(f"Wrote {output}. sweep plan {output} shows what it would do.")
-        return
-    loaded, has = _load(workflow, base, family, Access.of(server, ca_file, credentials).clients())
+        text, first = _ask_for_experiment(workflow, image, output), ""
+    else:
+        loaded, has = _load(workflow, base, family, Access.of(server, ca_file, credentials).clients())
+        text = _write_starter(workflow, image, output, loaded, has)
+        first = _name_open_line(text)
+    output.write_text(text, encoding="utf-8")
+    answer = {"schema": "sweep.init/1", "state": "incomplete" if first else "written", "file": output.as_posix()}
+    said = f"Wrote {output}.{first} sweep plan {output} shows what it would do."
+    print_answer(said, answer, as_json=as_json, quiet=quiet)
+
+
+def _write_starter(workflow: Path, image: str, output: Path, loaded: Workflow, has: _ServerContents) -> str:
+    """Write the experiment file for a workflow."""
+    import os
+
+    from sweep.workflow import ScaffoldContext, find_roles, starter
+
     roles = find_roles(loaded.graph, has.schemas)
     path = Path(os.path.relpath(workflow, output.parent)).as_posix()
-    text = starter(loaded, roles, has.schemas, ScaffoldContext(path=path, image=image, models=has.models))
-    output.write_text(text, encoding="utf-8")
-    first = f" Replace {PLACEHOLDER} by your own image first." if PLACEHOLDER in text else ""
-    print_line(f"Wrote {output}.{first} sweep plan {output} shows what it would do.")
+    return starter(loaded, roles, has.schemas, ScaffoldContext(path=path, image=image, models=has.models))
+
+
+def _name_open_line(text: str) -> str:
+    """Say which line of a new experiment file still needs the path of an image; empty if none does."""
+    from sweep.workflow import PLACEHOLDER
+
+    lines = (number for number, line in enumerate(text.splitlines(), 1) if re.search(rf'[" ]{PLACEHOLDER}', line))
+    number = next(lines, None)
+    return f" Write the path of your own image in line {number}." if number else ""
 
 
 _HEAD: Final = """\

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import typer
 
 from sweep.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from sweep.record import RecordedResults
 
 
 def parse_assignments(given: Sequence[str] | None, option: str) -> dict[str, str | int | float | bool | None]:
@@ -98,14 +101,52 @@ def complete_axis(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def _axes_of(context: typer.Context) -> list[str]:
+    results = _open_results(context)
+    return [name for name, _ in results.axes] if results else []
+
+
+def _open_results(context: typer.Context) -> RecordedResults | None:
+    """Open the run on an unfinished command line; None if there is no such run.
+
+    The parser stops at an option without its value, and then leaves the run among the arguments.
+    """
     from sweep.errors import SweepError
     from sweep.record import RecordedResults
 
+    run = context.params.get("run") or next(iter(context.args), "")
     try:
-        folder = find_run(str(context.params.get("run")), Path(context.params.get("results") or "results"))
-        return [name for name, _ in RecordedResults.open(folder).axes]
+        return RecordedResults.open(find_run(str(run), Path(context.params.get("results") or "results")))
     except SweepError:
-        return []
+        return None
+
+
+def complete_columns(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the last of several names of columns."""
+    before, comma, last = incomplete.rpartition(",")
+    results = _open_results(context)
+    names = [column.name for column in results.columns()] if results else []
+    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+
+def complete_workflow(incomplete: str) -> list[str]:
+    """Complete the name of a template, or a path."""
+    from sweep.workflow import TEMPLATES
+
+    head = Path(incomplete)
+    folder, start = (head, "") if incomplete.endswith("/") else (head.parent, head.name)
+    try:
+        found = sorted(path for path in folder.iterdir() if path.name.startswith(start) and path.name[:1] != ".")
+    except OSError:
+        found = []
+    files = [f"{path}/" if path.is_dir() else str(path) for path in found]
+    return [*(name for name in TEMPLATES if name.startswith(incomplete)), *files]
+
+
+def complete_role(incomplete: str) -> list[str]:
+    """Complete the name of a role before its value."""
+    from sweep.role_table import ROLE_NAMES
+
+    return [f"{name}=" for name in ROLE_NAMES if name.startswith(incomplete)]
 
 
 def complete_metric(incomplete: str) -> list[str]:
@@ -116,7 +157,13 @@ def complete_metric(incomplete: str) -> list[str]:
 
 
 ExperimentArgument: TypeAlias = Annotated[
-    Path, typer.Argument(help="The experiment file (YAML), or a workflow.", show_default=False, metavar="FILE")
+    Path,
+    typer.Argument(
+        help="The experiment file (YAML), or a workflow.",
+        show_default=False,
+        metavar="FILE",
+        autocompletion=complete_workflow,
+    ),
 ]
 RunArgument: TypeAlias = Annotated[
     str,
@@ -173,6 +220,8 @@ CredentialsOption: TypeAlias = Annotated[
         rich_help_panel="Servers",
     ),
 ]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 InsecureRay: TypeAlias = Annotated[
     bool,
     typer.Option("--insecure-ray", help="Use a Ray cluster that demands no token.", rich_help_panel="Servers"),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
-
-import typer
+from typing import TYPE_CHECKING, Final
 
 from sweep.cli import definition
 from sweep.cli import options as shared
@@ -177,7 +175,8 @@ def plan(
     save: definition.SaveOption = None,
     set_: shared.Overrides = None,
     results: shared.ResultsRoot = Path("results"),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: shared.AsJson = False,
+    quiet: shared.Quiet = False,
     ca_file: shared.CaFile = None,
     credentials: shared.CredentialsOption = None,
 ) -> None:
@@ -188,25 +187,38 @@ def plan(
     """
     import anyio
 
-    from sweep.cli.console import print_json, print_line, print_notice
+    from sweep.cli.console import print_answer, print_notice
     from sweep.cli.servers import Access
     from sweep.engine import forecast_json as to_json
 
     typed = definition.Typed.of(axis, image, prompt, input_, save)
     experiment, notice = typed.load(file, set_ or ())
-    if notice and not as_json:
+    if notice and not (as_json or quiet):
         print_notice(notice)
     check_metrics(experiment)
     servers = Access.of(server, ca_file, credentials).clients(experiment)
     forecast = anyio.run(_make_forecast, experiment, servers, results, None if servers else _sandbox_nodes_and_models())
-    if as_json:
-        print_json(
-            {"schema": "sweep.plan/1", **to_json(forecast), "measuring_seconds": round(_measuring_seconds(forecast), 1)}
-        )
-        return
+    answer = {
+        "schema": "sweep.plan/1",
+        "state": "new" if forecast.new else "done",
+        "ended_at": _read_end(results / experiment.name),
+        "file": experiment.source,
+        "folder": (results / experiment.name).as_posix(),
+        **to_json(forecast),
+        "measuring_seconds": round(_measuring_seconds(forecast), 1),
+    }
+    print_answer(plan_lines(forecast), answer, as_json=as_json, quiet=quiet)
 
-    for line in plan_lines(forecast):
-        print_line(line)
+
+def _read_end(folder: Path) -> str | None:
+    """Return when the last run of this folder ended; None without one."""
+    from sweep.errors import RecordError
+    from sweep.record import folder_status
+
+    try:
+        return folder_status(folder).ended_at
+    except RecordError:
+        return None
 
 
 def _sandbox_nodes_and_models() -> tuple[NodeSchemas, Sequence[Model]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import queue
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -182,6 +184,44 @@ async def serve_page(display: events.Listener, page_of: PageOf | None) -> AsyncI
         raise failure
 
 
+FIRST_LOOK = 5.0  # seconds of rendering before images are measured; a shorter run measures them all at its end
+
+
+@contextmanager
+def measure_meanwhile(*, wanted: bool) -> Iterator[events.Listener]:
+    """Yield a listener; while it hears a run, one process of low priority measures the images that are finished.
+
+    What is measured then takes no time at the end.
+    """
+    folders: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    ended = threading.Event()
+
+    def follow() -> None:
+        from sweep.study import start_follower
+
+        folder = folders.get()
+        if folder is not None and not ended.wait(FIRST_LOOK):
+            process = start_follower(Path(folder))
+            ended.wait()
+            process.kill()
+            process.communicate()
+
+    def listen(event: events.Event) -> None:
+        if isinstance(event, events.RunStarted):
+            folders.put(event.folder)
+
+    thread = threading.Thread(target=follow, daemon=True)
+    if wanted:
+        thread.start()
+    try:
+        yield listen
+    finally:
+        folders.put(None)
+        ended.set()
+        if wanted:
+            thread.join()
+
+
 def check_metrics(experiment: Experiment) -> None:
     """Check the metrics of `study:`. Raises ExperimentError with the place in the file for an unknown one."""
     if not experiment.study.metrics:
@@ -301,9 +341,10 @@ def run_experiment(experiment: Experiment, access: Access, options: RunOptions, 
 
     check_metrics(experiment)
     clients, page_of = access.clients(experiment), show.live_page()
-    summary = anyio.run(
-        _render, experiment, clients, options, results, show.style, page_of, backend_options=backend_options()
-    )
+    with measure_meanwhile(wanted=show.report) as also:
+        summary = anyio.run(
+            _render, experiment, clients, options, results, show.style, page_of, also, backend_options=backend_options()
+        )
     return _finish(summary, page=show.report, quiet=show.style in ("json", "none"))
 
 
@@ -314,6 +355,7 @@ async def _render(
     results: Path,
     style: Style,
     page_of: PageOf | None,
+    also: events.Listener,
 ) -> RunSummary:
     from sweep.cli.progress import progress
     from sweep.cli.servers import or_start_sandbox
@@ -322,10 +364,12 @@ async def _render(
 
     stop = Stop()
     with handle_signals(stop), progress(style) as display:
-        async with (
-            or_start_sandbox(clients) as servers,
-            serve_page(display, page_of) as listener,
-        ):
+
+        def heard(event: events.Event) -> None:
+            also(event)
+            display(event)
+
+        async with or_start_sandbox(clients) as servers, serve_page(heard, page_of) as listener:
             return await render(experiment, servers, options=options, results=results, listener=listener, stop=stop)
 
 

@@ -38,6 +38,14 @@ def table(
             help='Only rows that meet this condition: "denoise_strength > 0.4 and seed == 42".', metavar="CONDITION"
         ),
     ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="Only these columns, in this order: seed,steps,ssim. Inputs, and what labels set, can be columns too.",
+            metavar="NAMES",
+            autocompletion=shared.complete_columns,
+        ),
+    ] = None,
     former: Annotated[
         bool, typer.Option("--all", help="Include points that the experiment no longer asks for.")
     ] = False,
@@ -64,15 +72,13 @@ def table(
     opened = RecordedResults.open(find_run(run, results))
     rows = compile_where(opened, where, former=former) if where else None
     form = _choose_format(form, output)
-    if form == "parquet" or form == "xlsx":
-        if output is None:
-            raise UsageError(f"{form} is a binary format.", hint="Choose a file with --output.")
-        write = opened.write_parquet if form == "parquet" else opened.write_xlsx
-        write(output, all=former, where=rows)
-    elif output is not None:
-        opened.write_text(output, form, all=former, where=rows)
+    chosen = [name.strip() for name in columns.split(",")] if columns is not None else None
+    if output is not None:
+        opened.write_file(output, form, all=former, where=rows, columns=chosen)
+    elif form == "parquet" or form == "xlsx":
+        raise UsageError(f"{form} is a binary format.", hint="Choose a file with --output.")
     else:
-        opened.stream(cast("TextIO", SafeText(sys.stdout)), form, all=former, where=rows)
+        opened.stream(cast("TextIO", SafeText(sys.stdout)), form, all=former, where=rows, columns=chosen)
 
 
 def _choose_format(form: TableFormat | None, output: Path | None) -> TableFormat:

@@ -15,6 +15,7 @@ from sweep.cli import options as shared
 from sweep.text import format_count
 
 if TYPE_CHECKING:
+    from sweep.cli.progress import Style
     from sweep.cli.servers import Access
     from sweep.record import Finding
 
@@ -88,7 +89,7 @@ def was_painted(folder: Path) -> bool:
     return bool(servers) and all(server.get("sandbox") == "true" for server in servers)
 
 
-def render_open(folder: Path, access: Access, *, report: bool = True) -> int:
+def render_open(folder: Path, access: Access, *, report: bool = True, style: Style = "auto") -> int:
     """Render the open points of the experiment into its folder."""
     from sweep.cli.run import Display, run_experiment
     from sweep.engine import RunOptions
@@ -96,4 +97,4 @@ def render_open(folder: Path, access: Access, *, report: bool = True) -> int:
 
     experiment = Experiment.load(folder / "experiment.yaml", [f"name={json.dumps(folder.name)}"])
     options = RunOptions(board=experiment.board, command=("sweep", *sys.argv[1:]))
-    return run_experiment(experiment, access, options, Display(report=report), folder.parent)
+    return run_experiment(experiment, access, options, Display(style=style, report=report), folder.parent)

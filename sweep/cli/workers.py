@@ -69,9 +69,11 @@ def worker(
     return 0
 
 
-def workers(on: Join = "ray") -> int:
+def workers(on: Join = "ray", as_json: shared.AsJson = False, quiet: shared.Quiet = False) -> int:
     """List the workers of a Ray cluster."""
-    from sweep.cli.console import print_line
+    from dataclasses import asdict
+
+    from sweep.cli.console import print_answer
     from sweep.cli.servers import Cluster
     from sweep.servers import join_cluster, list_agents
 
@@ -79,10 +81,11 @@ def workers(on: Join = "ray") -> int:
     assert cluster is not None
     join_cluster(cluster.address)
     agents = list_agents()
-    for agent in agents:
-        print_line(_describe(agent))
-    if not agents:
-        print_line("The cluster has no workers. sweep worker --server URL registers one.")
+    lines = [_describe(agent) for agent in agents]
+    listed = [asdict(agent) | {"since": agent.since.isoformat() if agent.since else None} for agent in agents]
+    answer = {"schema": "sweep.workers/1", "state": "found" if agents else "none", "workers": listed}
+    none = ["The cluster has no workers. sweep worker --server URL registers one."]
+    print_answer(lines or none, answer, as_json=as_json, quiet=quiet)
     return 0
 
 

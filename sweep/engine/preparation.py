@@ -40,7 +40,7 @@ from sweep.errors import (
     SweepError,
     TransientError,
 )
-from sweep.experiment import Experiment, InputImage, Setting
+from sweep.experiment import Axis, Experiment, InputImage, Setting
 from sweep.plan import Instance, Plan, make_plan
 from sweep.record import (
     FULL_HINT,
@@ -357,6 +357,7 @@ def describe_experiment(plan: Plan) -> ExperimentFacts:
                 kind=axis.kind,
                 size=len(axis.levels),
                 levels=tuple(level.value for level in islice(axis.levels, MOST_LEVELS)),
+                settings=_list_label_settings(axis),
             )
             for axis in plan.axes
         ),
@@ -366,6 +367,12 @@ def describe_experiment(plan: Plan) -> ExperimentFacts:
         baseline=dict(experiment.study.baseline),
         replicates=experiment.study.replicates,
     )
+
+
+def _list_label_settings(axis: Axis) -> dict[str, dict[str, Any]]:
+    """Return what each label of an axis sets; empty for other axes."""
+    levels = islice(axis.levels, MOST_LEVELS) if axis.kind == "label" else ()
+    return {str(level.value): {name: _as_written(each) for name, each in level.settings.items()} for level in levels}
 
 
 def _as_written(setting: Setting) -> Any:

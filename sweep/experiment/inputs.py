@@ -45,9 +45,7 @@ class ImageReader:
 def _read_facts(path: Path) -> tuple[str, int, int]:
     try:
         if not path.is_file():
-            raise InputImageError(
-                "is a folder" if path.is_dir() else f"does not exist.{did_you_mean_file(path)}".rstrip(".")
-            )
+            raise InputImageError("is a folder" if path.is_dir() else _describe_missing(path))
         if path.stat().st_size > MAX_IMAGE_BYTES:
             raise InputImageError(f"is larger than {MAX_IMAGE_BYTES // 1_000_000} MB")
         raw = path.read_bytes()
@@ -58,6 +56,11 @@ def _read_facts(path: Path) -> tuple[str, int, int]:
     ready, (width, height) = _decode(raw, path.suffix.lstrip(".").upper())
     sha256 = hashlib.sha256(raw).hexdigest()
     return sha256 if ready else hash_prepared(sha256), width, height
+
+
+def _describe_missing(path: Path) -> str:
+    near = did_you_mean_file(path)
+    return f"does not exist.{near}" if near else "does not exist; write the path of your image"
 
 
 def _decode(raw: bytes, kind: str) -> tuple[bool, tuple[int, int]]:

@@ -230,7 +230,9 @@ class VariantSelector:
         try:
             own = find_own_model(graph, self._schemas, self._models)
         except PlanError as error:
-            raise PlanError(f"the workflow's own model is not there: {error.message}") from None
+            other = self._models.find_any_main(self.bases)
+            hint = f" To use another, write model: {other.name} under inputs." if other else ""
+            raise PlanError(f"the workflow's own model is not there: {error.message}{hint}") from None
         return own or self._models.find_only_main(self.bases, wanted=self._workflow.lacking)
 
     def _find_loader_model(self, graph: Graph, levels: Mapping[str, Level]) -> Setting:

@@ -32,6 +32,7 @@ class ExperimentAxis:
     kind: str
     size: int = 0
     levels: tuple[Scalar, ...] = ()
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of labels: label → role → value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,13 @@ class ExperimentFacts:
         """Return the facts that `to_json` wrote; keys of a later version are left out. Raises ValueError."""
         data = {key: value for key, value in json.loads(text).items() if key in cls.__dataclass_fields__}
         axes = tuple(
-            ExperimentAxis(name=axis["name"], kind=axis["kind"], size=axis["size"], levels=tuple(axis["levels"]))
+            ExperimentAxis(
+                name=axis["name"],
+                kind=axis["kind"],
+                size=axis["size"],
+                levels=tuple(axis["levels"]),
+                settings=axis.get("settings", {}),
+            )
             for axis in data.pop("axes", ())
         )
         texts = {name: tuple(data.get(name, ())) for name in ("metrics", "conditions")}

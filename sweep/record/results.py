@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
 
 from sweep.record import results_table as export
 from sweep.record.base import Counts, ExperimentFacts
-from sweep.record.results_table import Cell, Column, TableColumns, TableRow, Where, chunks, layout, result_rows
+from sweep.record.results_table import (
+    Cell,
+    Column,
+    FileFormat,
+    TableRow,
+    Where,
+    choose_columns,
+    chunks,
+    layout,
+    result_rows,
+)
 from sweep.record.sqlite import journal as queries
 from sweep.record.sqlite.journal import AttemptRecord, OpenPoint, RunRecord
 from sweep.record.sqlite.schema import JOURNAL_FILE, BrokenSealError, check_journal, reading, sealing
@@ -135,50 +145,49 @@ class RecordedResults:
             for row in result_rows(db, table, where):
                 yield dict(zip(names, row, strict=True))
 
-    def table(self, *, all: bool = False, where: Where | None = None) -> pd.DataFrame:  # noqa: A002
+    def table(
+        self,
+        *,
+        all: bool = False,  # noqa: A002  the word of the command line
+        where: Where | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pd.DataFrame:
         """Return the results table in the order of the grid: a row an image, one a failed or cancelled point.
 
         `where` says of a row, given as {column: cell}, whether it counts. With `all`, points that the experiment no
         longer has follow, marked in a column `former`. Seeds and integers are Int64, numbers float64, texts str,
         times datetime64[us, UTC], booleans boolean; metrics stand last. An axis called like `prompt`, `model`,
-        `width` or `height` has that column; the rendered one is then `rendered_prompt` and so on.
+        `width` or `height` has that column; the rendered one is then `rendered_prompt` and so on. `columns` chooses
+        some, also among what the inputs and labels of the experiment set. Raises UsageError for an unknown one.
         """
         import pandas as pd
 
-        frames = list(self._frames(former=all, where=where))
+        frames = list(self._frames(former=all, where=where, columns=columns))
         return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
 
-    def write_csv(self, path: Path, *, all: bool = False, where: Where | None = None) -> Path:  # noqa: A002
-        """Write the table as CSV, in flat memory, whole or not at all."""
-        with reading(self.folder) as db:
-            table = layout(db, former=all)
-            export.write_text_file(path, "csv", table.names, result_rows(db, table, where))
-        return path
-
-    def write_parquet(self, path: Path, *, all: bool = False, where: Where | None = None) -> Path:  # noqa: A002
-        """Write the table as Parquet with its dtypes. Raises RecordError with a hint where pyarrow is missing."""
-        export.write_parquet_file(path, self._frames(former=all, where=where))
-        return path
-
-    def write_xlsx(self, path: Path, *, all: bool = False, where: Where | None = None) -> Path:  # noqa: A002
-        """Write the table as an Excel workbook. Raises RecordError with a hint if XlsxWriter is missing."""
-        with reading(self.folder) as db:
-            table = layout(db, former=all)
-            export.write_xlsx_file(path, table.names, result_rows(db, table, where))
-        return path
-
-    def write_text(
+    def write_file(
         self,
         path: Path,
-        form: export.TextFormat,
+        form: FileFormat,
         *,
         all: bool = False,  # noqa: A002
         where: Where | None = None,
+        columns: Sequence[str] | None = None,
     ) -> Path:
-        """Write the table as csv, json or md, in flat memory, whole or not at all."""
+        """Write the table as csv, excel, xlsx, json, md or parquet, in flat memory, whole or not at all.
+
+        Parameters as for `table`. Raises RecordError with a hint where a package is missing.
+        """
+        if form == "parquet":
+            export.write_parquet_file(path, self._frames(former=all, where=where, columns=columns))
+            return path
         with reading(self.folder) as db:
-            table = layout(db, former=all)
-            export.write_text_file(path, form, table.names, result_rows(db, table, where))
+            chosen, rows = choose_columns(db, former=all, where=where, columns=columns)
+            names = [column.name for column in chosen]
+            if form == "xlsx":
+                export.write_xlsx_file(path, names, rows)
+            else:
+                export.write_text_file(path, form, names, rows)
         return path
 
     def stream(
@@ -188,31 +197,34 @@ class RecordedResults:
         *,
         all: bool = False,  # noqa: A002
         where: Where | None = None,
+        columns: Sequence[str] | None = None,
     ) -> None:
         """Write the table as text, row by row: csv, json or md."""
         with reading(self.folder) as db:
-            table = layout(db, former=all)
-            export.WRITERS[form](out, table.names, result_rows(db, table, where))
+            chosen, rows = choose_columns(db, former=all, where=where, columns=columns)
+            export.WRITERS[form](out, [column.name for column in chosen], rows)
 
-    def _frames(self, *, former: bool, where: Where | None) -> Iterator[pd.DataFrame]:
+    def _frames(
+        self, *, former: bool, where: Where | None, columns: Sequence[str] | None = None
+    ) -> Iterator[pd.DataFrame]:
         """At least one, empty where there are no rows."""
         with reading(self.folder) as db:
-            table: TableColumns = layout(db, former=former)
+            chosen, found = choose_columns(db, former=former, where=where, columns=columns)
             empty = True
-            for rows in chunks(result_rows(db, table, where), _ROWS_A_FRAME):
+            for rows in chunks(found, _ROWS_A_FRAME):
                 empty = False
-                yield _frame(table.columns, rows)
+                yield _frame(chosen, rows)
             if empty:
-                yield _frame(table.columns, [])
+                yield _frame(chosen, [])
 
 
 def write_tables(folder: Path) -> tuple[list[Path], str | None]:
     """results.csv and, where pyarrow is installed, results.parquet in `folder`; the files, and a hint if one is due."""
     results = RecordedResults.open(folder)
-    written = [results.write_csv(results.folder / CSV)]
+    written = [results.write_file(results.folder / CSV, "csv")]
     if not export.has_parquet():
         return written, export.PARQUET_HINT
-    return [*written, results.write_parquet(results.folder / PARQUET)], None
+    return [*written, results.write_file(results.folder / PARQUET, "parquet")], None
 
 
 def _frame(columns: Sequence[Column], rows: Sequence[TableRow]) -> pd.DataFrame:

@@ -15,7 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
-from sweep.errors import RecordError
+from sweep.errors import RecordError, UsageError, did_you_mean
+from sweep.record.base import ExperimentFacts
 from sweep.record.files import replace_atomically
 from sweep.record.sqlite import journal as queries
 from sweep.record.sqlite.schema import BrokenSealError, sealing
@@ -126,6 +127,48 @@ def result_rows(db: sqlite3.Connection, table: TableColumns, where: Where | None
                 yield row
 
 
+def choose_columns(
+    db: sqlite3.Connection, *, former: bool, where: Where | None, columns: Sequence[str] | None
+) -> tuple[tuple[Column, ...], Iterator[TableRow]]:
+    """Return the columns of the table and its rows; with `columns` only these.
+
+    `columns` may also name what the experiment's inputs or the labels of an axis set.
+
+    Raises:
+        UsageError: There is no such column.
+    """
+    table = layout(db, former=former)
+    rows = result_rows(db, table, where)
+    if columns is None:
+        return table.columns, rows
+    facts = queries.experiment_facts(db)
+    position = {name: at for at, name in enumerate(table.names)}
+    labels = {axis.name: axis.settings for axis in facts.axes if axis.settings}
+    extra = dict.fromkeys([*facts.inputs, *(role for each in labels.values() for of in each.values() for role in of)])
+    for name in columns:
+        if name not in position and name not in extra:
+            raise UsageError(f"There is no column {name}.{did_you_mean(name, [*position, *extra])}")
+
+    def cell(row: TableRow, name: str) -> Cell:
+        if name in position:
+            return row[position[name]]
+        set_here = (of.get(str(row[position[axis]]), {}) for axis, of in labels.items())
+        value = next((each[name] for each in set_here if name in each), facts.inputs.get(name))
+        return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
+
+    kinds = {column.name: column.kind for column in table.columns}
+    chosen = tuple(Column(name, kinds.get(name) or _guess_kind(facts, labels, name)) for name in columns)
+    return chosen, (tuple(cell(row, name) for name in columns) for row in rows)
+
+
+def _guess_kind(facts: ExperimentFacts, labels: Mapping[str, Mapping[str, Any]], name: str) -> ColumnKind:
+    """Return the kind of a column of inputs: numbers if all its values are numbers, else text."""
+    values = [of[name] for each in labels.values() for of in each.values() if name in of]
+    values += [facts.inputs[name]] if name in facts.inputs else []
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    return "number" if numbers else "text"
+
+
 def _stored_rows(db: sqlite3.Connection, table: TableColumns) -> Iterator[tuple[TableRow, str | None, str | None]]:
     """Rows without metrics, each with the hashes of its image and of the image it started from."""
     cells = _Cells(table)
@@ -233,6 +276,7 @@ def chunks(rows: Iterable[TableRow], size: int) -> Iterator[list[TableRow]]:
 
 
 TextFormat: TypeAlias = Literal["csv", "excel", "json", "md"]
+FileFormat: TypeAlias = Literal[TextFormat, "xlsx", "parquet"]
 PARQUET_HINT = "For results.parquet, too: pip install 'sweep-engine[parquet]'"
 
 

@@ -1,5 +1,6 @@
 from .compare import compare_runs
 from .contact_sheet import SheetRequest, write_animation, write_filmstrip, write_sheet
+from .drawing import make_notebook_html
 from .page_data import AxisColumn, ReportData, build_payload
 from .report import describe_embedding, make_report, write_bundle
 from .text import describe_page
@@ -14,6 +15,7 @@ __all__ = [
     "compare_runs",
     "describe_embedding",
     "describe_page",
+    "make_notebook_html",
     "make_report",
     "open_view",
     "serve_view",

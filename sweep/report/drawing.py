@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from html import escape
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, Final, TypeAlias
 
 from PIL import Image, ImageDraw, ImageFont
 
 from sweep.errors import UsageError, did_you_mean
-from sweep.record import replace_atomically
+from sweep.record import RecordedResults, replace_atomically
 
 Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -226,6 +228,29 @@ class Thumbnails:
         with replace_atomically(self.path(identity), durable=False) as part:
             small.save(part, "WEBP", quality=_QUALITY, method=4)
         return True
+
+
+_NOTEBOOK_IMAGES: Final = 24
+_NOTEBOOK_SIZE: Final = 96  # pixels of the longer side
+
+
+def make_notebook_html(results: RecordedResults) -> str:
+    """Write counts and thumbnails of the first images as HTML that holds everything itself, for a notebook."""
+    counts, axes = results.counts(), [name for name, _ in results.axes]
+    figures: list[str] = []
+    for row in results.rows(where=lambda row: row["image_path"] is not None):
+        if len(figures) == _NOTEBOOK_IMAGES:
+            break
+        small = shrink(results.folder / str(row["image_path"]), _NOTEBOOK_SIZE)
+        named = escape(" · ".join(str(row[f"axis_{name}" if f"axis_{name}" in row else name]) for name in axes))
+        if small is not None:
+            stream = BytesIO()
+            small.save(stream, "WEBP", quality=_QUALITY)
+            address = f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
+            figures.append(f'<img src="{address}" title="{named}" alt="{named}" style="margin:2px">')
+    done = f"{counts.completed:,} of {counts.points:,} images"
+    more = f", the first {len(figures)} shown" if counts.completed > len(figures) else ""
+    return f"<p><b>{escape(results.folder.name)}</b>: {done}{more}</p><div>{''.join(figures)}</div>"
 
 
 def shrink(source: Path, size: int) -> Image.Image | None:

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -150,6 +150,12 @@ def _of(table: Mapping[str, Any]) -> Credentials | None:
     return found if found.token or found.can_log_in or found.headers else None
 
 
+_FORM: Final = (
+    'Write token = "…", or email = "…" and password = "…". '
+    'A line [servers."http://gpu1:9090"] before them keeps them for that server.'
+)
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         mode = path.stat().st_mode
@@ -159,9 +165,12 @@ def _read(path: Path) -> dict[str, Any]:
     if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise UsageError(f"{path}: others may read this credentials file.", hint=f"chmod 600 {path}")
     try:
-        return tomllib.loads(content.decode())
+        document = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-        raise UsageError(f"{path}: the credentials file is not TOML.") from None
+        raise UsageError(f"{path}: the credentials file is not TOML.", hint=_FORM) from None
+    if not _of(document) and not isinstance(document.get("servers"), dict):
+        raise UsageError(f"{path}: the credentials file names no credentials.", hint=_FORM)
+    return document
 
 
 LARGEST_ANSWER = 8 * 1024 * 1024  # bytes of JSON; whole items of 64 variations have about 1 MB

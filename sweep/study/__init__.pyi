@@ -1,4 +1,5 @@
 from .findings import select_headline_metrics, select_headlines, write_decision
+from .measuring.follower import start_follower
 from .measuring.measure import MeasureProgress, measure_now
 from .measuring.pool import measure_all
 from .measuring.task import Task, measure_task
@@ -39,6 +40,7 @@ __all__ = [
     "resolve_metrics",
     "select_headline_metrics",
     "select_headlines",
+    "start_follower",
     "working_shape",
     "write_decision",
 ]

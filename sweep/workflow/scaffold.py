@@ -119,7 +119,9 @@ class _Starter:
         self.spoken: set[Address] = set()  # fields that a line of the file is about
 
     def text(self) -> str:
-        question = f"What does {self.workflow.name or 'this workflow'} make of its seeds?"
+        called = self.workflow.name or "this workflow"
+        moves = "denoise strength" if "denoise_strength" in self.roles else "the seed"
+        question = f"How does {moves} change {called}?"
         lines = [
             f"name: {_plain(self.workflow.name) or 'experiment'}",
             f"description: {_quoted(question)}",

@@ -146,13 +146,13 @@ async def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 def test_a_folder_may_be_moved_and_goes_on(tmp_path: Path) -> None:
     folder = asyncio.run(a_folder(tmp_path / "run", 3))
-    csv = RecordedResults.open(folder).write_csv(folder / "results.csv").read_bytes()
+    csv = RecordedResults.open(folder).write_file(folder / "results.csv", "csv").read_bytes()
     moved = tmp_path / "else where" / "ünïcode"
     moved.parent.mkdir()
     shutil.move(folder, moved)
     (moved / "results.csv").unlink()
     results = RecordedResults.open(moved)
-    assert results.write_csv(moved / "results.csv").read_bytes() == csv
+    assert results.write_file(moved / "results.csv", "csv").read_bytes() == csv
     assert results.verify() == []
     assert asyncio.run(_resumable(moved)) == [0, 1, 2]
 

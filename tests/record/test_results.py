@@ -173,10 +173,10 @@ def test_axes_may_have_any_name_and_kind(tmp_path: Path) -> None:
 
 
 def test_csv_is_derived_anew_to_the_byte(results: RecordedResults) -> None:
-    path = results.write_csv(results.folder / "results.csv")
+    path = results.write_file(results.folder / "results.csv", "csv")
     first = path.read_bytes()
     path.unlink()
-    assert results.write_csv(path).read_bytes() == first
+    assert results.write_file(path, "csv").read_bytes() == first
     rows = list(csv.reader(io.StringIO(first.decode())))
     assert rows[0] == list(results.table().columns)
     assert len({len(row) for row in rows}) == 1
@@ -187,7 +187,7 @@ def test_csv_is_derived_anew_to_the_byte(results: RecordedResults) -> None:
 
 
 def test_parquet_keeps_every_dtype(results: RecordedResults) -> None:
-    path = results.write_parquet(results.folder / "results.parquet")
+    path = results.write_file(results.folder / "results.parquet", "parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(path), results.table())
 
 
@@ -210,7 +210,7 @@ def test_without_pyarrow_there_is_csv_and_a_hint(results: RecordedResults, monke
     assert hint is not None
     assert "sweep-engine[parquet]" in hint
     with pytest.raises(RecordError, match="pyarrow"):
-        results.write_parquet(results.folder / "results.parquet")
+        results.write_file(results.folder / "results.parquet", "parquet")
 
 
 def test_json_and_markdown(results: RecordedResults) -> None:
@@ -229,14 +229,14 @@ def test_json_and_markdown(results: RecordedResults) -> None:
 
 
 def test_a_table_that_cannot_be_written_leaves_the_old_one(results: RecordedResults) -> None:
-    path = results.write_csv(results.folder / "results.csv")
+    path = results.write_file(results.folder / "results.csv", "csv")
     before = path.read_bytes()
 
     def stop(row: object) -> bool:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(DiskFullError):
-        results.write_csv(path, where=stop)
+        results.write_file(path, "csv", where=stop)
     assert path.read_bytes() == before
     assert not list(results.folder.glob("*.part"))
     assert not list(results.folder.glob(".*.part"))

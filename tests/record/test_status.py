@@ -78,7 +78,5 @@ def test_what_failed_rows_say_is_counted() -> None:
 
 def test_the_table_as_a_text_file_is_what_is_streamed(tmp_path: Path) -> None:
     results = RecordedResults.open(asyncio.run(a_folder(tmp_path, 3)))
-    assert (
-        results.write_text(tmp_path / "a.csv", "csv").read_bytes() == results.write_csv(tmp_path / "b.csv").read_bytes()
-    )
-    assert results.write_text(tmp_path / "a.md", "md", where=lambda row: row["index"] == 0).read_text().count("\n") == 3
+    first = results.write_file(tmp_path / "a.md", "md", where=lambda row: row["index"] == 0)
+    assert first.read_text().count("\n") == 3

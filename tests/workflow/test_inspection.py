@@ -118,7 +118,7 @@ def test_a_starter_is_an_experiment() -> None:
     text = started(workflow, "flows/my flow.json")
     assert parsed(text) == {
         "name": "my-workflow",
-        "description": "What does My workflow make of its seeds?",
+        "description": "How does the seed change My workflow?",
         "workflow": "flows/my flow.json",
         "axes": {"seed": {"start": 42, "count": 4}},
     }

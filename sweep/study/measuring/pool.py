@@ -163,7 +163,7 @@ class _Worker:
             [sys.executable, "-P", "-m", "sweep.study.measuring.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=_environment(),
+            env=make_worker_environment(),
             creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
         )
         pipes = cast("BinaryIO", process.stdin), cast("BinaryIO", process.stdout)
@@ -186,7 +186,7 @@ class _Worker:
                 stream.close()
 
 
-def _environment() -> dict[str, str]:
+def make_worker_environment() -> dict[str, str]:
     """Ours, with our import path (a notebook may have added to it) and one thread a worker."""
     path = os.pathsep.join(entry or str(os.getcwd()) for entry in sys.path)  # noqa: PTH109
     return {**os.environ, **dict.fromkeys(SINGLE_THREADED, "1"), "PYTHONPATH": path}

@@ -1,0 +1,160 @@
+"""Commands as people and programs use them: in words, as JSON, quiet, and in a shell that completes names."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer._completion_classes import BashComplete
+from typer.main import get_command
+
+import sweep.study as sweep_study
+from sweep.cli import run as run_module
+from sweep.cli.commands import command_line
+from sweep.cli.console import CountBar
+from sweep.engine.events import RunStarted
+from sweep.record import MetricCache
+from sweep.study import start_follower
+from tests.cli.conftest import Sweep, write_experiment
+from tests.support.workflow_exports import text_to_image
+
+TYPED = ("img2img", "--image", "photo.png", "--prompt", "a cup", "--axis", "seed=1,2", "--input", "width=64")
+STATUS = {"schema", "state", "ended_at", "folder", "table", "report"}
+
+
+def asked(sweep: Sweep, *arguments: str) -> dict[str, Any]:
+    answer = sweep(*arguments, "--json")
+    assert answer.err == "", arguments
+    assert answer.out.count("\n") == 1, arguments
+    found: dict[str, Any] = json.loads(answer.out)
+    assert found["schema"] == f"sweep.{arguments[0]}/1", arguments
+    assert found["state"], arguments
+    return found
+
+
+@pytest.mark.usefixtures("done")
+def test_commands_answer_programs_with_schema_state_and_paths(sweep: Sweep, home: Path) -> None:
+    assert asked(sweep, "status", "small").keys() >= STATUS
+    assert asked(sweep, "check", "small", "--require", "failed == 0").keys() >= {*STATUS, "junit"}
+    plan = asked(sweep, "plan", "small.yaml")
+    assert (plan["state"], plan["folder"], plan["file"]) == ("done", "results/small", "small.yaml")
+    assert plan["ended_at"] is not None
+    assert asked(sweep, "plan", *TYPED)["state"] == "new"
+    ratings = home / "marks.json"
+    row = json.loads(sweep("table", "small", "-f", "json").out)[0]
+    ratings.write_text(json.dumps({"schema": 1, "ratings": {row["key"]: {"stars": 4}}, "choices": []}))
+    assert asked(sweep, "rate", "small", "marks.json")["rated"] == 1
+    assert asked(sweep, "rename", "small", "large")["folder"] == "results/large"
+    assert asked(sweep, "merge", "results/large", "-o", "merged")["points"] == 12
+    assert asked(sweep, "rm", "large", "--where", "index < 4", "--yes")["images"] == 4
+    assert asked(sweep, "rm", "large", "--yes")["state"] == "deleted"
+    (home / "flow.json").write_text(json.dumps(text_to_image()))
+    assert asked(sweep, "init", "flow.json")["file"] == "experiment.yaml"
+
+
+@pytest.mark.usefixtures("done")
+def test_quiet_commands_print_nothing(sweep: Sweep) -> None:
+    commands = [
+        ("plan", "small.yaml", "--quiet"),
+        ("plan", *TYPED, "--quiet"),
+        ("check", "small", "--require", "failed == 0", "-q"),
+        ("redo", "small", "--where", "index == 3", "--no-report", "--progress", "none"),
+        ("merge", "results/small", "-o", "merged", "-q"),
+        ("rename", "small", "large", "-q"),
+        ("rm", "large", "--yes", "-q"),
+    ]
+    for words in commands:
+        answer = sweep(*words)
+        assert (answer.code, answer.out, answer.err) == (0, "", ""), words
+
+
+@pytest.mark.usefixtures("done")
+def test_redo_for_programs_writes_events_with_time_and_version(sweep: Sweep) -> None:
+    answer = sweep("redo", "small", "--where", "index == 3", "--no-report", "--progress", "json")
+    events = [json.loads(line) for line in answer.out.splitlines()]
+    assert (answer.code, answer.err, events[-1]["event"]) == (0, "", "RunEnded")
+    assert {(type(event["time"]), event["version"]) for event in events} == {(str, 1)}
+
+
+@pytest.mark.usefixtures("done")
+def test_table_chooses_columns(sweep: Sweep, home: Path) -> None:
+    answer = sweep("table", "small", "--columns", "seed,steps,status", "--where", "index < 2")
+    assert answer.out.splitlines() == ["seed,steps,status", "42,4,completed", "43,4,completed"]
+    assert "There is no column stps. Did you mean steps?" in sweep("table", "small", "--columns", "stps").err
+    looks = {"look": {"values": {"soft": {"cfg_scale": 5}, "neon": {"cfg_scale": 9}}}}
+    write_experiment(home / "looks.yaml", name="looks", axes=looks)
+    assert sweep("run", "looks.yaml", "--no-report").code == 0
+    assert sweep("table", "looks", "--columns", "look,cfg_scale").out.splitlines()[1:] == ["soft,5", "neon,9"]
+
+
+def completed(*words: str) -> list[str]:
+    """What the shell offers for the last of these words."""
+    line = get_command(command_line())
+    found = BashComplete(line, {}, "sweep", "_SWEEP_COMPLETE").get_completions(list(words[:-1]), words[-1])
+    return [each.value for each in found]
+
+
+@pytest.mark.usefixtures("done")
+def test_shell_completes_runs_axes_metrics_and_columns() -> None:
+    for command in ("status", "table", "study", "report", "view", "sheet", "redo", "rm", "rename", "check", "rate"):
+        assert completed(command, "sm") == ["small"], command
+    for option in ("--x", "--y", "--animate", "--filmstrip"):
+        assert completed("sheet", "small", option, "de") == ["denoise_strength"], option
+    assert completed("study", "small", "--metric", "structure_f") == ["structure_fine"]
+    assert completed("table", "small", "--columns", "seed,render_") == ["seed,render_seconds"]
+    assert completed("sheet", "none", "--x", "") == []
+    assert "img2img" in completed("run", "img")
+    assert completed("run", "img2img", "--axis", "denoise_s") == ["denoise_strength="]
+    assert completed("run", "img2img", "--input", "st") == ["steps="]
+
+
+def test_images_are_measured_while_a_run_renders(sweep: Sweep, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that has rendered half of its points: the process that measures them needs no call."""
+    monkeypatch.setattr(run_module, "FIRST_LOOK", 0)
+    assert sweep("run", "small.yaml", "--shard", "1/2", "--no-report").code == 0
+    folder = home / "results" / "small"
+    measured = threading.Event()
+
+    def start(folder: Path) -> subprocess.Popen[bytes]:
+        process = start_follower(folder)
+        assert process.stdout is not None
+        process.stdout.readline()
+        measured.set()
+        return process
+
+    monkeypatch.setattr(sweep_study, "start_follower", start)
+    with run_module.measure_meanwhile(wanted=True) as listen:
+        listen(
+            RunStarted(
+                experiment="small",
+                points=12,
+                done=6,
+                failed=0,
+                former=0,
+                servers=(),
+                sandbox=True,
+                folder=str(folder),
+            )
+        )
+        assert measured.wait(50)
+    with MetricCache.open(folder) as cache:
+        found = cache.names()
+    assert {"ssim", "structure_coarse"} <= set(found)
+    assert "diversity" not in found  # of several seeds, which may not all be there
+
+
+def test_measuring_tells_the_time_left_without_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 4.0, 12.0, 14.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    count = CountBar("measuring")
+    count.is_terminal = False
+    for done in (10, 20, 40, 50):
+        count.print_line(done, 100)
+    assert capsys.readouterr().err == "  measuring 40/100  0:24 left\n"
