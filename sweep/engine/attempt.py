@@ -169,7 +169,7 @@ class ItemDownloads:
         return next((each for each in self._of(key) if isinstance(each, AttemptError)), None)
 
     def is_complete(self, key: str) -> bool:
-        """Whether every output node of the variation gave an image that is on disk."""
+        """Tell whether every output node of the variation gave an image that is on disk."""
         done = {node for (node, _), each in self._results.items() if isinstance(each, Rendering)}
         return bool(done) and done >= set(self._graph.fused.outputs[key])
 

@@ -119,7 +119,7 @@ def _forecast(plan: Plan, past: Past, infos: tuple[ServerInfo, ...], provisional
 
 
 def _standing(plan: Plan, past: Past) -> tuple[int, int]:
-    """How many points of the plan are completed and failed on record."""
+    """Return how many points of the plan are completed and failed on record."""
     if past.fingerprint == plan.fingerprint:
         return past.counts.completed, past.counts.failed
     if not len(past.keys):

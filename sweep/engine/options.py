@@ -36,7 +36,7 @@ class FailureLimit:
         )
 
     def is_reached(self, failed: int, finished: int) -> bool:
-        """Whether the run should end, `failed` of `finished` variations having failed in it."""
+        """Tell whether the run should end, `failed` of `finished` variations having failed in it."""
         if self.count is not None and failed >= self.count:
             return True
         return self.share is not None and finished >= self.least and failed > self.share * finished

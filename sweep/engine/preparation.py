@@ -304,7 +304,7 @@ async def check_values(plan: Plan, server: PooledServer, options: RunOptions) ->
 
 
 async def _has_nothing_to_do(plan: Plan, journal: SqliteJournal, options: RunOptions) -> bool:
-    """Whether the last run had the same definition and left nothing to do: then no server need be asked."""
+    """Tell whether the last run had the same definition and left nothing to do: then no server need be asked."""
     if options.retry_failed or await journal.fingerprint() != plan.fingerprint:
         return False
     counts = await journal.counts()

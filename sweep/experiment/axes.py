@@ -212,7 +212,7 @@ def _read_labelled(naming: Naming, label: str, raw: Any, read: SettingReader) ->
 
 
 def make_image_axis(naming: Naming, paths: Sequence[str], read: SettingReader) -> Axis:
-    """One level an image, in the order given; the value is its path as shown."""
+    """Make one level an image, in the order given; the value is its path as shown."""
     levels = [_make_level(naming, shown, {"image": shown}, read, "images") for shown in paths]
     return Axis(naming.name, "image", tuple(levels))
 
@@ -285,7 +285,7 @@ def make_step_axis(
 
 
 def _decide_whole(naming: Naming, written_whole: bool, *steps: Fraction) -> bool:
-    """Whether values are ints: as the role says; without a role, as they are written."""
+    """Tell whether values are ints: as the role says; without a role, as they are written."""
     role = find_role(naming.targets[0]) if naming.targets else None
     if role is None:
         return written_whole
@@ -530,7 +530,7 @@ _WILDCARD = re.compile(r"__([\w*][\w*/. -]*?)__")
 
 
 def expand_prompts(templates: Sequence[str], wildcards: Path | None) -> list[str]:
-    """Every combination of every template, in order. Raises SourceError where the library is missing, a template
+    """List every combination of every template, in order. Raises SourceError where the library is missing, a template
     cannot be read, a wildcard has no file, or there are more than a hundred thousand.
     """
     if wildcards is not None and path_kind(wildcards) != "folder":
@@ -552,7 +552,7 @@ def expand_prompts(templates: Sequence[str], wildcards: Path | None) -> list[str
 
 
 def _check_wildcards(text: str, manager: WildcardManager, seen: frozenset[str] = frozenset()) -> None:
-    """Every wildcard has values, also those that its values name; the library would go on for ever without."""
+    """Check that every wildcard has values; the library would go on for ever without."""
     for name in _WILDCARD.findall(text):
         if name in seen:
             raise SourceError(f"the wildcard {name} leads back to itself")

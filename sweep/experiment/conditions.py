@@ -290,8 +290,8 @@ class Clause:
     test: Compiled
 
     def holds(self, values: AxisValues) -> bool:
-        """Whether the point with these values counts, as far as this clause goes. A test that comes upon a division
-        by zero, a number out of range, or a value that cannot be compared, is false.
+        """Tell whether the point with these values counts, as far as this clause goes. A test that comes upon a
+        division by zero, a number out of range, or a value that cannot be compared, is false.
         """
         try:
             return bool(self.test(values)) is self.wanted
@@ -306,7 +306,7 @@ class Condition:
     clauses: tuple[Clause, ...]
 
     def holds(self, values: AxisValues) -> bool:
-        """Whether the point with these values counts."""
+        """Tell whether the point with these values counts."""
         return all(clause.holds(values) for clause in self.clauses)
 
 

@@ -90,12 +90,12 @@ class Bits:
         return int.from_bytes(self._packed[start : start + _BLOCK // 8], "little")
 
     def below(self, at: int) -> int:
-        """How many are set before `at`."""
+        """Return how many are set before `at`."""
         block, rest = divmod(at, _BLOCK)
         return self._counts[block] + ((self._block(block) & ((1 << rest) - 1)).bit_count() if rest else 0)
 
     def nth(self, number: int) -> int:
-        """Where the one with `number` others before it is."""
+        """Find where the one with `number` others before it is."""
         block = bisect_right(self._counts, number) - 1
         word, missing, low, high = self._block(block), number - self._counts[block], 0, _BLOCK
         while high - low > 1:
@@ -296,7 +296,7 @@ class Shuffled(Sequence[int]):
         return self._walk(range(self._length)[at], self._forward)
 
     def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
-        """Where `value` stands. Raises ValueError where it is not chosen."""
+        """Find where `value` stands. Raises ValueError where it is not chosen."""
         if isinstance(value, int) and 0 <= value < self._size:
             found = self._walk(value, self._backward)
             if start <= found < (self._length if stop is None else min(stop, self._length)):
@@ -402,7 +402,7 @@ class Chosen(Sequence[int]):
         return value in self._places
 
     def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
-        """Where `value` stands. Raises ValueError where it is not chosen."""
+        """Find where `value` stands. Raises ValueError where it is not chosen."""
         at = self._places.get(value)
         if at is None or not start <= at < (len(self) if stop is None else stop):
             raise ValueError(f"{value!r} is not chosen")
@@ -560,7 +560,7 @@ class Grid(Sequence[Variation]):
         return self[variation.index] == variation
 
     def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
-        """Where the variation stands; as for any sequence, ValueError where it does not."""
+        """Find where the variation stands; as for any sequence, ValueError where it does not."""
         end = len(self) if stop is None else stop
         if value in self and start <= value.index < end:
             return int(value.index)

@@ -31,7 +31,7 @@ _LORA_KEYS: Final = ("name", "weight")
 
 
 def is_address(text: str) -> bool:
-    """Whether `text` has the shape node.field; the last dot divides, node ids may hold dots."""
+    """Tell whether `text` has the shape node.field; the last dot divides, node ids may hold dots."""
     return _ADDRESS.match(text) is not None
 
 
@@ -50,12 +50,12 @@ def strip_number(target: str) -> str:
 
 
 def is_target(text: str, names: Collection[str] = ROLE_NAMES) -> bool:
-    """Whether `text` is one of these roles, one of them with a number, or has the shape of an address."""
+    """Tell whether `text` is one of these roles, one of them with a number, or has the shape of an address."""
     return text in names or parse_numbered(text) is not None or is_address(text)
 
 
 def is_image(target: str) -> bool:
-    """Whether the target takes an image."""
+    """Tell whether the target takes an image."""
     return strip_number(target) in _IMAGES
 
 

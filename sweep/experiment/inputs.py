@@ -109,7 +109,7 @@ class Paths:
         return moved
 
     def path(self, shown: str) -> Path:
-        """Where that is, absolute; also for the tilde of a home."""
+        """Find where that is, absolute; also for the tilde of a home."""
         return expand_path(self.folder, shown)
 
 

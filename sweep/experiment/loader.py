@@ -86,7 +86,7 @@ class Builder:
         self.undrawn: dict[str, int] = {}
 
     def inputs(self, raw: Mapping[str, Any]) -> dict[str, Setting]:
-        """Every input that is known and right."""
+        """List every input that is known and right."""
         result: dict[str, Setting] = {}
         for target, value in raw.items():
             place = ("inputs", target)
@@ -100,7 +100,7 @@ class Builder:
         return result
 
     def check_target(self, place: DocumentPath, target: str, names: Sequence[str]) -> bool:
-        """Whether `target` is a role or has the shape of an address; else a problem at `place`."""
+        """Tell whether `target` is a role or has the shape of an address; else a problem at `place`."""
         if is_target(target, names):
             return True
         if target == "board":
@@ -112,7 +112,7 @@ class Builder:
         return False
 
     def dimensions(self, specs: Mapping[str, Any]) -> tuple[Dimension, ...]:
-        """One dimension for each entry of `axes` that is right."""
+        """Make one dimension for each entry of `axes` that is right."""
         result = []
         for name, spec in specs.items():
             if not _AXIS_NAME.fullmatch(name):
@@ -497,7 +497,7 @@ class _Loader:
         return SamplingDesign(kind=spec.kind, points=spec.points, seed=spec.seed, baseline=dict(spec.baseline))
 
     def _check_cell(self, place: DocumentPath, cell: Mapping[str, Any], dimensions: Sequence[Dimension]) -> None:
-        """Every axis named there exists and has that value."""
+        """Check that every axis named there exists and has that value."""
         axes = {axis.name: axis for dimension in dimensions for axis in dimension.axes}
         for name, value in cell.items():
             axis = axes.get(name)

@@ -164,8 +164,8 @@ class Declaration:
         return tuple(axis for dimension in self.dimensions for axis in dimension.axes)
 
     def settings(self, variation: Variation, defaults: Mapping[str, Setting] | None = None) -> dict[str, Setting]:
-        """All that `variation` sets, target → setting: inputs, above them its levels, then replacements in the text
-        that results. `defaults` are the workflow's own values, for a text that only the workflow holds.
+        """Return all that `variation` sets, target → setting: inputs, above them its levels, then replacements in the
+        text that results. `defaults` are the workflow's own values, for a text that only the workflow holds.
 
         Raises ExperimentError where a replacement finds nothing to replace.
         """
@@ -185,7 +185,7 @@ class Declaration:
         return result
 
     def images(self) -> dict[str, InputImage]:
-        """Every image the experiment uses, by SHA-256, in the order it names them."""
+        """List every image the experiment uses, by SHA-256, in the order it names them."""
         found: dict[str, InputImage] = {}
         for setting in self.inputs.values():
             _collect_images(setting, found)
@@ -244,7 +244,7 @@ class LazyLevels(Sequence[Level]):
         """Compute the value at position `at`, 0 ≤ at < len."""
 
     def position(self, value: Scalar) -> int | None:
-        """Where `value` stands first; None where it does not."""
+        """Find where `value` stands first; None where it does not."""
         return next((at for at in range(len(self)) if self.value(at) == value), None)
 
     def _setting(self, value: Scalar) -> Setting:
@@ -383,7 +383,7 @@ class UndrawnLevels(LazyLevels):
 
 
 def find_position(levels: Sequence[Level], value: Scalar) -> int | None:
-    """Where in `levels` the value stands; None where it does not."""
+    """Find where in `levels` the value stands; None where it does not."""
     if isinstance(levels, LazyLevels):
         return levels.position(value)
     return next((at for at, level in enumerate(levels) if level.value == value), None)

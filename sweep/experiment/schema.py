@@ -233,7 +233,7 @@ AXIS_KEYS: Final = (*_KINDS, "scale", "target", "with", "column", "columns", "wi
 
 
 def choose_axis_tag(value: Any) -> str | None:
-    """Which kind of axis a raw value is written as: by the key that only this kind has. None where it is none."""
+    """Find which kind of axis a raw value is written as: by the key that only this kind has. None where it is none."""
     if isinstance(value, AxisSpec):
         return _TAG_OF[type(value)]
     if isinstance(value, list):

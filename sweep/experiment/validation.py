@@ -50,7 +50,7 @@ def validate_shape(document: Document, problems: ProblemCollector[DocumentPath])
 
 
 def _locate(loc: Sequence[str | int], document: Document) -> DocumentPath:
-    """Where in the file: pydantic's way without the names of kinds, and without the zip that `axes.zip` spares."""
+    """Find where in the file: pydantic's way without the names of kinds, and without the zip that `axes.zip` spares."""
     place: DocumentPath = tuple(part for part in loc if part not in AXIS_TAGS)
     if place[:3] == ("axes", "zip", "zip") and place[:3] not in document.keys:
         return ("axes", *place[2:])

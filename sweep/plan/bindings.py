@@ -96,7 +96,7 @@ class BoundGraph:
         return Digests(self.graph, self.dialect)
 
     def values(self, levels: Mapping[str, Level]) -> Written:
-        """All fields the variation with these levels sets."""
+        """Return all fields the variation with these levels sets."""
         written: Written = {}
         for binding in self.bindings:
             written.update(binding.write(levels))
@@ -214,7 +214,7 @@ class TargetResolver:
             raise
 
     def list_addresses(self) -> Iterator[str]:
-        """Every field a person can set, as it can be written."""
+        """List every field a person can set, as it can be written."""
         names = Names(self.graph)
         for node in self.graph.nodes.values():
             called = names.called(node.id)
@@ -347,7 +347,7 @@ class RuleBuilder:
         return tuple(slot for slot in slots if slot.address not in taken)
 
     def _is_following(self) -> bool:
-        """Whether a size nobody gives is the image's: not in a workflow that brings images to a size of its own."""
+        """Tell whether a size nobody gives is the image's: not in a workflow that brings images to a size of its own."""
         if "image" not in self.places.uses or "image" not in self.places.roles:
             return False
         kinds = [node.type for node in self.places.graph.nodes.values()]

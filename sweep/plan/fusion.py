@@ -30,7 +30,7 @@ class FusedGraph:
 
 
 def fuse(instances: Sequence[Instance]) -> FusedGraph:
-    """One graph for these instances; each branch writes its own key and values into its images. Of instances with
+    """Make one graph for these instances; each branch writes its own key and values into its images. Of instances with
     the same key, which would be the same image, there is one branch.
 
     An id is the node's own with what it computes, or with its key where it is not shared: the same instances give the
@@ -52,8 +52,8 @@ def fuse(instances: Sequence[Instance]) -> FusedGraph:
 
 
 def is_fusable(graph: Graph, schemas: NodeSchemas) -> bool:
-    """Whether fusing this graph saves time and changes nothing: not where a node gives another value each time, nor
-    where an extension brings a node, which may count how often it runs.
+    """Tell whether fusing this graph saves time and changes nothing: not where a node gives another value each time,
+    nor where an extension brings a node, which may count how often it runs.
     """
     dialect = schemas.dialect
     kinds = {node.type for node in graph.nodes.values()}

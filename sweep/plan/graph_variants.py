@@ -79,7 +79,7 @@ def list_variant_axes(uses: Assignments) -> tuple[Axis, ...]:
 
 
 def iterate_variant_levels(axes: tuple[Axis, ...], dimensions: Sequence[Dimension]) -> Iterator[dict[str, Level]]:
-    """Every combination of levels of the axes that variant, with those that step together with them."""
+    """List every combination of levels of the axes that variant, with those that step together with them."""
     names = {axis.name for axis in axes}
     moving = [d for d in dimensions if not names.isdisjoint(axis.name for axis in d.axes)]
     for positions in product(*(range(len(dimension)) for dimension in moving)):
@@ -110,7 +110,7 @@ def add_vae_loader(graph: Graph, schemas: NodeSchemas) -> Graph:
 
 
 def is_template(workflow: str) -> bool:
-    """Whether the name is a built-in template's."""
+    """Tell whether the name is a built-in template's."""
     return workflow in TEMPLATES
 
 
@@ -185,12 +185,12 @@ class VariantSelector:
         self._known: dict[tuple[Scalar, ...], GraphVariant] = {}
 
     def is_reachable(self, levels: Mapping[str, Level]) -> bool:
-        """Whether the conditions leave any point with these levels, as far as the axes that variant tell."""
+        """Tell whether the conditions leave any point with these levels, as far as the axes that variant tell."""
         values = {axis: levels[axis].value for axis in self.axes}
         return all(clause.holds(values) for clause in self._clauses)
 
     def is_selected(self, levels: Mapping[str, Level], variant: GraphVariant) -> bool:
-        """Whether points with these levels count and have graphs of this variant; of a model nobody has, none do."""
+        """Tell whether points with these levels count and have graphs of this variant; of a model nobody has, none do."""
         try:
             return self.is_reachable(levels) and self.at(levels) == variant
         except PlanError:

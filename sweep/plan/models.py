@@ -135,7 +135,7 @@ def _join_names(models: Sequence[Model], most: int = 12) -> str:
 
 
 def list_model_fields(graph: Graph, schemas: NodeSchemas) -> Iterator[tuple[Address, tuple[str, ...]]]:
-    """Every field of the graph that holds a model and is not fed by an edge, with the types of models it takes."""
+    """List every field of the graph that holds a model and is not fed by an edge, with the types of models it takes."""
     fed = {edge.destination for edge in graph.edges}
     for node in graph.nodes.values():
         schema = schemas.get(node.type)

@@ -77,7 +77,7 @@ def find_best_nesting(sizes: Sequence[int], stages: Sequence[Stage], cache: int)
 def compute_rendering_cost(
     sizes: Sequence[int], stages: Sequence[Stage], nesting: Sequence[int], cache: int
 ) -> RenderingCost:
-    """How often each kind of stage is done for the full grid of `sizes` in this nesting (slowest first)."""
+    """Return how often each kind of stage is done for the full grid of `sizes` in this nesting (slowest first)."""
     done = dict.fromkeys(_KINDS, 0)
     overflows = _find_overflows(sizes, stages, nesting, cache)
     for kind, factors in {(stage.kind, stage.factors) for stage in stages if stage.kind != "other"}:
@@ -96,8 +96,8 @@ def compute_least_work(sizes: Sequence[int], stages: Sequence[Stage]) -> Renderi
 
 
 def iterate_indices(sizes: Sequence[int], nesting: Sequence[int], only: Mapping[int, int] = _ALL) -> Iterator[int]:
-    """Every index of the full grid (row-major over `sizes`) once, in the order of the nesting, lazily; of the factors
-    in `only`, that position alone.
+    """List every index of the full grid (row-major over `sizes`) once, in the order of the nesting, lazily; of the
+    factors in `only`, that position alone.
     """
     strides = [prod(sizes[factor + 1 :]) for factor in range(len(sizes))]
     yield from _walk([_list_offsets(sizes[factor], strides[factor], only.get(factor)) for factor in nesting], 0)
@@ -185,8 +185,8 @@ def choose_order(dimensions: Sequence[Dimension], bound_graphs: Sequence[BoundGr
 def order_indices(
     grid: Grid, sizes: Sequence[int], nesting: Sequence[int], only: Mapping[int, int] = _ALL
 ) -> Iterator[int]:
-    """Every index of the grid once, nested so; of the dimensions in `only`, that position alone. A full grid and one
-    with conditions are walked without being made; the points of a design, which are a list anyway, are sorted.
+    """List every index of the grid once, nested so; of the dimensions in `only`, that position alone. A full grid and
+    one with conditions are walked without being made; the points of a design, which are a list anyway, are sorted.
     """
     picked = grid.chosen
     if not isinstance(picked, range):

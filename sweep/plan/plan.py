@@ -280,7 +280,9 @@ class Plan:
             yield index, _repeat_key(key, number), found
 
     def is_in_shard(self, key: str, k: int, n: int) -> bool:
-        """Whether the key belongs to the `k`-th of `n` parts, k from 1: decided by the key alone, whatever the grid."""
+        """Tell whether the key belongs to the `k`-th of `n` parts, k from 1: decided by the key alone, whatever the
+        grid.
+        """
         return int(key[:16], 16) % n == k - 1
 
     def shard(self, k: int, n: int) -> Iterator[int]:
@@ -293,7 +295,7 @@ class Plan:
         return order.choose_order(self.experiment.dimensions, self.bound_graphs, self.schemas)
 
     def order(self, only: Mapping[int, int] = _ALL) -> Iterator[int]:
-        """Every index once, in the order to render; of the dimensions in `only`, that position alone."""
+        """List every index once, in the order to render; of the dimensions in `only`, that position alone."""
         sizes = [len(dimension) for dimension in self.experiment.dimensions]
         count = self.replicates
         for index in order.order_indices(self.experiment.grid, sizes, self.nesting.nesting, only):
@@ -323,7 +325,7 @@ class Plan:
         return {axis: levels[axis].value for axis in self.salted}
 
     def _count_repetition(self, levels: Mapping[str, Level]) -> int:
-        """Which repetition: 0 is the point itself."""
+        """Find which repetition: 0 is the point itself."""
         level = levels.get(REPLICATE_AXIS) if self.replicates > 1 else None
         return int(level.value or 1) - 1 if level else 0
 

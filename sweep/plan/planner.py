@@ -123,8 +123,8 @@ class GraphBinder:
         return None if self.problems else bound
 
     def usable(self, graph: Graph) -> bool:
-        """Whether the server has all node types and one of them makes an image; else a problem is added. Unknown types
-        are told alone, as all else that seems to be missing follows from them.
+        """Tell whether the server has all node types and one of them makes an image; else a problem is added. Unknown
+        types are told alone, as all else that seems to be missing follows from them.
         """
         unknown = [node for node in graph.nodes.values() if node.type not in self.schemas]
         for node in unknown:
@@ -241,7 +241,7 @@ class GraphBinder:
         return pruned(graph.without_edges(edge for _, edge in gone), outputs)
 
     def _check_effect(self, graph: Graph, slots: Sequence[Slot]) -> bool:
-        """Whether every field that an axis sets is still part of the graph; else a problem is added."""
+        """Tell whether every field that an axis sets is still part of the graph; else a problem is added."""
         idle = [slot for slot in slots if slot.address.node not in graph.nodes]
         for slot in idle:
             place = self.uses.locate(slot.target)[0]
@@ -516,7 +516,7 @@ class _Planner:
         return (*notes, f"The server has no model {own.lacking}, {used}; inputs.model names another.")
 
     def _find_examples(self) -> list[VariantExample]:
-        """Every variant the levels can ask for, with the first levels that do. Where a model cannot be found, the
+        """List every variant the levels can ask for, with the first levels that do. Where a model cannot be found, the
         rest is still looked at, as far as there is any other to look at it with.
         """
         first = {axis.name: axis.levels[0] for axis in self.binder.experiment.axes}

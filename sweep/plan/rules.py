@@ -102,7 +102,7 @@ class ReferenceResolver:
 
 
 def make_value_rule(target: str, slots: Sequence[Slot], choice: ReferenceResolver, default: Value = None) -> FieldRule:
-    """One target, whose value goes into each of its fields."""
+    """Make one target, whose value goes into each of its fields."""
 
     def write(settings: SettingValues) -> Written:
         if target not in settings:
@@ -296,7 +296,7 @@ def _write_control(place: ControlSlot, entry: Mapping[str, Any], choice: Referen
 
 
 def _merge_slots(*groups: Sequence[Slot]) -> tuple[Slot, ...]:
-    """Every field once; the first group says by whom it is set."""
+    """Merge so that every field stands once; the first group says by whom it is set."""
     found: dict[Address, Slot] = {}
     for slot in (slot for group in groups for slot in group):
         found.setdefault(slot.address, slot)

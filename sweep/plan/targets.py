@@ -55,7 +55,7 @@ def levels_at(dimension: Dimension, position: int) -> dict[str, Level]:
 
 
 def _is_replacing(axis: Axis, target: str) -> bool:
-    """Whether the axis only replaces words in what the target says otherwise."""
+    """Tell whether the axis only replaces words in what the target says otherwise."""
     first = axis.levels[0].settings if len(axis.levels) else {}
     return isinstance(first.get(target), Replacement)
 
@@ -76,7 +76,7 @@ class Assignments:
         return cls(experiment.inputs, axes)
 
     def __iter__(self) -> Iterator[str]:
-        """Every target that is set."""
+        """List every target that is set."""
         return iter(dict.fromkeys((*self.inputs, *self.axes)))
 
     def __contains__(self, target: object) -> bool:
@@ -90,7 +90,7 @@ class Assignments:
             yield from (level.settings[target] for level in axis.levels if target in level.settings)
 
     def is_replacing(self) -> bool:
-        """Whether any axis replaces words, so that each text it meets has to be looked at."""
+        """Tell whether any axis replaces words, so that each text it meets has to be looked at."""
         return any(_is_replacing(axis, target) for target, axes in self.axes.items() for axis in axes)
 
     def find_clashes(self) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -101,7 +101,7 @@ class Assignments:
                 yield target, names
 
     def locate(self, target: str) -> tuple[str, ...]:
-        """Where the file sets it: inputs.steps, axes.steps."""
+        """Find where the file sets it: inputs.steps, axes.steps."""
         by_axes = tuple(f"axes.{axis.name}" for axis in self.axes.get(target, ()))
         return by_axes or (f"inputs.{target}",)
 

@@ -61,7 +61,7 @@ def check_moved(
 
 
 def _choose_positions(binding: Binding, dimension: Dimension) -> Sequence[int]:
-    """Where to look: a long list of texts for fields that take any text says nothing new after a while."""
+    """Find where to look: a long list of texts for fields that take any text says nothing new after a while."""
     positions = choose_test_positions(dimension)
     free = all(slot.schema.type == "string" and not slot.schema.choices for slot in binding.rule.slots)
     return positions[:_TEXTS] if free and len(positions) > _TEXTS and not binding.uses.is_replacing() else positions

@@ -269,7 +269,7 @@ class Journal(Protocol):
         ...
 
     async def attempts(self, key: str) -> int:
-        """How many attempts were made at this key, over all runs, since it was last asked to be tried again."""
+        """Return how many attempts were made at this key, over all runs, since it was last asked to be tried again."""
         ...
 
     async def standing(self, keys: Sequence[str]) -> dict[str, KeyStatus]:
@@ -295,7 +295,7 @@ class Journal(Protocol):
         ...
 
     async def complete(self, key: str, renderings: Sequence[Rendering], times: Times) -> None:
-        """All its images are on disk, fsynced. Closes the attempt."""
+        """Record that all its images are on disk, fsynced. Closes the attempt."""
         ...
 
     async def attempt_failed(self, key: str, failure: Failure) -> None:

@@ -129,7 +129,7 @@ def _format(data: bytes) -> ImageFormat:
 
 
 def _png_size(data: bytes) -> tuple[int, int]:
-    """Every chunk's checksum is right and the last is IEND, so not a byte was lost."""
+    """Check that every chunk's checksum is right and the last is IEND, so not a byte was lost."""
     view, at, kind = memoryview(data), len(_PNG), b""
     while kind != b"IEND":
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -215,7 +215,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def _plain_text(body: memoryview) -> bool:
-    """Whether an international text is not compressed: the byte after its keyword says so."""
+    """Tell whether an international text is not compressed: the byte after its keyword says so."""
     _, _, rest = bytes(body[:_LONGEST_KEYWORD]).partition(b"\0")
     return rest[:1] == b"\0"
 

@@ -42,7 +42,7 @@ class Holder:
         return f"process {self.pid} on {self.host} (since {self.since})"
 
     def elsewhere(self) -> bool:
-        """Whether it is, or was, a process of another machine: from here it cannot be seen whether it lives."""
+        """Tell whether it is, or was, a process of another machine: from here it cannot be seen whether it lives."""
         machine = _machine()
         return self.host != socket.gethostname() and not (machine and self.machine == machine)
 
@@ -121,7 +121,7 @@ class FolderLock:
 
 
 def holder(folder: Path) -> Holder | None:
-    """Who writes to `folder` now, by the note alone; None where nobody does. For `status` and `stop`.
+    """Return who writes to `folder` now, by the note alone; None where nobody does. For `status` and `stop`.
 
     A process that was killed stands there until the next run: ask the system whether it lives.
     """
@@ -133,7 +133,7 @@ def holder(folder: Path) -> Holder | None:
 
 
 def in_use(folder: Path) -> bool:
-    """Whether a process holds the lock of `folder`; takes nothing and leaves nothing behind."""
+    """Tell whether a process holds the lock of `folder`; takes nothing and leaves nothing behind."""
     try:
         with (folder / LOCK).open(encoding="utf-8") as file:
             return not _try_lock(file, shared=True)

@@ -109,27 +109,27 @@ class RecordedResults:
             return {key: kept[source] for key, source in rows if source in kept}
 
     def counts(self) -> Counts:
-        """How many points are in which state."""
+        """Return how many points are in which state."""
         with reading(self.folder) as db:
             return queries.counts(db)
 
     def open_points(self) -> list[OpenPoint]:
-        """Every point that was begun and has no outcome yet, by index."""
+        """List every point that was begun and has no outcome yet, by index."""
         with reading(self.folder) as db:
             return queries.open_points(db)
 
     def runs(self) -> list[RunRecord]:
-        """Every run of the folder, oldest first."""
+        """List every run of the folder, oldest first."""
         with reading(self.folder) as db:
             return queries.runs(db)
 
     def attempts(self, key: str) -> list[AttemptRecord]:
-        """Every attempt at a variation, oldest first."""
+        """List every attempt at a variation, oldest first."""
         with reading(self.folder) as db:
             return queries.history(db, key)
 
     def verify(self) -> list[Finding]:
-        """Every file against its hash, every row against its seal; what is wrong, empty where nothing is."""
+        """List every file against its hash, every row against its seal; what is wrong, empty where nothing is."""
         return verify_folder(self.folder)
 
     def columns(self, *, all: bool = False) -> tuple[Column, ...]:  # noqa: A002  the word of the command line

@@ -114,7 +114,7 @@ def layout(db: sqlite3.Connection, *, former: bool) -> TableColumns:
 
 
 def result_rows(db: sqlite3.Connection, table: TableColumns, where: Where | None = None) -> Iterator[TableRow]:
-    """One row an image, one for a failed or cancelled variation; current points first, each by index.
+    """Give one row an image, one for a failed or cancelled variation; current points first, each by index.
 
     Raises BrokenSealError where a row is not as it was written, sqlite3.Error.
     """
@@ -367,7 +367,7 @@ def write_text_file(path: Path, form: TextFormat, names: Sequence[str], rows: It
 
 
 def has_parquet() -> bool:
-    """Whether pyarrow is installed."""
+    """Tell whether pyarrow is installed."""
     return importlib.util.find_spec("pyarrow") is not None
 
 

@@ -129,7 +129,7 @@ class Past:
 
 
 def read_sizes(folder: Path) -> Past:
-    """Only `sizes`: quick in a folder of any size. Raises CorruptRecordError."""
+    """Read only `sizes`: quick in a folder of any size. Raises CorruptRecordError."""
     if not (folder / JOURNAL_FILE).is_file():
         return Past()
     with reading(folder) as db:

@@ -131,6 +131,8 @@ def _journal(fault: str) -> Finding:
 
 
 async def reopen_damaged(folder: Path, findings: Sequence[Finding]) -> int:
-    """How many variations are open again. Raises FolderInUseError while a run writes there, RecordError otherwise."""
+    """Return how many variations are open again. Raises FolderInUseError while a run writes there, RecordError
+    otherwise.
+    """
     async with FolderLock(folder), await SqliteJournal.open(folder, create=False) as journal:
         return await journal.forget(damaged_keys(list(findings)))

@@ -65,7 +65,7 @@ def read_snapshot(folder: Path) -> Snapshot:
 
 
 def _is_locked(folder: Path) -> bool:
-    """Whether a run writes to the folder: one that was killed left no end on record, and its lock is free."""
+    """Tell whether a run writes to the folder: one that was killed left no end on record, and its lock is free."""
     try:
         return in_use(folder)
     except RecordError:

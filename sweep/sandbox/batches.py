@@ -31,7 +31,7 @@ class RefusedError(Exception):
 
 
 def fault(kind: str, loc: Loc, message: str, value: Any = None, context: Any = None) -> dict[str, Any]:
-    """One entry of a 422's `detail`."""
+    """Make one entry of a 422's `detail`."""
     entry = {"type": kind, "loc": list(loc), "msg": message, "input": value}
     return entry if context is None else {**entry, "ctx": context}
 

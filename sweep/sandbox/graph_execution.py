@@ -102,7 +102,7 @@ class Execution:
             self._source_done(name)
 
     def _join(self, name: str) -> Iterator[Prepared]:
-        """One copy for each way in which copies of the sources stand at the same place."""
+        """Make one copy for each way in which copies of the sources stand at the same place."""
         partial: list[tuple[dict[str, int], dict[str, Prepared]]] = [({}, {})]
         for source in dict.fromkeys(source for _, source, _ in self._into.get(name, ())):
             partial = [
@@ -116,7 +116,7 @@ class Execution:
             yield self._copy(name, place, inputs)
 
     def _gather(self, name: str) -> Iterator[Prepared]:
-        """One copy for all copies of the sources: what `collect` collects."""
+        """Make one copy for all copies of the sources: what `collect` collects."""
         inputs = [
             (to, copy, out)
             for to, source, out in self._into.get(name, ())

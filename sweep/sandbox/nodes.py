@@ -159,7 +159,7 @@ def collection(node: NodeFields) -> NodeFields:
 
 @value("iterate")
 def iterate(node: NodeFields) -> NodeFields:
-    """One item of a list."""
+    """Return one item of a list."""
     items = node["collection"]
     output = {"item": items[node["index"]], "index": node["index"], "total": len(items)}
     return {**output, "type": "iterate_output"}
@@ -181,7 +181,7 @@ def core_metadata(node: NodeFields) -> NodeFields:
 
 @value("metadata_item")
 def metadata_item(node: NodeFields) -> NodeFields:
-    """One label and value."""
+    """Make one label and value."""
     label = node["label"]
     return {"item": {"label": label, "value": node["value"]}, "type": "metadata_item_output"}
 
@@ -364,7 +364,7 @@ def load_vae(node: NodeFields, desk: ImageAccess) -> NodeFields:
 
 @node("lora_loader", "sdxl_lora_loader", "flux_lora_loader")
 def load_lora(node: NodeFields, desk: ImageAccess) -> NodeFields:
-    """One LoRA put on everything that comes along."""
+    """Put one LoRA on everything that comes along."""
     return _with_loras(node, [{"lora": node["lora"], "weight": node["weight"]}], desk)
 
 

@@ -205,7 +205,7 @@ class Accounts:
         return self._issued(email) if email else None
 
     def expire(self) -> None:
-        """Every token runs out now."""
+        """List every token runs out now."""
         self._tokens.clear()
 
     def refusal(self, headers: Mapping[str, str], auth: Any = None) -> str | None:

@@ -237,7 +237,7 @@ class SandboxQueue:
         return None
 
     def of(self, queue_id: str) -> Iterator[QueueItem]:
-        """All items of a queue id, oldest first."""
+        """Return all items of a queue id, oldest first."""
         return (item for item in self.items.values() if item.queue_id == queue_id)
 
     def of_batch(self, queue_id: str, batch_id: str) -> list[QueueItem]:

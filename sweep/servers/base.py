@@ -151,7 +151,7 @@ class Server(Protocol):
         ...
 
     async def models(self) -> tuple[Model, ...]:
-        """All models installed, of every type. Asked anew at each call."""
+        """Return all models installed, of every type. Asked anew at each call."""
         ...
 
     async def check(self, graphs: Sequence[Graph], images: Mapping[str, Path]) -> list[str | None]:
@@ -193,5 +193,5 @@ class Server(Protocol):
         ...
 
     async def others_waiting(self, ours: str) -> int:
-        """How many items of other people are pending or running: those whose destination is not `ours`."""
+        """Return how many items of other people are pending or running: those whose destination is not `ours`."""
         ...

@@ -368,7 +368,7 @@ def infer_axes(frame: pd.DataFrame, metrics: Sequence[str]) -> list[tuple[str, s
 
 
 def is_measurement(column: pd.Series) -> bool:
-    """Whether a column looks like measured values rather than an axis's levels."""
+    """Tell whether a column looks like measured values rather than an axis's levels."""
     if not pd.api.types.is_float_dtype(column) or len(column) <= 2:
         return False
     counts = column.value_counts()

@@ -14,7 +14,7 @@ SIZES = ((320, 256), (96, 96), (1, 1))  # width × height, before the working si
 
 
 def check_metric(metric: Metric) -> list[str]:
-    """Every way in which `metric` breaks its contract, as sentences; empty where it keeps it."""
+    """List every way in which `metric` breaks its contract, as sentences; empty where it keeps it."""
     problems = _check_facts(metric)
     for width, height in SIZES:
         shape = working_shape(width, height, metric.working_size)

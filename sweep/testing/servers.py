@@ -106,7 +106,7 @@ async def it_says_who_it_is(subject: Subject) -> None:
 
 
 async def it_describes_its_nodes_and_models(subject: Subject) -> None:
-    """Every node type of a scene is described; a model has what it takes to be found by name."""
+    """List every node type of a scene is described; a model has what it takes to be found by name."""
     schemas = await subject.server.schemas()
     scene = subject.quick(0)
     for node in scene.graph.nodes.values():
@@ -183,7 +183,7 @@ async def an_item_is_found_by_its_batch_id(subject: Subject) -> None:
 
 
 async def many_items_at_once_all_end(subject: Subject) -> None:
-    """Each with an image of its own."""
+    """Return each with an image of its own."""
     ends = await asyncio.gather(*(render_scene(subject.server, subject.quick(10 + n)) for n in range(5)))
     assert [end.status for end in ends] == ["completed"] * 5
     assert len({image.name for end in ends for image in end.images}) == 5
@@ -233,7 +233,7 @@ async def a_missing_model_is_reported(subject: Subject) -> None:
 
 
 async def a_failed_item_says_why_and_where(subject: Subject) -> None:
-    """One line, an error class, the node as it was submitted."""
+    """Make one line, an error class, the node as it was submitted."""
     end = await render_scene(subject.server, subject.failing)
     assert end.status == "failed"
     assert isinstance(end.error, VariationError | TransientError)

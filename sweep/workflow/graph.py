@@ -257,7 +257,7 @@ def named(node: Node) -> str:
 
 
 def made_up(node: str) -> bool:
-    """Whether an editor made up this id, which says nothing to anybody."""
+    """Tell whether an editor made up this id, which says nothing to anybody."""
     return _MADE_UP.fullmatch(node) is not None
 
 

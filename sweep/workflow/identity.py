@@ -156,7 +156,7 @@ def computation_order(sources: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
 
 
 def _cycle(sources: Mapping[str, Iterable[str]], done: set[str]) -> list[str]:
-    """One circle among the nodes that are not done, its first node repeated at the end."""
+    """Make one circle among the nodes that are not done, its first node repeated at the end."""
     name = next(node for node in sources if node not in done)
     path: list[str] = []
     while name not in path:

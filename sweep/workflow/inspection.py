@@ -61,7 +61,7 @@ class Description:
     batches: tuple[tuple[str, int], ...]  # the workflow's own axes: name and number of values
 
     def to_json(self) -> dict[str, Json]:
-        """One object with `nodes`, `roles` (role → addresses), `outputs`, and what else there is to say."""
+        """Make one object with `nodes`, `roles` (role → addresses), `outputs`, and what else there is to say."""
         nodes: dict[str, dict[str, Json]] = {}
         for row in self.rows:
             node = nodes.setdefault(
@@ -119,7 +119,7 @@ def _problems(graph: Graph, schemas: NodeSchemas, needs: Sequence[Address]) -> I
 
 
 def _setting(roles: Roles) -> Mapping[Address, tuple[str, ...]]:
-    """Which roles set a field, one of several with its number."""
+    """Find which roles set a field, one of several with its number."""
     found: dict[Address, list[str]] = {}
     for role, targets in roles.targets.items():
         for target in targets:

@@ -70,7 +70,7 @@ def _outputs(graph: Graph, schemas: Mapping[str, NodeSchema], kind: str) -> Iter
 
 
 def _used(graph: Graph, output: Address, schemas: Mapping[str, NodeSchema], kind: str) -> bool:
-    """Whether an output is taken: a text by any node, anything else by a node that gives the same kind again."""
+    """Tell whether an output is taken: a text by any node, anything else by a node that gives the same kind again."""
     takers = [graph.nodes[edge.destination.node] for edge in graph.edges if edge.source == output]
     if "conditioning" in kind.lower():
         return bool(takers)

@@ -70,7 +70,7 @@ class Roles:
         return groups[number - 1]
 
     def numbers(self, role: str) -> str:
-        """Each of several by its number, as in `seed_1 (noise.seed), seed_2 (noise_2.seed)`."""
+        """Return each of several by its number, as in `seed_1 (noise.seed), seed_2 (noise_2.seed)`."""
         groups = (" + ".join(str(target.address) for target in group) for group in self.groups(role))
         return ", ".join(f"{role}_{number} ({group})" for number, group in enumerate(groups, start=1))
 
@@ -101,7 +101,7 @@ class Roles:
 
 
 def find_roles(graph: Graph, schemas: NodeSchemas) -> Roles:
-    """All roles of the graph, whatever family of models it is for and whoever drew it."""
+    """Return all roles of the graph, whatever family of models it is for and whoever drew it."""
     wiring = Wiring(graph, schemas)
     candidates = schemas.dialect.find_candidates(graph, schemas)
     shared = _shared(wiring, candidates)
@@ -118,7 +118,7 @@ def find_roles(graph: Graph, schemas: NodeSchemas) -> Roles:
 
 
 def field_target(graph: Graph, schemas: NodeSchemas, address: Address, role: str = "") -> Target:
-    """How one field is set: at its source where a node only holds its value, else with what feeds it cut off.
+    """Return how one field is set: at its source where a node only holds its value, else with what feeds it cut off.
 
     Raises WorkflowError where the graph has no such node, or its type no such field.
     """

@@ -145,7 +145,7 @@ _COMMON_WORDS = frozenset({"image", "processor", "to", "from", "and", "loader", 
 
 
 def check_graph(graph: Graph, schemas: NodeSchemas) -> list[Problem]:
-    """Every fault that makes the graph unrenderable on a server with these nodes; empty where there is none.
+    """List every fault that makes the graph unrenderable on a server with these nodes; empty where there is none.
 
     Missing models and images count, as the nodes need them: check after the plan has filled them in, or have
     `open_fields` tell of them.

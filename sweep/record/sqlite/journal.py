@@ -320,7 +320,7 @@ def metric_names(db: sqlite3.Connection) -> list[str]:
 
 
 def history(db: sqlite3.Connection, key: str) -> list[AttemptRecord]:
-    """Every attempt at `key`, oldest first, those before a reopening too."""
+    """List every attempt at `key`, oldest first, those before a reopening too."""
     rows = db.execute(
         "SELECT number, run, server, batch_id, item_id, state, begun_at, ended_at, kind, message FROM attempts"
         " WHERE key = ? ORDER BY id",
@@ -541,7 +541,7 @@ class SqliteJournal:
             raise RecordError(f"{self._place} was moved or deleted while the run was writing to it.")
 
     async def aclose(self) -> None:
-        """Every write that was asked for is done first, also when the caller is being cancelled."""
+        """Finish every write that was asked for, also when the caller is being cancelled."""
         with anyio.CancelScope(shield=True):
             await run_sync(self._reader.close, limiter=self._reading)
             await self._writer.aclose()
@@ -555,7 +555,7 @@ class SqliteJournal:
 
 
 def _identity(place: Path) -> tuple[int, int] | None:
-    """Which file lies at `place`; None where there is none, or none that can be seen."""
+    """Find which file lies at `place`; None where there is none, or none that can be seen."""
     try:
         found = place.stat()
     except OSError:

@@ -199,7 +199,7 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
 
 
 def connect_reader(folder: Path, cache: int = _CACHE) -> sqlite3.Connection:
-    """As `reading`, to be kept and closed by the caller; `cache` in KiB. Raises sqlite3.Error."""
+    """Do as `reading`, to be kept and closed by the caller; `cache` in KiB. Raises sqlite3.Error."""
     uri = f"{(folder / JOURNAL_FILE).absolute().as_uri()}?mode=ro"
     try:
         return _reader(uri, cache)
@@ -254,7 +254,7 @@ def integrity_faults(db: sqlite3.Connection) -> list[str]:
 
 
 def seal_faults(db: sqlite3.Connection) -> list[str]:
-    """How many rows of which tables are not as they were written, in words; completed points without an image."""
+    """Return how many rows of which tables are not as they were written, in words; completed points without an image."""
     faults = []
     for table in filter(partial(has_table, db), SEALED):
         (broken,) = db.execute(f"SELECT count(*) FROM {table} WHERE seal <> {sealing(table)}").fetchone()  # noqa: S608

@@ -96,7 +96,7 @@ class Writer:
         return batch, False
 
     def _results(self, batch: list[_Operation]) -> list[Any]:
-        """One result an operation; an exception where it failed."""
+        """Return one result an operation; an exception where it failed."""
         if self._broken is None:
             try:
                 return self._commit(batch)
@@ -179,7 +179,7 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 def microseconds(moment: datetime | None) -> int | None:
-    """How times are stored: since 1970, UTC. Raises ValueError for a naive one."""
+    """Return how times are stored: since 1970, UTC. Raises ValueError for a naive one."""
     if moment is None:
         return None
     if moment.tzinfo is None:

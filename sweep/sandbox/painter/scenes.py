@@ -71,7 +71,7 @@ def _sky(rng: Rng, height: int, width: int, palette: Palette, plan: ScenePlan) -
 
 
 def _ridge(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan, near: float) -> None:
-    """One range of hills, drawn over what is behind it. `near` goes from 0 to 1."""
+    """Make one range of hills, drawn over what is behind it. `near` goes from 0 to 1."""
     height, width = out.shape[1:]
     crest = line(rng, width, 2 + int(3 * near), 7, 0.5)
     sharp = 1 - 2 * np.abs(line(rng, width, 3, 6, 0.55))

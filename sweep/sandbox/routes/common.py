@@ -107,7 +107,7 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 async def _admit(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Only who has logged in, where a login is wanted. Whoever changes something is given a fresh token."""
+    """Read only who has logged in, where a login is wanted. Whoever changes something is given a fresh token."""
     accounts = sandbox_of(request).accounts
     if request.path in _OPEN_TO_ALL:
         return await _handle(request, handler)
@@ -165,5 +165,5 @@ async def _truncate(request: web.Request, response: web.Response) -> web.StreamR
 
 
 async def sign(_request: web.Request, response: web.StreamResponse) -> None:
-    """Every answer says that this is no InvokeAI."""
+    """List every answer says that this is no InvokeAI."""
     response.headers.update(HEADERS)

@@ -122,7 +122,7 @@ def _drive(
     closing: threading.Event,
     stop: threading.Event,
 ) -> None:
-    """One thread, one worker: task by task until there are none."""
+    """Make one thread, one worker: task by task until there are none."""
     worker = _Worker(metrics)
     error: BaseException | None = None
     try:

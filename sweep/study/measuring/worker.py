@@ -25,7 +25,7 @@ NICENESS = 10
 
 
 def send(stream: BinaryIO, message: Any) -> None:
-    """One pickled message, after its length."""
+    """Make one pickled message, after its length."""
     data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     stream.write(LENGTH.pack(len(data)) + data)
     stream.flush()

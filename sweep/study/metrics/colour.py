@@ -58,7 +58,7 @@ def contrast(view: ImagePair) -> float:
 
 
 def colourfulness(view: ImagePair) -> float:
-    """How colourful 8-bit RGB is: 0 grey, 15 slightly, 33 moderately, 59 quite, 109 extremely.
+    """Return how colourful 8-bit RGB is: 0 grey, 15 slightly, 33 moderately, 59 quite, 109 extremely.
 
     Hasler and Süsstrunk 2003, Proc. SPIE 5007.
     """

@@ -253,7 +253,7 @@ def builtin_schemas() -> NodeSchemas:
 
 
 def _makes(kinds: tuple[str, ...], node_type: str, schemas: NodeSchemas) -> bool:
-    """Whether a node makes something of these kinds, lists counting where they are lists of images."""
+    """Tell whether a node makes something of these kinds, lists counting where they are lists of images."""
     schema = schemas.get(node_type)
     if schema is None or node_type in _SOURCES:
         return False

@@ -88,7 +88,7 @@ def _uniform(settings: Mapping[str, Any], whole: bool) -> list[Any]:
 
 
 def _parsed_numbers(settings: Mapping[str, Any], whole: bool) -> list[Any]:
-    """As the editor reads them: the number each part begins with, parts without one left out."""
+    """Do as the editor reads them: the number each part begins with, parts without one left out."""
     pattern = _LEADING_INT if whole else _LEADING_FLOAT
     found = [pattern.match(part) for part in _split(settings)]
     return [int(match[0]) if whole else float(match[0]) for match in found if match]
@@ -118,7 +118,7 @@ def _drawn(settings: Mapping[str, Any], _whole: bool) -> list[Any]:
 
 
 def _combinations(text: str, most: int) -> list[str]:
-    """Every way to choose from the `{a|b}` in a text, the last choice changing fastest; at most so many."""
+    """List every way to choose from the `{a|b}` in a text, the last choice changing fastest; at most so many."""
     if "__" in text or "$$" in text:
         raise ValueError("wildcards and counted choices are not known here")
     parts = _CHOICE.split(text)
@@ -148,7 +148,7 @@ _SAVED_INPUT = "saved_workflow_input::"
 
 
 def is_editor(document: Mapping[str, Any]) -> bool:
-    """Whether a document with a list of nodes is an editor's export, and not the portable form."""
+    """Tell whether a document with a list of nodes is an editor's export, and not the portable form."""
     nodes = [node for node in document.get("nodes") or () if isinstance(node, Mapping)]
     return any(str(node.get("type")) in {"invocation", *_DRAWN} or "inputs" in _data(node) for node in nodes)
 
@@ -212,7 +212,7 @@ class _Drawing:
                 yield Edge(found, target)
 
     def batching(self, edge: Edge) -> bool:
-        """Whether an edge comes from or leads to a batch node or generator, none of which is sent."""
+        """Tell whether an edge comes from or leads to a batch node or generator, none of which is sent."""
         kinds = {self.types.get(edge.source.node), self.types.get(edge.destination.node)}
         return not kinds.isdisjoint(BATCH_NODES.keys() | GENERATORS)
 
@@ -233,7 +233,7 @@ class _Drawing:
         return Address(node, str(entry["sourceHandle"]))
 
     def node(self, name: str) -> Node:
-        """One invocation as the editor would send it."""
+        """Make one invocation as the editor would send it."""
         data = _data(self.nodes[name])
         kind = self.types[name]
         values = dict(self._inputs(name))

@@ -232,7 +232,9 @@ class _Translation:
         return Edge(Address(edge.source.node, output), Address(edge.destination.node, field))
 
     def _noise(self, graph: Graph) -> Graph:
-        """Every split sampler with its noise wired: of the size of the latents it starts from, where there are any."""
+        """List every split sampler with its noise wired: of the size of the latents it starts from, where there are
+        any.
+        """
         for name in [name for name, kind in self.types.items() if kind == "ksampler"]:
             graph = self._wired_noise(graph, name)
         for name in [name for name, node in graph.nodes.items() if node.type == "denoise_latents"]:

@@ -49,7 +49,7 @@ def _same_size(wiring: Wiring, output: Address) -> Address | None:
 
 
 def _measures_image(wiring: Wiring, address: Address) -> bool:
-    """Whether a computed size goes back to the size of some image."""
+    """Tell whether a computed size goes back to the size of some image."""
     upstream = wiring.upstream(address)
     return any("ImageField" in schema.outputs.values() for node in upstream if (schema := wiring.schema(node)))
 
@@ -143,7 +143,7 @@ class DenoisingNodes:
 
     @classmethod
     def of(cls, wiring: Wiring, outputs: tuple[str, ...]) -> DenoisingNodes:
-        """Only what leads to the outputs counts, where there are outputs at all."""
+        """Read only what leads to the outputs counts, where there are outputs at all."""
         wanted = nodes_before(wiring.graph, outputs or wiring.graph.nodes, UNDECIDING)
         nodes = [node for node in wiring.graph.nodes if node in wanted]
         denoising = [node for node in nodes if _denoises(wiring, node)]
@@ -217,7 +217,7 @@ def control_nodes(scene: DenoisingNodes) -> Iterator[str]:
 
 
 def trace_control_images(wiring: Wiring, node: str) -> Iterator[Address]:
-    """Where the image comes in that a ControlNet follows: its own field, or before what works on it."""
+    """Find where the image comes in that a ControlNet follows: its own field, or before what works on it."""
     image = Address(node, "image")
     return image_sources(wiring, image) if wiring.feeding(image) else iter((image,))
 
@@ -268,7 +268,7 @@ def _negative_prompts(scene: DenoisingNodes) -> Iterator[Candidate]:
 
 
 def _texts(scene: DenoisingNodes, side: tuple[str, ...]) -> Iterator[Candidate]:
-    """One candidate a text: encoders that say the same, and the refiner's, are one."""
+    """Make one candidate a text: encoders that say the same, and the refiner's, are one."""
     wiring = scene.wiring
     groups: dict[Value, list[Address]] = {}
     for node in scene.denoising:
@@ -334,7 +334,7 @@ def _guidance(scene: DenoisingNodes) -> Iterator[Candidate]:
 
 
 def _strengths(scene: DenoisingNodes) -> Iterator[Candidate]:
-    """Where denoising begins, of nodes that begin with an image."""
+    """Find where denoising begins, of nodes that begin with an image."""
     wiring = scene.wiring
     for node in scene.denoising:
         start = Address(node, "denoising_start")
@@ -344,7 +344,7 @@ def _strengths(scene: DenoisingNodes) -> Iterator[Candidate]:
 
 
 def strength_encoding(wiring: Wiring, start: Address) -> Encoding:
-    """How strength is written into a `denoising_start`: by the node's family, and at most up to where it ends."""
+    """Return how strength is written into a `denoising_start`: by the node's family, and at most up to where it ends."""
     root = wiring.kind(start.node).startswith(_FIFTH_ROOT)
     encode = ONE_MINUS_FIFTH_ROOT if root else ONE_MINUS
     end = wiring.value(Address(start.node, "denoising_end"))
@@ -377,7 +377,7 @@ def _images(scene: DenoisingNodes) -> Iterator[Candidate]:
 
 
 def _sizes(scene: DenoisingNodes, side: str) -> Iterator[Candidate]:
-    """One side of the image: where noise is drawn, where the source is resized, and what SDXL is told of it."""
+    """Make one side of the image: where noise is drawn, where the source is resized, and what SDXL is told of it."""
     wiring = scene.wiring
     for node in scene.denoising:
         drawn = [Address(found, side) for found in _noise(wiring, node) if wiring.has(found, side)]
