@@ -16,8 +16,8 @@ def main() -> None:
     heeded = usual is not signal.SIG_IGN  # a shell's background job: its terminal's Ctrl-C is not meant for it
     if heeded:
         signal.signal(signal.SIGINT, _leave)
-    from sweep.cli import app
-    from sweep.cli import commands as line  # noqa: F401  the parser too, which is most of it
+    from sweep.cli import main as app
+    from sweep.cli import parser as line  # noqa: F401  the parser too, which is most of it
 
     if heeded:
         signal.signal(signal.SIGINT, usual)

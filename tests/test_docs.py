@@ -25,8 +25,8 @@ from typer import Context
 from typer.main import get_command
 
 import sweep
-from sweep.cli import app
-from sweep.cli.commands import command_line
+from sweep.cli import main as app
+from sweep.cli.parser import command_line
 from sweep.experiment import Experiment
 from sweep.plan import make_plan
 from sweep.sandbox import SandboxOptions, catalogue, sandbox_server

@@ -183,7 +183,7 @@ def _defined(module: ast.Module) -> Iterator[str]:
 
 def test_importing_sweep_imports_nothing_heavy() -> None:
     heavy = ("pandas", "numpy", "aiohttp", "PIL", "pydantic", "anyio")
-    code = f"import sys, sweep, sweep.cli.app; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, sweep, sweep.cli.main; print([name for name in {heavy} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

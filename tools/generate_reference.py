@@ -14,7 +14,7 @@ from typing import Any
 from typer import Context
 from typer.main import get_command
 
-from sweep.cli.commands import command_line
+from sweep.cli.parser import command_line
 from sweep.experiment import make_experiment_schema
 from sweep.role_table import ROLE_TABLE
 

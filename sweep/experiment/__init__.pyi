@@ -1,4 +1,4 @@
-from .axis_text import parse_axis, write_experiment
+from .axis_arguments import parse_axis, write_experiment
 from .conditions import Clause, Condition, ConditionError, NamedAxis, ValueKind, compile_clause
 from .document import ProblemCollector, did_you_mean_file, path_kind
 from .experiment import Experiment

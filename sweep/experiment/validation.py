@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sweep.errors import did_you_mean
-from sweep.experiment.axis_text import suggest_axis
+from sweep.experiment.axis_arguments import suggest_axis
 from sweep.experiment.document import Document, DocumentPath, ProblemCollector, join_path, quote_source
 from sweep.experiment.input_types import TEMPLATE_NAMES, quote
 from sweep.experiment.model import Axis, Dimension, ReplacingLevels, Setting

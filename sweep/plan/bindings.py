@@ -347,7 +347,7 @@ class RuleBuilder:
         return tuple(slot for slot in slots if slot.address not in taken)
 
     def _is_following(self) -> bool:
-        """Tell whether a size nobody gives is the image's: not in a workflow that brings images to a size of its own."""
+        """Tell whether a size nobody gives is the image's: not in a workflow that brings images to their size."""
         if "image" not in self.places.uses or "image" not in self.places.roles:
             return False
         kinds = [node.type for node in self.places.graph.nodes.values()]

@@ -190,7 +190,7 @@ class VariantSelector:
         return all(clause.holds(values) for clause in self._clauses)
 
     def is_selected(self, levels: Mapping[str, Level], variant: GraphVariant) -> bool:
-        """Tell whether points with these levels count and have graphs of this variant; of a model nobody has, none do."""
+        """Tell whether points with these levels count and have graphs of this variant."""
         try:
             return self.is_reachable(levels) and self.at(levels) == variant
         except PlanError:

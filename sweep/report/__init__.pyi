@@ -1,9 +1,9 @@
 from .compare import compare_runs
 from .contact_sheet import SheetRequest, write_animation, write_filmstrip, write_sheet
 from .drawing import make_notebook_html
+from .page import describe_embedding, make_report, write_bundle
 from .page_data import AxisColumn, ReportData, build_payload
-from .report import describe_embedding, make_report, write_bundle
-from .text import describe_page
+from .page_text import describe_page
 from .view_server import LiveView, open_view, serve_view
 
 __all__ = [

@@ -16,6 +16,7 @@ from sweep.errors import UsageError
 from sweep.record import ExperimentFacts
 from sweep.report.contact_sheet import format_level
 from sweep.report.drawing import FOLDER, Thumbnails
+from sweep.report.page import EMBED_UP_TO, REPORT_FILES, build_relative_url, find_image_files, write_page
 from sweep.report.page_data import (
     AxisColumn,
     ImageLinks,
@@ -26,8 +27,7 @@ from sweep.report.page_data import (
     read_report_data,
     to_json_value,
 )
-from sweep.report.report import EMBED_UP_TO, REPORT_FILES, build_relative_url, find_image_files, write_page
-from sweep.report.text import describe_page
+from sweep.report.page_text import describe_page
 from sweep.text import truncate
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from anyio.to_thread import run_sync
 from sweep.errors import RecordError, SweepError
 from sweep.record import in_use
 from sweep.report.drawing import FOLDER, make_thumb_id
+from sweep.report.page import add_study_columns, find_image_files
 from sweep.report.page_data import (
     ImageLinks,
     JsonObject,
@@ -28,7 +29,6 @@ from sweep.report.page_data import (
     build_payload,
     read_report_data,
 )
-from sweep.report.report import add_study_columns, find_image_files
 
 if TYPE_CHECKING:
     from sweep.study import StudyJson

@@ -16,7 +16,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from PIL import Image
 
-from sweep.cli import app
+from sweep.cli import main as app
 from sweep.sandbox import FaultInjection, SandboxOptions, sandbox_server
 
 SMALL: dict[str, Any] = {

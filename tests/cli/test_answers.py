@@ -15,8 +15,8 @@ from typer.main import get_command
 
 import sweep.study as sweep_study
 from sweep.cli import run as run_module
-from sweep.cli.commands import command_line
 from sweep.cli.console import CountBar
+from sweep.cli.parser import command_line
 from sweep.engine.events import RunStarted
 from sweep.record import MetricCache
 from sweep.study import start_follower

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sweep.cli import app
+from sweep.cli import main as app
 from sweep.record import RecordedResults
 from tests.live.rendering import ask
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sweep.cli import app
+from sweep.cli import main as app
 from sweep.record import RecordedResults
 from sweep.sandbox import SandboxOptions, sandbox_server
 from tests.live.sandboxed import on_its_own_loop

@@ -14,9 +14,9 @@ from anyio.to_thread import run_sync
 
 from sweep.record import Counts, FolderLock, SqliteJournal
 from sweep.report.compare import compare_runs
+from sweep.report.page import write_page, write_report
 from sweep.report.page_data import AxisColumn, ImageLinks, ReportData, build_payload
-from sweep.report.report import write_page, write_report
-from sweep.report.text import describe_page
+from sweep.report.page_text import describe_page
 from sweep.report.view_server import open_view
 from tests.report.painted import EXPERIMENT, HOSTILE, Plan, add, paint_folder, points
 from tests.support.chromium import Browser, Page

@@ -105,7 +105,7 @@ def sandbox(order: dict[str, Any], tell: Any) -> int:
 
 def cli(order: dict[str, Any], tell: Any) -> int:
     """The command line, as a person's shell runs it."""
-    from sweep.cli.app import run_cli as command
+    from sweep.cli.main import run_cli as command
 
     os.environ.update(order.get("environment", {}))
     os.chdir(order["root"])

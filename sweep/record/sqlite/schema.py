@@ -254,7 +254,7 @@ def integrity_faults(db: sqlite3.Connection) -> list[str]:
 
 
 def seal_faults(db: sqlite3.Connection) -> list[str]:
-    """Return how many rows of which tables are not as they were written, in words; completed points without an image."""
+    """Return how many rows of each table were changed, and completed points without an image."""
     faults = []
     for table in filter(partial(has_table, db), SEALED):
         (broken,) = db.execute(f"SELECT count(*) FROM {table} WHERE seal <> {sealing(table)}").fetchone()  # noqa: S608

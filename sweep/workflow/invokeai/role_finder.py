@@ -344,7 +344,7 @@ def _strengths(scene: DenoisingNodes) -> Iterator[Candidate]:
 
 
 def strength_encoding(wiring: Wiring, start: Address) -> Encoding:
-    """Return how strength is written into a `denoising_start`: by the node's family, and at most up to where it ends."""
+    """Tell how strength is written into a `denoising_start`: by the node's family, at most up to where it ends."""
     root = wiring.kind(start.node).startswith(_FIFTH_ROOT)
     encode = ONE_MINUS_FIFTH_ROOT if root else ONE_MINUS
     end = wiring.value(Address(start.node, "denoising_end"))

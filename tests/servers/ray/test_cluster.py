@@ -62,7 +62,7 @@ def test_without_ray_nothing_of_it_is_imported_and_on_says_what_to_install() -> 
 import importlib.util, sys
 find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *more: None if name == "ray" else find(name, *more)
-from sweep.cli.app import run_cli
+from sweep.cli.main import run_cli
 print(run_cli(["plan", "--help"]), "ray" in sys.modules, "sweep.servers.ray" in sys.modules)
 sys.exit(run_cli(["workers"]))
 """

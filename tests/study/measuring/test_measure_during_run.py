@@ -81,7 +81,7 @@ class PrintedCount(console.CountBar):
         print(done, flush=True)
 
 console.CountBar = PrintedCount
-from sweep.cli.app import run_cli
+from sweep.cli.main import run_cli
 sys.exit(run_cli(["study", sys.argv[1], "--workers", "2"]))
 """
 

@@ -33,8 +33,8 @@ def _run_command(arguments: list[str]) -> int:
     from typer import Abort, Exit
     from typer.exceptions import TyperException
 
-    from sweep.cli.commands import command_line, usage_error
     from sweep.cli.console import configure_streams, print_error
+    from sweep.cli.parser import command_line, usage_error
     from sweep.errors import SweepError
 
     configure_streams()

@@ -40,7 +40,7 @@ from sweep.report.page_data import (
     read_report_data,
     to_json_value,
 )
-from sweep.report.text import describe_page, name_variation
+from sweep.report.page_text import describe_page, name_variation
 from sweep.text import format_count
 
 if TYPE_CHECKING:
