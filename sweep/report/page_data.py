@@ -521,7 +521,7 @@ def _select_study_parts(study: Mapping[str, Any]) -> JsonObject:
         for curve in study.get("curves", ())
         if curve["half"]["value"] is not None
     ]
-    names = ("effects", "recommendations", "holds")
+    names = ("effects", "recommendations", "holds", "distances", "choices")
     words = [{**word, "text": _read_well(word["text"], study)} for word in study.get("words", ())]
     return {"curves": curves, "words": words, **{name: study.get(name, []) for name in names}}
 

@@ -27,6 +27,7 @@ RESAMPLED = 200  # bootstrap samples of the choices
 PRIOR = 0.5  # wins and losses against an average level that each level begins with: no strength is infinite
 FITTED = 100  # rounds of the fit
 IMAGE_AXIS = "image"
+_KEY_DIGITS = 16  # of a key in a name: as many as the page has of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +71,26 @@ def add_ratings(folder: Path, given: Path) -> Ratings:
     return whole
 
 
-def name_images(frame: pd.DataFrame) -> list[str]:
-    """Name the image of each row as the page does: by its key, and its number where there is an image axis."""
-    keys = [str(key) for key in frame["key"]]
-    if IMAGE_AXIS not in frame:
-        return keys
-    return [f"{key}.{number}" for key, number in zip(keys, frame[IMAGE_AXIS], strict=True)]
+def name_images(frame: pd.DataFrame) -> list[tuple[str, ...]]:
+    """List the names by which ratings may call the image of each row.
+
+    The page has the start of the key and the number of the image at its point; without a number it is the first.
+    """
+    point = [name for name in ("index", "key") if name in frame]
+    numbers = frame[IMAGE_AXIS] if IMAGE_AXIS in frame else frame.groupby(point, sort=False).cumcount() + 1
+    names = []
+    for key, number in zip(frame["key"].astype(str), numbers, strict=True):
+        keys = (key, key[:_KEY_DIGITS])
+        names.append((*(f"{each}.{number}" for each in keys), *(keys if number == 1 else ())))
+    return names
 
 
 def rate_images(design: StudyDesign, ratings: Ratings) -> tuple[StudyDesign, list[MetricFacts]]:
     """Add the columns rating, rejected and note, and describe the first two; nothing where no image is rated."""
-    names = name_images(design.frame)
-    marks = [ratings.marks.get(name) or ratings.marks.get(f"{name}.1") or {} for name in names]
+    marks: list[Mapping[str, Any]] = [
+        next((ratings.marks[name] for name in names if name in ratings.marks), {})
+        for names in name_images(design.frame)
+    ]
     stars = np.array([np.nan if mark.get("stars") is None else float(mark["stars"]) for mark in marks])
     touched = np.array([bool(mark) for mark in marks])
     rejected = np.where(touched, [float(bool(mark.get("rejected"))) for mark in marks], np.nan)
@@ -121,7 +130,10 @@ def _describe(name: str, label: str, direction: Any, highest: float, measured: i
 
 def rank_choices(design: StudyDesign, ratings: Ratings, metrics: Sequence[MetricFacts]) -> list[Choices]:
     """Rank the levels of each axis in which the two images of choices differ and nothing else does."""
-    rows = {name: row for row, name in enumerate(name_images(design.frame))}
+    rows: dict[str, int] = {}
+    for row, names in enumerate(name_images(design.frame)):
+        for name in names:
+            rows.setdefault(name, row)
     by_axis: dict[str, list[tuple[int, int, float]]] = {}
     for choice in ratings.choices:
         left, right = rows.get(choice["left"]), rows.get(choice["right"])
@@ -237,5 +249,5 @@ def _measure_agreement(
         decided = [(values[left] - values[right], won) for left, right, won in found if won != 0.5]
         known = [(gap, won) for gap, won in decided if np.isfinite(gap) and gap != 0]
         if known:
-            agreement[fact["name"]] = [sum((gap > 0) == (won == 1.0) for gap, won in known), len(known)]
+            agreement[fact["name"]] = [sum(bool(gap > 0) == (won == 1.0) for gap, won in known), len(known)]
     return agreement

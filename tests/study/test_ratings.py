@@ -13,7 +13,15 @@ import pytest
 from sweep.errors import UsageError
 from sweep.record import RecordedResults
 from sweep.study.design import read_design
-from sweep.study.ratings import RATINGS_JSON, Ratings, add_ratings, fit_bradley_terry, load_ratings, rank_choices
+from sweep.study.ratings import (
+    RATINGS_JSON,
+    Ratings,
+    add_ratings,
+    fit_bradley_terry,
+    load_ratings,
+    name_images,
+    rank_choices,
+)
 from sweep.study.study import make_study
 
 
@@ -42,7 +50,7 @@ def test_rated_images_are_columns_and_advice(results: Path, tmp_path: Path) -> N
 def test_blind_choices_are_a_sentence(results: Path) -> None:
     table = RecordedResults.open(results).table()
     points = zip(table["denoise_strength"], table["variation"], table["seed"], table["key"], strict=True)
-    keys = {(float(s), str(v), int(k)): str(key) for s, v, k, key in points}
+    keys = {(float(s), str(v), int(k)): f"{key}.1" for s, v, k, key in points}
     choices = [
         {"left": keys[s, "dramatic", k], "right": keys[s, "studio, white", k], "winner": "left", "at": f"{s}{k}"}
         for s in (0.0, 0.25, 0.5, 0.75)
@@ -55,6 +63,17 @@ def test_blind_choices_are_a_sentence(results: Path) -> None:
     assert study.words[0].startswith("You chose variation “dramatic” over the others.")
     assert study.data["choices"][0]["ranking"][0]["rank_high"] == 1
     assert study.data["choices"][0]["left"] == 12
+    assert study.data["choices"][0]["agreement"]["ssim"][1] == 9  # at strength 0 both are the source
+    assert json.loads(json.dumps(study.data["choices"])) == study.data["choices"]
+
+
+def test_images_have_the_names_that_the_page_gives_them() -> None:
+    key = "ec1fa54a23009da8c255a00f690d1819"
+    first, second, other = name_images(pd.DataFrame({"index": [0, 0, 1], "key": [key, key, key[::-1]]}))
+
+    assert {f"{key[:16]}.1", key} < set(first)
+    assert set(second) == {f"{key[:16]}.2", f"{key}.2"}
+    assert f"{key[:-17:-1]}.1" in other
 
 
 def test_bradley_terry_finds_planted_strengths() -> None:

@@ -4,11 +4,13 @@ import * as Plot from "@observablehq/plot";
 import type { App } from "./app";
 import { show } from "./cells";
 import { series } from "./colour";
+import { drawDistances } from "./decides";
 import { copyText, h, replace } from "./dom";
 import { number, percent } from "./format";
 import { curvesOf } from "./means";
 import type { Word } from "./payload";
 import { domainOf, frame, label, short } from "./plots";
+import { drawChoices } from "./preferences";
 import { foldedFindings, mainFindings } from "./ranking";
 import type { View } from "./state";
 import { splitSentence } from "./summary";
@@ -54,9 +56,15 @@ export class SweepFindings extends HTMLElement {
     const { text, detail } = this.#sentence(word, at);
     const grid = h("button", { class: "link", onclick: () => this.#showInGrid(word) }, "show in the grid");
     const copy = h("button", { class: "link", onclick: (event: Event) => copyText(`${text} ${detail}`.trim(), event.currentTarget as HTMLElement) }, "copy");
-    const item = h("li", {}, h("span", { class: "number" }, String(at + 1)), h("div", { class: "finding" }, h("h2", {}, text), detail ? h("p", {}, detail) : null, h("p", { class: "finding-links" }, grid, " ", copy)), this.#chart(word), this.#images(word));
+    const item = h("li", {}, h("span", { class: "number" }, String(at + 1)), h("div", { class: "finding" }, h("h2", {}, text), detail ? h("p", {}, detail) : null, h("p", { class: "finding-links" }, grid, " ", copy)), ...this.#evidence(word));
     item.addEventListener("click", () => this.#mark(at));
     return item;
+  }
+
+  /** What shows a finding: a panel of its own for words and blind choices, else a chart and images. */
+  #evidence(word: Word): HTMLElement[] {
+    const panel = word.kind === "word" ? drawDistances(this.app) : word.kind === "choice" ? drawChoices(this.app, word.axis) : null;
+    return panel ? [panel] : [this.#chart(word), this.#images(word)];
   }
 
   /** The first finding is the answer of the main view, in its words; others are split after their first sentence. */
@@ -67,7 +75,8 @@ export class SweepFindings extends HTMLElement {
       return { text: answer.title, detail: answer.counts.map((part) => part.text).join("") };
     }
     const [text, detail] = splitSentence(word.text);
-    return { text, detail };
+    const more = word.kind === "word" ? (word.detail ?? "") : "";
+    return { text, detail: [detail, more].filter(Boolean).join(" ") };
   }
 
   #chart(word: Word): HTMLElement {
@@ -75,8 +84,12 @@ export class SweepFindings extends HTMLElement {
     const metric = table.column(word.metric);
     const axis = table.axis(word.axis);
     const figure = h("figure", {});
-    if (word.kind === "share" && metric) figure.append(...this.#shares(metric));
-    else if (verdict && metric === verdict.metric && axis === verdict.along) figure.append(...this.#held(verdict));
+    const shares = word.kind === "share" && metric ? this.#shares(metric) : [];
+    if (shares.length > 0) figure.append(...shares);
+    else if (word.kind === "share") {
+      const first = this.#strongest(word);
+      if (metric && first) figure.append(...(first.numeric ? this.#curve(metric, first) : this.#dots(metric, first)));
+    } else if (verdict && metric === verdict.metric && axis === verdict.along) figure.append(...this.#held(verdict));
     else if (metric && axis) figure.append(...(axis.numeric ? this.#curve(metric, axis) : this.#dots(metric, axis)));
     return figure;
   }
@@ -105,6 +118,7 @@ export class SweepFindings extends HTMLElement {
     const { table, chartMask } = this.app;
     const [line] = curvesOf(table, chartMask, metric, axis, null);
     if (!line) return [];
+    const banded = line.seeds > 2;
     const plot = Plot.plot({
       ...frame(chart.width, chart.height),
       x: { label: null, domain: domainOf(axis), ticks: 5 },
@@ -112,7 +126,7 @@ export class SweepFindings extends HTMLElement {
       marks: [Plot.areaY(line.at.filter((level) => level.low !== null), { x: "x", y1: "low", y2: "high", fill: "var(--series-1)", fillOpacity: 0.16 }), Plot.line(line.at, { x: "x", y: "mean", stroke: "var(--series-1)", strokeWidth: 2 })],
     });
     label(plot, `${metric.label} along ${axis.label}`);
-    return [plot, h("figcaption", {}, `${metric.label} along ${axis.label}, mean and 95 % band`)];
+    return [plot, h("figcaption", {}, `${metric.label} along ${axis.label}, mean${banded ? " and 95 % band" : ""}`)];
   }
 
   /** One mark per seed and the mean of each level, for axes of words. */
@@ -135,7 +149,8 @@ export class SweepFindings extends HTMLElement {
 
   #shares(metric: Column): Element[] {
     const { table } = this.app;
-    const shares = (table.payload.study?.effects.find((found) => found.metric === metric.name)?.shares ?? []).filter((share) => share.axes.length === 1).slice(0, 5);
+    const shares = (table.payload.study?.effects.find((found) => found.metric === metric.name)?.shares ?? []).filter((share) => share.axes.length === 1 && share.share.value !== null).slice(0, 5);
+    if (shares.length === 0) return []; // of few seeds only the order is known
     const rows = shares.map((share) => ({ name: short(share.axes.map((name) => table.axis(name)?.label ?? name).join(" × "), 18), value: Math.max(0, share.share.value ?? 0) }));
     const plot = Plot.plot({
       ...frame(chart.width, rows.length * 26 + 22),
@@ -159,7 +174,7 @@ export class SweepFindings extends HTMLElement {
       const image = h("img", { alt: app.table.describe(row), draggable: false });
       show(image, app.thumbs.thumb(row) ?? "", "");
       const { verdict } = app;
-      const fell = verdict && holds(verdict, row) === false ? h("span", { class: "fell" }, number(Number(verdict.metric.values[row]), 2)) : null;
+      const fell = verdict?.metric.name === word.metric && verdict && holds(verdict, row) === false ? h("span", { class: "fell" }, number(Number(verdict.metric.values[row]), 2)) : null;
       box.append(h("button", { class: "example", title: app.table.describe(row), onclick: () => app.store.set({ panel: "grid", cursor: row }) }, h("span", { class: "frame" }, image, fell), h("span", { class: "example-name" }, short(axis.labels[axis.at[row] ?? 0] ?? "", 12))));
     }
     return box;

@@ -102,7 +102,13 @@ function wantedSize(app: App, room: Room, headWidth: number, aspect: number): nu
   const fitting = (room.width - headWidth - 8 - columns * gap - groups * groupGap) / columns;
   const tall = (room.height - 90) / Math.min(Math.max(1, rows.length), 2.4) / aspect;
   const smaller = fitting >= 44 ? 44 : 56; // small cells where that brings all columns into sight, and only there
-  return clamp(Math.min(fitting, Math.max(tall, 110)), Math.max(smaller, least), columns * rows.length <= 6 ? 480 : 320);
+  return clamp(Math.min(fitting, Math.max(tall, 110)), Math.max(smaller, least), Math.min(columns * rows.length <= 6 ? 480 : 320, naturalSize(app)));
+}
+
+/** The width of the widest of the first images: the grid does not enlarge an image unless asked to. */
+function naturalSize({ table }: App): number {
+  const widths = table.images.width.slice(0, 200).filter((width) => typeof width === "number");
+  return widths.length > 0 ? Math.max(96, ...widths) : 320;
 }
 
 /** Room for the longest label of a line, and for the name of the axis if that is not much longer. */

@@ -144,7 +144,7 @@ export class SweepGrid extends HTMLElement {
     for (let r = r0; r < r1; r += 1) this.#paintLine(geometry, r, c0, c1);
     this.#heads.paintColumns(geometry, c0, c1);
     this.#heads.paintGroups(geometry, r0, r1);
-    this.#heads.paintAlso(geometry, clientHeight);
+    this.#heads.paintAlso(geometry, { width: clientWidth, height: clientHeight });
     this.#paintEmpty();
     this.#light();
   }

@@ -106,11 +106,11 @@ export class GridHeads {
   }
 
   /** Under a grid that leaves room: the findings after the first. */
-  paintAlso(geometry: Geometry, room: number): void {
+  paintAlso(geometry: Geometry, { width, height: room }: { width: number; height: number }): void {
     const top = geometry.headHeight + (geometry.rowAt.at(-1) ?? 0) + geometry.sumHeight;
     const { app } = this;
     const words = app.view.blind || app.view.panel !== "grid" ? [] : mainFindings(app.table.payload.study?.words ?? []).slice(1, 4);
-    this.#also.hidden = words.length === 0 || geometry.asList || top + 40 + words.length * 40 > room;
+    this.#also.hidden = words.length === 0 || geometry.asList || top + 64 + words.reduce((sum, word) => sum + 20 * Math.ceil((splitSentence(word.text)[0].length * 7) / Math.min(900, width)), 0) > room;
     if (this.#also.hidden) return;
     const lines = words.map((word, at) => h("li", { value: at + 2 }, splitSentence(word.text)[0]));
     const all = h("button", { class: "link", onclick: () => app.store.set({ panel: "findings" }) }, "all findings (i)");

@@ -196,10 +196,13 @@ export class SweepInspector extends HTMLElement {
   /** What is shown of an image: a preview is never enlarged without saying so. */
   #paintScale(): void {
     const preview = this.#stage.classList.contains("preview") || (this.app.view.cursor >= 0 && this.app.thumbs.full(this.app.view.cursor) === null);
-    const side = Math.max(this.#image.naturalWidth, this.#image.naturalHeight);
-    this.#scale.hidden = !preview || side === 0 || this.#image.hidden;
+    const { naturalWidth: width, naturalHeight: height } = this.#image;
+    const { clientWidth, clientHeight } = this.#stage;
+    const times = width > 0 ? this.app.view.zoom * Math.min(clientWidth / width, clientHeight / height) : 0;
+    const enlarged = times > 1.05 ? `nlarged ${number(times, 2)}×` : "";
+    this.#scale.hidden = width === 0 || this.#image.hidden || !(preview || enlarged);
     this.#stage.classList.toggle("preview", preview);
-    this.#scale.textContent = `Preview of ${side} px${this.app.view.zoom > 1 ? `, enlarged ${number(this.app.view.zoom, 2)}×` : ""}: the original is not beside this page.`;
+    this.#scale.textContent = preview ? `Preview of ${Math.max(width, height)} px${enlarged && `, e${enlarged}`}: the original is not beside this page.` : `E${enlarged}`;
   }
 
   focusNote(): void {

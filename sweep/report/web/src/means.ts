@@ -46,10 +46,10 @@ export function curvesOf(table: Table, mask: Uint8Array, metric: Column, along: 
   }));
 }
 
-function interval(values: number[]): { mean: number; low: number | null; high: number | null } {
+export function interval(values: number[]): { mean: number; low: number | null; high: number | null } {
   const n = values.length;
   const mean = values.reduce((sum, value) => sum + value, 0) / n;
-  if (n < 2) return { mean, low: null, high: null };
+  if (n < 3) return { mean, low: null, high: null }; // of two seeds the interval would be as wide as the axis
   const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (n - 1);
   const half = tQuantile(n - 1) * Math.sqrt(variance / n);
   return { mean, low: mean - half, high: mean + half };
@@ -82,7 +82,7 @@ export function meansOf(table: Table, mask: Uint8Array, metric: Column, across: 
 export function sharesOf(table: Table, mask: Uint8Array): Shares {
   const study = table.payload.study;
   const label = (name: string): string => table.axis(name)?.label ?? name;
-  if (study && study.effects.length > 0) {
+  if (study?.effects.some((effects) => effects.shares.some((share) => share.share.value !== null))) {
     const entries = study.effects.flatMap((effects) => {
       const metric = table.column(effects.metric)?.label ?? effects.metric;
       const shares = effects.shares.map((share) => ({ metric, term: share.axes.map(label).join(" × "), share: Math.max(0, share.share.value ?? 0) }));

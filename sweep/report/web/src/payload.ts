@@ -75,12 +75,50 @@ export interface Recommendation {
 export interface Word {
   kind: string;
   text: string;
+  detail?: string;
   headline: boolean;
   metric: string | null;
   axis: string | null;
 }
 
+/** How far images lie apart that differ in one axis alone; `seed`: a new seed of the same point. A column entry a pair. */
+export interface DistanceData {
+  axis: string;
+  seed: boolean;
+  mean: number;
+  pairs: number; // of all, also where the columns hold a part
+  a: number[]; // rows
+  b: number[];
+  distance: number[];
+}
+
+export interface ChoiceRank {
+  level: Level;
+  chosen: number; // a tie counts half
+  shown: number;
+  strength: number; // in how many of 100 pairs it would be chosen over an average level
+  low: number;
+  high: number;
+  rank_low: number;
+  rank_high: number;
+}
+
+/** Blind choices along an axis, ranked. */
+export interface Choices {
+  axis: string;
+  choices: number;
+  ties: number;
+  left: number;
+  right: number;
+  repeated: number; // pairs that came twice
+  alike: number; // of these, chosen alike
+  ranking: ChoiceRank[]; // the best first
+  agreement: Record<string, number[]>; // by metric: choices that agree with it, of choices that could
+}
+
 export interface Study {
+  distances?: DistanceData[];
+  choices?: Choices[];
   recommendations: Recommendation[];
   curves: Curve[];
   effects: Effects[];

@@ -11,7 +11,7 @@ export function mainFindings(words: Word[]): Word[] {
   const main = headlines.find((word) => word.metric)?.metric ?? null;
   const rest = words
     .filter((word) => !word.headline && ranks.includes(word.kind) && !says(word, "cannot be said") && !says(word, "can be told apart"))
-    .map((word, at) => ({ word, rank: ranks.indexOf(word.kind) + (word.metric === main && ["share", "difference"].includes(word.kind) ? -10 : 0) + at / 1000 }))
+    .map((word, at) => ({ word, rank: ranks.indexOf(word.kind) - (word.kind === "choice" ? 20 : 0) + (word.metric === main && ["share", "difference"].includes(word.kind) ? -10 : 0) + at / 1000 }))
     .sort((a, b) => a.rank - b.rank);
   const chosen = [...headlines];
   for (const { word } of rest) {

@@ -179,7 +179,7 @@ export class Response {
 
 function captionOf(lines: Line[], single: boolean, points: number, halves: number): string {
   return [
-    lines.some((line) => line.seeds > 1) ? "Line: mean over seeds. Band: 95 % t interval over seed means." : "Line: mean. One seed has no interval.",
+    lines.some((line) => line.seeds > 2) ? "Line: mean over seeds. Band: 95 % t interval over seed means." : "Line: mean. A band needs three seeds.",
     single ? "Thin lines: single seeds." : "",
     points === mostPoints ? "Dots: a sample of the images." : "",
     halves > 0 ? "Dashed: where half of the range is passed." : "",

@@ -1,6 +1,7 @@
 // The top of the page: what to do, the counts behind it, what it cannot say, and every image as a mark beside it.
 
 import type { App } from "./app";
+import { distancesOf } from "./distances";
 import { copyText, h, replaceKeepingFocus, svg } from "./dom";
 import { number, percent } from "./format";
 import type { View } from "./state";
@@ -32,7 +33,7 @@ export class SweepSummary extends HTMLElement {
     this.#painted = state;
     if (this.hidden) return replaceKeepingFocus(this);
     if (verdict && verdict.total.images > 0) replaceKeepingFocus(this, this.#answer(verdict, answerOf(verdict)), this.#strip(verdict));
-    else replaceKeepingFocus(this, ...this.#words(), this.#shares());
+    else replaceKeepingFocus(this, ...this.#words(), this.#distances() ?? this.#shares());
   }
 
   #answer(verdict: Verdict, answer: Answer): HTMLElement {
@@ -54,20 +55,37 @@ export class SweepSummary extends HTMLElement {
       "“Held” means ",
       h("span", { title: verdict.metric.summary }, `${verdict.metric.label} ${sign(verdict)} `),
       field,
-      " ",
+      reset ? " " : ".",
       reset,
       ` ${answer.limits} `,
-      ...(gap ? [`Between ${number(Math.min(...gap))} and ${number(Math.max(...gap))} nothing was tested`, copy ? ": " : ".", copy, copy ? "." : ""] : []),
+      ...(gap ? [`Nothing was tested between ${number(Math.min(...gap))} and ${number(Math.max(...gap))}. `, copy] : []),
     );
   }
 
   /** A run without a recommendation: what the study says on top, the first sentence large. */
   #words(): HTMLElement[] {
-    const words = (this.app.table.payload.study?.words ?? []).filter((word) => word.headline).map((word) => word.text);
-    const [first, ...rest] = words;
+    const [first, ...rest] = (this.app.table.payload.study?.words ?? []).filter((word) => word.headline);
     if (!first) return [];
-    const [title, detail] = splitSentence(first);
-    return [h("div", { class: "answer" }, h("h2", { class: title.length > 90 ? "long" : "" }, title), ...[detail, ...rest].filter(Boolean).map((text) => h("p", { class: "counts-line" }, text)))];
+    const [title, detail] = splitSentence(first.text);
+    const lines = first.kind === "word" ? [[detail, first.detail ?? ""].filter(Boolean).join(" ")] : [detail, ...rest.map((word) => word.text)];
+    return [h("div", { class: "answer" }, h("h2", { class: title.length > 90 ? "long" : "" }, title), ...lines.filter(Boolean).map((text) => h("p", { class: "counts-line" }, text)))];
+  }
+
+  /** How far images lie apart that differ in one axis alone: a tick a pair, the mean in black. */
+  #distances(): HTMLElement | null {
+    const distances = distancesOf(this.app.table);
+    if (distances.length < 2) return null;
+    const most = Math.max(...distances.flatMap((distance) => distance.pairs.map((pair) => pair.value)));
+    const tick = (value: number, name: string, reach: number): SVGElement => {
+      const x = ((value / most) * 280 + 2).toFixed(1);
+      return svg("line", { x1: x, x2: x, y1: String(10 - reach), y2: String(10 + reach), class: name });
+    };
+    const lines = distances.map(({ axis, seed, mean, pairs }) => {
+      const picture = svg("svg", { viewBox: "0 0 284 20", width: "284", height: "20", "aria-hidden": "true" });
+      picture.append(...pairs.map((pair) => tick(pair.value, seed ? "seed" : "pair", 6)), tick(mean, "mean", 9));
+      return h("div", { class: "distance-line" }, h("span", {}, seed ? h("em", {}, "a new seed") : axis.label), picture, h("b", {}, number(mean)));
+    });
+    return h("figure", { class: "strip-figure distances", title: "a tick is a pair of images that differ in this alone; black: the mean" }, ...lines, h("figcaption", {}, "colour difference when this alone changes · one tick per pair"));
   }
 
   /** Which axis explains how much, as bars, where marks make no sense. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { curvesOf, meansOf, sharesOf, tQuantile } from "../src/means";
+import { curvesOf, interval, meansOf, sharesOf, tQuantile } from "../src/means";
 import type { Axis, Column } from "../src/table";
 import { table } from "./results";
 
@@ -9,12 +9,17 @@ const all = new Uint8Array(results.rows).fill(1);
 const [strength, prompt] = results.axes as [Axis, Axis];
 const metric = results.column("ssim") as Column;
 
-test("a curve is the mean over seeds with a t interval", () => {
+test("a curve is the mean over seeds; two of them have no interval", () => {
   const [line] = curvesOf(results, all, metric, strength, prompt);
   assert.equal(line?.seeds, 2);
   assert.ok(Math.abs((line?.at[0]?.mean ?? 0) - 0.995) < 1e-9);
-  const half = 12.706 * Math.sqrt(0.00005 / 2);
-  assert.ok(Math.abs((line?.at[0]?.high ?? 0) - 0.995 - half) < 1e-4);
+  assert.equal(line?.at[0]?.high, null);
+});
+
+test("an interval is Student's over the means of seeds", () => {
+  const { mean, high } = interval([1, 2, 3]);
+  assert.equal(mean, 2);
+  assert.ok(Math.abs((high ?? 0) - 2 - 4.303 / Math.sqrt(3)) < 1e-4);
 });
 
 test("the quantile of many degrees of freedom is near the normal one", () => {
