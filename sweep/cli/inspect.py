@@ -113,10 +113,6 @@ WorkflowFile: TypeAlias = Annotated[
         help="An editor export, an API graph, or an image that holds one.", show_default=False, metavar="WORKFLOW"
     ),
 ]
-FamilyOption: TypeAlias = Annotated[
-    str,
-    typer.Option("--for", help="Without --server: invokeai or comfyui. Default: by the file.", metavar="FAMILY"),
-]
 Base: TypeAlias = Annotated[
     str,
     typer.Option(help="Base of the main model, for portable workflows: sd-1, sdxl or flux.", metavar="BASE"),
@@ -127,7 +123,7 @@ def inspect(
     workflow: WorkflowFile,
     server: shared.Servers = None,
     base: Base = "sd-1",
-    family: FamilyOption = "",
+    family: shared.FamilyOption = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object with nodes, roles and outputs.")
     ] = False,
@@ -136,8 +132,8 @@ def inspect(
 ) -> None:
     """Show which settings of a workflow an experiment can vary.
 
-    Lists its nodes, fields, roles and outputs. With --server, uses the node types of that server; without, those of
-    InvokeAI 6.14.2 or ComfyUI 0.3.75.
+    Lists its nodes, fields, roles and outputs. With --server, uses the node types of that server; without, those
+    packaged with sweep.
     """
     from sweep.cli.console import print_json, print_line
     from sweep.cli.servers import Access
@@ -169,7 +165,7 @@ def init(
         typer.Option(help="The source image, if the workflow needs one.", show_default=False, metavar="FILE"),
     ] = "",
     base: Base = "sd-1",
-    family: FamilyOption = "",
+    family: shared.FamilyOption = "",
     server: shared.Servers = None,
     ca_file: shared.CaFile = None,
     credentials: shared.CredentialsOption = None,
@@ -291,9 +287,10 @@ class _ServerContents:
 
 def _read_server(servers: Sequence[Server], family: str) -> _ServerContents:
     if not servers:
+        from sweep.sandbox import FAMILY
         from sweep.workflow import packaged_schemas
 
-        return _ServerContents(packaged_schemas(family))
+        return _ServerContents(packaged_schemas(family or FAMILY))
     import anyio
 
     return anyio.run(_ask, servers[0])

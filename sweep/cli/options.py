@@ -193,6 +193,14 @@ Servers: TypeAlias = Annotated[
         rich_help_panel="Servers",
     ),
 ]
+FamilyOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--for",
+        help="Without --server: the family of servers whose nodes are used. Default: the workflow's own.",
+        metavar="FAMILY",
+    ),
+]
 Overrides: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(

@@ -73,8 +73,16 @@ def _workflow(forecast: Forecast) -> str:
     models = ", ".join(model.name for model in plan.models[:4]) + (
         f" and {len(plan.models) - 4} more" if len(plan.models) > 4 else ""
     )
-    where = ", ".join(f"{info.name} ({info.version})" for info in forecast.servers) or "the sandbox"
+    where = ", ".join(f"{info.name} ({info.version})" for info in forecast.servers) or _unasked(forecast)
     return f"{plan.experiment.workflow}" + (f" with {models}" if models else "") + f" on {where}"
+
+
+def _unasked(forecast: Forecast) -> str:
+    """Say what the plan is for where no server was asked."""
+    from sweep.sandbox import FAMILY
+
+    family = forecast.plan.schemas.dialect.name
+    return "the sandbox" if family == FAMILY else f"{family} (no server was asked: it may lack nodes or models)"
 
 
 def _axes(forecast: Forecast) -> list[str]:
@@ -175,6 +183,7 @@ def plan(
     save: definition.SaveOption = None,
     set_: shared.Overrides = None,
     results: shared.ResultsRoot = Path("results"),
+    family: shared.FamilyOption = "",
     as_json: shared.AsJson = False,
     quiet: shared.Quiet = False,
     ca_file: shared.CaFile = None,
@@ -183,7 +192,8 @@ def plan(
     """Show what a run would do, and render nothing.
 
     Shows points (done and new), the fields that the axes set, the order, and the estimated time and disk space. With
-    --server, checks against the nodes and models of that server; without, against the sandbox.
+    --server, checks against the nodes and models of that server; without, against the sandbox, or for a workflow of
+    another family against the nodes packaged with sweep.
     """
     import anyio
 
@@ -197,7 +207,8 @@ def plan(
         print_notice(notice)
     check_metrics(experiment)
     servers = Access.of(server, ca_file, credentials).clients(experiment)
-    forecast = anyio.run(_make_forecast, experiment, servers, results, None if servers else _sandbox_nodes_and_models())
+    known = None if servers else _packaged(experiment, family)
+    forecast = anyio.run(_make_forecast, experiment, servers, results, known)
     answer = {
         "schema": "sweep.plan/1",
         "state": "new" if forecast.new else "done",
@@ -221,19 +232,25 @@ def _read_end(folder: Path) -> str | None:
         return None
 
 
-def _sandbox_nodes_and_models() -> tuple[NodeSchemas, Sequence[Model]]:
-    """Return the sandbox's nodes and models without starting it."""
-    from sweep.sandbox import SandboxOptions, catalogue
-    from sweep.workflow import builtin_schemas
+def _packaged(experiment: Experiment, family: str) -> tuple[NodeSchemas, Sequence[Model] | None]:
+    """Return the packaged nodes of a family, by default the workflow's own; with the sandbox's models where it is its.
 
-    return builtin_schemas(), catalogue(SandboxOptions().models)
+    The models of other families are not known.
+    """
+    from sweep.sandbox import FAMILY, SandboxOptions, catalogue
+    from sweep.workflow import load_workflow, packaged_schemas
+
+    if not family and experiment.workflow_path is not None:
+        family = load_workflow(experiment.workflow_path).family
+    schemas = packaged_schemas(family or FAMILY)
+    return schemas, catalogue(SandboxOptions().models) if schemas.dialect.name == FAMILY else None
 
 
 async def _make_forecast(
     experiment: Experiment,
     servers: Sequence[Server],
     results: Path,
-    known: tuple[NodeSchemas, Sequence[Model]] | None,
+    known: tuple[NodeSchemas, Sequence[Model] | None] | None,
 ) -> Forecast:
     from sweep.engine import make_forecast
 

@@ -77,7 +77,7 @@ Fuse: TypeAlias = Annotated[
     str,
     typer.Option(
         help="Points per queue item: auto, off or a number. auto puts several small images into one item; the graph "
-        "that InvokeAI saves in each image then contains its neighbours too.",
+        "that a server saves in each image then contains its neighbours too.",
         metavar="N",
         rich_help_panel="Rendering",
     ),

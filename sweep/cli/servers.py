@@ -115,12 +115,6 @@ async def or_start_sandbox(clients: Sequence[Server]) -> AsyncIterator[Sequence[
 
 def _sandbox_client(address: str) -> Server:
     """Create a client for our own sandbox: without credentials, and named `sandbox` on any port."""
-    from dataclasses import replace
+    from sweep.servers import ConnectOptions, connect
 
-    from sweep.servers import InvokeAI, ServerInfo
-
-    class Sandbox(InvokeAI):
-        async def open(self) -> ServerInfo:
-            return replace(await super().open(), name="sandbox")
-
-    return Sandbox(address)
+    return connect(address, ConnectOptions(name="sandbox"))

@@ -79,7 +79,7 @@ async def make_forecast(
     results: Path,
     *,
     nodes: NodeSchemas | None = None,
-    models: Sequence[Model] = (),
+    models: Sequence[Model] | None = (),
 ) -> Forecast:
     """Ask the servers for what they have, or take `nodes` and `models` where there are none; nothing is queued.
 

@@ -351,7 +351,7 @@ class RuleBuilder:
         if "image" not in self.places.uses or "image" not in self.places.roles:
             return False
         kinds = [node.type for node in self.places.graph.nodes.values()]
-        return self.places.template or not any(word in kind for kind in kinds for word in _RESIZING)
+        return self.places.template or not any(word in kind.lower() for kind in kinds for word in _RESIZING)
 
     def _build_loras(self) -> Iterator[FieldRule]:
         """Build the rule for `lora` and `lora_weight`, where either is set."""

@@ -31,13 +31,16 @@ _ANY = "any"  # the base of models that fit every family
 
 @dataclass(frozen=True, slots=True)
 class ModelFinder:
-    """The models of a server, found by what people call them."""
+    """The models of a server, found by what people call them. Of one that is not known, it has every model."""
 
     installed: tuple[Model, ...]
+    is_known: bool = True
 
     @classmethod
-    def of(cls, models: Sequence[Model]) -> ModelFinder:
-        return cls(tuple(sorted(models, key=lambda model: (model.type, model.name, model.base))))
+    def of(cls, models: Sequence[Model] | None) -> ModelFinder:
+        """Find among these models; None where those of the server are not known."""
+        installed = sorted(models or (), key=lambda model: (model.type, model.name, model.base))
+        return cls(tuple(installed), models is not None)
 
     def find_any_main(self, bases: Collection[str] = ()) -> ModelRef | None:
         """Return some main model, to check the rest of an experiment with whose own model is wrong."""
@@ -48,6 +51,8 @@ class ModelFinder:
 
         `wanted` is the one the workflow names, which is not there. Raises PlanError where there is none, or several.
         """
+        if not self.is_known:
+            return ModelRef(wanted or "the server's only model", next(iter(bases), _ANY), "main")
         mains = self._list_mains(bases)
         kind = f"main model for {' or '.join(bases)}" if bases else "main model"
         lacking = f"the workflow names {wanted}, which the server does not have; " if wanted else ""
@@ -75,6 +80,9 @@ class ModelFinder:
         if not isinstance(written, str) or not written.strip():
             raise PlanError(f"takes the name of a {describe_types(types)}, not {written!r}.")
         word = written.strip()
+        if not self.is_known:
+            name, _, of = word.partition("@")
+            return ModelRef(name, of or base or _ANY, next(iter(types), "main"))
         named = self._find_named(word)
         fitting = [model for model in named if not types or model.type in types]
         if not fitting:
@@ -254,6 +262,8 @@ def _describe_lack(models: ModelFinder, types: tuple[str, ...], bases: tuple[str
     kind = "main model" if tuple(types) == ("main",) else describe_types(types)
     article = "an" if kind[0] in "AEIOaeio" else "a"
     fitting = _list_fitting(models, types, bases)
+    if not models.is_known:
+        return f"needs {article} {kind}; name one, or the server with --server."
     if not fitting:
         where = f" for {' or '.join(bases)}" if bases else ""
         return f"needs {article} {kind}{where}, and the server has none."

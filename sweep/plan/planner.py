@@ -423,14 +423,14 @@ __all__ = ["Plan", "make_plan"]
 
 
 def make_plan(
-    experiment: Experiment, schemas: NodeSchemas, models: Sequence[Model], workflow: Workflow | None = None
+    experiment: Experiment, schemas: NodeSchemas, models: Sequence[Model] | None, workflow: Workflow | None = None
 ) -> Plan:
     """Bind an experiment to its workflow, with every value checked against the field it sets.
 
     Args:
         experiment: With its seeds drawn.
         schemas: The node types of the server.
-        models: The models of the server.
+        models: The models of the server; None where they are not known, and any that is named counts as installed.
         workflow: What the file holds that the experiment names; the file is read where it is not given.
 
     Raises:

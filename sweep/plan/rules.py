@@ -57,7 +57,8 @@ class Slot:
             return self.encode(setting)
         except ValueError as error:
             if isinstance(setting, bool) or not isinstance(setting, int | float):
-                raise PlanError(f"{error}.") from error
+                sentence = str(error)
+                raise PlanError(sentence if sentence.endswith("?") else f"{sentence}.") from error
             bound = "at most 1" if setting > 1 else "at least 0"
             allowed = range_of(self.schema)
             raise PlanError(f"{THE_FIELD}{self.address} takes {allowed}, so strength is {bound}.") from error

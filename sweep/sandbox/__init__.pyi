@@ -1,8 +1,9 @@
 from .models import catalogue
-from .options import FaultInjection, SandboxOptions
+from .options import FAMILY, FaultInjection, SandboxOptions
 from .routes.app import sandbox_server, serve_sandbox
 
 __all__ = [
+    "FAMILY",
     "FaultInjection",
     "SandboxOptions",
     "catalogue",

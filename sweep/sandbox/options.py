@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from sweep.errors import UsageError
 
+FAMILY: Final = "InvokeAI"  # the servers whose protocol is spoken
 Api = Literal["queue", "sessions", "portable"]
 BadImage = Literal["truncated", "html", "bomb", "hostile-name"]
 BAD_IMAGES: tuple[BadImage, ...] = ("truncated", "html", "bomb", "hostile-name")

@@ -37,7 +37,7 @@ class ServerInfo:
     name: str  # short, for rows and progress: host:port, or "sandbox"
     url: str  # without credentials
     version: str
-    api: str  # which of its family's: "queue", "sessions", "comfyui"
+    api: str  # which of its family's, by a word
     family: str = ""  # name of the dialect of its graphs; empty where a backend does not say
     sandbox: bool = False
     capacity: int = 1

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, Final, TypedDict, cast
 
+from sweep.errors import ServerUnsupportedError
 from sweep.servers.base import Server, ServerInfo
 from sweep.servers.comfyui.client import ComfyUI, comfyui_version
 from sweep.servers.http import Credentials, Http, ServerAddress, Timings
 from sweep.servers.invokeai.client import InvokeAI
+
+_NOBODY_OF_OURS: Final = "Is that an InvokeAI or a ComfyUI?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,7 @@ class ConnectOptions:
     queue_id: str = "default"
     timings: Timings = field(default_factory=Timings)
     uploads: MutableMapping[str, str] | None = None  # SHA-256 → name on this server, kept by the caller
+    name: str = ""  # what it is called instead of its address
 
 
 def connect(url: str, options: ConnectOptions | None = None) -> Server:
@@ -64,6 +68,13 @@ class AnyServer:
 
     async def open(self) -> ServerInfo:
         """Find out which family answers, and open its client. Raises ServerError."""
+        try:
+            info = await self._open()
+        except ServerUnsupportedError as error:
+            raise ServerUnsupportedError(error.message, hint=error.hint or _NOBODY_OF_OURS) from None
+        return replace(info, name=self._options.name or info.name)
+
+    async def _open(self) -> ServerInfo:
         options = self._options
         common = _Common(credentials=options.credentials, ca_file=options.ca_file, timings=options.timings)
         http = Http(self.address, **common, has_login=False)

@@ -305,7 +305,7 @@ class Http:
             if isinstance(fault, OverloadedError):
                 raise ServerUnreachableError(fault.message, hint="Try again later.") from None
             if isinstance(fault, AttemptError):
-                raise ServerUnsupportedError(fault.message, hint="Is that an InvokeAI or a ComfyUI?") from None
+                raise ServerUnsupportedError(fault.message) from None
             raise
 
     async def aclose(self) -> None:

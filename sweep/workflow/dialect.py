@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
+from sweep.errors import WorkflowError
 from sweep.workflow.graph import Address, Graph, Node, Value
 from sweep.workflow.schemas import FieldSchema, NodeSchema
 from sweep.workflow.workflow import Workflow
@@ -64,6 +65,10 @@ class Dialect(Protocol):
     common_schedulers: tuple[str, ...]  # schedulers that people compare with their own
     common_fields: Mapping[str, FieldSchema]  # fields that every node has
     equal_strengths: str  # what strengths of an equal `count_steps` do, with {count} in it, as the end of a sentence
+
+    def packaged_schemas(self) -> NodeSchemas:
+        """Return the node types of this family that are packaged with sweep, for planning without a server."""
+        ...
 
     def read(self, document: Mapping[str, Any], source: str) -> Workflow | None:
         """Read a JSON object as a workflow of this family; None where it belongs to no workflow of this family.
@@ -201,6 +206,12 @@ class NodeSchemas(dict[str, NodeSchema]):
     def __init__(self, nodes: Mapping[str, NodeSchema], dialect: Dialect) -> None:
         super().__init__(nodes)
         self.dialect = dialect
+
+
+def other_family_error(family: str, server: str) -> WorkflowError:
+    """Return the error for a workflow of one family on a server of another."""
+    hint = f"Give the address of a {family} with --server."
+    return WorkflowError(f"The workflow is a graph of {family}, and the server is {server}.", hint=hint)
 
 
 def output_nodes(graph: Graph, schemas: NodeSchemas) -> tuple[str, ...]:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 from sweep.errors import WorkflowError, did_you_mean
-from sweep.workflow.comfyui.dialect import COMFYUI, core_schemas
 from sweep.workflow.dialect import Dialect, NodeSchemas
-from sweep.workflow.invokeai.dialect import INVOKEAI, builtin_schemas
 from sweep.workflow.workflow import Workflow, parse_object
 
-DIALECTS: Final[tuple[Dialect, ...]] = (COMFYUI, INVOKEAI)  # asked in this order whose a document is
+
+def _find_dialects() -> tuple[Dialect, ...]:
+    """Find the dialects: each package beside this module is a family, and `dialect.py` in it names its own."""
+    families = sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.ispkg)
+    return tuple(getattr(import_module(f"{__package__}.{name}.dialect"), name.upper()) for name in families)
+
+
+DIALECTS: Final = _find_dialects()  # asked in this order whose a document is
 MAX_WORKFLOW_BYTES = 64 * 1024 * 1024
 _PNG = b"\x89PNG\r\n\x1a\n"
 _IMAGES = (b"\xff\xd8\xff", b"RIFF", b"GIF8")
@@ -58,16 +65,16 @@ def _from_png(path: Path, shown: str) -> dict[str, Any]:
     raise WorkflowError(f"{shown} carries no workflow: it was not made by {families}, or lost its text since.")
 
 
-def packaged_schemas(family: str = "") -> NodeSchemas:
-    """Return the node types packaged with sweep of a family by its name, in any case; InvokeAI's without a name.
+def packaged_schemas(family: str) -> NodeSchemas:
+    """Return the node types packaged with sweep of a family by its name, in any case.
 
     Raises WorkflowError for a family that sweep does not know.
     """
-    packaged = {"invokeai": builtin_schemas, "comfyui": core_schemas}
-    wanted = (family or INVOKEAI.name).lower()
-    if wanted not in packaged:
-        raise WorkflowError(f"sweep does not know servers of the family {family!r}.{did_you_mean(family, packaged)}")
-    return packaged[wanted]()
+    dialects = {dialect.name.lower(): dialect for dialect in DIALECTS}
+    if family.lower() not in dialects:
+        near = did_you_mean(family.lower(), dialects) or f" Known are {' and '.join(dialects)}."
+        raise WorkflowError(f"sweep does not know servers of the family {family!r}.{near}")
+    return dialects[family.lower()].packaged_schemas()
 
 
 def load_workflow(path: str | os.PathLike[str]) -> Workflow:

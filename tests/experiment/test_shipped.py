@@ -22,6 +22,7 @@ POINTS = {
     "denoise_study": 132,
     "looks": 18,
     "product_review": 24,
+    "photo_restyle": 24,
     "prompt_matrix": 60,
     "quickstart": 18,
 }

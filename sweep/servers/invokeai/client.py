@@ -260,7 +260,5 @@ async def find_api(http: Http, queue_id: str) -> Literal["queue", "sessions"]:
     sessions = await http.call("GET", "/api/v1/sessions/", what, also=also)
     if sessions.status == 404:
         url = http.address.url
-        raise ServerUnsupportedError(
-            f"{url} answers, but speaks no API of InvokeAI's.", hint="Is that an InvokeAI or a ComfyUI?"
-        )
+        raise ServerUnsupportedError(f"{url} answers, but speaks no API of InvokeAI's.")
     return "sessions"

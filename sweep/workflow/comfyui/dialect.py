@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sweep.errors import WorkflowError
 from sweep.workflow.comfyui.formats import is_drawing, is_prompt, read_drawing, read_prompt
 from sweep.workflow.comfyui.object_info import OUTPUT_CLASS, core_nodes, parse_object_info
 from sweep.workflow.comfyui.portable_format import translate_portable
@@ -20,7 +19,7 @@ from sweep.workflow.comfyui.role_finder import (
     lora_weights,
 )
 from sweep.workflow.comfyui.templates import build_template
-from sweep.workflow.dialect import IDENTITY, Candidate, Dialect, Encoding, NodeSchemas, StageKind
+from sweep.workflow.dialect import IDENTITY, Candidate, Dialect, Encoding, NodeSchemas, StageKind, other_family_error
 from sweep.workflow.graph import Address, Edge, Graph, Node, Value
 from sweep.workflow.schemas import FieldSchema, NodeSchema
 from sweep.workflow.traversal import Wiring
@@ -48,6 +47,10 @@ class ComfyUIDialect:
     common_fields: Mapping[str, FieldSchema] = {}
     equal_strengths = "come to the same part of {count} steps, and then give the same image"
 
+    def packaged_schemas(self) -> NodeSchemas:
+        """See `Dialect.packaged_schemas`."""
+        return core_schemas()
+
     def read(self, document: Mapping[str, Any], source: str) -> Workflow | None:
         """See `Dialect.read`: with the core nodes, until a server's own are known (`translate`)."""
         if "prompt" in document and isinstance(document["prompt"], str | Mapping):
@@ -70,7 +73,7 @@ class ComfyUIDialect:
     def translate(self, workflow: Workflow, schemas: NodeSchemas) -> Workflow:
         """See `Dialect.translate`: read again with the node types of the server."""
         if workflow.family not in ("", self.name):
-            raise WorkflowError(f"The workflow is a graph of {workflow.family}, and the server is a ComfyUI.")
+            raise other_family_error(workflow.family, "a ComfyUI")
         if workflow.family == self.name and workflow.document is not None:
             known = workflow.document
             return replace(self._read(known["document"], known["source"], schemas), name=workflow.name)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from sweep.errors import did_you_mean
 from sweep.workflow.dialect import Candidate, Encoding
 from sweep.workflow.graph import Address, Edge, Value
 from sweep.workflow.schemas import FieldSchema
@@ -34,15 +35,20 @@ class SamplerEncoding(Encoding):
 
     own: str = "euler"
     schedules: tuple[str, ...] = ()
+    samplers: tuple[str, ...] = ()  # those of the field; empty where they are not known
 
     def __call__(self, value: Value) -> Value:
-        """Return the sampler's name."""
+        """Return the sampler's name. Raises ValueError for a word that names no sampler and no schedule."""
         if not isinstance(value, str):
             return value
         if value in self.schedules:
             return self.own
         word = value.removesuffix("_k")
-        return SAMPLER_NAMES.get(word, word)
+        name = SAMPLER_NAMES.get(word, word)
+        if self.samplers and name not in self.samplers:
+            near = did_you_mean(value, [*self.samplers, *self.schedules])
+            raise ValueError(f"neither a sampler nor a noise schedule is called {value!r}{near and '.'}{near}")
+        return name
 
     def formula(self, role: str) -> str:
         """Write the function in words."""
@@ -216,7 +222,8 @@ def _schedulers(scene: SamplingNodes) -> Iterator[Candidate]:
         encodings: dict[Address, Encoding] = {}
         for address in samplers:
             own = scene.wiring.value(address)
-            encodings[address] = SamplerEncoding(own if isinstance(own, str) else "euler", words)
+            known = _field(scene.wiring, address).choices
+            encodings[address] = SamplerEncoding(own if isinstance(own, str) else "euler", words, known)
         encodings.update({address: ScheduleEncoding(words) for address in schedules})
         if encodings:
             yield Candidate(tuple(encodings), encodings=encodings)

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sweep.errors import WorkflowError
-from sweep.workflow.dialect import Candidate, Dialect, Encoding, NodeSchemas, StageKind
+from sweep.workflow.dialect import Candidate, Dialect, Encoding, NodeSchemas, StageKind, other_family_error
 from sweep.workflow.graph import Address, Edge, Graph, Node, Value
 from sweep.workflow.invokeai import role_finder, templates
 from sweep.workflow.invokeai.editor_format import from_editor, is_editor
@@ -50,6 +49,10 @@ class InvokeAIDialect:
     common_fields: Mapping[str, FieldSchema] = COMMON
     equal_strengths = "come to {count} of them with the usual spacing, and then give the same image"
 
+    def packaged_schemas(self) -> NodeSchemas:
+        """See `Dialect.packaged_schemas`."""
+        return builtin_schemas()
+
     def read(self, document: Mapping[str, Any], source: str) -> Workflow | None:
         """See `Dialect.read`."""
         inner, around = _unwrap(document, source)
@@ -67,7 +70,7 @@ class InvokeAIDialect:
     def translate(self, workflow: Workflow, schemas: NodeSchemas) -> Workflow:
         """See `Dialect.translate`: everything is translated when it is read."""
         if workflow.family not in ("", self.name):
-            raise WorkflowError(f"The workflow is a graph of {workflow.family}, and the server is an InvokeAI.")
+            raise other_family_error(workflow.family, "an InvokeAI")
         return workflow
 
     def template(self, name: str, base: str, loras: int = 0, controls: int = 0) -> Graph:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,8 +16,8 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveComfyUI]:
         yield server
 
 
-@pytest.fixture
-def own_comfyui(tmp_path: Path) -> Iterator[LiveComfyUI]:
-    """A server of one's own, to kill and start again."""
-    with serving_comfyui(tmp_path / "comfyui") as server:
+@pytest.fixture(scope="session")
+def other_comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveComfyUI]:
+    """A second server, to be killed and filled with models: leave it running."""
+    with serving_comfyui(tmp_path_factory.mktemp("other-comfyui")) as server:
         yield server

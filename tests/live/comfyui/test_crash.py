@@ -2,67 +2,66 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-import subprocess
-import sys
+import json
 import time
+from collections import Counter
 from pathlib import Path
 
-import sweep
-from sweep.servers import ConnectOptions, connect
+import pytest
+from PIL import Image
+
 from tests.support.live_comfyui import LiveComfyUI
-from tests.support.scenes import PATIENT
+from tests.support.processes import Bench, open_zygote
 
-POINTS = 12
-EXPERIMENT = """\
-name: live
-workflow: txt2img
-inputs: {model: tiny-sd, prompt: a cup, width: 64, height: 64, steps: 2}
-axes: {seed: {start: 1, count: %d}}
-"""
+POINTS = 60
+KILLS = ("client", "client", "server") * 3  # one every six images
 
 
-def started(folder: Path, server: LiveComfyUI) -> subprocess.Popen[bytes]:
-    """A run in a process of its own, to be killed."""
-    command = [sys.executable, "-m", "sweep", "run", "experiment.yaml", "--server", server.url]
-    return subprocess.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(Path(sweep.__file__).parents[1])})
+def finished(server: LiveComfyUI) -> Counter[str]:
+    """How many whole images lie on its disk by the key of what they show; a kill can leave half an image."""
+    keys: Counter[str] = Counter()
+    for path in server.saved:
+        try:
+            with Image.open(path) as image:
+                image.load()
+                keys[json.loads(image.text["sweep"])["sweep_key"]] += 1  # type: ignore[attr-defined]
+        except (OSError, SyntaxError, ValueError):
+            continue
+    return keys
 
 
 def wait_for(server: LiveComfyUI, images: int) -> None:
-    until = time.monotonic() + 120
-    while len(server.saved) < images and time.monotonic() < until:
-        time.sleep(0.05)
+    while len(server.saved) < images:
+        time.sleep(0.02)
 
 
-def test_a_killed_client_renders_nothing_twice(own_comfyui: LiveComfyUI, tmp_path: Path) -> None:
-    (tmp_path / "experiment.yaml").write_text(EXPERIMENT % POINTS, encoding="utf-8")
-    for kill in range(1, 4):
-        process = started(tmp_path, own_comfyui)
-        wait_for(own_comfyui, kill * 3)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert started(tmp_path, own_comfyui).wait() == 0
-
-    table = sweep.Results.open(tmp_path / "results" / "live").table()
-    assert list(table["status"]) == ["completed"] * POINTS
-    assert len(own_comfyui.saved) == POINTS
-
-
-def test_what_a_killed_server_had_finished_is_fetched_from_its_disk(own_comfyui: LiveComfyUI, tmp_path: Path) -> None:
-    experiment = sweep.Experiment.from_text(EXPERIMENT % POINTS, tmp_path)
-
-    async def run_and_kill() -> None:
-        server = connect(own_comfyui.url, ConnectOptions(timings=PATIENT))
-        running = asyncio.create_task(sweep.run(experiment, [server], results=tmp_path / "results"))
-        for images in (4, 8):
-            await asyncio.to_thread(wait_for, own_comfyui, images)
-            await asyncio.to_thread(own_comfyui.kill)
-            await asyncio.to_thread(own_comfyui.start)
-        await running
-
-    asyncio.run(run_and_kill())
-    table = sweep.Results.open(tmp_path / "results" / "live").table()
-    assert list(table["status"]) == ["completed"] * POINTS
-    assert len(own_comfyui.saved) == POINTS
+@pytest.mark.timeout(900, func_only=True)
+def test_six_kills_of_the_client_and_three_of_the_server(other_comfyui: LiveComfyUI, tmp_path: Path) -> None:
+    server = other_comfyui
+    before = len(server.saved)
+    with open_zygote(tmp_path) as forks:
+        bench = Bench(tmp_path / "a folder", forks)
+        bench.definition = {
+            "name": "killed",
+            "workflow": "img2img",
+            "inputs": {
+                "image": "photo.png", "model": "tiny-sd", "prompt": "a cup", "steps": 2, "width": 64, "height": 64,
+            },
+            "axes": {"denoise_strength": [0.4, 0.7, 1.0], "seed": {"start": 1, "count": POINTS // 3}},
+        }  # fmt: skip
+        order = {"root": str(bench.folder), "definition": bench.definition, "servers": [server.url]}
+        client, _ = forks.start("client", first_word=True, **order)
+        for number, victim in enumerate(KILLS, 1):
+            wait_for(server, before + 6 * number)
+            if victim == "client":
+                forks.signal(client, 9)
+                assert forks.wait(client)[0] == -9, "it had ended before: too few points for so many kills"
+                client, _ = forks.start("client", first_word=True, **order)
+            else:
+                server.kill()
+                server.start()
+        code, said = forks.wait(client)
+        assert code == 0, (said, bench.log())
+        assert bench.statuses() == {"completed": POINTS}
+        assert bench.results.verify() == []
+        assert finished(server) == Counter(row["key"] for row in bench.results.rows())

@@ -17,9 +17,10 @@ from sweep.servers import ComfyUI, ConnectOptions, ItemEnded, ItemEvent, Missing
 from sweep.servers.comfyui.client import ended_by_history, image_query, read_refusal
 from sweep.servers.http import Credentials
 from sweep.workflow import Graph, ImageRef, ModelRef, Node
-from tests.servers.comfyui.fake_comfyui import FakeComfyUI, fake_comfyui
-from tests.servers.conftest import QUICK
+from tests.servers.conftest import QUICK as CLIENT
+from tests.support.fake_comfyui import FakeComfyUI, fake_comfyui
 
+QUICK = replace(CLIENT, poll_listening=0.1)  # what is gone is never told: it is found by asking
 BATCH = "0a8b6e0c-1111-4222-8333-444455556666"
 PLAIN = Graph.of([Node("a", "EmptyImage", {"width": 8}), Node("out", "SaveImage")], ["a.0 → out.images"])
 

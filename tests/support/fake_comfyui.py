@@ -1,10 +1,12 @@
 """A ComfyUI that says what a test tells it to: the payloads of a real 0.3.75, and the faults that one has.
 
-It renders nothing: an item stays in the queue until `finish`. What a real server would have on its disk is `files`.
+An item stays in the queue until `finish`, unless it `renders`. What a real server would have on its disk is `files`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from PIL import Image
 
 OBJECT_INFO: dict[str, Any] = {
     "CheckpointLoaderSimple": {
@@ -19,7 +22,15 @@ OBJECT_INFO: dict[str, Any] = {
         "output": ["MODEL", "CLIP", "VAE"],
     },
     "LoadImage": {"input": {"required": {"image": [[], {"image_upload": True}]}}, "output": ["IMAGE", "MASK"]},
-    "EmptyImage": {"input": {"required": {"width": ["INT", {"default": 8, "min": 1, "max": 64}]}}, "output": ["IMAGE"]},
+    "EmptyImage": {
+        "input": {
+            "required": {
+                "width": ["INT", {"default": 8, "min": 1, "max": 64}],
+                "color": ["INT", {"default": 0, "min": 0, "max": 16777215}],
+            }
+        },
+        "output": ["IMAGE"],
+    },
     "SaveImage": {
         "input": {"required": {"images": ["IMAGE"], "filename_prefix": ["STRING", {"default": "ComfyUI"}]}},
         "output": [],
@@ -44,6 +55,11 @@ class FakeComfyUI:
     sockets: dict[str, web.WebSocketResponse] = field(default_factory=dict)
     answer: Any = None  # what the next POST /prompt answers after queueing: an exception, or (status, body)
     refuse: Any = None  # what POST /prompt answers without queueing: (status, body)
+    renders: bool = False  # images of one colour, each as soon as it is asked for
+    deadly: int | None = None  # the colour of the image of which it dies: queue and history are gone, files stay
+    deaths: int = 0
+    died: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))  # released at each death
+    at_work: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def post_prompt(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -61,13 +77,29 @@ class FakeComfyUI:
             request.transport.close()
         if isinstance(answer, tuple):
             return web.json_response(answer[1], status=answer[0])
+        if self.renders:
+            work = asyncio.create_task(self._work(body["prompt_id"]))
+            self.at_work.add(work)
+            work.add_done_callback(self.at_work.discard)
         return web.json_response({"prompt_id": body["prompt_id"], "number": 1, "node_errors": {}})
+
+    async def _work(self, prompt_id: str) -> None:
+        colour = self.pending[prompt_id][2]["a"]["inputs"]["color"] if prompt_id in self.pending else None
+        if colour == self.deadly:
+            self.deaths += 1
+            self.died.release()
+            self.pending.clear()
+            self.history.clear()
+            for socket in list(self.sockets.values()):
+                await socket.close()
+        elif colour is not None:
+            await self.finish(prompt_id)
 
     async def finish(self, prompt_id: str, *, tell: bool = True, keep: bool = True) -> None:
         """Render an item: its file is there, its history too (unless not `keep`), and its client hears of it."""
         entry = self.pending.pop(prompt_id)
         name = f"{entry[2]['out']['inputs']['filename_prefix']}_00001_.png"
-        self.files[name] = b"\x89PNG\r\n\x1a\n image"
+        self.files[name] = _paint(entry[2]["a"]["inputs"]["color"]) if self.renders else b"\x89PNG\r\n\x1a\n image"
         folder, _, file = name.rpartition("/")
         image = {"filename": file, "subfolder": folder, "type": "output"}
         messages = [["execution_start", {"timestamp": 1000}], ["execution_success", {"timestamp": 2000}]]
@@ -113,6 +145,12 @@ class FakeComfyUI:
             pass
         self.sockets.pop(request.query["clientId"], None)
         return socket
+
+
+def _paint(colour: int) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (8, 8), f"#{colour:06x}").save(content, "PNG")
+    return content.getvalue()
 
 
 def _saves(node: dict[str, Any]) -> bool:
