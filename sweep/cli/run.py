@@ -125,6 +125,15 @@ With: TypeAlias = Annotated[
         rich_help_panel="Servers",
     ),
 ]
+Images: TypeAlias = Annotated[
+    Literal["sent", "shared"],
+    typer.Option(
+        help="With --on: sent over Ray, or shared: each worker writes images into the results folder, on a file system "
+        "that all hosts mount at the same path.",
+        metavar="HOW",
+        rich_help_panel="Servers",
+    ),
+]
 ProgressOption: TypeAlias = Annotated[
     Literal["auto", "rich", "plain", "json", "none"],
     typer.Option(help="How to show progress: auto, rich, plain, json or none.", metavar="HOW"),
@@ -271,6 +280,7 @@ def run_command(
     view: ViewOption = False,
     on: On = None,
     with_: With = None,
+    images: Images = "sent",
     insecure: shared.InsecureRay = False,
     queue: shared.QueueOption = "default",
     ca_file: shared.CaFile = None,
@@ -309,7 +319,8 @@ def run_command(
     )
     if idle_only and queue != "default":
         raise UsageError("--idle-only does not work with --queue.", hint="Leave out one of them.")
-    access = Access.of(server, ca_file, credentials, queue, Cluster.of(on, with_, insecure=insecure))
+    cluster = Cluster.of(on, with_, insecure=insecure, shared=results if images == "shared" else None)
+    access = Access.of(server, ca_file, credentials, queue, cluster)
     return run_experiment(experiment, access, options, Display(style=progress, view=view, report=report), results)
 
 

@@ -16,25 +16,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """Options of a Ray cluster: its address, the command that starts a server on each node, and whether it is safe."""
+    """Options of a Ray cluster: its address, the command that starts a server on each node, and whether it is safe.
+
+    `shared` is the folder for results where the workers write images into it.
+    """
 
     address: str
     command: str | None = None
     insecure: bool = False
+    shared: Path | None = None
 
     @classmethod
-    def of(cls, on: str | None, command: str | None = None, *, insecure: bool = False) -> Cluster | None:
+    def of(
+        cls, on: str | None, command: str | None = None, *, insecure: bool = False, shared: Path | None = None
+    ) -> Cluster | None:
         """Read --on ray[:ADDRESS]; None without it. Raises UsageError."""
         from sweep.errors import UsageError
 
         if on is None:
             if command:
                 raise UsageError("--with needs --on ray.", hint="Without a cluster, start the server yourself.")
+            if shared:
+                raise UsageError("--images shared needs --on ray.", hint="Without a cluster, sweep writes all images.")
             return None
         engine, _, address = on.partition(":")
         if engine != "ray":
             raise UsageError(f"--on {on}: sweep runs on ray only.", hint="Write --on ray, or --on ray:HOST:PORT.")
-        return cls(address=address, command=command, insecure=insecure)
+        return cls(address=address, command=command, insecure=insecure, shared=shared)
 
     def servers(self, access: Access) -> Sequence[Server]:
         """Join the cluster and return its servers; start them where there is a command."""
@@ -51,13 +59,13 @@ class Cluster:
                 queue_id=access.queue,
                 insecure=self.insecure,
             )
-            return start_servers(self.command, settings)
+            return start_servers(self.command, settings, self.shared)
         agents = list_agents()
         if not agents:
             raise ServerUnreachableError(
                 "The cluster has no workers.", hint="Run sweep worker --server URL on each host that has a server."
             )
-        return find_servers(agents, insecure=self.insecure)
+        return find_servers(agents, insecure=self.insecure, shared=self.shared)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,7 @@ from sweep.servers import (
     ItemStarted,
     NoAnswerError,
     Rendered,
+    SavesImages,
     ServerImage,
     Submission,
     Ticket,
@@ -221,11 +222,15 @@ class ItemDownloads:
 
     async def _fetch(self, point: JournalPoint, image: ServerImage, ordinal: int, most: int) -> SavedImage:
         """Fetch and save an image of at most `most` bytes, which are reserved before it is asked for."""
-        context = self._context
-        async with context.downloads, context.budget.reserve(most):
-            data = await self._server.server.fetch(image, most)
+        context, server, stem = self._context, self._server.server, self._context.make_stem(point)
+        if isinstance(server, SavesImages):  # its bytes never come here, so none are reserved
+            part = await server.save(image, most, context.store.part_writer)
             context.checkpoint(checkpoints.FETCHED)
-            return await context.store.save(data, context.make_stem(point), point.key, ordinal)
+            return await context.store.place(part, stem, point.key, ordinal)
+        async with context.downloads, context.budget.reserve(most):
+            data = await server.fetch(image, most)
+            context.checkpoint(checkpoints.FETCHED)
+            return await context.store.save(data, stem, point.key, ordinal)
 
 
 class Attempt:

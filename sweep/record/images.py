@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import struct
 import threading
 import unicodedata
+import uuid
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +23,17 @@ import anyio
 from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError, TransientError
-from sweep.record.files import Checkpoint, free_bytes, no_checkpoint, remove_parts, replace_atomically
+from sweep.record.files import (
+    PART,
+    Checkpoint,
+    disk_error,
+    free_bytes,
+    make_folder,
+    no_checkpoint,
+    remove_parts,
+    replace_atomically,
+    sync_folder,
+)
 from sweep.record.sqlite.schema import JOURNAL_FILE, reading
 from sweep.source_images import read_input
 from sweep.types import Scalar
@@ -332,6 +345,37 @@ class SavedImage:
     size: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePart:
+    """A verified image that is on the disk under a temporary name: `path` relative to the results folder."""
+
+    path: str
+    image: ImageFacts
+    sha256: str
+    size: int
+
+
+def write_part(folder: Path, data: bytes, most_pixels: int = MAX_PIXELS) -> ImagePart:
+    """Verify an image and write it durably under a temporary name, for `ImageStore.place`; on any host of the folder.
+
+    Only the process that holds the folder's lock gives it its name, so what the agent of a killed run still writes
+    can never replace an image. What is left behind is removed at the start of the next run.
+    """
+    facts = verify_image(data, most_pixels=most_pixels)
+    path = f"{IMAGES_FOLDER}/.{uuid.uuid4().hex}{PART}"
+    try:
+        make_folder(folder / IMAGES_FOLDER)
+        with (folder / path).open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        with suppress(OSError):
+            (folder / path).unlink(missing_ok=True)
+        raise disk_error(error, folder / path) from error
+    return ImagePart(path=path, image=facts, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+
+
 class ImageStore:
     """Saves images under `folder`/images. `points` is the size of the grid: it decides padding and sub-folders."""
 
@@ -360,6 +404,15 @@ class ImageStore:
         """
         return await run_sync(self._save, data, stem, key, ordinal, limiter=self._threads)
 
+    @property
+    def part_writer(self) -> Callable[[bytes], ImagePart]:
+        """Return `write_part` for this folder, to be sent to another host of its file system."""
+        return partial(write_part, self._folder.absolute(), most_pixels=self._most_pixels)
+
+    async def place(self, part: ImagePart, stem: str, key: str, ordinal: int = 0) -> SavedImage:
+        """Give an image that `part_writer` wrote the name that `save` would have given it. Raises RecordError."""
+        return await run_sync(self._place, part, stem, key, ordinal, limiter=self._threads)
+
     async def copy_input(self, source: Path, sha256: str) -> str:
         """Keep a source image under `folder`/inputs; its path relative to the folder. Copied once.
 
@@ -377,8 +430,7 @@ class ImageStore:
 
     def _save(self, data: bytes, stem: str, key: str, ordinal: int) -> SavedImage:
         facts = self._verify(data)
-        ending = f"_{ordinal + 1}.{facts.format}" if ordinal else f".{facts.format}"
-        path = self._claim(f"{IMAGES_FOLDER}/{stem}", ending, key)
+        path = self._claim(stem, facts, key, ordinal)
         with replace_atomically(self._folder / path, self._checkpoint) as file:
             file.write(data)
         return SavedImage(
@@ -389,6 +441,21 @@ class ImageStore:
             size=len(data),
         )
 
+    def _place(self, part: ImagePart, stem: str, key: str, ordinal: int) -> SavedImage:
+        path = self._claim(stem, part.image, key, ordinal)
+        target = self._folder / path
+        try:
+            make_folder(target.parent)
+            (self._folder / part.path).replace(target)
+            self._checkpoint("image.renamed")
+            sync_folder(target.parent)
+        except OSError as error:
+            raise disk_error(error, target) from error
+        self._checkpoint("image.folder-synced")
+        return SavedImage(
+            path=path, width=part.image.width, height=part.image.height, sha256=part.sha256, size=part.size
+        )
+
     def _verify(self, data: bytes) -> ImageFacts:
         """Decode the image; one that is large, or whose size is not known before, alone: it takes much memory."""
         try:
@@ -397,8 +464,10 @@ class ImageStore:
             with self._decoding_large:
                 return verify_image(data, most_pixels=self._most_pixels)
 
-    def _claim(self, stem: str, ending: str, key: str) -> str:
-        """Claim the path for this key: `stem` itself unless another key has it."""
+    def _claim(self, stem: str, facts: ImageFacts, key: str, ordinal: int) -> str:
+        """Claim a path for this key: `stem` itself unless another key has it."""
+        stem = f"{IMAGES_FOLDER}/{stem}"
+        ending = f"_{ordinal + 1}.{facts.format}" if ordinal else f".{facts.format}"
         with self._claiming:
             for path in (f"{stem}{ending}", f"{stem}_{slug(key, 8)}{ending}"):
                 if self._owner(path) in (None, key):

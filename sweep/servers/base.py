@@ -10,14 +10,16 @@ never leave this layer):
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from sweep.errors import AttemptError, TransientError
 from sweep.workflow import Graph, Model, ModelRef, NodeSchemas, Value
+
+Saved = TypeVar("Saved")
 
 
 class MissingModelError(TransientError):
@@ -127,6 +129,18 @@ class RemembersUploads(Protocol):
     @property
     def uploads(self) -> MutableMapping[str, str]:
         """SHA-256 → name on the server. What stands in it is checked against the server before it is used."""
+        ...
+
+
+@runtime_checkable
+class SavesImages(Protocol):
+    """A server whose host has the results folder on a file system that it shares with this one."""
+
+    async def save(self, image: ServerImage, limit: int, write: Callable[[bytes], Saved]) -> Saved:
+        """Fetch the image there, as `Server.fetch` does, and return what `write` made of it there.
+
+        `write` can be pickled. What it raises comes back as it is.
+        """
         ...
 
 

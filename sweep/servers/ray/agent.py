@@ -17,14 +17,23 @@ import tempfile
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from sweep.errors import ServerUnreachableError, SweepError, UsageError
-from sweep.servers.base import ItemEnded, ItemEvent, Server, ServerInfo, Submission, Ticket
+from sweep.servers.base import (
+    ItemEnded,
+    ItemEvent,
+    Saved,
+    Server,
+    ServerImage,
+    ServerInfo,
+    Submission,
+    Ticket,
+)
 from sweep.servers.discovery import ConnectOptions, connect
 from sweep.servers.http import Timings, find_credentials
 from sweep.version import VERSION
@@ -169,6 +178,18 @@ class Agent:
         """Have the server check graphs whose images were kept before."""
         client = await self._use()
         return await client.check(graphs, self._paths(hashes))
+
+    async def do_save(self, image: ServerImage, limit: int, write: Callable[[bytes], Saved]) -> Saved:
+        """Fetch an image and write it into the results folder, which this host shares with the coordinator."""
+        client = await self._use()
+        return await asyncio.to_thread(write, await client.fetch(image, limit))
+
+    async def do_read(self, path: Path) -> bytes:
+        """Read a file of this host; nothing where there is none that we can read."""
+        try:
+            return await asyncio.to_thread(path.read_bytes)
+        except OSError:
+            return b""
 
     async def do_client(self, method: str, *arguments: Any) -> Any:
         """Pass on a call that needs nothing here."""

@@ -8,13 +8,14 @@ import hashlib
 import importlib.util
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sweep.errors import ItemLostError, ServerUnreachableError, SweepError, TransientError, UsageError, VariationError
-from sweep.servers.base import ItemEnded, ItemEvent, ServerImage, ServerInfo, Submission, Ticket
+from sweep.servers.base import ItemEnded, ItemEvent, Saved, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.ray.agent import Agent, AgentDescription, AgentSettings, ErrorData, derive_url, without_token
 from sweep.workflow import Graph, ImageRef, Model, NodeSchemas
 
@@ -164,6 +165,43 @@ class RayServer:
         return value
 
 
+class SharingRayServer(RayServer):
+    """Has its agent write images into `results`, which lies on a file system that all hosts share."""
+
+    def __init__(self, name: str, *, results: Path, is_owned: bool = False) -> None:
+        super().__init__(name, is_owned=is_owned)
+        self._results = results.absolute()
+
+    async def open(self) -> ServerInfo:
+        """Open it, and find out whether its host sees what is written here. Raises ServerUnreachableError if not."""
+        info = await super().open()
+        word = uuid.uuid4().hex
+        probe = self._results / f".sweep-{word}"
+        await asyncio.to_thread(_write_probe, probe, word)
+        try:
+            seen = await self._ask("read", probe)
+        finally:
+            await asyncio.to_thread(probe.unlink, missing_ok=True)
+        if seen != word.encode():
+            raise ServerUnreachableError(
+                f"The host of {self._name} does not see {self._results}.",
+                hint="--images shared needs a file system that is mounted at the same path on all hosts.",
+            )
+        return info
+
+    async def save(self, image: ServerImage, limit: int, write: Callable[[bytes], Saved]) -> Saved:
+        saved: Saved = await self._ask("save", image, limit, write)
+        return saved
+
+
+def _write_probe(path: Path, word: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(word, encoding="ascii")
+    except OSError as error:
+        raise UsageError(f"{path.parent} cannot be written ({error.strerror}).") from error
+
+
 def restore_error(data: ErrorData) -> SweepError:
     """Make an error again from its class, arguments and state."""
     kind, arguments, state = data
@@ -247,8 +285,10 @@ def start_agent(settings: AgentSettings, node: str | None = None) -> str:
     return settings.name
 
 
-def start_servers(command: str, settings: AgentSettings) -> list[RayServer]:
+def start_servers(command: str, settings: AgentSettings, shared: Path | None = None) -> list[RayServer]:
     """Start a server on each node of the cluster that has a GPU, or on each if none has one, with an agent beside it.
+
+    `shared` is the folder that holds results folders, where the agents write images there.
 
     Raises UsageError where the command does not say on which port its server listens.
     """
@@ -266,7 +306,7 @@ def start_servers(command: str, settings: AgentSettings) -> list[RayServer]:
     for node in nodes:
         name = f"{node['NodeManagerHostname']}-{node['NodeID'][:6]}"
         own = replace(settings, name=name, url=url, command=command, lease=LEASE_SECONDS)
-        started.append(RayServer(start_agent(own, node["NodeID"]), is_owned=True))
+        started.append(_make_server(start_agent(own, node["NodeID"]), shared, is_owned=True))
     return started
 
 
@@ -279,10 +319,19 @@ def list_agents() -> list[AgentDescription]:
     return [_await_description(name, reference) for name, reference in asked]
 
 
-def find_servers(agents: Sequence[AgentDescription], *, insecure: bool) -> list[RayServer]:
-    """Return a server for each agent. Raises UsageError where a cluster demands no token, unless `insecure`."""
+def find_servers(agents: Sequence[AgentDescription], *, insecure: bool, shared: Path | None = None) -> list[RayServer]:
+    """Return a server for each agent; `shared` as for `start_servers`.
+
+    Raises UsageError where a cluster demands no token, unless `insecure`.
+    """
     require_token(agents, insecure=insecure)
-    return [RayServer(agent.name) for agent in agents]
+    return [_make_server(agent.name, shared) for agent in agents]
+
+
+def _make_server(name: str, shared: Path | None, *, is_owned: bool = False) -> RayServer:
+    if shared is None:
+        return RayServer(name, is_owned=is_owned)
+    return SharingRayServer(name, results=shared, is_owned=is_owned)
 
 
 def require_token(agents: Sequence[AgentDescription], *, insecure: bool) -> None:
