@@ -61,6 +61,14 @@ def whole(bench: Bench, server: SandboxProcess, code: int = 0) -> None:
     assert {row["key"] for row in bench.results.rows()} == server.renders().keys()
 
 
+def test_killed_while_agents_write_the_images(bench: Bench, server: SandboxProcess) -> None:
+    for point in ("attempt.fetched", "image.renamed", "image.folder-synced", "complete.before-commit"):
+        killed(bench, server, point=point, sharing=True)
+    whole(bench, server)
+    images = bench.results.folder / "images"
+    assert sorted(images.iterdir()) == sorted(images.glob("*.png"))
+
+
 FIRST = sorted(set(points()) - set(repeated()))  # come once a run: each by itself
 CHAINS = [list(repeated())[start::6] for start in range(6)]  # come for each image: one after the other on one sweep
 

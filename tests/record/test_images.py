@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -160,3 +161,19 @@ def test_a_folder_that_may_not_be_written_is_a_sentence(tmp_path: Path) -> None:
 async def test_free_space_is_known_before_the_folder_exists(tmp_path: Path) -> None:
     assert await ImageStore(tmp_path / "a" / "b", 1).free_bytes() > 0
     assert await to_thread(free_bytes, tmp_path / "a") > 0
+
+
+async def test_an_image_written_on_another_host_gets_the_name_that_save_gives(tmp_path: Path) -> None:
+    store, data = ImageStore(tmp_path, 5000), image(note="of another host")
+    stem = store.stem(1234, {"seed": 1})
+    write = pickle.loads(pickle.dumps(store.part_writer))
+    with pytest.raises(TransientError):
+        await to_thread(write, data[:-9])
+    parts = [await to_thread(write, data) for _ in range(3)]
+    placed = await store.place(parts[0], stem, KEY)
+    assert await to_thread((tmp_path / placed.path).read_bytes) == data
+    assert placed == await store.save(data, stem, KEY)
+    assert (await store.place(parts[1], stem, OTHER)).path != placed.path
+    assert await store.clean() == 1
+    with pytest.raises(RecordError, match="could not be written"):
+        await store.place(parts[2], stem, KEY)

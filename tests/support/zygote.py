@@ -9,14 +9,17 @@ from __future__ import annotations
 import gc
 import json
 import os
+import pickle
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 
 from sweep.engine import RunOptions, Stop, events, run
 from sweep.engine.limits import Backoff
@@ -25,7 +28,8 @@ from sweep.experiment import Experiment
 from sweep.record import Checkpoint, FolderLock, RecordedResults, SqliteJournal, merge_results
 from sweep.record.verify import damaged_keys
 from sweep.sandbox import FaultInjection, SandboxOptions, serve_sandbox
-from sweep.servers import ConnectOptions, connect
+from sweep.servers import ConnectOptions, InvokeAI, ServerImage, connect
+from sweep.servers.base import Saved
 from sweep.servers.http import Timings
 
 QUICK = Timings(
@@ -47,6 +51,14 @@ def deadly(point: str, nth: int) -> Checkpoint:
     return checkpoint
 
 
+class SharingInvokeAI(InvokeAI):
+    """Writes images as an agent on another host of the same file system does."""
+
+    async def save(self, image: ServerImage, limit: int, write: Callable[[bytes], Saved]) -> Saved:
+        sent: Callable[[bytes], Saved] = pickle.loads(pickle.dumps(write))
+        return await anyio.to_thread.run_sync(sent, await self.fetch(image, limit))
+
+
 def client(order: dict[str, Any], tell: Any) -> int:
     """Run an experiment against servers; the exit code of `sweep run`."""
     root = Path(order["root"])
@@ -63,7 +75,12 @@ def client(order: dict[str, Any], tell: Any) -> int:
     async def main() -> int:
         experiment = await anyio.to_thread.run_sync(Experiment.from_dict, order["definition"], root)
         timings = replace(QUICK, **({"patience": order["patience"], "read": 2.0} if "patience" in order else {}))
-        servers = [connect(url, ConnectOptions(timings=timings)) for url in order["servers"]]
+        servers = [
+            SharingInvokeAI(url, timings=timings)
+            if order.get("sharing")
+            else connect(url, ConnectOptions(timings=timings))
+            for url in order["servers"]
+        ]
         options = RunOptions(**{"backoff": BACKOFF, "attempts": 20, "takeover_after": 0.0, **order.get("options", {})})
         checkpoint = deadly(order.get("point", ""), order.get("nth", 1))
         summary = await run(
