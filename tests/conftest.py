@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 from unittest.mock import Mock
 
 import aiohttp
@@ -17,6 +18,9 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.left_out import LINES, leave_out, receive_lines, send_lines
 from tests.support.limits import default_signals, limit_time
+
+if TYPE_CHECKING:
+    from tests.support.ray_cluster import RayCluster
 
 # Some environments forbid Python to keep what it compiled. Each process of the suite and each command it starts would
 # then compile all modules and rewrite all tests anew, which is more than half of their processor time.
@@ -105,6 +109,15 @@ class _ResponseOfToday(aiohttp.ClientResponse):
     def __init__(self, *args: object, **kwargs: object) -> None:
         kwargs.setdefault("stream_writer", Mock(output_size=0))
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[RayCluster]:
+    """Start one Ray cluster for all tests: it demands a token, and this process joins it."""
+    from tests.support.ray_cluster import open_cluster
+
+    with open_cluster() as found:
+        yield found
 
 
 @pytest.fixture(autouse=True, scope="session")

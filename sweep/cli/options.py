@@ -230,6 +230,15 @@ CredentialsOption: TypeAlias = Annotated[
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+OnOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Use a Ray cluster: ray, or ray:HOST:PORT. See sweep worker.",
+        show_default=False,
+        metavar="RAY",
+        rich_help_panel="Servers",
+    ),
+]
 InsecureRay: TypeAlias = Annotated[
     bool,
     typer.Option("--insecure-ray", help="Use a Ray cluster that demands no token.", rich_help_panel="Servers"),

@@ -105,15 +105,6 @@ Board: TypeAlias = Annotated[
 Intermediate: TypeAlias = Annotated[
     bool, typer.Option("--intermediate", help="Keep the images out of the server's gallery.", rich_help_panel="Servers")
 ]
-On: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        help="Use all workers of a Ray cluster: ray, or ray:HOST:PORT. See sweep worker.",
-        show_default=False,
-        metavar="RAY",
-        rich_help_panel="Servers",
-    ),
-]
 With: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -278,7 +269,7 @@ def run_command(
     progress: ProgressOption = "auto",
     report: Report = True,
     view: ViewOption = False,
-    on: On = None,
+    on: shared.OnOption = None,
     with_: With = None,
     images: Images = "sent",
     insecure: shared.InsecureRay = False,
@@ -352,11 +343,13 @@ def run_experiment(experiment: Experiment, access: Access, options: RunOptions, 
 
     check_metrics(experiment)
     clients, page_of = access.clients(experiment), show.live_page()
-    with measure_meanwhile(wanted=show.report) as also:
+    on_cluster = access.cluster is not None
+    with measure_meanwhile(wanted=show.report and not on_cluster) as also:
         summary = anyio.run(
             _render, experiment, clients, options, results, show.style, page_of, also, backend_options=backend_options()
         )
-    return _finish(summary, page=show.report, quiet=show.style in ("json", "none"))
+    workers: Literal["ray"] | None = "ray" if on_cluster else None
+    return _finish(summary, page=show.report, quiet=show.style in ("json", "none"), workers=workers)
 
 
 async def _render(
@@ -384,7 +377,7 @@ async def _render(
             return await render(experiment, servers, options=options, results=results, listener=listener, stop=stop)
 
 
-def _finish(summary: RunSummary, *, page: bool, quiet: bool) -> int:
+def _finish(summary: RunSummary, *, page: bool, quiet: bool, workers: Literal["ray"] | None) -> int:
     """Measure new images, write the page, print the result and return the exit code."""
     import time
 
@@ -398,7 +391,7 @@ def _finish(summary: RunSummary, *, page: bool, quiet: bool) -> int:
     new = bool(summary.rendered) or not (summary.folder / "report.html").is_file()
     if page and new and problem is None and summary.ending not in ("interrupted", "cancelled"):
         try:
-            study = _write_page(summary)
+            study = _write_page(summary, workers)
         except SweepError as error:
             problem, code = error, error.exit_code
         except KeyboardInterrupt:
@@ -421,12 +414,12 @@ def _finish(summary: RunSummary, *, page: bool, quiet: bool) -> int:
     return code
 
 
-def _write_page(summary: RunSummary) -> StudyJson:
+def _write_page(summary: RunSummary, workers: Literal["ray"] | None) -> StudyJson:
     from sweep.cli.study import measure_folder
     from sweep.record import write_tables
     from sweep.report import make_report
 
-    study = measure_folder(summary.folder)
+    study = measure_folder(summary.folder, workers=workers)
     write_tables(summary.folder)
     make_report(summary.folder, study=study)
     return study.to_json()

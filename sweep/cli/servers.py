@@ -44,6 +44,13 @@ class Cluster:
             raise UsageError(f"--on {on}: sweep runs on ray only.", hint="Write --on ray, or --on ray:HOST:PORT.")
         return cls(address=address, command=command, insecure=insecure, shared=shared)
 
+    def join(self) -> None:
+        """Join the cluster. Raises UsageError where it demands no token, unless it is to be used so."""
+        from sweep.servers import check_token, join_cluster
+
+        join_cluster(self.address)
+        check_token(insecure=self.insecure)
+
     def servers(self, access: Access) -> Sequence[Server]:
         """Join the cluster and return its servers; start them where there is a command."""
         from sweep.errors import ServerUnreachableError

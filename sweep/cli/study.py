@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -129,6 +129,8 @@ def study_command(
         ),
     ] = None,
     results: shared.ResultsRoot = Path("results"),
+    on: shared.OnOption = None,
+    insecure: shared.InsecureRay = False,
 ) -> None:
     """Measure the images and show what each axis changes.
 
@@ -137,10 +139,14 @@ def study_command(
     """
     from sweep.cli.console import print_json, print_line, print_notice
     from sweep.cli.options import find_run
+    from sweep.cli.servers import Cluster
 
     folder = find_run(run, results)
+    cluster = Cluster.of(on, insecure=insecure)
+    if cluster is not None:
+        cluster.join()
     try:
-        made = measure_folder(folder, metric, baseline, workers)
+        made = measure_folder(folder, metric, baseline, "ray" if cluster else workers)
     except KeyboardInterrupt:
         print_notice("Interrupted. The values measured so far are kept; run the same command to measure the rest.")
         raise
@@ -232,7 +238,10 @@ def _print_sentences(said: Sequence[Sentence], first: str = "") -> None:
 
 
 def measure_folder(
-    folder: Path, metrics: list[str] | None = None, baseline: list[str] | None = None, workers: int | None = None
+    folder: Path,
+    metrics: list[str] | None = None,
+    baseline: list[str] | None = None,
+    workers: int | Literal["ray"] | None = None,
 ) -> Study:
     """Study a folder, with a bar on stderr while images are measured."""
     from sweep.cli.console import CountBar

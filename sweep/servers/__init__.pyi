@@ -20,6 +20,7 @@ from .invokeai.client import InvokeAI
 from .ray.agent import AgentDescription, AgentSettings
 from .ray.cluster import (
     RayServer,
+    check_token,
     find_servers,
     join_cluster,
     list_agents,
@@ -52,6 +53,7 @@ __all__ = [
     "ServerInfo",
     "Submission",
     "Ticket",
+    "check_token",
     "connect",
     "find_credentials",
     "find_servers",

@@ -44,6 +44,7 @@ from sweep.study.tables import (
 if TYPE_CHECKING:
     from sweep.record import ResultsLike
     from sweep.study.measuring.measure import MeasureProgress
+    from sweep.study.measuring.pool import OnRay
     from sweep.study.metrics.base import Metric
     from sweep.study.tables import Chart
 
@@ -173,7 +174,7 @@ def make_study(
     baseline: Group | None = None,
     thresholds: Mapping[str, Sequence[float]] | None = None,
     progress: MeasureProgress | None = None,
-    workers: int | None = None,
+    workers: int | OnRay | None = None,
 ) -> Study:
     """Measure a results folder (what is not measured yet) and say what its axes do.
 
@@ -181,7 +182,8 @@ def make_study(
     names of its columns and `axes` (name, kind) are by default all columns that are neither metrics nor bookkeeping.
     `metrics`: see `metrics.resolve`; none: the standard panel. `baseline`: levels of the cell that images are
     compared with where they have no source (others axes equal). `thresholds` by metric: what curves are asked to
-    pass. `progress(done, total)` counts images; `workers`: processes, by default one a core, 0: in this process.
+    pass. `progress(done, total)` counts images; `workers`: processes, by default one a core, 0: in this
+    process, "ray": on the cluster that this process has joined.
 
     Works on whatever is there: unfinished, failed or missing images make a smaller study that says so. Blocking;
     from an event loop use `anyio.to_thread.run_sync`.

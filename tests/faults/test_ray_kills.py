@@ -9,8 +9,10 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from sweep.study import measure_now
 from tests.support.processes import Bench, SandboxProcess
 from tests.support.ray_cluster import ENVIRONMENT, RayCluster
 
@@ -135,7 +138,38 @@ def test_killed_agent_server_coordinator_and_cluster(
     servers[0].start()
     assert bench.zygote.wait(run)[0] == 0, output.read_text(encoding="utf-8")[-3000:]
     check_whole(bench, servers)
-    for number in range(AGENTS):
+    stop_agents(bench, cluster, AGENTS)
+
+
+def test_killed_while_agents_write_the_images_and_the_cluster_measures_them(
+    bench: Bench, cluster: RayCluster, servers: list[SandboxProcess]
+) -> None:
+    bench.definition["axes"] = {"denoise_strength": [0.2, 0.5, 0.8], "seed": {"start": 1, "count": 20}}
+    servers = servers[:2]
+    register(bench, cluster, servers)
+    options = ["--on", f"ray:{cluster.address}", "--images", "shared", "--progress", "json"]
+
+    run, _ = bench.command("run", str(bench.write()), *options, **ENVIRONMENT)
+    wait_until(lambda: sum(rendered(servers).values()) > 10)
+    os.kill(cluster.processes("ray::Agent")[0], signal.SIGKILL)
+    wait_until(lambda: sum(rendered(servers).values()) > 30)
+    bench.zygote.signal(run, signal.SIGKILL)
+    assert bench.zygote.wait(run)[0] == -signal.SIGKILL
+    code, said = bench.sweep("run", str(bench.write()), *options, **ENVIRONMENT)
+    assert code == 0, said
+
+    assert bench.statuses() == {"completed": 60}
+    assert bench.results.verify() == []
+    assert sorted(rendered(servers).values()) == [1] * 60
+    measured = threading.Event()
+    measured.set()  # nothing more is measured: the values are those that the run put into the journal
+    assert measure_now(bench.results.folder, stop=measured)["ssim"].notna().all()
+    stop_agents(bench, cluster, len(servers))
+
+
+def stop_agents(bench: Bench, cluster: RayCluster, count: int) -> None:
+    """End the agents that `register` started."""
+    for number in range(count):
         stop = ["worker", "--stop", f"gpu{number}", "--on", f"ray:{cluster.address}"]
         assert bench.sweep(*stop, **ENVIRONMENT)[0] == 0
 
@@ -162,3 +196,28 @@ def test_with_starts_a_server_on_each_node_and_leaves_none_behind(bench: Bench, 
         bench.zygote.signal(pid, number)
         assert bench.zygote.wait(pid)[0] == (130 if number == signal.SIGINT else -number)
         wait_until(lambda: not cluster.processes("sweep sandbox --port"))
+        wait_until(lambda: not cluster.processes("ray::Agent"))
+
+
+def can_separate_processes() -> bool:
+    """Tell whether processes can be started that see no others of this machine."""
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode == 0
+
+
+ALONE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+@pytest.mark.skipif(not can_separate_processes(), reason="ray stop ends every cluster of the machine it sees")
+def test_ray_stop_leaves_no_process_behind(tmp_path: Path) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text("workflow: txt2img\naxes: {seed: {start: 1, count: 500}}\n", encoding="utf-8")
+    done = subprocess.run(
+        [*ALONE, "sh", "-c", shlex.join([sys.executable, "-m", "tests.support.ray_stop", str(file)]) + "; exit $?"],
+        env={**os.environ, **ENVIRONMENT},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1:] == ["nothing is left"], done.stdout + done.stderr

@@ -55,6 +55,8 @@ class RayCluster:
         command = [str(Path(sys.executable).with_name("ray")), "start", *arguments]
         command += ["--num-cpus=2", "--object-store-memory=100000000", "--disable-usage-stats"]
         first = free_port()
+        while first <= self.port <= first + 200:
+            first = free_port()
         command += [f"--min-worker-port={first}", f"--max-worker-port={first + 200}"]
         environment = {**os.environ, **ENVIRONMENT, **self.environment}
         done = subprocess.run(
@@ -88,19 +90,22 @@ class RayCluster:
 
 
 @contextmanager
-def open_cluster() -> Iterator[RayCluster]:
-    """Start a cluster for as long as the block lasts, and join it from this process."""
+def open_cluster(*, join: bool = True, **environment: str) -> Iterator[RayCluster]:
+    """Start a cluster for as long as the block lasts, and join it from this process if asked to."""
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets have short paths
-    cluster = RayCluster(folder)
+    cluster = RayCluster(folder, environment=environment)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
+        if join:
+            for name, value in ENVIRONMENT.items():
+                patch.setenv(name, value)
         try:
             cluster.start()
-            join_cluster(cluster.address)
+            if join:
+                join_cluster(cluster.address)
             yield cluster
         finally:
-            importlib.import_module("ray").shutdown()
+            if join:
+                importlib.import_module("ray").shutdown()
             cluster.kill()
             shutil.rmtree(folder, ignore_errors=True)
 

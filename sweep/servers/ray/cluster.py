@@ -16,7 +16,15 @@ from typing import Any
 
 from sweep.errors import ItemLostError, ServerUnreachableError, SweepError, TransientError, UsageError, VariationError
 from sweep.servers.base import ItemEnded, ItemEvent, Saved, ServerImage, ServerInfo, Submission, Ticket
-from sweep.servers.ray.agent import Agent, AgentDescription, AgentSettings, ErrorData, derive_url, without_token
+from sweep.servers.ray.agent import (
+    Agent,
+    AgentDescription,
+    AgentSettings,
+    ErrorData,
+    derive_url,
+    has_token_authentication,
+    without_token,
+)
 from sweep.workflow import Graph, ImageRef, Model, NodeSchemas
 
 NAMESPACE = "sweep"
@@ -230,6 +238,7 @@ def _first_line(failure: BaseException) -> str:
 
 
 _CALLS_AT_ONCE = 1000
+_HEAD_SECONDS = 3600  # without its head Ray ends a process after a minute; a run's own patience ends before this
 _ANSWER_SECONDS = 30.0
 _INSTALL = "pip install 'sweep-engine[ray]' installs it."
 
@@ -244,6 +253,7 @@ def join_cluster(address: str = "") -> None:
     if importlib.util.find_spec("ray") is None:
         raise UsageError("Ray is not installed.", hint=_INSTALL)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(_HEAD_SECONDS))
     import ray
 
     if ray.is_initialized():
@@ -332,6 +342,14 @@ def _make_server(name: str, shared: Path | None, *, is_owned: bool = False) -> R
     if shared is None:
         return RayServer(name, is_owned=is_owned)
     return SharingRayServer(name, results=shared, is_owned=is_owned)
+
+
+def check_token(*, insecure: bool) -> None:
+    """Raise UsageError where the cluster lets in everybody who reaches it: one of its processes is asked."""
+    import ray
+
+    if not insecure and not ray.get(ray.remote(num_cpus=0)(has_token_authentication).remote(), timeout=_ANSWER_SECONDS):
+        raise without_token()
 
 
 def require_token(agents: Sequence[AgentDescription], *, insecure: bool) -> None:

@@ -1,6 +1,8 @@
 """Run a server as long as standard input is open, and end it with all its processes after that.
 
 An agent holds the other end. However it ends, also when it is killed, the pipe closes and no server is left behind.
+Ray kills the children and the process group of a process that it ends: so a child of the first process supervises, in
+a session of its own.
 """
 
 from __future__ import annotations
@@ -40,7 +42,16 @@ def _signal(server: subprocess.Popen[bytes], number: int) -> None:
             server.terminate()
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Supervise in a child of this process; return the exit code of the server."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the agent decides when to end; the server inherits no handler
         signal.signal(number, lambda *_: None)
-    sys.exit(supervise(sys.argv[1:]))
+    if hasattr(os, "fork") and (child := os.fork()):
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if hasattr(os, "setsid"):
+        os.setsid()
+    return supervise(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

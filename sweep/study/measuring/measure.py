@@ -26,7 +26,7 @@ import pandas as pd
 from sweep.errors import UsageError, did_you_mean
 from sweep.record import MetricCache, MetricKey, RecordedResults, ResultsLike
 from sweep.study.design import FloatArray, StudyDesign, read_design
-from sweep.study.measuring.pool import measure_all
+from sweep.study.measuring.pool import OnRay, measure_all
 from sweep.study.measuring.task import MeasuredImage, Task
 from sweep.study.metrics.base import Metric, describe_metric
 from sweep.study.metrics.colour import delta_e
@@ -354,7 +354,7 @@ def measure_design(
     metrics: Sequence[str | Metric] = (),
     baseline: Group | None = None,
     progress: MeasureProgress | None = None,
-    workers: int | None = None,
+    workers: int | OnRay | None = None,
     stop: threading.Event | None = None,
 ) -> tuple[StudyDesign, list[MetricFacts], str | None]:
     """Measure a results folder and give its design with metrics, the facts of the metrics and the experiment's name.
@@ -376,7 +376,7 @@ def _measure(
     tasks: Sequence[Task],
     cache: MetricCache,
     progress: MeasureProgress | None,
-    workers: int | None,
+    workers: int | OnRay | None,
     stop: threading.Event,
 ) -> None:
     total = int(plan.design.images.sum())
@@ -401,7 +401,9 @@ def _ignore_progress(done: int, total: int) -> None:
     """Ignore progress."""
 
 
-def _count_workers(asked: int | None, tasks: int) -> int:
+def _count_workers(asked: int | OnRay | None, tasks: int) -> int | OnRay:
+    if asked == "ray":
+        return asked
     if asked is not None:
         if asked < 0:
             raise UsageError(f"Workers are at least 0, not {asked}.")
@@ -457,15 +459,16 @@ def measure_now(
     metrics: Sequence[str | Metric] = (),
     baseline: Group | None = None,
     progress: MeasureProgress | None = None,
-    workers: int | None = None,
+    workers: int | OnRay | None = None,
     stop: threading.Event | None = None,
 ) -> pd.DataFrame:
     """Give the results table with one column a metric, and `reason` where an image could not be measured.
 
     What was measured before comes from the record, by the hashes of the images; the rest is measured by worker
-    processes of low priority (by default one a core, 0: in this process) and kept as it comes, so a kill costs a
-    second's work. Rows that are not rendered yet have no values; call again for them. `progress(done, total)` counts
-    images. `stop`, once set, ends it early with what is there. Parameters as for `study`.
+    processes of low priority (by default one a core, 0: in this process, "ray": on the cluster joined) and kept as it
+    comes, so a kill costs a second's work. Rows that are not rendered yet have no values; call again for them.
+    `progress(done, total)` counts images. `stop`, once set, ends it early with what is there. Parameters as for
+    `study`.
 
     Raises UsageError for an unknown metric or axis; RecordError where the folder cannot be read or written.
     """
@@ -481,7 +484,7 @@ async def measure(
     metrics: Sequence[str | Metric] = (),
     baseline: Group | None = None,
     progress: MeasureProgress | None = None,
-    workers: int | None = None,
+    workers: int | OnRay | None = None,
 ) -> pd.DataFrame:
     """`measure_now` without blocking the event loop; `progress` is called from another thread.
 

@@ -1,21 +1,30 @@
-"""Worker processes that measure on all cores at low priority, with bounded memory, and outlive their own crashes."""
+"""Worker processes that measure on all cores at low priority, with bounded memory, and outlive their own crashes.
+
+On a Ray cluster its tasks hold such a process each, so that numbers are those of one machine, bit for bit.
+"""
 
 from __future__ import annotations
 
 import os
 import pickle
 import queue
+import socket
 import subprocess
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias, cast
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypeAlias, cast
 
-from sweep.errors import UsageError
+from sweep.errors import SweepError, UsageError
 from sweep.study.measuring.task import MeasuredImage, References, Task, measure_task
 from sweep.study.measuring.worker import receive, send
+from sweep.study.metrics.planes import SentImage
+from sweep.version import VERSION
 
 if TYPE_CHECKING:
     from sweep.study.metrics.base import Metric
@@ -28,6 +37,11 @@ WAITING = 4  # answers per worker that may wait for the caller: memory stays bou
 SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # one core a worker
 
 
+LOST: Final = "the process that measured it died, twice"
+OnRay: TypeAlias = Literal["ray"]
+_LOOK_SECONDS = 1.0  # between looks at whether to stop, while a cluster measures
+
+
 class _Ended:
     """Put into the queue by a thread that is done; `error` is what ended it, if it was not the end of tasks."""
 
@@ -36,14 +50,17 @@ class _Ended:
 
 
 def measure_all(
-    tasks: Iterable[Task], metrics: Sequence[Metric], *, workers: int, stop: threading.Event | None = None
+    tasks: Iterable[Task], metrics: Sequence[Metric], *, workers: int | OnRay, stop: threading.Event | None = None
 ) -> Generator[TaskAnswer]:
-    """Answers as they come, in any order. `workers` processes; 0: in this one. Tasks are drawn only as workers are
-    free. Ends early once `stop` is set. Closing the generator ends the workers.
+    """Answers as they come, in any order. `workers` processes; 0: in this one; "ray": on all CPUs of the cluster that
+    this process has joined. Tasks are drawn only as workers are free. Ends early once `stop` is set. Closing the
+    generator ends the workers.
 
     Raises UsageError where a metric cannot be sent to another process.
     """
     stop = stop or threading.Event()
+    if workers == "ray":
+        return _on_ray(tasks, metrics, stop)
     if workers == 0:
         return _here(tasks, metrics, stop)
     return _there(tasks, metrics, workers, stop)
@@ -135,10 +152,12 @@ def _drive(
         answers.put(_Ended(error))
 
 
+def _give_up(task: Task) -> list[MeasuredImage]:
+    return [MeasuredImage((float("nan"),) * len(task.metrics), LOST)] * len(task.images)
+
+
 class _Worker:
     """A worker process, started at the first task and again after it died."""
-
-    LOST: Final = "the process that measured it died, twice"
 
     def __init__(self, metrics: bytes) -> None:
         self._metrics = metrics
@@ -155,8 +174,7 @@ class _Worker:
                 self.close()
             else:
                 return answer
-        lost = MeasuredImage((float("nan"),) * len(task.metrics), self.LOST)
-        return [lost] * len(task.images)
+        return _give_up(task)
 
     def _start(self) -> Pipes:
         process = subprocess.Popen(
@@ -184,6 +202,87 @@ class _Worker:
         for stream in pipes or ():
             with suppress(OSError):  # what was still to be written is of no use to a killed process
                 stream.close()
+
+
+def _on_ray(tasks: Iterable[Task], metrics: Sequence[Metric], stop: threading.Event) -> Generator[TaskAnswer]:
+    """Send tasks with their images, so many that no CPU waits for the next one.
+
+    Raises UsageError where a host has other versions, SweepError where the cluster fails.
+    """
+    import ray
+
+    remote = ray.remote(num_cpus=1, max_retries=TASK_TRIES - 1)(measure_sent)
+    sent = ray.put(_pickled(metrics))
+    source = iter(tasks)
+    running: dict[Any, Task] = {}
+    try:
+        while not stop.is_set():
+            cpus = int(ray.cluster_resources().get("CPU", 0))
+            while len(running) < cpus * WAITING and (task := next(source, None)) is not None:
+                running[remote.remote(_send_images(task), sent, find_versions())] = task
+            if not running:
+                if (task := next(source, None)) is not None:
+                    raise SweepError("The cluster has no CPUs to measure with.", hint="Leave out --on to measure here.")
+                return
+            for done in ray.wait(list(running), timeout=_LOOK_SECONDS)[0]:
+                task = running.pop(done)
+                yield task, _take_answer(task, done)
+    except ray.exceptions.RayError as error:
+        raise SweepError(
+            f"The cluster failed while it measured ({type(error).__name__}).",
+            hint="What was measured is kept. Run sweep study again, with --on or without.",
+        ) from error
+    finally:
+        for each in running:
+            with suppress(ray.exceptions.RayError):
+                ray.cancel(each)
+
+
+def _take_answer(task: Task, done: Any) -> list[MeasuredImage]:
+    import ray
+
+    try:
+        answer: list[MeasuredImage] | str = ray.get(done)
+    except ray.exceptions.WorkerCrashedError:
+        return _give_up(task)
+    if isinstance(answer, str):
+        raise UsageError(answer)
+    return answer
+
+
+def _send_images(task: Task) -> Task:
+    """Put the files into the task; one that cannot be read stays a path, which the other host cannot read either."""
+
+    def send_image(path: Path | SentImage) -> Path | SentImage:
+        try:
+            return SentImage(path.name, path.read_bytes()) if isinstance(path, Path) else path
+        except OSError:
+            return path
+
+    reference = None if task.reference is None else send_image(task.reference)
+    return replace(task, images=tuple(map(send_image, task.images)), reference=reference)
+
+
+def measure_sent(task: Task, metrics: bytes, versions: Mapping[str, str]) -> list[MeasuredImage] | str:
+    """Measure on a host of the cluster, by a process of the same kind as on one machine; or say why it cannot."""
+    own = find_versions()
+    if differing := [name for name in versions if own[name] != versions[name]]:
+        here, there = ([f"{name} {these[name]}" for name in differing] for these in (own, versions))
+        return f"{socket.gethostname()} has {', '.join(here)}, and the host of sweep has {', '.join(there)}."
+    if metrics not in _workers:
+        _workers[metrics] = _Worker(metrics)
+    try:
+        return _workers[metrics].measure(task)
+    except UsageError as error:
+        return str(error)
+
+
+def find_versions() -> dict[str, str]:
+    """Return the versions of what decides a metric's last digit."""
+    return {"sweep": VERSION, **{name: version(name) for name in ("numpy", "Pillow")}}
+
+
+_workers: dict[bytes, _Worker] = {}  # in a process of Ray: it ends with that process
 
 
 def make_worker_environment() -> dict[str, str]:

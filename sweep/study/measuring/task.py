@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from sweep.study.metrics.planes import DecodedImage, ImagePair, UnreadableImageError, decode, reduced, working_shape
+from sweep.study.metrics.planes import (
+    DecodedImage,
+    ImagePair,
+    SentImage,
+    UnreadableImageError,
+    decode,
+    reduced,
+    working_shape,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,9 +35,9 @@ class Task:
     """
 
     rows: tuple[int, ...]
-    images: tuple[Path, ...]
+    images: tuple[Path | SentImage, ...]
     metrics: tuple[int, ...]
-    reference: Path | None = None
+    reference: Path | SentImage | None = None
     prompt: str | None = None
 
 
@@ -41,7 +49,7 @@ class MeasuredImage:
     reason: str | None = None
 
 
-References: TypeAlias = "OrderedDict[tuple[Path, tuple[int, int]], DecodedImage]"
+References: TypeAlias = "OrderedDict[tuple[Path | SentImage, tuple[int, int]], DecodedImage]"
 
 
 def measure_task(task: Task, metrics: Sequence[Metric], references: References) -> list[MeasuredImage]:
@@ -71,7 +79,7 @@ def _make_view(image: Image.Image, task: Task, size: int, references: References
     return ImagePair(image=measured, reference=reference, prompt=task.prompt), None
 
 
-def _load_reference(path: Path, shape: tuple[int, int], references: References) -> DecodedImage:
+def _load_reference(path: Path | SentImage, shape: tuple[int, int], references: References) -> DecodedImage:
     key = (path, shape)
     if key not in references:
         references[key] = reduced(decode(path), shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import re
 import warnings
@@ -74,7 +75,15 @@ class ImagePair:
         return value
 
 
-def decode(path: Path) -> Image.Image:
+@dataclass(frozen=True, slots=True)
+class SentImage:
+    """The bytes of an image file, for a process on a host that has no such file."""
+
+    name: str
+    data: bytes
+
+
+def decode(path: Path | SentImage) -> Image.Image:
     """Decode the whole image at `path` as RGB.
 
     Raises UnreadableImageError where it is missing, truncated, no image, or has more than 100 Mpx.
@@ -84,7 +93,7 @@ def decode(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path if isinstance(path, Path) else io.BytesIO(path.data)) as image:
                 if image.width * image.height > MAX_MEASURED_PIXELS:
                     raise UnreadableImageError(
                         f"{path.name} has {image.width} × {image.height} px, too many to measure."
@@ -100,9 +109,9 @@ def decode(path: Path) -> Image.Image:
 
 
 def _first_line(error: Exception) -> str:
-    """Of its message, without the path that Pillow and the system end it with."""
+    """Of its message, without the path or the object that Pillow and the system end it with."""
     first = (str(error).splitlines() or [""])[0] or type(error).__name__
-    return re.split(r":? '", first)[0]
+    return re.split(r":? ['<]", first)[0]
 
 
 def working_shape(width: int, height: int, working_size: int) -> tuple[int, int]:

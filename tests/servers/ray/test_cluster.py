@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from sweep.errors import ServerUnreachableError, UsageError
+from sweep.sandbox import sandbox_server
 from sweep.servers.ray.agent import AgentDescription, AgentSettings, derive_url
 from sweep.servers.ray.cluster import explain_join_failure, require_token, start_servers
+from tests.support.ray_cluster import ENVIRONMENT, RayCluster, needs_ray, open_cluster
 
 OPEN = AgentDescription(name="gpu1", host="gpu1", url="http://127.0.0.1:9090", state="ready")
 SAFE = AgentDescription(name="gpu2", host="gpu2", url="http://127.0.0.1:9090", state="ready", has_token=True)
@@ -22,12 +29,61 @@ This process on Ray 2.60.0 was started with:
 """
 
 
+@contextmanager
+def run_sandbox() -> Iterator[str]:
+    """Serve a sandbox from a thread; its address."""
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(sandbox_server()) as box:
+        yield box.url
+
+
 def test_cluster_without_a_token_is_refused_unless_insecure() -> None:
     require_token([SAFE], insecure=False)
     require_token([OPEN], insecure=True)
     with pytest.raises(UsageError, match="demands no token") as refused:
         require_token([SAFE, OPEN], insecure=False)
     assert "--insecure-ray" in (refused.value.hint or "")
+
+
+@needs_ray
+def test_real_cluster_without_a_token_is_refused_unless_insecure(tmp_path: Path) -> None:
+    environment = {**ENVIRONMENT, "RAY_AUTH_MODE": "disabled"}
+    file = tmp_path / "small.yaml"
+    file.write_text("workflow: txt2img\naxes: {seed: [1, 2]}\n", encoding="utf-8")
+
+    def run_sweep(*arguments: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "sweep", *arguments, "--on", f"ray:{cluster.address}"]
+        done = subprocess.run(
+            command, env={**os.environ, **environment}, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    with open_cluster(RAY_AUTH_MODE="disabled", join=False) as cluster, run_sandbox() as url:
+        results = [str(file), "--no-report", "--progress", "none"]
+        code, said = run_sweep("worker", "--server", url)
+        assert (code, "demands no token" in said) == (2, True), said
+        code, said = run_sweep("worker", "--server", url, "--insecure-ray")
+        assert (code, "ready" in said) == (0, True), said
+        code, said = run_sweep("run", *results)
+        assert (code, "demands no token" in said, (tmp_path / "results").exists()) == (2, True, False), said
+        code, said = run_sweep("run", *results, "--insecure-ray")
+        assert code == 0, said
+        code, said = run_sweep("study", "small")
+        assert (code, "demands no token" in said) == (2, True), said
+
+
+@needs_ray
+def test_other_version_of_a_real_cluster_is_a_sentence(cluster: RayCluster) -> None:
+    program = f"""
+import sys, ray
+ray.__version__ = "2.1.0"
+from sweep.cli.app import run_cli
+sys.exit(run_cli(["workers", "--on", "ray:{cluster.address}"]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "have different versions of Ray or Python" in done.stderr
+    assert "Ray: 2.1.0" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
 
 
 def test_version_mismatch_is_a_sentence() -> None:

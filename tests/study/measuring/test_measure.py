@@ -19,12 +19,15 @@ from PIL import Image
 from sweep.errors import RecordError, UsageError
 from sweep.record import RecordedResults
 from sweep.study.measuring.measure import measure, measure_now
+from sweep.study.measuring.pool import find_versions, measure_sent
+from sweep.study.measuring.task import Task
 from sweep.study.metrics.base import Formula
 from sweep.study.metrics.planes import ImagePair
 from sweep.study.metrics.registry import list_standard
 from sweep.study.study import make_study
 from sweep.types import Scalar
 from tests.support.odd_metrics import BRIGHTNESS, dying, failing
+from tests.support.ray_cluster import RayCluster, needs_ray
 from tests.support.study_folders import KINDS, POINTS, SOURCE, painted
 from tests.support.study_images import photo, png_bytes, write_results
 
@@ -68,6 +71,30 @@ async def test_worker_processes_give_the_same_values(results: Path, tmp_path: Pa
 
     pd.testing.assert_frame_equal(here[NAMES], there[NAMES], check_exact=True)
     assert there["brightness"].between(1, 254).all()
+
+
+@needs_ray
+async def test_a_cluster_gives_the_values_of_one_machine(cluster: RayCluster, results: Path, tmp_path: Path) -> None:
+    again = await write_results(tmp_path / "again", POINTS, painted, kinds=KINDS, source=SOURCE)
+    for folder in (results, again):
+        broken, gone = sorted((folder / "images").iterdir())[:2]
+        broken.write_bytes(b"no image")
+        gone.unlink()
+
+    here = await anyio.to_thread.run_sync(lambda: measure_now(results, metrics=["panel", BRIGHTNESS], workers=0))
+    there = await measure(again, metrics=["panel", BRIGHTNESS], workers="ray")
+
+    pd.testing.assert_frame_equal(here[[*NAMES, "reason"]], there[[*NAMES, "reason"]], check_exact=True)
+    assert there["brightness"].notna().sum() == 28
+    kept = await anyio.to_thread.run_sync(lambda: measure_now(again, metrics=["panel", BRIGHTNESS], workers=0))
+    pd.testing.assert_frame_equal(kept[NAMES].where(there[NAMES].notna()), there[NAMES], check_exact=True)
+
+
+def test_a_host_with_other_versions_measures_nothing() -> None:
+    answer = measure_sent(Task(rows=(), images=(), metrics=()), b"", {**find_versions(), "numpy": "1.0"})
+
+    assert isinstance(answer, str)
+    assert "and the host of sweep has numpy 1.0." in answer
 
 
 def test_nothing_is_measured_twice(results: Path) -> None:
