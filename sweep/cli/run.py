@@ -116,7 +116,7 @@ With: TypeAlias = Annotated[
         rich_help_panel="Servers",
     ),
 ]
-Images: TypeAlias = Annotated[
+ImagesOption: TypeAlias = Annotated[
     Literal["sent", "shared"],
     typer.Option(
         help="With --on: sent over Ray, or shared: each worker writes images into the results folder, on a file system "
@@ -271,7 +271,7 @@ def run_command(
     view: ViewOption = False,
     on: shared.OnOption = None,
     with_: With = None,
-    images: Images = "sent",
+    images: ImagesOption = "sent",
     insecure: shared.InsecureRay = False,
     queue: shared.QueueOption = "default",
     ca_file: shared.CaFile = None,

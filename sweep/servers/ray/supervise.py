@@ -42,7 +42,7 @@ def _signal(server: subprocess.Popen[bytes], number: int) -> None:
             server.terminate()
 
 
-def main() -> int:
+def supervise_apart() -> int:
     """Supervise in a child of this process; return the exit code of the server."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the agent decides when to end; the server inherits no handler
         signal.signal(number, lambda *_: None)
@@ -54,4 +54,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(supervise_apart())
