@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -22,7 +21,8 @@ from sweep.cli.study import study_command
 from sweep.cli.table import table
 from sweep.cli.verify import verify
 from sweep.cli.workers import worker, workers
-from sweep.errors import UsageError
+from sweep.errors import UsageError, did_you_mean
+from sweep.text import escape_controls
 from sweep.version import VERSION
 
 
@@ -117,5 +117,8 @@ def usage_error(error: TyperException) -> UsageError:
     context = getattr(error, "ctx", None)
     command = "sweep" if context is None or context.parent is None else f"sweep {context.info_name}"
     said = error.format_message().replace("Value error, ", "")
-    said = re.sub(r" \(Possible options: ([^,)]+).*\)", r". Did you mean \1?", said)
+    unknown = getattr(error, "option_name", "") if said.startswith("No such option") else ""
+    if unknown:
+        known = [word for param in context.command.params for word in param.opts] if context is not None else ()
+        said = f"There is no option {escape_controls(unknown)}.{did_you_mean(unknown, known)}"
     return UsageError(said, hint=f"See {command} --help.")

@@ -173,7 +173,8 @@ class GraphBinder:
                 node = graph.nodes[target.address.node]
                 schema = self.schemas[node.type].fields[target.address.field]
                 if schema.required and not node.fields.get(schema.name) and target.address not in given:
-                    self.problems.add_at_key("inputs", f"{self.called} needs inputs.{role}.")
+                    said = f"{self.called} needs inputs.{role}, an image file (or --input {role}=FILE)."
+                    self.problems.add_at_key("inputs", said)
 
     def _check_values(self, bindings: Sequence[Binding], example: VariantExample) -> None:
         around = ValidationContext(example.levels, lambda levels: self.variants.is_selected(levels, example.variant))

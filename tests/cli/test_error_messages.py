@@ -133,10 +133,10 @@ SLIPS = [
     typed("no limit", "'-3' is not a limit of failures.", "run", "small.yaml", "--max-failures", "-3"),
     typed("no concurrency", "Invalid value for '--concurrency'", "run", "small.yaml", "--concurrency", "0"),
     typed("unknown progress", "'jsn' is not one of 'auto', 'rich'", "run", "small.yaml", "--progress", "jsn"),
-    typed("unknown option", "No such option: --sevrer", "run", "small.yaml", "--sevrer", "x"),
+    typed("unknown option", "no option --sevrer. Did you mean --server?", "run", "small.yaml", "--sevrer", "x"),
     typed("unknown command", "No such command 'rum'.", "rum"),
     typed("no argument", "Missing argument", "run"),
-    typed("a name nearly right", "No such option: --verison. Did you mean --version?", "--verison"),
+    typed("a name nearly right", "There is no option --verison. Did you mean --version?", "--verison"),
     typed("no results", "There is no run nothing.", "status", "nothing"),
     typed(
         "nobody there", "does not answer (connection refused).",
