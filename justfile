@@ -21,6 +21,10 @@ types:
 docs:
     {{python}} -m tools.generate_reference
 
+# render the studies of the gallery; `just gallery --server URL` renders the fifth too
+gallery *arguments:
+    {{python}} -m tools.gallery {{arguments}}
+
 # build the documentation site into site/
 site:
     {{python}} -m zensical build --strict

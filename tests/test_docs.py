@@ -5,6 +5,7 @@ They run on a copy of the experiments whose images are small.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -26,11 +27,12 @@ from typer.main import get_command
 
 import sweep
 from sweep.cli import main as app
-from sweep.cli.parser import command_line
+from sweep.cli.parser import COMMANDS, command_line
 from sweep.experiment import Experiment
 from sweep.plan import make_plan
 from sweep.sandbox import SandboxOptions, catalogue, sandbox_server
 from sweep.workflow import builtin_schemas
+from tools.gallery import STUDIES, split_sections
 from tools.generate_reference import PAGES
 
 ROOT = Path(__file__).parent.parent
@@ -44,14 +46,14 @@ MARKS = {
     "running": "runs while the experiment it names is rendered",
     "install": "is what CI does in a clean clone, and is not run here",
 }
-"""What stands behind the language of a fence with commands, and how they are tested."""
+"""What a comment before a fence with commands says, and how they are tested."""
 SLOW = "slow"
 LANGUAGES = {"console", "python", "yaml", "toml", "text", "json", "mermaid"}
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One fenced block: what stands after the backticks, and its lines."""
+    """One fenced block: its language, the mark in a comment before it, and its lines."""
 
     language: str
     mark: str
@@ -62,8 +64,8 @@ class Block:
 def blocks(document: Path) -> Iterator[Block]:
     """Every fenced block, in order."""
     text = document.read_text(encoding="utf-8")
-    for found in re.finditer(r"^```(\w*) ?(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        language, mark, content = found.groups()
+    for found in re.finditer(r"^(?:<!-- (\w+) -->\n)?```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        mark, language, content = found.groups(default="")
         yield Block(language, mark, content, text[: found.start()].count("\n") + 1)
 
 
@@ -107,21 +109,34 @@ def runs(document: Path) -> bool:
     return any(block.language in ("console", "python") and block.mark != "install" for block in blocks(document))
 
 
+FEWER = {"step: 0.1}": "step: 0.5}", "count: 4}": "count: 2}"}
+"""What makes the large study small: 18 points instead of 132."""
+
+
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory of who follows a document: the experiments, small, and the files it speaks of."""
-    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
-    for file in (tmp_path / "experiments").glob("*.yaml"):
-        text = file.read_text(encoding="utf-8")
-        if "width:" not in text:
-            text = re.sub(r"^(inputs:.*)$", r"\1\n  width: 64\n  height: 64", text, count=1, flags=re.MULTILINE)
-        file.write_text(text, encoding="utf-8")
+    """The working directory of who follows a document: the experiments, small, and the files it speaks of.
+
+    Images are measured in this process: worker processes have tests of their own, and take a second each to start.
+    """
+    (tmp_path / "experiments" / "images").mkdir(parents=True)
+    for file in (ROOT / "experiments" / "images").glob("*.png"):
+        with Image.open(file) as image:
+            image.resize((64, 64)).save(tmp_path / "experiments" / "images" / file.name)
+    for file in (ROOT / "experiments").glob("*.yaml"):
+        text = re.sub(r"(width|height): 512", r"\1: 64", file.read_text(encoding="utf-8"))
+        for old, new in FEWER.items():
+            text = text.replace(old, new)
+        (tmp_path / "experiments" / file.name).write_text(text, encoding="utf-8")
+    monkeypatch.setattr("sweep.study.measuring.measure._count_workers", lambda *_: 0)
     portable = ROOT / "tests" / "fixtures" / "portable"
     for form in ("text_to_image", "image_to_image"):
         shutil.copy(portable / f"{form}.json", tmp_path / f"{form}_workflow.json")
     shutil.copy(portable / "text_to_image.json", tmp_path / "my-workflow.json")
-    for image in ("portrait.png", "product.png"):
-        Image.linear_gradient("L").resize((64, 64)).convert("RGB").save(tmp_path / image)
+    ratings = {"schema": 1, "ratings": {}, "choices": []}
+    (tmp_path / "ratings.json").write_text(json.dumps(ratings), encoding="utf-8")
+    for name in ("portrait.png", "product.png"):
+        Image.linear_gradient("L").resize((64, 64)).convert("RGB").save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -233,6 +248,60 @@ def test_site_has_every_document() -> None:
     assert listed == {path.name for path in (ROOT / "docs").glob("*.md")}
 
 
+TOPICS = (
+    *("own workflow", "random seeds", "negative prompts", "two models", "wildcards", "lora weights", "several servers"),
+    *("ssh", "docker", "nightly job", "resume", "redo", "rename", "move a run", "share", "rate", "gate"),
+    *("troubleshooting symptom", "delete", "excel"),
+)
+"""What people look for, and find in the recipes."""
+
+
+def test_site_builds_without_warnings_and_its_search_finds_each_recipe(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    for name in ("mkdocs.yml", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    build = [sys.executable, "-m", "zensical", "build", "--strict"]
+    built = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert "No issues found" in built.stdout + built.stderr
+    entries = json.loads((tmp_path / "site" / "search.json").read_text(encoding="utf-8"))["items"]
+    assert not [each["location"] for each in entries if "```" in each["text"]]  # a fence that is shown as text
+    for topic in TOPICS:
+        named = [each for each in entries if set(topic.split()) <= set(re.findall(r"\w+", each["title"].lower()))]
+        assert any(each["location"].startswith("recipes/#") for each in named), topic
+        assert len(named) <= 3, topic
+
+
+def test_python_has_a_call_for_each_command() -> None:
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]*) \| (`[^|]+) \|", page, re.MULTILINE)
+    named = {command for first, _ in rows for command in re.findall(r"`([a-z]+)", first)}
+    assert named == set(COMMANDS)
+    for _, calls in rows:
+        for path in re.findall(r"(?<![\w.])sweep((?:\.\w+)+)", calls):
+            found = sweep
+            for part in path.removeprefix(".").split("."):
+                found = getattr(found, part)
+            assert found.__doc__, path
+
+
+def test_readme_and_tutorial_begin_with_the_same_commands() -> None:
+    first, second = (
+        re.findall(r"^\$ (.+)$", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)[:3]
+        for name in ("README.md", "docs/tutorial.md")
+    )
+    assert first == second
+    assert len(first) == 3
+
+
+def test_gallery_shows_five_studies_in_small_images() -> None:
+    page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    images = re.findall(r"\]\((gallery/\w+\.webp)\)", page)
+    assert images == [f"gallery/{study.name}.webp" for study in STUDIES]
+    assert list(split_sections(page)) == [study.title for study in STUDIES]
+    assert sum((ROOT / "docs" / image).stat().st_size for image in images) < 1_000_000
+
+
 def test_code_cites_only_documents_of_the_repository() -> None:
     for path in (ROOT / "sweep").rglob("*.py"):
         for document in re.findall(r"[\w./-]+\.md\b", path.read_text(encoding="utf-8")):
@@ -242,4 +311,4 @@ def test_code_cites_only_documents_of_the_repository() -> None:
 def test_public_names() -> None:
     for name in sweep.__all__:
         assert getattr(sweep, name).__doc__, f"sweep.{name} says nothing of itself"
-        assert f"`{name}" in (ROOT / "docs" / "python.md").read_text(encoding="utf-8") or name[0].isupper()
+        assert f"sweep.{name}" in (ROOT / "docs" / "python.md").read_text(encoding="utf-8") or name[0].isupper()

@@ -204,7 +204,8 @@ def _write_starter(workflow: Path, image: str, output: Path, loaded: Workflow, h
 
     roles = find_roles(loaded.graph, has.schemas)
     path = Path(os.path.relpath(workflow, output.parent)).as_posix()
-    return starter(loaded, roles, has.schemas, ScaffoldContext(path=path, image=image, models=has.models))
+    context = ScaffoldContext(path=path, folder=workflow.parent, image=image, models=has.models)
+    return starter(loaded, roles, has.schemas, context)
 
 
 def _name_open_line(text: str) -> str:

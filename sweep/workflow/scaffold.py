@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sweep.workflow.dialect import NodeSchemas
 from sweep.workflow.graph import Address, ModelRef, Names, Value
@@ -85,6 +86,7 @@ class ScaffoldContext:
     """
 
     path: str
+    folder: Path | None = None  # where the images lie that a workflow names; None: they are not looked for
     image: str = ""
     models: Sequence[Model] = ()
 
@@ -159,10 +161,15 @@ class _Starter:
             for name, targets in self._each(role):
                 if self._held(targets) and not image:
                     continue
-                named = any(target.address in self.workflow.files for target in targets)
+                named = any(self._has_file(target.address) for target in targets)
                 if image or not named:
                     what = "" if image else "the path of an image"
                     yield f"{name}: {_quoted(image or PLACEHOLDER)}{self._comment(targets[0].address, what)}"
+
+    def _has_file(self, address: Address) -> bool:
+        """Return whether the workflow names an image for a field that is there, as far as that is known."""
+        name, folder = self.workflow.files.get(address), self.around.folder
+        return name is not None and (folder is None or (folder / name).is_file())
 
     def _models(self) -> tuple[list[str], list[str]]:
         """Lines that name models: where the server has several and the workflow names none of them; and all others."""

@@ -1,56 +1,53 @@
-"""experiments/study.ipynb runs from top to bottom on results like the quickstart's, with no package but sweep's."""
+"""experiments/study.ipynb runs from top to bottom in a fresh folder, with no package but sweep's."""
 
 from __future__ import annotations
 
 import ast
+import asyncio
+import inspect
 import json
-from collections.abc import Mapping
+import re
 from pathlib import Path
 from typing import Any
 
-import anyio
+import pandas as pd
 import pytest
 from PIL import Image
 
-from sweep.types import Scalar
-from tests.support.study_folders import KINDS, SOURCE
-from tests.support.study_images import mixed, photo, write_results
-
-NOTEBOOK = Path(__file__).parents[2] / "experiments" / "study.ipynb"
-QUICKSTART: list[dict[str, Scalar]] = [
-    {"denoise_strength": s, "variation": v, "seed": k}
-    for s in (0.3, 0.5, 0.7)
-    for v in ("enhanced colors and lighting", "painterly effect", "dramatic lighting")
-    for k in (42, 43)
-]
-
-
-def paint(values: Mapping[str, Scalar]) -> Image.Image:
-    seed = int(values["seed"] or 0) + len(str(values["variation"]))
-    return mixed(SOURCE, photo(seed, 96, 96), float(values["denoise_strength"] or 0))
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+NOTEBOOK = EXPERIMENTS / "study.ipynb"
 
 
 def run_cell(source: str, namespace: dict[str, Any]) -> object:
-    """Runs a cell; the value of its last line where that is an expression, as a notebook shows it."""
+    """Runs a cell, which may await; the value of its last line where that is an expression, as a notebook shows it."""
     tree = ast.parse(source)
     last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
-    exec(compile(tree, "cell", "exec"), namespace)
+    waiting = eval(compile(tree, "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), namespace)
+    if inspect.iscoroutine(waiting):
+        asyncio.run(waiting)
     if not isinstance(last, ast.Expr):
         return None
     return eval(compile(ast.Expression(last.value), "cell", "eval"), namespace)
 
 
-async def test_the_notebook_runs_on_the_quickstarts_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    await write_results(tmp_path / "results" / "quickstart", QUICKSTART, paint, kinds=KINDS, source=SOURCE)
-    await anyio.Path(tmp_path / "experiments").mkdir()
-    monkeypatch.chdir(tmp_path / "experiments")
-    notebook = json.loads(await anyio.Path(NOTEBOOK).read_text("utf-8"))
+def test_the_notebook_renders_the_quickstart_and_studies_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "experiments"
+    (folder / "images").mkdir(parents=True)
+    with Image.open(EXPERIMENTS / "images" / "coffee.png") as coffee:
+        coffee.resize((64, 64)).save(folder / "images" / "coffee.png")
+    text = (EXPERIMENTS / "quickstart.yaml").read_text("utf-8")
+    (folder / "quickstart.yaml").write_text(re.sub(r"steps: \d+", "steps: 4", text), "utf-8")
+    monkeypatch.chdir(folder)
 
-    shown = await anyio.to_thread.run_sync(run_all, notebook)
+    shown = [each for each in run_all(json.loads(NOTEBOOK.read_text("utf-8"))) if each is not None]
 
-    assert "denoise strength" in shown[0]._repr_html_()
+    thumbnails = shown[0]._repr_html_()
+    assert thumbnails.startswith("<p><b>quickstart</b>: 18 of 18 images</p>")
+    assert thumbnails.count("data:image/webp;base64,") == 18
+    assert 'title="0.3 · enhanced colors and lighting · 42"' in thumbnails
+    assert "denoise strength" in shown[1]._repr_html_()
     assert len([chart for chart in shown if hasattr(chart, "_repr_mimebundle_")]) == 2
-    assert all(len(frame) for frame in shown if hasattr(frame, "columns"))
+    assert all(len(frame) for frame in shown if isinstance(frame, pd.DataFrame))
     assert shown[-1][-1] == "study.json"
 
 

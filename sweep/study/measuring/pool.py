@@ -5,7 +5,6 @@ On a Ray cluster its tasks hold such a process each, so that numbers are those o
 
 from __future__ import annotations
 
-import os
 import pickle
 import queue
 import socket
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypeAlias, cast
 
 from sweep.errors import SweepError, UsageError
+from sweep.study.measuring.follower import make_worker_environment
 from sweep.study.measuring.task import MeasuredImage, References, Task, measure_task
 from sweep.study.measuring.worker import receive, send
 from sweep.study.metrics.planes import SentImage
@@ -34,7 +34,6 @@ TaskAnswer: TypeAlias = "tuple[Task, list[MeasuredImage]]"
 Pipes: TypeAlias = "tuple[BinaryIO, BinaryIO]"  # to the worker, from it
 TASK_TRIES = 2  # a task whose worker dies twice is given up: it is the image, not the worker
 WAITING = 4  # answers per worker that may wait for the caller: memory stays bounded
-SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # one core a worker
 
 
 LOST: Final = "the process that measured it died, twice"
@@ -283,9 +282,3 @@ def find_versions() -> dict[str, str]:
 
 
 _workers: dict[bytes, _Worker] = {}  # in a process of Ray: it ends with that process
-
-
-def make_worker_environment() -> dict[str, str]:
-    """Ours, with our import path (a notebook may have added to it) and one thread a worker."""
-    path = os.pathsep.join(entry or str(os.getcwd()) for entry in sys.path)  # noqa: PTH109
-    return {**os.environ, **dict.fromkeys(SINGLE_THREADED, "1"), "PYTHONPATH": path}
