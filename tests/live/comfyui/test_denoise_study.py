@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sweep.cli import app
+from sweep.cli import main as app
 from sweep.record import RecordedResults
 from tests.support.live_comfyui import LiveComfyUI
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.cli import app
+from sweep.cli import main as app
 from sweep.record import RecordedResults
 from tests.support.live_comfyui import LiveComfyUI
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import pytest
 from PIL import Image
 
 import sweep
+from sweep.cli import main as app
+from sweep.record import RecordedResults
 from tests.support.live_comfyui import LiveComfyUI
 from tests.support.scenes import SIDE
 
+SHIPPED = Path(__file__).parents[3] / "experiments"
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "portable"
 SMALL = {"width": SIDE, "height": SIDE, "steps": 2, "model": "tiny-sd", "prompt": "a cup"}
 
@@ -75,3 +79,28 @@ def test_replicates_are_rendered_anew(comfyui: LiveComfyUI, tmp_path: Path) -> N
     rows = rendered(tmp_path, comfyui, workflow="txt2img", inputs=SMALL, axes={"seed": [9]}, study={"replicates": 2})
     assert len({row["image_name"] for row in rows}) == 2
     assert len({row["sha256"] for row in rows}) <= 2
+
+
+def test_the_shipped_export_of_an_editor_runs(comfyui: LiveComfyUI, tmp_path: Path) -> None:
+    sets = ("inputs.model=tiny-sd", "inputs.steps=2", "inputs.width=64", "inputs.height=64", "axes.seed=[1]")
+    more = [word for value in sets for word in ("--set", value)]
+    where = ["--server", comfyui.url, "--results", str(tmp_path), "--no-report"]
+    assert app.run_cli(["run", str(SHIPPED / "photo_restyle.yaml"), *where, *more]) == 0
+    rows = list(RecordedResults.open(tmp_path / "photo_restyle").rows())
+    assert [(row["status"], row["width"]) for row in rows] == [("completed", 64)] * 12
+    assert len({row["sha256"] for row in rows}) == 12
+
+
+def test_an_experiment_begun_from_an_export_runs(
+    comfyui: LiveComfyUI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a person does: an export from elsewhere, whose checkpoint this server lacks."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(SHIPPED / "photo_restyle.json", "mine.json")
+    source_image(tmp_path)
+    begin = ["init", "mine.json", "-o", "mine.yaml", "--image", "source.png", "--server", comfyui.url]
+    assert app.run_cli(begin) == 0
+    sets = ["--set", "axes.seed=[1]", "--set", "axes.denoise_strength=[0.4]", "--set", "inputs.steps=2"]
+    sets += ["--set", "inputs.width=64", "--set", "inputs.height=64"]
+    assert app.run_cli(["run", "mine.yaml", "--server", comfyui.url, "--no-report", *sets]) == 0
+    assert len(list((tmp_path / "results").glob("*/images/*.png"))) == 1
