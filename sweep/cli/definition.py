@@ -23,7 +23,8 @@ AxisOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         "--axis",
-        help="Vary this: denoise_strength=0.2:0.8:0.2, seed=1,2,3, variation=@lines.txt. Repeat for more.",
+        help="One axis: a list (seed=1,2,3), a range with its step (denoise_strength=0.2:0.8:0.2), or the lines of a "
+        "file (variation=@lines.txt). Give it again for each further axis.",
         metavar="NAME=VALUES",
         autocompletion=complete_role,
         rich_help_panel=_PANEL,
@@ -39,7 +40,8 @@ InputOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         "--input",
-        help="Set any other role or node.field: steps=30, model=NAME. Repeat for more.",
+        help="Set another input by its name, or the field of a node: steps=30, model=NAME, NODE.FIELD=VALUE. "
+        "Give it again for each further input.",
         metavar="NAME=VALUE",
         autocompletion=complete_role,
         rich_help_panel=_PANEL,
@@ -47,7 +49,7 @@ InputOption: TypeAlias = Annotated[
 ]
 SaveOption: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--save", help="Also write the experiment to this file.", metavar="FILE", rich_help_panel=_PANEL),
+    typer.Option("--save", help="Write the experiment to this file, too.", metavar="FILE", rich_help_panel=_PANEL),
 ]
 
 

@@ -159,7 +159,7 @@ def complete_metric(incomplete: str) -> list[str]:
 ExperimentArgument: TypeAlias = Annotated[
     Path,
     typer.Argument(
-        help="The experiment file (YAML), or a workflow.",
+        help="The experiment file (YAML). Or a template, a workflow file or an image that contains a workflow.",
         show_default=False,
         metavar="FILE",
         autocompletion=complete_workflow,
@@ -204,17 +204,19 @@ FamilyOption: TypeAlias = Annotated[
 Overrides: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", help='Override a value of the file: --set axes.denoise_strength="[0.2, 0.5]".', metavar="PATH=YAML"
+        "--set",
+        help='Change a value of the file for this run: --set axes.denoise_strength="[0.2, 0.5]".',
+        metavar="KEY=VALUE",
     ),
 ]
 ResultsRoot: TypeAlias = Annotated[
-    Path, typer.Option("--results", help="The folder that holds the results folders.", metavar="FOLDER")
+    Path, typer.Option("--results", help="The folder in which each experiment has a results folder.", metavar="FOLDER")
 ]
 CaFile: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--ca-file",
-        help="CA certificates for https servers with a private authority.",
+        help="File with the certificates of your own certificate authority, for https servers.",
         metavar="PEM",
         rich_help_panel="Servers",
     ),
@@ -233,7 +235,7 @@ Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print not
 OnOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="Use a Ray cluster: ray, or ray:HOST:PORT. See sweep worker.",
+        help="Use all workers of a Ray cluster: ray, or ray:HOST:PORT. See sweep worker --help.",
         show_default=False,
         metavar="RAY",
         rich_help_panel="Servers",
@@ -241,11 +243,13 @@ OnOption: TypeAlias = Annotated[
 ]
 InsecureRay: TypeAlias = Annotated[
     bool,
-    typer.Option("--insecure-ray", help="Use a Ray cluster that demands no token.", rich_help_panel="Servers"),
+    typer.Option(
+        "--insecure-ray", help="Allow a Ray cluster that is not protected by a token.", rich_help_panel="Servers"
+    ),
 ]
 QueueOption: TypeAlias = Annotated[
     str,
     typer.Option(
-        "--queue", help="Use a separate queue with this name on the servers.", metavar="NAME", rich_help_panel="Servers"
+        "--queue", help="The name of the queue to use on the servers.", metavar="NAME", rich_help_panel="Servers"
     ),
 ]

@@ -35,7 +35,7 @@ Concurrency: TypeAlias = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Jobs in flight per server (default: 2 per GPU).",
+        help="Queue items that one server has at a time. Default: 2, or 2 for each of its GPUs.",
         show_default=False,
         metavar="N",
         rich_help_panel="Rendering",
@@ -48,19 +48,22 @@ Attempts: TypeAlias = Annotated[
     ),
 ]
 RetryFailed: TypeAlias = Annotated[
-    bool, typer.Option("--retry-failed", help="Render failed points again.", rich_help_panel="Rendering")
+    bool,
+    typer.Option("--retry-failed", help="Try points again that failed in an earlier run.", rich_help_panel="Rendering"),
 ]
 Verify: TypeAlias = Annotated[
     bool,
     typer.Option(
-        "--verify", help="Read every completed image first, and render those that changed.", rich_help_panel="Rendering"
+        "--verify",
+        help="Check every image file first, and render those again that are damaged.",
+        rich_help_panel="Rendering",
     ),
 ]
 Takeover: TypeAlias = Annotated[
     float,
     typer.Option(
         min=0,
-        help="Seconds to wait for a server that is away before others render what it has.",
+        help="When a server does not answer for so many seconds, others render what was sent to it.",
         metavar="SECONDS",
         rich_help_panel="Rendering",
     ),
@@ -68,7 +71,7 @@ Takeover: TypeAlias = Annotated[
 MaxFailures: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="Stop the run after this many failures: a number or a share, such as 20%.",
+        help="Stop the run after so many failures: a number, or a share of the points done, such as 20%.",
         metavar="N",
         rich_help_panel="Rendering",
     ),
@@ -76,8 +79,8 @@ MaxFailures: TypeAlias = Annotated[
 Fuse: TypeAlias = Annotated[
     str,
     typer.Option(
-        help="Points per queue item: auto, off or a number. auto puts several small images into one item; the graph "
-        "that a server saves in each image then contains its neighbours too.",
+        help="Points per queue item: auto, off or a number. auto puts several small images into one item; the "
+        "workflow that a server saves in each image then shows the other images of its item too.",
         metavar="N",
         rich_help_panel="Rendering",
     ),
@@ -85,14 +88,24 @@ Fuse: TypeAlias = Annotated[
 Shard: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="Render only one part of the grid: 2/5 is the second of five.", metavar="K/N", rich_help_panel="Rendering"
+        help="Render one part of the grid: 2/5 is the second of five. sweep merge joins the parts.",
+        metavar="K/N",
+        rich_help_panel="Rendering",
     ),
 ]
 Priority: TypeAlias = Annotated[
-    bool, typer.Option("--priority", help="Go ahead of other pending items on the server.", rich_help_panel="Servers")
+    bool,
+    typer.Option(
+        "--priority",
+        help="Put the items before others that wait in the queue of the server.",
+        rich_help_panel="Servers",
+    ),
 ]
 IdleOnly: TypeAlias = Annotated[
-    bool, typer.Option("--idle-only", help="Wait while items of other people are queued.", rich_help_panel="Servers")
+    bool,
+    typer.Option(
+        "--idle-only", help="Send nothing while items of other people are in the queue.", rich_help_panel="Servers"
+    ),
 ]
 Board: TypeAlias = Annotated[
     str | None,
@@ -281,7 +294,7 @@ def run_command(
 
     Without --server, the built-in sandbox paints the images. Images, table and report go to a folder in --results,
     named after the experiment. Run the same command again to resume. If you edit the file, only new points are
-    rendered. Ctrl-C stops after the jobs in flight; a second Ctrl-C cancels them.
+    rendered. Ctrl-C stops after the images that are being rendered; a second Ctrl-C cancels them.
     """
     from sweep.cli.console import print_notice
     from sweep.cli.servers import Access, Cluster

@@ -214,8 +214,12 @@ def expand_path(folder: Path, written: str) -> Path:
 MAX_NAMES: Final = 10_000  # of a folder with more, no name is looked for
 
 
-def did_you_mean_file(path: Path) -> str:
+def did_you_mean_file(path: Path, folder: Path = Path()) -> str:
     """Suggest the name in the folder of `path` that is most like its own, endings left aside.
+
+    Args:
+        path: Where a file was looked for.
+        folder: The folder of `path` as a person wrote it.
 
     Returns:
         A sentence to append to an error, with a leading space; empty where nothing is like it.
@@ -229,7 +233,7 @@ def did_you_mean_file(path: Path) -> str:
     alike = sorted(names, key=lambda name: (Path(name).suffix == path.suffix, name))
     by_stem = {Path(name).stem: name for name in alike}  # of one stem, the name with the same ending
     near = nearest(path.stem, by_stem)
-    return f" Did you mean {by_stem[near]}?" if near else ""
+    return f" Did you mean {folder / by_stem[near]}?" if near else ""
 
 
 MAX_DOCUMENT_BYTES: Final = 2_000_000
@@ -257,7 +261,7 @@ def read_file(path: Path, shown: str, source: str | None = None) -> Document:
         if path.is_dir():
             raise ExperimentError(f"{shown} is a folder, not a file.", source=shown)
         if not path.exists():
-            raise ExperimentError(f"{shown} does not exist.{did_you_mean_file(path)}", source=shown)
+            raise ExperimentError(f"{shown} does not exist.{did_you_mean_file(path, Path(shown).parent)}", source=shown)
         with path.open("rb") as stream:
             raw = stream.read(MAX_DOCUMENT_BYTES + 1)
     except OSError as error:

@@ -154,7 +154,7 @@ def _suggest_quotes(path: str, written: str) -> str | None:
 def _resolve(data: Any, path: str, fields: Mapping[str, Sequence[str]]) -> DocumentPath:
     section, dot, rest = path.partition(".")
     if section not in fields:
-        raise UsageError(f'--set {path}: unknown key "{section}".{_suggest_key(section, data, fields)}')
+        raise UsageError(f"--set: there is no key {path}.{_suggest_key(section, data, fields)}")
     if not dot:
         return (section,)
     inside = data.get(section)
@@ -164,7 +164,8 @@ def _resolve(data: Any, path: str, fields: Mapping[str, Sequence[str]]) -> Docum
     head, _, tail = rest.partition(".")
     known = fields[section]
     if known and head not in known:
-        raise UsageError(f'--set {path}: unknown key "{section}.{head}".{did_you_mean(head, known)}')
+        near = did_you_mean(head, known).replace("mean ", f"mean {section}.")
+        raise UsageError(f"--set: there is no key {path}.{near}")
     if not known:
         raise UsageError(f"--set {path}: {section} is one value.", hint=f"Write --set {section}=….")
     return (section, head, *(_split_steps(tail) if tail else ()))
@@ -190,11 +191,11 @@ def _resolve_entry(inside: Mapping[str, Any], section: str, rest: str, path: str
         return (key, *(_split_steps(tail) if tail else ()))
     words = INPUT_NAMES if section == "inputs" else ROLE_NAMES
     head, dot, _ = rest.partition(".")
-    near = did_you_mean(head if dot else rest, [*inside, *words])
+    near = did_you_mean(head if dot else rest, [*inside, *words]).replace("mean ", f"mean {section}.")
     slip = near and section == "axes" and rest.rpartition(".")[2] in AXIS_KEYS  # axes.sed.count is no address
     if rest in words or parse_numbered(rest) or (is_address(rest) and not slip):
         return (rest,)
-    raise UsageError(f'--set {path}: unknown key "{join_path((section, head))}".{near}')
+    raise UsageError(f"--set: there is no key {path}.{near}")
 
 
 def _split_steps(tail: str) -> DocumentPath:

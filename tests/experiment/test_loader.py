@@ -22,7 +22,7 @@ def test_every_fault_at_once_in_the_order_of_the_file(faults: Fail) -> None:
         "2:11  workflow: img2im is neither a template nor a file. Did you mean img2img?",
         "4:3  inputs.denoise_strenght is not a role or a node.field. Did you mean denoise_strength?",
         "5:10  inputs.image bad.png is no PNG: it does not decode as an image.",
-        "6:18  inputs.control_image nope.png does not exist.",
+        "6:18  inputs.control_image nope.png does not exist; write the path of your image.",
         "7:10  inputs.steps is 0, but must be at least 1.",
         '8:14  inputs.cfg_scale must be a number, not "7".',
         "9:9  inputs.seed is -1, but must be 0 to 4294967295.",
