@@ -100,7 +100,7 @@ class RunContext:
     destination: str  # names our items on every server
     run: int
     kinds: Mapping[str, str]  # of the axes, by name: they shape the names of files
-    downloads: anyio.CapacityLimiter
+    downloads: anyio.Semaphore
     budget: ByteBudget
     uploads: UploadMemory
     checkpoint: Checkpoint = no_checkpoint
@@ -243,6 +243,7 @@ class Attempt:
         self._job = job
         self._slot = slot
         self._intents = job.intents
+        self._is_new = False  # the item was submitted by this attempt, not found where an earlier one left it
         self._points = {instance.key: to_journal_point(instance) for instance in job.instances}
         self._set_graph(ItemGraph.adopt(job.instances, job.intents) if job.intents else ItemGraph.build(job.instances))
 
@@ -380,8 +381,8 @@ class Attempt:
         if self._graph.images:
             await self._context.uploads.keep(self._server)
         self._context.checkpoint(checkpoints.TAKEN)
-        await self._journal.submitted(batch_id, ticket.item_id)
         self._intents = tuple(replace(each, item_id=ticket.item_id, state="submitted") for each in self._intents)
+        self._is_new = True
         return ticket
 
     async def _find_item(self) -> Ticket | None:
@@ -391,16 +392,21 @@ class Attempt:
             raise _UnknownError(error.message) from error
 
     async def _follow(self, ticket: Ticket) -> ItemEnded:
-        """Listen until the item ends, fetching each image as soon as it is there."""
+        """Listen until the item ends, fetching each image as soon as it is there.
+
+        Nothing waits for what is written meanwhile: a crash before that is durable costs a question to the server.
+        """
         async with open_task_group() as group:
+            if self._is_new:
+                group.start_soon(self._journal.submitted, ticket.batch_id, ticket.item_id)
             ended = await self._hear(ticket, group)
             if isinstance(ended, ItemEnded):
                 self._slot.release_server()
                 self._context.checkpoint(checkpoints.ENDED)
                 self._observe_duration(ended)
                 if ended.images:
-                    times = {key: self._share_times(key, ended) for key in self._points}
-                    await run_all(*(self._journal.rendered(key, when) for key, when in times.items()))
+                    for key in self._points:
+                        group.start_soon(self._journal.rendered, key, self._share_times(key, ended))
                 for image in ended.images:
                     self._downloads.start(image, group)
         if isinstance(ended, ItemEnded):
@@ -465,6 +471,7 @@ class Attempt:
         culprits = self._graph.find_culprits(ended.failed_node) if ended.error else frozenset()
         blames_all = len(culprits) == len(self._job.instances)  # so it says nothing about which is at fault
         innocent: list[Instance] = []
+        done: list[Instance] = []
         waiting: list[Instance] = []
         silence: AttemptError | None = None
         for instance in self._job.instances:
@@ -476,11 +483,12 @@ class Attempt:
                 self._context.count_waste(problem)
                 left += await self._retry_or_fail([instance], problem)
             elif self._downloads.is_complete(instance.key):
-                await self._complete(instance, ended)
+                done.append(instance)
             elif ended.error and len(self._job.instances) > 1 and (instance.key not in culprits or blames_all):
                 innocent.append(instance)
             else:
                 left += await self._retry_or_fail([instance], error)
+        await run_all(*(self._complete(instance, ended) for instance in done))
         if silence is not None:
             left += await self._leave_open(waiting, ServerUnreachableError(silence.message))
         return left + await self._resubmit_alone(innocent)

@@ -219,10 +219,18 @@ class RunSlots:
     async def acquire(self, server_slots: anyio.CapacityLimiter) -> ItemSlot:
         """Wait for a slot of the run, then for one of the server."""
         slot = ItemSlot(server_slots, self._slots)
-        await self._slots.acquire_on_behalf_of(slot)
+        await _acquire(self._slots, slot)
         try:
-            await server_slots.acquire_on_behalf_of(slot)
+            await _acquire(server_slots, slot)
         except BaseException:
             self._slots.release_on_behalf_of(slot)
             raise
         return slot
+
+
+async def _acquire(limiter: anyio.CapacityLimiter, slot: ItemSlot) -> None:
+    """Acquire a slot; one that is free without a turn of the event loop, which its own method takes."""
+    try:
+        limiter.acquire_on_behalf_of_nowait(slot)
+    except anyio.WouldBlock:
+        await limiter.acquire_on_behalf_of(slot)

@@ -99,6 +99,7 @@ def _size_text(size: int) -> str:
 
 
 _T = TypeVar("_T")
+LINGER: Final = 0.02  # seconds that a write nobody's request waits for may wait for another's commit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +157,7 @@ async def prepare(
     async with AsyncExitStack() as held:
         unbegun = await _lock_folder(held, folder)
         draw = share_seeds(experiment.name) if options.shard else None
-        journal = await SqliteJournal.open(folder, checkpoint=checkpoint, draw=draw)
+        journal = await SqliteJournal.open(folder, checkpoint=checkpoint, draw=draw, linger=LINGER)
         held.push_async_callback(journal.aclose)
         await _reopen_lost_images(folder, journal, options, listener)
         pooled = await open_servers(held, servers, options, listener)

@@ -238,7 +238,7 @@ class Runner:
             destination=preparation.destination,
             run=preparation.run,
             kinds={axis.name: axis.kind for axis in preparation.plan.axes},
-            downloads=anyio.CapacityLimiter(options.downloads),
+            downloads=anyio.Semaphore(options.downloads, fast_acquire=True),
             budget=ByteBudget(options.download_bytes),
             uploads=preparation.uploads,
             checkpoint=checkpoint,

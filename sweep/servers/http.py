@@ -180,7 +180,7 @@ SLOWEST = 32 * 1024  # bytes a second: a server that sends less for long does no
 LARGE_ANSWER = 256 * 1024
 MOST_REDIRECTS = 3
 MOST_LOGINS = 3  # of one request
-CHUNK = 64 * 1024
+READ_AHEAD = 256 * 1024  # bytes of an answer held until they are read: one turn of the loop brings as many
 CHECKS_AT_ONCE = 4  # graphs that a server is asked to validate at a time
 FRESH_TOKEN_HEADER = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
 NETWORK_ERRORS = (aiohttp.ClientError, OSError, TimeoutError)
@@ -285,6 +285,7 @@ class Http:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=tls, limit=32),
             cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=READ_AHEAD,
             timeout=aiohttp.ClientTimeout(
                 total=None, connect=None, sock_connect=self.timings.connect, sock_read=self.timings.read
             ),
@@ -461,7 +462,7 @@ class Http:
         if declared is not None and declared > limit:
             raise too_large
         data = bytearray()
-        async for chunk in response.content.iter_chunked(CHUNK):
+        async for chunk in response.content.iter_any():
             data += chunk
             if len(data) > limit:
                 raise too_large

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 async def _rendered(sandbox: Sandbox, folder: Path, definition: dict[str, Any]) -> list[dict[str, Any]]:
     """The nodes of the graph in each image, in the order of the grid."""
     experiment = await anyio.to_thread.run_sync(Experiment.from_dict, {"name": "trial", **definition}, folder)
-    summary = await run(experiment, [sandbox.url], options=AT_ONCE, results=folder.parent / "results")
+    options = replace(AT_ONCE, fuse=1)  # a graph of its own for each, to compare its values
+    summary = await run(experiment, [sandbox.url], options=options, results=folder.parent / "results")
     assert (summary.completed, summary.failed) == (len(experiment.grid), 0)
 
     def graphs() -> list[dict[str, Any]]:

@@ -421,16 +421,18 @@ class SqliteJournal:
         checkpoint: Checkpoint = no_checkpoint,
         now: Callable[[], datetime] = _now,
         draw: Callable[[str], int] | None = None,
+        linger: float = 0.0,
     ) -> Self:
         """Return the journal of `folder`; made where there is none, unless `create` is False.
 
         Hold a `FolderLock` on the folder. `now` gives aware times, `draw` a seed in [0, 2³²) of an axis. Raises
         CorruptRecordError where the file is damaged, RecordError where it is missing, of a newer format or
-        cannot be opened, DiskFullError.
+        cannot be opened, DiskFullError. What follows an intent (submitted, rendered, complete) waits up to `linger`
+        seconds for the commit of another write.
         """
         db, reader = await run_sync(partial(_connect, Path(folder), create=create))
         place = Path(folder) / JOURNAL_FILE
-        journal = cls(Writer(db, place, checkpoint), reader, place, now, draw or _draw)
+        journal = cls(Writer(db, place, checkpoint, linger), reader, place, now, draw or _draw)
         journal._file = await run_sync(_identity, place)
         return journal
 
@@ -491,14 +493,16 @@ class SqliteJournal:
         await self._writer.do("intend", partial(operations.intend, point=point, intent=intent, now=self._now()))
 
     async def submitted(self, batch_id: str, item_id: str) -> None:
-        await self._writer.do("submitted", partial(operations.submitted, batch_id=batch_id, item_id=item_id))
+        write = partial(operations.submitted, batch_id=batch_id, item_id=item_id)
+        await self._writer.do("submitted", write, urgent=False)
 
     async def rendered(self, key: str, times: Times) -> None:
-        await self._writer.do("rendered", partial(operations.write_rendered, key=key, times=times))
+        write = partial(operations.write_rendered, key=key, times=times)
+        await self._writer.do("rendered", write, urgent=False)
 
     async def complete(self, key: str, renderings: Sequence[Rendering], times: Times) -> None:
         write = partial(operations.write_completed, key=key, renderings=tuple(renderings), times=times, now=self._now())
-        await self._writer.do("complete", write)
+        await self._writer.do("complete", write, urgent=False)
 
     async def attempt_failed(self, key: str, failure: Failure) -> None:
         write = partial(operations.attempt_failed, key=key, failure=failure, now=self._now())

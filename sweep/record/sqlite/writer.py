@@ -4,6 +4,9 @@ An operation once queued is carried out whatever becomes of the task that waits 
 a write. After an error of the disk or of SQLite itself, every later operation is refused with that error, because what
 is in the file is then unknown.
 
+Operations that nobody's next request waits for linger a moment, so that they share the commit of one that is urgent:
+a variation then costs one commit, not four.
+
 Each checks that the step is legal before it changes anything, and raises RecordError where it is not.
 """
 
@@ -19,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +34,7 @@ from sweep.record.sqlite.schema import SEALED, corrupt, record_error, seal, seal
 
 _T = TypeVar("_T")
 _MOST_AT_ONCE = 512  # operations in one commit
+_ONCE = frozenset({"begin_run"})  # reads an iterator, so it cannot be carried out a second time
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,33 +48,47 @@ class _Operation:
 class Writer:
     """Owns `db` from now on. `commits` counts the transactions committed so far."""
 
-    def __init__(self, db: sqlite3.Connection, place: Path, checkpoint: Checkpoint) -> None:
+    def __init__(self, db: sqlite3.Connection, place: Path, checkpoint: Checkpoint, linger: float = 0.0) -> None:
         self._db = db
         self._place = place
         self._checkpoint = checkpoint
-        self._queue: queue.SimpleQueue[_Operation | None] = queue.SimpleQueue()
+        self._linger = linger
+        self._lingering: list[_Operation] = []
+        self._queue: queue.SimpleQueue[list[_Operation] | None] = queue.SimpleQueue()
         self._broken: RecordError | None = None
         self._closed = False
         self.commits = 0
         self._thread = threading.Thread(target=self._serve, name="sweep-journal", daemon=True)
         self._thread.start()
 
-    async def do(self, name: str, apply: Callable[[sqlite3.Connection], _T]) -> _T:
+    async def do(self, name: str, apply: Callable[[sqlite3.Connection], _T], *, urgent: bool = True) -> _T:
         """Run `apply` inside a transaction and return its result once that is durable.
 
-        A RecordError raised by `apply` undoes this operation alone and is raised here.
+        A RecordError raised by `apply` undoes this operation alone and is raised here. One that is not `urgent` waits
+        up to `linger` seconds for others to share the commit with; it never changes places with them.
         """
         if self._closed:
             raise RecordError(f"{self._place} has been closed.")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
-        self._queue.put(_Operation(name, apply, future, loop))
+        self._lingering.append(_Operation(name, apply, future, loop))
+        if urgent or not self._linger:
+            self._flush()
+        elif len(self._lingering) == 1:
+            loop.call_later(self._linger, self._flush)
         return await future
+
+    def _flush(self) -> None:
+        """Give the thread what lingers; it is not woken before, which costs more than the operation."""
+        if self._lingering:
+            self._queue.put(self._lingering)
+            self._lingering = []
 
     async def aclose(self) -> None:
         """Carry out what is queued, then close the file. May be called again."""
         if not self._closed:
             self._closed = True
+            self._flush()
             self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -86,8 +105,8 @@ class Writer:
         batch: list[_Operation] = []
         item = self._queue.get()
         while item is not None:
-            batch.append(item)
-            if len(batch) == _MOST_AT_ONCE:
+            batch += item
+            if len(batch) >= _MOST_AT_ONCE:
                 return batch, True
             try:
                 item = self._queue.get_nowait()
@@ -109,8 +128,11 @@ class Writer:
         return [type(broken)(broken.message, hint=broken.hint) for _ in batch]
 
     def _commit(self, batch: list[_Operation]) -> list[Any]:
+        """Carry the batch out in one transaction; where one of it is refused, anew with a savepoint for each."""
         self._db.execute("BEGIN IMMEDIATE")
-        results = [self._apply(operation) for operation in batch]
+        results = self._apply_unguarded(batch) if len(batch) > 1 else None
+        if results is None:
+            results = [self._apply(operation) for operation in batch]
         for operation in batch:
             self._checkpoint(f"{operation.name}.before-commit")
         self._db.execute("COMMIT")
@@ -118,6 +140,19 @@ class Writer:
         for operation in batch:
             self._checkpoint(f"{operation.name}.after-commit")
         return results
+
+    def _apply_unguarded(self, batch: list[_Operation]) -> list[Any] | None:
+        """Return the results, or None where one was refused, and none carried out: a savepoint costs two statements."""
+        if any(operation.name in _ONCE for operation in batch):
+            return None
+        try:
+            return [operation.apply(self._db) for operation in batch]
+        except Exception as error:
+            if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+                raise
+            self._db.execute("ROLLBACK")
+            self._db.execute("BEGIN IMMEDIATE")
+            return None
 
     def _apply(self, operation: _Operation) -> Any:
         self._db.execute("SAVEPOINT operation")
@@ -171,9 +206,10 @@ OUTCOMES = ("completed", "failed", "cancelled")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _IMAGE_COLUMNS = SEALED["images"]
 _NONE_OPEN = "has no open attempt"
-_KNOWN_TIMES = (  # those that are not known stay what they were
-    "queued_at = coalesce(?, queued_at), started_at = coalesce(?, started_at), finished_at = coalesce(?, finished_at)"
-)
+_IS_OPEN = f" AND state IN {OPEN}"
+_TIMES = ("queued_at", "started_at", "finished_at")
+_KNOWN_TIMES = {name: f"coalesce(:{name}, {name})" for name in _TIMES}  # those that are not known stay what they were
+_NO_TIMES = dict.fromkeys(_TIMES, "NULL")
 _TOGETHER = 500  # points that one statement looks up
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 
@@ -275,7 +311,12 @@ def intend(db: sqlite3.Connection, point: JournalPoint, intent: Intent, now: dat
     state = _state(db, point.key)
     if state not in (None, "pending"):
         raise RecordError(f"Key {point.key} is {state}; it cannot be attempted.")
-    _place(db, point, definition)
+    if state is None:
+        _insert(db, point, definition, "intended", 1, intent.server)
+    else:
+        _place(db, point, definition)
+        counted = {"state": "'intended'", "attempts": "attempts + 1", "server": ":server"}
+        _set(db, point.key, counted, server=intent.server)
     db.execute(
         "INSERT INTO attempts (key, number, run, server, url, batch_id, item_id, outputs, state, begun_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'intended', ?)",
@@ -284,22 +325,25 @@ def intend(db: sqlite3.Connection, point: JournalPoint, intent: Intent, now: dat
             *(json.dumps(intent.outputs), microseconds(now)),
         ),
     )
-    _set(db, point.key, "state = 'intended', attempts = attempts + 1, server = ?", intent.server)
 
 
 def submitted(db: sqlite3.Connection, batch_id: str, item_id: str) -> None:
     rows = db.execute("SELECT key, state FROM attempts WHERE batch_id = ? AND ended_at IS NULL", (batch_id,)).fetchall()
     if not rows:
         raise RecordError(f"Batch {batch_id} {_NONE_OPEN}.")
-    db.execute("UPDATE attempts SET item_id = ? WHERE batch_id = ? AND ended_at IS NULL", (item_id, batch_id))
+    db.execute(
+        "UPDATE attempts SET item_id = ?, state = CASE state WHEN 'intended' THEN 'submitted' ELSE state END"
+        " WHERE batch_id = ? AND ended_at IS NULL",
+        (item_id, batch_id),
+    )
     for key, state in rows:
         if state == "intended":
-            _set_open(db, key, "submitted")
+            _set(db, key, {"state": "'submitted'"})
 
 
 def write_rendered(db: sqlite3.Connection, key: str, times: Times) -> None:
-    _open_state(db, key)
-    _set_open(db, key, "rendered", times)
+    _set_open(db, key, {"state": "'rendered'", **_KNOWN_TIMES}, **_name_times(times))
+    db.execute("UPDATE attempts SET state = 'rendered' WHERE key = ? AND ended_at IS NULL", (key,))
 
 
 def write_completed(
@@ -308,34 +352,31 @@ def write_completed(
     rows = [_image_row(key, ordinal, rendering) for ordinal, rendering in enumerate(renderings)]
     if not rows:
         raise RecordError(f"Key {key} cannot be completed without an image.")
-    if _state(db, key) == "completed":
+    done = {"state": "'completed'", "kind": "NULL", "message": "NULL", **_KNOWN_TIMES}
+    try:
+        _set_open(db, key, done, **_name_times(times))
+    except RecordError:
+        if _state(db, key) != "completed":
+            raise
         columns = ", ".join(_IMAGE_COLUMNS)
         kept = db.execute(f"SELECT {columns} FROM images WHERE key = ? ORDER BY ordinal", (key,)).fetchall()
         if kept != rows:
-            raise RecordError(f"Key {key} is completed already, with other images.")
+            raise RecordError(f"Key {key} is completed already, with other images.") from None
         return
-    _open_state(db, key)
     slots = ", ".join("?" * (len(_IMAGE_COLUMNS) + 1))
     sealed = [(*row, seal(*row)) for row in rows]
     db.executemany(f"INSERT INTO images ({', '.join(_IMAGE_COLUMNS)}, seal) VALUES ({slots})", sealed)
     _end_attempt(db, key, "completed", now)
-    _set(db, key, f"state = 'completed', kind = NULL, message = NULL, {_KNOWN_TIMES}", *_list_times(times))
 
 
 def attempt_failed(db: sqlite3.Connection, key: str, failure: Failure, now: datetime) -> None:
-    _open_state(db, key)
+    _set_open(db, key, {"state": "'pending'", **_NO_TIMES})
     _end_attempt(db, key, "failed", now, failure)
-    _set(db, key, "state = 'pending', queued_at = NULL, started_at = NULL, finished_at = NULL")
 
 
 def withdraw(db: sqlite3.Connection, key: str) -> None:
-    _open_state(db, key)
+    _set_open(db, key, {"state": "'pending'", "attempts": "attempts - 1", **_NO_TIMES})
     db.execute("DELETE FROM attempts WHERE key = ? AND ended_at IS NULL", (key,))
-    _set(
-        db,
-        key,
-        "state = 'pending', attempts = attempts - 1, queued_at = NULL, started_at = NULL, finished_at = NULL",
-    )
 
 
 def fail(db: sqlite3.Connection, point: JournalPoint, failure: Failure, now: datetime) -> None:
@@ -350,7 +391,8 @@ def fail(db: sqlite3.Connection, point: JournalPoint, failure: Failure, now: dat
     _place(db, point, definition)
     if state in OPEN:
         _end_attempt(db, point.key, "failed", now, failure)
-    _set(db, point.key, "state = 'failed', kind = ?, message = ?", *_told(failure))
+    kind, message = _told(failure)
+    _set(db, point.key, {"state": "'failed'", "kind": ":kind", "message": ":message"}, kind=kind, message=message)
 
 
 def write_cancelled(db: sqlite3.Connection, key: str, now: datetime) -> None:
@@ -361,7 +403,7 @@ def write_cancelled(db: sqlite3.Connection, key: str, now: datetime) -> None:
         raise RecordError(f"Key {key} is {state or 'not on record'}; it cannot be cancelled.")
     if state in OPEN:
         _end_attempt(db, key, "cancelled", now)
-    _set(db, key, "state = 'cancelled'")
+    _set(db, key, {"state": "'cancelled'"})
 
 
 def reopen(db: sqlite3.Connection, keys: Iterable[str]) -> int:
@@ -402,13 +444,6 @@ def _state(db: sqlite3.Connection, key: str) -> str | None:
     return row[0] if row else None
 
 
-def _open_state(db: sqlite3.Connection, key: str) -> str:
-    state = _state(db, key)
-    if state not in OPEN:
-        raise RecordError(f"Key {key} is {state or 'not on record'} and {_NONE_OPEN}.")
-    return state
-
-
 def _place(db: sqlite3.Connection, point: JournalPoint, definition: int) -> int | None:
     """Put the point into its row: the one at its index, else one of an earlier definition, else a new one.
 
@@ -422,17 +457,24 @@ def _place(db: sqlite3.Connection, point: JournalPoint, definition: int) -> int 
     elif rows:
         rowid = _copy(db, rows[0][0])
     else:
-        return db.execute(
-            "INSERT INTO points (definition, idx, axis_values, prompt, model, source, key, state, seal)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, 'pending', 0)",
-            (*facts, point.key),
-        ).lastrowid
+        return _insert(db, point, definition, "pending", 0, None)
     db.execute(
         "UPDATE points SET definition = ?, idx = ?, axis_values = ?, prompt = coalesce(?, prompt),"
         " model = coalesce(?, model), source = coalesce(?, source) WHERE id = ?",
         (*facts, rowid),
     )
     return rowid
+
+
+def _insert(
+    db: sqlite3.Connection, point: JournalPoint, definition: int, state: str, attempts: int, server: str | None
+) -> int | None:
+    """Put a key that is not on record into a new row; return the row's id."""
+    columns = SEALED["points"]
+    facts = (definition, point.index, _write_values(point), point.prompt, point.model, point.source)
+    row = (point.key, *facts, state, None, None, attempts, server, None, None, None)
+    slots = ", ".join("?" * (len(columns) + 1))
+    return db.execute(f"INSERT INTO points ({', '.join(columns)}, seal) VALUES ({slots})", (*row, seal(*row))).lastrowid
 
 
 def _write_values(point: JournalPoint) -> str:
@@ -446,21 +488,28 @@ def _copy(db: sqlite3.Connection, rowid: int) -> int | None:
     ).lastrowid
 
 
-def _set(db: sqlite3.Connection, key: str, assignments: str, *values: object) -> None:
-    db.execute(f"UPDATE points SET {assignments} WHERE key = ?", (*values, key))
-    _reseal(db, "points", "key", key)
+@cache
+def _update(assignments: tuple[tuple[str, str], ...], where: str) -> str:
+    """Return SQL that sets columns of points to expressions, and the seal to that of the new row, in one statement."""
+    new = dict(assignments)
+    sealed = ", ".join(new.get(column, column) for column in SEALED["points"])
+    sets = ", ".join(f"{column} = {expression}" for column, expression in assignments)
+    return f"UPDATE points SET {sets}, seal = seal({sealed}) WHERE key = :key{where}"
 
 
-def _set_open(db: sqlite3.Connection, key: str, state: str, times: Times | None = None) -> None:
-    db.execute("UPDATE attempts SET state = ? WHERE key = ? AND ended_at IS NULL", (state, key))
-    if times is None:
-        _set(db, key, "state = ?", state)
-    else:
-        _set(db, key, f"state = ?, {_KNOWN_TIMES}", state, *_list_times(times))
+def _set(db: sqlite3.Connection, key: str, new: Mapping[str, str], where: str = "", **values: object) -> int:
+    """Set columns of the rows of `key` to SQL expressions over `values`; return how many rows those are."""
+    return db.execute(_update(tuple(new.items()), where), {"key": key, **values}).rowcount
 
 
-def _list_times(times: Times) -> tuple[int | None, int | None, int | None]:
-    return microseconds(times.queued_at), microseconds(times.started_at), microseconds(times.finished_at)
+def _set_open(db: sqlite3.Connection, key: str, new: Mapping[str, str], **values: object) -> None:
+    """Do the same for a key with an open attempt; change nothing and raise RecordError where it has none."""
+    if not _set(db, key, new, _IS_OPEN, **values):
+        raise RecordError(f"Key {key} is {_state(db, key) or 'not on record'} and {_NONE_OPEN}.")
+
+
+def _name_times(times: Times) -> dict[str, int | None]:
+    return {name: microseconds(getattr(times, name)) for name in _TIMES}
 
 
 def _end_attempt(db: sqlite3.Connection, key: str, state: str, now: datetime, failure: Failure | None = None) -> None:
@@ -472,12 +521,8 @@ def _end_attempt(db: sqlite3.Connection, key: str, state: str, now: datetime, fa
 
 
 def _forget_outcome(db: sqlite3.Connection, key: str) -> None:
-    _set(
-        db,
-        key,
-        "state = 'pending', attempts = 0, kind = NULL, message = NULL, server = NULL, queued_at = NULL,"
-        " started_at = NULL, finished_at = NULL",
-    )
+    nothing = dict.fromkeys(("kind", "message", "server", *_TIMES), "NULL")
+    _set(db, key, {"state": "'pending'", "attempts": "0", **nothing})
 
 
 def _told(failure: Failure) -> tuple[str, str]:

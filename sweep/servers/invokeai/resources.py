@@ -31,6 +31,7 @@ from sweep.workflow import (
     Json,
     Model,
     ModelRef,
+    Node,
     NodeSchemas,
     Ref,
     node_schemas,
@@ -280,10 +281,13 @@ def _list_named(value: Any) -> Iterator[str]:
             yield from _list_named(part)
 
 
-def _needed_references(graph: Graph) -> frozenset[Ref]:
-    """Return what the graph needs of the server; nodes that only describe name models that nobody loads."""
-    nodes = {name: node for name, node in graph.nodes.items() if node.type not in DESCRIPTIVE_NODES}
-    return Graph(nodes).references()
+def _split_references(graph: Graph) -> tuple[frozenset[Ref], frozenset[Ref]]:
+    """Return what the graph needs of the server, and what only its describing nodes name, which nobody loads."""
+    nodes: tuple[dict[str, Node], dict[str, Node]] = ({}, {})
+    for name, node in graph.nodes.items():
+        nodes[node.type in DESCRIPTIVE_NODES][name] = node
+    needed = Graph(nodes[False]).references()
+    return needed, Graph(nodes[True]).references() - needed
 
 
 class ServerResources:
@@ -298,7 +302,7 @@ class ServerResources:
         self._boards = Boards(http)
         self._http = http
         self._loaded: OrderedDict[str, None] = OrderedDict()
-        self._images_of: OrderedDict[str, tuple[str, ...]] = OrderedDict()  # batch → its input images
+        self._needs_of: OrderedDict[str, frozenset[Ref]] = OrderedDict()  # batch → what its graph needs
         self._schemas: NodeSchemas | None = None
         self._schemas_lock = asyncio.Lock()
 
@@ -315,18 +319,23 @@ class ServerResources:
 
     async def resolve(self, graph: Graph, files: Mapping[str, Path]) -> dict[str, Any]:
         """Return the graph's JSON for this server. Raises MissingModelError, or VariationError for an image's file."""
+        api, _ = await self._resolve(graph, files)
+        return api
+
+    async def _resolve(self, graph: Graph, files: Mapping[str, Path]) -> tuple[dict[str, Any], frozenset[Ref]]:
+        """Return the graph's JSON, and what it needs of the server."""
         if not graph.nodes:
             raise VariationError("the graph has no nodes", kind="Refused")
-        refs = _needed_references(graph)
+        refs, described = _split_references(graph)
         models = await self.models.identify(sorted(ref for ref in refs if isinstance(ref, ModelRef)))
         names: dict[Ref, Json] = {ref: self.models.name(model) for ref, model in models.items()}
-        names |= {ref: self._describe(ref) for ref in graph.references() - refs}
+        names |= {ref: self._describe(ref) for ref in described}
         for board in sorted(ref for ref in refs if isinstance(ref, BoardRef)):
             names[board] = {"board_id": await self._boards.identify(board.name)}
         images = sorted(ref for ref in refs if isinstance(ref, ImageRef))
         uploads = await asyncio.gather(*(self.uploads.name(ref.sha256, files.get(ref.sha256)) for ref in images))
         names |= {ref: {"image_name": name} for ref, name in zip(images, uploads, strict=True)}
-        return write_graph(graph, names.__getitem__)
+        return write_graph(graph, names.__getitem__), refs
 
     async def check_images(self, graph: Graph) -> None:
         """Ask once for each image that the graph itself names. Raises VariationError for one that is not here."""
@@ -346,24 +355,23 @@ class ServerResources:
     async def prepare(self, submission: Submission) -> dict[str, Any]:
         """Return the submission's graph as it is sent, with its outputs marked and its board made."""
         board = await self._boards.identify(submission.board) if submission.board else None
-        api = await self.resolve(submission.graph, submission.images)
+        api, self._needs_of[submission.batch_id] = await self._resolve(submission.graph, submission.images)
         mark_outputs(api, submission.outputs, board_id=board, intermediate=submission.intermediate)
-        refs = _needed_references(submission.graph)
-        self._images_of[submission.batch_id] = tuple(ref.sha256 for ref in refs if isinstance(ref, ImageRef))
-        while len(self._images_of) > ITEMS_REMEMBERED:
-            self._images_of.popitem(last=False)
+        while len(self._needs_of) > ITEMS_REMEMBERED:
+            self._needs_of.popitem(last=False)
         return api
 
     async def note_submitted(self, submission: Submission) -> None:
         """Record that the server took the item, and so will have its models in memory."""
-        refs = [ref for ref in _needed_references(submission.graph) if isinstance(ref, ModelRef)]
+        refs = [ref for ref in self._needs_of.get(submission.batch_id, ()) if isinstance(ref, ModelRef)]
         for model in (await self.models.identify(sorted(refs))).values():
             self._hold(model.key)
 
     def note_ended(self, batch_id: str, ended: ItemEnded) -> ItemEnded:
         """Record an item's end: where the server had lost an input image, the next to ask uploads it anew."""
         if ended.error is not None and ended.error.kind in IMAGE_GONE:
-            self.uploads.forget(self._images_of.get(batch_id, ()))
+            needs = self._needs_of.get(batch_id, frozenset())
+            self.uploads.forget(ref.sha256 for ref in needs if isinstance(ref, ImageRef))
         return ended
 
     def note_loaded(self, config: Any) -> None:
