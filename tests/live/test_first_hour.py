@@ -103,7 +103,7 @@ def check_artist_path(
     with Image.open(run / str(strong["image_path"])) as image:
         grey = image.convert("L")
         top, bottom = grey.crop((0, 0, 64, 16)), grey.crop((0, 48, 64, 64))
-        assert sum(top.getdata()) < sum(bottom.getdata()), "the photo reached the server on its side"
+        assert sum(top.tobytes()) < sum(bottom.tobytes()), "the photo reached the server on its side"
 
     walk(f"report {run.name} --embed -o mail.html", capsys)
     page = (folder / "mail.html").read_text(encoding="utf-8")

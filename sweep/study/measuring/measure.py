@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
@@ -23,11 +25,12 @@ import anyio.to_thread
 import numpy as np
 import pandas as pd
 
-from sweep.errors import UsageError, did_you_mean
+from sweep.errors import SweepError, UsageError, did_you_mean
 from sweep.record import MetricCache, MetricKey, RecordedResults, ResultsLike
 from sweep.study.design import FloatArray, StudyDesign, read_design
 from sweep.study.measuring.pool import OnRay, measure_all
 from sweep.study.measuring.task import MeasuredImage, Task
+from sweep.study.measuring.worker import NICENESS
 from sweep.study.metrics.base import Metric, describe_metric
 from sweep.study.metrics.colour import delta_e
 from sweep.study.metrics.planes import (
@@ -496,3 +499,40 @@ async def measure(
         return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
     finally:
         stop.set()
+
+
+_PAUSE = 3.0  # seconds between two looks at the journal; longer where a look takes long
+
+
+def measure_finished(folder: Path) -> None:
+    """Measure the images that a folder has now.
+
+    Metrics of several images together (diversity of seeds) are left for the end, when all of them are there. What
+    cannot be measured is reported at the end of the run, too.
+    """
+    with suppress(SweepError):
+        facts = RecordedResults.open(folder).facts
+        single = [metric for metric in resolve_metrics(facts.metrics) if metric.reference != "cell"]
+        measure_now(folder, metrics=single, workers=0)
+
+
+def follow(folder: Path) -> None:
+    """Measure what is finished, again and again, until standard input ends: see `start_follower`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        began = time.monotonic()
+        measure_finished(folder)
+        print(flush=True)
+        time.sleep(max(_PAUSE, time.monotonic() - began))
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    follow(Path(sys.argv[1]))
