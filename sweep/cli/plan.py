@@ -117,7 +117,8 @@ def _points(forecast: Forecast) -> list[str]:
     if plan.replicates > 1:
         sizes.append(f"{plan.replicates} replicates")
     full = plan.experiment.condition is None and plan.experiment.design.kind == "full"
-    product = f"{len(plan):,}" + ("" if full and len(sizes) < 2 else f" {'=' if full else 'of'} {' × '.join(sizes)}")
+    most = f"at most {plan.most:,}" if plan.most < len(plan) else f"{len(plan):,}"
+    product = most + ("" if full and len(sizes) < 2 else f" {'=' if full else 'of'} {' × '.join(sizes)}")
     parts = [product, f"done {forecast.done:,}", f"new {forecast.new:,}"]
     if forecast.failed:
         parts.append(f"failed {forecast.failed:,}")

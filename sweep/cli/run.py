@@ -24,7 +24,7 @@ from sweep.errors import SweepError
 if TYPE_CHECKING:
     from sweep.cli.progress import Style
     from sweep.cli.servers import Access
-    from sweep.engine import RunOptions, RunSummary
+    from sweep.engine import Chooser, RunOptions, RunSummary
     from sweep.experiment import Experiment
     from sweep.report import LiveView
     from sweep.servers import Server
@@ -236,12 +236,12 @@ def measure_meanwhile(*, wanted: bool) -> Iterator[events.Listener]:
 
 
 def check_metrics(experiment: Experiment) -> None:
-    """Check the metrics of `study:`. Raises ExperimentError with the place in the file for an unknown one."""
-    if not experiment.study.metrics:
+    """Check the metrics of `study:` and `design:`. Raises ExperimentError with the place in the file of a wrong one."""
+    if not experiment.study.metrics and not experiment.design.metric:
         return
     from sweep.errors import UsageError
     from sweep.experiment import ProblemCollector
-    from sweep.study import resolve_metrics
+    from sweep.study import check_direction, resolve_metrics
 
     problems = ProblemCollector(experiment, experiment.source or experiment.name)
     for at, name in enumerate(experiment.study.metrics):
@@ -249,6 +249,12 @@ def check_metrics(experiment: Experiment) -> None:
             resolve_metrics([name])
         except UsageError as error:
             problems.add_at_value(f"study.metrics.{at}", f"study.metrics: {error}")
+    if experiment.design.metric:
+        try:
+            (metric,) = resolve_metrics([experiment.design.metric])
+            check_direction(metric.name, metric.direction)
+        except UsageError as error:
+            problems.add_at_value("design.metric", f"design.metric: {error}")
     problems.raise_any()
 
 
@@ -379,6 +385,11 @@ async def _render(
     from sweep.engine import Stop, handle_signals
     from sweep.engine import run as render
 
+    choose: Chooser | None = None
+    if experiment.design.kind == "adaptive":
+        from sweep.study import choose_next_points
+
+        choose = choose_next_points
     stop = Stop()
     with handle_signals(stop), progress(style) as display:
 
@@ -387,7 +398,15 @@ async def _render(
             display(event)
 
         async with or_start_sandbox(clients) as servers, serve_page(heard, page_of) as listener:
-            return await render(experiment, servers, options=options, results=results, listener=listener, stop=stop)
+            return await render(
+                experiment,
+                servers,
+                options=options,
+                results=results,
+                listener=listener,
+                stop=stop,
+                choose=choose,
+            )
 
 
 def _finish(summary: RunSummary, *, page: bool, quiet: bool, workers: Literal["ray"] | None) -> int:

@@ -1,11 +1,12 @@
 from .events import RunProgress, ServerTally
 from .forecast import Forecast, forecast_json, make_forecast
 from .options import FailureLimit, RunOptions, parse_fusion, parse_shard
-from .runner import RunSummary, render, run
+from .runner import Chooser, RunSummary, render, run
 from .shutdown import Stop, handle_signals, request_stop
 from .uploads import find_user_cache
 
 __all__ = [
+    "Chooser",
     "FailureLimit",
     "Forecast",
     "RunOptions",

@@ -66,7 +66,7 @@ class Forecast:
     @property
     def new(self) -> int:
         """Points a run would render."""
-        return len(self.plan) - self.done - self.failed
+        return max(self.plan.most - self.done - self.failed, 0)
 
     def instance(self, index: int) -> Instance:
         """Return the point at `index`, as it would be sent."""
@@ -102,7 +102,7 @@ async def make_forecast(
 
 def _forecast(plan: Plan, past: Past, infos: tuple[ServerInfo, ...], provisional: tuple[str, ...]) -> Forecast:
     done, failed = _standing(plan, past)
-    new = len(plan) - done - failed
+    new = max(plan.most - done - failed, 0)
     width, height = image_size(plan, past)
     return Forecast(
         plan=plan,
@@ -149,7 +149,7 @@ def forecast_json(forecast: Forecast) -> dict[str, Any]:
         "workflow": plan.experiment.workflow,
         "models": [model.name for model in plan.models],
         "axes": {axis.name: {"kind": axis.kind, "values": len(axis.levels)} for axis in plan.axes},
-        "points": len(plan),
+        "points": plan.most,
         "done": forecast.done,
         "failed": forecast.failed,
         "new": forecast.new,

@@ -127,7 +127,7 @@ class Preparation:
         """Return the first event of the run."""
         return RunStarted(
             experiment=self.plan.experiment.name,
-            points=len(self.plan),
+            points=self.plan.most,
             done=self.before.completed,
             failed=self.before.failed,
             former=self.before.former,
@@ -309,7 +309,7 @@ async def _has_nothing_to_do(plan: Plan, journal: SqliteJournal, options: RunOpt
     if options.retry_failed or await journal.fingerprint() != plan.fingerprint:
         return False
     counts = await journal.counts()
-    return counts.completed + counts.failed == len(plan)
+    return counts.completed + counts.failed == (len(plan) if plan.most == len(plan) else counts.points)
 
 
 def _describe_server(info: ServerInfo) -> dict[str, str]:
@@ -331,7 +331,7 @@ async def begin_on_record(
             experiment=plan.experiment.text,
             fingerprint=plan.fingerprint,
             axes=tuple((axis.name, axis.kind) for axis in plan.axes),
-            points=len(plan),
+            points=plan.most,
             servers=[_describe_server(info) for info in servers],
             command=shlex.join(options.command),
             sweep_version=VERSION,
@@ -367,6 +367,7 @@ def describe_experiment(plan: Plan) -> ExperimentFacts:
         metrics=experiment.study.metrics,
         baseline=dict(experiment.study.baseline),
         replicates=experiment.study.replicates,
+        design=_describe_design(plan),
     )
 
 
@@ -374,6 +375,15 @@ def _list_label_settings(axis: Axis) -> dict[str, dict[str, Any]]:
     """Return what each label of an axis sets; empty for other axes."""
     levels = islice(axis.levels, MOST_LEVELS) if axis.kind == "label" else ()
     return {str(level.value): {name: _as_written(each) for name, each in level.settings.items()} for level in levels}
+
+
+def _describe_design(plan: Plan) -> dict[str, Any]:
+    """Return what an adaptive design looks for, and the most images it may take."""
+    design = plan.experiment.design
+    if design.kind != "adaptive":
+        return {}
+    names = ("kind", "axis", "metric", "threshold", "goal", "within")
+    return {**{name: getattr(design, name) for name in names}, "most": plan.most}
 
 
 def _as_written(setting: Setting) -> Any:
@@ -417,8 +427,11 @@ async def _mark_done(plan: Plan, journal: SqliteJournal) -> bytearray:
 def iterate_fresh(prepared: Preparation, options: RunOptions) -> list[Iterator[Instance]]:
     """Return what is to be rendered, lazily, in the order that is cheapest for the servers.
 
-    For several servers it is divided by the models it needs, so that each can keep to its own.
+    For several servers it is divided by the models it needs, so that each can keep to its own. An adaptive design has
+    nothing fresh: its points are queued as they are chosen.
     """
+    if prepared.plan.experiment.design.kind == "adaptive":
+        return []
     walks = partition_points(prepared.plan) if len(prepared.servers) > 1 else [prepared.plan.order]
     return [_fresh(prepared, options, walk()) for walk in walks]
 

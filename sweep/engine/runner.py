@@ -8,7 +8,7 @@ requests, for servers that left, for the disk and for the folder.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,9 +38,10 @@ from sweep.engine.server_pool import PooledServer, Readiness, ServerPool
 from sweep.engine.shutdown import Stop, cancel_in_flight, watch_requests
 from sweep.engine.task_groups import ChangeSignal, open_task_group
 from sweep.engine.work_queue import Deduplicator, Job, WorkQueue
-from sweep.errors import RecordError, ServerError, StoppedError, SweepError, VariationError
+from sweep.errors import RecordError, ServerError, StoppedError, SweepError, UsageError, VariationError
 from sweep.record import CSV, Checkpoint, Counts, RecordedResults, free_bytes, no_checkpoint, write_tables
 from sweep.servers import Server, connect
+from sweep.types import Scalar
 
 if TYPE_CHECKING:
     from sweep.experiment import Experiment
@@ -87,16 +88,22 @@ async def conclude(
     error: SweepError | None,
     seconds: float,
     listener: events.Listener,
+    *,
+    is_decided: bool = False,
 ) -> RunSummary:
     """Write how the run ended and its tables, as far as the disk lets us, and return the summary.
 
     `error` is what ended the run before its time. Shielded: a run that is told to stop still says how it ended.
+    `is_decided`: an adaptive design wants no more, so the points there are were all of them.
     """
     hint, counts = "", prepared.before
     with anyio.CancelScope(shield=True):
         try:
             counts = await prepared.journal.counts()
-            await prepared.journal.end_run(prepared.run, _name_ending(counts, failures, stop, error))
+            if is_decided:
+                counts = replace(counts, points=counts.completed + counts.failed)
+            ending = _name_ending(counts, failures, stop, error)
+            await prepared.journal.end_run(prepared.run, ending, counts.points if is_decided else None)
             hint = await anyio.to_thread.run_sync(_write_tables, prepared.folder, bool(failures.outcomes))
         except RecordError as broken:
             error = error or broken
@@ -145,6 +152,12 @@ def _write_tables(folder: Path, changed: bool) -> str:
     return write_tables(folder)[1] or ""
 
 
+Chooser: TypeAlias = Callable[[Path], Sequence[Mapping[str, Scalar]]]
+"""Gives the points that an adaptive design wants next, by the values of their axes, from what the folder has on record.
+
+Called in a thread after each image; none at its end. `sweep.study.choose_next_points` is one.
+"""
+
 ASIDE = 1.0  # seconds between looks at whether a server that may not be sent anything now may be again
 
 
@@ -157,6 +170,7 @@ async def run(
     listener: events.Listener = lambda _: None,
     stop: Stop | None = None,
     checkpoint: Checkpoint = no_checkpoint,
+    choose: Chooser | None = None,
 ) -> RunSummary:
     """Render every point of `experiment` that `results/<name>` does not hold yet.
 
@@ -170,8 +184,10 @@ async def run(
         listener: Called with each event, on the event loop; it must not block.
         stop: Asks the run to stop: `Stop.request`.
         checkpoint: Called at named points, for fault tests.
+        choose: Gives the next points of an adaptive design: `sweep.study.choose_next_points`.
 
     Raises:
+        UsageError: The design is adaptive, and there is no `choose`.
         DefinitionError: Before anything is sent.
         ServerError: No server can be used at the start.
         RecordError: The folder cannot be written.
@@ -182,6 +198,9 @@ async def run(
     """
     stop = stop or Stop()
     options = options or RunOptions()
+    if experiment.design.kind == "adaptive" and (choose is None or options.shard):
+        missing = "needs run(…, choose=sweep.study.choose_next_points)"
+        raise UsageError(f"An adaptive design {missing if choose is None else 'cannot be divided into shards'}.")
     clients = [connect(server) if isinstance(server, str) else server for server in servers]
     async with AsyncExitStack() as held:
         preparation: Preparation | None = None
@@ -190,7 +209,7 @@ async def run(
             preparation = await held.enter_async_context(preparing)
         if preparation is None:
             raise StoppedError("Stopped before anything was sent.", hint="The same command begins anew.")
-        return await Runner(preparation, options, listener, stop, checkpoint).run()
+        return await Runner(preparation, options, listener, stop, checkpoint, choose).run()
 
 
 @asynccontextmanager
@@ -217,8 +236,14 @@ class Runner:
         listener: events.Listener,
         stop: Stop,
         checkpoint: Checkpoint = no_checkpoint,
+        choose: Chooser | None = None,
     ) -> None:
         self._prepared = preparation
+        self._choose = choose if preparation.plan.experiment.design.kind == "adaptive" else None
+        self._choosing = anyio.Lock()
+        self._is_choice_due = False
+        self._chosen: set[int] = set()
+        self._is_decided = False
         self._options = options
         self._listener = listener
         self._stop = stop
@@ -271,11 +296,20 @@ class Runner:
         except RecordError as error:
             self._error = self._error or error
         seconds = time.monotonic() - began
-        return await conclude(prepared, self._failures, self._stop, self._error, seconds, self._listener)
+        return await conclude(
+            prepared,
+            self._failures,
+            self._stop,
+            self._error,
+            seconds,
+            self._listener,
+            is_decided=self._is_decided,
+        )
 
     async def _render_all(self) -> None:
         async with open_task_group() as group:
             await self._take_up()
+            await self._queue_chosen()
             for server in self._prepared.servers:
                 group.start_soon(self._serve, server, group)
 
@@ -285,6 +319,24 @@ class Runner:
             for job in await recover_jobs(self._prepared, self._listener):
                 self._duplicates.register(job.keys)
                 self._work.put(job)
+
+    async def _queue_chosen(self) -> None:
+        """Queue what an adaptive design wants next, which depends on the images that are there.
+
+        While one choice waits for another to end, it is made for all images that come until then.
+        """
+        if self._choose is None or self._is_choice_due:
+            return
+        self._is_choice_due = True
+        async with self._choosing:
+            self._is_choice_due = False
+            wanted = await anyio.to_thread.run_sync(self._choose, self._prepared.folder)
+        self._is_decided = not wanted
+        for values in wanted:
+            index = self._prepared.plan.experiment.grid.index_of(values)
+            if index not in self._chosen and not self._prepared.skip[index]:
+                self._chosen.add(index)
+                self._work.put(Job(instances=(self._prepared.instance(index),)))
 
     async def _serve(self, server: PooledServer, group: TaskGroup) -> None:
         """Pull work for one server for as long as there is any: the slot first, then the job, then its task."""
@@ -354,6 +406,7 @@ class Runner:
                 self._work.put(replace(each.job, admitted=True, standing=None), each.delay)
             open_ = {key for each in left for key in each.job.keys}
             await self._duplicates.finish([key for key in admitted.keys if key not in open_] if admitted else [])
+            await self._queue_chosen()
         except SweepError as error:
             self._break_off(error)
         finally:

@@ -13,9 +13,11 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final, Protocol, overload
 
 from sweep.errors import ExperimentError
@@ -253,21 +255,170 @@ def choose_points(design: SamplingDesign, space: Space, dimensions: Sequence[Dim
     Raises:
         ExperimentError: A baseline is no point of the grid.
     """
-    wanted = min(design.points or 0, len(space))
+    if design.kind in ("full", "adaptive"):
+        return range(len(space))
+    at = next((at for at, dimension in enumerate(dimensions) if dimension.is_seeds), None)
+    if at is None or design.seeds == "one":
+        return _choose_cells(design, space, dimensions)
+    cells = Cells(space, [len(dimension) for dimension in dimensions], at)
+    if design.kind == "rotated":
+        return _rotate_seeds(cells, design.share)
+    others = [dimension for dimension in dimensions if dimension is not dimensions[at]]
+    chosen = _choose_cells(design, cells, others)
+    return SeedsOfCells(cells, chosen) if cells.is_full else Chosen(i for cell in chosen for i in cells.indices(cell))
+
+
+def _choose_cells(design: SamplingDesign, space: Space, dimensions: Sequence[Dimension]) -> Sequence[int]:
+    """Choose points, or cells that are rendered with every seed, by the design."""
+    wanted, is_whole = min(design.points or 0, len(space)), not isinstance(space, Cells) or space.is_full
     match design.kind:
         case "random":
-            return Shuffled(len(space), wanted, design.seed)
-        case "sobol" | "halton" | "lhs":
+            if is_whole:
+                return Shuffled(len(space), wanted, design.seed)
+            return Chosen(islice(_shuffle(space, design.seed), wanted))
+        case "one_at_a_time":
+            return _choose_one_at_a_time(design, space, dimensions)
+        case _:
             found = _choose_spread(_draw_points(design, len(dimensions), wanted), space, dimensions, wanted)
-            for index in Shuffled(len(space), len(space), design.seed) if len(found) < wanted else ():
+            for index in _shuffle(space, design.seed) if len(found) < wanted else ():
                 if len(found) == wanted:
                     break
                 found.setdefault(index)
             return Chosen(found)
-        case "one_at_a_time":
-            return _choose_one_at_a_time(design, space, dimensions)
-        case "full":
-            return range(len(space))
+
+
+def _shuffle(space: Space, seed: int) -> Iterator[int]:
+    """Iterate over all that counts in a seeded order."""
+    every = Shuffled(len(space), len(space), seed)
+    if isinstance(space, Cells) and not space.is_full:
+        return (index for index in every if space.rank(space.unrank(index)) is not None)
+    return iter(every)
+
+
+class Cells:
+    """The points of a grid without its seeds: each cell stands for its points with every seed."""
+
+    def __init__(self, space: Space, sizes: Sequence[int], at: int) -> None:
+        self._space = space
+        self._at = at
+        self._others = Full([*sizes[:at], *sizes[at + 1 :]])
+        self.seeds = sizes[at]
+        self.is_full = isinstance(space, Full)
+
+    def __len__(self) -> int:
+        return len(self._others)
+
+    def unrank(self, index: int) -> tuple[int, ...]:
+        return self._others.unrank(index)
+
+    def rank(self, digits: Sequence[int]) -> int | None:
+        cell = self._others.rank(digits)
+        return cell if self.is_full or (cell is not None and self.indices(cell)) else None
+
+    def index(self, cell: int, seed: int) -> int | None:
+        """Find the index in the grid of a cell with the seed at this position."""
+        digits = self._others.unrank(cell)
+        return self._space.rank((*digits[: self._at], seed, *digits[self._at :]))
+
+    def indices(self, cell: int) -> list[int]:
+        """List the indices in the grid of a cell with every seed that conditions leave."""
+        found = (self.index(cell, seed) for seed in range(self.seeds))
+        return [index for index in found if index is not None]
+
+    def locate(self, index: int) -> tuple[int, int]:
+        """Find the cell and the seed of a point of the grid."""
+        digits = self._space.unrank(index)
+        cell = self._others.rank([*digits[: self._at], *digits[self._at + 1 :]])
+        assert cell is not None
+        return cell, digits[self._at]
+
+
+class SeedsOfCells(Sequence[int]):
+    """Chosen cells of a grid without conditions, each with every seed, computed as they are asked for."""
+
+    def __init__(self, cells: Cells, chosen: Sequence[int]) -> None:
+        self._cells = cells
+        self._chosen = chosen
+
+    def __len__(self) -> int:
+        return len(self._chosen) * self._cells.seeds
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[int]: ...
+    def __getitem__(self, at: int | slice) -> int | Sequence[int]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(len(self))[at]]
+        cell, seed = divmod(range(len(self))[at], self._cells.seeds)
+        index = self._cells.index(self._chosen[cell], seed)
+        assert index is not None
+        return index
+
+    def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
+        """Where `value` stands. Raises ValueError where it is not chosen."""
+        cell, seed = self._cells.locate(value)
+        found = self._chosen.index(cell) * self._cells.seeds + seed
+        if start <= found < (len(self) if stop is None else stop):
+            return found
+        raise ValueError(f"{value!r} is not chosen")
+
+    def __contains__(self, value: object) -> bool:
+        try:
+            self.index(value)
+        except (ValueError, TypeError):
+            return False
+        return True
+
+
+def _rotate_seeds(cells: Cells, share: float) -> Chosen:
+    """Choose a share of the seeds for each cell, so that levels of every dimension meet all seeds about equally often.
+
+    A balanced incomplete block design (Yates 1936, Ann. Eugen. 7), found greedily: each cell takes the seeds that its
+    levels have met least often, then those that were with each other least often.
+    """
+    met: Counter[tuple[int, int, int]] = Counter()  # dimension, level, seed
+    together: Counter[frozenset[int]] = Counter()
+    counted = {cell: cells.unrank(cell) for cell in range(len(cells)) if cells.rank(cells.unrank(cell)) is not None}
+    found: list[int] = []
+    for number, (cell, asked) in enumerate(_count_rotated(counted, share * cells.seeds).items()):
+        digits, chosen = counted[cell], list[int]()
+        left = [seed for seed in range(cells.seeds) if cells.index(cell, seed) is not None]
+        while left and len(chosen) < asked:
+            scores = {
+                seed: (
+                    sum(met[at, digit, seed] for at, digit in enumerate(digits)),
+                    sum(together[frozenset((seed, other))] for other in chosen),
+                    (seed - number) % cells.seeds,
+                )
+                for seed in left
+            }
+            best = min(left, key=scores.__getitem__)
+            left.remove(best)
+            together.update(frozenset((best, other)) for other in chosen)
+            met.update((at, digit, best) for at, digit in enumerate(digits))
+            chosen.append(best)
+        found += [index for seed in chosen if (index := cells.index(cell, seed)) is not None]
+    return Chosen(sorted(found))
+
+
+def _count_rotated(cells: Mapping[int, Sequence[int]], mean: float) -> dict[int, int]:
+    """Count the seeds of each cell: `mean` rounded down or up, at least one.
+
+    Which are rounded up is spread over all dimensions by a Kronecker sequence (Niederreiter 1992, Random Number
+    Generation and Quasi-Monte Carlo Methods, 3).
+    """
+    low = max(1, math.floor(mean))
+    more = max(0, round(mean * len(cells)) - low * len(cells))
+
+    def place(cell: int) -> float:
+        return math.fsum(digit * math.sqrt(_PRIMES[at % len(_PRIMES)]) for at, digit in enumerate(cells[cell])) % 1
+
+    chosen = set(sorted(cells, key=place)[:more])
+    return {cell: low + (cell in chosen) for cell in cells}
+
+
+_PRIMES: Final = (2, 3, 5, 7, 11, 13)
 
 
 class Shuffled(Sequence[int]):
@@ -471,10 +622,7 @@ class Grid(Sequence[Variation]):
     def chosen(self) -> Sequence[int]:
         """Indices into `space` of the points that are rendered, in their order."""
         if self._chosen is None:
-            if self._design.kind == "full":
-                self._chosen = range(len(self.space))
-            else:
-                self._chosen = choose_points(self._design, self.space, self._dimensions)
+            self._chosen = choose_points(self._design, self.space, self._dimensions)
         return self._chosen
 
     def left_out(self, most: int) -> list[tuple[int, ...]]:

@@ -494,7 +494,69 @@ class _Loader:
     def _make_design(self, dimensions: Sequence[Dimension]) -> SamplingDesign:
         spec = self.file.design
         self._check_cell(("design", "baseline"), spec.baseline, dimensions)
-        return SamplingDesign(kind=spec.kind, points=spec.points, seed=spec.seed, baseline=dict(spec.baseline))
+        self._check_seeds(dimensions)
+        if spec.kind == "adaptive":
+            self._check_adaptive(dimensions)
+        return SamplingDesign(
+            kind=spec.kind,
+            points=spec.points,
+            seed=spec.seed,
+            baseline=dict(spec.baseline),
+            seeds=spec.seeds,
+            share=spec.share or 1.0,
+            axis=spec.axis or "",
+            metric=spec.metric or "",
+            threshold=spec.threshold or 0.0,
+            goal="weakest" if (spec.for_ or "").startswith("weakest") else "each",
+            within=spec.within or 0.0,
+            at_most=spec.at_most,
+        )
+
+    def _check_seeds(self, dimensions: Sequence[Dimension]) -> None:
+        """Check that designs over seeds have some."""
+        kind = self.file.design.kind
+        least = {"rotated": 2, "adaptive": LEAST_ADAPTIVE_SEEDS}.get(kind, 0)
+        seeds = max((len(dimension) for dimension in dimensions if dimension.is_seeds), default=0)
+        if seeds < least:
+            self.problems.add_at_value(
+                ("design", "kind"), f"design {kind} needs an axis of at least {least} seeds; this grid has {seeds}"
+            )
+
+    def _check_adaptive(self, dimensions: Sequence[Dimension]) -> None:
+        """Check that an adaptive design has a numeric axis, groups and a whole grid to choose from."""
+        spec, axes = self.file.design, {axis.name: axis for dimension in dimensions for axis in dimension.axes}
+        axis, group = axes.get(spec.axis or ""), (spec.for_ or "each prompt").split()[1]
+        others = [name for name, other in axes.items() if other is not axis and other.kind != "seed"]
+        if axis is None:
+            self.problems.add_at_value(
+                ("design", "axis"), f"there is no axis {spec.axis}.{did_you_mean(spec.axis or '', axes)}"
+            )
+        elif axis.kind not in ("integer", "number") or len(axis.levels) < LEAST_ADAPTIVE_LEVELS:
+            least = LEAST_ADAPTIVE_LEVELS
+            self.problems.add_at_value(("design", "axis"), f"{spec.axis} is no numeric axis of {least} levels or more")
+        if group != "prompt" and group not in others:
+            self.problems.add_at_value(("design", "for"), f"there is no axis {group}.{did_you_mean(group, others)}")
+        if self.file.where or self.file.exclude or any(len(dimension.axes) > 1 for dimension in dimensions):
+            self.problems.add_at_value(("design", "kind"), "design adaptive needs a grid without conditions and zip")
+        if self.file.study.replicates > 1:
+            self.problems.add_at_value(("study", "replicates"), "design adaptive renders each point once")
+        if axis is not None:
+            self._check_budget(len(axis.levels), dimensions)
+
+    def _check_budget(self, levels: int, dimensions: Sequence[Dimension]) -> None:
+        """Check that an adaptive design may render what its first decision needs: both ends of each group's axis, and
+        a bisection for each of its first seeds.
+        """
+        spec, points = self.file.design, _count_points(dimensions)
+        seeds = next((len(dimension) for dimension in dimensions if dimension.is_seeds), 1)
+        first = 1 if (spec.for_ or "").startswith("weakest") else LEAST_ADAPTIVE_SEEDS
+        least = points // (levels * seeds) * (2 + first * math.ceil(math.log2(levels + 1)))
+        if spec.at_most * points < least:
+            self.problems.add_at_value(
+                ("design", "at_most"),
+                f"design.at_most {spec.at_most:g} allows {spec.at_most * points:.0f} of {points} images; "
+                f"this design needs up to {least} before it can decide: at_most must be {least / points:.2f} or more",
+            )
 
     def _check_cell(self, place: DocumentPath, cell: Mapping[str, Any], dimensions: Sequence[Dimension]) -> None:
         """Check that every axis named there exists and has that value."""
@@ -539,6 +601,10 @@ class _Loader:
             place: DocumentPath = ("where",) if self.file.where else ("exclude",)
             self.problems.add_at_key(place, "the conditions leave no point of the grid")
             self.problems.raise_any()
+
+
+LEAST_ADAPTIVE_SEEDS: Final = 4  # of an adaptive design: their spread decides how many follow
+LEAST_ADAPTIVE_LEVELS: Final = 4  # of its axis
 
 
 def _count_points(dimensions: Sequence[Dimension]) -> int:

@@ -19,7 +19,7 @@ from sweep.experiment.document import Mark
 from sweep.types import Scalar
 
 AxisKind: TypeAlias = Literal["integer", "number", "text", "boolean", "image", "seed", "label"]
-DesignKind: TypeAlias = Literal["full", "random", "sobol", "halton", "lhs", "one_at_a_time"]
+DesignKind: TypeAlias = Literal["full", "random", "sobol", "halton", "lhs", "one_at_a_time", "rotated", "adaptive"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +99,11 @@ class Dimension:
     def __len__(self) -> int:
         return len(self.axes[0].levels)
 
+    @property
+    def is_seeds(self) -> bool:
+        """Whether it repeats the other dimensions with several seeds."""
+        return len(self.axes) == 1 and self.axes[0].kind == "seed" and len(self) > 1
+
 
 @dataclass(frozen=True, slots=True)
 class Variation:
@@ -124,12 +129,28 @@ class StudyOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingDesign:
-    """Which points of the grid are rendered. Drawn from `seed` alone, hence the same on every load."""
+    """Which points of the grid are rendered. Drawn from `seed` alone, hence the same on every load.
+
+    An adaptive design has every point of the grid, of which a run renders at most a part: `goal` of `axis`, `metric`
+    and `threshold` decides which, image by image.
+    """
 
     kind: DesignKind = "full"
     points: int | None = None  # how many; None where the design itself says
     seed: int = 0
     baseline: Mapping[str, Scalar] = field(default_factory=dict)  # one_at_a_time: axis → value; else its first
+    seeds: Literal["all", "one"] = "all"  # whether each drawn point is rendered with every seed of the grid
+    share: float = 1.0  # rotated: of the full grid
+    axis: str = ""  # adaptive, as the rest
+    metric: str = ""
+    threshold: float = 0.0
+    goal: Literal["each", "weakest"] = "each"  # crossings of every group, or the group that misses first
+    within: float = 0.0  # half width of the interval
+    at_most: float = 1.0  # of the full grid
+
+    def count_most(self, points: int) -> int:
+        """Count the most points of a grid of `points` that a run renders."""
+        return math.floor(self.at_most * points + 1e-9) if self.kind == "adaptive" else points
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -307,12 +307,39 @@ def _expand_axes(value: Any) -> Any:
 class DesignSpec(Strict):
     """Selects the points of the grid that are rendered."""
 
-    kind: Literal["full", "random", "sobol", "halton", "lhs", "one_at_a_time"] = Field(
+    kind: Literal["full", "random", "sobol", "halton", "lhs", "one_at_a_time", "rotated", "adaptive"] = Field(
         description="full: every point. random: a random sample without repetition. sobol, halton, lhs: points spread "
-        "evenly over all axes (space-filling). one_at_a_time: the baseline, and each axis varied alone."
+        "evenly over all axes (space-filling). one_at_a_time: the baseline, and each axis varied alone. rotated: every "
+        "combination with a share of the seeds, in turn. adaptive: the images that show where a metric misses a "
+        "threshold, chosen one after the other."
     )
     points: int | None = Field(
-        default=None, ge=1, le=1_000_000, description="How many points (random, sobol, halton, lhs)."
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="How many points, each with every seed (random, sobol, halton, lhs).",
+    )
+    seeds: Literal["all", "one"] = Field(
+        default="all",
+        description="all: render each drawn point with every seed. one: draw seeds like another axis (random, sobol, "
+        "halton, lhs, one_at_a_time).",
+    )
+    share: float | None = Field(default=None, gt=0, le=1, description="rotated: the part of the full grid to render.")
+    axis: str | None = Field(default=None, description="adaptive: the axis along which to look for the threshold.")
+    metric: str | None = Field(default=None, description="adaptive: the metric that shall keep to the threshold.")
+    threshold: float | None = Field(default=None, description="adaptive: the value of the metric to look for.")
+    for_: str | None = Field(
+        default=None,
+        alias="for",
+        pattern=r"^(each|weakest) \S+$",
+        description="adaptive: each prompt (where every prompt misses the threshold) or weakest prompt (the one that "
+        "misses it first). Instead of prompt: the name of an axis.",
+    )
+    within: float | None = Field(
+        default=None, gt=0, description="adaptive, for each: half the width of the 95 % interval, in units of the axis."
+    )
+    at_most: float = Field(
+        default=0.3, gt=0, le=1, description="adaptive: the largest part of the full grid to render."
     )
     seed: int = Field(default=0, ge=0, description="Seed of the sample: the same seed selects the same points.")
     baseline: dict[str, ScalarField] = Field(
@@ -322,14 +349,37 @@ class DesignSpec(Strict):
 
     @model_validator(mode="after")
     def _check_points(self) -> DesignSpec:
-        drawn = self.kind in ("random", "sobol", "halton", "lhs")
+        drawn = self.kind in _DRAWN
         if drawn and self.points is None:
             raise ValueError(f"{self.kind} needs points: how many")
         if not drawn and self.points is not None:
             raise ValueError(f"{self.kind} knows itself how many points it has; leave points out")
         if self.baseline and self.kind != "one_at_a_time":
             raise ValueError("baseline belongs to one_at_a_time")
+        if self.seeds == "one" and not drawn and self.kind != "one_at_a_time":
+            raise ValueError(f"{self.kind} renders several seeds; leave seeds: one out")
+        if (self.share is None) == (self.kind == "rotated"):
+            raise ValueError("share belongs to rotated" if self.share else "rotated needs share: a part of the grid")
+        for name in ("axis", "metric", "threshold", "for", "within"):
+            self._check_adaptive(name, getattr(self, "for_" if name == "for" else name))
         return self
+
+    def _check_adaptive(self, name: str, value: object) -> None:
+        is_wanted = name != "within" or (self.for_ or "").startswith("each")
+        if self.kind == "adaptive" and is_wanted and value is None:
+            raise ValueError(f"adaptive needs {name}: {_ADAPTIVE_KEYS[name]}")
+        if value is not None and self.kind != "adaptive":
+            raise ValueError(f"{name} belongs to adaptive")
+
+
+_DRAWN: Final = ("random", "sobol", "halton", "lhs")
+_ADAPTIVE_KEYS: Final = {
+    "axis": "along which to look",
+    "metric": "which shall keep to the threshold",
+    "threshold": "a value of the metric",
+    "for": "each prompt, or weakest prompt",
+    "within": "half the width of the interval",
+}
 
 
 class StudySpec(Strict):
@@ -416,7 +466,7 @@ class ExperimentFile(Strict):
 def list_section_keys() -> dict[str, tuple[str, ...]]:
     """List the sections of an experiment file, each with the keys it knows; none where it is a value or knows any."""
     keys: dict[str, tuple[str, ...]] = dict.fromkeys(ExperimentFile.model_fields, ())
-    keys["design"] = tuple(DesignSpec.model_fields)
+    keys["design"] = tuple(field.alias or name for name, field in DesignSpec.model_fields.items())
     keys["study"] = tuple(StudySpec.model_fields)
     return keys
 

@@ -122,6 +122,8 @@ def _list_parts(experiment: Experiment, bound_graphs: Sequence[BoundGraph]) -> I
     yield [[clause.text, clause.wanted] for clause in experiment.condition.clauses] if experiment.condition else []
     design = experiment.design
     yield [design.kind, design.points, design.seed, dict(design.baseline)]
+    if design.kind not in ("full", "adaptive"):
+        yield [design.seeds, design.share]
     yield experiment.study.replicates
 
 

@@ -238,6 +238,11 @@ class Plan:
     def __len__(self) -> int:
         return len(self.grid)
 
+    @property
+    def most(self) -> int:
+        """The most points that a run renders: all of them, or fewer where the design chooses as it goes."""
+        return self.experiment.design.count_most(len(self))
+
     def instance(self, variation: Variation) -> Instance:
         """Bind one point: its graph, with its key."""
         levels = variation.levels

@@ -49,6 +49,7 @@ class ExperimentFacts:
     metrics: tuple[str, ...] = ()  # that the study section asks for; empty: the standard panel
     baseline: Mapping[str, Scalar] = field(default_factory=dict)  # axis → level, of the study section
     replicates: int = 1  # of the study section
+    design: Mapping[str, Any] = field(default_factory=dict)  # of an adaptive one: what it looks for; others are empty
 
     def to_json(self) -> str:
         """Return the facts as one JSON object."""
@@ -226,8 +227,11 @@ class Journal(Protocol):
         """
         ...
 
-    async def end_run(self, run: int, ending: str) -> None:
-        """Write how the run ended: completed, failures, interrupted, disk-full and others."""
+    async def end_run(self, run: int, ending: str, points: int | None = None) -> None:
+        """Write how the run ended: completed, failures, interrupted, disk-full and others.
+
+        `points`, where given, replaces how many points the run has: an adaptive design knows it only at the end.
+        """
         ...
 
     async def fingerprint(self) -> str | None:

@@ -1,3 +1,11 @@
+from .adaptive import (
+    SearchPoint,
+    SearchTask,
+    check_direction,
+    choose_next_points,
+    decide_search,
+    estimate_crossing,
+)
 from .findings import select_headline_metrics, select_headlines, write_decision
 from .measuring.follower import start_follower
 from .measuring.measure import MeasureProgress, measure_now
@@ -19,6 +27,8 @@ __all__ = [
     "MeasureProgress",
     "Metric",
     "MetricFacts",
+    "SearchPoint",
+    "SearchTask",
     "Sentence",
     "Share",
     "Study",
@@ -26,8 +36,12 @@ __all__ = [
     "Task",
     "UnreadableImageError",
     "add_ratings",
+    "check_direction",
+    "choose_next_points",
+    "decide_search",
     "decode",
     "describe_columns",
+    "estimate_crossing",
     "estimate_seconds",
     "list_optional",
     "list_standard",

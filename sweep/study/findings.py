@@ -14,12 +14,17 @@ from sweep.study.wording import (
     describe_equal,
     describe_metric_findings,
     describe_scales,
+    describe_search,
     make_sentence,
     write_level,
     write_number_word,
 )
 from sweep.text import format_count
 
+CHOSEN = (
+    "The design chose images by their values, so there are no means, curves, shares and differences: they would be "
+    "biased. design: {kind: rotated, share: 0.3} gives those."
+)
 ENOUGH = 8  # seeds; fewer cannot show a long tail
 
 
@@ -136,12 +141,22 @@ def write_findings(
     main = choose_metric(data["metrics"])
     measured = sorted((fact for fact in data["metrics"] if fact["measured"]), key=lambda fact: fact["name"] != main)
     axis = _choose_headline_axis(data, main)
-    said = [*describe_choices(data["choices"]), *describe_distances(data["distances"]), *describe_equal(data)]
+    if data["adaptive"] is not None:
+        measured, main, axis = [], data["adaptive"]["metric"], data["adaptive"]["axis"]
+    said = [
+        *describe_search(data["adaptive"], facts, data),
+        *describe_choices(data["choices"]),
+        *describe_distances(data["distances"]),
+        *describe_equal(data),
+    ]
     said += describe_scales(data, axis) if axis else []
     for fact in measured:
         said += describe_metric_findings(fact, data)
     said += describe_diversity(data["diversity"], facts)
-    limits = design_limits(data["design"], aliases, measured=bool(measured), compared=compared)
+    if data["adaptive"] is None:
+        limits = design_limits(data["design"], aliases, measured=bool(measured), compared=compared)
+    else:
+        limits = [make_sentence("limit", CHOSEN)]
     limits += measuring_limits(data["metrics"], data["rows"]["reason"], taken)
     limits += assumptions(data["design"]) if measured else []
     said = _once(said)

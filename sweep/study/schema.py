@@ -324,6 +324,42 @@ class DiversityCell(TypedDict):
     value: Estimate
 
 
+class AdaptiveGroup(TypedDict):
+    """Where the images of one group miss the threshold, seed by seed."""
+
+    group: Group
+    mean: float | None  # of the crossings of single images
+    lowest: float | None
+    highest: float | None
+    inside: int  # images whose crossing lies within the levels
+    n: int
+    use: float | None  # the last level at which every seed holds; null: the first one fails
+    is_rising: bool  # whether images hold at the high end
+
+
+class AdaptiveResult(TypedDict):
+    """What an adaptive design found. `crossing` is the mean of the crossings of single images over groups and seeds,
+    which is not the crossing of the mean curve.
+    """
+
+    metric: str
+    axis: str
+    threshold: float
+    goal: Literal["each", "weakest"]
+    ending: Literal["precision reached", "budget spent"] | None  # null: not at its end yet
+    used: int  # images
+    most: int
+    full: int  # images of the full grid
+    within: float  # asked half width
+    seeds: int  # rendered
+    seeds_there: int
+    crossing: Estimate
+    groups: list[AdaptiveGroup]
+    weakest: Group | None
+    possible: list[Group]  # groups that can be the weakest
+    use: float | None  # the last level at which every image holds
+
+
 class StudyJson(TypedDict):
     """Everything. `version` changes when a reader of an older shape would misread it."""
 
@@ -345,4 +381,5 @@ class StudyJson(TypedDict):
     distances: list[AxisDistance]  # the axis that moves images most first; empty where images have a source
     equal: list[EqualLevels]
     choices: list[Choices]  # by axis
+    adaptive: AdaptiveResult | None  # of an adaptive design; such a study has no curves, shares and differences
     rows: Rows

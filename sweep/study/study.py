@@ -14,6 +14,7 @@ from sweep.study.design import BOOKKEEPING, StudyDesign, add_bookkeeping, infer_
 from sweep.study.findings import write_findings
 from sweep.study.metrics.registry import describe_columns, list_standard
 from sweep.study.schema import (
+    AdaptiveResult,
     AxisDistance,
     Choices,
     Curve,
@@ -196,6 +197,7 @@ def make_study(
         design = read_design(add_bookkeeping(data), axes or infer_axes(data, names), baseline=baseline)
         return analyse(design, describe_columns(names, _count_measured(design, names)), thresholds=thresholds)
     from sweep.record import RecordedResults
+    from sweep.study.adaptive import conclude_search
     from sweep.study.measuring.measure import measure_axis_distances, measure_design
     from sweep.study.ratings import RATINGS_JSON, load_ratings, rank_choices, rate_images
 
@@ -207,7 +209,15 @@ def make_study(
     design, rated = rate_images(design, ratings)
     distances = measure_axis_distances(design, results.folder)
     choices = rank_choices(design, ratings, facts)
-    return analyse(design, [*facts, *rated], thresholds=thresholds, name=name, distances=distances, choices=choices)
+    return analyse(
+        design,
+        [*facts, *rated],
+        thresholds=thresholds,
+        name=name,
+        distances=distances,
+        choices=choices,
+        adaptive=conclude_search(results),
+    )
 
 
 def _guess_metrics(frame: pd.DataFrame, axes: Sequence[tuple[str, str]] | None) -> list[str]:
@@ -231,10 +241,14 @@ def analyse(
     name: str | None = None,
     distances: Sequence[AxisDistance] = (),
     choices: Sequence[Choices] = (),
+    adaptive: AdaptiveResult | None = None,
 ) -> Study:
-    """Everything that follows from a measured table; pure, and total: it never fails for lack of data."""
+    """Everything that follows from a measured table; pure, and total: it never fails for lack of data.
+
+    An adaptive design chose its images by their values, so averages over them would be biased: there are none.
+    """
     shown = [fact for fact in facts if fact["name"] not in {SAME_POINT, SAME_PIXELS}]
-    measured = [fact for fact in shown if fact["measured"]]
+    measured = [fact for fact in shown if fact["measured"] and adaptive is None]
     curves = [curve for fact in measured for curve in _compute_curves(design, fact, thresholds.get(fact["name"], ()))]
     effects = [
         (compute_cell_effects if fact["reference"] == "cell" else compute_effects)(design, fact["name"])
@@ -262,12 +276,13 @@ def analyse(
         diversity=diversity,
         holds=holds,
         recommendations=advice,
-        distances=list(distances),
+        distances=[] if adaptive else list(distances),
         equal=find_equal_levels(design),
         choices=list(choices),
+        adaptive=adaptive,
         rows=_list_rows(design, [fact["name"] for fact in shown]),
     )
-    compared = "image_path" not in design.frame or any(fact["reference"] == "image" for fact in measured)
+    compared = "image_path" not in design.frame or any(fact["reference"] == "image" for fact in measured or shown)
     taken = [name for name in design.names if name in PANEL_NAMES and "image_path" in design.frame]
     data["words"] = write_findings(data, design.aliases, compared=compared, taken=taken)
     return Study(data, design.frame)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from sweep.study.schema import (
+    AdaptiveResult,
     AxisDistance,
     Choices,
     Curve,
@@ -476,6 +477,67 @@ def describe_choices(choices: Sequence[Choices]) -> list[Sentence]:
         detail = f"({format_count(each['choices'], 'pair')}, chosen blind, {each['ties']} of them undecided{twice}.)"
         said.append(make_sentence("choice", text, detail, axis=each["axis"]))
     return said
+
+
+def describe_search(found: AdaptiveResult | None, facts: Mapping[str, MetricFacts], data: StudyJson) -> list[Sentence]:
+    """Write which level an adaptive design advises, which group misses first, and how the design ended."""
+    if found is None or all(group["mean"] is None for group in found["groups"]):
+        return []
+    fact, axis = facts.get(found["metric"]), name_axis(found["axis"])
+    label = fact["label"] if fact else found["metric"]
+    mark = _write_mark("below" if fact and fact["direction"] == "lower" else "above", found["threshold"])
+    rising = any(group["is_rising"] for group in found["groups"])
+    if found["use"] is None:
+        text = f"No {axis} tested is safe for every image: {label} is not at {mark} even at the first level."
+    else:
+        limit = "more" if rising else "less"
+        text = f"Use {axis} {found['use']:g} or {limit}: {label} stayed at {mark} with every seed rendered."
+    weakest = _write_weakest_found(found)
+    rows = _find_rows(data, {found["axis"]: found["use"]}) if found["use"] is not None else []
+    return [
+        make_sentence("recommendation", text, weakest, metric=found["metric"], axis=found["axis"], rows=rows),
+        make_sentence("curve", _write_ending(found), _write_crossing(found), axis=found["axis"]),
+    ]
+
+
+def _write_weakest_found(found: AdaptiveResult) -> str:
+    weakest = next((group for group in found["groups"] if group["group"] == found["weakest"]), None)
+    if weakest is None or len(found["groups"]) < 2 or weakest["lowest"] is None or weakest["highest"] is None:
+        return ""
+    names = " and ".join(name_axis(name) for name in weakest["group"])
+    low, high = weakest["lowest"], weakest["highest"]
+    where = f"at {low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"between {low:.3g} and {high:.3g}"
+    if not weakest["inside"]:
+        return ""
+    others = [group for group in found["possible"] if group != weakest["group"]]
+    text = f"Weakest {names}: {_write_levels(weakest['group'])}, which missed it {where}"
+    text += f", depending on the seed ({format_count(weakest['n'], 'seed')})."
+    if found["goal"] == "weakest" and others and found["ending"]:
+        text += f" {capitalise(' and '.join(map(_write_levels, others[:3])))} may be as weak."
+    return text
+
+
+def _write_levels(group: Group) -> str:
+    return ", ".join(write_level(level) for level in group.values())
+
+
+def _write_crossing(found: AdaptiveResult) -> str:
+    if found["crossing"]["value"] is None or found["goal"] == "weakest":
+        return ""
+    return "This is the mean of single images' places, not the place where the mean of the images passes it."
+
+
+def _write_ending(found: AdaptiveResult) -> str:
+    at, images = found["crossing"], f"{found['used']} of the {found['full']:,} images of the full grid"
+    place = f": images miss it at {name_axis(found['axis'])} {write_estimate(at)} on average"
+    place = "" if at["value"] is None or found["goal"] == "weakest" else place
+    if found["ending"] is None:
+        return f"Not at its end yet, with {images}{place}."
+    why = ""
+    if found["ending"] == "budget spent" and found["goal"] == "each":
+        spent = "every seed is used" if found["seeds"] == found["seeds_there"] else "no more images are allowed"
+        why = f" ({spent}; ±{found['within']:g} was asked)"
+    return f"{capitalise(found['ending'])}{why} with {images}{place}."
 
 
 def describe_metric_findings(fact: MetricFacts, data: StudyJson) -> list[Sentence]:

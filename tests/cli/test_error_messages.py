@@ -91,7 +91,7 @@ SLIPS = [
     Slip(what="half a condition", says="where: ends before it is complete.", changes={"where": "seed >"}),
     Slip(what="a role at no node", says="roles.seed: the workflow has no node 'nois'. Did you mean noise?",
           changes={"roles": {"seed": "nois.seed"}}),
-    Slip(what="unknown design", says='halton, lhs or one_at_a_time, not "rnd". Did you mean random?',
+    Slip(what="unknown design", says='one_at_a_time, rotated or adaptive, not "rnd". Did you mean random?',
           changes={"design": "rnd"}),
     Slip(what="a base that is a folder", says="include: results is a folder, not a file.",
           changes={"include": "results"}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import product
 from typing import Any
 
 import pytest
@@ -20,11 +21,19 @@ AXES: dict[str, Any] = {
     "cfg_scale": {"start": 1, "stop": 12, "step": 1},
     "seed": {"start": 1, "count": 20},
 }
+ADAPTIVE = {
+    "kind": "adaptive",
+    "axis": "denoise_strength",
+    "metric": "structure_coarse",
+    "threshold": 0.9,
+    "for": "each prompt",
+    "within": 0.03,
+}
 DRAWN = ["random", "sobol", "halton", "lhs"]
 
 
 def designed(kind: str, points: int, seed: int = 0, **more: Any) -> Experiment:
-    return with_axes(AXES, design={"kind": kind, "points": points, "seed": seed}, **more)
+    return with_axes(AXES, design={"kind": kind, "points": points, "seed": seed, "seeds": "one"}, **more)
 
 
 def values(experiment: Experiment) -> list[tuple[Any, ...]]:
@@ -103,23 +112,70 @@ def test_shuffled_is_a_permutation_and_its_own_inverse(size: int, seed: int) -> 
 
 def test_one_at_a_time_is_the_baseline_and_each_axis_by_itself() -> None:
     axes = {"denoise_strength": [0.2, 0.4, 0.6], "variation": ["a", "b"], "seed": [1, 2]}
-    experiment = with_axes(axes, design={"kind": "one_at_a_time", "baseline": {"denoise_strength": 0.4}})
+    experiment = with_axes(
+        axes, design={"kind": "one_at_a_time", "baseline": {"denoise_strength": 0.4}, "seeds": "one"}
+    )
     assert values(experiment) == [(0.4, "a", 1), (0.2, "a", 1), (0.6, "a", 1), (0.4, "b", 1), (0.4, "a", 2)]
     assert values(with_axes(axes, design="one_at_a_time"))[0] == (0.2, "a", 1)
 
 
 def test_one_at_a_time_leaves_out_what_does_not_count() -> None:
     axes = {"denoise_strength": [0.2, 0.4], "seed": [1, 2]}
-    experiment = with_axes(axes, design="one_at_a_time", exclude="seed == 2")
+    one = {"kind": "one_at_a_time", "seeds": "one"}
+    experiment = with_axes(axes, design=one, exclude="seed == 2")
     assert values(experiment) == [(0.2, 1), (0.4, 1)]
-    excluded = with_axes(axes, design="one_at_a_time", exclude="seed == 1 and denoise_strength == 0.2")
+    excluded = with_axes(axes, design=one, exclude="seed == 1 and denoise_strength == 0.2")
     with pytest.raises(ExperimentError, match="baseline"):
         len(excluded.grid)
+
+
+CROSSED = {"denoise_strength": [0.2, 0.4, 0.6], "variation": ["a", "b"], "seed": [1, 2]}
+
+
+def test_a_drawn_point_gets_every_seed_unless_one_is_asked_for() -> None:
+    for kind in (*DRAWN, "one_at_a_time"):
+        points = {} if kind == "one_at_a_time" else {"points": 3}
+        for more in ({}, {"where": "seed == 2 or denoise_strength > 0.3"}):
+            baseline = {"baseline": {"denoise_strength": 0.6}} if kind == "one_at_a_time" else {}
+            grid = with_axes(CROSSED, design={"kind": kind, **points, **baseline}, **more).grid
+            cells: dict[tuple[Any, ...], set[Any]] = {}
+            for variation in grid:
+                *cell, seed = variation.values.values()
+                cells.setdefault(tuple(cell), set()).add(seed)
+                assert grid.index_of(variation.values) == variation.index
+            assert len(cells) == (4 if kind == "one_at_a_time" else 3), kind
+            assert all(seeds == {1, 2} for cell, seeds in cells.items() if not more or cell[0] > 0.3), kind
+    huge = {f"a.x{n}": {"start": 0, "stop": 999, "step": 1} for n in range(4)} | {"seed": {"start": 0, "count": 9}}
+    grid = with_axes(huge, design={"kind": "random", "points": 100_000}).grid
+    assert (len(grid), grid.index_of(grid[654_321].values)) == (900_000, 654_321)
+
+
+def test_rotated_seeds_meet_every_level_about_equally_often() -> None:
+    axes = {"denoise_strength": {"start": 0, "stop": 1, "num": 11}, "variation": list("abcde"), "seed": [*range(8)]}
+    for share in (0.25, 0.3, 0.5):
+        chosen = values(with_axes(axes, design={"kind": "rotated", "share": share}))
+        assert len(chosen) == len(set(chosen)) == round(share * 440)
+        for at in range(2):
+            met: dict[tuple[Any, Any], int] = dict.fromkeys(product({p[at] for p in chosen}, range(8)), 0)
+            for point in chosen:
+                met[point[at], point[2]] += 1
+            assert max(met.values()) - min(met.values()) <= 2
+    half = with_axes(axes, design={"kind": "rotated", "share": 0.25}, where="seed > 3").grid
+    assert {variation.values["seed"] for variation in half} == {4, 5, 6, 7}
 
 
 @pytest.mark.parametrize(
     ("design", "message"),
     [
+        ({"kind": "rotated"}, "rotated needs share"),
+        ({"kind": "full", "share": 0.3}, "share belongs to rotated"),
+        ({"kind": "adaptive"}, "adaptive needs axis: along which to look"),
+        ({"kind": "random", "points": 3, "metric": "ssim"}, "metric belongs to adaptive"),
+        ({**ADAPTIVE, "axis": "steps"}, "there is no axis steps"),
+        ({**ADAPTIVE, "for": "each lora"}, "there is no axis lora"),
+        ({**ADAPTIVE, "for": "every prompt"}, "design.for"),
+        ({**ADAPTIVE, "for": "each cfg_scale", "at_most": 0.05}, "needs up to 216 before it can decide"),
+        ({"kind": "full", "seeds": "one"}, "leave seeds: one out"),
         ({"kind": "random"}, "design random needs points"),
         ({"kind": "full", "points": 3}, "leave points out"),
         ({"kind": "sobol", "points": 3, "baseline": {"seed": 1}}, "baseline belongs to one_at_a_time"),

@@ -36,7 +36,7 @@ def test_every_fault_at_once_in_the_order_of_the_file(faults: Fail) -> None:
         "20:5  exclude: cannot be read; equality is written ==.",
         "21:5  exclude: there is no axis nope.",
         (
-            "22:16  design.kind must be full, random, sobol, halton, lhs or one_at_a_time, "
+            "22:16  design.kind must be full, random, sobol, halton, lhs, one_at_a_time, rotated or adaptive, "
             'not "randm". Did you mean random?'
         ),
         "23:9  roles.promt is not a role. Did you mean prompt?",

@@ -77,6 +77,7 @@ def test_overrides(load: Load) -> None:
             "study.replicates=2",
             "design.kind=random",
             "design.points=3",
+            "design.seeds=one",
         ],
     )
     assert values_of(experiment, "seed") == [1, 2]

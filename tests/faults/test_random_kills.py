@@ -141,6 +141,52 @@ def test_kills_of_items_of_several_variations(bench: Bench, capsys: Any) -> None
         print(f"\n{how}: {ride_out(bench, how, 3)}")
 
 
+SEARCH = {
+    "name": "search",
+    "workflow": "img2img",
+    "inputs": {"image": "photo.png", "prompt": "a cup", "steps": 1, "width": 64, "height": 64},
+    "axes": {
+        "denoise_strength": {"start": 0, "stop": 1, "num": 9},
+        "variation": ["soft light", "neon"],
+        "seed": {"start": 1, "count": 5},
+    },
+    "design": {
+        "kind": "adaptive",
+        "axis": "denoise_strength",
+        "metric": "structure_coarse",
+        "threshold": 0.9,
+        "for": "each prompt",
+        "within": 0.02,
+        "at_most": 0.6,
+    },
+}
+
+
+@pytest.mark.full
+def test_an_adaptive_run_decides_the_same_whenever_it_is_killed(bench: Bench, tmp_path: Path) -> None:
+    """The points are those of a run without a kill, and each was rendered once."""
+    chance = random.Random(20)
+    bench.definition = SEARCH
+    calm = Bench(tmp_path / "calm", bench.zygote, SEARCH)
+    servers = [bench.sandbox("one", latency=0.05), bench.sandbox("two", latency=0.05)]
+    assert calm.run(*servers)[0] == 0
+    wanted = {str(row["key"]) for row in calm.results.rows()}
+    before = [server.renders() for server in servers]
+    order = {"options": {"fuse": 1, "concurrency": 2, "takeover_after": 30}}
+    for _ in range(20):
+        client = bench.begin(*servers, **order)
+        time.sleep(chance.uniform(0.1, 0.9))
+        bench.zygote.signal(client, 9)
+        bench.zygote.wait(client)
+    assert bench.run(*servers, **order)[0] == 0
+    assert {row["key"] for row in bench.results.rows()} == wanted
+    assert bench.statuses() == {"completed": len(wanted)}
+    pairs = list(zip(servers, before, strict=True))
+    assert sum(server.renders().get(key, 0) - old.get(key, 0) for server, old in pairs for key in wanted) == len(wanted)
+    for server in servers:
+        server.kill()
+
+
 def test_zygotes_end(tmp_path: Path) -> None:
     """The harness itself leaves no process behind."""
     process = Zygote(tmp_path / "log")

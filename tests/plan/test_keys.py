@@ -94,7 +94,7 @@ IDENTITY: dict[str, dict[str, Any]] = {  # field → what to change; every point
 }
 CHOOSING: dict[str, dict[str, Any]] = {  # they say which points there are; a point that stays keeps its key
     "condition": {"where": "seed > 1"},
-    "design": {"design": {"kind": "random", "points": 2, "seed": 3}},
+    "design": {"design": {"kind": "random", "points": 2, "seed": 3, "seeds": "one"}},
     "study": {"study": {"replicates": 2}},
 }
 IRRELEVANT: dict[str, dict[str, Any]] = {

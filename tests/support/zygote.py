@@ -31,6 +31,7 @@ from sweep.sandbox import FaultInjection, SandboxOptions, serve_sandbox
 from sweep.servers import ConnectOptions, InvokeAI, ServerImage, connect
 from sweep.servers.base import Saved
 from sweep.servers.http import Timings
+from sweep.study import choose_next_points
 
 QUICK = Timings(
     connect=2, read=5, retry=0.02, poll_listening=1, poll_deaf=0.05, reconnect=0.05, reconnect_most=0.2, gone=0.3
@@ -91,6 +92,7 @@ def client(order: dict[str, Any], tell: Any) -> int:
             listener=listener,
             stop=stop,
             checkpoint=checkpoint,
+            choose=choose_next_points,
         )
         return summary.exit_code
 

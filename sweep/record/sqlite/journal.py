@@ -451,8 +451,9 @@ class SqliteJournal:
         write = partial(operations.begin_run, facts=facts, now=self._now(), kept=kept)
         return await self._writer.do("begin_run", write)
 
-    async def end_run(self, run: int, ending: str) -> None:
-        await self._writer.do("end_run", partial(operations.end_run, run=run, ending=ending, now=self._now()))
+    async def end_run(self, run: int, ending: str, points: int | None = None) -> None:
+        ended = partial(operations.end_run, run=run, ending=ending, now=self._now(), points=points)
+        await self._writer.do("end_run", ended)
 
     async def fingerprint(self) -> str | None:
         return await self._read(read_fingerprint)

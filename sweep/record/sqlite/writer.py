@@ -249,10 +249,13 @@ def begin_run(db: sqlite3.Connection, facts: RunFacts, now: datetime, kept: Iter
     return number
 
 
-def end_run(db: sqlite3.Connection, run: int, ending: str, now: datetime) -> None:
+def end_run(db: sqlite3.Connection, run: int, ending: str, now: datetime, points: int | None = None) -> None:
     changed = db.execute("UPDATE runs SET ended_at = ?, ending = ? WHERE number = ?", (microseconds(now), ending, run))
     if not changed.rowcount:
         raise RecordError(f"There is no run {run} on record.")
+    if points is not None:
+        db.execute("UPDATE runs SET points = ? WHERE number = ?", (points, run))
+        _reseal(db, "runs", "number", run)
 
 
 def rebase(db: sqlite3.Connection, points: Iterable[JournalPoint]) -> None:

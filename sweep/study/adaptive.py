@@ -1,0 +1,501 @@
+"""Adaptive designs: which point to render next, decided by what is on record and by nothing else.
+
+For each seed and group (prompt, model), bisection finds between which two levels the image misses the threshold; these
+two values are interpolated. The crossing of a single image is the unit. How many seeds follow the first four is decided
+once, from the spread of these four (two-stage sampling: Stein 1945, Ann. Math. Stat. 16), so that the interval is
+valid although the number of seeds depends on the data. The search for the weakest group instead drops a group as soon
+as it is stronger than the weakest one (successive rejection), at three, four and six seeds.
+
+A decision is a pure function of the recorded values: kills, retries and the order of images change nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+import numpy as np
+
+from sweep.errors import UsageError
+from sweep.study.design import FloatArray
+from sweep.study.schema import AdaptiveGroup, AdaptiveResult, Estimate, Group
+from sweep.study.stats.intervals import CONFIDENCE, compute_p_value, compute_t_quantile
+
+if TYPE_CHECKING:
+    from sweep.record import ExperimentFacts, ResultsLike
+    from sweep.types import Scalar
+
+PILOT: Final = 4  # seeds that decide how many follow
+LOOKS: Final = (3, 4, 6)  # seeds after which stronger groups are dropped
+STRIDES: Final = (1, 2)  # levels away from where later seeds look first; then bisection
+TURNS: Final = 0.05  # of the range of values by which a curve may turn before its later seeds start cold
+STOPPED: Final = "seeds are rendered only until the weakest is known, so an interval would not hold what it promises"
+UNFINISHED: Final = "not all images are there yet"
+NOT_CROSSED: Final = "some images do not pass the threshold in the range tested"
+IMAGES_LOST: Final = "some images failed"
+
+
+class SearchPoint(NamedTuple):
+    """Numbers of a group, a seed and a level."""
+
+    group: int
+    seed: int
+    level: int
+
+
+RecordedValues: TypeAlias = Mapping[SearchPoint, float]  # NaN for a point that failed
+
+
+class SingleCrossing(NamedTuple):
+    """Where one image misses the threshold. `held`: the last level that holds; −1 and the last level mean never."""
+
+    at: float  # NaN where a value is missing
+    held: int
+    inside: bool  # whether it lies within the levels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchTask:
+    """What is looked for, on which lattice. `levels` ascend."""
+
+    levels: tuple[float, ...]
+    groups: tuple[Group, ...]
+    seeds: int
+    threshold: float
+    is_lower_better: bool = False
+    is_weakest_wanted: bool = False
+    within: float = 0.0  # half width of the interval
+    most: int = 0  # images
+
+    @property
+    def cold(self) -> int:
+        """The most images that one bisection from nothing takes."""
+        return math.ceil(math.log2(len(self.levels) + 1))
+
+    @property
+    def warm(self) -> int:
+        """The most images that one search from an expected level takes."""
+        return 1 + len(STRIDES) + self.cold
+
+    @property
+    def least(self) -> int:
+        """The fewest images a budget must allow."""
+        return len(self.groups) * (2 + (1 if self.is_weakest_wanted else PILOT) * self.cold)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What to render next (nothing at the end), and what is known."""
+
+    wanted: tuple[SearchPoint, ...]
+    is_short: bool  # whether budget or seeds end before the rule does
+    crossings: Mapping[tuple[int, int], SingleCrossing]  # by group and seed, those that are known
+    alive: tuple[int, ...]  # groups that can be the weakest
+    seeds: int  # asked for
+    used: int  # images that the decisions rest on
+    rising: frozenset[int]  # groups that hold at the high end of the axis
+
+
+def decide_search(task: SearchTask, values: RecordedValues) -> Decision:
+    """Decide which points to render next. The same record always gives the same answer."""
+    return _Decider(task, values).decide()
+
+
+class _Decider:
+    """One pass over the record. Blocks (a seed of a group) are independent once they may begin."""
+
+    def __init__(self, task: SearchTask, values: RecordedValues) -> None:
+        self._task = task
+        self._values = values
+        self._wanted: list[SearchPoint] = []
+        self._crossings: dict[tuple[int, int], SingleCrossing] = {}
+        self._used: dict[tuple[int, int], int] = {}  # by block: images on its path
+
+    def decide(self) -> Decision:
+        groups = tuple(range(len(self._task.groups)))
+        if self._task.is_weakest_wanted:
+            alive, seeds, is_short = self._find_weakest(groups)
+        else:
+            alive, (seeds, is_short) = groups, self._sample(groups)
+        return Decision(
+            wanted=tuple(self._wanted),
+            is_short=is_short,
+            crossings=self._crossings,
+            alive=alive,
+            seeds=seeds,
+            used=sum(self._used.values()),
+            rising=frozenset(filter(self._is_rising, groups)),
+        )
+
+    def _sample(self, groups: Sequence[int]) -> tuple[int, bool]:
+        """Ask for the first four seeds, then for as many as their spread needs."""
+        for seed in range(PILOT):
+            self._search_all(groups, seed, {})
+        if self._wanted:
+            return PILOT, False
+        needed = count_needed_seeds(self._average_groups(range(PILOT)), self._task.within)
+        asked = min(needed, self._task.seeds)
+        starts = {group: self._predict(group, range(PILOT)) for group in groups}
+        for seed in range(PILOT, asked):
+            if not self._fits(len(groups)):
+                return asked, True
+            self._search_all(groups, seed, starts)
+        return asked, needed > self._task.seeds
+
+    def _find_weakest(self, groups: Sequence[int]) -> tuple[tuple[int, ...], int, bool]:
+        """Ask for one more seed at a time of the groups that are left; drop groups at each look."""
+        alive = tuple(groups)
+        last = min(LOOKS[-1], self._task.seeds)
+        for seed in range(last):
+            starts = {group: self._predict(group, range(seed)) for group in alive} if seed else {}
+            if seed and not self._fits(len(alive)):
+                return alive, seed, True
+            self._search_all(alive, seed, starts)
+            if self._wanted:
+                return alive, seed + 1, False
+            if seed + 1 in LOOKS:
+                alive = self._drop(alive, seed + 1)
+            if len(alive) == 1 and seed + 1 >= LOOKS[0]:
+                return alive, seed + 1, False
+        return alive, last, len(alive) > 1
+
+    def _drop(self, alive: Sequence[int], seeds: int) -> tuple[int, ...]:
+        """Keep the weakest group, and those that cannot be told from it (paired t tests, Bonferroni over all looks)."""
+        if len(alive) < 2:
+            return tuple(alive)
+        places = np.array([[self._place(group, seed) for seed in range(seeds)] for group in alive])
+        weakest = min(range(len(alive)), key=lambda i: average_known(places[i]))
+        asked = len(LOOKS) * (len(self._task.groups) - 1)
+        kept = []
+        for i, group in enumerate(alive):
+            steps = places[i] - places[weakest]
+            p = compute_p_value(steps[np.isfinite(steps)])
+            if i == weakest or p is None or p * asked >= 1 - CONFIDENCE:
+                kept.append(group)
+        return tuple(kept)
+
+    def _place(self, group: int, seed: int) -> float:
+        """Give the crossing so that a smaller one is weaker."""
+        return self._crossings[group, seed].at * (-1 if self._is_rising(group) else 1)
+
+    def _average_groups(self, seeds: Iterable[int]) -> FloatArray:
+        return average_groups(self._crossings, range(len(self._task.groups)), seeds)
+
+    def _fits(self, groups: int) -> bool:
+        """Tell whether one more seed of these groups stays within the budget, whatever their images show."""
+        spent = sum(self._used.values())
+        unfinished = sum(self._task.warm - self._used.get((p.group, p.seed), 0) for p in self._wanted)
+        return spent + unfinished + groups * self._task.warm <= self._task.most
+
+    def _search_all(self, groups: Iterable[int], seed: int, starts: Mapping[int, float | None]) -> None:
+        for group in groups:
+            found = self._search(group, seed, starts.get(group))
+            if isinstance(found, int):
+                self._wanted.append(SearchPoint(group, seed, found))
+            elif isinstance(found, SingleCrossing):
+                self._crossings[group, seed] = found
+            else:
+                self._wanted += [SearchPoint(group, seed, level) for level in found]
+
+    def _search(self, group: int, seed: int, start: float | None) -> int | list[int] | SingleCrossing:
+        """Search one block: the level to render next, both ends of a group's first seed, or the crossing.
+
+        The path is walked anew from the first step, so it depends on values alone.
+        """
+        last = len(self._task.levels) - 1
+        missing = [end for end in (0, last) if SearchPoint(group, 0, end) not in self._values]
+        if seed == 0:
+            self._used[group, seed] = 2 - len(missing)
+        if missing:  # which end holds decides the direction of the group
+            return missing if seed == 0 else []
+        low, high = -1, last + 1
+        for number, step in enumerate(self._walk(group, seed, start), start=1):
+            level = last - step if self._is_rising(group) else step
+            value = self._values.get(SearchPoint(group, seed, level))
+            if value is None:
+                return level
+            self._used[group, seed] = max(number, self._used.get((group, seed), 0))
+            if math.isnan(value):
+                return SingleCrossing(math.nan, -1, inside=False)
+            low, high = (step, high) if self._holds(value) else (low, step)
+        return self._interpolate(group, seed, low, high)
+
+    def _walk(self, group: int, seed: int, start: float | None) -> Iterator[int]:
+        """Iterate over the steps from the safe end at which to look; looks at each answer before the next."""
+        last = len(self._task.levels) - 1
+        low, high = -1, last + 1
+        planned: list[int] = [0, last] if seed == 0 else []
+        if start is not None and not planned:
+            planned = [min(max(math.floor(start), 0), last)]
+        strides = [] if start is None else list(STRIDES)
+        while high - low > 1:
+            if planned:
+                step = planned.pop(0)
+            elif strides and (low == -1 or high == last + 1):  # away from the expected level
+                stride = strides.pop(0)
+                step = min(low + stride, last) if high == last + 1 else max(high - stride, 0)
+            else:
+                step = (low + high) // 2
+            if not low < step < high:
+                continue
+            yield step
+            level = last - step if self._is_rising(group) else step
+            low, high = (step, high) if self._holds(self._values[SearchPoint(group, seed, level)]) else (low, step)
+
+    def _interpolate(self, group: int, seed: int, low: int, high: int) -> SingleCrossing:
+        last = len(self._task.levels) - 1
+        sign = self._is_rising(group)
+        a, b = (last - low, last - high) if sign else (low, high)
+        levels = self._task.levels
+        if low == -1 or high == last + 1:
+            edge = levels[b] if low == -1 else levels[a]
+            return SingleCrossing(edge, a if low >= 0 else -1, inside=False)
+        before, after = self._values[SearchPoint(group, seed, a)], self._values[SearchPoint(group, seed, b)]
+        share = (before - self._task.threshold) / (before - after)
+        return SingleCrossing(levels[a] + (levels[b] - levels[a]) * share, a, inside=True)
+
+    def _holds(self, value: float) -> bool:
+        return value <= self._task.threshold if self._task.is_lower_better else value >= self._task.threshold
+
+    def _is_rising(self, group: int) -> bool:
+        """Tell whether images hold at the high end: the first seed's do, and at the low end they do not."""
+        last = len(self._task.levels) - 1
+        first, final = (self._values.get(SearchPoint(group, 0, end), math.nan) for end in (0, last))
+        return self._holds(final) and not self._holds(first)
+
+    def _predict(self, group: int, seeds: Iterable[int]) -> float | None:
+        """Expect the step at which a further seed's search begins; None where curves turn: it then starts cold."""
+        known = [self._crossings[group, seed] for seed in seeds]
+        if any(not each.inside for each in known) or self._turns(group):
+            return None
+        at = float(np.mean([each.at for each in known]))
+        levels = self._task.levels
+        place = float(np.interp(at, levels, range(len(levels))))
+        return len(levels) - 1 - place if self._is_rising(group) else place
+
+    def _turns(self, group: int) -> bool:
+        """Tell whether a curve of the first seeds goes back by more than a twentieth of its range."""
+        for seed in range(PILOT):
+            points = sorted(p for p in self._values if p.group == group and p.seed == seed)
+            seen = np.array([self._values[p] for p in points])
+            if len(seen) > 1:
+                steps = np.diff(seen) * (1 if seen[-1] >= seen[0] else -1)
+                if steps.min() < -TURNS * np.ptp(seen):
+                    return True
+        return False
+
+
+def average_known(places: FloatArray) -> float:
+    """Average what is known; infinity where nothing is."""
+    known = places[np.isfinite(places)]
+    return float(known.mean()) if len(known) else math.inf
+
+
+def average_groups(
+    crossings: Mapping[tuple[int, int], SingleCrossing], groups: Iterable[int], seeds: Iterable[int]
+) -> FloatArray:
+    """Average each seed's crossings over the groups; NaN where one is missing."""
+    chosen = list(groups)
+    found = [[crossings[g, s].at if (g, s) in crossings else math.nan for g in chosen] for s in seeds]
+    means: FloatArray = np.array(found, dtype=np.float64).mean(axis=1)
+    return means
+
+
+def count_needed_seeds(pilot: FloatArray, within: float) -> int:
+    """Count the seeds that Stein's rule asks for, at least those of the pilot."""
+    known = pilot[np.isfinite(pilot)]
+    if len(known) < 2:
+        return len(pilot)
+    wide = float(compute_t_quantile(len(known) - 1)) * float(known.std(ddof=1))
+    return max(len(pilot), math.ceil((wide / within) ** 2 - 1e-9))
+
+
+def estimate_crossing(task: SearchTask, decision: Decision) -> Estimate:
+    """Estimate the mean of the crossings of single images, with its interval where every seed so far is whole.
+
+    With as many seeds as Stein's rule asks for, the spread is that of the first four; where budget or seeds end
+    earlier, their number depends on no value, and the spread is that of all. This mean is not the crossing of the mean
+    curve. In the search for the weakest group it is that of the groups that are left, without an interval.
+    """
+    chosen = decision.alive
+    used = [crossing for (group, _), crossing in decision.crossings.items() if group in chosen]
+    places = average_groups(decision.crossings, chosen, range(task.seeds))
+    places = places[np.isfinite(places)]
+    is_stein = not decision.is_short
+    spread = places[:PILOT] if is_stein else places
+    reason = None
+    if decision.wanted or len(spread) < 2:
+        reason = UNFINISHED
+    elif task.is_weakest_wanted:
+        reason = STOPPED
+    elif any(math.isnan(each.at) for each in used):
+        reason = IMAGES_LOST
+    elif not all(each.inside for each in used):
+        reason = NOT_CROSSED
+    value = float(places.mean()) if len(places) and reason != NOT_CROSSED else None
+    half = math.nan
+    if reason is None:
+        half = float(compute_t_quantile(len(spread) - 1)) * float(spread.std(ddof=1)) / math.sqrt(len(places))
+    return Estimate(
+        value=value,
+        low=None if reason or value is None else value - half,
+        high=None if reason or value is None else value + half,
+        confidence=CONFIDENCE,
+        n=len(places),
+        method="none" if reason else ("two-stage t over seeds" if is_stein else "t over seeds"),
+        reason=reason,
+    )
+
+
+def read_task(facts: ExperimentFacts, *, is_lower_better: bool) -> SearchTask:
+    """Read what an adaptive design looks for from the facts on record."""
+    design, axes = facts.design, {axis.name: axis for axis in facts.axes}
+    others = [axis for axis in facts.axes if axis.name != design["axis"] and axis.kind != "seed"]
+    seeds = [axis for axis in facts.axes if axis.kind == "seed"]
+    names = [axis.name for axis in others]
+    return SearchTask(
+        levels=tuple(sorted(float(level or 0) for level in axes[design["axis"]].levels)),
+        groups=tuple(dict(zip(names, cell, strict=True)) for cell in product(*(axis.levels for axis in others))),
+        seeds=len(seeds[0].levels),
+        threshold=float(design["threshold"]),
+        is_lower_better=is_lower_better,
+        is_weakest_wanted=design["goal"] == "weakest",
+        within=float(design["within"]),
+        most=int(design["most"]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """An adaptive design's record: the task, its values and the names of its points."""
+
+    facts: ExperimentFacts
+    task: SearchTask
+    values: RecordedValues
+
+    @classmethod
+    def read(cls, results: ResultsLike) -> _Search:
+        """Read it, and measure what is not measured yet. Raises UsageError for a metric that prefers neither side."""
+        from sweep.study.measuring.measure import measure_design
+        from sweep.study.metrics.registry import resolve_metrics
+
+        facts = results.facts
+        (metric,) = resolve_metrics([facts.design["metric"]])
+        check_direction(metric.name, metric.direction)
+        task = read_task(facts, is_lower_better=metric.direction == "lower")
+        design, _, _ = measure_design(results, metrics=[metric], workers=0)
+        status = design.frame["status"].tolist()
+        measured = design.response(metric.name).tolist() if metric.name in design.frame else []
+        columns = {axis.name.removeprefix("axis_"): [axis.levels[c] for c in axis.codes] for axis in design.axes}
+        seeds = {seed: at for at, seed in enumerate(next(a for a in facts.axes if a.kind == "seed").levels)}
+        groups = {tuple(group.values()): at for at, group in enumerate(task.groups)}
+        levels = {level: at for at, level in enumerate(task.levels)}
+        seed_name = next(axis.name for axis in facts.axes if axis.kind == "seed")
+        names = list(task.groups[0])
+        values = {}
+        for row, value in enumerate(measured):
+            if status[row] in ("completed", "failed"):
+                group = groups[tuple(columns[name][row] for name in names)]
+                level = levels[float(columns[facts.design["axis"]][row] or 0)]
+                values[SearchPoint(group, seeds[columns[seed_name][row]], level)] = value
+        return cls(facts, task, values)
+
+    def name(self, point: SearchPoint) -> dict[str, Scalar]:
+        """Give the values of the axes at a point."""
+        axis = self.facts.design["axis"]
+        level = next(each for a in self.facts.axes if a.name == axis for each in a.levels if self._is(each, point))
+        seed = next(a for a in self.facts.axes if a.kind == "seed")
+        return {**self.task.groups[point.group], axis: level, seed.name: seed.levels[point.seed]}
+
+    def _is(self, level: Scalar, point: SearchPoint) -> bool:
+        return float(level or 0) == self.task.levels[point.level]
+
+
+def check_direction(metric: str, direction: str) -> None:
+    """Check that a metric is better at one end. Raises UsageError."""
+    if direction == "neutral":
+        raise UsageError(
+            f"The design looks for where {metric} gets worse, but neither high nor low values of it are better.",
+            hint="Choose a metric that compares with a source, such as structure_coarse.",
+        )
+
+
+def choose_next_points(folder: Path) -> list[dict[str, Scalar]]:
+    """Choose what an adaptive design renders next, from what the folder has on record; nothing at its end.
+
+    Measures new images first. The same record always gives the same points.
+
+    Raises:
+        UsageError: The metric is unknown, or neither high nor low values of it are better.
+        RecordError: The folder cannot be read or written.
+    """
+    from sweep.record import RecordedResults
+
+    search = _Search.read(RecordedResults.open(folder))
+    return [search.name(point) for point in decide_search(search.task, search.values).wanted]
+
+
+def conclude_search(results: ResultsLike) -> AdaptiveResult | None:
+    """Say what an adaptive design found so far; None for other designs. Raises as `choose_next_points`."""
+    if not results.facts.design:
+        return None
+    search = _Search.read(results)
+    return summarise(search.task, decide_search(search.task, search.values), search.facts)
+
+
+def summarise(task: SearchTask, decision: Decision, facts: ExperimentFacts) -> AdaptiveResult:
+    """Summarise a search: how it ended, the mean crossing, and each group's crossings."""
+    found, groups = (
+        estimate_crossing(task, decision),
+        [_summarise_group(task, decision, g) for g in range(len(task.groups))],
+    )
+    low, high = found["low"], found["high"]
+    is_reached = len(decision.alive) == 1 if task.is_weakest_wanted else False
+    if low is not None and high is not None:
+        is_reached = (high - low) / 2 <= task.within
+    is_rising = any(group["is_rising"] for group in groups)
+    known = [group for group in groups if group["mean"] is not None]
+    pick = max if is_rising else min
+    weakest = pick(known, key=lambda group: group["mean"] or 0.0)["group"] if known else None
+    safe = [group["use"] for group in groups]
+    return AdaptiveResult(
+        metric=facts.design["metric"],
+        axis=facts.design["axis"],
+        threshold=task.threshold,
+        goal=facts.design["goal"],
+        ending=None if decision.wanted else ("precision reached" if is_reached else "budget spent"),
+        used=decision.used,
+        most=task.most,
+        full=len(task.groups) * len(task.levels) * task.seeds,
+        within=task.within,
+        seeds=decision.seeds,
+        seeds_there=task.seeds,
+        crossing=found,
+        groups=groups,
+        weakest=weakest,
+        possible=[task.groups[group] for group in decision.alive],
+        use=None if None in safe else pick(level for level in safe if level is not None),
+    )
+
+
+def _summarise_group(task: SearchTask, decision: Decision, group: int) -> AdaptiveGroup:
+    mine = [crossing for (g, _), crossing in sorted(decision.crossings.items()) if g == group]
+    places = [crossing.at for crossing in mine if not math.isnan(crossing.at)]
+    is_rising = group in decision.rising
+    held = [crossing.held for crossing in mine if not math.isnan(crossing.at)]
+    pick = max if is_rising else min
+    use = None if not held or -1 in held else task.levels[pick(held)]
+    return AdaptiveGroup(
+        group=task.groups[group],
+        mean=float(np.mean(places)) if places else None,
+        lowest=min(places, default=None),
+        highest=max(places, default=None),
+        inside=sum(crossing.inside for crossing in mine),
+        n=len(places),
+        use=use,
+        is_rising=is_rising,
+    )

@@ -1,0 +1,150 @@
+"""Adaptive designs: decisions follow from the record alone, stay within the budget, and the interval covers."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import anyio
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from benchmarks.adaptive import GRIDS, Population, draw_advice, simulate_search
+from sweep.engine import RunOptions, run
+from sweep.errors import UsageError
+from sweep.experiment import Experiment
+from sweep.sandbox import sandbox_server
+from sweep.study import choose_next_points, make_study
+from sweep.study.adaptive import SearchPoint, SearchTask, decide_search, estimate_crossing
+
+
+@st.composite
+def searches(draw: st.DrawFn) -> tuple[SearchTask, dict[SearchPoint, float]]:
+    """A task and what every image would show; curves may turn, never cross, rise, or fail in places."""
+    levels, groups, seeds = draw(st.integers(4, 23)), draw(st.integers(1, 4)), draw(st.integers(4, 7))
+    chance = random.Random(draw(st.integers(0, 2**32)))
+    kind = draw(st.sampled_from(["falling", "rising", "any", "above", "failing"]))
+    task = SearchTask(
+        levels=tuple(i / levels for i in range(levels)),
+        groups=tuple({"prompt": f"p{i}"} for i in range(groups)),
+        seeds=seeds,
+        threshold=0.5,
+        is_weakest_wanted=draw(st.booleans()),
+        within=draw(st.sampled_from([0.01, 0.05, 0.3])),
+        most=draw(st.integers(0, 60)) + groups * (2 + 4 * math.ceil(math.log2(levels + 1))),
+    )
+    values = {}
+    for group in range(groups):
+        for seed in range(seeds):
+            place = chance.uniform(0.1, 0.9)
+            for i, level in enumerate(task.levels):
+                smooth = 1 / (1 + math.exp((level - place) * 9 * (-1 if kind == "rising" else 1)))
+                value = {"any": chance.random(), "above": 0.5 + smooth / 2}.get(kind, smooth)
+                lost = kind == "failing" and chance.random() < 0.1
+                values[SearchPoint(group, seed, i)] = math.nan if lost else value
+    return task, values
+
+
+def play(task: SearchTask, truth: dict[SearchPoint, float], chance: random.Random) -> dict[SearchPoint, float]:
+    """Render what is wanted, a few at a time and in any order."""
+    known: dict[SearchPoint, float] = {}
+    while wanted := decide_search(task, known).wanted:
+        assert len(set(wanted)) == len(wanted)
+        assert not set(wanted) & set(known)
+        for point in chance.sample(wanted, chance.randint(1, len(wanted))):
+            known[point] = truth[point]
+    return known
+
+
+@given(search=searches(), seed=st.integers(0, 2**32))
+def test_decisions_depend_on_the_record_alone_and_keep_to_the_budget(
+    search: tuple[SearchTask, dict[SearchPoint, float]], seed: int
+) -> None:
+    task, truth = search
+    known = play(task, truth, random.Random(seed))
+    again = play(task, truth, random.Random(seed + 1))
+    assert set(known) == set(again)
+    assert len(known) <= task.most
+    decision = decide_search(task, known)
+    assert decision.used == len(known)
+    found, everything = estimate_crossing(task, decision), decide_search(task, truth)
+    assert (found["low"] is None) == (found["reason"] is not None)
+    assert everything.wanted == ()  # what is on record already is used, not rendered again
+    assert everything.crossings == decision.crossings
+    for (group, s), crossing in decision.crossings.items():
+        if crossing.inside:
+            first, after = truth[SearchPoint(group, s, crossing.held)], task.threshold
+            assert first >= after
+            assert task.levels[0] <= crossing.at <= task.levels[-1]
+
+
+@pytest.mark.parametrize("populations", [4, pytest.param(300, marks=pytest.mark.full)])
+def test_simulated_searches_are_narrow_enough_and_cover(populations: int) -> None:
+    """Half a width of 0.03 with at most 27 % of 840 images on average, the weakest prompt with at most 12 %."""
+    for grid in GRIDS:
+        population, rng = Population(grid), np.random.default_rng(1)
+        each = [simulate_search(population, rng, weakest=False, at_most=0.3) for _ in range(populations)]
+        assert np.mean([one.width for one in each]) <= 0.06
+        assert max(one.images for one in each) <= 0.27 * 840
+        assert np.mean([one.covers for one in each]) >= (0.93 if populations > 100 else 0.5)
+        weakest = [simulate_search(population, rng, weakest=True, at_most=0.12) for _ in range(populations)]
+        assert max(one.images for one in weakest) <= 0.12 * 840
+        assert np.mean([one.is_right for one in weakest]) >= 0.95
+
+
+@pytest.mark.parametrize("draws", [3, pytest.param(60, marks=pytest.mark.full)])
+def test_advice_holds_for_new_seeds(draws: int) -> None:
+    for grid in GRIDS:
+        chance = random.Random(grid)
+        found = [draw_advice(grid, chance) for _ in range(draws)]
+        assert np.mean([missed for _, missed, _ in found]) <= 0.02
+        assert np.mean([is_near for _, _, is_near in found]) >= 0.8
+
+
+DEFINITION: dict[str, Any] = {
+    "name": "search",
+    "workflow": "img2img",
+    "inputs": {"image": "photo.png", "prompt": "a cup", "steps": 4, "width": 64, "height": 64},
+    "axes": {
+        "denoise_strength": {"start": 0, "stop": 1, "num": 5},
+        "variation": ["soft light"],
+        "seed": {"start": 1, "count": 4},
+    },
+    "design": {
+        "kind": "adaptive",
+        "axis": "denoise_strength",
+        "metric": "structure_coarse",
+        "threshold": 0.9,
+        "for": "each prompt",
+        "within": 0.02,
+        "at_most": 0.8,
+    },
+}
+
+
+async def test_a_run_renders_what_its_design_wants_and_says_how_it_ended(tmp_path: Path) -> None:
+    Image.effect_mandelbrot((64, 64), (-2, -1.5, 1, 1.5), 20).convert("RGB").save(tmp_path / "photo.png")
+    experiment = await anyio.to_thread.run_sync(Experiment.from_dict, DEFINITION, tmp_path)
+    async with sandbox_server() as first, sandbox_server() as second:
+        with pytest.raises(UsageError, match="choose_next_points"):
+            await run(experiment, [first.url], results=tmp_path)
+        servers, options = [first.url, second.url], RunOptions()
+        summary = await run(experiment, servers, options=options, results=tmp_path, choose=choose_next_points)
+        assert summary.exit_code == 0
+        assert summary.completed == summary.points == summary.rendered < 16
+        again = await run(experiment, servers, results=tmp_path, choose=choose_next_points)
+        assert (again.rendered, again.points) == (0, summary.points)
+        assert sum(first.renders.values()) + sum(second.renders.values()) == summary.points
+    study = await anyio.to_thread.run_sync(make_study, summary.folder)
+    found = study.data["adaptive"]
+    assert found is not None
+    assert found["ending"] in ("precision reached", "budget spent")
+    assert (found["used"], found["most"], found["full"]) == (summary.points, 16, 20)
+    assert not study.data["curves"]
+    assert any(str(found["ending"]) in sentence.lower() for sentence in study.words)
+    assert {row["index"] for row in study.table.to_dict("records")} <= set(range(20))
