@@ -88,7 +88,9 @@ def _count_status(frame: pd.DataFrame, status: str) -> int:
 
 
 def _format_failed(data: ReportData) -> str:
-    parts = [f"{count} {status}" for status in ("failed", "cancelled") if (count := _count_status(data.frame, status))]
+    parts = [
+        f"{count:,} {status}" for status in ("failed", "cancelled") if (count := _count_status(data.frame, status))
+    ]
     return " · ".join(parts)
 
 

@@ -120,7 +120,7 @@ export class CellPainter {
     if (status === "failed") return `failed\n${this.app.table.error[row] ?? "the server gave no reason"}`;
     if (status === "cancelled") return "cancelled";
     if (status === "missing") return `only in ${this.app.table.payload.runs?.other ?? "the other run"}`;
-    if (status === "completed") return "image missing or unreadable";
+    if (status === "completed") return this.#width < 90 ? "missing" : "image missing or unreadable";
     if (status === "queued") return "";
     return status === "pending" ? "tries again" : "rendering";
   }
@@ -143,7 +143,7 @@ export class CellPainter {
     if (row === -2) return "hidden by the filter";
     if (row < 0) return this.app.table.payload.live?.running ? "queued" : "not rendered";
     if (this.app.view.blind) return "an image";
-    return `${this.app.table.describe(row)}${status === "completed" ? "" : `, ${status}`}`;
+    return `${this.app.table.describe(row)}${status === "completed" ? "" : `, ${status}`}${status === "failed" ? ` ${this.app.table.error[row] ?? "the server gave no reason"}` : ""}`;
   }
 }
 

@@ -118,7 +118,7 @@ class SweepCharts extends HTMLElement {
     const terms = [...new Set(shares.entries.map((entry) => entry.term))];
     const metrics = [...new Set(shares.entries.map((entry) => entry.metric))];
     const plot = Plot.plot({
-      ...frame(this.#width, metrics.length * 20 + 34),
+      ...frame(this.#width, metrics.length * 20 + 48),
       marginLeft: Math.min(150, this.#width * 0.36),
       marginRight: 14,
       x: { label: null, domain: [0, 1], tickFormat: (share: number) => `${Math.round(share * 100)} %`, ticks: 4, grid: true },

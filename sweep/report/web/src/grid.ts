@@ -41,7 +41,7 @@ export class SweepGrid extends HTMLElement {
     this.#heads = new GridHeads(this.app, this.#space);
     this.#scroll = h("div", { class: "scroll", role: "grid", tabindex: "0", "aria-label": "Images" }, this.#space);
     this.#empty = h("div", { class: "empty", role: "status" });
-    this.replaceChildren(this.#scroll, this.#empty);
+    this.replaceChildren(this.#scroll, this.#heads.also, this.#empty);
     this.#listen();
     this.#measure();
   }

@@ -12,7 +12,7 @@ export class GridHeads {
   readonly element: HTMLElement;
   readonly #corner = h("div", { class: "corner", role: "columnheader" });
   readonly #name = h("div", { class: "across-name" });
-  readonly #also = h("div", { class: "also" });
+  readonly also = h("div", { class: "also" }); // beside the grid: a grid holds lines alone
   readonly #sums = h("div", { class: "sums", role: "row" });
   readonly #groups = new Map<number, HTMLElement>();
   #painted = "";
@@ -22,7 +22,7 @@ export class GridHeads {
     private readonly space: HTMLElement,
   ) {
     this.element = h("div", { class: "line heads", role: "row", "aria-rowindex": 1 }, this.#corner);
-    space.append(this.element, this.#sums, this.#also);
+    space.append(this.element, this.#sums);
   }
 
   /** After the layout or a size changed. */
@@ -110,12 +110,12 @@ export class GridHeads {
     const top = geometry.headHeight + (geometry.rowAt.at(-1) ?? 0) + geometry.sumHeight;
     const { app } = this;
     const words = app.view.blind || app.view.panel !== "grid" ? [] : mainFindings(app.table.payload.study?.words ?? []).slice(1, 4);
-    this.#also.hidden = words.length === 0 || geometry.asList || top + 64 + words.reduce((sum, word) => sum + 20 * Math.ceil((splitSentence(word.text)[0].length * 7) / Math.min(900, width)), 0) > room;
-    if (this.#also.hidden) return;
+    this.also.hidden = words.length === 0 || geometry.asList || top + 64 + words.reduce((sum, word) => sum + 20 * Math.ceil((splitSentence(word.text)[0].length * 7) / Math.min(900, width)), 0) > room;
+    if (this.also.hidden) return;
     const lines = words.map((word, at) => h("li", { value: at + 2 }, splitSentence(word.text)[0]));
     const all = h("button", { class: "link", onclick: () => app.store.set({ panel: "findings" }) }, "all findings (i)");
-    this.#also.style.top = `${top + 14}px`;
-    this.#also.replaceChildren(h("p", {}, "Also found"), h("ol", {}, ...lines), all);
+    this.also.style.top = `${top + 14}px`;
+    this.also.replaceChildren(h("p", {}, "Also found"), h("ol", {}, ...lines), all);
   }
 
   /** Beside a line: how many of its images held; "" where that is not counted. */

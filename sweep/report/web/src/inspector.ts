@@ -311,7 +311,7 @@ function metricLine(app: App, column: Column, row: number): HTMLElement {
 }
 
 function list(name: string, entries: readonly Entry[], canCopy: boolean): HTMLElement {
-  return h("dl", { class: name }, ...entries.map(([term, text, link]) => h("div", {}, h("dt", {}, words(term)), h("dd", { title: text }, link ? h("a", { href: link, target: "_blank", rel: "noopener" }, text) : text), canCopy ? copyButton(term, text) : null)));
+  return h("dl", { class: name }, ...entries.map(([term, text, link]) => h("div", {}, h("dt", {}, words(term)), h("dd", { title: text }, link ? h("a", { href: link, target: "_blank", rel: "noopener" }, text) : text), canCopy ? h("dd", {}, copyButton(term, text)) : null)));
 }
 
 /** Puts the image itself on the clipboard, as PNG. */

@@ -47,7 +47,7 @@ export class SweepProgress extends HTMLElement {
 function runningParts(live: Progress, leftOut: number): HTMLElement[] {
   const { done, failed, points, rendering, retrying } = live;
   const queued = Math.max(0, points - done - failed - rendering - retrying);
-  const time = live.left !== null ? `about ${span(live.left)} left · ${span(live.seconds)} so far` : `${done > 0 ? "rendering" : "starting"} · the time left is known after the first image`;
+  const time = live.left !== null ? `about ${span(live.left)} left · ${span(live.seconds)} so far` : `${done > 0 ? "rendering" : "starting"} · the time left is known after the first image of this run`;
   const bar = h("div", { class: "progress-bar", role: "progressbar", "aria-label": "Images rendered", "aria-valuemin": "0", "aria-valuemax": points, "aria-valuenow": done });
   for (const [name, part] of [["rendered", done], ["rendering", rendering], ["failed", failed]] as const) {
     const piece = h("i", { class: name });
@@ -124,6 +124,8 @@ function take(app: App, rows: LiveRow[]): void {
     store.set(untouched ? { slide, x, y, sx, sy, sort, metric, along, group, against } : { slide });
   }
   app.relayout();
+  const first = app.view.cursor < 0 ? table.status.indexOf("completed") : -1;
+  if (first >= 0) store.set({ cursor: first }); // something to look at, until the reader chooses
   store.touch("filter");
 }
 

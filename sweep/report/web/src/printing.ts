@@ -3,6 +3,9 @@
 import type { App } from "./app";
 import { h } from "./dom";
 import { number } from "./format";
+import { mainFindings } from "./ranking";
+import { splitSentence } from "./summary";
+import type { Column } from "./table";
 import { holds } from "./verdict";
 
 const mostImages = 40;
@@ -29,9 +32,39 @@ function paper(app: App): HTMLElement[] {
   });
   const rest = all.length - count;
   return [
+    source(app),
     h("table", { class: "paper-grid" }, h("thead", {}, h("tr", {}, h("th", {}), h("th", { colSpan: Math.max(1, layout.cols.length) }, `${names} →`)), head), h("tbody", {}, ...body)),
     h("p", {}, rest > 0 ? `${rest} of ${all.length} images are not shown. ` : "", verdict ? `● held, ○ fell below ${number(verdict.threshold)} in ${verdict.metric.label}` : ""),
-  ];
+    alsoFound(app),
+    ...(all.length <= mostImages ? numbers(app, lines) : []),
+  ].filter((part) => part !== null);
+}
+
+function source({ thumbs, view, table }: App): HTMLElement | null {
+  const found = thumbs.source(Math.max(0, view.cursor));
+  return found && table.sources.length === 1 ? h("figure", { class: "paper-source" }, h("img", { src: found.thumb, alt: "" }), h("figcaption", {}, "the source image")) : null;
+}
+
+function alsoFound({ table }: App): HTMLElement | null {
+  const words = mainFindings(table.payload.study?.words ?? []).slice(1, 4);
+  return words.length > 0 ? h("div", { class: "paper-also" }, h("h2", {}, "Also found"), h("ol", {}, ...words.map((word, at) => h("li", { value: at + 2 }, splitSentence(word.text)[0])))) : null;
+}
+
+/** The main metric and those that say most besides it, a table each: rows and columns as in the grid. */
+function numbers(app: App, lines: number[][]): HTMLElement[] {
+  const { table, verdict, layout } = app;
+  const names = [verdict?.metric.name, "ssim", "delta_e"];
+  const metrics = table.metrics.filter((metric, at) => (verdict ? names.includes(metric.name) : at < 3)).slice(0, 3);
+  const head = (metric: Column): HTMLElement => h("tr", {}, h("th", {}, metric.label), ...layout.cols.map((col) => h("th", {}, [col.over, col.label].filter(Boolean).join(", "))));
+  const tables = metrics.map((metric) =>
+    h("table", { class: "paper-numbers" }, h("thead", {}, head(metric)), h("tbody", {}, ...lines.map((rows, r) => h("tr", {}, h("th", {}, [layout.rows[r]?.over, layout.rows[r]?.label].filter(Boolean).join(" · ")), ...rows.map((row) => h("td", {}, row >= 0 ? written(metric.values[row]) : "")))))),
+  );
+  return tables.length > 0 ? [h("h2", { class: "paper-title" }, "The numbers"), ...tables] : [];
+}
+
+/** With as many digits as its neighbours. */
+function written(value: unknown): string {
+  return typeof value !== "number" ? "" : Math.abs(value) < 10 ? value.toFixed(3).replace("-", "−") : number(value);
 }
 
 /** The lines that the findings speak of: those of the weakest group, until there are as many images as fit. */
@@ -52,6 +85,6 @@ function cell(app: App, row: number): HTMLElement {
   if (!address) return h("td", {}, row === -3 ? "left out" : row >= 0 ? String(app.table.status[row]) : "");
   const { verdict } = app;
   const held = verdict ? holds(verdict, row) : null;
-  const value = verdict && held !== null ? `${held ? "●" : "○"} ${number(Number(verdict.metric.values[row]))}` : "";
+  const value = verdict && held !== null ? `${held ? "●" : "○"} ${written(verdict.metric.values[row])}` : "";
   return h("td", {}, h("img", { src: address, alt: app.table.describe(row) }), value ? h("span", { class: held ? "" : "fell-below" }, value) : null);
 }

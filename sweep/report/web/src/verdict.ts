@@ -127,7 +127,7 @@ function titleOf({ along, use, rising, metric, threshold, total }: Verdict): str
   if (use < 0) return `No ${along.label} keeps ${metric.label} at ${number(threshold)} in all images.`;
   const last = tested(along, rising).at(-1);
   if (total.held === total.images && use === last) return `Any ${along.label} ${rising ? "from" : "up to"} ${along.labels[use]} holds.`;
-  return `Use ${along.label} ${along.labels[use]}.`;
+  return `Use ${along.label} ${along.labels[use]} or ${rising ? "more" : "less"}.`;
 }
 
 function tested(along: Axis, rising: boolean): number[] {
