@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
 
-from sweep.errors import UsageError
+from sweep.errors import UsageError, did_you_mean
 from sweep.experiment import Clause, ConditionError, NamedAxis, ValueKind, compile_clause
 from sweep.record import RecordedResults, Where, folder_status, write_tables
 from sweep.text import format_count, format_number
@@ -121,6 +121,10 @@ def _check(results: RecordedResults, text: str) -> CheckResult:
     columns = results.columns()
     if not rest and set(_find_names(condition)) & set(_COUNTS) - {column.name for column in columns}:
         return _check_counts(results, text, condition)
+    known = {column.name for column in columns}
+    for name in _find_names(condition):
+        if name not in known and (near := did_you_mean(name, _COUNTS)):
+            raise UsageError(f"--require {text!r}: there is no column {name}.{near}")
     axes = [NamedAxis(column.name, _KINDS.get(column.kind, "any")) for column in columns]
     clause = _compile(condition, axes, f"--require {text!r}")
     chosen = _compile(rest[0], axes, f"--require {text!r}, where").holds if rest else None

@@ -494,6 +494,22 @@ def _owner_on_record(folder: Path, path: str) -> str | None:
     return None if row is None else str(row[0])
 
 
+_OWN_HASH: Final = 16  # digits of a converted input's own hash, which its name has
+
+
+def is_whole_input(file: Path, sha256: str) -> bool:
+    """Tell whether a kept input image is as it was written.
+
+    `sha256` is the hash of its content; of an image that was converted (turned upright, 8 bits a channel) it is made
+    from the original's, and the name of the file has the hash of its own content.
+    """
+    try:
+        found = _hash(file)
+    except OSError:
+        return False
+    return found == sha256 or file.stem.endswith(f"_{found[:_OWN_HASH]}")
+
+
 def _copy_input(folder: Path, source: Path, sha256: str) -> str:
     try:
         content, ending = read_input(source, sha256)
@@ -502,8 +518,10 @@ def _copy_input(folder: Path, source: Path, sha256: str) -> str:
     except ValueError as error:
         raise RecordError(f"{source} {error}.", hint="Run the command again.") from error
     extension = ending if ending[1:].isalnum() and ending.isascii() else ""
-    path = f"{INPUTS}/{slug(source.stem)}_{sha256[:8]}{extension}"
-    if not (folder / path).exists() or _hash(folder / path) != hashlib.sha256(content).hexdigest():
+    found = hashlib.sha256(content).hexdigest()
+    converted = f"_{found[:_OWN_HASH]}" if found != sha256 else ""
+    path = f"{INPUTS}/{slug(source.stem)}_{sha256[:8]}{converted}{extension}"
+    if not (folder / path).exists() or _hash(folder / path) != found:
         with replace_atomically(folder / path) as copy:
             copy.write(content)
     return path

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from sweep.errors import FolderInUseError, RecordError, UsageError
 from sweep.record.files import Checkpoint, no_checkpoint, replace_atomically
+from sweep.record.images import is_whole_input
 from sweep.record.lock import FolderLock, in_use
 from sweep.record.results import write_tables
 from sweep.record.sqlite import schema
@@ -201,7 +202,7 @@ class _Merge:
         """Copy input images."""
         inputs = reader.execute("SELECT sha256, path, name, width, height, seal FROM inputs").fetchall()
         for sha256, path, *_ in inputs:
-            self._copy_file(source, path, path, sha256)
+            self._copy_input(source, path, sha256)
         with _commit(self._db, self._checkpoint):
             self._db.executemany("INSERT OR IGNORE INTO inputs VALUES (?, ?, ?, ?, ?, ?)", inputs)
 
@@ -256,6 +257,16 @@ class _Merge:
             raise _damaged(source, path, "its hash differs")
         with replace_atomically(place, self._checkpoint) as out:
             out.write(data)
+
+    def _copy_input(self, source: Path, path: str, sha256: str) -> None:
+        """Copy an input image unless it is here whole. Raises RecordError where it is damaged."""
+        if is_whole_input(self._folder / path, sha256):
+            return
+        if not is_whole_input(source / path, sha256):
+            hint = f"The next sweep run copies it again into {source}; then merge."
+            raise RecordError(f"{source / path}, a source image, is missing or changed.", hint=hint)
+        with replace_atomically(self._folder / path, self._checkpoint) as out:
+            out.write((source / path).read_bytes())
 
     def _write(
         self,

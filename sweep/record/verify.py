@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from sweep.errors import CorruptRecordError, TransientError
 from sweep.record.files import PART
-from sweep.record.images import IMAGES_FOLDER, verify_image
+from sweep.record.images import IMAGES_FOLDER, is_whole_input, verify_image
 from sweep.record.lock import FolderLock
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.sqlite.schema import JOURNAL_FILE, integrity_faults, reading, seal_faults
@@ -71,7 +71,7 @@ def _findings(folder: Path) -> Iterator[Finding]:
             known.add(path)
             yield from _check_image(folder, key, path, size, sha256)
         for path, sha256 in db.execute("SELECT path, sha256 FROM inputs ORDER BY path"):
-            if not (folder / path).is_file() or _hash(folder / path) != sha256:
+            if not is_whole_input(folder / path, sha256):
                 message = f"{path}, a source image, is missing or changed; the next run copies it again."
                 yield Finding(fault="changed", path=path, message=message)
     yield from _unknown_files(folder, known)

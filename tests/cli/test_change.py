@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from sweep.record import FolderLock
-from tests.cli.conftest import Sweep
+from tests.cli.conftest import SMALL, Sweep, write_experiment
 
 KILLED = """
 import os, signal, sys
@@ -97,25 +98,26 @@ def test_rm_deletes_a_run(sweep: Sweep, done: Path) -> None:
     assert list(done.parent.iterdir()) == []
 
 
-def test_slips_of_changes_name_the_way_out(sweep: Sweep, done: Path) -> None:
-    (done.parent / "other").mkdir()
-    slips = [
-        (("rm", "small"), "Add --yes to delete without asking."),
-        (("rm", "small", "--where", "seed == 1", "--yes"), "No point of small meets seed == 1."),
-        (("rm", "small", "--where", "sed == 1", "--yes"), "there is no column sed. Did you mean seed?"),
-        (("rm", "smal", "--yes"), "Did you mean small?"),
-        (("redo", "small"), "redo needs --where."),
-        (("redo", "small", "--where", "seed ="), "equality is written =="),
-        (("rename", "small", "other"), "exists already."),
-        (("rename", "small", "a/b"), "Write a name without slashes."),
-        (("rename", "small", "con"), "cannot name a folder everywhere"),
-        (("rename", "small"), "Missing argument"),
-    ]
-    for arguments, says in slips:
-        answer = sweep(*arguments)
-        assert answer.code in (2, 4), (arguments, answer)
-        assert says in " ".join(answer.err.split()), (arguments, answer.err)
-    assert len(rows(sweep)) == 12
+def test_changes_work_with_a_photo_that_was_turned(sweep: Sweep, home: Path) -> None:
+    """The folder keeps it upright, so its content is not that of the file it came from."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.linear_gradient("L").resize((96, 64)).convert("RGB").save(home / "phone.jpg", exif=exif.tobytes())
+    write_experiment(home / "phone.yaml", name="phone", inputs={**SMALL["inputs"], "image": "phone.jpg"})
+    assert sweep("run", "phone.yaml", "--set", "axes.variation=[ink]", "--no-report").code == 0
+    assert sweep("verify", "phone").code == 0
+    assert sweep("redo", "phone", "--where", "index == 3", "--no-report").code == 0
+    assert sweep("merge", "results/phone", "-o", "merged").code == 0
+    assert sweep("verify", "merged").code == 0
+    kept = next((home / "merged" / "inputs").iterdir())
+    kept.write_bytes(kept.read_bytes() + b"x")
+    assert sweep("verify", "merged").code == 4
+    damaged = sweep("merge", "merged", "-o", "again")
+    assert (damaged.code, "is missing or changed" in damaged.err) == (4, True)
+
+
+@pytest.mark.usefixtures("done")
+def test_changes_are_refused_while_a_run_writes(sweep: Sweep, done: Path) -> None:
     with FolderLock(done):
         for words in (("rm", "small", "--yes"), ("rename", "small", "x"), ("redo", "small", "--where", "index == 1")):
             answer = sweep(*words)

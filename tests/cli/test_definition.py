@@ -62,24 +62,3 @@ def test_run_accepts_an_image_that_contains_a_workflow(sweep: Sweep, done: Path)
 def test_run_for_programs_prints_no_notice(style: str, sweep: Sweep) -> None:
     answer = sweep("run", *TYPED, "--no-report", "--progress", style)
     assert (answer.code, answer.err) == (0, "")
-
-
-def test_slips_without_a_file_name_the_way_out(sweep: Sweep, home: Path) -> None:
-    (home / "there.yaml").write_text("")
-    slips = [
-        (("small.yaml", "--axis", "seed=1,2"), "do not go with an experiment file (small.yaml)"),
-        ((*TYPED, "--save", "there.yaml"), "there.yaml exists already."),
-        (("img2img", "--axis", "seed"), "--axis seed has no values."),
-        (("img2img", "--axis", "sed=1,2", "--image", "photo.png"), "Did you mean seed?"),
-        (("img2img", "--axis", "seed=1,2", "--image", "phot.png"), "Did you mean photo.png?"),
-        (("img2img", "--axis", "variation=@gone.txt", "--image", "photo.png"), "gone.txt"),
-        (("img2img", "--axis", "seed=1,2", "--image", "photo.png", "--input", "steps"), "--input steps has no value."),
-        (("img2img", "--axis", "seed=1,2", "--axis", "seed=3"), "--axis seed is given twice."),
-        (("img2im", "--axis", "seed=1,2"), "Did you mean img2img?"),
-        (("gone.json", "--axis", "seed=1,2"), "gone.json does not exist"),
-    ]
-    for arguments, says in slips:
-        answer = sweep("plan", *arguments)
-        assert answer.code == 2, (arguments, answer)
-        assert says in " ".join(answer.err.split()), arguments
-    assert not (home / "results").exists()

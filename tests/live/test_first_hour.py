@@ -15,7 +15,7 @@ from PIL import Image
 
 from sweep.cli import main as app
 from sweep.record import RecordedResults
-from tests.support.live_comfyui import LiveComfyUI
+from tests.support.live_comfyui import serving_comfyui
 from tests.support.workflow_exports import comfyui_image_to_image, image_to_image
 
 ROOT = Path(__file__).parents[2]
@@ -105,6 +105,7 @@ def check_artist_path(
         top, bottom = grey.crop((0, 0, 64, 16)), grey.crop((0, 48, 64, 64))
         assert sum(top.tobytes()) < sum(bottom.tobytes()), "the photo reached the server on its side"
 
+    walk(f"verify {run.name}", capsys)  # the photo is kept upright, so its bytes are not those of the file
     walk(f"report {run.name} --embed -o mail.html", capsys)
     page = (folder / "mail.html").read_text(encoding="utf-8")
     assert str(folder) not in page
@@ -122,7 +123,8 @@ def test_artist_path_on_invokeai(
 
 @pytest.mark.timeout(600, func_only=True)
 def test_artist_path_on_comfyui(
-    comfyui: LiveComfyUI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    check_artist_path(comfyui.url, comfyui_image_to_image(), "tiny-sd", tmp_path, capsys)
+    with serving_comfyui(tmp_path / "comfyui") as server:
+        check_artist_path(server.url, comfyui_image_to_image(), "tiny-sd", tmp_path, capsys)

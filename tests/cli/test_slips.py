@@ -1,0 +1,89 @@
+"""Slips in the commands for the first hour and for pipelines: each is answered with the way out, and changes nothing.
+
+All run in this process, on one finished run.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.conftest import Sweep
+
+TYPED = ("img2img", "--image", "photo.png", "--axis", "seed=1,2")
+CHECK = ("check", "small", "--require")
+SLIPS: list[tuple[tuple[str, ...], str]] = [
+    # run and plan without a file
+    (("plan", "small.yaml", "--axis", "seed=1,2"), "Change its values with --set, as in --set axes.seed=[1,2]."),
+    (("run", *TYPED, "--save", "there.yaml"), "there.yaml exists already. Choose another --save, or run that file."),
+    (("plan", "img2img", "--axis", "seed"), "--axis seed has no values."),
+    (("plan", "img2img", "--axis", "sed=1,2", "--image", "photo.png"), "Did you mean seed?"),
+    (("plan", "img2img", "--axis", "seed=1,2", "--image", "phot.png"), "Did you mean photo.png?"),
+    (("plan", "img2img", "--axis", "seed=1,2"), "image=FILE"),
+    (("plan", *TYPED, "--axis", "variation=@gone.txt"), "gone.txt"),
+    (("plan", *TYPED, "--input", "steps"), "--input steps has no value. Write --input axis=value."),
+    (("plan", *TYPED, "--input", "stps=3"), "Did you mean steps?"),
+    (("plan", *TYPED, "--axis", "seed=3"), "--axis seed is given twice."),
+    (("plan", *TYPED, "--axis", "denoise_strength=0.2:0.8:0"), "step"),
+    (("plan", *TYPED, "--axis", "denoise_strength=0.5,1.5"), "must be 0 to 1"),
+    (("plan", "img2im", "--axis", "seed=1,2"), "Did you mean img2img?"),
+    (("run", "gone.json", "--axis", "seed=1,2"), "gone.json does not exist"),
+    (("run", "photo.png", "--axis", "seed=1,2"), "photo.png"),
+    # init
+    (("init", "there.yaml"), "there.yaml"),
+    (("init", "flow.json", "-o", "there.yaml"), "there.yaml exists already. Choose another --output."),
+    (("init",), "Name a workflow, or use sweep run img2img --image FILE --prompt TEXT --axis NAME=VALUES --save FILE."),
+    (("init", "flo.json"), "Did you mean flow.json?"),
+    # redo, rename, rm
+    (("redo", "small"), 'redo needs --where. For example --where "index in [3, 5]", or "index >= 0" for all.'),
+    (("redo", "small", "--where", "seed ="), "equality is written =="),
+    (("redo", "small", "--where", "sed == 42"), "there is no column sed. Did you mean seed?"),
+    (("redo", "smal", "--where", "index == 1"), "There is no run smal. Did you mean small?"),
+    (("redo", "small", "--where", "index == 99"), "No point of small meets index == 99. sweep table results/small"),
+    (("rm", "small"), "Add --yes to delete without asking."),
+    (("rm", "small", "--where", "seed == 42"), "Add --yes to delete without asking."),
+    (("rm", "small", "--where", "seed == 1", "--yes"), "No point of small meets seed == 1."),
+    (("rm", "smal", "--yes"), "Did you mean small?"),
+    (("rename", "small", "other"), "exists already."),
+    (("rename", "small", "a/b"), "Write a name without slashes."),
+    (("rename", "small", "con"), "cannot name a folder everywhere"),
+    (("rename", "small"), "Missing argument"),
+    # check
+    (("check", "small"), 'There is nothing to check. Add --require "failed == 0".'),
+    ((*CHECK, "sim >= 0.9"), "there is no column sim. Did you mean ssim?"),
+    ((*CHECK, "ssim = 0.9"), "equality is written =="),
+    ((*CHECK, "ssim >= 0.9 where"), "cannot be read"),
+    ((*CHECK, "ssim >= 0.9 where sed == 1"), "Did you mean seed?"),
+    ((*CHECK, "faild == 0"), "there is no column faild. Did you mean failed?"),
+    ((*CHECK, "1 == 1"), "names no column"),
+    ((*CHECK, 'ssim >= "high"'), "is compared with"),
+    # rate, merge, table
+    (("rate", "small", "gone.json"), "There is no file gone.json."),
+    (("rate", "small", "flow.json"), "flow.json is not a file of ratings. Export one from the page (Share)."),
+    (("merge", "results/small"), "Missing option '--output'"),
+    (("merge", "results/smal", "-o", "merged"), "results/smal"),
+    (("merge", "results/small", "-o", "results/small"), "results/small"),
+    (("table", "small", "--columns", "sed"), "There is no column sed. Did you mean seed?"),
+    (("table", "small", "--columns", ""), "There is no column"),
+    # the workers of a cluster
+    (("worker",), "Give one of --server and --stop."),
+    (("workers", "--on", "rai"), "ray"),
+]
+
+
+def test_slips_in_new_commands_name_the_way_out(sweep: Sweep, done: Path, home: Path) -> None:
+    (done.parent / "other").mkdir()
+    (home / "there.yaml").write_text("name: there\n", encoding="utf-8")
+    (home / "flow.json").write_text(json.dumps({"nodes": {}, "edges": []}), encoding="utf-8")
+    before = sweep("table", "small").out
+    files = sorted(home.rglob("*.yaml"))
+    wrong = []
+    for arguments, says in SLIPS:
+        answer = sweep(*arguments)
+        said = " ".join(answer.err.split())
+        if answer.code not in (2, 4) or says not in said or answer.out or "Traceback" in said:
+            wrong.append((" ".join(arguments), answer.code, said))
+    assert not wrong
+    assert len(SLIPS) >= 40
+    assert sweep("table", "small").out == before
+    assert sorted(home.rglob("*.yaml")) == files
