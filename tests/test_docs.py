@@ -123,6 +123,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for file in (ROOT / "experiments" / "images").glob("*.png"):
         with Image.open(file) as image:
             image.resize((64, 64)).save(tmp_path / "experiments" / "images" / file.name)
+    shutil.copy(ROOT / "experiments" / "photo_restyle.json", tmp_path / "experiments")
     for file in (ROOT / "experiments").glob("*.yaml"):
         text = re.sub(r"(width|height): 512", r"\1: 64", file.read_text(encoding="utf-8"))
         for old, new in FEWER.items():

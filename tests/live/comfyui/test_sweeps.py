@@ -82,7 +82,14 @@ def test_replicates_are_rendered_anew(comfyui: LiveComfyUI, tmp_path: Path) -> N
 
 
 def test_the_shipped_export_of_an_editor_runs(comfyui: LiveComfyUI, tmp_path: Path) -> None:
-    sets = ("inputs.model=tiny-sd", "inputs.steps=2", "inputs.width=64", "inputs.height=64", "axes.seed=[1]")
+    sets = (
+        "inputs.model=tiny-sd",
+        "inputs.steps=2",
+        "inputs.width=64",
+        "inputs.height=64",
+        "axes.seed=[1]",
+        "study.metrics=[]",
+    )
     more = [word for value in sets for word in ("--set", value)]
     where = ["--server", comfyui.url, "--results", str(tmp_path), "--no-report"]
     assert app.run_cli(["run", str(SHIPPED / "photo_restyle.yaml"), *where, *more]) == 0
@@ -101,6 +108,6 @@ def test_an_experiment_begun_from_an_export_runs(
     begin = ["init", "mine.json", "-o", "mine.yaml", "--image", "source.png", "--server", comfyui.url]
     assert app.run_cli(begin) == 0
     sets = ["--set", "axes.seed=[1]", "--set", "axes.denoise_strength=[0.4]", "--set", "inputs.steps=2"]
-    sets += ["--set", "inputs.width=64", "--set", "inputs.height=64"]
+    sets += ["--set", "inputs.width=64", "--set", "inputs.height=64", "--set", "study.metrics=[]"]
     assert app.run_cli(["run", "mine.yaml", "--server", comfyui.url, "--no-report", *sets]) == 0
     assert len(list((tmp_path / "results").glob("*/images/*.png"))) == 1

@@ -1,11 +1,14 @@
-"""A server that forgets its queue when it dies: a variation of which it dies has its attempts and no more."""
+"""A ComfyUI forgets its queue when it dies: a point of which it dies has its attempts and no more."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from sweep.experiment import Experiment
 from sweep.record import RecordedResults
@@ -17,6 +20,11 @@ GRAPH = {
     "a": {"class_type": "EmptyImage", "inputs": {"width": 8, "color": 0}},
     "out": {"class_type": "SaveImage", "inputs": {"images": ["a", 0]}},
 }
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
 
 
 def colours(bench: Bench) -> Experiment:
