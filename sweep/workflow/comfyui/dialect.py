@@ -43,7 +43,7 @@ class ComfyUIDialect:
     descriptive_nodes: frozenset[str] = frozenset()
     collecting_nodes: frozenset[str] = frozenset()
     run_fields: frozenset[str] = frozenset()
-    common_schedulers: tuple[str, ...] = ("normal", "karras", "simple")
+    common_schedulers: tuple[str, ...] = ("euler", "dpmpp_2m", "euler_ancestral")
     common_fields: Mapping[str, FieldSchema] = {}
     equal_strengths = "come to the same part of {count} steps, and then give the same image"
 
