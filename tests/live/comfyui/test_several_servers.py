@@ -18,7 +18,7 @@ INPUTS = {"model": "tiny-sd", "prompt": "a cup", "width": 64, "height": 64, "ste
 def run(folder: Path, points: int, *servers: str) -> tuple[int, Counter[str]]:
     """The exit code, and how many images each server rendered."""
     seeds = {"seed": {"start": 1, "count": points}}
-    unmeasured = {"metrics": []}
+    unmeasured: dict[str, list[str]] = {"metrics": []}
     definition = {"name": "several", "workflow": "txt2img", "inputs": INPUTS, "axes": seeds, "study": unmeasured}
     (folder / "several.yaml").write_text(json.dumps(definition), encoding="utf-8")  # JSON is YAML
     where = [word for url in servers for word in ("--server", url)]
