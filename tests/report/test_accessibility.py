@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from anyio.to_thread import run_sync
 from sweep.record import FolderLock
 from sweep.report.page import make_report
 from sweep.report.view_server import open_view
+from sweep.types import Scalar
 from tests.report.painted import Plan, paint_folder
 from tests.support.chromium import Browser, Page
 
@@ -31,10 +33,10 @@ async def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A studied run with failures, and one without a source, rated by blind choices, in one results folder."""
     folder = tmp_path_factory.mktemp("accessible") / "results"
     await paint_folder(folder / "cups", Plan(failed={5: "out of memory"}, size=(96, 72)))
-    axes = {"variation": ["studio lighting", "painterly", "woodcut"], "seed": [1, 2]}
+    axes: dict[str, Sequence[Scalar]] = {"variation": ["studio lighting", "painterly", "woodcut"], "seed": [1, 2]}
     await paint_folder(folder / "words", Plan(axes=axes, source=False, size=(96, 72)))
     for name in ("cups", "words"):
-        await run_sync(lambda name=name: make_report(folder / name, workers=0))
+        await run_sync(partial(make_report, folder / name, workers=0))
     return folder
 
 
@@ -89,8 +91,8 @@ async def page(browser: Browser, results: Path) -> AsyncIterator[Page]:
 
 
 CONTROLS = """
-    const kinds = 'a[href], button, select, input, textarea, summary, [tabindex="0"]';
-    window.controls = () => [...document.querySelectorAll(kinds)]
+    window.kinds = 'a[href], button, select, input, textarea, summary, [tabindex="0"]';
+    window.controls = () => [...document.querySelectorAll(window.kinds)]
       .filter(one => one.checkVisibility({ visibilityProperty: true }) && !one.disabled && one.tabIndex >= 0);
     window.marked = one => { // where cells or findings are chosen by keys, the chosen one is marked
       const inner = one.querySelector('.cell[data-cursor], li[data-current]');
@@ -103,6 +105,7 @@ CONTROLS = """
 async def test_tab_reaches_every_control_and_shows_where_it_is(page: Page) -> None:
     missed: list[str] = []
     for key, panel in (("g", "grid"), ("i", "findings"), ("h", "charts"), ("t", "table")):
+        await page.evaluate("document.activeElement.blur()")
         await page.press(key)
         await page.until(f"document.querySelector('sweep-{panel}')?.childElementCount > 0")
         missed += await miss_by_tab(page)

@@ -18,6 +18,7 @@ from sweep.report.page import write_page, write_report
 from sweep.report.page_data import AxisColumn, ImageLinks, ReportData, build_payload
 from sweep.report.page_text import describe_page
 from sweep.report.view_server import open_view
+from sweep.study import make_study
 from tests.report.painted import EXPERIMENT, HOSTILE, Plan, add, paint_folder, points
 from tests.support.chromium import Browser, Page
 
@@ -574,11 +575,25 @@ async def test_live_rows_appear_without_reloading(browser: Browser, tmp_path: Pa
         assert tab.problems == []
 
 
+ENDINGS = ("completed", "failures", "interrupted", "stopped-by-failures", "killed")
+
+
 @pytest.mark.timeout(150)
-@pytest.mark.parametrize("ending", ["completed", "failures", "interrupted", "stopped-by-failures", "killed"])
+@pytest.mark.parametrize("ending", ["failures", "killed"])
 async def test_live_page_becomes_the_report(browser: Browser, tmp_path: Path, ending: str) -> None:
+    await watch_to_the_end(browser, tmp_path / "cups", ending)
+
+
+@pytest.mark.full
+async def test_live_page_becomes_the_report_in_twenty_runs_of_twenty(browser: Browser, tmp_path: Path) -> None:
+    for number in range(20):
+        await watch_to_the_end(browser, tmp_path / str(number), ENDINGS[number % len(ENDINGS)])
+
+
+async def watch_to_the_end(browser: Browser, folder: Path, ending: str) -> None:
+    """Open the page of a run that goes on, let it end, and expect the report under the same selection."""
     plan = Plan(pending=frozenset(range(6, 12)), failed={1: "out of memory"})
-    folder = await paint_folder(tmp_path / "cups", plan, end=False)
+    await paint_folder(folder, plan, end=False)
     async with open_view(folder) as view:
         async with await SqliteJournal.open(folder) as journal, FolderLock(folder):
             await view.feed.refresh()
@@ -595,6 +610,7 @@ async def test_live_page_becomes_the_report(browser: Browser, tmp_path: Path, en
         assert not await tab.evaluate("document.querySelector('sweep-summary').hidden")
         assert await tab.evaluate("document.querySelector('section.end').innerText.includes('out of memory')")
         assert tab.problems == []
+    await tab.close()
 
 
 async def test_two_runs_side_by_side(browser: Browser, tmp_path: Path) -> None:
@@ -651,6 +667,46 @@ async def test_every_view_stands_whatever_the_results_are(browser: Browser, tmp_
     await tab.press("ArrowRight", "ArrowDown", "Home", "End", "PageDown", "p", "1", "x", "x", "1")
     assert await tab.evaluate("document.title") == "cups · sweep"
     assert tab.problems == []
+
+
+async def test_a_mailed_page_says_that_it_holds_previews(browser: Browser, tmp_path: Path) -> None:
+    """Alone in another folder it enlarges no preview without saying so, and names no folder of its author."""
+    folder = await paint_folder(tmp_path / "author" / "cups", Plan(size=(384, 288), axes={"seed": [1, 2]}))
+    page = await run_sync(write_report, folder)
+    mailed = tmp_path / "reader" / "report.html"
+    await run_sync(mailed.parent.mkdir)
+    await run_sync(page.rename, mailed)
+    assert str(tmp_path) not in await run_sync(mailed.read_text)
+    tab = await browser.page()
+    await tab.open(f"{mailed.as_uri()}#size=500")
+    notice = "document.querySelector('.previews')?.innerText ?? ''"
+    await tab.until(f"({notice}).includes('previews of 256 px')")
+    scale = "document.querySelector('sweep-inspector .scale').innerText"
+    await tab.until(f"({scale}).startsWith('Preview of 256 px')")
+    await tab.press("+", "+")
+    assert "enlarged" in await tab.evaluate(scale)
+    whole = await run_sync(lambda: write_report(folder, out=tmp_path / "reader" / "whole.html", originals=True))
+    await tab.open(whole.as_uri())
+    await tab.until("document.querySelector('.stage img.a').naturalWidth === 384")
+    assert await tab.evaluate(notice) == ""
+
+
+async def test_choices_are_kept_and_ranked_by_the_study(browser: Browser, tmp_path: Path) -> None:
+    folder = await paint_folder(tmp_path / "cups", Plan(size=(96, 72)))
+    async with open_view(folder, studies=False) as view:
+        tab = await browser.page()
+        await tab.open(view.url)
+        await tab.evaluate(
+            "(() => { const send = window.fetch; window.fetch = async (...asked) => {"
+            " const answer = await send(...asked); window.kept = asked[1]?.body; return answer; }; })()"
+        )
+        await tab.press("v", "ArrowLeft", " ", "z", "ArrowRight")
+        await tab.until("JSON.parse(window.kept ?? '{}').choices?.length === 2")
+        await tab.press("Escape")
+        assert await tab.evaluate("document.querySelector('dialog') === null")
+    choices = (await run_sync(lambda: make_study(folder, metrics=["ssim"], workers=0))).data["choices"]
+    assert [found["axis"] for found in choices] == ["variation"]
+    assert choices[0]["choices"] == 2
 
 
 async def test_damaged_images_say_so_in_their_cells(browser: Browser, folder: Path) -> None:

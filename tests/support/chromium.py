@@ -76,6 +76,9 @@ class Page:
         await self.until("performance.getEntriesByName('sweep-ready').length > 0 || !!document.querySelector('.error')")
         await self.settle()
 
+    async def close(self) -> None:
+        await self.send("Page.close")
+
     async def evaluate(self, expression: str) -> Any:
         answer = await self.send("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in answer:
