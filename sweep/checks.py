@@ -180,7 +180,7 @@ def describe_row(row: Mapping[str, Scalar], axes: Sequence[str]) -> str:
 def _text(value: Scalar) -> str:
     if value is None:
         return "not measured"
-    return format_number(round(value, 4)) if isinstance(value, float) else " ".join(str(value).split())
+    return format_number(round(value, 6)) if isinstance(value, float) else " ".join(str(value).split())
 
 
 def write_junit(results: Sequence[CheckResult], name: str, axes: Sequence[str]) -> str:

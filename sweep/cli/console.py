@@ -108,7 +108,8 @@ def print_answer(text: str | Sequence[str], answer: Mapping[str, object], *, as_
         print_json(answer)
     elif not quiet:
         for line in [text] if isinstance(text, str) else text:
-            print_line(line)
+            for part in fill_lines(line, rest="  ", width=text_width()) if sys.stdout.isatty() else [line]:
+                print_line(part)
 
 
 def json_text(value: object) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -158,3 +161,60 @@ def test_measuring_tells_the_time_left_without_a_terminal(
     for done in (10, 20, 40, 50):
         count.print_line(done, 100)
     assert capsys.readouterr().err == "  measuring 40/100  0:24 left\n"
+
+
+IN_A_TERMINAL = """
+import fcntl, json, os, struct, sys, termios
+from sweep.cli.main import run_cli
+
+for width in (80, 140):
+    fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+    for words in json.loads(sys.argv[1]):
+        words = [word.replace("WIDTH", str(width)) for word in words]
+        print("@", width, words[0], flush=True)
+        print("=", run_cli(words), flush=True)
+"""
+COMMANDS_IN_A_TERMINAL = [
+    (0, ["plan", *TYPED]),
+    (0, ["run", *TYPED, "--axis", "denoise_strength=0.2,0.6", "--save", "cupWIDTH.yaml"]),
+    (0, ["redo", "cupWIDTH", "--where", "index == 1"]),
+    (1, ["check", "cupWIDTH", "--require", "ssim >= 2", "--require", "failed == 0"]),
+    (0, ["rate", "cupWIDTH", "marks.json"]),
+    (0, ["merge", "results/cupWIDTH", "-o", "mergedWIDTH"]),
+    (0, ["rm", "cupWIDTH", "--where", "seed == 2", "--yes"]),
+    (0, ["rename", "cupWIDTH", "mugWIDTH"]),
+    (2, ["redo", "mugWIDTH", "--where", "sed == 1"]),
+    (0, ["rm", "mugWIDTH", "--yes"]),
+    (2, ["rm", "mugWIDTH"]),
+]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_new_commands_fit_into_terminals_of_80_and_140_columns(home: Path) -> None:
+    (home / "marks.json").write_text(json.dumps({"schema": 1, "ratings": {}, "choices": []}), encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
+    environment |= {"PYTHONPATH": str(Path(__file__).parents[2]), "TERM": "xterm-256color"}
+    reader, terminal = os.openpty()
+    given = json.dumps([words for _, words in COMMANDS_IN_A_TERMINAL])
+    command = [sys.executable, "-c", IN_A_TERMINAL, given]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal, env=environment):
+        os.close(terminal)
+        shown = b"".join(iter(lambda: read_terminal(reader), b"")).decode()
+    os.close(reader)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "\n").split("\n")
+    codes = [int(line[2:]) for line in lines if line.startswith("= ")]
+    assert codes == [code for code, _ in COMMANDS_IN_A_TERMINAL] * 2, shown
+    width = 0
+    for line in lines:
+        if line.startswith("@ "):
+            width = int(line.split()[1])
+        assert len(line.rstrip()) <= width, line
+    assert "Traceback" not in shown
+
+
+def read_terminal(reader: int) -> bytes:
+    """What the terminal shows next; nothing once its last process has ended."""
+    try:
+        return os.read(reader, 4096)
+    except OSError:  # Linux: no writer is left
+        return b""
