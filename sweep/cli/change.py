@@ -1,4 +1,4 @@
-"""The commands that change a results folder: redo, rename, rm, merge and rate."""
+"""The commands that change a results folder, or what a run left on servers: redo, rename, rm, clean, merge, rate."""
 
 from __future__ import annotations
 
@@ -127,6 +127,52 @@ def rm(
     write_tables(folder)
     text = f"Deleted {format_count(deleted, 'image')}. sweep report {folder} updates the report."
     print_answer(text, {**answer, "images": deleted}, as_json=as_json, quiet=quiet)
+
+
+def clean(
+    run: shared.RunArgument,
+    yes: Yes = False,
+    results: shared.ResultsRoot = Path("results"),
+    queue: shared.QueueOption = "default",
+    ca_file: shared.CaFile = None,
+    credentials: shared.CredentialsOption = None,
+) -> int:
+    """Delete what a run left on its servers.
+
+    Deletes the intermediate images that its items made and the input images that it uploaded, and nothing else: no
+    image of the results, nothing that you starred or put on a board. Asks first. A later run uploads its input images
+    again.
+    """
+    import anyio
+
+    from sweep.cli.console import print_line, print_notice
+    from sweep.cli.options import find_run
+    from sweep.cli.servers import Access
+    from sweep.engine import delete_leftovers, find_leftovers
+    from sweep.errors import UsageError
+    from sweep.record import in_use, read_submitted
+
+    folder = find_run(run, results)
+    if in_use(folder):
+        raise UsageError(f"{folder.name} is running.", hint=f"sweep stop {run} ends it.")
+    sent = read_submitted(folder)
+    work = {url: each for url, each in sent.items() if each.name != "sandbox" and url.startswith("http")}
+    if not work:
+        print_line(f"{folder.name} left nothing on a server.")
+        return 0
+    access = Access.of(list(work), ca_file, credentials, queue)
+    found = anyio.run(find_leftovers, work, access.clients())
+    for each in found:
+        if each.reason:
+            print_notice(f"{each.name}: {each.reason}.")
+    for each, client in zip(found, access.clients(), strict=True):
+        if each.images:
+            _confirm(f"Delete {format_count(len(each.images), 'image')} of {folder.name} on {each.name}?", yes)
+            deleted = anyio.run(delete_leftovers, each, client)
+            print_line(f"{each.name}: {format_count(deleted, 'image')} deleted.")
+        elif not each.reason:
+            print_line(f"{each.name}: nothing of {folder.name} is left.")
+    return 3 if any(each.reason for each in found) else 0
 
 
 def _matching(opened: RecordedResults, where: str) -> list[str]:

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
-from sweep.cli.change import merge, rate, redo, rename, rm
+from sweep.cli.change import clean, merge, rate, redo, rename, rm
 from sweep.cli.check import check
 from sweep.cli.inspect import init, inspect
 from sweep.cli.plan import plan
@@ -52,6 +52,7 @@ COMMANDS: Final[Mapping[str, Callable[..., Any]]] = {
     "redo": redo,
     "rename": rename,
     "rm": rm,
+    "clean": clean,
     "check": check,
     "verify": verify,
     "merge": merge,

@@ -29,6 +29,8 @@ def plan_lines(forecast: Forecast) -> list[str]:
     experiment = plan.experiment
     title = f"{experiment.name} — {experiment.description}" if experiment.description else experiment.name
     lines = [*fill_lines(title, rest="  "), *_lines("workflow", _workflow(forecast))]
+    for position, share in enumerate(forecast.shares):
+        lines += _lines("servers" if position == 0 else "", share)
     for position, image in enumerate(plan.images.values()):
         lines.append(_line("source" if position == 0 else "", f"{image.shown}  {image.width}×{image.height}"))
     for position, text in enumerate(_axes(forecast) if plan.axes else ()):

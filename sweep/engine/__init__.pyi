@@ -3,7 +3,7 @@ from .forecast import Forecast, forecast_json, make_forecast
 from .options import FailureLimit, RunOptions, parse_fusion, parse_shard
 from .runner import Chooser, RunSummary, render, run
 from .shutdown import Stop, handle_signals, request_stop
-from .uploads import find_user_cache
+from .uploads import delete_leftovers, find_leftovers, find_user_cache
 
 __all__ = [
     "Chooser",
@@ -14,6 +14,8 @@ __all__ = [
     "RunSummary",
     "ServerTally",
     "Stop",
+    "delete_leftovers",
+    "find_leftovers",
     "find_user_cache",
     "forecast_json",
     "handle_signals",

@@ -53,6 +53,7 @@ from sweep.servers import (
     ItemEnded,
     ItemHeld,
     ItemStarted,
+    MissingModelError,
     NoAnswerError,
     Rendered,
     SavesImages,
@@ -278,6 +279,8 @@ class Attempt:
                 return await self._resubmit_alone(instances)
             return await self._retry_or_fail(instances, error)
         except AttemptError as error:
+            if isinstance(error, MissingModelError):  # installed at the start, and deleted since
+                self._server.lacking[error.ref] = f"has no {error.ref.type} model {error.ref.name} any more"
             return await self._retry_or_fail(instances, error)
         self._server.record_success()
         self._forget_item()

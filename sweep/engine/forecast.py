@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from anyio.to_thread import run_sync
 
+from sweep.engine.options import RunOptions
+from sweep.engine.server_pool import describe_shares, open_servers, plan_jointly
 from sweep.experiment import Experiment
 from sweep.plan import Instance, Plan, make_plan
 from sweep.record import Past, read_past
@@ -62,6 +64,7 @@ class Forecast:
     bytes: int
     pixels: int  # of one image
     provisional: tuple[str, ...]  # seed axes whose seeds are drawn by the first run
+    shares: tuple[str, ...] = ()  # who renders what, a sentence for each server that does not render every point
 
     @property
     def new(self) -> int:
@@ -90,17 +93,22 @@ async def make_forecast(
     provisional = tuple(axis for axis in experiment.undrawn if len(past.seeds.get(axis, ())) < experiment.undrawn[axis])
     bound = experiment.with_seeds(drawn) if drawn else experiment
     infos: list[ServerInfo] = []
+    shares: tuple[str, ...] = ()
     async with AsyncExitStack() as held:
-        for server in servers:
-            held.push_async_callback(server.aclose)
-            infos.append(await server.open())
         if servers:
-            nodes, models = await servers[0].schemas(), await servers[0].models()
-    plan = await run_sync(make_plan, bound, nodes or builtin_schemas(), models)
-    return await run_sync(_forecast, plan, past, tuple(infos), provisional)
+            options = RunOptions()
+            pooled = await open_servers(held, servers, options, lambda _: None)
+            plan, _ = await plan_jointly(bound, pooled, options)
+            shares = await run_sync(describe_shares, plan, pooled)
+            infos = [each.info for each in pooled if each.left is None]
+        else:
+            plan = await run_sync(make_plan, bound, nodes or builtin_schemas(), models)
+    return await run_sync(_forecast, plan, past, tuple(infos), provisional, shares)
 
 
-def _forecast(plan: Plan, past: Past, infos: tuple[ServerInfo, ...], provisional: tuple[str, ...]) -> Forecast:
+def _forecast(
+    plan: Plan, past: Past, infos: tuple[ServerInfo, ...], provisional: tuple[str, ...], shares: tuple[str, ...]
+) -> Forecast:
     done, failed = _standing(plan, past)
     new = max(plan.most - done - failed, 0)
     width, height = image_size(plan, past)
@@ -115,6 +123,7 @@ def _forecast(plan: Plan, past: Past, infos: tuple[ServerInfo, ...], provisional
         bytes=disk_bytes(new, width, height, past.sizes),
         pixels=width * height,
         provisional=provisional,
+        shares=shares,
     )
 
 
@@ -160,5 +169,6 @@ def forecast_json(forecast: Forecast) -> dict[str, Any]:
         "model_loads_as_defined": order.definition.models,
         "seconds": forecast.seconds,
         "bytes": forecast.bytes,
+        "servers": list(forecast.shares),
         "notes": list(plan.notes),
     }

@@ -14,9 +14,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count, groupby, islice
+from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import anyio
 import anyio.to_thread
@@ -27,21 +27,26 @@ from sweep.engine.events import Listener, Notice, RunStarted, ServerChanged
 from sweep.engine.forecast import disk_bytes, image_size
 from sweep.engine.limits import FusionSize
 from sweep.engine.options import RunOptions
-from sweep.engine.server_pool import PooledServer, cancel_abandoned, drop_unfit, index_models, open_servers
+from sweep.engine.server_pool import (
+    PooledServer,
+    ask_patiently,
+    cancel_abandoned,
+    collect_refs,
+    describe_shares,
+    open_servers,
+    plan_jointly,
+)
 from sweep.engine.task_groups import report_wait, run_all
 from sweep.engine.uploads import UploadMemory
 from sweep.engine.work_queue import Job, partition_points
 from sweep.errors import (
     DiskFullError,
-    OverloadedError,
     PlanError,
     Problem,
-    ServerUnreachableError,
     SweepError,
-    TransientError,
 )
 from sweep.experiment import Axis, Experiment, InputImage, Setting
-from sweep.plan import Instance, Plan, make_plan
+from sweep.plan import Instance, Plan
 from sweep.record import (
     FULL_HINT,
     JOURNAL_FILE,
@@ -98,7 +103,6 @@ def _size_text(size: int) -> str:
     return f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
 
 
-_T = TypeVar("_T")
 LINGER: Final = 0.02  # seconds that a write nobody's request waits for may wait for another's commit
 
 
@@ -111,7 +115,7 @@ class Preparation:
     journal: SqliteJournal
     store: ImageStore
     servers: tuple[PooledServer, ...]
-    models: Mapping[ModelRef, Model]  # as the first server has them
+    models: Mapping[ModelRef, Model]  # of all servers, one of each name
     skip: bytearray  # by index: 1 where nothing is to be begun
     run: int
     destination: str  # names our items on every server
@@ -163,23 +167,21 @@ async def prepare(
         pooled = await open_servers(held, servers, options, listener)
         drawn = {axis: await journal.seeds(axis, count) for axis, count in experiment.undrawn.items()}
         experiment = experiment.with_seeds(drawn) if drawn else experiment
-        pooled.sort(key=lambda server: not server.is_open)
-        first = pooled[0].server
-        async with report_wait(listener, f"Waiting for {pooled[0].name} to describe its nodes and models."):
-            schemas, models = await ask_patiently(first.schemas, options), await ask_patiently(first.models, options)
-        plan = await anyio.to_thread.run_sync(make_plan, experiment, schemas, models)  # reads the workflow's file
+        names = " and ".join(server.name for server in pooled if server.is_open)
+        async with report_wait(listener, f"Waiting for {names} to describe nodes and models."):
+            plan, models = await plan_jointly(experiment, pooled, options)
         if options.fuse is None and not plan.schemas.dialect.is_fusable:
             for server in pooled:
                 server.fusion = FusionSize(1)
-        await _report_exclusions(plan, pooled, index_models(models), listener)
+        await _report_exclusions(plan, pooled, listener)
         uploads = UploadMemory(journal, options.user_cache)
         await run_all(*(uploads.recall(server) for server in pooled))
         if not await _has_nothing_to_do(plan, journal, options):
-            async with report_wait(listener, f"Waiting for {pooled[0].name} to check the values of the axes."):
-                await check_values(plan, pooled[0], options)
+            async with report_wait(listener, f"Waiting for {names} to check the values of the axes."):
+                await check_values(plan, pooled, options)
         run = await begin_on_record(plan, journal, [server.info for server in pooled if server.is_open], options)
         unbegun.pop_all()
-        await uploads.keep(pooled[0])
+        await run_all(*(uploads.keep(server) for server in pooled if server.left is None))
         store = ImageStore(folder, len(plan), checkpoint=checkpoint)
         await _keep_inputs(plan, journal, store, folder)
         before = await journal.counts()
@@ -190,7 +192,7 @@ async def prepare(
             journal=journal,
             store=store,
             servers=tuple(pooled),
-            models=index_models(models),
+            models=models,
             skip=await _mark_done(plan, journal),
             run=run,
             destination=f"sweep-{experiment.name}-{await journal.identity()}",
@@ -253,14 +255,13 @@ async def _reopen_lost_images(folder: Path, journal: SqliteJournal, options: Run
         listener(Notice(message=message))
 
 
-async def _report_exclusions(
-    plan: Plan, servers: list[PooledServer], models: Mapping[ModelRef, Model], listener: Listener
-) -> None:
-    """Report excluded servers and the plan's notes to the listener."""
-    for server in await drop_unfit(plan, servers, models):
-        reason = server.left.message if server.left else ""
-        listener(ServerChanged(server=server.name, state="left", reason=reason))
-    for note in await anyio.to_thread.run_sync(lambda: plan.notes):  # looks where its files lie
+async def _report_exclusions(plan: Plan, servers: Sequence[PooledServer], listener: Listener) -> None:
+    """Report excluded servers, who renders what, and the plan's notes to the listener."""
+    for server in servers:
+        if server.left is not None and server.is_open:
+            listener(ServerChanged(server=server.name, state="left", reason=server.left.message))
+    shares = await anyio.to_thread.run_sync(describe_shares, plan, [each for each in servers if each.left is None])
+    for note in (*(f"{share}." for share in shares), *await anyio.to_thread.run_sync(lambda: plan.notes)):
         listener(Notice(message=note))
 
 
@@ -274,32 +275,27 @@ async def _check_space(plan: Plan, before: Counts, folder: Path, options: RunOpt
         await require_space(partial(anyio.to_thread.run_sync, free_bytes, folder), expected, str(folder))
 
 
-async def ask_patiently(ask: Callable[[], Awaitable[_T]], options: RunOptions) -> _T:
-    """Ask a server for something that may be asked again, as often as a variation would be tried.
+async def check_values(plan: Plan, servers: Sequence[PooledServer], options: RunOptions) -> None:
+    """Have servers look at every axis value once, before anything is queued: each at those it has the models for.
 
-    Raises ServerUnreachableError where it never answers.
+    Raises PlanError.
     """
-    for attempt in count(1):
-        try:
-            return await ask()
-        except TransientError as error:
-            if attempt >= options.attempts:
-                raise ServerUnreachableError(error.message) from error
-            asked = error.retry_after if isinstance(error, OverloadedError) else None
-            await anyio.sleep(max(options.backoff.longest_delay(attempt), asked or 0.0))
-    raise AssertionError("unreachable")
-
-
-async def check_values(plan: Plan, server: PooledServer, options: RunOptions) -> None:
-    """Have the server itself look at every axis value once, before anything is queued. Raises PlanError."""
-    located = list(plan.probes())
     images = {sha: image.path for sha, image in plan.images.items()}
-    answers = await ask_patiently(lambda: server.server.check([graph for _, graph in located], images), options)
-    problems = [
-        Problem(message=readable(graph, f"{place}: {refusal}"))
-        for (place, graph), refusal in zip(located, answers, strict=True)
-        if refusal
-    ]
+    left = plan.probes()
+    problems: list[Problem] = []
+    for server in servers:
+        if server.left is not None:
+            continue
+        lacking = server.lacking.keys()
+        mine = [each for each in left if lacking.isdisjoint(collect_refs(each[1], plan.schemas.dialect))]
+        left = [each for each in left if each not in mine]
+        ask = partial(server.server.check, [graph for _, graph in mine], images)
+        answers = await ask_patiently(ask, options) if mine else []
+        problems += [
+            Problem(message=readable(graph, f"{place}: {refusal}"))
+            for (place, graph), refusal in zip(mine, answers, strict=True)
+            if refusal
+        ]
     if problems:
         raise PlanError.of(problems, plan.experiment.source or plan.experiment.name)
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
+from anyio.lowlevel import RunVar
 
 from sweep.engine import events
 from sweep.engine.attempt import Attempt, RunContext
@@ -431,15 +432,18 @@ class Runner:
         until: float | None = None  # when patience ends, while no server takes work
         while True:
             event = self._pool.changes.event
-            if self._pool.is_serving:
+            is_stuck = self._work.is_stuck
+            if self._pool.is_serving and not is_stuck:
                 until = None
                 await event.wait()
                 continue
             until = until or anyio.current_time() + self._options.patience
-            with anyio.CancelScope(deadline=0 if self._pool.is_hopeless else until) as patience:
+            is_hopeless = self._pool.is_hopeless(is_stuck=is_stuck)
+            with anyio.CancelScope(deadline=0 if is_hopeless else until) as patience:
                 await event.wait()
             if patience.cancelled_caught:
-                self._break_off(self._pool.last_reason or ServerError("No server takes work."))
+                none = self._pool.last_reason or ServerError("No server takes work.")
+                self._break_off(self._pool.explain_stuck() if is_stuck and self._pool.is_serving else none)
                 return
 
     async def _watch_disk(self) -> None:
@@ -476,6 +480,7 @@ async def render(
     on `server`, wait for it, and give the images' files, in the order of the output nodes.
 
     They lie in `results/name`, as those of a run do. The same call again renders nothing and gives the same files.
+    Of calls that run at the same time, those with the same `name` take turns; give each its own to render side by side.
     Relative paths start from the working directory. Bound the waiting with `asyncio.timeout`: the item then stays on
     the server, and the same call later takes it up where it is.
 
@@ -486,7 +491,27 @@ async def render(
 
     wanted = {"name": name, "workflow": str(workflow), "inputs": dict(inputs or {})}
     experiment = await anyio.to_thread.run_sync(Experiment.from_dict, wanted)
-    summary = await run(experiment, [server], options=options, results=results)
+    async with _take_turn(results / name):
+        summary = await run(experiment, [server], options=options, results=results)
+        return await _collect(summary)
+
+
+_TURNS: Final[RunVar[dict[Path, anyio.Lock]]] = RunVar("turns")
+
+
+@asynccontextmanager
+async def _take_turn(folder: Path) -> AsyncIterator[None]:
+    """Wait until no other task of this event loop renders into the folder."""
+    turns = _TURNS.get({})
+    _TURNS.set(turns)
+    turn = turns.setdefault(folder, anyio.Lock())
+    async with turn:
+        yield
+    if not turn.statistics().tasks_waiting:
+        turns.pop(folder, None)
+
+
+async def _collect(summary: RunSummary) -> tuple[Path, ...]:
     if summary.error is not None:
         raise summary.error
     return await anyio.to_thread.run_sync(_list_images, summary.folder)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from itertools import count
 from math import inf
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
+import anyio.to_thread
 
 from sweep.engine.events import Listener, Notice, ServerChanged
 from sweep.engine.limits import Backoff, FusionSize, Limit
@@ -17,6 +21,7 @@ from sweep.engine.options import RunOptions
 from sweep.engine.task_groups import ChangeSignal, open_task_group, report_wait, run_all
 from sweep.errors import (
     OverloadedError,
+    PlanError,
     ServerError,
     ServerRefusedError,
     ServerUnreachableError,
@@ -24,15 +29,18 @@ from sweep.errors import (
     SweepError,
     TransientError,
 )
-from sweep.plan import Plan
+from sweep.experiment import Experiment
+from sweep.plan import Instance, Plan, make_plan
 from sweep.record import Intent
 from sweep.servers import Server, ServerInfo
-from sweep.workflow import Model, ModelRef, Ref, map_refs
+from sweep.workflow import Dialect, Graph, Model, ModelRef, Ref, map_refs
 
 MOST_REFUSALS: Final = 8  # submissions in a row that a server may refuse before it leaves
 SHORTEST_PAUSE: Final = 0.05  # seconds before a server that left is asked again
 CLOSING: Final = 5.0  # seconds a server's client may take to let go
+MOST_COUNTED: Final = 2000  # points that are looked at to say how many a server renders
 _LASTING = (ServerRefusedError, ServerUnsupportedError)
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +52,7 @@ class PooledServer:
     limit: Limit
     left: ServerError | None = None
     is_open: bool = True  # False for one that never answered yet: `info` holds its address only
+    lacking: dict[ModelRef, str] = field(default_factory=dict)  # models it may not render with, and why
     abandoned: set[str] = field(default_factory=set)  # batch ids given to other servers while it was away
     hold_reason: str = ""  # why its items wait, as last reported
     held_until: float = 0.0  # monotonic seconds: no new item before, because the server asked for that
@@ -63,6 +72,10 @@ class PooledServer:
     @property
     def name(self) -> str:
         return self.info.name
+
+    def can_render(self, instance: Instance) -> bool:
+        """Whether it has every model that the graph needs."""
+        return not self.lacking or self.lacking.keys().isdisjoint(collect_refs(instance.graph, instance.dialect))
 
     def record_success(self) -> None:
         """Count an item that went through: the server is well, and may be given a little more."""
@@ -133,10 +146,18 @@ class ServerPool:
         """Whether a server takes work, as far as is known: one that is back after refusing all has yet to show it."""
         return any(each.left is None and each.refusals < MOST_REFUSALS for each in self.servers)
 
-    @property
-    def is_hopeless(self) -> bool:
-        """Whether no server takes work, and waiting alone will not make one do so."""
-        return all(isinstance(each.left, _LASTING) for each in self.servers)
+    def is_hopeless(self, *, is_stuck: bool = False) -> bool:
+        """Whether waiting alone will not make a server take work; where that `is_stuck`, one that is away now."""
+        return all(isinstance(each.left, _LASTING) or (is_stuck and each.left is None) for each in self.servers)
+
+    def can_render(self, url: str, instance: Instance) -> bool:
+        """Whether the server at `url` has the models of the point."""
+        return any(server.url == url and server.can_render(instance) for server in self.servers)
+
+    def explain_stuck(self) -> ServerError:
+        """Say why no server renders what is left."""
+        reasons = [each.left.message.rstrip(".") if each.left else _describe_lacking(each) for each in self.servers]
+        return ServerError(f"No server renders the points that are left: {'; '.join(filter(None, reasons))}.")
 
     def seconds_until_takeover(self, url: str) -> float:
         """Return the seconds until others may render what the server at `url` has; infinite while it takes work.
@@ -241,10 +262,10 @@ class ServerPool:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Checks whether a server can serve the plan: it answers, and makes the same images as the first one."""
+    """Checks whether a server can serve the plan: it answers, and has the models of some of its points."""
 
     plan: Plan
-    models: Mapping[ModelRef, Model]  # as the first server has them
+    models: Mapping[ModelRef, Model]  # of all servers, one of each name
     options: RunOptions
 
     async def check(self, server: PooledServer) -> None:
@@ -315,24 +336,66 @@ async def _close_all(servers: Sequence[Server]) -> None:
         await run_all(*(server.aclose() for server in servers))
 
 
-async def drop_unfit(
-    plan: Plan, servers: Sequence[PooledServer], models: Mapping[ModelRef, Model]
-) -> list[PooledServer]:
-    """Mark those as left that cannot make the same images as the first one; return them."""
-    dropped = []
-    for server in servers[1:]:
-        if server.left is not None:
-            continue
+async def ask_patiently(ask: Callable[[], Awaitable[_T]], options: RunOptions) -> _T:
+    """Ask a server for something that may be asked again, as often as a variation would be tried.
+
+    Raises ServerUnreachableError where it never answers.
+    """
+    for attempt in count(1):
         try:
-            await check_models(plan, server, models)
-        except ServerError as error:
-            server.left = error
-            dropped.append(server)
-    return dropped
+            return await ask()
+        except TransientError as error:
+            if attempt >= options.attempts:
+                raise ServerUnreachableError(error.message) from error
+            asked = error.retry_after if isinstance(error, OverloadedError) else None
+            await anyio.sleep(max(options.backoff.longest_delay(attempt), asked or 0.0))
+    raise AssertionError("unreachable")
+
+
+async def plan_jointly(
+    experiment: Experiment, servers: Sequence[PooledServer], options: RunOptions
+) -> tuple[Plan, Mapping[ModelRef, Model]]:
+    """Plan with the models of all open servers, and mark those as left that can render no point.
+
+    The order in which the servers were given decides nothing: the newest of a family describes the nodes; of several
+    families the one that has more servers is tried first; of models with the same name that of most servers counts.
+
+    Raises PlanError where the experiment fits none, ServerError where none describes itself.
+    """
+    problem: PlanError | None = None
+    for members in _group_by_family(servers):
+        try:
+            schemas = await ask_patiently(members[0].server.schemas, options)
+            catalogues = [await ask_patiently(each.server.models, options) for each in members]
+            models = index_models(*catalogues)
+            every = [model for catalogue in catalogues for model in catalogue]
+            plan = await anyio.to_thread.run_sync(make_plan, experiment, schemas, every)  # reads the workflow's file
+        except PlanError as error:
+            problem = problem or error
+        else:
+            await run_all(*(_drop_unfit(plan, server, models) for server in servers if server.left is None))
+            return plan, models
+    raise problem or AssertionError("no server is open")
+
+
+def _group_by_family(servers: Sequence[PooledServer]) -> list[list[PooledServer]]:
+    """Group the open servers by family, the larger group first; in each the newest version first."""
+    ordered = sorted((each for each in servers if each.left is None), key=lambda each: each.url)
+    ordered.sort(key=lambda each: [int(part) for part in re.findall(r"\d+", each.info.version)], reverse=True)
+    families = sorted({each.info.family for each in ordered}, reverse=True)
+    groups = [[each for each in ordered if each.info.family == family] for family in families]
+    return sorted(groups, key=len, reverse=True)
+
+
+async def _drop_unfit(plan: Plan, server: PooledServer, models: Mapping[ModelRef, Model]) -> None:
+    try:
+        await check_models(plan, server, models)
+    except ServerError as error:
+        server.left = error
 
 
 async def check_models(plan: Plan, server: PooledServer, wanted: Mapping[ModelRef, Model]) -> None:
-    """Raise ServerError where a server is of another family, lacks a model, or has another one under the same name."""
+    """Find out what the server lacks. Raises ServerError where it is of another family or can render no point."""
     family = plan.schemas.dialect.name
     if server.info.family not in ("", family):
         raise ServerUnsupportedError(f"{server.name} is {server.info.family}; the graphs of this run are {family}'s.")
@@ -340,28 +403,68 @@ async def check_models(plan: Plan, server: PooledServer, wanted: Mapping[ModelRe
         models = index_models(await server.server.models())
     except TransientError as error:
         raise ServerUnreachableError(error.message) from error
-    for ref in collect_model_refs(plan):
+    needs = [collect_refs(graph, plan.schemas.dialect) for _, graph in plan.probes()]
+    server.lacking = {}
+    for ref in sorted(frozenset().union(*needs), key=str):
         if ref not in models:
-            raise ServerUnsupportedError(f"{server.name} has no {ref.type} model {ref.name} ({ref.base}).")
-        if ref in wanted and models[ref].hash != wanted[ref].hash:
-            raise ServerUnsupportedError(f"{server.name} has another model of the name {ref.name}: the hashes differ.")
+            server.lacking[ref] = f"has no {ref.type} model {ref.name} ({ref.base})"
+        elif ref in wanted and models[ref].hash != wanted[ref].hash:
+            server.lacking[ref] = f"has another model of the name {ref.name}: the hashes differ"
+    if needs and all(not server.lacking.keys().isdisjoint(need) for need in needs):
+        raise ServerUnsupportedError(f"{_describe_lacking(server)}.")
 
 
-def index_models(models: Sequence[Model]) -> dict[ModelRef, Model]:
-    """Index models by name, base and type; of several that share them the one of the smallest key, as clients do."""
-    descending = sorted(models, key=lambda model: model.key, reverse=True)
-    return {ModelRef(model.name, model.base, model.type): model for model in descending}
+def _describe_lacking(server: PooledServer) -> str:
+    """Say which models a server lacks; nothing where it has all."""
+    return f"{server.name} {' and '.join(server.lacking.values())}" if server.lacking else ""
 
 
-def collect_model_refs(plan: Plan) -> frozenset[ModelRef]:
-    """Collect every model, of any type, that a point of the plan may need."""
+def index_models(*catalogues: Sequence[Model]) -> dict[ModelRef, Model]:
+    """Index the models of some servers by name, base and type.
+
+    Of several that share them on one server that of the smallest key counts, as for clients; over all servers those
+    weights which most have, and of as many the first by their hash.
+    """
+    found: dict[ModelRef, list[Model]] = {}
+    for models in catalogues:
+        descending = sorted(models, key=lambda model: model.key, reverse=True)
+        for ref, model in {ModelRef(model.name, model.base, model.type): model for model in descending}.items():
+            found.setdefault(ref, []).append(model)
+    votes = {ref: Counter(model.hash for model in several) for ref, several in found.items()}
+    return {
+        ref: min(several, key=lambda model: (-votes[ref][model.hash], model.hash, model.key))
+        for ref, several in found.items()
+    }
+
+
+def collect_refs(graph: Graph, dialect: Dialect) -> frozenset[ModelRef]:
+    """Collect every model, of any type, that the graph loads; what only describes the image is not loaded."""
     found: set[ModelRef] = set()
 
     def note(ref: Ref) -> None:
         if isinstance(ref, ModelRef):
             found.add(ref)
 
-    for _, graph in plan.probes():
-        for node in graph.nodes.values():
+    for node in graph.nodes.values():
+        if node.type not in dialect.descriptive_nodes:
             map_refs(dict(node.fields), note)
     return frozenset(found)
+
+
+def describe_shares(plan: Plan, servers: Sequence[PooledServer]) -> tuple[str, ...]:
+    """Say who renders what: a line for each server that does not render every point, and one for what nobody can."""
+    lines = [each.left.message.rstrip(".") for each in servers if each.left]
+    alive = [each for each in servers if each.left is None]
+    if not any(each.lacking for each in alive):
+        return tuple(lines)
+    sample = range(0, len(plan), -(-len(plan) // MOST_COUNTED))
+    points = [plan.instance(plan.grid[index]) for index in sample]
+    about = "" if len(points) == len(plan) else "about "
+    for each in alive:
+        able = round(sum(map(each.can_render, points)) * len(plan) / len(points))
+        if each.lacking:
+            lines.append(f"{_describe_lacking(each)}, so it renders {about}{able:,} of {len(plan):,} points")
+    lost = sum(not any(each.can_render(point) for each in alive) for point in points)
+    if lost:
+        lines.append(f"no server has all models of {about}{round(lost * len(plan) / len(points)):,} points")
+    return tuple(lines)

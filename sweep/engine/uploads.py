@@ -1,4 +1,4 @@
-"""Remembers which input images are on which server, so that a resumed run uploads none again.
+"""Input images on servers: remembers them, so that a resumed run uploads none again, and removes what a run left there.
 
 The journal keeps it for its own folder; a file per user keeps it across experiments and may be lost without harm. Both
 are hints: a server is asked whether it still has an image before the name is used.
@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import anyio
 import anyio.to_thread
 
 from sweep.engine.server_pool import PooledServer
-from sweep.errors import RecordError
-from sweep.record import Journal, replace_atomically
-from sweep.servers import RemembersUploads
+from sweep.errors import RecordError, ServerError
+from sweep.record import Journal, SubmittedWork, replace_atomically
+from sweep.servers import DeletesImages, RemembersUploads, Server
 
 MOST_UPLOADS = 2000  # uploads of one server in the user's file
 
@@ -45,7 +47,7 @@ class UploadMemory:
             own = await self._journal.uploads(server.url)
             for sha256, name in {**known.get(server.url, {}), **own}.items():
                 server.server.uploads.setdefault(sha256, name)
-            self._kept[server.url] = own
+            self._kept[server.url] = dict(server.server.uploads)  # the journal keeps what this run uploads itself
 
     async def keep(self, server: PooledServer) -> None:
         """Note what is new. Raises RecordError where the journal cannot be written."""
@@ -87,3 +89,47 @@ def _add(cache: Path | None, url: str, names: Mapping[str, str]) -> None:
             file.write(json.dumps(known).encode())
     except RecordError:  # a hint that is not kept costs an upload
         return
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftovers:
+    """What a run left on a server: `images` by name; `reason` says why nothing can be deleted there."""
+
+    url: str
+    name: str
+    images: tuple[str, ...] = ()
+    reason: str = ""
+
+
+async def find_leftovers(work: Mapping[str, SubmittedWork], servers: Sequence[Server]) -> list[Leftovers]:
+    """Find the intermediate images and uploads of a run on its servers, which are opened and closed."""
+    found: list[Leftovers] = []
+    for server in servers:
+        sent = work[server.url]
+        try:
+            await server.open()
+            if isinstance(server, DeletesImages):
+                images = tuple(await server.find_leftovers(sent.items, sent.uploads))
+                found.append(Leftovers(url=server.url, name=sent.name, images=images))
+            else:
+                found.append(Leftovers(url=server.url, name=sent.name, reason=_CANNOT_DELETE))
+        except ServerError as error:
+            found.append(Leftovers(url=server.url, name=sent.name, reason=error.message.rstrip(".")))
+        finally:
+            await server.aclose()
+    return found
+
+
+async def delete_leftovers(leftovers: Leftovers, server: Server) -> int:
+    """Delete these images on a server, which is opened and closed; return how many the server deleted."""
+    try:
+        await server.open()
+        return await server.delete_images(leftovers.images) if isinstance(server, DeletesImages) else 0
+    finally:
+        await server.aclose()
+
+
+_CANNOT_DELETE: Final = (
+    "its API cannot delete files: what the run left is in its input folder (uploads, in the subfolder sweep) "
+    "and its output and temp folders"
+)

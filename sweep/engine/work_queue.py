@@ -120,32 +120,62 @@ class _Waiting:
     job: Job
 
 
+LOOKAHEAD: Final = 64  # points of a lane that are made while a server looks for one whose models it has
+
+CanRender = Callable[[Instance], bool]
+
+
 class _Lane:
-    """The open points that need the same models, lazily."""
+    """The open points that need the same models, lazily. Where other models divide it, a server passes over some."""
 
     def __init__(self, points: Iterator[Instance]) -> None:
         self._points = points
-        self._next: Instance | None = None  # made, and not handed out: it has another model than those before it
+        self._ahead: list[Instance] = []  # made, and not handed out
+        self._is_exhausted = False
 
-    def take(self, most: int) -> tuple[Instance, ...]:
-        """Take up to `most` points that follow each other and need one model; none where the lane ran out."""
+    @property
+    def is_over(self) -> bool:
+        """Whether every point was handed out, as far as that is known without making another."""
+        return self._is_exhausted and not self._ahead
+
+    def take(self, most: int, can_render: CanRender) -> tuple[Instance, ...]:
+        """Take up to `most` points that follow each other, need one model and can be rendered; none where none can."""
+        at = self._find(can_render)
         taken: list[Instance] = []
-        while len(taken) < most:
-            self._next = self._next or next(self._points, None)
-            if self._next is None or (taken and self._next.model != taken[0].model):
+        while len(taken) < most and (point := self._look(at)) is not None:
+            if taken and (point.model != taken[0].model or not can_render(point)):
                 break
-            taken.append(self._next)
-            self._next = None
+            taken.append(self._ahead.pop(at))
         return tuple(taken)
+
+    def has(self, can_render: CanRender) -> bool:
+        """Whether `take` would return something."""
+        return self._look(self._find(can_render)) is not None
+
+    def _find(self, can_render: CanRender) -> int:
+        at = 0
+        while (point := self._look(at)) is not None and not can_render(point):
+            at += 1
+        return at
+
+    def _look(self, at: int) -> Instance | None:
+        """Return the point `at` places ahead; None past the end, and where that is too far."""
+        if at == len(self._ahead) < LOOKAHEAD and not self._is_exhausted:
+            point = next(self._points, None)
+            self._is_exhausted = point is None
+            self._ahead += [point] if point is not None else []
+        return self._ahead[at] if at < len(self._ahead) else None
 
 
 class AliveServers(Protocol):
-    """Knows which servers take work: `ServerPool`."""
+    """Knows which servers take work, and which work: `ServerPool`."""
 
     @property
     def alive_urls(self) -> frozenset[str]: ...
 
     def seconds_until_takeover(self, url: str, /) -> float: ...
+
+    def can_render(self, url: str, instance: Instance, /) -> bool: ...
 
 
 class WorkQueue:
@@ -181,6 +211,20 @@ class WorkQueue:
     def is_over(self) -> bool:
         """Whether there is nothing left, and nothing in flight that could come back."""
         return not self._lanes and not self._waiting and not self.in_flight
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether nothing is in flight, and no server that takes work has the models of anything that is left."""
+        if self.in_flight or not (self._waiting or any(lane.has(lambda _: True) for lane in self._lanes)):
+            return False
+        return not any(self._has_work_for(url) for url in self._servers.alive_urls)
+
+    def _has_work_for(self, url: str) -> bool:
+        can_render = partial(self._servers.can_render, url)
+        if any(lane.has(can_render) for lane in self._lanes):
+            return True
+        jobs = [waiting.job for waiting in self._waiting]
+        return any(job.home == url or all(map(can_render, job.instances)) for job in jobs)
 
     async def wait_for_change(self, seconds: float) -> None:
         """Wait so long, or until something changes."""
@@ -227,21 +271,19 @@ class WorkQueue:
             await event.wait()
 
     def _next_fresh(self, url: str, most: int) -> Job | None:
-        """Take the next points of the server's lane; one that ran out is left for the lane with the fewest servers."""
-        while lane := self._lane(url):
-            if instances := lane.take(most):
+        """Take the next points of the server's lane; one with nothing for it is left for that with fewest servers."""
+        can_render = partial(self._servers.can_render, url)
+        own = self._own.pop(url, None)
+        busy = list(self._own.values())
+        for lane in sorted(self._lanes, key=lambda lane: -1 if lane is own else busy.count(lane)):
+            instances = lane.take(most, can_render)
+            if lane.is_over:
+                self._lanes.remove(lane)
+            if instances:
+                self._own[url] = lane
                 self.handed += len(instances)
                 return Job(instances=instances)
-            self._lanes.remove(lane)
         return None
-
-    def _lane(self, url: str) -> _Lane | None:
-        if self._own.get(url) not in self._lanes:
-            busy = list(self._own.values())
-            self._own.pop(url, None)
-            if self._lanes:
-                self._own[url] = min(self._lanes, key=busy.count)
-        return self._own.get(url)
 
     def _next(self, url: str, most: int) -> Job | None:
         """Take what came back, then what was never begun; last what another server had that left.
@@ -271,7 +313,8 @@ class WorkQueue:
             return True
         if job.home is not None and self._servers.seconds_until_takeover(job.home) > 0:
             return False
-        return url not in job.avoid or alive <= job.avoid
+        able = {each for each in alive if all(self._servers.can_render(each, point) for point in job.instances)}
+        return url in able and (url not in job.avoid or able <= job.avoid)
 
 
 class Deduplicator:

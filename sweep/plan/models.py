@@ -31,7 +31,7 @@ _ANY = "any"  # the base of models that fit every family
 
 @dataclass(frozen=True, slots=True)
 class ModelFinder:
-    """The models of a server, found by what people call them. Of one that is not known, it has every model."""
+    """The models of some servers, found by what people call them. Of those not known, it has every model."""
 
     installed: tuple[Model, ...]
     is_known: bool = True
@@ -65,7 +65,8 @@ class ModelFinder:
         return _make_ref(mains[0])
 
     def _list_mains(self, bases: Collection[str]) -> list[Model]:
-        return [model for model in self.installed if model.type == "main" and (not bases or model.base in bases)]
+        mains = [model for model in self.installed if model.type == "main" and (not bases or model.base in bases)]
+        return _list_distinct(mains)
 
     def find(self, written: object, types: Sequence[str] = ("main",), base: str | None = None) -> ModelRef:
         """Find the one model of these types (any, if empty) that `written` names: a name, `name@base`, or a key.
@@ -105,7 +106,7 @@ class ModelFinder:
     def _describe_unknown(self, word: str, named: Sequence[Model], types: Sequence[str]) -> str:
         if named:
             return f"{word} is a {describe_types([named[0].type])}, not a {describe_types(types)}."
-        have = [model for model in self.installed if not types or model.type in types]
+        have = _list_distinct(model for model in self.installed if not types or model.type in types)
         if not have:
             return (
                 f"the server has no {describe_types(types)} named {word}, and no other {describe_types(types)} either."
@@ -113,6 +114,11 @@ class ModelFinder:
         names = [model.name for model in have]
         others = did_you_mean(word, names) if nearest(word, names) else f" It has {_join_names(have)}."
         return f"the server has no {describe_types(types)} named {word}.{others}"
+
+
+def _list_distinct(models: Iterable[Model]) -> list[Model]:
+    """List one of each name, base and type: several servers may have it, under keys of their own."""
+    return list({_make_ref(model): model for model in models}.values())
 
 
 def strip_folder(name: str) -> str:
@@ -246,11 +252,11 @@ def _find_known(said: Value, types: tuple[str, ...], models: ModelFinder) -> Mod
 
 
 def _list_fitting(models: ModelFinder, types: tuple[str, ...], bases: tuple[str, ...]) -> list[Model]:
-    return [
+    return _list_distinct(
         model
         for model in models.installed
         if (not types or model.type in types) and (not bases or model.base in bases or model.base == _ANY_BASE)
-    ]
+    )
 
 
 def _find_only(models: ModelFinder, types: tuple[str, ...], bases: tuple[str, ...]) -> ModelRef | None:

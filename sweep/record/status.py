@@ -17,7 +17,7 @@ from sweep.record.lock import holder, in_use
 from sweep.record.results import CSV, RecordedResults
 from sweep.record.sqlite import journal as queries
 from sweep.record.sqlite.journal import RunRecord
-from sweep.record.sqlite.schema import JOURNAL_FILE, reading
+from sweep.record.sqlite.schema import JOURNAL_FILE, has_table, reading
 from sweep.text import format_number
 
 
@@ -139,6 +139,32 @@ def read_sizes(folder: Path) -> Past:
 def _sizes(db: sqlite3.Connection) -> list[tuple[int, int]]:
     rows = db.execute("SELECT width * height, size FROM images LIMIT ?", (_SAMPLE,))
     return [(pixels, size) for pixels, size in rows]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmittedWork:
+    """What a run sent to one server: its items, and the input images that it uploaded."""
+
+    name: str  # of the server
+    items: Mapping[str, str]  # item id → batch id
+    uploads: tuple[str, ...]  # names on the server
+
+
+def read_submitted(folder: Path) -> dict[str, SubmittedWork]:
+    """Read what was sent to each server, by its address. Raises RecordError where the journal cannot be read."""
+    with reading(folder) as db:
+        servers = dict(db.execute("SELECT url, max(server) FROM attempts GROUP BY url").fetchall())
+        query = "SELECT DISTINCT item_id, batch_id FROM attempts WHERE url = ? AND item_id IS NOT NULL"
+        return {
+            url: SubmittedWork(
+                name=name, items=dict(db.execute(query, (url,)).fetchall()), uploads=_read_uploads(db, url)
+            )
+            for url, name in servers.items()
+        }
+
+
+def _read_uploads(db: sqlite3.Connection, url: str) -> tuple[str, ...]:
+    return tuple(queries.uploads(db, url).values()) if has_table(db, "uploads") else ()
 
 
 def read_past(folder: Path) -> Past:

@@ -1,4 +1,5 @@
 from .base import (
+    DeletesImages,
     ItemEnded,
     ItemEvent,
     ItemHeld,
@@ -37,6 +38,7 @@ __all__ = [
     "AgentSettings",
     "ComfyUI",
     "ConnectOptions",
+    "DeletesImages",
     "InvokeAI",
     "ItemEnded",
     "ItemEvent",

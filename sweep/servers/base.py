@@ -10,7 +10,7 @@ never leave this layer):
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -141,6 +141,21 @@ class SavesImages(Protocol):
 
         `write` can be pickled. What it raises comes back as it is.
         """
+        ...
+
+
+@runtime_checkable
+class DeletesImages(Protocol):
+    """A server whose images can be deleted by name, and that tells which item made them."""
+
+    async def find_leftovers(self, items: Mapping[str, str], uploads: Collection[str]) -> list[str]:
+        """Return the names of images that these items (item id → batch id) made on the way to their outputs, and of
+        those of the `uploads` that are there. What a person has starred or put on a board is not among them.
+        """
+        ...
+
+    async def delete_images(self, names: Sequence[str]) -> int:
+        """Delete these images; return how many the server deleted."""
         ...
 
 

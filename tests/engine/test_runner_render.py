@@ -29,6 +29,23 @@ async def test_the_same_call_again_gives_the_same_files_and_renders_nothing(tmp_
     assert [path.read_bytes()[:4] for path in (*first, *other)] == [b"\x89PNG"] * 2
 
 
+async def test_several_calls_at_once_give_each_its_images(tmp_path: Path) -> None:
+    """Those that share a folder take turns; equal ones render once."""
+    images: dict[str, tuple[Path, ...]] = {}
+
+    async def make(prompt: str, call: str) -> None:
+        inputs = {**INPUTS, "prompt": prompt}
+        images[call] = await render("txt2img", inputs, server=sandbox.url, results=tmp_path)
+
+    async with sandbox_server() as sandbox:
+        async with anyio.create_task_group() as group:
+            for call, prompt in {"a": "a cup", "b": "a jug", "c": "a cup"}.items():
+                group.start_soon(make, prompt, call)
+        assert sum(sandbox.renders.values()) == 2
+    assert images["a"] == images["c"] != images["b"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for paths in images.values() for path in paths)
+
+
 @pytest.mark.parametrize("api", ["queue", "sessions", "portable"])
 async def test_portable_documents_run_verbatim_on_servers_of_every_age(
     api: Literal["queue", "sessions", "portable"], tmp_path: Path

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from sweep.engine import events
+from sweep import Results
+from sweep.engine import events, make_forecast
 from sweep.engine.server_pool import index_models
 from sweep.errors import ServerUnsupportedError
 from sweep.sandbox.service import Sandbox
+from sweep.servers import connect
 from sweep.workflow import Model, ModelRef
 from tests.support.engine_bench import AT_ONCE, Bench
 from tests.support.ports import free_port
@@ -30,14 +34,16 @@ def said(bench: Bench, server: Sandbox) -> list[str]:
 
 
 async def test_a_server_with_other_weights_takes_no_part(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
-    async with sandbox_with(latency=0.02) as first, sandbox_with() as other:
+    """The weights that most servers have are right, in whatever order the servers are given."""
+    async with sandbox_with() as first, sandbox_with() as other, sandbox_with() as third:
         other_weights(other)
-        summary = await bench.run(await bench.experiment(), first.url, other.url)
-        assert (summary.exit_code, summary.completed) == (0, 6)
-        assert len(first.renders) == 6
+        for number, urls in enumerate(permutations([first.url, other.url, third.url])):
+            bench.told.clear()
+            summary = await bench.run(await bench.experiment(name=f"order{number}"), *urls)
+            assert (summary.exit_code, summary.completed) == (0, 6)
+            (reason,) = said(bench, other)
+            assert "another model of the name sandbox-sd15: the hashes differ" in reason
         assert not other.renders
-        (reason,) = said(bench, other)
-        assert "another model of the name sandbox-sd15: the hashes differ" in reason
 
 
 async def test_a_server_that_comes_back_with_other_weights_stays_away(
@@ -78,7 +84,7 @@ async def listens(port: int) -> bool:
 
 
 async def test_a_server_whose_weights_are_mended_comes_back(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
-    async with sandbox_with(latency=0.2) as first, sandbox_with() as other:
+    async with sandbox_with(latency=0.2) as first, sandbox_with(latency=0.2) as third, sandbox_with() as other:
         right = {key: record["hash"] for key, record in other.models.items()}
         other_weights(other)
 
@@ -89,10 +95,11 @@ async def test_a_server_whose_weights_are_mended_comes_back(bench: Bench, sandbo
 
         bench.watch(mend)
         experiment = await bench.experiment(axes__seed={"start": 1, "count": 8})
-        summary = await bench.run(experiment, first.url, other.url, options=replace(AT_ONCE, concurrency=1, fuse=1))
+        options = replace(AT_ONCE, concurrency=1, fuse=1)
+        summary = await bench.run(experiment, first.url, other.url, third.url, options=options)
         assert (summary.exit_code, summary.completed) == (0, 24)
         assert other.renders
-        assert set((first.renders + other.renders).values()) == {1}
+        assert set((first.renders + other.renders + third.renders).values()) == {1}
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -100,3 +107,77 @@ def test_of_two_of_one_name_the_one_that_will_be_used_is_compared(order: int) ->
     """The client names the one with the smallest key in its graphs, in whatever order the server lists them."""
     two = [Model(key=key, hash=f"blake3:{key}", name="m", base="sd-1", type="main") for key in ("a", "b")]
     assert index_models(two[::order])[ModelRef("m", "sd-1", "main")].key == "a"
+
+
+def models(*names: str) -> dict[str, Any]:
+    return {"models": tuple(f"{name}:sd-1:main" for name in names)}
+
+
+def name_of(server: Sandbox) -> str:
+    return "sandbox " + server.url.removeprefix("http://")
+
+
+def read_table(folder: Path) -> Any:
+    return Results.open(folder).table()
+
+
+async def test_a_server_that_lacks_a_model_of_an_axis_renders_the_other_points(
+    bench: Bench, sandbox_with: Callable[..., Any]
+) -> None:
+    """In whatever order the servers are given, and also where none has all models."""
+    axes = {"model": ["a", "b", "c"], "seed": {"start": 1, "count": 4}}
+    async with sandbox_with(**models("a", "b")) as left, sandbox_with(**models("b", "c")) as right:
+        for number, urls in enumerate([(left.url, right.url), (right.url, left.url)]):
+            experiment = await bench.experiment(name=f"models{number}", axes=axes)
+            summary = await bench.run(experiment, *urls, options=replace(AT_ONCE, fuse=1))
+            assert (summary.exit_code, summary.completed, summary.rendered) == (0, 12, 12)
+            table = await anyio.to_thread.run_sync(read_table, summary.folder)
+            assert set(table[table.model == "a"].server) == {name_of(left)}
+            assert set(table[table.model == "c"].server) == {name_of(right)}
+        notes = [event.message for event in bench.of(events.Notice)]
+        assert f"{name_of(left)} has no main model c (sd-1), so it renders 8 of 12 points." in notes
+        assert sum((left.renders + right.renders).values()) == 24
+
+
+async def test_points_wait_for_the_only_server_that_has_their_model(
+    bench: Bench, sandbox_with: Callable[..., Any]
+) -> None:
+    """A run ends with the reason where it stays away, and the same command completes it when it is back."""
+    axes = {"model": ["a", "b"], "seed": {"start": 1, "count": 3}}
+    port = free_port()
+    begun, over = anyio.Event(), anyio.Event()
+    bench.watch(lambda event: begun.set() if isinstance(event, events.RunStarted) else None)
+    urls: list[str] = []
+
+    async def leave() -> None:
+        async with sandbox_with(port=port, latency=0.5, **models("b")):
+            over.set()
+            await begun.wait()
+
+    async with sandbox_with(**models("a")) as left, anyio.create_task_group() as group:
+        group.start_soon(leave)
+        await over.wait()
+        urls = [left.url, f"http://127.0.0.1:{port}"]
+        experiment = await bench.experiment(axes=axes)
+        first = await bench.run(experiment, *urls, options=replace(AT_ONCE, patience=0.5))
+        assert (first.exit_code, first.completed) == (3, 3)
+        assert f"{name_of(left)} has no main model b (sd-1)" in first.reason
+        assert str(port) in first.reason
+        async with sandbox_with(port=port, **models("b")):
+            again = await bench.run(experiment, *urls)
+        assert (again.exit_code, again.completed, again.rendered) == (0, 6, 3)
+        assert set(left.renders.values()) == {1}
+
+
+def share(server: Sandbox, lacking: str, count: int) -> str:
+    return f"{name_of(server)} {lacking}, so it renders {count} of 6 points"
+
+
+async def test_a_forecast_says_who_renders_what(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
+    axes = {"model": ["a", "b", "c"], "seed": {"start": 1, "count": 2}}
+    async with sandbox_with(**models("a")) as left, sandbox_with(**models("b", "c")) as right:
+        for urls in [(left.url, right.url), (right.url, left.url)]:
+            forecast = await make_forecast(await bench.experiment(axes=axes), list(map(connect, urls)), bench.root)
+            lefts = share(left, "has no main model b (sd-1) and has no main model c (sd-1)", 2)
+            rights = share(right, "has no main model a (sd-1)", 4)
+            assert sorted(forecast.shares) == sorted([lefts, rights])

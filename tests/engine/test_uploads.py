@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 import pytest
 
-from sweep.engine.uploads import find_user_cache
+from sweep.engine import delete_leftovers, find_leftovers, find_user_cache
+from sweep.record import read_submitted
 from sweep.sandbox.service import Sandbox
+from sweep.servers import connect
 from tests.support.engine_bench import AT_ONCE, Bench
 from tests.support.mutating_proxy import Exchange, open_proxy
 
@@ -68,3 +71,45 @@ async def test_other_experiment_finds_the_upload_in_the_users_file(
 )
 def test_users_file_lies_where_the_system_keeps_caches(environ: dict[str, str], path: str | None) -> None:
     assert find_user_cache(environ) == (Path(path) if path else None)
+
+
+async def test_clean_deletes_what_the_run_left_and_nothing_else(bench: Bench, sandbox: Sandbox) -> None:
+    """Not its results, and not what another run left. The img_resize of a wider image makes intermediates."""
+    wide: dict[str, Any] = {"inputs__width": 128, "inputs__height": 128, "axes": {"seed": [1, 2]}}
+    await bench.run(await bench.experiment(**wide), sandbox.url, options=replace(AT_ONCE, fuse=1))
+    other = await bench.experiment(name="other", **wide, inputs__prompt="another")
+    await bench.run(other, sandbox.url, options=replace(AT_ONCE, fuse=1))
+    before = dict(sandbox.images.images)
+    work = await anyio.to_thread.run_sync(read_submitted, bench.root / "results" / "small")
+    (left,) = await find_leftovers(work, [connect(sandbox.url)])
+    assert await delete_leftovers(left, connect(sandbox.url)) == len(left.images)
+    gone = before.keys() - sandbox.images.images.keys()
+    assert gone == set(left.images)
+    assert len([name for name in gone if before[name]["is_intermediate"]]) >= 1
+    assert len([name for name in gone if before[name]["image_category"] == "user"]) == 1, "its upload"
+    assert not [name for name in gone if before[name]["session_id"] is not None and not before[name]["is_intermediate"]]
+    (again,) = await find_leftovers(work, [connect(sandbox.url)])
+    assert again.images == ()
+    summary = await bench.run(await bench.experiment(**{**wide, "axes": {"seed": [3]}}), sandbox.url)
+    assert summary.exit_code == 0, "the input is uploaded again"
+
+
+async def test_clean_keeps_what_a_person_starred(bench: Bench, sandbox: Sandbox) -> None:
+    await bench.run(await bench.experiment(axes={"seed": [1]}), sandbox.url)
+    for record in sandbox.images.images.values():
+        record["starred"] = True
+    work = await anyio.to_thread.run_sync(read_submitted, bench.root / "results" / "small")
+    (left,) = await find_leftovers(work, [connect(sandbox.url)])
+    assert left.images == ()
+
+
+async def test_journal_keeps_only_uploads_of_its_own_run(bench: Bench, sandbox: Sandbox, tmp_path: Path) -> None:
+    """What the user's file knows of other runs is used and is not this run's to delete."""
+    options = replace(AT_ONCE, user_cache=tmp_path / "cache" / "uploads.json")
+    async with open_proxy(sandbox.url, hide_the_sandbox) as proxy:
+        await bench.run(await bench.experiment(axes={"seed": [1]}), proxy.url, options=options)
+        await bench.run(await bench.experiment(name="other", axes={"seed": [2]}), proxy.url, options=options)
+        work = await anyio.to_thread.run_sync(read_submitted, bench.root / "results" / "other")
+        assert work[proxy.url].uploads == ()
+        work = await anyio.to_thread.run_sync(read_submitted, bench.root / "results" / "small")
+        assert len(work[proxy.url].uploads) == 1

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from math import inf
 
 import anyio
@@ -23,9 +23,13 @@ A, B = "http://a", "http://b"
 class Alive:
     alive_urls: frozenset[str]
     takeover: float = 0.0
+    models: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by url, where it does not have all
 
     def seconds_until_takeover(self, url: str) -> float:
         return inf if url in self.alive_urls else self.takeover
+
+    def can_render(self, url: str, point: Instance, /) -> bool:
+        return url not in self.models or point.model in self.models[url]
 
 
 def instance(number: int) -> Instance:
@@ -174,3 +178,33 @@ async def test_what_an_absent_server_has_waits_until_it_may_be_taken_over() -> N
     taken = await source.take(A)
     assert taken is not None
     assert taken.keys == ("k7",)
+
+
+async def test_each_server_takes_the_points_whose_models_it_has() -> None:
+    """Also where a lane holds points of several models, as where an axis of ControlNets makes them."""
+    points = [replace(instance(number), model="xy"[number % 2]) for number in range(6)]
+    servers = Alive(frozenset([A, B]), models={B: frozenset("y")})
+    source = WorkQueue([iter(points)], servers=servers)
+    taken = [await source.take(url, most=2) for url in (B, B, A, B, A)]
+    assert [job.keys for job in taken if job] == [("k1",), ("k3",), ("k0", "k2"), ("k5",), ("k4",)]
+    assert source.handed == 6
+
+
+async def test_a_queue_is_stuck_where_only_an_absent_server_has_the_models() -> None:
+    servers = Alive(frozenset([A, B]), models={B: frozenset("y")})
+    source = WorkQueue([iter([replace(instance(1), model="x")])], servers=servers)
+    assert not source.is_stuck
+    servers.alive_urls = frozenset([B])
+    assert source.is_stuck
+    servers.alive_urls = frozenset([A])
+    assert await source.take(A) is not None
+    assert not source.is_stuck, "it may come back while it is in flight"
+    source.finish()
+    servers.alive_urls = frozenset([B])
+    assert not source.is_stuck, "nothing is left"
+
+
+async def test_what_failed_at_a_server_returns_to_it_where_no_other_has_its_model() -> None:
+    source = WorkQueue([], servers=Alive(frozenset([A, B]), models={B: frozenset("y")}))
+    source.put(replace(job(1, avoid=A), instances=(replace(instance(1), model="x"),)))
+    assert await source.take(A) is not None

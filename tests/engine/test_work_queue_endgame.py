@@ -31,6 +31,9 @@ class Servers:
     def seconds_until_takeover(self, _url: str, /) -> float:
         return inf
 
+    def can_render(self, _url: str, _instance: Instance, /) -> bool:
+        return True
+
 
 def make_points(count: int) -> Iterator[Instance]:
     return (cast("Any", Point(str(number))) for number in range(count))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypedDict, Unpack
@@ -21,6 +21,7 @@ from sweep.errors import (
 )
 from sweep.servers.base import ItemEnded, ItemEvent, MissingModelError, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.http import CHECKS_AT_ONCE, BackgroundTasks, Credentials, Http, ServerAddress, Timings
+from sweep.servers.invokeai.items import intermediate_images
 from sweep.servers.invokeai.queue_api import QueueApi
 from sweep.servers.invokeai.resources import RefusedImageError, ServerResources, run_once
 from sweep.servers.invokeai.sessions_api import SessionsApi
@@ -84,6 +85,10 @@ class ServerApi(Protocol):
 
     async def others_waiting(self, ours: str) -> int:
         """Return how many items of others are pending or running."""
+        ...
+
+    async def read_session(self, item_id: str, batch_id: str) -> Mapping[str, Any]:
+        """Return the session of an item; nothing where the server has no such item, or another's under this id."""
         ...
 
 
@@ -246,6 +251,19 @@ class InvokeAI:
     async def others_waiting(self, ours: str) -> int:
         """See `Server.others_waiting`. The queue API counts the queue that is used; the sessions API does not tell."""
         return await self._api.others_waiting(ours)
+
+    async def find_leftovers(self, items: Mapping[str, str], uploads: Collection[str]) -> list[str]:
+        """See `DeletesImages.find_leftovers`."""
+        found = [name for name in dict.fromkeys(uploads) if await self._resources.is_unused(name)]
+        for item_id, batch_id in items.items():
+            session = await self._api.read_session(item_id, batch_id)
+            own, names = str(session.get("id")), intermediate_images(session)
+            found += [name for name in names if await self._resources.is_unused(name, made_by=own)]
+        return list(dict.fromkeys(found))
+
+    async def delete_images(self, names: Sequence[str]) -> int:
+        """See `DeletesImages.delete_images`."""
+        return sum([await self._resources.delete_image(name) for name in names])
 
 
 async def find_api(http: Http, queue_id: str) -> Literal["queue", "sessions"]:

@@ -90,6 +90,16 @@ def session_images(session: Mapping[str, Any], outputs: Sequence[str]) -> tuple[
     return tuple(sorted(images, key=lambda image: (place[image.node], image.iteration)))
 
 
+def intermediate_images(session: Mapping[str, Any]) -> Iterator[str]:
+    """Iterate over the images of a session's intermediate nodes, by name."""
+    results, source = mapping(session.get("results")), mapping(session.get("prepared_source_mapping"))
+    nodes = mapping(mapping(session.get("graph")).get("nodes"))
+    for prepared, output in results.items():
+        node = mapping(nodes.get(str(source.get(prepared))))
+        if node.get("is_intermediate"):
+            yield from (name for name, _, _ in result_images(output))
+
+
 def _shown(nodes: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name, node in nodes.items() if not mapping(node).get("is_intermediate"))
 

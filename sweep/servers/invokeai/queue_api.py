@@ -133,6 +133,13 @@ class QueueApi:
         mine = sum(1 for _ in self._tracker.heard_items()) if own is None else _unfinished(own)
         return max(_unfinished(whole) - mine, 0)
 
+    async def read_session(self, item_id: str, batch_id: str) -> Mapping[str, Any]:
+        """See `ServerApi.read_session`."""
+        path = f"{self._path}/i/{quote(item_id, safe='')}"
+        answer = await self._http.call("GET", path, "looking for what an item made", also=NOT_FOUND)
+        item = mapping(answer.body) if answer.status == 200 else {}
+        return mapping(item.get("session")) if item.get("batch_id") == batch_id else {}
+
     async def counts(self, also: Sequence[int] = ()) -> tuple[int, dict[str, Any]]:
         """Return the HTTP status and the counts of the whole queue."""
         answer = await self._http.call("GET", f"{self._path}/status", "reading its queue", also=also)

@@ -389,6 +389,24 @@ class ServerResources:
             )
         return data
 
+    async def is_unused(self, name: str, made_by: str | None = None) -> bool:
+        """Whether the server has the image and nobody kept it: starred it or put it on a board.
+
+        With `made_by`, a session's id: whether that made it and it is an intermediate still.
+        """
+        path = f"{self.uploads.paths.one}{path_part(name)}"
+        answer = await self._http.call("GET", path, "looking for what a run left", also=(400, 404, 422))
+        about = mapping(answer.body) if answer.status == 200 else {}
+        if not about or about.get("starred") or about.get("board_id"):
+            return False
+        return made_by is None or (about.get("session_id") == made_by and about.get("is_intermediate") is True)
+
+    async def delete_image(self, name: str) -> bool:
+        """Delete an image; False where it was gone."""
+        path = f"{self.uploads.paths.one}{path_part(name)}"
+        answer = await self._http.call("DELETE", path, "deleting what a run left", also=(404,))
+        return answer.status == 200
+
     def loaded(self) -> frozenset[str]:
         """Return the keys of the models loaded last."""
         return frozenset(self._loaded)

@@ -130,6 +130,13 @@ class SessionsApi:
         """See `ServerApi.others_waiting`. This API does not tell: 0."""
         return 0
 
+    async def read_session(self, item_id: str, batch_id: str) -> Mapping[str, Any]:  # noqa: ARG002  (it has the item's)
+        """See `ServerApi.read_session`."""
+        try:
+            return await self.read(item_id)
+        except ItemLostError:
+            return {}
+
     async def read_end(self, ticket: Ticket, asked: bool) -> ItemEnded | None:
         """See `ServerApi.read_end`."""
         session = await self.read(ticket.item_id)
