@@ -13,7 +13,7 @@ from typing import Any, Final
 from anyio.to_thread import run_sync
 
 from sweep.engine.options import RunOptions
-from sweep.engine.server_pool import describe_shares, open_servers, plan_jointly
+from sweep.engine.server_pool import describe_server_shares, open_servers, plan_jointly
 from sweep.experiment import Experiment
 from sweep.plan import Instance, Plan, make_plan
 from sweep.record import Past, read_past
@@ -99,7 +99,7 @@ async def make_forecast(
             options = RunOptions()
             pooled = await open_servers(held, servers, options, lambda _: None)
             plan, _ = await plan_jointly(bound, pooled, options)
-            shares = await run_sync(describe_shares, plan, pooled)
+            shares = await run_sync(describe_server_shares, plan, pooled)
             infos = [each.info for each in pooled if each.left is None]
         else:
             plan = await run_sync(make_plan, bound, nodes or builtin_schemas(), models)

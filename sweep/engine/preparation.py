@@ -32,7 +32,7 @@ from sweep.engine.server_pool import (
     ask_patiently,
     cancel_abandoned,
     collect_refs,
-    describe_shares,
+    describe_server_shares,
     open_servers,
     plan_jointly,
 )
@@ -260,7 +260,8 @@ async def _report_exclusions(plan: Plan, servers: Sequence[PooledServer], listen
     for server in servers:
         if server.left is not None and server.is_open:
             listener(ServerChanged(server=server.name, state="left", reason=server.left.message))
-    shares = await anyio.to_thread.run_sync(describe_shares, plan, [each for each in servers if each.left is None])
+    alive = [each for each in servers if each.left is None]
+    shares = await anyio.to_thread.run_sync(describe_server_shares, plan, alive)
     for note in (*(f"{share}." for share in shares), *await anyio.to_thread.run_sync(lambda: plan.notes)):
         listener(Notice(message=note))
 

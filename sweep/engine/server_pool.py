@@ -451,7 +451,7 @@ def collect_refs(graph: Graph, dialect: Dialect) -> frozenset[ModelRef]:
     return frozenset(found)
 
 
-def describe_shares(plan: Plan, servers: Sequence[PooledServer]) -> tuple[str, ...]:
+def describe_server_shares(plan: Plan, servers: Sequence[PooledServer]) -> tuple[str, ...]:
     """Say who renders what: a line for each server that does not render every point, and one for what nobody can."""
     lines = [each.left.message.rstrip(".") for each in servers if each.left]
     alive = [each for each in servers if each.left is None]

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,13 +66,24 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(place).free
 
 
+def sync_file(descriptor: int) -> None:
+    """Make what was written to a file durable. On macOS fsync leaves it in the drive's cache, F_FULLFSYNC does not."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        with contextlib.suppress(OSError):  # network folders do not have it
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(descriptor)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in `folder` durable. Windows has no such call and needs none."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        sync_file(descriptor)
     finally:
         os.close(descriptor)
 
@@ -101,7 +113,7 @@ def replace_atomically(
             file.flush()
             checkpoint("image.part-written")
             if durable:
-                os.fsync(file.fileno())
+                sync_file(file.fileno())
         checkpoint("image.part-synced")
         part.replace(path)
         checkpoint("image.renamed")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 import struct
 import threading
@@ -32,6 +31,7 @@ from sweep.record.files import (
     no_checkpoint,
     remove_parts,
     replace_atomically,
+    sync_file,
     sync_folder,
 )
 from sweep.record.sqlite.schema import JOURNAL_FILE, reading
@@ -368,7 +368,7 @@ def write_part(folder: Path, data: bytes, most_pixels: int = MAX_PIXELS) -> Imag
         with (folder / path).open("xb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            sync_file(file.fileno())
     except OSError as error:
         with suppress(OSError):
             (folder / path).unlink(missing_ok=True)

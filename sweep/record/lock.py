@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import socket
+import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -172,10 +173,21 @@ def _write(file: IO[str], text: str) -> None:
 
 
 def _machine() -> str:
-    """Return the running system's own id, the same in all its containers."""
+    """Return the running system's own id, the same in all its containers; empty where it has none."""
+    if sys.platform == "darwin":
+        return _read_boot_session()
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
+        return ""
+
+
+def _read_boot_session() -> str:
+    """Return the id that macOS gives each of its boots."""
+    try:
+        command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
         return ""
 
 

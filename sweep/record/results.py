@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
 
+from sweep.errors import RecordError
 from sweep.record import results_table as export
 from sweep.record.base import Counts, ExperimentFacts
 from sweep.record.results_table import (
@@ -221,10 +222,20 @@ class RecordedResults:
 def write_tables(folder: Path) -> tuple[list[Path], str | None]:
     """results.csv and, where pyarrow is installed, results.parquet in `folder`; the files, and a hint if one is due."""
     results = RecordedResults.open(folder)
-    written = [results.write_file(results.folder / CSV, "csv")]
-    if not export.has_parquet():
-        return written, export.PARQUET_HINT
-    return [*written, results.write_file(results.folder / PARQUET, "parquet")], None
+    formats: dict[str, FileFormat] = {CSV: "csv", **({PARQUET: "parquet"} if export.has_parquet() else {})}
+    written: list[Path] = []
+    hint = None if export.has_parquet() else export.PARQUET_HINT
+    for name, kind in formats.items():
+        try:
+            written.append(results.write_file(results.folder / name, kind))
+        except RecordError as error:
+            if not (isinstance(error.__cause__, PermissionError) and (results.folder / name).exists()):
+                raise
+            hint = (
+                f"{name} is open in another program and was not replaced. "
+                f"Close it there; sweep table {folder} -o {results.folder / name} writes it."
+            )
+    return written, hint
 
 
 def _frame(columns: Sequence[Column], rows: Sequence[TableRow]) -> pd.DataFrame:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import pickle
 import subprocess
@@ -14,6 +16,7 @@ from sweep.errors import DiskFullError, RecordError, TransientError
 from sweep.record.files import IMAGE_POINTS, free_bytes, replace_atomically
 from sweep.record.images import ImageStore
 from sweep.record.sqlite.journal import SqliteJournal
+from sweep.record.sqlite.schema import connect_writer
 from tests.support.record_writing import complete, facts, image, point
 
 KEY, OTHER = "a" * 32, "b" * 32
@@ -177,3 +180,18 @@ async def test_an_image_written_on_another_host_gets_the_name_that_save_gives(tm
     assert await store.clean() == 1
     with pytest.raises(RecordError, match="could not be written"):
         await store.place(parts[2], stem, KEY)
+
+
+def test_durable_files_leave_the_cache_of_a_mac_drive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", lambda _, command: synced.append(command))
+    with replace_atomically(tmp_path / "a.txt") as file:
+        file.write(b"x")
+    assert synced == [51, 51], "the file, and the folder that names it"
+
+
+def test_journal_asks_sqlite_to_leave_the_cache_of_a_mac_drive(tmp_path: Path) -> None:
+    with contextlib.closing(connect_writer(tmp_path, create=True)) as db:
+        assert [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("fullfsync", "checkpoint_fullfsync")] == [1, 1]

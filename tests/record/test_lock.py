@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -181,3 +181,20 @@ def test_lock_that_the_file_system_lacks_is_an_error_with_a_hint(
     with pytest.raises(RecordError, match="cannot be locked") as caught:
         FolderLock(tmp_path).__enter__()
     assert caught.value.hint
+
+
+def test_macos_names_the_running_system_by_its_boot_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a run is resumed after a crash though the name of the host changed, as it does between networks."""
+    asked: list[Sequence[str]] = []
+
+    def answer(command: Sequence[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0, stdout="5F0C-UUID\n")
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(subprocess, "run", answer)
+    held = Holder(pid=1, host="another-name.local", machine="5F0C-UUID", since="")
+    assert not held.elsewhere()
+    assert asked == [["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]]
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError()))
+    assert held.elsewhere(), "where it does not say, the host's name decides"

@@ -267,3 +267,28 @@ def test_times_learnt_earlier_are_kept(tmp_path: Path) -> None:
     (row,) = RecordedResults.open(tmp_path).rows()
     assert row["queued_at"] == row["started_at"] == TIMES.started_at
     assert row["render_seconds"] == 2.0
+
+
+def test_a_table_that_a_spreadsheet_holds_open_is_left_and_said(
+    results: RecordedResults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Windows does it: the other table is written, and the run goes on."""
+    write_tables(results.folder)
+    before = (results.folder / "results.csv").read_bytes()
+    real = Path.replace
+
+    def replace_unless_open(part: Path, target: Path) -> Path:
+        if target.name == "results.csv":
+            raise PermissionError(13, "The process cannot access the file because it is being used")
+        return real(part, target)
+
+    monkeypatch.setattr(Path, "replace", replace_unless_open)
+    files, hint = write_tables(results.folder)
+    assert [file.name for file in files] == ["results.parquet"]
+    assert hint is not None
+    assert "results.csv is open in another program" in hint
+    assert (results.folder / "results.csv").read_bytes() == before
+    assert not list(results.folder.glob("*.part")), "nothing is left beside it"
+    (results.folder / "results.csv").unlink()
+    with pytest.raises(RecordError):
+        write_tables(results.folder)  # then the folder cannot be written

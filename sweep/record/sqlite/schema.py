@@ -175,6 +175,8 @@ def connect_writer(folder: Path, *, create: bool) -> sqlite3.Connection:
         try:
             db.create_function("seal", -1, seal, deterministic=True)
             db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA fullfsync = ON")  # macOS alone heeds it: its fsync leaves data in the drive's cache
+            db.execute("PRAGMA checkpoint_fullfsync = ON")
             if new:
                 _create(db)
             check_journal(db, place)
