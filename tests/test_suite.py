@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import signal
 import subprocess
 import sys
@@ -60,3 +61,21 @@ def test_each_fixture_that_does_not_end_fails() -> None:
             with pytest.raises(pytest.fail.Exception, match="did not end within"):
                 signal.pause()
     assert signal.getitimer(signal.ITIMER_REAL)[0] > 1, "the test's own limit holds again"
+
+
+def test_promises_name_tests_that_exist() -> None:
+    """Each row of docs/promises.md names its tests: a file and a function, then more functions of that file."""
+    root = TESTS.parent
+    rows = [
+        line for line in (root / "docs" / "promises.md").read_text(encoding="utf-8").splitlines() if "tests/" in line
+    ]
+    missing: list[str] = []
+    for row in rows:
+        functions: list[str] = []
+        for file, name in re.findall(r"`(?:((?:tests|sweep)/[\w/]+\.py)(?:::)?)?(test_\w+)?`", row):
+            if file:
+                functions = re.findall(r"def (test_\w+)", (root / file).read_text(encoding="utf-8"))
+            if (name and name not in functions) or (not name and file.startswith("tests/")):
+                missing.append(f"{file}::{name}")
+    assert len(rows) >= 45
+    assert not missing

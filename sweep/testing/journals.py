@@ -339,6 +339,20 @@ async def inputs_are_kept(open_again: OpenAgain) -> None:
             await journal.keep_input("ab" * 32, "inputs/cup.png", "cup.png", 512, 384)
 
 
+async def uploads_are_kept_by_server(open_again: OpenAgain) -> None:
+    """Expect the names of input images on each server after reopening; a newer name of an image replaces the older."""
+    async with _open(open_again) as journal:
+        assert await journal.uploads("http://a") == {}
+        await journal.keep_uploads("http://a", {"1" * 64: "one.png", "2" * 64: "two.png"})
+        await journal.keep_uploads("http://b", {"1" * 64: "other.png"})
+        await journal.keep_uploads("http://a", {"1" * 64: "again.png"})
+        await journal.keep_uploads("http://a", {})
+    async with _open(open_again) as journal:
+        assert await journal.uploads("http://a") == {"1" * 64: "again.png", "2" * 64: "two.png"}
+        assert await journal.uploads("http://b") == {"1" * 64: "other.png"}
+        assert await journal.uploads("http://c") == {}
+
+
 async def a_new_definition_and_what_it_keeps_are_one_step(open_again: OpenAgain) -> None:
     points = [a_point(index) for index in range(3)]
     async with _open(open_again, FACTS) as journal:
@@ -371,4 +385,5 @@ JOURNAL_CASES: tuple[JournalCase, ...] = (
     many_at_once_are_all_kept,
     a_cancelled_caller_halves_nothing,
     inputs_are_kept,
+    uploads_are_kept_by_server,
 )
