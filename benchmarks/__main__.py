@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.figures import Figure, as_json, machine, markdown
 
-NAMES = ("overhead", "idle", "saturation", "live", "million", "memory", "start", "metrics", "pairs", "report")
+NAMES = ("overhead", "idle", "saturation", "live", "million", "memory", "start", "metrics", "pairs", "report", "agents")
 
 
 def main(arguments: Sequence[str]) -> None:
