@@ -248,9 +248,9 @@ def measure() -> list[Figure]:
 
 
 def measure_case(count: int, seconds: float) -> list[Figure]:
-    """Measure one case: ten items a host, of which the first two and the last two are left out of the rate."""
+    """Measure one case; the first two items of each host and the last two are left out of the rate."""
     nominal = count / seconds
-    images = count * max(6, round(25 / seconds))
+    images = count * max(5, round(20 / seconds))
     with tempfile.TemporaryDirectory() as root:
         rendered, more = in_process(simulate, count, seconds, images, Path(root)).value
     begin, end = 2 * seconds, rendered.finished[-1] - 2 * seconds

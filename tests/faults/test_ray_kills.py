@@ -22,7 +22,7 @@ import pytest
 
 from sweep.study import measure_now
 from tests.support.processes import Bench, SandboxProcess
-from tests.support.ray_cluster import ENVIRONMENT, RayCluster
+from tests.support.ray_cluster import ALONE, ENVIRONMENT, RayCluster, can_separate_processes
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 AGENTS = 4
@@ -197,16 +197,6 @@ def test_with_starts_a_server_on_each_node_and_leaves_none_behind(bench: Bench, 
         assert bench.zygote.wait(pid)[0] == (130 if number == signal.SIGINT else -number)
         wait_until(lambda: not cluster.processes("sweep sandbox --port"))
         wait_until(lambda: not cluster.processes("ray::Agent"))
-
-
-def can_separate_processes() -> bool:
-    """Tell whether processes can be started that see no others of this machine."""
-    if shutil.which("unshare") is None:
-        return False
-    return subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode == 0
-
-
-ALONE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 @pytest.mark.skipif(not can_separate_processes(), reason="ray stop ends every cluster of the machine it sees")

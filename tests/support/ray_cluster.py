@@ -29,6 +29,7 @@ ENVIRONMENT = {
     "PYTHONPATH": str(Path(sweep.__file__).parents[1]),
 }
 START_SECONDS = 90
+ALONE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 @dataclass(slots=True)
@@ -115,3 +116,10 @@ def needs_ray(test: Callable[..., object]) -> Callable[..., object]:
     for mark in (pytest.mark.ray, pytest.mark.timeout(180), pytest.mark.filterwarnings("ignore")):
         test = mark(test)
     return test
+
+
+def can_separate_processes() -> bool:
+    """Tell whether processes can be started that see no others of this machine."""
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode == 0
