@@ -26,6 +26,7 @@ from benchmarks.memory import resident
 from benchmarks.processes import MILLION, in_process
 from benchmarks.rendering import Rendered, definition, render
 from sweep.servers import (
+    Agent,
     AgentSettings,
     ItemEnded,
     ItemEvent,
@@ -36,7 +37,6 @@ from sweep.servers import (
     Ticket,
     start_agent,
 )
-from sweep.servers.ray.agent import Agent
 from sweep.workflow import Graph, Model, NodeSchemas, builtin_schemas
 
 NAME = "agents"

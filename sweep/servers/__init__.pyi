@@ -18,7 +18,7 @@ from .comfyui.client import ComfyUI
 from .discovery import ConnectOptions, connect
 from .http import find_credentials
 from .invokeai.client import InvokeAI
-from .ray.agent import AgentDescription, AgentSettings
+from .ray.agent import Agent, AgentDescription, AgentSettings
 from .ray.cluster import (
     RayServer,
     check_token,
@@ -34,6 +34,7 @@ from .responses import TIMED_OUT, NoAnswerError, timestamp
 
 __all__ = [
     "TIMED_OUT",
+    "Agent",
     "AgentDescription",
     "AgentSettings",
     "ComfyUI",

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from sweep.record import RecordedResults
 from tests.support.ports import free_port
@@ -88,7 +88,7 @@ def test_slurm_job_starts_a_cluster_with_servers(folder: Path) -> None:
 
 
 def test_manifest_is_a_cluster_with_the_server_beside_each_worker() -> None:
-    manifest = yaml.safe_load(find_block("kind: RayCluster"))
+    manifest = YAML(typ="safe").load(find_block("kind: RayCluster"))
     (workers,) = manifest["spec"]["workerGroupSpecs"]
     first, second = workers["template"]["spec"]["containers"]
     assert (manifest["apiVersion"], manifest["spec"]["authOptions"]) == ("ray.io/v1", {"mode": "token"})
