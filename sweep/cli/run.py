@@ -166,6 +166,10 @@ async def serve_page(display: events.Listener, page_of: PageOf | None) -> AsyncI
     started = anyio.Event()
 
     def listen(event: events.Event) -> None:
+        if isinstance(event, events.Advanced):  # for the page alone, which asks for them
+            for page in pages:
+                page.feed.note_step(event.key, event.share)
+            return
         display(event)
         if isinstance(event, events.RunStarted):
             begun.append(Path(event.folder))
@@ -325,6 +329,7 @@ def run_command(
         fuse=parse_fusion(fuse),
         shard=parse_shard(shard) if shard else None,
         user_cache=find_user_cache(os.environ),
+        tells_steps=view,
         command=("sweep", *sys.argv[1:]),
     )
     if idle_only and queue != "default":

@@ -58,6 +58,7 @@ from sweep.servers import (
     Rendered,
     SavesImages,
     ServerImage,
+    StepDone,
     Submission,
     Ticket,
 )
@@ -368,6 +369,7 @@ class Attempt:
             intermediate=options.intermediate,
             metadata=self._graph.fused.metadata,
             priority=options.priority,
+            tells_steps=options.tells_steps,
         )
         try:
             ticket = await self._server.server.submit(submission)
@@ -425,6 +427,8 @@ class Attempt:
                         self._report_start()
                     elif isinstance(event, ItemHeld):
                         self._report_hold(event.reason)
+                    elif isinstance(event, StepDone):
+                        self._report_step(event)
                     elif isinstance(event, Rendered):
                         self._downloads.start(event.image, group)
                     else:
@@ -450,6 +454,13 @@ class Attempt:
         if self._server.hold_reason != reason:
             self._server.hold_reason = reason
             self._context.listener(events.Notice(message=f"Waiting: {reason}."))
+
+    def _report_step(self, step: StepDone) -> None:
+        """Report how far a variation is; of a node that several of the item's variations need, nothing."""
+        keys = self._graph.find_culprits(step.node)
+        if len(keys) == 1:
+            point = self._points[next(iter(keys))]
+            self._context.listener(events.Advanced(key=point.key, index=point.index, share=step.share))
 
     def _report_start(self) -> None:
         self._server.hold_reason = ""

@@ -40,6 +40,15 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Advanced:
+    """`share` (0 to 1) of a variation's node is done. Reported only with `RunOptions.tells_steps`."""
+
+    key: str
+    index: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
     """Its images are on disk and in the record. `seconds` is the server's rendering time, None where unknown.
 
@@ -110,7 +119,17 @@ class RunEnded:
 
 
 Event: TypeAlias = (
-    RunStarted | Submitted | Started | Completed | Failed | Retrying | ServerChanged | Notice | Stopping | RunEnded
+    RunStarted
+    | Submitted
+    | Started
+    | Advanced
+    | Completed
+    | Failed
+    | Retrying
+    | ServerChanged
+    | Notice
+    | Stopping
+    | RunEnded
 )
 Listener: TypeAlias = Callable[[Event], None]
 

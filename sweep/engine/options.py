@@ -89,6 +89,7 @@ class RunOptions:
     fuse: int | None = None  # variations an item; None: as many as pay, and one where the graph cannot be fused
     shard: tuple[int, int] | None = None  # (k, n): only the k-th of n parts of the grid, k from 1
     user_cache: Path | None = None  # the user's file of uploads; None: only the journal remembers them
+    tells_steps: bool = False  # somebody watches: report how far each image is, where servers say so
     command: Sequence[str] = ()  # what was typed, for the record
 
 

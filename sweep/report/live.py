@@ -49,8 +49,8 @@ class Snapshot:
     is_running: bool
 
 
-def read_snapshot(folder: Path) -> Snapshot:
-    """Read `folder` for a live page. Blocking."""
+def read_snapshot(folder: Path, steps: Mapping[str, float] | None = None) -> Snapshot:
+    """Read `folder` for a live page; `steps` are the shares done of points at a server. Blocking."""
     data = read_report_data(folder)
     images, sources = find_image_files(data)
     images = {**images, **{identity: data.folder / name for name, identity in sources.items()}}
@@ -59,7 +59,7 @@ def read_snapshot(folder: Path) -> Snapshot:
     )
     rows = {f"{row['key']}.{row['image']}": row for row in build_live_rows(data, links)}
     known = {row["path"] for row in rows.values() if row["path"] is not None}
-    rows |= {f"{row['key']}.1": row for row in build_open_rows(data)}
+    rows |= {f"{row['key']}.1": row for row in build_open_rows(data, steps or {})}
     begun = bool(data.runs) and data.runs[-1].ended_at is None
     return Snapshot(data, links, rows, images, frozenset({*known, *sources}), begun and _is_locked(folder))
 
@@ -87,6 +87,7 @@ class Feed:
         self._since: dict[str, int] = {}
         self._gone: dict[str, int] = {}
         self._progress: JsonObject = {}
+        self._steps: dict[str, float] = {}  # by key of a point at a server: the share of it that is done
         self._studied: tuple[object, ...] | None = None
         self.generation = 0
         self.snapshot: Snapshot | None = None
@@ -98,9 +99,15 @@ class Feed:
         """Look at the journal soon instead of at the next turn."""
         self._woken.set()
 
+    def note_step(self, key: str, share: float) -> None:
+        """Note how far an image is, for the next look at the journal."""
+        self._steps[key] = share
+
     async def refresh(self) -> None:
         """Read the folder and note what changed."""
-        snapshot = await run_sync(read_snapshot, self.folder)
+        snapshot = await run_sync(read_snapshot, self.folder, dict(self._steps))
+        rendering = {point.key for point in snapshot.data.open_points}
+        self._steps = {key: share for key, share in self._steps.items() if key in rendering}
         before = self.snapshot.rows if self.snapshot is not None else {}
         changed = [name for name, row in snapshot.rows.items() if before.get(name) != row]
         gone = [row["key"] for name, row in before.items() if name not in snapshot.rows]
@@ -169,7 +176,7 @@ class Feed:
         links = self.snapshot.links if links is None else links
         payload = build_payload(add_study_columns(data, study), links, study)
         live = {"events": "events", "ratings": "ratings", "generation": self.generation, **self._progress}
-        return {**payload, "live": {**live, "rows": build_open_rows(data)}}
+        return {**payload, "live": {**live, "rows": build_open_rows(data, self._steps)}}
 
     @property
     def data(self) -> ReportData | None:

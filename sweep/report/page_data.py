@@ -487,8 +487,8 @@ def build_live_rows(data: ReportData, links: ImageLinks) -> list[JsonObject]:
     ]
 
 
-def build_open_rows(data: ReportData) -> list[JsonObject]:
-    """Build a row for each point at a server now, or between two attempts."""
+def build_open_rows(data: ReportData, steps: Mapping[str, float]) -> list[JsonObject]:
+    """Build a row for each point at a server now, or between two attempts; `steps` are the shares done, by key."""
     empty: JsonObject = dict.fromkeys(("error", "path", "thumb", "width", "height", "source"))
     return [
         {
@@ -496,6 +496,7 @@ def build_open_rows(data: ReportData) -> list[JsonObject]:
             "key": point.key[:_KEY_DIGITS],
             "image": 1,
             "status": point.state,
+            "share": None if point.state == "pending" else steps.get(point.key),
             "axes": {axis.name: _keep_exact(to_json_value(point.values.get(axis.name))) for axis in data.axes},
             "columns": {},
         }

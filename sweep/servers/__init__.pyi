@@ -11,6 +11,7 @@ from .base import (
     Server,
     ServerImage,
     ServerInfo,
+    StepDone,
     Submission,
     Ticket,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "Server",
     "ServerImage",
     "ServerInfo",
+    "StepDone",
     "Submission",
     "Ticket",
     "check_token",

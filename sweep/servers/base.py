@@ -59,6 +59,7 @@ class Submission:
     intermediate: bool = False  # keep the images out of the server's gallery
     metadata: Mapping[str, Value] = field(default_factory=dict)  # to write into the images, where the graph does not
     priority: int = 0  # above 0: ahead of what is pending there, where the server can
+    tells_steps: bool = False  # somebody watches: tell how far its nodes are, where the server says so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +97,14 @@ class ItemHeld:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepDone:
+    """A node of the item is `share` (0 to 1) done. A hint for people: only where asked for, and not of every step."""
+
+    node: str  # id in the submitted graph
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
     """One output node is done: its image may be fetched already, though the item goes on."""
 
@@ -119,7 +128,7 @@ class ItemEnded:
     overhead: float | None = field(default=None, compare=False)
 
 
-ItemEvent: TypeAlias = ItemStarted | ItemHeld | Rendered | ItemEnded
+ItemEvent: TypeAlias = ItemStarted | ItemHeld | StepDone | Rendered | ItemEnded
 
 
 @runtime_checkable

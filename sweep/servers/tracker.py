@@ -15,11 +15,12 @@ from datetime import datetime
 from typing import Final, TypeAlias
 
 from sweep.errors import AttemptError, ItemLostError, ServerError, SweepError, TransientError
-from sweep.servers.base import ItemEnded, ItemHeld, ItemStarted, Rendered, Ticket
+from sweep.servers.base import ItemEnded, ItemHeld, ItemStarted, Rendered, StepDone, Ticket
 from sweep.servers.http import Timings
 from sweep.servers.responses import is_refusal, shorten
 
 MOST_REMEMBERED: Final = 20_000  # items submitted whose end nobody has asked for
+STEP_EVERY: Final = 0.25  # seconds between two steps that are told of all items of a server
 ENDED_STATES: Final = frozenset({"completed", "failed", "canceled"})
 
 
@@ -41,7 +42,7 @@ class Over:
     state: ItemState
 
 
-Signal: TypeAlias = ItemStarted | ItemHeld | Rendered | Over | SweepError
+Signal: TypeAlias = ItemStarted | ItemHeld | StepDone | Rendered | Over | SweepError
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +68,7 @@ class TrackedItem:
             return
         if isinstance(signal, ItemStarted) and any(isinstance(known, ItemStarted) for known in self.log):
             return
-        if not isinstance(signal, SweepError | ItemHeld):
+        if not isinstance(signal, SweepError | ItemHeld | StepDone):
             self.log.append(signal)
         self.is_over = isinstance(signal, Over)
         for listener in self.listeners:
@@ -112,9 +113,12 @@ class ItemTracker:
         self._is_hearing_events = False
         self.channel: str | None = None  # the connection of this moment, where events are told to one alone
         self._taken_up: set[str] = set()  # batch ids of items whose first node has not begun
+        self._next_step: float | None = None  # when a step is wanted again; None: nobody watches
 
-    def expect(self, batch_id: str, single_outputs: frozenset[str]) -> TrackedItem:
+    def expect(self, batch_id: str, single_outputs: frozenset[str], *, tells_steps: bool = False) -> TrackedItem:
         """Begin to keep events about an item, before it is submitted."""
+        if tells_steps and self._next_step is None:
+            self._next_step = self._clock()
         return self._remember(
             TrackedItem(
                 batch_id, single_outputs=single_outputs, is_covered=self._is_hearing_events, channel=self.channel
@@ -150,6 +154,13 @@ class ItemTracker:
     def awaits_first_node(self) -> bool:
         """Whether an item was taken up whose first node has not begun: the only start of a node that says something."""
         return bool(self._taken_up)
+
+    def takes_step(self) -> bool:
+        """Tell whether a step should be told now: somebody watches, and the last one was told a moment ago."""
+        if self._next_step is None or self._clock() < self._next_step:
+            return False
+        self._next_step = self._clock() + STEP_EVERY
+        return True
 
     def heard_items(self) -> Iterator[TrackedItem]:
         """Yield the items that somebody listens to and that are not over."""

@@ -151,11 +151,12 @@ async def test_feed_counts_what_is_at_a_server_and_ends_with_the_report(tmp_path
     async with await SqliteJournal.open(folder) as journal:
         async with FolderLock(folder):
             await journal.intend(open_point, an_intent(open_point))
+            feed.note_step(open_point.key, 0.7)
             await feed.refresh()
             news = await feed.news(0, 1)
             assert news is not None
             assert (news["done"], news["rendering"], news["running"], news["report"]) == (4, 1, True, False)
-            assert [row["status"] for row in feed.page_data()["live"]["rows"]] == ["intended"]
+            assert [(row["status"], row["share"]) for row in feed.page_data()["live"]["rows"]] == [("intended", 0.7)]
         await journal.end_run(1, "interrupted")
     await feed.finish(None)
     news = await feed.news(news["generation"], 1)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sweep.errors import ItemLostError, ServerRefusedError, TransientError
-from sweep.servers.base import ItemEnded, ItemEvent, ItemStarted, Rendered, Ticket
+from sweep.servers.base import ItemEnded, ItemEvent, ItemStarted, Rendered, StepDone, Ticket
 from sweep.servers.invokeai.client import InvokeAI
 from sweep.workflow import Graph, Node
 from tests.servers.building import BATCH, PLAIN, Q, submission, summary, takes_items
@@ -70,6 +70,20 @@ async def test_events_that_come_before_anybody_listens_are_kept(fake: Fake, list
     assert isinstance(events[2], ItemEnded)
     assert (events[1].image,) == events[2].images
     assert fake.calls(*SUMMARIES) == []
+
+
+async def test_steps_are_told_to_who_asks_for_them(fake: Fake, listening: InvokeAI) -> None:
+    step = {"batch_id": BATCH, "item_id": ITEM_ID, "invocation_source_id": "d", "message": "Denoising"}
+    ticket = await listening.submit(replace(submission(), tells_steps=True))
+    async with aclosing(listening.hear(ticket)) as events:  # type: ignore[type-var]
+        await _emit(fake, EVENTS[:1])
+        first = await anext(events)
+        await _emit(fake, [("invocation_progress", {**step, "percentage": share}) for share in (0.25, 0.3)])
+        await _emit(fake)
+        told = [first, *[event async for event in events]]
+
+    assert [event for event in told if isinstance(event, StepDone)] == [StepDone(node="d", share=0.25)]
+    assert isinstance(told[-1], ItemEnded)
 
 
 async def test_doubled_and_late_events_are_told_once(fake: Fake, listening: InvokeAI) -> None:

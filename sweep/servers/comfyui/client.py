@@ -39,6 +39,7 @@ from sweep.servers.base import (
     Rendered,
     ServerImage,
     ServerInfo,
+    StepDone,
     Submission,
     Ticket,
 )
@@ -52,7 +53,7 @@ from sweep.servers.http import (
     Timings,
     read_input_image,
 )
-from sweep.servers.responses import mapping, sequence, shorten, text
+from sweep.servers.responses import as_integer, mapping, sequence, shorten, text
 from sweep.servers.tracker import ItemState, ItemTracker, Over, TrackedItem, cancellation_error
 from sweep.workflow import (
     Graph,
@@ -259,7 +260,7 @@ class PromptEvents:
         return was_up
 
     def _handle(self, line: str) -> None:
-        if '"progress' in line[:24]:
+        if '"progress' in line[:24] and ('"progress"' not in line[:24] or not self._tracker.takes_step()):
             return
         message = json.loads(line)
         kind, data = message.get("type"), mapping(message.get("data"))
@@ -268,6 +269,9 @@ class PromptEvents:
             return
         if kind == "execution_start":
             self._tracker.note_state(item, ItemState(status="in_progress", batch_id=item.batch_id))
+        elif kind == "progress" and (steps := as_integer(data.get("max"))):
+            share = (as_integer(data.get("value")) or 0) / steps
+            item.send(StepDone(node=text(data.get("node")) or "", share=share))
         elif kind == "executed":
             self._note_image(item.batch_id, data)
         elif kind == "executing" and data.get("node") is None:  # comes after the history entry; success comes before
@@ -404,7 +408,7 @@ class ComfyUI:
         """
         batch_id, outputs = submission.batch_id, submission.outputs
         prompt = await self._write(submission.graph, submission.images, outputs, batch_id)
-        item = self._tracker.expect(batch_id, frozenset(outputs))
+        item = self._tracker.expect(batch_id, frozenset(outputs), tells_steps=submission.tells_steps)
         marks = {"destination": submission.destination}
         body: dict[str, Any] = {
             "prompt": prompt,

@@ -188,7 +188,7 @@ class InvokeAI:
         """See `Server.submit`."""
         graph = await self._resources.prepare(submission)
         batch_id, outputs = submission.batch_id, submission.outputs
-        item = self._tracker.expect(batch_id, run_once(submission.graph, outputs))
+        item = self._tracker.expect(batch_id, run_once(submission.graph, outputs), tells_steps=submission.tells_steps)
         try:
             item_id = await self._api.submit(submission, graph)
         except VariationError:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from sweep.errors import ItemLostError, OverloadedError, ServerUnsupportedError, TransientError
-from sweep.servers.base import ItemEnded, ItemHeld, Rendered, ServerImage, ServerInfo, Submission, Ticket
+from sweep.servers.base import ItemEnded, ItemHeld, Rendered, ServerImage, ServerInfo, StepDone, Submission, Ticket
 from sweep.servers.http import Http
 from sweep.servers.invokeai.items import read_end, read_item_state, result_images
 from sweep.servers.invokeai.resources import ServerResources
@@ -86,6 +86,8 @@ class QueueApi:
         """
         if event == "invocation_started":
             return self._tracker.awaits_first_node
+        if event == "invocation_progress":
+            return '"percentage"' in text and self._tracker.takes_step()
         return event not in IDLE_EVENTS and (event != "invocation_complete" or '"image_name"' in text)
 
     def handle_event(self, event: str, data: Any) -> None:
@@ -111,6 +113,8 @@ class QueueApi:
             self._tracker.note_first_node(item)
         elif event == "invocation_complete":
             note_image(item, data)
+        elif event == "invocation_progress" and isinstance(data.get("percentage"), int | float):
+            item.send(StepDone(node=str(data.get("invocation_source_id")), share=float(data["percentage"])))
 
     def note_connection(self, is_up: bool) -> None:
         """See `EventListener.note_connection`."""

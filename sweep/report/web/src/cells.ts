@@ -44,13 +44,16 @@ export class CellPainter {
     const text = this.#captionHeight > 0 && row >= 0 ? this.#caption(row) : "";
     const colour = row >= 0 ? (this.#scale?.colour(row) ?? "") : "";
     const fell = row >= 0 ? this.#fallen(row) : "";
-    const shows = [row, fell, source.length, source.slice(-24), against.slice(-24), status, text, colour, mark.stars, mark.rejected, view.cursor === row, view.pin === row, thumb].join("|");
+    const share = thumb === null && row >= 0 ? (table.share[row] ?? null) : null;
+    const shows = [row, fell, share, source.length, source.slice(-24), against.slice(-24), status, text, colour, mark.stars, mark.rejected, view.cursor === row, view.pin === row, thumb].join("|");
     if (shows === cell.shows) return;
     cell.shows = shows;
     const { element } = cell;
     element.dataset.row = String(row);
     element.id = row >= 0 ? `cell-${row}` : "";
     element.className = cellClass(row, thumb, status, table.payload.live?.running === true) + (against ? " paired" : "");
+    element.toggleAttribute("data-share", share !== null);
+    if (share !== null) element.style.setProperty("--share", `${Math.round(share * 100)}%`);
     element.toggleAttribute("data-cursor", row >= 0 && view.cursor === row);
     element.toggleAttribute("data-pin", row >= 0 && view.pin === row);
     element.toggleAttribute("data-rejected", mark.rejected);
@@ -122,7 +125,8 @@ export class CellPainter {
     if (status === "missing") return `only in ${this.app.table.payload.runs?.other ?? "the other run"}`;
     if (status === "completed") return this.#width < 90 ? "missing" : "image missing or unreadable";
     if (status === "queued") return "";
-    return status === "pending" ? "tries again" : "rendering";
+    const share = this.app.table.share[row] ?? null;
+    return status === "pending" ? "tries again" : share === null ? "rendering" : `${Math.round(share * 100)} %`;
   }
 
   #caption(row: number): string {

@@ -168,6 +168,7 @@ export interface LiveRow {
   key: string;
   image: number;
   status: string;
+  share?: number | null; // of the image that is rendered, while a server is at it
   error: string | null;
   path: string | null;
   thumb: string | null;

@@ -36,6 +36,7 @@ export class Table {
   readonly columns: Column[];
   readonly key: Level[];
   readonly status: Level[];
+  readonly share: (number | null)[] = []; // that is rendered, of rows at a server
   readonly error: Level[];
   readonly images: Images;
   readonly others: Images | null;
@@ -162,6 +163,7 @@ export class Table {
   #put(row: number, incoming: LiveRow): void {
     this.key[row] = incoming.key;
     this.status[row] = incoming.status;
+    this.share[row] = incoming.share ?? null;
     this.error[row] = incoming.error;
     this.images.path[row] = incoming.path;
     this.images.thumb[row] = incoming.thumb;
