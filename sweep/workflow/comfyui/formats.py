@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from sweep.errors import Problem, WorkflowError
 from sweep.workflow.comfyui.object_info import MODEL_FIELDS
-from sweep.workflow.graph import Address, Edge, Graph, ImageRef, Json, ModelRef, Node, Ref, Value, map_refs
+from sweep.workflow.graph import Address, Edge, Graph, Json, ModelRef, Node, Ref, Value, map_refs
 from sweep.workflow.schemas import NodeSchema
 from sweep.workflow.validation import clean_graph, raise_for
 from sweep.workflow.workflow import Workflow
@@ -108,11 +108,6 @@ def fill_defaults(prompt: Mapping[str, dict[str, Any]], schemas: Mapping[str, No
         for known in schema.fields.values() if schema else ():
             if known.default is not None and known.takes_value:
                 node["inputs"].setdefault(known.name, known.default)
-
-
-def file_of_image(ref: ImageRef) -> str:
-    """Return the name under which an input image is uploaded: equal content has an equal name."""
-    return f"sweep/{ref.sha256}.png"
 
 
 _MUTED, _BYPASSED = 2, 4  # a node's mode
