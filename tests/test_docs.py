@@ -157,8 +157,9 @@ def servers() -> Iterator[dict[str, str]]:
 def while_it_runs(words: list[str], address: str) -> int:
     """The command, given while the experiment it names is rendered; that run has to end as if by Ctrl-C."""
     fresh = f"inputs.prompt={words[0]}"  # points that no command before has rendered
-    experiment = [f"experiments/{words[-1]}.yaml", "--set", fresh, "--server", address, "--no-report"]
-    line = [sys.executable, "-m", "sweep", "run", *experiment, "--progress", "json"]
+    many = "axes.seed={start: 42, count: 100}"
+    experiment = [f"experiments/{words[-1]}.yaml", "--set", fresh, "--set", many, "--server", address, "--no-report"]
+    line = [sys.executable, "-m", "sweep", "run", *experiment, "--progress", "json", "--fuse", "off"]
     with subprocess.Popen(line, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         for told in process.stdout:
@@ -192,6 +193,7 @@ def perform(block: Block, words: list[str], servers: dict[str, str]) -> int:
 
 @pytest.mark.parametrize("document", [each for each in DOCUMENTS if runs(each)], ids=named)
 @pytest.mark.usefixtures("desk")
+@pytest.mark.timeout(180)  # one of them has thirty commands
 def test_every_command_and_every_line_of_python_runs(
     document: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
