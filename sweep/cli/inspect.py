@@ -146,6 +146,8 @@ def inspect(
     else:
         for line in description_lines(description, loaded.graph, workflow.name):
             print_line(line)
+        if description.problems and not server:
+            print_line(shared.UNASKED)
 
 
 def init(

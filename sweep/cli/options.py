@@ -193,6 +193,7 @@ Servers: TypeAlias = Annotated[
         rich_help_panel="Servers",
     ),
 ]
+UNASKED: Final = "No server was asked, so only the nodes packaged with sweep are known. --server asks yours."
 FamilyOption: TypeAlias = Annotated[
     str,
     typer.Option(

@@ -256,8 +256,13 @@ async def _make_forecast(
     known: tuple[NodeSchemas, Sequence[Model] | None] | None,
 ) -> Forecast:
     from sweep.engine import make_forecast
+    from sweep.errors import DefinitionError
 
     if known is None:
         return await make_forecast(experiment, servers, results)
     nodes, models = known
-    return await make_forecast(experiment, (), results, nodes=nodes, models=models)
+    try:
+        return await make_forecast(experiment, (), results, nodes=nodes, models=models)
+    except DefinitionError as error:
+        error.hint = error.hint or (shared.UNASKED if models is None else None)
+        raise

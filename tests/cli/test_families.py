@@ -99,6 +99,8 @@ def test_each_type_of_node_that_is_lacking_is_named(
     answer = sweep("plan", restyle(home, "custom.json"))
     assert answer.code == 2
     assert all(kind in answer.err for kind in ("ImpactSwitch", "FaceDetailer"))
+    assert "--server asks yours" in answer.err
+    assert "--server asks yours" in sweep("inspect", "custom.json").out
 
 
 def test_a_value_out_of_range_is_told_with_the_range(sweep: Sweep, home: Path, export: dict[str, Any]) -> None:
