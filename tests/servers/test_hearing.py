@@ -76,7 +76,7 @@ async def test_steps_are_told_to_who_asks_for_them(fake: Fake, listening: Invoke
     step = {"batch_id": BATCH, "item_id": ITEM_ID, "invocation_source_id": "d", "message": "Denoising"}
     ticket = await listening.submit(replace(submission(), tells_steps=True))
     async with aclosing(listening.hear(ticket)) as events:  # type: ignore[type-var]
-        await _emit(fake, EVENTS[:1])
+        await _emit(fake, EVENTS[:2])
         first = await anext(events)
         await _emit(fake, [("invocation_progress", {**step, "percentage": share}) for share in (0.25, 0.3)])
         await _emit(fake)
