@@ -237,8 +237,11 @@ def describe_scales(data: StudyJson, axis: str) -> list[Sentence]:
         return []
     found.sort(key=lambda pair: pair[1]["value"] or 0.0)
     places = [f"of {label} {_write_place(half)}" for label, half in found]
-    text = f"Along {name_axis(axis)}, {found[0][0]} changes first: half {', half '.join(places)}."
-    return [make_sentence("curve", text, f"(95 %, n = {write_units(found[0][1])})", metric=None, axis=axis)]
+    is_first = (found[0][1]["high"] or 0.0) <= (found[1][1]["low"] or 0.0)
+    halves = f"half {', half '.join(places)}"
+    text = f"Along {name_axis(axis)}, {f'{found[0][0]} changes first: ' if is_first else ''}{halves} is gone."
+    detail = f"(The tested levels around each, n = {write_units(found[0][1])}.)"
+    return [make_sentence("curve", text, detail, metric=None, axis=axis)]
 
 
 def _write_place(at: Estimate) -> str:

@@ -42,7 +42,7 @@ ANYWHERE = "its interval is the whole range tested"
 INVERTED = "inverted 95 % t band over seed curves"
 JACKKNIFE = "jackknife over seeds"
 BRACKET = "the tested levels around it"
-NOT_RENDERED = "nothing in between was rendered"
+NOT_RENDERED = "how the mean runs between tested levels was not seen"
 FEW_THERE = "too few seeds were rendered at some levels"
 SPARSE = 0.55  # of all points × seeds must have an image for missing ones to be filled in; below it seeds are left out
 CurveKind: TypeAlias = Literal["saturated", "violated", "flat", "unclear", "one-seed", "missing"]
@@ -260,16 +260,21 @@ def _find_passing(
 
 
 def bracket(x: FloatArray, found: Estimate) -> Estimate:
-    """Widen an interval that lies between two tested levels to these: how the curve runs there was not seen."""
+    """Widen an interval to the tested levels around it: how the curve runs between levels was not seen.
+
+    So it is no 95 % interval: it holds more often (always, in nearly all simulated studies).
+    """
     low, high = found["low"], found["high"]
     if low is None or high is None:
         return found
-    below, above = int(np.searchsorted(x, low, side="right")) - 1, int(np.searchsorted(x, high, side="left"))
-    if above - below > 1 or low == high == x[max(below, 0)]:
+    below = max(int(np.searchsorted(x, low, side="right")) - 1, 0)
+    above = min(int(np.searchsorted(x, high, side="left")), len(x) - 1)
+    if low == high == x[below]:
         return found
-    return Estimate(
-        **{**found, "low": float(x[max(below, 0)]), "high": float(x[above]), "method": BRACKET, "reason": NOT_RENDERED}
-    )
+    if (below, above) == (0, len(x) - 1) and len(x) > 2:
+        return make_no_estimate(ANYWHERE, n=found["n"])
+    around = {"low": float(x[below]), "high": float(x[above]), "method": BRACKET}
+    return Estimate(**{**found, **around, "reason": found["reason"] or NOT_RENDERED})
 
 
 def _jackknife_crossing(

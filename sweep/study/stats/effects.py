@@ -18,6 +18,7 @@ import numpy as np
 
 from sweep.study.design import Codes, FloatArray, Mask, StudyDesign
 from sweep.study.schema import Difference, Effects, Estimate, MetricFacts, Share
+from sweep.study.stats.curves import SPARSE
 from sweep.study.stats.intervals import CONFIDENCE, compute_p_value, estimate_mean, strip_interval
 
 Term: TypeAlias = tuple[int, ...]
@@ -33,6 +34,9 @@ SLICE = 8192  # rows of the design matrix that are in memory at once
 RIDGE = 1e-12  # of the trace
 NO_INTERVAL = "shares have no intervals"
 ONLY_ORDER = f"below {LEAST_SEEDS} seeds only the order is known"
+SPARSE_SHARES = "too few of all combinations were rendered for sizes, so only the order is given"
+ROUNDED = "its values are rounded so coarsely that an interval would be too narrow"
+GRIDDED = 4  # images a distinct value, from which values count as rounded
 HOLES = "cells are missing or unequal, so shares need not add to 100 %"
 
 
@@ -58,18 +62,19 @@ def compute_effects(design: StudyDesign, metric: str) -> Effects:
     has_seeds = names[-1] == design.seed
     exact, terms, values, total = split_variance(y - y.mean(), list(factors.values()), has_seeds=has_seeds)
     seeds = int(factors[names[-1]].max()) + 1 if has_seeds else 0
-    known = total > 0 and seeds >= LEAST_SEEDS
+    is_sparse = not exact and design.measure_coverage({}) < SPARSE
+    known = total > 0 and seeds >= LEAST_SEEDS and not is_sparse
     parts = values / total if total > 0 else values
     fixed = [part for part, term in zip(parts, terms, strict=True) if not has_seeds or len(names) - 1 not in term]
     if max(fixed, default=0.0) < (LEAST_PART if known else LEAST_ORDER):
         return make_no_effects(metric, len(y), "no axis stands out from how single images differ")
     order = np.argsort(-parts, kind="stable")
     shares = [
-        Share(axes=[names[i] for i in terms[t]], share=_make_share(parts[t], seeds, known=known))
+        Share(axes=[names[i] for i in terms[t]], share=_make_share(parts[t], seeds, known=known, is_sparse=is_sparse))
         for t in order
         if parts[t] > 0 or len(terms[t]) == 1
     ]
-    notes += [] if exact else [HOLES]
+    notes += [] if exact else [SPARSE_SHARES if is_sparse else HOLES]
     return Effects(
         metric=metric,
         method="exact" if exact else "type II",
@@ -107,10 +112,10 @@ def make_no_effects(metric: str, n: int, reason: str) -> Effects:
     return Effects(metric=metric, method="none", shares=[], rest=None, variance=None, n=n, reason=reason)
 
 
-def _make_share(value: float, seeds: int, *, known: bool) -> Estimate:
+def _make_share(value: float, seeds: int, *, known: bool, is_sparse: bool = False) -> Estimate:
     """Make a share within 0 and 1; without a value where only the order is known."""
     shown = float(min(max(value, 0.0), 1.0)) if known else None
-    reason = NO_INTERVAL if known else ONLY_ORDER
+    reason = NO_INTERVAL if known else (SPARSE_SHARES if is_sparse else ONLY_ORDER)
     return Estimate(value=shown, low=None, high=None, confidence=CONFIDENCE, n=seeds, method="none", reason=reason)
 
 
@@ -277,12 +282,16 @@ def compare_levels(design: StudyDesign, fact: MetricFacts, axis: str) -> list[Di
     matrix = design.unit_matrix(metric, axis)
     pairs = _choose_pairs(len(levels), numeric=design.by_name[axis].numeric)
     steps = [_subtract_pair(matrix, a, b) for a, b in pairs]
-    raw = [compute_p_value(step, pairwise=of_cells) if design.unit_count else None for step in steps]
+    is_rounded = _is_rounded(design.response(metric), steps)
+    is_tested = design.unit_count > 0 and not is_rounded
+    raw = [compute_p_value(step, pairwise=of_cells) if is_tested else None for step in steps]
     asked = max(sum(p is not None for p in raw), 1)
     method = PAIRED if asked == 1 else f"{PAIRED}, Bonferroni-corrected for {asked} pairs"
     found = []
     for (a, b), step, p in zip(pairs, steps, raw, strict=True):
         value = estimate_mean(step, method=method, pairwise=of_cells, confidence=1 - (1 - CONFIDENCE) / asked)
+        if is_rounded:
+            value = Estimate(**{**value, "low": None, "high": None, "method": "none", "reason": ROUNDED})
         corrected = None if p is None else min(p * asked, 1.0)
         found.append(
             Difference(
@@ -298,6 +307,16 @@ def compare_levels(design: StudyDesign, fact: MetricFacts, axis: str) -> list[Di
             )
         )
     return found
+
+
+def _is_rounded(response: FloatArray, steps: Sequence[FloatArray]) -> bool:
+    """Tell whether values are multiples of a step that seeds differ by less than: then seeds agree by rounding."""
+    values = response[np.isfinite(response)]
+    distinct = np.unique(values)
+    if not 2 <= len(distinct) <= len(values) / GRIDDED:
+        return False
+    spreads = [float(step.std(ddof=1)) for step in steps if len(step) > 1]
+    return bool(spreads) and float(np.mean(spreads)) < float(np.diff(distinct).min()) / 2
 
 
 def _choose_pairs(levels: int, *, numeric: bool) -> list[tuple[int, int]]:

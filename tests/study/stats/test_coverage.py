@@ -51,7 +51,8 @@ def test_intervals_cover_what_was_planted() -> None:
 
     coverage = {name: count / STUDIES for name, count in hits.items()}
 
-    assert all(0.93 <= share <= 0.98 for share in coverage.values()), coverage  # a crossing may be a gap
+    for name, share in coverage.items():  # a crossing is told by the tested levels around its interval
+        assert 0.93 <= share <= (1.0 if name in ("half", "threshold") else 0.98), coverage
 
 
 def covers(low: float | None, truth: float, high: float | None) -> bool:
