@@ -22,7 +22,7 @@ from .lock import LOCK, FolderLock, holder, in_use
 from .merge import MergeConflict, MergeSummary, merge_results
 from .metric_cache import MetricCache, MetricKey
 from .results import CSV, RecordedResults, ResultsLike, write_tables
-from .results_table import Where
+from .results_table import RATINGS_JSON, Where, name_image
 from .sqlite.journal import OpenPoint, RunRecord, SqliteJournal
 from .sqlite.schema import JOURNAL_FILE, SEALED, seal, sealing
 from .status import (
@@ -48,6 +48,7 @@ __all__ = [
     "LOCK",
     "MOST_LEFT_OUT",
     "MOST_LEVELS",
+    "RATINGS_JSON",
     "REPAIRABLE",
     "SEALED",
     "Checkpoint",
@@ -94,6 +95,7 @@ __all__ = [
     "marginals",
     "matching_keys",
     "merge_results",
+    "name_image",
     "no_checkpoint",
     "read_past",
     "read_sizes",

@@ -136,12 +136,12 @@ class RecordedResults:
     def columns(self, *, all: bool = False) -> tuple[Column, ...]:  # noqa: A002  the word of the command line
         """Return the columns that `table` and the files have."""
         with reading(self.folder) as db:
-            return layout(db, former=all).columns
+            return layout(db, former=all, folder=self.folder).columns
 
     def rows(self, *, all: bool = False, where: Where | None = None) -> Iterator[dict[str, Cell]]:  # noqa: A002
         """Yield the table's rows one by one, as {column: cell}, None where a cell has no value."""
         with reading(self.folder) as db:
-            table = layout(db, former=all)
+            table = layout(db, former=all, folder=self.folder)
             names = table.names
             for row in result_rows(db, table, where):
                 yield dict(zip(names, row, strict=True))
@@ -183,7 +183,7 @@ class RecordedResults:
             export.write_parquet_file(path, self._frames(former=all, where=where, columns=columns))
             return path
         with reading(self.folder) as db:
-            chosen, rows = choose_columns(db, former=all, where=where, columns=columns)
+            chosen, rows = choose_columns(db, former=all, where=where, columns=columns, folder=self.folder)
             names = [column.name for column in chosen]
             if form == "xlsx":
                 export.write_xlsx_file(path, names, rows)
@@ -202,7 +202,7 @@ class RecordedResults:
     ) -> None:
         """Write the table as text, row by row: csv, json or md."""
         with reading(self.folder) as db:
-            chosen, rows = choose_columns(db, former=all, where=where, columns=columns)
+            chosen, rows = choose_columns(db, former=all, where=where, columns=columns, folder=self.folder)
             export.WRITERS[form](out, [column.name for column in chosen], rows)
 
     def _frames(
@@ -210,7 +210,7 @@ class RecordedResults:
     ) -> Iterator[pd.DataFrame]:
         """At least one, empty where there are no rows."""
         with reading(self.folder) as db:
-            chosen, found = choose_columns(db, former=former, where=where, columns=columns)
+            chosen, found = choose_columns(db, former=former, where=where, columns=columns, folder=self.folder)
             empty = True
             for rows in chunks(found, _ROWS_A_FRAME):
                 empty = False

@@ -9,11 +9,12 @@ import io
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
 
 from sweep.errors import RecordError, UsageError, did_you_mean
 from sweep.record.base import ExperimentFacts
@@ -73,14 +74,42 @@ class TableColumns:
     metrics: tuple[str, ...]
     definitions: tuple[int, ...]  # those whose points are rows, the current one first
     with_former: bool
+    marks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # a person's ratings, by the image's name
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)
 
 
-def layout(db: sqlite3.Connection, *, former: bool) -> TableColumns:
-    """Return the columns for the current definition, or with `former` for every definition the folder has seen."""
+RATINGS_JSON: Final = "ratings.json"
+_RATED: Mapping[str, ColumnKind] = {"rating": "number", "rejected": "boolean", "note": "text"}
+_KEY_DIGITS: Final = 16  # of a key in the name of a rated image: as many as the page has of it
+
+
+def read_marks(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """Read stars, rejections and notes by the names of images; empty where there are none, or they cannot be read."""
+    try:
+        marks = json.loads((folder / RATINGS_JSON).read_text(encoding="utf-8"))["ratings"]
+        return {str(name): mark for name, mark in marks.items() if isinstance(mark, dict)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def name_image(key: str, number: int) -> tuple[str, ...]:
+    """List the names by which ratings may call the image with this number, from 1, of a key.
+
+    The page has the start of the key; without a number it is the first image.
+    """
+    keys = (key, key[:_KEY_DIGITS])
+    return (*(f"{each}.{number}" for each in keys), *(keys if number == 1 else ()))
+
+
+def layout(db: sqlite3.Connection, *, former: bool, folder: Path) -> TableColumns:
+    """Return the columns for the current definition, or with `former` for every definition the folder has seen.
+
+    Where a person rated images of the folder, the last columns are rating, rejected and note.
+    """
+    marks = read_marks(folder)
     definitions = list(queries.axes_of_definitions(db))
     definitions = definitions if former else definitions[:1]
     kinds: dict[str, ColumnKind] = {}
@@ -103,6 +132,8 @@ def layout(db: sqlite3.Connection, *, former: bool) -> TableColumns:
         *((Column("former", "boolean"),) if former else ()),
         *(Column(name, "number") for name in metrics if name not in kinds and name not in taken),
     )
+    is_rated = bool(marks) and not any(column.name in _RATED for column in columns)
+    columns += tuple(Column(name, kind) for name, kind in _RATED.items()) if is_rated else ()
     shown = {column.name for column in columns}
     return TableColumns(
         columns=columns,
@@ -110,6 +141,7 @@ def layout(db: sqlite3.Connection, *, former: bool) -> TableColumns:
         metrics=tuple(name for name in metrics if name in shown and name not in kinds and name not in taken),
         definitions=tuple(definition for definition, _ in definitions),
         with_former=former,
+        marks=marks if is_rated else {},
     )
 
 
@@ -119,16 +151,16 @@ def result_rows(db: sqlite3.Connection, table: TableColumns, where: Where | None
     Raises BrokenSealError where a row is not as it was written, sqlite3.Error.
     """
     rows = _stored_rows(db, table)
-    names = table.names
+    names, rate = table.names, partial(_with_marks, table, {})
     while chunk := list(islice(rows, _CHUNK)):
         measured = _with_metrics(db, table, chunk) if table.metrics else (row for row, _, _ in chunk)
-        for row in measured:
+        for row in rate(measured) if table.marks else measured:
             if where is None or where(dict(zip(names, row, strict=True))):
                 yield row
 
 
 def choose_columns(
-    db: sqlite3.Connection, *, former: bool, where: Where | None, columns: Sequence[str] | None
+    db: sqlite3.Connection, *, former: bool, where: Where | None, columns: Sequence[str] | None, folder: Path
 ) -> tuple[tuple[Column, ...], Iterator[TableRow]]:
     """Return the columns of the table and its rows; with `columns` only these.
 
@@ -137,7 +169,7 @@ def choose_columns(
     Raises:
         UsageError: There is no such column.
     """
-    table = layout(db, former=former)
+    table = layout(db, former=former, folder=folder)
     rows = result_rows(db, table, where)
     if columns is None:
         return table.columns, rows
@@ -229,6 +261,23 @@ def _with_metrics(
         found.setdefault((image, metric), {})[reference] = value
     for row, image, source in chunk:
         yield (*row, *(_chosen(found.get((image or "", metric)), source) for metric in table.metrics))
+
+
+def _with_marks(
+    table: TableColumns, numbers: dict[tuple[Cell, Cell], int], rows: Iterable[TableRow]
+) -> Iterator[TableRow]:
+    """Add a person's marks; `numbers` counts the images of each point."""
+    path = next(at for at, column in enumerate(table.columns) if column.name == "image_path")
+    for row in rows:
+        point = (row[0], row[1])
+        numbers[point] = numbers.get(point, 0) + 1
+        names = name_image(str(row[1]), numbers[point]) if row[path] is not None else ()
+        mark = next((table.marks[name] for name in names if name in table.marks), None)
+        if mark is None:
+            yield (*row, None, None, None)
+        else:
+            stars = mark.get("stars")
+            yield (*row, None if stars is None else float(stars), bool(mark.get("rejected")), mark.get("note") or None)
 
 
 def _chosen(by_reference: dict[str, float | None] | None, source: str | None) -> float | None:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.errors import RecordError
-from sweep.record import Counts, ExperimentFacts
+from sweep.record import RATINGS_JSON, Counts, ExperimentFacts
 from sweep.report.drawing import make_thumb_id
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 STANDARD = (
     *("index", "key", "prompt", "status", "error", "attempts", "server", "model", "image_path", "image_name", "width"),
     *("height", "sha256", "queued_at", "started_at", "finished_at", "render_seconds", "former"),
+    *("rating", "rejected", "note"),
 )
 """Columns of the results table that are neither axes nor metrics."""
 
@@ -79,13 +80,12 @@ class ReportData:
 
 
 NO_RATINGS: Final[Mapping[str, Any]] = {"schema": 1, "ratings": {}, "choices": []}
-RATINGS_FILE: Final = "ratings.json"
 
 
 def read_ratings(folder: Path) -> Mapping[str, Any]:
     """Read the ratings kept in a results folder; none where there is no file, or one that cannot be read."""
     try:
-        found = json.loads((folder / RATINGS_FILE).read_text(encoding="utf-8"))
+        found = json.loads((folder / RATINGS_JSON).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return dict(NO_RATINGS)
     return found if isinstance(found, dict) and found.get("schema") == 1 else dict(NO_RATINGS)

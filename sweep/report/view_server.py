@@ -23,13 +23,12 @@ from anyio import CapacityLimiter, move_on_after
 from anyio.to_thread import run_sync
 
 from sweep.errors import SweepError
-from sweep.record import replace_atomically
+from sweep.record import RATINGS_JSON, replace_atomically
 from sweep.report.compare import compare_runs
 from sweep.report.drawing import Thumbnails
 from sweep.report.live import Feed, find_thumb_image, study_folder
 from sweep.report.overview import count_shared, list_run_folders, render_overview, summarize_run
 from sweep.report.page import EMBED_UP_TO, build_policy, link_images, order_thumbs, render_page
-from sweep.report.page_data import RATINGS_FILE
 from sweep.report.page_text import describe_page
 
 HOST: Final = "127.0.0.1"
@@ -224,7 +223,7 @@ class _Server:
             ratings = check_ratings(json.loads(await request.text()))
         except ValueError as error:
             raise web.HTTPBadRequest(text=str(error)) from error
-        await run_sync(_write_json, feed.folder / RATINGS_FILE, ratings)
+        await run_sync(_write_json, feed.folder / RATINGS_JSON, ratings)
         feed.wake()
         return web.json_response({"kept": len(ratings["ratings"])})
 

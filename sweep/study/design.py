@@ -351,7 +351,7 @@ def _step_together(early: StudyAxis, late: StudyAxis, cells: int) -> bool:
 
 BOOKKEEPING = frozenset(
     {"index", "key", "prompt", "status", "error", "attempts", "server", "model", "image_path", "image_name"}
-    | {"width", "height", "sha256", "queued_at", "started_at", "finished_at", "render_seconds", "reason"}
+    | {"width", "height", "sha256", "queued_at", "started_at", "finished_at", "render_seconds", "reason", "note"}
 )  # columns of the results table that are neither axes nor metrics
 
 

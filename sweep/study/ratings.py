@@ -12,22 +12,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from sweep.errors import UsageError
-from sweep.record import replace_atomically
+from sweep.record import RATINGS_JSON, name_image, replace_atomically
 from sweep.study.design import FloatArray, StudyDesign
 from sweep.study.schema import ChoiceRank, Choices, LevelValue, MetricFacts
 
-RATINGS_JSON: Final = "ratings.json"
 RESAMPLED = 200  # bootstrap samples of the choices
 PRIOR = 0.5  # wins and losses against an average level that each level begins with: no strength is infinite
 FITTED = 100  # rounds of the fit
 IMAGE_AXIS = "image"
-_KEY_DIGITS = 16  # of a key in a name: as many as the page has of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +70,10 @@ def add_ratings(folder: Path, given: Path) -> Ratings:
 
 
 def name_images(frame: pd.DataFrame) -> list[tuple[str, ...]]:
-    """List the names by which ratings may call the image of each row.
-
-    The page has the start of the key and the number of the image at its point; without a number it is the first.
-    """
+    """List the names by which ratings may call the image of each row."""
     point = [name for name in ("index", "key") if name in frame]
     numbers = frame[IMAGE_AXIS] if IMAGE_AXIS in frame else frame.groupby(point, sort=False).cumcount() + 1
-    names = []
-    for key, number in zip(frame["key"].astype(str), numbers, strict=True):
-        keys = (key, key[:_KEY_DIGITS])
-        names.append((*(f"{each}.{number}" for each in keys), *(keys if number == 1 else ())))
-    return names
+    return [name_image(key, int(number)) for key, number in zip(frame["key"].astype(str), numbers, strict=True)]
 
 
 def rate_images(design: StudyDesign, ratings: Ratings) -> tuple[StudyDesign, list[MetricFacts]]:

@@ -196,10 +196,10 @@ def make_study(
         names = [metric if isinstance(metric, str) else metric.name for metric in metrics] or _guess_metrics(data, axes)
         design = read_design(add_bookkeeping(data), axes or infer_axes(data, names), baseline=baseline)
         return analyse(design, describe_columns(names, _count_measured(design, names)), thresholds=thresholds)
-    from sweep.record import RecordedResults
+    from sweep.record import RATINGS_JSON, RecordedResults
     from sweep.study.adaptive import conclude_search
     from sweep.study.measuring.measure import measure_axis_distances, measure_design
-    from sweep.study.ratings import RATINGS_JSON, load_ratings, rank_choices, rate_images
+    from sweep.study.ratings import load_ratings, rank_choices, rate_images
 
     results = RecordedResults.open(Path(data)) if isinstance(data, (str, Path)) else data
     design, facts, name = measure_design(

@@ -167,6 +167,9 @@ def describe_recommendation(advice: Recommendation, fact: MetricFacts, data: Stu
 
 def _write_advice(advice: Recommendation, fact: MetricFacts, counts: Sequence[Hold]) -> str:
     axis, label, mark = name_axis(advice["axis"]), fact["label"], _write_mark(advice["wanted"], advice["threshold"])
+    kept = f"{label} stayed at {mark}"
+    if fact["name"] == "rating":
+        kept = f"{advice['threshold']:g} stars or more"
     held = f"in {advice['held']} of {format_count(advice['images'], 'image')}"
     if advice["use"] is None:
         first = counts[0]
@@ -174,15 +177,13 @@ def _write_advice(advice: Recommendation, fact: MetricFacts, counts: Sequence[Ho
         if not any(hold["held"] for hold in counts):
             return f"No {axis} tested keeps {label} at {mark}: no image of any level held."
         place = f"{held} at {first['level']:g}, the {extreme}"
-        return f"No {axis} tested is safe for every image: {label} stayed at {mark} {place}."
+        return f"No {axis} tested is safe for every image: {kept} {place}."
     later = counts[[hold["level"] for hold in counts].index(advice["use"]) + 1 :]
     if not later:
-        return (
-            f"Any {axis} tested will do: {label} stayed at {mark} {held} at {advice['use']:g} and at every other level."
-        )
+        return f"Any {axis} tested will do: {kept} {held} at {advice['use']:g} and at every other level."
     limit = "or more" if advice["side"] == "from" else "or less"
     first_counts = [f"in {hold['held']} of {hold['images']} at {hold['level']:g}" for hold in later[:MOST_COUNTS]]
-    return f"Use {axis} {advice['use']:g} {limit}: {label} stayed at {mark} {held} there, {', '.join(first_counts)}."
+    return f"Use {axis} {advice['use']:g} {limit}: {kept} {held} there, {', '.join(first_counts)}."
 
 
 def _write_weakest(advice: Recommendation) -> str:

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from sweep.errors import UsageError
-from sweep.record import RecordedResults
+from sweep.record import RATINGS_JSON, RecordedResults
+from sweep.results import Results
 from sweep.study.design import read_design
 from sweep.study.ratings import (
-    RATINGS_JSON,
     Ratings,
     add_ratings,
     fit_bradley_terry,
@@ -44,7 +44,21 @@ def test_rated_images_are_columns_and_advice(results: Path, tmp_path: Path) -> N
     assert study.table["rejected"].sum() == 6
     (advice,) = study.data["recommendations"]
     assert (advice["metric"], advice["use"], advice["held"], advice["images"]) == ("rating", 0.25, 6, 6)
-    assert study.words[0].startswith("Use denoise strength 0.25 or less: stars stayed at 4 or more in 6 of 6 images")
+    assert study.words[0].startswith("Use denoise strength 0.25 or less: 4 stars or more in 6 of 6 images there")
+    rated = RecordedResults.open(results).table()
+    assert list(rated.columns[-3:]) == ["rating", "rejected", "note"]
+    assert rated["rating"].tolist() == study.table["rating"].tolist()
+
+
+def test_the_table_can_be_filtered_by_ratings(results: Path) -> None:
+    keys = RecordedResults.open(results).table()["key"].astype(str)
+    marks = {f"{keys[0]}.1": {"stars": 2, "note": "dull"}, keys[1]: {"stars": 1}, keys[2]: {"rejected": True}}
+    write_ratings(results / RATINGS_JSON, marks)
+
+    for condition, expected in (("rating >= 2", 1), ("rating < 3", 2), ("rejected", 1), ('note == "dull"', 1)):
+        assert len(Results.open(results).table(where=condition)) == expected, condition
+    (results / RATINGS_JSON).write_text("{", "utf-8")
+    assert "rating" not in RecordedResults.open(results).table()
 
 
 def test_blind_choices_are_a_sentence(results: Path) -> None:

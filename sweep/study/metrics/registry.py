@@ -19,7 +19,7 @@ from sweep.errors import UsageError, did_you_mean
 from sweep.study.metrics import colour as tone
 from sweep.study.metrics import structure
 from sweep.study.metrics.base import Formula, Metric, describe_metric
-from sweep.study.metrics.clip import TextAlignment
+from sweep.study.metrics.learned import LearnedLikeness, TextAlignment
 from sweep.study.metrics.planes import ImagePair
 from sweep.study.schema import MetricFacts
 
@@ -61,7 +61,7 @@ FULL_REFERENCE: tuple[Metric, ...] = (
     Formula(
         name="structure_fine",
         label="fine detail",
-        summary="Correlation of the finest detail: separates low strengths. A shift of the image spoils it.",
+        summary="Correlation of the finest detail: separates low strengths. It does not see likeness after a shift.",
         direction="higher",
         range=(-1.0, 1.0),
         reference="image",
@@ -143,7 +143,7 @@ NO_REFERENCE: tuple[Metric, ...] = (
     Formula(
         name="sharpness",
         label="sharpness",
-        summary="Strength of the finest detail.",
+        summary="Strength of the finest detail. It does not see whether that is texture or noise.",
         direction="neutral",
         range=(0.0, 255.0),
         reference="none",
@@ -155,7 +155,7 @@ NO_REFERENCE: tuple[Metric, ...] = (
     Formula(
         name="contrast",
         label="contrast",
-        summary="Spread of tones.",
+        summary="Spread of tones. It does not see where they lie.",
         direction="neutral",
         range=(0.0, 0.5),
         reference="none",
@@ -167,7 +167,7 @@ NO_REFERENCE: tuple[Metric, ...] = (
     Formula(
         name="colourfulness",
         label="colourfulness",
-        summary="From 0 (grey) to above 100 (extremely colourful).",
+        summary="From 0 (grey) to above 100 (extremely colourful). It does not see which colours, nor where.",
         direction="neutral",
         range=(0.0, None),
         reference="none",
@@ -178,7 +178,7 @@ NO_REFERENCE: tuple[Metric, ...] = (
     Formula(
         name="entropy",
         label="entropy",
-        summary="How evenly all tones are used.",
+        summary="How evenly all tones are used. It does not see where, nor whether that is detail or noise.",
         direction="neutral",
         range=(0.0, 8.0),
         reference="none",
@@ -193,7 +193,7 @@ DIVERSITY: tuple[Metric, ...] = (
     Formula(
         name="diversity",
         label="diversity of colour",
-        summary="Mean colour difference between the images of one cell, across seeds.",
+        summary="Mean colour difference between the images of one cell, across seeds. It does not see what they show.",
         direction="neutral",
         range=(0.0, None),
         reference="cell",
@@ -206,7 +206,7 @@ DIVERSITY: tuple[Metric, ...] = (
     Formula(
         name="diversity_structure",
         label="diversity of composition",
-        summary="Mean difference of layout between the images of one cell, across seeds.",
+        summary="Mean difference of layout between the images of one cell, across seeds. It does not see colour.",
         direction="neutral",
         range=(0.0, 2.0),
         reference="cell",
@@ -248,7 +248,9 @@ PIXEL_HASH_METRIC: Metric = Formula(
 
 
 def measure_flip(view: ImagePair) -> float:
-    """Compute the mean ꟻLIP error, 0 for equal images, at most 1, as seen from 67 pixels a degree.
+    """Compute the mean ꟻLIP error, 0 for equal images, at most 1, at 67 pixels a degree.
+
+    That is a monitor of 3,840 pixels and 0.7 m at a distance of 0.7 m. An image of 512 pixels then spans 8 degrees.
 
     Andersson and others 2020, "FLIP: A Difference Evaluator for Alternating Images", Proc. ACM Comput. Graph.
     Interact. Tech. 3. It is made for images of the same content flipped on a screen: for others it says little.
@@ -266,20 +268,22 @@ def _make_flip() -> Metric:
     return Formula(
         name="flip",
         label="visible difference (ꟻLIP)",
-        summary="Mean difference seen when flipping between both images.",
+        summary="Mean difference seen when flipping between both images, 512 px long at 67 px a degree: 9 cm at "
+        "70 cm. It does not see finer noise.",
+        version="2",
         direction="lower",
         range=(0.0, 1.0),
         reference="image",
-        cost=90.0,
+        cost=360.0,
         source="Andersson et al. 2020, doi:10.1145/3406183",
         function=measure_flip,
-        working_size=256,
     )
 
 
 EXTRAS: Mapping[str, Callable[[], Metric]] = {"flip": _make_flip}
 
 
+SETS = frozenset({"fid", "kid", "cmmd", "is", "inception_score"})  # distances between sets of images
 GROUP = "sweep.metrics"  # entry points of other packages
 
 
@@ -303,8 +307,9 @@ def resolve_metrics(names: Sequence[str | Metric]) -> tuple[Metric, ...]:
     """Find metrics by name; none named: the standard panel.
 
     A name is one of the standard panel, an optional one (``flip``), an entry point of another package,
-    ``panel`` for the whole standard panel, or ``clip:FOLDER`` for text alignment with the CLIP-like ONNX model in
-    that folder. A Metric stands for itself. Raises UsageError for an unknown name or a missing extra.
+    ``panel`` for the whole standard panel, or a learned metric with the ONNX model in a folder: ``clip:FOLDER`` for
+    text alignment, ``lpips:FOLDER`` and ``dino:FOLDER`` for likeness with the source. A Metric stands for itself.
+    Raises UsageError for an unknown name, a missing extra, or a distance between sets of images.
     """
     if not names:
         return list_standard()
@@ -327,6 +332,15 @@ def _resolve_one(name: str | Metric) -> Iterable[Metric]:
         return (list_optional()[name](),)
     if name.startswith("clip:"):
         return (TextAlignment.load(name.removeprefix("clip:")),)
+    for kind in ("lpips", "dino"):
+        if name.startswith(f"{kind}:"):
+            return (LearnedLikeness.load(kind, name.removeprefix(f"{kind}:")),)
+    if name.lower() in SETS:
+        raise UsageError(
+            f"{name.upper()} compares two sets of thousands of images. A combination of levels has a few, and with so "
+            "few its value says how many there are rather than how good they are.",
+            hint="lpips:FOLDER and dino:FOLDER compare single images; diversity tells how seeds differ.",
+        )
     foreign, broken = _load_foreign()
     if name in foreign:
         return (foreign[name],)

@@ -273,8 +273,10 @@ def bracket(x: FloatArray, found: Estimate) -> Estimate:
         return found
     if (below, above) == (0, len(x) - 1) and len(x) > 2:
         return make_no_estimate(ANYWHERE, n=found["n"])
-    around = {"low": float(x[below]), "high": float(x[above]), "method": BRACKET}
-    return Estimate(**{**found, **around, "reason": found["reason"] or NOT_RENDERED})
+    made = found.copy()
+    made["low"], made["high"], made["method"] = float(x[below]), float(x[above]), BRACKET
+    made["reason"] = found["reason"] or NOT_RENDERED
+    return made
 
 
 def _jackknife_crossing(

@@ -17,9 +17,9 @@ from PIL import Image, ImageFilter
 
 from sweep.errors import UsageError
 from sweep.study.measuring.measure import measure_now
-from sweep.study.metrics.clip import TextAlignment, load_tokenizer
+from sweep.study.metrics.learned import TextAlignment, load_tokenizer
 from sweep.study.metrics.planes import ImagePair
-from sweep.study.metrics.registry import resolve_metrics
+from sweep.study.metrics.registry import list_standard, resolve_metrics
 from sweep.testing import check_metric
 from tests.support.study_images import decoded, photo, view
 
@@ -107,6 +107,45 @@ def test_text_alignment_is_a_column_in_worker_processes_too(results: Path, clip_
     assert table["text_alignment"].between(-1, 1).all()
 
 
+def save_model(folder: Path, inputs: list[str], nodes: list[Any]) -> Path:
+    folder.mkdir()
+    images = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, "h", "w"]) for name in inputs]
+    onnx.save(projection("model", images, nodes, "found", []), folder / "model.onnx")
+    return folder
+
+
+def test_learned_likeness_compares_an_image_with_its_source(results: Path, tmp_path: Path) -> None:
+    """LPIPS as the mean square difference, DINO as the mean colour: what the adapters add is seen with any model."""
+    square = helper.make_node("Mul", ["step", "step"], ["square"])
+    mean = helper.make_node("ReduceMean", ["square"], ["found"], axes=[1, 2, 3], keepdims=1)
+    distance = [helper.make_node("Sub", ["in0", "in1"], ["step"]), square, mean]
+    lpips = save_model(tmp_path / "lpips", ["in0", "in1"], distance)
+    colour = [helper.make_node("ReduceMean", ["pixel_values"], ["found"], axes=[2, 3], keepdims=0)]
+    dino = save_model(tmp_path / "dino", ["pixel_values"], colour)
+    black, white = (decoded(Image.new("RGB", (40, 24), (v, v, v))) for v in (0, 255))
+    apart = ImagePair(image=black, reference=white)
+
+    metrics = resolve_metrics([f"lpips:{lpips}", f"dino:{dino}"])
+
+    assert [metric.name for metric in metrics] == ["lpips", "dino_likeness"]
+    assert [metric.measure(apart) for metric in metrics] == [pytest.approx(4.0), pytest.approx(-1.0, abs=0.1)]
+    assert [check_metric(metric) for metric in metrics] == [[], []]
+    assert measure_now(results, metrics=metrics, workers=1)["lpips"].ge(0).all()
+    with pytest.raises(UsageError, match=r"no model\.onnx"):
+        resolve_metrics([f"dino:{tmp_path}"])
+
+
+def test_distances_between_sets_are_refused_with_the_reason() -> None:
+    for name in ("FID", "kid"):
+        with pytest.raises(UsageError, match="sets of thousands of images"):
+            resolve_metrics([name])
+
+
+def test_every_summary_says_what_its_metric_does_not_see() -> None:
+    for metric in (*list_standard(), *resolve_metrics(["flip"])):
+        assert "does not see" in metric.summary, metric.name
+
+
 def test_without_a_model_there_is_no_column(results: Path) -> None:
     assert "text_alignment" not in measure_now(results, workers=0)
 
@@ -140,7 +179,7 @@ def test_tokenizer_merges_by_rank_and_keeps_both_ends(clip_folder: Path) -> None
 
 
 def test_tokenizer_reads_tokenizer_json(clip_folder: Path) -> None:
-    from sweep.study.metrics.clip import _build_tokenizer, find_text_files
+    from sweep.study.metrics.learned import _build_tokenizer, find_text_files
 
     _build_tokenizer(*find_text_files(clip_folder)).save(str(clip_folder / "tokenizer.json"))
 

@@ -1,6 +1,7 @@
-"""Text alignment: how well an image shows its prompt, by a CLIP-like ONNX model that the user has on disk.
+"""Learned metrics, by ONNX models that the user has on disk: text alignment (CLIP), LPIPS, and likeness by DINO.
 
-No package ships such weights, so there is no column without a model. The folder is one as Hugging Face exports have it:
+No package ships such weights whole, so there is no column without a model; `docs/recipes.md` says how to export them.
+For LPIPS and DINO the folder has `model.onnx`. For CLIP the folder is one as Hugging Face exports have it:
 `vision_model.onnx` (input `pixel_values`, output `image_embeds`) and `text_model.onnx` (input `input_ids`, perhaps
 `attention_mask`, output `text_embeds`), in it or in its `onnx/`; `tokenizer.json`, or `vocab.json` and `merges.txt`;
 and perhaps `preprocessor_config.json` with `image_mean`, `image_std` and `crop_size`.
@@ -12,11 +13,11 @@ import importlib
 import importlib.util
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -90,7 +91,7 @@ class TextAlignment:
     version: str
     name: str = "text_alignment"
     label: str = "text alignment"
-    summary: str = "How well the image shows what the prompt says, by the given CLIP-like model."
+    summary: str = "How well the image shows what the prompt says. It does not see counts, places, nor quality."
     unit: str = ""
     direction: Direction = "higher"
     range: tuple[float | None, float | None] = (-1.0, 1.0)
@@ -168,20 +169,25 @@ class _Model:
 
     def image(self, decoded: DecodedImage) -> Vector:
         """Embed an image: shortest side to the model's, centre cropped, as CLIP was trained."""
-        from PIL import Image
-
-        image = Image.fromarray(decoded.rgb)
-        scale = self._side / min(image.size)
-        size = max(round(image.width * scale), self._side), max(round(image.height * scale), self._side)
-        image = image.resize(size, Image.Resampling.BICUBIC)
-        left, top = (image.width - self._side) // 2, (image.height - self._side) // 2
-        cropped = image.crop((left, top, left + self._side, top + self._side))
-        values = (np.asarray(cropped, dtype=np.float32) / 255 - self._mean) / self._deviation
+        values = (crop_centre(decoded, self._side) - self._mean) / self._deviation
         return _run(self._vision, {"pixel_values": values.transpose(2, 0, 1)[None]}, "image_embeds")
 
     def _embed_text(self, prompt: str) -> Vector:
         ids = np.array([self._encode(prompt)], dtype=np.int64)
         return _run(self._text, {"input_ids": ids, "attention_mask": np.ones_like(ids)}, "text_embeds")
+
+
+def crop_centre(decoded: DecodedImage, side: int) -> Vector:
+    """Scale the shortest side to `side` and crop the centre, as such models were trained: side × side × 3, 0 to 1."""
+    from PIL import Image
+
+    image = Image.fromarray(decoded.rgb)
+    scale = side / min(image.size)
+    size = max(round(image.width * scale), side), max(round(image.height * scale), side)
+    image = image.resize(size, Image.Resampling.BICUBIC)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    cropped = image.crop((left, top, left + side, top + side))
+    return np.asarray(cropped, dtype=np.float32) / np.float32(255)
 
 
 def _side(size: object) -> int:
@@ -203,3 +209,112 @@ def _run(session: Any, feeds: dict[str, npt.NDArray[Any]], output: str) -> Vecto
     wanted = output if output in names else names[0]
     found = session.run([wanted], {name: value for name, value in feeds.items() if name in inputs})[0]
     return np.asarray(found[0], dtype=np.float32).ravel()
+
+
+MODEL_FILE = "model.onnx"
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # what DINO was trained with
+PairKind: TypeAlias = Literal["lpips", "dino"]
+_SOURCES: Mapping[PairKind, str] = {
+    "lpips": "Zhang, Isola, Efros, Shechtman and Wang 2018, arXiv:1801.03924",
+    "dino": "Caron et al. 2021, arXiv:2104.14294; Oquab et al. 2023, arXiv:2304.07193",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedLikeness:
+    """How alike an image and its source are by a learned model. Values of different models do not compare.
+
+    "lpips": the model takes two images (n × 3 × height × width, −1 to 1) and gives their distance. "dino": it takes one
+    (`pixel_values`, normalised as ImageNet) and gives its embedding, or one a token, of which the first is taken; the
+    value is the cosine of both embeddings. The version is the hash of the model's file.
+    """
+
+    kind: PairKind
+    folder: Path
+    version: str
+    unit: str = ""
+    reference: ReferenceKind = "image"
+    working_size: int = 512
+    cost: float = 400.0
+    loaded: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def load(cls, kind: PairKind, folder: str | Path) -> LearnedLikeness:
+        """Open the model in `folder`. Raises UsageError where the file or the package is missing."""
+        if importlib.util.find_spec("onnxruntime") is None:
+            hint = "Install it with: pip install 'sweep-engine[clip]'"
+            raise UsageError(f"The metric {kind} needs onnxruntime.", hint=hint)
+        path = _find(Path(folder), MODEL_FILE)
+        if path is None:
+            raise UsageError(f"There is no {MODEL_FILE} in {folder}.", hint="docs/recipes.md says how to export one.")
+        return cls(kind=kind, folder=Path(folder).absolute(), version=f"1-{file_sha256(path)[:12]}")
+
+    @property
+    def name(self) -> str:
+        """Column name."""
+        return "lpips" if self.kind == "lpips" else "dino_likeness"
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return "perceptual distance (LPIPS)" if self.kind == "lpips" else "likeness of content (DINO)"
+
+    @property
+    def summary(self) -> str:
+        """One sentence."""
+        if self.kind == "lpips":
+            return "Learned difference of patches, as people judged small distortions. It does not see what a thing is."
+        return "Whether both show the same thing, by learned features. It does not see exact place, colour, nor noise."
+
+    @property
+    def direction(self) -> Direction:
+        """Whether higher is nearer to the source."""
+        return "lower" if self.kind == "lpips" else "higher"
+
+    @property
+    def range(self) -> tuple[float | None, float | None]:
+        """Lowest and highest value."""
+        return (0.0, None) if self.kind == "lpips" else (-1.0, 1.0)
+
+    @property
+    def source(self) -> str:
+        """Where it is from."""
+        return _SOURCES[self.kind]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"kind": self.kind, "folder": self.folder, "version": self.version}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        made = LearnedLikeness(**state)
+        for name in made.__dataclass_fields__:
+            object.__setattr__(self, name, getattr(made, name))
+
+    def measure(self, view: ImagePair) -> float:
+        """Compute the distance or the cosine."""
+        if "model" not in self.loaded:
+            self.loaded["model"] = _session(_find(self.folder, MODEL_FILE))
+        session = self.loaded["model"]
+        if self.kind == "lpips":
+            return self._measure_distance(session, *view.pair)
+        first, second = (self._embed(session, image) for image in view.pair)
+        length = float(np.linalg.norm(first) * np.linalg.norm(second))
+        return float(np.clip(first @ second / length, -1.0, 1.0)) if length else math.nan
+
+    def _measure_distance(self, session: Any, image: DecodedImage, reference: DecodedImage) -> float:
+        names = [node.name for node in session.get_inputs()]
+        if len(names) != 2:
+            raise UsageError(f"{self.folder}: an LPIPS model takes two images; this one takes {len(names)} inputs.")
+        planes = (np.asarray(each.rgb, dtype=np.float32).transpose(2, 0, 1) for each in (image, reference))
+        found = session.run(None, {name: plane[None] / 127.5 - 1 for name, plane in zip(names, planes, strict=True)})[0]
+        return max(float(np.mean(found)), 0.0)
+
+    def _embed(self, session: Any, image: DecodedImage) -> Vector:
+        values = (crop_centre(image, CLIP_SIDE) - np.asarray(IMAGENET_MEAN, np.float32)) / np.asarray(
+            IMAGENET_DEVIATION, np.float32
+        )
+        names = [node.name for node in session.get_outputs()]
+        wanted = next((name for name in ("image_embeds", "pooler_output") if name in names), names[0])
+        inputs = {session.get_inputs()[0].name: values.transpose(2, 0, 1)[None]}
+        found = np.asarray(session.run([wanted], inputs)[0], dtype=np.float32)
+        embedding: Vector = found[0, 0] if found.ndim == 3 else found[0].ravel()
+        return embedding
