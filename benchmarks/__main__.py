@@ -11,7 +11,10 @@ from pathlib import Path
 
 from benchmarks.figures import Figure, as_json, machine, markdown
 
-NAMES = ("overhead", "idle", "saturation", "live", "million", "memory", "start", "metrics", "pairs", "report", "agents")
+NAMES = (
+    *("overhead", "idle", "saturation", "hosts", "agents", "live", "million", "memory"),
+    *("start", "metrics", "pairs", "report"),
+)
 
 
 def main(arguments: Sequence[str]) -> None:

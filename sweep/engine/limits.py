@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from math import ceil
@@ -75,6 +75,7 @@ SHORT_ITEM: Final = 2.0  # seconds an item may take while items of other people 
 LEARNING: Final = 2.0  # seconds the second item may wait for the first: a longer first item keeps the server busy
 SHARE: Final = 0.05  # of the variations' own time: a fixed time below this is not worth a longer item
 REMEMBERED: Final = 5  # items whose fixed time is looked at
+TIE: Final = 1e-6
 SECOND: Final = 4  # variations of the item that is compared with the first
 
 
@@ -89,6 +90,7 @@ class FusionSize:
         self._overheads: deque[float] = deque(maxlen=REMEMBERED)  # seconds an item, as events told
         self._least: dict[int, float] = {}  # by size: the fewest seconds an item took; loading a model only adds
         self._latest = (1, 0.0)  # variations and seconds of the item that ended last
+        self.seconds_each = 0.0  # of a variation of that item; 0 while none has ended
 
     @property
     def size(self) -> int:
@@ -133,6 +135,8 @@ class FusionSize:
             overhead: The seconds of them before the first node, where the server's events told.
         """
         self._asked = None
+        if seconds > 0:
+            self.seconds_each = seconds / count
         if self._chosen is None and not self._least and seconds <= 0:
             self._chosen = 1
         elif self._chosen is None and seconds > 0:
@@ -166,6 +170,27 @@ def bound_by_share(size: int, remaining: int, workers: int) -> int:
     This is guided self-scheduling: an item is at most an equal share of what remains.
     """
     return max(1, min(size, -(-remaining // workers)))
+
+
+def is_done_sooner_elsewhere(points: int, own: float, others: Iterable[tuple[float, float]]) -> bool:
+    """Return whether others would render all `points` that remain before a server that would need `own` seconds.
+
+    This is list scheduling by the earliest completion: at the end, a slow server that takes one more item is what
+    everybody waits for. At least one server never has to hold back: the one that would be done first.
+
+    Args:
+        points: Variations that no server has yet.
+        own: Seconds until the server would have rendered what it has, and its next item.
+        others: Of each other server, the seconds until it has rendered what it has, and those of a variation (0 where
+            that is not known).
+    """
+    room = 0
+    for ready, each in others:
+        if each and own > ready:
+            room += ceil((own - ready) / each - TIE) - 1  # at the same time is not sooner, or both would hold back
+            if room >= points:
+                return True
+    return False
 
 
 class ByteBudget:

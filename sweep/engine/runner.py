@@ -31,7 +31,6 @@ from sweep.engine.limits import (
     FusionSize,
     ItemSlot,
     RunSlots,
-    bound_by_share,
 )
 from sweep.engine.options import FailurePolicy, RunOptions
 from sweep.engine.preparation import LOOK_EVERY, Preparation, iterate_fresh, prepare, recover_jobs, wait_for_shortage
@@ -359,9 +358,13 @@ class Runner:
                 await self._work.wait_for_change(aside)
                 continue
             await self._bound_by_others(server)
+            size = self._pool.choose_size(server, self._count_remaining(), anyio.current_time())
+            if not size:
+                await self._work.wait_for_change(min(ASIDE, server.seconds_each))
+                continue
             limit = ASIDE if self._options.idle_only else None  # then what was seen of others' items is old
             with anyio.move_on_after(limit):
-                return await self._work.take(server.url, self._choose_size(server))
+                return await self._work.take(server.url, size)
         return None
 
     async def _seconds_aside(self, server: PooledServer) -> float:
@@ -391,15 +394,13 @@ class Runner:
             others = await server.server.others_waiting(self._context.destination)
             server.fusion.longest = SHORT_ITEM if others else LONGEST_ITEM
 
-    def _choose_size(self, server: PooledServer) -> int:
-        """Return how many variations the next item has: fewer towards the end, so that no server idles."""
-        alive = [each for each in self._pool.servers if each.left is None]
-        workers = sum(each.info.capacity for each in alive) * min(2, len(alive)) or 1
+    def _count_remaining(self) -> int:
+        """Count the points that were never handed out."""
         before = self._prepared.before
-        remaining = before.points - before.completed - before.failed - self._work.handed
-        return bound_by_share(server.fusion.size, remaining, workers)
+        return before.points - before.completed - before.failed - self._work.handed
 
     async def _attempt(self, server: PooledServer, job: Job, slot: ItemSlot) -> None:
+        server.count_variations(len(job.instances), anyio.current_time())
         try:
             admitted = await self._duplicates.admit(job)
             left = await Attempt(self._context, server, admitted, slot).run() if admitted else []
@@ -411,6 +412,7 @@ class Runner:
         except SweepError as error:
             self._break_off(error)
         finally:
+            server.count_variations(-len(job.instances), anyio.current_time())
             slot.release()
             self._work.finish()
 

@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 
 from sweep.engine.events import Listener, Notice, ServerChanged
-from sweep.engine.limits import Backoff, FusionSize, Limit
+from sweep.engine.limits import Backoff, FusionSize, Limit, bound_by_share, is_done_sooner_elsewhere
 from sweep.engine.options import RunOptions
 from sweep.engine.task_groups import ChangeSignal, open_task_group, report_wait, run_all
 from sweep.errors import (
@@ -36,6 +36,8 @@ from sweep.servers import Server, ServerInfo
 from sweep.workflow import Dialect, Graph, Model, ModelRef, Ref, map_refs
 
 MOST_REFUSALS: Final = 8  # submissions in a row that a server may refuse before it leaves
+LONGEST_HOLD: Final = 4  # times its seconds a variation that an idle server leaves the rest to others: they may hang
+SURVEY_EVERY: Final = 0.5  # seconds for which it is not asked anew how fast the servers are together
 SHORTEST_PAUSE: Final = 0.05  # seconds before a server that left is asked again
 CLOSING: Final = 5.0  # seconds a server's client may take to let go
 MOST_COUNTED: Final = 2000  # points that are looked at to say how many a server renders
@@ -60,6 +62,8 @@ class PooledServer:
     away_since: float = field(default_factory=anyio.current_time)  # monotonic seconds; counts while `left` is set
     refusals: int = 0  # submissions in a row that it refused, each after the pause that followed the one before
     fusion: FusionSize = field(default_factory=FusionSize)
+    variations: int = 0  # that it has and has not rendered
+    rendered_at: float = 0.0  # monotonic seconds: when it last was given work while it had none, or ended an item
     slots: anyio.CapacityLimiter = field(init=False)
 
     def __post_init__(self) -> None:
@@ -76,6 +80,21 @@ class PooledServer:
     def can_render(self, instance: Instance) -> bool:
         """Whether it has every model that the graph needs."""
         return not self.lacking or self.lacking.keys().isdisjoint(collect_refs(instance.graph, instance.dialect))
+
+    @property
+    def seconds_each(self) -> float:
+        """Seconds it takes for a variation, all its devices together; 0 while that is not known."""
+        return self.fusion.seconds_each / max(1, self.info.capacity)
+
+    def seconds_busy(self, now: float) -> float:
+        """Return the seconds until it has rendered what it has, as far as its speed is known."""
+        return max(0.0, self.variations * self.seconds_each - (now - self.rendered_at))
+
+    def count_variations(self, more: int, now: float) -> None:
+        """Count variations that it was given, or, below 0, that it has no more."""
+        if more < 0 or not self.variations:
+            self.rendered_at = now
+        self.variations += more
 
     def record_success(self) -> None:
         """Count an item that went through: the server is well, and may be given a little more."""
@@ -117,6 +136,14 @@ class PooledServer:
             self.slots.total_tokens = limit.allowed
 
 
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    at: float = -inf  # monotonic seconds
+    alive: Sequence[PooledServer] = ()
+    workers: int = 1
+    rate: float = 0.0  # variations a second
+
+
 class ServerPool:
     """The servers of a run, and which of them take work at the moment. `changes` wakes whoever waits for either."""
 
@@ -135,11 +162,12 @@ class ServerPool:
         self._listener = listener
         self._backoff = backoff
         self._chance = random.Random(0)
+        self.alive_urls: frozenset[str] = frozenset()  # of the servers that take work; kept, as it is asked for always
+        self._note_alive()
 
-    @property
-    def alive_urls(self) -> frozenset[str]:
-        """Urls of the servers that take work."""
-        return frozenset(each.url for each in self.servers if each.left is None)
+    def _note_alive(self) -> None:
+        self._surveyed = _Survey()
+        self.alive_urls = frozenset(each.url for each in self.servers if each.left is None)
 
     @property
     def is_serving(self) -> bool:
@@ -158,6 +186,35 @@ class ServerPool:
         """Say why no server renders what is left."""
         reasons = [each.left.message.rstrip(".") if each.left else _describe_lacking(each) for each in self.servers]
         return ServerError(f"No server renders the points that are left: {'; '.join(filter(None, reasons))}.")
+
+    def choose_size(self, server: PooledServer, remaining: int, now: float) -> int:
+        """Return how many of the `remaining` variations the server's next item has; 0 where it should take none now.
+
+        There are fewer towards the end, so that no server idles, and none for a server that others would outrun.
+        """
+        survey = self._survey(now)
+        size = bound_by_share(server.fusion.size, remaining, survey.workers)
+        own, busy = server.seconds_each, server.seconds_busy(now)
+        # Within that time all servers together render at most so many: most of the time, who is first needs no answer.
+        if own and 0 < remaining <= survey.rate * (busy + size * own):
+            others = [
+                (each.seconds_busy(now), each.seconds_each)
+                for each in survey.alive
+                if each is not server and not each.lacking
+            ]
+            while size and is_done_sooner_elsewhere(remaining, busy + size * own, others):
+                size //= 2
+        has_waited = not server.variations and now - server.rendered_at > LONGEST_HOLD * own
+        return size or int(has_waited)
+
+    def _survey(self, now: float) -> _Survey:
+        """Return who takes work and how fast they are together, as it was at most a moment ago."""
+        if now - self._surveyed.at > SURVEY_EVERY:
+            alive = [each for each in self.servers if each.left is None]
+            workers = sum(each.info.capacity for each in alive) * min(2, len(alive)) or 1
+            rate = sum(1 / each.seconds_each for each in alive if each.seconds_each)
+            self._surveyed = _Survey(now, alive, workers, rate)
+        return self._surveyed
 
     def seconds_until_takeover(self, url: str) -> float:
         """Return the seconds until others may render what the server at `url` has; infinite while it takes work.
@@ -187,12 +244,14 @@ class ServerPool:
             server.departures += 1
             if isinstance(reason, ServerUnreachableError):
                 server.reduce_limit(None)
+            self._note_alive()
             self._listener(ServerChanged(server=server.name, state="left", reason=reason.message))
             self.changes.notify()
 
     def readmit(self, server: PooledServer) -> None:
         """Give the server work again."""
         server.left = None
+        self._note_alive()
         self._listener(ServerChanged(server=server.name, state="back"))
         self.changes.notify()
 

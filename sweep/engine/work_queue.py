@@ -241,9 +241,13 @@ class WorkQueue:
         self._changes.notify()
 
     def finish(self) -> None:
-        """End a job that was taken; put what is left of it first."""
+        """End a job that was taken; put what is left of it first.
+
+        Servers without work are woken only for the end: they may be hundreds, and what comes back wakes them itself.
+        """
         self.in_flight -= 1
-        self._changes.notify()
+        if self.is_over:
+            self._changes.notify()
 
     async def take(self, url: str, most: int = 1) -> Job | None:
         """Take the next job for the server at `url`, of up to `most` variations; None when there will be none any more.
@@ -293,6 +297,8 @@ class WorkQueue:
         return self._returned(url, orphans=False) or self._next_fresh(url, most) or self._returned(url, orphans=True)
 
     def _returned(self, url: str, *, orphans: bool) -> Job | None:
+        if not self._waiting:
+            return None
         now, alive = self._clock(), self._servers.alive_urls
         due = [
             waiting

@@ -154,8 +154,9 @@ async def test_the_work_of_a_server_that_dies_goes_to_the_other(bench: Bench, sa
 async def test_stage_one_finishes_what_is_in_flight(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
     stop = Stop()
     bench.watch(lambda event: stop.request(1) if isinstance(event, events.Completed) else None)
-    async with sandbox_with() as server:
-        summary = await bench.run(await bench.experiment(), server.url, stop=stop)
+    async with sandbox_with(latency=0.1) as server:
+        options = replace(AT_ONCE, fuse=1)
+        summary = await bench.run(await bench.experiment(), server.url, stop=stop, options=options)
         assert (summary.exit_code, summary.ending) == (130, "interrupted")
         assert 0 < summary.completed < 6
         assert sum(server.renders.values()) == summary.completed
