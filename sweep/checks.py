@@ -117,6 +117,8 @@ def _is_incomplete(results: RecordedResults, metric: str) -> bool:
 
 
 def _check(results: RecordedResults, text: str) -> CheckResult:
+    if text.strip().endswith(" where"):
+        raise UsageError(f"--require {text!r} ends before its condition.", hint='Write "… where seed == 1".')
     condition, *rest = re.split(r"\s+where\s+", text.strip(), maxsplit=1)
     columns = results.columns()
     if not rest and set(_find_names(condition)) & set(_COUNTS) - {column.name for column in columns}:

@@ -77,16 +77,17 @@ def rename(
     """
     from sweep.cli.console import print_answer
     from sweep.cli.options import find_run
-    from sweep.errors import UsageError
+    from sweep.errors import ExperimentError, UsageError
     from sweep.experiment import Experiment
     from sweep.record import rename_run
 
     folder = find_run(run, results)
     if Path(name).name != name or not name.strip(" ."):
         raise UsageError(f"{name!r} is not a name.", hint="Write a name without slashes.")
-    Experiment.from_dict(
-        {"name": name, "workflow": "txt2img", "inputs": {"prompt": "x"}}
-    )  # names that fit every system
+    try:
+        Experiment.from_dict({"name": name, "workflow": "txt2img", "inputs": {"prompt": "x"}})
+    except ExperimentError as error:  # of a name that not every system can have
+        raise UsageError(error.problems[0].message) from error
     target = rename_run(folder, name)
     answer = {"schema": "sweep.rename/1", "state": "renamed", "from": folder.as_posix(), "folder": target.as_posix()}
     text = f"{folder} is now {target}. To continue this run, write name: {name} in its experiment file."

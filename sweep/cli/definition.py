@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 import typer
 
 from sweep.cli.options import complete_role, parse_assignments
-from sweep.errors import UsageError
+from sweep.errors import ExperimentError, UsageError
 
 if TYPE_CHECKING:
     from sweep.experiment import Experiment
@@ -111,9 +111,12 @@ class Typed:
         stem = Path(self.image).stem if self.image else workflow.stem
         name = self.save.stem if self.save else f"{stem}-{date.today().isoformat()}"  # noqa: DTZ011  the user's own day
         here = Path.cwd()
-        experiment = Experiment.from_text(
-            write_experiment(str(workflow), self.axes, inputs, name=name, paths_from=here), here, overrides
-        )
+        text = write_experiment(str(workflow), self.axes, inputs, name=name, paths_from=here)
+        try:
+            experiment = Experiment.from_text(text, here, overrides)
+        except ExperimentError as error:  # the lines of a text that nobody has seen help nobody
+            problems = [replace(problem, line=None, column=None) for problem in error.problems]
+            raise ExperimentError.of(problems, "command line") from error
         if self.save is None:
             return experiment, f"To keep this experiment as a file, add --save {stem}.yaml."
         text = write_experiment(str(workflow), self.axes, inputs, name=name, paths_from=here, saved_in=self.save.parent)

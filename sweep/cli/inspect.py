@@ -275,6 +275,9 @@ def _load(path: Path, base: str, family: str, servers: Sequence[Server]) -> tupl
         if str(path) in TEMPLATES:
             raise UsageError(f"{path} is a template, not a file.", hint=f"In an experiment, write workflow: {path}")
         raise UsageError(f"{path} does not exist.{did_you_mean_file(path)}")
+    if path.suffix.lower() in (".yaml", ".yml"):
+        hint = f"If it is an experiment, sweep plan {path} shows what it would do."
+        raise UsageError(f"{path} is not a workflow.", hint=hint)
     loaded = load_workflow(path)
     has = _read_server(servers, family or loaded.family)
     return has.schemas.dialect.translate(loaded, has.schemas).for_base(base), has

@@ -23,7 +23,7 @@ def parse_assignments(given: Sequence[str] | None, option: str) -> dict[str, str
     for text in given or ():
         name, equals, value = text.partition("=")
         if not (equals and name.strip()):
-            raise UsageError(f"{option} {text} has no value.", hint=f"Write {option} axis=value.")
+            raise UsageError(f"{option} {text} has no value.", hint=f"Write {option} NAME=VALUE.")
         found[name.strip()] = _parse_value(value.strip())
     return found
 

@@ -73,6 +73,8 @@ def table(
     rows = compile_where(opened, where, former=former) if where else None
     form = _choose_format(form, output)
     chosen = [name.strip() for name in columns.split(",")] if columns is not None else None
+    if chosen == [""]:
+        raise UsageError("--columns names no column.", hint="Write --columns seed,status.")
     if output is not None:
         opened.write_file(output, form, all=former, where=rows, columns=chosen)
     elif form == "parquet" or form == "xlsx":

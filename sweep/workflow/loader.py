@@ -62,7 +62,10 @@ def _from_png(path: Path, shown: str) -> dict[str, Any]:
         if found.keys() - {"metadata"}:
             return {name: parse_object(text, f"the {name} in {shown}") for name, text in found.items()}
     families = " or ".join(dialect.name for dialect in DIALECTS)
-    raise WorkflowError(f"{shown} carries no workflow: it was not made by {families}, or lost its text since.")
+    raise WorkflowError(
+        f"{shown} carries no workflow: it was not made by {families}, or lost its text since.",
+        hint=f"To start from it as an image, name a template: sweep run img2img --image {shown}.",
+    )
 
 
 def packaged_schemas(family: str) -> NodeSchemas:
