@@ -7,6 +7,7 @@ journal's intents and the server's own items are the only truth. Errors cross as
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shlex
@@ -90,7 +91,7 @@ class Agent:
         self._command = settings.command.replace(_PLACEHOLDER, str(port)) if settings.command else None
         self._life = uuid.uuid4().hex
         self._since = datetime.now(UTC)
-        self._folder = Path(tempfile.mkdtemp(prefix="sweep-agent-"))
+        self._made: Path | None = None
         self._images: dict[str, Path] = {}  # input images by hash, as long as this life of the agent
         self._opening = asyncio.Lock()
         self._client: Server | None = None
@@ -214,6 +215,23 @@ class Agent:
             await self._client.aclose()
         if self._server is not None:
             await asyncio.to_thread(self._end_server, self._server)
+        await asyncio.to_thread(self._remove_images)
+
+    @property
+    def _folder(self) -> Path:
+        """For input images and the server's log; made when it is needed."""
+        self._made = self._made or Path(tempfile.mkdtemp(prefix="sweep-agent-"))
+        return self._made
+
+    def _remove_images(self) -> None:
+        """Remove what the agent has kept, but for a server's log."""
+        for path in self._images.values():
+            path.unlink(missing_ok=True)
+        self._images.clear()
+        if self._made is not None:
+            with contextlib.suppress(OSError):  # the log is there
+                self._made.rmdir()
+                self._made = None
 
     @property
     def _log(self) -> Path:

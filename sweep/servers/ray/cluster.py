@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import logging
 import os
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -359,7 +360,10 @@ def require_token(agents: Sequence[AgentDescription], *, insecure: bool) -> None
 
 
 def stop_agent(name: str) -> None:
-    """End an agent and the server that it started. Raises UsageError where there is none of that name."""
+    """End an agent and the server that it started; return when the cluster has no agent of that name.
+
+    Raises UsageError where there is none.
+    """
     import ray
 
     try:
@@ -369,6 +373,9 @@ def stop_agent(name: str) -> None:
     with contextlib.suppress(ray.exceptions.RayError):
         ray.get(actor.call.remote("stop"), timeout=_ANSWER_SECONDS)
     ray.kill(actor, no_restart=True)
+    until = time.monotonic() + _ANSWER_SECONDS
+    while name in ray.util.list_named_actors() and time.monotonic() < until:
+        time.sleep(0.05)
 
 
 def _ask_description(name: str) -> Any:
