@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from sweep.cli.servers import Cluster
+from sweep.errors import UsageError
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.sandbox.service import Sandbox
 from tests.cli.conftest import Sweep, write_experiment
@@ -116,3 +118,13 @@ def test_run_reports_a_wrong_path_of_a_proxy(sweep: Sweep, guarded: Guarded, arg
     answer = sweep(*arguments)
     assert answer.code == 3
     assert "Is that an InvokeAI or a ComfyUI?" in answer.err
+
+
+def test_options_of_a_cluster_need_one() -> None:
+    assert Cluster.of(None) is None
+    with pytest.raises(UsageError, match="--with needs --on ray"):
+        Cluster.of(None, "invokeai-web --port 9090")
+    with pytest.raises(UsageError, match="--images shared needs --on ray"):
+        Cluster.of(None, shared=Path("results"))
+    with pytest.raises(UsageError, match="on ray only"):
+        Cluster.of("dask")

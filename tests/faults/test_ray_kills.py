@@ -51,12 +51,18 @@ def servers(bench: Bench) -> Iterator[list[SandboxProcess]]:
         server.kill()
 
 
+def run_all(bench: Bench, cluster: RayCluster, *commands: tuple[str, ...]) -> None:
+    """Run commands of the cluster side by side; all succeed."""
+    on = ["--on", f"ray:{cluster.address}"]
+    running = [bench.command(*command, *on, **ENVIRONMENT) for command in commands]
+    for pid, output in running:
+        assert bench.zygote.wait(pid)[0] == 0, output.read_text(encoding="utf-8")
+
+
 def register(bench: Bench, cluster: RayCluster, servers: list[SandboxProcess]) -> None:
     """Register an agent beside each server."""
-    for number, server in enumerate(servers):
-        on = ["--on", f"ray:{cluster.address}"]
-        code, said = bench.sweep("worker", "--server", server.url, "--name", f"gpu{number}", *on, **ENVIRONMENT)
-        assert code == 0, said
+    named = enumerate(servers)
+    run_all(bench, cluster, *(("worker", "--server", each.url, "--name", f"gpu{number}") for number, each in named))
 
 
 def begin(bench: Bench, cluster: RayCluster) -> tuple[int, Path]:
@@ -169,9 +175,7 @@ def test_killed_while_agents_write_the_images_and_the_cluster_measures_them(
 
 def stop_agents(bench: Bench, cluster: RayCluster, count: int) -> None:
     """End the agents that `register` started."""
-    for number in range(count):
-        stop = ["worker", "--stop", f"gpu{number}", "--on", f"ray:{cluster.address}"]
-        assert bench.sweep(*stop, **ENVIRONMENT)[0] == 0
+    run_all(bench, cluster, *(("worker", "--stop", f"gpu{number}") for number in range(count)))
 
 
 def run_with_servers(bench: Bench, cluster: RayCluster, **more: str) -> tuple[int, Path]:
@@ -183,6 +187,7 @@ def run_with_servers(bench: Bench, cluster: RayCluster, **more: str) -> tuple[in
 
 def test_with_starts_a_server_on_each_node_and_leaves_none_behind(bench: Bench, cluster: RayCluster) -> None:
     cluster.add_node()
+    before = set(cluster.processes("ray::Agent"))
     pid, output = run_with_servers(bench, cluster)
     assert bench.zygote.wait(pid)[0] == 0, output.read_text(encoding="utf-8")[-3000:]
     assert bench.statuses() == {"completed": 6}
@@ -196,7 +201,7 @@ def test_with_starts_a_server_on_each_node_and_leaves_none_behind(bench: Bench, 
         bench.zygote.signal(pid, number)
         assert bench.zygote.wait(pid)[0] == (130 if number == signal.SIGINT else -number)
         wait_until(lambda: not cluster.processes("sweep sandbox --port"))
-        wait_until(lambda: not cluster.processes("ray::Agent"))
+        wait_until(lambda: before.issuperset(cluster.processes("ray::Agent")))
 
 
 @pytest.mark.skipif(not can_separate_processes(), reason="ray stop ends every cluster of the machine it sees")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from asyncio import to_thread
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from anyio.from_thread import start_blocking_portal
 
 from sweep.errors import OverloadedError, ServerUnreachableError, SweepError
 from sweep.sandbox import SandboxOptions, sandbox_server
-from sweep.servers import MissingModelError
+from sweep.servers import MissingModelError, ServerInfo
 from sweep.servers.ray.agent import AgentSettings
-from sweep.servers.ray.cluster import RayServer, restore_error, start_agent, stop_agent
+from sweep.servers.ray.cluster import RayServer, SharingRayServer, restore_error, start_agent, stop_agent
 from sweep.testing import SERVER_CASES
 from sweep.testing.servers import ServerCase
 from sweep.workflow import ModelRef
@@ -51,3 +53,14 @@ def test_errors_cross_whole() -> None:
 async def test_ray_server_without_its_agent_is_unreachable(cluster: RayCluster) -> None:
     with pytest.raises(ServerUnreachableError, match="no agent nobody"):
         await RayServer("nobody").open()
+
+
+async def test_host_that_does_not_see_the_results_leaves_at_the_start(tmp_path: Path) -> None:
+    class Blind(SharingRayServer):
+        async def _ask(self, method: str, *_: Any) -> Any:
+            return ServerInfo(name="", url="", version="", api="queue") if method == "open" else b""
+
+    with pytest.raises(ServerUnreachableError, match="gpu1 does not see") as left:
+        await Blind("gpu1", results=tmp_path / "results").open()
+    assert "--images shared" in (left.value.hint or "")
+    assert await to_thread(lambda: list((tmp_path / "results").iterdir())) == []
