@@ -38,8 +38,7 @@ def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
     if summary.former:
         count = "1 earlier image" if summary.former == 1 else f"{summary.former:,} earlier images"
         lines += fill_lines(
-            f"{count} that the experiment no longer asks for: kept, not shown. "
-            f"sweep table {summary.folder} --all lists them.",
+            f"{count} of another definition or model: kept, not shown. sweep table {summary.folder} --all lists them.",
             first="  ",
             rest="  ",
         )

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby, islice
+from itertools import count, groupby, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,6 +44,7 @@ from sweep.errors import (
     PlanError,
     Problem,
     SweepError,
+    UsageError,
 )
 from sweep.experiment import Axis, Experiment, InputImage, Setting
 from sweep.plan import Instance, Plan
@@ -69,7 +70,9 @@ from sweep.record import (
     find_lost_images,
     free_bytes,
     no_checkpoint,
+    read_painted,
     read_sizes,
+    rename_run,
     replace_atomically,
 )
 from sweep.servers import Server, ServerInfo
@@ -159,10 +162,9 @@ async def prepare(
     """
     folder = results / experiment.name
     async with AsyncExitStack() as held:
-        unbegun = await _lock_folder(held, folder)
+        place = await held.enter_async_context(AsyncExitStack())  # the folder: its lock and journal
         draw = share_seeds(experiment.name) if options.shard else None
-        journal = await SqliteJournal.open(folder, checkpoint=checkpoint, draw=draw, linger=LINGER)
-        held.push_async_callback(journal.aclose)
+        unbegun, journal = await _open_folder(place, folder, checkpoint, draw)
         await _reopen_lost_images(folder, journal, options, listener)
         pooled = await open_servers(held, servers, options, listener)
         drawn = {axis: await journal.seeds(axis, count) for axis, count in experiment.undrawn.items()}
@@ -176,9 +178,20 @@ async def prepare(
         await _report_exclusions(plan, pooled, listener)
         uploads = UploadMemory(journal, options.user_cache)
         await run_all(*(uploads.recall(server) for server in pooled))
-        if not await _has_nothing_to_do(plan, journal, options):
+        kinds = await anyio.to_thread.run_sync(read_painted, folder)
+        is_painted_over = kinds == {True} and not any(server.info.sandbox for server in pooled if server.is_open)
+        if is_painted_over or not await _has_nothing_to_do(plan, journal, options):
+            _require_no_painting(folder, kinds, pooled)
             async with report_wait(listener, f"Waiting for {names} to check the values of the axes."):
                 await check_values(plan, pooled, options)
+            if is_painted_over:
+                await place.aclose()
+                aside = await anyio.to_thread.run_sync(_set_aside, folder)
+                listener(Notice(message=f"Images that the sandbox painted are in {aside} now; {folder} begins anew."))
+                unbegun, journal = await _open_folder(place, folder, checkpoint, _draw_again(drawn))
+                uploads.journal = journal
+                for axis, seeds in drawn.items():
+                    await journal.seeds(axis, len(seeds))
         run = await begin_on_record(plan, journal, [server.info for server in pooled if server.is_open], options)
         unbegun.pop_all()
         await run_all(*(uploads.keep(server) for server in pooled if server.left is None))
@@ -215,6 +228,38 @@ def share_seeds(name: str) -> Callable[[str], int]:
         return axes[axis].randrange(2**32)
 
     return draw
+
+
+def _draw_again(drawn: Mapping[str, Sequence[int]]) -> Callable[[str], int]:
+    """Return a source of the seeds that were drawn before, for a folder begun anew."""
+    left = {axis: iter(seeds) for axis, seeds in drawn.items()}
+    return lambda axis: next(left[axis])
+
+
+async def _open_folder(
+    held: AsyncExitStack, folder: Path, checkpoint: Checkpoint, draw: Callable[[str], int] | None
+) -> tuple[AsyncExitStack, SqliteJournal]:
+    """Lock the folder and open its journal; the returned stack as `_lock_folder` says."""
+    unbegun = await _lock_folder(held, folder)
+    journal = await SqliteJournal.open(folder, checkpoint=checkpoint, draw=draw, linger=LINGER)
+    held.push_async_callback(journal.aclose)
+    return unbegun, journal
+
+
+def _require_no_painting(folder: Path, kinds: frozenset[bool], servers: Sequence[PooledServer]) -> None:
+    """Raise UsageError where the sandbox would paint into a folder of real images."""
+    if kinds == {False} and all(server.info.sandbox for server in servers if server.is_open):
+        raise UsageError(
+            f"{folder} holds images of a real server; the sandbox would paint others among them.",
+            hint="Add --server URL, or --set name=NAME to try the experiment on the sandbox.",
+        )
+
+
+def _set_aside(folder: Path) -> Path:
+    """Give a folder of painted images another name, so that it is not mixed with real ones; return its new path."""
+    endings = ("" if number == 1 else f"-{number}" for number in count(1))
+    names = (f"{folder.name}-sandbox{ending}" for ending in endings)
+    return rename_run(folder, next(name for name in names if not folder.with_name(name).exists()))
 
 
 async def _lock_folder(held: AsyncExitStack, folder: Path) -> AsyncExitStack:

@@ -36,7 +36,7 @@ class UploadMemory:
     """The uploads of one run's servers. `recall` before anything is uploaded, `keep` after each submission."""
 
     def __init__(self, journal: Journal, user_cache: Path | None) -> None:
-        self._journal = journal
+        self.journal = journal
         self._user_cache = user_cache
         self._kept: dict[str, dict[str, str]] = {}
 
@@ -44,7 +44,7 @@ class UploadMemory:
         """Tell the server's client what earlier runs uploaded there."""
         if isinstance(server.server, RemembersUploads):
             known = await anyio.to_thread.run_sync(_read, self._cache_for(server))
-            own = await self._journal.uploads(server.url)
+            own = await self.journal.uploads(server.url)
             for sha256, name in {**known.get(server.url, {}), **own}.items():
                 server.server.uploads.setdefault(sha256, name)
             self._kept[server.url] = dict(server.server.uploads)  # the journal keeps what this run uploads itself
@@ -57,7 +57,7 @@ class UploadMemory:
         new = {sha: name for sha, name in server.server.uploads.items() if kept.get(sha) != name}
         if new:
             kept.update(new)
-            await self._journal.keep_uploads(server.url, new)
+            await self.journal.keep_uploads(server.url, new)
             await anyio.to_thread.run_sync(_add, self._cache_for(server), server.url, new)
 
     def _cache_for(self, server: PooledServer) -> Path | None:

@@ -141,6 +141,15 @@ def _sizes(db: sqlite3.Connection) -> list[tuple[int, int]]:
     return [(pixels, size) for pixels, size in rows]
 
 
+def read_painted(folder: Path) -> frozenset[bool]:
+    """Read whether completed images were painted by a sandbox (True) or come from real servers; empty without any."""
+    with reading(folder) as db:
+        if not db.execute("SELECT 1 FROM points WHERE state = 'completed' LIMIT 1").fetchone():
+            return frozenset()
+        servers = [server for run in queries.runs(db) for server in run.facts.servers]
+    return frozenset(server.get("sandbox") == "true" for server in servers)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmittedWork:
     """What a run sent to one server: its items, and the input images that it uploaded."""

@@ -11,9 +11,12 @@ import anyio.to_thread
 import pytest
 
 from sweep.engine import events
+from sweep.errors import UsageError
 from sweep.record import RecordedResults
+from sweep.record.status import read_painted
 from sweep.sandbox.service import Sandbox
 from tests.support.engine_bench import AT_ONCE, Bench
+from tests.support.mutating_proxy import Exchange, open_proxy
 
 
 def truncate(path: Path) -> None:
@@ -64,3 +67,37 @@ async def test_swapped_images_are_found_by_their_hash_where_that_is_asked_for(be
     assert (await bench.run(experiment, sandbox.url)).rendered == 0
     assert len(await anyio.to_thread.run_sync(RecordedResults(folder).verify)) == 1
     assert (await bench.run(experiment, sandbox.url, options=replace(AT_ONCE, verify=True))).rendered == 1
+
+
+async def test_painted_images_are_set_aside_for_real_ones(bench: Bench, sandbox: Sandbox) -> None:
+    """The sandbox first, then a server: two folders, the same seeds, and nothing of the one in the other."""
+    experiment = await bench.experiment(axes={"seed": {"count": 2}})
+    painted = await bench.run(experiment, sandbox.url)
+    async with open_proxy(sandbox.url, hide_the_sandbox) as proxy:
+        real = await bench.run(experiment, proxy.url)
+        again = await bench.run(experiment, proxy.url)
+    assert (painted.rendered, real.rendered, again.rendered) == (2, 2, 0)
+    folders = [bench.root / "results" / name for name in ("small", "small-sandbox")]
+    kinds = [await anyio.to_thread.run_sync(read_painted, folder) for folder in folders]
+    assert kinds == [{False}, {True}]
+    seeds = [await anyio.to_thread.run_sync(read_seeds, folder) for folder in folders]
+    assert seeds[0] == seeds[1]
+    assert any("painted are in" in event.message for event in bench.of(events.Notice))
+
+
+async def test_sandbox_paints_nothing_among_real_images(bench: Bench, sandbox: Sandbox) -> None:
+    async with open_proxy(sandbox.url, hide_the_sandbox) as proxy:
+        await bench.run(await bench.experiment(axes={"seed": [1]}), proxy.url)
+    with pytest.raises(UsageError, match="holds images of a real server"):
+        await bench.run(await bench.experiment(axes={"seed": [1, 2]}), sandbox.url)
+    whole = await bench.run(await bench.experiment(axes={"seed": [1]}), sandbox.url)
+    assert (whole.exit_code, whole.rendered) == (0, 0), "with nothing to render there is nothing to mix"
+
+
+def read_seeds(folder: Path) -> list[object]:
+    return [row["seed"] for row in RecordedResults.open(folder).rows()]
+
+
+def hide_the_sandbox(exchange: Exchange) -> None:
+    if exchange.path.endswith("/app/version"):
+        exchange.json = {"version": exchange.json["version"]}

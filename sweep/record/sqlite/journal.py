@@ -430,10 +430,11 @@ class SqliteJournal:
         cannot be opened, DiskFullError. What follows an intent (submitted, rendered, complete) waits up to `linger`
         seconds for the commit of another write.
         """
-        db, reader = await run_sync(partial(_connect, Path(folder), create=create))
-        place = Path(folder) / JOURNAL_FILE
-        journal = cls(Writer(db, place, checkpoint, linger), reader, place, now, draw or _draw)
-        journal._file = await run_sync(_identity, place)
+        with anyio.CancelScope(shield=True):  # who is cancelled meanwhile gets the journal all the same, and closes it
+            db, reader = await run_sync(partial(_connect, Path(folder), create=create))
+            place = Path(folder) / JOURNAL_FILE
+            journal = cls(Writer(db, place, checkpoint, linger), reader, place, now, draw or _draw)
+            journal._file = await run_sync(_identity, place)
         return journal
 
     async def __aenter__(self) -> Self:
