@@ -18,7 +18,7 @@ from tests.cli.conftest import SMALL, Sweep, write_experiment
 KILLED = """
 import os, signal, sys
 import sweep.record.changes as changes
-from sweep.cli import app
+from sweep.cli import main as app
 
 steps = [int(sys.argv[1])]
 

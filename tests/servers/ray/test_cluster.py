@@ -76,7 +76,7 @@ def test_other_version_of_a_real_cluster_is_a_sentence(cluster: RayCluster) -> N
     program = f"""
 import sys, ray
 ray.__version__ = "2.1.0"
-from sweep.cli.app import run_cli
+from sweep.cli.main import run_cli
 sys.exit(run_cli(["workers", "--on", "ray:{cluster.address}"]))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
