@@ -116,7 +116,7 @@ def simulated_hosts(count: int, side: int = SIDE) -> Iterator[list[str]]:
     process.start()
     there.close()
     try:
-        if not here.poll(READY_SECONDS):
+        if not here.poll(4 * READY_SECONDS):
             raise RuntimeError("The hosts have not started.")
         yield here.recv()
     finally:

@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -201,6 +202,7 @@ _IMAGES: dict[str, Callable[[NodeFields, ImageLibrary], PixelArray]] = {
 }
 
 
+@cache
 def plain_image(side: int = 512) -> bytes:
     """Make a square image, of 512 pixels a side about 300 kB, for sandboxes that do not paint."""
     rng = np.random.default_rng(7)
