@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from sweep.cli import definition
 from sweep.cli import options as shared
 from sweep.cli.console import bytes_text, fill_lines, seconds_text, text_width
-from sweep.cli.run import check_metrics
+from sweep.cli.run import FIRST_LOOK, check_metrics
 from sweep.text import format_count, format_number, truncate
 
 if TYPE_CHECKING:
@@ -160,7 +160,8 @@ def _estimate(forecast: Forecast) -> str:
     rendering = (
         f"rendering about {seconds_text(forecast.seconds)} on {servers} (from {forecast.renders} earlier renders)"
     )
-    return f"{rendering} · measuring about {seconds_text(_measuring_seconds(forecast))} · {disk}"
+    meanwhile = ", most of it while rendering" if forecast.seconds > 2 * FIRST_LOOK else ""
+    return f"{rendering} · measuring about {seconds_text(_measuring_seconds(forecast))}{meanwhile} · {disk}"
 
 
 def _measuring_seconds(forecast: Forecast) -> float:

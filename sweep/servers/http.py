@@ -168,7 +168,7 @@ def _read(path: Path) -> dict[str, Any]:
         document = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
         raise UsageError(f"{path}: the credentials file is not TOML.", hint=_FORM) from None
-    if not _of(document) and not isinstance(document.get("servers"), dict):
+    if document and not _of(document) and not isinstance(document.get("servers"), dict):
         raise UsageError(f"{path}: the credentials file names no credentials.", hint=_FORM)
     return document
 

@@ -63,6 +63,12 @@ def test_a_file_that_is_missing_or_no_toml_is_one_sentence(tmp_path: Path) -> No
         find_credentials(URL, {}, _file(tmp_path, "token: secret"))
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None
+    form = 'Write token = "…", or email = "…" and password = "…".'
+    assert form in str(caught.value)
+    with pytest.raises(UsageError, match="names no credentials") as empty:
+        find_credentials(URL, {}, _file(tmp_path, 'tokn = "secret"'))
+    assert form in str(empty.value)
+    assert "secret" not in str(empty.value)
 
 
 def test_no_repr_tells_them() -> None:
