@@ -241,6 +241,7 @@ def _first_line(failure: BaseException) -> str:
 _CALLS_AT_ONCE = 1000
 _HEAD_SECONDS = 3600  # without its head Ray ends a process after a minute; a run's own patience ends before this
 _ANSWER_SECONDS = 30.0
+_BEGIN_SECONDS = 120.0  # a busy host takes long to start a process
 _INSTALL = "pip install 'sweep-engine[ray]' installs it."
 
 
@@ -271,7 +272,8 @@ def join_cluster(address: str = "") -> None:
 def start_agent(settings: AgentSettings, node: str | None = None) -> str:
     """Start an agent that outlives this process, pinned to a node (this host's by default); return its name.
 
-    Raises UsageError where the cluster demands no token, unless the settings say `insecure`.
+    Raises UsageError where the cluster demands no token, unless the settings say `insecure`; ServerUnreachableError
+    where the agent does not start.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -289,7 +291,13 @@ def start_agent(settings: AgentSettings, node: str | None = None) -> str:
         scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node, soft=False),
     )
     agent = actor.remote(settings)
-    _, error = ray.get(agent.call.remote("renew"), timeout=_ANSWER_SECONDS)
+    try:
+        _, error = ray.get(agent.call.remote("renew"), timeout=_BEGIN_SECONDS)
+    except ray.exceptions.RayError as failure:
+        raise ServerUnreachableError(
+            f"The agent {settings.name} did not start ({type(failure).__name__}).",
+            hint="All hosts need the same version of sweep. Ray's log of the host says more.",
+        ) from failure
     if error is not None:
         ray.kill(agent, no_restart=True)
         raise restore_error(error)
