@@ -50,7 +50,7 @@ def main(file: Path) -> None:
     assert run.poll() is None, "the run did not wait for its cluster"
     run.send_signal(signal.SIGINT)
     run.communicate()
-    print("the run ended with", run.returncode)
+    assert run.returncode == 130, f"the run ended with {run.returncode}"
     print("\n".join(left.values()) or "nothing is left")
 
 

@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import logging
 import os
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -256,8 +257,10 @@ def join_cluster(address: str = "") -> None:
         raise UsageError("Ray is not installed.", hint=_INSTALL)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(_HEAD_SECONDS))
+    hook = sys.excepthook
     import ray
 
+    sys.excepthook = hook  # Ray's own waits for the cluster, which may be gone, before it prints an error
     if ray.is_initialized():
         return
     try:
