@@ -274,7 +274,9 @@ def describe_curve(curve: Curve, fact: MetricFacts) -> list[Sentence]:
     if half["reason"] == UNEVEN:
         text = f"{label} goes up and down along {axis}: {first}, {last}."
     elif half["value"] is None or all(low is None for low in curve["low"]):
-        text = f"{label} is {first} and {last} along {axis}."
+        if _do_overlap(curve, known[0], known[-1]):
+            return []  # both ends could be the same
+        text = f"{label}: {first} and {last} along {axis}."
     else:
         text = f"{label} {verb} along {axis} from {first} to {last}, half of it {_write_place(half)}."
     parts = [f"It passes {c['threshold']:g} {_write_place(c['at'])}." for c in passed]
@@ -282,6 +284,12 @@ def describe_curve(curve: Curve, fact: MetricFacts) -> list[Sentence]:
     parts += [f"{capitalise(w['message'])}." for w in curve["warnings"] if w["kind"] == "saturated"]
     detail = " ".join(parts)
     return [make_sentence("curve", text, detail, metric=fact["name"], axis=curve["axis"])]
+
+
+def _do_overlap(curve: Curve, first: int, last: int) -> bool:
+    """Tell whether the intervals at both ends overlap; without intervals they do not."""
+    (a, b), (c, d) = ((curve["low"][i], curve["high"][i]) for i in (first, last))
+    return a is not None and b is not None and c is not None and d is not None and max(a, c) <= min(b, d)
 
 
 def _write_end(curve: Curve, i: int) -> str:

@@ -65,11 +65,22 @@ def test_no_study_says_what_may_not_be_said(size: tuple[int, int, int], kind: st
 
 def test_noise_alone_is_hardly_ever_an_effect() -> None:
     rng, claims = np.random.default_rng(3), 0
-    for _ in range(150):
+    for _ in range(60):
         words = " ".join(study_of(make_grid(3, 3, 4, lambda x, *_: 0.7 + 0.01 * rng.normal(size=len(x)))).words)
         claims += bool(CLAIM.search(words))
 
-    assert claims <= 20  # 5 % each of curve and differences, and shares
+    assert claims <= 9  # 5 % each of curve and differences, and shares
+
+
+def test_many_metrics_are_told_to_find_something_by_chance() -> None:
+    rng = np.random.default_rng(1)
+    frame = make_grid(1, 2, 6, lambda x, p, _: 0.8 + 0.1 * p + 0.002 * rng.normal(size=len(x)))
+    names = ["structure_coarse", "ssim", "ms_ssim", "gmsd"]
+
+    several = make_study(frame.assign(**dict.fromkeys(names, frame["structure_coarse"])), axes=AXES, metrics=names)
+
+    assert any(text.startswith("Four metrics were tested, each by itself") for text in several.words)
+    assert not any("each by itself" in text for text in study_of(frame).words)
 
 
 def test_an_interaction_is_told_with_its_weak_group_and_not_as_nothing_will_do() -> None:

@@ -32,6 +32,7 @@ def spent_from(curve: Curve) -> float:
     return late[0] if late and late[0] is not None else float("inf")
 
 
+@pytest.mark.full
 async def test_structure_falls_with_strength_until_it_is_called_saturated(
     experiment: Experiment, tmp_path: Path
 ) -> None:

@@ -28,8 +28,7 @@ FEW_LEVELS = 24  # in such a design an axis with more is a sample and not a list
 RANGES = 8
 MOST_COLUMNS = 600  # of a least-squares design; more, and only main effects are fitted
 LEAST_SEEDS = 4  # for sizes; below that a ranking only
-LEAST_PART = 0.25  # of the variance; less may be noise
-LEAST_ORDER = 0.5  # the same where seeds are too few to take noise out
+LEAST_PART = 0.5  # of the variance; smaller parts that stand out among noise are overstated (by simulation)
 SLICE = 8192  # rows of the design matrix that are in memory at once
 RIDGE = 1e-12  # of the trace
 NO_INTERVAL = "shares have no intervals"
@@ -66,7 +65,7 @@ def compute_effects(design: StudyDesign, metric: str) -> Effects:
     known = total > 0 and seeds >= LEAST_SEEDS and not is_sparse
     parts = values / total if total > 0 else values
     fixed = [part for part, term in zip(parts, terms, strict=True) if not has_seeds or len(names) - 1 not in term]
-    if max(fixed, default=0.0) < (LEAST_PART if known else LEAST_ORDER):
+    if max(fixed, default=0.0) < LEAST_PART:
         return make_no_effects(metric, len(y), "no axis stands out from how single images differ")
     order = np.argsort(-parts, kind="stable")
     shares = [
