@@ -72,7 +72,8 @@ def add_ratings(folder: Path, given: Path) -> Ratings:
 def name_images(frame: pd.DataFrame) -> list[tuple[str, ...]]:
     """List the names by which ratings may call the image of each row."""
     point = [name for name in ("index", "key") if name in frame]
-    numbers = frame[IMAGE_AXIS] if IMAGE_AXIS in frame else frame.groupby(point, sort=False).cumcount() + 1
+    has_numbers = IMAGE_AXIS in frame and pd.api.types.is_integer_dtype(frame[IMAGE_AXIS])  # else an axis of images
+    numbers = frame[IMAGE_AXIS] if has_numbers else frame.groupby(point, sort=False).cumcount() + 1
     return [name_image(key, int(number)) for key, number in zip(frame["key"].astype(str), numbers, strict=True)]
 
 

@@ -273,9 +273,9 @@ def describe_curve(curve: Curve, fact: MetricFacts) -> list[Sentence]:
     passed = [c for c in curve["crossings"] if c["at"]["value"] is not None and fact["direction"] == "neutral"]
     if half["reason"] == UNEVEN:
         text = f"{label} goes up and down along {axis}: {first}, {last}."
+    elif _do_overlap(curve, known[0], known[-1]):
+        return []  # seeds differ by more than both ends do
     elif half["value"] is None or all(low is None for low in curve["low"]):
-        if _do_overlap(curve, known[0], known[-1]):
-            return []  # both ends could be the same
         text = f"{label}: {first} and {last} along {axis}."
     else:
         text = f"{label} {verb} along {axis} from {first} to {last}, half of it {_write_place(half)}."

@@ -87,6 +87,8 @@ def test_images_have_the_names_that_the_page_gives_them() -> None:
 
     assert {f"{key[:16]}.1", key} < set(first)
     assert set(second) == {f"{key[:16]}.2", f"{key}.2"}
+    of_images = pd.DataFrame({"index": [0, 1], "key": [key, key[::-1]], "image": ["cup.png", "cat.png"]})
+    assert key in name_images(of_images)[0]
     assert f"{key[:-17:-1]}.1" in other
 
 

@@ -28,11 +28,12 @@ FEW_LEVELS = 24  # in such a design an axis with more is a sample and not a list
 RANGES = 8
 MOST_COLUMNS = 600  # of a least-squares design; more, and only main effects are fitted
 LEAST_SEEDS = 4  # for sizes; below that a ranking only
+LEAST_CELLS = 16  # combinations without seeds, for sizes: of fewer, those that stand out do so by chance, too
 LEAST_PART = 0.5  # of the variance; smaller parts that stand out among noise are overstated (by simulation)
 SLICE = 8192  # rows of the design matrix that are in memory at once
 RIDGE = 1e-12  # of the trace
 NO_INTERVAL = "shares have no intervals"
-ONLY_ORDER = f"below {LEAST_SEEDS} seeds only the order is known"
+ONLY_ORDER = f"below {LEAST_SEEDS} seeds or {LEAST_CELLS} combinations only the order is known"
 SPARSE_SHARES = "too few of all combinations were rendered for sizes, so only the order is given"
 ROUNDED = "its values are rounded so coarsely that an interval would be too narrow"
 GRIDDED = 4  # images a distinct value, from which values count as rounded
@@ -62,7 +63,8 @@ def compute_effects(design: StudyDesign, metric: str) -> Effects:
     exact, terms, values, total = split_variance(y - y.mean(), list(factors.values()), has_seeds=has_seeds)
     seeds = int(factors[names[-1]].max()) + 1 if has_seeds else 0
     is_sparse = not exact and design.measure_coverage({}) < SPARSE
-    known = total > 0 and seeds >= LEAST_SEEDS and not is_sparse
+    is_small = len(np.unique(design.cells[rows])) < LEAST_CELLS
+    known = total > 0 and seeds >= LEAST_SEEDS and not is_sparse and not is_small
     parts = values / total if total > 0 else values
     fixed = [part for part, term in zip(parts, terms, strict=True) if not has_seeds or len(names) - 1 not in term]
     if max(fixed, default=0.0) < LEAST_PART:
@@ -275,7 +277,8 @@ def compare_levels(design: StudyDesign, fact: MetricFacts, axis: str) -> list[Di
     Where seeds are the same at both levels, what they have in common cancels: intervals are two to three times
     narrower than unpaired ones. Of m pairs, p is multiplied by m and the interval has a confidence of 1 − 0.05 / m
     (Bonferroni), so all intervals of a metric and axis hold together in 95 % of studies, and a pair is significant
-    exactly where its interval excludes zero. With one seed there is a difference without an interval.
+    exactly where its interval excludes zero. With one seed there is a difference without an interval. Two or three
+    seeds that agree in every digit do so by rounding, so they show nothing.
     """
     levels, metric, of_cells = design.by_name[axis].levels, fact["name"], fact["reference"] == "cell"
     matrix = design.unit_matrix(metric, axis)
@@ -283,13 +286,17 @@ def compare_levels(design: StudyDesign, fact: MetricFacts, axis: str) -> list[Di
     steps = [_subtract_pair(matrix, a, b) for a, b in pairs]
     is_rounded = _is_rounded(design.response(metric), steps)
     is_tested = design.unit_count > 0 and not is_rounded
-    raw = [compute_p_value(step, pairwise=of_cells) if is_tested else None for step in steps]
+    agreed = [0 < len(step) < LEAST_SEEDS and step.std() == 0.0 and step[0] != 0.0 for step in steps]
+    raw = [
+        compute_p_value(step, pairwise=of_cells) if is_tested and not same else None
+        for step, same in zip(steps, agreed, strict=True)
+    ]
     asked = max(sum(p is not None for p in raw), 1)
     method = PAIRED if asked == 1 else f"{PAIRED}, Bonferroni-corrected for {asked} pairs"
     found = []
-    for (a, b), step, p in zip(pairs, steps, raw, strict=True):
+    for (a, b), step, p, same in zip(pairs, steps, raw, agreed, strict=True):
         value = estimate_mean(step, method=method, pairwise=of_cells, confidence=1 - (1 - CONFIDENCE) / asked)
-        if is_rounded:
+        if is_rounded or same:
             value = Estimate(**{**value, "low": None, "high": None, "method": "none", "reason": ROUNDED})
         corrected = None if p is None else min(p * asked, 1.0)
         found.append(
