@@ -8,12 +8,12 @@ from functools import partial
 from itertools import islice
 from typing import Final
 
-from sweep.experiment import Dimension, Experiment, Level, ProblemCollector, Setting
+from sweep.experiment import Axis, Dimension, Experiment, Level, ProblemCollector, Setting, strip_number
 from sweep.plan.bindings import BoundGraph
 from sweep.plan.graph_variants import VariantSelector
 from sweep.plan.plan import Plan
 from sweep.plan.rules import Written
-from sweep.plan.targets import Assignments
+from sweep.plan.targets import Assignments, list_targets
 from sweep.workflow import Dialect, Graph, Roles, Target, Value, canonical
 
 _LEVELS: Final = 1_000  # levels looked at along one dimension; values of longer ones come from ranges and differ
@@ -53,7 +53,7 @@ def _compare_steps(dimension: Dimension, bound: BoundGraph, variants: VariantSel
             continue
         shown = " and ".join(f"{name} {level.value}" for name, level in levels.items())
         twin = seen.setdefault(_serialize(bound.values(here)), shown)
-        if twin != shown:
+        if twin != shown and not _weighs_no_lora(dimension.axes, here):
             place = f"axes.{dimension.axes[0].name}"
             yield place, f"{place}: {shown} gives the same images as {twin}{_describe_variant(bound, variants)}."
             return
@@ -63,13 +63,26 @@ def _compare_keys(plan: Plan, problems: ProblemCollector[str]) -> None:
     seen: dict[str, int] = {}
     for index, key in plan.keys(range(len(plan))):
         twin = seen.setdefault(key, index)
-        if twin != index:
+        if twin != index and not _differ_in_idle_weights(plan, twin, index):
             problems.add_at_key(
                 "axes",
                 f"Points {_describe_point(plan, twin)} and {_describe_point(plan, index)} are the same image; "
                 "leave one out.",
             )
             return
+
+
+def _differ_in_idle_weights(plan: Plan, one: int, other: int) -> bool:
+    levels, others = plan.grid[one].levels, plan.grid[other].levels
+    return _weighs_no_lora([axis for axis in plan.axes if levels[axis.name] != others[axis.name]], levels)
+
+
+def _weighs_no_lora(axes: Sequence[Axis], levels: Mapping[str, Level]) -> bool:
+    """Whether these axes only weigh a LoRA, of which the point has none: its weights share one image, in a row each."""
+    weights = [strip_number(target) == "lora_weight" for axis in axes for target in list_targets(axis)]
+    settings = [setting for level in levels.values() for setting in level.settings.items()]
+    loras = [value for name, value in settings if strip_number(name) == "lora"]
+    return bool(weights) and all(weights) and None in loras
 
 
 def _describe_point(plan: Plan, index: int) -> str:

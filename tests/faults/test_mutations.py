@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -89,7 +90,22 @@ CHANGES: Mapping[str, Callable[[Exchange], None]] = {
 }
 MUTATIONS = [(place, change) for place, change in product(PLACES, CHANGES)]
 ALWAYS = [(list(PLACES)[at % len(PLACES)], change) for at, change in enumerate(CHANGES)]  # every place, every change
-LARGE = [(place, "large") for place in ("models", "enqueue", "states", "item", "image")]
+LARGE = {
+    "array": lambda: b"[" + b"{}," * 20_000_000 + b"{}]",  # 60 MB
+    "bytes": lambda: paint(1000, 1000) + bytes(250_000_000),
+    "pixels": lambda: paint(12_500, 8_000),
+}
+LARGE_ANSWERS = [
+    *((place, "large array") for place in ("models", "enqueue", "states", "item", "image")),
+    ("image", "large bytes"),
+    ("image", "large pixels"),
+]
+
+
+def paint(width: int, height: int) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (width, height), "teal").save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
 
 
 def mutate_by_prefix(exchange: Exchange) -> None:
@@ -98,16 +114,20 @@ def mutate_by_prefix(exchange: Exchange) -> None:
     place, _, change = step.partition(",")
     if PLACES[place.replace("_", " ")] not in f"/{rest}" or b'"check-' in exchange.request:
         return
-    if change == "large":
-        exchange.body = b"[" + b"{}," * 20_000_000 + b"{}]"
+    if change.startswith("large_"):
+        exchange.body = LARGE[change.removeprefix("large_")]()
     else:
         CHANGES[change.replace("_", " ")](exchange)
 
 
-async def run_client(folder: Path, mutations: list[tuple[str, str]]) -> list[dict[str, Any]]:
+async def run_client(
+    folder: Path, mutations: list[tuple[str, str]], *, at_once: int = 14, read: float = 1.5
+) -> list[dict[str, Any]]:
+    """Run an experiment against each mutation, several at once: most of the time each waits for a silent server."""
+
     def start() -> subprocess.Popen[str]:
         Image.linear_gradient("L").resize((64, 64)).convert("RGB").save(folder / "photo.png")
-        command = [sys.executable, "-m", "tests.support.mutation_client", str(folder)]
+        command = [sys.executable, "-m", "tests.support.mutation_client", str(folder), str(at_once), str(read)]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def send(urls: list[str]) -> None:
@@ -146,4 +166,13 @@ async def test_answers_changed_in_many_ways_leave_no_traceback_and_no_hang(tmp_p
 @pytest.mark.timeout(3600)
 async def test_answers_changed_in_every_way_leave_no_traceback_and_no_hang(tmp_path: Path) -> None:
     assert len(MUTATIONS) >= 60
-    judge(await run_client(tmp_path, [*MUTATIONS, *LARGE]))
+    judge(await run_client(tmp_path, MUTATIONS))
+
+
+@pytest.mark.full
+async def test_answers_of_many_megabytes_are_refused_within_the_memory_limit(tmp_path: Path, capsys: Any) -> None:
+    """Arrays of 60 MB, images of 250 MB and of 100 megapixels."""
+    answers = await run_client(tmp_path, LARGE_ANSWERS, at_once=1, read=30.0)
+    with capsys.disabled():
+        print(f"\npeak {max(each['megabytes'] for each in answers):.0f} MB: {[each['outcome'] for each in answers]}")
+    judge(answers)

@@ -1,6 +1,6 @@
 """A client in a process of its own: runs a small experiment at each address that it reads, several at once.
 
-Usage: python -m tests.support.mutation_client FOLDER; an address a line in, a line of JSON out as each run ends.
+Usage: python -m tests.support.mutation_client FOLDER RUNS_AT_ONCE READ_SECONDS; an address a line in, a line of JSON out as each run ends.
 """
 
 from __future__ import annotations
@@ -24,10 +24,17 @@ from sweep.servers import ConnectOptions, connect
 from sweep.servers.http import Timings
 
 TIMINGS = Timings(
-    read=1.5, retry=0.01, poll_listening=0.3, poll_deaf=0.05, reconnect=0.05, reconnect_most=0.2, patience=1, gone=0.3
+    read=float(sys.argv[3]),
+    retry=0.01,
+    poll_listening=0.3,
+    poll_deaf=0.05,
+    reconnect=0.05,
+    reconnect_most=0.2,
+    patience=1,
+    gone=0.3,
 )
 OPTIONS = RunOptions(backoff=Backoff(base=0.01, cap=0.05), attempts=2, patience=2.0, takeover_after=0.0)
-AT_ONCE = 14  # runs at once: most of the time each waits for a server that says nothing
+AT_ONCE = int(sys.argv[2])
 
 
 async def run_at(url: str, folder: Path, number: int) -> str:
