@@ -143,7 +143,7 @@ async def run_client(
             urls = [f"{proxy.url}/{place},{change}".replace(" ", "_") for place, change in mutations]
             await anyio.to_thread.run_sync(send, urls)
             for _ in urls:
-                with anyio.fail_after(DEADLINE):
+                with anyio.fail_after(DEADLINE + 10 * read):
                     line = await anyio.to_thread.run_sync(client.stdout.readline, abandon_on_cancel=True)
                 answers.append(json.loads(line))
     finally:

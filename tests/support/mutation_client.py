@@ -1,6 +1,8 @@
 """A client in a process of its own: runs a small experiment at each address that it reads, several at once.
 
-Usage: python -m tests.support.mutation_client FOLDER RUNS_AT_ONCE READ_SECONDS; an address a line in, a line of JSON out as each run ends.
+Usage: python -m tests.support.mutation_client FOLDER RUNS_AT_ONCE READ_SECONDS
+
+An address a line in, a line of JSON out as each run ends.
 """
 
 from __future__ import annotations
