@@ -416,8 +416,9 @@ async def plan_jointly(
 ) -> tuple[Plan, Mapping[ModelRef, Model]]:
     """Plan with the models of all open servers, and mark those as left that can render no point.
 
-    The order in which the servers were given decides nothing: the newest of a family describes the nodes; of several
-    families the one that has more servers is tried first; of models with the same name that of most servers counts.
+    The newest of a family describes the nodes; of several families the one that has more servers is tried first, and of
+    equally large ones that of the server given first; of models with the same name that of most servers counts. Within
+    a family the order in which the servers were given decides nothing.
 
     Raises PlanError where the experiment fits none, ServerError where none describes itself.
     """
@@ -441,7 +442,7 @@ def _group_by_family(servers: Sequence[PooledServer]) -> list[list[PooledServer]
     """Group the open servers by family, the larger group first; in each the newest version first."""
     ordered = sorted((each for each in servers if each.left is None), key=lambda each: each.url)
     ordered.sort(key=lambda each: [int(part) for part in re.findall(r"\d+", each.info.version)], reverse=True)
-    families = sorted({each.info.family for each in ordered}, reverse=True)
+    families = dict.fromkeys(each.info.family for each in servers if each.left is None)
     groups = [[each for each in ordered if each.info.family == family] for family in families]
     return sorted(groups, key=len, reverse=True)
 
