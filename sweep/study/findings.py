@@ -233,4 +233,4 @@ def write_decision(study: StudyJson) -> str:
     if top is None:
         return ""
     weakest = top["detail"].partition(". ")[0] if top["detail"].startswith("Weakest") else ""
-    return f"{top['text']} {weakest}." if weakest else top["text"]
+    return f"{top['text']} {weakest.rstrip('.')}." if weakest else top["text"]

@@ -19,7 +19,7 @@ from sweep.engine import RunOptions, run
 from sweep.errors import UsageError
 from sweep.experiment import Experiment
 from sweep.sandbox import sandbox_server
-from sweep.study import choose_next_points, make_study
+from sweep.study import choose_next_points, make_study, write_decision
 from sweep.study.adaptive import SearchPoint, SearchTask, decide_search, estimate_crossing
 
 
@@ -146,5 +146,6 @@ async def test_a_run_renders_what_its_design_wants_and_says_how_it_ended(tmp_pat
     assert found["ending"] in ("precision reached", "budget spent")
     assert (found["used"], found["most"], found["full"]) == (summary.points, 16, 20)
     assert not study.data["curves"]
+    assert not any(".." in sentence for sentence in [write_decision(study.data), *study.words])
     assert any(str(found["ending"]) in sentence.lower() for sentence in study.words)
     assert {row["index"] for row in study.table.to_dict("records")} <= set(range(20))
