@@ -344,10 +344,10 @@ def describe_differences(found: Sequence[Difference], fact: MetricFacts, data: S
         pairs = [d for d in found if d["axis"] == axis and d["difference"]["value"] is not None]
         if pairs and any(d["difference"]["value"] for d in pairs) and any(d["p"] is not None for d in pairs):
             said.append(_describe_largest(axis, pairs, fact, data))
-    return said
+    return [sentence for sentence in said if sentence is not None]
 
 
-def _describe_largest(axis: str, pairs: Sequence[Difference], fact: MetricFacts, data: StudyJson) -> Sentence:
+def _describe_largest(axis: str, pairs: Sequence[Difference], fact: MetricFacts, data: StudyJson) -> Sentence | None:
     sure = [d for d in pairs if d["significant"]]
     top = max(sure or pairs, key=lambda d: abs(d["difference"]["value"] or 0.0))
     change = top["difference"]
@@ -358,6 +358,9 @@ def _describe_largest(axis: str, pairs: Sequence[Difference], fact: MetricFacts,
     together = f"; the intervals of all {top['pairs']} pairs hold together" if top["pairs"] > 1 else ""
     if not sure:
         low, high = change["low"] or 0.0, change["high"] or 0.0
+        seen = [value for value in data["rows"]["metrics"][fact["name"]] if value is not None]
+        if max(abs(low), abs(high)) > max(seen) - min(seen):
+            return None  # with so few seeds any difference is possible
         most = write_number(max(abs(low), abs(high)))
         text = f"No difference in {label} between levels of {named} was found; one of up to {most} is possible."
         detail = f"(95 %, n = {write_units(change)}{together}.)"

@@ -380,7 +380,7 @@ def compute_curve(
         axis=axis,
         group=group,
         x=x.tolist(),
-        mean=list_finite(levels.mean),
+        mean=list_finite(np.clip(levels.mean, lowest, highest)),  # adjusted for holes it can leave the range
         low=list_finite(np.clip(levels.low, lowest, None)),
         high=list_finite(np.clip(levels.high, None, highest)),
         n=[int(v) if design.unit_count else 0 for v in levels.n],
