@@ -77,7 +77,7 @@ def test_slurm_array_renders_parts_that_merge_into_one(folder: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 @pytest.mark.skipif(not can_separate_processes(), reason="symmetric-run stops every cluster of the machine it sees")
 def test_slurm_job_starts_a_cluster_with_servers(folder: Path) -> None:
     script = find_block("ray symmetric-run").replace("--min-nodes 8", "--min-nodes 1 --include-dashboard=false")

@@ -278,6 +278,11 @@ def start_agent(settings: AgentSettings, node: str | None = None) -> str:
     Raises UsageError where the cluster demands no token, unless the settings say `insecure`; ServerUnreachableError
     where the agent does not start.
     """
+    _await_agents({settings.name: _create_agent(settings, node)})
+    return settings.name
+
+
+def _create_agent(settings: AgentSettings, node: str | None = None) -> Any:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -293,18 +298,44 @@ def start_agent(settings: AgentSettings, node: str | None = None) -> str:
         get_if_exists=True,
         scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node, soft=False),
     )
-    agent = actor.remote(settings)
+    return actor.remote(settings)
+
+
+def _await_agents(agents: Mapping[str, Any]) -> None:
+    """Wait until all agents have begun. The leases of those that have are renewed meanwhile: others may take long."""
+    import ray
+
+    until = time.monotonic() + _BEGIN_SECONDS
+    names = {agent.call.remote("renew"): name for name, agent in agents.items()}
+    waiting = list(names)
+    while waiting:
+        begun, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=LEASE_SECONDS / 6)
+        for reference in begun:
+            _check_begun(names[reference], agents[names[reference]], reference)
+        if waiting and time.monotonic() >= until:
+            raise _not_started(", ".join(sorted(names[reference] for reference in waiting)), "no answer")
+        for agent in agents.values():
+            agent.call.remote("renew")
+
+
+def _check_begun(name: str, agent: Any, reference: Any) -> None:
+    """Raise what kept an agent from beginning."""
+    import ray
+
     try:
-        _, error = ray.get(agent.call.remote("renew"), timeout=_BEGIN_SECONDS)
+        _, error = ray.get(reference)
     except ray.exceptions.RayError as failure:
-        raise ServerUnreachableError(
-            f"The agent {settings.name} did not start ({type(failure).__name__}).",
-            hint="All hosts need the same version of sweep. Ray's log of the host says more.",
-        ) from failure
+        raise _not_started(name, type(failure).__name__) from failure
     if error is not None:
         ray.kill(agent, no_restart=True)
         raise restore_error(error)
-    return settings.name
+
+
+def _not_started(name: str, reason: str) -> ServerUnreachableError:
+    return ServerUnreachableError(
+        f"The agent {name} did not start ({reason}).",
+        hint="All hosts need the same version of sweep. Ray's log of the host says more.",
+    )
 
 
 def start_servers(command: str, settings: AgentSettings, shared: Path | None = None) -> list[RayServer]:
@@ -324,12 +355,18 @@ def start_servers(command: str, settings: AgentSettings, shared: Path | None = N
 
     nodes = [node for node in ray.nodes() if node["Alive"]]
     nodes = [node for node in nodes if node["Resources"].get("GPU")] or nodes
-    started = []
+    agents = {}
     for node in nodes:
         name = f"{node['NodeManagerHostname']}-{node['NodeID'][:6]}"
         own = replace(settings, name=name, url=url, command=command, lease=LEASE_SECONDS)
-        started.append(_make_server(start_agent(own, node["NodeID"]), shared, is_owned=True))
-    return started
+        agents[name] = _create_agent(own, node["NodeID"])
+    try:
+        _await_agents(agents)
+    except SweepError:
+        for agent in agents.values():
+            ray.kill(agent, no_restart=True)
+        raise
+    return [_make_server(name, shared, is_owned=True) for name in agents]
 
 
 def list_agents() -> list[AgentDescription]:
