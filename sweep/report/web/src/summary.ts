@@ -188,11 +188,12 @@ function spreadOf({ metric, threshold }: Verdict): number {
 
 /** Room for the marks of a level, px. */
 function markWidth({ levels }: Verdict): number {
-  return Math.round(Math.min(62, Math.max(15, 350 / levels.length)));
+  const room = innerWidth < 760 ? innerWidth - 215 : 350;
+  return Math.round(Math.min(62, Math.max(15, room / levels.length)));
 }
 
 /** Which of many levels have room for their label. */
 function thin(levels: number): (at: number) => boolean {
-  const every = Math.ceil(levels / 12);
+  const every = Math.ceil(levels / (innerWidth < 760 ? 6 : 12));
   return (at) => at % every === 0;
 }
