@@ -31,6 +31,7 @@ from sweep.errors import (
     OverloadedError,
     ServerError,
     ServerUnreachableError,
+    SweepError,
     TransientError,
     VariationError,
 )
@@ -232,7 +233,13 @@ class ItemDownloads:
         async with context.downloads, context.budget.reserve(most):
             data = await server.fetch(image, most)
             context.checkpoint(checkpoints.FETCHED)
-            return await context.store.save(data, stem, point.key, ordinal)
+            try:
+                return await context.store.save(data, stem, point.key, ordinal)
+            except SweepError as error:
+                error.__cause__ = error.__context__ = None  # an error that is kept would keep the image's bytes, too
+                raise error.with_traceback(None) from None
+            finally:
+                del data
 
 
 class Attempt:

@@ -32,7 +32,7 @@ def test_together_they_hold_every_point_once(tmp_path: Path, first: str) -> None
 
 @pytest.mark.parametrize(
     "more",
-    [{"where": "seed != 2 or model == 'two'"}, {"design": {"kind": "random", "points": 7, "seed": 1}}],
+    [{"where": "seed != 2 or model == 'two'"}, {"design": {"kind": "random", "points": 4, "seed": 1}}],
     ids=["conditions", "design"],
 )
 def test_lanes_of_a_part_of_the_grid_hold_it_in_the_plans_order(tmp_path: Path, more: dict[str, object]) -> None:
