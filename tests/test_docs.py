@@ -254,7 +254,8 @@ def test_site_has_every_document() -> None:
 TOPICS = (
     *("own workflow", "random seeds", "negative prompts", "two models", "wildcards", "lora weights", "several servers"),
     *("ssh", "docker", "nightly job", "resume", "redo", "rename", "move a run", "share", "rate", "gate"),
-    *("troubleshooting symptom", "delete", "excel"),
+    *("troubleshooting symptom", "delete", "excel", "not responding", "cannot connect", "rerender", "spreadsheet"),
+    *("container", "stars", "checkpoints", "perceptual similarity", "continue", "remove", "cron"),
 )
 """What people look for, and find in the recipes."""
 
