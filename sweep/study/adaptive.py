@@ -114,6 +114,7 @@ class _Decider:
         self._wanted: list[SearchPoint] = []
         self._crossings: dict[tuple[int, int], SingleCrossing] = {}
         self._used: dict[tuple[int, int], int] = {}  # by block: images on its path
+        self._paths: dict[tuple[int, int], dict[int, float]] = {}  # by block: the value at each level looked at
 
     def decide(self) -> Decision:
         groups = tuple(range(len(self._task.groups)))
@@ -219,6 +220,7 @@ class _Decider:
             if value is None:
                 return level
             self._used[group, seed] = max(number, self._used.get((group, seed), 0))
+            self._paths.setdefault((group, seed), {})[level] = value
             if math.isnan(value):
                 return SingleCrossing(math.nan, -1, inside=False)
             low, high = (step, high) if self._holds(value) else (low, step)
@@ -269,19 +271,22 @@ class _Decider:
 
     def _predict(self, group: int, seeds: Iterable[int]) -> float | None:
         """Expect the step at which a further seed's search begins; None where curves turn: it then starts cold."""
-        known = [self._crossings[group, seed] for seed in seeds]
-        if any(not each.inside for each in known) or self._turns(group):
+        chosen = tuple(seeds)
+        known = [self._crossings[group, seed] for seed in chosen]
+        if any(not each.inside for each in known) or self._turns(group, chosen):
             return None
         at = float(np.mean([each.at for each in known]))
         levels = self._task.levels
         place = float(np.interp(at, levels, range(len(levels))))
         return len(levels) - 1 - place if self._is_rising(group) else place
 
-    def _turns(self, group: int) -> bool:
-        """Tell whether a curve of the first seeds goes back by more than a twentieth of its range."""
-        for seed in range(PILOT):
-            points = sorted(p for p in self._values if p.group == group and p.seed == seed)
-            seen = np.array([self._values[p] for p in points])
+    def _turns(self, group: int, seeds: Iterable[int]) -> bool:
+        """Tell whether a curve of these seeds goes back by more than a twentieth of its range.
+
+        Only what their own searches looked at counts: the answer must not change when more is rendered.
+        """
+        for seed in seeds:
+            seen = np.array([value for _, value in sorted(self._paths[group, seed].items())])
             if len(seen) > 1:
                 steps = np.diff(seen) * (1 if seen[-1] >= seen[0] else -1)
                 if steps.min() < -TURNS * np.ptp(seen):
