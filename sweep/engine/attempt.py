@@ -57,11 +57,11 @@ from sweep.servers import (
     MissingModelError,
     NoAnswerError,
     Rendered,
-    SavesImages,
     ServerImage,
     StepDone,
     Submission,
     Ticket,
+    saves_images,
 )
 from sweep.workflow import Names
 
@@ -226,7 +226,7 @@ class ItemDownloads:
     async def _fetch(self, point: JournalPoint, image: ServerImage, ordinal: int, most: int) -> SavedImage:
         """Fetch and save an image of at most `most` bytes, which are reserved before it is asked for."""
         context, server, stem = self._context, self._server.server, self._context.make_stem(point)
-        if isinstance(server, SavesImages):  # its bytes never come here, so none are reserved
+        if saves_images(server):  # its bytes never come here, so none are reserved
             part = await server.save(image, most, context.store.part_writer)
             context.checkpoint(checkpoints.FETCHED)
             return await context.store.place(part, stem, point.key, ordinal)

@@ -19,7 +19,7 @@ import anyio.to_thread
 from sweep.engine.server_pool import PooledServer
 from sweep.errors import RecordError, ServerError
 from sweep.record import Journal, SubmittedWork, replace_atomically
-from sweep.servers import DeletesImages, RemembersUploads, Server
+from sweep.servers import Server, deletes_images, remembers_uploads
 
 MOST_UPLOADS = 2000  # uploads of one server in the user's file
 
@@ -42,7 +42,7 @@ class UploadMemory:
 
     async def recall(self, server: PooledServer) -> None:
         """Tell the server's client what earlier runs uploaded there."""
-        if isinstance(server.server, RemembersUploads):
+        if remembers_uploads(server.server):
             known = await anyio.to_thread.run_sync(_read, self._cache_for(server))
             own = await self.journal.uploads(server.url)
             for sha256, name in {**known.get(server.url, {}), **own}.items():
@@ -51,7 +51,7 @@ class UploadMemory:
 
     async def keep(self, server: PooledServer) -> None:
         """Note what is new. Raises RecordError where the journal cannot be written."""
-        if not isinstance(server.server, RemembersUploads):
+        if not remembers_uploads(server.server):
             return
         kept = self._kept.setdefault(server.url, {})
         new = {sha: name for sha, name in server.server.uploads.items() if kept.get(sha) != name}
@@ -105,16 +105,16 @@ async def find_leftovers(work: Mapping[str, SubmittedWork], servers: Sequence[Se
     """Find the intermediate images and uploads of a run on its servers, which are opened and closed."""
     found: list[Leftovers] = []
     for server in servers:
-        sent = work[server.url]
+        url, sent = server.url, work[server.url]
         try:
             await server.open()
-            if isinstance(server, DeletesImages):
+            if deletes_images(server):
                 images = tuple(await server.find_leftovers(sent.items, sent.uploads))
-                found.append(Leftovers(url=server.url, name=sent.name, images=images))
+                found.append(Leftovers(url=url, name=sent.name, images=images))
             else:
-                found.append(Leftovers(url=server.url, name=sent.name, reason=_CANNOT_DELETE))
+                found.append(Leftovers(url=url, name=sent.name, reason=_CANNOT_DELETE))
         except ServerError as error:
-            found.append(Leftovers(url=server.url, name=sent.name, reason=error.message.rstrip(".")))
+            found.append(Leftovers(url=url, name=sent.name, reason=error.message.rstrip(".")))
         finally:
             await server.aclose()
     return found
@@ -124,7 +124,7 @@ async def delete_leftovers(leftovers: Leftovers, server: Server) -> int:
     """Delete these images on a server, which is opened and closed; return how many the server deleted."""
     try:
         await server.open()
-        return await server.delete_images(leftovers.images) if isinstance(server, DeletesImages) else 0
+        return await server.delete_images(leftovers.images) if deletes_images(server) else 0
     finally:
         await server.aclose()
 

@@ -14,6 +14,9 @@ from .base import (
     StepDone,
     Submission,
     Ticket,
+    deletes_images,
+    remembers_uploads,
+    saves_images,
 )
 from .comfyui.client import ComfyUI
 from .discovery import ConnectOptions, connect
@@ -60,11 +63,14 @@ __all__ = [
     "Ticket",
     "check_token",
     "connect",
+    "deletes_images",
     "find_credentials",
     "find_servers",
     "join_cluster",
     "list_agents",
+    "remembers_uploads",
     "require_token",
+    "saves_images",
     "start_agent",
     "start_servers",
     "stop_agent",

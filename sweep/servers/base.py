@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Mutabl
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, TypeGuard, TypeVar
 
 from sweep.errors import AttemptError, TransientError
 from sweep.workflow import Graph, Model, ModelRef, NodeSchemas, Value
@@ -131,7 +131,6 @@ class ItemEnded:
 ItemEvent: TypeAlias = ItemStarted | ItemHeld | StepDone | Rendered | ItemEnded
 
 
-@runtime_checkable
 class RemembersUploads(Protocol):
     """A server whose input images are uploaded once and named by it: what earlier runs uploaded can be told to it."""
 
@@ -141,7 +140,11 @@ class RemembersUploads(Protocol):
         ...
 
 
-@runtime_checkable
+def remembers_uploads(server: object) -> TypeGuard[RemembersUploads]:
+    """Tell whether a server does; from Python 3.12 on, `isinstance` does not see what `AnyServer` passes on."""
+    return hasattr(server, "uploads")
+
+
 class SavesImages(Protocol):
     """A server whose host has the results folder on a file system that it shares with this one."""
 
@@ -153,7 +156,11 @@ class SavesImages(Protocol):
         ...
 
 
-@runtime_checkable
+def saves_images(server: object) -> TypeGuard[SavesImages]:
+    """Tell whether a server does."""
+    return hasattr(server, "save")
+
+
 class DeletesImages(Protocol):
     """A server whose images can be deleted by name, and that tells which item made them."""
 
@@ -166,6 +173,11 @@ class DeletesImages(Protocol):
     async def delete_images(self, names: Sequence[str]) -> int:
         """Delete these images; return how many the server deleted."""
         ...
+
+
+def deletes_images(server: object) -> TypeGuard[DeletesImages]:
+    """Tell whether a server does."""
+    return hasattr(server, "delete_images")
 
 
 class Server(Protocol):
