@@ -5,6 +5,7 @@ Real Ray processes over loopback; what was rendered is counted by the servers.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -126,6 +127,11 @@ def test_killed_agent_server_coordinator_and_cluster(
     register(bench, cluster, servers)
     code, said = bench.sweep("workers", "--on", f"ray:{cluster.address}", **ENVIRONMENT)
     assert (code, said.count("ready")) == (0, AGENTS), said
+    code, said = bench.sweep("workers", "--json", "--on", f"ray:{cluster.address}", **ENVIRONMENT)
+    answer = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
+    assert [each["state"] for each in answer["workers"]] == ["ready"] * AGENTS
+    code, said = bench.sweep("workers", "--quiet", "--on", f"ray:{cluster.address}", **ENVIRONMENT)
+    assert (code, said.count("ready")) == (0, 0), said
 
     run, _ = begin(bench, cluster)
     wait_until(lambda: sum(rendered(servers).values()) > 40)
