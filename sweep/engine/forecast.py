@@ -26,7 +26,8 @@ _OUTLIER: Final = 3.0  # times the median: the first render of a run loads the m
 
 
 def seconds_left(points: int, earlier: Sequence[float], slots: int = 1) -> float | None:
-    """Seconds that `points` variations take on `slots` generation devices; None where nothing was rendered before.
+    """Estimate the seconds that `points` variations take on `slots` generation devices; None where nothing was rendered
+    before.
 
     The mean of the `earlier` seconds a render, each counted as three times their median at most.
     """
@@ -40,7 +41,7 @@ def seconds_left(points: int, earlier: Sequence[float], slots: int = 1) -> float
 
 
 def disk_bytes(points: int, width: int, height: int, earlier: Sequence[tuple[int, int]] = ()) -> int:
-    """Bytes that `points` images of this size take as PNG.
+    """Estimate the bytes that `points` images of this size take as PNG.
 
     `earlier` are (pixels, bytes of the file) of images already rendered: their ratio counts, if there are any.
     """

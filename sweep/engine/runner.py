@@ -387,8 +387,16 @@ class Runner:
         return ASIDE if busy else 0.0
 
     async def _bound_by_others(self, server: PooledServer) -> None:
-        """Shorten the next item of several variations while items of other people wait at the server."""
-        if self._options.fuse is not None or server.fusion.size == 1 or server.left is not None:
+        """Shorten the next item of several variations while items of other people wait at the server.
+
+        With `idle_only` nothing is sent while they wait, and `_seconds_aside` has just asked.
+        """
+        if (
+            self._options.idle_only
+            or self._options.fuse is not None
+            or server.fusion.size == 1
+            or server.left is not None
+        ):
             return
         with suppress(SweepError):  # what is wrong there shows when the item is submitted
             others = await server.server.others_waiting(self._context.destination)

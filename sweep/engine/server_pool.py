@@ -78,7 +78,7 @@ class PooledServer:
         return self.info.name
 
     def can_render(self, instance: Instance) -> bool:
-        """Whether it has every model that the graph needs."""
+        """Tell whether it has every model that the graph needs."""
         return not self.lacking or self.lacking.keys().isdisjoint(collect_refs(instance.graph, instance.dialect))
 
     @property
@@ -175,11 +175,11 @@ class ServerPool:
         return any(each.left is None and each.refusals < MOST_REFUSALS for each in self.servers)
 
     def is_hopeless(self, *, is_stuck: bool = False) -> bool:
-        """Whether waiting alone will not make a server take work; where that `is_stuck`, one that is away now."""
+        """Tell whether waiting alone will not make a server take work; where that `is_stuck`, one that is away now."""
         return all(isinstance(each.left, _LASTING) or (is_stuck and each.left is None) for each in self.servers)
 
     def can_render(self, url: str, instance: Instance) -> bool:
-        """Whether the server at `url` has the models of the point."""
+        """Tell whether the server at `url` has the models of the point."""
         return any(server.url == url and server.can_render(instance) for server in self.servers)
 
     def explain_stuck(self) -> ServerError:

@@ -149,7 +149,7 @@ class _Lane:
         return tuple(taken)
 
     def has(self, can_render: CanRender) -> bool:
-        """Whether `take` would return something."""
+        """Tell whether `take` would return something."""
         return self._look(self._find(can_render)) is not None
 
     def _find(self, can_render: CanRender) -> int:

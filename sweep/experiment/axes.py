@@ -165,7 +165,7 @@ def make_deduplicated_axis(
 
 
 def make_replace_axis(naming: Naming, search: str, by: Sequence[str]) -> Axis:
-    """Levels that replace `search` in the text of each target."""
+    """Make levels that replace `search` in the text of each target."""
     if not by:
         raise AxisError(f"{naming.place}: with is empty; an axis needs at least one value", "with")
     for at, text in enumerate(by):
@@ -176,7 +176,7 @@ def make_replace_axis(naming: Naming, search: str, by: Sequence[str]) -> Axis:
 
 
 def make_labelled_axis(naming: Naming, values: Mapping[str, Any], read: SettingReader) -> Axis:
-    """Levels named by their labels; a mapping sets each of its targets, anything else the axis's own."""
+    """Make levels named by their labels; a mapping sets each of its targets, anything else the axis's own."""
     if not values:
         raise AxisError(f"{naming.place} is empty; an axis needs at least one value", "values")
     levels: list[Level] = []
@@ -218,8 +218,8 @@ def make_image_axis(naming: Naming, paths: Sequence[str], read: SettingReader) -
 
 
 def find_files(folder: Path, patterns: Sequence[str], place: str) -> list[str]:
-    """Files that match, each once, sorted by name within a pattern, written relative to `folder` with "/".
-    Raises AxisError where a pattern matches nothing.
+    """Find files that match, each once, sorted by name within a pattern, written relative to `folder` with "/". Raises
+    AxisError where a pattern matches nothing.
     """
     found: dict[str, None] = {}
     for pattern in patterns:
@@ -232,7 +232,7 @@ def find_files(folder: Path, patterns: Sequence[str], place: str) -> list[str]:
 
 
 def zip_axes(axes: Sequence[Axis], place: str) -> Dimension:
-    """Axes that step together. Raises AxisError where their lengths differ, or a row comes twice."""
+    """Join axes so that they step together. Raises AxisError where their lengths differ, or a row comes twice."""
     if len(axes) < 2:
         raise AxisError(f"{place} needs at least two axes that step together")
     first = axes[0]

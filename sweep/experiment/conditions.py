@@ -339,7 +339,7 @@ def _describe_syntax_error(text: str, column: int) -> str:
 
 
 def _replace_backticks(text: str) -> tuple[str, dict[str, str]]:
-    """Backticked names replaced by identifiers of the same length, so that columns stay true."""
+    """Replace backticked names by identifiers of the same length, so that columns stay true."""
     quoted: dict[str, str] = {}
 
     def stand_in(match: re.Match[str]) -> str:

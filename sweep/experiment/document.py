@@ -427,7 +427,7 @@ class _Builder:
         return _Node(mark, scalar, nothing=plain and not text, text="" if isinstance(scalar, str) else text)
 
     def _check_text(self, text: str, mark: Mark) -> str:
-        """Characters above U+FFFF, which JSON writes as two escapes, put together again."""
+        """Put characters above U+FFFF, which JSON writes as two escapes, together again."""
         if not _HALVES.search(text):
             return text
         try:
@@ -452,7 +452,7 @@ class _Builder:
 
 
 def _count_opening(event: ScalarEvent, text: str) -> int | None:
-    """See Mark. None for a text over several lines, in a block, or with escapes in it."""
+    """Count as `Mark` says; None for a text over several lines, in a block, or with escapes in it."""
     if event.start_mark.line != event.end_mark.line:
         return None
     around = event.end_mark.column - event.start_mark.column - len(text)

@@ -184,7 +184,7 @@ class Filtered:
 
 
 def _group_tied(dimensions: Sequence[Dimension], condition: Condition) -> list[tuple[tuple[int, ...], list[Clause]]]:
-    """Clauses grouped so that no two groups share a dimension, each with the dimensions it looks at, ascending."""
+    """Group clauses so that no two groups share a dimension, each with the dimensions it looks at, ascending."""
     home = {axis.name: at for at, dimension in enumerate(dimensions) for axis in dimension.axes}
     groups: list[tuple[set[int], list[Clause]]] = []
     for clause in condition.clauses:
@@ -356,7 +356,7 @@ class SeedsOfCells(Sequence[int]):
         return index
 
     def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
-        """Where `value` stands. Raises ValueError where it is not chosen."""
+        """Find where `value` stands. Raises ValueError where it is not chosen."""
         cell, seed = self._cells.locate(value)
         found = self._chosen.index(cell) * self._cells.seeds + seed
         if start <= found < (len(self) if stop is None else stop):
@@ -491,8 +491,8 @@ def _mix(word: int) -> int:
 
 
 def _draw_points(design: SamplingDesign, axes: int, wanted: int) -> Iterator[Sequence[float]]:
-    """Points of the unit cube, without end. A Latin hypercube has `wanted`; others follow it, as some of its points
-    fall on one level or on none that counts.
+    """Draw points of the unit cube, without end. A Latin hypercube has `wanted`; others follow it, as some of its
+    points fall on one level or on none that counts.
     """
     from scipy.stats import qmc
 

@@ -350,7 +350,7 @@ def load_data(data: Mapping[str, Any], folder: Path) -> Declaration:
 
 
 def _make_plain(value: Any) -> Any:
-    """Tuples, ranges and paths as a file would hold them, in containers of our own."""
+    """Turn tuples, ranges and paths into what a file would hold, in containers of our own."""
     if isinstance(value, Mapping):
         return {str(key): _make_plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple | range):
@@ -482,7 +482,7 @@ class _Loader:
         return Condition(tuple(clauses)) if clauses else None
 
     def _list_written_axes(self) -> list[str]:
-        """Names of the axes as the file has them, wrong ones too."""
+        """List the names of the axes as the file has them, wrong ones too."""
         names: list[str] = []
         written = self.document.data.get("axes")
         for name, raw in written.items() if isinstance(written, dict) else ():
@@ -594,7 +594,7 @@ class _Loader:
             self.problems.add_at_key(("axes",), error.message)
 
     def _check_not_empty(self, declared: Declaration) -> None:
-        """Tells now, where that is quickly known, that the conditions leave nothing."""
+        """Tell now, where that is quickly known, that the conditions leave nothing."""
         if declared.condition is None or _count_points(declared.dimensions) > MAX_CHECKED_POINTS:
             return
         if not len(Grid(declared.dimensions, declared.condition).space):

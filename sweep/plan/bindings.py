@@ -316,7 +316,7 @@ class RuleBuilder:
                 yield rules.make_prompt_rule(slots, said if isinstance(said, str) else "", closing)
 
     def _build_size(self, taken: set[Address]) -> Iterator[FieldRule]:
-        """Sizes that are given, and those that follow an image because nobody gives them."""
+        """Set the sizes that are given, and those that follow an image because nobody gives them."""
         follow = self._is_following()
         sides = {
             side: self.places.resolve(side)

@@ -78,7 +78,9 @@ def _differ_in_idle_weights(plan: Plan, one: int, other: int) -> bool:
 
 
 def _weighs_no_lora(axes: Sequence[Axis], levels: Mapping[str, Level]) -> bool:
-    """Whether these axes only weigh a LoRA, of which the point has none: its weights share one image, in a row each."""
+    """Tell whether these axes only weigh a LoRA, of which the point has none: its weights share one image, in a row
+    each.
+    """
     weights = [strip_number(target) == "lora_weight" for axis in axes for target in list_targets(axis)]
     settings = [setting for level in levels.values() for setting in level.settings.items()]
     loras = [value for name, value in settings if strip_number(name) == "lora"]

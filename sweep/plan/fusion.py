@@ -115,7 +115,7 @@ class _Fusing:
 
 
 def _find_private(instance: Instance, needed: frozenset[str]) -> frozenset[str]:
-    """Nodes not to be shared: the outputs, the random ones, all of a replicate, and what any of them leads to."""
+    """Find the nodes that are not shared: outputs, random ones, all of a replicate, and what any of them leads to."""
     if instance.replicate:
         return needed
     graph = instance.graph

@@ -41,7 +41,7 @@ class RenderingCost:
     images: int = 0
 
     def __le__(self, other: RenderingCost) -> bool:
-        """No more of any kind of work than the other."""
+        """Tell whether it is no more of any kind of work than the other."""
         return (
             self.models <= other.models
             and self.loras <= other.loras
@@ -129,7 +129,7 @@ def _rank_factor(factor: int, costly: Sequence[Stage]) -> int:
 
 
 def _find_overflows(sizes: Sequence[int], stages: Sequence[Stage], nesting: Sequence[int], cache: int) -> list[bool]:
-    """For each level of the nesting: whether one cycle of all inside it makes more entries than the cache holds."""
+    """Tell for each level of the nesting whether one cycle of all inside it makes more entries than the cache holds."""
     overflows: list[bool] = []
     for level in range(len(nesting)):
         inside = set(nesting[level + 1 :])

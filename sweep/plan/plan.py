@@ -218,7 +218,7 @@ class Plan:
                 yield f"{image.shown} is rendered at its own {size} pixels; {line} keeps its shape in less."
 
     def _note_images_outside(self) -> Iterator[str]:
-        """Images that stay behind when the experiment's folder is copied elsewhere."""
+        """Note the images that stay behind when the experiment's folder is copied elsewhere."""
         folder = self.experiment.folder.resolve()
         for image in self.images.values():
             if not image.path.resolve().is_relative_to(folder):

@@ -164,7 +164,7 @@ class GraphBinder:
         return tuple(Binding.of(rule, self.uses) for rule in rules)
 
     def _require_images(self, graph: Graph, roles: Roles, bindings: Sequence[Binding]) -> None:
-        """Images the workflow cannot do without and nobody names."""
+        """Ask for images that the workflow needs and nobody names."""
         given = {slot.address for binding in bindings for slot in binding.rule.slots}
         for role in ("image", "control_image"):
             if role in self.uses or (role == "control_image" and "controls" in self.uses):
@@ -261,7 +261,7 @@ class GraphBinder:
         return fitted.graph
 
     def _note_random_nodes(self, graph: Graph) -> Iterator[str]:
-        """Nodes that give another value at each execution: two renders of the same point will differ."""
+        """Note the nodes that give another value at each execution: two renders of the same point will differ."""
         for node in graph.nodes.values():
             if node.type in self.schemas.dialect.random_nodes:
                 yield f"{node.id} ({node.type}) draws anew at each render, so a point does not give one image only."

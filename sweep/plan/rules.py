@@ -264,7 +264,9 @@ class ControlSlot:
 def make_controls_rule(
     places: Sequence[ControlSlot], common: Mapping[str, Sequence[Slot]], choice: ReferenceResolver
 ) -> FieldRule:
-    """ControlNets as a list of {model, image, weight, begin, end}, and by role what each of them has in `common`."""
+    """Make a rule that writes ControlNets as a list of {model, image, weight, begin, end}, and by role what each of
+    them has in `common`.
+    """
 
     def write(settings: SettingValues) -> Written:
         entries = list_controls(settings.get("controls"))

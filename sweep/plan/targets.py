@@ -33,8 +33,8 @@ def list_targets(axis: Axis) -> tuple[str, ...]:
 
 
 def choose_test_positions(dimension: Dimension) -> Sequence[int]:
-    """Positions that are all right only if every one is: all of a short dimension, the extremes of a long range or of
-    a long list of numbers. Zipped axes are looked at step by step, as they never meet otherwise.
+    """Choose positions that are all right only if every one is: all of a short dimension, the extremes of a long range
+    or of a long list of numbers. Zipped axes are looked at step by step, as they never meet otherwise.
     """
     count = len(dimension)
     if len(dimension.axes) > 1 or count <= _FEW:
@@ -83,7 +83,7 @@ class Assignments:
         return target in self.inputs or target in self.axes
 
     def settings(self, target: str) -> Iterator[Setting]:
-        """Everything a target is ever set to, by inputs and by each level of an axis."""
+        """Collect everything a target is ever set to, by inputs and by each level of an axis."""
         if target in self.inputs:
             yield self.inputs[target]
         for axis in self.axes.get(target, ()):
@@ -94,7 +94,7 @@ class Assignments:
         return any(_is_replacing(axis, target) for target, axes in self.axes.items() for axis in axes)
 
     def find_clashes(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Targets that two axes or more set outright, with the axes: only one of them could have its way."""
+        """Find the targets that two axes or more set outright, with the axes: only one of them could have its way."""
         for target, axes in self.axes.items():
             names = tuple(axis.name for axis in axes if not _is_replacing(axis, target))
             if len(names) > 1:

@@ -68,7 +68,9 @@ def _choose_positions(binding: Binding, dimension: Dimension) -> Sequence[int]:
 
 
 def _classify_problem(problem: str) -> str:
-    """Problems of the same kind are told once, with the furthest value: those too large, those too small."""
+    """Name the kind of a problem: those of one kind are told once, with the furthest value: those too large, those too
+    small.
+    """
     return "low" if "at least 0." in problem else problem.partition(", not ")[0]
 
 

@@ -319,12 +319,14 @@ class Journal(Protocol):
         ...
 
     async def reopen(self, keys: Iterable[str]) -> int:
-        """Failed and cancelled ones among `keys` are pending again with no attempts counted; how many they were."""
+        """Make failed and cancelled ones among `keys` pending again, with no attempts counted; return how many they
+        were.
+        """
         ...
 
     async def forget(self, keys: Iterable[str]) -> int:
-        """Completed ones among `keys` are pending again, their images off the record: for files that were lost or
-        damaged. How many they were.
+        """Make completed ones among `keys` pending again and take their images off the record: for files that were lost
+        or damaged. How many they were.
         """
         ...
 
@@ -345,7 +347,7 @@ class Journal(Protocol):
         ...
 
     async def counts(self) -> Counts:
-        """For `status` and progress."""
+        """Count points by state, for `status` and progress."""
         ...
 
     async def aclose(self) -> None:

@@ -202,7 +202,7 @@ def _guess_kind(facts: ExperimentFacts, labels: Mapping[str, Mapping[str, Any]],
 
 
 def _stored_rows(db: sqlite3.Connection, table: TableColumns) -> Iterator[tuple[TableRow, str | None, str | None]]:
-    """Rows without metrics, each with the hashes of its image and of the image it started from."""
+    """Read rows without metrics, each with the hashes of its image and of the image it started from."""
     cells = _Cells(table)
     for definition in table.definitions:
         for stored in db.execute(_SELECT, (definition,)):

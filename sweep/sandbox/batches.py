@@ -42,7 +42,7 @@ def batch_value_problem(loc: Loc, message: str, value: Any) -> dict[str, Any]:
 
 
 def faults_of(error: ValidationError, loc: Loc) -> list[dict[str, Any]]:
-    """Pydantic's complaints as entries of a 422's `detail`."""
+    """Turn Pydantic's complaints into entries of a 422's `detail`."""
     found = []
     for entry in error.errors(include_url=False):
         context = {"error": {}} if entry["type"] == "value_error" else entry.get("ctx")

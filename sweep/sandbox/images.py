@@ -188,7 +188,7 @@ class ImageLibrary:
         return {key: value for key, value in record.items() if key not in _PRIVATE}
 
     def listed(self, query: Mapping[str, str]) -> list[ImageRecord]:
-        """Images a listing asks for, newest first."""
+        """Return the images that a listing asks for, newest first."""
         wanted = list(reversed(self.images.values()))
         if "is_intermediate" in query:
             flag = query["is_intermediate"].lower() in {"true", "1"}

@@ -69,7 +69,7 @@ def arithmetic(node: NodeFields) -> NodeFields:
 
 @value("integer_math", "float_math")
 def calculation(node: NodeFields) -> NodeFields:
-    """Numbers under a named operation."""
+    """Compute numbers under a named operation."""
     a, b = node["a"], node["b"]
     try:
         result = _OPERATIONS[node["operation"]](a, b)
@@ -188,7 +188,7 @@ def metadata_item(node: NodeFields) -> NodeFields:
 
 @value("metadata")
 def metadata(node: NodeFields) -> NodeFields:
-    """Labels and values together."""
+    """Put labels and values together."""
     items = node["items"] if isinstance(node["items"], list) else [node["items"]]
     return {"metadata": {item["label"]: item["value"] for item in items}, "type": "metadata_output"}
 

@@ -210,7 +210,7 @@ class Accounts:
         self._tokens.clear()
 
     def refusal(self, headers: Mapping[str, str], auth: Any = None) -> str | None:
-        """Why a request or a socket is turned away, in InvokeAI's words; None where it may come in."""
+        """Say why a request or a socket is turned away, in InvokeAI's words; None where it may come in."""
         if not self.wanted:
             return None
         token = bearer(headers) or (str(auth.get("token") or "") if isinstance(auth, Mapping) else "")

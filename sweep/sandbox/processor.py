@@ -252,7 +252,7 @@ class Processor:
             await _wait(stopped, seconds * (1 + self._options.jitter * swing))
 
     async def _stall(self, seconds: float) -> None:
-        """InvokeAI's garbage collection: nobody is answered meanwhile."""
+        """Imitate InvokeAI's garbage collection: nobody is answered meanwhile."""
         if seconds:
             self.stalled.clear()
             try:

@@ -62,7 +62,7 @@ class QueueItem:
         return GraphTemplate(id=self.graph.id, nodes=nodes, edges=self.graph.edges)
 
     def facts(self) -> dict[str, Any]:
-        """Everything but session and workflow, as `i/{id}` orders it."""
+        """Return everything but session and workflow, as `i/{id}` orders it."""
         kind, message, trace = self.error or (None, None, None)
         owner = {"user_id": "system", "user_display_name": "System", "user_email": "system@system.invokeai"}
         return {
@@ -249,7 +249,7 @@ class SandboxQueue:
         return next((item for item in self._running.values() if item.queue_id == queue_id), None)
 
     def counts(self, *of: str) -> dict[str, int]:
-        """Items by status of ("queue", id), ("batch", queue id, id) or ("destination", queue id, name)."""
+        """Count items by status of ("queue", id), ("batch", queue id, id) or ("destination", queue id, name)."""
         found = self._counts.get(of, Counter())
         return {**{status: found[status] for status in STATUSES}, "total": sum(found.values())}
 

@@ -103,7 +103,7 @@ class Sandbox:
         self.dice.faults = faults
 
     def stats(self) -> dict[str, Any]:
-        """Everything counted, as /sandbox/stats tells it."""
+        """Return everything counted, as /sandbox/stats tells it."""
         return {
             "renders": sum(self.renders.values()),
             "doubles": sum(count - 1 for count in self.renders.values()),

@@ -239,7 +239,7 @@ class Server(Protocol):
         ...
 
     async def loaded(self) -> frozenset[str]:
-        """Keys of the models it holds in memory, as far as known: for sending work where its model is."""
+        """Return the keys of the models it holds in memory, as far as known: for sending work where its model is."""
         ...
 
     async def others_waiting(self, ours: str) -> int:

@@ -323,7 +323,7 @@ def _read_axis(frame: pd.DataFrame, name: str, kind: str) -> StudyAxis:
 
 
 def _find_aliases(axes: Sequence[StudyAxis]) -> dict[str, str]:
-    """Axes that are one-to-one with an earlier one."""
+    """Find axes that are one-to-one with an earlier one."""
     found: dict[str, str] = {}
     codes = np.stack([axis.codes for axis in axes if axis.kind != "seed"] or [np.zeros(0, dtype=np.intp)])
     cells = np.unique(codes, axis=1).shape[1]
@@ -356,7 +356,7 @@ BOOKKEEPING = frozenset(
 
 
 def infer_axes(frame: pd.DataFrame, metrics: Sequence[str]) -> list[tuple[str, str]]:
-    """Axes of a plain table: every column that is no metric and no bookkeeping, its kind from its type.
+    """Infer the axes of a plain table: every column that is no metric and no bookkeeping, its kind from its type.
 
     Real numbers that hardly repeat are measurements, not levels.
     """

@@ -221,7 +221,7 @@ def make_study(
 
 
 def _guess_metrics(frame: pd.DataFrame, axes: Sequence[tuple[str, str]] | None) -> list[str]:
-    """Metrics of a table: with axes named, the real numbers that are left; else those that hardly repeat."""
+    """Guess the metrics of a table: with axes named, the real numbers that are left; else those that hardly repeat."""
     taken = {name for name, _ in axes or ()} | BOOKKEEPING
     left = [str(name) for name in frame.columns if name not in taken and pd.api.types.is_float_dtype(frame[name])]
     return left if axes is not None else [name for name in left if is_measurement(frame[name])]
@@ -243,7 +243,7 @@ def analyse(
     choices: Sequence[Choices] = (),
     adaptive: AdaptiveResult | None = None,
 ) -> Study:
-    """Everything that follows from a measured table; pure, and total: it never fails for lack of data.
+    """Compute everything that follows from a measured table; pure, and total: it never fails for lack of data.
 
     An adaptive design chose its images by their values, so averages over them would be biased: there are none.
     """

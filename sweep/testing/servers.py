@@ -79,7 +79,7 @@ def submission(scene: RenderScene, destination: str = "conformance", priority: i
 
 
 async def collect_updates(server: Server, ticket: Ticket) -> list[ItemEvent]:
-    """Everything that is heard of an item."""
+    """Collect everything that is heard of an item."""
     return [event async for event in server.hear(ticket)]
 
 
@@ -202,7 +202,7 @@ async def input_images_are_brought_along(subject: Subject) -> None:
 
 
 async def a_missing_input_image_is_the_variations_fault(subject: Subject) -> None:
-    """No file is known for it: no server can mend that."""
+    """Check that an image without a file is a fault of the variation: no server can mend that."""
     scene = subject.imaged(0)
     async with subject.another() as other:
         await _raises(VariationError, other.submit(submission(RenderScene(graph=scene.graph, outputs=scene.outputs))))

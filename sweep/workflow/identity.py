@@ -138,7 +138,7 @@ def _incoming(ignored: frozenset[str], edges: Iterable[Edge]) -> _Incoming:
 
 
 def computation_order(sources: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """Nodes, each after all that feed it. Raises WorkflowError naming the nodes of a cycle."""
+    """List the nodes, each after all that feed it. Raises WorkflowError naming the nodes of a cycle."""
     waiting = {name: len(set(feeding)) for name, feeding in sources.items()}
     targets: dict[str, list[str]] = {name: [] for name in sources}
     for name, feeding in sources.items():

@@ -137,7 +137,9 @@ def field_target(graph: Graph, schemas: NodeSchemas, address: Address, role: str
 
 
 def _shared(wiring: Wiring, candidates: Mapping[str, Sequence[Candidate]]) -> frozenset[Address]:
-    """Nodes that hold one value for fields of different roles (a square's side): there, each role goes its own way."""
+    """Find the nodes that hold one value for fields of different roles (a square's side): there, each role goes its own
+    way.
+    """
     holders: dict[Address, set[str]] = {}
     for role, found in candidates.items():
         for address in (address for candidate in found for address in candidate.addresses):

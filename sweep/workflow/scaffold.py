@@ -172,7 +172,9 @@ class _Starter:
         return name is not None and (folder is None or (folder / name).is_file())
 
     def _models(self) -> tuple[list[str], list[str]]:
-        """Lines that name models: where the server has several and the workflow names none of them; and all others."""
+        """Write the lines that name models: where the server has several and the workflow names none of them; and all
+        others.
+        """
         chosen, own = [], []
         for role in _MODELS:
             for name, targets in self._each(role):
@@ -194,7 +196,9 @@ class _Starter:
                     yield f"{name}: {_quoted(value)}"
 
     def _open(self) -> tuple[list[str], list[str]]:
-        """Lines for what else needs a value: with one that is there, and those for which nothing is known to fit."""
+        """Write the lines for what else needs a value: with one that is there, and those for which nothing is known to
+        fit.
+        """
         wanted, lacking = [], []
         for address in open_fields(self.graph, self.schemas):
             if address in self.spoken:
@@ -226,7 +230,7 @@ class _Starter:
         return None if target.cut else self.graph.nodes[target.address.node].fields.get(target.address.field)
 
     def _unsettled(self) -> Iterator[str]:
-        """Roles of which one has to be chosen; those of stacks can all be set, each by its number."""
+        """List the roles of which one has to be chosen; those of stacks can all be set, each by its number."""
         unsettled = {role: groups for role, groups in self.roles.ambiguous.items() if role not in STACKED}
         if not unsettled:
             return

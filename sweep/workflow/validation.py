@@ -30,7 +30,7 @@ _MANY = 12  # choices up to this number are listed in full
 
 
 def check_value(schema: FieldSchema, value: Value) -> str | None:
-    """Why a value does not fit the field, as the end of a sentence ("takes 0 to 1, not 1.5"); None where it fits.
+    """Say why a value does not fit the field, as the end of a sentence ("takes 0 to 1, not 1.5"); None where it fits.
 
     A whole number fits a field of fractions, a yes or no does not; nothing fits a field that only edges feed.
     """
@@ -218,7 +218,9 @@ def unknown_type(node: Node, schemas: NodeSchemas) -> str:
 
 
 def _sharing_words(kind: str, schemas: NodeSchemas) -> str:
-    """Types that do the same under another name share a telling word: canny_image_processor, canny_edge_detection."""
+    """List the types that do the same under another name share a telling word: canny_image_processor,
+    canny_edge_detection.
+    """
     words = set(kind.split("_")) - _COMMON_WORDS
     best = max(schemas, key=lambda other: len(words.intersection(other.split("_"))), default="")
     return f" Did you mean {best}?" if words.intersection(best.split("_")) else ""

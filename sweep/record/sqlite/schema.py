@@ -139,7 +139,7 @@ def corrupt(place: Path, why: str) -> CorruptRecordError:
 
 @contextmanager
 def telling(place: Path) -> Iterator[None]:
-    """SQLite's errors in the block become RecordErrors; so does JSON of the journal's own that does not parse."""
+    """Turn SQLite's errors in the block into RecordErrors, and also JSON of the journal's own that does not parse."""
     try:
         yield
     except sqlite3.Error as error:

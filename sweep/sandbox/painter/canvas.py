@@ -346,7 +346,7 @@ def _lit(look: Look, y: PaintPlane, x: PaintPlane) -> PaintPlane:
 
 
 def _apply_tone(out: PaintPlane, look: Look) -> None:
-    """Brightness and contrast, in place."""
+    """Apply brightness and contrast in place."""
     out *= 1 + np.float32(np.clip(1.15 * look.brightness, -0.8, 1.5)) * (1 - out)
     strong = np.float32(np.clip(look.contrast, -0.9, 0.85))
     curve = np.clip(out, 0, 1)
@@ -389,7 +389,7 @@ def apply_medium(values: PaintPlane, look: Look, rng: Rng, amount: float = 1.0) 
 
 
 def _strokes(values: PaintPlane, rng: Rng) -> PaintPlane:
-    """Dabs of paint: colour from a softened image, shifted along strokes, with the relief of bristles."""
+    """Paint dabs: colour from a softened image, shifted along strokes, with the relief of bristles."""
     height, width = values.shape[1:]
     image = Image.fromarray(to_pixels(values))
     small = image.reduce(4) if min(height, width) > 160 else image

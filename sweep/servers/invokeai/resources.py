@@ -390,7 +390,7 @@ class ServerResources:
         return data
 
     async def is_unused(self, name: str, made_by: str | None = None) -> bool:
-        """Whether the server has the image and nobody kept it: starred it or put it on a board.
+        """Tell whether the server has the image and nobody kept it: starred it or put it on a board.
 
         With `made_by`, a session's id: whether that made it and it is an intermediate still.
         """

@@ -31,6 +31,6 @@ def start_follower(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def make_worker_environment() -> dict[str, str]:
-    """Ours, with our import path (a notebook may have added to it) and one thread a worker."""
+    """Return our environment with our import path (a notebook may have added to it) and one thread a worker."""
     path = os.pathsep.join(entry or str(os.getcwd()) for entry in sys.path)  # noqa: PTH109
     return {**os.environ, **dict.fromkeys(SINGLE_THREADED, "1"), "PYTHONPATH": path}

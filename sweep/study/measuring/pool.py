@@ -51,8 +51,8 @@ class _Ended:
 def measure_all(
     tasks: Iterable[Task], metrics: Sequence[Metric], *, workers: int | OnRay, stop: threading.Event | None = None
 ) -> Generator[TaskAnswer]:
-    """Answers as they come, in any order. `workers` processes; 0: in this one; "ray": on all CPUs of the cluster that
-    this process has joined. Tasks are drawn only as workers are free. Ends early once `stop` is set. Closing the
+    """Yield answers as they come, in any order. `workers` processes; 0: in this one; "ray": on all CPUs of the cluster
+    that this process has joined. Tasks are drawn only as workers are free. Ends early once `stop` is set. Closing the
     generator ends the workers.
 
     Raises UsageError where a metric cannot be sent to another process.

@@ -190,7 +190,7 @@ def halved(plane: Plane) -> Plane:
 
 
 def pyramid_depth(image: DecodedImage) -> int:
-    """Halvings from the working size to the 32 px at which coarse structure is looked at: 4 at 512 px."""
+    """Count the halvings from the working size to the 32 px at which coarse structure is looked at: 4 at 512 px."""
     longest = max(image.rgb.shape[:2])
     return max(round(math.log2(longest / COARSE_SIDE)), 0)
 

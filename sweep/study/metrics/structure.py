@@ -76,7 +76,7 @@ def _ratio(total: Plane, rest: Plane, constant: float) -> Plane:
 
 
 def band_correlation(view: ImagePair, which: int) -> float:
-    """Pearson's r of one band of both images. Two bands without any structure are alike (1); one is not (0)."""
+    """Compute Pearson's r of one band of both images. Two bands without any structure are alike (1); one is not (0)."""
     a, b = (bands(image)[which].astype(np.float64) for image in view.pair)
     a, b = a - a.mean(), b - b.mean()
     power = float((a * a).sum()), float((b * b).sum())

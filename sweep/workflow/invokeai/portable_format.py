@@ -34,7 +34,8 @@ _KARRAS = "_k"
 
 
 def scheduler_of(sampler: object, schedule: object) -> tuple[str, str]:
-    """InvokeAI's scheduler for a sampler and its noise schedule, and a note where the schedule has no counterpart.
+    """Return InvokeAI's scheduler for a sampler and its noise schedule, and a note where the schedule has no
+    counterpart.
 
     Each may be left out. Raises WorkflowError for a sampler nobody knows.
     """

@@ -392,7 +392,9 @@ def _sizes(scene: DenoisingNodes, side: str) -> Iterator[Candidate]:
 
 
 def _told(wiring: Wiring, node: str, side: str) -> Iterator[Address]:
-    """Fields that repeat the image's size for those who need to know it: SDXL's prompts, encoders of references."""
+    """Find the fields that repeat the image's size for those who need to know it: SDXL's prompts, encoders of
+    references.
+    """
     encoders = [*_encoders(wiring, node, POSITIVE), *_encoders(wiring, node, NEGATIVE)]
     told = [Address(encoder, f"{which}_{side}") for encoder in encoders for which in ("original", "target")]
     for reference in _REFERENCES:
