@@ -260,7 +260,6 @@ def rate(
     from sweep.cli.console import print_answer
     from sweep.cli.options import find_run
     from sweep.study import add_ratings
-    from sweep.text import format_count
 
     folder = find_run(run, results)
     added = add_ratings(folder, ratings)

@@ -244,8 +244,8 @@ def _ask_for_experiment(template: Path | None, image: str, output: Path) -> str:
     if not sys.stdin.isatty():
         hint = "Name a workflow, or use sweep run img2img --image FILE --prompt TEXT --axis NAME=VALUES --save FILE."
         raise UsageError("There is no terminal to ask in.", hint=hint)
-    chosen = str(template) if template else typer.prompt(f"Template ({', '.join(TEMPLATES)})", default="img2img")
     while True:
+        chosen = str(template) if template else typer.prompt(f"Template ({', '.join(TEMPLATES)})", default="img2img")
         inputs = {"prompt": typer.prompt("Prompt")}
         if chosen != "txt2img":
             inputs["image"] = image or typer.prompt("Source image (a file)")
@@ -258,6 +258,7 @@ def _ask_for_experiment(template: Path | None, image: str, output: Path) -> str:
             text = write_experiment(chosen, [axis, seeds], inputs, paths_from=here, saved_in=output.parent)
         except DefinitionError as error:
             print_error(error)
+            image = ""  # the one that was named may be what is wrong
             continue
         return _HEAD.format(file=output) + text
 

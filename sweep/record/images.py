@@ -50,7 +50,7 @@ Raises ValueError where the stream is damaged.
 
 
 def with_zlib(stream: bytes | memoryview, most: int) -> tuple[bytes, bool]:
-    """By Python's own library."""
+    """Inflate with Python's own library."""
     inflating = zlib.decompressobj()
     try:
         return inflating.decompress(stream, most), inflating.eof
@@ -59,7 +59,7 @@ def with_zlib(stream: bytes | memoryview, most: int) -> tuple[bytes, bool]:
 
 
 def _with_isal() -> Inflate | None:
-    """By Intel's Intelligent Storage Acceleration Library (`pip install isal`); None where it is not installed."""
+    """Return an `Inflate` of Intel's Intelligent Storage Acceleration Library (`pip install isal`); None without it."""
     try:
         from isal import isal_zlib
     except ImportError:

@@ -144,11 +144,11 @@ def test_view_serves_until_control_c(done: Path) -> None:
 
 def test_init_asks_in_a_terminal_until_the_answers_make_an_experiment(home: Path, sweep: Sweep) -> None:
     ours, theirs = pty.openpty()
-    line = [*ENTRY, "init", "-o", "first.yaml"]
+    line = [*ENTRY, "init", "--image", "phot.png", "-o", "first.yaml"]
     process = subprocess.Popen(line, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "NO_COLOR": "1"})
     os.close(theirs)
-    wrong = ["img2img", "a cup", "phot.png", "denoise_strength=0.2:0.8:0.2", "seed=1,2"]
-    right = ["a cup", "photo.png", "", "seed=1,2"]
+    wrong = ["img2img", "a cup", "denoise_strength=0.2:0.8:0.2", "seed=1,2"]
+    right = ["", "a cup", "photo.png", "", "seed=1,2"]
     os.write(ours, "".join(f"{answer}\n" for answer in (*wrong, *right)).encode())
     shown = b""
     while True:
