@@ -221,7 +221,9 @@ EXAMPLES = [block for block in blocks(ROOT / "docs" / "axes.md") if block.langua
 def test_every_kind_of_axis_has_the_points_its_example_says(block: Block, desk: Path) -> None:
     shutil.copytree(desk / "experiments" / "images", desk / "images")
     (desk / "prompts.txt").write_text("# lights\na red cup\na blue cup\n\na glass\n", encoding="utf-8")
-    (desk / "shots.csv").write_text("Light,Scale,Steps\nsoft light,5,10\nneon light,9,30\n", encoding="utf-8")
+    (desk / "shots.csv").write_text(
+        "Title,Iterations,Light,Scale,Steps\nSoft,2,soft light,5,10\nNeon,1,neon light,9,30\n", "utf-8"
+    )
     head, _, _ = EXAMPLES[0].text.partition("axes:")
     file = desk / "mine.yaml"
     file.write_text(block.text if "workflow:" in block.text or "include:" in block.text else head + block.text, "utf-8")

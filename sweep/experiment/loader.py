@@ -184,7 +184,7 @@ class Builder:
             titles = repeat_rows(columns[spec.title].cells, counts)
             axes.append(kinds.make_list_axis(Naming(name, (), join_path(place), repeats=True), titles, _read_nothing))
         for target, column in spec.columns.items():
-            naming = self._name_axis(target, (), (*place, "columns", target), repeats=True, default="")
+            naming = self._name_axis(target, (), (*place, "columns", target), repeats=True, default="", way=_COLUMN_WAY)
             cells = parse_column(naming.targets[0], columns[column])
             if strip_number(target) == "seed" and counts:
                 cells = count_seeds(cells, counts)
@@ -211,9 +211,19 @@ class Builder:
         return read
 
     def _name_axis(
-        self, name: str, targets: Sequence[str], place: DocumentPath, *, repeats: bool, default: str | None
+        self,
+        name: str,
+        targets: Sequence[str],
+        place: DocumentPath,
+        *,
+        repeats: bool,
+        default: str | None,
+        way: str = "To give the axis another name, add target.",
     ) -> Naming:
-        """`default` is what the axis sets where neither its name nor `target` says it; None where it need not."""
+        """`default` is what the axis sets where neither its name nor `target` says it; None where it need not.
+
+        `way` says what to do about a name that sets nothing.
+        """
         said_where = join_path(place)
         for target in targets:
             if not is_target(target):
@@ -227,10 +237,7 @@ class Builder:
             targets = (name,)
         elif not targets and default is not None:
             if not default:
-                raise AxisError(
-                    f"{said_where} is not a role or a node.field.{did_you_mean(name, ROLE_NAMES)}"
-                    " To give the axis another name, add target."
-                )
+                raise AxisError(f"{said_where} is not a role or a node.field.{did_you_mean(name, ROLE_NAMES)} {way}")
             targets = (default,)
         return Naming(name, tuple(targets), said_where, repeats)
 
@@ -243,7 +250,8 @@ class Builder:
             isinstance(spec, schema.Labelled) and isinstance(spec.values, dict)
         )
         targets = getattr(spec, "target", ())
-        naming = self._name_axis(name, targets, place, repeats=repeats, default=None if labelled else default)
+        way = _COLUMN_WAY if isinstance(spec, schema.CsvColumns) else "To give the axis another name, add target."
+        naming = self._name_axis(name, targets, place, repeats=repeats, default=None if labelled else default, way=way)
         match spec:
             case list():
                 return kinds.make_list_axis(naming, spec, read)
@@ -325,6 +333,10 @@ def _read_nothing(target: str, raw: Any, *part: str | int) -> Setting:
     raise AxisError(f"{target} cannot be set to {quote(raw)}: a title sets nothing", *part)
 
 
+_COLUMN_WAY: Final = (
+    "A column that sets nothing can name the rows (title: COLUMN) or count their images (count: COLUMN), beside"
+    " columns: {prompt: COLUMN}; sweep ignores columns that you do not name."
+)
 _AXIS_NAME = re.compile(r"(?!\s)[^\x00-\x1f\x7f\x85\u2028\u2029]{1,100}(?<!\s)")
 _NAME = re.compile(r"[^\W_][\w .+-]{0,79}\Z")
 _DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?\Z", re.IGNORECASE)

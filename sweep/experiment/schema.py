@@ -167,7 +167,7 @@ class CsvColumns(AxisSpec):
         if self.column is not None and self.columns:
             raise ValueError("has both column and columns; one of them")
         if (self.title or self.count) and not self.columns:
-            raise ValueError("has a title or count, which needs columns")
+            raise ValueError("has a title or count, which go with columns: write columns: {prompt: COLUMN}, not column")
         return self
 
 

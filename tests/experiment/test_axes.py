@@ -368,6 +368,18 @@ def test_rows_of_a_table_have_titles_and_counts(load: Load, folder: Path) -> Non
     ]
 
 
+def test_columns_that_set_nothing_are_told_how_to_be_used(faults: Fail, folder: Path) -> None:
+    (folder / "s.csv").write_text("Title,Prompt,Iterations\ncat,a cat,2\n", encoding="utf-8")
+
+    for axis in ("Title: {csv: s.csv}", "shot: {csv: s.csv, columns: [Title]}", "Iterations: {csv: s.csv}"):
+        (problem,) = faults(HEAD + axis)
+        for said in ("title: COLUMN", "count: COLUMN", "sweep ignores columns that you do not name"):
+            assert said in problem
+        assert "add target" not in problem
+    (problem,) = faults(HEAD + "prompt: {csv: s.csv, column: Prompt, title: Title}")
+    assert "write columns: {prompt: COLUMN}, not column" in problem
+
+
 def test_a_text_that_looks_like_a_number_is_quoted_as_it_is_written(faults: Fail) -> None:
     for written in ("007", "0x10", "1e3", "1.50"):
         assert f'needs quotes: "{written}"' in faults(HEAD + f"variation: [a, {written}]")[0]
