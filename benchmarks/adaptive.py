@@ -42,6 +42,7 @@ class Outcome:
     width: float  # NaN without an interval
     covers: bool
     is_right: bool  # the weakest group that it names is it
+    is_reached: bool  # its interval is as narrow as was asked
 
 
 class Population:
@@ -105,6 +106,7 @@ def simulate_search(
         width=np.nan if low is None or high is None else high - low,
         covers=low is not None and high is not None and low <= truth <= high,
         is_right=named == int(np.argmin(population.truth)),
+        is_reached=low is not None and high is not None and high - low <= 2 * within + 1e-9,
     )
 
 
@@ -133,7 +135,8 @@ def draw_advice(grid: str, chance: random.Random) -> tuple[float, float, bool]:
 
 def print_searches(populations: int) -> None:
     """Print the table of adaptive runs."""
-    print("| grid | for | images of 840 | width | coverage | weakest found |\n| --- | --- | --- | --- | --- | --- |")
+    print("| grid | for | images of 840 | width | as narrow as asked | coverage | weakest found |")
+    print("| --- |" + " --- |" * 6)
     for grid in GRIDS:
         population, rng = Population(grid), np.random.default_rng(1)
         for weakest, at_most in ((False, 0.3), (True, 0.12)):
@@ -141,14 +144,13 @@ def print_searches(populations: int) -> None:
             images = [each.images / 8.4 for each in found]
             cells = [f"{np.mean(images):.0f} %, at most {max(images):.0f} %"]
             if weakest:
-                cells += ["", "", f"{np.mean([each.is_right for each in found]):.3f}"]
+                cells += ["", "", "", f"{np.mean([each.is_right for each in found]):.3f}"]
             else:
-                widths = [each.width for each in found if np.isfinite(each.width)]
-                cells += [
-                    f"{np.mean(widths):.3f}",
-                    f"{np.mean([e.covers for e in found if np.isfinite(e.width)]):.3f}",
-                    "",
-                ]
+                known = [each for each in found if np.isfinite(each.width)]
+                rate = float(np.mean([each.covers for each in known]))
+                error = 2 * (rate * (1 - rate) / len(known)) ** 0.5
+                cells += [f"{np.mean([e.width for e in known]):.3f}", f"{np.mean([e.is_reached for e in known]):.2f}"]
+                cells += [f"{rate:.3f} ±{error:.3f}", ""]
             print(f"| {grid} | {'weakest' if weakest else 'each'} prompt | {' | '.join(cells)} |", flush=True)
 
 

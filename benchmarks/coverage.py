@@ -1,24 +1,44 @@
-"""Do the study's intervals cover what they promise? Simulated studies of 29 shapes with known truth.
+"""Do the study's intervals cover what they promise? Simulated studies of 37 shapes with known truth.
 
-`python -m benchmarks.coverage --studies 300` prints the table of docs/study.md. A shape says how many levels, prompts
-and seeds a study has, how seeds and prompts vary, and which images are missing. Truth is computed from 20,000 seeds.
+`python -m benchmarks.coverage --studies 1000 --save FOLDER` prints the table of docs/study.md. A shape says how many
+levels, prompts and seeds a study has, how seeds and prompts vary, and which images are missing. Truth is computed from
+20,000 seeds. Every 100 studies are kept in the folder as they are done, so the command goes on where it ended.
+
+`--noise 200` simulates studies of 13 metrics in which no axis has an effect, and counts those that claim one.
+
+Curves, differences and shares are computed by the functions that `make_study` calls; the first study of each shape is
+made whole, and has to hold the same numbers.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from sweep.experiment import Experiment
-from sweep.study import make_study
+from sweep.study import (
+    Curve,
+    Difference,
+    Effects,
+    Sentence,
+    compare_levels,
+    compute_curve,
+    compute_effects,
+    describe_columns,
+    make_study,
+    read_design,
+)
 
 FloatArray = npt.NDArray[np.float64]
 METRIC = "structure_coarse"
@@ -203,6 +223,7 @@ class Truth:
     """What a study of a shape would find with 20,000 seeds."""
 
     means: FloatArray
+    prompts: FloatArray  # levels × prompts
     crossing: float | None
     shares: Mapping[tuple[str, ...], float]
 
@@ -231,68 +252,187 @@ def find_truth(name: str) -> Truth:
     shares: dict[tuple[str, ...], float] = {(names[n],): float((mains[n] ** 2).mean()) / total for n in range(3)}
     joint = y.mean(axis=2) - grand - mains[0][:, None] - mains[1][None]
     shares["denoise_strength", "variation"] = float((joint**2).mean()) / total
-    return Truth(y.mean(axis=(1, 2)), place, shares)
+    return Truth(y.mean(axis=(1, 2)), y.mean(axis=2), place, shares)
 
 
-def simulate(name: str, studies: int) -> dict[str, float]:
-    """Simulate studies of a shape; rates and mean biases by what was asked."""
-    shape, truth, rng = SHAPES[name], find_truth(name), np.random.default_rng(zlib.crc32(name.encode()) + 1)
-    axes = [("denoise_strength", "text") if shape.models else AXES[0], *AXES[1:]]
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The parts of a study that are judged."""
+
+    curves: Sequence[Curve]
+    differences: Sequence[Difference]
+    effects: Effects
+
+
+def analyse_table(table: pd.DataFrame, shape: Shape) -> Found:
+    """Analyse a table as `make_study` does, without sentences, seeds, outliers and advice."""
+    design = read_design(table, _list_axes(shape))
+    fact = describe_columns([METRIC], {METRIC: (len(table), 0)})[0]
+    numeric = ["denoise_strength"] if "denoise_strength" in design.numeric else []
+    curves = [
+        compute_curve(design, fact, axis, group, thresholds=(shape.threshold,))
+        for axis in numeric
+        for group in design.groups(axis)
+    ]
+    differences = [d for axis in design.factors for d in compare_levels(design, fact, axis)]
+    return Found(curves, differences, compute_effects(design, METRIC))
+
+
+def _list_axes(shape: Shape) -> list[tuple[str, str]]:
+    return [("denoise_strength", "text") if shape.models else AXES[0], *AXES[1:]]
+
+
+def check_equality(table: pd.DataFrame, shape: Shape, found: Found) -> None:
+    """Raise AssertionError where a whole study of the table holds other numbers."""
+    study = make_study(table, axes=_list_axes(shape), metrics=[METRIC], thresholds={METRIC: (shape.threshold,)})
+    whole = Found(study.data["curves"], study.data["differences"], study.data["effects"][0])
+    if whole != found:
+        raise AssertionError("the study holds other numbers")
+
+
+def simulate(name: str, studies: int, chunk: int = 0) -> dict[str, list[float]]:
+    """Simulate studies of a shape: for each interval one value a study, the part of the intervals that hold."""
+    shape, truth = SHAPES[name], find_truth(name)
+    rng = np.random.default_rng([zlib.crc32(name.encode()), chunk])
     hits: dict[str, list[float]] = {}
-    for _ in range(studies):
+    for number in range(studies):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            made = make_study(
-                draw_table(rng, shape, name), axes=axes, metrics=[METRIC], thresholds={METRIC: (shape.threshold,)}
-            )
-        for what, value in judge(made.data, truth, shape):
+            table = draw_table(rng, shape, name)
+            found = analyse_table(table, shape)
+            if number == chunk == 0:
+                check_equality(table, shape, found)
+        for what, value in judge(found, truth, shape):
             hits.setdefault(what, []).append(value)
-    return {what: float(np.mean(values)) for what, values in hits.items()} | {"n": float(studies)}
+    return hits
 
 
-def judge(data: Mapping[str, object], truth: Truth, shape: Shape) -> Iterator[tuple[str, float]]:
-    """Judge one study: for each interval whether it holds the truth; for each share how far it is off."""
-    found: dict = dict(data)  # type: ignore[type-arg]
-    for curve in found["curves"]:
-        if curve["axis"] != "denoise_strength" or curve["group"]:
-            continue
-        means = dict(zip(levels_of(shape).round(9).tolist(), truth.means, strict=True))
-        for x, low, high in zip(curve["x"], curve["low"], curve["high"], strict=True):
-            if low is not None:
-                yield "mean", float(low <= means[x] <= high)
-        at = curve["crossings"][0]["at"]
-        yield "given", float(at["low"] is not None)
-        if at["low"] is not None and truth.crossing is not None:
-            yield "crossing", at["low"] <= truth.crossing <= at["high"]
-    pairs = [d for d in found["differences"] if d["axis"] == "denoise_strength" and d["difference"]["low"] is not None]
-    if pairs:
-        levels = {
-            level: n
-            for n, level in enumerate(
-                next(a for a in found["design"]["axes"] if a["name"] == "denoise_strength")["levels"]
-            )
-        }
-        steps = [(d["difference"], truth.means[levels[d["b"]]] - truth.means[levels[d["a"]]]) for d in pairs]
-        yield "differences", float(all(d["low"] <= step <= d["high"] for d, step in steps))
-    for share in found["effects"][0]["shares"] if found["effects"] else ():
+def judge(found: Found, truth: Truth, shape: Shape) -> Iterator[tuple[str, float]]:
+    """Judge one study: which part of each kind of interval holds the truth; for each share how far it is off."""
+    means: list[bool] = []
+    prompts: list[bool] = []
+    for curve in found.curves:
+        group = curve["group"].get("variation")
+        true = truth.means if group is None else truth.prompts[:, int(str(group)[1:])]
+        at = dict(zip(levels_of(shape).round(9).tolist(), true, strict=True))
+        rows = zip(curve["x"], curve["low"], curve["high"], strict=True)
+        held = [low <= at[x] <= high for x, low, high in rows if low is not None and high is not None]
+        (means if group is None else prompts).extend(held)
+        if group is None:
+            place = curve["crossings"][0]["at"]
+            yield "given", float(place["low"] is not None)
+            if place["low"] is not None and place["high"] is not None and truth.crossing is not None:
+                yield "crossing", float(place["low"] <= truth.crossing <= place["high"])
+    if means:
+        yield "mean", float(np.mean(means))
+    if prompts:
+        yield "mean of a prompt", float(np.mean(prompts))
+    for axis, column in (("denoise_strength", "differences"), ("variation", "prompts differ")):
+        pairs = [d for d in found.differences if d["axis"] == axis and d["difference"]["low"] is not None]
+        if pairs:
+            yield column, float(all(_holds_step(d, axis, truth, shape) for d in pairs))
+    for share in found.effects["shares"]:
         if share["share"]["value"] is not None:
             yield f"bias {' × '.join(share['axes'])}", share["share"]["value"] - truth.shares[tuple(share["axes"])]
 
 
-COLUMNS = ("mean", "differences", "crossing", "given", "bias denoise_strength", "bias variation", "bias seed")
+def _holds_step(pair: Difference, axis: str, truth: Truth, shape: Shape) -> bool:
+    low, high = pair["difference"]["low"], pair["difference"]["high"]
+    if low is None or high is None:
+        return True
+    ends = [str(pair[end])[1:] for end in ("a", "b")]
+    if axis == "variation":
+        a, b = (float(truth.prompts[:, int(end)].mean()) for end in ends)
+    elif shape.models:
+        a, b = (float(truth.means[int(str(pair[end]).split()[1])]) for end in ("a", "b"))
+    else:
+        levels = levels_of(shape).round(9).tolist()
+        a, b = (float(truth.means[levels.index(pair[end])]) for end in ("a", "b"))
+    return low <= b - a <= high
+
+
+RATES = ("mean", "mean of a prompt", "differences", "prompts differ", "crossing", "given")
+BIASES = ("bias denoise_strength", "bias variation", "bias seed")
+CHUNK = 100
+
+
+def simulate_saved(name: str, studies: int, folder: Path | None) -> dict[str, list[float]]:
+    """Simulate in chunks, each of which is kept in the folder and not made again."""
+    hits: dict[str, list[float]] = {}
+    for chunk in range(-(-studies // CHUNK)):
+        path = None if folder is None else folder / f"{zlib.crc32(name.encode()):08x}-{chunk}.json"
+        if path is not None and path.is_file():
+            made = json.loads(path.read_text(encoding="utf-8"))
+        else:
+            made = simulate(name, min(CHUNK, studies - CHUNK * chunk), chunk)
+            if path is not None:
+                path.write_text(json.dumps(made), encoding="utf-8")
+        for what, values in made.items():
+            hits.setdefault(what, []).extend(values)
+    return hits
+
+
+CLAIMS = {
+    "curve": r"falls along|rises along|goes up and down",
+    "difference": "is higher with",
+    "share": "variance|most",
+}
+NOISE_METRICS = 13
+NOISE_SIZES = ((3, 3, 2), (3, 3, 4), (11, 3, 4), (5, 4, 8), (2, 6, 4))
+
+
+def make_claims(rng: np.random.Generator, size: tuple[int, int, int]) -> set[str]:
+    """Make a study of 13 metrics in which only seeds have an effect, and tell which kinds of effects it claims."""
+    at, prompt, seed = (each.ravel() for each in np.indices(size))
+    names = [f"metric {number}" for number in range(NOISE_METRICS)]
+    values = {name: 0.7 + 0.03 * (rng.normal(size=size[2])[seed] + rng.normal(size=len(at))) for name in names}
+    axes = {"denoise_strength": at / (size[0] - 1), "variation": [f"p{n}" for n in prompt], "seed": 42 + seed}
+    study = make_study(pd.DataFrame({**axes, **values}), axes=AXES, metrics=names)
+    return {kind for kind, said in CLAIMS.items() for each in study.data["words"] if claims(each, kind, said)}
+
+
+def claims(sentence: Sentence, kind: str, said: str) -> bool:
+    """Tell whether a sentence of this kind claims an effect."""
+    return sentence["kind"] == kind and re.search(said, sentence["text"]) is not None
+
+
+def print_claims(studies: int) -> None:
+    """Print in which part of studies of noise an effect is claimed for some metric."""
+    print(f"| noise | any effect | {' | '.join(CLAIMS)} |\n| --- | --- |{' --- |' * len(CLAIMS)}")
+    for size in NOISE_SIZES:
+        rng = np.random.default_rng(list(size))
+        found = [make_claims(rng, size) for _ in range(studies)]
+        cells = [write_rate([float(bool(each)) for each in found])]
+        cells += [f"{np.mean([kind in each for each in found]):.3f}" for kind in CLAIMS]
+        print(f"| {'×'.join(map(str, size))} | {' | '.join(cells)} |", flush=True)
+
+
+def write_rate(values: Sequence[float]) -> str:
+    """Write a rate with two standard errors of the simulation."""
+    error = 2 * float(np.std(values)) / len(values) ** 0.5
+    return f"{np.mean(values):.3f} ±{error:.3f}"
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--studies", type=int, default=300)
+    parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--shape", action="append", help="only shapes whose name holds this text")
+    parser.add_argument("--noise", type=int, default=0, help="studies of 13 metrics of noise, instead of the table")
+    parser.add_argument("--save", type=Path, help="folder of finished chunks")
     chosen = parser.parse_args()
-    print(f"| shape | {' | '.join(COLUMNS)} |\n| --- |{' --- |' * len(COLUMNS)}")
+    if chosen.noise:
+        print_claims(chosen.noise)
+        return
+    if chosen.save:
+        chosen.save.mkdir(parents=True, exist_ok=True)
+    columns = (*RATES, *BIASES)
+    print(f"| shape | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}")
     for name in SHAPES:
         if not chosen.shape or any(part in name for part in chosen.shape):
-            found = simulate(name, chosen.studies)
-            cells = [f"{found[column]:.3f}" if column in found else "" for column in COLUMNS]
+            found = simulate_saved(name, chosen.studies, chosen.save)
+            cells = [write_rate(found[column]) if column in found else "" for column in RATES[:-1]]
+            cells += [f"{np.mean(found[column]):.3f}" if column in found else "" for column in (RATES[-1], *BIASES)]
             print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 

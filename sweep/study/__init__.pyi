@@ -6,6 +6,7 @@ from .adaptive import (
     decide_search,
     estimate_crossing,
 )
+from .design import read_design
 from .findings import select_headline_metrics, select_headlines, write_decision
 from .measuring.follower import start_follower
 from .measuring.measure import MeasureProgress, measure_now
@@ -15,12 +16,16 @@ from .metrics.base import Formula, Metric
 from .metrics.planes import DecodedImage, ImagePair, UnreadableImageError, decode, luma, reduced, working_shape
 from .metrics.registry import describe_columns, estimate_seconds, list_optional, list_standard, resolve_metrics
 from .ratings import add_ratings
-from .schema import DesignFacts, Effects, MetricFacts, Sentence, Share, StudyJson
+from .schema import Curve, DesignFacts, Difference, Effects, MetricFacts, Sentence, Share, StudyJson
+from .stats.curves import compute_curve
+from .stats.effects import compare_levels, compute_effects
 from .study import Study, make_study
 
 __all__ = [
+    "Curve",
     "DecodedImage",
     "DesignFacts",
+    "Difference",
     "Effects",
     "Formula",
     "ImagePair",
@@ -38,6 +43,9 @@ __all__ = [
     "add_ratings",
     "check_direction",
     "choose_next_points",
+    "compare_levels",
+    "compute_curve",
+    "compute_effects",
     "decide_search",
     "decode",
     "describe_columns",
@@ -50,6 +58,7 @@ __all__ = [
     "measure_all",
     "measure_now",
     "measure_task",
+    "read_design",
     "reduced",
     "resolve_metrics",
     "select_headline_metrics",

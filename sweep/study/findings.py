@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sweep.study.schema import DesignFacts, Effects, MetricFacts, Sentence, StudyJson
-from sweep.study.stats.intervals import CONFIDENCE, STRENGTHS
+from sweep.study.stats.intervals import STRENGTHS
 from sweep.study.wording import (
     describe_choices,
     describe_distances,
@@ -25,7 +25,6 @@ CHOSEN = (
     "The design chose images by their values, so there are no means, curves, shares and differences: they would be "
     "biased. design: {kind: rotated, share: 0.3} gives those."
 )
-MANY = 3  # metrics, from which chance findings are worth a warning
 ENOUGH = 8  # seeds; fewer cannot show a long tail
 
 
@@ -84,15 +83,15 @@ def assumptions(design: DesignFacts) -> list[Sentence]:
     return [make_sentence("assumption", text)]
 
 
-def many_metrics(data: StudyJson) -> list[Sentence]:
-    """Warn of findings by chance where several metrics were tested, each by itself."""
-    tested = len({d["metric"] for d in data["differences"] if d["p"] is not None})
-    if tested < MANY or not any(d["significant"] for d in data["differences"]):
+def explain_correction(data: StudyJson) -> list[Sentence]:
+    """Say for how many comparisons the claims of a study are corrected, where there are several."""
+    tests = [*data["curves"], *data["differences"]]
+    tested = len({(test["metric"], test["axis"]) for test in tests if test["p_adjusted"] is not None})
+    if tested < 2:
         return []
-    chance = round(100 * (1 - CONFIDENCE**tested))
     text = (
-        f"{write_number_word(tested)} metrics were tested, each by itself. Where nothing has an effect, up to {chance} "
-        "of 100 such studies find a difference in one of them: trust what several metrics show."
+        f"{write_number_word(tested)} comparisons (a metric along an axis each) are corrected together: where nothing "
+        "has an effect, at most 5 of 100 such studies claim one."
     )
     return [make_sentence("assumption", text)]
 
@@ -172,7 +171,7 @@ def write_findings(
     else:
         limits = [make_sentence("limit", CHOSEN)]
     limits += measuring_limits(data["metrics"], data["rows"]["reason"], taken)
-    limits += [*assumptions(data["design"]), *many_metrics(data)] if measured else []
+    limits += [*assumptions(data["design"]), *explain_correction(data)] if measured else []
     said = _once(said)
     top = _rank(said, main, axis, split={"recommendation", "difference"})
     top = top or ([] if measured else limits[:1])

@@ -138,6 +138,8 @@ class Curve(TypedDict):
     falling: bool | None  # direction of the fit; None: no fit
     half: Estimate  # the level at which half of the range of the fit is passed
     crossings: list[Crossing]
+    p: float | None  # of no change along the axis (paired t tests of slope and steps, Bonferroni)
+    p_adjusted: float | None  # corrected over all metrics and axes; null in groups
     warnings: list[CurveWarning]
 
 
@@ -172,9 +174,9 @@ class Difference(TypedDict):
     b: LevelValue
     difference: Estimate
     p: float | None  # of a paired t test
-    p_adjusted: float | None  # times the number of pairs of this metric and axis (Bonferroni), as the interval is
-    pairs: int  # for which test and interval are corrected
-    significant: bool | None  # p_adjusted < 0.05: the interval excludes zero
+    p_adjusted: float | None  # times the number of pairs, and corrected over all metrics and axes
+    pairs: int  # of this metric and axis, for which test and interval are corrected (Bonferroni)
+    significant: bool | None  # p_adjusted < 0.05; then the interval excludes zero, too
 
 
 class SeedRow(TypedDict):

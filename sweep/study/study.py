@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.study.design import BOOKKEEPING, StudyDesign, add_bookkeeping, infer_axes, is_measurement, read_design
-from sweep.study.findings import write_findings
+from sweep.study.findings import choose_metric, write_findings
 from sweep.study.metrics.registry import describe_columns, list_standard
 from sweep.study.schema import (
     AdaptiveResult,
@@ -30,7 +30,7 @@ from sweep.study.schema import (
 )
 from sweep.study.stats.advice import count_holds, recommend_levels
 from sweep.study.stats.curves import compute_curve
-from sweep.study.stats.effects import compare_levels, compute_cell_effects, compute_effects
+from sweep.study.stats.effects import compare_levels, compute_cell_effects, compute_effects, correct_claims
 from sweep.study.stats.intervals import SAME_POINT, check_determinism, estimate_noise, list_rounded
 from sweep.study.stats.seeds import SAME_PIXELS, find_equal_levels, find_outliers, measure_diversity, rank_seeds
 from sweep.study.tables import (
@@ -256,6 +256,7 @@ def analyse(
     ]
     differences = [d for fact in measured for d in _compare_all(design, fact)]
     seeds = [row for fact in measured if fact["reference"] != "cell" for row in _rank_all(design, fact)]
+    correct_claims(curves, differences, choose_metric(measured))
     noise = [estimate_noise(design, fact["name"]) for fact in measured]
     holds = [h for fact in measured for h in count_holds(design, fact, thresholds.get(fact["name"], ()))]
     advice = [r for fact in measured for r in _recommend_all(design, fact, holds, curves)]

@@ -261,7 +261,8 @@ def describe_curve(curve: Curve, fact: MetricFacts) -> list[Sentence]:
     if "flat" in kinds:
         text = f"{label} is the same at every {axis} tested."
         return [make_sentence("curve", text, metric=fact["name"], axis=curve["axis"])]
-    if "unclear" in kinds:
+    is_sure = is_shown(curve["p_adjusted"])
+    if "unclear" in kinds or (not is_sure and curve["p"] is not None and max(curve["n"]) > 2):
         seeds = format_count(max(curve["n"]), "seed")
         text = f"No change of {fact['label']} along {axis} was found with {seeds}."
         return [
@@ -271,11 +272,11 @@ def describe_curve(curve: Curve, fact: MetricFacts) -> list[Sentence]:
     verb = "falls" if curve["falling"] else "rises"
     half = curve["half"]
     passed = [c for c in curve["crossings"] if c["at"]["value"] is not None and fact["direction"] == "neutral"]
-    if half["reason"] == UNEVEN:
+    if half["reason"] == UNEVEN and is_sure and "violated" in kinds:
         text = f"{label} goes up and down along {axis}: {first}, {last}."
     elif _do_overlap(curve, known[0], known[-1]):
         return []  # seeds differ by more than both ends do
-    elif half["value"] is None or all(low is None for low in curve["low"]):
+    elif half["value"] is None or not is_sure:
         text = f"{label}: {first} and {last} along {axis}."
     else:
         text = f"{label} {verb} along {axis} from {first} to {last}, half of it {_write_place(half)}."
@@ -284,6 +285,11 @@ def describe_curve(curve: Curve, fact: MetricFacts) -> list[Sentence]:
     parts += [f"{capitalise(w['message'])}." for w in curve["warnings"] if w["kind"] == "saturated"]
     detail = " ".join(parts)
     return [make_sentence("curve", text, detail, metric=fact["name"], axis=curve["axis"])]
+
+
+def is_shown(p: float | None) -> bool:
+    """Tell whether a test, corrected for all comparisons, shows an effect."""
+    return p is not None and p < 1 - CONFIDENCE
 
 
 def _do_overlap(curve: Curve, first: int, last: int) -> bool:
@@ -305,10 +311,12 @@ def _write_basis(curve: Curve) -> str:
     return f"({CONFIDENCE * 100:.0f} %, n = {format_count(n, 'seed')})"
 
 
-def describe_shares(effects: Effects, fact: MetricFacts) -> list[Sentence]:
-    """Write how much each axis explains, or in which order."""
+def describe_shares(effects: Effects, fact: MetricFacts, *, is_sure: bool) -> list[Sentence]:
+    """Write how much each axis explains, or in which order, where a test shows that an axis has an effect (`is_sure`)
+    or shares have sizes, as noise has none that is told.
+    """
     mains = [share for share in effects["shares"] if len(share["axes"]) == 1]
-    if len(mains) < 2:
+    if len(mains) < 2 or (mains[0]["share"]["value"] is None and not is_sure):
         return []
     names = [name_axis(share["axes"][0]) for share in mains[:4]]
     if mains[0]["share"]["value"] is None:
@@ -364,6 +372,8 @@ def _describe_largest(axis: str, pairs: Sequence[Difference], fact: MetricFacts,
         most = write_number(max(abs(low), abs(high)))
         text = f"No difference in {label} between levels of {named} was found; one of up to {most} is possible."
         detail = f"(95 %, n = {write_units(change)}{together}.)"
+        if low > 0:
+            detail = "What was seen may be chance among so many comparisons: more seeds would show it."
         return make_sentence("limit", text, detail, metric=fact["name"], axis=axis)
     higher = f"{capitalise(label)} is higher with {named} {write_level(b)}"
     text = f"{higher} than with {write_level(a)}, by {write_estimate(change)}."
@@ -561,7 +571,10 @@ def describe_metric_findings(fact: MetricFacts, data: StudyJson) -> list[Sentenc
     said = [describe_recommendation(r, fact, data) for r in data["recommendations"] if r["metric"] == name]
     curves = [curve for curve in data["curves"] if curve["metric"] == name and not curve["group"]]
     said += [sentence for curve in curves for sentence in describe_curve(curve, fact)]
-    said += [s for effects in data["effects"] if effects["metric"] == name for s in describe_shares(effects, fact)]
+    tests = [*data["curves"], *data["differences"]]
+    is_sure = any(test["metric"] == name and is_shown(test["p_adjusted"]) for test in tests)
+    effects = [effects for effects in data["effects"] if effects["metric"] == name]
+    said += [s for each in effects for s in describe_shares(each, fact, is_sure=is_sure)]
     numeric = {axis["name"] for axis in data["design"]["axes"] if axis["numeric"]}
     pairs = [d for d in data["differences"] if d["metric"] == name and d["axis"] not in numeric]
     said += describe_differences(pairs, fact, data)

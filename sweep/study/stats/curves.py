@@ -140,8 +140,8 @@ def analyse_curve(
     turns: str | None = None,
     span: float | None = None,
     without: Sequence[FloatArray] | None = None,
-) -> tuple[Band, Fit | None, Estimate, list[Crossing], list[CurveWarning]]:
-    """Analyse one units × levels matrix: band, fit, half-range level, crossings, warnings.
+) -> tuple[Band, Fit | None, Estimate, list[Crossing], list[CurveWarning], float | None]:
+    """Analyse one units × levels matrix: band, fit, half-range level, crossings, warnings, p of no change.
 
     Args:
         x: The levels, ascending.
@@ -157,7 +157,7 @@ def analyse_curve(
     known = np.isfinite(levels.mean)
     if known.sum() < 2:
         reason = "fewer than two levels were measured"
-        return levels, None, make_no_estimate(reason), [], [_make_warning("missing", reason)]
+        return levels, None, make_no_estimate(reason), [], [_make_warning("missing", reason)], None
     inner = x[known]
     curves = fill_holes(matrix[:, known])
     left_out = None
@@ -167,7 +167,8 @@ def analyse_curve(
     fit = fit_monotone(inner, levels.mean[known], levels.n[known].astype(np.float64))
     if fit is None:
         raise AssertionError("two levels give a fit")
-    change = _judge_change(inner, curves, span) if left_out is None else None
+    tested = curves if left_out is None else _compute_pseudo_values(curves.mean(axis=0), left_out)
+    change, p = _judge_change(inner, tested, span, pairwise=pairwise)
     useless = change or turns or _explain_unfit(levels, fit)
     if useless:
         half = make_no_estimate(useless, n=len(curves))
@@ -178,13 +179,19 @@ def analyse_curve(
         for threshold in thresholds
     ]
     warnings = _collect_warnings(x, levels, fit, len(curves), change=change)
-    return levels, fit, half, passes, warnings
+    return levels, fit, half, passes, warnings, p
+
+
+def _compute_pseudo_values(mean: FloatArray, left_out: Sequence[FloatArray]) -> FloatArray:
+    """Compute the jackknife's units × levels (Tukey 1958): as if each unit had a curve of its own."""
+    n = len(left_out)
+    return n * mean - (n - 1) * np.array(left_out) if n > 1 else np.full((1, len(mean)), np.nan)
 
 
 def _jackknife_band(mean: FloatArray, left_out: Sequence[FloatArray], levels: Band, known: Mask) -> Band:
     """Replace means and intervals of a design with holes by the additive fit and its jackknife over units."""
     n = len(left_out)
-    pseudo = n * mean - (n - 1) * np.array(left_out) if n > 1 else np.full((1, len(mean)), np.nan)
+    pseudo = _compute_pseudo_values(mean, left_out)
     error = pseudo.std(axis=0, ddof=1) / n**0.5 if n > 1 else np.full(len(mean), np.nan)
     half = error * compute_t_quantile(n - 1)
 
@@ -196,25 +203,29 @@ def _jackknife_band(mean: FloatArray, left_out: Sequence[FloatArray], levels: Ba
     return Band(mean=spread(mean), low=spread(mean - half), high=spread(mean + half), n=levels.n, error=spread(error))
 
 
-def _judge_change(x: FloatArray, curves: FloatArray, span: float | None) -> str | None:
-    """Say that the metric does not change, or that no change was found; None where it changes.
+def _judge_change(
+    x: FloatArray, curves: FloatArray, span: float | None, *, pairwise: bool
+) -> tuple[str | None, float | None]:
+    """Say that the metric does not change, or that no change was found, None where it changes; and the p of no change.
 
-    It changes where seeds' slopes or ends agree on it (t tests at 2.5 % each), or one level differs from the first one
-    (Bonferroni). It does not where all levels' intervals lie within two per cent of the metric's range of each other
-    (two one-sided tests; Schuirmann 1987, J. Pharmacokinet. Biopharm. 15).
+    It changes where seeds' slopes agree on it, or one level differs from the first one (t tests, Bonferroni). It does
+    not where all levels' intervals lie within two per cent of the metric's range of each other (two one-sided tests;
+    Schuirmann 1987, J. Pharmacokinet. Biopharm. 15). Below three seeds only p is told.
     """
     steps = curves[:, 1:] - curves[:, :1]
     if not np.any(steps):
-        return FLAT
-    if len(curves) < 3:
-        return None
+        return FLAT, None
+    if not np.isfinite(steps).all():
+        return None, None
     slopes = curves @ (x - x.mean())
-    tested = [(slopes, 2), (steps[:, -1], 2), *((step, len(steps.T)) for step in steps.T)]
-    if any((p := compute_p_value(values)) is not None and p * asked < 1 - CONFIDENCE for values, asked in tested):
-        return None
-    band = compute_band(steps, confidence=1 - 2 * (1 - CONFIDENCE) / steps.shape[1])
+    tested = [(slopes, 2), *((step, 2 * len(steps.T)) for step in steps.T)]
+    known = [p * asked for values, asked in tested if (p := compute_p_value(values, pairwise=pairwise)) is not None]
+    p = min([*known, 1.0]) if known else None
+    if len(curves) < 3 or p is None or p < 1 - CONFIDENCE:
+        return None, p
+    band = compute_band(steps, confidence=1 - 2 * (1 - CONFIDENCE) / steps.shape[1], pairwise=pairwise)
     widest = float(np.abs(np.concatenate([band.low, band.high])).max())
-    return FLAT if span is not None and widest <= EQUIVALENT * span else UNCLEAR
+    return (FLAT if span is not None and widest <= EQUIVALENT * span else UNCLEAR), p
 
 
 def _explain_unfit(levels: Band, fit: Fit) -> str | None:
@@ -362,7 +373,7 @@ def compute_curve(
         matrix = matrix[:1]
     turns = TURNED_BY_BASELINE if fact["reference"] == "image" and _is_baseline_within(design, axis) else None
     lowest, highest = fact["range"]
-    levels, fit, half, passes, warnings = analyse_curve(
+    levels, fit, half, passes, warnings, p = analyse_curve(
         x,
         matrix,
         thresholds=thresholds,
@@ -392,6 +403,8 @@ def compute_curve(
         falling=fit.falling if fit else None,
         half=half,
         crossings=passes,
+        p=p if design.unit_count else None,
+        p_adjusted=None,
         warnings=warnings,
     )
 

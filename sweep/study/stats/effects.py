@@ -4,7 +4,8 @@ The axes of an experiment are fixed, seeds are a random sample. So a share is a 
 that seeds' noise alone would give is taken out: noise explains nothing. Shares have no intervals: with four to eight
 seeds, none of those tried covers what it says (by simulation). Below four seeds only the order is given.
 
-Test and interval share one correction for the number of pairs.
+Test and interval share one correction for the number of pairs of a metric and axis; tests are then corrected over all
+metrics and axes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TypeAlias
 import numpy as np
 
 from sweep.study.design import Codes, FloatArray, Mask, StudyDesign
-from sweep.study.schema import Difference, Effects, Estimate, MetricFacts, Share
+from sweep.study.schema import Curve, Difference, Effects, Estimate, MetricFacts, Share
 from sweep.study.stats.curves import SPARSE
 from sweep.study.stats.intervals import CONFIDENCE, compute_p_value, estimate_mean, strip_interval
 
@@ -276,9 +277,8 @@ def compare_levels(design: StudyDesign, fact: MetricFacts, axis: str) -> list[Di
 
     Where seeds are the same at both levels, what they have in common cancels: intervals are two to three times
     narrower than unpaired ones. Of m pairs, p is multiplied by m and the interval has a confidence of 1 − 0.05 / m
-    (Bonferroni), so all intervals of a metric and axis hold together in 95 % of studies, and a pair is significant
-    exactly where its interval excludes zero. With one seed there is a difference without an interval. Two or three
-    seeds that agree in every digit do so by rounding, so they show nothing.
+    (Bonferroni), so all intervals of a metric and axis hold together in 95 % of studies. With one seed there is
+    a difference without an interval. Two or three seeds that agree in every digit do so by rounding: they show nothing.
     """
     levels, metric, of_cells = design.by_name[axis].levels, fact["name"], fact["reference"] == "cell"
     matrix = design.unit_matrix(metric, axis)
@@ -312,6 +312,42 @@ def compare_levels(design: StudyDesign, fact: MetricFacts, axis: str) -> list[Di
                 significant=None if corrected is None else corrected < 1 - CONFIDENCE,
             )
         )
+    return found
+
+
+def correct_claims(curves: Sequence[Curve], differences: Sequence[Difference], main: str | None) -> None:
+    """Correct tests over all metrics and axes, in place: at most 5 % of studies claim an effect where there is none.
+
+    The tests of a metric and axis are a family: that of the curve, else that of the most different pair. Families are
+    corrected by the weighted procedure of Holm 1979 (Scand. J. Stat. 6): half of the 5 % is for the main metric, which
+    is known beforehand. A pair is significant where its family is and its own p, times the number of pairs, is small.
+    """
+    whole = [curve for curve in curves if not curve["group"]]
+    found = {(curve["metric"], curve["axis"]): curve["p"] for curve in whole if curve["p"] is not None}
+    for pair in differences:
+        family = pair["metric"], pair["axis"]
+        if pair["p_adjusted"] is not None and family not in {(c["metric"], c["axis"]) for c in whole}:
+            found[family] = min(found.get(family) or 1.0, pair["p_adjusted"])
+    names = list(found)
+    ours = sum(metric == main for metric, _ in names)
+    weights = [0.5 / ours if metric == main else 0.5 / max(len(names) - ours, 1) for metric, _ in names]
+    adjusted = dict(zip(names, adjust_p_values([found[name] or 0.0 for name in names], weights), strict=True))
+    for curve in whole:
+        curve["p_adjusted"] = adjusted.get((curve["metric"], curve["axis"]))
+    for pair in differences:
+        if pair["p_adjusted"] is not None:
+            pair["p_adjusted"] = max(pair["p_adjusted"], adjusted.get((pair["metric"], pair["axis"]), 0.0))
+            pair["significant"] = pair["p_adjusted"] < 1 - CONFIDENCE
+
+
+def adjust_p_values(values: Sequence[float], weights: Sequence[float]) -> list[float]:
+    """Adjust p values by the weighted procedure of Holm 1979; with equal weights it is the plain one."""
+    order = sorted(range(len(values)), key=lambda i: values[i] / weights[i])
+    left, worst, found = sum(weights), 0.0, [1.0] * len(values)
+    for i in order:
+        worst = max(worst, min(left * values[i] / weights[i], 1.0))
+        found[i] = worst
+        left -= weights[i]
     return found
 
 

@@ -41,7 +41,7 @@ def test_intervals_cover_what_was_planted() -> None:
     hits = {"mean": 0, "half": 0, "threshold": 0, "difference": 0}
     for _ in range(STUDIES):
         matrix = population.drawn(rng)
-        levels, _, half, crossings, _ = analyse_curve(STRENGTHS, matrix, thresholds=(0.6,))
+        levels, _, half, crossings, _, _ = analyse_curve(STRENGTHS, matrix, thresholds=(0.6,))
         at = crossings[0]["at"]
         step = estimate_mean(population.drawn_differences(rng), method="paired")
         hits["mean"] += bool(levels.low[5] <= population.mean[5] <= levels.high[5])

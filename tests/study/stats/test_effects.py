@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from sweep.study.design import Codes, FloatArray
-from sweep.study.stats.effects import split_variance
+from sweep.study.stats.effects import adjust_p_values, split_variance
 from sweep.study.study import make_study
 from tests.support.planted_studies import AXES, planted
 
@@ -129,3 +129,11 @@ def test_many_levels_are_compared_with_their_neighbours_only() -> None:
     pairs = found[found["axis"] == "denoise_strength"][["a", "b"]].to_numpy().tolist()
 
     assert pairs == [[i / 10, (i + 1) / 10] for i in range(10)] + [[0.0, 1.0]]
+
+
+def test_the_correction_over_claims_is_that_of_holm_with_weights() -> None:
+    equal = adjust_p_values([0.01, 0.04, 0.03], [1 / 3] * 3)
+    weighted = adjust_p_values([0.02, 0.02], [0.9, 0.1])
+
+    assert equal == pytest.approx([0.03, 0.06, 0.06])  # Holm 1979, as statsmodels' multipletests
+    assert weighted == pytest.approx([0.02 / 0.9, 0.02 / 0.9])
