@@ -56,6 +56,12 @@ ROLE_TABLE: Final[Mapping[str, Role]] = MappingProxyType(
         "lora_weight": Role(
             kind="number", means="Weight of the LoRA; of several, those without a weight of their own."
         ),
+        "clip_skip": Role(
+            kind="integer",
+            low=0,
+            high=23,
+            means="How many of the text encoder's last layers are skipped; 0 uses all (elsewhere called clip skip 1).",
+        ),
         "control_image": Role(kind="image", means="The image that a ControlNet follows: a file path."),
         "control_weight": Role(kind="number", low=-1, high=2, means="Weight of the ControlNet, -1 to 2."),
         "control_model": Role(kind="model", means="The ControlNet's model, by name."),
@@ -75,6 +81,7 @@ CONTROL_ROLES: Final = tuple(name for name in ROLE_NAMES if name.startswith("con
 
 SYNONYMS: Final[Mapping[str, str]] = MappingProxyType(  # what other tools call a role
     {
+        **dict.fromkeys(("skipped_layers", "stop_at_clip_layer", "clip_skip_layers"), "clip_skip"),
         **dict.fromkeys(("cfg", "guidance", "guidance_scale", "scale"), "cfg_scale"),
         **dict.fromkeys(("sampler", "sampler_name", "sampling_method"), "scheduler"),
         **dict.fromkeys(("checkpoint", "ckpt", "ckpt_name", "unet"), "model"),

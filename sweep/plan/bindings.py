@@ -224,7 +224,7 @@ class TargetResolver:
         """Add the problem that the workflow has no such role."""
         place = self.uses.locate(target)[0]
         hint = f" Use the template {_WANTED[target]}." if target in _WANTED and self.template else ""
-        other = self.template and self.base not in _ALIKE
+        other = self.template and (self.base not in _ALIKE or target == "clip_skip")
         kind = f"{self.workflow} for {self.base}" if other else self.workflow
         self.problems.add_at_key(place, f"{place}: {kind} has no {target}.{hint}")
 

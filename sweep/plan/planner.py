@@ -103,6 +103,8 @@ class GraphBinder:
         """Bind the graph of this variant; return None, with the problems added, where that cannot be done."""
         try:
             graph = build_variant(self.workflow, example.variant, self.schemas)
+            if "clip_skip" in self.uses and not find_roles(graph, self.schemas).groups("clip_skip"):
+                graph = self.schemas.dialect.add_clip_skip(graph)
         except WorkflowError as error:
             self.problems.add_at_key("workflow", f"workflow: {error}")
             return None

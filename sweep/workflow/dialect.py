@@ -189,6 +189,13 @@ class Dialect(Protocol):
         """
         ...
 
+    def add_clip_skip(self, graph: Graph) -> Graph:
+        """Return the graph with a node that skips layers of the text encoder before its prompts are encoded.
+
+        Unchanged where the graph's encoders take none.
+        """
+        ...
+
     def add_vae_loader(self, graph: Graph, name: str) -> Graph:
         """Return the graph with a VAE loader `name` in place of the main model's VAE."""
         ...

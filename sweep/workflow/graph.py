@@ -11,8 +11,9 @@ them, in the order of the file: `Random Seed.low`, `controlnet_2.control_weight`
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any, TypeAlias
 
 from sweep.errors import WorkflowError, did_you_mean
@@ -167,6 +168,31 @@ class Graph:
         """Return the same graph with more nodes and edges; a node of the same id is replaced."""
         more = Graph.of(nodes, edges)
         return Graph({**self.nodes, **more.nodes}, self.edges + more.edges)
+
+    def inserting(self, node: Node, way: tuple[str, str], inputs: Container[Address]) -> Graph:
+        """Return the same graph with a copy of `node` before `inputs`: one for each output that feeds any of them.
+
+        Args:
+            node: Where its id is taken, the copy gets a longer one.
+            way: The input and the output field of the node through which the values go.
+            inputs: The input fields.
+        """
+        nodes, edges, copies = dict(self.nodes), [], dict[Address, str]()
+        for edge in self.edges:
+            if edge.destination not in inputs:
+                edges.append(edge)
+                continue
+            if edge.source not in copies:
+                name = next(name for name in _count_names(node.id) if name not in nodes)
+                nodes[name] = replace(node, id=name)
+                copies[edge.source] = name
+                edges.append(Edge(edge.source, Address(name, way[0])))
+            edges.append(Edge(Address(copies[edge.source], way[1]), edge.destination))
+        return Graph(nodes, tuple(edges))
+
+
+def _count_names(word: str) -> Iterator[str]:
+    return (word if number == 1 else f"{word}_{number}" for number in count(1))
 
 
 def _edge(text: str) -> Edge:

@@ -140,6 +140,19 @@ def test_loras_one_a_stack_and_none(plans: Plans) -> None:
     assert two["lora2"].fields == {"weight": 0.2, "lora": ModelRef("ink", "sd-1", "lora")}
 
 
+def test_clip_skip_gets_a_node_before_both_prompts_are_encoded(plans: Plans, refusal: Refusal) -> None:
+    plan = plans("lora", inputs={"lora": "glow"}, axes={"clip_skip": [0, 2]})
+    graph = plan.instance(plan.grid[1]).graph
+    assert graph.nodes["clip_skip"].fields == {"skipped_layers": 2}
+    assert {str(edge.destination) for edge in graph.targets("clip_skip")} == {"prompt.clip", "negative.clip"}
+    assert [str(edge.source) for edge in graph.sources("clip_skip")] == ["lora.clip"]
+    assert check_graph(graph, builtin_schemas()) == []
+    assert plan.bound_graphs[0].recalled(graph)["clip_skip"] == 2
+    assert refusal(inputs={"model": "large"}, axes={"clip_skip": [0, 1]}) == [
+        "axes.clip_skip: txt2img for sdxl has no clip_skip."
+    ]
+
+
 def test_a_vae_of_its_own(plans: Plans) -> None:
     plan = plans("img2img", inputs={"image": "wide.png"}, axes={"vae": [None, "sharp"]})
     assert "vae" not in plan.instance(plan.grid[0]).graph.nodes

@@ -28,6 +28,7 @@ from sweep.workflow.workflow import Workflow, parse_object
 REPLICATE: Final = "sweep_replicate"  # an input that no node has: ignored by validation, but part of what is cached
 _FULL: Final = 0.9999  # a strength above is 1
 _VAE_SLOT: Final = "2"
+_ENCODERS: Final = frozenset({"CLIPTextEncode", "CLIPTextEncodeSDXL", "CLIPTextEncodeSDXLRefiner"})
 _BASES: Final = ("any", "sd-1", "sd-2", "sdxl", "sd-3", "flux")
 
 
@@ -189,6 +190,11 @@ class ComfyUIDialect:
         if not targets or strength <= 0:
             return 0 if targets else None
         return steps if strength > _FULL else int(steps / strength)
+
+    def add_clip_skip(self, graph: Graph) -> Graph:
+        """See `Dialect.add_clip_skip`."""
+        encoders = {Address(node.id, "clip") for node in graph.nodes.values() if node.type in _ENCODERS}
+        return graph.inserting(Node("clip_skip", "CLIPSetLastLayer"), ("clip", "0"), encoders)
 
     def add_vae_loader(self, graph: Graph, name: str) -> Graph:
         """See `Dialect.add_vae_loader`."""

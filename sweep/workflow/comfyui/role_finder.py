@@ -73,6 +73,19 @@ class ScheduleEncoding(Encoding):
 
 
 @dataclass(frozen=True, slots=True)
+class ClipSkipEncoding(Encoding):
+    """Layers to skip written as the layer at which the text encoder stops: 0 is -1, the last one."""
+
+    def __call__(self, value: Value) -> Value:
+        """Return the layer, counted from the end."""
+        return -1 - value if isinstance(value, int) else value
+
+    def formula(self, role: str) -> str:
+        """Write the function in words."""
+        return f"−1 − {role}"
+
+
+@dataclass(frozen=True, slots=True)
 class SamplingNodes:
     """The nodes of a graph that sample, in order, among those that lead to its outputs."""
 
@@ -235,6 +248,18 @@ def _field(wiring: Wiring, address: Address) -> FieldSchema:
     return schema.fields[address.field]
 
 
+def _clip_skips(scene: SamplingNodes) -> Iterator[Candidate]:
+    """Yield the layer at which each sampling node's text encoders stop; they are set together."""
+    wiring = scene.wiring
+    for node in scene.nodes:
+        encoders = [found for side in (_POSITIVE, _NEGATIVE) for found in scene.conditions(node, side)]
+        edges = tuple(edge for each in encoders for edge in wiring.feeding(Address(each, "clip")))
+        nodes = (found for found in walk(wiring, edges, ("CLIP",)) if wiring.has(found, "stop_at_clip_layer"))
+        fields = [Address(found, "stop_at_clip_layer") for found in nodes]
+        if fields:
+            yield Candidate(tuple(fields), ClipSkipEncoding())
+
+
 def _models_on_the_way(scene: SamplingNodes, node: str) -> Iterator[str]:
     for holder in (node, *scene.parts(node)):
         for name in inputs_of(scene.wiring, holder, "MODEL"):
@@ -344,6 +369,7 @@ ROLE_FINDERS: Final[Mapping[str, Callable[[SamplingNodes], Iterator[Candidate]]]
     "height": _sizes("height"),
     "lora": lambda scene: (Candidate((address,)) for address in _loras(scene)),
     "lora_weight": _lora_weights,
+    "clip_skip": _clip_skips,
     "control_image": _controls("source"),
     "control_weight": _controls("weight"),
     "control_model": _controls("model"),

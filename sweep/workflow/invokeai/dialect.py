@@ -216,6 +216,11 @@ class InvokeAIDialect:
             return None
         return steps_run(strength, steps)
 
+    def add_clip_skip(self, graph: Graph) -> Graph:
+        """See `Dialect.add_clip_skip`: only the encoder of SD 1 and 2 has layers that may be skipped."""
+        encoders = {Address(node.id, "clip") for node in graph.nodes.values() if node.type == "compel"}
+        return graph.inserting(Node("clip_skip", "clip_skip"), ("clip", "clip"), encoders)
+
     def add_vae_loader(self, graph: Graph, name: str) -> Graph:
         """See `Dialect.add_vae_loader`."""
         mains = {node.id for node in graph.nodes.values() if node.type.endswith("model_loader")}

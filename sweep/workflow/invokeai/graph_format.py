@@ -139,6 +139,7 @@ RECALLED: Final[Mapping[str, str]] = {  # role → what InvokeAI's own pages rea
     "width": "width",
     "height": "height",
     "model": "model",
+    "clip_skip": "clip_skip",
 }
 _CONTROL: Final[Mapping[str, str]] = {  # part of a ControlNet → its name in the metadata
     "weight": "control_weight",

@@ -306,6 +306,17 @@ def _texts_of(wiring: Wiring, encoder: str) -> tuple[Address, ...]:
     return (prompt, style) if not said or said == wiring.value(wiring.settle(prompt)[0]) else (prompt,)
 
 
+def _clip_skips(scene: DenoisingNodes) -> Iterator[Candidate]:
+    """Yield the layers to skip of each denoising node's encoders, which are set together."""
+    wiring = scene.wiring
+    for node in scene.denoising:
+        encoders = [encoder for side in (POSITIVE, NEGATIVE) for encoder in _encoders(wiring, node, side)]
+        nodes = (found for each in encoders for found in wiring.upstream(Address(each, "clip"), {"CLIPField"}))
+        fields = [Address(found, "skipped_layers") for found in nodes if wiring.has(found, "skipped_layers")]
+        if fields:
+            yield Candidate(tuple(dict.fromkeys(fields)))
+
+
 def _seeds(scene: DenoisingNodes) -> Iterator[Candidate]:
     for node in scene.denoising:
         noise = list(_noise(scene.wiring, node))
@@ -420,6 +431,7 @@ FINDERS: Mapping[str, Callable[[DenoisingNodes], Iterator[Candidate]]] = {
     "height": lambda scene: _sizes(scene, "height"),
     "lora": lambda scene: find_loras(scene, "lora"),
     "lora_weight": lambda scene: find_loras(scene, "weight"),
+    "clip_skip": _clip_skips,
     "control_image": find_control_images,
     "control_weight": lambda scene: of_controls(scene, *STEERING),
     "control_model": lambda scene: of_controls(scene, "control_model"),
