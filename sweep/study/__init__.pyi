@@ -18,7 +18,7 @@ from .metrics.registry import describe_columns, estimate_seconds, list_optional,
 from .ratings import add_ratings
 from .schema import Curve, DesignFacts, Difference, Effects, MetricFacts, Sentence, Share, StudyJson
 from .stats.curves import compute_curve
-from .stats.effects import compare_levels, compute_effects
+from .stats.effects import compare_levels, compute_effects, correct_claims
 from .study import Study, make_study
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "compare_levels",
     "compute_curve",
     "compute_effects",
+    "correct_claims",
     "decide_search",
     "decode",
     "describe_columns",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -14,6 +14,7 @@ from sweep.study.design import FloatArray, Mask, StudyDesign
 from sweep.study.schema import Crossing, Curve, CurveWarning, Estimate, Group, MetricFacts
 from sweep.study.stats.intervals import (
     CONFIDENCE,
+    ROUNDED,
     Band,
     compute_band,
     compute_p_value,
@@ -22,6 +23,7 @@ from sweep.study.stats.intervals import (
     fill_holes,
     list_finite,
     make_no_estimate,
+    measure_step,
     round_all,
     strip_interval,
 )
@@ -36,6 +38,7 @@ SHOWN = 4  # every so many-th point of the fit is told
 EQUIVALENT = 0.02  # of a bounded metric's range: means that stay within it are called equal
 FLAT = "the metric does not change along this axis"
 UNCLEAR = "no change along this axis was found"
+COARSE = 4  # steps of a rounded metric, divided by the number of seeds, that seeds must differ by
 UNEVEN = "the curve is not monotone"
 TURNED_BY_BASELINE = "the baseline lies within this axis, where the metric turns"
 ANYWHERE = "its interval is the whole range tested"
@@ -385,7 +388,10 @@ def compute_curve(
     if not design.unit_count:
         half, passes, warnings = _strip_pseudo_seed(half, passes, warnings)
     seeds = int(levels.n.max(initial=0)) if design.unit_count else 0
-    enough = seeds >= (3 if pairwise else 2)
+    without = None if seeds >= (3 if pairwise else 2) else explain_few_units(seeds, pairwise=pairwise)
+    if without is None and _is_too_coarse(design, metric, group, matrix):
+        without = ROUNDED
+        levels = replace(levels, low=np.full(len(x), np.nan), high=np.full(len(x), np.nan))
     return Curve(
         metric=metric,
         axis=axis,
@@ -395,9 +401,7 @@ def compute_curve(
         low=list_finite(np.clip(levels.low, lowest, None)),
         high=list_finite(np.clip(levels.high, None, highest)),
         n=[int(v) if design.unit_count else 0 for v in levels.n],
-        interval=f"95 % t interval over {seeds} seed means"
-        if enough
-        else f"no interval: {explain_few_units(seeds, pairwise=pairwise)}",
+        interval=f"no interval: {without}" if without else f"95 % t interval over {seeds} seed means",
         fit_x=round_all(fit.x[::SHOWN]) if fit else [],
         fit_y=round_all(fit.y[::SHOWN]) if fit else [],
         falling=fit.falling if fit else None,
@@ -407,6 +411,21 @@ def compute_curve(
         p_adjusted=None,
         warnings=warnings,
     )
+
+
+def _is_too_coarse(design: StudyDesign, metric: str, group: Group, matrix: FloatArray) -> bool:
+    """Tell whether seeds differ by so few steps of a rounded metric that the t interval would hold too seldom (below
+    0.93 by simulation of rounded normal values): by less than 4 / n steps, or with fewer than three seeds.
+    """
+    response = design.response(metric)
+    step, images = measure_step(response), int(np.isfinite(response[design.rows_of(group)]).sum())
+    filled = np.isfinite(matrix)
+    n = filled.sum(axis=0)
+    if not step or not (n > 1).any():
+        return False
+    each = step * float(filled.sum()) / images
+    spread = float(np.nanstd(matrix[:, n > 1], axis=0, ddof=1).mean())
+    return bool(n.max() < 3 or spread < COARSE * each / n.max())
 
 
 def _is_sparse(design: StudyDesign, group: Group) -> bool:

@@ -20,7 +20,14 @@ import numpy as np
 from sweep.study.design import Codes, FloatArray, Mask, StudyDesign
 from sweep.study.schema import Curve, Difference, Effects, Estimate, MetricFacts, Share
 from sweep.study.stats.curves import SPARSE
-from sweep.study.stats.intervals import CONFIDENCE, compute_p_value, estimate_mean, strip_interval
+from sweep.study.stats.intervals import (
+    CONFIDENCE,
+    ROUNDED,
+    compute_p_value,
+    estimate_mean,
+    measure_step,
+    strip_interval,
+)
 
 Term: TypeAlias = tuple[int, ...]
 
@@ -36,8 +43,6 @@ RIDGE = 1e-12  # of the trace
 NO_INTERVAL = "shares have no intervals"
 ONLY_ORDER = f"below {LEAST_SEEDS} seeds or {LEAST_CELLS} combinations only the order is known"
 SPARSE_SHARES = "too few of all combinations were rendered for sizes, so only the order is given"
-ROUNDED = "its values are rounded so coarsely that an interval would be too narrow"
-GRIDDED = 4  # images a distinct value, from which values count as rounded
 HOLES = "cells are missing or unequal, so shares need not add to 100 %"
 
 
@@ -353,12 +358,8 @@ def adjust_p_values(values: Sequence[float], weights: Sequence[float]) -> list[f
 
 def _is_rounded(response: FloatArray, steps: Sequence[FloatArray]) -> bool:
     """Tell whether values are multiples of a step that seeds differ by less than: then seeds agree by rounding."""
-    values = response[np.isfinite(response)]
-    distinct = np.unique(values)
-    if not 2 <= len(distinct) <= len(values) / GRIDDED:
-        return False
     spreads = [float(step.std(ddof=1)) for step in steps if len(step) > 1]
-    return bool(spreads) and float(np.mean(spreads)) < float(np.diff(distinct).min()) / 2
+    return bool(spreads) and float(np.mean(spreads)) < measure_step(response) / 2
 
 
 def _choose_pairs(levels: int, *, numeric: bool) -> list[tuple[int, int]]:

@@ -12,6 +12,8 @@ from sweep.study.design import ROUNDS, Codes, FloatArray, StudyDesign
 from sweep.study.schema import Determinism, Estimate, NoiseFacts
 
 CONFIDENCE = 0.95
+GRIDDED = 4  # images a distinct value, from which values count as rounded
+ROUNDED = "its values are rounded so coarsely that an interval would be too narrow"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,13 @@ def clip_interval(found: Estimate, lowest: float | None, highest: float | None) 
     if found["high"] is not None and highest is not None:
         cut["high"] = min(found["high"], highest)
     return cut
+
+
+def measure_step(values: FloatArray) -> float:
+    """Measure the step that a metric's values are multiples of; 0 where they are not rounded to few values."""
+    known = values[np.isfinite(values)]
+    distinct = np.unique(known)
+    return float(np.diff(distinct).min()) if 2 <= len(distinct) <= len(known) / GRIDDED else 0.0
 
 
 def list_finite(values: FloatArray) -> list[float | None]:

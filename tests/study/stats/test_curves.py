@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -327,3 +328,18 @@ def test_groups_have_curves_of_their_own() -> None:
 
     assert list(ends) == [None, "studio", "dramatic", "painterly"]
     assert (ends["studio"] or 0) < (ends["dramatic"] or 0) < (ends["painterly"] or 0)
+
+
+def test_prompts_of_a_coarsely_rounded_metric_have_no_intervals() -> None:
+    rng = np.random.default_rng(2)
+    level, prompt, seed = (each.ravel() for each in np.indices((11, 3, 4)))
+    values = (0.9 - 0.03 * level + 0.02 * rng.normal(size=4)[seed] + 0.02 * rng.normal(size=len(level))) * 16
+    axes = {"strength": level / 10, "variation": [f"p{n}" for n in prompt], "seed": 42 + seed}
+    kinds = [("strength", "number"), ("variation", "text"), ("seed", "seed")]
+    study = make_study(pd.DataFrame({**axes, "mine": values.round() / 16}), axes=kinds, metrics=["mine"])
+
+    whole, *prompts = study.data["curves"]
+    assert None not in whole["low"]
+    for curve in prompts:
+        assert curve["low"] == [None] * 11
+        assert curve["interval"].startswith("no interval: its values are rounded so coarsely")
