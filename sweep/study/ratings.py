@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
 
 from sweep.errors import UsageError
 from sweep.record import RATINGS_JSON, name_image, replace_atomically
 from sweep.study.design import FloatArray, StudyDesign
 from sweep.study.schema import ChoiceRank, Choices, LevelValue, MetricFacts
+from sweep.study.stats.intervals import CONFIDENCE
 
-RESAMPLED = 200  # bootstrap samples of the choices
 PRIOR = 0.5  # wins and losses against an average level that each level begins with: no strength is infinite
 FITTED = 100  # rounds of the fit
 IMAGE_AXIS = "image"
@@ -147,10 +148,8 @@ def _rank(
     won = np.array([w for _, _, w in found])
     shown = [code for code in range(len(levels)) if (pairs == code).any()]
     strength = fit_bradley_terry(pairs, won, len(levels))[shown]
-    rng = np.random.default_rng(len(found))
-    drawn = [rng.integers(0, len(found), len(found)) for _ in range(RESAMPLED)]
-    samples = np.array([fit_bradley_terry(pairs[pick], won[pick], len(levels))[shown] for pick in drawn])
-    ranking = [_make_rank(i, shown, levels, pairs, won, strength, samples) for i in range(len(shown))]
+    errors = measure_errors(np.searchsorted(shown, pairs), strength)
+    ranking = [_make_rank(i, shown, levels, pairs, won, strength, errors) for i in range(len(shown))]
     ranking.sort(key=lambda rank: -rank["strength"])
     twice = _find_repeated(found)
     return Choices(
@@ -189,6 +188,21 @@ def fit_bradley_terry(pairs: np.ndarray[Any, Any], won: FloatArray, levels: int)
     return np.asarray(np.log(strengths), dtype=np.float64)
 
 
+def measure_errors(pairs: np.ndarray[Any, Any], strength: FloatArray) -> FloatArray:
+    """Measure the covariance of log strengths: the inverse of the information of the choices and the prior.
+
+    Few choices that all agree leave it wide; resampling them would show no spread at all.
+    """
+    games = np.zeros((len(strength), len(strength)))
+    np.add.at(games, (pairs[:, 0], pairs[:, 1]), 1.0)
+    chance = 1 / (1 + np.exp(-(strength[:, None] - strength[None, :])))
+    weights = (games + games.T) * chance * (1 - chance)
+    alone = 1 / (1 + np.exp(-strength))
+    information = np.diag(weights.sum(axis=1) + 2 * PRIOR * alone * (1 - alone)) - weights
+    centre = np.eye(len(strength)) - 1 / len(strength)
+    return np.asarray(centre @ np.linalg.inv(information) @ centre, dtype=np.float64)
+
+
 def _make_rank(
     i: int,
     shown: Sequence[int],
@@ -196,21 +210,23 @@ def _make_rank(
     pairs: np.ndarray[Any, Any],
     won: FloatArray,
     strength: FloatArray,
-    samples: FloatArray,
+    errors: FloatArray,
 ) -> ChoiceRank:
-    code, others = shown[i], [k for k in range(len(shown)) if k != i]
-    gaps = np.quantile(samples[:, others] - samples[:, [i]], [0.025, 0.975], axis=0)
-    low, high = np.quantile(samples[:, i], [0.025, 0.975])
+    """Make the rank of a level: it ranges over all ranks that pairwise tests leave (Bonferroni over all pairs)."""
+    code, own = shown[i], np.diag(errors)
+    gaps, spread = strength - strength[i], np.sqrt(np.maximum(own + own[i] - 2 * errors[i], 0.0))
+    clear = float(ndtri(1 - (1 - CONFIDENCE) / max(len(shown) * (len(shown) - 1), 1))) * spread
+    half = float(ndtri(0.5 + CONFIDENCE / 2) * np.sqrt(own[i]))
     left, right = pairs[:, 0] == code, pairs[:, 1] == code
     return ChoiceRank(
         level=levels[code],
         chosen=float(won[left].sum() + (1 - won[right]).sum()),
         shown=int(left.sum() + right.sum()),
         strength=_to_percent(float(strength[i])),
-        low=_to_percent(float(low)),
-        high=_to_percent(float(high)),
-        rank_low=1 + int((gaps[0] > 0).sum()),
-        rank_high=len(shown) - int((gaps[1] < 0).sum()),
+        low=_to_percent(float(strength[i]) - half),
+        high=_to_percent(float(strength[i]) + half),
+        rank_low=1 + int((gaps - clear > 0).sum()),
+        rank_high=len(shown) - int((gaps + clear < 0).sum()),
     )
 
 

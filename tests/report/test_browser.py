@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from anyio.to_thread import run_sync
 
+from sweep import Results
 from sweep.record import Counts, FolderLock, SqliteJournal
 from sweep.report.compare import compare_runs
 from sweep.report.page import write_page, write_report
@@ -19,6 +20,7 @@ from sweep.report.page_data import AxisColumn, ImageLinks, ReportData, build_pay
 from sweep.report.page_text import describe_page
 from sweep.report.view_server import open_view
 from sweep.study import make_study
+from sweep.types import Scalar
 from tests.report.painted import EXPERIMENT, HOSTILE, Plan, add, paint_folder, points
 from tests.support.chromium import Browser, Page
 
@@ -691,8 +693,14 @@ async def test_a_mailed_page_says_that_it_holds_previews(browser: Browser, tmp_p
     assert await tab.evaluate(notice) == ""
 
 
-async def test_choices_are_kept_and_ranked_by_the_study(browser: Browser, tmp_path: Path) -> None:
-    folder = await paint_folder(tmp_path / "cups", Plan(size=(96, 72)))
+async def test_clicks_on_the_page_become_columns_advice_and_a_ranking(browser: Browser, tmp_path: Path) -> None:
+    """The whole way: stars, a rejection, a note and blind choices in the browser; then the table and the study."""
+    axes: dict[str, list[Scalar]] = {
+        "denoise_strength": [0.2, 0.6],
+        "variation": ["studio", "painterly"],
+        "seed": [42, 43],
+    }
+    folder = await paint_folder(tmp_path / "cups", Plan(axes=axes, size=(96, 72)))
     async with open_view(folder, studies=False) as view:
         tab = await browser.page()
         await tab.open(view.url)
@@ -700,13 +708,42 @@ async def test_choices_are_kept_and_ranked_by_the_study(browser: Browser, tmp_pa
             "(() => { const send = window.fetch; window.fetch = async (...asked) => {"
             " const answer = await send(...asked); window.kept = asked[1]?.body; return answer; }; })()"
         )
-        await tab.press("v", "ArrowLeft", " ", "z", "ArrowRight")
+        await rate_all(tab, {"0.2": "4", "0.6": "2"})
+        await tab.press("x", "n")
+        await tab.type("melted")
+        await tab.press("Escape", "v", "ArrowLeft", " ", "z", "ArrowRight")
         await tab.until("JSON.parse(window.kept ?? '{}').choices?.length === 2")
         await tab.press("Escape")
         assert await tab.evaluate("document.querySelector('dialog') === null")
-    choices = (await run_sync(lambda: make_study(folder, metrics=["ssim"], workers=0))).data["choices"]
-    assert [found["axis"] for found in choices] == ["variation"]
-    assert choices[0]["choices"] == 2
+        assert tab.problems == []
+
+    results = await run_sync(Results.open, folder)
+    loved = await run_sync(lambda: results.table(where="rating >= 4"))
+    assert loved["denoise_strength"].tolist() == [0.2] * 4
+    assert (await run_sync(lambda: results.table(where="rejected")))["note"].tolist() == ["melted"]
+    study = await run_sync(lambda: make_study(folder, metrics=["ssim"], workers=0))
+    advice = "Use denoise strength 0.2 or less: 4 stars or more in 4 of 4 images there, in 0 of 4 at 0.6."
+    assert advice in [each["text"] for each in study.data["words"] if each["headline"]]
+    assert [(found["axis"], found["choices"]) for found in study.data["choices"]] == [("variation", 2)]
+    assert study.table["rejected"].sum() == 1
+
+
+async def rate_all(tab: Page, stars: dict[str, str]) -> None:
+    """Click each image of every place of the sliders, and press the key of its strength."""
+    rated: set[str] = set()
+    for slide in ("", "."):
+        await tab.press(*slide)
+        for row in await tab.evaluate(f"{CELLS}.map(cell => cell.dataset.row)"):
+            cell = f"document.querySelector('.cell[data-row=\"{row}\"]')"
+            x, y, told = await tab.evaluate(
+                f"(() => {{ {cell}.scrollIntoView({{block: 'center'}}); const box = {cell}.getBoundingClientRect();"
+                f" return [box.x + box.width / 2, box.y + box.height / 2, {cell}.ariaLabel]; }})()"
+            )
+            if row not in rated:
+                await tab.click(x, y)
+                await tab.press(next(key for level, key in stars.items() if level in told))
+                rated.add(row)
+    assert len(rated) == 8
 
 
 async def test_damaged_images_say_so_in_their_cells(browser: Browser, folder: Path) -> None:

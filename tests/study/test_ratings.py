@@ -19,6 +19,7 @@ from sweep.study.ratings import (
     add_ratings,
     fit_bradley_terry,
     load_ratings,
+    measure_errors,
     name_images,
     rank_choices,
 )
@@ -137,3 +138,15 @@ def test_ratings_are_merged_and_a_foreign_file_is_refused(tmp_path: Path) -> Non
         (tmp_path / "3.json").write_text(text, "utf-8")
         with pytest.raises(UsageError, match=r"3\.json is not a file of ratings"):
             add_ratings(folder, tmp_path / "3.json")
+
+
+def test_two_choices_that_agree_separate_nothing_and_twelve_do() -> None:
+    def rank(games: int) -> tuple[float, float]:
+        pairs = np.array([[0, 1]] * games)
+        strength = fit_bradley_terry(pairs, np.ones(games), 2)
+        gap = strength[0] - strength[1]
+        errors = measure_errors(pairs, strength)
+        return float(gap), float(2 * np.sqrt(errors[0, 0] + errors[1, 1] - 2 * errors[0, 1]))
+
+    assert rank(2)[0] < rank(2)[1]
+    assert rank(12)[0] > rank(12)[1]
