@@ -44,7 +44,7 @@ def plan_lines(forecast: Forecast) -> list[str]:
         lines += _wrapped("first", _point(forecast, 0), " · ")
         if len(plan) > 1:
             lines += _wrapped("last", _point(forecast, len(plan) - 1), " · ")
-    for position, note in enumerate(plan.notes):
+    for position, note in enumerate(forecast.notes):
         lines += _lines("note" if position == 0 else "", note)
     return lines
 

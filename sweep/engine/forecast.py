@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
@@ -13,7 +13,7 @@ from typing import Any, Final
 from anyio.to_thread import run_sync
 
 from sweep.engine.options import RunOptions
-from sweep.engine.server_pool import describe_server_shares, open_servers, plan_jointly
+from sweep.engine.server_pool import describe_server_shares, note_boards, open_servers, plan_jointly
 from sweep.experiment import Experiment
 from sweep.plan import Instance, Plan, make_plan
 from sweep.record import Past, read_past
@@ -66,11 +66,17 @@ class Forecast:
     pixels: int  # of one image
     provisional: tuple[str, ...]  # seed axes whose seeds are drawn by the first run
     shares: tuple[str, ...] = ()  # who renders what, a sentence for each server that does not render every point
+    board_notes: tuple[str, ...] = ()  # boards that a server does not have yet
 
     @property
     def new(self) -> int:
         """Points a run would render."""
         return max(self.plan.most - self.done - self.failed, 0)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know before the run."""
+        return (*self.plan.notes, *self.board_notes)
 
     def instance(self, index: int) -> Instance:
         """Return the point at `index`, as it would be sent."""
@@ -95,16 +101,19 @@ async def make_forecast(
     bound = experiment.with_seeds(drawn) if drawn else experiment
     infos: list[ServerInfo] = []
     shares: tuple[str, ...] = ()
+    board_notes: list[str] = []
     async with AsyncExitStack() as held:
         if servers:
             options = RunOptions()
             pooled = await open_servers(held, servers, options, lambda _: None)
             plan, _ = await plan_jointly(bound, pooled, options)
             shares = await run_sync(describe_server_shares, plan, pooled)
+            board_notes = await note_boards(bound, bound.board, pooled)
             infos = [each.info for each in pooled if each.left is None]
         else:
             plan = await run_sync(make_plan, bound, nodes or builtin_schemas(), models)
-    return await run_sync(_forecast, plan, past, tuple(infos), provisional, shares)
+    forecast = await run_sync(_forecast, plan, past, tuple(infos), provisional, shares)
+    return replace(forecast, board_notes=tuple(board_notes))
 
 
 def _forecast(
@@ -171,5 +180,5 @@ def forecast_json(forecast: Forecast) -> dict[str, Any]:
         "seconds": forecast.seconds,
         "bytes": forecast.bytes,
         "servers": list(forecast.shares),
-        "notes": list(plan.notes),
+        "notes": list(forecast.notes),
     }

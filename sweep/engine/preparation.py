@@ -33,6 +33,7 @@ from sweep.engine.server_pool import (
     cancel_abandoned,
     collect_refs,
     describe_server_shares,
+    note_boards,
     open_servers,
     plan_jointly,
 )
@@ -176,6 +177,8 @@ async def prepare(
             for server in pooled:
                 server.fusion = FusionSize(1)
         await _report_exclusions(plan, pooled, listener)
+        for note in await note_boards(experiment, options.board, pooled):
+            listener(Notice(message=note))
         uploads = UploadMemory(journal, options.user_cache)
         await run_all(*(uploads.recall(server) for server in pooled))
         kinds = await anyio.to_thread.run_sync(read_painted, folder)

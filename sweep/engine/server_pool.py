@@ -6,7 +6,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 from math import inf
@@ -20,6 +20,7 @@ from sweep.engine.limits import Backoff, FusionSize, Limit, bound_by_share, is_d
 from sweep.engine.options import RunOptions
 from sweep.engine.task_groups import ChangeSignal, open_task_group, report_wait, run_all
 from sweep.errors import (
+    AttemptError,
     OverloadedError,
     PlanError,
     ServerError,
@@ -28,11 +29,12 @@ from sweep.errors import (
     ServerUnsupportedError,
     SweepError,
     TransientError,
+    did_you_mean,
 )
 from sweep.experiment import Experiment
 from sweep.plan import Instance, Plan, make_plan
 from sweep.record import Intent
-from sweep.servers import Server, ServerInfo
+from sweep.servers import HasGallery, Server, ServerInfo, has_gallery
 from sweep.workflow import Dialect, Graph, Model, ModelRef, Ref, map_refs
 
 MOST_REFUSALS: Final = 8  # submissions in a row that a server may refuse before it leaves
@@ -472,6 +474,33 @@ async def check_models(plan: Plan, server: PooledServer, wanted: Mapping[ModelRe
             server.lacking[ref] = f"has another model of the name {ref.name}: the hashes differ"
     if needs and all(not server.lacking.keys().isdisjoint(need) for need in needs):
         raise ServerUnsupportedError(f"{_describe_lacking(server)}.")
+
+
+async def note_boards(experiment: Experiment, board: str | None, servers: Sequence[PooledServer]) -> list[str]:
+    """Note boards that a server lacks: a run creates them, so a slip of the pen makes another board.
+
+    Args:
+        experiment: Its axes may name boards.
+        board: The board of all other images.
+        servers: Sandboxes are not looked at.
+    """
+    named = [level.settings.get("board") for axis in experiment.axes if axis.name == "board" for level in axis.levels]
+    wanted = dict.fromkeys(name for name in (board, *named) if isinstance(name, str))
+    notes: list[str] = []
+    for server in servers if wanted else ():
+        if server.left is None and not server.info.sandbox and has_gallery(server.server):
+            with suppress(AttemptError):  # a server that stumbles over this is asked again when it is to render
+                notes += await _note_boards(wanted, server.name, server.server)
+    return notes
+
+
+async def _note_boards(wanted: Iterable[str], called: str, server: HasGallery) -> list[str]:
+    try:
+        there = await server.gallery().boards()
+    except ServerUnsupportedError as error:
+        return [f"{error.message} board: has no effect there."]
+    missing = [name for name in wanted if name not in there]
+    return [f'{called} has no board "{name}" yet; the run creates it.{did_you_mean(name, there)}' for name in missing]
 
 
 def _describe_lacking(server: PooledServer) -> str:

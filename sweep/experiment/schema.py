@@ -458,7 +458,7 @@ class ExperimentFile(Strict):
         default_factory=list, description="URLs of servers to render on. --server overrides them."
     )
     board: str | None = Field(
-        default=None, description="Board on the server for the images. sweep creates it if it is missing."
+        default=None, description="Board on the server for the images. sweep creates it if it is missing, and says so."
     )
     study: StudySpec = Field(default_factory=StudySpec, description="How the images are measured.")
 

@@ -1,5 +1,7 @@
 from .base import (
     DeletesImages,
+    Gallery,
+    HasGallery,
     ItemEnded,
     ItemEvent,
     ItemHeld,
@@ -15,6 +17,7 @@ from .base import (
     Submission,
     Ticket,
     deletes_images,
+    has_gallery,
     remembers_uploads,
     saves_images,
 )
@@ -44,6 +47,8 @@ __all__ = [
     "ComfyUI",
     "ConnectOptions",
     "DeletesImages",
+    "Gallery",
+    "HasGallery",
     "InvokeAI",
     "ItemEnded",
     "ItemEvent",
@@ -66,6 +71,7 @@ __all__ = [
     "deletes_images",
     "find_credentials",
     "find_servers",
+    "has_gallery",
     "join_cluster",
     "list_agents",
     "remembers_uploads",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, TypeGuard, TypeVar
 
 from sweep.errors import AttemptError, TransientError
-from sweep.workflow import Graph, Model, ModelRef, NodeSchemas, Value
+from sweep.workflow import Graph, Json, Model, ModelRef, NodeSchemas, Value
 
 Saved = TypeVar("Saved")
 
@@ -178,6 +178,46 @@ class DeletesImages(Protocol):
 def deletes_images(server: object) -> TypeGuard[DeletesImages]:
     """Tell whether a server does."""
     return hasattr(server, "delete_images")
+
+
+class Gallery(Protocol):
+    """What people keep on a server. Names are untrusted: data for requests, never parts of a path.
+
+    Every method raises ServerUnsupportedError where the server is too old for it.
+    """
+
+    async def boards(self) -> Mapping[str, str]:
+        """Return the id of each board by its name."""
+        ...
+
+    async def list_images(self, board_id: str) -> list[str]:
+        """List the names of a board's images, the oldest first."""
+        ...
+
+    async def fetch_image(self, name: str, limit: int) -> bytes | None:
+        """Return the file of an image; None where there is none. Raises VariationError beyond `limit` bytes."""
+        ...
+
+    async def workflows(self) -> list[tuple[str, str]]:
+        """List the workflows of the library: id and name of each."""
+        ...
+
+    async def fetch_workflow(self, workflow_id: str) -> Json:
+        """Return a workflow of the library as its editor exports it."""
+        ...
+
+
+class HasGallery(Protocol):
+    """A server that answers what it keeps for people."""
+
+    def gallery(self) -> Gallery:
+        """Return the server's gallery. Raises ServerUnsupportedError where its family has none."""
+        ...
+
+
+def has_gallery(server: object) -> TypeGuard[HasGallery]:
+    """Tell whether a server does."""
+    return hasattr(server, "gallery")
 
 
 class Server(Protocol):

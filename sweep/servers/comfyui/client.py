@@ -33,6 +33,7 @@ from sweep.errors import (
     did_you_mean,
 )
 from sweep.servers.base import (
+    Gallery,
     ItemEnded,
     ItemEvent,
     MissingModelError,
@@ -344,6 +345,10 @@ class ComfyUI:
         if version is None:
             raise ServerUnsupportedError(f"{self.url} answers, but is no ComfyUI (it has no /system_stats).")
         return ServerInfo(name=self._http.address.name, url=self.url, version=version, api="comfyui", family=_FAMILY)
+
+    def gallery(self) -> Gallery:
+        """See `HasGallery.gallery`."""
+        raise ServerUnsupportedError(f"{self.url} is a ComfyUI, which has no boards, no gallery and no library.")
 
     async def aclose(self) -> None:
         """See `Server.aclose`."""

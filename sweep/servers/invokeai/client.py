@@ -19,7 +19,16 @@ from sweep.errors import (
     TransientError,
     VariationError,
 )
-from sweep.servers.base import ItemEnded, ItemEvent, MissingModelError, ServerImage, ServerInfo, Submission, Ticket
+from sweep.servers.base import (
+    Gallery,
+    ItemEnded,
+    ItemEvent,
+    MissingModelError,
+    ServerImage,
+    ServerInfo,
+    Submission,
+    Ticket,
+)
 from sweep.servers.http import CHECKS_AT_ONCE, BackgroundTasks, Credentials, Http, ServerAddress, Timings
 from sweep.servers.invokeai.items import intermediate_images
 from sweep.servers.invokeai.queue_api import QueueApi
@@ -122,6 +131,10 @@ class InvokeAI:
     def uploads(self) -> MutableMapping[str, str]:
         """See `RemembersUploads.uploads`."""
         return self._resources.uploads.remembered
+
+    def gallery(self) -> Gallery:
+        """See `HasGallery.gallery`."""
+        return self._resources.gallery
 
     @property
     def _api(self) -> ServerApi:

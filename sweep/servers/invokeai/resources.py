@@ -1,4 +1,4 @@
-"""Models, boards, uploads; graphs with a server's ids."""
+"""Models and uploads; graphs with a server's ids."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from sweep.errors import (
 )
 from sweep.servers.base import ItemEnded, MissingModelError, ServerImage, Submission
 from sweep.servers.http import LARGEST_SCHEMA, Http, Response, path_part, read_input_image
+from sweep.servers.invokeai.gallery import InvokeAIGallery
 from sweep.servers.invokeai.items import IMAGE_GONE, read_models
-from sweep.servers.responses import mapping, sequence, text
+from sweep.servers.responses import mapping, text
 from sweep.workflow import (
     DESCRIPTIVE_NODES,
     BoardRef,
@@ -90,36 +91,6 @@ class ServerModels:
         return MissingModelError(
             f"{self._http.address.url} has no {ref.type} model {ref.name!r} of base {ref.base!r}.{near}", ref=ref
         )
-
-
-class Boards:
-    """Boards by name, each made once where it is missing."""
-
-    def __init__(self, http: Http) -> None:
-        self._http = http
-        self._known: dict[str, str] = {}
-        self._lock = asyncio.Lock()
-
-    async def identify(self, name: str) -> str:
-        """Return the board's id on this server."""
-        async with self._lock:
-            if name not in self._known:
-                self._known[name] = await self._find(name) or await self._make(name)
-            return self._known[name]
-
-    async def _find(self, name: str) -> str | None:
-        answer = await self._http.call("GET", "/api/v1/boards/", "reading its boards", params={"all": "true"})
-        for board in map(mapping, sequence(answer.body)):
-            if board.get("board_name") == name:
-                return text(board.get("board_id"))
-        return None
-
-    async def _make(self, name: str) -> str:
-        answer = await self._http.call("POST", "/api/v1/boards/", "making a board", params={"board_name": name})
-        board_id = text(mapping(answer.body).get("board_id"))
-        if board_id is None:
-            raise TransientError(f"{self._http.address.url} gave no id for a new board.", kind="BadAnswer")
-        return board_id
 
 
 KINDS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif", ".bmp": "image/bmp"}
@@ -299,7 +270,7 @@ class ServerResources:
     def __init__(self, http: Http, remembered: MutableMapping[str, str]) -> None:
         self.uploads = Uploads(http, remembered)
         self.models = ServerModels(http)
-        self._boards = Boards(http)
+        self.gallery = InvokeAIGallery(http, lambda name: self.uploads.paths.file(name))
         self._http = http
         self._loaded: OrderedDict[str, None] = OrderedDict()
         self._needs_of: OrderedDict[str, frozenset[Ref]] = OrderedDict()  # batch → what its graph needs
@@ -331,7 +302,7 @@ class ServerResources:
         names: dict[Ref, Json] = {ref: self.models.name(model) for ref, model in models.items()}
         names |= {ref: self._describe(ref) for ref in described}
         for board in sorted(ref for ref in refs if isinstance(ref, BoardRef)):
-            names[board] = {"board_id": await self._boards.identify(board.name)}
+            names[board] = {"board_id": await self.gallery.make_board(board.name)}
         images = sorted(ref for ref in refs if isinstance(ref, ImageRef))
         uploads = await asyncio.gather(*(self.uploads.name(ref.sha256, files.get(ref.sha256)) for ref in images))
         names |= {ref: {"image_name": name} for ref, name in zip(images, uploads, strict=True)}
@@ -354,7 +325,7 @@ class ServerResources:
 
     async def prepare(self, submission: Submission) -> dict[str, Any]:
         """Return the submission's graph as it is sent, with its outputs marked and its board made."""
-        board = await self._boards.identify(submission.board) if submission.board else None
+        board = await self.gallery.make_board(submission.board) if submission.board else None
         api, self._needs_of[submission.batch_id] = await self._resolve(submission.graph, submission.images)
         mark_outputs(api, submission.outputs, board_id=board, intermediate=submission.intermediate)
         while len(self._needs_of) > ITEMS_REMEMBERED:

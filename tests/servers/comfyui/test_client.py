@@ -54,6 +54,13 @@ async def end_of(server: ComfyUI, ticket: Ticket) -> ItemEnded:
     return end
 
 
+async def test_a_comfyui_has_no_gallery(server: ComfyUI) -> None:
+    with pytest.raises(
+        ServerUnsupportedError, match="a ComfyUI, which has no boards, no gallery"
+    ):
+        server.gallery()
+
+
 async def test_a_prompt_has_our_id_our_file_and_our_words(fake: FakeComfyUI, server: ComfyUI) -> None:
     await server.submit(a_submission(metadata={"sweep_key": "k"}, priority=1))
     (body,) = fake.posted
