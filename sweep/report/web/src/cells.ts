@@ -45,7 +45,7 @@ export class CellPainter {
     const colour = row >= 0 ? (this.#scale?.colour(row) ?? "") : "";
     const fell = row >= 0 ? this.#fallen(row) : "";
     const share = thumb === null && row >= 0 ? (table.share[row] ?? null) : null;
-    const shows = [row, fell, share, source.length, source.slice(-24), against.slice(-24), status, text, colour, mark.stars, mark.rejected, view.cursor === row, view.pin === row, thumb].join("|");
+    const shows = [row, fell, share, source.length, source.slice(-24), against.slice(-24), status, text, colour, mark.stars, mark.rejected, view.cursor === row, view.pin === row].join("|");
     if (shows === cell.shows) return;
     cell.shows = shows;
     const { element } = cell;
@@ -61,7 +61,8 @@ export class CellPainter {
     else delete element.dataset.stars;
     element.setAttribute("aria-selected", String(row >= 0 && view.cursor === row));
     element.setAttribute("aria-label", [this.#spoken(row, status), fell && `fell below: ${fell}`].filter(Boolean).join(", "));
-    element.title = row < 0 ? this.#spoken(row, status) : "";
+    const title = row < 0 ? this.#spoken(row, status) : "";
+    if (element.title !== title) element.title = title;
     show(cell.image, source, thumb ?? "");
     this.#paintOther(cell, against, other?.thumb ?? "");
     this.#paintCaption(cell, row, thumb, status, text, colour);
@@ -151,27 +152,38 @@ export class CellPainter {
   }
 }
 
+interface Address {
+  is: string;
+  fallback: string;
+}
+
+const addresses = new WeakMap<HTMLImageElement, Address>(); // beside the elements: an attribute would hold a data address twice
+
 /** Puts an image into an element; the former one is not seen while the next is on its way. */
 export function show(image: HTMLImageElement, address: string, fallback: string): void {
-  if (image.dataset.address === address) return;
-  image.dataset.address = address;
-  if (!address) {
-    image.removeAttribute("src");
-    image.hidden = true;
-    return;
-  }
-  image.hidden = false;
-  image.parentElement?.classList.remove("broken", "preview");
-  image.classList.add("coming");
-  image.onload = () => image.classList.remove("coming");
-  image.onerror = () => {
-    if (fallback && image.dataset.address !== fallback) {
-      show(image, fallback, "");
-      image.parentElement?.classList.add("preview");
-      image.dispatchEvent(new Event("preview", { bubbles: true }));
-    } else image.parentElement?.classList.add("broken");
-  };
+  const known = addresses.get(image);
+  if (known?.is === address) return;
+  addresses.set(image, { is: address, fallback });
+  if (!known) [image.onload, image.onerror] = [arrive, fail];
+  image.hidden = !address;
+  if (!address) return image.removeAttribute("src");
+  const parent = image.parentElement?.classList;
+  if (parent?.contains("broken") || parent?.contains("preview")) parent.remove("broken", "preview");
+  if (!image.classList.contains("coming")) image.classList.add("coming");
   image.src = address;
+}
+
+function arrive(this: GlobalEventHandlers): void {
+  if (this instanceof HTMLImageElement) this.classList.remove("coming");
+}
+
+function fail(this: GlobalEventHandlers): void {
+  if (!(this instanceof HTMLImageElement)) return;
+  const { is, fallback } = addresses.get(this) ?? { is: "", fallback: "" };
+  if (!fallback || is === fallback) return this.parentElement?.classList.add("broken");
+  show(this, fallback, "");
+  this.parentElement?.classList.add("preview");
+  this.dispatchEvent(new Event("preview", { bubbles: true }));
 }
 
 export function newCell(): CellView {
@@ -188,4 +200,10 @@ function cellClass(row: number, thumb: string | null, status: string, running: b
   if (["completed", "cancelled", "missing"].includes(status)) return "cell lost";
   if (status === "queued") return "cell queued";
   return status === "pending" ? "cell retrying" : "cell rendering";
+}
+
+/** Row of the results that an element belongs to, -1 where it belongs to none. */
+export function rowUnder(target: EventTarget | null): number {
+  const cell = target instanceof Element ? target.closest<HTMLElement>("[data-row]") : null;
+  return cell ? Number(cell.dataset.row) : -1;
 }

@@ -1,17 +1,22 @@
-// Charts beside the grid. They and the grid are one instrument: a brush filters it, a point under the cursor is shown.
+// The second script: what is made when it is first looked at. Here are the charts beside the grid. They and the grid are one instrument: a brush filters it, a point under the cursor is shown.
 
 import * as Plot from "@observablehq/plot";
 import type { App } from "./app";
+import { chooseBlind } from "./choosing";
 import { series } from "./colour";
+import { showKeys, showMenu, showShare } from "./dialogs";
 import { h, oncePerFrame, replace, replaceKeepingFocus, select } from "./dom";
+import { provideExtras } from "./extras";
 import { percent } from "./format";
 import { meansOf, sharesOf } from "./means";
 import { SweepFindings } from "./findings";
 import { Parallel } from "./parallel";
 import { apart, frame, label, shade, short, swatch, title } from "./plots";
+import { paperOf } from "./printing";
 import { Response } from "./response";
 import type { View } from "./state";
 import type { Axis, Column } from "./table";
+import { SweepTable } from "./tableview";
 
 class SweepCharts extends HTMLElement {
   app!: App;
@@ -133,5 +138,7 @@ class SweepCharts extends HTMLElement {
   }
 }
 
+customElements.define("sweep-table", SweepTable);
 customElements.define("sweep-charts", SweepCharts);
 customElements.define("sweep-findings", SweepFindings);
+provideExtras({ showKeys, showMenu, showShare, chooseBlind, paperOf });

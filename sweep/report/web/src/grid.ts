@@ -1,7 +1,7 @@
 // The grid of images: a virtual one, in which only what can be seen has elements.
 
 import type { App } from "./app";
-import { type CellView, CellPainter, newCell } from "./cells";
+import { type CellView, CellPainter, newCell, rowUnder } from "./cells";
 import { scaleOf } from "./colour";
 import { clamp, h, oncePerFrame } from "./dom";
 import { type Geometry, gap, geometryOf, mostCells, range, smallest } from "./geometry";
@@ -30,6 +30,7 @@ export class SweepGrid extends HTMLElement {
   #empty!: HTMLElement;
   #painter!: CellPainter;
   #geometry: Geometry | null = null;
+  #arranged = "";
   readonly #lines = new Map<number, LineView>();
   readonly #spareLines: LineView[] = [];
   readonly #spareCells: CellView[] = [];
@@ -103,8 +104,14 @@ export class SweepGrid extends HTMLElement {
     this.#paint();
   }
 
+  /** Gives the stylesheet its sizes and the headings their names; a slider, which changes neither, costs nothing. */
   #arrange(geometry: Geometry): void {
-    const { layout } = this.app;
+    const { layout, view, verdict } = this.app;
+    const { colAt, rowAt, groups, ...sizesOf } = geometry;
+    const heads = [...layout.rows, ...layout.cols].map((head) => `${head.over}/${head.label}`);
+    const arranged = JSON.stringify([sizesOf, colAt.at(-1), rowAt.at(-1), view.x, view.y, view.sx, view.sy, view.blind, heads]);
+    if (arranged === this.#arranged && !verdict) return;
+    this.#arranged = arranged;
     this.#space.style.width = `${geometry.headWidth + (geometry.colAt.at(-1) ?? 0) + geometry.sumWidth}px`;
     this.#space.style.height = `${geometry.headHeight + (geometry.rowAt.at(-1) ?? 0) + geometry.sumHeight}px`;
     const sizes = { "cell-w": geometry.cellWidth, "pic-h": geometry.picHeight, "cap-h": geometry.captionHeight, "head-w": geometry.headWidth, "head-h": geometry.headHeight, "name-h": geometry.nameHeight, "sum-w": geometry.sumWidth, "group-h": geometry.groupHeight };
@@ -270,9 +277,4 @@ function newLine(): LineView {
   const head = h("div", { class: "row-head", role: "rowheader" });
   const sum = h("div", { class: "row-sum" });
   return { element: h("div", { class: "line", role: "row" }, head, sum), head, sum, cells: new Map() };
-}
-
-export function rowUnder(target: EventTarget | null): number {
-  const cell = target instanceof Element ? target.closest<HTMLElement>("[data-row]") : null;
-  return cell ? Number(cell.dataset.row) : -1;
 }

@@ -26,6 +26,7 @@ export class SweepInspector extends HTMLElement {
   #caption!: HTMLElement;
   #actions!: HTMLElement;
   #scale!: HTMLElement;
+  #room = { width: 0, height: 0 }; // of the stage, as last laid out
   #shown = "";
   #factsOf = "";
   #toolsOf = "";
@@ -55,6 +56,10 @@ export class SweepInspector extends HTMLElement {
     this.replaceChildren(grip, this.#tools, this.#reference, this.#stage, this.#scale, this.#split, this.#caption, this.#judgement, this.#note, this.#facts, this.#actions);
     store.listen(() => this.#paint());
     new ResizeObserver(() => this.#fit()).observe(this);
+    new ResizeObserver(([stage]) => {
+      if (stage) this.#room = stage.contentRect;
+      this.#paintScale();
+    }).observe(this.#stage);
     this.#paint();
   }
 
@@ -197,8 +202,7 @@ export class SweepInspector extends HTMLElement {
   #paintScale(): void {
     const preview = this.#stage.classList.contains("preview") || (this.app.view.cursor >= 0 && this.app.thumbs.full(this.app.view.cursor) === null);
     const { naturalWidth: width, naturalHeight: height } = this.#image;
-    const { clientWidth, clientHeight } = this.#stage;
-    const times = width > 0 ? this.app.view.zoom * Math.min(clientWidth / width, clientHeight / height) : 0;
+    const times = width > 0 ? this.app.view.zoom * Math.min(this.#room.width / width, this.#room.height / height) : 0;
     const enlarged = times > 1.05 ? `nlarged ${number(times, 2)}×` : "";
     this.#scale.hidden = width === 0 || this.#image.hidden || !(preview || enlarged);
     this.#stage.classList.toggle("preview", preview);

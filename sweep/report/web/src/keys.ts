@@ -2,8 +2,7 @@
 
 import type { App } from "./app";
 import { clamp } from "./dom";
-import { chooseBlind } from "./choosing";
-import { showKeys, showMenu, showShare } from "./dialogs";
+import { withExtras } from "./extras";
 import { within, zoomTo } from "./gestures";
 import type { SweepGrid } from "./grid";
 import type { SweepInspector } from "./inspector";
@@ -14,7 +13,6 @@ import type { SweepToolbar } from "./toolbar";
 
 export interface Parts {
   grid: SweepGrid;
-  table: SweepTable;
   inspector: SweepInspector;
   toolbar: SweepToolbar;
 }
@@ -62,14 +60,14 @@ export class Keys {
       "/": () => toolbar.focusFilter(),
       g: () => this.#panel("grid"),
       i: () => this.#panel("findings"),
-      v: () => chooseBlind(app),
-      s: () => showShare(app),
+      v: () => withExtras((extras) => extras.chooseBlind(app)),
+      s: () => withExtras((extras) => extras.showShare(app)),
       y: () => inspector.copyFacts(),
       h: () => this.#panel("charts"),
       t: () => this.#panel("table"),
-      m: () => showMenu(app),
+      m: () => withExtras((extras) => extras.showMenu(app)),
       l: () => flipTheme(),
-      "?": () => showKeys(),
+      "?": () => withExtras((extras) => extras.showKeys()),
       Home: () => grid.jump("first"),
       End: () => grid.jump("last"),
       PageUp: () => grid.jump("up"),
@@ -109,7 +107,7 @@ export class Keys {
     const { app, parts } = this;
     const { view, store } = app;
     if (shift && view.zoom > 1) store.set(within(view.zoom, view.panX - right * 20, view.panY - down * 20));
-    else if (view.panel === "table" && right === 0) parts.table.move(down);
+    else if (view.panel === "table" && right === 0) tableOf()?.move(down);
     else parts.grid.move(down, right);
   }
 
@@ -141,8 +139,8 @@ export class Keys {
 
   #panel(panel: Panel): void {
     this.app.store.set({ panel });
-    if (panel === "table") this.parts.table.focusGrid();
-    else this.parts.grid.focusGrid();
+    if (panel !== "table") this.parts.grid.focusGrid();
+    else requestAnimationFrame(() => tableOf()?.focusGrid()); // made when first looked at
   }
 
   #escape(): void {
@@ -154,4 +152,8 @@ export class Keys {
     this.parts.inspector.classList.remove("open");
     this.parts.grid.focusGrid();
   }
+}
+
+function tableOf(): SweepTable | null {
+  return document.querySelector<SweepTable>("sweep-table");
 }

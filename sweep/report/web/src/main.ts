@@ -1,11 +1,10 @@
 // Puts the page together: reads the data, makes the parts, keeps the address in step with the view.
 
 import { App } from "./app";
-import { showKeys, showMenu, showShare } from "./dialogs";
 import { h, icon, oncePerFrame } from "./dom";
+import { withExtras } from "./extras";
 import { SweepGrid } from "./grid";
 import { SweepInspector } from "./inspector";
-import { printable } from "./printing";
 import { Keys } from "./keys";
 import { follow, SweepProgress } from "./live";
 import { readPayload } from "./payload";
@@ -13,7 +12,6 @@ import { firstView, fromHash, type Panel, Store, toHash } from "./state";
 import { SweepSummary } from "./summary";
 import { Table } from "./table";
 import { mainFindings } from "./ranking";
-import { SweepTable } from "./tableview";
 import { applyTheme, flipTheme } from "./theme";
 import { SweepToolbar } from "./toolbar";
 import { firstRow } from "./layout";
@@ -23,7 +21,6 @@ customElements.define("sweep-grid", SweepGrid);
 customElements.define("sweep-inspector", SweepInspector);
 customElements.define("sweep-progress", SweepProgress);
 customElements.define("sweep-summary", SweepSummary);
-customElements.define("sweep-table", SweepTable);
 customElements.define("sweep-toolbar", SweepToolbar);
 
 performance.mark("sweep-script");
@@ -51,12 +48,11 @@ function build(mount: HTMLElement, table: Table): void {
   const asked = app.view.cursor >= 0;
   if (!asked) store.view = { ...store.view, cursor: firstImage(app) };
   const grid = Object.assign(new SweepGrid(), { app });
-  const results = Object.assign(new SweepTable(), { app });
   const inspector = Object.assign(new SweepInspector(), { app });
-  const toolbar = Object.assign(new SweepToolbar(), { app, grid, menu: () => showMenu(app) });
+  const toolbar = Object.assign(new SweepToolbar(), { app, grid, menu: () => withExtras((extras) => extras.showMenu(app)) });
   const summary = Object.assign(new SweepSummary(), { app });
   const progress = Object.assign(new SweepProgress(), { app });
-  const workspace = h("div", { class: "workspace" }, grid, results, inspector);
+  const workspace = h("div", { class: "workspace" }, grid, inspector);
   const dress = (): void => dressUp(mount, app);
   dress();
   mount.replaceChildren(workspace);
@@ -68,8 +64,8 @@ function build(mount: HTMLElement, table: Table): void {
   grid.addEventListener("wanted", () => inspector.classList.add("open"));
   store.listen(dress);
   navigation(app);
-  whenWanted(app, inspector, ["charts", "findings"]);
-  new Keys(app, { grid, table: results, inspector, toolbar }).listen();
+  whenWanted(app, inspector, ["table", "charts", "findings"]);
+  new Keys(app, { grid, inspector, toolbar }).listen();
   keepAddress(app);
   follow(app, progress);
   printable(app);
@@ -85,7 +81,7 @@ function sayPreviews(): void {
   line.append(h("span", { class: "previews" }, "This page holds previews of 256 px; the originals are not beside it."));
 }
 
-/** Charts and findings are a script of their own at the end of the page, behind the images; made when first looked at. */
+/** Table, charts and findings are a script of their own at the end of the page, behind the images; made when first looked at. */
 function whenWanted(app: App, before: HTMLElement, panels: Panel[]): void {
   const asked = new Set<Panel>();
   const look = (): void => {
@@ -145,9 +141,9 @@ function navigation(app: App): void {
   };
   nav.replaceChildren(
     ...buttons,
-    h("button", { class: "tool", title: "share, export, print (s)", onclick: () => showShare(app) }, icon("share"), h("span", { class: "share-name" }, "share")),
+    h("button", { class: "tool", title: "share, export, print (s)", onclick: () => withExtras((extras) => extras.showShare(app)) }, icon("share"), h("span", { class: "share-name" }, "share")),
     h("button", { class: "tool", title: "light or dark (l)", "aria-label": "light or dark", onclick: flipTheme }, icon("theme")),
-    h("button", { class: "tool", title: "keys (?)", "aria-label": "list of keys", onclick: showKeys }, icon("keys")),
+    h("button", { class: "tool", title: "keys (?)", "aria-label": "list of keys", onclick: () => withExtras((extras) => extras.showKeys()) }, icon("keys")),
   );
   app.store.listen(mark);
   mark();
@@ -167,4 +163,12 @@ function keepAddress(app: App): void {
     written = location.hash.slice(1);
     app.store.set(fromHash(location.hash, app.first, app.table));
   });
+}
+
+/** Before the page is printed, puts the images onto it; there is no hovering and no scrolling on paper. */
+function printable(app: App): void {
+  const sheet = h("section", { class: "paper", "aria-hidden": "true" });
+  document.querySelector(".screen")?.after(sheet);
+  addEventListener("beforeprint", () => withExtras((extras) => sheet.replaceChildren(...extras.paperOf(app))));
+  addEventListener("afterprint", () => sheet.replaceChildren());
 }

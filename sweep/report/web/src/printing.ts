@@ -10,15 +10,8 @@ import { holds } from "./verdict";
 
 const mostImages = 40;
 
-/** Before the page is printed, puts the images onto it; there is no hovering and no scrolling on paper. */
-export function printable(app: App): void {
-  const sheet = h("section", { class: "paper", "aria-hidden": "true" });
-  document.querySelector(".screen")?.after(sheet);
-  addEventListener("beforeprint", () => sheet.replaceChildren(...paper(app)));
-  addEventListener("afterprint", () => sheet.replaceChildren());
-}
-
-function paper(app: App): HTMLElement[] {
+/** The sheet of paper: images with their values, the curve, the numbers. */
+export function paperOf(app: App): HTMLElement[] {
   const { table, verdict, layout } = app;
   const lines = layout.rows.map((_, r) => layout.cols.map((_col, c) => layout.at(r, c)));
   const all = lines.flat().filter((row) => row >= 0);

@@ -4,8 +4,7 @@ import type { App } from "./app";
 import { scaleOf } from "./colour";
 import { h, oncePerFrame, replaceKeepingFocus } from "./dom";
 import { level, number } from "./format";
-import { show } from "./cells";
-import { rowUnder } from "./grid";
+import { rowUnder, show } from "./cells";
 import { sorted } from "./layout";
 
 interface Shown {

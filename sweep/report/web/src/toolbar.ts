@@ -62,7 +62,7 @@ export class SweepToolbar extends HTMLElement {
       this.#paintOrder();
     }
     this.#paintSliders();
-    if (document.activeElement !== this.#filter) this.#filter.value = view.filter;
+    if (this.#filter.value !== view.filter && document.activeElement !== this.#filter) this.#filter.value = view.filter;
     this.#problem.textContent = app.filter.problem ?? "";
     if (document.activeElement !== this.#size) this.#size.value = String(this.grid.cellSize);
     this.#paintChips();
