@@ -16,7 +16,7 @@ from sweep.errors import ExperimentError, UsageError
 if TYPE_CHECKING:
     from sweep.experiment import Experiment
 
-_PANEL: Final = "Without a file (FILE is a template, a workflow or an image that contains one)"
+_PANEL: Final = "Without an experiment file (FILE is a template, a workflow file, or an image that contains a workflow)"
 _ENDINGS: Final = (".yaml", ".yml")
 
 AxisOption: TypeAlias = Annotated[

@@ -211,7 +211,8 @@ Overrides: TypeAlias = Annotated[
     ),
 ]
 ResultsRoot: TypeAlias = Annotated[
-    Path, typer.Option("--results", help="The folder in which each experiment has a results folder.", metavar="FOLDER")
+    Path,
+    typer.Option("--results", help="The parent folder; each experiment gets its own folder inside.", metavar="FOLDER"),
 ]
 CaFile: TypeAlias = Annotated[
     Path | None,
@@ -236,7 +237,8 @@ Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print not
 OnOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="Use all workers of a Ray cluster: ray, or ray:HOST:PORT. See sweep worker --help.",
+        help="Use all workers of a Ray cluster as servers: ray, or ray:HOST:PORT. sweep worker --help says how "
+        "to start one.",
         show_default=False,
         metavar="RAY",
         rich_help_panel="Servers",
@@ -251,6 +253,9 @@ InsecureRay: TypeAlias = Annotated[
 QueueOption: TypeAlias = Annotated[
     str,
     typer.Option(
-        "--queue", help="The name of the queue to use on the servers.", metavar="NAME", rich_help_panel="Servers"
+        "--queue",
+        help="The name of the queue to use on the servers; InvokeAI's own is named default.",
+        metavar="NAME",
+        rich_help_panel="Servers",
     ),
 ]

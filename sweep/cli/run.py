@@ -35,7 +35,8 @@ Concurrency: TypeAlias = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Queue items that one server has at a time. Default: 2, or 2 for each of its GPUs.",
+        help="How many items each server has in its queue at a time. Default: 2; on a server with several GPUs, "
+        "2 for each.",
         show_default=False,
         metavar="N",
         rich_help_panel="Rendering",
@@ -63,7 +64,7 @@ Takeover: TypeAlias = Annotated[
     float,
     typer.Option(
         min=0,
-        help="When a server does not answer for so many seconds, others render what was sent to it.",
+        help="If a server does not answer for SECONDS, other servers render what was sent to it.",
         metavar="SECONDS",
         rich_help_panel="Rendering",
     ),
@@ -71,7 +72,8 @@ Takeover: TypeAlias = Annotated[
 MaxFailures: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="Stop the run after so many failures: a number, or a share of the points done, such as 20%.",
+        help="Stop the run when N points have failed: a number, or a percentage of the points done so far (from "
+        "ten on), such as 20%.",
         metavar="N",
         rich_help_panel="Rendering",
     ),
@@ -79,8 +81,9 @@ MaxFailures: TypeAlias = Annotated[
 Fuse: TypeAlias = Annotated[
     str,
     typer.Option(
-        help="Points per queue item: auto, off or a number. auto puts several small images into one item; the "
-        "workflow that a server saves in each image then shows the other images of its item too.",
+        help="Points per queue item: auto, off or a number. auto puts several small images into one item, which saves "
+        "time. The workflow that the server saves in each image then contains all images of the item; use off "
+        "to avoid that.",
         metavar="N",
         rich_help_panel="Rendering",
     ),
@@ -110,7 +113,7 @@ IdleOnly: TypeAlias = Annotated[
 Board: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="Put the images on this board of the server. sweep creates it if it is missing.",
+        help="Put the images on this board (a folder in InvokeAI's gallery). sweep creates it if it is missing.",
         metavar="NAME",
         rich_help_panel="Servers",
     ),
@@ -122,8 +125,9 @@ With: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--with",
-        help="With --on: start a server by this command on each node, and end it after the run. "
-        "{port} becomes a free port.",
+        help="With --on: start a server by this command on each machine of the cluster, and end it after the "
+        "run. Write "
+        "{port} where the port belongs; sweep puts a free one there.",
         show_default=False,
         metavar="COMMAND",
         rich_help_panel="Servers",
@@ -132,15 +136,17 @@ With: TypeAlias = Annotated[
 ImagesOption: TypeAlias = Annotated[
     Literal["sent", "shared"],
     typer.Option(
-        help="With --on: sent over Ray, or shared: each worker writes images into the results folder, on a file system "
-        "that all hosts mount at the same path.",
+        help="With --on, how the images arrive: sent (over Ray), or shared (each worker writes them into the results "
+        "folder, which all hosts mount at the same path).",
         metavar="HOW",
         rich_help_panel="Servers",
     ),
 ]
 ProgressOption: TypeAlias = Annotated[
     Literal["auto", "rich", "plain", "json", "none"],
-    typer.Option(help="How to show progress: auto, rich, plain, json or none.", metavar="HOW"),
+    typer.Option(
+        help="How to show progress: rich (colours and bars), plain (lines), json, none, or auto.", metavar="HOW"
+    ),
 ]
 Report: TypeAlias = Annotated[
     bool, typer.Option("--report/--no-report", help="Measure the images and write report.html at the end.")
@@ -302,9 +308,9 @@ def run_command(
 ) -> int:
     """Render the points of an experiment that are not rendered yet.
 
-    Without --server, the built-in sandbox paints the images. Images, table and report go to a folder in --results,
-    named after the experiment. Run the same command again to resume. If you edit the file, only new points are
-    rendered. Ctrl-C stops after the images that are being rendered; a second Ctrl-C cancels them.
+    Without --server, the built-in sandbox paints the images. Images, table and report are written to results/NAME,
+    where NAME is the name of the experiment. Run the same command again to resume. If you edit the file, only new
+    points are rendered. Ctrl-C stops after the images that are being rendered; a second Ctrl-C cancels them.
     """
     from sweep.cli.console import print_notice
     from sweep.cli.servers import Access, Cluster

@@ -195,7 +195,9 @@ def _read_labelled(naming: Naming, label: str, raw: Any, read: SettingReader) ->
     if not isinstance(raw, Mapping):
         if not naming.targets:
             raise AxisError(
-                f"{naming.place}.{label} does not say what it sets; {naming.name} is not a role or a node.field", *part
+                f"{naming.place}.{label} does not say what it sets; {naming.name} is no input: neither a role "
+                "nor NODE.FIELD",
+                *part,
             )
         return {target: read(target, raw, *part) for target in naming.targets}
     if not raw:

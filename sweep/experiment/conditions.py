@@ -254,7 +254,9 @@ class Compiler:
         if ordered and kinds & {"null", "list", "boolean"}:
             raise self._make_error(right, f"{_name_kind(right_kind)} has no order to compare by")
         if len(kinds - {"null"}) > 1:
-            raise self._make_error(right, f"{_name_kind(left_kind)} is compared with {_name_kind(right_kind)}")
+            raise self._make_error(
+                right, f"{_name_kind(left_kind)} is compared with {_name_kind(right_kind)}; text is written in quotes"
+            )
         if not ordered:
             self._check_text(left, right)
             self._check_text(right, left)
@@ -318,13 +320,20 @@ def compile_clause(text: str, axes: Iterable[NamedAxis], *, wanted: bool) -> Cla
     try:
         tree = ast.parse(plain.strip() and f"({plain})", mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        column = min(max((getattr(error, "offset", None) or 1) - 1, 1), len(text) or 1)
+        column = min(max(_find_syntax_error(plain, error) - 1, 1), len(text) or 1)
         raise ConditionError(_describe_syntax_error(text, column), column) from error
     compiler = Compiler(plain, {axis.name: axis for axis in axes}, quoted, exact=_count_truths(tree))
     test = compiler.condition(tree.body)
     if not compiler.named:
         raise ConditionError("names no axis, so it holds for all points or for none", 1)
     return Clause(text, wanted, tuple(compiler.named), test)
+
+
+def _find_syntax_error(text: str, error: Exception) -> int:
+    """Return the column of the word that Python stopped at; where it misses a comma, that is the range's last word."""
+    if "comma" in str(error) and (end := getattr(error, "end_offset", None)):
+        return text[: end - 2].rfind(" ") + 3
+    return getattr(error, "offset", None) or 1
 
 
 def _describe_syntax_error(text: str, column: int) -> str:
@@ -335,7 +344,7 @@ def _describe_syntax_error(text: str, column: int) -> str:
     if "&&" in text or "||" in text or "!" in text.replace("!=", ""):
         return "cannot be read; write and, or, not"
     rest = text[column - 1 :].strip()
-    return f"cannot be read from {quote(rest)} on" if len(rest) > 1 else "ends before it is complete"
+    return f"cannot be read at {quote(rest)}" if len(rest) > 1 else "ends before it is complete"
 
 
 def _replace_backticks(text: str) -> tuple[str, dict[str, str]]:

@@ -107,7 +107,7 @@ class Builder:
             self.problems.add_at_key(place, f"{join_path(place)}: write board: … at the top level of the file")
         else:
             self.problems.add_at_key(
-                place, f"{join_path(place)} is not a role or a node.field.{did_you_mean(target, names)}"
+                place, f"{join_path(place)} is no input: neither a role nor NODE.FIELD.{did_you_mean(target, names)}"
             )
         return False
 
@@ -201,7 +201,9 @@ class Builder:
             inside = (*place, *part)
             if not (is_target(target) or target == "controls"):
                 raise AxisError(
-                    f"{join_path(inside)} is not a role or a node.field.{did_you_mean(target, ROLE_NAMES)}", *part
+                    f"{join_path(inside)} is no input: neither a role nor "
+                    f"NODE.FIELD.{did_you_mean(target, ROLE_NAMES)}",
+                    *part,
                 )
             try:
                 return self.settings.read(target, raw, inside)
@@ -228,7 +230,8 @@ class Builder:
         for target in targets:
             if not is_target(target):
                 raise AxisError(
-                    f"{said_where}: target {target} is not a role or a node.field.{did_you_mean(target, ROLE_NAMES)}",
+                    f"{said_where}: target {target} is no input: neither a role nor "
+                    f"NODE.FIELD.{did_you_mean(target, ROLE_NAMES)}",
                     "target",
                 )
         if name == "zip":
@@ -237,7 +240,9 @@ class Builder:
             targets = (name,)
         elif not targets and default is not None:
             if not default:
-                raise AxisError(f"{said_where} is not a role or a node.field.{did_you_mean(name, ROLE_NAMES)} {way}")
+                raise AxisError(
+                    f"{said_where} is no input: neither a role nor NODE.FIELD.{did_you_mean(name, ROLE_NAMES)} {way}"
+                )
             targets = (default,)
         return Naming(name, tuple(targets), said_where, repeats)
 

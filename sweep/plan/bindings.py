@@ -201,7 +201,7 @@ class TargetResolver:
             return (self.make_slot(field_target(self.graph, self.schemas, self._find_address(target)), target),)
         near = did_you_mean(target, [*self.roles.targets, "variation", *self.list_addresses()])
         where = self.uses.locate(said)[0]
-        self.problems.add_at_key(where, f"{where} is not a role or a node.field of {self.workflow}.{near}")
+        self.problems.add_at_key(where, f"{where} is no input: neither a role nor NODE.FIELD of {self.workflow}.{near}")
         return ()
 
     def _find_address(self, text: str) -> Address:

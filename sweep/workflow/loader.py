@@ -45,7 +45,7 @@ def read_document(path: Path) -> dict[str, Any]:
     if content.startswith(_PNG):
         return _from_png(path, shown)
     if content.startswith(_IMAGES):
-        raise WorkflowError(f"{shown} is an image; only PNG files carry a workflow.")
+        raise WorkflowError(f"{shown} is an image; only PNG files contain a workflow.")
     return parse_object(content, shown)
 
 
@@ -63,8 +63,9 @@ def _from_png(path: Path, shown: str) -> dict[str, Any]:
             return {name: parse_object(text, f"the {name} in {shown}") for name, text in found.items()}
     families = " or ".join(dialect.name for dialect in DIALECTS)
     raise WorkflowError(
-        f"{shown} carries no workflow: it was not made by {families}, or lost its text since.",
-        hint=f"To start from it as an image, name a template: sweep run img2img --image {shown}.",
+        f"{shown} contains no workflow: it was not made by {families}, or another program removed what was "
+        "saved in it.",
+        hint=f"To use it as the source image, give a template: sweep run img2img --image {path}.",
     )
 
 

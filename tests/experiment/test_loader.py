@@ -20,7 +20,7 @@ def test_a_design_of_more_points_than_there_are_is_noticed(load: Load) -> None:
 def test_every_fault_at_once_in_the_order_of_the_file(faults: Fail) -> None:
     assert faults(TYPO) == [
         "2:11  workflow: img2im is neither a template nor a file. Did you mean img2img?",
-        "4:3  inputs.denoise_strenght is not a role or a node.field. Did you mean denoise_strength?",
+        "4:3  inputs.denoise_strenght is no input: neither a role nor NODE.FIELD. Did you mean denoise_strength?",
         "5:10  inputs.image bad.png is no PNG: it does not decode as an image.",
         "6:18  inputs.control_image nope.png does not exist; write the path of your image.",
         "7:10  inputs.steps is 0, but must be at least 1.",

@@ -163,7 +163,7 @@ def test_an_image_with_both_gives_the_rendered_values_and_the_authors_names(tmp_
         (b'{"nodes": {"a": {"id": "b", "type": "noise"}}}', "Node a calls itself 'b'"),
         (b'{"nodes": {"a": {"type": "noise"}}, "edges": [{"source": "a"}]}', "An edge has no source and destination"),
         (b'{"graph": "{"}', "is not JSON"),
-        (b"\xff\xd8\xff\xe0 jpeg", "is an image; only PNG files carry a workflow"),
+        (b"\xff\xd8\xff\xe0 jpeg", "is an image; only PNG files contain a workflow"),
         (b"\x89PNG\r\n\x1a\n and nothing", "is a damaged PNG"),
     ],
 )
@@ -179,7 +179,7 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
 
 
 def test_an_image_without_a_workflow(tmp_path: Path) -> None:
-    assert "carries no workflow" in refusal(png(tmp_path / "a.png", invokeai_metadata="{}"))
+    assert "contains no workflow" in refusal(png(tmp_path / "a.png", invokeai_metadata="{}"))
     assert "the graph in a.png is not JSON" in refusal(png(tmp_path / "a.png", invokeai_graph="{"))
 
 

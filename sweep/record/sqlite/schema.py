@@ -278,7 +278,7 @@ def has_table(db: sqlite3.Connection, table: str) -> bool:
 
 def _missing(folder: Path) -> RecordError:
     return RecordError(
-        f"{folder} holds no {JOURNAL_FILE}.", hint="Is it the results folder of an experiment that was run?"
+        f"The folder {folder} has no {JOURNAL_FILE}.", hint="Is it the results folder of an experiment that was run?"
     )
 
 

@@ -457,6 +457,7 @@ def explain_join_failure(address: str, error: Exception) -> SweepError:
     where = f"at {address}" if address else "on this host"
     reason = next(iter(text.splitlines()), type(error).__name__)
     return ServerUnreachableError(
-        f"No Ray cluster could be joined {where} ({reason}).",
-        hint="ray start --head starts one; its token is needed here too (RAY_AUTH_TOKEN or ~/.ray/auth_token).",
+        f"No Ray cluster answers {where} ({reason}).",
+        hint="Start one with ray start --head, or give its address: --on ray:HOST:PORT. Both sides need the "
+        "same token (RAY_AUTH_TOKEN or ~/.ray/auth_token).",
     )
