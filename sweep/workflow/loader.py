@@ -65,7 +65,7 @@ def _from_png(path: Path, shown: str) -> dict[str, Any]:
     raise WorkflowError(
         f"{shown} contains no workflow: it was not made by {families}, or another program removed what was "
         "saved in it.",
-        hint=f"To use it as the source image, give a template: sweep run img2img --image {path}.",
+        hint=f"To use it as the source image, give a template: sweep run img2img --image {os.path.relpath(path)}.",
     )
 
 

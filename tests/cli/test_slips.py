@@ -17,7 +17,7 @@ SLIPS: list[tuple[tuple[str, ...], str]] = [
     (("plan", "small.yaml", "--axis", "seed=1,2"), "Change its values with --set, as in --set axes.seed=[1,2]."),
     (("run", *TYPED, "--save", "there.yaml"), "there.yaml exists already. Choose another --save, or run that file."),
     (("plan", "img2img", "--axis", "seed"), "--axis seed has no values."),
-    (("plan", "img2img", "--axis", "sed=1,2", "--image", "photo.png"), "command line: 1 problem axes.sed is not"),
+    (("plan", "img2img", "--axis", "sed=1,2", "--image", "photo.png"), "command line: 1 problem axes.sed is no input"),
     (("plan", "img2img", "--axis", "seed=1,2", "--image", "phot.png"), "Did you mean photo.png?"),
     (("plan", "img2img", "--axis", "seed=1,2"), "image=FILE"),
     (("plan", *TYPED, "--axis", "variation=@gone.txt"), "gone.txt"),
@@ -28,7 +28,7 @@ SLIPS: list[tuple[tuple[str, ...], str]] = [
     (("plan", *TYPED, "--axis", "denoise_strength=0.5,1.5"), "must be 0 to 1"),
     (("plan", "img2im", "--axis", "seed=1,2"), "Did you mean img2img?"),
     (("run", "gone.json", "--axis", "seed=1,2"), "gone.json does not exist"),
-    (("run", "photo.png", "--axis", "seed=1,2"), "name a template: sweep run img2img --image photo.png."),
+    (("run", "photo.png", "--axis", "seed=1,2"), "give a template: sweep run img2img --image photo.png."),
     # init
     (("init", "there.yaml"), "If it is an experiment, sweep plan there.yaml shows what it would do."),
     (("init", "flow.json", "-o", "there.yaml"), "there.yaml exists already. Choose another --output."),

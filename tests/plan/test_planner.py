@@ -254,8 +254,8 @@ def test_every_fault_is_told_at_once(refusal: Refusal) -> None:
 @pytest.mark.parametrize(
     ("workflow", "sections", "said"),
     [
-        ("img2img", {"axes": {"seed": [1]}}, "img2img needs inputs.image, an image file"),
-        ("controlnet", {"axes": {"seed": [1]}}, "controlnet needs inputs.control_image, an image file"),
+        ("img2img", {"axes": {"seed": [1]}}, "img2img needs an image file: inputs.image"),
+        ("controlnet", {"axes": {"seed": [1]}}, "controlnet needs an image file: inputs.control_image"),
         (
             "txt2img",
             {"inputs": {"model": "smal"}},
