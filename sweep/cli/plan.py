@@ -100,8 +100,12 @@ def _axes(forecast: Forecast) -> list[str]:
 
 
 def _values(axis: Axis, forecast: Forecast) -> str:
+    from sweep.experiment import CellSeeds
+
     if axis.name in forecast.provisional:
         return "drawn at random by the first run"
+    if isinstance(axis.levels, CellSeeds):
+        return "seeds of its own for each combination"
     count = len(axis.levels)
     shown = [_value(axis.levels[index].value) for index in range(count if count <= 4 else 2)]
     text = (" · " if axis.kind in ("text", "label") else ", ").join(shown)

@@ -8,6 +8,7 @@ from .inputs import ImageReader, InputImageError
 from .model import (
     Axis,
     AxisKind,
+    CellSeeds,
     Dimension,
     InputImage,
     LazyLevels,
@@ -19,6 +20,7 @@ from .model import (
     ReplacingLevels,
     Setting,
     Variation,
+    put_cell_seeds,
     replace_words,
 )
 from .schema import make_experiment_schema
@@ -27,6 +29,7 @@ __all__ = [
     "INPUT_NAMES",
     "Axis",
     "AxisKind",
+    "CellSeeds",
     "Clause",
     "Condition",
     "ConditionError",
@@ -56,6 +59,7 @@ __all__ = [
     "parse_axis",
     "parse_numbered",
     "path_kind",
+    "put_cell_seeds",
     "replace_words",
     "strip_number",
     "write_experiment",

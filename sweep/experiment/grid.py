@@ -22,7 +22,16 @@ from typing import Any, Final, Protocol, overload
 
 from sweep.errors import ExperimentError
 from sweep.experiment.conditions import Clause, Condition
-from sweep.experiment.model import Dimension, Level, SamplingDesign, Variation, find_position, make_value_reader
+from sweep.experiment.model import (
+    CellSeeds,
+    Dimension,
+    Level,
+    SamplingDesign,
+    Variation,
+    find_position,
+    make_value_reader,
+    put_cell_seeds,
+)
 from sweep.types import Scalar
 
 MAX_COMBINATIONS: Final = 20_000_000
@@ -604,6 +613,7 @@ class Grid(Sequence[Variation]):
         self._dimensions = tuple(dimensions)
         self._condition = condition
         self._design = design or SamplingDesign()
+        self._has_cell_seeds = any(dimension.has_cell_seeds for dimension in self._dimensions)
         self._names = tuple(axis.name for dimension in self._dimensions for axis in dimension.axes)
         self._space: Space | None = None
         self._chosen: Sequence[int] | None = None
@@ -658,6 +668,8 @@ class Grid(Sequence[Variation]):
         levels: dict[str, Level] = {}
         for at, digit in enumerate(digits):
             levels.update(self._made[at].get(digit) or self._make_levels(at, digit))
+        if self._has_cell_seeds:
+            put_cell_seeds(self._dimensions, digits, levels)
         return Variation(index, levels)
 
     def _make_levels(self, at: int, digit: int) -> dict[str, Level]:
@@ -695,12 +707,19 @@ class Grid(Sequence[Variation]):
     def _find_digit(self, at: int, dimension: Dimension, values: Mapping[str, Scalar]) -> int | None:
         if len(dimension.axes) == 1:
             axis = dimension.axes[0]
+            if isinstance(axis.levels, CellSeeds):
+                return self._find_cell_seed(axis.levels, axis.name, values)
             return find_position(axis.levels, values[axis.name])
         rows = self._rows.get(at)
         if rows is None:
             columns = [[level.value for level in axis.levels] for axis in dimension.axes]
             rows = self._rows[at] = {row: n for n, row in reversed(list(enumerate(zip(*columns, strict=True))))}
         return rows.get(tuple(values[axis.name] for axis in dimension.axes))
+
+    def _find_cell_seed(self, seeds: CellSeeds, name: str, values: Mapping[str, Scalar]) -> int | None:
+        owners = {dimension.axes[0].name for dimension in self._dimensions if dimension.has_cell_seeds}
+        others = {axis: value for axis, value in values.items() if axis not in owners}
+        return next((at for at in range(len(seeds)) if seeds.draw(others, at) == values[name]), None)
 
     def __contains__(self, variation: object) -> bool:
         if not isinstance(variation, Variation) or not 0 <= variation.index < len(self):

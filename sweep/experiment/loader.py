@@ -60,6 +60,7 @@ from sweep.experiment.inputs import InputReader, Paths
 from sweep.experiment.model import (
     Axis,
     AxisKind,
+    CellSeeds,
     Declaration,
     Dimension,
     SamplingDesign,
@@ -72,6 +73,7 @@ from sweep.experiment.overrides import apply_overrides, include_files
 from sweep.experiment.schema import ExperimentFile, list_section_keys
 from sweep.experiment.validation import check_distinct_axes, check_replacements, validate_shape
 from sweep.role_table import ROLE_NAMES
+from sweep.text import format_count
 
 
 class Builder:
@@ -283,10 +285,21 @@ class Builder:
             role = find_role(target)
             if role is not None and strip_number(target) != "seed":
                 raise AxisError(f"{naming.place}: count draws seeds, and {target} is none; a range has start and stop")
+        if spec.each_cell:
+            return self._build_cell_seeds(naming, spec)
         axis = make_seed_axis(naming, spec.count, spec.start)
         if isinstance(axis.levels, UndrawnLevels):
             self.undrawn[naming.name] = spec.count
         return axis
+
+    def _build_cell_seeds(self, naming: Naming, spec: schema.Seeds) -> Axis:
+        if naming.repeats:
+            raise AxisError(f"{naming.place}: each_cell does not go with zip; list the seeds there", "each_cell")
+        self.notices.append(
+            f"{naming.place}: each combination has {format_count(spec.count, 'seed')} of its own, so a study cannot"
+            " pair images by seed: intervals of differences are wider, and no seed is compared with another."
+        )
+        return Axis(naming.name, "seed", CellSeeds(spec.count, spec.start or 0, naming.targets))
 
     def _build_from_files(self, naming: Naming, spec: Any, place: DocumentPath) -> Axis:
         read = self._make_reader(place)
@@ -489,6 +502,11 @@ class _Loader:
                 except ConditionError as error:
                     self.problems.add_at_character(place, f"{section}: {error.message}", error.column)
                     continue
+                own = [name for name in clause.names if name in axes and isinstance(axes[name].levels, CellSeeds)]
+                if own:
+                    self.problems.add_at_value(
+                        place, f"{section}: {own[0]} has other seeds in each combination; leave it out of conditions"
+                    )
                 undrawn = [n for n in clause.names if n in axes and isinstance(axes[n].levels, UndrawnLevels)]
                 if undrawn:
                     self.problems.add_at_value(
@@ -534,6 +552,10 @@ class _Loader:
         kind = self.file.design.kind
         least = {"rotated": 2, "adaptive": LEAST_ADAPTIVE_SEEDS}.get(kind, 0)
         seeds = max((len(dimension) for dimension in dimensions if dimension.is_seeds), default=0)
+        if least and any(dimension.has_cell_seeds for dimension in dimensions):
+            self.problems.add_at_value(
+                ("design", "kind"), f"design {kind} needs the same seeds at every point: leave each_cell out"
+            )
         if seeds < least:
             self.problems.add_at_value(
                 ("design", "kind"), f"design {kind} needs an axis of at least {least} seeds; this grid has {seeds}"
@@ -583,6 +605,8 @@ class _Loader:
             if axis is None:
                 if name not in self._list_written_axes():
                     self.problems.add_at_key((*place, name), f"there is no axis {name}.{did_you_mean(name, axes)}")
+            elif isinstance(axis.levels, CellSeeds):
+                self.problems.add_at_key((*place, name), f"{name} has other seeds in each combination: leave it out")
             elif isinstance(axis.levels, UndrawnLevels):
                 self.problems.add_at_value(
                     (*place, name), f"the seeds of {name} are not drawn before the run; give them a start"

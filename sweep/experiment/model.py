@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from abc import abstractmethod
@@ -9,13 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Final, Literal, TypeAlias, overload
 
 from sweep.errors import ExperimentError
 from sweep.experiment.conditions import Condition
 from sweep.experiment.document import Mark
+from sweep.role_table import SEED_MAX
 from sweep.types import Scalar
 
 AxisKind: TypeAlias = Literal["integer", "number", "text", "boolean", "image", "seed", "label"]
@@ -98,6 +101,11 @@ class Dimension:
 
     def __len__(self) -> int:
         return len(self.axes[0].levels)
+
+    @property
+    def has_cell_seeds(self) -> bool:
+        """Whether its seeds are others for each combination of the other axes."""
+        return isinstance(self.axes[0].levels, CellSeeds)
 
     @property
     def is_seeds(self) -> bool:
@@ -401,6 +409,51 @@ class UndrawnLevels(LazyLevels):
             f"Seed {at + 1} of axis {self.name} is not drawn yet.",
             hint="Experiment.with_seeds gives them their values.",
         )
+
+
+class CellSeeds(LazyLevels):
+    """`count` seeds for each combination of the other axes, drawn from the values there.
+
+    Adding a level to another axis leaves the seeds of all combinations that were there before. As levels of an axis
+    alone they are the seeds of no combination: enough to check what they set.
+    """
+
+    def __init__(self, count: int, start: int, targets: tuple[str, ...]) -> None:
+        super().__init__(targets)
+        self.size = count
+        self.start = start
+
+    def __len__(self) -> int:
+        return self.size
+
+    def value(self, at: int) -> int:
+        return self.draw({}, at)
+
+    def draw(self, others: Mapping[str, Scalar], at: int) -> int:
+        """Draw the seed number `at` for these values of the other axes; the seeds of a combination all differ."""
+        plain = sorted((name, _merge_numbers(value)) for name, value in others.items())
+        digest = blake2b(json.dumps([self.start, plain]).encode(), digest_size=4).digest()
+        return (int.from_bytes(digest, "big") + at * _STRIDE) % (SEED_MAX + 1)
+
+
+_STRIDE: Final = 0x9E3779B1  # odd, so that no two seeds of a combination are equal
+
+
+def _merge_numbers(value: Scalar) -> Scalar:
+    """Return 1 and 1.0 alike: a table may hold either."""
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def put_cell_seeds(dimensions: Sequence[Dimension], digits: Sequence[int], levels: dict[str, Level]) -> None:
+    """Put the seeds of this combination into `levels`, where there is an axis of them."""
+    owners = {
+        d.axes[0].name: (d.axes[0].levels, at) for d, at in zip(dimensions, digits, strict=True) if d.has_cell_seeds
+    }
+    others = {name: level.value for name, level in levels.items() if name not in owners}
+    for name, (seeds, at) in owners.items():
+        if isinstance(seeds, CellSeeds):
+            seed = seeds.draw(others, at)
+            levels[name] = Level(seed, dict.fromkeys(seeds.targets, seed))
 
 
 def find_position(levels: Sequence[Level], value: Scalar) -> int | None:

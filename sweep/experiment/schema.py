@@ -114,6 +114,11 @@ class Seeds(AxisSpec):
 
     count: int = Field(ge=1, le=1_000_000_000, description="How many seeds.")
     start: int | None = Field(default=None, description="The first seed; each further seed is one higher.")
+    each_cell: bool = Field(
+        default=False,
+        description="true: each combination of the other axes has seeds of its own, drawn from its values (another "
+        "start draws others). Images of two combinations then share no seed, so a study cannot pair them.",
+    )
 
 
 class Labelled(AxisSpec):

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from sweep.experiment import (
     Axis,
+    CellSeeds,
     Dimension,
     Experiment,
     InputImage,
@@ -24,6 +25,7 @@ from sweep.experiment import (
     LogLevels,
     Replacement,
     ReplacingLevels,
+    put_cell_seeds,
 )
 from sweep.plan.bindings import Binding, BoundGraph
 from sweep.workflow import Digests, canonical
@@ -82,9 +84,14 @@ class KeyChain:
             for axis in dimension.axes:
                 self._describe_levels[axis.name] = axis.levels[digit]
         self._digits = digits
+        if any(dimension.has_cell_seeds for dimension in self.dimensions):
+            put_cell_seeds(self.dimensions, digits, self._describe_levels)
 
     def _begin(self, bound: BoundGraph) -> None:
-        home = {axis.name: at for at, dimension in enumerate(self.dimensions) for axis in dimension.axes}
+        """Begin with a graph. Seeds of each cell are written last: they change with every axis."""
+        last = len(self.dimensions) - 1
+        places = [last if dimension.has_cell_seeds else at for at, dimension in enumerate(self.dimensions)]
+        home = {axis.name: at for at, dim in zip(places, self.dimensions, strict=True) for axis in dim.axes}
         self._body = bound
         self._steps = [[] for _ in self.dimensions]
         for binding in bound.bindings:
@@ -136,6 +143,8 @@ def _describe_levels(axis: Axis) -> Iterable[Any]:
         return ["list", levels.targets, levels.values]
     if isinstance(levels, LinearLevels):
         return ["linear", levels.targets, str(levels.first), str(levels.step), len(levels), levels.whole]
+    if isinstance(levels, CellSeeds):
+        return ["cell", levels.targets, levels.start, len(levels)]
     if isinstance(levels, LogLevels):
         return ["log", levels.targets, levels.first, levels.last, len(levels), levels.whole]
     return [

@@ -205,12 +205,18 @@ class StudyDesign:
             missing=cells - present if len(self.frame) else 0,
             balanced=bool(len(self.frame) and present == crossed and counts.min() == counts.max()),
             seed_axis=self.seed,
-            seeds=len(self.by_name[self.seed].levels) if self.seed else 0,
+            seeds=self._count_seeds(),
             seeds_shared=self.seeds_shared,
             replicates=max(self.replicates, 1),
             reference=self.reference,
             baseline=self.baseline,
         )
+
+    def _count_seeds(self) -> int:
+        """Count the seeds of a cell: all there are, where cells share them."""
+        if self.seed is None:
+            return 0
+        return len(self.by_name[self.seed].levels) if self.seeds_shared else self.unit_count
 
 
 def _average(response: FloatArray, joint: Codes, others: Codes, size: int) -> FloatArray:

@@ -374,6 +374,27 @@ def test_rows_of_a_table_have_titles_and_counts(load: Load, folder: Path) -> Non
     ]
 
 
+def test_seeds_of_each_cell_differ_and_stay_when_a_level_is_added(load: Load, faults: Fail) -> None:
+    text = HEAD + "seed: {each_cell: true, count: 3}\n  steps: [10, 20%s]\n  cfg_scale: [4, 7]"
+    few, more = load(text % ""), load(text % ", 30")
+    seeds = [point.values["seed"] for point in few.grid]
+    assert len(set(seeds)) == len(seeds) == 12
+    assert {tuple(point.values.items()) for point in few.grid} < {tuple(point.values.items()) for point in more.grid}
+    assert [few.grid.index_of(point.values) for point in few.grid] == list(range(12))
+    assert few.grid[5].levels["seed"].settings == {"seed": seeds[5]}
+    assert "so a study cannot pair images by seed" in few.notices[0]
+    other = load(HEAD + "seed: {each_cell: true, count: 3, start: 2}\n  steps: [10, 20]\n  cfg_scale: [4, 7]")
+    assert not set(seeds) & {point.values["seed"] for point in other.grid}
+
+    for wrong, said in {
+        "zip: {seed: {each_cell: true, count: 2}, steps: [1, 2]}": "each_cell does not go with zip",
+        "seed: {each_cell: true, count: 2}\nwhere: seed > 4": "leave it out of conditions",
+        "seed: {each_cell: true, count: 9}\ndesign: {kind: rotated, share: 0.5}": "the same seeds at every point",
+        "seed: {each_cell: true, count: 2}\nstudy: {baseline: {seed: 1}}": "leave it out",
+    }.items():
+        assert said in faults(HEAD + wrong)[0]
+
+
 def test_columns_that_set_nothing_are_told_how_to_be_used(faults: Fail, folder: Path) -> None:
     (folder / "s.csv").write_text("Title,Prompt,Iterations\ncat,a cat,2\n", encoding="utf-8")
 

@@ -44,6 +44,16 @@ def test_keys_in_any_order_are_those_of_the_instances(plans: Plans, indices: lis
     assert list(plan.keys(indices)) == [(index, plan.instance(plan.grid[index]).key) for index in indices]
 
 
+def test_keys_with_seeds_of_each_cell_are_those_of_the_instances(plans: Plans) -> None:
+    axes = {"seed": {"each_cell": True, "count": 2}, "steps": [3, 4], "variation": ["red", "blue"]}
+    plan = plans(axes=axes)
+    assert dict(plan.keys(range(8))) == dict(enumerate(keys(plan)))
+    assert {plan.instance(point).graph.nodes["noise"].fields["seed"] for point in plan.grid} == {
+        point.values["seed"] for point in plan.grid
+    }
+    assert set(keys(plan)) < set(keys(plans(axes={**axes, "steps": [2, 3, 4]})))
+
+
 def test_a_resume_hashes_only_what_stepped(plans: Plans) -> None:
     plan = plans(
         axes={

@@ -206,6 +206,8 @@ def test_seeds_of_their_own_in_every_cell_are_no_pairs() -> None:
     assert found.data["design"]["seeds_shared"] is False
     assert found.data["curves"][0]["n"] == [4] * 11
     assert found.data["seeds"] == []
+    assert found.data["design"]["seeds"] == 4, "of each cell"
+    assert not [share for effects in found.data["effects"] for share in effects["shares"] if "seed" in share["axes"]]
     assert "Seeds differ between points" in " ".join(found.words)
 
 

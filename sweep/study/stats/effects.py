@@ -73,6 +73,9 @@ def compute_effects(design: StudyDesign, metric: str) -> Effects:
     known = total > 0 and seeds >= LEAST_SEEDS and not is_sparse and not is_small
     parts = values / total if total > 0 else values
     fixed = [part for part, term in zip(parts, terms, strict=True) if not has_seeds or len(names) - 1 not in term]
+    if has_seeds and not design.seeds_shared:  # the rank of a seed within its cell is no factor: its part is chance
+        kept = [t for t, term in enumerate(terms) if len(names) - 1 not in term]
+        terms, parts = [terms[t] for t in kept], parts[kept]
     if max(fixed, default=0.0) < LEAST_PART:
         return make_no_effects(metric, len(y), "no axis stands out from how single images differ")
     order = np.argsort(-parts, kind="stable")

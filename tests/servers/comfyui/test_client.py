@@ -55,9 +55,7 @@ async def end_of(server: ComfyUI, ticket: Ticket) -> ItemEnded:
 
 
 async def test_a_comfyui_has_no_gallery(server: ComfyUI) -> None:
-    with pytest.raises(
-        ServerUnsupportedError, match="a ComfyUI, which has no boards, no gallery"
-    ):
+    with pytest.raises(ServerUnsupportedError, match="a ComfyUI, which has no boards, no gallery"):
         server.gallery()
 
 
