@@ -137,6 +137,8 @@ def clean(
     queue: shared.QueueOption = "default",
     ca_file: shared.CaFile = None,
     credentials: shared.CredentialsOption = None,
+    as_json: shared.AsJson = False,
+    quiet: shared.Quiet = False,
 ) -> int:
     """Delete what a run left on its servers.
 
@@ -146,7 +148,7 @@ def clean(
     """
     import anyio
 
-    from sweep.cli.console import print_line, print_notice
+    from sweep.cli.console import print_answer, print_notice
     from sweep.cli.options import find_run
     from sweep.cli.servers import Access
     from sweep.engine import delete_leftovers, find_leftovers
@@ -158,22 +160,25 @@ def clean(
         raise UsageError(f"{folder.name} is running.", hint=f"sweep stop {run} ends it.")
     sent = read_submitted(folder)
     work = {url: each for url, each in sent.items() if each.name != "sandbox" and url.startswith("http")}
-    if not work:
-        print_line(f"{folder.name} left nothing on a server.")
-        return 0
     access = Access.of(list(work), ca_file, credentials, queue)
-    found = anyio.run(find_leftovers, work, access.clients())
+    found = anyio.run(find_leftovers, work, access.clients()) if work else []
     for each in found:
-        if each.reason:
+        if each.reason and not as_json:
             print_notice(f"{each.name}: {each.reason}.")
+    lines = [] if found else [f"{folder.name} left nothing on a server."]
+    servers = []
     for each, client in zip(found, access.clients(), strict=True):
         if each.images:
             _confirm(f"Delete {format_count(len(each.images), 'image')} of {folder.name} on {each.name}?", yes)
-            deleted = anyio.run(delete_leftovers, each, client)
-            print_line(f"{each.name}: {format_count(deleted, 'image')} deleted.")
-        elif not each.reason:
-            print_line(f"{each.name}: nothing of {folder.name} is left.")
-    return 3 if any(each.reason for each in found) else 0
+        deleted = anyio.run(delete_leftovers, each, client) if each.images else 0
+        if not each.reason:
+            done = f"{format_count(deleted, 'image')} deleted" if each.images else f"nothing of {folder.name} is left"
+            lines.append(f"{each.name}: {done}.")
+        servers.append({"url": each.url, "images": deleted, "reason": each.reason or None})
+    incomplete = any(each.reason for each in found)
+    answer = {"schema": "sweep.clean/1", "state": "incomplete" if incomplete else "clean", "folder": folder.as_posix()}
+    print_answer(lines, {**answer, "servers": servers}, as_json=as_json, quiet=quiet)
+    return 3 if incomplete else 0
 
 
 def _matching(opened: RecordedResults, where: str) -> list[str]:

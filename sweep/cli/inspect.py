@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
@@ -141,6 +141,7 @@ def inspect(
 
     loaded, has = _load(workflow, base, family, Access.of(server, ca_file, credentials).clients())
     description = describe(loaded, has.schemas)
+    description = replace(description, problems=(*description.problems, *has.lacking))
     if as_json:
         print_json(description.to_json())
     else:
@@ -280,7 +281,7 @@ def _load(path: Path, base: str, family: str, servers: Sequence[Server]) -> tupl
         hint = f"If it is an experiment, sweep plan {path} shows what it would do."
         raise UsageError(f"{path} is not a workflow.", hint=hint)
     loaded = load_workflow(path)
-    has = _read_server(servers, family or loaded.family)
+    has = _read_server(servers, family or loaded.family, loaded)
     return has.schemas.dialect.translate(loaded, has.schemas).for_base(base), has
 
 
@@ -290,9 +291,10 @@ class _ServerContents:
 
     schemas: NodeSchemas
     models: Sequence[Model] = ()
+    lacking: Sequence[str] = ()  # what the workflow names and the server has not, in words
 
 
-def _read_server(servers: Sequence[Server], family: str) -> _ServerContents:
+def _read_server(servers: Sequence[Server], family: str, loaded: Workflow) -> _ServerContents:
     if not servers:
         from sweep.sandbox import FAMILY
         from sweep.workflow import packaged_schemas
@@ -300,12 +302,17 @@ def _read_server(servers: Sequence[Server], family: str) -> _ServerContents:
         return _ServerContents(packaged_schemas(family or FAMILY))
     import anyio
 
-    return anyio.run(_ask, servers[0])
+    return anyio.run(_ask, servers[0], loaded)
 
 
-async def _ask(server: Server) -> _ServerContents:
+async def _ask(server: Server, loaded: Workflow) -> _ServerContents:
+    from sweep.engine import list_lacking_images
+
     await server.open()
     try:
-        return _ServerContents(await server.schemas(), await server.models())
+        schemas = await server.schemas()
+        graph = schemas.dialect.translate(loaded, schemas).graph
+        lacking = await list_lacking_images(server, graph, schemas.dialect)
+        return _ServerContents(schemas, await server.models(), lacking)
     finally:
         await server.aclose()

@@ -91,8 +91,12 @@ def _choose_format(form: TableFormat | None, output: Path | None) -> TableFormat
     from sweep.errors import UsageError
 
     ending = output.suffix.lower() if output else ""
+    if output is not None and not ending and form is None:
+        raise UsageError(
+            f"{output.name}: the ending of its name says no format.", hint=f"Use {', '.join(FORMATS)}, or --format."
+        )
     by_ending = FORMATS.get(ending)
-    if output is not None and by_ending is None and ((form is None and ending) or ending in (".xls", ".ods", ".tsv")):
+    if output is not None and by_ending is None and (form is None or ending in (".xls", ".ods", ".tsv")):
         raise UsageError(f"{output.name}: sweep cannot write {ending} files.", hint=f"Use {', '.join(FORMATS)}.")
     if form and output is not None and by_ending not in (None, "csv" if form == "excel" else form):
         raise UsageError(

@@ -1,5 +1,5 @@
 from .events import RunProgress, ServerTally
-from .forecast import Forecast, forecast_json, make_forecast
+from .forecast import Forecast, forecast_json, list_lacking_images, make_forecast
 from .options import FailureLimit, RunOptions, parse_fusion, parse_shard
 from .runner import Chooser, RunSummary, render, run
 from .shutdown import Stop, handle_signals, request_stop
@@ -19,6 +19,7 @@ __all__ = [
     "find_user_cache",
     "forecast_json",
     "handle_signals",
+    "list_lacking_images",
     "make_forecast",
     "parse_fusion",
     "parse_shard",

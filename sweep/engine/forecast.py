@@ -14,11 +14,12 @@ from anyio.to_thread import run_sync
 
 from sweep.engine.options import RunOptions
 from sweep.engine.server_pool import describe_server_shares, note_boards, open_servers, plan_jointly
+from sweep.errors import PlanError, Problem, TransientError, VariationError
 from sweep.experiment import Experiment
-from sweep.plan import Instance, Plan, make_plan
+from sweep.plan import Instance, Plan, list_own_images, make_plan
 from sweep.record import Past, read_past
-from sweep.servers import Server, ServerInfo
-from sweep.workflow import Model, NodeSchemas, builtin_schemas
+from sweep.servers import Server, ServerImage, ServerInfo
+from sweep.workflow import Dialect, Graph, Model, NodeSchemas, builtin_schemas, readable
 
 BYTES_PER_PIXEL: Final = 1.6  # RGB photographs as PNG take 1.3 to 2; used where no earlier image tells
 FILE_OVERHEAD: Final = 13_000  # bytes of graph and metadata a server writes into each PNG
@@ -110,10 +111,38 @@ async def make_forecast(
             shares = await run_sync(describe_server_shares, plan, pooled)
             board_notes = await note_boards(bound, bound.board, pooled)
             infos = [each.info for each in pooled if each.left is None]
+            await _require_own_images(plan, [each.server for each in pooled if each.left is None])
         else:
             plan = await run_sync(make_plan, bound, nodes or builtin_schemas(), models)
     forecast = await run_sync(_forecast, plan, past, tuple(infos), provisional, shares)
     return replace(forecast, board_notes=tuple(board_notes))
+
+
+async def _require_own_images(plan: Plan, servers: Sequence[Server]) -> None:
+    """Raise PlanError for images that the workflow names and none of the servers has, as a run would."""
+    graph = (await run_sync(lambda: plan.instance(plan.grid[0]))).graph
+    lacking = [await list_lacking_images(server, graph, plan.schemas.dialect) for server in servers]
+    if lacking and all(lacking):
+        problems = [Problem(message=readable(graph, f"workflow: {text}.")) for text in lacking[0]]
+        raise PlanError.of(problems, plan.experiment.source or plan.experiment.name)
+
+
+_ENOUGH_BYTES: Final = 100_000  # of an image, to know that the server has it
+
+
+async def list_lacking_images(server: Server, graph: Graph, dialect: Dialect) -> list[str]:
+    """List in words the images that a graph names itself and that an open server does not have."""
+    lacking = []
+    for address, name in list_own_images(graph, dialect):
+        try:
+            await server.fetch(ServerImage(name=name, node=address.node), _ENOUGH_BYTES)
+        except TransientError as error:
+            if error.kind != "ImageGone":
+                raise
+            lacking.append(f"{address.node}: the image {name} is not on the server; set inputs.image to a file")
+        except VariationError:
+            pass  # larger than any image of ours, but there
+    return lacking
 
 
 def _forecast(

@@ -345,6 +345,10 @@ async def check_values(plan: Plan, servers: Sequence[PooledServer], options: Run
             for (place, graph), refusal in zip(mine, answers, strict=True)
             if refusal
         ]
+    of_all = {rest for each in problems for place, _, rest in [each.message.partition(": ")] if place == "workflow"}
+    problems = [each for each in problems if each.message.partition(": ")[2] not in of_all] + [
+        Problem(message=f"workflow: {rest}") for rest in sorted(of_all)
+    ]
     if problems:
         raise PlanError.of(problems, plan.experiment.source or plan.experiment.name)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sweep.errors import ExperimentError, did_you_mean
+from sweep.experiment.axis_arguments import suggest_axis
 from sweep.experiment.document import did_you_mean_file, path_kind, read_text
 from sweep.experiment.input_types import (
     as_written,
@@ -111,7 +112,7 @@ def make_list_axis(naming: Naming, values: Sequence[Scalar], read: SettingReader
         raise AxisError(f"{naming.place} is empty; an axis needs at least one value")
     written = [as_written(naming.targets[0], value) for value in values] if naming.targets else values
     problems = [
-        AxisError(f"{naming.place} {problem}", at)
+        AxisError(f"{naming.place} {problem}{_suggest_range(naming, value)}", at)
         for at, value in enumerate(written)
         for problem in {find_value_problem(target, value) for target in naming.targets}
         if problem
@@ -253,6 +254,14 @@ def zip_axes(axes: Sequence[Axis], place: str) -> Dimension:
     return Dimension(tuple(axes))
 
 
+def _suggest_range(naming: Naming, value: Scalar) -> str:
+    """Suggest the mapping for a range that stands as one text in a list."""
+    role = find_role(naming.targets[0]) if naming.targets else None
+    is_number = role is not None and role.kind in ("integer", "number")
+    meant = suggest_axis(naming.name, value) if is_number and isinstance(value, str) else None
+    return f"; write {meant} in place of the list" if meant else ""
+
+
 def _describe_length(axis: Axis) -> str:
     return format_count(len(axis.levels), "value")
 
@@ -391,7 +400,7 @@ def read_text_file(path: Path, shown: str) -> str:
             raise SourceError(f"{shown} is a workbook; save the sheet as CSV")
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise SourceError(f"{shown} is not UTF-8 text (byte {error.start})") from error
+        raise SourceError(f"{shown} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except OSError as error:
         raise SourceError(f"{shown} cannot be read ({error.strerror or error})") from error
 
@@ -418,10 +427,16 @@ class TextColumn:
                 )
         return [int(number) for number in found]
 
+    def locate(self, row: int) -> str:
+        """Say where a cell stands, as people find it."""
+        return f"{self.shown} row {row}, {self.name}" if self.name else f"{self.shown} line {row}"
+
     def _number(self, cell: str, row: int, decimal_comma: bool) -> int | float:
-        where = f"{self.shown} row {row}, {self.name}" if self.name else f"{self.shown} line {row}"
+        where = self.locate(row)
         if not cell:
             raise SourceError(f"{where} is empty")
+        if decimal_comma and _GROUPED_CELL.fullmatch(cell):
+            raise SourceError(f"{where}: {quote(cell)} may be a thousand or a decimal number; write it without a comma")
         text = cell.replace(",", ".") if decimal_comma else cell
         if not _CELL.fullmatch(text) or math.isinf(float(text)):
             raise SourceError(f"{where}: {quote(cell)} is not a number")
@@ -429,6 +444,7 @@ class TextColumn:
 
 
 _CELL: Final = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?")
+_GROUPED_CELL: Final = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
 _WHOLE_CELL: Final = re.compile(r"[+-]?\d{1,300}")
 
 
@@ -492,11 +508,17 @@ def parse_column(target: str, column: TextColumn) -> list[Scalar]:
     decimal_comma = any("," in cell for cell in given)
     if role is None:
         texts = [cell.replace(",", ".") if decimal_comma else cell for cell in given]
-        if not given or not all(_CELL.fullmatch(text) for text in texts):
+        if {text.lower() for text in texts} <= {"true", "false"}:
+            return [cell.lower() == "true" if cell else cell for cell in column.cells]
+        if not all(_CELL.fullmatch(text) for text in texts):
             return list(column.cells)
     elif role.kind not in ("integer", "number"):
         return list(column.cells)
-    return list(column.numbers(decimal_comma=decimal_comma))
+    numbers = column.numbers(decimal_comma=decimal_comma)
+    for number, row in zip(numbers, column.rows, strict=True):
+        if problem := find_value_problem(target, number):
+            raise SourceError(f"{column.locate(row)} {problem}")
+    return list(numbers)
 
 
 def read_settings(path: Path, shown: str) -> dict[str, Mapping[str, Any]]:

@@ -20,6 +20,7 @@ from sweep.source_images import hash_prepared, is_ready, upright_size
 
 MAX_IMAGE_BYTES: Final = 200_000_000
 MAX_INPUT_PIXELS: Final = 100_000_000
+_READ_KINDS: Final = frozenset({"PNG", "JPG", "JPEG", "WEBP", "GIF", "BMP", "TIF", "TIFF", "AVIF", ""})
 _HEIF_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 
 
@@ -79,7 +80,9 @@ def _decode(raw: bytes, kind: str) -> tuple[bool, tuple[int, int]]:
     except UnidentifiedImageError as error:
         if raw[4:8] == b"ftyp" and raw[8:12] in _HEIF_BRANDS:
             raise InputImageError("is a HEIC image, which is not read here; save it as JPEG or PNG") from error
-        raise InputImageError(f"is no {kind or 'image'}: it does not decode as an image") from error
+        if kind not in _READ_KINDS:
+            raise InputImageError("is not an image that sweep can read; save it as JPEG or PNG") from error
+        raise InputImageError(f"is no {kind}: it does not decode as an image") from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise InputImageError(f"is a broken image ({error})") from error
     if size[0] * size[1] > MAX_INPUT_PIXELS:

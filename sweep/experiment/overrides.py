@@ -128,17 +128,19 @@ def apply_overrides(document: Document, texts: Sequence[str], fields: Mapping[st
             raise UsageError(f"--set {text}: {problems[0] if problems else error.message}", hint=hint) from error
         place = _resolve(document.data, path, fields)
         if _is_unquoted(place, value, written):
-            kind = "a mapping" if isinstance(value, Mapping) else "a comment" if value is None else "a list"
-            raise UsageError(f"--set {path}: YAML reads {written} as {kind}.", hint=_suggest_quotes(path, written))
+            nothing = "a comment" if written.strip().startswith("#") else "nothing"
+            kind = "a mapping" if isinstance(value, Mapping) else nothing if value is None else "a list"
+            raise UsageError(f"--set {path}: YAML reads {written} as {kind}.", hint=_write_quoted(path, written))
         _forget(document, place)
         document.keys[place] = document.values[place] = Mark(1, 1, f"--set {path}")
+        document.texts[place] = "" if isinstance(value, str) else written.strip()
         _assign(document.data, place, value, path)
 
 
 def _is_unquoted(place: DocumentPath, value: Any, written: str) -> bool:
     """Tell whether the value is a text that YAML reads as something else, as the shell took its quotes away."""
     role = find_role(str(place[1])) if len(place) == 2 and place[0] == "inputs" else None
-    taken = isinstance(value, Mapping | list) or (value is None and written.strip().startswith("#"))
+    taken = isinstance(value, Mapping | list) or (value is None and written.strip().startswith(("#", "&", "!")))
     return role is not None and role.kind in ("text", "name") and taken
 
 
@@ -146,6 +148,10 @@ def _suggest_quotes(path: str, written: str) -> str | None:
     """Suggest the argument with quotes that YAML sees."""
     if "'" in written or written.strip().startswith(('"', "[")):
         return None
+    return _write_quoted(path, written)
+
+
+def _write_quoted(path: str, written: str) -> str:
     return (
         f"""Quote text for the shell and for YAML: --set '{path}={json.dumps(written.strip(), ensure_ascii=False)}'"""
     )
@@ -204,7 +210,7 @@ def _split_steps(tail: str) -> DocumentPath:
 
 def _forget(document: Document, place: DocumentPath) -> None:
     depth = len(place)
-    for store in (document.keys, document.values):
+    for store in (document.keys, document.values, document.texts):
         for old in [p for p in store if p[:depth] == place]:
             del store[old]
 

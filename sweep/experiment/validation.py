@@ -183,6 +183,7 @@ def check_replacements(
             search = levels.search
             place = ("axes", axis.name, "replace")
             texts = _collect_texts(target, inputs, axes)
+            longer = {other for other in _list_searches(target, axes) if search in other and other != search}
             missing = next((text for text in texts if search not in text), None)
             other = first.setdefault((target, search), axis.name)
             if other != axis.name:
@@ -190,8 +191,20 @@ def check_replacements(
             elif missing is not None:
                 message = f'axes.{axis.name}: "{search}" does not occur in the {target} {quote(missing)}'
                 problems.add_at_value(place, message)
-            elif inside := max((_count_inside(search, text) for text in texts), default=(0, 0)):
+            elif inside := max((_count_inside(search, _remove(longer, text)) for text in texts), default=(0, 0)):
                 notices += _note_inside(f"axes.{axis.name}", search, target, *inside)
+
+
+def _list_searches(target: str, axes: Sequence[Axis]) -> set[str]:
+    levels = [axis.levels for axis in axes]
+    return {each.search for each in levels if isinstance(each, ReplacingLevels) and target in each.targets}
+
+
+def _remove(searches: set[str], text: str) -> str:
+    """Blank what longer replacements of other axes take, the longest first."""
+    for search in sorted(searches, key=len, reverse=True):
+        text = text.replace(search, "\0")
+    return text
 
 
 def _count_inside(search: str, text: str) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 from .fusion import FusedGraph, find_affected_keys, fuse
 from .order import list_stages
 from .plan import Instance, Plan
-from .planner import make_plan
+from .planner import list_own_images, make_plan
 
 __all__ = [
     "FusedGraph",
@@ -9,6 +9,7 @@ __all__ = [
     "Plan",
     "find_affected_keys",
     "fuse",
+    "list_own_images",
     "list_stages",
     "make_plan",
 ]

@@ -304,7 +304,17 @@ class RuleBuilder:
             kept = "the images of an output are kept in the server's gallery, or with sweep run --intermediate are not"
             self.places.problems.add_at_key(place, f"{place}: {kept}.")
         elif slots:
-            yield rules.make_value_rule(target, slots, self._choice, self.places.read_value(slots[0].address))
+            default = self.places.read_value(slots[0].address)
+            yield rules.make_value_rule(target, slots, self._choice, default, self._find_closing_calls(target, slots))
+
+    def _find_closing_calls(self, target: str, slots: Sequence[Slot]) -> Sequence[str]:
+        """Return the calls that end a text for the nodes that read it; none where the target is no prompt."""
+        nodes, calls = self.places.graph.nodes, self.places.schemas.dialect.closing_calls
+        is_prompt = target in ("prompt", "negative_prompt")  # may stand in a node before those that read it
+        types = (
+            [node.type for node in nodes.values()] if is_prompt else [nodes[each.address.node].type for each in slots]
+        )
+        return next((calls[kind] for kind in types if kind in calls), ())
 
     def _build_prompt(self) -> Iterator[FieldRule]:
         uses = self.places.uses
@@ -312,7 +322,7 @@ class RuleBuilder:
             slots = self.places.resolve("prompt", "prompt" if "prompt" in uses else "variation")
             if slots:
                 said = self.places.read_value(slots[0].address)
-                closing = self.places.schemas.dialect.closing_calls
+                closing = self._find_closing_calls("prompt", slots)
                 yield rules.make_prompt_rule(slots, said if isinstance(said, str) else "", closing)
 
     def _build_size(self, taken: set[Address]) -> Iterator[FieldRule]:
@@ -336,6 +346,7 @@ class RuleBuilder:
                     multiple=multiple,
                     follow=follow,
                     is_fixed=follow and not self.places.template,
+                    addressed=self._list_addressed_sides() if follow else (),
                 )
             )
 
@@ -345,6 +356,14 @@ class RuleBuilder:
         found = self.places.roles.targets[side]
         slots = tuple(self.places.make_slot(target, side) for target in found if not target.cut)
         return tuple(slot for slot in slots if slot.address not in taken)
+
+    def _list_addressed_sides(self) -> tuple[tuple[str, str], ...]:
+        """List the addresses that the experiment sets, and that are a width or a height."""
+        fields = {
+            target.address: side for side in ("width", "height") for target in self.places.roles.targets.get(side, ())
+        }
+        given = ((use, self.places.resolve(use)) for use in self.places.uses if is_address(use))
+        return tuple((use, fields[slot.address]) for use, slots in given for slot in slots if slot.address in fields)
 
     def _is_following(self) -> bool:
         """Tell whether a size nobody gives is the image's: not in a workflow that brings images to their size."""

@@ -15,7 +15,7 @@ from sweep.plan.graph_variants import GraphVariant, VariantSelector
 from sweep.plan.keys import KeyChain, compute_fingerprint, salt_key
 from sweep.plan.order import _ALL, Order
 from sweep.plan.targets import choose_test_positions, levels_at, list_targets
-from sweep.workflow import Dialect, Graph, ModelRef, NodeSchemas, Value, readable
+from sweep.workflow import TEMPLATES, Dialect, Graph, ModelRef, NodeSchemas, Value, readable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,12 +210,18 @@ class Plan:
         rules = [binding.rule for bound in self.bound_graphs for binding in (*bound.bindings, *bound.fixed)]
         if not any({"image", "width", "height"} <= set(rule.targets) for rule in rules):
             return
+        is_template = self.experiment.workflow in TEMPLATES
         uses = {*self.experiment.inputs, *(target for axis in self.experiment.axes for target in list_targets(axis))}
         for image in self.images.values():
             if image.width * image.height > _LARGE and uses.isdisjoint(("width", "height")):
                 size = f"{image.width} × {image.height}"
                 line = f"inputs.{'width' if image.width >= image.height else 'height'}: 1024"
-                yield f"{image.shown} is rendered at its own {size} pixels; {line} keeps its shape in less."
+                way = (
+                    f"{line} keeps its shape in less"
+                    if is_template
+                    else "nothing resizes it here, so make the file smaller"
+                )
+                yield f"{image.shown} is rendered at its own {size} pixels; {way}."
 
     def _note_images_outside(self) -> Iterator[str]:
         """Note the images that stay behind when the experiment's folder is copied elsewhere."""

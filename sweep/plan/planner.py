@@ -47,6 +47,7 @@ from sweep.types import Scalar
 from sweep.workflow import (
     Address,
     BatchAxis,
+    Dialect,
     Encoding,
     Graph,
     Model,
@@ -208,7 +209,7 @@ class GraphBinder:
         written = {address for binding in moved for address in binding.write(example.levels)}
         graph = self._fit_models(graph, written, example.main, notes)
         notes.extend(self._note_random_nodes(pruned(graph, outputs)))
-        notes.extend(_note_own_images(graph))
+        notes.extend(_note_own_images(graph, self.schemas.dialect, written))
         notes.extend(note_strengths(graph, roles, self.uses, self.schemas.dialect))
         graph = self.schemas.dialect.finish(graph, outputs)
         return BoundGraph(
@@ -254,7 +255,7 @@ class GraphBinder:
     def _fit_models(self, graph: Graph, moving: Collection[Address], main: ModelRef | None, notes: list[str]) -> Graph:
         def problem(address: Address, message: str) -> None:
             if address not in moving:
-                self.problems.add_at_key("workflow", readable(graph, f"{address} {message}"))
+                self.problems.add_at_key("workflow", readable(graph, f"workflow: {address}: {message}"))
 
         fitted = fit_models(graph, self.schemas, self.models, main, problem)
         for address, model in fitted.filled.items():
@@ -298,19 +299,28 @@ class GraphBinder:
 
 
 def _locate_first(bound: BoundGraph, node: str, message: str) -> str:
-    """Locate what sets a field that a message names, at the first levels: an axis, or else the workflow."""
-    for binding in bound.bindings:
+    """Locate what sets a field that a message names, at the first levels: an axis, an input, or else the workflow."""
+    for binding in (*bound.bindings, *bound.fixed):
         if any(slot.address.node == node and slot.address.field in message for slot in binding.rule.slots):
-            return f"axes.{binding.axes[0]} {bound.levels[binding.axes[0]].value}"
+            if binding.axes:
+                return f"axes.{binding.axes[0]} {bound.levels[binding.axes[0]].value}"
+            return next(iter(binding.uses.locate(binding.rule.targets[0])), "workflow")
     return "workflow"
 
 
-def _note_own_images(graph: Graph) -> Iterator[str]:
-    """Note images that the workflow names itself: only the server it was made on is sure to have them."""
+def list_own_images(graph: Graph, dialect: Dialect) -> Iterator[tuple[Address, str]]:
+    """List the images that a graph names itself, with the field of each."""
     for node in graph.nodes.values():
-        for name, value in node.fields.items():
+        for name, value in node.fields.items() if node.type not in dialect.descriptive_nodes else ():
             if isinstance(value, Mapping) and isinstance(image := value.get("image_name"), str):
-                yield f"{node.id}.{name} is {image}, an image of the server; inputs.image names a file instead."
+                yield Address(node.id, name), image
+
+
+def _note_own_images(graph: Graph, dialect: Dialect, moving: Collection[Address]) -> Iterator[str]:
+    """Note images that the workflow names itself: only the server it was made on is sure to have them."""
+    for address, image in list_own_images(graph, dialect):
+        if address not in moving:
+            yield f"{address} is {image}, an image of the server; inputs.image names a file instead."
 
 
 def _list_fields(roles: Roles) -> dict[str, list[tuple[Address, Encoding]]]:

@@ -102,13 +102,17 @@ class ReferenceResolver:
         return self.models.find(name, types, None if "main" in types else self.base)
 
 
-def make_value_rule(target: str, slots: Sequence[Slot], choice: ReferenceResolver, default: Value = None) -> FieldRule:
-    """Make one target, whose value goes into each of its fields."""
+def make_value_rule(
+    target: str, slots: Sequence[Slot], choice: ReferenceResolver, default: Value = None, closing: Sequence[str] = ()
+) -> FieldRule:
+    """Make one target, whose value goes into each of its fields; `closing` as for `check_prompt`."""
 
     def write(settings: SettingValues) -> Written:
         if target not in settings:
             return {}
         setting = settings[target]
+        if isinstance(setting, str):
+            check_prompt(setting, closing)
         return {slot.address: choice.value(slot.value(setting), slot.schema) for slot in slots}
 
     defaults: dict[str, Setting] = {target: default} if isinstance(default, str) else {}
@@ -156,6 +160,7 @@ class SizeSlots:
     multiple: int
     follow: bool  # whether a size nobody gives is the image's
     is_fixed: bool = False  # whether nothing resizes the image, so that no other size fits
+    addressed: tuple[tuple[str, str], ...] = ()  # sizes that are set by their address, and the side of each
 
 
 def make_size_rule(slots: SizeSlots) -> FieldRule:
@@ -166,7 +171,11 @@ def make_size_rule(slots: SizeSlots) -> FieldRule:
         image = settings.get("image")
         if slots.is_fixed and isinstance(image, InputImage):
             own = _round_down(image.width, slots.multiple), _round_down(image.height, slots.multiple)
-            if (width, height) != own:
+            sides = dict(zip(("width", "height"), own, strict=True))
+            others = [
+                settings[target] for target, side in slots.addressed if settings.get(target, sides[side]) != sides[side]
+            ]
+            if (width, height) != own or others:
                 raise PlanError(f"width and height must be the source's {own[0]} × {own[1]}: nothing resizes it here.")
         written: Written = {}
         for side, places in ((width, slots.width), (height, slots.height)):
@@ -175,6 +184,7 @@ def make_size_rule(slots: SizeSlots) -> FieldRule:
         return written
 
     targets = ("image", "width", "height") if slots.follow else ("width", "height")
+    targets = (*targets, *(target for target, _ in slots.addressed))
     places = (*slots.width, *slots.height)
     return FieldRule(targets=targets, slots=tuple(places), write=write, shown=_describe_rule("size", places))
 

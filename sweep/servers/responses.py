@@ -34,10 +34,14 @@ def error_of_status(url: str, status: int, headers: Mapping[str, str], body: Any
     said = detail(body)
     tail = f": {said}" if said else ""
     if status in REFUSED:
+        is_basic = status == 401 and headers.get("WWW-Authenticate", "").lower().startswith("basic")
         reason = "wants a login" if status == 401 else "does not allow this account to do that"
         return ServerRefusedError(
             f"{url} {reason} ({status} while {what}{tail}).",
-            hint="Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, or give a credentials file.",
+            hint="It asks for a user name and a password: set SWEEP_EMAIL (the name) and SWEEP_PASSWORD, or write "
+            "both in a credentials file."
+            if is_basic
+            else "Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, or give a credentials file.",
         )
     if status in TOO_MANY:
         return OverloadedError(

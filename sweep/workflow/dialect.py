@@ -61,7 +61,7 @@ class Dialect(Protocol):
     descriptive_nodes: frozenset[str]  # node types with model fields that load no model
     collecting_nodes: frozenset[str]  # node types of which one input takes several edges
     run_fields: frozenset[str]  # fields of output nodes that the run itself sets
-    closing_calls: tuple[str, ...]  # calls in a prompt behind which the family reads no text: ("a", "b").and()
+    closing_calls: Mapping[str, tuple[str, ...]]  # node type → calls behind which it reads no text: ("a", "b").and()
     common_schedulers: tuple[str, ...]  # schedulers that people compare with their own
     common_fields: Mapping[str, FieldSchema]  # fields that every node has
     equal_strengths: str  # what strengths of an equal `count_steps` do, with {count} in it, as the end of a sentence

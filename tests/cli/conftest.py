@@ -122,7 +122,7 @@ def unknown_server() -> Iterator[str]:
 
 
 @contextmanager
-def _sandbox(options: SandboxOptions) -> Iterator[str]:
+def sandbox(options: SandboxOptions) -> Iterator[str]:
     """A sandbox on a loop of its own."""
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(sandbox_server(options)) as found:
         yield found.url
@@ -131,12 +131,12 @@ def _sandbox(options: SandboxOptions) -> Iterator[str]:
 @pytest.fixture
 def hostile() -> Iterator[str]:
     """A sandbox at which every item fails."""
-    with _sandbox(SandboxOptions(faults=FaultInjection(fail_rate=1.0))) as url:
+    with sandbox(SandboxOptions(faults=FaultInjection(fail_rate=1.0))) as url:
         yield url
 
 
 @pytest.fixture
 def named() -> Iterator[str]:
     """A sandbox whose model is called as another server's."""
-    with _sandbox(SandboxOptions(models=("tiny-sd:sd-1:main",))) as url:
+    with sandbox(SandboxOptions(models=("tiny-sd:sd-1:main",))) as url:
         yield url

@@ -1,4 +1,4 @@
-"""`sweep redo`, `sweep rename` and `sweep rm`."""
+"""`sweep redo`, `sweep rename`, `sweep rm` and `sweep clean`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 from PIL import Image
 
 from sweep.record import FolderLock
-from tests.cli.conftest import SMALL, Sweep, write_experiment
+from sweep.sandbox import SandboxOptions
+from tests.cli.conftest import SMALL, Answer, Sweep, sandbox, write_experiment
 
 KILLED = """
 import os, signal, sys
@@ -164,3 +166,44 @@ def test_rename_and_redo_survive_kills(sweep: Sweep, done: Path) -> None:
     assert sweep("run", "small.yaml", "--no-report").code == 0
     assert len(rows(sweep)) == 12
     assert sweep("verify", "small").code == 0
+
+
+def list_images(url: str) -> set[str]:
+    with urllib.request.urlopen(f"{url}/api/v1/images/?limit=1000") as answer:
+        return {image["image_name"] for image in json.load(answer)["items"]}
+
+
+def test_clean_deletes_what_the_run_left_and_says_so(sweep: Sweep, home: Path, named: str) -> None:
+    """The img_resize of a wider image makes intermediates; another run's files stay."""
+    for name in ("small", "other"):
+        write_experiment(home / f"{name}.yaml", name=name, inputs={**SMALL["inputs"], "prompt": name, "width": 128})
+        assert sweep("run", f"{name}.yaml", "-s", named, "--no-report", "--fuse", "off").code == 0
+    before = list_images(named)
+
+    answer = json.loads(sweep("clean", "small", "--yes", "--json").out)
+    gone = before - list_images(named)
+
+    assert (answer["state"], answer["folder"]) == ("clean", "results/small")
+    assert answer["servers"] == [{"url": named, "images": len(gone), "reason": None}]
+    assert gone
+    assert len(before - gone) >= 2 * 12, "the images of both runs"
+    again = sweep("clean", "small")
+    assert (again.code, again.out.endswith(": nothing of small is left.\n"), again.err) == (0, True, "")
+    assert sweep("clean", "other", "--yes", "--quiet") == Answer(0, "", "")
+    assert sweep("verify", "small").code == 0
+
+
+def test_clean_says_what_it_cannot_do(sweep: Sweep, home: Path, done: Path) -> None:
+    assert sweep("clean", "small") == Answer(0, "small left nothing on a server.\n", "")  # of a sandbox of its own
+    unknown = sweep("clean", "smal")
+    assert (unknown.code, "small" in unknown.err) == (2, True)
+    with sandbox(SandboxOptions()) as url:
+        write_experiment(home / "away.yaml", name="away")
+        assert sweep("run", "away.yaml", "-s", url, "--no-report").code == 0
+        asks = sweep("clean", "away")
+        assert (asks.code, "Add --yes" in asks.err) == (2, True)
+    away = sweep("clean", "away", "--yes", "--quiet")
+    assert (away.code, away.out, "connection refused" in away.err) == (3, "", True)
+    answer = json.loads(sweep("clean", "away", "--yes", "--json").out)
+    assert (answer["state"], answer["servers"][0]["images"]) == ("incomplete", 0)
+    assert "connection refused" in answer["servers"][0]["reason"]

@@ -60,6 +60,7 @@ SLIPS = [
     ),
     inputs("missing image", "inputs.image gone.png does not exist", image="gone.png"),
     inputs("a PNG that is none", "inputs.image fake.png is no PNG: it does not decode as an image", image="fake.png"),
+    inputs("a drawing", "drawing.svg is not an image that sweep can read; save it as JPEG or PNG", image="drawing.svg"),
     inputs(
         "unknown model",
         "inputs.model: the server has no model named sandbox-sd1. Did you mean sandbox-sd15?",
@@ -180,6 +181,7 @@ SLIPS = [
 @pytest.mark.timeout(300)
 def test_every_slip_is_one_clear_sentence(sweep: Sweep, home: Path) -> None:
     (home / "fake.png").write_text("<html>no image</html>")
+    (home / "drawing.svg").write_text("<svg/>")
     (home / "cut.yaml").write_text("name: [")
     (home / "bytes.yaml").write_bytes(b"\xff\xfe\x00name")
     (home / "empty.yaml").write_text("")
@@ -284,3 +286,22 @@ def test_run_refuses_an_unknown_server_version(sweep: Sweep, home: Path, unknown
     assert answer.code == 3
     assert "99.0.0" in answer.err
     assert not (home / "results" / "small" / "images").exists()
+
+
+def test_an_image_of_the_graph_that_the_server_lacks_is_told_by_inspect_plan_and_run(
+    sweep: Sweep, home: Path, named: str
+) -> None:
+    nodes = {
+        "source": {"id": "source", "type": "image", "image": {"image_name": "gone.png"}},
+        "resize": {"id": "resize", "type": "img_resize", "width": 64, "height": 64},
+    }
+    graph = {"nodes": nodes, "edges": [edge(("source", "image"), ("resize", "image"))]}
+    (home / "w.json").write_text(json.dumps(graph), encoding="utf-8")
+    write_experiment(home / "own.yaml", workflow="w.json", inputs=None, axes={"resize.width": [64, 72]})
+    says = "source: the image gone.png is not on the server; set inputs.image to a file"
+
+    inspected = sweep("inspect", "w.json", "-s", named)
+    assert says in " ".join(inspected.out.split())
+    for command in ("plan", "run"):
+        answer = sweep(command, "own.yaml", "-s", named)
+        assert (answer.code, answer.err.count(says)) == (2, 1), command

@@ -261,7 +261,8 @@ class TestAfterwards:
         assert records(Path("t.data").read_text()) == rows
 
     def test_table_file_is_what_its_name_says(self, sweep: Sweep) -> None:
-        for arguments in (("-o", "t.xls"), ("-o", "t.pqt"), ("-o", "t.md", "-f", "csv"), ("-o", "t.xls", "-f", "csv")):
+        names = ("t", "t.xls", "t.pqt")
+        for arguments in (*(("-o", name) for name in names), ("-o", "t.md", "-f", "csv"), ("-o", "t.xls", "-f", "csv")):
             answer = sweep("table", "small", *arguments)
             assert (answer.code, answer.out) == (2, ""), arguments
             assert arguments[1] in answer.err

@@ -266,7 +266,7 @@ def test_files_of_values_that_are_wrong(faults: Fail, folder: Path, name: str, c
 
 def test_a_file_of_values_that_is_not_utf8(faults: Fail, folder: Path) -> None:
     (folder / "p.txt").write_bytes(b"caf\xe9\n")
-    assert "p.txt is not UTF-8 text (byte 3)" in faults(HEAD + "prompt: {lines: p.txt}")[0]
+    assert "p.txt is not UTF-8 text (byte 3); save it as UTF-8" in faults(HEAD + "prompt: {lines: p.txt}")[0]
 
 
 @pytest.mark.parametrize(
@@ -306,6 +306,15 @@ def test_a_replacement_inside_longer_words_is_noticed(load: Load) -> None:
     )
 
 
+def test_a_notice_counts_no_text_that_another_axis_replaces(load: Load) -> None:
+    experiment = load(
+        "workflow: txt2img\ninputs: {prompt: 'age 20, 20mm lens'}\n"
+        'axes: {age: {replace: "20", with: ["20", "30"]}, lens: {replace: 20mm, with: [20mm, 50mm]}}'
+    )
+
+    assert experiment.notices == ()
+
+
 def test_two_axes_that_replace_the_same_word_are_refused(faults: Fail) -> None:
     found = faults(HEAD + "a: {replace: red, with: [blue]}\n  b: {replace: red, with: [green]}")
     assert found == ['5:16  axes.a and axes.b both replace "red".']
@@ -340,6 +349,12 @@ def test_table_cells_are_read_as_the_role_wants_them(load: Load, folder: Path) -
          "axes.shot: t.csv row 3, Steps is empty."),
         ("Prompt,Steps\na cat,few\n", "shot: {csv: t.csv, columns: {prompt: Prompt, steps: Steps}}",
          'axes.shot: t.csv row 2, Steps: "few" is not a number.'),
+        ("Prompt;Steps\na cat;8\na dog;7,5\n", "shot: {csv: t.csv, columns: {prompt: Prompt, steps: Steps}}",
+         "axes.shot: t.csv row 3, Steps must be a whole number, not 7.5."),
+        ("Prompt,Steps\na cat,0\n", "shot: {csv: t.csv, columns: {prompt: Prompt, steps: Steps}}",
+         "axes.shot: t.csv row 2, Steps is 0, but must be at least 1."),
+        ('Prompt,Steps\na cat,"1,000"\n', "shot: {csv: t.csv, columns: {prompt: Prompt, steps: Steps}}",
+         'axes.shot: t.csv row 2, Steps: "1,000" may be a thousand or a decimal number; write it without a comma.'),
         ("cfg,n\n7;5,1\n\n8,2\n", "cfg_scale: {csv: t.csv, column: cfg}",
          'axes.cfg_scale: t.csv row 2, cfg: "7;5" is not a number.'),
         ("a.b\n7\n\"\"\"\"\n", "shot: {csv: t.csv, columns: {prompt: a.b, Titel: a.b}}",
@@ -354,6 +369,18 @@ def test_a_wrong_cell_is_named_by_row_and_column(
     (folder / "t.csv").write_text(table, encoding="utf-8")
 
     assert problem in faults(HEAD + axis)[0]
+
+
+def test_cells_with_true_and_false_are_read_as_the_field_of_an_address_wants_them(load: Load, folder: Path) -> None:
+    (folder / "s.csv").write_text("Prompt,Tiled\na cat,TRUE\na dog,False\n", encoding="utf-8")
+
+    shots = load(HEAD + "shot: {csv: s.csv, columns: {prompt: Prompt, decode.tiled: Tiled}}")
+
+    assert [v.values["decode.tiled"] for v in shots.grid] == [True, False]
+
+
+def test_a_range_written_as_text_in_a_list_is_answered_with_its_mapping(faults: Fail) -> None:
+    assert faults(HEAD + "seed: [1-5]")[0].endswith("write {start: 1, stop: 5, step: 1} in place of the list.")
 
 
 def test_a_workbook_in_place_of_a_table_is_named(faults: Fail, folder: Path) -> None:

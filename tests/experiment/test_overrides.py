@@ -132,6 +132,8 @@ def test_folder_says_where_paths_start(load: Load, folder: Path) -> None:
     [
         ("inputs.prompt=photo: cat", "YAML reads photo: cat as a mapping."),
         ("inputs.prompt=#hashtag", "YAML reads #hashtag as a comment."),
+        ("inputs.prompt=[a cat:1.2]", "YAML reads [a cat:1.2] as a list."),
+        ("inputs.prompt=&cat", "YAML reads &cat as nothing."),
         ("inputs.prompt={red|blue} cat", "--set inputs.prompt={red|blue} cat:"),
     ],
 )
@@ -145,3 +147,8 @@ def test_a_text_that_lost_its_quotes_in_the_shell_is_answered_with_them(
     assert problem in str(caught.value)
     assert f"""--set '{path}="{text}"'""" in str(caught.value)
     assert load(PLAIN, [f'{path}="{text}"']).inputs["prompt"] == text
+
+
+def test_an_override_that_looks_like_a_number_is_quoted_as_it_is_written(load: Load) -> None:
+    with pytest.raises(ExperimentError, match='needs quotes: "007"'):
+        load(PLAIN, ["inputs.prompt=007"])

@@ -421,12 +421,15 @@ def test_text_behind_and_or_blend_is_refused_unless_it_has_a_slot(plans: Plans, 
         'axes.variation: has the text "studio light" behind .and(), where the server does not read it; put it inside'
     )
     assert "blend" in refusal(inputs={"prompt": '("a", "b").blend(0.5, 0.5), x'})[0]
+    for target in ("negative_prompt", "negative.prompt"):
+        assert f"inputs.{target}: has the text" in refusal(inputs={target: '("a", "b").blend(1, 2), x'})[0]
     inside = plans(inputs={"prompt": '("a cat, {variation}", "a dog").and()'}, axes={"variation": ["one", "two"]})
     assert inside.instance(inside.grid[0]).prompt == '("a cat, one", "a dog").and()'
 
 
 def test_guidance_below_one_is_refused_as_servers_do(refusal: Refusal) -> None:
     assert refusal(axes={"cfg_scale": [0.5, 7]}) == ["axes.cfg_scale 0.5: denoise: cfg_scale 0.5 must be at least 1."]
+    assert refusal(inputs={"cfg_scale": 0.5}) == ["inputs.cfg_scale: denoise: cfg_scale 0.5 must be at least 1."]
 
 
 def test_a_large_source_is_noted_with_the_line_to_add(plans: Plans, tmp_path: Path) -> None:
@@ -439,6 +442,13 @@ def test_a_large_source_is_noted_with_the_line_to_add(plans: Plans, tmp_path: Pa
     note = f"{phone} is rendered at its own 2000 × 1500 pixels; inputs.width: 1024 keeps its shape in less."
     assert note in plan.notes
     assert note not in small.notes
+
+
+def test_a_large_source_that_nothing_resizes_is_to_be_made_smaller(plans: Plans, tmp_path: Path, flow: str) -> None:
+    phone = str(tmp_path / "phone.jpg")
+    Image.new("RGB", (2000, 1500)).save(phone)
+
+    assert any(note.endswith("so make the file smaller.") for note in plans(flow, inputs={"image": phone}).notes)
 
 
 FLOW = {
@@ -493,3 +503,15 @@ def test_a_size_that_the_source_cannot_have_is_refused(plans: Plans, refusal: Re
 
     assert found == ["inputs.image: width and height must be the source's 104 × 64: nothing resizes it here."]
     assert plans(flow, inputs={"image": "wide.png", "width": 104, "height": 64}, axes={"seed": [1, 2]})
+    assert plans(flow, inputs={"image": "wide.png", "n.width": 104})
+    assert refusal(flow, inputs={"image": "wide.png", "n.width": 256}) == found
+
+
+def test_an_image_of_the_graph_that_an_axis_replaces_is_not_noted(plans: Plans, flow: str, tmp_path: Path) -> None:
+    graph = json.loads(Path(flow).read_text())
+    graph["nodes"]["i"]["image"] = {"image_name": "gone.png"}
+    Path(flow).write_text(json.dumps(graph))
+    note = "i.image is gone.png, an image of the server; inputs.image names a file instead."
+
+    assert note in plans(flow).notes
+    assert note not in plans(flow, axes={"image": ["wide.png"]}).notes

@@ -101,3 +101,12 @@ def test_overload_carries_how_long_to_wait() -> None:
 
     assert isinstance(fault, OverloadedError)
     assert fault.retry_after == 12
+
+
+def test_a_server_that_asks_for_a_name_and_a_password_is_told_with_what_can_answer_it() -> None:
+    basic = faults.error_of_status(URL, 401, {"WWW-Authenticate": 'Basic realm="x"'}, None, "asking")
+    other = faults.error_of_status(URL, 401, {}, None, "asking")
+
+    assert "SWEEP_EMAIL (the name) and SWEEP_PASSWORD" in str(basic.hint)
+    assert "SWEEP_TOKEN" not in str(basic.hint)
+    assert "SWEEP_TOKEN" in str(other.hint)

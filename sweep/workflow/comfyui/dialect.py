@@ -37,7 +37,7 @@ class ComfyUIDialect:
 
     name = "ComfyUI"
     image_texts: Mapping[str, str] = {"prompt": "prompt", "drawing": "workflow"}
-    closing_calls: tuple[str, ...] = ()
+    closing_calls: Mapping[str, tuple[str, ...]] = {}
     cached_outputs = 0  # only what the prompt before used is kept
     is_fusable = False  # its overhead is a few milliseconds an item
     random_nodes: frozenset[str] = frozenset()

@@ -38,7 +38,9 @@ class InvokeAIDialect:
         "workflow": "invokeai_workflow",
         "metadata": "invokeai_metadata",
     }
-    closing_calls: tuple[str, ...] = ("and", "blend")
+    closing_calls: Mapping[str, tuple[str, ...]] = dict.fromkeys(
+        ("compel", "sdxl_compel_prompt", "sdxl_refiner_compel_prompt"), ("and", "blend")
+    )
     cached_outputs = 512  # the node cache's size (node_cache_size); the least recently used leave first
     is_fusable = True
     random_nodes = frozenset({"rand_int", "rand_float", "random_range", "dynamic_prompt"})
