@@ -254,7 +254,7 @@ QueueOption: TypeAlias = Annotated[
     str,
     typer.Option(
         "--queue",
-        help="The name of the queue to use on the servers; InvokeAI's own is named default.",
+        help="The name of the queue to use on the servers; the server's own is named default.",
         metavar="NAME",
         rich_help_panel="Servers",
     ),

@@ -113,7 +113,7 @@ IdleOnly: TypeAlias = Annotated[
 Board: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="Put the images on this board (a folder in InvokeAI's gallery). sweep creates it if it is missing.",
+        help="Put the images on this board (a folder in the server's gallery). sweep creates it if it is missing.",
         metavar="NAME",
         rich_help_panel="Servers",
     ),
