@@ -15,6 +15,7 @@ from sweep.study.wording import (
     describe_metric_findings,
     describe_scales,
     describe_search,
+    describe_unshown,
     make_sentence,
     write_level,
     write_number_word,
@@ -22,8 +23,8 @@ from sweep.study.wording import (
 from sweep.text import format_count
 
 CHOSEN = (
-    "The design chose images by their values, so there are no means, curves, shares and differences: they would be "
-    "biased. design: {kind: rotated, share: 0.3} gives those."
+    "An adaptive design has no means, curves, shares and differences: it chose its images by their values, so these "
+    "would be biased. For them use design: {kind: rotated, share: 0.3}."
 )
 ENOUGH = 8  # seeds; fewer cannot show a long tail
 
@@ -31,8 +32,8 @@ ENOUGH = 8  # seeds; fewer cannot show a long tail
 def design_limits(design: DesignFacts, aliases: Mapping[str, str], *, measured: bool, compared: bool) -> list[Sentence]:
     """List what this design cannot show, whatever was measured. `compared`: whether anything has a reference."""
     said = [*_nothing(design, measured=measured), *_seeds(design, measured=measured), *_holes(design)]
-    if design["images"] and not any(axis["numeric"] for axis in design["axes"]):
-        said.append("No axis is numeric, so there are no response curves.")
+    if measured and not any(len(axis["levels"]) > 1 for axis in design["axes"] if axis["kind"] != "seed"):
+        said.append("Only one combination of settings was rendered: give an axis a second level to compare with.")
     said += [
         f"{late} steps together with {early}: their effects cannot be separated." for late, early in aliases.items()
     ]
@@ -77,8 +78,8 @@ def assumptions(design: DesignFacts) -> list[Sentence]:
     if not 2 <= design["seeds"] < ENOUGH:
         return []
     text = (
-        f"{write_number_word(design['seeds'])} seeds cannot show whether seeds are skewed. Where they are strongly "
-        "skewed, 82 to 93 of 100 such intervals hold instead of 95."
+        f"{write_number_word(design['seeds'])} seeds cannot show whether now and then one lies far from the rest. "
+        "If so, 92 to 94 of 100 such intervals hold instead of 95."
     )
     return [make_sentence("assumption", text)]
 
@@ -90,8 +91,8 @@ def explain_correction(data: StudyJson) -> list[Sentence]:
     if tested < 2:
         return []
     text = (
-        f"{write_number_word(tested)} comparisons (a metric along an axis each) are corrected together: where nothing "
-        "has an effect, at most 5 of 100 such studies claim one."
+        f"Effects are claimed with a correction for all {tested} comparisons (one for each metric and axis): if "
+        "nothing had an effect, at most 5 of 100 such studies would claim one."
     )
     return [make_sentence("assumption", text)]
 
@@ -103,7 +104,7 @@ def _holes(design: DesignFacts) -> list[str]:
     why = [f"{failed} failed"] if failed else []
     why += [f"{others} not asked for, or not rendered yet"] if others > 0 else []
     text = f"{design['missing']} of {format_count(design['cells'], 'combination')} have no image ({', '.join(why)}): "
-    return [f"{text}shares are from least squares, and means are adjusted for the holes."]
+    return [f"{text}means are adjusted for them."]
 
 
 def measuring_limits(
@@ -164,17 +165,21 @@ def write_findings(
     ]
     said += describe_scales(data, axis) if axis else []
     for fact in measured:
-        said += describe_metric_findings(fact, data)
+        said += describe_metric_findings(fact, data, is_main=fact["name"] == main)
+    said += describe_unshown(data, {fact["name"]: fact for fact in measured}, main)
     said += describe_diversity(data["diversity"], facts)
     if data["adaptive"] is None:
         limits = design_limits(data["design"], aliases, measured=bool(measured), compared=compared)
     else:
         limits = [make_sentence("limit", CHOSEN)]
     limits += measuring_limits(data["metrics"], data["rows"]["reason"], taken)
-    limits += [*assumptions(data["design"]), *explain_correction(data)] if measured else []
-    said = _once(said)
+    said = _drop_repeated(_once(said))
+    if measured and any("95 %" in each["text"] + each["detail"] for each in said):
+        limits += [*assumptions(data["design"]), *explain_correction(data)]
+    if not said and not limits:
+        limits = [make_sentence("limit", "No effect of any setting was found.")]
     top = _rank(said, main, axis, split={"recommendation", "difference"})
-    top = top or ([] if measured else limits[:1])
+    top = top or limits[:1]
     for each in top:
         each["headline"] = True
     chosen = {id(each) for each in top}
@@ -200,6 +205,8 @@ def _rank(said: Sequence[Sentence], main: str | None, axis: str | None, *, split
         found = [each for each in said if each["kind"] == kind and each["metric"] in {None, main}]
         if kind in split and any(each["axis"] == axis for each in found):
             found = [each for each in found if each["axis"] == axis]
+        if kind == "share" and any(each["kind"] == "word" for each in wanted):
+            found = []  # which axis decides is told already
         if kind == "curve" and any(each["kind"] == "recommendation" for each in wanted):
             found = [each for each in found if each["metric"] is None]  # the scales; the curve itself is in the advice
         wanted += found[: 2 if kind == "equal" else 1]
@@ -209,6 +216,18 @@ def _rank(said: Sequence[Sentence], main: str | None, axis: str | None, *, split
 
 def _once(said: Sequence[Sentence]) -> list[Sentence]:
     return list({sentence["text"]: sentence for sentence in reversed(said)}.values())[::-1]
+
+
+def _drop_repeated(said: Sequence[Sentence]) -> list[Sentence]:
+    """Drop an outlier that another metric has told already."""
+    told: set[int] = set()
+    found = []
+    for each in said:
+        if each["kind"] == "outlier" and each["rows"][0] in told:
+            continue
+        told.update(each["rows"][:1] if each["kind"] == "outlier" else ())
+        found.append(each)
+    return found
 
 
 BESIDE: Final = ("delta_e", "diversity", "sharpness", "colourfulness")  # each tells what the ones before do not

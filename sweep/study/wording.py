@@ -10,7 +10,6 @@ from sweep.study.schema import (
     AxisDistance,
     Choices,
     Curve,
-    DesignFacts,
     Determinism,
     Difference,
     DiversityCell,
@@ -133,6 +132,7 @@ def capitalise(text: str) -> str:
     return text[:1].upper() + text[1:] if not text.startswith("pHash") else text
 
 
+ENOUGH_SEEDS = 8  # from which advice is not called that of few seeds
 WORTH_NAMING = 0.05  # share of variance from which an interaction is named
 MOST_COUNTS = 3  # levels whose counts follow the advised one
 FAR_ENOUGH = 8.0  # robust standard deviations from which an image has a sentence of its own
@@ -159,7 +159,7 @@ def describe_recommendation(advice: Recommendation, fact: MetricFacts, data: Stu
     ]
     counts = counts[::-1] if advice["side"] == "from" else counts
     text = _write_advice(advice, fact, counts)
-    parts = [_write_weakest(advice), _write_breadth(advice, data["design"]), _write_gap(advice), _write_mean(advice)]
+    parts = [_write_weakest(advice), _write_breadth(advice, data), _write_gap(advice), _write_mean(advice)]
     rows = _find_rows(data, {axis: advice["use"]}) if advice["use"] is not None else []
     detail = " ".join(part for part in parts if part)
     return make_sentence("recommendation", text, detail, metric=fact["name"], axis=axis, rows=rows)
@@ -195,8 +195,9 @@ def _write_weakest(advice: Recommendation) -> str:
     return f"Weakest {name_axis(name)}: {write_level(level)}, which missed it {where}."
 
 
-def _write_breadth(advice: Recommendation, design: DesignFacts) -> str:
+def _write_breadth(advice: Recommendation, data: StudyJson) -> str:
     """Say how few seeds and other levels the advice rests on."""
+    design, factors = data["design"], {test["axis"] for test in data["holds"]}
     others = [
         axis
         for axis in design["axes"]
@@ -204,14 +205,18 @@ def _write_breadth(advice: Recommendation, design: DesignFacts) -> str:
         and axis["kind"] not in {"seed", "integer"}
         and len(axis["levels"]) > 1
         and not axis["numeric"]
+        and axis["name"] in factors  # not those that step with another one
     ]
     seeds = f"{write_number_word(max(design['seeds'], 1))} seed{'' if design['seeds'] < 2 else 's'}"
-    tested = ", ".join([seeds, *(f"{len(axis['levels'])} levels of {name_axis(axis['name'])}" for axis in others[:2])])
-    return f"Tested with {tested[0].lower()}{tested[1:]}: others may miss it earlier."
+    tested = join_words([seeds, *(f"{len(axis['levels'])} levels of {name_axis(axis['name'])}" for axis in others[:2])])
+    only = "only " if design["seeds"] < ENOUGH_SEEDS else ""
+    return f"Tested with {only}{tested[0].lower()}{tested[1:]}: others may miss it earlier."
 
 
 def _write_gap(advice: Recommendation) -> str:
-    if not advice["levels_to_add"] or advice["use"] is None:
+    if advice["use"] is None:
+        return f"Test {'higher' if advice['side'] == 'from' else 'lower'} levels of {name_axis(advice['axis'])}."
+    if not advice["levels_to_add"]:
         return ""
     levels = ", ".join(f"{level:g}" for level in advice["levels_to_add"])
     return f"To narrow the gap after {advice['use']:g}, add {levels} (--set axes.{advice['axis']}=[…])."
@@ -219,10 +224,10 @@ def _write_gap(advice: Recommendation) -> str:
 
 def _write_mean(advice: Recommendation) -> str:
     value, low, high = advice["mean_crossing"], advice["low"], advice["high"]
-    if value is None:
+    if value is None or low is None or high is None:
         return ""
     shown = Estimate(value=value, low=low, high=high, confidence=CONFIDENCE, n=advice["n"], method="", reason=None)
-    is_gap = low is not None and advice["method"] == BRACKET
+    is_gap = advice["method"] == BRACKET
     where = f"between {low:g} and {high:g}" if is_gap else f"at {write_interval(shown)}"
     return f"(The mean over all images passes {advice['threshold']:g} {where}; single images miss it earlier.)"
 
@@ -237,11 +242,12 @@ def describe_scales(data: StudyJson, axis: str) -> list[Sentence]:
     if len(found) < 2:
         return []
     found.sort(key=lambda pair: pair[1]["value"] or 0.0)
-    places = [f"of {label} {_write_place(half)}" for label, half in found]
+    places = [f"half of the {label} {_write_place(half)}" for label, half in found]
     is_first = (found[0][1]["high"] or 0.0) <= (found[1][1]["low"] or 0.0)
-    halves = f"half {', half '.join(places)}"
-    text = f"Along {name_axis(axis)}, {f'{found[0][0]} changes first: ' if is_first else ''}{halves} is gone."
-    detail = f"(The tested levels around each, n = {write_units(found[0][1])}.)"
+    start = f"{capitalise(found[0][0])} changes first along {name_axis(axis)}" if is_first else None
+    text = f"{start or f'Along {name_axis(axis)} the image changes in this order'}: {join_words(places)}."
+    detail = f"(Tested levels, n = {write_units(found[0][1])}.)"
+    detail += f" So compare {found[0][0]} only at levels before that." if is_first else ""
     return [make_sentence("curve", text, detail, metric=None, axis=axis)]
 
 
@@ -259,7 +265,7 @@ def describe_curve(curve: Curve, fact: MetricFacts) -> list[Sentence]:
     if len(known) < 2 or curve["falling"] is None:
         return []
     if "flat" in kinds:
-        text = f"{label} is the same at every {axis} tested."
+        text = f"{label}: no change along {axis}. Choose it freely."
         return [make_sentence("curve", text, metric=fact["name"], axis=curve["axis"])]
     is_sure = is_shown(curve["p_adjusted"])
     if "unclear" in kinds or (not is_sure and curve["p"] is not None and max(curve["n"]) > 2):
@@ -279,10 +285,14 @@ def describe_curve(curve: Curve, fact: MetricFacts) -> list[Sentence]:
     elif half["value"] is None or not is_sure:
         text = f"{label}: {first} and {last} along {axis}."
     else:
-        text = f"{label} {verb} along {axis} from {first} to {last}, half of it {_write_place(half)}."
+        text = f"{label} {verb} along {axis} from {first} to {last}{_write_half(half, curve)}."
     parts = [f"It passes {c['threshold']:g} {_write_place(c['at'])}." for c in passed]
     parts += [_write_basis(curve)]
-    parts += [f"{capitalise(w['message'])}." for w in curve["warnings"] if w["kind"] == "saturated"]
+    parts += [
+        f"{capitalise(w['message'])}."
+        for w in curve["warnings"]
+        if w["kind"] == "saturated" and is_sure and verb in text
+    ]
     detail = " ".join(parts)
     return [make_sentence("curve", text, detail, metric=fact["name"], axis=curve["axis"])]
 
@@ -290,6 +300,14 @@ def describe_curve(curve: Curve, fact: MetricFacts) -> list[Sentence]:
 def is_shown(p: float | None) -> bool:
     """Tell whether a test, corrected for all comparisons, shows an effect."""
     return p is not None and p < 1 - CONFIDENCE
+
+
+def _write_half(half: Estimate, curve: Curve) -> str:
+    """Write where half of a change lies, where that says something: within half of the range."""
+    low, high = half["low"], half["high"]
+    if low is None or high is None or high - low > (curve["x"][-1] - curve["x"][0]) / 2:
+        return ""
+    return f"; half of this change lies {_write_place(half)}"
 
 
 def _do_overlap(curve: Curve, first: int, last: int) -> bool:
@@ -311,16 +329,14 @@ def _write_basis(curve: Curve) -> str:
     return f"({CONFIDENCE * 100:.0f} %, n = {format_count(n, 'seed')})"
 
 
-def describe_shares(effects: Effects, fact: MetricFacts, *, is_sure: bool) -> list[Sentence]:
-    """Write how much each axis explains, or in which order, where a test shows that an axis has an effect (`is_sure`)
-    or shares have sizes, as noise has none that is told.
-    """
+def describe_shares(effects: Effects, fact: MetricFacts) -> list[Sentence]:
+    """Write how much each axis explains, or in which order."""
     mains = [share for share in effects["shares"] if len(share["axes"]) == 1]
-    if len(mains) < 2 or (mains[0]["share"]["value"] is None and not is_sure):
+    if len(mains) < 2:
         return []
     names = [name_axis(share["axes"][0]) for share in mains[:4]]
     if mains[0]["share"]["value"] is None:
-        text = f"{capitalise(names[0])} matters most for {fact['label']}, then {', then '.join(names[1:])}."
+        text = f"Most important for {fact['label']}: {', then '.join(names)}."
         return [
             make_sentence(
                 "share",
@@ -363,7 +379,7 @@ def _describe_largest(axis: str, pairs: Sequence[Difference], fact: MetricFacts,
     if (change["value"] or 0.0) < 0:
         a, b, change = b, a, negate(change)
     label, named = fact["label"], name_axis(axis)
-    together = f"; the intervals of all {top['pairs']} pairs hold together" if top["pairs"] > 1 else ""
+    together = f", for all {top['pairs']} pairs of levels together" if top["pairs"] > 1 else ""
     if not sure:
         low, high = change["low"] or 0.0, change["high"] or 0.0
         seen = [value for value in data["rows"]["metrics"][fact["name"]] if value is not None]
@@ -371,16 +387,17 @@ def _describe_largest(axis: str, pairs: Sequence[Difference], fact: MetricFacts,
             return None  # with so few seeds any difference is possible
         most = write_number(max(abs(low), abs(high)))
         text = f"No difference in {label} between levels of {named} was found; one of up to {most} is possible."
-        detail = f"(95 %, n = {write_units(change)}{together}.)"
+        detail = f"(95 %{together}, n = {write_units(change)}.)"
         if low > 0:
-            detail = "What was seen may be chance among so many comparisons: more seeds would show it."
+            text = f"{capitalise(label)} may differ between levels of {named}, or seem to by chance."
+            detail = "So many comparisons were made that this difference shows nothing yet: render more seeds."
         return make_sentence("limit", text, detail, metric=fact["name"], axis=axis)
     higher = f"{capitalise(label)} is higher with {named} {write_level(b)}"
     text = f"{higher} than with {write_level(a)}, by {write_estimate(change)}."
     detail = ""
     if top["pairs"] > 1:
-        detail = f"{len(sure)} of {top['pairs']} pairs differ{together}. "
-        detail += "This is the largest of them, so it is probably overstated."
+        detail = f"{len(sure)} of {top['pairs']} pairs of levels differ (95 % for all together). "
+        detail += "The largest difference is shown, so the true one is probably smaller."
     rows = [row for level in (b, a) for row in _find_rows(data, {axis: level})[:3]]
     return make_sentence("difference", text, detail, metric=fact["name"], axis=axis, rows=rows)
 
@@ -410,7 +427,7 @@ def describe_equal(data: StudyJson) -> list[Sentence]:
 def describe_outliers(data: StudyJson, fact: MetricFacts) -> list[Sentence]:
     """Write which image is far from what its settings predict."""
     far = [o for o in data["outliers"] if o["metric"] == fact["name"] and abs(o["score"]) >= FAR_ENOUGH]
-    if not far:
+    if not far or fact["reference"] == "cell":
         return []
     top, rows = far[0], data["rows"]
     varying = [axis["name"] for axis in data["design"]["axes"] if len(axis["levels"]) > 1]
@@ -420,7 +437,7 @@ def describe_outliers(data: StudyJson, fact: MetricFacts) -> list[Sentence]:
         f"Look at image {rows['index'][top['row']]} ({cell}): its {fact['label']} is {write_number(top['value'])}, "
         f"where the others predict {write_number(top['expected'])}.{more}"
     )
-    detail = "It moves every mean that it is part of (no interval: it is one image)."
+    detail = "If it is broken, render it again with sweep redo, or leave it out: it moves every mean it is part of."
     return [make_sentence("outlier", text, detail, metric=fact["name"], rows=[o["row"] for o in far[:8]])]
 
 
@@ -434,10 +451,9 @@ def describe_noise(noise: Sequence[NoiseFacts], determinism: Determinism | None,
             text = f"Repeats of one point differ in {fact['label']} by a standard deviation of "
             said.append(make_sentence("noise", f"{text}{write_estimate(row['replicate'])}.", metric=fact["name"]))
         if row["floor"]["value"] is not None and row["floor_at"] is not None and fact["reference"] == "image":
-            text = f"Encoding and decoding alone leave {fact['label']} at {write_estimate(row['floor'])}"
-            said.append(
-                make_sentence("noise", f"{text}, measured at strength {row['floor_at']:g}.", metric=fact["name"])
-            )
+            text = f"{capitalise(fact['label'])} is {write_estimate(row['floor'])} at strength {row['floor_at']:g}"
+            text += ", where the image is only encoded and decoded: expect no better value."
+            said.append(make_sentence("noise", text, metric=fact["name"]))
     return said
 
 
@@ -549,12 +565,13 @@ def _write_levels(group: Group) -> str:
 def _write_crossing(found: AdaptiveResult) -> str:
     if found["crossing"]["value"] is None or found["goal"] == "weakest":
         return ""
-    return "This is the mean of single images' places, not the place where the mean of the images passes it."
+    groups = " and ".join(name_axis(name) for name in (found["weakest"] or {}))
+    return f"(Found for each seed{f' of each {groups}' if groups else ''} by itself, then averaged.)"
 
 
 def _write_ending(found: AdaptiveResult) -> str:
     at, images = found["crossing"], f"{found['used']} of the {found['full']:,} images of the full grid"
-    place = f": images miss it at {name_axis(found['axis'])} {write_estimate(at)} on average"
+    place = f": on average images pass {found['threshold']:g} at {name_axis(found['axis'])} {write_estimate(at)}"
     place = "" if at["value"] is None or found["goal"] == "weakest" else place
     if found["ending"] is None:
         return f"Not at its end yet, with {images}{place}."
@@ -565,18 +582,40 @@ def _write_ending(found: AdaptiveResult) -> str:
     return f"{capitalise(found['ending'])}{why} with {images}{place}."
 
 
-def describe_metric_findings(fact: MetricFacts, data: StudyJson) -> list[Sentence]:
-    """Write all sentences about one metric."""
+def describe_metric_findings(fact: MetricFacts, data: StudyJson, *, is_main: bool) -> list[Sentence]:
+    """Write all sentences about one metric; of others than the main one only advice and what is shown."""
     name = fact["name"]
     said = [describe_recommendation(r, fact, data) for r in data["recommendations"] if r["metric"] == name]
     curves = [curve for curve in data["curves"] if curve["metric"] == name and not curve["group"]]
+    curves = [curve for curve in curves if is_main or is_shown(curve["p_adjusted"])]
     said += [sentence for curve in curves for sentence in describe_curve(curve, fact)]
-    tests = [*data["curves"], *data["differences"]]
-    is_sure = any(test["metric"] == name and is_shown(test["p_adjusted"]) for test in tests)
-    effects = [effects for effects in data["effects"] if effects["metric"] == name]
-    said += [s for each in effects for s in describe_shares(each, fact, is_sure=is_sure)]
+    if is_main:
+        said += [s for each in data["effects"] if each["metric"] == name for s in describe_shares(each, fact)]
     numeric = {axis["name"] for axis in data["design"]["axes"] if axis["numeric"]}
     pairs = [d for d in data["differences"] if d["metric"] == name and d["axis"] not in numeric]
-    said += describe_differences(pairs, fact, data)
+    said += [s for s in describe_differences(pairs, fact, data) if is_main or s["kind"] == "difference"]
     said += describe_outliers(data, fact)
-    return said + describe_noise(data["noise"], data["determinism"], fact)
+    return said + (describe_noise(data["noise"], data["determinism"], fact) if is_main else [])
+
+
+def describe_unshown(data: StudyJson, facts: Mapping[str, MetricFacts], main: str | None) -> list[Sentence]:
+    """Write, once for each axis, on which metrics but the main one no effect of it is shown."""
+    if 0 < data["design"]["seeds"] < 3:
+        text = f"{write_number_word(data['design']['seeds'])} seeds are too few to tell small effects from chance"
+        return [make_sentence("limit", f"{text}: four are useful.")] if data["design"]["seeds"] == 2 and facts else []
+    tests = [*(curve for curve in data["curves"] if not curve["group"]), *data["differences"]]
+    numeric = {curve["axis"] for curve in data["curves"]}
+    tests = [test for test in tests if "x" in test or test["axis"] not in numeric]
+    said = []
+    for axis in dict.fromkeys(test["axis"] for test in tests):
+        tested = {test["metric"] for test in tests if test["axis"] == axis and test["p_adjusted"] is not None}
+        shown = {test["metric"] for test in tests if test["axis"] == axis and is_shown(test["p_adjusted"])}
+        if names := [fact["label"] for name, fact in facts.items() if name in tested - shown - {main}]:
+            text = f"No effect of {name_axis(axis)} is shown on {join_words(names)}."
+            said.append(make_sentence("limit", text, "More seeds could still show one.", axis=axis))
+    return said
+
+
+def join_words(words: Sequence[str]) -> str:
+    """Join words for a sentence."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

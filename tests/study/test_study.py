@@ -52,7 +52,7 @@ def test_a_measured_folder_says_everything(results: Path) -> None:
     headlines = [s["text"] for s in found.data["words"] if s["headline"]]
     assert headlines[0].startswith("Use denoise strength 0")
     assert "stayed at 0.9 or more in 6 of 6 images there" in headlines[0]
-    assert any(text.startswith("Denoise strength matters most for layout of light and dark") for text in headlines)
+    assert any(text.startswith("Most important for layout of light and dark: denoise strength") for text in headlines)
     assert str(results) not in json.dumps(found.to_json())
 
 
@@ -138,7 +138,7 @@ FRAME = planted(np.random.default_rng(1))
     [
         (FRAME[FRAME["seed"] == 42], "There is only one seed, so values have no intervals"),
         (FRAME.drop(columns="seed"), "There is no seed axis, so values have no intervals"),
-        (FRAME[FRAME["denoise_strength"] == 0.5], "No axis is numeric, so there are no response curves."),
+        (FRAME[FRAME["denoise_strength"] == 0.5], "is higher with prompt text"),
         (FRAME.iloc[:1], "There is only one seed, so values have no intervals"),
         (
             FRAME.sample(frac=0.7, random_state=1),

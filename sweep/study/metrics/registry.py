@@ -71,7 +71,7 @@ FULL_REFERENCE: tuple[Metric, ...] = (
     ),
     Formula(
         name="structure_middle",
-        label="shapes",
+        label="likeness of shapes",
         summary="Correlation of shapes of a fortieth of the image: separates middle strengths. It does not see colour.",
         direction="higher",
         range=(-1.0, 1.0),

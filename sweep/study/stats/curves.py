@@ -323,18 +323,19 @@ def _collect_warnings(x: FloatArray, levels: Band, fit: Fit, n: int, *, change: 
         )
     if change:
         return [*found, _make_warning("flat" if change == FLAT else "unclear", change)]
-    return [*found, *_find_saturation(fit), *_find_violation(x, levels, fit)]
+    spent = _find_saturation(x[np.isfinite(levels.mean)], fit) if n > 1 else []
+    return [*found, *spent, *_find_violation(x, levels, fit)]
 
 
-def _find_saturation(fit: Fit) -> list[CurveWarning]:
-    span = fit.x[-1] - fit.x[0]
-    spent_late = fit.x[np.abs(fit.y - fit.y[-1]) <= SPENT * fit.range][0]
-    spent_early = fit.x[np.abs(fit.y - fit.y[0]) <= SPENT * fit.range][-1]
+def _find_saturation(x: FloatArray, fit: Fit) -> list[CurveWarning]:
+    """Find the tested levels at both ends between which the fit barely changes: between levels nothing was seen."""
+    y, span = fit.at_levels, x[-1] - x[0]
+    late, early = x[np.abs(y - y[-1]) <= SPENT * fit.range][0], x[np.abs(y - y[0]) <= SPENT * fit.range][-1]
     found = []
-    if spent_early - fit.x[0] >= STRETCH * span:
-        found.append(_make_stretch(float(fit.x[0]), float(spent_early), f"Below {spent_early:.3g}"))
-    if fit.x[-1] - spent_late >= STRETCH * span:
-        found.append(_make_stretch(float(spent_late), float(fit.x[-1]), f"Above {spent_late:.3g}"))
+    if early - x[0] >= STRETCH * span:
+        found.append(_make_stretch(float(x[0]), float(early), f"Up to {early:.3g}"))
+    if x[-1] - late >= STRETCH * span:
+        found.append(_make_stretch(float(late), float(x[-1]), f"From {late:.3g} on"))
     return found
 
 

@@ -271,7 +271,7 @@ def compute_cell_effects(design: StudyDesign, metric: str) -> Effects:
         rest=None,
         variance=float(values.var()),
         n=len(rows),
-        reason="of a metric of whole cells only the order is known",
+        reason="for differences between seeds only the order is known",
     )
 
 

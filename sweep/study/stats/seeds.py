@@ -77,7 +77,8 @@ def find_outliers(design: StudyDesign, metric: str) -> list[Outlier]:
     else:
         expected, _ = fit_additive(y, *(design.by_name[name].codes[rows] for name in design.factors))
     rest = y - expected
-    spread = MAD_TO_SD * float(np.median(np.abs(rest - np.median(rest))))
+    fitted = len(np.unique(design.cells[rows])) + design.unit_count  # parameters leave residuals too small
+    spread = (len(y) / max(len(y) - fitted, 1)) ** 0.5 * MAD_TO_SD * float(np.median(np.abs(rest - np.median(rest))))
     if spread <= 1e-12 * max(1.0, float(np.abs(y).max())):
         return []
     scores = rest / spread
