@@ -284,14 +284,13 @@ def _summarize(data: ReportData, between: pd.DataFrame, pairs: Pairs, titles: tu
 
 def _write_sentences(found: Comparison, data: ReportData, pairs: Pairs, titles: tuple[str, str]) -> list[str]:
     a, b = titles
-    parts = [
-        f"{found.same} are the same file",
-        f"{found.moved} differ visibly (SSIM below {_MOVED_BELOW} or ΔE above 1)",
-    ]
-    if found.alike:
-        parts.insert(1, f"{found.alike} look the same")
-    if found.unmeasured:
-        parts.append(f"{found.unmeasured} lack an image in one run")
+    counts = {
+        "are the same file": found.same,
+        "look the same": found.alike,
+        f"differ visibly (SSIM below {_MOVED_BELOW} or ΔE above 1)": found.moved,
+        "lack an image in one run": found.unmeasured,
+    }
+    parts = [f"{count} {what}" for what, count in counts.items() if count] or ["none could be compared"]
     words = [f"Of {len(pairs.both)} points in both runs, {', '.join(parts)}."]
     if not pairs.both and (hint := _explain_no_pairs(data, pairs)):
         words.append(hint)

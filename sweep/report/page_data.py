@@ -29,6 +29,7 @@ STANDARD = (
     *("rating", "rejected", "note"),
 )
 """Columns of the results table that are neither axes nor metrics."""
+_HASHES: Final = ("pixel_hash",)  # measured, but only to be compared for equality
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,8 @@ class ReportData:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Numeric columns that are neither axes nor bookkeeping."""
-        taken = {*STANDARD, *(axis.column for axis in self.axes), *(f"rendered_{name}" for name in STANDARD)}
+        """Numeric columns that are neither axes nor bookkeeping nor hashes."""
+        taken = {*_HASHES, *STANDARD, *(axis.column for axis in self.axes), *(f"rendered_{name}" for name in STANDARD)}
         numeric = self.frame.select_dtypes(include="number").columns
         return tuple(str(name) for name in numeric if name not in taken)
 
@@ -524,7 +525,8 @@ def _select_study_parts(study: Mapping[str, Any]) -> JsonObject:
     ]
     names = ("effects", "recommendations", "holds", "distances", "choices")
     words = [{**word, "text": _read_well(word["text"], study)} for word in study.get("words", ())]
-    return {"curves": curves, "words": words, **{name: study.get(name, []) for name in names}}
+    parts = {name: study.get(name, []) for name in names}
+    return {"curves": curves, "words": words, **parts, "adaptive": study.get("adaptive")}
 
 
 def _read_well(text: str, study: Mapping[str, Any]) -> str:

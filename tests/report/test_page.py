@@ -93,7 +93,7 @@ def test_relative_url_leads_to_the_folder(tmp_path: Path) -> None:
 async def test_page_names_sandbox_and_failures(tmp_path: Path) -> None:
     folder = await paint_folder(tmp_path / "cups", Plan(failed={3: "noise and image sizes differ"}))
     page = await run_sync(lambda: write_report(folder).read_text("utf-8"))
-    assert "sandbox: painted, not diffused" in page
+    assert "test images: the sandbox painted them, no model did" in page
     assert "11 of 12 points" in page
     assert "1 failed" in page
     assert "ValueError: noise and image sizes differ" in page

@@ -83,7 +83,7 @@ FULL_REFERENCE: tuple[Metric, ...] = (
     Formula(
         name="structure_coarse",
         label="layout of light and dark",
-        summary="Correlation of where light and dark lie: separates high strengths. It does not see blur, nor things.",
+        summary="Whether light and dark lie where they did: 1 unchanged, 0 unrelated. It does not see blur or things.",
         direction="higher",
         range=(-1.0, 1.0),
         reference="image",

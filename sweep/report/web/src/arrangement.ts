@@ -13,6 +13,7 @@ export interface Room {
 const gap = 3;
 const [least, most] = [48, 300]; // px a cell
 const mostAxes = 6; // that are tried
+const letter = 7; // px
 
 /** The best of all arrangements of up to four axes. `main` is the axis that the page is about. */
 export function chooseArrangement(axes: Axis[], main: Axis | null, room: Room): Arrangement {
@@ -52,7 +53,13 @@ function scoreOf(given: Arrangement, axes: Axis[], main: Axis | null, room: Room
   const height = room.height - 60 - (sx ? 22 : 0) - (sy ? size(sy) * 25 : 0);
   const cell = clamp(Math.min(width / cols, Math.max(height / rows, 64)) - gap, least, most);
   const seen = Math.min(cols, Math.floor(width / (cell + gap))) * Math.min(rows, Math.max(1, Math.floor(height / (cell + gap))));
-  return (seen / all) * 100 + Math.min(cell, 160) / 16 + habits(given, main);
+  return (seen / all) * 100 + Math.min(cell, 160) / 16 + habits(given, main) - 30 * cutOf(x, cell);
+}
+
+/** How much of the names over the columns is cut off, 0 to 1. */
+function cutOf(x: Axis | null, cell: number): number {
+  const longest = Math.max(0, ...(x?.labels ?? []).slice(0, 100).map((label) => label.length)) * letter;
+  return x?.kind === "text" && longest > cell ? 1 - cell / longest : 0;
 }
 
 /** What readers expect: the main axis across, seeds innermost, texts down, no more nesting than needed. */

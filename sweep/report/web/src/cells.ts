@@ -73,7 +73,9 @@ export class CellPainter {
   #fallen(row: number): string {
     const { verdict, view } = this.app;
     if (!verdict || !view.mark || view.blind || this.#width < 40 || holds(verdict, row) !== false) return "";
-    return number(Number(verdict.metric.values[row]), 2);
+    const value = Number(verdict.metric.values[row]);
+    const digits = [2, 3, 4].find((count) => Number(value.toPrecision(count)) !== verdict.threshold);
+    return number(value, digits ?? 5); // 0.896 is not written as the 0.9 that it missed
   }
 
   #paintBadge(cell: CellView, text: string): void {
@@ -123,7 +125,7 @@ export class CellPainter {
   #message(row: number, status: string): string {
     if (status === "failed") return `failed\n${this.app.table.error[row] ?? "the server gave no reason"}`;
     if (status === "cancelled") return "cancelled";
-    if (status === "missing") return `only in ${this.app.table.payload.runs?.other ?? "the other run"}`;
+    if (status === "missing") return this.#width < 110 ? "only in the other run" : `only in ${this.app.table.payload.runs?.other ?? "the other run"}`;
     if (status === "completed") return this.#width < 90 ? "missing" : "image missing or unreadable";
     if (status === "queued") return "";
     const share = this.app.table.share[row] ?? null;

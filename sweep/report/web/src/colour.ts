@@ -36,10 +36,9 @@ export function scaleOf(name: string | null, table: Table): Scale | null {
     if (value < low) low = value;
     if (value > high) high = value;
   }
-  const span = high - low || 1;
   const colour = (row: number): string | null => {
     const value = column.values[row];
-    return typeof value === "number" ? ramp((value - low) / span) : null;
+    return typeof value === "number" && high > low ? ramp((value - low) / (high - low)) : null; // one value has no colour
   };
   const scale = { column, low, high, colour };
   kept.set(column, { rows: table.rows, scale });

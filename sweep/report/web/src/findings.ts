@@ -11,9 +11,8 @@ import { curvesOf } from "./means";
 import type { Word } from "./payload";
 import { domainOf, frame, label, short } from "./plots";
 import { drawChoices } from "./preferences";
-import { foldedFindings, mainFindings } from "./ranking";
+import { foldedFindings, mainFindings, splitSentence } from "./ranking";
 import type { View } from "./state";
-import { splitSentence } from "./summary";
 import type { Axis, Column } from "./table";
 import { answerOf, holds, type Verdict } from "./verdict";
 
@@ -40,15 +39,14 @@ export class SweepFindings extends HTMLElement {
 
   #draw(): void {
     const { app } = this;
-    const words = app.table.payload.study?.words ?? [];
-    const main = mainFindings(words);
+    const main = mainFindings(app.table);
     if (app.view.blind || main.length === 0) {
       const text = app.view.blind ? "Blind mode hides the findings. Press b to leave it." : "No findings yet. sweep study measures the images and says what they show.";
       return replace(this, h("p", { class: "dim" }, text));
     }
     this.#items = main.map((word, at) => this.#item(word, at));
     const keys = h("p", { class: "finding-keys" }, h("kbd", {}, "j"), h("kbd", {}, "k"), " next, previous ", h("kbd", {}, "↵"), " show in the grid ", h("kbd", {}, "y"), " copy the sentence");
-    replace(this, h("header", {}, h("p", {}, `The ${main.length} that change most what you would do.`), keys), h("ol", {}, ...this.#items), this.#folded(words));
+    replace(this, h("header", {}, h("p", {}, main.length > 1 ? `The ${main.length} that change most what you would do.` : "What changes most what you would do."), keys), h("ol", {}, ...this.#items), this.#folded());
     this.#mark(Math.min(this.#at, main.length - 1));
   }
 
@@ -198,8 +196,8 @@ export class SweepFindings extends HTMLElement {
     return found.sort((a, b) => (axis.at[a] ?? 0) - (axis.at[b] ?? 0)).filter((_, at) => at % every === 0);
   }
 
-  #folded(words: Word[]): HTMLElement | null {
-    const folded = foldedFindings(words);
+  #folded(): HTMLElement | null {
+    const folded = foldedFindings(this.app.table);
     const count = folded.reduce((sum, [, rest]) => sum + rest.length, 0);
     if (count === 0) return null;
     const details = folded.map(([kind, rest]) => h("details", {}, h("summary", {}, `${kind} ${rest.length}`), h("ul", {}, ...rest.map((word) => h("li", {}, word.text)))));
@@ -213,7 +211,7 @@ export class SweepFindings extends HTMLElement {
 
   #press(event: KeyboardEvent): void {
     const step = event.key === "j" ? 1 : event.key === "k" ? -1 : 0;
-    const words = mainFindings(this.app.table.payload.study?.words ?? []);
+    const words = mainFindings(this.app.table);
     const word = words[this.#at];
     if (step !== 0) {
       this.#mark(Math.max(0, Math.min(this.#items.length - 1, this.#at + step)));

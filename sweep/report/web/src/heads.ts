@@ -4,9 +4,8 @@ import type { App } from "./app";
 import { h } from "./dom";
 import type { Geometry, Group } from "./geometry";
 import type { Axis } from "./table";
-import { mainFindings } from "./ranking";
-import { splitSentence } from "./summary";
-import { type Sum, sumOf } from "./verdict";
+import { mainFindings, splitSentence } from "./ranking";
+import { hasWeakest, type Sum, sumOf } from "./verdict";
 
 export class GridHeads {
   readonly element: HTMLElement;
@@ -109,7 +108,7 @@ export class GridHeads {
   paintAlso(geometry: Geometry, { width, height: room }: { width: number; height: number }): void {
     const top = geometry.headHeight + (geometry.rowAt.at(-1) ?? 0) + geometry.sumHeight;
     const { app } = this;
-    const words = app.view.blind || app.view.panel !== "grid" ? [] : mainFindings(app.table.payload.study?.words ?? []).slice(1, 4);
+    const words = app.view.blind || app.view.panel !== "grid" ? [] : mainFindings(app.table).slice(1, 4);
     this.also.hidden = words.length === 0 || geometry.asList || top + 64 + words.reduce((sum, word) => sum + 20 * Math.ceil((splitSentence(word.text)[0].length * 7) / Math.min(900, width)), 0) > room;
     if (this.also.hidden) return;
     const lines = words.map((word, at) => h("li", { value: at + 2 }, splitSentence(word.text)[0]));
@@ -160,9 +159,7 @@ export class GridHeads {
 
 /** Whether a level is the group in which most images fell below. */
 export function isWeakest({ verdict, view }: App, axis: string | null, level: number): boolean {
-  const [first, second] = verdict?.groups ?? [];
-  if (!verdict?.group || verdict.group.name !== axis || view.blind || !first || !second) return false;
-  return first.at === level && first.held / first.images < second.held / second.images;
+  return verdict !== null && verdict.group?.name === axis && !view.blind && verdict.groups[0]?.at === level && hasWeakest(verdict);
 }
 
 function textOf({ held, images }: Sum, width: number): string {

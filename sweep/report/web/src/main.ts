@@ -97,12 +97,13 @@ function whenWanted(app: App, before: HTMLElement, panels: Panel[]): void {
 /** Something to look at from the start: the middle of the first line that has an image. */
 function firstImage(app: App): number {
   const { layout, thumbs } = app;
+  const { others } = app.table; // of a comparison: what is in one run alone compares with nothing
   const weakest = app.verdict?.groups[0]?.marks.flat().find((row) => app.verdict && holds(app.verdict, row) === false && app.layout.find(row));
   if (weakest !== undefined) return weakest;
   const middle = layout.cols.length >> 1;
   for (let r = 0; r < Math.min(layout.rows.length, 50); r += 1) {
     const cols = [...layout.cols.keys()].slice(0, 400).sort((a, b) => Math.abs(a - middle) - Math.abs(b - middle));
-    const col = cols.find((c) => layout.at(r, c) >= 0 && thumbs.thumb(layout.at(r, c)) !== null);
+    const col = cols.find((c) => layout.at(r, c) >= 0 && thumbs.thumb(layout.at(r, c)) !== null && (!others || typeof others.thumb[layout.at(r, c)] === "string"));
     if (col !== undefined) return layout.at(r, col);
   }
   return firstRow(layout);
@@ -131,12 +132,12 @@ function navigation(app: App): void {
   const panels: Panel[] = ["grid", "findings", "charts", "table"];
   const buttons = panels.map((panel) => h("button", { class: "panel", onclick: () => app.store.set({ panel }) }, panel));
   const mark = (): void => {
-    const findings = mainFindings(app.table.payload.study?.words ?? []).length;
+    const findings = mainFindings(app.table).length;
     buttons.forEach((button, at) => {
       button.setAttribute("aria-pressed", String(panels[at] === app.view.panel));
       if (panels[at] !== "findings") return;
       button.replaceChildren("findings", findings > 0 ? h("sup", {}, String(findings)) : "");
-      button.hidden = app.view.blind;
+      button.hidden = app.view.blind || (findings === 0 && app.table.payload.runs !== null); // a comparison has sentences on top
     });
   };
   nav.replaceChildren(

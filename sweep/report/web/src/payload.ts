@@ -68,8 +68,21 @@ export interface Recommendation {
   axis: string;
   threshold: number;
   wanted: "above" | "below"; // side of the threshold that holds
+  use?: Level; // the last level that holds, null where none does
   side: "up to" | "from"; // the end of the axis that the advice starts at: the lowest level, the highest
   weakest_group: Record<string, Level> | null;
+}
+
+/** What an adaptive design found: it chose its images by their values, so counts over them are no shares. */
+export interface AdaptiveData {
+  metric: string;
+  axis: string;
+  threshold: number;
+  used: number; // images
+  full: number; // images of the full grid
+  groups: { group: Record<string, Level>; use: number | null; is_rising: boolean }[];
+  weakest: Record<string, Level> | null;
+  use: number | null; // the last level at which every image holds
 }
 
 export interface Word {
@@ -120,6 +133,7 @@ export interface Study {
   distances?: DistanceData[];
   choices?: Choices[];
   recommendations: Recommendation[];
+  adaptive?: AdaptiveData | null;
   curves: Curve[];
   effects: Effects[];
   words: Word[];

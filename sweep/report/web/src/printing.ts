@@ -1,14 +1,19 @@
 // What is printed: question, answer and marks, then the images with their values, then how they were made.
 
+import * as Plot from "@observablehq/plot";
 import type { App } from "./app";
 import { h } from "./dom";
 import { number } from "./format";
-import { mainFindings } from "./ranking";
-import { splitSentence } from "./summary";
-import type { Column } from "./table";
-import { holds } from "./verdict";
+import { curvesOf } from "./means";
+import { domainOf, frame, label, short } from "./plots";
+import { mainFindings, splitSentence } from "./ranking";
+import type { Axis, Column } from "./table";
+import { capital, holds, sign } from "./verdict";
 
 const mostImages = 40;
+const mostLines = 6;
+const curve = { width: 670, height: 230 }; // px: A4 between its margins
+const dashes = ["", "7 4", "2 3", "9 3 2 3", "14 4", "1 5"]; // a line of its own in grey, too
 
 /** The sheet of paper: images with their values, the curve, the numbers. */
 export function paperOf(app: App): HTMLElement[] {
@@ -29,8 +34,52 @@ export function paperOf(app: App): HTMLElement[] {
     h("table", { class: "paper-grid" }, h("thead", {}, h("tr", {}, h("th", {}), h("th", { colSpan: Math.max(1, layout.cols.length) }, `${names} →`)), head), h("tbody", {}, ...body)),
     h("p", {}, rest > 0 ? `${rest} of ${all.length} images are not shown. ` : "", verdict ? `● held, ○ fell below ${number(verdict.threshold)} in ${verdict.metric.label}` : ""),
     alsoFound(app),
+    curveOf(app),
     ...(all.length <= mostImages ? numbers(app, lines) : []),
   ].filter((part) => part !== null);
+}
+
+/** The metric of the finding along its axis: a line for each group, named at its end, and a mark for each image. */
+function curveOf(app: App): HTMLElement | null {
+  const { table, verdict, view, chartMask } = app;
+  const metric = verdict?.metric ?? table.column(view.metric);
+  const along = verdict?.along ?? table.axis(view.along);
+  if (!metric || !along || along.levels.length < 2) return null;
+  const group = verdict ? verdict.group : table.axis(view.group);
+  const lines = curvesOf(table, chartMask, metric, along, group && group !== along && group.levels.length <= mostLines ? group : null);
+  if (lines.length === 0) return null;
+  const grouped = lines.length > 1 ? group : null;
+  const points = table.key.flatMap((_, row) => (chartMask[row] && typeof metric.values[row] === "number" ? [{ x: along.numeric ? Number(along.levels[along.at[row] ?? 0]) : (along.at[row] ?? 0), y: Number(metric.values[row]), held: !verdict || holds(verdict, row) === true }] : []));
+  const ends = lines.map((line) => ({ ...(line.at.at(-1) ?? { x: 0, mean: 0 }), text: short(grouped?.labels[line.group] ?? "", 26) }));
+  const ticks = along.levels.length <= 12 ? { ticks: along.levels.map((level, at) => (along.numeric ? Number(level) : at)) } : {};
+  const plot = Plot.plot({
+    ...frame(curve.width, curve.height),
+    marginRight: grouped ? 170 : 24,
+    x: { label: `${along.label} →`, domain: domainOf(along), ...ticks, ...(along.numeric ? {} : { tickFormat: (at: number) => short(along.labels[at] ?? "", 14) }) },
+    y: { label: null, nice: true, ticks: 6 },
+    marks: [
+      ...(verdict ? [Plot.ruleY([verdict.threshold], { stroke: "var(--dim)", strokeDasharray: "2 3" })] : []),
+      ...lines.map((line, at) => Plot.line(line.at, { x: "x", y: "mean", stroke: "var(--ink)", strokeWidth: 1.6, strokeDasharray: dashes[at % dashes.length] || "none" })),
+      ...(points.length <= 400 ? [Plot.dot(points, { x: "x", y: "y", r: 2.6, stroke: "var(--ink)", fill: (point: { held: boolean }) => (point.held ? "var(--ink)" : "var(--bg)") })] : []),
+      Plot.text(spread(ends, points), { x: "x", y: "place", text: "text", dx: 10, textAnchor: "start", fill: "var(--ink)" }),
+    ],
+  });
+  label(plot, `${metric.label} along ${along.label}`);
+  const held = verdict ? ` Dotted: ${sign(verdict)} ${number(verdict.threshold)} holds; hollow marks fell below.` : "";
+  const marks = points.length <= 400 ? " Marks: single images." : "";
+  return h("figure", { class: "paper-curve" }, h("h2", {}, `${capital(metric.label)} by ${along.label}`), plot, h("figcaption", {}, `Line: mean${linesNote(grouped)}.${marks}${held}`));
+}
+
+/** Places for the names at the ends of lines, so that none is written over another. */
+function spread<E extends { mean: number }>(ends: E[], points: { y: number }[]): (E & { place: number })[] {
+  const values = points.map((point) => point.y);
+  const least = (Math.max(...values) - Math.min(...values)) * 0.07;
+  let last = Number.NEGATIVE_INFINITY;
+  return [...ends].sort((a, b) => a.mean - b.mean).map((end) => ({ ...end, place: (last = Math.max(end.mean, last + least)) }));
+}
+
+function linesNote(group: Axis | null): string {
+  return group ? ` of each ${group.label}` : "";
 }
 
 function source({ thumbs, view, table }: App): HTMLElement | null {
@@ -39,7 +88,7 @@ function source({ thumbs, view, table }: App): HTMLElement | null {
 }
 
 function alsoFound({ table }: App): HTMLElement | null {
-  const words = mainFindings(table.payload.study?.words ?? []).slice(1, 4);
+  const words = mainFindings(table).slice(1, 4);
   return words.length > 0 ? h("div", { class: "paper-also" }, h("h2", {}, "Also found"), h("ol", {}, ...words.map((word, at) => h("li", { value: at + 2 }, splitSentence(word.text)[0])))) : null;
 }
 

@@ -1,35 +1,56 @@
 // Which of the study's sentences are findings of their own, and how the rest is folded.
 
+import { number } from "./format";
 import type { Word } from "./payload";
+import type { Table } from "./table";
 
 export const mostFindings = 5;
 const ranks = ["recommendation", "share", "difference", "choice", "diversity", "seed"];
 
 /** At most five sentences that change what a person would do: headlines first, then one for each kind and metric family. */
-export function mainFindings(words: Word[]): Word[] {
+export function mainFindings(table: Table): Word[] {
+  const words = table.payload.study?.words ?? [];
   const headlines = words.filter((word) => word.headline && word.kind !== "limit");
   const main = headlines.find((word) => word.metric)?.metric ?? null;
+  const advised = headlines.some((word) => word.kind === "recommendation");
   const rest = words
-    .filter((word) => !word.headline && ranks.includes(word.kind) && !says(word, "cannot be said") && !says(word, "can be told apart"))
+    .filter((word) => !word.headline && ranks.includes(word.kind) && !(advised && word.kind === "recommendation") && !says(word, "cannot be said") && !says(word, "can be told apart"))
     .map((word, at) => ({ word, rank: ranks.indexOf(word.kind) - (word.kind === "choice" ? 20 : 0) + (word.metric === main && ["share", "difference"].includes(word.kind) ? -10 : 0) + at / 1000 }))
     .sort((a, b) => a.rank - b.rank);
   const chosen = [...headlines];
   for (const { word } of rest) {
     const repeats = chosen.filter((known) => known.kind === word.kind).length;
-    if (chosen.length < mostFindings && (repeats === 0 || (repeats === 1 && word.metric !== main))) chosen.push(word);
+    if (chosen.length < mostFindings - 1 && (repeats === 0 || (repeats === 1 && word.metric !== main))) chosen.push(word);
   }
-  return chosen.slice(0, mostFindings);
+  const others = advised ? otherLimits(table, main) : null;
+  return [...chosen, ...(others ? [others] : [])].slice(0, mostFindings);
+}
+
+/** Other metrics put the limit elsewhere: one sentence of all of them, which is no second advice. */
+function otherLimits(table: Table, main: string | null): Word | null {
+  const all = table.payload.study?.recommendations ?? [];
+  const axis = all.find((known) => known.metric === main)?.axis;
+  const others = all.filter((known) => known.metric !== main && known.axis === axis && known.use !== undefined);
+  const first = others[0];
+  if (!axis || !first) return null;
+  const limits = others.slice(0, 4).map((known) => {
+    const level = known.use === null ? "no level tested" : String(known.use);
+    return `${level} keeps ${table.column(known.metric)?.label ?? known.metric} at ${number(known.threshold)} or ${known.wanted === "below" ? "less" : "more"}`;
+  });
+  const name = table.axis(axis)?.label ?? axis;
+  return { kind: "recommendation", text: `Judged by another metric, the limit of ${name} is another: ${limits.join("; ")}.`, detail: "", headline: false, metric: first.metric, axis };
 }
 
 function says(word: Word, text: string): boolean {
   return word.text.includes(text);
 }
 
-const kinds: Record<string, string> = { recommendation: "the same in other metrics", share: "shares of variance", difference: "differences", seed: "seeds", noise: "noise", diversity: "diversity", limit: "cautions", assumption: "cautions", choice: "choices" };
+const kinds: Record<string, string> = { recommendation: "limits by other metrics, which ask another question", share: "shares of variance", difference: "differences", seed: "seeds", noise: "noise", diversity: "diversity", limit: "cautions", assumption: "cautions", choice: "choices" };
 
 /** The others, by kind, in the order in which they are told. */
-export function foldedFindings(words: Word[]): [kind: string, words: Word[]][] {
-  const main = new Set(mainFindings(words));
+export function foldedFindings(table: Table): [kind: string, words: Word[]][] {
+  const words = table.payload.study?.words ?? [];
+  const main = new Set(mainFindings(table));
   const found = new Map<string, Word[]>();
   for (const word of words) {
     if (main.has(word)) continue;
@@ -37,4 +58,13 @@ export function foldedFindings(words: Word[]): [kind: string, words: Word[]][] {
     found.set(kind, [...(found.get(kind) ?? []), word]);
   }
   return [...found];
+}
+
+/** The first sentence without what stands in brackets; then what stood in them, and the sentences that follow. */
+export function splitSentence(text: string): [title: string, detail: string] {
+  const first = /^.*?[.!?](?=\s+[A-Z“]|$)/s.exec(text)?.[0] ?? text;
+  const asides = [...first.matchAll(/\(([^()]*)\)/g)].map(([, aside = ""]) => aside.trim()).filter(Boolean);
+  const title = first.replace(/\s*\([^()]*\)/g, "");
+  const noted = asides.length > 0 ? `${asides.join("; ").replace(/^./, (letter) => letter.toUpperCase())}.` : "";
+  return [title, [noted, text.slice(first.length).trim()].filter(Boolean).join(" ")];
 }

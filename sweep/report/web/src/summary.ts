@@ -4,8 +4,9 @@ import type { App } from "./app";
 import { distancesOf } from "./distances";
 import { copyText, h, replaceKeepingFocus, svg } from "./dom";
 import { number, percent } from "./format";
+import { splitSentence } from "./ranking";
 import type { View } from "./state";
-import { type Answer, answerOf, followUp, type Group, holds, sign, untestedGap, type Verdict } from "./verdict";
+import { type Answer, answerOf, followUp, type Group, hasWeakest, holds, sign, untestedGap, type Verdict } from "./verdict";
 
 const mostGroups = 6;
 const mostMarks = 14; // a cell of the strip; beyond, a bar of the part that held
@@ -55,9 +56,9 @@ export class SweepSummary extends HTMLElement {
       "“Held” means ",
       h("span", { title: verdict.metric.summary }, `${verdict.metric.label} ${sign(verdict)} `),
       field,
-      reset ? " " : ".",
+      reset ? " " : "",
       reset,
-      ` ${answer.limits} `,
+      `${answer.meaning}. ${answer.limits} `,
       ...(gap ? [`Nothing was tested between ${number(Math.min(...gap))} and ${number(Math.max(...gap))}. `, copy] : []),
     );
   }
@@ -65,7 +66,7 @@ export class SweepSummary extends HTMLElement {
   /** A run without a recommendation: what the study says on top, the first sentence large. */
   #words(): HTMLElement[] {
     const [first, ...rest] = (this.app.table.payload.study?.words ?? []).filter((word) => word.headline);
-    if (!first) return [];
+    if (!first) return this.app.table.rows === 1 && this.app.table.status[0] === "completed" ? [h("div", { class: "answer" }, h("h2", {}, "One image: nothing to compare it with yet."))] : [];
     const [title, detail] = splitSentence(first.text);
     const lines = first.kind === "word" ? [[detail, first.detail ?? ""].filter(Boolean).join(" ")] : [detail, ...rest.map((word) => word.text)];
     return [h("div", { class: "answer" }, h("h2", { class: title.length > 90 ? "long" : "" }, title), ...lines.filter(Boolean).map((text) => h("p", { class: "counts-line" }, text)))];
@@ -109,14 +110,14 @@ export class SweepSummary extends HTMLElement {
     const shown = verdict.groups.slice(0, mostGroups);
     const hidden = verdict.groups.length - shown.length;
     const { along, levels } = verdict;
-    const labels = thin(levels.length);
+    const labels = thin(levels.length, verdict.use);
     const head = (at: number): HTMLElement => h("th", { class: at === verdict.use ? "use" : "", scope: "col" }, labels(at) ? h("button", { onclick: () => this.#select({ [along.name]: at }) }, along.labels[at] ?? "") : "");
     const cells = levels.map((level, at) => h("td", { class: `sum${at === verdict.use ? " use" : ""}` }, labels(at) && level.images > 0 ? h("button", { onclick: () => this.#select({ [along.name]: at }) }, markWidth(verdict) < 52 ? String(level.held) : `${level.held} of ${level.images}`) : ""));
     const table = h(
       "table",
       { class: `strip-table${markWidth(verdict) < 52 ? " dense" : ""}` },
       h("thead", {}, h("tr", { class: "names" }, h("td", {}), h("th", { colSpan: levels.length, scope: "colgroup" }, `${along.label} →`), h("th", { scope: "col" }, "held")), h("tr", {}, h("td", {}), ...levels.map((_, at) => head(at)), h("td", {}))),
-      h("tbody", {}, ...shown.map((group, place) => this.#line(verdict, group, place === 0 && verdict.groups.length > 1 && group.held / group.images < (verdict.groups[1]?.held ?? 0) / (verdict.groups[1]?.images ?? 1)))),
+      h("tbody", {}, ...shown.map((group, place) => this.#line(verdict, group, place === 0 && hasWeakest(verdict)))),
       h("tfoot", {}, h("tr", {}, h("th", { scope: "row" }, "held"), ...cells, h("td", { class: "sum all" }, `${verdict.total.held} of ${verdict.total.images}`))),
     );
     const more = hidden > 0 ? ` · the ${shown.length} weakest of ${verdict.groups.length}` : "";
@@ -170,15 +171,6 @@ export class SweepSummary extends HTMLElement {
   }
 }
 
-/** The first sentence without what stands in brackets; then what stood in them, and the sentences that follow. */
-export function splitSentence(text: string): [title: string, detail: string] {
-  const first = /^.*?[.!?](?=\s+[A-Z“]|$)/s.exec(text)?.[0] ?? text;
-  const asides = [...first.matchAll(/\(([^()]*)\)/g)].map(([, aside = ""]) => aside.trim()).filter(Boolean);
-  const title = first.replace(/\s*\([^()]*\)/g, "");
-  const noted = asides.length > 0 ? `${asides.join("; ").replace(/^./, (letter) => letter.toUpperCase())}.` : "";
-  return [title, [noted, text.slice(first.length).trim()].filter(Boolean).join(" ")];
-}
-
 /** The distance from the threshold at which a mark is as far from its line as it can be. */
 function spreadOf({ metric, threshold }: Verdict): number {
   let most = 1e-9;
@@ -192,8 +184,8 @@ function markWidth({ levels }: Verdict): number {
   return Math.round(Math.min(62, Math.max(15, room / levels.length)));
 }
 
-/** Which of many levels have room for their label. */
-function thin(levels: number): (at: number) => boolean {
+/** Which of many levels have room for their label: the recommended one always, and those that are not beside it. */
+function thin(levels: number, use: number): (at: number) => boolean {
   const every = Math.ceil(levels / (innerWidth < 760 ? 6 : 12));
-  return (at) => at % every === 0;
+  return (at) => at === use || (at % every === 0 && (every === 1 || use < 0 || Math.abs(at - use) > 1));
 }

@@ -9,7 +9,7 @@ import type { Place, View } from "./state";
 import type { Axis } from "./table";
 
 const placeNames: Record<Place, string> = { x: "across", sx: "group across", y: "down", sy: "group down" };
-const placeShort: Record<Place, string> = { x: "across", sx: "within", y: "down", sy: "within" };
+const sides: [name: string, places: [outer: Place, inner: Place]][] = [["across", ["sx", "x"]], ["down", ["sy", "y"]]];
 
 export class SweepToolbar extends HTMLElement {
   app!: App;
@@ -25,12 +25,14 @@ export class SweepToolbar extends HTMLElement {
   #size!: HTMLInputElement;
   #legend!: HTMLElement;
   #order!: HTMLElement;
+  #colour!: HTMLElement;
   #sliderState = "";
 
   connectedCallback(): void {
     const { store } = this.app;
     this.#places = h("div", { class: "places" });
     this.#order = h("div", { class: "order" });
+    this.#colour = h("span", {});
     this.#sliders = h("div", { class: "sliders" });
     this.#filter = h("input", { type: "search", class: "filter", placeholder: "filter", "aria-label": "Filter, for example: ssim > 0.8 painterly", value: this.app.view.filter, spellcheck: false });
     this.#filter.addEventListener("input", () => store.set({ filter: this.#filter.value }));
@@ -44,7 +46,7 @@ export class SweepToolbar extends HTMLElement {
     this.#size = h("input", { type: "range", min: "40", max: "480", step: "4", class: "size", "aria-label": "Cell size", title: "cell size" });
     this.#size.addEventListener("input", () => store.set({ size: Number(this.#size.value) }));
     const more = h("button", { class: "tool more", title: "values to hide, blind mode (m)", "aria-label": "More", onclick: (event: Event) => this.menu(event.currentTarget as HTMLElement) }, icon("more"));
-    this.#controls = h("div", { class: "choices" }, this.#places, this.#order, h("span", { class: "sized" }, this.#size));
+    this.#controls = h("div", { class: "choices" }, this.#places, this.#order, h("div", { class: "dress" }, this.#colour, h("label", { class: "sized" }, h("span", {}, "size"), this.#size)));
     const setup = h("button", { class: "tool setup", "aria-expanded": "false", title: "axes, order and colour", "aria-label": "Axes, order and colour" }, icon("setup"));
     setup.addEventListener("click", () => setup.setAttribute("aria-expanded", String(this.#controls.classList.toggle("open"))));
     const first = h("div", { class: "bar" }, this.#controls, h("div", { class: "search" }, setup, this.#filter, more));
@@ -81,13 +83,17 @@ export class SweepToolbar extends HTMLElement {
     const { view, store, table } = app;
     this.#places.hidden = view.sort !== null || view.blind || table.axes.length === 0;
     const axes = table.axes.filter((axis) => axis.levels.length > 1 || [view.x, view.y].includes(axis.name));
-    const made = (Object.keys(placeNames) as Place[])
-      .filter((place) => axes.length > 1 || place === "x")
-      .filter((place) => !((place === "sx" || place === "sy") && axes.length < 3))
-      .map((place) => {
-        const options: [string, string][] = [["", "–"], ...axes.map((axis): [string, string] => [axis.name, axis.label])];
-        const chosen = view[place] ?? "";
-        return h("label", { class: chosen ? place : `${place} unset`, title: `${placeNames[place]}: the axis that stands there` }, h("span", {}, placeShort[place]), select(placeNames[place], options, chosen, (value) => store.set(this.#placed(place, value || null))));
+    const choose = (place: Place): HTMLElement => {
+      const outer = place === "sx" || place === "sy";
+      const options: [string, string][] = [["", outer ? "+" : "–"], ...axes.map((axis): [string, string] => [axis.name, axis.label])];
+      const chosen = view[place] ?? "";
+      return select(placeNames[place], options, chosen, (value) => store.set(this.#placed(place, value || null)), { class: chosen ? place : `${place} unset`, title: `${placeNames[place]}: the axis that stands there` });
+    };
+    const made = sides
+      .filter(([side]) => axes.length > 1 || side === "across")
+      .map(([side, [outer, inner]]) => {
+        const places = axes.length < 3 ? [inner] : view[outer] ? [outer, inner] : [inner, outer]; // the slower first, as it reads
+        return h("span", { class: "side", role: "group", "aria-label": side }, h("span", { "aria-hidden": "true" }, side), ...places.map(choose));
       });
     replaceKeepingFocus(this.#places, ...made);
   }
@@ -114,8 +120,8 @@ export class SweepToolbar extends HTMLElement {
       view.blind ? h("span", { class: "blind" }, "Blind mode: shuffled") : h("label", {}, h("span", {}, "order"), select("Order", all, view.sort ?? (view.weakest && app.verdict?.group ? "weakest" : ""), (value) => store.set(value === "weakest" ? { sort: null, weakest: true } : { sort: value || null, weakest: false }))),
       view.sort && !view.blind ? arrow : null,
       app.verdict && !view.blind ? h("label", { class: "mark-choice" }, h("span", {}, "mark"), select("Mark", [["1", "what fell below"], ["", "–"]], view.mark ? "1" : "", (value) => store.set({ mark: value === "1" }))) : null,
-      numeric.length > 0 && !view.blind ? h("label", {}, h("span", {}, "colour"), select("Colour by", [["", "–"], ...numeric], view.colour ?? "", (value) => store.set({ colour: value || null }))) : null,
     );
+    replaceKeepingFocus(this.#colour, numeric.length > 0 && !view.blind ? h("label", {}, h("span", {}, "colour"), select("Colour by", [["", "–"], ...numeric], view.colour ?? "", (value) => store.set({ colour: value || null }))) : null);
   }
 
   #paintSliders(): void {
@@ -164,6 +170,7 @@ export class SweepToolbar extends HTMLElement {
     const { view, table } = this.app;
     const scale = view.blind ? null : scaleOf(view.colour, table);
     if (!scale) replace(this.#legend);
+    else if (scale.low === scale.high) replace(this.#legend, h("span", {}, `${scale.column.label} ${number(scale.low)} everywhere`));
     else replace(this.#legend, h("span", {}, scale.column.label), h("span", {}, number(scale.low)), h("i", { class: "ramp" }), h("span", {}, number(scale.high)));
   }
 

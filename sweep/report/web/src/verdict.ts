@@ -1,6 +1,8 @@
 // Which images held a threshold: counted from the rows, so that another threshold gives another answer at once.
 
 import { number, words } from "./format";
+import type { AdaptiveData, Level } from "./payload";
+import { splitSentence } from "./ranking";
 import type { Axis, Column, Table } from "./table";
 
 export interface Question {
@@ -10,6 +12,13 @@ export interface Question {
   threshold: number;
   below: boolean; // values below the threshold hold, else those above
   rising: boolean; // the safe end of the axis is its highest level
+  found?: Found | null; // by an adaptive design, where the reader asks what it was asked
+}
+
+/** What the study of an adaptive design says, in its words: the page counts nothing of its own there. */
+export interface Found extends AdaptiveData {
+  text: string;
+  detail: string;
 }
 
 export interface Sum {
@@ -34,6 +43,7 @@ export interface Verdict extends Question {
 /** The question that the study answers on top, with the reader's threshold where there is one; null where none is. */
 export function questionOf(table: Table, threshold: number | null): Question | null {
   const study = table.payload.study;
+  if (study?.adaptive) return adaptiveQuestion(table, study.adaptive, threshold);
   const main = study?.words.find((word) => word.headline && word.kind === "recommendation")?.metric;
   const all = study?.recommendations ?? [];
   for (const found of [...all.filter((known) => known.metric === main), ...all]) {
@@ -43,6 +53,23 @@ export function questionOf(table: Table, threshold: number | null): Question | n
     return { metric, along, group, threshold: threshold ?? found.threshold, below: found.wanted === "below", rising: found.side === "from" };
   }
   return null;
+}
+
+function adaptiveQuestion(table: Table, found: AdaptiveData, threshold: number | null): Question | null {
+  const [metric, along] = [table.column(found.metric), table.axis(found.axis)];
+  if (!metric || !along) return null;
+  const group = groupAxis(table, along, Object.keys(found.groups[0]?.group ?? {}));
+  const word = table.payload.study?.words.find((known) => known.kind === "recommendation" && known.metric === found.metric);
+  const asked = threshold === null || threshold === found.threshold;
+  return {
+    metric,
+    along,
+    group,
+    threshold: threshold ?? found.threshold,
+    below: metric.direction === "lower",
+    rising: found.groups.some((own) => own.is_rising),
+    found: asked && word ? { ...found, text: word.text, detail: word.detail ?? "" } : null,
+  };
 }
 
 function groupAxis(table: Table, along: Axis, named: string[]): Axis | null {
@@ -75,7 +102,18 @@ export function judge(question: Question, rows: number): Verdict {
   }
   for (const own of groups) own.heldUpTo = lastHolding(own.marks.map((marks) => sumOf(question, marks)), rising);
   const kept = groups.filter((own) => own.images > 0).sort((a, b) => a.held / a.images - b.held / b.images || a.at - b.at);
-  return { ...question, levels, groups: kept, total, use: lastHolding(levels, rising) };
+  const verdict = { ...question, levels, groups: kept, total, use: lastHolding(levels, rising) };
+  return question.found ? agree(verdict, question.found) : verdict;
+}
+
+/** The verdict of the study in place of the page's own count. */
+function agree(verdict: Verdict, { groups, weakest, use }: Found): Verdict {
+  const { along, group } = verdict;
+  const levelOf = (value: number | null): number => (value === null ? -1 : along.levels.indexOf(value));
+  const isOf = (own: Group, of: Record<string, Level> | null): boolean => group !== null && of !== null && group.levels[own.at] === of[group.name];
+  for (const own of verdict.groups) own.heldUpTo = levelOf(groups.find((known) => isOf(own, known.group))?.use ?? null);
+  const first = verdict.groups.filter((own) => isOf(own, weakest));
+  return { ...verdict, use: levelOf(use), groups: [...first, ...verdict.groups.filter((own) => !first.includes(own))] };
 }
 
 /** Counts over some rows. */
@@ -108,6 +146,7 @@ export interface Answer {
   title: string;
   counts: Part[]; // the counts behind it; bold where strong
   method: string; // what a mark means, before and after the field of the threshold
+  meaning: string; // of the metric, in brackets
   limits: string;
 }
 
@@ -116,11 +155,36 @@ export interface Part {
   strong: boolean;
 }
 
+/** Whether the first group is weaker than the others. */
+export function hasWeakest({ groups: [first, second], found }: Verdict): boolean {
+  if (!first || !second) return false;
+  return found ? found.weakest !== null : first.held / first.images < second.held / second.images;
+}
+
 const part = (text: string, strong = false): Part => ({ text, strong });
 
 /** The verdict in words: what to do, the counts behind it, what it cannot say. */
 export function answerOf(verdict: Verdict): Answer {
-  return { title: titleOf(verdict), counts: [...countsOf(verdict), ...weakestOf(verdict)], method: `${capital(verdict.metric.label)} ${sign(verdict)}`, limits: limitsOf(verdict) };
+  if (verdict.found) return foundAnswer(verdict, verdict.found);
+  return { title: titleOf(verdict), counts: [...countsOf(verdict), ...weakestOf(verdict)], method: `${capital(verdict.metric.label)} ${sign(verdict)}`, meaning: meaningOf(verdict), limits: limitsOf(verdict) };
+}
+
+/** The first sentence about the metric, in brackets. */
+function meaningOf({ metric }: Verdict): string {
+  const first = /^(.*?)[.](?=\s|$)/s.exec(metric.summary)?.[1];
+  return first ? ` (${first.charAt(0).toLowerCase()}${first.slice(1)})` : "";
+}
+
+function foundAnswer(verdict: Verdict, { text, detail, used, full }: Found): Answer {
+  const [sentence, more] = splitSentence(text);
+  const [title = "", counts = ""] = sentence.split(/: (.*)/s);
+  return {
+    title: counts ? `${title}.` : title,
+    counts: [part(capital([counts, more, detail].filter(Boolean).join(" ")))],
+    method: `${capital(verdict.metric.label)} ${sign(verdict)}`,
+    meaning: meaningOf(verdict),
+    limits: `The design chose these ${used} of ${full} images by their values, to find the limit: the counts are of these images, not of all.`,
+  };
 }
 
 function titleOf({ along, use, rising, metric, threshold, total }: Verdict): string {
@@ -159,9 +223,10 @@ function countsOf({ along, levels, use, rising, metric, threshold, below }: Verd
   return parts;
 }
 
-function weakestOf({ group, groups, along, rising }: Verdict): Part[] {
-  const [weakest, next] = groups;
-  if (!group || !weakest || !next || weakest.held / weakest.images === next.held / next.images) return [];
+function weakestOf(verdict: Verdict): Part[] {
+  const { group, groups, along, rising } = verdict;
+  const weakest = groups[0];
+  if (!group || !weakest || !hasWeakest(verdict)) return [];
   const upTo = weakest.heldUpTo;
   const only = upTo === tested(along, rising)[0];
   const range = upTo < 0 ? "at no level" : only ? `at ${along.labels[upTo]} only` : `${rising ? "from" : "up to"} ${along.labels[upTo]}${rising ? " on" : ""}`;
@@ -178,8 +243,8 @@ function limitsOf(verdict: Verdict): string {
 }
 
 /** Levels next to the recommended one that nothing was rendered between: [use, next], null where there are none. */
-export function untestedGap({ along, use, rising }: Verdict): [number, number] | null {
-  if (!along.numeric || use < 0) return null;
+export function untestedGap({ along, use, rising, found }: Verdict): [number, number] | null {
+  if (!along.numeric || use < 0 || found) return null;
   const order = tested(along, rising);
   const next = order[order.indexOf(use) + 1];
   return next === undefined ? null : [Number(along.levels[use]), Number(along.levels[next])];

@@ -22,6 +22,13 @@ test("a narrow window keeps few columns", () => {
   assert.ok((x?.levels.length ?? 1) * (sx?.levels.length ?? 1) <= 3);
 });
 
+test("long names stand beside the lines, not cut off over the columns", () => {
+  const words = { ...prompt, labels: ["dramatic lighting", "enhanced colors and lighting", "painterly effect"] };
+  const [levels, seeds] = [axis("strength", "number", 11), axis("seed", "seed", 4)];
+  const { x, sx } = chooseArrangement([levels, words, seeds], levels, { width: 896, height: 490 });
+  assert.notEqual(x, words, `${sx?.name}`);
+});
+
 test("one axis stands across", () => {
   assert.equal(chooseArrangement([seed], seed, { width: 900, height: 600 }).x, seed);
 });

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Study } from "../src/payload";
-import { answerOf, followUp, judge, questionOf, untestedGap } from "../src/verdict";
+import { mainFindings } from "../src/ranking";
+import { answerOf, followUp, hasWeakest, judge, questionOf, untestedGap } from "../src/verdict";
 import { table } from "./results";
 
 const study: Study = {
@@ -55,4 +56,50 @@ test("a follow-up experiment renders the levels between", () => {
   assert.ok(axis && gap);
   assert.match(followUp(results.payload.experiment, axis, gap) ?? "", /strength: \[0.35, 0.4, 0.45\]/);
   assert.equal(followUp("name: a\naxes:\n  strength:\n    - 0.3\n", axis, gap), null);
+});
+
+const found = {
+  metric: "ssim",
+  axis: "strength",
+  threshold: 0.75,
+  used: 8,
+  full: 40,
+  groups: [
+    { group: { prompt: "painterly" }, use: 0.3, is_rising: false },
+    { group: { prompt: "dramatic" }, use: 0.5, is_rising: false },
+  ],
+  weakest: { prompt: "painterly" },
+  use: 0.5,
+};
+const words = [{ kind: "recommendation", text: "Use strength 0.5 or less: SSIM stayed at 0.75 or more with every seed rendered.", detail: "Weakest prompt: “painterly”.", headline: true, metric: "ssim", axis: "strength" }];
+const searched = table({ study: { ...study, recommendations: [], adaptive: found, words } });
+
+test("of an adaptive design the page says what the study says, though its own count is another", () => {
+  const question = questionOf(searched, null);
+  assert.ok(question);
+  const verdict = judge(question, searched.rows);
+  const counted = judge({ ...question, found: null }, searched.rows);
+  assert.notEqual(counted.use, verdict.use);
+  assert.equal(verdict.along.levels[verdict.use], found.use);
+  assert.deepEqual(verdict.groups.map((group) => [group.label, group.heldUpTo]), [["painterly", 0], ["dramatic", 1]]);
+  assert.ok(hasWeakest(verdict));
+  const { title, counts, limits } = answerOf(verdict);
+  assert.equal(title, "Use strength 0.5 or less.");
+  assert.equal(counts.map((part) => part.text).join(""), "SSIM stayed at 0.75 or more with every seed rendered. Weakest prompt: “painterly”.");
+  assert.match(limits, /8 of 40 images/);
+});
+
+test("with a threshold of the reader's own the images of an adaptive design are counted", () => {
+  const question = questionOf(searched, 0.1);
+  assert.ok(question);
+  assert.equal(question.found, null);
+  assert.equal(answerOf(judge(question, searched.rows)).title, "Any strength up to 0.5 holds.");
+});
+
+test("limits by other metrics are one sentence, which is no second advice", () => {
+  const advice = { kind: "recommendation", headline: false, axis: "strength" };
+  const other = { metric: "ms_ssim", axis: "strength", threshold: 0.5, wanted: "above", side: "up to", weakest_group: null, use: 0.5 } as const;
+  const findings = mainFindings(table({ study: { ...study, recommendations: [...study.recommendations, other], words: [...words, { ...advice, metric: "ms_ssim", text: "Use strength 0.5 or less: MS-SSIM." }] } }));
+  assert.equal(findings.filter((word) => word.text.startsWith("Use ")).length, 1);
+  assert.equal(findings[1]?.text, "Judged by another metric, the limit of strength is another: 0.5 keeps ms_ssim at 0.5 or more.");
 });
