@@ -48,14 +48,17 @@ EXIT_TIMEOUT = 30  # seconds a process of the suite may take to end after its la
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--live` runs the tests that need a real InvokeAI, `--full` those that take minutes, too."""
+    """`--slow` runs the tests that take seconds, `--full` those that take minutes, `--live` those on real servers."""
+    parser.addoption("--slow", action="store_true", help="run the tests that take seconds each (processes, browsers)")
     parser.addoption("--live", action="store_true", help="run live tests (installs InvokeAI and ComfyUI)")
     parser.addoption("--ray", action="store_true", help="run the tests that start a Ray cluster")
     parser.addoption("--full", action="store_true", help="run the tests that take minutes")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without `--live` and `--full`, what they stand for is left out, and the summary says how much that was.
+    """Leave out what no option asks for; the summary says how much that was.
+
+    A slow test that also needs another option is left out without that one. `--full` runs slow tests too.
 
     The files that take longest come first, so that no process is left alone with one of them at the end.
     """
@@ -70,6 +73,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for marker, why in _WHY.items():
         if not config.getoption(f"--{marker}"):
             leave_out(config, items, [item for item in items if item.get_closest_marker(marker)], why)
+    if not (config.getoption("--slow") or config.getoption("--full")):
+        slow = [item for item in items if item.get_closest_marker("slow") and not _asks_for_more(item)]
+        leave_out(config, items, slow, "tests that take seconds each (pytest --slow -m slow)")
+
+
+def _asks_for_more(item: pytest.Item) -> bool:
+    """Tell whether a test belongs to another option's tests, which alone decides then."""
+    return any(item.get_closest_marker(marker) for marker in _WHY)
 
 
 _WHY = {

@@ -32,6 +32,7 @@ from sweep.experiment import Experiment
 from sweep.plan import make_plan
 from sweep.sandbox import SandboxOptions, catalogue, sandbox_server
 from sweep.workflow import builtin_schemas
+from tests.support.left_out import mark_rest_slow
 from tools.gallery import STUDIES, split_sections
 from tools.generate_reference import PAGES
 
@@ -107,6 +108,15 @@ def test_every_command_parses(document: Path) -> None:
 
 def runs(document: Path) -> bool:
     return any(block.language in ("console", "python") and block.mark != "install" for block in blocks(document))
+
+
+BRIEF = ("README.md", "docs/python.md", "docs/comfyui.md", "docs/workflows.md")
+"""Documents whose commands and code take little; they run in the default suite."""
+
+
+def _order_by_length() -> list[Path]:
+    """Documents that have something to run, the brief ones first."""
+    return sorted((each for each in DOCUMENTS if runs(each)), key=lambda each: named(each) not in BRIEF)
 
 
 FEWER = {"step: 0.1}": "step: 0.5}", "count: 4}": "count: 2}"}
@@ -191,7 +201,7 @@ def perform(block: Block, words: list[str], servers: dict[str, str]) -> int:
     return app.run_cli(words)
 
 
-@pytest.mark.parametrize("document", [each for each in DOCUMENTS if runs(each)], ids=named)
+@pytest.mark.parametrize("document", mark_rest_slow(_order_by_length(), len(BRIEF)), ids=named)
 @pytest.mark.usefixtures("desk")
 @pytest.mark.timeout(180)  # one of them has thirty commands
 def test_every_command_and_every_line_of_python_runs(

@@ -102,6 +102,7 @@ def completed(*words: str) -> list[str]:
     return [each.value for each in found]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("done")
 def test_shell_completes_runs_axes_metrics_and_columns() -> None:
     for command in ("status", "table", "study", "report", "view", "sheet", "redo", "rm", "rename", "check", "rate"):
@@ -116,6 +117,7 @@ def test_shell_completes_runs_axes_metrics_and_columns() -> None:
     assert completed("run", "img2img", "--input", "st") == ["steps="]
 
 
+@pytest.mark.slow
 def test_images_are_measured_while_a_run_renders(sweep: Sweep, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that has rendered half of its points: the process that measures them needs no call."""
     monkeypatch.setattr(run_module, "FIRST_LOOK", 0)
@@ -189,6 +191,7 @@ COMMANDS_IN_A_TERMINAL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
 def test_new_commands_fit_into_terminals_of_80_and_140_columns(home: Path) -> None:
     (home / "marks.json").write_text(json.dumps({"schema": 1, "ratings": {}, "choices": []}), encoding="utf-8")

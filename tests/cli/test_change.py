@@ -16,6 +16,7 @@ from PIL import Image
 from sweep.record import FolderLock
 from sweep.sandbox import SandboxOptions
 from tests.cli.conftest import SMALL, Answer, Sweep, sandbox, write_experiment
+from tests.support.left_out import mark_rest_slow
 
 KILLED = """
 import os, signal, sys
@@ -135,7 +136,7 @@ def killed(step: int, *arguments: str) -> int:
     return subprocess.run(line, env=environment, capture_output=True, stdin=subprocess.DEVNULL, check=False).returncode
 
 
-@pytest.mark.parametrize("step", range(0, 6, 2))
+@pytest.mark.parametrize("step", mark_rest_slow(range(0, 6, 2)))
 def test_rm_of_images_survives_kills(step: int, sweep: Sweep, done: Path) -> None:
     assert killed(step, "rm", "small", "--where", "seed == 42", "--yes") == -9
     assert {finding["fault"] for finding in json.loads(sweep("verify", "small", "--json").out)} <= {"orphan"}
@@ -147,6 +148,7 @@ def test_rm_of_images_survives_kills(step: int, sweep: Sweep, done: Path) -> Non
     assert len(rows(sweep)) == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", range(3))
 def test_rm_of_a_run_survives_kills(step: int, sweep: Sweep, done: Path) -> None:
     assert killed(step, "rm", "small", "--yes") == -9
@@ -157,6 +159,7 @@ def test_rm_of_a_run_survives_kills(step: int, sweep: Sweep, done: Path) -> None
     assert sweep("run", "small.yaml", "--no-report").code == 0
 
 
+@pytest.mark.slow
 def test_rename_and_redo_survive_kills(sweep: Sweep, done: Path) -> None:
     assert killed(0, "rename", "small", "large") == -9
     assert len(rows(sweep)) == 12

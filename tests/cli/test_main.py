@@ -58,6 +58,7 @@ def test_control_c_while_modules_are_loaded_is_quiet(module: str, home: Path) ->
     assert b"Traceback" not in err
 
 
+@pytest.mark.slow
 def test_run_in_the_background_ignores_sigint(home: Path) -> None:
     process = subprocess.Popen(
         [*ENTRY, "run", "small.yaml", "--no-report", "--progress", "json"],
@@ -92,6 +93,7 @@ def test_table_exits_0_if_its_reader_closes_the_pipe(done: Path) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.slow
 def test_run_continues_after_its_output_is_closed(home: Path) -> None:
     read, write = os.pipe()
     os.close(read)
@@ -102,6 +104,7 @@ def test_run_continues_after_its_output_is_closed(home: Path) -> None:
     assert len(list(Path("results/small/images").iterdir())) == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
 def test_plan_escapes_characters_that_the_encoding_lacks(encoding: str, home: Path) -> None:
     process = started("plan", "small.yaml", environment={"PYTHONIOENCODING": encoding})
@@ -110,6 +113,7 @@ def test_plan_escapes_characters_that_the_encoding_lacks(encoding: str, home: Pa
     assert b"denoise.denoising_start = 1 \\u2212 denoise_strength" in out
 
 
+@pytest.mark.slow
 def test_run_shows_bars_in_a_terminal(home: Path) -> None:
     ours, theirs = pty.openpty()
     environment = {"TERM": "xterm", "COLUMNS": "80", "LINES": "24", "NO_COLOR": "1"}
@@ -131,6 +135,7 @@ def test_run_shows_bars_in_a_terminal(home: Path) -> None:
     assert "\x1b[3" not in shown.decode()  # NO_COLOR
 
 
+@pytest.mark.slow
 def test_view_serves_until_control_c(done: Path) -> None:
     process = started("view", "small")
     assert process.stdout is not None

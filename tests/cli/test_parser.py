@@ -166,6 +166,7 @@ class TestRun:
         assert after.code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names there are Unicode")
 def test_run_works_in_a_folder_with_undecodable_name(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -303,6 +304,7 @@ class TestAfterwards:
         assert answer.out.splitlines()[0].startswith("Of 12 points in both runs, 12 are the same file")
         assert Path("both.html").is_file()
 
+    @pytest.mark.slow
     def test_report_names_no_folder_of_the_author(self, sweep: Sweep, home: Path) -> None:
         assert sweep("run", home / "small.yaml", "--set", "inputs.steps=5").code == 0
         page = Path("results", "small", "report.html").read_text(encoding="utf-8")

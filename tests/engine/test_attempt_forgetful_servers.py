@@ -33,6 +33,7 @@ async def run_until_started(bench: Bench, experiment: Any, url: str) -> bool:
     return started
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fuse", [1, 2])
 async def test_variation_that_kills_a_forgetful_server_fails_after_its_attempts(
     bench: Bench, sandbox_with: Callable[..., Any], fuse: int

@@ -12,6 +12,7 @@ from sweep.engine import events
 from sweep.errors import ServerUnreachableError
 from sweep.sandbox.service import Sandbox
 from tests.support.engine_bench import Bench
+from tests.support.left_out import mark_rest_slow
 from tests.support.mutating_proxy import Exchange, open_proxy
 
 KEY = "enqueued"
@@ -45,7 +46,7 @@ def fail_with(path: str, status: int, *, times: int = 1) -> Callable[..., None]:
     return mutate
 
 
-@pytest.mark.parametrize("status", [400, 413, 415, 422])
+@pytest.mark.parametrize("status", mark_rest_slow([422, 400, 413, 415]))
 async def test_refused_question_for_states_neither_hangs_nor_renders_twice(
     bench: Bench, sandbox: Sandbox, status: int
 ) -> None:
@@ -58,13 +59,16 @@ async def test_refused_question_for_states_neither_hangs_nor_renders_twice(
 
 @pytest.mark.parametrize(
     "event",
-    [
-        {"status": "completed", "created_at": "0001-01-01T00:00:00+23:59"},
-        {"status": ["completed"]},
-        {"status": None, "started_at": {}},
-        {"batch_id": {"a": 1}},
-        {"item_id": "9" * 4000},
-    ],
+    mark_rest_slow(
+        [
+            {"status": "completed", "created_at": "0001-01-01T00:00:00+23:59"},
+            {"status": ["completed"]},
+            {"status": None, "started_at": {}},
+            {"batch_id": {"a": 1}},
+            {"item_id": "9" * 4000},
+        ],
+        quick=2,
+    ),
 )
 async def test_event_that_cannot_be_read_costs_nothing(bench: Bench, sandbox: Sandbox, event: dict[str, Any]) -> None:
     def mutate(text: str) -> str:
@@ -102,7 +106,7 @@ async def test_ping_interval_of_thousands_of_digits_is_ignored(bench: Bench, san
     assert summary.exit_code == 0
 
 
-@pytest.mark.parametrize("value", ["missing", None, "1", "one", True, 1.0, [], 2**80])
+@pytest.mark.parametrize("value", mark_rest_slow(["missing", "1", None, "one", True, 1.0, [], 2**80], quick=2))
 async def test_enqueued_that_is_no_integer_is_looked_up_and_not_sent_again(
     bench: Bench, sandbox: Sandbox, value: object
 ) -> None:
@@ -118,17 +122,20 @@ async def test_enqueued_that_is_no_integer_is_looked_up_and_not_sent_again(
 
 @pytest.mark.parametrize(
     ("path", "change"),
-    [
-        ("item_summaries_by_ids", lambda _: {}),
-        ("item_summaries_by_ids", lambda _: None),
-        ("item_summaries_by_ids", lambda answer: [{**each, "item_id": str(each["item_id"])} for each in answer]),
-        ("item_summaries_by_ids", lambda answer: [{**each, "status": 3} for each in answer]),
-        ("item_summaries_by_ids", lambda answer: [None for _ in answer]),
-        ("/i/", lambda answer: {**answer, "session": None}),
-        ("/i/", lambda answer: {**answer, "session": {"results": []}}),
-        ("/i/", lambda answer: {**answer, "status": ["completed"]}),
-        ("/i/", lambda _: []),
-    ],
+    mark_rest_slow(
+        [
+            ("/i/", lambda answer: {**answer, "session": None}),
+            ("item_summaries_by_ids", lambda _: {}),
+            ("item_summaries_by_ids", lambda _: None),
+            ("item_summaries_by_ids", lambda answer: [{**each, "item_id": str(each["item_id"])} for each in answer]),
+            ("item_summaries_by_ids", lambda answer: [{**each, "status": 3} for each in answer]),
+            ("item_summaries_by_ids", lambda answer: [None for _ in answer]),
+            ("/i/", lambda answer: {**answer, "session": {"results": []}}),
+            ("/i/", lambda answer: {**answer, "status": ["completed"]}),
+            ("/i/", lambda _: []),
+        ],
+        quick=2,
+    ),
 )
 async def test_state_that_cannot_be_read_is_asked_again_and_not_rendered_again(
     bench: Bench, sandbox: Sandbox, path: str, change: Callable[[Any], Any]
@@ -141,7 +148,7 @@ async def test_state_that_cannot_be_read_is_asked_again_and_not_rendered_again(
     assert sorted(sandbox.renders.values()) == [1] * 6
 
 
-@pytest.mark.parametrize("total", [None, "1", "missing", [], 1.5])
+@pytest.mark.parametrize("total", mark_rest_slow([None, "1", "missing", [], 1.5]))
 async def test_total_that_is_no_number_never_means_that_a_batch_is_not_there(
     bench: Bench, sandbox: Sandbox, total: object
 ) -> None:
@@ -163,7 +170,7 @@ async def test_total_that_is_no_number_never_means_that_a_batch_is_not_there(
     assert sorted(sandbox.renders.values()) == [1] * 6
 
 
-@pytest.mark.parametrize("path", ["app/version", "openapi.json", "enqueue_batch", "/full"])
+@pytest.mark.parametrize("path", mark_rest_slow(["/full", "app/version", "openapi.json", "enqueue_batch"]))
 async def test_answer_that_trickles_ends_at_its_deadline(bench: Bench, sandbox: Sandbox, path: str) -> None:
     """A byte now and then keeps no read from timing out; the whole answer has a deadline, too."""
     slow = 0

@@ -16,6 +16,7 @@ from sweep.record import RecordedResults
 from sweep.record.status import read_painted
 from sweep.sandbox.service import Sandbox
 from tests.support.engine_bench import AT_ONCE, Bench
+from tests.support.left_out import mark_rest_slow
 from tests.support.mutating_proxy import Exchange, open_proxy
 
 
@@ -33,7 +34,7 @@ def replace_with_a_folder(path: Path) -> None:
     path.rmdir()
 
 
-@pytest.mark.parametrize("spoil", [Path.unlink, truncate, empty, replace_with_a_folder])
+@pytest.mark.parametrize("spoil", mark_rest_slow([truncate, Path.unlink, empty, replace_with_a_folder]))
 @pytest.mark.parametrize("count", [1, 6])
 async def test_lost_images_are_rendered_again_and_no_others(
     bench: Bench, sandbox: Sandbox, spoil: Callable[[Path], object], count: int

@@ -18,6 +18,7 @@ from tests.support.engine_bench import AT_ONCE, Bench
 from tests.support.ports import free_port
 
 
+@pytest.mark.slow
 async def test_a_server_that_is_up_later_joins(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
     port = free_port()
     async with AsyncExitStack() as held, sandbox_with(latency=0.05) as first:
@@ -40,6 +41,7 @@ async def test_a_server_that_is_up_later_joins(bench: Bench, sandbox_with: Calla
         assert [e.state for e in bench.of(events.ServerChanged)] == ["joined", "back"]
 
 
+@pytest.mark.slow
 async def test_a_server_that_refuses_us_for_a_while_is_asked_again(
     bench: Bench, sandbox_with: Callable[..., Any]
 ) -> None:

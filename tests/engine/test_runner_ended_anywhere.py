@@ -72,6 +72,7 @@ def every_point(how: How) -> Any:
     return pytest.param(how, POINTS, marks=pytest.mark.full, id=f"{how} everywhere")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "points"),
     [("stage 2", POINTS[::3]), *(every_point(how) for how in ("cancelled", "stage 1", "stage 2"))],

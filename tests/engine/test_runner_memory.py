@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from sweep.engine import events
 from sweep.plan import Instance
 from tests.support.engine_bench import AT_ONCE, Bench
@@ -15,6 +17,7 @@ from tests.support.engine_bench import AT_ONCE, Bench
 SLOTS = 3
 
 
+@pytest.mark.slow
 async def test_tasks_and_instances_are_as_many_as_are_in_flight(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
     """Beside the one each server keeps back because it has another model; downloads hold a place of their own."""
     most = {"tasks": 0, "instances": 0}

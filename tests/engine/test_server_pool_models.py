@@ -33,6 +33,7 @@ def said(bench: Bench, server: Sandbox) -> list[str]:
     return [e.reason for e in bench.of(events.ServerChanged) if server.url[7:] in e.server and e.state == "left"]
 
 
+@pytest.mark.slow
 async def test_a_server_with_other_weights_takes_no_part(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
     """The weights that most servers have are right, in whatever order the servers are given."""
     async with sandbox_with() as first, sandbox_with() as other, sandbox_with() as third:

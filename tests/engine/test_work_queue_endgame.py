@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, cast
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -105,6 +106,7 @@ async def test_the_last_image_comes_at_most_two_items_after_the_least_time(
     assert took <= find_least_time(speeds, points) + DEPTH * longest + 1e-6
 
 
+@pytest.mark.slow
 async def test_hundreds_of_unequal_servers_stay_within_three_percent() -> None:
     """Of kinds up to eight times as slow as others, with twenty images and more for each server, in any lanes.
 

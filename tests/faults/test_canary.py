@@ -24,6 +24,7 @@ def leaks(bench: Bench, *printed: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["environment", "file"])
 def test_no_secret_is_told(bench: Bench, by: str) -> None:
     server = bench.sandbox(faults={"fail_rate": 0.3, "error_401": 0.02, "spare": 40, "most": 2})

@@ -12,6 +12,7 @@ import pytest
 
 from sweep.engine.options import ENGINE_POINTS
 from sweep.record.files import IMAGE_POINTS, JOURNAL_OPERATIONS, JOURNAL_POINTS
+from tests.support.left_out import mark_rest_slow
 from tests.support.processes import Bench, SandboxProcess
 
 ONCE = {
@@ -61,6 +62,7 @@ def whole(bench: Bench, server: SandboxProcess, code: int = 0) -> None:
     assert {row["key"] for row in bench.results.rows()} == server.renders().keys()
 
 
+@pytest.mark.slow
 def test_killed_while_agents_write_the_images(bench: Bench, server: SandboxProcess) -> None:
     for point in ("attempt.fetched", "image.renamed", "image.folder-synced", "complete.before-commit"):
         killed(bench, server, point=point, sharing=True)
@@ -73,14 +75,14 @@ FIRST = sorted(set(points()) - set(repeated()))  # come once a run: each by itse
 CHAINS = [list(repeated())[start::6] for start in range(6)]  # come for each image: one after the other on one sweep
 
 
-@pytest.mark.parametrize("point", FIRST)
+@pytest.mark.parametrize("point", mark_rest_slow(FIRST))
 def test_killed_at_a_point(bench: Bench, server: SandboxProcess, point: str) -> None:
     killed(bench, server, point=point)
     whole(bench, server)
     assert bench.results.counts().open == 0
 
 
-@pytest.mark.parametrize("chain", CHAINS, ids="+".join)
+@pytest.mark.parametrize("chain", mark_rest_slow(CHAINS), ids="+".join)
 def test_killed_at_one_point_after_the_other(bench: Bench, server: SandboxProcess, chain: list[str]) -> None:
     for point in chain:
         killed(bench, server, point=point)
@@ -110,6 +112,7 @@ def test_every_point_is_tested() -> None:
 STEPS = ("before-commit", "after-commit")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_while_an_edited_experiment_is_brought_in_step(bench: Bench, server: SandboxProcess, step: str) -> None:
     bench.definition["axes"] = {"denoise_strength": [0.2, 0.5], "seed": {"start": 7, "count": 2}}
@@ -119,6 +122,7 @@ def test_killed_while_an_edited_experiment_is_brought_in_step(bench: Bench, serv
     whole(bench, server)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("point", ["attempt_failed", "withdraw"])
 def test_killed_while_an_attempt_is_given_up(bench: Bench, point: str, step: str) -> None:
@@ -130,6 +134,7 @@ def test_killed_while_an_attempt_is_given_up(bench: Bench, point: str, step: str
     server.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_while_a_failure_is_written(bench: Bench, step: str) -> None:
     bench.definition["axes"] = {"denoise_strength": [0.2, 0.5, 0.8], "seed": {"start": 42, "count": 3}}
@@ -143,6 +148,7 @@ def test_killed_while_a_failure_is_written(bench: Bench, step: str) -> None:
     server.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_while_a_cancellation_is_written(bench: Bench, step: str) -> None:
     server = bench.sandbox(latency=0.1)
@@ -151,6 +157,7 @@ def test_killed_while_a_cancellation_is_written(bench: Bench, step: str) -> None
     server.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_while_damaged_images_are_forgotten(bench: Bench, server: SandboxProcess, step: str) -> None:
     assert bench.run(server)[0] == 0

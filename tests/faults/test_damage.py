@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sweep.errors import RecordError
+from tests.support.left_out import mark_rest_slow
 from tests.support.processes import Bench, SandboxProcess, Zygote
 
 
@@ -48,7 +49,7 @@ def spoil(file: Path, how: str) -> None:
     file.write_bytes(data)
 
 
-@pytest.mark.parametrize("how", ["gone", "truncated", "torn", "emptied", "flipped"])
+@pytest.mark.parametrize("how", mark_rest_slow(["flipped", "gone", "truncated", "torn", "emptied"]))
 def test_a_damaged_image_is_found_told_and_rendered_again_alone(
     finished: tuple[Bench, SandboxProcess], how: str
 ) -> None:

@@ -51,6 +51,7 @@ def race(bench: Bench, latencies: tuple[float, ...], points: int, dies: int, han
     return {"seconds": round(seconds, 1), "least": round(least, 1), "over": f"{seconds / least - 1:.1%}"}
 
 
+@pytest.mark.slow
 def test_one_of_three_dies_and_one_hangs(bench: Bench) -> None:
     race(bench, (0.01, 0.03, 0.05), points=24, dies=0, hangs=2)
 

@@ -46,6 +46,7 @@ def kill_merge(bench: Bench, shards: list[Path], target: Path, point: str, nth: 
     return bench.zygote.wait(bench.zygote.start("merge", **order)[0])[0]
 
 
+@pytest.mark.slow
 def test_merged_shards_draw_the_same_seeds_and_equal_an_unsharded_run(bench: Bench) -> None:
     bench.definition["axes"] = DRAWN
     shards = render_shards(bench, 3)

@@ -158,6 +158,7 @@ def judge(answers: list[dict[str, Any]]) -> None:
     assert max(each["megabytes"] for each in answers) < MOST_MEGABYTES, answers
 
 
+@pytest.mark.slow
 async def test_answers_changed_in_many_ways_leave_no_traceback_and_no_hang(tmp_path: Path) -> None:
     judge(await run_client(tmp_path, ALWAYS))
 

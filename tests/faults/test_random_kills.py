@@ -109,6 +109,7 @@ def test_a_few_kills(bench: Bench) -> None:
     ride_out(bench, Storm(clients=5, servers=3, points=30, pause=0.5, latency=0.02), seed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fuse", [1, 3])
 def test_a_few_kills_of_two_servers(bench: Bench, fuse: int) -> None:
     ride_out(bench, Storm(clients=3, servers=3, points=18, pause=0.5, latency=0.05, fuse=fuse), seed=4, servers=2)
@@ -187,6 +188,7 @@ def test_an_adaptive_run_decides_the_same_whenever_it_is_killed(bench: Bench, tm
         server.kill()
 
 
+@pytest.mark.slow
 def test_zygotes_end(tmp_path: Path) -> None:
     """The harness itself leaves no process behind."""
     process = Zygote(tmp_path / "log")

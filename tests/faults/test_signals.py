@@ -14,6 +14,7 @@ import pytest
 
 from sweep.engine.shutdown import REQUEST
 from sweep.record import LOCK
+from tests.support.left_out import mark_rest_slow
 from tests.support.processes import Bench, SandboxProcess
 
 INT, TERM, STOP, CONT, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGSTOP, signal.SIGCONT, signal.SIGHUP
@@ -83,7 +84,7 @@ def test_one_interrupt_finishes_what_is_in_flight(bench: Bench) -> None:
     server.kill()
 
 
-@pytest.mark.parametrize("how", ["twice", "sigterm", "sighup"])
+@pytest.mark.parametrize("how", mark_rest_slow(["twice", "sigterm", "sighup"]))
 def test_stage_two_cancels_ours_and_nobody_elses(bench: Bench, slow: SandboxProcess, how: str) -> None:
     pid, output = start(bench, slow)
     slow.ask("/api/v1/queue/default/enqueue_batch", "POST", OTHERS)
@@ -99,6 +100,7 @@ def test_stage_two_cancels_ours_and_nobody_elses(bench: Bench, slow: SandboxProc
     completed_elsewhere(bench, slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["rich", "plain"])
 def test_a_terminal_that_is_closed_cancels_what_is_ours(bench: Bench, slow: SandboxProcess, style: str) -> None:
     """There is nobody to tell any more, and nowhere to write to: what can be put in order is."""
@@ -132,6 +134,7 @@ def test_a_closed_laptop_is_no_fault_of_the_server(bench: Bench) -> None:
     server.kill()
 
 
+@pytest.mark.slow
 def test_output_that_nobody_reads_ends_no_run(bench: Bench) -> None:
     """As with `sweep run … | head -1`."""
     server = bench.sandbox()
@@ -149,6 +152,7 @@ def test_output_that_nobody_reads_ends_no_run(bench: Bench) -> None:
     server.kill()
 
 
+@pytest.mark.slow
 def test_three_interrupts_end_the_process_at_once(bench: Bench, slow: SandboxProcess) -> None:
     pid, output = start(bench, slow)
     slow.send(STOP)  # so that the second stage has to wait
@@ -160,6 +164,7 @@ def test_three_interrupts_end_the_process_at_once(bench: Bench, slow: SandboxPro
     completed_elsewhere(bench, slow)
 
 
+@pytest.mark.slow
 def test_stop_and_cancel_from_another_terminal(bench: Bench, slow: SandboxProcess) -> None:
     pid, _ = start(bench, slow)
     code, said = bench.sweep("stop", "small")
@@ -172,6 +177,7 @@ def test_stop_and_cancel_from_another_terminal(bench: Bench, slow: SandboxProces
     assert (code, "Nothing is running in" in said) == (2, True)
 
 
+@pytest.mark.slow
 def test_stopping_a_run_that_died(bench: Bench, slow: SandboxProcess) -> None:
     pid, _ = start(bench, slow)
     bench.zygote.signal(pid, signal.SIGKILL)
@@ -181,6 +187,7 @@ def test_stopping_a_run_that_died(bench: Bench, slow: SandboxProcess) -> None:
         assert (code, "Nothing is running in" in said) == (2, True)
 
 
+@pytest.mark.slow
 def test_stopping_a_run_on_another_machine(bench: Bench) -> None:
     """The folder is on a disk that both see: the lock says nothing here, and the request is found there."""
     server = bench.sandbox()
@@ -193,6 +200,7 @@ def test_stopping_a_run_on_another_machine(bench: Bench) -> None:
     server.kill()
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_does_not_hold_up_the_end(bench: Bench, slow: SandboxProcess) -> None:
     pid, _ = start(bench, slow)
     slow.send(STOP)
@@ -214,6 +222,7 @@ def test_an_interrupt_before_anything_is_sent(bench: Bench, slow: SandboxProcess
     assert not slow.batches()
 
 
+@pytest.mark.slow
 def test_a_queue_of_ones_own(bench: Bench) -> None:
     server = bench.sandbox()
     arguments = ["run", str(bench.write()), "--server", server.url, "--progress", "none", "--no-report"]

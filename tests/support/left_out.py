@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -29,3 +30,10 @@ def receive_lines(node: Any) -> None:
     """In the process that writes the summary: take a worker's lines; all workers say the same."""
     lines = node.config.stash.setdefault(LINES, [])
     lines.extend(line for line in getattr(node, "workeroutput", {}).get("left_out", []) if line not in lines)
+
+
+def mark_rest_slow(cases: Iterable[Any], quick: int = 1) -> list[Any]:
+    """Leave the first `quick` cases of a parametrised test in the default suite, and mark the others as slow."""
+    found = list(cases)
+    values = [case if isinstance(case, tuple) else (case,) for case in found[quick:]]
+    return found[:quick] + [pytest.param(*value, marks=pytest.mark.slow) for value in values]

@@ -63,6 +63,7 @@ def test_every_image_gets_every_metric(results: Path) -> None:
     assert (untouched[["gmsd", "delta_e", "tone_emd", "phash_distance", "diversity"]] == 0).all(axis=None)
 
 
+@pytest.mark.slow
 async def test_worker_processes_give_the_same_values(results: Path, tmp_path: Path) -> None:
     again = await write_results(tmp_path / "again", POINTS, painted, kinds=KINDS, source=SOURCE)
 
@@ -146,6 +147,7 @@ measure_now(sys.argv[1], workers=2, progress=lambda done, total: print(done, flu
 """
 
 
+@pytest.mark.slow
 async def test_a_kill_costs_little(tmp_path: Path) -> None:
     """SIGKILL while workers measure: what was kept is there, the rest is measured, the journal is whole."""
     points = [{"denoise_strength": s / 200, "seed": k} for s in range(60) for k in (1, 2, 3)]

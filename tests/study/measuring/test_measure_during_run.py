@@ -43,6 +43,7 @@ def experiments(tmp_path: Path) -> tuple[Experiment, Experiment]:
     return cats(4, tmp_path), cats(12, tmp_path)
 
 
+@pytest.mark.slow
 async def test_a_run_goes_on_to_its_end_whatever_measuring_does(
     tmp_path: Path, experiments: tuple[Experiment, Experiment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +87,7 @@ sys.exit(run_cli(["study", sys.argv[1], "--workers", "2"]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 async def test_nothing_outlives_the_command(tmp_path: Path, sent: signal.Signals, code: int) -> None:
     """Workers hold the command's stderr, so its end is theirs. Ctrl-C goes to all of them, as a terminal sends it."""

@@ -27,6 +27,7 @@ BUNDLED = Path(skimage.__file__).parent / "data"
 EGYPTIAN_CAT, ESPRESSO = 285, 967  # of ImageNet's 1,000 classes
 
 
+@pytest.mark.slow
 def test_flip_keeps_the_contract_and_grows_along_a_blur_ladder() -> None:
     (metric,) = resolve_metrics(["flip"])
     sharp = photo(3, 192, 192)

@@ -121,6 +121,7 @@ def test_sharpness_falls_down_a_blur_ladder() -> None:
     assert all(late < early for early, late in pairwise(values)), values
 
 
+@pytest.mark.slow
 def test_scales_of_structure_go_in_order() -> None:
     """Along a strength axis fine structure is spent first, coarse last: that is what the panel is for."""
     source, other = photo(0, 512, 512), photo(9, 512, 512)

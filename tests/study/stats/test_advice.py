@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from sweep.study.schema import Recommendation
 from sweep.study.study import Study, make_study
@@ -68,6 +69,7 @@ def test_any_level_will_do_where_none_failed() -> None:
     assert advice_of(study)["weakest_group"] is None
 
 
+@pytest.mark.slow
 def test_new_seeds_hold_at_the_advised_level() -> None:
     """The planted population: of images of the same prompts with new seeds at most 2 % miss the threshold."""
     rng, missed, images = np.random.default_rng(1), 0, 0

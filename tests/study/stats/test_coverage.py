@@ -36,6 +36,7 @@ class Population:
         return DIFFERENCE + rng.normal(0, 0.03, SEEDS) + rng.normal(0, 0.015, SEEDS) - rng.normal(0, 0.015, SEEDS)
 
 
+@pytest.mark.slow
 def test_intervals_cover_what_was_planted() -> None:
     population, rng = Population(), np.random.default_rng(11)
     hits = {"mean": 0, "half": 0, "threshold": 0, "difference": 0}

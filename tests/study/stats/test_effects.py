@@ -91,6 +91,7 @@ def test_paired_differences_are_found_where_unpaired_ones_drown() -> None:
     assert ((prompts["low"] < prompts["difference"]) & (prompts["difference"] < prompts["high"])).all()
 
 
+@pytest.mark.slow
 def test_no_difference_is_called_significant_where_none_was_planted() -> None:
     rng, wrong = np.random.default_rng(6), 0
     for _ in range(40):
