@@ -12,6 +12,7 @@ def main() -> None:
 
     Until the modules are loaded, and again once all is done, there is nothing to put in order: Ctrl-C just ends it.
     """
+    _open_closed_streams()
     usual = signal.getsignal(signal.SIGINT)
     heeded = usual is not signal.SIG_IGN  # a shell's background job: its terminal's Ctrl-C is not meant for it
     if heeded:
@@ -25,6 +26,13 @@ def main() -> None:
     if heeded:
         signal.signal(signal.SIGINT, _leave)
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Open what the caller closed (>&-), before a file of ours gets its number: what is printed goes nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
 
 
 def _leave(*_: object) -> None:

@@ -57,7 +57,10 @@ def _run_command(arguments: list[str]) -> int:
         if error.errno == errno.EIO and error.filename is None:  # the terminal we print to was closed
             raise BrokenPipeError from None
         fault = _from_os_error(error)
-    print_error(fault)
+    try:
+        print_error(fault)
+    except OSError:  # nobody can read it, and the exit code says it too
+        _discard_output()
     return fault.exit_code
 
 

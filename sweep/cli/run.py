@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 import anyio
 import typer
@@ -367,11 +367,34 @@ class Display:
         return partial(open_view, studies=False)
 
 
+FEWEST_FILES: Final = 64  # open at a time: the journal, connections, images
+
+
+def raise_open_file_limit() -> None:
+    """Allow as many open files as the system lets us. Raises UsageError where that is too few for any run."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4096 if hard == resource.RLIM_INFINITY else min(hard, 4096)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if wanted < FEWEST_FILES:
+        from sweep.errors import UsageError
+
+        raise UsageError(
+            f"Only {wanted} files may be open at a time here, and a run needs {FEWEST_FILES}.",
+            hint="Raise the limit: ulimit -n 256.",
+        )
+
+
 def run_experiment(experiment: Experiment, access: Access, options: RunOptions, show: Display, results: Path) -> int:
     """Render the open points of an experiment, print the result and return the exit code."""
     import anyio
 
     check_metrics(experiment)
+    raise_open_file_limit()
     clients, page_of = access.clients(experiment), show.live_page()
     on_cluster = access.cluster is not None
     with measure_meanwhile(wanted=show.report and not on_cluster) as also:

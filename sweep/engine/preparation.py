@@ -382,7 +382,7 @@ async def begin_on_record(
             axes=tuple((axis.name, axis.kind) for axis in plan.axes),
             points=plan.most,
             servers=[_describe_server(info) for info in servers],
-            command=shlex.join(options.command),
+            command=shlex.join(options.command).encode(errors="backslashreplace").decode(),  # a path may hold any bytes
             sweep_version=VERSION,
             experiment_facts=describe_experiment(plan),
         ),

@@ -332,4 +332,4 @@ def _build_live_policy(*scripts: str) -> str:
 
 
 def _parse_number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() else 0
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0  # longer is none of ours

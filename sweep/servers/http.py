@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import re
 import ssl
 import stat
 import tomllib
@@ -102,6 +103,10 @@ def path_part(name: str) -> str:
 TOKEN, EMAIL, PASSWORD, FILE = "SWEEP_TOKEN", "SWEEP_EMAIL", "SWEEP_PASSWORD", "SWEEP_CREDENTIALS"
 
 
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
     """A token goes before e-mail and password. None of them is in the repr."""
@@ -110,6 +115,15 @@ class Credentials:
     email: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # that a proxy before the server wants
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for what no HTTP header can carry."""
+        for what, said in (("token", self.token or ""), *((f"header {name}", value) for name, value in self.headers)):
+            if _CONTROL.search(said):
+                raise UsageError(f"The {what} for a server holds a control character, such as a line break.")
+        for name, _ in self.headers:
+            if not _HEADER_NAME.fullmatch(name):
+                raise UsageError(f"{name!r} cannot be the name of a header.")
 
     @property
     def can_log_in(self) -> bool:

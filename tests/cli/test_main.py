@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Sweep
+from tests.cli.conftest import Sweep, write_experiment
 
 ENTRY = [sys.executable, "-m", "sweep"]
 
@@ -174,3 +175,39 @@ def test_init_without_a_terminal_says_what_to_write(home: Path, sweep: Sweep) ->
     assert process.returncode == 2
     assert err.startswith(b"There is no terminal to ask in.\nName a workflow, or use sweep run img2img")
     assert not (home / "experiment.yaml").exists()
+
+
+def run_in_shell(command: str) -> int:
+    """Run a command whose `sweep` is this one; return its exit code."""
+    entry = shlex.join([*ENTRY])
+    return subprocess.run(["bash", "-c", command.replace("sweep ", f"{entry} ", 1)], timeout=60).returncode
+
+
+def test_run_renders_with_every_stream_closed(home: Path) -> None:
+    write_experiment(home / "two.yaml", name="two", axes={"seed": [1, 2]})
+
+    assert run_in_shell("sweep run two.yaml --no-report <&- >&- 2>&-") == 0
+    assert len(list(Path("results/two/images").iterdir())) == 2
+
+
+def test_exit_code_says_what_a_full_device_cannot(home: Path) -> None:
+    assert run_in_shell("sweep plan small.yaml >/dev/full 2>/dev/full") == 4
+    assert run_in_shell("sweep plan none.yaml 2>/dev/full") == 2
+    assert run_in_shell("sweep plan none.yaml 2>&-") == 2
+
+
+def test_run_that_may_open_too_few_files_is_refused_with_the_way_out(
+    home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_in_shell("ulimit -n 16; sweep run small.yaml") == 2
+    assert "Only 16 files may be open at a time here, and a run needs 64.\nRaise the limit: ulimit -n 256.\n" in (
+        capfd.readouterr().err
+    )
+
+
+def test_paths_that_are_no_utf8_are_paths(sweep: Sweep, home: Path) -> None:
+    write_experiment(home / "two.yaml", name="two", axes={"seed": [1, 2]})
+    root = os.fsdecode(b"r\xff")
+
+    for words in (("run", "two.yaml"), ("table", "two"), ("status", "two", "--json"), ("verify", "two")):
+        assert sweep(*words, "--results", root).code == 0, words

@@ -219,3 +219,11 @@ async def test_overview_lists_runs_and_says_what_two_share(tmp_path: Path) -> No
             assert answer.status == 404
         async with session.get(f"{view.url}compare?a=one&b=two") as answer:
             assert Parsed(await answer.text()).data()["runs"] == {"shown": "two", "other": "one"}
+
+
+async def test_a_number_of_any_length_in_a_request_is_no_traceback(tmp_path: Path) -> None:
+    folder = await paint_folder(tmp_path / "cups", Plan(pending=PENDING, metrics=False), end=False)
+    async with FolderLock(folder), open_view(folder) as view, aiohttp.ClientSession() as session:
+        for since in ("9" * 5_000, "-1", "x", "²"):
+            async with session.get(f"{view.url}events", params={"since": since}) as answer:
+                assert answer.status == 200, since

@@ -73,3 +73,12 @@ def test_a_file_that_is_missing_or_no_toml_is_one_sentence(tmp_path: Path) -> No
 
 def test_no_repr_tells_them() -> None:
     assert "s3cret" not in repr(Credentials(token="s3cret", email="s3cret", password="s3cret"))
+
+
+def test_what_no_header_can_carry_is_refused(tmp_path: Path) -> None:
+    for token in ("a\nb", "a\x07b", "\x00"):
+        with pytest.raises(UsageError, match="The token for a server holds a control character"):
+            find_credentials(URL, {"SWEEP_TOKEN": f"x{token}x"})
+    for name, value in (("X-Key", "a\r\nb"), ("X Key", "a"), ("X\n", "a"), ("", "a")):
+        with pytest.raises(UsageError, match="header"):
+            Credentials(headers=((name, value),))
