@@ -8,9 +8,8 @@ from sweep.engine import make_forecast
 from sweep.engine.events import Notice
 from sweep.sandbox.service import Sandbox
 from sweep.servers import connect
-from tests.engine.test_uploads import hide_the_sandbox
 from tests.support.engine_bench import AT_ONCE, Bench
-from tests.support.mutating_proxy import open_proxy
+from tests.support.mutating_proxy import hide_the_sandbox, open_proxy
 
 
 async def test_a_board_that_the_server_lacks_is_noted_by_plan_and_run(bench: Bench, sandbox: Sandbox) -> None:

@@ -14,15 +14,9 @@ from sweep.record import read_submitted
 from sweep.sandbox.service import Sandbox
 from sweep.servers import connect
 from tests.support.engine_bench import AT_ONCE, Bench
-from tests.support.mutating_proxy import Exchange, open_proxy
+from tests.support.mutating_proxy import Exchange, hide_the_sandbox, open_proxy
 
 UPLOAD = "POST /api/v1/images/upload"
-
-
-def hide_the_sandbox(exchange: Exchange) -> None:
-    """A sandbox is not remembered in the user's file; as an InvokeAI it is."""
-    if exchange.path.endswith("/app/version"):
-        exchange.json = {"version": exchange.json["version"]}
 
 
 async def test_resumed_run_uploads_no_image_again(bench: Bench, sandbox: Sandbox) -> None:

@@ -140,3 +140,9 @@ async def open_proxy(
         finally:
             proxy.release.set()
             await runner.cleanup()
+
+
+def hide_the_sandbox(exchange: Exchange) -> None:
+    """A sandbox is not remembered in the user's file; as an InvokeAI it is."""
+    if exchange.path.endswith("/app/version"):
+        exchange.json = {"version": exchange.json["version"]}
