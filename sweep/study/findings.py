@@ -103,7 +103,8 @@ def _holes(design: DesignFacts) -> list[str]:
     failed, others = design["failed"], design["missing"] - design["failed"]
     why = [f"{failed} failed"] if failed else []
     why += [f"{others} not asked for, or not rendered yet"] if others > 0 else []
-    text = f"{design['missing']} of {format_count(design['cells'], 'combination')} have no image ({', '.join(why)}): "
+    verb = "has" if design["missing"] == 1 else "have"
+    text = f"{design['missing']} of {format_count(design['cells'], 'combination')} {verb} no image ({', '.join(why)}): "
     return [f"{text}means are adjusted for them."]
 
 

@@ -93,8 +93,8 @@ def rate_images(design: StudyDesign, ratings: Ratings) -> tuple[StudyDesign, lis
     columns: dict[str, FloatArray] = {}
     facts = []
     for name, label, values, direction, highest in (
-        ("rating", "stars", stars, "higher", 5.0),
-        ("rejected", "rejections", rejected, "lower", 1.0),
+        ("rating", "rating", stars, "higher", 5.0),
+        ("rejected", "rejection", rejected, "lower", 1.0),
     ):
         if name not in design.names and np.isfinite(values).any():
             columns[name] = values

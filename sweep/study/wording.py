@@ -123,7 +123,7 @@ def negate(estimate: Estimate) -> Estimate:
 
 def write_cell(cell: DiversityCell) -> str:
     """Write a cell by its levels."""
-    levels = [f"{name} {write_level(level)}" for name, level in cell["cell"].items()]
+    levels = [f"{name_axis(name)} {write_level(level)}" for name, level in cell["cell"].items()]
     return ", ".join(levels) or "the only point"
 
 
@@ -291,7 +291,7 @@ def describe_curve(curve: Curve, fact: MetricFacts) -> list[Sentence]:
     parts += [
         f"{capitalise(w['message'])}."
         for w in curve["warnings"]
-        if w["kind"] == "saturated" and is_sure and verb in text
+        if w["kind"] == "saturated" and verb in text and curve["low"][0] is not None
     ]
     detail = " ".join(parts)
     return [make_sentence("curve", text, detail, metric=fact["name"], axis=curve["axis"])]
