@@ -22,6 +22,8 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 REPLICATE_COLUMN = "replicate"  # an axis of this name repeats a point with everything equal
 SHARED = 2  # cells a seed must have on average for seeds to count as shared between cells
 ROUNDS = 30  # of backfitting; an additive fit of a grid with a few holes is at rest long before
+MOST_SOLVED = 300  # effects that are solved for exactly
+MOST_CROSSED = 2_000_000  # counts of a crossed table
 NO_ESTIMATE = 1e-13  # of the largest value: what rounding leaves of a zero
 MOST_GROUPS = 12  # an axis with more levels does not split curves
 
@@ -225,24 +227,36 @@ def _average(response: FloatArray, joint: Codes, others: Codes, size: int) -> Fl
         return np.full(size, np.nan)
     width = int(others.max(initial=0)) + 1
     shifts = np.zeros(width)
-    weights = np.bincount(others, minlength=width)
-    for _ in range(0 if _is_crossed(joint, others, counts, width) else ROUNDS):
-        means = np.bincount(joint, response - shifts[others], minlength=size) / np.maximum(counts, 1)
-        shifts = np.bincount(others, response - means[joint], minlength=width) / np.maximum(weights, 1)
-        shifts -= shifts[weights > 0].mean()
+    if width <= MOST_SOLVED and size * width <= MOST_CROSSED:
+        crossed = np.bincount(joint * width + others, minlength=size * width).reshape(size, width).astype(np.float64)
+        if (crossed[counts > 0] != crossed[counts > 0][:1]).any():  # not all was seen under the same other conditions
+            sums = np.bincount(joint, response, minlength=size)
+            shifts = solve_shifts(crossed, sums, np.bincount(others, response, minlength=width))
+    else:  # mostly holes, and a table of them might not fit into memory
+        weights = np.bincount(others, minlength=width)
+        for _ in range(ROUNDS):
+            means = np.bincount(joint, response - shifts[others], minlength=size) / np.maximum(counts, 1)
+            shifts = np.bincount(others, response - means[joint], minlength=width) / np.maximum(weights, 1)
+            shifts -= shifts[weights > 0].mean()
     totals = np.bincount(joint, response - shifts[others], minlength=size)
     means = totals / np.maximum(counts, 1)
     means[np.abs(means) < NO_ESTIMATE * np.abs(response).max(initial=0.0)] = 0.0
     return np.where(counts > 0, means, np.nan)
 
 
-def _is_crossed(joint: Codes, others: Codes, counts: Codes, width: int) -> bool:
-    """Tell whether every unit and level that is there was seen under the same other conditions."""
-    if len(counts) * width > 4 * len(joint):
-        return False  # mostly holes, and a table of them might not fit into memory
-    crossed = np.bincount(joint * width + others, minlength=len(counts) * width).reshape(len(counts), width)
-    present = crossed[counts > 0]
-    return bool((present == present[:1]).all())
+def solve_shifts(crossed: FloatArray, sums: FloatArray, totals: FloatArray) -> FloatArray:
+    """Solve the additive model of two factors by least squares for the second one's effects, with mean zero.
+
+    Args:
+        crossed: How often each level of the first factor meets each of the second.
+        sums: Sums of the response by level of the first factor.
+        totals: The same of the second.
+    """
+    shares = crossed / np.maximum(crossed.sum(axis=1, keepdims=True), 1)
+    normal = np.diag(crossed.sum(axis=0)) - crossed.T @ shares
+    shifts = np.asarray(np.linalg.lstsq(normal, totals - shares.T @ sums, rcond=1e-10)[0], dtype=np.float64)
+    seen = crossed.any(axis=0)
+    return np.where(seen, shifts - shifts[seen].mean(), 0.0) if seen.any() else shifts
 
 
 def convert_level(value: object) -> LevelValue:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import chdtri, stdtr, stdtrit
 
-from sweep.study.design import ROUNDS, Codes, FloatArray, StudyDesign
+from sweep.study.design import Codes, FloatArray, StudyDesign, solve_shifts
 from sweep.study.schema import Determinism, Estimate, NoiseFacts
 
 CONFIDENCE = 0.95
@@ -156,7 +156,7 @@ def convert_finite(value: float | np.floating) -> float | None:
 
 
 def fill_holes(matrix: FloatArray) -> FloatArray:
-    """Replace missing entries by what unit and level predict additively.
+    """Replace missing entries by what unit and level predict additively (least squares).
 
     Units without any entry are left out; levels without any stay NaN.
     """
@@ -164,14 +164,10 @@ def fill_holes(matrix: FloatArray) -> FloatArray:
     present = np.isfinite(matrix)
     if present.all():
         return matrix
-    shifts = np.zeros(len(matrix))
-    levels = np.full(matrix.shape[1], np.nan)
-    for _ in range(ROUNDS):
-        rest = np.where(present, matrix - shifts[:, None], 0.0)
-        seen = present.sum(axis=0)
-        levels = np.where(seen > 0, rest.sum(axis=0) / np.maximum(seen, 1), np.nan)
-        shifts = np.where(present, matrix - levels, 0.0).sum(axis=1) / np.maximum(present.sum(axis=1), 1)
-        shifts -= shifts.mean()
+    crossed, seen = present.T.astype(np.float64), present.sum(axis=0)
+    sums = np.where(present, matrix, 0.0)
+    shifts = solve_shifts(crossed, sums.sum(axis=0), sums.sum(axis=1))
+    levels = np.where(seen > 0, (sums.sum(axis=0) - crossed @ shifts) / np.maximum(seen, 1), np.nan)
     return np.where(present, matrix, levels + shifts[:, None])
 
 
