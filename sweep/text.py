@@ -13,6 +13,13 @@ def format_number(value: float) -> str:
     return f"{value:.6g}" if abs(value) < 1e6 else repr(value).removesuffix(".0")
 
 
+def format_value(value: object) -> str:
+    """Write a value of an axis as an experiment file has it, on one line: 0.1, true, a red cat."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return format_number(value) if isinstance(value, float) else " ".join(str(value).split())
+
+
 def format_count(count: int, noun: str) -> str:
     """Write a count with its noun, as in "1 seed", "2,000 seeds"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -10,7 +10,7 @@ from sweep.cli import definition
 from sweep.cli import options as shared
 from sweep.cli.console import bytes_text, fill_lines, seconds_text, text_width
 from sweep.cli.run import FIRST_LOOK, check_metrics
-from sweep.text import format_count, format_number, truncate
+from sweep.text import format_count, format_value, truncate
 
 if TYPE_CHECKING:
     from sweep.engine import Forecast
@@ -107,14 +107,9 @@ def _values(axis: Axis, forecast: Forecast) -> str:
     if isinstance(axis.levels, CellSeeds):
         return "seeds of its own for each combination"
     count = len(axis.levels)
-    shown = [_value(axis.levels[index].value) for index in range(count if count <= 4 else 2)]
+    shown = [format_value(axis.levels[index].value) for index in range(count if count <= 4 else 2)]
     text = (" · " if axis.kind in ("text", "label") else ", ").join(shown)
-    return text if count <= 4 else f"{text} … {_value(axis.levels[count - 1].value)}"
-
-
-def _value(value: object) -> str:
-    """Format a value on one line."""
-    return format_number(value) if isinstance(value, float) else " ".join(str(value).split())
+    return text if count <= 4 else f"{text} … {format_value(axis.levels[count - 1].value)}"
 
 
 def _points(forecast: Forecast) -> list[str]:
@@ -176,7 +171,8 @@ def _measuring_seconds(forecast: Forecast) -> float:
 
 def _point(forecast: Forecast, index: int) -> list[str]:
     first, *rest = (
-        f"{name} {truncate(_value(value), _MAX_VALUE)}" for name, value in forecast.plan.grid[index].values.items()
+        f"{name} {truncate(format_value(value), _MAX_VALUE)}"
+        for name, value in forecast.plan.grid[index].values.items()
     )
     return [f"{index:,}: {first}", *rest]
 

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Final, Literal, Protocol, Self, TypeAlias
 
 from sweep.cli.console import clock_text, console, fill_lines, json_text
 from sweep.engine import RunProgress, ServerTally, events
-from sweep.text import escape_controls, format_count, format_number, truncate
+from sweep.text import escape_controls, format_count, format_value, truncate
 from sweep.types import Scalar
 
 if TYPE_CHECKING:
@@ -82,8 +82,7 @@ def _values(event: events.Failed) -> str:
 
 
 def _short(value: Scalar) -> str:
-    text = format_number(value) if isinstance(value, float) else " ".join(str(value).split())
-    return truncate(text, _MAX_VALUE)
+    return truncate(format_value(value), _MAX_VALUE)
 
 
 _MAX_LINES: Final = 10  # lines about failures, and about retries, before they are only counted

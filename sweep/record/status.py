@@ -18,7 +18,7 @@ from sweep.record.results import CSV, RecordedResults
 from sweep.record.sqlite import journal as queries
 from sweep.record.sqlite.journal import RunRecord
 from sweep.record.sqlite.schema import JOURNAL_FILE, has_table, reading
-from sweep.text import format_number
+from sweep.text import format_value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,4 +287,4 @@ def failures(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
 def _text(value: Any) -> str:
     if value is None:
         return "–"
-    return format_number(value) if isinstance(value, float) else str(value)
+    return format_value(value)

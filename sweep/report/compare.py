@@ -28,7 +28,7 @@ from sweep.report.page_data import (
     to_json_value,
 )
 from sweep.report.page_text import describe_page
-from sweep.text import truncate
+from sweep.text import format_value, truncate
 
 if TYPE_CHECKING:
     from sweep.study import DecodedImage
@@ -179,7 +179,7 @@ def list_changed_inputs(before: ExperimentFacts, after: ExperimentFacts) -> list
 
 
 def _shorten(value: object) -> str:
-    return truncate("not set" if value is None else str(value), _MOST_TEXT)
+    return truncate("not set" if value is None else format_value(value), _MOST_TEXT)
 
 
 _MOVED_BELOW: Final = 0.995  # SSIM: below, a person who blinks between the two sees a change

@@ -27,7 +27,7 @@ from sweep.report.drawing import (
     write_lines,
 )
 from sweep.report.page_data import AxisColumn, LevelJson, ReportData, encode_axis, read_report_data, to_json_value
-from sweep.text import format_number
+from sweep.text import format_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,7 @@ def format_level(level: LevelJson, kind: str = "") -> str:
     """Format a level for people: short numbers, file names without their folder."""
     if level is None:
         return "none"
-    if isinstance(level, bool):
-        return "yes" if level else "no"
-    if isinstance(level, float):
-        return format_number(level)
-    return str(level).rsplit("/", 1)[-1] if kind == "image" else str(level)
+    return str(level).rsplit("/", 1)[-1] if kind == "image" else format_value(level)
 
 
 def find_levels(data: ReportData, name: str) -> Levels:

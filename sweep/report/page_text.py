@@ -16,7 +16,7 @@ from typing import Any, Final
 import pandas as pd
 
 from sweep.report.page_data import AxisColumn, ReportData, remove_paths, to_json_value
-from sweep.text import format_number
+from sweep.text import format_value
 
 _MOST_LEVELS: Final = 12
 _MOST_FAILURES: Final = 100
@@ -127,9 +127,7 @@ def _level_key(value: object) -> float:
 
 
 def _format_value(value: object) -> str:
-    if isinstance(value, float):
-        return format_number(value)
-    return "none" if value is None else str(value)
+    return "none" if value is None else format_value(value)
 
 
 def _describe_design(study: Mapping[str, Any] | None) -> list[tuple[str, str]]:

@@ -26,7 +26,7 @@ from sweep.study.schema import (
 )
 from sweep.study.stats.curves import BRACKET, UNEVEN
 from sweep.study.stats.intervals import CONFIDENCE
-from sweep.text import format_count, truncate
+from sweep.text import format_count, format_value, truncate
 
 _SHORT = 48  # characters of a level in a sentence
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -104,7 +104,7 @@ def write_level(level: LevelValue) -> str:
         return f"“{truncate(level, _SHORT)}”"
     if isinstance(level, float):
         return f"{level:.12g}".replace("-", "−")
-    return "none" if level is None else str(level)
+    return "none" if level is None else format_value(level)
 
 
 def write_percent(share: Estimate) -> str:
@@ -129,7 +129,8 @@ def write_cell(cell: DiversityCell) -> str:
 
 def capitalise(text: str) -> str:
     """Capitalise the start of a sentence."""
-    return text[:1].upper() + text[1:] if not text.startswith("pHash") else text
+    is_name = text.startswith("pHash") or "." in text.partition(" ")[0]  # an address: decode.tiled
+    return text if is_name else text[:1].upper() + text[1:]
 
 
 ENOUGH_SEEDS = 8  # from which advice is not called that of few seeds

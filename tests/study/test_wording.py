@@ -11,7 +11,7 @@ import pytest
 
 from sweep.study.schema import Estimate
 from sweep.study.study import Study, make_study
-from sweep.study.wording import write_estimate, write_interval, write_level, write_number, write_number_word
+from sweep.study.wording import capitalise, write_estimate, write_interval, write_level, write_number, write_number_word
 from tests.support.planted_studies import AXES, planted
 
 FRAME = planted(np.random.default_rng(1))
@@ -44,7 +44,7 @@ def test_an_estimate_in_words(given: Estimate, text: str) -> None:
 
 def test_numbers_and_levels_in_words() -> None:
     assert [write_number(v) for v in (0.00006, 1234.5, 0.0, 2.0)] == ["0.000060", "1234", "0", "2"]
-    assert [write_level(v) for v in (14.0, 0.1, 7, True, None, "x" * 60)][:5] == ["14", "0.1", "7", "True", "none"]
+    assert [write_level(v) for v in (14.0, 0.1, 7, True, None, "x" * 60)][:5] == ["14", "0.1", "7", "true", "none"]
     assert write_level("x" * 60).endswith("…”")
     assert write_interval(estimate(None)) == "unknown"
     assert [write_number_word(n) for n in (2, 40)] == ["Two", "40"]
@@ -114,3 +114,11 @@ def test_one_seed_is_called_one_seed_everywhere() -> None:
 
     assert "there is only one seed" in words
     assert "no seed axis" not in words
+
+
+def test_a_sentence_leaves_an_address_as_it_is_written() -> None:
+    assert [capitalise(text) for text in ("decode.tiled changes", "seed changes", "pHash")] == [
+        "decode.tiled changes",
+        "Seed changes",
+        "pHash",
+    ]
