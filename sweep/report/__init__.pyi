@@ -1,9 +1,9 @@
 from .compare import compare_runs
 from .contact_sheet import SheetRequest, write_animation, write_filmstrip, write_sheet
-from .drawing import make_notebook_html
-from .page import describe_embedding, make_report, write_bundle
 from .page_data import AxisColumn, ReportData, build_payload
-from .page_text import describe_page
+from .page_facts import describe_page
+from .page_writer import describe_embedding, make_report, write_bundle
+from .thumbnails import make_notebook_html
 from .view_server import LiveView, open_view, serve_view
 
 __all__ = [

@@ -15,8 +15,6 @@ import pandas as pd
 from sweep.errors import UsageError
 from sweep.record import ExperimentFacts
 from sweep.report.contact_sheet import format_level
-from sweep.report.drawing import FOLDER, Thumbnails
-from sweep.report.page import EMBED_UP_TO, REPORT_FILES, build_relative_url, find_image_files, write_page
 from sweep.report.page_data import (
     AxisColumn,
     ImageLinks,
@@ -27,7 +25,9 @@ from sweep.report.page_data import (
     read_report_data,
     to_json_value,
 )
-from sweep.report.page_text import describe_page
+from sweep.report.page_facts import describe_page
+from sweep.report.page_writer import EMBED_UP_TO, REPORT_FILES, build_relative_url, find_image_files, write_page
+from sweep.report.thumbnails import FOLDER, Thumbnails
 from sweep.text import format_value, truncate
 
 if TYPE_CHECKING:

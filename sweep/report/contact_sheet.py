@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final, TypeAlias
 
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from sweep.errors import UsageError, did_you_mean
-from sweep.report.drawing import (
-    ANIMATION_FORMATS,
-    DIM,
-    IMAGE_FORMATS,
-    INK,
-    PAPER,
-    draw_empty_cell,
-    load_font,
-    measure_line_height,
-    measure_width,
-    save_animation,
-    save_image,
-    shrink,
-    wrap_text,
-    write_lines,
-)
+from sweep.record import replace_atomically
 from sweep.report.page_data import AxisColumn, LevelJson, ReportData, encode_axis, read_report_data, to_json_value
+from sweep.report.thumbnails import shrink
 from sweep.text import format_value
+
+Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+PAPER: Final = (255, 255, 255)
+INK: Final = (27, 32, 48)
+DIM: Final = (91, 101, 123)
+HOLE: Final = (238, 241, 246)
+RED: Final = (179, 48, 76)
+PALE_RED: Final = (250, 234, 238)
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,3 +421,148 @@ def _draw_frame(data: ReportData, row: int, cell: tuple[int, int], text: str, re
     small = _LETTERS - 3
     write_lines(draw, wrap_text(rest, load_font(small), cell[0] - 12, 1), (6, cell[1] + 4 + step), small, DIM)
     return image
+
+
+@cache
+def load_font(size: int) -> Font:
+    """Load DejaVu Sans where it is installed (it covers most scripts), else Pillow's own Aileron."""
+    for name in ("DejaVuSans.ttf", "Arial Unicode.ttf", "segoeui.ttf"):
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:
+            continue
+    return ImageFont.load_default(size)
+
+
+def measure_width(text: str, letters: Font) -> int:
+    """Measure the width of a text in px."""
+    return int(letters.getlength(text)) + 1
+
+
+def wrap_text(text: str, letters: Font, width: int, most_lines: int = 4) -> list[str]:
+    """Wrap `text` into lines of at most `width` px; break words that are too long, end too many lines in "…"."""
+    lines: list[str] = []
+    line = ""
+    for word in _break_words(text, letters, width):
+        longer = f"{line} {word}".strip()
+        if measure_width(longer, letters) <= width:
+            line = longer
+            continue
+        lines.append(line)
+        line = word
+    lines = [*lines, line] if line else lines
+    lines = [known for known in lines if known]
+    if len(lines) <= most_lines:
+        return lines
+    last = lines[most_lines - 1]
+    while last and measure_width(f"{last}…", letters) > width:
+        last = last[:-1]
+    return [*lines[: most_lines - 1], f"{last}…"]
+
+
+def _break_words(text: str, letters: Font, width: int) -> list[str]:
+    pieces: list[str] = []
+    for word in " ".join(text.split()).split(" "):
+        rest = word
+        while rest and measure_width(rest, letters) > width:
+            cut = len(rest)
+            while cut > 1 and measure_width(rest[:cut], letters) > width:
+                cut -= 1
+            pieces.append(rest[:cut])
+            rest = rest[cut:]
+        pieces.append(rest)
+    return [piece for piece in pieces if piece]
+
+
+def measure_line_height(size: int) -> int:
+    """Return the height of a line in px for a font of `size` px."""
+    return round(size * 1.32)
+
+
+def write_lines(
+    draw: ImageDraw.ImageDraw,
+    lines: list[str],
+    place: tuple[float, float],
+    size: int,
+    colour: tuple[int, int, int] = INK,
+) -> None:
+    """Write lines below each other, the first at `place`."""
+    x, y = place
+    for number, line in enumerate(lines):
+        draw.text((x, y + number * measure_line_height(size)), line, font=load_font(size), fill=colour)
+
+
+def draw_empty_cell(size: tuple[int, int], reason: str, *, failed: bool) -> Image.Image:
+    """Draw a cell that says why it has no image."""
+    cell = Image.new("RGB", size, PALE_RED if failed else HOLE)
+    letters = max(10, min(16, size[0] // 14))
+    pad = letters // 2 + 3
+    most = max(1, (size[1] - 2 * pad) // measure_line_height(letters))
+    lines = wrap_text(reason, load_font(letters), size[0] - 2 * pad, most)
+    write_lines(ImageDraw.Draw(cell), lines, (pad, pad), letters, RED if failed else DIM)
+    return cell
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    name: str
+    limit: int  # px a side
+    options: Mapping[str, Any]
+
+
+class _Formats:
+    """File formats by file ending."""
+
+    def __init__(self, known: Mapping[str, _Format]) -> None:
+        self._known = known
+
+    def of(self, path: Path) -> _Format:
+        """Return the format of a path. Raises UsageError for an ending that names none."""
+        found = self._known.get(path.suffix.lower())
+        if found is None:
+            endings = ", ".join(self._known)
+            near = did_you_mean(path.suffix, self._known)
+            raise UsageError(f"{path.name} has an ending that sweep cannot write.{near}", hint=f"Use {endings}.")
+        return found
+
+    def limit(self, path: Path) -> int:
+        """Return the longest side in px that the format of `path` allows."""
+        return self.of(path).limit
+
+
+_JPEG = _Format("JPEG", 65_535, {"quality": 90, "optimize": True})
+IMAGE_FORMATS: Final = _Formats(
+    {
+        ".png": _Format("PNG", 65_535, {"compress_level": 6}),
+        ".jpg": _JPEG,
+        ".jpeg": _JPEG,
+        ".webp": _Format("WEBP", 16_383, {"quality": 85, "method": 4}),
+    }
+)
+ANIMATION_FORMATS: Final = _Formats(
+    {
+        ".gif": _Format("GIF", 65_535, {"optimize": True}),
+        ".webp": _Format("WEBP", 16_383, {"quality": 80, "method": 4, "minimize_size": True}),
+    }
+)
+
+
+def save_image(image: Image.Image, path: Path) -> Path:
+    """Save an image, whole or not at all. Raises UsageError for an unknown ending, RecordError where it fails."""
+    known = IMAGE_FORMATS.of(path)
+    _replace_file(path, lambda file: image.save(file, known.name, **known.options))
+    return path
+
+
+def save_animation(images: Sequence[Image.Image], path: Path, milliseconds: int) -> Path:
+    """Save an endless animation, `milliseconds` per image. Raises as `save_image` does."""
+    known = ANIMATION_FORMATS.of(path)
+    first, *rest = images
+    options = {**known.options, "save_all": True, "append_images": rest, "duration": milliseconds, "loop": 0}
+    _replace_file(path, lambda file: first.save(file, known.name, **options))
+    return path
+
+
+def _replace_file(path: Path, save: Callable[[IO[bytes]], object]) -> None:
+    with replace_atomically(path) as part:
+        save(part)

@@ -18,8 +18,6 @@ from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError, SweepError
 from sweep.record import in_use
-from sweep.report.drawing import FOLDER, make_thumb_id
-from sweep.report.page import add_study_columns, find_image_files
 from sweep.report.page_data import (
     ImageLinks,
     JsonObject,
@@ -29,6 +27,8 @@ from sweep.report.page_data import (
     build_payload,
     read_report_data,
 )
+from sweep.report.page_writer import add_study_columns, find_image_files
+from sweep.report.thumbnails import FOLDER, make_thumb_id
 
 if TYPE_CHECKING:
     from sweep.study import StudyJson

@@ -15,9 +15,9 @@ from PIL import Image
 from sweep.errors import RecordError, SweepError
 from sweep.record import JOURNAL_FILE, in_use
 from sweep.report.compare import pair_rows
-from sweep.report.page import find_image_files, render_overview_page
 from sweep.report.page_data import JsonObject, ReportData, read_report_data, to_json_value
-from sweep.report.page_text import RUN_OUTCOMES, format_counts
+from sweep.report.page_facts import RUN_OUTCOMES, format_counts
+from sweep.report.page_writer import find_image_files, render_overview_page
 
 _MOST_PIXEL_PAIRS: Final = 200  # images compared pixel by pixel before the overview says "not compared"
 

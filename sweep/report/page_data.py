@@ -17,7 +17,7 @@ import pandas as pd
 
 from sweep.errors import RecordError
 from sweep.record import RATINGS_JSON, Counts, ExperimentFacts
-from sweep.report.drawing import make_thumb_id
+from sweep.report.thumbnails import make_thumb_id
 
 if TYPE_CHECKING:
     from sweep.record import OpenPoint, ResultsLike, RunRecord

@@ -25,11 +25,11 @@ from anyio.to_thread import run_sync
 from sweep.errors import SweepError
 from sweep.record import RATINGS_JSON, replace_atomically
 from sweep.report.compare import compare_runs
-from sweep.report.drawing import Thumbnails
 from sweep.report.live import Feed, find_thumb_image, study_folder
 from sweep.report.overview import count_shared, list_run_folders, render_overview, summarize_run
-from sweep.report.page import EMBED_UP_TO, build_policy, link_images, order_thumbs, render_page
-from sweep.report.page_text import describe_page
+from sweep.report.page_facts import describe_page
+from sweep.report.page_writer import EMBED_UP_TO, build_policy, link_images, order_thumbs, render_page
+from sweep.report.thumbnails import Thumbnails
 
 HOST: Final = "127.0.0.1"
 _PATIENCE: Final = 15.0  # seconds after which a silent stream says that it is still there

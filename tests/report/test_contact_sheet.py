@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 from anyio.to_thread import run_sync
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from sweep.errors import UsageError
-from sweep.report.contact_sheet import SheetRequest, write_sheet
-from sweep.report.drawing import RED
+from sweep.report.contact_sheet import RED, SheetRequest, load_font, measure_width, wrap_text, write_sheet
 from tests.report.painted import Plan, paint_folder
 
 
@@ -102,3 +103,13 @@ async def test_sheet_rejects_what_it_cannot_draw(folder: Path, request_: SheetRe
 def test_sheet_rejects_a_folder_without_results(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no journal"):
         write_sheet(tmp_path, SheetRequest(x="seed"))
+
+
+@given(st.text(max_size=120), st.integers(30, 300), st.integers(1, 5))
+def test_wrap_text_fits_the_width_and_loses_nothing(text: str, width: int, most: int) -> None:
+    letters = load_font(12)
+    lines = wrap_text(text, letters, width, most)
+    assert len(lines) <= most
+    assert all(measure_width(line, letters) <= width or len(line) <= 1 for line in lines)
+    if len(lines) < most:
+        assert "".join(lines).replace(" ", "") == "".join(text.split())

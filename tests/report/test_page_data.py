@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.report.page import encode_payload
 from sweep.report.page_data import (
     AxisColumn,
     ImageLinks,
@@ -26,6 +25,7 @@ from sweep.report.page_data import (
     to_json_value,
     unpack,
 )
+from sweep.report.page_writer import encode_payload
 
 SHOWN = ImageLinks(prefix="", thumbs=frozenset({"a" * 16}), embedded=True)
 CELLS = st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.text(max_size=6))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sweep.report.drawing import Thumbnails, shrink
+from sweep.report.thumbnails import Thumbnails, shrink
 from tests.report.painted import paint, png
 
 IDENTITY = "ab" * 8

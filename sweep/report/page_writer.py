@@ -29,7 +29,6 @@ from markupsafe import Markup
 
 from sweep.errors import RecordError
 from sweep.record import RecordedResults, replace_atomically
-from sweep.report.drawing import FOLDER, Thumbnails, make_thumb_id
 from sweep.report.page_data import (
     AxisColumn,
     ImageLinks,
@@ -40,7 +39,8 @@ from sweep.report.page_data import (
     read_report_data,
     to_json_value,
 )
-from sweep.report.page_text import describe_page, name_variation
+from sweep.report.page_facts import describe_page, name_variation
+from sweep.report.thumbnails import FOLDER, Thumbnails, make_thumb_id
 from sweep.text import format_count
 
 if TYPE_CHECKING:

@@ -1,0 +1,107 @@
+"""Thumbnails of images, made once and kept, and a notebook's preview of results."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from typing import Final
+
+from PIL import Image
+
+from sweep.record import RecordedResults, replace_atomically
+
+FOLDER = "thumbs"
+SIZE = 256  # px of the longest side
+_QUALITY = 75
+_MOST_PIXELS = 120_000_000
+_BAD_IMAGE = (
+    *(OSError, ValueError, SyntaxError, MemoryError),
+    *(Image.DecompressionBombError, Image.DecompressionBombWarning),
+)
+"""What Pillow raises for files that are no image, or not a whole one."""
+
+
+def make_thumb_id(sha256: str) -> str:
+    """Return the name of an image's thumbnail: the first 16 digits of its hash."""
+    return sha256[:16]
+
+
+class Thumbnails:
+    """The thumbnails of one results folder, in `place` (by default its `thumbs/`)."""
+
+    def __init__(self, folder: Path, place: Path | None = None) -> None:
+        self.folder = folder
+        self.place = place or folder / FOLDER
+
+    def path(self, identity: str) -> Path:
+        """Return the path of a thumbnail; it need not exist."""
+        return self.place / identity[:2] / f"{identity}.webp"
+
+    def make(self, images: Mapping[str, Path]) -> set[str]:
+        """Make the missing thumbnails of `images` (thumbnail id → image file) and return the ids that have one now.
+
+        An image that is missing or unreadable has none. Raises RecordError where thumbnails cannot be written.
+        """
+        wanted = [(identity, source) for identity, source in images.items() if not self.path(identity).is_file()]
+        for head in {identity[:2] for identity, _ in wanted}:
+            (self.place / head).mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="thumbs") as pool:
+            made = dict(zip((name for name, _ in wanted), pool.map(self._make_one, wanted), strict=True))
+        return {identity for identity in images if made.get(identity, True)}
+
+    def find_or_make(self, identity: str, image: Path) -> Path | None:
+        """Return the thumbnail of one image, made where it is missing; None where there is no such image."""
+        return self.path(identity) if identity in self.make({identity: image}) else None
+
+    def encode(self, identities: Iterable[str]) -> dict[str, str]:
+        """Encode thumbnails as base64, for a page that holds them itself."""
+        return {identity: base64.b64encode(self.path(identity).read_bytes()).decode() for identity in identities}
+
+    def _make_one(self, wanted: tuple[str, Path]) -> bool:
+        identity, source = wanted
+        small = shrink(source, SIZE)
+        if small is None:
+            return False
+        with replace_atomically(self.path(identity), durable=False) as part:
+            small.save(part, "WEBP", quality=_QUALITY, method=4)
+        return True
+
+
+_NOTEBOOK_IMAGES: Final = 24
+_NOTEBOOK_SIZE: Final = 96  # pixels of the longer side
+
+
+def make_notebook_html(results: RecordedResults) -> str:
+    """Write counts and thumbnails of the first images as HTML that holds everything itself, for a notebook."""
+    counts, axes = results.counts(), [name for name, _ in results.axes]
+    figures: list[str] = []
+    for row in results.rows(where=lambda row: row["image_path"] is not None):
+        if len(figures) == _NOTEBOOK_IMAGES:
+            break
+        small = shrink(results.folder / str(row["image_path"]), _NOTEBOOK_SIZE)
+        named = escape(" · ".join(str(row[f"axis_{name}" if f"axis_{name}" in row else name]) for name in axes))
+        if small is not None:
+            stream = BytesIO()
+            small.save(stream, "WEBP", quality=_QUALITY)
+            address = f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
+            figures.append(f'<img src="{address}" title="{named}" alt="{named}" style="margin:2px">')
+    done = f"{counts.completed:,} of {counts.points:,} images"
+    more = f", the first {len(figures)} shown" if counts.completed > len(figures) else ""
+    return f"<p><b>{escape(results.folder.name)}</b>: {done}{more}</p><div>{''.join(figures)}</div>"
+
+
+def shrink(source: Path, size: int) -> Image.Image | None:
+    """Read the image in `source`, its longer side at most `size` px, as RGB or RGBA; None where it is unreadable."""
+    try:
+        with Image.open(source) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                return None
+            image.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
+            return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    except _BAD_IMAGE:
+        return None
