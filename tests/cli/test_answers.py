@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -221,3 +222,28 @@ def read_terminal(reader: int) -> bytes:
         return os.read(reader, 4096)
     except OSError:  # Linux: no writer is left
         return b""
+
+
+def test_a_folder_that_may_only_be_read_is_studied_and_reported_elsewhere(
+    sweep: Sweep, done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may write anywhere, so that nothing was written is looked at too."""
+
+    def read_folder() -> dict[Path, bytes]:
+        found = (path for path in done.rglob("*") if path.is_file() and not path.name.startswith("journal.sqlite-"))
+        return {path: path.read_bytes() for path in found}
+
+    shutil.rmtree(done / "thumbs", ignore_errors=True)
+    before, access = read_folder(), os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))
+    for path in (done, *done.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        assert sweep("study", "small", "-o", "numbers").code == 0
+        assert sweep("report", "small", "-o", "page.html").code == 0
+        assert read_folder() == before
+    finally:
+        for path in (done, *done.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    assert Path("numbers", "study.json").is_file()
+    assert Path("page.html").is_file()
