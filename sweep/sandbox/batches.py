@@ -5,6 +5,7 @@ Requests are checked with pydantic, so that a refusal reads as InvokeAI's (and F
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import uuid
@@ -15,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, Field, StrictStr, TypeAdapter, ValidationError, create_model
 
-from sweep.workflow import FieldSchema, NodeSchema, NodeSchemas
+from sweep.workflow import FieldSchema, NodeSchema, NodeSchemas, builtin_schemas
 
 _T = TypeVar("_T")
 Loc = tuple[str | int, ...]
@@ -135,6 +136,12 @@ class NodeTypes:
             model = self._models[schema.type] = _model(schema)
         kept = model.model_validate(node).model_dump(by_alias=True, warnings=False)
         return {**kept, "type": kept.pop("type")}
+
+
+@functools.cache
+def builtin_types() -> NodeTypes:
+    """Return the checks of the packaged node types, whose models all sandboxes of a process share."""
+    return NodeTypes(builtin_schemas())
 
 
 _GUIDED = frozenset({"denoise_latents", "denoise_latents_meta", "tiled_multi_diffusion_denoise_latents"})

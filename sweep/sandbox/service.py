@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import UsageError
-from sweep.sandbox.batches import Batch, NodeTypes, RefusedError, read_batch
+from sweep.sandbox.batches import Batch, RefusedError, builtin_types, read_batch
 from sweep.sandbox.database import SqliteStore, Store
 from sweep.sandbox.events import EventEmitter
 from sweep.sandbox.graph_execution import initial_session
@@ -24,7 +24,6 @@ from sweep.sandbox.nodes import ImageAccess
 from sweep.sandbox.options import Accounts, FaultDice, FaultInjection, SandboxOptions
 from sweep.sandbox.processor import Processor
 from sweep.sandbox.queue import TERMINAL_STATUSES, QueueItem, SandboxQueue
-from sweep.workflow import builtin_schemas
 
 
 class Sandbox:
@@ -46,7 +45,7 @@ class Sandbox:
         options = self.options
         self.models = records(options.models)
         root = await asyncio.to_thread(self._root)
-        self.types = NodeTypes(await asyncio.to_thread(builtin_schemas))
+        self.types = await asyncio.to_thread(builtin_types)
         self.dice = FaultDice(options.faults, options.seed)
         self.queue = SandboxQueue(options.queue_limit)
         self.store = SqliteStore(root / "sandbox.sqlite") if options.root else Store()
