@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import importlib
 import re
@@ -32,8 +33,15 @@ PURE = {"experiment", "workflow", "plan"}  # never asyncio, a network, or pandas
 IMPURE_MODULES = {"asyncio", "anyio", "aiohttp", "socketio", "socket", "pandas", "urllib", "http"}
 
 
+@functools.cache
+def _walk(path: Path) -> tuple[ast.AST, ...]:
+    """Parse a file once for all tests: every node of it that imports something."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return tuple(node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
+
+
 def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _walk(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -120,7 +128,7 @@ def _dotted(path: Path) -> str:
 
 def _imported_names(path: Path) -> Iterator[str]:
     """Each module that a file imports, as `import a.b`, `from a.b import name` or `from a import b`."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _walk(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -150,7 +158,7 @@ def test_other_packages_import_from_faces_only() -> None:
     deep = [
         f"{path.relative_to(PACKAGE.parent)}: {node.module}"
         for path in users
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in _walk(path)
         if isinstance(node, ast.ImportFrom) and _is_private(node.module or "", path)
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import signal
 import subprocess
@@ -30,8 +31,13 @@ def test_helpers_of_several_rooms_live_in_support() -> None:
     assert not foreign
 
 
-def _imports() -> Iterator[tuple[Path, str]]:
-    """Each import of one of our test packages, with the file that has it."""
+@functools.cache
+def _imports() -> tuple[tuple[Path, str], ...]:
+    """Read each import of one of our test packages once, with the file that has it."""
+    return tuple(_read_imports())
+
+
+def _read_imports() -> Iterator[tuple[Path, str]]:
     for path in TESTS.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []

@@ -35,6 +35,7 @@ def started(
     )
 
 
+@pytest.mark.slow
 def test_control_c_ends_the_sandbox_quietly() -> None:
     process = started("sandbox", "--port", "0")
     assert process.stdout is not None

@@ -69,6 +69,7 @@ async def test_failed_row_names_its_node_and_what_to_do(
     assert list(sandbox.renders.values()) == [renders]
 
 
+@pytest.mark.slow
 async def test_images_that_are_all_gone_end_the_run_after_few_renders(bench: Bench, sandbox: Sandbox) -> None:
     def lose(exchange: Exchange) -> None:
         if exchange.path.endswith("/full"):

@@ -84,6 +84,7 @@ async def listens(port: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 async def test_a_server_whose_weights_are_mended_comes_back(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
     async with sandbox_with(latency=0.2) as first, sandbox_with(latency=0.2) as third, sandbox_with() as other:
         right = {key: record["hash"] for key, record in other.models.items()}

@@ -105,6 +105,7 @@ def ride_out(bench: Bench, how: Storm, seed: int, servers: int = 1) -> dict[str,
     return figures
 
 
+@pytest.mark.slow
 def test_a_few_kills(bench: Bench) -> None:
     ride_out(bench, Storm(clients=5, servers=3, points=30, pause=0.5, latency=0.02), seed=1)
 

@@ -14,6 +14,7 @@ from sweep.record.lock import FolderLock
 from sweep.record.results import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.verify import damaged_keys
+from tests.support.left_out import mark_rest_slow
 
 CHILD = textwrap.dedent("""
     import asyncio, os, signal, sys
@@ -64,7 +65,7 @@ def run(folder: Path, where: str = "", nth: int = 0, points: int = 6) -> tuple[s
 
 
 @pytest.mark.parametrize(
-    "where", ["intend.before-commit", "complete.before-commit", "complete.after-commit", *IMAGE_POINTS]
+    "where", mark_rest_slow(["complete.before-commit", "intend.before-commit", "complete.after-commit", *IMAGE_POINTS])
 )
 def test_killed_at_a_named_point_nothing_acknowledged_is_lost(tmp_path: Path, where: str) -> None:
     acknowledged, code = run(tmp_path, where, 4)

@@ -102,6 +102,7 @@ CONTROLS = """
 """
 
 
+@pytest.mark.slow
 async def test_tab_reaches_every_control_and_shows_where_it_is(page: Page) -> None:
     missed: list[str] = []
     for key, panel in (("g", "grid"), ("i", "findings"), ("h", "charts"), ("t", "table")):

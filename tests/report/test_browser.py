@@ -146,6 +146,7 @@ async def test_zoom_and_pan_are_the_same_in_all_cells(page: Page) -> None:
     assert (await state(page))["zoom"] != before
 
 
+@pytest.mark.slow
 async def test_filter_narrows_and_an_empty_result_offers_undo(page: Page) -> None:
     shown = await page.evaluate(f"{CELLS}.length")
     await page.press("/")

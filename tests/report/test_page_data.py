@@ -128,6 +128,7 @@ def test_encode_payload_packs_long_data() -> None:
     assert encode_payload({"a": 1}) == ('{"a":1}', False)
 
 
+@pytest.mark.slow
 def test_payload_of_100_000_cells_stays_below_six_megabytes() -> None:
     count = 100_000
     random = np.random.default_rng(1)

@@ -65,6 +65,7 @@ def test_no_study_says_what_may_not_be_said(size: tuple[int, int, int], kind: st
     assert study.words
 
 
+@pytest.mark.slow
 def test_thirteen_metrics_of_noise_hardly_ever_claim_an_effect() -> None:
     rng, claims = np.random.default_rng(3), 0
     for _ in range(25):
