@@ -1,6 +1,7 @@
 from .checks import CheckResult, check_run
 from .engine.options import RunOptions
 from .engine.runner import RunSummary, render, run
+from .engine.server_files import load_from_servers
 from .errors import SweepError
 from .experiment.experiment import Experiment
 from .plan.plan import Plan
@@ -25,6 +26,7 @@ __all__ = [
     "check_run",
     "compare_runs",
     "connect",
+    "load_from_servers",
     "make_plan",
     "make_report",
     "make_study",

@@ -5,6 +5,7 @@
     SweepError                       1  a sentence and, where there is one, a hint
     ├── DefinitionError              2  the request is wrong; `problems` lists every problem found
     │   ├── ExperimentError          2  the experiment file
+    │   │   └── UnfetchedError       2  it names what a server has to be asked for first
     │   ├── WorkflowError            2  the workflow or graph file
     │   ├── PlanError                2  the two do not fit each other or the server's nodes
     │   └── UsageError               2  the command line
@@ -85,6 +86,14 @@ class DefinitionError(SweepError):
 
 class ExperimentError(DefinitionError):
     """The experiment file is wrong."""
+
+
+class UnfetchedError(ExperimentError):
+    """The experiment names images or a workflow that are on a server; `references` are to be fetched first."""
+
+    references: tuple[str, ...] = ()
+    experiment: str = ""  # its name
+    servers: tuple[str, ...] = ()  # those that it names
 
 
 class WorkflowError(DefinitionError):

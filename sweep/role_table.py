@@ -45,7 +45,7 @@ ROLE_TABLE: Final[Mapping[str, Role]] = MappingProxyType(
             kind="model", means="Main model: a name, name@base if the name is ambiguous, or the server's key."
         ),
         "vae": Role(kind="model", optional=True, means="VAE model; null uses the VAE of the main model."),
-        "image": Role(kind="image", means="The source image: a file path."),
+        "image": Role(kind="image", means="The source image: a file path, or gallery:NAME for one on the server."),
         "width": Role(kind="integer", low=1, high=MAX_SIDE, means="Width of the image in pixels."),
         "height": Role(kind="integer", low=1, high=MAX_SIDE, means="Height of the image in pixels."),
         "lora": Role(
@@ -62,7 +62,7 @@ ROLE_TABLE: Final[Mapping[str, Role]] = MappingProxyType(
             high=23,
             means="How many of the text encoder's last layers are skipped; 0 uses all (elsewhere called clip skip 1).",
         ),
-        "control_image": Role(kind="image", means="The image that a ControlNet follows: a file path."),
+        "control_image": Role(kind="image", means="The image that a ControlNet follows: a file path, or gallery:NAME."),
         "control_weight": Role(kind="number", low=-1, high=2, means="Weight of the ControlNet, -1 to 2."),
         "control_model": Role(kind="model", means="The ControlNet's model, by name."),
         "control_begin": Role(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
@@ -14,6 +16,8 @@ from sweep.cli.options import complete_role, parse_assignments
 from sweep.errors import ExperimentError, UsageError
 
 if TYPE_CHECKING:
+    from sweep.cli.servers import Access
+    from sweep.engine import events
     from sweep.experiment import Experiment
 
 _PANEL: Final = "Without an experiment file (FILE is a template, a workflow file, or an image that contains a workflow)"
@@ -53,6 +57,38 @@ SaveOption: TypeAlias = Annotated[
 ]
 
 
+def load_fetched(load: Callable[[Path | None], Experiment], access: Access, results: Path) -> Experiment:
+    """Load an experiment; where it names images or workflows on servers, fetch them first, until the command ends."""
+    from sweep.errors import UnfetchedError
+
+    try:
+        return load(None)
+    except UnfetchedError as error:
+        import atexit
+        import shutil
+        import tempfile
+
+        import anyio
+
+        from sweep.engine import load_from_servers
+
+        servers = access.named(error.servers)
+        kept = results / error.experiment / "inputs" / "fetched.json"
+        if not servers and not kept.exists():
+            raise
+        folder = Path(tempfile.mkdtemp(prefix="sweep-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return anyio.run(load_from_servers, load, servers, results, folder, _print_wait)
+
+
+def _print_wait(event: events.Event) -> None:
+    from sweep.cli.console import print_notice
+    from sweep.engine import events
+
+    if isinstance(event, events.Notice):
+        print_notice(event.message)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Typed:
     """What the command line says of an experiment that has no file."""
@@ -78,8 +114,10 @@ class Typed:
     def __bool__(self) -> bool:
         return bool(self.axes or self.inputs or self.image is not None or self.prompt is not None or self.save)
 
-    def load(self, target: Path, overrides: Sequence[str]) -> tuple[Experiment, str]:
+    def load(self, target: Path, overrides: Sequence[str], access: Access, results: Path) -> tuple[Experiment, str]:
         """Load the experiment of a file, or build it from a workflow and these options.
+
+        What it names on servers is fetched first.
 
         Returns:
             The experiment, and a notice how to keep it as a file; empty if it is one.
@@ -98,22 +136,24 @@ class Typed:
                     f"--axis, --image, --prompt, --input and --save do not go with an experiment file ({target}).",
                     hint="Change its values with --set, as in --set axes.seed=[1,2].",
                 )
-            return Experiment.load(target, overrides), ""
-        return self._build(target, overrides)
+            return load_fetched(partial(Experiment.load, target, overrides), access, results), ""
+        return self._build(target, overrides, access, results)
 
-    def _build(self, workflow: Path, overrides: Sequence[str]) -> tuple[Experiment, str]:
-        from sweep.experiment import Experiment, write_experiment
+    def _build(self, workflow: Path, overrides: Sequence[str], access: Access, results: Path) -> tuple[Experiment, str]:
+        from sweep.experiment import Experiment, is_reference, write_experiment
 
         if self.save is not None and self.save.exists():
             raise UsageError(f"{self.save} exists already.", hint="Choose another --save, or run that file.")
         inputs = parse_assignments(self.inputs, "--input")
         inputs |= {name: text for name, text in (("image", self.image), ("prompt", self.prompt)) if text is not None}
-        stem = Path(self.image).stem if self.image else workflow.stem
+        named = Path(self.image) if self.image else workflow
+        plain = re.sub(r"\W+", "-", str(named).partition(":")[2]).strip("-")[:60]
+        stem = plain if is_reference(str(named)) else named.stem
         name = self.save.stem if self.save else f"{stem}-{date.today().isoformat()}"  # noqa: DTZ011  the user's own day
         here = Path.cwd()
         text = write_experiment(str(workflow), self.axes, inputs, name=name, paths_from=here)
         try:
-            experiment = Experiment.from_text(text, here, overrides)
+            experiment = load_fetched(partial(Experiment.from_text, text, here, overrides), access, results)
         except ExperimentError as error:  # the lines of a text that nobody has seen help nobody
             problems = [replace(problem, line=None, column=None) for problem in error.problems]
             raise ExperimentError.of(problems, "command line") from error

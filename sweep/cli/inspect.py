@@ -110,7 +110,9 @@ def _wrap_parts(label: str, text: str) -> Iterator[str]:
 WorkflowFile: TypeAlias = Annotated[
     Path,
     typer.Argument(
-        help="An editor export, an API graph, or an image that holds one.", show_default=False, metavar="WORKFLOW"
+        help="An editor export, an API graph, an image that holds one, or library:NAME with --server.",
+        show_default=False,
+        metavar="WORKFLOW",
     ),
 ]
 Base: TypeAlias = Annotated[
@@ -155,7 +157,8 @@ def init(
     workflow: Annotated[
         Path | None,
         typer.Argument(
-            help="A template, an editor export, an API graph, or an image that contains one. Without it, sweep asks.",
+            help="A template, an editor export, an API graph, an image that contains one, or library:NAME with "
+            "--server. Without it, sweep asks.",
             show_default=False,
             metavar="WORKFLOW",
         ),
@@ -203,11 +206,14 @@ def _write_starter(workflow: Path, image: str, output: Path, loaded: Workflow, h
     """Write the experiment file for a workflow."""
     import os
 
+    from sweep.experiment import is_reference
     from sweep.workflow import ScaffoldContext, find_roles, starter
 
     roles = find_roles(loaded.graph, has.schemas)
-    path = Path(os.path.relpath(workflow, output.parent)).as_posix()
-    context = ScaffoldContext(path=path, folder=workflow.parent, image=image, models=has.models)
+    there = is_reference(str(workflow))
+    path = str(workflow) if there else Path(os.path.relpath(workflow, output.parent)).as_posix()
+    folder = None if there else workflow.parent
+    context = ScaffoldContext(path=path, folder=folder, image=image, models=has.models)
     return starter(loaded, roles, has.schemas, context)
 
 
@@ -270,9 +276,11 @@ def _load(path: Path, base: str, family: str, servers: Sequence[Server]) -> tupl
     Raises UsageError if the file does not exist, WorkflowError if it is wrong.
     """
     from sweep.errors import UsageError
-    from sweep.experiment import did_you_mean_file
+    from sweep.experiment import did_you_mean_file, is_reference
     from sweep.workflow import TEMPLATES, load_workflow
 
+    if is_reference(str(path)):
+        path = _fetch_workflow(str(path), servers)
     if not path.exists():
         if str(path) in TEMPLATES:
             raise UsageError(f"{path} is a template, not a file.", hint=f"In an experiment, write workflow: {path}")
@@ -283,6 +291,27 @@ def _load(path: Path, base: str, family: str, servers: Sequence[Server]) -> tupl
     loaded = load_workflow(path)
     has = _read_server(servers, family or loaded.family, loaded)
     return has.schemas.dialect.translate(loaded, has.schemas).for_base(base), has
+
+
+def _fetch_workflow(reference: str, servers: Sequence[Server]) -> Path:
+    """Fetch a workflow of a server's library; return its file, which is there until the command ends.
+
+    Raises UsageError without a server.
+    """
+    import atexit
+    import shutil
+    import tempfile
+
+    import anyio
+
+    from sweep.engine import fetch_workflow
+    from sweep.errors import UsageError
+
+    if not servers or not reference.startswith("library:"):
+        raise UsageError(f"{reference} is on a server.", hint="Write library:NAME, and --server URL.")
+    folder = Path(tempfile.mkdtemp(prefix="sweep-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return anyio.run(fetch_workflow, reference, servers[0], folder)
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,11 +206,12 @@ def plan(
     from sweep.engine import forecast_json as to_json
 
     typed = definition.Typed.of(axis, image, prompt, input_, save)
-    experiment, notice = typed.load(file, set_ or ())
+    access = Access.of(server, ca_file, credentials)
+    experiment, notice = typed.load(file, set_ or (), access, results)
     if notice and not (as_json or quiet):
         print_notice(notice)
     check_metrics(experiment)
-    servers = Access.of(server, ca_file, credentials).clients(experiment)
+    servers = access.clients(experiment)
     known = None if servers else _packaged(experiment, family)
     forecast = anyio.run(_make_forecast, experiment, servers, results, known)
     answer = {

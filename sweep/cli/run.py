@@ -318,7 +318,9 @@ def run_command(
     from sweep.errors import UsageError
 
     typed = definition.Typed.of(axis, image, prompt, input_, save)
-    experiment, notice = typed.load(file, set_ or ())
+    cluster = Cluster.of(on, with_, insecure=insecure, shared=results if images == "shared" else None)
+    access = Access.of(server, ca_file, credentials, queue, cluster)
+    experiment, notice = typed.load(file, set_ or (), access, results)
     if notice and progress not in ("json", "none"):
         print_notice(notice)
     options = RunOptions(
@@ -340,8 +342,6 @@ def run_command(
     )
     if idle_only and queue != "default":
         raise UsageError("--idle-only does not work with --queue.", hint="Leave out one of them.")
-    cluster = Cluster.of(on, with_, insecure=insecure, shared=results if images == "shared" else None)
-    access = Access.of(server, ca_file, credentials, queue, cluster)
     return run_experiment(experiment, access, options, Display(style=progress, view=view, report=report), results)
 
 

@@ -109,6 +109,10 @@ class Access:
         addresses = self.addresses or (experiment.servers if experiment else ())
         return tuple(self._client(address) for address in addresses)
 
+    def named(self, addresses: Sequence[str] = ()) -> tuple[Server, ...]:
+        """Return unopened clients for the addresses on the command line, or else for these; none of a cluster."""
+        return tuple(self._client(address) for address in self.addresses or addresses)
+
     def _client(self, address: str) -> Server:
         from sweep.servers import ConnectOptions, connect, find_credentials
 

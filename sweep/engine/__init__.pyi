@@ -2,6 +2,7 @@ from .events import RunProgress, ServerTally
 from .forecast import Forecast, forecast_json, list_lacking_images, make_forecast
 from .options import FailureLimit, RunOptions, parse_fusion, parse_shard
 from .runner import Chooser, RunSummary, render, run
+from .server_files import fetch_workflow, load_from_servers
 from .shutdown import Stop, handle_signals, request_stop
 from .uploads import delete_leftovers, find_leftovers, find_user_cache
 
@@ -15,11 +16,13 @@ __all__ = [
     "ServerTally",
     "Stop",
     "delete_leftovers",
+    "fetch_workflow",
     "find_leftovers",
     "find_user_cache",
     "forecast_json",
     "handle_signals",
     "list_lacking_images",
+    "load_from_servers",
     "make_forecast",
     "parse_fusion",
     "parse_shard",

@@ -27,6 +27,7 @@ from sweep.engine.events import Listener, Notice, RunStarted, ServerChanged
 from sweep.engine.forecast import disk_bytes, image_size
 from sweep.engine.limits import FusionSize
 from sweep.engine.options import RunOptions
+from sweep.engine.server_files import keep_fetched
 from sweep.engine.server_pool import (
     PooledServer,
     ask_patiently,
@@ -51,6 +52,7 @@ from sweep.experiment import Axis, Experiment, InputImage, Setting
 from sweep.plan import Instance, Plan
 from sweep.record import (
     FULL_HINT,
+    INPUTS,
     JOURNAL_FILE,
     LOCK,
     MOST_LEFT_OUT,
@@ -179,7 +181,7 @@ async def prepare(
         await _report_exclusions(plan, pooled, listener)
         for note in await note_boards(experiment, options.board, pooled):
             listener(Notice(message=note))
-        uploads = UploadMemory(journal, options.user_cache)
+        uploads = UploadMemory(journal, options.user_cache, experiment)
         await run_all(*(uploads.recall(server) for server in pooled))
         kinds = await anyio.to_thread.run_sync(read_painted, folder)
         is_painted_over = kinds == {True} and not any(server.info.sandbox for server in pooled if server.is_open)
@@ -454,9 +456,12 @@ def _find_kept(plan: Plan, known: KnownKeys) -> Iterator[JournalPoint]:
 async def _keep_inputs(plan: Plan, journal: SqliteJournal, store: ImageStore, folder: Path) -> None:
     """Remove what a crash left half-written; copy the source images and the experiment as run into the folder."""
     await store.clean()
+    copies: dict[str, str] = {}
     for sha, image in plan.images.items():
         path = await store.copy_input(image.path, sha)
+        copies[sha] = path.rpartition("/")[2]
         await journal.keep_input(sha, path, image.shown, image.width, image.height)
+    await anyio.to_thread.run_sync(keep_fetched, plan.experiment, copies, folder / INPUTS)
     await anyio.to_thread.run_sync(_write, folder / "experiment.yaml", plan.experiment.text)
 
 

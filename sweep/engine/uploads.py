@@ -16,8 +16,10 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
+from sweep.engine.server_files import list_gallery_names
 from sweep.engine.server_pool import PooledServer
 from sweep.errors import RecordError, ServerError
+from sweep.experiment import Experiment
 from sweep.record import Journal, SubmittedWork, replace_atomically
 from sweep.servers import Server, deletes_images, remembers_uploads
 
@@ -35,18 +37,20 @@ def find_user_cache(environ: Mapping[str, str]) -> Path | None:
 class UploadMemory:
     """The uploads of one run's servers. `recall` before anything is uploaded, `keep` after each submission."""
 
-    def __init__(self, journal: Journal, user_cache: Path | None) -> None:
+    def __init__(self, journal: Journal, user_cache: Path | None, experiment: Experiment) -> None:
         self.journal = journal
+        self._experiment = experiment
         self._user_cache = user_cache
         self._kept: dict[str, dict[str, str]] = {}
 
     async def recall(self, server: PooledServer) -> None:
-        """Tell the server's client what earlier runs uploaded there."""
+        """Tell the server's client what earlier runs uploaded there, and what is in its gallery."""
         if remembers_uploads(server.server):
             known = await anyio.to_thread.run_sync(_read, self._cache_for(server))
             own = await self.journal.uploads(server.url)
             for sha256, name in {**known.get(server.url, {}), **own}.items():
                 server.server.uploads.setdefault(sha256, name)
+            server.server.uploads.update(list_gallery_names(self._experiment, server.url))
             self._kept[server.url] = dict(server.server.uploads)  # the journal keeps what this run uploads itself
 
     async def keep(self, server: PooledServer) -> None:

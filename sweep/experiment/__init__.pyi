@@ -4,7 +4,7 @@ from .document import ProblemCollector, did_you_mean_file, path_kind
 from .experiment import Experiment
 from .grid import Full, Grid
 from .input_types import INPUT_NAMES, is_address, parse_numbered, strip_number
-from .inputs import ImageReader, InputImageError
+from .inputs import FetchedFiles, ImageReader, InputImageError, is_reference, write_fetched
 from .model import (
     Axis,
     AxisKind,
@@ -35,6 +35,7 @@ __all__ = [
     "ConditionError",
     "Dimension",
     "Experiment",
+    "FetchedFiles",
     "Full",
     "Grid",
     "ImageReader",
@@ -55,6 +56,7 @@ __all__ = [
     "compile_clause",
     "did_you_mean_file",
     "is_address",
+    "is_reference",
     "make_experiment_schema",
     "parse_axis",
     "parse_numbered",
@@ -63,4 +65,5 @@ __all__ = [
     "replace_words",
     "strip_number",
     "write_experiment",
+    "write_fetched",
 ]

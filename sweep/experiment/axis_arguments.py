@@ -117,6 +117,8 @@ def _parse_values(name: str, text: str) -> Any:
         return inside
     if kind in ("integer", "number"):
         return _parse_numbers(text, name)
+    if kind == "image" and text.startswith("board:"):
+        return {"board": text.removeprefix("board:")}
     if kind == "image":
         paths = _split(text)
         return {"images": paths} if any(sign in path for path in paths for sign in _GLOB) else paths

@@ -26,15 +26,18 @@ class Experiment(Declaration):
         return f"<Experiment {self.name!r}: workflow {self.workflow}, axes {axes}>"
 
     @classmethod
-    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
+    def load(cls, path: str | Path, overrides: Sequence[str] = (), fetched: Path | None = None) -> Self:
         """Load the experiment in the YAML file at `path`.
 
         Args:
             path: The file.
             overrides: Texts as in "inputs.steps=30", applied in order.
+            fetched: The folder of what the file names on servers; by default `inputs` beside the file, where a run
+                keeps it. `sweep.load_from_servers` fetches it.
 
         Raises:
             ExperimentError: The file has problems; each is listed with line and column.
+            UnfetchedError: It names images or a workflow that have to be fetched from a server first.
             UsageError: An override leads nowhere.
 
         Example::
@@ -42,17 +45,19 @@ class Experiment(Declaration):
             experiment = Experiment.load("denoise.yaml", overrides=["inputs.steps=30"])
             print(len(experiment.grid), experiment.grid[0].values)
         """
-        return cls._of(load_file(Path(path), str(path), overrides))
+        return cls._of(load_file(Path(path), str(path), overrides, fetched))
 
     @classmethod
-    def from_text(cls, text: str, folder: str | Path = ".", overrides: Sequence[str] = ()) -> Self:
+    def from_text(
+        cls, text: str, folder: str | Path = ".", overrides: Sequence[str] = (), fetched: Path | None = None
+    ) -> Self:
         """Load the experiment in YAML `text`; relative paths start from `folder`. Raises as `load` does."""
-        return cls._of(load_text(text, Path(folder), overrides))
+        return cls._of(load_text(text, Path(folder), overrides, fetched))
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], folder: str | Path = ".") -> Self:
+    def from_dict(cls, data: Mapping[str, Any], folder: str | Path = ".", fetched: Path | None = None) -> Self:
         """Load the experiment that a file holding `data` would be. Raises as `load` does, without lines."""
-        return cls._of(load_data(data, Path(folder)))
+        return cls._of(load_data(data, Path(folder), fetched))
 
     @classmethod
     def _of(cls, declared: Declaration) -> Self:

@@ -6,9 +6,11 @@ An input image is decoded whole, to be sure that it is one, and is known by the 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,19 +30,75 @@ class InputImageError(ValueError):
     """Why a file is no image to start from, as the end of a sentence that begins with its name."""
 
 
+REFERENCES: Final = ("gallery:", "board:", "library:")
+"""What begins the name of an image, a board or a workflow that a server has."""
+UNFETCHED: Final = "of a server; give its address with --server, or in the list servers"
+FETCHED_FILE: Final = "fetched.json"
+
+
+def is_reference(text: object) -> bool:
+    """Tell whether a text names something that only a server has."""
+    return isinstance(text, str) and text.startswith(REFERENCES) and not text.endswith(":")
+
+
+class FetchedFiles:
+    """What servers gave for the references of an experiment: files in a folder, with a list of them.
+
+    `entries` has for each reference the `server` it is from, and the `file` of an image or workflow, or the `images`
+    of a board. `lacking` collects what is asked for and not there.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.lacking: dict[str, None] = {}
+        self.entries: dict[str, dict[str, Any]] = {}
+        if folder is not None:
+            with suppress(OSError, ValueError):
+                found = json.loads((folder / FETCHED_FILE).read_text(encoding="utf-8"))
+                self.entries = {key: entry for key, entry in found.items() if isinstance(entry, dict)}
+        self.used: dict[str, dict[str, Any]] = {}
+
+    def find_file(self, reference: str) -> Path | None:
+        """Find the file of an image or workflow; None, and lacking from now on, where it was not fetched."""
+        entry = self.entries.get(reference, {})
+        path = self.folder / str(entry["file"]) if self.folder and "file" in entry else None
+        if path is None or not path.is_file():
+            self.lacking[reference] = None
+            return None
+        self.used[reference] = {**entry, "file": path.absolute().as_posix()}
+        return path
+
+    def list_images(self, reference: str) -> list[str] | None:
+        """List the images of a board, as references; None, and lacking from now on, where it was not fetched."""
+        entry = self.entries.get(reference, {})
+        if "images" not in entry:
+            self.lacking[reference] = None
+            return None
+        self.used[reference] = entry
+        return [f"gallery:{name}" for name in entry["images"]]
+
+
+def write_fetched(folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the list of what was fetched into its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FETCHED_FILE).write_text(json.dumps(entries, indent=1), encoding="utf-8")
+
+
 class ImageReader:
     """Reads each file once, however often an experiment names it."""
 
     def __init__(self) -> None:
         self._read: dict[Path, tuple[str, int, int]] = {}
 
-    def read(self, path: Path, shown: str) -> InputImage:
+    def read(self, path: Path, shown: str, server: str = "") -> InputImage:
         """Read and decode an image file. Raises InputImageError where it is missing or cannot be decoded whole."""
         facts = self._read.get(path)
         if facts is None:
             facts = self._read[path] = _read_facts(path)
         sha256, width, height = facts
-        return InputImage(path=path, shown=shown, sha256=sha256, width=width, height=height)
+        if server and sha256 != hashlib.sha256(path.read_bytes()).hexdigest():
+            server = ""  # it is not sent as it is there
+        return InputImage(path=path, shown=shown, sha256=sha256, width=width, height=height, server=server)
 
 
 def _read_facts(path: Path) -> tuple[str, int, int]:
@@ -93,16 +151,17 @@ def _decode(raw: bytes, kind: str) -> tuple[bool, tuple[int, int]]:
 class Paths:
     """Resolves what a file says about files, and remembers how to say it from the experiment's own folder."""
 
-    def __init__(self, document: Document, folder: Path) -> None:
+    def __init__(self, document: Document, folder: Path, fetched: FetchedFiles) -> None:
         self._document = document
         self.folder = folder
+        self.fetched = fetched
         self.images = ImageReader()
         self.rewritten: dict[DocumentPath, str] = {}  # paths of included files, as seen from `folder`
 
     def shown(self, place: DocumentPath, written: str) -> str:
         """Write a path as seen from the experiment's folder, with "/": as written, unless an included file wrote it."""
         base = self._document.find_folder(place)
-        if base == self.folder or Path(written).is_absolute():
+        if base == self.folder or is_reference(written) or Path(written).is_absolute():
             return written
         try:
             moved = Path(os.path.relpath(base / written, self.folder)).as_posix()
@@ -143,8 +202,24 @@ class InputReader:
         return {**entry, "image": self._read_image(image, (*place, "image"))}
 
     def _read_image(self, written: str, place: DocumentPath) -> Setting:
+        if is_reference(written):
+            return self._read_fetched(written)
         shown = self._paths.shown(place, written)
         try:
             return self._paths.images.read(self._paths.path(shown), shown)
         except InputImageError as error:
             raise AxisError(f"{shown} {error}") from error
+
+    def _read_fetched(self, reference: str) -> Setting:
+        fetched = self._paths.fetched
+        if not reference.startswith("gallery:"):
+            kind, _, name = reference.partition(":")
+            way = f"write it as an axis, image: {{board: {name}}}" if kind == "board" else "write it under workflow:"
+            raise AxisError(f"is {reference}, which is no single image; {way}")
+        path = fetched.find_file(reference)
+        if path is None:
+            raise AxisError(f"{reference} is in the gallery {UNFETCHED}")
+        try:
+            return self._paths.images.read(path, reference, str(fetched.entries[reference].get("server", "")))
+        except InputImageError as error:
+            raise AxisError(f"{reference} {error}") from error

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from sweep.errors import ExperimentError, Problem, did_you_mean
+from sweep.errors import ExperimentError, Problem, UnfetchedError, did_you_mean
 from sweep.experiment import axes as kinds
 from sweep.experiment import schema
 from sweep.experiment.axes import (
@@ -56,7 +56,7 @@ from sweep.experiment.input_types import (
     quote,
     strip_number,
 )
-from sweep.experiment.inputs import InputReader, Paths
+from sweep.experiment.inputs import UNFETCHED, FetchedFiles, InputReader, Paths, is_reference
 from sweep.experiment.model import (
     Axis,
     AxisKind,
@@ -250,7 +250,7 @@ class Builder:
 
     def _build_axis(self, name: str, spec: Any, place: DocumentPath, *, repeats: bool) -> Axis:
         read = self._make_reader(place)
-        default = "image" if isinstance(spec, schema.Images) else ""
+        default = "image" if isinstance(spec, schema.Images | schema.BoardImages) else ""
         if isinstance(spec, schema.Replace | schema.Dynamic):
             default = "prompt"
         labelled = isinstance(spec, schema.SettingsFile) or (
@@ -320,6 +320,13 @@ class Builder:
                     patterns = [self.paths.shown((*place, "images"), pattern) for pattern in spec.images]
                     found = kinds.find_files(self.paths.folder, patterns, naming.place)
                     return kinds.make_image_axis(naming, found, read)
+                case schema.BoardImages():
+                    listed = self.paths.fetched.list_images(f"board:{spec.board}")
+                    if listed is None:
+                        raise AxisError(f"{naming.place}: {quote(spec.board)} is a board {UNFETCHED}", "board")
+                    if not listed:
+                        raise AxisError(f"{naming.place}: the board {quote(spec.board)} has no images", "board")
+                    return kinds.make_image_axis(naming, listed, read)
                 case _:
                     return self._build_dynamic(naming, spec, place)
         except SourceError as error:
@@ -361,22 +368,22 @@ _DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?\Z"
 MAX_CHECKED_POINTS: Final = 20_000  # a larger grid is not searched for being empty before it is asked for
 
 
-def load_file(path: Path, shown: str, overrides: Sequence[str] = ()) -> Declaration:
+def load_file(path: Path, shown: str, overrides: Sequence[str] = (), fetched: Path | None = None) -> Declaration:
     """Load the experiment in a file; see Experiment.load."""
     document = read_file(path, shown)
-    return _load(document, path.resolve(), shown, overrides)
+    return _load(document, path.resolve(), shown, overrides, fetched)
 
 
-def load_text(text: str, folder: Path, overrides: Sequence[str] = ()) -> Declaration:
+def load_text(text: str, folder: Path, overrides: Sequence[str] = (), fetched: Path | None = None) -> Declaration:
     """Load the experiment in a text; see Experiment.from_text."""
     document = read_text(text, folder=folder.resolve(), shown="experiment")
-    return _load(document, folder.resolve() / "experiment.yaml", "experiment", overrides)
+    return _load(document, folder.resolve() / "experiment.yaml", "experiment", overrides, fetched)
 
 
-def load_data(data: Mapping[str, Any], folder: Path) -> Declaration:
+def load_data(data: Mapping[str, Any], folder: Path, fetched: Path | None = None) -> Declaration:
     """Load the experiment in a mapping; see Experiment.from_dict."""
     document = Document(data=_make_plain(data), folder=folder.resolve())
-    return _load(document, folder.resolve() / "experiment.yaml", "experiment", ())
+    return _load(document, folder.resolve() / "experiment.yaml", "experiment", (), fetched)
 
 
 def _make_plain(value: Any) -> Any:
@@ -388,7 +395,8 @@ def _make_plain(value: Any) -> Any:
     return value.as_posix() if isinstance(value, Path) else value
 
 
-def _load(document: Document, path: Path, shown: str, overrides: Sequence[str]) -> Declaration:
+def _load(document: Document, path: Path, shown: str, overrides: Sequence[str], fetched: Path | None) -> Declaration:
+    """Load an experiment; what it names on servers is looked for in `fetched`, else where a run keeps it."""
     if document.data is None:
         raise ExperimentError(f"{shown} is empty.", source=shown, hint="An experiment has at least a workflow.")
     if not isinstance(document.data, dict):
@@ -403,14 +411,20 @@ def _load(document: Document, path: Path, shown: str, overrides: Sequence[str]) 
     apply_overrides(document, overrides, list_section_keys())
     problems = ProblemCollector(document, shown)
     file = validate_shape(document, problems)
-    return _Loader(file, document, problems, path, shown).load()
+    return _Loader(file, document, problems, path, shown, FetchedFiles(fetched or path.parent / "inputs")).load()
 
 
 class _Loader:
     """One file on its way to what it declares."""
 
     def __init__(
-        self, file: ExperimentFile, document: Document, problems: ProblemCollector[DocumentPath], path: Path, shown: str
+        self,
+        file: ExperimentFile,
+        document: Document,
+        problems: ProblemCollector[DocumentPath],
+        path: Path,
+        shown: str,
+        fetched: FetchedFiles,
     ) -> None:
         self.file = file
         self.document = document
@@ -420,7 +434,7 @@ class _Loader:
         self.folder = expand_path(document.folder, file.folder) if file.folder else document.folder
         if file.folder:
             document.folder = self.folder
-        self.paths = Paths(document, self.folder)
+        self.paths = Paths(document, self.folder, fetched)
 
     def load(self) -> Declaration:
         """Build the declaration. Raises ExperimentError with every problem found."""
@@ -429,6 +443,7 @@ class _Loader:
         dimensions = builder.dimensions(self.file.axes)
         check_replacements(self.problems, inputs, dimensions, builder.notices)
         name, workflow_path = self._check_name(), self._find_workflow()
+        self._require_fetched(name)
         condition = self._compile_condition(dimensions)
         design = self._make_design(dimensions)
         self._check_rest(dimensions)
@@ -453,6 +468,7 @@ class _Loader:
                 baseline=dict(self.file.study.baseline),
             ),
             text=write_as_run(self.document.data, name, self.folder, self.paths.rewritten),
+            fetched=self.paths.fetched.used,
             undrawn=builder.undrawn,
             notices=(*builder.notices, *_note_surplus(design, dimensions)),
             source="" if self.shown == "experiment" else self.shown,
@@ -460,6 +476,17 @@ class _Loader:
         )
         self._check_not_empty(result)
         return result
+
+    def _require_fetched(self, name: str) -> None:
+        """Raise UnfetchedError, with all problems so far, where something has to be fetched from a server first."""
+        if self.paths.fetched.lacking:
+            try:
+                self.problems.raise_any()
+            except ExperimentError as error:
+                unfetched = UnfetchedError(error.message, problems=error.problems, source=error.source)
+                unfetched.references = tuple(self.paths.fetched.lacking)
+                unfetched.experiment, unfetched.servers = name, tuple(self.file.servers)
+                raise unfetched from None
 
     def _check_name(self) -> str:
         name = self.file.name if self.file.name is not None else self.path.stem
@@ -475,6 +502,11 @@ class _Loader:
         written, place = self.file.workflow, ("workflow",)
         if written in TEMPLATE_NAMES:
             return None
+        if is_reference(written):
+            fetched = self.paths.fetched.find_file(written) if written.startswith("library:") else None
+            if fetched is None:
+                self.problems.add_at_value(place, f"workflow: {written} is in the library {UNFETCHED}")
+            return fetched
         path = self.paths.path(self.paths.shown(place, written))
         if path_kind(path) == "file":
             return path

@@ -34,6 +34,7 @@ class InputImage:
     sha256: str
     width: int
     height: int
+    server: str = ""  # in whose gallery it is, as sent; `shown` is then gallery: and its name there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +183,7 @@ class Declaration:
     board: str | None = None
     study: StudyOptions = field(default_factory=StudyOptions)
     text: str = ""  # as run: includes and overrides merged, `folder` absolute; loads again from any place
+    fetched: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what servers gave: reference → entry
     undrawn: Mapping[str, int] = field(default_factory=dict)  # axes of seeds given by count alone → how many
     source: str = ""  # the file as it was named; empty where there is none
     notices: tuple[str, ...] = ()  # what was done that the file does not say (equal lines dropped, a stop not reached)

@@ -182,6 +182,14 @@ class Images(AxisSpec):
     images: Texts = Field(description="Pattern of file names (*, ?, **), or a list of patterns.")
 
 
+class BoardImages(AxisSpec):
+    """All images of a board of the server's gallery, the oldest first: {board: product shots}, or board:product shots
+    in one word. Sets `image` if there is no `target`. A run reads the board again, so new images are new points.
+    """
+
+    board: str = Field(min_length=1, description="Name of the board.")
+
+
 class SettingsFile(AxisSpec):
     """Settings from a JSON or YAML file: {settings: looks.json}. The file contains a mapping of labels to mappings
     of targets to values, or a list of such mappings, each with a `label` or else numbered from 1.
@@ -223,6 +231,7 @@ _KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "lines": "<lines>",
         "csv": "<csv>",
         "images": "<images>",
+        "board": "<board>",
         "settings": "<settings>",
         "replace": "<replace>",
         "dynamic": "<dynamic>",
@@ -257,6 +266,7 @@ _Single: TypeAlias = (
     | Annotated[TextLines, Tag("<lines>")]
     | Annotated[CsvColumns, Tag("<csv>")]
     | Annotated[Images, Tag("<images>")]
+    | Annotated[BoardImages, Tag("<board>")]
     | Annotated[SettingsFile, Tag("<settings>")]
     | Annotated[Replace, Tag("<replace>")]
     | Annotated[Dynamic, Tag("<dynamic>")]
@@ -272,6 +282,7 @@ _TAG_OF: Final[Mapping[type[AxisSpec], str]] = MappingProxyType(
         TextLines: "<lines>",
         CsvColumns: "<csv>",
         Images: "<images>",
+        BoardImages: "<board>",
         SettingsFile: "<settings>",
         Replace: "<replace>",
         Dynamic: "<dynamic>",
@@ -302,7 +313,10 @@ def _expand_design(value: Any) -> Any:
 
 
 def _expand_axes(value: Any) -> Any:
-    """`zip:` as an axis is the zip itself."""
+    """`zip:` as an axis is the zip itself, `board:NAME` all images of a board."""
+    if isinstance(value, dict):
+        boards = {name: spec for name, spec in value.items() if isinstance(spec, str) and spec.startswith("board:")}
+        value = {**value, **{name: {"board": spec.removeprefix("board:")} for name, spec in boards.items()}}
     inner = value.get("zip") if isinstance(value, dict) else None
     if isinstance(inner, dict) and not isinstance(inner.get("zip"), dict):
         return {**value, "zip": {"zip": inner}}
@@ -429,7 +443,7 @@ class ExperimentFile(Strict):
     )
     workflow: str = Field(
         description=f"A built-in template ({', '.join(TEMPLATE_NAMES)}), or the path of a workflow: an editor export, "
-        "an API graph, or an image that contains a workflow."
+        "an API graph, or an image that contains a workflow; or library:NAME of a server's library."
     )
     inputs: dict[str, SettingField] = Field(
         default_factory=dict,

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, overload
 
-from sweep.experiment import Axis, Dimension, Experiment, InputImage, Level, Variation
+from sweep.experiment import Axis, Dimension, Experiment, InputImage, Level, Variation, is_reference
 from sweep.plan import order
 from sweep.plan.bindings import BoundGraph
 from sweep.plan.graph_variants import GraphVariant, VariantSelector
@@ -227,7 +227,7 @@ class Plan:
         """Note the images that stay behind when the experiment's folder is copied elsewhere."""
         folder = self.experiment.folder.resolve()
         for image in self.images.values():
-            if not image.path.resolve().is_relative_to(folder):
+            if not is_reference(image.shown) and not image.path.resolve().is_relative_to(folder):
                 yield f"{image.shown} is outside the experiment's folder, so it is not copied with that folder."
 
     @cached_property

@@ -23,6 +23,7 @@ from sweep.experiment import (
     Level,
     ProblemCollector,
     is_address,
+    is_reference,
     parse_numbered,
     path_kind,
 )
@@ -97,8 +98,8 @@ class GraphBinder:
     @property
     def called(self) -> str:
         """The workflow's name in a sentence: its template, or its file without the way there."""
-        path = self.experiment.workflow_path
-        return path.name if path else self.experiment.workflow
+        path, written = self.experiment.workflow_path, self.experiment.workflow
+        return path.name if path and not is_reference(written) else written
 
     def bind(self, example: VariantExample) -> BoundGraph | None:
         """Bind the graph of this variant; return None, with the problems added, where that cannot be done."""

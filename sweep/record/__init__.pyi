@@ -17,7 +17,7 @@ from .base import (
 )
 from .changes import delete_points, delete_run, matching_keys, rename_run, reopen_points
 from .files import FULL_HINT, Checkpoint, free_bytes, no_checkpoint, replace_atomically
-from .images import ImageStore, SavedImage
+from .images import INPUTS, ImageStore, SavedImage
 from .lock import LOCK, FolderLock, holder, in_use
 from .merge import MergeConflict, MergeSummary, merge_results
 from .metric_cache import MetricCache, MetricKey
@@ -45,6 +45,7 @@ from .verify import REPAIRABLE, Finding, find_lost_images, reopen_damaged
 __all__ = [
     "CSV",
     "FULL_HINT",
+    "INPUTS",
     "JOURNAL_FILE",
     "LOCK",
     "MOST_LEFT_OUT",

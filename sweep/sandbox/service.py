@@ -35,6 +35,7 @@ class Sandbox:
         self.version = "6.14.2" if options.api == "queue" else "3.1.1"  # of the InvokeAI whose protocol is spoken
         self.requests: Counter[str] = Counter()  # "GET /api/v1/…" with {names} in it → how many
         self.sessions: dict[str, Any] = {}  # the sessions API's own, by id
+        self.workflows: dict[str, dict[str, Any]] = {}  # the library, by id
         self.accounts = Accounts(options.users)
         self._events = events
         self._temporary: tempfile.TemporaryDirectory[str] | None = None

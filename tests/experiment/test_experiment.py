@@ -34,6 +34,7 @@ DECIDES_NO_IMAGE = {
     "study": "how images are measured",
     "text": "how all this is written",
     "undrawn": "seeds count when they are drawn, as values",
+    "fetched": "where files come from, not what is in them",
     "notices": "for people",
     "source": "for people",
     "marks": "for people",

@@ -117,6 +117,7 @@ IRRELEVANT: dict[str, dict[str, Any]] = {
 DERIVED = {  # follow from the others, or are about the file and not about what it asks for
     "workflow_path",
     "text",
+    "fetched",
     "undrawn",
     "notices",
     "source",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -322,6 +323,36 @@ async def board_images(request: web.Request) -> web.Response:
     wanted = None if board_id == "none" else _board(request)["board_id"]
     images = sandbox_of(request).images.images.values()
     return reply([record["image_name"] for record in images if record["board_id"] == wanted])
+
+
+@app_routes.get("/api/v1/workflows/")
+async def workflows(request: web.Request) -> web.Response:
+    """List the library; a sandbox forgets it when it ends."""
+    kept = list(sandbox_of(request).workflows.values())
+    page, size = (integer(request.query.get(n, d), "query", n) for n, d in (("page", "0"), ("per_page", "10")))
+    items = [{key: value for key, value in record.items() if key != "workflow"} for record in kept]
+    pages = -(-len(kept) // max(size, 1))
+    found = items[page * size : (page + 1) * size]
+    return reply({"page": page, "pages": pages, "per_page": size, "total": len(kept), "items": found})
+
+
+@app_routes.post("/api/v1/workflows/")
+async def create_workflow(request: web.Request) -> web.Response:
+    document = (await body_of(request)).get("workflow")
+    if not isinstance(document, dict):
+        raise RefusedError(422, [fault("missing", ("body", "workflow"), "Field required")])
+    key = str(uuid.uuid4())
+    record = {"workflow_id": key, "name": str(document.get("name")), "category": "user", "workflow": document}
+    sandbox_of(request).workflows[key] = record
+    return reply(record)
+
+
+@app_routes.get("/api/v1/workflows/i/{workflow_id}")
+async def workflow(request: web.Request) -> web.Response:
+    found = sandbox_of(request).workflows.get(request.match_info["workflow_id"])
+    if found is None:
+        raise RefusedError(404, "Workflow not found")
+    return reply(found)
 
 
 @app_routes.delete(f"{_BOARDS}/{{board_id}}")

@@ -1,0 +1,208 @@
+"""Fetches what an experiment names on servers: images of a gallery, the images of a board, workflows of a library.
+
+The experiment itself is loaded without a network, so its references are fetched into a folder before it is loaded. A
+run keeps that folder with its results: images are taken from there the next time, and boards and workflows where no
+server has them any more.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from anyio.to_thread import run_sync
+
+from sweep.engine.events import Listener
+from sweep.engine.task_groups import report_wait
+from sweep.errors import ExperimentError, ServerError, SweepError, UnfetchedError, did_you_mean
+from sweep.experiment import Experiment, FetchedFiles, write_fetched
+from sweep.record import INPUTS
+from sweep.servers import Gallery, Server, has_gallery
+
+MOST_BYTES: Final = 200_000_000  # of one image
+Entries: TypeAlias = dict[str, dict[str, Any]]
+Load: TypeAlias = Callable[[Path], Experiment]
+"""Loads an experiment, given the folder of what was fetched."""
+
+
+async def load_from_servers(
+    load: str | Path | Load, servers: Sequence[Server], results: Path, folder: Path, listener: Listener = lambda _: None
+) -> Experiment:
+    """Load an experiment that names images or workflows on servers.
+
+    Example::
+
+        experiment = await load_from_servers("board.yaml", [connect(url)], Path("results"), Path("fetched"))
+
+    Args:
+        load: The experiment file, or what loads an experiment, given `folder`; called once or twice.
+        servers: Not opened yet; they are asked in this order, and closed.
+        results: Where the results folders are: one of this experiment may keep what it names.
+        folder: To fetch into; it has to stay while the experiment is used.
+        listener: Is told what is waited for, where that takes seconds.
+
+    Raises:
+        ExperimentError: The experiment is wrong, or no server has what it names.
+        ServerError: None of the servers answers.
+    """
+    if not callable(load):
+        load = partial(Experiment.load, load, ())
+    try:
+        return await run_sync(load, folder)
+    except UnfetchedError as error:
+        kept = await run_sync(FetchedFiles, results / error.experiment / INPUTS)
+        async with AsyncExitStack() as held:
+            await held.enter_async_context(report_wait(listener, f"Fetching {', '.join(error.references)}."))
+            galleries = await _open_galleries(held, servers, error.references)
+            entries: Entries = {}
+            for reference in error.references:
+                entries |= await _fetch(reference, galleries, kept, folder)
+        await run_sync(write_fetched, folder, entries)
+    return await run_sync(load, folder)
+
+
+async def _open_galleries(
+    held: AsyncExitStack, servers: Sequence[Server], references: Sequence[str]
+) -> dict[str, Gallery]:
+    """Open the servers and return their galleries by address; of a server without one, only where there is another."""
+    found: dict[str, Gallery] = {}
+    problem: SweepError | None = None
+    for server in servers:
+        held.push_async_callback(server.aclose)
+        try:
+            await server.open()
+            url = server.url
+            if has_gallery(server):
+                found[url] = server.gallery()
+        except ServerError as error:
+            problem = problem or error
+    if problem is not None and not found:
+        problem.message = f"{references[0]}: {problem.message}"
+        raise problem
+    return found
+
+
+async def _fetch(reference: str, galleries: Mapping[str, Gallery], kept: FetchedFiles, folder: Path) -> Entries:
+    """Fetch one reference; a board with all its images. Raises ExperimentError where nobody has it."""
+    kind, _, name = reference.partition(":")
+    if kind == "gallery":
+        return await _fetch_image(name, galleries, kept, folder)
+    known: list[str] = []
+    for url, gallery in galleries.items():
+        if kind == "board":
+            boards = await gallery.boards()
+            known += boards
+            if name in boards:
+                return await _fetch_board(name, await gallery.list_images(boards[name]), {url: gallery}, kept, folder)
+        else:
+            workflows = await gallery.workflows()
+            known += [title for _, title in workflows]
+            if ids := [key for key, title in workflows if name in (key, title)]:
+                return {reference: await _fetch_workflow(name, ids, url, gallery, folder)}
+    if kind == "board" and (images := kept.list_images(reference)) is not None:
+        return await _fetch_board(name, [image.partition(":")[2] for image in images], galleries, kept, folder)
+    if kind == "library" and await run_sync(kept.find_file, reference) is not None:
+        return {reference: kept.used[reference]}
+    what = f'no board "{name}"' if kind == "board" else f'no workflow "{name}" in the library'
+    raise _missing(f"{what}.{did_you_mean(name, known)}", galleries)
+
+
+def _missing(what: str, galleries: Mapping[str, Gallery]) -> ExperimentError:
+    if not galleries:
+        return ExperimentError(f"No server was asked, and the results keep {what}", hint="Give it with --server URL.")
+    urls = list(galleries)
+    return ExperimentError(f"{urls[0]} has {what}" if len(urls) == 1 else f"None of {', '.join(urls)} has {what}")
+
+
+async def _fetch_image(name: str, galleries: Mapping[str, Gallery], kept: FetchedFiles, folder: Path) -> Entries:
+    """Fetch an image, or take it from the results: an image of a name never changes."""
+    reference = f"gallery:{name}"
+    if await run_sync(kept.find_file, reference) is not None:
+        return {reference: kept.used[reference]}
+    for url, gallery in galleries.items():
+        content = await gallery.fetch_image(name, MOST_BYTES)
+        if content is not None:
+            await run_sync(_write, folder / (file := _name_file(name, Path(name).suffix)), content)
+            return {reference: {"server": url, "file": file}}
+    raise _missing(f'no image "{name}" in the gallery.', galleries)
+
+
+async def _fetch_board(
+    name: str, images: Sequence[str], galleries: Mapping[str, Gallery], kept: FetchedFiles, folder: Path
+) -> Entries:
+    entries: Entries = {f"board:{name}": {"images": list(images)}}
+    for image in images:
+        entries |= await _fetch_image(image, galleries, kept, folder)
+    return entries
+
+
+async def _fetch_workflow(name: str, ids: Sequence[str], url: str, gallery: Gallery, folder: Path) -> dict[str, Any]:
+    if len(ids) > 1 and name not in ids:
+        raise ExperimentError(
+            f'{url} has {len(ids)} workflows called "{name}".', hint=f"Name one by its id: library:{ids[0]}."
+        )
+    document = await gallery.fetch_workflow(ids[0])
+    await run_sync(_write, folder / (file := _name_file(name, ".json")), json.dumps(document).encode())
+    return {"server": url, "file": file}
+
+
+async def fetch_workflow(reference: str, server: Server, folder: Path) -> Path:
+    """Fetch a workflow of a server's library, named as in library:NAME; return its file in `folder`.
+
+    Raises ExperimentError where the library has none of that name, ServerError where the server cannot be asked.
+    """
+    async with AsyncExitStack() as held:
+        galleries = await _open_galleries(held, [server], [reference])
+        entries = await _fetch(reference, galleries, FetchedFiles(None), folder)
+    return folder / str(entries[reference]["file"])
+
+
+def _name_file(name: str, ending: str) -> str:
+    """Make a file name of what a server calls it: untrusted, so nothing of it but letters and digits stays."""
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", name.removesuffix(ending)).strip("-")[:40]
+    plain = ending if re.fullmatch(r"\.[A-Za-z0-9]{1,5}", ending) else ""
+    return f"{stem}_{sha256(name.encode()).hexdigest()[:8]}{plain}"
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def keep_fetched(experiment: Experiment, copies: Mapping[str, str], inputs: Path) -> None:
+    """Keep what the experiment names on servers beside the copies of its images, for the next run.
+
+    Args:
+        experiment: As it is run.
+        copies: SHA-256 of each image → its file among `inputs`.
+        inputs: The folder of the results that holds input images.
+    """
+    if not experiment.fetched:
+        return
+    inputs.mkdir(exist_ok=True)
+    by_path = {image.path: copies[sha] for sha, image in experiment.images().items() if sha in copies}
+    entries: Entries = {}
+    for reference, entry in experiment.fetched.items():
+        entries[reference] = {**entry}
+        if "file" in entry:
+            source = Path(entry["file"])
+            file = by_path.get(source)
+            if file is None or (inputs / file).read_bytes() != source.read_bytes():
+                file = source.name
+                if source.parent != inputs.absolute():
+                    shutil.copyfile(source, inputs / file)
+            entries[reference]["file"] = file
+    write_fetched(inputs, entries)
+
+
+def list_gallery_names(experiment: Experiment, url: str) -> dict[str, str]:
+    """Return the images of the experiment that are in this server's gallery: SHA-256 → name there."""
+    images = experiment.images().items()
+    return {sha: image.shown.partition(":")[2] for sha, image in images if image.server == url}
