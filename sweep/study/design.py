@@ -230,8 +230,10 @@ def _average(response: FloatArray, joint: Codes, others: Codes, size: int) -> Fl
     if width <= MOST_SOLVED and size * width <= MOST_CROSSED:
         crossed = np.bincount(joint * width + others, minlength=size * width).reshape(size, width).astype(np.float64)
         if (crossed[counts > 0] != crossed[counts > 0][:1]).any():  # not all was seen under the same other conditions
-            sums = np.bincount(joint, response, minlength=size)
-            shifts = solve_shifts(crossed, sums, np.bincount(others, response, minlength=width))
+            sums, by_other = (
+                np.bincount(c, response, n).astype(np.float64) for c, n in ((joint, size), (others, width))
+            )
+            shifts = solve_shifts(crossed, sums, by_other)
     else:  # mostly holes, and a table of them might not fit into memory
         weights = np.bincount(others, minlength=width)
         for _ in range(ROUNDS):

@@ -47,6 +47,7 @@ JACKKNIFE = "jackknife over seeds"
 BRACKET = "the tested levels around it"
 NOT_RENDERED = "how the mean runs between tested levels was not seen"
 FEW_THERE = "too few seeds were rendered at some levels"
+LEAST_OF_GROUP = 0.2  # of a group's points × seeds must have an image for intervals: 88 of 100 held at a tenth
 SPARSE = 0.55  # of all points × seeds must have an image for missing ones to be filled in; below it seeds are left out
 CurveKind: TypeAlias = Literal["saturated", "violated", "flat", "unclear", "one-seed", "missing"]
 
@@ -390,8 +391,12 @@ def compute_curve(
         half, passes, warnings = _strip_pseudo_seed(half, passes, warnings)
     seeds = int(levels.n.max(initial=0)) if design.unit_count else 0
     without = None if seeds >= (3 if pairwise else 2) else explain_few_units(seeds, pairwise=pairwise)
-    if without is None and _is_too_coarse(design, metric, group, matrix):
+    if without is None and group and _is_sparse(design, group):
+        is_few = seeds < LEAST_JACKKNIFE or design.measure_coverage(group) < LEAST_OF_GROUP
+        without = FEW_THERE if is_few else None
+    elif without is None and _is_too_coarse(design, metric, group, matrix):
         without = ROUNDED
+    if without in (FEW_THERE, ROUNDED):
         levels = replace(levels, low=np.full(len(x), np.nan), high=np.full(len(x), np.nan))
     return Curve(
         metric=metric,
