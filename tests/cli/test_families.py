@@ -135,3 +135,23 @@ def test_a_server_of_something_else_is_told(sweep: Sweep, home: Path, export: di
         portal.call(runner.cleanup)
     assert answer.code == 3
     assert "Is that an InvokeAI or a ComfyUI?" in words(answer.err)
+
+
+def test_clean_says_what_a_server_cannot_delete_and_where_it_lies(sweep: Sweep, home: Path) -> None:
+    nodes = {
+        "a": {"class_type": "EmptyImage", "inputs": {"width": 8, "color": 0}},
+        "out": {"class_type": "SaveImage", "inputs": {"images": ["a", 0]}},
+    }
+    (home / "colours.json").write_text(json.dumps(nodes), encoding="utf-8")
+    content = {"name": "colours", "workflow": "colours.json", "axes": {"a.color": [1, 2]}}
+    (home / "colours.yaml").write_text(json.dumps(content), encoding="utf-8")
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(fake_comfyui()) as fake:
+        fake.renders = True
+        run = sweep("run", "colours.yaml", "--server", fake.url, "--no-report", "--progress", "none")
+        assert run.code == 0, run.err
+        answer = sweep("clean", "colours", "--yes")
+
+    assert (answer.code, answer.out, answer.err.count("\n")) == (3, "", 1)
+    assert (
+        "cannot delete files: what the run left is in its input folder (uploads, in the subfolder sweep)" in answer.err
+    )
