@@ -16,14 +16,19 @@ declare global {
   }
 }
 
-/** Does what the second script can, as soon as it is there: it stands at the end of the page, behind the images. */
+/** Does what the second script can. It lies at the end of the page as text and runs when it is first wanted, at once. */
 export function withExtras(act: (extras: Extras) => void): void {
+  const text = document.getElementById("sweep-charts");
+  if (text && !window.sweepExtras) {
+    const script = document.createElement("script");
+    script.textContent = text.textContent;
+    document.body.append(script);
+  }
   if (window.sweepExtras) act(window.sweepExtras);
-  else document.addEventListener("sweep-extras", () => window.sweepExtras && act(window.sweepExtras), { once: true });
+  else if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", () => withExtras(act), { once: true });
 }
 
 /** Called once, by the second script. */
 export function provideExtras(extras: Extras): void {
   window.sweepExtras = extras;
-  document.dispatchEvent(new Event("sweep-extras"));
 }

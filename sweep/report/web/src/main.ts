@@ -88,7 +88,7 @@ function whenWanted(app: App, before: HTMLElement, panels: Panel[]): void {
     const { panel } = app.view;
     if (asked.has(panel) || !panels.includes(panel)) return;
     asked.add(panel);
-    void customElements.whenDefined(`sweep-${panel}`).then(() => before.before(Object.assign(document.createElement(`sweep-${panel}`), { app })));
+    withExtras(() => before.before(Object.assign(document.createElement(`sweep-${panel}`), { app })));
   };
   app.store.listen(look);
   look();
