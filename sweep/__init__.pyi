@@ -1,4 +1,3 @@
-from .checks import CheckResult, check_run
 from .engine.options import RunOptions
 from .engine.runner import RunSummary, render, run
 from .engine.server_files import load_from_servers
@@ -8,7 +7,7 @@ from .plan.plan import Plan
 from .plan.planner import make_plan
 from .report.compare import compare_runs
 from .report.page_writer import make_report
-from .results import Results
+from .results import CheckResult, Results, check_run
 from .servers.base import Server
 from .servers.discovery import connect
 from .study.study import Study, make_study

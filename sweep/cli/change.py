@@ -183,9 +183,9 @@ def clean(
 
 def _matching(opened: RecordedResults, where: str) -> list[str]:
     """Return the keys of the points that meet a condition. Raises UsageError if there are none."""
-    from sweep.checks import compile_where
     from sweep.errors import UsageError
     from sweep.record import matching_keys
+    from sweep.results import compile_where
 
     keys = matching_keys(opened.folder, compile_where(opened, where))
     if not keys:

@@ -63,11 +63,11 @@ def table(
     """
     import sys
 
-    from sweep.checks import compile_where
     from sweep.cli.console import SafeText
     from sweep.cli.options import find_run
     from sweep.errors import UsageError
     from sweep.record import RecordedResults
+    from sweep.results import compile_where
 
     opened = RecordedResults.open(find_run(run, results))
     rows = compile_where(opened, where, former=former) if where else None

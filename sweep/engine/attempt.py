@@ -18,11 +18,10 @@ from anyio.abc import TaskGroup
 
 from sweep.engine import events
 from sweep.engine import options as checkpoints
+from sweep.engine.concurrency import ByteBudget, ItemSlot, open_task_group, run_all
 from sweep.engine.events import Listener
-from sweep.engine.limits import ByteBudget, ItemSlot
 from sweep.engine.options import FailurePolicy, RunOptions
 from sweep.engine.server_pool import PooledServer, ServerPool
-from sweep.engine.task_groups import open_task_group, run_all
 from sweep.engine.uploads import UploadMemory
 from sweep.engine.work_queue import ItemGraph, Job, WorkQueue, make_batch_id, to_journal_point
 from sweep.errors import (

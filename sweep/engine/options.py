@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from sweep.engine.limits import Backoff
+from sweep.engine.concurrency import Backoff
 from sweep.errors import UsageError
 
 

@@ -23,9 +23,9 @@ import anyio.to_thread
 
 from sweep.engine import shutdown as stopping
 from sweep.engine.attempt import ABANDONED
+from sweep.engine.concurrency import FusionSize, report_wait, run_all
 from sweep.engine.events import Listener, Notice, RunStarted, ServerChanged
 from sweep.engine.forecast import disk_bytes, image_size
-from sweep.engine.limits import FusionSize
 from sweep.engine.options import RunOptions
 from sweep.engine.server_files import keep_fetched
 from sweep.engine.server_pool import (
@@ -38,7 +38,6 @@ from sweep.engine.server_pool import (
     open_servers,
     plan_jointly,
 )
-from sweep.engine.task_groups import report_wait, run_all
 from sweep.engine.uploads import UploadMemory
 from sweep.engine.work_queue import Job, partition_points
 from sweep.errors import (

@@ -22,21 +22,22 @@ from anyio.lowlevel import RunVar
 
 from sweep.engine import events
 from sweep.engine.attempt import Attempt, RunContext
-from sweep.engine.limits import (
+from sweep.engine.concurrency import (
     LONGEST_ITEM,
     MOST_FUSED,
     MOST_NODES,
     SHORT_ITEM,
     ByteBudget,
+    ChangeSignal,
     FusionSize,
     ItemSlot,
     RunSlots,
+    open_task_group,
 )
 from sweep.engine.options import FailurePolicy, RunOptions
 from sweep.engine.preparation import LOOK_EVERY, Preparation, iterate_fresh, prepare, recover_jobs, wait_for_shortage
 from sweep.engine.server_pool import PooledServer, Readiness, ServerPool
 from sweep.engine.shutdown import Stop, cancel_in_flight, watch_requests
-from sweep.engine.task_groups import ChangeSignal, open_task_group
 from sweep.engine.work_queue import Deduplicator, Job, WorkQueue
 from sweep.errors import RecordError, ServerError, StoppedError, SweepError, UsageError, VariationError
 from sweep.record import CSV, Checkpoint, Counts, RecordedResults, free_bytes, no_checkpoint, write_tables

@@ -15,10 +15,19 @@ from typing import Final, TypeVar
 import anyio
 import anyio.to_thread
 
+from sweep.engine.concurrency import (
+    Backoff,
+    ChangeSignal,
+    FusionSize,
+    Limit,
+    bound_by_share,
+    is_done_sooner_elsewhere,
+    open_task_group,
+    report_wait,
+    run_all,
+)
 from sweep.engine.events import Listener, Notice, ServerChanged
-from sweep.engine.limits import Backoff, FusionSize, Limit, bound_by_share, is_done_sooner_elsewhere
 from sweep.engine.options import RunOptions
-from sweep.engine.task_groups import ChangeSignal, open_task_group, report_wait, run_all
 from sweep.errors import (
     AttemptError,
     OverloadedError,

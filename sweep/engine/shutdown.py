@@ -19,9 +19,9 @@ import anyio
 import anyio.to_thread
 
 from sweep.engine.attempt import InFlightItem, RunContext
+from sweep.engine.concurrency import open_task_group, run_all
 from sweep.engine.events import Notice
 from sweep.engine.server_pool import PooledServer
-from sweep.engine.task_groups import open_task_group, run_all
 from sweep.errors import SweepError
 from sweep.servers import ItemEnded
 

@@ -14,8 +14,8 @@ from typing import Final, Protocol
 
 import anyio
 
+from sweep.engine.concurrency import ChangeSignal
 from sweep.engine.events import Completed, Failed, Listener
-from sweep.engine.task_groups import ChangeSignal
 from sweep.plan import FusedGraph, Instance, Plan, find_affected_keys, fuse, list_stages
 from sweep.record import Intent, Journal, JournalPoint, KeyStatus
 from sweep.workflow import StageKind

@@ -12,8 +12,7 @@ from sweep.experiment import Axis, Dimension, Experiment, Level, ProblemCollecto
 from sweep.plan.bindings import BoundGraph
 from sweep.plan.graph_variants import VariantSelector
 from sweep.plan.plan import Plan
-from sweep.plan.rules import Written
-from sweep.plan.targets import Assignments, list_targets
+from sweep.plan.rules import Assignments, Written, list_targets
 from sweep.workflow import Dialect, Graph, Roles, Target, Value, canonical
 
 _LEVELS: Final = 1_000  # levels looked at along one dimension; values of longer ones come from ranges and differ

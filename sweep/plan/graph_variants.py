@@ -15,8 +15,7 @@ from typing import Final
 from sweep.errors import PlanError, WorkflowError
 from sweep.experiment import Axis, Condition, Dimension, Level, Setting, is_address, parse_numbered, strip_number
 from sweep.plan.models import ModelFinder, find_own_model, list_main_bases, list_main_fields, list_model_fields
-from sweep.plan.rules import list_controls, list_loras
-from sweep.plan.targets import Assignments, levels_at
+from sweep.plan.rules import Assignments, levels_at, list_controls, list_loras
 from sweep.role_table import CONTROL_ROLES
 from sweep.types import Scalar
 from sweep.workflow import (

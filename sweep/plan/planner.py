@@ -27,7 +27,15 @@ from sweep.experiment import (
     parse_numbered,
     path_kind,
 )
-from sweep.plan.bindings import Binding, BoundGraph, RuleBuilder, TargetResolver
+from sweep.plan.bindings import (
+    Binding,
+    BoundGraph,
+    RuleBuilder,
+    TargetResolver,
+    ValidationContext,
+    check_fixed,
+    check_moved,
+)
 from sweep.plan.equal_images import check_distinct_points, note_strengths
 from sweep.plan.fusion import is_fusable
 from sweep.plan.graph_variants import (
@@ -41,9 +49,7 @@ from sweep.plan.graph_variants import (
 )
 from sweep.plan.models import ModelFinder, fit_models
 from sweep.plan.plan import REPLICATE_AXIS, Plan, make_probes
-from sweep.plan.rules import Slot
-from sweep.plan.targets import Assignments, list_targets
-from sweep.plan.value_checks import ValidationContext, check_fixed, check_moved
+from sweep.plan.rules import Assignments, Slot, list_targets
 from sweep.types import Scalar
 from sweep.workflow import (
     Address,

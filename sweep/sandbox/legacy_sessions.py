@@ -14,7 +14,7 @@ from sweep.sandbox.batches import Batch, Frame, GraphTemplate, RefusedError, bat
 from sweep.sandbox.events import EventEmitter
 from sweep.sandbox.graph_execution import Prepared, initial_session
 from sweep.sandbox.image_nodes import _IMAGES, DECODERS
-from sweep.sandbox.models import ModelRecord, identifier
+from sweep.sandbox.options import ModelRecord, identifier
 from sweep.sandbox.queue import TERMINAL_STATUSES, QueueItem
 from sweep.sandbox.service import Sandbox
 from sweep.workflow import Address, Json, ModelRef, Ref, workflow_from, write_graph

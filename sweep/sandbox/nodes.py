@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from sweep.sandbox.models import ModelRecord, identifier
+from sweep.sandbox.options import ModelRecord, identifier
 from sweep.sandbox.painter.paint import Control, Painting
 
 NodeFields = dict[str, Any]

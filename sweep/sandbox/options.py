@@ -1,6 +1,7 @@
-"""Options of a sandbox: models, latency, root folder, user accounts, and injected faults.
+"""Options of a sandbox: the models it offers, latency, root folder, user accounts, and injected faults.
 
-The same seed and the same chances give the same faults.
+The same seed and the same chances give the same faults. Names of models say sandbox, and their records have the shape
+that InvokeAI gives.
 """
 
 from __future__ import annotations
@@ -8,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
+import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from sweep.errors import UsageError
+from sweep.errors import UsageError, did_you_mean
+from sweep.workflow import Model
 
 FAMILY: Final = "InvokeAI"  # the servers whose protocol is spoken
 Api = Literal["queue", "sessions", "portable"]
@@ -76,7 +79,7 @@ _SHARES = ("fail_rate", *HTTP_FAULTS, "missing_event", "doubled_event", "socket_
 class SandboxOptions:
     """Options of one sandbox. Times are in seconds.
 
-    `models` are words of `sweep.sandbox.models.CATALOGUE`. `latency` is spent on each item, `step_latency` on each
+    `models` are words of `sweep.sandbox.options.CATALOGUE`. `latency` is spent on each item, `step_latency` on each
     denoising step, `gc_pause` on each item while the whole server stalls (InvokeAI collects garbage before every
     item); `jitter` is the share by which latency and step_latency vary to either side. `workers` is the number of
     generation devices. Without `root` everything is forgotten at the end; with it the queue, the images and the
@@ -228,3 +231,117 @@ def bearer(headers: Mapping[str, str]) -> str:
     """Read the token of an Authorization header; empty where there is none."""
     kind, _, token = headers.get("Authorization", "").partition(" ")
     return token if kind == "Bearer" else ""
+
+
+CATALOGUE: dict[str, tuple[tuple[str, str, str], ...]] = {  # word → (name, base, type)
+    "sd-1": (("sandbox-sd15", "sd-1", "main"),),
+    "sd-1-b": (("sandbox-sd15-b", "sd-1", "main"),),
+    "sdxl": (("sandbox-sdxl", "sdxl", "main"),),
+    "sdxl-refiner": (("sandbox-sdxl-refiner", "sdxl-refiner", "main"),),
+    "flux": (
+        ("sandbox-flux", "flux", "main"),
+        ("sandbox-t5", "any", "t5_encoder"),
+        ("sandbox-clip", "any", "clip_embed"),
+        ("sandbox-flux-vae", "flux", "vae"),
+    ),
+    "vae": (("sandbox-vae", "sd-1", "vae"), ("sandbox-sdxl-vae", "sdxl", "vae")),
+    "lora": (("sandbox-ink", "sd-1", "lora"), ("sandbox-glow", "sd-1", "lora")),
+    "sdxl-lora": (("sandbox-sdxl-ink", "sdxl", "lora"), ("sandbox-sdxl-glow", "sdxl", "lora")),
+    "controlnet": (("sandbox-canny", "sd-1", "controlnet"), ("sandbox-depth", "sd-1", "controlnet")),
+    "sdxl-controlnet": (("sandbox-sdxl-canny", "sdxl", "controlnet"),),
+}
+_NAMESPACE = uuid.UUID("5f0e4d0e-9c55-4d6e-8a5a-6f1f3a2b7c11")
+_MAIN_DEFAULTS: dict[str, Any] = {
+    "vae": None,
+    "vae_precision": None,
+    "scheduler": None,
+    "steps": None,
+    "cfg_scale": None,
+    "cfg_rescale_multiplier": None,
+    "guidance": None,
+    "cpu_only": None,
+    "fp8_storage": None,
+}
+_SIZES = {"sd-1": 512, "sdxl": 1024, "sdxl-refiner": 1024, "flux": 1024}
+
+ModelRecord = dict[str, Any]
+
+
+def records(words: Iterable[str]) -> dict[str, ModelRecord]:
+    """List the models of these words by key. Raises UsageError.
+
+    A word is one of `CATALOGUE`, or `all` for every one, or `name:base:type`, to offer a model that another server has.
+    """
+    wanted: dict[str, ModelRecord] = {}
+    for word in words:
+        if ":" in word:
+            record = _record(*_parse_word(word))
+            wanted[record["key"]] = record
+            continue
+        if word != "all" and word not in CATALOGUE:
+            known = ", ".join(CATALOGUE)
+            hint = f"The sandbox has {known} and all.{did_you_mean(word, [*CATALOGUE, 'all'])}"
+            raise UsageError(f"{word} is not a model of the sandbox.", hint=hint)
+        for entry in CATALOGUE if word == "all" else (word,):
+            for name, base, kind in CATALOGUE[entry]:
+                record = _record(name, base, kind)
+                wanted[record["key"]] = record
+    return wanted
+
+
+def _parse_word(word: str) -> tuple[str, str, str]:
+    """(name, base, type) of a word such as tiny-sd:sd-1:main; the name may hold colons."""
+    name, base, kind = (part.strip() for part in word.rsplit(":", 2)) if word.count(":") > 1 else ("", "", "")
+    bases = {entry[1] for entries in CATALOGUE.values() for entry in entries}
+    kinds = {entry[2] for entries in CATALOGUE.values() for entry in entries}
+    if not name:
+        raise UsageError(f"{word} is not a model.", hint="Write name:base:type, such as tiny-sd:sd-1:main.")
+    if base not in bases:
+        raise UsageError(f"The sandbox paints no {base} models.", hint=f"Bases: {', '.join(sorted(bases))}.")
+    if kind not in kinds:
+        raise UsageError(f"{kind} is not a type of model.", hint=f"Types: {', '.join(sorted(kinds))}.")
+    return name, base, kind
+
+
+def _record(name: str, base: str, kind: str) -> ModelRecord:
+    record: ModelRecord = {
+        "key": str(uuid.uuid5(_NAMESPACE, f"{base}/{kind}/{name}")),
+        "hash": f"blake3:{hashlib.sha256(f'{base}/{kind}/{name}'.encode()).hexdigest()}",
+        "path": f"sandbox/{name}",
+        "file_size": 0,
+        "name": name,
+        "description": "Painted by sweep's sandbox, not diffused by a network.",
+        "source": f"sandbox/{name}",
+        "source_type": "path",
+        "source_api_response": None,
+        "source_url": None,
+        "cover_image": None,
+        "type": kind,
+    }
+    if kind == "main":
+        size = _SIZES.get(base, 512)
+        defaults = {**_MAIN_DEFAULTS, "width": size, "height": size}
+        record |= {"trigger_phrases": None, "default_settings": defaults, "format": "diffusers", "repo_variant": ""}
+        record |= {"prediction_type": "epsilon", "variant": "dev" if base == "flux" else "normal"}
+    elif kind == "lora":
+        weights = {"weight": None, "weight_min": None, "weight_max": None}
+        record |= {"trigger_phrases": None, "default_settings": weights, "format": "lycoris"}
+    elif kind == "controlnet":
+        record |= {"format": "diffusers", "repo_variant": "", "default_settings": {"preprocessor": None}}
+    else:
+        record |= {"format": "diffusers", "repo_variant": ""}
+    return {**record, "base": base}
+
+
+def identifier(record: ModelRecord, submodel: str | None = None) -> dict[str, Any]:
+    """Build the reference by which nodes name a model: five keys, and the part of it."""
+    named = {key: record[key] for key in ("key", "hash", "name", "base", "type")}
+    return {**named, "submodel_type": submodel}
+
+
+def catalogue(words: Iterable[str]) -> tuple[Model, ...]:
+    """Return the same models as values, to plan without a server."""
+    return tuple(
+        Model(key=record["key"], hash=record["hash"], name=record["name"], base=record["base"], type=record["type"])
+        for record in records(words).values()
+    )

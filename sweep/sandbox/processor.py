@@ -15,9 +15,8 @@ from sweep.sandbox.database import Store
 from sweep.sandbox.events import EventEmitter
 from sweep.sandbox.graph_execution import Execution, Prepared
 from sweep.sandbox.image_nodes import _IMAGES, DECODERS, Studio, image_graph_key
-from sweep.sandbox.models import ModelRecord
 from sweep.sandbox.nodes import NODES, VALUES, ImageAccess, NodeError, NodeFields
-from sweep.sandbox.options import FaultDice, SandboxOptions, share
+from sweep.sandbox.options import FaultDice, ModelRecord, SandboxOptions, share
 from sweep.sandbox.queue import QueueItem, SandboxQueue
 
 _SAMPLERS = {"denoise_latents": "steps", "flux_denoise": "num_steps"}

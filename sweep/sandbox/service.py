@@ -19,9 +19,8 @@ from sweep.sandbox.events import EventEmitter
 from sweep.sandbox.graph_execution import initial_session
 from sweep.sandbox.image_nodes import Facts, Studio, plain_image
 from sweep.sandbox.images import ImageLibrary
-from sweep.sandbox.models import records
 from sweep.sandbox.nodes import ImageAccess
-from sweep.sandbox.options import Accounts, FaultDice, FaultInjection, SandboxOptions
+from sweep.sandbox.options import Accounts, FaultDice, FaultInjection, SandboxOptions, records
 from sweep.sandbox.processor import Processor
 from sweep.sandbox.queue import TERMINAL_STATUSES, QueueItem, SandboxQueue
 

@@ -1,11 +1,4 @@
-from .adaptive import (
-    SearchPoint,
-    SearchTask,
-    check_direction,
-    choose_next_points,
-    decide_search,
-    estimate_crossing,
-)
+from .adaptive import SearchPoint, SearchTask, check_direction, choose_next_points, decide_search, estimate_crossing
 from .design import read_design
 from .findings import select_headline_metrics, select_headlines, write_decision
 from .measuring.follower import start_follower

@@ -4,6 +4,7 @@ from .comfyui.object_info import model_files
 from .dialect import IDENTITY, TEMPLATES, Dialect, Encoding, NodeSchemas, StageKind, output_nodes
 from .graph import (
     Address,
+    BatchAxis,
     BoardRef,
     Edge,
     Graph,
@@ -14,6 +15,7 @@ from .graph import (
     Node,
     Ref,
     Value,
+    Workflow,
     find_address,
     map_refs,
     readable,
@@ -29,7 +31,6 @@ from .scaffold import PLACEHOLDER, ScaffoldContext, starter
 from .schemas import FieldSchema, Model, NodeSchema
 from .traversal import pruned
 from .validation import check_graph, check_value, drop_unknown_fields, range_of, unknown_type
-from .workflow import BatchAxis, Workflow
 
 __all__ = [
     "DESCRIPTIVE_NODES",

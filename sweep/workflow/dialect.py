@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from sweep.errors import WorkflowError
-from sweep.workflow.graph import Address, Graph, Node, Value
+from sweep.workflow.graph import Address, Graph, Node, Value, Workflow
 from sweep.workflow.schemas import FieldSchema, NodeSchema
-from sweep.workflow.workflow import Workflow
 
 TEMPLATES: Final = ("txt2img", "img2img", "controlnet", "lora")
 StageKind: TypeAlias = Literal["model", "lora", "prompt", "image", "other"]

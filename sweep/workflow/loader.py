@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sweep.errors import WorkflowError, did_you_mean
 from sweep.workflow.dialect import Dialect, NodeSchemas
-from sweep.workflow.workflow import Workflow, parse_object
+from sweep.workflow.graph import Workflow, parse_object
 
 
 def _find_dialects() -> tuple[Dialect, ...]:

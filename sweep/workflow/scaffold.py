@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweep.workflow.dialect import NodeSchemas
-from sweep.workflow.graph import Address, ModelRef, Names, Value
+from sweep.workflow.graph import Address, ModelRef, Names, Value, Workflow
 from sweep.workflow.roles import STACKED, Roles, Target
 from sweep.workflow.schemas import FieldSchema, Model
 from sweep.workflow.validation import check_value, open_fields
-from sweep.workflow.workflow import Workflow
 
 _FEW = 3
 

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from sweep.errors import UsageError
 from sweep.sandbox.batches import Batch, NodeTypes, RefusedError, read_batch
-from sweep.sandbox.models import records
-from sweep.sandbox.options import FaultInjection, SandboxOptions
+from sweep.sandbox.options import FaultInjection, SandboxOptions, records
 from sweep.sandbox.queue import STATUSES, SandboxQueue
 from sweep.sandbox.routes.app import document
 from sweep.workflow import builtin_schemas, node_schemas

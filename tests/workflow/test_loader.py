@@ -8,9 +8,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from sweep.errors import WorkflowError
-from sweep.workflow.graph import Address, ModelRef
+from sweep.workflow.graph import Address, ModelRef, Workflow
 from sweep.workflow.loader import load_workflow, workflow_from
-from sweep.workflow.workflow import Workflow
 from tests.support.workflow_exports import MODEL, edge, export, invocation, text_to_image
 
 GRAPH: dict[str, Any] = {

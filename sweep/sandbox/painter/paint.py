@@ -1,9 +1,9 @@
 """Paints images with numpy: deterministic, quick, and answering to its parameters as a diffusion does.
 
-Strength replaces the source from fine to coarse. A seeded warp that grows with strength takes the fine structure
-along first, because a shift of two pixels matters to a hair and not to a hill; the prompt's look comes in with it;
-then an image composed from prompt and seed alone takes over, fine structure before coarse. At strength 0 the source
-is returned as it is, at 1 it decides nothing.
+A landscape in layers or a still life on a table is composed from prompt and seed. Strength replaces the source from
+fine to coarse. A seeded warp that grows with strength takes the fine structure along first, because a shift of two
+pixels matters to a hair and not to a hill; the prompt's look comes in with it; then the composed image takes over, fine
+structure before coarse. At strength 0 the source is returned as it is, at 1 it decides nothing.
 """
 
 from __future__ import annotations
@@ -21,19 +21,349 @@ from sweep.sandbox.painter.canvas import (
     Mood,
     PaintedImage,
     PaintPlane,
+    Palette,
     Rng,
     apply_grade,
     apply_medium,
     chance,
     clouds,
+    colour,
     grain,
+    grid,
+    line,
     mix,
     mood,
     smooth_paint,
     to_floats,
     to_pixels,
 )
-from sweep.sandbox.painter.scenes import landscape, still_life
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScenePlan:
+    """Where things are; drawn from the seed. Lengths are shares of the image's height."""
+
+    sun: tuple[float, float]  # row, column
+    sun_size: float
+    horizon: float
+    ridges: int
+    peaked: float
+    cover: float  # of the sky by clouds
+    front: str  # water, trees or meadow
+
+    @classmethod
+    def draw(cls, rng: Rng, scene_chance: float) -> ScenePlan:
+        """Draw a plan; the foreground object follows the subject, everything else the seed."""
+        return cls(
+            sun=(rng.uniform(0.16, 0.46), rng.uniform(0.15, 0.85)),
+            sun_size=rng.uniform(0.022, 0.05),
+            horizon=rng.uniform(0.56, 0.68),
+            ridges=int(rng.integers(3, 6)),
+            peaked=rng.uniform(0.15, 0.9),
+            cover=rng.uniform(-0.5, 0.6),
+            front=("water", "trees", "meadow")[int(scene_chance * 3)],
+        )
+
+
+def landscape(rng: Rng, height: int, width: int, palette: Palette, subject: float) -> PaintPlane:
+    """Paint a landscape of `height` × `width`; `subject`, from 0 to 1, decides the foreground object."""
+    plan = ScenePlan.draw(rng, subject)
+    out = _sky(rng, height, width, palette, plan)
+    shore = plan.horizon
+    for layer in range(plan.ridges):
+        near = (layer + 1) / (plan.ridges + (0 if plan.front == "water" else 1))
+        _ridge(out, rng, palette, plan, near)
+    if plan.front == "water":
+        _water(out, rng, palette, plan, min(0.86, shore + 0.13))
+    else:
+        _ground(out, rng, palette, plan)
+    return out
+
+
+def _sky(rng: Rng, height: int, width: int, palette: Palette, plan: ScenePlan) -> PaintPlane:
+    y, x = grid(height, width)
+    high, low, light = colour(palette.zenith), colour(palette.horizon), colour(palette.light)
+    out = mix(high, low, smooth_paint(y / plan.horizon * 0.95) ** np.float32(0.85))
+    ratio = width / height
+    distance = np.hypot(y - plan.sun[0], (x - plan.sun[1]) * ratio)
+    out = mix(out, light, (np.float32(0.75) * np.exp(-distance / 0.16)))
+    out = mix(out, light, (np.float32(0.35) * np.exp(-distance / 0.5)))
+    field = clouds(rng, height, width, 7, 3, 4) + 0.45 * clouds(rng, height, width, 16, 4, 2)
+    veil = smooth_paint((field + plan.cover) * 0.55) * smooth_paint(1.1 - y / plan.horizon * 0.55)
+    lit = mix(mix(high, low, np.float32(0.7)), light, 0.5 + 0.45 * np.exp(-distance / 0.35))
+    shade = mix(np.float32(1), np.float32(0.93), smooth_paint(field * 0.7 - 0.4))
+    out = mix(out, lit * shade, (0.75 * veil))
+    disc = smooth_paint((plan.sun_size - distance) * height / 3 + 0.5) * (1 - 0.6 * veil)
+    if high.mean() < 0.2:
+        stars = smooth_paint(grain(rng, height, width) * 2.2 - 5.6) * (1 - veil) * smooth_paint(1.1 - y / plan.horizon)
+        out = mix(out, light, 0.9 * stars)
+    return np.asarray(mix(out, np.float32(0.25) * light + np.float32(0.75), disc), np.float32)
+
+
+def _ridge(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan, near: float) -> None:
+    """Make one range of hills, drawn over what is behind it. `near` goes from 0 to 1."""
+    height, width = out.shape[1:]
+    crest = line(rng, width, 2 + int(3 * near), 7, 0.5)
+    sharp = 1 - 2 * np.abs(line(rng, width, 3, 6, 0.55))
+    shape = mix(crest, sharp, np.float32(plan.peaked * (1 - 0.7 * near)))
+    base = plan.horizon - 0.05 + 0.20 * near**1.5
+    top = base - (0.17 - 0.09 * near) * (0.45 + shape)
+    y, x = grid(height, width)
+    first = max(0, int(height * float(top.min())) - 2)
+    rows = slice(first, height)
+    depth = y[rows] - top
+    mask = smooth_paint(depth * height / 1.6 + 0.5)
+    texture = clouds(rng, height - first, width, max(2, int(10 + 20 * near)), max(2, int(12 + 20 * near)), 3)
+    slope = np.gradient(top) * width / 7
+    lit = np.sign(x[rows] - plan.sun[1]) * slope * (0.4 + 0.6 * smooth_paint(1 - depth * 6))
+    tone = mix(colour(palette.far), colour(palette.near), np.float32(near**1.25))
+    body = tone * (1 + 0.10 * np.clip(lit, -1.5, 1.5) + 0.085 * texture * (0.35 + near))
+    glow = colour(palette.light) - tone
+    body = body + glow * (0.10 * np.clip(lit, 0, 1.2) * (1 - 0.5 * near))
+    haze = (1 - near) * smooth_paint(depth / 0.16) * 0.75
+    body = mix(body, mix(colour(palette.horizon), colour(palette.far), np.float32(near)), haze)
+    out[:, rows] = mix(out[:, rows], body, mask)
+
+
+def _water(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan, shore: float) -> None:
+    """Paint the water: the part above the shore mirrored, rippled and darkened, with the light's path."""
+    height, width = out.shape[1:]
+    first = int(shore * height)
+    count = height - first
+    if count < 2:
+        return
+    _, x = grid(height, width)
+    near = np.linspace(0, 1, count, dtype=np.float32)[:, None]
+    waves = clouds(rng, count, width, max(2, count // 5), 3, 2) * (0.25 + near)
+    source = np.clip(first - 1 - np.arange(count)[:, None] * 1.15 + waves * height * 0.012, 0, first - 1).astype(int)
+    columns = np.broadcast_to(np.arange(width), (count, width))
+    mirror = out[:, source, columns]
+    deep = mix(colour(palette.zenith), colour(palette.near), np.float32(0.6))
+    water = mix(mirror * np.float32(0.86), deep, (0.12 + 0.5 * near))
+    path = np.exp(-(((x[first:] - plan.sun[1]) / (0.03 + 0.10 * near)) ** 2)) * smooth_paint(waves * 1.4 + 0.1)
+    water = mix(water, colour(palette.light), (0.55 * path * (1 - 0.5 * near)))
+    edge = smooth_paint(near * 22)
+    out[:, first:] = mix(mix(out[:, first - 1 : first], water, np.float32(0.65)), water, edge)
+
+
+def _ground(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan) -> None:
+    """Paint the foreground: a slope with grass, and pines on it where the plan has them."""
+    height, width = out.shape[1:]
+    y, _ = grid(height, width)
+    top = 0.83 - 0.05 * line(rng, width, 2, 4, 0.45)
+    if plan.front == "trees":
+        top = np.minimum(top, top - _pines(rng, width, width / height))
+    first = max(0, int(height * float(top.min())) - 2)
+    rows = slice(first, height)
+    depth = y[rows] - top
+    mask = smooth_paint(depth * height / 1.3 + 0.5)
+    grass = clouds(rng, height - first, width, max(2, (height - first) // 9), max(2, width // 3), 1)
+    patches = clouds(rng, height - first, width, 5, 6, 3)
+    tone = colour(palette.near) * np.float32(0.8)
+    lit = mix(tone, mix(colour(palette.far), colour(palette.light), np.float32(0.25)), np.float32(0.28))
+    body = mix(tone, lit, smooth_paint(0.35 + 0.3 * patches - depth * 2.2) * np.float32(0.8))
+    if plan.front == "meadow":
+        body = body * (1 + 0.13 * grass)
+        blossom = smooth_paint((patches + 0.7 * grass - 2.0) * 2.5) * smooth_paint(depth * 14)
+        body = mix(body, colour(palette.light), (0.6 * blossom))
+    else:
+        body = body * (0.72 + 0.06 * grass)
+    out[:, rows] = mix(out[:, rows], body, mask)
+
+
+def _pines(rng: Rng, width: int, ratio: float) -> PaintPlane:
+    """Height of the treetops above the ground, one value a column."""
+    x = np.linspace(0, ratio, width, dtype=np.float32)
+    tops = np.zeros(width, np.float32)
+    gap = rng.uniform(0.1, 0.9) * ratio
+    for place in np.sort(rng.uniform(-0.02, ratio + 0.02, int(34 * ratio))):
+        tall = rng.uniform(0.07, 0.2) * (0.35 + 0.65 * smooth_paint(abs(place - gap) / (0.35 * ratio)))
+        spread = tall * rng.uniform(0.16, 0.24)
+        reach = np.clip(1 - np.abs(x - place) / spread, 0, 1)
+        boughs = 1 - 0.16 * (1 + np.sin(reach * 34 + rng.uniform(0, 6)))
+        tops = np.maximum(tops, tall * reach * mix(boughs, 1.0, reach**3))
+    return np.asarray(tops, np.float32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thing:
+    """One object. Lengths are shares of the image's height; `profile` is the half-width from top to foot."""
+
+    middle: float
+    foot: float
+    tall: float
+    profile: tuple[float, ...]
+    body: tuple[float, float, float]
+    shine: float
+    glaze: float  # where a second glaze begins, from the top; above 1 there is none
+
+
+_VASE = (0.30, 0.22, 0.20, 0.34, 0.62, 0.84, 0.95, 0.92, 0.78, 0.58, 0.46, 0.48)
+_BOTTLE = (0.24, 0.20, 0.18, 0.18, 0.22, 0.50, 0.72, 0.78, 0.78, 0.78, 0.77, 0.74)
+_BOWL = (1.30, 1.29, 1.27, 1.22, 1.15, 1.05, 0.93, 0.78, 0.62, 0.48, 0.42, 0.50)
+_CUP = (0.86, 0.85, 0.84, 0.83, 0.81, 0.79, 0.76, 0.72, 0.66, 0.56, 0.44, 0.46)
+_JAR = (0.50, 0.56, 0.44, 0.70, 0.88, 0.95, 0.97, 0.95, 0.90, 0.80, 0.66, 0.60)
+_GLAZES = (  # celadon, cobalt, oxblood, ochre, terracotta, teal, plum, moss, slate, coral
+    (0.52, 0.68, 0.58),
+    (0.14, 0.27, 0.58),
+    (0.52, 0.11, 0.12),
+    (0.80, 0.56, 0.18),
+    (0.72, 0.36, 0.22),
+    (0.10, 0.48, 0.50),
+    (0.42, 0.20, 0.38),
+    (0.36, 0.42, 0.20),
+    (0.28, 0.33, 0.40),
+    (0.88, 0.46, 0.38),
+)
+_FRUIT = (  # orange, lemon, apple, lime, plum, peach
+    (0.90, 0.50, 0.12),
+    (0.93, 0.80, 0.26),
+    (0.74, 0.16, 0.14),
+    (0.55, 0.68, 0.22),
+    (0.34, 0.16, 0.34),
+    (0.93, 0.62, 0.42),
+)
+_VESSELS = (_VASE, _BOTTLE, _BOWL, _CUP, _JAR)
+
+
+def still_life(rng: Rng, height: int, width: int, palette: Palette, accent: float, white: float) -> PaintPlane:
+    """Paint a still life of `height` × `width`; `accent` is the main object's hue, `white` the backdrop's whiteness."""
+    edge = rng.uniform(0.60, 0.70)
+    light = -1.0 if rng.random() < 0.6 else 1.0
+    out = _stage(rng, height, width, palette, edge, light, white)
+    for thing in _arrangement(rng, width / height, edge, palette, accent):
+        _shadow(out, thing, light)
+        _draw(out, rng, thing, light, palette)
+    return out
+
+
+def _arrangement(rng: Rng, ratio: float, edge: float, palette: Palette, accent: float) -> list[Thing]:
+    """From back to front: a tall vessel, one or two more, and fruit."""
+    first = int(accent * len(_GLAZES))
+    main, other = _GLAZES[first], _GLAZES[(first + int(rng.integers(2, len(_GLAZES) - 1))) % len(_GLAZES)]
+    pale = [float(v) for v in mix(colour(palette.light), colour(palette.horizon), 0.4).ravel()]
+    glazes = (main, (pale[0], pale[1], pale[2]), other)
+    centre = 0.5 * ratio + rng.uniform(-0.08, 0.08)
+    things = []
+    for place in range(int(rng.integers(2, 4))):
+        shape = _VESSELS[int(rng.integers(len(_VESSELS)))]
+        squat = shape in (_BOWL, _CUP)
+        tall = rng.uniform(0.15, 0.23) if squat else rng.uniform(0.32, 0.5) * (1 - 0.16 * place)
+        offset = (0, -0.25, 0.26)[place] * rng.uniform(0.85, 1.15)
+        wide = tall * (0.5 if squat else rng.uniform(0.34, 0.44))
+        things.append(
+            Thing(
+                middle=centre + offset,
+                foot=edge + 0.07 + 0.055 * place + rng.uniform(0, 0.03),
+                tall=tall,
+                profile=tuple(share * wide for share in shape),
+                body=glazes[place % 3],
+                shine=rng.uniform(0.25, 0.9),
+                glaze=rng.uniform(0.2, 0.6) if rng.random() < 0.5 else 2.0,
+            )
+        )
+    for _ in range(int(rng.integers(1, 4))):
+        size = rng.uniform(0.05, 0.075)
+        ball = tuple(size * float(np.sqrt(max(0.0, 1 - t * t))) for t in np.linspace(-0.999, 0.97, 16))
+        things.append(
+            Thing(
+                middle=centre + rng.uniform(-0.36, 0.36),
+                foot=edge + rng.uniform(0.16, 0.24),
+                tall=2 * size,
+                profile=ball,
+                body=_FRUIT[int(rng.integers(len(_FRUIT)))],
+                shine=rng.uniform(0.3, 0.7),
+                glaze=2.0,
+            )
+        )
+    return sorted(things, key=lambda thing: thing.foot)
+
+
+def _stage(rng: Rng, height: int, width: int, palette: Palette, edge: float, light: float, white: float) -> PaintPlane:
+    y, x = grid(height, width)
+    wall = mix(colour(palette.far), colour(palette.horizon), np.float32(0.45))
+    table = mix(colour(palette.near), colour(palette.horizon), np.float32(0.42))
+    paper = colour((0.93, 0.93, 0.925))
+    share = np.float32(np.clip(white, 0, 1) * 0.85)
+    wall, table = mix(wall, paper, share), mix(table, paper * np.float32(0.94), share)
+    pool = np.exp(-(((x - (0.5 + 0.24 * light)) / 0.5) ** 2) - ((y - 0.3) / 0.45) ** 2)
+    plaster = clouds(rng, height, width, 5, 5, 4)
+    back = wall * (0.70 + 0.42 * pool + 0.022 * plaster)
+    grainy = clouds(rng, height, width, max(2, height // 6), 4, 2)
+    depth = np.clip((y - edge) / (1 - edge), 0, 1)
+    front = table * (0.82 + 0.22 * smooth_paint(1 - np.abs(x - 0.5 - 0.2 * light) * 1.3) - 0.16 * depth)
+    front = front * (1 + 0.028 * grainy * (1 - share))
+    seam = smooth_paint((y - edge) * height / (height * (0.006 + 0.05 * share)) + 0.5)
+    return np.asarray(mix(back, front, seam), np.float32)
+
+
+def _box(out: PaintPlane, top: float, bottom: float, left: float, right: float) -> tuple[slice, slice]:
+    height, width = out.shape[1:]
+    rows = slice(max(0, int(top * height)), min(height, int(bottom * height) + 2))
+    columns = slice(max(0, int(left * height)), min(width, int(right * height) + 2))
+    return rows, columns
+
+
+def _shadow(out: PaintPlane, thing: Thing, light: float) -> None:
+    """Paint a long soft shadow away from the light, and the dark line where the object stands."""
+    wide = max(thing.profile)
+    reach = wide + thing.tall * 0.9
+    rows, columns = _box(out, thing.foot - 0.1, thing.foot + 0.09, thing.middle - reach, thing.middle + reach)
+    height, width = out.shape[1:]
+    y, x = grid(height, width)
+    across = x[rows, columns] * (width / height) - thing.middle
+    down = y[rows, columns] - thing.foot
+    away = -light * across
+    long = np.exp(-(((down - 0.12 * np.clip(away, 0, None) * -0.25) / (0.018 + 0.05 * np.clip(away, 0, 1))) ** 2))
+    cast = long * smooth_paint(away / wide + 1.0) * np.exp(-np.clip(away - wide * 0.6, 0, None) / (thing.tall * 0.42))
+    stand = np.exp(-((across / (thing.profile[-1] + 0.012)) ** 4) - (down / 0.011) ** 2)
+    out[:, rows, columns] *= (1 - 0.5 * cast) * (1 - 0.5 * stand)
+
+
+def _draw(out: PaintPlane, rng: Rng, thing: Thing, light: float, palette: Palette) -> None:
+    height, width = out.shape[1:]
+    wide = max(thing.profile)
+    top = thing.foot - thing.tall
+    rows, columns = _box(out, top - 0.01, thing.foot + 0.012, thing.middle - wide - 0.01, thing.middle + wide + 0.01)
+    y, x = (plane[rows, columns] for plane in grid(height, width))
+    if not y.size:
+        return
+    across = x * (width / height) - thing.middle
+    along = (y - top) / thing.tall
+    column = along[:, 0]
+    half = _spline(column, np.array(thing.profile, np.float32))
+    flare = np.gradient(half, column * thing.tall) if column.size > 2 else np.zeros_like(half)
+    half, flare = half[:, None].astype(np.float32), np.clip(flare, -3, 3)[:, None].astype(np.float32)
+    side = np.clip(across / np.maximum(half, 1e-4), -1, 1)
+    bulge = np.sqrt(np.clip(1 - side * side, 0, 1))
+    bent = along + 0.035 * (bulge - 1) * wide / thing.tall  # the foot's curve, seen a little from above
+    mask = smooth_paint((half - np.abs(across)) * height / 1.5 + 0.5)
+    mask = mask * smooth_paint((1 - along - 0.05 * (1 - bulge) * wide / thing.tall) * thing.tall * height / 1.5 + 0.5)
+    mask = mask * smooth_paint(along * thing.tall * height / 1.5 + 0.5)
+    length = np.sqrt(1 + flare * flare)
+    normal = (side / length, -flare / length, bulge / length)
+    toward = (0.62 * light, -0.52, 0.59)
+    lambert = normal[0] * toward[0] + normal[1] * toward[1] + normal[2] * toward[2]
+    speckle = clouds(rng, y.shape[0], y.shape[1], 9, 9, 3)
+    tone = mix(colour(thing.body), np.float32(0.82), (0.75 * smooth_paint((bent - thing.glaze) * 26)))
+    diffuse = 0.20 + 0.92 * smooth_paint(0.12 + 0.88 * lambert)
+    body = tone * (diffuse * (1 + 0.035 * speckle))
+    body = body + colour(palette.horizon) * (0.13 * smooth_paint(-lambert) * (1 - bulge))
+    spot = np.clip(0.5 * lambert + 0.5 * (normal[2] * 0.5 + 0.5 * lambert) + 0.08, 0, 1)
+    body = body + np.float32(thing.shine) * (spot**26) * colour(palette.light)
+    body = body * mix(np.float32(0.72), np.float32(1), smooth_paint((1 - along) * 5))
+    out[:, rows, columns] = mix(out[:, rows, columns], body, mask)
+
+
+def _spline(at: PaintPlane, values: PaintPlane) -> PaintPlane:
+    """Catmull-Rom through evenly spaced knots."""
+    place = np.clip(at, 0, 1) * (len(values) - 1)
+    left = np.minimum(place.astype(int), len(values) - 2)
+    t = place - left
+    padded = np.concatenate([values[:1], values, values[-1:]])
+    a, b, c, d = (padded[left + k] for k in range(4))
+    curve = b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
+    return np.asarray(curve, np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,9 @@ from typing import Any, Final, TypeAlias
 
 from sweep.errors import Problem, WorkflowError
 from sweep.workflow.comfyui.object_info import MODEL_FIELDS
-from sweep.workflow.graph import Address, Edge, Graph, Json, ModelRef, Node, Ref, Value, map_refs
+from sweep.workflow.graph import Address, Edge, Graph, Json, ModelRef, Node, Ref, Value, Workflow, map_refs
 from sweep.workflow.schemas import NodeSchema
 from sweep.workflow.validation import clean_graph, raise_for
-from sweep.workflow.workflow import Workflow
 
 PREFIX: Final = "filename_prefix"  # where an image is saved: the client decides it, so it is no part of a graph
 

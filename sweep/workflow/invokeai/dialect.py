@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from sweep.workflow.dialect import Candidate, Dialect, Encoding, NodeSchemas, StageKind, other_family_error
-from sweep.workflow.graph import Address, Edge, Graph, Node, Value
+from sweep.workflow.graph import Address, Edge, Graph, Node, Value, Workflow, parse_object
 from sweep.workflow.invokeai import role_finder, templates
 from sweep.workflow.invokeai.editor_format import from_editor, is_editor
 from sweep.workflow.invokeai.graph_format import COLLECTING, Recall, from_api
@@ -19,7 +19,6 @@ from sweep.workflow.invokeai.portable_format import from_portable
 from sweep.workflow.invokeai.role_finder import UNDECIDING, DenoisingNodes, StartEncoding, steps_run
 from sweep.workflow.schemas import FieldSchema, NodeSchema
 from sweep.workflow.traversal import Wiring, nodes_before, pruned
-from sweep.workflow.workflow import Workflow, parse_object
 
 METADATA_INPUT: Final = "metadata"  # of every node that saves an image
 METADATA_TYPE: Final = "core_metadata"  # takes any extra keys, and writes them into the PNG

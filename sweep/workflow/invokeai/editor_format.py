@@ -12,10 +12,9 @@ from random import Random
 from typing import Any
 
 from sweep.errors import Problem, WorkflowError
-from sweep.workflow.graph import Address, Edge, Graph, Names, Node, Value, made_up
+from sweep.workflow.graph import Address, BatchAxis, Edge, Graph, Names, Node, Value, Workflow, made_up
 from sweep.workflow.invokeai.graph_format import COLLECTING, node_fields, workflow_references
 from sweep.workflow.validation import clean_graph, raise_for
-from sweep.workflow.workflow import BatchAxis, Workflow
 
 BATCH_NODES = {  # type → the input that holds the values
     "image_batch": "images",

@@ -8,13 +8,24 @@ from typing import Any, Final
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
 from sweep.workflow.dialect import Encoding
-from sweep.workflow.graph import Address, Graph, ImageRef, Json, ModelRef, Node, Ref, Value, map_refs
+from sweep.workflow.graph import (
+    Address,
+    BatchAxis,
+    Graph,
+    ImageRef,
+    Json,
+    ModelRef,
+    Node,
+    Ref,
+    Value,
+    Workflow,
+    map_refs,
+)
 from sweep.workflow.invokeai.openapi import packaged_nodes
 from sweep.workflow.invokeai.role_finder import StartEncoding
-from sweep.workflow.portable_edges import read_edge
 from sweep.workflow.schemas import FieldSchema
+from sweep.workflow.traversal import read_edge
 from sweep.workflow.validation import clean_graph, raise_for
-from sweep.workflow.workflow import BatchAxis, Workflow
 
 _PLAIN: Final = (str, int, float, bool)  # types of values that hold no reference
 COLLECTING: Final = frozenset({"collect"})  # node types of which one input takes several edges

@@ -9,14 +9,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
-from sweep.workflow.graph import Address, Edge, Graph, ModelRef, Node, Value
+from sweep.workflow.graph import Address, Edge, Graph, ModelRef, Node, Value, Workflow
 from sweep.workflow.invokeai.graph_format import COLLECTING, node_fields
 from sweep.workflow.invokeai.openapi import packaged_nodes
 from sweep.workflow.invokeai.role_finder import ONE_MINUS
 from sweep.workflow.invokeai.templates import SD1, SD2, SDXL, Family
-from sweep.workflow.portable_edges import complete_graph, read_edge
+from sweep.workflow.traversal import complete_graph, read_edge
 from sweep.workflow.validation import clean_graph, raise_for
-from sweep.workflow.workflow import Workflow
 
 _NAMES: Mapping[str, str] = {
     "euler_ancestral": "euler_a",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.engine.limits import Backoff, Limit
+from sweep.engine.concurrency import Backoff, Limit
 from sweep.engine.options import FailureLimit, FailurePolicy, RunOptions, parse_fusion, parse_shard
 from sweep.errors import UsageError
 
