@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sweep.engine import events
     from sweep.experiment import Experiment
 
-_PANEL: Final = "Without an experiment file (FILE is a template, a workflow file, or an image that contains a workflow)"
+_PANEL: Final = "Without an experiment file (FILE: template, workflow, image with a workflow)"
 _ENDINGS: Final = (".yaml", ".yml")
 
 AxisOption: TypeAlias = Annotated[
