@@ -19,8 +19,8 @@ from typing import Any, Final, TypeAlias
 
 from anyio.to_thread import run_sync
 
+from sweep.engine.concurrency import report_wait
 from sweep.engine.events import Listener
-from sweep.engine.task_groups import report_wait
 from sweep.errors import ExperimentError, ServerError, SweepError, UnfetchedError, did_you_mean
 from sweep.experiment import Experiment, FetchedFiles, write_fetched
 from sweep.record import INPUTS
