@@ -50,6 +50,7 @@ def test_plan_without_a_file_counts_points_and_writes_nothing(sweep: Sweep, home
     assert sorted(home.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_run_accepts_an_image_that_contains_a_workflow(sweep: Sweep, done: Path) -> None:
     image = min((done / "images").iterdir())
     answer = sweep("plan", image, "--axis", "seed=1,2,...,5", "--input", "image=photo.png")

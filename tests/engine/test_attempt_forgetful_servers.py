@@ -71,6 +71,7 @@ async def test_neighbours_of_a_poisonous_variation_in_one_item_complete(
     assert len(good.queue.items) == 3
 
 
+@pytest.mark.slow
 async def test_intent_that_never_arrived_counts_no_attempt(bench: Bench, sandbox: Sandbox) -> None:
     experiment = await bench.experiment(axes={"seed": [1]})
     for _ in range(2 * ATTEMPTS.attempts):

@@ -140,6 +140,7 @@ async def test_fused_points_are_rows_of_their_own(bench: Bench, sandbox: Sandbox
     assert len({row["started_at"] for row in rows}) == 6
 
 
+@pytest.mark.slow
 async def test_the_first_item_tells_what_the_server_spends_on_each(
     bench: Bench, sandbox_with: Callable[..., Any]
 ) -> None:
@@ -156,6 +157,7 @@ async def test_the_first_item_tells_what_the_server_spends_on_each(
     assert str(items[1].created_at) >= str(items[0].completed_at)  # nothing was queued beside the first
 
 
+@pytest.mark.slow
 async def test_without_events_two_items_tell(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
     auto = replace(AT_ONCE, fuse=None)
     async with sandbox_with(paint=False, latency=0.3) as server:

@@ -34,7 +34,7 @@ def replace_with_a_folder(path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", mark_rest_slow([truncate, Path.unlink, empty, replace_with_a_folder]))
-@pytest.mark.parametrize("count", [1, 6])
+@pytest.mark.parametrize("count", mark_rest_slow([6, 1]))
 async def test_lost_images_are_rendered_again_and_no_others(
     bench: Bench, sandbox: Sandbox, spoil: Callable[[Path], object], count: int
 ) -> None:

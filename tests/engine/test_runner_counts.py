@@ -84,6 +84,7 @@ async def test_models_are_loaded_once_each(bench: Bench, sandbox_with: Callable[
         assert dict(server.processor.model_loads) == dict.fromkeys(names, 1)
 
 
+@pytest.mark.slow
 async def test_many_variations_at_once_share_their_commits(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
     """Four steps of a variation are durable before they are told; those of neighbours are made durable together."""
     experiment = await bench.experiment(axes__seed={"start": 1, "count": POINTS // 3})

@@ -141,6 +141,7 @@ async def test_a_server_that_lacks_a_model_of_an_axis_renders_the_other_points(
         assert sum((left.renders + right.renders).values()) == 24
 
 
+@pytest.mark.slow
 async def test_points_wait_for_the_only_server_that_has_their_model(
     bench: Bench, sandbox_with: Callable[..., Any]
 ) -> None:

@@ -14,6 +14,7 @@ from sweep.record import read_submitted
 from sweep.sandbox.service import Sandbox
 from sweep.servers import connect
 from tests.support.engine_bench import AT_ONCE, Bench
+from tests.support.left_out import mark_rest_slow
 from tests.support.mutating_proxy import Exchange, hide_the_sandbox, open_proxy
 
 UPLOAD = "POST /api/v1/images/upload"
@@ -39,7 +40,7 @@ async def test_image_that_the_server_lost_is_uploaded_again(bench: Bench, sandbo
     assert (summary.rendered, proxy.seen[UPLOAD]) == (1, 2)
 
 
-@pytest.mark.parametrize("damage", ["", "[1]", "{", '{"http://x": 3}'])
+@pytest.mark.parametrize("damage", mark_rest_slow(["", "{", "[1]", '{"http://x": 3}'], quick=2))
 async def test_other_experiment_finds_the_upload_in_the_users_file(
     bench: Bench, sandbox: Sandbox, tmp_path: Path, damage: str
 ) -> None:

@@ -99,6 +99,7 @@ def test_openapi_document_gives_back_the_same_schemas() -> None:
     assert node_schemas(document(builtin_schemas())) == builtin_schemas()
 
 
+@pytest.mark.slow
 def test_batches_accept_every_node_type_of_the_schemas() -> None:
     for kind, schema in builtin_schemas().items():
         accepted = TYPES.accept({"id": "n", "type": kind, "no such field": 1})
