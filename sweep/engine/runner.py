@@ -411,7 +411,7 @@ class Runner:
     async def _attempt(self, server: PooledServer, job: Job, slot: ItemSlot) -> None:
         server.count_variations(len(job.instances), anyio.current_time())
         try:
-            admitted = await self._duplicates.admit(job)
+            admitted = await self._duplicates.admit(job, partial(self._work.look_ahead, server.url))
             left = await Attempt(self._context, server, admitted, slot).run() if admitted else []
             for each in left:
                 self._work.put(replace(each.job, admitted=True, standing=None), each.delay)

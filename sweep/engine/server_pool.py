@@ -167,6 +167,7 @@ class ServerPool:
         takeover_after: float = 0.0,
     ) -> None:
         self.servers = tuple(servers)
+        self._by_url = {server.url: server for server in self.servers}
         self._takeover_after = takeover_after
         self.changes = changes or ChangeSignal()
         self.last_reason: ServerError | None = None  # why a server left last
@@ -191,7 +192,8 @@ class ServerPool:
 
     def can_render(self, url: str, instance: Instance) -> bool:
         """Tell whether the server at `url` has the models of the point."""
-        return any(server.url == url and server.can_render(instance) for server in self.servers)
+        server = self._by_url.get(url)
+        return server is not None and server.can_render(instance)
 
     def explain_stuck(self) -> ServerError:
         """Say why no server renders what is left."""
@@ -233,13 +235,13 @@ class ServerPool:
         A server that is away for a moment finishes what it has: restarts take half a minute. One that is no server of
         this run, or that refuses us, is not waited for.
         """
-        for server in self.servers:
-            if server.url == url:
-                if server.left is None:
-                    return inf
-                away = anyio.current_time() - server.away_since
-                return 0.0 if isinstance(server.left, _LASTING) else max(0.0, self._takeover_after - away)
-        return 0.0
+        server = self._by_url.get(url)
+        if server is None:
+            return 0.0
+        if server.left is None:
+            return inf
+        away = anyio.current_time() - server.away_since
+        return 0.0 if isinstance(server.left, _LASTING) else max(0.0, self._takeover_after - away)
 
     def record_acceptance(self, server: PooledServer) -> None:
         """Take note that the server took an item."""
@@ -268,10 +270,9 @@ class ServerPool:
 
     def abandon(self, intent: Intent) -> None:
         """Take note that others took this item over: its server is to cancel it as soon as it can be told."""
-        for server in self.servers:
-            if server.url == intent.url:
-                server.abandoned.add(intent.batch_id)
-                self.changes.notify()
+        if server := self._by_url.get(intent.url):
+            server.abandoned.add(intent.batch_id)
+            self.changes.notify()
 
     async def maintain(self, readiness: Readiness) -> None:
         """Bring back servers that left, and cancel what was abandoned at those that are here, until cancelled."""

@@ -121,6 +121,7 @@ class _Waiting:
 
 
 LOOKAHEAD: Final = 64  # points of a lane that are made while a server looks for one whose models it has
+TOGETHER: Final = 16  # points that the record is asked about in one go
 
 CanRender = Callable[[Instance], bool]
 
@@ -147,6 +148,12 @@ class _Lane:
                 break
             taken.append(self._ahead.pop(at))
         return tuple(taken)
+
+    def look_ahead(self, count: int) -> list[Instance]:
+        """Return the next points, which stay to be taken."""
+        while len(self._ahead) < count and self._look(len(self._ahead)) is not None:
+            pass
+        return self._ahead[:count]
 
     def has(self, can_render: CanRender) -> bool:
         """Tell whether `take` would return something."""
@@ -274,6 +281,11 @@ class WorkQueue:
         with anyio.move_on_after(min(later, default=float("inf"))):
             await event.wait()
 
+    def look_ahead(self, url: str) -> list[Instance]:
+        """Return points that the server's lane has next, whoever takes them."""
+        lane = self._own.get(url)
+        return lane.look_ahead(TOGETHER) if lane else []
+
     def _next_fresh(self, url: str, most: int) -> Job | None:
         """Take the next points of the server's lane; one with nothing for it is left for that with fewest servers."""
         can_render = partial(self._servers.can_render, url)
@@ -330,14 +342,19 @@ class Deduplicator:
         self._journal = journal
         self._listener = listener
         self._behind: dict[str, list[Instance]] = {}  # by key under way: the points that wait for it
+        self._known: dict[str, KeyStatus] = {}  # of keys that come next, none of them begun since the record was asked
+        self._asked: list[set[str]] = []  # keys that the record is being asked about ahead of their turn
 
     def register(self, keys: Iterable[str]) -> None:
         """Take note of keys that are under way from an earlier run."""
         for key in keys:
             self._behind.setdefault(key, [])
 
-    async def admit(self, job: Job) -> Job | None:
-        """Return what of a job is to be rendered; None where nothing is. Raises RecordError."""
+    async def admit(self, job: Job, look_ahead: Callable[[], Iterable[Instance]] = tuple) -> Job | None:
+        """Return what of a job is to be rendered; None where nothing is. Raises RecordError.
+
+        Where the record has to be asked, it is asked about the points that come next, too, which `look_ahead` gives.
+        """
         if job.admitted:
             return job
         first: list[Instance] = []
@@ -347,12 +364,28 @@ class Deduplicator:
             else:
                 self._behind[instance.key] = []
                 first.append(instance)
-        standing = await self._journal.standing([instance.key for instance in first])
+        standing = await self._look_up([instance.key for instance in first], look_ahead)
         there = [each for each in first if standing.get(each.key, KeyStatus()).state in ("completed", "failed")]
         await self._place(there, standing)
         await self.finish([instance.key for instance in there])
         left = tuple(instance for instance in first if instance not in there)
         return replace(job, instances=left, admitted=True, standing=standing) if left else None
+
+    async def _look_up(self, keys: Sequence[str], look_ahead: Callable[[], Iterable[Instance]]) -> dict[str, KeyStatus]:
+        """Return what the record has of keys that begin now."""
+        for asked in self._asked:
+            asked.difference_update(keys)  # what the record says of them may be old when the answer is here
+        found = {key: self._known.pop(key) for key in keys if key in self._known}
+        if len(found) == len(keys):
+            return found
+        ahead = {each.key for each in look_ahead()} - self._behind.keys() - self._known.keys()
+        self._asked.append(ahead)
+        try:
+            standing = await self._journal.standing([*keys, *ahead])
+        finally:
+            self._asked = [each for each in self._asked if each is not ahead]
+        self._known.update((key, standing.pop(key, KeyStatus())) for key in ahead)
+        return standing
 
     async def finish(self, keys: Sequence[str]) -> None:
         """Mark keys as finished and give their duplicates the same outcome."""

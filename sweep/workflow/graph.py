@@ -109,6 +109,9 @@ class Edge:
         return f"{self.source} → {self.destination}"
 
 
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})  # classes of values that hold no reference
+
+
 @dataclass(frozen=True, slots=True)
 class Graph:
     """Nodes by id, in the order of their definition, and edges. Making one does not check it: see `check`."""
@@ -140,6 +143,8 @@ class Graph:
         waiting: list[Any] = [value for node in self.nodes.values() for value in node.fields.values()]
         while waiting:
             value = waiting.pop()
+            if value.__class__ in _PLAIN:  # most are, and this is asked of every item
+                continue
             if isinstance(value, ModelRef | ImageRef | BoardRef):
                 found.add(value)
             elif isinstance(value, Mapping):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from sweep.engine import events
 from sweep.engine.work_queue import Deduplicator, Job, to_journal_point
 from sweep.experiment import Level, Variation
 from sweep.plan import Instance
-from sweep.record import Failure, SqliteJournal
+from sweep.record import Failure, KeyStatus, SqliteJournal
 from sweep.testing.journals import FACTS, TIMES, a_rendering, an_intent
 from sweep.workflow import Graph
 from sweep.workflow.invokeai.dialect import INVOKEAI
@@ -81,3 +81,40 @@ async def test_what_comes_back_is_let_through(journal: SqliteJournal) -> None:
     first = await twins.admit(Job(instances=(FIRST,)))
     assert first is not None
     assert await twins.admit(first) is first
+
+
+async def test_points_that_come_next_are_looked_up_together_and_asked_about_again_once_begun(
+    journal: SqliteJournal,
+) -> None:
+    asked: list[set[str]] = []
+    look_up = journal.standing
+
+    async def standing(keys: Sequence[str]) -> dict[str, KeyStatus]:
+        asked.append(set(keys))
+        return await look_up(keys)
+
+    journal.standing = standing  # type: ignore[method-assign]
+    twins = Deduplicator(journal, lambda _: None)
+    assert await twins.admit(Job(instances=(OTHER,)), lambda: [FIRST, SECOND]) is not None
+    assert await twins.admit(Job(instances=(FIRST,)), list) is not None
+    assert asked == [{"other", "same"}]
+    await complete(journal, FIRST)
+    await twins.finish(["same"])
+    assert await twins.admit(Job(instances=(SECOND,)), list) is None  # not what was known before the first began
+
+
+async def test_an_answer_that_is_old_when_it_comes_is_not_kept(journal: SqliteJournal) -> None:
+    twins = Deduplicator(journal, lambda _: None)
+    look_up = journal.standing
+
+    async def standing(keys: Sequence[str]) -> dict[str, KeyStatus]:
+        found = await look_up(keys)
+        if "other" in keys:  # meanwhile the point that was looked up ahead is begun, rendered and finished
+            assert await twins.admit(Job(instances=(FIRST,))) is not None
+            await complete(journal, FIRST)
+            await twins.finish(["same"])
+        return found
+
+    journal.standing = standing  # type: ignore[method-assign]
+    assert await twins.admit(Job(instances=(OTHER,)), lambda: [SECOND]) is not None
+    assert await twins.admit(Job(instances=(SECOND,))) is None
