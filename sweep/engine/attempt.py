@@ -76,8 +76,8 @@ class InFlightItem:
     """An item at a server, or on its way there, and the points it renders."""
 
     server: PooledServer
-    points: tuple[JournalPoint, ...]
-    outputs: tuple[str, ...]  # the nodes that give their images
+    points: Mapping[str, JournalPoint]  # by key
+    graph: ItemGraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +241,41 @@ class ItemDownloads:
                 del data
 
 
+async def complete(
+    context: RunContext,
+    server: PooledServer,
+    point: JournalPoint,
+    renderings: Sequence[Rendering],
+    times: Times,
+) -> None:
+    """Write the outcome of a variation whose images are on disk."""
+    await context.journal.complete(point.key, renderings, times)
+    seconds = None
+    if times.started_at and times.finished_at:
+        seconds = (times.finished_at - times.started_at).total_seconds()
+    context.count_outcome(None)
+    context.listener(
+        events.Completed(
+            key=point.key,
+            index=point.index,
+            server=server.name,
+            values=point.values,
+            paths=tuple(rendering.path for rendering in renderings),
+            seconds=seconds,
+        )
+    )
+
+
+def share_times(keys: Sequence[str], key: str, ended: ItemEnded) -> Times:
+    """Return when the server had a variation: of a fused item an equal share, since its nodes interleave."""
+    begun, done = ended.started_at, ended.finished_at
+    if begun and done and len(keys) > 1:
+        share = (done - begun) / len(keys)
+        begun += share * keys.index(key)
+        done = begun + share
+    return Times(queued_at=ended.queued_at, started_at=begun, finished_at=done)
+
+
 class Attempt:
     """One job at one server: `run` takes it as far as it goes there and returns what is left of it."""
 
@@ -350,8 +385,7 @@ class Attempt:
         await run_all(*(self._journal.intend(self._points[i.key], i) for i in self._intents))
 
     def _announce(self, intents: Sequence[Intent]) -> None:
-        item = InFlightItem(self._server, tuple(self._points.values()), self._graph.nodes)
-        self._context.in_flight[intents[0].batch_id] = item
+        self._context.in_flight[intents[0].batch_id] = InFlightItem(self._server, self._points, self._graph)
         for intent in intents:
             self._context.listener(
                 events.Submitted(
@@ -474,18 +508,12 @@ class Attempt:
             self._context.listener(events.Started(key=point.key, index=point.index, server=self._server.name))
 
     def _share_times(self, key: str, ended: ItemEnded) -> Times:
-        """Return when the server had the variation: of a fused item an equal share, since its nodes interleave."""
-        begun, done = ended.started_at, ended.finished_at
-        if begun and done and len(self._points) > 1:
-            share = (done - begun) / len(self._points)
-            begun += share * list(self._points).index(key)
-            done = begun + share
-        return Times(queued_at=ended.queued_at, started_at=begun, finished_at=done)
+        return share_times(list(self._points), key, ended)
 
     async def _settle(self, ended: ItemEnded) -> list[RetryRequest]:
         """Give each variation of the item its images, its error, or another attempt."""
         if ended.status == "canceled" and any(intent.is_cancel_requested for intent in self._intents):
-            return await self._resubmit_alone(self._job.instances)  # an earlier run asked for that
+            return await self._settle_cancelled(ended)
         left: list[RetryRequest] = []
         error = self._name_node(ended) or VariationError("the workflow ended without an image", kind="NoImage")
         culprits = self._graph.find_culprits(ended.failed_node) if ended.error else frozenset()
@@ -513,6 +541,12 @@ class Attempt:
             left += await self._leave_open(waiting, ServerUnreachableError(silence.message))
         return left + await self._resubmit_alone(innocent)
 
+    async def _settle_cancelled(self, ended: ItemEnded) -> list[RetryRequest]:
+        """Keep what an item had rendered before an earlier run cancelled it, and submit the rest anew."""
+        done = [each for each in self._job.instances if self._downloads.is_complete(each.key)]
+        await run_all(*(self._complete(instance, ended) for instance in done))
+        return await self._resubmit_alone([each for each in self._job.instances if each not in done])
+
     def _name_node(self, ended: ItemEnded) -> AttemptError | None:
         """Return the item's error with the name of the node that failed, as its author knows it."""
         if ended.error is None or ended.failed_node not in self._graph.fused.graph.nodes:
@@ -520,23 +554,9 @@ class Attempt:
         return ended.error.at(Names(self._graph.fused.graph).called(str(ended.failed_node)))
 
     async def _complete(self, instance: Instance, ended: ItemEnded) -> None:
-        """Write the outcome of a variation whose images are on disk."""
-        renderings, times = self._downloads.renderings(instance.key), self._share_times(instance.key, ended)
-        await self._journal.complete(instance.key, renderings, times)
-        seconds = None
-        if times.started_at and times.finished_at:
-            seconds = (times.finished_at - times.started_at).total_seconds()
-        self._context.count_outcome(None)
-        self._context.listener(
-            events.Completed(
-                key=instance.key,
-                index=instance.variation.index,
-                server=self._server.name,
-                values=instance.variation.values,
-                paths=tuple(rendering.path for rendering in renderings),
-                seconds=seconds,
-            )
-        )
+        key = instance.key
+        renderings, times = self._downloads.renderings(key), self._share_times(key, ended)
+        await complete(self._context, self._server, self._points[key], renderings, times)
 
     async def _resubmit_alone(self, instances: Sequence[Instance]) -> list[RetryRequest]:
         """Resubmit the variations of a failed fused item one by one, at once, without counting an attempt."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -18,12 +18,12 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from sweep.engine.attempt import InFlightItem, RunContext
+from sweep.engine.attempt import InFlightItem, ItemDownloads, RunContext, complete, share_times
 from sweep.engine.concurrency import open_task_group, run_all
 from sweep.engine.events import Notice
 from sweep.engine.server_pool import PooledServer
-from sweep.errors import SweepError
-from sweep.servers import ItemEnded
+from sweep.errors import RecordError, SweepError
+from sweep.servers import ItemEnded, Rendered, ServerImage
 
 REQUEST: Final = "stop-request"
 _LOOK_EVERY: Final = 0.5  # seconds between looks at the request file
@@ -118,8 +118,8 @@ ON_ITS_WAY: Final = 0.5  # seconds after which a request that was broken off has
 async def cancel_in_flight(context: RunContext) -> None:
     """Cancel every item in flight at a living server, then write down those the server says are cancelled.
 
-    What is not known to be cancelled (no answer in time, or done meanwhile) stays open on record, and the next run
-    asks what became of it. Raises RecordError.
+    What an item had rendered before is fetched and completed. What is not known to be cancelled (no answer in time,
+    or done meanwhile) stays open on record, and the next run asks what became of it. Raises RecordError.
     """
     by_server: dict[PooledServer, dict[str, InFlightItem]] = {}
     for batch, item in context.in_flight.items():
@@ -142,11 +142,13 @@ async def _cancel_at(
     with anyio.move_on_after(DEADLINE) as time:
         try:
             await server.server.cancel(list(items))
-            unknown = await _collect_cancelled(server, items, gone)
+            unknown = await _collect_cancelled(context, server, items, gone)
             if unknown:
                 await anyio.sleep(ON_ITS_WAY)
                 await server.server.cancel(list(unknown))
-                await _collect_cancelled(server, unknown, gone)
+                await _collect_cancelled(context, server, unknown, gone)
+        except RecordError:
+            raise
         except SweepError as error:
             context.listener(Notice(message=f"{server.name}: {error.message} Its items may go on."))
     if time.cancelled_caught:
@@ -154,20 +156,45 @@ async def _cancel_at(
 
 
 async def _collect_cancelled(
-    server: PooledServer, items: Mapping[str, InFlightItem], gone: list[str]
+    context: RunContext, server: PooledServer, items: Mapping[str, InFlightItem], gone: list[str]
 ) -> dict[str, InFlightItem]:
-    """Add the keys whose item is cancelled to `gone`; return the items the server knows nothing of."""
+    """Add the keys that were cancelled without an image to `gone`; return the items the server knows nothing of."""
     unknown: dict[str, InFlightItem] = {}
 
     async def look(batch: str, item: InFlightItem) -> None:
-        ticket = await server.server.find(batch, item.outputs)
+        ticket = await server.server.find(batch, item.graph.nodes)
         if ticket is None:
             unknown[batch] = item
             return
+        images: list[ServerImage] = []
         async with aclosing(server.server.hear(ticket)) as heard:  # type: ignore[type-var]
             async for event in heard:
-                if isinstance(event, ItemEnded) and event.status == "canceled":
-                    gone.extend(point.key for point in item.points)
+                if isinstance(event, Rendered):
+                    images.append(event.image)
+                elif isinstance(event, ItemEnded) and event.status == "canceled":
+                    gone.extend(await _keep_rendered(context, item, [*images, *event.images], event))
 
     await run_all(*(look(batch, item) for batch, item in items.items()))
     return unknown
+
+
+async def _keep_rendered(
+    context: RunContext, item: InFlightItem, images: Sequence[ServerImage], ended: ItemEnded
+) -> list[str]:
+    """Fetch the images that a cancelled item has made, and complete their points; return the keys of the others.
+
+    Points whose images cannot be fetched in time stay open: the next run finds the images.
+    """
+    downloads = ItemDownloads(context, item.server, item.graph, item.points)
+    async with open_task_group() as group:
+        for image in images:
+            downloads.start(image, group)
+    done = [key for key in item.points if downloads.is_complete(key)]
+    keys = list(item.points)
+    await run_all(
+        *(
+            complete(context, item.server, item.points[key], downloads.renderings(key), share_times(keys, key, ended))
+            for key in done
+        )
+    )
+    return [key for key in keys if key not in done]
