@@ -53,6 +53,28 @@ def test_board_metadata_and_destination(live_server: str, tmp_path: Path) -> Non
     assert all(item["destination"].startswith("sweep-where-") for item in items)
 
 
+def test_every_image_of_a_shared_item_tells_all_that_made_it(live_server: str, tmp_path: Path) -> None:
+    control = {"model": "tiny-controlnet", "image": "b.png", "weight": 0.6, "end": 0.8}
+    inputs = {**SMALL, "steps": 4, "image": "a.png", "lora": "tiny-lora", "controls": [control]}
+    axes = {"denoise_strength": [0.5, 0.75], "lora_weight": [0.2, 0.9]}
+    rows = rendered(tmp_path, live_server, {"workflow": "img2img", "inputs": inputs, "axes": axes}, "--fuse", "4")
+    images = f"{live_server}/api/v1/images/i"
+    assert len({ask(f"{images}/{row['image_name']}")["session_id"] for row in rows}) == 1
+    names = [i["image_name"] for i in ask(f"{live_server}/api/v1/images/?image_origin=external&limit=500")["items"]]
+    for row in rows:
+        told = ask(f"{images}/{row['image_name']}/metadata")
+        assert told["strength"] == row["denoise_strength"]
+        (lora,) = told["loras"]
+        assert (lora["model"]["name"], lora["weight"]) == ("tiny-lora", row["lora_weight"])
+        (control,) = told["controlnets"]
+        assert (control["control_model"]["name"], control["end_step_percent"]) == ("tiny-controlnet", 0.8)
+        canvas = told["canvas_v2_metadata"]
+        (source,), (layer,) = canvas["rasterLayers"], canvas["controlLayers"]
+        assert source["objects"][0]["image"]["image_name"] == told["init_image"]
+        assert layer["objects"][0]["image"]["image_name"] == control["image"]["image_name"]
+        assert {told["init_image"], control["image"]["image_name"]} <= set(names)
+
+
 def test_images_stay_out_of_the_gallery_where_that_is_wanted(live_server: str, tmp_path: Path) -> None:
     rows = rendered(
         tmp_path, live_server, {"workflow": "txt2img", "inputs": SMALL, "axes": {"seed": [5]}}, "--intermediate"

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sweep.workflow import Address, Graph, ImageRef, ModelRef, Node, builtin_schemas, check_graph, write_graph
+from sweep.plan.fusion import fuse
+from sweep.workflow import Address, Graph, ImageRef, ModelRef, Node, Ref, builtin_schemas, check_graph, write_graph
 from sweep.workflow.identity import graph_key
 from sweep.workflow.invokeai.dialect import INVOKEAI
 from tests.plan.conftest import Plans
@@ -80,8 +81,45 @@ def test_metadata_tells_all_that_makes_the_image(plans: Plans, images: Path) -> 
     assert (control["control_model"], control["image"]) == (ModelRef("canny", "sd-1", "controlnet"), tall)
     assert (control["control_weight"], control["end_step_percent"]) == (0.5, 0.9)
     assert check_graph(graph, builtin_schemas()) == []
-    sent: Any = write_graph(graph, lambda ref: {"image_name": "up.png"} if ref == wide else "")
-    assert sent["nodes"][f"sweep_metadata_{plan.instance(plan.grid[1]).key[:12]}"]["init_image"] == "up.png"
+
+
+def test_every_image_of_an_item_tells_what_its_servers_pages_recall(plans: Plans, images: Path) -> None:
+    plan = plans(
+        "img2img",
+        inputs={
+            "prompt": "a cup",
+            "image": "wide.png",
+            "lora": "glow",
+            "controls": [{"model": "canny", "image": "tall.png", "end": 0.9}],
+        },
+        axes={"denoise_strength": [0.3, 0.65], "lora_weight": [0.2, 0.9]},
+    )
+    wide = ImageRef(next(iter(plan.images.values())).sha256)
+
+    def resolve(ref: Ref) -> Any:
+        if isinstance(ref, ModelRef):
+            return {"key": ref.name}
+        return {"image_name": "wide" if ref == wide else "tall"}
+
+    sent: Any = write_graph(fuse([plan.instance(variation) for variation in plan.grid]).graph, resolve)
+
+    told = [node for node in sent["nodes"].values() if node["type"] == "core_metadata"]
+    assert len(told) == 4
+    for metadata in told:
+        values = metadata["sweep_values"]
+        assert metadata["strength"] == values["denoise_strength"]
+        (lora,) = metadata["loras"]
+        assert (lora["model"], lora["weight"]) == ({"key": "glow"}, values["lora_weight"])
+        (control,) = metadata["controlnets"]
+        assert (control["control_model"], control["image"]["image_name"]) == ({"key": "canny"}, "tall")
+        assert metadata["init_image"] == "wide"
+        canvas = metadata["canvas_v2_metadata"]
+        shown = {"image_name": "wide", "width": metadata["width"], "height": metadata["height"]}
+        assert canvas["rasterLayers"][0]["objects"][0]["image"] == shown
+        (layer,) = canvas["controlLayers"]
+        assert layer["objects"][0]["image"] == {**shown, "image_name": "tall"}
+        adapter = layer["controlAdapter"]
+        assert (adapter["model"], adapter["weight"], adapter["beginEndStepPct"]) == ({"key": "canny"}, 1, [0, 0.9])
 
 
 def test_metadata_nodes_that_nothing_reads_are_dropped() -> None:

@@ -33,7 +33,7 @@ COLLECTING: Final = frozenset({"collect"})  # node types of which one input take
 
 def write_graph(graph: Graph, resolve: Callable[[Ref], Json], graph_id: str = "sweep") -> dict[str, Json]:
     """Return the graph as a server's JSON; `resolve` gives this server's identifier of a reference."""
-    nodes: dict[str, Json] = {
+    nodes: dict[str, dict[str, Json]] = {
         node.id: {
             "id": node.id,
             "type": node.type,
@@ -42,8 +42,8 @@ def write_graph(graph: Graph, resolve: Callable[[Ref], Json], graph_id: str = "s
         for node in graph.nodes.values()
     }
     for node in nodes.values():
-        if isinstance(node, dict) and isinstance(image := node.get("source_image"), dict):
-            node["init_image"] = image.get("image_name")  # where InvokeAI's own metadata has the source, as a text
+        if "sweep_key" in node:
+            node.update(_tell_images(node))
     edges: list[Json] = [
         {
             "source": {"node_id": edge.source.node, "field": edge.source.field},
@@ -51,7 +51,43 @@ def write_graph(graph: Graph, resolve: Callable[[Ref], Json], graph_id: str = "s
         }
         for edge in graph.edges
     ]
-    return {"id": graph_id, "nodes": nodes, "edges": edges}
+    return {"id": graph_id, "nodes": dict(nodes), "edges": edges}
+
+
+def _tell_images(told: Mapping[str, Any]) -> dict[str, Json]:
+    """Return the source and the ControlNets of an image's metadata as InvokeAI's pages recall them: as layers."""
+    sources = [image for image in (told.get("source_image"),) if isinstance(image, dict)]
+    controls = told.get("controlnets", ())
+    found: dict[str, Any] = {"init_image": sources[0]["image_name"]} if sources else {}
+    if not (sources or controls) or not {"width", "height"} <= told.keys():
+        return found
+    size = {"width": told["width"], "height": told["height"]}
+    rasters = [_make_layer("raster_layer", 1, image, size) for image in sources]
+    layers = [
+        _make_layer("control_layer", number, control["image"], size)
+        | {"withTransparencyEffect": True, "controlAdapter": _make_adapter(control)}
+        for number, control in enumerate(controls, 1)
+    ]
+    canvas = {"rasterLayers": rasters, "controlLayers": layers, "inpaintMasks": [], "regionalGuidance": []}
+    return {**found, "canvas_v2_metadata": canvas}
+
+
+def _make_layer(kind: str, number: int, image: Mapping[str, Any], size: Mapping[str, int]) -> dict[str, Any]:
+    """Return a layer of InvokeAI's canvas that shows an image at the size of the rendered one."""
+    name = f"sweep_{kind}_{number}"
+    shown = {"id": f"{name}_image", "type": "image", "image": {"image_name": image["image_name"], **size}}
+    place = {"position": {"x": 0, "y": 0}, "opacity": 1, "isEnabled": True, "isLocked": False}
+    return {"id": name, "name": None, "type": kind, "objects": [shown], **place}
+
+
+def _make_adapter(control: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "controlnet",
+        "model": control["control_model"],
+        "weight": control.get("control_weight", 1),
+        "beginEndStepPct": [control.get("begin_step_percent", 0), control.get("end_step_percent", 1)],
+        "controlMode": control.get("control_mode", "balanced"),
+    }
 
 
 def from_api(document: Mapping[str, Any], around: Mapping[str, Any], source: str) -> Workflow:
