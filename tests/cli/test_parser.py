@@ -100,8 +100,11 @@ class TestRun:
         write_experiment(home / "one.yaml", name="one", axes=None)
         answer = sweep("run", "one.yaml")
         assert (answer.code, answer.err.splitlines()[0].split("  ")[1]) == (0, "1 point")
-        assert answer.out.startswith("1 of 1 rendered in ")
-        assert sweep("study", "one").out.startswith("one: no findings yet.")
+        assert answer.out.startswith("There is no seed axis, so values have no intervals")
+        assert "\n1 of 1 rendered in " in answer.out
+        studied = sweep("study", "one").out
+        assert studied.startswith("one  1 image · compared with the source\n")
+        assert "Only one combination of settings was rendered" in studied
         assert sweep("plan", "one.yaml").out.splitlines()[3].strip() == "points     1     done 1     new 0"
 
     def test_parts_of_a_grid_make_the_whole(self, sweep: Sweep) -> None:
