@@ -21,8 +21,8 @@ from sweep.engine import options as checkpoints
 from sweep.engine.concurrency import ByteBudget, ItemSlot, open_task_group, run_all
 from sweep.engine.events import Listener
 from sweep.engine.options import FailurePolicy, RunOptions
+from sweep.engine.server_files import UploadMemory
 from sweep.engine.server_pool import PooledServer, ServerPool
-from sweep.engine.uploads import UploadMemory
 from sweep.engine.work_queue import ItemGraph, Job, WorkQueue, make_batch_id, to_journal_point
 from sweep.errors import (
     AttemptError,

@@ -27,7 +27,7 @@ from sweep.engine.concurrency import FusionSize, report_wait, run_all
 from sweep.engine.events import Listener, Notice, RunStarted, ServerChanged
 from sweep.engine.forecast import disk_bytes, image_size
 from sweep.engine.options import RunOptions
-from sweep.engine.server_files import keep_fetched
+from sweep.engine.server_files import UploadMemory, keep_fetched
 from sweep.engine.server_pool import (
     PooledServer,
     ask_patiently,
@@ -38,7 +38,6 @@ from sweep.engine.server_pool import (
     open_servers,
     plan_jointly,
 )
-from sweep.engine.uploads import UploadMemory
 from sweep.engine.work_queue import Job, partition_points
 from sweep.errors import (
     DiskFullError,

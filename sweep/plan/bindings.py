@@ -29,6 +29,7 @@ from sweep.plan.models import ModelFinder, list_model_fields
 from sweep.plan.rules import (
     THE_FIELD,
     Assignments,
+    Binding,
     ControlSlot,
     FieldRule,
     LoraSlot,
@@ -61,24 +62,6 @@ from sweep.workflow import (
     find_address,
     readable,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """A rule, who sets its targets, and by which axes they move; by none where only inputs set them."""
-
-    rule: FieldRule
-    uses: Assignments
-    axes: tuple[str, ...]
-
-    @classmethod
-    def of(cls, rule: FieldRule, uses: Assignments) -> Binding:
-        names = dict.fromkeys(axis.name for target in rule.targets for axis in uses.axes.get(target, ()))
-        return cls(rule, uses, tuple(names))
-
-    def write(self, levels: Mapping[str, Level]) -> Written:
-        """Compute the fields at these levels. Raises PlanError or ExperimentError where a setting fits no field."""
-        return self.rule.write(self.uses.merge(self.rule.targets, levels, self.rule.defaults))
 
 
 def _recall_nothing(_: Graph) -> Mapping[str, Value]:

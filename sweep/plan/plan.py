@@ -32,10 +32,10 @@ from sweep.experiment import (
     put_cell_seeds,
 )
 from sweep.plan import order
-from sweep.plan.bindings import Binding, BoundGraph
+from sweep.plan.bindings import BoundGraph
 from sweep.plan.graph_variants import GraphVariant, VariantSelector
 from sweep.plan.order import _ALL, Order
-from sweep.plan.rules import choose_test_positions, levels_at, list_targets
+from sweep.plan.rules import Binding, choose_test_positions, levels_at, list_targets
 from sweep.workflow import TEMPLATES, Dialect, Digests, Graph, ModelRef, NodeSchemas, Value, canonical, readable
 
 _BYTES = 16

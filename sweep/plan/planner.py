@@ -28,7 +28,6 @@ from sweep.experiment import (
     path_kind,
 )
 from sweep.plan.bindings import (
-    Binding,
     BoundGraph,
     RuleBuilder,
     TargetResolver,
@@ -49,7 +48,7 @@ from sweep.plan.graph_variants import (
 )
 from sweep.plan.models import ModelFinder, fit_models
 from sweep.plan.plan import REPLICATE_AXIS, Plan, make_probes
-from sweep.plan.rules import Assignments, Slot, list_targets
+from sweep.plan.rules import Assignments, Binding, Slot, list_targets
 from sweep.types import Scalar
 from sweep.workflow import (
     Address,

@@ -177,6 +177,8 @@ class Slot:
 
     def value(self, setting: Any) -> Value:
         """Encode a setting for the field. Raises PlanError with the end of a sentence where it has no encoding."""
+        if self.encode is IDENTITY:
+            return setting  # type: ignore[no-any-return]
         try:
             return self.encode(setting)
         except ValueError as error:
@@ -199,6 +201,24 @@ class FieldRule:
     write: Callable[[SettingValues], Written]
     defaults: SettingValues = field(default_factory=dict)
     shown: str = ""  # how it reads in the plan: denoise.denoising_start = 1 − denoise_strength
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A rule, who sets its targets, and by which axes they move; by none where only inputs set them."""
+
+    rule: FieldRule
+    uses: Assignments
+    axes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, rule: FieldRule, uses: Assignments) -> Binding:
+        names = dict.fromkeys(axis.name for target in rule.targets for axis in uses.axes.get(target, ()))
+        return cls(rule, uses, tuple(names))
+
+    def write(self, levels: Mapping[str, Level]) -> Written:
+        """Compute the fields at these levels. Raises PlanError or ExperimentError where a setting fits no field."""
+        return self.rule.write(self.uses.merge(self.rule.targets, levels, self.rule.defaults))
 
 
 @dataclass(frozen=True, slots=True)

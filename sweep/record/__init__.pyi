@@ -15,11 +15,19 @@ from .base import (
     RunFacts,
     Times,
 )
-from .changes import delete_points, delete_run, matching_keys, rename_run, reopen_points
+from .changes import (
+    MergeConflict,
+    MergeSummary,
+    delete_points,
+    delete_run,
+    matching_keys,
+    merge_results,
+    rename_run,
+    reopen_points,
+)
 from .files import FULL_HINT, Checkpoint, free_bytes, no_checkpoint, replace_atomically
 from .images import INPUTS, ImageStore, SavedImage
 from .lock import LOCK, FolderLock, holder, in_use
-from .merge import MergeConflict, MergeSummary, merge_results
 from .metric_cache import MetricCache, MetricKey
 from .results import CSV, RecordedResults, ResultsLike, write_tables
 from .results_table import RATINGS_JSON, Where, name_image

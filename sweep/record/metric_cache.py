@@ -21,6 +21,7 @@ from sweep.record.sqlite.schema import (
     connect_reader,
     connect_writer,
     count_broken,
+    record_error,
     seal_all,
     sealing,
     telling,
@@ -73,13 +74,16 @@ class MetricCache:
     def get_many(self, keys: Iterable[MetricKey]) -> dict[MetricKey, float | None]:
         """Return the values that are known; None is a value, too: the metric is not defined for that image."""
         found: dict[MetricKey, float | None] = {}
+        sealed: list[tuple[object, ...]] = []
         seals: list[int] = []
         with self._using():
             for key in dict.fromkeys(keys):  # equal images share a key
-                if row := self._db.execute(_GET, _row(key)).fetchone():
+                place = _row(key)
+                if row := self._db.execute(_GET, place).fetchone():
                     found[key] = row[0]
+                    sealed.append((*place, row[0]))
                     seals.append(row[1])
-            if broken := count_broken(((*_row(key), value) for key, value in found.items()), seals):
+            if broken := count_broken(sealed, seals):
                 raise BrokenSealError(f"{broken} measured values are not as they were written")
         return found
 
@@ -118,8 +122,11 @@ class MetricCache:
 
     @contextlib.contextmanager
     def _using(self) -> Iterator[None]:
-        with self._one, telling(self._place):
-            yield
+        with self._one:
+            try:
+                yield
+            except sqlite3.Error as error:
+                raise record_error(error, self._place) from error
 
 
 def _is_read_only(error: sqlite3.OperationalError) -> bool:

@@ -112,7 +112,7 @@ class ItemTracker:
         self._silent_since: float | None = None
         self._is_hearing_events = False
         self.channel: str | None = None  # the connection of this moment, where events are told to one alone
-        self._taken_up: set[str] = set()  # batch ids of items whose first node has not begun
+        self.taken_up: set[str] = set()  # batch ids of items whose first node has not begun
         self._next_step: float | None = None  # when a step is wanted again; None: nobody watches
 
     def expect(self, batch_id: str, single_outputs: frozenset[str], *, tells_steps: bool = False) -> TrackedItem:
@@ -141,7 +141,7 @@ class ItemTracker:
     def forget(self, batch_id: str) -> None:
         """Stop tracking an item."""
         self._items.pop(batch_id, None)
-        self._taken_up.discard(batch_id)
+        self.taken_up.discard(batch_id)
 
     def note_cancel_requests(self, batch_ids: Sequence[str]) -> None:
         """Record that we requested the cancellation of these batches."""
@@ -149,11 +149,6 @@ class ItemTracker:
             item = self._items.get(batch_id) or self._remember(TrackedItem(batch_id))
             item.is_cancel_requested = True
             item.is_covered = False  # who listens now asks at once: a server need not tell of each item it cancels
-
-    @property
-    def awaits_first_node(self) -> bool:
-        """Whether an item was taken up whose first node has not begun: the only start of a node that says something."""
-        return bool(self._taken_up)
 
     def takes_step(self) -> bool:
         """Tell whether a step should be told now: somebody watches, and the last one was told a moment ago."""
@@ -188,7 +183,7 @@ class ItemTracker:
         """Record that the event connection came up or went down: what happened in between was not heard."""
         self._is_hearing_events = is_up
         self.channel = channel
-        self._taken_up.clear()
+        self.taken_up.clear()
         for item in self._items.values():
             item.is_covered = False
             item.taken_up = None  # the start of its first node may have been missed
@@ -197,15 +192,15 @@ class ItemTracker:
     def note_state(self, item: TrackedItem, state: ItemState) -> None:
         """Record the state that an event told of an item."""
         if state.status != "in_progress":
-            self._taken_up.discard(item.batch_id)
+            self.taken_up.discard(item.batch_id)
         elif item.taken_up is None:
             item.taken_up = self._clock()
-            self._taken_up.add(item.batch_id)
+            self.taken_up.add(item.batch_id)
         item.send_state(state)
 
     def note_first_node(self, item: TrackedItem) -> None:
         """Record that the first node of an item began."""
-        self._taken_up.discard(item.batch_id)
+        self.taken_up.discard(item.batch_id)
         if item.overhead is None and item.taken_up is not None:
             item.overhead = self._clock() - item.taken_up
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.study.design import BOOKKEEPING, StudyDesign, add_bookkeeping, infer_axes, is_measurement, read_design
-from sweep.study.findings import choose_metric, write_findings
+from sweep.study.findings import choose_metric, count_holds, recommend_levels, write_findings
 from sweep.study.metrics.registry import describe_columns, list_standard
 from sweep.study.schema import (
     AdaptiveResult,
@@ -28,7 +28,6 @@ from sweep.study.schema import (
     SeedRow,
     StudyJson,
 )
-from sweep.study.stats.advice import count_holds, recommend_levels
 from sweep.study.stats.curves import compute_curve
 from sweep.study.stats.effects import compare_levels, compute_cell_effects, compute_effects, correct_claims
 from sweep.study.stats.intervals import SAME_POINT, check_determinism, estimate_noise, list_rounded

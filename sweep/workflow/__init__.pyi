@@ -1,7 +1,18 @@
 from .comfyui.dialect import core_schemas, read_object_info
 from .comfyui.formats import fill_defaults, write_prompt
 from .comfyui.object_info import model_files
-from .dialect import IDENTITY, TEMPLATES, Dialect, Encoding, NodeSchemas, StageKind, output_nodes
+from .dialect import (
+    IDENTITY,
+    TEMPLATES,
+    Dialect,
+    Encoding,
+    FieldSchema,
+    Model,
+    NodeSchema,
+    NodeSchemas,
+    StageKind,
+    output_nodes,
+)
 from .graph import (
     Address,
     BatchAxis,
@@ -28,7 +39,6 @@ from .invokeai.templates import template
 from .loader import load_workflow, packaged_schemas, workflow_from
 from .roles import STACKED, Roles, Target, field_target, find_roles
 from .scaffold import PLACEHOLDER, ScaffoldContext, starter
-from .schemas import FieldSchema, Model, NodeSchema
 from .traversal import pruned
 from .validation import check_graph, check_value, drop_unknown_fields, range_of, unknown_type
 

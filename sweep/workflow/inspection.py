@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sweep.workflow.dialect import NodeSchemas
+from sweep.workflow.dialect import FieldSchema, NodeSchemas
 from sweep.workflow.graph import Address, Graph, Json, ModelRef, Node, Value, Workflow, map_refs, named
 from sweep.workflow.roles import Roles, Target, find_roles
-from sweep.workflow.schemas import FieldSchema
 from sweep.workflow.validation import check_graph, open_fields, range_of
 
 _LISTED = 6  # choices that are shown before the rest is counted

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweep.workflow.dialect import NodeSchemas
+from sweep.workflow.dialect import FieldSchema, Model, NodeSchemas
 from sweep.workflow.graph import Address, ModelRef, Names, Value, Workflow
 from sweep.workflow.roles import STACKED, Roles, Target
-from sweep.workflow.schemas import FieldSchema, Model
 from sweep.workflow.validation import check_value, open_fields
 
 _FEW = 3

@@ -8,9 +8,8 @@ from typing import Any
 
 from sweep.errors import Problem
 from sweep.text import truncate
-from sweep.workflow.dialect import NodeSchemas
+from sweep.workflow.dialect import FieldSchema, NodeSchema, NodeSchemas
 from sweep.workflow.graph import Address, Edge, Graph, Value
-from sweep.workflow.schemas import FieldSchema, NodeSchema
 
 ANYTHING = frozenset({"any", "array"})  # types of nodes that pass on whatever they are given
 
@@ -92,8 +91,8 @@ class Wiring:
         types: Collection[str] | None = None,
         until: Collection[str] = (),
         skip: Collection[str] = (),
-    ) -> Iterator[str]:
-        """Yield the nodes from which edges lead to the field, nearest first.
+    ) -> list[str]:
+        """List the nodes from which edges lead to the field, nearest first.
 
         Args:
             address: the field to start from.
@@ -102,12 +101,11 @@ class Wiring:
             skip: names of inputs not to walk through.
         """
         waiting = [edge.source.node for edge in self.feeding(address)]
-        seen: set[str] = set()
+        seen: dict[str, None] = {}
         for node in waiting:  # grows while it is walked
             if node in seen:
                 continue
-            seen.add(node)
-            yield node
+            seen[node] = None
             schema = self.schema(node)
             if schema is None or any(name in schema.fields for name in until):
                 continue
@@ -115,6 +113,7 @@ class Wiring:
                 field = schema.fields.get(name)
                 if field and name not in skip and (types is None or field.type in types or field.type in ANYTHING):
                     waiting.extend(edge.source.node for edge in edges)
+        return list(seen)
 
 
 def nodes_before(graph: Graph, nodes: Iterable[str], ignored: Collection[str] = ()) -> frozenset[str]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
 from sweep.text import truncate
-from sweep.workflow.dialect import NodeSchemas
+from sweep.workflow.dialect import FieldSchema, NodeSchema, NodeSchemas
 from sweep.workflow.graph import (
     Address,
     BoardRef,
@@ -24,7 +24,6 @@ from sweep.workflow.graph import (
     readable,
 )
 from sweep.workflow.identity import computation_order
-from sweep.workflow.schemas import FieldSchema, NodeSchema
 
 _MANY = 12  # choices up to this number are listed in full
 
@@ -34,7 +33,7 @@ def check_value(schema: FieldSchema, value: Value) -> str | None:
 
     A whole number fits a field of fractions, a yes or no does not; nothing fits a field that only edges feed.
     """
-    if not schema.takes_value:
+    if schema.input == "connection":
         return "takes no value, only an edge"
     if value is None:
         return None if schema.nullable or schema.type == "any" else "needs a value"

@@ -10,6 +10,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from sweep.experiment import Experiment
+from sweep.workflow.dialect import Model
 from sweep.workflow.graph import Address, Node, Workflow
 from sweep.workflow.inspection import describe
 from sweep.workflow.invokeai.dialect import builtin_schemas
@@ -17,7 +18,6 @@ from sweep.workflow.invokeai.templates import template
 from sweep.workflow.loader import load_workflow, workflow_from
 from sweep.workflow.roles import find_roles
 from sweep.workflow.scaffold import ScaffoldContext, main_models, starter
-from sweep.workflow.schemas import Model
 from tests.support.workflow_exports import edge, export, invocation, text_to_image
 
 SCHEMAS = builtin_schemas()

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
+from sweep.workflow.dialect import FieldSchema
 from sweep.workflow.graph import Address, BoardRef, Edge, Graph, ImageRef, ModelRef, Node
 from sweep.workflow.invokeai.dialect import builtin_schemas
 from sweep.workflow.invokeai.templates import template
-from sweep.workflow.schemas import FieldSchema
 from sweep.workflow.validation import check_graph, check_value, raise_for, range_of
 
 SCHEMAS = builtin_schemas()

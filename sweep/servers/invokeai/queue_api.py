@@ -85,7 +85,7 @@ class QueueApi:
         are done, the ones that brought an image count.
         """
         if event == "invocation_started":
-            return self._tracker.awaits_first_node
+            return bool(self._tracker.taken_up)
         if event == "invocation_progress":
             return '"percentage"' in text and self._tracker.takes_step()
         return event not in IDLE_EVENTS and (event != "invocation_complete" or '"image_name"' in text)
@@ -99,9 +99,10 @@ class QueueApi:
         elif event in ("queue_items_canceled", "queue_cleared", "queue_items_retried"):
             self._tracker.request_states()
         else:
-            inner = data.get("queue_item") or {}  # until 4.2 the item is an object of its own
-            batch_id = data.get("batch_id") or data.get("queue_batch_id") or mapping(inner).get("batch_id")
-            item_id = data.get("item_id", data.get("queue_item_id", mapping(inner).get("item_id")))
+            if isinstance(inner := data.get("queue_item"), dict):  # until 4.2 the item is an object of its own
+                data = {**inner, **data}
+            batch_id = data.get("batch_id") or data.get("queue_batch_id")
+            item_id = data.get("item_id", data.get("queue_item_id"))
             item = self._tracker.find(batch_id, item_id) if isinstance(batch_id, str) else None
             if item is not None:
                 self._note_event(item, event, data)

@@ -32,7 +32,7 @@ from sweep.study.measuring.pool import OnRay, measure_all
 from sweep.study.measuring.task import MeasuredImage, Task
 from sweep.study.measuring.worker import NICENESS
 from sweep.study.metrics.base import Metric, describe_metric
-from sweep.study.metrics.colour import delta_e
+from sweep.study.metrics.formulas import delta_e
 from sweep.study.metrics.planes import (
     DecodedImage,
     ImagePair,

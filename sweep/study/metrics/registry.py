@@ -16,8 +16,7 @@ from typing import cast
 import numpy as np
 
 from sweep.errors import UsageError, did_you_mean
-from sweep.study.metrics import colour as tone
-from sweep.study.metrics import structure
+from sweep.study.metrics import formulas
 from sweep.study.metrics.base import Formula, Metric, describe_metric
 from sweep.study.metrics.learned import LearnedLikeness, TextAlignment
 from sweep.study.metrics.planes import ImagePair
@@ -45,7 +44,7 @@ FULL_REFERENCE: tuple[Metric, ...] = (
         reference="image",
         cost=9.0,
         source=WANG,
-        function=structure.ssim,
+        function=formulas.ssim,
     ),
     Formula(
         name="ms_ssim",
@@ -56,7 +55,7 @@ FULL_REFERENCE: tuple[Metric, ...] = (
         reference="image",
         cost=4.0,
         source=WANG_MS,
-        function=structure.ms_ssim,
+        function=formulas.ms_ssim,
     ),
     Formula(
         name="structure_fine",
@@ -67,7 +66,7 @@ FULL_REFERENCE: tuple[Metric, ...] = (
         reference="image",
         cost=4.0,
         source=BURT,
-        function=structure.fine,
+        function=formulas.fine,
     ),
     Formula(
         name="structure_middle",
@@ -78,7 +77,7 @@ FULL_REFERENCE: tuple[Metric, ...] = (
         reference="image",
         cost=1.0,
         source=BURT,
-        function=structure.middle,
+        function=formulas.middle,
     ),
     Formula(
         name="structure_coarse",
@@ -89,7 +88,7 @@ FULL_REFERENCE: tuple[Metric, ...] = (
         reference="image",
         cost=0.5,
         source=BURT,
-        function=structure.coarse,
+        function=formulas.coarse,
     ),
     Formula(
         name="gmsd",
@@ -100,7 +99,7 @@ FULL_REFERENCE: tuple[Metric, ...] = (
         reference="image",
         cost=1.5,
         source=XUE,
-        function=structure.gmsd,
+        function=formulas.gmsd,
     ),
     Formula(
         name="delta_e",
@@ -111,7 +110,7 @@ FULL_REFERENCE: tuple[Metric, ...] = (
         reference="image",
         cost=1.5,
         source=OKLAB,
-        function=tone.delta_e,
+        function=formulas.delta_e,
         unit="ΔE (OKLab × 100)",
     ),
     Formula(
@@ -123,7 +122,7 @@ FULL_REFERENCE: tuple[Metric, ...] = (
         reference="image",
         cost=1.0,
         source=RUBNER,
-        function=tone.tone_emd,
+        function=formulas.tone_emd,
         unit="of the tonal range",
     ),
     Formula(
@@ -135,7 +134,7 @@ FULL_REFERENCE: tuple[Metric, ...] = (
         reference="image",
         cost=1.5,
         source=KRAWETZ,
-        function=structure.phash_distance,
+        function=formulas.phash_distance,
     ),
 )
 
@@ -149,7 +148,7 @@ NO_REFERENCE: tuple[Metric, ...] = (
         reference="none",
         cost=0.5,
         source=SUBBARAO,
-        function=tone.sharpness,
+        function=formulas.sharpness,
         unit="luma codes",
     ),
     Formula(
@@ -161,7 +160,7 @@ NO_REFERENCE: tuple[Metric, ...] = (
         reference="none",
         cost=0.3,
         source=PELI,
-        function=tone.contrast,
+        function=formulas.contrast,
         unit="of the tonal range",
     ),
     Formula(
@@ -173,7 +172,7 @@ NO_REFERENCE: tuple[Metric, ...] = (
         reference="none",
         cost=3.0,
         source=HASLER,
-        function=tone.colourfulness,
+        function=formulas.colourfulness,
     ),
     Formula(
         name="entropy",
@@ -184,7 +183,7 @@ NO_REFERENCE: tuple[Metric, ...] = (
         reference="none",
         cost=0.2,
         source=SHANNON,
-        function=tone.entropy,
+        function=formulas.entropy,
         unit="bit",
     ),
 )
@@ -199,7 +198,7 @@ DIVERSITY: tuple[Metric, ...] = (
         reference="cell",
         cost=0.3,
         source=OKLAB,
-        function=tone.diversity,
+        function=formulas.diversity,
         unit="ΔE (OKLab × 100)",
         working_size=128,
     ),
@@ -212,7 +211,7 @@ DIVERSITY: tuple[Metric, ...] = (
         reference="cell",
         cost=0.3,
         source=BURT,
-        function=tone.diversity_structure,
+        function=formulas.diversity_structure,
         working_size=128,
     ),
 )
@@ -228,7 +227,7 @@ SAME_POINT_METRIC: Metric = Formula(
     reference="image",
     cost=8.0,
     source="maximum of absolute differences",
-    function=tone.replicate_error,
+    function=formulas.replicate_error,
     unit="codes",
     working_size=16_384,
 )  # measured only where points are repeated, against the first repeat and at full size
@@ -242,7 +241,7 @@ PIXEL_HASH_METRIC: Metric = Formula(
     reference="none",
     cost=4.0,
     source="BLAKE2b of the decoded pixels, 48 bits",
-    function=tone.pixel_hash,
+    function=formulas.pixel_hash,
     working_size=16_384,
 )  # not shown: it says which levels give the same image
 

@@ -19,9 +19,18 @@ from sweep.workflow.comfyui.role_finder import (
     lora_weights,
 )
 from sweep.workflow.comfyui.templates import build_template
-from sweep.workflow.dialect import IDENTITY, Candidate, Dialect, Encoding, NodeSchemas, StageKind, other_family_error
+from sweep.workflow.dialect import (
+    IDENTITY,
+    Candidate,
+    Dialect,
+    Encoding,
+    FieldSchema,
+    NodeSchema,
+    NodeSchemas,
+    StageKind,
+    other_family_error,
+)
 from sweep.workflow.graph import Address, Edge, Graph, Node, Value, Workflow, parse_object
-from sweep.workflow.schemas import FieldSchema, NodeSchema
 from sweep.workflow.traversal import Wiring
 
 REPLICATE: Final = "sweep_replicate"  # an input that no node has: ignored by validation, but part of what is cached

@@ -12,8 +12,8 @@ from typing import Any, Final, TypeAlias
 
 from sweep.errors import Problem, WorkflowError
 from sweep.workflow.comfyui.object_info import MODEL_FIELDS
+from sweep.workflow.dialect import NodeSchema
 from sweep.workflow.graph import Address, Edge, Graph, Json, ModelRef, Node, Ref, Value, Workflow, map_refs
-from sweep.workflow.schemas import NodeSchema
 from sweep.workflow.validation import clean_graph, raise_for
 
 PREFIX: Final = "filename_prefix"  # where an image is saved: the client decides it, so it is no part of a graph

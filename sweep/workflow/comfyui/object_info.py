@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweep.errors import WorkflowError
-from sweep.workflow.schemas import FieldSchema, NodeSchema, dump, load
+from sweep.workflow.dialect import FieldSchema, NodeSchema, dump, load
 
 CORE_NODES_FILE: Final = "nodes-core.json"
 OUTPUT_CLASS: Final = "output"  # of the node types that a prompt has to end in

@@ -9,8 +9,8 @@ from typing import Any, Final
 from sweep.errors import Problem, WorkflowError, did_you_mean
 from sweep.workflow.comfyui.formats import PREFIX, node_values
 from sweep.workflow.comfyui.role_finder import SAMPLER_NAMES
+from sweep.workflow.dialect import NodeSchema
 from sweep.workflow.graph import Address, Edge, Graph, Node, Workflow
-from sweep.workflow.schemas import NodeSchema
 from sweep.workflow.traversal import complete_graph, read_edge
 from sweep.workflow.validation import clean_graph, raise_for
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from sweep.errors import did_you_mean
-from sweep.workflow.dialect import Candidate, Encoding
+from sweep.workflow.dialect import Candidate, Encoding, FieldSchema
 from sweep.workflow.graph import Address, Edge, Value
-from sweep.workflow.schemas import FieldSchema
 from sweep.workflow.traversal import Wiring, nodes_before
 
 _PARTS: Final = frozenset({"NOISE", "GUIDER", "SAMPLER", "SIGMAS"})  # what a sampling node is put together from

@@ -9,7 +9,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sweep.workflow.dialect import Candidate, Dialect, Encoding, NodeSchemas, StageKind, other_family_error
+from sweep.workflow.dialect import (
+    Candidate,
+    Dialect,
+    Encoding,
+    FieldSchema,
+    NodeSchema,
+    NodeSchemas,
+    StageKind,
+    other_family_error,
+)
 from sweep.workflow.graph import Address, Edge, Graph, Node, Value, Workflow, parse_object
 from sweep.workflow.invokeai import role_finder, templates
 from sweep.workflow.invokeai.editor_format import from_editor, is_editor
@@ -17,7 +26,6 @@ from sweep.workflow.invokeai.graph_format import COLLECTING, Recall, from_api
 from sweep.workflow.invokeai.openapi import COMMON, packaged_nodes, parse_openapi
 from sweep.workflow.invokeai.portable_format import from_portable
 from sweep.workflow.invokeai.role_finder import UNDECIDING, DenoisingNodes, StartEncoding, steps_run
-from sweep.workflow.schemas import FieldSchema, NodeSchema
 from sweep.workflow.traversal import Wiring, nodes_before, pruned
 
 METADATA_INPUT: Final = "metadata"  # of every node that saves an image

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
-from sweep.workflow.dialect import Encoding
+from sweep.workflow.dialect import Encoding, FieldSchema
 from sweep.workflow.graph import (
     Address,
     BatchAxis,
@@ -23,7 +23,6 @@ from sweep.workflow.graph import (
 )
 from sweep.workflow.invokeai.openapi import packaged_nodes
 from sweep.workflow.invokeai.role_finder import StartEncoding
-from sweep.workflow.schemas import FieldSchema
 from sweep.workflow.traversal import read_edge
 from sweep.workflow.validation import clean_graph, raise_for
 

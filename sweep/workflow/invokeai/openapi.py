@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from sweep.errors import WorkflowError
-from sweep.workflow.schemas import FieldSchema, NodeSchema, dump, load
+from sweep.workflow.dialect import FieldSchema, NodeSchema, dump, load
 
 PACKAGED: Final = "nodes-6.14.2.json"
 COMMON: Final[Mapping[str, FieldSchema]] = {  # every node has these
