@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import typer
 
-from sweep.cli.options import complete_role, parse_assignments
+from sweep.cli.options import check_utf8, complete_role, parse_assignments
 from sweep.errors import ExperimentError, UsageError
 
 if TYPE_CHECKING:
@@ -144,6 +144,9 @@ class Typed:
 
         if self.save is not None and self.save.exists():
             raise UsageError(f"{self.save} exists already.", hint="Choose another --save, or run that file.")
+        texts = {"--axis": self.axes, "--input": self.inputs, "--image": (self.image,), "--prompt": (self.prompt,)}
+        for option, given in texts.items():
+            check_utf8(option, given)
         inputs = parse_assignments(self.inputs, "--input")
         inputs |= {name: text for name, text in (("image", self.image), ("prompt", self.prompt)) if text is not None}
         named = Path(self.image) if self.image else workflow

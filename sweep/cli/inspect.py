@@ -190,6 +190,7 @@ def init(
 
     if output.exists():
         raise UsageError(f"{output} exists already.", hint="Choose another --output.")
+    shared.check_utf8("--image", [image])
     if workflow is None or str(workflow) in TEMPLATES:
         text, first = _ask_for_experiment(workflow, image, output), ""
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
@@ -39,6 +39,16 @@ def _parse_value(text: str) -> str | int | float:
 
 _JOURNAL = "journal.sqlite"
 NO_RUNS = "There are no runs in {root} yet. sweep run FILE makes one."
+
+
+def check_utf8(option: str, given: Iterable[str | None]) -> None:
+    """Raise UsageError where a text is not UTF-8: it could not stand in an experiment."""
+    for text in filter(None, given):
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            shown = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+            is_file = option == "--image"
+            hint = "Rename the file, or the folder that holds it." if is_file else "Write it as UTF-8."
+            raise UsageError(f"{option} {shown}: the {'file name' if is_file else 'text'} is not UTF-8.", hint=hint)
 
 
 def list_runs(root: Path) -> list[str]:

@@ -433,7 +433,7 @@ class _Builder:
         try:
             return text.encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
-            self.problems.append(make_problem(mark, "half a character: a \\ud… without its other half"))
+            self.problems.append(make_problem(mark, "a \\ud… without the second \\ud… that it needs to be a character"))
             return ""
 
     def _parse_scalar(self, text: str, mark: Mark) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweep.experiment.axes import AxisError
+from sweep.experiment.axis_arguments import suggest_axis
 from sweep.experiment.document import Document, DocumentPath, did_you_mean_file, expand_path
 from sweep.experiment.input_types import find_value_problem, is_image, quote
 from sweep.experiment.model import InputImage, Setting
@@ -187,7 +188,8 @@ class InputReader:
             return self._read_image(raw["image"], (*place, "image"))
         problem = find_value_problem(target, raw)
         if problem:
-            raise AxisError(problem)
+            meant = suggest_axis(target, raw) if isinstance(raw, str) and problem.startswith("must be a") else None
+            raise AxisError(f"{problem}; several values are an axis: axes: {{{target}: {meant}}}" if meant else problem)
         if is_image(target) and isinstance(raw, str):
             return self._read_image(raw, place)
         if target == "controls":

@@ -186,6 +186,22 @@ def test_run_works_in_a_folder_with_undecodable_name(
 
 
 @pytest.mark.usefixtures("home")
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names there are Unicode")
+def test_an_image_whose_name_is_not_utf8_is_refused(sweep: Sweep, home: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    (home / "w.json").write_text(
+        (Path(__file__).parents[2] / "experiments" / "photo_restyle.json").read_text(encoding="utf-8")
+    )
+    for words in (("plan", "img2img", "--axis", "seed=1,2"), ("init", "w.json")):
+        answer = sweep(*words, "--image", name)
+        assert (answer.code, answer.err.splitlines()[0]) == (
+            2,
+            r"--image caf\xe9.png: the file name is not UTF-8.",
+        ), words
+    assert "--prompt" in sweep("plan", "img2img", "--prompt", os.fsdecode(b"\xe9")).err
+
+
+@pytest.mark.usefixtures("home")
 class TestPlan:
     def test_says_what_a_run_would_do_and_does_not(self, sweep: Sweep, home: Path) -> None:
         answer = sweep("plan", "small.yaml")

@@ -19,7 +19,10 @@ from sweep.engine import events
 from sweep.errors import SweepError
 from sweep.sandbox import FaultInjection
 from sweep.sandbox.options import BadImage
+from sweep.sandbox.service import Sandbox
+from sweep.servers.http import LARGEST_ANSWER, LARGEST_SCHEMA
 from tests.support.engine_bench import AT_ONCE, Bench
+from tests.support.mutating_proxy import Exchange, open_proxy
 
 
 def table(folder: Path) -> list[dict[str, str]]:
@@ -195,3 +198,16 @@ async def test_any_first_answer_is_a_sentence(bench: Bench, answer: bytes) -> No
         assert told.value.exit_code == 3
     finally:
         await runner.cleanup()
+
+
+async def test_an_answer_that_is_too_large_before_the_run_is_the_servers_fault(bench: Bench, sandbox: Sandbox) -> None:
+    for path, limit in (("openapi.json", LARGEST_SCHEMA), ("app/version", LARGEST_ANSWER)):
+
+        def grow(exchange: Exchange, path: str = path, limit: int = limit) -> None:
+            if path in exchange.path:
+                exchange.body = bytes(limit + 1)
+
+        async with open_proxy(sandbox.url, grow) as proxy:
+            with pytest.raises(SweepError, match=rf"^{proxy.url} sent more than \d+ bytes while ") as told:
+                await bench.run(await bench.experiment(), proxy.url)
+        assert told.value.exit_code == 3, path

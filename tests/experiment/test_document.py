@@ -61,7 +61,7 @@ def said(raw: bytes | str, tmp_path: Path) -> str:
             "x.yaml: 1 problem 2:3  a second colon in the line, or a wrong indent; text with ': ' in it needs quotes.",
         ),
         ("a:\n  - 1\n b: 2", "x.yaml: 1 problem 3:2  the indentation fits nothing above it."),
-        ('a: "\\ud83d"', "x.yaml: 1 problem 1:4  half a character: a \\ud… without its other half."),
+        ('a: "\\ud83d"', "x.yaml: 1 problem 1:4  a \\ud… without the second \\ud… that it needs to be a character."),
         ("a: %b", "x.yaml: 1 problem 1:4  put text that begins with % in quotes."),
         ("a: &", "x.yaml: 1 problem 1:5  a name is missing after & or *; text that begins so needs quotes."),
         ("a:\n  b: 1\nc\nd: 2", "x.yaml: 1 problem 3:1  a key without its colon, or text that goes on too far left."),

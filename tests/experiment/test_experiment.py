@@ -92,6 +92,10 @@ def test_a_broken_image_is_told(load: Load, folder: Path) -> None:
     (folder / "cut.png").write_bytes(whole[: len(whole) - 30])
     with pytest.raises(ExperimentError, match=r"2:17  inputs.image cut.png is a broken image"):
         load("workflow: img2img\ninputs: {image: cut.png}")
+    for brand in (b"heic", b"mif1"):
+        (folder / "phone.jpg").write_bytes(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic")
+        with pytest.raises(ExperimentError, match=r"phone.jpg is a HEIC image, which is not read here"):
+            load("workflow: img2img\ninputs: {image: phone.jpg}")
 
 
 def test_experiments_are_values(load: Load) -> None:

@@ -180,13 +180,26 @@ def test_values_that_no_server_takes_are_refused(faults: Fail) -> None:
     for text, problem in {
         "inputs: {width: 1000000000}": "inputs.width is 1000000000, but must be 1 to 16384",
         'inputs: {prompt: "a\\0b"}': "inputs.prompt holds a control character, U+0000",
+        'inputs: {negative_prompt: "a\\0b"}': "inputs.negative_prompt holds a control character, U+0000",
+        f"inputs: {{negative_prompt: {'a' * 200_001}}}": "inputs.negative_prompt has 200,001 characters",
+        f"axes: {{prompt: [a, {'b' * 20_001}]}}": "axes.prompt has 20,001 characters; the most is 20,000",
+        "axes: {width: [512, 1000000000]}": "axes.width is 1000000000, but must be 1 to 16384",
         f"inputs: {{prompt: {'a' * 20_001}}}": "inputs.prompt has 20,001 characters; the most is 20,000",
         'inputs: {pos.prompt: "a\\0b"}': "inputs.pos.prompt holds a control character, U+0000",
         'axes: {variation: [a, "b\\x1b[2J"]}': "axes.variation holds a control character, U+001B",
         'axes: {"": [1, 2]}': 'axes: "" is no name of an axis',
-        'axes: {"a\\nb": {values: {x: {seed: 1}}}}': "is no name of an axis; write it on one line",
+        'axes: {"a\\nb": {values: {x: {seed: 1}}}}': 'axes: "a\\nb" is no name of an axis; write it on one line',
+        'axes: {"a\\e[2Jb": [1, 2]}': r'axes: "a\x1b[2Jb" is no name of an axis; write it on one line',
     }.items():
         assert problem in faults(head + text)[0], text
+
+
+def test_a_range_as_an_input_is_told_as_the_axis_it_means(faults: Fail) -> None:
+    for written, meant in {"10-30 (+5)": "{start: 10, stop: 30, step: 5}", "10, 20": "[10, 20]"}.items():
+        (said,) = faults(f"workflow: txt2img\ninputs: {{steps: '{written}'}}")
+        assert said.endswith(f'a whole number, not "{written}"; several values are an axis: axes: {{steps: {meant}}}.')
+    (said,) = faults("workflow: txt2img\ninputs: {steps: '20'}")
+    assert said.endswith('must be a whole number, not "20".')
 
 
 def test_a_path_that_no_system_takes_is_no_file(faults: Fail) -> None:

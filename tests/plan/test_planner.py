@@ -427,6 +427,21 @@ def test_text_behind_and_or_blend_is_refused_unless_it_has_a_slot(plans: Plans, 
     assert inside.instance(inside.grid[0]).prompt == '("a cat, one", "a dog").and()'
 
 
+def test_flux_reads_all_of_a_prompt_behind_and_too() -> None:
+    """Its encoders know no `.and()`: it is text as any other."""
+    installed = [model("dev", "flux"), model("t5", "any", "t5_encoder"), model("ae", "flux", "vae")]
+    document = {
+        "name": "t",
+        "workflow": "txt2img",
+        "inputs": {"prompt": '("a", "b").and()'},
+        "axes": {"variation": ["x", "y"]},
+    }
+    plan = make_plan(
+        Experiment.from_dict(document), builtin_schemas(), [*installed, model("clip", "any", "clip_embed")]
+    )
+    assert plan.instance(plan.grid[0]).prompt == '("a", "b").and(), x'
+
+
 def test_guidance_below_one_is_refused_as_servers_do(refusal: Refusal) -> None:
     assert refusal(axes={"cfg_scale": [0.5, 7]}) == ["axes.cfg_scale 0.5: denoise: cfg_scale 0.5 must be at least 1."]
     assert refusal(inputs={"cfg_scale": 0.5}) == ["inputs.cfg_scale: denoise: cfg_scale 0.5 must be at least 1."]
