@@ -160,7 +160,7 @@ def describe_recommendation(advice: Recommendation, fact: MetricFacts, data: Stu
     ]
     counts = counts[::-1] if advice["side"] == "from" else counts
     text = _write_advice(advice, fact, counts)
-    parts = [_write_weakest(advice), _write_breadth(advice, data), _write_gap(advice), _write_mean(advice)]
+    parts = [_write_weakest(advice, fact), _write_breadth(advice, data), _write_gap(advice), _write_mean(advice)]
     rows = _find_rows(data, {axis: advice["use"]}) if advice["use"] is not None else []
     detail = " ".join(part for part in parts if part)
     return make_sentence("recommendation", text, detail, metric=fact["name"], axis=axis, rows=rows)
@@ -187,13 +187,17 @@ def _write_advice(advice: Recommendation, fact: MetricFacts, counts: Sequence[Ho
     return f"Use {axis} {advice['use']:g} {limit}: {kept} {held} there, {', '.join(first_counts)}."
 
 
-def _write_weakest(advice: Recommendation) -> str:
+def _write_weakest(advice: Recommendation, fact: MetricFacts) -> str:
     if advice["weakest_group"] is None:
         return ""
     ((name, level),) = advice["weakest_group"].items()
     low, high = advice["bracket_low"], advice["bracket_high"]
     where = f"at {high:g}, the first level tested" if low is None else f"between {low:g} and {high:g}"
-    return f"Weakest {name_axis(name)}: {write_level(level)}, which missed it {where}."
+    return f"Weakest {name_axis(name)}: {write_level(level)}, which {_write_miss(fact, advice['threshold'])} {where}."
+
+
+def _write_miss(fact: MetricFacts | None, threshold: float) -> str:
+    return f"{'rose above' if fact and fact['direction'] == 'lower' else 'fell below'} {threshold:g}"
 
 
 def _write_breadth(advice: Recommendation, data: StudyJson) -> str:
@@ -211,7 +215,7 @@ def _write_breadth(advice: Recommendation, data: StudyJson) -> str:
     seeds = f"{write_number_word(max(design['seeds'], 1))} seed{'' if design['seeds'] < 2 else 's'}"
     tested = join_words([seeds, *(f"{len(axis['levels'])} levels of {name_axis(axis['name'])}" for axis in others[:2])])
     only = "only " if design["seeds"] < ENOUGH_SEEDS else ""
-    return f"Tested with {only}{tested[0].lower()}{tested[1:]}: others may miss it earlier."
+    return f"Tested with {only}{tested[0].lower()}{tested[1:]}: others may fail earlier."
 
 
 def _write_gap(advice: Recommendation) -> str:
@@ -534,7 +538,7 @@ def describe_search(found: AdaptiveResult | None, facts: Mapping[str, MetricFact
     else:
         limit = "more" if rising else "less"
         text = f"Use {axis} {found['use']:g} or {limit}: {label} stayed at {mark} with every seed rendered."
-    weakest = _write_weakest_found(found)
+    weakest = _write_weakest_found(found, fact)
     rows = _find_rows(data, {found["axis"]: found["use"]}) if found["use"] is not None else []
     return [
         make_sentence("recommendation", text, weakest, metric=found["metric"], axis=found["axis"], rows=rows),
@@ -542,7 +546,7 @@ def describe_search(found: AdaptiveResult | None, facts: Mapping[str, MetricFact
     ]
 
 
-def _write_weakest_found(found: AdaptiveResult) -> str:
+def _write_weakest_found(found: AdaptiveResult, fact: MetricFacts | None) -> str:
     weakest = next((group for group in found["groups"] if group["group"] == found["weakest"]), None)
     if weakest is None or len(found["groups"]) < 2 or weakest["lowest"] is None or weakest["highest"] is None:
         return ""
@@ -552,7 +556,8 @@ def _write_weakest_found(found: AdaptiveResult) -> str:
     if not weakest["inside"]:
         return ""
     others = [group for group in found["possible"] if group != weakest["group"]]
-    text = f"Weakest {names}: {_write_levels(weakest['group'])}, which missed it {where}"
+    miss = _write_miss(fact, found["threshold"])
+    text = f"Weakest {names}: {_write_levels(weakest['group'])}, which {miss} {where}"
     text += f", depending on the seed ({format_count(weakest['n'], 'seed')})."
     if found["goal"] == "weakest" and others and found["ending"]:
         text += f" {capitalise(' and '.join(map(_write_levels, others[:3])))} may be as weak."
