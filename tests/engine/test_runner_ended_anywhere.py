@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import CoroutineType
 from typing import Any, Literal
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from sweep.engine.options import ENGINE_POINTS
@@ -67,6 +70,13 @@ def left_behind() -> list[str]:
     return [file for file in files if re.search(r"sweep/(engine|servers|record)/", file)]
 
 
+def read_batches(folder: Path) -> list[str]:
+    """Read the batch from which each completed point has its image; each batch is one item here."""
+    with closing(sqlite3.connect(folder / "journal.sqlite")) as db:
+        rows = db.execute("SELECT batch_id FROM attempts WHERE state = 'completed'").fetchall()
+    return [batch for (batch,) in rows]
+
+
 def every_point(how: How) -> Any:
     """Minutes on a busy machine; each third point is always tried."""
     return pytest.param(how, POINTS, marks=pytest.mark.full, id=f"{how} everywhere")
@@ -87,6 +97,11 @@ async def test_ended_at_one_point_after_the_other(
         many = await bench.experiment(axes__seed={"start": 1, "count": 16})
         summary = await bench.run(many, server.url, options=ONE_EACH)
         assert (summary.exit_code, summary.completed, summary.points) == (0, 48, 48)
-        statuses = [item.status for item in server.queue.items.values()]
-        assert statuses.count("completed") == len(server.renders) == 48
+        batches = {item.batch_id: item for item in server.queue.items.values()}
+        sources = [batches[batch] for batch in await anyio.to_thread.run_sync(read_batches, summary.folder)]
+        assert len({item.item_id for item in sources}) == len(server.renders) == 48
+        items = server.queue.items.values()
+        assert all(item in sources for item in items if item.status == "completed"), "an image rendered twice"
+        kept = [item.status for item in sources if item.status != "completed"]  # cancelled when its image was made
+        assert set(kept) <= ({"canceled"} if how == "stage 2" else set())
         assert how == "stage 2" or set(server.renders.values()) == {1}  # what is cancelled half-way is counted there
