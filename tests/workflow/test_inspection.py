@@ -235,5 +235,7 @@ def test_a_starter_takes_the_image_it_is_given_where_the_workflow_names_one() ->
     (target,) = find_roles(graph, builtin_schemas()).targets["image"]
     own = Workflow(graph=graph.set({target.address: {"image_name": "own.png"}}), kind="api")
 
-    assert parsed(started(own, "flow.json", image="photo.jpg"))["inputs"]["image"] == "photo.jpg"
-    assert "image" not in (parsed(started(own, "flow.json")).get("inputs") or {})
+    beside = Workflow(graph=graph, kind="api", files={target.address: "own.png"})
+    for workflow in (own, beside):
+        assert parsed(started(workflow, "flow.json", image="photo.jpg"))["inputs"]["image"] == "photo.jpg"
+        assert "image" not in (parsed(started(workflow, "flow.json")).get("inputs") or {})
