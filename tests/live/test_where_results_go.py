@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from sweep.cli import main as app
@@ -53,7 +54,9 @@ def test_board_metadata_and_destination(live_server: str, tmp_path: Path) -> Non
     assert all(item["destination"].startswith("sweep-where-") for item in items)
 
 
-def test_every_image_of_a_shared_item_tells_all_that_made_it(live_server: str, tmp_path: Path) -> None:
+def test_every_image_of_a_shared_item_tells_all_that_made_it(
+    live_server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     control = {"model": "tiny-controlnet", "image": "b.png", "weight": 0.6, "end": 0.8}
     inputs = {**SMALL, "steps": 4, "image": "a.png", "lora": "tiny-lora", "controls": [control]}
     axes = {"denoise_strength": [0.5, 0.75], "lora_weight": [0.2, 0.9]}
@@ -73,6 +76,11 @@ def test_every_image_of_a_shared_item_tells_all_that_made_it(live_server: str, t
         assert source["objects"][0]["image"]["image_name"] == told["init_image"]
         assert layer["objects"][0]["image"]["image_name"] == control["image"]["image_name"]
         assert {told["init_image"], control["image"]["image_name"]} <= set(names)
+        capsys.readouterr()
+        image = tmp_path / "results" / "where" / str(row["image_path"])
+        assert app.run_cli(["inspect", str(image), "--server", live_server]) == 0
+        (weight,) = [line for line in capsys.readouterr().out.splitlines() if "[lora_weight]" in line]
+        assert str(row["lora_weight"]) in weight.split()
 
 
 def test_images_stay_out_of_the_gallery_where_that_is_wanted(live_server: str, tmp_path: Path) -> None:
