@@ -39,3 +39,8 @@ _CONTROLS = {
 def escape_controls(text: str) -> str:
     """Write control characters as escapes, so that text of servers and files cannot steer a terminal."""
     return text if text.isprintable() else text.translate(_CONTROLS)
+
+
+def escape_breaks(text: str) -> str:
+    """Write control characters as escapes, line breaks too: text that stands inside a sentence."""
+    return escape_controls(text).replace("\n", "\\n")

@@ -33,6 +33,7 @@ from ruamel.yaml.events import (
 from ruamel.yaml.reader import ReaderError
 
 from sweep.errors import DefinitionError, ExperimentError, Problem, nearest
+from sweep.text import escape_breaks
 
 DocumentPath: TypeAlias = tuple[str | int, ...]  # the way from the top of a document to a value
 
@@ -152,7 +153,7 @@ def make_problem(mark: Mark | None, message: str) -> Problem:
 
 def join_path(place: DocumentPath) -> str:
     """axes.seed.count: a place as people write it."""
-    return ".".join(str(part) for part in place)
+    return escape_breaks(".".join(str(part) for part in place))
 
 
 _WORDS: Final = (  # what the parser says, and what that comes of

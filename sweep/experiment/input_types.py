@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from sweep.role_table import FOUND_ROLES, ROLE_NAMES, ROLE_TABLE, Role
-from sweep.text import truncate
+from sweep.text import escape_breaks, truncate
 
 TEMPLATE_NAMES: Final = ("txt2img", "img2img", "controlnet", "lora")
 _IMAGES: Final = frozenset({"image", "control_image"})
@@ -86,7 +86,7 @@ def quote(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f'"{truncate(value, 40)}"'
+        return f'"{escape_breaks(truncate(value, 40))}"'
     if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, Sequence):

@@ -73,7 +73,7 @@ from sweep.experiment.overrides import apply_overrides, include_files
 from sweep.experiment.schema import ExperimentFile, list_section_keys
 from sweep.experiment.validation import check_distinct_axes, check_replacements, validate_shape
 from sweep.role_table import ROLE_NAMES
-from sweep.text import escape_controls, format_count
+from sweep.text import format_count
 
 
 class Builder:
@@ -119,8 +119,7 @@ class Builder:
         for name, spec in specs.items():
             if not _AXIS_NAME.fullmatch(name):
                 way = "write it on one line, in 1 to 100 characters"
-                said = escape_controls(quote(name)).replace("\n", "\\n")
-                self.problems.add_at_key(("axes", name), f"axes: {said} is no name of an axis; {way}")
+                self.problems.add_at_key(("axes", name), f"axes: {quote(name)} is no name of an axis; {way}")
                 continue
             dimension = self._build_dimension(name, spec, ("axes", name))
             if dimension is not None:

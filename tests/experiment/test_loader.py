@@ -188,7 +188,10 @@ def test_values_that_no_server_takes_are_refused(faults: Fail) -> None:
         'inputs: {pos.prompt: "a\\0b"}': "inputs.pos.prompt holds a control character, U+0000",
         'axes: {variation: [a, "b\\x1b[2J"]}': "axes.variation holds a control character, U+001B",
         'axes: {"": [1, 2]}': 'axes: "" is no name of an axis',
-        'axes: {"a\\nb": {values: {x: {seed: 1}}}}': 'axes: "a\\nb" is no name of an axis; write it on one line',
+        'axes: {"a\\nb": {values: {x: {seed: 1}}}}': r'axes: "a\nb" is no name of an axis; write it on one line',
+        'inputs: {"a\\nb": 1}': r"inputs.a\nb is no input: neither a role nor NODE.FIELD",
+        'name: "a\\nb"': r'name "a\nb" cannot name a folder everywhere',
+        'axes: {look: {values: {"a\\nb": {sed: 1}}}}': r"axes.look.values.a\nb.sed is no input",
         'axes: {"a\\e[2Jb": [1, 2]}': r'axes: "a\x1b[2Jb" is no name of an axis; write it on one line',
     }.items():
         assert problem in faults(head + text)[0], text
