@@ -38,7 +38,7 @@ function otherLimits(table: Table, main: string | null): Word | null {
     return `${level} keeps ${table.column(known.metric)?.label ?? known.metric} at ${number(known.threshold)} or ${known.wanted === "below" ? "less" : "more"}`;
   });
   const name = table.axis(axis)?.label ?? axis;
-  return { kind: "recommendation", text: `Judged by another metric, the limit of ${name} is another: ${limits.join("; ")}.`, detail: "", headline: false, metric: first.metric, axis };
+  return { kind: "recommendation", text: `By other metrics the limit of ${name} is different: ${limits.join("; ")}.`, detail: "", headline: false, metric: first.metric, axis };
 }
 
 function says(word: Word, text: string): boolean {

@@ -239,7 +239,7 @@ function limitsOf(verdict: Verdict): string {
   const [least, most] = [Math.min(...sizes), Math.max(...sizes)];
   if (total.images === 0) return "No image has this metric yet.";
   const each = least === most ? `${least}` : `${least} to ${most}`;
-  return `${each} ${most === 1 ? "image" : "images"} per cell: these are counts, without an interval.`;
+  return `${each} ${most === 1 ? "image" : "images"} per cell: too few for a margin of error, so images are counted.`;
 }
 
 /** Levels next to the recommended one that nothing was rendered between: [use, next], null where there are none. */

@@ -101,5 +101,5 @@ test("limits by other metrics are one sentence, which is no second advice", () =
   const other = { metric: "ms_ssim", axis: "strength", threshold: 0.5, wanted: "above", side: "up to", weakest_group: null, use: 0.5 } as const;
   const findings = mainFindings(table({ study: { ...study, recommendations: [...study.recommendations, other], words: [...words, { ...advice, metric: "ms_ssim", text: "Use strength 0.5 or less: MS-SSIM." }] } }));
   assert.equal(findings.filter((word) => word.text.startsWith("Use ")).length, 1);
-  assert.equal(findings[1]?.text, "Judged by another metric, the limit of strength is another: 0.5 keeps ms_ssim at 0.5 or more.");
+  assert.equal(findings[1]?.text, "By other metrics the limit of strength is different: 0.5 keeps ms_ssim at 0.5 or more.");
 });
