@@ -377,7 +377,7 @@ def simulate_saved(name: str, studies: int, folder: Path | None) -> dict[str, li
 CLAIMS = {
     "curve": r"falls along|rises along|goes up and down",
     "difference": "is higher with",
-    "share": "variance|most",
+    "share": "variance|Most important",
 }
 NOISE_METRICS = 13
 NOISE_SIZES = ((3, 3, 2), (3, 3, 4), (11, 3, 4), (5, 4, 8), (2, 6, 4))
