@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import typer
 
-from sweep.cli.options import check_utf8, complete_role, parse_assignments
+from sweep.cli.options import check_utf8, complete_role, make_scratch_folder, parse_assignments
 from sweep.errors import ExperimentError, UsageError
 
 if TYPE_CHECKING:
@@ -64,20 +64,16 @@ def load_fetched(load: Callable[[Path | None], Experiment], access: Access, resu
     try:
         return load(None)
     except UnfetchedError as error:
-        import atexit
-        import shutil
-        import tempfile
-
         import anyio
 
         from sweep.engine import load_from_servers
+        from sweep.experiment import FetchedFiles
+        from sweep.record import INPUTS
 
         servers = access.named(error.servers)
-        kept = results / error.experiment / "inputs" / "fetched.json"
-        if not servers and not kept.exists():
+        if not servers and not FetchedFiles(results / error.experiment / INPUTS).entries:
             raise
-        folder = Path(tempfile.mkdtemp(prefix="sweep-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        folder = make_scratch_folder()
         return anyio.run(load_from_servers, load, servers, results, folder, _print_wait)
 
 

@@ -299,10 +299,6 @@ def _fetch_workflow(reference: str, servers: Sequence[Server]) -> Path:
 
     Raises UsageError without a server.
     """
-    import atexit
-    import shutil
-    import tempfile
-
     import anyio
 
     from sweep.engine import fetch_workflow
@@ -310,9 +306,7 @@ def _fetch_workflow(reference: str, servers: Sequence[Server]) -> Path:
 
     if not servers or not reference.startswith("library:"):
         raise UsageError(f"{reference} is on a server.", hint="Write library:NAME, and --server URL.")
-    folder = Path(tempfile.mkdtemp(prefix="sweep-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return anyio.run(fetch_workflow, reference, servers[0], folder)
+    return anyio.run(fetch_workflow, reference, servers[0], shared.make_scratch_folder())
 
 
 @dataclass(frozen=True, slots=True)

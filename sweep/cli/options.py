@@ -41,6 +41,17 @@ _JOURNAL = "journal.sqlite"
 NO_RUNS = "There are no runs in {root} yet. sweep run FILE makes one."
 
 
+def make_scratch_folder() -> Path:
+    """Make a folder that is there until the command ends."""
+    import atexit
+    import shutil
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp(prefix="sweep-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def check_utf8(option: str, given: Iterable[str | None]) -> None:
     """Raise UsageError where a text is not UTF-8: it could not stand in an experiment."""
     for text in filter(None, given):

@@ -117,8 +117,8 @@ async def _fetch(reference: str, galleries: Mapping[str, Gallery], kept: Fetched
                 return {reference: await _fetch_workflow(name, ids, url, gallery, folder)}
     if kind == "board" and (images := kept.list_images(reference)) is not None:
         return await _fetch_board(name, [image.partition(":")[2] for image in images], galleries, kept, folder)
-    if kind == "library" and await run_sync(kept.find_file, reference) is not None:
-        return {reference: kept.used[reference]}
+    if kind == "library" and (taken := await run_sync(_take_kept, reference, kept, folder)):
+        return taken
     what = f'no board "{name}"' if kind == "board" else f'no workflow "{name}" in the library'
     raise _missing(f"{what}.{did_you_mean(name, known)}", galleries)
 
@@ -133,14 +133,24 @@ def _missing(what: str, galleries: Mapping[str, Gallery]) -> ExperimentError:
 async def _fetch_image(name: str, galleries: Mapping[str, Gallery], kept: FetchedFiles, folder: Path) -> Entries:
     """Fetch an image, or take it from the results: an image of a name never changes."""
     reference = f"gallery:{name}"
-    if await run_sync(kept.find_file, reference) is not None:
-        return {reference: kept.used[reference]}
+    if taken := await run_sync(_take_kept, reference, kept, folder):
+        return taken
     for url, gallery in galleries.items():
         content = await gallery.fetch_image(name, MOST_BYTES)
         if content is not None:
             await run_sync(_write, folder / (file := _name_file(name, Path(name).suffix)), content)
             return {reference: {"server": url, "file": file}}
     raise _missing(f'no image "{name}" in the gallery.', galleries)
+
+
+def _take_kept(reference: str, kept: FetchedFiles, folder: Path) -> Entries:
+    """Copy what the results keep for a reference into the folder; nothing where they keep none."""
+    path = kept.find_file(reference)
+    if path is None:
+        return {}
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, folder / path.name)
+    return {reference: {**kept.entries[reference], "file": path.name}}
 
 
 async def _fetch_board(

@@ -453,7 +453,10 @@ class _Builder:
 
 
 def _count_opening(event: ScalarEvent, text: str) -> int | None:
-    """Count as `Mark` says; None for a text over several lines, in a block, or with escapes in it."""
+    """Count the characters before the text itself, such as a quote.
+
+    None for a text over several lines, in a block, or with escapes in it.
+    """
     if event.start_mark.line != event.end_mark.line:
         return None
     around = event.end_mark.column - event.start_mark.column - len(text)

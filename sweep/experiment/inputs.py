@@ -62,7 +62,7 @@ class FetchedFiles:
     def find_file(self, reference: str) -> Path | None:
         """Find the file of an image or workflow; None, and lacking from now on, where it was not fetched."""
         entry = self.entries.get(reference, {})
-        path = self.folder / str(entry["file"]) if self.folder and "file" in entry else None
+        path = self.folder / Path(str(entry["file"])).name if self.folder and "file" in entry else None
         if path is None or not path.is_file():
             self.lacking[reference] = None
             return None

@@ -249,7 +249,7 @@ class ReferenceResolver:
 def make_value_rule(
     target: str, slots: Sequence[Slot], choice: ReferenceResolver, default: Value = None, closing: Sequence[str] = ()
 ) -> FieldRule:
-    """Make one target, whose value goes into each of its fields; `closing` as for `check_prompt`."""
+    """Make the rule of one target: its value goes into each of its fields. `closing` is as for `check_prompt`."""
 
     def write(settings: SettingValues) -> Written:
         if target not in settings:

@@ -326,7 +326,7 @@ class Journal(Protocol):
 
     async def forget(self, keys: Iterable[str]) -> int:
         """Make completed ones among `keys` pending again and take their images off the record: for files that were lost
-        or damaged. How many they were.
+        or damaged; return how many they were.
         """
         ...
 

@@ -141,7 +141,10 @@ class RemembersUploads(Protocol):
 
 
 def remembers_uploads(server: object) -> TypeGuard[RemembersUploads]:
-    """Tell whether a server does; from Python 3.12 on, `isinstance` does not see what `AnyServer` passes on."""
+    """Tell whether a server remembers uploads: see `RemembersUploads`.
+
+    From Python 3.12 on, `isinstance` does not see what `AnyServer` passes on.
+    """
     return hasattr(server, "uploads")
 
 
@@ -157,7 +160,7 @@ class SavesImages(Protocol):
 
 
 def saves_images(server: object) -> TypeGuard[SavesImages]:
-    """Tell whether a server does."""
+    """Tell whether a server writes its images into the results itself: see `SavesImages`."""
     return hasattr(server, "save")
 
 
@@ -176,7 +179,7 @@ class DeletesImages(Protocol):
 
 
 def deletes_images(server: object) -> TypeGuard[DeletesImages]:
-    """Tell whether a server does."""
+    """Tell whether a server can delete images: see `DeletesImages`."""
     return hasattr(server, "delete_images")
 
 
@@ -216,7 +219,7 @@ class HasGallery(Protocol):
 
 
 def has_gallery(server: object) -> TypeGuard[HasGallery]:
-    """Tell whether a server does."""
+    """Tell whether a server can be asked for a gallery: see `HasGallery`."""
     return hasattr(server, "gallery")
 
 

@@ -217,9 +217,7 @@ def unknown_type(node: Node, schemas: NodeSchemas) -> str:
 
 
 def _sharing_words(kind: str, schemas: NodeSchemas) -> str:
-    """List the types that do the same under another name share a telling word: canny_image_processor,
-    canny_edge_detection.
-    """
+    """Suggest the type that shares most words with `kind`, as canny_image_processor and canny_edge_detection do."""
     words = set(kind.split("_")) - _COMMON_WORDS
     best = max(schemas, key=lambda other: len(words.intersection(other.split("_"))), default="")
     return f" Did you mean {best}?" if words.intersection(best.split("_")) else ""

@@ -143,7 +143,7 @@ class DenoisingNodes:
 
     @classmethod
     def of(cls, wiring: Wiring, outputs: tuple[str, ...]) -> DenoisingNodes:
-        """Read only what leads to the outputs counts, where there are outputs at all."""
+        """Read the nodes that lead to the outputs; all nodes where there are no outputs."""
         wanted = nodes_before(wiring.graph, outputs or wiring.graph.nodes, UNDECIDING)
         nodes = [node for node in wiring.graph.nodes if node in wanted]
         denoising = [node for node in nodes if _denoises(wiring, node)]
