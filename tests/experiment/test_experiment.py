@@ -8,10 +8,12 @@ import pickle
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from sweep.errors import ExperimentError
+from sweep.errors import ExperimentError, UnfetchedError
 from sweep.experiment.experiment import Experiment
 from sweep.experiment.input_types import INPUT_NAMES, is_address
+from sweep.experiment.inputs import write_fetched
 from sweep.experiment.model import Replacement, replace_words
 from sweep.role_table import ROLE_NAMES
 from tests.experiment.conftest import Load, image, with_axes
@@ -125,3 +127,15 @@ def test_levels_can_be_copied() -> None:
     for axis in experiment.axes:
         assert copy.deepcopy(axis) == axis
         assert pickle.loads(pickle.dumps(axis)) == axis
+
+
+def test_a_list_of_fetched_files_names_none_outside_its_folder(tmp_path: Path) -> None:
+    inputs = tmp_path / "inputs"
+    Image.new("RGB", (64, 64)).save(tmp_path / "secret.png")
+    definition = {"workflow": "img2img", "inputs": {"image": "gallery:a.png", "prompt": "a cup"}}
+    for file in ("../secret.png", (tmp_path / "secret.png").as_posix()):
+        write_fetched(inputs, {"gallery:a.png": {"server": "http://gpu1:9090", "file": file}})
+        with pytest.raises(UnfetchedError):
+            Experiment.from_dict(definition, tmp_path)
+    Image.new("RGB", (64, 64)).save(inputs / "secret.png")
+    assert Experiment.from_dict(definition, tmp_path).images()
