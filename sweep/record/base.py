@@ -242,12 +242,11 @@ class Journal(Protocol):
         """Return the state of every key on record, former ones too; pending ones are not in it."""
         ...
 
-    async def completed_indices(self) -> Sequence[int]:
-        """Index of every completed point of the current definition, ascending: a resume without computing keys."""
-        ...
-
     async def indices(self, *states: JournalState) -> Sequence[int]:
-        """Index of every point of the current definition in one of these states, ascending."""
+        """Index of every point of the current definition in one of these states, ascending.
+
+        A run is resumed by these, without computing keys.
+        """
         ...
 
     async def keys(self, *states: JournalState) -> list[str]:
@@ -272,12 +271,11 @@ class Journal(Protocol):
         """Return the seeds of an axis given by `count` alone: drawn once, kept, extended where more are asked."""
         ...
 
-    async def attempts(self, key: str) -> int:
-        """Return how many attempts were made at this key, over all runs, since it was last asked to be tried again."""
-        ...
-
     async def standing(self, keys: Sequence[str]) -> dict[str, KeyStatus]:
-        """State and attempts of each of these keys that is on record; the others are missing in the answer."""
+        """State and attempts of each of these keys that is on record; the others are missing in the answer.
+
+        Attempts are counted over all runs, since the key was last asked to be tried again.
+        """
         ...
 
     async def ended_with(self, kind: str, url: str) -> list[str]:

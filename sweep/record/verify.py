@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,15 +50,16 @@ def find_lost_images(folder: Path, *, hash_files: bool = False) -> list[str]:
     With `hash_files` every file is read, too, which finds one that was replaced by another of the same size. Raises
     CorruptRecordError.
     """
+    root = os.fspath(folder)  # of a million images, joining with pathlib would take four times as long
     with reading(folder) as db:
         rows = db.execute("SELECT key, path, size, sha256 FROM images")
-        lost = (key for key, path, size, sha256 in rows if not _is_as_written(folder / path, size, sha256, hash_files))
+        lost = (key for key, path, size, sha in rows if not _is_as_written(f"{root}/{path}", size, sha, hash_files))
         return list(dict.fromkeys(lost))
 
 
-def _is_as_written(file: Path, size: int, sha256: str, hash_file: bool) -> bool:
+def _is_as_written(file: str, size: int, sha256: str, hash_file: bool) -> bool:
     try:
-        return file.stat().st_size == size and (not hash_file or _hash(file) == sha256)
+        return os.stat(file).st_size == size and (not hash_file or _hash(Path(file)) == sha256)  # noqa: PTH116
     except OSError:
         return False
 

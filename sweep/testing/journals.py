@@ -87,13 +87,16 @@ async def _states(journal: Journal, points: Iterable[JournalPoint]) -> list[Jour
     return [known.get(point.key) for point in points]
 
 
+async def _count_attempts(journal: Journal, key: str) -> int:
+    return (await journal.standing([key])).get(key, KeyStatus()).attempts
+
+
 async def a_new_record_is_empty(open_again: OpenAgain) -> None:
     async with _open(open_again) as journal:
         assert await journal.fingerprint() is None
         assert len(await journal.known_keys()) == 0
-        assert list(await journal.completed_indices()) == []
+        assert list(await journal.indices("completed")) == []
         assert await journal.open_intents() == []
-        assert await journal.attempts("nothing") == 0
         assert await journal.standing(["nothing"]) == {}
         assert await journal.ended_with("Lost", "http://nowhere") == []
         assert (await journal.counts()).points == 0
@@ -135,10 +138,10 @@ async def the_way_of_a_variation_survives_reopening(open_again: OpenAgain) -> No
     async with _open(open_again) as journal:
         assert await _states(journal, [point]) == ["completed"]
         assert await journal.open_intents() == []
-        assert list(await journal.completed_indices()) == [3]
+        assert list(await journal.indices("completed")) == [3]
         assert list(await journal.indices("completed", "failed")) == [3]
         assert await journal.keys("completed") == [point.key]
-        assert await journal.attempts(point.key) == 1
+        assert await _count_attempts(journal, point.key) == 1
 
 
 async def an_outcome_is_never_changed(open_again: OpenAgain) -> None:
@@ -178,7 +181,7 @@ async def a_step_taken_twice_is_taken_once(open_again: OpenAgain) -> None:
             await journal.fail(bad, BAD)
             await journal.cancel(gone.key)
         assert await _states(journal, [done, bad, gone]) == ["completed", "failed", "cancelled"]
-        assert await journal.attempts(done.key) == 1
+        assert await _count_attempts(journal, done.key) == 1
 
 
 async def steps_off_the_way_are_refused(open_again: OpenAgain) -> None:
@@ -203,7 +206,7 @@ async def attempts_are_counted_over_restarts(open_again: OpenAgain) -> None:
     point = a_point(0)
     for number in (1, 2, 3):
         async with _open(open_again, FACTS) as journal:
-            assert await journal.attempts(point.key) == number - 1
+            assert await _count_attempts(journal, point.key) == number - 1
             await journal.intend(point, an_intent(point, number))
             await journal.attempt_failed(point.key, BAD)
             assert await _states(journal, [point]) == [None]
@@ -211,14 +214,14 @@ async def attempts_are_counted_over_restarts(open_again: OpenAgain) -> None:
     async with _open(open_again) as journal:
         await journal.intend(point, an_intent(point, 4))
         await journal.withdraw(point.key)
-        assert await journal.attempts(point.key) == 3
+        assert await _count_attempts(journal, point.key) == 3
         assert await journal.standing([point.key, "unknown"]) == {point.key: KeyStatus(attempts=3)}
         assert await journal.ended_with(BAD.kind, "http://gpu1") == ["b0-3", "b0-2", "b0-1"]
         assert await journal.ended_with(BAD.kind, "http://gpu2") == []
         await journal.fail(point, BAD)
         assert await journal.standing([point.key]) == {point.key: KeyStatus(state="failed", attempts=3)}
         assert await journal.reopen([point.key, "unknown"]) == 1
-        assert await journal.attempts(point.key) == 0
+        assert await _count_attempts(journal, point.key) == 0
         await _complete(journal, point)
         assert await journal.reopen([point.key]) == 0
 
@@ -231,10 +234,10 @@ async def what_was_forgotten_is_rendered_again(open_again: OpenAgain) -> None:
         await journal.fail(bad, BAD)
         assert await journal.forget([lost.key, bad.key, "unknown"]) == 1
         assert await _states(journal, [kept, lost, bad]) == ["completed", None, "failed"]
-        assert list(await journal.completed_indices()) == [0]
-        assert await journal.attempts(lost.key) == 0
+        assert list(await journal.indices("completed")) == [0]
+        assert await _count_attempts(journal, lost.key) == 0
         await _complete(journal, lost, 2)
-        assert list(await journal.completed_indices()) == [0, 1]
+        assert list(await journal.indices("completed")) == [0, 1]
 
 
 async def fused_keys_share_a_batch(open_again: OpenAgain) -> None:
@@ -258,7 +261,7 @@ async def an_edited_definition_keeps_what_it_shares(open_again: OpenAgain) -> No
         for point in points:
             await _complete(journal, point)
     async with _open(open_again, replace(FACTS, fingerprint="edited")) as journal:
-        assert list(await journal.completed_indices()) == []
+        assert list(await journal.indices("completed")) == []
         assert (await journal.counts()).former == 3
         assert await _states(journal, points) == ["completed"] * 3
         await journal.rebase([replace(points[2], index=0)])
@@ -267,11 +270,11 @@ async def an_edited_definition_keeps_what_it_shares(open_again: OpenAgain) -> No
             yield replace(points[1], index=5)
 
         await journal.rebase(later())
-        assert list(await journal.completed_indices()) == [0, 5]
+        assert list(await journal.indices("completed")) == [0, 5]
         counts = await journal.counts()
         assert (counts.completed, counts.former) == (2, 1)
     async with _open(open_again, replace(FACTS, fingerprint="edited")) as journal:
-        assert list(await journal.completed_indices()) == [0, 5]
+        assert list(await journal.indices("completed")) == [0, 5]
 
 
 async def two_points_may_share_an_image(open_again: OpenAgain) -> None:
@@ -283,7 +286,7 @@ async def two_points_may_share_an_image(open_again: OpenAgain) -> None:
         assert (await journal.counts()).open == 2
         await journal.complete(point.key, [a_rendering(point)], TIMES)
         await journal.rebase([twin])
-        assert list(await journal.completed_indices()) == [0, 4]
+        assert list(await journal.indices("completed")) == [0, 4]
         assert len(await journal.known_keys()) == 1
 
 
@@ -305,7 +308,7 @@ async def many_at_once_are_all_kept(open_again: OpenAgain) -> None:
     async with _open(open_again, FACTS) as journal:
         await asyncio.gather(*(_complete(journal, point) for point in points))
     async with _open(open_again) as journal:
-        assert list(await journal.completed_indices()) == list(range(64))
+        assert list(await journal.indices("completed")) == list(range(64))
 
 
 async def a_cancelled_caller_halves_nothing(open_again: OpenAgain) -> None:
@@ -326,7 +329,7 @@ async def a_cancelled_caller_halves_nothing(open_again: OpenAgain) -> None:
         assert set(await _states(journal, points)) <= {"intended", "completed"}
         for point, images in zip(points, two, strict=True):
             await journal.complete(point.key, images, TIMES)
-        assert list(await journal.completed_indices()) == list(range(16))
+        assert list(await journal.indices("completed")) == list(range(16))
 
 
 async def _as_coroutine(step: Awaitable[None]) -> None:
@@ -362,9 +365,9 @@ async def a_new_definition_and_what_it_keeps_are_one_step(open_again: OpenAgain)
     async with _open(open_again) as journal:
         await expect_refusal(journal.begin_run(edited, [points[0], a_point(7)]))  # a key that is not on record
         assert await journal.fingerprint() == FACTS.fingerprint
-        assert list(await journal.completed_indices()) == [0, 1, 2]
+        assert list(await journal.indices("completed")) == [0, 1, 2]
         await journal.begin_run(edited, (replace(point, index=point.index + 1) for point in points[:2]))
-        assert list(await journal.completed_indices()) == [1, 2]
+        assert list(await journal.indices("completed")) == [1, 2]
         assert (await journal.counts()).former == 1
 
 

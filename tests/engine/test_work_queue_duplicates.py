@@ -50,7 +50,7 @@ async def test_the_second_waits_for_the_first_and_gets_its_image(journal: Sqlite
     assert admitted.keys == ("same", "other")
     await complete(journal, FIRST)
     await twins.finish(["same"])
-    assert list(await journal.completed_indices()) == [0, 1]
+    assert list(await journal.indices("completed")) == [0, 1]
     assert [(type(event), event.index) for event in told if isinstance(event, events.Completed)] == [
         (events.Completed, 1)
     ]
@@ -62,7 +62,7 @@ async def test_one_that_comes_later_is_not_rendered(journal: SqliteJournal) -> N
     await complete(journal, FIRST)
     await twins.finish(["same"])
     assert await twins.admit(Job(instances=(SECOND,))) is None
-    assert list(await journal.completed_indices()) == [0, 1]
+    assert list(await journal.indices("completed")) == [0, 1]
 
 
 async def test_the_twin_of_a_failure_failed(journal: SqliteJournal) -> None:

@@ -43,7 +43,7 @@ async def test_one_bad_write_of_a_burst_harms_no_other(tmp_path: Path) -> None:
         assert answers[0] is None
         assert isinstance(answers[1], RecordError)
         await journal.complete(second.key, [a_rendering(second)], TIMES)
-        assert list(await journal.completed_indices()) == [0, 1]
+        assert list(await journal.indices("completed")) == [0, 1]
 
 
 async def test_closing_waits_for_writes_nobody_waits_for_any_more(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_folder_may_be_moved_and_goes_on(tmp_path: Path) -> None:
 async def _resumable(folder: Path) -> list[int]:
     async with await SqliteJournal.open(folder, create=False) as journal:
         await journal.begin_run(facts())
-        return list(await journal.completed_indices())
+        return list(await journal.indices("completed"))
 
 
 async def test_readers_and_writer_do_not_wait_for_each_other(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ CHILD = textwrap.dedent("""
             known = await journal.known_keys()
             for intent in await journal.open_intents():
                 await journal.withdraw(intent.key)
-            todo = set(range(points)) - set(await journal.completed_indices())
+            todo = set(range(points)) - set(await journal.indices("completed"))
             for index in sorted(todo):
                 await one(journal, store, index)
 
@@ -102,8 +102,8 @@ def test_killed_from_outside_at_any_moment(tmp_path: Path) -> None:
 def test_every_write_has_its_points() -> None:
     """The fault tests go by these names; a write that is not among them would not be tested."""
     reads = {
-        *("open", "aclose", "commits", "fingerprint", "known_keys", "completed_indices", "indices", "keys", "identity"),
-        *("attempts", "open_intents", "counts", "standing", "ended_with", "require_in_place", "uploads"),
+        *("open", "aclose", "commits", "fingerprint", "known_keys", "indices", "keys", "identity"),
+        *("open_intents", "counts", "standing", "ended_with", "require_in_place", "uploads"),
     }
     public = {name for name in vars(SqliteJournal) if not name.startswith("_")}
     assert public - reads == set(JOURNAL_OPERATIONS)

@@ -59,7 +59,7 @@ async def repair(folder: Path, keys: list[str]) -> int:
         await store.clean()
         await journal.begin_run(facts(5))
         forgotten = await journal.forget(keys)
-        done = set(await journal.completed_indices())
+        done = set(await journal.indices("completed"))
         for index in set(range(5)) - done:
             await complete(journal, store, point(index))
         return forgotten

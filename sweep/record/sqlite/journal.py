@@ -146,11 +146,6 @@ def read_known_keys(db: sqlite3.Connection) -> CompactKeys:
     return CompactKeys(db.execute("SELECT key, state FROM points WHERE state <> 'pending'"))
 
 
-def completed_indices(db: sqlite3.Connection) -> array[int]:
-    rows = db.execute(f"SELECT idx FROM points WHERE definition = {_CURRENT} AND state = 'completed' ORDER BY idx")
-    return array("q", [index for (index,) in rows])
-
-
 def read_indices(db: sqlite3.Connection, states: Sequence[JournalState]) -> array[int]:
     slots = ", ".join("?" * len(states))
     rows = db.execute(
@@ -172,11 +167,6 @@ def identity(db: sqlite3.Connection) -> str:
     if row is None:
         raise RecordError("No run has begun in this folder.")
     return hashlib.blake2b(f"{row[0]} {row[1]}".encode(), digest_size=8).hexdigest()
-
-
-def attempts(db: sqlite3.Connection, key: str) -> int:
-    row = db.execute("SELECT attempts FROM points WHERE key = ? LIMIT 1", (key,)).fetchone()
-    return int(row[0]) if row else 0
 
 
 def read_key_status(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, KeyStatus]:
@@ -462,9 +452,6 @@ class SqliteJournal:
     async def known_keys(self) -> CompactKeys:
         return await self._read(read_known_keys)
 
-    async def completed_indices(self) -> array[int]:
-        return await self._read(completed_indices)
-
     async def indices(self, *states: JournalState) -> array[int]:
         return await self._read(partial(read_indices, states=states))
 
@@ -481,9 +468,6 @@ class SqliteJournal:
     async def seeds(self, axis: str, count: int) -> tuple[int, ...]:
         draw = partial(self._draw, axis)
         return await self._writer.do("seeds", partial(operations.seeds, axis=axis, count=count, draw=draw))
-
-    async def attempts(self, key: str) -> int:
-        return await self._read(partial(attempts, key=key))
 
     async def standing(self, keys: Sequence[str]) -> dict[str, KeyStatus]:
         return await self._read(partial(read_key_status, keys=keys))
