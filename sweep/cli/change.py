@@ -165,7 +165,7 @@ def clean(
     for each in found:
         if each.reason and not as_json:
             print_notice(f"{each.name}: {each.reason}.")
-    lines = [] if found else [f"{folder.name} left nothing on a server."]
+    lines = [] if found else [f"There is nothing to clean: {folder.name} left nothing on any server."]
     servers = []
     for each, client in zip(found, access.clients(), strict=True):
         if each.images:

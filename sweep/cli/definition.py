@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sweep.engine import events
     from sweep.experiment import Experiment
 
-_PANEL: Final = "Without an experiment file (FILE: template, workflow, image with a workflow)"
+_PANEL: Final = "When FILE is a template, a workflow or an image with a workflow"
 _ENDINGS: Final = (".yaml", ".yml")
 
 AxisOption: TypeAlias = Annotated[

@@ -258,8 +258,8 @@ Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print not
 OnOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="Use all workers of a Ray cluster as servers: ray, or ray:HOST:PORT. sweep worker --help says how "
-        "to start one.",
+        help="Use all workers of a Ray cluster as servers. Write ray, or ray:HOST:PORT to name the cluster. See "
+        "sweep worker --help for how to start a worker.",
         show_default=False,
         metavar="RAY",
         rich_help_panel="Servers",
@@ -275,7 +275,7 @@ QueueOption: TypeAlias = Annotated[
     str,
     typer.Option(
         "--queue",
-        help="The name of the queue to use on the servers; the server's own is named default.",
+        help="The name of the queue to use on the servers. Every server has one named default.",
         metavar="NAME",
         rich_help_panel="Servers",
     ),

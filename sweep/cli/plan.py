@@ -208,8 +208,6 @@ def plan(
     typed = definition.Typed.of(axis, image, prompt, input_, save)
     access = Access.of(server, ca_file, credentials)
     experiment, notice = typed.load(file, set_ or (), access, results)
-    if notice and not (as_json or quiet):
-        print_notice(notice)
     check_metrics(experiment)
     servers = access.clients(experiment)
     known = None if servers else _packaged(experiment, family)
@@ -224,6 +222,8 @@ def plan(
         "measuring_seconds": round(_measuring_seconds(forecast), 1),
     }
     print_answer(plan_lines(forecast), answer, as_json=as_json, quiet=quiet)
+    if notice and not (as_json or quiet):
+        print_notice(notice)
 
 
 def _read_end(folder: Path) -> str | None:

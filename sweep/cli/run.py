@@ -72,8 +72,8 @@ Takeover: TypeAlias = Annotated[
 MaxFailures: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="Stop the run when N points have failed: a number, or a percentage of the points done so far (from "
-        "ten on), such as 20%.",
+        help="Stop the run when N points have failed. N is a number, or a percentage of the points "
+        "done so far, such as 20%. A percentage is checked as soon as ten points are done.",
         metavar="N",
         rich_help_panel="Rendering",
     ),
@@ -82,8 +82,8 @@ Fuse: TypeAlias = Annotated[
     str,
     typer.Option(
         help="Points per queue item: auto, off or a number. auto puts several small images into one item, which saves "
-        "time. The workflow that the server saves in each image then contains all images of the item; use off "
-        "to avoid that.",
+        "time. The workflow that the server saves in each image then makes all images of that item; use off if "
+        "it should make this image only.",
         metavar="N",
         rich_help_panel="Rendering",
     ),
@@ -321,8 +321,6 @@ def run_command(
     cluster = Cluster.of(on, with_, insecure=insecure, shared=results if images == "shared" else None)
     access = Access.of(server, ca_file, credentials, queue, cluster)
     experiment, notice = typed.load(file, set_ or (), access, results)
-    if notice and progress not in ("json", "none"):
-        print_notice(notice)
     options = RunOptions(
         concurrency=concurrency,
         attempts=attempts,
@@ -342,7 +340,10 @@ def run_command(
     )
     if idle_only and queue != "default":
         raise UsageError("--idle-only does not work with --queue.", hint="Leave out one of them.")
-    return run_experiment(experiment, access, options, Display(style=progress, view=view, report=report), results)
+    code = run_experiment(experiment, access, options, Display(style=progress, view=view, report=report), results)
+    if notice and progress not in ("json", "none"):
+        print_notice(notice)
+    return code
 
 
 @dataclass(frozen=True, slots=True)

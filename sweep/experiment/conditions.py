@@ -224,6 +224,9 @@ class Compiler:
             node, "is more than a condition may hold: compare axes with values, joined by and, or, not"
         )
 
+    def _write_operand(self, node: ast.expr) -> str:
+        return self._write_name(node) if isinstance(node, ast.Name | ast.Attribute) else ast.unparse(node)
+
     def _compile_comparison(self, node: ast.Compare, depth: int) -> Compiled:
         operands = [node.left, *node.comparators]
         compiled = [self.compile(operand, depth + 1) for operand in operands]
@@ -254,9 +257,10 @@ class Compiler:
         if ordered and kinds & {"null", "list", "boolean"}:
             raise self._make_error(right, f"{_name_kind(right_kind)} has no order to compare by")
         if len(kinds - {"null"}) > 1:
-            raise self._make_error(
-                right, f"{_name_kind(left_kind)} is compared with {_name_kind(right_kind)}; text is written in quotes"
-            )
+            one = f"{self._write_operand(left)} is {_name_kind(left_kind)}"
+            other = f"{self._write_operand(right)} is {_name_kind(right_kind)}"
+            way = "write text in quotes" if left_kind == "text" else "write numbers without quotes"
+            raise self._make_error(right, f"{one}, but {other}; {way}")
         if not ordered:
             self._check_text(left, right)
             self._check_text(right, left)
@@ -344,7 +348,7 @@ def _describe_syntax_error(text: str, column: int) -> str:
     if "&&" in text or "||" in text or "!" in text.replace("!=", ""):
         return "cannot be read; write and, or, not"
     rest = text[column - 1 :].strip()
-    return f"cannot be read at {quote(rest)}" if len(rest) > 1 else "ends before it is complete"
+    return f"sweep does not understand {quote(rest)}" if len(rest) > 1 else "ends before it is complete"
 
 
 def _replace_backticks(text: str) -> tuple[str, dict[str, str]]:

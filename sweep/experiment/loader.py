@@ -222,7 +222,7 @@ class Builder:
         *,
         repeats: bool,
         default: str | None,
-        way: str = "To give the axis another name, add target.",
+        way: str = "If the name is your own, add target: and the input that the axis sets.",
     ) -> Naming:
         """`default` is what the axis sets where neither its name nor `target` says it; None where it need not.
 
@@ -257,7 +257,11 @@ class Builder:
             isinstance(spec, schema.Labelled) and isinstance(spec.values, dict)
         )
         targets = getattr(spec, "target", ())
-        way = _COLUMN_WAY if isinstance(spec, schema.CsvColumns) else "To give the axis another name, add target."
+        way = (
+            _COLUMN_WAY
+            if isinstance(spec, schema.CsvColumns)
+            else "If the name is your own, add target: and the input that the axis sets."
+        )
         naming = self._name_axis(name, targets, place, repeats=repeats, default=None if labelled else default, way=way)
         match spec:
             case list():

@@ -182,7 +182,8 @@ class GraphBinder:
                 node = graph.nodes[target.address.node]
                 schema = self.schemas[node.type].fields[target.address.field]
                 if schema.required and not node.fields.get(schema.name) and target.address not in given:
-                    said = f"{self.called} needs an image file: inputs.{role}, or --input {role}=FILE."
+                    option = "--image FILE" if role == "image" else f"--input {role}=FILE"
+                    said = f"{self.called} needs an image: add {option}, or inputs.{role} in an experiment file."
                     self.problems.add_at_key("inputs", said)
 
     def _check_values(self, bindings: Sequence[Binding], example: VariantExample) -> None:

@@ -192,8 +192,13 @@ def _write_weakest(advice: Recommendation, fact: MetricFacts) -> str:
         return ""
     ((name, level),) = advice["weakest_group"].items()
     low, high = advice["bracket_low"], advice["bracket_high"]
-    where = f"at {high:g}, the first level tested" if low is None else f"between {low:g} and {high:g}"
-    return f"Weakest {name_axis(name)}: {write_level(level)}, which {_write_miss(fact, advice['threshold'])} {where}."
+    where = (
+        f"at {high:g}, the first level tested"
+        if low is None
+        else f"between {name_axis(advice['axis'])} {low:g} and {high:g}"
+    )
+    miss = "rise above" if fact["direction"] == "lower" else "fall below"
+    return f"Weakest {name_axis(name)}: {write_level(level)} is the first to {miss} {advice['threshold']:g}, {where}."
 
 
 def _write_miss(fact: MetricFacts | None, threshold: float) -> str:

@@ -196,7 +196,9 @@ def test_clean_deletes_what_the_run_left_and_says_so(sweep: Sweep, home: Path, n
 
 
 def test_clean_says_what_it_cannot_do(sweep: Sweep, home: Path, done: Path) -> None:
-    assert sweep("clean", "small") == Answer(0, "small left nothing on a server.\n", "")  # of a sandbox of its own
+    assert sweep("clean", "small") == Answer(
+        0, "There is nothing to clean: small left nothing on any server.\n", ""
+    )  # of a sandbox of its own
     unknown = sweep("clean", "smal")
     assert (unknown.code, "small" in unknown.err) == (2, True)
     with sandbox(SandboxOptions()) as url:

@@ -19,7 +19,7 @@ SLIPS: list[tuple[tuple[str, ...], str]] = [
     (("plan", "img2img", "--axis", "seed"), "--axis seed has no values."),
     (("plan", "img2img", "--axis", "sed=1,2", "--image", "photo.png"), "command line: 1 problem axes.sed is no input"),
     (("plan", "img2img", "--axis", "seed=1,2", "--image", "phot.png"), "Did you mean photo.png?"),
-    (("plan", "img2img", "--axis", "seed=1,2"), "image=FILE"),
+    (("plan", "img2img", "--axis", "seed=1,2"), "--image FILE"),
     (("plan", *TYPED, "--axis", "variation=@gone.txt"), "gone.txt"),
     (("plan", *TYPED, "--input", "steps"), "--input steps has no value. Write --input NAME=VALUE."),
     (("plan", *TYPED, "--input", "stps=3"), "Did you mean steps?"),
@@ -56,7 +56,7 @@ SLIPS: list[tuple[tuple[str, ...], str]] = [
     ((*CHECK, "ssim >= 0.9 where sed == 1"), "Did you mean seed?"),
     ((*CHECK, "faild == 0"), "there is no column faild. Did you mean failed?"),
     ((*CHECK, "1 == 1"), "names no column"),
-    ((*CHECK, 'ssim >= "high"'), "is compared with"),
+    ((*CHECK, 'ssim >= "high"'), "ssim is a number, but 'high' is text"),
     # rate, merge, table
     (("rate", "small", "gone.json"), "There is no file gone.json."),
     (("rate", "small", "flow.json"), "flow.json is not a file of ratings. Export one from the page (Share)."),

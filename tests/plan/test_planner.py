@@ -254,8 +254,16 @@ def test_every_fault_is_told_at_once(refusal: Refusal) -> None:
 @pytest.mark.parametrize(
     ("workflow", "sections", "said"),
     [
-        ("img2img", {"axes": {"seed": [1]}}, "img2img needs an image file: inputs.image"),
-        ("controlnet", {"axes": {"seed": [1]}}, "controlnet needs an image file: inputs.control_image"),
+        (
+            "img2img",
+            {"axes": {"seed": [1]}},
+            "img2img needs an image: add --image FILE, or inputs.image in an experiment file.",
+        ),
+        (
+            "controlnet",
+            {"axes": {"seed": [1]}},
+            "controlnet needs an image: add --input control_image=FILE, or inputs.control_image in an experiment file.",
+        ),
         (
             "txt2img",
             {"inputs": {"model": "smal"}},

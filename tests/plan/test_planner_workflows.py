@@ -106,7 +106,7 @@ def test_only_models_the_loader_takes_come_into_question(own: Own) -> None:
 
 
 def test_an_image_the_workflow_needs_is_asked_for(own: Own) -> None:
-    with pytest.raises(PlanError, match=r"my workflow\.json needs an image file: inputs\.image"):
+    with pytest.raises(PlanError, match=r"my workflow\.json needs an image: add --image FILE, or inputs\.image"):
         own(as_api(template("img2img", "sd-1")), inputs={"model": "small"}, axes={"seed": [1]})
 
 

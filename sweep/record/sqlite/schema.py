@@ -278,7 +278,8 @@ def has_table(db: sqlite3.Connection, table: str) -> bool:
 
 def _missing(folder: Path) -> RecordError:
     return RecordError(
-        f"The folder {folder} has no {JOURNAL_FILE}.", hint="Is it the results folder of an experiment that was run?"
+        f"There are no results in {folder}: it has no {JOURNAL_FILE}.",
+        hint="Is it the results folder of an experiment that was run?",
     )
 
 
