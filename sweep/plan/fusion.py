@@ -75,7 +75,7 @@ class _Fusing:
         self.nodes: dict[str, Node] = {}
         self.edges: list[Edge] = []
         self.owners: dict[str, list[str]] = {}
-        self._shared: dict[tuple[bytes, int], str] = {}  # what a node computes, and which of its twins → its id
+        self._shared: dict[tuple[str, int], str] = {}  # what a node computes, and which of its twins → its id
 
     def add(self, instance: Instance) -> tuple[str, ...]:
         """Add what is missing for this instance; return its output nodes' new ids."""
@@ -101,14 +101,14 @@ class _Fusing:
         digests = node_digests(instance.graph, instance.dialect)
         private = _find_private(instance, needed)
         names: dict[str, str] = {}
-        twins: Counter[bytes] = Counter()  # equal nodes of one instance stay apart: a collection counts them
+        twins: Counter[str] = Counter()  # equal nodes of one instance stay apart: a collection counts them
         for old in sorted(needed):
             if old in private:
                 names[old] = f"{old}_{instance.key[:_DIGITS]}"
                 continue
             digest = digests[old]
             copy = f"_{twins[digest]}" if twins[digest] else ""
-            name = f"{old}_{digest.hex()[:_DIGITS]}{copy}"
+            name = f"{old}_{digest[:_DIGITS]}{copy}"
             names[old] = self._shared.setdefault((digest, twins[digest]), name)
             twins[digest] += 1
         return names

@@ -31,7 +31,7 @@ from .graph import (
     map_refs,
     readable,
 )
-from .identity import Digests, canonical, computation_order, node_digests
+from .identity import Digests, NodeChange, canonical, computation_order, node_digests
 from .inspection import Description, InspectionRow, describe
 from .invokeai.dialect import DESCRIPTIVE_NODES, builtin_schemas, node_schemas
 from .invokeai.graph_format import write_graph
@@ -65,6 +65,7 @@ __all__ = [
     "ModelRef",
     "Names",
     "Node",
+    "NodeChange",
     "NodeSchema",
     "NodeSchemas",
     "Ref",

@@ -22,8 +22,8 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=T
 _PLAIN = frozenset({str, int, bool, type(None)})
 
 
-def node_digests(graph: Graph, dialect: Dialect) -> Mapping[str, bytes]:
-    """Return the digest (16 bytes) of every node, by id. Raises WorkflowError for a cycle or an edge from nowhere."""
+def node_digests(graph: Graph, dialect: Dialect) -> Mapping[str, str]:
+    """Return each node's digest (32 hex digits) by id. Raises WorkflowError for a cycle or an edge from nowhere."""
     return Digests(graph, dialect).by_node
 
 
@@ -32,23 +32,32 @@ def graph_key(graph: Graph, outputs: Iterable[str], dialect: Dialect) -> str:
     return Digests(graph, dialect).key(outputs)
 
 
+@dataclass(frozen=True, slots=True)
+class NodeChange:
+    """Nodes with other fields, ready to be put into any graph that is the same but for nodes outside `nodes`."""
+
+    nodes: Mapping[str, Node]
+    texts: Mapping[str, str]
+    downstream: tuple[str, ...]  # these nodes and all that they lead to, in order of computation
+
+
 class Digests:
     """The digests of one graph's nodes; `with_fields` gives those of a changed graph without starting over."""
 
-    __slots__ = ("_dialect", "_shape", "by_node", "graph")
+    __slots__ = ("_nodes", "_shape", "_texts", "by_node")
 
-    def __init__(
-        self, graph: Graph, dialect: Dialect, *, _known: tuple[_Shape, dict[str, bytes]] | None = None
-    ) -> None:
+    def __init__(self, graph: Graph, dialect: Dialect) -> None:
         """Digest every node of `graph`. Raises WorkflowError for a cycle or an edge from a missing node."""
-        self.graph = graph
-        self._dialect = dialect
-        if _known is None:
-            self._shape = _shape(graph, dialect)
-            self.by_node: dict[str, bytes] = {}
-            self._compute(self._shape.order)
-        else:
-            self._shape, self.by_node = _known
+        self._nodes = graph.nodes
+        self._shape = _Shape(graph, dialect)
+        self._texts = {name: self._shape.write_node(node) for name, node in graph.nodes.items()}
+        self.by_node: dict[str, str] = {}
+        self._compute(self._shape.order)
+
+    @property
+    def graph(self) -> Graph:
+        """The graph whose nodes these are."""
+        return Graph(self._nodes, self._shape.edges)
 
     def key(self, outputs: Iterable[str]) -> str:
         """Return the identity of what these nodes give; nodes that do not lead to them do not count, nor does order.
@@ -59,52 +68,76 @@ class Digests:
             wanted = sorted([self.by_node[node] for node in outputs])
         except KeyError as missing:
             raise WorkflowError(f"The graph has no node {missing}") from None
-        return blake2b(b"".join(wanted), digest_size=_DIGEST_BYTES).hexdigest()
+        return blake2b(bytes.fromhex("".join(wanted)), digest_size=_DIGEST_BYTES).hexdigest()
 
     def with_fields(self, values: Mapping[Address, Value]) -> Digests:
         """Return the digests of `graph.set(values)`: only the nodes named and those downstream of them are computed.
 
         Raises WorkflowError where a node does not exist.
         """
-        changed = Digests(self.graph.set(values), self._dialect, _known=(self._shape, dict(self.by_node)))
-        changed._compute(self._shape.downstream(frozenset(address.node for address in values)))
+        return self.apply(self.prepare(values))
+
+    def prepare(self, values: Mapping[Address, Value]) -> NodeChange:
+        """Return the nodes with these values in them, for `apply`: what many graphs have in common is written once.
+
+        Raises WorkflowError where a node does not exist.
+        """
+        changed = Graph(self._nodes, self._shape.edges).set(values).nodes
+        nodes = {address.node: changed[address.node] for address in values}
+        texts = {name: self._shape.write_node(node) for name, node in nodes.items()}
+        return NodeChange(nodes, texts, self._shape.downstream(frozenset(nodes)))
+
+    def apply(self, change: NodeChange) -> Digests:
+        """Return the digests of the graph with these nodes, of which only those that they lead to are computed."""
+        changed = Digests.__new__(Digests)
+        changed._shape = self._shape
+        changed._nodes = {**self._nodes, **change.nodes}
+        changed._texts = {**self._texts, **change.texts}
+        changed.by_node = self.by_node.copy()
+        changed._compute(change.downstream)
         return changed
 
     def _compute(self, order: Iterable[str]) -> None:
-        nodes, digests, shape = self.graph.nodes, self.by_node, self._shape
+        texts, digests, feeds = self._texts, self.by_node, self._shape.feeds
         for name in order:
-            feeds = shape.incoming[name]
-            fed = ",".join([f'[{field},"{digests[source].hex()}",{output}]' for field, source, output in feeds.written])
-            text = f"[{shape.write_node(nodes[name])},[{fed}]]"
-            digests[name] = blake2b(text.encode("ascii"), digest_size=_DIGEST_BYTES).digest()
-
-
-@dataclass(frozen=True, slots=True)
-class _Incoming:
-    edges: tuple[tuple[str, str, str], ...]  # (field, source node, source field), by field, else in the graph's order
-    written: tuple[tuple[str, str, str], ...]  # the same, the names of the fields as JSON
-    fields: frozenset[str]  # the fields these edges feed, and those that decide nothing: their values do not count
+            fed = ",".join([f'[{field},"{digests[source]}",{output}]' for field, source, output in feeds[name]])
+            text = f"[{texts[name]},[{fed}]]".encode("ascii")
+            digests[name] = blake2b(text, digest_size=_DIGEST_BYTES).hexdigest()
 
 
 class _Shape:
-    """What of a graph stays when only values change: the order of computation and who feeds whom."""
+    """What of a graph stays when only values change: its edges, the order of computation and who feeds whom."""
 
-    __slots__ = ("_downstream", "_written", "incoming", "order")
+    __slots__ = ("_downstream", "_left_out", "edges", "feeds", "order")
 
-    def __init__(self, order: tuple[str, ...], incoming: dict[str, _Incoming]) -> None:
-        self.order = order
-        self.incoming = incoming
+    def __init__(self, graph: Graph, dialect: Dialect) -> None:
+        self.edges = graph.edges
+        into: dict[str, list[Edge]] = {name: [] for name in graph.nodes}
+        for edge in dict.fromkeys(graph.edges):
+            for end in (edge.source, edge.destination):
+                if end.node not in graph.nodes:
+                    raise WorkflowError(f"Edge {edge}: the graph has no node {end.node!r}")
+            into[edge.destination.node].append(edge)
+        self.feeds: dict[str, list[tuple[str, str, str]]] = {}  # node → (field as JSON, source node, output as JSON)
+        self._left_out: dict[str, frozenset[str]] = {}  # fields that edges feed or that decide nothing, by node
+        for name, edges in into.items():
+            ignored = dialect.ignored_fields(graph.nodes[name].type)
+            counted = [edge for edge in edges if edge.destination.field not in ignored]
+            counted.sort(key=lambda edge: edge.destination.field)  # stable: several edges into one make a collection
+            self.feeds[name] = [(_encode(e.destination.field), e.source.node, _encode(e.source.field)) for e in counted]
+            self._left_out[name] = ignored.union(edge.destination.field for edge in counted)
+        self.order = computation_order({name: {source for _, source, _ in feeds} for name, feeds in self.feeds.items()})
         self._downstream: dict[frozenset[str], tuple[str, ...]] = {}
-        self._written: dict[str, tuple[Node, str]] = {}
 
     def write_node(self, node: Node) -> str:
-        """Return the node's type and deciding fields as JSON, cached: from point to point most nodes are the same."""
-        known = self._written.get(node.id)
-        if known is not None and known[0] is node:
-            return known[1]
-        text = f"{_encode(node.type)},{_encode(_deciding(node, self.incoming[node.id].fields))}"
-        self._written[node.id] = (node, text)
-        return text
+        """Return the node's type and deciding fields as JSON."""
+        left_out = self._left_out[node.id]
+        deciding = {
+            name: value if type(value) in _PLAIN else canonical(value)
+            for name, value in node.fields.items()
+            if name not in left_out
+        }
+        return f"{_encode(node.type)},{_encode(deciding)}"
 
     def downstream(self, nodes: frozenset[str]) -> tuple[str, ...]:
         """Return these nodes and all downstream in order of computation; cached, as a sweep asks the same often."""
@@ -112,29 +145,10 @@ class _Shape:
         if known is None:
             reached = set(nodes)
             for name in self.order:
-                if not reached.isdisjoint([source for _, source, _ in self.incoming[name].edges]):
+                if not reached.isdisjoint([source for _, source, _ in self.feeds[name]]):
                     reached.add(name)
             known = self._downstream[nodes] = tuple(name for name in self.order if name in reached)
         return known
-
-
-def _shape(graph: Graph, dialect: Dialect) -> _Shape:
-    into: dict[str, list[Edge]] = {name: [] for name in graph.nodes}
-    for edge in dict.fromkeys(graph.edges):
-        for end in (edge.source, edge.destination):
-            if end.node not in graph.nodes:
-                raise WorkflowError(f"Edge {edge}: the graph has no node {end.node!r}")
-        into[edge.destination.node].append(edge)
-    incoming = {name: _incoming(dialect.ignored_fields(graph.nodes[name].type), edges) for name, edges in into.items()}
-    sources = {name: {source for _, source, _ in feeds.edges} for name, feeds in incoming.items()}
-    return _Shape(computation_order(sources), incoming)
-
-
-def _incoming(ignored: frozenset[str], edges: Iterable[Edge]) -> _Incoming:
-    feeds = [(e.destination.field, e.source.node, e.source.field) for e in edges if e.destination.field not in ignored]
-    feeds.sort(key=lambda feed: feed[0])  # stable: several edges into one field make a collection, in their order
-    written = tuple((_encode(field), source, _encode(output)) for field, source, output in feeds)
-    return _Incoming(tuple(feeds), written, ignored.union(field for field, _, _ in feeds))
 
 
 def computation_order(sources: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
@@ -163,14 +177,6 @@ def _cycle(sources: Mapping[str, Iterable[str]], done: set[str]) -> list[str]:
         path.append(name)
         name = next(source for source in sources[name] if source not in done)
     return [name, *reversed(path[path.index(name) :])]
-
-
-def _deciding(node: Node, left_out: frozenset[str]) -> dict[str, Any]:
-    return {
-        name: value if type(value) in _PLAIN else canonical(value)
-        for name, value in node.fields.items()
-        if name not in left_out
-    }
 
 
 def canonical(value: Value) -> Any:
