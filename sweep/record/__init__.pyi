@@ -29,7 +29,7 @@ from .files import FULL_HINT, Checkpoint, free_bytes, no_checkpoint, replace_ato
 from .images import INPUTS, ImageStore, SavedImage
 from .lock import LOCK, FolderLock, holder, in_use
 from .metric_cache import MetricCache, MetricKey
-from .results import CSV, RecordedResults, ResultsLike, write_tables
+from .results import CSV, RecordedResults, write_tables
 from .results_table import RATINGS_JSON, Where, name_image
 from .sqlite.journal import OpenPoint, RunRecord, SqliteJournal
 from .sqlite.schema import JOURNAL_FILE, SEALED, seal, sealing
@@ -86,7 +86,6 @@ __all__ = [
     "Past",
     "RecordedResults",
     "Rendering",
-    "ResultsLike",
     "RunFacts",
     "RunRecord",
     "SavedImage",

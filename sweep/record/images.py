@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import anyio
 from anyio.to_thread import run_sync
@@ -49,34 +49,24 @@ Raises ValueError where the stream is damaged.
 """
 
 
-def with_zlib(stream: bytes | memoryview, most: int) -> tuple[bytes, bool]:
-    """Inflate with Python's own library."""
-    inflating = zlib.decompressobj()
-    try:
-        return inflating.decompress(stream, most), inflating.eof
-    except zlib.error as error:
-        raise ValueError(str(error)) from None
-
-
-def _with_isal() -> Inflate | None:
-    """Return an `Inflate` of Intel's Intelligent Storage Acceleration Library (`pip install isal`); None without it."""
-    try:
-        from isal import isal_zlib
-    except ImportError:
-        return None
+def inflate_with(library: Any) -> Inflate:
+    """Return an `Inflate` by Python's zlib, or by a module that works like it."""
 
     def inflate(stream: bytes | memoryview, most: int) -> tuple[bytes, bool]:
-        inflating = isal_zlib.decompressobj()
+        inflating = library.decompressobj()
         try:
             return inflating.decompress(stream, most), inflating.eof
-        except isal_zlib.error as error:  # type: ignore[misc]  # its stub takes the class for an instance
+        except library.error as error:
             raise ValueError(str(error)) from None
 
     return inflate
 
 
-with_isal: Final = _with_isal()
-inflate: Final[Inflate] = with_isal or with_zlib
+try:
+    from isal import isal_zlib  # of the extra "fast": Intel's Intelligent Storage Acceleration Library
+except ImportError:
+    isal_zlib = None  # type: ignore[assignment]
+inflate: Final = inflate_with(isal_zlib or zlib)
 
 
 ImageFormat = Literal["png", "jpg", "webp"]

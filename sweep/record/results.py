@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from sweep.errors import RecordError
 from sweep.record import results_table as export
@@ -39,33 +39,6 @@ _DTYPES = {
     "boolean": "boolean",
     "time": "datetime64[us, UTC]",
 }
-
-
-class ResultsLike(Protocol):
-    """What study and report read of a results folder; `RecordedResults` says what each gives."""
-
-    @property
-    def folder(self) -> Path: ...
-
-    @property
-    def axes(self) -> tuple[tuple[str, str], ...]: ...
-
-    @property
-    def experiment_text(self) -> str | None: ...
-
-    @property
-    def facts(self) -> ExperimentFacts: ...
-
-    @property
-    def sources(self) -> Mapping[str, Path]: ...
-
-    def counts(self) -> Counts: ...
-
-    def open_points(self) -> Sequence[OpenPoint]: ...
-
-    def runs(self) -> Sequence[RunRecord]: ...
-
-    def table(self) -> pd.DataFrame: ...
 
 
 class RecordedResults:

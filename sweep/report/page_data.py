@@ -20,7 +20,7 @@ from sweep.record import RATINGS_JSON, Counts, ExperimentFacts
 from sweep.report.thumbnails import make_thumb_id
 
 if TYPE_CHECKING:
-    from sweep.record import OpenPoint, ResultsLike, RunRecord
+    from sweep.record import OpenPoint, RecordedResults, RunRecord
 
 
 STANDARD = (
@@ -117,7 +117,7 @@ def read_report_data(folder: Path) -> ReportData:
         return _describe_unreadable(folder, f"The results cannot be read: {error.strerror or error}.")
 
 
-def collect_report_data(results: ResultsLike) -> ReportData:
+def collect_report_data(results: RecordedResults) -> ReportData:
     """Collect the data of a report from open results. Raises RecordError."""
     frame = results.table()
     facts = results.facts

@@ -26,7 +26,7 @@ from sweep.study.schema import AdaptiveGroup, AdaptiveResult, Estimate, Group
 from sweep.study.stats.intervals import CONFIDENCE, compute_p_value, compute_t_quantile
 
 if TYPE_CHECKING:
-    from sweep.record import ExperimentFacts, ResultsLike
+    from sweep.record import ExperimentFacts, RecordedResults
     from sweep.types import Scalar
 
 PILOT: Final = 4  # seeds that decide how many follow
@@ -383,7 +383,7 @@ class _Search:
     values: RecordedValues
 
     @classmethod
-    def read(cls, results: ResultsLike) -> _Search:
+    def read(cls, results: RecordedResults) -> _Search:
         """Read it, and measure what is not measured yet. Raises UsageError for a metric that prefers neither side."""
         from sweep.study.measuring.measure import measure_design
         from sweep.study.metrics.registry import resolve_metrics
@@ -444,7 +444,7 @@ def choose_next_points(folder: Path) -> list[dict[str, Scalar]]:
     return [search.name(point) for point in decide_search(search.task, search.values).wanted]
 
 
-def conclude_search(results: ResultsLike) -> AdaptiveResult | None:
+def conclude_search(results: RecordedResults) -> AdaptiveResult | None:
     """Say what an adaptive design found so far; None for other designs. Raises as `choose_next_points`."""
     if not results.facts.design:
         return None

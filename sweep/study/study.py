@@ -42,7 +42,7 @@ from sweep.study.tables import (
 )
 
 if TYPE_CHECKING:
-    from sweep.record import ResultsLike
+    from sweep.record import RecordedResults
     from sweep.study.measuring.measure import MeasureProgress
     from sweep.study.measuring.pool import OnRay
     from sweep.study.metrics.base import Metric
@@ -167,7 +167,7 @@ class Study:
 
 
 def make_study(
-    data: pd.DataFrame | ResultsLike | Path | str,
+    data: pd.DataFrame | RecordedResults | Path | str,
     *,
     axes: Sequence[tuple[str, str]] | None = None,
     metrics: Sequence[str | Metric] = (),

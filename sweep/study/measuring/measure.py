@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.errors import SweepError, UsageError, did_you_mean
-from sweep.record import MetricCache, MetricKey, RecordedResults, ResultsLike
+from sweep.record import MetricCache, MetricKey, RecordedResults
 from sweep.study.design import FloatArray, StudyDesign, read_design
 from sweep.study.measuring.pool import OnRay, measure_all
 from sweep.study.measuring.task import MeasuredImage, Task
@@ -232,7 +232,7 @@ class MeasurementPlan:
         )
 
 
-def prepare_measurement(results: ResultsLike, metrics: Sequence[Metric], baseline: Group) -> MeasurementPlan:
+def prepare_measurement(results: RecordedResults, metrics: Sequence[Metric], baseline: Group) -> MeasurementPlan:
     table, axes = results.table(), results.axes
     frame = table.drop(columns=[m.name for m in metrics if m.name in table and m.name not in dict(axes)])
     named = [(f"axis_{name}" if f"axis_{name}" in frame else name, kind) for name, kind in axes]
@@ -352,7 +352,7 @@ _FEW = 12  # images a worker process must have to be worth its start
 
 
 def measure_design(
-    data: ResultsLike | Path | str,
+    data: RecordedResults | Path | str,
     *,
     metrics: Sequence[str | Metric] = (),
     baseline: Group | None = None,
@@ -457,7 +457,7 @@ class _CacheWriter:
 
 
 def measure_now(
-    data: ResultsLike | Path | str,
+    data: RecordedResults | Path | str,
     *,
     metrics: Sequence[str | Metric] = (),
     baseline: Group | None = None,
@@ -482,7 +482,7 @@ def measure_now(
 
 
 async def measure(
-    data: ResultsLike | Path | str,
+    data: RecordedResults | Path | str,
     *,
     metrics: Sequence[str | Metric] = (),
     baseline: Group | None = None,
