@@ -431,8 +431,8 @@ def _describe_design(plan: Plan) -> dict[str, Any]:
     design = plan.experiment.design
     if design.kind != "adaptive":
         return {}
-    names = ("kind", "axis", "metric", "threshold", "goal", "within")
-    return {**{name: getattr(design, name) for name in names}, "most": plan.most}
+    names = ("kind", "axis", "metric", "threshold", "goal")
+    return {**{name: getattr(design, name) for name in names}, "within": design.within or 0.0, "most": plan.most}
 
 
 def _as_written(setting: Setting) -> Any:

@@ -2,7 +2,7 @@ from .axis_arguments import parse_axis, write_experiment
 from .conditions import Clause, Condition, ConditionError, NamedAxis, ValueKind, compile_clause
 from .document import ProblemCollector, did_you_mean_file, path_kind
 from .experiment import Experiment
-from .grid import Full, Grid
+from .grid import Grid, Space
 from .input_types import INPUT_NAMES, is_address, parse_numbered, strip_number
 from .inputs import FetchedFiles, ImageReader, InputImageError, is_reference, write_fetched
 from .model import (
@@ -12,6 +12,7 @@ from .model import (
     Dimension,
     InputImage,
     LazyLevels,
+    LazySequence,
     Level,
     LinearLevels,
     ListLevels,
@@ -36,12 +37,12 @@ __all__ = [
     "Dimension",
     "Experiment",
     "FetchedFiles",
-    "Full",
     "Grid",
     "ImageReader",
     "InputImage",
     "InputImageError",
     "LazyLevels",
+    "LazySequence",
     "Level",
     "LinearLevels",
     "ListLevels",
@@ -51,6 +52,7 @@ __all__ = [
     "Replacement",
     "ReplacingLevels",
     "Setting",
+    "Space",
     "ValueKind",
     "Variation",
     "compile_clause",

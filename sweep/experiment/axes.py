@@ -126,7 +126,7 @@ def make_list_axis(naming: Naming, values: Sequence[Scalar], read: SettingReader
     if kind == "image" or any(is_image(target) for target in naming.targets):
         levels = [_make_level(naming, value, value, read, at) for at, value in enumerate(plain)]
         return Axis(naming.name, "image", tuple(levels))
-    return Axis(naming.name, kind, ListLevels(plain, naming.targets))
+    return Axis(naming.name, kind, ListLevels(naming.targets, tuple(plain)))
 
 
 def _make_level(naming: Naming, value: Scalar, raw: Any, read: SettingReader, *part: str | int) -> Level:
@@ -173,7 +173,7 @@ def make_replace_axis(naming: Naming, search: str, by: Sequence[str]) -> Axis:
         if problem := find_text_problem(text):
             raise AxisError(f"{naming.place}.with {problem}", "with", at)
     _check_distinct(naming, by)
-    return Axis(naming.name, "text", ReplacingLevels(search, by, naming.targets))
+    return Axis(naming.name, "text", ReplacingLevels(naming.targets, tuple(by), search))
 
 
 def make_labelled_axis(naming: Naming, values: Mapping[str, Any], read: SettingReader) -> Axis:
@@ -285,7 +285,7 @@ def make_step_axis(
     if count > MAX_LEVELS:
         raise AxisError(f"{naming.place} has {count:,} values; the most is {MAX_LEVELS:,}", "step")
     whole = all(isinstance(number, int) for number in (start, stop, step))
-    levels = LinearLevels(first, by, count, naming.targets, whole=_decide_whole(naming, whole, first, by))
+    levels = LinearLevels(naming.targets, first, by, count, whole=_decide_whole(naming, whole, first, by))
     reached = levels.value(count - 1)
     notices = []
     if first + by * (count - 1) != last:
@@ -319,16 +319,16 @@ def make_count_axis(naming: Naming, start: DecimalNumber, stop: DecimalNumber, n
         step = (last - first) / (num - 1) if num > 1 else to_fraction(0)
         whole = first.denominator == 1 and step.denominator == 1 and isinstance(start, int) and isinstance(stop, int)
         return _make_numeric_axis(
-            naming, LinearLevels(first, step, num, naming.targets, whole=_decide_whole(naming, whole, first, step))
+            naming, LinearLevels(naming.targets, first, step, num, whole=_decide_whole(naming, whole, first, step))
         )
     if first <= 0 or last <= 0:
         raise AxisError(f"{naming.place}: a log scale needs start and stop above 0", "scale")
     if num > MAX_LISTED:
         raise AxisError(f"{naming.place}: a log scale has at most {MAX_LISTED:,} values", "num")
-    trial = LogLevels(start, stop, num, naming.targets, whole=False)
+    trial = LogLevels(naming.targets, start, stop, num, whole=False)
     steps = [to_fraction(float(trial.exact(at))) for at in range(num)]
     written_whole = isinstance(start, int) and isinstance(stop, int) and all(s.denominator == 1 for s in steps)
-    levels = LogLevels(start, stop, num, naming.targets, whole=_decide_whole(naming, written_whole, *steps))
+    levels = LogLevels(naming.targets, start, stop, num, whole=_decide_whole(naming, written_whole, *steps))
     return _make_numeric_axis(naming, levels)
 
 
@@ -350,11 +350,11 @@ def _make_numeric_axis(naming: Naming, levels: LazyLevels) -> Axis:
 def make_seed_axis(naming: Naming, count: int, start: int | None) -> Axis:
     """`count` seeds from start on, or still to be drawn where there is no start."""
     if start is None:
-        return Axis(naming.name, "seed", UndrawnLevels(naming.name, count, naming.targets))
+        return Axis(naming.name, "seed", UndrawnLevels(naming.targets, naming.name, count))
     if not (start >= 0 and start + count - 1 <= SEED_MAX):
         raise AxisError(f"{naming.place}: seeds are 0 to {SEED_MAX}; these reach {start + count - 1}", "start")
     return Axis(
-        naming.name, "seed", LinearLevels(to_fraction(start), to_fraction(1), count, naming.targets, whole=True)
+        naming.name, "seed", LinearLevels(naming.targets, to_fraction(start), to_fraction(1), count, whole=True)
     )
 
 
@@ -373,7 +373,7 @@ def draw_seeds(
     def drawn(axis: Axis) -> Axis:
         if axis.name not in seeds or not isinstance(axis.levels, UndrawnLevels):
             return axis
-        return replace(axis, levels=ListLevels(seeds[axis.name], axis.levels.targets))
+        return replace(axis, levels=ListLevels(axis.levels.targets, seeds[axis.name]))
 
     return tuple(Dimension(tuple(drawn(axis) for axis in dimension.axes)) for dimension in dimensions)
 

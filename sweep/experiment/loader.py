@@ -46,7 +46,7 @@ from sweep.experiment.document import (
     read_text,
     write_as_run,
 )
-from sweep.experiment.grid import Grid, check_grid_size
+from sweep.experiment.grid import make_space
 from sweep.experiment.input_types import (
     INPUT_NAMES,
     TEMPLATE_NAMES,
@@ -63,14 +63,12 @@ from sweep.experiment.model import (
     CellSeeds,
     Declaration,
     Dimension,
-    SamplingDesign,
     Setting,
-    StudyOptions,
     UndrawnLevels,
     find_position,
 )
 from sweep.experiment.overrides import apply_overrides, include_files
-from sweep.experiment.schema import ExperimentFile, list_section_keys
+from sweep.experiment.schema import DesignSpec, ExperimentFile, list_section_keys
 from sweep.experiment.validation import check_distinct_axes, check_replacements, validate_shape
 from sweep.role_table import ROLE_NAMES
 from sweep.text import format_count
@@ -303,7 +301,7 @@ class Builder:
             f"{naming.place}: each combination has {format_count(spec.count, 'seed')} of its own, so a study cannot"
             " pair images by seed: intervals of differences are wider, and no seed is compared with another."
         )
-        return Axis(naming.name, "seed", CellSeeds(spec.count, spec.start or 0, naming.targets))
+        return Axis(naming.name, "seed", CellSeeds(naming.targets, spec.count, spec.start or 0))
 
     def _build_from_files(self, naming: Naming, spec: Any, place: DocumentPath) -> Axis:
         read = self._make_reader(place)
@@ -334,7 +332,7 @@ class Builder:
                 case _:
                     return self._build_dynamic(naming, spec, place)
         except SourceError as error:
-            raise AxisError(f"{naming.place}: {error}", schema.axis_key(spec)) from error
+            raise AxisError(f"{naming.place}: {error}", schema.find_kind_key(type(spec).model_fields) or "") from error
 
     def _check_text_only(self, naming: Naming, key: str) -> None:
         for target in naming.targets:
@@ -369,6 +367,7 @@ _COLUMN_WAY: Final = (
 _AXIS_NAME = re.compile(r"(?!\s)[^\x00-\x1f\x7f\x85\u2028\u2029]{1,100}(?<!\s)")
 _NAME = re.compile(r"[^\W_][\w .+-]{0,79}\Z")
 _DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?\Z", re.IGNORECASE)
+MAX_POINTS: Final = 10**15
 MAX_CHECKED_POINTS: Final = 20_000  # a larger grid is not searched for being empty before it is asked for
 
 
@@ -449,7 +448,7 @@ class _Loader:
         name, workflow_path = self._check_name(), self._find_workflow()
         self._require_fetched(name)
         condition = self._compile_condition(dimensions)
-        design = self._make_design(dimensions)
+        self._check_design(dimensions)
         self._check_rest(dimensions)
         self._check_size(dimensions)
         self.problems.raise_any()
@@ -462,19 +461,15 @@ class _Loader:
             inputs=inputs,
             dimensions=dimensions,
             condition=condition,
-            design=design,
+            design=self.file.design,
             roles=dict(self.file.roles),
-            servers=tuple(self.file.servers),
+            servers=self.file.servers,
             board=self.file.board,
-            study=StudyOptions(
-                metrics=tuple(self.file.study.metrics),
-                replicates=self.file.study.replicates,
-                baseline=dict(self.file.study.baseline),
-            ),
+            study=self.file.study,
             text=write_as_run(self.document.data, name, self.folder, self.paths.rewritten),
             fetched=self.paths.fetched.used,
             undrawn=builder.undrawn,
-            notices=(*builder.notices, *_note_surplus(design, dimensions)),
+            notices=(*builder.notices, *_note_surplus(self.file.design, dimensions)),
             source="" if self.shown == "experiment" else self.shown,
             marks=_collect_marks(self.document),
         )
@@ -489,7 +484,7 @@ class _Loader:
             except ExperimentError as error:
                 unfetched = UnfetchedError(error.message, problems=error.problems, source=error.source)
                 unfetched.references = tuple(self.paths.fetched.lacking)
-                unfetched.experiment, unfetched.servers = name, tuple(self.file.servers)
+                unfetched.experiment, unfetched.servers = name, self.file.servers
                 raise unfetched from None
 
     def _check_name(self) -> str:
@@ -562,26 +557,11 @@ class _Loader:
             names += list(inner) if isinstance(inner, dict) else list(columns) if columns else [name]
         return [name for name in names if isinstance(name, str)]
 
-    def _make_design(self, dimensions: Sequence[Dimension]) -> SamplingDesign:
-        spec = self.file.design
-        self._check_cell(("design", "baseline"), spec.baseline, dimensions)
+    def _check_design(self, dimensions: Sequence[Dimension]) -> None:
+        self._check_cell(("design", "baseline"), self.file.design.baseline, dimensions)
         self._check_seeds(dimensions)
-        if spec.kind == "adaptive":
+        if self.file.design.kind == "adaptive":
             self._check_adaptive(dimensions)
-        return SamplingDesign(
-            kind=spec.kind,
-            points=spec.points,
-            seed=spec.seed,
-            baseline=dict(spec.baseline),
-            seeds=spec.seeds,
-            share=spec.share or 1.0,
-            axis=spec.axis or "",
-            metric=spec.metric or "",
-            threshold=spec.threshold or 0.0,
-            goal="weakest" if (spec.for_ or "").startswith("weakest") else "each",
-            within=spec.within or 0.0,
-            at_most=spec.at_most,
-        )
 
     def _check_seeds(self, dimensions: Sequence[Dimension]) -> None:
         """Check that designs over seeds have some."""
@@ -665,16 +645,15 @@ class _Loader:
                 self.problems.add_at_value(("servers", at), f"{url} is not the URL of a server, as http://host:9090 is")
 
     def _check_size(self, dimensions: Sequence[Dimension]) -> None:
-        try:
-            check_grid_size(dimensions)
-        except ExperimentError as error:
-            self.problems.add_at_key(("axes",), error.message)
+        size = _count_points(dimensions)
+        if size > MAX_POINTS:
+            self.problems.add_at_key(("axes",), f"The grid has {size:.3g} points; the most is {MAX_POINTS:.0e}.")
 
     def _check_not_empty(self, declared: Declaration) -> None:
         """Tell now, where that is quickly known, that the conditions leave nothing."""
         if declared.condition is None or _count_points(declared.dimensions) > MAX_CHECKED_POINTS:
             return
-        if not len(Grid(declared.dimensions, declared.condition).space):
+        if not len(make_space(declared.dimensions, declared.condition)):
             place: DocumentPath = ("where",) if self.file.where else ("exclude",)
             self.problems.add_at_key(place, "the conditions leave no point of the grid")
             self.problems.raise_any()
@@ -688,7 +667,7 @@ def _count_points(dimensions: Sequence[Dimension]) -> int:
     return math.prod(len(dimension) for dimension in dimensions)
 
 
-def _note_surplus(design: SamplingDesign, dimensions: Sequence[Dimension]) -> list[str]:
+def _note_surplus(design: DesignSpec, dimensions: Sequence[Dimension]) -> list[str]:
     """Note that a design asks for more points than the grid has."""
     wanted, size = design.points or 0, _count_points(dimensions)
     return [f"design asks for {wanted:,} points; the grid has {size:,}."] if wanted > size else []

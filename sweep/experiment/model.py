@@ -10,19 +10,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias, overload
+from typing import Any, Final, Literal, TypeAlias, TypeVar, overload
 
 from sweep.errors import ExperimentError
 from sweep.experiment.conditions import Condition
 from sweep.experiment.document import Mark
+from sweep.experiment.schema import FULL_DESIGN, DesignSpec, StudySpec
 from sweep.role_table import SEED_MAX
 from sweep.types import Scalar
 
 AxisKind: TypeAlias = Literal["integer", "number", "text", "boolean", "image", "seed", "label"]
-DesignKind: TypeAlias = Literal["full", "random", "sobol", "halton", "lhs", "one_at_a_time", "rotated", "adaptive"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +114,14 @@ class Dimension:
         """Whether it repeats the other dimensions with several seeds."""
         return len(self.axes) == 1 and self.axes[0].kind == "seed" and len(self) > 1
 
+    def find_position(self, values: Mapping[str, Scalar]) -> int | None:
+        """Find the first step at which its axes have these values, or any where `values` does not name them."""
+        named = [(axis.levels, values[axis.name]) for axis in self.axes if axis.name in values]
+        if len(named) == 1:
+            return find_position(*named[0])
+        steps = (at for at in range(len(self)) if all(levels[at].value == value for levels, value in named))
+        return next(steps, None)
+
 
 @dataclass(frozen=True, slots=True)
 class Variation:
@@ -125,41 +134,6 @@ class Variation:
     def values(self) -> dict[str, Scalar]:
         """What the results table shows, by axis."""
         return {name: level.value for name, level in self.levels.items()}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyOptions:
-    """What the `study:` section of an experiment asks for."""
-
-    metrics: tuple[str, ...] = ()  # empty: the standard panel
-    replicates: int = 1  # how often each point is rendered with everything equal, for the noise floor
-    baseline: Mapping[str, Scalar] = field(default_factory=dict)  # the cell txt2img results are compared with
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SamplingDesign:
-    """Which points of the grid are rendered. Drawn from `seed` alone, hence the same on every load.
-
-    An adaptive design has every point of the grid, of which a run renders at most a part: `goal` of `axis`, `metric`
-    and `threshold` decides which, image by image.
-    """
-
-    kind: DesignKind = "full"
-    points: int | None = None  # how many; None where the design itself says
-    seed: int = 0
-    baseline: Mapping[str, Scalar] = field(default_factory=dict)  # one_at_a_time: axis → value; else its first
-    seeds: Literal["all", "one"] = "all"  # whether each drawn point is rendered with every seed of the grid
-    share: float = 1.0  # rotated: of the full grid
-    axis: str = ""  # adaptive, as the rest
-    metric: str = ""
-    threshold: float = 0.0
-    goal: Literal["each", "weakest"] = "each"  # crossings of every group, or the group that misses first
-    within: float = 0.0  # half width of the interval
-    at_most: float = 1.0  # of the full grid
-
-    def count_most(self, points: int) -> int:
-        """Count the most points of a grid of `points` that a run renders."""
-        return math.floor(self.at_most * points + 1e-9) if self.kind == "adaptive" else points
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,11 +151,11 @@ class Declaration:
     inputs: Mapping[str, Setting] = field(default_factory=dict)
     dimensions: tuple[Dimension, ...] = ()  # the first varies slowest
     condition: Condition | None = None  # where: and exclude:
-    design: SamplingDesign = field(default_factory=SamplingDesign)
+    design: DesignSpec = FULL_DESIGN
     roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # role → addresses, where the file settles it
     servers: tuple[str, ...] = ()
     board: str | None = None
-    study: StudyOptions = field(default_factory=StudyOptions)
+    study: StudySpec = field(default_factory=StudySpec)
     text: str = ""  # as run: includes and overrides merged, `folder` absolute; loads again from any place
     fetched: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what servers gave: reference → entry
     undrawn: Mapping[str, int] = field(default_factory=dict)  # axes of seeds given by count alone → how many
@@ -264,11 +238,44 @@ def to_fraction(number: DecimalNumber) -> Fraction:
     return Fraction(number) if isinstance(number, int) else Fraction(repr(number))
 
 
-class LazyLevels(Sequence[Level]):
+T = TypeVar("T", covariant=True)
+
+
+class LazySequence(Sequence[T]):
+    """A sequence whose items are computed when they are asked for; a slice of it is one, too."""
+
+    @abstractmethod
+    def item(self, at: int) -> T:
+        """Compute the item at position `at`, 0 ≤ at < len."""
+
+    @overload
+    def __getitem__(self, at: int) -> T: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[T]: ...
+    def __getitem__(self, at: int | slice) -> T | Sequence[T]:
+        places = range(len(self))[at]
+        return self.item(places) if isinstance(places, int) else LazyPart(self, places)
+
+
+class LazyPart(LazySequence[T]):
+    """Some items of a sequence."""
+
+    def __init__(self, whole: LazySequence[T], places: range) -> None:
+        self._whole = whole
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def item(self, at: int) -> T:
+        return self._whole.item(self._places[at])
+
+
+@dataclass(frozen=True)
+class LazyLevels(LazySequence[Level]):
     """A sequence of levels that set each of `targets` to their value. Holds values, or only how to compute them."""
 
-    def __init__(self, targets: tuple[str, ...]) -> None:
-        self.targets = targets
+    targets: tuple[str, ...]
 
     @abstractmethod
     def value(self, at: int) -> Scalar:
@@ -278,53 +285,35 @@ class LazyLevels(Sequence[Level]):
         """Find where `value` stands first; None where it does not."""
         return next((at for at in range(len(self)) if self.value(at) == value), None)
 
+    def item(self, at: int) -> Level:
+        value = self.value(at)
+        return Level(value, dict.fromkeys(self.targets, self._setting(value)))
+
     def _setting(self, value: Scalar) -> Setting:
         return value
 
-    @overload
-    def __getitem__(self, at: int) -> Level: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[Level]: ...
-    def __getitem__(self, at: int | slice) -> Level | Sequence[Level]:
-        if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
-        if not -len(self) <= at < len(self):
-            raise IndexError(at)
-        value = self.value(at % len(self))
-        setting = self._setting(value)
-        return Level(value, dict.fromkeys(self.targets, setting))
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, LazyLevels) or type(self) is not type(other):
-            return NotImplemented
-        return self.__dict__.keys() == other.__dict__.keys() and all(
-            value == other.__dict__[name] for name, value in self.__dict__.items() if not name.startswith("_")
-        )
-
-    def __hash__(self) -> int:
-        return hash((type(self), len(self), self.targets))
-
-
+@dataclass(frozen=True)
 class LinearLevels(LazyLevels):
-    """first, first + step, …: `count` levels in exact fractions, whole numbers where `whole`."""
+    """first, first + step, … in exact fractions, whole numbers where `whole`."""
 
-    def __init__(
-        self, first: Fraction, step: Fraction, count: int, targets: tuple[str, ...], *, whole: bool = False
-    ) -> None:
-        super().__init__(targets)
-        self.first = first
-        self.step = step
-        self.size = count
-        self.whole = whole
-        self._scale = math.lcm(first.denominator, step.denominator)
-        self._origin, self._stride = int(first * self._scale), int(step * self._scale)
+    first: Fraction
+    step: Fraction
+    size: int
+    whole: bool
 
     def __len__(self) -> int:
         return self.size
 
+    @cached_property
+    def _scaled(self) -> tuple[int, int, int]:
+        scale = math.lcm(self.first.denominator, self.step.denominator)
+        return int(self.first * scale), int(self.step * scale), scale
+
     def value(self, at: int) -> DecimalNumber:
-        scaled = self._origin + self._stride * at
-        return scaled // self._scale if self.whole else scaled / self._scale  # a quotient of ints is rounded once
+        first, step, scale = self._scaled
+        scaled = first + step * at
+        return scaled // scale if self.whole else scaled / scale  # a quotient of ints is rounded once
 
     def position(self, value: Scalar) -> int | None:
         if isinstance(value, str | None):
@@ -333,17 +322,14 @@ class LinearLevels(LazyLevels):
         return guess if 0 <= guess < self.size and self.value(guess) == value else None
 
 
+@dataclass(frozen=True)
 class LogLevels(LazyLevels):
-    """`count` levels from first to last in equal ratios, rounded to 12 significant digits; both ends exact."""
+    """Levels from first to last in equal ratios, rounded to 12 significant digits; both ends exact."""
 
-    def __init__(
-        self, first: DecimalNumber, last: DecimalNumber, count: int, targets: tuple[str, ...], *, whole: bool
-    ) -> None:
-        super().__init__(targets)
-        self.first = first
-        self.last = last
-        self.size = count
-        self.whole = whole
+    first: DecimalNumber
+    last: DecimalNumber
+    size: int
+    whole: bool
 
     def __len__(self) -> int:
         return self.size
@@ -364,13 +350,11 @@ class LogLevels(LazyLevels):
         return int(exact) if self.whole else float(exact)
 
 
+@dataclass(frozen=True)
 class ListLevels(LazyLevels):
     """Values as they are, each level made when it is looked at."""
 
-    def __init__(self, values: Sequence[Scalar], targets: tuple[str, ...]) -> None:
-        super().__init__(targets)
-        self.values = tuple(values)
-        self._places: dict[Scalar, int] = {}
+    values: tuple[Scalar, ...]
 
     def __len__(self) -> int:
         return len(self.values)
@@ -378,30 +362,30 @@ class ListLevels(LazyLevels):
     def value(self, at: int) -> Scalar:
         return self.values[at]
 
+    @cached_property
+    def _positions(self) -> dict[Scalar, int]:
+        return {value: at for at, value in reversed(list(enumerate(self.values)))}
+
     def position(self, value: Scalar) -> int | None:
-        if not self._places:
-            self._places = {v: at for at, v in reversed(list(enumerate(self.values)))}
-        return self._places.get(value)
+        return self._positions.get(value)
 
 
+@dataclass(frozen=True)
 class ReplacingLevels(ListLevels):
     """Texts that each take the place of `search` in what the target says otherwise."""
 
-    def __init__(self, search: str, values: Sequence[str], targets: tuple[str, ...]) -> None:
-        super().__init__(values, targets)
-        self.search = search
+    search: str
 
     def _setting(self, value: Scalar) -> Setting:
         return Replacement(search=self.search, by=str(value))
 
 
+@dataclass(frozen=True)
 class UndrawnLevels(LazyLevels):
     """Seeds of which only the number is known. They are drawn once, by whoever keeps the record."""
 
-    def __init__(self, name: str, count: int, targets: tuple[str, ...]) -> None:
-        super().__init__(targets)
-        self.name = name
-        self.size = count
+    name: str
+    size: int
 
     def __len__(self) -> int:
         return self.size
@@ -413,17 +397,16 @@ class UndrawnLevels(LazyLevels):
         )
 
 
+@dataclass(frozen=True)
 class CellSeeds(LazyLevels):
-    """`count` seeds for each combination of the other axes, drawn from the values there.
+    """`size` seeds for each combination of the other axes, drawn from the values there.
 
     Adding a level to another axis leaves the seeds of all combinations that were there before. As levels of an axis
     alone they are the seeds of no combination: enough to check what they set.
     """
 
-    def __init__(self, count: int, start: int, targets: tuple[str, ...]) -> None:
-        super().__init__(targets)
-        self.size = count
-        self.start = start
+    size: int
+    start: int
 
     def __len__(self) -> int:
         return self.size
@@ -433,17 +416,14 @@ class CellSeeds(LazyLevels):
 
     def draw(self, others: Mapping[str, Scalar], at: int) -> int:
         """Draw the seed number `at` for these values of the other axes; the seeds of a combination all differ."""
-        plain = sorted((name, _merge_numbers(value)) for name, value in others.items())
+        plain = sorted(
+            (name, float(value) if type(value) is int else value) for name, value in others.items()
+        )  # 1 is 1.0
         digest = blake2b(json.dumps([self.start, plain]).encode(), digest_size=4).digest()
         return (int.from_bytes(digest, "big") + at * _STRIDE) % (SEED_MAX + 1)
 
 
 _STRIDE: Final = 0x9E3779B1  # odd, so that no two seeds of a combination are equal
-
-
-def _merge_numbers(value: Scalar) -> Scalar:
-    """Return 1 and 1.0 alike: a table may hold either."""
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def put_cell_seeds(dimensions: Sequence[Dimension], digits: Sequence[int], levels: dict[str, Level]) -> None:

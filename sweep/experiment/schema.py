@@ -6,8 +6,8 @@ one of them has.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+import math
+from collections.abc import Container
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
@@ -224,45 +224,34 @@ class Zip(AxisSpec):
     zip: dict[str, SingleAxis] = Field(description="Axis name → axis, of any kind that makes a single axis.")
 
 
-_KINDS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "values": "<labelled>",
-        "zip": "<zip>",
-        "lines": "<lines>",
-        "csv": "<csv>",
-        "images": "<images>",
-        "board": "<board>",
-        "settings": "<settings>",
-        "replace": "<replace>",
-        "dynamic": "<dynamic>",
-        "count": "<seeds>",
-        "num": "<num>",
-        "step": "<step>",
-        "stop": "<step>",
-        "start": "<step>",
-    }
+# The keys that tell kinds of axes apart, the first that is there decides; the kind is tagged with it.
+_KIND_KEYS: Final = (
+    *("values", "zip", "lines", "csv", "images", "board", "settings", "replace", "dynamic"),
+    *("count", "num", "step", "stop", "start"),
 )
-AXIS_TAGS: Final = frozenset({"<list>", *_KINDS.values()})
-AXIS_KEYS: Final = (*_KINDS, "scale", "target", "with", "column", "columns", "wildcards")
+AXIS_TAGS: Final = frozenset({"<list>", *(f"<{key}>" for key in _KIND_KEYS)})
+AXIS_KEYS: Final = (*_KIND_KEYS, "scale", "target", "with", "column", "columns", "wildcards")
 
 
-def choose_axis_tag(value: Any) -> str | None:
-    """Find which kind of axis a raw value is written as: by the key that only this kind has. None where it is none."""
-    if isinstance(value, AxisSpec):
-        return _TAG_OF[type(value)]
-    if isinstance(value, list):
+def find_kind_key(keys: Container[str]) -> str | None:
+    """Find the key that tells which kind of axis has these keys; None where none does."""
+    key = next((key for key in _KIND_KEYS if key in keys), None)
+    return "step" if key in ("stop", "start") else key
+
+
+def _choose_tag(raw: Any) -> str | None:
+    if isinstance(raw, list):
         return "<list>"
-    if isinstance(value, dict):
-        return next((tag for key, tag in _KINDS.items() if key in value), None)
-    return None
+    key = find_kind_key(raw) if isinstance(raw, dict) else None
+    return key and f"<{key}>"
 
 
 _Single: TypeAlias = (
     Annotated[list[ScalarField], Tag("<list>")]
     | Annotated[StepRange, Tag("<step>")]
     | Annotated[CountRange, Tag("<num>")]
-    | Annotated[Seeds, Tag("<seeds>")]
-    | Annotated[Labelled, Tag("<labelled>")]
+    | Annotated[Seeds, Tag("<count>")]
+    | Annotated[Labelled, Tag("<values>")]
     | Annotated[TextLines, Tag("<lines>")]
     | Annotated[CsvColumns, Tag("<csv>")]
     | Annotated[Images, Tag("<images>")]
@@ -271,38 +260,15 @@ _Single: TypeAlias = (
     | Annotated[Replace, Tag("<replace>")]
     | Annotated[Dynamic, Tag("<dynamic>")]
 )
-SingleAxis: TypeAlias = Annotated[_Single, Discriminator(choose_axis_tag)]
-AnyAxis: TypeAlias = Annotated[_Single | Annotated[Zip, Tag("<zip>")], Discriminator(choose_axis_tag)]
-_TAG_OF: Final[Mapping[type[AxisSpec], str]] = MappingProxyType(
-    {
-        StepRange: "<step>",
-        CountRange: "<num>",
-        Seeds: "<seeds>",
-        Labelled: "<labelled>",
-        TextLines: "<lines>",
-        CsvColumns: "<csv>",
-        Images: "<images>",
-        BoardImages: "<board>",
-        SettingsFile: "<settings>",
-        Replace: "<replace>",
-        Dynamic: "<dynamic>",
-        Zip: "<zip>",
-    }
-)
+SingleAxis: TypeAlias = Annotated[_Single, Discriminator(_choose_tag)]
+AnyAxis: TypeAlias = Annotated[_Single | Annotated[Zip, Tag("<zip>")], Discriminator(_choose_tag)]
 
 
-def list_known_keys(tag: str | None) -> tuple[str, ...]:
-    """List the keys that an axis of this kind may have, as written."""
-    model = next((model for model, name in _TAG_OF.items() if name == tag), None)
-    if model is None:
-        return AXIS_KEYS
-    return tuple(field.alias or name for name, field in model.model_fields.items())
-
-
-def axis_key(spec: AxisSpec) -> str:
-    """Return the key that marks an axis of this kind, as lines or csv."""
-    tag = choose_axis_tag(spec)
-    return next(key for key, name in _KINDS.items() if name == tag)
+def list_known_keys(keys: Container[str]) -> tuple[str, ...]:
+    """List the keys that an axis may have which has these."""
+    kind = find_kind_key(keys)
+    model = next((model for model in AxisSpec.__subclasses__() if find_kind_key(model.model_fields) == kind), None)
+    return tuple(field.alias or name for name, field in model.model_fields.items()) if model else AXIS_KEYS
 
 
 SCHEMA_FILE: Final = "experiment.schema.json"
@@ -390,6 +356,15 @@ class DesignSpec(Strict):
         if value is not None and self.kind != "adaptive":
             raise ValueError(f"{name} belongs to adaptive")
 
+    @property
+    def goal(self) -> Literal["each", "weakest"]:
+        """What an adaptive design looks for: the threshold of each group, or of the group that misses it first."""
+        return "weakest" if (self.for_ or "").startswith("weakest") else "each"
+
+    def count_most(self, points: int) -> int:
+        """Count the most points of a grid of `points` that a run renders."""
+        return math.floor(self.at_most * points + 1e-9) if self.kind == "adaptive" else points
+
 
 _DRAWN: Final = ("random", "sobol", "halton", "lhs")
 _ADAPTIVE_KEYS: Final = {
@@ -399,12 +374,15 @@ _ADAPTIVE_KEYS: Final = {
     "for": "each prompt, or weakest prompt",
     "within": "half the width of the interval",
 }
+FULL_DESIGN: Final = DesignSpec(kind="full")
 
 
 class StudySpec(Strict):
     """How the images are measured."""
 
-    metrics: list[str] = Field(default_factory=list, description="Names of metrics. Default: the standard metrics.")
+    metrics: tuple[str, ...] = Field(
+        default_factory=tuple, strict=False, description="Names of metrics. Default: the standard metrics."
+    )
     replicates: int = Field(
         default=1,
         ge=1,
@@ -466,15 +444,15 @@ class ExperimentFile(Strict):
         default=(), description="Leave out points that meet this condition. In a list, any condition is enough."
     )
     design: Annotated[DesignSpec, BeforeValidator(_expand_design)] = Field(
-        default=DesignSpec(kind="full"),
+        default=FULL_DESIGN,
         description="The points of the grid to render. Default: all.",
     )
     roles: dict[str, Texts] = Field(
         default_factory=dict,
         description="role → node.field address(es), if a role is ambiguous in the workflow or should set other fields.",
     )
-    servers: list[str] = Field(
-        default_factory=list, description="URLs of servers to render on. --server overrides them."
+    servers: tuple[str, ...] = Field(
+        default_factory=tuple, strict=False, description="URLs of servers to render on. --server overrides them."
     )
     board: str | None = Field(
         default=None, description="Board on the server for the images. sweep creates it if it is missing, and says so."

@@ -18,7 +18,6 @@ from sweep.experiment.schema import (
     AXIS_KEYS,
     AXIS_TAGS,
     ExperimentFile,
-    choose_axis_tag,
     list_known_keys,
     list_section_keys,
 )
@@ -100,7 +99,7 @@ def _list_keys_known(place: DocumentPath, data: Mapping[str, Any]) -> Sequence[s
         spec: Any = data
         for part in place[:-1]:
             spec = spec.get(str(part)) if isinstance(spec, dict) else None
-        return list_known_keys(choose_axis_tag(spec))
+        return list_known_keys(spec if isinstance(spec, dict) else ())
     return list_section_keys().get(str(place[0]), ())
 
 

@@ -165,7 +165,7 @@ def _list_parts(experiment: Experiment, bound_graphs: Sequence[BoundGraph]) -> I
     design = experiment.design
     yield [design.kind, design.points, design.seed, dict(design.baseline)]
     if design.kind not in ("full", "adaptive"):
-        yield [design.seeds, design.share]
+        yield [design.seeds, design.share or 1.0]
     yield experiment.study.replicates
 
 

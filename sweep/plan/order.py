@@ -14,7 +14,7 @@ from math import prod
 from types import MappingProxyType
 from typing import Final
 
-from sweep.experiment import Dimension, Full, Grid
+from sweep.experiment import Dimension, Grid, Space
 from sweep.plan.bindings import BoundGraph
 from sweep.workflow import Node, NodeSchemas, StageKind, computation_order
 
@@ -192,8 +192,8 @@ def order_indices(
     if not isinstance(picked, range):
         yield from _sort_indices(grid, picked, nesting, only)
         return
-    full = Full(sizes)
-    if isinstance(grid.space, Full):
+    full = Space(sizes)
+    if grid.space.is_full:
         yield from iterate_indices(sizes, nesting, only)
         return
     for raw in iterate_indices(sizes, nesting, only):

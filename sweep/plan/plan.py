@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, overload
+from typing import Any, Final
 
-from sweep.experiment import Axis, Dimension, Experiment, InputImage, Level, Variation, is_reference
+from sweep.experiment import Axis, Dimension, Experiment, InputImage, LazySequence, Level, Variation, is_reference
 from sweep.plan import order
 from sweep.plan.bindings import BoundGraph
 from sweep.plan.graph_variants import GraphVariant, VariantSelector
@@ -63,7 +63,7 @@ def make_replicate_axis(count: int) -> Axis:
     return Axis(REPLICATE_AXIS, "integer", tuple(Level(number, {}) for number in range(1, count + 1)))
 
 
-class Replicated(Sequence[Variation]):
+class Replicated(LazySequence[Variation]):
     """Every point of `points`, `count` times one after the other: the axis `replicate` varies fastest."""
 
     def __init__(self, points: Sequence[Variation], count: int) -> None:
@@ -73,14 +73,7 @@ class Replicated(Sequence[Variation]):
     def __len__(self) -> int:
         return len(self._points) * len(self._levels)
 
-    @overload
-    def __getitem__(self, index: int) -> Variation: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Variation]: ...
-    def __getitem__(self, index: int | slice) -> Variation | Sequence[Variation]:
-        if isinstance(index, slice):
-            return [self[at] for at in range(*index.indices(len(self)))]
-        at = range(len(self))[index]
+    def item(self, at: int) -> Variation:
         point, number = divmod(at, len(self._levels))
         return self._repeat_key(self._points[point], at, number)
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from sweep.errors import ExperimentError
 from sweep.experiment.experiment import Experiment
-from sweep.experiment.grid import Shuffled
 from tests.experiment.conftest import with_axes
 
 AXES: dict[str, Any] = {
@@ -100,14 +99,14 @@ def test_random_draws_from_a_million_million_at_once() -> None:
 
 
 @given(size=st.integers(1, 70), seed=st.integers(0, 2**64))
-def test_shuffled_is_a_permutation_and_its_own_inverse(size: int, seed: int) -> None:
-    shuffled = Shuffled(size, size, seed)
-    assert sorted(shuffled) == list(range(size))
-    assert [shuffled.index(value) for value in shuffled] == list(range(size))
-    part = Shuffled(size, size // 2, seed)
-    assert list(part) == list(shuffled)[: size // 2]
-    for value in range(size):
-        assert (value in part) == (value in list(part))
+def test_a_random_design_of_every_point_is_a_permutation(size: int, seed: int) -> None:
+    def draw(points: int) -> list[Any]:
+        design = {"kind": "random", "points": points, "seed": seed}
+        return [variation.values["a.x"] for variation in with_axes({"a.x": list(range(size))}, design=design).grid]
+
+    every = draw(size)
+    assert sorted(every) == list(range(size))
+    assert draw(max(1, size // 2)) == every[: max(1, size // 2)]
 
 
 def test_one_at_a_time_is_the_baseline_and_each_axis_by_itself() -> None:
