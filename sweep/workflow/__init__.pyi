@@ -33,9 +33,8 @@ from .graph import (
 )
 from .identity import Digests, NodeChange, canonical, computation_order, node_digests
 from .inspection import Description, InspectionRow, describe
+from .invokeai.api_format import write_graph
 from .invokeai.dialect import DESCRIPTIVE_NODES, builtin_schemas, node_schemas
-from .invokeai.graph_format import write_graph
-from .invokeai.templates import template
 from .loader import load_workflow, packaged_schemas, workflow_from
 from .roles import STACKED, Roles, Target, field_target, find_roles
 from .scaffold import PLACEHOLDER, ScaffoldContext, starter
@@ -99,7 +98,6 @@ __all__ = [
     "read_object_info",
     "readable",
     "starter",
-    "template",
     "unknown_type",
     "workflow_from",
     "write_graph",

@@ -7,11 +7,15 @@ package beside the others that implements `Dialect`; no other module changes.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
+from importlib import resources
+from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
-from sweep.errors import WorkflowError
+from sweep.errors import WorkflowError, did_you_mean
 from sweep.workflow.graph import Address, Graph, Json, Node, Value, Workflow
 
 
@@ -73,6 +77,17 @@ class NodeSchema:
         return self.fields.get(name) or self.common.get(name)
 
 
+def write_packaged(schemas: Mapping[str, NodeSchema], path: Path) -> None:
+    """Write node types as they are packaged with sweep, one a line so that releases can be compared, without texts."""
+    nodes = [f"{json.dumps(k)}:{json.dumps(v, separators=(',', ':'))}" for k, v in dump(schemas).items()]
+    path.write_text("{\n" + ",\n".join(nodes) + "\n}\n", "utf-8", newline="\n")
+
+
+def read_packaged(package: str, file: str, common: Mapping[str, FieldSchema]) -> Mapping[str, NodeSchema]:
+    """Read the node types that are packaged in a file beside the modules of `package`."""
+    return load(json.loads(resources.files(package).joinpath(file).read_text("utf-8")), common)
+
+
 def dump(schemas: Mapping[str, NodeSchema]) -> dict[str, Json]:
     """Return the schemas as JSON without everything that `load` fills in by itself: facts only, no texts."""
     return {
@@ -85,6 +100,14 @@ def dump(schemas: Mapping[str, NodeSchema]) -> dict[str, Json]:
         }
         for node in sorted(schemas.values(), key=lambda node: node.type)
     }
+
+
+def _unusual(field: FieldSchema) -> Iterator[tuple[str, Json]]:
+    """Yield what differs from the dataclass's own defaults, except the name, which is the key already."""
+    for slot in fields(field):
+        value = getattr(field, slot.name)
+        if slot.name != "name" and (slot.default is MISSING or value != slot.default or value is not slot.default):
+            yield slot.name, list(value) if isinstance(value, tuple) else value
 
 
 def load(document: Mapping[str, Any], common: Mapping[str, FieldSchema]) -> dict[str, NodeSchema]:
@@ -101,14 +124,6 @@ def load(document: Mapping[str, Any], common: Mapping[str, FieldSchema]) -> dict
         )
         for kind, node in document.items()
     }
-
-
-def _unusual(field: FieldSchema) -> Iterator[tuple[str, Json]]:
-    """Yield what differs from the dataclass's own defaults, except the name, which is the key already."""
-    for slot in fields(field):
-        value = getattr(field, slot.name)
-        if slot.name != "name" and (slot.default is MISSING or value != slot.default or value is not slot.default):
-            yield slot.name, list(value) if isinstance(value, tuple) else value
 
 
 def _field(name: str, facts: Mapping[str, Any]) -> FieldSchema:
@@ -137,6 +152,31 @@ class Encoding:
 IDENTITY: Final = Encoding()
 
 
+def numbered_ids(word: str, count: int) -> list[str]:
+    """Return so many ids: word, word2, word3 and so on."""
+    return [word if number == 1 else f"{word}{number}" for number in range(1, count + 1)]
+
+
+def insert_loras(graph: Graph, lora: Node, count: int, ways: Sequence[tuple[str, str, str]]) -> Graph:
+    """Return a template's graph with so many copies of a LoRA's node in a row after its node `model`.
+
+    Args:
+        graph: The template.
+        lora: The node; the others are called lora2, lora3 and so on.
+        count: How many.
+        ways: What it changes, each as the model's output, the node's input and the node's output.
+    """
+    names = numbered_ids(lora.id, count)
+    for last in names[-1:]:
+        graph = graph.rewired({Address("model", given): Address(last, output) for given, _, output in ways})
+    chain = [
+        f"{before}.{given if before == 'model' else output} → {after}.{field}"
+        for before, after in zip(["model", *names], names, strict=False)
+        for given, field, output in ways
+    ]
+    return graph.adding([replace(lora, id=name) for name in names], chain)
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """Fields that a role sets together."""
@@ -144,6 +184,11 @@ class Candidate:
     addresses: tuple[Address, ...]
     encode: Encoding = IDENTITY
     encodings: Mapping[Address, Encoding] = field(default_factory=dict)  # of fields that have one of their own
+
+    @classmethod
+    def of(cls, found: Candidate | Address) -> Candidate:
+        """Return the candidate, or one with this single field."""
+        return found if isinstance(found, Candidate) else cls((found,))
 
 
 class Dialect(Protocol):
@@ -157,18 +202,22 @@ class Dialect(Protocol):
     image_texts: Mapping[str, str]  # name → text of a PNG with it: a workflow, or `metadata` beside it
     cached_outputs: int  # how many node outputs a server of this family keeps
     is_fusable: bool  # whether rendering several variations as one item saves time
-    random_nodes: frozenset[str]  # node types that give another value at each execution
-    descriptive_nodes: frozenset[str]  # node types with model fields that load no model
-    collecting_nodes: frozenset[str]  # node types of which one input takes several edges
-    run_fields: frozenset[str]  # fields of output nodes that the run itself sets
-    closing_calls: Mapping[str, tuple[str, ...]]  # node type → calls behind which it reads no text: ("a", "b").and()
+    random_nodes: frozenset[str] = frozenset()  # node types that give another value at each execution
+    descriptive_nodes: frozenset[str] = frozenset()  # node types with model fields that load no model
+    collecting_nodes: frozenset[str] = frozenset()  # node types of which one input takes several edges
+    run_fields: frozenset[str] = frozenset()  # fields of output nodes that the run itself sets
+    closing_calls: Mapping[
+        str, tuple[str, ...]
+    ] = {}  # node type → calls behind which it reads no text: ("a", "b").and()
     common_schedulers: tuple[str, ...]  # schedulers that people compare with their own
-    common_fields: Mapping[str, FieldSchema]  # fields that every node has
+    common_fields: Mapping[str, FieldSchema] = {}  # fields that every node has
     equal_strengths: str  # what strengths of an equal `count_steps` do, with {count} in it, as the end of a sentence
+    templates_hint: str = f"Templates: {', '.join(TEMPLATES)}."
+    vae_loader: tuple[str, str]  # the node type that loads a VAE, and its output
+    main_loader: tuple[re.Pattern[str], str]  # the node types that load a main model, and their output of its VAE
 
     def packaged_schemas(self) -> NodeSchemas:
         """Return the node types of this family that are packaged with sweep, for planning without a server."""
-        ...
 
     def read(self, document: Mapping[str, Any], source: str) -> Workflow | None:
         """Read a JSON object as a workflow of this family; None where it belongs to no workflow of this family.
@@ -179,32 +228,42 @@ class Dialect(Protocol):
 
         Raises WorkflowError where it belongs to this family and is wrong.
         """
-        ...
 
     def translate(self, workflow: Workflow, schemas: NodeSchemas) -> Workflow:
         """Return a workflow that was read without node types as it is on a server that has these.
 
         Raises WorkflowError where it is of another family, or cannot be translated.
         """
-        ...
+        if workflow.family in ("", self.name):
+            return workflow
+        server = f"{'an' if self.name[0] in 'AEIOU' else 'a'} {self.name}"
+        hint = f"Give the address of a {workflow.family} with --server."
+        raise WorkflowError(f"The workflow is a graph of {workflow.family}, and the server is {server}.", hint=hint)
 
     def template(self, name: str, base: str, loras: int = 0, controls: int = 0) -> Graph:
         """Return the built-in workflow `name` (one of `TEMPLATES`) for models of `base`, with so many LoRAs and
-        ControlNets. Raises WorkflowError where there is no such template, or not for this base.
+        ControlNets; `lora` and `controlnet` are txt2img with at least one of either.
+
+        Raises WorkflowError where there is no such template, or not for this base.
         """
-        ...
+        if name not in TEMPLATES:
+            near = did_you_mean(name, TEMPLATES)
+            raise WorkflowError(f"There is no template {name!r}.{near}", hint=self.templates_hint)
+        loras, controls = max(loras, int(name == "lora")), max(controls, int(name == "controlnet"))
+        return self.build_template(base, loras, controls, has_image=name == "img2img")
+
+    def build_template(self, base: str, loras: int, controls: int, *, has_image: bool) -> Graph:
+        """Return a workflow that renders from a prompt, and from an image where it `has_image`; see `template`."""
 
     def find_candidates(self, graph: Graph, schemas: NodeSchemas) -> Mapping[str, Sequence[Candidate]]:
         """Return, for each of `sweep.role_table.FOUND_ROLES`, what it could mean in this graph."""
-        ...
 
     def encode_strength(self, graph: Graph, schemas: NodeSchemas, address: Address) -> Encoding:
         """Return how a denoise strength is written into this field."""
-        ...
+        return IDENTITY
 
     def find_lora_weights(self, lora: Address, schema: NodeSchema | None) -> tuple[Address, ...]:
         """Return the fields that hold the weight of the LoRA whose name stands at `lora`."""
-        ...
 
     def find_controls(self, graph: Graph, schemas: NodeSchemas) -> Sequence[Mapping[str, Address]]:
         """Return the addresses of each ControlNet's parts, in the order of the graph.
@@ -212,49 +271,43 @@ class Dialect(Protocol):
         The parts are `model`, `image`, `weight`, `begin` and `end`; also `source`, the field through which the workflow
         takes in the image, where there is one such field.
         """
-        ...
 
     def find_outputs(self, graph: Graph, schemas: NodeSchemas) -> tuple[str, ...]:
         """Return the ids of the nodes whose images are final, in the graph's order; empty where there is none."""
-        ...
 
     def explain_no_output(self, graph: Graph, schemas: NodeSchemas) -> str:
         """Say why there are no output nodes, as the end of a sentence that begins with the workflow's name."""
-        ...
 
     def held_field(self, kind: str, schema: NodeSchema, output: str) -> str | None:
         """Return the field whose value a node gives on unchanged as `output`; None where it does anything else."""
-        ...
 
     def ignored_fields(self, kind: str) -> frozenset[str]:
         """Return the fields of a node type that decide no image, and so are no part of a key."""
-        ...
+        return frozenset()
 
     def finish(self, graph: Graph, outputs: Sequence[str]) -> Graph:
         """Return the graph with outputs that always make an image of their own, never one from a cache."""
-        ...
+        return graph
 
     def refresh(self, node: Node, replicate: int) -> Node:
         """Return the node so that its output is computed anew for this replicate."""
-        ...
 
     def is_cached(self, node: Node, schema: NodeSchema | None) -> bool:
         """Return whether the server keeps the node's output."""
-        ...
+        return True
 
     def classify(self, schema: NodeSchema | None) -> StageKind:
         """Return what running a node of this type costs a server."""
-        ...
 
     def metadata_outputs(self, graph: Graph, outputs: Sequence[str], schemas: NodeSchemas) -> tuple[str, ...]:
         """Return those of the outputs into whose images `write_metadata` can write by the graph."""
-        ...
+        return ()
 
     def write_metadata(self, graph: Graph, outputs: Sequence[str], metadata: Mapping[str, Value]) -> Graph:
         """Return the graph with `outputs` writing `metadata` into their images; unchanged where that is not a graph's
         business in this family (the submission carries it then).
         """
-        ...
+        return graph
 
     def make_recall(
         self, graph: Graph, schemas: NodeSchemas, roles: Mapping[str, Sequence[tuple[Address, Encoding]]]
@@ -268,15 +321,13 @@ class Dialect(Protocol):
             schemas: The node types of the server.
             roles: Every field of each role that was found, with its encoding.
         """
-        ...
+        return lambda _: {}
 
     def find_contradiction(self, node: Node) -> str | None:
         """Find two fields of a node that exclude each other, as the end of a sentence; None where there are none."""
-        ...
 
     def note_encodings(self, targets: Sequence[tuple[Address, Encoding]]) -> Iterator[str]:
         """Yield sentences on how strengths are written into these fields, where that is no straight line."""
-        ...
 
     def count_steps(self, graph: Graph, targets: Sequence[Address], strength: float, steps: int) -> int | None:
         """Return a number that is equal for two strengths where they give the same image; None where none do.
@@ -287,22 +338,28 @@ class Dialect(Protocol):
             strength: from 0 to 1.
             steps: how many steps the schedule has.
         """
-        ...
 
     def add_clip_skip(self, graph: Graph) -> Graph:
         """Return the graph with a node that skips layers of the text encoder before its prompts are encoded.
 
         Unchanged where the graph's encoders take none.
         """
-        ...
 
     def add_vae_loader(self, graph: Graph, name: str) -> Graph:
         """Return the graph with a VAE loader `name` in place of the main model's VAE."""
-        ...
+        kind, output = self.vae_loader
+        loaded = dict.fromkeys(self._main_vaes(graph), Address(name, output))
+        return graph.rewired(loaded).adding([Node(name, kind)])
 
     def remove_vae_loader(self, graph: Graph, loader: str) -> Graph:
         """Return the graph with the main model's VAE in place of this loader's; unchanged without a main loader."""
-        ...
+        for main in self._main_vaes(graph)[:1]:
+            graph = graph.rewired({Address(loader, self.vae_loader[1]): main}).without_nodes({loader})
+        return graph
+
+    def _main_vaes(self, graph: Graph) -> list[Address]:
+        kinds, output = self.main_loader
+        return [Address(node.id, output) for node in graph.nodes.values() if kinds.fullmatch(node.type)]
 
 
 class NodeSchemas(dict[str, NodeSchema]):
@@ -313,12 +370,6 @@ class NodeSchemas(dict[str, NodeSchema]):
     def __init__(self, nodes: Mapping[str, NodeSchema], dialect: Dialect) -> None:
         super().__init__(nodes)
         self.dialect = dialect
-
-
-def other_family_error(family: str, server: str) -> WorkflowError:
-    """Return the error for a workflow of one family on a server of another."""
-    hint = f"Give the address of a {family} with --server."
-    return WorkflowError(f"The workflow is a graph of {family}, and the server is {server}.", hint=hint)
 
 
 def output_nodes(graph: Graph, schemas: NodeSchemas) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, Final, Literal, NoReturn, TypeAlias
@@ -105,6 +105,12 @@ class Edge:
     source: Address
     destination: Address
 
+    @classmethod
+    def parse(cls, text: str) -> Edge:
+        """Parse `noise.noise → denoise.noise` (or `->`). Raises WorkflowError where `text` is something else."""
+        source, _, destination = text.replace("->", "→").partition("→")
+        return cls(Address.parse(source.strip()), Address.parse(destination.strip()))
+
     def __str__(self) -> str:
         return f"{self.source} → {self.destination}"
 
@@ -122,7 +128,8 @@ class Graph:
     @classmethod
     def of(cls, nodes: Iterable[Node], edges: Iterable[str | Edge] = ()) -> Graph:
         """Return a graph from nodes and edges, the latter also written `"noise.noise → denoise.noise"` (or `->`)."""
-        return cls({node.id: node for node in nodes}, tuple(e if isinstance(e, Edge) else _edge(e) for e in edges))
+        parsed = tuple(edge if isinstance(edge, Edge) else Edge.parse(edge) for edge in edges)
+        return cls({node.id: node for node in nodes}, parsed)
 
     def set(self, values: Mapping[Address, Value]) -> Graph:
         """Return the same graph with these fields holding these values; other nodes are shared, not copied.
@@ -170,6 +177,16 @@ class Graph:
         gone = set(edges)
         return replace(self, edges=tuple(edge for edge in self.edges if edge not in gone))
 
+    def without_nodes(self, nodes: Container[str]) -> Graph:
+        """Return the same graph less these nodes and all edges from and to them."""
+        left = {name: node for name, node in self.nodes.items() if name not in nodes}
+        ends = ((edge, edge.source.node, edge.destination.node) for edge in self.edges)
+        return Graph(left, tuple(edge for edge, source, target in ends if source not in nodes and target not in nodes))
+
+    def rewired(self, outputs: Mapping[Address, Address]) -> Graph:
+        """Return the same graph with the edges from these outputs coming from others."""
+        return replace(self, edges=tuple(Edge(outputs.get(e.source, e.source), e.destination) for e in self.edges))
+
     def adding(self, nodes: Iterable[Node] = (), edges: Iterable[str | Edge] = ()) -> Graph:
         """Return the same graph with more nodes and edges; a node of the same id is replaced."""
         more = Graph.of(nodes, edges)
@@ -189,21 +206,13 @@ class Graph:
                 edges.append(edge)
                 continue
             if edge.source not in copies:
-                name = next(name for name in _count_names(node.id) if name not in nodes)
+                names = (node.id if number == 1 else f"{node.id}_{number}" for number in count(1))
+                name = next(name for name in names if name not in nodes)
                 nodes[name] = replace(node, id=name)
                 copies[edge.source] = name
                 edges.append(Edge(edge.source, Address(name, way[0])))
             edges.append(Edge(Address(copies[edge.source], way[1]), edge.destination))
         return Graph(nodes, tuple(edges))
-
-
-def _count_names(word: str) -> Iterator[str]:
-    return (word if number == 1 else f"{word}_{number}" for number in count(1))
-
-
-def _edge(text: str) -> Edge:
-    source, _, destination = text.replace("->", "→").partition("→")
-    return Edge(Address.parse(source.strip()), Address.parse(destination.strip()))
 
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -217,15 +226,20 @@ class Names:
 
     def __init__(self, graph: Graph) -> None:
         self._nodes = graph.nodes
-        self._labels = _indexed((label(node).casefold(), node.id) for node in graph.nodes.values())
-        self._words = _indexed((_word(node.id), node.id) for node in graph.nodes.values())
-        self._types = _indexed((node.type, node.id) for node in graph.nodes.values())
+        self._labels: dict[str, list[str]] = {}
+        self._words: dict[str, list[str]] = {}
+        self._types: dict[str, list[str]] = {}
+        for node in graph.nodes.values():
+            said, word, kind = _words(node)
+            for index, key in ((self._labels, said.casefold()), (self._words, word), (self._types, kind)):
+                if key:
+                    index.setdefault(key, []).append(node.id)
 
     def called(self, node: str) -> str:
         """Return a name of a node by which `node` finds it: its id, unless an editor made that up."""
         if _MADE_UP.fullmatch(node) is None or node not in self._nodes:
             return node
-        for word in filter(None, (label(self._nodes[node]), _word(node), self._nodes[node].type)):
+        for word in filter(None, _words(self._nodes[node])):
             if self._found(word) == [node]:
                 return word
             alike = self._alike(word)
@@ -293,21 +307,14 @@ def made_up(node: str) -> bool:
     return _MADE_UP.fullmatch(node) is not None
 
 
-def _word(node: str) -> str:
-    found = _MADE_UP.fullmatch(node)
-    return (found["word"] if found else "") or ""
+def _words(node: Node) -> tuple[str, str, str]:
+    """Return a node's label, the word before the made-up part of its id, and its type: empty where there is none."""
+    found = _MADE_UP.fullmatch(node.id)
+    return label(node), (found["word"] if found else "") or "", node.type
 
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _indexed(pairs: Iterable[tuple[str, str]]) -> Mapping[str, list[str]]:
-    index: dict[str, list[str]] = {}
-    for word, node in pairs:
-        if word:
-            index.setdefault(word, []).append(node)
-    return index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,9 +348,8 @@ class Workflow:
     notes: tuple[str, ...] = ()
     bases: tuple[str, ...] = ()  # those it can be translated for; empty where it names real node types already
     lacking: str = ""  # the main model it names, where that is known to be missing on the server
-    translate: Callable[[str], Workflow] | None = field(
-        default=None, compare=False, repr=False
-    )  # of the portable form: to the nodes of a base
+    # of the portable form: to the nodes of a base
+    translate: Callable[[str], Workflow] | None = field(default=None, compare=False, repr=False)
 
     def for_base(self, base: str) -> Workflow:
         """Return the workflow with the nodes for models of `base`; itself where the file names real node types already,
@@ -364,9 +370,8 @@ def parse_object(content: bytes | str, shown: str) -> dict[str, Any]:
         document = json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        empty = not content.strip()
-        why = f"{shown} is empty." if empty else f"{shown} is not JSON: {error.msg} in {where}."
-        raise WorkflowError(why) from error
+        why = f"is not JSON: {error.msg} in {where}." if content.strip() else "is empty."
+        raise WorkflowError(f"{shown} {why}") from error
     except UnicodeDecodeError as error:
         raise WorkflowError(f"{shown} is not a text file.") from error
     except RecursionError as error:
@@ -374,31 +379,21 @@ def parse_object(content: bytes | str, shown: str) -> dict[str, Any]:
     except ValueError as error:
         raise WorkflowError(f"{shown} is not JSON: {error}.") from error
     if not isinstance(document, dict):
-        raise WorkflowError(f"{shown} holds no workflow: it is {_kind(document)}, not an object with nodes and edges.")
-    if _deeper_than(document, MAX_WORKFLOW_DEPTH):
+        names = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+        kind = names.get(type(document), "a number")
+        raise WorkflowError(f"{shown} holds no workflow: it is {kind}, not an object with nodes and edges.")
+    layer: list[Any] = [document]
+    for _ in range(MAX_WORKFLOW_DEPTH):
+        layer = [
+            child
+            for parent in layer
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+    if layer:
         raise WorkflowError(f"{shown} is nested too deep to be a workflow.")
     return document
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number")
-
-
-def _kind(value: object) -> str:
-    names = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
-
-
-def _deeper_than(value: Any, limit: int) -> bool:
-    layer: list[Any] = [value]
-    for _ in range(limit):
-        layer = [child for parent in layer for child in _children(parent)]
-        if not layer:
-            return False
-    return True
-
-
-def _children(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()

@@ -19,10 +19,12 @@ from sweep.workflow import (
     find_roles,
     load_workflow,
     output_nodes,
-    template,
 )
+from sweep.workflow.invokeai.dialect import INVOKEAI
 from tests.live.rendering import refusal, rendered
 from tests.support.scenes import client, image
+
+template = INVOKEAI.template
 
 SCHEMAS = builtin_schemas()  # read before any loop runs
 PORTABLE = Path(__file__).parents[1] / "fixtures" / "portable"

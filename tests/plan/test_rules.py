@@ -15,9 +15,12 @@ from sweep.experiment import Experiment
 from sweep.plan.plan import Plan
 from sweep.plan.planner import make_plan
 from sweep.plan.rules import compose
-from sweep.workflow import Address, ImageRef, ModelRef, Node, builtin_schemas, template
+from sweep.workflow import Address, ImageRef, ModelRef, Node, builtin_schemas
+from sweep.workflow.invokeai.dialect import INVOKEAI
 from tests.plan.conftest import MODELS, Plans, as_api
 from tests.support.workflow_exports import MODEL, edge, export, invocation
+
+template = INVOKEAI.template
 
 Refusal: TypeAlias = Callable[..., list[str]]
 Own: TypeAlias = Callable[..., Plan]

@@ -13,7 +13,8 @@ from sweep.workflow.graph import Address, BoardRef, Edge, Graph, ImageRef, Model
 from sweep.workflow.identity import Digests, graph_key, node_digests
 from sweep.workflow.invokeai.dialect import INVOKEAI
 from sweep.workflow.invokeai.role_finder import UNDECIDING
-from sweep.workflow.invokeai.templates import template
+
+template = INVOKEAI.template
 
 scalars = st.one_of(
     st.text(max_size=5),

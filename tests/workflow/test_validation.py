@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from sweep.errors import WorkflowError
 from sweep.workflow.dialect import FieldSchema
 from sweep.workflow.graph import Address, BoardRef, Edge, Graph, ImageRef, ModelRef, Node
-from sweep.workflow.invokeai.dialect import builtin_schemas
-from sweep.workflow.invokeai.templates import template
+from sweep.workflow.invokeai.dialect import INVOKEAI, builtin_schemas
 from sweep.workflow.validation import check_graph, check_value, raise_for, range_of
+
+template = INVOKEAI.template
 
 SCHEMAS = builtin_schemas()
 MAIN = ModelRef("tiny-sd", "sd-1")

@@ -5,11 +5,9 @@ Node ids are the words of the other family's templates where they mean the same:
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
-from sweep.errors import WorkflowError, did_you_mean
-from sweep.workflow.dialect import TEMPLATES
+from sweep.workflow.dialect import insert_loras, numbered_ids
 from sweep.workflow.graph import Address, Edge, Graph, Json, Node
 
 _SIZES: Final = {"sd-1": 512, "sd-2": 768, "sdxl": 1024, "sd-3": 1024, "flux": 1024}  # the side a base was trained on
@@ -17,19 +15,13 @@ _DEFAULT_SIZE: Final = 512
 _SIXTEEN_CHANNELS: Final = frozenset({"sd-3", "flux"})
 
 
-def build_template(name: str, base: str, loras: int = 0, controls: int = 0) -> Graph:
-    """Return the built-in workflow `name` for models of `base` (`any` where that is not known).
-
-    `lora` and `controlnet` are txt2img with at least one of either. Raises WorkflowError for an unknown name.
-    """
-    if name not in TEMPLATES:
-        known = f"Templates: {', '.join(TEMPLATES)}."
-        raise WorkflowError(f"There is no template {name!r}.{did_you_mean(name, TEMPLATES)}", hint=known)
+def build_checkpoint_graph(base: str, loras: int, controls: int, *, has_image: bool) -> Graph:
+    """Return a workflow for models of `base` (`any` where that is not known); see `Dialect.build_template`."""
     graph = _txt2img(base)
-    if name == "img2img":
+    if has_image:
         graph = _from_image(graph, _SIZES.get(base, _DEFAULT_SIZE))
-    graph = _with_controls(graph, max(controls, int(name == "controlnet")))
-    return _with_loras(graph, max(loras, int(name == "lora")))
+    lora = Node("lora", "LoraLoader", {"strength_model": 0.75, "strength_clip": 0.75})
+    return insert_loras(_with_controls(graph, controls), lora, loras, [("0", "model", "0"), ("1", "clip", "1")])
 
 
 def _txt2img(base: str) -> Graph:
@@ -65,24 +57,16 @@ def _txt2img(base: str) -> Graph:
             "decode.0 → out.images",
         ],
     )
-    return _with_guidance(graph) if base == "flux" else graph
-
-
-def _with_guidance(graph: Graph) -> Graph:
-    """Return the graph with FLUX's distilled guidance on the prompt."""
-    prompt = Edge(Address("prompt", "0"), Address("denoise", "positive"))
-    nodes = [Node("guidance", "FluxGuidance", {"guidance": 3.5})]
-    return graph.without_edges([prompt]).adding(
-        nodes, ["prompt.0 → guidance.conditioning", "guidance.0 → denoise.positive"]
-    )
+    if base != "flux":
+        return graph
+    guidance = Node("guidance", "FluxGuidance", {"guidance": 3.5})  # distilled: it stands on the prompt
+    return graph.inserting(guidance, ("conditioning", "0"), {Address("denoise", "positive")})
 
 
 def _from_image(graph: Graph, size: int) -> Graph:
     resize: dict[str, Json] = {"upscale_method": "lanczos", "width": size, "height": size, "crop": "disabled"}
-    nodes = {name: node for name, node in graph.nodes.items() if name != "size"}
-    edges = tuple(edge for edge in graph.edges if edge.source.node != "size")
     return (
-        Graph(nodes, edges)
+        graph.without_nodes({"size"})
         .adding(
             [Node("source", "LoadImage"), Node("resize", "ImageScale", resize), Node("encode", "VAEEncode")],
             [
@@ -98,10 +82,11 @@ def _from_image(graph: Graph, size: int) -> Graph:
 
 def _with_controls(graph: Graph, count: int) -> Graph:
     """Return the graph steered by so many ControlNets in a row: nodes control, control2 and so on."""
+    settings: dict[str, Json] = {"strength": 1.0, "start_percent": 0.0, "end_percent": 1.0}
+    steered = {Address("denoise", field) for field in ("positive", "negative")}
     for name in numbered_ids("control", count):
-        before = {field: graph.feeding(Address("denoise", field))[0] for field in ("positive", "negative")}
-        settings: dict[str, Json] = {"strength": 1.0, "start_percent": 0.0, "end_percent": 1.0}
-        graph = graph.without_edges(before.values()).adding(
+        before = [edge for edge in graph.edges if edge.destination in steered]
+        graph = graph.without_edges(before).adding(
             [
                 Node(f"{name}_model", "ControlNetLoader"),
                 Node(f"{name}_image", "LoadImage"),
@@ -110,35 +95,9 @@ def _with_controls(graph: Graph, count: int) -> Graph:
             [
                 f"{name}_model.0 → {name}.control_net",
                 f"{name}_image.0 → {name}.image",
-                Edge(before["positive"].source, Address(name, "positive")),
-                Edge(before["negative"].source, Address(name, "negative")),
+                *(Edge(edge.source, Address(name, edge.destination.field)) for edge in before),
                 f"{name}.0 → denoise.positive",
                 f"{name}.1 → denoise.negative",
             ],
         )
     return graph
-
-
-def _with_loras(graph: Graph, count: int) -> Graph:
-    """Return the graph with so many LoRAs in a row after the model: nodes lora, lora2 and so on."""
-    names = numbered_ids("lora", count)
-    if not names:
-        return graph
-    moved = tuple(
-        replace(edge, source=Address(names[-1], edge.source.field))
-        if edge.source.node == "model" and edge.source.field in ("0", "1")
-        else edge
-        for edge in graph.edges
-    )
-    chain = [
-        f"{before}.{slot} → {after}.{field}"
-        for before, after in zip(["model", *names], names, strict=False)
-        for slot, field in (("0", "model"), ("1", "clip"))
-    ]
-    nodes = [Node(name, "LoraLoader", {"strength_model": 0.75, "strength_clip": 0.75}) for name in names]
-    return replace(graph, edges=moved).adding(nodes, chain)
-
-
-def numbered_ids(word: str, count: int) -> list[str]:
-    """Return so many ids: word, word2, word3 and so on."""
-    return [word if number == 1 else f"{word}{number}" for number in range(1, count + 1)]

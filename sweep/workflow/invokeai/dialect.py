@@ -9,35 +9,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sweep.workflow.dialect import (
-    Candidate,
-    Dialect,
-    Encoding,
-    FieldSchema,
-    NodeSchema,
-    NodeSchemas,
-    StageKind,
-    other_family_error,
-)
+from sweep.workflow.dialect import Candidate, Dialect, Encoding, FieldSchema, NodeSchema, NodeSchemas, StageKind
 from sweep.workflow.graph import Address, Edge, Graph, Node, Value, Workflow, parse_object
-from sweep.workflow.invokeai import role_finder, templates
+from sweep.workflow.invokeai import recall_metadata, role_finder, templates
+from sweep.workflow.invokeai.api_format import COLLECTING, from_api
 from sweep.workflow.invokeai.editor_format import from_editor, is_editor
-from sweep.workflow.invokeai.graph_format import COLLECTING, Recall, from_api
 from sweep.workflow.invokeai.openapi import COMMON, packaged_nodes, parse_openapi
 from sweep.workflow.invokeai.portable_format import from_portable
+from sweep.workflow.invokeai.recall_metadata import METADATA_INPUT, METADATA_TYPE, Recall
 from sweep.workflow.invokeai.role_finder import UNDECIDING, DenoisingNodes, StartEncoding, steps_run
 from sweep.workflow.traversal import Wiring, nodes_before, pruned
 
-METADATA_INPUT: Final = "metadata"  # of every node that saves an image
-METADATA_TYPE: Final = "core_metadata"  # takes any extra keys, and writes them into the PNG
 DESCRIPTIVE_NODES: Final = frozenset({METADATA_TYPE})
 _WHOLE_STEPS = frozenset({"denoise_latents", "tiled_multi_diffusion_denoise_latents"})  # others begin in between
 _SOURCES = frozenset({"image", "image_batch", "image_collection", "image_generator"})  # they only hand images on
 _IMAGE_LISTS = frozenset({"ImageCollectionOutput"})
+_FUSED_ID = re.compile(r"_[0-9a-f]{16}(_\d+)?$")  # what `fuse` adds to the id of a node
 
 
-class InvokeAIDialect:
-    """See `Dialect`."""
+class InvokeAIDialect(Dialect):
+    """See `Dialect`. Everything is translated when it is read."""
 
     name = "InvokeAI"
     image_texts: Mapping[str, str] = {
@@ -57,13 +48,14 @@ class InvokeAIDialect:
     common_schedulers: tuple[str, ...] = ("euler", "dpmpp_2m_k", "heun", "lcm")
     common_fields: Mapping[str, FieldSchema] = COMMON
     equal_strengths = "come to {count} of them with the usual spacing, and then give the same image"
+    templates_hint = templates.HINT
+    vae_loader = ("vae_loader", "vae")
+    main_loader = (re.compile(".*model_loader"), "vae")
 
     def packaged_schemas(self) -> NodeSchemas:
-        """See `Dialect.packaged_schemas`."""
         return builtin_schemas()
 
     def read(self, document: Mapping[str, Any], source: str) -> Workflow | None:
-        """See `Dialect.read`."""
         inner, around = _unwrap(document, source)
         nodes = inner.get("nodes")
         if isinstance(nodes, list) and is_editor(inner):
@@ -76,63 +68,42 @@ class InvokeAIDialect:
             return replace(workflow, graph=graph, family=self.name)
         return None
 
-    def translate(self, workflow: Workflow, schemas: NodeSchemas) -> Workflow:
-        """See `Dialect.translate`: everything is translated when it is read."""
-        if workflow.family not in ("", self.name):
-            raise other_family_error(workflow.family, "an InvokeAI")
-        return workflow
-
-    def template(self, name: str, base: str, loras: int = 0, controls: int = 0) -> Graph:
-        """See `Dialect.template`."""
-        return templates.template(name, base, loras, controls)
+    def build_template(self, base: str, loras: int, controls: int, *, has_image: bool) -> Graph:
+        return templates.build_family_graph(base, loras, controls, has_image=has_image)
 
     def find_candidates(self, graph: Graph, schemas: NodeSchemas) -> Mapping[str, Sequence[Candidate]]:
-        """See `Dialect.find_candidates`."""
         scene = DenoisingNodes.of(Wiring(graph, schemas), self.find_outputs(graph, schemas))
-        return {role: tuple(find(scene)) for role, find in role_finder.FINDERS.items()}
+        return {role: tuple(map(Candidate.of, find(scene))) for role, find in role_finder.FINDERS.items()}
 
     def encode_strength(self, graph: Graph, schemas: NodeSchemas, address: Address) -> Encoding:
-        """See `Dialect.encode_strength`."""
         return role_finder.strength_encoding(Wiring(graph, schemas), address)
 
     def find_lora_weights(self, lora: Address, schema: NodeSchema | None) -> tuple[Address, ...]:
-        """See `Dialect.find_lora_weights`."""
         return (Address(lora.node, "weight"),)
 
     def find_controls(self, graph: Graph, schemas: NodeSchemas) -> Sequence[Mapping[str, Address]]:
-        """See `Dialect.find_controls`."""
         wiring = Wiring(graph, schemas)
         return [role_finder.control_fields(wiring, node) for node in graph.nodes if wiring.has(node, "control_model")]
 
     def find_outputs(self, graph: Graph, schemas: NodeSchemas) -> tuple[str, ...]:
-        """See `Dialect.find_outputs`.
+        """Find what makes an image that no other image-making node goes on with, and is not marked intermediate.
 
-        Final is what makes an image that no other image-making node goes on with, and is not marked intermediate
-        (where all of them are marked so, the mark is ignored: somebody wants to see something).
+        Where all of them are marked so, the mark is ignored: somebody wants to see something.
         """
-        makers = [name for name, node in graph.nodes.items() if _makes(("ImageField", "array"), node.type, schemas)]
-        videos = [name for name, node in graph.nodes.items() if _makes(("VideoField",), node.type, schemas)]
-        wanted = frozenset([*makers, *videos])
-        leads_on = nodes_before(
-            graph,
-            [
-                e.source.node
-                for e in graph.edges
-                if e.destination.field not in UNDECIDING and e.destination.node in wanted
-            ],
-            UNDECIDING,
-        )
+        makers = _makers(("ImageField", "array"), graph, schemas)
+        wanted = frozenset([*makers, *_makers(("VideoField",), graph, schemas)])
+        used = (e for e in graph.edges if e.destination.field not in UNDECIDING and e.destination.node in wanted)
+        leads_on = nodes_before(graph, [edge.source.node for edge in used], UNDECIDING)
         final = [name for name in makers if name not in leads_on]
         shown = [name for name in final if not graph.nodes[name].fields.get("is_intermediate", False)]
         return tuple(shown or final)
 
     def explain_no_output(self, graph: Graph, schemas: NodeSchemas) -> str:
-        """See `Dialect.explain_no_output`."""
-        videos = any(_makes(("VideoField",), node.type, schemas) for node in graph.nodes.values())
+        videos = _makers(("VideoField",), graph, schemas)
         return "makes a video, and sweep keeps images only" if videos else "has no node that makes an image"
 
     def held_field(self, kind: str, schema: NodeSchema, output: str) -> str | None:
-        """See `Dialect.held_field`: a node holds a value where its only input is named as its output."""
+        """Return the only input of a node where that is named as its output."""
         inputs = [field for name, field in schema.fields.items() if name not in UNDECIDING]
         if len(inputs) != 1 or inputs[0].name != output or schema.outputs.get(output) != inputs[0].type:
             return None
@@ -143,25 +114,21 @@ class InvokeAIDialect:
         return output
 
     def ignored_fields(self, kind: str) -> frozenset[str]:
-        """See `Dialect.ignored_fields`. Some nodes read values back from metadata: there it decides."""
-        if "metadata" in kind or kind.endswith("_meta"):
-            return UNDECIDING - {"metadata"}
-        return UNDECIDING
+        """Leave metadata out for nodes that read values back from it: there it decides."""
+        reads = "metadata" in kind or kind.endswith("_meta")
+        return UNDECIDING - {METADATA_INPUT} if reads else UNDECIDING
 
     def finish(self, graph: Graph, outputs: Sequence[str]) -> Graph:
-        """See `Dialect.finish`: a cached node would give two points one image."""
+        """Switch the cache off: a cached node would give two points one image."""
         return graph.set({Address(output, "use_cache"): False for output in outputs})
 
     def refresh(self, node: Node, replicate: int) -> Node:
-        """See `Dialect.refresh`."""
         return replace(node, fields={**node.fields, "use_cache": False})
 
     def is_cached(self, node: Node, schema: NodeSchema | None) -> bool:
-        """See `Dialect.is_cached`."""
         return node.fields.get("use_cache", schema.is_cached if schema else True) is not False
 
     def classify(self, schema: NodeSchema | None) -> StageKind:
-        """See `Dialect.classify`."""
         if schema is None:
             return "other"
         takes = {kind for field in schema.fields.values() for kind in field.model_types}
@@ -176,33 +143,20 @@ class InvokeAIDialect:
         return "other"
 
     def metadata_outputs(self, graph: Graph, outputs: Sequence[str], schemas: NodeSchemas) -> tuple[str, ...]:
-        """See `Dialect.metadata_outputs`."""
         if METADATA_TYPE not in schemas:
             return ()
         return tuple(output for output in outputs if METADATA_INPUT in schemas[graph.nodes[output].type].fields)
 
     def write_metadata(self, graph: Graph, outputs: Sequence[str], metadata: Mapping[str, Value]) -> Graph:
-        """See `Dialect.write_metadata`.
-
-        What the workflow connects there itself is cut off: it would tell the values its author rendered with.
-        """
-        if not outputs:
-            return graph
-        inputs = {Address(output, METADATA_INPUT) for output in outputs}
-        graph = graph.without_edges([edge for edge in graph.edges if edge.destination in inputs])
-        name = _free(graph, f"sweep_metadata_{str(metadata['sweep_key'])[:12]}")
-        edges = [Edge(Address(name, METADATA_INPUT), Address(output, METADATA_INPUT)) for output in outputs]
-        return _drop_descriptions(graph).adding([Node(name, METADATA_TYPE, metadata)], edges)
+        return recall_metadata.write_metadata(graph, outputs, metadata)
 
     def make_recall(
         self, graph: Graph, schemas: NodeSchemas, roles: Mapping[str, Sequence[tuple[Address, Encoding]]]
     ) -> Callable[[Graph], Mapping[str, Value]]:
-        """See `Dialect.make_recall`."""
         loras = [(lora, self.find_lora_weights(lora, None)[0]) for lora, _ in roles.get("lora", ())]
         return Recall.of(graph, roles, loras, self.find_controls(graph, schemas))
 
     def find_contradiction(self, node: Node) -> str | None:
-        """See `Dialect.find_contradiction`."""
         for first, last in (("denoising_start", "denoising_end"), ("begin_step_percent", "end_step_percent")):
             start, end = node.fields.get(first), node.fields.get(last)
             if isinstance(start, int | float) and isinstance(end, int | float) and start > end:
@@ -213,43 +167,20 @@ class InvokeAIDialect:
         return None
 
     def note_encodings(self, targets: Sequence[tuple[Address, Encoding]]) -> Iterator[str]:
-        """See `Dialect.note_encodings`."""
         for address, encode in targets:
             if isinstance(encode, StartEncoding) and encode.name == "one_minus_fifth_root":
                 written = f"{address} is {encode.formula('denoise_strength')}"
                 yield f"{written}, as InvokeAI's own page has it for these models (optimized denoising)."
 
     def count_steps(self, graph: Graph, targets: Sequence[Address], strength: float, steps: int) -> int | None:
-        """See `Dialect.count_steps`."""
         if not any(graph.nodes[target.node].type in _WHOLE_STEPS for target in targets):
             return None
         return steps_run(strength, steps)
 
     def add_clip_skip(self, graph: Graph) -> Graph:
-        """See `Dialect.add_clip_skip`: only the encoder of SD 1 and 2 has layers that may be skipped."""
+        """Only the encoder of SD 1 and 2 has layers that may be skipped."""
         encoders = {Address(node.id, "clip") for node in graph.nodes.values() if node.type == "compel"}
         return graph.inserting(Node("clip_skip", "clip_skip"), ("clip", "clip"), encoders)
-
-    def add_vae_loader(self, graph: Graph, name: str) -> Graph:
-        """See `Dialect.add_vae_loader`."""
-        mains = {node.id for node in graph.nodes.values() if node.type.endswith("model_loader")}
-        edges = tuple(
-            Edge(Address(name, "vae"), edge.destination)
-            if edge.source.field == "vae" and edge.source.node in mains
-            else edge
-            for edge in graph.edges
-        )
-        return replace(graph, edges=edges).adding([Node(name, "vae_loader")])
-
-    def remove_vae_loader(self, graph: Graph, loader: str) -> Graph:
-        """See `Dialect.remove_vae_loader`."""
-        main = next((node.id for node in graph.nodes.values() if node.type.endswith("model_loader")), None)
-        if main is None:
-            return graph
-        edges = tuple(
-            Edge(Address(main, "vae"), edge.destination) if edge.source.node == loader else edge for edge in graph.edges
-        )
-        return Graph({name: node for name, node in graph.nodes.items() if name != loader}, edges)
 
 
 INVOKEAI: Final[Dialect] = InvokeAIDialect()
@@ -269,13 +200,16 @@ def builtin_schemas() -> NodeSchemas:
     return NodeSchemas(packaged_nodes(), INVOKEAI)
 
 
-def _makes(kinds: tuple[str, ...], node_type: str, schemas: NodeSchemas) -> bool:
-    """Tell whether a node makes something of these kinds, lists counting where they are lists of images."""
-    schema = schemas.get(node_type)
-    if schema is None or node_type in _SOURCES:
-        return False
-    found = {kind for kind in schema.outputs.values() if kind != "array" or schema.output_class in _IMAGE_LISTS}
-    return not found.isdisjoint(kinds)
+def _makers(kinds: tuple[str, ...], graph: Graph, schemas: NodeSchemas) -> list[str]:
+    """List the nodes that make something of these kinds, lists counting where they are lists of images."""
+    found = []
+    for node in graph.nodes.values():
+        schema = schemas.get(node.type)
+        if schema is not None and node.type not in _SOURCES:
+            is_list = schema.output_class in _IMAGE_LISTS
+            if any(kind in kinds for kind in schema.outputs.values() if kind != "array" or is_list):
+                found.append(node.id)
+    return found
 
 
 def _unwrap(document: Mapping[str, Any], source: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -306,19 +240,6 @@ def _with_names(workflow: Workflow, around: Mapping[str, Any], source: str) -> W
     )
 
 
-def _drop_descriptions(graph: Graph) -> Graph:
-    """Drop metadata nodes that nothing reads: they may name models that the server does not have."""
-    read = {edge.source.node for edge in graph.edges}
-    idle = {name for name, node in graph.nodes.items() if node.type == METADATA_TYPE and name not in read}
-    if not idle:
-        return graph
-    edges = tuple(edge for edge in graph.edges if edge.destination.node not in idle)
-    return Graph({name: node for name, node in graph.nodes.items() if name not in idle}, edges)
-
-
-_FUSED_ID = re.compile(r"_[0-9a-f]{16}(_\d+)?$")  # what `fuse` adds to the id of a node
-
-
 def _select_branch(graph: Graph, metadata: object) -> Graph:
     """Return what one image of a fused item was made with: only that, under the ids that its nodes have unfused.
 
@@ -342,9 +263,3 @@ def _rename(branch: Graph) -> Graph:
         for source, target in ((edge.source, edge.destination) for edge in branch.edges)
     )
     return Graph.of((replace(node, id=ids[name]) for name, node in branch.nodes.items()), edges)
-
-
-def _free(graph: Graph, name: str) -> str:
-    while name in graph.nodes:
-        name += "_"
-    return name

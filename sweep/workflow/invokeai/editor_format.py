@@ -13,7 +13,7 @@ from typing import Any
 
 from sweep.errors import Problem, WorkflowError
 from sweep.workflow.graph import Address, BatchAxis, Edge, Graph, Names, Node, Value, Workflow, made_up
-from sweep.workflow.invokeai.graph_format import COLLECTING, node_fields, workflow_references
+from sweep.workflow.invokeai.api_format import COLLECTING, node_fields, workflow_references
 from sweep.workflow.validation import clean_graph, raise_for
 
 BATCH_NODES = {  # type → the input that holds the values

@@ -6,25 +6,28 @@ addresses read like `denoise.steps`, `prompt.prompt` or `noise.seed`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from sweep.errors import WorkflowError, did_you_mean
-from sweep.workflow.dialect import TEMPLATES
-from sweep.workflow.graph import Address, Edge, Graph, Json, Node
+from sweep.workflow.dialect import TEMPLATES, insert_loras, numbered_ids
+from sweep.workflow.graph import Address, Graph, Json, Node
 
 _OUTPUT: Mapping[str, Json] = {"is_intermediate": False, "use_cache": False}  # cached outputs would share one image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """What differs between model families that denoise with the same nodes. `size` is the side they were trained on."""
+    """What differs between model families. `size` is the side they were trained on."""
 
     loader: str
     encoder: str
     lora_loader: str
     size: int
     carried: tuple[str, ...]  # what a LoRA changes on its way from the loader: unet, clip, …
+    image_encoder: str = "i2l"
+    start: float = 0.4  # of denoising, where it begins with an image
 
 
 SD1 = Family(
@@ -44,42 +47,38 @@ FLUX = Family(
     lora_loader="flux_lora_loader",
     size=1024,
     carried=("transformer", "clip", "t5_encoder"),
+    image_encoder="flux_vae_encode",
+    start=0.1,
 )
 _FAMILIES: Mapping[str, Family] = {"sd-1": SD1, "sd-2": SD2, "sdxl": SDXL, "flux": FLUX}
+HINT: Final = f"Templates: {', '.join(TEMPLATES)} for {', '.join(_FAMILIES)} (no controlnet for flux)."
 
 
-def template(name: str, base: str, loras: int = 0, controls: int = 0) -> Graph:
-    """Return the built-in workflow `name` for models of `base`, with so many LoRAs and ControlNets.
-
-    `lora` and `controlnet` are txt2img with at least one of either. Raises WorkflowError where there is no such
-    template, or not for this base.
-    """
-    if name not in TEMPLATES:
-        raise WorkflowError(f"There is no template {name!r}.{did_you_mean(name, TEMPLATES)}", hint=_available())
+def build_family_graph(base: str, loras: int, controls: int, *, has_image: bool) -> Graph:
+    """Return a workflow for models of `base`; see `Dialect.build_template`."""
     family = _FAMILIES.get(base)
     if family is None:
-        raise WorkflowError(
-            f"There is no template for {base} models.{did_you_mean(base, _FAMILIES)}", hint=_available()
-        )
-    loras = max(loras, 1 if name == "lora" else 0)
-    controls = max(controls, 1 if name == "controlnet" else 0)
+        raise WorkflowError(f"There is no template for {base} models.{did_you_mean(base, _FAMILIES)}", hint=HINT)
     if family is FLUX and controls:
-        raise WorkflowError("There is no template with a ControlNet for flux models.", hint=_available())
-    recipe = _RECIPES["img2img" if name == "img2img" else "txt2img", family is FLUX]
-    return with_loras(with_controls(recipe(family), controls), family, loras)
+        raise WorkflowError("There is no template with a ControlNet for flux models.", hint=HINT)
+    graph = _flux_txt2img(family) if family is FLUX else _txt2img(family)
+    if has_image:
+        graph = _from_image(graph, family)
+    lora = Node("lora", family.lora_loader, {"weight": 0.75})
+    return insert_loras(_with_controls(graph, controls), lora, loras, [(field,) * 3 for field in family.carried])
 
 
-def _available() -> str:
-    return f"Templates: {', '.join(TEMPLATES)} for {', '.join(_FAMILIES)} (no controlnet for flux)."
-
-
-def txt2img(family: Family) -> Graph:
+def _txt2img(family: Family) -> Graph:
     """Return an image from a prompt, for Stable Diffusion 1, 2 and XL."""
+    text: dict[str, Json] = {"prompt": ""}
+    if family is SDXL:  # its encoder is told the size of the image that the prompt describes
+        sizes = (f"{which}_{side}" for which in ("original", "target") for side in ("width", "height"))
+        text |= {"style": "", **dict.fromkeys(sizes, family.size)}
     return Graph.of(
         [
             Node("model", family.loader),
-            Node("prompt", family.encoder, _text(family)),
-            Node("negative", family.encoder, _text(family)),
+            Node("prompt", family.encoder, text),
+            Node("negative", family.encoder, text),
             Node("noise", "noise", {"seed": 0, "width": family.size, "height": family.size, "use_cpu": True}),
             Node(
                 "denoise",
@@ -100,24 +99,7 @@ def txt2img(family: Family) -> Graph:
     )
 
 
-def img2img(family: Family) -> Graph:
-    """Return an image from another and a prompt: the source is resized first, so that it and the noise always match."""
-    return (
-        txt2img(family)
-        .adding(
-            [*_source(family), Node("encode", "i2l")],
-            [
-                "source.image → resize.image",
-                "resize.image → encode.image",
-                "model.vae → encode.vae",
-                "encode.latents → denoise.latents",
-            ],
-        )
-        .set({Address("denoise", "denoising_start"): 0.4})
-    )
-
-
-def flux_txt2img(family: Family) -> Graph:
+def _flux_txt2img(family: Family) -> Graph:
     """Return an image from a prompt, for FLUX: the denoising node draws its own noise, and guidance replaces cfg."""
     return Graph.of(
         [
@@ -151,26 +133,26 @@ def flux_txt2img(family: Family) -> Graph:
     )
 
 
-def flux_img2img(family: Family) -> Graph:
-    """Return an image from another and a prompt, for FLUX."""
-    return (
-        flux_txt2img(family)
-        .adding(
-            [*_source(family), Node("encode", "flux_vae_encode")],
-            [
-                "source.image → resize.image",
-                "resize.image → encode.image",
-                "model.vae → encode.vae",
-                "encode.latents → denoise.latents",
-            ],
-        )
-        .set({Address("denoise", "denoising_start"): 0.1})
-    )
+def _from_image(graph: Graph, family: Family) -> Graph:
+    """Begin with an image: the source is resized first, so that it and the noise always match."""
+    resize: dict[str, Json] = {"width": family.size, "height": family.size, "resample_mode": "lanczos"}
+    nodes = [
+        Node("source", "image"),
+        Node("resize", "img_resize", {**resize, "is_intermediate": True}),
+        Node("encode", family.image_encoder),
+    ]
+    edges = [
+        "source.image → resize.image",
+        "resize.image → encode.image",
+        "model.vae → encode.vae",
+        "encode.latents → denoise.latents",
+    ]
+    return graph.adding(nodes, edges).set({Address("denoise", "denoising_start"): family.start})
 
 
-def with_controls(graph: Graph, count: int) -> Graph:
+def _with_controls(graph: Graph, count: int) -> Graph:
     """Return the graph steered by so many ControlNets: nodes control, control2 and so on."""
-    names = _numbered("control", count)
+    names = numbered_ids("control", count)
     settings: dict[str, Json] = {
         "control_weight": 1,
         "begin_step_percent": 0,
@@ -185,49 +167,3 @@ def with_controls(graph: Graph, count: int) -> Graph:
         [*nodes, Node("controls", "collect")],
         [*(f"{name}.control → controls.item" for name in names), "controls.collection → denoise.control"],
     )
-
-
-def with_loras(graph: Graph, family: Family, count: int) -> Graph:
-    """Return the graph with so many LoRAs in a row after the model: nodes lora, lora2 and so on."""
-    names = _numbered("lora", count)
-    if not names:
-        return graph
-    rewired = tuple(_moved(edge, "model", names[-1], family.carried) for edge in graph.edges)
-    chain = [
-        f"{before}.{field} → {after}.{field}"
-        for before, after in zip(["model", *names], names, strict=False)
-        for field in family.carried
-    ]
-    nodes = [Node(name, family.lora_loader, {"weight": 0.75}) for name in names]
-    return replace(graph, edges=rewired).adding(nodes, chain)
-
-
-def _text(family: Family) -> dict[str, Json]:
-    """Return an empty prompt; SDXL's is told the size of the image it is to describe."""
-    if family is not SDXL:
-        return {"prompt": ""}
-    size = {f"{which}_{side}": family.size for which in ("original", "target") for side in ("width", "height")}
-    return {"prompt": "", "style": "", **size}
-
-
-def _source(family: Family) -> list[Node]:
-    resized: dict[str, Json] = {"width": family.size, "height": family.size, "resample_mode": "lanczos"}
-    return [Node("source", "image"), Node("resize", "img_resize", {**resized, "is_intermediate": True})]
-
-
-def _moved(edge: Edge, source: str, target: str, fields: tuple[str, ...]) -> Edge:
-    if edge.source.node == source and edge.source.field in fields:
-        return Edge(Address(target, edge.source.field), edge.destination)
-    return edge
-
-
-def _numbered(word: str, count: int) -> list[str]:
-    return [word if number == 1 else f"{word}{number}" for number in range(1, count + 1)]
-
-
-_RECIPES: Mapping[tuple[str, bool], Callable[[Family], Graph]] = {
-    ("txt2img", False): txt2img,
-    ("img2img", False): img2img,
-    ("txt2img", True): flux_txt2img,
-    ("img2img", True): flux_img2img,
-}

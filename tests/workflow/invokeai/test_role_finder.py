@@ -5,10 +5,11 @@ import pytest
 from sweep.errors import WorkflowError
 from sweep.role_table import FOUND_ROLES
 from sweep.workflow.graph import Address, Graph, Node
-from sweep.workflow.invokeai.dialect import builtin_schemas
+from sweep.workflow.invokeai.dialect import INVOKEAI, builtin_schemas
 from sweep.workflow.invokeai.role_finder import FINDERS, ONE_MINUS, ONE_MINUS_FIFTH_ROOT, StartEncoding
-from sweep.workflow.invokeai.templates import template
 from sweep.workflow.roles import Roles, Target, field_target, find_roles
+
+template = INVOKEAI.template
 
 SCHEMAS = builtin_schemas()
 FAMILIES = {  # base → loader, encoder, what goes from the one to the other, denoising, encoding, decoding

@@ -7,10 +7,11 @@ import pytest
 from sweep.errors import WorkflowError
 from sweep.workflow.dialect import TEMPLATES, output_nodes
 from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef
-from sweep.workflow.invokeai.dialect import builtin_schemas
-from sweep.workflow.invokeai.templates import template
+from sweep.workflow.invokeai.dialect import INVOKEAI, builtin_schemas
 from sweep.workflow.roles import find_roles
 from sweep.workflow.validation import check_graph
+
+template = INVOKEAI.template
 
 SCHEMAS = builtin_schemas()
 OFFERED = [

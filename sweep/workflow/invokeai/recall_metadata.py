@@ -1,0 +1,169 @@
+"""Metadata of InvokeAI's images: what they tell of themselves, so that its own pages recall prompt, seed and models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sweep.workflow.dialect import Encoding
+from sweep.workflow.graph import Address, Edge, Graph, ImageRef, Json, ModelRef, Node, Value
+from sweep.workflow.invokeai.role_finder import StartEncoding
+
+METADATA_INPUT: Final = "metadata"  # of every node that saves an image
+METADATA_TYPE: Final = "core_metadata"  # takes any extra keys, and writes them into the PNG
+
+
+def write_metadata(graph: Graph, outputs: Sequence[str], metadata: Mapping[str, Value]) -> Graph:
+    """See `Dialect.write_metadata`.
+
+    What the workflow connects there itself is cut off: it would tell the values its author rendered with. Metadata
+    nodes that nothing reads then are dropped: they may name models that the server does not have.
+    """
+    if not outputs:
+        return graph
+    inputs = {Address(output, METADATA_INPUT) for output in outputs}
+    graph = graph.without_edges([edge for edge in graph.edges if edge.destination in inputs])
+    name = f"sweep_metadata_{str(metadata['sweep_key'])[:12]}"
+    while name in graph.nodes:
+        name += "_"
+    read = {edge.source.node for edge in graph.edges}
+    idle = {node.id for node in graph.nodes.values() if node.type == METADATA_TYPE and node.id not in read}
+    edges = [Edge(Address(name, METADATA_INPUT), Address(output, METADATA_INPUT)) for output in outputs]
+    return graph.without_nodes(idle).adding([Node(name, METADATA_TYPE, metadata)], edges)
+
+
+RECALLED: Final[Mapping[str, str]] = {  # role → what InvokeAI's own pages read from an image
+    "prompt": "positive_prompt",
+    "negative_prompt": "negative_prompt",
+    "seed": "seed",
+    "steps": "steps",
+    "cfg_scale": "cfg_scale",
+    "scheduler": "scheduler",
+    "width": "width",
+    "height": "height",
+    "model": "model",
+    "clip_skip": "clip_skip",
+}
+_CONTROL: Final[Mapping[str, str]] = {  # part of a ControlNet → its name in the metadata
+    "weight": "control_weight",
+    "begin": "begin_step_percent",
+    "end": "end_step_percent",
+}
+_CONTROL_MODES: Final = ("control_mode", "resize_mode")  # they stand on the ControlNet's own node
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Reads from a graph what its images are to tell of themselves; the fields are found once for all its points."""
+
+    plain: Mapping[str, Address]
+    strength: tuple[Address, Encoding] | None
+    source: Address | None
+    vae: Address | None
+    loras: Sequence[tuple[Address, Address]]  # where its model and its weight stand
+    controls: Sequence[Mapping[str, Address]]
+
+    @classmethod
+    def of(
+        cls,
+        graph: Graph,
+        roles: Mapping[str, Sequence[tuple[Address, Encoding]]],
+        loras: Sequence[tuple[Address, Address]],
+        controls: Sequence[Mapping[str, Address]],
+    ) -> Recall:
+        first = {role: found[0] for role, found in roles.items() if found}
+        plain = {name: first[role][0] for role, name in RECALLED.items() if role in first}
+        if "cfg_scale" in plain and plain["cfg_scale"].field != "cfg_scale":
+            del plain["cfg_scale"]  # guidance is not told as if it were cfg_scale
+        loaders = (Address(node.id, "vae_model") for node in graph.nodes.values() if node.type == "vae_loader")
+        return cls(
+            plain=plain,
+            strength=first.get("denoise_strength"),
+            source=first["image"][0] if "image" in first else None,
+            vae=next(loaders, None),
+            loras=loras,
+            controls=controls,
+        )
+
+    def __call__(self, graph: Graph) -> dict[str, Value]:
+        """Read the metadata of an image of `graph`."""
+        found = {name: _read(graph, address) for name, address in self.plain.items()}
+        if self.strength is not None:
+            found["strength"] = _decode(*self.strength, graph)
+        if self.source is not None:
+            found["source_image"] = _read(graph, self.source)
+        if self.vae is not None:
+            found["vae"] = _read(graph, self.vae)
+        found["loras"] = list(self._loras(graph)) or None
+        found["controlnets"] = list(self._controls(graph)) or None
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _loras(self, graph: Graph) -> Iterator[dict[str, Value]]:
+        for model, weight in self.loras:
+            named = _read(graph, model)
+            if isinstance(named, ModelRef):
+                # Before release 4 the key was `lora`; a server drops the one that it does not know.
+                given = _read(graph, weight)
+                yield {"model": named, "lora": named, "weight": 0.75 if given is None else given}
+
+    def _controls(self, graph: Graph) -> Iterator[dict[str, Value]]:
+        for parts in self.controls:
+            model, image = _read(graph, parts["model"]), _read(graph, parts.get("source", parts["image"]))
+            if not isinstance(model, ModelRef) or not isinstance(image, ImageRef):
+                continue
+            told: dict[str, Value] = {"control_model": model, "image": image}
+            said = {name: _read(graph, parts[part]) for part, name in _CONTROL.items()}
+            said |= {name: _read(graph, Address(parts["model"].node, name)) for name in _CONTROL_MODES}
+            yield told | {name: value for name, value in said.items() if value is not None}
+
+
+def _read(graph: Graph, address: Address) -> Value:
+    node = graph.nodes.get(address.node)
+    value = node.fields.get(address.field) if node else None
+    return value if isinstance(value, str | int | float | ModelRef | ImageRef) else None
+
+
+def _decode(address: Address, encode: Encoding, graph: Graph) -> Value:
+    """Read a denoise strength back from the start that it was written as."""
+    start = _read(graph, address)
+    if isinstance(start, bool) or not isinstance(start, int | float) or not isinstance(encode, StartEncoding):
+        return None
+    left = 1 - start
+    return round(left**5 if encode.name == "one_minus_fifth_root" else left, 6)
+
+
+def tell_images(told: Mapping[str, Any]) -> dict[str, Json]:
+    """Return the source and the ControlNets of an image's metadata as InvokeAI's pages recall them: as layers."""
+    sources = [image for image in (told.get("source_image"),) if isinstance(image, dict)]
+    controls = told.get("controlnets", ())
+    found: dict[str, Any] = {"init_image": sources[0]["image_name"]} if sources else {}
+    if not (sources or controls) or not {"width", "height"} <= told.keys():
+        return found
+    size = {"width": told["width"], "height": told["height"]}
+    rasters = [_make_layer("raster_layer", 1, image, size) for image in sources]
+    layers = [
+        _make_layer("control_layer", number, control["image"], size)
+        | {"withTransparencyEffect": True, "controlAdapter": _make_adapter(control)}
+        for number, control in enumerate(controls, 1)
+    ]
+    canvas = {"rasterLayers": rasters, "controlLayers": layers, "inpaintMasks": [], "regionalGuidance": []}
+    return {**found, "canvas_v2_metadata": canvas}
+
+
+def _make_layer(kind: str, number: int, image: Mapping[str, Any], size: Mapping[str, int]) -> dict[str, Any]:
+    """Return a layer of InvokeAI's canvas that shows an image at the size of the rendered one."""
+    name = f"sweep_{kind}_{number}"
+    shown = {"id": f"{name}_image", "type": "image", "image": {"image_name": image["image_name"], **size}}
+    place = {"position": {"x": 0, "y": 0}, "opacity": 1, "isEnabled": True, "isLocked": False}
+    return {"id": name, "name": None, "type": kind, "objects": [shown], **place}
+
+
+def _make_adapter(control: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "controlnet",
+        "model": control["control_model"],
+        "weight": control.get("control_weight", 1),
+        "beginEndStepPct": [control.get("begin_step_percent", 0), control.get("end_step_percent", 1)],
+        "controlMode": control.get("control_mode", "balanced"),
+    }

@@ -1,0 +1,179 @@
+"""The portable format: a workflow in words that every family translates to its own nodes, by rules.
+
+A document may leave out edges where only one output fits; they are completed, with a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from sweep.errors import Problem, WorkflowError, did_you_mean
+from sweep.text import truncate
+from sweep.workflow.dialect import NodeSchema
+from sweep.workflow.graph import Address, Edge, Graph, Node, Workflow
+from sweep.workflow.traversal import nodes_after
+from sweep.workflow.validation import clean_graph, raise_for
+
+
+@dataclass(frozen=True, slots=True)
+class PortableRule:
+    """What one portable node type becomes. Field names map to real ones; None is left out, with a note."""
+
+    becomes: str
+    fields: Mapping[str, str | None] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)  # names edges lead to
+    outputs: Mapping[str, str] = field(default_factory=dict)  # names edges come from
+
+
+class PortableTranslation:
+    """One document on its way to a family's nodes. A family says what is special of its own."""
+
+    any_output: ClassVar[str] = ""  # the output of a name that a rule does not tell; empty: that of this name
+    collecting: ClassVar[frozenset[str]] = frozenset()  # see `Dialect.collecting_nodes`
+    asked: ClassVar[frozenset[tuple[str, str]]] = frozenset()  # see `complete_graph`
+
+    def __init__(
+        self,
+        document: Mapping[str, Any],
+        source: str,
+        rules: Mapping[str, PortableRule],
+        schemas: Mapping[str, NodeSchema],
+    ) -> None:
+        self.document, self.source, self.rules, self.schemas = document, source, rules, schemas
+        self.notes: list[str] = []
+        self.files: dict[Address, str] = {}
+        self.kinds: dict[str, str] = {}  # node → its portable type
+
+    def workflow(self) -> Workflow:
+        """Return the translated graph, with what was completed and left out in the notes. Raises WorkflowError."""
+        problems: list[Problem] = []
+        nodes = [node for entry in self.document["nodes"] for node in self._read_node(entry, problems)]
+        edges = [edge for entry in self.document.get("edges") or () if (edge := read_edge(entry, problems))]
+        raise_for(problems, self.source)
+        graph = self.wire(Graph.of(nodes, dict.fromkeys(map(self._rename_ends, edges))))
+        graph, more = complete_graph(graph, self.schemas, self.asked)
+        meta = self.document.get("meta")
+        name = str(meta.get("name") or "") if isinstance(meta, Mapping) else ""
+        return Workflow(
+            graph=clean_graph(self.finish(graph), self.source, self.collecting),
+            kind="portable",
+            name=name or str(self.document.get("name") or ""),
+            files=self.files,
+            notes=(*self.notes, *(f"completed {edge}" for edge in more)),
+        )
+
+    def make_nodes(self, name: str, kind: str, rule: PortableRule, values: dict[str, Any]) -> Iterator[Node]:
+        """Yield what a node of this portable type becomes. Raises WorkflowError or ValueError for a wrong value."""
+        raise NotImplementedError
+
+    def wire(self, graph: Graph) -> Graph:
+        """Return the graph with what a family wires in another way, before edges are completed."""
+        return graph
+
+    def finish(self, graph: Graph) -> Graph:
+        """Return the completed graph with what a family sets last."""
+        return graph
+
+    def _read_node(self, entry: Any, problems: list[Problem]) -> Iterator[Node]:
+        if not isinstance(entry, Mapping) or not all(isinstance(entry.get(key), str) for key in ("id", "type")):
+            problems.append(Problem(message="A node has no id or no type"))
+            return
+        name, kind, data = entry["id"], entry["type"], entry.get("data")
+        rule = self.rules.get(kind)
+        if rule is None:
+            near = did_you_mean(kind, self.rules)
+            problems.append(Problem(message=f"Node {name} is of type {kind}, which has no translation.{near}"))
+            return
+        self.kinds[name] = kind
+        try:
+            yield from self.make_nodes(name, kind, rule, dict(data) if isinstance(data, Mapping) else {})
+        except (WorkflowError, ValueError) as fault:
+            problems.append(Problem(message=f"Node {name}: {fault}"))
+
+    def rename_fields(self, name: str, rule: PortableRule, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a node's values under their real names."""
+        renamed = {rule.fields.get(given, given): value for given, value in values.items()}
+        left_out = [given for given in values if rule.fields.get(given, given) is None]
+        self.notes.extend(f"{name}: {given} is left out, sweep decides it" for given in left_out)
+        return {real: value for real, value in renamed.items() if real is not None}
+
+    def _rename_ends(self, edge: Edge) -> Edge:
+        source, target = edge.source, edge.destination
+        if rule := self.rules.get(self.kinds.get(source.node, "")):
+            source = replace(source, field=rule.outputs.get(source.field, self.any_output or source.field))
+        if rule := self.rules.get(self.kinds.get(target.node, "")):
+            target = replace(target, field=rule.inputs.get(target.field, target.field))
+        return Edge(source, target)
+
+    def move_seeds(self, graph: Graph, bearing: str, drawing: str) -> Graph:
+        """Move seeds of nodes that draw no noise here to the one node that does; leave them where that is not clear."""
+        targets = [node.id for node in graph.nodes.values() if node.type == drawing]
+        for node in graph.nodes.values():
+            if node.type == bearing and "seed" in node.fields and len(targets) == 1:
+                self.notes.append(f"{node.id}: seed is set on {targets[0]}, which draws the noise")
+                bare = replace(node, fields={key: value for key, value in node.fields.items() if key != "seed"})
+                graph = graph.adding([bare]).set({Address(targets[0], "seed"): node.fields["seed"]})
+        return graph
+
+
+def read_edge(entry: Any, problems: list[Problem]) -> Edge | None:
+    """Return an edge written as source and destination with node_id and field; None and a problem for anything else."""
+    ends = [entry.get(end) if isinstance(entry, Mapping) else None for end in ("source", "destination")]
+    parts = [end.get(part) if isinstance(end, Mapping) else None for end in ends for part in ("node_id", "field")]
+    if not all(isinstance(part, str) and part for part in parts):
+        problems.append(
+            Problem(message=f"An edge has no source and destination with node_id and field: {truncate(str(entry), 80)}")
+        )
+        return None
+    source, output, destination, name = map(str, parts)
+    return Edge(Address(source, output), Address(destination, name))
+
+
+def complete_graph(
+    graph: Graph, schemas: Mapping[str, NodeSchema], asked: Collection[tuple[str, str]] = ()
+) -> tuple[Graph, tuple[Edge, ...]]:
+    """Return the graph with the edges that a portable document left out, and those edges in order.
+
+    Args:
+        graph: the graph as far as it is wired.
+        schemas: its node types; what is required and has neither value nor edge is looked for.
+        asked: further inputs to look for, as (node type, field): optional, but nothing comes out without them.
+    """
+    added: list[Edge] = []
+    for node in graph.nodes.values():
+        schema = schemas.get(node.type)
+        for wanted in schema.fields.values() if schema else ():
+            address = Address(node.id, wanted.name)
+            if not (wanted.required or (node.type, wanted.name) in asked):
+                continue
+            if wanted.name in node.fields or graph.feeding(address):
+                continue
+            found = _only_fit(graph, schemas, address, wanted.type)
+            if found is not None:
+                added.append(Edge(found, address))
+                graph = graph.adding(edges=[added[-1]])
+    return graph, tuple(added)
+
+
+def _only_fit(graph: Graph, schemas: Mapping[str, NodeSchema], address: Address, kind: str) -> Address | None:
+    """Return the one output that can feed the field: of those of its type the ones of its name, then the unused ones,
+    and of a row of nodes that each change it (LoRAs) the last.
+    """
+    after = nodes_after(graph, address.node)
+    nodes = [(node.id, schemas[node.type].outputs) for node in graph.nodes.values() if node.type in schemas]
+    fits = [Address(node, name) for node, outputs in nodes for name in outputs if outputs[name] == kind]
+    fits = [output for output in fits if output.node not in after]
+    fits = [output for output in fits if output.field == address.field] or fits
+    if len(fits) > 1:
+        fits = [output for output in fits if not _is_used(graph, output, schemas, kind)] or fits
+    return fits[0] if len(fits) == 1 else None
+
+
+def _is_used(graph: Graph, output: Address, schemas: Mapping[str, NodeSchema], kind: str) -> bool:
+    """Tell whether an output is taken: a text by any node, anything else by a node that gives the same kind again."""
+    takers = [graph.nodes[edge.destination.node] for edge in graph.edges if edge.source == output]
+    if "conditioning" in kind.lower():
+        return bool(takers)
+    return any(kind in schema.outputs.values() for node in takers if (schema := schemas.get(node.type)))
