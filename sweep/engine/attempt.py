@@ -449,11 +449,10 @@ class Attempt:
                 self._slot.release_server()
                 self._context.checkpoint(checkpoints.ENDED)
                 self._observe_duration(ended)
-                if ended.images:
-                    for key in self._points:
-                        group.start_soon(self._journal.rendered, key, self._share_times(key, ended))
                 for image in ended.images:
                     self._downloads.start(image, group)
+                if ended.images:
+                    await run_all(*(self._journal.rendered(key, self._share_times(key, ended)) for key in self._points))
         if isinstance(ended, ItemEnded):
             return ended
         raise ended

@@ -53,8 +53,9 @@ async def run_all(*calls: Awaitable[Any]) -> None:
     Raises:
         Exception: The first that one of them raised, once all have ended.
     """
-    if len(calls) == 1:
-        await calls[0]
+    if len(calls) <= 1:
+        for call in calls:
+            await call
         return
     errors: list[Exception] = []
 
@@ -271,6 +272,7 @@ class ByteBudget:
 
     def __init__(self, total: int) -> None:
         self._total = self._free = total
+        self._is_short = False  # somebody waits
         self._changes = ChangeSignal()
 
     @asynccontextmanager
@@ -278,13 +280,16 @@ class ByteBudget:
         """Wait until `size` bytes are free and hold them; more than there are in all takes all."""
         size = min(size, self._total)
         while self._free < size:
+            self._is_short = True
             await self._changes.event.wait()
         self._free -= size
         try:
             yield
         finally:
             self._free += size
-            self._changes.notify()
+            if self._is_short:
+                self._is_short = False
+                self._changes.notify()
 
 
 class ItemSlot:

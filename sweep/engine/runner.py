@@ -363,8 +363,9 @@ class Runner:
             if not size:
                 await self._work.wait_for_change(min(ASIDE, server.seconds_each))
                 continue
-            limit = ASIDE if self._options.idle_only else None  # then what was seen of others' items is old
-            with anyio.move_on_after(limit):
+            if not self._options.idle_only:
+                return await self._work.take(server.url, size)
+            with anyio.move_on_after(ASIDE):  # then what was seen of others' items is old
                 return await self._work.take(server.url, size)
         return None
 

@@ -44,7 +44,7 @@ from sweep.experiment import Experiment
 from sweep.plan import Instance, Plan, make_plan
 from sweep.record import Intent
 from sweep.servers import HasGallery, Server, ServerInfo, has_gallery
-from sweep.workflow import Dialect, Graph, Model, ModelRef, Ref, map_refs
+from sweep.workflow import Dialect, Graph, Model, ModelRef
 
 MOST_REFUSALS: Final = 8  # submissions in a row that a server may refuse before it leaves
 LONGEST_HOLD: Final = 4  # times its seconds a variation that an idle server leaves the rest to others: they may hang
@@ -150,7 +150,7 @@ class PooledServer:
 @dataclass(frozen=True, slots=True)
 class _Survey:
     at: float = -inf  # monotonic seconds
-    alive: Sequence[PooledServer] = ()
+    speeds: Sequence[tuple[PooledServer, float]] = ()  # seconds a variation, of those that have all models
     workers: int = 1
     rate: float = 0.0  # variations a second
 
@@ -210,11 +210,7 @@ class ServerPool:
         own, busy = server.seconds_each, server.seconds_busy(now)
         # Within that time all servers together render at most so many: most of the time, who is first needs no answer.
         if own and 0 < remaining <= survey.rate * (busy + size * own):
-            others = [
-                (each.seconds_busy(now), each.seconds_each)
-                for each in survey.alive
-                if each is not server and not each.lacking
-            ]
+            others = [(each.seconds_busy(now), pace) for each, pace in survey.speeds if each is not server]
             while size and is_done_sooner_elsewhere(remaining, busy + size * own, others):
                 size //= 2
         has_waited = not server.variations and now - server.rendered_at > LONGEST_HOLD * own
@@ -225,8 +221,9 @@ class ServerPool:
         if now - self._surveyed.at > SURVEY_EVERY:
             alive = [each for each in self.servers if each.left is None]
             workers = sum(each.info.capacity for each in alive) * min(2, len(alive)) or 1
-            rate = sum(1 / each.seconds_each for each in alive if each.seconds_each)
-            self._surveyed = _Survey(now, alive, workers, rate)
+            speeds = [(each, each.seconds_each) for each in alive if each.seconds_each]
+            rate = sum(1 / pace for _, pace in speeds)
+            self._surveyed = _Survey(now, [speed for speed in speeds if not speed[0].lacking], workers, rate)
         return self._surveyed
 
     def seconds_until_takeover(self, url: str) -> float:
@@ -538,16 +535,7 @@ def index_models(*catalogues: Sequence[Model]) -> dict[ModelRef, Model]:
 
 def collect_refs(graph: Graph, dialect: Dialect) -> frozenset[ModelRef]:
     """Collect every model, of any type, that the graph loads; what only describes the image is not loaded."""
-    found: set[ModelRef] = set()
-
-    def note(ref: Ref) -> None:
-        if isinstance(ref, ModelRef):
-            found.add(ref)
-
-    for node in graph.nodes.values():
-        if node.type not in dialect.descriptive_nodes:
-            map_refs(dict(node.fields), note)
-    return frozenset(found)
+    return frozenset(ref for ref in graph.references(dialect.descriptive_nodes) if isinstance(ref, ModelRef))
 
 
 def describe_server_shares(plan: Plan, servers: Sequence[PooledServer]) -> tuple[str, ...]:

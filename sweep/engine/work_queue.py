@@ -343,7 +343,7 @@ class Deduplicator:
         self._listener = listener
         self._behind: dict[str, list[Instance]] = {}  # by key under way: the points that wait for it
         self._known: dict[str, KeyStatus] = {}  # of keys that come next, none of them begun since the record was asked
-        self._asked: list[set[str]] = []  # keys that the record is being asked about ahead of their turn
+        self._asked: dict[str, anyio.Event] = {}  # keys that the record is being asked about ahead of their turn
 
     def register(self, keys: Iterable[str]) -> None:
         """Take note of keys that are under way from an earlier run."""
@@ -373,19 +373,23 @@ class Deduplicator:
 
     async def _look_up(self, keys: Sequence[str], look_ahead: Callable[[], Iterable[Instance]]) -> dict[str, KeyStatus]:
         """Return what the record has of keys that begin now."""
-        for asked in self._asked:
-            asked.difference_update(keys)  # what the record says of them may be old when the answer is here
+        for key in keys:
+            if key in self._asked:
+                await self._asked[key].wait()
         found = {key: self._known.pop(key) for key in keys if key in self._known}
         if len(found) == len(keys):
             return found
-        ahead = {each.key for each in look_ahead()} - self._behind.keys() - self._known.keys()
-        self._asked.append(ahead)
+        ahead = {each.key for each in look_ahead()} - self._behind.keys() - self._known.keys() - self._asked.keys()
+        answered = anyio.Event()
+        self._asked.update(dict.fromkeys(ahead, answered))
         try:
             standing = await self._journal.standing([*keys, *ahead])
+            self._known.update((key, standing.pop(key, KeyStatus())) for key in ahead)
+            return found | standing
         finally:
-            self._asked = [each for each in self._asked if each is not ahead]
-        self._known.update((key, standing.pop(key, KeyStatus())) for key in ahead)
-        return standing
+            for key in ahead:
+                del self._asked[key]
+            answered.set()
 
     async def finish(self, keys: Sequence[str]) -> None:
         """Mark keys as finished and give their duplicates the same outcome."""
@@ -395,6 +399,8 @@ class Deduplicator:
                 await self._place(behind, await self._journal.standing([key]))
 
     async def _place(self, instances: Sequence[Instance], standing: dict[str, KeyStatus]) -> None:
+        if not instances:
+            return
         await self._journal.rebase(to_journal_point(instance) for instance in instances)
         for instance in instances:
             index, values = instance.variation.index, instance.variation.values

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -271,6 +271,7 @@ def file_stem(index: int, values: Mapping[str, Scalar], *, points: int, kinds: M
     return f"{index // _SHARD:03d}/{stem}" if points > _SHARDED_ABOVE else stem
 
 
+@lru_cache(maxsize=4096)
 def slug(text: str, longest: int = _TEXT) -> str:
     """`text` in lower case, words joined by "-": accents go, other scripts stay, all else is a divider.
 

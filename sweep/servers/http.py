@@ -41,7 +41,7 @@ from sweep.servers.responses import (
 )
 from sweep.source_images import read_input
 
-_LONGEST_HEADER_NAME = 255
+_LONGEST_NAME: Final = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +90,8 @@ class ServerAddress:
 
 def path_part(name: str) -> str:
     """Quote a server's name for something for use in a URL. Raises VariationError where it cannot be a name."""
-    unsafe = (
-        name in ("", ".", "..")
-        or len(name) > _LONGEST_HEADER_NAME
-        or any(c in "/\\" or not c.isprintable() for c in name)
-    )
-    if unsafe:
+    is_plain = name.isprintable() and "/" not in name and "\\" not in name
+    if name in ("", ".", "..") or len(name) > _LONGEST_NAME or not is_plain:
         raise VariationError("the server named an image in a way that cannot be a name", kind="BadName")
     return quote(name, safe="")
 
@@ -258,6 +254,7 @@ class Http:
         has_login: bool = True,
     ) -> None:
         self.address = address
+        self._base = URL(address.url)
         self._credentials = credentials or Credentials()
         self._token = self._credentials.token
         self._has_login = has_login  # else e-mail and password go to a proxy before the server, as basic auth
@@ -397,7 +394,7 @@ class Http:
         self._token = token
 
     def _url(self, path: str, params: Mapping[str, str] | None) -> URL:
-        url = URL(self.address.url + path, encoded=True)
+        url = self._base.with_path(self.address.prefix + path, encoded=True)
         return url.with_query(params) if params else url
 
     async def _answer(self, request: _Request, also: Collection[int], limit: int = LARGEST_ANSWER) -> Response:
@@ -475,17 +472,19 @@ class Http:
         ends = deadline.when() or asyncio.get_running_loop().time() + self.timings.read
         if declared is not None and declared > limit:
             raise too_large
-        data = bytearray()
+        chunks: list[bytes] = []
+        size = granted = 0
         async for chunk in response.content.iter_any():
-            data += chunk
-            if len(data) > limit:
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
                 raise too_large
-            deadline.reschedule(ends + len(data) / SLOWEST)
-        if declared is not None and len(data) != declared:
-            raise TransientError(
-                f"{self.address.url} sent {len(data)} of {declared} bytes of an answer.", kind="Incomplete"
-            )
-        return bytes(data)
+            if size - granted >= READ_AHEAD:
+                granted = size
+                deadline.reschedule(ends + granted / SLOWEST)
+        if declared is not None and size != declared:
+            raise TransientError(f"{self.address.url} sent {size} of {declared} bytes of an answer.", kind="Incomplete")
+        return b"".join(chunks)
 
 
 @dataclass(frozen=True, slots=True)

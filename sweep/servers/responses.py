@@ -151,15 +151,17 @@ MOST_PARTS = 500_000  # objects and arrays of one answer: each takes some 70 byt
 LARGEST_INTEGER = 2**63
 
 
-def parse(data: bytes) -> Any:
+def parse(data: bytes | str) -> Any:
     """Parse JSON. Raises ValueError also where it has more parts, or deeper ones, than any server has to say."""
-    if data.count(b"[") + data.count(b"{") > MOST_PARTS:
+    text = data if isinstance(data, str) else data.decode(json.detect_encoding(data), "surrogatepass")
+    parts = text.count("[") + text.count("{")
+    if parts > MOST_PARTS:
         raise ValueError("too many parts")
     try:
-        value = json.loads(data)
+        value = json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if data.count(b"[") + data.count(b"{") > DEEPEST_ANSWER and _deeper_than(value, DEEPEST_ANSWER):
+    if parts > DEEPEST_ANSWER and _deeper_than(value, DEEPEST_ANSWER):
         raise ValueError("nested too deeply")
     return value
 

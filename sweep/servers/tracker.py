@@ -59,6 +59,7 @@ class TrackedItem:
     outputs: tuple[str, ...] = ()  # as whoever listens asks for them
     channel: str | None = None  # the connection under which it was submitted, where events are told there alone
     is_over: bool = False
+    known_at: float = 0.0  # by our clock: when the server last told, or was asked, how far it is
     log: list[Signal] = field(default_factory=list)
     listeners: list[asyncio.Queue[Signal]] = field(default_factory=list)
 
@@ -109,6 +110,7 @@ class ItemTracker:
         self._wake = asyncio.Event()
         self._is_due = False  # the server is to be asked now, not at the next beat
         self._is_stopped = False
+        self._is_idle = False  # nobody listens, so `run` sleeps until somebody does
         self._silent_since: float | None = None
         self._is_hearing_events = False
         self.channel: str | None = None  # the connection of this moment, where events are told to one alone
@@ -166,12 +168,14 @@ class ItemTracker:
         """Give the item and its signals, including those from before."""
         item = self._items.get(ticket.batch_id) or self._remember(TrackedItem(ticket.batch_id))
         item.item_id = item.item_id or ticket.item_id
+        item.known_at = self._clock()
         queue: asyncio.Queue[Signal] = asyncio.Queue()
         for signal in item.log:
             queue.put_nowait(signal)
         item.listeners.append(queue)
         self._is_due = self._is_due or not item.is_covered
-        self._wake.set()  # with nobody listening before, the loop sleeps without an end
+        if self._is_due or self._is_idle:
+            self._wake.set()
         try:
             yield item, queue
         finally:
@@ -191,6 +195,7 @@ class ItemTracker:
 
     def note_state(self, item: TrackedItem, state: ItemState) -> None:
         """Record the state that an event told of an item."""
+        item.known_at = self._clock()
         if state.status != "in_progress":
             self.taken_up.discard(item.batch_id)
         elif item.taken_up is None:
@@ -224,30 +229,33 @@ class ItemTracker:
         self._wake.set()
 
     async def run(self, read_states: StateReader) -> None:
-        """Ask the server for states until `stop`: at once where something was missed, else slowly."""
-        begun = self._clock()  # the beat is kept however often somebody new begins to listen
+        """Ask the server for states until `stop`: at once where something was missed, else where it tells nothing."""
         while not self._is_stopped:
-            pace = self._pace()
-            try:
-                async with asyncio.timeout(None if pace is None else begun + pace - self._clock()):
-                    await self._wake.wait()
-            except TimeoutError:
-                self._is_due = True
+            wait = self._seconds_to_question()
+            self._is_idle = wait is None
+            if wait is None or wait > 0:
+                try:
+                    async with asyncio.timeout(wait):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue  # the server may have told something meanwhile
             self._wake.clear()
-            if pace is None:
-                begun = self._clock()
-            if self._is_due and not self._is_stopped:
+            if (self._is_due or (wait is not None and wait <= 0)) and not self._is_stopped:
                 self._is_due = False
                 await self._reconcile(read_states)
-                begun = self._clock()
+                for item in self.heard_items():
+                    item.known_at = self._clock()
 
-    def _pace(self) -> float | None:
-        if not any(item.listeners for item in self._items.values()):
+    def _seconds_to_question(self) -> float | None:
+        """Return the seconds after which nothing was heard of an item for so long that the server is to be asked."""
+        heard = list(self.heard_items())
+        if not heard:
             return None
-        is_cancelling = any(item.is_cancel_requested for item in self.heard_items())
+        is_cancelling = any(item.is_cancel_requested for item in heard)
         is_well = self._is_hearing_events and self._silent_since is None and not is_cancelling
-        is_well = is_well and all(item.channel == self.channel for item in self.heard_items())
-        return self._timings.poll_listening if is_well else self._timings.poll_deaf
+        is_well = is_well and all(item.channel == self.channel for item in heard)
+        pace = self._timings.poll_listening if is_well else self._timings.poll_deaf
+        return min(item.known_at for item in heard) + pace - self._clock()
 
     async def _reconcile(self, read_states: StateReader) -> None:
         waiting = [item for item in self.heard_items() if item.item_id]

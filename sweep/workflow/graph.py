@@ -144,10 +144,11 @@ class Graph:
             nodes[address.node] = Node(node.id, node.type, {**node.fields, address.field: value}, node.label)
         return Graph(nodes, self.edges)
 
-    def references(self) -> frozenset[Ref]:
-        """Return every model, image and board that the graph names."""
+    def references(self, without: Container[str] = ()) -> frozenset[Ref]:
+        """Return every model, image and board that the graph names, but for nodes whose type is in `without`."""
         found: set[Ref] = set()
-        waiting: list[Any] = [value for node in self.nodes.values() for value in node.fields.values()]
+        nodes = [node for node in self.nodes.values() if node.type not in without]
+        waiting: list[Any] = [value for node in nodes for value in node.fields.values()]
         while waiting:
             value = waiting.pop()
             if value.__class__ in _PLAIN:  # most are, and this is asked of every item
@@ -175,6 +176,8 @@ class Graph:
     def without_edges(self, edges: Iterable[Edge]) -> Graph:
         """Return the same graph less these edges."""
         gone = set(edges)
+        if not gone:
+            return self
         return replace(self, edges=tuple(edge for edge in self.edges if edge not in gone))
 
     def without_nodes(self, nodes: Container[str]) -> Graph:

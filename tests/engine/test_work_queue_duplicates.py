@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import anyio
 import pytest
 
 from sweep.engine import events
@@ -103,18 +104,27 @@ async def test_points_that_come_next_are_looked_up_together_and_asked_about_agai
     assert await twins.admit(Job(instances=(SECOND,)), list) is None  # not what was known before the first began
 
 
-async def test_an_answer_that_is_old_when_it_comes_is_not_kept(journal: SqliteJournal) -> None:
-    twins = Deduplicator(journal, lambda _: None)
+async def test_a_point_that_begins_while_it_is_asked_about_waits_for_the_answer(journal: SqliteJournal) -> None:
+    asked: list[set[str]] = []
+    begun, answered = anyio.Event(), anyio.Event()
     look_up = journal.standing
 
     async def standing(keys: Sequence[str]) -> dict[str, KeyStatus]:
+        asked.append(set(keys))
         found = await look_up(keys)
-        if "other" in keys:  # meanwhile the point that was looked up ahead is begun, rendered and finished
-            assert await twins.admit(Job(instances=(FIRST,))) is not None
-            await complete(journal, FIRST)
-            await twins.finish(["same"])
+        begun.set()
+        await answered.wait()
         return found
 
     journal.standing = standing  # type: ignore[method-assign]
-    assert await twins.admit(Job(instances=(OTHER,)), lambda: [SECOND]) is not None
-    assert await twins.admit(Job(instances=(SECOND,))) is None
+    twins = Deduplicator(journal, lambda _: None)
+    async with anyio.create_task_group() as group:
+        group.start_soon(twins.admit, Job(instances=(OTHER,)), lambda: [FIRST])
+        await begun.wait()
+        group.start_soon(twins.admit, Job(instances=(FIRST,)))
+        await anyio.wait_all_tasks_blocked()
+        answered.set()
+    assert asked == [{"other", "same"}]
+    await complete(journal, FIRST)
+    await twins.finish(["same"])
+    assert await twins.admit(Job(instances=(SECOND,))) is None  # not what was known before the first began

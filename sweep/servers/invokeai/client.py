@@ -207,8 +207,8 @@ class InvokeAI:
         except VariationError:
             self._tracker.forget(batch_id)
             raise
+        self._resources.note_submitted(batch_id)
         try:
-            await self._resources.note_submitted(submission)
             item_id = item_id or await self._api.find(batch_id)
         except OverloadedError as error:  # it has the item all the same: to be asked about, not sent elsewhere
             raise TransientError(error.message) from None

@@ -31,7 +31,6 @@ from sweep.workflow import (
     Json,
     Model,
     ModelRef,
-    Node,
     NodeSchemas,
     Ref,
     node_schemas,
@@ -141,13 +140,18 @@ class ServerModels:
 
         Raises MissingModelError for the first that is not installed here.
         """
-        wanted = set(refs)
-        async with self._lock:
-            if wanted - self._known.keys():
-                await self.read()
-            for ref in sorted(wanted - self._known.keys()):
+        wanted = list(refs)
+        if any(ref not in self._known for ref in wanted):
+            async with self._lock:
+                if any(ref not in self._known for ref in wanted):
+                    await self.read()
+            for ref in sorted(ref for ref in wanted if ref not in self._known):
                 raise self._missing(ref)
-            return {ref: self._known[ref] for ref in wanted}
+        return {ref: self._known[ref] for ref in wanted}
+
+    def find(self, refs: Iterable[Ref]) -> list[Model]:
+        """Return those of the references that are models installed here, as far as that is known."""
+        return [self._known[ref] for ref in refs if isinstance(ref, ModelRef) and ref in self._known]
 
     def describe(self, ref: ModelRef) -> Json:
         """Return a model that need not be installed here, as metadata names it."""
@@ -327,15 +331,6 @@ def _list_named(value: Any) -> Iterator[str]:
             yield from _list_named(part)
 
 
-def _split_references(graph: Graph) -> tuple[frozenset[Ref], frozenset[Ref]]:
-    """Return what the graph needs of the server, and what only its describing nodes name, which nobody loads."""
-    nodes: tuple[dict[str, Node], dict[str, Node]] = ({}, {})
-    for name, node in graph.nodes.items():
-        nodes[node.type in DESCRIPTIVE_NODES][name] = node
-    needed = Graph(nodes[False]).references()
-    return needed, Graph(nodes[True]).references() - needed
-
-
 class ServerResources:
     """A server's models, boards and uploads, kept, and a graph's references resolved to its ids.
 
@@ -372,10 +367,10 @@ class ServerResources:
         """Return the graph's JSON, and what it needs of the server."""
         if not graph.nodes:
             raise VariationError("the graph has no nodes", kind="Refused")
-        refs, described = _split_references(graph)
-        models = await self.models.identify(sorted(ref for ref in refs if isinstance(ref, ModelRef)))
+        refs = graph.references(without=DESCRIPTIVE_NODES)
+        models = await self.models.identify(ref for ref in refs if isinstance(ref, ModelRef))
         names: dict[Ref, Json] = {ref: self.models.name(model) for ref, model in models.items()}
-        names |= {ref: self._describe(ref) for ref in described}
+        names |= {ref: self._describe(ref) for ref in graph.references() - refs}  # what nobody loads
         for board in sorted(ref for ref in refs if isinstance(ref, BoardRef)):
             names[board] = {"board_id": await self.gallery.make_board(board.name)}
         images = sorted(ref for ref in refs if isinstance(ref, ImageRef))
@@ -407,10 +402,9 @@ class ServerResources:
             self._needs_of.popitem(last=False)
         return api
 
-    async def note_submitted(self, submission: Submission) -> None:
+    def note_submitted(self, batch_id: str) -> None:
         """Record that the server took the item, and so will have its models in memory."""
-        refs = [ref for ref in self._needs_of.get(submission.batch_id, ()) if isinstance(ref, ModelRef)]
-        for model in (await self.models.identify(sorted(refs))).values():
+        for model in self.models.find(self._needs_of.get(batch_id, ())):
             self._hold(model.key)
 
     def note_ended(self, batch_id: str, ended: ItemEnded) -> ItemEnded:

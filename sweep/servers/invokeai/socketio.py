@@ -161,7 +161,8 @@ async def receive_events(socket: aiohttp.ClientWebSocketResponse, silence: float
     """
     async with asyncio.timeout(silence) as patience:
         while True:
-            text = await _text(socket)
+            message = await socket.receive()
+            text = _read_text(message)
             if text == _PING:  # what the server promises to send, however little there is to tell
                 patience.reschedule(asyncio.get_running_loop().time() + silence)
                 await socket.send_str(_PONG)
@@ -173,12 +174,12 @@ async def receive_events(socket: aiohttp.ClientWebSocketResponse, silence: float
 
 async def _introduce(socket: aiohttp.ClientWebSocketResponse, auth: Mapping[str, str] | None) -> float:
     """Shake hands; return for how many seconds the server is never silent."""
-    opening = await _text(socket)
+    opening = _read_text(await socket.receive())
     if not opening.startswith(_OPEN):
         raise ConnectionLostError("no handshake of a socket")
-    about = mapping(parse(opening[1:].encode()))
+    about = mapping(parse(opening[1:]))
     await socket.send_str(_CONNECTED + (json.dumps(dict(auth)) if auth else ""))
-    while not (answer := await _text(socket)).startswith(_CONNECTED):
+    while not (answer := _read_text(await socket.receive())).startswith(_CONNECTED):
         if answer.startswith(_REFUSED):
             raise ConnectionLostError("the server refused the socket")
         if answer == _PING:
@@ -187,14 +188,13 @@ async def _introduce(socket: aiohttp.ClientWebSocketResponse, auth: Mapping[str,
     return min(told / 1000, LONGEST_SILENCE) or SILENCE
 
 
-async def _text(socket: aiohttp.ClientWebSocketResponse) -> str:
-    """Return the next message that is text. Raises ConnectionLostError where none comes any more."""
-    while True:
-        message = await socket.receive()
-        if message.type is aiohttp.WSMsgType.TEXT:
-            return str(message.data)
-        if message.type is not aiohttp.WSMsgType.BINARY:  # attachments of events that nobody here listens to
-            raise ConnectionLostError("the connection went down")
+def _read_text(message: aiohttp.WSMessage) -> str:
+    """Return a message's text, empty where it is no text. Raises ConnectionLostError where it is the last."""
+    if message.type is aiohttp.WSMsgType.TEXT:
+        return str(message.data)
+    if message.type is not aiohttp.WSMsgType.BINARY:  # attachments of events that nobody here listens to
+        raise ConnectionLostError("the connection went down")
+    return ""
 
 
 def _pass_on(text: str, listener: EventListener) -> None:
@@ -205,7 +205,7 @@ def _pass_on(text: str, listener: EventListener) -> None:
     if begin < 0 or end < 0 or not is_ours or not listener.is_wanted(text[begin + 2 : end], text):
         return
     try:
-        event = sequence(parse(text[begin:].encode()))
+        event = sequence(parse(text[begin:]))
     except ValueError:
         raise ConnectionLostError("an event that is not JSON") from None
     listener.handle_event(str(event[0]), event[1] if len(event) > 1 else None)

@@ -22,8 +22,8 @@ def write_metadata(graph: Graph, outputs: Sequence[str], metadata: Mapping[str, 
     """
     if not outputs:
         return graph
-    inputs = {Address(output, METADATA_INPUT) for output in outputs}
-    graph = graph.without_edges([edge for edge in graph.edges if edge.destination in inputs])
+    into = [edge for edge in graph.edges if edge.destination.field == METADATA_INPUT]
+    graph = graph.without_edges([edge for edge in into if edge.destination.node in outputs])
     name = f"sweep_metadata_{str(metadata['sweep_key'])[:12]}"
     while name in graph.nodes:
         name += "_"
