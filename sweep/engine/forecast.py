@@ -170,10 +170,8 @@ def _standing(plan: Plan, past: Past) -> tuple[int, int]:
     """Return how many points of the plan are completed and failed on record."""
     if past.fingerprint == plan.fingerprint:
         return past.counts.completed, past.counts.failed
-    if not len(past.keys):
-        return 0, 0
-    states = [past.keys.get(key) for _, key in plan.keys(range(len(plan)))]
-    return states.count("completed"), states.count("failed")
+    states = past.count_states(key for _, key in plan.keys(range(len(plan))))
+    return states["completed"], states["failed"]
 
 
 def image_size(plan: Plan, past: Past) -> tuple[int, int]:

@@ -65,7 +65,6 @@ from sweep.record import (
     Intent,
     JournalPoint,
     JournalState,
-    KnownKeys,
     RunFacts,
     SqliteJournal,
     find_lost_images,
@@ -374,7 +373,6 @@ async def begin_on_record(
     Keys are computed only where the definition changed since the last run.
     """
     same = await journal.fingerprint() == plan.fingerprint
-    kept = () if same else _find_kept(plan, await journal.known_keys())
     run = await journal.begin_run(
         RunFacts(
             experiment=plan.experiment.text,
@@ -386,7 +384,7 @@ async def begin_on_record(
             sweep_version=VERSION,
             experiment_facts=describe_experiment(plan),
         ),
-        kept,
+        () if same else _iterate_points(plan),
     )
     again: tuple[JournalState, ...] = ("failed", "cancelled") if options.retry_failed else ("cancelled",)
     await journal.reopen(await journal.keys(*again))
@@ -443,12 +441,11 @@ def _as_written(setting: Setting) -> Any:
     return [_as_written(part) for part in setting] if isinstance(setting, list) else setting
 
 
-def _find_kept(plan: Plan, known: KnownKeys) -> Iterator[JournalPoint]:
-    """Yield where each key on record stands in the definition now, without making its graph, which the key decides."""
-    for index, key, levels in plan.keys_and_levels(range(len(plan) if len(known) else 0)):
-        if key in known:
-            values = {name: level.value for name, level in levels.items()}
-            yield JournalPoint(key=key, index=index, values=values, prompt=None, model=None)
+def _iterate_points(plan: Plan) -> Iterator[JournalPoint]:
+    """Yield every point of the plan as the journal knows it, without making its graph, which the key decides."""
+    for index, key, levels in plan.keys_and_levels(range(len(plan))):
+        values = {name: level.value for name, level in levels.items()}
+        yield JournalPoint(key=key, index=index, values=values, prompt=None, model=None)
 
 
 async def _keep_inputs(plan: Plan, journal: SqliteJournal, store: ImageStore, folder: Path) -> None:

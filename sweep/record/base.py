@@ -109,18 +109,6 @@ def _mapping(value: object) -> dict[str, Any]:
 JournalState: TypeAlias = Literal["intended", "submitted", "rendered", "completed", "failed", "cancelled"]
 
 
-class KnownKeys(Protocol):
-    """The state of every key on record; a `dict[str, State]` is one, and so are smaller things at a million keys."""
-
-    def __contains__(self, key: object, /) -> bool: ...
-
-    def __len__(self) -> int: ...
-
-    def get(self, key: str, /) -> JournalState | None:
-        """None where nothing is on record of it, or only attempts that failed while it is still to be rendered."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalPoint:
     """What the record keeps of a variation besides its outcome."""
@@ -218,12 +206,13 @@ class Counts:
 class Journal(Protocol):
     """The durable account of a results folder. One writer; any number of readers."""
 
-    async def begin_run(self, facts: RunFacts, kept: Iterable[JournalPoint] = ()) -> int:
+    async def begin_run(self, facts: RunFacts, points: Iterable[JournalPoint] = ()) -> int:
         """Begin a new run; return its number, which counts from 1.
 
-        Where the fingerprint differs from the last run's, points on record
-        are 'former' but for those in `kept`, which the new definition has, too: as `rebase`, in the same commit, so
-        that a crash leaves the one definition or the other. Later `rebase` and `intend` can say so of more.
+        Where the fingerprint differs from the last run's, points on record are 'former' but for those among `points`,
+        the points of the new definition: as `rebase`, in the same commit, so that a crash leaves the one definition or
+        the other. Keys among them that are not on record are passed over. Later `rebase` and `intend` can say so of
+        more.
         """
         ...
 
@@ -236,10 +225,6 @@ class Journal(Protocol):
 
     async def fingerprint(self) -> str | None:
         """Of the last run, None in a new folder."""
-        ...
-
-    async def known_keys(self) -> KnownKeys:
-        """Return the state of every key on record, former ones too; pending ones are not in it."""
         ...
 
     async def indices(self, *states: JournalState) -> Sequence[int]:

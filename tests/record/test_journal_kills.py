@@ -42,7 +42,6 @@ CHILD = textwrap.dedent("""
             store = ImageStore(folder, points, checkpoint=checkpoint)
             await store.clean()
             await journal.begin_run(facts(points))
-            known = await journal.known_keys()
             for intent in await journal.open_intents():
                 await journal.withdraw(intent.key)
             todo = set(range(points)) - set(await journal.indices("completed"))
@@ -102,7 +101,7 @@ def test_killed_from_outside_at_any_moment(tmp_path: Path) -> None:
 def test_every_write_has_its_points() -> None:
     """The fault tests go by these names; a write that is not among them would not be tested."""
     reads = {
-        *("open", "aclose", "commits", "fingerprint", "known_keys", "indices", "keys", "identity"),
+        *("open", "aclose", "commits", "fingerprint", "indices", "keys", "identity"),
         *("open_intents", "counts", "standing", "ended_with", "require_in_place", "uploads"),
     }
     public = {name for name in vars(SqliteJournal) if not name.startswith("_")}

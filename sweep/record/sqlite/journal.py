@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from itertools import accumulate, islice
+from itertools import islice
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -46,59 +46,6 @@ from sweep.record.sqlite.schema import (
 )
 from sweep.record.sqlite.writer import OPEN, OUTCOMES, Writer, moment
 from sweep.types import Scalar
-
-_WIDTH = 16  # bytes of a key's digest
-_BUCKETS = 65536  # by the digest's first two bytes
-_STATES: tuple[JournalState, ...] = ("intended", "submitted", "rendered", "completed", "failed", "cancelled")
-
-
-class CompactKeys:
-    """A fixed set of keys with their states: `key in known`, `known.get(key)`, `len(known)`.
-
-    Sorted 128-bit digests in one bytes object, found by bucket.
-    """
-
-    __slots__ = ("_digests", "_starts", "_states")
-
-    def __init__(self, states: Iterable[tuple[str, str]]) -> None:
-        codes: dict[str, bytes] = {name: bytes((code,)) for code, name in enumerate(_STATES)}
-        entries = [_digest(key) + codes[state] for key, state in states]
-        entries.sort()
-        digests, marks, sizes, last = bytearray(), bytearray(), [0] * (_BUCKETS + 1), b""
-        for entry in entries:
-            if entry != last:
-                digests += entry[:_WIDTH]
-                marks.append(entry[_WIDTH])
-                sizes[_bucket(entry) + 1] += 1
-                last = entry
-        self._digests, self._states = bytes(digests), bytes(marks)
-        self._starts = array("L", accumulate(sizes))
-
-    def get(self, key: str, /) -> JournalState | None:
-        """Return the state of `key`, None where it is not known."""
-        digest = _digest(key)
-        bucket = _bucket(digest)
-        start, end = self._starts[bucket] * _WIDTH, self._starts[bucket + 1] * _WIDTH
-        while (found := self._digests.find(digest, start, end)) >= 0:
-            if found % _WIDTH == 0:
-                return _STATES[self._states[found // _WIDTH]]
-            start = found + 1
-        return None
-
-    def __contains__(self, key: object, /) -> bool:
-        return isinstance(key, str) and self.get(key) is not None
-
-    def __len__(self) -> int:
-        return len(self._states)
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.blake2b(key.encode(), digest_size=_WIDTH).digest()
-
-
-def _bucket(digest: bytes) -> int:
-    return digest[0] << 8 | digest[1]
-
 
 # ruff: noqa: S608  what varies in the SQL is column names from schema.py, never a value
 
@@ -140,10 +87,6 @@ class AttemptRecord:
 def read_fingerprint(db: sqlite3.Connection) -> str | None:
     row = db.execute("SELECT fingerprint FROM runs ORDER BY number DESC LIMIT 1").fetchone()
     return row[0] if row else None
-
-
-def read_known_keys(db: sqlite3.Connection) -> CompactKeys:
-    return CompactKeys(db.execute("SELECT key, state FROM points WHERE state <> 'pending'"))
 
 
 def read_indices(db: sqlite3.Connection, states: Sequence[JournalState]) -> array[int]:
@@ -438,8 +381,8 @@ class SqliteJournal:
         """Transactions committed since it was opened: what group commit is measured by."""
         return self._writer.commits
 
-    async def begin_run(self, facts: RunFacts, kept: Iterable[JournalPoint] = ()) -> int:
-        write = partial(operations.begin_run, facts=facts, now=self._now(), kept=kept)
+    async def begin_run(self, facts: RunFacts, points: Iterable[JournalPoint] = ()) -> int:
+        write = partial(operations.begin_run, facts=facts, now=self._now(), points=points)
         return await self._writer.do("begin_run", write)
 
     async def end_run(self, run: int, ending: str, points: int | None = None) -> None:
@@ -448,9 +391,6 @@ class SqliteJournal:
 
     async def fingerprint(self) -> str | None:
         return await self._read(read_fingerprint)
-
-    async def known_keys(self) -> CompactKeys:
-        return await self._read(read_known_keys)
 
     async def indices(self, *states: JournalState) -> array[int]:
         return await self._read(partial(read_indices, states=states))

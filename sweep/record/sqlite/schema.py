@@ -23,7 +23,7 @@ FORMAT = 1
 _APPLICATION_ID = 0x53574550  # "SWEP"
 _CHECKED_AT_OPEN = 32 * 2**20  # bytes; checking a larger journal takes seconds and is left to `verify`
 _BUSY_SECONDS = 60.0
-_CACHE = 64 * 1024  # KiB of pages kept by a connection that reads the whole journal once
+FULL_CACHE = 64 * 1024  # KiB of pages kept by a connection that reads the whole journal once
 RUN_CACHE = 4 * 1024  # KiB kept by one that lives as long as a run: its lookups are few, and the system caches the file
 
 SEALED = {
@@ -200,7 +200,7 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
         yield db
 
 
-def connect_reader(folder: Path, cache: int = _CACHE) -> sqlite3.Connection:
+def connect_reader(folder: Path, cache: int = FULL_CACHE) -> sqlite3.Connection:
     """Do as `reading`, to be kept and closed by the caller; `cache` in KiB. Raises sqlite3.Error."""
     uri = f"{(folder / JOURNAL_FILE).absolute().as_uri()}?mode=ro"
     try:

@@ -19,7 +19,7 @@ import queue
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,7 @@ from typing import Any, TypeVar
 from sweep.errors import RecordError
 from sweep.record.base import Failure, Intent, JournalPoint, Rendering, RunFacts, Times
 from sweep.record.files import Checkpoint
-from sweep.record.sqlite.schema import SEALED, corrupt, record_error, seal, sealing
+from sweep.record.sqlite.schema import FULL_CACHE, RUN_CACHE, SEALED, corrupt, record_error, seal, sealing
 
 _T = TypeVar("_T")
 _ONCE = frozenset({"begin_run"})  # reads an iterator, so it cannot be carried out a second time
@@ -132,11 +132,16 @@ class Writer:
         return [type(broken)(broken.message, hint=broken.hint) for _ in batch]
 
     def _commit(self, batch: list[_Operation]) -> list[Any]:
-        """Carry the batch out in one transaction; where one of it is refused, anew with a savepoint for each."""
+        """Carry the batch out in one transaction; where one of it is refused, anew with a savepoint for each.
+
+        An operation by itself has none: SQLite would copy every page it changes, all of a large journal for an edited
+        definition.
+        """
         self._db.execute("BEGIN IMMEDIATE")
-        results = self._apply_unguarded(batch) if len(batch) > 1 else None
-        if results is None:
-            results = [self._apply(operation) for operation in batch]
+        if len(batch) == 1:
+            results = [self._apply(batch[0], "ROLLBACK", "BEGIN IMMEDIATE")]
+        else:
+            results = self._apply_unguarded(batch) or [self._apply_guarded(operation) for operation in batch]
         for operation in batch:
             self._checkpoint(f"{operation.name}.before-commit")
         self._db.execute("COMMIT")
@@ -158,21 +163,26 @@ class Writer:
             self._db.execute("BEGIN IMMEDIATE")
             return None
 
-    def _apply(self, operation: _Operation) -> Any:
+    def _apply_guarded(self, operation: _Operation) -> Any:
         self._db.execute("SAVEPOINT operation")
+        result = self._apply(operation, "ROLLBACK TO operation")
+        self._db.execute("RELEASE operation")
+        return result
+
+    def _apply(self, operation: _Operation, *undo: str) -> Any:
+        """Return the result of the operation, or the error it is refused with, undone by these statements."""
         try:
-            result = operation.apply(self._db)
+            return operation.apply(self._db)
         except sqlite3.IntegrityError as error:
-            self._db.execute("ROLLBACK TO operation")
-            result = record_error(error, self._place)
+            refusal: Exception = record_error(error, self._place)
         except sqlite3.Error:
             raise
         except Exception as error:  # noqa: BLE001  handed to the caller: the thread serves the others
-            self._db.execute("ROLLBACK TO operation")
             damaged = isinstance(error, UnicodeDecodeError | json.JSONDecodeError)
-            result = corrupt(self._place, str(error)) if damaged else error
-        self._db.execute("RELEASE operation")
-        return result
+            refusal = corrupt(self._place, str(error)) if damaged else error
+        for statement in undo:
+            self._db.execute(statement)
+        return refusal
 
     def _roll_back(self) -> None:
         try:
@@ -212,7 +222,7 @@ def moment(microseconds_since_1970: int | None) -> datetime | None:
     return None if microseconds_since_1970 is None else _EPOCH + timedelta(microseconds=microseconds_since_1970)
 
 
-def begin_run(db: sqlite3.Connection, facts: RunFacts, now: datetime, kept: Iterable[JournalPoint] = ()) -> int:
+def begin_run(db: sqlite3.Connection, facts: RunFacts, now: datetime, points: Iterable[JournalPoint] = ()) -> int:
     last = db.execute("SELECT definition, fingerprint FROM runs ORDER BY number DESC LIMIT 1").fetchone()
     definition = 1 if last is None else last[0] + (last[1] != facts.fingerprint)
     number = db.execute(
@@ -228,7 +238,11 @@ def begin_run(db: sqlite3.Connection, facts: RunFacts, now: datetime, kept: Iter
     if facts.experiment_facts is not None:
         db.execute("INSERT INTO experiments VALUES (?, ?, 0)", (number, facts.experiment_facts.to_json()))
         _reseal(db, "experiments", "run", number)
-    rebase(db, kept)
+    if db.execute("SELECT 1 FROM points LIMIT 1").fetchone():  # else computing their keys would be in vain
+        db.execute(f"PRAGMA cache_size = -{FULL_CACHE}")
+        for chunk in _split(points):
+            _rebase_chunk(db, chunk, definition)
+        db.execute(f"PRAGMA cache_size = -{RUN_CACHE}")
     assert number is not None
     return number
 
@@ -244,38 +258,49 @@ def end_run(db: sqlite3.Connection, run: int, ending: str, now: datetime, points
 
 def rebase(db: sqlite3.Connection, points: Iterable[JournalPoint]) -> None:
     _, definition = _current(db)
+    for chunk in _split(points):
+        if unknown := _rebase_chunk(db, chunk, definition):
+            raise RecordError(f"Key {unknown[0]} is not on record.")
+
+
+def _split(points: Iterable[JournalPoint]) -> Iterator[list[JournalPoint]]:
     coming = iter(points)
     while chunk := list(islice(coming, _TOGETHER)):
-        _rebase_chunk(db, chunk, definition)
+        yield chunk
 
 
-def _rebase_chunk(db: sqlite3.Connection, chunk: Sequence[JournalPoint], definition: int) -> None:
-    """Rebase up to `_TOGETHER` points: with two statements where each has one row, of an earlier definition."""
-    columns = ", ".join(SEALED["points"])
-    slots = ", ".join("?" * len(chunk))
-    rows: dict[str, list[tuple[Any, ...]]] = {point.key: [] for point in chunk}
-    query = f"SELECT {columns}, id FROM points WHERE key IN ({slots})"
+def _rebase_chunk(db: sqlite3.Connection, chunk: Sequence[JournalPoint], definition: int) -> list[str]:
+    """Rebase up to `_TOGETHER` points: with two statements where each has one row, of an earlier definition.
+
+    Returns:
+        The keys that are not on record.
+    """
+    query = f"SELECT id, {', '.join(SEALED['points'])} FROM points WHERE key IN ({', '.join('?' * len(chunk))})"
+    rows: dict[str, tuple[Any, ...]] = {}
+    several = {key for key, times in Counter([point.key for point in chunk]).items() if times > 1}
     for row in db.execute(query, [point.key for point in chunk]):
-        rows[row[0]].append(row)
-    times = Counter(point.key for point in chunk)
+        if rows.setdefault(row[1], row) is not row:
+            several.add(row[1])
     changes: list[tuple[Any, ...]] = []
     for point in chunk:
-        found = rows[point.key]
-        if not found:
-            raise RecordError(f"Key {point.key} is not on record.")
-        if len(found) > 1 or times[point.key] > 1 or found[0][1] == definition:
+        key = point.key
+        if key not in rows:
+            continue
+        rowid, _, former, _, _, prompt, model, source, *outcome = rows[key]
+        if key in several or former == definition:
             _reseal(db, "points", "id", _place(db, point, definition))
             continue
-        *row, rowid = found[0]
-        row[1:4] = definition, point.index, _write_values(point)
-        given = (point.prompt, point.model, point.source)
-        row[4:7] = [old if new is None else new for new, old in zip(given, row[4:7], strict=True)]
-        changes.append((*row[1:7], seal(*row), rowid))
+        prompt = prompt if point.prompt is None else point.prompt
+        model = model if point.model is None else point.model
+        source = source if point.source is None else point.source
+        new = (definition, point.index, _write_values(point), prompt, model, source)
+        changes.append((*new, seal(key, *new, *outcome), rowid))
     db.executemany(
         "UPDATE points SET definition = ?, idx = ?, axis_values = ?, prompt = ?, model = ?, source = ?, seal = ?"
         " WHERE id = ?",
         changes,
     )
+    return [point.key for point in chunk if point.key not in rows]
 
 
 def seeds(db: sqlite3.Connection, axis: str, count: int, draw: Callable[[], int]) -> tuple[int, ...]:
