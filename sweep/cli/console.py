@@ -13,7 +13,7 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Self
 
@@ -22,6 +22,7 @@ from sweep.text import escape_controls
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 
 WIDEST: Final = 110  # columns of text that people still read with ease
@@ -102,14 +103,10 @@ def print_json(value: object) -> None:
     print_line(json_text(value))
 
 
-def print_answer(text: str | Sequence[str], answer: Mapping[str, object], *, as_json: bool, quiet: bool) -> None:
-    """Print what a command did: its lines, or with --json one object, or with --quiet nothing."""
-    if as_json:
-        print_json(answer)
-    elif not quiet:
-        for line in [text] if isinstance(text, str) else text:
-            for part in fill_lines(line, rest="  ", width=text_width()) if sys.stdout.isatty() else [line]:
-                print_line(part)
+def print_table(table: Table) -> None:
+    """Print a table on stdout."""
+    sys.stdout.flush()
+    console(width=text_width()).print(table)
 
 
 def json_text(value: object) -> str:

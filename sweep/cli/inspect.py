@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
+import anyio
 import typer
 
-from sweep.cli import options as shared
-from sweep.cli.console import fill_lines, text_width
+from sweep import engine
+from sweep import workflow as graphs
+from sweep.cli import shared_options as shared
+from sweep.cli.console import fill_lines, print_error, print_json, print_line, text_width
+from sweep.cli.experiment_options import check_utf8, make_scratch_folder
+from sweep.cli.servers import Access
+from sweep.errors import DefinitionError, UsageError
 from sweep.text import format_count, truncate
 
 if TYPE_CHECKING:
     from sweep.servers import Server
-    from sweep.workflow import Description, Graph, InspectionRow, Model, Names, NodeSchemas, Target, Workflow
+    from sweep.workflow import Description, Graph, InspectionRow, Model, Names, NodeSchemas, Workflow
 
 
 _VALUE: Final = 48  # characters of a value
@@ -27,9 +36,7 @@ _SENTENCES: Final = ("", "note", "problem")
 
 def description_lines(description: Description, graph: Graph, file: str) -> Iterator[str]:
     """Return all lines; nodes have the names that an experiment may use."""
-    from sweep.workflow import Names, readable
-
-    names = Names(graph)
+    names = graphs.Names(graph)
     count = len({row.address.node for row in description.rows})
     yield f"{description.name or file}  ({description.kind}, {format_count(count, 'node')})"
     for node, rows in groupby(description.rows, lambda row: row.address.node):
@@ -37,17 +44,15 @@ def description_lines(description: Description, graph: Graph, file: str) -> Iter
         yield from _node(names, node, list(rows), graph)
     yield ""
     for label, text in _summary(description):
-        yield from _wrap_parts(label, readable(graph, text))
+        yield from _wrap_parts(label, graphs.readable(graph, text))
 
 
 def _node(names: Names, node: str, rows: Sequence[InspectionRow], graph: Graph) -> Iterator[str]:
-    from sweep.workflow import readable
-
     called = names.called(node)
     own = [rows[0].node_type, rows[0].node_label, node]
     yield "  ".join([called, *(word for word in dict.fromkeys(own) if word and word != called)])
     width = max(len(row.address.field) for row in rows)
-    values = [truncate(" ".join(readable(graph, row.shown).split()), _VALUE) for row in rows]
+    values = [truncate(" ".join(graphs.readable(graph, row.shown).split()), _VALUE) for row in rows]
     room = max(map(len, values))
     for row, value in zip(rows, values, strict=True):
         about = " ".join(filter(None, (row.kind, row.range)))
@@ -57,18 +62,17 @@ def _node(names: Names, node: str, rows: Sequence[InspectionRow], graph: Graph) 
 
 
 def _summary(description: Description) -> Iterator[tuple[str, str]]:
-    from sweep.workflow import STACKED
-
     roles = description.roles
     for role, targets in sorted(roles.targets.items()):
         yield (role, " · ".join(target.sets(role) for target in targets))
     for role, groups in sorted(roles.ambiguous.items()):
         for number, group in enumerate(groups, start=1):
-            yield (f"{role}_{number}", _group(f"{role}_{number}", group))
+            name = f"{role}_{number}"
+            yield (name, " · ".join(target.sets(name) for target in group))
     several = sorted(roles.ambiguous)
-    if all_set := [role for role in several if role in STACKED]:
+    if all_set := [role for role in several if role in graphs.STACKED]:
         yield ("", f"{', '.join(all_set)} without a number: all of them.")
-    if unsettled := [role for role in several if role not in STACKED]:
+    if unsettled := [role for role in several if role not in graphs.STACKED]:
         yield ("", f"{', '.join(unsettled)} without a number: choose which under roles: in the experiment.")
     yield ("outputs", ", ".join(description.outputs) or "none")
     for name, count in description.batches:
@@ -78,10 +82,6 @@ def _summary(description: Description) -> Iterator[tuple[str, str]]:
         yield ("needs", " · ".join(_need(set_by[address]) for address in description.needs))
     for label, texts in (("note", description.notes), ("problem", description.problems)):
         yield from ((label, text) for text in texts)
-
-
-def _group(role: str, group: Sequence[Target]) -> str:
-    return " · ".join(target.sets(role) for target in group)
 
 
 def _need(row: InspectionRow) -> str:
@@ -107,53 +107,48 @@ def _wrap_parts(label: str, text: str) -> Iterator[str]:
     yield line
 
 
-WorkflowFile: TypeAlias = Annotated[
-    Path,
-    typer.Argument(
-        help="An editor export, an API graph, an image that holds one, or library:NAME with --server.",
-        show_default=False,
-        metavar="WORKFLOW",
-    ),
-]
 Base: TypeAlias = Annotated[
     str,
     typer.Option(help="Base of the main model, for portable workflows: sd-1, sdxl or flux.", metavar="BASE"),
 ]
 
 
-def inspect(
-    workflow: WorkflowFile,
-    server: shared.Servers = None,
+def inspect_command(
+    workflow: Annotated[
+        Path,
+        typer.Argument(
+            help="An editor export, an API graph, an image that contains one, or library:NAME with --server.",
+            show_default=False,
+            metavar="WORKFLOW",
+        ),
+    ],
+    access: Access,
     base: Base = "sd-1",
     family: shared.FamilyOption = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object with nodes, roles and outputs.")
     ] = False,
-    ca_file: shared.CaFile = None,
-    credentials: shared.CredentialsOption = None,
 ) -> None:
     """Show which settings of a workflow an experiment can vary.
 
     Lists its nodes, fields, roles and outputs. With --server, uses the node types of that server; without, those
     packaged with sweep.
     """
-    from sweep.cli.console import print_json, print_line
-    from sweep.cli.servers import Access
-    from sweep.workflow import describe
-
-    loaded, has = _load(workflow, base, family, Access.of(server, ca_file, credentials).clients())
-    description = describe(loaded, has.schemas)
+    loaded, has = _load(workflow, base, family, access.clients())
+    description = graphs.describe(loaded, has.schemas)
     description = replace(description, problems=(*description.problems, *has.lacking))
     if as_json:
         print_json(description.to_json())
     else:
         for line in description_lines(description, loaded.graph, workflow.name):
             print_line(line)
-        if description.problems and not server:
+        if description.problems and not access.addresses:
             print_line(shared.UNASKED)
 
 
 def init(
+    access: Access,
+    printer: shared.AnswerPrinter,
     workflow: Annotated[
         Path | None,
         typer.Argument(
@@ -172,59 +167,43 @@ def init(
     ] = "",
     base: Base = "sd-1",
     family: shared.FamilyOption = "",
-    server: shared.Servers = None,
-    ca_file: shared.CaFile = None,
-    credentials: shared.CredentialsOption = None,
-    as_json: shared.AsJson = False,
-    quiet: shared.Quiet = False,
 ) -> None:
     """Write a first experiment file for a workflow.
 
     The file lists every role that was found, with its value in the workflow, and is ready to run. Without a workflow,
     or with a template (txt2img, img2img …), asks a few questions in the terminal.
     """
-    from sweep.cli.console import print_answer
-    from sweep.cli.servers import Access
-    from sweep.errors import UsageError
-    from sweep.workflow import TEMPLATES
-
     if output.exists():
         raise UsageError(f"{output} exists already.", hint="Choose another --output.")
-    shared.check_utf8("--image", [image])
-    if workflow is None or str(workflow) in TEMPLATES:
+    check_utf8("--image", [image])
+    if workflow is None or str(workflow) in graphs.TEMPLATES:
         text, first = _ask_for_experiment(workflow, image, output), ""
     else:
-        loaded, has = _load(workflow, base, family, Access.of(server, ca_file, credentials).clients())
-        text = _write_starter(workflow, image, output, loaded, has)
+        text = _write_starter(workflow, image, output, *_load(workflow, base, family, access.clients()))
         first = _name_open_line(text)
     output.write_text(text, encoding="utf-8")
     answer = {"schema": "sweep.init/1", "state": "incomplete" if first else "written", "file": output.as_posix()}
-    said = f"Wrote {output}.{first} sweep plan {output} shows what it would do."
-    print_answer(said, answer, as_json=as_json, quiet=quiet)
+    printer.print(f"Wrote {output}.{first} sweep plan {output} shows what it would do.", answer)
 
 
 def _write_starter(workflow: Path, image: str, output: Path, loaded: Workflow, has: _ServerContents) -> str:
     """Write the experiment file for a workflow."""
-    import os
-
     from sweep.experiment import is_reference
-    from sweep.workflow import ScaffoldContext, find_roles, starter
 
-    roles = find_roles(loaded.graph, has.schemas)
+    roles = graphs.find_roles(loaded.graph, has.schemas)
     there = is_reference(str(workflow))
     path = str(workflow) if there else Path(os.path.relpath(workflow, output.parent)).as_posix()
     folder = None if there else workflow.parent
-    context = ScaffoldContext(path=path, folder=folder, image=image, models=has.models)
-    return starter(loaded, roles, has.schemas, context)
+    context = graphs.ScaffoldContext(path=path, folder=folder, image=image, models=has.models)
+    return graphs.starter(loaded, roles, has.schemas, context)
 
 
 def _name_open_line(text: str) -> str:
     """Say which line of a new experiment file still needs the path of an image; empty if none does."""
-    from sweep.workflow import PLACEHOLDER
-
-    lines = (number for number, line in enumerate(text.splitlines(), 1) if re.search(rf'[" ]{PLACEHOLDER}', line))
-    number = next(lines, None)
-    return f" Write the path of your own image in line {number}." if number else ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if re.search(rf'[" ]{graphs.PLACEHOLDER}', line):
+            return f" Write the path of your own image in line {number}."
+    return ""
 
 
 _HEAD: Final = """\
@@ -242,71 +221,50 @@ def _ask_for_experiment(template: Path | None, image: str, output: Path) -> str:
 
     Raises UsageError without a terminal to ask in.
     """
-    import sys
-
-    from sweep.cli.console import print_error
-    from sweep.errors import DefinitionError, UsageError
     from sweep.experiment import Experiment, write_experiment
-    from sweep.workflow import TEMPLATES
 
     if not sys.stdin.isatty():
         hint = "Name a workflow, or use sweep run img2img --image FILE --prompt TEXT --axis NAME=VALUES --save FILE."
         raise UsageError("There is no terminal to ask in.", hint=hint)
+    question, here = f"Template ({', '.join(graphs.TEMPLATES)})", Path.cwd()
     while True:
-        chosen = str(template) if template else typer.prompt(f"Template ({', '.join(TEMPLATES)})", default="img2img")
+        chosen = str(template) if template else typer.prompt(question, default="img2img")
         inputs = {"prompt": typer.prompt("Prompt")}
         if chosen != "txt2img":
             inputs["image"] = image or typer.prompt("Source image (a file)")
         first = "denoise_strength=0.2:0.8:0.2" if chosen == "img2img" else "cfg_scale=2:14:4"
         axis = typer.prompt("What to vary", default=first)
         seeds = typer.prompt("Seeds (more seeds, more certain results)", default="seed=1,2,3")
-        here = Path.cwd()
+        write = partial(write_experiment, chosen, [axis, seeds], inputs, paths_from=here)
         try:
-            Experiment.from_text(write_experiment(chosen, [axis, seeds], inputs, paths_from=here), here)
-            text = write_experiment(chosen, [axis, seeds], inputs, paths_from=here, saved_in=output.parent)
+            Experiment.from_text(write(), here)
+            return _HEAD.format(file=output) + write(saved_in=output.parent)
         except DefinitionError as error:
             print_error(error)
             image = ""  # the one that was named may be what is wrong
-            continue
-        return _HEAD.format(file=output) + text
 
 
 def _load(path: Path, base: str, family: str, servers: Sequence[Server]) -> tuple[Workflow, _ServerContents]:
-    """Load a workflow file as it is on a server, and what that server has.
+    """Load a workflow, of a file or of a server's library, as it is on a server, and what that server has.
 
-    Raises UsageError if the file does not exist, WorkflowError if it is wrong.
+    Raises UsageError if the file does not exist or there is no server, WorkflowError if it is wrong.
     """
-    from sweep.errors import UsageError
     from sweep.experiment import did_you_mean_file, is_reference
-    from sweep.workflow import TEMPLATES, load_workflow
 
-    if is_reference(str(path)):
-        path = _fetch_workflow(str(path), servers)
+    if is_reference(reference := str(path)):
+        if not servers or not reference.startswith("library:"):
+            raise UsageError(f"{reference} is on a server.", hint="Write library:NAME, and --server URL.")
+        path = anyio.run(engine.fetch_workflow, reference, servers[0], make_scratch_folder())
     if not path.exists():
-        if str(path) in TEMPLATES:
+        if str(path) in graphs.TEMPLATES:
             raise UsageError(f"{path} is a template, not a file.", hint=f"In an experiment, write workflow: {path}")
         raise UsageError(f"{path} does not exist.{did_you_mean_file(path)}")
-    if path.suffix.lower() in (".yaml", ".yml"):
+    if path.suffix.lower() in shared.EXPERIMENT_ENDINGS:
         hint = f"If it is an experiment, sweep plan {path} shows what it would do."
         raise UsageError(f"{path} is not a workflow.", hint=hint)
-    loaded = load_workflow(path)
-    has = _read_server(servers, family or loaded.family, loaded)
+    loaded = graphs.load_workflow(path)
+    has = anyio.run(_ask, servers[0], loaded) if servers else _list_packaged(family or loaded.family)
     return has.schemas.dialect.translate(loaded, has.schemas).for_base(base), has
-
-
-def _fetch_workflow(reference: str, servers: Sequence[Server]) -> Path:
-    """Fetch a workflow of a server's library; return its file, which is there until the command ends.
-
-    Raises UsageError without a server.
-    """
-    import anyio
-
-    from sweep.engine import fetch_workflow
-    from sweep.errors import UsageError
-
-    if not servers or not reference.startswith("library:"):
-        raise UsageError(f"{reference} is on a server.", hint="Write library:NAME, and --server URL.")
-    return anyio.run(fetch_workflow, reference, servers[0], shared.make_scratch_folder())
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,25 +276,18 @@ class _ServerContents:
     lacking: Sequence[str] = ()  # what the workflow names and the server has not, in words
 
 
-def _read_server(servers: Sequence[Server], family: str, loaded: Workflow) -> _ServerContents:
-    if not servers:
-        from sweep.sandbox import FAMILY
-        from sweep.workflow import packaged_schemas
+def _list_packaged(family: str) -> _ServerContents:
+    from sweep.sandbox import FAMILY
 
-        return _ServerContents(packaged_schemas(family or FAMILY))
-    import anyio
-
-    return anyio.run(_ask, servers[0], loaded)
+    return _ServerContents(graphs.packaged_schemas(family or FAMILY))
 
 
 async def _ask(server: Server, loaded: Workflow) -> _ServerContents:
-    from sweep.engine import list_lacking_images
-
     await server.open()
     try:
         schemas = await server.schemas()
         graph = schemas.dialect.translate(loaded, schemas).graph
-        lacking = await list_lacking_images(server, graph, schemas.dialect)
+        lacking = await engine.list_lacking_images(server, graph, schemas.dialect)
         return _ServerContents(schemas, await server.models(), lacking)
     finally:
         await server.aclose()

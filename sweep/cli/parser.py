@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import json
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Annotated, Any, Final, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
 from sweep.cli.change import clean, merge, rate, redo, rename, rm
-from sweep.cli.inspect import init, inspect
+from sweep.cli.console import print_line
+from sweep.cli.inspect import init, inspect_command
 from sweep.cli.plan import plan
 from sweep.cli.report import compare, report_command, sheet, view
+from sweep.cli.results_table import table
 from sweep.cli.run import run_command
 from sweep.cli.sandbox import sandbox
 from sweep.cli.servers import worker, workers
 from sweep.cli.status import cancel, status_command, stop
 from sweep.cli.study import study_command
-from sweep.cli.table import table
 from sweep.cli.verify import check, verify
 from sweep.errors import UsageError, did_you_mean
 from sweep.text import escape_controls
@@ -27,9 +32,6 @@ from sweep.version import VERSION
 
 def schema() -> None:
     """Print the JSON Schema of experiment files."""
-    import json
-
-    from sweep.cli.console import print_line
     from sweep.experiment import make_experiment_schema
 
     print_line(json.dumps(make_experiment_schema(), indent=2, ensure_ascii=False))
@@ -55,7 +57,7 @@ COMMANDS: Final[Mapping[str, Callable[..., Any]]] = {
     "check": check,
     "verify": verify,
     "merge": merge,
-    "inspect": inspect,
+    "inspect": inspect_command,
     "init": init,
     "sandbox": sandbox,
     "worker": worker,
@@ -87,6 +89,45 @@ class GroupedCommand(TyperCommand):
                     formatter.write_dl(records)
 
 
+def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command one parameter for each option of its groups: typer knows functions only.
+
+    A group is a parameter whose type is a dataclass. Its options are the fields that are annotated as such.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)}
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name in groups:
+            parameters += _list_options(groups[parameter.name])
+        else:
+            parameters.append(parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[parameter.name]))
+
+    @functools.wraps(command)
+    def call(**given: Any) -> Any:
+        for name, group in groups.items():
+            given[name] = group(**{option.name: given.pop(option.name) for option in _list_options(group)})
+        return command(**given)
+
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {}
+    return call
+
+
+def _list_options(group: type) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(group)
+        if get_origin(hints[field.name]) is Annotated
+    ]
+
+
 def command_line(typed: str | None = None) -> typer.Typer:
     """Build the parser of the command that was typed, or of all where it is none: each costs some milliseconds."""
     line = typer.Typer(
@@ -99,7 +140,7 @@ def command_line(typed: str | None = None) -> typer.Typer:
     )
     for name, command in COMMANDS.items():
         if name == typed or typed not in COMMANDS:
-            line.command(name, cls=GroupedCommand)(command)
+            line.command(name, cls=GroupedCommand)(expand_groups(command))
     line.callback(invoke_without_command=True)(_version)
     return line
 

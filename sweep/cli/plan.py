@@ -6,10 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sweep.cli import definition
-from sweep.cli import options as shared
-from sweep.cli.console import bytes_text, fill_lines, seconds_text, text_width
+import anyio
+
+from sweep import engine, record
+from sweep.cli import shared_options as shared
+from sweep.cli.console import bytes_text, fill_lines, print_notice, seconds_text, text_width
+from sweep.cli.experiment_options import ExperimentOptions
 from sweep.cli.run import FIRST_LOOK, check_metrics
+from sweep.cli.servers import Access
+from sweep.errors import DefinitionError, RecordError
 from sweep.text import format_count, format_value, truncate
 
 if TYPE_CHECKING:
@@ -28,38 +33,34 @@ def plan_lines(forecast: Forecast) -> list[str]:
     plan = forecast.plan
     experiment = plan.experiment
     title = f"{experiment.name} — {experiment.description}" if experiment.description else experiment.name
-    lines = [*fill_lines(title, rest="  "), *_lines("workflow", _workflow(forecast))]
-    for position, share in enumerate(forecast.shares):
-        lines += _lines("servers" if position == 0 else "", share)
-    for position, image in enumerate(plan.images.values()):
-        lines.append(_line("source" if position == 0 else "", f"{image.shown}  {image.width}×{image.height}"))
-    for position, text in enumerate(_axes(forecast) if plan.axes else ()):
-        lines.append(_line("axes" if position == 0 else "", text))
-    lines += _wrapped("points", _points(forecast), "     ")
-    if plan.sets:
-        lines += _wrapped("sets", list(plan.sets), " · ")
-    lines += _lines("order", _order(forecast))
-    lines += _lines("estimate", _estimate(forecast))
+    lines = [*fill_lines(title, rest="  "), *_wrap("workflow", [_workflow(forecast)])]
+    lines += _wrap("servers", forecast.shares)
+    lines += _label("source", [f"{image.shown}  {image.width}×{image.height}" for image in plan.images.values()])
+    lines += _label("axes", _axes(forecast) if plan.axes else [])
+    lines += _label("points", _join_parts(_points(forecast), "     "))
+    lines += _label("sets", _join_parts(plan.sets, " · "))
+    lines += _wrap("order", [_order(forecast)])
+    lines += _wrap("estimate", [_estimate(forecast)])
     if plan.axes:
-        lines += _wrapped("first", _point(forecast, 0), " · ")
+        lines += _label("first", _join_parts(_point(forecast, 0), " · "))
         if len(plan) > 1:
-            lines += _wrapped("last", _point(forecast, len(plan) - 1), " · ")
-    for position, note in enumerate(forecast.notes):
-        lines += _lines("note" if position == 0 else "", note)
-    return lines
+            lines += _label("last", _join_parts(_point(forecast, len(plan) - 1), " · "))
+    return lines + _wrap("note", forecast.notes)
 
 
-def _line(label: str, text: str) -> str:
-    return f"  {label:<10} {text}".rstrip()
+def _label(label: str, lines: Sequence[str]) -> list[str]:
+    """Put a label before the first of some lines, and room before the others."""
+    return [f"  {label if at == 0 else '':<10} {line}".rstrip() for at, line in enumerate(lines)]
 
 
-def _lines(label: str, text: str) -> list[str]:
-    """Wrap text beside a label."""
-    return fill_lines(text, first=f"  {label:<10} ", rest=" " * (_LABEL + 1))
+def _wrap(label: str, texts: Sequence[str]) -> list[str]:
+    """Wrap texts beside a label."""
+    room = text_width() - _LABEL - 1
+    return _label(label, [line for text in texts for line in fill_lines(text, width=room)])
 
 
-def _wrapped(label: str, parts: list[str], between: str) -> list[str]:
-    """Put parts side by side beside a label; break lines only between parts."""
+def _join_parts(parts: Sequence[str], between: str) -> list[str]:
+    """Put parts side by side on lines; break lines only between parts."""
     room = text_width() - _LABEL - 1
     lines: list[str] = []
     for part in parts:
@@ -67,7 +68,7 @@ def _wrapped(label: str, parts: list[str], between: str) -> list[str]:
             lines[-1] += between + part
         else:
             lines.append(part)
-    return [_line(label if position == 0 else "", text) for position, text in enumerate(lines)]
+    return lines
 
 
 def _workflow(forecast: Forecast) -> str:
@@ -75,11 +76,11 @@ def _workflow(forecast: Forecast) -> str:
     models = ", ".join(model.name for model in plan.models[:4]) + (
         f" and {len(plan.models) - 4} more" if len(plan.models) > 4 else ""
     )
-    where = ", ".join(f"{info.name} ({info.version})" for info in forecast.servers) or _unasked(forecast)
+    where = ", ".join(f"{info.name} ({info.version})" for info in forecast.servers) or _name_unasked(forecast)
     return f"{plan.experiment.workflow}" + (f" with {models}" if models else "") + f" on {where}"
 
 
-def _unasked(forecast: Forecast) -> str:
+def _name_unasked(forecast: Forecast) -> str:
     """Say what the plan is for where no server was asked."""
     from sweep.sandbox import FAMILY
 
@@ -178,20 +179,10 @@ def _point(forecast: Forecast, index: int) -> list[str]:
 
 
 def plan(
-    file: shared.ExperimentArgument,
-    server: shared.Servers = None,
-    axis: definition.AxisOption = None,
-    image: definition.ImageOption = None,
-    prompt: definition.PromptOption = None,
-    input_: definition.InputOption = None,
-    save: definition.SaveOption = None,
-    set_: shared.Overrides = None,
-    results: shared.ResultsRoot = Path("results"),
+    typed: ExperimentOptions,
+    access: Access,
+    printer: shared.AnswerPrinter,
     family: shared.FamilyOption = "",
-    as_json: shared.AsJson = False,
-    quiet: shared.Quiet = False,
-    ca_file: shared.CaFile = None,
-    credentials: shared.CredentialsOption = None,
 ) -> None:
     """Show what a run would do, and render nothing.
 
@@ -199,42 +190,27 @@ def plan(
     --server, checks against the nodes and models of that server; without, against the sandbox, or for a workflow of
     another family against the nodes packaged with sweep.
     """
-    import anyio
-
-    from sweep.cli.console import print_answer, print_notice
-    from sweep.cli.servers import Access
-    from sweep.engine import forecast_json as to_json
-
-    typed = definition.Typed.of(axis, image, prompt, input_, save)
-    access = Access.of(server, ca_file, credentials)
-    experiment, notice = typed.load(file, set_ or (), access, results)
+    experiment, notice = typed.load(access)
     check_metrics(experiment)
-    servers = access.clients(experiment)
+    servers, folder = access.clients(experiment), typed.results / experiment.name
     known = None if servers else _packaged(experiment, family)
-    forecast = anyio.run(_make_forecast, experiment, servers, results, known)
+    forecast = anyio.run(_make_forecast, experiment, servers, typed.results, known)
+    try:
+        ended_at = record.folder_status(folder).ended_at
+    except RecordError:  # there was no run yet
+        ended_at = None
     answer = {
         "schema": "sweep.plan/1",
         "state": "new" if forecast.new else "done",
-        "ended_at": _read_end(results / experiment.name),
+        "ended_at": ended_at,
         "file": experiment.source,
-        "folder": (results / experiment.name).as_posix(),
-        **to_json(forecast),
+        "folder": folder.as_posix(),
+        **engine.forecast_json(forecast),
         "measuring_seconds": round(_measuring_seconds(forecast), 1),
     }
-    print_answer(plan_lines(forecast), answer, as_json=as_json, quiet=quiet)
-    if notice and not (as_json or quiet):
+    printer.print(plan_lines(forecast), answer)
+    if notice and not (printer.as_json or printer.quiet):
         print_notice(notice)
-
-
-def _read_end(folder: Path) -> str | None:
-    """Return when the last run of this folder ended; None without one."""
-    from sweep.errors import RecordError
-    from sweep.record import folder_status
-
-    try:
-        return folder_status(folder).ended_at
-    except RecordError:
-        return None
 
 
 def _packaged(experiment: Experiment, family: str) -> tuple[NodeSchemas, Sequence[Model] | None]:
@@ -257,14 +233,11 @@ async def _make_forecast(
     results: Path,
     known: tuple[NodeSchemas, Sequence[Model] | None] | None,
 ) -> Forecast:
-    from sweep.engine import make_forecast
-    from sweep.errors import DefinitionError
-
     if known is None:
-        return await make_forecast(experiment, servers, results)
+        return await engine.make_forecast(experiment, servers, results)
     nodes, models = known
     try:
-        return await make_forecast(experiment, (), results, nodes=nodes, models=models)
+        return await engine.make_forecast(experiment, (), results, nodes=nodes, models=models)
     except DefinitionError as error:
         error.hint = error.hint or (shared.UNASKED if models is None else None)
         raise

@@ -8,13 +8,11 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import IO, TYPE_CHECKING, Final, Literal, Protocol, Self, TypeAlias
+from typing import IO, TYPE_CHECKING, Final, Literal, Self, TypeAlias
 
 from sweep.cli.console import clock_text, console, fill_lines, json_text
 from sweep.engine import RunProgress, ServerTally, events
 from sweep.text import escape_controls, format_count, format_value, truncate
-from sweep.types import Scalar
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,13 +26,9 @@ def server_text(server: ServerTally, tally: RunProgress, now: float) -> str:
     """Return `2 running   31/min`, or the reason why the server is away."""
     if server.left:
         return f"away: {server.left}"
-    return f"{len(server.running)} running  {_rate(server.measure_rate(now, tally.began))}"
-
-
-def _rate(a_second: float) -> str:
-    if not a_second:
-        return ""
-    return f"{a_second * 60:>4.0f}/min" if a_second * 60 >= 1 else f"{a_second * 3600:>4.0f}/h"
+    a_minute = 60 * server.measure_rate(now, tally.began)
+    rate = f"{a_minute:>4.0f}/min" if a_minute >= 1 else f"{a_minute * 60:>4.0f}/h" if a_minute else ""
+    return f"{len(server.running)} running  {rate}"
 
 
 def count_text(tally: RunProgress, now: float) -> str:
@@ -52,9 +46,14 @@ def count_text(tally: RunProgress, now: float) -> str:
 def describe_event(event: events.Event) -> str:
     """Return the line that a person should read of an event; empty if the counts are enough."""
     if isinstance(event, events.RunStarted):
-        return _header(event)
+        points = format_count(event.points, "point")
+        before = f" · {event.done:,} already done" if event.done else ""
+        failed = f" · {event.failed:,} failed earlier" if event.failed else ""
+        where = "  (sandbox: painted images, not diffusion)" if event.sandbox else ""
+        return f"{event.experiment}  {points}{before}{failed}{where}"
     if isinstance(event, events.Failed):
-        return f"  failed  {_values(event)}: {event.error}"
+        values = [f"{name} {truncate(format_value(value), _MAX_VALUE)}" for name, value in event.values.items()]
+        return f"  failed  {' · '.join(values) or f'point {event.index}'}: {event.error}"
     if isinstance(event, events.Retrying):
         return f"  retrying point {event.index:,} in {event.delay:.1f} s ({event.server}: {event.error})"
     if isinstance(event, events.ServerChanged) and event.state != "joined":
@@ -68,23 +67,6 @@ def describe_event(event: events.Event) -> str:
     return ""
 
 
-def _header(event: events.RunStarted) -> str:
-    points = format_count(event.points, "point")
-    before = f" · {event.done:,} already done" if event.done else ""
-    failed = f" · {event.failed:,} failed earlier" if event.failed else ""
-    where = "  (sandbox: painted images, not diffusion)" if event.sandbox else ""
-    return f"{event.experiment}  {points}{before}{failed}{where}"
-
-
-def _values(event: events.Failed) -> str:
-    """Return `denoise_strength 0.4 · seed 42`, or the number of the point if nothing varies."""
-    return " · ".join(f"{name} {_short(value)}" for name, value in event.values.items()) or f"point {event.index}"
-
-
-def _short(value: Scalar) -> str:
-    return truncate(format_value(value), _MAX_VALUE)
-
-
 _MAX_LINES: Final = 10  # lines about failures, and about retries, before they are only counted
 MORE_FOLLOW: Final[Mapping[type[events.Event], str]] = {
     events.Failed: "  further failures are only counted here; the table lists each with its error",
@@ -93,38 +75,24 @@ MORE_FOLLOW: Final[Mapping[type[events.Event], str]] = {
 Style: TypeAlias = Literal["auto", "rich", "plain", "json", "none"]
 
 
-class ProgressDisplay(Protocol):
-    """Listens to a run between `__enter__` and `__exit__`."""
-
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-    def __call__(self, event: events.Event) -> None:
-        """Show one event. Never blocks for long and never raises: a broken display must not end a run."""
-        ...
-
-
 def progress(style: Style) -> ProgressDisplay:
     """Create the display of a style; `auto` means bars in a terminal and plain lines elsewhere."""
     if style == "auto":
         style = "rich" if sys.stderr.isatty() else "plain"
-    return {"rich": BarProgress, "plain": LineProgress, "json": JsonLines, "none": Silence}[style]()
+    return {"rich": BarProgress, "plain": LineProgress, "json": JsonLines, "none": ProgressDisplay}[style]()
 
 
-class Silence:
-    """Shows nothing."""
+class ProgressDisplay:
+    """Listens to a run between `__enter__` and `__exit__`. This one shows nothing; the others build on it."""
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         return None
 
     def __call__(self, event: events.Event) -> None:
-        """Ignore the event."""
+        """Show one event. Never blocks for long and never raises: a broken display must not end a run."""
 
 
 class Pipe:
@@ -144,7 +112,7 @@ class Pipe:
             self._stream = None
 
 
-class JsonLines(Silence):
+class JsonLines(ProgressDisplay):
     """Writes one JSON object per line to stdout: `event` names its kind, `time` is when it was written, in UTC."""
 
     def __init__(self) -> None:
@@ -157,7 +125,7 @@ class JsonLines(Silence):
         self._out.line(json_text({**head, **dataclasses.asdict(event)}))
 
 
-class HeadlineFirst(Silence):
+class HeadlineFirst(ProgressDisplay):
     """Shows lines in reading order: what is reported before the run starts comes after the headline."""
 
     def __init__(self, show: Callable[[str, events.Event], None]) -> None:
@@ -170,17 +138,15 @@ class HeadlineFirst(Silence):
         """Count the event and show its line."""
         self.tally.take(event, time.monotonic())
         text = self._line_of(event)
-        if self._early is not None and not isinstance(event, events.RunStarted):
-            if text:
-                self._early.append((text, event))
-            return
-        if text:
+        if isinstance(event, events.RunStarted):
             self._show(text, event)
-        self._release()
+            self._release()
+        elif text and self._early is not None:
+            self._early.append((text, event))
+        elif text:
+            self._show(text, event)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._release()
 
     def _line_of(self, event: events.Event) -> str:
@@ -236,12 +202,10 @@ class BarProgress(HeadlineFirst):
             transient=True,
         )
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with suppress(OSError):
             self._live.stop()
-        super().__exit__(kind, error, trace)
+        super().__exit__()
 
     def __call__(self, event: events.Event) -> None:
         """Count the event, print its line and start the bars with the run."""

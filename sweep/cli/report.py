@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import anyio
 import typer
 
-from sweep.cli import options as shared
-
-Open = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
+from sweep import record, report
+from sweep.cli import shared_options as shared
+from sweep.cli.console import CountBar, print_line, relative_path
+from sweep.cli.study import update_tables
+from sweep.errors import UsageError
 
 
 def report_command(
-    run: shared.RunArgument,
+    chosen: shared.ChosenRun,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -27,32 +31,23 @@ def report_command(
     bundle: Annotated[
         Path | None, typer.Option(help="Also write a zip file: the page, its images, the table.", metavar="ZIP")
     ] = None,
-    open_: Open = False,
-    results: shared.ResultsRoot = Path("results"),
+    open_: shared.OpenOption = False,
 ) -> None:
     """Write the report of a run.
 
     The report is one page to explore the grid; it works offline. Images that are not measured yet are measured first.
     """
-    from sweep.cli.console import CountBar, print_line
-    from sweep.cli.options import find_run
-    from sweep.cli.study import update_tables
-    from sweep.record import RecordedResults
-    from sweep.report import describe_embedding, write_bundle
-    from sweep.report import make_report as make
     from sweep.study import make_study
 
-    folder = find_run(run, results)
+    folder = chosen.folder()
     if embed:
-        print_line(f"The page will hold {describe_embedding(folder)}.")
+        print_line(f"The page will hold {report.describe_embedding(folder)}.")
     with CountBar("measuring") as count:
-        page = make(folder, out=output, progress=count, originals=embed)
+        page = report.make_report(folder, out=output, progress=count, originals=embed)
     print_line(str(page))
     if bundle is not None:
-        print_line(str(write_bundle(folder, bundle, study=make_study(folder).to_json())))
-    RecordedResults.open(
-        folder
-    ).counts()  # raises if the journal is damaged: the page says so, and so does the exit code
+        print_line(str(report.write_bundle(folder, bundle, study=make_study(folder).to_json())))
+    record.RecordedResults.open(folder).counts()  # raises if it is damaged: the page says so, and the exit code too
     update_tables(folder, elsewhere=output is not None)
     if open_:
         typer.launch(page.resolve().as_uri())
@@ -60,13 +55,7 @@ def report_command(
 
 def view(
     run: Annotated[
-        str | None,
-        typer.Argument(
-            help="Name or folder of a run; without one, all runs of --results.",
-            show_default=False,
-            metavar="RUN",
-            autocompletion=shared.complete_run,
-        ),
+        str | None, shared.run_argument("Name or folder of a run; without one, all runs of --results.")
     ] = None,
     host: Annotated[
         str,
@@ -77,7 +66,7 @@ def view(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port on this machine; 0 picks a free one.", metavar="N")
     ] = 0,
-    open_: Open = False,
+    open_: shared.OpenOption = False,
     results: shared.ResultsRoot = Path("results"),
 ) -> None:
     """Serve the report of a run, or a list of all runs.
@@ -85,25 +74,17 @@ def view(
     Ratings and choices made on the page are kept in the results folder. Only this machine can open the page, unless
     --host says otherwise. Ctrl-C ends the server.
     """
-    import anyio
-
-    from sweep.cli.console import print_line
-    from sweep.cli.options import find_run
-    from sweep.errors import UsageError
-    from sweep.report import serve_view
 
     def opened(url: str) -> None:
         print_line(url)
         if open_:
             typer.launch(url)
 
-    folder = results if run is None else find_run(run, results)
+    folder = results if run is None else shared.find_run(run, results)
     if run is None and not results.is_dir():
         raise UsageError(f"There is no folder {results}.", hint="Run an experiment first, or give --results.")
 
-    async def serve() -> None:
-        await serve_view(folder, host=host, port=port, opened=opened, all_runs=run is None)
-
+    serve = partial(report.serve_view, folder, host=host, port=port, opened=opened, all_runs=run is None)
     try:
         anyio.run(serve)
     except OSError as error:
@@ -113,32 +94,20 @@ def view(
 
 
 def compare(
-    run_a: Annotated[
-        str,
-        typer.Argument(
-            help="The earlier run.", show_default=False, metavar="BEFORE", autocompletion=shared.complete_run
-        ),
-    ],
-    run_b: Annotated[
-        str,
-        typer.Argument(help="The later run.", show_default=False, metavar="AFTER", autocompletion=shared.complete_run),
-    ],
+    run_a: Annotated[str, shared.run_argument("The earlier run.", "BEFORE")],
+    run_b: Annotated[str, shared.run_argument("The later run.", "AFTER")],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The page to write.", show_default="beside the second run", metavar="FILE"),
     ] = None,
-    open_: Open = False,
+    open_: shared.OpenOption = False,
     results: shared.ResultsRoot = Path("results"),
 ) -> None:
     """Compare two runs point by point.
 
     Prints what changed and what is missing, and writes a page with both runs side by side.
     """
-    from sweep.cli.console import print_line, relative_path
-    from sweep.cli.options import find_run
-    from sweep.report import compare_runs
-
-    found = compare_runs(find_run(run_a, results), find_run(run_b, results), out=output)
+    found = report.compare_runs(shared.find_run(run_a, results), shared.find_run(run_b, results), out=output)
     for sentence in found.words:
         print_line(sentence)
     print_line(relative_path(found.page))
@@ -146,35 +115,17 @@ def compare(
         typer.launch(found.page.resolve().as_uri())
 
 
+def _axis_option(help_text: str, *names: str) -> Any:
+    return typer.Option(*names, help=help_text, show_default=False, metavar="AXIS", autocompletion=shared.complete_axis)
+
+
 def sheet(
-    run: shared.RunArgument,
-    x: Annotated[
-        str | None,
-        typer.Option(
-            "--x", help="Axis of the columns.", show_default=False, metavar="AXIS", autocompletion=shared.complete_axis
-        ),
-    ] = None,
-    y: Annotated[
-        str | None,
-        typer.Option(
-            "--y", help="Axis of the rows.", show_default=False, metavar="AXIS", autocompletion=shared.complete_axis
-        ),
-    ] = None,
-    animate: Annotated[
-        str | None,
-        typer.Option(
-            help="Write a GIF or WebP that steps along this axis instead.",
-            metavar="AXIS",
-            autocompletion=shared.complete_axis,
-        ),
-    ] = None,
+    chosen: shared.ChosenRun,
+    x: Annotated[str | None, _axis_option("Axis of the columns.", "--x")] = None,
+    y: Annotated[str | None, _axis_option("Axis of the rows.", "--y")] = None,
+    animate: Annotated[str | None, _axis_option("Write a GIF or WebP that steps along this axis instead.")] = None,
     filmstrip: Annotated[
-        str | None,
-        typer.Option(
-            help="Write a strip with the median image of each level of this axis instead.",
-            metavar="AXIS",
-            autocompletion=shared.complete_axis,
-        ),
+        str | None, _axis_option("Write a strip with the median image of each level of this axis instead.")
     ] = None,
     fixed: Annotated[
         list[str] | None,
@@ -198,26 +149,20 @@ def sheet(
             metavar="FILE",
         ),
     ] = None,
-    results: shared.ResultsRoot = Path("results"),
 ) -> None:
     """Put images of a run on one sheet.
 
     Rows and columns are two axes, with their values as labels. Or write an animation or a strip along one axis.
     """
-    from sweep.cli.console import print_line
-    from sweep.cli.options import find_run, parse_assignments
-    from sweep.errors import UsageError
-    from sweep.report import SheetRequest, write_animation, write_filmstrip, write_sheet
-
-    folder = find_run(run, results)
-    levels = parse_assignments(fixed, "--fix")
+    folder = chosen.folder()
+    levels = shared.parse_assignments(fixed, "--fix")
     if [x is not None or y is not None, animate is not None, filmstrip is not None].count(True) > 1:
         raise UsageError("A sheet takes only one of --x, --animate and --filmstrip.")
     if animate is not None:
-        written: tuple[Path, ...] = (write_animation(folder, animate, fixed=levels, size=size, out=output),)
+        written: tuple[Path, ...] = (report.write_animation(folder, animate, fixed=levels, size=size, out=output),)
     elif filmstrip is not None:
-        written = (write_filmstrip(folder, filmstrip, metric=metric, size=size, out=output),)
+        written = (report.write_filmstrip(folder, filmstrip, metric=metric, size=size, out=output),)
     else:
-        written = write_sheet(folder, SheetRequest(x=x, y=y, fixed=levels, size=size), output)
+        written = report.write_sheet(folder, report.SheetRequest(x=x, y=y, fixed=levels, size=size), output)
     for path in written:
         print_line(str(path))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sweep.cli.console import console, fill_lines, seconds_text, text_width
-from sweep.record import sum_up
+from sweep import record
+from sweep.cli.console import fill_lines, seconds_text, text_width
 from sweep.text import truncate
 
 if TYPE_CHECKING:
@@ -29,7 +28,20 @@ WIDE_TERMINAL: Final = 96  # columns from which there is room for a third metric
 
 def headline_lines(summary: RunSummary, measuring_seconds: float = 0.0) -> list[str]:
     """Return `131 of 132 rendered in 2 min 51 s, measured in 8 s, 1 failed (…). …`."""
-    return fill_lines(_headline(summary, measuring_seconds), rest="  ")
+    done = f"{summary.completed:,} of {summary.points:,}"
+    if not summary.rendered and summary.completed == summary.points:
+        text = f"{done} done already; nothing to render."
+        return fill_lines(f"{text} Measured in {seconds_text(measuring_seconds)}." if measuring_seconds else text)
+    now = "rendered" if summary.rendered == summary.completed else f"done, {summary.rendered:,} of them rendered"
+    text = f"{done} {now} in {seconds_text(summary.seconds)}"
+    if measuring_seconds:
+        text += f", measured in {seconds_text(measuring_seconds)}"
+    if summary.failed:
+        them = "it" if summary.failed == 1 else "them"
+        text += f", {summary.failed:,} failed{_most_common_error(summary)}. To try {them} again, add --retry-failed"
+    if summary.ending in ("interrupted", "cancelled"):
+        text += f"; {summary.ending}. Run the same command to resume"
+    return fill_lines(text, rest="  ")
 
 
 def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
@@ -53,30 +65,11 @@ def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
     return lines
 
 
-def _headline(summary: RunSummary, measuring_seconds: float) -> str:
-    done = f"{summary.completed:,} of {summary.points:,}"
-    if not summary.rendered and summary.completed == summary.points:
-        text = f"{done} done already; nothing to render."
-        return f"{text} Measured in {seconds_text(measuring_seconds)}." if measuring_seconds else text
-    now = "rendered" if summary.rendered == summary.completed else f"done, {summary.rendered:,} of them rendered"
-    text = f"{done} {now} in {seconds_text(summary.seconds)}"
-    if measuring_seconds:
-        text += f", measured in {seconds_text(measuring_seconds)}"
-    if summary.failed:
-        them = "it" if summary.failed == 1 else "them"
-        text += f", {summary.failed:,} failed{_most_common_error(summary)}. To try {them} again, add --retry-failed"
-    if summary.ending in ("interrupted", "cancelled"):
-        text += f"; {summary.ending}. Run the same command to resume"
-    return text
-
-
 def _most_common_error(summary: RunSummary) -> str:
     """Return the most common error of the failed rows in parentheses."""
-    from sweep.record import RecordedResults, failures
-
     if summary.points > MAX_POINTS_SUMMED:
         return ""
-    said = failures(RecordedResults.open(summary.folder).rows())
+    said = record.failures(record.RecordedResults.open(summary.folder).rows())
     if not said:
         return ""
     (commonest, _), *others = said.most_common()
@@ -99,29 +92,22 @@ def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
     """Build the table of counts, rendering times and a few mean metrics by axis value; None without axes."""
     from rich.table import Table
 
-    from sweep.record import RecordedResults, marginals
     from sweep.study import select_headline_metrics
 
-    results = RecordedResults.open(folder)
+    results = record.RecordedResults.open(folder)
     axes = [name for name, _ in results.axes]
     if not axes or results.counts().points > MAX_POINTS_SUMMED:
         return None
     known = {column.name for column in results.columns()}
-    metrics = (
-        [
-            metric
-            for metric in select_headline_metrics(study, 3 if text_width() >= WIDE_TERMINAL else 2)
-            if metric["name"] in known
-        ]
-        if study
-        else []
-    )
-    groups = marginals(results.rows(), axes, [metric["name"] for metric in metrics])
+    shown = select_headline_metrics(study, 3 if text_width() >= WIDE_TERMINAL else 2) if study else []
+    metrics = [metric for metric in shown if metric["name"] in known]
+    groups = record.marginals(results.rows(), axes, [metric["name"] for metric in metrics])
+    headings = [metric["label"].replace(" ", "\n", 1) for metric in metrics]  # of two words, in two lines
     failed = any(entry.failed for group in groups.values() for entry in group)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("axis", no_wrap=True, overflow="ellipsis", max_width=AXIS_WIDTH)
-    table.add_column("value", no_wrap=True, overflow="ellipsis", max_width=_value_width(axes, metrics, failed))
-    for heading in ("done", *(("failed",) if failed else ()), "s each", *map(_heading, metrics)):
+    table.add_column("value", no_wrap=True, overflow="ellipsis", max_width=_value_width(axes, headings, failed))
+    for heading in ("done", *(("failed",) if failed else ()), "s each", *headings):
         table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
     seeds = {name for name, kind in results.axes if kind == "seed"}
     room = max(MIN_LEVELS_SHOWN, (MAX_LINES - len(seeds)) // max(1, len(axes) - len(seeds)))
@@ -131,23 +117,12 @@ def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
     return table
 
 
-def print_table(table: Table) -> None:
-    """Print a table on stdout."""
-    sys.stdout.flush()
-    console(width=text_width()).print(table)
-
-
-def _value_width(axes: list[str], metrics: list[MetricFacts], failed: bool) -> int:
+def _value_width(axes: list[str], metrics: list[str], failed: bool) -> int:
     """Return the columns that remain for an axis value."""
     headings = ["done", *(["failed"] if failed else []), "s each"]
-    headings += [max(_heading(metric).split("\n"), key=len) for metric in metrics]
+    headings += [max(metric.split("\n"), key=len) for metric in metrics]
     taken = min(AXIS_WIDTH, max(map(len, axes))) + 2 + sum(2 + max(NUMBER_WIDTH, len(heading)) for heading in headings)
     return max(MIN_VALUE_WIDTH, text_width() - taken)
-
-
-def _heading(metric: MetricFacts) -> str:
-    """Break a label of two words into two lines."""
-    return metric["label"].replace(" ", "\n", 1)
 
 
 def _shorten_axis(group: list[Marginal], lines: int) -> list[Marginal | int]:
@@ -158,7 +133,7 @@ def _shorten_axis(group: list[Marginal], lines: int) -> list[Marginal | int]:
     if len(group) <= lines:
         return list(group)
     if lines == 1:
-        return [sum_up(group)]
+        return [record.sum_up(group)]
     first = lines // 2
     last = lines - first - 1
     return [*group[:first], len(group) - first - last, *group[len(group) - last :]]

@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import anyio
 import typer
+
+from sweep.cli.console import print_line
+from sweep.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from sweep.sandbox import FaultInjection
@@ -62,9 +66,6 @@ def sandbox(
     It speaks InvokeAI's protocol and paints images instead of running a diffusion model. Prints its address. Ctrl-C
     ends it.
     """
-    import anyio
-
-    from sweep.cli.console import print_line
     from sweep.sandbox import SandboxOptions, serve_sandbox
 
     chosen = SandboxOptions(
@@ -85,8 +86,6 @@ def sandbox(
 
 
 def _models(text: str) -> tuple[str, ...]:
-    from sweep.errors import UsageError
-
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
         raise UsageError("The sandbox needs at least one model.", hint="Without --models it has sd-1.")
@@ -94,8 +93,6 @@ def _models(text: str) -> tuple[str, ...]:
 
 
 def _users(given: list[str]) -> dict[str, str]:
-    from sweep.errors import UsageError
-
     pairs = [text.partition(":") for text in given]
     if not all(email and password for email, _, password in pairs):
         raise UsageError("A user needs an e-mail address and a password.", hint="Write --user me@example.org:secret.")
@@ -105,7 +102,6 @@ def _users(given: list[str]) -> dict[str, str]:
 def _faults(fail_rate: float, given: list[str]) -> FaultInjection:
     from dataclasses import fields
 
-    from sweep.errors import UsageError, did_you_mean
     from sweep.sandbox import FaultInjection
 
     names = [field.name for field in fields(FaultInjection) if field.type == "float"]

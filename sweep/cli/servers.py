@@ -6,17 +6,57 @@ import os
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from sweep.cli import options as shared
+from sweep import servers
+from sweep.cli import shared_options as shared
+from sweep.cli.console import print_line
+from sweep.errors import ServerUnreachableError, UsageError
 
 if TYPE_CHECKING:
     from sweep.experiment import Experiment
-    from sweep.servers import AgentDescription, Server
+    from sweep.servers import AgentDescription, AgentSettings, Server
+
+server_option = partial(typer.Option, rich_help_panel="Servers")
+
+CaFile: TypeAlias = Annotated[
+    Path | None,
+    server_option(
+        "--ca-file",
+        help="File with the certificates of your own certificate authority, for https servers.",
+        metavar="PEM",
+    ),
+]
+CredentialsOption: TypeAlias = Annotated[
+    Path | None,
+    server_option("--credentials", help="File (mode 0600) with a token, or with email and password.", metavar="FILE"),
+]
+QueueOption: TypeAlias = Annotated[
+    str,
+    server_option(
+        "--queue",
+        help="The name of the queue to use on the servers. Every server has one named default.",
+        metavar="NAME",
+    ),
+]
+OnOption: TypeAlias = Annotated[
+    str | None,
+    server_option(
+        "--on",
+        help="Use all workers of a Ray cluster as servers. Write ray, or ray:HOST:PORT to name the cluster. See "
+        "sweep worker --help for how to start a worker.",
+        show_default=False,
+        metavar="RAY",
+    ),
+]
+InsecureRay: TypeAlias = Annotated[
+    bool, server_option("--insecure-ray", help="Allow a Ray cluster that is not protected by a token.")
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,73 +76,52 @@ class Cluster:
         cls, on: str | None, command: str | None = None, *, insecure: bool = False, shared: Path | None = None
     ) -> Cluster | None:
         """Read --on ray[:ADDRESS]; None without it. Raises UsageError."""
-        from sweep.errors import UsageError
-
         if on is None:
             if command:
                 raise UsageError("--with needs --on ray.", hint="Without a cluster, start the server yourself.")
             if shared:
                 raise UsageError("--images shared needs --on ray.", hint="Without a cluster, sweep writes all images.")
             return None
-        engine, _, address = on.partition(":")
-        if engine != "ray":
-            raise UsageError(f"--on {on}: sweep runs on ray only.", hint="Write --on ray, or --on ray:HOST:PORT.")
-        return cls(address=address, command=command, insecure=insecure, shared=shared)
+        return cls(address=_parse_address(on), command=command, insecure=insecure, shared=shared)
 
     def join(self) -> None:
         """Join the cluster. Raises UsageError where it demands no token, unless it is to be used so."""
-        from sweep.servers import check_token, join_cluster
+        servers.join_cluster(self.address)
+        servers.check_token(insecure=self.insecure)
 
-        join_cluster(self.address)
-        check_token(insecure=self.insecure)
-
-    def servers(self, access: Access) -> Sequence[Server]:
+    def start_or_find_servers(self, access: Access) -> Sequence[Server]:
         """Join the cluster and return its servers; start them where there is a command."""
-        from sweep.errors import ServerUnreachableError
-        from sweep.servers import AgentSettings, find_servers, join_cluster, list_agents, start_servers
-
-        join_cluster(self.address)
+        servers.join_cluster(self.address)
         if self.command:
-            settings = AgentSettings(
-                name="",
-                url="",
-                credentials=access.credentials.absolute() if access.credentials else None,
-                ca_file=access.ca_file.absolute() if access.ca_file else None,
-                queue_id=access.queue,
-                insecure=self.insecure,
-            )
-            return start_servers(self.command, settings, self.shared)
-        agents = list_agents()
+            return servers.start_servers(self.command, access.agent_settings(insecure=self.insecure), self.shared)
+        agents = servers.list_agents()
         if not agents:
             raise ServerUnreachableError(
                 "The cluster has no workers.", hint="Run sweep worker --server URL on each host that has a server."
             )
-        return find_servers(agents, insecure=self.insecure, shared=self.shared)
+        return servers.find_servers(agents, insecure=self.insecure, shared=self.shared)
+
+
+def _parse_address(on: str) -> str:
+    """Return the ADDRESS of --on ray[:ADDRESS], empty for the cluster of this host. Raises UsageError."""
+    engine, _, address = on.partition(":")
+    if engine != "ray":
+        raise UsageError(f"--on {on}: sweep runs on ray only.", hint="Write --on ray, or --on ray:HOST:PORT.")
+    return address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """How to reach servers: addresses, CA certificates, credentials file, and the queue to use."""
+    """How to reach servers: options of most commands, and the queue and the Ray cluster where a command has them."""
 
-    addresses: tuple[str, ...] = ()
-    ca_file: Path | None = None
-    credentials: Path | None = None
+    addresses: Annotated[
+        list[str] | None,
+        server_option("--server", "-s", help="Address of a server. Repeat it for several servers.", metavar="URL"),
+    ] = None
+    ca_file: CaFile = None
+    credentials: CredentialsOption = None
     queue: str = "default"
     cluster: Cluster | None = None
-
-    @classmethod
-    def of(
-        cls,
-        addresses: Sequence[str] | None,
-        ca_file: Path | None,
-        credentials: Path | None,
-        queue: str = "default",
-        cluster: Cluster | None = None,
-    ) -> Access:
-        """Build it from the options of the command line."""
-        return cls(
-            addresses=tuple(addresses or ()), ca_file=ca_file, credentials=credentials, queue=queue, cluster=cluster
-        )
 
     def clients(self, experiment: Experiment | None = None) -> tuple[Server, ...]:
         """Return unopened clients for the addresses on the command line, or else for those of the experiment.
@@ -110,19 +129,33 @@ class Access:
         Raises UsageError for an invalid address or an unreadable credentials file.
         """
         if self.cluster is not None:
-            return (*(self._client(address) for address in self.addresses), *self.cluster.servers(self))
-        addresses = self.addresses or (experiment.servers if experiment else ())
-        return tuple(self._client(address) for address in addresses)
+            return (*self.named(), *self.cluster.start_or_find_servers(self))
+        return self.named(experiment.servers if experiment else ())
 
     def named(self, addresses: Sequence[str] = ()) -> tuple[Server, ...]:
         """Return unopened clients for the addresses on the command line, or else for these; none of a cluster."""
-        return tuple(self._client(address) for address in self.addresses or addresses)
+        return tuple(
+            servers.connect(
+                address,
+                servers.ConnectOptions(
+                    credentials=servers.find_credentials(address, os.environ, self.credentials),
+                    ca_file=self.ca_file,
+                    queue_id=self.queue,
+                ),
+            )
+            for address in self.addresses or addresses
+        )
 
-    def _client(self, address: str) -> Server:
-        from sweep.servers import ConnectOptions, connect, find_credentials
-
-        credentials = find_credentials(address, os.environ, self.credentials)
-        return connect(address, ConnectOptions(credentials=credentials, ca_file=self.ca_file, queue_id=self.queue))
+    def agent_settings(self, name: str = "", url: str = "", *, insecure: bool) -> AgentSettings:
+        """Return the settings of an agent, whose working directory is another one: paths become absolute."""
+        return servers.AgentSettings(
+            name=name,
+            url=url,
+            credentials=self.credentials.absolute() if self.credentials else None,
+            ca_file=self.ca_file.absolute() if self.ca_file else None,
+            queue_id=self.queue,
+            insecure=insecure,
+        )
 
 
 @asynccontextmanager
@@ -133,15 +166,8 @@ async def or_start_sandbox(clients: Sequence[Server]) -> AsyncIterator[Sequence[
         return
     from sweep.sandbox import sandbox_server
 
-    async with sandbox_server() as sandbox:
-        yield [_sandbox_client(sandbox.url)]
-
-
-def _sandbox_client(address: str) -> Server:
-    """Create a client for our own sandbox: without credentials, and named `sandbox` on any port."""
-    from sweep.servers import ConnectOptions, connect
-
-    return connect(address, ConnectOptions(name="sandbox"))
+    async with sandbox_server() as sandbox:  # without credentials, and named sandbox on any port
+        yield [servers.connect(sandbox.url, servers.ConnectOptions(name="sandbox"))]
 
 
 Join: TypeAlias = Annotated[
@@ -159,64 +185,41 @@ def worker(
     ] = None,
     stop: Annotated[str | None, typer.Option(help="End this worker.", show_default=False, metavar="NAME")] = None,
     on: Join = "ray",
-    queue: shared.QueueOption = "default",
-    ca_file: shared.CaFile = None,
-    credentials: shared.CredentialsOption = None,
-    insecure: shared.InsecureRay = False,
-) -> int:
+    queue: QueueOption = "default",
+    ca_file: CaFile = None,
+    credentials: CredentialsOption = None,
+    insecure: InsecureRay = False,
+) -> None:
     """Register the image server of this host in a Ray cluster.
 
     Run it on each host that has a server, after ray start. The worker stays when the command ends, and starts again if
     it fails. Credentials are read on this host: from its environment when ray start ran, or from --credentials.
     """
-    from sweep.cli.console import print_line
-    from sweep.errors import UsageError
-    from sweep.servers import AgentSettings, join_cluster, list_agents, start_agent, stop_agent
-
-    cluster = Cluster.of(on, insecure=insecure)
-    assert cluster is not None
+    address = _parse_address(on)
     if (server is None) == (stop is None):
         raise UsageError("Give one of --server and --stop.")
-    join_cluster(cluster.address)
-    if stop is not None:
-        stop_agent(stop)
+    servers.join_cluster(address)
+    if server is None or stop is not None:
+        servers.stop_agent(stop or "")
         print_line(f"{stop} has ended.")
-        return 0
-    assert server is not None
+        return
     name = name or socket.gethostname()
-    settings = AgentSettings(
-        name=name,
-        url=server,
-        credentials=credentials.absolute() if credentials else None,
-        ca_file=ca_file.absolute() if ca_file else None,
-        queue_id=queue,
-        insecure=insecure,
-    )
-    start_agent(settings)
-    (found,) = (agent for agent in list_agents() if agent.name == name)
+    access = Access(ca_file=ca_file, credentials=credentials, queue=queue)
+    servers.start_agent(access.agent_settings(name, server, insecure=insecure))
+    (found,) = (agent for agent in servers.list_agents() if agent.name == name)
     if found.url != server:
         raise UsageError(f"A worker {name} serves {found.url} already.", hint="Choose another --name.")
     print_line(_describe(found))
-    return 0
 
 
-def workers(on: Join = "ray", as_json: shared.AsJson = False, quiet: shared.Quiet = False) -> int:
+def workers(printer: shared.AnswerPrinter, on: Join = "ray") -> None:
     """List the workers of a Ray cluster."""
-    from dataclasses import asdict
-
-    from sweep.cli.console import print_answer
-    from sweep.servers import join_cluster, list_agents
-
-    cluster = Cluster.of(on)
-    assert cluster is not None
-    join_cluster(cluster.address)
-    agents = list_agents()
+    servers.join_cluster(_parse_address(on))
+    agents = servers.list_agents()
     lines = [_describe(agent) for agent in agents]
     listed = [asdict(agent) | {"since": agent.since.isoformat() if agent.since else None} for agent in agents]
     answer = {"schema": "sweep.workers/1", "state": "found" if agents else "none", "workers": listed}
-    none = ["The cluster has no workers. sweep worker --server URL registers one."]
-    print_answer(lines or none, answer, as_json=as_json, quiet=quiet)
-    return 0
+    printer.print(lines or "The cluster has no workers. sweep worker --server URL registers one.", answer)
 
 
 def _describe(agent: AgentDescription) -> str:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from sweep.cli import options as shared
-
-if TYPE_CHECKING:
-    from sweep.record import FolderStatus
+from sweep import engine, record
+from sweep.cli import shared_options as shared
+from sweep.cli.console import print_error, print_json, print_line
+from sweep.errors import RecordError, UsageError
 
 
 def status_command(
-    run: shared.AnyRun = None,
+    run: Annotated[str | None, shared.run_argument()] = None,
     results: shared.ResultsRoot = Path("results"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object; without RUN, a list.")] = False,
 ) -> int:
@@ -22,46 +22,37 @@ def status_command(
 
     Without RUN, prints one line for each run in --results.
     """
-    from sweep.cli.console import print_json, print_line
-    from sweep.cli.options import find_run
-    from sweep.record import folder_status
-
     if run is None:
         return _print_all(results, as_json=as_json)
-    found = folder_status(find_run(run, results))
+    found = record.folder_status(shared.find_run(run, results))
     if as_json:
         print_json(found.to_json())
-        return 0
-    for line in _folder_lines(found):
-        print_line(line)
+    else:
+        for line in _folder_lines(found):
+            print_line(line)
     return 0
 
 
 def _print_all(root: Path, *, as_json: bool) -> int:
     """Print a line for each run under `root`, report unreadable ones and return the exit code."""
-    from sweep.cli.console import print_error, print_json, print_line
-    from sweep.cli.options import NO_RUNS, list_runs
-    from sweep.errors import RecordError
-    from sweep.record import folder_status
-
-    found: list[FolderStatus] = []
+    found: list[record.FolderStatus] = []
     unread: list[RecordError] = []
-    for name in list_runs(root):
+    for name in shared.list_runs(root):
         try:
-            found.append(folder_status(root / name))
+            found.append(record.folder_status(root / name))
         except RecordError as error:
             unread.append(error)
     if as_json:
-        print_json([each.to_json() for each in found])
+        print_json([status.to_json() for status in found])
     else:
-        for line in _run_lines(found) if found or unread else [NO_RUNS.format(root=root)]:
+        for line in _run_lines(found) if found or unread else [shared.NO_RUNS.format(root=root)]:
             print_line(line)
-    for fault in unread:
-        print_error(fault)
+    for each in unread:
+        print_error(each)
     return unread[0].exit_code if unread else 0
 
 
-def _folder_lines(found: FolderStatus) -> list[str]:
+def _folder_lines(found: record.FolderStatus) -> list[str]:
     """Return the progress of one run, and what is missing."""
     lines = [f"{Path(found.folder).name}  {_done_text(found)} done{_percent_text(found)}"]
     for word, count in (
@@ -77,7 +68,7 @@ def _folder_lines(found: FolderStatus) -> list[str]:
     return [*lines, f"  {'last run':<12} {found.run}"]
 
 
-def _run_lines(all_found: list[FolderStatus]) -> list[str]:
+def _run_lines(all_found: list[record.FolderStatus]) -> list[str]:
     """Return one line per run, aligned in columns."""
     rows = [
         (
@@ -94,45 +85,40 @@ def _run_lines(all_found: list[FolderStatus]) -> list[str]:
     return [f"{a:<{name}}  {b:>{done}}  {c:>{share}}  {d:>{failed}}{gap}{e}" for a, b, c, d, e in rows]
 
 
-def _done_text(found: FolderStatus) -> str:
+def _done_text(found: record.FolderStatus) -> str:
     return f"{found.completed:,}/{found.points:,}"
 
 
-def _percent_text(found: FolderStatus) -> str:
+def _percent_text(found: record.FolderStatus) -> str:
     return f"  {100 * found.completed // found.points} %" if found.points else ""
 
 
-def stop(run: shared.RunArgument, results: shared.ResultsRoot = Path("results")) -> None:
+def stop(chosen: shared.ChosenRun) -> None:
     """Stop a run after the jobs in flight are finished.
 
     The same as Ctrl-C in the terminal of the run.
     """
-    _request(run, results, 1)
+    _request_stop(chosen, 1)
 
 
-def cancel(run: shared.RunArgument, results: shared.ResultsRoot = Path("results")) -> None:
+def cancel(chosen: shared.ChosenRun) -> None:
     """Cancel the jobs of a run on its servers and stop it.
 
     The same as a second Ctrl-C in the terminal of the run. Jobs of other people are not touched.
     """
-    _request(run, results, 2)
+    _request_stop(chosen, 2)
 
 
-def _request(run: str, results: Path, stage: int) -> None:
-    from sweep.cli.console import print_line
-    from sweep.cli.options import find_run
-    from sweep.engine import request_stop
-    from sweep.errors import UsageError
-    from sweep.record import holder, in_use
-
-    folder = find_run(run, results)
-    noted, words = holder(folder), "finishes the jobs in flight" if stage == 1 else "cancels its jobs on the servers"
-    if in_use(folder):
-        request_stop(folder, stage)
+def _request_stop(chosen: shared.ChosenRun, stage: int) -> None:
+    folder = chosen.folder()
+    noted = record.holder(folder)
+    words = "finishes the jobs in flight" if stage == 1 else "cancels its jobs on the servers"
+    if record.in_use(folder):
+        engine.request_stop(folder, stage)
         print_line(f"{folder.name}: {noted or 'the run'} {words}.")
     elif noted is not None and noted.elsewhere():
-        request_stop(folder, stage)
+        engine.request_stop(folder, stage)
         print_line(f"{folder.name}: if {noted} is still running on its machine, it {words}.")
     else:
-        hint = f"sweep status {run} shows how the last run ended."
+        hint = f"sweep status {chosen.run} shows how the last run ended."
         raise UsageError(f"Nothing is running in {folder}.", hint=hint)

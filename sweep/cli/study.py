@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from sweep.cli import options as shared
+from sweep import record
+from sweep.cli import shared_options as shared
+from sweep.cli.console import CountBar, fill_lines, print_json, print_line, print_notice, print_table, text_width
+from sweep.cli.servers import Cluster, InsecureRay, OnOption
+from sweep.errors import RecordError
 from sweep.text import format_count
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sweep.study import DesignFacts, Effects, Sentence, Share, Study, StudyJson
+    from sweep.study import DesignFacts, Effects, Sentence, Study, StudyJson
 
 
 _LABEL: Final = 25  # columns of a metric's name at most
@@ -26,7 +30,7 @@ def share_tables(study: StudyJson, width: int) -> list[Table]:
     """Build tables that show every axis within `width` columns; none if no variance could be split."""
     effects = [effect for effect in study["effects"] if effect["shares"]]
     labels = {metric["name"]: metric["label"][:_LABEL] for metric in study["metrics"]}
-    columns = [[name, *(_cell(effect, name) for effect in effects)] for name in _axes(study, effects)]
+    columns = [[name, *(_share_text(effect, name) for effect in effects)] for name in _axes(study, effects)]
     columns.append([REST, *map(_rest_share, effects)])
     first = ["", *(labels[effect["metric"]] for effect in effects)]
     return [_share_table([first, *chosen]) for chosen in _split_columns(first, columns, width)] if effects else []
@@ -46,16 +50,14 @@ def _axes(study: StudyJson, effects: Sequence[Effects]) -> list[str]:
     return [axis["name"] for axis in study["design"]["axes"] if axis["name"] in split]
 
 
-def _cell(effect: Effects, axis: str) -> str:
-    mains = [share for share in effect["shares"] if len(share["axes"]) == 1]
-    place = next((i for i, share in enumerate(mains, start=1) if share["axes"] == [axis]), None)
-    return "" if place is None else _share_text(mains[place - 1], place)
-
-
-def _share_text(share: Share, place: int) -> str:
+def _share_text(effect: Effects, axis: str) -> str:
     """Format a share in whole percents, and in tenths below two; or its place, where only that is known."""
-    value = share["share"]["value"]
-    return f"{place}." if value is None else f"{100 * value:.{0 if value >= 0.02 else 1}f}"
+    alone = [share for share in effect["shares"] if len(share["axes"]) == 1]
+    for place, share in enumerate(alone, start=1):
+        if share["axes"] == [axis]:
+            value = share["share"]["value"]
+            return f"{place}." if value is None else f"{100 * value:.{0 if value >= 0.02 else 1}f}"
+    return ""
 
 
 def _rest_share(effect: Effects) -> str:
@@ -90,28 +92,24 @@ def _share_table(columns: list[list[str]]) -> Table:
     return table
 
 
-Metrics = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--metric",
-        "-m",
-        help="Metric to compute. Repeat for more (default: the standard metrics).",
-        metavar="NAME",
-        autocompletion=shared.complete_metric,
-    ),
-]
-Baseline = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Compare with the images at this level, if there is no source: cfg_scale=7.", metavar="AXIS=VALUE"
-    ),
-]
-
-
 def study_command(
-    run: shared.RunArgument,
-    metric: Metrics = None,
-    baseline: Baseline = None,
+    chosen: shared.ChosenRun,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            "-m",
+            help="Metric to compute. Repeat for more (default: the standard metrics).",
+            metavar="NAME",
+            autocompletion=shared.complete_metric,
+        ),
+    ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Compare with the images at this level, if there is no source: cfg_scale=7.", metavar="AXIS=VALUE"
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(min=0, help="Worker processes (default: one per core).", show_default=False, metavar="N"),
@@ -128,20 +126,15 @@ def study_command(
             metavar="FOLDER",
         ),
     ] = None,
-    results: shared.ResultsRoot = Path("results"),
-    on: shared.OnOption = None,
-    insecure: shared.InsecureRay = False,
+    on: OnOption = None,
+    insecure: InsecureRay = False,
 ) -> None:
     """Measure the images and show what each axis changes.
 
     Prints findings and effects with their intervals. Images are measured only once. The results table gets one column
     per metric.
     """
-    from sweep.cli.console import print_json, print_line, print_notice
-    from sweep.cli.options import find_run
-    from sweep.cli.servers import Cluster
-
-    folder = find_run(run, results)
+    folder = chosen.folder()
     cluster = Cluster.of(on, insecure=insecure)
     if cluster is not None:
         cluster.join()
@@ -156,26 +149,13 @@ def study_command(
     if as_json:
         print_json({"schema": "sweep.study/1", **made.to_json()})
         return
-    unsaid = not any(each["headline"] for each in made.data["words"])
-    print_line(f"{folder.name}: no findings yet." if unsaid else f"{folder.name}  {design_line(made.data['design'])}")
-    print_line()
-    if everything:
-        _print_all(made.data)
-    else:
-        _print_headlines(made.data)
-    _print_shares(made.data)
-    if not everything:
-        _print_rest_hint(made.data, run)
+    _print_findings(made.data, folder.name, chosen.run, everything=everything)
 
 
 def update_tables(folder: Path, *, elsewhere: bool) -> None:
     """Write the results tables; if the result goes `elsewhere`, the folder may be one that is only for reading."""
-    from sweep.cli.console import print_notice
-    from sweep.errors import RecordError
-    from sweep.record import write_tables
-
     try:
-        write_tables(folder)
+        record.write_tables(folder)
     except RecordError as error:
         if not elsewhere:
             raise
@@ -192,32 +172,31 @@ def design_line(design: DesignFacts) -> str:
     return " · ".join([*parts, f"compared with {compared}"])
 
 
-def _print_headlines(study: StudyJson) -> None:
-    """Print the headlines, then what limits the whole study."""
-    words = study["words"]
-    _print_sentences([each for each in words if each["headline"]])
-    _print_sentences([each for each in words if _is_limit(each) and not each["headline"]])
-
-
-def _is_limit(sentence: Sentence) -> bool:
-    """Return whether a sentence limits the whole study."""
-    return sentence["kind"] == "limit" and sentence["metric"] is None
-
-
-def _print_rest_hint(study: StudyJson, run: str) -> None:
-    """Say how many findings were left out and how to see them."""
-    from sweep.cli.console import print_line
-
-    left_out = sum(not each["headline"] and not _is_limit(each) for each in study["words"])
-    if left_out:
+def _print_findings(study: StudyJson, name: str, run: str, *, everything: bool) -> None:
+    """Print the headlines and the limits of the whole study, or every sentence; then the shares of the axes."""
+    headlines = [each for each in study["words"] if each["headline"]]
+    limits = [each for each in study["words"] if each["kind"] == "limit" and not (each["metric"] or each["headline"])]
+    print_line(f"{name}  {design_line(study['design'])}" if headlines else f"{name}: no findings yet.")
+    print_line()
+    if everything:
+        _print_all(study)
+    else:
+        _print_sentences([*headlines, *limits])
+    tables = share_tables(study, text_width())
+    if tables:
+        print_line()
+        for line in fill_lines(caption(study)):
+            print_line(line)
+    for table in tables:
+        print_table(table)
+    left_out = len(study["words"]) - len(headlines) - len(limits)
+    if left_out and not everything:
         print_line()
         print_line(f"{format_count(left_out, 'more finding')}: sweep study {run} --all")
 
 
 def _print_all(study: StudyJson) -> None:
     """Print every sentence, grouped by metric."""
-    from sweep.cli.console import print_line
-
     labels = {metric["name"]: metric["label"] for metric in study["metrics"]}
     about: dict[str, list[Sentence]] = {}
     for each in study["words"]:
@@ -230,8 +209,6 @@ def _print_all(study: StudyJson) -> None:
 
 
 def _print_sentences(said: Sequence[Sentence], first: str = "") -> None:
-    from sweep.cli.console import fill_lines, print_line
-
     for each in said:
         for line in fill_lines(f"{each['text']} {each['detail']}".rstrip(), first=first, rest=first + "  "):
             print_line(line)
@@ -244,29 +221,13 @@ def measure_folder(
     workers: int | Literal["ray"] | None = None,
 ) -> Study:
     """Study a folder, with a bar on stderr while images are measured."""
-    from sweep.cli.console import CountBar
-    from sweep.cli.options import parse_assignments
-    from sweep.study import make_study as make
+    from sweep.study import make_study
 
     with CountBar("measuring") as count:
-        return make(
+        return make_study(
             folder,
             metrics=metrics or (),
-            baseline=parse_assignments(baseline, "--baseline") or None,
+            baseline=shared.parse_assignments(baseline, "--baseline") or None,
             progress=count,
             workers=workers,
         )
-
-
-def _print_shares(study: StudyJson) -> None:
-    """Print the shares of variance, one line per metric."""
-    from sweep.cli.console import fill_lines, print_line, text_width
-    from sweep.cli.run_summary import print_table
-
-    tables = share_tables(study, text_width())
-    if tables:
-        print_line()
-        for line in fill_lines(caption(study)):
-            print_line(line)
-    for table in tables:
-        print_table(table)

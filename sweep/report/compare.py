@@ -7,14 +7,13 @@ from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from sweep.errors import UsageError
 from sweep.record import ExperimentFacts
-from sweep.report.contact_sheet import format_level
 from sweep.report.page_data import (
     AxisColumn,
     ImageLinks,
@@ -22,19 +21,23 @@ from sweep.report.page_data import (
     ReportData,
     build_payload,
     encode_images,
-    read_report_data,
+    format_level,
+    read_rendered,
     to_json_value,
 )
 from sweep.report.page_facts import describe_page
-from sweep.report.page_writer import EMBED_UP_TO, REPORT_FILES, build_relative_url, find_image_files, write_page
+from sweep.report.page_writer import (
+    EMBED_UP_TO,
+    REPORT_FILES,
+    build_relative_url,
+    find_image_files,
+    write_page,
+)
 from sweep.report.thumbnails import FOLDER, Thumbnails
 from sweep.text import format_value, truncate
 
-if TYPE_CHECKING:
-    from sweep.study import DecodedImage
-
-
-MEASURED: Final = ("ssim", "structure_coarse", "delta_e")
+_IDENTICAL: Final = {"ssim": 1, "structure_coarse": 1, "delta_e": 0}
+MEASURED: Final = tuple(_IDENTICAL)
 """Metrics of the study's panel that say how far an image of one run is from its pair in the other."""
 BETWEEN: Final = "between_"
 CHANGE: Final = "change_"
@@ -96,19 +99,21 @@ def measure_pairs(a: ReportData, b: ReportData, pairs: Pairs) -> pd.DataFrame:
     return frame.astype({"same": "boolean", **dict.fromkeys(columns[1:], "float64")})
 
 
-def _measure_pair(a: ReportData, b: ReportData, row_a: int, row_b: int) -> tuple[bool | None, ...] | tuple[object, ...]:
-    hash_a, hash_b = (_read_text(run, row, "sha256") for run, row in ((a, row_a), (b, row_b)))
-    path_a, path_b = (_read_text(run, row, "image_path") for run, row in ((a, row_a), (b, row_b)))
-    if hash_a is None or hash_b is None or path_a is None or path_b is None:
+def find_pair_files(a: ReportData, b: ReportData, row_a: int, row_b: int) -> tuple[Path, Path, bool] | None:
+    """Find the images of a pair, and say whether they are equal byte for byte; None where one is missing."""
+    rows = ((a, row_a), (b, row_b))
+    paths, hashes = ([data.frame[name].iloc[row] for data, row in rows] for name in ("image_path", "sha256"))
+    if any(pd.isna(value) for value in (*paths, *hashes)):
+        return None
+    return a.folder / paths[0], b.folder / paths[1], hashes[0] == hashes[1]
+
+
+def _measure_pair(a: ReportData, b: ReportData, row_a: int, row_b: int) -> tuple[object, ...]:
+    files = find_pair_files(a, b, row_a, row_b)
+    if files is None:
         return (None, *(None for _ in MEASURED))
-    if hash_a == hash_b:
-        return (True, 1.0, 1.0, 0.0)
-    return (False, *measure_distances(a.folder / path_a, b.folder / path_b))
-
-
-def _read_text(data: ReportData, row: int, name: str) -> str | None:
-    value = to_json_value(data.frame[name].iloc[row])
-    return value if isinstance(value, str) else None
+    first, second, is_same = files
+    return (True, *map(float, _IDENTICAL.values())) if is_same else (False, *measure_distances(first, second))
 
 
 def measure_distances(a: Path, b: Path) -> tuple[float | None, ...]:
@@ -120,16 +125,11 @@ def measure_distances(a: Path, b: Path) -> tuple[float | None, ...]:
         first, second = decode(a), decode(b)
     except UnreadableImageError:
         return tuple(None for _ in metrics)
-    by_size: dict[int, tuple[DecodedImage, DecodedImage]] = {}
-    found: list[float | None] = []
-    for metric in metrics:
-        size = metric.working_size
-        if size not in by_size:
-            shape = working_shape(first.width, first.height, size)
-            by_size[size] = reduced(first, shape), reduced(second, shape)
-        reference, image = by_size[size]
-        found.append(float(metric.measure(ImagePair(image=image, reference=reference))))
-    return tuple(found)
+    by_size: dict[int, ImagePair] = {}
+    for size in {metric.working_size for metric in metrics}:
+        shape = working_shape(first.width, first.height, size)
+        by_size[size] = ImagePair(image=reduced(second, shape), reference=reduced(first, shape))
+    return tuple(float(metric.measure(by_size[metric.working_size])) for metric in metrics)
 
 
 def join_rows(a: ReportData, b: ReportData, pairs: Pairs, between: pd.DataFrame) -> tuple[ReportData, pd.DataFrame]:
@@ -139,30 +139,22 @@ def join_rows(a: ReportData, b: ReportData, pairs: Pairs, between: pd.DataFrame)
         The rows of b with what changed since a, followed by the points that only a has; and the rows of a (sha256,
         image_path, width, height) in the same order, empty where a has none.
     """
-    order_b = [row_b for _, row_b in pairs.both] + list(pairs.only_b)
     order_a = [row_a for row_a, _ in pairs.both]
-    shown = b.frame.iloc[order_b].reset_index(drop=True)
-    paired = len(pairs.both)
-    nothing = pd.Series([float("nan")] * len(pairs.only_b), dtype="float64")
+    shown = b.frame.iloc[[*(row_b for _, row_b in pairs.both), *pairs.only_b]].reset_index(drop=True)
     for name in between.columns.drop("same"):
-        shown[name] = pd.concat([between[name], nothing], ignore_index=True)
+        shown[name] = between[name]  # by position: missing for the points that only b has
     for name in (name for name in b.metrics if name in a.metrics):
-        before = pd.concat([a.frame[name].iloc[order_a], nothing])
-        shown[f"{CHANGE}{name}"] = shown[name] - before.reset_index(drop=True)
-    missing = a.frame.iloc[list(pairs.only_a)].copy()
-    missing["status"], missing["error"] = "missing", None
-    missing[["image_path", "sha256"]] = None
+        shown[f"{CHANGE}{name}"] = shown[name] - a.frame[name].iloc[order_a].reset_index(drop=True)
     own = {axis.name: axis.column for axis in a.axes}
-    wanted = {own[axis.name]: axis.column for axis in b.axes if axis.name in own}
-    kept = [*wanted, "index", "key", "status", "error"]
-    table = pd.concat([shown, missing[kept].rename(columns=wanted)], ignore_index=True)
+    axes = tuple(axis for axis in b.axes if axis.name in own)
+    wanted = {own[axis.name]: axis.column for axis in axes}
+    missing = a.frame.iloc[list(pairs.only_a)].assign(status="missing", error=None)
+    kept = missing[[*wanted, "index", "key", "status", "error"]].rename(columns=wanted)
+    table = pd.concat([shown, kept], ignore_index=True)
     table["index"] = range(len(table))
-    columns = ["sha256", "image_path", "width", "height"]
     places = [*order_a, *([-1] * len(pairs.only_b)), *pairs.only_a]
-    others = a.frame.reindex(columns=columns).reset_index(drop=True).reindex(places).reset_index(drop=True)
-    assert len(others) == len(table) == paired + len(pairs.only_b) + len(pairs.only_a)
-    names_a = {axis.name for axis in a.axes}
-    return replace(b, frame=table, axes=tuple(axis for axis in b.axes if axis.name in names_a)), others
+    others = a.frame.reindex(index=places, columns=["sha256", "image_path", "width", "height"]).reset_index(drop=True)
+    return replace(b, frame=table, axes=axes), others
 
 
 _MOST_TEXT: Final = 60  # characters of a value
@@ -201,8 +193,8 @@ class Comparison:
     unmeasured: int  # pairs in which an image is missing
     only_a: int
     only_b: int
-    words: tuple[str, ...]
     page: Path
+    words: tuple[str, ...] = ()
 
 
 def compare_runs(a: Path, b: Path, *, out: Path | None = None, embed_up_to: int = EMBED_UP_TO) -> Comparison:
@@ -214,72 +206,61 @@ def compare_runs(a: Path, b: Path, *, out: Path | None = None, embed_up_to: int 
         UsageError: A folder holds nothing, or the runs have no axis in common.
         RecordError: The page cannot be written.
     """
-    before, after = _read_run(Path(a)), _read_run(Path(b))
+    before, after = read_rendered(Path(a)), read_rendered(Path(b))
     pairs = pair_rows(before, after)
     if not pairs.axes:
-        raise UsageError(
-            f"{before.name} and {after.name} have no axis in common.",
-            hint=f"{before.name} has {_list_axes(before)}; {after.name} has {_list_axes(after)}.",
-        )
+        known = [f"{run.name} has {', '.join(axis.name for axis in run.axes) or 'none'}" for run in (before, after)]
+        raise UsageError(f"{before.name} and {after.name} have no axis in common.", hint=f"{'; '.join(known)}.")
     between = measure_pairs(before, after, pairs)
     data, others = join_rows(before, after, pairs, between)
-    found = _summarize(data, between, pairs, _name_runs(before, after))
+    titles, folders = _name_runs(before, after), [run.folder.resolve().name for run in (before, after)]
+    target = out or Path(b).resolve().parent / f"compare-{folders[0]}-{folders[1]}.html"
+    found = _summarize(data, between, pairs, target)
+    words = _write_sentences(found, data, pairs, titles)
     if differing := list_changed_inputs(before.facts, after.facts):
-        found = replace(found, words=(*found.words, f"Settings that differ: {'; '.join(differing)}."))
-    target = out or Path(b).resolve().parent / f"compare-{_name_folder(a)}-{_name_folder(b)}.html"
-    payload, thumbs = _build_comparison_payload(data, others, before, target, _name_runs(before, after), embed_up_to)
-    facts = {**describe_page(data), **_describe_comparison(before, after, found, _name_runs(before, after))}
+        words.append(f"Settings that differ: {'; '.join(differing)}.")
+    payload, thumbs = _build_comparison_payload(data, others, before, target, titles, embed_up_to)
+    facts = {
+        **describe_page(data),
+        "name": f"{titles[0]} → {titles[1]}",
+        "description": "Two runs compared point by point",
+        "words": words,
+        "findings": [],
+        "counts": f"{len(found.table)} points in both",
+        "sandbox": before.sandbox or after.sandbox,
+        "problem": "",
+        "failed": "",
+        "commands": [f"sweep compare {folders[0]} {folders[1]}"],
+    }
     write_page(target, payload, facts, thumbs)
-    return replace(found, page=target)
-
-
-def _read_run(folder: Path) -> ReportData:
-    data = read_report_data(folder)
-    if data.problem is not None:
-        raise UsageError(data.problem)
-    if data.frame.empty:
-        raise UsageError(f"Nothing has been rendered in {folder} yet.")
-    return data
-
-
-def _list_axes(data: ReportData) -> str:
-    return ", ".join(axis.name for axis in data.axes) or "none"
-
-
-def _name_folder(folder: Path) -> str:
-    return folder.resolve().name
+    return replace(found, words=tuple(words))
 
 
 def _name_runs(before: ReportData, after: ReportData) -> tuple[str, str]:
     """Return two names that tell the runs apart."""
     if before.name != after.name:
         return before.name, after.name
-    names = _name_folder(before.folder), _name_folder(after.folder)
-    if names[0] != names[1]:
-        return names
-    return f"{before.folder.resolve().parent.name}/{names[0]}", f"{after.folder.resolve().parent.name}/{names[1]}"
+    a, b = before.folder.resolve(), after.folder.resolve()
+    return (a.name, b.name) if a.name != b.name else (f"{a.parent.name}/{a.name}", f"{b.parent.name}/{b.name}")
 
 
-def _summarize(data: ReportData, between: pd.DataFrame, pairs: Pairs, titles: tuple[str, str]) -> Comparison:
+def _summarize(data: ReportData, between: pd.DataFrame, pairs: Pairs, page: Path) -> Comparison:
     same = int(between["same"].fillna(False).sum())
     likeness = between[f"{BETWEEN}ssim"]
     unmeasured = int(likeness.isna().sum())
     moved = int(((likeness < _MOVED_BELOW) | (between[f"{BETWEEN}delta_e"] > _MOVED_ABOVE)).sum())
     columns = [axis.column for axis in data.axes]
     made = [name for name in data.frame.columns if str(name).startswith((BETWEEN, CHANGE))]
-    table = data.frame[[*columns, "key", *made]].iloc[: len(pairs.both)].assign(same=between["same"])
-    counted = Comparison(
-        table=table,
+    return Comparison(
+        table=data.frame[[*columns, "key", *made]].iloc[: len(pairs.both)].assign(same=between["same"]),
         same=same,
         alike=len(between) - same - unmeasured - moved,
         moved=moved,
         unmeasured=unmeasured,
         only_a=len(pairs.only_a),
         only_b=len(pairs.only_b),
-        words=(),
-        page=Path(),
+        page=page,
     )
-    return replace(counted, words=tuple(_write_sentences(counted, data, pairs, titles)))
 
 
 def _write_sentences(found: Comparison, data: ReportData, pairs: Pairs, titles: tuple[str, str]) -> list[str]:
@@ -322,22 +303,6 @@ def _explain_no_pairs(data: ReportData, pairs: Pairs) -> str:
     )
 
 
-def _describe_comparison(
-    before: ReportData, after: ReportData, found: Comparison, titles: tuple[str, str]
-) -> dict[str, Any]:
-    return {
-        "name": f"{titles[0]} → {titles[1]}",
-        "description": "Two runs compared point by point",
-        "words": list(found.words),
-        "findings": [],
-        "counts": f"{len(found.table)} points in both",
-        "sandbox": before.sandbox or after.sandbox,
-        "problem": "",
-        "failed": "",
-        "commands": [f"sweep compare {_name_folder(before.folder)} {_name_folder(after.folder)}"],
-    }
-
-
 def _build_comparison_payload(
     data: ReportData,
     others: pd.DataFrame,
@@ -347,19 +312,17 @@ def _build_comparison_payload(
     embed_up_to: int,
 ) -> tuple[JsonObject, dict[str, str]]:
     """Build the payload with the images of both runs, and collect the thumbnails that go into the page."""
-    after_images, sources = find_image_files(data)
-    before_images, _ = find_image_files(replace(before, frame=others, sources={}))
-    embedded = len(after_images) + len(before_images) <= embed_up_to
+    files, before_files = find_image_files(data), find_image_files(replace(before, frame=others, sources={}))
+    embedded = len(files.images) + len(before_files.images) <= embed_up_to
     beside = None if embedded else target.parent / REPORT_FILES
     thumbs = [Thumbnails(data.folder, beside), Thumbnails(before.folder, beside)]
-    wanted = {**after_images, **{identity: data.folder / name for name, identity in sources.items()}}
-    made = [thumbs[0].make(wanted), thumbs[1].make(before_images)]
+    made = [thumbs[0].make(files.by_id), thumbs[1].make(before_files.by_id)]
     links = ImageLinks(
         prefix=build_relative_url(target.parent, data.folder),
         thumbs=frozenset(made[0] | made[1]),
         embedded=embedded,
         thumb_prefix="" if embedded else f"{REPORT_FILES if beside else FOLDER}/",
-        source_ids={name: identity for name, identity in sources.items() if identity in made[0]},
+        source_ids={name: identity for name, identity in files.sources.items() if identity in made[0]},
     )
     payload = build_payload(data, links)
     payload["name"] = payload["id"] = f"{titles[0]} → {titles[1]}"
@@ -370,30 +333,23 @@ def _build_comparison_payload(
     return payload, inside
 
 
-_IDENTICAL: Final = {"ssim": 1, "structure_coarse": 1, "delta_e": 0}
-
-
-def _summarize_column(prefix: str, name: str) -> str:
-    if prefix == CHANGE:
-        return "How much the metric changed from the first run to the second."
-    kind = "Difference" if _IDENTICAL[name] == 0 else "Similarity"
-    return f"{kind} of the two runs' images; {_IDENTICAL[name]} = identical."
-
-
 def _order_columns(columns: Sequence[JsonObject]) -> list[JsonObject]:
     """Order and label the columns: differences between the runs, then changes, then the metrics themselves."""
-    labels = {column["name"]: column["label"] for column in columns}
     from sweep.study import resolve_metrics
 
+    labels = {column["name"]: column["label"] for column in columns}
     labels |= {metric.name: metric.label for metric in resolve_metrics(MEASURED)}
-    known = {BETWEEN: "A–B", CHANGE: "Δ"}
     found: dict[str, list[JsonObject]] = {BETWEEN: [], CHANGE: [], "": []}
     for column in columns:
         prefix = next(begin for begin in found if str(column["name"]).startswith(begin))
-        if prefix:
-            name = str(column["name"]).removeprefix(prefix)
-            summary = _summarize_column(prefix, name)
-            column = {**column, "label": f"{known[prefix]} {labels.get(name, name)}", "summary": summary}
+        name = str(column["name"]).removeprefix(prefix)
+        if prefix == BETWEEN:
+            kind = "Difference" if _IDENTICAL[name] == 0 else "Similarity"
+            summary = f"{kind} of the two runs' images; {_IDENTICAL[name]} = identical."
+            column = {**column, "label": f"A–B {labels[name]}", "summary": summary}
+        elif prefix == CHANGE:
+            summary = "How much the metric changed from the first run to the second."
+            column = {**column, "label": f"Δ {labels.get(name, name)}", "summary": summary}
         found[prefix].append(column)
     rank = {f"{CHANGE}{column['name']}": place for place, column in enumerate(found[""])}
     found[CHANGE].sort(key=lambda column: rank.get(str(column["name"]), len(rank)))

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from sweep.errors import UsageError, did_you_mean
 from sweep.record import replace_atomically
-from sweep.report.page_data import AxisColumn, LevelJson, ReportData, encode_axis, read_report_data, to_json_value
+from sweep.report.page_data import (
+    AxisColumn,
+    LevelJson,
+    ReportData,
+    encode_axis,
+    format_level,
+    read_rendered,
+    to_json_value,
+)
+from sweep.report.page_facts import name_variation
 from sweep.report.thumbnails import shrink
-from sweep.text import format_value
 
 Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -28,22 +37,16 @@ PALE_RED: Final = (250, 234, 238)
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """An axis, its levels in order, and the index of each row's level."""
+    """An axis, its levels in order, the index of each row's level, and the levels on a sheet."""
 
     axis: AxisColumn
     levels: Sequence[LevelJson]
     at: Sequence[int]
+    shown: Sequence[int] = ()
 
     def label(self, index: int) -> str:
         """Format one level for people."""
         return format_level(self.levels[index], self.axis.kind)
-
-
-def format_level(level: LevelJson, kind: str = "") -> str:
-    """Format a level for people: short numbers, file names without their folder."""
-    if level is None:
-        return "none"
-    return str(level).rsplit("/", 1)[-1] if kind == "image" else format_value(level)
 
 
 def find_levels(data: ReportData, name: str) -> Levels:
@@ -137,37 +140,37 @@ def write_sheet(folder: Path, request: SheetRequest, out: Path | None = None) ->
         UsageError: The axis, level or format is unknown, or there is nothing to draw.
         RecordError: The file cannot be written.
     """
-    data = read_drawable(folder)
+    data = read_rendered(folder)
     request = request if request.x is not None else _choose_axes(data, request)
-    target = out or folder / f"sheet-{'-'.join(name for name in (request.x, request.y) if name)}.png"
-    limit = IMAGE_FORMATS.limit(target)
+    names = [name for name in (request.x, request.y) if name]
+    target = out or folder / f"sheet-{'-'.join(names)}.png"
+    form = _choose_format(target, IMAGE_FORMATS)
     across = find_levels(data, request.x or "")
-    down = None if request.y is None else find_levels(data, request.y)
-    rows, said = select_rows(data, [name for name in (request.x, request.y) if name], request.fixed)
-    cells = {(0 if down is None else down.at[row], across.at[row]): row for row in reversed(rows)}
-    used_x = sorted({x for _, x in cells})
-    used_y = sorted({y for y, _ in cells})
+    one_line = Levels(AxisColumn("", "", ""), [""], [0] * len(data.frame))
+    down = one_line if request.y is None else find_levels(data, request.y)
+    rows, said = select_rows(data, names, request.fixed)
+    cells = {(down.at[row], across.at[row]): row for row in reversed(rows)}
+    across = replace(across, shown=sorted({x for _, x in cells}))
+    down = replace(down, shown=sorted({y for y, _ in cells}))
     title = [data.name, " · ".join(f"{name} {level}" for name, level in said.items())]
-    frame = _plan_sheet(data, rows, request.size, down)
-    frame = replace(frame, top=_measure_head(frame, [across.label(x) for x in used_x], title))
+    sizes = _plan_sheet(data, rows, request.size, title, across, down)
     parts = [
-        (ys, xs)
-        for ys in _split_levels(used_y, frame, limit, down=True)
-        for xs in _split_levels(used_x, frame, limit, down=False)
+        (replace(across, shown=xs), replace(down, shown=ys))
+        for ys in _split_levels(down, sizes.top, sizes.cell[1], form.limit)
+        for xs in _split_levels(across, sizes.left, sizes.cell[0], form.limit)
     ]
     written: list[Path] = []
-    for number, (ys, xs) in enumerate(parts, start=1):
-        sheet = _draw_sheet(data, frame, title, (across, xs), (down, ys), cells)
+    for number, (xs_part, ys_part) in enumerate(parts, start=1):
+        sheet = _draw_sheet(data, sizes, title, xs_part, ys_part, cells)
         path = target if len(parts) == 1 else target.with_name(f"{target.stem}-{number}{target.suffix}")
-        written.append(save_image(sheet, path))
+        written.append(_save(sheet, path, form))
     return tuple(written)
 
 
 def _choose_axes(data: ReportData, request: SheetRequest) -> SheetRequest:
     """Choose the axes of a sheet as the page does: a numeric one across, another that is no seed down."""
     free = [axis for axis in data.axes if axis.name not in request.fixed and data.frame[axis.column].nunique() > 1]
-    if not free:
-        free = list(data.axes[:1])
+    free = free or list(data.axes[:1])
     if not free:
         raise UsageError(f"{data.name} has no axes: there is one image, which needs no sheet.")
     across = next((axis for axis in free if axis.kind in {"number", "integer"}), free[0])
@@ -176,34 +179,21 @@ def _choose_axes(data: ReportData, request: SheetRequest) -> SheetRequest:
     return replace(request, x=across.name, y=request.y or (down.name if down is not None else None))
 
 
-def read_drawable(folder: Path) -> ReportData:
-    """Read the results in `folder`. Raises UsageError where there is nothing to draw."""
-    data = read_report_data(Path(folder))
-    if data.problem is not None:
-        raise UsageError(data.problem)
-    if data.frame.empty:
-        raise UsageError(f"Nothing has been rendered in {folder} yet.")
-    return data
-
-
-def _plan_sheet(data: ReportData, rows: Sequence[int], size: int, down: Levels | None) -> _SheetSizes:
-    height = round(size * find_aspect(data, rows))
+def _plan_sheet(
+    data: ReportData, rows: Sequence[int], size: int, title: Sequence[str], across: Levels, down: Levels
+) -> _SheetSizes:
     letters = max(11, min(20, size // 14))
-    labels = [] if down is None else [down.label(index) for index in range(len(down.levels))]
-    longest = max((measure_width(text, load_font(letters)) for text in labels), default=0)
-    left = 0 if down is None else min(longest, max(size, 90)) + 12
-    return _SheetSizes((size, height), left + _PAD, 0, letters)
+    labels = [down.label(index) for index in range(len(down.levels))]
+    longest = max(measure_width(text, load_font(letters)) for text in labels)
+    left = min(longest, max(size, 90)) + 12 if down.axis.name else 0
+    step = measure_line_height(letters)
+    most = max((len(_wrap_label(across.label(x), size, letters)) for x in across.shown), default=1)
+    top = _PAD + (2 if title[1] else 1) * step + step // 2 + most * step + 4
+    return _SheetSizes((size, round(size * find_aspect(data, rows))), left + _PAD, top, letters)
 
 
-def _measure_head(frame: _SheetSizes, labels: Sequence[str], title: Sequence[str]) -> int:
-    """Measure the space for the title, the line below it, and the highest column label."""
-    step = measure_line_height(frame.letters)
-    most = max((len(_wrap_label(frame, label)) for label in labels), default=1)
-    return _PAD + (2 if title[1] else 1) * step + step // 2 + most * step + 4
-
-
-def _wrap_label(frame: _SheetSizes, label: str) -> list[str]:
-    return wrap_text(label, load_font(frame.letters), frame.cell[0] - 4, 3)
+def _wrap_label(label: str, width: int, letters: int) -> list[str]:
+    return wrap_text(label, load_font(letters), width - 4, 3)
 
 
 def find_aspect(data: ReportData, rows: Sequence[int]) -> float:
@@ -215,67 +205,50 @@ def find_aspect(data: ReportData, rows: Sequence[int]) -> float:
     return 1.0
 
 
-def _split_levels(levels: Sequence[int], frame: _SheetSizes, limit: int, *, down: bool) -> list[list[int]]:
+def _split_levels(levels: Levels, edge: int, step: int, limit: int) -> list[Sequence[int]]:
     """Split levels so that a sheet of each part stays within the format's limit and the limit of pixels."""
-    edge = frame.top if down else frame.left
-    step = frame.cell[1 if down else 0] + _GAP
-    side = min(limit, int(_MOST_PIXELS**0.5))
-    most = max(1, (side - edge - _PAD) // step)
-    return [list(levels[at : at + most]) for at in range(0, len(levels), most)] or [[]]
+    most = max(1, (min(limit, int(_MOST_PIXELS**0.5)) - edge - _PAD) // (step + _GAP))
+    return [levels.shown[at : at + most] for at in range(0, len(levels.shown), most)] or [[]]
 
 
 def _draw_sheet(
     data: ReportData,
-    frame: _SheetSizes,
+    sizes: _SheetSizes,
     title: Sequence[str],
-    across: tuple[Levels, Sequence[int]],
-    down: tuple[Levels | None, Sequence[int]],
+    across: Levels,
+    down: Levels,
     cells: Mapping[tuple[int, int], int],
 ) -> Image.Image:
-    (wide, high), (x_axis, xs), (y_axis, ys) = frame.cell, across, down
-    width = max(frame.left + len(xs) * (wide + _GAP) + _PAD, 200)
-    sheet = Image.new("RGB", (width, frame.top + len(ys) * (high + _GAP) + _PAD), PAPER)
+    wide, high = sizes.cell
+    width = max(sizes.left + len(across.shown) * (wide + _GAP) + _PAD, 200)
+    sheet = Image.new("RGB", (width, sizes.top + len(down.shown) * (high + _GAP) + _PAD), PAPER)
     draw = ImageDraw.Draw(sheet)
-    _draw_head(draw, frame, title, (x_axis, xs), y_axis, width)
-    for line, y in enumerate(ys):
-        top = frame.top + line * (high + _GAP)
-        if y_axis is not None:
-            lines = wrap_text(y_axis.label(y), load_font(frame.letters), frame.left - _PAD - 10, 6)
-            middle = top + (high - len(lines) * measure_line_height(frame.letters)) / 2
-            write_lines(draw, lines, (_PAD, middle), frame.letters)
-        for column, x in enumerate(xs):
-            cell = draw_cell(data, cells.get((y, x)), frame.cell)
-            sheet.paste(cell, (frame.left + column * (wide + _GAP), top))
+    _draw_head(draw, sizes, title, across, down, width)
+    for line, y in enumerate(down.shown):
+        top = sizes.top + line * (high + _GAP)
+        lines = wrap_text(down.label(y), load_font(sizes.letters), sizes.left - _PAD - 10, 6)
+        middle = top + (high - len(lines) * measure_line_height(sizes.letters)) / 2
+        write_lines(draw, lines, (_PAD, middle), sizes.letters)
+        for column, x in enumerate(across.shown):
+            cell = draw_cell(data, cells.get((y, x)), sizes.cell)
+            sheet.paste(cell, (sizes.left + column * (wide + _GAP), top))
     return sheet
 
 
 def _draw_head(
-    draw: ImageDraw.ImageDraw,
-    frame: _SheetSizes,
-    title: Sequence[str],
-    across: tuple[Levels, Sequence[int]],
-    y_axis: Levels | None,
-    width: int,
+    draw: ImageDraw.ImageDraw, sizes: _SheetSizes, title: Sequence[str], across: Levels, down: Levels, width: int
 ) -> None:
-    axis, xs = across
-    step = measure_line_height(frame.letters)
-    names = f"{axis.axis.name} →" + ("" if y_axis is None else f" · {y_axis.axis.name} ↓")
-    write_lines(
-        draw,
-        wrap_text(f"{title[0]} · {names}", load_font(frame.letters), width - 2 * _PAD, 1),
-        (_PAD, _PAD),
-        frame.letters,
-    )
-    if title[1]:
-        small = frame.letters - 2
-        write_lines(draw, wrap_text(title[1], load_font(small), width - 2 * _PAD, 1), (_PAD, _PAD + step), small, DIM)
-    for column, x in enumerate(xs):
-        lines = _wrap_label(frame, axis.label(x))
-        left = frame.left + column * (frame.cell[0] + _GAP)
+    letters, step = sizes.letters, measure_line_height(sizes.letters)
+    names = f"{across.axis.name} →" + (f" · {down.axis.name} ↓" if down.axis.name else "")
+    _write_line(draw, f"{title[0]} · {names}", (_PAD, _PAD), width - 2 * _PAD, letters)
+    _write_line(draw, title[1], (_PAD, _PAD + step), width - 2 * _PAD, letters - 2, DIM)
+    for column, x in enumerate(across.shown):
+        lines = _wrap_label(across.label(x), sizes.cell[0], letters)
+        left = sizes.left + column * (sizes.cell[0] + _GAP)
         for number, line in enumerate(lines):
-            inset = (frame.cell[0] - measure_width(line, load_font(frame.letters))) / 2
-            place = (left + inset, frame.top - 4 - (len(lines) - number) * step)
-            draw.text(place, line, font=load_font(frame.letters), fill=INK)
+            inset = (sizes.cell[0] - measure_width(line, load_font(letters))) / 2
+            place = (left + inset, sizes.top - 4 - (len(lines) - number) * step)
+            draw.text(place, line, font=load_font(letters), fill=INK)
 
 
 def draw_cell(data: ReportData, row: int | None, size: tuple[int, int]) -> Image.Image:
@@ -297,8 +270,6 @@ def draw_cell(data: ReportData, row: int | None, size: tuple[int, int]) -> Image
     return cell
 
 
-_FRAME_GAP: Final = 4
-_FRAME_PAD: Final = 14
 _LETTERS: Final = 15
 _MOST_ORIGIN: Final = 3  # lines that name the variation of an image
 _PREFERRED: Final = ("structure_coarse", "ssim")
@@ -324,16 +295,17 @@ def write_animation(
         UsageError: The axis, level or format is unknown, or there is nothing to draw.
         RecordError: The file cannot be written.
     """
-    data = read_drawable(folder)
+    data = read_rendered(folder)
     target = out or Path(folder) / f"along-{along}.webp"
-    ANIMATION_FORMATS.of(target)
+    form = _choose_format(target, ANIMATION_FORMATS)
     axis = find_levels(data, along)
     rows, said = select_rows(data, [along], fixed or {})
     first = {axis.at[row]: row for row in reversed(rows)}
     cell = (size, round(size * find_aspect(data, rows)))
     rest = " · ".join(f"{name} {level}" for name, level in said.items())
     frames = [_draw_frame(data, first[at], cell, f"{along} {axis.label(at)}", rest) for at in sorted(first)]
-    return save_animation(frames, target, milliseconds)
+    options = {"save_all": True, "append_images": frames[1:], "duration": milliseconds, "loop": 0}
+    return _save(frames[0], target, form, **options)
 
 
 def write_filmstrip(
@@ -348,61 +320,47 @@ def write_filmstrip(
         UsageError: The axis or metric is unknown, the strip is too wide, or there is nothing to draw.
         RecordError: The file cannot be written.
     """
-    data = read_drawable(folder)
+    data = read_rendered(folder)
     target = out or Path(folder) / f"filmstrip-{along}.png"
-    limit = IMAGE_FORMATS.limit(target)
+    form = _choose_format(target, IMAGE_FORMATS)
     axis = find_levels(data, along)
     by = _choose_metric(data, metric)
     chosen = find_medians(data, axis, by)
     cell = (size, round(size * find_aspect(data, list(chosen.values()))))
-    width = 2 * _FRAME_PAD + len(chosen) * (size + _FRAME_GAP)
-    if width > limit:
+    width = 2 * _PAD + len(chosen) * (size + _GAP)
+    if width > form.limit:
         raise UsageError(
             f"{len(chosen)} images of {size} px are wider than {target.suffix} allows.", hint="Use a smaller --size."
         )
     step = measure_line_height(_LETTERS)
-    strip = Image.new("RGB", (width, cell[1] + 2 * _FRAME_PAD + (3 + _MOST_ORIGIN) * step), PAPER)
+    strip = Image.new("RGB", (width, cell[1] + 2 * _PAD + (3 + _MOST_ORIGIN) * step), PAPER)
     draw = ImageDraw.Draw(strip)
     title = f"{data.name} · {along} →" + (f" · at each level the median of {by}" if by else "")
-    lines = wrap_text(title, load_font(_LETTERS), width - 2 * _FRAME_PAD, 1)
-    write_lines(draw, lines, (_FRAME_PAD, _FRAME_PAD), _LETTERS, DIM)
+    _write_line(draw, title, (_PAD, _PAD), width - 2 * _PAD, _LETTERS, DIM)
     for number, (at, row) in enumerate(sorted(chosen.items())):
-        left = _FRAME_PAD + number * (size + _FRAME_GAP)
-        strip.paste(draw_cell(data, row, cell), (left, _FRAME_PAD + step + 6))
+        left = _PAD + number * (size + _GAP)
+        strip.paste(draw_cell(data, row, cell), (left, _PAD + step + 6))
         text = wrap_text(axis.label(at), load_font(_LETTERS), size, 1)
         inset = (size - measure_width(text[0], load_font(_LETTERS))) / 2 if text else 0
-        write_lines(draw, text, (left + inset, _FRAME_PAD + step + 10 + cell[1]), _LETTERS)
-        origin = wrap_text(_describe_others(data, row, along), load_font(_LETTERS - 4), size, _MOST_ORIGIN)
-        write_lines(draw, origin, (left, _FRAME_PAD + 2 * step + 12 + cell[1]), _LETTERS - 4, DIM)
-    return save_image(strip, target)
-
-
-def _describe_others(data: ReportData, row: int, along: str) -> str:
-    """Name the variation of a row by its other axes."""
-    cells = data.frame.iloc[row]
-    others = [axis for axis in data.axes if axis.name != along]
-    return " · ".join(f"{axis.name} {format_level(to_json_value(cells[axis.column]), axis.kind)}" for axis in others)
+        write_lines(draw, text, (left + inset, _PAD + step + 10 + cell[1]), _LETTERS)
+        origin = wrap_text(name_variation(data, row, without=along), load_font(_LETTERS - 4), size, _MOST_ORIGIN)
+        write_lines(draw, origin, (left, _PAD + 2 * step + 12 + cell[1]), _LETTERS - 4, DIM)
+    return _save(strip, target, form)
 
 
 def find_medians(data: ReportData, axis: Levels, metric: str | None) -> dict[int, int]:
     """Find, for each level of the axis, the row whose metric is the (lower) median of the level's images."""
-    frame = data.frame
-    by_level: dict[int, list[int]] = {}
-    for row in range(len(frame)):
-        if isinstance(to_json_value(frame["image_path"].iloc[row]), str):
-            by_level.setdefault(axis.at[row], []).append(row)
-    if not by_level:
+    medians: dict[int, int] = {}
+    for at in sorted(set(axis.at)):
+        rows = data.frame[np.asarray(axis.at) == at]
+        shown = rows[rows["image_path"].notna()]
+        measured = shown if metric is None else shown[shown[metric].notna()].sort_values(metric, kind="stable")
+        ranked = shown if measured.empty else measured
+        if not ranked.empty:
+            medians[at] = int(ranked.index[(len(ranked) - 1) // 2])
+    if not medians:
         raise UsageError(f"No point of {data.name} has an image.")
-    return {at: _find_median(data, rows, metric) for at, rows in by_level.items()}
-
-
-def _find_median(data: ReportData, rows: Sequence[int], metric: str | None) -> int:
-    if metric is None:
-        return rows[(len(rows) - 1) // 2]
-    values = [
-        (value, row) for row in rows if isinstance(value := to_json_value(data.frame[metric].iloc[row]), int | float)
-    ]
-    return sorted(values)[(len(values) - 1) // 2][1] if values else rows[(len(rows) - 1) // 2]
+    return medians
 
 
 def _choose_metric(data: ReportData, name: str | None) -> str | None:
@@ -417,9 +375,8 @@ def _draw_frame(data: ReportData, row: int, cell: tuple[int, int], text: str, re
     image = Image.new("RGB", (cell[0], cell[1] + step * (2 if rest else 1) + 10), PAPER)
     image.paste(draw_cell(data, row, cell), (0, 0))
     draw = ImageDraw.Draw(image)
-    write_lines(draw, wrap_text(text, load_font(_LETTERS), cell[0] - 12, 1), (6, cell[1] + 4), _LETTERS)
-    small = _LETTERS - 3
-    write_lines(draw, wrap_text(rest, load_font(small), cell[0] - 12, 1), (6, cell[1] + 4 + step), small, DIM)
+    _write_line(draw, text, (6, cell[1] + 4), cell[0] - 12, _LETTERS)
+    _write_line(draw, rest, (6, cell[1] + 4 + step), cell[0] - 12, _LETTERS - 3, DIM)
     return image
 
 
@@ -450,8 +407,7 @@ def wrap_text(text: str, letters: Font, width: int, most_lines: int = 4) -> list
             continue
         lines.append(line)
         line = word
-    lines = [*lines, line] if line else lines
-    lines = [known for known in lines if known]
+    lines = [known for known in (*lines, line) if known]
     if len(lines) <= most_lines:
         return lines
     last = lines[most_lines - 1]
@@ -492,6 +448,18 @@ def write_lines(
         draw.text((x, y + number * measure_line_height(size)), line, font=load_font(size), fill=colour)
 
 
+def _write_line(
+    draw: ImageDraw.ImageDraw,
+    text: str,
+    place: tuple[float, float],
+    width: int,
+    size: int,
+    colour: tuple[int, int, int] = INK,
+) -> None:
+    """Write one line of at most `width` px."""
+    write_lines(draw, wrap_text(text, load_font(size), width, 1), place, size, colour)
+
+
 def draw_empty_cell(size: tuple[int, int], reason: str, *, failed: bool) -> Image.Image:
     """Draw a cell that says why it has no image."""
     cell = Image.new("RGB", size, PALE_RED if failed else HOLE)
@@ -510,59 +478,29 @@ class _Format:
     options: Mapping[str, Any]
 
 
-class _Formats:
-    """File formats by file ending."""
-
-    def __init__(self, known: Mapping[str, _Format]) -> None:
-        self._known = known
-
-    def of(self, path: Path) -> _Format:
-        """Return the format of a path. Raises UsageError for an ending that names none."""
-        found = self._known.get(path.suffix.lower())
-        if found is None:
-            endings = ", ".join(self._known)
-            near = did_you_mean(path.suffix, self._known)
-            raise UsageError(f"{path.name} has an ending that sweep cannot write.{near}", hint=f"Use {endings}.")
-        return found
-
-    def limit(self, path: Path) -> int:
-        """Return the longest side in px that the format of `path` allows."""
-        return self.of(path).limit
-
-
 _JPEG = _Format("JPEG", 65_535, {"quality": 90, "optimize": True})
-IMAGE_FORMATS: Final = _Formats(
-    {
-        ".png": _Format("PNG", 65_535, {"compress_level": 6}),
-        ".jpg": _JPEG,
-        ".jpeg": _JPEG,
-        ".webp": _Format("WEBP", 16_383, {"quality": 85, "method": 4}),
-    }
-)
-ANIMATION_FORMATS: Final = _Formats(
-    {
-        ".gif": _Format("GIF", 65_535, {"optimize": True}),
-        ".webp": _Format("WEBP", 16_383, {"quality": 80, "method": 4, "minimize_size": True}),
-    }
-)
+IMAGE_FORMATS: Final = {
+    ".png": _Format("PNG", 65_535, {"compress_level": 6}),
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    ".webp": _Format("WEBP", 16_383, {"quality": 85, "method": 4}),
+}
+ANIMATION_FORMATS: Final = {
+    ".gif": _Format("GIF", 65_535, {"optimize": True}),
+    ".webp": _Format("WEBP", 16_383, {"quality": 80, "method": 4, "minimize_size": True}),
+}
 
 
-def save_image(image: Image.Image, path: Path) -> Path:
-    """Save an image, whole or not at all. Raises UsageError for an unknown ending, RecordError where it fails."""
-    known = IMAGE_FORMATS.of(path)
-    _replace_file(path, lambda file: image.save(file, known.name, **known.options))
-    return path
+def _choose_format(path: Path, known: Mapping[str, _Format]) -> _Format:
+    """Choose the format by the ending of the file. Raises UsageError for an ending that names none."""
+    if path.suffix.lower() in known:
+        return known[path.suffix.lower()]
+    near = did_you_mean(path.suffix, known)
+    raise UsageError(f"{path.name} has an ending that sweep cannot write.{near}", hint=f"Use {', '.join(known)}.")
 
 
-def save_animation(images: Sequence[Image.Image], path: Path, milliseconds: int) -> Path:
-    """Save an endless animation, `milliseconds` per image. Raises as `save_image` does."""
-    known = ANIMATION_FORMATS.of(path)
-    first, *rest = images
-    options = {**known.options, "save_all": True, "append_images": rest, "duration": milliseconds, "loop": 0}
-    _replace_file(path, lambda file: first.save(file, known.name, **options))
-    return path
-
-
-def _replace_file(path: Path, save: Callable[[IO[bytes]], object]) -> None:
+def _save(image: Image.Image, path: Path, form: _Format, **options: Any) -> Path:
+    """Save an image whole or not at all. Raises RecordError where it cannot be written."""
     with replace_atomically(path) as part:
-        save(part)
+        image.save(part, form.name, **form.options, **options)
+    return path

@@ -52,22 +52,21 @@ class Snapshot:
 def read_snapshot(folder: Path, steps: Mapping[str, float] | None = None) -> Snapshot:
     """Read `folder` for a live page; `steps` are the shares done of points at a server. Blocking."""
     data = read_report_data(folder)
-    images, sources = find_image_files(data)
-    images = {**images, **{identity: data.folder / name for name, identity in sources.items()}}
+    files = find_image_files(data)
+    images, sources = files.by_id, files.sources
     links = ImageLinks(
         prefix="", thumbs=frozenset(images), embedded=False, thumb_prefix=f"{FOLDER}/", source_ids=sources
     )
     rows = {f"{row['key']}.{row['image']}": row for row in build_live_rows(data, links)}
     known = {row["path"] for row in rows.values() if row["path"] is not None}
     rows |= {f"{row['key']}.1": row for row in build_open_rows(data, steps or {})}
-    begun = bool(data.runs) and data.runs[-1].ended_at is None
-    return Snapshot(data, links, rows, images, frozenset({*known, *sources}), begun and _is_locked(folder))
+    return Snapshot(data, links, rows, images, frozenset({*known, *sources}), is_running(data))
 
 
-def _is_locked(folder: Path) -> bool:
+def is_running(data: ReportData) -> bool:
     """Tell whether a run writes to the folder: one that was killed left no end on record, and its lock is free."""
     try:
-        return in_use(folder)
+        return bool(data.runs) and data.runs[-1].ended_at is None and in_use(data.folder)
     except RecordError:
         return False
 

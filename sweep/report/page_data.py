@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 import pandas as pd
 
-from sweep.errors import RecordError
-from sweep.record import RATINGS_JSON, Counts, ExperimentFacts
+from sweep.errors import RecordError, UsageError
+from sweep.record import RATINGS_JSON, Counts, ExperimentFacts, RecordedResults
 from sweep.report.thumbnails import make_thumb_id
+from sweep.text import format_value
 
 if TYPE_CHECKING:
-    from sweep.record import OpenPoint, RecordedResults, RunRecord
+    from sweep.record import OpenPoint, RunRecord
 
 
 STANDARD = (
@@ -29,6 +30,7 @@ STANDARD = (
     *("rating", "rejected", "note"),
 )
 """Columns of the results table that are neither axes nor metrics."""
+_NO_RATINGS: Final[Mapping[str, Any]] = {"schema": 1, "ratings": {}, "choices": []}
 _HASHES: Final = ("pixel_hash",)  # measured, but only to be compared for equality
 
 
@@ -56,7 +58,7 @@ class ReportData:
     experiment: str = ""
     facts: ExperimentFacts = field(default_factory=ExperimentFacts)
     problem: str | None = None
-    ratings: Mapping[str, Any] = field(default_factory=lambda: dict(NO_RATINGS))
+    ratings: Mapping[str, Any] = field(default_factory=lambda: _NO_RATINGS)
     open_points: Sequence[OpenPoint] = ()
 
     @property
@@ -80,16 +82,13 @@ class ReportData:
         return tuple(str(name) for name in numeric if name not in taken)
 
 
-NO_RATINGS: Final[Mapping[str, Any]] = {"schema": 1, "ratings": {}, "choices": []}
-
-
-def read_ratings(folder: Path) -> Mapping[str, Any]:
+def _read_ratings(folder: Path) -> Mapping[str, Any]:
     """Read the ratings kept in a results folder; none where there is no file, or one that cannot be read."""
     try:
         found = json.loads((folder / RATINGS_JSON).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return dict(NO_RATINGS)
-    return found if isinstance(found, dict) and found.get("schema") == 1 else dict(NO_RATINGS)
+        return _NO_RATINGS
+    return found if isinstance(found, dict) and found.get("schema") == 1 else _NO_RATINGS
 
 
 def remove_paths(command: str) -> str:
@@ -98,64 +97,61 @@ def remove_paths(command: str) -> str:
         words = shlex.split(command)
     except ValueError:
         words = command.split()
-    return shlex.join(re.split(r"[\\/]", word)[-1] if _is_absolute(word) else word for word in words)
+    return shlex.join(map(_shorten_path, words))
 
 
-def _is_absolute(word: str) -> bool:
-    return bool(re.match(r"(/|~|[A-Za-z]:[\\/])", word))
+def _shorten_path(text: str) -> str:
+    """Reduce an absolute path to its name."""
+    return re.split(r"[\\/]", text)[-1] if re.match(r"(/|~|[A-Za-z]:[\\/])", text) else text
 
 
 def read_report_data(folder: Path) -> ReportData:
     """Read what `folder` holds. Never raises for what is in it: the report then says what is wrong."""
-    from sweep.record import RecordedResults
-
     try:
-        return collect_report_data(RecordedResults.open(folder))
+        return _collect(RecordedResults.open(folder))
     except RecordError as error:
-        return _describe_unreadable(folder, str(error))
+        problem = str(error)
     except OSError as error:
-        return _describe_unreadable(folder, f"The results cannot be read: {error.strerror or error}.")
-
-
-def collect_report_data(results: RecordedResults) -> ReportData:
-    """Collect the data of a report from open results. Raises RecordError."""
-    frame = results.table()
-    facts = results.facts
-    columns = set(frame.columns)
-    axes = tuple(
-        AxisColumn(name, kind, column)
-        for name, kind in results.axes
-        if (column := _find_axis_column(name, columns)) is not None
+        problem = f"The results cannot be read: {error.strerror or error}."
+    return ReportData(
+        folder=folder, name=folder.resolve().name, description="", frame=pd.DataFrame(), axes=(), problem=problem
     )
+
+
+def read_rendered(folder: Path) -> ReportData:
+    """Read the results in `folder`. Raises UsageError where there is nothing to show."""
+    data = read_report_data(Path(folder))
+    if data.problem is not None:
+        raise UsageError(data.problem)
+    if data.frame.empty:
+        raise UsageError(f"Nothing has been rendered in {folder} yet.")
+    return data
+
+
+def _collect(results: RecordedResults) -> ReportData:
+    frame, facts = results.table(), results.facts
+    if "index" in frame:
+        frame = frame.sort_values("index", kind="stable", ignore_index=True)
+    named = [(name, kind, _name_axis_column(name)) for name, kind in results.axes]
+    axes = tuple(AxisColumn(name, kind, column) for name, kind, column in named if column in frame)
     return ReportData(
         folder=results.folder,
         name=facts.name or results.folder.resolve().name,
         description=" ".join(facts.description.split()),
-        frame=_sort_rows(frame),
+        frame=frame,
         axes=axes,
         sources=results.sources,
         counts=results.counts(),
         runs=tuple(results.runs()),
         experiment=FOLDER_LINE.sub("", results.experiment_text or ""),
         facts=facts,
-        ratings=read_ratings(results.folder),
+        ratings=_read_ratings(results.folder),
         open_points=tuple(results.open_points()),
     )
 
 
-def _describe_unreadable(folder: Path, problem: str) -> ReportData:
-    name = folder.resolve().name
-    return ReportData(folder=folder, name=name, description="", frame=pd.DataFrame(), axes=(), problem=problem)
-
-
-def _find_axis_column(name: str, columns: set[str]) -> str | None:
-    if name in STANDARD and name not in {"prompt", "model", "width", "height"}:
-        return f"axis_{name}" if f"axis_{name}" in columns else None
-    return name if name in columns else None
-
-
-def _sort_rows(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.sort_values("index", kind="stable", ignore_index=True) if "index" in frame else frame
+def _name_axis_column(name: str) -> str:
+    return f"axis_{name}" if name in STANDARD and name not in {"prompt", "model", "width", "height"} else name
 
 
 def _is_sandbox(server: Mapping[str, str]) -> bool:
@@ -206,6 +202,8 @@ def build_payload(data: ReportData, links: ImageLinks, study: Mapping[str, Any] 
     if (image := _encode_image_axis(frame)) is not None:
         axes.append(image)
     facts = {fact["name"]: fact for fact in (study["metrics"] if study else _load_metric_facts(tuple(data.metrics)))}
+    ranks = {name: rank for rank, name in enumerate(facts)}
+    metrics = sorted(data.metrics, key=lambda name: ranks.get(name, len(ranks)))  # as the study lists them
     digits = 6 if len(frame) <= _EXACT_ROWS else 4
     return {
         "version": 1,
@@ -215,10 +213,7 @@ def build_payload(data: ReportData, links: ImageLinks, study: Mapping[str, Any] 
         "runs": None,
         "axes": axes,
         "columns": [
-            *(
-                _encode_metric(name, frame[name], facts.get(name), digits)
-                for name in _sort_metrics(data.metrics, facts)
-            ),
+            *(_encode_metric(name, frame[name], facts.get(name, {}), digits) for name in metrics),
             *_encode_info_columns(data),
         ],
         "key": pack(_encode_texts(frame, "key", _KEY_DIGITS)),
@@ -232,7 +227,11 @@ def build_payload(data: ReportData, links: ImageLinks, study: Mapping[str, Any] 
         "ratings": data.ratings,
         "leftOut": _encode_left_out(data.facts, axes),
         "conditions": list(data.facts.conditions),
-        "inputs": {name: _shorten_path(value) for name, value in data.facts.inputs.items() if _is_plain(value)},
+        "inputs": {
+            name: _shorten_path(value) if isinstance(value, str) else value
+            for name, value in data.facts.inputs.items()
+            if value is None or isinstance(value, str | int | float | bool)
+        },
         "retry": data.retry_command,
         "study": None if study is None else _select_study_parts(study),
         "experiment": data.experiment,
@@ -240,17 +239,6 @@ def build_payload(data: ReportData, links: ImageLinks, study: Mapping[str, Any] 
 
 
 FOLDER_LINE: Final = re.compile(r"^folder:.*\n", re.MULTILINE)  # where the author's file lies: nobody's business
-
-
-def _is_plain(value: object) -> bool:
-    return value is None or isinstance(value, str | int | float | bool)
-
-
-def _shorten_path(value: LevelJson) -> LevelJson:
-    """Reduce an absolute path to its name: a page travels."""
-    if isinstance(value, str) and (value.startswith(("/", "~")) or re.match(r"[A-Za-z]:[\\/]", value)):
-        return re.split(r"[\\/]", value)[-1]
-    return value
 
 
 def _add_levels(axis: JsonObject, facts: ExperimentFacts) -> JsonObject:
@@ -261,14 +249,23 @@ def _add_levels(axis: JsonObject, facts: ExperimentFacts) -> JsonObject:
     wanted = [] if known is None else [_keep_exact(to_json_value(level)) for level in known.levels]
     if not set(axis["levels"]) < set(wanted):
         return axis
-    if all(isinstance(level, int | float) and not isinstance(level, bool) for level in wanted):
-        wanted.sort(key=_number_key)
+    wanted = sort_levels(wanted)
     places = [wanted.index(level) for level in axis["levels"]]
     return {**axis, "levels": wanted, "at": [places[at] for at in axis["at"]]}
 
 
-def _number_key(level: LevelJson) -> float:
-    return float(level) if isinstance(level, int | float) else 0.0
+def sort_levels(levels: Sequence[LevelJson]) -> list[LevelJson]:
+    """Sort numbers; leave other levels in their order."""
+    if all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels):
+        return sorted(levels, key=lambda level: level)  # type: ignore[arg-type,return-value]
+    return list(levels)
+
+
+def format_level(level: LevelJson, kind: str = "") -> str:
+    """Format a level for people: short numbers, file names without their folder."""
+    if level is None:
+        return "none"
+    return str(level).rsplit("/", 1)[-1] if kind == "image" else format_value(level)
 
 
 def _encode_left_out(facts: ExperimentFacts, axes: Sequence[JsonObject]) -> list[list[int]]:
@@ -290,19 +287,14 @@ def encode_axis(axis: AxisColumn, frame: pd.DataFrame) -> JsonObject:
     Numbers ascend, other levels stand in order of appearance, missing ones last.
     """
     codes, found = pd.factorize(frame[axis.column], use_na_sentinel=True)
-    levels = [to_json_value(value) for value in found]
-    if levels and all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels):
-        order = sorted(range(len(levels)), key=lambda at: levels[at])  # type: ignore[arg-type,return-value]
-        place = np.empty(len(levels) + 1, dtype=np.int64)
-        place[order] = np.arange(len(levels))
-        levels = [levels[at] for at in order]
-    else:
-        place = np.arange(len(levels) + 1, dtype=np.int64)
-    place[-1] = len(levels)
-    at = place[codes]
+    values = [to_json_value(value) for value in found]
+    levels = sort_levels(values)
+    rank = {level: place for place, level in enumerate(levels)}
+    place = np.array([*(rank[value] for value in values), len(levels)])  # the last is that of missing ones, code -1
     if bool((codes < 0).any()):
         levels.append(None)
-    return {"name": axis.name, "kind": axis.kind, "levels": [_keep_exact(level) for level in levels], "at": at.tolist()}
+    kept = [_keep_exact(level) for level in levels]
+    return {"name": axis.name, "kind": axis.kind, "levels": kept, "at": place[codes].tolist()}
 
 
 def _encode_image_axis(frame: pd.DataFrame) -> JsonObject | None:
@@ -310,12 +302,8 @@ def _encode_image_axis(frame: pd.DataFrame) -> JsonObject | None:
     if "key" not in frame or "index" not in frame or not frame.duplicated(["index", "key"]).any():
         return None
     number = frame.groupby(["index", "key"], sort=False).cumcount()
-    return {
-        "name": "image",
-        "kind": "integer",
-        "levels": list(range(1, int(number.max()) + 2)),
-        "at": number.tolist(),
-    }
+    levels = list(range(1, int(number.max()) + 2))
+    return {"name": "image", "kind": "integer", "levels": levels, "at": number.tolist()}
 
 
 def to_json_value(value: object) -> LevelJson:
@@ -387,60 +375,43 @@ def _load_metric_facts(names: tuple[str, ...]) -> Sequence[Mapping[str, Any]]:
     return describe_columns(ordered, dict.fromkeys(ordered, (0, 0)))
 
 
-def _sort_metrics(names: Iterable[str], facts: Mapping[str, Any]) -> list[str]:
-    """Sort metrics as the study lists them; unknown ones last."""
-    ranks = {name: rank for rank, name in enumerate(facts)}
-    return sorted(names, key=lambda name: ranks.get(name, len(ranks)))
-
-
-def _encode_metric(name: str, values: pd.Series, fact: Mapping[str, Any] | None, digits: int) -> JsonObject:
+def _encode_metric(name: str, values: pd.Series, fact: Mapping[str, Any], digits: int) -> JsonObject:
     return {
         "name": name,
-        "label": (fact or {}).get("label") or name.replace("_", " "),
+        "label": fact.get("label") or name.replace("_", " "),
         "kind": "metric",
-        "direction": (fact or {}).get("direction") or "neutral",
-        "summary": (fact or {}).get("summary") or "",
+        "direction": fact.get("direction") or "neutral",
+        "summary": fact.get("summary") or "",
         "values": {"v": round_floats(values, digits)},
     }
 
 
 def _encode_info_columns(data: ReportData) -> Iterable[JsonObject]:
-    frame = data.frame
     taken = {axis.column for axis in data.axes}
     for name, label in _INFO.items():
-        if name not in frame or name in taken or frame[name].isna().all():
-            continue
-        values = round_floats(frame[name], 3) if name == "render_seconds" else encode_column(frame[name])
-        yield {
-            "name": name,
-            "label": label,
-            "kind": "info",
-            "direction": "neutral",
-            "summary": "",
-            "values": pack(values),
-        }
+        if name in data.frame and name not in taken and data.frame[name].notna().any():
+            column = data.frame[name]
+            values = round_floats(column, 3) if name == "render_seconds" else encode_column(column)
+            described = {"name": name, "label": label, "kind": "info", "direction": "neutral", "summary": ""}
+            yield {**described, "values": pack(values)}
 
 
 def encode_images(frame: pd.DataFrame, links: ImageLinks) -> JsonObject:
     """Encode each row's image: path in the folder, thumbnail (None where there is none), size in px."""
-    width, height = _find_size_columns(frame)
     thumbs = [
         identity if text is not None and (identity := make_thumb_id(str(text))) in links.thumbs else None
         for text in _encode_texts(frame, "sha256")
     ]
+    sizes = {side: f"rendered_{side}" if f"rendered_{side}" in frame else side for side in ("width", "height")}
     return {
         "prefix": links.prefix,
         "path": pack(_encode_texts(frame, "image_path")),
         "thumb": pack(thumbs),
-        "width": pack(encode_column(frame[width]) if width in frame else [None] * len(frame)),
-        "height": pack(encode_column(frame[height]) if height in frame else [None] * len(frame)),
+        **{
+            side: pack(encode_column(frame[column]) if column in frame else [None] * len(frame))
+            for side, column in sizes.items()
+        },
     }
-
-
-def _find_size_columns(frame: pd.DataFrame) -> tuple[str, str]:
-    width = "rendered_width" if "rendered_width" in frame else "width"
-    height = "rendered_height" if "rendered_height" in frame else "height"
-    return width, height
 
 
 def find_source_path(data: ReportData, key: str) -> str | None:
@@ -470,7 +441,7 @@ def build_live_rows(data: ReportData, links: ImageLinks) -> list[JsonObject]:
     columns = {column["name"]: unpack(column["values"]) for column in payload["columns"]}
     images = {name: unpack(payload["images"][name]) for name in ("path", "thumb", "width", "height")}
     axes = {axis["name"]: [axis["levels"][at] for at in axis["at"]] for axis in payload["axes"]}
-    number = axes.pop("image", None) if not _has_axis(data, "image") else None
+    number = None if any(axis.name == "image" for axis in data.axes) else axes.pop("image", None)
     keys, status, error = (unpack(payload[name]) for name in ("key", "status", "error"))
     sources = payload["sources"]
     return [
@@ -503,10 +474,6 @@ def build_open_rows(data: ReportData, steps: Mapping[str, float]) -> list[JsonOb
         }
         for point in data.open_points
     ]
-
-
-def _has_axis(data: ReportData, name: str) -> bool:
-    return any(axis.name == name for axis in data.axes)
 
 
 def unpack(values: JsonObject) -> list[LevelJson]:

@@ -7,19 +7,20 @@ that nothing in a prompt, a file name or a server's error message can ever run.
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import hashlib
-import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
@@ -129,12 +130,6 @@ def encode_payload(payload: JsonObject) -> tuple[str, bool]:
     return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode(), True
 
 
-def write_parts(target: IO[str], parts: Iterable[str]) -> None:
-    """Write a page part by part: with embedded images it is too large to hold twice."""
-    for part in parts:
-        target.write(part)
-
-
 def _split_thumbs(thumbs: Mapping[str, str]) -> Iterator[Markup]:
     names = list(thumbs)
     for at in range(0, len(names), _THUMBS_A_CHUNK):
@@ -239,57 +234,45 @@ def _list_plain_images(data: ReportData, links: ImageLinks, embedded: Mapping[st
         listed.append({"address": address, "text": name_variation(data, row)})
         if len(listed) == _MOST_PLAIN:
             break
-    rest = sum(identity is not None for identity in find_image_files(data)[0]) - len(listed)
+    rest = len(find_image_files(data).images) - len(listed)
     return {"plain_images": listed, "more_images": max(0, rest)}
-
-
-_MIME: Final = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
 def _encode_originals(data: ReportData) -> dict[str, str]:
     """Encode the original images and sources as data addresses, by "o:" and thumbnail id."""
-    images, sources = find_image_files(data)
-    images = {**{identity: data.folder / name for name, identity in sources.items()}, **images}
-    return {
-        f"o:{identity}": f"data:image/{_MIME.get(path.suffix.lower(), 'png')};base64,{_read_base64(path)}"
-        for identity, path in images.items()
-        if path.is_file()
-    }
+    paths = find_image_files(data).by_id
+    return {f"o:{identity}": _encode_address(path) for identity, path in paths.items() if path.is_file()}
 
 
-def _read_base64(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()
+def _encode_address(path: Path) -> str:
+    kind = {".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}.get(path.suffix.lower(), "png")
+    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def describe_embedding(folder: Path) -> str:
     """Say how many originals a page would hold and how large they make it: "18 originals, about 8.2 MB"."""
-    images, _ = find_image_files(read_report_data(folder))
-    paths = [path for path in images.values() if path.is_file()]
-    size = sum(path.stat().st_size for path in paths) * 4 / 3
-    return f"{format_count(len(paths), 'original')}, about {size / 1e6:.1f} MB"
+    images = find_image_files(read_report_data(folder)).images.values()
+    sizes = [path.stat().st_size for path in images if path.is_file()]
+    return f"{format_count(len(sizes), 'original')}, about {sum(sizes) * 4 / 3 / 1e6:.1f} MB"
 
 
 def write_bundle(folder: Path, out: Path, *, study: StudyJson | None = None) -> Path:
     """Write a zip file with the page, its images and the results table, to be unpacked anywhere. Raises RecordError."""
-    data = read_report_data(folder)
+    found = find_image_files(read_report_data(folder))
+    files = [*found.images.values(), *(folder / name for name in found.sources), folder / "results.csv"]
+    if len(found.images) > EMBED_UP_TO:
+        files += [Thumbnails(folder).path(identity) for identity in found.images]
     with TemporaryDirectory() as scratch:
         page = write_report(folder, out=folder / f".{Path(scratch).name}.html", study=study)
         try:
             with replace_atomically(out) as file, ZipFile(file, "w", ZIP_STORED) as bundle:
                 bundle.write(page, "report.html", ZIP_DEFLATED)
-                for path in _list_bundle_files(data):
-                    bundle.write(path, path.relative_to(folder).as_posix())
+                for path in files:
+                    if path.is_file():
+                        bundle.write(path, path.relative_to(folder).as_posix())
         finally:
             page.unlink(missing_ok=True)
     return out
-
-
-def _list_bundle_files(data: ReportData) -> list[Path]:
-    images, sources = find_image_files(data)
-    files = [*images.values(), *(data.folder / name for name in sources), data.folder / "results.csv"]
-    if len(images) > EMBED_UP_TO:
-        files += [Thumbnails(data.folder).path(identity) for identity in images]
-    return [path for path in files if path.is_file()]
 
 
 def add_study_columns(data: ReportData, study: Mapping[str, Any] | None) -> ReportData:
@@ -307,26 +290,34 @@ def add_study_columns(data: ReportData, study: Mapping[str, Any] | None) -> Repo
 
 def link_images(data: ReportData, target: Path, embed_up_to: int) -> tuple[ImageLinks, Thumbnails]:
     """Make the thumbnails and say where a page at `target` finds them and the images."""
-    images, sources = find_image_files(data)
-    embedded = len(images) <= embed_up_to
+    files = find_image_files(data)
+    embedded = len(files.images) <= embed_up_to
     inside = target.resolve().parent == data.folder.resolve()
     kept = embedded and os.access(data.folder, os.W_OK)  # a folder that can only be read keeps no thumbnails
     place = None if inside or kept else target.parent / REPORT_FILES
     thumbs = Thumbnails(data.folder, place)
-    wanted = {**images, **{identity: data.folder / name for name, identity in sources.items()}}
-    made = thumbs.make(wanted)
+    made = thumbs.make(files.by_id)
     links = ImageLinks(
         prefix=build_relative_url(target.parent, data.folder),
         thumbs=frozenset(made),
         embedded=embedded,
         thumb_prefix="" if embedded else f"{FOLDER if place is None else REPORT_FILES}/",
-        source_ids={name: identity for name, identity in sources.items() if identity in made},
+        source_ids={name: identity for name, identity in files.sources.items() if identity in made},
     )
     return links, thumbs
 
 
-def find_image_files(data: ReportData) -> tuple[dict[str, Path], dict[str, str]]:
-    """Find the file of every image by thumbnail id, in order; and the id of every source by its path in the folder."""
+@dataclass(frozen=True, slots=True)
+class ImageFiles:
+    """The files of a results folder: the images by thumbnail id, in order; the sources' ids by path in the folder."""
+
+    images: Mapping[str, Path]
+    sources: Mapping[str, str]
+    by_id: Mapping[str, Path]  # images and sources
+
+
+def find_image_files(data: ReportData) -> ImageFiles:
+    """Find the file of every image and source that the table names."""
     frame = data.frame
     images: dict[str, Path] = {}
     if "sha256" in frame:
@@ -337,15 +328,9 @@ def find_image_files(data: ReportData) -> tuple[dict[str, Path], dict[str, str]]
     for key in frame.get("key", ()):
         name = find_source_path(data, key)
         if name is not None and name not in sources and (data.folder / name).is_file():
-            sources[name] = make_thumb_id(_hash_file(data.folder / name))
-    return images, sources
-
-
-def _hash_file(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+            with (data.folder / name).open("rb") as file:
+                sources[name] = make_thumb_id(hashlib.file_digest(file, "sha256").hexdigest())
+    return ImageFiles(images, sources, {**{sources[name]: data.folder / name for name in sources}, **images})
 
 
 def build_relative_url(start: Path, folder: Path) -> str | None:
@@ -356,25 +341,21 @@ def build_relative_url(start: Path, folder: Path) -> str | None:
         return None
     if steps.count("..") > 1:
         return None
-    from urllib.parse import quote
-
     return "".join(f"{quote(os.fsencode(step))}/" for step in steps)
 
 
 def order_thumbs(data: ReportData, links: ImageLinks) -> list[str]:
     """Order the ids to embed: sources, the images the page opens with, the rest. The first arrive first."""
-    images, sources = find_image_files(data)
-    wanted = dict.fromkeys([*sources.values(), *list_first_thumbs(data), *images])
+    files = find_image_files(data)
+    wanted = dict.fromkeys([*files.sources.values(), *list_first_thumbs(data), *files.images])
     return [identity for identity in wanted if identity in links.thumbs]
 
 
 def write_page(target: Path, payload: Mapping[str, Any], facts: Mapping[str, Any], thumbs: Mapping[str, str]) -> Path:
     """Write the page whole or not at all. Raises RecordError."""
     with replace_atomically(target) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
-        write_parts(text, render_page(dict(payload), facts, thumbs))
-        text.flush()
-        text.detach()
+        for part in render_page(dict(payload), facts, thumbs):  # with embedded images it is too large to hold twice
+            file.write(part.encode())
     return target
 
 
@@ -401,16 +382,10 @@ def make_report(
     A folder without results, with damaged ones or with failures only gives a page that says so. Blocking; from an event
     loop use `anyio.to_thread.run_sync`.
     """
-    folder = results.folder if isinstance(results, RecordedResults) else Path(results)
-    made = study or _make_study(folder, progress, workers)
-    return write_report(folder, out=out, study=made.to_json() if made else None, originals=originals)
-
-
-def _make_study(folder: Path, progress: MeasureProgress | None, workers: int | None) -> Study | None:
-    """Make the study; None where the folder cannot be read: the page says why."""
     from sweep.study import make_study
 
-    try:
-        return make_study(folder, progress=progress, workers=workers)
-    except RecordError:
-        return None
+    folder = results.folder if isinstance(results, RecordedResults) else Path(results)
+    if study is None:
+        with contextlib.suppress(RecordError):  # the page says why the folder cannot be read
+            study = make_study(folder, progress=progress, workers=workers)
+    return write_report(folder, out=out, study=study.to_json() if study else None, originals=originals)

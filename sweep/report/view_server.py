@@ -13,7 +13,7 @@ import json
 import re
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,11 +28,11 @@ from anyio import CapacityLimiter, move_on_after
 from anyio.to_thread import run_sync
 from PIL import Image
 
-from sweep.errors import RecordError, SweepError
-from sweep.record import JOURNAL_FILE, RATINGS_JSON, in_use, replace_atomically
-from sweep.report.compare import compare_runs, pair_rows
-from sweep.report.live import Feed, find_thumb_image, study_folder
-from sweep.report.page_data import JsonObject, ReportData, read_report_data, to_json_value
+from sweep.errors import SweepError
+from sweep.record import JOURNAL_FILE, RATINGS_JSON, replace_atomically
+from sweep.report.compare import compare_runs, find_pair_files, pair_rows
+from sweep.report.live import Feed, find_thumb_image, is_running, study_folder
+from sweep.report.page_data import JsonObject, ReportData, read_report_data
 from sweep.report.page_facts import RUN_OUTCOMES, describe_page, format_counts
 from sweep.report.page_writer import (
     EMBED_UP_TO,
@@ -63,57 +63,42 @@ def summarize_run(folder: Path) -> JsonObject:
     """Summarize a run for one row of the overview."""
     data = read_report_data(folder)
     changed = _changed_at(folder)
-    is_running = _is_running(data)
+    running = is_running(data)
+    ending = (data.runs[-1].ending if data.runs else None) or ""
+    state = RUN_OUTCOMES.get(ending, ending) if ending else "stopped"
     return {
         "folder": folder.name,
         "name": data.name,
         "description": data.description,
         "images": _choose_images(data),
-        "state": "running" if is_running else _describe_state(data),
+        "state": "running" if running else "cannot be read" if data.problem is not None else state,
         "done": data.counts.completed,
         "failed": data.counts.failed,
         "points": data.counts.points,
         "counts": format_counts(data),
-        "finding": "" if is_running else _first_finding(folder, changed),
+        "finding": "" if running else _first_finding(folder, changed),
         "changed": changed,
         "age": _format_age(datetime.now(UTC).timestamp() - changed),
     }
 
 
-def _is_running(data: ReportData) -> bool:
-    if not data.runs or data.runs[-1].ended_at is not None:
-        return False
-    try:
-        return in_use(data.folder)
-    except RecordError:
-        return False
-
-
-def _describe_state(data: ReportData) -> str:
-    if data.problem is not None:
-        return "cannot be read"
-    ending = (data.runs[-1].ending if data.runs else None) or ""
-    return RUN_OUTCOMES.get(ending, ending) if ending else "stopped"
-
-
 def _choose_images(data: ReportData) -> list[str]:
     """Choose three thumbnails: the first, middle and last level of the widest axis, everything else equal."""
-    images, _ = find_image_files(data)
-    ids = list(images)
+    ids = list(find_image_files(data).images)
     varied = [axis for axis in data.axes if data.frame[axis.column].nunique() > 1]
     if not varied or "sha256" not in data.frame:
         return ids[:3]
-    widest = max((axis for axis in varied if axis.kind != "seed"), key=_levels(data), default=varied[0])
+    widest = max(
+        [axis for axis in varied if axis.kind != "seed"],
+        key=lambda axis: data.frame[axis.column].nunique(),
+        default=varied[0],
+    )
     rows = data.frame[data.frame["sha256"].notna()]
     for axis in data.axes:
         if axis.name != widest.name and len(rows):
             rows = rows[rows[axis.column] == rows[axis.column].iloc[0]]
     found = [str(sha)[:16] for sha in rows.sort_values(widest.column)["sha256"]]
     return list(dict.fromkeys([found[0], found[len(found) // 2], found[-1]])) if found else ids[:3]
-
-
-def _levels(data: ReportData) -> Any:
-    return lambda axis: data.frame[axis.column].nunique()
 
 
 @lru_cache(maxsize=500)
@@ -161,14 +146,11 @@ def count_shared(a: Path, b: Path) -> str:
 
 def _is_same_image(a: ReportData, b: ReportData, row_a: int, row_b: int) -> bool:
     """Compare pixels: the files of equal images differ by the texts that servers write into them."""
-    hashes = [to_json_value(data.frame["sha256"].iloc[row]) for data, row in ((a, row_a), (b, row_b))]
-    if hashes[0] is None or hashes[1] is None:
-        return False
-    if hashes[0] == hashes[1]:
-        return True
+    files = find_pair_files(a, b, row_a, row_b)
+    if files is None or files[2]:
+        return files is not None
     try:
-        paths = [data.folder / str(data.frame["image_path"].iloc[row]) for data, row in ((a, row_a), (b, row_b))]
-        with Image.open(paths[0]) as first, Image.open(paths[1]) as second:
+        with Image.open(files[0]) as first, Image.open(files[1]) as second:
             return first.size == second.size and np.array_equal(np.asarray(first), np.asarray(second))
     except (OSError, ValueError):
         return False
@@ -177,11 +159,8 @@ def _is_same_image(a: ReportData, b: ReportData, row_a: int, row_b: int) -> bool
 def render_overview(root: Path) -> str:
     """Render the page that lists the runs in `root`."""
     runs = [summarize_run(root / name) for name in list_run_folders(root)]
-    return render_overview_page({"folder": root.resolve().name, "runs": runs}, _facts(root, runs))
-
-
-def _facts(root: Path, runs: list[JsonObject]) -> Mapping[str, Any]:
-    return {"folder": f"{root.resolve().name}/", "count": len(runs)}
+    name = root.resolve().name
+    return render_overview_page({"folder": name, "runs": runs}, {"folder": f"{name}/", "count": len(runs)})
 
 
 HOST: Final = "127.0.0.1"
@@ -354,18 +333,16 @@ class _Server:
         if image is None and request.match_info.get("run", "") not in self._following:
             await feed.refresh()
             image = find_thumb_image(feed.snapshot, identity)
-        if image is None:
-            raise web.HTTPNotFound
-        made = await run_sync(Thumbnails(feed.folder).find_or_make, identity, image, limiter=self._making)
+        thumbs = Thumbnails(feed.folder)
+        made = image and await run_sync(thumbs.find_or_make, identity, image, limiter=self._making)
         if made is None:
             raise web.HTTPNotFound
         return web.FileResponse(made, headers={"Content-Type": "image/webp"})
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
         feed, path = await self._of(request, follow=False), request.match_info["path"]
-        if feed.snapshot is None or path not in feed.snapshot.files:
-            raise web.HTTPNotFound
-        if not await run_sync((feed.folder / path).is_file):
+        is_known = feed.snapshot is not None and path in feed.snapshot.files
+        if not (is_known and await run_sync((feed.folder / path).is_file)):
             raise web.HTTPNotFound
         return web.FileResponse(feed.folder / path)
 
@@ -376,7 +353,7 @@ class _Server:
             ratings = check_ratings(json.loads(await request.text()))
         except ValueError as error:
             raise web.HTTPBadRequest(text=str(error)) from error
-        await run_sync(_write_json, feed.folder / RATINGS_JSON, ratings)
+        await run_sync(_write_ratings, feed.folder / RATINGS_JSON, ratings)
         feed.wake()
         return web.json_response({"kept": len(ratings["ratings"])})
 
@@ -421,10 +398,10 @@ class _Server:
     async def _compare(self, request: web.Request) -> web.Response:
         a, b = await self._two(request)
         try:
-            made = await run_sync(lambda: compare_runs(a, b))
+            text = await run_sync(lambda: compare_runs(a, b).page.read_text(encoding="utf-8"))
         except SweepError as error:
             raise web.HTTPConflict(text=str(error)) from error
-        return _answer_page(await run_sync(lambda: made.page.read_text(encoding="utf-8")))
+        return _answer_page(text)
 
 
 def _answer_page(text: str, *scripts: str) -> web.Response:
@@ -475,7 +452,7 @@ def _is_choice(choice: Any) -> bool:
     return all(isinstance(text, str) for text in choice.values()) and choice["winner"] in {"left", "right", "tie"}
 
 
-def _write_json(path: Path, value: Any) -> None:
+def _write_ratings(path: Path, value: Any) -> None:
     with replace_atomically(path) as file:
         file.write(json.dumps(value, ensure_ascii=False, indent=1).encode())
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, TextIO, TypeAlias, cast
 
 import typer
 
-from sweep.cli import options as shared
+from sweep.cli import shared_options as shared
+from sweep.cli.console import SafeText
+from sweep.errors import UsageError
 
 TableFormat: TypeAlias = Literal["csv", "excel", "xlsx", "parquet", "json", "md"]
 FORMATS: Final[Mapping[str, TableFormat]] = {
@@ -21,7 +24,7 @@ FORMATS: Final[Mapping[str, TableFormat]] = {
 
 
 def table(
-    run: shared.RunArgument,
+    chosen: shared.ChosenRun,
     form: Annotated[
         TableFormat | None,
         typer.Option(
@@ -55,32 +58,25 @@ def table(
             "--output", "-o", help="Write to this file instead of the terminal.", show_default=False, metavar="FILE"
         ),
     ] = None,
-    results: shared.ResultsRoot = Path("results"),
 ) -> None:
     """Print or write the results table of a run.
 
     The table has one row per image and one per failed point. This works while the run is going on.
     """
-    import sys
-
-    from sweep.cli.console import SafeText
-    from sweep.cli.options import find_run
-    from sweep.errors import UsageError
-    from sweep.record import RecordedResults
     from sweep.results import compile_where
 
-    opened = RecordedResults.open(find_run(run, results))
+    opened = chosen.open()
     rows = compile_where(opened, where, former=former) if where else None
     form = _choose_format(form, output)
-    chosen = [name.strip() for name in columns.split(",")] if columns is not None else None
-    if chosen == [""]:
+    names = [name.strip() for name in columns.split(",")] if columns is not None else None
+    if names == [""]:
         raise UsageError("--columns names no column.", hint="Write --columns seed,status.")
     if output is not None:
-        opened.write_file(output, form, all=former, where=rows, columns=chosen)
+        opened.write_file(output, form, all=former, where=rows, columns=names)
     elif form == "parquet" or form == "xlsx":
         raise UsageError(f"{form} is a binary format.", hint="Choose a file with --output.")
     else:
-        opened.stream(cast("TextIO", SafeText(sys.stdout)), form, all=former, where=rows, columns=chosen)
+        opened.stream(cast("TextIO", SafeText(sys.stdout)), form, all=former, where=rows, columns=names)
 
 
 def _choose_format(form: TableFormat | None, output: Path | None) -> TableFormat:
@@ -88,8 +84,6 @@ def _choose_format(form: TableFormat | None, output: Path | None) -> TableFormat
 
     Raises UsageError for an unknown ending, and for an ending of another format: a file must be what its name says.
     """
-    from sweep.errors import UsageError
-
     ending = output.suffix.lower() if output else ""
     if output is not None and not ending and form is None:
         raise UsageError(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.cli.options import find_run
+from sweep.cli.shared_options import find_run
 from sweep.errors import UsageError
 
 
