@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweep.sandbox.batches import GraphTemplate, NodeJson
+from sweep.sandbox.batches import GraphTemplate
+from sweep.sandbox.node_types import NodeJson
 
 InputPlace = Mapping[str, int]  # iterator's node id → which of its items
 
@@ -16,17 +17,25 @@ InputPlace = Mapping[str, int]  # iterator's node id → which of its items
 class Prepared:
     """A copy of a node that runs: `place` tells the copies of one node apart, `inputs` are (field, copy, output)."""
 
-    id: str
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
     source: str
     node: NodeJson
     place: InputPlace
     inputs: list[tuple[str, Prepared, str]]
     output: NodeJson | None = None
 
+    def __post_init__(self) -> None:
+        self.node = {**self.node, "id": self.id}
+
     @property
     def path(self) -> tuple[int, ...]:
         """Position within the iterations around it, outermost first."""
         return tuple(self.place.values())
+
+    def get(self, name: str) -> Any:
+        """Return one of its outputs. It must be done."""
+        assert self.output is not None
+        return self.output[name]
 
 
 @dataclass(slots=True)
@@ -50,13 +59,14 @@ class Execution:
     _graph_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     def __post_init__(self) -> None:
+        self._into = {name: [] for name in self.graph.nodes}
         self._left = {name: set() for name in self.graph.nodes}
         for edge in self.graph.edges:
             start, end = edge["source"], edge["destination"]
-            self._into.setdefault(end["node_id"], []).append((end["field"], start["node_id"], start["field"]))
+            self._into[end["node_id"]].append((end["field"], start["node_id"], start["field"]))
             self._left[end["node_id"]].add(start["node_id"])
         for name in self.graph.nodes:
-            if not self._left[name]:
+            if not self._into[name]:
                 self._prepare(name)
 
     def next(self) -> Prepared | None:
@@ -93,18 +103,18 @@ class Execution:
         node = self.graph.nodes[name]
         made = list(self._gather(name) if node["type"] == "collect" else self._join(name))
         if node["type"] == "iterate":
-            made = [copy for parent in made for copy in _iterations(parent, name)]
+            made = [copy for parent in made for copy in _iterate(parent)]
         self.copies[name] = made
-        for copy in sorted(made, key=lambda copy: copy.path):
-            self._ready.setdefault(node["type"], []).append(copy)
-        self._ready.get(node["type"], []).sort(key=lambda copy: copy.path)
+        ready = self._ready.setdefault(node["type"], [])
+        ready += made
+        ready.sort(key=lambda copy: copy.path)
         if not made:
             self._source_done(name)
 
     def _join(self, name: str) -> Iterator[Prepared]:
         """Make one copy for each way in which copies of the sources stand at the same place."""
         partial: list[tuple[dict[str, int], dict[str, Prepared]]] = [({}, {})]
-        for source in dict.fromkeys(source for _, source, _ in self._into.get(name, ())):
+        for source in dict.fromkeys(source for _, source, _ in self._into[name]):
             partial = [
                 ({**place, **copy.place}, {**chosen, source: copy})
                 for place, chosen in partial
@@ -112,21 +122,17 @@ class Execution:
                 if all(place.get(axis, index) == index for axis, index in copy.place.items())
             ]
         for place, chosen in partial:
-            inputs = [(to, chosen[source], out) for to, source, out in self._into.get(name, ())]
-            yield self._copy(name, place, inputs)
+            inputs = [(to, chosen[source], out) for to, source, out in self._into[name]]
+            yield Prepared(source=name, node=self.graph.nodes[name], place=place, inputs=inputs)
 
     def _gather(self, name: str) -> Iterator[Prepared]:
         """Make one copy for all copies of the sources: what `collect` collects."""
         inputs = [
             (to, copy, out)
-            for to, source, out in self._into.get(name, ())
+            for to, source, out in self._into[name]
             for copy in sorted(self.copies[source], key=lambda copy: copy.path)
         ]
-        yield self._copy(name, {}, inputs)
-
-    def _copy(self, name: str, place: InputPlace, inputs: list[tuple[str, Prepared, str]]) -> Prepared:
-        new = str(uuid.uuid4())
-        return Prepared(id=new, source=name, node={**self.graph.nodes[name], "id": new}, place=place, inputs=inputs)
+        yield Prepared(source=name, node=self.graph.nodes[name], place={}, inputs=inputs)
 
     def _fill(self, prepared: Prepared) -> None:
         """Put what the edges bring into the node; of two edges into one field the last wins."""
@@ -134,30 +140,24 @@ class Execution:
         if node["type"] == "collect":
             collection = list(node.get("collection") or [])
             for to, copy, out in prepared.inputs:
-                value = _output(copy, out)
-                collection += value if to == "collection" else [value]
+                collection += copy.get(out) if to == "collection" else [copy.get(out)]
             node["collection"] = collection
             return
         for to, copy, out in prepared.inputs:
-            node[to] = _output(copy, out)
+            node[to] = copy.get(out)
 
     def to_api(self) -> dict[str, Any]:
         """Return the session as it stands, in InvokeAI's shape."""
         every = [copy for copies in self.copies.values() for copy in copies]
-        executed = [*self.history, *self.results]
-        execution_graph = {
-            "id": self._graph_id,
-            "nodes": {copy.id: copy.node for copy in every},
-            "edges": [
-                {"source": {"node_id": start.id, "field": out}, "destination": {"node_id": copy.id, "field": to}}
-                for copy in every
-                for to, start, out in copy.inputs
-            ],
-        }
+        edges = [
+            {"source": {"node_id": start.id, "field": out}, "destination": {"node_id": copy.id, "field": to}}
+            for copy in every
+            for to, start, out in copy.inputs
+        ]
         return {
-            **_session(self.session_id, self.graph),
-            "execution_graph": execution_graph,
-            "executed": executed,
+            **initial_session(self.session_id, self.graph),
+            "execution_graph": {"id": self._graph_id, "nodes": {copy.id: copy.node for copy in every}, "edges": edges},
+            "executed": [*self.history, *self.results],
             "executed_history": self.history,
             "results": self.results,
             "errors": self.errors,
@@ -170,52 +170,33 @@ class Execution:
 
 def initial_session(session_id: str, graph: GraphTemplate) -> dict[str, Any]:
     """Build the session of an item that has not ended: InvokeAI stores nothing in between."""
-    empty = {"id": str(uuid.uuid5(uuid.NAMESPACE_OID, session_id)), "nodes": {}, "edges": []}
-    return {**_session(session_id, graph), "execution_graph": empty}
-
-
-def _session(session_id: str, graph: GraphTemplate) -> dict[str, Any]:
     return {
         "id": session_id,
         "graph": graph.to_api(),
-        "execution_graph": None,
-        "executed": [],
-        "executed_history": [],
-        "results": {},
-        "errors": {},
-        "workflow_call_stack": [],
-        "workflow_call_history": [],
+        "execution_graph": {"id": str(uuid.uuid5(uuid.NAMESPACE_OID, session_id)), "nodes": {}, "edges": []},
+        **{name: [] for name in ("executed", "executed_history", "workflow_call_stack", "workflow_call_history")},
+        **{name: {} for name in ("results", "errors", "prepared_source_mapping", "source_prepared_mapping")},
         "max_workflow_call_depth": 4,
-        "prepared_source_mapping": {},
-        "source_prepared_mapping": {},
         "prepared_iteration_paths": {},
         "ready_order": [],
         "indegree": {},
     }
 
 
-def _iterations(parent: Prepared, name: str) -> Iterator[Prepared]:
+def _iterate(parent: Prepared) -> Iterator[Prepared]:
     collection = parent.node.get("collection") or []
     for to, copy, out in parent.inputs:
         if to == "collection":
-            collection = _output(copy, out)
+            collection = copy.get(out)
     for index in range(len(collection)):
-        new = str(uuid.uuid4())
-        node = {**parent.node, "id": new, "index": index}
-        yield Prepared(id=new, source=name, node=node, place={**parent.place, name: index}, inputs=parent.inputs)
-
-
-def _output(copy: Prepared, name: str) -> Any:
-    assert copy.output is not None
-    return copy.output[name]
+        place = {**parent.place, parent.source: index}
+        yield Prepared(source=parent.source, node={**parent.node, "index": index}, place=place, inputs=parent.inputs)
 
 
 _CLASS_NAMES = {  # where the class's name sorts elsewhere than the type
     "i2l": "imagetolatents",
     "l2i": "latentstoimage",
     "add": "addinvocation",
-    "compel": "compel",
-    "sdxl_compel_prompt": "sdxlcompelprompt",
     "img_resize": "imageresize",
 }
 

@@ -1,13 +1,17 @@
-"""Nodes that make images: painted and encoded in a thread, stored with their texts, counted as renders."""
+"""Nodes on the way to an image: load models, encode prompts and images, denoise, decode, edit.
+
+What InvokeAI would run on a GPU keeps names and digests only. An image is painted where latents are decoded.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
-from collections import Counter
-from collections.abc import Callable
+import uuid
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -15,63 +19,365 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from sweep.sandbox import images as png
-from sweep.sandbox.images import ImageLibrary, UnknownImageError
-from sweep.sandbox.nodes import ImageAccess, Latents, NodeError, NodeFields
-from sweep.sandbox.options import BadImage, FaultDice
-from sweep.sandbox.painter.paint import paint
-from sweep.sandbox.queue import QueueItem
+from sweep.sandbox.image_library import ImageLibrary, ImageRecord, encode
+from sweep.sandbox.item_queue import QueueItem
+from sweep.sandbox.model_catalogue import ModelRecord, identifier
+from sweep.sandbox.options import FaultDice
+from sweep.sandbox.painter.paint import Control, Painting, paint
+from sweep.sandbox.value_nodes import NodeFields
 
+_MOST_KEPT = 50_000  # values behind names: more than a node cache refers to
+
+
+class NodeError(Exception):
+    """A node failed; `kind` is the class InvokeAI would name."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """The value behind a conditioning name."""
+
+    text: str
+    clip_skip: int = 0
+    loras: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseValue:
+    """The value behind a noise name."""
+
+    seed: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latents:
+    """The value behind a latents name: an image, by name and digest, or a painting over other latents or nothing."""
+
+    width: int
+    height: int
+    image: str | None = None  # the image's name
+    digest: str | None = None
+    painting: Painting | None = None
+    below: Latents | None = None
+    controls: tuple[str, ...] = ()  # names of the control images
+
+    @property
+    def content(self) -> str | None:
+        """Hash the image it shows."""
+        return self.painting.digest() if self.painting else self.digest
+
+
+@dataclass(slots=True, kw_only=True)
+class NodeContext:
+    """What nodes can reach: the models, the images, and the values behind names that earlier nodes made."""
+
+    models: Mapping[str, ModelRecord]
+    images: ImageLibrary
+    values: OrderedDict[str, Any] = field(default_factory=OrderedDict)
+
+    def put(self, prefix: str, value: Any) -> str:
+        """Keep a value under a new name; beyond `_MOST_KEPT`, those not used for longest are forgotten."""
+        name = f"{prefix}_{uuid.uuid4()}"
+        self.values[name] = value
+        if len(self.values) > _MOST_KEPT:
+            self.values.popitem(last=False)
+        return name
+
+    def get(self, name: str) -> Any:
+        """Return the value of that name."""
+        self.values.move_to_end(name)
+        return self.values[name]
+
+    def get_latents(self, latents: NodeFields | None) -> Any:
+        """Return the latents or the noise that a node's input refers to, if it does."""
+        return self.get(latents["latents_name"]) if latents else None
+
+    def model(self, reference: Mapping[str, Any] | None, node: str) -> ModelRecord:
+        """Get the record of a model. Raises NodeError as InvokeAI does."""
+        key = (reference or {}).get("key", "")
+        if key not in self.models:
+            if node == "flux_model_loader":
+                raise NodeError("ValueError", f"Unknown model: {key}")
+            raise NodeError("Exception", f"Unknown model {key}")
+        return self.models[key]
+
+    def image(self, node: NodeFields) -> ImageRecord:
+        """Get the record of a node's input image. Raises UnknownImageError."""
+        return self.images.record(node["image"]["image_name"])
+
+
+_MODEL_PARTS = {
+    "main_model_loader": ("vae", "clip", "unet"),
+    "sdxl_model_loader": ("unet", "clip", "clip2", "vae"),
+    "sdxl_refiner_model_loader": ("unet", "clip2", "vae"),
+}
+
+
+def _load_model(node: NodeFields, context: NodeContext) -> NodeFields:
+    record = context.model(node["model"], node["type"])
+    parts: NodeFields = {
+        "vae": {"vae": identifier(record, "vae"), "seamless_axes": []},
+        "unet": {
+            "unet": identifier(record, "unet"),
+            "scheduler": identifier(record, "scheduler"),
+            "loras": [],
+            "seamless_axes": [],
+            "freeu_config": None,
+        },
+        "clip": _describe_clip(record, ""),
+        "clip2": _describe_clip(record, "_2"),
+    }
+    return {name: parts[name] for name in _MODEL_PARTS[node["type"]]}
+
+
+def _describe_clip(record: ModelRecord, suffix: str) -> NodeFields:
+    parts = {name: identifier(record, f"{name}{suffix}") for name in ("tokenizer", "text_encoder")}
+    return {**parts, "skipped_layers": 0, "loras": []}
+
+
+def _load_flux(node: NodeFields, context: NodeContext) -> NodeFields:
+    """Return a FLUX model's parts, each a model of its own."""
+    fields = ("model", "t5_encoder_model", "clip_embed_model", "vae_model")
+    main, t5, clip, vae = (context.model(node[name] or node["model"], node["type"]) for name in fields)
+    encoder = {"tokenizer": identifier(t5, "tokenizer_2"), "text_encoder": identifier(t5, "text_encoder_2")}
+    return {
+        "transformer": {"transformer": identifier(main, "transformer"), "loras": []},
+        "clip": _describe_clip(clip, ""),
+        "t5_encoder": {**encoder, "loras": []},
+        "vae": {"vae": identifier(vae, "vae"), "seamless_axes": []},
+        "max_seq_len": 256 if main.get("variant") == "schnell" else 512,
+    }
+
+
+def _load_vae(node: NodeFields, context: NodeContext) -> NodeFields:
+    record = context.model(node["vae_model"], node["type"])
+    return {"vae": {"vae": identifier(record), "seamless_axes": []}}
+
+
+def _load_loras(node: NodeFields, context: NodeContext) -> NodeFields:
+    """Put one LoRA or several on all parts of a model that come along."""
+    added = []
+    for entry in _as_list(node.get("loras", node)):
+        key = (entry["lora"] or {}).get("key", "")
+        if key not in context.models:
+            raise NodeError("Exception", f"Unknown lora: {key or None}!")
+        added.append({**identifier(context.models[key]), "weight": entry["weight"]})
+    return {
+        part: {**node[part], "loras": [*node[part].get("loras", []), *added]} if node[part] else None
+        for part in ("unet", "clip", "clip2", "transformer", "t5_encoder")
+        if part in node
+    }
+
+
+def _as_list(value: Any) -> list[Any]:
+    """Return a field that takes one or many as many."""
+    return value if isinstance(value, list) else [value] if value else []
+
+
+def _encode_prompt(node: NodeFields, context: NodeContext) -> NodeFields:
+    """Encode a prompt, with the encoder's settings that change its meaning."""
+    clip = node.get("clip") or node.get("clip2") or {}
+    words = [node.get("prompt") or "", node.get("style") or ""]
+    text = ", ".join(dict.fromkeys(part for part in words if part))
+    prompt = Prompt(text=text, clip_skip=clip.get("skipped_layers", 0), loras=_read_loras(clip))
+    return {"conditioning": {"conditioning_name": context.put("ConditioningFieldData", prompt), "mask": None}}
+
+
+def _read_loras(part: NodeFields) -> tuple[tuple[str, float], ...]:
+    return tuple((lora["name"], lora["weight"]) for lora in part.get("loras", []))
+
+
+def _make_noise(node: NodeFields, context: NodeContext) -> NodeFields:
+    noise = NoiseValue(seed=node["seed"] % 2**32, width=node["width"], height=node["height"])
+    named = {"latents_name": context.put("Tensor", noise), "seed": node["seed"]}
+    return {"noise": named, "width": noise.width, "height": noise.height}
+
+
+def _encode_image(node: NodeFields, context: NodeContext) -> NodeFields:
+    """Encode an image as latents: its size is floored to a multiple of 8."""
+    record = context.image(node)
+    width, height = record["width"] // 8 * 8, record["height"] // 8 * 8
+    return _keep_latents(
+        Latents(width=width, height=height, image=record["image_name"], digest=record["digest"]), context
+    )
+
+
+def _keep_latents(latents: Latents, context: NodeContext) -> NodeFields:
+    named = {"latents_name": context.put("Tensor", latents), "seed": None}
+    return {"latents": named, "width": latents.width, "height": latents.height}
+
+
+def _make_control(node: NodeFields, context: NodeContext) -> NodeFields:
+    context.image(node)
+    names = ("image", "control_model", "control_weight", "begin_step_percent", "end_step_percent", "resize_mode")
+    return {"control": {name: node[name] for name in (*names, "control_mode") if name in node}}
+
+
+def _denoise(node: NodeFields, context: NodeContext) -> NodeFields:
+    """Describe a painting, which is painted only where latents are decoded."""
+    noise: NoiseValue | None = context.get_latents(node["noise"])
+    start: Latents | None = context.get_latents(node["latents"])
+    size = start or noise
+    if size is None:
+        raise NodeError("ValueError", "'latents' or 'noise' must be provided!")
+    if noise and start and (noise.width, noise.height) != (start.width, start.height):
+        shapes = (f"torch.Size([1, 4, {it.height // 8}, {it.width // 8}])" for it in (noise, start))
+        message = "Incompatible 'noise' and 'latents' shapes: noise={} latents={}".format(*shapes)
+        raise NodeError("Exception", message)
+    positive = _read_prompt(node["positive_conditioning"], context)
+    painting = Painting(
+        width=size.width,
+        height=size.height,
+        seed=noise.seed if noise else 0,
+        prompt=positive.text,
+        negative=_read_prompt(node["negative_conditioning"], context).text,
+        model=context.model(node["unet"]["unet"], node["type"])["name"],
+        steps=node["steps"],
+        cfg_scale=_first_number(node["cfg_scale"]),
+        scheduler=node["scheduler"],
+        strength=max(0.0, node["denoising_end"] - node["denoising_start"]),
+        loras=_read_loras(node["unet"]),
+        clip_skip=positive.clip_skip,
+    )
+    return _paint_over(start, painting, node, context)
+
+
+def _denoise_flux(node: NodeFields, context: NodeContext) -> NodeFields:
+    """Denoise as `denoise` does, where the size and seed are the node's own and strength grows with the fifth power."""
+    start: Latents | None = context.get_latents(node["latents"])
+    painting = Painting(
+        width=start.width if start else node["width"],
+        height=start.height if start else node["height"],
+        seed=node["seed"] % 2**32,
+        prompt=_read_prompt(node["positive_text_conditioning"], context).text,
+        negative=_read_prompt(node["negative_text_conditioning"], context).text,
+        model=context.model(node["transformer"]["transformer"], node["type"])["name"],
+        steps=node["num_steps"],
+        cfg_scale=float(node["guidance"]),
+        scheduler=str(node.get("scheduler") or "euler"),
+        strength=max(0.0, node["denoising_end"] - node["denoising_start"]) ** 5,
+        loras=_read_loras(node["transformer"]),
+    )
+    return _paint_over(start, painting, node, context)
+
+
+def _paint_over(start: Latents | None, painting: Painting, node: NodeFields, context: NodeContext) -> NodeFields:
+    """Keep a painting as latents, over those it starts from and with the control images of its node."""
+    used = _as_list(node["control"])
+    controls = tuple(
+        Control(
+            model=context.model(control["control_model"], "controlnet")["name"],
+            image=context.image(control)["digest"],
+            weight=_first_number(control["control_weight"]),
+            begin=control["begin_step_percent"],
+            end=control["end_step_percent"],
+        )
+        for control in used
+    )
+    painting = replace(
+        painting,
+        strength=painting.strength if start else 1.0,
+        source=start.content if start else None,
+        controls=controls,
+    )
+    names = tuple(control["image"]["image_name"] for control in used)
+    latents = Latents(width=painting.width, height=painting.height, painting=painting, below=start, controls=names)
+    return _keep_latents(latents, context)
+
+
+def _read_prompt(conditioning: Any, context: NodeContext) -> Prompt:
+    prompts = [context.get(entry["conditioning_name"]) for entry in _as_list(conditioning)]
+    return replace(prompts[0], text=", ".join(prompt.text for prompt in prompts)) if prompts else Prompt(text="")
+
+
+def _first_number(value: Any) -> float:
+    """Return a number, or the first of those given for each step."""
+    return float(value[0] if isinstance(value, list) else value)
+
+
+def _pass_image(node: NodeFields, context: NodeContext) -> NodeFields:
+    record = context.image(node)
+    return {"image": node["image"], "width": record["width"], "height": record["height"]}
+
+
+MODEL_NODES: dict[str, tuple[str, Callable[[NodeFields, NodeContext], NodeFields]]] = {  # as `VALUE_NODES`
+    "main_model_loader": ("model_loader_output", _load_model),
+    "sdxl_model_loader": ("sdxl_model_loader_output", _load_model),
+    "sdxl_refiner_model_loader": ("sdxl_refiner_model_loader_output", _load_model),
+    "flux_model_loader": ("flux_model_loader_output", _load_flux),
+    "vae_loader": ("vae_output", _load_vae),
+    "lora_loader": ("lora_loader_output", _load_loras),
+    "sdxl_lora_loader": ("sdxl_lora_loader_output", _load_loras),
+    "flux_lora_loader": ("flux_lora_loader_output", _load_loras),
+    "lora_collection_loader": ("lora_loader_output", _load_loras),
+    "sdxl_lora_collection_loader": ("sdxl_lora_loader_output", _load_loras),
+    "flux_lora_collection_loader": ("flux_lora_loader_output", _load_loras),
+    "compel": ("conditioning_output", _encode_prompt),
+    "sdxl_compel_prompt": ("conditioning_output", _encode_prompt),
+    "sdxl_refiner_compel_prompt": ("conditioning_output", _encode_prompt),
+    "flux_text_encoder": ("flux_conditioning_output", _encode_prompt),
+    "noise": ("noise_output", _make_noise),
+    "i2l": ("latents_output", _encode_image),
+    "flux_vae_encode": ("latents_output", _encode_image),
+    "controlnet": ("control_output", _make_control),
+    "flux_controlnet": ("flux_controlnet_output", _make_control),
+    "denoise_latents": ("latents_output", _denoise),
+    "flux_denoise": ("latents_output", _denoise_flux),
+    "image": ("image_output", _pass_image),
+}
+
+
+def run_model_node(node: NodeFields, context: NodeContext) -> NodeFields:
+    """Return the output of a node of `MODEL_NODES`; fails with whatever it raises."""
+    output, behave = MODEL_NODES[node["type"]]
+    return {**behave(node, context), "type": output}
+
+
+_HOSTILE = (  # names that a client must not make a path of; {} is the image's own
+    "../../../../tmp/{}",
+    "/etc/{}",
+    "C:\\Windows\\{}",
+    "CON.{}",
+    "a\0b{}",
+    "x" * 300 + "{}",
+    "<img src=x onerror=alert(1)>{}",
+)
 PixelArray = NDArray[np.uint8]
 DECODERS = frozenset({"l2i", "flux_vae_decode"})
 
 
-class Facts:
-    """Sizes and digests of images, for the nodes."""
-
-    def __init__(self, images: ImageLibrary) -> None:
-        self._images = images
-
-    def size(self, name: str) -> tuple[int, int]:
-        """Width and height in pixels. Raises NodeError where there is no such image."""
-        record = self._record(name)
-        return record["width"], record["height"]
-
-    def digest(self, name: str) -> str:
-        """Hash an image's content. Raises NodeError."""
-        return str(self._record(name)["digest"])
-
-    def _record(self, name: str) -> dict[str, Any]:
-        try:
-            return self._images.record(name)
-        except UnknownImageError:
-            raise NodeError("ImageRecordNotFoundException", "Image record not found") from None
-
-
-class Studio:
+class ImageMaker:
     """Makes the images of one sandbox. `renders` counts decoded latents by key."""
 
-    def __init__(self, images: ImageLibrary, threads: Executor, dice: FaultDice, *, plain: bool) -> None:
+    def __init__(self, context: NodeContext, threads: Executor, dice: FaultDice, *, plain: bool) -> None:
         self.renders: Counter[str] = Counter()
-        self._images = images
+        self._context = context
         self._threads = threads
         self._dice = dice
         self._plain = plain
 
-    async def make(self, node: NodeFields, desk: ImageAccess, item: QueueItem, graph: str) -> NodeFields:
-        """Run a node of `_IMAGES` or `DECODERS`. Raises NodeError."""
+    async def make(self, node: NodeFields, item: QueueItem, graph: str) -> NodeFields:
+        """Run a node of `IMAGE_NODES`. Raises NodeError and UnknownImageError."""
+        images = self._context.images
+        latents: Latents | None = None
+        rendered, bad, content = None, None, None
         metadata = node.get("metadata")
-        digest, rendered = None, None
         if node["type"] in DECODERS:
-            latents: Latents = desk.get(node["latents"]["latents_name"])
-            digest = latents.content
-            rendered = str((metadata or {}).get("sweep_key") or digest)
-        bad = self._dice.bad_image() if rendered else None
-        content = None
+            latents = self._context.get_latents(node["latents"])
+            assert latents is not None
+            rendered = str((metadata or {}).get("sweep_key") or latents.content)
+            bad = self._dice.bad_image()
         if not (self._plain and rendered):
             run = asyncio.get_running_loop().run_in_executor
-            content = await run(self._threads, _make, node, desk, self._images)
-        record = await self._images.keep(
+            content = await run(self._threads, _draw, node, latents, images)
+        record = await images.keep(
             content,
             rendered=rendered,
             is_intermediate=node["is_intermediate"],
@@ -82,135 +388,88 @@ class Studio:
             graph=graph,
             workflow=json.dumps(item.workflow) if item.workflow else None,
             bad=bad,
-            **({"digest": digest} if digest else {}),
+            **({"digest": latents.content} if latents else {}),
         )
         if rendered:
             self.renders[rendered] += 1
         name = record["image_name"]
         if bad == "hostile-name":
             name = _HOSTILE[(self._dice.committed["bad_image"] - 1) % len(_HOSTILE)].format(name)
-            self._images.aliases[name] = record["image_name"]
+            images.aliases[name] = record["image_name"]
         size = {"width": record["width"], "height": record["height"]}
         return {"image": {"image_name": name}, **size, "type": "image_output"}
 
 
-_HOSTILE = (  # names a client must not make a path of; {} is the image's own
-    "../../../../tmp/{}",
-    "/etc/{}",
-    "C:\\Windows\\{}",
-    "CON.{}",
-    "a\0b{}",
-    "x" * 300 + "{}",
-    "<img src=x onerror=alert(1)>{}",
-)
+def _draw(node: NodeFields, latents: Latents | None, images: ImageLibrary) -> bytes:
+    if latents is not None:
+        return encode(Image.fromarray(_decode(latents, images)))
+    if node["type"] == "blank_image":
+        color = tuple(node["color"][name] for name in "rgba")
+        return encode(Image.new(node["mode"], (node["width"], node["height"]), color))
+    return encode(_EDITS[node["type"]](node, Image.fromarray(images.pixels(node["image"]["image_name"]))))
 
 
-def spoil_image(content: bytes, bad: BadImage | None) -> tuple[bytes, str]:
-    """Spoil an image as `bad` says; its file and content type as served."""
-    if bad == "truncated":
-        return content[: len(content) * 2 // 3], "image/png"
-    if bad == "html":
-        return b"<!DOCTYPE html><html><body>Bad gateway</body></html>", "image/png"
-    if bad == "bomb":
-        return png.bomb(), "image/png"
-    return content, "image/png"
-
-
-def _make(node: NodeFields, desk: ImageAccess, images: ImageLibrary) -> bytes:
-    try:
-        if node["type"] in DECODERS:
-            return png.encode(_pixels(desk.get(node["latents"]["latents_name"]), images))
-        return png.encode(_IMAGES[node["type"]](node, images))
-    except UnknownImageError:
-        raise NodeError("ImageRecordNotFoundException", "Image record not found") from None
-
-
-def _pixels(latents: Latents, images: ImageLibrary) -> PixelArray:
+def _decode(latents: Latents, images: ImageLibrary) -> PixelArray:
     size = (latents.width, latents.height)
     if latents.painting is None:
         if latents.image is None:
-            raise NodeError("ValueError", "These latents hold no image.")
+            raise ValueError("These latents hold no image.")
         return _fit(images.pixels(latents.image), size)
-    source = _pixels(latents.below, images) if latents.below else None
+    source = _decode(latents.below, images) if latents.below else None
     controls = [_fit(images.pixels(name), size) for name in latents.controls]
     return paint(latents.painting, source, controls)
 
 
 def _fit(pixels: PixelArray, size: tuple[int, int]) -> PixelArray:
-    if pixels.shape[1::-1] == size:
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+    return np.asarray(_resize(Image.fromarray(pixels), size))
 
 
-def _input(node: NodeFields, images: ImageLibrary) -> PixelArray:
-    return images.pixels(node["image"]["image_name"])
+def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _blank(node: NodeFields, _images: ImageLibrary) -> PixelArray:
-    color = node["color"]
-    channels = [color["r"], color["g"], color["b"], color["a"]][: 4 if node["mode"] == "RGBA" else 3]
-    return np.broadcast_to(np.array(channels, np.uint8), (node["height"], node["width"], len(channels))).copy()
-
-
-def _resize(node: NodeFields, images: ImageLibrary) -> PixelArray:
-    return _fit(_input(node, images), (node["width"], node["height"]))
-
-
-def _scale(node: NodeFields, images: ImageLibrary) -> PixelArray:
-    pixels = _input(node, images)
-    height, width = (max(1, int(side * node["scale_factor"])) for side in pixels.shape[:2])
-    return _fit(pixels, (width, height))
-
-
-def _crop(node: NodeFields, images: ImageLibrary) -> PixelArray:
+def _crop(node: NodeFields, image: Image.Image) -> Image.Image:
     x, y = node["x"], node["y"]
-    cut = Image.fromarray(_input(node, images)).crop((x, y, x + node["width"], y + node["height"]))
-    return np.asarray(cut)
+    return image.crop((x, y, x + node["width"], y + node["height"]))
 
 
-def _blur(node: NodeFields, images: ImageLibrary) -> PixelArray:
+def _scale(node: NodeFields, image: Image.Image) -> Image.Image:
+    width, height = (max(1, int(side * node["scale_factor"])) for side in image.size)
+    return _resize(image, (width, height))
+
+
+def _blur(node: NodeFields, image: Image.Image) -> Image.Image:
     kind = ImageFilter.GaussianBlur if node["blur_type"] == "gaussian" else ImageFilter.BoxBlur
-    return np.asarray(Image.fromarray(_input(node, images)).filter(kind(node["radius"])))
+    return image.filter(kind(node["radius"]))
 
 
-def _same(node: NodeFields, images: ImageLibrary) -> PixelArray:
-    return _input(node, images)
-
-
-def _lerp(node: NodeFields, images: ImageLibrary) -> PixelArray:
+def _lerp(node: NodeFields, image: Image.Image) -> Image.Image:
     low, high = node["min"], node["max"]
-    lerped: PixelArray = (low + _input(node, images) / 255 * (high - low)).astype(np.uint8)
-    return lerped
+    return Image.fromarray((low + np.asarray(image) / 255 * (high - low)).astype(np.uint8))
 
 
-def _edges(node: NodeFields, images: ImageLibrary) -> PixelArray:
-    grey = _input(node, images).mean(2)
-    steep = np.hypot(*np.gradient(grey))
-    return np.repeat(((steep > node.get("low_threshold", 100) / 8) * 255).astype(np.uint8)[..., None], 3, 2)
+def _find_edges(node: NodeFields, image: Image.Image) -> Image.Image:
+    steep = np.hypot(*np.gradient(np.asarray(image).mean(2)))
+    return Image.fromarray(steep > node.get("low_threshold", 100) / 8).convert("RGB")
 
 
-_IMAGES: dict[str, Callable[[NodeFields, ImageLibrary], PixelArray]] = {
-    "blank_image": _blank,
-    "img_resize": _resize,
+_EDITS: dict[str, Callable[[NodeFields, Image.Image], Image.Image]] = {  # of an input image, by the node's type
+    "img_resize": lambda node, image: _resize(image, (node["width"], node["height"])),
     "img_scale": _scale,
     "img_crop": _crop,
     "img_blur": _blur,
-    "save_image": _same,
-    "canvas_output": _same,
+    "save_image": lambda _, image: image,
+    "canvas_output": lambda _, image: image,
     "img_lerp": _lerp,
-    "canny_edge_detection": _edges,
+    "canny_edge_detection": _find_edges,
 }
+IMAGE_NODES = frozenset({"blank_image", *DECODERS, *_EDITS})
 
 
 @cache
-def plain_image(side: int = 512) -> bytes:
+def plain_image(side: int) -> bytes:
     """Make a square image, of 512 pixels a side about 300 kB, for sandboxes that do not paint."""
     rng = np.random.default_rng(7)
     slope = np.linspace(40, 200, side)[:, None, None] + np.linspace(0, 30, side)[None, :, None]
     grain = rng.normal(0, 0.85, (side, side, 3))
-    return png.encode(np.clip(slope + grain, 0, 255).astype(np.uint8))
-
-
-def image_graph_key(nodes: dict[str, NodeFields]) -> str:
-    """Hash a graph's nodes, whatever they are called on the server."""
-    return hashlib.blake2b(json.dumps(nodes, sort_keys=True).encode(), digest_size=16).hexdigest()
+    return encode(Image.fromarray(np.clip(slope + grain, 0, 255).astype(np.uint8)))

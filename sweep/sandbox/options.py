@@ -1,28 +1,20 @@
-"""Options of a sandbox: the models it offers, latency, root folder, user accounts, and injected faults.
-
-The same seed and the same chances give the same faults. Names of models say sandbox, and their records have the shape
-that InvokeAI gives.
-"""
+"""Options of a sandbox, and the faults that it injects: the same seed and the same chances give the same ones."""
 
 from __future__ import annotations
 
 import hashlib
-import secrets
-import time
-import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal, get_args
 
-from sweep.errors import UsageError, did_you_mean
-from sweep.workflow import Model
+from sweep.errors import UsageError
 
 FAMILY: Final = "InvokeAI"  # the servers whose protocol is spoken
 Api = Literal["queue", "sessions", "portable"]
 BadImage = Literal["truncated", "html", "bomb", "hostile-name"]
-BAD_IMAGES: tuple[BadImage, ...] = ("truncated", "html", "bomb", "hostile-name")
+BAD_IMAGES: tuple[BadImage, ...] = get_args(BadImage)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,35 +48,24 @@ class FaultInjection:
     bad_images: tuple[BadImage, ...] = BAD_IMAGES  # the kinds to choose from
 
     def __post_init__(self) -> None:
-        for name in _SHARES:
+        for name in (*HTTP_FAULTS, "fail_rate", "missing_event", "doubled_event", "socket_drop", "bad_image"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; a share must be 0 to 1.")
 
 
-HTTP_FAULTS = (
-    "error_500",
-    "error_503",
-    "error_429",
-    "error_401",
-    "error_403",
-    "slow",
-    "reset",
-    "lost_answer",
-    "truncated",
-)
-_SHARES = ("fail_rate", *HTTP_FAULTS, "missing_event", "doubled_event", "socket_drop", "bad_image")
+_HTTP_ERRORS = ("error_500", "error_503", "error_429", "error_401", "error_403")
+HTTP_FAULTS = (*_HTTP_ERRORS, "slow", "reset", "lost_answer", "truncated")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxOptions:
     """Options of one sandbox. Times are in seconds.
 
-    `models` are words of `sweep.sandbox.options.CATALOGUE`. `latency` is spent on each item, `step_latency` on each
-    denoising step, `gc_pause` on each item while the whole server stalls (InvokeAI collects garbage before every
-    item); `jitter` is the share by which latency and step_latency vary to either side. `workers` is the number of
-    generation devices. Without `root` everything is forgotten at the end; with it the queue, the images and the
-    counts outlive a kill. `paint=False` serves one prepared image of `plain_side` × `plain_side` pixels for every
-    item, for measuring clients.
+    `models` are words of the model catalogue. `latency` is spent on each item, `step_latency` on each denoising step,
+    `gc_pause` on each item while the whole server stalls (InvokeAI collects garbage before every item); `jitter` is the
+    share by which latency and step_latency vary to either side. `workers` is the number of generation devices. Without
+    `root` everything is forgotten at the end; with it the queue, the images and the counts outlive a kill.
+    `paint=False` serves one prepared image of `plain_side` × `plain_side` pixels for every item, for measuring clients.
     """
 
     host: str = "127.0.0.1"
@@ -172,176 +153,3 @@ class FaultDice:
         if not kinds or not self.happens("bad_image"):
             return None
         return kinds[(self.committed["bad_image"] - 1) % len(kinds)]
-
-
-SECONDS = 86_400.0  # a token lasts, as InvokeAI's do without remember_me
-
-
-class Accounts:
-    """Users by e-mail with their passwords; none at all is a server that wants no login."""
-
-    def __init__(self, users: Mapping[str, str], clock: Callable[[], float] = time.monotonic) -> None:
-        self.users = dict(users)
-        self.logins = 0
-        self._clock = clock
-        self._tokens: dict[str, tuple[str, float]] = {}  # token → (e-mail, when it runs out)
-
-    @property
-    def wanted(self) -> bool:
-        """Tell whether clients have to log in."""
-        return bool(self.users)
-
-    def log_in(self, email: object, password: object) -> str | None:
-        """Issue a token; None where nobody has that e-mail and password."""
-        if not isinstance(email, str) or not isinstance(password, str) or self.users.get(email) != password:
-            return None
-        self.logins += 1
-        return self._issued(email)
-
-    def who(self, token: str) -> str | None:
-        """Whose token that is; None where it is nobody's, or has run out."""
-        email, until = self._tokens.get(token, ("", 0.0))
-        return email if email and self._clock() < until else None
-
-    def fresh(self, token: str) -> str | None:
-        """Issue another token for the same user, the old one staying valid; None for an invalid token."""
-        email = self.who(token)
-        return self._issued(email) if email else None
-
-    def expire(self) -> None:
-        """List every token runs out now."""
-        self._tokens.clear()
-
-    def refusal(self, headers: Mapping[str, str], auth: Any = None) -> str | None:
-        """Say why a request or a socket is turned away, in InvokeAI's words; None where it may come in."""
-        if not self.wanted:
-            return None
-        token = bearer(headers) or (str(auth.get("token") or "") if isinstance(auth, Mapping) else "")
-        if not token:
-            return "Authentication required"
-        return None if self.who(token) else "Invalid or expired token"
-
-    def _issued(self, email: str) -> str:
-        token = secrets.token_urlsafe(32)
-        self._tokens[token] = (email, self._clock() + SECONDS)
-        return token
-
-
-def bearer(headers: Mapping[str, str]) -> str:
-    """Read the token of an Authorization header; empty where there is none."""
-    kind, _, token = headers.get("Authorization", "").partition(" ")
-    return token if kind == "Bearer" else ""
-
-
-CATALOGUE: dict[str, tuple[tuple[str, str, str], ...]] = {  # word → (name, base, type)
-    "sd-1": (("sandbox-sd15", "sd-1", "main"),),
-    "sd-1-b": (("sandbox-sd15-b", "sd-1", "main"),),
-    "sdxl": (("sandbox-sdxl", "sdxl", "main"),),
-    "sdxl-refiner": (("sandbox-sdxl-refiner", "sdxl-refiner", "main"),),
-    "flux": (
-        ("sandbox-flux", "flux", "main"),
-        ("sandbox-t5", "any", "t5_encoder"),
-        ("sandbox-clip", "any", "clip_embed"),
-        ("sandbox-flux-vae", "flux", "vae"),
-    ),
-    "vae": (("sandbox-vae", "sd-1", "vae"), ("sandbox-sdxl-vae", "sdxl", "vae")),
-    "lora": (("sandbox-ink", "sd-1", "lora"), ("sandbox-glow", "sd-1", "lora")),
-    "sdxl-lora": (("sandbox-sdxl-ink", "sdxl", "lora"), ("sandbox-sdxl-glow", "sdxl", "lora")),
-    "controlnet": (("sandbox-canny", "sd-1", "controlnet"), ("sandbox-depth", "sd-1", "controlnet")),
-    "sdxl-controlnet": (("sandbox-sdxl-canny", "sdxl", "controlnet"),),
-}
-_NAMESPACE = uuid.UUID("5f0e4d0e-9c55-4d6e-8a5a-6f1f3a2b7c11")
-_MAIN_DEFAULTS: dict[str, Any] = {
-    "vae": None,
-    "vae_precision": None,
-    "scheduler": None,
-    "steps": None,
-    "cfg_scale": None,
-    "cfg_rescale_multiplier": None,
-    "guidance": None,
-    "cpu_only": None,
-    "fp8_storage": None,
-}
-_SIZES = {"sd-1": 512, "sdxl": 1024, "sdxl-refiner": 1024, "flux": 1024}
-
-ModelRecord = dict[str, Any]
-
-
-def records(words: Iterable[str]) -> dict[str, ModelRecord]:
-    """List the models of these words by key. Raises UsageError.
-
-    A word is one of `CATALOGUE`, or `all` for every one, or `name:base:type`, to offer a model that another server has.
-    """
-    wanted: dict[str, ModelRecord] = {}
-    for word in words:
-        if ":" in word:
-            record = _record(*_parse_word(word))
-            wanted[record["key"]] = record
-            continue
-        if word != "all" and word not in CATALOGUE:
-            known = ", ".join(CATALOGUE)
-            hint = f"The sandbox has {known} and all.{did_you_mean(word, [*CATALOGUE, 'all'])}"
-            raise UsageError(f"{word} is not a model of the sandbox.", hint=hint)
-        for entry in CATALOGUE if word == "all" else (word,):
-            for name, base, kind in CATALOGUE[entry]:
-                record = _record(name, base, kind)
-                wanted[record["key"]] = record
-    return wanted
-
-
-def _parse_word(word: str) -> tuple[str, str, str]:
-    """(name, base, type) of a word such as tiny-sd:sd-1:main; the name may hold colons."""
-    name, base, kind = (part.strip() for part in word.rsplit(":", 2)) if word.count(":") > 1 else ("", "", "")
-    bases = {entry[1] for entries in CATALOGUE.values() for entry in entries}
-    kinds = {entry[2] for entries in CATALOGUE.values() for entry in entries}
-    if not name:
-        raise UsageError(f"{word} is not a model.", hint="Write name:base:type, such as tiny-sd:sd-1:main.")
-    if base not in bases:
-        raise UsageError(f"The sandbox paints no {base} models.", hint=f"Bases: {', '.join(sorted(bases))}.")
-    if kind not in kinds:
-        raise UsageError(f"{kind} is not a type of model.", hint=f"Types: {', '.join(sorted(kinds))}.")
-    return name, base, kind
-
-
-def _record(name: str, base: str, kind: str) -> ModelRecord:
-    record: ModelRecord = {
-        "key": str(uuid.uuid5(_NAMESPACE, f"{base}/{kind}/{name}")),
-        "hash": f"blake3:{hashlib.sha256(f'{base}/{kind}/{name}'.encode()).hexdigest()}",
-        "path": f"sandbox/{name}",
-        "file_size": 0,
-        "name": name,
-        "description": "Painted by sweep's sandbox, not diffused by a network.",
-        "source": f"sandbox/{name}",
-        "source_type": "path",
-        "source_api_response": None,
-        "source_url": None,
-        "cover_image": None,
-        "type": kind,
-    }
-    if kind == "main":
-        size = _SIZES.get(base, 512)
-        defaults = {**_MAIN_DEFAULTS, "width": size, "height": size}
-        record |= {"trigger_phrases": None, "default_settings": defaults, "format": "diffusers", "repo_variant": ""}
-        record |= {"prediction_type": "epsilon", "variant": "dev" if base == "flux" else "normal"}
-    elif kind == "lora":
-        weights = {"weight": None, "weight_min": None, "weight_max": None}
-        record |= {"trigger_phrases": None, "default_settings": weights, "format": "lycoris"}
-    elif kind == "controlnet":
-        record |= {"format": "diffusers", "repo_variant": "", "default_settings": {"preprocessor": None}}
-    else:
-        record |= {"format": "diffusers", "repo_variant": ""}
-    return {**record, "base": base}
-
-
-def identifier(record: ModelRecord, submodel: str | None = None) -> dict[str, Any]:
-    """Build the reference by which nodes name a model: five keys, and the part of it."""
-    named = {key: record[key] for key in ("key", "hash", "name", "base", "type")}
-    return {**named, "submodel_type": submodel}
-
-
-def catalogue(words: Iterable[str]) -> tuple[Model, ...]:
-    """Return the same models as values, to plan without a server."""
-    return tuple(
-        Model(key=record["key"], hash=record["hash"], name=record["name"], base=record["base"], type=record["type"])
-        for record in records(words).values()
-    )

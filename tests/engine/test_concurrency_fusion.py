@@ -17,8 +17,8 @@ from sweep.engine import Stop, events
 from sweep.engine.concurrency import LEARNING, LONGEST_ITEM, MOST_FUSED, SECOND, SHARE, SHORT_ITEM, FusionSize
 from sweep.plan import Plan
 from sweep.sandbox import FaultInjection
-from sweep.sandbox.processor import Processor
 from sweep.sandbox.service import Sandbox
+from sweep.sandbox.workers import Workers
 from sweep.servers import InvokeAI
 from tests.support.engine_bench import AT_ONCE, Bench, chunks
 
@@ -287,15 +287,15 @@ async def test_a_cancelled_item_keeps_what_it_had_rendered(
     bench: Bench, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server has made two of six images when it is told to cancel, and finishes the third."""
-    stop, make = Stop(), Processor._make
+    stop, make = Stop(), Workers._make
 
-    async def make_until_cancelled(self: Processor, item: Any, node: Any, graph: str) -> Any:
+    async def make_until_cancelled(self: Workers, item: Any, node: Any, graph: str) -> Any:
         if sum(sandbox.renders.values()) == 2 and stop.stage == 0:
             stop.request(2)
             await self._cancels[item.item_id].wait()
         return await make(self, item, node, graph)
 
-    monkeypatch.setattr(Processor, "_make", make_until_cancelled)
+    monkeypatch.setattr(Workers, "_make", make_until_cancelled)
     six = replace(AT_ONCE, fuse=6, concurrency=1)
     summary = await bench.run(await bench.experiment(), sandbox.url, stop=stop, options=six)
     assert summary.ending == "cancelled"

@@ -156,4 +156,4 @@ async def test_a_model_is_loaded_once_however_the_axes_stand(sandbox: Sandbox, f
     inputs = {name: value for name, value in IMAGE.items() if name != "model"}
     axes = {"denoise_strength": [0.3, 0.7], "lora_weight": [0.2, 0.8], "model": {"values": models}}
     await _rendered(sandbox, folder, {"workflow": "img2img", "inputs": inputs, "axes": axes})
-    assert sandbox.processor.model_loads == {"sandbox-sd15": 1, "sandbox-sd15-b": 1, "sandbox-sdxl": 1}
+    assert sandbox.workers.model_loads == {"sandbox-sd15": 1, "sandbox-sd15-b": 1, "sandbox-sdxl": 1}

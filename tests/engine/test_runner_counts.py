@@ -81,7 +81,7 @@ async def test_models_are_loaded_once_each(bench: Bench, sandbox_with: Callable[
         experiment = await bench.experiment(axes={"seed": {"start": 1, "count": 6}, "model": names})
         summary = await bench.run(experiment, server.url)
         assert summary.completed == 12
-        assert dict(server.processor.model_loads) == dict.fromkeys(names, 1)
+        assert dict(server.workers.model_loads) == dict.fromkeys(names, 1)
 
 
 @pytest.mark.slow

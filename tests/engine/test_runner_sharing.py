@@ -13,7 +13,7 @@ from sweep.engine import events
 from sweep.engine.options import RunOptions
 from sweep.engine.shutdown import Stop
 from sweep.sandbox import FaultInjection
-from sweep.sandbox.queue import QueueItem
+from sweep.sandbox.item_queue import QueueItem
 from sweep.sandbox.service import Sandbox
 from tests.support.engine_bench import AT_ONCE, Bench
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from sweep.sandbox.batches import GraphTemplate
+from sweep.sandbox.database import Store
 from sweep.sandbox.graph_execution import Execution
-from sweep.sandbox.nodes import VALUES, ImageAccess
+from sweep.sandbox.image_library import ImageLibrary
+from sweep.sandbox.image_nodes import NodeContext
+from sweep.sandbox.value_nodes import run_value_node
 from tests.support.wire import graph, node
 
 
@@ -14,7 +18,7 @@ def run(posted: dict[str, Any]) -> Execution:
     template = GraphTemplate(id="g", nodes=posted["nodes"], edges=tuple(posted["edges"]))
     execution = Execution("session", template)
     while (prepared := execution.next()) is not None:
-        execution.complete(prepared, VALUES[prepared.node["type"]](prepared.node))
+        execution.complete(prepared, run_value_node(prepared.node))
     return execution
 
 
@@ -105,21 +109,11 @@ def test_session_maps_copies_to_sources_and_back() -> None:
 
 def test_node_cache_keeps_recently_used_values() -> None:
     """A prompt in the node cache serves every image of a sweep, also the hundred-thousandth."""
-    desk = ImageAccess(models={}, images=NoImages())
-    prompt = desk.put("ConditioningFieldData", "a cup")
-    noise = desk.put("Noise", 0)
+    context = NodeContext(models={}, images=ImageLibrary(Path(), Store(), None))
+    prompt = context.put("ConditioningFieldData", "a cup")
+    noise = context.put("Noise", 0)
     for number in range(50_000):
-        assert desk.get(prompt) == "a cup"
-        desk.put("Noise", number)
-    assert len(desk.things) == 50_000
-    assert noise not in desk.things
-
-
-class NoImages:
-    """There are none."""
-
-    def size(self, name: str) -> tuple[int, int]:
-        raise KeyError(name)
-
-    def digest(self, name: str) -> str:
-        raise KeyError(name)
+        assert context.get(prompt) == "a cup"
+        context.put("Noise", number)
+    assert len(context.values) == 50_000
+    assert noise not in context.values

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from sweep.errors import UsageError
-from sweep.sandbox.images import texts, with_text
+from sweep.sandbox.image_library import with_text
 from sweep.sandbox.options import SandboxOptions
 from sweep.sandbox.routes.app import sandbox_server, serve_sandbox
 from sweep.sandbox.service import Sandbox
@@ -25,6 +25,12 @@ from tests.support.wire import API, Wire, add, datum, edge, graph, node, png, tx
 def _images(item: dict[str, Any]) -> list[str]:
     results = item["session"]["results"].values()
     return [result["image"]["image_name"] for result in results if result["type"] == "image_output"]
+
+
+def _read_texts(file: bytes) -> dict[Any, Any]:
+    with Image.open(io.BytesIO(file)) as image:
+        image.load()
+        return image.info
 
 
 def _keyed(wire: Wire, key: str, seed: int) -> dict[str, Any]:
@@ -59,10 +65,7 @@ async def test_image_file_carries_graph_and_metadata() -> None:
         item = await wire.run(_keyed(wire, "k", 5), workflow=workflow)
         (name,) = _images(item)
         file = (await wire.call("GET", f"{API}/images/i/{name}/full")).data
-        found = texts(file)
-        with await asyncio.to_thread(lambda: Image.open(io.BytesIO(file))) as image:
-            await asyncio.to_thread(image.load)
-            assert {key: image.info[key] for key in found} == found
+        found = _read_texts(file)
         assert json.loads(found["invokeai_metadata"])["sweep_key"] == "k"
         assert json.loads(found["invokeai_graph"])["nodes"]["no"]["seed"] == 5
         assert json.loads(found["invokeai_workflow"]) == workflow
@@ -76,7 +79,7 @@ async def test_image_metadata_has_the_seed_of_the_batch() -> None:
         reply = await wire.enqueue(txt2img(wire.model), [[datum("no", "seed", [7, 8])]])
         items = [await wire.ended(item_id) for item_id in sorted(reply.body["item_ids"])]
         files = [(await wire.call("GET", f"{API}/images/i/{_images(item)[0]}/full")).data for item in items]
-        assert [json.loads(texts(file)["invokeai_graph"])["nodes"]["no"]["seed"] for file in files] == [7, 8]
+        assert [json.loads(_read_texts(file)["invokeai_graph"])["nodes"]["no"]["seed"] for file in files] == [7, 8]
 
 
 async def test_workers_render_at_once() -> None:
@@ -97,16 +100,16 @@ async def test_cancelling_interrupts_an_items_latency() -> None:
         (item_id,) = reply.body["item_ids"]
         await until(lambda: sandbox.queue.items[item_id].status == "in_progress")
         assert (await wire.queue("PUT", f"i/{item_id}/cancel")).body["status"] == "canceled"
-        await until(lambda: sandbox.processor.busy == 0)
+        await until(lambda: sandbox.workers.busy == 0)
 
 
 async def test_server_stalls_while_it_collects_garbage() -> None:
     async with served(SandboxOptions(gc_pause=0.05)) as (sandbox, wire), wire.events() as heard:
         await wire.enqueue(add())
         await until(lambda: any(data.get("status") == "in_progress" for _, data in heard))
-        assert not sandbox.processor.stalled.is_set()
+        assert not sandbox.workers.stalled.is_set()
         assert (await wire.queue("GET", "status")).status == 200
-        assert sandbox.processor.stalled.is_set()
+        assert sandbox.workers.stalled.is_set()
 
 
 async def test_models_are_loaded_once_however_items_are_mixed() -> None:
@@ -241,7 +244,4 @@ def _folder(sandbox: Sandbox) -> Path:
 
 def test_png_texts_round_trip() -> None:
     said = {"plain": "latin", "wide": "日本 ≥ 1"}
-    marked = with_text(png(), said)
-    assert texts(marked) == said
-    with Image.open(io.BytesIO(marked)) as image:
-        assert {key: image.info[key] for key in said} == said
+    assert _read_texts(with_text(png(), said)) == said

@@ -11,7 +11,7 @@ import io
 import struct
 import uuid
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sweep.sandbox.database import Store
-from sweep.sandbox.queue import now
+from sweep.sandbox.item_queue import now
+from sweep.sandbox.options import BadImage
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = len(_SIGNATURE) + 25  # signature and IHDR
 
 
-def encode(pixels: NDArray[np.uint8]) -> bytes:
-    """Height × width × 3 (or 4) bytes as a PNG, lightly compressed as InvokeAI does."""
+def encode(image: Image.Image, kind: str = "PNG") -> bytes:
+    """Write an image as a file; PNG lightly compressed, as InvokeAI does."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    image.save(buffer, kind, compress_level=1)
     return buffer.getvalue()
 
 
@@ -39,32 +40,16 @@ def with_text(png: bytes, texts: Mapping[str, str]) -> bytes:
     return png[:_HEADER] + chunks + png[_HEADER:]
 
 
-def texts(png: bytes) -> dict[str, str]:
-    """Read the text chunks of a PNG."""
-    found: dict[str, str] = {}
-    place = len(_SIGNATURE)
-    while place + 12 <= len(png):
-        (length,) = struct.unpack(">I", png[place : place + 4])
-        kind, body = png[place + 4 : place + 8], png[place + 8 : place + 8 + length]
-        if kind == b"tEXt":
-            name, _, text = body.partition(b"\0")
-            found[name.decode("latin-1")] = text.decode("latin-1")
-        elif kind == b"iTXt":
-            name, _, rest = body.partition(b"\0")
-            found[name.decode("latin-1")] = rest[2:].split(b"\0", 2)[2].decode("utf-8")
-        elif kind == b"IDAT":
-            break
-        place += 12 + length
-    return found
+def spoil_image(content: bytes, bad: BadImage | None) -> bytes:
+    """Return the file that is served for an image, spoiled as `bad` says."""
+    if bad == "truncated":
+        return content[: len(content) * 2 // 3]
+    if bad == "html":
+        return b"<!DOCTYPE html><html><body>Bad gateway</body></html>"
+    return _make_bomb() if bad == "bomb" else content
 
 
-def size_of(png: bytes) -> tuple[int, int]:
-    """Width and height in pixels."""
-    width, height = struct.unpack(">II", png[16:24])
-    return width, height
-
-
-def bomb(side: int = 50_000) -> bytes:
+def _make_bomb(side: int = 50_000) -> bytes:
     """Make a small file that claims side × side pixels and would unpack to gigabytes."""
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     squeezed = zlib.compressobj(9)
@@ -92,6 +77,10 @@ class UnknownImageError(Exception):
     """There is no image of that name."""
 
 
+class UnsavableImageError(Exception):
+    """The image decodes, but an InvokeAI fails to save it."""
+
+
 class ImageLibrary:
     """Images by name. With `plain` set every rendering is that file, kept once and given its texts when served."""
 
@@ -117,7 +106,7 @@ class ImageLibrary:
 
     async def upload(self, data: bytes, **facts: Any) -> ImageRecord:
         """Store a file somebody sent, as PNG whatever it was. Raises OSError where it is no image."""
-        content = await asyncio.to_thread(_as_png, data)
+        content = await asyncio.to_thread(_convert_to_png, data)
         return await self.keep(content, rendered=None, image_origin="external", **facts)
 
     async def keep(self, content: bytes | None, *, rendered: str | None, **facts: Any) -> ImageRecord:
@@ -126,14 +115,14 @@ class ImageLibrary:
         `facts` are fields of the record; texts (`metadata`, `workflow`, `graph`) go into the file as well.
         """
         name = f"{uuid.uuid4()}.png"
-        texts = {f"invokeai_{key}": facts[key] for key in ("metadata", "graph", "workflow") if facts.get(key)}
+        texts = _collect_texts(facts)
         body = content if content is not None else self._plain
         assert body is not None
-        width, height = size_of(body)
+        width, height = struct.unpack(">II", body[16:24])
         if content is not None:
             await asyncio.to_thread((self._folder / name).write_bytes, with_text(content, texts))
         facts.setdefault("digest", hashlib.sha256(content or b"").hexdigest())
-        record = {**_record(name, width, height), **facts, "has_workflow": bool(facts.get("workflow") or texts)}
+        record = {**_make_record(name, width, height), **facts, "has_workflow": bool(texts)}
         if record["board_id"] not in self.boards:
             record["board_id"] = None
         await self._store.record("image", name, record, rendered)
@@ -147,18 +136,27 @@ class ImageLibrary:
         except KeyError:
             raise UnknownImageError(name) from None
 
+    def _read(self, record: ImageRecord) -> bytes:
+        if self._plain is not None and self._is_plain(record):
+            return with_text(self._plain, _collect_texts(record))
+        path: Path = self._folder / record["image_name"]
+        return path.read_bytes()
+
     async def content(self, name: str) -> bytes:
         """Read an image's file. Raises UnknownImageError."""
         record = self.record(name)
-        path = self._folder / record["image_name"]
-        if self._plain is not None and self._is_plain(record):
-            texts = {f"invokeai_{key}": record[key] for key in ("metadata", "graph", "workflow") if record.get(key)}
-            return with_text(self._plain, texts)
-        return await asyncio.to_thread(path.read_bytes)
+        return self._read(record) if self._is_plain(record) else await asyncio.to_thread(self._read, record)
 
-    async def thumbnail(self, name: str) -> bytes:
-        """At most 256 pixels a side, as WebP."""
-        return await asyncio.to_thread(_thumbnail, await self.content(name))
+    def thumbnail(self, name: str) -> bytes:
+        """Shrink an image to at most 256 pixels a side, as WebP; call it in a thread. Raises UnknownImageError."""
+        image = Image.fromarray(self.pixels(name))
+        image.thumbnail((256, 256))
+        return encode(image, "WEBP")
+
+    def pixels(self, name: str) -> NDArray[np.uint8]:
+        """Decode an image to height × width × 3 bytes; call it in a thread. Raises UnknownImageError."""
+        with Image.open(io.BytesIO(self._read(self.record(name)))) as image:
+            return np.asarray(image.convert("RGB"))
 
     async def delete(self, name: str) -> None:
         """Forget an image and its file. Raises UnknownImageError."""
@@ -173,21 +171,11 @@ class ImageLibrary:
         named = (name for name, record in reversed(self.images.items()) if record.get("file_name") == wanted)
         return next(named, None)
 
-    def pixels(self, name: str) -> NDArray[np.uint8]:
-        """Decode an image to height × width × 3 bytes; call it in a thread. Raises UnknownImageError."""
-        if self._plain is not None and self._is_plain(self.record(name)):
-            source: Any = io.BytesIO(self._plain)
-        else:
-            source = self._folder / self.record(name)["image_name"]
-        with Image.open(source) as image:
-            return np.asarray(image.convert("RGB"))
-
     def dto(self, name: str) -> ImageRecord:
         """Describe an image as the API does. Raises UnknownImageError."""
-        record = self.record(name)
-        return {key: value for key, value in record.items() if key not in _PRIVATE}
+        return {key: value for key, value in self.record(name).items() if key not in _PRIVATE}
 
-    def listed(self, query: Mapping[str, str]) -> list[ImageRecord]:
+    def listed(self, query: Mapping[str, str], categories: Sequence[str]) -> list[ImageRecord]:
         """Return the images that a listing asks for, newest first."""
         wanted = list(reversed(self.images.values()))
         if "is_intermediate" in query:
@@ -196,7 +184,6 @@ class ImageLibrary:
         if "board_id" in query:
             board = None if query["board_id"] == "none" else query["board_id"]
             wanted = [record for record in wanted if record["board_id"] == board]
-        categories = query.getall("categories", []) if hasattr(query, "getall") else []
         if categories:
             wanted = [record for record in wanted if record["image_category"] in categories]
         return wanted
@@ -209,15 +196,10 @@ class ImageLibrary:
             "user_id": "system",
             "created_at": now(),
             "updated_at": now(),
-            "deleted_at": None,
-            "cover_image_name": None,
             "archived": False,
             "board_visibility": "private",
-            "cover_video_name": None,
-            "image_count": 0,
-            "video_count": 0,
-            "asset_count": 0,
-            "owner_username": None,
+            **dict.fromkeys(("deleted_at", "cover_image_name", "cover_video_name", "owner_username")),
+            **dict.fromkeys(("image_count", "video_count", "asset_count"), 0),
         }
         self.boards[board["board_id"]] = board
         await self._store.record("board", board["board_id"], board)
@@ -235,14 +217,17 @@ class ImageLibrary:
                 self.images[name]["board_id"] = None
                 await self._store.record("image", name, self.images[name])
         kept, gone = ([], names) if with_images else (names, [])
-        lists = {"deleted_board_images": kept, "deleted_images": gone}
-        return {"board_id": board_id, **lists, **{key: [] for key in _NO_VIDEOS}}
+        answer = {"board_id": board_id, "deleted_board_images": kept, "deleted_images": gone}
+        videos = ("deleted_board_videos", "deleted_videos", "failed_videos")
+        return {**answer, **{name: [] for name in ("failed_images", *videos)}}
 
 
-_NO_VIDEOS = ("deleted_board_videos", "deleted_videos", "failed_images", "failed_videos")
+def _collect_texts(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the texts of a record by the names they have in a file."""
+    return {f"invokeai_{key}": record[key] for key in ("metadata", "graph", "workflow") if record.get(key)}
 
 
-def _record(name: str, width: int, height: int) -> ImageRecord:
+def _make_record(name: str, width: int, height: int) -> ImageRecord:
     time = now()
     return {
         "image_name": name,
@@ -254,41 +239,23 @@ def _record(name: str, width: int, height: int) -> ImageRecord:
         "height": height,
         "created_at": time,
         "updated_at": time,
-        "deleted_at": None,
         "is_intermediate": False,
-        "session_id": None,
-        "node_id": None,
         "starred": False,
         "has_workflow": False,
         "image_subfolder": "",
-        "board_id": None,
+        **dict.fromkeys(("deleted_at", "session_id", "node_id", "board_id")),
     }
 
 
-class UnsavableImageError(Exception):
-    """The image decodes, but an InvokeAI fails to save it."""
+_UNSAVABLE = frozenset({"CMYK", "YCbCr", "LAB", "HSV", "F"})  # an InvokeAI fails at these: it saves them as PNG
 
 
-UNSAVABLE = frozenset({"CMYK", "YCbCr", "LAB", "HSV", "F"})  # an InvokeAI fails at these: it saves them as PNG
-
-
-def _as_png(data: bytes) -> bytes:
+def _convert_to_png(data: bytes) -> bytes:
     with Image.open(io.BytesIO(data)) as opened:
         opened.load()
         image: Image.Image = opened
-        if image.mode in UNSAVABLE:
+        if image.mode in _UNSAVABLE:
             raise UnsavableImageError(f"cannot write mode {image.mode} as PNG")
         if image.mode not in {"RGB", "RGBA", "L", "LA"}:
             image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG", compress_level=1)
-        return buffer.getvalue()
-
-
-def _thumbnail(data: bytes) -> bytes:
-    with Image.open(io.BytesIO(data)) as image:
-        small = image.convert("RGB")
-        small.thumbnail((256, 256))
-        buffer = io.BytesIO()
-        small.save(buffer, "WEBP")
-        return buffer.getvalue()
+        return encode(image)

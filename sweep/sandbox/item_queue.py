@@ -7,12 +7,14 @@ import uuid
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from sweep.sandbox.batches import Batch, BatchValues, GraphTemplate, NodeTypes
+from sweep.sandbox.batches import Batch, BatchValues, GraphTemplate
+from sweep.sandbox.graph_execution import initial_session
+from sweep.sandbox.node_types import NodeTypes
 
 STATUSES = ("pending", "in_progress", "waiting", "completed", "failed", "canceled")
 TERMINAL_STATUSES = frozenset({"completed", "failed", "canceled"})
@@ -29,29 +31,30 @@ class QueueItem:
     """One queue item. `session` is the final session as compressed JSON, None until it has ended."""
 
     item_id: int
-    queue_id: str
-    batch_id: str
-    origin: str | None
-    destination: str | None
-    graph: GraphTemplate
-    values: BatchValues
-    workflow: dict[str, Any] | None
-    session_id: str
     status: str = "pending"
     status_sequence: int = 0
     priority: int = 0
+    batch_id: str
+    origin: str | None
+    destination: str | None
+    session_id: str
     created_at: str = field(default_factory=now)
     updated_at: str = field(default_factory=now)
     started_at: str | None = None
     completed_at: str | None = None
+    queue_id: str
+    device: str | None = None
+    graph: GraphTemplate
+    values: BatchValues
+    workflow: dict[str, Any] | None
     error: tuple[str, str, str] | None = None  # type, message, traceback
     retried_from: int | None = None
-    device: str | None = None
     session: bytes | None = None
 
-    def keep_session(self, session: dict[str, Any]) -> None:
-        """Store the session as it ended."""
-        self.session = zlib.compress(json.dumps(session, separators=(",", ":")).encode(), 1)
+    @property
+    def is_ended(self) -> bool:
+        """Tell whether its status will not change any more."""
+        return self.status in TERMINAL_STATUSES
 
     def bound(self, types: NodeTypes) -> GraphTemplate:
         """Return the graph with this item's values in it. The item must not be poisonous."""
@@ -61,57 +64,46 @@ class QueueItem:
             nodes[entry["node_path"]] = types.accept(changed)
         return GraphTemplate(id=self.graph.id, nodes=nodes, edges=self.graph.edges)
 
+    def keep_session(self, session: dict[str, Any]) -> None:
+        """Store the session as it ended."""
+        self.session = zlib.compress(json.dumps(session, separators=(",", ":")).encode(), 1)
+
+    def load_session(self, types: NodeTypes) -> dict[str, Any]:
+        """Return the session as it ended, or as it begins."""
+        if self.session is None:
+            return initial_session(self.session_id, self.bound(types))
+        session: dict[str, Any] = json.loads(zlib.decompress(self.session))
+        return session
+
+    def describe_error(self) -> dict[str, str | None]:
+        """Return type, message and traceback of its error as the API names them."""
+        names = ("error_type", "error_message", "error_traceback")
+        return dict(zip(names, self.error or (None, None, None), strict=True))
+
     def facts(self) -> dict[str, Any]:
-        """Return everything but session and workflow, as `i/{id}` orders it."""
-        kind, message, trace = self.error or (None, None, None)
-        owner = {"user_id": "system", "user_display_name": "System", "user_email": "system@system.invokeai"}
+        """Return everything but session and workflow, as `i/{id}` gives it."""
         return {
-            "item_id": self.item_id,
-            "status": self.status,
-            "status_sequence": self.status_sequence,
-            "priority": self.priority,
-            "batch_id": self.batch_id,
-            "origin": self.origin,
-            "destination": self.destination,
-            "session_id": self.session_id,
-            "error_type": kind,
-            "error_message": message,
-            "error_traceback": trace,
-            "created_at": self.created_at,
-            "updated_at": self.updated_at,
-            "started_at": self.started_at,
-            "completed_at": self.completed_at,
-            "queue_id": self.queue_id,
-            **owner,
+            **{name: getattr(self, name) for name in _TOLD},
+            **self.describe_error(),
+            **_OWNER,
             "field_values": list(self.values.fields),
             "retried_from_item_id": self.retried_from,
-            "device": self.device,
             **dict.fromkeys(_CALLS),
         }
 
     def summary(self) -> dict[str, Any]:
         """Summarise the item as item_summaries_by_ids does."""
-        facts = self.facts()
-        return {name: facts[name] for name in _SUMMARY}
+        summary = {name: getattr(self, name) for name in _SUMMARY}
+        return {**summary, **_OWNER, "field_values": list(self.values.fields), "parent_item_id": None}
 
 
+_APART = {"graph", "values", "workflow", "error", "retried_from", "session"}
+_TOLD = tuple(f.name for f in fields(QueueItem) if f.name not in _APART)
+_OWNER = {"user_id": "system", "user_display_name": "System", "user_email": "system@system.invokeai"}
 _CALLS = ("workflow_call_id", "parent_item_id", "parent_session_id", "root_item_id", "workflow_call_depth")
-_SUMMARY = (
-    "item_id",
-    "created_at",
-    "status",
-    "device",
-    "started_at",
-    "completed_at",
-    "origin",
-    "destination",
-    "batch_id",
-    "user_id",
-    "user_display_name",
-    "user_email",
-    "field_values",
-    "parent_item_id",
-)
+_TIMES = ("created_at", "started_at", "completed_at")
+_SUMMARY = ("item_id", *_TIMES, "status", "device", "origin", "destination", "batch_id")
+_KEPT = ("queue_id", "batch_id", "origin", "destination", "graph", "values", "workflow", "priority")  # by a retry
 
 
 class SandboxQueue:
@@ -124,58 +116,30 @@ class SandboxQueue:
         self.last_id = 0
         self._pending: dict[int, dict[int, QueueItem]] = {}  # priority → item id → item
         self._running: dict[int, QueueItem] = {}
-        self._counts: dict[tuple[str, ...], Counter[str]] = {}
         self._of_batch: dict[tuple[str, str], dict[int, QueueItem]] = {}
+        self._counts: dict[tuple[str, ...], Counter[str]] = {}
 
     def enqueue(self, queue_id: str, batch: Batch, *, prepend: bool) -> list[QueueItem]:
-        """Enqueue items, as many as there is room for."""
+        """Expand a batch into queue items, as many as there is room for."""
         room = self.limit - self.counts("queue", queue_id)["pending"]
         first = self.peek(queue_id) if prepend else None
         priority = (first.priority if first else 0) + 1 if prepend else 0
-        frame = batch.frame
-        made = []
-        for values in islice(batch.expand(), max(room, 0)):
-            item = QueueItem(
-                item_id=self._next_id(),
-                queue_id=queue_id,
-                batch_id=frame.batch_id,
-                origin=frame.origin,
-                destination=frame.destination,
-                graph=batch.graph,
-                values=values,
-                workflow=frame.workflow,
-                session_id=str(uuid.uuid4()),
-                priority=priority,
-            )
-            self.add(item)
-            made.append(item)
-        return made
+        shared = {name: getattr(batch.frame, name) for name in ("batch_id", "origin", "destination", "workflow")}
+        shared |= {"queue_id": queue_id, "graph": batch.graph, "priority": priority}
+        return [self._make(**shared, values=values) for values in islice(batch.expand(), max(room, 0))]
 
-    def retry(self, items: Iterable[QueueItem]) -> list[tuple[QueueItem, QueueItem]]:
-        """Enqueue copies of failed and canceled items; each with its original."""
-        made = []
-        for item in items:
-            if item.status in {"failed", "canceled"}:
-                copy = QueueItem(
-                    item_id=self._next_id(),
-                    queue_id=item.queue_id,
-                    batch_id=item.batch_id,
-                    origin=item.origin,
-                    destination=item.destination,
-                    graph=item.graph,
-                    values=item.values,
-                    workflow=item.workflow,
-                    session_id=str(uuid.uuid4()),
-                    priority=item.priority,
-                    retried_from=item.item_id,
-                )
-                self.add(copy)
-                made.append((item, copy))
-        return made
+    def retry(self, items: Iterable[QueueItem]) -> list[QueueItem]:
+        """Enqueue copies of failed and canceled items."""
+        return [
+            self._make(**{name: getattr(item, name) for name in _KEPT}, retried_from=item.item_id)
+            for item in items
+            if item.status in {"failed", "canceled"}
+        ]
 
-    def _next_id(self) -> int:
-        self.last_id += 1
-        return self.last_id
+    def _make(self, **facts: Any) -> QueueItem:
+        item = QueueItem(item_id=self.last_id + 1, session_id=str(uuid.uuid4()), **facts)
+        self.add(item)
+        return item
 
     def add(self, item: QueueItem) -> None:
         """Take in an item, new or from an earlier life."""
@@ -189,37 +153,31 @@ class SandboxQueue:
 
     def move(self, item: QueueItem, status: str) -> None:
         """Change an item's status, its times and its sequence number with it."""
-        self._count(item, -1)
-        if item.status == "pending":
-            self._forget_pending(item)
-        self._running.pop(item.item_id, None)
+        self._take_out(item)
         item.status, item.status_sequence = status, item.status_sequence + 1
         item.updated_at = now()
         if status == "in_progress":
             item.started_at = item.updated_at
             self._running[item.item_id] = item
-        elif status in TERMINAL_STATUSES:
+        elif item.is_ended:
             item.completed_at = item.updated_at
         self._count(item, 1)
 
     def remove(self, items: Iterable[QueueItem]) -> list[int]:
-        """Forget items."""
-        gone = []
-        for item in list(items):
-            self._count(item, -1)
-            self._forget_pending(item)
-            self._running.pop(item.item_id, None)
+        """Forget items; return their ids."""
+        gone = list(items)
+        for item in gone:
+            self._take_out(item)
             del self.items[item.item_id]
             of_batch = self._of_batch[item.queue_id, item.batch_id]
             del of_batch[item.item_id]
             if not of_batch:
                 del self._of_batch[item.queue_id, item.batch_id]
-            gone.append(item.item_id)
-        return gone
+        return [item.item_id for item in gone]
 
     def take(self, prefers: Callable[[QueueItem], bool] | None) -> QueueItem | None:
         """Take the next item to render, None where there is none or a poisonous one blocks the way."""
-        priority = max((priority for priority, group in self._pending.items() if group), default=None)
+        priority = max(self._pending, default=None)
         if priority is None:
             return None
         head = list(islice(self._pending[priority].values(), _AHEAD))
@@ -253,6 +211,20 @@ class SandboxQueue:
         found = self._counts.get(of, Counter())
         return {**{status: found[status] for status in STATUSES}, "total": sum(found.values())}
 
+    def batch_status(self, queue_id: str, batch_id: str) -> dict[str, Any]:
+        """Count a batch's items by status; all zeros for an unknown one."""
+        first = next(iter(self._of_batch.get((queue_id, batch_id), {}).values()), None)
+        labels = {"origin": first and first.origin, "destination": first and first.destination}
+        return {"queue_id": queue_id, "batch_id": batch_id, **labels, **self.counts("batch", queue_id, batch_id)}
+
+    def queue_status(self, queue_id: str) -> dict[str, Any]:
+        """Count a queue id's items by status, with its current item."""
+        item = self.current(queue_id)
+        about = {name: getattr(item, name, None) for name in ("item_id", "batch_id", "session_id")}
+        counts = self.counts("queue", queue_id)
+        mine = {"user_pending": counts["pending"], "user_in_progress": counts["in_progress"]}
+        return {"queue_id": queue_id, **about, **counts, **mine}
+
     def _count(self, item: QueueItem, by: int) -> None:
         for of in (
             ("queue", item.queue_id),
@@ -261,7 +233,10 @@ class SandboxQueue:
         ):
             self._counts.setdefault(of, Counter())[item.status] += by
 
-    def _forget_pending(self, item: QueueItem) -> None:
+    def _take_out(self, item: QueueItem) -> None:
+        """Take an item out of the counts, of those that wait and of those that run."""
+        self._count(item, -1)
+        self._running.pop(item.item_id, None)
         group = self._pending.get(item.priority, {})
         group.pop(item.item_id, None)
         if not group:

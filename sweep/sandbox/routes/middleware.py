@@ -1,31 +1,39 @@
-"""Shared by all routes: reading bodies, writing answers, refusals, injected faults, counting requests."""
+"""Around all routes: who may come in, bodies read and answers written, requests counted, faults injected."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import ipaddress
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from sweep.sandbox.batches import RefusedError, fault
-from sweep.sandbox.images import UnknownImageError
-from sweep.sandbox.options import bearer
+from sweep.sandbox.accounts import bearer
+from sweep.sandbox.batches import RefusedError, describe_fault, read_value
+from sweep.sandbox.image_library import UnknownImageError
 from sweep.sandbox.service import Sandbox
 
 KEY: web.AppKey[Sandbox] = web.AppKey("sandbox", Sandbox)
-HEADERS = {"X-Sandbox": "sweep"}
 _FRESH_TOKEN = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
 _OPEN_TO_ALL = frozenset({"/api/v1/auth/status", "/api/v1/auth/login", "/api/v1/app/version", "/openapi.json"})
 
 
-def sandbox_of(request: web.Request) -> Sandbox:
-    """Return the sandbox a request is for."""
-    return request.app[KEY]
+def route(method: str, path: str, answer: Callable[[Sandbox, web.Request], Any], status: int = 200) -> web.RouteDef:
+    """Make a route. `answer` gives, or awaits, the JSON of the answer or a whole response."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        found = answer(request.app[KEY], request)
+        if inspect.isawaitable(found):
+            found = await found
+        return found if isinstance(found, web.StreamResponse) else reply(found, status)
+
+    return web.get(path, handle) if method == "GET" else web.route(method, path, handle)
 
 
 def reply(body: Any, status: int = 200) -> web.Response:
@@ -34,12 +42,12 @@ def reply(body: Any, status: int = 200) -> web.Response:
     return web.Response(body=text.encode(), status=status, content_type="application/json")
 
 
-def without_nulls(value: Any) -> Any:
-    """JSON without its nulls, at any depth."""
+def drop_nulls(value: Any) -> Any:
+    """Return JSON without its nulls, at any depth."""
     if isinstance(value, dict):
-        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+        return {key: drop_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):
-        return [without_nulls(item) for item in value]
+        return [drop_nulls(item) for item in value]
     return value
 
 
@@ -49,10 +57,15 @@ async def body_of(request: web.Request) -> Any:
     try:
         return json.loads(data) if data else None
     except json.JSONDecodeError as error:
-        entry = fault("json_invalid", ("body", error.pos), "JSON decode error", {}, {"error": error.msg})
-        raise RefusedError(422, [entry]) from error
+        place, context = ("body", error.pos), {"error": error.msg}
+        raise RefusedError(422, [describe_fault("json_invalid", place, "JSON decode error", {}, context)]) from error
     except (UnicodeDecodeError, RecursionError) as error:
         raise RefusedError(400, "There was an error parsing the body") from error
+
+
+def read_page(request: web.Request, **defaults: int) -> list[int]:
+    """Read the whole numbers of a query that choose a page of a list. Raises RefusedError with 422."""
+    return [read_value(int, request.query.get(name, default), "query", name) for name, default in defaults.items()]
 
 
 @web.middleware
@@ -63,10 +76,10 @@ async def refuse_web_pages(request: web.Request, handler: Handler) -> web.Stream
     """
     name = urlsplit(f"//{request.host}").hostname or ""
     origin = request.headers.get("Origin")
-    if not _is_own_name(name, sandbox_of(request).options.host):
-        return web.json_response({"detail": f"{name} is not a name of this sandbox."}, status=403)
+    if not _is_own_name(name, request.app[KEY].options.host):
+        return reply({"detail": f"{name} is not a name of this sandbox."}, 403)
     if origin is not None and urlsplit(origin).netloc != request.host:
-        return web.json_response({"detail": f"Requests from {origin} are not allowed."}, status=403)
+        return reply({"detail": f"Requests from {origin} are not allowed."}, 403)
     return await handler(request)
 
 
@@ -81,19 +94,19 @@ def _is_own_name(name: str, own: str) -> bool:
 
 
 @web.middleware
-async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def answer_request(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn refusals into answers, count, stall while garbage is collected, and commit HTTP faults."""
-    sandbox = sandbox_of(request)
+    sandbox = request.app[KEY]
     if request.path.startswith("/ws/"):
         return await handler(request)
     if request.path.startswith("/sandbox/"):
         return await _handle(request, handler)
     resource = request.match_info.route.resource
     sandbox.requests[f"{request.method} {resource.canonical if resource else request.path}"] += 1
-    await sandbox.processor.stalled.wait()
+    await sandbox.workers.stalled.wait()
     met = sandbox.dice.http_fault(request.path)
     if met in _REFUSALS:
-        return _refusal(met, sandbox)
+        return _refuse(met, sandbox)
     if met == "reset":
         return _cut(request)
     if met == "slow":
@@ -108,7 +121,7 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def _admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Read only who has logged in, where a login is wanted. Whoever changes something is given a fresh token."""
-    accounts = sandbox_of(request).accounts
+    accounts = request.app[KEY].accounts
     if request.path in _OPEN_TO_ALL:
         return await _handle(request, handler)
     refusal = accounts.refusal(request.headers)
@@ -139,7 +152,7 @@ _REFUSALS = {
 }
 
 
-def _refusal(met: str, sandbox: Sandbox) -> web.Response:
+def _refuse(met: str, sandbox: Sandbox) -> web.Response:
     status, detail = _REFUSALS[met]
     response = reply({"detail": detail}, status)
     if status in {503, 429} and sandbox.faults.retry_after:
@@ -162,8 +175,3 @@ async def _truncate(request: web.Request, response: web.Response) -> web.StreamR
     if request.transport is not None:
         request.transport.close()
     return half
-
-
-async def sign(_request: web.Request, response: web.StreamResponse) -> None:
-    """List every answer says that this is no InvokeAI."""
-    response.headers.update(HEADERS)

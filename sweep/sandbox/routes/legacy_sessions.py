@@ -1,0 +1,208 @@
+"""The sessions API: graphs of InvokeAI 3 and of the portable form, run by the same queue."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from sweep.errors import WorkflowError
+from sweep.sandbox.batches import Batch, Frame, GraphTemplate, RefusedError, read_graph, refuse_value
+from sweep.sandbox.graph_execution import Prepared, initial_session
+from sweep.sandbox.image_nodes import IMAGE_NODES
+from sweep.sandbox.item_queue import QueueItem
+from sweep.sandbox.model_catalogue import ModelRecord, identifier
+from sweep.sandbox.routes.middleware import body_of, read_page, route
+from sweep.sandbox.service import Sandbox
+from sweep.sandbox.socket_events import EventEmitter
+from sweep.workflow import Address, Json, ModelRef, Ref, workflow_from, write_graph
+
+_QUEUE = "sessions"  # the queue id under which sessions wait
+_KEPT = ("id", "execution_graph", "executed", "executed_history", "results", "errors")
+_MAPPINGS = ("prepared_source_mapping", "source_prepared_mapping")
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """A posted graph; `item` is set once it was invoked."""
+
+    id: str
+    posted: Any
+    graph: GraphTemplate
+    item: QueueItem | None = None
+
+    def to_api(self, sandbox: Sandbox) -> dict[str, Any]:
+        """Return the session as InvokeAI 3 gave it."""
+        item = self.item
+        whole = item.load_session(sandbox.types) if item else initial_session(self.id, self.graph)
+        if item and item.error:
+            whole["errors"] = dict.fromkeys(whole["errors"], item.error[2])
+        body = {**{name: whole[name] for name in (*_KEPT, *_MAPPINGS)}, "graph": self.posted}
+        if sandbox.options.api == "portable":
+            body["is_complete"] = item is not None and item.is_ended and item.session is not None
+        return body
+
+
+class SessionEvents(EventEmitter):
+    """Events as InvokeAI 3 sent them: to those who subscribed to the session."""
+
+    async def batch_enqueued(self, answer: dict[str, Any]) -> None:
+        """Do nothing: this version had no batches."""
+
+    async def items(self, name: str, queue_id: str, item_ids: list[int]) -> None:
+        """Do nothing: this version had no bulk item events."""
+
+    async def model_load(self, name: str, config: dict[str, Any], submodel: str | None) -> None:
+        """Do nothing: this version's event named neither session nor node."""
+
+    async def status_changed(self, item: QueueItem) -> None:
+        """Announce the end of a session, and no other status."""
+        if item.status == "completed":
+            about = {"graph_execution_state_id": item.session_id}
+            await self.send("graph_execution_state_complete", about, room=item.session_id)
+
+    async def invocation(self, name: str, item: QueueItem, prepared: Prepared, **more: Any) -> None:
+        """Announce that a node was started, made progress, was completed or failed."""
+        about = {"graph_execution_state_id": item.session_id, "source_node_id": prepared.source}
+        if name == "progress":
+            steps = prepared.node.get("steps") or 1
+            done = {"step": round((more["percentage"] or 0) * steps), "total_steps": steps, "progress_image": None}
+            node = {"node_id": prepared.id, "node": {"id": prepared.id, "type": prepared.node["type"]}}
+            await self.send("generator_progress", {**about, **node, **done}, room=item.session_id)
+            return
+        if name == "error":
+            more = {"error_type": more["error_type"], "error": more["error_traceback"]}
+        await self.send(f"invocation_{name}", {**about, "node": prepared.node, **more}, room=item.session_id)
+
+
+async def _create_session(sandbox: Sandbox, request: web.Request) -> Any:
+    """Create a session for a posted graph, not running yet. Raises RefusedError with 422."""
+    body = await body_of(request)
+    posted = body.get("graph") if sandbox.options.api == "portable" and isinstance(body, Mapping) else body
+    if sandbox.options.api == "portable" and not isinstance(posted, Mapping):
+        raise refuse_value(("body", "graph"), "Field required", body)
+    posted = posted or {"id": str(uuid.uuid4()), "nodes": {}, "edges": []}
+    graph = _translate(sandbox, posted) if isinstance(posted.get("nodes"), list) else posted
+    template = read_graph(_identify_models(sandbox, graph), sandbox.types, ("body", "graph"))
+    session = Session(id=str(uuid.uuid4()), posted=posted, graph=template)
+    sandbox.sessions[session.id] = session
+    return session.to_api(sandbox)
+
+
+def _list_sessions(sandbox: Sandbox, request: web.Request) -> Any:
+    page, size = read_page(request, page=0, per_page=10)
+    every = [session.to_api(sandbox) for session in sandbox.sessions.values()]
+    found = every[page * size : (page + 1) * size]
+    return {"items": found, "page": page, "pages": -(-len(every) // size), "per_page": size, "total": len(every)}
+
+
+def _find_session(sandbox: Sandbox, request: web.Request) -> Session:
+    """Find a session, also one of an earlier process with the same root. Raises RefusedError with 404."""
+    session_id = request.match_info["session_id"]
+    session: Session | None = sandbox.sessions.get(session_id)
+    if session is not None:
+        return session
+    for item in sandbox.queue.of(_QUEUE):
+        if item.session_id == session_id:
+            return Session(id=session_id, posted=item.graph.to_api(), graph=item.graph, item=item)
+    raise RefusedError(404, "Not Found")
+
+
+def _get_session(sandbox: Sandbox, request: web.Request) -> Any:
+    return _find_session(sandbox, request).to_api(sandbox)
+
+
+async def _invoke_session(sandbox: Sandbox, request: web.Request) -> None:
+    """Start a session. Raises RefusedError with 400 where it has run already."""
+    session = _find_session(sandbox, request)
+    if session.item is None:
+        batch = Batch(frame=Frame(batch_id=session.id), graph=session.graph)
+        made = sandbox.queue.enqueue(_QUEUE, batch, prepend=False)
+        if not made:
+            raise RefusedError(503, "The queue is full")
+        session.item = made[0]
+        session.item.session_id = session.id
+        await sandbox.store.save(made)
+        sandbox.workers.wake()
+    elif session.item.is_ended:
+        raise RefusedError(400, "Session is already complete")
+
+
+async def _cancel_session(sandbox: Sandbox, request: web.Request) -> None:
+    item = _find_session(sandbox, request).item
+    await sandbox.cancel([item] if item else [])
+
+
+def _list_session_images(sandbox: Sandbox, request: web.Request) -> Any:
+    """Describe the images a session made to keep, in the order they were made."""
+    session = _find_session(sandbox, request).to_api(sandbox)
+    nodes = session["execution_graph"]["nodes"]
+    kept = (
+        result["image"]["image_name"]
+        for prepared, result in session["results"].items()
+        if nodes[prepared]["type"] in IMAGE_NODES and not nodes[prepared]["is_intermediate"]
+    )
+    return [sandbox.images.dto(name) for name in kept if name in sandbox.images.images]
+
+
+_S = "/api/v1/sessions"
+SESSION_ROUTES = (
+    route("POST", f"{_S}/", _create_session),
+    route("GET", f"{_S}/", _list_sessions),
+    route("GET", f"{_S}/{{session_id}}", _get_session),
+    route("PUT", f"{_S}/{{session_id}}/invoke", _invoke_session, 202),
+    route("DELETE", f"{_S}/{{session_id}}/invoke", _cancel_session, 202),
+)
+SESSION_IMAGES = route("GET", f"{_S}/{{session_id}}/images", _list_session_images)  # of the portable form only
+
+
+def _identify_models(sandbox: Sandbox, graph: Any) -> Any:
+    """InvokeAI 3 named models by name and base; the nodes here want today's five keys."""
+    if isinstance(graph, list):
+        return [_identify_models(sandbox, value) for value in graph]
+    if not isinstance(graph, Mapping):
+        return graph
+    if "model_name" not in graph or "base_model" not in graph:
+        return {name: _identify_models(sandbox, value) for name, value in graph.items()}
+    name, base, kind = graph["model_name"], graph["base_model"], graph.get("model_type")
+    for record in sandbox.models.values():
+        if record["name"] == name and record["base"] == base and kind in {None, record["type"]}:
+            return identifier(record)
+    return {"key": name, "hash": "", "name": name, "base": base, "type": kind or "main"}
+
+
+def _translate(sandbox: Sandbox, document: Mapping[str, Any]) -> dict[str, Json]:
+    """Translate a portable document to today's nodes, with the models that the sandbox has of their kind."""
+    mains = [record for record in sandbox.models.values() if record["type"] == "main"]
+    try:
+        workflow = workflow_from(document)
+        base = _choose_base(document, mains)
+        workflow = workflow.for_base(base)
+    except WorkflowError as error:
+        raise refuse_value(("body", "graph"), str(error), None) from error
+
+    def resolve(reference: Ref) -> Json:
+        if not isinstance(reference, ModelRef):
+            return reference.canonical()
+        fitting = [record for record in sandbox.models.values() if record["type"] == reference.type]
+        fitting.sort(key=lambda record: (record["name"] != reference.name, record["base"] != base))
+        if fitting:
+            return identifier(fitting[0])
+        return {"key": reference.name, "hash": "", "name": reference.name, "base": base, "type": reference.type}
+
+    files: dict[Address, Any] = {
+        address: {"image_name": sandbox.images.uploaded_as(path) or path} for address, path in workflow.files.items()
+    }
+    return write_graph(workflow.graph.set(files), resolve)
+
+
+def _choose_base(document: Mapping[str, Any], mains: list[ModelRecord]) -> str:
+    """SDXL where the document names an XL model and the sandbox has one, else what the first model is."""
+    has_xl = any(record["base"] == "sdxl" for record in mains)
+    wants_xl = any("xl" in str(node.get("data", "")).lower() for node in document["nodes"] if isinstance(node, Mapping))
+    if has_xl and wants_xl:
+        return "sdxl"
+    return str(mains[0]["base"]) if mains else "sd-1"

@@ -1,0 +1,104 @@
+"""Sends InvokeAI's socket.io events in their shapes, with faults where they are asked for."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import socketio
+
+from sweep.sandbox.accounts import Accounts
+from sweep.sandbox.graph_execution import Prepared
+from sweep.sandbox.item_queue import QueueItem, SandboxQueue
+from sweep.sandbox.options import FaultDice
+
+Payload = dict[str, Any]
+
+
+class _Text(socketio.packet.Packet):  # type: ignore[misc]
+    """A packet without attachments: InvokeAI sends none, and looking for them in every event is a sixth of the work."""
+
+    uses_binary_events = False
+
+
+class EventEmitter:
+    """Sends events to all sockets (single-user InvokeAI does, subscribed or not; only `queue_cleared` is by room)."""
+
+    def __init__(self, queue: SandboxQueue, dice: FaultDice, accounts: Accounts) -> None:
+        self.sio = socketio.AsyncServer(async_mode="aiohttp", cors_allowed_origins="*", serializer=_Text)
+        self.sent = 0
+        self._queue = queue
+        self._dice = dice
+        self._accounts = accounts
+        self._sids: set[str] = set()
+        self.sio.on("connect", self._connected)
+        self.sio.on("disconnect", lambda sid, *_: self._sids.discard(sid))
+        self.sio.on("subscribe_queue", self._subscribe)
+        self.sio.on("subscribe", self._subscribe)
+
+    async def _connected(self, sid: str, environ: Any, auth: Any = None) -> None:
+        refusal = self._accounts.refusal({"Authorization": environ.get("HTTP_AUTHORIZATION", "")}, auth)
+        if refusal:
+            raise socketio.exceptions.ConnectionRefusedError(refusal)
+        self._sids.add(sid)
+
+    async def _subscribe(self, sid: str, data: Any) -> None:
+        room = (data.get("queue_id") or data.get("session")) if isinstance(data, dict) else None
+        if room:
+            await self.sio.enter_room(sid, room)
+
+    async def send(self, name: str, payload: Payload, room: str | None = None) -> None:
+        """Emit one event, unless a fault swallows it; a fault may also double it or cut every socket after it."""
+        if not self._sids or self._dice.happens("missing_event"):
+            return
+        self.sent += 1
+        for _ in range(2 if self._dice.happens("doubled_event") else 1):
+            await self.sio.emit(name, {"timestamp": int(time.time()), **payload}, room=room)
+        if self._dice.happens("socket_drop"):
+            for sid in list(self._sids):
+                await self.sio.disconnect(sid)
+
+    @property
+    def heard(self) -> bool:
+        """Tell whether any socket is connected."""
+        return bool(self._sids)
+
+    async def batch_enqueued(self, answer: Payload) -> None:
+        """Announce that a batch was enqueued."""
+        named = {name: answer[name] for name in ("queue_id", "enqueued", "requested", "priority")}
+        batch = {name: answer["batch"][name] for name in ("batch_id", "origin")}
+        await self.send("batch_enqueued", {**named, **batch, "user_id": "system"})
+
+    async def status_changed(self, item: QueueItem) -> None:
+        """Announce that an item's status changed."""
+        if self.heard:
+            times = ("created_at", "updated_at", "started_at", "completed_at")
+            payload = {
+                **_describe_item(item),
+                **{name: getattr(item, name) for name in ("status", "status_sequence", *times)},
+                **item.describe_error(),
+                "batch_status": self._queue.batch_status(item.queue_id, item.batch_id),
+                "queue_status": self._queue.queue_status(item.queue_id),
+            }
+            await self.send("queue_item_status_changed", payload)
+
+    async def invocation(self, name: str, item: QueueItem, prepared: Prepared, **more: Any) -> None:
+        """Announce that a node was started, made progress, was completed or failed."""
+        if self.heard:
+            node = {"invocation": prepared.node, "invocation_source_id": prepared.source}
+            await self.send(f"invocation_{name}", {**_describe_item(item), **node, **more})
+
+    async def model_load(self, name: str, config: Payload, submodel: str | None) -> None:
+        """Announce that a model is being loaded, or was."""
+        await self.send(f"model_load_{name}", {"config": config, "submodel_type": submodel, "user_id": "system"})
+
+    async def items(self, name: str, queue_id: str, item_ids: list[int]) -> None:
+        """Announce that several items were canceled or retried at once."""
+        ids = {f"{name}_item_ids": item_ids, "user_ids": ["system"]}
+        by_user = {f"{name}_item_ids_by_user": {"system": item_ids}}
+        await self.send(f"queue_items_{name}", {"queue_id": queue_id, **ids, **by_user})
+
+
+def _describe_item(item: QueueItem) -> Payload:
+    names = ("queue_id", "item_id", "batch_id", "origin", "destination", "session_id")
+    return {**{name: getattr(item, name) for name in names}, "user_id": "system"}

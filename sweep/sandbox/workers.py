@@ -1,0 +1,280 @@
+"""Workers: each takes an item, runs its nodes in order, and sends the events of its progress."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from sweep.sandbox.database import Store
+from sweep.sandbox.graph_execution import Execution, Prepared
+from sweep.sandbox.image_library import UnknownImageError
+from sweep.sandbox.image_nodes import IMAGE_NODES, MODEL_NODES, ImageMaker, NodeContext, NodeError, run_model_node
+from sweep.sandbox.item_queue import QueueItem, SandboxQueue
+from sweep.sandbox.model_catalogue import ModelRecord
+from sweep.sandbox.node_types import NodeTypes
+from sweep.sandbox.options import FaultDice, SandboxOptions, share
+from sweep.sandbox.socket_events import EventEmitter
+from sweep.sandbox.value_nodes import VALUE_NODES, NodeFields, run_value_node
+
+_SAMPLERS = {"denoise_latents": "steps", "flux_denoise": "num_steps"}
+
+
+class NodeCache:
+    """Outputs of nodes by everything that went in, the least recently used forgotten first."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._hits = self._misses = 0
+        self._outputs: OrderedDict[str, NodeFields] = OrderedDict()
+
+    def get(self, key: str) -> NodeFields | None:
+        """Return the output remembered for a key."""
+        output = self._outputs.get(key)
+        if output is None:
+            self._misses += 1
+            return None
+        self._hits += 1
+        self._outputs.move_to_end(key)
+        return output
+
+    def put(self, key: str, output: NodeFields) -> None:
+        """Remember an output."""
+        self._outputs[key] = output
+        if len(self._outputs) > self._size:
+            self._outputs.popitem(last=False)
+
+    def forget(self, text: str) -> None:
+        """Drop the outputs that mention `text` (the name of a deleted image)."""
+        for key in [key for key, output in self._outputs.items() if text in json.dumps(output)]:
+            del self._outputs[key]
+
+    def status(self) -> dict[str, Any]:
+        """Return the answer of app/invocation_cache/status."""
+        counts = {"size": len(self._outputs), "hits": self._hits, "misses": self._misses}
+        return {**counts, "enabled": self._size > 0, "max_size": self._size}
+
+
+@dataclass(slots=True, kw_only=True)
+class Workers:
+    """All workers of one sandbox. `wake` tells them that something changed."""
+
+    options: SandboxOptions
+    queue: SandboxQueue
+    types: NodeTypes
+    store: Store
+    context: NodeContext
+    images: ImageMaker
+    events: EventEmitter
+    dice: FaultDice
+    paused: bool = False
+    busy: int = 0
+    stalled: asyncio.Event = field(default_factory=asyncio.Event)  # set while the server answers
+    model_loads: Counter[str] = field(default_factory=Counter)
+    cache: NodeCache = field(init=False)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _cancels: dict[int, asyncio.Event] = field(default_factory=dict)
+    _loaded: dict[int, str] = field(default_factory=dict)  # worker → key of the main model it has
+
+    def __post_init__(self) -> None:
+        self.cache = NodeCache(self.options.node_cache_size)
+        self.stalled.set()
+
+    def wake(self) -> None:
+        """Have idle workers look at the queue again."""
+        self._changed.set()
+
+    def cancel(self, item: QueueItem) -> None:
+        """Stop working on an item, if anybody does."""
+        if item.item_id in self._cancels:
+            self._cancels[item.item_id].set()
+
+    def device(self, worker: int) -> str:
+        """Name a worker's device."""
+        return "cpu" if self.options.workers == 1 else f"cuda:{worker}"
+
+    async def work(self, worker: int) -> None:
+        """Be one worker, until cancelled."""
+        while True:
+            self._changed.clear()
+            item = None if self.paused else self.queue.take(self._preference(worker))
+            if item is None:
+                await self._changed.wait()
+                continue
+            self.busy += 1
+            try:
+                await self._process(item, worker)
+            finally:
+                self.busy -= 1
+                self._cancels.pop(item.item_id, None)
+            await asyncio.sleep(0)  # at zero latency nothing else may let the others have a turn
+
+    def _preference(self, worker: int) -> Callable[[QueueItem], bool] | None:
+        """Tell which items name the model that this worker has loaded."""
+        loaded = self._loaded.get(worker)
+        if not self.options.affinity or not loaded:
+            return None
+        return lambda item: any(
+            isinstance(value, dict) and value.get("key") == loaded
+            for node in item.graph.nodes.values()
+            for value in node.values()
+        )
+
+    async def _process(self, item: QueueItem, worker: int) -> None:
+        stopped = self._cancels[item.item_id] = asyncio.Event()
+        self.queue.move(item, "in_progress")
+        item.device = self.device(worker)
+        await self.store.save([item])
+        await self.events.status_changed(item)
+        execution = Execution(item.session_id, item.bound(self.types))
+        if self.options.gc_pause:  # as InvokeAI collects garbage: nobody is answered meanwhile
+            self.stalled.clear()
+            try:
+                await asyncio.sleep(self.options.gc_pause)
+            finally:
+                self.stalled.set()
+        await self._rest(self.options.latency, stopped, item)
+        failed = await self._run(item, worker, execution, stopped)
+        item.keep_session(execution.to_api())
+        if item.status == "in_progress":
+            item.error = (failed[1].kind, failed[1].message, _write_traceback(failed[1])) if failed else None
+            self.queue.move(item, "failed" if failed else "completed")
+        await self.store.save([item] if item.item_id in self.queue.items else [])
+        if item.status != "canceled":
+            await self.events.status_changed(item)
+        if failed and item.error:
+            await self.events.invocation("error", item, failed[0], **item.describe_error())
+
+    async def _run(
+        self, item: QueueItem, worker: int, execution: Execution, stopped: asyncio.Event
+    ) -> tuple[Prepared, NodeError] | None:
+        """Run all nodes; the one that failed and how, if any did."""
+        graph = json.dumps(execution.graph.to_api())
+        while not stopped.is_set() and (prepared := execution.next()) is not None:
+            await self.events.invocation("started", item, prepared)
+            try:
+                output = await self._node(item, worker, prepared, graph, stopped)
+            except Exception as error:  # noqa: BLE001 -- whatever a node raises fails its item, as on the real server
+                failure = _describe_failure(error)
+                execution.fail(prepared, failure.kind, failure.message)
+                return prepared, failure
+            if output is None:
+                return None
+            execution.complete(prepared, output)
+            await self.events.invocation("complete", item, prepared, result={"output_meta": None, **output})
+        return None
+
+    async def _node(
+        self, item: QueueItem, worker: int, prepared: Prepared, graph: str, stopped: asyncio.Event
+    ) -> NodeFields | None:
+        """Return a node's output, cached or made now; None where the item was cancelled meanwhile."""
+        node = self._check_inputs(prepared)
+        key = None
+        if node["use_cache"] and self.options.node_cache_size:
+            key = json.dumps({name: value for name, value in node.items() if name != "id"}, sort_keys=True)
+            cached = self.cache.get(key)
+            if cached is not None:
+                return cached
+        if node["type"] in _SAMPLERS and not await self._sample(item, worker, prepared, stopped):
+            return None
+        output = await self._make(item, node, graph)
+        if key is not None:
+            self.cache.put(key, output)
+        return output
+
+    def _check_inputs(self, prepared: Prepared) -> NodeFields:
+        """Check a node's inputs; refuse as InvokeAI does what is missing or does not fit."""
+        kind = prepared.node["type"]
+        if prepared.inputs:  # a node without edges was checked when it was posted
+            try:
+                prepared.node = {**self.types.accept(prepared.node), "id": prepared.id}
+            except ValidationError as error:
+                raise NodeError("NodeInputError", f"Node {kind} has invalid incoming input: {error}") from None
+        node = prepared.node
+        for name, field_ in self.types.schemas[kind].fields.items():
+            if field_.input != "direct" and field_.required and field_.default is None and node[name] is None:
+                only_edge = field_.input == "connection"
+                missing = "RequiredConnectionException" if only_edge else "MissingInputException"
+                lacking = "connections" if only_edge else "value or connection"
+                raise NodeError(missing, f"Node {kind} missing {lacking} for field {name}")
+        return node
+
+    async def _make(self, item: QueueItem, node: NodeFields, graph: str) -> NodeFields:
+        if node["type"] in VALUE_NODES:
+            return run_value_node(node)
+        if node["type"] in IMAGE_NODES:
+            return await self.images.make(node, item, graph)
+        if node["type"] in MODEL_NODES:
+            return run_model_node(node, self.context)
+        message = f"The sandbox paints without a {node['type']} node: run this workflow on a real InvokeAI."
+        raise NodeError("SandboxUnsupportedNode", message)
+
+    async def _sample(self, item: QueueItem, worker: int, prepared: Prepared, stopped: asyncio.Event) -> bool:
+        """Load the model, go through the steps, perhaps fail; False where the item was cancelled meanwhile."""
+        node = prepared.node
+        holder = node["unet"]["unet"] if "unet" in node else node["transformer"]["transformer"]
+        await self._load(self.context.model(holder, node["type"]), worker, item, prepared)
+        if self.dice.faults.fail_rate:
+            nodes = json.dumps(dict(item.bound(self.types).nodes), sort_keys=True).encode()
+            if self.dice.happens("fail_rate", hashlib.blake2b(nodes, digest_size=16).hexdigest()):
+                raise NodeError("OutOfMemoryError", "CUDA out of memory (the sandbox's --fail-rate).")
+        whole = node[_SAMPLERS[node["type"]]]
+        steps = math.ceil(whole * max(0.0, node["denoising_end"] - node["denoising_start"]) - 1e-9)
+        for step in range(steps + 1):
+            if stopped.is_set():
+                return False
+            await self._report(item, prepared, "Denoising", step / steps if steps else 1.0)
+            if step < steps:
+                await self._rest(self.options.step_latency, stopped, item)
+        return not stopped.is_set()
+
+    async def _load(self, model: ModelRecord, worker: int, item: QueueItem, prepared: Prepared) -> None:
+        if self._loaded.get(worker) == model["key"]:
+            return
+        self._loaded[worker] = model["key"]
+        self.model_loads[model["name"]] += 1
+        part = "transformer" if model["base"] == "flux" else "unet"
+        await self.events.model_load("started", model, part)
+        await self._report(item, prepared, f"Loading model {model['name']} ({part})", None)
+        await self.events.model_load("complete", model, part)
+
+    async def _report(self, item: QueueItem, prepared: Prepared, message: str, share_done: float | None) -> None:
+        told = {"message": message, "percentage": share_done, "image": None, "device": None}
+        await self.events.invocation("progress", item, prepared, **told)
+
+    async def _rest(self, seconds: float, stopped: asyncio.Event, item: QueueItem) -> None:
+        """Wait for about as long, or until the item is cancelled."""
+        if seconds:
+            swing = 2 * share(self.options.seed, "jitter", item.item_id) - 1
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopped.wait(), seconds * (1 + self.options.jitter * swing))
+
+    @property
+    def loaded(self) -> frozenset[str]:
+        """Keys of the models in memory."""
+        return frozenset(self._loaded.values())
+
+
+def _describe_failure(error: Exception) -> NodeError:
+    if isinstance(error, NodeError):
+        return error
+    if isinstance(error, UnknownImageError):
+        return NodeError("ImageRecordNotFoundException", "Image record not found")
+    return NodeError(type(error).__name__, str(error))
+
+
+def _write_traceback(error: NodeError) -> str:
+    return (
+        "Traceback (most recent call last):\n"
+        '  File "sandbox", in run_node\n'
+        "    output = invocation.invoke_internal(context=context, services=self._services)\n"
+        f"{error.kind}: {error.message}\n"
+    )
