@@ -17,31 +17,25 @@ import numpy as np
 from PIL import Image
 
 from sweep.sandbox.painter.canvas import (
-    Look,
-    Mood,
     PaintedImage,
     PaintPlane,
-    Palette,
     Rng,
-    apply_grade,
-    apply_medium,
-    chance,
     clouds,
     colour,
     grain,
     grid,
     line,
     mix,
-    mood,
     smooth_paint,
     to_floats,
     to_pixels,
 )
+from sweep.sandbox.painter.looks import Look, Mood, Palette, apply_grade, apply_medium, chance, mood
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScenePlan:
-    """Where things are; drawn from the seed. Lengths are shares of the image's height."""
+    """Where things of a landscape are; drawn from the seed. Lengths are shares of the image's height."""
 
     sun: tuple[float, float]  # row, column
     sun_size: float
@@ -49,34 +43,22 @@ class ScenePlan:
     ridges: int
     peaked: float
     cover: float  # of the sky by clouds
-    front: str  # water, trees or meadow
-
-    @classmethod
-    def draw(cls, rng: Rng, scene_chance: float) -> ScenePlan:
-        """Draw a plan; the foreground object follows the subject, everything else the seed."""
-        return cls(
-            sun=(rng.uniform(0.16, 0.46), rng.uniform(0.15, 0.85)),
-            sun_size=rng.uniform(0.022, 0.05),
-            horizon=rng.uniform(0.56, 0.68),
-            ridges=int(rng.integers(3, 6)),
-            peaked=rng.uniform(0.15, 0.9),
-            cover=rng.uniform(-0.5, 0.6),
-            front=("water", "trees", "meadow")[int(scene_chance * 3)],
-        )
 
 
-def landscape(rng: Rng, height: int, width: int, palette: Palette, subject: float) -> PaintPlane:
-    """Paint a landscape of `height` × `width`; `subject`, from 0 to 1, decides the foreground object."""
-    plan = ScenePlan.draw(rng, subject)
+def landscape(rng: Rng, height: int, width: int, palette: Palette) -> PaintPlane:
+    """Paint a landscape of `height` × `width`: ranges of hills under a sky, before a lake."""
+    plan = ScenePlan(
+        sun=(rng.uniform(0.16, 0.46), rng.uniform(0.15, 0.85)),
+        sun_size=rng.uniform(0.022, 0.05),
+        horizon=rng.uniform(0.56, 0.68),
+        ridges=int(rng.integers(3, 6)),
+        peaked=rng.uniform(0.15, 0.9),
+        cover=rng.uniform(-0.5, 0.6),
+    )
     out = _sky(rng, height, width, palette, plan)
-    shore = plan.horizon
     for layer in range(plan.ridges):
-        near = (layer + 1) / (plan.ridges + (0 if plan.front == "water" else 1))
-        _ridge(out, rng, palette, plan, near)
-    if plan.front == "water":
-        _water(out, rng, palette, plan, min(0.86, shore + 0.13))
-    else:
-        _ground(out, rng, palette, plan)
+        _ridge(out, rng, palette, plan, (layer + 1) / plan.ridges)
+    _water(out, rng, palette, plan, min(0.86, plan.horizon + 0.13))
     return out
 
 
@@ -144,45 +126,6 @@ def _water(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan, shore: 
     water = mix(water, colour(palette.light), (0.55 * path * (1 - 0.5 * near)))
     edge = smooth_paint(near * 22)
     out[:, first:] = mix(mix(out[:, first - 1 : first], water, np.float32(0.65)), water, edge)
-
-
-def _ground(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan) -> None:
-    """Paint the foreground: a slope with grass, and pines on it where the plan has them."""
-    height, width = out.shape[1:]
-    y, _ = grid(height, width)
-    top = 0.83 - 0.05 * line(rng, width, 2, 4, 0.45)
-    if plan.front == "trees":
-        top = np.minimum(top, top - _pines(rng, width, width / height))
-    first = max(0, int(height * float(top.min())) - 2)
-    rows = slice(first, height)
-    depth = y[rows] - top
-    mask = smooth_paint(depth * height / 1.3 + 0.5)
-    grass = clouds(rng, height - first, width, max(2, (height - first) // 9), max(2, width // 3), 1)
-    patches = clouds(rng, height - first, width, 5, 6, 3)
-    tone = colour(palette.near) * np.float32(0.8)
-    lit = mix(tone, mix(colour(palette.far), colour(palette.light), np.float32(0.25)), np.float32(0.28))
-    body = mix(tone, lit, smooth_paint(0.35 + 0.3 * patches - depth * 2.2) * np.float32(0.8))
-    if plan.front == "meadow":
-        body = body * (1 + 0.13 * grass)
-        blossom = smooth_paint((patches + 0.7 * grass - 2.0) * 2.5) * smooth_paint(depth * 14)
-        body = mix(body, colour(palette.light), (0.6 * blossom))
-    else:
-        body = body * (0.72 + 0.06 * grass)
-    out[:, rows] = mix(out[:, rows], body, mask)
-
-
-def _pines(rng: Rng, width: int, ratio: float) -> PaintPlane:
-    """Height of the treetops above the ground, one value a column."""
-    x = np.linspace(0, ratio, width, dtype=np.float32)
-    tops = np.zeros(width, np.float32)
-    gap = rng.uniform(0.1, 0.9) * ratio
-    for place in np.sort(rng.uniform(-0.02, ratio + 0.02, int(34 * ratio))):
-        tall = rng.uniform(0.07, 0.2) * (0.35 + 0.65 * smooth_paint(abs(place - gap) / (0.35 * ratio)))
-        spread = tall * rng.uniform(0.16, 0.24)
-        reach = np.clip(1 - np.abs(x - place) / spread, 0, 1)
-        boughs = 1 - 0.16 * (1 + np.sin(reach * 34 + rng.uniform(0, 6)))
-        tops = np.maximum(tops, tall * reach * mix(boughs, 1.0, reach**3))
-    return np.asarray(tops, np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -403,10 +346,6 @@ class Painting:
         """Hash all fields."""
         return hashlib.blake2b(repr(self).encode(), digest_size=16).hexdigest()
 
-    def sized(self, width: int, height: int) -> Painting:
-        """Return the same painting at another size."""
-        return replace(self, width=width, height=height)
-
 
 _LARGEST = 384  # composed at most this large, then enlarged
 _CELL = 32  # pixels of the warp's mesh
@@ -459,11 +398,10 @@ def _compose(painting: Painting, wanted: Mood, height: int, width: int) -> Paint
     rows, columns = max(8, round(height * scale)), max(8, round(width * scale))
     about = painting.prompt.split(",")[0].lower()
     rng = np.random.default_rng([painting.seed, int(chance(painting.model, about, painting.clip_skip) * 2**32)])
-    subject = chance("front", about)
-    if wanted.scene == "still":
+    if wanted.is_still_life:
         out = still_life(rng, rows, columns, wanted.palette, wanted.accent, wanted.look.whiteness)
     else:
-        out = landscape(rng, rows, columns, wanted.palette, subject)
+        out = landscape(rng, rows, columns, wanted.palette)
     if (rows, columns) != (height, width):
         image = Image.fromarray(to_pixels(out)).resize((width, height), Image.Resampling.BICUBIC)
         out = to_floats(np.asarray(image))
