@@ -1,7 +1,8 @@
+from .axis_order import list_stages
 from .fusion import FusedGraph, find_affected_keys, fuse
-from .order import list_stages
+from .own_workflow import list_own_images
 from .plan import Instance, Plan
-from .planner import list_own_images, make_plan
+from .planner import make_plan
 
 __all__ = [
     "FusedGraph",

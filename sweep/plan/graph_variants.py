@@ -1,4 +1,4 @@
-"""Selects the graph variant a point needs: base model, number of LoRA and ControlNet nodes, VAE.
+"""Variants of an experiment's graph: which one a point needs, and each with its fixed inputs applied.
 
 Values cannot add nodes to a graph, so points whose graphs differ in more than values have different variants: another
 family of models, another number of LoRAs or ControlNets, a VAE of their own.
@@ -6,24 +6,39 @@ family of models, another number of LoRAs or ControlNets, a VAE of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Final
 
 from sweep.errors import PlanError, WorkflowError
-from sweep.experiment import Axis, Condition, Dimension, Level, Setting, is_address, parse_numbered, strip_number
+from sweep.experiment import (
+    Axis,
+    Condition,
+    Dimension,
+    Level,
+    Setting,
+    is_address,
+    parse_numbered,
+    strip_number,
+)
+from sweep.plan.field_rules import Binding, Written, list_controls, list_loras
 from sweep.plan.models import ModelFinder, find_own_model, list_main_bases, list_main_fields, list_model_fields
-from sweep.plan.rules import Assignments, levels_at, list_controls, list_loras
+from sweep.plan.targets import Assignments, Slot, levels_at
 from sweep.role_table import CONTROL_ROLES
 from sweep.types import Scalar
 from sweep.workflow import (
     TEMPLATES,
     Address,
+    Dialect,
+    Digests,
     Graph,
+    ImageRef,
     ModelRef,
     NodeSchemas,
+    Value,
     Workflow,
     find_address,
 )
@@ -111,54 +126,6 @@ def add_vae_loader(graph: Graph, schemas: NodeSchemas) -> Graph:
 def is_template(workflow: str) -> bool:
     """Tell whether the name is a built-in template's."""
     return workflow in TEMPLATES
-
-
-def substitute_models(workflow: Workflow, schemas: NodeSchemas, models: ModelFinder, uses: Assignments) -> Workflow:
-    """Substitute models that a portable workflow names and the server lacks.
-
-    The main model is left open for the plan to choose (`lacking` is its name), and the VAE becomes the main model's
-    own, with a note. Any other workflow stays as it is: it names what its author rendered with, and another model would
-    be another image.
-    """
-    translate = workflow.translate
-    if translate is None:
-        return workflow
-    settled = _substitute(workflow, schemas, models, uses)
-    return replace(settled, translate=lambda base: _substitute(translate(base), schemas, models, uses))
-
-
-def list_portable_bases(workflow: Workflow, models: ModelFinder) -> tuple[str, ...]:
-    """Return the bases of installed main models that the document has nodes for."""
-    bases = dict.fromkeys(model.base for model in models.installed if model.type == "main")
-    return tuple(base for base in bases if base in workflow.bases)
-
-
-def _substitute(workflow: Workflow, schemas: NodeSchemas, models: ModelFinder, uses: Assignments) -> Workflow:
-    graph, notes, lacking = workflow.graph, list(workflow.notes), ""
-    for address, types in list(list_model_fields(graph, schemas)):
-        said = graph.nodes[address.node].fields.get(address.field)
-        if not isinstance(said, ModelRef) or _is_installed(models, said, types):
-            continue
-        if "main" in types:
-            graph, lacking = _clear_field(graph, address), said.name
-        elif "vae" in types and "vae" not in uses:
-            graph = schemas.dialect.remove_vae_loader(graph, address.node)
-            notes.append(f"The server has no VAE {said.name}, so the model's own is used; inputs.vae names another.")
-    return replace(workflow, graph=graph, notes=tuple(notes), lacking=lacking)
-
-
-def _is_installed(models: ModelFinder, said: ModelRef, types: tuple[str, ...]) -> bool:
-    try:
-        models.find(said, types)
-    except PlanError:
-        return False
-    return True
-
-
-def _clear_field(graph: Graph, address: Address) -> Graph:
-    node = graph.nodes[address.node]
-    left = {name: value for name, value in node.fields.items() if name != address.field}
-    return replace(graph, nodes={**graph.nodes, node.id: replace(node, fields=left)})
 
 
 class VariantSelector:
@@ -259,3 +226,98 @@ def _list_bases(workflow: str | Workflow, schemas: NodeSchemas, models: ModelFin
         if workflow.translate is None
         else list_portable_bases(workflow, models)
     )
+
+
+def list_portable_bases(workflow: Workflow, models: ModelFinder) -> tuple[str, ...]:
+    """Return the bases of installed main models that the document has nodes for."""
+    bases = dict.fromkeys(model.base for model in models.installed if model.type == "main")
+    return tuple(base for base in bases if base in workflow.bases)
+
+
+def _recall_nothing(_: Graph) -> Mapping[str, Value]:
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundGraph:
+    """A graph with its fixed values, and what a variation changes in it."""
+
+    variant: GraphVariant
+    levels: Mapping[str, Level]  # the first that need this variant
+    graph: Graph
+    outputs: tuple[str, ...]
+    tagged: tuple[str, ...]  # outputs that take metadata
+    dialect: Dialect
+    is_fusable: bool  # whether several of these graphs may be one item
+    bindings: tuple[Binding, ...]  # those that axes move
+    fixed: tuple[Binding, ...]
+    prompts: tuple[Address, ...] = ()
+    models: tuple[Address, ...] = ()  # fields that hold the main model
+    sources: tuple[Address, ...] = ()  # fields that hold the image it starts from
+    recall: Callable[[Graph], Mapping[str, Value]] = _recall_nothing  # what images tell of themselves
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def digests(self) -> Digests:
+        """Of the graph at rest; a variation's are computed from them."""
+        return Digests(self.graph, self.dialect)
+
+    def values(self, levels: Mapping[str, Level]) -> Written:
+        """Return all fields the variation with these levels sets."""
+        written: Written = {}
+        for binding in self.bindings:
+            written.update(binding.write(levels))
+        return written
+
+    def prompt(self, graph: Graph) -> str | None:
+        """Read the prompt that `graph` renders."""
+        text = _read_first(graph, self.prompts)
+        return text if isinstance(text, str) else None
+
+    def model(self, graph: Graph) -> str | None:
+        """Read the name of the main model in `graph`."""
+        model = _read_first(graph, self.models)
+        return model.name if isinstance(model, ModelRef) else None
+
+    def source(self, graph: Graph) -> str | None:
+        """SHA-256 of the image `graph` starts from."""
+        image = _read_first(graph, self.sources)
+        return image.sha256 if isinstance(image, ImageRef) else None
+
+    def recalled(self, graph: Graph) -> dict[str, Value]:
+        """Collect what a server's own pages show of an image of `graph`: its prompt, seed, steps and the like."""
+        return dict(self.recall(graph))
+
+    @cached_property
+    def _imaged(self) -> tuple[Address, ...]:
+        """The fields that hold input images, or may."""
+        moved = {slot.address for binding in self.bindings for slot in binding.rule.slots if _is_image_field(slot)}
+        still = {
+            Address(node.id, name)
+            for node in self.graph.nodes.values()
+            for name, value in node.fields.items()
+            if list(list_image_hashes(value))
+        }
+        return tuple(sorted(moved | still))
+
+    def images(self, graph: Graph) -> list[str]:
+        """SHA-256 of every input image in `graph`."""
+        return [sha for address in self._imaged for sha in list_image_hashes(_read_first(graph, (address,)))]
+
+
+def _is_image_field(slot: Slot) -> bool:
+    return "ImageField" in (slot.schema.type, slot.schema.items)
+
+
+def list_image_hashes(value: Value) -> Sequence[str]:
+    """SHA-256 of the images a field's value holds."""
+    if isinstance(value, ImageRef):
+        return (value.sha256,)
+    if isinstance(value, list):
+        return [sha for item in value for sha in list_image_hashes(item)]
+    return ()
+
+
+def _read_first(graph: Graph, addresses: Sequence[Address]) -> Value:
+    node = graph.nodes.get(addresses[0].node) if addresses else None
+    return node.fields.get(addresses[0].field) if node else None

@@ -28,8 +28,9 @@ from sweep.experiment import (
     ReplacingLevels,
     put_cell_seeds,
 )
-from sweep.plan.bindings import BoundGraph
-from sweep.plan.rules import Binding, levels_at
+from sweep.plan.field_rules import Binding
+from sweep.plan.graph_variants import BoundGraph
+from sweep.plan.targets import levels_at
 from sweep.workflow import Digests, NodeChange, canonical
 
 _BYTES = 16

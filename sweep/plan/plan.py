@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweep.experiment import Axis, Dimension, Experiment, InputImage, LazySequence, Level, Variation, is_reference
-from sweep.plan import order
-from sweep.plan.bindings import BoundGraph
-from sweep.plan.graph_variants import GraphVariant, VariantSelector
+from sweep.plan.axis_order import _ALL, Order, choose_order, order_indices
+from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector
 from sweep.plan.keys import KeyChain, compute_fingerprint, salt_key
-from sweep.plan.order import _ALL, Order
-from sweep.plan.rules import choose_test_positions, levels_at, list_targets
+from sweep.plan.targets import choose_test_positions, levels_at, list_targets
 from sweep.workflow import TEMPLATES, Dialect, Graph, ModelRef, NodeSchemas, Value, readable
 
 
@@ -296,13 +294,13 @@ class Plan:
     @cached_property
     def nesting(self) -> Order:
         """How the dimensions are nested when the points are rendered, and the work that spares."""
-        return order.choose_order(self.experiment.dimensions, self.bound_graphs, self.schemas)
+        return choose_order(self.experiment.dimensions, self.bound_graphs, self.schemas)
 
     def order(self, only: Mapping[int, int] = _ALL) -> Iterator[int]:
         """List every index once, in the order to render; of the dimensions in `only`, that position alone."""
         sizes = [len(dimension) for dimension in self.experiment.dimensions]
         count = self.replicates
-        for index in order.order_indices(self.experiment.grid, sizes, self.nesting.nesting, only):
+        for index in order_indices(self.experiment.grid, sizes, self.nesting.nesting, only):
             yield from range(index * count, index * count + count)
 
     def probes(self) -> list[tuple[str, Graph]]:

@@ -7,52 +7,34 @@ against the field it sets. A point then costs only the values that change.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
-from sweep.errors import DefinitionError, PlanError, Problem, WorkflowError
+from sweep.errors import DefinitionError, PlanError, WorkflowError
 from sweep.experiment import (
-    Axis,
-    AxisKind,
-    Dimension,
     Experiment,
-    ImageReader,
-    InputImage,
-    InputImageError,
     Level,
     ProblemCollector,
-    is_address,
     is_reference,
-    parse_numbered,
-    path_kind,
 )
-from sweep.plan.bindings import (
-    BoundGraph,
-    RuleBuilder,
-    TargetResolver,
-    ValidationContext,
-    check_fixed,
-    check_moved,
-)
-from sweep.plan.equal_images import check_distinct_points, note_strengths
+from sweep.plan.checks import ValidationContext, check_distinct_points, check_fixed, check_moved, note_strengths
+from sweep.plan.field_rules import Binding, RuleBuilder
 from sweep.plan.fusion import is_fusable
 from sweep.plan.graph_variants import (
+    BoundGraph,
     GraphVariant,
     VariantSelector,
     build_variant,
     is_template,
     iterate_variant_levels,
     list_variant_axes,
-    substitute_models,
 )
 from sweep.plan.models import ModelFinder, fit_models
+from sweep.plan.own_workflow import adopt_workflow, list_own_images, note_batches, substitute_models
 from sweep.plan.plan import REPLICATE_AXIS, Plan, make_probes
-from sweep.plan.rules import Assignments, Binding, Slot, list_targets
-from sweep.types import Scalar
+from sweep.plan.targets import Assignments, Slot, TargetResolver
 from sweep.workflow import (
     Address,
-    BatchAxis,
     Dialect,
     Encoding,
     Graph,
@@ -71,7 +53,45 @@ from sweep.workflow import (
     unknown_type,
 )
 
-_EMPTY: Final = " needs a value for "  # how check_graph tells of a field that nothing fills
+
+def make_plan(
+    experiment: Experiment, schemas: NodeSchemas, models: Sequence[Model] | None, workflow: Workflow | None = None
+) -> Plan:
+    """Bind an experiment to its workflow, with every value checked against the field it sets.
+
+    Args:
+        experiment: With its seeds drawn.
+        schemas: The node types of the server.
+        models: The models of the server; None where they are not known, and any that is named counts as installed.
+        workflow: What the file holds that the experiment names; the file is read where it is not given.
+
+    Raises:
+        PlanError: Lists every problem with its place in the experiment's file.
+        WorkflowError: The workflow file is wrong in itself.
+    """
+    if experiment.undrawn:
+        axes = ", ".join(experiment.undrawn)
+        raise PlanError(
+            f"The seeds of {axes} are not drawn yet.", hint="Experiment.with_seeds gives them their values."
+        )
+    installed = ModelFinder.of(models)
+    own = workflow or _load_own_workflow(experiment)
+    if own is not None:
+        own = schemas.dialect.translate(own, schemas)
+        own = substitute_models(own, schemas, installed, Assignments.of(experiment))
+        experiment = adopt_workflow(experiment, own, schemas)
+    if not len(experiment.grid):
+        raise PlanError(f"{experiment.name} has no points.", hint="Its conditions exclude every combination.")
+    return _Planner(experiment, schemas, installed, own or experiment.workflow).plan()
+
+
+def _load_own_workflow(experiment: Experiment) -> Workflow | None:
+    path = experiment.workflow_path
+    if path is None or is_template(experiment.workflow):
+        return None
+    from sweep.workflow import load_workflow
+
+    return load_workflow(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +101,91 @@ class VariantExample:
     variant: GraphVariant
     main: ModelRef | None
     levels: Mapping[str, Level]
+
+
+class _Planner:
+    def __init__(
+        self, experiment: Experiment, schemas: NodeSchemas, models: ModelFinder, workflow: str | Workflow
+    ) -> None:
+        self.problems = ProblemCollector(experiment, experiment.source or experiment.name, PlanError)
+        self.uses = Assignments.of(experiment)
+        self.models = models
+        self.variants = VariantSelector(workflow, schemas, models, self.uses, experiment.condition)
+        self.mains: dict[ModelRef, None] = {}
+        self.binder = GraphBinder(
+            experiment=experiment,
+            workflow=workflow,
+            schemas=schemas,
+            models=models,
+            uses=self.uses,
+            variants=self.variants,
+            problems=self.problems,
+        )
+
+    def plan(self) -> Plan:
+        """Make the plan. Raises PlanError with every problem there is."""
+        experiment = self.binder.experiment
+        if REPLICATE_AXIS in {axis.name for axis in experiment.axes} and experiment.study.replicates > 1:
+            self.problems.add_at_key(
+                f"axes.{REPLICATE_AXIS}", f"axes.{REPLICATE_AXIS}: study.replicates makes an axis of that name already."
+            )
+        bound_graphs = [bound for example in self._find_examples() if (bound := self.binder.bind(example))]
+        self.problems.raise_any()
+        plan = Plan(
+            experiment=experiment,
+            bound_graphs=tuple(bound_graphs),
+            variants=self.variants,
+            schemas=self.binder.schemas,
+            models=tuple(self.mains),
+            workflow_notes=self._list_workflow_notes(bound_graphs),
+            salted=tuple(axis.name for axis in self.uses.axes.get("board", ())),
+        )
+        check_distinct_points(plan, self.problems)
+        self.problems.raise_any()
+        return plan
+
+    def _list_workflow_notes(self, bound_graphs: Sequence[BoundGraph]) -> tuple[str, ...]:
+        workflow = self.binder.workflow
+        if isinstance(workflow, str):
+            return ()
+        own = workflow.for_base(bound_graphs[0].variant.base or "")
+        said = [*own.notes, *note_batches(self.binder.experiment, workflow)]
+        notes = tuple(readable(own.graph, note) for note in said)
+        if not own.lacking or "model" in self.uses:
+            return notes
+        used = f"so its only one that fits, {next(iter(self.mains)).name}, is used"
+        return (*notes, f"The server has no model {own.lacking}, {used}; inputs.model names another.")
+
+    def _find_examples(self) -> list[VariantExample]:
+        """List every variant the levels can ask for, with the first levels that do. Where a model cannot be found, the
+        rest is still looked at, as far as there is any other to look at it with.
+        """
+        first = {axis.name: axis.levels[0] for axis in self.binder.experiment.axes}
+        found: dict[GraphVariant, VariantExample] = {}
+        place = self.uses.locate("model")[0]
+        for levels in iterate_variant_levels(list_variant_axes(self.uses), self.binder.experiment.dimensions):
+            here = {**first, **levels}
+            if not self.variants.is_reachable(here):
+                continue
+            with self.problems.collect_at(self._locate_model(here, place)):
+                variant, main = self.variants.at(here), self.variants.main(here)
+                found.setdefault(variant, VariantExample(variant, main, here))
+                if main is not None:
+                    self.mains[main] = None
+        if not found and (any_main := self.models.find_any_main(self.variants.bases or ())):
+            variant = self.variants.select_with_main(first, any_main)
+            return [VariantExample(variant, any_main, first)]
+        if not found and isinstance(self.binder.workflow, Workflow):
+            self.binder.usable(self.binder.workflow.graph)  # no model would mend what is wrong with that
+        return list(found.values())
+
+    def _locate_model(self, levels: Mapping[str, Level], place: str) -> str:
+        """inputs.model, or the very level of the axis that names it."""
+        for axis in self.uses.axes.get("model", ()):
+            at = next((at for at, level in enumerate(axis.levels) if level is levels[axis.name]), None)
+            at = at if at is not None else [level.value for level in axis.levels].index(levels[axis.name].value)
+            return f"axes.{axis.name}.{at}"
+        return place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -305,6 +410,9 @@ class GraphBinder:
                     self.problems.add_at_key(where, readable(graph, f"{place}: {name}: {found}."))
 
 
+_EMPTY: Final = " needs a value for "  # how check_graph tells of a field that nothing fills
+
+
 def _locate_first(bound: BoundGraph, node: str, message: str) -> str:
     """Locate what sets a field that a message names, at the first levels: an axis, an input, or else the workflow."""
     for binding in (*bound.bindings, *bound.fixed):
@@ -313,14 +421,6 @@ def _locate_first(bound: BoundGraph, node: str, message: str) -> str:
                 return f"axes.{binding.axes[0]} {bound.levels[binding.axes[0]].value}"
             return next(iter(binding.uses.locate(binding.rule.targets[0])), "workflow")
     return "workflow"
-
-
-def list_own_images(graph: Graph, dialect: Dialect) -> Iterator[tuple[Address, str]]:
-    """List the images that a graph names itself, with the field of each."""
-    for node in graph.nodes.values():
-        for name, value in node.fields.items() if node.type not in dialect.descriptive_nodes else ():
-            if isinstance(value, Mapping) and isinstance(image := value.get("image_name"), str):
-                yield Address(node.id, name), image
 
 
 def _note_own_images(graph: Graph, dialect: Dialect, moving: Collection[Address]) -> Iterator[str]:
@@ -338,230 +438,3 @@ def _list_fields(roles: Roles) -> dict[str, list[tuple[Address, Encoding]]]:
 
 def _list_addresses(roles: Roles, role: str) -> tuple[Address, ...]:
     return tuple(target.address for target in roles.targets.get(role, ()))
-
-
-def adopt_workflow(experiment: Experiment, workflow: Workflow, schemas: NodeSchemas) -> Experiment:
-    """Take over the workflow's own images as inputs and its lists as axes, which vary fastest.
-
-    What the experiment sets itself, by address or by role, it sets alone. Raises PlanError for an image that is
-    missing or none.
-    """
-    if not workflow.files and not workflow.batch_axes:
-        return experiment
-    taken = _find_set_fields(experiment, workflow, schemas)
-    inputs = {**experiment.inputs, **_read_images(experiment, workflow, taken)}
-    more = tuple(_make_dimensions(workflow, taken, {axis.name for axis in experiment.axes}))
-    return replace(experiment, inputs=inputs, dimensions=(*experiment.dimensions, *more))
-
-
-def note_batches(experiment: Experiment, workflow: Workflow) -> Iterator[str]:
-    """Write a sentence for each list of the workflow: that it is an axis, or gives way to what the experiment sets."""
-    axes = {list_targets(axis) for axis in experiment.axes}
-    for batch in workflow.batch_axes:
-        if tuple(map(str, batch.addresses)) in axes:
-            yield from filter(None, [batch.note])
-        else:
-            where = " and ".join(map(str, batch.addresses))
-            yield f"The {len(batch.values)} values of {batch.name} give way: the experiment sets {where}."
-
-
-def _find_set_fields(experiment: Experiment, workflow: Workflow, schemas: NodeSchemas) -> frozenset[Address]:
-    """Find the fields the experiment sets itself."""
-    roles = find_roles(workflow.graph, schemas)
-    taken: set[Address] = set()
-    for target in Assignments.of(experiment):
-        role = "prompt" if target == "variation" else target
-        chosen = [*experiment.roles.get(role, ()), *([target] if is_address(target) else [])]
-        for text in chosen:
-            with suppress(WorkflowError):  # told where it is bound
-                taken.add(find_address(workflow.graph, text))
-        single = parse_numbered(target)
-        groups = roles.groups(single[0])[single[1] - 1 : single[1]] if single else roles.groups(role)
-        taken.update(found.address for group in groups for found in group)
-    return frozenset(taken)
-
-
-def _read_images(experiment: Experiment, workflow: Workflow, taken: frozenset[Address]) -> dict[str, InputImage]:
-    reader = ImageReader()
-    folder = experiment.workflow_path.parent if experiment.workflow_path else experiment.folder
-    found: dict[str, InputImage] = {}
-    problems: list[Problem] = []
-    for address, shown in workflow.files.items():
-        if address in taken:
-            continue
-        beside = [place / shown for place in (experiment.folder, folder)]
-        path = next((path for path in beside if path_kind(path) == "file"), beside[0])
-        try:
-            found[str(address)] = reader.read(path, shown)
-        except InputImageError as error:
-            way = " Or set" if str(error).endswith("?") else "; set"
-            problems.append(Problem(message=f"{address}: {shown} {error}{way} inputs.image, or {address} itself."))
-    if problems:
-        raise PlanError.of(problems, experiment.workflow)
-    return found
-
-
-def _make_dimensions(workflow: Workflow, taken: frozenset[Address], names: set[str]) -> Iterator[Dimension]:
-    groups: dict[str, list[Axis]] = {}
-    for number, batch in enumerate(workflow.batch_axes):
-        if taken.isdisjoint(batch.addresses):
-            name = _find_free_name(batch.name, names)
-            names.add(name)
-            groups.setdefault(batch.group or f" {number}", []).append(_make_axis(batch, name))
-    for axes in groups.values():
-        lengths = {len(axis.levels) for axis in axes}
-        if len(lengths) > 1:
-            said = ", ".join(f"{axis.name} has {len(axis.levels)}" for axis in axes)
-            raise WorkflowError(f"The workflow's lists step together, but are not equally long: {said}.")
-        if lengths != {0}:
-            yield Dimension(tuple(axes))
-
-
-def _make_axis(batch: BatchAxis, name: str) -> Axis:
-    targets = [str(address) for address in batch.addresses]
-    values: list[Any] = list(batch.values)
-    levels = tuple(Level(_label_value(value), dict.fromkeys(targets, value)) for value in values)
-    kinds = {type(value) for value in batch.values}
-    kind: AxisKind = "integer" if kinds == {int} else "number" if kinds <= {int, float} else "text"
-    return Axis(name, kind, levels)
-
-
-def _label_value(value: Any) -> Scalar:
-    if isinstance(value, Mapping):
-        return str(value.get("image_name") or value)
-    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
-
-
-def _find_free_name(name: str, names: set[str]) -> str:
-    found, number = name, 2
-    while found in names:
-        found, number = f"{name} {number}", number + 1
-    return found
-
-
-__all__ = ["Plan", "make_plan"]
-
-
-def make_plan(
-    experiment: Experiment, schemas: NodeSchemas, models: Sequence[Model] | None, workflow: Workflow | None = None
-) -> Plan:
-    """Bind an experiment to its workflow, with every value checked against the field it sets.
-
-    Args:
-        experiment: With its seeds drawn.
-        schemas: The node types of the server.
-        models: The models of the server; None where they are not known, and any that is named counts as installed.
-        workflow: What the file holds that the experiment names; the file is read where it is not given.
-
-    Raises:
-        PlanError: Lists every problem with its place in the experiment's file.
-        WorkflowError: The workflow file is wrong in itself.
-    """
-    if experiment.undrawn:
-        axes = ", ".join(experiment.undrawn)
-        raise PlanError(
-            f"The seeds of {axes} are not drawn yet.", hint="Experiment.with_seeds gives them their values."
-        )
-    installed = ModelFinder.of(models)
-    own = workflow or _load_own_workflow(experiment)
-    if own is not None:
-        own = schemas.dialect.translate(own, schemas)
-        own = substitute_models(own, schemas, installed, Assignments.of(experiment))
-        experiment = adopt_workflow(experiment, own, schemas)
-    if not len(experiment.grid):
-        raise PlanError(f"{experiment.name} has no points.", hint="Its conditions exclude every combination.")
-    return _Planner(experiment, schemas, installed, own or experiment.workflow).plan()
-
-
-def _load_own_workflow(experiment: Experiment) -> Workflow | None:
-    path = experiment.workflow_path
-    if path is None or is_template(experiment.workflow):
-        return None
-    from sweep.workflow import load_workflow
-
-    return load_workflow(path)
-
-
-class _Planner:
-    def __init__(
-        self, experiment: Experiment, schemas: NodeSchemas, models: ModelFinder, workflow: str | Workflow
-    ) -> None:
-        self.problems = ProblemCollector(experiment, experiment.source or experiment.name, PlanError)
-        self.uses = Assignments.of(experiment)
-        self.models = models
-        self.variants = VariantSelector(workflow, schemas, models, self.uses, experiment.condition)
-        self.mains: dict[ModelRef, None] = {}
-        self.binder = GraphBinder(
-            experiment=experiment,
-            workflow=workflow,
-            schemas=schemas,
-            models=models,
-            uses=self.uses,
-            variants=self.variants,
-            problems=self.problems,
-        )
-
-    def plan(self) -> Plan:
-        """Make the plan. Raises PlanError with every problem there is."""
-        experiment = self.binder.experiment
-        if REPLICATE_AXIS in {axis.name for axis in experiment.axes} and experiment.study.replicates > 1:
-            self.problems.add_at_key(
-                f"axes.{REPLICATE_AXIS}", f"axes.{REPLICATE_AXIS}: study.replicates makes an axis of that name already."
-            )
-        bound_graphs = [bound for example in self._find_examples() if (bound := self.binder.bind(example))]
-        self.problems.raise_any()
-        plan = Plan(
-            experiment=experiment,
-            bound_graphs=tuple(bound_graphs),
-            variants=self.variants,
-            schemas=self.binder.schemas,
-            models=tuple(self.mains),
-            workflow_notes=self._list_workflow_notes(bound_graphs),
-            salted=tuple(axis.name for axis in self.uses.axes.get("board", ())),
-        )
-        check_distinct_points(plan, self.problems)
-        self.problems.raise_any()
-        return plan
-
-    def _list_workflow_notes(self, bound_graphs: Sequence[BoundGraph]) -> tuple[str, ...]:
-        workflow = self.binder.workflow
-        if isinstance(workflow, str):
-            return ()
-        own = workflow.for_base(bound_graphs[0].variant.base or "")
-        said = [*own.notes, *note_batches(self.binder.experiment, workflow)]
-        notes = tuple(readable(own.graph, note) for note in said)
-        if not own.lacking or "model" in self.uses:
-            return notes
-        used = f"so its only one that fits, {next(iter(self.mains)).name}, is used"
-        return (*notes, f"The server has no model {own.lacking}, {used}; inputs.model names another.")
-
-    def _find_examples(self) -> list[VariantExample]:
-        """List every variant the levels can ask for, with the first levels that do. Where a model cannot be found, the
-        rest is still looked at, as far as there is any other to look at it with.
-        """
-        first = {axis.name: axis.levels[0] for axis in self.binder.experiment.axes}
-        found: dict[GraphVariant, VariantExample] = {}
-        place = self.uses.locate("model")[0]
-        for levels in iterate_variant_levels(list_variant_axes(self.uses), self.binder.experiment.dimensions):
-            here = {**first, **levels}
-            if not self.variants.is_reachable(here):
-                continue
-            with self.problems.collect_at(self._locate_model(here, place)):
-                variant, main = self.variants.at(here), self.variants.main(here)
-                found.setdefault(variant, VariantExample(variant, main, here))
-                if main is not None:
-                    self.mains[main] = None
-        if not found and (any_main := self.models.find_any_main(self.variants.bases or ())):
-            variant = self.variants.select_with_main(first, any_main)
-            return [VariantExample(variant, any_main, first)]
-        if not found and isinstance(self.binder.workflow, Workflow):
-            self.binder.usable(self.binder.workflow.graph)  # no model would mend what is wrong with that
-        return list(found.values())
-
-    def _locate_model(self, levels: Mapping[str, Level], place: str) -> str:
-        """inputs.model, or the very level of the axis that names it."""
-        for axis in self.uses.axes.get("model", ()):
-            at = next((at for at, level in enumerate(axis.levels) if level is levels[axis.name]), None)
-            at = at if at is not None else [level.value for level in axis.levels].index(levels[axis.name].value)
-            return f"axes.{axis.name}.{at}"
-        return place

@@ -4,7 +4,7 @@ from itertools import islice, pairwise
 
 import pytest
 
-from sweep.plan.order import RenderingCost
+from sweep.plan.axis_order import RenderingCost
 from sweep.plan.plan import Plan
 from tests.plan.conftest import Plans
 

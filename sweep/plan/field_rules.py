@@ -1,9 +1,9 @@
-"""Rules: what an experiment sets, by which axes, and what these settings become in the fields of a graph.
+"""Rules: what the settings of targets become in the fields of a graph.
 
-`Assignments` says which targets are set and to what at given levels. A prompt and its variation make one text, an image
-and a width make one size. A list names LoRAs and ControlNets in their order (`lora`, `controls`), a role by itself sets
-all of them (`lora_weight`), and one with a number a single one (`lora_weight_2`), which is a plain rule: its field is
-not among those of the list. A rule is a pure function of settings, so it serves fixed inputs and axes alike.
+A prompt and its variation make one text, an image and a width make one size. A list names LoRAs and ControlNets in
+their order (`lora`, `controls`), a role by itself sets all of them (`lora_weight`), and one with a number a single one
+(`lora_weight_2`), which is a plain rule: its field is not among those of the list. A rule is a pure function of
+settings, so it serves fixed inputs and axes alike.
 """
 
 from __future__ import annotations
@@ -11,183 +11,33 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from math import lcm
 from typing import Any, Final, TypeAlias
 
 from sweep.errors import PlanError
 from sweep.experiment import (
-    Axis,
-    Dimension,
-    Experiment,
     InputImage,
-    LazyLevels,
     Level,
-    LinearLevels,
-    ListLevels,
-    LogLevels,
-    Replacement,
     Setting,
-    replace_words,
+    is_address,
+    parse_numbered,
 )
-from sweep.plan.models import ModelFinder
+from sweep.plan.models import ModelFinder, list_model_fields
+from sweep.plan.targets import Assignments, Slot, TargetResolver
 from sweep.role_table import CONTROL_ROLES
 from sweep.text import truncate
-from sweep.workflow import IDENTITY, Address, BoardRef, Edge, Encoding, FieldSchema, ImageRef, ModelRef, Value, range_of
-
-_FEW: Final = 256  # levels of a range that are looked at one by one; of longer ones the ends tell
-_MANY: Final = 10_000  # the same of a list of numbers
-
-
-def list_targets(axis: Axis) -> tuple[str, ...]:
-    """List what an axis sets, in the order its levels name it."""
-    if isinstance(axis.levels, LazyLevels):
-        return axis.levels.targets
-    return tuple(dict.fromkeys(chain.from_iterable(level.settings for level in axis.levels)))
-
-
-def choose_test_positions(dimension: Dimension) -> Sequence[int]:
-    """Choose positions that are all right only if every one is: all of a short dimension, the extremes of a long range
-    or of a long list of numbers. Zipped axes are looked at step by step, as they never meet otherwise.
-    """
-    count = len(dimension)
-    if len(dimension.axes) > 1 or count <= _FEW:
-        return range(count)
-    levels = dimension.axes[0].levels
-    if isinstance(levels, LinearLevels | LogLevels):
-        return (0, 1, count - 1)
-    if count > _MANY and isinstance(levels, ListLevels) and {type(value) for value in levels.values} <= {int, float}:
-        numbers = [value for value in levels.values if isinstance(value, int | float)]
-        odd = [value for value in numbers if value != int(value)][:1]
-        return sorted({numbers.index(value) for value in (min(numbers), max(numbers), *odd)})
-    return range(count)
-
-
-def levels_at(dimension: Dimension, position: int) -> dict[str, Level]:
-    """Return the levels of all axes of a dimension at a position."""
-    return {axis.name: axis.levels[position] for axis in dimension.axes}
-
-
-def _is_replacing(axis: Axis, target: str) -> bool:
-    """Tell whether the axis only replaces words in what the target says otherwise."""
-    first = axis.levels[0].settings if len(axis.levels) else {}
-    return isinstance(first.get(target), Replacement)
-
-
-@dataclass(frozen=True, slots=True)
-class Assignments:
-    """Who sets what: target → the axes whose levels may set it; inputs by themselves."""
-
-    inputs: Mapping[str, Setting]
-    axes: Mapping[str, tuple[Axis, ...]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, experiment: Experiment) -> Assignments:
-        axes: dict[str, tuple[Axis, ...]] = {}
-        for axis in experiment.axes:
-            for target in list_targets(axis):
-                axes[target] = (*axes.get(target, ()), axis)
-        return cls(experiment.inputs, axes)
-
-    def __iter__(self) -> Iterator[str]:
-        """List every target that is set."""
-        return iter(dict.fromkeys((*self.inputs, *self.axes)))
-
-    def __contains__(self, target: object) -> bool:
-        return target in self.inputs or target in self.axes
-
-    def settings(self, target: str) -> Iterator[Setting]:
-        """Collect everything a target is ever set to, by inputs and by each level of an axis."""
-        if target in self.inputs:
-            yield self.inputs[target]
-        for axis in self.axes.get(target, ()):
-            yield from (level.settings[target] for level in axis.levels if target in level.settings)
-
-    def is_replacing(self) -> bool:
-        """Tell whether any axis replaces words, so that each text it meets has to be looked at."""
-        return any(_is_replacing(axis, target) for target, axes in self.axes.items() for axis in axes)
-
-    def find_clashes(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Find the targets that two axes or more set outright, with the axes: only one of them could have its way."""
-        for target, axes in self.axes.items():
-            names = tuple(axis.name for axis in axes if not _is_replacing(axis, target))
-            if len(names) > 1:
-                yield target, names
-
-    def locate(self, target: str) -> tuple[str, ...]:
-        """Find where the file sets it: inputs.steps, axes.steps."""
-        by_axes = tuple(f"axes.{axis.name}" for axis in self.axes.get(target, ()))
-        return by_axes or (f"inputs.{target}",)
-
-    def merge(
-        self, targets: Sequence[str], levels: Mapping[str, Level], defaults: Mapping[str, Setting]
-    ) -> dict[str, Setting]:
-        """Merge the settings of these targets at these levels: inputs, then levels, then replacements in their text.
-
-        Raises:
-            ExperimentError: A replacement finds nothing to replace.
-        """
-        settings = {target: self.inputs[target] for target in targets if target in self.inputs}
-        replacements: dict[str, list[Replacement]] = {}
-        for target in targets:
-            for axis in self.axes.get(target, ()):
-                made = levels[axis.name].settings
-                if target not in made:
-                    continue
-                setting = made[target]
-                if isinstance(setting, Replacement):
-                    replacements.setdefault(target, []).append(setting)
-                else:
-                    settings[target] = setting
-        for target, found in replacements.items():
-            text = settings.get(target, defaults.get(target))
-            settings[target] = replace_words(text if isinstance(text, str) else "", found)
-        return settings
-
-
-SLOT: Final = "{variation}"
-
-
-def compose(prompt: str, variation: str) -> str:
-    """`prompt` with `variation` where it says {variation}, otherwise behind it: "{prompt}, {variation}".
-
-    An empty part leaves no comma behind.
-    """
-    if SLOT in prompt:
-        return prompt.replace(SLOT, variation)
-    return ", ".join(part for part in (prompt.rstrip().rstrip(","), variation.strip()) if part.strip())
-
+from sweep.workflow import (
+    Address,
+    BoardRef,
+    FieldSchema,
+    ImageRef,
+    ModelRef,
+    Target,
+    Value,
+)
 
 SettingValues: TypeAlias = Mapping[str, Setting]  # by target: a role or a node.field address
 Written: TypeAlias = dict[Address, Value]
-THE_FIELD: Final = "the field "  # begins a problem that is to be told after the value itself
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
-    """One field a role or address stands for, as `encode` turns what the user says into what the field holds.
-
-    `cut` are the edges that must go so that the field's own value takes effect.
-    """
-
-    address: Address
-    schema: FieldSchema
-    target: str  # the role it serves, or its own address
-    encode: Encoding = IDENTITY
-    cut: tuple[Edge, ...] = ()
-
-    def value(self, setting: Any) -> Value:
-        """Encode a setting for the field. Raises PlanError with the end of a sentence where it has no encoding."""
-        if self.encode is IDENTITY:
-            return setting  # type: ignore[no-any-return]
-        try:
-            return self.encode(setting)
-        except ValueError as error:
-            if isinstance(setting, bool) or not isinstance(setting, int | float):
-                sentence = str(error)
-                raise PlanError(sentence if sentence.endswith("?") else f"{sentence}.") from error
-            bound = "at most 1" if setting > 1 else "at least 0"
-            allowed = range_of(self.schema)
-            raise PlanError(f"{THE_FIELD}{self.address} takes {allowed}, so strength is {bound}.") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +94,19 @@ class ReferenceResolver:
     def model(self, name: Any, types: Sequence[str]) -> ModelRef:
         """Find the model of these types that fits. A main model decides the base, so it need not fit one."""
         return self.models.find(name, types, None if "main" in types else self.base)
+
+
+SLOT: Final = "{variation}"
+
+
+def compose(prompt: str, variation: str) -> str:
+    """`prompt` with `variation` where it says {variation}, otherwise behind it: "{prompt}, {variation}".
+
+    An empty part leaves no comma behind.
+    """
+    if SLOT in prompt:
+        return prompt.replace(SLOT, variation)
+    return ", ".join(part for part in (prompt.rstrip().rstrip(","), variation.strip()) if part.strip())
 
 
 def make_value_rule(
@@ -462,3 +325,217 @@ def _merge_slots(*groups: Sequence[Slot]) -> tuple[Slot, ...]:
 
 def _join_addresses(slots: Sequence[Slot]) -> str:
     return " · ".join(str(slot.address) for slot in slots)
+
+
+_CONTROL_PARTS: Final = ("model", "image", "weight", "begin", "end")  # of an entry of controls
+_LATENT: Final = 8  # pixels a side of a latent: sizes are multiples of it in every family, of more in some
+_RESIZING: Final = ("resize", "scale", "crop")  # in the name of a node type: it makes an image another size
+_GROUPED: Final = frozenset(
+    {"prompt", "variation", "width", "height", "lora", "lora_weight", "controls", *CONTROL_ROLES, "vae", "board"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleBuilder:
+    """What rules are drawn from: the places of a graph before any value is in it, its outputs, and the models."""
+
+    places: TargetResolver
+    outputs: tuple[str, ...]
+    models: ModelFinder
+    _single: set[Address] = field(default_factory=set)  # fields that a number or an address sets by itself
+
+    def rules(self) -> list[FieldRule]:
+        """Build the rules for everything that is set. What cannot be set becomes a problem."""
+        plain = [rule for target in self.places.uses if target not in _GROUPED for rule in self._build_plain(target)]
+        taken = {slot.address for rule in plain for slot in rule.slots}
+        self._single.update(slot.address for rule in plain if parse_numbered(rule.targets[0]) for slot in rule.slots)
+        found = [
+            *self._build_prompt(),
+            *plain,
+            *self._build_size(taken),
+            *self._build_loras(),
+            *self._build_controls(),
+            *self._build_vae(),
+        ]
+        found += self._build_board()
+        self._refuse_conflicts(found)
+        return found
+
+    @property
+    def _uses(self) -> Assignments:
+        return self.places.uses
+
+    @property
+    def _choice(self) -> ReferenceResolver:
+        return ReferenceResolver(self.models, self.places.base)
+
+    def _build_plain(self, target: str) -> Iterator[FieldRule]:
+        slots = self.places.resolve(target)
+        if any(
+            slot.address.field in self.places.schemas.dialect.run_fields and slot.address.node in self.outputs
+            for slot in slots
+        ):
+            place = self.places.uses.locate(target)[0]
+            kept = "the images of an output are kept in the server's gallery, or with sweep run --intermediate are not"
+            self.places.problems.add_at_key(place, f"{place}: {kept}.")
+        elif slots:
+            default = self.places.read_value(slots[0].address)
+            yield make_value_rule(target, slots, self._choice, default, self._find_closing_calls(target, slots))
+
+    def _find_closing_calls(self, target: str, slots: Sequence[Slot]) -> Sequence[str]:
+        """Return the calls that end a text for the nodes that read it; none where the target is no prompt."""
+        nodes, calls = self.places.graph.nodes, self.places.schemas.dialect.closing_calls
+        is_prompt = target in ("prompt", "negative_prompt")  # may stand in a node before those that read it
+        types = (
+            [node.type for node in nodes.values()] if is_prompt else [nodes[each.address.node].type for each in slots]
+        )
+        return next((calls[kind] for kind in types if kind in calls), ())
+
+    def _build_prompt(self) -> Iterator[FieldRule]:
+        uses = self.places.uses
+        if "prompt" in uses or "variation" in uses:
+            slots = self.places.resolve("prompt", "prompt" if "prompt" in uses else "variation")
+            if slots:
+                said = self.places.read_value(slots[0].address)
+                closing = self._find_closing_calls("prompt", slots)
+                yield make_prompt_rule(slots, said if isinstance(said, str) else "", closing)
+
+    def _build_size(self, taken: set[Address]) -> Iterator[FieldRule]:
+        """Set the sizes that are given, and those that follow an image because nobody gives them."""
+        follow = self._is_following()
+        sides = {
+            side: self.places.resolve(side)
+            if side in self.places.uses
+            else self._derive_side(side, taken)
+            if follow
+            else ()
+            for side in ("width", "height")
+        }
+        slots = [slot for places in sides.values() for slot in places]
+        if slots:
+            multiple = lcm(_LATENT, *(int(slot.schema.multiple_of or 1) for slot in slots))
+            yield make_size_rule(
+                SizeSlots(
+                    width=sides["width"],
+                    height=sides["height"],
+                    multiple=multiple,
+                    follow=follow,
+                    is_fixed=follow and not self.places.template,
+                    addressed=self._list_addressed_sides() if follow else (),
+                )
+            )
+
+    def _derive_side(self, side: str, taken: set[Address]) -> tuple[Slot, ...]:
+        if side not in self.places.roles:
+            return ()
+        found = self.places.roles.targets[side]
+        slots = tuple(self.places.make_slot(target, side) for target in found if not target.cut)
+        return tuple(slot for slot in slots if slot.address not in taken)
+
+    def _list_addressed_sides(self) -> tuple[tuple[str, str], ...]:
+        """List the addresses that the experiment sets, and that are a width or a height."""
+        fields = {
+            target.address: side for side in ("width", "height") for target in self.places.roles.targets.get(side, ())
+        }
+        given = ((use, self.places.resolve(use)) for use in self.places.uses if is_address(use))
+        return tuple((use, fields[slot.address]) for use, slots in given for slot in slots if slot.address in fields)
+
+    def _is_following(self) -> bool:
+        """Tell whether a size nobody gives is the image's: not in a workflow that brings images to their size."""
+        if "image" not in self.places.uses or "image" not in self.places.roles:
+            return False
+        kinds = [node.type for node in self.places.graph.nodes.values()]
+        return self.places.template or not any(word in kind.lower() for kind in kinds for word in _RESIZING)
+
+    def _build_loras(self) -> Iterator[FieldRule]:
+        """Build the rule for `lora` and `lora_weight`, where either is set."""
+        if "lora" not in self._uses and "lora_weight" not in self._uses:
+            return
+        nodes = self.places.resolve_all("lora", "lora")
+        if nodes:
+            weighted = "lora_weight" in self._uses
+            common = self._skip_taken(self.places.resolve_all("lora_weight", "lora_weight")) if weighted else ()
+            slots = [self._make_lora_slot(*place) for place in enumerate(nodes)]
+            yield make_lora_rule(slots, common, self._choice)
+        elif not (self.places.template and "lora" in self._uses):
+            self.places.report_missing("lora" if "lora" in self._uses else "lora_weight")
+
+    def _make_lora_slot(self, place: int, lora: Slot) -> LoraSlot:
+        named = [list_loras(setting) for setting in self._uses.settings("lora")]
+        weighed = any(place >= len(stack) or stack[place][1] is not None for stack in named)
+        by = "lora_weight" if "lora_weight" in self._uses else "lora"
+        weights = (
+            self._skip_taken([self.places.resolve_field(found, by) for found in self._weights(lora.address)])
+            if weighed
+            else ()
+        )
+        return LoraSlot(next(iter(self._skip_taken([lora])), None), weights)
+
+    def _weights(self, lora: Address) -> tuple[Address, ...]:
+        schemas = self.places.schemas
+        return schemas.dialect.find_lora_weights(lora, schemas.get(self.places.graph.nodes[lora.node].type))
+
+    def _build_controls(self) -> Iterator[FieldRule]:
+        """Build the rule for `controls` and what is set of all ControlNets, where any is."""
+        used = [target for target in ("controls", *CONTROL_ROLES) if target in self._uses]
+        if not used:
+            return
+        nodes = self.places.schemas.dialect.find_controls(self.places.graph, self.places.schemas)
+        if nodes:
+            common = {role: self._resolve_common(role, nodes) for role in used if role != "controls"}
+            entries = [self._make_control_slot(*place) for place in enumerate(nodes)]
+            yield make_controls_rule(entries, common, self._choice)
+        elif not (self.places.template and "controls" in self._uses):
+            self.places.report_missing(used[0])
+
+    def _resolve_common(self, role: str, nodes: Sequence[Mapping[str, Address]]) -> tuple[Slot, ...]:
+        """Resolve the fields of a role; those of the nodes where it is not found, as images that are the source's."""
+        part = role.removeprefix("control_")
+        found = self.places.resolve_all(role, role) or tuple(
+            self.places.resolve_field(node[part], role) for node in nodes
+        )
+        return self._skip_taken(found)
+
+    def _make_control_slot(self, place: int, node: Mapping[str, Address]) -> ControlSlot:
+        """Collect the fields of a ControlNet that any entry sets."""
+        entries = [list_controls(setting)[place : place + 1] for setting in self._uses.settings("controls")]
+        said = {part for entry in entries for part in (entry[0] if entry else ()) if entry[0][part] is not None}
+        where = {**node, "image": node.get("source", node["image"])}
+        slots = {part: self.places.resolve_field(where[part], "controls") for part in _CONTROL_PARTS if part in said}
+        return ControlSlot(parts={part: slot for part, slot in slots.items() if slot.address not in self._single})
+
+    def _skip_taken(self, slots: tuple[Slot, ...] | list[Slot]) -> tuple[Slot, ...]:
+        return tuple(slot for slot in slots if slot.address not in self._single)
+
+    def _build_vae(self) -> Iterator[FieldRule]:
+        if "vae" not in self.places.uses:
+            return
+        graph, schemas = self.places.graph, self.places.schemas
+        addresses = [address for address, types in list_model_fields(graph, schemas) if "vae" in types]
+        if addresses:
+            yield make_value_rule(
+                "vae", [self.places.make_slot(Target(address), "vae") for address in addresses], self._choice
+            )
+        elif not self.places.template:
+            self.places.report_missing("vae")
+
+    def _build_board(self) -> Iterator[FieldRule]:
+        if "board" not in self.places.uses:
+            return
+        nodes = [node for node in self.outputs if "board" in self.places.fields_of(node)]
+        slots = [self.places.make_slot(Target(Address(node, "board")), "board") for node in nodes]
+        if slots:
+            yield make_value_rule("board", slots, self._choice)
+
+    def _refuse_conflicts(self, found: Sequence[FieldRule]) -> None:
+        """Two settings may not write one field, nor two axes one target, unless they replace words in it."""
+        uses, problems = self.places.uses, self.places.problems
+        owners: dict[Address, str] = {}
+        for slot in (slot for rule in found for slot in rule.slots):
+            place = uses.locate(slot.target)[0]
+            other = owners.setdefault(slot.address, place)
+            if other != place:
+                problems.add_at_key(place, f"{other} and {place} both set {slot.address}.")
+        for target, axes in uses.find_clashes():
+            places = [f"axes.{axis}" for axis in axes]
+            problems.add_at_key(places[-1], f"{' and '.join(places)} both set {target}.")

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from sweep.experiment import Dimension, Grid, Space
-from sweep.plan.bindings import BoundGraph
+from sweep.plan.graph_variants import BoundGraph
 from sweep.workflow import Node, NodeSchemas, StageKind, computation_order
 
 _ALL: Final[Mapping[int, int]] = MappingProxyType({})  # no factor is held at one position

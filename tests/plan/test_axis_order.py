@@ -7,7 +7,7 @@ from math import prod
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.plan.order import (
+from sweep.plan.axis_order import (
     RenderingCost,
     Stage,
     compute_least_work,
