@@ -7,6 +7,7 @@ raises AssertionError where the contract is broken.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -317,7 +318,7 @@ async def a_cancelled_caller_halves_nothing(open_again: OpenAgain) -> None:
             await journal.intend(point, an_intent(point))
         two = [[a_rendering(point), a_rendering(point, 1)] for point in points]
         tasks = [
-            asyncio.create_task(_as_coroutine(journal.complete(point.key, images, TIMES)))
+            asyncio.ensure_future(journal.complete(point.key, images, TIMES))
             for point, images in zip(points, two, strict=True)
         ]
         await asyncio.sleep(0)
@@ -329,10 +330,6 @@ async def a_cancelled_caller_halves_nothing(open_again: OpenAgain) -> None:
         for point, images in zip(points, two, strict=True):
             await journal.complete(point.key, images, TIMES)
         assert list(await journal.indices("completed")) == list(range(16))
-
-
-async def _as_coroutine(step: Awaitable[None]) -> None:
-    await step
 
 
 async def inputs_are_kept(open_again: OpenAgain) -> None:
@@ -377,22 +374,8 @@ async def a_new_definition_and_what_it_keeps_are_one_step(open_again: OpenAgain)
         assert (await journal.counts()).former == 1
 
 
-JOURNAL_CASES: tuple[JournalCase, ...] = (
-    a_new_record_is_empty,
-    runs_are_numbered_and_remembered,
-    a_new_definition_and_what_it_keeps_are_one_step,
-    the_way_of_a_variation_survives_reopening,
-    an_outcome_is_never_changed,
-    a_step_taken_twice_is_taken_once,
-    steps_off_the_way_are_refused,
-    attempts_are_counted_over_restarts,
-    what_was_forgotten_is_rendered_again,
-    fused_keys_share_a_batch,
-    an_edited_definition_keeps_what_it_shares,
-    two_points_may_share_an_image,
-    seeds_are_drawn_once,
-    many_at_once_are_all_kept,
-    a_cancelled_caller_halves_nothing,
-    inputs_are_kept,
-    uploads_are_kept_by_server,
+JOURNAL_CASES: tuple[JournalCase, ...] = tuple(  # every coroutine function above that takes nothing but the journal
+    value
+    for value in list(globals().values())
+    if inspect.iscoroutinefunction(value) and list(inspect.signature(value).parameters) == ["open_again"]
 )

@@ -10,6 +10,7 @@ Each case is an async function of a `Subject` that raises AssertionError where t
 from __future__ import annotations
 
 import asyncio
+import inspect
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -96,7 +97,7 @@ def last(events: list[ItemEvent]) -> ItemEnded:
 
 
 async def it_says_who_it_is(subject: Subject) -> None:
-    """Name, address without credentials, at least one device."""
+    """Check for a name, an address without credentials, and at least one device."""
     info = subject.info
     assert info.url == subject.server.url
     assert info.name
@@ -106,7 +107,7 @@ async def it_says_who_it_is(subject: Subject) -> None:
 
 
 async def it_describes_its_nodes_and_models(subject: Subject) -> None:
-    """List every node type of a scene is described; a model has what it takes to be found by name."""
+    """Check that every node type of a scene is described, and that models can be found by name."""
     schemas = await subject.server.schemas()
     scene = subject.quick(0)
     for node in scene.graph.nodes.values():
@@ -183,16 +184,11 @@ async def an_item_is_found_by_its_batch_id(subject: Subject) -> None:
 
 
 async def many_items_at_once_all_end(subject: Subject) -> None:
-    """Return each with an image of its own."""
-    ends = await asyncio.gather(*(render_scene(subject.server, subject.quick(10 + n)) for n in range(5)))
-    assert [end.status for end in ends] == ["completed"] * 5
-    assert len({image.name for end in ends for image in end.images}) == 5
-
-
-async def equal_items_share_no_image(subject: Subject) -> None:
-    """Check that a server's cache does not make two items name one image."""
-    ends = await asyncio.gather(*(render_scene(subject.server, subject.quick(20)) for _ in range(2)))
-    assert len({end.images[0].name for end in ends}) == 2
+    """Check that each has an image of its own, equal items too: a server's cache must not make two name one image."""
+    scenes = [subject.quick(number) for number in (10, 11, 12, 13, 20, 20)]
+    ends = await asyncio.gather(*(render_scene(subject.server, scene) for scene in scenes))
+    assert [end.status for end in ends] == ["completed"] * 6
+    assert len({image.name for end in ends for image in end.images}) == 6
 
 
 async def input_images_are_brought_along(subject: Subject) -> None:
@@ -220,20 +216,16 @@ async def graphs_are_checked_without_rendering(subject: Subject) -> None:
     assert await subject.server.others_waiting("nobody") == 0
 
 
-async def a_refused_graph_is_the_variations_fault(subject: Subject) -> None:
-    """And leaves no item behind."""
+async def a_graph_it_cannot_render_is_refused(subject: Subject) -> None:
+    """Check that nothing is left behind, and that a missing model is reported as such: another server may have it."""
     sent = submission(subject.refused)
     await _raises(VariationError, subject.server.submit(sent))
     assert await subject.server.find(sent.batch_id) is None
-
-
-async def a_missing_model_is_reported(subject: Subject) -> None:
-    """Check that a missing model is reported as such: another server may have it."""
     await _raises(MissingModelError, subject.server.submit(submission(subject.modelless)))
 
 
 async def a_failed_item_says_why_and_where(subject: Subject) -> None:
-    """Make one line, an error class, the node as it was submitted."""
+    """Check for one line, an error class, and the node as it was submitted."""
     end = await render_scene(subject.server, subject.failing)
     assert end.status == "failed"
     assert isinstance(end.error, VariationError | TransientError)
@@ -315,27 +307,8 @@ async def _raises(kinds: type[Exception] | tuple[type[Exception], ...], call: Aw
     raise AssertionError(f"{answer!r} instead of an error")
 
 
-SERVER_CASES: tuple[ServerCase, ...] = (
-    it_says_who_it_is,
-    it_describes_its_nodes_and_models,
-    an_item_is_heard_from_start_to_end,
-    an_image_can_be_fetched,
-    a_missing_image_is_an_error,
-    every_output_has_its_images,
-    an_ended_item_can_be_heard_again,
-    an_item_is_found_by_its_batch_id,
-    many_items_at_once_all_end,
-    equal_items_share_no_image,
-    input_images_are_brought_along,
-    a_missing_input_image_is_the_variations_fault,
-    graphs_are_checked_without_rendering,
-    a_refused_graph_is_the_variations_fault,
-    a_missing_model_is_reported,
-    a_failed_item_says_why_and_where,
-    what_we_cancel_is_cancelled,
-    what_others_cancel_is_lost,
-    an_item_it_never_had_is_lost,
-    others_are_counted_apart_from_us,
-    it_knows_what_it_has_loaded,
-    giving_up_listening_leaves_the_item,
+SERVER_CASES: tuple[ServerCase, ...] = tuple(  # every coroutine function above that takes nothing but a subject
+    value
+    for value in list(globals().values())
+    if inspect.iscoroutinefunction(value) and list(inspect.signature(value).parameters) == ["subject"]
 )
