@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Literal, NoReturn, Protocol, TypeAlias, TypeVar
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -28,7 +28,6 @@ from ruamel.yaml.events import (
     NodeEvent,
     ScalarEvent,
     SequenceEndEvent,
-    SequenceStartEvent,
 )
 from ruamel.yaml.reader import ReaderError
 
@@ -284,9 +283,9 @@ def read_file(path: Path, shown: str, source: str | None = None) -> Document:
 
 def read_text(text: str, *, folder: Path, shown: str, source: str | None = None) -> Document:
     """Read the document in `text`. Raises ExperimentError with line and column where it is not YAML."""
-    builder = _Builder(source)
+    reader = _Reader(Document(data=None, folder=folder), shown, source)
     try:
-        root = builder.build(YAML(typ="safe", pure=True).parse(text))
+        return reader.read(YAML(typ="safe", pure=True).parse(text))
     except MarkedYAMLError as error:
         raise ExperimentError.of([describe_syntax_error(error, text)], shown) from error
     except ReaderError as error:
@@ -294,17 +293,6 @@ def read_text(text: str, *, folder: Path, shown: str, source: str | None = None)
     except YAMLError as error:
         message = " ".join(str(error).split())
         raise ExperimentError.of([Problem(message=f"is not YAML: {message}")], shown) from error
-    except _RefusedError as refusal:
-        raise ExperimentError.of([make_problem(refusal.mark, refusal.message)], shown) from refusal
-    if builder.problems:
-        raise ExperimentError.of(builder.problems, shown)
-    document = Document(data=None, folder=folder)
-    if root is not None:
-        try:
-            document.data = _Expander(document).expand(root, (), 0)
-        except _RefusedError as refusal:
-            raise ExperimentError.of([make_problem(refusal.mark, refusal.message)], shown) from refusal
-    return document
 
 
 def _describe_encoding(raw: bytes, at: int) -> Problem:
@@ -321,111 +309,126 @@ def _describe_character(text: str, at: int) -> Problem:
     return Problem(message=message, line=text.count("\n", 0, at) + 1, column=at - begin + 1)
 
 
-class _RefusedError(Exception):
-    def __init__(self, mark: Mark, message: str) -> None:
-        super().__init__(message)
-        self.mark = mark
-        self.message = message
+class _Reader:
+    """Makes plain data of the parser's events, and notes where each key and value stands; keys are text as written."""
 
-
-@dataclass(slots=True, eq=False)
-class _Node:
-    mark: Mark
-    scalar: Any = None
-    items: list[_Node] | None = None
-    entries: dict[str, tuple[Mark, _Node]] | None = None
-    pending: tuple[str, Mark] | None = None  # a key that waits for its value
-    nothing: bool = False  # null that is not even written
-    text: str = ""  # of a plain scalar that is no text, as it is written
-
-
-class _Builder:
-    """Events to nodes without recursion; keys are text as written."""
-
-    def __init__(self, source: str | None) -> None:
+    def __init__(self, document: Document, shown: str, source: str | None) -> None:
+        self.document = document
+        self.shown = shown
         self.source = source
         self.problems: list[Problem] = []
-        self._anchors: dict[str, _Node] = {}
-        self._open: list[_Node] = []
-        self._root: _Node | None = None
-        self._documents = 0
+        self._open: list[tuple[DocumentPath, dict[str, Any] | list[Any]]] = []
+        self._key: str | None = None  # waits for its value
+        self._anchors: dict[str, tuple[DocumentPath, Any]] = {}
         self._count = 0
 
-    def build(self, events: Iterator[Any]) -> _Node | None:
+    def read(self, events: Iterator[Any]) -> Document:
+        documents = 0
         for event in events:
             if isinstance(event, DocumentStartEvent):
-                self._documents += 1
-                if self._documents > 1:
-                    raise _RefusedError(
-                        self._make_mark(event), "a second document begins here; a file holds one experiment"
-                    )
+                documents += 1
+                if documents > 1:
+                    self._refuse(self._make_mark(event), "a second document begins here; a file holds one experiment")
             elif isinstance(event, MappingEndEvent | SequenceEndEvent):
                 self._open.pop()
             elif isinstance(event, NodeEvent):
-                self._add_node(event)
-        return self._root
+                self._add(event, self._make_mark(event))
+        if self.problems:
+            raise ExperimentError.of(self.problems, self.shown)
+        return self.document
 
     def _make_mark(self, event: Any) -> Mark:
         return Mark(event.start_mark.line + 1, event.start_mark.column + 1, self.source)
 
-    def _add_node(self, event: Any) -> None:
-        mark = self._make_mark(event)
+    def _refuse(self, mark: Mark, message: str) -> NoReturn:
+        raise ExperimentError.of([make_problem(mark, message)], self.shown)
+
+    def _add(self, event: Any, mark: Mark) -> None:
         self._count += 1
         if self._count > MAX_NODES:
-            raise _RefusedError(mark, f"the file holds more than {MAX_NODES} values")
-        parent = self._open[-1] if self._open else None
-        if parent is not None and parent.entries is not None and parent.pending is None:
-            self._add_key(parent, event, mark)
-            return
-        node = self._anchors.get(event.anchor) if isinstance(event, AliasEvent) else self._make_node(event, mark)
-        if node is None:
-            raise _RefusedError(mark, f"*{event.anchor} refers to nothing: there is no &{event.anchor} before it")
-        self._attach(parent, node)
-        if not isinstance(event, AliasEvent):
-            if event.anchor:
-                self._anchors[event.anchor] = node
-            if not isinstance(event, ScalarEvent):
-                self._open.append(node)
-                if len(self._open) > MAX_DOCUMENT_DEPTH:
-                    raise _RefusedError(mark, f"nested deeper than {MAX_DOCUMENT_DEPTH} levels")
+            self._refuse(mark, f"the file holds more than {MAX_NODES} values")
+        place, holder = self._open[-1] if self._open else ((), None)
+        if isinstance(holder, list):
+            holder.append(self._make_value(event, (*place, len(holder)), mark))
+        elif holder is None:
+            self.document.data = self._make_value(event, place, mark)
+        elif self._key is None:
+            self._key = self._read_key(event, place, holder, mark)
+        else:
+            key, self._key = self._key, None
+            holder[key] = self._make_value(event, (*place, key), mark)
 
-    def _add_key(self, parent: _Node, event: Any, mark: Mark) -> None:
+    def _read_key(self, event: Any, place: DocumentPath, holder: Mapping[str, Any], mark: Mark) -> str:
         if not isinstance(event, ScalarEvent):
-            raise _RefusedError(mark, "a key must be plain text")
+            self._refuse(mark, "a key must be plain text")
         key = self._check_text(str(event.value), mark)
         if key == "<<" and event.style is None:
-            raise _RefusedError(mark, "merge keys (<<) are not part of YAML 1.2; use include: to build on another file")
-        assert parent.entries is not None
-        if key in parent.entries:
-            first = parent.entries[key][0]
+            self._refuse(mark, "merge keys (<<) are not part of YAML 1.2; use include: to build on another file")
+        first = self.document.keys.setdefault((*place, key), mark)
+        if key in holder:
             self.problems.append(make_problem(mark, f"{key} appears twice; first in line {first.line}"))
-        parent.pending = (key, mark)
+        return key
 
-    def _attach(self, parent: _Node | None, node: _Node) -> None:
-        if parent is None:
-            self._root = node
-        elif parent.items is not None:
-            parent.items.append(node)
-        elif parent.entries is not None and parent.pending is not None:
-            key, mark = parent.pending
-            if node.nothing:
-                node.mark = mark  # its own is where the next thing begins, on a line further down
-            parent.entries.setdefault(key, (mark, node))
-            parent.pending = None
-
-    def _make_node(self, event: Any, mark: Mark) -> _Node:
+    def _make_value(self, event: Any, place: DocumentPath, mark: Mark) -> Any:
+        if isinstance(event, AliasEvent):
+            return self._copy_anchor(event.anchor, place, mark)
         tag = str(event.tag) if event.tag else None
         if tag is not None and tag not in (*_TAGS, "!"):
-            raise _RefusedError(mark, f"the tag {tag} is not allowed; an experiment is plain data")
-        if isinstance(event, MappingStartEvent):
-            return _Node(mark, entries={})
-        if isinstance(event, SequenceStartEvent):
-            return _Node(mark, items=[])
+            self._refuse(mark, f"the tag {tag} is not allowed; an experiment is plain data")
+        value: Any
+        if isinstance(event, ScalarEvent):
+            value = self._read_scalar(event, tag, place, mark)
+        else:
+            value = {} if isinstance(event, MappingStartEvent) else []
+            self._note_value(place, mark)
+            self._open.append((place, value))
+            if len(self._open) > MAX_DOCUMENT_DEPTH:
+                self._refuse(mark, f"nested deeper than {MAX_DOCUMENT_DEPTH} levels")
+        if event.anchor:
+            self._anchors[event.anchor] = (place, value)
+        return value
+
+    def _note_value(self, place: DocumentPath, mark: Mark) -> None:
+        self.document.values[place] = mark
+        if len(self.document.values) > MAX_NODES:
+            self._refuse(mark, f"aliases expand to more than {MAX_NODES} values")
+
+    def _copy_anchor(self, name: str, place: DocumentPath, mark: Mark) -> Any:
+        if name not in self._anchors:
+            self._refuse(mark, f"*{name} refers to nothing: there is no &{name} before it")
+        origin, value = self._anchors[name]
+        if any(value is holder for _, holder in self._open):
+            self._refuse_depth(self.document.values[origin])
+        return self._copy(value, origin, place)
+
+    def _refuse_depth(self, mark: Mark) -> NoReturn:
+        self._refuse(mark, f"nested deeper than {MAX_DOCUMENT_DEPTH} levels; does an alias hold itself?")
+
+    def _copy(self, value: Any, origin: DocumentPath, place: DocumentPath) -> Any:
+        """Copy a value with its marks: an alias costs what it stands for each time it is used."""
+        document = self.document
+        self._note_value(place, document.values[origin])
+        if len(place) > MAX_DOCUMENT_DEPTH:
+            self._refuse_depth(document.values[origin])
+        if isinstance(value, list):
+            return [self._copy(part, (*origin, at), (*place, at)) for at, part in enumerate(value)]
+        if isinstance(value, dict):
+            document.keys |= {(*place, key): document.keys[*origin, key] for key in value}
+            return {key: self._copy(part, (*origin, key), (*place, key)) for key, part in value.items()}
+        if origin in document.texts:
+            document.texts[place] = document.texts[origin]
+        return value
+
+    def _read_scalar(self, event: ScalarEvent, tag: str | None, place: DocumentPath, mark: Mark) -> Any:
         text = self._check_text(str(event.value), mark)
-        mark = replace(mark, opening=_count_opening(event, text))
         plain = event.style is None and tag in (None, *_TAGS - {"tag:yaml.org,2002:str"})
-        scalar = self._parse_scalar(text, mark) if plain else text
-        return _Node(mark, scalar, nothing=plain and not text, text="" if isinstance(scalar, str) else text)
+        if plain and not text:
+            mark = self.document.keys.get(place, mark)  # its own is where the next thing begins, further down
+        self._note_value(place, replace(mark, opening=_count_opening(event, text)))
+        value = self._parse_scalar(text, mark) if plain else text
+        if text and not isinstance(value, str):
+            self.document.texts[place] = text
+        return value
 
     def _check_text(self, text: str, mark: Mark) -> str:
         """Put characters above U+FFFF, which JSON writes as two escapes, together again."""
@@ -444,7 +447,7 @@ class _Builder:
             return text[0] in "tT"
         if _INT.match(text) or _OTHER_INT.match(text):
             if len(text) > MAX_DIGITS:
-                raise _RefusedError(mark, f"a number of more than {MAX_DIGITS} digits")
+                self._refuse(mark, f"a number of more than {MAX_DIGITS} digits")
             return int(text) if _INT.match(text) else int(text, 0)
         if _NOT_FINITE.match(text) or (_FLOAT.match(text) and math.isinf(float(text))):
             self.problems.append(make_problem(mark, f"{text[:40]} is not a number that can be set"))
@@ -461,35 +464,6 @@ def _count_opening(event: ScalarEvent, text: str) -> int | None:
         return None
     around = event.end_mark.column - event.start_mark.column - len(text)
     return {0: 0, 2: 1}.get(around) if event.style in (None, "'", '"') else None
-
-
-class _Expander:
-    """Nodes to plain values; an alias costs what it stands for each time it is used."""
-
-    def __init__(self, document: Document) -> None:
-        self._document = document
-        self._count = 0
-
-    def expand(self, node: _Node, place: DocumentPath, depth: int) -> Any:
-        self._count += 1
-        if self._count > MAX_NODES:
-            raise _RefusedError(node.mark, f"aliases expand to more than {MAX_NODES} values")
-        if depth > MAX_DOCUMENT_DEPTH:
-            raise _RefusedError(
-                node.mark, f"nested deeper than {MAX_DOCUMENT_DEPTH} levels; does an alias hold itself?"
-            )
-        self._document.values[place] = node.mark
-        if node.items is not None:
-            return [self.expand(item, (*place, at), depth + 1) for at, item in enumerate(node.items)]
-        if node.entries is not None:
-            result = {}
-            for key, (mark, value) in node.entries.items():
-                self._document.keys[(*place, key)] = mark
-                result[key] = self.expand(value, (*place, key), depth + 1)
-            return result
-        if node.text:
-            self._document.texts[place] = node.text
-        return node.scalar
 
 
 def quote_source(document: Document, place: DocumentPath, message: str) -> str:
