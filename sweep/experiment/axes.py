@@ -68,20 +68,26 @@ class AxisError(ValueError):
             raise problems[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Naming:
-    """What an axis is called, what it sets, and whether equal values may stand in it (zipped axes repeat theirs)."""
-
-    name: str
-    targets: tuple[str, ...]
-    place: str  # how the file is told where: axes.seed
-    repeats: bool = False
-
-
 class SettingReader(Protocol):
     """Turns a raw value into what `target` is set to (a path into an image); raises AxisError."""
 
     def __call__(self, target: str, raw: Any, *part: str | int) -> Setting: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AxisDraft:
+    """What is known of an axis before its values are looked at."""
+
+    name: str
+    targets: tuple[str, ...]  # what it sets
+    place: str  # how the file is told where: axes.seed
+    read: SettingReader
+    notices: list[str]
+    repeats: bool = False  # whether equal values may stand in it: zipped axes repeat theirs
+
+    def make_level(self, value: Scalar, raw: Any, *part: str | int) -> Level:
+        """Make the level that sets every target to what `raw` says."""
+        return Level(value, {target: self.read(target, raw, *part) for target in self.targets})
 
 
 def infer_kind(targets: Sequence[str], values: Iterable[Scalar]) -> AxisKind:
@@ -102,134 +108,141 @@ def infer_kind(targets: Sequence[str], values: Iterable[Scalar]) -> AxisKind:
 MAX_TOLD: Final = 20  # problems of one axis; who has more has one reason for all
 
 
-def make_list_axis(naming: Naming, values: Sequence[Scalar], read: SettingReader) -> Axis:
+def make_list_axis(draft: AxisDraft, values: Sequence[Scalar], *part: str) -> Axis:
     """Make an axis of the values as written.
 
     Raises:
         AxisError: The list is empty, the role cannot have a value, or a value appears twice (both would be one image).
     """
     if not values:
-        raise AxisError(f"{naming.place} is empty; an axis needs at least one value")
-    written = [as_written(naming.targets[0], value) for value in values] if naming.targets else values
+        raise AxisError(f"{draft.place} is empty; an axis needs at least one value")
+    written = [as_written(draft.targets[0], value) for value in values] if draft.targets else values
     problems = [
-        AxisError(f"{naming.place} {problem}{_suggest_range(naming, value)}", at)
+        AxisError(f"{draft.place} {problem}{_suggest_range(draft, value)}", at)
         for at, value in enumerate(written)
-        for problem in {find_value_problem(target, value) for target in naming.targets}
+        for problem in {find_value_problem(target, value) for target in draft.targets}
         if problem
     ]
     AxisError.raise_any(problems[:MAX_TOLD])
-    kind = infer_kind(naming.targets, written)
+    kind = infer_kind(draft.targets, written)
     plain = [float(v) if kind == "number" and isinstance(v, int) else v for v in written]
-    _check_one_type(naming, plain)
-    if not naming.repeats:
-        _check_distinct(naming, plain)
-    if kind == "image" or any(is_image(target) for target in naming.targets):
-        levels = [_make_level(naming, value, value, read, at) for at, value in enumerate(plain)]
-        return Axis(naming.name, "image", tuple(levels))
-    return Axis(naming.name, kind, ListLevels(naming.targets, tuple(plain)))
+    _check_one_type(draft, plain)
+    if not draft.repeats:
+        _check_distinct(draft, plain)
+    if kind == "image" or any(is_image(target) for target in draft.targets):
+        levels = [draft.make_level(value, value, *part, at) for at, value in enumerate(plain)]
+        return Axis(draft.name, "image", tuple(levels))
+    return Axis(draft.name, kind, ListLevels(draft.targets, tuple(plain)))
 
 
-def _make_level(naming: Naming, value: Scalar, raw: Any, read: SettingReader, *part: str | int) -> Level:
-    return Level(value, {target: read(target, raw, *part) for target in naming.targets})
-
-
-def _check_one_type(naming: Naming, values: Sequence[Scalar]) -> None:
+def _check_one_type(draft: AxisDraft, values: Sequence[Scalar]) -> None:
     names = {bool: "true or false", int: "numbers", float: "numbers", str: "text"}
     first = next((v for v in values if v is not None), None)
     for at, value in enumerate(values):
         if value is not None and names[type(value)] != names[type(first)]:
             raise AxisError(
-                f"{naming.place} mixes {names[type(first)]} and {names[type(value)]}: {quote(first)}, {quote(value)}",
+                f"{draft.place} mixes {names[type(first)]} and {names[type(value)]}: {quote(first)}, {quote(value)}",
                 at,
             )
 
 
-def _check_distinct(naming: Naming, values: Sequence[Scalar]) -> None:
+def _check_distinct(draft: AxisDraft, values: Sequence[Scalar]) -> None:
     seen: dict[Hashable, int] = {}
     for at, value in enumerate(values):
         if value in seen:
-            raise AxisError(f"{naming.place}: {quote(value)} appears twice (values {seen[value] + 1} and {at + 1})", at)
+            raise AxisError(f"{draft.place}: {quote(value)} appears twice (values {seen[value] + 1} and {at + 1})", at)
         seen[value] = at
 
 
-def make_deduplicated_axis(
-    naming: Naming, values: Sequence[Scalar], read: SettingReader, origin: str
-) -> tuple[Axis, list[str]]:
+def make_column_axis(draft: AxisDraft, column: TextColumn) -> Axis:
     """Make a list axis of values out of a file or a template.
 
     A value that comes again is dropped, with a notice: there it is no slip of this experiment's writer.
     """
-    kept = list(values) if naming.repeats else list(dict.fromkeys(values))
+    values = parse_column(draft.targets[0], column) if draft.targets else list(column.cells)
+    kept = values if draft.repeats else list(dict.fromkeys(values))
     dropped = len(values) - len(kept)
-    notices = [f"{naming.place}: {dropped} of {len(values)} values of {origin} are repeats and left out."]
-    return make_list_axis(naming, kept, read), notices if dropped else []
+    if dropped:
+        draft.notices.append(
+            f"{draft.place}: {dropped} of {len(values)} values of {column.shown} are repeats and left out."
+        )
+    return make_list_axis(draft, kept)
 
 
-def make_replace_axis(naming: Naming, search: str, by: Sequence[str]) -> Axis:
+def check_text_only(draft: AxisDraft, key: str) -> None:
+    """Check that every target takes a text. Raises AxisError."""
+    for target in draft.targets:
+        role = find_role(target)
+        if role is not None and role.kind != "text":
+            raise AxisError(f"{draft.place}: {key} makes texts, but {target} is none", key)
+
+
+def make_replace_axis(draft: AxisDraft, search: str, by: Sequence[str]) -> Axis:
     """Make levels that replace `search` in the text of each target."""
+    check_text_only(draft, "replace")
     if not by:
-        raise AxisError(f"{naming.place}: with is empty; an axis needs at least one value", "with")
+        raise AxisError(f"{draft.place}: with is empty; an axis needs at least one value", "with")
     for at, text in enumerate(by):
         if problem := find_text_problem(text):
-            raise AxisError(f"{naming.place}.with {problem}", "with", at)
-    _check_distinct(naming, by)
-    return Axis(naming.name, "text", ReplacingLevels(naming.targets, tuple(by), search))
+            raise AxisError(f"{draft.place}.with {problem}", "with", at)
+    _check_distinct(draft, by)
+    return Axis(draft.name, "text", ReplacingLevels(draft.targets, tuple(by), search))
 
 
-def make_labelled_axis(naming: Naming, values: Mapping[str, Any], read: SettingReader) -> Axis:
+def make_labelled_axis(draft: AxisDraft, values: Mapping[str, Any]) -> Axis:
     """Make levels named by their labels; a mapping sets each of its targets, anything else the axis's own."""
     if not values:
-        raise AxisError(f"{naming.place} is empty; an axis needs at least one value", "values")
+        raise AxisError(f"{draft.place} is empty; an axis needs at least one value", "values")
     levels: list[Level] = []
     problems: list[AxisError] = []
     for label, raw in values.items():
         try:
-            levels.append(Level(label, _read_labelled(naming, label, raw, read)))
+            levels.append(Level(label, _read_labelled(draft, label, raw)))
         except AxisError as error:
             problems += [error, *error.others]
     AxisError.raise_any(problems[:MAX_TOLD])
-    return Axis(naming.name, "label", tuple(levels))
+    return Axis(draft.name, "label", tuple(levels))
 
 
-def _read_labelled(naming: Naming, label: str, raw: Any, read: SettingReader) -> dict[str, Setting]:
+def _read_labelled(draft: AxisDraft, label: str, raw: Any) -> Mapping[str, Setting]:
     part = ("values", label)
     if not isinstance(raw, Mapping):
-        if not naming.targets:
+        if not draft.targets:
             raise AxisError(
-                f"{naming.place}.{label} does not say what it sets; {naming.name} is no input: neither a role "
+                f"{draft.place}.{label} does not say what it sets; {draft.name} is no input: neither a role "
                 "nor NODE.FIELD",
                 *part,
             )
-        return {target: read(target, raw, *part) for target in naming.targets}
+        return draft.make_level(label, raw, *part).settings
     if not raw:
-        raise AxisError(f"{naming.place}.{label} sets nothing", *part)
+        raise AxisError(f"{draft.place}.{label} sets nothing", *part)
     settings: dict[str, Setting] = {}
     problems: list[AxisError] = []
     for target, value in raw.items():
         try:
-            settings[target] = read(target, value, *part, target)
+            settings[target] = draft.read(target, value, *part, target)
         except AxisError as error:
             problems.append(error)
     AxisError.raise_any(problems)
     return settings
 
 
-def make_image_axis(naming: Naming, paths: Sequence[str], read: SettingReader) -> Axis:
+def make_image_axis(draft: AxisDraft, paths: Sequence[str]) -> Axis:
     """Make one level an image, in the order given; the value is its path as shown."""
-    levels = [_make_level(naming, shown, {"image": shown}, read, "images") for shown in paths]
-    return Axis(naming.name, "image", tuple(levels))
+    levels = [draft.make_level(shown, {"image": shown}, "images") for shown in paths]
+    return Axis(draft.name, "image", tuple(levels))
 
 
-def find_files(folder: Path, patterns: Sequence[str], place: str) -> list[str]:
+def find_files(folder: Path, patterns: Sequence[str]) -> list[str]:
     """Find files that match, each once, sorted by name within a pattern, written relative to `folder` with "/". Raises
-    AxisError where a pattern matches nothing.
+    SourceError where a pattern matches nothing.
     """
     found: dict[str, None] = {}
     for pattern in patterns:
         names = glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207  Path.glob takes no absolute one
         hits = sorted(Path(name).as_posix() for name in names if (folder / name).is_file())
         if not hits:
-            raise AxisError(f"{place}: no file matches {pattern}", "images")
+            raise SourceError(f"no file matches {pattern}")
         found |= dict.fromkeys(hits)
     return list(found)
 
@@ -254,11 +267,11 @@ def zip_axes(axes: Sequence[Axis], place: str) -> Dimension:
     return Dimension(tuple(axes))
 
 
-def _suggest_range(naming: Naming, value: Scalar) -> str:
+def _suggest_range(draft: AxisDraft, value: Scalar) -> str:
     """Suggest the mapping for a range that stands as one text in a list."""
-    role = find_role(naming.targets[0]) if naming.targets else None
+    role = find_role(draft.targets[0]) if draft.targets else None
     is_number = role is not None and role.kind in ("integer", "number")
-    meant = suggest_axis(naming.name, value) if is_number and isinstance(value, str) else None
+    meant = suggest_axis(draft.name, value) if is_number and isinstance(value, str) else None
     return f"; write {meant} in place of the list" if meant else ""
 
 
@@ -270,48 +283,45 @@ MAX_LEVELS: Final = 10**9
 MAX_LISTED: Final = 1_000_000  # on a log scale, where each is computed to see whether all are whole
 
 
-def make_step_axis(
-    naming: Naming, start: DecimalNumber, stop: DecimalNumber, step: DecimalNumber
-) -> tuple[Axis, list[str]]:
+def make_step_axis(draft: AxisDraft, start: DecimalNumber, stop: DecimalNumber, step: DecimalNumber) -> Axis:
     """start, start + step, … never past stop; with a notice where stop is not met. Raises AxisError for step 0 or
     one that leads away.
     """
     if step == 0:
-        raise AxisError(f"{naming.place}: step is 0, so stop is never reached", "step")
+        raise AxisError(f"{draft.place}: step is 0, so stop is never reached", "step")
     first, last, by = to_fraction(start), to_fraction(stop), to_fraction(step)
     if (last - first) / by < 0:
-        raise AxisError(f"{naming.place}: step {quote(step)} leads away from stop {quote(stop)}", "step")
+        raise AxisError(f"{draft.place}: step {quote(step)} leads away from stop {quote(stop)}", "step")
     count = math.floor((last - first) / by) + 1
     if count > MAX_LEVELS:
-        raise AxisError(f"{naming.place} has {count:,} values; the most is {MAX_LEVELS:,}", "step")
+        raise AxisError(f"{draft.place} has {count:,} values; the most is {MAX_LEVELS:,}", "step")
     whole = all(isinstance(number, int) for number in (start, stop, step))
-    levels = LinearLevels(naming.targets, first, by, count, whole=_decide_whole(naming, whole, first, by))
+    levels = LinearLevels(draft.targets, first, by, count, whole=_decide_whole(draft, whole, first, by))
     reached = levels.value(count - 1)
-    notices = []
     if first + by * (count - 1) != last:
-        notices.append(
-            f"{naming.place} ends at {quote(reached)}: steps of {quote(step)} do not meet stop {quote(stop)}."
+        draft.notices.append(
+            f"{draft.place} ends at {quote(reached)}: steps of {quote(step)} do not meet stop {quote(stop)}."
         )
-    return _make_numeric_axis(naming, levels), notices
+    return _make_numeric_axis(draft, levels)
 
 
-def _decide_whole(naming: Naming, written_whole: bool, *steps: Fraction) -> bool:
+def _decide_whole(draft: AxisDraft, written_whole: bool, *steps: Fraction) -> bool:
     """Tell whether values are ints: as the role says; without a role, as they are written."""
-    role = find_role(naming.targets[0]) if naming.targets else None
+    role = find_role(draft.targets[0]) if draft.targets else None
     if role is None:
         return written_whole
     if role.kind == "integer" and any(step.denominator != 1 for step in steps):
-        raise AxisError(f"{naming.place} must be whole numbers; these steps are not")
+        raise AxisError(f"{draft.place} must be whole numbers; these steps are not")
     return role.kind == "integer"
 
 
-def make_count_axis(naming: Naming, start: DecimalNumber, stop: DecimalNumber, num: int, scale: str) -> Axis:
+def make_count_axis(draft: AxisDraft, start: DecimalNumber, stop: DecimalNumber, num: int, scale: str) -> Axis:
     """`num` values from start to stop. Raises AxisError where a log scale meets 0, or one value two ends."""
     if num == 1 and start != stop:
-        raise AxisError(f"{naming.place}: one value cannot be both {quote(start)} and {quote(stop)}", "num")
+        raise AxisError(f"{draft.place}: one value cannot be both {quote(start)} and {quote(stop)}", "num")
     if num > 1 and start == stop:
         raise AxisError(
-            f"{naming.place}: {num} values between {quote(start)} and {quote(stop)} are all the same",
+            f"{draft.place}: {num} values between {quote(start)} and {quote(stop)} are all the same",
             "num",
         )
     first, last = to_fraction(start), to_fraction(stop)
@@ -319,43 +329,41 @@ def make_count_axis(naming: Naming, start: DecimalNumber, stop: DecimalNumber, n
         step = (last - first) / (num - 1) if num > 1 else to_fraction(0)
         whole = first.denominator == 1 and step.denominator == 1 and isinstance(start, int) and isinstance(stop, int)
         return _make_numeric_axis(
-            naming, LinearLevels(naming.targets, first, step, num, whole=_decide_whole(naming, whole, first, step))
+            draft, LinearLevels(draft.targets, first, step, num, whole=_decide_whole(draft, whole, first, step))
         )
     if first <= 0 or last <= 0:
-        raise AxisError(f"{naming.place}: a log scale needs start and stop above 0", "scale")
+        raise AxisError(f"{draft.place}: a log scale needs start and stop above 0", "scale")
     if num > MAX_LISTED:
-        raise AxisError(f"{naming.place}: a log scale has at most {MAX_LISTED:,} values", "num")
-    trial = LogLevels(naming.targets, start, stop, num, whole=False)
+        raise AxisError(f"{draft.place}: a log scale has at most {MAX_LISTED:,} values", "num")
+    trial = LogLevels(draft.targets, start, stop, num, whole=False)
     steps = [to_fraction(float(trial.exact(at))) for at in range(num)]
     written_whole = isinstance(start, int) and isinstance(stop, int) and all(s.denominator == 1 for s in steps)
-    levels = LogLevels(naming.targets, start, stop, num, whole=_decide_whole(naming, written_whole, *steps))
-    return _make_numeric_axis(naming, levels)
+    levels = LogLevels(draft.targets, start, stop, num, whole=_decide_whole(draft, written_whole, *steps))
+    return _make_numeric_axis(draft, levels)
 
 
-def _make_numeric_axis(naming: Naming, levels: LazyLevels) -> Axis:
+def _make_numeric_axis(draft: AxisDraft, levels: LazyLevels) -> Axis:
     ends = (levels.value(0), levels.value(len(levels) - 1))
-    for target in naming.targets:
+    for target in draft.targets:
         role = find_role(target)
         if role is None:
             continue
         if role.kind not in ("number", "integer"):
-            raise AxisError(f"{naming.place} holds numbers, but {target} is set to a text")
+            raise AxisError(f"{draft.place} holds numbers, but {target} is set to a text")
         for end, part in zip(ends, ("start", "stop"), strict=True):
             if find_value_problem(target, end):
                 allowed = describe_bounds(role.low, role.high)
-                raise AxisError(f"{naming.place} reaches {quote(end)}, but {target} must be {allowed}", part)
-    return Axis(naming.name, infer_kind(naming.targets, ends), levels)
+                raise AxisError(f"{draft.place} reaches {quote(end)}, but {target} must be {allowed}", part)
+    return Axis(draft.name, infer_kind(draft.targets, ends), levels)
 
 
-def make_seed_axis(naming: Naming, count: int, start: int | None) -> Axis:
+def make_seed_axis(draft: AxisDraft, count: int, start: int | None) -> Axis:
     """`count` seeds from start on, or still to be drawn where there is no start."""
     if start is None:
-        return Axis(naming.name, "seed", UndrawnLevels(naming.targets, naming.name, count))
+        return Axis(draft.name, "seed", UndrawnLevels(draft.targets, draft.name, count))
     if not (start >= 0 and start + count - 1 <= SEED_MAX):
-        raise AxisError(f"{naming.place}: seeds are 0 to {SEED_MAX}; these reach {start + count - 1}", "start")
-    return Axis(
-        naming.name, "seed", LinearLevels(naming.targets, to_fraction(start), to_fraction(1), count, whole=True)
-    )
+        raise AxisError(f"{draft.place}: seeds are 0 to {SEED_MAX}; these reach {start + count - 1}", "start")
+    return Axis(draft.name, "seed", LinearLevels(draft.targets, to_fraction(start), to_fraction(1), count, whole=True))
 
 
 def draw_seeds(

@@ -466,6 +466,15 @@ def _count_opening(event: ScalarEvent, text: str) -> int | None:
     return {0: 0, 2: 1}.get(around) if event.style in (None, "'", '"') else None
 
 
+def make_plain(value: Any) -> Any:
+    """Turn tuples, ranges and paths into what a file would hold, in containers of our own."""
+    if isinstance(value, Mapping):
+        return {str(key): make_plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [make_plain(part) for part in value]
+    return value.as_posix() if isinstance(value, Path) else value
+
+
 def quote_source(document: Document, place: DocumentPath, message: str) -> str:
     """Let a message that asks for quotes show the text as it is written at `place`: "007", not "7"."""
     text = document.texts.get(place)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from sweep.experiment.axes import draw_seeds
+from sweep.experiment.document import Document, make_plain, read_file, read_text
 from sweep.experiment.grid import Grid
-from sweep.experiment.loader import load_data, load_file, load_text
+from sweep.experiment.loader import load_document
 from sweep.experiment.model import (
     Declaration,
 )
@@ -45,19 +46,24 @@ class Experiment(Declaration):
             experiment = Experiment.load("denoise.yaml", overrides=["inputs.steps=30"])
             print(len(experiment.grid), experiment.grid[0].values)
         """
-        return cls._of(load_file(Path(path), str(path), overrides, fetched))
+        document = read_file(Path(path), str(path))
+        return cls._of(load_document(document, Path(path).resolve(), str(path), overrides, fetched))
 
     @classmethod
     def from_text(
         cls, text: str, folder: str | Path = ".", overrides: Sequence[str] = (), fetched: Path | None = None
     ) -> Self:
         """Load the experiment in YAML `text`; relative paths start from `folder`. Raises as `load` does."""
-        return cls._of(load_text(text, Path(folder), overrides, fetched))
+        top = Path(folder).resolve()
+        document = read_text(text, folder=top, shown="experiment")
+        return cls._of(load_document(document, top / "experiment.yaml", "experiment", overrides, fetched))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], folder: str | Path = ".", fetched: Path | None = None) -> Self:
         """Load the experiment that a file holding `data` would be. Raises as `load` does, without lines."""
-        return cls._of(load_data(data, Path(folder), fetched))
+        top = Path(folder).resolve()
+        document = Document(data=make_plain(data), folder=top)
+        return cls._of(load_document(document, top / "experiment.yaml", "experiment", (), fetched))
 
     @classmethod
     def _of(cls, declared: Declaration) -> Self:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from sweep.errors import did_you_mean
 from sweep.role_table import FOUND_ROLES, ROLE_NAMES, ROLE_TABLE, Role
 from sweep.text import escape_breaks, truncate
 
@@ -52,6 +53,11 @@ def strip_number(target: str) -> str:
 def is_target(text: str, names: Collection[str] = ROLE_NAMES) -> bool:
     """Tell whether `text` is one of these roles, one of them with a number, or has the shape of an address."""
     return text in names or parse_numbered(text) is not None or is_address(text)
+
+
+def describe_no_target(text: str, names: Sequence[str] = ROLE_NAMES) -> str:
+    """Describe what is no target, as the end of a sentence that begins with where it stands."""
+    return f"is no input: neither a role nor NODE.FIELD.{did_you_mean(text, names)}"
 
 
 def is_image(target: str) -> bool:

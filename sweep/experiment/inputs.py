@@ -105,7 +105,9 @@ class ImageReader:
 def _read_facts(path: Path) -> tuple[str, int, int]:
     try:
         if not path.is_file():
-            raise InputImageError("is a folder" if path.is_dir() else _describe_missing(path))
+            near = did_you_mean_file(path)
+            missing = f"does not exist.{near}" if near else "does not exist; write the path of your image"
+            raise InputImageError("is a folder" if path.is_dir() else missing)
         if path.stat().st_size > MAX_IMAGE_BYTES:
             raise InputImageError(f"is larger than {MAX_IMAGE_BYTES // 1_000_000} MB")
         raw = path.read_bytes()
@@ -116,11 +118,6 @@ def _read_facts(path: Path) -> tuple[str, int, int]:
     ready, (width, height) = _decode(raw, path.suffix.lstrip(".").upper())
     sha256 = hashlib.sha256(raw).hexdigest()
     return sha256 if ready else hash_prepared(sha256), width, height
-
-
-def _describe_missing(path: Path) -> str:
-    near = did_you_mean_file(path)
-    return f"does not exist.{near}" if near else "does not exist; write the path of your image"
 
 
 def _decode(raw: bytes, kind: str) -> tuple[bool, tuple[int, int]]:
@@ -149,38 +146,30 @@ def _decode(raw: bytes, kind: str) -> tuple[bool, tuple[int, int]]:
     return ready, size
 
 
-class Paths:
-    """Resolves what a file says about files, and remembers how to say it from the experiment's own folder."""
+class InputReader:
+    """Turns raw values into settings: checked by their role, paths into images; and finds files that a document names.
+
+    Paths are written as seen from the experiment's own folder, also those of an included file elsewhere.
+    """
 
     def __init__(self, document: Document, folder: Path, fetched: FetchedFiles) -> None:
         self._document = document
+        self._images = ImageReader()
         self.folder = folder
         self.fetched = fetched
-        self.images = ImageReader()
         self.rewritten: dict[DocumentPath, str] = {}  # paths of included files, as seen from `folder`
 
-    def shown(self, place: DocumentPath, written: str) -> str:
-        """Write a path as seen from the experiment's folder, with "/": as written, unless an included file wrote it."""
+    def find_path(self, place: DocumentPath, written: str) -> tuple[str, Path]:
+        """Find where a path at `place` leads: as seen from the experiment's folder, with "/", and absolute."""
         base = self._document.find_folder(place)
         if base == self.folder or is_reference(written) or Path(written).is_absolute():
-            return written
+            return written, expand_path(self.folder, written)
         try:
             moved = Path(os.path.relpath(base / written, self.folder)).as_posix()
         except ValueError:  # another drive
             moved = (base / written).as_posix()
         self.rewritten[place] = moved
-        return moved
-
-    def path(self, shown: str) -> Path:
-        """Find where that is, absolute; also for the tilde of a home."""
-        return expand_path(self.folder, shown)
-
-
-class InputReader:
-    """Turns raw values into settings: checked by their role, paths into images."""
-
-    def __init__(self, paths: Paths) -> None:
-        self._paths = paths
+        return moved, expand_path(self.folder, moved)
 
     def read(self, target: str, raw: Any, place: DocumentPath) -> Setting:
         """Read one setting. Raises AxisError with the end of a sentence that begins with its place."""
@@ -193,35 +182,31 @@ class InputReader:
         if is_image(target) and isinstance(raw, str):
             return self._read_image(raw, place)
         if target == "controls":
-            return [self._read_control(entry, (*place, at)) for at, entry in enumerate(raw)]
+            return [
+                {**entry, "image": self._read_image(entry["image"], (*place, at, "image"))}
+                for at, entry in enumerate(raw)
+            ]
         setting: Setting = raw
         return setting
 
-    def _read_control(self, entry: Mapping[str, Any], place: DocumentPath) -> dict[str, Any]:
-        image = entry["image"]
-        if not isinstance(image, str):
-            raise AxisError(f"image must be the path of an image, not {quote(image)}")
-        return {**entry, "image": self._read_image(image, (*place, "image"))}
-
-    def _read_image(self, written: str, place: DocumentPath) -> Setting:
+    def _read_image(self, written: Any, place: DocumentPath) -> Setting:
+        if not isinstance(written, str):
+            raise AxisError(f"image must be the path of an image, not {quote(written)}")
         if is_reference(written):
-            return self._read_fetched(written)
-        shown = self._paths.shown(place, written)
+            shown, path, server = written, *self._find_fetched(written)
+        else:
+            shown, path, server = *self.find_path(place, written), ""
         try:
-            return self._paths.images.read(self._paths.path(shown), shown)
+            return self._images.read(path, shown, server)
         except InputImageError as error:
             raise AxisError(f"{shown} {error}") from error
 
-    def _read_fetched(self, reference: str) -> Setting:
-        fetched = self._paths.fetched
+    def _find_fetched(self, reference: str) -> tuple[Path, str]:
         if not reference.startswith("gallery:"):
             kind, _, name = reference.partition(":")
             way = f"write it as an axis, image: {{board: {name}}}" if kind == "board" else "write it under workflow:"
             raise AxisError(f"is {reference}, which is no single image; {way}")
-        path = fetched.find_file(reference)
+        path = self.fetched.find_file(reference)
         if path is None:
             raise AxisError(f"{reference} is in the gallery {UNFETCHED}")
-        try:
-            return self._paths.images.read(path, reference, str(fetched.entries[reference].get("server", "")))
-        except InputImageError as error:
-            raise AxisError(f"{reference} {error}") from error
+        return path, str(self.fetched.entries[reference].get("server", ""))

@@ -1,22 +1,35 @@
-"""Pydantic's errors in plain words with their place, and checks of axes against each other and against the inputs."""
+"""Pydantic's errors in plain words with their place; axes, conditions and design checked against each other."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from sweep.errors import did_you_mean
 from sweep.experiment.axis_arguments import suggest_axis
+from sweep.experiment.conditions import Clause, Condition, ConditionError, NamedAxis, compile_clause
 from sweep.experiment.document import Document, DocumentPath, ProblemCollector, join_path, quote_source
+from sweep.experiment.grid import make_space
 from sweep.experiment.input_types import TEMPLATE_NAMES, quote
-from sweep.experiment.model import Axis, Dimension, ReplacingLevels, Setting
+from sweep.experiment.model import (
+    Axis,
+    AxisKind,
+    CellSeeds,
+    Dimension,
+    ReplacingLevels,
+    Setting,
+    UndrawnLevels,
+    find_position,
+)
 from sweep.experiment.overrides import MERGED
 from sweep.experiment.schema import (
     AXIS_KEYS,
     AXIS_TAGS,
+    DesignSpec,
     ExperimentFile,
     list_known_keys,
     list_section_keys,
@@ -226,3 +239,151 @@ def _collect_texts(target: str, inputs: Mapping[str, Setting], axes: Sequence[Ax
         return [fixed] if isinstance(fixed, str) else []
     found = [level.settings.get(target, inputs.get(target)) for level in setters[0].levels]
     return [text for text in found if isinstance(text, str)]
+
+
+MAX_POINTS: Final = 10**15
+MAX_CHECKED_POINTS: Final = 20_000  # a larger grid is not searched for being empty before it is asked for
+LEAST_ADAPTIVE_SEEDS: Final = 4  # of an adaptive design: their spread decides how many follow
+LEAST_ADAPTIVE_LEVELS: Final = 4  # of its axis
+
+
+class GridValidator:
+    """Checks what an experiment says of its grid against the axes it has: conditions, design, baselines."""
+
+    def __init__(
+        self,
+        file: ExperimentFile,
+        document: Document,
+        problems: ProblemCollector[DocumentPath],
+        dimensions: Sequence[Dimension],
+    ) -> None:
+        self.file = file
+        self.document = document
+        self.problems = problems
+        self.dimensions = dimensions
+        self.axes = {axis.name: axis for dimension in dimensions for axis in dimension.axes}
+        self.points = math.prod(len(dimension) for dimension in dimensions)  # of the full grid
+        self.seeds = max((len(dimension) for dimension in dimensions if dimension.is_seeds), default=0)
+
+    def compile_condition(self) -> Condition | None:
+        """Compile the clauses of where: and exclude:; None where there are none."""
+        broken = set(self._list_written_axes()) - set(self.axes)
+        known = [_describe_axis(axis) for axis in self.axes.values()] + [NamedAxis(name, "any") for name in broken]
+        clauses: list[Clause] = []
+        for section, texts, wanted in (("where", self.file.where, True), ("exclude", self.file.exclude, False)):
+            listed = isinstance(self.document.data.get(section), list)
+            for at, text in enumerate(texts):
+                place: DocumentPath = (section, at) if listed else (section,)
+                try:
+                    clause = compile_clause(text, known, wanted=wanted)
+                except ConditionError as error:
+                    self.problems.add_at_character(place, f"{section}: {error.message}", error.column)
+                    continue
+                self._check_seeds_known(place, section, clause)
+                if not broken.intersection(clause.names):
+                    clauses.append(clause)
+        return Condition(tuple(clauses)) if clauses else None
+
+    def _check_seeds_known(self, place: DocumentPath, section: str, clause: Clause) -> None:
+        levels = {name: self.axes[name].levels for name in clause.names if name in self.axes}
+        own = next((name for name, each in levels.items() if isinstance(each, CellSeeds)), None)
+        undrawn = next((name for name, each in levels.items() if isinstance(each, UndrawnLevels)), None)
+        if own:
+            message = f"{section}: {own} has other seeds in each combination; leave it out of conditions"
+            self.problems.add_at_value(place, message)
+        if undrawn:
+            message = f"{section}: the seeds of {undrawn} are not drawn before the run; give them a start"
+            self.problems.add_at_value(place, message)
+
+    def _list_written_axes(self) -> list[str]:
+        """List the names of the axes as the file has them, wrong ones too."""
+        names: list[str] = []
+        written = self.document.data.get("axes")
+        for name, raw in written.items() if isinstance(written, dict) else ():
+            inner = raw.get("zip", raw if name == "zip" else None) if isinstance(raw, dict) else None
+            columns = raw.get("columns") if isinstance(raw, dict) else None
+            names += list(inner) if isinstance(inner, dict) else list(columns) if columns else [name]
+        return [name for name in names if isinstance(name, str)]
+
+    def check(self) -> None:
+        """Check the design, the baselines and the number of points."""
+        design = self.file.design
+        self._check_cell("design", design.baseline)
+        least = {"rotated": 2, "adaptive": LEAST_ADAPTIVE_SEEDS}.get(design.kind, 0)
+        if least and any(dimension.has_cell_seeds for dimension in self.dimensions):
+            message = f"design {design.kind} needs the same seeds at every point: leave each_cell out"
+            self.problems.add_at_value(("design", "kind"), message)
+        if self.seeds < least:
+            message = f"design {design.kind} needs an axis of at least {least} seeds; this grid has {self.seeds}"
+            self.problems.add_at_value(("design", "kind"), message)
+        if design.kind == "adaptive":
+            self._check_adaptive(design)
+        self._check_cell("study", self.file.study.baseline)
+        if self.points > MAX_POINTS:
+            message = f"The grid has {self.points:.3g} points; the most is {MAX_POINTS:.0e}."
+            self.problems.add_at_key(("axes",), message)
+
+    def _check_adaptive(self, design: DesignSpec) -> None:
+        """Check that an adaptive design has a numeric axis, groups and a whole grid to choose from."""
+        axis, group = self.axes.get(design.axis or ""), (design.for_ or "each prompt").split()[1]
+        others = [name for name, other in self.axes.items() if other is not axis and other.kind != "seed"]
+        if axis is None:
+            near = did_you_mean(design.axis or "", self.axes)
+            self.problems.add_at_value(("design", "axis"), f"there is no axis {design.axis}.{near}")
+        elif axis.kind not in ("integer", "number") or len(axis.levels) < LEAST_ADAPTIVE_LEVELS:
+            message = f"{design.axis} is no numeric axis of {LEAST_ADAPTIVE_LEVELS} levels or more"
+            self.problems.add_at_value(("design", "axis"), message)
+        if group != "prompt" and group not in others:
+            self.problems.add_at_value(("design", "for"), f"there is no axis {group}.{did_you_mean(group, others)}")
+        if self.file.where or self.file.exclude or any(len(dimension.axes) > 1 for dimension in self.dimensions):
+            self.problems.add_at_value(("design", "kind"), "design adaptive needs a grid without conditions and zip")
+        if self.file.study.replicates > 1:
+            self.problems.add_at_value(("study", "replicates"), "design adaptive renders each point once")
+        if axis is not None:
+            self._check_budget(design, len(axis.levels))
+
+    def _check_budget(self, design: DesignSpec, levels: int) -> None:
+        """Check that an adaptive design may render what its first decision needs: both ends of each group's axis, and
+        a bisection for each of its first seeds.
+        """
+        first = 1 if design.goal == "weakest" else LEAST_ADAPTIVE_SEEDS
+        groups = self.points // (levels * max(self.seeds, 1))
+        least = groups * (2 + first * math.ceil(math.log2(levels + 1)))
+        allowed = design.at_most * self.points
+        if allowed < least:
+            self.problems.add_at_value(
+                ("design", "at_most"),
+                f"design.at_most {design.at_most:g} allows {allowed:.0f} of {self.points} images; this design needs up "
+                f"to {least} before it can decide: at_most must be {least / self.points:.2f} or more",
+            )
+
+    def _check_cell(self, section: str, cell: Mapping[str, Any]) -> None:
+        """Check that every axis that a baseline names exists and has that value."""
+        for name, value in cell.items():
+            place, axis = (section, "baseline", name), self.axes.get(name)
+            if axis is None:
+                if name not in self._list_written_axes():
+                    self.problems.add_at_key(place, f"there is no axis {name}.{did_you_mean(name, self.axes)}")
+            elif isinstance(axis.levels, CellSeeds):
+                self.problems.add_at_key(place, f"{name} has other seeds in each combination: leave it out")
+            elif isinstance(axis.levels, UndrawnLevels):
+                message = f"the seeds of {name} are not drawn before the run; give them a start"
+                self.problems.add_at_value(place, message)
+            elif find_position(axis.levels, value) is None:
+                self.problems.add_at_value(place, f"axis {name} has no value {quote(value)}")
+
+    def check_not_empty(self, condition: Condition | None) -> None:
+        """Raise ExperimentError now, where that is quickly known, if the conditions leave nothing."""
+        if condition is None or self.points > MAX_CHECKED_POINTS:
+            return
+        if not len(make_space(self.dimensions, condition)):
+            place = ("where",) if self.file.where else ("exclude",)
+            self.problems.add_at_key(place, "the conditions leave no point of the grid")
+            self.problems.raise_any()
+
+
+def _describe_axis(axis: Axis) -> NamedAxis:
+    kinds: dict[AxisKind, Any] = {"integer": "number", "number": "number", "seed": "number", "boolean": "boolean"}
+    kind = kinds.get(axis.kind, "text")
+    few = kind == "text" and len(axis.levels) <= 1_000
+    return NamedAxis(axis.name, kind, tuple(level.value for level in axis.levels) if few else ())
