@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import cached_property
 
-from sweep.workflow.dialect import NodeSchema, NodeSchemas
+from sweep.workflow.dialect import FieldSchema, NodeSchema, NodeSchemas
 from sweep.workflow.graph import Address, Edge, Graph, Value
 
 ANYTHING = frozenset({"any", "array"})  # types of nodes that pass on whatever they are given
@@ -41,10 +41,28 @@ class Wiring:
         found = self.graph.nodes.get(node)
         return self.schemas.get(found.type) if found else None
 
+    def field(self, address: Address) -> FieldSchema | None:
+        """Return the schema of an input; None where that is not known."""
+        schema = self.schema(address.node)
+        return schema.fields.get(address.field) if schema else None
+
     def has(self, node: str, field: str) -> bool:
         """Return whether the node has that input."""
+        return self.field(Address(node, field)) is not None
+
+    def first(self, node: str, *names: str) -> Address | None:
+        """Return the first of these inputs that the node has."""
+        return next((Address(node, name) for name in names if self.has(node, name)), None)
+
+    def inputs(self, node: str, *types: str) -> list[Address]:
+        """Return the node's inputs of these types."""
         schema = self.schema(node)
-        return schema is not None and field in schema.fields
+        return [Address(node, name) for name, field in schema.fields.items() if field.type in types] if schema else []
+
+    def choices(self, address: Address) -> tuple[str, ...]:
+        """Return the values that an input takes, where it takes no other."""
+        field = self.field(address)
+        return field.choices if field else ()
 
     def kind(self, node: str) -> str:
         """Return the type of a node."""
@@ -55,9 +73,12 @@ class Wiring:
         node = self.graph.nodes[address.node]
         if address.field in node.fields:
             return node.fields[address.field]
-        schema = self.schema(address.node)
-        field = schema.fields.get(address.field) if schema else None
+        field = self.field(address)
         return field.default if field else None
+
+    def settled_value(self, address: Address) -> Value:
+        """Return the value that a field gets, from a node that merely holds it or its own."""
+        return self.value(self.settle(address)[0])
 
     def settle(self, address: Address) -> tuple[Address, tuple[Edge, ...]]:
         """Return where to write so that the field gets a value, and which edges must go for it.
@@ -86,7 +107,7 @@ class Wiring:
         self,
         address: Address,
         types: Collection[str] | None = None,
-        until: Collection[str] = (),
+        until: Callable[[str], bool] = lambda _: False,
         skip: Collection[str] = (),
     ) -> list[str]:
         """List the nodes from which edges lead to the field, nearest first.
@@ -94,7 +115,7 @@ class Wiring:
         Args:
             address: the field to start from.
             types: types of the inputs to walk on through, besides those that take anything; None for every input.
-            until: do not walk beyond a node that has an input of one of these names.
+            until: tells of a node whether not to walk beyond it.
             skip: names of inputs not to walk through.
         """
         waiting = [edge.source.node for edge in self.feeding(address)]
@@ -104,7 +125,7 @@ class Wiring:
                 continue
             seen[node] = None
             schema = self.schema(node)
-            if schema is None or any(name in schema.fields for name in until):
+            if schema is None or until(node):
                 continue
             for name, edges in self._into.get(node, {}).items():
                 field = schema.fields.get(name)

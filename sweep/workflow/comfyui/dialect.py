@@ -16,7 +16,6 @@ from sweep.workflow.comfyui.role_finder import (
     SamplingNodes,
     control_appliers,
     control_parts,
-    inputs_of,
     lora_weights,
 )
 from sweep.workflow.comfyui.templates import build_checkpoint_graph
@@ -79,7 +78,7 @@ class ComfyUIDialect(Dialect):
         return {role: tuple(map(Candidate.of, find(scene))) for role, find in ROLE_FINDERS.items()}
 
     def find_lora_weights(self, lora: Address, schema: NodeSchema | None) -> tuple[Address, ...]:
-        return lora_weights(schema.fields, lora.node) if schema else ()
+        return lora_weights(schema, lora.node)
 
     def find_controls(self, graph: Graph, schemas: NodeSchemas) -> Sequence[Mapping[str, Address]]:
         wiring = Wiring(graph, schemas)
@@ -159,4 +158,4 @@ def _takers_of(kind: str, wiring: Wiring) -> list[str]:
     """List the output nodes that take this."""
     schemas = ((name, wiring.schema(name)) for name in wiring.graph.nodes)
     ends = [name for name, schema in schemas if schema is not None and schema.output_class == OUTPUT_CLASS]
-    return [name for name in ends if inputs_of(wiring, name, kind)]
+    return [name for name in ends if wiring.inputs(name, kind)]

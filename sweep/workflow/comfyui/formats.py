@@ -6,8 +6,8 @@ their order, subgraphs are folded up, and some nodes (reroutes, notes, primitive
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from sweep.errors import Problem, WorkflowError
@@ -25,13 +25,7 @@ def is_prompt(document: Mapping[str, Any]) -> bool:
 
 
 def read_prompt(document: Mapping[str, Any], source: str, schemas: Mapping[str, NodeSchema]) -> Workflow:
-    """Read a graph in the API form. Raises WorkflowError.
-
-    Args:
-        document: nodes by id.
-        source: what errors call the document.
-        schemas: node types, to tell models and images from other texts; of others the names of fields tell models.
-    """
+    """Read a graph in the API form, where node types tell models and images from other texts. Raises WorkflowError."""
     problems: list[Problem] = []
     nodes: list[Node] = []
     edges: list[Edge] = []
@@ -43,15 +37,15 @@ def read_prompt(document: Mapping[str, Any], source: str, schemas: Mapping[str, 
             continue
         values: dict[str, Any] = {}
         for key, value in inputs.items() if isinstance(inputs, Mapping) else ():
-            source_node = _linked(value, document)
-            if source_node is None:
+            output = _find_output(value, document)
+            if output is None:
                 values[str(key)] = value
             else:
-                edges.append(Edge(Address(source_node, str(value[1])), Address(str(name), str(key))))
+                edges.append(Edge(output, Address(str(name), str(key))))
         meta = entry.get("_meta")
         title = str(meta.get("title") or "") if isinstance(meta, Mapping) else ""
         fields, images = node_values(str(name), values, schemas.get(kind))
-        files.update(images)
+        files |= images
         nodes.append(Node(str(name), kind, fields, "" if title == kind else title))
     raise_for(problems, source)
     return Workflow(graph=clean_graph(Graph.of(nodes, dict.fromkeys(edges)), source), kind="api", files=files)
@@ -60,30 +54,30 @@ def read_prompt(document: Mapping[str, Any], source: str, schemas: Mapping[str, 
 def node_values(
     node: str, values: Mapping[str, Any], schema: NodeSchema | None
 ) -> tuple[dict[str, Value], dict[Address, str]]:
-    """Return a node's fields, with models as references, and the image files that it names."""
+    """Return a node's fields, with models as references, and the image files that it names.
+
+    The name of a field tells a model where the node type is not known.
+    """
     fields: dict[str, Value] = {}
     files: dict[Address, str] = {}
     for name, value in values.items():
         known = schema.fields.get(name) if schema else None
+        model = next(iter(known.model_types), None) if known else MODEL_FIELDS.get(name)
         if name == PREFIX or value is None:
             continue
         if known is not None and known.type == "ImageField" and isinstance(value, str):
             files[Address(node, name)] = value
-        elif known is not None and known.model_types and isinstance(value, str):
-            fields[name] = ModelRef(value, "", known.model_types[0])
-        elif known is None and name in MODEL_FIELDS and isinstance(value, str):
-            fields[name] = ModelRef(value, "", MODEL_FIELDS[name])
         else:
-            fields[name] = value
+            fields[name] = ModelRef(value, "", model) if model and isinstance(value, str) else value
     return fields, files
 
 
-def _linked(value: Any, document: Mapping[str, Any]) -> str | None:
-    """Return the node that a link comes from; None for a literal value, also for a list of two."""
-    is_link = (
-        isinstance(value, list) and len(value) == 2 and isinstance(value[1], int) and not isinstance(value[1], bool)
-    )
-    return str(value[0]) if is_link and isinstance(value[0], str | int) and str(value[0]) in document else None
+def _find_output(value: Any, document: Mapping[str, Any]) -> Address | None:
+    """Return the output that a link comes from; None for a literal value, also for a list of two."""
+    match value:
+        case [str() | int() as node, int() as slot] if not isinstance(slot, bool) and str(node) in document:
+            return Address(str(node), str(slot))
+    return None
 
 
 def write_prompt(graph: Graph, resolve: Callable[[Ref], Json]) -> dict[str, dict[str, Any]]:
@@ -135,29 +129,41 @@ def is_drawing(document: Mapping[str, Any]) -> bool:
 def read_drawing(document: Mapping[str, Any], source: str, schemas: Mapping[str, NodeSchema]) -> Workflow:
     """Translate an editor export with the node types of a server. Raises WorkflowError."""
     drawing = _Drawing(document, schemas)
-    root = _Scope(drawing.nodes_of(document), drawing.links_of(document), "")
-    nodes: list[Node] = []
-    edges: list[Edge] = []
-    files: dict[Address, str] = {}
-    for scope, entry in drawing.walk(root, 0):
-        node, incoming, images = drawing.translate(scope, entry)
-        nodes.append(node)
-        edges.extend(incoming)
-        files.update(images)
-    graph = clean_graph(Graph.of(nodes, dict.fromkeys(edges)), source)
-    return Workflow(graph=graph, kind="editor", files=files)
+    for scope, entry in drawing.walk(_Scope(document), 0):
+        drawing.translate(scope, entry)
+    graph = clean_graph(Graph.of(drawing.nodes, dict.fromkeys(drawing.edges)), source)
+    return Workflow(graph=graph, kind="editor", files=drawing.files)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _Scope:
     """The nodes and links of the export itself, or of one instance of a subgraph within it."""
 
-    nodes: Mapping[str, Mapping[str, Any]]
-    links: Mapping[str, tuple[str, int, str, int]]  # link id → source node, slot, target node, slot
-    prefix: str
-    parent: _Scope | None = None
-    instance: Mapping[str, Any] = field(default_factory=dict)
-    definition: Mapping[str, Any] = field(default_factory=dict)
+    def __init__(
+        self,
+        definition: Mapping[str, Any],
+        prefix: str = "",
+        parent: _Scope | None = None,
+        instance: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.definition, self.prefix, self.parent, self.instance = definition, prefix, parent, instance or {}
+        entries = definition.get("nodes") or ()
+        self.nodes = {str(node["id"]): node for node in entries if isinstance(node, Mapping)}
+        self.links: dict[str, tuple[str, int, str, int]] = {}  # link id → source node, slot, target node, slot
+        for link in definition.get("links") or ():  # lists in a document, objects in a subgraph
+            if isinstance(link, Mapping):
+                link = [link[key] for key in ("id", "origin_id", "origin_slot", "target_id", "target_slot")]
+            if isinstance(link, list) and len(link) >= 5:
+                self.links[str(link[0])] = (str(link[1]), int(link[2]), str(link[3]), int(link[4]))
+
+    def shown_widgets(self) -> Iterator[tuple[str, str, Any]]:
+        """Yield the widgets that an instance of a subgraph shows on itself: inner node (-1: an input), name, value."""
+        properties = self.instance.get("properties")
+        proxies = properties.get("proxyWidgets") if isinstance(properties, Mapping) else None
+        values = self.instance.get("widgets_values")
+        if isinstance(proxies, list) and isinstance(values, list):
+            for proxy, value in zip(proxies, values, strict=False):
+                if isinstance(proxy, list) and len(proxy) >= 2 and value is not None:
+                    yield str(proxy[0]), str(proxy[1]), value
 
 
 class _Drawing:
@@ -167,35 +173,16 @@ class _Drawing:
         subgraphs = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
         self.subgraphs = {str(each["id"]): each for each in subgraphs or () if isinstance(each, Mapping)}
         self.scopes: dict[tuple[int, str], _Scope] = {}
-
-    def nodes_of(self, document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-        """Return the nodes of a document or subgraph by id."""
-        return {str(node["id"]): node for node in document.get("nodes") or () if isinstance(node, Mapping)}
-
-    def links_of(self, document: Mapping[str, Any]) -> dict[str, tuple[str, int, str, int]]:
-        """Return the links of a document (lists) or of a subgraph (objects) by id."""
-        found: dict[str, tuple[str, int, str, int]] = {}
-        for link in document.get("links") or ():
-            if isinstance(link, list) and len(link) >= 5:
-                found[str(link[0])] = (str(link[1]), int(link[2]), str(link[3]), int(link[4]))
-            elif isinstance(link, Mapping):
-                ends = (str(link["origin_id"]), int(link["origin_slot"]))
-                found[str(link["id"])] = (*ends, str(link["target_id"]), int(link["target_slot"]))
-        return found
+        self.nodes: list[Node] = []
+        self.edges: list[Edge] = []
+        self.files: dict[Address, str] = {}
 
     def inside(self, scope: _Scope, entry: Mapping[str, Any]) -> _Scope:
         """Return the scope of a node that is an instance of a subgraph."""
         key = (id(scope), str(entry["id"]))
         if key not in self.scopes:
             definition = self.subgraphs[str(entry["type"])]
-            self.scopes[key] = _Scope(
-                self.nodes_of(definition),
-                self.links_of(definition),
-                f"{scope.prefix}{entry['id']}:",
-                scope,
-                entry,
-                definition,
-            )
+            self.scopes[key] = _Scope(definition, f"{scope.prefix}{entry['id']}:", scope, entry)
         return self.scopes[key]
 
     def walk(self, scope: _Scope, depth: int) -> Iterator[tuple[_Scope, Mapping[str, Any]]]:
@@ -210,46 +197,41 @@ class _Drawing:
             else:
                 yield scope, entry
 
-    def translate(self, scope: _Scope, entry: Mapping[str, Any]) -> tuple[Node, list[Edge], dict[Address, str]]:
-        """Return one node as the server takes it, the edges into it and the image files that it names."""
+    def translate(self, scope: _Scope, entry: Mapping[str, Any]) -> None:
+        """Add one node as the server takes it, the edges into it and the image files that it names."""
         name, kind = f"{scope.prefix}{entry['id']}", str(entry.get("type"))
         schema = self.schemas.get(kind)
-        values = {**self._widgets(entry, schema), **self._promoted(scope, entry)}
-        edges: list[Edge] = []
+        values = self._widgets(entry, schema)
+        values |= {shown: value for node, shown, value in scope.shown_widgets() if node == str(entry["id"])}
         for given in entry.get("inputs") or ():
             field_name = str(given.get("name"))
             found = self._linked(scope, given.get("link"), 0)
             if isinstance(found, _Literal):
                 values[field_name] = found.value
             elif found is not None:
-                edges.append(Edge(found, Address(name, field_name)))
+                self.edges.append(Edge(found, Address(name, field_name)))
                 values.pop(field_name, None)
         fields, files = node_values(name, values, schema)
+        self.files |= files
         title = str(entry.get("title") or "")
-        return Node(name, kind, fields, "" if title == kind else title), edges, files
+        self.nodes.append(Node(name, kind, fields, "" if title == kind else title))
 
     def _widgets(self, entry: Mapping[str, Any], schema: NodeSchema | None) -> dict[str, Any]:
         """Return the values of a node's widgets, which stand in the order of its inputs."""
         values = entry.get("widgets_values")
-        names = [name for name, each in schema.fields.items() if each.takes_value] if schema else []
+        fields = [each for each in schema.fields.values() if each.takes_value] if schema else []
         if isinstance(values, Mapping):
-            return {name: values[name] for name in names if name in values}
+            return {each.name: values[each.name] for each in fields if each.name in values}
         found: dict[str, Any] = {}
         left = list(values) if isinstance(values, list) else []
-        for name in names:
+        for each in fields:
             if not left:
                 break
-            assert schema is not None
-            kind = schema.fields[name].type
-            found[name] = left.pop(0)
-            is_control = kind == "integer" and left and isinstance(left[0], str) and left[0] in _AFTER_SEED
-            if is_control or (kind == "ImageField" and left and left[0] == "image"):
+            found[each.name] = left.pop(0)
+            is_control = each.type == "integer" and left and isinstance(left[0], str) and left[0] in _AFTER_SEED
+            if is_control or (each.type == "ImageField" and left and left[0] == "image"):
                 left.pop(0)
         return found
-
-    def _promoted(self, scope: _Scope, entry: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values that an instance of the subgraph shows on itself for this node."""
-        return {shown: value for node, shown, value in _proxies(scope) if node == str(entry["id"])}
 
     def _linked(self, scope: _Scope, link: Any, depth: int) -> _Source:
         """Return what comes along a link; None where nothing does."""
@@ -270,15 +252,13 @@ class _Drawing:
         kind, inputs = str(entry.get("type")), entry.get("inputs") or []
         if entry.get("mode") == _BYPASSED:
             return self._passed(scope, entry, slot, depth)
-        if kind == "Reroute":
+        if kind in ("Reroute", "SetNode"):
             return self._linked(scope, inputs[0].get("link") if inputs else None, depth)
         if kind == "PrimitiveNode":
             values = entry.get("widgets_values")
             return _Literal(values[0]) if isinstance(values, list) and values else None
         if kind == "GetNode":
             return self._set_elsewhere(scope, entry, depth)
-        if kind == "SetNode":
-            return self._linked(scope, inputs[0].get("link") if inputs else None, depth)
         if kind in self.subgraphs:
             return self._within(self.inside(scope, entry), slot, depth)
         return Address(f"{scope.prefix}{node}", str(slot))
@@ -292,9 +272,8 @@ class _Drawing:
         given = scope.instance.get("inputs") or []
         found = next((each for each in given if each.get("name") == name), None)
         linked = self._linked(scope.parent, found.get("link"), depth) if found else None
-        return linked or next(
-            (_Literal(v) for node, shown, v in _proxies(scope) if (node, shown) == ("-1", name)), None
-        )
+        shown = (_Literal(value) for node, label, value in scope.shown_widgets() if (node, label) == ("-1", name))
+        return linked or next(shown, None)
 
     def _within(self, inner: _Scope, slot: int, depth: int) -> _Source:
         """Return what a subgraph gives at one of its outputs."""
@@ -305,8 +284,7 @@ class _Drawing:
 
     def _passed(self, scope: _Scope, entry: Mapping[str, Any], slot: int, depth: int) -> _Source:
         """Return what a bypassed node lets through: its input of the output's type, at the same place if possible."""
-        outputs: Sequence[Mapping[str, Any]] = entry.get("outputs") or ()
-        inputs: Sequence[Mapping[str, Any]] = entry.get("inputs") or ()
+        outputs, inputs = entry.get("outputs") or (), entry.get("inputs") or ()
         kind = outputs[slot].get("type") if slot < len(outputs) else None
         order = [*inputs[slot : slot + 1], *inputs]
         found = next((each for each in order if each.get("type") == kind and each.get("link") is not None), None)
@@ -318,14 +296,3 @@ class _Drawing:
             if other.get("type") == "SetNode" and (other.get("widgets_values") or [None])[0] == wanted:
                 return self._output(scope, str(other["id"]), 0, depth + 1)
         return None
-
-
-def _proxies(scope: _Scope) -> Iterator[tuple[str, str, Any]]:
-    """Yield the widgets that an instance of a subgraph shows on itself: inner node (-1: an input), name and value."""
-    properties = scope.instance.get("properties")
-    proxies = properties.get("proxyWidgets") if isinstance(properties, Mapping) else None
-    values = scope.instance.get("widgets_values")
-    if isinstance(proxies, list) and isinstance(values, list):
-        for proxy, value in zip(proxies, values, strict=False):
-            if isinstance(proxy, list) and len(proxy) >= 2 and value is not None:
-                yield str(proxy[0]), str(proxy[1]), value

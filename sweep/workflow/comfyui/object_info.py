@@ -10,12 +10,11 @@ import functools
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
 from sweep.errors import WorkflowError
-from sweep.workflow.dialect import FieldSchema, NodeSchema, dump, load
+from sweep.workflow.dialect import FieldSchema, NodeSchema, read_packaged, write_packaged
 
 CORE_NODES_FILE: Final = "nodes-core.json"
 OUTPUT_CLASS: Final = "output"  # of the node types that a prompt has to end in
@@ -50,8 +49,7 @@ _MISSHAPEN: Final = (TypeError, AttributeError, KeyError, IndexError, ValueError
 @functools.cache
 def core_nodes() -> Mapping[str, NodeSchema]:
     """Return the core node types of ComfyUI 0.3.75, as packaged with sweep."""
-    text = resources.files("sweep.workflow.comfyui").joinpath(CORE_NODES_FILE).read_text("utf-8")
-    return load(json.loads(text), {})
+    return read_packaged(__package__, CORE_NODES_FILE, {})
 
 
 def parse_object_info(document: Mapping[str, Any]) -> dict[str, NodeSchema]:
@@ -83,6 +81,7 @@ def model_files(document: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 
 
 def _inputs(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Yield node type, name and description of every input."""
     for node, facts in document.items():
         inputs = facts.get("input") if isinstance(facts, Mapping) else None
         for section in ("required", "optional"):
@@ -175,16 +174,12 @@ def _number(value: Any) -> float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _main(arguments: Sequence[str]) -> None:
-    """Write the compact copy of the core nodes of an `/object_info` answer, one node type a line, without texts."""
-    source, target = (Path(argument) for argument in arguments)
-    document = json.loads(source.read_text("utf-8"))
-    core = {k: v for k, v in document.items() if str(v.get("python_module", "")).startswith(("nodes", "comfy_extras"))}
-    nodes = [
-        f"{json.dumps(k)}:{json.dumps(v, separators=(',', ':'))}" for k, v in dump(parse_object_info(core)).items()
-    ]
-    target.write_text("{\n" + ",\n".join(nodes) + "\n}\n", "utf-8", newline="\n")
+def write_core(answer: Path, target: Path) -> None:
+    """Write the core nodes of an `/object_info` answer as they are packaged with sweep."""
+    nodes = json.loads(answer.read_text("utf-8"))
+    core = {k: v for k, v in nodes.items() if str(v.get("python_module", "")).startswith(("nodes", "comfy_extras"))}
+    write_packaged(parse_object_info(core), target)
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1:])
+    write_core(*map(Path, sys.argv[1:]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
@@ -55,7 +55,8 @@ def from_api(document: Mapping[str, Any], around: Mapping[str, Any], source: str
     """Read a posted graph, with the data of the batch around it as axes. Raises WorkflowError."""
     problems: list[Problem] = []
     nodes = [_api_node(key, node, problems) for key, node in document["nodes"].items()]
-    edges = [edge for entry in _list(document, "edges") if (edge := read_edge(entry, problems))]
+    listed = document.get("edges")
+    edges = [edge for entry in listed if (edge := read_edge(entry, problems))] if isinstance(listed, list) else []
     raise_for(problems, source)
     graph = clean_graph(Graph.of([node for node in nodes if node], dict.fromkeys(edges)), source, COLLECTING)
     return Workflow(graph=graph, kind="api", batch_axes=_batch_data(around, graph, source))
@@ -85,11 +86,6 @@ def _batch_data(batch: Mapping[str, Any], graph: Graph, source: str) -> tuple[Ba
     return tuple(axes)
 
 
-def _list(document: Mapping[str, Any], key: str) -> Sequence[Any]:
-    found = document.get(key)
-    return found if isinstance(found, list) else ()
-
-
 _ATTRIBUTES = frozenset({"id", "type", "workflow"})
 _TEXTS = frozenset({"string", "any"})
 
@@ -100,15 +96,15 @@ def node_fields(kind: str, values: Mapping[str, Any]) -> dict[str, Value]:
     A node type that sweep does not know keeps all but nulls.
     """
     schema = packaged_nodes().get(kind)
-    fields: dict[str, Value] = {}
-    for name, value in values.items():
-        if name not in _ATTRIBUTES and not _says_nothing(name, value, schema.field(name) if schema else None):
-            fields[name] = workflow_references(value)
-    return fields
+    return {
+        name: workflow_references(value)
+        for name, value in values.items()
+        if name not in _ATTRIBUTES and not _says_nothing(name, value, schema.field(name) if schema else None)
+    }
 
 
 def _says_nothing(name: str, value: Any, field: FieldSchema | None) -> bool:
-    if name == "board" and (value in ("auto", "none", "", None) or value == {}):
+    if name == "board" and value in ("auto", "none", "", None, {}):
         return True
     if value is None:
         return not (field and field.nullable and field.default is not None)
@@ -123,15 +119,9 @@ def workflow_references(value: Any) -> Value:
         return [workflow_references(item) for item in value]
     if not isinstance(value, Mapping):
         return value  # type: ignore[no-any-return]  # a JSON scalar
-    if _is_model(value):
-        return ModelRef(value["name"], value["base"], value["type"])
-    if {"model_name", "base_model"} <= value.keys():  # InvokeAI 3
-        return ModelRef(
-            str(value["model_name"]), str(value["base_model"]), str(value.get("model_type") or "")
-        )  # else the field's
-    return {str(name): workflow_references(item) for name, item in value.items()}
-
-
-def _is_model(value: Mapping[str, Any]) -> bool:
     named = all(isinstance(value.get(part), str) for part in ("name", "base", "type"))
-    return named and "key" in value and not value.get("submodel_type")
+    if named and "key" in value and not value.get("submodel_type"):
+        return ModelRef(value["name"], value["base"], value["type"])
+    if {"model_name", "base_model"} <= value.keys():  # InvokeAI 3; without a type it is the field's
+        return ModelRef(*(str(value.get(part) or "") for part in ("model_name", "base_model", "model_type")))
+    return {str(name): workflow_references(item) for name, item in value.items()}

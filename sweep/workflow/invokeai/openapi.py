@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from sweep.errors import WorkflowError
-from sweep.workflow.dialect import FieldSchema, NodeSchema, dump, load
+from sweep.workflow.dialect import FieldSchema, NodeSchema, read_packaged, write_packaged
 
 PACKAGED: Final = "nodes-6.14.2.json"
 COMMON: Final[Mapping[str, FieldSchema]] = {  # every node has these
@@ -33,30 +33,20 @@ _BOUNDS = {
 }
 _NOT_INPUTS = frozenset({"id", "type", "is_intermediate", "use_cache", "workflow"})
 _MODEL_UI_TYPES = {  # how servers before 6.8 say which models a field takes: the field's ui_type
-    "MainModelField": ("main",),
-    "ModelField": ("main",),
-    "SDXLMainModelField": ("main",),
-    "SDXLRefinerModelField": ("main",),
-    "SD3MainModelField": ("main",),
-    "FluxMainModelField": ("main",),
-    "CogView4MainModelField": ("main",),
-    "ONNXModelField": ("onnx",),
-    "VAEModelField": ("vae",),
-    "VaeModelField": ("vae",),
-    "FluxVAEModelField": ("vae",),
-    "LoRAModelField": ("lora",),
-    "ControlNetModelField": ("controlnet",),
-    "ControlLoRAModelField": ("control_lora",),
-    "IPAdapterModelField": ("ip_adapter",),
-    "T2IAdapterModelField": ("t2i_adapter",),
-    "T5EncoderModelField": ("t5_encoder",),
-    "CLIPEmbedModelField": ("clip_embed",),
-    "CLIPLEmbedModelField": ("clip_embed",),
-    "CLIPGEmbedModelField": ("clip_embed",),
-    "FluxReduxModelField": ("flux_redux",),
-    "SpandrelImageToImageModelField": ("spandrel_image_to_image",),
+    **dict.fromkeys(("MainModelField", "ModelField", "SDXLMainModelField", "SDXLRefinerModelField"), "main"),
+    **dict.fromkeys(("SD3MainModelField", "FluxMainModelField", "CogView4MainModelField"), "main"),
+    **dict.fromkeys(("VAEModelField", "VaeModelField", "FluxVAEModelField"), "vae"),
+    **dict.fromkeys(("CLIPEmbedModelField", "CLIPLEmbedModelField", "CLIPGEmbedModelField"), "clip_embed"),
+    "ONNXModelField": "onnx",
+    "LoRAModelField": "lora",
+    "ControlNetModelField": "controlnet",
+    "ControlLoRAModelField": "control_lora",
+    "IPAdapterModelField": "ip_adapter",
+    "T2IAdapterModelField": "t2i_adapter",
+    "T5EncoderModelField": "t5_encoder",
+    "FluxReduxModelField": "flux_redux",
+    "SpandrelImageToImageModelField": "spandrel_image_to_image",
 }
-
 
 _MISSHAPEN = (TypeError, AttributeError, KeyError, IndexError, ValueError, RecursionError)
 
@@ -64,8 +54,7 @@ _MISSHAPEN = (TypeError, AttributeError, KeyError, IndexError, ValueError, Recur
 @functools.cache
 def packaged_nodes() -> Mapping[str, NodeSchema]:
     """Return the node types of InvokeAI 6.14.2, as packaged with sweep."""
-    text = resources.files("sweep.workflow.invokeai").joinpath(PACKAGED).read_text("utf-8")
-    return load(json.loads(text), COMMON)
+    return read_packaged(__package__, PACKAGED, COMMON)
 
 
 def parse_openapi(document: Mapping[str, Any]) -> dict[str, NodeSchema]:
@@ -75,23 +64,16 @@ def parse_openapi(document: Mapping[str, Any]) -> dict[str, NodeSchema]:
     """
     components = document.get("components")
     classes = components.get("schemas") if isinstance(components, Mapping) else None
-    if not isinstance(classes, Mapping):
-        classes = {}
-    found = {node.type: node for node in _nodes(classes)}
+    classes = classes if isinstance(classes, Mapping) else {}
+    found: dict[str, NodeSchema] = {}
+    for schema in classes.values():
+        with suppress(*_MISSHAPEN):  # a malformed one counts as a node that the server does not have
+            if _is_node(schema):
+                node = _node(schema, classes)
+                found[node.type] = node
     if not found:
         raise WorkflowError("The OpenAPI document describes no nodes: is this an InvokeAI server?")
     return found
-
-
-def _nodes(classes: Mapping[str, Any]) -> Iterator[NodeSchema]:
-    """Yield the well-formed node types; a malformed one counts as a node that the server does not have."""
-    for schema in classes.values():
-        try:
-            node = _node(schema, classes) if _is_node(schema) else None
-        except _MISSHAPEN:
-            continue
-        if node is not None:
-            yield node
 
 
 def _is_node(schema: Any) -> bool:
@@ -129,11 +111,12 @@ def _openapi_field(name: str, facts: Mapping[str, Any]) -> FieldSchema:
         raise TypeError(f"{name} has bounds that are no numbers")
     choices = next((source["enum"] for source in (facts, *options) if "enum" in source), ())
     by_ui_type = _MODEL_UI_TYPES.get(str(facts.get("ui_type")), ())
+    said = facts.get("input")
     return FieldSchema(
         name=name,
         type=kind,
         items=items,
-        input=_input(facts),
+        input=said if said in {"direct", "connection"} else "any",
         required=bool(facts.get("orig_required", False)),
         default=facts.get("default", facts.get("orig_default")),
         choices=tuple(str(choice) for choice in choices),
@@ -142,11 +125,6 @@ def _openapi_field(name: str, facts: Mapping[str, Any]) -> FieldSchema:
         model_bases=_strings(facts.get("ui_model_base", ())),
         **bounds,
     )
-
-
-def _input(facts: Mapping[str, Any]) -> Literal["direct", "connection", "any"]:
-    said = facts.get("input", "any")
-    return said if said in {"direct", "connection"} else "any"
 
 
 def _options(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -181,13 +159,5 @@ def _strings(value: Any) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(str(item) for item in value or ())
 
 
-def _main(arguments: Sequence[str]) -> None:
-    """Write the compact copy of an OpenAPI document's nodes, one node type a line so that releases can be compared."""
-    source, target = (Path(argument) for argument in arguments)
-    schemas = dump(parse_openapi(json.loads(source.read_text("utf-8"))))
-    nodes = [f"{json.dumps(kind)}:{json.dumps(node, separators=(',', ':'))}" for kind, node in schemas.items()]
-    target.write_text("{\n" + ",\n".join(nodes) + "\n}\n", "utf-8", newline="\n")
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1:])
+if __name__ == "__main__":  # with an OpenAPI document: writes the packaged copy of its nodes
+    write_packaged(parse_openapi(json.loads(Path(sys.argv[1]).read_text("utf-8"))), Path(sys.argv[2]))

@@ -33,17 +33,11 @@ def write_metadata(graph: Graph, outputs: Sequence[str], metadata: Mapping[str, 
     return graph.without_nodes(idle).adding([Node(name, METADATA_TYPE, metadata)], edges)
 
 
+_AS_ROLES = ("negative_prompt", "seed", "steps", "cfg_scale", "scheduler", "width", "height", "model", "clip_skip")
 RECALLED: Final[Mapping[str, str]] = {  # role → what InvokeAI's own pages read from an image
     "prompt": "positive_prompt",
-    "negative_prompt": "negative_prompt",
-    "seed": "seed",
-    "steps": "steps",
-    "cfg_scale": "cfg_scale",
-    "scheduler": "scheduler",
-    "width": "width",
-    "height": "height",
-    "model": "model",
-    "clip_skip": "clip_skip",
+    **{role: role for role in _AS_ROLES},
+    "image": "source_image",
 }
 _CONTROL: Final[Mapping[str, str]] = {  # part of a ControlNet → its name in the metadata
     "weight": "control_weight",
@@ -59,8 +53,6 @@ class Recall:
 
     plain: Mapping[str, Address]
     strength: tuple[Address, Encoding] | None
-    source: Address | None
-    vae: Address | None
     loras: Sequence[tuple[Address, Address]]  # where its model and its weight stand
     controls: Sequence[Mapping[str, Address]]
 
@@ -76,25 +68,16 @@ class Recall:
         plain = {name: first[role][0] for role, name in RECALLED.items() if role in first}
         if "cfg_scale" in plain and plain["cfg_scale"].field != "cfg_scale":
             del plain["cfg_scale"]  # guidance is not told as if it were cfg_scale
-        loaders = (Address(node.id, "vae_model") for node in graph.nodes.values() if node.type == "vae_loader")
-        return cls(
-            plain=plain,
-            strength=first.get("denoise_strength"),
-            source=first["image"][0] if "image" in first else None,
-            vae=next(loaders, None),
-            loras=loras,
-            controls=controls,
-        )
+        loader = next((node.id for node in graph.nodes.values() if node.type == "vae_loader"), None)
+        if loader is not None:
+            plain["vae"] = Address(loader, "vae_model")
+        return cls(plain, first.get("denoise_strength"), loras, controls)
 
     def __call__(self, graph: Graph) -> dict[str, Value]:
         """Read the metadata of an image of `graph`."""
         found = {name: _read(graph, address) for name, address in self.plain.items()}
         if self.strength is not None:
             found["strength"] = _decode(*self.strength, graph)
-        if self.source is not None:
-            found["source_image"] = _read(graph, self.source)
-        if self.vae is not None:
-            found["vae"] = _read(graph, self.vae)
         found["loras"] = list(self._loras(graph)) or None
         found["controlnets"] = list(self._controls(graph)) or None
         return {name: value for name, value in found.items() if value is not None}
@@ -110,12 +93,11 @@ class Recall:
     def _controls(self, graph: Graph) -> Iterator[dict[str, Value]]:
         for parts in self.controls:
             model, image = _read(graph, parts["model"]), _read(graph, parts.get("source", parts["image"]))
-            if not isinstance(model, ModelRef) or not isinstance(image, ImageRef):
-                continue
-            told: dict[str, Value] = {"control_model": model, "image": image}
-            said = {name: _read(graph, parts[part]) for part, name in _CONTROL.items()}
-            said |= {name: _read(graph, Address(parts["model"].node, name)) for name in _CONTROL_MODES}
-            yield told | {name: value for name, value in said.items() if value is not None}
+            if isinstance(model, ModelRef) and isinstance(image, ImageRef):
+                own = {name: Address(parts["model"].node, name) for name in _CONTROL_MODES}
+                said = {name: parts[part] for part, name in _CONTROL.items()} | own
+                told = {name: value for name, at in said.items() if (value := _read(graph, at)) is not None}
+                yield {"control_model": model, "image": image, **told}
 
 
 def _read(graph: Graph, address: Address) -> Value:
@@ -141,14 +123,18 @@ def tell_images(told: Mapping[str, Any]) -> dict[str, Json]:
     if not (sources or controls) or not {"width", "height"} <= told.keys():
         return found
     size = {"width": told["width"], "height": told["height"]}
-    rasters = [_make_layer("raster_layer", 1, image, size) for image in sources]
     layers = [
         _make_layer("control_layer", number, control["image"], size)
         | {"withTransparencyEffect": True, "controlAdapter": _make_adapter(control)}
         for number, control in enumerate(controls, 1)
     ]
-    canvas = {"rasterLayers": rasters, "controlLayers": layers, "inpaintMasks": [], "regionalGuidance": []}
-    return {**found, "canvas_v2_metadata": canvas}
+    found["canvas_v2_metadata"] = {
+        "rasterLayers": [_make_layer("raster_layer", 1, image, size) for image in sources],
+        "controlLayers": layers,
+        "inpaintMasks": [],
+        "regionalGuidance": [],
+    }
+    return found
 
 
 def _make_layer(kind: str, number: int, image: Mapping[str, Any], size: Mapping[str, int]) -> dict[str, Any]:

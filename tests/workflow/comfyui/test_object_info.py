@@ -68,7 +68,7 @@ def test_the_command_writes_what_load_reads(tmp_path: Path) -> None:
     source.write_text(
         json.dumps({"Thing": {**node, "python_module": "nodes"}, "Other": {**node, "python_module": "custom"}})
     )
-    object_info._main([str(source), str(target)])
+    object_info.write_core(source, target)
     assert set(load(json.loads(target.read_text()), {})) == {"Thing"}
     assert "A text" not in target.read_text()
 

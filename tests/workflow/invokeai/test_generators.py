@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
-from sweep.workflow.invokeai.editor_format import generated
+from sweep.workflow.invokeai.generators import generate
 
 
 def values(kind: str, **settings: Any) -> list[Any]:
-    return generated("g", {"type": kind, **settings})
+    return generate("g", {"type": kind, **settings})
 
 
 @pytest.mark.parametrize(
@@ -72,5 +72,5 @@ def test_random_prompts_come_from_the_combinations() -> None:
 )
 def test_what_cannot_be_worked_out_is_told(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(WorkflowError, match="g: ") as raised:
-        generated("g", settings)
+        generate("g", settings)
     assert sentence in str(raised.value)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sweep.errors import WorkflowError
-from sweep.workflow.dialect import FieldSchema, NodeSchema, dump, load
+from sweep.workflow.dialect import FieldSchema, NodeSchema, dump, load, write_packaged
 from sweep.workflow.invokeai import openapi
 from sweep.workflow.invokeai.dialect import builtin_schemas, node_schemas
 
@@ -77,10 +77,9 @@ def test_the_packaged_copy_holds_no_texts() -> None:
     assert not keys(dump(builtin_schemas())) & {"description", "ui_choice_labels", "tags"}
 
 
-def test_the_command_writes_what_load_reads(tmp_path: Any) -> None:
-    source, target = tmp_path / "in.json", tmp_path / "out.json"
-    source.write_text(json.dumps(document({"x": {"type": "integer", "minimum": 1}})))
-    openapi._main([str(source), str(target)])
+def test_what_is_written_for_the_package_is_what_load_reads(tmp_path: Any) -> None:
+    target = tmp_path / "out.json"
+    write_packaged(openapi.parse_openapi(document({"x": {"type": "integer", "minimum": 1}})), target)
     assert load(json.loads(target.read_text()), openapi.COMMON)["thing"].fields["x"].minimum == 1
 
 
