@@ -132,7 +132,7 @@ def _points(forecast: Forecast) -> list[str]:
 def _order(forecast: Forecast) -> str:
     order = forecast.plan.nesting
     dimensions = forecast.plan.experiment.dimensions
-    names = [axis.name for factor in order.nesting for axis in dimensions[factor].axes] or ["one point"]
+    names = [axis.name for at in order.nesting for axis in dimensions[at].axes] or ["one point"]
     work = [
         format_count(count, word)
         for count, word in (

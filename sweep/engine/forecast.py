@@ -201,7 +201,7 @@ def forecast_json(forecast: Forecast) -> dict[str, Any]:
         "new": forecast.new,
         "former": forecast.former,
         "sets": list(plan.sets),
-        "order": [axis.name for factor in order.nesting for axis in plan.experiment.dimensions[factor].axes],
+        "order": [axis.name for at in order.nesting for axis in plan.experiment.dimensions[at].axes],
         "model_loads": order.chosen.models,
         "model_loads_as_defined": order.definition.models,
         "seconds": forecast.seconds,

@@ -426,25 +426,25 @@ def partition_points(plan: Plan) -> list[Lane]:
     dimensions = plan.experiment.dimensions
     sizes = [len(dimension) for dimension in dimensions]
     for kinds in _DIVIDING:
-        factors = _factors(plan, kinds)
-        if factors and prod(sizes[factor] for factor in factors) <= MOST_WAITING:
-            places = product(*(range(sizes[factor]) for factor in factors))
-            return [partial(plan.order, dict(zip(factors, place, strict=True))) for place in places]
+        deciding = _find_deciding(plan, kinds)
+        if deciding and prod(sizes[at] for at in deciding) <= MOST_WAITING:
+            places = product(*(range(sizes[at]) for at in deciding))
+            return [partial(plan.order, dict(zip(deciding, place, strict=True))) for place in places]
     return [plan.order]
 
 
 _DIVIDING: Final[tuple[frozenset[StageKind], ...]] = (frozenset({"model", "lora"}), frozenset({"model"}))
 
 
-def _factors(plan: Plan, kinds: frozenset[StageKind]) -> tuple[int, ...]:
+def _find_deciding(plan: Plan, kinds: frozenset[StageKind]) -> tuple[int, ...]:
     """Return the dimensions that decide which models or LoRAs a point needs."""
     dimensions = plan.experiment.dimensions
     found = {
-        factor
+        at
         for body in plan.bound_graphs
         for stage in list_stages(body, dimensions, plan.schemas)
         if stage.kind in kinds
-        for factor in stage.factors
+        for at in stage.dimensions
     }
     found |= {
         at

@@ -1,8 +1,8 @@
 """The cheapest order to render in: how to nest the axes so that a server repeats the least of its expensive work.
 
 A server loads a model, patches LoRAs into it, encodes prompts and images, denoises. A stage repeats when one of the
-factors it depends on changes, unless its result is still in the server's node cache. Points are not sorted, which would
-cost memory in the size of the grid: the factors are, which costs nothing, and every index stays the definition's.
+dimensions it depends on changes, unless its result is still in the server's node cache. Points are not sorted, which
+would cost memory in the size of the grid: the dimensions are, and every index stays the definition's.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from typing import Final
 
 from sweep.experiment import Dimension, Grid, Space
 from sweep.plan.graph_variants import BoundGraph
-from sweep.workflow import Node, NodeSchemas, StageKind, computation_order
+from sweep.workflow import NodeSchemas, StageKind, computation_order
 
-_ALL: Final[Mapping[int, int]] = MappingProxyType({})  # no factor is held at one position
-_SEARCHED: Final = 7  # factors of which every nesting is tried: 5,040 of them
+ALL_POSITIONS: Final[Mapping[int, int]] = MappingProxyType({})  # no dimension is held at one position
+_SEARCHED: Final = 7  # dimensions of which every nesting is tried: 5,040 of them
+_KINDS: Final[tuple[StageKind, ...]] = ("model", "lora", "prompt", "image")  # the most expensive first
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One node's work: `factors` are those it depends on, by position in the definition."""
+    """One node's work, with the dimensions it depends on by their position in the definition."""
 
     kind: StageKind
-    factors: frozenset[int]
+    dimensions: frozenset[int]
     cached: bool = True  # whether the server keeps the node's output
 
 
@@ -40,174 +41,38 @@ class RenderingCost:
     prompts: int = 0
     images: int = 0
 
-    def __le__(self, other: RenderingCost) -> bool:
-        """Tell whether it is no more of any kind of work than the other."""
-        return (
-            self.models <= other.models
-            and self.loras <= other.loras
-            and self.prompts <= other.prompts
-            and self.images <= other.images
-        )
-
     @property
     def cost(self) -> tuple[int, int, int]:
         """For comparing: seconds for a model, then a LoRA, then for either encoder."""
         return self.models, self.loras, self.prompts + self.images
 
 
-def find_best_nesting(sizes: Sequence[int], stages: Sequence[Stage], cache: int) -> tuple[int, ...]:
-    """Find the order of the factors, slowest first, with the least work; among equals the nearest to the definition.
-
-    Up to seven factors that any expensive stage depends on, every nesting is tried; beyond that, factors go in the
-    order models, LoRAs, encoders. Factors nothing expensive depends on (seed, strength, steps) stay fastest.
-    """
-    costly = [stage for stage in stages if stage.kind != "other"]
-    rank = {factor: _rank_factor(factor, costly) for factor in range(len(sizes))}
-    idle = tuple(factor for factor in rank if rank[factor] == len(_KINDS))
-    first = tuple(sorted((factor for factor in rank if factor not in idle), key=lambda factor: rank[factor]))
-    if len(first) > _SEARCHED:
-        return first + idle
-    natural = tuple(factor for factor in rank if factor not in idle)
-    return min(
-        (head + idle for head in permutations(natural)),
-        key=lambda nesting: compute_rendering_cost(sizes, stages, nesting, cache).cost,
-    )
-
-
-def compute_rendering_cost(
-    sizes: Sequence[int], stages: Sequence[Stage], nesting: Sequence[int], cache: int
-) -> RenderingCost:
-    """Return how often each kind of stage is done for the full grid of `sizes` in this nesting (slowest first)."""
-    done = dict.fromkeys(_KINDS, 0)
-    overflows = _find_overflows(sizes, stages, nesting, cache)
-    for kind, factors in {(stage.kind, stage.factors) for stage in stages if stage.kind != "other"}:
-        alike = sum(1 for stage in stages if (stage.kind, stage.factors) == (kind, factors))
-        done[kind] += alike * _count_repeats(sizes, factors, nesting, overflows, kept=kind in ("prompt", "image"))
-    return RenderingCost(models=done["model"], loras=done["lora"], prompts=done["prompt"], images=done["image"])
-
-
-def compute_least_work(sizes: Sequence[int], stages: Sequence[Stage]) -> RenderingCost:
-    """Compute what no order can undercut: every distinct result has to be made once."""
-    done = dict.fromkeys(_KINDS, 0)
-    for stage in stages:
-        if stage.kind != "other":
-            done[stage.kind] += prod(sizes[factor] for factor in stage.factors)
-    return RenderingCost(models=done["model"], loras=done["lora"], prompts=done["prompt"], images=done["image"])
-
-
-def iterate_indices(sizes: Sequence[int], nesting: Sequence[int], only: Mapping[int, int] = _ALL) -> Iterator[int]:
-    """List every index of the full grid (row-major over `sizes`) once, in the order of the nesting, lazily; of the
-    factors in `only`, that position alone.
-    """
-    strides = [prod(sizes[factor + 1 :]) for factor in range(len(sizes))]
-    yield from _walk([_list_offsets(sizes[factor], strides[factor], only.get(factor)) for factor in nesting], 0)
-
-
-def _list_offsets(size: int, stride: int, position: int | None) -> range:
-    if position is not None:
-        return range(position * stride, position * stride + 1)
-    return range(0, size * stride, stride) if stride else range(1)
-
-
-def _walk(loops: Sequence[range], start: int) -> Iterator[int]:
-    if not loops:
-        yield start
-        return
-    here = range(loops[0].start + start, loops[0].stop + start, loops[0].step)
-    if len(loops) == 1:
-        yield from here
-        return
-    for offset in here:
-        yield from _walk(loops[1:], offset)
-
-
-_KINDS: Final[tuple[StageKind, ...]] = ("model", "lora", "prompt", "image")
-
-
-def _rank_factor(factor: int, costly: Sequence[Stage]) -> int:
-    return min((_KINDS.index(stage.kind) for stage in costly if factor in stage.factors), default=len(_KINDS))
-
-
-def _find_overflows(sizes: Sequence[int], stages: Sequence[Stage], nesting: Sequence[int], cache: int) -> list[bool]:
-    """Tell for each level of the nesting whether one cycle of all inside it makes more entries than the cache holds."""
-    overflows: list[bool] = []
-    for level in range(len(nesting)):
-        inside = set(nesting[level + 1 :])
-        entries = sum(prod(sizes[factor] for factor in stage.factors & inside) for stage in stages if stage.cached)
-        overflows.append(entries > cache)
-    return overflows
-
-
-def _count_repeats(
-    sizes: Sequence[int], factors: frozenset[int], nesting: Sequence[int], overflows: Sequence[bool], *, kept: bool
-) -> int:
-    """Distinct results, times the cycles in which they are made anew.
-
-    A factor the stage does not depend on, slower than one it does, brings every result back once a cycle; it is
-    found in the cache (`kept`) where the cycle did not overflow it. Weights are not kept: memory may hold one model.
-    """
-    inmost = max((level for level, factor in enumerate(nesting) if factor in factors), default=-1)
-    count = 1
-    for level, factor in enumerate(nesting[: inmost + 1]):
-        if factor in factors or not kept or overflows[level]:
-            count *= sizes[factor]
-    return count
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class AxisOrder:
     """How the dimensions are nested, slowest first, and what that spares the server."""
 
     nesting: tuple[int, ...]
     chosen: RenderingCost
     definition: RenderingCost  # what the definition's own order would cost
-    least: RenderingCost  # what no order can undercut
 
 
-def choose_order(dimensions: Sequence[Dimension], bound_graphs: Sequence[BoundGraph], schemas: NodeSchemas) -> Order:
+def choose_order(
+    dimensions: Sequence[Dimension], bound_graphs: Sequence[BoundGraph], schemas: NodeSchemas
+) -> AxisOrder:
     """Choose the nesting with the least work for the graph that depends most on the dimensions (the one with LoRAs).
 
     Counts are those of a full grid of such graphs, from a cold start, on one server.
     """
     sizes = [len(dimension) for dimension in dimensions]
     candidates = [list_stages(bound, dimensions, schemas) for bound in bound_graphs]
-    stages = max(candidates, key=lambda stages: sum(len(stage.factors) for stage in stages))
+    stages = max(candidates, key=lambda stages: sum(len(stage.dimensions) for stage in stages))
     cache = schemas.dialect.cached_outputs
     nesting = find_best_nesting(sizes, stages, cache)
-    return Order(
+    return AxisOrder(
         nesting=nesting,
         chosen=compute_rendering_cost(sizes, stages, nesting, cache),
         definition=compute_rendering_cost(sizes, stages, range(len(sizes)), cache),
-        least=compute_least_work(sizes, stages),
     )
-
-
-def order_indices(
-    grid: Grid, sizes: Sequence[int], nesting: Sequence[int], only: Mapping[int, int] = _ALL
-) -> Iterator[int]:
-    """List every index of the grid once, nested so; of the dimensions in `only`, that position alone. A full grid and
-    one with conditions are walked without being made; the points of a design, which are a list anyway, are sorted.
-    """
-    picked = grid.chosen
-    if not isinstance(picked, range):
-        yield from _sort_indices(grid, picked, nesting, only)
-        return
-    full = Space(sizes)
-    if grid.space.is_full:
-        yield from iterate_indices(sizes, nesting, only)
-        return
-    for raw in iterate_indices(sizes, nesting, only):
-        index = grid.space.rank(full.unrank(raw))
-        if index is not None:
-            yield index
-
-
-def _sort_indices(grid: Grid, picked: Sequence[int], nesting: Sequence[int], only: Mapping[int, int]) -> Iterator[int]:
-    def digits(at: int) -> tuple[int, ...]:
-        return grid.space.unrank(picked[at])
-
-    kept = (at for at in range(len(picked)) if all(digits(at)[factor] == place for factor, place in only.items()))
-    yield from sorted(kept, key=lambda at: tuple(digits(at)[factor] for factor in nesting))
 
 
 def list_stages(bound: BoundGraph, dimensions: Sequence[Dimension], schemas: NodeSchemas) -> list[Stage]:
@@ -220,11 +85,114 @@ def list_stages(bound: BoundGraph, dimensions: Sequence[Dimension], schemas: Nod
     sources: dict[str, list[str]] = {node: [] for node in bound.graph.nodes}
     for edge in bound.graph.edges:
         sources[edge.destination.node].append(edge.source.node)
-    for node in computation_order(sources):
-        own[node].update(*(own[source] for source in sources[node]))
-    return [_make_stage(node, frozenset(own[node.id]), schemas) for node in bound.graph.nodes.values()]
+    for name in computation_order(sources):
+        own[name].update(*(own[source] for source in sources[name]))
+    stages: list[Stage] = []
+    for node in bound.graph.nodes.values():
+        schema = schemas.get(node.type)
+        is_cached = schemas.dialect.is_cached(node, schema)
+        stages.append(Stage(schemas.dialect.classify(schema), frozenset(own[node.id]), is_cached))
+    return stages
 
 
-def _make_stage(node: Node, factors: frozenset[int], schemas: NodeSchemas) -> Stage:
-    schema = schemas.get(node.type)
-    return Stage(schemas.dialect.classify(schema), factors, schemas.dialect.is_cached(node, schema))
+def find_best_nesting(sizes: Sequence[int], stages: Sequence[Stage], cache: int) -> tuple[int, ...]:
+    """Find the nesting of the dimensions, slowest first, with the least work; among equals the definition's nearest.
+
+    Of up to seven dimensions that any expensive stage depends on, every nesting is tried; beyond that, they go in the
+    order models, LoRAs, encoders. Dimensions nothing expensive depends on (seed, strength, steps) stay fastest.
+    """
+    rank = {
+        at: min((_KINDS.index(s.kind) for s in stages if s.kind != "other" and at in s.dimensions), default=None)
+        for at in range(len(sizes))
+    }
+    idle = tuple(at for at, kind in rank.items() if kind is None)
+    costly = [(kind, at) for at, kind in rank.items() if kind is not None]
+    if len(costly) > _SEARCHED:
+        return tuple(at for _, at in sorted(costly)) + idle
+    return min(
+        (head + idle for head in permutations(at for _, at in costly)),
+        key=lambda nesting: compute_rendering_cost(sizes, stages, nesting, cache).cost,
+    )
+
+
+def compute_rendering_cost(
+    sizes: Sequence[int], stages: Sequence[Stage], nesting: Sequence[int], cache: int
+) -> RenderingCost:
+    """Return how often each kind of stage is done for the full grid of `sizes` in this nesting (slowest first)."""
+    done = dict.fromkeys(_KINDS, 0)
+    overflows = _find_overflows(sizes, stages, nesting, cache)
+    for stage in stages:
+        if stage.kind != "other":
+            done[stage.kind] += _count_repeats(sizes, stage, nesting, overflows)
+    return RenderingCost(models=done["model"], loras=done["lora"], prompts=done["prompt"], images=done["image"])
+
+
+def _find_overflows(sizes: Sequence[int], stages: Sequence[Stage], nesting: Sequence[int], cache: int) -> list[bool]:
+    """Tell for each level of the nesting whether one cycle of all inside it makes more entries than the cache holds."""
+    overflows: list[bool] = []
+    for level in range(len(nesting)):
+        inside = set(nesting[level + 1 :])
+        entries = sum(prod(sizes[at] for at in stage.dimensions & inside) for stage in stages if stage.cached)
+        overflows.append(entries > cache)
+    return overflows
+
+
+def _count_repeats(sizes: Sequence[int], stage: Stage, nesting: Sequence[int], overflows: Sequence[bool]) -> int:
+    """Count the distinct results, times the cycles in which they are made anew.
+
+    A dimension the stage does not depend on, slower than one it does, brings every result back once a cycle; an encoded
+    prompt or image is found in the cache where the cycle did not overflow it. Of models, memory may hold only one.
+    """
+    is_kept = stage.kind in ("prompt", "image")
+    inmost = max((level for level, at in enumerate(nesting) if at in stage.dimensions), default=-1)
+    return prod(
+        sizes[at]
+        for level, at in enumerate(nesting[: inmost + 1])
+        if at in stage.dimensions or not is_kept or overflows[level]
+    )
+
+
+def order_indices(
+    grid: Grid, sizes: Sequence[int], nesting: Sequence[int], only: Mapping[int, int] = ALL_POSITIONS
+) -> Iterator[int]:
+    """List every index of the grid once, nested so; of the dimensions in `only`, that position alone. A full grid and
+    one with conditions are walked without being made; the points of a design, which are a list anyway, are sorted.
+    """
+    picked, space = grid.chosen, grid.space
+    if not isinstance(picked, range):
+        points = ((at, space.unrank(inner)) for at, inner in enumerate(picked))
+        kept = [(at, digits) for at, digits in points if all(digits[place] == only[place] for place in only)]
+        kept.sort(key=lambda point: [point[1][place] for place in nesting])
+        yield from (at for at, _ in kept)
+    elif space.is_full:
+        yield from iterate_indices(sizes, nesting, only)
+    else:
+        full = Space(sizes)
+        ranks = (space.rank(full.unrank(raw)) for raw in iterate_indices(sizes, nesting, only))
+        yield from (index for index in ranks if index is not None)
+
+
+def iterate_indices(
+    sizes: Sequence[int], nesting: Sequence[int], only: Mapping[int, int] = ALL_POSITIONS
+) -> Iterator[int]:
+    """List every index of the full grid (row-major over `sizes`) once, in the order of the nesting, lazily; of the
+    dimensions in `only`, that position alone.
+    """
+    loops: list[range] = []
+    for at in nesting:
+        stride = prod(sizes[at + 1 :]) or 1  # 0 where a dimension is empty, which then ends the walk
+        first, end = (only[at], only[at] + 1) if at in only else (0, sizes[at])
+        loops.append(range(first * stride, end * stride, stride))
+    return _walk(loops, 0)
+
+
+def _walk(loops: Sequence[range], start: int) -> Iterator[int]:
+    if not loops:
+        yield start
+        return
+    here = range(loops[0].start + start, loops[0].stop + start, loops[0].step)
+    if len(loops) == 1:
+        yield from here
+        return
+    for offset in here:
+        yield from _walk(loops[1:], offset)

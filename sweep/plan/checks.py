@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import islice, product
 from typing import Final
 
 from sweep.errors import DefinitionError
 from sweep.experiment import (
     Axis,
     Dimension,
-    Experiment,
     InputImage,
     Level,
     ProblemCollector,
     Setting,
     strip_number,
 )
-from sweep.plan.field_rules import Binding, Written
+from sweep.plan.field_rules import Binding
 from sweep.plan.graph_variants import BoundGraph, VariantSelector
 from sweep.plan.plan import Plan
 from sweep.plan.targets import THE_FIELD, Assignments, Slot, choose_test_positions, levels_at, list_targets
@@ -29,7 +27,6 @@ from sweep.workflow import (
     Dialect,
     Graph,
     Roles,
-    Target,
     Value,
     canonical,
     check_value,
@@ -37,14 +34,6 @@ from sweep.workflow import (
 
 _SHOWN: Final = 60  # characters of a value in a sentence
 _TEXTS: Final = 1_000  # texts looked at, of an axis of more
-
-
-@dataclass(frozen=True, slots=True)
-class ValidationContext:
-    """Where the other axes stand while one is looked at, and which levels (`ours`) the graph at hand is meant for."""
-
-    levels: Mapping[str, Level]
-    ours: Callable[[Mapping[str, Level]], bool]
 
 
 def check_fixed(binding: Binding, problems: ProblemCollector[str]) -> None:
@@ -57,23 +46,29 @@ def check_fixed(binding: Binding, problems: ProblemCollector[str]) -> None:
 
 
 def check_moved(
-    binding: Binding, dimension: Dimension, around: ValidationContext, problems: ProblemCollector[str]
+    binding: Binding,
+    dimension: Dimension,
+    first: Mapping[str, Level],
+    is_ours: Callable[[Mapping[str, Level]], bool],
+    problems: ProblemCollector[str],
 ) -> None:
-    """Check every value that one dimension writes through a binding."""
+    """Check every value that one dimension writes through a binding, the other axes at their `first` levels.
+
+    Levels that are not `is_ours` are meant for a graph of another variant.
+    """
     axis = next(axis for axis in dimension.axes if axis.name in binding.axes)
     numeric = axis.kind in ("integer", "number", "seed")
     place = f"axes.{axis.name}"
-    anyway = (
-        {problem for _, problem in _find_problems(binding, around.levels)} if axis.name != binding.axes[0] else set()
-    )
+    anyway = {problem for _, problem in _find_problems(binding, first)} if axis.name != binding.axes[0] else set()
     found: dict[str, tuple[object, str, str]] = {}  # which problem → (value, sentence, place), the furthest of its kind
     for at in _choose_positions(binding, dimension):
-        here = {**around.levels, **levels_at(dimension, at)}
+        here = {**first, **levels_at(dimension, at)}
         value = here[axis.name].value
-        for slot, problem in _find_problems(binding, here) if around.ours(here) else ():
+        for slot, problem in _find_problems(binding, here) if is_ours(here) else ():
             if problem in anyway:
                 continue  # another axis brings it about, and is told so
-            kind = f"{slot.address if slot else ''} {_classify_problem(problem)}" if numeric else str(at)
+            sort = "low" if "at least 0." in problem else problem.partition(", not ")[0]  # too large, or too small
+            kind = f"{slot.address if slot else ''} {sort}" if numeric else str(at)
             sentence = _write_sentence(place, "reaches" if numeric else "has", value, problem)
             if kind not in found or _is_further(value, found[kind][0]):
                 found[kind] = (value, sentence, f"{place}.{at}")
@@ -86,13 +81,6 @@ def _choose_positions(binding: Binding, dimension: Dimension) -> Sequence[int]:
     positions = choose_test_positions(dimension)
     free = all(slot.schema.type == "string" and not slot.schema.choices for slot in binding.rule.slots)
     return positions[:_TEXTS] if free and len(positions) > _TEXTS and not binding.uses.is_replacing() else positions
-
-
-def _classify_problem(problem: str) -> str:
-    """Name the kind of a problem: those of one kind are told once, with the furthest value: those too large, those too
-    small.
-    """
-    return "low" if "at least 0." in problem else problem.partition(", not ")[0]
 
 
 def _is_further(value: object, than: object) -> bool:
@@ -117,18 +105,13 @@ def _find_problems(binding: Binding, levels: Mapping[str, Level]) -> Iterator[tu
 def _write_sentence(place: str, verb: str, value: Setting, problem: str) -> str:
     end = "" if problem.endswith((".", "?", ")")) else "."
     if problem.startswith(THE_FIELD) and value is not None:
-        return f"{place} {verb} {_show_value(value)}; {problem}{end}"
+        shown = value.shown if isinstance(value, InputImage) else truncate(str(value), _SHOWN)
+        return f"{place} {verb} {shown}; {problem}{end}"
     return f"{place}: {problem}{end}"
 
 
-def _show_value(value: Setting) -> str:
-    if isinstance(value, InputImage):
-        return value.shown
-    return truncate(str(value), _SHOWN)
-
-
 _LEVELS: Final = 1_000  # levels looked at along one dimension; values of longer ones come from ranges and differ
-_POINTS: Final = 5_000  # points whose keys are compared anyway: some 30 µs each
+_POINTS: Final = 5_000  # points whose keys are compared anyway: some 15 µs each
 
 
 def check_distinct_points(plan: Plan, problems: ProblemCollector[str]) -> None:
@@ -138,7 +121,9 @@ def check_distinct_points(plan: Plan, problems: ProblemCollector[str]) -> None:
     points out, and in any small grid, the keys themselves are compared.
     """
     experiment = plan.experiment
-    alike = list(_find_equal_steps(experiment, plan.bound_graphs, plan.variants))
+    short = [dimension for dimension in experiment.dimensions if len(dimension) <= _LEVELS]
+    pairs = product(short, plan.bound_graphs)
+    alike = [found for dimension, bound in pairs if (found := _find_equal_steps(dimension, bound, plan.variants))]
     if alike and experiment.condition is None and experiment.design.kind == "full":
         for place, message in alike:
             problems.add_at_key(place, message)
@@ -146,46 +131,34 @@ def check_distinct_points(plan: Plan, problems: ProblemCollector[str]) -> None:
         _compare_keys(plan, problems)
 
 
-def _find_equal_steps(
-    experiment: Experiment, bound_graphs: Sequence[BoundGraph], variants: VariantSelector
-) -> Iterator[tuple[str, str]]:
-    """(place, sentence) for each dimension in which two steps give the same graph."""
-    for dimension in experiment.dimensions:
-        if len(dimension) <= _LEVELS:
-            for bound in bound_graphs:
-                yield from _compare_steps(dimension, bound, variants)
-
-
-def _compare_steps(dimension: Dimension, bound: BoundGraph, variants: VariantSelector) -> Iterator[tuple[str, str]]:
+def _find_equal_steps(dimension: Dimension, bound: BoundGraph, variants: VariantSelector) -> tuple[str, str] | None:
+    """Return (place, sentence) where two steps of the dimension give the same graph."""
     seen: dict[str, str] = {}
-    for levels in _iterate_steps(dimension):
+    for at in range(len(dimension)):
+        levels = levels_at(dimension, at)
         here = {**bound.levels, **levels}
         if not variants.is_selected(here, bound.variant):
             continue
         shown = " and ".join(f"{name} {level.value}" for name, level in levels.items())
-        twin = seen.setdefault(_serialize(bound.values(here)), shown)
+        written = {str(address): canonical(value) for address, value in bound.values(here).items()}
+        twin = seen.setdefault(json.dumps(written, sort_keys=True), shown)
         if twin != shown and not _weighs_no_lora(dimension.axes, here):
             place = f"axes.{dimension.axes[0].name}"
-            yield place, f"{place}: {shown} gives the same images as {twin}{_describe_variant(bound, variants)}."
-            return
+            return place, f"{place}: {shown} gives the same images as {twin}{_describe_variant(bound, variants)}."
+    return None
 
 
 def _compare_keys(plan: Plan, problems: ProblemCollector[str]) -> None:
     seen: dict[str, int] = {}
     for index, key in plan.keys(range(len(plan))):
         twin = seen.setdefault(key, index)
-        if twin != index and not _differ_in_idle_weights(plan, twin, index):
-            problems.add_at_key(
-                "axes",
-                f"Points {_describe_point(plan, twin)} and {_describe_point(plan, index)} are the same image; "
-                "leave one out.",
-            )
+        if twin == index:
+            continue
+        levels, others = plan.grid[twin].levels, plan.grid[index].levels
+        if not _weighs_no_lora([axis for axis in plan.axes if levels[axis.name] != others[axis.name]], levels):
+            both = f"{_describe_point(plan, twin)} and {_describe_point(plan, index)}"
+            problems.add_at_key("axes", f"Points {both} are the same image; leave one out.")
             return
-
-
-def _differ_in_idle_weights(plan: Plan, one: int, other: int) -> bool:
-    levels, others = plan.grid[one].levels, plan.grid[other].levels
-    return _weighs_no_lora([axis for axis in plan.axes if levels[axis.name] != others[axis.name]], levels)
 
 
 def _weighs_no_lora(axes: Sequence[Axis], levels: Mapping[str, Level]) -> bool:
@@ -203,24 +176,11 @@ def _describe_point(plan: Plan, index: int) -> str:
     return f"{index} ({values})"
 
 
-def _iterate_steps(dimension: Dimension) -> Iterator[dict[str, Level]]:
-    for at in range(len(dimension)):
-        yield {axis.name: axis.levels[at] for axis in dimension.axes}
-
-
-def _serialize(written: Written) -> str:
-    return json.dumps({str(address): canonical(value) for address, value in written.items()}, sort_keys=True)
-
-
 def _describe_variant(bound: BoundGraph, variants: VariantSelector) -> str:
     """Say what has to be excluded where the levels only coincide in one variant of the graph."""
-    said = [f"{axis} is {_describe_level(bound.levels, axis)}" for axis in variants.axes]
+    values = {axis: bound.levels[axis].value for axis in variants.axes}
+    said = [f"{axis} is {'null' if value is None else value}" for axis, value in values.items()]
     return f" where {' and '.join(said)}; leave those points out with exclude" if said else ""
-
-
-def _describe_level(levels: Mapping[str, Level], axis: str) -> str:
-    value = levels[axis].value
-    return "null" if value is None else str(value)
 
 
 STRENGTH: Final = "denoise_strength"
@@ -236,17 +196,18 @@ def note_strengths(graph: Graph, roles: Roles, uses: Assignments, dialect: Diale
     targets = roles.targets.get(STRENGTH, ())
     yield from dialect.note_encodings([(target.address, target.encode) for target in targets])
     values = [value for value in _keep_numbers(uses.settings(STRENGTH)) if 0 <= value <= 1]
-    said = (
-        uses.settings("steps")
-        if "steps" in uses
-        else iter([_read_field(graph, target) for target in roles.targets.get("steps", ())])
+    own = (
+        graph.nodes[target.address.node].fields.get(target.address.field) for target in roles.targets.get("steps", ())
     )
-    counts = [int(count) for count in _keep_numbers(said) if count >= 1]
+    counts = [int(count) for count in _keep_numbers(uses.settings("steps") if "steps" in uses else own) if count >= 1]
     if counts and values:
-        addresses = [target.address for target in targets]
-        yield from _note_equal(
-            sorted(set(values)), min(counts), partial(dialect.count_steps, graph, addresses), dialect
-        )
+        count_steps = partial(dialect.count_steps, graph, [target.address for target in targets])
+        yield from _note_equal(sorted(set(values)), min(counts), count_steps, dialect)
+
+
+def _keep_numbers(values: Iterable[Setting | Value]) -> list[float]:
+    found = islice(values, _LOOKED_AT)
+    return [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
 
 
 def _note_equal(
@@ -255,29 +216,16 @@ def _note_equal(
     groups: dict[int | None, list[float]] = {}
     for strength in strengths:
         groups.setdefault(count_steps(strength, steps), []).append(strength)
-    count, alike = next(((count, found) for count, found in groups.items() if len(found) > 1), (0, []))
-    if not alike or count is None:
+    equal = [(count, alike) for count, alike in groups.items() if len(alike) > 1]
+    count, alike = equal[0] if equal else (None, [])
+    if count is None:
         return
-    apart = next(
-        (n for n in range(steps + 1, _MOST) if len({count_steps(s, n) for s in strengths}) == len(strengths)), 0
-    )
-    others = "; others do, too" if sum(len(found) > 1 for found in groups.values()) > 1 else ""
-    same = dialect.equal_strengths.format(count=count)
-    yield f"With {steps} steps, {STRENGTH} {_join_numbers(alike)} {same}{others}." + (
-        f" {apart} steps tell all of them apart." if apart else ""
-    )
-
-
-def _join_numbers(numbers: Sequence[float]) -> str:
-    first, rest = numbers[:_LISTED], len(numbers) - _LISTED
-    words = [f"{number:g}" for number in first] + ([f"{rest} more"] if rest > 0 else [])
-    return f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _keep_numbers(values: Iterable[Setting | Value]) -> list[float]:
-    found = islice(values, _LOOKED_AT)
-    return [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
-
-
-def _read_field(graph: Graph, target: Target) -> Value:
-    return graph.nodes[target.address.node].fields.get(target.address.field)
+    words = [f"{strength:g}" for strength in alike[:_LISTED]]
+    if len(alike) > _LISTED:
+        words.append(f"{len(alike) - _LISTED} more")
+    others = "; others do, too" if len(equal) > 1 else ""
+    same = f"{', '.join(words[:-1])} and {words[-1]} {dialect.equal_strengths.format(count=count)}"
+    apart = (n for n in range(steps + 1, _MOST) if len({count_steps(s, n) for s in strengths}) == len(strengths))
+    enough = next(apart, None)
+    more = f" {enough} steps tell all of them apart." if enough else ""
+    yield f"With {steps} steps, {STRENGTH} {same}{others}.{more}"

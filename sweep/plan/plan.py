@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweep.experiment import Axis, Dimension, Experiment, InputImage, LazySequence, Level, Variation, is_reference
-from sweep.plan.axis_order import _ALL, Order, choose_order, order_indices
+from sweep.plan.axis_order import ALL_POSITIONS, AxisOrder, choose_order, order_indices
 from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector
 from sweep.plan.keys import KeyChain, compute_fingerprint, salt_key
 from sweep.plan.targets import choose_test_positions, levels_at, list_targets
@@ -292,11 +292,11 @@ class Plan:
         return (index for index, key in self.keys(range(len(self))) if self.is_in_shard(key, k, n))
 
     @cached_property
-    def nesting(self) -> Order:
+    def nesting(self) -> AxisOrder:
         """How the dimensions are nested when the points are rendered, and the work that spares."""
         return choose_order(self.experiment.dimensions, self.bound_graphs, self.schemas)
 
-    def order(self, only: Mapping[int, int] = _ALL) -> Iterator[int]:
+    def order(self, only: Mapping[int, int] = ALL_POSITIONS) -> Iterator[int]:
         """List every index once, in the order to render; of the dimensions in `only`, that position alone."""
         sizes = [len(dimension) for dimension in self.experiment.dimensions]
         count = self.replicates

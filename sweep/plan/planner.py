@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from sweep.errors import DefinitionError, PlanError, WorkflowError
@@ -17,7 +18,7 @@ from sweep.experiment import (
     ProblemCollector,
     is_reference,
 )
-from sweep.plan.checks import ValidationContext, check_distinct_points, check_fixed, check_moved, note_strengths
+from sweep.plan.checks import check_distinct_points, check_fixed, check_moved, note_strengths
 from sweep.plan.field_rules import Binding, RuleBuilder
 from sweep.plan.fusion import is_fusable
 from sweep.plan.graph_variants import (
@@ -292,13 +293,13 @@ class GraphBinder:
                     self.problems.add_at_key("inputs", said)
 
     def _check_values(self, bindings: Sequence[Binding], example: VariantExample) -> None:
-        around = ValidationContext(example.levels, lambda levels: self.variants.is_selected(levels, example.variant))
+        is_ours = partial(self.variants.is_selected, variant=example.variant)
         for binding in bindings:
             if not binding.axes:
                 check_fixed(binding, self.problems)
             for dimension in self.experiment.dimensions:
                 if any(axis.name in binding.axes for axis in dimension.axes):
-                    check_moved(binding, dimension, around, self.problems)
+                    check_moved(binding, dimension, example.levels, is_ours, self.problems)
 
     def _finish(
         self,
