@@ -247,20 +247,19 @@ def bound_by_share(size: int, remaining: int, workers: int) -> int:
 
 
 def is_done_sooner_elsewhere(points: int, own: float, others: Iterable[tuple[float, float]]) -> bool:
-    """Return whether others would render all `points` that remain before a server that would need `own` seconds.
+    """Return whether others would render all `points` that remain before a server that would be done at `own`.
 
     This is list scheduling by the earliest completion: at the end, a slow server that takes one more item is what
     everybody waits for. At least one server never has to hold back: the one that would be done first.
 
     Args:
         points: Variations that no server has yet.
-        own: Seconds until the server would have rendered what it has, and its next item.
-        others: Of each other server, the seconds until it has rendered what it has, and those of a variation (0 where
-            that is not known).
+        own: When the server would have rendered what it has, and its next item; in monotonic seconds.
+        others: Of each other server, when it has rendered what it has, and the seconds it takes for a variation.
     """
     room = 0
     for ready, each in others:
-        if each and own > ready:
+        if own > ready:
             room += ceil((own - ready) / each - TIE) - 1  # at the same time is not sooner, or both would hold back
             if room >= points:
                 return True
