@@ -173,9 +173,7 @@ def merge(
     folders: Annotated[
         list[Path], typer.Argument(help="Results folders of the same experiment.", show_default=False, metavar="FOLDER")
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The merged results folder.", show_default=False, metavar="FOLDER")
-    ],
+    output: Annotated[Path, shared.output_option("The merged results folder.", "FOLDER")],
 ) -> int:
     """Merge results folders of one experiment into one.
 

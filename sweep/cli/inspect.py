@@ -79,15 +79,12 @@ def _summary(description: Description) -> Iterator[tuple[str, str]]:
         yield ("batch", f"{name}: {count} values")
     if description.needs:
         set_by = {row.address: row for row in description.rows}
-        yield ("needs", " · ".join(_need(set_by[address]) for address in description.needs))
+        rows = (set_by[address] for address in description.needs)
+        kinds = {"ImageField": "an image"}
+        needs = (f"{row.roles[0] if row.roles else row.address} ({kinds.get(row.kind, row.kind)})" for row in rows)
+        yield ("needs", " · ".join(needs))
     for label, texts in (("note", description.notes), ("problem", description.problems)):
         yield from ((label, text) for text in texts)
-
-
-def _need(row: InspectionRow) -> str:
-    """Name a field that must be filled in, by its role if it has one, and its type."""
-    kind = {"ImageField": "an image"}.get(row.kind, row.kind)
-    return f"{row.roles[0] if row.roles else row.address} ({kind})"
 
 
 def _wrap_parts(label: str, text: str) -> Iterator[str]:
@@ -158,9 +155,7 @@ def init(
             metavar="WORKFLOW",
         ),
     ] = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The experiment file to write.", metavar="FILE")
-    ] = Path("experiment.yaml"),
+    output: Annotated[Path, shared.output_option("The experiment file to write.")] = Path("experiment.yaml"),
     image: Annotated[
         str,
         typer.Option(help="The source image, if the workflow needs one.", show_default=False, metavar="FILE"),
@@ -187,7 +182,6 @@ def init(
 
 
 def _write_starter(workflow: Path, image: str, output: Path, loaded: Workflow, has: _ServerContents) -> str:
-    """Write the experiment file for a workflow."""
     from sweep.experiment import is_reference
 
     roles = graphs.find_roles(loaded.graph, has.schemas)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Annotated, Any, Final, get_origin, get_type_hints
 
@@ -37,33 +37,12 @@ def schema() -> None:
     print_line(json.dumps(make_experiment_schema(), indent=2, ensure_ascii=False))
 
 
-COMMANDS: Final[Mapping[str, Callable[..., Any]]] = {
-    "run": run_command,
-    "plan": plan,
-    "status": status_command,
-    "table": table,
-    "study": study_command,
-    "rate": rate,
-    "report": report_command,
-    "view": view,
-    "compare": compare,
-    "sheet": sheet,
-    "stop": stop,
-    "cancel": cancel,
-    "redo": redo,
-    "rename": rename,
-    "rm": rm,
-    "clean": clean,
-    "check": check,
-    "verify": verify,
-    "merge": merge,
-    "inspect": inspect_command,
-    "init": init,
-    "sandbox": sandbox,
-    "worker": worker,
-    "workers": workers,
-    "schema": schema,
-}
+_FUNCTIONS: Final[tuple[Callable[..., Any], ...]] = (
+    *(run_command, plan, status_command, table, study_command, rate, report_command, view, compare, sheet),
+    *(stop, cancel, redo, rename, rm, clean, check, verify, merge),
+    *(inspect_command, init, sandbox, worker, workers, schema),
+)
+COMMANDS: Final = {function.__name__.removesuffix("_command"): function for function in _FUNCTIONS}
 
 
 EXIT_CODES: Final = (

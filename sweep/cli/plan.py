@@ -54,7 +54,6 @@ def _label(label: str, lines: Sequence[str]) -> list[str]:
 
 
 def _wrap(label: str, texts: Sequence[str]) -> list[str]:
-    """Wrap texts beside a label."""
     room = text_width() - _LABEL - 1
     return _label(label, [line for text in texts for line in fill_lines(text, width=room)])
 

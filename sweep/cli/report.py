@@ -20,10 +20,7 @@ from sweep.errors import UsageError
 def report_command(
     chosen: shared.ChosenRun,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="The page to write.", show_default="report.html in the folder", metavar="FILE"
-        ),
+        Path | None, shared.output_option("The page to write.", show_default="report.html in the folder")
     ] = None,
     embed: Annotated[
         bool, typer.Option("--embed", help="Put the original images into the page: it can be mailed as it is.")
@@ -97,8 +94,7 @@ def compare(
     run_a: Annotated[str, shared.run_argument("The earlier run.", "BEFORE")],
     run_b: Annotated[str, shared.run_argument("The later run.", "AFTER")],
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="The page to write.", show_default="beside the second run", metavar="FILE"),
+        Path | None, shared.output_option("The page to write.", show_default="beside the second run")
     ] = None,
     open_: shared.OpenOption = False,
     results: shared.ResultsRoot = Path("results"),
@@ -142,12 +138,7 @@ def sheet(
     size: Annotated[int, typer.Option(min=16, max=4096, help="Width of an image in pixels.", metavar="N")] = 256,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="The file to write; the ending decides the format: png, jpg, webp, gif.",
-            metavar="FILE",
-        ),
+        shared.output_option("The file to write; the ending decides the format: png, jpg, webp, gif."),
     ] = None,
 ) -> None:
     """Put images of a run on one sheet.

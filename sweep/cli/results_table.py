@@ -52,12 +52,7 @@ def table(
     former: Annotated[
         bool, typer.Option("--all", help="Include points that the experiment no longer asks for.")
     ] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="Write to this file instead of the terminal.", show_default=False, metavar="FILE"
-        ),
-    ] = None,
+    output: Annotated[Path | None, shared.output_option("Write to this file instead of the terminal.")] = None,
 ) -> None:
     """Print or write the results table of a run.
 

@@ -29,11 +29,8 @@ from sweep.engine import events
 from sweep.errors import SweepError, UsageError
 
 if TYPE_CHECKING:
-    from sweep.engine import RunOptions, RunSummary
     from sweep.experiment import Experiment
-    from sweep.report import LiveView
     from sweep.servers import Server
-    from sweep.study import StudyJson
 
 _rendering_option = partial(typer.Option, rich_help_panel="Rendering")
 
@@ -111,7 +108,7 @@ class RenderingOptions:
         bool, server_option("--intermediate", help="Keep the images out of the server's gallery.")
     ] = False
 
-    def for_experiment(self, experiment: Experiment, *, tells_steps: bool) -> RunOptions:
+    def for_experiment(self, experiment: Experiment, *, tells_steps: bool) -> engine.RunOptions:
         """Return the options of the engine. Raises UsageError for a wrong value."""
         return engine.RunOptions(
             concurrency=self.concurrency,
@@ -172,7 +169,7 @@ ProgressOption: TypeAlias = Annotated[
 ]
 
 
-PageOf: TypeAlias = Callable[[Path], AbstractAsyncContextManager["LiveView"]]
+PageOf: TypeAlias = "Callable[[Path], AbstractAsyncContextManager[report.LiveView]]"
 
 
 @asynccontextmanager
@@ -186,7 +183,7 @@ async def serve_page(display: events.Listener, page_of: PageOf | None) -> AsyncI
         return
     begun: list[Path] = []
     endings: list[str] = []
-    pages: list[LiveView] = []
+    pages: list[report.LiveView] = []
     started = anyio.Event()
 
     def listen(event: events.Event) -> None:
@@ -341,31 +338,33 @@ def raise_open_file_limit() -> None:
         )
 
 
-def run_experiment(experiment: Experiment, access: Access, options: RunOptions, show: Display, results: Path) -> int:
+def run_experiment(
+    experiment: Experiment, access: Access, options: engine.RunOptions, display: Display, results: Path
+) -> int:
     """Render the open points of an experiment, print the result and return the exit code."""
     check_metrics(experiment)
     raise_open_file_limit()
     clients = access.clients(experiment)
-    page_of = partial(report.open_view, studies=False) if show.view else None  # imported before the event loop runs
+    page_of = partial(report.open_view, studies=False) if display.view else None  # imported before the event loop runs
     on_cluster = access.cluster is not None
-    with measure_meanwhile(wanted=show.report and not on_cluster) as also:
+    with measure_meanwhile(wanted=display.report and not on_cluster) as also:
         summary = anyio.run(
-            partial(_render, experiment, clients, options, results, page_of=page_of, also=also, style=show.progress),
+            partial(_render, experiment, clients, options, results, page_of=page_of, also=also, style=display.progress),
             backend_options=backend_options(),
         )
-    return _finish(summary, page=show.report, quiet=show.is_quiet, workers="ray" if on_cluster else None)
+    return _finish(summary, page=display.report, quiet=display.is_quiet, workers="ray" if on_cluster else None)
 
 
 async def _render(
     experiment: Experiment,
     clients: Sequence[Server],
-    options: RunOptions,
+    options: engine.RunOptions,
     results: Path,
     *,
     page_of: PageOf | None,
     also: events.Listener,
     style: Style,
-) -> RunSummary:
+) -> engine.RunSummary:
     choose = study.choose_next_points if experiment.design.kind == "adaptive" else None
     stop = engine.Stop()
     with engine.handle_signals(stop), progress(style) as display:
@@ -386,9 +385,8 @@ async def _render(
             )
 
 
-def _finish(summary: RunSummary, *, page: bool, quiet: bool, workers: Literal["ray"] | None) -> int:
-    """Measure new images, write the page, print the result and return the exit code."""
-    found: StudyJson | None = None
+def _finish(summary: engine.RunSummary, *, page: bool, quiet: bool, workers: Literal["ray"] | None) -> int:
+    found: study.StudyJson | None = None
     problem, code = summary.error, summary.exit_code
     began = time.monotonic()
     new = bool(summary.rendered) or not (summary.folder / "report.html").is_file()

@@ -66,7 +66,6 @@ def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
 
 
 def _most_common_error(summary: RunSummary) -> str:
-    """Return the most common error of the failed rows in parentheses."""
     if summary.points > MAX_POINTS_SUMMED:
         return ""
     said = record.failures(record.RecordedResults.open(summary.folder).rows())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,20 +27,14 @@ def parse_assignments(given: Sequence[str] | None, option: str) -> dict[str, str
     """
     found: dict[str, str | int | float | bool | None] = {}
     for text in given or ():
-        name, equals, value = text.partition("=")
-        if not (equals and name.strip()):
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not (equals and name):
             raise UsageError(f"{option} {text} has no value.", hint=f"Write {option} NAME=VALUE.")
-        found[name.strip()] = _parse_value(value.strip())
+        found[name] = value
+        for parse in (float, int):
+            with contextlib.suppress(ValueError):
+                found[name] = parse(value)
     return found
-
-
-def _parse_value(text: str) -> str | int | float:
-    for read in (int, float):
-        try:
-            return read(text)
-        except ValueError:
-            continue
-    return text
 
 
 def list_runs(root: Path) -> list[str]:
@@ -125,6 +120,11 @@ def run_argument(
 ) -> Any:
     """Declare an argument that names a run."""
     return typer.Argument(help=help_text, show_default=False, metavar=metavar, autocompletion=complete_run)
+
+
+def output_option(help_text: str, metavar: str = "FILE", *, show_default: bool | str = True) -> Any:
+    """Declare the option that names what a command writes."""
+    return typer.Option("--output", "-o", help=help_text, show_default=show_default, metavar=metavar)
 
 
 FamilyOption: TypeAlias = Annotated[

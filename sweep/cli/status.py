@@ -53,7 +53,6 @@ def _print_all(root: Path, *, as_json: bool) -> int:
 
 
 def _folder_lines(found: record.FolderStatus) -> list[str]:
-    """Return the progress of one run, and what is missing."""
     lines = [f"{Path(found.folder).name}  {_done_text(found)} done{_percent_text(found)}"]
     for word, count in (
         ("failed", found.failed),
@@ -69,7 +68,6 @@ def _folder_lines(found: record.FolderStatus) -> list[str]:
 
 
 def _run_lines(all_found: list[record.FolderStatus]) -> list[str]:
-    """Return one line per run, aligned in columns."""
     rows = [
         (
             Path(found.folder).name,

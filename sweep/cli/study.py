@@ -117,14 +117,7 @@ def study_command(
     everything: Annotated[bool, typer.Option("--all", help="Print every finding, not only the headlines.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole study as one JSON object.")] = False,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Also write study.json and its tables to this folder.",
-            show_default=False,
-            metavar="FOLDER",
-        ),
+        Path | None, shared.output_option("Also write study.json and its tables to this folder.", "FOLDER")
     ] = None,
     on: OnOption = None,
     insecure: InsecureRay = False,
@@ -196,7 +189,6 @@ def _print_findings(study: StudyJson, name: str, run: str, *, everything: bool) 
 
 
 def _print_all(study: StudyJson) -> None:
-    """Print every sentence, grouped by metric."""
     labels = {metric["name"]: metric["label"] for metric in study["metrics"]}
     about: dict[str, list[Sentence]] = {}
     for each in study["words"]:

@@ -53,7 +53,6 @@ def verify(
 
 
 def _repair(folder: Path, findings: list[record.Finding], access: Access, tell: Callable[[str], None]) -> int:
-    """Reopen damaged points, render them if possible and return the exit code."""
     opened = anyio.run(record.reopen_damaged, folder, findings)
     points = format_count(opened, "point")
     tell(f"{format_count(len(findings), 'finding')}; {points} will be rendered again.")

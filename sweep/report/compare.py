@@ -16,7 +16,6 @@ from sweep.errors import UsageError
 from sweep.record import ExperimentFacts
 from sweep.report.page_data import (
     AxisColumn,
-    ImageLinks,
     JsonObject,
     ReportData,
     build_payload,
@@ -29,11 +28,11 @@ from sweep.report.page_facts import describe_page
 from sweep.report.page_writer import (
     EMBED_UP_TO,
     REPORT_FILES,
-    build_relative_url,
     find_image_files,
+    make_links,
     write_page,
 )
-from sweep.report.thumbnails import FOLDER, Thumbnails
+from sweep.report.thumbnails import Thumbnails
 from sweep.text import format_value, truncate
 
 _IDENTICAL: Final = {"ssim": 1, "structure_coarse": 1, "delta_e": 0}
@@ -316,20 +315,15 @@ def _build_comparison_payload(
     embedded = len(files.images) + len(before_files.images) <= embed_up_to
     beside = None if embedded else target.parent / REPORT_FILES
     thumbs = [Thumbnails(data.folder, beside), Thumbnails(before.folder, beside)]
-    made = [thumbs[0].make(files.by_id), thumbs[1].make(before_files.by_id)]
-    links = ImageLinks(
-        prefix=build_relative_url(target.parent, data.folder),
-        thumbs=frozenset(made[0] | made[1]),
-        embedded=embedded,
-        thumb_prefix="" if embedded else f"{REPORT_FILES if beside else FOLDER}/",
-        source_ids={name: identity for name, identity in files.sources.items() if identity in made[0]},
-    )
+    own = make_links(files, thumbs[0], target, embedded=embedded)
+    other = make_links(before_files, thumbs[1], target, embedded=embedded)
+    links = replace(own, thumbs=own.thumbs | other.thumbs)
     payload = build_payload(data, links)
     payload["name"] = payload["id"] = f"{titles[0]} → {titles[1]}"
-    payload["others"] = encode_images(others, replace(links, prefix=build_relative_url(target.parent, before.folder)))
+    payload["others"] = encode_images(others, replace(links, prefix=other.prefix))
     payload["runs"] = {"shown": titles[1], "other": titles[0]}
     payload["columns"] = _order_columns(payload["columns"])
-    inside = {**thumbs[1].encode(made[1]), **thumbs[0].encode(made[0])} if embedded else {}
+    inside = {**thumbs[1].encode(other.thumbs), **thumbs[0].encode(own.thumbs)} if embedded else {}
     return payload, inside
 
 

@@ -88,14 +88,7 @@ def select_rows(data: ReportData, free: Sequence[str], fixed: Mapping[str, Any])
 def _find_level(known: Levels, value: Any) -> int:
     labels = [known.label(index) for index in range(len(known.levels))]
     for index, level in enumerate(known.levels):
-        if level == value or labels[index] == str(value):
-            return index
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    for index, level in enumerate(known.levels):
-        if isinstance(level, int | float) and level == number:
+        if level == value or str(value) in (labels[index], str(level)):
             return index
     hint = f"Its levels are {', '.join(labels[:20])}{', …' if len(labels) > 20 else ''}."
     raise UsageError(f"{known.axis.name} has no level {value}.{did_you_mean(str(value), labels)}", hint=hint)

@@ -243,13 +243,10 @@ FOLDER_LINE: Final = re.compile(r"^folder:.*\n", re.MULTILINE)  # where the auth
 
 def _add_levels(axis: JsonObject, facts: ExperimentFacts) -> JsonObject:
     """Add levels that no row has yet, in their place: the experiment knows them before they are rendered."""
-    known = next(
-        (known for known in facts.axes if known.name == axis["name"] and known.size == len(known.levels)), None
-    )
-    wanted = [] if known is None else [_keep_exact(to_json_value(level)) for level in known.levels]
+    known = [known.levels for known in facts.axes if known.name == axis["name"] and known.size == len(known.levels)]
+    wanted = sort_levels([_keep_exact(to_json_value(level)) for levels in known for level in levels])
     if not set(axis["levels"]) < set(wanted):
         return axis
-    wanted = sort_levels(wanted)
     places = [wanted.index(level) for level in axis["levels"]]
     return {**axis, "levels": wanted, "at": [places[at] for at in axis["at"]]}
 
@@ -270,14 +267,14 @@ def format_level(level: LevelJson, kind: str = "") -> str:
 
 def _encode_left_out(facts: ExperimentFacts, axes: Sequence[JsonObject]) -> list[list[int]]:
     """Encode the combinations that conditions leave out: for each axis of the page the index of a level."""
+    known_axes = {known.name: at for at, known in enumerate(facts.axes)}
+    if not all(axis["name"] in known_axes for axis in axes):
+        return []
     places: list[tuple[int, dict[int, int]]] = []
     for axis in axes:
-        at = next((at for at, known in enumerate(facts.axes) if known.name == axis["name"]), None)
-        if at is not None:
-            levels = [_keep_exact(to_json_value(level)) for level in facts.axes[at].levels]
-            places.append((at, {n: axis["levels"].index(v) for n, v in enumerate(levels) if v in axis["levels"]}))
-    if len(places) != len(axes):
-        return []
+        at = known_axes[axis["name"]]
+        levels = [_keep_exact(to_json_value(level)) for level in facts.axes[at].levels]
+        places.append((at, {n: axis["levels"].index(v) for n, v in enumerate(levels) if v in axis["levels"]}))
     return [[known.get(point[at], 0) for at, known in places] for point in facts.left_out]
 
 
@@ -423,16 +420,10 @@ def find_source_path(data: ReportData, key: str) -> str | None:
 
 
 def _encode_sources(data: ReportData, links: ImageLinks) -> JsonObject:
-    known: dict[str, int] = {}
-    listed: list[JsonObject] = []
-    at: list[int] = []
-    for key in data.frame.get("key", ()):
-        name = find_source_path(data, key)
-        if name is not None and name not in known:
-            known[name] = len(listed)
-            listed.append({"path": name, "thumb": links.source_ids.get(name), "label": name.rsplit("/", 1)[-1]})
-        at.append(-1 if name is None else known[name])
-    return {"list": listed, "at": at}
+    names = [find_source_path(data, key) for key in data.frame.get("key", ())]
+    at, found = pd.factorize(np.array(names, dtype=object))
+    listed = [{"path": name, "thumb": links.source_ids.get(name), "label": name.rsplit("/", 1)[-1]} for name in found]
+    return {"list": listed, "at": at.tolist()}
 
 
 def build_live_rows(data: ReportData, links: ImageLinks) -> list[JsonObject]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
@@ -32,15 +31,6 @@ RUN_OUTCOMES: Final = {
 }
 """What became of a run, for people; "interrupted" and "cancelled" say it themselves."""
 _UNTOLD_FACTS: Final = ("name", "url", "sandbox")  # an address is nobody's business; the sandbox has a banner
-
-
-@dataclass(frozen=True, slots=True)
-class FailureGroup:
-    """One reason for failures, how often it was given, and the first point it was given for."""
-
-    reason: str
-    count: int
-    example: str
 
 
 def describe_page(data: ReportData, study: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -177,18 +167,18 @@ def _hash_images(frame: pd.DataFrame) -> str:
     return f"{len(whole)}, together {digest.hexdigest()[:16]} (SHA-256 over keys and files)"
 
 
-def _group_failures(data: ReportData) -> Sequence[FailureGroup]:
-    """Group failed points by reason, the most frequent first."""
+def _group_failures(data: ReportData) -> list[dict[str, Any]]:
+    """Group failed points by reason, the most frequent first, each with the first point it was given for."""
     frame = data.frame
     if "status" not in frame or "error" not in frame:
-        return ()
+        return []
     failed = frame[frame["status"] == "failed"]
     reasons = failed["error"].fillna("the server gave no reason")
-    found = [
-        FailureGroup(str(reason), len(rows), name_variation(data, 0, rows))
+    found: list[dict[str, Any]] = [
+        {"reason": str(reason), "count": len(rows), "example": name_variation(data, 0, rows)}
         for reason, rows in failed.groupby(reasons, sort=False)
     ]
-    return sorted(found, key=lambda failure: -failure.count)[:_MOST_FAILURES]
+    return sorted(found, key=lambda group: group["count"], reverse=True)[:_MOST_FAILURES]
 
 
 def name_variation(data: ReportData, row: int, frame: pd.DataFrame | None = None, *, without: str = "") -> str:

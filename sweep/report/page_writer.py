@@ -26,6 +26,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined, Template
+from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from sweep.errors import RecordError
@@ -41,7 +42,7 @@ from sweep.report.page_data import (
     to_json_value,
 )
 from sweep.report.page_facts import describe_page, name_variation
-from sweep.report.thumbnails import FOLDER, Thumbnails, make_thumb_id
+from sweep.report.thumbnails import Thumbnails, make_thumb_id
 from sweep.text import format_count
 
 if TYPE_CHECKING:
@@ -100,11 +101,11 @@ def render_page(
     chunks = _split_thumbs(thumbs or {})
     yield from _load_template("report.html.j2").generate(
         **facts,
-        payload=text if is_packed else Markup(_escape_json(text)),  # noqa: S704  every < is written as an escape
+        payload=text if is_packed else _escape_json(text),
         packed=is_packed,
-        script=Markup(read_asset("explorer.js")),  # noqa: S704  our own file
-        charts=Markup(read_asset("charts.js")),  # noqa: S704  our own file
-        style=Markup(read_asset("explorer.css")),  # noqa: S704  our own file
+        script=_read_markup("explorer.js"),
+        charts=_read_markup("charts.js"),
+        style=_read_markup("explorer.css"),
         csp=build_policy() if csp is None else csp,
         first_chunks=islice(chunks, _CHUNKS_BEFORE_SCRIPT),
         chunks=chunks,
@@ -114,12 +115,8 @@ def render_page(
 def render_overview_page(payload: JsonObject, facts: Mapping[str, Any]) -> str:
     """Render the overview of runs, whose rows its script fills in."""
     text, _ = encode_payload(payload)
-    return _load_template("overview.html.j2").render(
-        **facts,
-        payload=Markup(_escape_json(text)),  # noqa: S704  every < is written as an escape
-        script=Markup(read_asset("overview.js")),  # noqa: S704  our own file
-        style=Markup(read_asset("explorer.css")),  # noqa: S704  our own file
-    )
+    script, style = _read_markup("overview.js"), _read_markup("explorer.css")
+    return _load_template("overview.html.j2").render(**facts, payload=_escape_json(text), script=script, style=style)
 
 
 def encode_payload(payload: JsonObject) -> tuple[str, bool]:
@@ -131,15 +128,18 @@ def encode_payload(payload: JsonObject) -> tuple[str, bool]:
 
 
 def _split_thumbs(thumbs: Mapping[str, str]) -> Iterator[Markup]:
-    names = list(thumbs)
-    for at in range(0, len(names), _THUMBS_A_CHUNK):
-        part = {name: thumbs[name] for name in names[at : at + _THUMBS_A_CHUNK]}
-        yield Markup(_escape_json(json.dumps(part)))  # noqa: S704  every < is written as an escape
+    items = iter(thumbs.items())
+    while part := dict(islice(items, _THUMBS_A_CHUNK)):
+        yield htmlsafe_json_dumps(part)
 
 
-def _escape_json(text: str) -> str:
-    """Escape JSON so that no HTML parser can mistake it for markup, as Jinja2's tojson does."""
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026").replace("'", "\\u0027")
+def _escape_json(text: str) -> Markup:
+    """Escape JSON so that no HTML parser can mistake it for markup."""
+    return htmlsafe_json_dumps(None, dumps=lambda _: text)
+
+
+def _read_markup(name: str) -> Markup:
+    return Markup(read_asset(name))  # noqa: S704  our own file
 
 
 _NUMERIC: Final = frozenset({"number", "integer"})
@@ -294,17 +294,20 @@ def link_images(data: ReportData, target: Path, embed_up_to: int) -> tuple[Image
     embedded = len(files.images) <= embed_up_to
     inside = target.resolve().parent == data.folder.resolve()
     kept = embedded and os.access(data.folder, os.W_OK)  # a folder that can only be read keeps no thumbnails
-    place = None if inside or kept else target.parent / REPORT_FILES
-    thumbs = Thumbnails(data.folder, place)
+    thumbs = Thumbnails(data.folder, None if inside or kept else target.parent / REPORT_FILES)
+    return make_links(files, thumbs, target, embedded=embedded), thumbs
+
+
+def make_links(files: ImageFiles, thumbs: Thumbnails, target: Path, *, embedded: bool) -> ImageLinks:
+    """Make the thumbnails that a page at `target` shows, and return its links."""
     made = thumbs.make(files.by_id)
-    links = ImageLinks(
-        prefix=build_relative_url(target.parent, data.folder),
+    return ImageLinks(
+        prefix=build_relative_url(target.parent, thumbs.folder),
         thumbs=frozenset(made),
         embedded=embedded,
-        thumb_prefix="" if embedded else f"{FOLDER if place is None else REPORT_FILES}/",
+        thumb_prefix="" if embedded else f"{thumbs.place.name}/",
         source_ids={name: identity for name, identity in files.sources.items() if identity in made},
     )
-    return links, thumbs
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import numpy as np
 from aiohttp import web
@@ -27,6 +27,7 @@ from aiohttp.typedefs import Handler
 from anyio import CapacityLimiter, move_on_after
 from anyio.to_thread import run_sync
 from PIL import Image
+from pydantic import BaseModel, Field
 
 from sweep.errors import SweepError
 from sweep.record import JOURNAL_FILE, RATINGS_JSON, replace_atomically
@@ -350,12 +351,12 @@ class _Server:
         """Keep the ratings and choices of the page in the results folder."""
         feed = await self._of(request)
         try:
-            ratings = check_ratings(json.loads(await request.text()))
+            ratings = _RatingsFile.model_validate_json(await request.text())
         except ValueError as error:
-            raise web.HTTPBadRequest(text=str(error)) from error
+            raise web.HTTPBadRequest(text=f"These are not ratings: {error}") from error
         await run_sync(_write_ratings, feed.folder / RATINGS_JSON, ratings)
         feed.wake()
-        return web.json_response({"kept": len(ratings["ratings"])})
+        return web.json_response({"kept": len(ratings.ratings)})
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         """Send server-sent events: `rows` with what changed since the generation the page has."""
@@ -366,7 +367,8 @@ class _Server:
         if task is not None:
             self._streams[task] = feed
             task.add_done_callback(lambda done: self._streams.pop(done, None))
-        seen = _parse_number(request.headers.get("Last-Event-ID") or request.query.get("since", ""))
+        since = request.headers.get("Last-Event-ID") or request.query.get("since", "")
+        seen = int(since) if re.fullmatch("[0-9]{1,19}", since) else 0  # longer is none of ours
         with contextlib.suppress(ConnectionError):
             while True:
                 news = await feed.news(seen, _PATIENCE)
@@ -425,41 +427,29 @@ def _render(feed: Feed) -> str:
     return "".join(render_page(feed.page_data(links), facts, inside, csp=_build_live_policy()))
 
 
-def check_ratings(found: Any) -> dict[str, Any]:
-    """Check the shape of a file of ratings and choices. Raises ValueError that says what is wrong."""
-    if not isinstance(found, dict) or found.get("schema") != 1:
-        raise ValueError("Ratings are an object with schema 1.")
-    ratings, choices = found.get("ratings"), found.get("choices")
-    if not isinstance(ratings, dict) or not all(map(_is_rating, ratings.values())):
-        raise ValueError("A rating has stars from 0 to 5 or null, rejected and note.")
-    if not isinstance(choices, list) or not all(map(_is_choice, choices)):
-        raise ValueError("A choice has left, right, winner (left, right or tie) and at.")
-    return {"schema": 1, "ratings": ratings, "choices": choices}
+class _Rating(BaseModel, extra="forbid", strict=True):
+    stars: Annotated[int, Field(ge=0, le=5)] | None = None
+    rejected: bool = False
+    note: str = ""
 
 
-def _is_rating(mark: Any) -> bool:
-    if not isinstance(mark, dict) or not set(mark) <= {"stars", "rejected", "note"}:
-        return False
-    stars = mark.get("stars")
-    is_number = isinstance(stars, int) and not isinstance(stars, bool) and 0 <= stars <= 5
-    texts = isinstance(mark.get("note", ""), str) and isinstance(mark.get("rejected", False), bool)
-    return texts and (stars is None or is_number)
+class _Choice(BaseModel, extra="forbid", strict=True):
+    left: str
+    right: str
+    winner: Literal["left", "right", "tie"]
+    at: str
 
 
-def _is_choice(choice: Any) -> bool:
-    if not isinstance(choice, dict) or set(choice) != {"left", "right", "winner", "at"}:
-        return False
-    return all(isinstance(text, str) for text in choice.values()) and choice["winner"] in {"left", "right", "tie"}
+class _RatingsFile(BaseModel, strict=True):
+    schema_number: Literal[1] = Field(alias="schema")
+    ratings: dict[str, _Rating]
+    choices: list[_Choice]
 
 
-def _write_ratings(path: Path, value: Any) -> None:
+def _write_ratings(path: Path, ratings: _RatingsFile) -> None:
     with replace_atomically(path) as file:
-        file.write(json.dumps(value, ensure_ascii=False, indent=1).encode())
+        file.write(ratings.model_dump_json(by_alias=True, exclude_unset=True, indent=1).encode())
 
 
 def _build_live_policy(*scripts: str) -> str:
     return build_policy(*scripts, connect="'self'", images="'self' data: blob:")
-
-
-def _parse_number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0  # longer is none of ours
