@@ -38,8 +38,8 @@ def redo(
 ) -> int:
     """Render points of a run again.
 
-    Renders the points that meet --where, on the sandbox if the sandbox made them, or else on --server. The old image
-    stays until the new one is on disk.
+    Renders the points that meet --where. If the sandbox made the run, it renders them; otherwise add --server. The old
+    image stays until the new one is on disk.
     """
     folder = chosen.folder()
     if where is None:
@@ -152,7 +152,7 @@ def _matching(opened: record.RecordedResults, where: str) -> list[str]:
     keys = record.matching_keys(opened.folder, compile_where(opened, where))
     if not keys:
         raise UsageError(
-            f"No point of {opened.folder.name} meets {where}.", hint=f"sweep table {opened.folder} lists them."
+            f"No point of {opened.folder.name} meets {where}.", hint=f"sweep table {opened.folder} lists all points."
         )
     return keys
 
@@ -205,7 +205,7 @@ def merge(
 def rate(
     chosen: shared.ChosenRun,
     printer: shared.AnswerPrinter,
-    ratings: Annotated[Path, typer.Argument(help="File that the page exported.", show_default=False)],
+    ratings: Annotated[Path, typer.Argument(help="File that the page exported.", show_default=False, metavar="FILE")],
 ) -> None:
     """Add ratings and blind choices to a run.
 

@@ -57,7 +57,7 @@ def view(
     host: Annotated[
         str,
         typer.Option(
-            help="Address to listen at; 0.0.0.0 lets other machines in, with the address alone.", metavar="HOST"
+            help="Address to listen at. With 0.0.0.0, any machine can open the page by its address.", metavar="HOST"
         ),
     ] = "127.0.0.1",
     port: Annotated[

@@ -44,7 +44,7 @@ def table(
     columns: Annotated[
         str | None,
         typer.Option(
-            help="Only these columns, in this order: seed,steps,ssim. Inputs, and what labels set, can be columns too.",
+            help="Only these columns, in this order: seed,steps,ssim. Inputs can be columns, too.",
             metavar="NAMES",
             autocompletion=shared.complete_columns,
         ),
@@ -79,16 +79,15 @@ def _choose_format(form: TableFormat | None, output: Path | None) -> TableFormat
 
     Raises UsageError for an unknown ending, and for an ending of another format: a file must be what its name says.
     """
-    ending = output.suffix.lower() if output else ""
-    if output is not None and not ending and form is None:
-        raise UsageError(
-            f"{output.name}: the ending of its name says no format.", hint=f"Use {', '.join(FORMATS)}, or --format."
-        )
+    if output is None:
+        return form or "csv"
+    ending, known = output.suffix.lower(), f"Use {', '.join(FORMATS)}"
     by_ending = FORMATS.get(ending)
-    if output is not None and by_ending is None and (form is None or ending in (".xls", ".ods", ".tsv")):
-        raise UsageError(f"{output.name}: sweep cannot write {ending} files.", hint=f"Use {', '.join(FORMATS)}.")
-    if form and output is not None and by_ending not in (None, "csv" if form == "excel" else form):
-        raise UsageError(
-            f"{output.name} is not a name for the format {form}.", hint="Leave out --format, or rename it."
-        )
+    if not ending and form is None:
+        raise UsageError(f"{output.name} has no ending that names a format.", hint=f"{known}, or --format.")
+    if by_ending is None and (form is None or ending in (".xls", ".ods", ".tsv")):
+        raise UsageError(f"{output.name}: sweep cannot write {ending} files.", hint=f"{known}.")
+    if form and by_ending not in (None, "csv" if form == "excel" else form):
+        hint = "Leave out --format, or rename the file."
+        raise UsageError(f"{output.name} is not a name for the format {form}.", hint=hint)
     return form or by_ending or "csv"

@@ -53,11 +53,11 @@ class RenderingOptions:
         int, _rendering_option(min=1, help="Attempts per point before it counts as failed.", metavar="N")
     ] = 4
     retry_failed: Annotated[
-        bool, _rendering_option("--retry-failed", help="Try points again that failed in an earlier run.")
+        bool, _rendering_option("--retry-failed", help="Render again the points that failed in an earlier run.")
     ] = False
     verify: Annotated[
         bool,
-        _rendering_option("--verify", help="Check every image file first, and render those again that are damaged."),
+        _rendering_option("--verify", help="Check every image file first, and render damaged images again."),
     ] = False
     takeover_after: Annotated[
         float,
@@ -92,7 +92,7 @@ class RenderingOptions:
     ] = None
     priority: Annotated[
         bool,
-        server_option("--priority", help="Put the items before others that wait in the queue of the server."),
+        server_option("--priority", help="Put the items ahead of others that wait in the server's queue."),
     ] = False
     idle_only: Annotated[
         bool, server_option("--idle-only", help="Send nothing while items of other people are in the queue.")

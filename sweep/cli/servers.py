@@ -197,7 +197,9 @@ def worker(
     """
     address = _parse_address(on)
     if (server is None) == (stop is None):
-        raise UsageError("Give one of --server and --stop.")
+        raise UsageError(
+            "Use either --server or --stop.", hint="--server URL registers a server, --stop NAME ends a worker."
+        )
     servers.join_cluster(address)
     if server is None or stop is not None:
         servers.stop_agent(stop or "")

@@ -137,7 +137,7 @@ FamilyOption: TypeAlias = Annotated[
 ]
 ResultsRoot: TypeAlias = Annotated[
     Path,
-    typer.Option("--results", help="The parent folder; each experiment gets its own folder inside.", metavar="FOLDER"),
+    typer.Option("--results", help="Folder for results. Each experiment gets its own folder in it.", metavar="FOLDER"),
 ]
 OpenOption: TypeAlias = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
 

@@ -89,7 +89,7 @@ def check(
     require: Annotated[
         list[str] | None,
         typer.Option(
-            help='What must hold: "ssim >= 0.9 where denoise_strength <= 0.4", "failed == 0". Repeat for more.',
+            help='A requirement: "ssim >= 0.9 where denoise_strength <= 0.4", or "failed == 0". Repeat for more.',
             metavar="CONDITION",
         ),
     ] = None,

@@ -265,9 +265,9 @@ def _summarize(data: ReportData, between: pd.DataFrame, pairs: Pairs, page: Path
 def _write_sentences(found: Comparison, data: ReportData, pairs: Pairs, titles: tuple[str, str]) -> list[str]:
     a, b = titles
     counts = {
-        "are the same file": found.same,
-        "look the same": found.alike,
-        f"differ visibly (SSIM below {_MOVED_BELOW} or ΔE above 1)": found.moved,
+        "have the same image file": found.same,
+        "have images that look the same": found.alike,
+        f"have visibly different images (SSIM below {_MOVED_BELOW} or ΔE above 1)": found.moved,
         "lack an image in one run": found.unmeasured,
     }
     parts = [f"{count} {what}" for what, count in counts.items() if count] or ["none could be compared"]

@@ -320,7 +320,7 @@ class TestAfterwards:
         assert sweep("report", "small").out == f"{Path('results', 'small', 'report.html')}\n"
         assert sweep("report", "small", "-o", "page.html").out == "page.html\n"
         answer = sweep("compare", "small", "small", "-o", "both.html")
-        assert answer.out.splitlines()[0].startswith("Of 12 points in both runs, 12 are the same file")
+        assert answer.out.splitlines()[0].startswith("Of 12 points in both runs, 12 have the same image file")
         assert Path("both.html").is_file()
 
     @pytest.mark.slow
@@ -359,7 +359,7 @@ class TestAfterwards:
             (("--x", "seed", "--animate", "seed"), "A sheet takes only one of --x, --animate and --filmstrip."),
             (("--x", "sed"), "Did you mean seed?"),
             (("--x", "seed", "--fix", "variation"), "--fix variation has no value."),
-            (("--x", "seed", "-o", "a.bmp"), "a.bmp has an ending that sweep cannot write."),
+            (("--x", "seed", "-o", "a.bmp"), "a.bmp: sweep cannot write .bmp files here."),
         ],
     )
     def test_no_sheet(self, arguments: tuple[str, ...], says: str, sweep: Sweep) -> None:

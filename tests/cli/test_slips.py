@@ -66,7 +66,7 @@ SLIPS: list[tuple[tuple[str, ...], str]] = [
     (("table", "small", "--columns", "sed"), "There is no column sed. Did you mean seed?"),
     (("table", "small", "--columns", ""), "--columns names no column. Write --columns seed,status."),
     # the workers of a cluster
-    (("worker",), "Give one of --server and --stop."),
+    (("worker",), "Use either --server or --stop."),
     (("workers", "--on", "rai"), "ray"),
 ]
 
