@@ -488,10 +488,9 @@ def _choose_format(path: Path, known: Mapping[str, _Format]) -> _Format:
     """Choose the format by the ending of the file. Raises UsageError for an ending that names none."""
     if path.suffix.lower() in known:
         return known[path.suffix.lower()]
-    what = (
-        f"{path.suffix} files here.{did_you_mean(path.suffix, known)}" if path.suffix else "a file without an ending."
-    )
-    raise UsageError(f"{path.name}: sweep cannot write {what}", hint=f"Use {', '.join(known)}.")
+    problem = f"sweep cannot write {path.suffix} files here" if path.suffix else "the name has no ending"
+    near = did_you_mean(path.suffix, known)
+    raise UsageError(f"{path.name}: {problem}.{near}", hint=f"Use {', '.join(known)}.")
 
 
 def _save(image: Image.Image, path: Path, form: _Format, **options: Any) -> Path:
