@@ -13,7 +13,7 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Self
 
@@ -64,6 +64,22 @@ def fill_lines(text: str, *, first: str = "", rest: str = "", width: int | None 
         break_on_hyphens=False,
     )
     return [line.replace("\xa0", " ") for line in lines] or [first.rstrip()]
+
+
+def join_parts(parts: Sequence[str], between: str, width: int) -> list[str]:
+    """Put parts side by side on lines of `width` columns; break lines only between parts."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + len(between) + len(part) <= width:
+            lines[-1] += between + part
+        else:
+            lines.append(part)
+    return lines
+
+
+def label_lines(label: str, lines: Sequence[str], width: int) -> list[str]:
+    """Put a label of `width` columns before the first of some lines, and as much room before the others."""
+    return [f"  {label if at == 0 else '':<{width}} {line}".rstrip() for at, line in enumerate(lines)]
 
 
 def console(*, stderr: bool = False, width: int | None = None) -> Console:
@@ -169,11 +185,10 @@ def bytes_text(size: float) -> str:
 _COUNT_EVERY: Final = 10.0  # seconds between lines where there is no terminal
 
 
-class CountBar:
-    """Shows a count of images and the time left on stderr: a bar in a terminal, elsewhere a line every ten seconds."""
+class MeasuringBar:
+    """Shows on stderr how many images are measured and the time left: a bar in a terminal, a line elsewhere."""
 
-    def __init__(self, word: str) -> None:
-        self._word = word
+    def __init__(self) -> None:
         self.is_terminal = True
         self._began: tuple[float, int] | None = None  # the time and the count of the first call
 
@@ -191,7 +206,7 @@ class CountBar:
             transient=True,
             disable=not screen.is_terminal,
         )
-        self._task = self._bar.add_task(self._word, total=None, visible=False)
+        self._task = self._bar.add_task("measuring", total=None, visible=False)
         self._bar.start()
         return self
 
@@ -210,7 +225,7 @@ class CountBar:
             self._printed = now
             began, before = self._began
             left = (now - began) / max(1, done - before) * (total - done)
-            print_notice(f"  {self._word} {done:,}/{total:,}  {clock_text(left)} left")
+            print_notice(f"  measuring {done:,}/{total:,}  {clock_text(left)} left")
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()

@@ -18,7 +18,7 @@ import typer
 from sweep import engine
 from sweep import workflow as graphs
 from sweep.cli import shared_options as shared
-from sweep.cli.console import fill_lines, print_error, print_json, print_line, text_width
+from sweep.cli.console import fill_lines, join_parts, label_lines, print_error, print_json, print_line, text_width
 from sweep.cli.experiment_options import check_utf8, make_scratch_folder
 from sweep.cli.servers import Access
 from sweep.errors import DefinitionError, UsageError
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
 
 _VALUE: Final = 48  # characters of a value
-_LABEL: Final = 20  # columns before what a role or note is about
-_SENTENCES: Final = ("", "note", "problem")
+_LABEL: Final = 18  # columns of the name of a role
 
 
 def description_lines(description: Description, graph: Graph, file: str) -> Iterator[str]:
@@ -87,21 +86,12 @@ def _summary(description: Description) -> Iterator[tuple[str, str]]:
         yield from ((label, text) for text in texts)
 
 
-def _wrap_parts(label: str, text: str) -> Iterator[str]:
+def _wrap_parts(label: str, text: str) -> list[str]:
     """Wrap text beside a label: between its parts if it has several, or else between words."""
-    first, *rest = text.split(" · ")
-    head = f"  {label:<{_LABEL - 2}} "
-    if not rest:
-        yield from fill_lines(first, first=head, rest=" " * len(head)) if label in _SENTENCES else (head + first,)
-        return
-    line = head + first
-    for part in rest:
-        if len(line) + 3 + len(part) > text_width():
-            yield line
-            line = " " * len(head) + part
-        else:
-            line += f" · {part}"
-    yield line
+    parts, width = text.split(" · "), text_width() - _LABEL - 3
+    is_sentence = len(parts) == 1 and label in ("", "note", "problem")
+    lines = fill_lines(text, width=width) if is_sentence else join_parts(parts, " · ", width)
+    return label_lines(label, lines, _LABEL)
 
 
 Base: TypeAlias = Annotated[

@@ -10,7 +10,7 @@ import anyio
 
 from sweep import engine, record
 from sweep.cli import shared_options as shared
-from sweep.cli.console import bytes_text, fill_lines, print_notice, seconds_text, text_width
+from sweep.cli.console import bytes_text, fill_lines, join_parts, label_lines, print_notice, seconds_text, text_width
 from sweep.cli.experiment_options import ExperimentOptions
 from sweep.cli.run import FIRST_LOOK, check_metrics
 from sweep.cli.servers import Access
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from sweep.workflow import Model, NodeSchemas
 
 
-_LABEL: Final = 12  # columns before what a label is about
+_LABEL: Final = 10  # columns of a label
+_ROOM: Final = _LABEL + 3  # columns before what a label is about
 _MAX_VALUE: Final = 60  # characters of one value of the first or last point
 
 
@@ -35,39 +36,27 @@ def plan_lines(forecast: Forecast) -> list[str]:
     title = f"{experiment.name} — {experiment.description}" if experiment.description else experiment.name
     lines = [*fill_lines(title, rest="  "), *_wrap("workflow", [_workflow(forecast)])]
     lines += _wrap("servers", forecast.shares)
-    lines += _label("source", [f"{image.shown}  {image.width}×{image.height}" for image in plan.images.values()])
-    lines += _label("axes", _axes(forecast) if plan.axes else [])
-    lines += _label("points", _join_parts(_points(forecast), "     "))
-    lines += _label("sets", _join_parts(plan.sets, " · "))
+    lines += label_lines(
+        "source", [f"{image.shown}  {image.width}×{image.height}" for image in plan.images.values()], _LABEL
+    )
+    lines += label_lines("axes", _axes(forecast) if plan.axes else [], _LABEL)
+    lines += _join("points", _points(forecast), "     ")
+    lines += _join("sets", plan.sets)
     lines += _wrap("order", [_order(forecast)])
     lines += _wrap("estimate", [_estimate(forecast)])
     if plan.axes:
-        lines += _label("first", _join_parts(_point(forecast, 0), " · "))
+        lines += _join("first", _point(forecast, 0))
         if len(plan) > 1:
-            lines += _label("last", _join_parts(_point(forecast, len(plan) - 1), " · "))
+            lines += _join("last", _point(forecast, len(plan) - 1))
     return lines + _wrap("note", forecast.notes)
 
 
-def _label(label: str, lines: Sequence[str]) -> list[str]:
-    """Put a label before the first of some lines, and room before the others."""
-    return [f"  {label if at == 0 else '':<10} {line}".rstrip() for at, line in enumerate(lines)]
-
-
 def _wrap(label: str, texts: Sequence[str]) -> list[str]:
-    room = text_width() - _LABEL - 1
-    return _label(label, [line for text in texts for line in fill_lines(text, width=room)])
+    return label_lines(label, [line for text in texts for line in fill_lines(text, width=text_width() - _ROOM)], _LABEL)
 
 
-def _join_parts(parts: Sequence[str], between: str) -> list[str]:
-    """Put parts side by side on lines; break lines only between parts."""
-    room = text_width() - _LABEL - 1
-    lines: list[str] = []
-    for part in parts:
-        if lines and len(lines[-1]) + len(between) + len(part) <= room:
-            lines[-1] += between + part
-        else:
-            lines.append(part)
-    return lines
+def _join(label: str, parts: Sequence[str], between: str = " · ") -> list[str]:
+    return label_lines(label, join_parts(parts, between, text_width() - _ROOM), _LABEL)
 
 
 def _workflow(forecast: Forecast) -> str:
@@ -92,7 +81,7 @@ def _axes(forecast: Forecast) -> list[str]:
     axes = forecast.plan.axes
     counts = [f"{len(axis.levels):,}" for axis in axes]
     width, digits = max(map(len, (axis.name for axis in axes))), max(map(len, counts))
-    room = max(20, text_width() - _LABEL - 1 - width - digits - 5)
+    room = max(20, text_width() - _ROOM - width - digits - 5)
     return [
         f"{axis.name:<{width}}  {count:>{digits}}   {truncate(_values(axis, forecast), room)}"
         for axis, count in zip(axes, counts, strict=True)

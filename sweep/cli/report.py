@@ -12,7 +12,7 @@ import typer
 
 from sweep import record, report
 from sweep.cli import shared_options as shared
-from sweep.cli.console import CountBar, print_line, relative_path
+from sweep.cli.console import MeasuringBar, print_line, relative_path
 from sweep.cli.study import update_tables
 from sweep.errors import UsageError
 
@@ -39,7 +39,7 @@ def report_command(
     folder = chosen.folder()
     if embed:
         print_line(f"The page will hold {report.describe_embedding(folder)}.")
-    with CountBar("measuring") as count:
+    with MeasuringBar() as count:
         page = report.make_report(folder, out=output, progress=count, originals=embed)
     print_line(str(page))
     if bundle is not None:

@@ -30,8 +30,8 @@ def headline_lines(summary: RunSummary, measuring_seconds: float = 0.0) -> list[
     """Return `131 of 132 rendered in 2 min 51 s, measured in 8 s, 1 failed (…). …`."""
     done = f"{summary.completed:,} of {summary.points:,}"
     if not summary.rendered and summary.completed == summary.points:
-        text = f"{done} done already; nothing to render."
-        return fill_lines(f"{text} Measured in {seconds_text(measuring_seconds)}." if measuring_seconds else text)
+        measured = f" Measured in {seconds_text(measuring_seconds)}." if measuring_seconds else ""
+        return fill_lines(f"{done} done already; nothing to render.{measured}", rest="  ")
     now = "rendered" if summary.rendered == summary.completed else f"done, {summary.rendered:,} of them rendered"
     text = f"{done} {now} in {seconds_text(summary.seconds)}"
     if measuring_seconds:

@@ -10,7 +10,7 @@ import typer
 
 from sweep import record
 from sweep.cli import shared_options as shared
-from sweep.cli.console import CountBar, fill_lines, print_json, print_line, print_notice, print_table, text_width
+from sweep.cli.console import MeasuringBar, fill_lines, print_json, print_line, print_notice, print_table, text_width
 from sweep.cli.servers import Cluster, InsecureRay, OnOption
 from sweep.errors import RecordError
 from sweep.text import format_count
@@ -215,7 +215,7 @@ def measure_folder(
     """Study a folder, with a bar on stderr while images are measured."""
     from sweep.study import make_study
 
-    with CountBar("measuring") as count:
+    with MeasuringBar() as count:
         return make_study(
             folder,
             metrics=metrics or (),

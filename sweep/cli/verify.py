@@ -14,7 +14,7 @@ import typer
 
 from sweep import engine, record
 from sweep.cli import shared_options as shared
-from sweep.cli.console import CountBar, print_json, print_line
+from sweep.cli.console import MeasuringBar, print_json, print_line
 from sweep.cli.run import Display, run_experiment
 from sweep.cli.servers import Access
 from sweep.text import format_count
@@ -106,7 +106,7 @@ def check(
     from sweep.results import check_run, describe_row, write_junit
 
     folder = chosen.folder()
-    with CountBar("measuring") as count:
+    with MeasuringBar() as count:
         found = check_run(folder, require or (), count)
     axes = [name for name, _ in record.RecordedResults.open(folder).axes]
     if junit is not None:

@@ -194,17 +194,8 @@ def write_report(
     """Write the report of the results in `folder` to `out` (by default `report.html` in it) and return its path.
 
     Up to `embed_up_to` images, their thumbnails are inside the page. Above that they are files beside it: in
-    `thumbs/` of the results folder, or in `report-files/` where the page lies elsewhere. A folder without results,
-    with damaged ones or with failures only gives a page that says so.
-
-    Args:
-        study: What `Study.to_json()` gives; its headlines stand on top of the page.
-        originals: Put the original images into the page, too, so that it can be mailed as it is.
-
-    Raises:
-        RecordError: The page cannot be written.
-
-    Blocking, for up to 20 ms per image the first time; from an event loop use a thread.
+    `thumbs/` of the results folder, or in `report-files/` where the page lies elsewhere. `study` is what
+    `Study.to_json()` gives. Raises RecordError where the page cannot be written.
     """
     data = add_study_columns(read_report_data(Path(folder)), study)
     target = Path(folder) / "report.html" if out is None else Path(out)

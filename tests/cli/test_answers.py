@@ -19,7 +19,7 @@ from typer.main import get_command
 
 import sweep.study as sweep_study
 from sweep.cli import run as run_module
-from sweep.cli.console import CountBar
+from sweep.cli.console import MeasuringBar
 from sweep.cli.parser import command_line
 from sweep.engine.events import RunStarted
 from sweep.record import MetricCache
@@ -159,7 +159,7 @@ def test_measuring_tells_the_time_left_without_a_terminal(
 ) -> None:
     clock = iter([0.0, 4.0, 12.0, 14.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    count = CountBar("measuring")
+    count = MeasuringBar()
     count.is_terminal = False
     for done in (10, 20, 40, 50):
         count.print_line(done, 100)

@@ -77,11 +77,11 @@ MEASURES = """
 import sys
 from sweep.cli import console
 
-class PrintedCount(console.CountBar):
+class PrintedCount(console.MeasuringBar):
     def __call__(self, done, total):
         print(done, flush=True)
 
-console.CountBar = PrintedCount
+console.MeasuringBar = PrintedCount
 from sweep.cli.main import run_cli
 sys.exit(run_cli(["study", sys.argv[1], "--workers", "2"]))
 """
