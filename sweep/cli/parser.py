@@ -89,7 +89,7 @@ def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(**given)
 
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    call.__annotations__ = {}
+    call.__annotations__ = {}  # those that wraps copied name the groups
     return call
 
 
