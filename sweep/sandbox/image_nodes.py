@@ -42,26 +42,17 @@ class NodeError(Exception):
 class Prompt:
     """The value behind a conditioning name."""
 
-    text: str
+    text: str = ""
     clip_skip: int = 0
-    loras: tuple[tuple[str, float], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoiseValue:
-    """The value behind a noise name."""
-
-    seed: int
-    width: int
-    height: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latents:
-    """The value behind a latents name: an image, by name and digest, or a painting over other latents or nothing."""
+    """The value behind a latents name: noise, an image by name and digest, or a painting over other latents or none."""
 
     width: int
     height: int
+    seed: int = 0  # of noise
     image: str | None = None  # the image's name
     digest: str | None = None
     painting: Painting | None = None
@@ -95,9 +86,13 @@ class NodeContext:
         self.values.move_to_end(name)
         return self.values[name]
 
-    def get_latents(self, latents: NodeFields | None) -> Any:
-        """Return the latents or the noise that a node's input refers to, if it does."""
-        return self.get(latents["latents_name"]) if latents else None
+    def put_latents(self, latents: Latents, seed: int | None = None) -> NodeFields:
+        """Keep latents and return the reference to them; that of noise names its seed."""
+        return {"latents_name": self.put("Tensor", latents), "seed": seed}
+
+    def get_latents(self, reference: NodeFields | None) -> Latents | None:
+        """Return the latents that a node's input refers to, if it does."""
+        return self.get(reference["latents_name"]) if reference else None
 
     def model(self, reference: Mapping[str, Any] | None, node: str) -> ModelRecord:
         """Get the record of a model. Raises NodeError as InvokeAI does."""
@@ -186,7 +181,7 @@ def _encode_prompt(node: NodeFields, context: NodeContext) -> NodeFields:
     clip = node.get("clip") or node.get("clip2") or {}
     words = [node.get("prompt") or "", node.get("style") or ""]
     text = ", ".join(dict.fromkeys(part for part in words if part))
-    prompt = Prompt(text=text, clip_skip=clip.get("skipped_layers", 0), loras=_read_loras(clip))
+    prompt = Prompt(text=text, clip_skip=clip.get("skipped_layers", 0))
     return {"conditioning": {"conditioning_name": context.put("ConditioningFieldData", prompt), "mask": None}}
 
 
@@ -195,23 +190,16 @@ def _read_loras(part: NodeFields) -> tuple[tuple[str, float], ...]:
 
 
 def _make_noise(node: NodeFields, context: NodeContext) -> NodeFields:
-    noise = NoiseValue(seed=node["seed"] % 2**32, width=node["width"], height=node["height"])
-    named = {"latents_name": context.put("Tensor", noise), "seed": node["seed"]}
-    return {"noise": named, "width": noise.width, "height": noise.height}
+    noise = Latents(seed=node["seed"] % 2**32, width=node["width"], height=node["height"])
+    return {"noise": context.put_latents(noise, node["seed"]), "width": noise.width, "height": noise.height}
 
 
 def _encode_image(node: NodeFields, context: NodeContext) -> NodeFields:
     """Encode an image as latents: its size is floored to a multiple of 8."""
     record = context.image(node)
     width, height = record["width"] // 8 * 8, record["height"] // 8 * 8
-    return _keep_latents(
-        Latents(width=width, height=height, image=record["image_name"], digest=record["digest"]), context
-    )
-
-
-def _keep_latents(latents: Latents, context: NodeContext) -> NodeFields:
-    named = {"latents_name": context.put("Tensor", latents), "seed": None}
-    return {"latents": named, "width": latents.width, "height": latents.height}
+    latents = Latents(width=width, height=height, image=record["image_name"], digest=record["digest"])
+    return {"latents": context.put_latents(latents), "width": width, "height": height}
 
 
 def _make_control(node: NodeFields, context: NodeContext) -> NodeFields:
@@ -222,8 +210,7 @@ def _make_control(node: NodeFields, context: NodeContext) -> NodeFields:
 
 def _denoise(node: NodeFields, context: NodeContext) -> NodeFields:
     """Describe a painting, which is painted only where latents are decoded."""
-    noise: NoiseValue | None = context.get_latents(node["noise"])
-    start: Latents | None = context.get_latents(node["latents"])
+    noise, start = context.get_latents(node["noise"]), context.get_latents(node["latents"])
     size = start or noise
     if size is None:
         raise NodeError("ValueError", "'latents' or 'noise' must be provided!")
@@ -251,7 +238,7 @@ def _denoise(node: NodeFields, context: NodeContext) -> NodeFields:
 
 def _denoise_flux(node: NodeFields, context: NodeContext) -> NodeFields:
     """Denoise as `denoise` does, where the size and seed are the node's own and strength grows with the fifth power."""
-    start: Latents | None = context.get_latents(node["latents"])
+    start = context.get_latents(node["latents"])
     painting = Painting(
         width=start.width if start else node["width"],
         height=start.height if start else node["height"],
@@ -288,13 +275,14 @@ def _paint_over(start: Latents | None, painting: Painting, node: NodeFields, con
         controls=controls,
     )
     names = tuple(control["image"]["image_name"] for control in used)
-    latents = Latents(width=painting.width, height=painting.height, painting=painting, below=start, controls=names)
-    return _keep_latents(latents, context)
+    width, height = painting.width, painting.height
+    latents = Latents(width=width, height=height, painting=painting, below=start, controls=names)
+    return {"latents": context.put_latents(latents), "width": width, "height": height}
 
 
 def _read_prompt(conditioning: Any, context: NodeContext) -> Prompt:
     prompts = [context.get(entry["conditioning_name"]) for entry in _as_list(conditioning)]
-    return replace(prompts[0], text=", ".join(prompt.text for prompt in prompts)) if prompts else Prompt(text="")
+    return replace(prompts[0], text=", ".join(prompt.text for prompt in prompts)) if prompts else Prompt()
 
 
 def _first_number(value: Any) -> float:

@@ -194,9 +194,11 @@ class SandboxQueue:
                     return item
         return None
 
-    def of(self, queue_id: str) -> Iterator[QueueItem]:
-        """Return all items of a queue id, oldest first."""
-        return (item for item in self.items.values() if item.queue_id == queue_id)
+    def of(self, queue_id: str, destination: str | None = None) -> Iterator[QueueItem]:
+        """Yield all items of a queue id, or those of one destination, oldest first."""
+        for item in self.items.values():
+            if item.queue_id == queue_id and destination in {None, item.destination}:
+                yield item
 
     def of_batch(self, queue_id: str, batch_id: str) -> list[QueueItem]:
         """List the items of a batch, oldest first."""

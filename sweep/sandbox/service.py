@@ -12,7 +12,7 @@ from typing import Any
 
 from sweep.errors import UsageError
 from sweep.sandbox.accounts import Accounts
-from sweep.sandbox.batches import RefusedError, read_batch
+from sweep.sandbox.batches import RefusedError, read_batch, read_value
 from sweep.sandbox.database import Store
 from sweep.sandbox.image_library import ImageLibrary
 from sweep.sandbox.image_nodes import ImageMaker, NodeContext, plain_image
@@ -129,9 +129,9 @@ class Sandbox:
         self.workers.wake()
         return answer
 
-    def item(self, queue_id: str, item_id: int) -> QueueItem:
-        """Get an item of this queue. Raises RefusedError with InvokeAI's 404 and 500."""
-        item = self.queue.items.get(item_id)
+    def item(self, queue_id: str, item_id: str) -> QueueItem:
+        """Get an item of this queue. Raises RefusedError with InvokeAI's 404, 422 and 500."""
+        item = self.queue.items.get(read_value(int, item_id, "path", "item_id"))
         message = f"Queue item with id {item_id} not found in queue {queue_id}"
         if item is None:
             raise RefusedError(404, message)

@@ -27,7 +27,7 @@ from sweep.sandbox.socket_events import EventEmitter
 _LARGEST = 256 * 2**20  # bytes of a request; a batch may carry many values
 
 
-def _config(sandbox: Sandbox, _request: web.Request) -> Any:
+def _config(sandbox: Sandbox, _: web.Request) -> Any:
     options = sandbox.options
     config = {
         "host": options.host,
@@ -43,12 +43,12 @@ def _config(sandbox: Sandbox, _request: web.Request) -> Any:
     return {"set_fields": [], "config": config}
 
 
-def _devices(sandbox: Sandbox, _request: web.Request) -> Any:
+def _devices(sandbox: Sandbox, _: web.Request) -> Any:
     names = [sandbox.workers.device(n) for n in range(sandbox.options.workers)]
     return [{"device": name, "name": "CPU" if name == "cpu" else "Sandbox"} for name in names]
 
 
-def _auth_status(sandbox: Sandbox, _request: web.Request) -> Any:
+def _auth_status(sandbox: Sandbox, _: web.Request) -> Any:
     off = dict.fromkeys(("setup_required", "strict_password_checking"), False)
     return {**off, "multiuser_enabled": bool(sandbox.options.users), "admin_email": None}
 
@@ -63,7 +63,7 @@ async def _log_in(sandbox: Sandbox, request: web.Request) -> Any:
     return {"token": token, "user": user, "expires_in": int(SECONDS)}
 
 
-async def _openapi(sandbox: Sandbox, _request: web.Request) -> web.Response:
+async def _openapi(sandbox: Sandbox, _: web.Request) -> web.Response:
     text = await asyncio.to_thread(lambda: json.dumps(document(sandbox.types.schemas)))
     return web.Response(body=text.encode(), content_type="application/json")
 
@@ -87,11 +87,10 @@ async def _create_workflow(sandbox: Sandbox, request: web.Request) -> Any:
     return record
 
 
-def _get_workflow(sandbox: Sandbox, request: web.Request) -> Any:
-    found = sandbox.workflows.get(request.match_info["workflow_id"])
-    if found is None:
+def _get_workflow(sandbox: Sandbox, _: web.Request, workflow_id: str) -> Any:
+    if workflow_id not in sandbox.workflows:
         raise RefusedError(404, "Workflow not found")
-    return found
+    return sandbox.workflows[workflow_id]
 
 
 _TYPES = (
@@ -116,10 +115,6 @@ def _find_models(sandbox: Sandbox, request: web.Request) -> list[dict[str, Any]]
     ]
 
 
-def _list_models(sandbox: Sandbox, request: web.Request) -> Any:
-    return {"models": _find_models(sandbox, request)}
-
-
 def _list_models_of_version_3(sandbox: Sandbox, request: web.Request) -> Any:
     named = {f"model_{name}": name for name in ("name", "type", "format")} | {"base_model": "base"}
     same = {name: name for name in ("path", "description", "error", "variant")}
@@ -127,8 +122,7 @@ def _list_models_of_version_3(sandbox: Sandbox, request: web.Request) -> Any:
     return {"models": [{to: record.get(name) for to, name in (named | same).items()} for record in records]}
 
 
-def _get_model(sandbox: Sandbox, request: web.Request) -> Any:
-    key = request.match_info["key"]
+def _get_model(sandbox: Sandbox, _: web.Request, key: str) -> Any:
     if key not in sandbox.models:
         raise RefusedError(404, "model not found")
     return sandbox.models[key]
@@ -150,7 +144,7 @@ async def _set_faults(sandbox: Sandbox, request: web.Request) -> None:
         raise RefusedError(422, str(error)) from error
 
 
-def _show_page(_sandbox: Sandbox, request: web.Request) -> web.Response:
+def _show_page(_: Sandbox, request: web.Request, **_path: str) -> web.Response:
     """InvokeAI answers unknown GETs with its web page, and refuses other methods."""
     if request.method not in {"GET", "HEAD"}:
         raise RefusedError(405, "Method Not Allowed")
@@ -159,7 +153,7 @@ def _show_page(_sandbox: Sandbox, request: web.Request) -> web.Response:
     return web.Response(text=page, content_type="text/html")
 
 
-def _find_nothing(_sandbox: Sandbox, _request: web.Request) -> None:
+def _find_nothing(*_request: Any, **_path: str) -> None:
     raise RefusedError(404, "Not Found")
 
 
@@ -181,7 +175,7 @@ _APP_ROUTES = (
 )
 _OF_THE_QUEUE_API = (
     *QUEUE_ROUTES,
-    route("GET", "/api/v2/models/", _list_models),
+    route("GET", "/api/v2/models/", lambda sandbox, request: {"models": _find_models(sandbox, request)}),
     route("GET", "/api/v2/models/get_by_attrs", _get_model_by_attributes),
     route("GET", "/api/v2/models/i/{key}", _get_model),
     route("*", "/{anything:.*}", _show_page),

@@ -66,12 +66,7 @@ def _list_image_names(sandbox: Sandbox, request: web.Request) -> Any:
     return {"image_names": names, "starred_count": 0, "total_count": len(names)}
 
 
-def _describe_image(sandbox: Sandbox, request: web.Request) -> Any:
-    return sandbox.images.dto(request.match_info["name"])
-
-
-async def _delete_image(sandbox: Sandbox, request: web.Request) -> Any:
-    name = request.match_info["name"]
+async def _delete_image(sandbox: Sandbox, _: web.Request, name: str) -> Any:
     if name not in sandbox.images.images:
         raise RefusedError(404, "Image not found")
     board = sandbox.images.images[name]["board_id"] or "none"
@@ -80,26 +75,25 @@ async def _delete_image(sandbox: Sandbox, request: web.Request) -> Any:
     return {"affected_boards": [board], "deleted_images": [name], "failed_images": []}
 
 
-async def _serve_image(sandbox: Sandbox, request: web.Request) -> web.Response:
-    record = sandbox.images.record(request.match_info["name"])
+async def _serve_image(sandbox: Sandbox, _: web.Request, name: str) -> web.Response:
+    record = sandbox.images.record(name)
     content = spoil_image(await sandbox.images.content(record["image_name"]), record.get("bad"))
     headers = {**_KEEP, "Content-Disposition": f'inline; filename="{record["image_name"]}"'}
     return web.Response(body=content, content_type="image/png", headers=headers)
 
 
-async def _serve_thumbnail(sandbox: Sandbox, request: web.Request) -> web.Response:
-    content = await asyncio.to_thread(sandbox.images.thumbnail, request.match_info["name"])
+async def _serve_thumbnail(sandbox: Sandbox, _: web.Request, name: str) -> web.Response:
+    content = await asyncio.to_thread(sandbox.images.thumbnail, name)
     return web.Response(body=content, content_type="image/webp", headers=_KEEP)
 
 
-def _read_metadata(sandbox: Sandbox, request: web.Request) -> Any:
-    text = sandbox.images.record(request.match_info["name"]).get("metadata")
+def _read_metadata(sandbox: Sandbox, _: web.Request, name: str) -> Any:
+    text = sandbox.images.record(name).get("metadata")
     return json.loads(text) if text else None
 
 
 async def _create_board(sandbox: Sandbox, request: web.Request) -> Any:
-    (name,) = read_required(request.query, "board_name")
-    return await sandbox.images.create_board(name)
+    return await sandbox.images.create_board(*read_required(request.query, "board_name"))
 
 
 def _list_boards(sandbox: Sandbox, request: web.Request) -> Any:
@@ -110,30 +104,22 @@ def _list_boards(sandbox: Sandbox, request: web.Request) -> Any:
     return {"limit": limit, "offset": offset, "total": len(found), "items": found[offset : offset + limit]}
 
 
-def _get_board(sandbox: Sandbox, request: web.Request) -> Any:
-    return _describe_board(sandbox, _board_id(sandbox, request))
-
-
 def _describe_board(sandbox: Sandbox, board_id: str) -> dict[str, Any]:
-    count = sum(record["board_id"] == board_id for record in sandbox.images.images.values())
+    count = len(_list_board_images(sandbox, board_id))
     return {**sandbox.images.boards[board_id], "image_count": count, "owner_username": "System"}
 
 
-def _board_id(sandbox: Sandbox, request: web.Request) -> str:
-    board_id = request.match_info["board_id"]
-    if board_id not in sandbox.images.boards:
+def _list_board_images(sandbox: Sandbox, board_id: str) -> list[str]:
+    wanted = None if board_id == "none" else board_id
+    if wanted is not None and wanted not in sandbox.images.boards:
         raise RefusedError(404, "Board not found")
-    return board_id
-
-
-def _list_board_images(sandbox: Sandbox, request: web.Request) -> Any:
-    wanted = None if request.match_info["board_id"] == "none" else _board_id(sandbox, request)
     return [record["image_name"] for record in sandbox.images.images.values() if record["board_id"] == wanted]
 
 
-async def _delete_board(sandbox: Sandbox, request: web.Request) -> Any:
+async def _delete_board(sandbox: Sandbox, request: web.Request, board_id: str) -> Any:
+    _list_board_images(sandbox, board_id)  # refuses an unknown board
     with_images = _is_true(request.query.get("include_images", ""))
-    return await sandbox.images.delete_board(_board_id(sandbox, request), with_images=with_images)
+    return await sandbox.images.delete_board(board_id, with_images=with_images)
 
 
 _IMAGES, _BOARDS = "/api/v1/images", "/api/v1/boards"
@@ -141,14 +127,16 @@ IMAGE_ROUTES = (
     route("POST", f"{_IMAGES}/upload", _upload),
     route("GET", f"{_IMAGES}/", _list_images),
     route("GET", f"{_IMAGES}/names", _list_image_names),
-    route("GET", f"{_IMAGES}/i/{{name}}", _describe_image),
+    route("GET", f"{_IMAGES}/i/{{name}}", lambda sandbox, _, name: sandbox.images.dto(name)),
     route("DELETE", f"{_IMAGES}/i/{{name}}", _delete_image),
     route("GET", f"{_IMAGES}/i/{{name}}/full", _serve_image),
     route("GET", f"{_IMAGES}/i/{{name}}/thumbnail", _serve_thumbnail),
     route("GET", f"{_IMAGES}/i/{{name}}/metadata", _read_metadata),
     route("POST", f"{_BOARDS}/", _create_board, 201),
     route("GET", f"{_BOARDS}/", _list_boards),
-    route("GET", f"{_BOARDS}/{{board_id}}", _get_board),
-    route("GET", f"{_BOARDS}/{{board_id}}/image_names", _list_board_images),
+    route("GET", f"{_BOARDS}/{{board_id}}", lambda sandbox, _, board_id: _describe_board(sandbox, board_id)),
+    route(
+        "GET", f"{_BOARDS}/{{board_id}}/image_names", lambda sandbox, _, board_id: _list_board_images(sandbox, board_id)
+    ),
     route("DELETE", f"{_BOARDS}/{{board_id}}", _delete_board),
 )

@@ -99,9 +99,8 @@ def _list_sessions(sandbox: Sandbox, request: web.Request) -> Any:
     return {"items": found, "page": page, "pages": -(-len(every) // size), "per_page": size, "total": len(every)}
 
 
-def _find_session(sandbox: Sandbox, request: web.Request) -> Session:
+def _find_session(sandbox: Sandbox, session_id: str) -> Session:
     """Find a session, also one of an earlier process with the same root. Raises RefusedError with 404."""
-    session_id = request.match_info["session_id"]
     session: Session | None = sandbox.sessions.get(session_id)
     if session is not None:
         return session
@@ -111,13 +110,13 @@ def _find_session(sandbox: Sandbox, request: web.Request) -> Session:
     raise RefusedError(404, "Not Found")
 
 
-def _get_session(sandbox: Sandbox, request: web.Request) -> Any:
-    return _find_session(sandbox, request).to_api(sandbox)
+def _get_session(sandbox: Sandbox, _: web.Request, session_id: str) -> Any:
+    return _find_session(sandbox, session_id).to_api(sandbox)
 
 
-async def _invoke_session(sandbox: Sandbox, request: web.Request) -> None:
+async def _invoke_session(sandbox: Sandbox, _: web.Request, session_id: str) -> None:
     """Start a session. Raises RefusedError with 400 where it has run already."""
-    session = _find_session(sandbox, request)
+    session = _find_session(sandbox, session_id)
     if session.item is None:
         batch = Batch(frame=Frame(batch_id=session.id), graph=session.graph)
         made = sandbox.queue.enqueue(_QUEUE, batch, prepend=False)
@@ -131,14 +130,14 @@ async def _invoke_session(sandbox: Sandbox, request: web.Request) -> None:
         raise RefusedError(400, "Session is already complete")
 
 
-async def _cancel_session(sandbox: Sandbox, request: web.Request) -> None:
-    item = _find_session(sandbox, request).item
+async def _cancel_session(sandbox: Sandbox, _: web.Request, session_id: str) -> None:
+    item = _find_session(sandbox, session_id).item
     await sandbox.cancel([item] if item else [])
 
 
-def _list_session_images(sandbox: Sandbox, request: web.Request) -> Any:
+def _list_session_images(sandbox: Sandbox, _: web.Request, session_id: str) -> Any:
     """Describe the images a session made to keep, in the order they were made."""
-    session = _find_session(sandbox, request).to_api(sandbox)
+    session = _find_session(sandbox, session_id).to_api(sandbox)
     nodes = session["execution_graph"]["nodes"]
     kept = (
         result["image"]["image_name"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import ipaddress
 import json
@@ -21,14 +22,18 @@ from sweep.sandbox.service import Sandbox
 
 KEY: web.AppKey[Sandbox] = web.AppKey("sandbox", Sandbox)
 _FRESH_TOKEN = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
+_NESTED = (dict, list, tuple)
 _OPEN_TO_ALL = frozenset({"/api/v1/auth/status", "/api/v1/auth/login", "/api/v1/app/version", "/openapi.json"})
 
 
-def route(method: str, path: str, answer: Callable[[Sandbox, web.Request], Any], status: int = 200) -> web.RouteDef:
-    """Make a route. `answer` gives, or awaits, the JSON of the answer or a whole response."""
+def route(method: str, path: str, answer: Callable[..., Any], status: int = 200) -> web.RouteDef:
+    """Make a route. `answer` takes the sandbox, the request and the names in the path, by keyword.
+
+    It gives, or awaits, the JSON of the answer or a whole response.
+    """
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        found = answer(request.app[KEY], request)
+        found = answer(request.app[KEY], request, **request.match_info)
         if inspect.isawaitable(found):
             found = await found
         return found if isinstance(found, web.StreamResponse) else reply(found, status)
@@ -43,12 +48,11 @@ def reply(body: Any, status: int = 200) -> web.Response:
 
 
 def drop_nulls(value: Any) -> Any:
-    """Return JSON without its nulls, at any depth."""
+    """Return JSON without its nulls, at any depth. Scalars are not called for: an item has thousands."""
     if isinstance(value, dict):
-        return {key: drop_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return [drop_nulls(item) for item in value]
-    return value
+        kept = ((key, item) for key, item in value.items() if item is not None)
+        return {key: drop_nulls(item) if isinstance(item, _NESTED) else item for key, item in kept}
+    return [drop_nulls(item) if isinstance(item, _NESTED) else item for item in value]
 
 
 async def body_of(request: web.Request) -> Any:
@@ -83,6 +87,7 @@ async def refuse_web_pages(request: web.Request, handler: Handler) -> web.Stream
     return await handler(request)
 
 
+@functools.lru_cache
 def _is_own_name(name: str, own: str) -> bool:
     if name in ("localhost", own):
         return True
