@@ -42,13 +42,16 @@ from sweep.experiment.model import (
     UndrawnLevels,
     to_fraction,
 )
-from sweep.role_table import SEED_MAX
+from sweep.role_table import SEED_MAX, Role
 from sweep.text import format_count
 from sweep.types import Scalar
 
 if TYPE_CHECKING:
     from dynamicprompts.generators import CombinatorialPromptGenerator
     from dynamicprompts.wildcards import WildcardManager
+
+
+MAX_TOLD: Final = 20  # problems of one axis; who has more has one reason for all
 
 
 class AxisError(ValueError):
@@ -62,9 +65,9 @@ class AxisError(ValueError):
 
     @staticmethod
     def raise_any(problems: Sequence[AxisError]) -> None:
-        """Raise the first of `problems`, which carries the others; return where there is none."""
+        """Raise the first of `problems`, which carries some others; return where there is none."""
         if problems:
-            problems[0].others = tuple(problems[1:])
+            problems[0].others = tuple(problems[1:MAX_TOLD])
             raise problems[0]
 
 
@@ -84,6 +87,11 @@ class AxisDraft:
     read: SettingReader
     notices: list[str]
     repeats: bool = False  # whether equal values may stand in it: zipped axes repeat theirs
+
+    @property
+    def role(self) -> Role | None:
+        """What is known of the values; None where it sets nothing of its own, or a node.field."""
+        return find_role(self.targets[0]) if self.targets else None
 
     def make_level(self, value: Scalar, raw: Any, *part: str | int) -> Level:
         """Make the level that sets every target to what `raw` says."""
@@ -105,9 +113,6 @@ def infer_kind(targets: Sequence[str], values: Iterable[Scalar]) -> AxisKind:
     return "number" if types and types <= {int, float} else "text"
 
 
-MAX_TOLD: Final = 20  # problems of one axis; who has more has one reason for all
-
-
 def make_list_axis(draft: AxisDraft, values: Sequence[Scalar], *part: str) -> Axis:
     """Make an axis of the values as written.
 
@@ -117,13 +122,14 @@ def make_list_axis(draft: AxisDraft, values: Sequence[Scalar], *part: str) -> Ax
     if not values:
         raise AxisError(f"{draft.place} is empty; an axis needs at least one value")
     written = [as_written(draft.targets[0], value) for value in values] if draft.targets else values
-    problems = [
-        AxisError(f"{draft.place} {problem}{_suggest_range(draft, value)}", at)
-        for at, value in enumerate(written)
-        for problem in {find_value_problem(target, value) for target in draft.targets}
-        if problem
-    ]
-    AxisError.raise_any(problems[:MAX_TOLD])
+    AxisError.raise_any(
+        [
+            AxisError(f"{draft.place} {problem}{_suggest_range(draft, value)}", *part, at)
+            for at, value in enumerate(written)
+            for problem in {find_value_problem(target, value) for target in draft.targets}
+            if problem
+        ]
+    )
     kind = infer_kind(draft.targets, written)
     plain = [float(v) if kind == "number" and isinstance(v, int) else v for v in written]
     _check_one_type(draft, plain)
@@ -147,11 +153,19 @@ def _check_one_type(draft: AxisDraft, values: Sequence[Scalar]) -> None:
 
 
 def _check_distinct(draft: AxisDraft, values: Sequence[Scalar]) -> None:
+    if repeat := _find_repeat(values):
+        first, at = repeat
+        raise AxisError(f"{draft.place}: {quote(values[at])} appears twice (values {first + 1} and {at + 1})", at)
+
+
+def _find_repeat(values: Iterable[Hashable]) -> tuple[int, int] | None:
+    """Find the first value that comes again: where it stands first, and where again."""
     seen: dict[Hashable, int] = {}
     for at, value in enumerate(values):
         if value in seen:
-            raise AxisError(f"{draft.place}: {quote(value)} appears twice (values {seen[value] + 1} and {at + 1})", at)
+            return seen[value], at
         seen[value] = at
+    return None
 
 
 def make_column_axis(draft: AxisDraft, column: TextColumn) -> Axis:
@@ -200,7 +214,7 @@ def make_labelled_axis(draft: AxisDraft, values: Mapping[str, Any]) -> Axis:
             levels.append(Level(label, _read_labelled(draft, label, raw)))
         except AxisError as error:
             problems += [error, *error.others]
-    AxisError.raise_any(problems[:MAX_TOLD])
+    AxisError.raise_any(problems)
     return Axis(draft.name, "label", tuple(levels))
 
 
@@ -254,29 +268,20 @@ def zip_axes(axes: Sequence[Axis], place: str) -> Dimension:
     first = axes[0]
     for axis in axes[1:]:
         if len(axis.levels) != len(first.levels):
-            raise AxisError(
-                f"zip: {first.name} has {_describe_length(first)}, {axis.name} has {len(axis.levels)}.", axis.name
-            )
+            count = format_count(len(first.levels), "value")
+            raise AxisError(f"zip: {first.name} has {count}, {axis.name} has {len(axis.levels)}.", axis.name)
     if not any(isinstance(axis.levels, LinearLevels | LogLevels | UndrawnLevels) for axis in axes):
-        rows: dict[tuple[Scalar, ...], int] = {}
-        for at in range(len(first.levels)):
-            row = tuple(axis.levels[at].value for axis in axes)
-            if row in rows:
-                raise AxisError(f"{place}: values {rows[row] + 1} and {at + 1} of all its axes are the same")
-            rows[row] = at
+        rows = zip(*([level.value for level in axis.levels] for axis in axes), strict=True)
+        if repeat := _find_repeat(rows):
+            raise AxisError(f"{place}: values {repeat[0] + 1} and {repeat[1] + 1} of all its axes are the same")
     return Dimension(tuple(axes))
 
 
 def _suggest_range(draft: AxisDraft, value: Scalar) -> str:
     """Suggest the mapping for a range that stands as one text in a list."""
-    role = find_role(draft.targets[0]) if draft.targets else None
-    is_number = role is not None and role.kind in ("integer", "number")
+    is_number = draft.role is not None and draft.role.kind in ("integer", "number")
     meant = suggest_axis(draft.name, value) if is_number and isinstance(value, str) else None
     return f"; write {meant} in place of the list" if meant else ""
-
-
-def _describe_length(axis: Axis) -> str:
-    return format_count(len(axis.levels), "value")
 
 
 MAX_LEVELS: Final = 10**9
@@ -297,22 +302,19 @@ def make_step_axis(draft: AxisDraft, start: DecimalNumber, stop: DecimalNumber, 
         raise AxisError(f"{draft.place} has {count:,} values; the most is {MAX_LEVELS:,}", "step")
     whole = all(isinstance(number, int) for number in (start, stop, step))
     levels = LinearLevels(draft.targets, first, by, count, whole=_decide_whole(draft, whole, first, by))
-    reached = levels.value(count - 1)
     if first + by * (count - 1) != last:
-        draft.notices.append(
-            f"{draft.place} ends at {quote(reached)}: steps of {quote(step)} do not meet stop {quote(stop)}."
-        )
+        reached = quote(levels.value(count - 1))
+        draft.notices.append(f"{draft.place} ends at {reached}: steps of {quote(step)} do not meet stop {quote(stop)}.")
     return _make_numeric_axis(draft, levels)
 
 
 def _decide_whole(draft: AxisDraft, written_whole: bool, *steps: Fraction) -> bool:
     """Tell whether values are ints: as the role says; without a role, as they are written."""
-    role = find_role(draft.targets[0]) if draft.targets else None
-    if role is None:
+    if draft.role is None:
         return written_whole
-    if role.kind == "integer" and any(step.denominator != 1 for step in steps):
+    if draft.role.kind == "integer" and any(step.denominator != 1 for step in steps):
         raise AxisError(f"{draft.place} must be whole numbers; these steps are not")
-    return role.kind == "integer"
+    return draft.role.kind == "integer"
 
 
 def make_count_axis(draft: AxisDraft, start: DecimalNumber, stop: DecimalNumber, num: int, scale: str) -> Axis:
@@ -320,17 +322,14 @@ def make_count_axis(draft: AxisDraft, start: DecimalNumber, stop: DecimalNumber,
     if num == 1 and start != stop:
         raise AxisError(f"{draft.place}: one value cannot be both {quote(start)} and {quote(stop)}", "num")
     if num > 1 and start == stop:
-        raise AxisError(
-            f"{draft.place}: {num} values between {quote(start)} and {quote(stop)} are all the same",
-            "num",
-        )
+        ends = f"between {quote(start)} and {quote(stop)}"
+        raise AxisError(f"{draft.place}: {num} values {ends} are all the same", "num")
     first, last = to_fraction(start), to_fraction(stop)
     if scale == "linear":
-        step = (last - first) / (num - 1) if num > 1 else to_fraction(0)
-        whole = first.denominator == 1 and step.denominator == 1 and isinstance(start, int) and isinstance(stop, int)
-        return _make_numeric_axis(
-            draft, LinearLevels(draft.targets, first, step, num, whole=_decide_whole(draft, whole, first, step))
-        )
+        step = (last - first) / max(num - 1, 1)
+        whole = step.denominator == 1 and isinstance(start, int) and isinstance(stop, int)
+        linear = LinearLevels(draft.targets, first, step, num, whole=_decide_whole(draft, whole, first, step))
+        return _make_numeric_axis(draft, linear)
     if first <= 0 or last <= 0:
         raise AxisError(f"{draft.place}: a log scale needs start and stop above 0", "scale")
     if num > MAX_LISTED:
@@ -430,9 +429,7 @@ class TextColumn:
         """Read every cell as a number of images, at least 1. Raises SourceError."""
         for number, row in zip(found := self.numbers(decimal_comma=False), self.rows, strict=True):
             if number != int(number) or not 1 <= number <= MAX_COUNT:
-                raise SourceError(
-                    f"{self.shown} row {row}, {self.name} is {quote(number)}, but must be 1 to {MAX_COUNT}"
-                )
+                raise SourceError(f"{self.locate(row)} is {quote(number)}, but must be 1 to {MAX_COUNT}")
         return [int(number) for number in found]
 
     def locate(self, row: int) -> str:

@@ -195,7 +195,9 @@ def _group(tokens: Sequence[str]) -> Iterator[Number | dict[str, Any]]:
         for before in (2, 1):
             end = at + before + 1
             if end < len(tokens) and tokens[end - 1] in _ELLIPSIS:
-                yield _continue([_read_number(token) for token in tokens[at : end - 1]], _read_number(tokens[end]))
+                first, *second = [_read_number(token) for token in tokens[at : end - 1]]
+                step = _plain(_exact(second[0]) - _exact(first)) if second else None
+                yield _make_range(first, _read_number(tokens[end]), step)
                 at = end + 1
                 break
         else:
@@ -203,34 +205,23 @@ def _group(tokens: Sequence[str]) -> Iterator[Number | dict[str, Any]]:
             at += 1
 
 
-def _continue(first: Sequence[Number], stop: Number) -> dict[str, Any]:
-    if len(first) == 2:
-        return {"start": first[0], "stop": stop, "step": _plain(_exact(first[1]) - _exact(first[0]))}
-    return _make_range(first[0], stop, None)
-
-
 def _parse_token(token: str) -> Number | dict[str, Any]:
     if re.fullmatch(_NUMBER, token):
         return _read_number(token)
-    if found := _COLONS.fullmatch(token):
-        return _make_range(_read_number(found[1]), _read_number(found[2]), found[3])
-    if found := _DASH.fullmatch(token):
-        start, stop = _read_number(found[1]), _read_number(found[2])
-        if found[4]:
+    if found := _COLONS.fullmatch(token) or _DASH.fullmatch(token):
+        start, stop, step = _read_number(found[1]), _read_number(found[2]), found[3]
+        if found.re is _DASH and found[4]:
             return {"start": start, "stop": stop, "num": int(found[4])}
-        return _make_range(start, stop, found[3])
+        return _make_range(start, stop, _read_number(step) if step else None)
     if token in _ELLIPSIS:
         raise ValueError(f"{token} stands between numbers, as in 1, 2, ..., 10")
     raise ValueError(f'"{truncate(token, 40)}" is not a number or a range' if token else "a value is empty")
 
 
-def _make_range(start: Number, stop: Number, step: str | None) -> dict[str, Any]:
-    if step is not None:
-        return {"start": start, "stop": stop, "step": _read_number(step)}
-    whole = isinstance(start, int) and isinstance(stop, int)
-    if not whole:
+def _make_range(start: Number, stop: Number, step: Number | None) -> dict[str, Any]:
+    if step is None and not (isinstance(start, int) and isinstance(stop, int)):
         raise ValueError(f"the range from {start} to {stop} needs a step, as in {start}:{stop}:0.1")
-    return {"start": start, "stop": stop, "step": 1 if stop >= start else -1}
+    return {"start": start, "stop": stop, "step": (1 if stop >= start else -1) if step is None else step}
 
 
 def _expand(part: Mapping[str, Any]) -> list[Number]:

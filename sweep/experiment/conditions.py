@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
 from sweep.errors import SweepError, did_you_mean
 from sweep.experiment.input_types import quote
 
 MAX_CONDITION_DEPTH: Final = 50
+_TOO_MUCH: Final = "is more than a condition may hold: compare axes with values, joined by and, or, not"
 
 AxisValues: TypeAlias = Mapping[str, Any]
 Compiled: TypeAlias = Callable[[AxisValues], Any]
@@ -53,12 +53,6 @@ def _to_decimal(value: Any) -> Any:
     return Decimal(repr(value)) if isinstance(value, float) else value
 
 
-def _check_divisor(value: Any) -> Any:
-    if not value:
-        raise ZeroDivisionError
-    return value
-
-
 def _is_within(left: Any, right: Any) -> bool:
     return right is not None and left in right
 
@@ -69,48 +63,35 @@ def _divide_floor(left: Any, right: Any) -> Any:
     return (Decimal(left) / Decimal(right)).to_integral_value(ROUND_FLOOR)
 
 
-_COMPARE: Final[Mapping[type[ast.cmpop], Callable[[Any, Any], bool]]] = MappingProxyType(
-    {
-        ast.Eq: operator.eq,
-        ast.NotEq: operator.ne,
-        ast.Lt: operator.lt,
-        ast.LtE: operator.le,
-        ast.Gt: operator.gt,
-        ast.GtE: operator.ge,
-        ast.In: _is_within,
-        ast.NotIn: lambda left, right: not _is_within(left, right),
-        ast.Is: operator.eq,
-        ast.IsNot: operator.ne,
-    }
-)
-_ARITHMETIC: Final[Mapping[type[ast.operator], Callable[[Any, Any], Any]]] = MappingProxyType(
-    {
-        ast.Add: operator.add,
-        ast.Sub: operator.sub,
-        ast.Mult: operator.mul,
-        ast.Div: lambda left, right: Decimal(left) / Decimal(_check_divisor(right)),
-        ast.FloorDiv: lambda left, right: _divide_floor(left, _check_divisor(right)),
-        ast.Mod: lambda left, right: left - right * _divide_floor(left, _check_divisor(right)),
-    }
-)
-_FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
-    {
-        "abs": abs,
-        "min": min,
-        "max": max,
-        "round": round,
-    }
-)
-_LITERAL_KINDS: Final[Mapping[type, ValueKind]] = MappingProxyType(
-    {
-        bool: "boolean",
-        int: "number",
-        float: "number",
-        str: "text",
-        type(None): "null",
-    }
-)
-_LITERALS: Final[Mapping[str, Any]] = MappingProxyType({"true": True, "false": False, "null": None})
+_COMPARE: Final[Mapping[type[ast.cmpop], Callable[[Any, Any], bool]]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.In: _is_within,
+    ast.NotIn: lambda left, right: not _is_within(left, right),
+    ast.Is: operator.eq,
+    ast.IsNot: operator.ne,
+}
+_ARITHMETIC: Final[Mapping[type[ast.operator], Callable[[Any, Any], Any]]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: lambda left, right: Decimal(left) / Decimal(right),
+    ast.FloorDiv: _divide_floor,
+    ast.Mod: lambda left, right: left - right * _divide_floor(left, right),
+}
+_FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {"abs": abs, "min": min, "max": max, "round": round}
+_LITERAL_KINDS: Final[Mapping[type, ValueKind]] = {
+    bool: "boolean",
+    int: "number",
+    float: "number",
+    str: "text",
+    type(None): "null",
+}
+_LITERALS: Final[Mapping[str, Any]] = {"true": True, "false": False, "null": None}
 
 
 class Compiler:
@@ -128,11 +109,11 @@ class Compiler:
             raise self._make_error(node, "is nested too deeply")
         match node:
             case ast.BoolOp(op=op, values=parts):
-                tests = [self._compile_truth(part, depth) for part in parts]
+                tests = [self.compile_truth(part, depth) for part in parts]
                 every = isinstance(op, ast.And)
                 return (lambda v: all(t(v) for t in tests) if every else any(t(v) for t in tests)), "boolean"
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                inner = self._compile_truth(operand, depth)
+                inner = self.compile_truth(operand, depth)
                 return (lambda v: not inner(v)), "boolean"
             case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
                 number = self._compile_number(operand, depth)
@@ -150,19 +131,14 @@ class Compiler:
                 return self._compile_literal(node, value)
             case ast.Name() | ast.Attribute():
                 return self._compile_name(node)
-        raise self._make_error(
-            node, "is more than a condition may hold: compare axes with values, joined by and, or, not"
-        )
+        raise self._make_error(node, _TOO_MUCH)
 
     def _make_error(self, node: ast.AST, message: str) -> ConditionError:
         offset = getattr(node, "col_offset", 1) - 1  # ast counts bytes, after our parenthesis
         return ConditionError(message, len(self._bytes[: max(offset, 0)].decode(errors="ignore")) + 1)
 
-    def condition(self, node: ast.expr) -> Compiled:
-        """Compile a whole condition, which is true or false."""
-        return self._compile_truth(node, -1)
-
-    def _compile_truth(self, node: ast.expr, depth: int) -> Compiled:
+    def compile_truth(self, node: ast.expr, depth: int = -1) -> Compiled:
+        """Compile what is true or false: a whole condition, or a part of one."""
         part, kind = self.compile(node, depth + 1)
         if kind not in ("boolean", "any"):
             raise self._make_error(
@@ -220,9 +196,7 @@ class Compiler:
             return self._quoted.get(node.id, node.id)
         if isinstance(node, ast.Attribute):
             return f"{self._write_name(node.value)}.{node.attr}"
-        raise self._make_error(
-            node, "is more than a condition may hold: compare axes with values, joined by and, or, not"
-        )
+        raise self._make_error(node, _TOO_MUCH)
 
     def _write_operand(self, node: ast.expr) -> str:
         return self._write_name(node) if isinstance(node, ast.Name | ast.Attribute) else ast.unparse(node)
@@ -281,8 +255,6 @@ def _name_kind(kind: ValueKind) -> str:
     return {"text": "text", "null": "null", "any": "a value"}.get(kind, f"a {kind}")
 
 
-__all__ = ["Clause", "Condition", "ConditionError", "NamedAxis", "ValueKind", "compile_clause"]
-
 MAX_TEXT: Final = 2_000
 
 
@@ -326,8 +298,9 @@ def compile_clause(text: str, axes: Iterable[NamedAxis], *, wanted: bool) -> Cla
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         column = min(max(_find_syntax_error(plain, error) - 1, 1), len(text) or 1)
         raise ConditionError(_describe_syntax_error(text, column), column) from error
-    compiler = Compiler(plain, {axis.name: axis for axis in axes}, quoted, exact=_count_truths(tree))
-    test = compiler.condition(tree.body)
+    is_counting = any(isinstance(node, ast.BinOp) for node in ast.walk(tree))
+    compiler = Compiler(plain, {axis.name: axis for axis in axes}, quoted, exact=is_counting)
+    test = compiler.compile_truth(tree.body)
     if not compiler.named:
         raise ConditionError("names no axis, so it holds for all points or for none", 1)
     return Clause(text, wanted, tuple(compiler.named), test)
@@ -361,7 +334,3 @@ def _replace_backticks(text: str) -> tuple[str, dict[str, str]]:
         return word
 
     return re.sub(r"`([^`\n]+)`", stand_in, text), quoted
-
-
-def _count_truths(tree: ast.AST) -> bool:
-    return any(isinstance(node, ast.BinOp) for node in ast.walk(tree))

@@ -79,6 +79,12 @@ class Document:
             place = place[:-1]
         return self.values.get(())
 
+    def forget(self, place: DocumentPath) -> None:
+        """Forget where `place` and all that is in it stand."""
+        for store in (self.keys, self.values, self.texts):
+            for old in [each for each in store if each[: len(place)] == place]:
+                del store[old]
+
 
 P = TypeVar("P", contravariant=True)
 

@@ -114,10 +114,8 @@ def find_value_problem(target: str, value: object) -> str | None:
     if value is None and strip_number(target) == "lora":
         return f"must be a name; none of it is {target.replace('lora', 'lora_weight')} at 0"
     match role.kind:
-        case "integer":
-            return _check_number(role, value, whole=True)
-        case "number":
-            return _check_number(role, value, whole=False)
+        case "integer" | "number":
+            return _check_number(role, value)
         case "stack":
             return _check_stack(value)
         case "controls":
@@ -136,11 +134,12 @@ def find_text_problem(text: str) -> str | None:
     return f"has {len(text):,} characters; the most is {MAX_VALUE_LENGTH:,}" if len(text) > MAX_VALUE_LENGTH else None
 
 
-def _check_number(role: Role, value: object, *, whole: bool) -> str | None:
+def _check_number(role: Role, value: object) -> str | None:
+    wrong = f"must be a {'whole number' if role.kind == 'integer' else 'number'}, not {quote(value)}"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"must be a {'whole number' if whole else 'number'}, not {quote(value)}"
-    if whole and value != int(value):
-        return f"must be a whole number, not {quote(value)}"
+        return wrong
+    if role.kind == "integer" and value != int(value):
+        return wrong
     low, high = role.low, role.high
     if (low is not None and value < low) or (high is not None and value > high):
         return f"is {quote(value)}, but must be {describe_bounds(low, high)}"
@@ -157,12 +156,9 @@ def describe_bounds(low: float | None, high: float | None) -> str:
 def _check_text(role: Role, value: object) -> str | None:
     if isinstance(value, str):
         return None if value.strip() or role.kind == "text" else "must not be empty"
-    quoted = (
-        f'; text that looks like something else needs quotes: "{quote(value)}"'
-        if isinstance(value, int | float)
-        else ""
-    )
-    return f"must be {'the path of an image' if role.kind == 'image' else 'text'}, not {quote(value)}{quoted}"
+    way = f'; text that looks like something else needs quotes: "{quote(value)}"'
+    wanted = "the path of an image" if role.kind == "image" else "text"
+    return f"must be {wanted}, not {quote(value)}{way if isinstance(value, int | float) else ''}"
 
 
 def _check_stack(value: object) -> str | None:

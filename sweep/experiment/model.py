@@ -12,6 +12,7 @@ from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import cached_property
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, TypeVar, overload
@@ -192,13 +193,9 @@ class Declaration:
     def images(self) -> dict[str, InputImage]:
         """List every image the experiment uses, by SHA-256, in the order it names them."""
         found: dict[str, InputImage] = {}
-        for setting in self.inputs.values():
+        levels = (level for axis in self.axes if axis.kind in ("image", "label") for level in axis.levels)
+        for setting in (*self.inputs.values(), *chain.from_iterable(level.settings.values() for level in levels)):
             _collect_images(setting, found)
-        for axis in self.axes:
-            if axis.kind in ("image", "label"):
-                for level in axis.levels:
-                    for setting in level.settings.values():
-                        _collect_images(setting, found)
         return found
 
     def find_mark(self, place: str, /, *, value: bool = False) -> Mark | None:
@@ -222,11 +219,8 @@ class Declaration:
 def _collect_images(setting: Any, found: dict[str, InputImage]) -> None:
     if isinstance(setting, InputImage):
         found.setdefault(setting.sha256, setting)
-    elif isinstance(setting, Mapping):
-        for part in setting.values():
-            _collect_images(part, found)
-    elif isinstance(setting, list):
-        for part in setting:
+    elif isinstance(setting, Mapping | list):
+        for part in setting.values() if isinstance(setting, Mapping) else setting:
             _collect_images(part, found)
 
 

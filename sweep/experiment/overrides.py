@@ -92,13 +92,10 @@ def merge_documents(base: Document, top: Document) -> Document:
 
 def _replace(result: Document, top: Document, place: DocumentPath) -> None:
     depth = len(place)
-    for store in (result.keys, result.values):
-        for old in [p for p in store if p[:depth] == place]:
-            del store[old]
-    for old in [p for p in result.folders if p[:depth] == place]:
-        del result.folders[old]
+    result.forget(place)
     result.keys |= {p: m for p, m in top.keys.items() if p[:depth] == place}
     result.values |= {p: m for p, m in top.values.items() if p[:depth] == place}
+    result.folders = {p: folder for p, folder in result.folders.items() if p[:depth] != place}
     result.folders[place] = top.folders.get(place, top.folders.get(place[:1], top.folder))
 
 
@@ -120,18 +117,21 @@ def apply_overrides(document: Document, texts: Sequence[str], fields: Mapping[st
             raise UsageError(
                 f"--set {text} has no value.", hint="It is written --set path=value, as in inputs.steps=20."
             )
+        literal = json.dumps(written.strip(), ensure_ascii=False)
+        quoted = f"Quote text for the shell and for YAML: --set '{path}={literal}'"
         try:
             value = read_text(written, folder=document.folder, shown=f"--set {path}").data
         except ExperimentError as error:
             problems = [Problem(message=p.message) for p in error.problems]
-            hint = _suggest_quotes(path, written)
+            is_quoted = "'" in written or written.strip().startswith(('"', "["))
+            hint = None if is_quoted else quoted
             raise UsageError(f"--set {text}: {problems[0] if problems else error.message}", hint=hint) from error
         place = _resolve(document.data, path, fields)
         if _is_unquoted(place, value, written):
             nothing = "a comment" if written.strip().startswith("#") else "nothing"
             kind = "a mapping" if isinstance(value, Mapping) else nothing if value is None else "a list"
-            raise UsageError(f"--set {path}: YAML reads {written} as {kind}.", hint=_write_quoted(path, written))
-        _forget(document, place)
+            raise UsageError(f"--set {path}: YAML reads {written} as {kind}.", hint=quoted)
+        document.forget(place)
         document.keys[place] = document.values[place] = Mark(1, 1, f"--set {path}")
         document.texts[place] = "" if isinstance(value, str) else written.strip()
         _assign(document.data, place, value, path)
@@ -142,19 +142,6 @@ def _is_unquoted(place: DocumentPath, value: Any, written: str) -> bool:
     role = find_role(str(place[1])) if len(place) == 2 and place[0] == "inputs" else None
     taken = isinstance(value, Mapping | list) or (value is None and written.strip().startswith(("#", "&", "!")))
     return role is not None and role.kind in ("text", "name") and taken
-
-
-def _suggest_quotes(path: str, written: str) -> str | None:
-    """Suggest the argument with quotes that YAML sees."""
-    if "'" in written or written.strip().startswith(('"', "[")):
-        return None
-    return _write_quoted(path, written)
-
-
-def _write_quoted(path: str, written: str) -> str:
-    return (
-        f"""Quote text for the shell and for YAML: --set '{path}={json.dumps(written.strip(), ensure_ascii=False)}'"""
-    )
 
 
 def _resolve(data: Any, path: str, fields: Mapping[str, Sequence[str]]) -> DocumentPath:
@@ -208,28 +195,14 @@ def _split_steps(tail: str) -> DocumentPath:
     return tuple(int(part) if part.isdecimal() else part for part in tail.split("."))
 
 
-def _forget(document: Document, place: DocumentPath) -> None:
-    depth = len(place)
-    for store in (document.keys, document.values, document.texts):
-        for old in [p for p in store if p[:depth] == place]:
-            del store[old]
-
-
 def _assign(data: dict[str, Any], place: DocumentPath, value: Any, path: str) -> None:
     target: Any = data
-    for at, part in enumerate(place[:-1]):
-        if isinstance(target, dict):
-            if target.get(str(part)) is None:
-                target[str(part)] = {}
-            target = target[str(part)]
-        elif isinstance(target, list) and isinstance(part, int) and part < len(target):
-            target = target[part]
-        else:
+    for at, part in enumerate(place):
+        key: Any = str(part) if isinstance(target, dict) else part
+        if not (isinstance(target, dict) or (isinstance(target, list) and isinstance(key, int) and key < len(target))):
             raise UsageError(f"--set {path}: {join_path(place[:at])} holds no {part}.")
-    last = place[-1]
-    if isinstance(target, dict):
-        target[str(last)] = value
-    elif isinstance(target, list) and isinstance(last, int) and last < len(target):
-        target[last] = value
-    else:
-        raise UsageError(f"--set {path}: {join_path(place[:-1])} holds no {last}.")
+        if at == len(place) - 1:
+            target[key] = value
+        elif isinstance(target, dict) and target.get(key) is None:
+            target[key] = {}
+        target = target[key]

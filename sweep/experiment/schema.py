@@ -345,16 +345,13 @@ class DesignSpec(Strict):
             raise ValueError(f"{self.kind} renders several seeds; leave seeds: one out")
         if (self.share is None) == (self.kind == "rotated"):
             raise ValueError("share belongs to rotated" if self.share else "rotated needs share: a part of the grid")
-        for name in ("axis", "metric", "threshold", "for", "within"):
-            self._check_adaptive(name, getattr(self, "for_" if name == "for" else name))
+        for name, meaning in _ADAPTIVE_KEYS.items():
+            value = self.for_ if name == "for" else getattr(self, name)
+            if self.kind != "adaptive" and value is not None:
+                raise ValueError(f"{name} belongs to adaptive")
+            if self.kind == "adaptive" and value is None and not (name == "within" and self.goal == "weakest"):
+                raise ValueError(f"adaptive needs {name}: {meaning}")
         return self
-
-    def _check_adaptive(self, name: str, value: object) -> None:
-        is_wanted = name != "within" or (self.for_ or "").startswith("each")
-        if self.kind == "adaptive" and is_wanted and value is None:
-            raise ValueError(f"adaptive needs {name}: {_ADAPTIVE_KEYS[name]}")
-        if value is not None and self.kind != "adaptive":
-            raise ValueError(f"{name} belongs to adaptive")
 
     @property
     def goal(self) -> Literal["each", "weakest"]:
@@ -443,7 +440,9 @@ class ExperimentFile(Strict):
     exclude: Texts = Field(
         default=(), description="Leave out points that meet this condition. In a list, any condition is enough."
     )
-    design: Annotated[DesignSpec, BeforeValidator(_expand_design)] = Field(
+    design: Annotated[
+        DesignSpec, BeforeValidator(lambda value: {"kind": value} if isinstance(value, str) else value)
+    ] = Field(
         default=FULL_DESIGN,
         description="The points of the grid to render. Default: all.",
     )

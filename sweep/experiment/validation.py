@@ -70,13 +70,11 @@ def _locate(loc: Sequence[str | int], document: Document) -> DocumentPath:
 
 
 def _report(problems: ProblemCollector[DocumentPath], document: Document, place: DocumentPath, detail: Any) -> None:
-    data: Mapping[str, Any] = document.data
     kind, raw, name = detail["type"], detail.get("input"), join_path(place)
-    last = str(place[-1]) if place else ""
     if kind == "extra_forbidden":
-        problems.add_at_key(place, _describe_unknown_key(place, data))
+        problems.add_at_key(place, _describe_unknown_key(place, document.data))
     elif kind == "missing":
-        above = join_path(place[:-1])
+        above, last = join_path(place[:-1]), place[-1]
         problems.add_at_key(place[:-1], f"{above} needs {last}" if above else f"{last} is missing")
     elif kind == "union_tag_not_found":
         problems.add_at_key(place, _describe_no_axis(name, raw))
@@ -91,29 +89,19 @@ def _report(problems: ProblemCollector[DocumentPath], document: Document, place:
 
 def _describe_unknown_key(place: DocumentPath, data: Mapping[str, Any]) -> str:
     """Of a key that is not known there: the nearest that could stand there, or that it belongs to another kind."""
-    last, beside, known = str(place[-1]), _list_siblings(place, data), _list_keys_known(place, data)
+    last, holder = str(place[-1]), data
+    for part in place[:-1]:
+        inner = holder.get(str(part))
+        holder = inner if isinstance(inner, dict) else {}
+    if len(place) == 1:
+        known: Sequence[str] = tuple(ExperimentFile.model_fields)
+    else:
+        known = list_known_keys(holder) if place[0] == "axes" else list_section_keys().get(str(place[0]), ())
+    beside = [key for key in holder if key != last]
     if place[0] == "axes" and len(place) > 2 and last in AXIS_KEYS:
         others = ", ".join(key for key in beside if key in known)
         return f"{join_path(place[:-1])} cannot have {last} beside {others}"
     return f"{join_path(place)} is not known here.{did_you_mean(last, [key for key in known if key not in beside])}"
-
-
-def _list_siblings(place: DocumentPath, data: Mapping[str, Any]) -> Sequence[str]:
-    spec: Any = data
-    for part in place[:-1]:
-        spec = spec.get(str(part)) if isinstance(spec, dict) else None
-    return [key for key in spec if key != place[-1]] if isinstance(spec, dict) else []
-
-
-def _list_keys_known(place: DocumentPath, data: Mapping[str, Any]) -> Sequence[str]:
-    if len(place) == 1:
-        return tuple(ExperimentFile.model_fields)
-    if place[0] == "axes":
-        spec: Any = data
-        for part in place[:-1]:
-            spec = spec.get(str(part)) if isinstance(spec, dict) else None
-        return list_known_keys(spec if isinstance(spec, dict) else ())
-    return list_section_keys().get(str(place[0]), ())
 
 
 def _describe_no_axis(name: str, raw: Any) -> str:
@@ -186,46 +174,40 @@ def check_replacements(
 ) -> None:
     """Check that every replacement finds its text, as far as the file itself says what that is; add what to notice."""
     axes = [axis for dimension in dimensions for axis in dimension.axes]
+    replacing = [
+        (axis.name, target, axis.levels.search)
+        for axis in axes
+        if isinstance(axis.levels, ReplacingLevels)
+        for target in axis.levels.targets
+    ]
     first: dict[tuple[str, str], str] = {}
-    for axis in axes:
-        levels = axis.levels
-        if not isinstance(levels, ReplacingLevels):
-            continue
-        for target in levels.targets:
-            search = levels.search
-            place = ("axes", axis.name, "replace")
-            texts = _collect_texts(target, inputs, axes)
-            longer = {other for other in _list_searches(target, axes) if search in other and other != search}
-            missing = next((text for text in texts if search not in text), None)
-            other = first.setdefault((target, search), axis.name)
-            if other != axis.name:
-                problems.add_at_value(place, f'axes.{other} and axes.{axis.name} both replace "{search}"')
-            elif missing is not None:
-                message = f'axes.{axis.name}: "{search}" does not occur in the {target} {quote(missing)}'
-                problems.add_at_value(place, message)
-            elif inside := max((_count_inside(search, _remove(longer, text)) for text in texts), default=(0, 0)):
-                notices += _note_inside(f"axes.{axis.name}", search, target, *inside)
+    for name, target, search in replacing:
+        place = ("axes", name, "replace")
+        texts = _collect_texts(target, inputs, axes)
+        missing = next((text for text in texts if search not in text), None)
+        other = first.setdefault((target, search), name)
+        if other != name:
+            problems.add_at_value(place, f'axes.{other} and axes.{name} both replace "{search}"')
+        elif missing is not None:
+            message = f'axes.{name}: "{search}" does not occur in the {target} {quote(missing)}'
+            problems.add_at_value(place, message)
+        else:
+            longer = {each for _, where, each in replacing if where == target and search in each and each != search}
+            notices += _note_inside(f"axes.{name}", search, target, [_blank(longer, text) for text in texts])
 
 
-def _list_searches(target: str, axes: Sequence[Axis]) -> set[str]:
-    levels = [axis.levels for axis in axes]
-    return {each.search for each in levels if isinstance(each, ReplacingLevels) and target in each.targets}
-
-
-def _remove(searches: set[str], text: str) -> str:
+def _blank(searches: set[str], text: str) -> str:
     """Blank what longer replacements of other axes take, the longest first."""
     for search in sorted(searches, key=len, reverse=True):
         text = text.replace(search, "\0")
     return text
 
 
-def _count_inside(search: str, text: str) -> tuple[int, int]:
-    """Count where `search` stands inside a longer word, and where it stands at all."""
-    word = re.findall(rf"(?<!\w){re.escape(search)}(?!\w)", text)
-    return text.count(search) - len(word), text.count(search)
-
-
-def _note_inside(place: str, search: str, target: str, inside: int, count: int) -> list[str]:
+def _note_inside(place: str, search: str, target: str, texts: Sequence[str]) -> list[str]:
+    """Note that some of what is replaced stands inside a longer word."""
+    word = re.compile(rf"(?<!\w){re.escape(search)}(?!\w)")
+    counts = [(text.count(search) - len(word.findall(text)), text.count(search)) for text in texts]
+    inside, count = max(counts, default=(0, 0))
     if not inside:
         return []
     times = f"{count} times in the {target}, {inside} of them" if count > 1 else f"in the {target}"
