@@ -420,7 +420,7 @@ class RuleBuilder:
                     height=sides["height"],
                     multiple=multiple,
                     follow=follow,
-                    is_fixed=follow and not self.places.template,
+                    is_fixed=follow and not self.places.is_template,
                     addressed=self._list_addressed_sides() if follow else (),
                 )
             )
@@ -445,7 +445,7 @@ class RuleBuilder:
         if "image" not in self.places.uses or "image" not in self.places.roles:
             return False
         kinds = [node.type for node in self.places.graph.nodes.values()]
-        return self.places.template or not any(word in kind.lower() for kind in kinds for word in _RESIZING)
+        return self.places.is_template or not any(word in kind.lower() for kind in kinds for word in _RESIZING)
 
     def _build_loras(self) -> Iterator[FieldRule]:
         """Build the rule for `lora` and `lora_weight`, where either is set."""
@@ -457,7 +457,7 @@ class RuleBuilder:
             common = self._skip_taken(self.places.resolve_all("lora_weight", "lora_weight")) if weighted else ()
             slots = [self._make_lora_slot(*place) for place in enumerate(nodes)]
             yield make_lora_rule(slots, common, self._choice)
-        elif not (self.places.template and "lora" in self._uses):
+        elif not (self.places.is_template and "lora" in self._uses):
             self.places.report_missing("lora" if "lora" in self._uses else "lora_weight")
 
     def _make_lora_slot(self, place: int, lora: Slot) -> LoraSlot:
@@ -485,7 +485,7 @@ class RuleBuilder:
             common = {role: self._resolve_common(role, nodes) for role in used if role != "controls"}
             entries = [self._make_control_slot(*place) for place in enumerate(nodes)]
             yield make_controls_rule(entries, common, self._choice)
-        elif not (self.places.template and "controls" in self._uses):
+        elif not (self.places.is_template and "controls" in self._uses):
             self.places.report_missing(used[0])
 
     def _resolve_common(self, role: str, nodes: Sequence[Mapping[str, Address]]) -> tuple[Slot, ...]:
@@ -516,7 +516,7 @@ class RuleBuilder:
             yield make_value_rule(
                 "vae", [self.places.make_slot(Target(address), "vae") for address in addresses], self._choice
             )
-        elif not self.places.template:
+        elif not self.places.is_template:
             self.places.report_missing("vae")
 
     def _build_board(self) -> Iterator[FieldRule]:

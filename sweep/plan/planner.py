@@ -6,7 +6,7 @@ against the field it sets. A point then costs only the values that change.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -26,7 +26,6 @@ from sweep.plan.graph_variants import (
     GraphVariant,
     VariantSelector,
     build_variant,
-    is_template,
     iterate_variant_levels,
     list_variant_axes,
 )
@@ -35,8 +34,8 @@ from sweep.plan.own_workflow import adopt_workflow, list_own_images, note_batche
 from sweep.plan.plan import REPLICATE_AXIS, Plan, make_probes
 from sweep.plan.targets import Assignments, Slot, TargetResolver
 from sweep.workflow import (
+    TEMPLATES,
     Address,
-    Dialect,
     Encoding,
     Graph,
     Model,
@@ -48,11 +47,14 @@ from sweep.workflow import (
     drop_unknown_fields,
     find_address,
     find_roles,
+    load_workflow,
     output_nodes,
     pruned,
     readable,
     unknown_type,
 )
+
+_EMPTY: Final = " needs a value for "  # how check_graph tells of a field that nothing fills
 
 
 def make_plan(
@@ -76,7 +78,9 @@ def make_plan(
             f"The seeds of {axes} are not drawn yet.", hint="Experiment.with_seeds gives them their values."
         )
     installed = ModelFinder.of(models)
-    own = workflow or _load_own_workflow(experiment)
+    own = workflow
+    if own is None and experiment.workflow_path is not None and experiment.workflow not in TEMPLATES:
+        own = load_workflow(experiment.workflow_path)
     if own is not None:
         own = schemas.dialect.translate(own, schemas)
         own = substitute_models(own, schemas, installed, Assignments.of(experiment))
@@ -86,17 +90,8 @@ def make_plan(
     return _Planner(experiment, schemas, installed, own or experiment.workflow).plan()
 
 
-def _load_own_workflow(experiment: Experiment) -> Workflow | None:
-    path = experiment.workflow_path
-    if path is None or is_template(experiment.workflow):
-        return None
-    from sweep.workflow import load_workflow
-
-    return load_workflow(path)
-
-
 @dataclass(frozen=True, slots=True)
-class VariantExample:
+class _VariantExample:
     """One variant, the main model that decides it, and the first levels that ask for it."""
 
     variant: GraphVariant
@@ -105,151 +100,134 @@ class VariantExample:
 
 
 class _Planner:
+    """Binds each variant of a graph once. Problems are collected; a graph with any is not bound."""
+
     def __init__(
         self, experiment: Experiment, schemas: NodeSchemas, models: ModelFinder, workflow: str | Workflow
     ) -> None:
+        self.experiment = experiment
+        self.workflow = workflow  # a template's name, or the user's own
+        self.schemas = schemas
+        self.dialect = schemas.dialect
+        self.models = models
         self.problems = ProblemCollector(experiment, experiment.source or experiment.name, PlanError)
         self.uses = Assignments.of(experiment)
-        self.models = models
         self.variants = VariantSelector(workflow, schemas, models, self.uses, experiment.condition)
         self.mains: dict[ModelRef, None] = {}
-        self.binder = GraphBinder(
-            experiment=experiment,
-            workflow=workflow,
-            schemas=schemas,
-            models=models,
-            uses=self.uses,
-            variants=self.variants,
-            problems=self.problems,
-        )
+        path, written = experiment.workflow_path, experiment.workflow
+        self.called = path.name if path and not is_reference(written) else written  # in a sentence
 
     def plan(self) -> Plan:
         """Make the plan. Raises PlanError with every problem there is."""
-        experiment = self.binder.experiment
-        if REPLICATE_AXIS in {axis.name for axis in experiment.axes} and experiment.study.replicates > 1:
-            self.problems.add_at_key(
-                f"axes.{REPLICATE_AXIS}", f"axes.{REPLICATE_AXIS}: study.replicates makes an axis of that name already."
-            )
-        bound_graphs = [bound for example in self._find_examples() if (bound := self.binder.bind(example))]
+        if REPLICATE_AXIS in {axis.name for axis in self.experiment.axes} and self.experiment.study.replicates > 1:
+            place = f"axes.{REPLICATE_AXIS}"
+            self.problems.add_at_key(place, f"{place}: study.replicates makes an axis of that name already.")
+        bound_graphs = [bound for example in self._find_examples() if (bound := self._bind(example))]
         self.problems.raise_any()
         plan = Plan(
-            experiment=experiment,
+            experiment=self.experiment,
             bound_graphs=tuple(bound_graphs),
             variants=self.variants,
-            schemas=self.binder.schemas,
+            schemas=self.schemas,
             models=tuple(self.mains),
-            workflow_notes=self._list_workflow_notes(bound_graphs),
+            workflow_notes=self._list_workflow_notes(bound_graphs[0].variant.base or ""),
             salted=tuple(axis.name for axis in self.uses.axes.get("board", ())),
         )
         check_distinct_points(plan, self.problems)
         self.problems.raise_any()
         return plan
 
-    def _list_workflow_notes(self, bound_graphs: Sequence[BoundGraph]) -> tuple[str, ...]:
-        workflow = self.binder.workflow
-        if isinstance(workflow, str):
+    def _list_workflow_notes(self, base: str) -> tuple[str, ...]:
+        if isinstance(self.workflow, str):
             return ()
-        own = workflow.for_base(bound_graphs[0].variant.base or "")
-        said = [*own.notes, *note_batches(self.binder.experiment, workflow)]
+        own = self.workflow.for_base(base)
+        said = [*own.notes, *note_batches(self.experiment, self.workflow)]
         notes = tuple(readable(own.graph, note) for note in said)
         if not own.lacking or "model" in self.uses:
             return notes
         used = f"so its only one that fits, {next(iter(self.mains)).name}, is used"
         return (*notes, f"The server has no model {own.lacking}, {used}; inputs.model names another.")
 
-    def _find_examples(self) -> list[VariantExample]:
+    def _find_examples(self) -> list[_VariantExample]:
         """List every variant the levels can ask for, with the first levels that do. Where a model cannot be found, the
         rest is still looked at, as far as there is any other to look at it with.
         """
-        first = {axis.name: axis.levels[0] for axis in self.binder.experiment.axes}
-        found: dict[GraphVariant, VariantExample] = {}
-        place = self.uses.locate("model")[0]
-        for levels in iterate_variant_levels(list_variant_axes(self.uses), self.binder.experiment.dimensions):
+        first = {axis.name: axis.levels[0] for axis in self.experiment.axes}
+        found: dict[GraphVariant, _VariantExample] = {}
+        for levels in iterate_variant_levels(list_variant_axes(self.uses), self.experiment.dimensions):
             here = {**first, **levels}
             if not self.variants.is_reachable(here):
                 continue
-            with self.problems.collect_at(self._locate_model(here, place)):
+            with self.problems.collect_at(self._locate_model(here)):
                 variant, main = self.variants.at(here), self.variants.main(here)
-                found.setdefault(variant, VariantExample(variant, main, here))
+                found.setdefault(variant, _VariantExample(variant, main, here))
                 if main is not None:
                     self.mains[main] = None
         if not found and (any_main := self.models.find_any_main(self.variants.bases or ())):
             variant = self.variants.select_with_main(first, any_main)
-            return [VariantExample(variant, any_main, first)]
-        if not found and isinstance(self.binder.workflow, Workflow):
-            self.binder.usable(self.binder.workflow.graph)  # no model would mend what is wrong with that
+            return [_VariantExample(variant, any_main, first)]
+        if not found and isinstance(self.workflow, Workflow):
+            self._check_node_types(self.workflow.graph)  # no model would mend what is wrong with that
         return list(found.values())
 
-    def _locate_model(self, levels: Mapping[str, Level], place: str) -> str:
-        """inputs.model, or the very level of the axis that names it."""
+    def _locate_model(self, levels: Mapping[str, Level]) -> str:
+        """Locate what names the model: the very level of an axis, else inputs.model."""
         for axis in self.uses.axes.get("model", ()):
             at = next((at for at, level in enumerate(axis.levels) if level is levels[axis.name]), None)
             at = at if at is not None else [level.value for level in axis.levels].index(levels[axis.name].value)
             return f"axes.{axis.name}.{at}"
-        return place
+        return "inputs.model"
 
+    def _refuse(self, message: str) -> None:
+        self.problems.add_at_key("workflow", f"workflow: {message}")
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GraphBinder:
-    """All that bound_graphs are made of. Faults are collected; a bound with any is None."""
-
-    experiment: Experiment
-    workflow: str | Workflow  # a template's name, or the user's own
-    schemas: NodeSchemas
-    models: ModelFinder
-    uses: Assignments
-    variants: VariantSelector
-    problems: ProblemCollector[str]
-
-    @property
-    def template(self) -> bool:
-        """Whether the workflow is a built-in one."""
-        return isinstance(self.workflow, str)
-
-    @property
-    def called(self) -> str:
-        """The workflow's name in a sentence: its template, or its file without the way there."""
-        path, written = self.experiment.workflow_path, self.experiment.workflow
-        return path.name if path and not is_reference(written) else written
-
-    def bind(self, example: VariantExample) -> BoundGraph | None:
+    def _bind(self, example: _VariantExample) -> BoundGraph | None:
         """Bind the graph of this variant; return None, with the problems added, where that cannot be done."""
         try:
             graph = build_variant(self.workflow, example.variant, self.schemas)
             if "clip_skip" in self.uses and not find_roles(graph, self.schemas).groups("clip_skip"):
-                graph = self.schemas.dialect.add_clip_skip(graph)
+                graph = self.dialect.add_clip_skip(graph)
         except WorkflowError as error:
-            self.problems.add_at_key("workflow", f"workflow: {error}")
+            self._refuse(str(error))
             return None
-        if not self.usable(graph):
+        if not self._check_node_types(graph):
             return None
         graph, gone = drop_unknown_fields(graph, self.schemas)
         roles = self._find_roles(graph)
         outputs = output_nodes(graph, self.schemas)
-        bindings = self._bind_targets(graph, outputs, roles, example)
+        resolver = TargetResolver(
+            graph=graph,
+            schemas=self.schemas,
+            roles=roles,
+            base=example.variant.base,
+            uses=self.uses,
+            problems=self.problems,
+            workflow=self.called,
+            is_template=isinstance(self.workflow, str),
+        )
+        rules = RuleBuilder(resolver, outputs, self.models).rules()
+        bindings = [Binding.of(rule, self.uses) for rule in rules]
         self._require_images(graph, roles, bindings)
         self._check_values(bindings, example)
         if self.problems:
             return None
         bound = self._finish(graph, outputs, roles, bindings, example, gone)
-        if bound is None:
-            return None
-        self._check_graph(bound)
+        if bound is not None:
+            self._check_graph(bound)
         return None if self.problems else bound
 
-    def usable(self, graph: Graph) -> bool:
+    def _check_node_types(self, graph: Graph) -> bool:
         """Tell whether the server has all node types and one of them makes an image; else a problem is added. Unknown
         types are told alone, as all else that seems to be missing follows from them.
         """
         unknown = [node for node in graph.nodes.values() if node.type not in self.schemas]
         for node in unknown:
             said = unknown_type(node, self.schemas)
-            self.problems.add_at_key("workflow", f"workflow: {said}{'' if said.endswith('?') else '.'}")
-        images = bool(output_nodes(graph, self.schemas))
-        if not unknown and not images:
-            why = self.schemas.dialect.explain_no_output(graph, self.schemas)
-            self.problems.add_at_key("workflow", f"workflow: {self.called} {why}.")
-        return images and not unknown
+            self._refuse(f"{said}{'' if said.endswith('?') else '.'}")
+        has_images = bool(output_nodes(graph, self.schemas))
+        if not unknown and not has_images:
+            self._refuse(f"{self.called} {self.dialect.explain_no_output(graph, self.schemas)}.")
+        return has_images and not unknown
 
     def _find_roles(self, graph: Graph) -> Roles:
         roles = find_roles(graph, self.schemas)
@@ -261,22 +239,6 @@ class GraphBinder:
             except WorkflowError as error:
                 self.problems.add_at_value(place, readable(graph, f"{place}: {error}"))
         return roles
-
-    def _bind_targets(
-        self, graph: Graph, outputs: tuple[str, ...], roles: Roles, example: VariantExample
-    ) -> tuple[Binding, ...]:
-        places = TargetResolver(
-            graph=graph,
-            schemas=self.schemas,
-            roles=roles,
-            base=example.variant.base,
-            uses=self.uses,
-            problems=self.problems,
-            workflow=self.called,
-            template=self.template,
-        )
-        rules = RuleBuilder(places, outputs, self.models).rules()
-        return tuple(Binding.of(rule, self.uses) for rule in rules)
 
     def _require_images(self, graph: Graph, roles: Roles, bindings: Sequence[Binding]) -> None:
         """Ask for images that the workflow needs and nobody names."""
@@ -292,7 +254,7 @@ class GraphBinder:
                     said = f"{self.called} needs an image: add {option}, or inputs.{role} in an experiment file."
                     self.problems.add_at_key("inputs", said)
 
-    def _check_values(self, bindings: Sequence[Binding], example: VariantExample) -> None:
+    def _check_values(self, bindings: Sequence[Binding], example: _VariantExample) -> None:
         is_ours = partial(self.variants.is_selected, variant=example.variant)
         for binding in bindings:
             if not binding.axes:
@@ -306,39 +268,47 @@ class GraphBinder:
         graph: Graph,
         outputs: tuple[str, ...],
         roles: Roles,
-        bindings: tuple[Binding, ...],
-        example: VariantExample,
+        bindings: Sequence[Binding],
+        example: _VariantExample,
         gone: Sequence[str],
     ) -> BoundGraph | None:
         notes = list(gone)
-        for binding in bindings:
-            if not binding.axes:
-                graph = graph.set(binding.write({}))
+        fixed = tuple(binding for binding in bindings if not binding.axes)
+        moved = tuple(binding for binding in bindings if binding.axes)
+        for binding in fixed:
+            graph = graph.set(binding.write({}))
         whole = graph
         graph = self._cut(graph, outputs, [slot for binding in bindings for slot in binding.rule.slots], notes)
-        moved = tuple(binding for binding in bindings if binding.axes)
         if not self._check_effect(graph, [slot for binding in moved for slot in binding.rule.slots]):
             return None
         written = {address for binding in moved for address in binding.write(example.levels)}
         graph = self._fit_models(graph, written, example.main, notes)
-        notes.extend(self._note_random_nodes(pruned(graph, outputs)))
-        notes.extend(_note_own_images(graph, self.schemas.dialect, written))
-        notes.extend(note_strengths(graph, roles, self.uses, self.schemas.dialect))
-        graph = self.schemas.dialect.finish(graph, outputs)
+        notes += [
+            f"{node.id} ({node.type}) draws anew at each render, so a point does not give one image only."
+            for node in pruned(graph, outputs).nodes.values()
+            if node.type in self.dialect.random_nodes
+        ]
+        notes += [
+            f"{address} is {image}, an image of the server; inputs.image names a file instead."
+            for address, image in list_own_images(graph, self.dialect)
+            if address not in written
+        ]
+        notes += note_strengths(graph, roles, self.uses, self.dialect)
+        graph = self.dialect.finish(graph, outputs)
         return BoundGraph(
             variant=example.variant,
             levels=example.levels,
             graph=graph,
             outputs=outputs,
-            tagged=self.schemas.dialect.metadata_outputs(graph, outputs, self.schemas),
-            dialect=self.schemas.dialect,
+            tagged=self.dialect.metadata_outputs(graph, outputs, self.schemas),
+            dialect=self.dialect,
             is_fusable=is_fusable(graph, self.schemas),
             bindings=moved,
-            fixed=tuple(binding for binding in bindings if not binding.axes),
+            fixed=fixed,
             prompts=_list_addresses(roles, "prompt"),
             models=_list_addresses(roles, "model"),
             sources=_list_addresses(roles, "image"),
-            recall=self.schemas.dialect.make_recall(graph, self.schemas, _list_fields(roles)),
+            recall=self.dialect.make_recall(graph, self.schemas, _list_fields(roles)),
             notes=tuple(readable(whole, note) for note in notes),
         )
 
@@ -368,7 +338,7 @@ class GraphBinder:
     def _fit_models(self, graph: Graph, moving: Collection[Address], main: ModelRef | None, notes: list[str]) -> Graph:
         def problem(address: Address, message: str) -> None:
             if address not in moving:
-                self.problems.add_at_key("workflow", readable(graph, f"workflow: {address}: {message}"))
+                self._refuse(readable(graph, f"{address}: {message}"))
 
         fitted = fit_models(graph, self.schemas, self.models, main, problem)
         for address, model in fitted.filled.items():
@@ -376,42 +346,31 @@ class GraphBinder:
                 notes.append(f"{address} is {model.name}: the workflow names none, and no other fits.")
         return fitted.graph
 
-    def _note_random_nodes(self, graph: Graph) -> Iterator[str]:
-        """Note the nodes that give another value at each execution: two renders of the same point will differ."""
-        for node in graph.nodes.values():
-            if node.type in self.schemas.dialect.random_nodes:
-                yield f"{node.id} ({node.type}) draws anew at each render, so a point does not give one image only."
-
     def _check_graph(self, bound: BoundGraph) -> None:
         """Check what no single value tells: fields that stay empty, edges that lead nowhere."""
         try:
             graph = bound.graph.set(bound.values(bound.levels))
         except (DefinitionError, WorkflowError) as error:
-            self.problems.add_at_key("workflow", f"workflow: {error.message}")
+            self._refuse(error.message)
             return
         self._check_contradictions(bound)
         told = bool(self.problems)  # a model that could not be found leaves its field empty: that is said already
         for problem in check_graph(graph, self.schemas):
             if not (told and _EMPTY in problem.message):
                 end = "" if problem.message.endswith(("?", ".")) else "."
-                self.problems.add_at_key("workflow", readable(graph, f"workflow: {problem.message}{end}"))
+                self._refuse(readable(graph, f"{problem.message}{end}"))
 
     def _check_contradictions(self, bound: BoundGraph) -> None:
         """Check fields that exclude each other, at each value of each axis."""
-        dialect = self.schemas.dialect
         moved = {slot.address.node for binding in bound.bindings for slot in binding.rule.slots}
-        probes = make_probes(
-            bound, self.experiment.dimensions, lambda levels: self.variants.is_selected(levels, bound.variant)
-        )
+        is_ours = partial(self.variants.is_selected, variant=bound.variant)
+        probes = make_probes(bound, self.experiment.dimensions, is_ours)
         for number, (place, graph) in enumerate(probes):
             for name in graph.nodes if number == 0 else moved:
-                if found := dialect.find_contradiction(graph.nodes[name]):
+                if found := self.dialect.find_contradiction(graph.nodes[name]):
                     place = place if number else _locate_first(bound, name, found)
                     where = place.partition(" ")[0]
                     self.problems.add_at_key(where, readable(graph, f"{place}: {name}: {found}."))
-
-
-_EMPTY: Final = " needs a value for "  # how check_graph tells of a field that nothing fills
 
 
 def _locate_first(bound: BoundGraph, node: str, message: str) -> str:
@@ -420,15 +379,8 @@ def _locate_first(bound: BoundGraph, node: str, message: str) -> str:
         if any(slot.address.node == node and slot.address.field in message for slot in binding.rule.slots):
             if binding.axes:
                 return f"axes.{binding.axes[0]} {bound.levels[binding.axes[0]].value}"
-            return next(iter(binding.uses.locate(binding.rule.targets[0])), "workflow")
+            return binding.uses.locate(binding.rule.targets[0])[0]
     return "workflow"
-
-
-def _note_own_images(graph: Graph, dialect: Dialect, moving: Collection[Address]) -> Iterator[str]:
-    """Note images that the workflow names itself: only the server it was made on is sure to have them."""
-    for address, image in list_own_images(graph, dialect):
-        if address not in moving:
-            yield f"{address} is {image}, an image of the server; inputs.image names a file instead."
 
 
 def _list_fields(roles: Roles) -> dict[str, list[tuple[Address, Encoding]]]:

@@ -204,7 +204,7 @@ class TargetResolver:
     uses: Assignments
     problems: ProblemCollector[str]
     workflow: str  # as the experiment names it
-    template: bool
+    is_template: bool
 
     def resolve(self, target: str, said: str | None = None) -> tuple[Slot, ...]:
         """Resolve a role or address to its fields; to none, with a problem at `said`, where it cannot be set."""
@@ -252,8 +252,8 @@ class TargetResolver:
     def report_missing(self, target: str) -> None:
         """Add the problem that the workflow has no such role."""
         place = self.uses.locate(target)[0]
-        hint = f" Use the template {_WANTED[target]}." if target in _WANTED and self.template else ""
-        other = self.template and (self.base not in _ALIKE or target == "clip_skip")
+        hint = f" Use the template {_WANTED[target]}." if target in _WANTED and self.is_template else ""
+        other = self.is_template and (self.base not in _ALIKE or target == "clip_skip")
         kind = f"{self.workflow} for {self.base}" if other else self.workflow
         self.problems.add_at_key(place, f"{place}: {kind} has no {target}.{hint}")
 
