@@ -21,7 +21,15 @@ from sweep.experiment import (
 from sweep.plan.field_rules import Binding
 from sweep.plan.graph_variants import BoundGraph, VariantSelector
 from sweep.plan.plan import Plan
-from sweep.plan.targets import THE_FIELD, Assignments, Slot, choose_test_positions, levels_at, list_targets
+from sweep.plan.targets import (
+    THE_FIELD,
+    Assignments,
+    Slot,
+    choose_test_positions,
+    is_replacing,
+    levels_at,
+    list_targets,
+)
 from sweep.text import truncate
 from sweep.workflow import (
     Dialect,
@@ -80,7 +88,9 @@ def _choose_positions(binding: Binding, dimension: Dimension) -> Sequence[int]:
     """Find where to look: a long list of texts for fields that take any text says nothing new after a while."""
     positions = choose_test_positions(dimension)
     free = all(slot.schema.type == "string" and not slot.schema.choices for slot in binding.rule.slots)
-    return positions[:_TEXTS] if free and len(positions) > _TEXTS and not binding.uses.is_replacing() else positions
+    if not free or any(is_replacing(axis, target) for target, axes in binding.uses.axes.items() for axis in axes):
+        return positions  # words are replaced in each text it meets
+    return positions[:_TEXTS]
 
 
 def _is_further(value: object, than: object) -> bool:

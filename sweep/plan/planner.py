@@ -331,7 +331,7 @@ class _Planner:
         """Tell whether every field that an axis sets is still part of the graph; else a problem is added."""
         idle = [slot for slot in slots if slot.address.node not in graph.nodes]
         for slot in idle:
-            place = self.uses.locate(slot.target)[0]
+            place = self.uses.locate(slot.target)
             self.problems.add_at_key(place, f"{place}: no image that is kept depends on {slot.address}.")
         return not idle
 
@@ -379,7 +379,7 @@ def _locate_first(bound: BoundGraph, node: str, message: str) -> str:
         if any(slot.address.node == node and slot.address.field in message for slot in binding.rule.slots):
             if binding.axes:
                 return f"axes.{binding.axes[0]} {bound.levels[binding.axes[0]].value}"
-            return binding.uses.locate(binding.rule.targets[0])[0]
+            return binding.uses.locate(binding.rule.targets[0])
     return "workflow"
 
 

@@ -80,7 +80,7 @@ def levels_at(dimension: Dimension, position: int) -> dict[str, Level]:
     return {axis.name: axis.levels[position] for axis in dimension.axes}
 
 
-def _is_replacing(axis: Axis, target: str) -> bool:
+def is_replacing(axis: Axis, target: str) -> bool:
     """Tell whether the axis only replaces words in what the target says otherwise."""
     first = axis.levels[0].settings if len(axis.levels) else {}
     return isinstance(first.get(target), Replacement)
@@ -115,21 +115,9 @@ class Assignments:
         for axis in self.axes.get(target, ()):
             yield from (level.settings[target] for level in axis.levels if target in level.settings)
 
-    def is_replacing(self) -> bool:
-        """Tell whether any axis replaces words, so that each text it meets has to be looked at."""
-        return any(_is_replacing(axis, target) for target, axes in self.axes.items() for axis in axes)
-
-    def find_clashes(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Find the targets that two axes or more set outright, with the axes: only one of them could have its way."""
-        for target, axes in self.axes.items():
-            names = tuple(axis.name for axis in axes if not _is_replacing(axis, target))
-            if len(names) > 1:
-                yield target, names
-
-    def locate(self, target: str) -> tuple[str, ...]:
+    def locate(self, target: str) -> str:
         """Find where the file sets it: inputs.steps, axes.steps."""
-        by_axes = tuple(f"axes.{axis.name}" for axis in self.axes.get(target, ()))
-        return by_axes or (f"inputs.{target}",)
+        return f"axes.{self.axes[target][0].name}" if target in self.axes else f"inputs.{target}"
 
     def merge(
         self, targets: Sequence[str], levels: Mapping[str, Level], defaults: Mapping[str, Setting]
@@ -209,7 +197,7 @@ class TargetResolver:
     def resolve(self, target: str, said: str | None = None) -> tuple[Slot, ...]:
         """Resolve a role or address to its fields; to none, with a problem at `said`, where it cannot be set."""
         said = said or target
-        place = self.uses.locate(said)[0]
+        place = self.uses.locate(said)
         try:
             return self._resolve(target, said)
         except WorkflowError as error:
@@ -229,7 +217,7 @@ class TargetResolver:
         if is_address(target):
             return (self.make_slot(field_target(self.graph, self.schemas, self._find_address(target)), target),)
         near = did_you_mean(target, [*self.roles.targets, "variation", *self.list_addresses()])
-        where = self.uses.locate(said)[0]
+        where = self.uses.locate(said)
         self.problems.add_at_key(where, f"{where} is no input: neither a role nor NODE.FIELD of {self.workflow}.{near}")
         return ()
 
@@ -251,7 +239,7 @@ class TargetResolver:
 
     def report_missing(self, target: str) -> None:
         """Add the problem that the workflow has no such role."""
-        place = self.uses.locate(target)[0]
+        place = self.uses.locate(target)
         hint = f" Use the template {_WANTED[target]}." if target in _WANTED and self.is_template else ""
         other = self.is_template and (self.base not in _ALIKE or target == "clip_skip")
         kind = f"{self.workflow} for {self.base}" if other else self.workflow
