@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from sweep.workflow.dialect import FieldSchema, NodeSchemas
 from sweep.workflow.graph import Address, Graph, Json, ModelRef, Node, Value, Workflow, map_refs, named
@@ -28,7 +29,7 @@ class InspectionRow:
     choices: tuple[str, ...]
     fed_by: tuple[Address, ...]
     exposed: bool  # whether the workflow's author put it on the form
-    roles: tuple[str, ...]  # the roles that set it
+    roles: tuple[str, ...]  # those that set it
 
     @property
     def shown(self) -> str:
@@ -60,29 +61,20 @@ class Description:
 
     def to_json(self) -> dict[str, Json]:
         """Make one object with `nodes`, `roles` (role → addresses), `outputs`, and what else there is to say."""
-        nodes: dict[str, dict[str, Json]] = {}
-        for row in self.rows:
-            node = nodes.setdefault(
-                row.address.node,
-                {"id": row.address.node, "type": row.node_type, "label": row.node_label, "fields": []},
-            )
-            fields = node["fields"]
-            assert isinstance(fields, list)
-            fields.append(_field_json(row))
+        rows = groupby(self.rows, lambda row: {"id": row.address.node, "type": row.node_type, "label": row.node_label})
+        nodes: list[Json] = [{**node, "fields": [_field_json(row) for row in fields]} for node, fields in rows]
+        targets = self.roles.targets
+        cut = {role: [str(edge) for target in found for edge in target.cut] for role, found in targets.items()}
         return {
             "name": self.name,
             "kind": self.kind,
-            "nodes": list(nodes.values()),
-            "roles": {role: _addresses(targets) for role, targets in self.roles.targets.items()},
+            "nodes": nodes,
+            "roles": {role: _addresses(found) for role, found in targets.items()},
             "ambiguous": {role: [_addresses(g) for g in groups] for role, groups in self.roles.ambiguous.items()},
-            "cut": {
-                role: [str(edge) for target in targets for edge in target.cut]
-                for role, targets in self.roles.targets.items()
-                if any(target.cut for target in targets)
-            },
+            "cut": {role: list[Json](edges) for role, edges in cut.items() if edges},
             "outputs": list(self.outputs),
             "batches": dict(self.batches),
-            "needs": [str(address) for address in self.needs],
+            "needs": list(map(str, self.needs)),
             "problems": list(self.problems),
             "notes": list(self.notes),
         }
@@ -92,7 +84,7 @@ def describe(workflow: Workflow, schemas: NodeSchemas) -> Description:
     """Return the workflow as these node types see it. Never raises for what is wrong inside: that is in `problems`."""
     graph = workflow.graph
     roles = find_roles(graph, schemas)
-    setting = _setting(roles)
+    setting = _find_setting_roles(roles)
     needs = open_fields(graph, schemas)
     rows = [row for node in graph.nodes.values() for row in _rows(workflow, node, schemas, setting)]
     return Description(
@@ -116,17 +108,14 @@ def _problems(graph: Graph, schemas: NodeSchemas, needs: Sequence[Address]) -> I
         yield f"It {schemas.dialect.explain_no_output(graph, schemas)}"
 
 
-def _setting(roles: Roles) -> Mapping[Address, tuple[str, ...]]:
+def _find_setting_roles(roles: Roles) -> Mapping[Address, tuple[str, ...]]:
     """Find which roles set a field, one of several with its number."""
-    found: dict[Address, list[str]] = {}
-    for role, targets in roles.targets.items():
+    numbered = {f"{role}_{n}": group for role, found in roles.ambiguous.items() for n, group in enumerate(found, 1)}
+    setting: dict[Address, dict[str, None]] = {}
+    for role, targets in {**roles.targets, **numbered}.items():
         for target in targets:
-            found.setdefault(target.address, []).append(role)
-    for role, groups in roles.ambiguous.items():
-        for number, group in enumerate(groups, start=1):
-            for target in group:
-                found.setdefault(target.address, []).append(f"{role}_{number}")
-    return {address: tuple(dict.fromkeys(names)) for address, names in found.items()}
+            setting.setdefault(target.address, {})[role] = None
+    return {address: tuple(names) for address, names in setting.items()}
 
 
 def _rows(
@@ -169,10 +158,8 @@ def _kind(field: FieldSchema | None) -> str:
 
 
 def _range(field: FieldSchema | None) -> str:
-    if field is None:
-        return ""
-    if not field.choices:
-        return range_of(field)
+    if field is None or not field.choices:
+        return range_of(field) if field else ""
     more = f", … ({len(field.choices)})" if len(field.choices) > _LISTED else ""
     return ", ".join(field.choices[:_LISTED]) + more
 

@@ -14,14 +14,11 @@ from sweep.errors import WorkflowError, did_you_mean
 from sweep.workflow.dialect import Dialect, NodeSchemas
 from sweep.workflow.graph import Workflow, parse_object
 
-
-def _find_dialects() -> tuple[Dialect, ...]:
-    """Find the dialects: each package beside this module is a family, and `dialect.py` in it names its own."""
-    families = sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.ispkg)
-    return tuple(getattr(import_module(f"{__package__}.{name}.dialect"), name.upper()) for name in families)
-
-
-DIALECTS: Final = _find_dialects()  # asked in this order whose a document is
+# Each package beside this module is a family, and `dialect.py` in it names its own.
+_FAMILIES = sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.ispkg)
+DIALECTS: Final[tuple[Dialect, ...]] = tuple(  # asked in this order whose a document is
+    getattr(import_module(f"{__package__}.{name}.dialect"), name.upper()) for name in _FAMILIES
+)
 MAX_WORKFLOW_BYTES = 64 * 1024 * 1024
 _PNG = b"\x89PNG\r\n\x1a\n"
 _IMAGES = (b"\xff\xd8\xff", b"RIFF", b"GIF8")
@@ -36,9 +33,8 @@ def read_document(path: Path) -> dict[str, Any]:
     shown = path.name
     try:
         if path.stat().st_size > MAX_WORKFLOW_BYTES:
-            raise WorkflowError(
-                f"{shown} is larger than {MAX_WORKFLOW_BYTES // 1024 // 1024} MB: workflows are smaller."
-            )
+            most = f"{MAX_WORKFLOW_BYTES // 1024 // 1024} MB"
+            raise WorkflowError(f"{shown} is larger than {most}: workflows are smaller.")
         content = path.read_bytes()
     except OSError as error:
         raise WorkflowError(f"{path} cannot be read: {error.strerror or error}.") from error
@@ -98,14 +94,10 @@ def workflow_from(document: Mapping[str, Any], source: str = "the workflow") -> 
     The document may have anything anywhere, a number where a list belongs: WorkflowError says so.
     """
     try:
-        return _read(document, source)
+        found = filter(None, (dialect.read(document, source) for dialect in DIALECTS))
+        workflow = next(found, None)
     except (TypeError, AttributeError, LookupError, ValueError, RecursionError) as error:
         raise WorkflowError(f"{source} is not shaped as a workflow is ({error}).") from error
-
-
-def _read(document: Mapping[str, Any], source: str) -> Workflow:
-    for dialect in DIALECTS:
-        workflow = dialect.read(document, source)
-        if workflow is not None:
-            return workflow
-    raise WorkflowError(f"{source} holds no workflow: it has no nodes.")
+    if workflow is None:
+        raise WorkflowError(f"{source} holds no workflow: it has no nodes.")
+    return workflow

@@ -27,11 +27,8 @@ class Target:
         """Say what setting the role does here, as a sentence of a plan."""
         formula = self.encode.formula(role)
         said = str(self.address) if formula == role else f"{self.address} = {formula}"
-        return (
-            f"{said} (instead of what {' and '.join(str(edge.source) for edge in self.cut)} gives)"
-            if self.cut
-            else said
-        )
+        given = " and ".join(str(edge.source) for edge in self.cut)
+        return f"{said} (instead of what {given} gives)" if given else said
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +48,8 @@ class Roles:
                 hint=f"Set {role}_1, {role}_2, …, or say which is meant under roles: {role}.",
             )
         if role not in self.targets:
-            near = did_you_mean(role, self.targets)
-            raise WorkflowError(
-                f"The workflow has no {role}.{near}", hint=f"It has {', '.join(self.targets) or 'no roles'}."
-            )
+            hint = f"It has {', '.join(self.targets) or 'no roles'}."
+            raise WorkflowError(f"The workflow has no {role}.{did_you_mean(role, self.targets)}", hint=hint)
         return self.targets[role]
 
     def groups(self, role: str) -> tuple[tuple[Target, ...], ...]:
@@ -77,12 +72,6 @@ class Roles:
     def __contains__(self, role: object) -> bool:
         return role in self.targets
 
-    def __str__(self) -> str:
-        lines = [f"{role}: {' · '.join(target.sets(role) for target in found)}" for role, found in self.targets.items()]
-        for role, groups in self.ambiguous.items():
-            lines.append(f"{role}: one of {' | '.join(' + '.join(str(t.address) for t in group) for group in groups)}")
-        return "\n".join(lines)
-
     def having(self, graph: Graph, schemas: NodeSchemas, chosen: Mapping[str, Sequence[Address]]) -> Roles:
         """Return these roles with some settled by a person: each of `chosen` sets exactly these addresses.
 
@@ -91,10 +80,8 @@ class Roles:
         settled: dict[str, tuple[Target, ...]] = {}
         for role, addresses in chosen.items():
             if role not in FOUND_ROLES:
-                raise WorkflowError(
-                    f"There is no role {role!r}.{did_you_mean(role, FOUND_ROLES)}",
-                    hint=f"Roles: {', '.join(FOUND_ROLES)}.",
-                )
+                hint = f"Roles: {', '.join(FOUND_ROLES)}."
+                raise WorkflowError(f"There is no role {role!r}.{did_you_mean(role, FOUND_ROLES)}", hint=hint)
             settled[role] = tuple(field_target(graph, schemas, address, role) for address in addresses)
         left = {role: groups for role, groups in self.ambiguous.items() if role not in settled}
         return Roles({**self.targets, **settled}, left)

@@ -1,4 +1,4 @@
-"""Sweep init: a first experiment file."""
+"""The scaffold of `sweep init`: a first experiment file for a workflow."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from pathlib import Path
 from sweep.workflow.dialect import FieldSchema, Model, NodeSchemas
 from sweep.workflow.graph import Address, ModelRef, Names, Value, Workflow
 from sweep.workflow.roles import STACKED, Roles, Target
+from sweep.workflow.traversal import Wiring
 from sweep.workflow.validation import check_value, open_fields
 
 _FEW = 3
 
 
-def offered(role: str, field: FieldSchema | None, value: Value, schedulers: Sequence[str] = ()) -> str:
+def offer_values(role: str, field: FieldSchema | None, value: Value, schedulers: Sequence[str] = ()) -> str:
     """Return a YAML list of two or three values that are known to fit; empty where nothing is known of the field."""
-    if field is None:
-        return ""
-    if field.type == "ImageField":
-        return '{images: "*.png"}'
+    if field is None or field.type == "ImageField":
+        return '{images: "*.png"}' if field else ""
     if value is None:
         value = field.default
     fitting = [v for v in _values(role, field, value, schedulers) if check_value(field, v) is None]
@@ -54,17 +53,8 @@ def _around(value: float, field: FieldSchema) -> Iterator[float]:
 
 
 PLACEHOLDER = "image.png"  # stands for an image that only the user has
-_FIXED = (
-    "prompt",
-    "negative_prompt",
-    "steps",
-    "cfg_scale",
-    "scheduler",
-    "width",
-    "height",
-    "lora_weight",
-    "control_weight",
-)
+_WEIGHTS = ("lora_weight", "control_weight")
+_FIXED = ("prompt", "negative_prompt", "steps", "cfg_scale", "scheduler", "width", "height", *_WEIGHTS)
 _IMAGES = ("image", "control_image")
 _MODELS = ("model", "lora", "control_model")
 _INDENT = "  "
@@ -74,7 +64,7 @@ _SWEPT = {
     "seed": "seed: {start: 42, count: 4}",
 }
 _VARIATION = "variation: [enhanced colors and lighting, painterly effect]  # each is appended to the prompt"
-_OFFERED = ("cfg_scale", "steps", "scheduler", "lora_weight", "control_weight")
+_OFFERED = ("cfg_scale", "steps", "scheduler", *_WEIGHTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +104,7 @@ class _Starter:
     def __init__(self, workflow: Workflow, roles: Roles, schemas: NodeSchemas, around: ScaffoldContext) -> None:
         self.workflow, self.graph, self.roles, self.schemas = workflow, workflow.graph, roles, schemas
         self.around = around
+        self.wiring = Wiring(self.graph, schemas)
         self.mains = main_models(workflow, schemas, around.models)
         self.names = Names(self.graph)
         self.spoken: set[Address] = set()  # fields that a line of the file is about
@@ -135,8 +126,10 @@ class _Starter:
 
     def _inputs(self) -> Iterator[str]:
         images = list(self._images())
-        chosen, models = self._models()
-        own = [*models, *self._own()]
+        chosen, own = self._models()
+        for role in _FIXED:
+            held = ((name, self._held(targets)) for name, targets in self._each(role))
+            own.extend(f"{name}: {_quoted(value)}" for name, value in held if value is not None)
         wanted, lacking = self._open()
         needed = [*images, *chosen, *wanted]
         head = "inputs:" if needed else "# inputs:"
@@ -154,20 +147,13 @@ class _Starter:
 
     def _images(self) -> Iterator[str]:
         """Yield lines for the images a workflow wants and does not name, or in whose place another one is given."""
-        image = self.around.image
-        for role in _IMAGES:
-            for name, targets in self._each(role):
-                if self._held(targets) and not image:
-                    continue
-                named = any(self._has_file(target.address) for target in targets)
-                if image or not named:
-                    what = "" if image else "the path of an image"
-                    yield f"{name}: {_quoted(image or PLACEHOLDER)}{self._comment(targets[0].address, what)}"
-
-    def _has_file(self, address: Address) -> bool:
-        """Return whether the workflow names an image for a field that is there, as far as that is known."""
-        name, folder = self.workflow.files.get(address), self.around.folder
-        return name is not None and (folder is None or (folder / name).is_file())
+        image, folder = self.around.image, self.around.folder
+        for name, targets in (each for role in _IMAGES for each in self._each(role)):
+            files = [self.workflow.files[target.address] for target in targets if target.address in self.workflow.files]
+            is_there = any(folder is None or (folder / file).is_file() for file in files)  # as far as that is known
+            if image or not (is_there or self._held(targets)):
+                what = "" if image else "the path of an image"
+                yield f"{name}: {_quoted(image or PLACEHOLDER)}{self._comment(targets[0].address, what)}"
 
     def _models(self) -> tuple[list[str], list[str]]:
         """Write the lines that name models: where the server has several and the workflow names none of them; and all
@@ -177,7 +163,7 @@ class _Starter:
         for role in _MODELS:
             for name, targets in self._each(role):
                 held = self._held(targets)
-                schema = self._schema(targets[0].address)
+                schema = self.wiring.field(targets[0].address)
                 fitting = list(self.mains) if role == "model" else self._fitting(schema) if schema else []
                 known = isinstance(held, ModelRef) and (held.name in fitting or role != "model")
                 if len(fitting) > 1 and not known:
@@ -186,12 +172,6 @@ class _Starter:
                     told = _quoted(held.name) if isinstance(held, ModelRef) else "name"
                     own.append(f"{name}: {told}  # a name the server knows; left out: its only one")
         return chosen, own
-
-    def _own(self) -> Iterator[str]:
-        for role in _FIXED:
-            for name, targets in self._each(role):
-                if (value := self._held(targets)) is not None:
-                    yield f"{name}: {_quoted(value)}"
 
     def _open(self) -> tuple[list[str], list[str]]:
         """Write the lines for what else needs a value: with one that is there, and those for which nothing is known to
@@ -202,7 +182,8 @@ class _Starter:
             if address in self.spoken:
                 continue
             self.spoken.add(address)
-            schema = self.schemas[self.graph.nodes[address.node].type].fields[address.field]
+            schema = self.wiring.field(address)
+            assert schema is not None  # its node type tells that it needs a value
             name = _quoted(self._called(address))
             if schema.type == "ImageField":
                 wanted.append(f"{name}: {{image: {PLACEHOLDER}}}{self._comment(address, 'the path of an image')}")
@@ -247,8 +228,8 @@ class _Starter:
             yield f"# {_INDENT}{_VARIATION}"
         for role in _OFFERED:
             for name, targets in self._each(role):
-                field, held = self._schema(targets[0].address), self._held(targets)
-                if text := offered(role, field, held, self.schemas.dialect.common_schedulers):
+                field, held = self.wiring.field(targets[0].address), self._held(targets)
+                if text := offer_values(role, field, held, self.schemas.dialect.common_schedulers):
                     yield f"# {_INDENT}{name}: {text}{self._comment(targets[0].address)}"
         for role in _SWEPT:
             list(self._each(role))
@@ -257,17 +238,13 @@ class _Starter:
     def _exposed(self) -> Iterator[str]:
         """Yield the fields its author put on the form, but for those that stand in the file already."""
         for address in self.workflow.exposed:
-            schema = self._schema(address)
+            schema = self.wiring.field(address)
             if address in self.spoken or (schema is not None and schema.type == "BoardField"):
                 continue
             value = self.graph.nodes[address.node].fields.get(address.field)
             names = self._fitting(schema)[:3] if schema and schema.type == "ModelIdentifierField" else []
-            text = f"[{', '.join(map(_quoted, names))}]" if names else offered("", schema, value) or "[]"
+            text = f"[{', '.join(map(_quoted, names))}]" if names else offer_values("", schema, value) or "[]"
             yield f"# {_INDENT}{_quoted(self._called(address))}: {text}{self._comment(address)}"
-
-    def _schema(self, address: Address) -> FieldSchema | None:
-        schema = self.schemas.get(self.graph.nodes[address.node].type)
-        return schema.fields.get(address.field) if schema else None
 
     def _called(self, address: Address) -> str:
         return f"{self.names.called(address.node)}.{address.field}"
@@ -285,6 +262,5 @@ def _quoted(value: Value) -> str:
 
 def _plain(name: str) -> str:
     """Return a name that is a folder's name on every system: letters, digits and dashes."""
-    words = "".join(c if c.isascii() and c.isalnum() else " " for c in name.lower()).split()
-    name = "-".join(words)[:60].strip("-")
+    name = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60].strip("-")
     return f"{name}-sweep" if _RESERVED.fullmatch(name) else name

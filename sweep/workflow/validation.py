@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
 from sweep.text import truncate
@@ -44,55 +45,53 @@ def check_value(schema: FieldSchema, value: Value) -> str | None:
 
 
 def _check_single(schema: FieldSchema, value: Value) -> str | None:
-    match schema.type:
-        case "integer" | "number":
-            return _check_number(schema, value)
-        case "string":
-            if not isinstance(value, str):
-                return f"takes text, not {_shown(value)}"
-            return _check_choice(schema, value)
-        case "boolean":
-            return None if isinstance(value, bool) else f"takes true or false, not {_shown(value)}"
-        case "array":
-            return f"takes a list, not {_shown(value)}"
-        case "ImageField":
-            given = isinstance(value, ImageRef) or (isinstance(value, Mapping) and "image_name" in value)
-            return None if given else f"takes an image, not {_shown(value)}"
-        case "ModelIdentifierField":
-            return _check_model(schema, value)
-        case "BoardField":
-            given = isinstance(value, BoardRef | Mapping) or value in {"auto", "none"}
-            return None if given else f"takes a board, not {_shown(value)}"
-        case "any":
+    match schema.type, value:
+        case "any", _:
             return None
-    return None if isinstance(value, Mapping) else f"takes {schema.type}, not {_shown(value)}"
+        case (("integer" | "number"), _):
+            return _check_number(schema, value)
+        case "string", str():
+            return _check_choice(schema, value)
+        case "ModelIdentifierField", ModelRef():
+            return _check_model(schema, value)
+    wanted, fits = _WANTED.get(schema.type, (schema.type, lambda value: isinstance(value, Mapping)))
+    return None if fits(value) else f"takes {wanted}, not {_shown(value)}"
+
+
+_WANTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {  # type of a field → its name for people, and a test
+    "string": ("text", lambda _: False),
+    "array": ("a list", lambda _: False),
+    "boolean": ("true or false", lambda value: isinstance(value, bool)),
+    "ImageField": ("an image", lambda value: isinstance(value, ImageRef) or _is_object_with("image_name", value)),
+    "ModelIdentifierField": ("a model", lambda value: _is_object_with("key", value)),
+    "BoardField": ("a board", lambda value: isinstance(value, BoardRef | Mapping) or value in ("auto", "none")),
+}
+
+
+def _is_object_with(key: str, value: Value) -> bool:
+    return isinstance(value, Mapping) and key in value
 
 
 def _check_number(schema: FieldSchema, value: Value) -> str | None:
+    kind = "whole numbers" if schema.type == "integer" else "numbers"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"takes {_kind(schema)}, not {_shown(value)}"
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return f"takes {_kind(schema)}, not {value}"
-        if schema.type == "integer" and not value.is_integer():
-            return f"takes whole numbers, not {_shown(value)}"
+        return f"takes {kind}, not {_shown(value)}"
+    if isinstance(value, float) and not (value.is_integer() if schema.type == "integer" else math.isfinite(value)):
+        return f"takes {kind}, not {_shown(value)}"
     if schema.choices:
         return _check_choice(schema, f"{value:g}")
-    if not _within(schema, value):
-        return f"takes {range_of(schema)}, not {_shown(value)}"
-    if schema.multiple_of and not math.isclose(remainder := math.remainder(value, schema.multiple_of), 0, abs_tol=1e-9):
-        near = value - remainder
-        return f"takes multiples of {schema.multiple_of:g}, not {_shown(value)} (nearest: {near:g})"
-    return None
-
-
-def _within(schema: FieldSchema, value: float) -> bool:
-    return (
+    is_within = (
         (schema.minimum is None or value >= schema.minimum)
         and (schema.maximum is None or value <= schema.maximum)
         and (schema.exclusive_minimum is None or value > schema.exclusive_minimum)
         and (schema.exclusive_maximum is None or value < schema.exclusive_maximum)
     )
+    if not is_within:
+        return f"takes {range_of(schema)}, not {_shown(value)}"
+    if schema.multiple_of and not math.isclose(remainder := math.remainder(value, schema.multiple_of), 0, abs_tol=1e-9):
+        near = value - remainder
+        return f"takes multiples of {schema.multiple_of:g}, not {_shown(value)} (nearest: {near:g})"
+    return None
 
 
 def range_of(schema: FieldSchema) -> str:
@@ -119,19 +118,12 @@ def _check_choice(schema: FieldSchema, value: str) -> str | None:
     return f"does not take {value!r}.{did_you_mean(value, schema.choices)}{known}"
 
 
-def _check_model(schema: FieldSchema, value: Value) -> str | None:
-    if not isinstance(value, ModelRef):
-        given = isinstance(value, Mapping) and "key" in value
-        return None if given else f"takes a model, not {_shown(value)}"
+def _check_model(schema: FieldSchema, value: ModelRef) -> str | None:
     if schema.model_types and value.type and value.type not in schema.model_types:
         return f"takes a {' or '.join(schema.model_types)} model; {value.name} is a {value.type}"
     if schema.model_bases and value.base and value.base not in {*schema.model_bases, "any"}:
         return f"takes a model for {' or '.join(schema.model_bases)}; {value.name} is for {value.base}"
     return None
-
-
-def _kind(schema: FieldSchema) -> str:
-    return "whole numbers" if schema.type == "integer" else "numbers"
 
 
 def _shown(value: Value) -> str:
@@ -177,16 +169,18 @@ def drop_unknown_fields(graph: Graph, schemas: NodeSchemas) -> tuple[Graph, list
     Returns:
         The graph, and a note on each field.
     """
-    nodes, notes = dict(graph.nodes), []
+    notes: list[str] = []
     for node in graph.nodes.values():
         schema = schemas.get(node.type)
-        unknown = [name for name in node.fields if schema and not schema.is_open and schema.field(name) is None]
-        for name in unknown:
-            near = did_you_mean(name, schema.fields) if schema else ""
+        if schema is None or schema.is_open:
+            continue
+        known = {name: value for name, value in node.fields.items() if schema.field(name) is not None}
+        for name in (name for name in node.fields if name not in known):
+            near = did_you_mean(name, schema.fields)
             notes.append(f"{named(node)} has no field {name} on this server; it is left out.{near}")
-        if unknown:
-            nodes[node.id] = replace(node, fields={k: v for k, v in node.fields.items() if k not in unknown})
-    return (replace(graph, nodes=nodes) if notes else graph), notes
+        if len(known) < len(node.fields):
+            graph = graph.adding([replace(node, fields=known)])
+    return graph, notes
 
 
 def open_fields(graph: Graph, schemas: NodeSchemas) -> list[Address]:
@@ -209,18 +203,15 @@ def _empty(node: Node, schema: NodeSchema, fed: Collection[Address]) -> Iterator
 
 def unknown_type(node: Node, schemas: NodeSchemas) -> str:
     """Write the sentence for a node type that the server does not have."""
-    near = did_you_mean(node.type, schemas) or _sharing_words(node.type, schemas)
+    near = did_you_mean(node.type, schemas)
+    words = set(node.type.split("_")) - _COMMON_WORDS  # canny_image_processor and canny_edge_detection share one
+    best = max(schemas, key=lambda other: len(words.intersection(other.split("_"))), default="")
+    if not near and words.intersection(best.split("_")):
+        near = f" Did you mean {best}?"
     if not label(node) and made_up(node.id):
         return f"{node.type} is a type of node that this server does not have: a custom or removed one?{near}"
     who = label(node) if made_up(node.id) else f"{label(node)} ({node.id})" if label(node) else node.id
     return f"{who} is of type {node.type}, which this server does not have: a custom or removed node?{near}"
-
-
-def _sharing_words(kind: str, schemas: NodeSchemas) -> str:
-    """Suggest the type that shares most words with `kind`, as canny_image_processor and canny_edge_detection do."""
-    words = set(kind.split("_")) - _COMMON_WORDS
-    best = max(schemas, key=lambda other: len(words.intersection(other.split("_"))), default="")
-    return f" Did you mean {best}?" if words.intersection(best.split("_")) else ""
 
 
 def check_wiring(graph: Graph, collecting: Collection[str] = ()) -> Iterator[str]:
@@ -262,11 +253,8 @@ def _check_ends(edge: Edge, graph: Graph, source: NodeSchema, target: NodeSchema
         yield f"Edge {edge}: {edge.destination} takes a value, not an edge"
     elif not _fits(output, field):
         wanted = f"a list of {field.items}" if field.type == "array" else field.type
-        yield f"Edge {edge}: {edge.source} gives {_given(output)}, {edge.destination} takes {wanted}"
-
-
-def _given(output: str) -> str:
-    return "a list" if output == "array" else output
+        given = "a list" if output == "array" else output
+        yield f"Edge {edge}: {edge.source} gives {given}, {edge.destination} takes {wanted}"
 
 
 def _fits(output: str, field: FieldSchema) -> bool:
@@ -309,13 +297,7 @@ def clean_graph(graph: Graph, source: str, collecting: Collection[str] = ()) -> 
     if not graph.nodes:
         raise WorkflowError(f"{source} holds no workflow: it has no nodes.")
     raise_for([Problem(message=readable(graph, said)) for said in check_wiring(graph, collecting)], source)
-    fed: dict[str, set[str]] = {}
-    for edge in graph.edges:
-        fed.setdefault(edge.destination.node, set()).add(edge.destination.field)
-    nodes = {
-        name: replace(node, fields={k: v for k, v in node.fields.items() if k not in fed[name]})
-        if name in fed and not fed[name].isdisjoint(node.fields)
-        else node
-        for name, node in graph.nodes.items()
-    }
-    return replace(graph, nodes=nodes)
+    fed = {edge.destination for edge in graph.edges}
+    left = ({k: v for k, v in node.fields.items() if Address(node.id, k) not in fed} for node in graph.nodes.values())
+    nodes = (replace(node, fields=fields) for node, fields in zip(graph.nodes.values(), left, strict=True))
+    return Graph.of(nodes, graph.edges)

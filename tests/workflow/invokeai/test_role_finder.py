@@ -393,9 +393,9 @@ def test_single_fields_are_set_like_roles() -> None:
 
 def test_roles_can_be_read() -> None:
     roles = find_roles(template("img2img", "sd-1", loras=2), SCHEMAS)
-    lines = str(roles).splitlines()
-    assert "denoise_strength: denoise.denoising_start = 1 − denoise_strength" in lines
-    assert "lora: one of lora.lora | lora2.lora" in lines
+    said = [target.sets("denoise_strength") for target in roles["denoise_strength"]]
+    assert said == ["denoise.denoising_start = 1 − denoise_strength"]
+    assert roles.numbers("lora") == "lora_1 (lora.lora), lora_2 (lora2.lora)"
     assert "seed" in roles
     assert "control_image" not in roles
     with pytest.raises(WorkflowError, match=r"has no sed\. Did you mean seed\?"):
