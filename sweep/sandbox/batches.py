@@ -9,7 +9,7 @@ import functools
 import itertools
 import math
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -30,29 +30,27 @@ class RefusedError(Exception):
         self.detail = detail
 
 
-def describe_fault(kind: str, loc: Loc, message: str, value: Any = None, context: Any = None) -> dict[str, Any]:
+def _describe_fault(kind: str, loc: Loc, message: str, value: Any, context: Any) -> dict[str, Any]:
     """Make one entry of a 422's `detail`."""
     entry = {"type": kind, "loc": list(loc), "msg": message, "input": value}
     return entry if context is None else {**entry, "ctx": context}
 
 
+def refuse(kind: str, loc: Loc, message: str, value: Any = None, context: Any = None) -> RefusedError:
+    """Build a 422 with one fault, as FastAPI writes it."""
+    return RefusedError(422, [_describe_fault(kind, loc, message, value, context)])
+
+
 def refuse_value(loc: Loc, message: str, value: Any) -> RefusedError:
     """Build the 422 that InvokeAI's own validators cause when they raise ValueError."""
-    return RefusedError(422, [describe_fault("value_error", loc, f"Value error, {message}", value, {"error": {}})])
-
-
-def refuse_missing(*places: Loc) -> RefusedError:
-    """Build the 422 that lists what a request lacks."""
-    return RefusedError(422, [describe_fault("missing", place, "Field required") for place in places])
+    return refuse("value_error", loc, f"Value error, {message}", value, {"error": {}})
 
 
 def refuse_choice(loc: Loc, value: str, choices: Sequence[str]) -> RefusedError:
     """Build the 422 for a value that is none of the choices."""
     *most, last = (f"'{name}'" for name in choices)
     expected = f"{', '.join(most)} or {last}"
-    return RefusedError(
-        422, [describe_fault("enum", loc, f"Input should be {expected}", value, {"expected": expected})]
-    )
+    return refuse("enum", loc, f"Input should be {expected}", value, {"expected": expected})
 
 
 @functools.cache
@@ -72,22 +70,22 @@ def _describe_faults(error: ValidationError, loc: Loc) -> list[dict[str, Any]]:
     found = []
     for entry in error.errors(include_url=False):
         context = {"error": {}} if entry["type"] == "value_error" else entry.get("ctx")
-        found.append(describe_fault(entry["type"], (*loc, *entry["loc"]), entry["msg"], entry["input"], context))
+        found.append(_describe_fault(entry["type"], (*loc, *entry["loc"]), entry["msg"], entry["input"], context))
     return found
 
 
 def read_member(body: Any, name: str, kind: Any) -> Any:
     """Read the member `name` of a JSON body. Raises RefusedError with 422 where it is missing or wrong."""
     if not isinstance(body, dict) or name not in body:
-        raise refuse_missing(("body", name))
+        raise refuse("missing", ("body", name), "Field required")
     return read_value(kind, body[name], "body", name)
 
 
 def read_required(query: Mapping[str, str], *names: str) -> list[str]:
     """Read query parameters that must be there. Raises RefusedError with 422 that lists all missing."""
-    missing = [name for name in names if name not in query]
+    missing = [refuse("missing", ("query", name), "Field required") for name in names if name not in query]
     if missing:
-        raise refuse_missing(*(("query", name) for name in missing))
+        raise RefusedError(422, [fault for refusal in missing for fault in refusal.detail])
     return [query[name] for name in names]
 
 
@@ -199,41 +197,52 @@ def read_batch(body: Any, types: NodeTypes) -> Batch:
     """Read the batch of an enqueue_batch body. Raises RefusedError with 422 and every problem found."""
     posted = read_member(body, "batch", dict[str, Any])
     faults: list[dict[str, Any]] = []
-    frame, graph = None, None
-    try:
-        frame = read_value(Frame, posted, "body", "batch")
-        _check_data(frame.data or [], posted.get("data"))
-    except RefusedError as error:
-        faults += error.detail
-    try:
-        graph = read_graph(posted.get("graph"), types, ("body", "batch", "graph"))
-    except RefusedError as error:
-        faults += error.detail
-    if faults or frame is None or graph is None:
+    frame = _collect_faults(faults, _read_frame, posted)
+    graph = _collect_faults(faults, read_graph, posted.get("graph"), types, ("body", "batch", "graph"))
+    if faults:
         raise RefusedError(422, faults)
     _check_targets(frame, graph, types, posted)
     return Batch(frame=frame, graph=graph, poisons=dict(_find_poisons(frame, graph, types)))
 
 
+def _collect_faults(faults: list[dict[str, Any]], read: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a reader reads; where it refuses, add to the faults."""
+    try:
+        return read(*arguments)
+    except RefusedError as error:
+        faults += error.detail
+        return None
+
+
+def _read_frame(posted: dict[str, Any]) -> Frame:
+    frame: Frame = read_value(Frame, posted, "body", "batch")
+    data = frame.data or []
+    every = [datum for group in data for datum in group]
+    kinds = ({float if isinstance(item, int | float) else type(item) for item in datum.items} for datum in every)
+    message = None
+    if any(len({len(datum.items) for datum in group}) > 1 for group in data):
+        message = "Zipped batch items must all have the same length"
+    elif any(len(found) > 1 for found in kinds):
+        message = "All items in a batch must have the same type"
+    elif len({(datum.node_path, datum.field_name) for datum in every}) < len(every):
+        message = "Each batch data must have unique node_id and field_name"
+    if message:
+        raise refuse_value(("body", "batch", "data"), message, posted.get("data"))
+    return frame
+
+
 def read_graph(posted: Any, types: NodeTypes, loc: tuple[str, ...]) -> GraphTemplate:
     """Read and check a posted graph. Raises RefusedError with 422."""
     if posted is None:
-        raise refuse_missing(loc)
-    if not isinstance(posted, dict):
-        raise RefusedError(422, [_describe_non_object(loc, posted)])
+        raise refuse("missing", loc, "Field required")
+    _check_object(posted, loc)
     named: dict[str, Any] = read_value(dict[str, Any], posted.get("nodes") or {}, *loc, "nodes")
-    nodes: dict[str, NodeJson] = {}
-    edges: list[BatchEdge] = []
     faults: list[dict[str, Any]] = []
-    for name, node in named.items():
-        try:
-            nodes[name] = _read_node(node, types, (*loc, "nodes", name))
-        except RefusedError as error:
-            faults += error.detail
-    try:
-        edges = read_value(list[BatchEdge], posted.get("edges") or [], *loc, "edges")
-    except RefusedError as error:
-        faults += error.detail
+    nodes = {
+        name: _collect_faults(faults, _read_node, node, types, (*loc, "nodes", name)) for name, node in named.items()
+    }
+    posted_edges = posted.get("edges") or []
+    edges = _collect_faults(faults, read_value, list[BatchEdge], posted_edges, *loc, "edges")
     if faults:
         raise RefusedError(422, faults)
     kept = tuple(edge.model_dump() for edge in edges)
@@ -243,24 +252,21 @@ def read_graph(posted: Any, types: NodeTypes, loc: tuple[str, ...]) -> GraphTemp
     return GraphTemplate(id=str(posted.get("id") or uuid.uuid4()), nodes=nodes, edges=kept)
 
 
-def _describe_non_object(loc: Loc, value: Any) -> dict[str, Any]:
-    message = "Input should be a valid dictionary or object to extract fields from"
-    return describe_fault("model_attributes_type", loc, message, value)
+def _check_object(value: Any, loc: Loc) -> None:
+    if not isinstance(value, dict):
+        message = "Input should be a valid dictionary or object to extract fields from"
+        raise refuse("model_attributes_type", loc, message, value)
 
 
 def _read_node(node: Any, types: NodeTypes, loc: Loc) -> NodeJson:
-    if not isinstance(node, dict):
-        raise RefusedError(422, [_describe_non_object(loc, node)])
-    kind = node.get("type")
+    _check_object(node, loc)
+    kind, context = node.get("type"), {"discriminator": "'type'"}
     if kind is None:
-        message = "Unable to extract tag using discriminator 'type'"
-        context = {"discriminator": "'type'"}
-        raise RefusedError(422, [describe_fault("union_tag_not_found", loc, message, node, context)])
+        raise refuse("union_tag_not_found", loc, "Unable to extract tag using discriminator 'type'", node, context)
     if not isinstance(kind, str) or kind not in types.schemas:
         tags = ", ".join(f"'{name}'" for name in types.schemas)
         message = f"Input tag '{kind}' found using 'type' does not match any of the expected tags: {tags}"
-        context = {"discriminator": "'type'", "tag": str(kind), "expected_tags": tags}
-        raise RefusedError(422, [describe_fault("union_tag_invalid", loc, message, node, context)])
+        raise refuse("union_tag_invalid", loc, message, node, {**context, "tag": str(kind), "expected_tags": tags})
     try:
         return types.accept(node)
     except ValidationError as error:
@@ -303,20 +309,6 @@ def _find_edge_fault(nodes: Mapping[str, NodeJson], start: NodeJson, end: NodeJs
         return None
     ends = f"{start['node_id']}.{start['field']} -> {end['node_id']}.{end['field']}"
     return f"Edge source and target types do not match ({ends})"
-
-
-def _check_data(data: list[list[Datum]], posted: Any) -> None:
-    every = [datum for group in data for datum in group]
-    kinds = ({float if isinstance(item, int | float) else type(item) for item in datum.items} for datum in every)
-    message = None
-    if any(len({len(datum.items) for datum in group}) > 1 for group in data):
-        message = "Zipped batch items must all have the same length"
-    elif any(len(found) > 1 for found in kinds):
-        message = "All items in a batch must have the same type"
-    elif len({(datum.node_path, datum.field_name) for datum in every}) < len(every):
-        message = "Each batch data must have unique node_id and field_name"
-    if message:
-        raise refuse_value(("body", "batch", "data"), message, posted)
 
 
 def _check_targets(frame: Frame, graph: GraphTemplate, types: NodeTypes, posted: Any) -> None:

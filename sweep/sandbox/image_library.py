@@ -90,7 +90,7 @@ class ImageLibrary:
         self.aliases: dict[str, str] = {}  # other names an image is known by, for the faults
         self._folder = folder
         self._store = store
-        self._plain = plain
+        self.plain = plain
 
     async def load(self) -> None:
         """Take up what an earlier life left; records whose file is missing are dropped."""
@@ -102,7 +102,7 @@ class ImageLibrary:
         self.images = {record["image_name"]: record for record in kept}
 
     def _is_plain(self, record: ImageRecord) -> bool:
-        return self._plain is not None and record["image_origin"] == "internal"
+        return self.plain is not None and record["image_origin"] == "internal"
 
     async def upload(self, data: bytes, **facts: Any) -> ImageRecord:
         """Store a file somebody sent, as PNG whatever it was. Raises OSError where it is no image."""
@@ -116,7 +116,7 @@ class ImageLibrary:
         """
         name = f"{uuid.uuid4()}.png"
         texts = _collect_texts(facts)
-        body = content if content is not None else self._plain
+        body = content if content is not None else self.plain
         assert body is not None
         width, height = struct.unpack(">II", body[16:24])
         if content is not None:
@@ -137,8 +137,8 @@ class ImageLibrary:
             raise UnknownImageError(name) from None
 
     def _read(self, record: ImageRecord) -> bytes:
-        if self._plain is not None and self._is_plain(record):
-            return with_text(self._plain, _collect_texts(record))
+        if self.plain is not None and self._is_plain(record):
+            return with_text(self.plain, _collect_texts(record))
         path: Path = self._folder / record["image_name"]
         return path.read_bytes()
 

@@ -71,6 +71,9 @@ class NodeContext:
 
     models: Mapping[str, ModelRecord]
     images: ImageLibrary
+    dice: FaultDice
+    threads: Executor | None = None  # that paint
+    renders: Counter[str] = field(default_factory=Counter)  # decoded latents by key
     values: OrderedDict[str, Any] = field(default_factory=OrderedDict)
 
     def put(self, prefix: str, value: Any) -> str:
@@ -341,51 +344,40 @@ PixelArray = NDArray[np.uint8]
 DECODERS = frozenset({"l2i", "flux_vae_decode"})
 
 
-class ImageMaker:
-    """Makes the images of one sandbox. `renders` counts decoded latents by key."""
-
-    def __init__(self, context: NodeContext, threads: Executor, dice: FaultDice, *, plain: bool) -> None:
-        self.renders: Counter[str] = Counter()
-        self._context = context
-        self._threads = threads
-        self._dice = dice
-        self._plain = plain
-
-    async def make(self, node: NodeFields, item: QueueItem, graph: str) -> NodeFields:
-        """Run a node of `IMAGE_NODES`. Raises NodeError and UnknownImageError."""
-        images = self._context.images
-        latents: Latents | None = None
-        rendered, bad, content = None, None, None
-        metadata = node.get("metadata")
-        if node["type"] in DECODERS:
-            latents = self._context.get_latents(node["latents"])
-            assert latents is not None
-            rendered = str((metadata or {}).get("sweep_key") or latents.content)
-            bad = self._dice.bad_image()
-        if not (self._plain and rendered):
-            run = asyncio.get_running_loop().run_in_executor
-            content = await run(self._threads, _draw, node, latents, images)
-        record = await images.keep(
-            content,
-            rendered=rendered,
-            is_intermediate=node["is_intermediate"],
-            board_id=(node.get("board") or {}).get("board_id"),
-            session_id=item.session_id,
-            node_id=node["id"],
-            metadata=json.dumps(metadata) if metadata else None,
-            graph=graph,
-            workflow=json.dumps(item.workflow) if item.workflow else None,
-            bad=bad,
-            **({"digest": latents.content} if latents else {}),
-        )
-        if rendered:
-            self.renders[rendered] += 1
-        name = record["image_name"]
-        if bad == "hostile-name":
-            name = _HOSTILE[(self._dice.committed["bad_image"] - 1) % len(_HOSTILE)].format(name)
-            images.aliases[name] = record["image_name"]
-        size = {"width": record["width"], "height": record["height"]}
-        return {"image": {"image_name": name}, **size, "type": "image_output"}
+async def run_image_node(node: NodeFields, context: NodeContext, item: QueueItem, graph: str) -> NodeFields:
+    """Make and store the image of a node of `IMAGE_NODES`. Raises NodeError and UnknownImageError."""
+    images, metadata = context.images, node.get("metadata")
+    latents: Latents | None = None
+    rendered, bad, content = None, None, None
+    if node["type"] in DECODERS:
+        latents = context.get_latents(node["latents"])
+        assert latents is not None
+        rendered = str((metadata or {}).get("sweep_key") or latents.content)
+        bad = context.dice.bad_image()
+    if not (images.plain and rendered):
+        run = asyncio.get_running_loop().run_in_executor
+        content = await run(context.threads, _draw, node, latents, images)
+    record = await images.keep(
+        content,
+        rendered=rendered,
+        is_intermediate=node["is_intermediate"],
+        board_id=(node.get("board") or {}).get("board_id"),
+        session_id=item.session_id,
+        node_id=node["id"],
+        metadata=json.dumps(metadata) if metadata else None,
+        graph=graph,
+        workflow=json.dumps(item.workflow) if item.workflow else None,
+        bad=bad,
+        **({"digest": latents.content} if latents else {}),
+    )
+    if rendered:
+        context.renders[rendered] += 1
+    name = record["image_name"]
+    if bad == "hostile-name":
+        name = _HOSTILE[(context.dice.committed["bad_image"] - 1) % len(_HOSTILE)].format(name)
+        images.aliases[name] = record["image_name"]
+    size = {"width": record["width"], "height": record["height"]}
+    return {"image": {"image_name": name}, **size, "type": "image_output"}
 
 
 def _draw(node: NodeFields, latents: Latents | None, images: ImageLibrary) -> bytes:

@@ -15,7 +15,7 @@ from sweep.sandbox.accounts import Accounts
 from sweep.sandbox.batches import RefusedError, read_batch, read_value
 from sweep.sandbox.database import Store
 from sweep.sandbox.image_library import ImageLibrary
-from sweep.sandbox.image_nodes import ImageMaker, NodeContext, plain_image
+from sweep.sandbox.image_nodes import NodeContext, plain_image
 from sweep.sandbox.item_queue import QueueItem, SandboxQueue
 from sweep.sandbox.model_catalogue import records
 from sweep.sandbox.node_types import builtin_types
@@ -51,16 +51,15 @@ class Sandbox:
         plain = None if options.paint else await asyncio.to_thread(plain_image, options.plain_side)
         self.images = ImageLibrary(root / "images", self.store, plain)
         self._threads = ThreadPoolExecutor(options.workers, thread_name_prefix="sandbox-painter")
-        context = NodeContext(models=self.models, images=self.images)
-        maker = ImageMaker(context, self._threads, self.dice, plain=not options.paint)
-        self.renders = maker.renders  # how often the latents of each key were decoded, over all lives of the root
+        context = NodeContext(models=self.models, images=self.images, dice=self.dice, threads=self._threads)
+        # how often the latents of each key (`sweep_key` of the metadata, or a hash) were decoded, over all lives
+        self.renders = context.renders
         self.workers = Workers(
             options=options,
             queue=self.queue,
             types=self.types,
             store=self.store,
             context=context,
-            images=maker,
             events=self.events,
             dice=self.dice,
         )

@@ -17,7 +17,14 @@ from pydantic import ValidationError
 from sweep.sandbox.database import Store
 from sweep.sandbox.graph_execution import Execution, Prepared
 from sweep.sandbox.image_library import UnknownImageError
-from sweep.sandbox.image_nodes import IMAGE_NODES, MODEL_NODES, ImageMaker, NodeContext, NodeError, run_model_node
+from sweep.sandbox.image_nodes import (
+    IMAGE_NODES,
+    MODEL_NODES,
+    NodeContext,
+    NodeError,
+    run_image_node,
+    run_model_node,
+)
 from sweep.sandbox.item_queue import QueueItem, SandboxQueue
 from sweep.sandbox.model_catalogue import ModelRecord
 from sweep.sandbox.node_types import NodeTypes
@@ -72,7 +79,6 @@ class Workers:
     types: NodeTypes
     store: Store
     context: NodeContext
-    images: ImageMaker
     events: EventEmitter
     dice: FaultDice
     paused: bool = False
@@ -211,7 +217,7 @@ class Workers:
         if node["type"] in VALUE_NODES:
             return run_value_node(node)
         if node["type"] in IMAGE_NODES:
-            return await self.images.make(node, item, graph)
+            return await run_image_node(node, self.context, item, graph)
         if node["type"] in MODEL_NODES:
             return run_model_node(node, self.context)
         message = f"The sandbox paints without a {node['type']} node: run this workflow on a real InvokeAI."

@@ -10,6 +10,7 @@ from sweep.sandbox.database import Store
 from sweep.sandbox.graph_execution import Execution
 from sweep.sandbox.image_library import ImageLibrary
 from sweep.sandbox.image_nodes import NodeContext
+from sweep.sandbox.options import FaultDice, FaultInjection
 from sweep.sandbox.value_nodes import run_value_node
 from tests.support.wire import graph, node
 
@@ -109,7 +110,7 @@ def test_session_maps_copies_to_sources_and_back() -> None:
 
 def test_node_cache_keeps_recently_used_values() -> None:
     """A prompt in the node cache serves every image of a sweep, also the hundred-thousandth."""
-    context = NodeContext(models={}, images=ImageLibrary(Path(), Store(), None))
+    context = NodeContext(models={}, images=ImageLibrary(Path(), Store(), None), dice=FaultDice(FaultInjection(), 0))
     prompt = context.put("ConditioningFieldData", "a cup")
     noise = context.put("Noise", 0)
     for number in range(50_000):

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from sweep.errors import UsageError
 from sweep.sandbox.accounts import SECONDS
-from sweep.sandbox.batches import RefusedError, read_required, refuse_choice, refuse_missing
+from sweep.sandbox.batches import RefusedError, read_required, refuse, refuse_choice
 from sweep.sandbox.node_types import document
 from sweep.sandbox.options import FaultInjection, SandboxOptions
 from sweep.sandbox.routes.image_routes import IMAGE_ROUTES
@@ -80,7 +80,7 @@ def _list_workflows(sandbox: Sandbox, request: web.Request) -> Any:
 async def _create_workflow(sandbox: Sandbox, request: web.Request) -> Any:
     workflow = (await body_of(request)).get("workflow")
     if not isinstance(workflow, dict):
-        raise refuse_missing(("body", "workflow"))
+        raise refuse("missing", ("body", "workflow"), "Field required")
     key = str(uuid.uuid4())
     record = {"workflow_id": key, "name": str(workflow.get("name")), "category": "user", "workflow": workflow}
     sandbox.workflows[key] = record

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from sweep.sandbox.batches import RefusedError, read_required, refuse_choice, refuse_missing
+from sweep.sandbox.batches import RefusedError, read_required, refuse, refuse_choice
 from sweep.sandbox.image_library import UnsavableImageError, spoil_image
 from sweep.sandbox.routes.middleware import read_page, reply, route
 from sweep.sandbox.service import Sandbox
@@ -28,7 +28,7 @@ async def _upload(sandbox: Sandbox, request: web.Request) -> web.Response:
     form = await request.post()
     file, metadata = form.get("file"), form.get("metadata")
     if not isinstance(file, web.FileField):
-        raise refuse_missing(("body", "file"))
+        raise refuse("missing", ("body", "file"), "Field required")
     if not file.content_type.startswith("image"):
         raise RefusedError(415, "Not an image")
     try:

@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from sweep.sandbox.accounts import bearer
-from sweep.sandbox.batches import RefusedError, describe_fault, read_value
+from sweep.sandbox.batches import RefusedError, read_value, refuse
 from sweep.sandbox.image_library import UnknownImageError
 from sweep.sandbox.service import Sandbox
 
@@ -61,8 +61,8 @@ async def body_of(request: web.Request) -> Any:
     try:
         return json.loads(data) if data else None
     except json.JSONDecodeError as error:
-        place, context = ("body", error.pos), {"error": error.msg}
-        raise RefusedError(422, [describe_fault("json_invalid", place, "JSON decode error", {}, context)]) from error
+        context = {"error": error.msg}
+        raise refuse("json_invalid", ("body", error.pos), "JSON decode error", {}, context) from error
     except (UnicodeDecodeError, RecursionError) as error:
         raise RefusedError(400, "There was an error parsing the body") from error
 
