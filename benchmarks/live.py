@@ -27,6 +27,8 @@ from tests.support.live_invokeai import Installation, LiveServer, serving
 NAME = "live"
 POINTS = 48
 LARGER = 240
+LARGE_SIDE = 512  # pixels: the time of an item is then rendering
+LARGE_POINTS = 8
 POLL = 1.0  # seconds, as the seed of this project had it
 EXECUTION = re.compile(rb"TOTAL GRAPH EXECUTION TIME:\s+([\d.]+)s")
 
@@ -60,8 +62,8 @@ def _ways(server: LiveServer, root: Path) -> list[Way]:
     (root / "images").mkdir()
     seeds = iter(range(10_000, 10**9, 10_000))
 
-    def swept(name: str, points: int, options: Mapping[str, Any]) -> Way:
-        asked = _definition(f"live-{next(seeds)}", points, next(seeds))
+    def swept(name: str, points: int, options: Mapping[str, Any], side: int = 64) -> Way:
+        asked = _definition(f"live-{next(seeds)}", points, next(seeds), side)
         return _time(server, name, points, lambda: _swept(asked, server.url, root, options))
 
     swept("warm", 8, {"fuse": 4})
@@ -82,6 +84,10 @@ def _ways(server: LiveServer, root: Path) -> list[Way]:
         swept("sweep --fuse 48", POINTS, {"fuse": 48}),
         swept("sweep --fuse auto", POINTS, {"fuse": None}),
         swept(f"sweep --fuse auto, {LARGER} points", LARGER, {"fuse": None}),
+        *(
+            swept(f"sweep --fuse {word}, large", LARGE_POINTS, {"fuse": fuse}, LARGE_SIDE)
+            for word, fuse in [("off", 1), ("auto", None)] * 2  # in turns
+        ),
     ]
 
 
@@ -103,11 +109,18 @@ def _time(server: LiveServer, name: str, images: int, run: Callable[[], float]) 
     return Way(name, images, seconds, nodes)
 
 
-def _definition(name: str, points: int, seed: int) -> dict[str, Any]:
+def _definition(name: str, points: int, seed: int, side: int) -> dict[str, Any]:
     return {
         "name": name,
         "workflow": "img2img",
-        "inputs": {"image": "photo.png", "model": "tiny-sd", "prompt": "a cup", "steps": 4, "width": 64, "height": 64},
+        "inputs": {
+            "image": "photo.png",
+            "model": "tiny-sd",
+            "prompt": "a cup",
+            "steps": 4,
+            "width": side,
+            "height": side,
+        },
         "axes": {
             "variation": ["studio light", "dramatic shadows"],
             "denoise_strength": [0.3, 0.5, 0.7, 0.9],
@@ -117,6 +130,8 @@ def _definition(name: str, points: int, seed: int) -> dict[str, Any]:
 
 
 def _figures(ways: list[Way]) -> list[Figure]:
+    large = [way for way in ways if way.name.endswith("large")]
+    ways = [way for way in ways if way not in large]
     others = [way for way in ways if "--fuse" not in way.name]
     best = max(others, key=lambda way: way.rate)
     fused = {way.name: way for way in ways if "--fuse" in way.name}
@@ -133,4 +148,7 @@ def _figures(ways: list[Way]) -> list[Figure]:
     figures.append(
         Figure(benchmark=NAME, name=f"{best.name}: wall / the nodes' own time", value=best.seconds / best.nodes)
     )
+    auto, off = (sum(way.seconds for way in large if word in way.name) for word in ("auto", "off"))
+    name = f"{LARGE_SIDE} × {LARGE_SIDE} px: seconds of --fuse auto / of --fuse off"
+    figures.append(Figure(benchmark=NAME, name=name, value=auto / off, goal=1.0))
     return figures
