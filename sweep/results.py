@@ -136,7 +136,7 @@ def _check(results: RecordedResults, text: str) -> CheckResult:
     known = {column.name for column in columns}
     for name in _find_names(condition):
         if name not in known and (near := did_you_mean(name, _COUNTS)):
-            raise UsageError(f"--require {text!r}: there is no column {name}.{near}")
+            raise UsageError(f"--require {text!r}: there is no column named {name}.{near}")
     axes = [NamedAxis(column.name, _KINDS.get(column.kind, "any")) for column in columns]
     clause = _compile(condition, axes, f"--require {text!r}")
     chosen = _compile(rest[0], axes, f"--require {text!r}, where").holds if rest else None

@@ -79,8 +79,8 @@ class RenderingOptions:
         str,
         _rendering_option(
             help="Points per queue item: auto, off or a number. auto puts several small images into one item, which "
-            "saves time. The workflow that the server saves in each image then makes all images of that item; use off "
-            "if it should make this image only.",
+            "saves time. The server saves a workflow in each image; with several images in one item, this workflow "
+            "makes all images of the item. With off it makes that image only.",
             metavar="N",
         ),
     ] = "auto"

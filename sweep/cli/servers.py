@@ -40,7 +40,7 @@ QueueOption: TypeAlias = Annotated[
     str,
     server_option(
         "--queue",
-        help="The name of the queue to use on the servers. Every server has one named default.",
+        help="The name of the queue to use on the servers. Every server has a queue named default.",
         metavar="NAME",
     ),
 ]

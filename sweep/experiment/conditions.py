@@ -186,7 +186,7 @@ class Compiler:
         if axis is None and name in _LITERALS:
             return self._compile_literal(node, _LITERALS[name])
         if axis is None:
-            raise self._make_error(node, f"there is no axis {name}.{did_you_mean(name, self._axes)}")
+            raise self._make_error(node, f"there is no axis named {name}.{did_you_mean(name, self._axes)}")
         self.named[name] = None
         exact = self._to_decimal
         return (lambda v: exact(v[name])), axis.kind

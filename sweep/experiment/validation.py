@@ -311,12 +311,14 @@ class GridValidator:
         others = [name for name, other in self.axes.items() if other is not axis and other.kind != "seed"]
         if axis is None:
             near = did_you_mean(design.axis or "", self.axes)
-            self.problems.add_at_value(("design", "axis"), f"there is no axis {design.axis}.{near}")
+            self.problems.add_at_value(("design", "axis"), f"there is no axis named {design.axis}.{near}")
         elif axis.kind not in ("integer", "number") or len(axis.levels) < LEAST_ADAPTIVE_LEVELS:
             message = f"{design.axis} is no numeric axis of {LEAST_ADAPTIVE_LEVELS} levels or more"
             self.problems.add_at_value(("design", "axis"), message)
         if group != "prompt" and group not in others:
-            self.problems.add_at_value(("design", "for"), f"there is no axis {group}.{did_you_mean(group, others)}")
+            self.problems.add_at_value(
+                ("design", "for"), f"there is no axis named {group}.{did_you_mean(group, others)}"
+            )
         if self.file.where or self.file.exclude or any(len(dimension.axes) > 1 for dimension in self.dimensions):
             self.problems.add_at_value(("design", "kind"), "design adaptive needs a grid without conditions and zip")
         if self.file.study.replicates > 1:
@@ -345,7 +347,7 @@ class GridValidator:
             place, axis = (section, "baseline", name), self.axes.get(name)
             if axis is None:
                 if name not in self._list_written_axes():
-                    self.problems.add_at_key(place, f"there is no axis {name}.{did_you_mean(name, self.axes)}")
+                    self.problems.add_at_key(place, f"there is no axis named {name}.{did_you_mean(name, self.axes)}")
             elif isinstance(axis.levels, CellSeeds):
                 self.problems.add_at_key(place, f"{name} has other seeds in each combination: leave it out")
             elif isinstance(axis.levels, UndrawnLevels):

@@ -179,7 +179,7 @@ def choose_columns(
     extra = dict.fromkeys([*facts.inputs, *(role for each in labels.values() for of in each.values() for role in of)])
     for name in columns:
         if name not in position and name not in extra:
-            raise UsageError(f"There is no column {name}.{did_you_mean(name, [*position, *extra])}")
+            raise UsageError(f"There is no column named {name}.{did_you_mean(name, [*position, *extra])}")
 
     def cell(row: TableRow, name: str) -> Cell:
         if name in position:

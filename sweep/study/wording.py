@@ -184,7 +184,7 @@ def _write_advice(advice: Recommendation, fact: MetricFacts, counts: Sequence[Ho
         return f"Any {axis} tested will do: {kept} {held} at {advice['use']:g} and at every other level."
     limit = "or more" if advice["side"] == "from" else "or less"
     first_counts = [f"in {hold['held']} of {hold['images']} at {hold['level']:g}" for hold in later[:MOST_COUNTS]]
-    return f"Use {axis} {advice['use']:g} {limit}: {kept} {held} there, {', '.join(first_counts)}."
+    return f"Use {axis} {advice['use']:g} {limit}: {kept} {held} at {advice['use']:g}, {', '.join(first_counts)}."
 
 
 def _write_weakest(advice: Recommendation, fact: MetricFacts) -> str:
@@ -198,7 +198,7 @@ def _write_weakest(advice: Recommendation, fact: MetricFacts) -> str:
         else f"between {name_axis(advice['axis'])} {low:g} and {high:g}"
     )
     miss = "rise above" if fact["direction"] == "lower" else "fall below"
-    return f"Weakest {name_axis(name)}: {write_level(level)} is the first to {miss} {advice['threshold']:g}, {where}."
+    return f"First {name_axis(name)} to {miss} {advice['threshold']:g}: {write_level(level)}, {where}."
 
 
 def _write_miss(fact: MetricFacts | None, threshold: float) -> str:

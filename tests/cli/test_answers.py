@@ -89,7 +89,7 @@ def test_redo_for_programs_writes_events_with_time_and_version(sweep: Sweep) -> 
 def test_table_chooses_columns(sweep: Sweep, home: Path) -> None:
     answer = sweep("table", "small", "--columns", "seed,steps,status", "--where", "index < 2")
     assert answer.out.splitlines() == ["seed,steps,status", "42,4,completed", "43,4,completed"]
-    assert "There is no column stps. Did you mean steps?" in sweep("table", "small", "--columns", "stps").err
+    assert "There is no column named stps. Did you mean steps?" in sweep("table", "small", "--columns", "stps").err
     looks = {"look": {"values": {"soft": {"cfg_scale": 5}, "neon": {"cfg_scale": 9}}}}
     write_experiment(home / "looks.yaml", name="looks", axes=looks)
     assert sweep("run", "looks.yaml", "--no-report").code == 0

@@ -87,7 +87,7 @@ SLIPS = [
     axes("a column twice", "axes.steps: shots.csv has the column n twice.", steps={"csv": "shots.csv", "column": "n"}),
     axes("too many points", "The grid has 1e+18 points; the most is 1e+15.",
          **{"seed": {"count": 10**9, "start": 0}, "noise.width": {"start": 8, "stop": 8 * 10**9, "step": 8}}),
-    Slip(what="unknown axis in a condition", says="where: there is no axis sed. Did you mean seed?",
+    Slip(what="unknown axis in a condition", says="where: there is no axis named sed. Did you mean seed?",
           changes={"where": "sed > 1"}),
     Slip(what="half a condition", says="where: ends before it is complete.", changes={"where": "seed >"}),
     Slip(what="a role at no node", says="roles.seed: the workflow has no node 'nois'. Did you mean noise?",

@@ -37,7 +37,7 @@ SLIPS: list[tuple[tuple[str, ...], str]] = [
     # redo, rename, rm
     (("redo", "small"), 'redo needs --where. For example --where "index in [3, 5]", or "index >= 0" for all.'),
     (("redo", "small", "--where", "seed ="), "equality is written =="),
-    (("redo", "small", "--where", "sed == 42"), "there is no column sed. Did you mean seed?"),
+    (("redo", "small", "--where", "sed == 42"), "there is no column named sed. Did you mean seed?"),
     (("redo", "smal", "--where", "index == 1"), "There is no run smal. Did you mean small?"),
     (("redo", "small", "--where", "index == 99"), "No point of small meets index == 99. sweep table results/small"),
     (("rm", "small"), "Add --yes to delete without asking."),
@@ -50,11 +50,11 @@ SLIPS: list[tuple[tuple[str, ...], str]] = [
     (("rename", "small"), "Missing argument"),
     # check
     (("check", "small"), 'There is nothing to check. Add --require "failed == 0".'),
-    ((*CHECK, "sim >= 0.9"), "there is no column sim. Did you mean ssim?"),
+    ((*CHECK, "sim >= 0.9"), "there is no column named sim. Did you mean ssim?"),
     ((*CHECK, "ssim = 0.9"), "equality is written =="),
     ((*CHECK, "ssim >= 0.9 where"), 'ends before its condition. Write "… where seed == 1".'),
     ((*CHECK, "ssim >= 0.9 where sed == 1"), "Did you mean seed?"),
-    ((*CHECK, "faild == 0"), "there is no column faild. Did you mean failed?"),
+    ((*CHECK, "faild == 0"), "there is no column named faild. Did you mean failed?"),
     ((*CHECK, "1 == 1"), "names no column"),
     ((*CHECK, 'ssim >= "high"'), "ssim is a number, but 'high' is text"),
     # rate, merge, table
@@ -63,7 +63,7 @@ SLIPS: list[tuple[tuple[str, ...], str]] = [
     (("merge", "results/small"), "Missing option '--output'"),
     (("merge", "results/smal", "-o", "merged"), "results/smal"),
     (("merge", "results/small", "-o", "results/small"), "results/small"),
-    (("table", "small", "--columns", "sed"), "There is no column sed. Did you mean seed?"),
+    (("table", "small", "--columns", "sed"), "There is no column named sed. Did you mean seed?"),
     (("table", "small", "--columns", ""), "--columns names no column. Write --columns seed,status."),
     # the workers of a cluster
     (("worker",), "Use either --server or --stop."),

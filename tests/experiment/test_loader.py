@@ -32,9 +32,9 @@ def test_every_fault_at_once_in_the_order_of_the_file(faults: Fail) -> None:
         "16:5  zip: prompt has 3 values, seed has 4.",
         "17:3  axes.a.b needs step.",
         "17:28  axes.a.b.stpe is not known here. Did you mean step?",
-        "18:35  where: there is no axis sed. Did you mean seed?",
+        "18:35  where: there is no axis named sed. Did you mean seed?",
         "20:5  exclude: cannot be read; equality is written ==.",
-        "21:5  exclude: there is no axis nope.",
+        "21:5  exclude: there is no axis named nope.",
         (
             "22:16  design.kind must be full, random, sobol, halton, lhs, one_at_a_time, rotated or adaptive, "
             'not "randm". Did you mean random?'

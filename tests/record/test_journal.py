@@ -102,9 +102,9 @@ async def test_an_error_of_the_code_reaches_its_caller_and_the_journal_lives_on(
 
 
 def test_a_folder_without_a_journal(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"it has no journal\.sqlite"):
+    with pytest.raises(RecordError, match=r"journal\.sqlite is missing"):
         asyncio.run(SqliteJournal.open(tmp_path / "nothing", create=False))
-    with pytest.raises(RecordError, match=r"it has no journal\.sqlite"):
+    with pytest.raises(RecordError, match=r"journal\.sqlite is missing"):
         RecordedResults.open(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
 

@@ -84,7 +84,7 @@ with MetricCache.open(Path(sys.argv[1])) as cache:
 
 
 def test_no_folder_no_cache(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"has no journal\.sqlite"):
+    with pytest.raises(RecordError, match=r"journal\.sqlite is missing"):
         MetricCache.open(tmp_path)
 
 

@@ -761,7 +761,7 @@ async def test_clicks_on_the_page_become_columns_advice_and_a_ranking(browser: B
     assert loved["denoise_strength"].tolist() == [0.2] * 4
     assert (await run_sync(lambda: results.table(where="rejected")))["note"].tolist() == ["melted"]
     study = await run_sync(lambda: make_study(folder, metrics=["ssim"], workers=0))
-    advice = "Use denoise strength 0.2 or less: 4 stars or more in 4 of 4 images there, in 0 of 4 at 0.6."
+    advice = "Use denoise strength 0.2 or less: 4 stars or more in 4 of 4 images at 0.2, in 0 of 4 at 0.6."
     assert advice in [each["text"] for each in study.data["words"] if each["headline"]]
     assert [(found["axis"], found["choices"]) for found in study.data["choices"]] == [("variation", 2)]
     assert study.table["rejected"].sum() == 1

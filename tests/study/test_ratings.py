@@ -45,7 +45,7 @@ def test_rated_images_are_columns_and_advice(results: Path, tmp_path: Path) -> N
     assert study.table["rejected"].sum() == 6
     (advice,) = study.data["recommendations"]
     assert (advice["metric"], advice["use"], advice["held"], advice["images"]) == ("rating", 0.25, 6, 6)
-    assert study.words[0].startswith("Use denoise strength 0.25 or less: 4 stars or more in 6 of 6 images there")
+    assert study.words[0].startswith("Use denoise strength 0.25 or less: 4 stars or more in 6 of 6 images at 0.25")
     rated = RecordedResults.open(results).table()
     assert list(rated.columns[-3:]) == ["rating", "rejected", "note"]
     assert rated["rating"].tolist() == study.table["rating"].tolist()

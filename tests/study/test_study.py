@@ -51,7 +51,7 @@ def test_a_measured_folder_says_everything(results: Path) -> None:
     assert all(low is not None for low in coarse["low"])
     headlines = [s["text"] for s in found.data["words"] if s["headline"]]
     assert headlines[0].startswith("Use denoise strength 0")
-    assert "stayed at 0.9 or more in 6 of 6 images there" in headlines[0]
+    assert "stayed at 0.9 or more in 6 of 6 images at 0." in headlines[0]
     assert any(text.startswith("Most important for layout of light and dark: denoise strength") for text in headlines)
     assert str(results) not in json.dumps(found.to_json())
 

@@ -212,7 +212,7 @@ function countsOf({ along, levels, use, rising, metric, threshold, below }: Verd
   const of = (at: number): Part => part(`${levels[at]?.held} of ${levels[at]?.images}`, true);
   const side = below ? "or less" : "or more";
   const parts = [part(`${capital(metric.label)} stayed at ${number(threshold)} ${side} in `)];
-  if (use >= 0) parts.push(of(use), part(rest.length > 0 ? " images there" : " images."));
+  if (use >= 0) parts.push(of(use), part(rest.length > 0 ? ` images at ${along.labels[use]}` : " images."));
   told.forEach((at, place) => {
     const last = place === told.length - 1 && !(lost >= 0 && rest.length - lost > 1);
     const lead = use < 0 && place === 0 ? "" : last && (place > 0 || use >= 0) ? " and in " : ", in ";

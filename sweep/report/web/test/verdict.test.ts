@@ -44,7 +44,7 @@ test("the sum over groups is the sum over levels at every threshold", () => {
 test("the answer names the level, the counts and the weakest group", () => {
   assert.equal(answerOf(verdictAt(0.75)).title, "Use strength 0.3 or less.");
   const text = answerOf(verdictAt(0.75)).counts.map((part) => part.text).join("");
-  assert.equal(text, "SSIM stayed at 0.75 or more in 4 of 4 images there and in 2 of 4 at 0.5. Weakest prompt: dramatic, which held at 0.3 only.");
+  assert.equal(text, "SSIM stayed at 0.75 or more in 4 of 4 images at 0.3 and in 2 of 4 at 0.5. Weakest prompt: dramatic, which held at 0.3 only.");
   assert.equal(answerOf(verdictAt(0.1)).title, "Any strength up to 0.5 holds.");
   assert.equal(answerOf(verdictAt(2)).title, "No strength keeps SSIM at 2 in all images.");
 });
