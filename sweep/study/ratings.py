@@ -21,9 +21,11 @@ from scipy.special import ndtri
 from sweep.errors import UsageError
 from sweep.record import RATINGS_JSON, name_image, replace_atomically
 from sweep.study.design import FloatArray, StudyDesign
-from sweep.study.schema import ChoiceRank, Choices, LevelValue, MetricFacts
+from sweep.study.metrics.base import describe_column
+from sweep.study.schema import ChoiceRank, Choices, Direction, LevelValue, MetricFacts
 from sweep.study.stats.intervals import CONFIDENCE
 
+SUMMARY = "A person's judgement on the page. It says nothing of what others would prefer."
 PRIOR = 0.5  # wins and losses against an average level that each level begins with: no strength is infinite
 FITTED = 100  # rounds of the fit
 IMAGE_AXIS = "image"
@@ -80,45 +82,37 @@ def name_images(frame: pd.DataFrame) -> list[tuple[str, ...]]:
 
 def rate_images(design: StudyDesign, ratings: Ratings) -> tuple[StudyDesign, list[MetricFacts]]:
     """Add the columns rating, rejected and note, and describe the first two; nothing where no image is rated."""
-    marks: list[Mapping[str, Any]] = [
-        next((ratings.marks[name] for name in names if name in ratings.marks), {})
-        for names in name_images(design.frame)
-    ]
-    stars = np.array([np.nan if mark.get("stars") is None else float(mark["stars"]) for mark in marks])
-    touched = np.array([bool(mark) for mark in marks])
-    rejected = np.where(touched, [float(bool(mark.get("rejected"))) for mark in marks], np.nan)
-    stars = np.where(design.images, stars, np.nan)
-    rejected = np.where(design.images, rejected, np.nan)
-    notes = pd.Series([mark.get("note") or None for mark in marks], dtype=object)
+    names = name_images(design.frame)
+    marks = [next((ratings.marks[name] for name in each if name in ratings.marks), {}) for each in names]
+    stars = [np.nan if mark.get("stars") is None else float(mark["stars"]) for mark in marks]
+    rejected = [float(bool(mark.get("rejected"))) if mark else np.nan for mark in marks]
     columns: dict[str, FloatArray] = {}
     facts = []
-    for name, label, values, direction, highest in (
+    kinds: Sequence[tuple[str, str, list[float], Direction, float]] = (
         ("rating", "rating", stars, "higher", 5.0),
         ("rejected", "rejection", rejected, "lower", 1.0),
-    ):
-        if name not in design.names and np.isfinite(values).any():
+    )
+    for name, label, given, direction, highest in kinds:
+        values = np.where(design.images, given, np.nan)
+        measured = int(np.isfinite(values).sum())
+        if name not in design.names and measured:
             columns[name] = values
-            facts.append(_describe(name, label, direction, highest, int(np.isfinite(values).sum())))
+            facts.append(
+                describe_column(
+                    name,
+                    label,
+                    SUMMARY,
+                    "ratings.json",
+                    measured,
+                    version="1",
+                    direction=direction,
+                    bounds=(0.0, highest),
+                )
+            )
     if not columns:
         return design, []
+    notes = pd.Series([mark.get("note") or None for mark in marks], dtype=object)
     return design.with_columns({**columns, "note": notes}), facts
-
-
-def _describe(name: str, label: str, direction: Any, highest: float, measured: int) -> MetricFacts:
-    return MetricFacts(
-        name=name,
-        label=label,
-        summary="A person's judgement on the page. It says nothing of what others would prefer.",
-        unit="",
-        version="1",
-        direction=direction,
-        range=[0.0, highest],
-        reference="none",
-        working_size=0,
-        source="ratings.json",
-        measured=measured,
-        failed=0,
-    )
 
 
 def rank_choices(design: StudyDesign, ratings: Ratings, metrics: Sequence[MetricFacts]) -> list[Choices]:

@@ -32,7 +32,7 @@ from sweep.study.measuring.pool import OnRay, measure_all
 from sweep.study.measuring.task import MeasuredImage, Task
 from sweep.study.measuring.worker import NICENESS
 from sweep.study.metrics.base import Metric, describe_metric
-from sweep.study.metrics.formulas import delta_e
+from sweep.study.metrics.formulas import PIXEL_HASH_METRIC, SAME_POINT_METRIC, delta_e
 from sweep.study.metrics.planes import (
     DecodedImage,
     ImagePair,
@@ -42,7 +42,7 @@ from sweep.study.metrics.planes import (
     reduced,
     working_shape,
 )
-from sweep.study.metrics.registry import PIXEL_HASH_METRIC, SAME_POINT_METRIC, resolve_metrics
+from sweep.study.metrics.registry import resolve_metrics
 from sweep.study.schema import AxisDistance, Group, LevelValue, MetricFacts
 
 MOST_PAIRS = 120  # of one axis; of more, every so many-th is taken

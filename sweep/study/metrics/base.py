@@ -126,3 +126,32 @@ def describe_metric(metric: Metric, *, measured: int = 0, failed: int = 0) -> Me
         measured=measured,
         failed=failed,
     )
+
+
+def describe_column(
+    name: str,
+    label: str,
+    summary: str,
+    source: str,
+    measured: int,
+    *,
+    failed: int = 0,
+    version: str = "",
+    direction: Direction = "neutral",
+    bounds: tuple[float | None, float | None] = (None, None),
+) -> MetricFacts:
+    """Collect the same of a column that no metric measures from images."""
+    return MetricFacts(
+        name=name,
+        label=label,
+        summary=summary,
+        unit="",
+        version=version,
+        direction=direction,
+        range=list(bounds),
+        reference="none",
+        working_size=0,
+        source=source,
+        measured=measured,
+        failed=failed,
+    )
