@@ -1,10 +1,10 @@
 from .adaptive import SearchPoint, SearchTask, check_direction, choose_next_points, decide_search, estimate_crossing
 from .design import read_design
 from .findings import select_headline_metrics, select_headlines, write_decision
-from .measuring.follower import start_follower
 from .measuring.measure import MeasureProgress, measure_now
 from .measuring.pool import measure_all
 from .measuring.task import Task, measure_task
+from .measuring.worker import start_follower
 from .metrics.base import Formula, Metric
 from .metrics.planes import DecodedImage, ImagePair, UnreadableImageError, decode, luma, reduced, working_shape
 from .metrics.registry import describe_columns, estimate_seconds, list_optional, list_standard, resolve_metrics

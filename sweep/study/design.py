@@ -68,15 +68,12 @@ class StudyDesign:
     images: Mask  # rows with an image
     reference: Literal["source", "baseline", "none"] = "none"
     baseline: Group = field(default_factory=dict)
+    _others: dict[str, Codes] = field(default_factory=dict)  # by axis: the cells of all other factors
 
     @cached_property
     def by_name(self) -> Mapping[str, StudyAxis]:
         """Axes by name."""
         return {axis.name: axis for axis in self.axes}
-
-    @cached_property
-    def _others(self) -> dict[str, Codes]:
-        return {}
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -116,10 +113,6 @@ class StudyDesign:
         """How often the most repeated point was rendered; 0 in an empty table."""
         return int(self.repeats[self.images].max(initial=-1)) + 1
 
-    def compared_with(self, reference: Literal["source", "baseline", "none"]) -> StudyDesign:
-        """Copy the design with what its images are compared with."""
-        return replace(self, reference=reference)
-
     def with_columns(self, columns: Mapping[str, FloatArray | pd.Series]) -> StudyDesign:
         """Copy the design with these columns added to its table."""
         return replace(self, frame=self.frame.assign(**columns))
@@ -146,10 +139,6 @@ class StudyDesign:
         pairs = np.unique(np.stack([self.cells[rows], self.units[rows]]), axis=1).shape[1]
         return float(pairs / max(whole, 1))
 
-    def leave_units_out(self, metric: str, axis: str, group: Group) -> list[FloatArray]:
-        """Make the matrix of a metric once more without each unit in turn."""
-        return [self.unit_matrix(metric, axis, group, without=unit) for unit in range(self.unit_count)]
-
     def unit_matrix(
         self, metric: str, axis: str, group: Group | None = None, *, without: int | None = None
     ) -> FloatArray:
@@ -158,23 +147,17 @@ class StudyDesign:
         Where cells are missing, the other factors' additive effects are taken out first, so that a hole at a difficult
         prompt does not look like an effect of the axis. Without units the matrix has one row.
         """
-        response = self.frame[metric].to_numpy(dtype=np.float64, na_value=np.nan)
-        rows = np.isfinite(response)
+        response = self.response(metric)
+        rows = np.isfinite(response) & self.rows_of(group or {})
         if without is not None:
             rows &= self.units != without
-        for name, level in (group or {}).items():
-            rows &= self.by_name[name].codes == self.by_name[name].levels.index(level)
-        levels = len(self.by_name[axis].levels)
-        joint = np.maximum(self.units[rows], 0) * levels + self.by_name[axis].codes[rows]
-        height = max(self.unit_count, 1)
-        means = _average(response[rows], joint, self.all_but(axis)[rows], height * levels)
-        return means.reshape(height, levels)
-
-    def all_but(self, axis: str) -> Codes:
-        """Combine the other factors: a number by row for each combination of their levels."""
+        levels, codes = len(self.by_name[axis].levels), self.by_name[axis].codes
         if axis not in self._others:
             self._others[axis] = self.combined([name for name in self.factors if name != axis])
-        return self._others[axis]
+        joint = np.maximum(self.units[rows], 0) * levels + codes[rows]
+        height = max(self.unit_count, 1)
+        means = _average(response[rows], joint, self._others[axis][rows], height * levels)
+        return means.reshape(height, levels)
 
     def rows_of(self, group: Group) -> Mask:
         """Select the rows with these levels."""
@@ -182,6 +165,13 @@ class StudyDesign:
         for name, level in group.items():
             axis = self.by_name[name]
             found &= axis.codes == axis.levels.index(level)
+        return found
+
+    def group_originals(self, codes: Codes) -> dict[int, list[int]]:
+        """Group the rows with an image by their code; repeats are left out."""
+        found: dict[int, list[int]] = {}
+        for row in np.flatnonzero(self.images & (self.repeats == 0)).tolist():
+            found.setdefault(int(codes[row]), []).append(row)
         return found
 
     def groups(self, axis: str) -> list[Group]:
@@ -198,6 +188,9 @@ class StudyDesign:
         distinct = np.unique(np.stack([self.cells, self.units]), axis=1).shape[1]
         cells = crossed if crossed <= 2 * distinct else distinct
         status = self.frame["status"] if "status" in self.frame else pd.Series("completed", index=self.frame.index)
+        seeds = 0
+        if self.seed is not None:  # all there are, where cells share them
+            seeds = len(self.by_name[self.seed].levels) if self.seeds_shared else self.unit_count
         return DesignFacts(
             axes=[axis.describe() for axis in self.axes],
             rows=len(self.frame),
@@ -207,18 +200,12 @@ class StudyDesign:
             missing=cells - present if len(self.frame) else 0,
             balanced=bool(len(self.frame) and present == crossed and counts.min() == counts.max()),
             seed_axis=self.seed,
-            seeds=self._count_seeds(),
+            seeds=seeds,
             seeds_shared=self.seeds_shared,
             replicates=max(self.replicates, 1),
             reference=self.reference,
             baseline=self.baseline,
         )
-
-    def _count_seeds(self) -> int:
-        """Count the seeds of a cell: all there are, where cells share them."""
-        if self.seed is None:
-            return 0
-        return len(self.by_name[self.seed].levels) if self.seeds_shared else self.unit_count
 
 
 def _average(response: FloatArray, joint: Codes, others: Codes, size: int) -> FloatArray:
@@ -290,6 +277,7 @@ def read_design(
     factors = tuple(a.name for a in varying if a is not seed and a.name not in aliases)
     if seed is not None and seed.name in aliases:
         seed = None  # it steps with another axis: nothing is replicated
+    whole = np.ones(len(frame), dtype=np.bool_)
     design = StudyDesign(
         frame=frame,
         axes=found,
@@ -298,7 +286,7 @@ def read_design(
         seed=seed.name if seed else None,
         seeds_shared=True,
         units=np.full(len(frame), -1, dtype=np.intp),
-        images=_find_images(frame),
+        images=frame["image_path"].notna().to_numpy(dtype=np.bool_) if "image_path" in frame else whole,
         reference=reference,
         baseline=dict(baseline or {}),
     )
@@ -319,12 +307,6 @@ def _rank_within(cells: Codes, codes: Codes) -> Codes:
     starts = np.searchsorted(pairs[0], pairs[0], side="left")
     ranks = np.arange(pairs.shape[1]) - starts
     return np.asarray(ranks[inverse.ravel()], dtype=np.intp)
-
-
-def _find_images(frame: pd.DataFrame) -> Mask:
-    if "image_path" not in frame:
-        return np.ones(len(frame), dtype=np.bool_)
-    return frame["image_path"].notna().to_numpy(dtype=np.bool_)
 
 
 def _read_axis(frame: pd.DataFrame, name: str, kind: str) -> StudyAxis:

@@ -10,10 +10,10 @@ import pytest
 from sweep.engine import run
 from sweep.experiment import Experiment
 from sweep.sandbox import sandbox_server
-from sweep.study.measuring.measure import measure
 from sweep.study.schema import Curve
 from sweep.study.stats.curves import SPENT
 from sweep.study.study import make_study
+from tests.support.study_folders import measure
 
 STUDY = Path(__file__).parents[2] / "experiments" / "denoise_study.yaml"
 STRUCTURE = ("ssim", "ms_ssim", "structure_fine", "structure_middle", "structure_coarse")

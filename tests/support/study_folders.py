@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+import anyio.to_thread
+import pandas as pd
 from PIL import Image
 
+from sweep.study import measure_now
 from sweep.types import Scalar
 from tests.support.study_images import mixed, photo
 
@@ -23,3 +29,8 @@ def painted(values: Mapping[str, Scalar]) -> Image.Image:
     """Strength takes the source away; the seed decides what comes instead, the variation how much of it."""
     share = float(values["denoise_strength"] or 0) * (1.0 if values["variation"] == "dramatic" else 0.8)
     return mixed(SOURCE, photo(int(values["seed"] or 0), 96, 96), share)
+
+
+async def measure(folder: Path, **asked: Any) -> pd.DataFrame:
+    """`measure_now` without blocking the event loop."""
+    return await anyio.to_thread.run_sync(partial(measure_now, folder, **asked))

@@ -1,4 +1,4 @@
-"""Worker processes that measure on all cores at low priority, with bounded memory, and outlive their own crashes.
+"""Measuring on all cores at low priority, with bounded memory: a pool of worker processes that outlives their crashes.
 
 On a Ray cluster its tasks hold such a process each, so that numbers are those of one machine, bit for bit.
 """
@@ -9,20 +9,19 @@ import pickle
 import queue
 import socket
 import subprocess
-import sys
-import threading
 from collections import OrderedDict
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypeAlias, cast
 
 from sweep.errors import SweepError, UsageError
-from sweep.study.measuring.follower import make_worker_environment
 from sweep.study.measuring.task import MeasuredImage, References, Task, measure_task
-from sweep.study.measuring.worker import receive, send
+from sweep.study.measuring.worker import send, start_process
 from sweep.study.metrics.planes import SentImage
 from sweep.version import VERSION
 
@@ -31,124 +30,67 @@ if TYPE_CHECKING:
 
 
 TaskAnswer: TypeAlias = "tuple[Task, list[MeasuredImage]]"
-Pipes: TypeAlias = "tuple[BinaryIO, BinaryIO]"  # to the worker, from it
-TASK_TRIES = 2  # a task whose worker dies twice is given up: it is the image, not the worker
-WAITING = 4  # answers per worker that may wait for the caller: memory stays bounded
-
-
-LOST: Final = "the process that measured it died, twice"
 OnRay: TypeAlias = Literal["ray"]
-_LOOK_SECONDS = 1.0  # between looks at whether to stop, while a cluster measures
+TASK_TRIES = 2  # a task whose worker dies twice is given up: it is the image, not the worker
+WAITING = 4  # tasks per worker that are drawn ahead: memory stays bounded
+LOST: Final = "the process that measured it died, twice"
+_LOOK_SECONDS = 1.0  # between looks at how many CPUs the cluster has
 
 
-class _Ended:
-    """Put into the queue by a thread that is done; `error` is what ended it, if it was not the end of tasks."""
-
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error
-
-
-def measure_all(
-    tasks: Iterable[Task], metrics: Sequence[Metric], *, workers: int | OnRay, stop: threading.Event | None = None
-) -> Generator[TaskAnswer]:
+def measure_all(tasks: Iterable[Task], metrics: Sequence[Metric], *, workers: int | OnRay) -> Generator[TaskAnswer]:
     """Yield answers as they come, in any order. `workers` processes; 0: in this one; "ray": on all CPUs of the cluster
-    that this process has joined. Tasks are drawn only as workers are free. Ends early once `stop` is set. Closing the
-    generator ends the workers.
+    that this process has joined. Tasks are drawn only a few ahead. Closing the generator ends the workers.
 
     Raises UsageError where a metric cannot be sent to another process.
     """
-    stop = stop or threading.Event()
     if workers == "ray":
-        return _on_ray(tasks, metrics, stop)
-    if workers == 0:
-        return _here(tasks, metrics, stop)
-    return _there(tasks, metrics, workers, stop)
+        return _measure_on_ray(tasks, metrics)
+    return _measure_in_workers(tasks, metrics, workers) if workers else _measure_here(tasks, metrics)
 
 
-def _here(tasks: Iterable[Task], metrics: Sequence[Metric], stop: threading.Event) -> Generator[TaskAnswer]:
+def _measure_here(tasks: Iterable[Task], metrics: Sequence[Metric]) -> Generator[TaskAnswer]:
     references: References = OrderedDict()
     for task in tasks:
-        if stop.is_set():
-            return
         yield task, measure_task(task, metrics, references)
 
 
-def _there(
-    tasks: Iterable[Task], metrics: Sequence[Metric], workers: int, stop: threading.Event
-) -> Generator[TaskAnswer]:
-    answers: queue.Queue[TaskAnswer | _Ended] = queue.Queue(maxsize=workers * WAITING)
-    source = _Shared(iter(tasks))
-    closing = threading.Event()
-    threads = [
-        threading.Thread(target=_drive, args=(source, _pickled(metrics), answers, closing, stop), daemon=True)
-        for _ in range(workers)
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        running = len(threads)
-        while running:
-            answer = answers.get()
-            if isinstance(answer, _Ended):
-                running -= 1
-                if answer.error is not None:
-                    raise answer.error
-            else:
-                yield answer
-    finally:
-        closing.set()
-        while any(thread.is_alive() for thread in threads):
-            _drain(answers)
-            threads[0 if threads[0].is_alive() else -1].join(0.02)
+def _measure_in_workers(tasks: Iterable[Task], metrics: Sequence[Metric], workers: int) -> Generator[TaskAnswer]:
+    """Measure in as many threads as processes; each task takes an idle worker."""
+    source, sent = iter(tasks), _pickle_metrics(metrics)
+    idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+    for _ in range(workers):
+        idle.put(_Worker(sent))
 
-
-def _drain(answers: queue.Queue[TaskAnswer | _Ended]) -> None:
-    while True:
+    def measure(task: Task) -> list[MeasuredImage]:
+        worker = idle.get()
         try:
-            answers.get_nowait()
-        except queue.Empty:
-            return
+            return worker.measure(task)
+        finally:
+            idle.put(worker)
+
+    threads = ThreadPoolExecutor(workers)
+    running: dict[Future[list[MeasuredImage]], Task] = {}
+    try:
+        while True:
+            for task in islice(source, workers * WAITING - len(running)):
+                running[threads.submit(measure, task)] = task
+            if not running:
+                return
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(done), done.result()
+    finally:
+        threads.shutdown(cancel_futures=True)
+        while not idle.empty():
+            idle.get().close()
 
 
-def _pickled(metrics: Sequence[Metric]) -> bytes:
+def _pickle_metrics(metrics: Sequence[Metric]) -> bytes:
     try:
         return pickle.dumps(tuple(metrics))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise UsageError(
             f"A metric cannot be sent to worker processes ({error}).", hint="Define it in a module."
         ) from error
-
-
-class _Shared:
-    """An iterator that several threads draw from."""
-
-    def __init__(self, tasks: Iterator[Task]) -> None:
-        self._tasks = tasks
-        self._lock = threading.Lock()
-
-    def next(self) -> Task | None:
-        with self._lock:
-            return next(self._tasks, None)
-
-
-def _drive(
-    source: _Shared,
-    metrics: bytes,
-    answers: queue.Queue[TaskAnswer | _Ended],
-    closing: threading.Event,
-    stop: threading.Event,
-) -> None:
-    """Make one thread, one worker: task by task until there are none."""
-    worker = _Worker(metrics)
-    error: BaseException | None = None
-    try:
-        while not closing.is_set() and not stop.is_set() and (task := source.next()) is not None:
-            answers.put((task, worker.measure(task)))
-    except BaseException as raised:  # noqa: BLE001  raised again by the reader of the queue
-        error = raised
-    finally:
-        worker.close()
-        answers.put(_Ended(error))
 
 
 def _give_up(task: Task) -> list[MeasuredImage]:
@@ -161,49 +103,35 @@ class _Worker:
     def __init__(self, metrics: bytes) -> None:
         self._metrics = metrics
         self._process: subprocess.Popen[bytes] | None = None
-        self._pipes: Pipes | None = None
 
     def measure(self, task: Task) -> list[MeasuredImage]:
         for _ in range(TASK_TRIES):
             try:
-                tasks, answers = self._pipes or self._start()
-                send(tasks, task)
-                answer: list[MeasuredImage] = receive(answers)
-            except (EOFError, OSError):
+                if self._process is None:
+                    self._process = start_process("worker")
+                    if (refusal := self._ask(self._metrics)) is not None:
+                        raise UsageError(f"{refusal[:1].upper()}{refusal[1:]}.")
+                answer: list[MeasuredImage] = self._ask(task)
+            except (EOFError, OSError, pickle.UnpicklingError):
                 self.close()
             else:
                 return answer
         return _give_up(task)
 
-    def _start(self) -> Pipes:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "sweep.study.measuring.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=make_worker_environment(),
-            creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
-        )
-        pipes = cast("BinaryIO", process.stdin), cast("BinaryIO", process.stdout)
-        self._process, self._pipes = process, pipes
-        send(pipes[0], self._metrics)
-        if (refusal := receive(pipes[1])) is not None:
-            raise UsageError(f"{refusal[:1].upper()}{refusal[1:]}.")
-        return pipes
+    def _ask(self, message: object) -> Any:
+        process = cast("subprocess.Popen[bytes]", self._process)
+        send(cast("BinaryIO", process.stdin), message)
+        return pickle.load(cast("BinaryIO", process.stdout))  # noqa: S301  our own process
 
     def close(self) -> None:
         """Kill it: it has nothing to lose. Harmless where it never ran."""
-        process, pipes = self._process, self._pipes
-        self._process, self._pipes = None, None
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        for stream in pipes or ():
-            with suppress(OSError):  # what was still to be written is of no use to a killed process
-                stream.close()
+        process, self._process = self._process, None
+        if process is not None:
+            with suppress(OSError), process:  # what was still to be written is of no use to a killed process
+                process.kill()
 
 
-def _on_ray(tasks: Iterable[Task], metrics: Sequence[Metric], stop: threading.Event) -> Generator[TaskAnswer]:
+def _measure_on_ray(tasks: Iterable[Task], metrics: Sequence[Metric]) -> Generator[TaskAnswer]:
     """Send tasks with their images, so many that no CPU waits for the next one.
 
     Raises UsageError where a host has other versions, SweepError where the cluster fails.
@@ -211,16 +139,15 @@ def _on_ray(tasks: Iterable[Task], metrics: Sequence[Metric], stop: threading.Ev
     import ray
 
     remote = ray.remote(num_cpus=1, max_retries=TASK_TRIES - 1)(measure_sent)
-    sent = ray.put(_pickled(metrics))
-    source = iter(tasks)
+    source, sent = iter(tasks), ray.put(_pickle_metrics(metrics))
     running: dict[Any, Task] = {}
     try:
-        while not stop.is_set():
+        while True:
             cpus = int(ray.cluster_resources().get("CPU", 0))
-            while len(running) < cpus * WAITING and (task := next(source, None)) is not None:
+            for task in islice(source, max(cpus * WAITING - len(running), 0)):
                 running[remote.remote(_send_images(task), sent, find_versions())] = task
             if not running:
-                if (task := next(source, None)) is not None:
+                if next(source, None) is not None:
                     raise SweepError("The cluster has no CPUs to measure with.", hint="Leave out --on to measure here.")
                 return
             for done in ray.wait(list(running), timeout=_LOOK_SECONDS)[0]:

@@ -1,7 +1,8 @@
-"""A process that measures images: reads tasks from its standard input, writes values to its standard output.
+"""The processes that measure: this module is a worker, which reads tasks from standard input and answers them.
 
-A process of its own rather than `multiprocessing`, because that imports the caller's main module again: a notebook, or
-a script without a main guard, would break. Ends when its input ends, so it never outlives its parent.
+Processes of our own rather than `multiprocessing`, because that imports the caller's main module again: a notebook, or
+a script without a main guard, would break. They end when their input ends, so they never outlive their parent. What is
+heavy is imported in them only: a run that starts a follower pays nothing.
 """
 
 from __future__ import annotations
@@ -9,56 +10,69 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import struct
+import subprocess
 import sys
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, BinaryIO
-
-from sweep.study.measuring.task import References, Task, measure_task
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
+    from sweep.study.measuring.task import References, Task
     from sweep.study.metrics.base import Metric
 
 
-LENGTH = struct.Struct("!Q")
 NICENESS = 10
+SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # one core a process
 
 
-def send(stream: BinaryIO, message: Any) -> None:
-    """Make one pickled message, after its length."""
-    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-    stream.write(LENGTH.pack(len(data)) + data)
+def start_process(module: str, *arguments: str, stderr: int | None = None) -> subprocess.Popen[bytes]:
+    """Start a module of ours with our environment and import path (a notebook may have added to it) and one thread."""
+    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    return subprocess.Popen(  # noqa: S603  ourselves
+        [sys.executable, "-P", "-m", f"sweep.study.measuring.{module}", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env={**os.environ, **dict.fromkeys(SINGLE_THREADED, "1"), "PYTHONPATH": path},
+        creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
+    )
+
+
+def start_follower(folder: Path) -> subprocess.Popen[bytes]:
+    """Start to measure the images of a run as they finish. Kill the process when the run has ended.
+
+    It writes a line whenever it has measured all that there is.
+    """
+    return start_process("measure", str(folder), stderr=subprocess.DEVNULL)
+
+
+def step_back() -> None:
+    """Take low priority, and let the parent decide when to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+
+
+def send(stream: BinaryIO, message: object) -> None:
+    """Write a message; the other side reads it with `pickle.load`."""
+    pickle.dump(message, stream)
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> Any:
-    """Read the next message; EOFError where the other side is gone. Nothing but our own processes writes here."""
-    head = stream.read(LENGTH.size)
-    if len(head) < LENGTH.size:
-        raise EOFError
-    (length,) = LENGTH.unpack(head)
-    data = stream.read(length)
-    if len(data) < length:
-        raise EOFError
-    return pickle.loads(data)  # noqa: S301
-
-
 def serve_tasks(tasks: BinaryIO, answers: BinaryIO) -> None:
-    """First message: the metrics. Then tasks, each answered, until the stream ends."""
+    """First message: the metrics. Then tasks, each answered, until EOFError at the stream's end."""
+    from sweep.study.measuring.task import measure_task
+
     try:
-        metrics: tuple[Metric, ...] = pickle.loads(receive(tasks))  # noqa: S301  from our parent
+        metrics: tuple[Metric, ...] = pickle.loads(pickle.load(tasks))  # noqa: S301  from our parent
     except (AttributeError, ImportError, pickle.UnpicklingError) as error:
         send(answers, f"a metric cannot be imported by worker processes ({error}); define it in a module")
-        return
-    except EOFError:
         return
     send(answers, None)
     references: References = OrderedDict()
     while True:
-        try:
-            task: Task = receive(tasks)
-        except EOFError:
-            return
+        task: Task = pickle.load(tasks)  # noqa: S301
         send(answers, measure_task(task, metrics, references))
 
 
@@ -66,14 +80,13 @@ def run_worker() -> None:
     """Serve the parent on the pipes it gave. What a metric prints goes to standard error, not into the answers."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    if hasattr(os, "nice"):
-        os.nice(NICENESS)
     try:
-        serve_tasks(sys.stdin.buffer, answers)
+        with suppress(EOFError, pickle.UnpicklingError):
+            serve_tasks(sys.stdin.buffer, answers)
     except BrokenPipeError:
         os._exit(0)  # the parent is gone, nobody to tell
 
 
 if __name__ == "__main__":
+    step_back()
     run_worker()

@@ -76,7 +76,7 @@ Bounds: TypeAlias = tuple[float | None, float | None]
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the images CLIP was trained on; Radford et al. 2021
 CLIP_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # what DINO was trained with
-SIDE = 224  # px of the square that CLIP and DINO take
+MODEL_SIDE = 224  # px of the square that CLIP and DINO take
 CLIP_FILES = ("vision_model.onnx", "text_model.onnx")
 MODEL_FILE = "model.onnx"
 INSTALL = "Install it with: pip install 'sweep-engine[clip]'"
@@ -156,7 +156,7 @@ class ContentLikeness(LearnedMetric):
         return _compute_cosine(*map(self._embed, view.pair))
 
     def _embed(self, image: DecodedImage) -> Vector:
-        values = _normalise(image, SIDE, IMAGENET_MEAN, IMAGENET_DEVIATION)
+        values = _normalise(image, MODEL_SIDE, IMAGENET_MEAN, IMAGENET_DEVIATION)
         feeds = {self._session.get_inputs()[0].name: values}
         found = _run(self._session, feeds, "image_embeds", "pooler_output")
         return np.asarray(found[0, 0] if found.ndim == 3 else found[0].ravel())
@@ -215,7 +215,7 @@ class _Clip:
         config = _find(folder, "preprocessor_config.json")
         facts = json.loads(config.read_text(encoding="utf-8")) if config else {}
         self._mean, self._deviation = facts.get("image_mean", CLIP_MEAN), facts.get("image_std", CLIP_DEVIATION)
-        side = facts.get("crop_size", SIDE)  # a number, or it has a height
+        side = facts.get("crop_size", MODEL_SIDE)  # a number, or it has a height
         self._side = int(side["height"] if isinstance(side, dict) else side)
         self._encode = load_tokenizer(find_text_files(folder))
         self.embed_text = lru_cache(maxsize=256)(self._embed_text)

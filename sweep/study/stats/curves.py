@@ -378,6 +378,10 @@ def compute_curve(
         matrix = matrix[:1]
     turns = TURNED_BY_BASELINE if fact["reference"] == "image" and _is_baseline_within(design, axis) else None
     lowest, highest = fact["range"]
+    is_sparse = design.unit_count > 1 and design.measure_coverage(group) < SPARSE
+    without_each = None
+    if is_sparse and not pairwise:
+        without_each = [design.unit_matrix(metric, axis, group, without=unit) for unit in range(design.unit_count)]
     levels, fit, half, passes, warnings, p = analyse_curve(
         x,
         matrix,
@@ -385,13 +389,13 @@ def compute_curve(
         pairwise=pairwise,
         turns=turns,
         span=None if lowest is None or highest is None else highest - lowest,
-        without=design.leave_units_out(metric, axis, group) if _is_sparse(design, group) and not pairwise else None,
+        without=without_each,
     )
     if not design.unit_count:
         half, passes, warnings = _strip_pseudo_seed(half, passes, warnings)
     seeds = int(levels.n.max(initial=0)) if design.unit_count else 0
     without = None if seeds >= (3 if pairwise else 2) else explain_few_units(seeds, pairwise=pairwise)
-    if without is None and group and _is_sparse(design, group):
+    if without is None and group and is_sparse:
         is_few = seeds < LEAST_JACKKNIFE or design.measure_coverage(group) < LEAST_OF_GROUP
         without = FEW_THERE if is_few else None
     elif without is None and _is_too_coarse(design, metric, group, matrix):
@@ -432,10 +436,6 @@ def _is_too_coarse(design: StudyDesign, metric: str, group: Group, matrix: Float
     each = step * float(filled.sum()) / images
     spread = float(np.nanstd(matrix[:, n > 1], axis=0, ddof=1).mean())
     return bool(n.max() < 3 or spread < COARSE * each / n.max())
-
-
-def _is_sparse(design: StudyDesign, group: Group) -> bool:
-    return design.unit_count > 1 and design.measure_coverage(group) < SPARSE
 
 
 def _is_baseline_within(design: StudyDesign, axis: str) -> bool:

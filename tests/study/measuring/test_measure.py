@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import sys
-import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from PIL import Image
 
 from sweep.errors import RecordError, UsageError
 from sweep.record import RecordedResults
-from sweep.study.measuring.measure import measure, measure_now
+from sweep.study.measuring.measure import measure_now
 from sweep.study.measuring.pool import find_versions, measure_sent
 from sweep.study.measuring.task import Task
 from sweep.study.metrics.base import Formula
@@ -28,7 +27,7 @@ from sweep.study.study import make_study
 from sweep.types import Scalar
 from tests.support.odd_metrics import BRIGHTNESS, dying, failing
 from tests.support.ray_cluster import RayCluster, needs_ray
-from tests.support.study_folders import KINDS, POINTS, SOURCE, painted
+from tests.support.study_folders import KINDS, POINTS, SOURCE, measure, painted
 from tests.support.study_images import photo, png_bytes, write_results
 
 NAMES = [metric.name for metric in list_standard()]
@@ -184,33 +183,6 @@ def test_progress_counts_images_and_ends_at_all(results: Path) -> None:
     assert seen[0] == (0, 30)
     assert seen[-1] == (30, 30)
     assert seen == sorted(seen)
-
-
-def test_it_can_be_stopped_and_gives_what_is_there(results: Path) -> None:
-    stop = threading.Event()
-
-    def after_five(done: int, _total: int) -> None:
-        if done >= 5:
-            stop.set()
-
-    table = measure_now(results, metrics=["ssim"], progress=after_five, workers=0, stop=stop)
-
-    assert table["ssim"].notna().sum() == 5
-
-
-async def test_cancelling_the_task_stops_measuring(results: Path) -> None:
-    counter, begun = Counter(), threading.Event()
-    with anyio.move_on_after(30) as scope:
-
-        def cancel(done: int, _total: int) -> None:
-            if done >= 3 and not begun.is_set():
-                begun.set()
-                anyio.from_thread.run_sync(scope.cancel)
-
-        await measure(results, metrics=[counted(counter)], progress=cancel, workers=0)
-
-    assert scope.cancelled_caught
-    assert counter.asked < 30
 
 
 def test_broken_images_become_reasons(results: Path) -> None:

@@ -21,9 +21,9 @@ from PIL import Image
 from sweep.engine import run
 from sweep.experiment import Experiment
 from sweep.sandbox import sandbox_server
-from sweep.study.measuring.measure import measure
 from sweep.types import Scalar
 from tests.support.odd_metrics import BRIGHTNESS, gated
+from tests.support.study_folders import measure
 from tests.support.study_images import photo, write_results
 
 

@@ -185,8 +185,8 @@ def test_a_baseline_within_the_axis_makes_the_curve_turn_round() -> None:
     )
 
     def curve(level: float) -> Curve:
-        layout = read_design(add_bookkeeping(frame), AXES, baseline={"denoise_strength": level})
-        return compute_curve(layout.compared_with("baseline"), COARSE, "denoise_strength", {}, thresholds=(0.5, 0.1))
+        layout = read_design(add_bookkeeping(frame), AXES, baseline={"denoise_strength": level}, reference="baseline")
+        return compute_curve(layout, COARSE, "denoise_strength", {}, thresholds=(0.5, 0.1))
 
     assert curve(0.3)["half"]["reason"] == TURNED_BY_BASELINE
     assert curve(0.3)["crossings"][0]["at"]["reason"] == TURNED_BY_BASELINE
