@@ -177,7 +177,7 @@ _WORDS: Final = (  # what the parser says, and what that comes of
 _TOLD_LATE: Final = ("found unexpected end of stream", "'<stream end>'", "could not find expected ':'")
 
 
-def describe_syntax_error(error: MarkedYAMLError, text: str) -> Problem:
+def _describe_syntax_error(error: MarkedYAMLError, text: str) -> Problem:
     """Describe a YAML error with its place: where it begins, for an error that the parser notices only further down."""
     said = " ".join(str(error.problem or error.context or "is not YAML").split())
     mark: Any = error.problem_mark or error.context_mark
@@ -189,15 +189,8 @@ def describe_syntax_error(error: MarkedYAMLError, text: str) -> Problem:
     line = lines[mark.line] if mark.line < len(lines) else ""
     if "\t" in line[: mark.column + 1]:
         said = "a tab indents this line; YAML needs spaces"
-    return Problem(message=_translate_message(said), line=mark.line + 1, column=mark.column + 1)
-
-
-def _translate_message(said: str) -> str:
-    for pattern, words in _WORDS:
-        found = re.search(pattern, said)
-        if found:
-            return found.expand(words)
-    return said
+    translated = (found.expand(words) for pattern, words in _WORDS if (found := re.search(pattern, said)))
+    return Problem(message=next(translated, said), line=mark.line + 1, column=mark.column + 1)
 
 
 def path_kind(path: Path) -> Literal["file", "folder", ""]:
@@ -246,6 +239,7 @@ MAX_DOCUMENT_BYTES: Final = 2_000_000
 MAX_NODES: Final = 100_000
 MAX_DOCUMENT_DEPTH: Final = 40
 MAX_DIGITS: Final = 300
+_TOO_DEEP: Final = f"nested deeper than {MAX_DOCUMENT_DEPTH} levels; does an alias hold itself?"
 
 _NULL = re.compile(r"(?:null|Null|NULL|~|)\Z")
 _BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")
@@ -283,7 +277,9 @@ def read_file(path: Path, shown: str, source: str | None = None) -> Document:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ExperimentError.of([_describe_encoding(raw, error.start)], shown) from error
+        is_utf16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        message = "is UTF-16 text; save it as UTF-8" if is_utf16 else "is not UTF-8 text from here on"
+        raise ExperimentError.of([_make_problem_after(raw[: error.start].decode(), message)], shown) from error
     return read_text(text, folder=path.resolve().parent, shown=shown, source=source)
 
 
@@ -293,26 +289,18 @@ def read_text(text: str, *, folder: Path, shown: str, source: str | None = None)
     try:
         return reader.read(YAML(typ="safe", pure=True).parse(text))
     except MarkedYAMLError as error:
-        raise ExperimentError.of([describe_syntax_error(error, text)], shown) from error
+        raise ExperimentError.of([_describe_syntax_error(error, text)], shown) from error
     except ReaderError as error:
-        raise ExperimentError.of([_describe_character(text, int(error.position))], shown) from error
+        at = int(error.position)
+        message = f"a control character, U+{ord(text[at]):04X}, is not allowed in YAML"
+        raise ExperimentError.of([_make_problem_after(text[:at], message)], shown) from error
     except YAMLError as error:
         message = " ".join(str(error).split())
         raise ExperimentError.of([Problem(message=f"is not YAML: {message}")], shown) from error
 
 
-def _describe_encoding(raw: bytes, at: int) -> Problem:
-    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return Problem(message="is UTF-16 text; save it as UTF-8", line=1, column=1)
-    begin = raw.rfind(b"\n", 0, at) + 1
-    column = len(raw[begin:at].decode("utf-8")) + 1
-    return Problem(message="is not UTF-8 text from here on", line=raw[:at].count(b"\n") + 1, column=column)
-
-
-def _describe_character(text: str, at: int) -> Problem:
-    begin = text.rfind("\n", 0, at) + 1
-    message = f"a control character, U+{ord(text[at]):04X}, is not allowed in YAML"
-    return Problem(message=message, line=text.count("\n", 0, at) + 1, column=at - begin + 1)
+def _make_problem_after(text: str, message: str) -> Problem:
+    return Problem(message=message, line=text.count("\n") + 1, column=len(text) - text.rfind("\n"))
 
 
 class _Reader:
@@ -404,18 +392,15 @@ class _Reader:
             self._refuse(mark, f"*{name} refers to nothing: there is no &{name} before it")
         origin, value = self._anchors[name]
         if any(value is holder for _, holder in self._open):
-            self._refuse_depth(self.document.values[origin])
+            self._refuse(self.document.values[origin], _TOO_DEEP)
         return self._copy(value, origin, place)
-
-    def _refuse_depth(self, mark: Mark) -> NoReturn:
-        self._refuse(mark, f"nested deeper than {MAX_DOCUMENT_DEPTH} levels; does an alias hold itself?")
 
     def _copy(self, value: Any, origin: DocumentPath, place: DocumentPath) -> Any:
         """Copy a value with its marks: an alias costs what it stands for each time it is used."""
         document = self.document
         self._note_value(place, document.values[origin])
         if len(place) > MAX_DOCUMENT_DEPTH:
-            self._refuse_depth(document.values[origin])
+            self._refuse(document.values[origin], _TOO_DEEP)
         if isinstance(value, list):
             return [self._copy(part, (*origin, at), (*place, at)) for at, part in enumerate(value)]
         if isinstance(value, dict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,9 +11,7 @@ from sweep.experiment.axes import draw_seeds
 from sweep.experiment.document import Document, make_plain, read_file, read_text
 from sweep.experiment.grid import Grid
 from sweep.experiment.loader import load_document
-from sweep.experiment.model import (
-    Declaration,
-)
+from sweep.experiment.model import Declaration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -47,7 +45,7 @@ class Experiment(Declaration):
             print(len(experiment.grid), experiment.grid[0].values)
         """
         document = read_file(Path(path), str(path))
-        return cls._of(load_document(document, Path(path).resolve(), str(path), overrides, fetched))
+        return load_document(cls, document, Path(path).resolve(), str(path), overrides, fetched)
 
     @classmethod
     def from_text(
@@ -56,18 +54,14 @@ class Experiment(Declaration):
         """Load the experiment in YAML `text`; relative paths start from `folder`. Raises as `load` does."""
         top = Path(folder).resolve()
         document = read_text(text, folder=top, shown="experiment")
-        return cls._of(load_document(document, top / "experiment.yaml", "experiment", overrides, fetched))
+        return load_document(cls, document, top / "experiment.yaml", "experiment", overrides, fetched)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], folder: str | Path = ".", fetched: Path | None = None) -> Self:
         """Load the experiment that a file holding `data` would be. Raises as `load` does, without lines."""
         top = Path(folder).resolve()
         document = Document(data=make_plain(data), folder=top)
-        return cls._of(load_document(document, top / "experiment.yaml", "experiment", (), fetched))
-
-    @classmethod
-    def _of(cls, declared: Declaration) -> Self:
-        return cls(**{each.name: getattr(declared, each.name) for each in fields(declared)})
+        return load_document(cls, document, top / "experiment.yaml", "experiment", (), fetched)
 
     @property
     def grid(self) -> Grid:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sweep.errors import ExperimentError, Problem, UnfetchedError, did_you_mean
 from sweep.experiment import axes as kinds
@@ -289,12 +289,16 @@ _NAME = re.compile(r"[^\W_][\w .+-]{0,79}\Z")
 _DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?\Z", re.IGNORECASE)
 
 
+D = TypeVar("D", bound=Declaration)
+
+
 def load_document(
-    document: Document, path: Path, shown: str, overrides: Sequence[str], fetched: Path | None
-) -> Declaration:
+    make: type[D], document: Document, path: Path, shown: str, overrides: Sequence[str], fetched: Path | None
+) -> D:
     """Load the experiment in a document.
 
     Args:
+        make: The class that is made of it.
         document: What the file holds.
         path: The file, or where it would be.
         shown: Its name in errors.
@@ -312,10 +316,10 @@ def load_document(
             hint=f"sweep init {shown} writes an experiment for it.",
         )
     document = include_files(document, path, shown)
-    apply_overrides(document, overrides, schema.list_section_keys())
+    apply_overrides(document, overrides)
     problems = ProblemCollector(document, shown)
     file = validate_shape(document, problems)
-    return _Loader(file, document, problems, path, shown, FetchedFiles(fetched or path.parent / "inputs")).load()
+    return _Loader(file, document, problems, path, shown, FetchedFiles(fetched or path.parent / "inputs")).load(make)
 
 
 class _Loader:
@@ -339,7 +343,7 @@ class _Loader:
             document.folder = expand_path(document.folder, file.folder)
         self.reader = InputReader(document, document.folder, fetched)
 
-    def load(self) -> Declaration:
+    def load(self, make: type[D]) -> D:
         """Build the declaration. Raises ExperimentError with every problem found."""
         builder = Builder(self.document, self.problems, self.reader)
         inputs, dimensions = builder.inputs(self.file.inputs), builder.dimensions(self.file.axes)
@@ -354,7 +358,7 @@ class _Loader:
         grid.check_not_empty(condition)
         wanted, size = self.file.design.points or 0, grid.points
         surplus = [f"design asks for {wanted:,} points; the grid has {size:,}."] if wanted > size else []
-        return Declaration(
+        return make(
             name=name,
             description=self.file.description,
             workflow=workflow,

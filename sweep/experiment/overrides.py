@@ -21,7 +21,7 @@ from sweep.experiment.document import (
     read_text,
 )
 from sweep.experiment.input_types import INPUT_NAMES, find_role, is_address, parse_numbered
-from sweep.experiment.schema import AXIS_KEYS
+from sweep.experiment.schema import AXIS_KEYS, list_section_keys
 from sweep.role_table import ROLE_NAMES
 
 MERGED: Final = ("inputs", "axes", "roles")  # sections that are merged entry by entry; all else is replaced
@@ -99,13 +99,8 @@ def _replace(result: Document, top: Document, place: DocumentPath) -> None:
     result.folders[place] = top.folders.get(place, top.folders.get(place[:1], top.folder))
 
 
-def apply_overrides(document: Document, texts: Sequence[str], fields: Mapping[str, Sequence[str]]) -> None:
-    """Apply `path=value` texts in order, in place.
-
-    Args:
-        document: The experiment they change.
-        texts: As given to --set.
-        fields: The sections of an experiment, each with the keys it may hold (none: any).
+def apply_overrides(document: Document, texts: Sequence[str]) -> None:
+    """Apply `path=value` texts, as given to --set, in order and in place.
 
     Raises:
         UsageError: A path leads nowhere, or a value is not YAML.
@@ -126,7 +121,7 @@ def apply_overrides(document: Document, texts: Sequence[str], fields: Mapping[st
             is_quoted = "'" in written or written.strip().startswith(('"', "["))
             hint = None if is_quoted else quoted
             raise UsageError(f"--set {text}: {problems[0] if problems else error.message}", hint=hint) from error
-        place = _resolve(document.data, path, fields)
+        place = _resolve(document.data, path)
         if _is_unquoted(place, value, written):
             nothing = "a comment" if written.strip().startswith("#") else "nothing"
             kind = "a mapping" if isinstance(value, Mapping) else nothing if value is None else "a list"
@@ -144,7 +139,8 @@ def _is_unquoted(place: DocumentPath, value: Any, written: str) -> bool:
     return role is not None and role.kind in ("text", "name") and taken
 
 
-def _resolve(data: Any, path: str, fields: Mapping[str, Sequence[str]]) -> DocumentPath:
+def _resolve(data: Any, path: str) -> DocumentPath:
+    fields = list_section_keys()
     section, dot, rest = path.partition(".")
     if section not in fields:
         raise UsageError(f"--set: there is no key {path}.{_suggest_key(section, data, fields)}")

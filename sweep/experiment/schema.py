@@ -440,9 +440,7 @@ class ExperimentFile(Strict):
     exclude: Texts = Field(
         default=(), description="Leave out points that meet this condition. In a list, any condition is enough."
     )
-    design: Annotated[
-        DesignSpec, BeforeValidator(lambda value: {"kind": value} if isinstance(value, str) else value)
-    ] = Field(
+    design: Annotated[DesignSpec, BeforeValidator(_expand_design)] = Field(
         default=FULL_DESIGN,
         description="The points of the grid to render. Default: all.",
     )
