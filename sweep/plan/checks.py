@@ -9,15 +9,7 @@ from itertools import islice, product
 from typing import Final
 
 from sweep.errors import DefinitionError
-from sweep.experiment import (
-    Axis,
-    Dimension,
-    InputImage,
-    Level,
-    ProblemCollector,
-    Setting,
-    strip_number,
-)
+from sweep.experiment import Axis, Dimension, InputImage, Level, ProblemCollector, Setting, strip_number
 from sweep.plan.field_rules import Binding
 from sweep.plan.graph_variants import BoundGraph, VariantSelector
 from sweep.plan.plan import Plan
@@ -31,14 +23,7 @@ from sweep.plan.targets import (
     list_targets,
 )
 from sweep.text import truncate
-from sweep.workflow import (
-    Dialect,
-    Graph,
-    Roles,
-    Value,
-    canonical,
-    check_value,
-)
+from sweep.workflow import Dialect, Graph, Roles, Value, canonical, check_value
 
 _SHOWN: Final = 60  # characters of a value in a sentence
 _TEXTS: Final = 1_000  # texts looked at, of an axis of more

@@ -16,26 +16,12 @@ from math import lcm
 from typing import Any, Final, TypeAlias
 
 from sweep.errors import PlanError
-from sweep.experiment import (
-    InputImage,
-    Level,
-    Setting,
-    is_address,
-    parse_numbered,
-)
+from sweep.experiment import InputImage, Level, Setting, is_address, parse_numbered
 from sweep.plan.models import ModelFinder, list_model_fields
 from sweep.plan.targets import Assignments, Slot, TargetResolver, is_replacing
 from sweep.role_table import CONTROL_ROLES
 from sweep.text import truncate
-from sweep.workflow import (
-    Address,
-    BoardRef,
-    FieldSchema,
-    ImageRef,
-    ModelRef,
-    Target,
-    Value,
-)
+from sweep.workflow import Address, BoardRef, FieldSchema, ImageRef, ModelRef, Target, Value
 
 SettingValues: TypeAlias = Mapping[str, Setting]  # by target: a role or a node.field address
 Written: TypeAlias = dict[Address, Value]

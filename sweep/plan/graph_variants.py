@@ -14,23 +14,13 @@ from itertools import product
 from typing import Final
 
 from sweep.errors import PlanError, WorkflowError
-from sweep.experiment import (
-    Axis,
-    Condition,
-    Dimension,
-    Level,
-    Setting,
-    is_address,
-    parse_numbered,
-    strip_number,
-)
+from sweep.experiment import Condition, Dimension, Level, Setting, is_address, parse_numbered, strip_number
 from sweep.plan.field_rules import Binding, Written, list_controls, list_loras
 from sweep.plan.models import ModelFinder, find_own_model, list_main_bases, list_main_fields, list_model_fields
-from sweep.plan.targets import Assignments, Slot, levels_at
+from sweep.plan.targets import Assignments, levels_at
 from sweep.role_table import CONTROL_ROLES
 from sweep.types import Scalar
 from sweep.workflow import (
-    TEMPLATES,
     Address,
     Dialect,
     Digests,
@@ -43,8 +33,7 @@ from sweep.workflow import (
     find_address,
 )
 
-_SHAPING: Final = ("model", "lora", "vae", "controls", *CONTROL_ROLES)
-_VAE_NODE: Final = "vae"
+_DECIDING: Final = ("model", "lora", "vae", "controls", *CONTROL_ROLES)
 _EXTENDED: Final = frozenset({"lora", "controlnet"})  # txt2img with as many LoRAs or ControlNets as the variant has
 
 
@@ -77,59 +66,29 @@ def _find_highest(settings: Mapping[str, Setting], role: str) -> int:
     return max(found, default=0)
 
 
-def list_variant_targets(uses: Assignments) -> tuple[str, ...]:
-    """List what the experiment sets of the targets that may change the variant."""
-    return tuple(target for target in uses if strip_number(target) in _SHAPING)
-
-
-def list_variant_axes(uses: Assignments) -> tuple[Axis, ...]:
-    """List the axes that may change the variant.
-
-    Axes of single LoRAs and ControlNets are not among them: every point has all of these.
-    """
-    targets = [target for target in _SHAPING if target not in CONTROL_ROLES]
-    found = {axis.name: axis for target in targets for axis in uses.axes.get(target, ())}
-    return tuple(found.values())
-
-
-def iterate_variant_levels(axes: tuple[Axis, ...], dimensions: Sequence[Dimension]) -> Iterator[dict[str, Level]]:
-    """List every combination of levels of the axes that variant, with those that step together with them."""
-    names = {axis.name for axis in axes}
-    moving = [d for d in dimensions if not names.isdisjoint(axis.name for axis in d.axes)]
-    for positions in product(*(range(len(dimension)) for dimension in moving)):
-        levels: dict[str, Level] = {}
-        for dimension, position in zip(moving, positions, strict=True):
-            levels.update(levels_at(dimension, position))
-        yield levels
-
-
 def build_variant(workflow: str | Workflow, variant: GraphVariant, schemas: NodeSchemas) -> Graph:
-    """Build the graph of this variant: the template of that name, or the user's own. Raises WorkflowError."""
+    """Build the graph of this variant: the template of that name, or the user's own. Raises WorkflowError.
+
+    A VAE of its own is loaded in the place of the main model's.
+    """
     if isinstance(workflow, Workflow):
         graph = workflow.for_base(variant.base or "").graph
-        return add_vae_loader(graph, schemas) if variant.vae else graph
-    plain = workflow if workflow == "img2img" else "txt2img" if workflow in _EXTENDED else workflow
-    graph = schemas.dialect.template(plain, variant.base or "", variant.loras, variant.controls)
-    return add_vae_loader(graph, schemas) if variant.vae else graph
-
-
-def add_vae_loader(graph: Graph, schemas: NodeSchemas) -> Graph:
-    """Give the graph a VAE loader in the place of the main model's VAE; return it as it is where it has one."""
-    if any("vae" in taken for _, taken in list_model_fields(graph, schemas)):
+    else:
+        plain = "txt2img" if workflow in _EXTENDED else workflow
+        graph = schemas.dialect.template(plain, variant.base or "", variant.loras, variant.controls)
+    if not variant.vae or any("vae" in taken for _, taken in list_model_fields(graph, schemas)):
         return graph
-    name = _VAE_NODE
+    name = "vae"
     while name in graph.nodes:
         name += "_"
     return schemas.dialect.add_vae_loader(graph, name)
 
 
-def is_template(workflow: str) -> bool:
-    """Tell whether the name is a built-in template's."""
-    return workflow in TEMPLATES
-
-
 class VariantSelector:
-    """VariantSelector by the levels of the few axes that decide them; each combination is worked out once."""
+    """Finds the variant of a point by the levels of the few axes that decide it; each combination is worked out once.
+
+    Axes of single LoRAs and ControlNets are not among these: every point has all of them.
+    """
 
     def __init__(
         self,
@@ -144,14 +103,24 @@ class VariantSelector:
         self._models = models
         self.bases = _list_bases(workflow, schemas, models)
         self._uses = uses
-        self._targets = list_variant_targets(uses)
-        self.axes = tuple(axis.name for axis in list_variant_axes(uses))
+        self._targets = [target for target in uses if strip_number(target) in _DECIDING]
+        deciding = [axis for target in _DECIDING if target not in CONTROL_ROLES for axis in uses.axes.get(target, ())]
+        self.axes = tuple(dict.fromkeys(axis.name for axis in deciding))
         clauses = condition.clauses if condition else ()
         self._clauses = tuple(clause for clause in clauses if set(clause.names) <= set(self.axes))
         self._known: dict[tuple[Scalar, ...], GraphVariant] = {}
 
+    def iterate_levels(self, dimensions: Sequence[Dimension]) -> Iterator[dict[str, Level]]:
+        """List every combination of levels of the deciding axes, with those that step together with them."""
+        moving = [d for d in dimensions if any(axis.name in self.axes for axis in d.axes)]
+        for positions in product(*(range(len(dimension)) for dimension in moving)):
+            levels: dict[str, Level] = {}
+            for dimension, position in zip(moving, positions, strict=True):
+                levels.update(levels_at(dimension, position))
+            yield levels
+
     def is_reachable(self, levels: Mapping[str, Level]) -> bool:
-        """Tell whether the conditions leave any point with these levels, as far as the axes that variant tell."""
+        """Tell whether the conditions leave any point with these levels, as far as the deciding axes tell."""
         values = {axis: levels[axis].value for axis in self.axes}
         return all(clause.holds(values) for clause in self._clauses)
 
@@ -221,21 +190,16 @@ def _list_bases(workflow: str | Workflow, schemas: NodeSchemas, models: ModelFin
     """List the bases that the main model may have: none for any base, None where there is no main model."""
     if not isinstance(workflow, Workflow):
         return ()
-    return (
-        list_main_bases(workflow.graph, schemas)
-        if workflow.translate is None
-        else list_portable_bases(workflow, models)
-    )
+    if workflow.translate is None:
+        return list_main_bases(workflow.graph, schemas)
+    bases = dict.fromkeys(model.base for model in models.installed if model.type == "main")
+    return tuple(base for base in bases if base in workflow.bases)
 
 
 def list_portable_bases(workflow: Workflow, models: ModelFinder) -> tuple[str, ...]:
     """Return the bases of installed main models that the document has nodes for."""
     bases = dict.fromkeys(model.base for model in models.installed if model.type == "main")
     return tuple(base for base in bases if base in workflow.bases)
-
-
-def _recall_nothing(_: Graph) -> Mapping[str, Value]:
-    return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,11 +215,11 @@ class BoundGraph:
     is_fusable: bool  # whether several of these graphs may be one item
     bindings: tuple[Binding, ...]  # those that axes move
     fixed: tuple[Binding, ...]
-    prompts: tuple[Address, ...] = ()
-    models: tuple[Address, ...] = ()  # fields that hold the main model
-    sources: tuple[Address, ...] = ()  # fields that hold the image it starts from
-    recall: Callable[[Graph], Mapping[str, Value]] = _recall_nothing  # what images tell of themselves
-    notes: tuple[str, ...] = ()
+    prompts: tuple[Address, ...]
+    models: tuple[Address, ...]  # fields that hold the main model
+    sources: tuple[Address, ...]  # fields that hold the image it starts from
+    recall: Callable[[Graph], Mapping[str, Value]]  # what servers' own pages show of an image: prompt, seed, steps …
+    notes: tuple[str, ...]
 
     @cached_property
     def digests(self) -> Digests:
@@ -284,38 +248,26 @@ class BoundGraph:
         image = _read_first(graph, self.sources)
         return image.sha256 if isinstance(image, ImageRef) else None
 
-    def recalled(self, graph: Graph) -> dict[str, Value]:
-        """Collect what a server's own pages show of an image of `graph`: its prompt, seed, steps and the like."""
-        return dict(self.recall(graph))
-
     @cached_property
-    def _imaged(self) -> tuple[Address, ...]:
+    def _image_fields(self) -> tuple[Address, ...]:
         """The fields that hold input images, or may."""
-        moved = {slot.address for binding in self.bindings for slot in binding.rule.slots if _is_image_field(slot)}
-        still = {
-            Address(node.id, name)
-            for node in self.graph.nodes.values()
-            for name, value in node.fields.items()
-            if list(list_image_hashes(value))
-        }
-        return tuple(sorted(moved | still))
+        slots = [slot for binding in self.bindings for slot in binding.rule.slots]
+        moved = {slot.address for slot in slots if "ImageField" in (slot.schema.type, slot.schema.items)}
+        fields = [
+            (Address(node.id, name), value) for node in self.graph.nodes.values() for name, value in node.fields.items()
+        ]
+        return tuple(sorted(moved | {address for address, value in fields if _list_image_hashes(value)}))
 
     def images(self, graph: Graph) -> list[str]:
         """SHA-256 of every input image in `graph`."""
-        return [sha for address in self._imaged for sha in list_image_hashes(_read_first(graph, (address,)))]
+        return [sha for address in self._image_fields for sha in _list_image_hashes(_read_first(graph, (address,)))]
 
 
-def _is_image_field(slot: Slot) -> bool:
-    return "ImageField" in (slot.schema.type, slot.schema.items)
-
-
-def list_image_hashes(value: Value) -> Sequence[str]:
+def _list_image_hashes(value: Value) -> Sequence[str]:
     """SHA-256 of the images a field's value holds."""
     if isinstance(value, ImageRef):
         return (value.sha256,)
-    if isinstance(value, list):
-        return [sha for item in value for sha in list_image_hashes(item)]
-    return ()
+    return [sha for item in value for sha in _list_image_hashes(item)] if isinstance(value, list) else ()
 
 
 def _read_first(graph: Graph, addresses: Sequence[Address]) -> Value:

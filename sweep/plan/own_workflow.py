@@ -27,17 +27,7 @@ from sweep.experiment import (
 from sweep.plan.models import ModelFinder, list_model_fields
 from sweep.plan.targets import Assignments, list_targets
 from sweep.types import Scalar
-from sweep.workflow import (
-    Address,
-    BatchAxis,
-    Dialect,
-    Graph,
-    ModelRef,
-    NodeSchemas,
-    Workflow,
-    find_address,
-    find_roles,
-)
+from sweep.workflow import Address, BatchAxis, Dialect, Graph, ModelRef, NodeSchemas, Workflow, find_address, find_roles
 
 
 def adopt_workflow(experiment: Experiment, workflow: Workflow, schemas: NodeSchemas) -> Experiment:

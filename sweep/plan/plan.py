@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sweep.experiment import Axis, Dimension, Experiment, InputImage, LazySequence, Level, Variation, is_reference
 from sweep.plan.axis_order import ALL_POSITIONS, AxisOrder, choose_order, order_indices
 from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector
 from sweep.plan.keys import KeyChain, compute_fingerprint, salt_key
-from sweep.plan.targets import choose_test_positions, levels_at, list_targets
+from sweep.plan.targets import Assignments, choose_test_positions, levels_at
 from sweep.workflow import TEMPLATES, Dialect, Graph, ModelRef, NodeSchemas, Value, readable
 
 
@@ -73,57 +73,40 @@ class Replicated(LazySequence[Variation]):
 
     def item(self, at: int) -> Variation:
         point, number = divmod(at, len(self._levels))
-        return self._repeat_key(self._points[point], at, number)
-
-    def __iter__(self) -> Iterator[Variation]:
-        count = len(self._levels)
-        for variation in self._points:
-            for number in range(count):
-                yield self._repeat_key(variation, variation.index * count + number, number)
-
-    def _repeat_key(self, variation: Variation, index: int, number: int) -> Variation:
-        return Variation(index, {**variation.levels, REPLICATE_AXIS: self._levels[number]})
+        return Variation(at, {**self._points[point].levels, REPLICATE_AXIS: self._levels[number]})
 
 
 _LARGE: Final = 2_250_000  # pixels: more than twice what today's models are trained on
-MOST_REPLICATES: Final = (
-    64  # steps of one dimension; of longer ones the first, the last and some between: all are of one type
-)
+_MOST_PROBES: Final = 64  # of one dimension; of a longer one the first, the last and some between: all are of one type
 
 
 def make_probes(
-    bound: BoundGraph, dimensions: Sequence[Dimension], ours: Callable[[Mapping[str, Level]], bool]
+    bound: BoundGraph, dimensions: Sequence[Dimension], variants: VariantSelector
 ) -> Iterator[tuple[str, Graph]]:
     """(where the value stands, a graph with it in it), beginning with the graph at the first levels of the bound.
 
-    Levels that are not `ours`, since they need a graph of another variant, are left out, as is what changes nothing.
+    Levels that need a graph of another variant are left out, as is what changes nothing.
     """
     base = bound.values(bound.levels)
     yield "workflow", bound.graph.set(base)
     for dimension in dimensions:
         names = {axis.name for axis in dimension.axes}
         bindings = [binding for binding in bound.bindings if not names.isdisjoint(binding.axes)]
-        for at in _choose_evenly(choose_test_positions(dimension)):
+        positions = choose_test_positions(dimension)
+        count = len(positions)
+        if count > _MOST_PROBES:
+            positions = [positions[at * (count - 1) // (_MOST_PROBES - 1)] for at in range(_MOST_PROBES)]
+        for at in positions:
             levels = levels_at(dimension, at)
             here = {**bound.levels, **levels}
-            if not ours(here):
+            if not variants.is_selected(here, bound.variant):
                 continue
             written = dict(base)
             for binding in bindings:
                 written.update(binding.write(here))
             if written != base:
-                yield (
-                    " · ".join(f"axes.{name} {level.value}" for name, level in levels.items()),
-                    bound.graph.set(written),
-                )
-
-
-def _choose_evenly(positions: Sequence[int]) -> Iterator[int]:
-    count = len(positions)
-    if count <= MOST_REPLICATES:
-        yield from positions
-        return
-    yield from (positions[at * (count - 1) // (MOST_REPLICATES - 1)] for at in range(MOST_REPLICATES))
+                place = " · ".join(f"axes.{name} {level.value}" for name, level in levels.items())
+                yield place, bound.graph.set(written)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -184,35 +167,23 @@ class Plan:
     def notes(self) -> tuple[str, ...]:
         """What a person should know of how the experiment was bound, each a sentence."""
         bound = [note for bound in self.bound_graphs for note in bound.notes]
-        return tuple(
-            dict.fromkeys(
-                (
-                    *self.experiment.notices,
-                    *self.workflow_notes,
-                    *bound,
-                    *self._note_large_images(),
-                    *self._note_images_outside(),
-                )
-            )
-        )
+        images = [*self._note_large_images(), *self._note_images_outside()]
+        return tuple(dict.fromkeys((*self.experiment.notices, *self.workflow_notes, *bound, *images)))
 
     def _note_large_images(self) -> Iterator[str]:
         """Note sources that are rendered at a size which few models and graphics cards are made for."""
         rules = [binding.rule for bound in self.bound_graphs for binding in (*bound.bindings, *bound.fixed)]
         if not any({"image", "width", "height"} <= set(rule.targets) for rule in rules):
             return
-        is_template = self.experiment.workflow in TEMPLATES
-        uses = {*self.experiment.inputs, *(target for axis in self.experiment.axes for target in list_targets(axis))}
+        uses = Assignments.of(self.experiment)
+        if "width" in uses or "height" in uses:
+            return
         for image in self.images.values():
-            if image.width * image.height > _LARGE and uses.isdisjoint(("width", "height")):
-                size = f"{image.width} × {image.height}"
-                line = f"inputs.{'width' if image.width >= image.height else 'height'}: 1024"
-                way = (
-                    f"{line} keeps its shape in less"
-                    if is_template
-                    else "nothing resizes it here, so make the file smaller"
-                )
-                yield f"{image.shown} is rendered at its own {size} pixels; {way}."
+            if image.width * image.height > _LARGE:
+                way = "nothing resizes it here, so make the file smaller"
+                if self.experiment.workflow in TEMPLATES:
+                    way = f"inputs.{'width' if image.width >= image.height else 'height'}: 1024 keeps its shape in less"
+                yield f"{image.shown} is rendered at its own {image.width} × {image.height} pixels; {way}."
 
     def _note_images_outside(self) -> Iterator[str]:
         """Note the images that stay behind when the experiment's folder is copied elsewhere."""
@@ -246,10 +217,11 @@ class Plan:
         bound = self._select_graph(levels)
         digests = bound.digests.with_fields(bound.values(levels))
         graph = digests.graph
+        key = salt_key(digests.key(bound.outputs), {axis: levels[axis].value for axis in self.salted})
+        repetition = levels.get(REPLICATE_AXIS) if self.replicates > 1 else None
+        replicate = int(repetition.value or 1) - 1 if repetition else 0
         return Instance(
-            key=_repeat_key(
-                salt_key(digests.key(bound.outputs), self._make_salt(levels)), self._count_repetition(levels)
-            ),
+            key=_repeat_key(key, replicate),
             variation=variation,
             graph=graph,
             outputs=bound.outputs,
@@ -259,8 +231,8 @@ class Plan:
             source=bound.source(graph),
             images={sha: self._files[sha] for sha in bound.images(graph)},
             tagged=bound.tagged,
-            recalled=bound.recalled(graph),
-            replicate=self._count_repetition(levels),
+            recalled=bound.recall(graph),
+            replicate=replicate,
         )
 
     def keys(self, indices: Iterable[int]) -> Iterator[tuple[int, str]]:
@@ -287,10 +259,6 @@ class Plan:
         """
         return int(key[:16], 16) % n == k - 1
 
-    def shard(self, k: int, n: int) -> Iterator[int]:
-        """Iterate over the indices of the `k`-th of `n` parts, ascending."""
-        return (index for index, key in self.keys(range(len(self))) if self.is_in_shard(key, k, n))
-
     @cached_property
     def nesting(self) -> AxisOrder:
         """How the dimensions are nested when the points are rendered, and the work that spares."""
@@ -305,31 +273,19 @@ class Plan:
 
     def probes(self) -> list[tuple[str, Graph]]:
         """(where in the experiment, a graph) for a server's dry run: each value of each axis once, by itself."""
-        return [probe for bound in self.bound_graphs for probe in self._probe_graph(bound)]
-
-    def _probe_graph(self, bound: BoundGraph) -> Iterator[tuple[str, Graph]]:
-        return make_probes(
-            bound, self.experiment.dimensions, lambda levels: self.variants.is_selected(levels, bound.variant)
-        )
+        dimensions, variants = self.experiment.dimensions, self.variants
+        return [probe for bound in self.bound_graphs for probe in make_probes(bound, dimensions, variants)]
 
     def _select_graph(self, levels: Mapping[str, Level]) -> BoundGraph:
-        return self.bound_graphs[0] if len(self.bound_graphs) == 1 else self._by_shape[self.variants.at(levels)]
+        return self.bound_graphs[0] if len(self.bound_graphs) == 1 else self._by_variant[self.variants.at(levels)]
 
     @cached_property
-    def _by_shape(self) -> dict[GraphVariant, BoundGraph]:
+    def _by_variant(self) -> dict[GraphVariant, BoundGraph]:
         return {bound.variant: bound for bound in self.bound_graphs}
 
     @cached_property
     def _files(self) -> dict[str, Path]:
         return {sha: image.path for sha, image in self.images.items()}
-
-    def _make_salt(self, levels: Mapping[str, Level]) -> dict[str, Any]:
-        return {axis: levels[axis].value for axis in self.salted}
-
-    def _count_repetition(self, levels: Mapping[str, Level]) -> int:
-        """Find which repetition: 0 is the point itself."""
-        level = levels.get(REPLICATE_AXIS) if self.replicates > 1 else None
-        return int(level.value or 1) - 1 if level else 0
 
 
 def _repeat_key(key: str, number: int) -> str:

@@ -12,23 +12,11 @@ from functools import partial
 from typing import Final
 
 from sweep.errors import DefinitionError, PlanError, WorkflowError
-from sweep.experiment import (
-    Experiment,
-    Level,
-    ProblemCollector,
-    is_reference,
-)
+from sweep.experiment import Experiment, Level, ProblemCollector, is_reference
 from sweep.plan.checks import check_distinct_points, check_fixed, check_moved, note_strengths
 from sweep.plan.field_rules import Binding, RuleBuilder
 from sweep.plan.fusion import is_fusable
-from sweep.plan.graph_variants import (
-    BoundGraph,
-    GraphVariant,
-    VariantSelector,
-    build_variant,
-    iterate_variant_levels,
-    list_variant_axes,
-)
+from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector, build_variant
 from sweep.plan.models import ModelFinder, fit_models
 from sweep.plan.own_workflow import adopt_workflow, list_own_images, note_batches, substitute_models
 from sweep.plan.plan import REPLICATE_AXIS, Plan, make_probes
@@ -154,7 +142,7 @@ class _Planner:
         """
         first = {axis.name: axis.levels[0] for axis in self.experiment.axes}
         found: dict[GraphVariant, _VariantExample] = {}
-        for levels in iterate_variant_levels(list_variant_axes(self.uses), self.experiment.dimensions):
+        for levels in self.variants.iterate_levels(self.experiment.dimensions):
             here = {**first, **levels}
             if not self.variants.is_reachable(here):
                 continue
@@ -363,8 +351,7 @@ class _Planner:
     def _check_contradictions(self, bound: BoundGraph) -> None:
         """Check fields that exclude each other, at each value of each axis."""
         moved = {slot.address.node for binding in bound.bindings for slot in binding.rule.slots}
-        is_ours = partial(self.variants.is_selected, variant=bound.variant)
-        probes = make_probes(bound, self.experiment.dimensions, is_ours)
+        probes = make_probes(bound, self.experiment.dimensions, self.variants)
         for number, (place, graph) in enumerate(probes):
             for name in graph.nodes if number == 0 else moved:
                 if found := self.dialect.find_contradiction(graph.nodes[name]):

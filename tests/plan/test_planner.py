@@ -147,7 +147,7 @@ def test_clip_skip_gets_a_node_before_both_prompts_are_encoded(plans: Plans, ref
     assert {str(edge.destination) for edge in graph.targets("clip_skip")} == {"prompt.clip", "negative.clip"}
     assert [str(edge.source) for edge in graph.sources("clip_skip")] == ["lora.clip"]
     assert check_graph(graph, builtin_schemas()) == []
-    assert plan.bound_graphs[0].recalled(graph)["clip_skip"] == 2
+    assert plan.bound_graphs[0].recall(graph)["clip_skip"] == 2
     assert refusal(inputs={"model": "large"}, axes={"clip_skip": [0, 1]}) == [
         "axes.clip_skip: txt2img for sdxl has no clip_skip."
     ]
