@@ -17,20 +17,12 @@ from pydantic import ValidationError
 from sweep.sandbox.database import Store
 from sweep.sandbox.graph_execution import Execution, Prepared
 from sweep.sandbox.image_library import UnknownImageError
-from sweep.sandbox.image_nodes import (
-    IMAGE_NODES,
-    MODEL_NODES,
-    NodeContext,
-    NodeError,
-    run_image_node,
-    run_model_node,
-)
 from sweep.sandbox.item_queue import QueueItem, SandboxQueue
 from sweep.sandbox.model_catalogue import ModelRecord
 from sweep.sandbox.node_types import NodeTypes
-from sweep.sandbox.options import FaultDice, SandboxOptions, share
+from sweep.sandbox.nodes import NodeContext, NodeError, NodeFields, run_node
+from sweep.sandbox.options import SandboxOptions, share
 from sweep.sandbox.socket_events import EventEmitter
-from sweep.sandbox.value_nodes import VALUE_NODES, NodeFields, run_value_node
 
 _SAMPLERS = {"denoise_latents": "steps", "flux_denoise": "num_steps"}
 
@@ -80,7 +72,6 @@ class Workers:
     store: Store
     context: NodeContext
     events: EventEmitter
-    dice: FaultDice
     paused: bool = False
     busy: int = 0
     stalled: asyncio.Event = field(default_factory=asyncio.Event)  # set while the server answers
@@ -214,23 +205,16 @@ class Workers:
         return node
 
     async def _make(self, item: QueueItem, node: NodeFields, graph: str) -> NodeFields:
-        if node["type"] in VALUE_NODES:
-            return run_value_node(node)
-        if node["type"] in IMAGE_NODES:
-            return await run_image_node(node, self.context, item, graph)
-        if node["type"] in MODEL_NODES:
-            return run_model_node(node, self.context)
-        message = f"The sandbox paints without a {node['type']} node: run this workflow on a real InvokeAI."
-        raise NodeError("SandboxUnsupportedNode", message)
+        return await run_node(node, self.context, item, graph)
 
     async def _sample(self, item: QueueItem, worker: int, prepared: Prepared, stopped: asyncio.Event) -> bool:
         """Load the model, go through the steps, perhaps fail; False where the item was cancelled meanwhile."""
         node = prepared.node
         holder = node["unet"]["unet"] if "unet" in node else node["transformer"]["transformer"]
         await self._load(self.context.model(holder, node["type"]), worker, item, prepared)
-        if self.dice.faults.fail_rate:
+        if self.context.dice.faults.fail_rate:
             nodes = json.dumps(dict(item.bound(self.types).nodes), sort_keys=True).encode()
-            if self.dice.happens("fail_rate", hashlib.blake2b(nodes, digest_size=16).hexdigest()):
+            if self.context.dice.happens("fail_rate", hashlib.blake2b(nodes, digest_size=16).hexdigest()):
                 raise NodeError("OutOfMemoryError", "CUDA out of memory (the sandbox's --fail-rate).")
         whole = node[_SAMPLERS[node["type"]]]
         steps = math.ceil(whole * max(0.0, node["denoising_end"] - node["denoising_start"]) - 1e-9)

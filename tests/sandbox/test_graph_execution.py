@@ -9,9 +9,8 @@ from sweep.sandbox.batches import GraphTemplate
 from sweep.sandbox.database import Store
 from sweep.sandbox.graph_execution import Execution
 from sweep.sandbox.image_library import ImageLibrary
-from sweep.sandbox.image_nodes import NodeContext
+from sweep.sandbox.nodes import NodeContext, run_value_node
 from sweep.sandbox.options import FaultDice, FaultInjection
-from sweep.sandbox.value_nodes import run_value_node
 from tests.support.wire import graph, node
 
 

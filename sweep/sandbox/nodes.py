@@ -1,4 +1,4 @@
-"""Nodes on the way to an image: load models, encode prompts and images, denoise, decode, edit.
+"""Behaviour of node types: those that compute values, those on the way to an image, and those that make one.
 
 What InvokeAI would run on a GPU keeps names and digests only. An image is painted where latents are decoded.
 """
@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import operator
+import random
+import re
 import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
@@ -24,7 +28,131 @@ from sweep.sandbox.item_queue import QueueItem
 from sweep.sandbox.model_catalogue import ModelRecord, identifier
 from sweep.sandbox.options import FaultDice
 from sweep.sandbox.painter.paint import Control, Painting, paint
-from sweep.sandbox.value_nodes import NodeFields
+
+NodeFields = dict[str, Any]
+_INTEGER, _FLOAT, _STRING, _METADATA = "integer_output", "float_output", "string_output", "metadata_output"
+_OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "ADD": operator.add,
+    "SUB": operator.sub,
+    "MUL": operator.mul,
+    "DIV": operator.truediv,
+    "EXP": operator.pow,
+    "MOD": operator.mod,
+    "ABS": lambda a, _: abs(a),
+    "SQRT": lambda a, _: math.sqrt(a),
+    "MIN": min,
+    "MAX": max,
+}
+_ROUNDINGS: dict[str, Callable[[float], int]] = {"Floor": math.floor, "Ceiling": math.ceil, "Truncate": math.trunc}
+
+
+def _pass(*names: str) -> Callable[[NodeFields], NodeFields]:
+    """Return inputs as they are; None for those the node does not have."""
+    return lambda node: {name: node[name] for name in names if name in node}
+
+
+def _draw_integers(node: NodeFields, draw: random.Random, count: int) -> list[int]:
+    low, high = sorted((node["low"], node["high"]))
+    return [draw.randrange(low, max(high, low + 1)) for _ in range(count)]
+
+
+def _round(node: NodeFields) -> NodeFields:
+    """Round a number to a multiple of a whole one."""
+    share = node["value"] / node["multiple"]
+    return {"value": _ROUNDINGS.get(node["method"], round)(share) * node["multiple"]}
+
+
+def _join(node: NodeFields) -> NodeFields:
+    return {"value": "".join(node.get(f"string_{place}") or "" for place in ("left", "middle", "right"))}
+
+
+def _replace(node: NodeFields) -> NodeFields:
+    """Replace text; InvokeAI ignores case unless it is a regular expression."""
+    text, pattern, put = node["string"], node["search_string"], node["replace_string"]
+    if not pattern:
+        return {"value": text}
+    if node["use_regex"]:
+        return {"value": re.sub(pattern, put, text)}
+    return {"value": re.sub(re.escape(pattern), lambda _: put, text, flags=re.IGNORECASE)}
+
+
+def _iterate(node: NodeFields) -> NodeFields:
+    items = node["collection"]
+    return {"item": items[node["index"]], "index": node["index"], "total": len(items)}
+
+
+def _keep_metadata(node: NodeFields) -> NodeFields:
+    """Return all it is given, extra keys too."""
+    hidden = {"id", "type", "is_intermediate", "use_cache"}
+    kept = {name: value for name, value in node.items() if name not in hidden and value is not None}
+    return {"metadata": {**kept, "app_version": "6.14.2"}}
+
+
+def _label_metadata(node: NodeFields) -> NodeFields:
+    items = node["items"] if isinstance(node["items"], list) else [node["items"]]
+    return {"metadata": {item["label"]: item["value"] for item in items}}
+
+
+def _merge_metadata(node: NodeFields) -> NodeFields:
+    merged: NodeFields = {}
+    for entry in node["collection"] or []:
+        merged |= entry
+    return {"metadata": merged}
+
+
+def _skip_layers(node: NodeFields) -> NodeFields:
+    clip = node["clip"]
+    return {"clip": {**clip, "skipped_layers": clip["skipped_layers"] + node["skipped_layers"]}}
+
+
+_VALUE_NODES: dict[str, tuple[str, Callable[[NodeFields], NodeFields]]] = {  # type → type of the output, its fields
+    "integer": (_INTEGER, _pass("value")),
+    "float": (_FLOAT, _pass("value")),
+    "string": (_STRING, _pass("value")),
+    "boolean": ("boolean_output", _pass("value")),
+    "rand_int": (_INTEGER, lambda node: {"value": _draw_integers(node, random.Random(), 1)[0]}),
+    "add": (_INTEGER, lambda node: {"value": node["a"] + node["b"]}),
+    "sub": (_INTEGER, lambda node: {"value": node["a"] - node["b"]}),
+    "mul": (_INTEGER, lambda node: {"value": node["a"] * node["b"]}),
+    "div": (_INTEGER, lambda node: {"value": int(node["a"] / node["b"])}),
+    "integer_math": (_INTEGER, lambda node: {"value": int(_OPERATIONS[node["operation"]](node["a"], node["b"]))}),
+    "float_math": (_FLOAT, lambda node: {"value": _OPERATIONS[node["operation"]](node["a"], node["b"])}),
+    "float_to_int": (_INTEGER, _round),
+    "string_join": (_STRING, _join),
+    "string_join_three": (_STRING, _join),
+    "string_replace": (_STRING, _replace),
+    "scheduler": ("scheduler_output", _pass("scheduler")),
+    "model_identifier": ("model_identifier_output", _pass("model")),
+    "seamless": ("seamless_output", _pass("unet", "vae")),  # the painter ignores these settings
+    "freeu": ("unet_output", _pass("unet")),
+    "range": (
+        "integer_collection_output",
+        lambda node: {"collection": list(range(node["start"], node["stop"], node["step"] or 1))},
+    ),
+    "random_range": (
+        "integer_collection_output",
+        lambda node: {"collection": _draw_integers(node, random.Random(node["seed"]), node["size"])},
+    ),
+    **{
+        f"{kind}_collection": (f"{kind}_collection_output", lambda node: {"collection": node["collection"] or []})
+        for kind in ("integer", "float", "string", "image")
+    },
+    "iterate": ("iterate_output", _iterate),
+    "collect": ("collect_output", _pass("collection")),
+    "core_metadata": (_METADATA, _keep_metadata),
+    "metadata_item": ("metadata_item_output", lambda node: {"item": {name: node[name] for name in ("label", "value")}}),
+    "metadata": (_METADATA, _label_metadata),
+    "merge_metadata": (_METADATA, _merge_metadata),
+    "lora_selector": ("lora_selector_output", lambda node: {"lora": {name: node[name] for name in ("lora", "weight")}}),
+    "clip_skip": ("clip_skip_output", _skip_layers),
+}
+
+
+def run_value_node(node: NodeFields) -> NodeFields:
+    """Return the output of a node of `_VALUE_NODES`; fails with whatever its computation raises."""
+    output, compute = _VALUE_NODES[node["type"]]
+    return {**compute(node), "type": output}
+
 
 _MOST_KEPT = 50_000  # values behind names: more than a node cache refers to
 
@@ -298,7 +426,7 @@ def _pass_image(node: NodeFields, context: NodeContext) -> NodeFields:
     return {"image": node["image"], "width": record["width"], "height": record["height"]}
 
 
-MODEL_NODES: dict[str, tuple[str, Callable[[NodeFields, NodeContext], NodeFields]]] = {  # as `VALUE_NODES`
+_MODEL_NODES: dict[str, tuple[str, Callable[[NodeFields, NodeContext], NodeFields]]] = {  # as `_VALUE_NODES`
     "main_model_loader": ("model_loader_output", _load_model),
     "sdxl_model_loader": ("sdxl_model_loader_output", _load_model),
     "sdxl_refiner_model_loader": ("sdxl_refiner_model_loader_output", _load_model),
@@ -325,12 +453,6 @@ MODEL_NODES: dict[str, tuple[str, Callable[[NodeFields, NodeContext], NodeFields
 }
 
 
-def run_model_node(node: NodeFields, context: NodeContext) -> NodeFields:
-    """Return the output of a node of `MODEL_NODES`; fails with whatever it raises."""
-    output, behave = MODEL_NODES[node["type"]]
-    return {**behave(node, context), "type": output}
-
-
 _HOSTILE = (  # names that a client must not make a path of; {} is the image's own
     "../../../../tmp/{}",
     "/etc/{}",
@@ -344,7 +466,7 @@ PixelArray = NDArray[np.uint8]
 DECODERS = frozenset({"l2i", "flux_vae_decode"})
 
 
-async def run_image_node(node: NodeFields, context: NodeContext, item: QueueItem, graph: str) -> NodeFields:
+async def _make_image(node: NodeFields, context: NodeContext, item: QueueItem, graph: str) -> NodeFields:
     """Make and store the image of a node of `IMAGE_NODES`. Raises NodeError and UnknownImageError."""
     images, metadata = context.images, node.get("metadata")
     latents: Latents | None = None
@@ -444,6 +566,20 @@ _EDITS: dict[str, Callable[[NodeFields, Image.Image], Image.Image]] = {  # of an
     "canny_edge_detection": _find_edges,
 }
 IMAGE_NODES = frozenset({"blank_image", *DECODERS, *_EDITS})
+
+
+async def run_node(node: NodeFields, context: NodeContext, item: QueueItem, graph: str) -> NodeFields:
+    """Return a node's output; fails with whatever the node raises, and with NodeError for an unknown type."""
+    kind = node["type"]
+    if kind in _VALUE_NODES:
+        return run_value_node(node)
+    if kind in _MODEL_NODES:
+        output, behave = _MODEL_NODES[kind]
+        return {**behave(node, context), "type": output}
+    if kind in IMAGE_NODES:
+        return await _make_image(node, context, item, graph)
+    message = f"The sandbox paints without a {kind} node: run this workflow on a real InvokeAI."
+    raise NodeError("SandboxUnsupportedNode", message)
 
 
 @cache
