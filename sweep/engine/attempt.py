@@ -17,10 +17,9 @@ import anyio
 from anyio.abc import TaskGroup
 
 from sweep.engine import events
-from sweep.engine import options as checkpoints
 from sweep.engine.concurrency import ByteBudget, ItemSlot, open_task_group, run_all
 from sweep.engine.events import Listener
-from sweep.engine.options import FailurePolicy, RunOptions
+from sweep.engine.run_options import FailurePolicy, RunOptions
 from sweep.engine.server_files import UploadMemory
 from sweep.engine.server_pool import PooledServer, ServerPool
 from sweep.engine.work_queue import ItemGraph, Job, WorkQueue, make_batch_id, to_journal_point
@@ -70,6 +69,13 @@ LONG_PAUSE: Final = 10.0  # seconds that a server asks for, from which on a pers
 MOST_STRANDINGS: Final = 12  # of one job: a server that leaves at it every time is not waited for for ever
 DOWNLOAD_TRIES: Final = 8  # to fetch one image: it was paid for, so it is asked for more often than it is rendered
 
+INTENDED: Final = "attempt.intended"  # a checkpoint: on record, and nothing sent
+TAKEN: Final = "attempt.taken"  # the server has it, the record does not know
+ENDED: Final = "attempt.ended"  # the server is done, the record does not know
+FETCHED: Final = "attempt.fetched"  # an image is in memory
+SAVED: Final = "attempt.saved"  # an image is on disk, the record does not know
+ENGINE_POINTS: Final = (INTENDED, TAKEN, ENDED, FETCHED, SAVED)  # in this order, for every attempt that goes well
+
 
 @dataclass(frozen=True, slots=True)
 class InFlightItem:
@@ -109,26 +115,11 @@ class RunContext:
     chance: random.Random = field(default_factory=random.Random)
     in_flight: dict[str, InFlightItem] = field(default_factory=dict)
 
-    def make_stem(self, point: JournalPoint) -> str:
-        """Return the name of a variation's image file, without its ending."""
-        return self.store.stem(point.index, point.values, self.kinds)
-
-    def count_outcome(self, error: AttemptError | None) -> None:
-        """Count an outcome (None for a success); begin nothing more where the failures are too many."""
-        if reason := self.failures.count(describe_error(error) if error else None):
+    def stop_for(self, reason: str) -> None:
+        """Begin nothing more where there is a reason, which is told."""
+        if reason:
             self.listener(events.Notice(message=reason))
             self.work.stop()
-
-    def count_waste(self, error: AttemptError) -> None:
-        """Count a rendering whose image cannot be had; begin nothing more where that goes on and on."""
-        if reason := self.failures.count_waste(describe_error(error)):
-            self.listener(events.Notice(message=reason))
-            self.work.stop()
-
-
-def to_failure(error: AttemptError) -> Failure:
-    """Return the error as the record keeps it."""
-    return Failure(kind=error.kind, message=error.message)
 
 
 def describe_error(error: AttemptError) -> str:
@@ -163,10 +154,6 @@ class ItemDownloads:
 
         group.start_soon(download)
 
-    def renderings(self, key: str) -> list[Rendering]:
-        """Return what is on disk for a variation, ordered by node and iteration."""
-        return [each for each in self._of(key) if isinstance(each, Rendering)]
-
     def find_error(self, key: str) -> AttemptError | None:
         """Return why one of the variation's images cannot be had, None where each can."""
         return next((each for each in self._of(key) if isinstance(each, AttemptError)), None)
@@ -175,6 +162,29 @@ class ItemDownloads:
         """Tell whether every output node of the variation gave an image that is on disk."""
         done = {node for (node, _), each in self._results.items() if isinstance(each, Rendering)}
         return bool(done) and done >= set(self._graph.fused.outputs[key])
+
+    async def complete(self, keys: Sequence[str], ended: ItemEnded) -> None:
+        """Write the outcome of variations whose images are on disk."""
+        await run_all(*(self._complete(self._points[key], ended) for key in keys))
+
+    async def _complete(self, point: JournalPoint, ended: ItemEnded) -> None:
+        context, times = self._context, share_times(self._points, point.key, ended)
+        renderings = [each for each in self._of(point.key) if isinstance(each, Rendering)]
+        await context.journal.complete(point.key, renderings, times)
+        seconds = None
+        if times.started_at and times.finished_at:
+            seconds = (times.finished_at - times.started_at).total_seconds()
+        context.stop_for(context.failures.count(None))
+        context.listener(
+            events.Completed(
+                key=point.key,
+                index=point.index,
+                server=self._server.name,
+                values=point.values,
+                paths=tuple(rendering.path for rendering in renderings),
+                seconds=seconds,
+            )
+        )
 
     def _of(self, key: str) -> list[Rendering | AttemptError]:
         return [each for place, each in sorted(self._results.items()) if self._graph.owners[place[0]] == key]
@@ -191,16 +201,13 @@ class ItemDownloads:
                 return await self._save(point, image, ordinal)
             except TransientError as error:
                 tries += 1
-                if tries >= self._most_tries(error):
+                is_server_busy = isinstance(error, (NoAnswerError, OverloadedError))
+                if tries >= (self._context.options.attempts if is_server_busy else DOWNLOAD_TRIES):
                     return error
                 asked = error.retry_after if isinstance(error, OverloadedError) else None
                 await anyio.sleep(self._context.options.backoff.draw_delay(tries, self._context.chance, asked))
             except AttemptError as error:
                 return error
-
-    def _most_tries(self, error: TransientError) -> int:
-        is_server_busy = isinstance(error, (NoAnswerError, OverloadedError))
-        return self._context.options.attempts if is_server_busy else DOWNLOAD_TRIES
 
     async def _save(self, point: JournalPoint, image: ServerImage, ordinal: int) -> Rendering:
         context = self._context
@@ -210,7 +217,7 @@ class ItemDownloads:
             if error.kind != "TooLarge" or context.options.max_image_bytes <= COMMON_SIZE:
                 raise
             saved = await self._fetch(point, image, ordinal, context.options.max_image_bytes)
-        context.checkpoint(checkpoints.SAVED)
+        context.checkpoint(SAVED)
         return Rendering(
             path=saved.path,
             image_name=image.name,
@@ -224,14 +231,15 @@ class ItemDownloads:
 
     async def _fetch(self, point: JournalPoint, image: ServerImage, ordinal: int, most: int) -> SavedImage:
         """Fetch and save an image of at most `most` bytes, which are reserved before it is asked for."""
-        context, server, stem = self._context, self._server.server, self._context.make_stem(point)
+        context, server = self._context, self._server.server
+        stem = context.store.stem(point.index, point.values, context.kinds)
         if saves_images(server):  # its bytes never come here, so none are reserved
             part = await server.save(image, most, context.store.part_writer)
-            context.checkpoint(checkpoints.FETCHED)
+            context.checkpoint(FETCHED)
             return await context.store.place(part, stem, point.key, ordinal)
         async with context.downloads, context.budget.reserve(most):
             data = await server.fetch(image, most)
-            context.checkpoint(checkpoints.FETCHED)
+            context.checkpoint(FETCHED)
             try:
                 return await context.store.save(data, stem, point.key, ordinal)
             except SweepError as error:
@@ -241,37 +249,12 @@ class ItemDownloads:
                 del data
 
 
-async def complete(
-    context: RunContext,
-    server: PooledServer,
-    point: JournalPoint,
-    renderings: Sequence[Rendering],
-    times: Times,
-) -> None:
-    """Write the outcome of a variation whose images are on disk."""
-    await context.journal.complete(point.key, renderings, times)
-    seconds = None
-    if times.started_at and times.finished_at:
-        seconds = (times.finished_at - times.started_at).total_seconds()
-    context.count_outcome(None)
-    context.listener(
-        events.Completed(
-            key=point.key,
-            index=point.index,
-            server=server.name,
-            values=point.values,
-            paths=tuple(rendering.path for rendering in renderings),
-            seconds=seconds,
-        )
-    )
-
-
-def share_times(keys: Sequence[str], key: str, ended: ItemEnded) -> Times:
+def share_times(points: Mapping[str, JournalPoint], key: str, ended: ItemEnded) -> Times:
     """Return when the server had a variation: of a fused item an equal share, since its nodes interleave."""
     begun, done = ended.started_at, ended.finished_at
-    if begun and done and len(keys) > 1:
-        share = (done - begun) / len(keys)
-        begun += share * keys.index(key)
+    if begun and done and len(points) > 1:
+        share = (done - begun) / len(points)
+        begun += share * list(points).index(key)
         done = begun + share
     return Times(queued_at=ended.queued_at, started_at=begun, finished_at=done)
 
@@ -353,7 +336,7 @@ class Attempt:
             self._intents = ()
             self._set_graph(ItemGraph.build(self._job.instances))
         await self._write_intents()
-        self._context.checkpoint(checkpoints.INTENDED)
+        self._context.checkpoint(INTENDED)
         return await self._submit()
 
     async def _take_over(self, intents: Sequence[Intent]) -> None:
@@ -362,7 +345,8 @@ class Attempt:
         error = ItemLostError(f"{intents[0].server} left with it", kind=ABANDONED)
         if any(intent.number >= self._context.options.attempts for intent in intents):
             raise error
-        await run_all(*(self._journal.attempt_failed(intent.key, to_failure(error)) for intent in intents))
+        failure = Failure(kind=error.kind, message=error.message)
+        await run_all(*(self._journal.attempt_failed(intent.key, failure) for intent in intents))
 
     async def _write_intents(self) -> None:
         standing = self._job.standing
@@ -425,7 +409,7 @@ class Attempt:
         self._context.pool.record_acceptance(self._server)
         if self._graph.images:
             await self._context.uploads.keep(self._server)
-        self._context.checkpoint(checkpoints.TAKEN)
+        self._context.checkpoint(TAKEN)
         self._intents = tuple(replace(each, item_id=ticket.item_id, state="submitted") for each in self._intents)
         self._is_new = True
         return ticket
@@ -447,12 +431,13 @@ class Attempt:
             ended = await self._hear(ticket, group)
             if isinstance(ended, ItemEnded):
                 self._slot.release_server()
-                self._context.checkpoint(checkpoints.ENDED)
+                self._context.checkpoint(ENDED)
                 self._observe_duration(ended)
                 for image in ended.images:
                     self._downloads.start(image, group)
                 if ended.images:
-                    await run_all(*(self._journal.rendered(key, self._share_times(key, ended)) for key in self._points))
+                    times = {key: share_times(self._points, key, ended) for key in self._points}
+                    await run_all(*(self._journal.rendered(key, each) for key, each in times.items()))
         if isinstance(ended, ItemEnded):
             return ended
         raise ended
@@ -462,16 +447,12 @@ class Attempt:
         try:
             async with aclosing(self._server.server.hear(ticket)) as heard:  # type: ignore[type-var]
                 async for event in heard:
-                    if isinstance(event, ItemStarted):
-                        self._report_start()
-                    elif isinstance(event, ItemHeld):
-                        self._report_hold(event.reason)
-                    elif isinstance(event, StepDone):
-                        self._report_step(event)
-                    elif isinstance(event, Rendered):
+                    if isinstance(event, ItemEnded):
+                        return event
+                    if isinstance(event, Rendered):
                         self._downloads.start(event.image, group)
                     else:
-                        return event
+                        self._report(event)
         except ItemLostError as error:
             return error
         except TransientError as error:
@@ -489,36 +470,34 @@ class Attempt:
             if is_awaited:
                 self._context.pool.changes.notify()
 
-    def _report_hold(self, reason: str) -> None:
-        if self._server.hold_reason != reason:
-            self._server.hold_reason = reason
-            self._context.listener(events.Notice(message=f"Waiting: {reason}."))
-
-    def _report_step(self, step: StepDone) -> None:
-        """Report how far a variation is; of a node that several of the item's variations need, nothing."""
-        keys = self._graph.find_culprits(step.node)
-        if len(keys) == 1:
-            point = self._points[next(iter(keys))]
-            self._context.listener(events.Advanced(key=point.key, index=point.index, share=step.share))
-
-    def _report_start(self) -> None:
-        self._server.hold_reason = ""
-        for point in self._points.values():
-            self._context.listener(events.Started(key=point.key, index=point.index, server=self._server.name))
-
-    def _share_times(self, key: str, ended: ItemEnded) -> Times:
-        return share_times(list(self._points), key, ended)
+    def _report(self, event: ItemStarted | ItemHeld | StepDone) -> None:
+        """Report how far the item is; of a node that several of its variations need, nothing."""
+        server, listener = self._server, self._context.listener
+        if isinstance(event, StepDone):
+            keys = self._graph.find_culprits(event.node)
+            for point in (self._points[key] for key in keys if len(keys) == 1):
+                listener(events.Advanced(key=point.key, index=point.index, share=event.share))
+        elif isinstance(event, ItemStarted):
+            server.hold_reason = ""
+            for point in self._points.values():
+                listener(events.Started(key=point.key, index=point.index, server=server.name))
+        elif server.hold_reason != event.reason:
+            server.hold_reason = event.reason
+            listener(events.Notice(message=f"Waiting: {event.reason}."))
 
     async def _settle(self, ended: ItemEnded) -> list[RetryRequest]:
         """Give each variation of the item its images, its error, or another attempt."""
         if ended.status == "canceled" and any(intent.is_cancel_requested for intent in self._intents):
-            return await self._settle_cancelled(ended)
+            # By an earlier run: what had been rendered is kept, the rest submitted anew.
+            done = [key for key in self._points if self._downloads.is_complete(key)]
+            await self._downloads.complete(done, ended)
+            return await self._resubmit_alone([each for each in self._job.instances if each.key not in done])
         left: list[RetryRequest] = []
         error = self._name_node(ended) or VariationError("the workflow ended without an image", kind="NoImage")
         culprits = self._graph.find_culprits(ended.failed_node) if ended.error else frozenset()
         blames_all = len(culprits) == len(self._job.instances)  # so it says nothing about which is at fault
         innocent: list[Instance] = []
-        done: list[Instance] = []
+        done = []
         waiting: list[Instance] = []
         silence: AttemptError | None = None
         for instance in self._job.instances:
@@ -527,35 +506,24 @@ class Attempt:
                 waiting.append(instance)
                 silence = problem
             elif problem is not None:
-                self._context.count_waste(problem)
+                self._context.stop_for(self._context.failures.count_waste(describe_error(problem)))
                 left += await self._retry_or_fail([instance], problem)
             elif self._downloads.is_complete(instance.key):
-                done.append(instance)
+                done.append(instance.key)
             elif ended.error and len(self._job.instances) > 1 and (instance.key not in culprits or blames_all):
                 innocent.append(instance)
             else:
                 left += await self._retry_or_fail([instance], error)
-        await run_all(*(self._complete(instance, ended) for instance in done))
+        await self._downloads.complete(done, ended)
         if silence is not None:
             left += await self._leave_open(waiting, ServerUnreachableError(silence.message))
         return left + await self._resubmit_alone(innocent)
-
-    async def _settle_cancelled(self, ended: ItemEnded) -> list[RetryRequest]:
-        """Keep what an item had rendered before an earlier run cancelled it, and submit the rest anew."""
-        done = [each for each in self._job.instances if self._downloads.is_complete(each.key)]
-        await run_all(*(self._complete(instance, ended) for instance in done))
-        return await self._resubmit_alone([each for each in self._job.instances if each not in done])
 
     def _name_node(self, ended: ItemEnded) -> AttemptError | None:
         """Return the item's error with the name of the node that failed, as its author knows it."""
         if ended.error is None or ended.failed_node not in self._graph.fused.graph.nodes:
             return ended.error
         return ended.error.at(Names(self._graph.fused.graph).called(str(ended.failed_node)))
-
-    async def _complete(self, instance: Instance, ended: ItemEnded) -> None:
-        key = instance.key
-        renderings, times = self._downloads.renderings(key), self._share_times(key, ended)
-        await complete(self._context, self._server, self._points[key], renderings, times)
 
     async def _resubmit_alone(self, instances: Sequence[Instance]) -> list[RetryRequest]:
         """Resubmit the variations of a failed fused item one by one, at once, without counting an attempt."""
@@ -574,7 +542,8 @@ class Attempt:
                 await self._fail(instance, error)
         if not again:
             return []
-        await run_all(*(self._journal.attempt_failed(i.key, to_failure(error)) for i in again))
+        failure = Failure(kind=error.kind, message=error.message)
+        await run_all(*(self._journal.attempt_failed(i.key, failure) for i in again))
         attempt = max(numbers.values(), default=1)
         delay = self._context.options.backoff.draw_delay(attempt, self._context.chance)
         for instance in again:
@@ -592,8 +561,8 @@ class Attempt:
         return [RetryRequest(job, delay) for job in jobs]
 
     async def _fail(self, instance: Instance, error: AttemptError) -> None:
-        await self._journal.fail(self._points[instance.key], to_failure(error))
-        self._context.count_outcome(error)
+        await self._journal.fail(self._points[instance.key], Failure(kind=error.kind, message=error.message))
+        self._context.stop_for(self._context.failures.count(describe_error(error)))
         self._context.listener(
             events.Failed(
                 key=instance.key,

@@ -175,7 +175,9 @@ class FusionSize:
             return 1
         count, seconds = self._latest
         if self._overheads:
-            fixed = self._reported_overhead()
+            # The median, the larger one of two: a busy server may send late that it took an item up, which then seems
+            # to have cost it nothing.
+            fixed = sorted(self._overheads)[len(self._overheads) // 2]
             each = max(0.0, seconds - fixed) / count
             return self._bound(
                 self._worthwhile_size(fixed, each), (self.longest - fixed) / each if each else self._most
@@ -218,13 +220,6 @@ class FusionSize:
             self._latest = (count, seconds)
             if overhead is not None:
                 self._overheads.append(overhead)
-
-    def _reported_overhead(self) -> float:
-        """Return the median overhead, the larger one of two.
-
-        A busy server may send late that it took an item up, which then seems to have cost it nothing.
-        """
-        return sorted(self._overheads)[len(self._overheads) // 2]
 
     def _fit_two_sizes(self) -> tuple[float, float]:
         fewest, most = min(self._least), max(self._least)

@@ -23,10 +23,10 @@ import anyio.to_thread
 
 from sweep.engine import shutdown as stopping
 from sweep.engine.attempt import ABANDONED
-from sweep.engine.concurrency import FusionSize, report_wait, run_all
+from sweep.engine.concurrency import report_wait, run_all
 from sweep.engine.events import Listener, Notice, RunStarted, ServerChanged
 from sweep.engine.forecast import disk_bytes, image_size
-from sweep.engine.options import RunOptions
+from sweep.engine.run_options import RunOptions
 from sweep.engine.server_files import UploadMemory, keep_fetched
 from sweep.engine.server_pool import (
     PooledServer,
@@ -172,9 +172,6 @@ async def prepare(
         names = " and ".join(server.name for server in pooled if server.is_open)
         async with report_wait(listener, f"Waiting for {names} to describe nodes and models."):
             plan, models = await plan_jointly(experiment, pooled, options)
-        if options.fuse is None and not plan.schemas.dialect.is_fusable:
-            for server in pooled:
-                server.fusion = FusionSize(1)
         await _report_exclusions(plan, pooled, listener)
         for note in await note_boards(experiment, options.board, pooled):
             listener(Notice(message=note))
@@ -190,7 +187,8 @@ async def prepare(
                 await place.aclose()
                 aside = await anyio.to_thread.run_sync(_set_aside, folder)
                 listener(Notice(message=f"Images that the sandbox painted are in {aside} now; {folder} begins anew."))
-                unbegun, journal = await _open_folder(place, folder, checkpoint, _draw_again(drawn))
+                left = {axis: iter(seeds) for axis, seeds in drawn.items()}  # those that were drawn before, again
+                unbegun, journal = await _open_folder(place, folder, checkpoint, lambda axis: next(left[axis]))
                 uploads.journal = journal
                 for axis, seeds in drawn.items():
                     await journal.seeds(axis, len(seeds))
@@ -201,6 +199,9 @@ async def prepare(
         await _keep_inputs(plan, journal, store, folder)
         before = await journal.counts()
         await _check_space(plan, before, folder, options)
+        skip = bytearray(len(plan))
+        for index in await journal.indices("completed", "failed"):
+            skip[index] = 1
         yield Preparation(
             folder=folder,
             plan=plan,
@@ -208,7 +209,7 @@ async def prepare(
             store=store,
             servers=tuple(pooled),
             models=models,
-            skip=await _mark_done(plan, journal),
+            skip=skip,
             run=run,
             destination=f"sweep-{experiment.name}-{await journal.identity()}",
             before=before,
@@ -232,17 +233,18 @@ def share_seeds(name: str) -> Callable[[str], int]:
     return draw
 
 
-def _draw_again(drawn: Mapping[str, Sequence[int]]) -> Callable[[str], int]:
-    """Return a source of the seeds that were drawn before, for a folder begun anew."""
-    left = {axis: iter(seeds) for axis, seeds in drawn.items()}
-    return lambda axis: next(left[axis])
-
-
 async def _open_folder(
     held: AsyncExitStack, folder: Path, checkpoint: Checkpoint, draw: Callable[[str], int] | None
 ) -> tuple[AsyncExitStack, SqliteJournal]:
-    """Lock the folder and open its journal; the returned stack as `_lock_folder` says."""
-    unbegun = await _lock_folder(held, folder)
+    """Lock the folder and open its journal; the returned stack is undone at the end, unless a run has begun by then.
+
+    A run that is refused leaves no folder where there was none.
+    """
+    await held.enter_async_context(FolderLock(folder))
+    await anyio.to_thread.run_sync(stopping.clear_stop_requests, folder)
+    unbegun = await held.enter_async_context(AsyncExitStack())
+    if not await anyio.to_thread.run_sync((folder / JOURNAL_FILE).exists):
+        unbegun.push_async_callback(_remove_unbegun, folder)
     journal = await SqliteJournal.open(folder, checkpoint=checkpoint, draw=draw, linger=LINGER)
     held.push_async_callback(journal.aclose)
     return unbegun, journal
@@ -264,31 +266,17 @@ def _set_aside(folder: Path) -> Path:
     return rename_run(folder, next(name for name in names if not folder.with_name(name).exists()))
 
 
-async def _lock_folder(held: AsyncExitStack, folder: Path) -> AsyncExitStack:
-    """Lock the folder; the returned stack is undone at the end, unless a run has begun by then.
-
-    A run that is refused leaves no folder where there was none.
-    """
-    await held.enter_async_context(FolderLock(folder))
-    await anyio.to_thread.run_sync(stopping.clear_stop_requests, folder)
-    unbegun = await held.enter_async_context(AsyncExitStack())
-    if not await anyio.to_thread.run_sync((folder / JOURNAL_FILE).exists):
-        unbegun.push_async_callback(_remove_folder, folder)
-    return unbegun
-
-
-async def _remove_folder(folder: Path) -> None:
-    """Remove what was made, also where the run was stopped before it began."""
-    with anyio.CancelScope(shield=True):
-        await anyio.to_thread.run_sync(_remove_unbegun, folder)
-
-
-def _remove_unbegun(folder: Path) -> None:
+async def _remove_unbegun(folder: Path) -> None:
     """Remove what a run makes before it begins: an empty journal and the lock, then the folder if that was all."""
-    with contextlib.suppress(OSError):  # whatever stays is harmless: the next run takes it over
-        for name in (JOURNAL_FILE, f"{JOURNAL_FILE}-wal", f"{JOURNAL_FILE}-shm", LOCK):
-            (folder / name).unlink(missing_ok=True)
-        folder.rmdir()
+
+    def remove() -> None:
+        with contextlib.suppress(OSError):  # whatever stays is harmless: the next run takes it over
+            for name in (JOURNAL_FILE, f"{JOURNAL_FILE}-wal", f"{JOURNAL_FILE}-shm", LOCK):
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
+
+    with anyio.CancelScope(shield=True):
+        await anyio.to_thread.run_sync(remove)
 
 
 async def _reopen_lost_images(folder: Path, journal: SqliteJournal, options: RunOptions, listener: Listener) -> None:
@@ -465,14 +453,6 @@ def _write(path: Path, text: str) -> None:
         file.write(text.encode("utf-8"))
 
 
-async def _mark_done(plan: Plan, journal: SqliteJournal) -> bytearray:
-    """Return 1 by index where a point has its outcome, 0 elsewhere."""
-    skip = bytearray(len(plan))
-    for index in await journal.indices("completed", "failed"):
-        skip[index] = 1
-    return skip
-
-
 def iterate_fresh(prepared: Preparation, options: RunOptions) -> list[Iterator[Instance]]:
     """Return what is to be rendered, lazily, in the order that is cheapest for the servers.
 
@@ -514,7 +494,15 @@ async def recover_jobs(prepared: Preparation, listener: Listener) -> list[Job]:
         if wanted:
             jobs.append(await _recover_job(prepared, wanted))
     _report_absent(prepared, jobs, listener)
-    await run_all(*(_cancel_unwanted(server, listener) for server in prepared.servers if server.left is None))
+
+    async def cancel_unwanted(server: PooledServer) -> None:
+        try:
+            await cancel_abandoned(server)
+        except SweepError as error:
+            message = f"{server.name}: {error.message} Items that are no longer wanted may continue there."
+            listener(Notice(message=message))
+
+    await run_all(*(cancel_unwanted(server) for server in prepared.servers if server.left is None))
     former = Failure(kind="Former", message="the experiment no longer has this point")
     await run_all(*(prepared.journal.attempt_failed(i.key, former) for i in intents if i.index is None))
     return jobs
@@ -529,13 +517,6 @@ def _report_absent(prepared: Preparation, jobs: Sequence[Job], listener: Listene
             images = "1 image is" if count == 1 else f"{count} images are"
             message = f"{images} at {server.name}; other servers render them if it stays away for {wait:.0f} s."
             listener(Notice(message=message))
-
-
-async def _cancel_unwanted(server: PooledServer, listener: Listener) -> None:
-    try:
-        await cancel_abandoned(server)
-    except SweepError as error:
-        listener(Notice(message=f"{server.name}: {error.message} Items that are no longer wanted may continue there."))
 
 
 async def _recover_job(prepared: Preparation, intents: Sequence[Intent]) -> Job:

@@ -34,8 +34,8 @@ from sweep.engine.concurrency import (
     RunSlots,
     open_task_group,
 )
-from sweep.engine.options import FailurePolicy, RunOptions
 from sweep.engine.preparation import LOOK_EVERY, Preparation, iterate_fresh, prepare, recover_jobs, wait_for_shortage
+from sweep.engine.run_options import FailurePolicy, RunOptions
 from sweep.engine.server_pool import PooledServer, Readiness, ServerPool
 from sweep.engine.shutdown import Stop, cancel_in_flight, watch_requests
 from sweep.engine.work_queue import Deduplicator, Job, WorkQueue
@@ -105,7 +105,9 @@ async def conclude(
                 counts = replace(counts, points=counts.completed + counts.failed)
             ending = _name_ending(counts, failures, stop, error)
             await prepared.journal.end_run(prepared.run, ending, counts.points if is_decided else None)
-            hint = await anyio.to_thread.run_sync(_write_tables, prepared.folder, bool(failures.outcomes))
+            if failures.outcomes or not await anyio.to_thread.run_sync((prepared.folder / CSV).is_file):
+                _, missing = await anyio.to_thread.run_sync(write_tables, prepared.folder)
+                hint = missing or ""
         except RecordError as broken:
             error = error or broken
     ending = _name_ending(counts, failures, stop, error)
@@ -144,13 +146,6 @@ def _name_ending(counts: Counts, failures: FailurePolicy, stop: Stop, error: Swe
     if failures.reason:
         return "stopped-by-failures"
     return "failures" if counts.failed else "completed"
-
-
-def _write_tables(folder: Path, changed: bool) -> str:
-    """Write the tables where anything changed or they are gone; return a hint if there could be more of them."""
-    if not changed and (folder / CSV).is_file():
-        return ""
-    return write_tables(folder)[1] or ""
 
 
 Chooser: TypeAlias = Callable[[Path], Sequence[Mapping[str, Scalar]]]
@@ -309,17 +304,13 @@ class Runner:
 
     async def _render_all(self) -> None:
         async with open_task_group() as group:
-            await self._take_up()
+            async with _unless_stopped(self._stop):  # a stop does not wait for servers to be asked what they have
+                for job in await recover_jobs(self._prepared, self._listener):
+                    self._duplicates.register(job.keys)
+                    self._work.put(job)
             await self._queue_chosen()
             for server in self._prepared.servers:
                 group.start_soon(self._serve, server, group)
-
-    async def _take_up(self) -> None:
-        """Queue what an earlier run left open; a stop does not wait for servers to be asked about it."""
-        async with _unless_stopped(self._stop):
-            for job in await recover_jobs(self._prepared, self._listener):
-                self._duplicates.register(job.keys)
-                self._work.put(job)
 
     async def _queue_chosen(self) -> None:
         """Queue what an adaptive design wants next, which depends on the images that are there.
@@ -359,7 +350,9 @@ class Runner:
                 await self._work.wait_for_change(aside)
                 continue
             await self._bound_by_others(server)
-            size = self._pool.choose_size(server, self._count_remaining(), anyio.current_time())
+            before = self._prepared.before
+            remaining = before.points - before.completed - before.failed - self._work.handed  # never handed out yet
+            size = self._pool.choose_size(server, remaining, anyio.current_time())
             if not size:
                 await self._work.wait_for_change(min(ASIDE, server.seconds_each))
                 continue
@@ -403,11 +396,6 @@ class Runner:
         with suppress(SweepError):  # what is wrong there shows when the item is submitted
             others = await server.server.others_waiting(self._context.destination)
             server.fusion.longest = SHORT_ITEM if others else LONGEST_ITEM
-
-    def _count_remaining(self) -> int:
-        """Count the points that were never handed out."""
-        before = self._prepared.before
-        return before.points - before.completed - before.failed - self._work.handed
 
     async def _attempt(self, server: PooledServer, job: Job, slot: ItemSlot) -> None:
         server.count_variations(len(job.instances), anyio.current_time())
@@ -505,7 +493,9 @@ async def render(
     experiment = await anyio.to_thread.run_sync(Experiment.from_dict, wanted)
     async with _take_turn(results / name):
         summary = await run(experiment, [server], options=options, results=results)
-        return await _collect(summary)
+        if summary.error is not None:
+            raise summary.error
+        return await anyio.to_thread.run_sync(_list_images, summary.folder)
 
 
 _TURNS: Final[RunVar[dict[Path, anyio.Lock]]] = RunVar("turns")
@@ -521,12 +511,6 @@ async def _take_turn(folder: Path) -> AsyncIterator[None]:
         yield
     if not turn.statistics().tasks_waiting:
         turns.pop(folder, None)
-
-
-async def _collect(summary: RunSummary) -> tuple[Path, ...]:
-    if summary.error is not None:
-        raise summary.error
-    return await anyio.to_thread.run_sync(_list_images, summary.folder)
 
 
 def _list_images(folder: Path) -> tuple[Path, ...]:

@@ -27,7 +27,7 @@ from sweep.engine.concurrency import (
     run_all,
 )
 from sweep.engine.events import Listener, Notice, ServerChanged
-from sweep.engine.options import RunOptions
+from sweep.engine.run_options import RunOptions
 from sweep.errors import (
     AttemptError,
     OverloadedError,
@@ -362,7 +362,10 @@ async def open_servers(
     Raises the first one's ServerError where none answers.
     """
     held.push_async_callback(_close_all, servers)
-    pooled = [_wrap(server, options) for server in servers]
+    pooled = []
+    for server in servers:
+        unknown = ServerInfo(name=server.url.partition("://")[2] or server.url, url=server.url, version="", api="")
+        pooled.append(PooledServer(server, unknown, Limit.start(options.concurrency or 2), is_open=False))
     await run_all(*(_try_to_open(each, options, listener) for each in pooled))
     if all(each.left for each in pooled):
         raise next(each.left for each in pooled if each.left is not None)
@@ -372,12 +375,6 @@ async def open_servers(
         else:
             listener(Notice(message=f"{each.left.message} The run goes on without it until it answers."))
     return pooled
-
-
-def _wrap(server: Server, options: RunOptions) -> PooledServer:
-    unknown = ServerInfo(name=server.url.partition("://")[2] or server.url, url=server.url, version="", api="")
-    limit = Limit.start(options.concurrency or 2)
-    return PooledServer(server, unknown, limit, is_open=False)
 
 
 async def _try_to_open(server: PooledServer, options: RunOptions, listener: Listener) -> None:
@@ -392,14 +389,9 @@ async def open_server(server: PooledServer, options: RunOptions) -> None:
     """Find out who answers, where that is not known yet. Raises ServerError."""
     if not server.is_open:
         info = await server.server.open()
-        server.admit(label_sandbox(info), Limit.start(options.concurrency or 2 * info.capacity))
-
-
-def label_sandbox(info: ServerInfo) -> ServerInfo:
-    """Give a sandbox a name that says it is one, so that every row of the table does."""
-    if not info.sandbox or info.name.startswith("sandbox"):
-        return info
-    return replace(info, name=f"sandbox {info.name}")
+        if info.sandbox and not info.name.startswith("sandbox"):  # every row of the table says that it is one
+            info = replace(info, name=f"sandbox {info.name}")
+        server.admit(info, Limit.start(options.concurrency or 2 * info.capacity))
 
 
 async def _close_all(servers: Sequence[Server]) -> None:

@@ -18,7 +18,7 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from sweep.engine.attempt import InFlightItem, ItemDownloads, RunContext, complete, share_times
+from sweep.engine.attempt import InFlightItem, ItemDownloads, RunContext
 from sweep.engine.concurrency import open_task_group, run_all
 from sweep.engine.events import Notice
 from sweep.engine.server_pool import PooledServer
@@ -190,11 +190,5 @@ async def _keep_rendered(
         for image in images:
             downloads.start(image, group)
     done = [key for key in item.points if downloads.is_complete(key)]
-    keys = list(item.points)
-    await run_all(
-        *(
-            complete(context, item.server, item.points[key], downloads.renderings(key), share_times(keys, key, ended))
-            for key in done
-        )
-    )
-    return [key for key in keys if key not in done]
+    await downloads.complete(done, ended)
+    return [key for key in item.points if key not in done]

@@ -137,7 +137,6 @@ class RemembersUploads(Protocol):
     @property
     def uploads(self) -> MutableMapping[str, str]:
         """SHA-256 → name on the server. What stands in it is checked against the server before it is used."""
-        ...
 
 
 def remembers_uploads(server: object) -> TypeGuard[RemembersUploads]:
@@ -156,7 +155,6 @@ class SavesImages(Protocol):
 
         `write` can be pickled. What it raises comes back as it is.
         """
-        ...
 
 
 def saves_images(server: object) -> TypeGuard[SavesImages]:
@@ -171,11 +169,9 @@ class DeletesImages(Protocol):
         """Return the names of images that these items (item id → batch id) made on the way to their outputs, and of
         those of the `uploads` that are there. What a person has starred or put on a board is not among them.
         """
-        ...
 
     async def delete_images(self, names: Sequence[str]) -> int:
         """Delete these images; return how many the server deleted."""
-        ...
 
 
 def deletes_images(server: object) -> TypeGuard[DeletesImages]:
@@ -191,23 +187,18 @@ class Gallery(Protocol):
 
     async def boards(self) -> Mapping[str, str]:
         """Return the id of each board by its name."""
-        ...
 
     async def list_images(self, board_id: str) -> list[str]:
         """List the names of a board's images, the oldest first."""
-        ...
 
     async def fetch_image(self, name: str, limit: int) -> bytes | None:
         """Return the file of an image; None where there is none. Raises VariationError beyond `limit` bytes."""
-        ...
 
     async def workflows(self) -> list[tuple[str, str]]:
         """List the workflows of the library: id and name of each."""
-        ...
 
     async def fetch_workflow(self, workflow_id: str) -> Json:
         """Return a workflow of the library as its editor exports it."""
-        ...
 
 
 class HasGallery(Protocol):
@@ -215,7 +206,6 @@ class HasGallery(Protocol):
 
     def gallery(self) -> Gallery:
         """Return the server's gallery. Raises ServerUnsupportedError where its family has none."""
-        ...
 
 
 def has_gallery(server: object) -> TypeGuard[HasGallery]:
@@ -229,62 +219,49 @@ class Server(Protocol):
     @property
     def url(self) -> str:
         """The address as given, without credentials."""
-        ...
 
     async def open(self) -> ServerInfo:
         """Find out who answers, log in, start to listen for events. Raises ServerError. Call once."""
-        ...
 
     async def aclose(self) -> None:
         """Let go of everything; never raises. Items submitted stay on the server."""
-        ...
 
     async def schemas(self) -> NodeSchemas:
         """Return the node types it has. Read once, then remembered."""
-        ...
 
     async def models(self) -> tuple[Model, ...]:
         """Return all models installed, of every type. Asked anew at each call."""
-        ...
 
     async def check(self, graphs: Sequence[Graph], images: Mapping[str, Path]) -> list[str | None]:
         """Have the server validate graphs without running them: for each, None or a sentence why it is refused.
 
         No item results and nothing is left behind. Uploads the images the graphs name.
         """
-        ...
 
     async def submit(self, submission: Submission) -> Ticket:
         """Queue one item: exactly one, or an error. A TransientError leaves it open whether the item exists:
         `find` tells. Each image is uploaded once per server and content, however many tasks ask for it.
         """
-        ...
 
     def hear(self, ticket: Ticket) -> AsyncIterator[ItemEvent]:
         """Yield the events of the item, ending with `ItemEnded`, even of one that ended long ago. A server that does
         not answer for too long raises TransientError; an item it does not know raises ItemLostError. Use it under
         `contextlib.aclosing`.
         """
-        ...
 
     async def find(self, batch_id: str, outputs: tuple[str, ...] = ()) -> Ticket | None:
         """Return the item that was submitted under `batch_id`, whatever its state; None where there never was one."""
-        ...
 
     async def fetch(self, image: ServerImage, limit: int) -> bytes:
         """Return the image's file. Raises VariationError where it has more than `limit` bytes, TransientError where it
         arrives incomplete. The content is not verified here.
         """
-        ...
 
     async def cancel(self, batch_ids: Sequence[str]) -> None:
         """Cancel these items, pending or running; ids it does not know are ignored. Touches nothing else."""
-        ...
 
     async def loaded(self) -> frozenset[str]:
         """Return the keys of the models it holds in memory, as far as known: for sending work where its model is."""
-        ...
 
     async def others_waiting(self, ours: str) -> int:
         """Return how many items of other people are pending or running: those whose destination is not `ours`."""
-        ...

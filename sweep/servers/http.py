@@ -513,6 +513,7 @@ def _parsed_or_none(data: bytes) -> Any:
 
 RESTART = 0.5  # seconds before work that failed begins anew
 GRACE = 1.5  # seconds to end by oneself, before being cancelled
+GOODBYE: Final = 1.0  # seconds for closing a connection politely
 
 
 async def _keep_alive(work: Callable[[], Coroutine[Any, Any, None]], report: Callable[[Exception], None]) -> None:
@@ -547,6 +548,45 @@ class BackgroundTasks:
                 task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
         self._tasks.clear()
+
+
+class EventConnection:
+    """A connection on which a server tells events; it is opened anew, after growing pauses, whenever it ends."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+        self._stopped = asyncio.Event()
+
+    async def connect_once(self) -> bool:
+        """Hold one connection from handshake to its end; return whether there was one."""
+        raise NotImplementedError
+
+    async def run(self) -> None:
+        """Keep the connection up until `stop`; raises what an event that cannot be handled raised."""
+        listening = asyncio.create_task(self._keep_up())
+        stopping = asyncio.create_task(self._stopped.wait())
+        try:
+            await asyncio.wait([listening, stopping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            is_failed = listening.done()
+            for task in (listening, stopping):
+                task.cancel()
+            await asyncio.wait([listening], timeout=GOODBYE)
+        if is_failed:
+            listening.result()
+
+    def stop(self) -> None:
+        """End `run` soon."""
+        self._stopped.set()
+
+    async def _keep_up(self) -> None:
+        timings = self._http.timings
+        pause = timings.reconnect
+        while True:
+            if await self.connect_once():
+                pause = timings.reconnect
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, timings.reconnect_most)
 
 
 async def read_input_image(sha256: str, path: Path | None) -> tuple[bytes, str]:

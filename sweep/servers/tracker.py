@@ -7,17 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Final, TypeAlias
 
-from sweep.errors import AttemptError, ItemLostError, ServerError, SweepError, TransientError
-from sweep.servers.base import ItemEnded, ItemHeld, ItemStarted, Rendered, StepDone, Ticket
-from sweep.servers.http import Timings
+from sweep.errors import AttemptError, ItemLostError, ServerError, SweepError, TransientError, VariationError
+from sweep.servers.base import (
+    ItemEnded,
+    ItemEvent,
+    ItemHeld,
+    ItemStarted,
+    MissingModelError,
+    Rendered,
+    StepDone,
+    Ticket,
+)
+from sweep.servers.http import CHECKS_AT_ONCE, BackgroundTasks, EventConnection, Http, Timings
 from sweep.servers.responses import is_refusal, shorten
+from sweep.workflow import Graph
 
 MOST_REMEMBERED: Final = 20_000  # items submitted whose end nobody has asked for
 STEP_EVERY: Final = 0.25  # seconds between two steps that are told of all items of a server
@@ -293,6 +305,86 @@ class ItemTracker:
 
 StateReader: TypeAlias = Callable[[Sequence[TrackedItem]], Awaitable[Mapping[str, ItemState]]]
 """Asks the server for the states of items by item id: those missing in its answer are unknown there."""
+
+
+class TrackedServer(ABC):
+    """What the clients of all families do alike: events and questions in the background, checks, hearing of items."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+        self._timings = http.timings
+        self._tracker = ItemTracker(self.url, self._timings)
+        self._events: EventConnection | None = None
+        self._background = BackgroundTasks()
+        self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
+
+    @abstractmethod
+    async def validate(self, graph: Graph, images: Mapping[str, Path]) -> None:
+        """Have the server validate a graph. Raises VariationError or MissingModelError where it refuses it."""
+
+    @abstractmethod
+    async def follow(self, ticket: Ticket, item: TrackedItem) -> None:
+        """Prepare to hear of an item, before its first signal is waited for."""
+
+    @abstractmethod
+    async def read_end(self, ticket: Ticket, item: TrackedItem, state: ItemState) -> ItemEnded:
+        """Read how an item that is over ended. Raises AttemptError where the server does not tell."""
+
+    @property
+    def url(self) -> str:
+        return self._http.address.url
+
+    def start_tracking(self, events: EventConnection, read_states: StateReader) -> None:
+        """Listen for events from now on, and ask the server where it tells too little."""
+        self._events = events
+        self._background.start(events.run, self._tracker.report_failure)
+        self._background.start(lambda: self._tracker.run(read_states), self._tracker.report_failure)
+
+    async def aclose(self) -> None:
+        if self._events is not None:
+            self._events.stop()
+        self._tracker.stop()
+        await self._background.end()
+        await self._http.aclose()
+
+    async def check(self, graphs: Sequence[Graph], images: Mapping[str, Path]) -> list[str | None]:
+        return list(await asyncio.gather(*(self._check(graph, images) for graph in graphs)))
+
+    async def _check(self, graph: Graph, images: Mapping[str, Path]) -> str | None:
+        async with self._checks:
+            try:
+                await self.validate(graph, images)
+            except (VariationError, MissingModelError) as error:
+                return str(error)
+        return None
+
+    async def hear(self, ticket: Ticket) -> AsyncIterator[ItemEvent]:
+        async with self._tracker.listen(ticket) as (item, signals):
+            await self.follow(ticket, item)
+            while True:
+                signal = await signals.get()
+                if isinstance(signal, SweepError):
+                    raise signal
+                if isinstance(signal, Over):
+                    yield await self._read_end(ticket, item, signal.state)
+                    return
+                yield signal
+
+    async def _read_end(self, ticket: Ticket, item: TrackedItem, state: ItemState) -> ItemEnded:
+        """Read how an item that is over ended, however long the server takes to answer (within `patience`)."""
+        begun = time.monotonic()
+        until = begun + self._timings.patience
+        while True:
+            try:
+                return await self.read_end(ticket, item, state)
+            except ItemLostError:
+                raise
+            except AttemptError as error:  # a refusal of the question, too, says nothing about the item
+                if is_refusal(error):
+                    until = min(until, begun + self._timings.gone)
+                if time.monotonic() >= until:
+                    raise TransientError(error.message, kind=error.kind) from None
+            await asyncio.sleep(self._timings.poll_deaf)
 
 
 def cancellation_error(asked: bool) -> AttemptError:

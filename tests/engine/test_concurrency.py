@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.engine.concurrency import Backoff, Limit
-from sweep.engine.options import FailureLimit, FailurePolicy, RunOptions, parse_fusion, parse_shard
+from sweep.engine.run_options import FailureLimit, FailurePolicy, RunOptions, parse_fusion, parse_shard
 from sweep.errors import UsageError
 
 

@@ -20,7 +20,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from sweep.engine.options import ENGINE_POINTS
+from sweep.engine.attempt import ENGINE_POINTS
 from sweep.engine.runner import run
 from sweep.engine.shutdown import Stop
 from sweep.errors import StoppedError

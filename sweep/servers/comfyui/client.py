@@ -14,7 +14,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -26,7 +26,6 @@ from sweep.errors import (
     AttemptError,
     ItemLostError,
     ServerUnsupportedError,
-    SweepError,
     TransientError,
     VariationError,
     WorkflowError,
@@ -35,7 +34,6 @@ from sweep.errors import (
 from sweep.servers.base import (
     Gallery,
     ItemEnded,
-    ItemEvent,
     MissingModelError,
     Rendered,
     ServerImage,
@@ -45,17 +43,16 @@ from sweep.servers.base import (
     Ticket,
 )
 from sweep.servers.http import (
-    CHECKS_AT_ONCE,
     LARGEST_SCHEMA,
-    BackgroundTasks,
     Credentials,
+    EventConnection,
     Http,
     ServerAddress,
     Timings,
     read_input_image,
 )
 from sweep.servers.responses import as_integer, mapping, sequence, shorten, text
-from sweep.servers.tracker import ItemState, ItemTracker, Over, TrackedItem, cancellation_error
+from sweep.servers.tracker import ItemState, ItemTracker, TrackedItem, TrackedServer, cancellation_error
 from sweep.workflow import (
     Graph,
     ImageRef,
@@ -205,42 +202,18 @@ def _moment(milliseconds: Any) -> datetime | None:
 LARGEST_MESSAGE: Final = 16 * 1024 * 1024  # bytes; previews come along
 HEARTBEAT: Final = 20.0  # seconds between pings
 RECORDING: Final = 0.05  # seconds after which an end stands in the history
-_GOODBYE: Final = 1.0  # seconds for closing politely
 _ERRORS: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 
 
-class PromptEvents:
-    """Keeps a connection up and hands what it tells to the tracker."""
+class PromptEvents(EventConnection):
+    """Hands what a connection tells to the tracker."""
 
     def __init__(self, http: Http, tracker: ItemTracker, lost: Callable[[], None]) -> None:
-        self._http = http
+        super().__init__(http)
         self._tracker = tracker
         self._lost = lost  # called when the connection goes down: another process may answer next
-        self._stopped = asyncio.Event()
 
-    async def run(self) -> None:
-        """Keep the connection up until `stop`; never raises."""
-        listening = asyncio.create_task(self._keep_up())
-        try:
-            await self._stopped.wait()
-        finally:
-            listening.cancel()
-            await asyncio.wait([listening], timeout=_GOODBYE)
-
-    def stop(self) -> None:
-        """End `run` soon."""
-        self._stopped.set()
-
-    async def _keep_up(self) -> None:
-        timings = self._http.timings
-        pause = timings.reconnect
-        while True:
-            if await self._connect_once():
-                pause = timings.reconnect
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, timings.reconnect_most)
-
-    async def _connect_once(self) -> bool:
+    async def connect_once(self) -> bool:
         client_id, was_up = uuid.uuid4().hex, False
         url = f"{self._http.address.url}/ws?{urlencode({'clientId': client_id})}"
         try:
@@ -295,7 +268,7 @@ _FAMILY: Final = "ComfyUI"
 _PREVIEW, _SAVE = "PreviewImage", "SaveImage"
 
 
-class ComfyUI:
+class ComfyUI(TrackedServer):
     """A `Server` that is a ComfyUI."""
 
     def __init__(
@@ -305,21 +278,9 @@ class ComfyUI:
         credentials: Credentials | None = None,
         ca_file: Path | None = None,
         timings: Timings | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._timings = timings or Timings()
-        self._clock = clock
-        self._http = Http(
-            ServerAddress.parse(url),
-            credentials=credentials,
-            ca_file=ca_file,
-            timings=self._timings,
-            has_login=False,
-        )
-        self._tracker = ItemTracker(self.url, self._timings, clock)
-        self._events = PromptEvents(self._http, self._tracker, self._forget_loaded)
-        self._background = BackgroundTasks()
-        self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
+        address, own = ServerAddress.parse(url), timings or Timings()
+        super().__init__(Http(address, credentials=credentials, ca_file=ca_file, timings=own, has_login=False))
         self._schemas: NodeSchemas | None = None
         self._models: dict[ModelRef, Model] = {}
         self._reading = asyncio.Lock()
@@ -328,16 +289,9 @@ class ComfyUI:
         self._loaded: frozenset[str] = frozenset()
         self._queue: tuple[float, list[tuple[str, str]]] = (-COUNTS_KEPT, [])
 
-    @property
-    def url(self) -> str:
-        """See `Server.url`."""
-        return self._http.address.url
-
     async def open(self) -> ServerInfo:
-        """See `Server.open`."""
         info = await self._http.introduce(self._introduce)
-        self._background.start(self._events.run, self._tracker.report_failure)
-        self._background.start(lambda: self._tracker.run(self._read_states), self._tracker.report_failure)
+        self.start_tracking(PromptEvents(self._http, self._tracker, self._forget_loaded), self._read_states)
         return info
 
     async def _introduce(self) -> ServerInfo:
@@ -347,18 +301,9 @@ class ComfyUI:
         return ServerInfo(name=self._http.address.name, url=self.url, version=version, api="comfyui", family=_FAMILY)
 
     def gallery(self) -> Gallery:
-        """See `HasGallery.gallery`."""
         raise ServerUnsupportedError(f"{self.url} is a ComfyUI, which has no boards, no gallery and no library.")
 
-    async def aclose(self) -> None:
-        """See `Server.aclose`."""
-        self._events.stop()
-        self._tracker.stop()
-        await self._background.end()
-        await self._http.aclose()
-
     async def schemas(self) -> NodeSchemas:
-        """See `Server.schemas`."""
         if self._schemas is None:
             await self._read_nodes()
         assert self._schemas is not None
@@ -383,28 +328,20 @@ class ComfyUI:
                 for kind, name in found
             }
 
-    async def check(self, graphs: Sequence[Graph], images: Mapping[str, Path]) -> list[str | None]:
-        """See `Server.check`.
+    async def validate(self, graph: Graph, images: Mapping[str, Path]) -> None:
+        """See `TrackedServer.validate`.
 
         A prompt whose outputs lack a file name is validated in full and never queued. One that has an output without
         such an input would run, so it is not sent.
         """
-        return list(await asyncio.gather(*(self._check(graph, images) for graph in graphs)))
-
-    async def _check(self, graph: Graph, images: Mapping[str, Path]) -> str | None:
-        async with self._checks:
-            try:
-                schemas = await self.schemas()
-                prompt = await self._write(graph, images, schemas.dialect.find_outputs(graph, schemas), None)
-                ends = [node for node in prompt.values() if _is_end(node, schemas)]
-                if not ends or any(PREFIX_FIELD not in schemas[node["class_type"]].fields for node in ends):
-                    return None
-                for node in ends:
-                    node["inputs"].pop(PREFIX_FIELD, None)
-                await self._post(graph, {"prompt": prompt}, "checking a graph")
-            except (VariationError, MissingModelError) as error:
-                return str(error)
-        return None
+        schemas = await self.schemas()
+        prompt = await self._write(graph, images, schemas.dialect.find_outputs(graph, schemas), None)
+        known = [(node, schema) for node in prompt.values() if (schema := schemas.get(node["class_type"]))]
+        ends = [(node, schema) for node, schema in known if schema.output_class == "output"]
+        if ends and all(PREFIX_FIELD in schema.fields for _, schema in ends):
+            for node, _ in ends:
+                node["inputs"].pop(PREFIX_FIELD, None)
+            await self._post(graph, {"prompt": prompt}, "checking a graph")
 
     async def submit(self, submission: Submission) -> Ticket:
         """See `Server.submit`.
@@ -434,7 +371,8 @@ class ComfyUI:
             self._tracker.forget(batch_id)
             error = read_refusal(answer, {})
             raise error or VariationError("the server drops an output of this graph", kind="Refused")
-        self._loaded = _mains(submission.graph)
+        refs = submission.graph.references()
+        self._loaded = frozenset(ref.name for ref in refs if isinstance(ref, ModelRef) and ref.type == "main")
         self._queue = (-COUNTS_KEPT, [])
         item.item_id = batch_id
         return Ticket(batch_id=batch_id, item_id=batch_id, outputs=outputs)
@@ -500,37 +438,19 @@ class ComfyUI:
                 self._uploads[sha256] = f"{folder}/{name}" if folder else name
             return self._uploads[sha256]
 
-    async def hear(self, ticket: Ticket) -> AsyncIterator[ItemEvent]:
-        """See `Server.hear`."""
+    async def follow(self, ticket: Ticket, item: TrackedItem) -> None:
         if ticket.item_id != ticket.batch_id:
             raise ItemLostError(f"{self.url} does not know item {ticket.item_id}.")
-        async with self._tracker.listen(ticket) as (item, signals):
-            item.outputs = ticket.outputs or item.outputs
-            while True:
-                signal = await signals.get()
-                if isinstance(signal, SweepError):
-                    raise signal
-                if isinstance(signal, Over):
-                    yield await self._read_end(ticket, item)
-                    return
-                yield signal
+        item.outputs = ticket.outputs or item.outputs
 
-    async def _read_end(self, ticket: Ticket, item: TrackedItem) -> ItemEnded:
-        until = self._clock() + self._timings.patience
-        while True:
-            try:
-                entry = await self._history(ticket.batch_id)
-                if entry is not None:
-                    return ended_by_history(entry, ticket.outputs, item.is_cancel_requested)
-                images = await self._files(ticket.batch_id, ticket.outputs)
-                if images:
-                    return ItemEnded(status="completed", images=images)
-                error: AttemptError = cancellation_error(item.is_cancel_requested)
-                return ItemEnded(status="canceled", error=error)
-            except TransientError:
-                if self._clock() >= until:
-                    raise
-            await asyncio.sleep(self._timings.poll_deaf)
+    async def read_end(self, ticket: Ticket, item: TrackedItem, state: ItemState) -> ItemEnded:  # noqa: ARG002
+        entry = await self._history(ticket.batch_id)
+        if entry is not None:
+            return ended_by_history(entry, ticket.outputs, item.is_cancel_requested)
+        images = await self._files(ticket.batch_id, ticket.outputs)
+        if images:
+            return ItemEnded(status="completed", images=images)
+        return ItemEnded(status="canceled", error=cancellation_error(item.is_cancel_requested))
 
     async def _read_states(self, items: Sequence[TrackedItem]) -> Mapping[str, ItemState]:
         """Return how far items are: the queue is asked first, as an item moves from there to the history."""
@@ -555,7 +475,8 @@ class ComfyUI:
         running, pending = sequence(answer.get("queue_running")), sequence(answer.get("queue_pending"))
         entries = [(entry, True) for entry in running] + [(entry, False) for entry in pending]
         known = [(entry, is_running) for entry, is_running in entries if isinstance(entry, list) and len(entry) > 3]
-        self._queue = (self._clock(), [(str(entry[1]), _destination(entry)) for entry, _ in known])
+        marks = [(str(entry[1]), mapping(mapping(entry[3]).get("sweep"))) for entry, _ in known]
+        self._queue = (time.monotonic(), [(item_id, str(mark.get("destination") or "")) for item_id, mark in marks])
         return [(str(entry[1]), is_running) for entry, is_running in known]
 
     async def _history(self, batch_id: str) -> dict[str, Any] | None:
@@ -586,7 +507,6 @@ class ComfyUI:
         return ticket if await self._files(batch_id, outputs or ("",)) else None
 
     async def fetch(self, image: ServerImage, limit: int) -> bytes:
-        """See `Server.fetch`."""
         data = await self._http.download("/view", "downloading an image", limit, image_query(image.name))
         if data is None:
             raise TransientError(f"{self.url} does not have the image any more.", kind="ImageGone")
@@ -619,8 +539,7 @@ class ComfyUI:
         self._loaded = frozenset()
 
     async def others_waiting(self, ours: str) -> int:
-        """See `Server.others_waiting`."""
-        if self._clock() - self._queue[0] >= COUNTS_KEPT:
+        if time.monotonic() - self._queue[0] >= COUNTS_KEPT:
             await self._queued()
         return sum(1 for _, destination in self._queue[1] if destination != ours)
 
@@ -639,16 +558,3 @@ async def comfyui_version(http: Http) -> str | None:
 def _models(graph: Graph) -> dict[tuple[str, str], ModelRef]:
     fields = [(node.id, name, value) for node in graph.nodes.values() for name, value in node.fields.items()]
     return {(node, name): value for node, name, value in fields if isinstance(value, ModelRef)}
-
-
-def _destination(entry: Sequence[Any]) -> str:
-    return str(mapping(mapping(entry[3]).get("sweep")).get("destination") or "")
-
-
-def _mains(graph: Graph) -> frozenset[str]:
-    return frozenset(r.name for r in graph.references() if isinstance(r, ModelRef) and r.type == "main")
-
-
-def _is_end(node: Mapping[str, Any], schemas: NodeSchemas) -> bool:
-    schema = schemas.get(node["class_type"])
-    return schema is not None and schema.output_class == "output"

@@ -10,8 +10,8 @@ from urllib.parse import quote
 from sweep.errors import ItemLostError, OverloadedError, ServerUnsupportedError, TransientError
 from sweep.servers.base import ItemEnded, ItemHeld, Rendered, ServerImage, ServerInfo, StepDone, Submission, Ticket
 from sweep.servers.http import Http
-from sweep.servers.invokeai.items import read_end, read_item_state, result_images
 from sweep.servers.invokeai.resources import ServerResources
+from sweep.servers.invokeai.session_results import read_end, read_item_state, result_images
 from sweep.servers.invokeai.socketio import SocketIOConnection
 from sweep.servers.responses import BAD_REQUEST, as_integer, bad_answer, integers, mapping, number, sequence, text
 from sweep.servers.tracker import ENDED_STATES, ItemState, ItemTracker, TrackedItem
@@ -27,7 +27,7 @@ PROBE: dict[str, Any] = {"id": "sweep", "nodes": {"n": {"id": "n", "type": "inte
 
 
 class QueueApi:
-    """One queue of one server: see `ServerApi`."""
+    """One queue of one server; `SessionsApi` has the same methods for releases without queues."""
 
     def __init__(self, http: Http, tracker: ItemTracker, resources: ServerResources, queue_id: str) -> None:
         self._http = http
@@ -37,10 +37,9 @@ class QueueApi:
         self._queue_id = queue_id
         self._path = f"/api/v1/queue/{quote(queue_id, safe='')}"
         self._has_summaries = True
-        self.events = SocketIOConnection(http, http.timings, self)
+        self.events = SocketIOConnection(http, self)
 
     async def introduce(self) -> ServerInfo:
-        """See `ServerApi.introduce`."""
         answer = await self._http.call("GET", "/api/v1/app/version", "asking for its version", also=(404,))
         about = mapping(answer.body)
         version = text(about.get("version"))
@@ -75,7 +74,6 @@ class QueueApi:
         return answer.body if answer.status == 200 else None
 
     def subscriptions(self) -> Iterable[tuple[str, dict[str, str]]]:
-        """See `EventListener.subscriptions`."""
         return [("subscribe_queue", {"queue_id": self._queue_id})]
 
     def is_wanted(self, event: str, text: str) -> bool:
@@ -118,28 +116,26 @@ class QueueApi:
             item.send(StepDone(node=str(data.get("invocation_source_id")), share=float(data["percentage"])))
 
     def note_connection(self, is_up: bool) -> None:
-        """See `EventListener.note_connection`."""
         if not is_up:
             self._resources.forget_loaded()  # another process may answer next
         self._tracker.note_connection(is_up)
 
     async def follow(self, ticket: Ticket) -> None:
-        """See `ServerApi.follow`: the whole queue is subscribed to."""
+        """Ask for the events of an item; here the whole queue is subscribed to."""
 
     async def read_end(self, ticket: Ticket, asked: bool) -> ItemEnded | None:
-        """See `ServerApi.read_end`."""
+        """Read how an item ended; None where it did not. `asked` says that we requested its cancellation."""
         item = await self.item(ticket.item_id)
         return read_end(item, ticket.outputs, asked) if text(item.get("status")) in ENDED_STATES else None
 
     async def others_waiting(self, ours: str) -> int:
-        """See `ServerApi.others_waiting`."""
         _, whole = await self.counts()
         own = await self.counts_of_destination(ours)
         mine = sum(1 for _ in self._tracker.heard_items()) if own is None else _unfinished(own)
         return max(_unfinished(whole) - mine, 0)
 
     async def read_session(self, item_id: str, batch_id: str) -> Mapping[str, Any]:
-        """See `ServerApi.read_session`."""
+        """Return the session of an item; nothing where the server has no such item, or another's under this id."""
         path = f"{self._path}/i/{quote(item_id, safe='')}"
         answer = await self._http.call("GET", path, "looking for what an item made", also=NOT_FOUND)
         item = mapping(answer.body) if answer.status == 200 else {}
@@ -168,7 +164,7 @@ class QueueApi:
         return mapping(answer.body)
 
     async def submit(self, submission: Submission, graph: dict[str, Any]) -> str | None:
-        """See `ServerApi.submit`. The server does not say the id before 6.0.
+        """Submit one item; return its id, or None where the server does not say it (before 6.0).
 
         Raises OverloadedError where the queue is full: that is no error to the server, which answers 200 and drops
         what does not fit. Only a number below one says so; after any other answer the batch is looked up.
@@ -181,7 +177,10 @@ class QueueApi:
         return str(max(ids)) if enqueued and ids else None  # None: an answer that leaves it open
 
     async def validate(self, graph: Mapping[str, Any]) -> None:
-        """See `ServerApi.validate`: posted as a batch of no items, which the server validates in full."""
+        """Have the server check a graph: posted as a batch of no items, it is validated in full and nothing is rendered.
+
+        Raises VariationError where it is refused.
+        """
         batch_id = f"check-{uuid.uuid4()}"
         nodes = mapping(graph.get("nodes"))
         data = [[{"node_path": next(iter(nodes)), "field_name": "is_intermediate", "items": []}]]
@@ -190,7 +189,6 @@ class QueueApi:
             await self._cancel([batch_id])
 
     async def cancel(self, batch_ids: Sequence[str]) -> None:
-        """See `ServerApi.cancel`."""
         self._tracker.note_cancel_requests(batch_ids)
         await self._cancel(batch_ids)
         self._tracker.request_states()
@@ -268,7 +266,7 @@ class QueueApi:
         raise TransientError(f"{self._url} cannot read item {item_id} (500).", kind="HTTP 500")
 
     async def read_states(self, items: Sequence[TrackedItem]) -> dict[str, ItemState]:
-        """See `ServerApi.read_states`."""
+        """Return the states of items by item id; unknown ones are missing."""
         if self._has_summaries:
             found = await self._summaries([item.item_id or "" for item in items])
             if found is not None:

@@ -21,7 +21,7 @@ from sweep.errors import (
 )
 from sweep.servers.base import ItemEnded, MissingModelError, ServerImage, Submission
 from sweep.servers.http import LARGEST_SCHEMA, Http, Response, path_part, read_input_image
-from sweep.servers.invokeai.items import IMAGE_GONE, read_models
+from sweep.servers.invokeai.session_results import IMAGE_GONE
 from sweep.servers.responses import mapping, sequence, text
 from sweep.workflow import (
     DESCRIPTIVE_NODES,
@@ -74,7 +74,6 @@ class InvokeAIGallery:
         return board_id
 
     async def list_images(self, board_id: str) -> list[str]:
-        """See `Gallery.list_images`."""
         wanted = {"board_id": board_id, "is_intermediate": "false", "order_dir": "ASC", "starred_first": "false"}
         found: list[tuple[str, str]] = []
         for page in range(_MOST):
@@ -87,11 +86,9 @@ class InvokeAIGallery:
         return [name for _, name in sorted(found) if name]
 
     async def fetch_image(self, name: str, limit: int) -> bytes | None:
-        """See `Gallery.fetch_image`."""
         return await self._http.download(self._locate_file(name), "downloading an image of its gallery", limit)
 
     async def workflows(self) -> list[tuple[str, str]]:
-        """See `Gallery.workflows`."""
         found: list[tuple[str, str]] = []
         for page in range(_MOST):
             params = {"page": str(page), "per_page": str(_PAGE)}
@@ -107,11 +104,27 @@ class InvokeAIGallery:
         return found
 
     async def fetch_workflow(self, workflow_id: str) -> Json:
-        """See `Gallery.fetch_workflow`."""
         path = f"{_WORKFLOWS}i/{path_part(workflow_id)}"
         answer = await self._http.call("GET", path, "reading a workflow", limit=LARGEST_SCHEMA)
         workflow: Json = mapping(answer.body).get("workflow")
         return workflow
+
+
+MODEL_PARTS = (("name", "model_name"), ("base", "base_model"), ("type", "model_type"))
+
+
+def read_models(answer: Any) -> tuple[Model, ...]:
+    """Return the models of a list in either form, in its order, without those that lack a name, base or type.
+
+    Before release 4 models had no keys: base, type and name make one.
+    """
+    found = []
+    for entry in map(mapping, sequence(mapping(answer).get("models"))):
+        name, base, kind = (text(entry.get(new)) or text(entry.get(old)) for new, old in MODEL_PARTS)
+        if name and base and kind:
+            key = text(entry.get("key")) or f"{base}/{kind}/{name}"
+            found.append(Model(key=key, hash=str(entry.get("hash") or ""), name=name, base=base, type=kind))
+    return tuple(found)
 
 
 class ServerModels:
@@ -421,7 +434,6 @@ class ServerResources:
             self._hold(key)
 
     async def fetch(self, image: ServerImage, limit: int) -> bytes:
-        """See `Server.fetch`."""
         data = await self._http.download(self.uploads.paths.file(image.name), "downloading an image", limit)
         if data is None:
             raise TransientError(

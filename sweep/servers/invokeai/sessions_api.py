@@ -16,9 +16,9 @@ from urllib.parse import quote
 from sweep.errors import ItemLostError, TransientError
 from sweep.servers.base import ItemEnded, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.http import Http
-from sweep.servers.invokeai.items import read_end, session_images
 from sweep.servers.invokeai.queue_api import IDLE_EVENTS, note_image
 from sweep.servers.invokeai.resources import BEFORE_3_1, ServerResources
+from sweep.servers.invokeai.session_results import read_end, session_images
 from sweep.servers.invokeai.socketio import SocketIOConnection
 from sweep.servers.responses import mapping, number, sequence, text
 from sweep.servers.tracker import ENDED_STATES, ItemState, ItemTracker, TrackedItem
@@ -36,7 +36,7 @@ STATE_EVENTS = {
 
 
 class SessionsApi:
-    """The sessions of one server: see `ServerApi`. `portable` is the shape: the graph wrapped, images listed."""
+    """The sessions of one server, with the methods of `QueueApi`. `portable` is the shape: the graph wrapped, images listed."""
 
     def __init__(self, http: Http, tracker: ItemTracker, resources: ServerResources) -> None:
         self._http = http
@@ -45,10 +45,9 @@ class SessionsApi:
         self._resources = resources
         self._batches: OrderedDict[str, str] = OrderedDict()  # session → batch, of all that were seen
         self.portable = False
-        self.events = SocketIOConnection(http, http.timings, self)
+        self.events = SocketIOConnection(http, self)
 
     async def introduce(self) -> ServerInfo:
-        """See `ServerApi.introduce`."""
         answer = await self._http.call("GET", "/api/v1/app/version", "asking for its version", also=(404, 405))
         about = mapping(answer.body)
         version = text(about.get("version")) or "unknown"
@@ -65,15 +64,12 @@ class SessionsApi:
         )
 
     def subscriptions(self) -> Iterable[tuple[str, dict[str, str]]]:
-        """See `EventListener.subscriptions`."""
         return [("subscribe", {"session": item.item_id}) for item in self._tracker.heard_items() if item.item_id]
 
     def is_wanted(self, event: str, text: str) -> bool:
-        """See `EventListener.is_wanted`."""
         return event not in IDLE_EVENTS and (event != "invocation_complete" or '"image_name"' in text)
 
     def handle_event(self, event: str, data: Any) -> None:
-        """See `EventListener.handle_event`."""
         session_id = text(mapping(data).get("graph_execution_state_id")) or ""
         item = self._tracker.find(self._batches.get(session_id, ""), session_id)
         if item is not None and event == "invocation_complete":
@@ -82,13 +78,12 @@ class SessionsApi:
             self._tracker.note_state(item, ItemState(status=STATE_EVENTS[event], batch_id=item.batch_id))
 
     def note_connection(self, is_up: bool) -> None:
-        """See `EventListener.note_connection`."""
         if not is_up:
             self._resources.forget_loaded()  # another process may answer next
         self._tracker.note_connection(is_up)
 
     async def submit(self, submission: Submission, graph: dict[str, Any]) -> str | None:
-        """See `ServerApi.submit`. This API knows neither `destination` nor `priority`."""
+        """See `QueueApi.submit`. This API knows neither `destination` nor `priority`."""
         session_id = await self.create({**graph, "id": submission.batch_id})
         self._remember(session_id, submission.batch_id)
         await self.events.emit("subscribe", {"session": session_id})
@@ -96,12 +91,11 @@ class SessionsApi:
         return session_id
 
     async def follow(self, ticket: Ticket) -> None:
-        """See `ServerApi.follow`."""
         self._remember(ticket.item_id, ticket.batch_id)
         await self.events.emit("subscribe", {"session": ticket.item_id})
 
     async def find(self, batch_id: str) -> str | None:
-        """See `ServerApi.find`. A session that was posted but never started is started now."""
+        """See `QueueApi.find`. A session that was posted but never started is started now."""
         session = await self._find(batch_id)
         if session is None:
             return None
@@ -111,7 +105,6 @@ class SessionsApi:
         return session_id
 
     async def cancel(self, batch_ids: Sequence[str]) -> None:
-        """See `ServerApi.cancel`."""
         for batch_id in batch_ids:
             session = await self._find(batch_id)
             if session is None or session_status(session) in ENDED_STATES:
@@ -123,22 +116,20 @@ class SessionsApi:
                 self._tracker.note_state(item, ItemState(status="canceled", batch_id=batch_id))
 
     async def validate(self, graph: Mapping[str, Any]) -> None:
-        """See `ServerApi.validate`: posted as a session that is never started. Nothing here can be deleted."""
+        """See `QueueApi.validate`: posted as a session that is never started. Nothing here can be deleted."""
         await self.create(graph, "checking a graph")
 
     async def others_waiting(self, ours: str) -> int:  # noqa: ARG002  (part of the contract)
-        """See `ServerApi.others_waiting`. This API does not tell: 0."""
+        """See `QueueApi.others_waiting`. This API does not tell: 0."""
         return 0
 
     async def read_session(self, item_id: str, batch_id: str) -> Mapping[str, Any]:  # noqa: ARG002  (it has the item's)
-        """See `ServerApi.read_session`."""
         try:
             return await self.read(item_id)
         except ItemLostError:
             return {}
 
     async def read_end(self, ticket: Ticket, asked: bool) -> ItemEnded | None:
-        """See `ServerApi.read_end`."""
         session = await self.read(ticket.item_id)
         status = session_status(session)
         if status not in ENDED_STATES and not asked:
@@ -198,7 +189,6 @@ class SessionsApi:
         return mapping(answer.body)
 
     async def read_states(self, items: Sequence[TrackedItem]) -> dict[str, ItemState]:
-        """See `ServerApi.read_states`."""
         found: dict[str, ItemState] = {}
         for item in items:
             try:

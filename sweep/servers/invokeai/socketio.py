@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 import aiohttp
 
-from sweep.servers.http import Http, Timings
+from sweep.servers.http import EventConnection, Http
 from sweep.servers.responses import mapping, number, parse, sequence
 
 LARGEST_EVENT: Final = 16 * 1024 * 1024  # bytes; previews of large images come along
@@ -24,7 +24,6 @@ SILENCE: Final = 60.0  # seconds without a ping after which a connection counts 
 LONGEST_SILENCE: Final = 600.0
 SOCKET_PATH: Final = "/ws/socket.io"
 HANDSHAKE: Final = 5.0  # seconds
-GOODBYE: Final = 1.0  # seconds for closing politely
 _OPEN, _CLOSE, _PING, _PONG = "0", "1", "2", "3"  # packets of Engine.IO 4; 4 is a message, and 6 nothing
 _CONNECTED, _DISCONNECTED, _EVENT, _REFUSED = "40", "41", "42", "44"
 
@@ -41,48 +40,24 @@ class EventListener(Protocol):
 
     def subscriptions(self) -> Iterable[tuple[str, dict[str, str]]]:
         """Return the events to send whenever the connection is up: subscriptions end with it."""
-        ...
 
     def is_wanted(self, event: str, text: str) -> bool:
         """Return whether an event is worth parsing, by its name and its text."""
-        ...
 
     def handle_event(self, event: str, data: Any) -> None:
         """Take one event."""
-        ...
 
     def note_connection(self, is_up: bool) -> None:
         """Take notice that the connection came up or went down: events in between are lost."""
-        ...
 
 
-class SocketIOConnection:
+class SocketIOConnection(EventConnection):
     """The connection to one server, for one listener."""
 
-    def __init__(self, http: Http, timings: Timings, listener: EventListener) -> None:
-        self._http = http
-        self._timings = timings
+    def __init__(self, http: Http, listener: EventListener) -> None:
+        super().__init__(http)
         self._listener = listener
         self._socket: aiohttp.ClientWebSocketResponse | None = None
-        self._stopped = asyncio.Event()
-
-    async def run(self) -> None:
-        """Keep the connection up until `stop`; raises what an event that cannot be handled raised."""
-        listening = asyncio.create_task(self._keep_up())
-        stopping = asyncio.create_task(self._stopped.wait())
-        try:
-            await asyncio.wait([listening, stopping], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            is_failed = listening.done()
-            for task in (listening, stopping):
-                task.cancel()
-            await asyncio.wait([listening], timeout=GOODBYE)
-        if is_failed:
-            listening.result()
-
-    def stop(self) -> None:
-        """End `run` soon."""
-        self._stopped.set()
 
     async def emit(self, event: str, data: dict[str, str]) -> None:
         """Send an event, where the connection is up."""
@@ -90,20 +65,11 @@ class SocketIOConnection:
             with contextlib.suppress(*SOCKET_ERRORS):
                 await send_event(self._socket, event, data)
 
-    async def _keep_up(self) -> None:
-        pause = self._timings.reconnect
-        while True:
-            if await self._connect_once():
-                pause = self._timings.reconnect
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, self._timings.reconnect_most)
-
-    async def _connect_once(self) -> bool:
-        """Hold one connection from handshake to its end; return whether there was one."""
+    async def connect_once(self) -> bool:
         http, was_up = self._http, False
         token = {"token": http.token} if http.token else None
         try:
-            async with asyncio.timeout(self._timings.connect + HANDSHAKE) as handshake:
+            async with asyncio.timeout(http.timings.connect + HANDSHAKE) as handshake:
                 url = http.address.url + SOCKET_PATH
                 async with open_socket(http.session, url, http.headers(), token) as (socket, silence):
                     for event, data in self._listener.subscriptions():

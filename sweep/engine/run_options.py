@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from sweep.engine.concurrency import Backoff
 from sweep.errors import UsageError
@@ -142,13 +141,3 @@ class FailurePolicy:
         if self._alike >= self._most_alike:
             return f"The last {self._alike} variations failed alike ({self._last}); no more are begun."
         return ""
-
-
-INTENDED: Final = "attempt.intended"  # on record, and nothing sent
-TAKEN: Final = "attempt.taken"  # the server has it, the record does not know
-ENDED: Final = "attempt.ended"  # the server is done, the record does not know
-FETCHED: Final = "attempt.fetched"  # an image is in memory
-SAVED: Final = "attempt.saved"  # an image is on disk, the record does not know
-
-ENGINE_POINTS: Final = (INTENDED, TAKEN, ENDED, FETCHED, SAVED)
-"""In this order, for every attempt that goes well."""

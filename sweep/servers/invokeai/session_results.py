@@ -1,4 +1,4 @@
-"""Reads what InvokeAI says of queue items, sessions and models."""
+"""Reads from InvokeAI's queue items and sessions how far they are, what they rendered and why they failed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from sweep.errors import AttemptError, TransientError, VariationError
 from sweep.servers.base import ItemEnded, ServerImage
 from sweep.servers.responses import mapping, number, sequence, shorten, text, timestamp
 from sweep.servers.tracker import ItemState, cancellation_error
-from sweep.workflow import Model
 
-MODEL_PARTS = (("name", "model_name"), ("base", "base_model"), ("type", "model_type"))
 OUT_OF_MEMORY = frozenset({"OutOfMemoryError", "MemoryError"})
 HINTS = tuple(
     (re.compile(pattern, re.IGNORECASE), hint)
@@ -24,20 +22,6 @@ HINTS = tuple(
     )
 )
 IMAGE_GONE = frozenset({"ImageRecordNotFoundException", "ImageFileNotFoundException"})
-
-
-def read_models(answer: Any) -> tuple[Model, ...]:
-    """Return the models of a list in either form, in its order, without those that lack a name, base or type.
-
-    Before release 4 models had no keys: base, type and name make one.
-    """
-    found = []
-    for entry in map(mapping, sequence(mapping(answer).get("models"))):
-        name, base, kind = (text(entry.get(new)) or text(entry.get(old)) for new, old in MODEL_PARTS)
-        if name and base and kind:
-            key = text(entry.get("key")) or f"{base}/{kind}/{name}"
-            found.append(Model(key=key, hash=str(entry.get("hash") or ""), name=name, base=base, type=kind))
-    return tuple(found)
 
 
 def read_item_state(summary: Mapping[str, Any]) -> ItemState:
