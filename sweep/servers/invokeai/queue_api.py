@@ -177,7 +177,7 @@ class QueueApi:
         return str(max(ids)) if enqueued and ids else None  # None: an answer that leaves it open
 
     async def validate(self, graph: Mapping[str, Any]) -> None:
-        """Have the server check a graph: posted as a batch of no items, it is validated in full and nothing is rendered.
+        """Have the server check a graph: posted as a batch of no items, it is validated in full.
 
         Raises VariationError where it is refused.
         """

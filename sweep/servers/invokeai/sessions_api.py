@@ -36,7 +36,10 @@ STATE_EVENTS = {
 
 
 class SessionsApi:
-    """The sessions of one server, with the methods of `QueueApi`. `portable` is the shape: the graph wrapped, images listed."""
+    """The sessions of one server, with the methods of `QueueApi`.
+
+    `portable` is the shape: the graph wrapped, images listed.
+    """
 
     def __init__(self, http: Http, tracker: ItemTracker, resources: ServerResources) -> None:
         self._http = http
