@@ -78,8 +78,6 @@ class SandboxOptions:
     gc_pause: float = 0.0
     workers: int = 1
     queue_limit: int = 10_000
-    node_cache_size: int = 512
-    affinity: bool = True  # session_queue_mode round_robin: prefer items whose model is loaded
     paint: bool = True
     plain_side: int = 512
     api: Api = "queue"
@@ -88,7 +86,7 @@ class SandboxOptions:
     faults: FaultInjection = field(default_factory=FaultInjection)
 
     def __post_init__(self) -> None:
-        for name in ("latency", "step_latency", "gc_pause", "node_cache_size"):
+        for name in ("latency", "step_latency", "gc_pause"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} is {getattr(self, name)}; it cannot be negative.")
         if not 0 <= self.jitter <= 1:

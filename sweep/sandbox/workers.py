@@ -24,14 +24,14 @@ from sweep.sandbox.nodes import NodeContext, NodeError, NodeFields, run_node
 from sweep.sandbox.options import SandboxOptions, share
 from sweep.sandbox.socket_events import EventEmitter
 
+NODE_CACHE_SIZE = 512
 _SAMPLERS = {"denoise_latents": "steps", "flux_denoise": "num_steps"}
 
 
 class NodeCache:
     """Outputs of nodes by everything that went in, the least recently used forgotten first."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self) -> None:
         self._hits = self._misses = 0
         self._outputs: OrderedDict[str, NodeFields] = OrderedDict()
 
@@ -48,7 +48,7 @@ class NodeCache:
     def put(self, key: str, output: NodeFields) -> None:
         """Remember an output."""
         self._outputs[key] = output
-        if len(self._outputs) > self._size:
+        if len(self._outputs) > NODE_CACHE_SIZE:
             self._outputs.popitem(last=False)
 
     def forget(self, text: str) -> None:
@@ -59,7 +59,7 @@ class NodeCache:
     def status(self) -> dict[str, Any]:
         """Return the answer of app/invocation_cache/status."""
         counts = {"size": len(self._outputs), "hits": self._hits, "misses": self._misses}
-        return {**counts, "enabled": self._size > 0, "max_size": self._size}
+        return {**counts, "enabled": True, "max_size": NODE_CACHE_SIZE}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,13 +76,12 @@ class Workers:
     busy: int = 0
     stalled: asyncio.Event = field(default_factory=asyncio.Event)  # set while the server answers
     model_loads: Counter[str] = field(default_factory=Counter)
-    cache: NodeCache = field(init=False)
+    cache: NodeCache = field(default_factory=NodeCache)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _cancels: dict[int, asyncio.Event] = field(default_factory=dict)
     _loaded: dict[int, str] = field(default_factory=dict)  # worker → key of the main model it has
 
     def __post_init__(self) -> None:
-        self.cache = NodeCache(self.options.node_cache_size)
         self.stalled.set()
 
     def wake(self) -> None:
@@ -115,9 +114,9 @@ class Workers:
             await asyncio.sleep(0)  # at zero latency nothing else may let the others have a turn
 
     def _preference(self, worker: int) -> Callable[[QueueItem], bool] | None:
-        """Tell which items name the model that this worker has loaded."""
+        """Tell which items name the model that this worker has loaded: session_queue_mode round_robin prefers them."""
         loaded = self._loaded.get(worker)
-        if not self.options.affinity or not loaded:
+        if loaded is None:
             return None
         return lambda item: any(
             isinstance(value, dict) and value.get("key") == loaded
@@ -175,7 +174,7 @@ class Workers:
         """Return a node's output, cached or made now; None where the item was cancelled meanwhile."""
         node = self._check_inputs(prepared)
         key = None
-        if node["use_cache"] and self.options.node_cache_size:
+        if node["use_cache"]:
             key = json.dumps({name: value for name, value in node.items() if name != "id"}, sort_keys=True)
             cached = self.cache.get(key)
             if cached is not None:
@@ -246,11 +245,6 @@ class Workers:
             swing = 2 * share(self.options.seed, "jitter", item.item_id) - 1
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopped.wait(), seconds * (1 + self.options.jitter * swing))
-
-    @property
-    def loaded(self) -> frozenset[str]:
-        """Keys of the models in memory."""
-        return frozenset(self._loaded.values())
 
 
 def _describe_failure(error: Exception) -> NodeError:

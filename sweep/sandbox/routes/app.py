@@ -23,6 +23,7 @@ from sweep.sandbox.routes.middleware import KEY, answer_request, body_of, read_p
 from sweep.sandbox.routes.queue_routes import QUEUE_ROUTES
 from sweep.sandbox.service import Sandbox
 from sweep.sandbox.socket_events import EventEmitter
+from sweep.sandbox.workers import NODE_CACHE_SIZE
 
 _LARGEST = 256 * 2**20  # bytes of a request; a batch may carry many values
 
@@ -33,8 +34,8 @@ def _config(sandbox: Sandbox, _: web.Request) -> Any:
         "host": options.host,
         "port": options.port,
         "max_queue_size": options.queue_limit,
-        "session_queue_mode": "round_robin" if options.affinity else "FIFO",
-        "node_cache_size": options.node_cache_size,
+        "session_queue_mode": "round_robin",
+        "node_cache_size": NODE_CACHE_SIZE,
         "max_queue_history": None,
         "clear_queue_on_startup": False,
         "generation_devices": "auto",
