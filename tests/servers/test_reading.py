@@ -55,8 +55,6 @@ def test_a_collection_alone_brings_its_images_in_order() -> None:
 
     own = session_results.session_images(session, ("inv",))
     assert {image.name for image in passed} == {image.name for image in own}
-        image.name for image in session_results.session_images(session, ("inv",))
-    }
     assert [image.iteration for image in passed] == [0, 1, 2]
 
 
