@@ -7,12 +7,12 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from glob import glob
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from sweep.errors import ExperimentError, did_you_mean
 from sweep.experiment.axis_arguments import suggest_axis
@@ -71,12 +71,6 @@ class AxisError(ValueError):
             raise problems[0]
 
 
-class SettingReader(Protocol):
-    """Turns a raw value into what `target` is set to (a path into an image); raises AxisError."""
-
-    def __call__(self, target: str, raw: Any, *part: str | int) -> Setting: ...
-
-
 @dataclass(frozen=True, slots=True)
 class AxisDraft:
     """What is known of an axis before its values are looked at."""
@@ -84,7 +78,7 @@ class AxisDraft:
     name: str
     targets: tuple[str, ...]  # what it sets
     place: str  # how the file is told where: axes.seed
-    read: SettingReader
+    read: Callable[..., Setting]  # (target, raw value, *part): what it is set to, a path as its image
     notices: list[str]
     repeats: bool = False  # whether equal values may stand in it: zipped axes repeat theirs
 

@@ -164,8 +164,7 @@ def _check_text(role: Role, value: object) -> str | None:
 def _check_stack(value: object) -> str | None:
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, Mapping):
-            problem = _check_entry(item, _LORA_KEYS, "name")
-            if problem:
+            if problem := _check_entry(item, _LORA_KEYS, "name"):
                 return problem
         elif not isinstance(item, str) or not item.strip():
             return f"must be a name, {{name, weight}} or a list of these, not {quote(item)}"
@@ -178,18 +177,8 @@ def _check_controls(value: object) -> str | None:
     for item in value:
         if not isinstance(item, Mapping):
             return f"must hold mappings {{{', '.join(_CONTROL_KEYS)}}}, not {quote(item)}"
-        problem = _check_entry(item, _CONTROL_KEYS, "model", "image") or _check_span(item)
-        if problem:
+        if problem := _check_entry(item, _CONTROL_KEYS, "model", "image"):
             return problem
-    return None
-
-
-def _check_span(control: Mapping[str, Any]) -> str | None:
-    for key in ("begin", "end"):
-        if not 0 <= control.get(key, 0) <= 1:
-            return f"has {key} {quote(control[key])}, but it must be 0 to 1"
-    if control.get("begin", 0) > control.get("end", 1):
-        return "begins after its end"
     return None
 
 
@@ -199,5 +188,9 @@ def _check_entry(entry: Mapping[str, Any], keys: Sequence[str], *needed: str) ->
             return f"has {key}, which is not known there; known are {', '.join(keys)}"
         if key in ("weight", "begin", "end") and (isinstance(value, bool) or not isinstance(value, int | float)):
             return f"has {key} {quote(value)}, which is not a number"
+        if key in ("begin", "end") and not 0 <= value <= 1:
+            return f"has {key} {quote(value)}, but it must be 0 to 1"
     missing = [key for key in needed if not entry.get(key)]
-    return f"needs {' and '.join(missing)}" if missing else None
+    if missing:
+        return f"needs {' and '.join(missing)}"
+    return "begins after its end" if entry.get("begin", 0) > entry.get("end", 1) else None

@@ -6,7 +6,7 @@ Every problem is collected and reported at once, with its line and column, so th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -54,23 +54,32 @@ _OWN_COLUMN: Final = (
     " A column that sets nothing can name the rows (title: COLUMN) or count their images (count: COLUMN), beside"
     " columns: {prompt: COLUMN}; sweep ignores columns that you do not name."
 )
+_NAME = re.compile(r"[^\W_][\w .+-]{0,79}\Z")
+_DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?\Z", re.IGNORECASE)
 _AXIS_NAME = re.compile(r"(?!\s)[^\x00-\x1f\x7f\x85\u2028\u2029]{1,100}(?<!\s)")
 
 
 class Builder:
-    """Makes inputs and dimensions; problems go to `problems`, and what they concern is left out of the result."""
+    """Makes the parts of one experiment; problems go to `problems`, and what they concern is left out of the result."""
 
-    def __init__(self, document: Document, problems: ProblemCollector[DocumentPath], reader: InputReader) -> None:
+    def __init__(
+        self,
+        file: schema.ExperimentFile,
+        document: Document,
+        problems: ProblemCollector[DocumentPath],
+        reader: InputReader,
+    ) -> None:
+        self.file = file
         self.document = document
         self.problems = problems
         self.reader = reader
         self.notices: list[str] = []
         self.undrawn: dict[str, int] = {}
 
-    def inputs(self, raw: Mapping[str, Any]) -> dict[str, Setting]:
+    def inputs(self) -> dict[str, Setting]:
         """List every input that is known and right."""
         result: dict[str, Setting] = {}
-        for target, value in raw.items():
+        for target, value in self.file.inputs.items():
             place = ("inputs", target)
             if target == "board":
                 self.problems.add_at_key(place, f"{join_path(place)}: write board: … at the top level of the file")
@@ -84,10 +93,10 @@ class Builder:
                     self.problems.add_at_value(place, quote_source(self.document, place, message))
         return result
 
-    def dimensions(self, specs: Mapping[str, Any]) -> tuple[Dimension, ...]:
+    def dimensions(self) -> tuple[Dimension, ...]:
         """Make one dimension for each entry of `axes` that is right."""
         result = []
-        for name, spec in specs.items():
+        for name, spec in self.file.axes.items():
             if not _AXIS_NAME.fullmatch(name):
                 way = "write it on one line, in 1 to 100 characters"
                 self.problems.add_at_key(("axes", name), f"axes: {quote(name)} is no name of an axis; {way}")
@@ -165,7 +174,7 @@ class Builder:
             axes.append(kinds.make_list_axis(draft, kinds.count_seeds([1] * len(counts), counts)))
         return axes
 
-    def _make_reader(self, place: DocumentPath) -> kinds.SettingReader:
+    def _make_reader(self, place: DocumentPath) -> Callable[..., Setting]:
         def read(target: str, raw: Any, *part: str | int) -> Setting:
             where = join_path((*place, *part))
             if not (is_target(target) or target == "controls"):
@@ -284,103 +293,7 @@ class Builder:
             raise SourceError(f"the board {quote(board)} has no images")
         return listed
 
-
-_NAME = re.compile(r"[^\W_][\w .+-]{0,79}\Z")
-_DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?\Z", re.IGNORECASE)
-
-
-D = TypeVar("D", bound=Declaration)
-
-
-def load_document(
-    make: type[D], document: Document, path: Path, shown: str, overrides: Sequence[str], fetched: Path | None
-) -> D:
-    """Load the experiment in a document.
-
-    Args:
-        make: The class that is made of it.
-        document: What the file holds.
-        path: The file, or where it would be.
-        shown: Its name in errors.
-        overrides: Texts as in "inputs.steps=30".
-        fetched: The folder of what the file names on servers; None is where a run keeps it.
-    """
-    if document.data is None:
-        raise ExperimentError(f"{shown} is empty.", source=shown, hint="An experiment has at least a workflow.")
-    if not isinstance(document.data, dict):
-        raise ExperimentError.of([Problem(message="an experiment is a mapping", line=1, column=1)], shown)
-    if "nodes" in document.data and "workflow" not in document.data:
-        raise ExperimentError(
-            f"{shown} is a workflow, not an experiment.",
-            source=shown,
-            hint=f"sweep init {shown} writes an experiment for it.",
-        )
-    document = include_files(document, path, shown)
-    apply_overrides(document, overrides)
-    problems = ProblemCollector(document, shown)
-    file = validate_shape(document, problems)
-    return _Loader(file, document, problems, path, shown, FetchedFiles(fetched or path.parent / "inputs")).load(make)
-
-
-class _Loader:
-    """One file on its way to what it declares."""
-
-    def __init__(
-        self,
-        file: schema.ExperimentFile,
-        document: Document,
-        problems: ProblemCollector[DocumentPath],
-        path: Path,
-        shown: str,
-        fetched: FetchedFiles,
-    ) -> None:
-        self.file = file
-        self.document = document
-        self.problems = problems
-        self.path = path
-        self.shown = shown
-        if file.folder:
-            document.folder = expand_path(document.folder, file.folder)
-        self.reader = InputReader(document, document.folder, fetched)
-
-    def load(self, make: type[D]) -> D:
-        """Build the declaration. Raises ExperimentError with every problem found."""
-        builder = Builder(self.document, self.problems, self.reader)
-        inputs, dimensions = builder.inputs(self.file.inputs), builder.dimensions(self.file.axes)
-        check_replacements(self.problems, inputs, dimensions, builder.notices)
-        name, (workflow, workflow_path) = self._check_name(), self._find_workflow()
-        self._require_fetched(name)
-        grid = GridValidator(self.file, self.document, self.problems, dimensions)
-        condition = grid.compile_condition()
-        grid.check()
-        self._check_addresses()
-        self.problems.raise_any()
-        grid.check_not_empty(condition)
-        wanted, size = self.file.design.points or 0, grid.points
-        surplus = [f"design asks for {wanted:,} points; the grid has {size:,}."] if wanted > size else []
-        return make(
-            name=name,
-            description=self.file.description,
-            workflow=workflow,
-            workflow_path=workflow_path,
-            folder=self.document.folder,
-            inputs=inputs,
-            dimensions=dimensions,
-            condition=condition,
-            design=self.file.design,
-            roles=dict(self.file.roles),
-            servers=self.file.servers,
-            board=self.file.board,
-            study=self.file.study,
-            text=write_as_run(self.document.data, name, self.document.folder, self.reader.rewritten),
-            fetched=self.reader.fetched.used,
-            undrawn=builder.undrawn,
-            notices=(*builder.notices, *surplus),
-            source="" if self.shown == "experiment" else self.shown,
-            marks=_collect_marks(self.document),
-        )
-
-    def _require_fetched(self, name: str) -> None:
+    def require_fetched(self, name: str) -> None:
         """Raise UnfetchedError, with all problems so far, where something has to be fetched from a server first."""
         if self.reader.fetched.lacking:
             try:
@@ -391,8 +304,9 @@ class _Loader:
                 unfetched.experiment, unfetched.servers = name, self.file.servers
                 raise unfetched from None
 
-    def _check_name(self) -> str:
-        name = self.file.name if self.file.name is not None else self.path.stem
+    def choose_name(self, default: str) -> str:
+        """Choose the name of the results folder, which every operating system has to take."""
+        name = self.file.name if self.file.name is not None else default
         if not _NAME.match(name) or name != name.strip(" .") or _DEVICES.match(name):
             self.problems.add_at_value(
                 ("name",),
@@ -401,7 +315,7 @@ class _Loader:
             )
         return name
 
-    def _find_workflow(self) -> tuple[str, Path | None]:
+    def find_workflow(self) -> tuple[str, Path | None]:
         """Find the workflow as seen from the experiment's folder, and its file where it has one."""
         written, place = self.file.workflow, ("workflow",)
         if written in TEMPLATE_NAMES:
@@ -424,7 +338,8 @@ class _Loader:
             self.problems.add_at_value(place, f"workflow: {written} does not exist.{did_you_mean_file(path)}")
         return written, None
 
-    def _check_addresses(self) -> None:
+    def check_addresses(self) -> None:
+        """Check what is written as a role, a node.field or a URL."""
         for role, addresses in self.file.roles.items():
             if role not in ROLE_NAMES:
                 near = did_you_mean(role, ROLE_NAMES)
@@ -435,6 +350,81 @@ class _Loader:
         for at, url in enumerate(self.file.servers):
             if not re.match(r"https?://[^/\s]+", url):
                 self.problems.add_at_value(("servers", at), f"{url} is not the URL of a server, as http://host:9090 is")
+
+
+D = TypeVar("D", bound=Declaration)
+
+
+def load_document(
+    make: type[D], document: Document, path: Path, shown: str, overrides: Sequence[str], fetched: Path | None
+) -> D:
+    """Load the experiment in a document.
+
+    Args:
+        make: The class that is made of it.
+        document: What the file holds.
+        path: The file, or where it would be.
+        shown: Its name in errors.
+        overrides: Texts as in "inputs.steps=30".
+        fetched: The folder of what the file names on servers; None is where a run keeps it.
+
+    Raises:
+        ExperimentError: The file is wrong; it has every problem found.
+    """
+    document = _add_layers(document, path, shown, overrides)
+    problems = ProblemCollector(document, shown)
+    file = validate_shape(document, problems)
+    if file.folder:
+        document.folder = expand_path(document.folder, file.folder)
+    reader = InputReader(document, document.folder, FetchedFiles(fetched or path.parent / "inputs"))
+    builder = Builder(file, document, problems, reader)
+    inputs, dimensions = builder.inputs(), builder.dimensions()
+    check_replacements(problems, inputs, dimensions, builder.notices)
+    name, (workflow, workflow_path) = builder.choose_name(path.stem), builder.find_workflow()
+    builder.require_fetched(name)
+    grid = GridValidator(file, document, problems, dimensions)
+    condition = grid.compile_condition()
+    grid.check()
+    builder.check_addresses()
+    problems.raise_any()
+    grid.check_not_empty(condition)
+    wanted, size = file.design.points or 0, grid.points
+    surplus = [f"design asks for {wanted:,} points; the grid has {size:,}."] if wanted > size else []
+    return make(
+        name=name,
+        description=file.description,
+        workflow=workflow,
+        workflow_path=workflow_path,
+        folder=document.folder,
+        inputs=inputs,
+        dimensions=dimensions,
+        condition=condition,
+        design=file.design,
+        roles=file.roles,
+        servers=file.servers,
+        board=file.board,
+        study=file.study,
+        text=write_as_run(document.data, name, document.folder, reader.rewritten),
+        fetched=reader.fetched.used,
+        undrawn=builder.undrawn,
+        notices=(*builder.notices, *surplus),
+        source="" if shown == "experiment" else shown,
+        marks=_collect_marks(document),
+    )
+
+
+def _add_layers(document: Document, path: Path, shown: str, overrides: Sequence[str]) -> Document:
+    """Put the document over the files it includes, and the overrides over it."""
+    if document.data is None:
+        raise ExperimentError(f"{shown} is empty.", source=shown, hint="An experiment has at least a workflow.")
+    if not isinstance(document.data, dict):
+        raise ExperimentError.of([Problem(message="an experiment is a mapping", line=1, column=1)], shown)
+    if "nodes" in document.data and "workflow" not in document.data:
+        hint = f"sweep init {shown} writes an experiment for it."
+        raise ExperimentError(f"{shown} is a workflow, not an experiment.", source=shown, hint=hint)
+    document = include_files(document, path, shown)
+    apply_overrides(document, overrides)
+    return document
 
 
 def _collect_marks(document: Document) -> dict[str, tuple[Mark, Mark]]:
