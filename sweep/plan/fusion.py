@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sweep.plan.plan import Instance
-from sweep.workflow import Address, Edge, Graph, Node, NodeSchemas, Value, node_digests
+from sweep.workflow import Address, Edge, Graph, Node, NodeSchemas, Value, node_digests, nodes_after, nodes_before
 
 _DIGITS: Final = 16  # hex digits of a digest that make an id: 64 bits
 
@@ -80,7 +80,7 @@ class _Fusing:
     def add(self, instance: Instance) -> tuple[str, ...]:
         """Add what is missing for this instance; return its output nodes' new ids."""
         graph = instance.graph
-        needed = _find_needed(graph, instance.outputs)
+        needed = nodes_before(graph, instance.outputs)
         names = self._name_nodes(instance, needed)
         new = {old for old in needed if names[old] not in self.nodes}
         for old in graph.nodes:
@@ -118,32 +118,6 @@ def _find_private(instance: Instance, needed: frozenset[str]) -> frozenset[str]:
     """Find the nodes that are not shared: outputs, random ones, all of a replicate, and what any of them leads to."""
     if instance.replicate:
         return needed
-    graph = instance.graph
-    private = {node for node in needed if graph.nodes[node].type in instance.dialect.random_nodes}.union(
-        instance.outputs
-    )
-    waiting = list(private)
-    targets: dict[str, list[str]] = {}
-    for edge in graph.edges:
-        targets.setdefault(edge.source.node, []).append(edge.destination.node)
-    while waiting:
-        for target in targets.get(waiting.pop(), ()):
-            if target in needed and target not in private:
-                private.add(target)
-                waiting.append(target)
-    return frozenset(private)
-
-
-def _find_needed(graph: Graph, outputs: Sequence[str]) -> frozenset[str]:
-    """Find the outputs and all that leads to them."""
-    sources: dict[str, list[str]] = {}
-    for edge in graph.edges:
-        sources.setdefault(edge.destination.node, []).append(edge.source.node)
-    needed = set(outputs)
-    waiting = list(outputs)
-    while waiting:
-        for source in sources.get(waiting.pop(), ()):
-            if source not in needed:
-                needed.add(source)
-                waiting.append(source)
-    return frozenset(needed)
+    nodes = instance.graph.nodes
+    own = {node for node in needed if nodes[node].type in instance.dialect.random_nodes}.union(instance.outputs)
+    return needed & nodes_after(instance.graph, own)

@@ -6,10 +6,9 @@ exactly one installed model fits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Final
 
 from sweep.errors import PlanError, did_you_mean, nearest
 from sweep.workflow import Address, Graph, Model, ModelRef, NodeSchemas, Value
@@ -42,9 +41,21 @@ class ModelFinder:
         installed = sorted(models or (), key=lambda model: (model.type, model.name, model.base))
         return cls(tuple(installed), models is not None)
 
+    def list_fitting(self, types: Collection[str] = (), bases: Collection[str] = ()) -> list[Model]:
+        """List the installed models of these types and bases (any, if empty).
+
+        Of each name, base and type there is one: several servers may have it, under keys of their own.
+        """
+        fitting = [
+            model
+            for model in self.installed
+            if (not types or model.type in types) and (not bases or model.base in bases)
+        ]
+        return list({_make_ref(model): model for model in fitting}.values())
+
     def find_any_main(self, bases: Collection[str] = ()) -> ModelRef | None:
         """Return some main model, to check the rest of an experiment with whose own model is wrong."""
-        return next(map(_make_ref, self._list_mains(bases)), None)
+        return next(map(_make_ref, self.list_fitting(("main",), bases)), None)
 
     def find_only_main(self, bases: Collection[str] = (), wanted: str = "") -> ModelRef:
         """Return the server's only main model of these bases (any, if empty).
@@ -53,7 +64,7 @@ class ModelFinder:
         """
         if not self.is_known:
             return ModelRef(wanted or "the server's only model", next(iter(bases), _ANY), "main")
-        mains = self._list_mains(bases)
+        mains = self.list_fitting(("main",), bases)
         kind = f"main model for {' or '.join(bases)}" if bases else "main model"
         lacking = f"the workflow names {wanted}, which the server does not have; " if wanted else ""
         if not mains:
@@ -63,10 +74,6 @@ class ModelFinder:
             who = "it" if lacking else "the server"
             raise PlanError(f"{lacking}{who} has {len(mains)} {plural}; name one: {_join_names(mains)}.")
         return _make_ref(mains[0])
-
-    def _list_mains(self, bases: Collection[str]) -> list[Model]:
-        mains = [model for model in self.installed if model.type == "main" and (not bases or model.base in bases)]
-        return _list_distinct(mains)
 
     def find(self, written: object, types: Sequence[str] = ("main",), base: str | None = None) -> ModelRef:
         """Find the one model of these types (any, if empty) that `written` names: a name, `name@base`, or a key.
@@ -79,7 +86,7 @@ class ModelFinder:
             name, of = written.get("name"), written.get("base")
             written = f"{name}@{of}" if of else name
         if not isinstance(written, str) or not written.strip():
-            raise PlanError(f"takes the name of a {describe_types(types)}, not {written!r}.")
+            raise PlanError(f"takes the name of a {_describe_types(types)}, not {written!r}.")
         word = written.strip()
         if not self.is_known:
             name, _, of = word.partition("@")
@@ -90,7 +97,8 @@ class ModelFinder:
             raise PlanError(self._describe_unknown(word, named, types))
         based = [model for model in fitting if base is None or model.base in (base, _ANY)]
         if not based:
-            raise PlanError(f"{word} is made for {_join_bases(fitting)}; the model is {base}.")
+            bases = " and ".join(sorted({model.base for model in fitting}))
+            raise PlanError(f"{word} is made for {bases}; the model is {base}.")
         if len({_make_ref(model) for model in based}) > 1:
             raise PlanError(f"{word} names {len(based)} models; write one of {_join_names(based)}.")
         return _make_ref(based[0])
@@ -100,28 +108,22 @@ class ModelFinder:
         by_name = [model for model in self.installed if model.name == word]
         name, at, base = word.rpartition("@")
         by_both = [model for model in self.installed if at and (model.name, model.base) == (name, base)]
-        by_stem = [model for model in self.installed if strip_folder(model.name) == strip_folder(word)]
+        by_stem = [model for model in self.installed if _strip_folder(model.name) == _strip_folder(word)]
         return by_key or by_name or by_both or by_stem
 
     def _describe_unknown(self, word: str, named: Sequence[Model], types: Sequence[str]) -> str:
         if named:
-            return f"{word} is a {describe_types([named[0].type])}, not a {describe_types(types)}."
-        have = _list_distinct(model for model in self.installed if not types or model.type in types)
+            return f"{word} is a {_describe_types([named[0].type])}, not a {_describe_types(types)}."
+        kind = _describe_types(types)
+        have = self.list_fitting(types)
         if not have:
-            return (
-                f"the server has no {describe_types(types)} named {word}, and no other {describe_types(types)} either."
-            )
+            return f"the server has no {kind} named {word}, and no other {kind} either."
         names = [model.name for model in have]
         others = did_you_mean(word, names) if nearest(word, names) else f" It has {_join_names(have)}."
-        return f"the server has no {describe_types(types)} named {word}.{others}"
+        return f"the server has no {kind} named {word}.{others}"
 
 
-def _list_distinct(models: Iterable[Model]) -> list[Model]:
-    """List one of each name, base and type: several servers may have it, under keys of their own."""
-    return list({_make_ref(model): model for model in models}.values())
-
-
-def strip_folder(name: str) -> str:
+def _strip_folder(name: str) -> str:
     """Return the name of a model's file without folders and ending: what people call it."""
     last = PurePosixPath(name.replace("\\", "/")).name
     return next((last.removesuffix(ending) for ending in _MODEL_FILES if last.endswith(ending)), last)
@@ -131,13 +133,9 @@ def _make_ref(model: Model) -> ModelRef:
     return ModelRef(name=model.name, base=model.base, type=model.type)
 
 
-def describe_types(types: Sequence[str]) -> str:
+def _describe_types(types: Sequence[str]) -> str:
     """Name models of these types as people do: a LoRA, a T5 encoder."""
     return " or ".join(_CALLED.get(kind, kind) for kind in types) or "model"
-
-
-def _join_bases(models: Iterable[Model]) -> str:
-    return " and ".join(sorted({model.base for model in models}))
 
 
 def _join_names(models: Sequence[Model], most: int = 12) -> str:
@@ -158,25 +156,14 @@ def list_model_fields(graph: Graph, schemas: NodeSchemas) -> Iterator[tuple[Addr
                 yield Address(node.id, name), taken.model_types
 
 
-_ANY_BASE: Final = "any"
-
-
-@dataclass(frozen=True, slots=True)
-class FittedGraph:
-    """A graph whose models are references, and what was put in where it named none."""
-
-    graph: Graph
-    filled: Mapping[Address, ModelRef]
-
-
 def fit_models(
     graph: Graph,
     schemas: NodeSchemas,
     models: ModelFinder,
     main: ModelRef | None,
     problem: Callable[[Address, str], None],
-) -> FittedGraph:
-    """Return the graph with every model named as a ModelRef.
+) -> tuple[Graph, dict[Address, ModelRef]]:
+    """Return the graph with every model named as a ModelRef, and what was put in where it named none.
 
     A field that says nothing gets `main` where it takes a main model, else the only installed model that fits it (but a
     second main model, such as one for the last steps, only where it is required). A required field for which there is
@@ -190,26 +177,22 @@ def fit_models(
         if node.type in schemas.dialect.descriptive_nodes:
             continue
         field = schemas[node.type].fields[address.field]
-        bases = _choose_bases(field.model_bases, types, main)
+        bases = field.model_bases  # of models that may go there: the main model's, where the field takes that
+        if main is not None and "main" not in types and (not bases or main.base in bases):
+            bases = (main.base,)
+        fitting = models.list_fitting(types, (*bases, _ANY) if bases else ())
         try:
             if said:
                 values[address] = _find_known(said, types, models)
             elif main and "main" in types and field.required:
                 values[address] = filled[address] = main
-            elif "main" not in types and (only := _find_only(models, types, bases)) is not None:
-                values[address] = filled[address] = only
+            elif "main" not in types and len(fitting) == 1:
+                values[address] = filled[address] = _make_ref(fitting[0])
             elif field.required:
-                problem(address, _describe_lack(models, types, bases))
+                problem(address, _describe_lack(models, fitting, types, bases))
         except PlanError as error:
             problem(address, error.message)
-    return FittedGraph(graph.set(values), filled)
-
-
-def _choose_bases(taken: tuple[str, ...], types: tuple[str, ...], main: ModelRef | None) -> tuple[str, ...]:
-    """Choose the bases of models that may go into a field: the main model's, where the field takes that."""
-    if main is not None and "main" not in types and (not taken or main.base in taken):
-        return (main.base,)
-    return taken
+    return graph.set(values), filled
 
 
 def find_own_model(graph: Graph, schemas: NodeSchemas, models: ModelFinder) -> ModelRef | None:
@@ -251,23 +234,11 @@ def _find_known(said: Value, types: tuple[str, ...], models: ModelFinder) -> Mod
     return models.find(f"{name}@{base}" if base else name, types)
 
 
-def _list_fitting(models: ModelFinder, types: tuple[str, ...], bases: tuple[str, ...]) -> list[Model]:
-    return _list_distinct(
-        model
-        for model in models.installed
-        if (not types or model.type in types) and (not bases or model.base in bases or model.base == _ANY_BASE)
-    )
-
-
-def _find_only(models: ModelFinder, types: tuple[str, ...], bases: tuple[str, ...]) -> ModelRef | None:
-    fitting = _list_fitting(models, types, bases)
-    return ModelRef(fitting[0].name, fitting[0].base, fitting[0].type) if len(fitting) == 1 else None
-
-
-def _describe_lack(models: ModelFinder, types: tuple[str, ...], bases: tuple[str, ...]) -> str:
-    kind = "main model" if tuple(types) == ("main",) else describe_types(types)
+def _describe_lack(
+    models: ModelFinder, fitting: Sequence[Model], types: tuple[str, ...], bases: tuple[str, ...]
+) -> str:
+    kind = "main model" if tuple(types) == ("main",) else _describe_types(types)
     article = "an" if kind[0] in "AEIOaeio" else "a"
-    fitting = _list_fitting(models, types, bases)
     if not models.is_known:
         return f"needs {article} {kind}; name one, or the server with --server."
     if not fitting:

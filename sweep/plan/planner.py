@@ -328,11 +328,11 @@ class _Planner:
             if address not in moving:
                 self._refuse(readable(graph, f"{address}: {message}"))
 
-        fitted = fit_models(graph, self.schemas, self.models, main, problem)
-        for address, model in fitted.filled.items():
+        fitted, filled = fit_models(graph, self.schemas, self.models, main, problem)
+        for address, model in filled.items():
             if address not in moving and model != main:
                 notes.append(f"{address} is {model.name}: the workflow names none, and no other fits.")
-        return fitted.graph
+        return fitted
 
     def _check_graph(self, bound: BoundGraph) -> None:
         """Check what no single value tells: fields that stay empty, edges that lead nowhere."""

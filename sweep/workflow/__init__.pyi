@@ -38,7 +38,7 @@ from .invokeai.dialect import DESCRIPTIVE_NODES, builtin_schemas, node_schemas
 from .loader import load_workflow, packaged_schemas, workflow_from
 from .roles import STACKED, Roles, Target, field_target, find_roles
 from .scaffold import PLACEHOLDER, ScaffoldContext, starter
-from .traversal import pruned
+from .traversal import nodes_after, nodes_before, pruned
 from .validation import check_graph, check_value, drop_unknown_fields, range_of, unknown_type
 
 __all__ = [
@@ -91,6 +91,8 @@ __all__ = [
     "model_files",
     "node_digests",
     "node_schemas",
+    "nodes_after",
+    "nodes_before",
     "output_nodes",
     "packaged_schemas",
     "pruned",

@@ -161,7 +161,7 @@ def _only_fit(graph: Graph, schemas: Mapping[str, NodeSchema], address: Address,
     """Return the one output that can feed the field: of those of its type the ones of its name, then the unused ones,
     and of a row of nodes that each change it (LoRAs) the last.
     """
-    after = nodes_after(graph, address.node)
+    after = nodes_after(graph, [address.node])
     nodes = [(node.id, schemas[node.type].outputs) for node in graph.nodes.values() if node.type in schemas]
     fits = [Address(node, name) for node, outputs in nodes for name in outputs if outputs[name] == kind]
     fits = [output for output in fits if output.node not in after]

@@ -141,9 +141,9 @@ def nodes_before(graph: Graph, nodes: Iterable[str], ignored: Collection[str] = 
     )
 
 
-def nodes_after(graph: Graph, node: str) -> frozenset[str]:
-    """Return the node and all to which edges lead from it."""
-    return _reach([node], [(edge.source.node, edge.destination.node) for edge in graph.edges])
+def nodes_after(graph: Graph, nodes: Iterable[str]) -> frozenset[str]:
+    """Return these nodes and all to which edges lead from them."""
+    return _reach(nodes, [(edge.source.node, edge.destination.node) for edge in graph.edges])
 
 
 def _reach(starts: Iterable[str], steps: Iterable[tuple[str, str]]) -> frozenset[str]:

@@ -227,8 +227,8 @@ def test_several_loaders_are_each_named_by_their_address(own: Own) -> None:
 def test_a_second_main_model_that_may_be_left_out_is_left_out() -> None:
     installed = ModelFinder.of([model("wan", "wan"), model("wan-vae", "wan", "vae")])
     graph = Graph.of([Node("load", "wan_model_loader")])
-    fitted = fit_models(graph, builtin_schemas(), installed, ModelRef("wan", "wan"), lambda *_: None)
-    assert fitted.graph.nodes["load"].fields == {
+    fitted, _ = fit_models(graph, builtin_schemas(), installed, ModelRef("wan", "wan"), lambda *_: None)
+    assert fitted.nodes["load"].fields == {
         "model": ModelRef("wan", "wan"),
         "vae_model": ModelRef("wan-vae", "wan", "vae"),
     }
