@@ -47,19 +47,6 @@ class GraphVariant:
     vae: bool = False
 
 
-def choose_variant(workflow: str | Workflow, settings: Mapping[str, Setting], model: ModelRef | None) -> GraphVariant:
-    """Choose the variant for these settings of the targets that decide it."""
-    steered = workflow == "controlnet" or any(role in settings for role in CONTROL_ROLES)
-    listed = len(list_controls(settings.get("controls"))) if "controls" in settings else int(steered)
-    named = 1 if workflow == "lora" and "lora" not in settings else len(list_loras(settings.get("lora")))
-    return GraphVariant(
-        base=model.base if model else None,
-        loras=max(named, _find_highest(settings, "lora")),
-        controls=max(listed, *(_find_highest(settings, role) for role in CONTROL_ROLES)),
-        vae=settings.get("vae") is not None,
-    )
-
-
 def _find_highest(settings: Mapping[str, Setting], role: str) -> int:
     """Find the highest number that a role is set with: lora_2 wants two LoRAs."""
     found = [number for target in settings for name, number in [parse_numbered(target) or ("", 0)] if name == role]
@@ -141,7 +128,16 @@ class VariantSelector:
 
     def select_with_main(self, levels: Mapping[str, Level], main: ModelRef | None) -> GraphVariant:
         """Select the variant these levels would ask for with this main model."""
-        return choose_variant(self._workflow, self._uses.merge(self._targets, levels, {}), main)
+        settings = self._uses.merge(self._targets, levels, {})
+        steered = self._workflow == "controlnet" or any(role in settings for role in CONTROL_ROLES)
+        listed = len(list_controls(settings.get("controls"))) if "controls" in settings else int(steered)
+        named = 1 if self._workflow == "lora" and "lora" not in settings else len(list_loras(settings.get("lora")))
+        return GraphVariant(
+            base=main.base if main else None,
+            loras=max(named, _find_highest(settings, "lora")),
+            controls=max(listed, *(_find_highest(settings, role) for role in CONTROL_ROLES)),
+            vae=settings.get("vae") is not None,
+        )
 
     def main(self, levels: Mapping[str, Level]) -> ModelRef | None:
         """Find the main model at these levels: named, else the workflow's own, else the server's only one.
@@ -192,12 +188,6 @@ def _list_bases(workflow: str | Workflow, schemas: NodeSchemas, models: ModelFin
         return ()
     if workflow.translate is None:
         return list_main_bases(workflow.graph, schemas)
-    bases = dict.fromkeys(model.base for model in models.installed if model.type == "main")
-    return tuple(base for base in bases if base in workflow.bases)
-
-
-def list_portable_bases(workflow: Workflow, models: ModelFinder) -> tuple[str, ...]:
-    """Return the bases of installed main models that the document has nodes for."""
     bases = dict.fromkeys(model.base for model in models.installed if model.type == "main")
     return tuple(base for base in bases if base in workflow.bases)
 
