@@ -227,20 +227,6 @@ class Response:
     body: Any
 
 
-TooLarge: TypeAlias = Callable[[str, str, int], AttemptError]
-"""Makes the error for an answer beyond its limit from address, what was being done, and the limit in bytes."""
-
-
-def image_too_large(url: str, what: str, limit: int) -> AttemptError:
-    """Return the error for an image: it is this variation's."""
-    return VariationError(f"what {url} sent while {what} has more than {limit} bytes", kind="TooLarge")
-
-
-def answer_too_large(url: str, what: str, limit: int) -> AttemptError:
-    """Return the error for any other answer: it is the server's, not the user's."""
-    return TransientError(f"{url} sent more than {limit} bytes while {what}.", kind="TooLarge")
-
-
 class Http:
     """Requests to one server. Redirects to another origin are never followed: credentials would go with them."""
 
@@ -341,14 +327,14 @@ class Http:
         `also` are answers, not errors. A call that may be repeated (by default a GET) is sent a second time where
         the connection broke.
         """
-        request = _Request(method, self._url(path, params), what, body=body)
+        request = _Request(method, self._url(path, params), what, body=body, limit=limit)
         try:
-            return await self._answer(request, also, limit)
+            return await self._answer(request, also)
         except NoAnswerError as fault:
             if not (method == "GET" if repeat is None else repeat) or fault.reason == TIMED_OUT:
                 raise
         await asyncio.sleep(self.timings.retry)
-        return await self._answer(request, also, limit)
+        return await self._answer(request, also)
 
     async def post_form(self, path: str, what: str, form: Form, params: Mapping[str, str], size: int = 0) -> Response:
         """POST a multipart form of about `size` bytes, which `form` makes anew for each time it is sent."""
@@ -364,8 +350,8 @@ class Http:
 
     async def download(self, path: str, what: str, limit: int, params: Mapping[str, str] | None = None) -> bytes | None:
         """Return a file's bytes; None where there is none (404). Raises VariationError beyond `limit` bytes."""
-        request = _Request("GET", self._url(path, params), what)
-        status, headers, data = await self._send_as_us(request, limit)
+        request = _Request("GET", self._url(path, params), what, limit=limit, is_image=True)
+        status, headers, data = await self._send_as_us(request)
         if status == 404:
             return None
         if status != 200:
@@ -382,7 +368,7 @@ class Http:
         body = {"email": self._credentials.email, "password": self._credentials.password, "remember_me": True}
         self._token = None
         request = _Request("POST", self._url("/api/v1/auth/login", None), "logging in", body=body)
-        status, headers, data = await self._send(request, LARGEST_ANSWER, answer_too_large)
+        status, headers, data = await self._send(request)
         answer = mapping(_parsed_or_none(data))
         if status in BAD_REQUEST:  # 422 would echo what was sent
             raise ServerRefusedError(f"{self.address.url} does not take this e-mail and password ({status}).")
@@ -397,8 +383,8 @@ class Http:
         url = self._base.with_path(self.address.prefix + path, encoded=True)
         return url.with_query(params) if params else url
 
-    async def _answer(self, request: _Request, also: Collection[int], limit: int = LARGEST_ANSWER) -> Response:
-        status, headers, data = await self._send_as_us(request, limit, answer_too_large)
+    async def _answer(self, request: _Request, also: Collection[int]) -> Response:
+        status, headers, data = await self._send_as_us(request)
         if 200 <= status < 300:
             try:
                 return Response(status, await _parsed(data))
@@ -411,23 +397,21 @@ class Http:
             return Response(status, _parsed_or_none(data))
         raise error_of_status(self.address.url, status, headers, _parsed_or_none(data), request.what)
 
-    async def _send_as_us(
-        self, request: _Request, limit: int = LARGEST_ANSWER, too_large: TooLarge = image_too_large
-    ) -> tuple[int, Mapping[str, str], bytes]:
+    async def _send_as_us(self, request: _Request) -> tuple[int, Mapping[str, str], bytes]:
         """Log in again where the token has run out: a refused request was not carried out. More than once, as a late
         answer to another request may bring a token that has run out, too.
         """
         for _ in range(MOST_LOGINS):
             token = self._token
-            answer = await self._send(request, limit, too_large)
+            answer = await self._send(request)
             if answer[0] != 401 or not (self._has_login and self._credentials.can_log_in):
                 return answer
             async with self._login:
                 if self._token == token:
                     await self.log_in()
-        return await self._send(request, limit, too_large)
+        return await self._send(request)
 
-    async def _send(self, request: _Request, limit: int, too_large: TooLarge) -> tuple[int, Mapping[str, str], bytes]:
+    async def _send(self, request: _Request) -> tuple[int, Mapping[str, str], bytes]:
         url = request.url
         try:
             for _ in range(MOST_REDIRECTS + 1):
@@ -444,10 +428,7 @@ class Http:
                 ):
                     target = self._redirect(request.method, url, response)
                     if target is None:
-                        most = limit if response.ok else LARGEST_ERROR
-                        data = await self._body(
-                            response, most, too_large(self.address.url, request.what, most), deadline
-                        )
+                        data = await self._body(request, response, deadline)
                         self._token = response.headers.get(FRESH_TOKEN_HEADER) or self._token
                         return response.status, response.headers, data
                     url = target
@@ -463,25 +444,29 @@ class Http:
             return None
         return target if target is not None and target.origin() == url.origin() else None
 
-    async def _body(
-        self, response: aiohttp.ClientResponse, limit: int, too_large: AttemptError, deadline: asyncio.Timeout
-    ) -> bytes:
-        """Read an answer; the deadline moves on with the bytes that arrive, at the pace of the slowest server."""
+    async def _body(self, request: _Request, response: aiohttp.ClientResponse, deadline: asyncio.Timeout) -> bytes:
+        """Read an answer; the deadline moves on with the bytes that arrive, at the pace of the slowest server.
+
+        One beyond its limit is an image's own fault, and else the server's.
+        """
+        limit = request.limit if response.ok else LARGEST_ERROR
         is_bare = "Content-Encoding" in response.headers or response.method == "HEAD"
         declared = None if is_bare else response.content_length
         ends = deadline.when() or asyncio.get_running_loop().time() + self.timings.read
-        if declared is not None and declared > limit:
-            raise too_large
         chunks: list[bytes] = []
         size = granted = 0
-        async for chunk in response.content.iter_any():
+        while max(size, declared or 0) <= limit and (chunk := await response.content.readany()):
             chunks.append(chunk)
             size += len(chunk)
-            if size > limit:
-                raise too_large
             if size - granted >= READ_AHEAD:
                 granted = size
                 deadline.reschedule(ends + granted / SLOWEST)
+        if max(size, declared or 0) > limit and request.is_image:
+            message = f"what {self.address.url} sent while {request.what} has more than {limit} bytes"
+            raise VariationError(message, kind="TooLarge")
+        if max(size, declared or 0) > limit:
+            message = f"{self.address.url} sent more than {limit} bytes while {request.what}."
+            raise TransientError(message, kind="TooLarge")
         if declared is not None and size != declared:
             raise TransientError(f"{self.address.url} sent {size} of {declared} bytes of an answer.", kind="Incomplete")
         return b"".join(chunks)
@@ -495,6 +480,8 @@ class _Request:
     body: Any = None
     form: Form | None = None
     size: int = 0  # bytes of the form
+    limit: int = LARGEST_ANSWER  # bytes of the answer
+    is_image: bool = False  # what is asked for
 
 
 async def _parsed(data: bytes) -> Any:

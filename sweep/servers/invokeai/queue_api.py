@@ -17,7 +17,6 @@ from sweep.servers.responses import BAD_REQUEST, as_integer, bad_answer, integer
 from sweep.servers.tracker import ENDED_STATES, ItemState, ItemTracker, TrackedItem
 
 MOST_IDS = 1000  # a server answers 422 to more in one call
-FULL_ITEMS_AT_ONCE = 100  # where whole items come back: about 4 kB each
 ORIGIN = "sweep"
 FIRST_RELEASE, FIRST_UNKNOWN_RELEASE = (3, 2), (7, 0)
 NOT_FOUND = (404, 405)
@@ -212,7 +211,10 @@ class QueueApi:
 
         An enqueue of nothing under the same batch id lists the ids of all that is in that batch already (since 6.0).
         """
-        if not await self._has_batch(batch_id):
+        total = as_integer((await self.batch_counts(batch_id)).get("total"))
+        if total is None:
+            raise bad_answer(self._url, "asking for a batch")
+        if total == 0:
             return None
         data = [[{"node_path": "n", "field_name": "value", "items": []}]]
         answer = await self.enqueue({"batch_id": batch_id, "graph": PROBE, "data": data}, prepend=False)
@@ -221,12 +223,6 @@ class QueueApi:
         if found is None:
             raise TransientError(f"{self._url} has batch {batch_id} but does not say which item it is.")
         return found
-
-    async def _has_batch(self, batch_id: str) -> bool:
-        total = as_integer((await self.batch_counts(batch_id)).get("total"))
-        if total is None:
-            raise bad_answer(self._url, "asking for a batch")
-        return total != 0
 
     async def _search(self, batch_id: str) -> str | None:
         """Page through the queue (before 6.0), what is pending or running first. An item that moves on between two

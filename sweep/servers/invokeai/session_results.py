@@ -127,19 +127,13 @@ def _failure(item: Mapping[str, Any], session: Mapping[str, Any]) -> AttemptErro
     if kind is None and message is None:
         kind, message = _last_line(text(item.get("error")), mapping(session.get("errors")).values())
     sentence = shorten(message or kind or "the server gave no reason")
-    hint = _find_hint(f"{kind}: {sentence}")
-    if hint:
+    if hint := next((hint for pattern, hint in HINTS if pattern.search(f"{kind}: {sentence}")), ""):
         sentence = f"{sentence.rstrip('.')}. {hint}"
     if kind in OUT_OF_MEMORY:
         return TransientError(sentence, kind=kind, most_attempts=2)
     if kind in IMAGE_GONE:
         return TransientError(sentence, kind=kind)
     return VariationError(sentence, kind=kind)
-
-
-def _find_hint(said: str) -> str:
-    """Return what to do about the commonest causes; empty for any other."""
-    return next((hint for pattern, hint in HINTS if pattern.search(said)), "")
 
 
 def _last_line(traceback: str | None, errors: Collection[Any]) -> tuple[str | None, str | None]:
