@@ -8,7 +8,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from glob import glob
 from pathlib import Path
@@ -357,26 +357,6 @@ def make_seed_axis(draft: AxisDraft, count: int, start: int | None) -> Axis:
     if not (start >= 0 and start + count - 1 <= SEED_MAX):
         raise AxisError(f"{draft.place}: seeds are 0 to {SEED_MAX}; these reach {start + count - 1}", "start")
     return Axis(draft.name, "seed", LinearLevels(draft.targets, to_fraction(start), to_fraction(1), count, whole=True))
-
-
-def draw_seeds(
-    dimensions: tuple[Dimension, ...], seeds: Mapping[str, tuple[int, ...]], undrawn: Mapping[str, int]
-) -> tuple[Dimension, ...]:
-    """`dimensions` with the seeds of undrawn axes in their place. Raises ExperimentError where they do not fit."""
-    for name, values in seeds.items():
-        if name not in undrawn:
-            raise ExperimentError(f"{name} is not an axis of seeds that are still to be drawn.")
-        if len(values) != undrawn[name] or len(set(values)) != len(values):
-            raise ExperimentError(f"Axis {name} needs {undrawn[name]} different seeds, not {len(values)}.")
-        if not all(0 <= seed <= SEED_MAX for seed in values):
-            raise ExperimentError(f"Seeds are 0 to {SEED_MAX}.")
-
-    def drawn(axis: Axis) -> Axis:
-        if axis.name not in seeds or not isinstance(axis.levels, UndrawnLevels):
-            return axis
-        return replace(axis, levels=ListLevels(axis.levels.targets, seeds[axis.name]))
-
-    return tuple(Dimension(tuple(drawn(axis) for axis in dimension.axes)) for dimension in dimensions)
 
 
 MAX_TABLE_BYTES: Final = 50_000_000

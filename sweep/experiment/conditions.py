@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
 from functools import lru_cache
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from sweep.errors import SweepError, did_you_mean
 from sweep.experiment.input_types import quote
@@ -94,6 +94,12 @@ _LITERAL_KINDS: Final[Mapping[type, ValueKind]] = {
 _LITERALS: Final[Mapping[str, Any]] = {"true": True, "false": False, "null": None}
 
 
+class _Operand(NamedTuple):
+    node: ast.expr
+    read: Compiled
+    kind: ValueKind
+
+
 class Compiler:
     """An expression tree to a closure, with the kind of value it yields."""
 
@@ -141,9 +147,8 @@ class Compiler:
         """Compile what is true or false: a whole condition, or a part of one."""
         part, kind = self.compile(node, depth + 1)
         if kind not in ("boolean", "any"):
-            raise self._make_error(
-                node, f"has {_name_kind(kind)} where something true or false belongs; compare it with a value"
-            )
+            found = f"has {_name_kind(kind)} where something true or false belongs"
+            raise self._make_error(node, f"{found}; compare it with a value")
         return part
 
     def _compile_number(self, node: ast.expr, depth: int) -> Compiled:
@@ -202,53 +207,43 @@ class Compiler:
         return self._write_name(node) if isinstance(node, ast.Name | ast.Attribute) else ast.unparse(node)
 
     def _compile_comparison(self, node: ast.Compare, depth: int) -> Compiled:
-        operands = [node.left, *node.comparators]
-        compiled = [self.compile(operand, depth + 1) for operand in operands]
+        operands = [_Operand(each, *self.compile(each, depth + 1)) for each in (node.left, *node.comparators)]
         steps = []
-        for at, op in enumerate(node.ops):
-            apply = _COMPARE[type(op)]
-            self._check(operands[at], compiled[at][1], op, operands[at + 1], compiled[at + 1][1])
-            steps.append((compiled[at][0], apply, compiled[at + 1][0]))
+        for left, op, right in zip(operands, node.ops, operands[1:], strict=False):
+            self._check(left, op, right)
+            steps.append((left.read, _COMPARE[type(op)], right.read))
         return lambda v: all(apply(left(v), right(v)) for left, apply, right in steps)
 
-    def _check(
-        self, left: ast.expr, left_kind: ValueKind, op: ast.cmpop, right: ast.expr, right_kind: ValueKind
-    ) -> None:
-        if isinstance(op, ast.In | ast.NotIn):
-            if right_kind == "list":
-                for item in getattr(right, "elts", []):
-                    self._check_pair(left, left_kind, ast.Eq(), item, self.compile(item, 0)[1])
-            elif not (right_kind in ("text", "any") and left_kind in ("text", "any")):
-                raise self._make_error(right, "is searched with in, but only lists and text can be")
-            return
-        self._check_pair(left, left_kind, op, right, right_kind)
+    def _check(self, left: _Operand, op: ast.cmpop, right: _Operand) -> None:
+        if not isinstance(op, ast.In | ast.NotIn):
+            self._check_pair(left, op, right)
+        elif right.kind == "list":
+            for item in getattr(right.node, "elts", []):
+                self._check_pair(left, ast.Eq(), _Operand(item, *self.compile(item, 0)))
+        elif not {left.kind, right.kind} <= {"text", "any"}:
+            raise self._make_error(right.node, "is searched with in, but only lists and text can be")
 
-    def _check_pair(
-        self, left: ast.expr, left_kind: ValueKind, op: ast.cmpop, right: ast.expr, right_kind: ValueKind
-    ) -> None:
+    def _check_pair(self, left: _Operand, op: ast.cmpop, right: _Operand) -> None:
         ordered = isinstance(op, ast.Lt | ast.LtE | ast.Gt | ast.GtE)
-        kinds = {left_kind, right_kind} - {"any"}
+        kinds = {left.kind, right.kind} - {"any"}
         if ordered and kinds & {"null", "list", "boolean"}:
-            raise self._make_error(right, f"{_name_kind(right_kind)} has no order to compare by")
+            raise self._make_error(right.node, f"{_name_kind(right.kind)} has no order to compare by")
         if len(kinds - {"null"}) > 1:
-            one = f"{self._write_operand(left)} is {_name_kind(left_kind)}"
-            other = f"{self._write_operand(right)} is {_name_kind(right_kind)}"
-            way = "write text in quotes" if left_kind == "text" else "write numbers without quotes"
-            raise self._make_error(right, f"{one}, but {other}; {way}")
+            one, other = (f"{self._write_operand(each.node)} is {_name_kind(each.kind)}" for each in (left, right))
+            way = "write text in quotes" if left.kind == "text" else "write numbers without quotes"
+            raise self._make_error(right.node, f"{one}, but {other}; {way}")
         if not ordered:
-            self._check_text(left, right)
-            self._check_text(right, left)
+            self._check_text(left.node, right.node)
+            self._check_text(right.node, left.node)
 
-    def _check_text(self, axis_node: ast.expr, literal: ast.expr) -> None:
+    def _check_text(self, named: ast.expr, literal: ast.expr) -> None:
         """Text that an axis never has is a slip of the pen, not a condition."""
-        if not (isinstance(literal, ast.Constant) and isinstance(literal.value, str)):
+        if not isinstance(named, ast.Name | ast.Attribute) or not isinstance(literal, ast.Constant):
             return
-        if not isinstance(axis_node, ast.Name | ast.Attribute):
-            return
-        axis = self._axes.get(self._write_name(axis_node))
-        if axis is not None and axis.values and literal.value not in axis.values:
-            near = did_you_mean(literal.value, [v for v in axis.values if isinstance(v, str)])
-            raise self._make_error(literal, f'{axis.name} has no value "{literal.value}".{near}')
+        axis, value = self._axes.get(self._write_name(named)), literal.value
+        if isinstance(value, str) and axis is not None and axis.values and value not in axis.values:
+            near = did_you_mean(value, [v for v in axis.values if isinstance(v, str)])
+            raise self._make_error(literal, f'{axis.name} has no value "{value}".{near}')
 
 
 def _name_kind(kind: ValueKind) -> str:

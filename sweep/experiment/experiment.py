@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from sweep.experiment.axes import draw_seeds
+from sweep.errors import ExperimentError
 from sweep.experiment.document import Document, make_plain, read_file, read_text
 from sweep.experiment.grid import Grid
 from sweep.experiment.loader import load_document
-from sweep.experiment.model import Declaration
+from sweep.experiment.model import Axis, Declaration, Dimension, ListLevels, UndrawnLevels
+from sweep.role_table import SEED_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -76,9 +77,22 @@ class Experiment(Declaration):
         Raises:
             ExperimentError: An axis is not one of them, or the number of seeds is not what it asks for.
         """
-        drawn = {axis: tuple(values) for axis, values in seeds.items()}
+        drawn = {name: tuple(values) for name, values in seeds.items()}
+        for name, values in drawn.items():
+            if name not in self.undrawn:
+                raise ExperimentError(f"{name} is not an axis of seeds that are still to be drawn.")
+            if len(values) != self.undrawn[name] or len(set(values)) != len(values):
+                raise ExperimentError(f"Axis {name} needs {self.undrawn[name]} different seeds, not {len(values)}.")
+            if not all(0 <= seed <= SEED_MAX for seed in values):
+                raise ExperimentError(f"Seeds are 0 to {SEED_MAX}.")
+
+        def draw(axis: Axis) -> Axis:
+            if axis.name not in drawn or not isinstance(axis.levels, UndrawnLevels):
+                return axis
+            return replace(axis, levels=ListLevels(axis.levels.targets, drawn[axis.name]))
+
         return replace(
             self,
-            dimensions=draw_seeds(self.dimensions, drawn, self.undrawn),
-            undrawn={axis: count for axis, count in self.undrawn.items() if axis not in drawn},
+            dimensions=tuple(Dimension(tuple(map(draw, dimension.axes))) for dimension in self.dimensions),
+            undrawn={name: count for name, count in self.undrawn.items() if name not in drawn},
         )

@@ -118,8 +118,7 @@ def apply_overrides(document: Document, texts: Sequence[str]) -> None:
             value = read_text(written, folder=document.folder, shown=f"--set {path}").data
         except ExperimentError as error:
             problems = [Problem(message=p.message) for p in error.problems]
-            is_quoted = "'" in written or written.strip().startswith(('"', "["))
-            hint = None if is_quoted else quoted
+            hint = None if "'" in written or written.strip().startswith(('"', "[")) else quoted
             raise UsageError(f"--set {text}: {problems[0] if problems else error.message}", hint=hint) from error
         place = _resolve(document.data, path)
         if _is_unquoted(place, value, written):
@@ -157,7 +156,7 @@ def _resolve(data: Any, path: str) -> DocumentPath:
         raise UsageError(f"--set: there is no key {path}.{near}")
     if not known:
         raise UsageError(f"--set {path}: {section} is one value.", hint=f"Write --set {section}=….")
-    return (section, head, *(_split_steps(tail) if tail else ()))
+    return (section, head, *_split_steps(tail))
 
 
 def _suggest_key(key: str, data: Mapping[str, Any], fields: Iterable[str]) -> str:
@@ -176,8 +175,7 @@ def _resolve_entry(inside: Mapping[str, Any], section: str, rest: str, path: str
     held = [key for key in inside if rest == key or rest.startswith(f"{key}.")]
     if held:
         key = max(held, key=len)
-        tail = rest[len(key) + 1 :]
-        return (key, *(_split_steps(tail) if tail else ()))
+        return (key, *_split_steps(rest[len(key) + 1 :]))
     words = INPUT_NAMES if section == "inputs" else ROLE_NAMES
     head, dot, _ = rest.partition(".")
     near = did_you_mean(head if dot else rest, [*inside, *words]).replace("mean ", f"mean {section}.")
@@ -188,7 +186,7 @@ def _resolve_entry(inside: Mapping[str, Any], section: str, rest: str, path: str
 
 
 def _split_steps(tail: str) -> DocumentPath:
-    return tuple(int(part) if part.isdecimal() else part for part in tail.split("."))
+    return tuple(int(part) if part.isdecimal() else part for part in tail.split(".")) if tail else ()
 
 
 def _assign(data: dict[str, Any], place: DocumentPath, value: Any, path: str) -> None:
