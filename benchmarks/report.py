@@ -128,10 +128,9 @@ async def main() -> None:
             target = folder / "report.html"
             embed = 2000 if images == 2000 else 0
             start = time.perf_counter()
-            shown, thumbs = explorer.link_images(made, target, embed)
+            shown, embedded = explorer.link_images(made, target, embed)
             thumbs_took = time.perf_counter() - start
             start = time.perf_counter()
-            embedded = thumbs.encode(explorer.order_thumbs(made, shown)) if shown.embedded else {}
             explorer.write_page(target, build_payload(made, shown), describe_page(made), embedded)
             took = time.perf_counter() - start
             print(f"{name} cells: page {target.stat().st_size / 1e6:.1f} MB written in {took:.2f} s", end="")

@@ -28,7 +28,6 @@ from sweep.report.page_facts import describe_page
 from sweep.report.page_writer import (
     EMBED_UP_TO,
     REPORT_FILES,
-    find_image_files,
     make_links,
     write_page,
 )
@@ -311,7 +310,7 @@ def _build_comparison_payload(
     embed_up_to: int,
 ) -> tuple[JsonObject, dict[str, str]]:
     """Build the payload with the images of both runs, and collect the thumbnails that go into the page."""
-    files, before_files = find_image_files(data), find_image_files(replace(before, frame=others, sources={}))
+    files, before_files = data.files, replace(before, frame=others, sources={}).files
     embedded = len(files.images) + len(before_files.images) <= embed_up_to
     beside = None if embedded else target.parent / REPORT_FILES
     thumbs = [Thumbnails(data.folder, beside), Thumbnails(before.folder, beside)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -409,18 +409,14 @@ def wrap_text(text: str, letters: Font, width: int, most_lines: int = 4) -> list
     return [*lines[: most_lines - 1], f"{last}…"]
 
 
-def _break_words(text: str, letters: Font, width: int) -> list[str]:
-    pieces: list[str] = []
-    for word in " ".join(text.split()).split(" "):
-        rest = word
-        while rest and measure_width(rest, letters) > width:
-            cut = len(rest)
-            while cut > 1 and measure_width(rest[:cut], letters) > width:
-                cut -= 1
-            pieces.append(rest[:cut])
-            rest = rest[cut:]
-        pieces.append(rest)
-    return [piece for piece in pieces if piece]
+def _break_words(text: str, letters: Font, width: int) -> Iterator[str]:
+    for word in text.split():
+        while word and measure_width(word, letters) > width:
+            cut = next((n for n in range(len(word) - 1, 1, -1) if measure_width(word[:n], letters) <= width), 1)
+            yield word[:cut]
+            word = word[cut:]
+        if word:
+            yield word
 
 
 def measure_line_height(size: int) -> int:

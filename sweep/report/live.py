@@ -27,7 +27,7 @@ from sweep.report.page_data import (
     build_payload,
     read_report_data,
 )
-from sweep.report.page_writer import add_study_columns, find_image_files
+from sweep.report.page_writer import add_study_columns
 from sweep.report.thumbnails import FOLDER, make_thumb_id
 
 if TYPE_CHECKING:
@@ -44,23 +44,19 @@ class Snapshot:
     data: ReportData
     links: ImageLinks
     rows: Mapping[str, JsonObject]
-    images: Mapping[str, Path]  # by thumbnail id, sources too
-    files: frozenset[str]  # paths in the folder that may be served
+    served: frozenset[str]  # paths in the folder that may be asked for
     is_running: bool
 
 
-def read_snapshot(folder: Path, steps: Mapping[str, float] | None = None) -> Snapshot:
+def read_snapshot(folder: Path, steps: Mapping[str, float]) -> Snapshot:
     """Read `folder` for a live page; `steps` are the shares done of points at a server. Blocking."""
     data = read_report_data(folder)
-    files = find_image_files(data)
-    images, sources = files.by_id, files.sources
-    links = ImageLinks(
-        prefix="", thumbs=frozenset(images), embedded=False, thumb_prefix=f"{FOLDER}/", source_ids=sources
-    )
+    ids, sources = frozenset(data.files.by_id), data.files.sources
+    links = ImageLinks(prefix="", thumbs=ids, embedded=False, thumb_prefix=f"{FOLDER}/", source_ids=sources)
     rows = {f"{row['key']}.{row['image']}": row for row in build_live_rows(data, links)}
     known = {row["path"] for row in rows.values() if row["path"] is not None}
-    rows |= {f"{row['key']}.1": row for row in build_open_rows(data, steps or {})}
-    return Snapshot(data, links, rows, images, frozenset({*known, *sources}), is_running(data))
+    rows |= {f"{row['key']}.1": row for row in build_open_rows(data, steps)}
+    return Snapshot(data, links, rows, frozenset({*known, *sources}), is_running(data))
 
 
 def is_running(data: ReportData) -> bool:
@@ -89,7 +85,8 @@ class Feed:
         self._steps: dict[str, float] = {}  # by key of a point at a server: the share of it that is done
         self._studied: tuple[object, ...] | None = None
         self.generation = 0
-        self.snapshot: Snapshot | None = None
+        nothing = ImageLinks(prefix="", thumbs=frozenset(), embedded=False)
+        self.snapshot = Snapshot(ReportData.empty(folder), nothing, {}, frozenset(), is_running=False)
         self.study: StudyJson | None = None
         self.is_reported = False  # the page can become the report
         self.delivered = asyncio.Event()  # a page has become the report
@@ -107,7 +104,7 @@ class Feed:
         snapshot = await run_sync(read_snapshot, self.folder, dict(self._steps))
         rendering = {point.key for point in snapshot.data.open_points}
         self._steps = {key: share for key, share in self._steps.items() if key in rendering}
-        before = self.snapshot.rows if self.snapshot is not None else {}
+        before = self.snapshot.rows
         changed = [name for name, row in snapshot.rows.items() if before.get(name) != row]
         gone = [row["key"] for name, row in before.items() if name not in snapshot.rows]
         progress = summarize_progress(snapshot)
@@ -138,7 +135,7 @@ class Feed:
 
     async def _study_if_due(self) -> None:
         snapshot = self.snapshot
-        if not self._studies or snapshot is None or snapshot.is_running or not snapshot.data.runs:
+        if not self._studies or snapshot.is_running or not snapshot.data.runs:
             return
         state = (len(snapshot.data.runs), snapshot.data.counts)
         if state != self._studied:
@@ -150,7 +147,7 @@ class Feed:
         await self.refresh()
         async with self._changed:
             self.study = study
-            self.is_reported = self.snapshot is not None and not self.snapshot.is_running  # it may have been resumed
+            self.is_reported = not self.snapshot.is_running  # it may have been resumed
             self.generation += 1
             self._changed.notify_all()
 
@@ -161,26 +158,22 @@ class Feed:
                 await asyncio.wait_for(self._changed.wait_for(lambda: self.generation > since), patience)
             except TimeoutError:
                 return None
-            rows = self.snapshot.rows if self.snapshot is not None else {}
-            fresh = [row for name, row in rows.items() if self._since.get(name, 0) > since]
+            fresh = [row for name, row in self.snapshot.rows.items() if self._since.get(name, 0) > since]
             gone = [key for key, generation in self._gone.items() if generation > since]
             state = {"generation": self.generation, "report": self.is_reported, **self._progress}
             return {**state, "rows": fresh, "gone": gone}
 
     def page_data(self, links: ImageLinks | None = None) -> JsonObject:
         """Build the payload of a page that goes on listening."""
-        if self.snapshot is None:
-            raise RuntimeError("refresh() comes before page_data()")
         data, study = self.snapshot.data, self.study if self.is_reported else None
         links = self.snapshot.links if links is None else links
         payload = build_payload(add_study_columns(data, study), links, study)
         live = {"events": "events", "ratings": "ratings", "generation": self.generation, **self._progress}
         return {**payload, "live": {**live, "rows": build_open_rows(data, self._steps)}}
 
-    @property
-    def data(self) -> ReportData | None:
-        """The folder as last read."""
-        return self.snapshot.data if self.snapshot is not None else None
+    def find_image(self, identity: str) -> Path | None:
+        """Find the image that a thumbnail id stands for, None where no row has it."""
+        return self.snapshot.data.files.by_id.get(make_thumb_id(identity))
 
 
 def study_folder(folder: Path) -> StudyJson | None:
@@ -218,8 +211,3 @@ def summarize_progress(snapshot: Snapshot) -> JsonObject:
         "left": round(seconds / fresh * open_count, 1) if fresh and snapshot.is_running else None,
         "outcome": (run.ending if run is not None else None) or "",
     }
-
-
-def find_thumb_image(snapshot: Snapshot | None, identity: str) -> Path | None:
-    """Find the image that a thumbnail id stands for, None where no row has it."""
-    return None if snapshot is None else snapshot.images.get(make_thumb_id(identity))

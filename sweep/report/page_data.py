@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -43,7 +44,16 @@ class AxisColumn:
     column: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
+class ImageFiles:
+    """The files of a results folder: the images by thumbnail id, in order; the sources' ids by path in the folder."""
+
+    images: Mapping[str, Path]
+    sources: Mapping[str, str]
+    by_id: Mapping[str, Path]  # images and sources
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportData:
     """A results folder as read at one moment. `problem` says why it could not be read, or not wholly."""
 
@@ -61,6 +71,12 @@ class ReportData:
     ratings: Mapping[str, Any] = field(default_factory=lambda: _NO_RATINGS)
     open_points: Sequence[OpenPoint] = ()
 
+    @classmethod
+    def empty(cls, folder: Path, problem: str | None = None) -> ReportData:
+        """Describe a folder of which nothing has been read."""
+        name = folder.resolve().name
+        return cls(folder=folder, name=name, description="", frame=pd.DataFrame(), axes=(), problem=problem)
+
     @property
     def retry_command(self) -> str:
         """The command that tries failed points again, "" where none failed."""
@@ -73,6 +89,22 @@ class ReportData:
         names = [self.frame[column].dropna().unique() for column in ("server", "model") if column in self.frame]
         named = any(str(name).startswith("sandbox") for column in names for name in column)
         return named or any(_is_sandbox(server) for run in self.runs for server in run.facts.servers)
+
+    @cached_property
+    def files(self) -> ImageFiles:
+        """The file of every image and source that the table names."""
+        images: dict[str, Path] = {}
+        if "sha256" in self.frame:
+            whole = self.frame[self.frame["sha256"].notna() & self.frame["image_path"].notna()]
+            for sha, path in zip(whole["sha256"], whole["image_path"], strict=True):
+                images.setdefault(make_thumb_id(sha), self.folder / path)
+        sources: dict[str, str] = {}
+        for key in self.frame.get("key", ()):
+            name = find_source_path(self, key)
+            if name is not None and name not in sources and (self.folder / name).is_file():
+                with (self.folder / name).open("rb") as file:
+                    sources[name] = make_thumb_id(hashlib.file_digest(file, "sha256").hexdigest())
+        return ImageFiles(images, sources, {**{sources[name]: self.folder / name for name in sources}, **images})
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -113,9 +145,7 @@ def read_report_data(folder: Path) -> ReportData:
         problem = str(error)
     except OSError as error:
         problem = f"The results cannot be read: {error.strerror or error}."
-    return ReportData(
-        folder=folder, name=folder.resolve().name, description="", frame=pd.DataFrame(), axes=(), problem=problem
-    )
+    return ReportData.empty(folder, problem)
 
 
 def read_rendered(folder: Path) -> ReportData:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from itertools import islice
@@ -33,11 +33,11 @@ from sweep.errors import RecordError
 from sweep.record import RecordedResults, replace_atomically
 from sweep.report.page_data import (
     AxisColumn,
+    ImageFiles,
     ImageLinks,
     JsonObject,
     ReportData,
     build_payload,
-    find_source_path,
     read_report_data,
     to_json_value,
 )
@@ -199,10 +199,9 @@ def write_report(
     """
     data = add_study_columns(read_report_data(Path(folder)), study)
     target = Path(folder) / "report.html" if out is None else Path(out)
-    links, thumbs = link_images(data, target, embed_up_to)
+    links, embedded = link_images(data, target, embed_up_to)
     if originals:
         links = replace(links, originals="inside")
-    embedded = thumbs.encode(order_thumbs(data, links)) if links.embedded else {}
     facts = {**describe_page(data, study), **_list_plain_images(data, links, embedded)}
     facts["previews"] = links.prefix is None and not originals and bool(embedded)
     inside = {**embedded, **_encode_originals(data)} if originals else embedded
@@ -225,14 +224,14 @@ def _list_plain_images(data: ReportData, links: ImageLinks, embedded: Mapping[st
         listed.append({"address": address, "text": name_variation(data, row)})
         if len(listed) == _MOST_PLAIN:
             break
-    rest = len(find_image_files(data).images) - len(listed)
+    rest = len(data.files.images) - len(listed)
     return {"plain_images": listed, "more_images": max(0, rest)}
 
 
 def _encode_originals(data: ReportData) -> dict[str, str]:
     """Encode the original images and sources as data addresses, by "o:" and thumbnail id."""
-    paths = find_image_files(data).by_id
-    return {f"o:{identity}": _encode_address(path) for identity, path in paths.items() if path.is_file()}
+    paths = data.files.by_id.items()
+    return {f"o:{identity}": _encode_address(path) for identity, path in paths if path.is_file()}
 
 
 def _encode_address(path: Path) -> str:
@@ -242,14 +241,14 @@ def _encode_address(path: Path) -> str:
 
 def describe_embedding(folder: Path) -> str:
     """Say how many originals a page would hold and how large they make it: "18 originals, about 8.2 MB"."""
-    images = find_image_files(read_report_data(folder)).images.values()
+    images = read_report_data(folder).files.images.values()
     sizes = [path.stat().st_size for path in images if path.is_file()]
     return f"{format_count(len(sizes), 'original')}, about {sum(sizes) * 4 / 3 / 1e6:.1f} MB"
 
 
 def write_bundle(folder: Path, out: Path, *, study: StudyJson | None = None) -> Path:
     """Write a zip file with the page, its images and the results table, to be unpacked anywhere. Raises RecordError."""
-    found = find_image_files(read_report_data(folder))
+    found = read_report_data(folder).files
     files = [*found.images.values(), *(folder / name for name in found.sources), folder / "results.csv"]
     if len(found.images) > EMBED_UP_TO:
         files += [Thumbnails(folder).path(identity) for identity in found.images]
@@ -279,14 +278,21 @@ def add_study_columns(data: ReportData, study: Mapping[str, Any] | None) -> Repo
     return replace(data, frame=pd.concat([frame, columns], axis=1))
 
 
-def link_images(data: ReportData, target: Path, embed_up_to: int) -> tuple[ImageLinks, Thumbnails]:
-    """Make the thumbnails and say where a page at `target` finds them and the images."""
-    files = find_image_files(data)
-    embedded = len(files.images) <= embed_up_to
+def link_images(data: ReportData, target: Path, embed_up_to: int) -> tuple[ImageLinks, dict[str, str]]:
+    """Make the thumbnails and say where a page at `target` finds them and the images.
+
+    Returns:
+        The links, and the thumbnails to embed as base64 by id: sources, the images the page opens with, the rest.
+    """
+    embedded = len(data.files.images) <= embed_up_to
     inside = target.resolve().parent == data.folder.resolve()
     kept = embedded and os.access(data.folder, os.W_OK)  # a folder that can only be read keeps no thumbnails
     thumbs = Thumbnails(data.folder, None if inside or kept else target.parent / REPORT_FILES)
-    return make_links(files, thumbs, target, embedded=embedded), thumbs
+    links = make_links(data.files, thumbs, target, embedded=embedded)
+    if not embedded:
+        return links, {}
+    wanted = dict.fromkeys([*data.files.sources.values(), *list_first_thumbs(data), *data.files.images])
+    return links, thumbs.encode(identity for identity in wanted if identity in links.thumbs)
 
 
 def make_links(files: ImageFiles, thumbs: Thumbnails, target: Path, *, embedded: bool) -> ImageLinks:
@@ -301,32 +307,6 @@ def make_links(files: ImageFiles, thumbs: Thumbnails, target: Path, *, embedded:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ImageFiles:
-    """The files of a results folder: the images by thumbnail id, in order; the sources' ids by path in the folder."""
-
-    images: Mapping[str, Path]
-    sources: Mapping[str, str]
-    by_id: Mapping[str, Path]  # images and sources
-
-
-def find_image_files(data: ReportData) -> ImageFiles:
-    """Find the file of every image and source that the table names."""
-    frame = data.frame
-    images: dict[str, Path] = {}
-    if "sha256" in frame:
-        whole = frame[frame["sha256"].notna() & frame["image_path"].notna()]
-        for sha, path in zip(whole["sha256"], whole["image_path"], strict=True):
-            images.setdefault(make_thumb_id(sha), data.folder / path)
-    sources: dict[str, str] = {}
-    for key in frame.get("key", ()):
-        name = find_source_path(data, key)
-        if name is not None and name not in sources and (data.folder / name).is_file():
-            with (data.folder / name).open("rb") as file:
-                sources[name] = make_thumb_id(hashlib.file_digest(file, "sha256").hexdigest())
-    return ImageFiles(images, sources, {**{sources[name]: data.folder / name for name in sources}, **images})
-
-
 def build_relative_url(start: Path, folder: Path) -> str | None:
     """Return the address of `folder` seen from `start`, ending in "/"; None where it is too far away."""
     try:
@@ -336,13 +316,6 @@ def build_relative_url(start: Path, folder: Path) -> str | None:
     if steps.count("..") > 1:
         return None
     return "".join(f"{quote(os.fsencode(step))}/" for step in steps)
-
-
-def order_thumbs(data: ReportData, links: ImageLinks) -> list[str]:
-    """Order the ids to embed: sources, the images the page opens with, the rest. The first arrive first."""
-    files = find_image_files(data)
-    wanted = dict.fromkeys([*files.sources.values(), *list_first_thumbs(data), *files.images])
-    return [identity for identity in wanted if identity in links.thumbs]
 
 
 def write_page(target: Path, payload: Mapping[str, Any], facts: Mapping[str, Any], thumbs: Mapping[str, str]) -> Path:

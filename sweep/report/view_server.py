@@ -32,15 +32,13 @@ from pydantic import BaseModel, Field
 from sweep.errors import SweepError
 from sweep.record import JOURNAL_FILE, RATINGS_JSON, replace_atomically
 from sweep.report.compare import compare_runs, find_pair_files, pair_rows
-from sweep.report.live import Feed, find_thumb_image, is_running, study_folder
-from sweep.report.page_data import JsonObject, ReportData, read_report_data
+from sweep.report.live import Feed, is_running, study_folder
+from sweep.report.page_data import ImageLinks, JsonObject, ReportData, read_report_data
 from sweep.report.page_facts import RUN_OUTCOMES, describe_page, format_counts
 from sweep.report.page_writer import (
     EMBED_UP_TO,
     build_policy,
-    find_image_files,
     link_images,
-    order_thumbs,
     render_overview_page,
     render_page,
 )
@@ -85,7 +83,7 @@ def summarize_run(folder: Path) -> JsonObject:
 
 def _choose_images(data: ReportData) -> list[str]:
     """Choose three thumbnails: the first, middle and last level of the widest axis, everything else equal."""
-    ids = list(find_image_files(data).images)
+    ids = list(data.files.images)
     varied = [axis for axis in data.axes if data.frame[axis.column].nunique() > 1]
     if not varied or "sha256" not in data.frame:
         return ids[:3]
@@ -330,10 +328,10 @@ class _Server:
 
     async def _thumb(self, request: web.Request) -> web.StreamResponse:
         feed, identity = await self._of(request, follow=False), request.match_info["name"]
-        image = find_thumb_image(feed.snapshot, identity)
+        image = feed.find_image(identity)
         if image is None and request.match_info.get("run", "") not in self._following:
             await feed.refresh()
-            image = find_thumb_image(feed.snapshot, identity)
+            image = feed.find_image(identity)
         thumbs = Thumbnails(feed.folder)
         made = image and await run_sync(thumbs.find_or_make, identity, image, limiter=self._making)
         if made is None:
@@ -342,8 +340,7 @@ class _Server:
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
         feed, path = await self._of(request, follow=False), request.match_info["path"]
-        is_known = feed.snapshot is not None and path in feed.snapshot.files
-        if not (is_known and await run_sync((feed.folder / path).is_file)):
+        if not (path in feed.snapshot.served and await run_sync((feed.folder / path).is_file)):
             raise web.HTTPNotFound
         return web.FileResponse(feed.folder / path)
 
@@ -413,16 +410,14 @@ def _answer_page(text: str, *scripts: str) -> web.Response:
 
 def _render(feed: Feed) -> str:
     """Render the page of a feed. A report has its thumbnails inside: it outlives the server of `sweep run --view`."""
-    data = feed.data
-    if data is None:
-        raise RuntimeError("the folder has not been read")
+    data = feed.snapshot.data
     study = feed.study if feed.is_reported else None
-    links, inside = None, {}
+    links: ImageLinks | None = None
+    inside: dict[str, str] = {}
     if feed.is_reported and not data.frame.empty:
-        links, thumbs = link_images(data, data.folder / "report.html", EMBED_UP_TO)
-        inside = thumbs.encode(order_thumbs(data, links)) if links.embedded else {}
+        links, inside = link_images(data, data.folder / "report.html", EMBED_UP_TO)
     facts = describe_page(data, study)
-    if feed.snapshot is not None and feed.snapshot.is_running:  # the page counts by itself, and nothing is wrong yet
+    if feed.snapshot.is_running:  # the page counts by itself, and nothing is wrong yet
         facts |= {"counts": "", "failed": "", "problem": ""}
     return "".join(render_page(feed.page_data(links), facts, inside, csp=_build_live_policy()))
 

@@ -135,8 +135,7 @@ async def test_server_has_no_thumbnail_of_a_missing_image(folder: Path) -> None:
     (first, *_) = sorted(await run_sync(lambda: list((folder / "images").iterdir())))
     await run_sync(first.unlink)
     async with open_view(folder) as view, aiohttp.ClientSession() as session:
-        assert view.feed.snapshot is not None
-        identity = next(name for name, path in view.feed.snapshot.images.items() if path == first)
+        identity = next(name for name, path in view.feed.snapshot.data.files.by_id.items() if path == first)
         async with session.get(f"{view.url}thumbs/{identity[:2]}/{identity}.webp") as answer:
             assert answer.status == 404
         async with session.get(f"{view.url}images/{first.name}") as answer:
